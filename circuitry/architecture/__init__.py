@@ -1,0 +1,26 @@
+"""Architectures as graphs: families, ports, position rules, and the networkx graph. Imports no torch."""
+
+from ..paths import Node
+from .definitions import definition, definition_for, graph, model_types
+from .families import CAUSAL, NEXT, SAME, Architecture, Edge, Family, Place, Rule, lag
+from .graph import Graph
+from .transformer import transformer
+
+__all__ = [
+    "CAUSAL",
+    "NEXT",
+    "SAME",
+    "Architecture",
+    "Edge",
+    "Family",
+    "Graph",
+    "Node",
+    "Place",
+    "Rule",
+    "definition",
+    "definition_for",
+    "graph",
+    "lag",
+    "model_types",
+    "transformer",
+]

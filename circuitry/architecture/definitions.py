@@ -1,0 +1,69 @@
+"""From a name, a file or a model to its graph."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from .. import content
+from ..errors import CircuitryError, ModelError, suggest
+from .families import Architecture
+from .graph import Graph
+
+
+def definition(name: str) -> Architecture:
+    """The architecture of a file in ``graphs/``, or of a file of your own (``./mine.py``).
+
+    Raises CircuitryError where there is none.
+
+    >>> definition("mamba").model_types
+    ('mamba',)
+    """
+    found = content.constant("graphs", name, "GRAPH")
+    if not isinstance(found, Architecture):
+        raise CircuitryError(f"GRAPH in {name} is {type(found).__name__}, not an Architecture")
+    return found
+
+
+@functools.cache
+def model_types() -> dict[str, str]:
+    """Hugging Face ``model_type`` to the name of its definition.
+
+    >>> model_types()["qwen3"]
+    'llama'
+    """
+    return {kind: name for name in content.names("graphs") for kind in definition(name).model_types}
+
+
+def definition_for(model_type: str) -> Architecture:
+    """The architecture of a Hugging Face ``model_type``. Raises ModelError for one that has none.
+
+    >>> definition_for("mistral").name
+    'llama'
+    """
+    if model_type not in model_types():
+        raise ModelError(
+            f"no graph for models of type {model_type!r}: {suggest(model_type, model_types())}. "
+            "A file of your own that defines GRAPH adds one; see docs/architecture.md"
+        )
+    return definition(model_types()[model_type])
+
+
+def graph(what: Any, **sizes: int) -> Graph:
+    """The graph of a loaded model, or of an architecture by name or file, at the sizes of a known checkpoint or yours.
+
+    Raises CircuitryError for an unknown name or size.
+
+    >>> graph("mamba", layer=4)
+    <mamba graph: layer=4, lag=4; 75 nodes, 114 edges>
+    """
+    if not isinstance(what, str):
+        if sizes:
+            raise CircuitryError("a model brings its own sizes; sizes go with an architecture's name")
+        made: Graph = what.graph
+        return made
+    architecture = definition(what)
+    for size in sizes:
+        if size not in architecture.example:
+            raise CircuitryError(f"{what} has no size {size!r}; {suggest(size, architecture.example)}")
+    return Graph(architecture, {**architecture.example, **sizes})

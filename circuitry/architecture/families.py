@@ -1,0 +1,115 @@
+"""What an architecture file is made of: node families with their places in the model, and edges with position rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from ..paths import Node
+
+FOREVER = float("inf")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How far along the tokens an edge carries information: from ``least`` to ``most`` positions later.
+
+    >>> Rule("window", 0, 3).reaches(4)
+    False
+    """
+
+    name: str
+    least: float
+    most: float
+
+    def reaches(self, offset: float) -> bool:
+        """Whether a change at position p can arrive at p + offset over this edge."""
+        return self.least <= offset <= self.most
+
+    def then(self, other: Rule) -> Rule:
+        """The rule of this edge followed by another."""
+        return Rule("path", self.least + other.least, self.most + other.most)
+
+    def joined(self, other: Rule) -> Rule:
+        """The widest reach of two ways there."""
+        return Rule("path", min(self.least, other.least), max(self.most, other.most))
+
+
+SAME = Rule("same position", 0, 0)
+CAUSAL = Rule("causal", 0, FOREVER)
+NEXT = Rule("next position", 1, 1)
+
+
+def lag(k: int) -> Rule:
+    """A fixed delay of ``k`` tokens: one tap of a convolution.
+
+    >>> lag(2).reaches(2)
+    True
+    """
+    return Rule(f"lag {k}", k, k)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a node's value is found: the input or output of a module, and which dimensions are position and unit.
+
+    ``module`` is a template over the family's index names. ``unit`` is the dimension of the last index (the head);
+    ``position`` is None where the module is called once for every position of interest (a recurrent state). ``end``
+    is the module whose input holds the value one layer past the last.
+    """
+
+    module: str
+    io: Literal["input", "output"] = "output"
+    position: int | None = 1
+    unit: int | None = None
+    end: str | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of node: its indices, ports, tensor shape, and where it is read, written and held.
+
+    ``role`` is what suites ask for instead of a name, so that a state is found in any architecture. ``adds`` marks nodes
+    whose value is added to the residual stream. ``held_by`` lists the places to hold in order to freeze the node where
+    that is not its own place; a family or port that cannot be frozen has ``freezable=False``.
+    """
+
+    name: str
+    indices: tuple[str, ...]
+    shape: str
+    meaning: str
+    place: Place | None = None
+    ports: Mapping[str, Place] = field(default_factory=dict)
+    role: str = ""
+    adds: bool = False
+    held_by: tuple[Place, ...] = ()
+    freezable: tuple[str, ...] = ("",)
+    value_port: str | None = None
+    """The port that is another name for the node itself: a head's ``z``."""
+
+
+Edge: TypeAlias = tuple[Node, Node, Rule]
+Sizes: TypeAlias = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The one constant of a file in ``graphs/``: everything circuitry knows about a kind of model.
+
+    ``sizes`` maps a Hugging Face config to the number of layers, heads and so on; ``edges`` lists the edges for given
+    sizes; ``aliases`` are short names from the paper; ``taps`` names the instrument that ``circuitry.models`` attaches.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    citations: tuple[str, ...]
+    families: tuple[Family, ...]
+    sizes: Callable[[Any], dict[str, int]]
+    edges: Callable[[Sizes], Iterable[Edge]]
+    taps: Literal["attention", "mamba"]
+    layers: str
+    """Template of the module that is one layer, such as ``gpt_neox.layers.{layer}``."""
+    example: Mapping[str, int] = field(default_factory=dict)
+    """Sizes used where no model is given, those of a well-known checkpoint."""
+    aliases: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,206 @@
+"""The graph of one model: typed nodes and edges with position rules, and the questions a researcher asks of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import networkx as nx
+
+from ..errors import CircuitryError, suggest
+from ..paths import Node, parse_node
+from .families import FOREVER, NEXT, SAME, Architecture, Family, Place, Rule
+
+
+class Graph:
+    """The computational graph of an architecture at given sizes. ``g.ssm_state`` is a node family for path specs.
+
+    ``nx`` is the networkx graph: nodes are ``circuitry.paths.Node`` values (ports are nodes of their own), edges carry
+    ``rule``. Made by ``circuitry.graph``.
+
+    >>> import circuitry as ct
+    >>> g = ct.graph("mamba", layer=2)
+    >>> str(g.ssm_state[1] @ "B" + 1 >> g.logits)
+    'ssm_state[1] @ B+1 -> logits'
+    """
+
+    def __init__(self, architecture: Architecture, sizes: Mapping[str, int]) -> None:
+        self.architecture, self.sizes = architecture, dict(sizes)
+        self._families = {family.name: family for family in architecture.families}
+        self.nx: nx.DiGraph[Node] = nx.DiGraph()
+        for source, target, rule in architecture.edges(self.sizes):
+            self.nx.add_edge(source, target, rule=rule)
+        for node in self.nx:
+            self.nx.nodes[node].update(family=node.family, role=self._families[node.family].role)
+        # A family without a node at these sizes (the middle of a parallel block) does not exist in this model.
+        present = {node.family for node in self.nx}
+        self._families = {name: family for name, family in self._families.items() if name in present}
+
+    @property
+    def name(self) -> str:
+        """The architecture's name.
+
+        >>> import circuitry as ct
+        >>> ct.graph("gpt2").name
+        'gpt2'
+        """
+        return self.architecture.name
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{k}={v}" for k, v in self.sizes.items())
+        return f"<{self.name} graph: {sizes}; {len(self.nx)} nodes, {self.nx.number_of_edges()} edges>"
+
+    def __getattr__(self, name: str) -> Node:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return Node(self.family(name).name)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._families]
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """The node families of this model.
+
+        >>> import circuitry as ct
+        >>> [f.name for f in ct.graph("gpt_neox").families]
+        ['embed', 'resid', 'head', 'attn', 'mlp', 'logits']
+        """
+        return tuple(self._families.values())
+
+    def family(self, name: str) -> Family:
+        """A family by its name or by the paper's short name.
+
+        Raises CircuitryError for a name this architecture does not have.
+
+        >>> import circuitry as ct
+        >>> ct.graph("mamba").family("h").name
+        'ssm_state'
+        """
+        full = self.architecture.aliases.get(name, name)
+        if full not in self._families:
+            raise CircuitryError(f"{self.name} has no node {name!r}; {suggest(name, self._families)}")
+        return self._families[full]
+
+    def by_role(self, role: str) -> list[Family]:
+        """Families that play a role, whatever they are called: "state", "head", "write_input" ...
+
+        >>> import circuitry as ct
+        >>> [f.name for f in ct.graph("mamba").by_role("state")]
+        ['ssm_state']
+        """
+        return [family for family in self.families if family.role == role]
+
+    def nodes(self, family: str | None = None, layer: int | None = None, ports: bool = False) -> list[Node]:
+        """Nodes in the order they are computed; of one family, of one layer, with or without ports.
+
+        >>> import circuitry as ct
+        >>> [str(n) for n in ct.graph("gpt_neox").nodes("head", layer=3)][:2]
+        ['head[3,0]', 'head[3,1]']
+        """
+        name = self.family(family).name if family else None
+        chosen = (n for n in self.nx if name in (None, n.family) and (ports or n.port is None))
+        return sorted((n for n in chosen if layer is None or n.indices[:1] == (layer,)), key=self._rank.__getitem__)
+
+    @functools.cached_property
+    def _rank(self) -> dict[Node, int]:
+        """Order of computation; a state's loop to its own next position is the one cycle, and is left out."""
+        acyclic: nx.DiGraph[Node] = nx.DiGraph((s, t) for s, t, rule in self.nx.edges(data="rule") if rule != NEXT)
+        acyclic.add_nodes_from(self.nx)
+        return {node: rank for rank, node in enumerate(nx.lexicographical_topological_sort(acyclic, key=str))}
+
+    def node(self, text: str | Node) -> Node:
+        """One node of this graph, by text or value; short names and a head's ``.z`` are resolved.
+
+        Raises CircuitryError where there is none.
+
+        >>> import circuitry as ct
+        >>> str(ct.graph("mamba").node("h[3]"))
+        'ssm_state[3]'
+        """
+        node = self.canonical(parse_node(text) if isinstance(text, str) else text)
+        if node not in self.nx:
+            raise CircuitryError(f"{self!r} has no node {node}; nodes('{node.family}') lists them")
+        return node
+
+    def canonical(self, node: Node) -> Node:
+        """The node with its family's full name, and without a port that only renames the node itself."""
+        family = self.family(node.family)
+        return replace(node, family=family.name, port=None if node.port == family.value_port else node.port)
+
+    def ancestors(self, node: str | Node) -> set[Node]:
+        """Every node that ``node`` depends on, at any position.
+
+        >>> import circuitry as ct
+        >>> [str(n) for n in ct.graph("gpt_neox").ancestors("resid[0]")]
+        ['embed']
+        """
+        return set(nx.ancestors(self.nx, self.node(node)))
+
+    def descendants(self, node: str | Node) -> set[Node]:
+        """Every node that depends on ``node``, at any position.
+
+        >>> import circuitry as ct
+        >>> ct.graph("mamba").node("logits") in ct.graph("mamba").descendants("h[23]")
+        True
+        """
+        return set(nx.descendants(self.nx, self.node(node)))
+
+    def place(self, node: Node) -> Place:
+        """Where a node's own value is found, with the module's name filled in."""
+        family = self.family(node.family)
+        place = family.ports[node.port] if node.port else family.place
+        if place is None:
+            raise CircuitryError(f"{node} is a sum that no module holds, so it cannot be read or written")
+        return self._filled(place, node, family)
+
+    def holds(self, node: Node) -> list[Place]:
+        """The places to hold at their clean value in order to freeze a node."""
+        family = self.family(node.family)
+        places = family.held_by if node.port is None and family.held_by else ()
+        return [self._filled(p, node, family) for p in places] or [self.place(node)]
+
+    def _filled(self, place: Place, node: Node, family: Family) -> Place:
+        names = dict(zip(family.indices, node.indices, strict=True))
+        if place.end is not None and node.indices[0] == self.sizes["layer"]:
+            return Place(place.end, "input", place.position, place.unit)
+        return replace(place, module=place.module.format_map(names))
+
+    def reach(self, sources: Iterable[Node], without: set[Node] = frozenset()) -> dict[Node, Rule]:  # type: ignore[assignment]
+        """How far along the tokens a change at any of ``sources`` can have moved at every node it arrives at.
+
+        ``without`` are nodes held at their clean value: nothing passes through them.
+        """
+        found, changed = dict.fromkeys(sources, SAME), True
+        while changed:  # twice at most: once along the order of computation, once more after a recurrent loop
+            changed = False
+            for source, target, rule in self._edges_in_order:
+                if source not in found or target in without:
+                    continue
+                new = found[source].then(rule)
+                if self._rank[target] < self._rank[source]:
+                    new = replace(new, most=FOREVER)
+                joined = found[target].joined(new) if target in found else new
+                changed = changed or (joined != found.get(target) and self._rank[target] < self._rank[source])
+                found[target] = joined
+        return found
+
+    @functools.cached_property
+    def _edges_in_order(self) -> list[tuple[Node, Node, Rule]]:
+        return sorted(self.nx.edges(data="rule"), key=lambda edge: self._rank[edge[0]])
+
+    def unroll(self, positions: int) -> nx.DiGraph[tuple[Node, int]]:
+        """The position-level graph over ``positions`` tokens: nodes are (node, position).
+
+        >>> import circuitry as ct
+        >>> ct.graph("mamba", layer=1).unroll(2).has_edge((ct.graph("mamba").node("conv_tap[0,1]"), 1), (ct.graph("mamba").node("ssm_in[0]"), 1))
+        True
+        """
+        full: nx.DiGraph[tuple[Node, int]] = nx.DiGraph()
+        full.add_nodes_from((node, p) for node in self.nx for p in range(positions))
+        for source, target, rule in self.nx.edges(data="rule"):
+            pairs = ((p, q) for p in range(positions) for q in range(p, positions) if rule.reaches(q - p))
+            full.add_edges_from(((source, p), (target, q)) for p, q in pairs)
+        return full
+

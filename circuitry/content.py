@@ -1,0 +1,62 @@
+"""Finds and runs the definition files in ``graphs/`` and ``tasks/``: content, loaded by path and never imported."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from .errors import CircuitryError, suggest
+
+_PACKAGE = Path(__file__).parent
+
+
+def folder(kind: str) -> Path:
+    """The folder of shipped definitions: inside the package when installed, beside it in a checkout.
+
+    >>> folder("graphs").name
+    'graphs'
+    """
+    inside = _PACKAGE / kind
+    return inside if inside.is_dir() else _PACKAGE.parent / kind
+
+
+def names(kind: str) -> list[str]:
+    """The shipped definitions of a kind.
+
+    >>> "mamba" in names("graphs")
+    True
+    """
+    return sorted(path.stem for path in folder(kind).glob("*.py"))
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """Run the definition ``name``: a shipped one, or the path of a file of your own (``./mine.py``).
+
+    Raises CircuitryError where there is no such file.
+    """
+    own = name.endswith(".py")
+    path = Path(name).resolve() if own else folder(kind) / f"{name}.py"
+    if not path.is_file():
+        hint = f"no file {path}" if own else suggest(name, names(kind))
+        raise CircuitryError(f"no definition {name!r} in {kind}: {hint}")
+    return _run(kind, path, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _run(kind: str, path: Path, _changed: int) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"circuitry_{kind}_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise CircuitryError(f"{path} cannot be run as a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def constant(kind: str, name: str, constant_name: str) -> object:
+    """The one constant a definition must have: ``GRAPH`` or ``TASK``."""
+    module = load(kind, name)
+    if not hasattr(module, constant_name):
+        raise CircuitryError(f"{module.__file__} defines no {constant_name}; see the files in {folder(kind).name}/ for examples")
+    return getattr(module, constant_name)

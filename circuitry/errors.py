@@ -1,0 +1,54 @@
+"""What circuitry raises. Messages say what is wrong and what would do, and are printed without a traceback by the CLI."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CircuitryError(ValueError):
+    """A mistake that the person running circuitry can mend; the message says how."""
+
+
+class PathError(CircuitryError):
+    """A path that cannot be read, or that names an experiment which cannot be run or has no effect.
+
+    ``text`` is the path, ``column`` the offending character (0-based), ``problem`` and ``hint`` two short sentences.
+
+    >>> print(PathError("ssm[17] -> logits", 0, "mamba has no node 'ssm'", "known here: ssm_state, logits"))
+    mamba has no node 'ssm'
+        ssm[17] -> logits
+        ^
+    known here: ssm_state, logits
+    """
+
+    def __init__(self, text: str, column: int, problem: str, hint: str = "") -> None:
+        self.text, self.column, self.problem, self.hint = text, column, problem, hint
+        line = "".join(c if c.isprintable() else "?" for c in text)
+        lines = [problem, f"    {line}", f"    {' ' * column}^", hint]
+        super().__init__("\n".join(lines if hint else lines[:-1]))
+
+
+class ModelError(CircuitryError):
+    """A model that cannot be loaded, or that circuitry cannot take apart faithfully."""
+
+
+class TaskError(CircuitryError):
+    """A task that cannot be built for this model, or whose prompts would make the experiment meaningless."""
+
+
+class GuardError(CircuitryError):
+    """A run whose own checks failed: its numbers would not be what the path says, so there are none."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The nearest known name, or all of them.
+
+    >>> suggest("ssm_stat", ["ssm_state", "logits"])
+    "did you mean 'ssm_state'?"
+    >>> suggest("xyz", ["ssm_state", "logits"])
+    'known here: logits, ssm_state'
+    """
+    names = sorted(set(known))
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(names)}"

@@ -1,0 +1,111 @@
+"""The bundled models' configurations and curricula, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .tokenizer import VOCABULARY
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the curriculum. Induction never formed without the short, small-vocabulary beginning.
+
+    ``length`` and ``words`` are the induction rows' length and number of distinct tokens; ``tokens`` the tokens a step.
+    ``ioi`` and ``english`` are shares of ``tokens`` taken from induction.
+    """
+
+    steps: int
+    length: int
+    words: int = VOCABULARY
+    tokens: int = 4096
+    periodic: bool = False
+    ioi: float = 0.0
+    english: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    build: Callable[[], Any]
+    learning_rate: float
+    stages: tuple[Stage, ...]
+
+
+def _gpt_neox() -> Any:
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    config = GPTNeoXConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=512,
+        max_position_embeddings=512,
+        rope_parameters={"rope_type": "default", "rope_theta": 200.0, "partial_rotary_factor": 0.5},
+        initializer_range=0.05,
+        tie_word_embeddings=True,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return _scale_embedding(GPTNeoXForCausalLM(config))
+
+
+def _mamba() -> Any:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    config = MambaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=128,
+        num_hidden_layers=4,
+        state_size=32,
+        expand=2,
+        time_step_rank=8,
+        tie_word_embeddings=True,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    return _scale_embedding(MambaForCausalLM(config))
+
+
+def _scale_embedding(model: Any) -> Any:
+    """Tied embeddings of width 128 train best at about this spread."""
+    torch.nn.init.normal_(model.get_input_embeddings().weight, std=0.088)
+    return model
+
+
+RECIPES = {
+    "gpt_neox": Recipe(
+        _gpt_neox,
+        3e-3,
+        (
+            Stage(300, 16, words=64, tokens=1024, periodic=True, ioi=0.33),
+            Stage(200, 32, words=64, tokens=2048, ioi=0.33),
+            Stage(200, 32, words=256, tokens=2048, ioi=0.33),
+            Stage(400, 32, ioi=0.33),
+            Stage(400, 64, ioi=0.25, english=0.25),
+            Stage(800, 128, ioi=0.2, english=0.3),
+            Stage(800, 256, ioi=0.2, english=0.3),
+        ),
+    ),
+    "mamba": Recipe(
+        _mamba,
+        4e-3,
+        (
+            Stage(400, 16, words=32, tokens=1024, periodic=True),
+            Stage(400, 16, words=32, tokens=1024),
+            Stage(300, 32, words=64, tokens=2048),
+            Stage(300, 32, words=256, tokens=2048),
+            Stage(500, 32),
+            Stage(1000, 64, ioi=0.25, english=0.1),
+            Stage(1200, 128, ioi=0.15, english=0.25),
+            Stage(1200, 256, ioi=0.1, english=0.25),
+        ),
+    ),
+}

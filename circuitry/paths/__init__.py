@@ -1,0 +1,23 @@
+"""The path language: values, text and Python operators. Imports no torch."""
+
+from .json import from_json, to_json
+from .parse import GRAMMAR, parse, parse_node, parse_position
+from .values import Axis, Leg, Node, Path, Position, Site, axis, position, sites
+
+__all__ = [
+    "GRAMMAR",
+    "Axis",
+    "Leg",
+    "Node",
+    "Path",
+    "Position",
+    "Site",
+    "axis",
+    "from_json",
+    "parse",
+    "parse_node",
+    "parse_position",
+    "position",
+    "sites",
+    "to_json",
+]

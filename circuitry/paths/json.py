@@ -1,0 +1,51 @@
+"""Paths to JSON and back, for caches, manifests and other programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from ..errors import CircuitryError
+from .values import Axis, Leg, Node, Path, Position, Site
+
+
+def to_json(path: Path) -> str:
+    """The path as JSON text; an open axis is ``{"name": ...}``.
+
+    >>> from circuitry.paths import parse
+    >>> path = parse("mlp[{layer}] @ B -> logits")
+    >>> from_json(to_json(path)) == path
+    True
+    """
+    return json.dumps(asdict(path))
+
+
+def from_json(text: str) -> Path:
+    """Read what ``to_json`` wrote. Raises CircuitryError for anything else."""
+    try:
+        data = json.loads(text)
+        return Path(_sites(data["sources"]), tuple(_leg(leg) for leg in data["legs"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CircuitryError(f"this JSON is no path ({error!r}); circuitry.paths.to_json writes one") from error
+
+
+def _index(data: Any) -> Any:
+    return Axis(data["name"]) if isinstance(data, dict) else data
+
+
+def _node(data: dict[str, Any]) -> Node:
+    return Node(data["family"], tuple(_index(i) for i in data["indices"]), data["port"])
+
+
+def _sites(data: list[dict[str, Any]]) -> tuple[Site, ...]:
+    return tuple(Site(_node(site["node"]), _position(site["at"])) for site in data)
+
+
+def _position(data: dict[str, Any] | None) -> Position | None:
+    return None if data is None else Position(_index(data["base"]), data["offset"])
+
+
+def _leg(data: dict[str, Any]) -> Leg:
+    frozen, spared = (tuple(_node(n) for n in data[key]) for key in ("frozen", "spared"))
+    return Leg(_sites(data["targets"]), frozen, spared, data["directly"])

@@ -1,0 +1,291 @@
+"""The path language as values: frozen, comparable, hashable. Text and Python operators build the same ones.
+
+    text      ssm_state[17] @ B+1 -> logits freezing ssm_state
+    Python    ssm_state[17] @ B+1 >> logits, then .freezing(ssm_state)
+
+``@`` binds tighter than ``+`` and ``+`` tighter than ``>>``, so a site that knows ``+ int`` makes the two read alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn, TypeAlias
+
+from ..errors import CircuitryError
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An index or position left open: the result is a table over it. Written ``{name}``.
+
+    >>> str(Axis("layer"))
+    '{layer}'
+    """
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"{{{self.name}}}"
+
+
+Index: TypeAlias = int | Axis
+
+
+@dataclass(frozen=True)
+class Position:
+    """A token position: a name the task knows, a number or an open axis, plus an offset.
+
+    >>> str(Position("B") + 1), str(Position(Axis("pos")) - 2), str(Position(7))
+    ('B+1', '{pos}-2', '7')
+    """
+
+    base: str | int | Axis
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.base, int) and (self.base < 0 or self.offset):
+            raise CircuitryError(f"position {self.base}{self.offset:+d} is not written as one number from 0 up")
+
+    def __str__(self) -> str:
+        return f"{self.base}{self.offset:+d}" if self.offset else f"{self.base}"
+
+    def __add__(self, offset: int) -> Position:
+        return self._shifted(offset)
+
+    def __sub__(self, offset: int) -> Position:
+        return self._shifted(-offset)
+
+    def _shifted(self, offset: int) -> Position:
+        if isinstance(offset, bool) or not isinstance(offset, int):
+            raise CircuitryError(f"a position moves by a whole number of tokens, not by {offset!r}")
+        if isinstance(self.base, int):
+            return _absolute(self.base + offset)
+        return replace(self, offset=self.offset + offset)
+
+
+def _absolute(position: int) -> Position:
+    if position < 0:
+        raise CircuitryError(f"position {position} is before the first token; positions count from 0")
+    return Position(position)
+
+
+PositionLike: TypeAlias = Position | str | int | Axis
+
+
+def position(value: PositionLike) -> Position:
+    """Make a position of a name, a number, an axis or a position; ``"B+1"`` may carry its offset.
+
+    >>> position("B+1") == Position("B", 1)
+    True
+    """
+    if isinstance(value, str):
+        from .parse import parse_position
+
+        return parse_position(value)
+    if isinstance(value, bool) or not isinstance(value, int | Position | Axis):
+        raise CircuitryError(f"{value!r} is no position; a name the task knows, a number or axis('name') would do")
+    return _absolute(value) if isinstance(value, int) else value if isinstance(value, Position) else Position(value)
+
+
+class _Operators:
+    """What a node and a site have in common: ``>>`` to a target, and refusals that explain themselves."""
+
+    def _site(self) -> Site:
+        raise NotImplementedError
+
+    def __rshift__(self, target: SitesLike) -> Path:
+        return Path(sites(self._site()), (Leg(sites(target)),))
+
+    def __rrshift__(self, source: SitesLike) -> Path:
+        return Path(sites(source), (Leg(sites(self._site())),))
+
+    def __gt__(self, _: object) -> NoReturn:
+        raise CircuitryError(f"write {self} >> target (two arrows); '>' compares")
+
+
+@dataclass(frozen=True)
+class Node(_Operators):
+    """A node of an architecture's graph: family, indices (layer, head ...), and perhaps one of its ports.
+
+    Indices and ports are added the way text writes them:
+
+    >>> str(Node("head")[9, Axis("head")].q)
+    'head[9,{head}].q'
+    """
+
+    family: str
+    indices: tuple[Index, ...] = ()
+    port: str | None = None
+
+    def __getitem__(self, indices: Index | tuple[Index, ...]) -> Node:
+        chosen = indices if isinstance(indices, tuple) else (indices,)
+        for index in chosen:
+            if isinstance(index, bool) or not isinstance(index, int | Axis):
+                raise CircuitryError(f"{index!r} is no index of {self.family!r}; a number or axis('layer') would do")
+        return replace(self, indices=chosen)
+
+    def __getattr__(self, port: str) -> Node:
+        if port.startswith("_"):
+            raise AttributeError(port)
+        return replace(self, port=port)
+
+    def __str__(self) -> str:
+        indices = f"[{','.join(map(str, self.indices))}]" if self.indices else ""
+        return f"{self.family}{indices}{'.' + self.port if self.port else ''}"
+
+    def _site(self) -> Site:
+        return Site(self)
+
+    def __matmul__(self, at: PositionLike) -> Site:
+        return Site(self, position(at))
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the open indices, in order."""
+        return tuple(i.name for i in self.indices if isinstance(i, Axis))
+
+
+@dataclass(frozen=True)
+class Site(_Operators):
+    """A node at a position; with none, at every position (the logits: at the task's answer).
+
+    >>> str(Node("ssm_state", (17,)) @ "B" + 1)
+    'ssm_state[17] @ B+1'
+    """
+
+    node: Node
+    at: Position | None = None
+
+    def __str__(self) -> str:
+        return f"{self.node} @ {self.at}" if self.at is not None else f"{self.node}"
+
+    def _site(self) -> Site:
+        return self
+
+    def __add__(self, offset: int) -> Site:
+        return replace(self, at=self._place() + offset)
+
+    def __sub__(self, offset: int) -> Site:
+        return replace(self, at=self._place() - offset)
+
+    def _place(self) -> Position:
+        if self.at is None:
+            raise CircuitryError(f"{self.node} has no position to move; write {self.node} @ 'B' + 1")
+        return self.at
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the open indices and of an open position, in order."""
+        base = self.at.base if self.at is not None else None
+        return self.node.axes + ((base.name,) if isinstance(base, Axis) else ())
+
+
+SitesLike: TypeAlias = Node | Site | tuple[Node | Site, ...]
+
+
+def sites(value: SitesLike) -> tuple[Site, ...]:
+    """Make a tuple of sites of a node, a site or a tuple of them.
+
+    >>> [str(s) for s in sites((Node("mlp", (0,)), Node("logits")))]
+    ['mlp[0]', 'logits']
+    """
+    members = value if isinstance(value, tuple) else (value,)
+    for member in members:
+        if not isinstance(member, Node | Site):
+            raise CircuitryError(f"{member!r} is no place in a model; a node such as g.logits or a site (node @ position) would do")
+    if not members:
+        raise CircuitryError("an empty set of sites; name at least one node")
+    return tuple(m if isinstance(m, Site) else Site(m) for m in members)
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One arrow: what is read, what is held at its clean value meanwhile, and what is spared from that.
+
+    ``directly`` holds every node between that adds to the residual stream, so that only the stream itself connects the ends.
+    """
+
+    targets: tuple[Site, ...]
+    frozen: tuple[Node, ...] = ()
+    spared: tuple[Node, ...] = ()
+    directly: bool = False
+
+    def __str__(self) -> str:
+        words = [f"-> {_sites_text(self.targets)}"]
+        if self.directly:
+            words.append("directly")
+        if self.frozen:
+            words.append(f"freezing {', '.join(map(str, self.frozen))}")
+        if self.spared:
+            words.append(f"except {', '.join(map(str, self.spared))}")
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
+class Path:
+    """A whole path: where the corrupted value enters, and the legs along which its effect is followed.
+
+    >>> h = Node("ssm_state")
+    >>> print((Node("ssm_state", (17,)) @ "B" + 1 >> Node("logits")).freezing(h))
+    ssm_state[17] @ B+1 -> logits freezing ssm_state
+    """
+
+    sources: tuple[Site, ...]
+    legs: tuple[Leg, ...]
+
+    def __str__(self) -> str:
+        return " ".join([_sites_text(self.sources), *map(str, self.legs)])
+
+    def __rshift__(self, target: SitesLike) -> Path:
+        """Add a leg; the nodes just read become its source."""
+        return replace(self, legs=(*self.legs, Leg(sites(target))))
+
+    def freezing(self, *nodes: Node) -> Path:
+        """Hold these nodes at their clean values on the last leg, its own two ends excepted."""
+        return self._last(frozen=self.legs[-1].frozen + _nodes("freezing", nodes))
+
+    def sparing(self, *nodes: Node) -> Path:
+        """Leave these nodes live although ``freezing`` names them: ``except`` in text."""
+        if not self.legs[-1].frozen and not self.legs[-1].directly:
+            raise CircuitryError("nothing is frozen on this leg yet, so nothing can be spared; call .freezing(...) first")
+        return self._last(spared=self.legs[-1].spared + _nodes("sparing", nodes))
+
+    def directly(self) -> Path:
+        """Hold everything between the two ends of the last leg: only the residual stream itself connects them."""
+        return self._last(directly=True)
+
+    def _last(self, **changes: Any) -> Path:
+        return replace(self, legs=(*self.legs[:-1], replace(self.legs[-1], **changes)))
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the open axes, in order of first appearance: the axes of the result table."""
+        found = [name for site in self.sources for name in site.axes]
+        for leg in self.legs:
+            found += [name for site in leg.targets for name in site.axes]
+            found += [name for node in (*leg.frozen, *leg.spared) for name in node.axes]
+        return tuple(dict.fromkeys(found))
+
+
+def axis(name: str) -> Axis:
+    """An open axis for Python path specs: ``g.head[9, axis("head")]``.
+
+    >>> axis("layer")
+    Axis(name='layer')
+    """
+    if not isinstance(name, str) or not name.isidentifier() or not name.isascii():
+        raise CircuitryError(f"{name!r} cannot name an axis; a plain word such as 'layer' would do")
+    return Axis(name)
+
+
+def _nodes(verb: str, values: tuple[Node, ...]) -> tuple[Node, ...]:
+    for value in values:
+        if isinstance(value, Site):
+            raise CircuitryError(f"{verb} holds a node at all positions; write {value.node} without '@ {value.at}'")
+        if not isinstance(value, Node):
+            raise CircuitryError(f"{value!r} is no node; {verb}(g.head) would do")
+    return values
+
+
+def _sites_text(members: tuple[Site, ...]) -> str:
+    return str(members[0]) if len(members) == 1 else f"({', '.join(map(str, members))})"

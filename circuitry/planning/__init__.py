@@ -1,0 +1,24 @@
+"""Path x graph x task -> plan, as plain data, and what it means in words. Imports no torch."""
+
+from .cells import Cell, cells
+from .effects import absolute, check_effects
+from .explain import explain, kind
+from .names import check_names
+from .plan import INTERVENTIONS, CellPlan, Intervention, Pass, Plan, Write, plan
+
+__all__ = [
+    "INTERVENTIONS",
+    "Cell",
+    "CellPlan",
+    "Intervention",
+    "Pass",
+    "Plan",
+    "Write",
+    "absolute",
+    "cells",
+    "check_effects",
+    "check_names",
+    "explain",
+    "kind",
+    "plan",
+]

@@ -1,0 +1,94 @@
+"""Open axes to cells: every combination of values gives one concrete path."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from ..architecture import Graph
+from ..errors import CircuitryError
+from ..paths import Axis, Leg, Node, Path, Position, Site, parse_position
+from .names import POSITION, axis_kinds, index_sizes
+from .parts import parts
+
+Value: TypeAlias = int | str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the result table: the value of each axis, and the path with those values filled in."""
+
+    values: tuple[tuple[str, Value], ...]
+    path: Path
+
+
+def cells(
+    path: Path, graph: Graph, sweep: Sequence[str] | None = None, chosen: Mapping[str, Sequence[Value]] | None = None
+) -> list[Cell]:
+    """Every cell of a path. ``sweep``: the positions an open position runs over; ``chosen``: values for named axes.
+
+    Raises CircuitryError for an axis the path does not have or a value out of range.
+
+    >>> import circuitry as ct
+    >>> [c.values for c in cells(ct.parse("mlp[{layer}] -> logits"), ct.graph("gpt2", layer=2))]
+    [(('layer', 0),), (('layer', 1),)]
+    """
+    chosen = dict(chosen or {})
+    if unknown := [name for name in chosen if name not in path.axes]:
+        raise CircuitryError(f"the path has no open axis {unknown[0]!r}; it has: {', '.join(path.axes) or 'none'}")
+    domains = _domains(path, graph, sweep)
+    for name, values in chosen.items():
+        domains[name] = _chosen(name, values, domains[name])
+    combinations = itertools.product(*domains.values())
+    return [Cell(tuple(zip(domains, c, strict=True)), _filled(path, dict(zip(domains, c, strict=True)))) for c in combinations]
+
+
+def _domains(path: Path, graph: Graph, sweep: Sequence[str] | None) -> dict[str, list[Value]]:
+    """An index axis runs over what every family that uses it has; a position axis over the task's sweep."""
+    domains: dict[str, list[Value]] = {}
+    for name, kind in axis_kinds(path, graph).items():
+        if kind != POSITION:
+            domains[name] = list(range(_size(path, graph, name)))
+        elif sweep is None:
+            raise CircuitryError(f"{{{name}}} is an open position, and without a task there is none to fill it with")
+        else:
+            domains[name] = list(sweep)
+    return {name: domains[name] for name in path.axes}
+
+
+def _size(path: Path, graph: Graph, axis: str) -> int:
+    sizes = []
+    for part in parts(path):
+        family = graph.family(part.node.family)
+        known = zip(part.node.indices, index_sizes(family, graph), strict=False)
+        sizes += [size for index, size in known if index == Axis(axis)]
+    return min(sizes)
+
+
+def _chosen(name: str, values: Sequence[Value], domain: list[Value]) -> list[Value]:
+    made = [values] if isinstance(values, str | int) else list(values)
+    if all(isinstance(v, int) for v in domain):
+        if wrong := [v for v in made if v not in domain]:
+            raise CircuitryError(f"{name}={wrong[0]!r} is out of range; {{{name}}} has values {domain[0]} to {domain[-1]}")
+        return made
+    return [str(parse_position(str(v))) for v in made]
+
+
+def _filled(path: Path, values: Mapping[str, Value]) -> Path:
+    def node(n: Node) -> Node:
+        return replace(n, indices=tuple(values[i.name] if isinstance(i, Axis) else i for i in n.indices))
+
+    def place(at: Position | None) -> Position | None:
+        if at is None or not isinstance(at.base, Axis):
+            return at
+        return parse_position(str(values[at.base.name])) + at.offset
+
+    def fill(members: tuple[Site, ...]) -> tuple[Site, ...]:
+        return tuple(Site(node(s.node), place(s.at)) for s in members)
+
+    def leg(one: Leg) -> Leg:
+        return Leg(fill(one.targets), tuple(map(node, one.frozen)), tuple(map(node, one.spared)), one.directly)
+
+    return Path(fill(path.sources), tuple(map(leg, path.legs)))

@@ -1,0 +1,180 @@
+"""Second check of a path: can it have an effect at all? Only the graph can see that an experiment is vacuous."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..architecture import Graph, Rule
+from ..errors import PathError
+from ..paths import Leg, Node, Path, Position, Site
+from .frozen import check_spared, ends, frozen_nodes
+from .parts import Part, parts
+
+Where = Mapping[str, Sequence[int]]
+"""Absolute token position of every named position, one number an example."""
+_CANDIDATES = 6
+
+
+@dataclass(frozen=True)
+class _Leg:
+    """One leg of a concrete path, with what is needed to reason and to complain about it."""
+
+    number: int
+    leg: Leg
+    sources: tuple[Site, ...]
+    parts: list[Part]
+    graph: Graph
+    where: Where | None
+
+    def part(self, site: Site) -> Part:
+        return next(p for p in self.parts if p.site == site and p.leg in (self.number, max(0, self.number - 1)))
+
+
+def check_effects(path: Path, graph: Graph, where: Where | None, length: int | None = None) -> None:
+    """Refuse a concrete path whose effect must be exactly zero, and positions outside the prompts.
+
+    Raises PathError with the reason: cut by freezing, run against the model, out of a convolution's reach, backwards in
+    the text, or nothing left that moves information between the two positions.
+
+    >>> import circuitry as ct
+    >>> check_effects(ct.parse("h[1] @ 4 -> logits @ 9 freezing h"), ct.graph("mamba"), {})
+    >>> check_effects(ct.parse("h[1] @ 4 -> logits freezing mixer_out"), ct.graph("mamba"), {})
+    Traceback (most recent call last):
+    circuitry.errors.PathError: freezing mixer_out cuts every path from h[1] to logits: the effect would be exactly zero
+        h[1] @ 4 -> logits freezing mixer_out
+        ^
+    leave one that connects them live, for example: except mixer_out[1]
+    """
+    found, sources = parts(path), path.sources
+    for number, leg in enumerate(path.legs):
+        one = _Leg(number, leg, sources, found, graph, where)
+        if where is not None:
+            for site in (*sources, *leg.targets):
+                _check_inside(one, site, length)
+        for part in found:
+            if part.kind == "spared" and part.leg == number:
+                check_spared(graph, part, leg, ends(sources, graph), ends(leg.targets, graph))
+        _check_leg(one)
+        sources = leg.targets
+
+
+def _check_inside(one: _Leg, site: Site, length: int | None) -> None:
+    if site.at is None or length is None or one.where is None:
+        return
+    for p in absolute(site.at, one.where):
+        if not 0 <= p < length:
+            end = f"the end of the prompts ({length} tokens)" if p >= length else "the first token"
+            side = "past" if p >= length else "before"
+            raise one.part(site).error(f"{site.at} is {side} {end}", "move it inside", at_position=True)
+
+
+def absolute(at: Position, where: Where) -> list[int]:
+    """The absolute positions a position stands for, one an example (one in all for a number)."""
+    if isinstance(at.base, int):
+        return [at.base]
+    return [int(p) + at.offset for p in where[str(at.base)]]
+
+
+def _check_leg(one: _Leg) -> None:
+    sources, targets = ends(one.sources, one.graph), ends(one.leg.targets, one.graph)
+    held = frozen_nodes(one.graph, sources, targets, one.leg)
+    reached = [one.graph.reach([source], held) for source in sources]
+    for site, source, reach in zip(one.sources, sources, reached, strict=True):
+        if not any(t in reach and t != source for t in targets):
+            raise _unconnected(one, site, source, targets, held)
+        if not any(_arrives(one, site, t, reach.get(n)) for t, n in zip(one.leg.targets, targets, strict=True)):
+            raise _too_far(one, site, source, reach, held)
+    for site, target in zip(one.leg.targets, targets, strict=True):
+        if not any(target in reach for reach in reached):
+            raise one.part(site).error(f"nothing flows into {target} on this leg", "drop it from the set")
+
+
+def _unconnected(one: _Leg, site: Site, source: Node, targets: list[Node], held: set[Node]) -> PathError:
+    part, names = one.part(site), ", ".join(str(t.node) for t in one.leg.targets)
+    free, target = one.graph.reach([source]), targets[0]
+    if target == source:
+        return part.error(f"{source} is both the start and the end of this leg", "name two different nodes")
+    if target not in free:
+        if source in one.graph.reach([target]):
+            hint = f"the model runs the other way: {target} -> {source}"
+        else:
+            hint = f"they lie side by side; what follows {source}: {_followers(one.graph, source)}"
+        return part.error(f"nothing flows from {site.node} to {names}", hint)
+    freezing = _freezing(one.leg)
+    hint = "leave one that connects them live"
+    if spare := _spare(one, site, source, held):
+        hint += f", for example: except {spare}"
+    return part.error(f"{freezing} cuts every path from {site.node} to {names}: the effect would be exactly zero", hint)
+
+
+def _followers(graph: Graph, node: Node) -> str:
+    return ", ".join(str(n) for n in list(graph.nx.successors(node))[:3])
+
+
+def _freezing(leg: Leg) -> str:
+    return f"freezing {', '.join(map(str, leg.frozen))}" if leg.frozen else "'directly'"
+
+
+def _arrives(one: _Leg, source: Site, target: Site, rule: Rule | None) -> bool:
+    """Whether a change at the source's position can be at the target's position."""
+    if rule is None:
+        return False
+    offsets = _offsets(one, source, target)
+    return offsets is None or any(rule.reaches(o) for o in offsets)
+
+
+def _offsets(one: _Leg, source: Site, target: Site) -> list[int] | None:
+    """Tokens from source to target, one number an example; None where that is not fixed or not known."""
+    start, stop = source.at, _read_at(one, target)
+    if start is None or stop is None:
+        return None
+    if start.base == stop.base and not isinstance(start.base, int):
+        return [stop.offset - start.offset]
+    if one.where is None or any(isinstance(p.base, str) and p.base not in one.where for p in (start, stop)):
+        return None
+    first, last = absolute(start, one.where), absolute(stop, one.where)
+    size = max(len(first), len(last))
+    return [b - a for a, b in zip(first * (size // len(first)), last * (size // len(last)), strict=True)]
+
+
+def _read_at(one: _Leg, target: Site) -> Position | None:
+    """The logits are read at the answer unless the path says otherwise."""
+    logits = one.graph.family(target.node.family).role == "logits"
+    return Position("END") if target.at is None and logits else target.at
+
+
+def _too_far(one: _Leg, site: Site, source: Node, reach: dict[Node, Rule], held: set[Node]) -> PathError:
+    """The nodes are connected, but no information gets from the one position to the other."""
+    target = next(t for t in one.leg.targets if one.graph.canonical(t.node) in reach)
+    rule, part = reach[one.graph.canonical(target.node)], one.part(site)
+    start, stop, offsets = site.at, _read_at(one, target), _offsets(one, site, target) or [0]
+    if max(offsets) < 0:
+        return part.error(f"{stop} comes before {start}: nothing flows back in the text", "swap the two positions", at_position=True)
+    if rule.most == 0:
+        problem = (
+            f"no unfrozen node between {site.node} and {target.node} moves information from {start} to {stop}: "
+            "the effect would be exactly zero"
+        )
+        hint = "spare one that does" if held else "name a node that mixes tokens on the way"
+        if spare := _spare(one, site, source, held):
+            hint += f", for example: {_freezing(one.leg)} except {spare}"
+        return part.error(problem, hint)
+    least, most = int(rule.least), rule.most
+    span = f"exactly {least}" if least == most else f"at least {least}" if most == float("inf") else f"{least} to {int(most)}"
+    return part.error(
+        f"out of reach: from {site.node} to {target.node} information moves {span} tokens, and {stop} is {min(offsets)} after {start}",
+        "choose positions within that reach, or leave a node that carries it further unfrozen",
+        at_position=True,
+    )
+
+
+def _spare(one: _Leg, site: Site, source: Node, held: set[Node]) -> Node | None:
+    """A frozen node that would let the effect through if it were spared: one of the source's own layer if there is one."""
+    layer = source.indices[:1]
+    near = sorted(held, key=lambda n: (n.indices[:1] != layer, n.indices < layer, n.indices, n.family))
+    for node in near[:_CANDIDATES]:
+        reach = one.graph.reach([source], held - {node})
+        if any(_arrives(one, site, t, reach.get(one.graph.canonical(t.node))) for t in one.leg.targets):
+            return node
+    return None

@@ -1,0 +1,106 @@
+"""A plan in words, as a database explains a query: passes, frozen set, kind of path patching, predicted cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from ..architecture import Graph
+from ..paths import Node, Site
+from .plan import Pass, Plan, Write
+
+
+def explain(plan: Plan, examples: int = 1) -> str:
+    """What will run, for reading.
+
+    >>> import circuitry as ct
+    >>> from circuitry.planning import plan
+    >>> print(explain(plan("h[{layer}] @ 4 -> logits freezing h", ct.graph("mamba", layer=4))))
+    h[{layer}] @ 4 -> logits freezing h
+      table      4 cells over layer
+      clean      record what is held
+      corrupted  record ssm_state[0] @ 4
+      pass 1     on the clean input: write ssm_state[0] @ 4 from corrupted; hold ssm_state (3 of 4) at clean; read logits @ END
+      kind       path patching through live nodes: everything but ssm_state is recomputed
+      cost       6 rows an example in one batch: 24 layer-forwards an example; one cell at a time it is 12 passes, 48
+    (passes are those of the first cell, layer=0)
+    """
+    cell, layers = plan.cells[0], plan.graph.sizes["layer"]
+    lines = [str(plan.path), _line("table", _table(plan))]
+    lines.append(_line(plan.base, "record what is held" if any(p.holds for p in cell.passes) else "the baseline"))
+    if plan.intervention == "resample":
+        lines.append(_line(plan.other, f"record {_writes(cell.passes[0].writes)}"))
+    else:
+        lines.append(_line("value", {"zero": "zeros", "mean": "mean over the corrupted prompts"}.get(plan.intervention, "as given")))
+    lines += [_line(f"pass {k + 1}", _pass(plan, p, k)) for k, p in enumerate(cell.passes)]
+    lines.append(_line("kind", kind(plan)))
+    legs = len(cell.passes)
+    rows, naive = 2 + legs * len(plan.cells), (2 + legs) * len(plan.cells)
+    lines.append(
+        _line("cost", f"{rows} rows an example in one batch: {rows * layers * examples} layer-forwards"
+        f"{' an example' if examples == 1 else f' for {examples} examples'}; one cell at a time it is {naive} passes, {naive * layers * examples}")
+    )  # fmt: skip
+    if cell.values:
+        lines.append(f"(passes are those of the first cell, {', '.join(f'{k}={v}' for k, v in cell.values)})")
+    if plan.skipped:
+        lines.append(f"({len(plan.skipped)} cells can have no effect and are left out; the first: {plan.skipped[0][1]})")
+    return "\n".join(lines)
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:<11}{text}"
+
+
+def _table(plan: Plan) -> str:
+    count = len(plan.cells)
+    over = f" over {', '.join(plan.path.axes)}" if plan.path.axes else ""
+    return f"{count} cell{'s' if count != 1 else ''}{over}"
+
+
+def _writes(writes: Iterable[Write]) -> str:
+    return ", ".join(str(Site(w.node, w.at)) for w in writes)
+
+
+def _pass(plan: Plan, one: Pass, number: int) -> str:
+    source = f"pass {number}" if number else {"resample": plan.other}.get(plan.intervention, plan.intervention)
+    reads = ", ".join(_read(site, plan.graph) for site in one.reads)
+    held = f"; hold {_held(one.holds, plan.graph)} at {plan.base}" if one.holds else ""
+    return f"on the {plan.base} input: write {_writes(one.writes)} from {source}{held}; read {reads}"
+
+
+def _read(site: Site, graph: Graph) -> str:
+    return str(site) if site.at is not None else f"{site} @ END" if site.node.family == "logits" else f"{site} @ every position"
+
+
+def _held(nodes: frozenset[Node], graph: Graph) -> str:
+    """Frozen nodes by kind, with counts: ``head (143 of 144), mlp``."""
+    counts = Counter((n.family, n.port) for n in nodes)
+    shown = []
+    for (family, port), count in sorted(counts.items(), key=str):
+        total = len(graph.nodes(family))
+        name = str(Node(family, (), port))
+        shown.append(name if count == total else f"{name} ({count} of {total})")
+    return ", ".join(shown)
+
+
+def kind(plan: Plan) -> str:
+    """Which kind of path patching this is: total effect, a single edge, or through nodes left live.
+
+    >>> import circuitry as ct
+    >>> from circuitry.planning import plan
+    >>> kind(plan("mlp[0] -> logits", ct.graph("gpt2")))
+    'total effect (activation patching): nothing is frozen, everything downstream is recomputed'
+    """
+    last, graph = plan.cells[0].passes[-1], plan.graph
+    if not any(p.holds for p in plan.cells[0].passes):
+        return "total effect (activation patching): nothing is frozen, everything downstream is recomputed"
+    sources, targets = [w.node for w in last.writes], [s.node for s in last.reads]
+    after = set(graph.reach(sources, set(last.holds)))
+    before = {n for t in targets for n in graph.ancestors(t)}
+    stream = {n for n in graph.nx if graph.family(n.family).role == "resid"} - set(sources)
+    own = set(graph.reach(sources, stream))
+    live = {n for n in after & before if graph.family(n.family).adds} - own - set(last.holds)
+    frozen = ", ".join(sorted({n.family for n in last.holds}))
+    if not live:
+        return "one edge: only the residual stream itself connects the two ends"
+    return f"path patching through live nodes: everything but {frozen} is recomputed"

@@ -1,0 +1,61 @@
+"""The parts of a path in reading order, each with its column, so that a complaint can point at what it is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import PathError
+from ..paths import Node, Path, Site
+
+Kind = Literal["source", "target", "frozen", "spared"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One node of a path as written: what it is there for, on which leg, and where in the text."""
+
+    kind: Kind
+    leg: int
+    node: Node
+    site: Site | None
+    text: str
+    column: int
+
+    def error(self, problem: str, hint: str = "", at_position: bool = False) -> PathError:
+        """A PathError whose caret stands under this part, or under its position."""
+        column = self.column
+        if at_position and self.site is not None and self.site.at is not None:
+            column += len(f"{self.site.node} @ ")
+        return PathError(self.text, column, problem, hint)
+
+
+def parts(path: Path) -> list[Part]:
+    """All parts of a path in the order of its text.
+
+    >>> from circuitry.paths import parse
+    >>> [(p.kind, p.column) for p in parts(parse("mlp[0] -> logits freezing head"))]
+    [('source', 0), ('target', 10), ('frozen', 26)]
+    """
+    text, cursor, found = str(path), 0, []
+    for kind, leg, value in _in_order(path):
+        match = re.compile(rf"(?<!\w){re.escape(str(value))}(?!\w)").search(text, cursor)
+        column = match.start() if match else cursor
+        cursor = match.end() if match else cursor
+        site = value if isinstance(value, Site) else None
+        found.append(Part(kind, leg, site.node if site else value, site, text, column))  # type: ignore[arg-type]
+    return found
+
+
+def _in_order(path: Path) -> Iterator[tuple[Kind, int, Site | Node]]:
+    for site in path.sources:
+        yield "source", 0, site
+    for number, leg in enumerate(path.legs):
+        for site in leg.targets:
+            yield "target", number, site
+        for node in leg.frozen:
+            yield "frozen", number, node
+        for node in leg.spared:
+            yield "spared", number, node

@@ -1,0 +1,124 @@
+"""A plan: plain data that says, for every cell of the table, which passes run, what they write, hold and read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..architecture import Graph
+from ..errors import CircuitryError, PathError
+from ..paths import Node, Path, Position, Site, parse
+from .cells import Cell, Value, cells
+from .effects import Where, check_effects
+from .frozen import ends, frozen_nodes
+from .names import axis_kinds, check_names
+
+Intervention = Literal["resample", "zero", "mean", "given"]
+INTERVENTIONS: tuple[Intervention, ...] = ("resample", "zero", "mean", "given")
+
+
+@dataclass(frozen=True)
+class Write:
+    """Put a value into a node at a position (None: all): ``value`` is "other", "zero", "mean", "given" or a pass number."""
+
+    node: Node
+    at: Position | None
+    value: str | int
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One leg's forward pass on the base input: writes first, everything in ``holds`` at its base value, then reads."""
+
+    writes: tuple[Write, ...]
+    holds: frozenset[Node]
+    reads: tuple[Site, ...]
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """The passes of one cell of the table, in order; the last one's reading is the result."""
+
+    values: tuple[tuple[str, Value], ...]
+    passes: tuple[Pass, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will run. ``base`` is the input that is patched and ``other`` the one its values come from.
+
+    Noising has base "clean"; denoising swaps the two. ``skipped`` are cells whose effect is exactly zero by the graph, with
+    the reason; they are not run.
+    """
+
+    path: Path
+    graph: Graph
+    axes: dict[str, str]
+    cells: tuple[CellPlan, ...]
+    skipped: tuple[tuple[Cell, str], ...]
+    intervention: Intervention = "resample"
+    base: Literal["clean", "corrupted"] = "clean"
+
+    @property
+    def other(self) -> str:
+        """The input whose values are patched in.
+
+        >>> import circuitry as ct
+        >>> plan("mlp[0] -> logits", ct.graph("gpt2")).other
+        'corrupted'
+        """
+        return "corrupted" if self.base == "clean" else "clean"
+
+
+def plan(
+    path: Path | str,
+    graph: Graph,
+    *,
+    where: Where | None = None,
+    length: int | None = None,
+    sweep: Sequence[str] | None = None,
+    axes: Mapping[str, Sequence[Value]] | None = None,
+    intervention: Intervention = "resample",
+    direction: Literal["noising", "denoising"] = "noising",
+) -> Plan:
+    """Compile a path for a graph; ``where`` and ``length`` describe a task's prompts, None where there is no task.
+
+    Raises PathError for a path that cannot be read, names what is not there, or can have no effect in any cell.
+
+    >>> import circuitry as ct
+    >>> made = plan("ssm_state[{layer}] @ 4 -> logits freezing ssm_state", ct.graph("mamba", layer=3))
+    >>> len(made.cells), sorted(map(str, made.cells[1].passes[0].holds))
+    (3, ['ssm_state[0]', 'ssm_state[2]'])
+    """
+    if intervention not in INTERVENTIONS:
+        raise CircuitryError(f"no intervention {intervention!r}; known: {', '.join(INTERVENTIONS)}")
+    if direction not in ("noising", "denoising"):
+        raise CircuitryError(f"no direction {direction!r}; known: noising, denoising")
+    parsed = parse(path) if isinstance(path, str) else path
+    check_names(parsed, graph, None if where is None else where.keys())
+    good, skipped, first = [], [], None
+    for cell in cells(parsed, graph, sweep, axes):
+        try:
+            check_effects(cell.path, graph, where, length)
+            good.append(CellPlan(cell.values, _passes(cell.path, graph, intervention)))
+        except PathError as error:
+            first = first or error
+            skipped.append((cell, error.problem))
+    if not good and first:
+        raise first
+    base: Literal["clean", "corrupted"] = "clean" if direction == "noising" else "corrupted"
+    return Plan(parsed, graph, axis_kinds(parsed, graph), tuple(good), tuple(skipped), intervention, base)
+
+
+def _passes(path: Path, graph: Graph, intervention: Intervention) -> tuple[Pass, ...]:
+    """One pass a leg: the first takes the other input's values, each later one what the leg before it read."""
+    made, sources = [], path.sources
+    for number, leg in enumerate(path.legs):
+        value: str | int = number - 1 if number else {"resample": "other"}.get(intervention, intervention)
+        writes = tuple(Write(graph.canonical(s.node), s.at, value) for s in sources)
+        holds = frozen_nodes(graph, ends(sources, graph), ends(leg.targets, graph), leg)
+        reads = tuple(Site(graph.canonical(t.node), t.at) for t in leg.targets)
+        made.append(Pass(writes, frozenset(holds), reads))
+        sources = leg.targets
+    return tuple(made)

@@ -11,10 +11,14 @@ from .architecture import Graph, graph
 from .errors import CircuitryError, GuardError, ModelError, PathError, TaskError
 from .paths import Axis, Node, Path, Position, Site, axis, parse
 
+from .prompting import Task, task
+
 if TYPE_CHECKING:
     from .models import Model, load
+    from .results import PatchingTable
+    from .running import explain, patch
 
-_LAZY = {"load": "models", "Model": "models"}
+_LAZY = {"load": "models", "Model": "models", "patch": "running", "explain": "running", "PatchingTable": "results"}
 
 __all__ = [
     "Axis",
@@ -24,15 +28,20 @@ __all__ = [
     "Model",
     "ModelError",
     "Node",
+    "PatchingTable",
     "Path",
     "PathError",
     "Position",
     "Site",
+    "Task",
     "TaskError",
     "axis",
+    "explain",
     "graph",
     "load",
     "parse",
+    "patch",
+    "task",
 ]
 
 

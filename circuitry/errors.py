@@ -51,4 +51,4 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """
     names = sorted(set(known))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
-    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(names)}"
+    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(names) or 'none'}"

@@ -108,7 +108,7 @@ class Graph:
         """Order of computation; a state's loop to its own next position is the one cycle, and is left out."""
         acyclic: nx.DiGraph[Node] = nx.DiGraph((s, t) for s, t, rule in self.nx.edges(data="rule") if rule != NEXT)
         acyclic.add_nodes_from(self.nx)
-        return {node: rank for rank, node in enumerate(nx.lexicographical_topological_sort(acyclic, key=str))}
+        return {node: rank for rank, node in enumerate(nx.lexicographical_topological_sort(acyclic, key=_in_text_order))}
 
     def node(self, text: str | Node) -> Node:
         """One node of this graph, by text or value; short names and a head's ``.z`` are resolved.
@@ -204,3 +204,7 @@ class Graph:
             full.add_edges_from(((source, p), (target, q)) for p, q in pairs)
         return full
 
+
+
+def _in_text_order(node: Node) -> tuple[str, tuple[int, ...], str]:
+    return node.family, tuple(i for i in node.indices if isinstance(i, int)), node.port or ""

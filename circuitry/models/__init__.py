@@ -1,0 +1,8 @@
+"""Loading models and instrumenting them: taps that engines can address, over the stock parameters."""
+
+from .loading import bundled, load
+from .model import Model, wrap
+from .scan import scan
+from .vocabulary import Vocabulary
+
+__all__ = ["Model", "Vocabulary", "bundled", "load", "scan", "wrap"]

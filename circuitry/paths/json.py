@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..errors import CircuitryError
+from .parse import parse
 from .values import Axis, Leg, Node, Path, Position, Site
 
 
@@ -25,8 +26,11 @@ def from_json(text: str) -> Path:
     """Read what ``to_json`` wrote. Raises CircuitryError for anything else."""
     try:
         data = json.loads(text)
-        return Path(_sites(data["sources"]), tuple(_leg(leg) for leg in data["legs"]))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        path = Path(_sites(data["sources"]), tuple(_leg(leg) for leg in data["legs"]))
+        if parse(str(path)) != path:
+            raise ValueError(f"it would be written {path}")
+        return path
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CircuitryError(f"this JSON is no path ({error!r}); circuitry.paths.to_json writes one") from error
 
 

@@ -56,7 +56,8 @@ def parse(text: str) -> Path:
     """
     if not isinstance(text, str):
         raise CircuitryError(f"a path is text such as 'mlp[0] -> logits', not {type(text).__name__}")
-    return _Parser(text).whole(_Parser.path)
+    parser = _Parser(text)
+    return parser.whole(_Parser.path, parser.refuse_rest)
 
 
 def parse_node(text: str) -> Node:
@@ -79,7 +80,7 @@ def parse_position(text: str) -> Position:
 
 class _Parser:
     def __init__(self, text: str) -> None:
-        self._text, self._at = text, 0
+        self._text, self._at, self._frozen_last = text, 0, False
         self._tokens = self._scan()
 
     def _scan(self) -> list[_Token]:
@@ -89,8 +90,8 @@ class _Parser:
             if match is None or match.lastgroup is None:
                 column += len(self._text[column:]) - len(self._text[column:].lstrip())
                 sign = self._text[column]
-                shown = sign if sign.isprintable() else "this character"
-                raise PathError(self._text, column, f"{shown!r} means nothing in a path", _FOREIGN.get(sign, _EXAMPLE))
+                shown = repr(sign) if sign.isprintable() else f"the character U+{ord(sign):04X}"
+                raise PathError(self._text, column, f"{shown} means nothing in a path", _FOREIGN.get(sign, _EXAMPLE))
             group = match.lastgroup
             tokens.append(_Token(group, match[group], match.start(group)))
             column = match.end()
@@ -116,20 +117,37 @@ class _Parser:
     def _fail(self, problem: str, hint: str = "", token: _Token | None = None) -> NoReturn:
         raise PathError(self._text, (token or self._next).column, problem, hint)
 
-    def whole(self, rule: Callable[[_Parser], T]) -> T:
+    def whole(self, rule: Callable[[_Parser], T], refuse: Callable[[], NoReturn] | None = None) -> T:
         value = rule(self)
         if self._next.kind != "end":
-            self._refuse_rest()
+            (refuse or self._refuse_more)()
         return value
 
-    def _refuse_rest(self) -> NoReturn:
-        if self._is("freezing"):
-            self._fail("'freezing' stands twice on one leg", "list the nodes once, with commas: freezing head, mlp")
+    def _refuse_more(self) -> NoReturn:
+        self._fail(f"expected the end, found {self._next}")
+
+    def refuse_rest(self) -> NoReturn:
+        """Complain about what follows a path's last leg."""
+        for word in ("freezing", "except"):
+            if self._is(word):
+                self._fail(f"{word!r} stands twice on one leg", f"list the nodes once, with commas: {word} head, mlp")
         if self._is("directly"):
-            self._fail("'directly' comes right after the target", "for example: head[0,1] -> head[1,2].k directly")
-        if self._is("@"):
+            self._fail("'directly' comes right after the target, once", "for example: head[0,1] -> head[1,2].k directly")
+        if self._is("@") and self._frozen_last:
             self._fail("a node is frozen at all positions, so '@' does not belong here", "freeze the node without a position")
-        self._fail(f"expected '->' or the end, found {self._next}", _EXAMPLE)
+        self._fail(f"expected '->' or the end, found {self._next}", self._after_site())
+
+    @property
+    def _after_set(self) -> bool:
+        return self._tokens[self._at - 1].text == ")"
+
+    def _after_site(self) -> str:
+        """What would do where a site is followed by something that cannot follow it."""
+        if self._is(","):
+            return "a set of nodes stands in parentheses: (head[9,6], head[9,9]) -> logits"
+        if self._is("@") and self._after_set:
+            return "each node of a set has its own position: (head[9,6] @ END, head[9,9] @ END)"
+        return "indices share one pair of brackets: head[9,9]" if self._is("[") else _EXAMPLE
 
     def path(self) -> Path:
         if self._next.kind == "end":
@@ -142,15 +160,18 @@ class _Parser:
                 self._fail(f"{self._next} comes after a target", _EXAMPLE)
             if self._next.kind == "end":
                 self._fail("a path needs a target", "add one: -> logits")
-            self._fail(f"expected '->' or '@', found {self._next}", _EXAMPLE)
+            wanted = "'->'" if sources[-1].at or self._after_set else "'->' or '@'"
+            self._fail(f"expected {wanted}, found {self._next}", self._after_site())
         return Path(sources, tuple(legs))
 
     def _leg(self) -> Leg:
         targets, directly = self._sites(), self._skip("directly")
         frozen = self._nodes() if self._skip("freezing") else ()
         if self._is("except") and not (frozen or directly):
-            self._fail("'except' spares nodes from 'freezing', and nothing is frozen here", "freezing head except head[9,9]")
-        return Leg(targets, frozen, self._nodes() if self._skip("except") else (), directly)
+            self._fail("'except' spares nodes from 'freezing', and nothing is frozen here", "for example: freezing head except head[9,9]")
+        spared = self._nodes() if self._skip("except") else ()
+        self._frozen_last = bool(frozen or spared)
+        return Leg(targets, frozen, spared, directly)
 
     def _sites(self) -> tuple[Site, ...]:
         if not self._skip("("):
@@ -177,18 +198,18 @@ class _Parser:
         return Site(node, self.position() if self._skip("@") else None)
 
     def node(self) -> Node:
-        name = self._name("a node such as ssm_state or logits")
+        hint = "heads are written head[9,9]" if self._next.kind == "int" else _EXAMPLE
+        name = self._name("a node such as ssm_state or logits", hint)
         indices = self._list(self._index, "]") if self._skip("[") else ()
-        port = self._name(f"a port of {name.text!r}, such as .q") if self._skip(".") else None
+        port = self._name(f"a port of {name.text!r}", "for example: head[9,9].q") if self._skip(".") else None
         return Node(name.text, indices, port.text if port else None)
 
-    def _name(self, wanted: str) -> _Token:
+    def _name(self, wanted: str, hint: str = _EXAMPLE) -> _Token:
         token = self._next
         if token.kind != "name":
-            hint = "heads are written head[9,9]" if token.kind == "int" else _EXAMPLE
             self._fail(f"expected {wanted}, found {token}", hint)
         if token.text in WORDS:
-            self._fail(f"expected {wanted}, found the word {token}", _EXAMPLE)
+            self._fail(f"expected {wanted}, found the word {token}", hint)
         return self._take()
 
     def _index(self) -> Index:
@@ -211,7 +232,7 @@ class _Parser:
 
     def _axis(self) -> Axis:
         self._take()
-        name = self._name("the name of an open axis")
+        name = self._name("the name of an open axis", "for example: {layer}")
         if not self._skip("}"):
             self._fail(f"expected '}}', found {self._next}", f"close it: {{{name.text}}}")
         return Axis(name.text)
@@ -226,6 +247,8 @@ class _Parser:
             return Position(base, offset)
         if base + offset < 0:
             self._fail(f"position {base + offset} is before the first token", "positions count from 0", start)
+        if base + offset >= 10**_MOST_DIGITS:
+            self._fail(f"position {base + offset} is past the end of any prompt", "a smaller number would do", start)
         return Position(base + offset)
 
     def _base(self) -> str | int | Axis:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, ClassVar, NoReturn, TypeAlias
 
 from ..errors import CircuitryError
 
@@ -53,14 +53,14 @@ class Position:
         return self._shifted(offset)
 
     def __sub__(self, offset: int) -> Position:
-        return self._shifted(-offset)
+        return self._shifted(offset, -1)
 
-    def _shifted(self, offset: int) -> Position:
+    def _shifted(self, offset: int, sign: int = 1) -> Position:
         if isinstance(offset, bool) or not isinstance(offset, int):
             raise CircuitryError(f"a position moves by a whole number of tokens, not by {offset!r}")
         if isinstance(self.base, int):
-            return _absolute(self.base + offset)
-        return replace(self, offset=self.offset + offset)
+            return _absolute(self.base + sign * offset)
+        return replace(self, offset=self.offset + sign * offset)
 
 
 def _absolute(position: int) -> Position:
@@ -117,11 +117,16 @@ class Node(_Operators):
     indices: tuple[Index, ...] = ()
     port: str | None = None
 
+    __iter__: ClassVar[None] = None
+    """No sequence: with ``__getitem__`` alone, Python would iterate over a node forever."""
+
     def __getitem__(self, indices: Index | tuple[Index, ...]) -> Node:
         chosen = indices if isinstance(indices, tuple) else (indices,)
         for index in chosen:
             if isinstance(index, bool) or not isinstance(index, int | Axis):
                 raise CircuitryError(f"{index!r} is no index of {self.family!r}; a number or axis('layer') would do")
+            if isinstance(index, int) and index < 0:
+                raise CircuitryError(f"index {index} of {self.family!r}: indices count from 0 up")
         return replace(self, indices=chosen)
 
     def __getattr__(self, port: str) -> Node:
@@ -273,7 +278,9 @@ def axis(name: str) -> Axis:
     >>> axis("layer")
     Axis(name='layer')
     """
-    if not isinstance(name, str) or not name.isidentifier() or not name.isascii():
+    from .parse import WORDS
+
+    if not isinstance(name, str) or not name.isidentifier() or not name.isascii() or name in WORDS:
         raise CircuitryError(f"{name!r} cannot name an axis; a plain word such as 'layer' would do")
     return Axis(name)
 

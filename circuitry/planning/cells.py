@@ -38,24 +38,27 @@ def cells(
     chosen = dict(chosen or {})
     if unknown := [name for name in chosen if name not in path.axes]:
         raise CircuitryError(f"the path has no open axis {unknown[0]!r}; it has: {', '.join(path.axes) or 'none'}")
-    domains = _domains(path, graph, sweep)
-    for name, values in chosen.items():
-        domains[name] = _chosen(name, values, domains[name])
+    domains = _domains(path, graph, sweep, chosen)
     combinations = itertools.product(*domains.values())
     return [Cell(tuple(zip(domains, c, strict=True)), _filled(path, dict(zip(domains, c, strict=True)))) for c in combinations]
 
 
-def _domains(path: Path, graph: Graph, sweep: Sequence[str] | None) -> dict[str, list[Value]]:
-    """An index axis runs over what every family that uses it has; a position axis over the task's sweep."""
-    domains: dict[str, list[Value]] = {}
-    for name, kind in axis_kinds(path, graph).items():
-        if kind != POSITION:
-            domains[name] = list(range(_size(path, graph, name)))
+def _domains(
+    path: Path, graph: Graph, sweep: Sequence[str] | None, chosen: Mapping[str, Sequence[Value]]
+) -> dict[str, list[Value]]:
+    """An index axis runs over what every family that uses it has, a position axis over the task's sweep, or as chosen."""
+    kinds, domains = axis_kinds(path, graph), dict[str, list[Value]]()
+    for name in path.axes:
+        if kinds[name] != POSITION:
+            size = _size(path, graph, name)
+            domains[name] = _indices(name, chosen[name], size) if name in chosen else list(range(size))
+        elif name in chosen:
+            domains[name] = [str(parse_position(str(v))) for v in _listed(name, chosen[name])]
         elif sweep is None:
             raise CircuitryError(f"{{{name}}} is an open position, and without a task there is none to fill it with")
         else:
             domains[name] = list(sweep)
-    return {name: domains[name] for name in path.axes}
+    return domains
 
 
 def _size(path: Path, graph: Graph, axis: str) -> int:
@@ -67,18 +70,24 @@ def _size(path: Path, graph: Graph, axis: str) -> int:
     return min(sizes)
 
 
-def _chosen(name: str, values: Sequence[Value], domain: list[Value]) -> list[Value]:
-    made = [values] if isinstance(values, str | int) else list(values)
-    if all(isinstance(v, int) for v in domain):
-        if wrong := [v for v in made if v not in domain]:
-            raise CircuitryError(f"{name}={wrong[0]!r} is out of range; {{{name}}} has values {domain[0]} to {domain[-1]}")
-        return made
-    return [str(parse_position(str(v))) for v in made]
+def _listed(name: str, values: Sequence[Value] | Value) -> list[Value]:
+    """One value may stand for a list of one."""
+    made: list[Value] = [values] if isinstance(values, str | int) else list(values)
+    if not made:
+        raise CircuitryError(f"no values for {{{name}}}; name at least one, or leave it out of axes for all")
+    return made
+
+
+def _indices(name: str, values: Sequence[Value], size: int) -> list[Value]:
+    made = _listed(name, values)
+    if wrong := [v for v in made if v not in range(size)]:
+        raise CircuitryError(f"{name}={wrong[0]!r} is out of range; {{{name}}} has values 0 to {size - 1}")
+    return made
 
 
 def _filled(path: Path, values: Mapping[str, Value]) -> Path:
     def node(n: Node) -> Node:
-        return replace(n, indices=tuple(values[i.name] if isinstance(i, Axis) else i for i in n.indices))
+        return replace(n, indices=tuple(int(values[i.name]) if isinstance(i, Axis) else i for i in n.indices))
 
     def place(at: Position | None) -> Position | None:
         if at is None or not isinstance(at.base, Axis):

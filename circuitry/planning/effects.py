@@ -27,8 +27,14 @@ class _Leg:
     graph: Graph
     where: Where | None
 
-    def part(self, site: Site) -> Part:
-        return next(p for p in self.parts if p.site == site and p.leg in (self.number, max(0, self.number - 1)))
+    def source(self, site: Site) -> Part:
+        return self._part(site, "target", self.number - 1) if self.number else self._part(site, "source", 0)
+
+    def target(self, site: Site) -> Part:
+        return self._part(site, "target", self.number)
+
+    def _part(self, site: Site, kind: str, leg: int) -> Part:
+        return next(p for p in self.parts if (p.site, p.kind, p.leg) == (site, kind, leg))
 
 
 def check_effects(path: Path, graph: Graph, where: Where | None, length: int | None = None) -> None:
@@ -44,14 +50,16 @@ def check_effects(path: Path, graph: Graph, where: Where | None, length: int | N
     circuitry.errors.PathError: freezing mixer_out cuts every path from h[1] to logits: the effect would be exactly zero
         h[1] @ 4 -> logits freezing mixer_out
         ^
-    leave one that connects them live, for example: except mixer_out[1]
+    leave one that connects them live, for example: freezing mixer_out except mixer_out[1]
     """
     found, sources = parts(path), path.sources
     for number, leg in enumerate(path.legs):
         one = _Leg(number, leg, sources, found, graph, where)
         if where is not None:
-            for site in (*sources, *leg.targets):
-                _check_inside(one, site, length)
+            for site in sources:
+                _check_inside(site, one.source(site), where, length)
+            for site in leg.targets:
+                _check_inside(site, one.target(site), where, length)
         for part in found:
             if part.kind == "spared" and part.leg == number:
                 check_spared(graph, part, leg, ends(sources, graph), ends(leg.targets, graph))
@@ -59,14 +67,14 @@ def check_effects(path: Path, graph: Graph, where: Where | None, length: int | N
         sources = leg.targets
 
 
-def _check_inside(one: _Leg, site: Site, length: int | None) -> None:
-    if site.at is None or length is None or one.where is None:
+def _check_inside(site: Site, part: Part, where: Where, length: int | None) -> None:
+    if site.at is None or length is None:
         return
-    for p in absolute(site.at, one.where):
+    for p in absolute(site.at, where):
         if not 0 <= p < length:
             end = f"the end of the prompts ({length} tokens)" if p >= length else "the first token"
             side = "past" if p >= length else "before"
-            raise one.part(site).error(f"{site.at} is {side} {end}", "move it inside", at_position=True)
+            raise part.error(f"{site.at} is {side} {end}", "move it inside", at_position=True)
 
 
 def absolute(at: Position, where: Where) -> list[int]:
@@ -87,11 +95,11 @@ def _check_leg(one: _Leg) -> None:
             raise _too_far(one, site, source, reach, held)
     for site, target in zip(one.leg.targets, targets, strict=True):
         if not any(target in reach for reach in reached):
-            raise one.part(site).error(f"nothing flows into {target} on this leg", "drop it from the set")
+            raise one.target(site).error(f"nothing flows into {target} on this leg", "drop it from the set")
 
 
 def _unconnected(one: _Leg, site: Site, source: Node, targets: list[Node], held: set[Node]) -> PathError:
-    part, names = one.part(site), ", ".join(str(t.node) for t in one.leg.targets)
+    part, names = one.source(site), ", ".join(str(t.node) for t in one.leg.targets)
     free, target = one.graph.reach([source]), targets[0]
     if target == source:
         return part.error(f"{source} is both the start and the end of this leg", "name two different nodes")
@@ -101,10 +109,10 @@ def _unconnected(one: _Leg, site: Site, source: Node, targets: list[Node], held:
         else:
             hint = f"they lie side by side; what follows {source}: {_followers(one.graph, source)}"
         return part.error(f"nothing flows from {site.node} to {names}", hint)
-    freezing = _freezing(one.leg)
     hint = "leave one that connects them live"
     if spare := _spare(one, site, source, held):
-        hint += f", for example: except {spare}"
+        hint += f", for example: {_sparing(one.leg, spare)}"
+    freezing = "'directly'" if one.leg.directly and not one.leg.frozen else _freezing(one.leg)
     return part.error(f"{freezing} cuts every path from {site.node} to {names}: the effect would be exactly zero", hint)
 
 
@@ -113,7 +121,12 @@ def _followers(graph: Graph, node: Node) -> str:
 
 
 def _freezing(leg: Leg) -> str:
-    return f"freezing {', '.join(map(str, leg.frozen))}" if leg.frozen else "'directly'"
+    return " ".join(["directly"] * leg.directly + [f"freezing {', '.join(map(str, leg.frozen))}"] * bool(leg.frozen))
+
+
+def _sparing(leg: Leg, node: Node) -> str:
+    """The leg's words with one more node spared."""
+    return f"{_freezing(leg)} except {', '.join(map(str, (*leg.spared, node)))}"
 
 
 def _arrives(one: _Leg, source: Site, target: Site, rule: Rule | None) -> bool:
@@ -131,9 +144,10 @@ def _offsets(one: _Leg, source: Site, target: Site) -> list[int] | None:
         return None
     if start.base == stop.base and not isinstance(start.base, int):
         return [stop.offset - start.offset]
-    if one.where is None or any(isinstance(p.base, str) and p.base not in one.where for p in (start, stop)):
+    where = one.where or {}
+    if any(isinstance(p.base, str) and p.base not in where for p in (start, stop)):
         return None
-    first, last = absolute(start, one.where), absolute(stop, one.where)
+    first, last = absolute(start, where), absolute(stop, where)
     size = max(len(first), len(last))
     return [b - a for a, b in zip(first * (size // len(first)), last * (size // len(last)), strict=True)]
 
@@ -147,7 +161,7 @@ def _read_at(one: _Leg, target: Site) -> Position | None:
 def _too_far(one: _Leg, site: Site, source: Node, reach: dict[Node, Rule], held: set[Node]) -> PathError:
     """The nodes are connected, but no information gets from the one position to the other."""
     target = next(t for t in one.leg.targets if one.graph.canonical(t.node) in reach)
-    rule, part = reach[one.graph.canonical(target.node)], one.part(site)
+    rule, part = reach[one.graph.canonical(target.node)], one.source(site)
     start, stop, offsets = site.at, _read_at(one, target), _offsets(one, site, target) or [0]
     if max(offsets) < 0:
         return part.error(f"{stop} comes before {start}: nothing flows back in the text", "swap the two positions", at_position=True)
@@ -156,14 +170,15 @@ def _too_far(one: _Leg, site: Site, source: Node, reach: dict[Node, Rule], held:
             f"no unfrozen node between {site.node} and {target.node} moves information from {start} to {stop}: "
             "the effect would be exactly zero"
         )
-        hint = "spare one that does" if held else "name a node that mixes tokens on the way"
+        hint = "choose the same position for both ends" + ", or spare more of what is held" * bool(held)
         if spare := _spare(one, site, source, held):
-            hint += f", for example: {_freezing(one.leg)} except {spare}"
+            hint = f"spare one that does, for example: {_sparing(one.leg, spare)}"
         return part.error(problem, hint)
     least, most = int(rule.least), rule.most
     span = f"exactly {least}" if least == most else f"at least {least}" if most == float("inf") else f"{least} to {int(most)}"
+    tokens = "token" if span in ("exactly 1", "at least 1") else "tokens"
     return part.error(
-        f"out of reach: from {site.node} to {target.node} information moves {span} tokens, and {stop} is {min(offsets)} after {start}",
+        f"out of reach: from {site.node} to {target.node} information moves {span} {tokens}, and {stop} is {min(offsets)} after {start}",
         "choose positions within that reach, or leave a node that carries it further unfrozen",
         at_position=True,
     )

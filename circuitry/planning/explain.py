@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from ..architecture import Graph
 from ..paths import Node, Site
+from .frozen import own_way
 from .plan import Pass, Plan, Write
 
 
@@ -91,16 +92,18 @@ def kind(plan: Plan) -> str:
     >>> kind(plan("mlp[0] -> logits", ct.graph("gpt2")))
     'total effect (activation patching): nothing is frozen, everything downstream is recomputed'
     """
-    last, graph = plan.cells[0].passes[-1], plan.graph
-    if not any(p.holds for p in plan.cells[0].passes):
+    passes = plan.cells[0].passes
+    if not any(p.holds for p in passes):
         return "total effect (activation patching): nothing is frozen, everything downstream is recomputed"
-    sources, targets = [w.node for w in last.writes], [s.node for s in last.reads]
-    after = set(graph.reach(sources, set(last.holds)))
-    before = {n for t in targets for n in graph.ancestors(t)}
-    stream = {n for n in graph.nx if graph.family(n.family).role == "resid"} - set(sources)
-    own = set(graph.reach(sources, stream))
-    live = {n for n in after & before if graph.family(n.family).adds} - own - set(last.holds)
-    frozen = ", ".join(sorted({n.family for n in last.holds}))
-    if not live:
+    if not any(_live(p, plan.graph) for p in passes):
         return "one edge: only the residual stream itself connects the two ends"
+    frozen = ", ".join(sorted({n.family for p in passes for n in p.holds}))
     return f"path patching through live nodes: everything but {frozen} is recomputed"
+
+
+def _live(one: Pass, graph: Graph) -> set[Node]:
+    """Nodes between the ends that add to the stream and are neither held nor the sources' own way into it."""
+    sources, targets = [w.node for w in one.writes], [s.node for s in one.reads]
+    after = set(graph.reach(sources, set(one.holds)))
+    before = {n for t in targets for n in graph.ancestors(t)}
+    return {n for n in after & before if graph.family(n.family).adds} - own_way(graph, sources) - one.holds

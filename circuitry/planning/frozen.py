@@ -45,9 +45,19 @@ def _between(graph: Graph, sources: list[Node], targets: list[Node]) -> set[Node
     """Nodes that add to the stream after the sources and before a target, save the sources' own way into it."""
     after = set(graph.reach(sources))
     before = {node for target in targets for node in graph.ancestors(target)}
-    stream = {n for n in graph.nx if graph.family(n.family).role == "resid"} - set(sources)
-    own = set(graph.reach(sources, without=stream))
-    return {n for n in after & before if graph.family(n.family).adds} - own
+    return {n for n in after & before if graph.family(n.family).adds} - own_way(graph, sources)
+
+
+def own_way(graph: Graph, sources: list[Node]) -> set[Node]:
+    """What lies between the sources and the stream they add to; a source that is the stream itself has no such way.
+
+    >>> import circuitry as ct
+    >>> g = ct.graph("gpt2")
+    >>> sorted(map(str, own_way(g, [g.node("head[3,0]")]))), own_way(g, [g.node("resid[3]")])
+    (['attn[3]', 'head[3,0]'], set())
+    """
+    stream = {n for n in graph.nx if graph.family(n.family).role == "resid"}
+    return set(graph.reach([s for s in sources if s not in stream], without=stream))
 
 
 def check_spared(graph: Graph, part: Part, leg: Leg, sources: list[Node], targets: list[Node]) -> None:

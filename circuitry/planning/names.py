@@ -60,7 +60,7 @@ def _check_indices(part: Part, family: Family, graph: Graph) -> None:
     if len(node.indices) < len(family.indices) and not whole:
         raise part.error(f"say which {node.family!r}", f"for every one, leave it open: {wanted}")
     for name, index, size in zip(family.indices, node.indices, index_sizes(family, graph), strict=False):
-        if isinstance(index, int) and index >= size:
+        if isinstance(index, int) and not 0 <= index < size:
             raise part.error(
                 f"{name} {index} of {node.family!r} does not exist", f"{graph.name} has {name}s 0 to {size - 1} there"
             )

@@ -99,6 +99,7 @@ def plan(
     check_names(parsed, graph, None if where is None else where.keys())
     good, skipped, first = [], [], None
     for cell in cells(parsed, graph, sweep, axes):
+        check_names(cell.path, graph, None if where is None else where.keys())
         try:
             check_effects(cell.path, graph, where, length)
             good.append(CellPlan(cell.values, _passes(cell.path, graph, intervention)))

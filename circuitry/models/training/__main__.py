@@ -28,7 +28,7 @@ from .recipes import RECIPES, Recipe, Stage
 from .scan import fast_mamba_training
 from .tokenizer import VOCABULARY, encode_corpus, read_corpus, train_tokenizer
 
-IOI_LENGTH, ENGLISH_LENGTH, HELD_OUT_TOKENS = 64, 128, 200_000
+IOI_LENGTH, LEAST_IOI_ROWS, ENGLISH_LENGTH, HELD_OUT_TOKENS = 64, 16, 128, 200_000
 WARMUP, SAVE_EVERY, REPORT_EVERY = 50, 200, 100
 
 
@@ -75,8 +75,9 @@ class Trainer:
         rows = max(1, round(stage.tokens * share / stage.length))
         made = [(share, induction_rows(rng, rows, stage.length, self.vocabulary[: stage.words], stage.periodic), stage.words)]
         if stage.ioi:
-            rows = max(1, round(stage.tokens * stage.ioi / IOI_LENGTH))
-            made.append((stage.ioi, self.mixed.rows(rng, rows, IOI_LENGTH, sentences.TRAINING), VOCABULARY))
+            rows = max(LEAST_IOI_ROWS, round(stage.tokens * stage.ioi / IOI_LENGTH))
+            maker = self.mixed if stage.english else self.sentences[False]
+            made.append((stage.ioi, maker.rows(rng, rows, IOI_LENGTH, sentences.TRAINING), VOCABULARY))
         if stage.english:
             rows = max(1, round(stage.tokens * stage.english / ENGLISH_LENGTH))
             made.append((stage.english, english_rows(rng, rows, ENGLISH_LENGTH, self.english), VOCABULARY))

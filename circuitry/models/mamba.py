@@ -1,0 +1,135 @@
+"""Mamba with every node of its graph as a module that engines can address, over the stock model's own parameters."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from .scan import scan
+
+_TAPS = (
+    "conv_in", "ssm_in", "value", "delta", "B", "C", "skip", "write_value", "write_delta", "write_B",
+    "state", "state_read", "state_carry", "ssm_out", "gate",
+)  # fmt: skip
+
+
+class MambaTaps(nn.Module):
+    """The identity modules of one mixer; see ``graphs/mamba.py`` for what passes through each.
+
+    All are [batch, pos, d_inner] but write_B, [batch, pos, d_state], and the three of the state, [batch, d_inner, d_state],
+    which are called once for every position in ``stops``. ``exact`` uses the stock operations in the stock order.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        for name in _TAPS:
+            setattr(self, name, nn.Identity())
+        self.conv_tap = nn.ModuleList(nn.Identity() for _ in range(width))
+        self.stops: tuple[int, ...] = ()
+        self.exact = False
+
+
+def _forward(
+    self: Any, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **_: Any
+) -> Tensor:
+    """The mixer's forward with its values passed through the taps. Replaces the stock method on each instance."""
+    if cache_params is not None:
+        raise ModelError("an instrumented Mamba keeps no cache; call it with use_cache=False")
+    taps: Any = self.circuitry
+    mask = None if attention_mask is None else attention_mask[:, :, None]
+    x, gate = self.in_proj(_masked(hidden_states, mask)).chunk(2, -1)
+    c = taps.ssm_in(_masked(_convolve(self, taps.conv_in(x)), mask))
+    u, skip = taps.value(c), taps.skip(c)
+    delta, B, C = _selection(self, c)
+    A = -torch.exp(self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)))
+
+    def at_stop(h: Tensor) -> tuple[Tensor, Tensor]:
+        h = taps.state(h)
+        return taps.state_read(h), taps.state_carry(h)
+
+    written = taps.write_value(u), taps.write_delta(delta), A, taps.write_B(B)
+    exact = taps.exact or torch.is_grad_enabled()  # the fast scan works in place, which gradients cannot follow
+    s = taps.ssm_out(scan(*written, C, taps.stops, at_stop, exact=exact) + skip * self.D)
+    return self.out_proj(s * taps.gate(F.silu(gate)))  # type: ignore[no-any-return]
+
+
+def _masked(value: Tensor, mask: Tensor | None) -> Tensor:
+    return value if mask is None else (value * mask).to(value.dtype)
+
+
+def _convolve(mixer: Any, x: Tensor) -> Tensor:
+    """Causal depthwise convolution and SiLU: a sum over taps, each tap what this position sees of one k tokens back."""
+    taps, conv = mixer.circuitry, mixer.conv1d
+    width, length = mixer.conv_kernel_size, x.shape[1]
+    if taps.exact:
+        out = F.conv1d(x.transpose(1, 2), conv.weight, conv.bias, padding=width - 1, groups=x.shape[2])[:, :, :length]
+        return F.silu(out).transpose(1, 2)
+    padded = F.pad(x, (0, 0, width - 1, 0))
+    total = 0.0 if conv.bias is None else conv.bias
+    for k in range(width):
+        seen = taps.conv_tap[k](padded[:, width - 1 - k : width - 1 - k + length])
+        total = total + seen * conv.weight[:, 0, width - 1 - k]
+    return F.silu(total)
+
+
+def _selection(mixer: Any, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """delta, B and C from c, each from what its own port of ssm_in says; projected once where nobody changed any."""
+    taps, sizes = mixer.circuitry, [mixer.time_step_rank, mixer.ssm_state_size, mixer.ssm_state_size]
+    shared = torch.split(mixer.x_proj(c), sizes, -1)
+
+    def part(index: int, seen: Tensor) -> Tensor:
+        return shared[index] if seen is c else torch.split(mixer.x_proj(seen), sizes, -1)[index]
+
+    low, B, C = part(0, taps.delta(c)), part(1, taps.B(c)), part(2, taps.C(c))
+    step = (mixer.dt_proj.weight @ low.transpose(1, 2)).transpose(1, 2)
+    wide = torch.promote_types(step.dtype, torch.float32)
+    return F.softplus(step + mixer.dt_proj.bias.to(wide)), B, C
+
+
+@contextmanager
+def exact(mixers: list[Any]) -> Iterator[None]:
+    """Within: the stock model's operations in its order, so that logits are the same bits."""
+    for mixer in mixers:
+        mixer.circuitry.exact = True
+    try:
+        yield
+    finally:
+        for mixer in mixers:
+            mixer.circuitry.exact = False
+
+
+@torch.no_grad()
+def attach(model: Any, mixers: list[Any]) -> None:
+    """Instrument a Mamba and check it: exact mode gives the stock logits bit for bit, fast mode up to rounding.
+
+    ``mixers`` are its MambaMixer modules. Where stock Mamba itself cannot run (mamba-ssm importable without a GPU) the
+    exact mode stands in for it. Raises ModelError where they differ.
+    """
+    ids = torch.arange(12, device=model.device)[None] % model.config.vocab_size
+    stock = _stock_logits(model, ids)
+    for mixer in mixers:
+        mixer.circuitry = MambaTaps(mixer.conv_kernel_size)
+        mixer.forward = types.MethodType(_forward, mixer)
+    with exact(mixers):
+        ours = model(ids, use_cache=False).logits
+    error = 0.0 if stock is None else (stock - ours).abs().max().item()
+    # In float64 the stock model still computes A in float32, and we do not; in float32 and below the bits must be the same.
+    if error > (1e-4 if ours.dtype == torch.float64 or model.dtype == torch.float64 else 0.0):
+        raise ModelError(f"instrumented Mamba differs from the stock model by {error:.2g}; this version of transformers is not supported")
+    fast = model(ids, use_cache=False).logits
+    error = ((fast - ours).abs().max() / ours.abs().max()).item()
+    if error > 1e-2:
+        raise ModelError(f"the block scan differs from the exact one by {error:.2g} of the largest logit")
+
+
+def _stock_logits(model: Any, ids: Tensor) -> Tensor | None:
+    """None where stock Mamba would call mamba-ssm's kernels: on a CPU they fail, on a GPU they round differently."""
+    return None if find_spec("mamba_ssm") else model(ids, use_cache=False).logits

@@ -1,0 +1,92 @@
+"""A loaded model: the Hugging Face module with its taps in place, wrapped for nnsight, and its graph."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+
+from ..architecture import Graph, definition_for
+from ..errors import ModelError
+from . import attention, mamba
+from .vocabulary import Vocabulary
+
+
+class Model:
+    """A causal language model ready for patching. Made by ``circuitry.load``.
+
+    ``hf`` is the instrumented Hugging Face module (in eval mode, without cache), ``net`` the same wrapped for nnsight,
+    ``graph`` its graph, ``vocabulary`` its tokens. The taps share the parameters of the stock model and change no result.
+    """
+
+    def __init__(self, hf: Any, tokenizer: Any = None, name: str = "model") -> None:
+        from nnsight import NNsight
+
+        self.name, self.tokenizer = name, tokenizer
+        self.hf = hf.eval()
+        self.hf.config.use_cache = False
+        architecture = definition_for(hf.config.model_type)
+        self.graph = Graph(architecture, architecture.sizes(hf.config))
+        self._instrument(architecture.taps)
+        self.net = NNsight(self.hf)
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.graph.name}, {self.parameters / 1e6:.2f}M parameters, {self.dtype}, {self.device}>"
+
+    def _instrument(self, taps: str) -> None:
+        if taps == "mamba":
+            for block in self._modules("resid"):
+                # Float64 runs would otherwise be rounded to float32 at every residual addition.
+                block.residual_in_fp32 = block.residual_in_fp32 and self.dtype != torch.float64
+            mamba.attach(self.hf, self._modules("mixer_out"))
+        else:
+            attention.attach(self.hf, self._modules("attn"))
+
+    def _modules(self, family: str) -> list[Any]:
+        nodes = [n for n in self.graph.nodes(family) if n.indices[0] < self.graph.sizes["layer"]]
+        return [self.hf.get_submodule(self.graph.place(node).module) for node in nodes]
+
+    @property
+    def mixers(self) -> list[Any]:
+        """The instrumented Mamba mixers, empty for a Transformer."""
+        return self._modules("mixer_out") if self.graph.architecture.taps == "mamba" else []
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the parameters."""
+        dtype: torch.dtype = self.hf.dtype
+        return dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        device: torch.device = self.hf.device
+        return device
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters, tied ones once."""
+        return sum(p.numel() for p in self.hf.parameters())
+
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens a task may use."""
+        return Vocabulary.of(self.tokenizer, self.hf.config.vocab_size)
+
+    def bytes_per_row(self, length: int) -> int:
+        """Predicted peak memory of one row of ``length`` tokens in a batch, in bytes: the largest tensors of one layer."""
+        config, size = self.hf.config, self.dtype.itemsize
+        if self.graph.architecture.taps == "mamba":
+            widest = 12 * length * config.intermediate_size + 4 * config.intermediate_size * config.state_size
+        else:
+            inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+            widest = length * (4 * inner + 12 * config.hidden_size) + 4 * self.graph.sizes["head"] * length**2
+        return int(size * (widest + 4 * length * config.hidden_size + 3 * config.vocab_size))
+
+
+def wrap(hf: Any, tokenizer: Any = None, name: str = "model") -> Model:
+    """Make a Model of a Hugging Face module you built yourself. Raises ModelError for anything else."""
+    if not hasattr(hf, "config") or not hasattr(hf.config, "model_type"):
+        raise ModelError(f"{type(hf).__name__} is no Hugging Face model; give a name, a folder, a GGUF file or such a model")
+    return Model(hf, tokenizer, name)

@@ -1,0 +1,90 @@
+"""The selective scan in plain torch: fast in blocks, or in the stock order bit for bit; never storing all states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+AtStop: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""What happens at a stop: from the state [batch, d_inner, d_state] to what is read out and what is carried on."""
+
+_BLOCK, _CACHE = 16, 1 << 21
+"""Tokens a block, and the bytes one group of rows may take so that a block stays in the processor's cache."""
+
+
+def scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    stops: Sequence[int] = (),
+    at_stop: AtStop = lambda h: (h, h),
+    h0: Tensor | None = None,
+    exact: bool = False,
+) -> Tensor:
+    """y_t = C_t h_t with h_t = exp(delta_t A) h_{t-1} + delta_t u_t B_t.
+
+    Shapes: u, delta, y [batch, pos, d_inner]; A [d_inner, d_state]; B, C [batch, pos, d_state]; h0 and the states
+    [batch, d_inner, d_state], zero where h0 is None. ``at_stop`` is called at the positions ``stops``, in order. ``exact``
+    uses the operations of the stock model in its order: slower, more memory, same bits.
+
+    >>> one = torch.ones(1, 3, 1)
+    >>> scan(one, one, torch.zeros(1, 1), one, one).flatten().tolist()
+    [1.0, 2.0, 3.0]
+    """
+    batch, length, inner = u.shape
+    h = u.new_zeros(batch, inner, A.shape[1]) if h0 is None else h0
+    kernel = _exact if exact else _blocks
+    y, start = [], 0
+    for stop in [*sorted(set(stops)), length]:
+        end = min(stop + 1, length)
+        if start < end:
+            part = slice(start, end)
+            read, h = kernel(u[:, part], delta[:, part], A, B[:, part], C[:, part], h)
+            if stop < length:
+                seen, h = at_stop(h)
+                read[:, -1] = (seen @ C[:, stop, :, None])[..., 0]
+            y.append(read)
+        start = end
+    return torch.cat(y, 1) if len(y) > 1 else y[0]
+
+
+def _exact(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """The stock loop, channels first: discretise everything, then one product a token."""
+    u, delta = u.transpose(1, 2), delta.transpose(1, 2)
+    decay = torch.exp(A[None, :, None, :] * delta[:, :, :, None])
+    drive = delta[:, :, :, None] * B[:, None, :, :] * u[:, :, :, None]
+    y = []
+    for t in range(u.shape[2]):
+        h = decay[:, :, t] * h + drive[:, :, t]
+        y.append(torch.matmul(h, C[:, t, :].unsqueeze(-1))[:, :, 0])
+    return torch.stack(y, -1).transpose(1, 2), h
+
+
+def _blocks(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """Groups of rows small enough for the cache, time first so that one token's states are contiguous."""
+    y, last = torch.empty_like(u, memory_format=torch.contiguous_format), torch.empty_like(h)
+    rows = max(1, _CACHE // (_BLOCK * A.numel() * u.element_size()))
+    for start in range(0, len(u), rows):
+        group = slice(start, start + rows)
+        time_first = (t[group].transpose(0, 1).contiguous() for t in (u, delta, B, C))
+        read, last[group] = _group(A, h[group], *time_first)
+        y[group] = read.transpose(0, 1)
+    return y, last
+
+
+def _group(A: Tensor, h: Tensor, u: Tensor, delta: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    """All tokens of one group of rows; arguments are [pos, rows, ...]."""
+    y = torch.empty_like(u)
+    for start in range(0, len(u), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        decay = torch.mul(delta[block, :, :, None], A).exp_()
+        states = (delta[block] * u[block])[..., None] * B[block, :, None, :]
+        for t in range(len(states)):
+            h = states[t].addcmul_(decay[t], h)
+        y[block] = torch.matmul(states, C[block, :, :, None])[..., 0]
+    return y, h

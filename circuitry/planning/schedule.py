@@ -1,0 +1,148 @@
+"""A plan for some examples and cells: which batch row is copied into which, at which place. Plain numpy, no torch.
+
+All passes ride in one batch. The rows are, for every example, the base input, the other input, and one row for every leg of
+every cell. A write copies from the other input's row (or the previous leg's), a hold copies from the base row, at the same
+place in the same forward pass: nothing has to be stored, and a frozen node costs one copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..architecture import Graph, Place
+from ..paths import Position, Site
+from ..prompting import Prompts
+from .effects import absolute
+from .plan import CellPlan, Pass, Plan, Write
+
+Ints = NDArray[np.int64]
+ALL = -1
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Rows ``to`` [n] take the value of rows ``source`` [n], or the constant ``value`` where that is set.
+
+    ``position`` and ``unit`` [n] say which token and which head, ALL for every one.
+    """
+
+    to: Ints
+    source: Ints
+    position: Ints
+    unit: Ints
+    value: Write | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the last leg reads: rows [cell, example], their base rows [example], and the position in each example."""
+
+    sites: tuple[Site, ...]
+    rows: Ints
+    base: Ints
+    other: Ints
+
+
+@dataclass
+class Schedule:
+    """One batch. ``example`` [row] and ``corrupted`` [row] say what each row's input is; ``copies`` what happens where.
+
+    A key of ``copies`` is a place and, for one that is called once a position (a state), that position, else None.
+    """
+
+    example: Ints
+    corrupted: NDArray[np.bool_]
+    reading: Reading
+    copies: dict[tuple[Place, int | None], list[Copy]] = field(default_factory=dict)
+
+
+def schedule(plan: Plan, cells: Sequence[CellPlan], prompts: Prompts) -> Schedule:
+    """Lay out one batch for these cells and prompts.
+
+    >>> import circuitry as ct
+    >>> from circuitry.planning import plan
+    >>> ids = np.arange(6).reshape(2, 3)
+    >>> prompts = Prompts(ids, ids + 1, ids[:, 0], ids[:, 1], {"END": np.array([2, 2])}, ())
+    >>> made = plan("mlp[{layer}] @ 1 -> logits", ct.graph("gpt2", layer=2), where={"END": [2]})
+    >>> schedule(made, made.cells, prompts).example.tolist()
+    [0, 0, 0, 1, 1, 1]
+    """
+    legs, count = len(cells[0].passes), len(prompts)
+    width = 2 + legs * len(cells)
+    first = np.arange(count) * width
+    kinds = np.array([False, True] + [False] * (width - 2))
+    kinds = kinds if plan.base == "clean" else ~kinds
+    rows = first[None, None, :] + 2 + np.arange(legs * len(cells)).reshape(len(cells), legs, 1)
+    reading = Reading(cells[0].passes[-1].reads, rows[:, -1], first, first + 1)
+    made = Schedule(np.repeat(np.arange(count), width), np.tile(kinds, count), reading)
+    layout = _Layout(made, plan.graph, prompts, first)
+    for cell, cell_rows in zip(cells, rows, strict=True):
+        for number, one in enumerate(cell.passes):
+            layout.add(one, cell_rows[number], cell_rows)
+    return made
+
+
+@dataclass
+class _Layout:
+    schedule: Schedule
+    graph: Graph
+    prompts: Prompts
+    base: Ints
+
+    def add(self, one: Pass, rows: Ints, cell_rows: Ints) -> None:
+        """The copies of one leg: ``rows`` [example] are its own, ``cell_rows`` [leg, example] those of its cell."""
+        for write in one.writes:
+            constant = write.value in ("zero", "mean", "given")
+            source = cell_rows[write.value] if isinstance(write.value, int) else self.base + 1
+            self._write(write, rows, source, write if constant else None)
+        for place, units in self._held(one).items():
+            to, unit = np.repeat(rows, len(units)), np.tile(units, len(rows))
+            self._put(place, None, Copy(to, np.repeat(self.base, len(units)), np.full(len(to), ALL), unit))
+
+    def _write(self, write: Write, rows: Ints, source: Ints, value: Write | None) -> None:
+        place = self.graph.place(write.node)
+        unit = np.full(len(rows), write.node.indices[-1] if place.unit is not None else ALL)
+        at = self._positions(write.at)
+        if place.position is not None:
+            self._put(place, None, Copy(rows, source, at, unit, value))
+            return
+        if write.at is None:
+            for stop in range(self.prompts.length):
+                self._put(place, stop, Copy(rows, source, np.full(len(rows), ALL), unit, value))
+            return
+        for stop in np.unique(at):
+            here = at == stop
+            self._put(place, int(stop), Copy(rows[here], source[here], np.full(here.sum(), ALL), unit[here], value))
+
+    def _positions(self, at: Position | None) -> Ints:
+        if at is None:
+            return np.full(len(self.prompts), ALL)
+        return np.broadcast_to(np.array(absolute(at, self.prompts.where)), len(self.prompts))  # type: ignore[arg-type]
+
+    def _held(self, one: Pass) -> dict[Place, Ints]:
+        """Places to hold, with the units held there: ALL where it is every head of the layer."""
+        units: dict[Place, list[int]] = {}
+        for node in one.holds:
+            for place in self.graph.holds(node):
+                units.setdefault(place, []).append(int(node.indices[-1]) if place.unit is not None else ALL)  # type: ignore[arg-type]
+        heads = self.graph.sizes.get("head", 0)
+        return {p: np.array([ALL] if len(u) == heads else sorted(u)) for p, u in units.items()}
+
+    def _put(self, place: Place, stop: int | None, copy: Copy) -> None:
+        self.schedule.copies.setdefault((place, stop), []).append(copy)
+
+
+def joined(copies: Iterable[Copy]) -> list[Copy]:
+    """Copies at one place, those of one kind put together: a few large copies instead of many small ones."""
+    groups: dict[tuple[bool, bool, Write | None], list[Copy]] = {}
+    for copy in copies:
+        groups.setdefault((bool((copy.position == ALL).all()), bool((copy.unit == ALL).all()), copy.value), []).append(copy)
+    fields = ("to", "source", "position", "unit")
+    return [
+        Copy(*(np.concatenate([getattr(c, f) for c in members]) for f in fields), value=value)
+        for (_, _, value), members in groups.items()
+    ]

@@ -1,0 +1,123 @@
+"""A task: a definition from ``tasks/`` with its options, and the prompts it makes for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .. import content
+from ..errors import CircuitryError, TaskError, suggest
+from ..paths import Position
+from .prompts import Prompts, lint
+
+
+@dataclass(frozen=True)
+class TaskDefinition:
+    """The one constant of a file in ``tasks/``.
+
+    ``make(vocabulary, rng, **options)`` returns Prompts; ``options`` are its keyword arguments with their defaults.
+    ``positions`` are the names of token positions, ``sweep`` those an open position axis runs over.
+    """
+
+    name: str
+    about: str
+    make: Callable[..., Prompts]
+    positions: tuple[str, ...]
+    sweep: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Positions:
+    """A task's named positions as values for path specs, with tab completion: ``task.positions.B + 1``.
+
+    >>> str(Positions(("A", "B")).B + 1)
+    'B+1'
+    """
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = names
+
+    def __getattr__(self, name: str) -> Position:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name not in self._names:
+            raise CircuitryError(f"the task names no position {name!r}; {suggest(name, self._names)}")
+        return Position(name)
+
+    def __dir__(self) -> list[str]:
+        return list(self._names)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A definition with options, a seed and a number of examples. Made by ``circuitry.task``."""
+
+    definition: TaskDefinition
+    options: Mapping[str, Any]
+    examples: int = 128
+    seed: int = 0
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{k}={v!r}" for k, v in {**self.options, "examples": self.examples, "seed": self.seed}.items())
+        return f"<task {self.definition.name}: {shown}>"
+
+    @property
+    def name(self) -> str:
+        """The definition's name.
+
+        >>> task("induction").name
+        'induction'
+        """
+        return self.definition.name
+
+    @property
+    def positions(self) -> Positions:
+        """Named positions for Python path specs.
+
+        >>> str(task("induction").positions.B + 1)
+        'B+1'
+        """
+        return Positions(self.definition.positions)
+
+    def but(self, **options: Any) -> Task:
+        """The same task with some options, examples or seed changed.
+
+        >>> task("induction").but(distance=8).options["distance"]
+        8
+        """
+        own = {k: options.pop(k) for k in ("examples", "seed") if k in options}
+        return replace(task_of(self.definition, {**self.options, **options}, self.examples, self.seed), **own)
+
+    def prompts(self, vocabulary: Any) -> Prompts:
+        """The prompts for a model's vocabulary: same seed, same prompts. Raises TaskError where none can be made."""
+        rng = np.random.default_rng(self.seed)
+        made = self.definition.make(vocabulary, rng, examples=self.examples, **self.options)
+        lint(made)
+        return made
+
+
+def task(name: str, *, examples: int = 128, seed: int = 0, **options: Any) -> Task:
+    """A task by name, or by the path of a file of your own, with options.
+
+    Raises CircuitryError for an unknown task or option.
+
+    >>> task("induction", distance=16)
+    <task induction: distance=16, corruption='B', prefix=7, examples=128, seed=0>
+    """
+    found = content.constant("tasks", name, "TASK")
+    if not isinstance(found, TaskDefinition):
+        raise CircuitryError(f"TASK in {name} is {type(found).__name__}, not a TaskDefinition")
+    return task_of(found, options, examples, seed)
+
+
+def task_of(definition: TaskDefinition, options: Mapping[str, Any], examples: int, seed: int) -> Task:
+    """Fill in defaults and refuse options the task does not have."""
+    for name in options:
+        if name not in definition.options:
+            raise CircuitryError(f"task {definition.name!r} has no option {name!r}; {suggest(name, definition.options)}")
+    if examples < 1:
+        raise TaskError(f"{examples} examples make no experiment; ask for at least 1")
+    return Task(definition, {**definition.options, **options}, examples, seed)

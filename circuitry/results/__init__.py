@@ -1,0 +1,5 @@
+"""Patching tables, figures and circuit diagrams."""
+
+from .table import PatchingTable
+
+__all__ = ["PatchingTable"]

@@ -1,0 +1,109 @@
+"""What the diagrams share: a page measured in inches, text whose size is known before it is drawn, boxes, arrows, files.
+
+Only matplotlib's object interface is used: no pyplot, no global state, no backend. Text is never read as mathematics, since
+tokens may hold any character.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
+from matplotlib.path import Path as Curve
+from matplotlib.textpath import TextPath
+
+from ..errors import CircuitryError
+from .routing import Box, Points, shortened
+
+FONT = "DejaVu Sans"  # comes with matplotlib, so a picture is the same on every machine
+INK, FAINT = "#222222", "#c8c8c8"
+IMAGES = (".svg", ".png", ".pdf")
+
+
+@functools.cache
+def text_size(text: str, points: float, bold: bool = False) -> tuple[float, float]:
+    """Width and height in inches of text, which may have several lines.
+
+    >>> one, two = text_size("head[0,1]", 7), text_size("head[0,1]\\n+1.00", 7)
+    >>> one[0] == two[0], one[1] < two[1]
+    (True, True)
+    """
+    font = FontProperties(family=FONT, weight="bold" if bold else "normal")
+    lines = text.split("\n")
+    widths = [TextPath((0, 0), line, size=points, prop=font, usetex=False).get_extents().width for line in lines if line.strip()]
+    return max(widths, default=0.0) / 72, len(lines) * points * 1.2 / 72
+
+
+class Page:
+    """A drawing area measured in inches, origin at the lower left; on axes of your own it shrinks to fit them.
+
+    >>> page = Page(4, 3)
+    >>> page.figure.get_size_inches().tolist()
+    [4.0, 3.0]
+    """
+
+    def __init__(self, width: float, height: float, ax: Axes | None = None) -> None:
+        if ax is None:
+            ax = Figure(figsize=(width, height)).add_axes((0, 0, 1, 1))
+        figure = ax.get_figure(root=True)
+        if not isinstance(figure, Figure):
+            raise CircuitryError("these axes belong to no figure; draw() without axes makes one")
+        self.ax, self.figure = ax, figure
+        area = ax.get_window_extent()
+        self.scale = float(min(area.width / width, area.height / height) / figure.dpi)
+        ax.set(xlim=(0, width), ylim=(0, height), aspect="equal")
+        ax.set_axis_off()
+
+    def text(self, x: float, y: float, text: str, points: float, bold: bool = False, **style: Any) -> None:
+        """Write text, centred on (x, y) unless ``style`` aligns it otherwise."""
+        font = FontProperties(family=FONT, weight="bold" if bold else "normal", size=points * self.scale)
+        placed = {"ha": "center", "va": "center", "color": INK, "linespacing": 1.15, "parse_math": False, **style}
+        self.ax.text(x, y, text, fontproperties=font, **placed)
+
+    def box(self, box: Box, fill: str, edge: str = INK, width: float = 0.7, name: str = "", **style: Any) -> None:
+        """Draw a rounded box; ``name`` becomes its id in an SVG file."""
+        shape = f"round,pad=0,rounding_size={min(0.06, box.height / 3)}"
+        look = {"facecolor": fill, "edgecolor": edge, "linewidth": width * self.scale, "gid": name or None, "zorder": 3}
+        self.ax.add_patch(FancyBboxPatch((box.left, box.bottom), box.width, box.height, **{"boxstyle": shape, **look, **style}))
+
+    def arrow(self, curve: Points, colour: str, width: float = 0.8, name: str = "", **style: Any) -> None:
+        """Draw an arrow along a cubic Bezier curve; ``width`` is in points."""
+        length, half = 0.055 + 0.02 * width, 0.022 + 0.0125 * width
+        stem = shortened(curve, length)
+        look = {"zorder": 2, "capstyle": "butt", **style}
+        path = Curve(stem, [Curve.MOVETO, *[Curve.CURVE4] * (len(stem) - 1)])
+        line = PathPatch(path, fill=False, edgecolor=colour, linewidth=width * self.scale, gid=name or None, **look)
+        along = (curve[-1] - stem[-1]) / np.hypot(*(curve[-1] - stem[-1]))
+        side = half * np.array([-along[1], along[0]])
+        head = Polygon([curve[-1], stem[-1] + side, stem[-1] - side], facecolor=colour, linewidth=0, **look)
+        for patch in (line, head):
+            self.ax.add_patch(patch)
+
+    def line(self, xs: tuple[float, float], ys: tuple[float, float], colour: str = FAINT, width: float = 0.6, **style: Any) -> None:
+        """Draw a straight line behind everything else."""
+        self.ax.plot(xs, ys, color=colour, linewidth=width * self.scale, **{"zorder": 1, **style})
+
+
+def save_image(figure: Figure, path: str | Path) -> None:
+    """Write a figure as SVG (text stays text, the same bytes every time), PNG or PDF.
+
+    Raises CircuitryError for another suffix.
+
+    >>> save_image(Page(1, 1).figure, "picture.bmp")
+    Traceback (most recent call last):
+        ...
+    circuitry.errors.CircuitryError: no picture of kind '.bmp'; use .svg, .png or .pdf
+    """
+    kind = Path(path).suffix.lower()
+    if kind not in IMAGES:
+        raise CircuitryError(f"no picture of kind {kind!r}; use .svg, .png or .pdf")
+    dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}[kind]
+    with matplotlib.rc_context({"svg.hashsalt": "circuitry", "svg.fonttype": "none", "pdf.fonttype": 42}):
+        figure.savefig(path, format=kind[1:], dpi=300, metadata=dated, facecolor="white")

@@ -1,0 +1,42 @@
+"""Cuts an experiment into batches that fit a memory bound."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CircuitryError
+from ..models import Model
+from ..planning import Plan
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def parse_memory(memory: int | str) -> int:
+    """Bytes of a number or of text such as "512MiB" or "2GB" (powers of 1024).
+
+    Raises CircuitryError for anything else.
+
+    >>> parse_memory("2GiB") == 2 << 30
+    True
+    """
+    if isinstance(memory, int):
+        return memory
+    match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)(?:i?b)?\s*", memory.lower())
+    if not match:
+        raise CircuitryError(f"{memory!r} is no amount of memory; '512MiB' or '2GB' would do")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def chunks(plan: Plan, model: Model, examples: int, length: int, memory: int) -> Iterator[tuple[slice, NDArray[np.int64]]]:
+    """(cells, examples) of each batch: as many rows as fit, at least one cell of one example."""
+    legs = len(plan.cells[0].passes)
+    most = max(2 + legs, memory // model.bytes_per_row(length))
+    cells = min(len(plan.cells), max(1, (most - 2) // legs))
+    at_once = max(1, most // (2 + legs * cells))
+    for first in range(0, examples, at_once):
+        for start in range(0, len(plan.cells), cells):
+            yield slice(start, start + cells), np.arange(first, min(first + at_once, examples))

@@ -1,0 +1,206 @@
+"""Runs one scheduled batch in one nnsight trace: visits places in execution order, copies rows, reads the result."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import nnsight
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..architecture import Graph, Place
+from ..errors import GuardError
+from ..models import Model
+from ..paths import Node, Site
+from ..planning import absolute
+from ..planning.plan import Write
+from ..planning.schedule import ALL, Copy, Schedule, joined
+from ..prompting import Prompts
+
+_LOCK = threading.Lock()
+"""nnsight allows one trace at a time on a model."""
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """One stop of the trace: a place, which of its calls, the copies to make there and whether its value is read."""
+
+    place: Place
+    occurrence: int
+    copies: tuple[Copy, ...]
+    read: bool
+
+
+def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[Write, Tensor] | None = None) -> list[Tensor]:
+    """Run a batch and return, for each site the last leg reads, its value in every row.
+
+    A site read at one position gives [row, ...], without that dimension; one read at every position gives all of it. The
+    logits are read at END where the path names no position. Raises GuardError where a place was never reached.
+    """
+    ids = np.where(schedule.corrupted[:, None], prompts.corrupted[schedule.example], prompts.clean[schedule.example])
+    stops = _stops(model.graph, schedule, prompts)
+    kept = sorted({p for site in schedule.reading.sites for p in _kept(site, prompts)}) or [prompts.length - 1]
+    visits = _visits(model, schedule, prompts, stops)
+    for mixer in model.mixers:
+        mixer.circuitry.stops = stops
+    inputs = torch.from_numpy(ids).to(model.device)
+    keep = torch.tensor(kept, device=model.device)
+    got: dict[int, Tensor] | None = None
+    try:
+        with torch.no_grad(), _LOCK:
+            # The body of a trace is compiled from source, so it only calls an ordinary function.
+            with model.net.trace(inputs, use_cache=False, logits_to_keep=keep) as tracer:
+                got = nnsight.save(_play(model.net, tracer, visits, constants or {}))
+    finally:
+        for mixer in model.mixers:
+            mixer.circuitry.stops = ()
+    if got is None or len(got) != len(visits):
+        raise GuardError(f"only {0 if got is None else len(got)} of {len(visits)} places were reached; no result is reported")
+    values = {(v.place, v.occurrence): got[k] for k, v in enumerate(visits) if v.read}
+    return [_at_site(site, model.graph, values, schedule, prompts, stops, kept) for site in schedule.reading.sites]
+
+
+def _play(net: Any, tracer: Any, visits: list[_Visit], constants: Mapping[Write, Tensor]) -> dict[int, Tensor]:
+    """Inside the trace: visit by visit, in execution order. A place not reached ends the loop; the caller counts."""
+    got: dict[int, Tensor] = {}
+    for number, visit in enumerate(visits):
+        for _ in tracer.iter[visit.occurrence]:
+            got[number] = _visit(net.get(visit.place.module), visit, constants)
+    return got
+
+
+def _visit(envoy: Any, visit: _Visit, constants: Mapping[Write, Tensor]) -> Tensor:
+    raw = getattr(envoy, visit.place.io)
+    many = isinstance(raw, tuple | list)
+    value: Tensor = raw[0] if many else raw
+    if visit.copies:
+        changed = value.clone()
+        for copy in visit.copies:
+            _apply(copy, value, changed, visit.place, constants)
+        setattr(envoy, visit.place.io, type(raw)((changed, *raw[1:])) if many and visit.place.io == "output" else changed)
+        value = changed
+    return value.detach().clone() if visit.read else value.new_empty(0)
+
+
+def _apply(copy: Copy, value: Tensor, changed: Tensor, place: Place, constants: Mapping[Write, Tensor]) -> None:
+    """Copy rows within a value. Position and head are moved to dimensions 1 and 2, where both are indexed."""
+    front = tuple(d for d in (place.position, place.unit) if d is not None)
+    before, after = (t.movedim(front, tuple(range(1, 1 + len(front)))) for t in (value, changed))
+    where: tuple[Any, ...] = () if place.position is None else (_index(copy.position),)
+    where += () if place.unit is None else (_index(copy.unit),)
+    while where and isinstance(where[-1], slice):
+        where = where[:-1]
+    if copy.value is None:
+        after[(_index(copy.to), *where)] = before[(torch.from_numpy(copy.source), *where)]
+    else:
+        after[(_index(copy.to), *where)] = constants[copy.value].to(after)
+
+
+def _index(numbers: Any) -> Any:
+    """An index tensor, or everything."""
+    return slice(None) if len(numbers) and (numbers == ALL).all() else torch.from_numpy(np.ascontiguousarray(numbers))
+
+
+def _stops(graph: Graph, schedule: Schedule, prompts: Prompts) -> tuple[int, ...]:
+    """Positions at which states are called: those written, and those read."""
+    stops = {stop for _, stop in schedule.copies if stop is not None}
+    for site in schedule.reading.sites:
+        if graph.place(site.node).position is None:
+            stops |= set(range(prompts.length)) if site.at is None else set(absolute(site.at, prompts.where))
+    return tuple(sorted(stops))
+
+
+def _kept(site: Site, prompts: Prompts) -> list[int]:
+    """Positions whose logits are computed at all: a whole vocabulary at every token would be the largest tensor by far."""
+    if site.node.family != "logits":
+        return []
+    return absolute(site.at, prompts.where) if site.at is not None else prompts.where["END"].tolist()
+
+
+def _visits(model: Model, schedule: Schedule, prompts: Prompts, stops: tuple[int, ...]) -> list[_Visit]:
+    """Everything to do, in the order in which the model gets there."""
+    wanted = {key: tuple(joined(copies)) for key, copies in schedule.copies.items()}
+    reads: set[tuple[Place, int | None]] = set()
+    for site in schedule.reading.sites:
+        place = model.graph.place(site.node)
+        at = [None] if place.position is not None else stops
+        reads |= {(place, stop) for stop in at}
+    order = execution_order(model)
+    made = [
+        _Visit(place, stops.index(stop) if stop is not None else 0, wanted.get((place, stop), ()), (place, stop) in reads)
+        for place, stop in wanted.keys() | reads
+    ]
+    return sorted(made, key=lambda v: _rank(v, order))
+
+
+def _rank(visit: _Visit, order: Mapping[tuple[str, str], int]) -> tuple[int, int, int]:
+    """State taps take turns, one round a stop; everything else is called once."""
+    own = order[visit.place.module, visit.place.io]
+    if visit.place.position is not None:
+        return own, 0, 0
+    taps = visit.place.module.rsplit(".", 1)[0]
+    return order[f"{taps}.state", "output"], visit.occurrence, own
+
+
+@functools.lru_cache(maxsize=8)
+def execution_order(model: Model) -> dict[tuple[str, str], int]:
+    """When each module's input and output come by in a forward pass, found by running one."""
+    order: dict[tuple[str, str], int] = {}
+    hooks: list[Any] = []
+
+    def note(name: str, io: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            order.setdefault((name, io), len(order))
+
+        return hook
+
+    for name, module in model.hf.named_modules():
+        hooks.append(module.register_forward_pre_hook(note(name, "input")))
+        hooks.append(module.register_forward_hook(note(name, "output")))
+    for mixer in model.mixers:
+        mixer.circuitry.stops = (0,)
+    try:
+        with torch.no_grad():
+            model.hf(torch.zeros(1, 2, dtype=torch.long, device=model.device), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for mixer in model.mixers:
+            mixer.circuitry.stops = ()
+    return order
+
+
+def _at_site(
+    site: Site,
+    graph: Graph,
+    values: Mapping[tuple[Place, int], Tensor],
+    schedule: Schedule,
+    prompts: Prompts,
+    stops: tuple[int, ...],
+    kept: list[int],
+) -> Tensor:
+    """The value of one site in every row, at its position."""
+    place, node = graph.place(site.node), site.node
+    rows = torch.arange(len(schedule.example))
+    at = None if site.at is None else np.broadcast_to(absolute(site.at, prompts.where), len(prompts))
+    if node.family == "logits":
+        at = prompts.where["END"] if at is None else at
+        column = np.searchsorted(kept, at)[schedule.example]
+        return values[place, 0][rows, torch.from_numpy(column)]
+    if place.position is None:
+        every = torch.stack([values[place, k] for k in range(len(stops))], 1)
+        if at is None:
+            return every
+        return every[rows, torch.from_numpy(np.searchsorted(stops, at)[schedule.example])]
+    value = _unit(values[place, 0], place, node)
+    value = value.movedim(place.position - (place.unit is not None and place.unit < place.position), 1)
+    return value if at is None else value[rows, torch.from_numpy(np.ascontiguousarray(at[schedule.example]))]
+
+
+def _unit(value: Tensor, place: Place, node: Node) -> Tensor:
+    return value if place.unit is None else value.select(place.unit, int(node.indices[-1]))  # type: ignore[arg-type]

@@ -1,0 +1,129 @@
+"""Plan and prompts to effects, batch by batch, behind guards that refuse to report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..models import Model
+from ..paths import Site, parse
+from ..planning import CellPlan, Pass, Plan, Write
+from ..planning import plan as make_plan
+from ..planning.schedule import schedule
+from ..prompting import Prompts
+from .chunks import chunks
+from .driver import run
+from .metrics import DISTANCE, Metric, evaluate
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Effects:
+    """``effect`` [cell, example]; the metric itself on the base and on the other input, ``base`` and ``other`` [example]."""
+
+    effect: Floats
+    base: Floats
+    other: Floats
+
+
+def run_plan(
+    model: Model,
+    plan: Plan,
+    prompts: Prompts,
+    metric: Metric,
+    *,
+    memory: int,
+    value: Any = None,
+    progress: bool = False,
+    batch: Callable[..., list[Tensor]] = run,
+) -> Effects:
+    """Run every cell on every example, in batches of predicted size under ``memory`` bytes."""
+    effect = np.full((len(plan.cells), len(prompts)), np.nan)
+    base, other = np.full(len(prompts), np.nan), np.full(len(prompts), np.nan)
+    constants = constant_values(model, plan, prompts, value, memory)
+    work = list(chunks(plan, model, len(prompts), prompts.length, memory))
+    total = len(plan.cells) * len(prompts)
+    with tqdm(total=total, desc=str(plan.path)[:60], unit="patch", disable=not progress, leave=False) as bar:
+        for cells, examples in work:
+            part = prompts.take(examples)
+            laid = schedule(plan, plan.cells[cells], part)
+            got = _effects(batch(model, laid, part, constants), laid.reading, part, metric, plan)
+            effect[cells, examples], base[examples], other[examples] = got
+            bar.update(got[0].size)
+    return Effects(effect, base, other)
+
+
+def _effects(values: list[Tensor], reading: Any, prompts: Prompts, metric: Metric, plan: Plan) -> tuple[Floats, Floats, Floats]:
+    """Compare each patched row with the base row of its example."""
+    cells, examples = reading.rows.shape
+    rows, base, other = reading.rows.ravel(), np.tile(reading.base, cells), reading.other
+    if ends_at_logits(plan):
+        answer, foil = (torch.from_numpy(np.asarray(t)).to(values[0].device) for t in (prompts.answer, prompts.foil))
+        clean = values[0][reading.base].float() if values[0].dtype != torch.float64 else values[0][reading.base]
+        patched, corrupted = values[0][rows].to(clean.dtype), values[0][other].to(clean.dtype)
+        on_base, on_other = (evaluate(metric, logits, clean, answer, foil) for logits in (clean, corrupted))
+        on_patched = evaluate(metric, patched, clean.repeat(cells, 1), answer.repeat(cells), foil.repeat(cells))
+        effect = on_patched.view(cells, examples) - on_base
+        return _numpy(effect), _numpy(on_base), _numpy(on_other)
+    effect = sum(((v[rows] - v[base]).double().flatten(1) ** 2).sum(1) for v in values) ** 0.5
+    away = sum(((v[other] - v[reading.base]).double().flatten(1) ** 2).sum(1) for v in values) ** 0.5
+    return _numpy(effect.view(cells, examples)), np.zeros(examples), _numpy(away)
+
+
+def _numpy(values: Tensor) -> Floats:
+    return values.double().cpu().numpy()
+
+
+def ends_at_logits(plan: Plan) -> bool:
+    """Whether the last leg reads the logits; else the effect is a distance between values of a node."""
+    return plan.cells[0].passes[-1].reads[0].node.family == "logits"
+
+
+def unit_of(plan: Plan, unit: str) -> str:
+    """The unit of the effects: the metric's, or a distance."""
+    return unit if ends_at_logits(plan) else DISTANCE
+
+
+def constant_values(model: Model, plan: Plan, prompts: Prompts, value: Any, memory: int) -> Mapping[Write, Tensor]:
+    """The tensors that writes of zero, mean or given value put in place."""
+    writes = {w for cell in plan.cells for w in cell.passes[0].writes if not isinstance(w.value, int)}
+    if plan.intervention == "resample":
+        return {}
+    if plan.intervention == "mean":
+        return {w: mean_value(model, w, prompts, memory) for w in writes}
+    given = torch.zeros(()) if plan.intervention == "zero" else torch.as_tensor(value)
+    return dict.fromkeys(writes, given)
+
+
+def mean_value(model: Model, write: Write, prompts: Prompts, memory: int) -> Tensor:
+    """The mean of a node at a position over all corrupted prompts; at every position where the write names none."""
+    reader = CellPlan((), (Pass((), frozenset(), (Site(write.node, write.at),)),))
+    plan = Plan(parse("embed -> logits"), model.graph, {}, (reader,), ())
+    total, count = None, 0
+    for _, examples in chunks(plan, model, len(prompts), prompts.length, memory):
+        part = prompts.take(examples)
+        laid = schedule(plan, plan.cells, part)
+        values = run(model, laid, part)[0][laid.reading.other].double().sum(0)
+        total = values if total is None else total + values
+        count += len(part)
+    assert total is not None
+    return (total / count).to(model.dtype)
+
+
+def patch_everything(model: Model, prompts: Prompts) -> Plan:
+    """The plan that replaces the whole input: its result must be the other run."""
+    return make_plan("embed -> logits", model.graph, where=prompts.where, length=prompts.length)
+
+
+def same_input(prompts: Prompts, base: str) -> Prompts:
+    """Prompts whose other input is the base input: patching must then change nothing."""
+    kept = prompts.clean if base == "clean" else prompts.corrupted
+    return replace(prompts, clean=kept, corrupted=kept)

@@ -1,0 +1,45 @@
+"""Checks that run with every experiment and refuse to report: a wrong number is worse than none."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ..errors import GuardError
+from ..models import Model
+from ..planning import Plan
+from ..planning.schedule import schedule
+from ..prompting import Prompts
+from .driver import run
+from .engine import patch_everything, same_input
+
+_TOLERANCE = {torch.float64: 1e-8, torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
+_CELLS, _EXAMPLES = 6, 2
+
+
+def check(model: Model, plan: Plan, prompts: Prompts) -> None:
+    """Patch nothing and get the base run; patch everything and get the other run. Raises GuardError otherwise.
+
+    The first runs the plan's own writes and holds, on a sample of its cells, with the base input in place of the other.
+    That every place was reached is checked in each batch (``driver.run``).
+    """
+    few = prompts.take(slice(_EXAMPLES))
+    chosen = np.unique(np.linspace(0, len(plan.cells) - 1, _CELLS).astype(int))
+    cells = [plan.cells[k] for k in chosen]
+    if plan.intervention == "resample":
+        same = same_input(few, plan.base)
+        laid = schedule(plan, cells, same)
+        for value in run(model, laid, same):
+            rows = value[laid.reading.rows]
+            _compare(model, rows, value[laid.reading.base].expand_as(rows), "patching nothing does not give the unpatched run")
+    everything = patch_everything(model, few)
+    laid = schedule(everything, everything.cells, few)
+    logits = run(model, laid, few)[0]
+    _compare(model, logits[laid.reading.rows[0]], logits[laid.reading.other], "patching the whole input does not give the other run")
+
+
+def _compare(model: Model, found: torch.Tensor, wanted: torch.Tensor, problem: str) -> None:
+    scale = max(1.0, wanted.abs().max().item())
+    error = (found - wanted).abs().max().item() / scale
+    if not error <= _TOLERANCE.get(model.dtype, 2e-3):
+        raise GuardError(f"{problem} (off by {error:.2g} of the largest value); no result is reported")

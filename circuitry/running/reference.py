@@ -1,0 +1,245 @@
+"""The independent reference: one path, one cell, pass after pass in plain PyTorch hooks, everything stored, nothing clever.
+
+It shares no code with the planner or the nnsight driver: it reads the path itself, finds modules itself, computes attention and
+the selective scan itself, token by token, and freezes a node by overwriting every one of its stored values. For tests and for
+``verify=``; slow on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import CircuitryError
+from ..paths import Leg, Node, Path, Position, Site
+
+Key: TypeAlias = tuple[str, tuple[int, ...], str]
+"""Family, indices, port: ("head", (1, 0), "q")."""
+Edits: TypeAlias = Mapping[Key, Callable[[Tensor, int | None], Tensor]]
+"""From a value [batch, pos, ...] and None, or from a state [batch, ...] and its position, to what takes its place."""
+See: TypeAlias = Callable[..., Tensor]
+Values: TypeAlias = dict[Key, Tensor]
+
+_SHORT = {"x": "conv_in", "c": "ssm_in", "h": "ssm_state", "g": "gate", "s": "ssm_out", "o": "mixer_out"}
+_MODULES = {
+    "gpt_neox": ("gpt_neox.embed_in", "gpt_neox.layers", "attention", "post_attention_layernorm", "gpt_neox.final_layer_norm"),
+    "gpt2": ("transformer.wte", "transformer.h", "attn", "ln_2", "transformer.ln_f"),
+    "llama": ("model.embed_tokens", "model.layers", "self_attn", "post_attention_layernorm", "model.norm"),
+    "mamba": ("backbone.embeddings", "backbone.layers", "mixer", "", "backbone.norm_f"),
+}
+_WRITERS = ("attn", "mlp", "mixer_out")
+
+
+class Reference:
+    """Runs a model with some nodes edited and all nodes recorded. Values are [batch, pos, ...]; a state's is [batch, pos, d_inner, d_state]."""
+
+    def __init__(self, hf: Any) -> None:
+        kind = hf.config.model_type
+        self.hf, self.mamba = hf, kind == "mamba"
+        self.parallel = bool(getattr(hf.config, "use_parallel_residual", False))
+        names = _MODULES.get(kind, _MODULES["llama"])
+        self.embed, self.layers, self.norm = (hf.get_submodule(names[k]) for k in (0, 1, 4))
+        self.mixer, self.middle = names[2], names[3]
+
+    @torch.no_grad()
+    def run(self, ids: Tensor, edits: Edits) -> Values:
+        """Every node's value in one forward pass on ``ids`` [batch, pos], with ``edits`` applied as they come by."""
+        values: Values = {}
+
+        def pass_through(key: Key, value: Tensor, at: int | None = None) -> Tensor:
+            if key in edits:
+                value = edits[key](value.clone(), at)
+            if at is None:
+                values[key] = value.detach().clone()
+            else:
+                values[key] = torch.cat([values[key], value[:, None]], 1) if at else value[:, None].clone()
+            return value
+
+        with ExitStack() as stack:
+            self._hook(stack, pass_through)
+            self.hf(ids, use_cache=False)
+        return values
+
+    def _hook(self, stack: ExitStack, see: See) -> None:
+        def output(module: Any, key: Key) -> None:
+            def hook(_: Any, __: Any, out: Any) -> Any:
+                return (see(key, out[0]), *out[1:]) if isinstance(out, tuple) else see(key, out)
+
+            stack.callback(module.register_forward_hook(hook).remove)
+
+        def entry(module: Any, key: Key) -> None:
+            def hook(_: Any, args: Any, kwargs: Any) -> Any:
+                if args:
+                    return (see(key, args[0]), *args[1:]), kwargs
+                return args, {**kwargs, "hidden_states": see(key, kwargs["hidden_states"])}
+
+            stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+
+        output(self.embed, ("embed", (), ""))
+        for number, layer in enumerate(self.layers):
+            entry(layer, ("resid", (number,), ""))
+            mixer = getattr(layer, self.mixer)
+            if self.mamba:
+                stack.callback(mixer.register_forward_hook(_naive_mixer(number, see), with_kwargs=True).remove)
+                output(mixer, ("mixer_out", (number,), ""))
+                continue
+            output(mixer, ("attn", (number,), ""))
+            if not self.parallel:
+                entry(getattr(layer, self.middle), ("resid_mid", (number,), ""))
+            output(layer.mlp, ("mlp", (number,), ""))
+        entry(self.norm, ("resid", (len(self.layers),), ""))
+        output(self.hf.lm_head, ("logits", (), ""))
+        if not self.mamba:
+            self._own_attention(stack, see)
+
+    def _own_attention(self, stack: ExitStack, see: See) -> None:
+        """Swap transformers' attention function for ours, one head at a time."""
+        from transformers import AttentionInterface, AttentionMaskInterface
+        from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+        def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None = None, **_: Any) -> Any:
+            outs, heads, shared = [], q.shape[1], q.shape[1] // k.shape[1]
+            for head in range(heads):
+                at = (module.layer_idx, head)
+                qh = see(("head", at, "q"), q[:, head])
+                kh, vh = see(("head", at, "k"), k[:, head // shared]), see(("head", at, "v"), v[:, head // shared])
+                scores = torch.einsum("bqd,bkd->bqk", qh, kh) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
+                future = torch.ones(scores.shape[1:], dtype=torch.bool).triu(1)
+                pattern = see(("head", at, "pattern"), scores.masked_fill(future, -torch.inf).softmax(-1))
+                outs.append(see(("head", at, ""), torch.einsum("bqk,bkd->bqd", pattern, vh)))
+            return torch.stack(outs, 2), None
+
+        AttentionInterface.register("circuitry_reference", attend)
+        AttentionMaskInterface.register("circuitry_reference", ALL_MASK_ATTENTION_FUNCTIONS["eager"])
+        before = self.hf.config._attn_implementation
+        self.hf.set_attn_implementation("circuitry_reference")
+        stack.callback(self.hf.set_attn_implementation, before)
+
+
+def _naive_mixer(layer: int, see: See) -> Callable[..., Tensor]:
+    """Mamba's equations written out, replacing the mixer's output whatever it computed."""
+
+    def hook(m: Any, args: Any, kwargs: Any, _: Tensor) -> Tensor:
+        x, gate = m.in_proj(args[0] if args else kwargs["hidden_states"]).chunk(2, -1)
+        at, width = (layer,), m.conv_kernel_size
+        x = see(("conv_in", at, ""), x)
+        conv = torch.zeros_like(x)
+        for k in range(width):
+            delayed = torch.zeros_like(x)
+            delayed[:, k:] = x[:, : x.shape[1] - k]
+            conv = conv + see(("conv_tap", (layer, k), ""), delayed) * m.conv1d.weight[:, 0, width - 1 - k]
+        c = see(("ssm_in", at, ""), F.silu(conv + (0 if m.conv1d.bias is None else m.conv1d.bias)))
+        by_port = {port: see(("ssm_in", at, port), c) for port in ("value", "delta", "B", "C", "skip")}
+        rank, size = m.time_step_rank, m.ssm_state_size
+        delta = F.softplus(m.x_proj(by_port["delta"])[..., :rank] @ m.dt_proj.weight.T + m.dt_proj.bias)
+        B = m.x_proj(by_port["B"])[..., rank : rank + size]
+        C = m.x_proj(by_port["C"])[..., rank + size :]
+        y = _scan_by_token(at, see, by_port["value"], delta, -torch.exp(m.A_log), B, C)
+        s = see(("ssm_out", at, ""), y + m.D * by_port["skip"])
+        out: Tensor = m.out_proj(s * see(("gate", at, ""), F.silu(gate)))
+        return out
+
+    return hook
+
+
+def _scan_by_token(at: tuple[int, ...], see: See, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """The recurrence, one token after the other."""
+    carry, y = u.new_zeros(u.shape[0], u.shape[2], A.shape[1]), []
+    for t in range(u.shape[1]):
+        h = torch.exp(delta[:, t, :, None] * A) * carry + (delta[:, t] * u[:, t])[:, :, None] * B[:, t, None, :]
+        h = see(("ssm_state", at, ""), h, t)
+        y.append((see(("ssm_state", at, "read"), h, t) * C[:, t, None, :]).sum(-1))
+        carry = see(("ssm_state", at, "carry"), h, t)
+    return torch.stack(y, 1)
+
+
+def follow(hf: Any, path: Path, base: Tensor, other: Tensor, where: Mapping[str, list[int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Follow one path without open axes; ``base`` and ``other`` are token ids [example, pos].
+
+    Returns what the last target is in the base run, the other run and the patched run (the first target, where several):
+    [example, ...], at the target's position; the logits at END where none is named.
+
+    >>> import circuitry as ct
+    >>> model, ids = ct.load("bundled:mamba"), torch.arange(6)[None] + 300
+    >>> base, other, patched = follow(model.hf, ct.parse("embed -> logits"), ids, ids + 1, {"END": [5]})
+    >>> bool(torch.allclose(other, patched))
+    True
+    """
+    reference = Reference(hf)
+    clean, corrupted = reference.run(base, {}), reference.run(other, {})
+    values, sources = corrupted, path.sources
+    for leg in path.legs:
+        edits = _holds(leg, sources, clean)
+        for site in sources:
+            key = _key(site.node)
+            edits[key] = _write(values[key], _positions(site.at, where, len(base)))
+        values = reference.run(base, edits)
+        sources = leg.targets
+    end = path.legs[-1].targets[0]
+    at = _positions(end.at if end.at or end.node.family != "logits" else Position("END"), where, len(base))
+    return tuple(_read(v[_key(end.node)], at) for v in (clean, corrupted, values))  # type: ignore[return-value]
+
+
+def _key(node: Node) -> Key:
+    if not all(isinstance(i, int) for i in node.indices):
+        raise CircuitryError(f"{node} has an open axis; the reference runs one cell at a time")
+    port = "" if node.port in (None, "z") else str(node.port)
+    return _SHORT.get(node.family, node.family), tuple(int(i) for i in node.indices if isinstance(i, int)), port
+
+
+def _positions(at: Position | None, where: Mapping[str, list[int]], examples: int) -> list[int] | None:
+    if at is None:
+        return None
+    return [at.base] * examples if isinstance(at.base, int) else [int(p) + at.offset for p in where[str(at.base)]]
+
+
+def _holds(leg: Leg, sources: tuple[Site, ...], clean: Values) -> dict[Key, Callable[[Tensor, int | None], Tensor]]:
+    """Overwrite every value of a frozen node by its clean one, the leg's own ends excepted."""
+    ends = {_key(s.node)[:2] for s in (*sources, *leg.targets)}
+    frozen = {key for key in clean if any(_covers(_key(n), key, exact_port=True) for n in leg.frozen)}
+    if leg.directly:
+        own = {(w, s.node.indices[:1]) for s in sources for w in _own_writers(_key(s.node)[0])}
+        frozen |= {key for key in clean if key[0] in _WRITERS and key[:2] not in own}
+    frozen = {key for key in frozen if not any(_covers(_key(n), key, exact_port=False) for n in leg.spared)}
+    return {key: _hold(clean[key]) for key in frozen if key[:2] not in ends}
+
+
+def _covers(pattern: Key, key: Key, exact_port: bool) -> bool:
+    same = pattern[0] == key[0] and pattern[1] == key[1][: len(pattern[1])]
+    return same and (pattern[2] == key[2] or (not exact_port and not pattern[2]))
+
+
+def _own_writers(family: str) -> tuple[str, ...]:
+    """The block through which a node's own effect enters the stream."""
+    if family in ("embed", "resid", "resid_mid"):
+        return ()
+    return ("attn",) if family in ("head", "attn") else ("mlp",) if family == "mlp" else ("mixer_out",)
+
+
+def _hold(kept: Tensor) -> Callable[[Tensor, int | None], Tensor]:
+    return lambda _, at: kept if at is None else kept[:, at]
+
+
+def _write(new: Tensor, positions: list[int] | None) -> Callable[[Tensor, int | None], Tensor]:
+    """Take the new values at the positions, one an example, or everywhere."""
+
+    def edit(value: Tensor, at: int | None) -> Tensor:
+        if positions is None:
+            return new if at is None else new[:, at]
+        for example, position in enumerate(positions):
+            if at is None:
+                value[example, position] = new[example, position]
+            elif at == position:
+                value[example] = new[example, at]
+        return value
+
+    return edit
+
+
+def _read(value: Tensor, positions: list[int] | None) -> Tensor:
+    return value if positions is None else torch.stack([value[e, p] for e, p in enumerate(positions)])

@@ -1,0 +1,10 @@
+"""Settings of the whole test run."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+# The same examples on every run, so that a red test stays red; `--hypothesis-profile=explore` looks for new ones.
+settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=2000)
+settings.load_profile("fixed")

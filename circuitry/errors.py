@@ -29,6 +29,10 @@ class PathError(CircuitryError):
         super().__init__("\n".join(lines if hint else lines[:-1]))
 
 
+class UnknownNameError(CircuitryError, AttributeError):
+    """A name asked for as an attribute (``g.mpl``) that is not there; ``hasattr`` works as everywhere."""
+
+
 class ModelError(CircuitryError):
     """A model that cannot be loaded, or that circuitry cannot take apart faithfully."""
 

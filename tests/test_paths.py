@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,8 @@ from circuitry.paths import Axis, Leg, Node, Path, Position, Site, from_json, pa
 
 B = Position("B")
 embed, head, logits, mlp, state = (Node(name) for name in ("embed", "head", "logits", "mlp", "ssm_state"))
+# The same without types, for mistakes that a type checker would point out.
+loose: Any = SimpleNamespace(parse=parse, axis=axis, mlp=mlp, B=B, path=embed >> logits)
 
 
 @given(some.paths)
@@ -146,9 +150,9 @@ def test_operators_build_what_text_does(built: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("do", "message"),
     [
-        (lambda: parse(3), "a path is text such as 'mlp[0] -> logits', not int"),
-        (lambda: mlp["0"], "'0' is no index of 'mlp'; a number or axis('layer') would do"),
-        (lambda: mlp[0.5], "0.5 is no index of 'mlp'; a number or axis('layer') would do"),
+        (lambda: loose.parse(3), "a path is text such as 'mlp[0] -> logits', not int"),
+        (lambda: loose.mlp["0"], "'0' is no index of 'mlp'; a number or axis('layer') would do"),
+        (lambda: loose.mlp[0.5], "0.5 is no index of 'mlp'; a number or axis('layer') would do"),
         (lambda: mlp[True], "True is no index of 'mlp'; a number or axis('layer') would do"),
         (lambda: head[1, -1], "index -1 of 'head': indices count from 0 up"),
         (lambda: Position(-1), "position -1+0 is not written as one number from 0 up"),
@@ -156,22 +160,22 @@ def test_operators_build_what_text_does(built: Path, text: str) -> None:
         (lambda: position(-1), "position -1 is before the first token; positions count from 0"),
         (lambda: mlp[0] @ 3 - 4, "position -1 is before the first token; positions count from 0"),
         (lambda: mlp[0] @ True, "True is no position; a name the task knows, a number or axis('name') would do"),
-        (lambda: mlp[0] @ 1.5, "1.5 is no position; a name the task knows, a number or axis('name') would do"),
-        (lambda: B + 1.5, "a position moves by a whole number of tokens, not by 1.5"),
+        (lambda: loose.mlp[0] @ 1.5, "1.5 is no position; a name the task knows, a number or axis('name') would do"),
+        (lambda: loose.B + 1.5, "a position moves by a whole number of tokens, not by 1.5"),
         (lambda: B - True, "a position moves by a whole number of tokens, not by True"),
-        (lambda: B - "1", "a position moves by a whole number of tokens, not by '1'"),
-        (lambda: mlp[0] @ B + "1", "a position moves by a whole number of tokens, not by '1'"),
+        (lambda: loose.B - "1", "a position moves by a whole number of tokens, not by '1'"),
+        (lambda: loose.mlp[0] @ B + "1", "a position moves by a whole number of tokens, not by '1'"),
         (lambda: Site(mlp[0]) + 1, "mlp[0] has no position to move; write mlp[0] @ 'B' + 1"),
         (lambda: Site(mlp[0]) - 1, "mlp[0] has no position to move; write mlp[0] @ 'B' + 1"),
-        (lambda: mlp[0] >> "logits", "'logits' is no place in a model; a node such as g.logits or a site (node @ position) would do"),
-        (lambda: "embed" >> mlp[0], "'embed' is no place in a model; a node such as g.logits or a site (node @ position) would do"),
-        (lambda: mlp[0] >> (logits, 3), "3 is no place in a model; a node such as g.logits or a site (node @ position) would do"),
+        (lambda: loose.mlp[0] >> "logits", "'logits' is no place in a model; a node such as g.logits or a site (node @ position) would do"),
+        (lambda: "embed" >> loose.mlp[0], "'embed' is no place in a model; a node such as g.logits or a site (node @ position) would do"),
+        (lambda: loose.mlp[0] >> (logits, 3), "3 is no place in a model; a node such as g.logits or a site (node @ position) would do"),
         (lambda: mlp[0] >> (), "an empty set of sites; name at least one node"),
         (lambda: mlp[0] > logits, "write mlp[0] >> target (two arrows); '>' compares"),
         (lambda: mlp[0] @ B > logits, "write mlp[0] @ B >> target (two arrows); '>' compares"),
-        (lambda: (embed >> logits).freezing(head @ B), "freezing holds a node at all positions; write head without '@ B'"),
-        (lambda: (embed >> logits).freezing("head"), "'head' is no node; freezing(g.head) would do"),
-        (lambda: (embed >> logits).directly().sparing("head"), "'head' is no node; sparing(g.head) would do"),
+        (lambda: loose.path.freezing(head @ B), "freezing holds a node at all positions; write head without '@ B'"),
+        (lambda: loose.path.freezing("head"), "'head' is no node; freezing(g.head) would do"),
+        (lambda: loose.path.directly().sparing("head"), "'head' is no node; sparing(g.head) would do"),
         (
             lambda: (embed >> logits).sparing(head),
             "nothing is frozen on this leg yet, so nothing can be spared; call .freezing(...) first",
@@ -179,7 +183,7 @@ def test_operators_build_what_text_does(built: Path, text: str) -> None:
         (lambda: axis("a b"), "'a b' cannot name an axis; a plain word such as 'layer' would do"),
         (lambda: axis("except"), "'except' cannot name an axis; a plain word such as 'layer' would do"),
         (lambda: axis("schicht\u00e4"), "'schicht\u00e4' cannot name an axis; a plain word such as 'layer' would do"),
-        (lambda: axis(3), "3 cannot name an axis; a plain word such as 'layer' would do"),
+        (lambda: loose.axis(3), "3 cannot name an axis; a plain word such as 'layer' would do"),
         (lambda: from_json("{}"), "this JSON is no path (KeyError('sources')); circuitry.paths.to_json writes one"),
     ],
 )  # fmt: skip
@@ -192,7 +196,7 @@ def test_operators_say_what_is_wrong(do: Callable[[], object], message: str) -> 
 def test_a_node_is_no_sequence() -> None:
     for use in (list, tuple, sorted, lambda node: 3 in node):
         with pytest.raises(TypeError, match="not iterable"):
-            use(mlp)
+            use(loose.mlp)
 
 
 def test_a_node_answers_no_private_questions() -> None:

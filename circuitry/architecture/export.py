@@ -27,7 +27,10 @@ def to_json(graph: Graph) -> str:
     >>> data["edges"][1]["source"], data["edges"][1]["rule"]
     ('resid[0]', 'same position')
     """
-    return json.dumps(nx.node_link_data(_plain(graph), edges="edges"), indent=1)
+    plain = _plain(graph)
+    nodes = [{"id": node, **attributes} for node, attributes in plain.nodes(data=True)]
+    edges = [{"source": source, "target": target, **attributes} for source, target, attributes in plain.edges(data=True)]
+    return json.dumps({"directed": True, "multigraph": False, "graph": plain.graph, "nodes": nodes, "edges": edges}, indent=1)
 
 
 def to_graphml(graph: Graph) -> str:
@@ -55,7 +58,7 @@ def to_dot(graph: Graph) -> str:
     for layer in sorted({layer for layer in layers if layer is not None}):
         inside = [_dot_node(graph, node) for node, its in zip(nodes, layers, strict=True) if its == layer]
         lines += _dot_cluster(f"layer {layer}", f"cluster_{layer}", inside)
-    lines += [_dot_edge(source, target, rule) for source, target, rule in graph.nx.edges(data="rule")]
+    lines += [_dot_edge(source, target, known["rule"]) for source, target, known in graph.nx.edges(data=True)]
     return "\n".join([*lines, "}"]) + "\n"
 
 
@@ -70,11 +73,12 @@ def quoted(text: str) -> str:
 
 def _plain(graph: Graph) -> nx.DiGraph[str]:
     """The graph with text for nodes and nothing but primitive attributes."""
-    plain: nx.DiGraph[str] = nx.DiGraph(name=graph.name, **graph.sizes)
+    plain: nx.DiGraph[str] = nx.DiGraph()
+    plain.graph.update(name=graph.name, **graph.sizes)
     for node in graph.nodes(ports=True):
         plain.add_node(str(node), **_node_attributes(graph, node))
-    for source, target, rule in graph.nx.edges(data="rule"):
-        plain.add_edge(str(source), str(target), **_rule_attributes(rule))
+    for source, target, known in graph.nx.edges(data=True):
+        plain.add_edge(str(source), str(target), **_rule_attributes(known["rule"]))
     return plain
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import networkx as nx
 
-from ..errors import CircuitryError, suggest
+from ..errors import CircuitryError, UnknownNameError, suggest
 from ..paths import Node, parse_node
 from .families import FOREVER, NEXT, SAME, Architecture, Family, Place, Rule
 
@@ -54,7 +54,10 @@ class Graph:
     def __getattr__(self, name: str) -> Node:
         if name.startswith("_"):
             raise AttributeError(name)
-        return Node(self.family(name).name)
+        try:
+            return Node(self.family(name).name)
+        except CircuitryError as error:
+            raise UnknownNameError(str(error)) from None
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._families]

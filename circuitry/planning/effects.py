@@ -94,8 +94,9 @@ def _check_leg(one: _Leg) -> None:
         if not any(_arrives(one, site, t, reach.get(n)) for t, n in zip(one.leg.targets, targets, strict=True)):
             raise _too_far(one, site, source, reach, held)
     for site, target in zip(one.leg.targets, targets, strict=True):
-        if not any(target in reach for reach in reached):
-            raise one.target(site).error(f"nothing flows into {target} on this leg", "drop it from the set")
+        arriving = zip(one.sources, reached, strict=True)
+        if not any(_arrives(one, source, site, reach.get(target)) for source, reach in arriving):
+            raise one.target(site).error(f"nothing flows into {site} on this leg", "drop it from the set")
 
 
 def _unconnected(one: _Leg, site: Site, source: Node, targets: list[Node], held: set[Node]) -> PathError:
@@ -111,9 +112,8 @@ def _unconnected(one: _Leg, site: Site, source: Node, targets: list[Node], held:
         return part.error(f"nothing flows from {site.node} to {names}", hint)
     hint = "leave one that connects them live"
     if spare := _spare(one, site, source, held):
-        hint += f", for example: {_sparing(one.leg, spare)}"
-    freezing = "'directly'" if one.leg.directly and not one.leg.frozen else _freezing(one.leg)
-    return part.error(f"{freezing} cuts every path from {site.node} to {names}: the effect would be exactly zero", hint)
+        hint += f", for example{_sparing(one, spare)}"
+    return part.error(f"{_freezing(one.leg)} cuts every path from {site.node} to {names}: the effect would be exactly zero", hint)
 
 
 def _followers(graph: Graph, node: Node) -> str:
@@ -124,9 +124,11 @@ def _freezing(leg: Leg) -> str:
     return " ".join(["directly"] * leg.directly + [f"freezing {', '.join(map(str, leg.frozen))}"] * bool(leg.frozen))
 
 
-def _sparing(leg: Leg, node: Node) -> str:
-    """The leg's words with one more node spared."""
-    return f"{_freezing(leg)} except {', '.join(map(str, (*leg.spared, node)))}"
+def _sparing(one: _Leg, node: Node) -> str:
+    """The leg's words with one more node spared; of a node frozen by its whole name, just the name."""
+    if node in map(one.graph.canonical, one.leg.frozen):
+        return f" {node}"
+    return f": {_freezing(one.leg)} except {', '.join(map(str, (*one.leg.spared, node)))}"
 
 
 def _arrives(one: _Leg, source: Site, target: Site, rule: Rule | None) -> bool:
@@ -172,7 +174,7 @@ def _too_far(one: _Leg, site: Site, source: Node, reach: dict[Node, Rule], held:
         )
         hint = "choose the same position for both ends" + ", or spare more of what is held" * bool(held)
         if spare := _spare(one, site, source, held):
-            hint = f"spare one that does, for example: {_sparing(one.leg, spare)}"
+            hint = f"spare one that does, for example{_sparing(one, spare)}"
         return part.error(problem, hint)
     least, most = int(rule.least), rule.most
     span = f"exactly {least}" if least == most else f"at least {least}" if most == float("inf") else f"{least} to {int(most)}"

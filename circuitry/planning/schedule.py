@@ -27,13 +27,15 @@ ALL = -1
 class Copy:
     """Rows ``to`` [n] take the value of rows ``source`` [n], or the constant ``value`` where that is set.
 
-    ``position`` and ``unit`` [n] say which token and which head, ALL for every one.
+    ``position`` and ``unit`` [n] say which token and which head, ALL for every one. Copies of a later ``leg`` come after those
+    of the legs before it: what they copy may just have been written.
     """
 
     to: Ints
     source: Ints
     position: Ints
     unit: Ints
+    leg: int
     value: Write | None = None
 
 
@@ -82,7 +84,7 @@ def schedule(plan: Plan, cells: Sequence[CellPlan], prompts: Prompts) -> Schedul
     layout = _Layout(made, plan.graph, prompts, first)
     for cell, cell_rows in zip(cells, rows, strict=True):
         for number, one in enumerate(cell.passes):
-            layout.add(one, cell_rows[number], cell_rows)
+            layout.add(one, cell_rows, number)
     return made
 
 
@@ -93,30 +95,30 @@ class _Layout:
     prompts: Prompts
     base: Ints
 
-    def add(self, one: Pass, rows: Ints, cell_rows: Ints) -> None:
-        """The copies of one leg: ``rows`` [example] are its own, ``cell_rows`` [leg, example] those of its cell."""
+    def add(self, one: Pass, cell_rows: Ints, leg: int) -> None:
+        """The copies of one leg; ``cell_rows`` [leg, example] are the rows of its cell."""
+        rows = cell_rows[leg]
         for write in one.writes:
-            constant = write.value in ("zero", "mean", "given")
             source = cell_rows[write.value] if isinstance(write.value, int) else self.base + 1
-            self._write(write, rows, source, write if constant else None)
+            self._write(write, rows, source, leg)
         for place, units in self._held(one).items():
             to, unit = np.repeat(rows, len(units)), np.tile(units, len(rows))
-            self._put(place, None, Copy(to, np.repeat(self.base, len(units)), np.full(len(to), ALL), unit))
+            self._put(place, None, Copy(to, np.repeat(self.base, len(units)), np.full(len(to), ALL), unit, leg))
 
-    def _write(self, write: Write, rows: Ints, source: Ints, value: Write | None) -> None:
-        place = self.graph.place(write.node)
+    def _write(self, write: Write, rows: Ints, source: Ints, leg: int) -> None:
+        place, value = self.graph.place(write.node), write if write.value in ("zero", "mean", "given") else None
         unit = np.full(len(rows), write.node.indices[-1] if place.unit is not None else ALL)
         at = self._positions(write.at)
         if place.position is not None:
-            self._put(place, None, Copy(rows, source, at, unit, value))
+            self._put(place, None, Copy(rows, source, at, unit, leg, value))
             return
         if write.at is None:
             for stop in range(self.prompts.length):
-                self._put(place, stop, Copy(rows, source, np.full(len(rows), ALL), unit, value))
+                self._put(place, stop, Copy(rows, source, np.full(len(rows), ALL), unit, leg, value))
             return
         for stop in np.unique(at):
             here = at == stop
-            self._put(place, int(stop), Copy(rows[here], source[here], np.full(here.sum(), ALL), unit[here], value))
+            self._put(place, int(stop), Copy(rows[here], source[here], np.full(here.sum(), ALL), unit[here], leg, value))
 
     def _positions(self, at: Position | None) -> Ints:
         if at is None:
@@ -138,11 +140,13 @@ class _Layout:
 
 def joined(copies: Iterable[Copy]) -> list[Copy]:
     """Copies at one place, those of one kind put together: a few large copies instead of many small ones."""
-    groups: dict[tuple[bool, bool, Write | None], list[Copy]] = {}
+    groups: dict[tuple[int, bool, bool, Write | None], list[Copy]] = {}
     for copy in copies:
-        groups.setdefault((bool((copy.position == ALL).all()), bool((copy.unit == ALL).all()), copy.value), []).append(copy)
+        kind = copy.leg, bool((copy.position == ALL).all()), bool((copy.unit == ALL).all()), copy.value
+        groups.setdefault(kind, []).append(copy)
     fields = ("to", "source", "position", "unit")
-    return [
-        Copy(*(np.concatenate([getattr(c, f) for c in members]) for f in fields), value=value)
-        for (_, _, value), members in groups.items()
+    made = [
+        Copy(*(np.concatenate([getattr(c, f) for c in members]) for f in fields), leg=leg, value=value)
+        for (leg, _, _, value), members in groups.items()
     ]
+    return sorted(made, key=lambda copy: copy.leg)

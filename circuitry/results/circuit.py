@@ -49,7 +49,13 @@ class CircuitNode:
 
 @dataclass(frozen=True)
 class CircuitEdge:
-    """What flows from one node to another, by name; ``label`` says how, such as "lag 2"."""
+    """What flows from one node to another, by name; ``label`` says how, such as "lag 2".
+
+    ``effect`` is in the circuit's unit; NaN says that it was not measured.
+
+    >>> CircuitEdge("conv_in[1]@A", "ssm_in[1]@B+1", -1.7, "lag 2").effect
+    -1.7
+    """
 
     source: str
     target: str
@@ -102,12 +108,13 @@ class Circuit:
         lines += ['  node [shape=box, style="rounded,filled", fontname="sans-serif"];', '  edge [fontname="sans-serif"];']
         for column, position in enumerate(self.positions):
             inside = [node for node in self.nodes if node.position == position]
-            lines += [f"  subgraph cluster_{column} {{ label={quoted(position)}; style=dotted;", *map(self._dot_node, inside), "  }"]
+            lines.append(f"  subgraph cluster_{column} {{ label={quoted(position)}; style=dotted;")
+            lines += [*map(self._dot_node, inside), "  }"]
         return "\n".join([*lines, *map(self._dot_edge, self.edges), "}"]) + "\n"
 
     def _dot_node(self, node: CircuitNode) -> str:
-        colour, dark = fill(node.effect, self.limit), ink(node.effect, self.limit)
-        return f'    {quoted(node.name)} [label={quoted(_lines(node.label, node.effect))}, fillcolor="{colour}", fontcolor="{dark}"];'
+        colours = f'fillcolor="{fill(node.effect, self.limit)}", fontcolor="{ink(node.effect, self.limit)}"'
+        return f"    {quoted(node.name)} [label={quoted(_lines(node.label, node.effect))}, {colours}];"
 
     def _dot_edge(self, edge: CircuitEdge) -> str:
         style = f'label={quoted(_lines(edge.label, edge.effect))}, color="{arrow_colour(edge.effect)}"'
@@ -137,7 +144,11 @@ class Circuit:
             yield f"  style {ids[node.name]} fill:{fill(node.effect, self.limit)},color:{ink(node.effect, self.limit)}"
 
     def to_json(self) -> str:
-        """The circuit as JSON; an effect that was not measured is null."""
+        """The circuit as JSON; an effect that was not measured is null.
+
+        >>> json.loads(Circuit("t", ("A",), (CircuitNode("x", "A", 0, math.nan),), ()).to_json())["nodes"][0]["effect"] is None
+        True
+        """
         data = asdict(self)
         for item in (*data["nodes"], *data["edges"]):
             item["effect"] = item["effect"] if math.isfinite(item["effect"]) else None
@@ -145,7 +156,11 @@ class Circuit:
 
     @classmethod
     def from_json(cls, text: str) -> Circuit:
-        """Read what ``to_json`` wrote. Raises CircuitryError for anything else."""
+        """Read what ``to_json`` wrote. Raises CircuitryError for anything else.
+
+        >>> Circuit.from_json('{"title": "t", "positions": ["A"], "nodes": [], "edges": [], "unit": "logit"}').unit
+        'logit'
+        """
         try:
             data = json.loads(text)
             nodes = tuple(CircuitNode(**_measured(node)) for node in data["nodes"])
@@ -159,7 +174,7 @@ class Circuit:
     def draw(self, ax: Axes | None = None) -> Figure:
         """The picture, on a new figure of its natural size in inches or shrunk onto axes of your own.
 
-        >>> Circuit("nothing", ("A", "B"), (), ()).draw().get_axes()[0].texts[0].get_text()
+        >>> Circuit("nothing", ("A", "B"), (), ()).draw().get_axes()[0].texts[-1].get_text()
         'no node above the threshold'
         """
         from .circuit_picture import draw
@@ -177,13 +192,13 @@ class Circuit:
         circuitry.errors.CircuitryError: a circuit is not saved as '.docx'; use one of .svg, .png, .pdf, .dot, .mmd, .json
         """
         texts = {".dot": self.to_dot, ".mmd": self.to_mermaid, ".json": self.to_json}
-        pictures, kind = (".svg", ".png", ".pdf"), Path(path).suffix.lower()
+        pictures, kind = (".svg", ".png", ".pdf"), Path(path).suffix
         if kind in texts:
             Path(path).write_text(texts[kind](), encoding="utf-8")
         elif kind in pictures:
-            from .drawing import save_image
+            from .figures import save
 
-            save_image(self.draw(), path)
+            save(self.draw(), path)
         else:
             raise CircuitryError(f"a circuit is not saved as {kind!r}; use one of {', '.join((*pictures, *texts))}")
 

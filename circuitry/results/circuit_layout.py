@@ -6,6 +6,7 @@ layers 17 and 20 of 24 is no taller than one in layers 0 and 1.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -15,11 +16,11 @@ from typing import TypeAlias
 from .circuit import Circuit, CircuitNode
 from .colours import number
 from .drawing import text_size
-from .routing import Box
+from .geometry import Box
 
 NAME_SIZE, NUMBER_SIZE, LABEL_SIZE, HEADING_SIZE = 7.0, 6.5, 6.2, 8.0  # points
 PAGE = 7.0  # the text width of a two-column page, which side-by-side boxes wrap to stay within
-_MARGIN, _BESIDE, _STACKED, _COLUMN_GAP, _ROW_GAP, _LABELLED_GAP = 0.1, 0.12, 0.22, 0.26, 0.34, 0.44
+_MARGIN, _BESIDE, _STACKED, _COLUMN_GAP, _ROW_GAP, _LABELLED_GAP = 0.1, 0.12, 0.22, 0.26, 0.34, 0.4
 _FOOT = 0.62  # position names and colour bar
 _LEAST_WIDTH = 3.2
 
@@ -42,8 +43,8 @@ def lay_out(circuit: Circuit) -> Layout:
 
     >>> a, b = CircuitNode("a", "A", 0, 1.0), CircuitNode("b", "B", 2, 1.0)
     >>> boxes = lay_out(Circuit("t", ("A", "B"), (a, b), ())).boxes
-    >>> boxes["a"].x < boxes["b"].x, boxes["a"].y < boxes["b"].y
-    (True, True)
+    >>> bool(boxes["a"].x < boxes["b"].x and boxes["a"].y < boxes["b"].y)
+    True
     """
     cells: dict[Cell, list[CircuitNode]] = defaultdict(list)
     for node in circuit.nodes:
@@ -106,9 +107,9 @@ def _boxes(
         count = max(map(len, here.values()))
         top = bottom + count * high + (count - 1) * _STACKED
         for position, stack in here.items():
-            start = (bottom + top - len(stack) * high - (len(stack) - 1) * _STACKED) / 2
-            for number_, line in enumerate(stack):
-                boxes |= _line_boxes(line, centres[position], start + number_ * (high + _STACKED) + high / 2, high)
+            # Lines start at the bottom of their row in every column, so that arrows pass all of a line at the same height.
+            for count, line in enumerate(stack):
+                boxes |= _line_boxes(line, centres[position], bottom + count * (high + _STACKED) + high / 2, high)
         rows[depth], bottom = (bottom, top), top + gaps[depth]
     return boxes, rows
 
@@ -120,7 +121,8 @@ def _gaps(circuit: Circuit) -> dict[float, float]:
     depths = sorted({node.depth for node in circuit.nodes})
     ends = [(nodes[edge.source], nodes[edge.target]) for edge in circuit.edges]
     crossing = Counter(target.depth for source, target in ends if source.position != target.position)
-    return {below: gap + min(0.4, 0.08 * max(0, crossing[above] - 1)) for below, above in zip(depths, [*depths[1:], math.nan], strict=True)}
+    above = dict(itertools.pairwise([*depths, math.inf]))
+    return {depth: gap + min(0.4, 0.08 * max(0, crossing[above[depth]] - 1)) for depth in depths}
 
 
 def _line_boxes(line: list[CircuitNode], centre: float, y: float, height: float) -> dict[str, Box]:

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from .circuit import Circuit, CircuitEdge
 from .circuit_layout import HEADING_SIZE, LABEL_SIZE, NAME_SIZE, NUMBER_SIZE, Layout, lay_out
 from .colours import arrow_colour, fill, ink, number
-from .drawing import FAINT, Page, text_size
-from .routing import Box, Points, place_label, route, sampled
+from .drawing import Page, text_size
+from .geometry import Box, Points, fan, sampled
+from .routing import place_label, route
 
 EMPTY = "no node above the threshold"
 _TITLE_SIZE, _LINE = 8.5, 0.17
@@ -27,11 +28,11 @@ def draw(circuit: Circuit, ax: Axes | None = None) -> Figure:
 
     >>> from circuitry.results.circuit import CircuitNode
     >>> figure = draw(Circuit("t", ("A",), (CircuitNode("mlp[0]@A", "A", 0, -1.5),), ()))
-    >>> [text.get_text() for text in figure.get_axes()[0].texts][:3]
-    ['A', 'layer 0', 'mlp[0]']
+    >>> [text.get_text() for text in figure.get_axes()[0].texts][:4]
+    ['t', 'A', 'layer 0', 'mlp[0]']
     """
     layout = lay_out(circuit)
-    title = textwrap.fill(circuit.title, max(12, int(layout.width * 15))).split("\n") if circuit.title else []
+    title = textwrap.fill(circuit.title, max(12, int(layout.width * 12.5))).split("\n") if circuit.title else []
     page = Page(layout.width, layout.height + _LINE * len(title) + 0.08, ax)
     for line, text in enumerate(reversed(title)):
         page.text(0.1, layout.height + _LINE * (line + 0.5), text, _TITLE_SIZE, bold=True, ha="left")
@@ -78,12 +79,13 @@ def _draw_arrows(page: Page, circuit: Circuit, layout: Layout) -> None:
     most = max((abs(edge.effect) for edge in circuit.edges if np.isfinite(edge.effect)), default=0.0) or 1.0
     curves = _routes(circuit, layout)
     lines = {edge: sampled(curve) for edge, curve in curves.items()}
-    labels: list[Box] = []
+    # Labels stay on the page: what is beside it counts as a label that is already there.
+    labels = [Box(x, 0.0, 20.0, 1000.0) for x in (-10.0, layout.width + 10.0)]
     for edge, curve in curves.items():
         share = min(1.0, abs(edge.effect) / most) if np.isfinite(edge.effect) else 0.0
         colour, strength = arrow_colour(edge.effect), 0.4 + 0.6 * share
         page.arrow(curve, colour, 0.6 + 1.9 * share, f"edge {edge.source} -> {edge.target}", alpha=strength, zorder=2 + share / 2)
-        if text := "\n".join(part for part in (edge.label, number(edge.effect)) if part):
+        if text := ("\n" if len(edge.label) > 8 else " ").join(part for part in (edge.label, number(edge.effect)) if part):
             others = [line for other, line in lines.items() if other is not edge]
             labels.append(place_label(curve, text_size(text, LABEL_SIZE), layout.boxes.values(), labels, others))
             halo = {"facecolor": "white", "edgecolor": "none", "boxstyle": "square,pad=0.08"}
@@ -103,24 +105,18 @@ def _routes(circuit: Circuit, layout: Layout) -> dict[CircuitEdge, Points]:
 
 def _ends(edges: tuple[CircuitEdge, ...], boxes: dict[str, Box]) -> dict[CircuitEdge, tuple[Points, Points]]:
     """Where each arrow leaves and arrives, spread along the box so that arrows there do not cross each other."""
-    sides: dict[tuple[str, bool], list[tuple[float, CircuitEdge, bool]]] = defaultdict(list)
+    sides: dict[tuple[str, bool], list[tuple[CircuitEdge, str]]] = defaultdict(list)
     for edge in edges:
-        source, target = boxes[edge.source], boxes[edge.target]
+        rise = boxes[edge.target].y - boxes[edge.source].y
         # Upwards from top to bottom, downwards the other way, and between boxes of one row from top to top.
-        sides[edge.source, target.y >= source.y].append((_slant(source, target), edge, True))
-        sides[edge.target, source.y >= target.y].append((_slant(target, source), edge, False))
-    found: dict[tuple[CircuitEdge, bool], Points] = {}
+        sides[edge.source, rise >= 0].append((edge, edge.target))
+        sides[edge.target, rise <= 0].append((edge, edge.source))
+    found: dict[tuple[CircuitEdge, str], Points] = {}
     for (name, top), arrows in sides.items():
-        box, step = boxes[name], min(0.16, 0.8 * boxes[name].width / len(arrows))
-        for i, (_, edge, leaves) in enumerate(sorted(arrows, key=lambda arrow: arrow[0])):
-            x = box.x + step * (i - (len(arrows) - 1) / 2)
-            found[edge, leaves] = np.array([x, box.top if top else box.bottom])
-    return {edge: (found[edge, True], found[edge, False]) for edge in edges}
-
-
-def _slant(box: Box, other: Box) -> float:
-    """The order in which arrows fan out of a box, from left to right."""
-    return (other.x - box.x) / max(abs(other.y - box.y), 0.1)
+        box = boxes[name]
+        for (edge, _), x in zip(arrows, fan(box, [boxes[other] for _, other in arrows]), strict=True):
+            found[edge, name] = np.array([x, box.top if top else box.bottom])
+    return {edge: (found[edge, edge.source], found[edge, edge.target]) for edge in edges}
 
 
 def _draw_bar(page: Page, circuit: Circuit, layout: Layout) -> None:
@@ -129,9 +125,12 @@ def _draw_bar(page: Page, circuit: Circuit, layout: Layout) -> None:
     shades = np.linspace(-circuit.limit, circuit.limit, 101)
     picture = np.array([[to_rgb(fill(float(value), circuit.limit)) for value in shades]])
     limits = page.ax.get_xlim(), page.ax.get_ylim()
-    page.ax.imshow(picture, extent=(left, left + _BAR_WIDTH, y, y + _BAR_HEIGHT), aspect="equal", zorder=2, interpolation="bilinear")
+    area = (left, left + _BAR_WIDTH, y, y + _BAR_HEIGHT)
+    page.ax.imshow(picture, extent=area, aspect="equal", zorder=2, interpolation="bilinear")
     page.ax.set(xlim=limits[0], ylim=limits[1])
-    page.box(Box(left + _BAR_WIDTH / 2, y + _BAR_HEIGHT / 2, _BAR_WIDTH, _BAR_HEIGHT), "none", "#888888", 0.5, boxstyle="square,pad=0")
+    middle = y + _BAR_HEIGHT / 2
+    frame = Box(left + _BAR_WIDTH / 2, middle, _BAR_WIDTH, _BAR_HEIGHT)
+    page.box(frame, "none", "#888888", 0.5, boxstyle="square,pad=0")
     for share, value in ((0.0, -circuit.limit), (0.5, 0.0), (1.0, circuit.limit)):
         page.text(left + share * _BAR_WIDTH, y - 0.09, number(value), LABEL_SIZE)
-    page.text(left - 0.1, y + _BAR_HEIGHT / 2, circuit.unit, LABEL_SIZE, ha="right", color=FAINT if not circuit.unit else "#444444")
+    page.text(left - 0.1, middle, circuit.unit, LABEL_SIZE, ha="right", color="#444444")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-_RDBU = "b2182b d6604d f4a582 fddbc7 f7f7f7 d1e5f0 92c5de 4393c3 2166ac".split()
+_RDBU = ("b2182b", "d6604d", "f4a582", "fddbc7", "f7f7f7", "d1e5f0", "92c5de", "4393c3", "2166ac")
 _STOPS = [tuple(int(stop[i : i + 2], 16) for i in (0, 2, 4)) for stop in _RDBU]
 UNKNOWN = "#e6e6e6"
 
@@ -48,11 +48,12 @@ def arrow_colour(effect: float) -> str:
 def number(effect: float) -> str:
     """An effect as signed text, with a true minus; nothing for NaN.
 
-    >>> number(-1.234), number(0.0), number(0.0312), number(float("nan")), number(-120.3)
-    ('−1.23', '0', '+0.03', '', '−120')
+    >>> number(-1.234), number(0.0), number(0.0312), number(float("nan")), number(-120.3), number(0.0002)
+    ('−1.23', '0', '+0.03', '', '−120', '+2e−04')
     """
     if not math.isfinite(effect):
         return ""
+    if abs(effect) < 0.0005:
+        return f"{effect:+.0e}".replace("-", "−") if effect else "0"
     digits = 0 if abs(effect) >= 100 else 2 if abs(effect) >= 0.01 else 3
-    text = f"{effect:+.{digits}f}".replace("-", "−")
-    return "0" if not float(text[1:]) else text
+    return f"{effect:+.{digits}f}".replace("-", "−")

@@ -1,4 +1,4 @@
-"""What the diagrams share: a page measured in inches, text whose size is known before it is drawn, boxes, arrows, files.
+"""What the diagrams share: a page measured in inches, text whose size is known before it is drawn, boxes and arrows.
 
 Only matplotlib's object interface is used: no pyplot, no global state, no backend. Text is never read as mathematics, since
 tokens may hold any character.
@@ -7,10 +7,8 @@ tokens may hold any character.
 from __future__ import annotations
 
 import functools
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,11 +18,12 @@ from matplotlib.path import Path as Curve
 from matplotlib.textpath import TextPath
 
 from ..errors import CircuitryError
-from .routing import Box, Points, shortened
+from .geometry import Box, Points, shortened
+
+Span: TypeAlias = tuple[float, float]
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so a picture is the same on every machine
 INK, FAINT = "#222222", "#c8c8c8"
-IMAGES = (".svg", ".png", ".pdf")
 
 
 @functools.cache
@@ -38,7 +37,7 @@ def text_size(text: str, points: float, bold: bool = False) -> tuple[float, floa
     font = FontProperties(family=FONT, weight="bold" if bold else "normal")
     lines = text.split("\n")
     widths = [TextPath((0, 0), line, size=points, prop=font, usetex=False).get_extents().width for line in lines if line.strip()]
-    return max(widths, default=0.0) / 72, len(lines) * points * 1.2 / 72
+    return float(max(widths, default=0.0)) / 72, len(lines) * points * 1.2 / 72
 
 
 class Page:
@@ -52,12 +51,11 @@ class Page:
     def __init__(self, width: float, height: float, ax: Axes | None = None) -> None:
         if ax is None:
             ax = Figure(figsize=(width, height)).add_axes((0, 0, 1, 1))
-        figure = ax.get_figure(root=True)
-        if not isinstance(figure, Figure):
-            raise CircuitryError("these axes belong to no figure; draw() without axes makes one")
-        self.ax, self.figure = ax, figure
+        if ax.figure is None:
+            raise CircuitryError("these axes have been removed from their figure; draw() without axes makes a new one")
+        self.ax, self.figure = ax, ax.figure.figure  # of axes in a subfigure, the figure around it
         area = ax.get_window_extent()
-        self.scale = float(min(area.width / width, area.height / height) / figure.dpi)
+        self.scale = float(min(area.width / width, area.height / height) / self.figure.dpi)
         ax.set(xlim=(0, width), ylim=(0, height), aspect="equal")
         ax.set_axis_off()
 
@@ -86,24 +84,6 @@ class Page:
         for patch in (line, head):
             self.ax.add_patch(patch)
 
-    def line(self, xs: tuple[float, float], ys: tuple[float, float], colour: str = FAINT, width: float = 0.6, **style: Any) -> None:
+    def line(self, xs: Span, ys: Span, colour: str = FAINT, width: float = 0.6, **style: Any) -> None:
         """Draw a straight line behind everything else."""
         self.ax.plot(xs, ys, color=colour, linewidth=width * self.scale, **{"zorder": 1, **style})
-
-
-def save_image(figure: Figure, path: str | Path) -> None:
-    """Write a figure as SVG (text stays text, the same bytes every time), PNG or PDF.
-
-    Raises CircuitryError for another suffix.
-
-    >>> save_image(Page(1, 1).figure, "picture.bmp")
-    Traceback (most recent call last):
-        ...
-    circuitry.errors.CircuitryError: no picture of kind '.bmp'; use .svg, .png or .pdf
-    """
-    kind = Path(path).suffix.lower()
-    if kind not in IMAGES:
-        raise CircuitryError(f"no picture of kind {kind!r}; use .svg, .png or .pdf")
-    dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}[kind]
-    with matplotlib.rc_context({"svg.hashsalt": "circuitry", "svg.fonttype": "none", "pdf.fonttype": 42}):
-        figure.savefig(path, format=kind[1:], dpi=300, metadata=dated, facecolor="white")

@@ -1,106 +1,28 @@
-"""Places arrows and their labels so that neither runs over a box, another label or, where it can be helped, another arrow.
-
-Lengths are in inches, x to the right and y up. A curve is cubic Bezier pieces end to end: an array of 4, 7, 10 ... points.
-"""
+"""Places arrows and their labels so that neither runs over a box, another label or, where it can be helped, another arrow."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Points: TypeAlias = NDArray[np.float64]
+from .geometry import Box, Points, length, sampled
+
 Interval: TypeAlias = tuple[float, float]
 
 EVERYWHERE: Interval = (-np.inf, np.inf)
 
-_BOWS = (0.0, 0.2, -0.2, 0.4, -0.4, 0.65, -0.65)
-_STIFFNESS = (0.4, 0.6, 0.8, 1.1)
-_CLEAR, _LANE = 0.07, 0.09  # from a box, and from arrow to arrow
+_BOWS = (0.2, -0.2, 0.4, -0.4, 0.65, -0.65)
+_STIFFNESS = (0.4, 0.25, 0.6, 0.85, 1.1)
+_CLEAR, _LANE, _TURN = 0.07, 0.09, 0.4  # from a box, from arrow to arrow, and what a turn costs
 
 
-@dataclass(frozen=True)
-class Box:
-    """A rectangle: its centre and size.
-
-    >>> Box(0, 0, 2, 1).meets(Box(1.5, 0, 2, 1)), Box(0, 0, 2, 1).meets(Box(3, 0, 2, 1))
-    (True, False)
-    """
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-    @property
-    def top(self) -> float:
-        """The upper edge."""
-        return self.y + self.height / 2
-
-    @property
-    def bottom(self) -> float:
-        """The lower edge."""
-        return self.y - self.height / 2
-
-    @property
-    def left(self) -> float:
-        """The left edge."""
-        return self.x - self.width / 2
-
-    @property
-    def right(self) -> float:
-        """The right edge."""
-        return self.x + self.width / 2
-
-    def grown(self, margin: float) -> Box:
-        """This rectangle with a margin all around."""
-        return Box(self.x, self.y, self.width + 2 * margin, self.height + 2 * margin)
-
-    def meets(self, other: Box) -> bool:
-        """Whether the two overlap."""
-        wide, high = (self.width + other.width) / 2, (self.height + other.height) / 2
-        return abs(self.x - other.x) < wide and abs(self.y - other.y) < high
-
-    def holds(self, points: Points) -> int:
-        """How many of the points lie inside."""
-        inside = (abs(points[:, 0] - self.x) < self.width / 2) & (abs(points[:, 1] - self.y) < self.height / 2)
-        return int(inside.sum())
-
-
-def sampled(curve: Points, pieces: int = 40) -> Points:
-    """Points along a curve, both ends among them; shape ``[number of Bezier pieces * pieces + 1, 2]``.
-
-    >>> straight = np.array([[0, 0], [1, 0], [2, 0], [3, 0]], float)
-    >>> sampled(straight, 2)[:, 0].tolist()
-    [0.0, 1.5, 3.0]
-    """
-    t = np.linspace(0.0, 1.0, pieces + 1)[1:, None]
-    found = [curve[:1]]
-    for i in range(0, len(curve) - 1, 3):
-        p0, p1, p2, p3 = curve[i : i + 4]
-        found.append((1 - t) ** 3 * p0 + 3 * (1 - t) ** 2 * t * p1 + 3 * (1 - t) * t**2 * p2 + t**3 * p3)
-    return np.concatenate(found)
-
-
-def shortened(curve: Points, length: float) -> Points:
-    """The curve without about its last ``length`` inches, which the head of the arrow takes.
-
-    >>> straight = np.array([[0, 0], [1, 0], [2, 0], [3, 0]], float)
-    >>> shortened(straight, 1.0)[-1].round(1).tolist()
-    [2.0, 0.0]
-    """
-    last = curve[-4:]
-    far = np.flatnonzero(np.hypot(*(sampled(last, 400) - last[3]).T) >= length)
-    t = far[-1] / 400 if len(far) else 0.5
-    p01, p12, p23 = (a + t * (b - a) for a, b in zip(last[:3], last[1:], strict=True))
-    p012, p123 = p01 + t * (p12 - p01), p12 + t * (p23 - p12)
-    return np.concatenate([curve[:-3], [p01, p012, p012 + t * (p123 - p012)]])
-
-
-def route(start: Points, end: Points, boxes: Sequence[Box], drawn: Sequence[Points] = (), within: Interval = EVERYWHERE) -> Points:
+def route(
+    start: Points, end: Points, boxes: Sequence[Box], drawn: Sequence[Points] = (), within: Interval = EVERYWHERE
+) -> Points:
     """A curve from ``start`` to ``end`` that keeps clear of ``boxes``, and of what is ``drawn`` already if it can be.
 
     ``boxes`` are the obstacles, without the two that the arrow joins; ``drawn`` are points sampled on other arrows;
@@ -113,31 +35,47 @@ def route(start: Points, end: Points, boxes: Sequence[Box], drawn: Sequence[Poin
     """
     low, high = within
     walls = [Box(low - 50, 0, 100, 1000), Box(high + 50, 0, 100, 1000)] if within != EVERYWHERE else []
-    simple = min(_bends(start, end), key=lambda curve: _cost(curve, [*boxes, *walls], drawn))
-    if not any(box.grown(0.03).holds(sampled(simple)) for box in (*boxes, *walls)):
-        return simple
-    return _through(start, end, _lanes(start, end, boxes, drawn, within))
+    clear = [curve for curve in _bends(start, end) if not any(box.grown(0.05).holds(sampled(curve)) for box in (*boxes, *walls))]
+    if not clear:
+        return through(start, end, _lanes(start, end, boxes, drawn, within))
+    return clear[_cheapest([_detour(curve) for curve in clear], lambda i: 0.02 * _touched(clear[i], drawn))]
+
+
+def _cheapest(costs: Sequence[float], more: Callable[[int], float]) -> int:
+    """The index with the least cost in all; ``more`` is dear to know, and asked only where it can still matter."""
+    best, least = 0, np.inf
+    for i in sorted(range(len(costs)), key=costs.__getitem__):
+        if costs[i] >= least:
+            break
+        if (total := costs[i] + more(i)) < least:
+            best, least = i, total
+    return best
 
 
 def _bends(start: Points, end: Points) -> Iterator[Points]:
-    """Curves that leave and arrive upright; between boxes of one row an arc above them."""
-    rise = end[1] - start[1]
-    for stiffness in _STIFFNESS:
-        lift = np.array([0.0, stiffness * rise])
-        arc = np.array([0.0, 0.0 if abs(rise) > 0.1 else stiffness])
-        for bow in _BOWS if abs(rise) > 0.1 else (0.0,):
-            aside = np.array([bow, 0.0])
-            yield np.array([start, start + lift + arc + aside, end - lift + arc + aside, end])
+    """Curves that leave and arrive upright, then bowed ones; between boxes of one row, arcs above them."""
+    rise = np.array([0.0, end[1] - start[1]])
+    if abs(rise[1]) < 0.1:
+        lifts = (np.array([0.0, height]) for height in _STIFFNESS)
+        yield from (np.array([start, start + lift, end + lift, end]) for lift in lifts)
+        return
+    for leave, arrive in itertools.product(_STIFFNESS, repeat=2):
+        yield np.array([start, start + leave * rise, end - arrive * rise, end])
+    for bow, stiffness in itertools.product(_BOWS, _STIFFNESS):
+        aside = np.array([bow, 0.0])
+        yield np.array([start, start + stiffness * rise + aside, end - stiffness * rise + aside, end])
 
 
-def _cost(curve: Points, boxes: Sequence[Box], drawn: Sequence[Points]) -> float:
-    """In inches of detour: a box in the way is worth any detour, an arrow alongside or across a little."""
+def _detour(curve: Points) -> float:
+    """The length in inches; leaving a box aslant counts as some more."""
+    return length(sampled(curve)) + 0.35 * float(abs(curve[1, 0] - curve[0, 0]) > 1e-6)
+
+
+def _touched(curve: Points, drawn: Sequence[Points]) -> int:
+    """How much of a curve is close to other arrows, alongside or across, in sampled points."""
     points = sampled(curve)
-    bowed = float(abs(curve[1, 0] - curve[0, 0]) > 1e-6)
-    blocked = sum(box.grown(0.05).holds(points) for box in boxes)
     inner = points[_away_from_ends(points)]
-    touched = sum(int((_distances(inner, other[_away_from_ends(other)]) < 0.06).any(axis=1).sum()) for other in drawn)
-    return _length(points) + 0.25 * bowed + 10.0 * blocked + 0.02 * touched
+    return sum(int((_distances(inner, other[_away_from_ends(other)]) < 0.06).any(axis=1).sum()) for other in drawn)
 
 
 def _away_from_ends(points: Points) -> NDArray[np.bool_]:
@@ -158,13 +96,19 @@ def _lanes(start: Points, end: Points, boxes: Sequence[Box], drawn: Sequence[Poi
     for y in rows:
         row = [box for box in boxes if box.y == y]
         height = max(box.height for box in row)
-        straight = float(np.interp(y, *zip(*sorted([(start[1], start[0]), (end[1], end[0])]), strict=True)))
         step = {}
-        for x, busy in _free(row, y, height, [straight, float(end[0]), *ways], drawn, within):
-            cost, lanes = min(((cost + abs(x - before), lanes) for before, (cost, lanes) in ways.items()), key=lambda way: way[0])
-            step[x] = (cost + busy + 0.1 * abs(x - straight), [*lanes, Box(x, y, 0.0, height)])
+        for x, busy in _free(row, y, height, [float(start[0]), float(end[0]), *ways], drawn, within):
+            cost, lanes = _shortest(ways, x)
+            step[x] = (cost + busy, [*lanes, Box(x, y, 0.0, height)])
         ways = step or ways
-    return min(((cost + abs(x - end[0]), lanes) for x, (cost, lanes) in ways.items()), key=lambda way: way[0])[1]
+    return _shortest(ways, float(end[0]))[1]
+
+
+def _shortest(ways: dict[float, tuple[float, list[Box]]], x: float) -> tuple[float, list[Box]]:
+    """The best way on to ``x``; a turn costs as much as some inches, or every way would be a staircase."""
+    return min(
+        ((cost + abs(x - at) + _TURN * (abs(x - at) > 1e-3), lanes) for at, (cost, lanes) in ways.items()), key=lambda way: way[0]
+    )
 
 
 def _free(
@@ -178,8 +122,12 @@ def _free(
             yield x, sum(0.3 for xs in band if (np.abs(xs - x) < 0.8 * _LANE).any())
 
 
-def _through(start: Points, end: Points, lanes: Sequence[Box]) -> Points:
-    """The curve through upright lanes, with an S-bend between each two."""
+def through(start: Points, end: Points, lanes: Sequence[Box]) -> Points:
+    """The curve from ``start`` to ``end`` along upright lanes, boxes without width, with an S-bend between each two.
+
+    >>> through(np.array([0.0, 0.0]), np.array([0.0, 3.0]), [Box(1, 1.5, 0, 1)])[3:7].tolist()
+    [[1.0, 1.0], [1.0, 1.5], [1.0, 1.5], [1.0, 2.0]]
+    """
     up = 1.0 if end[1] > start[1] else -1.0
     stops = [start]
     for lane in lanes:
@@ -188,7 +136,7 @@ def _through(start: Points, end: Points, lanes: Sequence[Box]) -> Points:
     for a, b in zip(stops, [*stops[1:], end], strict=True):
         half = np.array([0.0, 0.5 * (b[1] - a[1])])
         curve += [a + half, b - half, b]
-    return np.array(curve)
+    return np.array(curve, float)
 
 
 def place_label(
@@ -196,23 +144,32 @@ def place_label(
 ) -> Box:
     """Where on its arrow a label of this width and height goes: off all boxes and labels, off other arrows if it can be.
 
+    The middle of the arrow is best; where that is taken, elsewhere on it, or just beside.
+
     >>> straight = np.array([[0, 0], [1, 0], [2, 0], [3, 0]], float)
     >>> place_label(straight, (0.5, 0.1), [], []).x
     1.5
     """
-    boxes, labels = list(boxes), list(labels)
+    taken = [*(box.grown(0.02) for box in boxes), *(label.grown(0.06) for label in labels)]
+    places = list(_label_places(curve, size))
+
+    def more(i: int) -> float:
+        box = places[i][0]
+        return 100.0 * sum(map(box.meets, taken)) + sum(bool(box.grown(0.02).holds(points)) for points in others)
+
+    return places[_cheapest([detour for _, detour in places], more)][0]
+
+
+def _label_places(curve: Points, size: tuple[float, float]) -> Iterator[tuple[Box, float]]:
+    """Places on and beside an arrow, clear of its head and its start, with their distance from the best one."""
     points = sampled(curve)
-    walked = np.concatenate([[0.0], np.hypot(*np.diff(points, axis=0).T).cumsum()]) / max(1e-9, _length(points))
-    middle_first = np.argsort(np.abs(walked - 0.5), kind="stable")
-    places = [Box(float(x), float(y), *size) for x, y in points[middle_first[: int(0.8 * len(points))]]]
-
-    def cost(place: Box) -> float:
-        hit = sum(place.grown(0.02).meets(box) for box in boxes) + sum(place.grown(0.03).meets(label) for label in labels)
-        return 100.0 * hit + sum(place.grown(0.01).holds(points) for points in others)
-
-    # min keeps the first of equals, and places come from the middle of the arrow outwards.
-    return min(places, key=cost)
-
-
-def _length(points: Points) -> float:
-    return float(np.hypot(*np.diff(points, axis=0).T).sum())
+    steps = np.diff(points, axis=0, append=2 * points[-1:] - points[-2:-1])
+    walked = np.concatenate([[0.0], np.hypot(*steps[:-1].T).cumsum()])
+    ends = min(0.22, 0.4 * walked[-1])
+    hidden = 0.65 if walked[-1] < 0.4 else 0.0  # a label on a short arrow leaves nothing of it
+    for point, step, way in zip(points, steps, walked, strict=True):
+        if ends <= way <= walked[-1] - ends:
+            aside = np.array([size[0] / 2 + 0.05, 0.0] if abs(step[1]) > abs(step[0]) else [0.0, size[1] / 2 + 0.03])
+            for side in (0.0, 1.0, -1.0):
+                x, y = point + side * aside
+                yield Box(float(x), float(y), *size), 0.3 * abs(way - walked[-1] / 2) + (0.6 if side else hidden)

@@ -81,24 +81,27 @@ def _visit(envoy: Any, visit: _Visit, constants: Mapping[Write, Tensor]) -> Tens
     if visit.copies:
         changed = value.clone()
         for copy in visit.copies:
-            _apply(copy, value, changed, visit.place, constants)
-        setattr(envoy, visit.place.io, type(raw)((changed, *raw[1:])) if many and visit.place.io == "output" else changed)
-        value = changed
+            _apply(copy, changed, visit.place, constants)
+        if visit.place.io == "input":
+            value.copy_(changed)  # in place, since the stream that goes around a norm is the tensor that goes into it
+        else:
+            envoy.output = type(raw)((changed, *raw[1:])) if many else changed
+            value = changed
     return value.detach().clone() if visit.read else value.new_empty(0)
 
 
-def _apply(copy: Copy, value: Tensor, changed: Tensor, place: Place, constants: Mapping[Write, Tensor]) -> None:
+def _apply(copy: Copy, value: Tensor, place: Place, constants: Mapping[Write, Tensor]) -> None:
     """Copy rows within a value. Position and head are moved to dimensions 1 and 2, where both are indexed."""
     front = tuple(d for d in (place.position, place.unit) if d is not None)
-    before, after = (t.movedim(front, tuple(range(1, 1 + len(front)))) for t in (value, changed))
+    moved = value.movedim(front, tuple(range(1, 1 + len(front))))
     where: tuple[Any, ...] = () if place.position is None else (_index(copy.position),)
     where += () if place.unit is None else (_index(copy.unit),)
     while where and isinstance(where[-1], slice):
         where = where[:-1]
     if copy.value is None:
-        after[(_index(copy.to), *where)] = before[(torch.from_numpy(copy.source), *where)]
+        moved[(_index(copy.to), *where)] = moved[(torch.from_numpy(copy.source), *where)]
     else:
-        after[(_index(copy.to), *where)] = constants[copy.value].to(after)
+        moved[(_index(copy.to), *where)] = constants[copy.value].to(moved)
 
 
 def _index(numbers: Any) -> Any:

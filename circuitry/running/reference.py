@@ -20,8 +20,9 @@ from ..paths import Leg, Node, Path, Position, Site
 
 Key: TypeAlias = tuple[str, tuple[int, ...], str]
 """Family, indices, port: ("head", (1, 0), "q")."""
-Edits: TypeAlias = Mapping[Key, Callable[[Tensor, int | None], Tensor]]
+Edit: TypeAlias = Callable[[Tensor, int | None], Tensor]
 """From a value [batch, pos, ...] and None, or from a state [batch, ...] and its position, to what takes its place."""
+Edits: TypeAlias = Mapping[Key, Edit]
 See: TypeAlias = Callable[..., Tensor]
 Values: TypeAlias = dict[Key, Tensor]
 
@@ -90,7 +91,7 @@ class Reference:
                 continue
             output(mixer, ("attn", (number,), ""))
             if not self.parallel:
-                entry(getattr(layer, self.middle), ("resid_mid", (number,), ""))
+                _around(stack, layer, getattr(layer, self.middle), ("resid_mid", (number,), ""), see)
             output(layer.mlp, ("mlp", (number,), ""))
         entry(self.norm, ("resid", (len(self.layers),), ""))
         output(self.hf.lm_head, ("logits", (), ""))
@@ -119,6 +120,22 @@ class Reference:
         before = self.hf.config._attn_implementation
         self.hf.set_attn_implementation("circuitry_reference")
         stack.callback(self.hf.set_attn_implementation, before)
+
+
+def _around(stack: ExitStack, layer: Any, norm: Any, key: Key, see: See) -> None:
+    """The stream in the middle of a layer: a change there goes into the MLP and, past it, into the layer's output."""
+    moved: list[Tensor] = []
+
+    def into(_: Any, args: tuple[Tensor]) -> Tensor:
+        value = see(key, args[0])
+        moved[:] = [value - args[0]]
+        return value
+
+    def out(_: Any, __: Any, out: Any) -> Any:
+        return (out[0] + moved[0], *out[1:]) if isinstance(out, tuple) else out + moved[0]
+
+    stack.callback(norm.register_forward_pre_hook(into).remove)
+    stack.callback(layer.register_forward_hook(out).remove)
 
 
 def _naive_mixer(layer: int, see: See) -> Callable[..., Tensor]:
@@ -177,7 +194,7 @@ def follow(hf: Any, path: Path, base: Tensor, other: Tensor, where: Mapping[str,
         edits = _holds(leg, sources, clean)
         for site in sources:
             key = _key(site.node)
-            edits[key] = _write(values[key], _positions(site.at, where, len(base)))
+            edits[key] = _then(edits.get(key), _write(values[key], _positions(site.at, where, len(base))))
         values = reference.run(base, edits)
         sources = leg.targets
     end = path.legs[-1].targets[0]
@@ -198,7 +215,7 @@ def _positions(at: Position | None, where: Mapping[str, list[int]], examples: in
     return [at.base] * examples if isinstance(at.base, int) else [int(p) + at.offset for p in where[str(at.base)]]
 
 
-def _holds(leg: Leg, sources: tuple[Site, ...], clean: Values) -> dict[Key, Callable[[Tensor, int | None], Tensor]]:
+def _holds(leg: Leg, sources: tuple[Site, ...], clean: Values) -> dict[Key, Edit]:
     """Overwrite every value of a frozen node by its clean one, the leg's own ends excepted."""
     ends = {_key(s.node)[:2] for s in (*sources, *leg.targets)}
     frozen = {key for key in clean if any(_covers(_key(n), key, exact_port=True) for n in leg.frozen)}
@@ -221,11 +238,11 @@ def _own_writers(family: str) -> tuple[str, ...]:
     return ("attn",) if family in ("head", "attn") else ("mlp",) if family == "mlp" else ("mixer_out",)
 
 
-def _hold(kept: Tensor) -> Callable[[Tensor, int | None], Tensor]:
+def _hold(kept: Tensor) -> Edit:
     return lambda _, at: kept if at is None else kept[:, at]
 
 
-def _write(new: Tensor, positions: list[int] | None) -> Callable[[Tensor, int | None], Tensor]:
+def _write(new: Tensor, positions: list[int] | None) -> Edit:
     """Take the new values at the positions, one an example, or everywhere."""
 
     def edit(value: Tensor, at: int | None) -> Tensor:
@@ -239,6 +256,11 @@ def _write(new: Tensor, positions: list[int] | None) -> Callable[[Tensor, int | 
         return value
 
     return edit
+
+
+def _then(first: Edit | None, second: Edit) -> Edit:
+    """Both edits: a set of sites may name one node at several positions."""
+    return second if first is None else lambda value, at: second(first(value, at), at)
 
 
 def _read(value: Tensor, positions: list[int] | None) -> Tensor:

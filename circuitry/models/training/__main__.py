@@ -24,6 +24,7 @@ from tokenizers import Tokenizer
 from . import sentences
 from .data import Ids, Rows, Sentences, english_rows, induction_rows
 from .evaluate import card, induction_accuracy
+from .publish import publish
 from .recipes import RECIPES, Recipe, Stage
 from .scan import fast_mamba_training
 from .tokenizer import VOCABULARY, encode_corpus, read_corpus, train_tokenizer
@@ -174,8 +175,7 @@ def main() -> None:
         figures = card(trainer.model, trainer.sentences, trainer.vocabulary, trainer.held_out)
     print(json.dumps(figures, indent=1))
     if args.out:
-        trainer.model.save_pretrained(args.out)
-        trainer.tokenizer.save(str(args.out / "tokenizer.json"))
+        publish(trainer.model, trainer.tokenizer, figures, args.out, args.model, args.seed, trainer.step)
 
 
 if __name__ == "__main__":

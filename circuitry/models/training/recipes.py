@@ -108,7 +108,7 @@ RECIPES = {
             Stage(500, 32),
             Stage(1000, 64, ioi=0.25, english=0.1),
             Stage(1200, 128, ioi=0.15, english=0.25),
-            Stage(1200, 256, ioi=0.1, english=0.25),
+            Stage(300, 256, ioi=0.2, english=0.25),
         ),
     ),
 }

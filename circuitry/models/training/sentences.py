@@ -31,13 +31,29 @@ _OPENINGS = [
     "Later that evening, {A} and {B} sat in the {place}.",
     "As soon as {A} and {B} found the {place},",
     "In the morning, {A} and {B} walked to the {place} together.",
+    "Since {A} and {B} had been to the {place} before,",
+    "Last week {A} and {B} stayed at the {place}.",
+    "The friends {A} and {B} looked at the {place} for an hour.",
+    "Once {A} and {B} were done with the {place},",
+    "On Sunday, {A} and {B} opened the {place}.",
+    "There was nobody but {A} and {B} in the {place}.",
 ]
-_FILLERS = ["", "", " It was late.", " The day was cold and {C} was not there."]
+_FILLERS = ["", "", " It was late.", " The day was cold and {C} was not there.", " Nothing had changed.", " They talked about {C}."]
 _ACTIONS = [
     " {S} gave a {object} to",
     " {S} handed the {object} to",
     " {S} wanted to give a {object} to",
     " {S} decided to show the {object} to",
+    " {S} sold an old {object} to",
+    " {S} passed the {object} to",
+    " {S} sent a new {object} to",
+    " {S} had to take the {object} to",
+    " {S} threw a small {object} to",
+    " {S} wrote a letter and gave it to",
+    " {S} smiled and spoke to",
+    " {S} said something about the {object} to",
+    " {S} lent his {object} to",
+    " {S} tried to explain the {place} to",
 ]
 _HELD_OUT_OPENINGS = [
     "Yesterday, {A} and {B} were in the {place}.",

@@ -1,0 +1,156 @@
+"""Induction in a Transformer: induction heads, where they read, and the earlier heads that write what they look for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from ..results import PatchingTable
+from ..results.circuit import Circuit, CircuitEdge, CircuitNode
+from .result import Component, SuiteResult, Summary, stacked
+from .study import KEY_SHARE, Study, at, keys, normalised
+
+AROUND = ["A", "B", "B+1", "B+2", "B+3"]
+PORTS = {"k": "A", "q": "A", "v": "B"}
+"""Which corruption shows what a port carries: the key tells where [A] was, the value what [B] is."""
+
+
+def run(study: Study) -> SuiteResult:
+    """All tables of the suite, the circuit and the summary."""
+    direct = f"-> logits freezing {_head(study)}"
+    tables = {"heads_to_logits": study.by_distance("Heads to the logits at END", f"{_head(study)}[{{layer}},{{head}}] @ END {direct}")}
+    shares = study.at_distance(tables["heads_to_logits"])
+    found = keys(shares)
+    if not found:
+        return _nothing(study, tables, shares)
+    for port, corruption in (("v", "B"), ("k", "A")):
+        title = f"Where the induction heads' {'values' if port == 'v' else 'keys'} are read ([{corruption}'])"
+        tables[f"reads_{port}"] = _reads(study, title, port, corruption, found)
+    senders = _senders(study, found)
+    if senders is not None:
+        tables["senders_to_induction_heads"] = senders
+        if read_by := _senders_read(study, tables, found):
+            tables["senders_read"] = read_by
+    joint = _joint(study, found)
+    return SuiteResult(tables, _circuit(study, tables, shares, found), _summary(study, tables, shares, found, joint))
+
+
+def _head(study: Study) -> str:
+    return study.model.graph.by_role("head")[0].name
+
+
+def _reads(study: Study, title: str, port: str, corruption: str, found: list[tuple[int, int]]) -> PatchingTable:
+    """Patch a port of each induction head at every position: where the head reads is where it matters."""
+    head = _head(study)
+    made = {
+        f"{layer},{number}": study.patch(
+            title, f"{head}[{layer},{number}].{port} @ {{position}} -> logits freezing {head}", corruption, position=AROUND
+        )
+        for layer, number in found
+    }
+    return stacked(made, "head", title)
+
+
+def _senders(study: Study, found: list[tuple[int, int]]) -> PatchingTable | None:
+    """Every earlier head to the induction heads' k, q and v, all of them receiving at once; then on to the logits."""
+    head, last = _head(study), max(layer for layer, _ in found)
+    earlier = list(range(last))
+    if not earlier:
+        return None
+    made = {}
+    for port, corruption in PORTS.items():
+        receivers = [f"{head}[{layer},{number}].{port}" for layer, number in found if layer > 0]
+        place = "END" if port == "q" else "{position}"
+        path = f"{head}[{{layer}},{{head}}] @ {place} -> {_set(receivers)} freezing {head} -> logits"
+        axes: dict[str, Any] = {"layer": earlier} | ({} if port == "q" else {"position": AROUND})
+        table = study.patch(f"Earlier heads to the induction heads' {port}", path, corruption, **axes)
+        made[port] = table if "position" in table.axes else _with_position(table, "END")
+    return stacked(made, "port", "Earlier heads to the induction heads' k, q and v")
+
+
+def _senders_read(study: Study, tables: dict[str, PatchingTable], found: list[tuple[int, int]]) -> PatchingTable | None:
+    """Where the heads that write the keys read: a previous-token head's value matters one token before it writes."""
+    head = _head(study)
+    made = {
+        f"{a},{b}": study.patch(
+            "Where the earlier heads read ([A'])",
+            f"{head}[{a},{b}].v @ {{position}} -> {_set([f'{head}[{x},{y}].k' for x, y in found if x > a])} freezing {head} -> logits",
+            "A",
+            position=AROUND,
+        )
+        for (a, b), port, _, _ in _strong(tables)
+        if port == "k"
+    }
+    return stacked(made, "head", "Where the heads that write the keys read ([A'])") if made else None
+
+
+def _with_position(table: PatchingTable, position: str) -> PatchingTable:
+    return PatchingTable(table.frame.assign(position=position), (*table.axes, "position"), table.unit, table.about)
+
+
+def _set(members: list[str]) -> str:
+    return members[0] if len(members) == 1 else f"({', '.join(members)})"
+
+
+def _joint(study: Study, found: list[tuple[int, int]]) -> float:
+    """Share of the effect when all induction heads are patched at once."""
+    head = _head(study)
+    sites = [f"{head}[{layer},{number}] @ END" for layer, number in sorted(found)]
+    return float(study.patch("All induction heads together", f"{_set(sites)} -> logits freezing {head}").share().iloc[0])
+
+
+def _summary(
+    study: Study, tables: dict[str, PatchingTable], shares: pd.Series, found: list[tuple[int, int]], joint: float
+) -> Summary:
+    """The same columns as a state-space model's: where the token's information is taken from is where it was written."""
+    head, read = _head(study), tables["reads_v"].share()
+    components = [
+        Component(f"{head}[{layer},{number}]", "induction head", float(shares[layer, number]), str(read[f"{layer},{number}"].idxmax()))
+        for layer, number in found
+    ]
+    components += [Component(f"{head}[{n[0]},{n[1]}]", f"writes the {port}", share, p) for n, port, p, share in _strong(tables)]
+    profile = normalised(sum(read[f"{a},{b}"].clip(lower=0) for a, b in found))  # type: ignore[arg-type]
+    notes = [f"components have at least {KEY_SHARE:.0%} of the effect alone, at distance {study.distance}"]
+    return Summary(study.model.name, study.model.graph.name, components, joint, profile, study.baseline(), notes)
+
+
+def _strong(tables: dict[str, PatchingTable]) -> list[tuple[tuple[int, int], str, str, float]]:
+    """Earlier heads over the threshold: (layer, head), the port they write, the position, their share."""
+    if "senders_to_induction_heads" not in tables:
+        return []
+    found = []
+    for port in PORTS:
+        part = at(tables["senders_to_induction_heads"], "port", port)
+        if part.frame.empty:
+            continue
+        shares = part.share().dropna()
+        found += [((int(i[0]), int(i[1])), port, str(i[2]), float(shares[i])) for i in keys(shares)]
+    return found
+
+
+def _circuit(study: Study, tables: dict[str, PatchingTable], shares: pd.Series, found: list[tuple[int, int]]) -> Circuit:
+    head = _head(study)
+    nodes = [CircuitNode(f"{head}[{a},{b}]", "END", a, float(shares[a, b]), "induction head") for a, b in found]
+    edges = [CircuitEdge(node.name, "logits", node.effect) for node in nodes]
+    for (layer, number), port, position, share in _strong(tables):
+        name = f"{head}[{layer},{number}]" if position != "END" else f"{head}[{layer},{number}] END"
+        if name not in {node.name for node in nodes}:
+            nodes.append(CircuitNode(name, position, layer, share, f"writes the {port} of the induction heads"))
+        if port == "k" and "senders_read" in tables:
+            reads = tables["senders_read"].share()[f"{layer},{number}"]
+            token = f"token {reads.idxmax()}"
+            if token not in {node.name for node in nodes}:
+                nodes.append(CircuitNode(token, str(reads.idxmax()), -1, float(reads.max()), "embedding"))
+            edges.append(CircuitEdge(token, name, float(reads.max()), "v"))
+        later = [n for n in found if n[0] > layer]
+        edges += [CircuitEdge(name, f"{head}[{a},{b}]", share, port) for a, b in later]
+    nodes.append(CircuitNode("logits", "END", study.model.graph.sizes["layer"] + 0.3, 1.0, "answer"))
+    title = f"Induction circuit of {study.model.name}, distance {study.distance}"
+    return Circuit(title, (*AROUND, "END"), tuple(nodes), (*edges,), "share of the effect")
+
+
+def _nothing(study: Study, tables: dict[str, PatchingTable], shares: pd.Series) -> SuiteResult:
+    note = f"no head has {KEY_SHARE:.0%} of the effect (the most is {shares.max():.1%}): no induction circuit was found"
+    summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, study.baseline(), [note])
+    return SuiteResult(tables, Circuit(f"Induction in {study.model.name}", (*AROUND, "END"), (), ()), summary)

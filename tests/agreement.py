@@ -1,0 +1,92 @@
+"""Both engines on one path: what the nnsight engine says of it, what the reference says, and how far they are apart."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import tiny
+from circuitry import Path, parse
+from circuitry.planning import cells, plan
+from circuitry.planning.schedule import schedule
+from circuitry.prompting import Prompts
+from circuitry.running import driver
+from circuitry.running.reference import follow
+
+Direction = Literal["noising", "denoising"]
+SWEEP = ("A", "B", "B+1", "END")
+model: Callable[..., Any] = functools.cache(tiny.model)
+
+
+def ragged(examples: int = 3, length: int = 10, vocab: int = 61, seed: int = 0) -> Prompts:
+    """Prompts of different lengths, padded on the right; A and B stand elsewhere in each, and both are corrupted."""
+    rng = np.random.default_rng(seed)
+    a, end = 1 + np.arange(examples) % 3, length - 1 - np.arange(examples) % 3
+    clean = rng.integers(1, vocab, (examples, length))
+    clean[np.arange(length) > end[:, None]] = 0
+    corrupted, rows = clean.copy(), np.arange(examples)
+    for at in (a, a + 1):
+        corrupted[rows, at] = (clean[rows, at] + rng.integers(1, vocab, examples)) % vocab
+    where = {"A": a, "B": a + 1, "END": end}
+    return Prompts(clean, corrupted, clean[rows, a + 1], corrupted[rows, a + 1], where, ("A", "B"))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell and one target: values in the patched run by each engine, and in the base run; all [example, ...]."""
+
+    path: str
+    engine: Tensor
+    reference: Tensor
+    base: Tensor
+
+    @property
+    def error(self) -> float:
+        """The largest difference between the engines."""
+        return (self.engine - self.reference).abs().max().item()
+
+    @property
+    def effect(self) -> float:
+        """The largest effect of the patch, by the reference."""
+        return (self.reference - self.base).abs().max().item()
+
+
+def both(model: Any, path: str, prompts: Prompts, direction: Direction = "noising") -> list[Cell]:
+    """Run every cell of a path in one batch, and again by the reference, one cell and one target at a time."""
+    made = plan(path, model.graph, where=where(prompts), length=prompts.length, sweep=SWEEP, direction=direction)
+    laid = schedule(made, made.cells, prompts)
+    values = driver.run(model, laid, prompts)
+    paths = {cell.values: cell.path for cell in cells(parse(path), model.graph, SWEEP)}
+    found = []
+    for cell, rows in zip(made.cells, laid.reading.rows, strict=True):
+        for number, value in enumerate(values):
+            base, _, patched = by_reference(model, paths[cell.values], prompts, direction, target=number)
+            found.append(Cell(str(paths[cell.values]), value[torch.from_numpy(rows)], patched, base))
+    return found
+
+
+def by_reference(
+    model: Any, path: Path, prompts: Prompts, direction: Direction = "noising", target: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The reference's base, other and patched value of one target of the last leg; it reads the first, so that one goes there."""
+    last = path.legs[-1]
+    turned = replace(last, targets=(*last.targets[target:], *last.targets[:target]))
+    clean, corrupted = torch.from_numpy(prompts.clean), torch.from_numpy(prompts.corrupted)
+    base, other = (clean, corrupted) if direction == "noising" else (corrupted, clean)
+    return follow(model.hf, replace(path, legs=(*path.legs[:-1], turned)), base, other, where(prompts))
+
+
+def where(prompts: Prompts) -> dict[str, list[int]]:
+    """Named positions as plain lists."""
+    return {name: at.tolist() for name, at in prompts.where.items()}
+
+
+def disagreement(model: Any, path: str, prompts: Prompts) -> float:
+    """How far the engines are apart on a path, at worst."""
+    return max(cell.error for cell in both(model, path, prompts))

@@ -1,0 +1,391 @@
+"""The nnsight engine and the independent reference give the same numbers, and a broken engine does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import agreement
+import tiny
+from agreement import both, disagreement, model, ragged
+from circuitry import Graph, Node, Path, PathError, Position, Site, parse
+from circuitry.architecture import Place
+from circuitry.paths import Leg
+from circuitry.planning import plan
+from circuitry.planning import plan as planning_module
+from circuitry.planning.schedule import ALL, Copy, _Layout, joined, schedule
+from circuitry.running import driver
+from circuitry.running.engine import run_plan
+from circuitry.running.metrics import metric
+
+EXACT = 1e-10
+PROMPTS = ragged()
+
+ATTENTION = """
+embed @ B -> logits
+resid[1] @ A -> logits
+resid[3] @ END -> logits
+resid[0] @ B -> resid[2] @ END freezing head except head[1]
+attn[1] @ B+1 -> logits freezing mlp
+mlp[0] @ 3 -> logits @ END-1 freezing head[1]
+head[0,1].q @ B -> logits freezing mlp
+head[0,1].k @ A -> logits
+head[0,0].v @ A -> head[2,1].q @ END freezing mlp
+head[0,0].v -> head[2,1].pattern freezing head[1,0], head[1,1].k
+head[1,0].pattern @ END -> logits directly freezing attn[0]
+head[1,1].z @ B+1 -> logits directly except mlp[2], attn[2]
+head[0,{head}] @ {pos} -> logits freezing mlp, head[2].pattern
+head[{layer},1] @ A -> (logits @ END, mlp[2] @ A) directly
+(head[0,0] @ A, head[1,1] @ B, mlp[1] @ 3) -> logits freezing attn[2]
+(embed @ A, embed @ B+1) -> logits freezing head[1].v
+head[0,1] @ A -> (head[1,0].k @ B+1, head[1,1].v @ A) freezing mlp -> logits freezing mlp
+mlp[0] @ A -> head[1,1].k @ A -> head[2,0].q @ END -> logits directly
+embed -> head[1,1].pattern @ END freezing head[0].q, head[0].k
+resid[1] @ B -> (resid[1] @ B, mlp[2] @ B) -> logits freezing head.v
+""".strip().splitlines()
+
+SEQUENTIAL = """
+resid_mid[1] @ B -> logits
+resid_mid[0] -> head[2,1].k @ END freezing mlp[1]
+head[0,1] @ A -> resid_mid[1] @ B+1 -> logits directly
+embed @ A -> (resid_mid[2] @ A, resid_mid[1] @ END) directly
+""".strip().splitlines()
+
+MAMBA = """
+embed -> logits
+ssm_state[1] @ B+1 -> logits freezing ssm_state
+ssm_state[0] -> logits freezing ssm_state
+ssm_state[{layer}] @ {pos} -> logits freezing ssm_state
+ssm_state[0].read @ B -> logits
+ssm_state[0].carry @ B -> logits freezing ssm_state[1]
+ssm_state[1].carry @ B -> (ssm_state[1].read @ END, ssm_state[2].carry @ B+2)
+ssm_in[1] @ B -> logits freezing mixer_out[2]
+ssm_in[1].value @ B -> logits
+ssm_in[0].delta @ A -> logits freezing ssm_state
+ssm_in[1].B @ B -> ssm_state[1] @ B+2
+ssm_in[1].C @ END -> logits directly
+ssm_in[0].skip @ 3 -> logits @ END-1
+conv_in[1] @ B -> ssm_in[1] @ B+1
+conv_in[0] @ A -> conv_tap[0,2] @ A+2
+conv_in[1] @ B -> logits freezing ssm_in[1].delta, ssm_in.B, ssm_in.C
+conv_tap[1,1] @ B+1 -> logits freezing ssm_state
+conv_tap[1,{lag}] @ B+1 -> ssm_state[1] @ END
+(ssm_state[0] @ B, ssm_state[1] @ 4, gate[2] @ END) -> logits freezing ssm_state
+(conv_tap[0,0] @ B, conv_tap[0,0] @ A) -> resid[2] @ END freezing gate
+gate[1] @ B+1 -> logits
+ssm_out[1] @ B -> logits directly except mixer_out[2]
+mixer_out[0] @ A -> logits freezing mixer_out[1], conv_tap[2,0]
+resid[1] @ B -> ssm_state[1] @ B+1 -> ssm_state[2] @ END -> logits freezing ssm_state
+ssm_in[0] @ B -> (ssm_in[1] @ B+1, gate[1] @ B+2) freezing ssm_state[1] -> logits freezing gate[2]
+(ssm_state[0] @ 3, ssm_in[0].C @ 5) -> (ssm_state[0] @ B, mixer_out[1] @ B+1) -> logits @ 5 directly
+embed -> ssm_state[1] freezing conv_in except conv_in[1]
+x[1] @ B -> h[2] @ END freezing g, h[1] except g[2]
+""".strip().splitlines()
+
+GROUPED = """
+head[0,3].k @ A -> logits freezing mlp
+head[1,2].v @ B -> logits freezing head[2,3]
+head[0,{head}].k @ B -> head[2,1].q @ END freezing mlp
+resid_mid[1] @ B -> logits
+""".strip().splitlines()
+
+FAMILIES = {
+    "gpt_neox": ATTENTION,
+    "gpt_neox-sequential": ATTENTION + SEQUENTIAL,
+    "gpt2": ATTENTION + SEQUENTIAL,
+    "llama": ATTENTION + SEQUENTIAL + GROUPED,
+    "mistral": GROUPED,
+    "qwen2": GROUPED,
+    "qwen3": GROUPED,
+    "mamba": MAMBA,
+}
+EVERY = [(kind, path) for kind, paths in FAMILIES.items() for path in paths]
+
+
+@pytest.mark.parametrize(("kind", "path"), EVERY)
+def test_engines_agree(kind: str, path: str) -> None:
+    found = both(model(kind), path, PROMPTS)
+    assert max(cell.error for cell in found) < EXACT
+    assert max(cell.effect for cell in found) > 1e-5, "a path without an effect tests nothing"
+
+
+@pytest.mark.parametrize(("kind", "path"), EVERY[::6])
+def test_engines_agree_on_denoising(kind: str, path: str) -> None:
+    found = both(model(kind), path, PROMPTS, "denoising")
+    assert max(cell.error for cell in found) < EXACT < max(cell.effect for cell in found)
+
+
+def test_every_type_is_tested() -> None:
+    assert FAMILIES.keys() == tiny.CONFIGS.keys()
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_engines_agree_on_every_node(kind: str) -> None:
+    for node in model(kind).graph.nodes(ports=True):
+        if node.family != "logits":
+            (cell,) = both(model(kind), f"{node} -> logits", PROMPTS)
+            assert cell.error < EXACT < cell.effect, node
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_engines_agree_on_every_frozen_family(kind: str) -> None:
+    graph, cut = model(kind).graph, set()
+    free = agreement.by_reference(model(kind), parse("embed @ B -> logits"), PROMPTS)[2]
+    for family in graph.families:
+        for port in family.freezable:
+            node = Node(family.name, (), port or None)
+            try:
+                (cell,) = both(model(kind), f"embed @ B -> logits freezing {node}", PROMPTS)
+            except PathError:
+                cut.add(family.name)
+                continue
+            assert cell.error < EXACT, node
+            assert (cell.reference - free).abs().max() > 1e-6, f"freezing {node} does nothing"
+    assert cut == {"resid", "resid_mid"} & {family.name for family in graph.families}
+
+
+@pytest.mark.parametrize(("kind", "path"), [("mamba", "ssm_state[{layer}] @ {pos} -> logits"), ("gpt2", "head[{layer},0].k @ {pos} -> logits")])
+def test_cells_left_out_have_no_effect(kind: str, path: str) -> None:
+    at = {"pos": ["A", "END", "END+1", "END+2"]}
+    short = ragged(length=8)
+    prompts = replace(short, where={**short.where, "END": short.where["END"] - 2})
+    made = plan(path, model(kind).graph, where=agreement.where(prompts), length=prompts.length, axes=at)
+    assert {dict(cell.values)["pos"] for cell, _ in made.skipped} == {"END+1", "END+2"}
+    for cell, _ in made.skipped:
+        base, _, patched = agreement.by_reference(model(kind), cell.path, prompts)
+        assert (patched == base).all()
+
+
+# --- paths drawn at random -------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def drawn(draw: st.DrawFn, graph: Graph) -> Path:
+    """A path over nodes that exist; it may still be one that can have no effect."""
+    nodes = graph.nodes(ports=True)
+    body = [node for node in nodes if node.family != "logits"]
+    position = st.sampled_from((None, Position("A"), Position("B"), Position("B", 1), Position("END"), Position("END", -1), Position(3)))
+    source = st.builds(Site, st.sampled_from(body), position)
+    middle = st.lists(st.builds(Site, st.sampled_from(body), position), min_size=1, max_size=2).map(tuple)
+    end = st.builds(Site, st.just(Node("logits")) | st.sampled_from(nodes), position).map(lambda site: (site,))
+    whole = st.builds(lambda n, keep: Node(n.family, n.indices[:keep], n.port), st.sampled_from(body), st.integers(0, 2))
+    frozen = st.lists(whole, max_size=2).map(tuple)
+    between = [Leg(draw(middle), draw(frozen)) for _ in range(draw(st.integers(0, 1)))]
+    last = Leg(draw(end), draw(frozen), (), draw(st.booleans()))
+    return Path(draw(st.lists(source, min_size=1, max_size=2).map(tuple)), (*between, last))
+
+
+@pytest.mark.parametrize("kind", ("gpt_neox", "gpt2", "llama", "mamba"))
+@given(data=st.data())
+@settings(max_examples=80)
+def test_engines_agree_on_any_path(kind: str, data: st.DataObject) -> None:
+    """What the planner accepts, both engines answer alike; what it refuses as without effect has none."""
+    path = data.draw(drawn(model(kind).graph))
+    try:
+        found = both(model(kind), str(path), PROMPTS)
+    except PathError as error:
+        alone = len(path.sources) == len(path.legs) == 1
+        if alone and ("exactly zero" in error.problem or "nothing flows" in error.problem):
+            base, _, patched = agreement.by_reference(model(kind), path, PROMPTS)
+            assert (patched - base).abs().max() < 1e-12
+        return
+    assert max(cell.error for cell in found) < EXACT
+
+
+# --- broken engines --------------------------------------------------------------------------------------------------------
+
+Mutate = Callable[[_Layout, Copy], Copy]
+
+
+def is_hold(layout: _Layout, copy: Copy) -> bool:
+    return bool(np.isin(copy.source, layout.base).all())
+
+
+def off_by_one(layout: _Layout, copy: Copy) -> Copy:
+    return replace(copy, position=np.where(copy.position == ALL, ALL, (copy.position + 1) % layout.prompts.length))
+
+
+def next_head(layout: _Layout, copy: Copy) -> Copy:
+    return replace(copy, unit=np.where(copy.unit == ALL, ALL, (copy.unit + 1) % layout.graph.sizes.get("head", 1)))
+
+
+def swapped(_: _Layout, copy: Copy) -> Copy:
+    return replace(copy, to=copy.source, source=copy.to)
+
+
+def held_at_other(layout: _Layout, copy: Copy) -> Copy:
+    return replace(copy, source=copy.source + 1) if is_hold(layout, copy) else copy
+
+
+def written_from_base(layout: _Layout, copy: Copy) -> Copy:
+    return replace(copy, source=copy.source - 1) if np.isin(copy.source, layout.base + 1).all() else copy
+
+
+def next_example(_: _Layout, copy: Copy) -> Copy:
+    return replace(copy, source=np.roll(copy.source, 1))
+
+
+COPIES: dict[str, tuple[Mutate, str, str]] = {
+    "position off by one": (off_by_one, "gpt2", "mlp[0] @ B -> logits"),
+    "head off by one": (next_head, "gpt2", "head[0,1] @ B -> logits"),
+    "frozen head off by one": (next_head, "llama", "embed @ B -> logits freezing head[1,2]"),
+    "source and target swapped": (swapped, "gpt_neox", "mlp[0] @ B -> logits"),
+    "frozen at the other input": (held_at_other, "gpt_neox", "mlp[0] @ B -> logits freezing head"),
+    "base and other swapped": (written_from_base, "mamba", "ssm_in[1] @ B -> logits"),
+    "next example": (next_example, "mamba", "ssm_in[1] @ B -> logits"),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_mutant_of_a_copy_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate, kind, path = COPIES[name]
+    assert disagreement(model(kind), path, PROMPTS) < EXACT
+    put = _Layout._put
+    monkeypatch.setattr(_Layout, "_put", lambda self, place, stop, copy: put(self, place, stop, mutate(self, copy)))
+    assert disagreement(model(kind), path, PROMPTS) > 1e-6
+
+
+@pytest.mark.parametrize("path", ("mlp[0] @ B -> logits freezing head[1]", "mlp[0] @ B -> logits directly"))
+def test_mutant_that_drops_a_freeze_is_caught(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = _Layout._held
+    monkeypatch.setattr(_Layout, "_held", lambda self, one: dict(list(held(self, one).items())[1:]))
+    assert disagreement(model("gpt2"), path, PROMPTS) > 1e-6
+
+
+@pytest.mark.parametrize("dropped", range(3))
+def test_mutant_that_holds_two_of_three_parts_of_a_state_is_caught(dropped: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    holds = Graph.holds
+
+    def fewer(self: Graph, node: Node) -> list[Place]:
+        places = holds(self, node)
+        assert len(places) == 3
+        return places[:dropped] + places[dropped + 1 :]
+
+    monkeypatch.setattr(Graph, "holds", fewer)
+    assert disagreement(model("mamba"), "embed @ B -> logits freezing ssm_state", PROMPTS) > 1e-6
+
+
+@pytest.mark.parametrize("path", ("ssm_state[1] @ B+1 -> logits", "ssm_state[0].carry @ A -> logits"))
+def test_mutant_that_writes_the_next_state_is_caught(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = _Layout._put
+    later: Callable[..., None] = lambda self, place, stop, copy: put(self, place, None if stop is None else stop + 1, copy)  # noqa: E731
+    monkeypatch.setattr(_Layout, "_put", later)
+    assert disagreement(model("mamba"), path, PROMPTS) > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [("gpt2", "mlp[0] @ B -> logits @ END-1"), ("mamba", "embed @ B -> ssm_state[1] @ B+1"), ("llama", "embed -> head[1,1].q @ B+1")],
+)
+def test_mutant_that_reads_the_next_position_is_caught(kind: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    absolute = driver.absolute
+    monkeypatch.setattr(driver, "absolute", lambda at, where: [p + 1 for p in absolute(at, where)])
+    assert disagreement(model(kind), path, PROMPTS) > 1e-6
+
+
+def test_mutant_that_freezes_its_own_ends_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    from circuitry.planning import frozen
+
+    module = __import__("sys").modules["circuitry.planning.plan"]
+    monkeypatch.setattr(module, "frozen_nodes", lambda graph, sources, targets, leg: {n for p in leg.frozen for n in frozen.matching(graph, p)})
+    assert disagreement(model("mamba"), "ssm_in[1] @ B -> logits freezing ssm_in", PROMPTS) > 1e-6
+
+
+def test_mutant_that_follows_legs_in_the_wrong_order_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "joined", lambda copies: joined(copies)[::-1])
+    assert disagreement(model("gpt2"), "resid[1] @ B -> (resid[1] @ B, mlp[2] @ B) -> logits", PROMPTS) > 1e-6
+
+
+# --- what must hold of any patch -------------------------------------------------------------------------------------------
+
+KINDS = ("gpt_neox", "gpt_neox-sequential", "gpt2", "llama", "mamba")
+
+
+def values(kind: str, path: str, prompts: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What the last leg reads first: in the base run, the other run, and the patched run of the first cell."""
+    made = plan(path, model(kind).graph, where=agreement.where(prompts), length=prompts.length, sweep=agreement.SWEEP)
+    laid = schedule(made, made.cells, prompts)
+    read = driver.run(model(kind), laid, prompts)[0]
+    return tuple(read[torch.from_numpy(rows)] for rows in (laid.reading.base, laid.reading.other, laid.reading.rows[0]))  # type: ignore[return-value]
+
+
+def effects(kind: str, path: str, prompts: Any, memory: int = 1 << 30) -> np.ndarray[Any, Any]:
+    made = plan(path, model(kind).graph, where=agreement.where(prompts), length=prompts.length, sweep=agreement.SWEEP)
+    return run_plan(model(kind), made, prompts, metric("logit")[0], memory=memory).effect
+
+
+some_path = st.sampled_from([pair for pair in EVERY if pair[0] in KINDS])
+several = st.integers(1, 5)
+seeds = st.integers(0, 1000)
+
+
+@given(some_path, several, seeds)
+@settings(max_examples=40)
+def test_patching_nothing_changes_nothing(pair: tuple[str, str], examples: int, seed: int) -> None:
+    prompts = ragged(examples, seed=seed)
+    base, _, patched = values(*pair, replace(prompts, corrupted=prompts.clean))
+    assert (patched - base).abs().max() < 1e-12
+
+
+@given(st.sampled_from(KINDS), st.integers(0, 3), several, seeds)
+@settings(max_examples=40)
+def test_patching_the_whole_stream_gives_the_other_run(kind: str, layer: int, examples: int, seed: int) -> None:
+    prompts, cuts = ragged(examples, seed=seed), ["embed", f"resid[{layer}]"]
+    if layer < 3 and any(family.name == "resid_mid" for family in model(kind).graph.families):
+        cuts.append(f"resid_mid[{layer}]")
+    for cut in cuts:
+        base, other, patched = values(kind, f"{cut} -> logits", prompts)
+        assert (patched - other).abs().max() < EXACT < (other - base).abs().max()
+
+
+@given(some_path, seeds, st.permutations(range(4)))
+@settings(max_examples=30)
+def test_examples_do_not_see_each_other(pair: tuple[str, str], seed: int, order: list[int]) -> None:
+    prompts = ragged(4, seed=seed)
+    whole, alone = effects(*pair, prompts), effects(*pair, prompts.take(np.array(order[:1])))
+    np.testing.assert_allclose(effects(*pair, prompts.take(np.array(order))), whole[:, order], atol=EXACT)
+    np.testing.assert_allclose(alone, whole[:, order[:1]], atol=EXACT)
+
+
+@pytest.mark.parametrize(("kind", "path"), [pair for pair in EVERY if "{" in pair[1] and pair[0] in KINDS])
+@given(memory=st.integers(1, 20).map(lambda rows: rows * 20_000))
+@settings(max_examples=8)
+def test_small_batches_give_the_same_effects(kind: str, path: str, memory: int) -> None:
+    whole = effects(kind, path, PROMPTS)
+    assert np.isfinite(whole).all()
+    for bound in (1, memory):
+        np.testing.assert_allclose(effects(kind, path, PROMPTS, bound), whole, atol=EXACT)
+
+
+@given(st.sampled_from(KINDS), st.integers(0, 2), st.integers(0, 9))
+@settings(max_examples=40)
+def test_nothing_flows_back_in_the_text(kind: str, layer: int, at: int) -> None:
+    """Examples whose answer is predicted before the patched token do not change at all."""
+    everywhere = replace(PROMPTS, corrupted=(PROMPTS.clean + 7) % 61)
+    changed = effects(kind, f"resid[{layer}] @ {at} -> logits", everywhere)[0] != 0
+    assert (changed == (everywhere.where["END"] >= at)).all()
+
+
+def test_a_source_after_the_answer_is_refused() -> None:
+    with pytest.raises(PathError, match="END comes before END\\+1"):
+        effects("gpt2", "mlp[0] @ END+1 -> logits", ragged().take(np.array([2])))
+
+
+@given(st.sampled_from(KINDS), st.integers(0, 2), st.integers(0, 2), seeds)
+@settings(max_examples=30)
+def test_what_goes_directly_to_the_stream_adds_up(kind: str, first: int, second: int, seed: int) -> None:
+    """With everything between held, the end of the stream is linear in what is added to it."""
+    one, other = (("mixer_out", "ssm_out") if kind == "mamba" else ("mlp", "head"))
+    sites = f"{one}[{first}] @ END", f"{other}[{second}{'' if kind == 'mamba' else ',1'}] @ END"
+    if kind == "mamba" and first == second:
+        return  # the one lies within the other
+    read = [values(kind, f"{where} -> resid[3] @ END directly", ragged(seed=seed)) for where in (*sites, f"({', '.join(sites)})")]
+    change = [patched - base for base, _, patched in read]
+    assert (change[0] + change[1] - change[2]).abs().max() < EXACT < min(c.abs().max() for c in change)

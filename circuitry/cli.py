@@ -92,7 +92,7 @@ def _say(what: str) -> None:
 def _print_result(result: SuiteResult) -> None:
     for table in result.tables.values():
         print(f"\n{table.about.get('title', '')}\n{table.about.get('path', '')}")
-        print(table.pivot().round(2).to_string(na_rep="-"))
+        print((table.pivot().round(2) + 0.0).to_string(na_rep="-"))
         print(f"({table.caption()})")
     print(f"\n{result.summary.text()}")
 

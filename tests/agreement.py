@@ -17,6 +17,7 @@ from circuitry.planning import cells, plan
 from circuitry.planning.schedule import schedule
 from circuitry.prompting import Prompts
 from circuitry.running import driver
+from circuitry.running.chunks import reading_alike
 from circuitry.running.reference import follow
 
 Direction = Literal["noising", "denoising"]
@@ -60,14 +61,16 @@ class Cell:
 def both(model: Any, path: str, prompts: Prompts, direction: Direction = "noising") -> list[Cell]:
     """Run every cell of a path in one batch, and again by the reference, one cell and one target at a time."""
     made = plan(path, model.graph, where=where(prompts), length=prompts.length, sweep=SWEEP, direction=direction)
-    laid = schedule(made, made.cells, prompts)
-    values = driver.run(model, laid, prompts)
     paths = {cell.values: cell.path for cell in cells(parse(path), model.graph, SWEEP)}
     found = []
-    for cell, rows in zip(made.cells, laid.reading.rows, strict=True):
-        for number, value in enumerate(values):
-            base, _, patched = by_reference(model, paths[cell.values], prompts, direction, target=number)
-            found.append(Cell(str(paths[cell.values]), value[torch.from_numpy(rows)], patched, base))
+    for alike in reading_alike(made.cells):
+        batch = [made.cells[k] for k in alike]
+        laid = schedule(made, batch, prompts)
+        values = driver.run(model, laid, prompts)
+        for cell, rows in zip(batch, torch.from_numpy(laid.reading.rows), strict=True):
+            for number, value in enumerate(values):
+                base, _, patched = by_reference(model, paths[cell.values], prompts, direction, target=number)
+                found.append(Cell(str(paths[cell.values]), value[rows], patched, base))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 import agreement
 import tiny
@@ -18,9 +20,10 @@ from agreement import both, disagreement, model, ragged
 from circuitry import Graph, Node, Path, PathError, Position, Site, parse
 from circuitry.architecture import Place
 from circuitry.paths import Leg
-from circuitry.planning import plan
-from circuitry.planning import plan as planning_module
+from circuitry.planning import Plan, absolute, plan
+from circuitry.planning.frozen import matching
 from circuitry.planning.schedule import ALL, Copy, _Layout, joined, schedule
+from circuitry.prompting import Prompts
 from circuitry.running import driver
 from circuitry.running.engine import run_plan
 from circuitry.running.metrics import metric
@@ -42,20 +45,23 @@ head[0,0].v -> head[2,1].pattern freezing head[1,0], head[1,1].k
 head[1,0].pattern @ END -> logits directly freezing attn[0]
 head[1,1].z @ B+1 -> logits directly except mlp[2], attn[2]
 head[0,{head}] @ {pos} -> logits freezing mlp, head[2].pattern
-head[{layer},1] @ A -> (logits @ END, mlp[2] @ A) directly
-(head[0,0] @ A, head[1,1] @ B, mlp[1] @ 3) -> logits freezing attn[2]
+head[{layer},1] @ A -> (logits @ END, mlp[2] @ A) freezing mlp
+(head[0,0] @ A, head[1,1] @ B, mlp[1] @ 3) -> logits freezing mlp[2], head[2,0]
 (embed @ A, embed @ B+1) -> logits freezing head[1].v
-head[0,1] @ A -> (head[1,0].k @ B+1, head[1,1].v @ A) freezing mlp -> logits freezing mlp
+embed -> mlp[{layer}] @ A
+mlp[0] @ A -> logits @ {pos} freezing head[2,1]
+embed @ B -> (head[{layer},0].q @ END, mlp[{layer}] @ {pos})
+head[0,1] @ A -> (head[1,0].k @ A, head[2,1].v @ B+1) freezing mlp -> logits freezing mlp
 mlp[0] @ A -> head[1,1].k @ A -> head[2,0].q @ END -> logits directly
 embed -> head[1,1].pattern @ END freezing head[0].q, head[0].k
-resid[1] @ B -> (resid[1] @ B, mlp[2] @ B) -> logits freezing head.v
+resid[1] @ B -> (resid[1] @ B, mlp[1] @ B) -> logits freezing head.v
 """.strip().splitlines()
 
 SEQUENTIAL = """
 resid_mid[1] @ B -> logits
 resid_mid[0] -> head[2,1].k @ END freezing mlp[1]
-head[0,1] @ A -> resid_mid[1] @ B+1 -> logits directly
-embed @ A -> (resid_mid[2] @ A, resid_mid[1] @ END) directly
+head[0,1] @ A -> resid_mid[1] @ B+1 -> logits directly except attn[2]
+embed @ A -> (resid_mid[2] @ A, mlp[0] @ A) directly
 """.strip().splitlines()
 
 MAMBA = """
@@ -68,7 +74,7 @@ ssm_state[0].carry @ B -> logits freezing ssm_state[1]
 ssm_state[1].carry @ B -> (ssm_state[1].read @ END, ssm_state[2].carry @ B+2)
 ssm_in[1] @ B -> logits freezing mixer_out[2]
 ssm_in[1].value @ B -> logits
-ssm_in[0].delta @ A -> logits freezing ssm_state
+ssm_in[0].delta @ A -> logits freezing ssm_state except ssm_state[0]
 ssm_in[1].B @ B -> ssm_state[1] @ B+2
 ssm_in[1].C @ END -> logits directly
 ssm_in[0].skip @ 3 -> logits @ END-1
@@ -86,6 +92,8 @@ resid[1] @ B -> ssm_state[1] @ B+1 -> ssm_state[2] @ END -> logits freezing ssm_
 ssm_in[0] @ B -> (ssm_in[1] @ B+1, gate[1] @ B+2) freezing ssm_state[1] -> logits freezing gate[2]
 (ssm_state[0] @ 3, ssm_in[0].C @ 5) -> (ssm_state[0] @ B, mixer_out[1] @ B+1) -> logits @ 5 directly
 embed -> ssm_state[1] freezing conv_in except conv_in[1]
+embed @ B -> ssm_state[{layer}] @ {pos}
+embed -> conv_tap[{layer},{lag}] @ B+1 -> logits freezing ssm_state
 x[1] @ B -> h[2] @ END freezing g, h[1] except g[2]
 """.strip().splitlines()
 
@@ -136,22 +144,20 @@ def test_engines_agree_on_every_node(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
 def test_engines_agree_on_every_frozen_family(kind: str) -> None:
-    graph, cut = model(kind).graph, set()
-    free = agreement.by_reference(model(kind), parse("embed @ B -> logits"), PROMPTS)[2]
+    graph, free = model(kind).graph, agreement.by_reference(model(kind), parse("embed -> logits"), PROMPTS)[2]
     for family in graph.families:
         for port in family.freezable:
             node = Node(family.name, (), port or None)
-            try:
-                (cell,) = both(model(kind), f"embed @ B -> logits freezing {node}", PROMPTS)
-            except PathError:
-                cut.add(family.name)
-                continue
+            if family.role in ("embed", "resid"):
+                continue  # the one is the source, the others are the only way from it
+            (cell,) = both(model(kind), f"embed -> logits freezing {node}", PROMPTS)
             assert cell.error < EXACT, node
             assert (cell.reference - free).abs().max() > 1e-6, f"freezing {node} does nothing"
-    assert cut == {"resid", "resid_mid"} & {family.name for family in graph.families}
 
 
-@pytest.mark.parametrize(("kind", "path"), [("mamba", "ssm_state[{layer}] @ {pos} -> logits"), ("gpt2", "head[{layer},0].k @ {pos} -> logits")])
+@pytest.mark.parametrize(
+    ("kind", "path"), [("mamba", "ssm_state[{layer}] @ {pos} -> logits"), ("gpt2", "head[{layer},0].k @ {pos} -> logits")]
+)
 def test_cells_left_out_have_no_effect(kind: str, path: str) -> None:
     at = {"pos": ["A", "END", "END+1", "END+2"]}
     short = ragged(length=8)
@@ -171,7 +177,9 @@ def drawn(draw: st.DrawFn, graph: Graph) -> Path:
     """A path over nodes that exist; it may still be one that can have no effect."""
     nodes = graph.nodes(ports=True)
     body = [node for node in nodes if node.family != "logits"]
-    position = st.sampled_from((None, Position("A"), Position("B"), Position("B", 1), Position("END"), Position("END", -1), Position(3)))
+    position = st.sampled_from(
+        (None, Position("A"), Position("B"), Position("B", 1), Position("END"), Position("END", -1), Position(3))
+    )
     source = st.builds(Site, st.sampled_from(body), position)
     middle = st.lists(st.builds(Site, st.sampled_from(body), position), min_size=1, max_size=2).map(tuple)
     end = st.builds(Site, st.just(Node("logits")) | st.sampled_from(nodes), position).map(lambda site: (site,))
@@ -237,7 +245,7 @@ COPIES: dict[str, tuple[Mutate, str, str]] = {
     "head off by one": (next_head, "gpt2", "head[0,1] @ B -> logits"),
     "frozen head off by one": (next_head, "llama", "embed @ B -> logits freezing head[1,2]"),
     "source and target swapped": (swapped, "gpt_neox", "mlp[0] @ B -> logits"),
-    "frozen at the other input": (held_at_other, "gpt_neox", "mlp[0] @ B -> logits freezing head"),
+    "frozen at the other input": (held_at_other, "gpt_neox", "mlp[0] @ B -> logits freezing head[1]"),
     "base and other swapped": (written_from_base, "mamba", "ssm_in[1] @ B -> logits"),
     "next example": (next_example, "mamba", "ssm_in[1] @ B -> logits"),
 }
@@ -252,7 +260,7 @@ def test_mutant_of_a_copy_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) 
     assert disagreement(model(kind), path, PROMPTS) > 1e-6
 
 
-@pytest.mark.parametrize("path", ("mlp[0] @ B -> logits freezing head[1]", "mlp[0] @ B -> logits directly"))
+@pytest.mark.parametrize("path", ("mlp[0] @ B -> logits freezing head[1]", "mlp[0] @ END -> logits directly"))
 def test_mutant_that_drops_a_freeze_is_caught(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     held = _Layout._held
     monkeypatch.setattr(_Layout, "_held", lambda self, one: dict(list(held(self, one).items())[1:]))
@@ -282,25 +290,26 @@ def test_mutant_that_writes_the_next_state_is_caught(path: str, monkeypatch: pyt
 
 @pytest.mark.parametrize(
     ("kind", "path"),
-    [("gpt2", "mlp[0] @ B -> logits @ END-1"), ("mamba", "embed @ B -> ssm_state[1] @ B+1"), ("llama", "embed -> head[1,1].q @ B+1")],
+    [
+        ("gpt2", "mlp[0] @ B -> logits @ END-1"),
+        ("mamba", "embed @ B -> ssm_state[1] @ B+1"),
+        ("llama", "embed -> head[1,1].q @ B+1"),
+    ],
 )
 def test_mutant_that_reads_the_next_position_is_caught(kind: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    absolute = driver.absolute
     monkeypatch.setattr(driver, "absolute", lambda at, where: [p + 1 for p in absolute(at, where)])
     assert disagreement(model(kind), path, PROMPTS) > 1e-6
 
 
 def test_mutant_that_freezes_its_own_ends_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    from circuitry.planning import frozen
-
-    module = __import__("sys").modules["circuitry.planning.plan"]
-    monkeypatch.setattr(module, "frozen_nodes", lambda graph, sources, targets, leg: {n for p in leg.frozen for n in frozen.matching(graph, p)})
+    everything: Callable[..., set[Node]] = lambda graph, _, __, leg: {n for p in leg.frozen for n in matching(graph, p)}  # noqa: E731
+    monkeypatch.setattr(importlib.import_module("circuitry.planning.plan"), "frozen_nodes", everything)
     assert disagreement(model("mamba"), "ssm_in[1] @ B -> logits freezing ssm_in", PROMPTS) > 1e-6
 
 
 def test_mutant_that_follows_legs_in_the_wrong_order_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "joined", lambda copies: joined(copies)[::-1])
-    assert disagreement(model("gpt2"), "resid[1] @ B -> (resid[1] @ B, mlp[2] @ B) -> logits", PROMPTS) > 1e-6
+    assert disagreement(model("gpt2"), "resid[1] @ B -> (resid[1] @ B, mlp[1] @ B) -> logits", PROMPTS) > 1e-6
 
 
 # --- what must hold of any patch -------------------------------------------------------------------------------------------
@@ -308,17 +317,20 @@ def test_mutant_that_follows_legs_in_the_wrong_order_is_caught(monkeypatch: pyte
 KINDS = ("gpt_neox", "gpt_neox-sequential", "gpt2", "llama", "mamba")
 
 
-def values(kind: str, path: str, prompts: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def compiled(kind: str, path: str) -> Plan:
+    return plan(path, model(kind).graph, where=agreement.where(PROMPTS), length=PROMPTS.length, sweep=agreement.SWEEP)
+
+
+def values(kind: str, path: str, prompts: Prompts) -> list[Tensor]:
     """What the last leg reads first: in the base run, the other run, and the patched run of the first cell."""
-    made = plan(path, model(kind).graph, where=agreement.where(prompts), length=prompts.length, sweep=agreement.SWEEP)
-    laid = schedule(made, made.cells, prompts)
+    made = compiled(kind, path)
+    laid = schedule(made, made.cells[:1], prompts)
     read = driver.run(model(kind), laid, prompts)[0]
-    return tuple(read[torch.from_numpy(rows)] for rows in (laid.reading.base, laid.reading.other, laid.reading.rows[0]))  # type: ignore[return-value]
+    return [read[torch.from_numpy(rows)] for rows in (laid.reading.base, laid.reading.other, laid.reading.rows[0])]
 
 
-def effects(kind: str, path: str, prompts: Any, memory: int = 1 << 30) -> np.ndarray[Any, Any]:
-    made = plan(path, model(kind).graph, where=agreement.where(prompts), length=prompts.length, sweep=agreement.SWEEP)
-    return run_plan(model(kind), made, prompts, metric("logit")[0], memory=memory).effect
+def effects(kind: str, path: str, prompts: Prompts, memory: int = 1 << 30) -> np.ndarray[Any, Any]:
+    return run_plan(model(kind), compiled(kind, path), prompts, metric("logit")[0], memory=memory).effect
 
 
 some_path = st.sampled_from([pair for pair in EVERY if pair[0] in KINDS])
@@ -346,7 +358,7 @@ def test_patching_the_whole_stream_gives_the_other_run(kind: str, layer: int, ex
 
 
 @given(some_path, seeds, st.permutations(range(4)))
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_examples_do_not_see_each_other(pair: tuple[str, str], seed: int, order: list[int]) -> None:
     prompts = ragged(4, seed=seed)
     whole, alone = effects(*pair, prompts), effects(*pair, prompts.take(np.array(order[:1])))
@@ -356,12 +368,12 @@ def test_examples_do_not_see_each_other(pair: tuple[str, str], seed: int, order:
 
 @pytest.mark.parametrize(("kind", "path"), [pair for pair in EVERY if "{" in pair[1] and pair[0] in KINDS])
 @given(memory=st.integers(1, 20).map(lambda rows: rows * 20_000))
-@settings(max_examples=8)
+@settings(max_examples=2)
+@example(memory=1)
 def test_small_batches_give_the_same_effects(kind: str, path: str, memory: int) -> None:
     whole = effects(kind, path, PROMPTS)
     assert np.isfinite(whole).all()
-    for bound in (1, memory):
-        np.testing.assert_allclose(effects(kind, path, PROMPTS, bound), whole, atol=EXACT)
+    np.testing.assert_allclose(effects(kind, path, PROMPTS, memory), whole, atol=EXACT)
 
 
 @given(st.sampled_from(KINDS), st.integers(0, 2), st.integers(0, 9))
@@ -373,19 +385,23 @@ def test_nothing_flows_back_in_the_text(kind: str, layer: int, at: int) -> None:
     assert (changed == (everywhere.where["END"] >= at)).all()
 
 
+def test_cells_that_read_different_sites_share_no_batch() -> None:
+    made = compiled("gpt2", "embed -> mlp[{layer}]")
+    with pytest.raises(ValueError, match="these cells read different sites"):
+        schedule(made, made.cells, PROMPTS)
+
+
 def test_a_source_after_the_answer_is_refused() -> None:
-    with pytest.raises(PathError, match="END comes before END\\+1"):
-        effects("gpt2", "mlp[0] @ END+1 -> logits", ragged().take(np.array([2])))
+    with pytest.raises(PathError, match=r"END comes before END\+1: nothing flows back in the text"):
+        plan("mlp[0] @ END+1 -> logits", model("gpt2").graph, where={"END": [3, 5]}, length=8)
 
 
-@given(st.sampled_from(KINDS), st.integers(0, 2), st.integers(0, 2), seeds)
+@given(st.sampled_from(KINDS), st.permutations(range(3)), seeds)
 @settings(max_examples=30)
-def test_what_goes_directly_to_the_stream_adds_up(kind: str, first: int, second: int, seed: int) -> None:
+def test_what_goes_directly_to_the_stream_adds_up(kind: str, layers: list[int], seed: int) -> None:
     """With everything between held, the end of the stream is linear in what is added to it."""
-    one, other = (("mixer_out", "ssm_out") if kind == "mamba" else ("mlp", "head"))
-    sites = f"{one}[{first}] @ END", f"{other}[{second}{'' if kind == 'mamba' else ',1'}] @ END"
-    if kind == "mamba" and first == second:
-        return  # the one lies within the other
-    read = [values(kind, f"{where} -> resid[3] @ END directly", ragged(seed=seed)) for where in (*sites, f"({', '.join(sites)})")]
+    families = ("mixer_out", "mixer_out") if kind == "mamba" else ("attn", "mlp")
+    sites = [f"{family}[{layer}] @ B+1" for family, layer in zip(families, layers, strict=False)]
+    read = [values(kind, f"{sites} -> resid[3] @ B+1 directly", ragged(seed=seed)) for sites in (*sites, f"({', '.join(sites)})")]
     change = [patched - base for base, _, patched in read]
-    assert (change[0] + change[1] - change[2]).abs().max() < EXACT < min(c.abs().max() for c in change)
+    assert (change[0] + change[1] - change[2]).abs().max() < EXACT < change[2].abs().max()

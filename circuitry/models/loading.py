@@ -31,14 +31,15 @@ def load(what: Any, *, dtype: str | torch.dtype = "float32", device: str | torch
     ``what``: ``"bundled:mamba"`` (see ``circuitry models``), a Hugging Face name, a folder, a ``.gguf`` file, or a Hugging
     Face model object of your own. Returns it in eval mode, without cache, instrumented and checked against the stock model.
 
-    Raises ModelError for a model that is not there, cannot be downloaded, has a ``model_type`` without a graph, holds its
-    weights as pickle, or needs an extra that is not installed.
+    Raises ModelError for a model that is not there, cannot be downloaded, has a ``model_type`` without a graph, lacks weights
+    or holds them as pickle, or needs an extra that is not installed.
 
     >>> import circuitry as ct
     >>> ct.load("bundled:mamba").graph.name
     'mamba'
     """
     chosen = _dtype(dtype)
+    _check_device(device)
     if not isinstance(what, str | Path):
         return wrap(what.to(device=device, dtype=chosen) if hasattr(what, "to") else what, tokenizer)
     if str(what).endswith(".gguf"):
@@ -56,6 +57,13 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype:
     if dtype not in _DTYPES:
         raise CircuitryError(f"no dtype {dtype!r}; {suggest(dtype, _DTYPES)}")
     return _DTYPES[dtype]
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise CircuitryError(f"no device {str(device)!r} here ({str(error).splitlines()[0][:60]}); 'cpu' works everywhere") from error
 
 
 def _folder(what: str) -> str:
@@ -80,6 +88,8 @@ def _config(source: str, name: str) -> Any:
 
 def _not_there(name: str, error: Exception) -> str:
     first = str(error).strip().splitlines()[0]
+    if Path(name).is_dir():
+        return f"{name} holds no model that transformers knows: {first}"
     return (
         f"{name!r} could not be loaded: it is no folder here, and the Hugging Face hub did not give it ({first}). "
         f"Offline, these work: {', '.join(bundled())}, a folder, or a .gguf file"
@@ -87,14 +97,21 @@ def _not_there(name: str, error: Exception) -> str:
 
 
 def _weights(source: str, name: str, config: Any, dtype: torch.dtype) -> Any:
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        hf, found = AutoModelForCausalLM.from_pretrained(
+            source, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except OSError as error:
         raise ModelError(f"no safetensors weights for {name!r} ({str(error).splitlines()[0]}); pickled weights are not loaded") from error
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelError(f"the weights of {name!r} cannot be read: {str(error).splitlines()[0]}") from error
+    if missing := sorted(found["missing_keys"]):
+        # transformers would fill them with random numbers and go on.
+        raise ModelError(f"{name!r} lacks {len(missing)} weights, such as {missing[0]}: it is not whole, or no causal language model")
+    return hf
 
 
 def _tokenizer(source: str) -> Any:
@@ -102,9 +119,11 @@ def _tokenizer(source: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        made = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError):
         return None
+    # For some types of model transformers makes one up that knows its special tokens and nothing else.
+    return made if len(made.get_vocab()) > len(made.get_added_vocab()) else None
 
 
 def _gguf(path: Path, dtype: torch.dtype, device: str | torch.device, tokenizer: Any) -> Model:

@@ -57,8 +57,8 @@ def _forward(
 
     written = taps.write_value(u), taps.write_delta(delta), A, taps.write_B(B)
     exact = taps.exact or torch.is_grad_enabled()  # the fast scan works in place, which gradients cannot follow
-    s = taps.ssm_out(scan(*written, C, taps.stops, at_stop, exact=exact) + skip * self.D)
-    return self.out_proj(s * taps.gate(F.silu(gate)))  # type: ignore[no-any-return]
+    s = taps.ssm_out(scan(*written, C, taps.stops, at_stop, exact=exact) + skip * self.D.to(A.dtype))
+    return self.out_proj((s * taps.gate(F.silu(gate))).to(x.dtype))  # type: ignore[no-any-return]
 
 
 def _masked(value: Tensor, mask: Tensor | None) -> Tensor:
@@ -73,11 +73,12 @@ def _convolve(mixer: Any, x: Tensor) -> Tensor:
         out = F.conv1d(x.transpose(1, 2), conv.weight, conv.bias, padding=width - 1, groups=x.shape[2])[:, :, :length]
         return F.silu(out).transpose(1, 2)
     padded = F.pad(x, (0, 0, width - 1, 0))
-    total = 0.0 if conv.bias is None else conv.bias
+    wide = torch.promote_types(x.dtype, torch.float32)  # in half precision a convolution adds up in float32
+    total = 0.0 if conv.bias is None else conv.bias.to(wide)
     for k in range(width):
         seen = taps.conv_tap[k](padded[:, width - 1 - k : width - 1 - k + length])
-        total = total + seen * conv.weight[:, 0, width - 1 - k]
-    return F.silu(total)
+        total = total + seen.to(wide) * conv.weight[:, 0, width - 1 - k]
+    return F.silu(total.to(x.dtype))  # type: ignore[attr-defined]
 
 
 def _selection(mixer: Any, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -90,8 +91,7 @@ def _selection(mixer: Any, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     low, B, C = part(0, taps.delta(c)), part(1, taps.B(c)), part(2, taps.C(c))
     step = (mixer.dt_proj.weight @ low.transpose(1, 2)).transpose(1, 2)
-    wide = torch.promote_types(step.dtype, torch.float32)
-    return F.softplus(step + mixer.dt_proj.bias.to(wide)), B, C
+    return F.softplus(step + mixer.dt_proj.bias.to(step.dtype)), B, C
 
 
 @contextmanager
@@ -110,8 +110,8 @@ def exact(mixers: list[Any]) -> Iterator[None]:
 def attach(model: Any, mixers: list[Any]) -> None:
     """Instrument a Mamba and check it: exact mode gives the stock logits bit for bit, fast mode up to rounding.
 
-    ``mixers`` are its MambaMixer modules. Where stock Mamba itself cannot run (mamba-ssm importable without a GPU) the
-    exact mode stands in for it. Raises ModelError where they differ.
+    ``mixers`` are its MambaMixer modules. Where stock Mamba itself cannot run (mamba-ssm or causal-conv1d importable without
+    a GPU) the exact mode stands in for it. Raises ModelError where they differ.
     """
     ids = torch.arange(12, device=model.device)[None] % model.config.vocab_size
     stock = _stock_logits(model, ids)
@@ -126,10 +126,10 @@ def attach(model: Any, mixers: list[Any]) -> None:
         raise ModelError(f"instrumented Mamba differs from the stock model by {error:.2g}; this version of transformers is not supported")
     fast = model(ids, use_cache=False).logits
     error = ((fast - ours).abs().max() / ours.abs().max()).item()
-    if error > 1e-2:
+    if error > max(1e-2, 8 * torch.finfo(model.dtype).eps):
         raise ModelError(f"the block scan differs from the exact one by {error:.2g} of the largest logit")
 
 
 def _stock_logits(model: Any, ids: Tensor) -> Tensor | None:
-    """None where stock Mamba would call mamba-ssm's kernels: on a CPU they fail, on a GPU they round differently."""
-    return None if find_spec("mamba_ssm") else model(ids, use_cache=False).logits
+    """None where stock Mamba would call compiled kernels: on a CPU they fail, on a GPU they round differently."""
+    return None if any(map(find_spec, ("mamba_ssm", "causal_conv1d"))) else model(ids, use_cache=False).logits

@@ -35,6 +35,8 @@ class Model:
         return f"<{self.name}: {self.graph.name}, {self.parameters / 1e6:.2f}M parameters, {self.dtype}, {self.device}>"
 
     def _instrument(self, taps: str) -> None:
+        if all(hasattr(module, "circuitry") for module in self._modules("mixer_out" if taps == "mamba" else "attn")):
+            return  # by an earlier load of the same module
         if taps == "mamba":
             for block in self._modules("resid"):
                 # Float64 runs would otherwise be rounded to float32 at every residual addition.

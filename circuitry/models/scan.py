@@ -30,14 +30,15 @@ def scan(
 
     Shapes: u, delta, y [batch, pos, d_inner]; A [d_inner, d_state]; B, C [batch, pos, d_state]; h0 and the states
     [batch, d_inner, d_state], zero where h0 is None. ``at_stop`` is called at the positions ``stops``, in order. ``exact``
-    uses the operations of the stock model in its order: slower, more memory, same bits.
+    uses the operations of the stock model in its order: slower, more memory, same bits. States have the dtype of A, which is
+    wider than the rest in a half-precision model.
 
     >>> one = torch.ones(1, 3, 1)
     >>> scan(one, one, torch.zeros(1, 1), one, one).flatten().tolist()
     [1.0, 2.0, 3.0]
     """
     batch, length, inner = u.shape
-    h = u.new_zeros(batch, inner, A.shape[1]) if h0 is None else h0
+    h = A.new_zeros(batch, inner, A.shape[1]) if h0 is None else h0
     kernel = _exact if exact else _blocks
     y, start = [], 0
     for stop in [*sorted(set(stops)), length]:
@@ -47,7 +48,7 @@ def scan(
             read, h = kernel(u[:, part], delta[:, part], A, B[:, part], C[:, part], h)
             if stop < length:
                 seen, h = at_stop(h)
-                read[:, -1] = (seen @ C[:, stop, :, None])[..., 0]
+                read[:, -1] = (seen.to(C.dtype) @ C[:, stop, :, None])[..., 0]
             y.append(read)
         start = end
     return torch.cat(y, 1) if len(y) > 1 else y[0]
@@ -57,11 +58,11 @@ def _exact(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor)
     """The stock loop, channels first: discretise everything, then one product a token."""
     u, delta = u.transpose(1, 2), delta.transpose(1, 2)
     decay = torch.exp(A[None, :, None, :] * delta[:, :, :, None])
-    drive = delta[:, :, :, None] * B[:, None, :, :] * u[:, :, :, None]
+    drive = delta[:, :, :, None] * B.to(A.dtype)[:, None, :, :] * u.to(A.dtype)[:, :, :, None]
     y = []
     for t in range(u.shape[2]):
         h = decay[:, :, t] * h + drive[:, :, t]
-        y.append(torch.matmul(h, C[:, t, :].unsqueeze(-1))[:, :, 0])
+        y.append(torch.matmul(h.to(C.dtype), C[:, t, :].unsqueeze(-1))[:, :, 0])
     return torch.stack(y, -1).transpose(1, 2), h
 
 
@@ -71,7 +72,7 @@ def _blocks(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor
     rows = max(1, _CACHE // (_BLOCK * A.numel() * u.element_size()))
     for start in range(0, len(u), rows):
         group = slice(start, start + rows)
-        time_first = (t[group].transpose(0, 1).contiguous() for t in (u, delta, B, C))
+        time_first = (t[group].transpose(0, 1).to(A.dtype).contiguous() for t in (u, delta, B, C))
         read, last[group] = _group(A, h[group], *time_first)
         y[group] = read.transpose(0, 1)
     return y, last

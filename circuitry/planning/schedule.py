@@ -8,7 +8,7 @@ place in the same forward pass: nothing has to be stored, and a frozen node cost
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,7 @@ class Schedule:
 
 
 def schedule(plan: Plan, cells: Sequence[CellPlan], prompts: Prompts) -> Schedule:
-    """Lay out one batch for these cells and prompts.
+    """Lay out one batch for these prompts and cells, whose last legs must read the same sites.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import plan
@@ -74,6 +74,8 @@ def schedule(plan: Plan, cells: Sequence[CellPlan], prompts: Prompts) -> Schedul
     [0, 0, 0, 1, 1, 1]
     """
     legs, count = len(cells[0].passes), len(prompts)
+    if any(cell.passes[-1].reads != cells[0].passes[-1].reads for cell in cells):
+        raise ValueError("these cells read different sites, so they cannot share a batch")
     width = 2 + legs * len(cells)
     first = np.arange(count) * width
     kinds = np.array([False, True] + [False] * (width - 2))
@@ -146,7 +148,7 @@ def joined(copies: Iterable[Copy]) -> list[Copy]:
         groups.setdefault(kind, []).append(copy)
     fields = ("to", "source", "position", "unit")
     made = [
-        Copy(*(np.concatenate([getattr(c, f) for c in members]) for f in fields), leg=leg, value=value)
-        for (leg, _, _, value), members in groups.items()
+        replace(members[0], **{name: np.concatenate([getattr(copy, name) for copy in members]) for name in fields})
+        for members in groups.values()
     ]
     return sorted(made, key=lambda copy: copy.leg)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import content
-from ..errors import CircuitryError, TaskError, suggest
+from ..errors import CircuitryError, TaskError, UnknownNameError, suggest
 from ..paths import Position
 from .prompts import Prompts, lint
 
@@ -44,7 +44,7 @@ class Positions:
         if name.startswith("_"):
             raise AttributeError(name)
         if name not in self._names:
-            raise CircuitryError(f"the task names no position {name!r}; {suggest(name, self._names)}")
+            raise UnknownNameError(f"the task names no position {name!r}; {suggest(name, self._names)}")
         return Position(name)
 
     def __dir__(self) -> list[str]:

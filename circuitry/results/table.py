@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from tabulate import tabulate
 
 from ..errors import CircuitryError
 
@@ -37,7 +38,7 @@ class PatchingTable:
         unit: str,
         about: dict[str, Any] | None = None,
     ) -> PatchingTable:
-        """Make a table of cells (axis values) and ``effect`` [cell, example], ``base`` and ``other`` [example].
+        """Make a table of cells (axis values) and ``effect``, ``base`` and ``other`` [cell, example]; of these two, [example] will do.
 
         >>> t = PatchingTable.of([{"layer": 0}, {"layer": 1}], np.array([[1.0], [3.0]]), np.zeros(1), np.ones(1), "logit")
         >>> t.mean().tolist()
@@ -48,7 +49,7 @@ class PatchingTable:
         columns: dict[str, Any] = {a: np.repeat(np.array([c[a] for c in cells], dtype=object), examples) for a in axes}
         columns["example"] = np.tile(np.arange(examples), len(cells))
         columns["effect"] = effect.ravel()
-        columns |= {"base": np.tile(base, len(cells)), "other": np.tile(other, len(cells))}
+        columns |= {name: np.broadcast_to(values, effect.shape).ravel() for name, values in (("base", base), ("other", other))}
         return cls(pd.DataFrame(columns).infer_objects(), axes, unit, about or {})
 
     def __repr__(self) -> str:
@@ -63,10 +64,10 @@ class PatchingTable:
         where = ", ".join(str(self.about[k]) for k in ("model", "task") if k in self.about)
         return f"mean {self.unit} over {self.frame['example'].nunique()} examples" + (f"; {where}" if where else "")
 
-    def _grouped(self) -> Any:
-        """Effects by cell, in the order of the cells; one group where no axis is open."""
-        keys = list(self.axes) if self.axes else [np.zeros(len(self.frame), int)]
-        return self.frame.groupby(keys, sort=False)["effect"]
+    def _grouped(self, values: pd.Series | None = None) -> Any:
+        """Effects (or other values a row) by cell, in the order of the cells; one group where no axis is open."""
+        keys = [self.frame[axis] for axis in self.axes] or [np.zeros(len(self.frame), int)]
+        return (self.frame["effect"] if values is None else values).groupby(keys, sort=False)
 
     def mean(self) -> pd.Series:
         """Mean effect of each cell, indexed by the axes.
@@ -90,8 +91,7 @@ class PatchingTable:
         >>> PatchingTable.of([{}], np.array([[-1.0]]), np.array([2.0]), np.array([0.0]), "logit").share().tolist()
         [0.5]
         """
-        whole = (self.frame["other"] - self.frame["base"]).groupby(self.frame["example"]).first().mean()
-        return self.mean() / whole
+        return self.mean() / self._grouped(self.frame["other"] - self.frame["base"]).mean()
 
     def pivot(self, values: pd.Series | None = None) -> pd.DataFrame:
         """Cell means (or other values by cell) as a grid: the first axis in rows, the last in columns.
@@ -154,14 +154,16 @@ class PatchingTable:
 
         >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
         >>> print(t.to_markdown())
-        | layer   |   0 |
-        |:--------|----:|
-        | effect  | 1.0 |
+        | layer   |    0 |
+        |:--------|-----:|
+        | effect  | 1.00 |
         <BLANKLINE>
         *mean logit over 2 examples*
         """
-        grid = self.pivot().round(digits)
-        text = f"{grid.to_markdown(index_label=_label(grid))}\n\n*{self.caption()}*"
+        header, rows = self._cells(digits)
+        align = ["left"] * max(1, len(self.axes) - 1) + ["right"] * len(header)
+        table = tabulate(rows, header, "pipe", disable_numparse=True, colalign=align[: len(header)])
+        text = f"{table}\n\n*{self.caption()}*"
         if path is not None:
             _ready(path).write_text(text + "\n")
         return text
@@ -173,18 +175,27 @@ class PatchingTable:
         >>> "\\toprule" in t.to_latex()
         True
         """
-        grid = self.pivot().round(digits)
+        header, rows = self._cells(digits)
+        labels = max(1, len(self.axes) - 1)
         lines = ["\\begin{table}", "\\centering", f"\\caption{{{_escape(self.caption())}}}"]
-        lines += [f"\\begin{{tabular}}{{l{'r' * grid.shape[1]}}}", "\\toprule"]
-        lines.append(" & ".join([_escape(_label(grid)), *(_escape(str(c)) for c in grid.columns)]) + r" \\")
-        lines.append("\\midrule")
-        for index, row in zip(grid.index, grid.to_numpy(), strict=True):
-            cells = ["--" if np.isnan(v) else f"{v:.{digits}f}" for v in row]
-            lines.append(" & ".join([_escape(str(index)), *cells]) + r" \\")
+        lines += [f"\\begin{{tabular}}{{{'l' * labels}{'r' * (len(header) - labels)}}}", "\\toprule"]
+        lines += [_latex_row(header), "\\midrule", *map(_latex_row, rows)]
         text = "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"])
         if path is not None:
             _ready(path).write_text(text + "\n")
         return text
+
+    def _cells(self, digits: int) -> tuple[list[str], list[list[str]]]:
+        """The grid as text: header and rows, row labels first; the last axis runs across, and its name heads the labels."""
+        grid = self.pivot()
+        labels = list(self.axes[:-1]) or [""]
+        across = self.axes[-1] if self.axes else ""
+        labels[-1] = " \\ ".join(filter(None, [labels[-1], across])) if len(self.axes) > 1 else across
+        rows = []
+        for index, values in zip(grid.index, grid.to_numpy(dtype=float), strict=True):
+            names = index if isinstance(index, tuple) else (index,)
+            rows.append([*map(str, names), *("--" if np.isnan(v) else f"{v:.{digits}f}" for v in values)])
+        return [*labels, *map(str, grid.columns)], rows
 
     def save(self, folder: str | FilePath, name: str) -> list[FilePath]:
         """Everything a run folder holds of a table: CSV, JSON, Markdown, LaTeX, and the picture as PNG and SVG."""
@@ -198,12 +209,12 @@ class PatchingTable:
         return [base.with_suffix(s) for s in (".csv", ".json", ".md", ".tex", ".png", ".svg")]
 
 
-def _label(grid: pd.DataFrame) -> str:
-    rows = grid.index.name
-    return f"{rows} \\ {grid.columns.name}" if rows else str(grid.columns.name or "")
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(map(_escape, cells)) + r" \\"
 
 
 def _escape(text: str) -> str:
+    """Text for LaTeX: a backslash only ever parts two axis names here."""
     text = text.replace("\\", "/")
     return "".join(f"\\{c}" if c in "_%&#${}" else c for c in text)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CircuitryError
 from ..models import Model
-from ..planning import Plan
+from ..paths import Site
+from ..planning import CellPlan, Plan
 
+Ints: TypeAlias = NDArray[np.int64]
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -25,18 +28,27 @@ def parse_memory(memory: int | str) -> int:
     """
     if isinstance(memory, int):
         return memory
-    match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)(?:i?b)?\s*", memory.lower())
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", memory.lower())
     if not match:
         raise CircuitryError(f"{memory!r} is no amount of memory; '512MiB' or '2GB' would do")
     return int(float(match[1]) * _UNITS[match[2]])
 
 
-def chunks(plan: Plan, model: Model, examples: int, length: int, memory: int) -> Iterator[tuple[slice, NDArray[np.int64]]]:
+def chunks(plan: Plan, model: Model, examples: int, length: int, memory: int) -> Iterator[tuple[Ints, Ints]]:
     """(cells, examples) of each batch: as many rows as fit, at least one cell of one example."""
     legs = len(plan.cells[0].passes)
     most = max(2 + legs, memory // model.bytes_per_row(length))
-    cells = min(len(plan.cells), max(1, (most - 2) // legs))
-    at_once = max(1, most // (2 + legs * cells))
-    for first in range(0, examples, at_once):
-        for start in range(0, len(plan.cells), cells):
-            yield slice(start, start + cells), np.arange(first, min(first + at_once, examples))
+    for alike in reading_alike(plan.cells):
+        cells = min(len(alike), max(1, (most - 2) // legs))
+        at_once = max(1, most // (2 + legs * cells))
+        for first in range(0, examples, at_once):
+            for start in range(0, len(alike), cells):
+                yield alike[start : start + cells], np.arange(first, min(first + at_once, examples))
+
+
+def reading_alike(cells: Sequence[CellPlan]) -> list[Ints]:
+    """Numbers of the cells that can share a batch: those whose last leg reads the same sites."""
+    groups: dict[tuple[Site, ...], list[int]] = {}
+    for number, cell in enumerate(cells):
+        groups.setdefault(cell.passes[-1].reads, []).append(number)
+    return [np.array(group) for group in groups.values()]

@@ -81,7 +81,7 @@ def _visit(envoy: Any, visit: _Visit, constants: Mapping[Write, Tensor]) -> Tens
     if visit.copies:
         changed = value.clone()
         for copy in visit.copies:
-            _apply(copy, changed, visit.place, constants)
+            _apply(copy, changed, visit, constants)
         if visit.place.io == "input":
             value.copy_(changed)  # in place, since the stream that goes around a norm is the tensor that goes into it
         else:
@@ -90,8 +90,9 @@ def _visit(envoy: Any, visit: _Visit, constants: Mapping[Write, Tensor]) -> Tens
     return value.detach().clone() if visit.read else value.new_empty(0)
 
 
-def _apply(copy: Copy, value: Tensor, place: Place, constants: Mapping[Write, Tensor]) -> None:
+def _apply(copy: Copy, value: Tensor, visit: _Visit, constants: Mapping[Write, Tensor]) -> None:
     """Copy rows within a value. Position and head are moved to dimensions 1 and 2, where both are indexed."""
+    place = visit.place
     front = tuple(d for d in (place.position, place.unit) if d is not None)
     moved = value.movedim(front, tuple(range(1, 1 + len(front))))
     where: tuple[Any, ...] = () if place.position is None else (_index(copy.position),)
@@ -101,7 +102,10 @@ def _apply(copy: Copy, value: Tensor, place: Place, constants: Mapping[Write, Te
     if copy.value is None:
         moved[(_index(copy.to), *where)] = moved[(torch.from_numpy(copy.source), *where)]
     else:
-        moved[(_index(copy.to), *where)] = constants[copy.value].to(moved)
+        constant = constants[copy.value]
+        if place.position is None and copy.value.at is None and constant.dim():
+            constant = constant[visit.occurrence]  # a state comes by once a position, and this one is written at all of them
+        moved[(_index(copy.to), *where)] = constant.to(moved)
 
 
 def _index(numbers: Any) -> Any:

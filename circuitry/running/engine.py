@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..errors import CircuitryError
 from ..models import Model
 from ..paths import Site, parse
 from ..planning import CellPlan, Pass, Plan, Write
@@ -27,7 +28,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Effects:
-    """``effect`` [cell, example]; the metric itself on the base and on the other input, ``base`` and ``other`` [example]."""
+    """All [cell, example]: the effect, and the metric itself on the base and on the other input."""
 
     effect: Floats
     base: Floats
@@ -46,17 +47,17 @@ def run_plan(
     batch: Callable[..., list[Tensor]] = run,
 ) -> Effects:
     """Run every cell on every example, in batches of predicted size under ``memory`` bytes."""
-    effect = np.full((len(plan.cells), len(prompts)), np.nan)
-    base, other = np.full(len(prompts), np.nan), np.full(len(prompts), np.nan)
+    effect, base, other = (np.full((len(plan.cells), len(prompts)), np.nan) for _ in range(3))
     constants = constant_values(model, plan, prompts, value, memory)
     work = list(chunks(plan, model, len(prompts), prompts.length, memory))
     total = len(plan.cells) * len(prompts)
     with tqdm(total=total, desc=str(plan.path)[:60], unit="patch", disable=not progress, leave=False) as bar:
         for cells, examples in work:
             part = prompts.take(examples)
-            laid = schedule(plan, plan.cells[cells], part)
+            laid = schedule(plan, [plan.cells[k] for k in cells], part)
             got = _effects(batch(model, laid, part, constants), laid.reading, part, metric, plan)
-            effect[cells, examples], base[examples], other[examples] = got
+            where = np.ix_(cells, examples)
+            effect[where], base[where], other[where] = got
             bar.update(got[0].size)
     return Effects(effect, base, other)
 
@@ -99,8 +100,19 @@ def constant_values(model: Model, plan: Plan, prompts: Prompts, value: Any, memo
         return {}
     if plan.intervention == "mean":
         return {w: mean_value(model, w, prompts, memory) for w in writes}
-    given = torch.zeros(()) if plan.intervention == "zero" else torch.as_tensor(value)
-    return dict.fromkeys(writes, given)
+    if plan.intervention == "zero":
+        return dict.fromkeys(writes, torch.zeros(()))
+    return {w: given_value(model, w, prompts, value, memory) for w in writes}
+
+
+def given_value(model: Model, write: Write, prompts: Prompts, value: Any, memory: int) -> Tensor:
+    """The caller's value in the node's own shape. Raises CircuitryError where it does not fit."""
+    like = mean_value(model, write, prompts.take(slice(1)), memory)
+    try:
+        return torch.as_tensor(value).expand_as(like)
+    except (RuntimeError, TypeError, ValueError) as error:
+        shape = tuple(getattr(value, "shape", ())) or type(value).__name__
+        raise CircuitryError(f"value= is {shape}, and {Site(write.node, write.at)} has shape {tuple(like.shape)}") from error
 
 
 def mean_value(model: Model, write: Write, prompts: Prompts, memory: int) -> Tensor:

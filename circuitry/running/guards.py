@@ -10,6 +10,7 @@ from ..models import Model
 from ..planning import Plan
 from ..planning.schedule import schedule
 from ..prompting import Prompts
+from .chunks import reading_alike
 from .driver import run
 from .engine import patch_everything, same_input
 
@@ -28,10 +29,11 @@ def check(model: Model, plan: Plan, prompts: Prompts) -> None:
     cells = [plan.cells[k] for k in chosen]
     if plan.intervention == "resample":
         same = same_input(few, plan.base)
-        laid = schedule(plan, cells, same)
-        for value in run(model, laid, same):
-            rows = value[laid.reading.rows]
-            _compare(model, rows, value[laid.reading.base].expand_as(rows), "patching nothing does not give the unpatched run")
+        for alike in reading_alike(cells):
+            laid = schedule(plan, [cells[k] for k in alike], same)
+            for value in run(model, laid, same):
+                rows = value[laid.reading.rows]
+                _compare(model, rows, value[laid.reading.base].expand_as(rows), "patching nothing does not give the unpatched run")
     everything = patch_everything(model, few)
     laid = schedule(everything, everything.cells, few)
     logits = run(model, laid, few)[0]

@@ -62,7 +62,7 @@ def metric(what: str | Callable[[Tensor, Tensor, Tensor], Tensor]) -> tuple[Metr
         own = what
         return (lambda logits, base, answer, foil: own(logits, answer, foil)), f"change of {getattr(what, '__name__', 'metric')}"
     if what not in METRICS:
-        raise CircuitryError(f"no metric {what!r}; {suggest(what, METRICS)}")
+        raise CircuitryError(f"no metric {what!r}; {suggest(str(what), METRICS)}")
     return METRICS[what]
 
 

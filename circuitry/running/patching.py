@@ -20,7 +20,7 @@ from ..results import PatchingTable
 from . import guards
 from .chunks import parse_memory
 from .engine import Effects, ends_at_logits, run_plan, unit_of
-from .metrics import Metric, metric
+from .metrics import Metric, evaluate, metric
 from .reference import follow
 
 Engine = Literal["nnsight", "reference"]
@@ -93,6 +93,8 @@ def patch(
     """
     made, prompts = compile_path(model, task, path, freezing, axes, intervention, direction)
     chosen, unit = resolve_metric(metric)
+    if verify or engine == "reference":
+        _check_comparable(made)
     if intervention == "given" and value is None:
         raise CircuitryError("intervention 'given' needs value=, a number or a tensor of the node's shape")
     if engine == "reference":
@@ -134,7 +136,7 @@ def check_baseline(effects: Effects, metric: Any, made: Plan, task: Task) -> Non
     """
     if metric == "kl" or not ends_at_logits(made):
         return
-    gap = effects.base - effects.other
+    gap = (effects.base - effects.other).mean(0)
     spread = gap.std(ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else 0.0
     sign = 1 if made.base == "clean" else -1
     if sign * gap.mean() <= 2 * spread:
@@ -147,24 +149,27 @@ def check_baseline(effects: Effects, metric: Any, made: Plan, task: Task) -> Non
 
 def _by_reference(model: Model, made: Plan, prompts: Prompts, chosen: Metric, cells: Sequence[int]) -> Effects:
     """Effects of some cells by the reference engine, all examples at once, one cell after the other."""
-    if made.intervention != "resample":
-        raise CircuitryError(f"the reference engine only resamples, it has no {made.intervention!r}")
-    if not ends_at_logits(made):
-        raise CircuitryError("the reference engine reports effects on the logits; use circuitry.running.reference.follow")
     from ..planning import cells as make_cells
 
     wanted = {c.values: c.path for c in make_cells(made.path, made.graph, [str(p) for p in _used(made)], _values(made))}
     clean, corrupted = (torch.from_numpy(t).to(model.device) for t in (prompts.clean, prompts.corrupted))
     base, other = (clean, corrupted) if made.base == "clean" else (corrupted, clean)
     where = {name: at.tolist() for name, at in prompts.where.items()}
-    answer, foil = torch.from_numpy(prompts.answer), torch.from_numpy(prompts.foil)
-    effect, on_base, on_other = [], None, None
+    answer, foil = (torch.from_numpy(t).to(model.device) for t in (prompts.answer, prompts.foil))
+    found = []
     for number in cells:
         logits = follow(model.hf, wanted[made.cells[number].values], base, other, where)
-        on_base, on_other, on_patched = (chosen(one, logits[0], answer, foil).double().numpy() for one in logits)
-        effect.append(on_patched - on_base)
-    assert on_base is not None and on_other is not None
-    return Effects(np.stack(effect), on_base, on_other)
+        found.append([evaluate(chosen, one, logits[0], answer, foil).double().cpu().numpy() for one in logits])
+    on_base, on_other, on_patched = np.array(found).swapaxes(0, 1)
+    return Effects(on_patched - on_base, on_base, on_other)
+
+
+def _check_comparable(made: Plan) -> None:
+    """Refuse what the reference engine does not do, before anything runs."""
+    if made.intervention != "resample":
+        raise CircuitryError(f"the reference engine only resamples, it has no {made.intervention!r}")
+    if not ends_at_logits(made):
+        raise CircuitryError("the reference engine reports effects on the logits; use circuitry.running.reference.follow")
 
 
 def _used(made: Plan) -> list[Any]:

@@ -110,7 +110,7 @@ class Reference:
                 qh = see(("head", at, "q"), q[:, head])
                 kh, vh = see(("head", at, "k"), k[:, head // shared]), see(("head", at, "v"), v[:, head // shared])
                 scores = torch.einsum("bqd,bkd->bqk", qh, kh) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
-                future = torch.ones(scores.shape[1:], dtype=torch.bool).triu(1)
+                future = torch.ones(scores.shape[1:], dtype=torch.bool, device=scores.device).triu(1)
                 pattern = see(("head", at, "pattern"), scores.masked_fill(future, -torch.inf).softmax(-1))
                 outs.append(see(("head", at, ""), torch.einsum("bqk,bkd->bqd", pattern, vh)))
             return torch.stack(outs, 2), None

@@ -145,7 +145,7 @@ def _circuit(study: Study, tables: dict[str, PatchingTable], shares: pd.Series, 
             edges.append(CircuitEdge(token, name, float(reads.max()), "v"))
         later = [n for n in found if n[0] > layer]
         edges += [CircuitEdge(name, f"{head}[{a},{b}]", share, port) for a, b in later]
-    nodes.append(CircuitNode("logits", "END", study.model.graph.sizes["layer"] + 0.3, 1.0, "answer"))
+    nodes.append(CircuitNode("logits", "END", study.model.graph.sizes["layer"] + 0.3, 1.0, "logits"))
     title = f"Induction circuit of {study.model.name}, distance {study.distance}"
     return Circuit(title, (*AROUND, "END"), tuple(nodes), (*edges,), "share of the effect")
 

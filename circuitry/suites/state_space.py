@@ -123,13 +123,14 @@ def _circuit(
         for effects, corruption in ((from_a, "A"), (from_b, "B")):
             at_position, share = str(effects[layer].idxmax()), float(effects[layer].max())
             if share >= KEY_SHARE:
-                name = f"{conv}[{layer}] {corruption}"
-                nodes.append(CircuitNode(name, at_position, layer, share, f"convolution input, [{corruption}'] patched"))
-                edges.append(CircuitEdge(name, c, share))
-        nodes.append(CircuitNode(c, here, layer + 0.35, float(offsets[layer].max()), "scan input"))
+                name, lag = f"{conv}[{layer}] @ {at_position}", AROUND.index(here) - AROUND.index(at_position)
+                if name not in {node.name for node in nodes}:
+                    nodes.append(CircuitNode(name, at_position, layer, share, "conv_input"))
+                edges.append(CircuitEdge(name, c, share, f"[{corruption}] lag {lag}"))
+        nodes.append(CircuitNode(c, here, layer + 0.35, float(offsets[layer].max()), "write_input"))
         nodes.append(CircuitNode(h, "END", layer + 0.35, float(final[layer]), "state"))
         edges += [CircuitEdge(c, h, float(offsets[layer].max()), "kept in the state"), CircuitEdge(h, "logits", float(final[layer]))]
-    nodes.append(CircuitNode("logits", "END", study.model.graph.sizes["layer"] + 0.6, 1.0, "answer"))
+    nodes.append(CircuitNode("logits", "END", study.model.graph.sizes["layer"] + 0.6, 1.0, "logits"))
     title = f"Induction circuit of {study.model.name}, distance {study.distance}"
     return Circuit(title, (*AROUND, "END"), tuple(nodes), tuple(edges), "share of the effect")
 

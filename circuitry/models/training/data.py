@@ -67,7 +67,7 @@ class Sentences:
 
     def __init__(self, tokenizer: Tokenizer, vocabulary: Ids, random_names: float = 0.3) -> None:
         self._tokenizer, self._vocabulary, self._random_names = tokenizer, vocabulary, random_names
-        self._end = tokenizer.token_to_id(sentences.END)
+        self.end = tokenizer.token_to_id(sentences.END)
         names = [self._one_token(name) for name in sentences.NAMES]
         self._names = np.array(names)
 
@@ -92,13 +92,13 @@ class Sentences:
         return ids, answer, subject
 
     def rows(self, rng: Generator, rows: int, length: int, templates: list[str]) -> Rows:
-        ids = np.full((rows, length), self._end, np.int64)
+        ids = np.full((rows, length), self.end, np.int64)
         weight = np.full((rows, length), ELSEWHERE, np.float32)
         for row in range(rows):
             at = 0
             while at < length:
                 prompt, answer, _ = self.one(rng, templates)
-                item = [self._end, *prompt, answer][: length - at]
+                item = [self.end, *prompt, answer][: length - at]
                 ids[row, at : at + len(item)] = item
                 if len(item) == len(prompt) + 2:
                     weight[row, at + len(item) - 1] = 1

@@ -32,7 +32,7 @@ def induction_accuracy(model: Any, vocabulary: Ids, distance: int, count: int, r
 def ioi_accuracy(model: Any, made: Sentences, templates: list[str], count: int, rng: Generator) -> tuple[float, float]:
     """(top-1 accuracy, mean logit difference of the indirect object over the subject)."""
     prompts = [made.one(rng, templates) for _ in range(count)]
-    logits = torch.cat([_last_logits(model, [np.array([ids])]) for ids, _, _ in prompts])
+    logits = torch.cat([_last_logits(model, [np.array([[made.end, *ids]])]) for ids, _, _ in prompts])
     right, wrong = (torch.tensor([p[k] for p in prompts]) for k in (1, 2))
     rows = torch.arange(count)
     correct = (logits.argmax(-1) == right).float().mean()

@@ -37,6 +37,12 @@ _OPENINGS = [
     "Once {A} and {B} were done with the {place},",
     "On Sunday, {A} and {B} opened the {place}.",
     "There was nobody but {A} and {B} in the {place}.",
+    "Although {A} and {B} did not know the {place},",
+    "If {A} and {B} ever see the {place} again,",
+    "For many years {A} and {B} lived by the {place}.",
+    "Today {A} and {B} had the {place} to themselves.",
+    "Until {A} and {B} bought the {place},",
+    "Between {A} and {B} there was only the {place}.",
 ]
 _FILLERS = ["", "", " It was late.", " The day was cold and {C} was not there.", " Nothing had changed.", " They talked about {C}."]
 _ACTIONS = [
@@ -54,6 +60,14 @@ _ACTIONS = [
     " {S} said something about the {object} to",
     " {S} lent his {object} to",
     " {S} tried to explain the {place} to",
+    " {S} showed a {object} to",
+    " {S} returned the {object} to",
+    " {S} carried the heavy {object} over to",
+    " {S} read the whole {object} to",
+    " {S} promised the {object} to",
+    " {S} left a broken {object} to",
+    " {S} would never give the {object} to",
+    " {S} quickly threw the {object} back to",
 ]
 _HELD_OUT_OPENINGS = [
     "Yesterday, {A} and {B} were in the {place}.",

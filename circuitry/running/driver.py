@@ -11,6 +11,7 @@ from typing import Any
 import nnsight
 import numpy as np
 import torch
+from nnsight.intervention.interleaver import OutOfOrderError
 from torch import Tensor
 
 from ..architecture import Graph, Place
@@ -56,6 +57,8 @@ def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[W
             # The body of a trace is compiled from source, so it only calls an ordinary function.
             with model.net.trace(inputs, use_cache=False, logits_to_keep=keep) as tracer:
                 got = nnsight.save(_play(model.net, tracer, visits, constants or {}))
+    except OutOfOrderError as error:
+        raise GuardError(f"a place was never reached ({error}); no result is reported") from error
     finally:
         for mixer in model.mixers:
             mixer.circuitry.stops = ()

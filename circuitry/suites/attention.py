@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from ..results import PatchingTable
@@ -27,7 +25,7 @@ def run(study: Study) -> SuiteResult:
     for port, corruption in (("v", "B"), ("k", "A")):
         title = f"Where the induction heads' {'values' if port == 'v' else 'keys'} are read ([{corruption}'])"
         tables[f"reads_{port}"] = _reads(study, title, port, corruption, found)
-    senders = _senders(study, found)
+    senders = _senders(study, tables, found)
     if senders is not None:
         tables["senders_to_induction_heads"] = senders
         if read_by := _senders_read(study, tables, found):
@@ -52,8 +50,17 @@ def _reads(study: Study, title: str, port: str, corruption: str, found: list[tup
     return stacked(made, "head", title)
 
 
-def _senders(study: Study, found: list[tuple[int, int]]) -> PatchingTable | None:
-    """Every earlier head to the induction heads' k, q and v, all of them receiving at once; then on to the logits."""
+def _read_at(table: PatchingTable) -> list[str]:
+    """The positions at which a port of the induction heads matters: those over the threshold, at least the strongest."""
+    profile = table.share().groupby("position", sort=False).sum()
+    return [str(p) for p in profile.index if profile[p] >= KEY_SHARE] or [str(profile.idxmax())]
+
+
+def _senders(study: Study, tables: dict[str, PatchingTable], found: list[tuple[int, int]]) -> PatchingTable | None:
+    """Every earlier head to the induction heads' k, q and v, all of them receiving at once; then on to the logits.
+
+    Senders of keys and values are patched where those ports were found to be read, senders of queries at END.
+    """
     head, last = _head(study), max(layer for layer, _ in found)
     earlier = list(range(last))
     if not earlier:
@@ -61,11 +68,9 @@ def _senders(study: Study, found: list[tuple[int, int]]) -> PatchingTable | None
     made = {}
     for port, corruption in PORTS.items():
         receivers = [f"{head}[{layer},{number}].{port}" for layer, number in found if layer > 0]
-        place = "END" if port == "q" else "{position}"
-        path = f"{head}[{{layer}},{{head}}] @ {place} -> {_set(receivers)} freezing {head} -> logits"
-        axes: dict[str, Any] = {"layer": earlier} | ({} if port == "q" else {"position": AROUND})
-        table = study.patch(f"Earlier heads to the induction heads' {port}", path, corruption, **axes)
-        made[port] = table if "position" in table.axes else _with_position(table, "END")
+        path = f"{head}[{{layer}},{{head}}] @ {{position}} -> {_set(receivers)} freezing {head} -> logits"
+        positions = ["END"] if port == "q" else _read_at(tables[f"reads_{port}"])
+        made[port] = study.patch(f"Earlier heads to the induction heads' {port}", path, corruption, layer=earlier, position=positions)
     return stacked(made, "port", "Earlier heads to the induction heads' k, q and v")
 
 
@@ -83,10 +88,6 @@ def _senders_read(study: Study, tables: dict[str, PatchingTable], found: list[tu
         if port == "k"
     }
     return stacked(made, "head", "Where the heads that write the keys read ([A'])") if made else None
-
-
-def _with_position(table: PatchingTable, position: str) -> PatchingTable:
-    return PatchingTable(table.frame.assign(position=position), (*table.axes, "position"), table.unit, table.about)
 
 
 def _set(members: list[str]) -> str:

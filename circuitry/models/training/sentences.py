@@ -78,7 +78,8 @@ _HELD_OUT_ACTIONS = [" {S} offered a {object} to", " {S} brought the old {object
 
 
 def _join(openings: list[str], actions: list[str]) -> list[str]:
-    fillers = {".": _FILLERS, ",": [""]}
+    """Every opening equally often, whether a sentence of its own (which a filler may follow) or a clause."""
+    fillers = {".": _FILLERS, ",": [""] * len(_FILLERS)}
     return [o + f + a for o in openings for f in fillers[o[-1]] for a in actions]
 
 

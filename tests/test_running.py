@@ -1,0 +1,518 @@
+"""``patch`` as users call it: metrics, interventions, batches, guards, the reference, and what a mistake is answered."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import agreement
+import circuitry as ct
+import tiny
+from agreement import both, model, ragged
+from circuitry import CircuitryError, GuardError, PatchingTable
+from circuitry.planning import Plan, Write, plan
+from circuitry.planning.schedule import Copy, _Layout, schedule
+from circuitry.running import METRICS, chunks, driver, engine, guards
+from circuitry.running.chunks import parse_memory
+from circuitry.running.metrics import evaluate, metric
+
+PROMPTS = ragged()
+TASK = ct.task("induction", distance=8, examples=5, prefix=2)
+
+
+def patched(path: str = "mlp[{layer}] @ B -> logits", kind: str = "gpt2", **options: Any) -> PatchingTable:
+    return ct.patch(model(kind), options.pop("task", TASK), path, **{"progress": False, "lint": False, **options})
+
+
+def effects(table: PatchingTable) -> Any:
+    return table.frame["effect"].to_numpy()
+
+
+# --- metrics ---------------------------------------------------------------------------------------------------------------
+
+LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]], dtype=torch.float64)
+BASE = torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.0, 3.0]], dtype=torch.float64)
+ANSWER, FOIL = torch.tensor([0, 2]), torch.tensor([2, 1])
+
+
+def chances(logits: list[float]) -> list[float]:
+    powers = np.exp(logits)
+    return list(powers / powers.sum())
+
+
+BY_HAND = {
+    "logit": [2.0, 3.0],
+    "logit_difference": [2.0, 3.0],
+    "probability": [chances([2, 1, 0])[0], chances([0, 0, 3])[2]],
+    "log_probability": [np.log(chances([2, 1, 0])[0]), np.log(chances([0, 0, 3])[2])],
+    "kl": [sum(p * np.log(p / q) for p, q in zip(chances([0, 1, 2]), chances([2, 1, 0]), strict=True)), 0.0],
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metric_by_hand(name: str) -> None:
+    np.testing.assert_allclose(evaluate(metric(name)[0], LOGITS, BASE, ANSWER, FOIL), BY_HAND[name], atol=1e-12)
+
+
+floats = st.floats(-30, 30)
+
+
+@given(st.lists(st.tuples(floats, floats), min_size=2, max_size=8))
+def test_kl_is_never_negative_and_zero_from_itself(pairs: list[tuple[float, float]]) -> None:
+    logits, base = torch.tensor(pairs, dtype=torch.float64).T[:, None]
+    assert METRICS["kl"][0](logits, base, ANSWER, FOIL).item() > -1e-12
+    assert METRICS["kl"][0](base + 5, base, ANSWER, FOIL).item() == pytest.approx(0, abs=1e-12)
+
+
+def entropy(logits: Tensor, answer: Tensor, foil: Tensor) -> Tensor:
+    return -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)
+
+
+def test_a_metric_of_your_own() -> None:
+    assert patched(metric=entropy).unit == "change of entropy"
+    np.testing.assert_allclose(
+        effects(patched(metric=lambda logits, answer, foil: logits[torch.arange(len(answer)), answer])),
+        effects(patched()),
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        (lambda logits, answer, foil: logits, "(5, 61)"),
+        (lambda logits, answer, foil: logits.mean(), "()"),
+        (lambda *_: 1.0, "float"),
+    ],
+)
+@pytest.mark.parametrize("which", ("nnsight", "reference"))
+def test_a_metric_of_the_wrong_shape_is_refused(own: Callable[..., Any], said: str, which: str) -> None:
+    with pytest.raises(CircuitryError) as found:
+        patched(metric=own, engine=which)
+    assert str(found.value) == f"the metric returned {said}; it should return one number a row, shape (5,)"
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_effects_are_the_metric_patched_less_the_metric_on_the_base_run(name: str) -> None:
+    """Patching the whole input: the effect is the other run's metric less the base run's."""
+    table = patched("embed -> logits", metric=name)
+    np.testing.assert_allclose(table.frame["effect"], table.frame["other"] - table.frame["base"], atol=1e-12)
+    assert table.unit == METRICS[name][1] and (table.frame["effect"].abs() > 1e-6).all()
+
+
+def test_a_path_that_ends_inside_gives_distances() -> None:
+    table = patched("embed -> mlp[{layer}] @ END")
+    assert table.unit == "L2 distance from the base run" == table.about["unit"]
+    assert (table.frame["base"] == 0).all()
+    np.testing.assert_allclose(table.frame["effect"], table.frame["other"], atol=1e-12)
+    assert table.mean().nunique() == 3, "each layer is read for itself"
+
+
+def test_an_open_target_has_its_own_base_in_every_cell() -> None:
+    table = patched("embed -> logits @ {pos}", axes={"pos": ["B", "B+1", "END"]})
+    assert table.frame.groupby("pos")["base"].first().nunique() == 3
+    np.testing.assert_allclose(table.share(), 1)
+
+
+# --- interventions ---------------------------------------------------------------------------------------------------------
+
+
+def by_hooks(kind: str, node: str, values: Callable[[Tensor], Tensor], corrupted: bool = False) -> Tensor:
+    """Logits at END with a node's value changed by a plain hook on the tap's module."""
+    ours = model(kind)
+    place = ours.graph.place(ours.graph.node(node))
+    ids = torch.from_numpy(PROMPTS.corrupted if corrupted else PROMPTS.clean)
+    handle = ours.hf.get_submodule(place.module).register_forward_hook(lambda _, __, out: values(out.clone()))
+    try:
+        with torch.no_grad():
+            logits: Tensor = ours.hf(ids, use_cache=False).logits
+    finally:
+        handle.remove()
+    return logits[torch.arange(3), torch.from_numpy(PROMPTS.where["END"])]
+
+
+def by_engine(kind: str, path: str, intervention: Any, value: Any = None, memory: int = 1 << 30, **options: Any) -> Any:
+    """The metric on the patched run: the logit of every example's answer."""
+    made = plan(
+        path, model(kind).graph, where=agreement.where(PROMPTS), length=PROMPTS.length, intervention=intervention, **options
+    )
+    found = engine.run_plan(model(kind), made, PROMPTS, metric("logit")[0], memory=memory, value=value)
+    return (found.effect + found.base)[0]
+
+
+def at(positions: str) -> tuple[Tensor, Tensor]:
+    return torch.arange(3), torch.from_numpy(PROMPTS.where[positions])
+
+
+def noting(seen: list[Tensor]) -> Callable[[Tensor], Tensor]:
+    def note(value: Tensor) -> Tensor:
+        seen.append(value)
+        return value
+
+    return note
+
+
+def collected(kind: str, node: str) -> Tensor:
+    """A node's value on the corrupted prompts."""
+    seen: list[Tensor] = []
+    by_hooks(kind, node, noting(seen), corrupted=True)
+    return seen[0]
+
+
+def put(index: Any, new: Any) -> Callable[[Tensor], Tensor]:
+    def change(value: Tensor) -> Tensor:
+        value[index] = new
+        return value
+
+    return change
+
+
+GIVEN = torch.linspace(-1, 1, 16, dtype=torch.float64)
+HEAD = (slice(None), slice(None), 1)
+INTERVENTIONS: dict[str, tuple[str, str, str, Callable[[], Callable[[Tensor], Tensor]], Any]] = {
+    "zero at a position": ("gpt2", "mlp[1] @ B", "zero", lambda: put(at("B"), 0), None),
+    "zero everywhere": ("llama", "mlp[1]", "zero", lambda: put(..., 0), None),
+    "zero one head": ("gpt2", "head[1,1]", "zero", lambda: put(HEAD, 0), None),
+    "mean at a position": (
+        "gpt2",
+        "mlp[1] @ B",
+        "mean",
+        lambda: put(at("B"), collected("gpt2", "mlp[1]")[at("B")].mean(0)),
+        None,
+    ),
+    "mean everywhere": (
+        "mamba",
+        "ssm_in[1].delta",
+        "mean",
+        lambda: put(..., collected("mamba", "ssm_in[1].delta").mean(0)),
+        None,
+    ),
+    "mean of one head": ("gpt2", "head[1,1]", "mean", lambda: put(HEAD, collected("gpt2", "head[1,1]").mean(0)[:, 1]), None),
+    "given at a position": ("gpt2", "mlp[1] @ B", "given", lambda: put(at("B"), GIVEN), GIVEN),
+    "given as a number": ("gpt2", "mlp[1] @ B", "given", lambda: put(at("B"), 0.5), 0.5),
+    "given at every position": (
+        "llama",
+        "mlp[1]",
+        "given",
+        lambda: put(..., GIVEN + torch.arange(10)[:, None]),
+        GIVEN + torch.arange(10)[:, None],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INTERVENTIONS)
+@pytest.mark.parametrize("memory", (1, 1 << 30))
+def test_interventions_do_what_a_hook_does(name: str, memory: int) -> None:
+    kind, site, intervention, change, value = INTERVENTIONS[name]
+    logits = by_hooks(kind, site.split(" ")[0], change())
+    wanted = logits.gather(-1, torch.from_numpy(PROMPTS.answer)[:, None])[:, 0]
+    found = by_engine(kind, f"{site} -> logits", intervention, value, memory)
+    np.testing.assert_allclose(found, wanted, atol=1e-10)
+    assert np.abs(found - by_engine(kind, f"{site} -> logits", "resample")).max() > 1e-3
+
+
+def test_denoising_puts_clean_values_into_the_corrupted_run() -> None:
+    seen: list[Tensor] = []
+    by_hooks("gpt2", "mlp[1]", noting(seen))
+    logits = by_hooks("gpt2", "mlp[1]", put(at("B"), seen[0][at("B")]), corrupted=True)
+    wanted = logits.gather(-1, torch.from_numpy(PROMPTS.answer)[:, None])[:, 0]
+    np.testing.assert_allclose(by_engine("gpt2", "mlp[1] @ B -> logits", "resample", direction="denoising"), wanted, atol=1e-10)
+
+
+@pytest.mark.parametrize("intervention", ("zero", "mean", "given"))
+@pytest.mark.parametrize("site", ("ssm_state[0]", "ssm_state[0] @ B"))
+def test_states_are_set_to_constants(intervention: str, site: str) -> None:
+    """A state has no module that holds all positions: its reader tells whether it was set."""
+    ours = model("mamba")
+    made = plan(f"{site} -> ssm_state[0].read", ours.graph, where=agreement.where(PROMPTS), length=10, intervention=intervention)  # type: ignore[arg-type]
+    states = plan("embed -> ssm_state[0]", ours.graph, where=agreement.where(PROMPTS), length=10)
+    laid = schedule(states, states.cells, PROMPTS)
+    corrupted = driver.run(ours, laid, PROMPTS)[0][torch.from_numpy(laid.reading.other)]
+    value = torch.full((32, 4), 0.25, dtype=torch.float64)
+    laid = schedule(made, made.cells, PROMPTS)
+    constants = engine.constant_values(ours, made, PROMPTS, value, 1 << 30)
+    read = driver.run(ours, laid, PROMPTS, constants)[0][torch.from_numpy(laid.reading.rows[0])]
+    where = at("B") if "@" in site else (slice(None), slice(None))
+    wanted = {"zero": 0 * value, "mean": corrupted[where].mean(0), "given": value}[intervention]
+    assert (read[where] - wanted).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "onnx"}, "no engine 'onnx'; known: nnsight, reference"),
+        ({"metric": "logits"}, "no metric 'logits'; did you mean 'logit'?"),
+        ({"metric": None}, "no metric None; known here: kl, log_probability, logit, logit_difference, probability"),
+        ({"intervention": "noise"}, "no intervention 'noise'; known: resample, zero, mean, given"),
+        ({"direction": "up"}, "no direction 'up'; known: noising, denoising"),
+        ({"intervention": "given"}, "intervention 'given' needs value=, a number or a tensor of the node's shape"),
+        (
+            {"path": "mlp[0] @ B -> logits", "intervention": "given", "value": torch.zeros(5, 16)},
+            "value= is (5, 16), and mlp[0] @ B has shape (16,)",
+        ),
+        (
+            {"path": "mlp[0] @ B -> logits", "intervention": "given", "value": "x"},
+            "value= is str, and mlp[0] @ B has shape (16,)",
+        ),
+        ({"memory": "lots"}, "'lots' is no amount of memory; '512MiB' or '2GB' would do"),
+        ({"memory": "1.2.3MB"}, "'1.2.3MB' is no amount of memory; '512MiB' or '2GB' would do"),
+        ({"engine": "reference", "intervention": "zero"}, "the reference engine only resamples, it has no 'zero'"),
+        ({"verify": 1, "intervention": "mean"}, "the reference engine only resamples, it has no 'mean'"),
+        (
+            {"path": "embed -> mlp[1]", "verify": 1},
+            "the reference engine reports effects on the logits; use circuitry.running.reference.follow",
+        ),
+        ({"axes": {"layer": 7}}, "layer=7 is out of range; {layer} has values 0 to 2"),
+        ({"axes": {"head": 0}}, "the path has no open axis 'head'; it has: layer"),
+    ],
+)
+def test_a_wrong_option_says_what_would_do(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CircuitryError) as found:
+        patched(**options)
+    assert str(found.value) == message
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [(7, 7), ("7", 7), ("7B", 7), ("1k", 1024), ("2 KiB", 2048), ("512MiB", 512 << 20), ("1.5gb", 3 << 29), ("1T", 1 << 40)],
+)
+def test_amounts_of_memory(text: int | str, wanted: int) -> None:
+    assert parse_memory(text) == wanted
+
+
+@pytest.mark.parametrize("text", ("", "MB", ".", "1.", "1.2.3", "-1", "1 apple", "1MBit", "one", "1e3"))
+def test_amounts_that_are_none(text: str) -> None:
+    with pytest.raises(CircuitryError, match="is no amount of memory; '512MiB' or '2GB' would do"):
+        parse_memory(text)
+
+
+PATHS = (
+    "mlp[{layer}] -> logits",
+    "head[{layer},{head}] -> (mlp[2], resid[3])",
+    "embed -> mlp[{layer}] -> logits",
+    "embed -> head[{l},{h}].q @ {p}",
+)
+
+
+@given(st.sampled_from(PATHS), st.integers(1, 40), st.integers(1, 64), st.integers(0, 1 << 24))
+@settings(max_examples=150)
+def test_chunks_cover_every_cell_and_example_once(path: str, examples: int, length: int, memory: int) -> None:
+    made = plan(path, model("gpt2").graph, sweep=("2", "3"))
+    seen = np.zeros((len(made.cells), examples), int)
+    row = model("gpt2").bytes_per_row(length)
+    for cells, part in chunks.chunks(made, model("gpt2"), examples, length, memory):
+        seen[np.ix_(cells, part)] += 1
+        rows = len(part) * (2 + len(made.cells[0].passes) * len(cells))
+        assert rows * row <= memory or (len(part), len(cells)) == (1, 1)
+        assert len({made.cells[k].passes[-1].reads for k in cells}) == 1
+    assert (seen == 1).all()
+
+
+def test_memory_grows_with_the_prompt() -> None:
+    for kind in ("gpt2", "llama", "mamba"):
+        sizes = [model(kind).bytes_per_row(length) for length in (1, 10, 100)]
+        assert 0 < sizes[0] < sizes[1] < sizes[2]
+
+
+# --- guards ----------------------------------------------------------------------------------------------------------------
+
+
+def laid(path: str) -> tuple[Plan, Any]:
+    made = plan(path, model("gpt2").graph, where=agreement.where(PROMPTS), length=PROMPTS.length)
+    return made, schedule(made, made.cells, PROMPTS)
+
+
+def test_a_module_that_is_never_called_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    hf = tiny.stock("gpt2")
+    hf.transformer.h[1].idle = torch.nn.Identity()
+    ours = ct.load(hf, dtype="float64")
+    _, batch = laid("mlp[0] @ B -> logits")
+    (place, stop), copies = batch.copies.popitem()
+    batch.copies[replace(place, module="transformer.h.1.idle"), stop] = copies
+    order = {**driver.execution_order(ours), ("transformer.h.1.idle", "output"): 5}
+    monkeypatch.setattr(driver, "execution_order", lambda _: order)
+    with pytest.raises(
+        GuardError, match=r"^a place was never reached \('model.transformer.h.1.idle.output.i0' .*\); no result is reported$"
+    ):
+        driver.run(ours, batch, PROMPTS)
+
+
+def test_a_position_that_is_never_reached_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan("embed -> ssm_state[1] @ B", model("mamba").graph, where=agreement.where(PROMPTS), length=10)
+    monkeypatch.setattr(driver, "_stops", lambda *_: (2, 3, 4, 99))
+    with warnings.catch_warnings(), pytest.raises(GuardError, match=r"^only . of 5 places were reached; no result is reported$"):
+        warnings.simplefilter("ignore")  # nnsight's own, that the trace ended early
+        driver.run(model("mamba"), schedule(made, made.cells, PROMPTS), PROMPTS)
+    monkeypatch.undo()
+    assert both(model("mamba"), "embed -> ssm_state[2]", PROMPTS)[0].error < 1e-10, "the model is as it was"
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, change: Callable[[_Layout, Copy], Copy]) -> None:
+    put_as_it_is = _Layout._put
+    monkeypatch.setattr(_Layout, "_put", lambda self, place, stop, copy: put_as_it_is(self, place, stop, change(self, copy)))
+
+
+def test_patching_nothing_must_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values that come from another example are seen although the two inputs are the same."""
+    broken(monkeypatch, lambda _, copy: replace(copy, source=np.roll(copy.source, 1)))
+    with pytest.raises(
+        GuardError, match=r"^patching nothing does not give the unpatched run \(off by .* of the largest value\); no result"
+    ):
+        patched()
+
+
+def test_patching_everything_must_give_the_other_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken(monkeypatch, lambda layout, copy: replace(copy, source=np.repeat(layout.base, len(copy.source) // len(layout.base))))
+    with pytest.raises(
+        GuardError, match=r"^patching the whole input does not give the other run \(off by .* of the largest value\); no result"
+    ):
+        patched()
+
+
+def test_numbers_that_are_none_are_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "run", lambda *a: [torch.full_like(v, torch.nan) for v in driver.run(*a)])
+    with pytest.raises(GuardError, match=r"off by nan of the largest value"):
+        patched()
+
+
+def test_guards_run_on_cells_of_every_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def run(ours: Any, batch: Any, prompts: Any) -> list[Tensor]:
+        seen.append(batch.reading.sites)
+        return driver.run(ours, batch, prompts)
+
+    monkeypatch.setattr(guards, "run", run)
+    patched("embed -> mlp[{layer}]")
+    assert len(set(seen)) == 4
+
+
+def test_verify_passes_where_the_engines_agree() -> None:
+    for path in ("head[{layer},{head}] @ B -> logits freezing mlp", "mlp[0] @ B -> logits @ {pos}"):
+        np.testing.assert_array_equal(effects(patched(path, verify=3)), effects(patched(path)))
+
+
+def test_verify_refuses_what_the_reference_does_not_confirm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A freeze that was forgotten passes the guards, since patching nothing still changes nothing."""
+    path = "mlp[0] @ B -> logits freezing head[1]"
+    monkeypatch.setattr(_Layout, "_held", lambda *_: {})
+    patched(path)
+    with pytest.raises(
+        GuardError, match=r"^the nnsight engine and the reference differ by .* \(relative\); no result is reported$"
+    ):
+        patched(path, verify=1)
+
+
+@pytest.mark.parametrize("direction", ("noising", "denoising"))
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("gpt2", "head[0,{head}] @ {pos} -> logits freezing mlp"),
+        ("llama", "mlp[{layer}] @ B -> logits @ {pos}"),
+        ("mamba", "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"),
+    ],
+)
+def test_the_reference_engine_gives_the_same_table(kind: str, path: str, direction: str) -> None:
+    task = ct.task("induction", distance=5, examples=3, prefix=1)
+    for name in ("logit", "kl"):
+        options: dict[str, Any] = {"kind": kind, "task": task, "direction": direction, "metric": name, "axes": None}
+        one, other = patched(path, **options), patched(path, engine="reference", **options)
+        assert one.about == other.about and one.axes == other.axes
+        axes = [*one.axes, "example"]
+        assert one.frame[axes].equals(other.frame[axes])
+        for column in ("effect", "base", "other"):
+            np.testing.assert_allclose(one.frame[column], other.frame[column], atol=1e-10)
+        assert one.frame["effect"].abs().max() > 1e-6
+
+
+# --- the linter of the baseline --------------------------------------------------------------------------------------------
+
+
+def test_no_behaviour_no_experiment() -> None:
+    """The random model does no better on the clean prompts, or worse: with the roles swapped it does."""
+    effects_of = engine.Effects(*(np.array([values]) for values in ([0.0, 0.0], [1.0, 1.1], [1.05, 1.0])))
+    made, _ = laid("mlp[0] @ B -> logits")
+    with pytest.warns(UserWarning) as found:
+        ct.running.patching.check_baseline(effects_of, "logit", made, TASK)
+    assert str(found[0].message) == (
+        "<task induction: distance=8, corruption='B', prefix=2, examples=5, seed=0>: the model does no better on clean than on "
+        "corrupted prompts (0.025 +- 0.075), so there is no behaviour here to explain; try another distance or model, or lint=False"
+    )
+
+
+@pytest.mark.parametrize("direction", ("noising", "denoising"))
+def test_the_baseline_is_checked_in_both_directions(direction: str) -> None:
+    base, other = ([3.0, 3.1], [1.0, 1.2]) if direction == "noising" else ([1.0, 1.2], [3.0, 3.1])
+    good = engine.Effects(*(np.array([values]) for values in ([0.0, 0.0], base, other)))
+    made = replace(laid("mlp[0] @ B -> logits")[0], base="clean" if direction == "noising" else "corrupted")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ct.running.patching.check_baseline(good, "logit", made, TASK)
+        for metric_without, plan_without in (("kl", made), ("logit", laid("embed -> mlp[1]")[0])):
+            ct.running.patching.check_baseline(
+                replace(good, base=good.other, other=good.base), metric_without, plan_without, TASK
+            )
+    with pytest.warns(UserWarning, match="the model does no better on clean than on corrupted prompts"):
+        ct.running.patching.check_baseline(replace(good, base=good.other, other=good.base), "logit", made, TASK)
+
+
+def test_patch_lints_unless_told_not_to() -> None:
+    with pytest.warns(UserWarning, match="so there is no behaviour here to explain"):
+        patched(task=TASK.but(seed=1), lint=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        patched(task=TASK.but(seed=1))
+
+
+# --- options of patch ------------------------------------------------------------------------------------------------------
+
+
+def test_freezing_adds_to_the_path() -> None:
+    g = model("gpt2").graph
+    for held in (g.head[1], [g.head[1]], (g.head[1],)):
+        np.testing.assert_array_equal(
+            effects(patched("mlp[0] @ B -> logits", freezing=held)), effects(patched("mlp[0] @ B -> logits freezing head[1]"))
+        )
+
+
+def test_axes_choose_cells() -> None:
+    chosen = patched("head[0,{head}] @ {pos} -> logits", axes={"head": 1, "pos": ["B", "A+1"]})
+    assert list(chosen.mean().index) == [(1, "B"), (1, "A+1")]
+    assert chosen.mean().nunique() == 1, "B is A+1"
+
+
+def test_a_table_knows_where_it_comes_from() -> None:
+    about = patched().about
+    assert about["path"] == "mlp[{layer}] @ B -> logits" and about["task"] == repr(TASK) and about["seed"] == 0
+    assert about["intervention"], about["base"] == ("resample", "clean")
+    assert len(about["skipped"]) == 1 and about["skipped"][0].startswith("{'layer': 2}: no unfrozen node between")
+    assert set(about["versions"]) == {"circuitry-lm", "torch", "transformers", "nnsight"}
+
+
+def test_patching_leaves_the_model_as_it_was() -> None:
+    for kind in ("gpt2", "mamba"):
+        ids, ours = torch.from_numpy(PROMPTS.clean), model(kind)
+        with torch.no_grad():
+            before = ours.hf(ids, use_cache=False).logits
+            patched("embed @ B -> logits", kind, verify=1)
+            assert torch.equal(ours.hf(ids, use_cache=False).logits, before)
+
+
+def test_write_is_hashable_and_plans_are_plain_data() -> None:
+    import pickle
+
+    made, _ = laid("(mlp[0] @ B, mlp[1] @ 3) -> logits freezing head[1]")
+    assert len({w for one in made.cells[0].passes for w in one.writes if isinstance(w, Write)}) == 2
+    assert pickle.loads(pickle.dumps(made.cells)) == made.cells

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from .architecture import Graph, graph
 from .errors import CircuitryError, GuardError, ModelError, PathError, TaskError
 from .paths import Axis, Node, Path, Position, Site, axis, parse
-
 from .prompting import Task, task
 
 if TYPE_CHECKING:

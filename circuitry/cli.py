@@ -26,7 +26,9 @@ PathText = Annotated[str, typer.Argument(help='for example "ssm_state[{layer}] @
 Examples = Annotated[int, typer.Option(help="prompts to average over")]
 Seed = Annotated[int, typer.Option(help="seed of the prompts")]
 TaskName = Annotated[str, typer.Option(help="a shipped task or a file that defines TASK")]
-Options = Annotated[list[str] | None, typer.Option("--option", help="a task option as name=value, such as distance=64; repeatable")]
+Options = Annotated[
+    list[str] | None, typer.Option("--option", help="a task option as name=value, such as distance=64; repeatable")
+]
 Values = Annotated[list[str] | None, typer.Option("--axis", help="values of an open axis, such as layer=0,1; repeatable")]
 Memory = Annotated[str, typer.Option(help="bound for one batch, such as 512MiB")]
 Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16")]
@@ -59,7 +61,9 @@ def run(
     """Run a whole suite on a model: tables, heat maps, the circuit diagram and a summary in a folder."""
     if suite != "induction":
         raise CircuitryError(f"no suite {suite!r}; known here: induction")
-    _suite(model, out, dtype, device, distances=_numbers(distances), distance=distance, examples=examples, seed=seed, memory=memory)
+    _suite(
+        model, out, dtype, device, distances=_numbers(distances), distance=distance, examples=examples, seed=seed, memory=memory
+    )
 
 
 @app.command()
@@ -135,7 +139,9 @@ def patch(
 
     writer = _writer(out)
     options: Any = {"metric": metric, "intervention": intervention, "direction": direction, "verify": verify, "memory": memory}
-    table = run_patch(load(model, dtype=dtype, device=device), _task(task, option, examples, seed), path, axes=_axes(axis), **options)
+    table = run_patch(
+        load(model, dtype=dtype, device=device), _task(task, option, examples, seed), path, axes=_axes(axis), **options
+    )
     print(table)
     if out is not None:
         writer(table, out)

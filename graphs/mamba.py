@@ -24,7 +24,12 @@ def edges(sizes):
 
 def mixer(layer, width):
     stream, x, c, h = (Node(name, (layer,)) for name in ("resid", "conv_in", "ssm_in", "ssm_state"))
-    gate, s, out, after = Node("gate", (layer,)), Node("ssm_out", (layer,)), Node("mixer_out", (layer,)), Node("resid", (layer + 1,))
+    gate, s, out, after = (
+        Node("gate", (layer,)),
+        Node("ssm_out", (layer,)),
+        Node("mixer_out", (layer,)),
+        Node("resid", (layer + 1,)),
+    )
     yield from ((stream, x, SAME), (stream, gate, SAME), (stream, after, SAME))
     for k in range(width):
         yield from ((x, Node("conv_tap", (layer, k)), lag(k)), (Node("conv_tap", (layer, k)), c, SAME))
@@ -58,7 +63,9 @@ GRAPH = Architecture(
             Place(LAYER, "input", end="backbone.norm_f"),
             role="resid",
         ),
-        Family("conv_in", ("layer",), "batch pos d_inner", "input of the convolution, x", Place(TAP + "conv_in"), role="conv_input"),
+        Family(
+            "conv_in", ("layer",), "batch pos d_inner", "input of the convolution, x", Place(TAP + "conv_in"), role="conv_input"
+        ),
         Family(
             "conv_tap",
             ("layer", "lag"),
@@ -88,8 +95,12 @@ GRAPH = Architecture(
             held_by=(Place(TAP + "write_value"), Place(TAP + "write_delta"), Place(TAP + "write_B")),
         ),
         Family("gate", ("layer",), "batch pos d_inner", "gate after SiLU, g", Place(TAP + "gate"), role="gate"),
-        Family("ssm_out", ("layer",), "batch pos d_inner", "output of the scan, C h + D c", Place(TAP + "ssm_out"), role="read_out"),
-        Family("mixer_out", ("layer",), "batch pos d_model", "output of the block", Place(LAYER + ".mixer"), role="mixer", adds=True),
+        Family(
+            "ssm_out", ("layer",), "batch pos d_inner", "output of the scan, C h + D c", Place(TAP + "ssm_out"), role="read_out"
+        ),
+        Family(
+            "mixer_out", ("layer",), "batch pos d_model", "output of the block", Place(LAYER + ".mixer"), role="mixer", adds=True
+        ),
         Family("logits", (), "batch pos vocab", "next-token logits", Place("lm_head"), role="logits", freezable=()),
     ),
 )

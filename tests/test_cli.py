@@ -47,7 +47,20 @@ def test_models_lists_the_bundled_ones(capsys: pytest.CaptureFixture[str]) -> No
 def test_patch_prints_the_table_and_writes_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     target = tmp_path / "table.json"
     path = "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"
-    out = circuitry(capsys, "patch", "bundled:mamba", path, "--option", "distance=8", "--examples", "4", "--axis", "layer=0,1", "--out", str(target))
+    out = circuitry(
+        capsys,
+        "patch",
+        "bundled:mamba",
+        path,
+        "--option",
+        "distance=8",
+        "--examples",
+        "4",
+        "--axis",
+        "layer=0,1",
+        "--out",
+        str(target),
+    )
     assert path in out and "mean change of the answer's logit over 4 examples" in out
     assert set(json.loads(target.read_text())["rows"]["layer"]) == {0, 1}
 
@@ -65,7 +78,20 @@ def test_graph_of_an_architecture(capsys: pytest.CaptureFixture[str], tmp_path: 
 
 
 def test_run_never_writes_into_an_earlier_runs_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    words = ["run", "induction", "--model", "bundled:gpt_neox", "--out", str(tmp_path), "--distances", "8", "--distance", "8", "--examples", "2"]
+    words = [
+        "run",
+        "induction",
+        "--model",
+        "bundled:gpt_neox",
+        "--out",
+        str(tmp_path),
+        "--distances",
+        "8",
+        "--distance",
+        "8",
+        "--examples",
+        "2",
+    ]
     for _ in range(2):
         assert "tables, heat maps and circuit diagrams" in circuitry(capsys, *words)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["induction-gpt_neox", "induction-gpt_neox-2"]
@@ -76,11 +102,17 @@ def test_run_never_writes_into_an_earlier_runs_folder(capsys: pytest.CaptureFixt
     [
         (["run", "ioi2"], "no suite 'ioi2'; known here: induction"),
         (["run", "induction", "--distances", "8,x"], "'8,x' is no list of numbers; 8,16,32 would do"),
-        (["patch", "bundled:nothing", "mlp[0] -> logits"], "no model 'bundled:nothing' ships with circuitry; known here: bundled:gpt_neox, bundled:mamba"),
+        (
+            ["patch", "bundled:nothing", "mlp[0] -> logits"],
+            "no model 'bundled:nothing' ships with circuitry; known here: bundled:gpt_neox, bundled:mamba",
+        ),
         (["patch", "bundled:mamba", "mlp[0] -> logits"], "mamba has no node 'mlp'"),
         (["patch", "bundled:mamba", "h[0] -> logits", "--out", "x.doc"], "a table cannot be written as '.doc'"),
         (["patch", "bundled:mamba", "h[0] -> logits", "--option", "distance"], "'distance' is not of the form name=value"),
-        (["patch", "bundled:mamba", "h[0] -> logits", "--task", "induktion"], "no definition 'induktion' in tasks: did you mean 'induction'?"),
+        (
+            ["patch", "bundled:mamba", "h[0] -> logits", "--task", "induktion"],
+            "no definition 'induktion' in tasks: did you mean 'induction'?",
+        ),
         (["graph", "mamba", "--out", "x.doc"], "a figure cannot be written as '.doc'"),
     ],
 )

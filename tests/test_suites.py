@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 import circuitry as ct
-from circuitry.suites import SuiteResult, induction
-
 import tiny
+from circuitry.suites import SuiteResult, induction
 
 
 @functools.cache
@@ -29,7 +28,10 @@ def test_the_transformer_has_previous_token_heads_and_induction_heads() -> None:
 
 def test_previous_token_heads_stand_in_earlier_layers_and_read_a() -> None:
     found = result("gpt_neox")
-    layer = {role: [int(c.node.split("[")[1].split(",")[0]) for c in found.summary.components if c.role == role] for role in ("induction head", "writes the k")}
+    layer = {
+        role: [int(c.node.split("[")[1].split(",")[0]) for c in found.summary.components if c.role == role]
+        for role in ("induction head", "writes the k")
+    }
     assert max(layer["writes the k"]) < max(layer["induction head"])
     assert (found.tables["senders_read"].share().groupby("head").idxmax().map(lambda i: i[1]) == "A").all()
 

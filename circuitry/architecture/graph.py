@@ -10,7 +10,7 @@ import networkx as nx
 
 from ..errors import CircuitryError, UnknownNameError, suggest
 from ..paths import Node, parse_node
-from .families import FOREVER, NEXT, SAME, Architecture, Family, Place, Rule
+from .families import FOREVER, NEXT, SAME, Architecture, Edge, Family, Place, Rule
 
 
 class Graph:
@@ -109,7 +109,7 @@ class Graph:
     @functools.cached_property
     def _rank(self) -> dict[Node, int]:
         """Order of computation; a state's loop to its own next position is the one cycle, and is left out."""
-        acyclic: nx.DiGraph[Node] = nx.DiGraph((s, t) for s, t, rule in self.nx.edges(data="rule") if rule != NEXT)
+        acyclic: nx.DiGraph[Node] = nx.DiGraph((s, t) for s, t, rule in self.edges if rule != NEXT)
         acyclic.add_nodes_from(self.nx)
         return {node: rank for rank, node in enumerate(nx.lexicographical_topological_sort(acyclic, key=_in_text_order))}
 
@@ -131,6 +131,16 @@ class Graph:
         """The node with its family's full name, and without a port that only renames the node itself."""
         family = self.family(node.family)
         return replace(node, family=family.name, port=None if node.port == family.value_port else node.port)
+
+    @property
+    def edges(self) -> list[Edge]:
+        """(source, target, rule) of every edge.
+
+        >>> import circuitry as ct
+        >>> len(ct.graph("mamba", layer=1).edges)
+        30
+        """
+        return [(source, target, data["rule"]) for source, target, data in self.nx.edges(data=True)]
 
     def ancestors(self, node: str | Node) -> set[Node]:
         """Every node that ``node`` depends on, at any position.
@@ -190,8 +200,8 @@ class Graph:
         return found
 
     @functools.cached_property
-    def _edges_in_order(self) -> list[tuple[Node, Node, Rule]]:
-        return sorted(self.nx.edges(data="rule"), key=lambda edge: self._rank[edge[0]])
+    def _edges_in_order(self) -> list[Edge]:
+        return sorted(self.edges, key=lambda edge: self._rank[edge[0]])
 
     def unroll(self, positions: int) -> nx.DiGraph[tuple[Node, int]]:
         """The position-level graph over ``positions`` tokens: nodes are (node, position).
@@ -202,11 +212,10 @@ class Graph:
         """
         full: nx.DiGraph[tuple[Node, int]] = nx.DiGraph()
         full.add_nodes_from((node, p) for node in self.nx for p in range(positions))
-        for source, target, rule in self.nx.edges(data="rule"):
+        for source, target, rule in self.edges:
             pairs = ((p, q) for p in range(positions) for q in range(p, positions) if rule.reaches(q - p))
             full.add_edges_from(((source, p), (target, q)) for p, q in pairs)
         return full
-
 
 
 def _in_text_order(node: Node) -> tuple[str, tuple[int, ...], str]:

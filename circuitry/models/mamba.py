@@ -74,11 +74,11 @@ def _convolve(mixer: Any, x: Tensor) -> Tensor:
         return F.silu(out).transpose(1, 2)
     padded = F.pad(x, (0, 0, width - 1, 0))
     wide = torch.promote_types(x.dtype, torch.float32)  # in half precision a convolution adds up in float32
-    total = 0.0 if conv.bias is None else conv.bias.to(wide)
+    total: Any = 0.0 if conv.bias is None else conv.bias.to(wide)
     for k in range(width):
         seen = taps.conv_tap[k](padded[:, width - 1 - k : width - 1 - k + length])
         total = total + seen.to(wide) * conv.weight[:, 0, width - 1 - k]
-    return F.silu(total.to(x.dtype))  # type: ignore[attr-defined]
+    return F.silu(total.to(x.dtype))
 
 
 def _selection(mixer: Any, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -123,7 +123,9 @@ def attach(model: Any, mixers: list[Any]) -> None:
     error = 0.0 if stock is None else (stock - ours).abs().max().item()
     # In float64 the stock model still computes A in float32, and we do not; in float32 and below the bits must be the same.
     if error > (1e-4 if ours.dtype == torch.float64 or model.dtype == torch.float64 else 0.0):
-        raise ModelError(f"instrumented Mamba differs from the stock model by {error:.2g}; this version of transformers is not supported")
+        raise ModelError(
+            f"instrumented Mamba differs from the stock model by {error:.2g}; this version of transformers is not supported"
+        )
     fast = model(ids, use_cache=False).logits
     error = ((fast - ours).abs().max() / ours.abs().max()).item()
     if error > max(1e-2, 8 * torch.finfo(model.dtype).eps):

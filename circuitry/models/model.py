@@ -46,7 +46,8 @@ class Model:
             attention.attach(self.hf, self._modules("attn"))
 
     def _modules(self, family: str) -> list[Any]:
-        nodes = [n for n in self.graph.nodes(family) if n.indices[0] < self.graph.sizes["layer"]]
+        layers = range(self.graph.sizes["layer"])  # a stream has one index more
+        nodes = [n for n in self.graph.nodes(family) if n.indices[0] in layers]
         return [self.hf.get_submodule(self.graph.place(node).module) for node in nodes]
 
     @property

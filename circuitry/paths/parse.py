@@ -1,13 +1,13 @@
 """Text to path: a recursive-descent parser whose every mistake has a caret, a sentence and a suggestion.
 
-    path     = sites leg+
-    leg      = "->" sites [ "directly" ] [ "freezing" nodes ] [ "except" nodes ]
-    sites    = site | "(" site { "," site } ")"
-    site     = node [ "@" position ]
-    nodes    = node { "," node }
-    node     = NAME [ "[" index { "," index } "]" ] [ "." NAME ]
-    index    = INT | "{" NAME "}"
-    position = ( NAME | INT | "{" NAME "}" ) [ ( "+" | "-" ) INT ]
+path     = sites leg+
+leg      = "->" sites [ "directly" ] [ "freezing" nodes ] [ "except" nodes ]
+sites    = site | "(" site { "," site } ")"
+site     = node [ "@" position ]
+nodes    = node { "," node }
+node     = NAME [ "[" index { "," index } "]" ] [ "." NAME ]
+index    = INT | "{" NAME "}"
+position = ( NAME | INT | "{" NAME "}" ) [ ( "+" | "-" ) INT ]
 """
 
 from __future__ import annotations
@@ -168,7 +168,9 @@ class _Parser:
         targets, directly = self._sites(), self._skip("directly")
         frozen = self._nodes() if self._skip("freezing") else ()
         if self._is("except") and not (frozen or directly):
-            self._fail("'except' spares nodes from 'freezing', and nothing is frozen here", "for example: freezing head except head[9,9]")
+            self._fail(
+                "'except' spares nodes from 'freezing', and nothing is frozen here", "for example: freezing head except head[9,9]"
+            )
         spared = self._nodes() if self._skip("except") else ()
         self._frozen_last = bool(frozen or spared)
         return Leg(targets, frozen, spared, directly)

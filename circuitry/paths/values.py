@@ -197,7 +197,9 @@ def sites(value: SitesLike) -> tuple[Site, ...]:
     members = value if isinstance(value, tuple) else (value,)
     for member in members:
         if not isinstance(member, Node | Site):
-            raise CircuitryError(f"{member!r} is no place in a model; a node such as g.logits or a site (node @ position) would do")
+            raise CircuitryError(
+                f"{member!r} is no place in a model; a node such as g.logits or a site (node @ position) would do"
+            )
     if not members:
         raise CircuitryError("an empty set of sites; name at least one node")
     return tuple(m if isinstance(m, Site) else Site(m) for m in members)

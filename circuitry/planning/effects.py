@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..architecture import Graph, Rule
@@ -11,7 +11,7 @@ from ..paths import Leg, Node, Path, Position, Site
 from .frozen import check_spared, ends, frozen_nodes
 from .parts import Part, parts
 
-Where = Mapping[str, Sequence[int]]
+Where = Mapping[str, Iterable[int]]
 """Absolute token position of every named position, one number an example."""
 _CANDIDATES = 6
 
@@ -166,7 +166,9 @@ def _too_far(one: _Leg, site: Site, source: Node, reach: dict[Node, Rule], held:
     rule, part = reach[one.graph.canonical(target.node)], one.source(site)
     start, stop, offsets = site.at, _read_at(one, target), _offsets(one, site, target) or [0]
     if max(offsets) < 0:
-        return part.error(f"{stop} comes before {start}: nothing flows back in the text", "swap the two positions", at_position=True)
+        return part.error(
+            f"{stop} comes before {start}: nothing flows back in the text", "swap the two positions", at_position=True
+        )
     if rule.most == 0:
         problem = (
             f"no unfrozen node between {site.node} and {target.node} moves information from {start} to {stop}: "

@@ -32,7 +32,9 @@ def explain(plan: Plan, examples: int = 1) -> str:
     if plan.intervention == "resample":
         lines.append(_line(plan.other, f"record {_writes(cell.passes[0].writes)}"))
     else:
-        lines.append(_line("value", {"zero": "zeros", "mean": "mean over the corrupted prompts"}.get(plan.intervention, "as given")))
+        lines.append(
+            _line("value", {"zero": "zeros", "mean": "mean over the corrupted prompts"}.get(plan.intervention, "as given"))
+        )
     lines += [_line(f"pass {k + 1}", _pass(plan, p, k)) for k, p in enumerate(cell.passes)]
     lines.append(_line("kind", kind(plan)))
     legs = len(cell.passes)

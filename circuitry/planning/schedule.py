@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,7 +126,7 @@ class _Layout:
     def _positions(self, at: Position | None) -> Ints:
         if at is None:
             return np.full(len(self.prompts), ALL)
-        return np.broadcast_to(np.array(absolute(at, self.prompts.where)), len(self.prompts))  # type: ignore[arg-type]
+        return np.broadcast_to(np.array(absolute(at, self.prompts.where)), len(self.prompts))
 
     def _held(self, one: Pass) -> dict[Place, Ints]:
         """Places to hold, with the units held there: ALL where it is every head of the layer."""
@@ -147,8 +148,8 @@ def joined(copies: Iterable[Copy]) -> list[Copy]:
         kind = copy.leg, bool((copy.position == ALL).all()), bool((copy.unit == ALL).all()), copy.value
         groups.setdefault(kind, []).append(copy)
     fields = ("to", "source", "position", "unit")
-    made = [
-        replace(members[0], **{name: np.concatenate([getattr(copy, name) for copy in members]) for name in fields})
-        for members in groups.values()
-    ]
+    made = []
+    for members in groups.values():
+        together: dict[str, Any] = {name: np.concatenate([getattr(copy, name) for copy in members]) for name in fields}
+        made.append(replace(members[0], **together))
     return sorted(made, key=lambda copy: copy.leg)

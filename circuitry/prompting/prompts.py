@@ -57,7 +57,9 @@ def lint(prompts: Prompts) -> None:
     circuitry.errors.TaskError: example 0: clean and corrupted prompts are the same, so patching one into the other does nothing
     """
     if prompts.clean.shape != prompts.corrupted.shape:
-        raise TaskError(f"clean prompts are {prompts.clean.shape} and corrupted ones {prompts.corrupted.shape}; they must be aligned")
+        raise TaskError(
+            f"clean prompts are {prompts.clean.shape} and corrupted ones {prompts.corrupted.shape}; they must be aligned"
+        )
     if "END" not in prompts.where:
         raise TaskError("the task names no position END, so nobody knows where the answer is predicted")
     for name, at in prompts.where.items():
@@ -73,9 +75,13 @@ def _lint_example(prompts: Prompts, example: int) -> None:
     differs = set(np.flatnonzero(clean != corrupted).tolist())
     declared = {int(prompts.where[name][example]) for name in prompts.changed}
     if not differs:
-        raise TaskError(f"example {example}: clean and corrupted prompts are the same, so patching one into the other does nothing")
+        raise TaskError(
+            f"example {example}: clean and corrupted prompts are the same, so patching one into the other does nothing"
+        )
     if extra := differs - declared:
-        raise TaskError(f"example {example}: clean and corrupted differ at token {min(extra)}, which the task does not declare changed")
+        raise TaskError(
+            f"example {example}: clean and corrupted differ at token {min(extra)}, which the task does not declare changed"
+        )
     if prompts.answer[example] not in clean:
         raise TaskError(f"example {example}: the answer does not stand in the prompt, so it cannot be copied from there")
     if prompts.answer[example] == prompts.foil[example]:

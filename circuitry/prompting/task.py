@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,9 @@ from .. import content
 from ..errors import CircuitryError, TaskError, UnknownNameError, suggest
 from ..paths import Position
 from .prompts import Prompts, lint
+
+_KINDS: dict[type, Any] = {int: Integral, float: Real, type(None): object}
+"""What an option may be, by the type of its default, where that is wider than the type itself."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,8 @@ class Task:
         >>> task("induction").but(distance=8).options["distance"]
         8
         """
-        own = {k: options.pop(k) for k in ("examples", "seed") if k in options}
-        return replace(task_of(self.definition, {**self.options, **options}, self.examples, self.seed), **own)
+        examples, seed = options.pop("examples", self.examples), options.pop("seed", self.seed)
+        return task_of(self.definition, {**self.options, **options}, examples, seed)
 
     def prompts(self, vocabulary: Any) -> Prompts:
         """The prompts for a model's vocabulary: same seed, same prompts. Raises TaskError where none can be made."""
@@ -99,7 +104,7 @@ class Task:
         return made
 
 
-def task(name: str, *, examples: int = 128, seed: int = 0, **options: Any) -> Task:
+def task(name: str | PathLike[str], *, examples: int = 128, seed: int = 0, **options: Any) -> Task:
     """A task by name, or by the path of a file of your own, with options.
 
     Raises CircuitryError for an unknown task or option.
@@ -107,17 +112,27 @@ def task(name: str, *, examples: int = 128, seed: int = 0, **options: Any) -> Ta
     >>> task("induction", distance=16)
     <task induction: distance=16, corruption='B', prefix=7, examples=128, seed=0>
     """
-    found = content.constant("tasks", name, "TASK")
+    found = content.constant("tasks", str(name), "TASK")
     if not isinstance(found, TaskDefinition):
         raise CircuitryError(f"TASK in {name} is {type(found).__name__}, not a TaskDefinition")
     return task_of(found, options, examples, seed)
 
 
 def task_of(definition: TaskDefinition, options: Mapping[str, Any], examples: int, seed: int) -> Task:
-    """Fill in defaults and refuse options the task does not have."""
-    for name in options:
+    """Fill in defaults and refuse options the task does not have, or values of another kind than the default."""
+    for name, value in options.items():
         if name not in definition.options:
             raise CircuitryError(f"task {definition.name!r} has no option {name!r}; {suggest(name, definition.options)}")
+        _check_kind(name, value, definition.options[name])
+    _check_kind("examples", examples, 128)
+    _check_kind("seed", seed, 0)
     if examples < 1:
         raise TaskError(f"{examples} examples make no experiment; ask for at least 1")
+    if seed < 0:
+        raise TaskError(f"a seed of {seed}; the least is 0")
     return Task(definition, {**definition.options, **options}, examples, seed)
+
+
+def _check_kind(name: str, value: Any, default: Any) -> None:
+    if not isinstance(value, _KINDS.get(type(default), type(default))) or isinstance(value, bool) != isinstance(default, bool):
+        raise TaskError(f"{name}={value!r}: expected {type(default).__name__}, such as {default!r}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .table import PatchingTable
 
 COLOURS = "RdBu"
-_STYLE = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "svg.hashsalt": "circuitry", "svg.fonttype": "none"}
+_STYLE: Any = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "svg.hashsalt": "circuitry", "svg.fonttype": "none"}
 _SMALL_GRID = 160
 
 
@@ -76,7 +76,15 @@ def _write_numbers(ax: Any, values: np.ndarray[Any, Any], image: Any) -> None:
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             dark = abs(image.norm(value) - 0.5) > 0.3
-            ax.text(column, row, f"{round(value, 1) + 0.0:.1f}", ha="center", va="center", fontsize=6, color="white" if dark else "black")
+            ax.text(
+                column,
+                row,
+                f"{round(value, 1) + 0.0:.1f}",
+                ha="center",
+                va="center",
+                fontsize=6,
+                color="white" if dark else "black",
+            )
 
 
 def _bars(table: PatchingTable) -> Figure:

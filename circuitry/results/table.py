@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -13,6 +13,12 @@ import pandas as pd
 from tabulate import tabulate
 
 from ..errors import CircuitryError
+
+COLUMNS = ("example", "effect", "base", "other")
+"""What every table has beside its axes."""
+_IN_LATEX = str.maketrans({
+    "\\": "/", "^": r"\^{}", "~": r"\~{}", "<": r"\textless{}", ">": r"\textgreater{}", **{c: f"\\{c}" for c in "_%&#${}"}
+})  # fmt: skip
 
 
 @dataclass
@@ -66,7 +72,7 @@ class PatchingTable:
 
     def _grouped(self, values: pd.Series | None = None) -> Any:
         """Effects (or other values a row) by cell, in the order of the cells; one group where no axis is open."""
-        keys = [self.frame[axis] for axis in self.axes] or [np.zeros(len(self.frame), int)]
+        keys: list[Any] = [self.frame[axis] for axis in self.axes] or [np.zeros(len(self.frame), int)]
         return (self.frame["effect"] if values is None else values).groupby(keys, sort=False)
 
     def mean(self) -> pd.Series:
@@ -75,7 +81,7 @@ class PatchingTable:
         >>> PatchingTable.of([{}], np.array([[1.0, 2.0]]), np.zeros(2), np.ones(2), "logit").mean().tolist()
         [1.5]
         """
-        return self._grouped().mean()  # type: ignore[no-any-return]
+        return pd.Series(self._grouped().mean())
 
     def sem(self) -> pd.Series:
         """Standard error of each cell's mean over examples; NaN with one example.
@@ -91,7 +97,8 @@ class PatchingTable:
         >>> PatchingTable.of([{}], np.array([[-1.0]]), np.array([2.0]), np.array([0.0]), "logit").share().tolist()
         [0.5]
         """
-        return self.mean() / self._grouped(self.frame["other"] - self.frame["base"]).mean()
+        whole: pd.Series = self._grouped(self.frame["other"] - self.frame["base"]).mean()
+        return self.mean() / whole
 
     def pivot(self, values: pd.Series | None = None) -> pd.DataFrame:
         """Cell means (or other values by cell) as a grid: the first axis in rows, the last in columns.
@@ -194,19 +201,24 @@ class PatchingTable:
         rows = []
         for index, values in zip(grid.index, grid.to_numpy(dtype=float), strict=True):
             names = index if isinstance(index, tuple) else (index,)
-            rows.append([*map(str, names), *("--" if np.isnan(v) else f"{v:.{digits}f}" for v in values)])
+            # Adding zero makes a rounded -0.0 plain 0.
+            rows.append([*map(str, names), *("--" if np.isnan(v) else f"{round(v, digits) + 0.0:.{digits}f}" for v in values.tolist())])
         return [*labels, *map(str, grid.columns)], rows
 
     def save(self, folder: str | FilePath, name: str) -> list[FilePath]:
         """Everything a run folder holds of a table: CSV, JSON, Markdown, LaTeX, and the picture as PNG and SVG."""
-        base = FilePath(folder) / name
-        self.to_csv(base.with_suffix(".csv"))
-        self.to_json(base.with_suffix(".json"))
-        self.to_markdown(base.with_suffix(".md"))
-        self.to_latex(base.with_suffix(".tex"))
-        for suffix in (".png", ".svg"):
-            self.plot(base.with_suffix(suffix))
-        return [base.with_suffix(s) for s in (".csv", ".json", ".md", ".tex", ".png", ".svg")]
+        writers: dict[str, Callable[[FilePath], Any]] = {
+            ".csv": self.to_csv,
+            ".json": self.to_json,
+            ".md": self.to_markdown,
+            ".tex": self.to_latex,
+        }
+        writers |= {".png": self.plot, ".svg": self.plot}
+        written = []
+        for suffix, write in writers.items():
+            written.append(FilePath(folder) / f"{name}{suffix}")
+            write(written[-1])
+        return written
 
 
 def _latex_row(cells: Sequence[str]) -> str:
@@ -215,8 +227,7 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 def _escape(text: str) -> str:
     """Text for LaTeX: a backslash only ever parts two axis names here."""
-    text = text.replace("\\", "/")
-    return "".join(f"\\{c}" if c in "_%&#${}" else c for c in text)
+    return text.translate(_IN_LATEX)
 
 
 def _ready(path: str | FilePath) -> FilePath:

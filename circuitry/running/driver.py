@@ -53,7 +53,7 @@ def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[W
     keep = torch.tensor(kept, device=model.device)
     got: dict[int, Tensor] | None = None
     try:
-        with torch.no_grad(), _LOCK:
+        with torch.no_grad(), _LOCK:  # noqa: SIM117 (nnsight reads the inner statement from source)
             # The body of a trace is compiled from source, so it only calls an ordinary function.
             with model.net.trace(inputs, use_cache=False, logits_to_keep=keep) as tracer:
                 got = nnsight.save(_play(model.net, tracer, visits, constants or {}))

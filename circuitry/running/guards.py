@@ -33,11 +33,15 @@ def check(model: Model, plan: Plan, prompts: Prompts) -> None:
             laid = schedule(plan, [cells[k] for k in alike], same)
             for value in run(model, laid, same):
                 rows = value[laid.reading.rows]
-                _compare(model, rows, value[laid.reading.base].expand_as(rows), "patching nothing does not give the unpatched run")
+                _compare(
+                    model, rows, value[laid.reading.base].expand_as(rows), "patching nothing does not give the unpatched run"
+                )
     everything = patch_everything(model, few)
     laid = schedule(everything, everything.cells, few)
     logits = run(model, laid, few)[0]
-    _compare(model, logits[laid.reading.rows[0]], logits[laid.reading.other], "patching the whole input does not give the other run")
+    _compare(
+        model, logits[laid.reading.rows[0]], logits[laid.reading.other], "patching the whole input does not give the other run"
+    )
 
 
 def _compare(model: Model, found: torch.Tensor, wanted: torch.Tensor, problem: str) -> None:

@@ -10,13 +10,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ..errors import CircuitryError, GuardError, TaskError
+from ..errors import CircuitryError, GuardError
 from ..models import Model
 from ..paths import Node, Path, parse
 from ..planning import Intervention, Plan, plan
 from ..planning import explain as explain_plan
 from ..prompting import Prompts, Task
 from ..results import PatchingTable
+from ..results.table import COLUMNS
 from . import guards
 from .chunks import parse_memory
 from .engine import Effects, ends_at_logits, run_plan, unit_of
@@ -42,6 +43,8 @@ def compile_path(
     parsed = parse(path) if isinstance(path, str) else path
     held = (freezing,) if isinstance(freezing, Node) else tuple(freezing)
     parsed = parsed.freezing(*held) if held else parsed
+    if taken := [axis for axis in parsed.axes if axis in COLUMNS]:
+        raise CircuitryError(f"every table has a column {taken[0]!r}, so no axis can be called that; {{{taken[0]}s}} would do")
     made = plan(
         parsed, model.graph, where=prompts.where, length=prompts.length, sweep=task.definition.sweep, axes=axes,
         intervention=intervention, direction=direction,

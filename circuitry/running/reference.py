@@ -103,7 +103,9 @@ class Reference:
         from transformers import AttentionInterface, AttentionMaskInterface
         from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-        def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None = None, **_: Any) -> Any:
+        def attend(
+            module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None = None, **_: Any
+        ) -> Any:
             outs, heads, shared = [], q.shape[1], q.shape[1] // k.shape[1]
             for head in range(heads):
                 at = (module.layer_idx, head)

@@ -17,7 +17,9 @@ PORTS = {"k": "A", "q": "A", "v": "B"}
 def run(study: Study) -> SuiteResult:
     """All tables of the suite, the circuit and the summary."""
     direct = f"-> logits freezing {_head(study)}"
-    tables = {"heads_to_logits": study.by_distance("Heads to the logits at END", f"{_head(study)}[{{layer}},{{head}}] @ END {direct}")}
+    tables = {
+        "heads_to_logits": study.by_distance("Heads to the logits at END", f"{_head(study)}[{{layer}},{{head}}] @ END {direct}")
+    }
     shares = study.at_distance(tables["heads_to_logits"])
     found = keys(shares)
     if not found:
@@ -70,7 +72,9 @@ def _senders(study: Study, tables: dict[str, PatchingTable], found: list[tuple[i
         receivers = [f"{head}[{layer},{number}].{port}" for layer, number in found if layer > 0]
         path = f"{head}[{{layer}},{{head}}] @ {{position}} -> {_set(receivers)} freezing {head} -> logits"
         positions = ["END"] if port == "q" else _read_at(tables[f"reads_{port}"])
-        made[port] = study.patch(f"Earlier heads to the induction heads' {port}", path, corruption, layer=earlier, position=positions)
+        made[port] = study.patch(
+            f"Earlier heads to the induction heads' {port}", path, corruption, layer=earlier, position=positions
+        )
     return stacked(made, "port", "Earlier heads to the induction heads' k, q and v")
 
 
@@ -107,11 +111,13 @@ def _summary(
     """The same columns as a state-space model's: where the token's information is taken from is where it was written."""
     head, read = _head(study), tables["reads_v"].share()
     components = [
-        Component(f"{head}[{layer},{number}]", "induction head", float(shares[layer, number]), str(read[f"{layer},{number}"].idxmax()))
+        Component(
+            f"{head}[{layer},{number}]", "induction head", float(shares[layer, number]), str(read[f"{layer},{number}"].idxmax())
+        )
         for layer, number in found
     ]
     components += [Component(f"{head}[{n[0]},{n[1]}]", f"writes the {port}", share, p) for n, port, p, share in _strong(tables)]
-    profile = normalised(sum(read[f"{a},{b}"].clip(lower=0) for a, b in found))  # type: ignore[arg-type]
+    profile = normalised(sum(read[f"{a},{b}"].clip(lower=0) for a, b in found))
     notes = [f"components have at least {KEY_SHARE:.0%} of the effect alone, at distance {study.distance}"]
     return Summary(study.model.name, study.model.graph.name, components, joint, profile, study.baseline(), notes)
 

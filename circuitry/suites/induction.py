@@ -38,7 +38,9 @@ def induction(
     """
     wanted = sorted({*distances, distance})
     if wanted[0] < 7:
-        raise CircuitryError(f"distance {wanted[0]} is too short: positions up to B+5 must come before the second [A]; the least is 7")
+        raise CircuitryError(
+            f"distance {wanted[0]} is too short: positions up to B+5 must come before the second [A]; the least is 7"
+        )
     study = Study(model, task("induction", distance=distance, examples=examples, seed=seed), wanted, options, say)
-    half = state_space if model.graph.by_role("state") else attention
-    return half.run(study)
+    run = state_space.run if model.graph.by_role("state") else attention.run
+    return run(study)

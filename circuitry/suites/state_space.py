@@ -27,19 +27,30 @@ def run(study: Study) -> SuiteResult:
         "State of every layer, patched at every position from B to B+5", f"{state}[{{layer}}] @ {{position}} -> logits freezing {state}",
         position=AFTER,
     )}  # fmt: skip
-    tables["table1_state_at_B+1"] = _pick(tables["state_by_position"], "position", "B+1", "State at B+1, by layer (paper Table 1)")
+    tables["table1_state_at_B+1"] = _pick(
+        tables["state_by_position"], "position", "B+1", "State at B+1, by layer (paper Table 1)"
+    )
     final = at(study_at(study, tables["state_by_position"]), "position", LAST).share()
     layers = keys(final)
     if not layers:
         return _nothing(study, tables, final)
     through = f"@ {{position}} -> logits freezing {state} except {state}[{{layer}}]"
-    chosen = {"layer": layers, "position": AROUND}
-    tables["table2_write_input"] = study.by_distance("Scan input of the key layers (Table 2)", f"{write}[{{layer}}] {through}", **chosen)
+    chosen: dict[str, Any] = {"layer": layers, "position": AROUND}
+    tables["table2_write_input"] = study.by_distance(
+        "Scan input of the key layers (Table 2)", f"{write}[{{layer}}] {through}", **chosen
+    )
     for number, corruption in ((3, "B"), (4, "A")):
         title = f"Convolution input under [{'A][B' if corruption == 'B' else 'A'}'{']' if corruption == 'B' else '][B]'} (Table {number})"
-        tables[f"table{number}_conv_input_{corruption}"] = study.by_distance(title, f"{conv}[{{layer}}] {through}", corruption, **chosen)
+        tables[f"table{number}_conv_input_{corruption}"] = study.by_distance(
+            title, f"{conv}[{{layer}}] {through}", corruption, **chosen
+        )
     tables["conv_edges"] = stacked(
-        {c: study.patch("Convolution edges by lag", f"{tap}[{{layer}},{{lag}}] {through}", c, layer=layers, position=AROUND[1:]) for c in "BA"},
+        {
+            c: study.patch(
+                "Convolution edges by lag", f"{tap}[{{layer}},{{lag}}] {through}", c, layer=layers, position=AROUND[1:]
+            )
+            for c in "BA"
+        },
         "corruption",
         "Convolution edges by lag, at the position they arrive",
     )
@@ -93,7 +104,7 @@ def _summary(
     study: Study, state: str, write: str, final: pd.Series, offsets: pd.Series, layers: list[int], joint: float
 ) -> Summary:
     components = [Component(f"{state}[{n}]", "state", float(final[n]), str(offsets[n].idxmax())) for n in layers]
-    profile = normalised(sum(offsets[n].clip(lower=0) for n in layers))  # type: ignore[arg-type]
+    profile = normalised(sum(offsets[n].clip(lower=0) for n in layers))
     return Summary(
         study.model.name,
         study.model.graph.name,
@@ -115,7 +126,8 @@ def _circuit(
 ) -> Circuit:
     """For every key layer: what the convolution brings together, the write, the state, and the answer."""
     state, write, conv = names
-    nodes, edges = [], []
+    nodes: list[CircuitNode] = []
+    edges: list[CircuitEdge] = []
     from_a, from_b = (study.at_distance(tables[f"table{n}_conv_input_{c}"]) for n, c in ((4, "A"), (3, "B")))
     for layer in sorted(layers):
         here = str(offsets[layer].idxmax())
@@ -129,7 +141,10 @@ def _circuit(
                 edges.append(CircuitEdge(name, c, share, f"[{corruption}] lag {lag}"))
         nodes.append(CircuitNode(c, here, layer + 0.35, float(offsets[layer].max()), "write_input"))
         nodes.append(CircuitNode(h, "END", layer + 0.35, float(final[layer]), "state"))
-        edges += [CircuitEdge(c, h, float(offsets[layer].max()), "kept in the state"), CircuitEdge(h, "logits", float(final[layer]))]
+        edges += [
+            CircuitEdge(c, h, float(offsets[layer].max()), "kept in the state"),
+            CircuitEdge(h, "logits", float(final[layer])),
+        ]
     nodes.append(CircuitNode("logits", "END", study.model.graph.sizes["layer"] + 0.6, 1.0, "logits"))
     title = f"Induction circuit of {study.model.name}, distance {study.distance}"
     return Circuit(title, (*AROUND, "END"), tuple(nodes), tuple(edges), "share of the effect")

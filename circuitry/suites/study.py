@@ -84,7 +84,7 @@ def keys(shares: pd.Series) -> list[Any]:
     ['b', 'c']
     """
     strong = shares[shares >= KEY_SHARE].sort_values(ascending=False)
-    return [index for index in strong.index[:MOST_KEYS]]
+    return list(strong.index[:MOST_KEYS])
 
 
 def normalised(shares: pd.Series) -> dict[str, float]:

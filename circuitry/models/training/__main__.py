@@ -1,6 +1,6 @@
 """Train one bundled model: seeded, resumable, and it prints the figures of its model card.
 
-    python -m circuitry.models.training mamba --corpus corpus.txt.xz --work work/mamba
+python -m circuitry.models.training mamba --corpus corpus.txt.xz --work work/mamba
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Trainer:
         losses = []
         for share, rows, words in self._batches(stage):
             loss = self._loss(rows, words)
-            (share * loss).backward()
+            (share * loss).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.item())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()

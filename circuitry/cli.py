@@ -67,7 +67,7 @@ def run(
 
 
 @app.command()
-def demo(out: Out = Path("runs"), examples: Examples = 32) -> None:
+def demo(out: Out = Path("runs"), examples: Examples = 64) -> None:
     """The induction suite on every bundled model: offline, in minutes."""
     from .models import bundled
 

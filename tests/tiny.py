@@ -22,7 +22,14 @@ def config(kind: str, layers: int = 3, vocab: int = 61, **changes: Any) -> Any:
     from transformers import AutoConfig
 
     model_type = kind.split("-")[0]
-    sizes = {"vocab_size": vocab, "hidden_size": 16, "num_hidden_layers": layers, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    sizes = {
+        "vocab_size": vocab,
+        "hidden_size": 16,
+        "num_hidden_layers": layers,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+    }
     return AutoConfig.for_model(model_type, **sizes, **{**CONFIGS[kind], **changes})
 
 

@@ -202,7 +202,8 @@ class PatchingTable:
         for index, values in zip(grid.index, grid.to_numpy(dtype=float), strict=True):
             names = index if isinstance(index, tuple) else (index,)
             # Adding zero makes a rounded -0.0 plain 0.
-            rows.append([*map(str, names), *("--" if np.isnan(v) else f"{round(v, digits) + 0.0:.{digits}f}" for v in values.tolist())])
+            numbers = ("--" if np.isnan(v) else f"{round(v, digits) + 0.0:.{digits}f}" for v in values.tolist())
+            rows.append([*map(str, names), *numbers])
         return [*labels, *map(str, grid.columns)], rows
 
     def save(self, folder: str | FilePath, name: str) -> list[FilePath]:

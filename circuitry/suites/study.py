@@ -16,7 +16,7 @@ from ..results import PatchingTable
 from ..running import patch
 from .result import stacked, titled
 
-KEY_SHARE = 0.1
+KEY_SHARE = 0.05
 """A component is named if patching it alone has at least this share of the whole effect."""
 MOST_KEYS = 8
 
@@ -81,7 +81,7 @@ def keys(shares: pd.Series) -> list[Any]:
     """Cells whose share of the effect reaches the threshold, the strongest first.
 
     >>> keys(pd.Series([0.05, 0.6, 0.2], index=["a", "b", "c"]))
-    ['b', 'c']
+    ['b', 'c', 'a']
     """
     strong = shares[shares >= KEY_SHARE].sort_values(ascending=False)
     return list(strong.index[:MOST_KEYS])

@@ -95,7 +95,7 @@ RECIPES = {
             Stage(400, 64, ioi=0.25, english=0.25),
             Stage(800, 128, ioi=0.2, english=0.3),
             Stage(800, 256, ioi=0.2, english=0.3),
-            Stage(1900, 128, ioi=0.45, english=0.2),
+            Stage(2900, 128, ioi=0.5, english=0.2),
         ),
     ),
     "mamba": Recipe(

@@ -157,9 +157,11 @@ OBJECTS = [
 
 # Many beginnings, so that a model learns who is who in the sentence and not which word stands at which position.
 _CONJUNCTIONS = """When,After,While,As soon as,Since,Once,Although,If,Until,Now that,Though,Whenever,Unless,Even if,Just as,
-By the time,In case,As,Where,So long as""".replace("\n", "").split(",")
+By the time,In case,As,Where,So long as,Wherever,Considering that,Provided that,Supposing that,Whereas,Inasmuch as,
+Notwithstanding that,Granted that,Until at last,Whenever else""".replace("\n", "").split(",")
 _ADVERBS = """Then,One day,Later that evening,In the morning,Last week,On Sunday,Today,For a while,Once again,At first,Soon,
-Afterwards,In the end,Every summer,That night,Meanwhile""".replace("\n", "").split(",")
+Afterwards,In the end,Every summer,That night,Meanwhile,Fortunately,Unexpectedly,Curiously enough,Nevertheless,
+Occasionally,Yesterday afternoon,Somewhere abroad""".replace("\n", "").split(",")
 _PHRASES = """went to,came back from,were at,met near,sat in,found,walked to,had been to,stayed at,looked at,were done with,opened,
 had seen,ran past,heard of,thought about,lived by,bought,fell asleep in,waited behind,wrote about,got lost on the way to""".replace(
     "\n", ""
@@ -198,6 +200,16 @@ _ACTIONS = [
     " {S} left a broken {object} to",
     " {S} would never give the {object} to",
     " {S} quickly threw the {object} back to",
+    " {S} presented the {object} to",
+    " {S} donated a {object} to",
+    " {S} delivered a {object} to",
+    " {S} recommended the {place} to",
+    " {S} described the lost {object} to",
+    " {S} tossed the {object} over to",
+    " {S} forwarded a {object} to",
+    " {S} dedicated the {object} to",
+    " {S} bequeathed an expensive {object} to",
+    " {S} whispered something to",
 ]
 _HELD_OUT_OPENINGS = [
     "Yesterday, {A} and {B} were in the {place}.",

@@ -22,7 +22,7 @@ def test_the_transformer_has_previous_token_heads_and_induction_heads() -> None:
     summary = result("gpt_neox").summary
     roles = {c.role for c in summary.components}
     assert {"induction head", "writes the k"} <= roles
-    assert summary.explained > 0.8
+    assert summary.explained > 0.6
     assert sum(summary.offsets.values()) == pytest.approx(1)
 
 

@@ -137,24 +137,52 @@ def _strong(tables: dict[str, PatchingTable]) -> list[tuple[tuple[int, int], str
 
 
 def _circuit(study: Study, tables: dict[str, PatchingTable], shares: pd.Series, found: list[tuple[int, int]]) -> Circuit:
+    """Token A, the heads that copy it one token on, the keys they write there, the heads that look for them, the answer."""
     head = _head(study)
-    nodes = [CircuitNode(f"{head}[{a},{b}]", "END", a, float(shares[a, b]), "induction head") for a, b in found]
+    nodes = [CircuitNode(f"{head}[{a},{b}]", "END", a, float(shares[a, b]), "head") for a, b in found]
     edges = [CircuitEdge(node.name, "logits", node.effect) for node in nodes]
-    for (layer, number), port, position, share in _strong(tables):
-        name = f"{head}[{layer},{number}]" if position != "END" else f"{head}[{layer},{number}] END"
-        if name not in {node.name for node in nodes}:
-            nodes.append(CircuitNode(name, position, layer, share, f"writes the {port} of the induction heads"))
-        if port == "k" and "senders_read" in tables:
-            reads = tables["senders_read"].share()[f"{layer},{number}"]
-            token = f"token {reads.idxmax()}"
-            if token not in {node.name for node in nodes}:
-                nodes.append(CircuitNode(token, str(reads.idxmax()), -1, float(reads.max()), "embedding"))
-            edges.append(CircuitEdge(token, name, float(reads.max()), "v"))
-        later = [n for n in found if n[0] > layer]
-        edges += [CircuitEdge(name, f"{head}[{a},{b}]", share, port) for a, b in later]
+    for port in PORTS:
+        senders = [one for one in _strong(tables) if one[1] == port]
+        if not senders:
+            continue
+        position = senders[0][2]
+        keys_of = f"{port} of these heads @ {position}"
+        depth = min(layer for layer, _ in found) - 0.4
+        nodes.append(CircuitNode(keys_of, position, depth, _joint_read(tables, port), "head"))
+        edges += [CircuitEdge(keys_of, f"{head}[{a},{b}]", _read_share(tables, port, a, b)) for a, b in found]
+        for (layer, number), _, at_position, share in senders:
+            name = f"{head}[{layer},{number}] @ {at_position}"
+            nodes.append(CircuitNode(name, at_position, layer, share, "head"))
+            edges.append(CircuitEdge(name, keys_of, share))
+            _draw_reading(tables, f"{layer},{number}", name, nodes, edges)
     nodes.append(CircuitNode("logits", "END", study.model.graph.sizes["layer"] + 0.3, 1.0, "logits"))
     title = f"Induction circuit of {study.model.name}, distance {study.distance}"
-    return Circuit(title, (*AROUND, "END"), tuple(nodes), (*edges,), "share of the effect")
+    return Circuit(title, (*AROUND, "END"), tuple(nodes), tuple(edges), "share of the effect")
+
+
+def _read_share(tables: dict[str, PatchingTable], port: str, layer: int, number: int) -> float:
+    """What a port of one induction head carries where it is read; not measured for queries."""
+    name = f"reads_{port}"
+    return float(tables[name].share()[f"{layer},{number}"].max()) if name in tables else float("nan")
+
+
+def _joint_read(tables: dict[str, PatchingTable], port: str) -> float:
+    """The largest share that one sender of this port has: a lower bound for the port of all heads together."""
+    return max(share for _, p, _, share in _strong(tables) if p == port)
+
+
+def _draw_reading(
+    tables: dict[str, PatchingTable], key: str, name: str, nodes: list[CircuitNode], edges: list[CircuitEdge]
+) -> None:
+    """Where an earlier head reads: the token its value comes from."""
+    if "senders_read" not in tables or key not in set(tables["senders_read"].frame["head"]):
+        return
+    reads = tables["senders_read"].share()[key]
+    position, share = str(reads.idxmax()), float(reads.max())
+    token = f"token @ {position}"
+    if token not in {node.name for node in nodes}:
+        nodes.append(CircuitNode(token, position, -1, share, "embed"))
+    edges.append(CircuitEdge(token, name, share, "v"))
 
 
 def _nothing(study: Study, tables: dict[str, PatchingTable], shares: pd.Series) -> SuiteResult:

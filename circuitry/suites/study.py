@@ -95,4 +95,4 @@ def normalised(shares: pd.Series) -> dict[str, float]:
     """
     kept = shares.clip(lower=0)
     total = float(kept.sum())
-    return {str(k): float(v) / total for k, v in kept.items()} if total > 0 else {}
+    return {str(k): round(float(v) / total, 6) for k, v in kept.items()} if total > 0 else {}

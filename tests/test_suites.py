@@ -23,7 +23,7 @@ def test_the_transformer_has_previous_token_heads_and_induction_heads() -> None:
     roles = {c.role for c in summary.components}
     assert {"induction head", "writes the k"} <= roles
     assert summary.explained > 0.6
-    assert sum(summary.offsets.values()) == pytest.approx(1)
+    assert sum(summary.offsets.values()) == pytest.approx(1, abs=1e-4)
 
 
 def test_previous_token_heads_stand_in_earlier_layers_and_read_a() -> None:

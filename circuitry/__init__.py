@@ -14,10 +14,22 @@ from .prompting import Task, task
 
 if TYPE_CHECKING:
     from .models import Model, load
+    from .models.loading import bundled
     from .results import PatchingTable
     from .running import explain, patch
+    from .suites import SuiteResult
+    from .suites.induction import induction
 
-_LAZY = {"load": "models", "Model": "models", "patch": "running", "explain": "running", "PatchingTable": "results"}
+_LAZY = {
+    "Model": "models",
+    "PatchingTable": "results",
+    "SuiteResult": "suites",
+    "bundled": "models",
+    "explain": "running",
+    "induction": "suites",
+    "load": "models",
+    "patch": "running",
+}
 
 __all__ = [
     "Axis",
@@ -32,11 +44,14 @@ __all__ = [
     "PathError",
     "Position",
     "Site",
+    "SuiteResult",
     "Task",
     "TaskError",
     "axis",
+    "bundled",
     "explain",
     "graph",
+    "induction",
     "load",
     "parse",
     "patch",

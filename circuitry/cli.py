@@ -12,6 +12,7 @@ import typer
 from .errors import CircuitryError
 
 if TYPE_CHECKING:
+    from .models import Model as LoadedModel
     from .suites import SuiteResult
 
 app = typer.Typer(
@@ -76,15 +77,25 @@ def demo(out: Out = Path("runs"), examples: Examples = 64) -> None:
 
 
 def _suite(name: str, out: Path, dtype: str, device: str, **options: Any) -> None:
-    from .models import load
     from .suites import induction
 
-    model = load(name, dtype=dtype, device=device)
+    model = _load(name, dtype, device)
     print(f"\n{model}", flush=True)
     result = induction(model, say=_say, **options)
     folder = result.save(_fresh(out / f"induction-{_plain(name)}"))
     _print_result(result)
     print(f"\ntables, heat maps and circuit diagrams: {folder.resolve()}", flush=True)
+
+
+def _load(name: str, dtype: str = "float32", device: str = "cpu") -> LoadedModel:
+    """Load a model without what transformers says meanwhile: kernels it misses, and a bar for every file."""
+    from transformers.utils import logging
+
+    from .models import load
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return load(name, dtype=dtype, device=device)
 
 
 def _say(what: str) -> None:
@@ -134,14 +145,11 @@ def patch(
     out: Annotated[Path | None, typer.Option(help="also write the table: .csv, .json, .md, .tex, .png or .svg")] = None,
 ) -> None:
     """Patch one path on one model and print its table."""
-    from .models import load
     from .running import patch as run_patch
 
     writer = _writer(out)
     options: Any = {"metric": metric, "intervention": intervention, "direction": direction, "verify": verify, "memory": memory}
-    table = run_patch(
-        load(model, dtype=dtype, device=device), _task(task, option, examples, seed), path, axes=_axes(axis), **options
-    )
+    table = run_patch(_load(model, dtype, device), _task(task, option, examples, seed), path, axes=_axes(axis), **options)
     print(table)
     if out is not None:
         writer(table, out)
@@ -170,11 +178,10 @@ def explain(
     examples: Examples = 128, seed: Seed = 0, intervention: str = "resample", direction: str = "noising",
 ) -> None:  # fmt: skip
     """Say what a path would run: passes, frozen set, kind of path patching, predicted cost. Runs nothing."""
-    from .models import load
     from .running import explain as run_explain
 
     options: Any = {"axes": _axes(axis), "intervention": intervention, "direction": direction}
-    print(run_explain(load(model), _task(task, option, examples, seed), path, **options))
+    print(run_explain(_load(model), _task(task, option, examples, seed), path, **options))
 
 
 @app.command()
@@ -186,12 +193,8 @@ def graph(
     from .architecture import graph as make_graph
     from .content import names
 
-    if model in names("graphs") or model.endswith(".py"):
-        made = make_graph(model)
-    else:
-        from .models import load
-
-        made = load(model).graph
+    known = model in names("graphs") or model.endswith(".py")
+    made = make_graph(model) if known else _load(model).graph
     print(repr(made))
     for family in made.families:
         indices = f"[{','.join(family.indices)}]" if family.indices else ""

@@ -35,6 +35,9 @@ def load(kind: str, name: str) -> ModuleType:
     """Run the definition ``name``: a shipped one, or the path of a file of your own (``./mine.py``).
 
     Raises CircuitryError where there is no such file.
+
+    >>> load("graphs", "mamba").LAYER
+    'backbone.layers.{layer}'
     """
     own = name.endswith(".py")
     path = Path(name).resolve() if own else folder(kind) / f"{name}.py"
@@ -55,7 +58,11 @@ def _run(kind: str, path: Path, _changed: int) -> ModuleType:
 
 
 def constant(kind: str, name: str, constant_name: str) -> object:
-    """The one constant a definition must have: ``GRAPH`` or ``TASK``."""
+    """The one constant a definition must have: ``GRAPH`` or ``TASK``.
+
+    >>> constant("graphs", "gpt2", "GRAPH").name
+    'gpt2'
+    """
     module = load(kind, name)
     if not hasattr(module, constant_name):
         raise CircuitryError(f"{module.__file__} defines no {constant_name}; see the files in {folder(kind).name}/ for examples")

@@ -24,15 +24,27 @@ class Rule:
     most: float
 
     def reaches(self, offset: float) -> bool:
-        """Whether a change at position p can arrive at p + offset over this edge."""
+        """Whether a change at position p can arrive at p + offset over this edge.
+
+        >>> CAUSAL.reaches(7), SAME.reaches(1)
+        (True, False)
+        """
         return self.least <= offset <= self.most
 
     def then(self, other: Rule) -> Rule:
-        """The rule of this edge followed by another."""
+        """The rule of this edge followed by another.
+
+        >>> lag(1).then(lag(2)).most
+        3
+        """
         return Rule("path", self.least + other.least, self.most + other.most)
 
     def joined(self, other: Rule) -> Rule:
-        """The widest reach of two ways there."""
+        """The widest reach of two ways there.
+
+        >>> lag(1).joined(lag(3)).least
+        1
+        """
         return Rule("path", min(self.least, other.least), max(self.most, other.most))
 
 

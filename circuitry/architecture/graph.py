@@ -128,7 +128,12 @@ class Graph:
         return node
 
     def canonical(self, node: Node) -> Node:
-        """The node with its family's full name, and without a port that only renames the node itself."""
+        """The node with its family's full name, and without a port that only renames the node itself.
+
+        >>> import circuitry as ct
+        >>> str(ct.graph("gpt2").canonical(ct.Node("head", (0, 1), "z")))
+        'head[0,1]'
+        """
         family = self.family(node.family)
         return replace(node, family=family.name, port=None if node.port == family.value_port else node.port)
 
@@ -161,7 +166,13 @@ class Graph:
         return set(nx.descendants(self.nx, self.node(node)))
 
     def place(self, node: Node) -> Place:
-        """Where a node's own value is found, with the module's name filled in."""
+        """Where a node's own value is found, with the module's name filled in.
+
+        >>> import circuitry as ct
+        >>> g = ct.graph("gpt2")
+        >>> g.place(g.node("mlp[3]")).module
+        'transformer.h.3.mlp'
+        """
         family = self.family(node.family)
         place = family.ports[node.port] if node.port else family.place
         if place is None:
@@ -169,7 +180,13 @@ class Graph:
         return self._filled(place, node, family)
 
     def holds(self, node: Node) -> list[Place]:
-        """The places to hold at their clean value in order to freeze a node."""
+        """The places to hold at their clean value in order to freeze a node.
+
+        >>> import circuitry as ct
+        >>> g = ct.graph("mamba")
+        >>> [p.module.split(".")[-1] for p in g.holds(g.node("h[3]"))]
+        ['write_value', 'write_delta', 'write_B']
+        """
         family = self.family(node.family)
         places = family.held_by if node.port is None and family.held_by else ()
         return [self._filled(p, node, family) for p in places] or [self.place(node)]
@@ -184,6 +201,11 @@ class Graph:
         """How far along the tokens a change at any of ``sources`` can have moved at every node it arrives at.
 
         ``without`` are nodes held at their clean value: nothing passes through them.
+
+        >>> import circuitry as ct
+        >>> g = ct.graph("mamba")
+        >>> g.reach([g.node("x[3]")])[g.node("c[3]")].most
+        3
         """
         found, changed = dict.fromkeys(sources, SAME), True
         while changed:  # twice at most: once along the order of computation, once more after a recurrent loop

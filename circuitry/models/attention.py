@@ -62,6 +62,11 @@ def attach(model: Any, layers: list[Any]) -> None:
 
     ``layers`` are the attention modules. Raises ModelError where the model does not use transformers' attention interface or
     computes something else.
+
+    >>> import circuitry as ct
+    >>> model = ct.load("bundled:gpt_neox")
+    >>> model.hf.gpt_neox.layers[0].attention.circuitry.z
+    Identity()
     """
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS

@@ -96,7 +96,14 @@ def _selection(mixer: Any, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @contextmanager
 def exact(mixers: list[Any]) -> Iterator[None]:
-    """Within: the stock model's operations in its order, so that logits are the same bits."""
+    """Within: the stock model's operations in its order, so that logits are the same bits.
+
+    >>> import circuitry as ct
+    >>> model = ct.load("bundled:mamba")
+    >>> with exact(model.mixers):
+    ...     model.mixers[0].circuitry.exact
+    True
+    """
     for mixer in mixers:
         mixer.circuitry.exact = True
     try:
@@ -112,6 +119,11 @@ def attach(model: Any, mixers: list[Any]) -> None:
 
     ``mixers`` are its MambaMixer modules. Where stock Mamba itself cannot run (mamba-ssm or causal-conv1d importable without
     a GPU) the exact mode stands in for it. Raises ModelError where they differ.
+
+    >>> import circuitry as ct
+    >>> model = ct.load("bundled:mamba")
+    >>> model.hf.backbone.layers[0].mixer.circuitry.state
+    Identity()
     """
     ids = torch.arange(12, device=model.device)[None] % model.config.vocab_size
     stock = _stock_logits(model, ids)

@@ -52,24 +52,44 @@ class Model:
 
     @property
     def mixers(self) -> list[Any]:
-        """The instrumented Mamba mixers, empty for a Transformer."""
+        """The instrumented Mamba mixers, empty for a Transformer.
+
+        >>> import circuitry as ct
+        >>> len(ct.load("bundled:mamba").mixers)
+        4
+        """
         return self._modules("mixer_out") if self.graph.architecture.taps == "mamba" else []
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the parameters."""
+        """The dtype of the parameters.
+
+        >>> import circuitry as ct
+        >>> ct.load("bundled:mamba").dtype
+        torch.float32
+        """
         dtype: torch.dtype = self.hf.dtype
         return dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Where the parameters are.
+
+        >>> import circuitry as ct
+        >>> ct.load("bundled:mamba").device
+        device(type='cpu')
+        """
         device: torch.device = self.hf.device
         return device
 
     @property
     def parameters(self) -> int:
-        """Number of parameters, tied ones once."""
+        """Number of parameters, tied ones once.
+
+        >>> import circuitry as ct
+        >>> ct.load("bundled:mamba").parameters < 1_000_000
+        True
+        """
         return sum(p.numel() for p in self.hf.parameters())
 
     @functools.cached_property
@@ -78,7 +98,13 @@ class Model:
         return Vocabulary.of(self.tokenizer, self.hf.config.vocab_size)
 
     def bytes_per_row(self, length: int) -> int:
-        """Predicted peak memory of one row of ``length`` tokens in a batch, in bytes: the largest tensors of one layer."""
+        """Predicted peak memory of one row of ``length`` tokens in a batch, in bytes: the largest tensors of one layer.
+
+        >>> import circuitry as ct
+        >>> model = ct.load("bundled:mamba")
+        >>> model.bytes_per_row(64) > model.bytes_per_row(32) > 0
+        True
+        """
         config, size = self.hf.config, self.dtype.itemsize
         if self.graph.architecture.taps == "mamba":
             widest = 12 * length * config.intermediate_size + 4 * config.intermediate_size * config.state_size
@@ -89,7 +115,12 @@ class Model:
 
 
 def wrap(hf: Any, tokenizer: Any = None, name: str = "model") -> Model:
-    """Make a Model of a Hugging Face module you built yourself. Raises ModelError for anything else."""
+    """Make a Model of a Hugging Face module you built yourself. Raises ModelError for anything else.
+
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> wrap(GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1)).eval()).graph.name
+    'gpt2'
+    """
     if not hasattr(hf, "config") or not hasattr(hf.config, "model_type"):
         raise ModelError(f"{type(hf).__name__} is no Hugging Face model; give a name, a folder, a GGUF file or such a model")
     return Model(hf, tokenizer, name)

@@ -38,7 +38,13 @@ class Vocabulary:
         return cls(np.array(sorted(readable), np.int64), tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without special tokens added."""
+        """Token ids of a text, without special tokens added.
+
+        >>> import circuitry as ct
+        >>> words = ct.load("bundled:mamba").vocabulary
+        >>> [words.decode(i) for i in words.encode(" Mary")]
+        [' Mary']
+        """
         if self.tokenizer is None:
             raise ValueError("this model was loaded without a tokenizer")
         return list(self.tokenizer.encode(text, add_special_tokens=False))

@@ -23,7 +23,12 @@ def to_json(path: Path) -> str:
 
 
 def from_json(text: str) -> Path:
-    """Read what ``to_json`` wrote. Raises CircuitryError for anything else."""
+    """Read what ``to_json`` wrote. Raises CircuitryError for anything else.
+
+    >>> from circuitry.paths import parse
+    >>> str(from_json(to_json(parse("embed -> logits"))))
+    'embed -> logits'
+    """
     try:
         data = json.loads(text)
         path = Path(_sites(data["sources"]), tuple(_leg(leg) for leg in data["legs"]))

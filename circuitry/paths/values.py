@@ -146,7 +146,11 @@ class Node(_Operators):
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Names of the open indices, in order."""
+        """Names of the open indices, in order.
+
+        >>> Node("head", (9, Axis("head"))).axes
+        ('head',)
+        """
         return tuple(i.name for i in self.indices if isinstance(i, Axis))
 
 
@@ -180,7 +184,11 @@ class Site(_Operators):
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Names of the open indices and of an open position, in order."""
+        """Names of the open indices and of an open position, in order.
+
+        >>> (Node("mlp", (Axis("layer"),)) @ Axis("pos")).axes
+        ('layer', 'pos')
+        """
         base = self.at.base if self.at is not None else None
         return self.node.axes + ((base.name,) if isinstance(base, Axis) else ())
 
@@ -248,17 +256,29 @@ class Path:
         return replace(self, legs=(*self.legs, Leg(sites(target))))
 
     def freezing(self, *nodes: Node) -> Path:
-        """Hold these nodes at their clean values on the last leg, its own two ends excepted."""
+        """Hold these nodes at their clean values on the last leg, its own two ends excepted.
+
+        >>> print((Node("embed") >> Node("logits")).freezing(Node("head"), Node("mlp")))
+        embed -> logits freezing head, mlp
+        """
         return self._last(frozen=self.legs[-1].frozen + _nodes("freezing", nodes))
 
     def sparing(self, *nodes: Node) -> Path:
-        """Leave these nodes live although ``freezing`` names them: ``except`` in text."""
+        """Leave these nodes live although ``freezing`` names them: ``except`` in text.
+
+        >>> print((Node("embed") >> Node("logits")).freezing(Node("mlp")).sparing(Node("mlp", (0,))))
+        embed -> logits freezing mlp except mlp[0]
+        """
         if not self.legs[-1].frozen and not self.legs[-1].directly:
             raise CircuitryError("nothing is frozen on this leg yet, so nothing can be spared; call .freezing(...) first")
         return self._last(spared=self.legs[-1].spared + _nodes("sparing", nodes))
 
     def directly(self) -> Path:
-        """Hold everything between the two ends of the last leg: only the residual stream itself connects them."""
+        """Hold everything between the two ends of the last leg: only the residual stream itself connects them.
+
+        >>> print((Node("embed") >> Node("logits")).directly())
+        embed -> logits directly
+        """
         return self._last(directly=True)
 
     def _last(self, **changes: Any) -> Path:
@@ -266,7 +286,11 @@ class Path:
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Names of the open axes, in order of first appearance: the axes of the result table."""
+        """Names of the open axes, in order of first appearance: the axes of the result table.
+
+        >>> (Node("mlp", (Axis("layer"),)) >> Node("logits")).axes
+        ('layer',)
+        """
         found = [name for site in self.sources for name in site.axes]
         for leg in self.legs:
             found += [name for site in leg.targets for name in site.axes]

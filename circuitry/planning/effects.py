@@ -78,7 +78,11 @@ def _check_inside(site: Site, part: Part, where: Where, length: int | None) -> N
 
 
 def absolute(at: Position, where: Where) -> list[int]:
-    """The absolute positions a position stands for, one an example (one in all for a number)."""
+    """The absolute positions a position stands for, one an example (one in all for a number).
+
+    >>> absolute(Position("B", 1), {"B": [3, 5]})
+    [4, 6]
+    """
     if isinstance(at.base, int):
         return [at.base]
     return [int(p) + at.offset for p in where[str(at.base)]]

@@ -8,7 +8,12 @@ from .parts import Part
 
 
 def ends(members: tuple[Site, ...], graph: Graph) -> list[Node]:
-    """The nodes of a set of sites, under their full names."""
+    """The nodes of a set of sites, under their full names.
+
+    >>> import circuitry as ct
+    >>> [str(n) for n in ends(ct.parse("h[1] -> logits").sources, ct.graph("mamba"))]
+    ['ssm_state[1]']
+    """
     return [graph.canonical(site.node) for site in members]
 
 
@@ -30,7 +35,12 @@ def frozen_nodes(graph: Graph, sources: list[Node], targets: list[Node], leg: Le
 
 
 def matching(graph: Graph, pattern: Node) -> list[Node]:
-    """Concrete nodes a frozen name stands for: fewer indices mean all of them."""
+    """Concrete nodes a frozen name stands for: fewer indices mean all of them.
+
+    >>> import circuitry as ct
+    >>> len(matching(ct.graph("gpt2"), ct.Node("head", (3,))))
+    12
+    """
     wanted = graph.canonical(pattern)
     return [n for n in graph.nodes(wanted.family, ports=True) if n.port == wanted.port and _covers(wanted, n)]
 
@@ -61,7 +71,17 @@ def own_way(graph: Graph, sources: list[Node]) -> set[Node]:
 
 
 def check_spared(graph: Graph, part: Part, leg: Leg, sources: list[Node], targets: list[Node]) -> None:
-    """Refuse an ``except`` that spares nothing. Raises PathError."""
+    """Refuse an ``except`` that spares nothing. Raises PathError.
+
+    >>> import circuitry as ct
+    >>> from circuitry.planning import plan
+    >>> plan("h[1] @ 4 -> logits @ 9 freezing h except gate", ct.graph("mamba"))
+    Traceback (most recent call last):
+    circuitry.errors.PathError: gate is not frozen on this leg, so there is nothing to spare
+        h[1] @ 4 -> logits @ 9 freezing h except gate
+                                                 ^
+    drop it from 'except'
+    """
     everything = frozen_nodes(graph, sources, targets, Leg(leg.targets, leg.frozen, (), leg.directly))
     own = {(node.family, node.indices) for node in (*sources, *targets)}
     spared = graph.canonical(part.node)

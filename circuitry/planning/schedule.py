@@ -142,7 +142,12 @@ class _Layout:
 
 
 def joined(copies: Iterable[Copy]) -> list[Copy]:
-    """Copies at one place, those of one kind put together: a few large copies instead of many small ones."""
+    """Copies at one place, those of one kind put together: a few large copies instead of many small ones.
+
+    >>> one = np.array([0])
+    >>> len(joined([Copy(one, one, one - 1, one - 1, leg=0), Copy(one + 1, one, one - 1, one - 1, leg=0)]))
+    1
+    """
     groups: dict[tuple[int, bool, bool, Write | None], list[Copy]] = {}
     for copy in copies:
         kind = copy.leg, bool((copy.position == ALL).all()), bool((copy.unit == ALL).all()), copy.value

@@ -33,7 +33,12 @@ class Prompts:
 
     @property
     def length(self) -> int:
-        """Tokens a row."""
+        """Tokens a row.
+
+        >>> one = np.zeros((3, 2), np.int64)
+        >>> Prompts(one, one, one[:, 0], one[:, 0], {"END": one[:, 0]}, ()).length
+        2
+        """
         return int(self.clean.shape[1])
 
     def take(self, examples: slice | Ids) -> Prompts:

@@ -97,7 +97,13 @@ class Task:
         return task_of(self.definition, {**self.options, **options}, examples, seed)
 
     def prompts(self, vocabulary: Any) -> Prompts:
-        """The prompts for a model's vocabulary: same seed, same prompts. Raises TaskError where none can be made."""
+        """The prompts for a model's vocabulary: same seed, same prompts. Raises TaskError where none can be made.
+
+        >>> from circuitry.models import Vocabulary
+        >>> prompts = task("induction", distance=8, examples=2).prompts(Vocabulary.of(None, 100))
+        >>> prompts.clean.shape
+        (2, 16)
+        """
         rng = np.random.default_rng(self.seed)
         made = self.definition.make(vocabulary, rng, examples=self.examples, **self.options)
         lint(made)
@@ -119,7 +125,11 @@ def task(name: str | PathLike[str], *, examples: int = 128, seed: int = 0, **opt
 
 
 def task_of(definition: TaskDefinition, options: Mapping[str, Any], examples: int, seed: int) -> Task:
-    """Fill in defaults and refuse options the task does not have, or values of another kind than the default."""
+    """Fill in defaults and refuse options the task does not have, or values of another kind than the default.
+
+    >>> task_of(task("induction").definition, {}, 4, 0).examples
+    4
+    """
     for name, value in options.items():
         if name not in definition.options:
             raise CircuitryError(f"task {definition.name!r} has no option {name!r}; {suggest(name, definition.options)}")

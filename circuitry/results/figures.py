@@ -39,7 +39,14 @@ def save(figure: Figure, path: str | FilePath) -> None:
 
 
 def plot_table(table: PatchingTable) -> Figure:
-    """A heat map where two axes or more are open, bars with standard errors where one or none is."""
+    """A heat map where two axes or more are open, bars with standard errors where one or none is.
+
+    >>> import numpy as np
+    >>> from circuitry.results import PatchingTable
+    >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
+    >>> plot_table(t).axes[0].get_xlabel()
+    'layer'
+    """
     with matplotlib.rc_context(_STYLE):
         return _heat_map(table) if len(table.axes) >= 2 else _bars(table)
 

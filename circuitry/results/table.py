@@ -132,24 +132,56 @@ class PatchingTable:
         return figure
 
     def to_csv(self, path: str | FilePath) -> None:
-        """Every row, as CSV."""
+        """Every row, as CSV.
+
+        >>> import tempfile
+        >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
+        >>> folder = FilePath(tempfile.mkdtemp())
+        >>> t.to_csv(folder / "t.csv")
+        >>> (folder / "t.csv").read_text().splitlines()[0]
+        'layer,example,effect,base,other'
+        """
         self.frame.to_csv(_ready(path), index=False)
 
     def to_parquet(self, path: str | FilePath) -> None:
-        """Every row, as Parquet. Raises CircuitryError where the extra is not installed."""
+        """Every row, as Parquet. Raises CircuitryError where the extra is not installed.
+
+        >>> import tempfile
+        >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
+        >>> folder = FilePath(tempfile.mkdtemp())
+        >>> t.to_parquet(folder / "t.parquet")
+        >>> len(pd.read_parquet(folder / "t.parquet"))
+        2
+        """
         try:
             self.frame.to_parquet(_ready(path), index=False)
         except ImportError as error:
             raise CircuitryError("writing Parquet needs the extra: pip install 'circuitry-lm[parquet]'") from error
 
     def to_json(self, path: str | FilePath) -> None:
-        """Rows and provenance; ``PatchingTable.from_json`` reads them back."""
+        """Rows and provenance; ``PatchingTable.from_json`` reads them back.
+
+        >>> import tempfile
+        >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
+        >>> folder = FilePath(tempfile.mkdtemp())
+        >>> t.to_json(folder / "t.json")
+        >>> PatchingTable.from_json(folder / "t.json").axes
+        ('layer',)
+        """
         data = {"about": self.about, "axes": self.axes, "unit": self.unit, "rows": self.frame.to_dict("list")}
         _ready(path).write_text(json.dumps(data, default=str))
 
     @classmethod
     def from_json(cls, path: str | FilePath) -> PatchingTable:
-        """Read what ``to_json`` wrote. Raises CircuitryError for anything else."""
+        """Read what ``to_json`` wrote. Raises CircuitryError for anything else.
+
+        >>> import tempfile
+        >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
+        >>> folder = FilePath(tempfile.mkdtemp())
+        >>> t.to_json(folder / "t.json")
+        >>> PatchingTable.from_json(folder / "t.json").mean().tolist()
+        [1.0]
+        """
         try:
             data = json.loads(FilePath(path).read_text())
             return cls(pd.DataFrame(data["rows"]), tuple(data["axes"]), data["unit"], data["about"])
@@ -207,7 +239,14 @@ class PatchingTable:
         return [*labels, *map(str, grid.columns)], rows
 
     def save(self, folder: str | FilePath, name: str) -> list[FilePath]:
-        """Everything a run folder holds of a table: CSV, JSON, Markdown, LaTeX, and the picture as PNG and SVG."""
+        """Everything a run folder holds of a table: CSV, JSON, Markdown, LaTeX, and the picture as PNG and SVG.
+
+        >>> import tempfile
+        >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
+        >>> folder = FilePath(tempfile.mkdtemp())
+        >>> [path.suffix for path in t.save(folder, "table1")]
+        ['.csv', '.json', '.md', '.tex', '.png', '.svg']
+        """
         writers: dict[str, Callable[[FilePath], Any]] = {
             ".csv": self.to_csv,
             ".json": self.to_json,

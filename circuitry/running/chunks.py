@@ -35,7 +35,14 @@ def parse_memory(memory: int | str) -> int:
 
 
 def chunks(plan: Plan, model: Model, examples: int, length: int, memory: int) -> Iterator[tuple[Ints, Ints]]:
-    """(cells, examples) of each batch: as many rows as fit, at least one cell of one example."""
+    """(cells, examples) of each batch: as many rows as fit, at least one cell of one example.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> [(cells.tolist(), examples.tolist()) for cells, examples in chunks(made, model, 2, prompts.length, 1 << 30)]
+    [([0], [0, 1])]
+    """
     legs = len(plan.cells[0].passes)
     most = max(2 + legs, memory // model.bytes_per_row(length))
     for alike in reading_alike(plan.cells):
@@ -47,7 +54,14 @@ def chunks(plan: Plan, model: Model, examples: int, length: int, memory: int) ->
 
 
 def reading_alike(cells: Sequence[CellPlan]) -> list[Ints]:
-    """Numbers of the cells that can share a batch: those whose last leg reads the same sites."""
+    """Numbers of the cells that can share a batch: those whose last leg reads the same sites.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> [group.tolist() for group in reading_alike(made.cells)]
+    [[0]]
+    """
     groups: dict[tuple[Site, ...], list[int]] = {}
     for number, cell in enumerate(cells):
         groups.setdefault(cell.passes[-1].reads, []).append(number)

@@ -42,6 +42,13 @@ def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[W
 
     A site read at one position gives [row, ...], without that dimension; one read at every position gives all of it. The
     logits are read at END where the path names no position. Raises GuardError where a place was never reached.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> from circuitry.planning.schedule import schedule
+    >>> [tuple(value.shape) for value in run(model, schedule(made, made.cells, prompts), prompts)]
+    [(6, 2048)]
     """
     ids = np.where(schedule.corrupted[:, None], prompts.corrupted[schedule.example], prompts.clean[schedule.example])
     stops = _stops(model.graph, schedule, prompts)
@@ -159,7 +166,13 @@ def _rank(visit: _Visit, order: Mapping[tuple[str, str], int]) -> tuple[int, int
 
 @functools.lru_cache(maxsize=8)
 def execution_order(model: Model) -> dict[tuple[str, str], int]:
-    """When each module's input and output come by in a forward pass, found by running one."""
+    """When each module's input and output come by in a forward pass, found by running one.
+
+    >>> import circuitry as ct
+    >>> order = execution_order(ct.load("bundled:mamba"))
+    >>> order["backbone.layers.0", "input"] < order["lm_head", "output"]
+    True
+    """
     order: dict[tuple[str, str], int] = {}
     hooks: list[Any] = []
 

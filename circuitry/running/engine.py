@@ -46,7 +46,15 @@ def run_plan(
     progress: bool = False,
     batch: Callable[..., list[Tensor]] = run,
 ) -> Effects:
-    """Run every cell on every example, in batches of predicted size under ``memory`` bytes."""
+    """Run every cell on every example, in batches of predicted size under ``memory`` bytes.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> from circuitry.running.metrics import METRICS
+    >>> run_plan(model, made, prompts, METRICS["logit"][0], memory=1 << 28).effect.shape
+    (1, 2)
+    """
     effect, base, other = (np.full((len(plan.cells), len(prompts)), np.nan) for _ in range(3))
     constants = constant_values(model, plan, prompts, value, memory)
     work = list(chunks(plan, model, len(prompts), prompts.length, memory))
@@ -84,17 +92,34 @@ def _numpy(values: Tensor) -> Floats:
 
 
 def ends_at_logits(plan: Plan) -> bool:
-    """Whether the last leg reads the logits; else the effect is a distance between values of a node."""
+    """Whether the last leg reads the logits; else the effect is a distance between values of a node.
+
+    >>> import circuitry as ct
+    >>> ends_at_logits(make_plan("embed -> mlp[0]", ct.graph("gpt2")))
+    False
+    """
     return plan.cells[0].passes[-1].reads[0].node.family == "logits"
 
 
 def unit_of(plan: Plan, unit: str) -> str:
-    """The unit of the effects: the metric's, or a distance."""
+    """The unit of the effects: the metric's, or a distance.
+
+    >>> import circuitry as ct
+    >>> unit_of(make_plan("embed -> mlp[0]", ct.graph("gpt2")), "logits")
+    'L2 distance from the base run'
+    """
     return unit if ends_at_logits(plan) else DISTANCE
 
 
 def constant_values(model: Model, plan: Plan, prompts: Prompts, value: Any, memory: int) -> Mapping[Write, Tensor]:
-    """The tensors that writes of zero, mean or given value put in place."""
+    """The tensors that writes of zero, mean or given value put in place.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> dict(constant_values(model, made, prompts, None, 1 << 28))
+    {}
+    """
     writes = {w for cell in plan.cells for w in cell.passes[0].writes if not isinstance(w.value, int)}
     if plan.intervention == "resample":
         return {}
@@ -106,7 +131,15 @@ def constant_values(model: Model, plan: Plan, prompts: Prompts, value: Any, memo
 
 
 def given_value(model: Model, write: Write, prompts: Prompts, value: Any, memory: int) -> Tensor:
-    """The caller's value in the node's own shape. Raises CircuitryError where it does not fit."""
+    """The caller's value in the node's own shape. Raises CircuitryError where it does not fit.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> from circuitry.planning import Write
+    >>> tuple(given_value(model, Write(model.graph.node("gate[0]"), ct.Position("B"), "given"), prompts, 2.0, 1 << 28).shape)
+    (256,)
+    """
     like = mean_value(model, write, prompts.take(slice(1)), memory)
     try:
         return torch.as_tensor(value).expand_as(like)
@@ -116,7 +149,15 @@ def given_value(model: Model, write: Write, prompts: Prompts, value: Any, memory
 
 
 def mean_value(model: Model, write: Write, prompts: Prompts, memory: int) -> Tensor:
-    """The mean of a node at a position over all corrupted prompts; at every position where the write names none."""
+    """The mean of a node at a position over all corrupted prompts; at every position where the write names none.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> from circuitry.planning import Write
+    >>> tuple(mean_value(model, Write(model.graph.node("gate[0]"), ct.Position("B"), "mean"), prompts, 1 << 28).shape)
+    (256,)
+    """
     reader = CellPlan((), (Pass((), frozenset(), (Site(write.node, write.at),)),))
     plan = Plan(parse("embed -> logits"), model.graph, {}, (reader,), ())
     total, count = None, 0
@@ -131,11 +172,26 @@ def mean_value(model: Model, write: Write, prompts: Prompts, memory: int) -> Ten
 
 
 def patch_everything(model: Model, prompts: Prompts) -> Plan:
-    """The plan that replaces the whole input: its result must be the other run."""
+    """The plan that replaces the whole input: its result must be the other run.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> str(patch_everything(model, prompts).path)
+    'embed -> logits'
+    """
     return make_plan("embed -> logits", model.graph, where=prompts.where, length=prompts.length)
 
 
 def same_input(prompts: Prompts, base: str) -> Prompts:
-    """Prompts whose other input is the base input: patching must then change nothing."""
+    """Prompts whose other input is the base input: patching must then change nothing.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> same = same_input(prompts, "clean")
+    >>> bool((same.corrupted == prompts.clean).all())
+    True
+    """
     kept = prompts.clean if base == "clean" else prompts.corrupted
     return replace(prompts, clean=kept, corrupted=kept)

@@ -23,6 +23,11 @@ def check(model: Model, plan: Plan, prompts: Prompts) -> None:
 
     The first runs the plan's own writes and holds, on a sample of its cells, with the base input in place of the other.
     That every place was reached is checked in each batch (``driver.run``).
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> check(model, made, prompts)
     """
     few = prompts.take(slice(_EXAMPLES))
     chosen = np.unique(np.linspace(0, len(plan.cells) - 1, _CELLS).astype(int))

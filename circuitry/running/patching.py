@@ -38,7 +38,14 @@ def compile_path(
     intervention: Intervention = "resample",
     direction: Direction = "noising",
 ) -> tuple[Plan, Prompts]:
-    """The plan and the prompts of an experiment; what ``patch`` runs and ``explain`` prints."""
+    """The plan and the prompts of an experiment; what ``patch`` runs and ``explain`` prints.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = compile_path(model, task, "h[{layer}] @ B+1 -> logits")
+    >>> len(made.cells), len(prompts)
+    (4, 2)
+    """
     prompts = task.prompts(model.vocabulary)
     parsed = parse(path) if isinstance(path, str) else path
     held = (freezing,) if isinstance(freezing, Node) else tuple(freezing)
@@ -136,6 +143,12 @@ def check_baseline(effects: Effects, metric: Any, made: Plan, task: Task) -> Non
 
     A path's effect is a part of the difference between the clean and the corrupted run; where that is within its own
     standard error of zero, no part of it means anything.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> one = np.ones((1, 2))
+    >>> check_baseline(Effects(one, 5 + one, one), "logit", made, task)
     """
     if metric == "kl" or not ends_at_logits(made):
         return
@@ -197,7 +210,14 @@ def _verify(model: Model, made: Plan, prompts: Prompts, chosen: Metric, effects:
 
 
 def provenance(model: Model, task: Task, made: Plan, unit: str) -> dict[str, Any]:
-    """What a reader needs to get the same numbers again."""
+    """What a reader needs to get the same numbers again.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> provenance(model, task, made, "logits")["path"]
+    'h[2] @ B+1 -> logits'
+    """
     return {
         "path": str(made.path),
         "model": model.name,

@@ -43,16 +43,31 @@ class Summary:
 
     @property
     def offset(self) -> str:
-        """The position at which most is written; "none" where nothing was found."""
+        """The position at which most is written; "none" where nothing was found.
+
+        >>> Summary("m", "mamba", [], 0.9, {"B": 0.2, "B+1": 0.8}).offset
+        'B+1'
+        """
         return max(self.offsets, key=lambda name: self.offsets[name]) if self.offsets else "none"
 
     def frame(self) -> pd.DataFrame:
-        """The components as a table: node, role, share, position."""
+        """The components as a table: node, role, share, position.
+
+        >>> Summary("m", "mamba", [Component("h[1]", "state", 0.9, "B+1")], 0.9, {}).frame().shape
+        (1, 4)
+        """
         rows = [vars(c) for c in self.components]
         return pd.DataFrame(rows, columns=["node", "role", "share", "position"])
 
     def text(self) -> str:
-        """The summary for a terminal."""
+        """The summary for a terminal.
+
+        >>> print(Summary("m", "mamba", [], 0.0, {}).text())
+        m (mamba)
+          carried by (together 0% of the effect):
+            nothing
+          written nowhere that was looked at
+        """
         lines = [f"{self.model} ({self.architecture})"]
         lines += [f"  {k}: {v:.3g}" for k, v in self.baseline.items()]
         lines.append(f"  carried by (together {self.explained:.0%} of the effect):")
@@ -71,7 +86,13 @@ class SuiteResult:
     summary: Summary
 
     def save(self, folder: str | Path) -> Path:
-        """Write everything into a folder: one set of files a table, the circuit in all formats, summary.json and summary.md."""
+        """Write everything into a folder: one set of files a table, the circuit in all formats, summary.json and summary.md.
+
+        >>> import tempfile
+        >>> empty = SuiteResult({}, Circuit("c", ("A",), (), ()), Summary("m", "mamba", [], 0.0, {}))
+        >>> (empty.save(tempfile.mkdtemp()) / "summary.json").exists()
+        True
+        """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         for name, table in self.tables.items():

@@ -92,6 +92,7 @@ class Sentences:
         return ids, answer, subject
 
     def rows(self, rng: Generator, rows: int, length: int, templates: list[str]) -> Rows:
+        """Rows packed with prompts and their answers, each after an end-of-text token; the answers are weighted."""
         ids = np.full((rows, length), self.end, np.int64)
         weight = np.full((rows, length), ELSEWHERE, np.float32)
         for row in range(rows):

@@ -30,6 +30,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
+    """How to build a model, its peak learning rate, and its curriculum."""
+
     build: Callable[[], Any]
     learning_rate: float
     stages: tuple[Stage, ...]

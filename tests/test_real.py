@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 import torch
 
@@ -27,9 +28,17 @@ def test_it_is_the_model_it_should_be(smollm: ct.Model) -> None:
 
 @torch.no_grad()
 def test_it_does_induction(smollm: ct.Model) -> None:
-    prompts = ct.task("induction", distance=16, examples=16).prompts(smollm.vocabulary)
-    logits = smollm.hf(torch.from_numpy(prompts.clean), use_cache=False, logits_to_keep=1).logits[:, -1]
-    assert (logits.argmax(-1).numpy() == prompts.answer).mean() > 0.5
+    """A repeated random sequence is continued; one pair among random tokens raises the answer's logit, if not to the top."""
+    sequence = np.random.default_rng(0).choice(smollm.vocabulary.ordinary, (16, 32))
+    repeated = torch.from_numpy(np.concatenate([sequence, sequence], 1))
+    top = smollm.hf(repeated, use_cache=False).logits[:, 32:-1].argmax(-1)
+    assert (top == repeated[:, 33:]).float().mean() > 0.5
+    prompts, rows = ct.task("induction", distance=16, examples=16).prompts(smollm.vocabulary), range(16)
+    clean, corrupted = (
+        smollm.hf(torch.from_numpy(ids), use_cache=False, logits_to_keep=1).logits[rows, -1, prompts.answer]
+        for ids in (prompts.clean, prompts.corrupted)
+    )
+    assert (clean - corrupted).mean() > 2
 
 
 def test_its_induction_heads_read_the_token_after_the_first_a(smollm: ct.Model) -> None:

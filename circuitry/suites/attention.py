@@ -59,23 +59,37 @@ def _read_at(table: PatchingTable) -> list[str]:
 
 
 def _senders(study: Study, tables: dict[str, PatchingTable], found: list[tuple[int, int]]) -> PatchingTable | None:
-    """Every earlier head to the induction heads' k, q and v, all of them receiving at once; then on to the logits.
+    """Every earlier head to the induction heads' k, q and v, on to the logits; a sender's receivers are all heads after it.
 
     Senders of keys and values are patched where those ports were found to be read, senders of queries at END.
     """
-    head, last = _head(study), max(layer for layer, _ in found)
-    earlier = list(range(last))
-    if not earlier:
-        return None
     made = {}
     for port, corruption in PORTS.items():
-        receivers = [f"{head}[{layer},{number}].{port}" for layer, number in found if layer > 0]
-        path = f"{head}[{{layer}},{{head}}] @ {{position}} -> {_set(receivers)} freezing {head} -> logits"
         positions = ["END"] if port == "q" else _read_at(tables[f"reads_{port}"])
-        made[port] = study.patch(
-            f"Earlier heads to the induction heads' {port}", path, corruption, layer=earlier, position=positions
-        )
-    return stacked(made, "port", "Earlier heads to the induction heads' k, q and v")
+        parts = [_senders_to(study, port, corruption, list(layers), receivers, positions) for layers, receivers in _bands(found)]
+        if parts:
+            made[port] = PatchingTable(pd.concat([t.frame for t in parts]), parts[0].axes, parts[0].unit, parts[0].about)
+    return stacked(made, "port", "Earlier heads to the induction heads' k, q and v") if made else None
+
+
+def _bands(found: list[tuple[int, int]]) -> list[tuple[range, list[tuple[int, int]]]]:
+    """Sender layers that have the same receivers after them, with those receivers.
+
+    >>> _bands([(1, 0), (3, 2)])
+    [(range(0, 1), [(1, 0), (3, 2)]), (range(1, 3), [(3, 2)])]
+    """
+    tops = sorted({layer for layer, _ in found})
+    bands = [(range(low, top), [n for n in found if n[0] >= top]) for low, top in zip([0, *tops], tops, strict=False)]
+    return [(layers, receivers) for layers, receivers in bands if layers]
+
+
+def _senders_to(
+    study: Study, port: str, corruption: str, layers: list[int], receivers: list[tuple[int, int]], positions: list[str]
+) -> PatchingTable:
+    head = _head(study)
+    ports = _set([f"{head}[{layer},{number}].{port}" for layer, number in receivers])
+    path = f"{head}[{{layer}},{{head}}] @ {{position}} -> {ports} freezing {head} -> logits"
+    return study.patch(f"Earlier heads to the induction heads' {port}", path, corruption, layer=layers, position=positions)
 
 
 def _senders_read(study: Study, tables: dict[str, PatchingTable], found: list[tuple[int, int]]) -> PatchingTable | None:

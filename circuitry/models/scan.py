@@ -71,7 +71,7 @@ def _blocks(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor
     """Groups of rows small enough for the cache, time first so that one token's states are contiguous.
 
     Each group is one thread's: the loop's many small operations, split over torch's own threads, would spend their time
-    waiting for each other (measured: 20 times slower with two threads on two busy cores).
+    waiting for each other, above all on a busy machine.
     """
     y, last = torch.empty_like(u, memory_format=torch.contiguous_format), torch.empty_like(h)
     rows = max(1, _CACHE // (_BLOCK * A.numel() * u.element_size()))

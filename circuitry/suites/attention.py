@@ -162,7 +162,7 @@ def _circuit(study: Study, tables: dict[str, PatchingTable], shares: pd.Series, 
         position = senders[0][2]
         keys_of = f"{port} of these heads @ {position}"
         depth = min(layer for layer, _ in found) - 0.4
-        nodes.append(CircuitNode(keys_of, position, depth, _joint_read(tables, port), "head"))
+        nodes.append(CircuitNode(keys_of, position, depth, _together(study, port, found, position), "head"))
         edges += [CircuitEdge(keys_of, f"{head}[{a},{b}]", _read_share(tables, port, a, b)) for a, b in found]
         for (layer, number), _, at_position, share in senders:
             name = f"{head}[{layer},{number}] @ {at_position}"
@@ -180,9 +180,10 @@ def _read_share(tables: dict[str, PatchingTable], port: str, layer: int, number:
     return float(tables[name].share()[f"{layer},{number}"].max()) if name in tables else float("nan")
 
 
-def _joint_read(tables: dict[str, PatchingTable], port: str) -> float:
-    """The largest share that one sender of this port has: a lower bound for the port of all heads together."""
-    return max(share for _, p, _, share in _strong(tables) if p == port)
+def _together(study: Study, port: str, found: list[tuple[int, int]], position: str) -> float:
+    """What a port of all these heads carries at once, measured as its senders are: the rest of the model stays live."""
+    ports = _set([f"{_head(study)}[{a},{b}].{port} @ {position}" for a, b in sorted(found)])
+    return float(study.patch(f"The {port} of all induction heads together", f"{ports} -> logits", PORTS[port]).share().iloc[0])
 
 
 def _draw_reading(

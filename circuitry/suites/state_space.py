@@ -138,7 +138,7 @@ def _circuit(
                 name, lag = f"{conv}[{layer}] @ {at_position}", AROUND.index(here) - AROUND.index(at_position)
                 if name not in {node.name for node in nodes}:
                     nodes.append(CircuitNode(name, at_position, layer, share, "conv_input"))
-                edges.append(CircuitEdge(name, c, share, f"[{corruption}] lag {lag}"))
+                edges.append(CircuitEdge(name, c, _tap_share(tables, corruption, layer, lag, here), f"[{corruption}] lag {lag}"))
         nodes.append(CircuitNode(c, here, layer + 0.35, float(offsets[layer].max()), "write_input"))
         nodes.append(CircuitNode(h, "END", layer + 0.35, float(final[layer]), "state"))
         edges += [
@@ -148,6 +148,11 @@ def _circuit(
     nodes.append(CircuitNode("logits", "END", study.model.graph.sizes["layer"] + 0.6, 1.0, "logits"))
     title = f"Induction circuit of {study.model.name}, distance {study.distance}"
     return Circuit(title, (*AROUND, "END"), tuple(nodes), tuple(edges), "share of the effect")
+
+
+def _tap_share(tables: dict[str, PatchingTable], corruption: str, layer: int, lag: int, position: str) -> float:
+    """What this one tap carries to the write position; NaN where the convolution does not reach that far."""
+    return float(tables["conv_edges"].share().get((corruption, layer, lag, position), float("nan")))
 
 
 def _nothing(study: Study, tables: dict[str, PatchingTable], final: pd.Series) -> SuiteResult:

@@ -13,48 +13,68 @@ from .paths import Axis, Node, Path, Position, Site, axis, parse
 from .prompting import Task, task
 
 if TYPE_CHECKING:
+    from .evidence import Offsets, Scores, Sensitivity, off_by_one, score, sensitivity
     from .models import Model, load
     from .models.loading import bundled
-    from .results import PatchingTable
+    from .results import Comparison, PatchingTable
     from .running import explain, patch
-    from .suites import SuiteResult
-    from .suites.induction import induction
+    from .suites import Suite, SuiteResult, Table, run, suite
 
 _LAZY = {
+    "Comparison": "results",
     "Model": "models",
+    "Offsets": "evidence",
     "PatchingTable": "results",
+    "Scores": "evidence",
+    "Sensitivity": "evidence",
+    "Suite": "suites",
     "SuiteResult": "suites",
+    "Table": "suites",
     "bundled": "models",
     "explain": "running",
-    "induction": "suites",
     "load": "models",
+    "off_by_one": "evidence",
     "patch": "running",
+    "run": "suites",
+    "score": "evidence",
+    "sensitivity": "evidence",
+    "suite": "suites",
 }
 
 __all__ = [
     "Axis",
     "CircuitryError",
+    "Comparison",
     "Graph",
     "GuardError",
     "Model",
     "ModelError",
     "Node",
+    "Offsets",
     "PatchingTable",
     "Path",
     "PathError",
     "Position",
+    "Scores",
+    "Sensitivity",
     "Site",
+    "Suite",
     "SuiteResult",
+    "Table",
     "Task",
     "TaskError",
     "axis",
     "bundled",
     "explain",
     "graph",
-    "induction",
     "load",
+    "off_by_one",
     "parse",
     "patch",
+    "run",
+    "score",
+    "sensitivity",
+    "suite",
     "task",
 ]
 

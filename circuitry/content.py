@@ -39,12 +39,22 @@ def load(kind: str, name: str) -> ModuleType:
     >>> load("graphs", "mamba").LAYER
     'backbone.layers.{layer}'
     """
+    path = find(kind, name)
+    return _run(kind, path, path.stat().st_mtime_ns)
+
+
+def find(kind: str, name: str) -> Path:
+    """The file of the definition ``name``. Raises CircuitryError where there is none.
+
+    >>> find("tasks", "induction").name
+    'induction.py'
+    """
     own = name.endswith(".py")
     path = Path(name).resolve() if own else folder(kind) / f"{name}.py"
     if not path.is_file():
         hint = f"no file {path}" if own else suggest(name, names(kind))
         raise CircuitryError(f"no definition {name!r} in {kind}: {hint}")
-    return _run(kind, path, path.stat().st_mtime_ns)
+    return path
 
 
 @functools.cache

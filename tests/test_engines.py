@@ -330,7 +330,7 @@ def values(kind: str, path: str, prompts: Prompts) -> list[Tensor]:
 
 
 def effects(kind: str, path: str, prompts: Prompts, memory: int = 1 << 30) -> np.ndarray[Any, Any]:
-    return run_plan(model(kind), compiled(kind, path), prompts, metric("logit")[0], memory=memory).effect
+    return run_plan(model(kind), compiled(kind, path), prompts, [metric("logit")[0]], memory=memory)[0].effect
 
 
 some_path = st.sampled_from([pair for pair in EVERY if pair[0] in KINDS])

@@ -23,6 +23,8 @@ LAYERS = (
     {"architecture", "prompting"},
     {"planning", "models", "results"},
     {"running"},
+    {"evidence"},
+    {"suites"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 LIGHT = ("circuitry", "circuitry.paths", "circuitry.architecture", "circuitry.prompting", "circuitry.planning")

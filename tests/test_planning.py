@@ -183,7 +183,7 @@ def test_direction_and_intervention() -> None:
 
 def test_a_path_may_be_text_or_value() -> None:
     built: Path = MAMBA.ssm_state[1] @ "B" + 1 >> MAMBA.logits
-    assert plan(built, MAMBA).cells == plan("h[1] @ B+1 -> logits", MAMBA).cells
+    assert plan(built, MAMBA).cells == plan("ssm_state[1] @ B+1 -> logits", MAMBA).cells
 
 
 EXPLAINED = [

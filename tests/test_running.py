@@ -145,7 +145,7 @@ def by_engine(kind: str, path: str, intervention: Any, value: Any = None, memory
     made = plan(
         path, model(kind).graph, where=agreement.where(PROMPTS), length=PROMPTS.length, intervention=intervention, **options
     )
-    found = engine.run_plan(model(kind), made, PROMPTS, metric("logit")[0], memory=memory, value=value)
+    found = engine.run_plan(model(kind), made, PROMPTS, [metric("logit")[0]], memory=memory, value=value)[0]
     return (found.effect + found.base)[0]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import re
-import sys
 import xml.etree.ElementTree as xml
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from agreement import model
 from circuitry import CircuitryError, PatchingTable
 from circuitry.results import figures
 
+CAPTION = (
+    "mean change of the logit ± standard error over 2 examples; tiny_50%, <task induction: distance=8>; "
+    "* q < 0.05 (sign-flip test, false-discovery control over 6 cells); 2 examples cannot show anything at q < 0.05 over 6 cells"
+)
 CELLS = [{"layer": layer, "pos": pos} for layer in (0, 1) for pos in ("END", "A", "B+1")]
 EFFECT = np.array([[1.0, 3.0], [0.0, -0.004], [-2.0, -4.0], [0.5, 0.5], [1e-3, 0.0], [10.0, 20.0]])
 ABOUT: dict[str, Any] = {
@@ -125,7 +130,78 @@ def test_cells_that_were_left_out_are_empty() -> None:
 def test_a_table_prints_itself() -> None:
     text = repr(table())
     assert text.splitlines()[0] == ABOUT["path"]
-    assert text.endswith("(mean change of the logit over 2 examples; tiny_50%, <task induction: distance=8>)")
+    assert text.splitlines()[3].split() == ["0", "2.00", "±", "1.00", "0.00", "±", "0.00", "-3.00", "±", "1.00"]
+    assert text.splitlines()[-1] == f"({CAPTION})"
+
+
+def test_a_wide_grid_prints_without_errors_but_with_stars() -> None:
+    cells = [{"layer": layer, "head": head} for layer in range(2) for head in range(12)]
+    lines = repr(table(cells, np.ones((24, 12)))).splitlines()
+    assert lines[3].split() == ["0", *["1.00*"] * 12] and max(map(len, lines[1:-1])) <= 130
+
+
+def test_one_axis_prints_a_row_for_each_cell() -> None:
+    made = table([{"layer": 0}, {"layer": 1}], [[1.0, 2.0, 3.0], [np.nan] * 3])
+    assert made.to_markdown().splitlines()[:4] == [
+        "| layer   |   mean change of the logit |   95% interval |   share |     q |",
+        "|:--------|---------------------------:|---------------:|--------:|------:|",
+        "| 0       |                2.00 ± 0.58 |   1.00 to 3.00 |     50% | 0.250 |",
+        "| 1       |                         -- |             -- |      -- |    -- |",
+    ]
+
+
+def test_stars_are_on_what_is_significant() -> None:
+    made = table([{"layer": k} for k in range(3)], np.array([[1.0], [-2.0], [0.0]]) * np.ones(8))
+    assert made.significant().tolist() == [True, True, False] and made.significant(0.001).tolist() == [False] * 3
+    assert [row.split("|")[2].strip() for row in made.to_markdown().splitlines()[2:5]] == [
+        "1.00 ± 0.00*",
+        "-2.00 ± 0.00*",
+        "0.00 ± 0.00",
+    ]
+
+
+def test_the_caption_says_what_cannot_be_shown() -> None:
+    wide = [{"layer": k} for k in range(270)]
+    assert "8 examples cannot show fewer than 43 cells at q < 0.05 over 270" in table(wide, np.ones((270, 8))).caption()
+    assert "5 examples cannot show anything at q < 0.05 over 1 cell" in table([{}], np.ones((1, 5))).caption()
+    assert "cannot" not in table(wide, np.ones((270, 16))).caption()
+
+
+# --- stacks and parts ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_stacked_can_be_selected() -> None:
+    parts = {8: layers(1, 2), 16: layers(3, 4)}
+    both = PatchingTable.stack(parts, "distance", "by distance")
+    assert list(both.frame.columns) == ["distance", "layer", "example", "effect", "base", "other"]
+    assert both.mean().to_dict() == {(8, 0): 1.0, (8, 1): 2.0, (16, 0): 3.0, (16, 1): 4.0}
+    assert both.about == {**ABOUT, "distance": [8, 16], "title": "by distance"}
+    assert "title" not in PatchingTable.stack(parts, "distance").about
+    for value, part in parts.items():
+        chosen = both.select("distance", value)
+        pd.testing.assert_frame_equal(chosen.frame, part.frame)
+        assert chosen.axes == ("layer",) and chosen.about["distance"] == value
+    assert both.select("layer", 1).mean().to_dict() == {8: 2.0, 16: 4.0}
+    assert both.titled("T").about == {**both.about, "title": "T"} and both.about["title"] == "by distance"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PatchingTable.stack({}, "distance"), "no tables to stack by 'distance'; at least one would do"),
+        (
+            lambda: PatchingTable.stack({8: NONE}, "effect"),
+            "these tables have a column 'effect' already; another name .* would do",
+        ),
+        (lambda: PatchingTable.stack({8: layers(1)}, "layer"), "these tables have a column 'layer' already; another .* would do"),
+        (lambda: PatchingTable.stack({8: layers(1), 16: NONE}, "far"), r"the table at far 16 has axes \(\) .* can be stacked"),
+        (lambda: layers(1).select("layr", 0), "this table has no axis 'layr'; did you mean 'layer'[?]"),
+        (lambda: layers(1, 2).select("layer", 7), "no cell has layer 7; there are 0, 1"),
+    ],
+)
+def test_what_cannot_be_stacked_or_selected(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(CircuitryError, match=f"^{message}$"):
+        make()
 
 
 # --- text ------------------------------------------------------------------------------------------------------------------
@@ -133,12 +209,12 @@ def test_a_table_prints_itself() -> None:
 
 def test_markdown_by_hand() -> None:
     assert table(CELLS[:-1], EFFECT[:-1]).to_markdown() == (
-        "| layer \\ pos   |   END |    A |   B+1 |\n"
-        "|:--------------|------:|-----:|------:|\n"
-        "| 0             |  2.00 | 0.00 | -3.00 |\n"
-        "| 1             |  0.50 | 0.00 |    -- |\n"
+        "| layer \\ pos   |         END |           A |          B+1 |\n"
+        "|:--------------|------------:|------------:|-------------:|\n"
+        "| 0             | 2.00 ± 1.00 | 0.00 ± 0.00 | -3.00 ± 1.00 |\n"
+        "| 1             | 0.50 ± 0.00 | 0.00 ± 0.00 |           -- |\n"
         "\n"
-        "*mean change of the logit over 2 examples; tiny_50%, <task induction: distance=8>*"
+        "*" + CAPTION.replace("*", "\\*").replace("6 cells", "5 cells") + "*"
     )
 
 
@@ -146,13 +222,16 @@ def test_latex_by_hand() -> None:
     assert table(CELLS[:-1], EFFECT[:-1], model="a_b^c~d").to_latex().splitlines() == [
         r"\begin{table}",
         r"\centering",
-        r"\caption{mean change of the logit over 2 examples; a\_b\^{}c\~{}d, \textless{}task induction: distance=8\textgreater{}}",
+        r"\caption{mean change of the logit $\pm$ standard error over 2 examples; "
+        r"a\_b\^{}c\~{}d, \textless{}task induction: distance=8\textgreater{}; "
+        r"* q \textless{} 0.05 (sign-flip test, false-discovery control over 5 cells); "
+        r"2 examples cannot show anything at q \textless{} 0.05 over 5 cells}",
         r"\begin{tabular}{lrrr}",
         r"\toprule",
         r"layer / pos & END & A & B+1 \\",
         r"\midrule",
-        r"0 & 2.00 & 0.00 & -3.00 \\",
-        r"1 & 0.50 & 0.00 & -- \\",
+        r"0 & 2.00 $\pm$ 1.00 & 0.00 $\pm$ 0.00 & -3.00 $\pm$ 1.00 \\",
+        r"1 & 0.50 $\pm$ 0.00 & 0.00 $\pm$ 0.00 & -- \\",
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
@@ -200,16 +279,42 @@ def test_csv_has_every_row(name: str, tmp_path: Path) -> None:
 
 
 def test_parquet_comes_back_the_same(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
-    table().to_parquet(tmp_path / "t.parquet")
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "t.parquet"), table().frame)
+    table().to_parquet(tmp_path / "deeper" / "t.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "deeper" / "t.parquet"), table().frame)
 
 
-def test_parquet_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for missing in ("pyarrow", "fastparquet"):
-        monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(CircuitryError, match=r"^writing Parquet needs the extra: pip install 'circuitry-lm\[parquet\]'$"):
-        table().to_parquet(tmp_path / "t.parquet")
+def test_parquet_has_mixed_axes_as_text(tmp_path: Path) -> None:
+    table([{"pos": 3}, {"pos": "END"}, {"pos": ("B", 1)}], EFFECT[:3]).to_parquet(tmp_path / "t.parquet")
+    assert pd.read_parquet(tmp_path / "t.parquet")["pos"].unique().tolist() == ["3", "END", "('B', 1)"]
+
+
+RANDOM = pd.DataFrame(
+    {"draw": [0, 0, 1, 1], "node": ["a", "a", "b", "b"], "example": [0, 1, 0, 1], "effect": [0.5, 1.0, -2.0, 0.0]}
+)
+
+
+def test_json_keeps_random_nodes_and_axes_of_any_kind(tmp_path: Path) -> None:
+    cells = [{"pair": pair, "pos": pos} for pair in ((0, 1), (2, 3)) for pos in (3, "END")]
+    made = table(cells, EFFECT[:4])
+    made = PatchingTable.stack({8: replace(made, random=RANDOM), "far": made}, "distance")
+    made.to_json(tmp_path / "t.json")
+    back = PatchingTable.from_json(tmp_path / "t.json")
+    pd.testing.assert_frame_equal(back.frame, made.frame)
+    assert back.random is not None and made.random is not None
+    pd.testing.assert_frame_equal(back.random, made.random)
+    pd.testing.assert_frame_equal(back.statistics(), made.statistics())
+    assert back.statistics()["beyond_random"].notna().tolist() == [True] * 4 + [False] * 4
+    assert repr(back) == repr(made) and [type(v) for v in back.frame["pair"]] == [tuple] * 16
+    assert list(back.select("pair", (2, 3)).select("distance", "far").pivot().columns) == [3, "END"]
+
+
+def test_json_from_before_random_nodes_is_read(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text(
+        '{"about": {}, "axes": ["layer"], "unit": "logit",'
+        ' "rows": {"layer": [0, 0], "example": [0, 1], "effect": [1.0, 3.0], "base": [0, 0], "other": [4, 4]}}'
+    )
+    back = PatchingTable.from_json(tmp_path / "t.json")
+    assert back.random is None and back.share().tolist() == [0.5]
 
 
 def test_a_table_that_was_run_comes_back_the_same(tmp_path: Path) -> None:
@@ -222,10 +327,12 @@ def test_a_table_that_was_run_comes_back_the_same(tmp_path: Path) -> None:
 
 
 def test_save_writes_everything_under_the_name_given(tmp_path: Path) -> None:
-    suffixes = (".csv", ".json", ".md", ".tex", ".png", ".svg")
+    suffixes = (".csv", ".parquet", ".json", ".md", ".tex", ".png", ".svg", "-statistics.csv")
     written = table().save(tmp_path / "deeper", "lag.1")
     assert written == [tmp_path / "deeper" / f"lag.1{suffix}" for suffix in suffixes]
     assert all(path.stat().st_size > 100 for path in written)
+    back = pd.read_csv(written[-1], index_col=["layer", "pos"])
+    pd.testing.assert_frame_equal(back, table().statistics(), check_dtype=False)
 
 
 def test_an_axis_cannot_be_called_like_a_column() -> None:
@@ -274,7 +381,7 @@ def test_zero_is_in_the_middle_of_the_colours(name: str) -> None:
     figure = EVERY[name].plot()
     most = EVERY[name].mean().abs().max()
     if name == "one axis":
-        colours = [bar.get_facecolor() for bar in figure.axes[0].patches]
+        colours = [bar.get_facecolor() for bar in figure.axes[0].containers[0].patches]
         means = EVERY[name].mean().tolist()
         for colour, mean in zip(colours, means, strict=True):
             assert np.sign(round(colour[2] - colour[0], 2)) == np.sign(mean), "blue above zero, red below, white at it"
@@ -300,10 +407,56 @@ def test_the_same_table_gives_the_same_file(tmp_path: Path) -> None:
         assert one.read_bytes() == other.read_bytes()
 
 
-def test_error_bars_are_the_standard_errors() -> None:
-    made = table([{"layer": 0}, {"layer": 1}], [[1.0, 3.0], [5.0, 5.0]])
-    (bars,) = made.plot().axes[0].collections
-    assert [tuple(segment[:, 1]) for segment in bars.get_segments()] == [(1.0, 3.0), (5.0, 5.0)]
+def whiskers(axes: Any) -> list[Any]:
+    (lines,) = (c for c in axes.collections if hasattr(c, "get_segments"))
+    return [tuple(segment[:, 1]) for segment in lines.get_segments()]
+
+
+def test_whiskers_are_the_intervals() -> None:
+    made = table([{"layer": 0}, {"layer": 1}], [[1.0, 3.0, 4.0, 9.0], [5.0] * 4])
+    intervals = made.statistics()[["low", "high"]].itertuples(index=False)
+    assert whiskers(made.plot().axes[0]) == [pytest.approx(pair) for pair in intervals]
+    assert "whiskers: 95% bootstrap interval" in made.plot().get_supxlabel().replace("\n", " ")
+    alone = table([{"layer": 0}], [[1.0]]).plot()
+    assert whiskers(alone.axes[0]) == [(1.0, 1.0)] and alone.get_supxlabel() == ""
+
+
+def test_bars_that_are_not_significant_are_hatched() -> None:
+    made = table([{"layer": 0}, {"layer": 1}], [[1.0] * 8, [1.0, -1.1] * 4])
+    bars = made.plot().axes[0].containers[0].patches
+    assert [bool(bar.get_hatch()) for bar in bars] == [False, True] and bars[1].get_facecolor()[3] < bars[0].get_facecolor()[3]
+    assert "bars without hatching: q < 0.05" in made.plot().get_supxlabel().replace("\n", " ")
+
+
+def test_a_band_shows_what_random_nodes_do() -> None:
+    made = replace(layers(3, 1), random=RANDOM)
+    band = made.plot().axes[0].containers[-1].patches
+    assert [(bar.get_y(), bar.get_height()) for bar in band] == [pytest.approx((-b, 2 * b)) for b in made.random_band()]
+    assert "grey band: 95% of random nodes" in made.plot().get_supxlabel().replace("\n", " ")
+    alone = layers(3, 1).plot().axes[0].get_ylim()
+    assert replace(layers(3, 1), random=RANDOM.assign(effect=99.0)).plot().axes[0].get_ylim() == alone, (
+        "which leaves room for the cells"
+    )
+    grid = replace(table(), random=RANDOM).plot()
+    (band,) = (patch for patch in grid.axes[1].patches if patch.get_width() == 0.35)
+    assert band.get_height() == pytest.approx(2 * float(made.random_band().max()))
+    assert "grey on the colour bar" in grid.get_supxlabel() and "grey" not in table().plot().get_supxlabel()
+
+
+def test_numbers_of_a_heat_map_that_are_not_significant_are_in_italics() -> None:
+    made = table(CELLS[:4], [[1.0] * 8, [1.0, -1.1] * 4, [0.0] * 8, [-2.0] * 8])
+    styles = {text.get_text(): text.get_fontstyle() for text in made.plot().axes[0].texts}
+    assert styles == {"1.0": "normal", "-0.1": "italic", "0.0": "italic", "-2.0": "normal"}
+    untested = table(CELLS[:4], EFFECT[:4, :1]).plot()
+    assert {text.get_fontstyle() for text in untested.axes[0].texts} == {"normal"}
+
+
+def test_a_large_heat_map_has_dots_where_it_is_significant() -> None:
+    cells = [{"layer": layer, "head": head} for layer in range(20) for head in range(12)]
+    effect = np.tile([1.0, -1.1] * 8, (240, 1))
+    effect[[13, 239]] = 3.0
+    (dots,) = table(cells, effect).plot().axes[0].collections
+    assert dots.get_offsets().data.tolist() == [[1.0, 1.0], [11.0, 19.0]]
 
 
 def test_a_picture_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from typing import Any
 
 import torch
@@ -91,6 +92,17 @@ class Model:
         True
         """
         return sum(p.numel() for p in self.hf.parameters())
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A digest of the weights: the same for the same weights in the same dtype.
+
+        >>> import circuitry as ct
+        >>> ct.load("bundled:mamba").fingerprint == ct.load("bundled:gpt_neox").fingerprint
+        False
+        """
+        sums = [(name, tuple(p.shape), str(p.dtype), p.detach().double().sum().item()) for name, p in self.hf.named_parameters()]
+        return hashlib.sha256(repr(sums).encode()).hexdigest()[:16]
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+_BETWEEN_DOCUMENTS = "<|endoftext|>"  # of GPT-2, GPT-NeoX, Mamba, Qwen, SmolLM
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,32 @@ class Vocabulary:
         if self.tokenizer is None:
             raise ValueError("this model was loaded without a tokenizer")
         return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def single(self, words: Iterable[str]) -> dict[str, int]:
+        """The words that are one token where they stand after a space, with that token. ValueError without a tokenizer.
+
+        >>> import circuitry as ct
+        >>> list(ct.load("bundled:mamba").vocabulary.single(["Mary", "Bartholomew"]))
+        ['Mary']
+        """
+        before = self.encode("a")  # the space may belong to the word's token or be a mark that the tokenizer puts in front
+        read = {word: self.encode(f"a {word}") for word in words}
+        special = set(self.tokenizer.all_special_ids)  # such as the one for unknown words
+        return {word: ids[-1] for word, ids in read.items() if ids[:-1] == before and ids[-1] not in special}
+
+    @property
+    def begin(self) -> int | None:
+        """The token a text begins with: the one between documents in training if there is one, else what the tokenizer says.
+
+        For a chat model the two may differ: its tokenizer may name the token that begins a turn.
+
+        >>> Vocabulary.of(None, 3).begin is None
+        True
+        """
+        if self.tokenizer is None:
+            return None
+        between: int | None = self.tokenizer.get_vocab().get(_BETWEEN_DOCUMENTS)
+        return self.tokenizer.bos_token_id if between is None else between
 
     def decode(self, token: int) -> str:
         """One token as text.

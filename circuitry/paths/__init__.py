@@ -2,11 +2,12 @@
 
 from .json import from_json, to_json
 from .parse import GRAMMAR, parse, parse_node, parse_position
-from .values import Axis, Leg, Node, Path, Position, Site, axis, position, sites
+from .values import Axis, Index, Leg, Node, Path, Position, Site, axis, position, sites
 
 __all__ = [
     "GRAMMAR",
     "Axis",
+    "Index",
     "Leg",
     "Node",
     "Path",

@@ -4,7 +4,7 @@ from .cells import Cell, cells
 from .effects import absolute, check_effects
 from .explain import explain, kind
 from .names import check_names
-from .plan import INTERVENTIONS, CellPlan, Intervention, Pass, Plan, Write, plan
+from .plan import INTERVENTIONS, CellPlan, Intervention, Pass, Plan, Write, cell_plan, join, plan
 
 __all__ = [
     "INTERVENTIONS",
@@ -15,10 +15,12 @@ __all__ = [
     "Plan",
     "Write",
     "absolute",
+    "cell_plan",
     "cells",
     "check_effects",
     "check_names",
     "explain",
+    "join",
     "kind",
     "plan",
 ]

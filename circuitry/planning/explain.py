@@ -10,6 +10,9 @@ from ..paths import Node, Site
 from .frozen import own_way
 from .plan import Pass, Plan, Write
 
+_SHOWN = 8
+"""Paths of a plan made of several that are printed."""
+
 
 def explain(plan: Plan, examples: int = 1) -> str:
     """What will run, for reading.
@@ -27,7 +30,10 @@ def explain(plan: Plan, examples: int = 1) -> str:
     (passes are those of the first cell, layer=0)
     """
     cell, layers = plan.cells[0], plan.graph.sizes["layer"]
-    lines = [str(plan.path), _line("table", _table(plan))]
+    lines = [f"{label}: {path}" for label, path in plan.named.items()][:_SHOWN] or [str(plan.path)]
+    if len(plan.named) > _SHOWN:
+        lines.append(f"(and {len(plan.named) - _SHOWN} more paths)")
+    lines.append(_line("table", _table(plan)))
     lines.append(_line(plan.base, "record what is held" if any(p.holds for p in cell.passes) else "the baseline"))
     if plan.intervention == "resample":
         lines.append(_line(plan.other, f"record {_writes(cell.passes[0].writes)}"))
@@ -56,7 +62,7 @@ def _line(label: str, text: str) -> str:
 
 def _table(plan: Plan) -> str:
     count = len(plan.cells)
-    over = f" over {', '.join(plan.path.axes)}" if plan.path.axes else ""
+    over = f" over {', '.join(plan.axes)}" if plan.axes else ""
     return f"{count} cell{'s' if count != 1 else ''}{over}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..architecture import Graph
@@ -38,9 +38,10 @@ class Pass:
 
 @dataclass(frozen=True)
 class CellPlan:
-    """The passes of one cell of the table, in order; the last one's reading is the result."""
+    """One cell of the table: its axis values, its path without open axes, and its passes; the last one's reading is the result."""
 
     values: tuple[tuple[str, Value], ...]
+    path: Path
     passes: tuple[Pass, ...]
 
 
@@ -49,7 +50,7 @@ class Plan:
     """What will run. ``base`` is the input that is patched and ``other`` the one its values come from.
 
     Noising has base "clean"; denoising swaps the two. ``skipped`` are cells whose effect is exactly zero by the graph, with
-    the reason; they are not run.
+    the reason; they are not run. ``named`` holds the paths of a plan made of several (``join``), by the label of each.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Plan:
     skipped: tuple[tuple[Cell, str], ...]
     intervention: Intervention = "resample"
     base: Literal["clean", "corrupted"] = "clean"
+    named: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def other(self) -> str:
@@ -102,7 +104,7 @@ def plan(
         check_names(cell.path, graph, None if where is None else where.keys())
         try:
             check_effects(cell.path, graph, where, length)
-            good.append(CellPlan(cell.values, _passes(cell.path, graph, intervention)))
+            good.append(cell_plan(cell, graph, intervention))
         except PathError as error:
             first = first or error
             skipped.append((cell, error.problem))
@@ -110,6 +112,48 @@ def plan(
         raise first
     base: Literal["clean", "corrupted"] = "clean" if direction == "noising" else "corrupted"
     return Plan(parsed, graph, axis_kinds(parsed, graph), tuple(good), tuple(skipped), intervention, base)
+
+
+def cell_plan(cell: Cell, graph: Graph, intervention: Intervention) -> CellPlan:
+    """What runs for one cell.
+
+    >>> import circuitry as ct
+    >>> len(cell_plan(Cell((), ct.parse("mlp[0] -> mlp[1] -> logits")), ct.graph("gpt2"), "resample").passes)
+    2
+    """
+    return CellPlan(cell.values, cell.path, _passes(cell.path, graph, intervention))
+
+
+def join(plans: Mapping[str, Plan], axis: str) -> Plan:
+    """Several plans of one graph as one, their labels as its first axis. Raises CircuitryError where they cannot share a table.
+
+    >>> import circuitry as ct
+    >>> made = join({"one": plan("mlp[0] -> logits", ct.graph("gpt2")), "other": plan("mlp[1] -> logits", ct.graph("gpt2"))}, "which")
+    >>> [cell.values for cell in made.cells]
+    [(('which', 'one'),), (('which', 'other'),)]
+    """
+    if not plans:
+        raise CircuitryError("no path to patch; name at least one")
+    first = next(iter(plans.values()))
+    for label, one in plans.items():
+        if one.path.axes != first.path.axes:
+            raise CircuitryError(
+                f"the paths of one table must have the same open axes; {label!r} has {one.path.axes}, not {first.path.axes}"
+            )
+        if _end(one) != _end(first):
+            raise CircuitryError(f"the paths of one table must end alike; {label!r} ends at {_end(one)}, not {_end(first)}")
+    if axis in first.path.axes:
+        raise CircuitryError(f"{{{axis}}} is an open axis of the paths already; name the axis of their labels differently")
+    cells = tuple(replace(c, values=((axis, label), *c.values)) for label, one in plans.items() for c in one.cells)
+    skipped = tuple(
+        (replace(c, values=((axis, label), *c.values)), why) for label, one in plans.items() for c, why in one.skipped
+    )
+    named = {label: one.path for label, one in plans.items()}
+    return replace(first, axes={axis: "label", **first.axes}, cells=cells, skipped=skipped, named=named)
+
+
+def _end(plan: Plan) -> str:
+    return ", ".join(dict.fromkeys(site.node.family for site in plan.path.legs[-1].targets))
 
 
 def _passes(path: Path, graph: Graph, intervention: Intervention) -> tuple[Pass, ...]:

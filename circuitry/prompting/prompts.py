@@ -52,6 +52,16 @@ class Prompts:
         parts = {k: getattr(self, k)[examples] for k in ("clean", "corrupted", "answer", "foil")}
         return replace(self, where=where, **parts)
 
+    def trimmed(self) -> Prompts:
+        """Without the tokens after the last END of all examples, which no answer depends on.
+
+        >>> ids, ends = np.zeros((2, 9), np.int64), np.array([3, 5])
+        >>> Prompts(ids, ids, ids[:, 0], ids[:, 0], {"END": ends}, ()).trimmed().length
+        6
+        """
+        stop = int(self.where["END"].max()) + 1
+        return replace(self, clean=self.clean[:, :stop], corrupted=self.corrupted[:, :stop])
+
 
 def lint(prompts: Prompts) -> None:
     """Refuse prompts that would make the experiment meaningless. Raises TaskError in plain words.
@@ -70,6 +80,10 @@ def lint(prompts: Prompts) -> None:
     for name, at in prompts.where.items():
         if at.min() < 0 or at.max() >= prompts.length:
             raise TaskError(f"position {name} lies outside the prompts (0 to {prompts.length - 1})")
+        if (late := np.flatnonzero(at > prompts.where["END"])).size:
+            raise TaskError(
+                f"example {late[0]}: position {name} lies after END, so the answer cannot depend on what stands there"
+            )
     for example in range(len(prompts)):
         _lint_example(prompts, example)
 

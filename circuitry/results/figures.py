@@ -1,23 +1,33 @@
-"""Pictures of patching tables: axis names, units, and a diverging colour map centred at zero."""
+"""Pictures of patching tables and comparisons: names, units, intervals, and a diverging colour map centred at zero."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from ..errors import CircuitryError
 
 if TYPE_CHECKING:
+    from .compare import Comparison
     from .table import PatchingTable
 
 COLOURS = "RdBu"
-_STYLE: Any = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "svg.hashsalt": "circuitry", "svg.fonttype": "none"}
+STYLE: Any = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "svg.hashsalt": "circuitry", "svg.fonttype": "none"}
 _SMALL_GRID = 160
+_MOST_ROWS = 40
+_CHARACTERS = 22  # that fit an inch at 6 points
+_PAIR = ("#b35806", "#542788")  # orange and violet, told apart by all readers, and no colours of effects
+
+Floats: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def save(figure: Figure, path: str | FilePath) -> None:
@@ -34,12 +44,15 @@ def save(figure: Figure, path: str | FilePath) -> None:
         raise CircuitryError(f"a figure cannot be written as {target.suffix!r}; .png, .svg or .pdf would do")
     target.parent.mkdir(parents=True, exist_ok=True)
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {"Software": None}}[target.suffix]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(target, dpi=200, bbox_inches="tight", metadata=undated)
 
 
 def plot_table(table: PatchingTable) -> Figure:
-    """A heat map where two axes or more are open, bars with standard errors where one or none is.
+    """A heat map where two axes or more are open, bars with bootstrap intervals where one or none is.
+
+    What is not significant is pale: hatched bars, numbers in grey italics, or no dot where a grid is too large for numbers. A
+    grey band, or one on the colour bar, is what 95% of the random nodes stay within.
 
     >>> import numpy as np
     >>> from circuitry.results import PatchingTable
@@ -47,14 +60,14 @@ def plot_table(table: PatchingTable) -> Figure:
     >>> plot_table(t).axes[0].get_xlabel()
     'layer'
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         return _heat_map(table) if len(table.axes) >= 2 else _bars(table)
 
 
-def _centred(values: np.ndarray[Any, Any]) -> TwoSlopeNorm:
+def centred(values: Floats) -> TwoSlopeNorm:
     """A colour scale with zero in the middle."""
-    most = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0
-    most = most or 1.0
+    known = np.abs(values[np.isfinite(values)])
+    most = float(known.max(initial=0.0)) or 1.0
     return TwoSlopeNorm(0.0, -most, most)
 
 
@@ -62,52 +75,144 @@ def _heat_map(table: PatchingTable) -> Figure:
     grid = table.pivot()
     values = grid.to_numpy(dtype=float)
     rows, columns = values.shape
-    figure = Figure(figsize=(min(7.0, 1.8 + 0.42 * columns), min(9.0, 1.3 + 0.24 * rows)), layout="constrained")
+    numbered = values.size <= _SMALL_GRID
+    figure = Figure(figsize=(min(7.0, 1.8 + 0.42 * columns), max(2.8, min(9.0, 1.5 + 0.24 * rows))), layout="constrained")
     ax = figure.add_subplot()
-    image = ax.imshow(values, cmap=COLOURS, norm=_centred(values), aspect="auto")
-    every = max(1, -(-columns // 24))
-    ax.set_xticks(range(0, columns, every), [str(c) for c in grid.columns][::every])
+    image = ax.imshow(values, cmap=COLOURS, norm=centred(values), aspect="auto")
+    names = [_tick(c) for c in grid.columns]
+    every = _every(names, 24)
+    ax.set_xticks(range(0, columns, every), names[::every])
     every = max(1, -(-rows // 40))
     ax.set_yticks(range(0, rows, every), [_tick(i) for i in grid.index][::every])
     ax.set_xlabel(table.axes[-1])
     ax.set_ylabel(", ".join(table.axes[:-1]))
-    if values.size <= _SMALL_GRID:
-        _write_numbers(ax, values, image)
-    figure.colorbar(image, ax=ax, label=f"mean {table.unit}")
-    ax.set_title(_title(table), wrap=True)
+    tested, significant = (table.pivot(seen).to_numpy() == 1 for seen in (table.statistics()["p"].notna(), table.significant()))
+    if numbered:
+        _write_numbers(ax, values, image, tested & ~significant)
+    else:
+        row, column = np.nonzero(significant)
+        inks = np.where(_dark(image, values[row, column]), "white", "black")
+        ax.scatter(column, row, s=3, c=inks.tolist(), linewidths=0)
+    bar = figure.colorbar(image, ax=ax, label=f"mean {table.unit}")
+    band = float(table.random_band().max())
+    if band > 0:
+        shown = min(band, bar.ax.get_ylim()[1])
+        bar.ax.axhspan(-shown, shown, xmax=0.35, color="0.5", linewidth=0)
+    _finish(
+        figure,
+        ax,
+        table,
+        ["grey on the colour bar: 95% of random nodes"] * (band > 0),
+        "upright numbers:" if numbered else "dots:",
+    )
     return figure
 
 
-def _write_numbers(ax: Any, values: np.ndarray[Any, Any], image: Any) -> None:
-    """Each cell's value, in the colour that can be read on it."""
+def _write_numbers(ax: Any, values: Floats, image: Any, pale: Flags) -> None:
+    """Each cell's value, in the colour that can be read on it; what is not significant in grey italics."""
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            dark = abs(image.norm(value) - 0.5) > 0.3
-            ax.text(
-                column,
-                row,
-                f"{round(value, 1) + 0.0:.1f}",
-                ha="center",
-                va="center",
-                fontsize=6,
-                color="white" if dark else "black",
-            )
+            dark = bool(_dark(image, value))
+            colour = ("0.8" if dark else "0.45") if pale[row, column] else ("white" if dark else "black")
+            style = "italic" if pale[row, column] else "normal"
+            text = f"{round(value, 1) + 0.0:.1f}"
+            ax.text(column, row, text, ha="center", va="center", fontsize=6, color=colour, fontstyle=style)
+
+
+def _dark(image: Any, value: Any) -> Any:
+    """Whether a value's colour needs white upon it."""
+    return np.abs(image.norm(value) - 0.5) > 0.3
 
 
 def _bars(table: PatchingTable) -> Figure:
-    means, errors = table.mean(), table.sem().fillna(0)
-    labels = [_tick(i) for i in means.index] if table.axes else [""]
-    figure = Figure(figsize=(min(7.0, 1.6 + 0.3 * len(means)), 2.4), layout="constrained")
+    seen = table.statistics()
+    means, places = seen["mean"].to_numpy(), np.arange(len(seen))
+    labels = [_tick(i) for i in seen.index] if table.axes else [""]
+    figure = Figure(figsize=(max(3.0, min(7.0, 1.6 + 0.3 * len(means))), 2.7), layout="constrained")
     ax = figure.add_subplot()
-    colours = matplotlib.colormaps[COLOURS](_centred(means.to_numpy())(means.to_numpy()))
-    ax.bar(range(len(means)), means, yerr=errors, color=colours, edgecolor="0.3", linewidth=0.5, error_kw={"linewidth": 0.8})
+    colours = matplotlib.colormaps[COLOURS](centred(1.4 * means)(means))  # no darker than the whiskers upon it
+    bars = ax.bar(places, means, color=colours, edgecolor="0.3", linewidth=0.5)
+    pale = seen["p"].notna() & ~table.significant()
+    for bar in np.array(bars.patches)[pale.to_numpy()]:
+        bar.set(hatch="//////", edgecolor="0.6", hatch_linewidth=0.5, facecolor=(*bar.get_facecolor()[:3], 0.4))
+    _whiskers(ax, places, means, seen, "y")
+    band = table.random_band().fillna(0).to_numpy()
+    shown = ax.get_ylim()  # random nodes may do more than any cell, and would leave no room for them
+    ax.bar(places, 2 * band, bottom=-band, width=1, color="0.85", linewidth=0, zorder=0)
+    ax.set_ylim(shown)
     ax.axhline(0, color="0.3", linewidth=0.6)
-    every = max(1, -(-len(labels) // 24))
+    every = _every(labels, 24)
     ax.set_xticks(range(0, len(labels), every), labels[::every])
     ax.set_xlabel(table.axes[0] if table.axes else "")
     ax.set_ylabel(f"mean {table.unit}", wrap=True)
-    ax.set_title(_title(table), wrap=True)
+    ax.margins(x=0.02)
+    notes = ["whiskers: 95% bootstrap interval"] * bool(seen["low"].notna().any())
+    _finish(figure, ax, table, [*notes, *["grey band: 95% of random nodes"] * bool(band.any())], "bars without hatching:")
     return figure
+
+
+def _whiskers(ax: Any, places: Floats, centres: Floats, seen: pd.DataFrame, way: str, **style: Any) -> None:
+    """Intervals from ``low`` to ``high`` around centres; none where there is no interval."""
+    lengths = np.stack([centres - seen["low"], seen["high"] - centres])
+    lengths = np.nan_to_num(lengths.clip(0))
+    at = (places, centres) if way == "y" else (centres, places)
+    ax.errorbar(*at, **{f"{way}err": lengths}, **{"fmt": "none", "ecolor": "0.15", "elinewidth": 0.8, "capsize": 1.5, **style})
+
+
+def _finish(figure: Figure, ax: Any, table: PatchingTable, notes: list[str], mark: str) -> None:
+    """Title above, and below it all what the marks mean."""
+    ax.set_title(_title(table), wrap=True)
+    _explain(figure, [*notes, *table.notes(mark)])
+
+
+def _explain(figure: Figure, notes: Sequence[str]) -> None:
+    if notes:
+        width = int(figure.get_figwidth() * _CHARACTERS)
+        figure.supxlabel(textwrap.fill("; ".join(notes), width), fontsize=6, color="0.3", parse_math=False)
+
+
+def plot_comparison(comparison: Comparison) -> Figure:
+    """Both numbers of each cell joined by a line, at the left; at the right their difference with its bootstrap interval.
+
+    Of many cells, those where either number is largest. A difference that is not significant is hollow.
+
+    >>> import numpy as np
+    >>> from circuitry.results import PatchingTable
+    >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.full(8, 2.0), "logit")
+    >>> plot_comparison(t.compare(t)).axes[0].get_xlabel()
+    'share of the whole effect'
+    """
+    frame = comparison.frame
+    most = np.sort(frame[["first", "second"]].abs().max(axis=1).fillna(0).to_numpy().argsort(kind="stable")[::-1][:_MOST_ROWS])
+    shown, significant = frame.iloc[most], comparison.significant().to_numpy()[most]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.0, 1.5 + 0.17 * len(shown)), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        places = np.arange(len(shown))
+        left.hlines(places, shown["first"], shown["second"], color="0.7", linewidth=1.5, zorder=1)
+        for column, name, colour, marker in zip(("first", "second"), comparison.names, _PAIR, "os", strict=True):
+            left.scatter(shown[column], places, s=14, color=colour, marker=marker, label=_short(name), zorder=2)
+        right.scatter(shown["difference"], places, s=14, c=np.where(significant, "0.15", "white"), edgecolors="0.15", zorder=3)
+        _whiskers(right, places, shown["difference"].to_numpy(), shown, "x", zorder=2)
+        for ax, label in ((left, comparison.unit), (right, "difference")):
+            ax.axvline(0, color="0.3", linewidth=0.6, zorder=0)
+            ax.set_xlabel(label)
+        left.set_yticks(places, [_tick(i) for i in shown.index] if comparison.axes else [""])
+        left.set(ylabel=", ".join(comparison.axes), ylim=(len(shown) - 0.5, -0.5))
+        figure.legend(loc="outside upper center", ncols=2, frameon=False)
+        some = [f"the {len(shown)} largest of {len(frame)} cells"] * (len(shown) < len(frame))
+        _explain(figure, [*some, comparison.caption().partition("; ")[2].replace("* q", "filled: q")])
+    return figure
+
+
+def _every(labels: Sequence[str], most: int) -> int:
+    """Of how many labels along the bottom one has room."""
+    room = min(most, 100 // (2 + max(map(len, labels), default=0)))
+    return max(1, -(-len(labels) // max(1, room)))
+
+
+def _short(name: str) -> str:
+    return textwrap.shorten(name, 48, placeholder=" ...")
 
 
 def _tick(index: Any) -> str:

@@ -1,124 +1,127 @@
-"""The patching table: one row per cell and example, so that means, errors and plots come for free."""
+"""The patching table: what was measured, what can be said of it, and how it is shown and written."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path as FilePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from tabulate import tabulate
 
 from ..errors import CircuitryError
+from . import statistics as evidence
+from . import writing
+from .measurements import COLUMNS as COLUMNS
+from .measurements import Measurements
 
-COLUMNS = ("example", "effect", "base", "other")
-"""What every table has beside its axes."""
-_IN_LATEX = str.maketrans({
-    "\\": "/", "^": r"\^{}", "~": r"\~{}", "<": r"\textless{}", ">": r"\textgreater{}", **{c: f"\\{c}" for c in "_%&#${}"}
-})  # fmt: skip
+if TYPE_CHECKING:
+    from .compare import By, Comparison
+
+_WIDE = 130  # characters: a wider grid is printed without standard errors
 
 
-@dataclass
-class PatchingTable:
-    """Effects of a path, and where they come from.
+class PatchingTable(Measurements):
+    """Effects of a path with their statistics; a table is a value: make a new one rather than change it."""
 
-    ``frame`` has a column for every axis, then ``example``, ``effect`` (in ``unit``), ``base`` and ``other`` (the metric on
-    the unpatched and on the other input). ``about`` holds path, model, task, seed and versions, for the record.
-    """
+    @cached_property
+    def _described(self) -> pd.DataFrame:
+        return self._describe()
 
-    frame: pd.DataFrame
-    axes: tuple[str, ...]
-    unit: str
-    about: dict[str, Any] = field(default_factory=dict)
+    def _describe(self, *options: Any) -> pd.DataFrame:
+        return evidence.describe(self.values(), *options).set_axis(self.mean().index)
 
-    @classmethod
-    def of(
-        cls,
-        cells: Sequence[dict[str, Any]],
-        effect: np.ndarray[Any, Any],
-        base: np.ndarray[Any, Any],
-        other: np.ndarray[Any, Any],
-        unit: str,
-        about: dict[str, Any] | None = None,
-    ) -> PatchingTable:
-        """Make a table of cells (axis values) and ``effect``, ``base`` and ``other`` [cell, example]; of these two, [example] will do.
+    def statistics(self, level: float = evidence.LEVEL, resamples: int = evidence.RESAMPLES, seed: int = 0) -> pd.DataFrame:
+        """What can be said of each cell's mean effect, indexed as ``mean``.
 
-        >>> t = PatchingTable.of([{"layer": 0}, {"layer": 1}], np.array([[1.0], [3.0]]), np.zeros(1), np.ones(1), "logit")
-        >>> t.mean().tolist()
-        [1.0, 3.0]
+        ``mean``, ``se`` (standard error), ``low`` and ``high`` (bootstrap interval over examples), ``share`` (of the whole
+        effect), ``p`` (sign-flip test of mean zero), ``q`` (adjusted for false discoveries over all cells), and
+        ``beyond_random`` (share of random nodes whose |mean effect| is smaller; NaN without ``random``).
+
+        >>> t = PatchingTable.of([{"layer": 0}], np.array([[1.0, 2.0, 3.0]]), np.zeros(3), np.full(3, 4.0), "logit")
+        >>> t.statistics().round(2)[["mean", "se", "share", "p"]].values.tolist()
+        [[2.0, 0.58, 0.5, 0.25]]
         """
-        examples = effect.shape[1]
-        axes = tuple(cells[0])
-        columns: dict[str, Any] = {a: np.repeat(np.array([c[a] for c in cells], dtype=object), examples) for a in axes}
-        columns["example"] = np.tile(np.arange(examples), len(cells))
-        columns["effect"] = effect.ravel()
-        columns |= {name: np.broadcast_to(values, effect.shape).ravel() for name, values in (("base", base), ("other", other))}
-        return cls(pd.DataFrame(columns).infer_objects(), axes, unit, about or {})
+        usual = (level, resamples, seed) == (evidence.LEVEL, evidence.RESAMPLES, 0)
+        described = self._described if usual else self._describe(level, resamples, seed)
+        made = described.copy()
+        for place, name, column in ((0, "mean", self.mean()), (1, "se", self.sem()), (4, "share", self.share())):
+            made.insert(place, name, column)
+        return made.assign(beyond_random=self._beyond_random())
 
-    def __repr__(self) -> str:
-        return f"{self.about.get('path', 'patching table')}\n{self.pivot().round(3).to_string()}\n({self.caption()})"
+    def significant(self, q: float = evidence.SIGNIFICANT) -> pd.Series:
+        """Which cells have an adjusted p below ``q``.
+
+        >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.ones(8), "logit")
+        >>> t.significant().tolist()
+        [True]
+        """
+        return self._described["q"] < q
+
+    def _random_by_cell(self) -> list[evidence.Array | None]:
+        """|Mean effect| of the random nodes that each cell is compared with."""
+        cells = self.mean().index
+        if self.random is None:
+            return [None] * len(cells)
+        shared, means = evidence.random_means(self.random, self.axes)
+        keys = zip(*(cells.get_level_values(axis) for axis in shared), strict=True) if shared else [()] * len(cells)
+        return [means.get(key) for key in keys]
+
+    def _beyond_random(self) -> list[float]:
+        pairs = zip(self.mean().abs(), self._random_by_cell(), strict=True)
+        return [np.nan if each is None or np.isnan(mean) else float((each < mean).mean()) for mean, each in pairs]
+
+    def random_band(self, share: float = 0.95) -> pd.Series:
+        """What |mean effect| this share of the random nodes stays within, by cell; NaN without ``random``.
+
+        >>> random = pd.DataFrame({"draw": [0, 1, 2], "effect": [0.0, -2.0, 1.0]})
+        >>> PatchingTable.of([{}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit", random=random).random_band(1.0).tolist()
+        [2.0]
+        """
+        band = [np.nan if each is None else float(np.quantile(each, share)) for each in self._random_by_cell()]
+        return pd.Series(band, index=self.mean().index)
+
+    def notes(self, mark: str = "*") -> list[str]:
+        """What a reader of the numbers must know: what the mark means, what could have been shown, and what random nodes do.
+
+        >>> PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.ones(8), "logit").notes()
+        ['* q < 0.05 (sign-flip test, false-discovery control over 1 cell)']
+        """
+        q, tested = evidence.SIGNIFICANT, int(self._described["p"].notna().sum())
+        examples = int(np.isfinite(self.values()).sum(1).max(initial=0))
+        found = []
+        if tested:
+            found.append(f"{mark} q < {q:g} (sign-flip test, false-discovery control over {writing.count(tested, 'cell')})")
+            needed = evidence.least_discovery(examples, tested, q)
+            if needed > tested:
+                found.append(f"{examples} examples cannot show anything at q < {q:g} over {writing.count(tested, 'cell')}")
+            elif needed > 1:
+                found.append(f"{examples} examples cannot show fewer than {needed} cells at q < {q:g} over {tested}")
+        if self.random is not None:
+            _, means = evidence.random_means(self.random, self.axes)
+            known = np.concatenate([[], *means.values()])
+            middle, most = (float(np.quantile(known, part)) if known.size else np.nan for part in (0.5, 1.0))
+            draws = writing.count(self.random["draw"].nunique(), "draw")
+            found.append(f"random nodes: median |mean| {middle:.2g}, at most {most:.2g} over {draws}")
+        return found
 
     def caption(self) -> str:
-        """One line that says what the numbers are.
+        """One line that says what the numbers are, and what they can show.
 
-        >>> PatchingTable.of([{"layer": 0}], np.ones((1, 4)), np.zeros(4), np.ones(4), "change of logit").caption()
-        'mean change of logit over 4 examples'
+        >>> PatchingTable.of([{"layer": 0}], np.ones((1, 1)), np.zeros(1), np.ones(1), "change of logit").caption()
+        'mean change of logit over 1 example'
         """
+        examples = self.frame["example"].nunique()
+        error = " ± standard error" if self.sem().notna().any() else ""
         where = ", ".join(str(self.about[k]) for k in ("model", "task") if k in self.about)
-        return f"mean {self.unit} over {self.frame['example'].nunique()} examples" + (f"; {where}" if where else "")
-
-    def _grouped(self, values: pd.Series | None = None) -> Any:
-        """Effects (or other values a row) by cell, in the order of the cells; one group where no axis is open."""
-        keys: list[Any] = [self.frame[axis] for axis in self.axes] or [np.zeros(len(self.frame), int)]
-        return (self.frame["effect"] if values is None else values).groupby(keys, sort=False)
-
-    def mean(self) -> pd.Series:
-        """Mean effect of each cell, indexed by the axes.
-
-        >>> PatchingTable.of([{}], np.array([[1.0, 2.0]]), np.zeros(2), np.ones(2), "logit").mean().tolist()
-        [1.5]
-        """
-        return pd.Series(self._grouped().mean())
-
-    def sem(self) -> pd.Series:
-        """Standard error of each cell's mean over examples; NaN with one example.
-
-        >>> PatchingTable.of([{}], np.array([[1.0, 3.0]]), np.zeros(2), np.ones(2), "logit").sem().tolist()
-        [1.0]
-        """
-        return self._grouped().sem()  # type: ignore[no-any-return]
-
-    def share(self) -> pd.Series:
-        """Mean effect as a share of what patching the whole input does: 1 is all of it, of the same sign.
-
-        >>> PatchingTable.of([{}], np.array([[-1.0]]), np.array([2.0]), np.array([0.0]), "logit").share().tolist()
-        [0.5]
-        """
-        whole: pd.Series = self._grouped(self.frame["other"] - self.frame["base"]).mean()
-        return self.mean() / whole
-
-    def pivot(self, values: pd.Series | None = None) -> pd.DataFrame:
-        """Cell means (or other values by cell) as a grid: the first axis in rows, the last in columns.
-
-        >>> t = PatchingTable.of([{"layer": 0}, {"layer": 1}], np.array([[1.0], [3.0]]), np.zeros(1), np.ones(1), "logit")
-        >>> t.pivot().to_numpy().tolist()
-        [[1.0, 3.0]]
-        """
-        values = self.mean() if values is None else values
-        if len(self.axes) <= 1:
-            name = self.axes[0] if self.axes else ""
-            frame = values.to_frame().T
-            frame.index, frame.columns = pd.Index(["effect"]), pd.Index(values.index, name=name)
-            return frame
-        grid: pd.DataFrame = values.unstack(self.axes[-1])
-        first = [tuple(v) if isinstance(v, list) else v for v in dict.fromkeys(self.frame[self.axes[-1]])]
-        return grid[first]
+        return "; ".join(
+            filter(None, [f"mean {self.unit}{error} over {writing.count(examples, 'example')}", where, *self.notes()])
+        )
 
     def plot(self, path: str | FilePath | None = None) -> Any:
-        """A heat map (two axes) or a bar chart with standard errors (one axis), as a matplotlib Figure; saved if named.
+        """A heat map (two axes) or bars with bootstrap intervals (one axis), as a matplotlib Figure; saved if named.
 
         >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
         >>> type(t.plot()).__name__
@@ -131,6 +134,23 @@ class PatchingTable:
             save(figure, path)
         return figure
 
+    def compare(self, other: PatchingTable, by: By = "share", **options: Any) -> Comparison:
+        """This table beside another of the same axes, cell by cell, with tests of the difference: see ``Comparison``.
+
+        >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.full(8, 2.0), "logit")
+        >>> t.compare(t).frame[["first", "second", "p"]].values.tolist()
+        [[0.5, 0.5, 1.0]]
+        """
+        from .compare import compare
+
+        return compare(self, other, by, **options)
+
+    def __repr__(self) -> str:
+        header, rows, labels = self._cells(2)
+        if sum(max(map(len, column)) + 2 for column in zip(header, *rows, strict=True)) > _WIDE:
+            header, rows, labels = self._cells(2, errors=False)
+        return f"{self.about.get('path', 'patching table')}\n{writing.plain(header, rows, labels)}\n({self.caption()})"
+
     def to_csv(self, path: str | FilePath) -> None:
         """Every row, as CSV.
 
@@ -141,10 +161,10 @@ class PatchingTable:
         >>> (folder / "t.csv").read_text().splitlines()[0]
         'layer,example,effect,base,other'
         """
-        self.frame.to_csv(_ready(path), index=False)
+        self.frame.to_csv(writing.ready(path), index=False)
 
     def to_parquet(self, path: str | FilePath) -> None:
-        """Every row, as Parquet. Raises CircuitryError where the extra is not installed.
+        """Every row, as Parquet; an axis of mixed values becomes text.
 
         >>> import tempfile
         >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
@@ -153,13 +173,11 @@ class PatchingTable:
         >>> len(pd.read_parquet(folder / "t.parquet"))
         2
         """
-        try:
-            self.frame.to_parquet(_ready(path), index=False)
-        except ImportError as error:
-            raise CircuitryError("writing Parquet needs the extra: pip install 'circuitry-lm[parquet]'") from error
+        mixed = {axis: str for axis in self.axes if self.frame[axis].dtype == object}
+        self.frame.astype(mixed).to_parquet(writing.ready(path), index=False)
 
     def to_json(self, path: str | FilePath) -> None:
-        """Rows and provenance; ``PatchingTable.from_json`` reads them back.
+        """Rows, random nodes and provenance; ``PatchingTable.from_json`` reads them back.
 
         >>> import tempfile
         >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
@@ -169,7 +187,9 @@ class PatchingTable:
         ('layer',)
         """
         data = {"about": self.about, "axes": self.axes, "unit": self.unit, "rows": self.frame.to_dict("list")}
-        _ready(path).write_text(json.dumps(data, default=str))
+        if self.random is not None:
+            data["random"] = self.random.to_dict("list")
+        writing.ready(path).write_text(json.dumps(data, default=str))
 
     @classmethod
     def from_json(cls, path: str | FilePath) -> PatchingTable:
@@ -184,94 +204,67 @@ class PatchingTable:
         """
         try:
             data = json.loads(FilePath(path).read_text())
-            return cls(pd.DataFrame(data["rows"]), tuple(data["axes"]), data["unit"], data["about"])
-        except (KeyError, TypeError, ValueError) as error:
+            random = _frame(data["random"]) if data.get("random") else None
+            return cls(_frame(data["rows"]), tuple(data["axes"]), data["unit"], data["about"], random)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CircuitryError(f"{path} is no patching table ({error}); to_json writes one") from error
 
     def to_markdown(self, path: str | FilePath | None = None, digits: int = 2) -> str:
-        """The grid of means in Markdown, with its caption.
+        """Means with standard errors in Markdown, a star where significant, with the caption; one axis shows intervals too.
 
-        >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
-        >>> print(t.to_markdown())
-        | layer   |    0 |
-        |:--------|-----:|
-        | effect  | 1.00 |
-        <BLANKLINE>
-        *mean logit over 2 examples*
+        >>> t = PatchingTable.of([{"layer": 0}], np.array([[1.0, 2.0]]), np.zeros(2), np.ones(2), "logit")
+        >>> print(t.to_markdown().splitlines()[2])
+        | 0       |  1.50 ± 0.50 |   1.00 to 2.00 |    150% | 0.500 |
         """
-        header, rows = self._cells(digits)
-        align = ["left"] * max(1, len(self.axes) - 1) + ["right"] * len(header)
-        table = tabulate(rows, header, "pipe", disable_numparse=True, colalign=align[: len(header)])
-        text = f"{table}\n\n*{self.caption()}*"
-        if path is not None:
-            _ready(path).write_text(text + "\n")
-        return text
+        return writing.written(writing.markdown(*self._cells(digits), self.caption()), path)
 
     def to_latex(self, path: str | FilePath | None = None, digits: int = 2) -> str:
-        r"""The grid of means as a LaTeX table with booktabs rules, with its caption.
+        r"""The same as a LaTeX table with booktabs rules, with its caption.
 
         >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
         >>> "\\toprule" in t.to_latex()
         True
         """
-        header, rows = self._cells(digits)
-        labels = max(1, len(self.axes) - 1)
-        lines = ["\\begin{table}", "\\centering", f"\\caption{{{_escape(self.caption())}}}"]
-        lines += [f"\\begin{{tabular}}{{{'l' * labels}{'r' * (len(header) - labels)}}}", "\\toprule"]
-        lines += [_latex_row(header), "\\midrule", *map(_latex_row, rows)]
-        text = "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"])
-        if path is not None:
-            _ready(path).write_text(text + "\n")
-        return text
+        return writing.written(writing.latex(*self._cells(digits), self.caption()), path)
 
-    def _cells(self, digits: int) -> tuple[list[str], list[list[str]]]:
-        """The grid as text: header and rows, row labels first; the last axis runs across, and its name heads the labels."""
-        grid = self.pivot()
-        labels = list(self.axes[:-1]) or [""]
-        across = self.axes[-1] if self.axes else ""
-        labels[-1] = " \\ ".join(filter(None, [labels[-1], across])) if len(self.axes) > 1 else across
-        rows = []
-        for index, values in zip(grid.index, grid.to_numpy(dtype=float), strict=True):
-            names = index if isinstance(index, tuple) else (index,)
-            # Adding zero makes a rounded -0.0 plain 0.
-            numbers = ("--" if np.isnan(v) else f"{round(v, digits) + 0.0:.{digits}f}" for v in values.tolist())
-            rows.append([*map(str, names), *numbers])
-        return [*labels, *map(str, grid.columns)], rows
+    def _cells(self, digits: int, errors: bool = True) -> tuple[list[str], list[list[str]], int]:
+        """The table as text: header, rows, and how many columns of these name the row.
+
+        With one axis or none, a row for each cell; else a grid, where the last axis runs across and its name heads the labels.
+        """
+        seen = self.statistics()
+        starred = self.significant()
+        se = seen["se"] if errors else seen["se"] * np.nan
+        shown = pd.Series(map(writing.measured, seen["mean"], se, starred, [digits] * len(seen)), seen.index, dtype=object)
+        if len(self.axes) <= 1:
+            columns = [map(str, seen.index if self.axes else ["effect"]), shown]
+            columns.append(writing.span(low, high, digits) for low, high in zip(seen["low"], seen["high"], strict=True))
+            columns += [map(writing.share, seen["share"]), map(writing.probability, seen["q"])]
+            header = [self.axes[0] if self.axes else "", f"mean {self.unit}", "95% interval", "share", "q"]
+            return header, [list(row) for row in zip(*columns, strict=True)], 1
+        grid = self.pivot(shown).fillna("--")
+        labels = [*self.axes[:-2], f"{self.axes[-2]} \\ {self.axes[-1]}"]
+        names = [index if isinstance(index, tuple) else (index,) for index in grid.index]
+        rows = [[*map(str, name), *row] for name, row in zip(names, grid.to_numpy().tolist(), strict=True)]
+        return [*labels, *map(str, grid.columns)], rows, len(labels)
 
     def save(self, folder: str | FilePath, name: str) -> list[FilePath]:
-        """Everything a run folder holds of a table: CSV, JSON, Markdown, LaTeX, and the picture as PNG and SVG.
+        """Everything a run folder holds of a table: rows, statistics, Markdown, LaTeX, and the picture as PNG and SVG.
 
         >>> import tempfile
         >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
         >>> folder = FilePath(tempfile.mkdtemp())
-        >>> [path.suffix for path in t.save(folder, "table1")]
-        ['.csv', '.json', '.md', '.tex', '.png', '.svg']
+        >>> [path.name for path in t.save(folder, "t")]
+        ['t.csv', 't.parquet', 't.json', 't.md', 't.tex', 't.png', 't.svg', 't-statistics.csv']
         """
         writers: dict[str, Callable[[FilePath], Any]] = {
-            ".csv": self.to_csv,
-            ".json": self.to_json,
-            ".md": self.to_markdown,
-            ".tex": self.to_latex,
-        }
-        writers |= {".png": self.plot, ".svg": self.plot}
-        written = []
-        for suffix, write in writers.items():
-            written.append(FilePath(folder) / f"{name}{suffix}")
-            write(written[-1])
-        return written
+            ".csv": self.to_csv, ".parquet": self.to_parquet, ".json": self.to_json, ".md": self.to_markdown,
+            ".tex": self.to_latex, ".png": self.plot, ".svg": self.plot,
+            "-statistics.csv": lambda path: self.statistics().to_csv(writing.ready(path), index=bool(self.axes)),
+        }  # fmt: skip
+        return writing.all_written(writers, folder, name)
 
 
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(_escape, cells)) + r" \\"
-
-
-def _escape(text: str) -> str:
-    """Text for LaTeX: a backslash only ever parts two axis names here."""
-    return text.translate(_IN_LATEX)
-
-
-def _ready(path: str | FilePath) -> FilePath:
-    """The path, with its folder made."""
-    made = FilePath(path)
-    made.parent.mkdir(parents=True, exist_ok=True)
-    return made
+def _frame(columns: dict[str, list[Any]]) -> pd.DataFrame:
+    """A frame from JSON, where a tuple became a list."""
+    return pd.DataFrame({name: [tuple(v) if isinstance(v, list) else v for v in column] for name, column in columns.items()})

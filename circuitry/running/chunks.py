@@ -43,9 +43,9 @@ def chunks(plan: Plan, model: Model, examples: int, length: int, memory: int) ->
     >>> [(cells.tolist(), examples.tolist()) for cells, examples in chunks(made, model, 2, prompts.length, 1 << 30)]
     [([0], [0, 1])]
     """
-    legs = len(plan.cells[0].passes)
-    most = max(2 + legs, memory // model.bytes_per_row(length))
     for alike in reading_alike(plan.cells):
+        legs = len(plan.cells[alike[0]].passes)
+        most = max(2 + legs, memory // model.bytes_per_row(length))
         cells = min(len(alike), max(1, (most - 2) // legs))
         at_once = max(1, most // (2 + legs * cells))
         for first in range(0, examples, at_once):
@@ -54,7 +54,7 @@ def chunks(plan: Plan, model: Model, examples: int, length: int, memory: int) ->
 
 
 def reading_alike(cells: Sequence[CellPlan]) -> list[Ints]:
-    """Numbers of the cells that can share a batch: those whose last leg reads the same sites.
+    """Numbers of the cells that can share a batch: those with as many legs, the last of which reads the same sites.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
@@ -62,7 +62,7 @@ def reading_alike(cells: Sequence[CellPlan]) -> list[Ints]:
     >>> [group.tolist() for group in reading_alike(made.cells)]
     [[0]]
     """
-    groups: dict[tuple[Site, ...], list[int]] = {}
+    groups: dict[tuple[int, tuple[Site, ...]], list[int]] = {}
     for number, cell in enumerate(cells):
-        groups.setdefault(cell.passes[-1].reads, []).append(number)
+        groups.setdefault((len(cell.passes), cell.passes[-1].reads), []).append(number)
     return [np.array(group) for group in groups.values()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,44 +34,58 @@ class Effects:
     base: Floats
     other: Floats
 
+    def split(self, cells: int) -> tuple[Effects, Effects]:
+        """The first ``cells`` cells, and the rest.
+
+        >>> one = np.ones((3, 2))
+        >>> [len(part.effect) for part in Effects(one, one, one).split(1)]
+        [1, 2]
+        """
+        parts = (self.effect, self.base, self.other)
+        return Effects(*(p[:cells] for p in parts)), Effects(*(p[cells:] for p in parts))
+
 
 def run_plan(
     model: Model,
     plan: Plan,
     prompts: Prompts,
-    metric: Metric,
+    metrics: Sequence[Metric],
     *,
     memory: int,
     value: Any = None,
     progress: bool = False,
     batch: Callable[..., list[Tensor]] = run,
-) -> Effects:
-    """Run every cell on every example, in batches of predicted size under ``memory`` bytes.
+) -> list[Effects]:
+    """Run every cell on every example, in batches of predicted size under ``memory`` bytes; effects by each metric.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
     >>> from circuitry.running.metrics import METRICS
-    >>> run_plan(model, made, prompts, METRICS["logit"][0], memory=1 << 28).effect.shape
+    >>> run_plan(model, made, prompts, [METRICS["logit"][0]], memory=1 << 28)[0].effect.shape
     (1, 2)
     """
-    effect, base, other = (np.full((len(plan.cells), len(prompts)), np.nan) for _ in range(3))
+    filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
     constants = constant_values(model, plan, prompts, value, memory)
     work = list(chunks(plan, model, len(prompts), prompts.length, memory))
     total = len(plan.cells) * len(prompts)
     with tqdm(total=total, desc=str(plan.path)[:60], unit="patch", disable=not progress, leave=False) as bar:
         for cells, examples in work:
             part = prompts.take(examples)
+            # Values made elsewhere (mean, given) may have one for every position, padding included.
+            part = part.trimmed() if plan.intervention in ("resample", "zero") else part
             laid = schedule(plan, [plan.cells[k] for k in cells], part)
-            got = _effects(batch(model, laid, part, constants), laid.reading, part, metric, plan)
+            values = batch(model, laid, part, constants)
             where = np.ix_(cells, examples)
-            effect[where], base[where], other[where] = got
-            bar.update(got[0].size)
-    return Effects(effect, base, other)
+            for number, metric in enumerate(metrics):
+                for kind, got in enumerate(_effects(values, laid.reading, part, metric, plan)):
+                    filled[number, kind][where] = got
+            bar.update(len(cells) * len(examples))
+    return [Effects(*one) for one in filled]
 
 
 def _effects(values: list[Tensor], reading: Any, prompts: Prompts, metric: Metric, plan: Plan) -> tuple[Floats, Floats, Floats]:
-    """Compare each patched row with the base row of its example."""
+    """Effect [cell, example], and the metric on the base and on the other input [example]."""
     cells, examples = reading.rows.shape
     rows, base, other = reading.rows.ravel(), np.tile(reading.base, cells), reading.other
     if ends_at_logits(plan):
@@ -158,8 +172,9 @@ def mean_value(model: Model, write: Write, prompts: Prompts, memory: int) -> Ten
     >>> tuple(mean_value(model, Write(model.graph.node("gate[0]"), ct.Position("B"), "mean"), prompts, 1 << 28).shape)
     (256,)
     """
-    reader = CellPlan((), (Pass((), frozenset(), (Site(write.node, write.at),)),))
-    plan = Plan(parse("embed -> logits"), model.graph, {}, (reader,), ())
+    path = parse("embed -> logits")
+    reader = CellPlan((), path, (Pass((), frozenset(), (Site(write.node, write.at),)),))
+    plan = Plan(path, model.graph, {}, (reader,), ())
     total, count = None, 0
     for _, examples in chunks(plan, model, len(prompts), prompts.length, memory):
         part = prompts.take(examples)

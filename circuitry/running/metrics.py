@@ -21,6 +21,10 @@ def _logit(logits: Tensor, base: Tensor, answer: Tensor, foil: Tensor) -> Tensor
     return _pick(logits, answer)
 
 
+def _foil_logit(logits: Tensor, base: Tensor, answer: Tensor, foil: Tensor) -> Tensor:
+    return _pick(logits, foil)
+
+
 def _logit_difference(logits: Tensor, base: Tensor, answer: Tensor, foil: Tensor) -> Tensor:
     return _pick(logits, answer) - _pick(logits, foil)
 
@@ -40,6 +44,7 @@ def _kl(logits: Tensor, base: Tensor, answer: Tensor, foil: Tensor) -> Tensor:
 
 METRICS: dict[str, tuple[Metric, str]] = {
     "logit": (_logit, "change of the answer's logit"),
+    "foil_logit": (_foil_logit, "change of the foil's logit"),
     "logit_difference": (_logit_difference, "change of logit(answer) - logit(foil)"),
     "probability": (_probability, "change of the answer's probability"),
     "log_probability": (_log_probability, "change of the answer's log probability, nats"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,30 +13,38 @@ import torch
 from ..errors import CircuitryError, GuardError
 from ..models import Model
 from ..paths import Node, Path, parse
-from ..planning import Intervention, Plan, plan
+from ..planning import CellPlan, Intervention, Plan, join, plan
 from ..planning import explain as explain_plan
 from ..prompting import Prompts, Task
 from ..results import PatchingTable
 from ..results.table import COLUMNS
 from . import guards
+from .baseline import random_cells, random_frame
 from .chunks import parse_memory
 from .engine import Effects, ends_at_logits, run_plan, unit_of
 from .metrics import Metric, evaluate, metric
+from .provenance import provenance
 from .reference import follow
 
 Engine = Literal["nnsight", "reference"]
 Direction = Literal["noising", "denoising"]
+Paths = Path | str | Mapping[Any, Path | str]
+MetricLike = str | Callable[..., torch.Tensor]
 AxisValues = Mapping[str, Sequence[int | str]]
+
+RANDOM_NODES = 16
+"""Random nodes that every table is compared with."""
 
 
 def compile_path(
     model: Model,
     task: Task,
-    path: Path | str,
+    path: Paths,
     freezing: Node | Sequence[Node] = (),
     axes: AxisValues | None = None,
     intervention: Intervention = "resample",
     direction: Direction = "noising",
+    axis: str = "path",
 ) -> tuple[Plan, Prompts]:
     """The plan and the prompts of an experiment; what ``patch`` runs and ``explain`` prints.
 
@@ -47,29 +55,35 @@ def compile_path(
     (4, 2)
     """
     prompts = task.prompts(model.vocabulary)
-    parsed = parse(path) if isinstance(path, str) else path
     held = (freezing,) if isinstance(freezing, Node) else tuple(freezing)
-    parsed = parsed.freezing(*held) if held else parsed
-    if taken := [axis for axis in parsed.axes if axis in COLUMNS]:
+
+    def compiled(one: Path | str) -> Plan:
+        parsed = parse(one) if isinstance(one, str) else one
+        return plan(
+            parsed.freezing(*held) if held else parsed, model.graph, where=prompts.where, length=prompts.length,
+            sweep=task.definition.sweep, axes=axes, intervention=intervention, direction=direction,
+        )  # fmt: skip
+
+    made = join({label: compiled(one) for label, one in path.items()}, axis) if isinstance(path, Mapping) else compiled(path)
+    if taken := [name for name in made.axes if name in COLUMNS]:
         raise CircuitryError(f"every table has a column {taken[0]!r}, so no axis can be called that; {{{taken[0]}s}} would do")
-    made = plan(
-        parsed, model.graph, where=prompts.where, length=prompts.length, sweep=task.definition.sweep, axes=axes,
-        intervention=intervention, direction=direction,
-    )  # fmt: skip
     return made, prompts
 
 
 def patch(
     model: Model,
     task: Task,
-    path: Path | str,
+    path: Paths,
     *,
     freezing: Node | Sequence[Node] = (),
     axes: AxisValues | None = None,
-    metric: str | Callable[..., torch.Tensor] = "logit",
+    axis: str = "path",
+    metric: MetricLike | Sequence[MetricLike] = "logit",
     intervention: Intervention = "resample",
     direction: Direction = "noising",
     value: Any = None,
+    baseline: int = RANDOM_NODES,
+    seed: int = 0,
     engine: Engine = "nnsight",
     verify: int = 0,
     memory: int | str = "512MiB",
@@ -79,15 +93,17 @@ def patch(
     """Patch a path and measure its effect: the table has one row per cell and example.
 
     Args:
-        path: text, or a value made with operators; axes left open become axes of the table.
+        path: text, or a value made with operators; axes left open become axes of the table. Several paths with labels, as
+            a mapping, make one table whose first axis, called ``axis``, has the labels.
         freezing: nodes to freeze on the last leg, added to those the path names.
         axes: values for open axes; by default every layer, head ..., and the task's sweep for positions.
-        metric: "logit" (of the answer, the paper's), "logit_difference", "probability", "log_probability", "kl", or a
-            function (logits [row, vocab], answer [row], foil [row]) -> [row]. A path that ends at another node gives the
-            L2 distance from the base run.
+        metric: "logit" (of the answer, the paper's), "logit_difference", "foil_logit", "probability",
+            "log_probability", "kl", or a function (logits [row, vocab], answer [row], foil [row]) -> [row]. A path that ends at another node gives the
+            L2 distance from the base run. Several metrics, as a list, are measured in one run and are the table's first axis.
         intervention: what the source becomes: "resample" (its value on the other prompt), "zero", "mean" (over the
             corrupted prompts) or "given" (``value``).
         direction: "noising" patches corrupted values into the clean run; "denoising" swaps the two.
+        baseline: how many random nodes to patch in the same way, for comparison (``table.random``), drawn with ``seed``.
         engine: "nnsight", or "reference": plain PyTorch hooks, one cell at a time, slow.
         verify: check this many cells against the reference engine, on two examples each.
         memory: bound for one batch, bytes or text such as "2GiB".
@@ -101,32 +117,55 @@ def patch(
     >>> table.axes, len(table.frame)
     (('layer',), 16)
     """
-    made, prompts = compile_path(model, task, path, freezing, axes, intervention, direction)
-    chosen, unit = resolve_metric(metric)
+    made, prompts = compile_path(model, task, path, freezing, axes, intervention, direction, axis)
+    several = None if isinstance(metric, str) or callable(metric) else list(metric)
+    wanted = [resolve_metric(one) for one in (several if several is not None else _one(metric))]
+    chosen = [function for function, _ in wanted]
     if verify or engine == "reference":
         _check_comparable(made)
     if intervention == "given" and value is None:
         raise CircuitryError("intervention 'given' needs value=, a number or a tensor of the node's shape")
+    extra: tuple[CellPlan, ...] = ()
     if engine == "reference":
         effects = _by_reference(model, made, prompts, chosen, range(len(made.cells)))
     elif engine == "nnsight":
         guards.check(model, made, prompts)
-        effects = run_plan(model, made, prompts, chosen, memory=parse_memory(memory), value=value, progress=progress)
+        extra = random_cells(made, prompts, baseline, seed)
+        every = replace(made, cells=made.cells + extra)
+        effects = run_plan(model, every, prompts, chosen, memory=parse_memory(memory), value=value, progress=progress)
         if verify:
             _verify(model, made, prompts, chosen, effects, verify)
     else:
         raise CircuitryError(f"no engine {engine!r}; known: nnsight, reference")
     if lint:
-        check_baseline(effects, metric, made, task)
+        check_baseline(effects[0], metric, made, task)
+    tables = [
+        _table(made, extra, one, unit, provenance(model, task, made, unit, len(prompts)))
+        for one, (_, unit) in zip(effects, wanted, strict=True)
+    ]
+    if several is None:
+        return tables[0]
+    names = [one if isinstance(one, str) else one.__name__ for one in several]
+    alike = [replace(table, unit="change of the metric, each in its own unit") for table in tables]
+    return PatchingTable.stack(dict(zip(names, alike, strict=True)), "metric", str(made.path))
+
+
+def _one(metric: Any) -> list[MetricLike]:
+    return [metric]
+
+
+def _table(made: Plan, extra: tuple[CellPlan, ...], effects: Effects, unit: str, about: dict[str, Any]) -> PatchingTable:
+    """The effects by one metric as a table, those of the random nodes beside them."""
+    found, by_chance = effects.split(len(made.cells))
     cells = [dict(cell.values) for cell in made.cells]
-    unit = unit_of(made, unit)
-    return PatchingTable.of(cells, effects.effect, effects.base, effects.other, unit, provenance(model, task, made, unit))
+    table = PatchingTable.of(cells, found.effect, found.base, found.other, unit_of(made, unit), about)
+    return replace(table, random=random_frame(extra, by_chance) if extra else None)
 
 
 resolve_metric = metric
 
 
-def explain(model: Model, task: Task, path: Path | str, **options: Any) -> str:
+def explain(model: Model, task: Task, path: Paths, **options: Any) -> str:
     """What ``patch`` would run, in words; takes its ``freezing``, ``axes``, ``intervention`` and ``direction``.
 
     >>> import circuitry as ct
@@ -163,21 +202,18 @@ def check_baseline(effects: Effects, metric: Any, made: Plan, task: Task) -> Non
         )
 
 
-def _by_reference(model: Model, made: Plan, prompts: Prompts, chosen: Metric, cells: Sequence[int]) -> Effects:
-    """Effects of some cells by the reference engine, all examples at once, one cell after the other."""
-    from ..planning import cells as make_cells
-
-    wanted = {c.values: c.path for c in make_cells(made.path, made.graph, [str(p) for p in _used(made)], _values(made))}
+def _by_reference(model: Model, made: Plan, prompts: Prompts, metrics: Sequence[Metric], cells: Sequence[int]) -> list[Effects]:
+    """Effects of some cells by the reference engine, all examples at once, one cell after the other; by each metric."""
     clean, corrupted = (torch.from_numpy(t).to(model.device) for t in (prompts.clean, prompts.corrupted))
     base, other = (clean, corrupted) if made.base == "clean" else (corrupted, clean)
     where = {name: at.tolist() for name, at in prompts.where.items()}
     answer, foil = (torch.from_numpy(t).to(model.device) for t in (prompts.answer, prompts.foil))
     found = []
     for number in cells:
-        logits = follow(model.hf, wanted[made.cells[number].values], base, other, where)
-        found.append([evaluate(chosen, one, logits[0], answer, foil).double().cpu().numpy() for one in logits])
-    on_base, on_other, on_patched = np.array(found).swapaxes(0, 1)
-    return Effects(on_patched - on_base, on_base, on_other)
+        logits = follow(model.hf, made.cells[number].path, base, other, where)
+        found.append([[evaluate(m, one, logits[0], answer, foil).double().cpu().numpy() for one in logits] for m in metrics])
+    by_metric = np.array(found).transpose(1, 2, 0, 3)
+    return [Effects(patched - on_base, on_base, on_other) for on_base, on_other, patched in by_metric]
 
 
 def _check_comparable(made: Plan) -> None:
@@ -188,51 +224,13 @@ def _check_comparable(made: Plan) -> None:
         raise CircuitryError("the reference engine reports effects on the logits; use circuitry.running.reference.follow")
 
 
-def _used(made: Plan) -> list[Any]:
-    """Positions that stand in the plan's cells, where the path leaves a position open."""
-    names = [a for a, kind in made.axes.items() if kind == "position"]
-    return list(dict.fromkeys(dict(c.values)[n] for c in made.cells for n in names))
-
-
-def _values(made: Plan) -> dict[str, list[Any]]:
-    return {a: list(dict.fromkeys(dict(c.values)[a] for c in made.cells)) for a in made.path.axes}
-
-
-def _verify(model: Model, made: Plan, prompts: Prompts, chosen: Metric, effects: Effects, count: int) -> None:
+def _verify(
+    model: Model, made: Plan, prompts: Prompts, metrics: Sequence[Metric], effects: Sequence[Effects], count: int
+) -> None:
     """Compare cells spread over the table with the reference. Raises GuardError where they differ."""
     few = prompts.take(slice(2))
     picked = np.unique(np.linspace(0, len(made.cells) - 1, count).astype(int))
-    wanted = _by_reference(model, made, few, chosen, picked.tolist()).effect
-    found = effects.effect[picked, : len(few)]
-    error = np.abs(found - wanted).max() / max(1.0, np.abs(effects.base).max())
-    if not error <= (1e-8 if model.dtype == torch.float64 else 5e-3):
-        raise GuardError(f"the nnsight engine and the reference differ by {error:.2g} (relative); no result is reported")
-
-
-def provenance(model: Model, task: Task, made: Plan, unit: str) -> dict[str, Any]:
-    """What a reader needs to get the same numbers again.
-
-    >>> import circuitry as ct
-    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> provenance(model, task, made, "logits")["path"]
-    'h[2] @ B+1 -> logits'
-    """
-    return {
-        "path": str(made.path),
-        "model": model.name,
-        "task": repr(task),
-        "intervention": made.intervention,
-        "base": made.base,
-        "unit": unit,
-        "seed": task.seed,
-        "skipped": [f"{dict(cell.values)}: {reason}" for cell, reason in made.skipped],
-        "versions": {name: _version(name) for name in ("circuitry-lm", "torch", "transformers", "nnsight")},
-    }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
+    for found, wanted in zip(effects, _by_reference(model, made, few, metrics, picked.tolist()), strict=True):
+        error = np.abs(found.effect[picked, : len(few)] - wanted.effect).max() / max(1.0, np.abs(found.base).max())
+        if not error <= (1e-8 if model.dtype == torch.float64 else 5e-3):
+            raise GuardError(f"the nnsight engine and the reference differ by {error:.2g} (relative); no result is reported")

@@ -1,6 +1,25 @@
 """Task suites: a behaviour taken apart in one call, with tables, a circuit and a comparable summary."""
 
-from .induction import induction
-from .result import Component, SuiteResult, Summary
+from .declare import Suite, Table, findings
+from .result import Component, Picture, SuiteResult, Summary
+from .runner import run, suite
+from .senders import reads, senders, strong_senders
+from .study import Study, keys, profile
 
-__all__ = ["Component", "SuiteResult", "Summary", "induction"]
+__all__ = [
+    "Component",
+    "Picture",
+    "Study",
+    "Suite",
+    "SuiteResult",
+    "Summary",
+    "Table",
+    "findings",
+    "keys",
+    "profile",
+    "reads",
+    "run",
+    "senders",
+    "strong_senders",
+    "suite",
+]

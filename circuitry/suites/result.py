@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ..results import PatchingTable
 from ..results.circuit import Circuit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass
@@ -29,8 +33,9 @@ class Summary:
     """The comparable end of a suite.
 
     ``explained`` is the share of the whole effect (clean less corrupted) that patching all ``components`` at once has, with
-    everything of their kind held. ``offsets`` maps "B", "B+1" ... to the share of the information about the token that is
-    written there (paper section 6.3), normalised to 1; ``offset`` is where most of it is.
+    everything of their kind held; NaN where that was not measured. ``offsets`` maps "B", "B+1" ... to the share of the
+    information about the token that is written there (paper section 6.3), normalised to 1; ``offset`` is where most of it is.
+    ``verdict`` says what was found in one sentence.
     """
 
     model: str
@@ -40,6 +45,7 @@ class Summary:
     offsets: dict[str, float]
     baseline: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    verdict: str = ""
 
     @property
     def offset(self) -> str:
@@ -70,65 +76,83 @@ class Summary:
         """
         lines = [f"{self.model} ({self.architecture})"]
         lines += [f"  {k}: {v:.3g}" for k, v in self.baseline.items()]
-        lines.append(f"  carried by (together {self.explained:.0%} of the effect):")
-        lines += [f"    {c.node:<16} {c.role:<22} {c.share:>6.0%} at {c.position}" for c in self.components] or ["    nothing"]
+        together = "" if math.isnan(self.explained) else f" (together {self.explained:.0%} of the effect)"
+        lines.append(f"  carried by{together}:")
+        lines += [f"    {c.node:<16} {c.role:<22} {c.share:>6.0%}{c.position and f' at {c.position}'}" for c in self.components]
+        lines += [] if self.components else ["    nothing"]
         written = ", ".join(f"{name} {share:.0%}" for name, share in self.offsets.items() if share >= 0.005)
         lines.append(f"  written at {self.offset} ({written})" if self.offsets else "  written nowhere that was looked at")
+        lines += [f"  {line}" for line in self.verdict.splitlines()]
         return "\n".join([*lines, *(f"  note: {n}" for n in self.notes)])
+
+    def to_json(self) -> str:
+        """The summary as JSON; what was not measured is null.
+
+        >>> '"offset": "none"' in Summary("m", "mamba", [], float("nan"), {}).to_json()
+        True
+        """
+        data = {**vars(self), "components": [vars(c) for c in self.components], "offset": self.offset}
+        data["explained"] = None if math.isnan(self.explained) else self.explained
+        return json.dumps(data, indent=1)
+
+
+@dataclass
+class Picture:
+    """A figure that is no table's own, with what it shows."""
+
+    title: str
+    caption: str
+    figure: Figure
 
 
 @dataclass
 class SuiteResult:
-    """Tables by name (with a title each), the circuit, and the summary."""
+    """Tables by name, the circuit they show (None where no circuit was looked for), the summary, and further pictures.
+
+    ``record`` says what ran, with which settings and versions; it becomes ``run.json``.
+    """
 
     tables: dict[str, PatchingTable]
-    circuit: Circuit
+    circuit: Circuit | None
     summary: Summary
+    pictures: dict[str, Picture] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, folder: str | Path) -> Path:
-        """Write everything into a folder: one set of files a table, the circuit in all formats, summary.json and summary.md.
+        """Write everything into a folder: tables, figures, the circuit, summary.json, run.json, and report.html over all of it.
 
         >>> import tempfile
-        >>> empty = SuiteResult({}, Circuit("c", ("A",), (), ()), Summary("m", "mamba", [], 0.0, {}))
-        >>> (empty.save(tempfile.mkdtemp()) / "summary.json").exists()
-        True
+        >>> empty = SuiteResult({}, None, Summary("m", "mamba", [], 0.0, {}))
+        >>> sorted(path.name for path in empty.save(tempfile.mkdtemp()).iterdir())
+        ['report.html', 'run.json', 'summary.json', 'summary.md']
         """
+        from ..results.figures import save
+        from ..results.report import write_report
+
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         for name, table in self.tables.items():
-            table.save(target, name)
-        for suffix in (".svg", ".png", ".dot", ".mmd", ".json"):
-            self.circuit.save(target / f"circuit{suffix}")
-        data = {**vars(self.summary), "components": [vars(c) for c in self.summary.components], "offset": self.summary.offset}
-        (target / "summary.json").write_text(json.dumps(data, indent=1))
+            table.save(target / "tables", name)
+        if self.circuit is not None:
+            for suffix in (".svg", ".png", ".dot", ".mmd", ".json"):
+                self.circuit.save(target / f"circuit{suffix}")
+        for name, picture in self.pictures.items():
+            for suffix in (".svg", ".png"):
+                save(picture.figure, target / "figures" / f"{name}{suffix}")
+        (target / "summary.json").write_text(self.summary.to_json())
         (target / "summary.md").write_text(self._markdown())
+        (target / "run.json").write_text(json.dumps(self._record(), indent=1, default=str))
+        write_report(target)
         return target
 
+    def _record(self) -> dict[str, Any]:
+        figures = [{"name": name, "title": p.title, "caption": p.caption} for name, p in self.pictures.items()]
+        usual = {"state": "complete", "model": self.summary.model, "architecture": self.summary.architecture}
+        return {**usual, **self.record, "tables": list(self.tables), "figures": figures}
+
     def _markdown(self) -> str:
-        parts = [f"# {self.summary.model}", f"```\n{self.summary.text()}\n```", "![circuit](circuit.svg)"]
+        parts = [f"# {self.summary.model}", f"```\n{self.summary.text()}\n```"]
+        parts += ["![circuit](circuit.svg)"] if self.circuit else []
         for name, table in self.tables.items():
             parts += [f"## {table.about.get('title', name)}", f"`{table.about.get('path', '')}`", table.to_markdown()]
         return "\n\n".join(parts) + "\n"
-
-
-def stacked(tables: Mapping[Any, PatchingTable], axis: str, title: str) -> PatchingTable:
-    """Several tables of one path as one, with a new first axis: distance, corruption ...
-
-    >>> import numpy as np
-    >>> one = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
-    >>> stacked({8: one, 16: one}, "distance", "by distance").axes
-    ('distance', 'layer')
-    """
-    first = next(iter(tables.values()))
-    frame = pd.concat([t.frame.assign(**{axis: value}) for value, t in tables.items()], ignore_index=True)
-    return PatchingTable(frame, (axis, *first.axes), first.unit, {**first.about, "title": title, axis: list(tables)})
-
-
-def titled(table: PatchingTable, title: str) -> PatchingTable:
-    """The table with a title for its picture and heading.
-
-    >>> import numpy as np
-    >>> titled(PatchingTable.of([{}], np.ones((1, 1)), np.zeros(1), np.ones(1), "logit"), "T").about["title"]
-    'T'
-    """
-    return PatchingTable(table.frame, table.axes, table.unit, {**table.about, "title": title})

@@ -1,4 +1,4 @@
-"""What both halves of the induction suite share: the model, the task at each distance, thresholds, and patching by text."""
+"""What a suite works with: one model, one task, its settings; patching by text, kept tables, and the thresholds of a finding."""
 
 from __future__ import annotations
 
@@ -6,97 +6,138 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
 import torch
 
+from ..errors import CircuitryError
+from ..evidence import Offsets, off_by_one
+from ..evidence.write_profile import place
 from ..models import Model
 from ..prompting import Task
 from ..results import PatchingTable
+from ..results.statistics import least_discovery
 from ..running import patch
-from .result import stacked, titled
+from .folder import RunFolder
 
 KEY_SHARE = 0.05
-"""A component is named if patching it alone has at least this share of the whole effect."""
+"""A component is named if patching it alone has at least this share of the whole effect, and q below Q."""
+Q = 0.05
 MOST_KEYS = 8
 
 
 @dataclass
 class Study:
-    """One model under one suite. ``say`` is told what runs next; ``options`` go to ``patch``."""
+    """One model under one suite.
+
+    ``settings`` are the suite's own, ``options`` go to every ``patch``, ``say`` is told what runs next. ``tables`` are those
+    kept so far; with a ``folder`` they are written at once, and what an interrupted run has finished is not run again.
+    """
 
     model: Model
     task: Task
-    distances: Sequence[int]
+    settings: dict[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     say: Callable[[str], None] = lambda _: None
+    folder: RunFolder | None = None
+    tables: dict[str, PatchingTable] = field(default_factory=dict)
 
-    @property
-    def distance(self) -> int:
-        """The distance at which the circuit is taken apart in detail: the task's own."""
-        return int(self.task.options["distance"])
+    def name(self, role: str) -> str:
+        """The architecture's name for a node of this role, such as "ssm_state" for "state"."""
+        families = self.model.graph.by_role(role)
+        if not families:
+            raise CircuitryError(f"{self.model.graph.name} has no node of role {role!r}; this part of the suite is not for it")
+        return families[0].name
 
-    def patch(self, title: str, path: str, corruption: str = "B", distance: int | None = None, **axes: Any) -> PatchingTable:
-        """One table at one distance."""
-        self.say(f"{title}: {path}")
-        task = self.task.but(corruption=corruption, distance=distance or self.distance)
-        return titled(patch(self.model, task, path, axes=axes, **{"lint": False, **self.options}), title)
+    def patch(
+        self,
+        title: str,
+        path: str | Mapping[Any, str],
+        *,
+        task: Mapping[str, Any] | None = None,
+        axis: str = "path",
+        metric: Any = None,
+        **axes: Any,
+    ) -> PatchingTable:
+        """One table. ``task``: options of the task for this table only; ``axes``: values of open axes."""
+        self.say(f"{title}: {path if isinstance(path, str) else next(iter(path.values()))}")
+        asked = self.task.but(**(task or {}))
+        options = {"lint": False, **self.options} | ({"metric": metric} if metric is not None else {})
 
-    def by_distance(self, title: str, path: str, corruption: str = "B", **axes: Any) -> PatchingTable:
-        """The same table at every distance, stacked."""
-        made = {d: self.patch(f"{title}, distance {d}", path, corruption, d, **axes) for d in self.distances}
-        return stacked(made, "distance", title)
+        def make() -> PatchingTable:
+            return patch(self.model, asked, path, axes=axes, axis=axis, **options)
 
-    def at_distance(self, table: PatchingTable) -> pd.Series:
-        """Cell means of a stacked table at the detailed distance, as shares of the whole effect there."""
-        return at(table, "distance", self.distance).share()
+        numbers = {k: v for k, v in options.items() if k not in ("progress", "memory")}
+        made = self.folder.part((path, asked, axis, axes, numbers), make) if self.folder else make()
+        return made.titled(title)
 
-    def baseline(self) -> dict[str, float]:
-        """At every distance, top-1 accuracy on clean prompts and what corruption costs the answer's logit: what is explained."""
-        found = {}
-        for distance in self.distances:
-            prompts = self.task.but(distance=distance).prompts(self.model.vocabulary)
-            clean, corrupted = (self._last(ids) for ids in (prompts.clean, prompts.corrupted))
-            rows, answer = range(len(prompts)), prompts.answer
-            right = (clean.argmax(-1).numpy() == answer).mean()
-            found[f"top-1 accuracy, distance {distance}"] = float(right)
-            found[f"answer's logit, clean less corrupted, distance {distance}"] = (clean - corrupted)[rows, answer].mean().item()
-        return found
+    def over(self, option: str, values: Sequence[Any], title: str, path: str | Mapping[Any, str], **how: Any) -> PatchingTable:
+        """The same table for several values of a task option, which becomes its first axis."""
+        given = how.pop("task", None) or {}
+        made = {v: self.patch(f"{title}, {option} {v}", path, task={**given, option: v}, **how) for v in values}
+        return PatchingTable.stack(made, option, title)
+
+    def keep(self, name: str, table: PatchingTable, note: str = "") -> PatchingTable:
+        """Make a table part of the result; ``note`` says how to read it."""
+        if note:
+            table.about["note"] = note
+        self.tables[name] = table
+        if self.folder:
+            self.folder.keep(name, table)
+        return table
+
+    def offsets(self, token: str, reach: int = 4, **task: Any) -> Offsets | None:
+        """Where the model takes up a token (``ct.off_by_one``); None where there are too few examples or tokens to say."""
+        self.say(f"Where {token} is taken up")
+        kept = {k: v for k, v in self.options.items() if k in ("metric", "memory", "progress")}
+        try:
+            return off_by_one(self.model, self.task.but(**task), token, reach=reach, **kept)
+        except CircuitryError as error:
+            self.say(f"not measured: {error}")
+            return None
 
     @torch.no_grad()
-    def _last(self, ids: Any) -> torch.Tensor:
-        """Logits at the last token, [example, vocab]; one prompt at a time, so that memory does not grow."""
-        rows = (torch.from_numpy(row)[None].to(self.model.device) for row in ids)
+    def baseline(self, **task: Any) -> dict[str, float]:
+        """On clean prompts top-1 accuracy and logit difference, and what corruption costs the answer's logit."""
+        prompts = self.task.but(**task).prompts(self.model.vocabulary)
+        clean, corrupted = (self._ends(ids, prompts.where["END"]) for ids in (prompts.clean, prompts.corrupted))
+        rows, answer, foil = range(len(prompts)), prompts.answer, prompts.foil
+        return {
+            "top-1 accuracy": float((clean.argmax(-1).numpy() == answer).mean()),
+            "logit difference, answer less foil": (clean[rows, answer] - clean[rows, foil]).mean().item(),
+            "answer's logit, clean less corrupted": (clean - corrupted)[rows, answer].mean().item(),
+        }
+
+    def _ends(self, ids: Any, ends: Any) -> torch.Tensor:
+        """Logits at END, [example, vocab]; one prompt at a time, so that memory does not grow."""
+        rows = (torch.from_numpy(row[: end + 1])[None].to(self.model.device) for row, end in zip(ids, ends, strict=True))
         return torch.cat([self.model.hf(row, use_cache=False, logits_to_keep=1).logits[:, -1].cpu() for row in rows])
 
 
-def at(table: PatchingTable, axis: str, value: Any) -> PatchingTable:
-    """The part of a stacked table with one value of one axis.
+def keys(table: PatchingTable, *, most: int = MOST_KEYS, negative: bool = False) -> list[Any]:
+    """Cells with at least KEY_SHARE of the whole effect and q below Q, the strongest first.
+
+    With too few examples to show a single cell at Q, the share alone decides. ``negative``: cells that work against the
+    behaviour, by the same thresholds.
 
     >>> import numpy as np
-    >>> one = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
-    >>> at(stacked({8: one, 16: one}, "distance", ""), "distance", 8).axes
-    ('layer',)
+    >>> effects = np.array([[0.04], [0.6], [0.2], [-0.3]]) * np.linspace(0.9, 1.1, 16)
+    >>> t = PatchingTable.of([{"cell": c} for c in "abcd"], effects, np.zeros(16), np.ones(16), "logit")
+    >>> keys(t), keys(t, negative=True)
+    (['b', 'c'], ['d'])
     """
-    rows = table.frame[table.frame[axis] == value].drop(columns=axis)
-    return PatchingTable(rows, tuple(a for a in table.axes if a != axis), table.unit, {**table.about, axis: value})
+    shares = table.share() * (-1 if negative else 1)
+    strong = shares[shares >= KEY_SHARE]
+    if least_discovery(table.frame["example"].nunique(), len(shares), Q) <= 1:
+        strong = strong[table.significant(Q)[strong.index]]
+    return list(strong.sort_values(ascending=False).index[:most])
 
 
-def keys(shares: pd.Series) -> list[Any]:
-    """Cells whose share of the effect reaches the threshold, the strongest first.
+def profile(offsets: Offsets | None) -> dict[str, float]:
+    """The model's profile of where a token is taken up, by position; empty where nothing was found.
 
-    >>> keys(pd.Series([0.05, 0.6, 0.2], index=["a", "b", "c"]))
-    ['b', 'c', 'a']
+    >>> profile(None)
+    {}
     """
-    strong = shares[shares >= KEY_SHARE].sort_values(ascending=False)
-    return list(strong.index[:MOST_KEYS])
-
-
-def normalised(shares: pd.Series) -> dict[str, float]:
-    """Positive shares that sum to 1, by position, in order.
-
-    >>> normalised(pd.Series([0.0, 0.3, -0.1, 0.1], index=["A", "B", "B+1", "B+2"]))
-    {'A': 0.0, 'B': 0.75, 'B+1': 0.0, 'B+2': 0.25}
-    """
-    kept = shares.clip(lower=0)
-    total = float(kept.sum())
-    return {str(k): round(float(v) / total, 6) for k, v in kept.items()} if total > 0 else {}
+    if offsets is None or offsets.models[0].kind == "none":
+        return {}
+    whole = offsets.frame[offsets.frame["layer"] == "all"]
+    return {place(offsets.token, int(n)): round(float(s), 6) for n, s in zip(whole["offset"], whole["share"], strict=True)}

@@ -1,0 +1,31 @@
+"""The command line: ``circuitry run | demo | report | compare | patch | explain | sensitivity | offsets | graph | models``.
+
+Imports torch only in commands that need it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from ..errors import CircuitryError
+from . import experiments, graphs, suites
+
+app = typer.Typer(
+    help="Which components carry a behaviour, and along which paths, in Transformers and state-space models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for part in (suites, experiments, graphs):
+    app.add_typer(part.app)
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user is one message without a traceback, and exit code 2."""
+    try:
+        app()
+    except CircuitryError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,5 @@
+"""``python -m circuitry.cli``."""
+
+from . import main
+
+main()

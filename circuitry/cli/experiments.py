@@ -1,0 +1,129 @@
+"""Commands for one experiment: ``patch | explain | sensitivity | offsets``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import CircuitryError
+from . import options as read
+from .options import Device, Dtype, Examples, Memory, Model, Options, PathText, Seed, TaskName, Values
+
+app = typer.Typer()
+
+
+@app.command()
+def patch(
+    model: Model,
+    path: PathText,
+    task: TaskName = "induction",
+    option: Options = None,
+    axis: Values = None,
+    examples: Examples = 128,
+    seed: Seed = 0,
+    metric: Annotated[
+        str, typer.Option(help="logit, foil_logit, logit_difference, probability, log_probability or kl")
+    ] = "logit",
+    intervention: Annotated[str, typer.Option(help="resample, zero or mean")] = "resample",
+    direction: Annotated[str, typer.Option(help="noising or denoising")] = "noising",
+    baseline: Annotated[int, typer.Option(help="random nodes to compare with")] = 16,
+    verify: Annotated[int, typer.Option(help="check this many cells against the reference engine")] = 0,
+    memory: Memory = "512MiB",
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    out: Annotated[Path | None, typer.Option(help="also write the table: .csv, .json, .md, .tex, .parquet, .png or .svg")] = None,
+) -> None:
+    """Patch one path on one model and print its table."""
+    from ..running import patch as run_patch
+
+    writer = _writer(out)
+    how: Any = {"metric": metric, "intervention": intervention, "direction": direction, "baseline": baseline}
+    posed = read.task(task, option, examples, seed)
+    table = run_patch(read.load(model, dtype, device), posed, path, axes=read.axes(axis), verify=verify, memory=memory, **how)
+    print(table)
+    if out is not None:
+        writer(table, out)
+        print(f"written: {out.resolve()}")
+
+
+def _writer(out: Path | None) -> Callable[[Any, Path], object]:
+    """How to write a table to this file; a wrong suffix is refused before anything runs."""
+    known: dict[str, Callable[[Any, Path], object]] = {
+        ".csv": lambda t, p: t.to_csv(p),
+        ".json": lambda t, p: t.to_json(p),
+        ".md": lambda t, p: t.to_markdown(p),
+        ".tex": lambda t, p: t.to_latex(p),
+        ".png": lambda t, p: t.plot(p),
+        ".svg": lambda t, p: t.plot(p),
+        ".parquet": lambda t, p: t.to_parquet(p),
+    }
+    if out is not None and out.suffix not in known:
+        raise CircuitryError(f"a table cannot be written as {out.suffix!r}; known: {', '.join(known)}")
+    return known[out.suffix] if out is not None else lambda *_: None
+
+
+@app.command()
+def explain(
+    model: Model, path: PathText, task: TaskName = "induction", option: Options = None, axis: Values = None,
+    examples: Examples = 128, seed: Seed = 0, intervention: str = "resample", direction: str = "noising",
+) -> None:  # fmt: skip
+    """Say what a path would run: passes, frozen set, kind of path patching, predicted cost. Runs nothing."""
+    from ..running import explain as run_explain
+
+    how: Any = {"axes": read.axes(axis), "intervention": intervention, "direction": direction}
+    print(run_explain(read.load(model), read.task(task, option, examples, seed), path, **how))
+
+
+@app.command()
+def sensitivity(
+    model: Model,
+    path: PathText,
+    task: TaskName = "induction",
+    option: Options = None,
+    axis: Values = None,
+    examples: Examples = 64,
+    seed: Seed = 0,
+    memory: Memory = "512MiB",
+    out: Annotated[Path | None, typer.Option(help="also write the grid: .png, .svg or .csv")] = None,
+) -> None:
+    """Measure a path under every ablation, direction, metric and frozen set: does the finding depend on the method?"""
+    from ..evidence import sensitivity as measure
+
+    if out is not None and out.suffix not in (".png", ".svg", ".csv"):
+        raise CircuitryError(f"the grid cannot be written as {out.suffix!r}; .png, .svg or .csv would do")
+    found = measure(read.load(model), read.task(task, option, examples, seed), path, axes=read.axes(axis), memory=memory)
+    print(found.frame.round(3).to_string(index=False))
+    print(found.text())
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        found.frame.to_csv(out, index=False) if out.suffix == ".csv" else found.plot(str(out))
+        print(f"written: {out.resolve()}")
+
+
+@app.command()
+def offsets(
+    models: Annotated[list[str], typer.Argument(help="one model or several, such as seeds of one architecture")],
+    task: TaskName = "induction",
+    option: Options = None,
+    token: Annotated[str | None, typer.Option(help="a named position; by default the one that the corruption changes")] = None,
+    reach: Annotated[int, typer.Option(help="the last position looked at, in tokens after the token")] = 4,
+    examples: Examples = 64,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="also write what was found: .json, .md, .png or .svg")] = None,
+) -> None:
+    """The off-by-one detector: how many tokens after a token each model takes it up."""
+    from ..evidence import off_by_one
+
+    if out is not None and out.suffix not in (".json", ".md", ".png", ".svg"):
+        raise CircuitryError(f"this cannot be written as {out.suffix!r}; .json, .md, .png or .svg would do")
+    posed = read.task(task, option, examples, seed)
+    found = off_by_one([read.load(name) for name in models], posed, token, reach=reach, say=read.say)
+    print(found.to_markdown())
+    if out is not None:
+        plot: Callable[[Path], object] = found.plot
+        writers: dict[str, Callable[[Path], object]] = {".json": found.to_json, ".md": found.to_markdown}
+        writers.get(out.suffix, plot)(out)
+        print(f"written: {out.resolve()}")

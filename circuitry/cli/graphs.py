@@ -1,0 +1,66 @@
+"""Commands that show what there is: ``graph | models``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import options as read
+
+app = typer.Typer()
+
+
+@app.command()
+def graph(
+    model: Annotated[str, typer.Argument(help="a model, or an architecture: gpt2, gpt_neox, llama, mamba")],
+    out: Annotated[Path | None, typer.Option(help="write .svg, .png, .dot, .graphml or .json; by default NAME-graph.svg")] = None,
+) -> None:
+    """Show the nodes of a model's architecture, and draw one layer or write the whole graph."""
+    from ..architecture import graph as make_graph
+    from ..content import names
+
+    known = model in names("graphs") or model.endswith(".py")
+    made = make_graph(model) if known else read.load(model).graph
+    print(repr(made))
+    for family in made.families:
+        indices = f"[{','.join(family.indices)}]" if family.indices else ""
+        ports = f"  ports: {', '.join(family.ports)}" if family.ports else ""
+        print(f"  {family.name + indices:<20} {family.shape:<28} {family.meaning}{ports}")
+    target = out or Path(f"{_plain(model)}-graph.svg")
+    _write_graph(made, target)
+    print(f"written: {target.resolve()}")
+
+
+def _plain(name: str) -> str:
+    from ..suites.folder import plain
+
+    return plain(name)
+
+
+def _write_graph(made: Any, target: Path) -> None:
+    from ..architecture.export import to_dot, to_graphml, to_json
+
+    written = {".dot": to_dot, ".graphml": to_graphml, ".json": to_json}
+    if target.suffix in written:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(written[target.suffix](made))
+        return
+    from ..results.architecture_diagram import draw_layer
+    from ..results.figures import save
+
+    save(draw_layer(made), target)
+
+
+@app.command()
+def models() -> None:
+    """List the models that ship with circuitry, and the kinds it can load."""
+    from ..architecture import model_types
+    from ..models import bundled
+
+    print("ready to use, offline:")
+    for name in bundled():
+        print(f"  {name}")
+    print("Hugging Face model types that can be loaded by name or folder (llama ones from GGUF too):")
+    print(f"  {', '.join(sorted(model_types()))}")

@@ -1,0 +1,79 @@
+"""Arguments that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import CircuitryError
+
+if TYPE_CHECKING:
+    from ..models import Model as LoadedModel
+
+Model = Annotated[str, typer.Argument(help="bundled:NAME, package:NAME, a Hugging Face name, a folder, or a .gguf file")]
+PathText = Annotated[str, typer.Argument(help='for example "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"')]
+Examples = Annotated[int, typer.Option(help="prompts to average over")]
+Seed = Annotated[int, typer.Option(help="seed of the prompts")]
+TaskName = Annotated[str, typer.Option(help="a shipped task or a file that defines TASK")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", help="an option as name=value, such as distance=64; repeatable; 8,16,32 is a list"),
+]
+Values = Annotated[list[str] | None, typer.Option("--axis", help="values of an open axis, such as layer=0,1; repeatable")]
+Memory = Annotated[str, typer.Option(help="bound for one batch, such as 512MiB")]
+Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
+Out = Annotated[Path, typer.Option(help="folder for results")]
+
+
+def load(name: str, dtype: str = "float32", device: str = "cpu") -> LoadedModel:
+    """Load a model without what transformers says meanwhile: kernels it misses, and a bar for every file."""
+    from transformers.utils import logging
+
+    from ..models import load as load_model
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return load_model(name, dtype=dtype, device=device)
+
+
+def task(name: str, options: list[str] | None, examples: int, seed: int) -> Any:
+    """The task with its options."""
+    from ..prompting import task as make_task
+
+    return make_task(name, examples=examples, seed=seed, **values(options))
+
+
+def axes(texts: list[str] | None) -> dict[str, list[Any]]:
+    """Values of open axes: name=value,value."""
+    return {name: [value(v) for v in text.split(",")] for name, text in pairs(texts)}
+
+
+def values(texts: list[str] | None) -> dict[str, Any]:
+    """Options by name; a comma makes a list."""
+    return {name: [value(v) for v in text.split(",")] if "," in text else value(text) for name, text in pairs(texts)}
+
+
+def pairs(texts: list[str] | None) -> list[tuple[str, str]]:
+    """name=value texts, cut."""
+    found = []
+    for text in texts or []:
+        name, equals, given = text.partition("=")
+        if not equals or not name or not given:
+            raise CircuitryError(f"{text!r} is not of the form name=value")
+        found.append((name.strip(), given.strip()))
+    return found
+
+
+def value(text: str) -> int | str:
+    """A whole number where it reads like one."""
+    return int(text) if text.strip().lstrip("-").isdigit() else text.strip()
+
+
+def say(what: str) -> None:
+    """What runs next, above the progress bar; only for people."""
+    if sys.stderr.isatty():
+        print(f"  {what[:150]}", file=sys.stderr, flush=True)

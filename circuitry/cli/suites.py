@@ -1,0 +1,100 @@
+"""Commands for whole suites and their folders: ``run | demo | report | compare``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options as read
+from .options import Device, Dtype, Examples, Memory, Options, Out, Seed
+
+if TYPE_CHECKING:
+    from ..suites import SuiteResult
+
+app = typer.Typer()
+RunPath = Annotated[Path, typer.Argument(help="the folder of a run")]
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Argument(help="induction, ioi, or a file of your own that defines SUITE, such as ./mine.py")],
+    model: Annotated[
+        str, typer.Option(help="bundled:NAME, package:NAME, a Hugging Face name, a folder, or a .gguf file")
+    ] = "bundled:mamba",
+    out: Out = Path("runs"),
+    option: Options = None,
+    examples: Examples = 128,
+    seed: Seed = 0,
+    memory: Memory = "512MiB",
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    fresh: Annotated[bool, typer.Option("--fresh", help="run again in a new folder, even if this run exists")] = False,
+) -> None:
+    """Run a whole suite on a model: tables, figures, the circuit, a summary and report.html in a folder.
+
+    The same command again goes on where an interrupted run stopped. Another run never overwrites this one.
+    """
+    _suite(suite, model, out, dtype, device, examples=examples, seed=seed, memory=memory, fresh=fresh, **read.values(option))
+
+
+@app.command()
+def demo(out: Out = Path("runs"), examples: Examples = 64) -> None:
+    """Every suite on every bundled model, and the two architectures side by side: offline, in minutes."""
+    from ..models import bundled
+    from ..suites.runner import SHIPPED
+
+    for suite in SHIPPED:
+        folders = [_suite(suite, name, out, "float32", "cpu", examples=examples) for name in bundled()]
+        if len(folders) > 1:
+            _compare(folders[0], folders[1], out / f"{folders[0].name}-and-{folders[1].name}")
+    print(f"\nall results: {out.resolve()}")
+
+
+def _suite(suite: str, name: str, out: Path, dtype: str, device: str, **options: Any) -> Path:
+    from ..suites import run as run_suite
+
+    model = read.load(name, dtype, device)
+    print(f"\n{model}", flush=True)
+    result = run_suite(suite, model, out=out, say=read.say, command=_command(), **options)
+    folder = Path(result.record["folder"])
+    _print_result(result)
+    print(f"\nreport: {(folder / 'report.html').resolve()}", flush=True)
+    return folder
+
+
+def _command() -> str:
+    """The command line as it was given, for the record."""
+    return " ".join(["circuitry", *(f'"{a}"' if " " in a else a for a in sys.argv[1:])])
+
+
+def _print_result(result: SuiteResult) -> None:
+    for table in result.tables.values():
+        print(f"\n{table.about.get('title', '')}\n{table}")
+    print(f"\n{result.summary.text()}")
+
+
+@app.command()
+def report(folder: RunPath) -> None:
+    """Build report.html of a run again, from the files in its folder."""
+    from ..results.report import write_report
+
+    print(f"written: {write_report(folder).resolve()}")
+
+
+@app.command()
+def compare(
+    first: RunPath,
+    second: RunPath,
+    out: Annotated[Path | None, typer.Option(help="folder for the comparison; by default beside the first run")] = None,
+) -> None:
+    """Two runs side by side: summaries, circuits aligned by role, and every table that both have, with intervals."""
+    _compare(first, second, out or first.parent / f"{first.name}-and-{second.name}")
+
+
+def _compare(first: Path, second: Path, out: Path) -> None:
+    from ..results.report import write_comparison
+
+    print(f"written: {write_comparison(first, second, out).resolve()}")

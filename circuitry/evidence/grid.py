@@ -1,0 +1,202 @@
+"""Does a finding depend on how it was measured? One path under every ablation, direction, frozen set and metric.
+
+What the paper leaves open, such as whether the read-out of later layers is live while their states are frozen, is here one more
+setting among others: a finding holds in n of m of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+
+from ..architecture import Graph
+from ..errors import CircuitryError, PathError
+from ..models import Model
+from ..paths import Node, Path, parse, parse_node
+from ..planning import plan
+from ..prompting import Task
+from ..results import PatchingTable
+from ..running import patch
+
+METRICS = ("logit", "logit_difference", "log_probability")
+ABLATIONS = ("resample", "zero", "mean")
+DIRECTIONS = ("noising", "denoising")
+AS_WRITTEN = "as written"
+OPEN_ROLES = (("gate", ""), ("write_input", "C"), ("write_input", "skip"), ("mlp", ""))
+"""Nodes, by role and port, that a path which freezes states or heads leaves live, and another author might not."""
+SETTING = ("ablation", "direction", "frozen", "metric")
+
+
+@dataclass
+class Sensitivity:
+    """A finding in every setting. ``frame`` has a row a setting: the four choices, the strongest cell, what the cell of the
+    finding has (``share`` of the whole effect, with its bootstrap interval, and ``q``), and whether the finding ``holds``.
+
+    ``cell`` is the strongest cell of the first setting; ``tables`` the tables by (ablation, direction, frozen).
+    """
+
+    path: str
+    cell: Any
+    frame: pd.DataFrame
+    tables: dict[tuple[str, str, str], PatchingTable] = field(repr=False, default_factory=dict)
+    about: dict[str, Any] = field(repr=False, default_factory=dict)
+
+    @property
+    def held(self) -> int:
+        """In how many settings the finding holds.
+
+        >>> Sensitivity("p", 3, pd.DataFrame({"holds": [True, False]})).held
+        1
+        """
+        return int(self.frame["holds"].sum())
+
+    def text(self) -> str:
+        """How many settings agree, and which choices those that do not have in common.
+
+        >>> frame = pd.DataFrame({"ablation": ["resample", "zero"], "direction": "noising", "frozen": "as written",
+        ...                       "metric": "logit", "holds": [True, False]})
+        >>> print(Sensitivity("h[{layer}] -> logits", 3, frame).text())
+        h[{layer}] -> logits
+        the finding (cell 3 is the strongest) holds in 1 of 2 settings
+          ablation resample: 1 of 1, zero: 0 of 1
+        """
+        lines = [self.path, f"the finding ({self.claim}) holds in {self.held} of {len(self.frame)} settings"]
+        for choice in SETTING:
+            counted = self.frame.groupby(choice, sort=False)["holds"].agg(["sum", "size"])
+            if len(counted) > 1:
+                lines.append(f"  {choice} " + ", ".join(f"{name}: {n} of {m}" for name, n, m in counted.itertuples()))
+        return "\n".join(lines)
+
+    @property
+    def claim(self) -> str:
+        """The finding in words.
+
+        >>> Sensitivity("p", (3, "B"), pd.DataFrame()).claim
+        'cell 3, B is the strongest'
+        """
+        shown = ", ".join(map(str, self.cell)) if isinstance(self.cell, tuple) else str(self.cell)
+        return str(self.about.get("claim", f"cell {shown} is the strongest"))
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def plot(self, path: str | None = None) -> Any:
+        """Settings as a grid, metrics across: the share of the finding's cell, crossed out where it does not hold."""
+        from ..results.figures import save
+        from .grid_figure import draw
+
+        figure = draw(self)
+        if path is not None:
+            save(figure, path)
+        return figure
+
+
+def sensitivity(
+    model: Model,
+    task: Task,
+    path: Path | str,
+    *,
+    holds: Callable[[PatchingTable], bool] | None = None,
+    ablations: Sequence[str] = ABLATIONS,
+    directions: Sequence[str] = DIRECTIONS,
+    metrics: Sequence[str] = METRICS,
+    frozen: Mapping[str, Sequence[str]] | None = None,
+    **options: Any,
+) -> Sensitivity:
+    """Measure a path in every setting. Zero and mean ablation have no other direction, so they are run as noising only.
+
+    Args:
+        holds: the finding, as a question to one setting's table; by default whether the strongest cell of the first setting
+            (the first of each list, the path as written) is the strongest again, at q < .05.
+        frozen: sets to freeze on the last leg, by label, instead of what the path says; by default the path as written, nothing
+            at all, and what is written with each of gate, read-out matrix, skip connection and MLPs that the model has. Sets
+            with which the path could have no effect are left out.
+        options: given to ``circuitry.patch``: axes, memory, progress ...
+
+    Raises CircuitryError where no setting is left.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=8)
+    >>> found = sensitivity(model, task, "h[{layer}] @ B+3 -> logits freezing h", ablations=["resample"], metrics=["logit"], progress=False)
+    >>> found.cell, len(found.frame)
+    (3, 10)
+    """
+    written = parse(path) if isinstance(path, str) else path
+    sets = dict(frozen_sets(model.graph, written) if frozen is None else _given(model.graph, written, frozen))
+    tables = {}
+    for ablation, direction in _runs(ablations, directions):
+        for label, one in sets.items():
+            given = {"lint": False, "baseline": 0, **options}
+            made = patch(model, task, one, metric=list(metrics), intervention=ablation, direction=direction, **given)
+            tables[ablation, direction, label] = made
+    if not tables:
+        raise CircuitryError("no setting is left to measure; give at least one ablation, direction, frozen set and metric")
+    first = next(iter(tables.values())).select("metric", metrics[0])
+    shares = first.share()
+    cell = shares.index.tolist()[int(shares.argmax())]
+    rows = [_row(key, metric, table.select("metric", metric), cell, holds) for key, table in tables.items() for metric in metrics]
+    about = {"model": model.name, "task": repr(task)} | ({"claim": holds.__doc__ or holds.__name__} if holds else {})
+    return Sensitivity(str(written), cell, pd.DataFrame(rows), tables, about)
+
+
+def _runs(ablations: Sequence[str], directions: Sequence[str]) -> Iterator[tuple[Any, Any]]:
+    for ablation in ablations:
+        for direction in directions if ablation == "resample" else ("noising",):
+            yield ablation, direction
+
+
+def frozen_sets(graph: Graph, path: Path) -> Iterator[tuple[str, Path]]:
+    """The path with other sets frozen on its last leg, by label; those with which it can have no effect are left out.
+
+    >>> import circuitry as ct
+    >>> [label for label, _ in frozen_sets(ct.graph("mamba"), ct.parse("h[3] @ B -> logits freezing h"))]
+    ['as written', 'nothing', 'and gate', 'and ssm_in.C', 'and ssm_in.skip']
+    """
+    leg = path.legs[-1]
+    known = [(graph.by_role(role)[0], port) for role, port in OPEN_ROLES if graph.by_role(role)]
+    more = [Node(family.name, (), port or None) for family, port in known if not port or port in family.ports]
+    sets = {AS_WRITTEN: leg, "nothing": replace(leg, frozen=(), spared=(), directly=False)}
+    if not leg.directly:
+        sets |= {f"and {node}": replace(leg, frozen=(*leg.frozen, node)) for node in more if node not in leg.frozen}
+    for label, one in sets.items():
+        made = replace(path, legs=(*path.legs[:-1], one))
+        if (label == AS_WRITTEN or made != path) and _possible(graph, made):
+            yield label, made
+
+
+def _given(graph: Graph, path: Path, frozen: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Path]]:
+    yield AS_WRITTEN, path
+    for label, names in frozen.items():
+        leg = replace(path.legs[-1], frozen=tuple(parse_node(name) for name in names), directly=False)
+        yield label, replace(path, legs=(*path.legs[:-1], leg if leg.frozen else replace(leg, spared=())))
+
+
+def _possible(graph: Graph, path: Path) -> bool:
+    """Whether the graph lets the path have an effect somewhere; positions are not known here, so any will do."""
+    try:
+        plan(path, graph, sweep=["ANY"])
+    except PathError:
+        return False
+    return True
+
+
+def _row(
+    key: tuple[str, str, str], metric: str, table: PatchingTable, cell: Any, holds: Callable[[PatchingTable], bool] | None
+) -> dict[str, Any]:
+    """One setting: what its strongest cell is, and what it says of the finding's cell."""
+    numbers, shares = table.statistics(), table.share()
+    strongest = shares.index.tolist()[int(shares.argmax())]
+    scale = numbers["share"] / numbers["mean"]
+    q = float(numbers["q"][cell])
+    return {
+        **dict(zip(SETTING, (*key, metric), strict=True)),
+        "strongest": strongest,
+        "share": float(shares[cell]),
+        "low": float(min(numbers["low"][cell] * scale[cell], numbers["high"][cell] * scale[cell])),
+        "high": float(max(numbers["low"][cell] * scale[cell], numbers["high"][cell] * scale[cell])),
+        "q": q,
+        "holds": bool(holds(table)) if holds else bool(strongest == cell and q < 0.05),
+    }

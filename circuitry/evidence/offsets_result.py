@@ -1,0 +1,185 @@
+"""What the off-by-one detector leaves: verdicts, shares with intervals, and how several models compare. Needs no torch to read."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tabulate import tabulate
+
+from ..errors import CircuitryError
+from ..results import PatchingTable
+from .write_profile import CARRIES, place
+
+NUMBERS = ("effect", "share", "low", "high", "q")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Where one model, or one layer of it, takes the token up.
+
+    ``layer`` is a number, or "all" for the model. ``kind``: "on the token", "off by one", "off by 2" ..., "several", "none", or
+    "undecided". ``at``: the offsets that carry the token; ``open``: those of which the examples do not say; ``peak``: the
+    confidence set of the strongest, likeliest first; ``centre``: the mean offset with its interval; ``weight``: the layer's part
+    of the model's profile.
+    """
+
+    model: str
+    architecture: str
+    layer: int | str
+    kind: str
+    at: tuple[int, ...]
+    open: tuple[int, ...]
+    peak: tuple[int, ...]
+    centre: tuple[float, ...]
+    weight: float
+    text: str
+
+
+@dataclass
+class Offsets:
+    """What ``off_by_one`` found.
+
+    ``frame`` has a row for every model, layer (and "all") and offset: ``effect`` as a share of the whole effect, with the false
+    discovery rate ``q``, and ``share`` of the layer's (or model's) profile with its interval ``low`` to ``high``; NaN where
+    nothing is written. ``verdicts`` has one for every model and each of its layers, ``tables`` the effects by model.
+    """
+
+    token: str
+    frame: pd.DataFrame
+    verdicts: tuple[Verdict, ...]
+    tables: dict[str, PatchingTable]
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    @property
+    def models(self) -> tuple[Verdict, ...]:
+        """The verdicts on whole models, in the order given.
+
+        >>> Offsets("B", pd.DataFrame(), (Verdict("m", "mamba", 0, "none", (), (), (), (), 0.0, ""),), {}).models
+        ()
+        """
+        return tuple(v for v in self.verdicts if v.layer == "all")
+
+    def text(self) -> str:
+        """A sentence for each model, and one for each architecture where there are several models.
+
+        >>> print(Offsets("B", pd.DataFrame(), (Verdict("m", "mamba", "all", "none", (), (), (), (), 0.0, "m: none"),), {}).text())
+        m: none
+        """
+        return "\n".join([*(v.text for v in self.models), *(self.pooled() if len(self.models) > 1 else [])])
+
+    def pooled(self) -> list[str]:
+        """For each architecture, how many of its models take the token up where.
+
+        >>> one, two = (Verdict(m, "mamba", "all", "off by one", (1,), (), (1,), (), 1.0, "") for m in "ab")
+        >>> Offsets("B", pd.DataFrame(), (one, two), {}).pooled()
+        ['mamba: 2 of 2 models at B+1']
+        """
+        names = dict.fromkeys(v.architecture for v in self.models)
+        return [f"{name}: {self._counted([v for v in self.models if v.architecture == name])}" for name in names]
+
+    def _counted(self, verdicts: Sequence[Verdict]) -> str:
+        def where(verdict: Verdict) -> str:
+            if verdict.kind in ("none", "undecided"):
+                return {"none": "nowhere", "undecided": "undecided"}[verdict.kind]
+            return "at " + " and ".join(place(self.token, n) for n in verdict.at)
+
+        total = f"of {len(verdicts)} model{'s' * (len(verdicts) > 1)}"
+        return ", ".join(f"{count} {total} {at}" for at, count in Counter(map(where, verdicts)).most_common())
+
+    def to_markdown(self, path: str | Path | None = None) -> str:
+        """Models against offsets: each share with its interval, the verdicts, and how to read them.
+
+        >>> frame = pd.DataFrame({"model": ["m"], "layer": ["all"], "offset": [1], "share": [1.0], "low": [0.9], "high": [1.0]})
+        >>> verdict = Verdict("m", "mamba", "all", "off by one", (1,), (), (1,), (), 1.0, "m: off by one")
+        >>> print(Offsets("B", frame, (verdict,), {}).to_markdown().splitlines()[2])
+        | m       | off by one | 100% (90 to 100) |
+        """
+        whole = self.frame[self.frame["layer"] == "all"]
+        lines = []
+        for verdict in self.models:
+            shares = whole.loc[whole["model"] == verdict.model, ["share", "low", "high"]].to_numpy() * 100
+            cells = ["--" if np.isnan(s) else f"{round(s)}% ({round(low)} to {round(high)})" for s, low, high in shares]
+            lines.append([verdict.model, verdict.kind, *cells])
+        header = ["model", "verdict", *(place(self.token, n) for n in sorted(set(whole["offset"])))]
+        text = "\n\n".join([tabulate(lines, header, "pipe", disable_numparse=True), *self.text().splitlines(), self._how()])
+        if path is not None:
+            Path(path).write_text(text + "\n")
+        return text
+
+    def _how(self) -> str:
+        return (
+            f"*Shares of what is taken up at each position, with {self.about.get('level', 0.95):.0%} bootstrap intervals over examples. "
+            f"A position counts if the whole interval is above {CARRIES:.0%}.*"
+        )
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """A row for each model: shares with intervals, and effects by layer; a matplotlib Figure, saved if named.
+
+        >>> import circuitry as ct
+        >>> from circuitry.evidence import off_by_one
+        >>> task = ct.task("induction", distance=8, examples=12)
+        >>> type(off_by_one(ct.load("bundled:gpt_neox"), task).plot()).__name__
+        'Figure'
+        """
+        from ..results.figures import save
+        from .offsets_figure import draw
+
+        figure = draw(self)
+        if path is not None:
+            save(figure, path)
+        return figure
+
+    def to_json(self, path: str | Path) -> None:
+        """Everything, with the effects of every example; ``Offsets.from_json`` reads it back.
+
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "offsets.json"
+        >>> Offsets("B", pd.DataFrame({"offset": [0]}), (), {}).to_json(file)
+        >>> Offsets.from_json(file).token
+        'B'
+        """
+        tables = {
+            name: {"rows": t.frame.to_dict("list"), "axes": t.axes, "unit": t.unit, "about": t.about}
+            for name, t in self.tables.items()
+        }
+        rows = self.frame.astype(object).where(self.frame.notna(), None).to_dict("list")  # strict JSON knows no NaN
+        data = {"token": self.token, "rows": rows, "verdicts": [asdict(v) for v in self.verdicts], "tables": tables}
+        Path(path).write_text(json.dumps({**data, "about": self.about}, default=str, allow_nan=False))
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> Offsets:
+        """Read what ``to_json`` wrote. Raises CircuitryError for anything else.
+
+        >>> Offsets.from_json("nowhere.json")
+        Traceback (most recent call last):
+        circuitry.errors.CircuitryError: nowhere.json holds no offsets (No such file or directory); Offsets.to_json writes them
+        """
+        try:
+            data = json.loads(Path(path).read_text())
+            frame = pd.DataFrame(data["rows"])
+            numbers = dict.fromkeys(frame.columns.intersection([*NUMBERS]), float)
+            tables = {
+                name: PatchingTable(pd.DataFrame(t["rows"]), tuple(t["axes"]), t["unit"], t["about"])
+                for name, t in data["tables"].items()
+            }
+            verdicts = tuple(_verdict(one) for one in data["verdicts"])
+            return cls(data["token"], frame.astype(numbers), verdicts, tables, data["about"])
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise CircuitryError(f"{path} holds no offsets ({reason}); Offsets.to_json writes them") from error
+
+
+def _verdict(data: dict[str, Any]) -> Verdict:
+    """A verdict from JSON, which has lists for tuples."""
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    return Verdict(**fields)

@@ -1,0 +1,199 @@
+"""Is a set of nodes the circuit? Faithfulness, completeness and minimality (Wang et al. 2023, section 4), beside random sets.
+
+Nodes outside a set are replaced, at every position, by their values on the other input; f of a set is the metric that is
+left, scaled so that the whole model has 1 and no node at all 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from ..errors import CircuitryError
+from ..models import Model
+from ..paths import Leg, Node, Path, Site, parse
+from ..prompting import Task
+from ..results import PatchingTable
+from ..results.statistics import resampling
+from ..running import patch
+
+Floats = NDArray[np.float64]
+Nodes = frozenset[Node]
+
+
+@dataclass
+class Scores:
+    """Scores of a circuit, with those of random sets of the same size and kind.
+
+    ``faithfulness``: f(C), with its bootstrap interval over examples; ``random``: f of each random set. ``completeness``: for
+    each subset K, f(C without K), f(model without K) and their distance. ``minimality``: for each node, how much its removal
+    changes f at most, from the whole circuit or from the circuit without the others of its role; ``outsiders``: how much f
+    changes when a random node from outside joins. ``table``: every measured set, per example.
+    """
+
+    roles: dict[str, list[str]]
+    faithfulness: float
+    interval: tuple[float, float]
+    random: list[float]
+    completeness: pd.DataFrame
+    minimality: pd.DataFrame
+    outsiders: list[float]
+    table: PatchingTable = field(repr=False)
+
+    def text(self) -> str:
+        """The scores in words."""
+        size = sum(map(len, self.roles.values()))
+        gaps, low = self.completeness["gap"], self.minimality["change"]
+        needed = int((low > max(self.outsiders, default=0.0)).sum())
+        lines = [
+            f"faithfulness {self.faithfulness:.2f} ({self.interval[0]:.2f} to {self.interval[1]:.2f}): what {size} nodes alone keep of the behaviour",
+            f"random sets of {size}: {np.mean(self.random):.2f} on average, {np.max(self.random):.2f} at most, of {len(self.random)}"
+            if self.random else "no random set was measured",
+            f"completeness: without a subset, circuit and model differ by {gaps.mean():.2f} on average and {gaps.max():.2f} at most, over {len(gaps)} subsets",
+            f"minimality: {needed} of {size} nodes change f by more than any of {len(self.outsiders)} nodes from outside "
+            f"(the least by {low.min():.2f}, {self.minimality['node'].iloc[int(low.argmin())]})",
+        ]  # fmt: skip
+        return "\n".join(lines)
+
+
+def score(
+    model: Model,
+    task: Task,
+    circuit: Mapping[str, Sequence[str]],
+    *,
+    metric: str = "logit_difference",
+    random: int = 20,
+    subsets: int = 8,
+    seed: int = 0,
+    **options: Any,
+) -> Scores:
+    """Score a circuit, given as roles with their nodes (``{"name mover": ["head[9,9]"]}``), all of one family.
+
+    ``random`` sets of equal size and as many nodes from outside are measured beside it; completeness takes away each role,
+    and ``subsets`` random halves. Other options go to ``circuitry.patch``. Raises CircuitryError for nodes of several families,
+    a node named twice, or an empty circuit.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:gpt_neox"), ct.task("ioi", examples=4)
+    >>> found = score(model, task, {"mover": ["head[3,1]", "head[3,3]"]}, random=2, subsets=1, progress=False)
+    >>> found.table.axes, len(found.random)
+    (('set',), 2)
+    """
+    roles = {role: [_node(model, text) for text in nodes] for role, nodes in circuit.items() if nodes}
+    inside = _checked(roles)
+    every = frozenset(model.graph.nodes(next(iter(inside)).family))
+    rng = np.random.default_rng(seed)
+    groups = _Groups(roles, inside, every, _draws(every, inside, random, rng), _subsets(roles, inside, subsets, rng))
+    removed = groups.removed()
+    paths: dict[str, str | Path] = {label: _path(nodes) for label, nodes in removed.items() if nodes}
+    table = patch(model, task, paths, axis="set", metric=metric, lint=False, baseline=0, **options)
+    table.about |= {"paths": {}, "plan": "", "path": "(every node outside the set) -> logits", "title": "Sets of nodes kept"}
+    return _scores(groups, table, seed)
+
+
+def _node(model: Model, text: str) -> Node:
+    return parse(f"{text} -> logits").sources[0].node if "[" in text else model.graph.node(text)
+
+
+def _checked(roles: Mapping[str, list[Node]]) -> Nodes:
+    named = [node for nodes in roles.values() for node in nodes]
+    if not named:
+        raise CircuitryError("an empty circuit has no scores; name at least one node")
+    if twice := [node for node in named if named.count(node) > 1]:
+        raise CircuitryError(f"{twice[0]} stands in the circuit twice; give it one role")
+    if len(families := {(node.family, node.port) for node in named}) > 1:
+        raise CircuitryError(f"a circuit of {len(families)} kinds of nodes; score those of one kind, such as heads")
+    return frozenset(named)
+
+
+def _draws(every: Nodes, inside: Nodes, count: int, rng: Generator) -> tuple[list[Nodes], list[Node]]:
+    """Random sets of the circuit's size, all different and none the circuit itself, and random nodes from outside."""
+    ordered, others = sorted(every, key=str), sorted(every - inside, key=str)
+    drawn = (frozenset(ordered[k] for k in rng.choice(len(ordered), len(inside), replace=False)) for _ in range(4 * count))
+    sets = list(dict.fromkeys(one for one in drawn if one != inside))[:count]
+    picked = rng.permutation(len(others))[:count]
+    return sets, [others[k] for k in picked]
+
+
+def _subsets(roles: Mapping[str, list[Node]], inside: Nodes, count: int, rng: Generator) -> dict[str, Nodes]:
+    """Subsets K for completeness: every role, and random halves."""
+    found = {f"all {role}": frozenset(nodes) for role, nodes in roles.items()}
+    ordered = sorted(inside, key=str)
+    for number in range(count if len(ordered) > 1 else 0):
+        found[f"half {number + 1}"] = frozenset(ordered[k] for k in rng.choice(len(ordered), len(ordered) // 2, replace=False))
+    return found
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """All sets of nodes that are measured."""
+
+    roles: dict[str, list[Node]]
+    inside: Nodes
+    every: Nodes
+    draws: tuple[list[Nodes], list[Node]]
+    subsets: dict[str, Nodes]
+
+    def removed(self) -> dict[str, Nodes]:
+        """What is replaced, by label."""
+        outside = self.every - self.inside
+        found = {"nothing kept": self.every, "circuit": outside}
+        found |= {f"circuit without {k}": outside | nodes for k, nodes in self.subsets.items()}
+        found |= {f"model without {k}": nodes for k, nodes in self.subsets.items()}
+        for role, nodes in self.roles.items():
+            found[f"circuit without all {role}"] = outside | frozenset(nodes)
+            for node in nodes:
+                found[f"circuit without {node}"] = outside | {node}
+                found[f"circuit without all {role} but {node}"] = outside | (frozenset(nodes) - {node})
+        found |= {f"random {k + 1}": self.every - nodes for k, nodes in enumerate(self.draws[0])}
+        found |= {f"circuit and {node}": outside - {node} for node in self.draws[1]}
+        return found
+
+
+def _path(nodes: Iterable[Node]) -> Path:
+    """All of these replaced at every position, nothing held."""
+    return Path(tuple(Site(node) for node in sorted(nodes, key=str)), (Leg((Site(Node("logits")),)),))
+
+
+def _scores(groups: _Groups, table: PatchingTable, seed: int) -> Scores:
+    whole = table.frame[table.frame["set"] == "nothing kept"]
+    gone, base = whole["effect"].to_numpy(), whole["base"].to_numpy()
+    effects = {str(label): rows.to_numpy() for label, rows in table.frame.groupby("set", sort=False)["effect"]}
+
+    def kept(label: str, weights: Floats | None = None) -> Any:
+        """f: one less the share of the whole loss that this set's removal costs; [resample] with weights."""
+        lost = effects.get(label, np.zeros(len(base)))
+        w = np.ones(len(base)) if weights is None else weights
+        return 1 - (w @ lost) / (w @ gone)
+
+    weights = resampling(len(base), 2000, np.random.default_rng(seed))
+    low, high = np.quantile(kept("circuit", weights), [0.025, 0.975])
+    rows = [(k, kept(f"circuit without {k}"), kept(f"model without {k}")) for k in groups.subsets]
+    completeness = pd.DataFrame(rows, columns=["without", "circuit", "model"])
+    completeness["gap"] = (completeness["circuit"] - completeness["model"]).abs()
+    return Scores(
+        {role: [str(n) for n in nodes] for role, nodes in groups.roles.items()},
+        float(kept("circuit")),
+        (float(low), float(high)),
+        [float(kept(f"random {k + 1}")) for k in range(len(groups.draws[0]))],
+        completeness,
+        _minimality(groups, kept),
+        [float(abs(kept(f"circuit and {node}") - kept("circuit"))) for node in groups.draws[1]],
+        table,
+    )
+
+
+def _minimality(groups: _Groups, kept: Any) -> pd.DataFrame:
+    rows = []
+    for role, nodes in groups.roles.items():
+        for node in nodes:
+            from_all = abs(kept("circuit") - kept(f"circuit without {node}"))
+            alone = abs(kept(f"circuit without all {role} but {node}") - kept(f"circuit without all {role}"))
+            rows.append((str(node), role, float(from_all), float(alone), float(max(from_all, alone))))
+    return pd.DataFrame(rows, columns=["node", "role", "from the circuit", "without its role", "change"])

@@ -1,0 +1,67 @@
+"""The scores of a circuit as a picture: faithfulness among random sets, completeness, and what each node is needed for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from ..results.figures import STYLE
+from .scores import Scores
+
+_COLOUR, _QUIET = "#2166ac", "#999999"
+
+
+def draw(scores: Scores) -> Figure:
+    """Three panels: f of the circuit and of random sets; f with a subset removed from circuit and model; change by node.
+
+    >>> import circuitry as ct
+    >>> from circuitry.evidence.scores import score
+    >>> found = score(ct.load("bundled:gpt_neox"), ct.task("ioi", examples=4), {"m": ["head[3,1]", "head[3,3]"]},
+    ...               random=2, subsets=1, progress=False)
+    >>> len(draw(found).axes)
+    3
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.0, max(2.4, 0.5 + 0.13 * len(scores.minimality))), layout="constrained")
+        first, second, third = figure.subplots(1, 3)
+        _faithfulness(first, scores)
+        _completeness(second, scores)
+        _minimality(third, scores)
+    return figure
+
+
+def _faithfulness(ax: Any, scores: Scores) -> None:
+    ax.hist(scores.random, bins=12, color=_QUIET, label=f"{len(scores.random)} random sets")
+    ax.axvspan(*scores.interval, color=_COLOUR, alpha=0.2, linewidth=0)
+    ax.axvline(scores.faithfulness, color=_COLOUR, label="circuit")
+    ax.set(title="faithfulness", xlabel="f of what is kept", ylabel="sets")
+    _legend(ax)
+
+
+def _completeness(ax: Any, scores: Scores) -> None:
+    """On the diagonal, circuit and model lose the same by the same removal."""
+    rows = scores.completeness
+    ends = [min(0.0, *rows["circuit"], *rows["model"]), max(1.0, *rows["circuit"], *rows["model"])]
+    ax.plot(ends, ends, color=_QUIET, linewidth=0.8)
+    roles = rows["without"].str.startswith("all ")
+    for chosen, marker, label in ((roles, "o", "a role removed"), (~roles, "x", "a random half removed")):
+        ax.scatter(rows["model"][chosen], rows["circuit"][chosen], s=16, marker=marker, color=_COLOUR, label=label)
+    ax.set(title="completeness", xlabel="f of the model without it", ylabel="f of the circuit without it")
+    _legend(ax)
+
+
+def _minimality(ax: Any, scores: Scores) -> None:
+    rows = scores.minimality.sort_values("change")
+    ax.barh(rows["node"], rows["change"], color=_COLOUR)
+    if scores.outsiders:
+        ax.axvline(max(scores.outsiders), color=_QUIET, linestyle="--", label="most by a node from outside")
+        _legend(ax)
+    ax.set(title="minimality", xlabel="change of f")
+    ax.tick_params(axis="y", labelsize=6)
+
+
+def _legend(ax: Any) -> None:
+    """Below the panel, where it hides nothing."""
+    ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=7)

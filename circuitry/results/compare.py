@@ -1,0 +1,255 @@
+"""Two patching tables beside each other, cell by cell: two models on one task, or one model under two settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import pandas as pd
+
+from ..errors import CircuitryError, suggest
+from . import statistics as evidence
+from . import writing
+from .measurements import Measurements
+from .statistics import Array
+
+By: TypeAlias = Literal["share", "effect"]
+Pair: TypeAlias = tuple[Array, Array]
+COLUMNS = ["first", "second", "difference", "low", "high", "p", "q"]
+_FEW = 6
+
+
+@dataclass
+class Comparison:
+    """Cells that both tables have, and what differs.
+
+    ``frame`` is indexed by the axes, with columns ``first``, ``second`` (shares of the whole effect, or mean effects),
+    ``difference`` (first less second), ``low`` and ``high`` (bootstrap interval of the difference at ``level``), ``p``
+    (permutation test of no difference) and ``q`` (adjusted for false discoveries over all cells). ``names`` say which table is
+    which, ``unit`` what the numbers are, ``method`` how the examples were compared, ``missing`` which cells only one table has.
+    """
+
+    frame: pd.DataFrame
+    axes: tuple[str, ...]
+    unit: str
+    names: tuple[str, str]
+    paired: bool
+    method: str
+    level: float
+    missing: list[str]
+
+    def significant(self, q: float = evidence.SIGNIFICANT) -> pd.Series:
+        """Which cells differ, with an adjusted p below ``q``.
+
+        >>> from circuitry.results import PatchingTable
+        >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.full(8, 2.0), "logit")
+        >>> t.compare(t).significant().tolist()
+        [False]
+        """
+        return self.frame["q"] < q
+
+    def caption(self) -> str:
+        """One line that says what the numbers are and how they were tested.
+
+        >>> from circuitry.results import PatchingTable
+        >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.full(8, 2.0), "logit")
+        >>> t.compare(t).caption()
+        'share of the whole effect; first and second; 95% bootstrap interval of the difference; * q < 0.05 (8 and 8 examples, label-shuffle test, false-discovery control over 1 cell)'
+        """
+        cells = writing.count(int(self.frame["p"].notna().sum()), "cell")
+        parts = [self.unit, " and ".join(self.names), f"{self.level:.0%} bootstrap interval of the difference"]
+        parts.append(f"* q < {evidence.SIGNIFICANT:g} ({self.method}, false-discovery control over {cells})")
+        return "; ".join([*parts, *self.missing])
+
+    def __repr__(self) -> str:
+        return f"{' and '.join(self.names)}\n{writing.plain(*self._cells(2))}\n({self.caption()})"
+
+    def _cells(self, digits: int) -> tuple[list[str], list[list[str]], int]:
+        """Header, rows, and how many columns of these name the cell."""
+        rows = []
+        numbers: list[list[float]] = self.frame.to_numpy(float).tolist()
+        for index, (first, second, difference, low, high, _, q) in zip(self.frame.index, numbers, strict=True):
+            names = index if isinstance(index, tuple) and len(self.axes) > 1 else (index if self.axes else "effect",)
+            shown = [writing.number(first, digits), writing.number(second, digits)]
+            shown += [writing.measured(difference, star=q < evidence.SIGNIFICANT, digits=digits), writing.span(low, high, digits)]
+            rows.append([*map(str, names), *shown, writing.probability(q)])
+        labels = list(self.axes) or [""]
+        return [*labels, *self.names, "difference", f"{self.level:.0%} interval", "q"], rows, len(labels)
+
+    def to_markdown(self, path: str | FilePath | None = None, digits: int = 2) -> str:
+        """Both numbers of each cell, their difference with its interval, and q, in Markdown.
+
+        >>> from circuitry.results import PatchingTable
+        >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.full(8, 2.0), "logit")
+        >>> print(t.compare(t).to_markdown().splitlines()[2])
+        | 0       |    0.50 |     0.50 |         0.00 |   0.00 to 0.00 | 1.000 |
+        """
+        return writing.written(writing.markdown(*self._cells(digits), self.caption()), path)
+
+    def to_latex(self, path: str | FilePath | None = None, digits: int = 2) -> str:
+        r"""The same as a LaTeX table with booktabs rules.
+
+        >>> from circuitry.results import PatchingTable
+        >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.full(8, 2.0), "logit")
+        >>> "\\toprule" in t.compare(t).to_latex()
+        True
+        """
+        return writing.written(writing.latex(*self._cells(digits), self.caption()), path)
+
+    def plot(self, path: str | FilePath | None = None) -> Any:
+        """Both numbers of each cell joined by a line, beside their difference with its interval; saved if named.
+
+        >>> from circuitry.results import PatchingTable
+        >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.full(8, 2.0), "logit")
+        >>> len(t.compare(t).plot().axes)
+        2
+        """
+        from .figures import plot_comparison, save
+
+        figure = plot_comparison(self)
+        if path is not None:
+            save(figure, path)
+        return figure
+
+    def save(self, folder: str | FilePath, name: str) -> list[FilePath]:
+        """Everything a run folder holds of a comparison: numbers, Markdown, LaTeX, and the picture as PNG and SVG.
+
+        >>> import tempfile
+        >>> from circuitry.results import PatchingTable
+        >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.full(8, 2.0), "logit")
+        >>> [path.suffix for path in t.compare(t).save(tempfile.mkdtemp(), "both")]
+        ['.csv', '.md', '.tex', '.png', '.svg']
+        """
+        writers: dict[str, Callable[[FilePath], Any]] = {
+            ".csv": lambda path: self.frame.to_csv(writing.ready(path), index=bool(self.axes)),
+            ".md": self.to_markdown, ".tex": self.to_latex, ".png": self.plot, ".svg": self.plot,
+        }  # fmt: skip
+        return writing.all_written(writers, folder, name)
+
+
+def compare(
+    first: Measurements,
+    second: Measurements,
+    by: By = "share",
+    level: float = evidence.LEVEL,
+    resamples: int = evidence.RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """Compare the cells that both tables have, by their share of the whole effect or by the effect itself.
+
+    Examples are paired where both tables have the same task text and as many examples, else the tables are two samples. Raises
+    CircuitryError where the axes differ, no cell is shared, or effects of different units are to be compared.
+
+    >>> from circuitry.results import PatchingTable
+    >>> one, two = (PatchingTable.of([{"layer": 0}], np.full((1, 8), x), np.zeros(8), np.full(8, 2.0), "logit") for x in (1.0, 2.0))
+    >>> compare(one, two).frame[["first", "second", "difference"]].values.tolist()
+    [[0.5, 1.0, -0.5]]
+    """
+    _check(first, second, by)
+    places = [{cell: i for i, cell in enumerate(table.mean().index)} for table in (first, second)]
+    shared = [cell for cell in places[0] if cell in places[1]]
+    if not shared:
+        raise CircuitryError(f"no cell is in both tables; the first has {_some(places[0])}, the second {_some(places[1])}")
+    tables = list(zip((first, second), ([place[cell] for cell in shared] for place in places), strict=True))
+    effects = tuple(table.values()[rows] for table, rows in tables)
+    wholes = tuple((table.values("other") - table.values("base"))[rows] for table, rows in tables)
+    if by == "effect":
+        wholes = tuple(np.where(np.isnan(effect), np.nan, 1.0) for effect in effects)
+    paired = _paired(first, second)
+    found = _tested((effects[0], effects[1]), (wholes[0], wholes[1]), paired, level, resamples, seed)
+    frame = found.set_axis(first.mean().index[tables[0][1]])
+    counts = [effect.shape[1] for effect in effects]
+    method = (
+        f"{counts[0]} pairs of examples, sign-flip test"
+        if paired
+        else f"{counts[0]} and {counts[1]} examples, label-shuffle test"
+    )
+    unit = "share of the whole effect" if by == "share" else f"mean {first.unit}"
+    names = _names(first, second)
+    alone = [[cell for cell in place if cell not in set(shared)] for place in places]
+    missing = [f"only in {name}: {_some(cells)}" for name, cells in zip(names, alone, strict=True) if cells]
+    return Comparison(frame, first.axes, unit, names, paired, method, level, missing)
+
+
+def _check(first: Measurements, second: Measurements, by: str) -> None:
+    if by not in get_args(By):
+        raise CircuitryError(f"tables are not compared by {by!r}; {suggest(by, get_args(By))}")
+    if first.axes != second.axes:
+        shown = " and ".join(", ".join(table.axes) or "none" for table in (first, second))
+        raise CircuitryError(f"the tables have different axes ({shown}); select() drops an axis")
+    if by == "effect" and first.unit != second.unit:
+        raise CircuitryError(f"effects in {first.unit} and in {second.unit} have no difference; by='share' would do")
+
+
+def _paired(first: Measurements, second: Measurements) -> bool:
+    """Whether both have the same prompts, example by example, as far as their records say."""
+    task = first.about.get("task")
+    return task is not None and task == second.about.get("task") and first.values().shape[1] == second.values().shape[1]
+
+
+def _names(first: Measurements, second: Measurements) -> tuple[str, str]:
+    """The first thing on record that tells the tables apart."""
+    for key in ("model", "title", "task", "path"):
+        one, other = first.about.get(key), second.about.get(key)
+        if one and other and one != other:
+            return str(one), str(other)
+    return "first", "second"
+
+
+def _some(cells: Any) -> str:
+    shown = [str(cell) for cell in cells]
+    return ", ".join(shown[:_FEW]) + (f" and {len(shown) - _FEW} more" if len(shown) > _FEW else "")
+
+
+def _tested(effects: Pair, wholes: Pair, paired: bool, level: float, resamples: int, seed: int) -> pd.DataFrame:
+    """All columns, for arrays [cell, example]; cells with as many known examples are treated at once."""
+    known = tuple(np.isfinite(effect) & np.isfinite(whole) for effect, whole in zip(effects, wholes, strict=True))
+    if paired:
+        known = (known[0] & known[1],) * 2
+    order = [np.argsort(~each, axis=1, kind="stable") for each in known]
+    sides = [
+        [np.take_along_axis(values, place, axis=1) for values in (effect, whole)]
+        for effect, whole, place in zip(effects, wholes, order, strict=True)
+    ]
+    counts = np.stack([each.sum(1) for each in known], axis=1)
+    found = np.full((len(counts), len(COLUMNS)), np.nan)
+    for n, m in np.unique(counts[counts.min(1) >= 2], axis=0):
+        rows = (counts == (n, m)).all(1)
+        one, two = ((effect[rows, :k], whole[rows, :k]) for (effect, whole), k in zip(sides, (n, m), strict=True))
+        found[rows, :6] = _estimated(one, two, paired, level, resamples, seed, evidence.draws_for(len(counts)))
+    found[:, 6] = evidence.false_discovery(found[:, 5])
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def _estimated(one: Pair, two: Pair, paired: bool, level: float, resamples: int, seed: int, draws: int) -> Array:
+    """Both estimates, their difference, its interval and p, [cell, 6], where every cell has as many examples."""
+    pulls = _pulls(*one), _pulls(*two)
+    first, second = (each.mean(1) for each in pulls)
+    rng, sizes = np.random.default_rng(seed), [each.shape[1] for each in pulls]
+    weights = [evidence.resampling(n, resamples, rng) for n in sizes[: 1 if paired else 2]]
+    replicates = [_ratios(side, weight) for side, weight in zip((one, two), (weights * 2)[:2], strict=True)]
+    centred = [(each - each.mean(1, keepdims=True)) / n for each, n in zip(pulls, sizes, strict=True)]
+    influence = centred[0] - centred[1] if paired else np.concatenate([centred[0], -centred[1]], axis=1)
+    difference = first - second
+    low, high = evidence.corrected(replicates[0] - replicates[1] - difference, influence, level, min(sizes))
+    test = (
+        evidence.sign_flip_test(pulls[0] - pulls[1], draws, seed)
+        if paired
+        else evidence.shuffle_test(pulls[0], pulls[1], draws, seed)
+    )
+    return np.stack([first, second, difference, difference + low, difference + high, test], axis=1)
+
+
+def _ratios(side: Pair, weights: Array) -> Array:
+    """Mean effect over mean whole effect on each resample, [resample, cell]."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray((weights @ side[0].T) / (weights @ side[1].T))
+
+
+def _pulls(effect: Array, whole: Array) -> Array:
+    """What each example says the ratio of means is, to first order: their mean is the ratio, their spread that of the ratio."""
+    share, scale = (effect.mean(1) / whole.mean(1))[:, None], whole.mean(1)[:, None]
+    return np.asarray(share + (effect - share * whole) / scale)

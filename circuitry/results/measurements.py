@@ -1,0 +1,186 @@
+"""Effects as they were measured: one row per cell and example, chosen, stacked and averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from ..errors import CircuitryError, suggest
+from .statistics import Array
+
+COLUMNS = ("example", "effect", "base", "other")
+"""What every table has beside its axes."""
+
+
+@dataclass
+class Measurements:
+    """Effects of a path, and where they come from.
+
+    ``frame`` has a column for every axis, then ``example``, ``effect`` (in ``unit``), ``base`` and ``other`` (the metric on
+    the unpatched and on the other input). ``about`` holds path, model, task, seed and versions, for the record. ``random`` has
+    the effects of random nodes patched the same way: ``draw`` (which node), ``node``, ``example``, ``effect``, ``base``,
+    ``other``, and a column for any axis whose cells are to be compared only with rows of the same value. A table is a value:
+    make a new one rather than change it.
+    """
+
+    frame: pd.DataFrame
+    axes: tuple[str, ...]
+    unit: str
+    about: dict[str, Any] = field(default_factory=dict)
+    random: pd.DataFrame | None = None
+
+    @classmethod
+    def of(
+        cls,
+        cells: Sequence[dict[str, Any]],
+        effect: np.ndarray[Any, Any],
+        base: np.ndarray[Any, Any],
+        other: np.ndarray[Any, Any],
+        unit: str,
+        about: dict[str, Any] | None = None,
+        random: pd.DataFrame | None = None,
+    ) -> Self:
+        """Make a table of cells (axis values) and ``effect``, ``base`` and ``other`` [cell, example]; of these two, [example] will do.
+
+        >>> t = Measurements.of([{"layer": 0}, {"layer": 1}], np.array([[1.0], [3.0]]), np.zeros(1), np.ones(1), "logit")
+        >>> t.mean().tolist()
+        [1.0, 3.0]
+        """
+        examples = effect.shape[1]
+        axes = tuple(cells[0])
+        columns: dict[str, Any] = {a: pd.Series([c[a] for c in cells], dtype=object).repeat(examples).to_numpy() for a in axes}
+        columns["example"] = np.tile(np.arange(examples), len(cells))
+        columns["effect"] = effect.ravel()
+        columns |= {name: np.broadcast_to(values, effect.shape).ravel() for name, values in (("base", base), ("other", other))}
+        return cls(pd.DataFrame(columns).infer_objects(), axes, unit, about or {}, random)
+
+    @classmethod
+    def stack(cls, tables: Mapping[Any, Measurements], axis: str, title: str = "") -> Self:
+        """Several tables of one path as one, with a new first axis: distance, corruption ... ; random nodes keep its values.
+
+        Raises CircuitryError where there is no table, or tables do not have the same axes and unit.
+
+        >>> one = Measurements.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
+        >>> Measurements.stack({8: one, 16: one}, "distance", "by distance").axes
+        ('distance', 'layer')
+        """
+        if not tables:
+            raise CircuitryError(f"no tables to stack by {axis!r}; at least one would do")
+        first = next(iter(tables.values()))
+        if axis in (*first.axes, *COLUMNS):
+            raise CircuitryError(f"these tables have a column {axis!r} already; another name for the new axis would do")
+        for value, table in tables.items():
+            if (table.axes, table.unit) != (first.axes, first.unit):
+                raise CircuitryError(
+                    f"the table at {axis} {value!r} has axes {table.axes} in {table.unit}, the first {first.axes} in {first.unit}; "
+                    "tables of one path and one metric can be stacked"
+                )
+        about = {**first.about, axis: list(tables)} | ({"title": title} if title else {})
+        baselines = {value: table.random for value, table in tables.items() if table.random is not None}
+        frame = _stacked({value: table.frame for value, table in tables.items()}, axis)
+        return cls(frame, (axis, *first.axes), first.unit, about, _stacked(baselines, axis) if baselines else None)
+
+    def select(self, axis: str, value: Any) -> Self:
+        """The part of the table with one value of one axis, which is an axis no more; random nodes of that value only.
+
+        Raises CircuitryError where there is no such axis or value.
+
+        >>> one = Measurements.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
+        >>> Measurements.stack({8: one, 16: one}, "distance").select("distance", 8).axes
+        ('layer',)
+        """
+        if axis not in self.axes:
+            raise CircuitryError(f"this table has no axis {axis!r}; {suggest(axis, self.axes)}")
+        frame = _having(self.frame, axis, value)
+        if frame.empty:
+            known = list(dict.fromkeys(self.frame[axis]))
+            raise CircuitryError(f"no cell has {axis} {value!r}; there are {', '.join(map(repr, known))}")
+        random = self.random
+        if random is not None and axis in random:
+            random = _having(random, axis, value)
+            random = None if random.empty else random
+        axes = tuple(a for a in self.axes if a != axis)
+        return replace(self, frame=frame, axes=axes, about={**self.about, axis: value}, random=random)
+
+    def titled(self, title: str) -> Self:
+        """The table with a title for its picture and heading.
+
+        >>> Measurements.of([{}], np.ones((1, 1)), np.zeros(1), np.ones(1), "logit").titled("T").about["title"]
+        'T'
+        """
+        return replace(self, about={**self.about, "title": title})
+
+    def _grouped(self, values: pd.Series | None = None) -> Any:
+        """Effects (or other values a row) by cell, in the order of the cells; one group where no axis is open."""
+        keys: list[Any] = [self.frame[axis] for axis in self.axes] or [np.zeros(len(self.frame), int)]
+        return (self.frame["effect"] if values is None else values).groupby(keys, sort=False)
+
+    def values(self, column: str = "effect") -> Array:
+        """Effects (or another column) as an array [cell, example], cells as in ``mean``, examples in order, NaN after the last.
+
+        >>> Measurements.of([{}], np.array([[1.0, 2.0]]), np.zeros(2), np.ones(2), "logit").values().tolist()
+        [[1.0, 2.0]]
+        """
+        groups = self._grouped(self.frame["example"])
+        cell, place = groups.ngroup().to_numpy(), groups.rank(method="first").to_numpy().astype(int) - 1
+        filled = np.full((cell.max(initial=-1) + 1, place.max(initial=-1) + 1), np.nan)
+        filled[cell, place] = self.frame[column]
+        return filled
+
+    def mean(self) -> pd.Series:
+        """Mean effect of each cell, indexed by the axes.
+
+        >>> Measurements.of([{}], np.array([[1.0, 2.0]]), np.zeros(2), np.ones(2), "logit").mean().tolist()
+        [1.5]
+        """
+        return pd.Series(self._grouped().mean())
+
+    def sem(self) -> pd.Series:
+        """Standard error of each cell's mean over examples; NaN with one example.
+
+        >>> Measurements.of([{}], np.array([[1.0, 3.0]]), np.zeros(2), np.ones(2), "logit").sem().tolist()
+        [1.0]
+        """
+        return self._grouped().sem()  # type: ignore[no-any-return]
+
+    def share(self) -> pd.Series:
+        """Mean effect as a share of what patching the whole input does: 1 is all of it, of the same sign.
+
+        >>> Measurements.of([{}], np.array([[-1.0]]), np.array([2.0]), np.array([0.0]), "logit").share().tolist()
+        [0.5]
+        """
+        whole: pd.Series = self._grouped(self.frame["other"] - self.frame["base"]).mean()
+        return self.mean() / whole
+
+    def pivot(self, values: pd.Series | None = None) -> pd.DataFrame:
+        """Cell means (or other values by cell) as a grid: the first axis in rows, the last in columns.
+
+        >>> t = Measurements.of([{"layer": 0}, {"layer": 1}], np.array([[1.0], [3.0]]), np.zeros(1), np.ones(1), "logit")
+        >>> t.pivot().to_numpy().tolist()
+        [[1.0, 3.0]]
+        """
+        values = self.mean() if values is None else values
+        if len(self.axes) <= 1:
+            name = self.axes[0] if self.axes else ""
+            frame = values.to_frame().T
+            frame.index, frame.columns = pd.Index(["effect"]), pd.Index(values.index, name=name)
+            return frame
+        grid: pd.DataFrame = values.unstack(self.axes[-1])
+        return grid[list(dict.fromkeys(self.frame[self.axes[-1]]))]
+
+
+def _stacked(frames: Mapping[Any, pd.DataFrame], axis: str) -> pd.DataFrame:
+    """Frames below each other, with a new first column that says which is which."""
+    values = [value for value, frame in frames.items() for _ in range(len(frame))]
+    made = pd.concat(frames.values(), ignore_index=True)
+    made.insert(0, axis, pd.Series(values, dtype=object).infer_objects())
+    return made
+
+
+def _having(frame: pd.DataFrame, axis: str, value: Any) -> pd.DataFrame:
+    """Rows with one value of an axis, without its column; compared one by one, since a value may be a tuple."""
+    return frame[[each == value for each in frame[axis]]].drop(columns=axis).reset_index(drop=True)

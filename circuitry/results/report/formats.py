@@ -1,0 +1,64 @@
+"""Numbers and times as the pages write them."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+
+def percent(share: float | None) -> str:
+    """A share as text, with a true minus; nothing for NaN or None.
+
+    >>> percent(0.934), percent(-0.02), percent(-0.001), percent(None)
+    ('93 %', '−2 %', '0 %', '')
+    """
+    if share is None or not math.isfinite(share):
+        return ""
+    whole = round(100 * share)
+    return f"{'−' if whole < 0 else ''}{abs(whole)} %"
+
+
+def brief(value: float, tight: bool = False) -> str:
+    """An effect as text for a small cell: no plus, three digits, or two where it is tight; a dot for NaN.
+
+    >>> brief(-9.654), brief(-9.654, tight=True), brief(0.031, tight=True), brief(-0.0001)
+    ('−9.65', '−9.7', '0.03', '0')
+    """
+    if not math.isfinite(value):
+        return "·"
+    size = abs(value)
+    digits = 0 if size >= 100 else (1 if size >= 1 else 2) if tight or size >= 10 else 2
+    text = f"{value:.{digits}f}".replace("-", "−")
+    return text if any(digit in text for digit in "123456789") else "0"
+
+
+def measured(value: float) -> str:
+    """A number of the summary with three digits.
+
+    >>> measured(0.984375), measured(-12.34567)
+    ('0.984', '−12.3')
+    """
+    return f"{value:.3g}".replace("-", "−")
+
+
+def moment(text: str | None) -> str:
+    """An ISO time to the minute; any other text as it is.
+
+    >>> moment("2026-11-22T15:30:12+00:00"), moment("yesterday"), moment(None)
+    ('2026-11-22 15:30 UTC', 'yesterday', '')
+    """
+    try:
+        return datetime.fromisoformat(text or "").strftime("%Y-%m-%d %H:%M %Z").strip()
+    except ValueError:
+        return text or ""
+
+
+def small(q: float) -> str:
+    """A probability as text; nothing for NaN.
+
+    >>> small(0.0001), small(0.0312), small(1.0)
+    ('< 0.001', '0.031', '1')
+    """
+    if not math.isfinite(q):
+        return ""
+    return "< 0.001" if q < 0.001 else f"{q:.3f}".rstrip("0").rstrip(".")

@@ -1,0 +1,214 @@
+"""Evidence for effects: bootstrap intervals, permutation tests, false-discovery control, and a baseline of random nodes.
+
+Everything here takes arrays [cell, example] and treats all cells at once: a resample or a flip of signs is a row of weights,
+so that one matrix product gives it for every cell. docs/statistics.md says what is computed and when not to trust it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from itertools import combinations
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from scipy import special, stats
+
+LEVEL, RESAMPLES, SIGNIFICANT = 0.95, 2000, 0.05
+EXACT = 4096
+"""A permutation test with at most this many arrangements goes through all of them."""
+_DRAWS, _MOST_DRAWS, _DRAWS_PER_CELL, _BLOCK = 9_999, 99_999, 40, 2048
+_SLACK = 1e-12  # sums of the same numbers in another order differ by rounding; they count as ties
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+
+def describe(values: Array, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+    """``low``, ``high``, ``p`` and ``q`` of the mean of each row of ``values`` [cell, example], NaN where an example is missing.
+
+    A cell with fewer than two examples, or with an infinite one, has NaN. The order of the examples does not matter.
+
+    >>> describe(np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [1.0, np.nan, np.nan]])).round(3)["p"].tolist()
+    [0.25, 1.0, nan]
+    """
+    ordered = np.sort(values, axis=1)  # NaN last
+    counts = np.where(np.isinf(values).any(1), 0, np.isfinite(values).sum(1))
+    found = np.full((3, len(values)), np.nan)
+    for n in np.unique(counts[counts >= 2]):
+        rows = counts == n
+        found[:2, rows] = mean_interval(ordered[rows, :n], level, resamples, seed)
+        found[2, rows] = sign_flip_test(ordered[rows, :n], draws_for(len(values)), seed)
+    low, high, p = found
+    return pd.DataFrame({"low": low, "high": high, "p": p, "q": false_discovery(p)})
+
+
+def mean_interval(values: Array, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> tuple[Array, Array]:
+    """Bootstrap interval of the mean of each row of ``values`` [cell, example], by ``corrected``.
+
+    >>> low, high = mean_interval(np.array([[1.0, 2.0, 3.0, 4.0]]))
+    >>> low.tolist(), high.tolist()
+    ([1.0], [4.0])
+    """
+    centred = values - values.mean(1, keepdims=True)
+    weights = resampling(values.shape[1], resamples, np.random.default_rng(seed))
+    low, high = corrected(weights @ centred.T, centred, level)
+    return values.mean(1) + low, values.mean(1) + high
+
+
+def resampling(examples: int, resamples: int, rng: np.random.Generator) -> Array:
+    """How much each example weighs in each resample with replacement, [resample, example]; rows sum to 1.
+
+    >>> resampling(4, 2, np.random.default_rng(0)).sum(1).tolist()
+    [1.0, 1.0]
+    """
+    drawn = rng.integers(0, examples, (resamples, examples)) + examples * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * examples).reshape(resamples, examples) / examples
+
+
+def corrected(replicates: Array, influence: Array, level: float = LEVEL, examples: int | None = None) -> tuple[Array, Array]:
+    """The BCa bootstrap interval at a level widened for few examples, relative to the estimate, [cell] each.
+
+    ``replicates`` [resample, cell] are estimates on resamples less the estimate itself, and ``influence`` [cell, example] what
+    each example adds to the estimate, up to scale; there are ``examples`` of them unless given. Efron (1987) corrects
+    percentiles for bias and skewness. Widening them is Hesterberg's (2015): resamples vary (n - 1) / n times too little, and
+    Student's t is wider than the normal distribution.
+
+    >>> rng = np.random.default_rng(0)
+    >>> low, high = corrected(rng.normal(size=(9999, 1)), rng.normal(size=(1, 9999)))
+    >>> round(low[0]), round(high[0])
+    (-2, 2)
+    """
+    draws, n = len(replicates), examples or influence.shape[1]
+    widened = math.sqrt(n / (n - 1)) * special.stdtrit(n - 1, (1 - level) / 2)
+    tie = _SLACK * np.abs(replicates).max(0)
+    below = ((replicates < -tie).mean(0) + (replicates <= tie).mean(0)) / 2
+    bias = special.ndtri(np.clip(below, 1 / (draws + 1), draws / (draws + 1)))
+    with np.errstate(invalid="ignore", divide="ignore"):  # no spread, no skewness
+        skewness = np.nan_to_num((influence**3).sum(1) / (influence**2).sum(1) ** 1.5, posinf=0.0, neginf=0.0) / 6
+    ordered = np.sort(replicates, axis=0)
+    shifted = (bias + widened, bias - widened)
+    low, high = (_quantiles(ordered, special.ndtr(bias + z / np.maximum(1 - skewness * z, _SLACK))) for z in shifted)
+    return low, high
+
+
+def _quantiles(ordered: Array, levels: Array) -> Array:
+    """One quantile of each column of sorted numbers, interpolated between neighbours."""
+    place = levels * (len(ordered) - 1)
+    below = np.minimum(place.astype(int), max(len(ordered) - 2, 0))
+    part, columns = place - below, np.arange(ordered.shape[1])
+    above = np.minimum(below + 1, len(ordered) - 1)
+    return np.asarray(ordered[below, columns] * (1 - part) + ordered[above, columns] * part)
+
+
+def draws_for(cells: int) -> int:
+    """How many random arrangements to draw, so that a single cell can stand out of that many.
+
+    >>> draws_for(10), draws_for(1000)
+    (9999, 40000)
+    """
+    return min(max(_DRAWS, _DRAWS_PER_CELL * cells), _MOST_DRAWS)
+
+
+def sign_flip_test(values: Array, draws: int = _DRAWS, seed: int = 0) -> Array:
+    """Two-sided p of each row of ``values`` [cell, example] having mean zero, by flipping signs of examples.
+
+    Where the examples are as likely to lie above zero as equally far below, every flip is as likely as what was seen. All flips
+    are tried up to 12 examples, else ``draws`` random ones, and what was seen counts as one of them.
+
+    >>> sign_flip_test(np.array([[1.0, 2.0, 3.0], [1.0, -1.0, 5.0]])).tolist()
+    [0.25, 0.75]
+    """
+    n = values.shape[1]
+    seen = np.abs(values.sum(1)) - _SLACK * np.abs(values).sum(1)
+    exact = 2**n <= EXACT
+    more = sum((np.abs(signs @ values.T) >= seen).sum(0) for signs in _signs(n, 0 if exact else draws, seed))
+    return np.asarray(more / 2**n if exact else (1 + more) / (1 + draws), float)
+
+
+def _signs(n: int, draws: int, seed: int) -> Iterator[Array]:
+    """Blocks of rows of 1 and -1, [arrangement, example]: ``draws`` random ones, or all of them where that is 0."""
+    if not draws:
+        yield 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+    rng = np.random.default_rng(seed)
+    for start in range(0, draws, _BLOCK):
+        yield 1.0 - 2.0 * rng.integers(0, 2, (min(_BLOCK, draws - start), n))
+
+
+def shuffle_test(first: Array, second: Array, draws: int = _DRAWS, seed: int = 0) -> Array:
+    """Two-sided p of the rows of ``first`` and ``second`` [cell, example] having the same mean, by shuffling which is which.
+
+    Compares Welch's t, not the difference itself, so that groups of different size and spread do no harm (Chung and Romano 2013).
+
+    >>> shuffle_test(np.array([[1.0, 2.0, 3.0]]), np.array([[7.0, 8.0, 9.0]])).tolist()
+    [0.1]
+    """
+    n, m = first.shape[1], second.shape[1]
+    pooled = np.concatenate([first, second], axis=1)
+    pooled = pooled - pooled.mean(1, keepdims=True)
+    seen = _welch(np.repeat([1.0, 0.0], [n, m])[None], pooled)[0]
+    exact = math.comb(n + m, n) <= EXACT
+    more = sum((_welch(chosen, pooled) >= seen * (1 - _SLACK)).sum(0) for chosen in _labels(n, m, 0 if exact else draws, seed))
+    return np.asarray(more / math.comb(n + m, n) if exact else (1 + more) / (1 + draws), float)
+
+
+def _labels(n: int, m: int, draws: int, seed: int) -> Iterator[Array]:
+    """Blocks of rows with ``n`` ones and ``m`` zeros: ``draws`` random ones, or all of them where that is 0."""
+    if not draws:
+        picked = np.array(list(combinations(range(n + m), n)))
+        yield (np.arange(n + m) == picked[:, :, None]).any(1).astype(float)
+    rng, one = np.random.default_rng(seed), np.repeat([1.0, 0.0], [n, m])
+    for start in range(0, draws, _BLOCK):
+        yield rng.permuted(np.tile(one, (min(_BLOCK, draws - start), 1)), axis=1)
+
+
+def _welch(chosen: Array, pooled: Array) -> Array:
+    """|Welch's t| between the chosen examples and the others, [arrangement, cell], of numbers with mean zero."""
+    total, squares, n = pooled.sum(1), (pooled**2).sum(1), chosen.sum(1)[:, None]
+    m = chosen.shape[1] - n
+    one, one_squares = chosen @ pooled.T, chosen @ (pooled**2).T
+    difference = one / n - (total - one) / m
+    spread = (one_squares - one**2 / n) / (n * (n - 1))
+    spread = spread + (squares - one_squares - (total - one) ** 2 / m) / (m * (m - 1))
+    floor = 1e-14 * squares  # rounding leaves about this much of no spread at all
+    return np.asarray(np.abs(difference) / np.sqrt(np.maximum(spread, np.maximum(floor, np.finfo(float).tiny))))
+
+
+def false_discovery(p: Array) -> Array:
+    """Benjamini and Hochberg's adjusted p over all that are not NaN: below q, at most a share q is expected to be false.
+
+    >>> false_discovery(np.array([0.01, np.nan, 0.02, 0.5])).tolist()
+    [0.03, nan, 0.03, 0.5]
+    """
+    q, known = np.full(len(p), np.nan), ~np.isnan(p)
+    if known.any():
+        q[known] = stats.false_discovery_control(p[known])
+    return q
+
+
+def least_discovery(examples: int, cells: int, q: float = SIGNIFICANT) -> int:
+    """How many of ``cells`` must be as extreme as a test can show, before any has an adjusted p below ``q``.
+
+    With n examples no p is below 2 / 2**n, however large the effect. More than ``cells`` means that nothing can be shown.
+
+    >>> least_discovery(8, 270), least_discovery(24, 270), least_discovery(4, 1)
+    (43, 1, 3)
+    """
+    least = 2 / 2**examples if 2**examples <= EXACT else 1 / (1 + draws_for(cells))
+    return int(least * cells / q) + 1
+
+
+def random_means(random: pd.DataFrame, axes: Sequence[str]) -> tuple[list[str], dict[tuple[Hashable, ...], Array]]:
+    """The axes that ``random`` has too, and |mean effect| of each random draw by their values.
+
+    >>> random = pd.DataFrame({"draw": [0, 0, 1], "distance": 8, "effect": [1.0, 3.0, -1.0]})
+    >>> shared, means = random_means(random, ("distance", "layer"))
+    >>> shared, {value: each.tolist() for value, each in means.items()}
+    (['distance'], {(8,): [2.0, 1.0]})
+    """
+    shared = [axis for axis in axes if axis in random.columns]
+    means = random.groupby([*shared, "draw"], sort=False)["effect"].mean().abs().dropna()
+    found: dict[tuple[Hashable, ...], list[float]] = {}
+    for key, value in means.items():
+        found.setdefault(key[:-1] if isinstance(key, tuple) else (), []).append(float(value))
+    return shared, {key: np.array(values) for key, values in found.items()}

@@ -1,0 +1,154 @@
+"""Tables as text: Markdown and LaTeX from a header and rows, and one cell's number with its error and its star."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+from tabulate import tabulate
+
+_IN_LATEX = str.maketrans({
+    "\\": "/", "^": r"\^{}", "~": r"\~{}", "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "≥": r"$\ge$",
+    **{c: f"\\{c}" for c in "_%&#${}"},
+})  # fmt: skip
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number with this many digits after the point; two dashes for NaN.
+
+    >>> number(-0.001), number(1.5, 3), number(float("nan"))
+    ('0.00', '1.500', '--')
+    """
+    # Adding zero makes a rounded -0.0 plain 0.
+    return "--" if math.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def measured(mean: float, error: float = math.nan, star: bool = False, digits: int = 2) -> str:
+    """A mean with its standard error, and a star where it is significant.
+
+    >>> measured(-9.654, 0.312, True), measured(1.0), measured(float("nan"))
+    ('-9.65 ± 0.31*', '1.00', '--')
+    """
+    return number(mean, digits) + ("" if math.isnan(error) else f" ± {number(error, digits)}") + "*" * star
+
+
+def probability(value: float) -> str:
+    """A p or q as text.
+
+    >>> probability(0.0312), probability(0.00002), probability(float("nan"))
+    ('0.031', '<0.001', '--')
+    """
+    return "--" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def share(value: float) -> str:
+    """A share as per cent; two dashes where there is no whole.
+
+    >>> share(0.123), share(-0.001), share(float("inf"))
+    ('12%', '0%', '--')
+    """
+    return f"{round(value, 2) + 0.0:.0%}" if math.isfinite(value) else "--"
+
+
+def span(low: float, high: float, digits: int = 2) -> str:
+    """An interval as text.
+
+    >>> span(-1.0, 2.0), span(float("nan"), float("nan"))
+    ('-1.00 to 2.00', '--')
+    """
+    return "--" if math.isnan(low) else f"{number(low, digits)} to {number(high, digits)}"
+
+
+def count(number: int, noun: str) -> str:
+    """How many of something.
+
+    >>> count(1, "cell"), count(2, "cell")
+    ('1 cell', '2 cells')
+    """
+    return f"{number} {noun}" + "s" * (number != 1)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], labels: int, caption: str) -> str:
+    """A Markdown table whose first ``labels`` columns are text, with its caption below.
+
+    >>> print(markdown(["layer", "mean"], [["0", "1.00"]], 1, "a caption"))
+    | layer   |   mean |
+    |:--------|-------:|
+    | 0       |   1.00 |
+    <BLANKLINE>
+    *a caption*
+    """
+    align = ["left"] * labels + ["right"] * (len(header) - labels)
+    table = tabulate(rows, header, "pipe", disable_numparse=True, colalign=align)
+    return f"{table}\n\n*{caption.replace('*', chr(92) + '*')}*"
+
+
+def plain(header: Sequence[str], rows: Sequence[Sequence[str]], labels: int) -> str:
+    """The same table for a terminal.
+
+    >>> print(plain(["layer", "mean"], [["0", "1.00"]], 1))
+    layer      mean
+    -------  ------
+    0          1.00
+    """
+    align = ["left"] * labels + ["right"] * (len(header) - labels)
+    return tabulate(rows, header, "simple", disable_numparse=True, colalign=align)
+
+
+def latex(header: Sequence[str], rows: Sequence[Sequence[str]], labels: int, caption: str) -> str:
+    r"""A LaTeX table with booktabs rules, its caption above.
+
+    >>> print(latex(["layer", "mean"], [["0", "1.00 ± 0.10"]], 1, "a caption").splitlines()[7])
+    0 & 1.00 $\pm$ 0.10 \\
+    """
+    lines = ["\\begin{table}", "\\centering", f"\\caption{{{_escape(caption)}}}"]
+    lines += [f"\\begin{{tabular}}{{{'l' * labels}{'r' * (len(header) - labels)}}}", "\\toprule"]
+    lines += [_row(header), "\\midrule", *map(_row, rows)]
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return " & ".join(map(_escape, cells)) + r" \\"
+
+
+def _escape(text: str) -> str:
+    """Text for LaTeX: a backslash only ever parts two axis names here."""
+    return text.translate(_IN_LATEX)
+
+
+def written(text: str, path: str | FilePath | None) -> str:
+    """The text, written to a file too if one is named.
+
+    >>> written("a table", None)
+    'a table'
+    """
+    if path is not None:
+        ready(path).write_text(text + "\n", encoding="utf-8")
+    return text
+
+
+def ready(path: str | FilePath) -> FilePath:
+    """The path, with its folder made.
+
+    >>> import tempfile
+    >>> ready(FilePath(tempfile.mkdtemp()) / "deeper" / "t.csv").parent.exists()
+    True
+    """
+    made = FilePath(path)
+    made.parent.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def all_written(writers: Mapping[str, Callable[[FilePath], Any]], folder: str | FilePath, name: str) -> list[FilePath]:
+    """Call each writer with the path that its ending makes of ``folder`` and ``name``; the paths.
+
+    >>> [path.name for path in all_written({".md": str, "-more.csv": str}, "runs", "table")]
+    ['table.md', 'table-more.csv']
+    """
+    made = []
+    for ending, write in writers.items():
+        made.append(FilePath(folder) / f"{name}{ending}")
+        write(made[-1])
+    return made

@@ -1,0 +1,93 @@
+"""The random-node baseline: what a path does when its source is any node of the same kind, anywhere it could have an effect."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from numpy.random import Generator
+
+from ..architecture import Graph
+from ..errors import PathError
+from ..paths import Index, Leg, Node, Path, Position, Site
+from ..planning import Cell, CellPlan, Plan, cell_plan, check_effects
+from ..planning.names import index_sizes
+from ..prompting import Prompts
+from .engine import Effects
+
+_TRIES = 12
+Moved = dict[tuple[Index, ...], tuple[int, ...]]
+"""Where each node of a path is moved to, by its indices."""
+
+
+def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tuple[CellPlan, ...]:
+    """Cells of the plan with their sources moved to random indices and positions; fewer than ``count`` where few are possible.
+
+    A node that ``except`` spares together with a source moves with it. Positions are drawn from those between the first
+    changed token and END, where the graph says that the path can still have an effect; else the position stays as it is.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> [str(cell.path.sources[0].node.family) for cell in random_cells(made, prompts, 2)]
+    ['h', 'h']
+    """
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(count):
+        like = plan.cells[rng.integers(len(plan.cells))]
+        for attempt in range(_TRIES):
+            path = _moved(like.path, plan.graph, prompts, rng, keep_position=attempt >= _TRIES // 2)
+            try:
+                check_effects(path, plan.graph, prompts.where, prompts.length)
+            except PathError:
+                continue
+            found.append(cell_plan(Cell(like.values, path), plan.graph, plan.intervention))
+            break
+    return tuple(found)
+
+
+def _moved(path: Path, graph: Graph, prompts: Prompts, rng: Generator, *, keep_position: bool) -> Path:
+    moved: Moved = {site.node.indices: _indices(site.node, graph, rng) for site in path.sources}
+    sources = tuple(dict.fromkeys(_site(site, moved, prompts, rng, keep_position) for site in path.sources))
+    return Path(sources, tuple(_leg(leg, moved) for leg in path.legs))
+
+
+def _indices(node: Node, graph: Graph, rng: Generator) -> tuple[int, ...]:
+    return tuple(int(rng.integers(size)) for size in index_sizes(graph.family(node.family), graph))
+
+
+def _site(site: Site, moved: Moved, prompts: Prompts, rng: Generator, keep_position: bool) -> Site:
+    node = replace(site.node, indices=moved[site.node.indices])
+    if site.at is None or keep_position:
+        return Site(node, site.at)
+    first = np.min([prompts.where[name] for name in prompts.changed], axis=0)
+    room = int((prompts.where["END"] - first).min())
+    return Site(node, Position("END", -int(rng.integers(room + 1))))
+
+
+def _leg(leg: Leg, moved: Moved) -> Leg:
+    spared = tuple(replace(node, indices=moved.get(node.indices, node.indices)) for node in leg.spared)
+    return replace(leg, spared=spared)
+
+
+def random_frame(cells: tuple[CellPlan, ...], effects: Effects) -> pd.DataFrame:
+    """Their effects as PatchingTable.random holds them: draw, node, example, effect, base, other.
+
+    >>> import circuitry as ct
+    >>> cell = ct.running.patching.compile_path(
+    ...     ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2), "h[2] @ B+1 -> logits")[0].cells[0]
+    >>> one = np.ones((1, 2))
+    >>> random_frame((cell,), Effects(one, one, one)).node.tolist()
+    ['h[2] @ B+1', 'h[2] @ B+1']
+    """
+    count, examples = effects.effect.shape
+    names = [", ".join(map(str, cell.path.sources)) for cell in cells]
+    return pd.DataFrame({
+        "draw": np.repeat(np.arange(count), examples),
+        "node": np.repeat(np.array(names, dtype=object), examples),
+        "example": np.tile(np.arange(examples), count),
+        "effect": effects.effect.ravel(),
+        "base": effects.base.ravel(),
+        "other": effects.other.ravel(),
+    })  # fmt: skip

@@ -1,0 +1,53 @@
+"""What a reader needs to get the same numbers again, and to say in a paper how they were made."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from ..models import Model
+from ..planning import Plan
+from ..planning import explain as explain_plan
+from ..prompting import Task
+
+
+def provenance(model: Model, task: Task, made: Plan, unit: str, examples: int = 1) -> dict[str, Any]:
+    """The record of one table: path, plan, model, task, intervention, seed and versions.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> provenance(model, task, made, "logits")["path"]
+    'h[2] @ B+1 -> logits'
+    """
+    return {
+        "path": str(made.path),
+        "paths": {label: str(path) for label, path in made.named.items()},
+        "plan": explain_plan(made, examples),
+        "model": model.name,
+        "task": repr(task),
+        "intervention": made.intervention,
+        "base": made.base,
+        "unit": unit,
+        "seed": task.seed,
+        "skipped": [f"{dict(cell.values)}: {reason}" for cell, reason in made.skipped],
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes the numbers.
+
+    >>> sorted(versions())
+    ['circuitry-lm', 'nnsight', 'numpy', 'python', 'scipy', 'torch', 'transformers']
+    """
+    names = ("circuitry-lm", "torch", "transformers", "nnsight", "numpy", "scipy")
+    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

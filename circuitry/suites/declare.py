@@ -1,0 +1,152 @@
+"""A suite as a value: a task, the tables to make of it, and what to conclude. One file that defines ``SUITE`` declares one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..errors import CircuitryError, suggest
+from ..results import PatchingTable
+from .result import Component, SuiteResult, Summary
+from .study import KEY_SHARE, Q, Study, keys
+
+Path = str | Mapping[Any, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a suite.
+
+    ``path`` is a path's text, or several by label (the labels are the axis ``axis``), or a function of the Study that gives
+    either: it may look at ``study.tables``, which holds the tables above this one. ``axes``: values of open axes. ``over``: a
+    task option and its values, which become the first axis. ``options``: task options for this table. ``layout``: the order of
+    the axes, the last one across. ``needs``: the role of a node without which the table is left out.
+    """
+
+    name: str
+    title: str
+    path: Path | Callable[[Study], Path]
+    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    over: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    metric: Any = None
+    axis: str = "path"
+    layout: tuple[str, ...] = ()
+    needs: str | None = None
+    note: str = ""
+
+    def make(self, study: Study) -> PatchingTable:
+        """Patch, lay out and keep.
+
+        >>> import circuitry as ct
+        >>> study = Study(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4), options={"progress": False})
+        >>> Table("states", "States", "h[{layer}] @ B+1 -> logits freezing h").make(study).axes
+        ('layer',)
+        """
+        path = self.path(study) if callable(self.path) else self.path
+        how: dict[str, Any] = {"task": dict(self.options), "axis": self.axis, "metric": self.metric, **self.axes}
+        if len(self.over) > 1:
+            raise CircuitryError(f"table {self.name!r} runs over {len(self.over)} task options; one would do")
+        if self.over:
+            option, values = next(iter(self.over.items()))
+            made = study.over(option, values, self.title, path, **how)
+        else:
+            made = study.patch(self.title, path, **how)
+        if self.layout:
+            if sorted(self.layout) != sorted(made.axes):
+                raise CircuitryError(
+                    f"table {self.name!r} has the axes {', '.join(made.axes)}; its layout names {', '.join(self.layout)}"
+                )
+            made = replace(made, axes=self.layout)
+        return study.keep(self.name, made, self.note)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A task and what is asked of it. ``settings`` are the suite's own, with their defaults.
+
+    ``tables`` are made in order; ``conclude`` makes the result of them, by default a list of the cells that matter. A suite
+    that decides what to do next from what it finds has ``run`` instead of both.
+    """
+
+    name: str
+    about: str
+    task: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    tables: Sequence[Table] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    run: Callable[[Study], SuiteResult] | None = None
+    conclude: Callable[[Study], SuiteResult] | None = None
+
+    def split(self, given: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Options a user gave, as (settings of the suite, options of the task). Raises CircuitryError for one of neither.
+
+        >>> Suite("s", "", "induction", settings={"distances": (8,)}).split({"distance": 16}, {"distance": 32})
+        ({'distances': (8,)}, {'distance': 16})
+        """
+        settings, options = dict(self.settings), dict(self.options)
+        for name, value in given.items():
+            if name not in self.settings and name not in known:
+                raise CircuitryError(f"suite {self.name!r} has no option {name!r}; {suggest(name, [*self.settings, *known])}")
+            if name in self.settings:
+                default = self.settings[name]
+                settings[name] = (value,) if isinstance(default, tuple) and not isinstance(value, tuple | list) else value
+            if name in known:
+                options[name] = value
+        return settings, options
+
+    def carry_out(self, study: Study) -> SuiteResult:
+        """Make every table and conclude.
+
+        >>> import circuitry as ct
+        >>> study = Study(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=16), options={"progress": False})
+        >>> declared = Suite("s", "", "induction", tables=[Table("states", "States", "h[{layer}] @ B+3 -> logits freezing h")])
+        >>> declared.carry_out(study).summary.components[0].node
+        'h[3] @ B+3'
+        """
+        if self.run is not None:
+            return self.run(study)
+        for table in self.tables:
+            if table.needs is None or study.model.graph.by_role(table.needs):
+                table.make(study)
+        return self.conclude(study) if self.conclude else findings(study)
+
+
+def findings(study: Study) -> SuiteResult:
+    """The default conclusion: the cells of every table that have a share of the effect and are significant.
+
+    >>> import circuitry as ct
+    >>> findings(Study(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4))).summary.components
+    []
+    """
+    components = []
+    for name, table in study.tables.items():
+        shares = table.share()
+        for cell in keys(table):
+            components.append(Component(source(table, cell), name, float(shares[cell]), _position(table, cell)))
+    notes = [f"cells with at least {KEY_SHARE:.0%} of the whole effect and q < {Q:g}, in every table"]
+    summary = Summary(study.model.name, study.model.graph.name, components, float("nan"), {}, study.baseline(), notes)
+    return SuiteResult(study.tables, None, summary)
+
+
+def source(table: PatchingTable, cell: Any) -> str:
+    """Where a cell's value enters, as its path says it, with the axes filled in.
+
+    >>> import numpy as np
+    >>> one = PatchingTable.of([{"layer": 3}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit", {"path": "h[{layer}] @ B -> logits"})
+    >>> source(one, 3)
+    'h[3] @ B'
+    """
+    values = dict(zip(table.axes, cell if isinstance(cell, tuple) else (cell,), strict=True))
+    labelled = [str(table.about.get("paths", {}).get(str(v), "")) for v in values.values()]
+    text = next(filter(None, labelled), str(table.about["path"])).split(" -> ")[0]
+    for axis, value in values.items():
+        text = text.replace(f"{{{axis}}}", str(value))
+    return text
+
+
+def _position(table: PatchingTable, cell: Any) -> str:
+    values = cell if isinstance(cell, tuple) else (cell,)
+    found = [str(v) for axis, v in zip(table.axes, values, strict=True) if axis == "position"]
+    return found[0] if found else ""

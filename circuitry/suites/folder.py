@@ -1,0 +1,153 @@
+"""The folder of a run: what ran, the tables made so far, and how to go on after a kill. No run overwrites another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import CircuitryError
+from ..results import PatchingTable
+
+RUNNING, COMPLETE = "running", "complete"
+
+
+@dataclass
+class RunFolder:
+    """A folder with ``run.json`` (``record``), tables as they come, and ``parts/``: every finished patch, until the run ends.
+
+    Runs are told apart by ``record["identity"]``: suite, model, its weights, task, settings and versions.
+    """
+
+    path: Path
+    record: dict[str, Any]
+
+    @classmethod
+    def open(cls, parent: Path, name: str, record: Mapping[str, Any], *, fresh: bool = False) -> RunFolder:
+        """The folder of this run: an earlier one of the same identity goes on, any other is left alone and a new name found.
+
+        ``fresh``: a new folder in any case.
+
+        >>> import tempfile
+        >>> parent = Path(tempfile.mkdtemp())
+        >>> one = RunFolder.open(parent, "run", {"identity": {"seed": 0}, "suite": "s"})
+        >>> again = RunFolder.open(parent, "run", {"identity": {"seed": 0}, "suite": "s"})
+        >>> other = RunFolder.open(parent, "run", {"identity": {"seed": 1}, "suite": "s"})
+        >>> one.path == again.path, other.path.name
+        (True, 'run-2')
+        """
+        number, path = 1, parent / name
+        while path.exists():
+            found = _read(path)
+            if not fresh and found and _same(found.get("identity"), record["identity"]):
+                return cls(path, found)
+            number += 1
+            path = parent / f"{name}-{number}"
+        made = cls(path, {**record, "started": _now(), "finished": None, "state": RUNNING, "tables": []})
+        (path / "parts").mkdir(parents=True)
+        made.write()
+        return made
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run has come to its end.
+
+        >>> RunFolder(Path("x"), {"state": "running"}).complete
+        False
+        """
+        return bool(self.record["state"] == COMPLETE)
+
+    def write(self) -> None:
+        """Write ``run.json``, whole or not at all."""
+        _replace(self.path / "run.json", json.dumps(self.record, indent=1, default=str))
+
+    def part(self, key: object, make: Callable[[], PatchingTable]) -> PatchingTable:
+        """A table an interrupted run has made already, or a new one. ``key`` says everything it depends on.
+
+        >>> import tempfile
+        >>> import numpy as np
+        >>> folder = RunFolder.open(Path(tempfile.mkdtemp()), "run", {"identity": {}, "suite": "s"})
+        >>> one = PatchingTable.of([{}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
+        >>> _ = folder.part("key", lambda: one)
+        >>> folder.part("key", lambda: 1 / 0).mean().tolist()
+        [1.0]
+        """
+        file = self.path / "parts" / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:24]}.json"
+        if not file.exists():
+            made = make()
+            made.to_json(file.with_suffix(".new"))
+            os.replace(file.with_suffix(".new"), file)
+        return PatchingTable.from_json(file)
+
+    def keep(self, name: str, table: PatchingTable) -> None:
+        """Write a finished table, so that a report of an interrupted run shows it.
+
+        >>> import tempfile
+        >>> import numpy as np
+        >>> folder = RunFolder.open(Path(tempfile.mkdtemp()), "run", {"identity": {}, "suite": "s"})
+        >>> folder.keep("one", PatchingTable.of([{}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit"))
+        >>> folder.record["tables"]
+        ['one']
+        """
+        table.to_json(self.path / "tables" / f"{name}.json")
+        self.record["tables"] = [*(n for n in self.record["tables"] if n != name), name]
+        self.write()
+
+    def finish(self) -> None:
+        """Mark the run as complete and drop what only an interrupted one needs."""
+        self.record |= {"state": COMPLETE, "finished": _now()}
+        self.write()
+        shutil.rmtree(self.path / "parts", ignore_errors=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _same(first: object, second: object) -> bool:
+    """Whether two identities are one, also where one of them has been through JSON."""
+    return json.dumps(first, sort_keys=True, default=str) == json.dumps(second, sort_keys=True, default=str)
+
+
+def _replace(file: Path, text: str) -> None:
+    new = file.with_suffix(file.suffix + ".new")
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, file)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The record of a run, or None where this is no run folder or its record cannot be read."""
+    try:
+        found = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and "state" in found else None
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record of a run folder. Raises CircuitryError where there is none.
+
+    >>> read_record(Path("nowhere"))
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: nowhere is no run: it has no readable run.json; `circuitry run` makes such folders
+    """
+    found = _read(path)
+    if found is None:
+        raise CircuitryError(f"{path} is no run: it has no readable run.json; `circuitry run` makes such folders")
+    return found
+
+
+def plain(name: str) -> str:
+    """A model's name as part of a folder's name.
+
+    >>> plain("bundled:mamba"), plain("HuggingFaceTB/SmolLM2-135M")
+    ('mamba', 'SmolLM2-135M')
+    """
+    last = Path(name).stem if name.endswith(".gguf") else name.split(":", 1)[-1].rstrip("/").split("/")[-1]
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in last)

@@ -1,0 +1,135 @@
+"""Induction in a Transformer: induction heads, where they read, and the earlier heads that write what they look for."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from ..results.circuit import Circuit
+from .result import Component, SuiteResult, Summary
+from .senders import Head, read_at, reads, senders, site, strong_senders, together
+from .stages import Drawing
+from .study import KEY_SHARE, Q, Study, keys, profile
+
+AROUND = ["A", "B", "B+1", "B+2", "B+3"]
+PORTS = {"k": "A", "q": "A", "v": "B"}
+"""Which corruption shows what a port carries: the key tells where [A] was, the value what [B] is."""
+
+
+def run(study: Study) -> SuiteResult:
+    """All tables of the suite, the circuit and the summary."""
+    head, distance = study.name("head"), study.task.options["distance"]
+    every = study.over(
+        "distance",
+        study.settings["distances"],
+        "Heads to the logits at END",
+        f"{head}[{{layer}},{{head}}] @ END -> logits freezing {head}",
+    )
+    study.keep("heads_to_logits", every, "An induction head moves [B] to the end, so patching it there loses the answer.")
+    here = every.select("distance", distance)
+    shares, found = here.share(), keys(here)
+    if not found:
+        return _nothing(study, shares)
+    for port, words in (("v", "values"), ("k", "keys")):
+        title = f"Where the induction heads' {words} are read ([{PORTS[port]}'])"
+        study.keep(f"reads_{port}", reads(study, title, found, port, AROUND, corruption=PORTS[port]))
+    for port, corruption in PORTS.items():
+        _senders(study, port, corruption, found)
+    _senders_read(study, found)
+    return SuiteResult(study.tables, _circuit(study, shares, found), _summary(study, shares, found))
+
+
+def _senders(study: Study, port: str, corruption: str, found: list[Head]) -> None:
+    """Every earlier head to a port of the induction heads: patched where keys and values were found to be read, queries at END."""
+    positions = ["END"] if port == "q" else read_at(study.tables[f"reads_{port}"])
+    title = f"Earlier heads to the induction heads' {port} ([{corruption}'])"
+    made = senders(study, title, found, port, "", positions, corruption=corruption)
+    if made is not None:
+        study.keep(f"senders_{port}", made)
+
+
+def _strong(study: Study) -> list[tuple[Head, str, str, float]]:
+    """Earlier heads over the threshold: (layer, head), the port they write, the position, their share."""
+    return [(one, port, at, share) for port in PORTS for one, at, share in strong_senders(study.tables.get(f"senders_{port}"))]
+
+
+def _senders_read(study: Study, found: list[Head]) -> None:
+    """Where the heads that write the keys read: a previous-token head's value matters one token before it writes."""
+    writers = list(dict.fromkeys(one for one, port, _, _ in _strong(study) if port == "k"))
+    if writers:
+        title = "Where the heads that write the keys read ([A'])"
+        study.keep("senders_read", reads(study, title, writers, "v", AROUND, (found, "k", ""), corruption="A"))
+
+
+def _joint(study: Study, found: list[Head]) -> float:
+    """Share of the effect when all induction heads are patched at once."""
+    path = f"{site(study, found, position='END')} -> logits freezing {study.name('head')}"
+    return float(study.patch("All induction heads together", path).share().iloc[0])
+
+
+def _summary(study: Study, shares: pd.Series, found: list[Head]) -> Summary:
+    """The same columns as a state-space model's: where the token's information is taken from is where it was written."""
+    read = study.tables["reads_v"].share()
+    components = []
+    for layer, number in found:
+        at = str(read[f"{layer},{number}"].idxmax())
+        components.append(Component(site(study, [(layer, number)]), "induction head", float(shares[layer, number]), at))
+    components += [Component(site(study, [one]), f"writes the {port}", share, at) for one, port, at, share in _strong(study)]
+    notes = [
+        f"components have at least {KEY_SHARE:.0%} of the effect alone and q < {Q:g}, at distance {study.task.options['distance']}"
+    ]
+    taken = study.offsets("B", corruption="B")
+    name, family = study.model.name, study.model.graph.name
+    verdict = taken.text() if taken else ""
+    return Summary(name, family, components, _joint(study, found), profile(taken), baselines(study), notes, verdict)
+
+
+def baselines(study: Study) -> dict[str, float]:
+    """Accuracy and what there is to explain at every distance.
+
+    >>> import circuitry as ct
+    >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", examples=2), settings={"distances": (8,)})
+    >>> list(baselines(study))[0]
+    'top-1 accuracy, distance 8'
+    """
+    found = {d: study.baseline(distance=d) for d in study.settings["distances"]}
+    return {f"{name}, distance {d}": value for d, one in found.items() for name, value in one.items()}
+
+
+def _circuit(study: Study, shares: pd.Series, found: list[Head]) -> Circuit:
+    """Token A, the heads that copy it one token on, the keys they write there, the heads that look for them, the answer."""
+    drawing, head = Drawing(), study.name("head")
+    for one in found:
+        drawing.edge(drawing.node(site(study, [one]), "END", one[0], float(shares[one]), "head"), "logits", float(shares[one]))
+    drawing.node("logits", "END", study.model.graph.sizes["layer"] + 0.3, 1.0, "logits")
+    for port, corruption in PORTS.items():
+        ours = strong_senders(study.tables.get(f"senders_{port}"))
+        if not ours:
+            continue
+        position = ours[0][1]
+        whole = together(study, f"The {port} of all induction heads together", found, port, position, corruption=corruption)
+        ends = {site(study, [one]): _read_share(study, port, one) for one in found}
+        hub = drawing.hub(f"{port} of these heads", position, whole, ends, [layer for layer, _ in found])
+        for one, name in drawing.senders(head, ours, hub).items():
+            _draw_reading(study, one, name, drawing)
+    title = f"Induction circuit of {study.model.name}, distance {study.task.options['distance']}"
+    return drawing.circuit(title, (*AROUND, "END"))
+
+
+def _read_share(study: Study, port: str, one: Head) -> float:
+    """What a port of one induction head carries where it is read; not measured for queries."""
+    table = study.tables.get(f"reads_{port}")
+    return float(table.share()[f"{one[0]},{one[1]}"].max()) if table is not None else float("nan")
+
+
+def _draw_reading(study: Study, one: Head, name: str, drawing: Drawing) -> None:
+    """Where an earlier head reads: the token its value comes from."""
+    table, key = study.tables.get("senders_read"), f"{one[0]},{one[1]}"
+    if table is not None and key in set(table.frame["head"]):
+        read = table.share()[key]
+        drawing.token(str(read.idxmax()), name, float(read.max()), "v")
+
+
+def _nothing(study: Study, shares: pd.Series) -> SuiteResult:
+    note = f"no head has {KEY_SHARE:.0%} of the effect and q < {Q:g} (the most is {shares.max():.1%}): no induction circuit was found"
+    summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, baselines(study), [note])
+    return SuiteResult(study.tables, Circuit(f"Induction in {study.model.name}", (*AROUND, "END"), (), ()), summary)

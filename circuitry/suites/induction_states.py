@@ -1,0 +1,149 @@
+"""Induction in a state-space model: which states carry it, when they are written, and what the convolution brings there.
+
+The paper's appendix G, with one change forced by measurement: a patch of the state at B+1 cannot see a later write, so the
+key layers are found from the state after the last write, and the state is patched at every position from B to B+5.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from ..results import PatchingTable
+from ..results.circuit import Circuit, CircuitEdge, CircuitNode
+from .induction_heads import baselines
+from .result import Component, SuiteResult, Summary
+from .study import KEY_SHARE, Q, Study, keys, profile
+
+AFTER = ["B", "B+1", "B+2", "B+3", "B+4", "B+5"]
+AROUND = ["A", "B", "B+1", "B+2", "B+3"]
+LAST = AFTER[-1]
+
+
+def run(study: Study) -> SuiteResult:
+    """All tables of the suite, the circuit and the summary."""
+    state = study.name("state")
+    distances = study.settings["distances"]
+    title = "State of every layer, patched at every position from B to B+5"
+    path = f"{state}[{{layer}}] @ {{position}} -> logits freezing {state}"
+    by_position = study.keep("state_by_position", study.over("distance", distances, title, path, position=AFTER))
+    table1 = by_position.select("position", "B+1").titled("State at B+1, by layer (paper Table 1)")
+    study.keep("table1_state_at_B+1", table1)
+    last = detailed(study, by_position).select("position", LAST)
+    final, layers = last.share(), keys(last)
+    if not layers:
+        return _nothing(study, final)
+    _writes(study, layers)
+    offsets = detailed(study, study.tables["table2_write_input"]).share()
+    study.keep("write_ports", _ports(study, offsets, layers))
+    return SuiteResult(study.tables, _circuit(study, final, offsets, layers), _summary(study, final, offsets, layers))
+
+
+def _writes(study: Study, layers: list[int]) -> None:
+    """Tables 2 to 4 of the paper for the key layers, and the convolution's edges one by one."""
+    state, write, conv, tap = (study.name(role) for role in ("state", "write_input", "conv_input", "conv_edge"))
+    through = f"@ {{position}} -> logits freezing {state} except {state}[{{layer}}]"
+    distances = study.settings["distances"]
+
+    def table(title: str, source: str, corruption: str) -> PatchingTable:
+        where: dict[str, Any] = {"layer": layers, "position": AROUND}
+        return study.over(
+            "distance", distances, title, f"{source}[{{layer}}] {through}", task={"corruption": corruption}, **where
+        )
+
+    study.keep("table2_write_input", table("Scan input of the key layers (Table 2)", write, "B"))
+    study.keep("table3_conv_input_B", table("Convolution input under [A][B'] (Table 3)", conv, "B"))
+    study.keep("table4_conv_input_A", table("Convolution input under [A'][B] (Table 4)", conv, "A"))
+    title, path = "Convolution edges by lag, at the position they arrive", f"{tap}[{{layer}},{{lag}}] {through}"
+    study.keep("conv_edges", study.over("corruption", "BA", title, path, layer=layers, position=AROUND[1:]))
+
+
+def detailed(study: Study, table: PatchingTable) -> PatchingTable:
+    """The part of a table over distances at which the circuit is taken apart.
+
+    >>> import circuitry as ct
+    >>> import numpy as np
+    >>> one = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
+    >>> study = Study(ct.load("bundled:mamba"), ct.task("induction", distance=8))
+    >>> detailed(study, PatchingTable.stack({8: one, 16: one}, "distance")).axes
+    ('layer',)
+    """
+    return table.select("distance", study.task.options["distance"])
+
+
+def _joint(study: Study, layers: list[int]) -> float:
+    """Share of the effect when all key states are patched at once after the last write."""
+    state = study.name("state")
+    sites = ", ".join(f"{state}[{layer}] @ {LAST}" for layer in sorted(layers))
+    return float(study.patch("All key states together", f"({sites}) -> logits freezing {state}").share().iloc[0])
+
+
+def _ports(study: Study, offsets: pd.Series, layers: list[int]) -> PatchingTable:
+    """How much it matters which of the scan input's readers see the patch: all of them (the paper's reading) or one.
+
+    Only readers that write to the state: what C and the skip connection do at this token ends at this token.
+    """
+    state, write, layer = study.name("state"), study.name("write_input"), layers[0]
+    position = offsets[layer].idxmax()
+    paths = {
+        port or "all": f"{write}[{layer}]{port and '.' + port} @ {position} -> logits freezing {state} except {state}[{layer}]"
+        for port in ("", *_writers(study, layer))
+    }
+    return study.patch(f"Which reader of {write}[{layer}] @ {position} carries the effect", paths, axis="reader")
+
+
+def _writers(study: Study, layer: int) -> list[str]:
+    """The ports of the scan input with an edge into the state."""
+    graph = study.model.graph
+    into = graph.nx.predecessors(graph.node(f"{study.name('state')}[{layer}]"))
+    return [str(node.port) for node in into if node.family == study.name("write_input")]
+
+
+def _summary(study: Study, final: pd.Series, offsets: pd.Series, layers: list[int]) -> Summary:
+    state = study.name("state")
+    components = [Component(f"{state}[{n}]", "state", float(final[n]), str(offsets[n].idxmax())) for n in layers]
+    alone = f"components have at least {KEY_SHARE:.0%} of the effect alone and q < {Q:g}"
+    notes = [f"{alone}, at distance {study.task.options['distance']}, patched at {LAST}"]
+    taken, joint = study.offsets("B", corruption="B"), _joint(study, layers)
+    verdict = taken.text() if taken else ""
+    name, family = study.model.name, study.model.graph.name
+    return Summary(name, family, components, joint, profile(taken), baselines(study), notes, verdict)
+
+
+def _circuit(study: Study, final: pd.Series, offsets: pd.Series, layers: list[int]) -> Circuit:
+    """For every key layer: what the convolution brings together, the write, the state, and the answer."""
+    state, write, conv = (study.name(role) for role in ("state", "write_input", "conv_input"))
+    nodes: list[CircuitNode] = []
+    edges: list[CircuitEdge] = []
+    from_a, from_b = (detailed(study, study.tables[f"table{n}_conv_input_{c}"]).share() for n, c in ((4, "A"), (3, "B")))
+    for layer in sorted(layers):
+        here = str(offsets[layer].idxmax())
+        c, h = f"{write}[{layer}]", f"{state}[{layer}]"
+        for effects, corruption in ((from_a, "A"), (from_b, "B")):
+            at_position, share = str(effects[layer].idxmax()), float(effects[layer].max())
+            if share >= KEY_SHARE:
+                name, lag = f"{conv}[{layer}] @ {at_position}", AROUND.index(here) - AROUND.index(at_position)
+                if name not in {node.name for node in nodes}:
+                    nodes.append(CircuitNode(name, at_position, layer, share, "conv_input"))
+                edges.append(CircuitEdge(name, c, _tap_share(study, corruption, layer, lag, here), f"[{corruption}] lag {lag}"))
+        nodes.append(CircuitNode(c, here, layer + 0.35, float(offsets[layer].max()), "write_input"))
+        nodes.append(CircuitNode(h, "END", layer + 0.35, float(final[layer]), "state"))
+        edges += [
+            CircuitEdge(c, h, float(offsets[layer].max()), "kept in the state"),
+            CircuitEdge(h, "logits", float(final[layer])),
+        ]
+    nodes.append(CircuitNode("logits", "END", study.model.graph.sizes["layer"] + 0.6, 1.0, "logits"))
+    title = f"Induction circuit of {study.model.name}, distance {study.task.options['distance']}"
+    return Circuit(title, (*AROUND, "END"), tuple(nodes), tuple(edges), "share of the effect")
+
+
+def _tap_share(study: Study, corruption: str, layer: int, lag: int, position: str) -> float:
+    """What this one tap carries to the write position; NaN where the convolution does not reach that far."""
+    return float(study.tables["conv_edges"].share().get((corruption, layer, lag, position), float("nan")))
+
+
+def _nothing(study: Study, final: pd.Series) -> SuiteResult:
+    note = f"no state has {KEY_SHARE:.0%} of the effect and q < {Q:g} (the most is {final.max():.1%}): no induction circuit was found"
+    summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, baselines(study), [note])
+    return SuiteResult(study.tables, Circuit(f"Induction in {study.model.name}", (*AROUND, "END"), (), ()), summary)

@@ -1,0 +1,34 @@
+"""The IOI suite: who carries the indirect object's name, in any architecture; the roles in the graph decide which half runs."""
+
+from __future__ import annotations
+
+from . import ioi_heads, ioi_states
+from .declare import Suite
+from .result import SuiteResult
+from .study import Study
+
+
+def run(study: Study) -> SuiteResult:
+    """Take the IOI circuit apart: Wang et al. 2023 for a Transformer, appendix H of the paper for a state-space model.
+
+    ``corruption="auto"``: three new names for a Transformer, as in Wang et al.; both names replaced, as in the paper, for states.
+
+    >>> import circuitry as ct
+    >>> found = ct.run("ioi", ct.load("bundled:gpt_neox"), examples=12, progress=False)
+    >>> found.summary.components[0].role
+    'name mover'
+    """
+    states = bool(study.model.graph.by_role("state"))
+    corruption = study.settings["corruption"]
+    study.task = study.task.but(corruption=("all" if states else "ABC") if corruption == "auto" else corruption)
+    study.options = {"metric": "logit_difference", **study.options}
+    return ioi_states.run(study) if states else ioi_heads.run(study)
+
+
+SUITE = Suite(
+    name="ioi",
+    about="which nodes carry the indirect object's name to the end of the sentence, and where each name is written down",
+    task="ioi",
+    settings={"corruption": "auto"},
+    run=run,
+)

@@ -1,0 +1,228 @@
+"""IOI in a Transformer: from the heads that write the name at END back to the tokens (Wang et al. 2023), and the circuit's scores.
+
+Each role is a question that any Transformer can answer with no: name movers raise IO's logit at END and S suppressors lower S's; S-inhibition heads act on
+their queries; duplicate-token and induction heads on the S-inhibition heads' values at S2; previous-token heads on the induction
+heads' keys at S1+1. Where the movers copy from a token other than the name, the heads that wrote it there are looked for too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pandas as pd
+
+from ..evidence.scores import Scores, score
+from ..evidence.scores_figure import draw
+from ..results.circuit import Circuit
+from .result import Component, Picture, SuiteResult, Summary
+from .senders import Head, Sender, read_at, reads, senders, site, strong_senders, together
+from .stages import Drawing
+from .study import KEY_SHARE, Q, Study, keys, profile
+
+POSITIONS = ["IO", "IO+1", "S1", "S1+1", "S2", "S2+1", "END-2", "END-1", "END"]
+MOVER, SUPPRESSOR, NEGATIVE = "name mover", "S suppressor", "negative name mover"
+DIRECT = (MOVER, SUPPRESSOR)
+WRITER = "writes the name movers' v"
+INHIBITION, DUPLICATE, INDUCTION, PREVIOUS = "S-inhibition head", "duplicate-token head", "induction head", "previous-token head"
+OTHER = "writes the S-inhibition heads' v"
+STAGES = (
+    (DIRECT, "q", "END", (INHIBITION,)),
+    (DIRECT, "v", "", (WRITER,)),
+    ((INHIBITION,), "v", "S2", (DUPLICATE, INDUCTION, OTHER)),
+    ((INDUCTION,), "k", "S1+1", (PREVIOUS,)),
+)
+"""Receivers, their port, its position ("": every one), and the roles of the heads that write it."""
+
+
+@dataclass
+class Found:
+    """Heads by role, each with the position at which it acts and its share of the whole effect."""
+
+    roles: dict[str, list[Sender]] = field(default_factory=dict)
+
+    def heads(self, *roles: str) -> list[Head]:
+        """The heads of these roles, each once.
+
+        >>> Found({"name mover": [((9, 9), "END", 0.5)]}).heads("name mover", "induction head")
+        [(9, 9)]
+        """
+        return list(dict.fromkeys(one for role in roles for one, _, _ in self.roles.get(role, [])))
+
+    def once(self) -> dict[str, list[Head]]:
+        """Heads by role, where one that has several stands in the first.
+
+        >>> Found({"name mover": [((9, 9), "END", 0.5)], "induction head": [((9, 9), "S2", 0.1)]}).once()
+        {'name mover': [(9, 9)]}
+        """
+        seen: set[Head] = set()
+        made: dict[str, list[Head]] = {}
+        for role in self.roles:
+            ours = [one for one in self.heads(role) if one not in seen]
+            seen |= set(ours)
+            made |= {role: ours} if ours else {}
+        return made
+
+
+def run(study: Study) -> SuiteResult:
+    """All tables of the suite, the circuit, its scores and the summary."""
+    found, shares = Found(), _direct(study)
+    found.roles = {role: [(one, "END", float(shares[one])) for one in heads] for role, heads in _roles_at_end(study).items()}
+    movers = found.heads(*DIRECT)
+    if not movers:
+        return _nothing(study, float(shares.max()))
+    _movers(study, movers, found)
+    _inhibition(study, movers, found)
+    scores = _score(study, found)
+    pictures = {"scores": Picture("Is it the circuit?", scores.text(), draw(scores))}
+    return SuiteResult(study.tables, _circuit(study, found), _summary(study, found, scores), pictures)
+
+
+def _direct(study: Study) -> pd.Series:
+    """Every head at END on the logits: on their difference, and on each name's own. Shares of the difference."""
+    head, title = study.name("head"), "Heads to the logits at END"
+    path, metrics = f"{head}[{{layer}},{{head}}] @ END -> logits freezing {head}", ["logit_difference", "logit", "foil_logit"]
+    made = study.patch(title, path, metric=metrics)
+    note = "A head whose patch lowers the difference helps to answer; one that raises it works against."
+    direct = replace(made.select("metric", "logit_difference"), unit="change of logit(IO) - logit(S)")
+    study.keep("heads_to_logits", direct, note)
+    for metric, name, words in (("logit", "IO", "A name mover raises IO."), ("foil_logit", "S", "An S suppressor lowers S.")):
+        one = replace(made.select("metric", metric), unit=f"change of the logit of {name}")
+        study.keep(f"heads_to_{name}", one.titled(f"{title}: {name} alone"), words)
+    return direct.share()
+
+
+def _roles_at_end(study: Study) -> dict[str, list[Head]]:
+    """Heads over the threshold: those that raise IO by as much on their own, those that only lower S, those that work against."""
+    direct = study.tables["heads_to_logits"]
+    whole = (direct.frame["other"] - direct.frame["base"]).mean()
+    raised, strong = study.tables["heads_to_IO"].mean() / whole, keys(direct)
+    return {
+        MOVER: [one for one in strong if raised[one] >= KEY_SHARE],
+        SUPPRESSOR: [one for one in strong if raised[one] < KEY_SHARE],
+        NEGATIVE: keys(direct, negative=True),
+    }
+
+
+def _movers(study: Study, movers: list[Head], found: Found) -> None:
+    """Through which port the movers get their information, where they copy from, and who put it there."""
+    head = study.name("head")
+    paths = {port: f"{site(study, movers, port)} -> logits freezing {head}" for port in "qkv"}
+    note = "All heads that write the answer, together. Queries say where to look, values what is copied."
+    study.keep("mover_ports", study.patch("What the heads that write the answer need: q, k or v", paths, axis="port"), note)
+    read = study.keep("movers_read", reads(study, "Where the heads that write the answer copy from", movers, "v", POSITIONS))
+    elsewhere = [p for p in read_at(read) if p != "IO"]
+    made = senders(study, "Earlier heads to the name movers' v, at every position", movers, "v", "") if elsewhere else None
+    if made is not None:
+        note = "The movers copy from tokens other than the name itself, so an earlier head must have put it there."
+        main = str(read.share().groupby("position").sum()[elsewhere].idxmax())
+        found.roles[WRITER] = strong_senders(study.keep("senders_v", made, note), main)
+
+
+def _inhibition(study: Study, movers: list[Head], found: Found) -> None:
+    """S-inhibition heads, what they read at S2, and what those heads look for."""
+    made = senders(study, "Earlier heads to the name movers' q at END", movers, "q", "END", ["END"])
+    if made is None:
+        return
+    found.roles[INHIBITION] = strong_senders(
+        study.keep("senders_q", made, "S-inhibition heads tell the movers where not to look.")
+    )
+    inhibiting = found.heads(INHIBITION)
+    made = (
+        senders(study, "Earlier heads to the S-inhibition heads' v at S2", inhibiting, "v", "S2", ["S2"]) if inhibiting else None
+    )
+    if made is None:
+        return
+    at_s2 = strong_senders(study.keep("senders_inhibition_v", made, "Duplicate-token and induction heads notice S at S2."))
+    if not at_s2:
+        return
+    title = "Where the heads that notice S match it (k)"
+    looked = reads(study, title, [one for one, _, _ in at_s2], "k", ["IO", "IO+1", "S1", "S1+1"], (inhibiting, "v", "S2"))
+    matched = study.keep(
+        "noticing_read", looked, "A key at S1 makes a duplicate-token head, a key at S1+1 an induction head."
+    ).share()
+    for one, at, share in at_s2:
+        place = str(matched[f"{one[0]},{one[1]}"].idxmax()) if matched[f"{one[0]},{one[1]}"].max() >= KEY_SHARE / 5 else ""
+        found.roles.setdefault({"S1": DUPLICATE, "S1+1": INDUCTION}.get(place, OTHER), []).append((one, at, share))
+    _previous(study, found)
+
+
+def _previous(study: Study, found: Found) -> None:
+    heads = found.heads(INDUCTION)
+    made = senders(study, "Earlier heads to the induction heads' k at S1+1", heads, "k", "S1+1", ["S1+1"]) if heads else None
+    if made is not None:
+        found.roles[PREVIOUS] = strong_senders(study.keep("senders_k", made, "Previous-token heads write S one token on."))
+
+
+def _score(study: Study, found: Found) -> Scores:
+    """Faithfulness, completeness and minimality of all heads found; where two roles share a head it counts in the first."""
+    study.say("Faithfulness, completeness and minimality, against random circuits")
+    named = {role: [site(study, [one]) for one in heads] for role, heads in found.once().items()}
+    options = {k: v for k, v in study.options.items() if k in ("memory", "progress")}
+    scores = score(study.model, study.task, named, **options)
+    study.keep("scores", scores.table, scores.text())
+    return scores
+
+
+def _summary(study: Study, found: Found, scores: Scores) -> Summary:
+    head = study.name("head")
+    movers = f"{site(study, found.heads(*DIRECT, NEGATIVE), position='END')} -> logits freezing {head}"
+    joint = float(study.patch("All name movers together", movers).share().iloc[0])
+    components = [
+        Component(site(study, [one]), role, share, at) for role, heads in found.roles.items() for one, at, share in heads
+    ]
+    missing = [r for r in (MOVER, INHIBITION, DUPLICATE, INDUCTION, PREVIOUS) if not found.roles.get(r)]
+    notes = [
+        f"a head has a role if patching it alone has at least {KEY_SHARE:.0%} of the effect and q < {Q:g}, along that role's path"
+    ]
+    notes += [f"not found: {', '.join(missing)}"] if missing else []
+    notes.append("scores take a head out at every position; a share of less than 0 works against the answer")
+    taken = study.offsets("IO", corruption="IO")
+    verdict = "\n".join([scores.text(), *([taken.text()] if taken else [])])
+    name, family = study.model.name, study.model.graph.name
+    return Summary(name, family, components, joint, profile(taken), study.baseline(), notes, verdict)
+
+
+def _circuit(study: Study, found: Found) -> Circuit:
+    """The chain of roles, with a hub where several heads share a port."""
+    head, drawing = study.name("head"), Drawing()
+    for role in (*DIRECT, NEGATIVE):
+        for one, at, share in found.roles.get(role, []):
+            drawing.edge(drawing.node(f"{head}[{one[0]},{one[1]}] @ {at}", at, one[0], share, "head"), "logits", share)
+    drawing.node("logits", "END", study.model.graph.sizes["layer"] + 0.3, 1.0, "logits")
+    for receivers, port, where, roles in STAGES:
+        ours, theirs = ([one for role in some for one in found.roles.get(role, [])] for some in (roles, receivers))
+        if ours:
+            _stage(study, drawing, theirs, port, where, ours)
+    _tokens(study, drawing, found)
+    return drawing.circuit(f"IOI circuit of {study.model.name}", tuple(POSITIONS))
+
+
+def _stage(study: Study, drawing: Drawing, receivers: list[Sender], port: str, where: str, ours: list[Sender]) -> None:
+    """One hub: the receivers' port, drawn at the position where the senders act, and the senders."""
+    head, heads = study.name("head"), [one for one, _, _ in receivers]
+    whole = together(study, f"The {port} of these heads together", heads, port, where)
+    ends = {f"{head}[{a},{b}] @ {place}": float("nan") for (a, b), place, _ in receivers}
+    hub = drawing.hub(f"{port} of these heads", ours[0][1], whole, ends, [one[0] for one in heads])
+    drawing.senders(head, ours, hub)
+
+
+def _tokens(study: Study, drawing: Drawing, found: Found) -> None:
+    """The tokens that movers and noticing heads read themselves."""
+    head = study.name("head")
+    for name, roles, port in (("movers_read", DIRECT, "v"), ("noticing_read", (DUPLICATE, INDUCTION), "k")):
+        table = study.tables.get(name)
+        if table is None:
+            continue
+        shares = table.share()
+        for role in roles:
+            for (a, b), at, _ in found.roles.get(role, []):
+                row = shares[f"{a},{b}"]
+                for place in ("IO", "S1", "S2"):
+                    if row.get(place, 0.0) >= KEY_SHARE:
+                        drawing.token(place, f"{head}[{a},{b}] @ {at}", float(row[place]), port)
+
+
+def _nothing(study: Study, most: float) -> SuiteResult:
+    note = f"no head has {KEY_SHARE:.0%} of the effect and q < {Q:g} at END (the most is {most:.1%}): no IOI circuit was found"
+    summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, study.baseline(), [note])
+    return SuiteResult(study.tables, Drawing().circuit(f"IOI in {study.model.name}", tuple(POSITIONS)), summary)

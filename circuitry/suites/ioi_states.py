@@ -1,0 +1,133 @@
+"""IOI in a state-space model: where each layer writes the names (the paper's Figure 13), and which states bring them to END."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..evidence import Offsets
+from ..evidence.scores import Scores, score
+from ..evidence.scores_figure import draw
+from ..evidence.write_profile import place
+from ..results import PatchingTable
+from ..results.circuit import Circuit
+from ..results.split_cells import split_cells
+from .result import Component, Picture, SuiteResult, Summary
+from .stages import Drawing
+from .study import KEY_SHARE, Q, Study, keys, profile
+
+TOKENS = {"IO": 4, "S1": 4, "S2": 2}
+"""Names whose writing is looked for, and how many tokens after each: few words stand between S2 and the end."""
+AROUND = ["IO", "IO+1", "IO+2", "IO+3", "S1", "S1+1", "S2", "S2+1", "S2+2", "END-1", "END"]
+
+
+def run(study: Study) -> SuiteResult:
+    """All tables of the suite, the circuit, its scores and the summary."""
+    state, write = study.name("state"), study.name("write_input")
+    pictures = {
+        "figure13": _figure13(study, f"{write}[{{layer}}] @ {{position}} -> logits freezing {state} except {state}[{{layer}}]")
+    }
+    path = f"{state}[{{layer}}] @ {{position}} -> logits freezing {state}"
+    title, note = "State of every layer, by position", "At END a state has everything that was written to it."
+    states = study.keep("state_by_position", study.patch(title, path, position=AROUND), note)
+    last = states.select("position", "END")
+    layers, shares = keys(last), last.share()
+    if not layers:
+        return _nothing(study, pictures, float(shares.max()))
+    taken = {token: study.offsets(token, reach, corruption=token) for token, reach in TOKENS.items()}
+    for token, offsets in taken.items():
+        if offsets:
+            table = next(iter(offsets.tables.values())).titled(f"Where {token} is written, by layer ([{token}'])")
+            study.keep(f"writes_{token}", table, offsets.text())
+    scores = score(study.model, study.task, {"state": [f"{state}[{n}]" for n in sorted(layers)]}, **_plain(study))
+    study.keep("scores", scores.table, scores.text())
+    pictures["scores"] = Picture("Is it the circuit?", scores.text(), draw(scores))
+    components = [Component(f"{state}[{n}]", "state", float(shares[n]), _written(taken, n)) for n in layers]
+    return SuiteResult(study.tables, _circuit(study, components, taken), _summary(study, components, taken, scores), pictures)
+
+
+def _plain(study: Study) -> dict[str, Any]:
+    return {k: v for k, v in study.options.items() if k in ("memory", "progress")}
+
+
+def _figure13(study: Study, path: str) -> Picture:
+    """One wording, so that tokens can stand on the axis; the change of IO's logit and of S's, at every position."""
+    fixed = {"template": 0, "order": "ABBA", "corruption": "all"}
+    prompts = study.task.but(**fixed).prompts(study.model.vocabulary)
+    ends = prompts.where["END"]
+    if len(set(ends.tolist())) > 1:  # places or objects of several tokens: the axis would mean something else in each example
+        study.say("prompts of one wording differ in length, so tokens on the axis are those of the first")
+    positions = [str(n) for n in range(int(ends.min()) + 1)]
+    title = "Where each layer writes the names (paper Figure 13)"
+    made = study.patch(title, path, task=fixed, metric=["logit", "foil_logit"], position=positions)
+    names = {"logit": "IO", "foil_logit": "S"}
+    random = None if made.random is None else made.random.replace({"metric": names})
+    table = replace(made, frame=made.frame.replace({"metric": names}), random=random, unit="change of the logit of IO or S")
+    labels = [_token(study, prompts.clean[0], prompts.where, n) for n in range(len(positions))]
+    caption = "Change of the logit of IO (left half of a cell) and of S (right half) when the scan input of a layer is patched at one token; all other states held."
+    study.keep("figure13", table, f"{caption} Tokens: {' '.join(labels)}")
+    return Picture(title, caption, split_cells(table, "metric", labels))
+
+
+def _token(study: Study, ids: NDArray[np.int64], where: dict[str, NDArray[np.int64]], position: int) -> str:
+    """What stands at a position: the role of a name, or the token itself."""
+    roles = [name for name, at in where.items() if name != "END" and int(at[0]) == position]
+    return roles[0] if roles else study.model.vocabulary.decode(int(ids[position])).strip() or "_"
+
+
+def _written(taken: dict[str, Offsets | None], layer: int) -> str:
+    """Where a layer takes up the names, as far as that was found."""
+    found = []
+    for token, offsets in taken.items():
+        for verdict in offsets.verdicts if offsets else ():
+            if verdict.layer == layer:
+                found += [place(token, n) for n in verdict.at]
+    return ", ".join(found) or "no single place"
+
+
+def _summary(study: Study, components: list[Component], taken: dict[str, Offsets | None], scores: Scores) -> Summary:
+    state = study.name("state")
+    sites = ", ".join(f"{one.node} @ END" for one in components)
+    joint = float(study.patch("All key states together", f"({sites}) -> logits freezing {state}").share().iloc[0])
+    notes = [f"states have at least {KEY_SHARE:.0%} of the effect alone and q < {Q:g}, patched at END"]
+    verdict = "\n".join([*(f"{token}: {o.text()}" for token, o in taken.items() if o), scores.text()])
+    name, family = study.model.name, study.model.graph.name
+    return Summary(name, family, components, joint, profile(taken["IO"]), study.baseline(), notes, verdict)
+
+
+def _circuit(study: Study, components: list[Component], taken: dict[str, Offsets | None]) -> Circuit:
+    """For every key layer: the names, where the layer writes each, its state at END, and the answer."""
+    write, drawing = study.name("write_input"), Drawing()
+    for one in components:
+        layer = int(one.node.split("[")[1].rstrip("]"))
+        state = drawing.node(f"{one.node} @ END", "END", layer + 0.35, one.share, "state")
+        drawing.edge(state, "logits", one.share)
+        for token, offsets in taken.items():
+            for position, share in _strong(offsets, layer):
+                name = drawing.node(f"{write}[{layer}] @ {position}", position, layer + 0.35, share, "write_input")
+                drawing.edge(name, state, share, f"[{token}]")
+                drawing.edge(drawing.node(f"token @ {token}", token, -1, float("nan"), "embed"), name, float("nan"))
+    drawing.node("logits", "END", study.model.graph.sizes["layer"] + 0.6, 1.0, "logits")
+    return drawing.circuit(f"IOI circuit of {study.model.name}", tuple(_columns()))
+
+
+def _columns() -> list[str]:
+    return [place(token, n) for token in TOKENS for n in range(5)] + ["END"]
+
+
+def _strong(offsets: Offsets | None, layer: int) -> list[tuple[str, float]]:
+    """Positions at which a layer's write of a token has a share of that token's whole effect."""
+    if offsets is None:
+        return []
+    table: PatchingTable = next(iter(offsets.tables.values()))
+    shares = table.share()[layer] if layer in set(table.frame["layer"]) else None
+    return [] if shares is None else [(str(p), float(v)) for p, v in shares.items() if v >= KEY_SHARE]
+
+
+def _nothing(study: Study, pictures: dict[str, Picture], most: float) -> SuiteResult:
+    note = f"no state has {KEY_SHARE:.0%} of the effect and q < {Q:g} at END (the most is {most:.1%}): no IOI circuit was found"
+    summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, study.baseline(), [note])
+    return SuiteResult(study.tables, Drawing().circuit(f"IOI in {study.model.name}", tuple(_columns())), summary, pictures)

@@ -1,0 +1,115 @@
+"""Run a suite on a model: in memory, or in a folder that survives a kill and ends with a report."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from .. import content
+from ..errors import CircuitryError, suggest
+from ..models import Model
+from ..prompting import Task, task
+from ..running.provenance import versions
+from .declare import Suite
+from .folder import RunFolder, plain
+from .result import SuiteResult
+from .study import Study
+
+SHIPPED = ("induction", "ioi")
+_PATCH = ("metric", "intervention", "direction", "baseline", "memory", "progress", "verify", "engine")
+"""Options that go to every ``patch`` of a suite."""
+
+
+def suite(name: str | PathLike[str]) -> Suite:
+    """A suite by name, or by the path of a file of your own that defines ``SUITE``.
+
+    Raises CircuitryError where there is none.
+
+    >>> suite("induction").task
+    'induction'
+    """
+    if not str(name).endswith(".py") and str(name) not in SHIPPED:
+        raise CircuitryError(
+            f"no suite {str(name)!r}; {suggest(str(name), SHIPPED)}; a file of your own is named by its path, such as ./mine.py"
+        )
+    found = content.constant("suites", str(name), "SUITE") if str(name) not in SHIPPED else _shipped(str(name))
+    if not isinstance(found, Suite):
+        raise CircuitryError(f"SUITE in {name} is {type(found).__name__}, not a Suite")
+    return found
+
+
+def _shipped(name: str) -> object:
+    return import_module(f".{name}", __package__).SUITE
+
+
+def run(
+    name: str | PathLike[str] | Suite,
+    model: Model,
+    *,
+    out: str | PathLike[str] | None = None,
+    examples: int = 128,
+    seed: int = 0,
+    fresh: bool = False,
+    command: str = "",
+    say: Callable[[str], None] = lambda _: None,
+    **options: Any,
+) -> SuiteResult:
+    """Run a suite: tables, circuit, summary. With ``out``, in a folder below it named after suite and model.
+
+    A run that was interrupted goes on where it was, with the same arguments; one with other arguments gets a folder of its own, and
+    ``fresh=True`` always does. ``options`` are those of the suite, of its task, or of ``circuitry.patch``; ``say`` is told what
+    runs next, ``command`` is recorded. The folder is ``result.record["folder"]``. Raises CircuitryError for an unknown option.
+
+    >>> import circuitry as ct
+    >>> found = run("induction", ct.load("bundled:mamba"), distances=[8], distance=8, examples=8, progress=False)
+    >>> found.summary.components[0].node
+    'ssm_state[3]'
+    """
+    chosen = name if isinstance(name, Suite) else suite(name)
+    patching = {k: options.pop(k) for k in _PATCH if k in options}
+    known = task(chosen.task).options
+    settings, asked = chosen.split(options, known)
+    posed = task(chosen.task, examples=examples, seed=seed, **asked)
+    record = _record(chosen.name if isinstance(name, Suite) else str(name), chosen, model, posed, settings, patching, command)
+    folder = RunFolder.open(Path(out), f"{chosen.name}-{plain(model.name)}", record, fresh=fresh) if out is not None else None
+    study = Study(model, posed, settings, patching, say, folder)
+    result = chosen.carry_out(study)
+    result.record = {**record, **(folder.record if folder else {})}
+    if folder:
+        folder.finish()
+        result.record = {**folder.record, "folder": str(folder.path)}
+        result.save(folder.path)
+    return result
+
+
+def _record(
+    name: str, chosen: Suite, model: Model, posed: Task, settings: Mapping[str, Any], patching: Mapping[str, Any], command: str
+) -> dict[str, Any]:
+    """What ``run.json`` says of a run before it starts; ``identity`` is what makes two runs the same."""
+    shown = {"examples": posed.examples, "seed": posed.seed, **posed.options, **settings, **patching}
+    shown = {k: v for k, v in shown.items() if k not in ("progress", "memory")}
+    sources = [_source("suites", name), _source("tasks", chosen.task)]
+    identity = {"suite": chosen.name, "sources": sources, "weights": model.fingerprint, "settings": shown, "versions": versions()}
+    return {
+        "suite": chosen.name,
+        "about": chosen.about,
+        "model": model.name,
+        "architecture": model.graph.name,
+        "parameters": model.parameters,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "task": repr(posed),
+        "settings": shown,
+        "command": command,
+        "versions": versions(),
+        "identity": identity,
+    }
+
+
+def _source(kind: str, name: str) -> str:
+    """A digest of a file of the user's own, so that an edited one is another run; a shipped one goes by its version."""
+    return hashlib.sha256(content.find(kind, name).read_bytes()).hexdigest()[:16] if name.endswith(".py") else name

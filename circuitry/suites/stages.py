@@ -1,0 +1,80 @@
+"""Draws what heads do through other heads: a hub for the port that several heads share, the heads that write it, where they read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..results.circuit import Circuit, CircuitEdge, CircuitNode
+from .senders import Head, Sender
+
+
+@dataclass
+class Drawing:
+    """A circuit under construction. Names of nodes carry their position, since a head may act at two."""
+
+    nodes: list[CircuitNode] = field(default_factory=list)
+    edges: list[CircuitEdge] = field(default_factory=list)
+
+    def node(self, name: str, position: str, depth: float, effect: float, role: str) -> str:
+        """Add a node unless it is there; its name.
+
+        >>> Drawing().node("head[1,0] @ B", "B", 1, 0.5, "head")
+        'head[1,0] @ B'
+        """
+        if name not in {node.name for node in self.nodes}:
+            self.nodes.append(CircuitNode(name, position, depth, effect, role))
+        return name
+
+    def edge(self, source: str, target: str, effect: float, label: str = "") -> None:
+        """Add an arrow unless it is there.
+
+        >>> drawing = Drawing()
+        >>> drawing.edge("a", "b", 1.0); drawing.edge("a", "b", 1.0); len(drawing.edges)
+        1
+        """
+        if not any((e.source, e.target, e.label) == (source, target, label) for e in self.edges):
+            self.edges.append(CircuitEdge(source, target, effect, label))
+
+    def hub(self, title: str, position: str, together: float, receivers: dict[str, float], layers: list[int]) -> str:
+        """What several heads look for or copy at one position, as one node below them; ``receivers``: what each has of it.
+
+        >>> drawing = Drawing()
+        >>> drawing.hub("k of these heads", "B", 0.9, {"head[1,0]": 0.4}, [1])
+        'k of these heads @ B'
+        """
+        name = self.node(f"{title} @ {position}", position, min(layers) - 0.4, together, "head")
+        for receiver, share in receivers.items():
+            self.edge(name, receiver, share)
+        return name
+
+    def senders(self, family: str, found: list[Sender], hub: str) -> dict[Head, str]:
+        """Heads that write a hub, each at its position; their names.
+
+        >>> drawing = Drawing()
+        >>> drawing.senders("head", [((0, 3), "B", 0.8)], drawing.hub("k", "B", 0.9, {}, [1]))
+        {(0, 3): 'head[0,3] @ B'}
+        """
+        names = {}
+        for (layer, number), at, share in found:
+            names[layer, number] = self.node(f"{family}[{layer},{number}] @ {at}", at, layer, share, "head")
+            self.edge(names[layer, number], hub, share)
+        return names
+
+    def token(self, position: str, reader: str, share: float, port: str) -> None:
+        """The token a head reads.
+
+        >>> drawing = Drawing()
+        >>> drawing.token("A", "head[0,3] @ B", 0.8, "v"); drawing.nodes[0].name
+        'token @ A'
+        """
+        self.edge(self.node(f"token @ {position}", position, -1, share, "embed"), reader, share, port)
+
+    def circuit(self, title: str, positions: tuple[str, ...]) -> Circuit:
+        """The finished circuit; positions at which nothing stands are left out.
+
+        >>> Drawing().circuit("nothing", ("A", "END")).positions
+        ('END',)
+        """
+        used = {node.position for node in self.nodes} | {positions[-1]}
+        kept = tuple(p for p in positions if p in used)
+        return Circuit(title, kept, tuple(self.nodes), tuple(self.edges), "share of the effect")

@@ -1,0 +1,186 @@
+"""Indirect object identification: "Then, Brandon and Mark went to the hospital. Mark gave a computer to" is answered
+"Brandon" (Wang et al. 2023; the paper's appendix H).
+
+IO is the indirect object, the answer; S the subject, the foil, which stands at S1 and again at S2. In order "ABBA" IO comes
+first, in "BABA" S does; "both" takes turns. ``template`` fixes one wording of WORDINGS (-1: any). ``begin`` puts the token in
+front that stands between documents ("auto": if there is one; "yes"; "no"): the bundled models have seen no sentence without.
+
+Corruptions: "all" [IO][S] ... [S] -> [IO'][S'] ... [S'], the paper's; "ABC" three different new names; "s2_io_flip" IO at S2, so
+that S is asked for; "IO", "S1", "S2" a new name at that position; "S" the same new name at S1 and S2. The clean prompts are the
+same for all of them. Examples are sorted by length; shorter ones are padded after END.
+
+For a model without a tokenizer, every word of a sentence stands for a random token.
+"""
+
+import itertools
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from circuitry.errors import TaskError, suggest
+from circuitry.prompting import Prompts, TaskDefinition
+
+NAMES = """Mary John Tom James Sarah Peter Alice Robert Laura David Emma Henry Anna George Lucy William Kate Charles Jane Paul
+Helen Frank Ruth Edward Rose Arthur Clara Walter Ellen Albert Julia Louis Grace Simon Martha Philip Alan Susan Andrew Diana
+Daniel Maria Michael Nancy Thomas Rachel Joseph Emily Samuel Sophie Martin Olivia Jack Amy Victor Eva Oscar Hugo Leo Vera Max
+Ivan Felix Linda Carl Julie Eric Mark Karen Adam Betty Brian Carol Dennis Edith Fred Harry Justin Lily Kevin Molly Luke Nina
+Oliver Ralph Sally Scott Tina Steven Wendy Brandon Jessica Matthew Jennifer Ryan Lisa Jason Michelle Patrick Angela""".split()  # noqa: SIM905
+PLACES = """store park school garden office station hospital market church library kitchen beach museum river house farm village
+bank castle hotel restaurant airport theater factory""".split()  # noqa: SIM905
+OBJECTS = """drink book letter ring key ball flower computer coin hat gift map watch knife lamp box cake pen basket bottle
+ticket camera card necklace""".split()  # noqa: SIM905
+WORDINGS = (
+    "Then, {A} and {B} went to the {place}. {S} gave a {object} to",
+    "When {A} and {B} got to the {place}, {S} handed the {object} to",
+    "After {A} and {B} left the {place}, {S} wanted to give a {object} to",
+    "While {A} and {B} were waiting at the {place}, {S} showed a {object} to",
+    "Last week, {A} and {B} met near the {place}. It was late. {S} passed the {object} to",
+    "In the morning, {A} and {B} walked to the {place}. {S} decided to give the {object} to",
+    "Now that {A} and {B} had time at the {place}, {S} offered a {object} to",
+    "One day, {A} and {B} found a {object} in the {place}. {S} gave it to",
+    "As soon as {A} and {B} came back from the {place}, {S} gave the {object} back to",
+    "Yesterday, {A} and {B} had a long talk at the {place}. In the end, {S} sold the {object} to",
+    "Since {A} and {B} were alone in the {place}, {S} lent a {object} to",
+    "Once {A} and {B} sat down in the {place}, {S} threw the small {object} to",
+    "On Sunday, {A} and {B} were at the {place} again. Nothing had changed. {S} offered the last {object} to",
+    "Before {A} and {B} went home from the {place}, {S} sent a new {object} to",
+    "Later that evening, {A} and {B} looked at the {place}. {S} was in a good mood and lent the {object} to",
+    "Although {A} and {B} did not like the {place}, {S} had bought a {object} and gave it to",
+    "Today, {A} and {B} had lunch by the {place}. {S} smiled and carried the heavy {object} over to",
+    "Soon {A} and {B} would reach the {place}. {S} wrote a note about the {object} and read it to",
+)
+
+ORDERS = {"ABBA": ("ABBA",), "BABA": ("BABA",), "both": ("ABBA", "BABA")}
+CORRUPTIONS = {
+    "all": {"IO": 2, "S1": 3, "S2": 3},
+    "ABC": {"IO": 2, "S1": 3, "S2": 4},
+    "s2_io_flip": {"S2": 0},
+    "IO": {"IO": 2},
+    "S": {"S1": 3, "S2": 3},
+    "S1": {"S1": 3},
+    "S2": {"S2": 3},
+}
+"""Who stands where in the corrupted prompt; 0 is IO, 1 is S, and 2 to 4 are people who are not in the clean one."""
+PEOPLE = 5
+FEWEST_NAMES, FEWEST_THINGS = 8, 2
+PIECE = re.compile(r"\w+|[^\w\s]")
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words that fit a model, and how it reads a sentence. ``names`` maps each to its one token."""
+
+    names: dict[str, int]
+    places: list[str]
+    objects: list[str]
+    encode: Callable[[str], list[int]]
+
+
+def make(vocabulary, rng, *, examples, order, corruption, template, begin):
+    _check(order=(order, ORDERS), corruption=(corruption, CORRUPTIONS), begin=(begin, ("auto", "yes", "no")))
+    if template not in range(-1, len(WORDINGS)):
+        raise TaskError(f"no template {template}; there are 0 to {len(WORDINGS) - 1}, and -1 for any")
+    front = _front(vocabulary, begin)
+    words = _words(vocabulary) if vocabulary.tokenizer is not None else _numbers(vocabulary, rng)
+    turns = ORDERS[order]
+    drawn = [_example(words, rng, turns[k % len(turns)], template, front) for k in range(examples)]
+    drawn.sort(key=lambda one: len(one[0]))
+    clean = np.full((examples, len(drawn[-1][0])), [*front, vocabulary.ordinary[0]][0])
+    for row, (ids, _, _) in zip(clean, drawn, strict=True):
+        row[: len(ids)] = ids
+    people = np.array([one[1] for one in drawn])
+    where = {name: np.array([one[2][name] for one in drawn]) for name in ("IO", "S1", "S2", "END")}
+    corrupted, rows = clean.copy(), np.arange(examples)
+    for name, person in CORRUPTIONS[corruption].items():
+        corrupted[rows, where[name]] = people[:, person]
+    return Prompts(clean, corrupted, people[:, 0], people[:, 1], where, tuple(CORRUPTIONS[corruption]))
+
+
+def _check(**chosen):
+    for option, (value, known) in chosen.items():
+        if value not in known:
+            raise TaskError(f"no {option} {value!r}; {suggest(value, known)}")
+
+
+def _front(vocabulary, begin):
+    """The tokens before the sentence: one or none."""
+    token = None if begin == "no" else vocabulary.begin
+    if begin == "yes" and token is None:
+        raise TaskError("the model's tokenizer has no token that begins a text; begin='no' does without")
+    return [] if token is None else [token]
+
+
+def _example(words, rng, order, template, front):
+    """One clean prompt: its tokens, the tokens of the five people, and the named positions."""
+    wording = WORDINGS[template if template >= 0 else rng.integers(len(WORDINGS))]
+    names = rng.choice(list(words.names), PEOPLE, replace=False)
+    (first, second), place, thing = names[:2], rng.choice(words.places), rng.choice(words.objects)
+    a, b = (first, second) if order == "ABBA" else (second, first)
+    text = wording.format(A=a, B=b, S=second, place=place, object=thing)
+    ids = [*front, *words.encode(text)]
+    people = [words.names[name] for name in names]
+    io, s = ([at for at, token in enumerate(ids) if token == person] for person in people[:2])
+    if (len(io), len(s)) != (1, 2):
+        raise TaskError(
+            f"the tokenizer does not keep the names apart in {text!r}: {first} is read {len(io)} times, {second} {len(s)}"
+        )
+    return ids, people, {"IO": io[0], "S1": s[0], "S2": s[1], "END": len(ids) - 1}
+
+
+def _words(vocabulary):
+    """Names that are single tokens, or words that stand in for them; places and objects."""
+    names = vocabulary.single(NAMES)
+    if len(names) < FEWEST_NAMES:
+        _warn(f"only {len(names)} names are single tokens of this model, so other words stand in for names")
+        names = _stand_ins(vocabulary)
+    return Words(names, _things(vocabulary, "places", PLACES), _things(vocabulary, "objects", OBJECTS), vocabulary.encode)
+
+
+def _things(vocabulary, kind, known):
+    """Single tokens, so that prompts of one wording have one length; all words where there are hardly any."""
+    single = list(vocabulary.single(known))
+    if len(single) >= FEWEST_THINGS:
+        return single
+    _warn(f"only {len(single)} {kind} are single tokens of this model, so longer ones are used: lengths differ within a wording")
+    return known
+
+
+def _stand_ins(vocabulary):
+    """Single tokens that look like names, or like words where too few do; none that the sentences use themselves."""
+    taken = set(PIECE.findall(" ".join((*WORDINGS, *PLACES, *OBJECTS))))
+    texts = dict.fromkeys(vocabulary.decode(int(token)).strip() for token in vocabulary.ordinary)
+    words = [text for text in texts if text.isalpha() and len(text) > 2 and text not in taken]
+    found = vocabulary.single(word for word in words if word.istitle())
+    if len(found) < FEWEST_NAMES:
+        found = vocabulary.single(words)
+    if len(found) < FEWEST_NAMES:
+        raise TaskError(f"{len(found)} words are single tokens of this model; IOI needs at least {FEWEST_NAMES} for names")
+    return found
+
+
+def _warn(message):
+    warnings.warn(message, stacklevel=2)
+
+
+def _numbers(vocabulary, rng):
+    """Random tokens for words: up to half of them for names, the others for everything else."""
+    tokens = rng.permutation(vocabulary.ordinary).tolist()
+    if len(tokens) < 2 * FEWEST_NAMES:
+        raise TaskError(f"{len(tokens)} tokens are too few for names and other words; the least is {2 * FEWEST_NAMES}")
+    names = dict(zip(NAMES, tokens[: len(tokens) // 2], strict=False))
+    others = dict.fromkeys(PIECE.findall(" ".join((*WORDINGS, *PLACES, *OBJECTS))))
+    read = dict(zip(others, itertools.cycle(tokens[len(names) :]), strict=False)) | names
+    return Words(names, PLACES, OBJECTS, lambda text: [read[piece] for piece in PIECE.findall(text)])
+
+
+TASK = TaskDefinition(
+    name="ioi",
+    about="[IO] and [S] ... [S] gave a ... to -> [IO] in English sentences",
+    make=make,
+    positions=("IO", "S1", "S2", "END"),
+    sweep=("IO", "IO+1", "S1", "S1+1", "S2", "END"),
+    options={"order": "both", "corruption": "all", "template": -1, "begin": "auto"},
+)

@@ -56,3 +56,12 @@ def test_a_path_on_it_agrees_with_the_reference(smollm: ct.Model) -> None:
     task = ct.task("induction", distance=8, examples=2)
     path = "head[{layer},0] @ B -> head[15,{head}].k freezing head -> logits"
     ct.patch(smollm, task, path, axes={"layer": [3, 10], "head": [0, 4]}, verify=4, progress=False, lint=False)
+
+
+def test_its_late_heads_write_the_indirect_object(smollm: ct.Model) -> None:
+    """It prefers the indirect object to the subject, and heads of its last layers act on that directly at END."""
+    task = ct.task("ioi", corruption="ABC", examples=8)
+    path, layers = "head[{layer},{head}] @ END -> logits freezing head", list(range(20, 30))
+    table = ct.patch(smollm, task, path, axes={"layer": layers}, metric="logit_difference", memory="2GiB", progress=False)
+    assert (table.frame["base"] > 0).mean() > 0.9
+    assert table.share().max() > 0.1

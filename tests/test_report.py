@@ -87,7 +87,7 @@ def tables(seed: int = 0) -> dict[str, PatchingTable]:
         "v": "head[0,2] @ B -> head[1,0].v freezing head -> logits",
     }
     return {
-        "states": made(grid, effects, title="States by position", path=STATES, plan="held  ssm_state of every layer", note="Read it so."),
+        "states": made(grid, effects, title="States by position", path=STATES, plan="held  ssm_state of all layers", note="Read so."),
         "writes": made(
             [{"layer": n} for n in (0, 1)], [effects[0], effects[4]], random,
             title="Scan input", path="ssm_in[{layer}] @ B+1 -> logits freezing ssm_state except ssm_state[{layer}]",
@@ -128,7 +128,7 @@ def test_the_page_says_what_was_found_and_how(report: Path) -> None:
     page = text_of(report)
     for said in (
         "One component carries the behaviour and has 93 % of the whole effect.", "B 20 %, B+1 80 %", "0.984",
-        "States by position", STATES.replace(">", "&gt;"), "held  ssm_state of every layer", "Read it so.", "As in the paper.",
+        "States by position", STATES.replace(">", "&gt;"), "held  ssm_state of all layers", "Read so.", "As in the paper.",
         "784,000 parameters", "16 pairs of a clean and a corrupted prompt", "seed 3", "resample ablation", "noising",
         "bootstrap", "sign-flip permutation test", "Benjamini and Hochberg", "8 randomly drawn nodes", "torch 2.13.0",
         "arXiv:2410.06672", RUN["command"],

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..suites import SuiteResult
 
 app = typer.Typer()
+_MOST_LINES = 40
 RunPath = Annotated[Path, typer.Argument(help="the folder of a run")]
 
 
@@ -71,8 +72,10 @@ def _command() -> str:
 
 
 def _print_result(result: SuiteResult) -> None:
-    for table in result.tables.values():
-        print(f"\n{table.about.get('title', '')}\n{table}")
+    for name, table in result.tables.items():
+        lines = f"{table.about.get('title', '')}\n{table}".splitlines()
+        shown = [*lines[:_MOST_LINES], f"... all {len(lines)} lines: tables/{name}.md", lines[-1]]
+        print("\n" + "\n".join(lines if len(lines) <= _MOST_LINES + 2 else shown))
     print(f"\n{result.summary.text()}")
 
 

@@ -17,6 +17,7 @@ from ..errors import CircuitryError, PathError
 from ..models import Model
 from ..paths import Node, Path, parse, parse_node
 from ..planning import plan
+from ..planning.names import POSITION, axis_kinds
 from ..prompting import Task
 from ..results import PatchingTable
 from ..running import patch
@@ -160,7 +161,8 @@ def frozen_sets(graph: Graph, path: Path) -> Iterator[tuple[str, Path]]:
     more = [Node(family.name, (), port or None) for family, port in known if not port or port in family.ports]
     sets = {AS_WRITTEN: leg, "nothing": replace(leg, frozen=(), spared=(), directly=False)}
     if not leg.directly:
-        sets |= {f"and {node}": replace(leg, frozen=(*leg.frozen, node)) for node in more if node not in leg.frozen}
+        held = [graph.canonical(node) for node in leg.frozen]
+        sets |= {f"and {node}": replace(leg, frozen=(*leg.frozen, node)) for node in more if node not in held}
     for label, one in sets.items():
         made = replace(path, legs=(*path.legs[:-1], one))
         if (label == AS_WRITTEN or made != path) and _possible(graph, made):
@@ -170,14 +172,18 @@ def frozen_sets(graph: Graph, path: Path) -> Iterator[tuple[str, Path]]:
 def _given(graph: Graph, path: Path, frozen: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Path]]:
     yield AS_WRITTEN, path
     for label, names in frozen.items():
-        leg = replace(path.legs[-1], frozen=tuple(parse_node(name) for name in names), directly=False)
-        yield label, replace(path, legs=(*path.legs[:-1], leg if leg.frozen else replace(leg, spared=())))
+        held = tuple(parse_node(name) for name in names)
+        families = {graph.family(node.family).name for node in held}
+        spared = tuple(node for node in path.legs[-1].spared if graph.family(node.family).name in families)
+        leg = replace(path.legs[-1], frozen=held, spared=spared, directly=False)
+        yield label, replace(path, legs=(*path.legs[:-1], leg))
 
 
 def _possible(graph: Graph, path: Path) -> bool:
-    """Whether the graph lets the path have an effect somewhere; positions are not known here, so any will do."""
+    """Whether the graph lets the path have an effect somewhere; open positions are not known here, so any will do."""
     try:
-        plan(path, graph, sweep=["ANY"])
+        anywhere = {name: [f"ANY_{name}"] for name, kind in axis_kinds(path, graph).items() if kind == POSITION}
+        plan(path, graph, axes=anywhere)
     except PathError:
         return False
     return True
@@ -186,17 +192,20 @@ def _possible(graph: Graph, path: Path) -> bool:
 def _row(
     key: tuple[str, str, str], metric: str, table: PatchingTable, cell: Any, holds: Callable[[PatchingTable], bool] | None
 ) -> dict[str, Any]:
-    """One setting: what its strongest cell is, and what it says of the finding's cell."""
+    """One setting: what its strongest cell is, and what it says of the finding's cell, which has no effect where it is not run."""
     numbers, shares = table.statistics(), table.share()
     strongest = shares.index.tolist()[int(shares.argmax())]
-    scale = numbers["share"] / numbers["mean"]
-    q = float(numbers["q"][cell])
+    share, low, high, q = 0.0, 0.0, 0.0, 1.0
+    if cell in shares.index:
+        one = numbers.loc[[cell]].iloc[0]
+        share, q, scale = one["share"], one["q"], one["share"] / one["mean"] if one["mean"] else 0.0
+        low, high = sorted((one["low"] * scale, one["high"] * scale))
     return {
         **dict(zip(SETTING, (*key, metric), strict=True)),
         "strongest": strongest,
-        "share": float(shares[cell]),
-        "low": float(min(numbers["low"][cell] * scale[cell], numbers["high"][cell] * scale[cell])),
-        "high": float(max(numbers["low"][cell] * scale[cell], numbers["high"][cell] * scale[cell])),
-        "q": q,
+        "share": float(share),
+        "low": float(low),
+        "high": float(high),
+        "q": float(q),
         "holds": bool(holds(table)) if holds else bool(strongest == cell and q < 0.05),
     }

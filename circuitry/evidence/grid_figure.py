@@ -2,37 +2,55 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from ..results.figures import COLOURS, STYLE, centred
-from .grid import Sensitivity
+from .grid import AS_WRITTEN, Sensitivity
+
+_WAYS = ["ablation", "direction", "frozen"]
 
 
 def draw(found: Sensitivity) -> Figure:
     """The share of the finding's cell in every setting, with a cross where the finding does not hold.
 
-    >>> import pandas as pd
     >>> frame = pd.DataFrame({"ablation": ["zero"], "direction": ["noising"], "frozen": ["as written"], "metric": ["logit"],
     ...                       "share": [0.5], "holds": [False]})
     >>> draw(Sensitivity("h[3] -> logits", 3, frame)).axes[0].get_yticklabels()[0].get_text()
-    'zero, noising, frozen as written'
+    'zero, noising, as written'
     """
-    ways = ["ablation", "direction", "frozen"]
-    shares = found.frame.pivot_table(index=ways, columns="metric", values="share", sort=False)
-    held = found.frame.pivot_table(index=ways, columns="metric", values="holds", sort=False).to_numpy(float)
+    shares, held = _grid(found.frame, "share"), _grid(found.frame, "holds").to_numpy(float)
     values = shares.to_numpy(float)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.2 + 0.9 * values.shape[1], 1.2 + 0.22 * len(values)), layout="constrained")
+        figure = Figure(figsize=(3.6 + 0.9 * values.shape[1], 1.7 + 0.22 * len(values)), layout="constrained")
         ax = figure.add_subplot()
         image = ax.imshow(values, cmap=COLOURS, norm=centred(values), aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             mark = "" if held[row, column] else " ✗"
-            dark = abs(value) > 0.6 * np.nanmax(np.abs(values))
-            ax.text(column, row, f"{value:.2f}{mark}", ha="center", va="center", fontsize=7, color="white" if dark else "black")
-        ax.set_yticks(range(len(values)), [f"{a}, {d}, frozen {f}" for a, d, f in shares.index])
-        ax.set_xticks(range(values.shape[1]), [str(name).replace("_", " ") for name in shares.columns])
+            colour = "white" if abs(image.norm(value) - 0.5) > 0.3 else "black"
+            ax.text(column, row, f"{round(value, 2) + 0.0:.2f}{mark}", ha="center", va="center", fontsize=7, color=colour)
+        ax.set_yticks(range(len(values)), [_way(*index) for index in shares.index])
+        ax.set_xticks(range(values.shape[1]), [str(name).replace("_", "\n") for name in shares.columns])
+        ax.set_ylabel("ablation, direction, frozen set")
         figure.colorbar(image, ax=ax, label="share of the whole effect")
-        ax.set_title(f"{found.path}\n{found.claim}: in {found.held} of {len(found.frame)} settings (✗: not)", wrap=True)
+        claim = f"{found.claim}: in {found.held} of {len(found.frame)} settings (✗: not)"
+        width = int(12 * figure.get_figwidth())
+        figure.suptitle("\n".join(textwrap.fill(line, width) for line in (found.path, claim)), fontsize=8)
     return figure
+
+
+def _grid(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A column of the frame by way and metric, both in the order in which they were measured."""
+    grid = frame.set_index([*_WAYS, "metric"])[column].unstack()
+    return grid.reindex(index=pd.MultiIndex.from_frame(frame[_WAYS].drop_duplicates()), columns=frame["metric"].unique())
+
+
+def _way(ablation: str, direction: str, frozen: str) -> str:
+    """One way of measuring; a set that adds to the path's own says so."""
+    return (
+        f"{ablation}, {direction}, {AS_WRITTEN} {frozen}" if frozen.startswith("and ") else f"{ablation}, {direction}, {frozen}"
+    )

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from ..errors import CircuitryError
 from ..models import Model
-from ..paths import Leg, Node, Path, Site, parse
+from ..paths import Leg, Node, Path, Site
 from ..prompting import Task
 from ..results import PatchingTable
 from ..results.statistics import resampling
+from ..results.writing import count
 from ..running import patch
 
 Floats = NDArray[np.float64]
@@ -48,17 +49,19 @@ class Scores:
 
     def text(self) -> str:
         """The scores in words."""
-        size = sum(map(len, self.roles.values()))
-        gaps, low = self.completeness["gap"], self.minimality["change"]
-        needed = int((low > max(self.outsiders, default=0.0)).sum())
+        size, gaps, change = sum(map(len, self.roles.values())), self.completeness["gap"], self.minimality["change"]
+        needed = int((change > max(self.outsiders, default=0.0)).sum())
+        low, high = self.interval
         lines = [
-            f"faithfulness {self.faithfulness:.2f} ({self.interval[0]:.2f} to {self.interval[1]:.2f}): what {size} nodes alone keep of the behaviour",
-            f"random sets of {size}: {np.mean(self.random):.2f} on average, {np.max(self.random):.2f} at most, of {len(self.random)}"
-            if self.random else "no random set was measured",
-            f"completeness: without a subset, circuit and model differ by {gaps.mean():.2f} on average and {gaps.max():.2f} at most, over {len(gaps)} subsets",
-            f"minimality: {needed} of {size} nodes change f by more than any of {len(self.outsiders)} nodes from outside "
-            f"(the least by {low.min():.2f}, {self.minimality['node'].iloc[int(low.argmin())]})",
-        ]  # fmt: skip
+            f"faithfulness {self.faithfulness:.2f} ({low:.2f} to {high:.2f}): what the circuit, {count(size, 'node')}, keeps alone",
+            f"random sets of as many: {np.mean(self.random):.2f} on average, {np.max(self.random):.2f} at most, of {len(self.random)}"
+            if self.random
+            else "no random set was measured",
+            f"completeness: without a subset, circuit and model differ by {gaps.mean():.2f} on average and {gaps.max():.2f} at most, "
+            f"over {count(len(gaps), 'subset')}",
+            f"minimality: {needed} of {count(size, 'node')} change f by more than any of {count(len(self.outsiders), 'node')} from outside "
+            f"(the least by {change.min():.2f}, {self.minimality['node'].iloc[int(change.argmin())]})",
+        ]
         return "\n".join(lines)
 
 
@@ -85,9 +88,10 @@ def score(
     >>> found.table.axes, len(found.random)
     (('set',), 2)
     """
-    roles = {role: [_node(model, text) for text in nodes] for role, nodes in circuit.items() if nodes}
+    roles = {role: [model.graph.node(text) for text in nodes] for role, nodes in circuit.items() if nodes}
     inside = _checked(roles)
-    every = frozenset(model.graph.nodes(next(iter(inside)).family))
+    kind = next(iter(inside))
+    every = frozenset(n for n in model.graph.nodes(kind.family, ports=True) if n.port == kind.port)
     rng = np.random.default_rng(seed)
     groups = _Groups(roles, inside, every, _draws(every, inside, random, rng), _subsets(roles, inside, subsets, rng))
     removed = groups.removed()
@@ -95,10 +99,6 @@ def score(
     table = patch(model, task, paths, axis="set", metric=metric, lint=False, baseline=0, **options)
     table.about |= {"paths": {}, "plan": "", "path": "(every node outside the set) -> logits", "title": "Sets of nodes kept"}
     return _scores(groups, table, seed)
-
-
-def _node(model: Model, text: str) -> Node:
-    return parse(f"{text} -> logits").sources[0].node if "[" in text else model.graph.node(text)
 
 
 def _checked(roles: Mapping[str, list[Node]]) -> Nodes:

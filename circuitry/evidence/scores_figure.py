@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..results.figures import STYLE
 from .scores import Scores
@@ -24,20 +25,24 @@ def draw(scores: Scores) -> Figure:
     3
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.0, max(2.4, 0.5 + 0.13 * len(scores.minimality))), layout="constrained")
+        figure = Figure(figsize=(7.0, max(2.6, 0.9 + 0.13 * len(scores.minimality))), layout="constrained")
         first, second, third = figure.subplots(1, 3)
         _faithfulness(first, scores)
         _completeness(second, scores)
         _minimality(third, scores)
+        named = [ax.get_legend_handles_labels() for ax in figure.axes]
+        handles, labels = (sum(each, []) for each in zip(*named, strict=True))
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=7)  # outside it hides nothing
     return figure
 
 
 def _faithfulness(ax: Any, scores: Scores) -> None:
-    ax.hist(scores.random, bins=12, color=_QUIET, label=f"{len(scores.random)} random sets")
+    if scores.random:
+        ax.hist(scores.random, bins=12, color=_QUIET, label=f"{len(scores.random)} random sets")
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.axvspan(*scores.interval, color=_COLOUR, alpha=0.2, linewidth=0)
-    ax.axvline(scores.faithfulness, color=_COLOUR, label="circuit")
-    ax.set(title="faithfulness", xlabel="f of what is kept", ylabel="sets")
-    _legend(ax)
+    ax.axvline(scores.faithfulness, color=_COLOUR, label="the circuit, with its interval")
+    ax.set(title="faithfulness", xlabel="f of what is kept", ylabel="random sets")
 
 
 def _completeness(ax: Any, scores: Scores) -> None:
@@ -49,19 +54,12 @@ def _completeness(ax: Any, scores: Scores) -> None:
     for chosen, marker, label in ((roles, "o", "a role removed"), (~roles, "x", "a random half removed")):
         ax.scatter(rows["model"][chosen], rows["circuit"][chosen], s=16, marker=marker, color=_COLOUR, label=label)
     ax.set(title="completeness", xlabel="f of the model without it", ylabel="f of the circuit without it")
-    _legend(ax)
 
 
 def _minimality(ax: Any, scores: Scores) -> None:
     rows = scores.minimality.sort_values("change")
     ax.barh(rows["node"], rows["change"], color=_COLOUR)
     if scores.outsiders:
-        ax.axvline(max(scores.outsiders), color=_QUIET, linestyle="--", label="most by a node from outside")
-        _legend(ax)
+        ax.axvline(max(scores.outsiders), color=_QUIET, linestyle="--", label="the most that a node from outside changes")
     ax.set(title="minimality", xlabel="change of f")
     ax.tick_params(axis="y", labelsize=6)
-
-
-def _legend(ax: Any) -> None:
-    """Below the panel, where it hides nothing."""
-    ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=7)

@@ -153,7 +153,7 @@ def join(plans: Mapping[str, Plan], axis: str) -> Plan:
 
 
 def _end(plan: Plan) -> str:
-    return ", ".join(dict.fromkeys(site.node.family for site in plan.path.legs[-1].targets))
+    return ", ".join(dict.fromkeys(plan.graph.family(site.node.family).name for site in plan.path.legs[-1].targets))
 
 
 def _passes(path: Path, graph: Graph, intervention: Intervention) -> tuple[Pass, ...]:

@@ -23,6 +23,7 @@ COLOURS = "RdBu"
 STYLE: Any = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "svg.hashsalt": "circuitry", "svg.fonttype": "none"}
 _SMALL_GRID = 160
 _MOST_ROWS = 40
+_LONG_LABEL = 14
 _CHARACTERS = 22  # that fit an inch at 6 points
 _PAIR = ("#b35806", "#542788")  # orange and violet, told apart by all readers, and no colours of effects
 
@@ -125,27 +126,32 @@ def _dark(image: Any, value: Any) -> Any:
 
 
 def _bars(table: PatchingTable) -> Figure:
+    """Bars with their intervals: standing, or lying where labels are too long to stand side by side."""
     seen = table.statistics()
     means, places = seen["mean"].to_numpy(), np.arange(len(seen))
     labels = [_tick(i) for i in seen.index] if table.axes else [""]
-    figure = Figure(figsize=(max(3.0, min(7.0, 1.6 + 0.3 * len(means))), 2.7), layout="constrained")
+    lying = max(map(len, labels)) > _LONG_LABEL
+    size = (6.0, 1.2 + 0.15 * len(means)) if lying else (max(3.0, min(7.0, 1.6 + 0.3 * len(means))), 2.7)
+    figure = Figure(figsize=size, layout="constrained")
     ax = figure.add_subplot()
+    draw, across, along = (ax.barh, "y", "x") if lying else (ax.bar, "x", "y")
     colours = matplotlib.colormaps[COLOURS](centred(1.4 * means)(means))  # no darker than the whiskers upon it
-    bars = ax.bar(places, means, color=colours, edgecolor="0.3", linewidth=0.5)
+    bars = draw(places, means, color=colours, edgecolor="0.3", linewidth=0.5)
     pale = seen["p"].notna() & ~table.significant()
     for bar in np.array(bars.patches)[pale.to_numpy()]:
         bar.set(hatch="//////", edgecolor="0.6", hatch_linewidth=0.5, facecolor=(*bar.get_facecolor()[:3], 0.4))
-    _whiskers(ax, places, means, seen, "y")
+    _whiskers(ax, places, means, seen, along)
     band = table.random_band().fillna(0).to_numpy()
-    shown = ax.get_ylim()  # random nodes may do more than any cell, and would leave no room for them
-    ax.bar(places, 2 * band, bottom=-band, width=1, color="0.85", linewidth=0, zorder=0)
-    ax.set_ylim(shown)
-    ax.axhline(0, color="0.3", linewidth=0.6)
-    every = _every(labels, 24)
-    ax.set_xticks(range(0, len(labels), every), labels[::every])
-    ax.set_xlabel(table.axes[0] if table.axes else "")
-    ax.set_ylabel(f"mean {table.unit}", wrap=True)
-    ax.margins(x=0.02)
+    shown = getattr(ax, f"get_{along}lim")()  # random nodes may do more than any cell, and would leave no room for them
+    draw(places, 2 * band, 1, -band, color="0.85", linewidth=0, zorder=0)
+    ax.set(**{f"{along}lim": shown, f"{along}label": f"mean {table.unit}", f"{across}label": table.axes[0] if table.axes else ""})
+    (ax.axvline if lying else ax.axhline)(0, color="0.3", linewidth=0.6)
+    every = 1 if lying else _every(labels, 24)
+    ax.set(**{f"{across}ticks": range(0, len(labels), every), f"{across}ticklabels": labels[::every]})
+    if lying:
+        ax.invert_yaxis()
+        ax.tick_params(axis="y", labelsize=6)
+    ax.margins(**{across: 0.02})
     notes = ["whiskers: 95% bootstrap interval"] * bool(seen["low"].notna().any())
     _finish(figure, ax, table, [*notes, *["grey band: 95% of random nodes"] * bool(band.any())], "bars without hatching:")
     return figure

@@ -16,6 +16,8 @@ from ..planning.names import index_sizes
 from ..prompting import Prompts
 from .engine import Effects
 
+DRAWN = ("draw", "node")
+"""What the random nodes of a table have beside its own columns."""
 _TRIES = 12
 Moved = dict[tuple[Index, ...], tuple[int, ...]]
 """Where each node of a path is moved to, by its indices."""
@@ -48,13 +50,17 @@ def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tup
 
 
 def _moved(path: Path, graph: Graph, prompts: Prompts, rng: Generator, *, keep_position: bool) -> Path:
-    moved: Moved = {site.node.indices: _indices(site.node, graph, rng) for site in path.sources}
+    moved = _drawn([site.node for site in path.sources], graph, rng)
     sources = tuple(dict.fromkeys(_site(site, moved, prompts, rng, keep_position) for site in path.sources))
     return Path(sources, tuple(_leg(leg, moved) for leg in path.legs))
 
 
-def _indices(node: Node, graph: Graph, rng: Generator) -> tuple[int, ...]:
-    return tuple(int(rng.integers(size)) for size in index_sizes(graph.family(node.family), graph))
+def _drawn(nodes: list[Node], graph: Graph, rng: Generator) -> Moved:
+    """New indices; nodes that share theirs move together, so only to where all of them are (a stream has a layer more)."""
+    sizes: dict[tuple[Index, ...], list[list[int]]] = {}
+    for node in nodes:
+        sizes.setdefault(node.indices, []).append(index_sizes(graph.family(node.family), graph))
+    return {indices: tuple(int(rng.integers(min(each))) for each in zip(*of, strict=True)) for indices, of in sizes.items()}
 
 
 def _site(site: Site, moved: Moved, prompts: Prompts, rng: Generator, keep_position: bool) -> Site:

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from ..errors import CircuitryError
 from ..models import Model
 from ..paths import Site, parse
-from ..planning import CellPlan, Pass, Plan, Write
+from ..planning import CellPlan, Pass, Plan, Write, absolute
 from ..planning import plan as make_plan
 from ..planning.schedule import schedule
 from ..prompting import Prompts
@@ -73,7 +73,7 @@ def run_plan(
         for cells, examples in work:
             part = prompts.take(examples)
             # Values made elsewhere (mean, given) may have one for every position, padding included.
-            part = part.trimmed() if plan.intervention in ("resample", "zero") else part
+            part = _trimmed(plan, part) if plan.intervention in ("resample", "zero") else part
             laid = schedule(plan, [plan.cells[k] for k in cells], part)
             values = batch(model, laid, part, constants)
             where = np.ix_(cells, examples)
@@ -82,6 +82,14 @@ def run_plan(
                     filled[number, kind][where] = got
             bar.update(len(cells) * len(examples))
     return [Effects(*one) for one in filled]
+
+
+def _trimmed(plan: Plan, prompts: Prompts) -> Prompts:
+    """Without what follows the last END, unless a position of the plan lies there, as END of a shorter example may."""
+    trimmed = prompts.trimmed()
+    ats = {at for cell in plan.cells for one in cell.passes for at in (*(w.at for w in one.writes), *(s.at for s in one.reads))}
+    last = max((max(absolute(at, prompts.where)) for at in ats if at is not None), default=0)
+    return trimmed if last < trimmed.length else prompts
 
 
 def _effects(values: list[Tensor], reading: Any, prompts: Prompts, metric: Metric, plan: Plan) -> tuple[Floats, Floats, Floats]:
@@ -96,9 +104,20 @@ def _effects(values: list[Tensor], reading: Any, prompts: Prompts, metric: Metri
         on_patched = evaluate(metric, patched, clean.repeat(cells, 1), answer.repeat(cells), foil.repeat(cells))
         effect = on_patched.view(cells, examples) - on_base
         return _numpy(effect), _numpy(on_base), _numpy(on_other)
-    effect = sum(((v[rows] - v[base]).double().flatten(1) ** 2).sum(1) for v in values) ** 0.5
-    away = sum(((v[other] - v[reading.base]).double().flatten(1) ** 2).sum(1) for v in values) ** 0.5
+    effect = _distance(values, reading.sites, rows, base, np.tile(prompts.where["END"], cells))
+    away = _distance(values, reading.sites, other, reading.base, prompts.where["END"])
     return _numpy(effect.view(cells, examples)), np.zeros(examples), _numpy(away)
+
+
+def _distance(values: list[Tensor], sites: Sequence[Site], rows: NDArray[np.int64], base: NDArray[np.int64], end: Any) -> Tensor:
+    """L2 distance between rows [row], over all sites; of a site at every position what follows END is no part of the prompt."""
+    total = torch.zeros(len(rows), dtype=torch.float64, device=values[0].device)
+    for value, site in zip(values, sites, strict=True):
+        squared = (value[rows] - value[base]).double() ** 2
+        if site.at is None:
+            squared[torch.from_numpy(np.arange(squared.shape[1]) > end[:, None])] = 0
+        total += squared.flatten(1).sum(1)
+    return total**0.5
 
 
 def _numpy(values: Tensor) -> Floats:

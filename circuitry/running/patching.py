@@ -19,7 +19,7 @@ from ..prompting import Prompts, Task
 from ..results import PatchingTable
 from ..results.table import COLUMNS
 from . import guards
-from .baseline import random_cells, random_frame
+from .baseline import DRAWN, random_cells, random_frame
 from .chunks import parse_memory
 from .engine import Effects, ends_at_logits, run_plan, unit_of
 from .metrics import Metric, evaluate, metric
@@ -65,7 +65,7 @@ def compile_path(
         )  # fmt: skip
 
     made = join({label: compiled(one) for label, one in path.items()}, axis) if isinstance(path, Mapping) else compiled(path)
-    if taken := [name for name in made.axes if name in COLUMNS]:
+    if taken := [name for name in made.axes if name in (*COLUMNS, *DRAWN)]:
         raise CircuitryError(f"every table has a column {taken[0]!r}, so no axis can be called that; {{{taken[0]}s}} would do")
     return made, prompts
 
@@ -118,8 +118,8 @@ def patch(
     (('layer',), 16)
     """
     made, prompts = compile_path(model, task, path, freezing, axes, intervention, direction, axis)
-    several = None if isinstance(metric, str) or callable(metric) else list(metric)
-    wanted = [resolve_metric(one) for one in (several if several is not None else _one(metric))]
+    several = None if isinstance(metric, str) or callable(metric) else _named(metric, made)
+    wanted = [resolve_metric(one) for one in ([metric] if several is None else several.values())]
     chosen = [function for function, _ in wanted]
     if verify or engine == "reference":
         _check_comparable(made)
@@ -138,20 +138,27 @@ def patch(
     else:
         raise CircuitryError(f"no engine {engine!r}; known: nnsight, reference")
     if lint:
-        check_baseline(effects[0], metric, made, task)
+        check_baseline(effects[0], metric if several is None else next(iter(several.values())), made, task)
     tables = [
         _table(made, extra, one, unit, provenance(model, task, made, unit, len(prompts)))
         for one, (_, unit) in zip(effects, wanted, strict=True)
     ]
     if several is None:
         return tables[0]
-    names = [one if isinstance(one, str) else one.__name__ for one in several]
     alike = [replace(table, unit="change of the metric, each in its own unit") for table in tables]
-    return PatchingTable.stack(dict(zip(names, alike, strict=True)), "metric", str(made.path))
+    return PatchingTable.stack(dict(zip(several, alike, strict=True)), "metric", str(made.path))
 
 
-def _one(metric: Any) -> list[MetricLike]:
-    return [metric]
+def _named(metrics: Sequence[MetricLike], made: Plan) -> dict[str, MetricLike]:
+    """Several metrics by name, refused before anything runs where the table could not tell them apart."""
+    names = [one if isinstance(one, str) else getattr(one, "__name__", "metric") for one in metrics]
+    if not names:
+        raise CircuitryError("no metric to measure; name at least one")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise CircuitryError(f"two metrics are called {twice[0]!r}; give each function a name of its own, and each metric once")
+    if "metric" in made.axes:
+        raise CircuitryError("several metrics make an axis 'metric', so no other axis can be called that")
+    return dict(zip(names, metrics, strict=True))
 
 
 def _table(made: Plan, extra: tuple[CellPlan, ...], effects: Effects, unit: str, about: dict[str, Any]) -> PatchingTable:

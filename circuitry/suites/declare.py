@@ -79,6 +79,16 @@ class Suite:
     run: Callable[[Study], SuiteResult] | None = None
     conclude: Callable[[Study], SuiteResult] | None = None
 
+    def __post_init__(self) -> None:
+        names = [table.name for table in self.tables]
+        for name in names:
+            if names.count(name) > 1:
+                raise CircuitryError(
+                    f"suite {self.name!r} has {names.count(name)} tables named {name!r}; each needs a name of its own"
+                )
+            if set(name) & set("/\\") or not name:
+                raise CircuitryError(f"a table's name becomes the name of its files, and {name!r} cannot be one")
+
     def split(self, given: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Options a user gave, as (settings of the suite, options of the task). Raises CircuitryError for one of neither.
 
@@ -138,7 +148,7 @@ def source(table: PatchingTable, cell: Any) -> str:
     >>> source(one, 3)
     'h[3] @ B'
     """
-    values = dict(zip(table.axes, cell if isinstance(cell, tuple) else (cell,), strict=True))
+    values = _values(table, cell)
     labelled = [str(table.about.get("paths", {}).get(str(v), "")) for v in values.values()]
     text = next(filter(None, labelled), str(table.about["path"])).split(" -> ")[0]
     for axis, value in values.items():
@@ -147,6 +157,9 @@ def source(table: PatchingTable, cell: Any) -> str:
 
 
 def _position(table: PatchingTable, cell: Any) -> str:
-    values = cell if isinstance(cell, tuple) else (cell,)
-    found = [str(v) for axis, v in zip(table.axes, values, strict=True) if axis == "position"]
-    return found[0] if found else ""
+    return str(_values(table, cell).get("position", ""))
+
+
+def _values(table: PatchingTable, cell: Any) -> dict[str, Any]:
+    """The axis values of a cell as a table's index names it; none where the table is one cell."""
+    return dict(zip(table.axes, cell if isinstance(cell, tuple) else (cell,), strict=True)) if table.axes else {}

@@ -99,9 +99,17 @@ class RunFolder:
         self.record["tables"] = [*(n for n in self.record["tables"] if n != name), name]
         self.write()
 
+    def end(self) -> dict[str, str]:
+        """What the record of a complete run has, and that of an interrupted one does not.
+
+        >>> RunFolder(Path("x"), {}).end()["state"]
+        'complete'
+        """
+        return {"state": COMPLETE, "finished": _now()}
+
     def finish(self) -> None:
-        """Mark the run as complete and drop what only an interrupted one needs."""
-        self.record |= {"state": COMPLETE, "finished": _now()}
+        """Mark the run as complete, after everything is written, and drop what only an interrupted one needs."""
+        self.record = {**(_read(self.path) or self.record), **self.end()}
         self.write()
         shutil.rmtree(self.path / "parts", ignore_errors=True)
 

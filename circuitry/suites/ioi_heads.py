@@ -82,7 +82,7 @@ def _direct(study: Study) -> pd.Series:
     head, title = study.name("head"), "Heads to the logits at END"
     path, metrics = f"{head}[{{layer}},{{head}}] @ END -> logits freezing {head}", ["logit_difference", "logit", "foil_logit"]
     made = study.patch(title, path, metric=metrics)
-    note = "A head whose patch lowers the difference helps to answer; one that raises it works against."
+    note = "A head whose patch lowers the difference helps to answer; one whose patch raises it works against."
     direct = replace(made.select("metric", "logit_difference"), unit="change of logit(IO) - logit(S)")
     study.keep("heads_to_logits", direct, note)
     for metric, name, words in (("logit", "IO", "A name mover raises IO."), ("foil_logit", "S", "An S suppressor lowers S.")):
@@ -92,14 +92,18 @@ def _direct(study: Study) -> pd.Series:
 
 
 def _roles_at_end(study: Study) -> dict[str, list[Head]]:
-    """Heads over the threshold: those that raise IO by as much on their own, those that only lower S, those that work against."""
+    """Heads that write IO; of the others, those that help or hurt the difference.
+
+    A mover writes IO's own logit, by the thresholds, and has a share of the difference, whose noise it shares with what it writes of S.
+    """
     direct = study.tables["heads_to_logits"]
-    whole = (direct.frame["other"] - direct.frame["base"]).mean()
-    raised, strong = study.tables["heads_to_IO"].mean() / whole, keys(direct)
+    shares = direct.share()
+    movers = [one for one in keys(study.tables["heads_to_IO"]) if shares[one] >= KEY_SHARE]
+    helping, hurting = keys(direct), keys(direct, negative=True)
     return {
-        MOVER: [one for one in strong if raised[one] >= KEY_SHARE],
-        SUPPRESSOR: [one for one in strong if raised[one] < KEY_SHARE],
-        NEGATIVE: keys(direct, negative=True),
+        MOVER: movers,
+        SUPPRESSOR: [one for one in helping if one not in movers],
+        NEGATIVE: [one for one in hurting if one not in movers],
     }
 
 
@@ -114,8 +118,7 @@ def _movers(study: Study, movers: list[Head], found: Found) -> None:
     made = senders(study, "Earlier heads to the name movers' v, at every position", movers, "v", "") if elsewhere else None
     if made is not None:
         note = "The movers copy from tokens other than the name itself, so an earlier head must have put it there."
-        main = str(read.share().groupby("position").sum()[elsewhere].idxmax())
-        found.roles[WRITER] = strong_senders(study.keep("senders_v", made, note), main)
+        found.roles[WRITER] = strong_senders(study.keep("senders_v", made, note))
 
 
 def _inhibition(study: Study, movers: list[Head], found: Found) -> None:
@@ -172,7 +175,7 @@ def _summary(study: Study, found: Found, scores: Scores) -> Summary:
     ]
     missing = [r for r in (MOVER, INHIBITION, DUPLICATE, INDUCTION, PREVIOUS) if not found.roles.get(r)]
     notes = [
-        f"a head has a role if patching it alone has at least {KEY_SHARE:.0%} of the effect and q < {Q:g}, along that role's path"
+        f"a head has a role if patching it alone has at least {KEY_SHARE:.0%} of the effect and q < {Q:g}, along that role's path; a name mover also of IO's own logit, for which q is taken (shares here are of IO less S)"
     ]
     notes += [f"not found: {', '.join(missing)}"] if missing else []
     notes.append("scores take a head out at every position; a share of less than 0 works against the answer")
@@ -198,12 +201,20 @@ def _circuit(study: Study, found: Found) -> Circuit:
 
 
 def _stage(study: Study, drawing: Drawing, receivers: list[Sender], port: str, where: str, ours: list[Sender]) -> None:
-    """One hub: the receivers' port, drawn at the position where the senders act, and the senders."""
+    """One hub: the receivers' port and its senders; those patched at every position stand where the receivers read most."""
     head, heads = study.name("head"), [one for one, _, _ in receivers]
+    at = where or _most_read(study)
+    ours = [(one, at, share) for one, _, share in ours]
     whole = together(study, f"The {port} of these heads together", heads, port, where)
     ends = {f"{head}[{a},{b}] @ {place}": float("nan") for (a, b), place, _ in receivers}
-    hub = drawing.hub(f"{port} of these heads", ours[0][1], whole, ends, [one[0] for one in heads])
+    hub = drawing.hub(f"{port} of these heads", at, whole, ends, [one[0] for one in heads])
     drawing.senders(head, ours, hub)
+
+
+def _most_read(study: Study) -> str:
+    """Where the heads that write the answer copy most from, apart from the name itself."""
+    read = study.tables["movers_read"].share().groupby("position", sort=False).sum()
+    return str(read.drop("IO").idxmax())
 
 
 def _tokens(study: Study, drawing: Drawing, found: Found) -> None:

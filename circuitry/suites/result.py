@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ..errors import CircuitryError
 from ..results import PatchingTable
 from ..results.circuit import Circuit
+from .folder import read_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,6 +97,21 @@ class Summary:
         data["explained"] = None if math.isnan(self.explained) else self.explained
         return json.dumps(data, indent=1)
 
+    @classmethod
+    def from_json(cls, text: str) -> Summary:
+        """Read what ``to_json`` wrote. Raises CircuitryError for anything else.
+
+        >>> Summary.from_json(Summary("m", "mamba", [Component("h[1]", "state", 0.9, "B")], 0.9, {}).to_json()).components[0].node
+        'h[1]'
+        """
+        try:
+            data = json.loads(text)
+            data.pop("offset")
+            explained = math.nan if data["explained"] is None else data["explained"]
+            return cls(**{**data, "components": [Component(**c) for c in data["components"]], "explained": explained})
+        except (KeyError, TypeError, ValueError) as error:
+            raise CircuitryError(f"this JSON is no summary of a suite ({error!r}); Summary.to_json writes one") from error
+
 
 @dataclass
 class Picture:
@@ -144,6 +161,28 @@ class SuiteResult:
         (target / "run.json").write_text(json.dumps(self._record(), indent=1, default=str))
         write_report(target)
         return target
+
+    @classmethod
+    def load(cls, folder: str | Path) -> SuiteResult:
+        """Read a complete run back; its further pictures stay files. Raises CircuitryError for a folder that is none.
+
+        >>> import tempfile
+        >>> folder = SuiteResult({}, None, Summary("m", "mamba", [], 0.0, {})).save(tempfile.mkdtemp())
+        >>> SuiteResult.load(folder).summary.model
+        'm'
+        """
+        path = Path(folder)
+        record = read_record(path)
+        try:
+            summary = Summary.from_json((path / "summary.json").read_text(encoding="utf-8"))
+            tables = {name: PatchingTable.from_json(path / "tables" / f"{name}.json") for name in record["tables"]}
+        except OSError as error:
+            raise CircuitryError(
+                f"{path} is no complete run ({error}); running it again with the same arguments completes it"
+            ) from error
+        drawn = path / "circuit.json"
+        circuit = Circuit.from_json(drawn.read_text(encoding="utf-8")) if drawn.exists() else None
+        return cls(tables, circuit, summary, {}, {**record, "folder": str(path)})
 
     def _record(self) -> dict[str, Any]:
         figures = [{"name": name, "title": p.title, "caption": p.caption} for name, p in self.pictures.items()]

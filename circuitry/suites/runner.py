@@ -60,8 +60,8 @@ def run(
 ) -> SuiteResult:
     """Run a suite: tables, circuit, summary. With ``out``, in a folder below it named after suite and model.
 
-    A run that was interrupted goes on where it was, with the same arguments; one with other arguments gets a folder of its own, and
-    ``fresh=True`` always does. ``options`` are those of the suite, of its task, or of ``circuitry.patch``; ``say`` is told what
+    With the same arguments a run that was interrupted goes on where it was, and a complete one is read back; one with other
+    arguments gets a folder of its own, and ``fresh=True`` always does. ``options`` are those of the suite, of its task, or of ``circuitry.patch``; ``say`` is told what
     runs next, ``command`` is recorded. The folder is ``result.record["folder"]``. Raises CircuitryError for an unknown option.
 
     >>> import circuitry as ct
@@ -74,15 +74,20 @@ def run(
     known = task(chosen.task).options
     settings, asked = chosen.split(options, known)
     posed = task(chosen.task, examples=examples, seed=seed, **asked)
-    record = _record(chosen.name if isinstance(name, Suite) else str(name), chosen, model, posed, settings, patching, command)
+    source = _digest(repr(chosen).encode()) if isinstance(name, Suite) else str(name)  # a value goes by all it says
+    record = _record(source, chosen, model, posed, settings, patching, command)
     folder = RunFolder.open(Path(out), f"{chosen.name}-{plain(model.name)}", record, fresh=fresh) if out is not None else None
+    if folder and folder.complete:
+        say(f"{folder.path} is complete; fresh=True (--fresh) would run it again in a new folder")
+        return SuiteResult.load(folder.path)
     study = Study(model, posed, settings, patching, say, folder)
     result = chosen.carry_out(study)
-    result.record = {**record, **(folder.record if folder else {})}
+    record["task"] = repr(study.task)  # a suite may have chosen what its task left to it
+    result.record = record
     if folder:
-        folder.finish()
-        result.record = {**folder.record, "folder": str(folder.path)}
+        result.record = {**folder.record, "task": record["task"], "folder": str(folder.path), **folder.end()}
         result.save(folder.path)
+        folder.finish()
     return result
 
 
@@ -112,4 +117,8 @@ def _record(
 
 def _source(kind: str, name: str) -> str:
     """A digest of a file of the user's own, so that an edited one is another run; a shipped one goes by its version."""
-    return hashlib.sha256(content.find(kind, name).read_bytes()).hexdigest()[:16] if name.endswith(".py") else name
+    return _digest(content.find(kind, name).read_bytes()) if name.endswith(".py") else name
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

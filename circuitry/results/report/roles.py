@@ -47,8 +47,10 @@ def aligned(circuits: Sequence[Circuit], summaries: Sequence[Mapping[str, Any]])
     placed = [
         [(node, *_place(circuit, node, said)) for node in circuit.nodes] for circuit, said in zip(circuits, known, strict=True)
     ]
-    found = dict.fromkeys(row for side in placed for _, row, _ in side)
-    rows, alone = list(CORRESPONDENCE), [row for row in found if row not in CORRESPONDENCE]
+    found: dict[str, float] = {}  # with the depth of the highest node there
+    for node, row, _ in (one for side in placed for one in side):
+        found[row] = max(node.depth, found.get(row, node.depth))
+    rows, alone = list(CORRESPONDENCE), sorted(found.keys() - CORRESPONDENCE.keys(), key=lambda row: (-found[row], row))
     order = [row for row in (*rows[:_ABOVE], *alone, *rows[_ABOVE:]) if row in found]
     made = []
     for row in order:

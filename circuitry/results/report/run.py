@@ -17,7 +17,7 @@ _NEEDED = ("model", "state", "tables")
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder in memory. ``about`` is run.json, ``summary`` summary.json; ``missing`` names tables that are not there yet."""
+    """A run folder in memory: ``about`` is run.json, ``summary`` summary.json; ``missing`` names tables that are not there."""
 
     folder: Path
     about: dict[str, Any]

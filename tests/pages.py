@@ -1,7 +1,7 @@
 """Runs a page of the documentation: its code in order, and what that prints beside what the page shows.
 
 A ```python block runs in one namespace for the whole page; one with a title is written to a file of that name instead. Lines of
-an ```sh block that begin with ``circuitry`` or ``cp`` run too. A ```text block is what the block before it printed.
+an ```sh block that begin with ``circuitry`` run too. A ```text block is what the block before it printed.
 ``python tests/pages.py docs/tutorial.md`` puts what is printed now into the page.
 """
 
@@ -12,7 +12,6 @@ import io
 import os
 import re
 import shlex
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -72,8 +71,6 @@ def _printed_by(code: str, name: str, names: dict[str, Any]) -> str:
 def _printed_by_command(line: str) -> str:
     from circuitry import cli
 
-    if line.startswith("cp "):
-        shutil.copy(*shlex.split(line)[1:])
     if not line.startswith("circuitry "):
         return ""
     out, err = io.StringIO(), io.StringIO()
@@ -84,21 +81,6 @@ def _printed_by_command(line: str) -> str:
         except SystemExit as end:
             assert end.code in (0, None), f"{line}: {err.getvalue()}"
     return out.getvalue()
-
-
-@contextlib.contextmanager
-def workplace(folder: Path) -> Iterator[None]:
-    """A folder to run a page in, with a folder ``graphs`` as in a checkout, which a page may add files to."""
-    from circuitry import content
-    from circuitry.architecture import model_types
-
-    shipped = content.folder
-    shutil.copytree(shipped("graphs"), folder / "graphs")
-    model_types.cache_clear()
-    with contextlib.chdir(folder), mock.patch.object(content, "folder") as asked:
-        asked.side_effect = lambda kind: folder / "graphs" if kind == "graphs" else shipped(kind)
-        yield
-    model_types.cache_clear()
 
 
 def difference(shown: str, printed: str) -> str:
@@ -116,7 +98,7 @@ def difference(shown: str, printed: str) -> str:
 def rewrite(page: Path) -> None:
     """Put what is printed now into the page's ```text blocks."""
     text = page.read_text()
-    with tempfile.TemporaryDirectory() as folder, workplace(Path(folder)):
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         made = list(outputs(page))
     for block, printed in reversed(made):
         lines = [line.rstrip() for line in printed.rstrip().splitlines()]

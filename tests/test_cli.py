@@ -2,120 +2,310 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import typer
 
+import circuitry as ct
 from circuitry import cli
+from circuitry.cli import options as read
+
+COMMANDS = ("run", "demo", "report", "compare", "patch", "explain", "sensitivity", "offsets", "graph", "models")
+STATES = "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"
+SHORT = ("-o", "distance=8", "--examples", "4")
+MINE = """
+import circuitry as ct
+
+SUITE = ct.Suite("mine", "states", "induction", options={"distance": 8}, settings={"at": ("B+1", "B+2")}, tables=[
+    ct.Table("states", "States of every layer", lambda study: "h[{layer}] @ " + study.settings["at"][0] + " -> logits freezing h"),
+])
+"""
 
 
-def circuitry(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """What the command prints; it must end well."""
-    with pytest.MonkeyPatch.context() as patched:
+def called(*words: str) -> tuple[Any, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patched.setattr(sys, "argv", ["circuitry", *words])
         with pytest.raises(SystemExit) as end:
             cli.main()
-    assert end.value.code in (0, None), capsys.readouterr().err
-    return capsys.readouterr().out
+    return end.value.code or 0, out.getvalue(), err.getvalue()
 
 
-def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """What a mistake prints: one message, no traceback, exit code 2."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sys, "argv", ["circuitry", *words])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    assert end.value.code == 2
-    return capsys.readouterr().err
+def circuitry(*words: str) -> str:
+    """What a command prints; it must end well."""
+    code, out, err = called(*words)
+    assert code == 0, err
+    return out
+
+
+def written(out: str, word: str = "written") -> Path:
+    """The file that a command says it wrote."""
+    return Path(re.findall(rf"^{word}: (.*)$", out, re.M)[-1])
+
+
+# --- help ------------------------------------------------------------------------------------------------------------------
 
 
 def test_help_imports_no_torch() -> None:
     code = "import sys; sys.argv = ['circuitry', '--help']\nfrom circuitry import cli\ntry: cli.main()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("False")
-    assert all(command in done.stdout for command in ("run", "patch", "explain", "graph", "models", "demo"))
+    assert all(re.search(rf"\b{command}\b", done.stdout) for command in COMMANDS)
 
 
-def test_models_lists_the_bundled_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    out = circuitry(capsys, "models")
-    assert "bundled:mamba" in out and "bundled:gpt_neox" in out and "qwen3" in out
+def test_these_are_all_commands() -> None:
+    assert set(vars(typer.main.get_command(cli.app))["commands"]) == set(COMMANDS)
 
 
-def test_patch_prints_the_table_and_writes_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_what_it_does(command: str) -> None:
+    out = circuitry(command, "--help")
+    assert f"{command} [OPTIONS]" in out and len(out.splitlines()) > 5
+
+
+# --- suites ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]]:
+    """Runs that several tests look at: their folders, and what the commands printed."""
+    out = tmp_path_factory.mktemp("runs")
+    found = {}
+    for suite, model, options in (
+        ("induction", "mamba", ("-o", "distances=8", "-o", "distance=8", "-o", "baseline=0")),
+        ("induction", "gpt_neox", ("-o", "distances=8", "-o", "distance=8", "-o", "baseline=0")),
+        ("ioi", "gpt_neox", ("-o", "order=ABBA", "-o", "baseline=0")),
+    ):
+        said = circuitry("run", suite, "--model", f"bundled:{model}", "--out", str(out), *options, "--examples", "4")
+        found[f"{suite}-{model}"] = (out / f"{suite}-{model}", said)
+    return found
+
+
+@pytest.mark.parametrize("name", ["induction-mamba", "induction-gpt_neox", "ioi-gpt_neox"])
+def test_run_leaves_a_folder_and_names_its_report(name: str, runs: dict[str, tuple[Path, str]]) -> None:
+    folder, said = runs[name]
+    assert written(said, "report") == (folder / "report.html").resolve()
+    assert (folder / "report.html").stat().st_size > 10_000
+    record = json.loads((folder / "run.json").read_text())
+    assert record["state"] == "complete" and record["settings"]["examples"] == 4
+    assert record["command"].startswith(f"circuitry run {name.split('-')[0]} --model bundled:{name.split('-')[1]} --out")
+    assert all((folder / "tables" / f"{table}.csv").stat().st_size for table in record["tables"])
+    assert "carried by" in said and (folder / "circuit.svg").exists()
+
+
+def test_options_of_suite_task_and_patch_are_given_alike(runs: dict[str, tuple[Path, str]]) -> None:
+    (induction, _), (ioi, _) = runs["induction-mamba"], runs["ioi-gpt_neox"]
+    assert json.loads((induction / "run.json").read_text())["settings"]["distances"] == [8]
+    assert json.loads((ioi / "run.json").read_text())["settings"]["baseline"] == 0
+    assert "order='ABBA'" in json.loads((ioi / "run.json").read_text())["task"]
+
+
+def test_run_prints_every_table_and_cuts_long_ones(runs: dict[str, tuple[Path, str]]) -> None:
+    folder, said = runs["ioi-gpt_neox"]
+    for name in json.loads((folder / "run.json").read_text())["tables"]:
+        assert json.loads((folder / "tables" / f"{name}.json").read_text())["about"]["title"] in said
+    assert re.search(r"\.\.\. all \d+ lines: tables/scores\.md", said)
+
+
+def test_the_same_command_runs_once_and_fresh_runs_again(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(MINE)
+    words = ("run", str(mine), "--model", "bundled:mamba", "--out", str(tmp_path / "runs"), "--examples", "4")
+    for extra, folder in (
+        ((), "mine-mamba"),
+        ((), "mine-mamba"),
+        (("--fresh",), "mine-mamba-2"),
+        (("-o", "at=B+3,B+2"), "mine-mamba-3"),
+    ):
+        out = circuitry(*words, *extra)
+        assert "States of every layer" in out and written(out, "report").parent.name == folder
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["mine-mamba", "mine-mamba-2", "mine-mamba-3"]
+    assert "@ B+3" in (tmp_path / "runs" / "mine-mamba-3" / "tables" / "states.json").read_text()
+
+
+def test_report_builds_the_page_again(runs: dict[str, tuple[Path, str]]) -> None:
+    page = runs["induction-mamba"][0] / "report.html"
+    before = page.read_text()
+    page.unlink()
+    assert written(circuitry("report", str(page.parent))) == page.resolve()
+    assert page.read_text() == before
+
+
+def test_compare_puts_two_runs_side_by_side(runs: dict[str, tuple[Path, str]], tmp_path: Path) -> None:
+    first, second = (runs[f"induction-{model}"][0] for model in ("mamba", "gpt_neox"))
+    page = written(circuitry("compare", str(first), str(second), "--out", str(tmp_path / "both")))
+    assert page.parent == (tmp_path / "both").resolve()
+    assert "bundled:mamba" in page.read_text() and "bundled:gpt_neox" in page.read_text()
+    beside = written(circuitry("compare", str(first), str(second)))
+    assert beside.parent == (first.parent / "induction-mamba-and-induction-gpt_neox").resolve()
+
+
+def test_demo_runs_every_suite_on_every_bundled_model_and_compares_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of things only: the suites themselves take minutes and are tested elsewhere."""
+    ran, compared = [], []
+
+    def suite(name: str, model: str, out: Path, *_: str, examples: int) -> Path:
+        ran.append((name, model, examples))
+        return out / f"{name}-{model.split(':')[1]}"
+
+    monkeypatch.setattr(cli.suites, "_suite", suite)
+    monkeypatch.setattr(cli.suites, "_compare", lambda first, second, out: compared.append((first.name, second.name, out.name)))
+    said = circuitry("demo", "--out", str(tmp_path), "--examples", "7")
+    assert sorted(ran) == [(s, m, 7) for s in ("induction", "ioi") for m in ("bundled:gpt_neox", "bundled:mamba")]
+    assert compared == [(f"{s}-gpt_neox", f"{s}-mamba", f"{s}-gpt_neox-and-{s}-mamba") for s in ("induction", "ioi")]
+    assert str(tmp_path.resolve()) in said
+
+
+# --- experiments -----------------------------------------------------------------------------------------------------------
+
+
+def test_patch_prints_the_table_and_writes_it(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "table.json"
+    out = circuitry("patch", "bundled:mamba", STATES, *SHORT, "--axis", "layer=0,1", "--out", str(target))
+    assert STATES in out and written(out) == target.resolve()
+    table = ct.PatchingTable.from_json(target)
+    assert set(table.frame["layer"]) == {0, 1} and table.frame["example"].nunique() == 4
+
+
+def test_patch_measures_what_the_library_does(tmp_path: Path) -> None:
     target = tmp_path / "table.json"
-    path = "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"
-    out = circuitry(
-        capsys,
-        "patch",
-        "bundled:mamba",
-        path,
-        "--option",
-        "distance=8",
-        "--examples",
-        "4",
-        "--axis",
-        "layer=0,1",
-        "--out",
-        str(target),
-    )
-    assert path in out and "mean change of the answer's logit over 4 examples" in out
-    assert set(json.loads(target.read_text())["rows"]["layer"]) == {0, 1}
+    how = ("--metric", "probability", "--direction", "denoising", "--seed", "3", "--baseline", "0")
+    circuitry("patch", "bundled:mamba", STATES, *SHORT, *how, "--out", str(target))
+    task = ct.task("induction", distance=8, examples=4, seed=3)
+    direct = ct.patch(ct.load("bundled:mamba"), task, STATES, metric="probability", direction="denoising", baseline=0)
+    found = ct.PatchingTable.from_json(target)
+    assert found.unit == direct.unit and found.random is None
+    assert np.array_equal(found.frame["effect"], direct.frame["effect"])
 
 
-def test_explain_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    out = circuitry(capsys, "explain", "bundled:gpt_neox", "head[0,1] @ B -> head[1,0].k freezing head -> logits")
+@pytest.mark.parametrize("suffix", [".csv", ".md", ".tex", ".parquet", ".png", ".svg"])
+def test_patch_writes_every_kind_of_file(suffix: str, tmp_path: Path) -> None:
+    target = tmp_path / f"table{suffix}"
+    circuitry("patch", "bundled:mamba", "h[3] @ B+1 -> logits", *SHORT, "--baseline", "0", "--out", str(target))
+    assert target.stat().st_size
+
+
+def test_explain_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: Any, **__: Any) -> None:
+        raise AssertionError("something was run")
+
+    monkeypatch.setattr("circuitry.running.engine.run_plan", run)
+    out = circuitry("explain", "bundled:gpt_neox", "head[0,1] @ B -> head[1,0].k freezing head -> logits")
     assert "pass 2" in out and "on the clean input: write head[1,0].k from pass 1" in out
 
 
+def test_sensitivity_prints_every_setting_and_writes_them(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "grid.csv"
+    out = circuitry(
+        "sensitivity", "bundled:mamba", "ssm_state[3] @ B+3 -> logits freezing ssm_state", *SHORT, "--out", str(target)
+    )
+    rows = target.read_text().splitlines()
+    assert re.search(r"holds in \d+ of \d+", out) and written(out) == target.resolve()
+    assert len(rows) > 8 and {"resample", "zero", "mean"} <= set(re.split(r"[,\n]", target.read_text()))
+
+
+@pytest.mark.parametrize("suffix", [".json", ".md", ".png"])
+def test_offsets_says_where_the_token_is_taken_up(suffix: str, tmp_path: Path) -> None:
+    target = tmp_path / f"offsets{suffix}"
+    out = circuitry("offsets", "bundled:mamba", "-o", "distance=8", "--examples", "12", "--reach", "3", "--out", str(target))
+    assert "B+2" in out and written(out) == target.resolve() and target.stat().st_size
+
+
+def test_offsets_of_a_token_of_another_task() -> None:
+    out = circuitry(
+        "offsets", "bundled:mamba", "--task", "ioi", "-o", "corruption=IO", "--token", "IO", "--examples", "12", "--reach", "3"
+    )
+    assert "IO+2" in out
+
+
+# --- what there is ---------------------------------------------------------------------------------------------------------
+
+
+def test_models_lists_the_bundled_ones() -> None:
+    out = circuitry("models")
+    assert all(name in out for name in ("bundled:mamba", "bundled:gpt_neox", "qwen3"))
+
+
 @pytest.mark.parametrize("suffix", [".svg", ".png", ".dot", ".graphml", ".json"])
-def test_graph_of_an_architecture(capsys: pytest.CaptureFixture[str], tmp_path: Path, suffix: str) -> None:
-    target = tmp_path / f"graph{suffix}"
-    out = circuitry(capsys, "graph", "mamba", "--out", str(target))
+def test_graph_of_an_architecture(suffix: str, tmp_path: Path) -> None:
+    target = tmp_path / "new" / f"graph{suffix}"
+    out = circuitry("graph", "mamba", "--out", str(target))
     assert "ssm_state[layer]" in out and target.stat().st_size > 1000
 
 
-def test_run_never_writes_into_an_earlier_runs_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    words = [
-        "run",
-        "induction",
-        "--model",
-        "bundled:gpt_neox",
-        "--out",
-        str(tmp_path),
-        "--distances",
-        "8",
-        "--distance",
-        "8",
-        "--examples",
-        "2",
-    ]
-    for _ in range(2):
-        assert "tables, heat maps and circuit diagrams" in circuitry(capsys, *words)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["induction-gpt_neox", "induction-gpt_neox-2"]
+def test_graph_of_a_model_is_written_beside_you(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert written(circuitry("graph", "bundled:gpt_neox")) == tmp_path.resolve() / "gpt_neox-graph.svg"
+
+
+# --- mistakes --------------------------------------------------------------------------------------------------------------
+
+H0 = ("bundled:mamba", "h[0] -> logits")
+RUN = ("run", "induction", "--model", "bundled:mamba", "--examples", "2", "--out", "OUT")
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["run", "ioi2"], "no suite 'ioi2'; known here: induction"),
-        (["run", "induction", "--distances", "8,x"], "'8,x' is no list of numbers; 8,16,32 would do"),
-        (
-            ["patch", "bundled:nothing", "mlp[0] -> logits"],
-            "no model 'bundled:nothing' ships with circuitry; known here: bundled:gpt_neox, bundled:mamba",
-        ),
+        (["run", "ioi2", "--out", "OUT"], "no suite 'ioi2'; did you mean 'ioi'"),
+        (["run", "./none.py", "--out", "OUT"], "no definition './none.py' in suites: no file"),
+        ([*RUN, "-o", "distances=8,x"], "distances=[8, 'x']: expected int, such as (8, 16, 32, 64, 128)"),
+        ([*RUN, "-o", "distances=6"], "distance 6 is too short"),
+        ([*RUN, "-o", "distanze=8"], "suite 'induction' has no option 'distanze'; did you mean 'distance"),
+        ([*RUN, "-o", "distances"], "'distances' is not of the form name=value"),
+        (["run", "ioi", "--model", "bundled:gpt_neox", "--out", "OUT", "-o", "corruption=ABD"], "no corruption 'ABD'; known here: ABC"),
+        (["report", "OUT"], "there is no folder"),
+        (["compare", "OUT", "OUT"], "there is no folder"),
+        (["patch", "bundled:nothing", "mlp[0] -> logits"], "no model 'bundled:nothing' ships with circuitry; known here: bundled:gpt_neox, bundled:mamba"),
         (["patch", "bundled:mamba", "mlp[0] -> logits"], "mamba has no node 'mlp'"),
-        (["patch", "bundled:mamba", "h[0] -> logits", "--out", "x.doc"], "a table cannot be written as '.doc'"),
-        (["patch", "bundled:mamba", "h[0] -> logits", "--option", "distance"], "'distance' is not of the form name=value"),
-        (
-            ["patch", "bundled:mamba", "h[0] -> logits", "--task", "induktion"],
-            "no definition 'induktion' in tasks: did you mean 'induction'?",
-        ),
+        (["patch", "bundled:mamba", "h[0] logits"], "expected '->'"),
+        (["patch", *H0, "--out", "x.doc"], "a table cannot be written as '.doc'"),
+        (["patch", *H0, "--option", "distance"], "'distance' is not of the form name=value"),
+        (["patch", *H0, "--axis", "layer"], "'layer' is not of the form name=value"),
+        (["patch", *H0, "--task", "induktion"], "no definition 'induktion' in tasks: did you mean 'induction'?"),
+        (["patch", *H0, "--metric", "logits"], "no metric 'logits'"),
+        (["patch", *H0, "--examples", "0"], "0 examples make no experiment"),
+        (["patch", *H0, "--memory", "much"], "much"),
+        (["explain", "bundled:mamba", "h[0] -> logitz"], "logitz"),
+        (["sensitivity", *H0, "--out", "x.doc"], "the grid cannot be written as '.doc'"),
+        (["offsets", "bundled:mamba", "--out", "x.doc"], "this cannot be written as '.doc'"),
+        (["offsets", "bundled:mamba", "--token", "C"], "C"),
         (["graph", "mamba", "--out", "x.doc"], "a figure cannot be written as '.doc'"),
     ],
-)
-def test_mistakes_are_one_message(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
-    err = refused(capsys, *words)
-    assert message in err and "Traceback" not in err
+)  # fmt: skip
+def test_mistakes_are_one_message(words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = called(*words)
+    assert code == 2 and message in err and "Traceback" not in err
+
+
+def test_a_mistake_in_the_options_leaves_no_folder(tmp_path: Path) -> None:
+    code, _, _ = called("run", "induction", "--out", str(tmp_path / "runs"), "-o", "distanze=8")
+    assert code == 2 and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("words", [["run"], ["patch", "bundled:mamba"], ["runn"], ["run", "induction", "--exampels", "3"], ["run", "induction", "--examples", "x"]])  # fmt: skip
+def test_what_is_no_command_line_is_refused(words: list[str]) -> None:
+    code, out, err = called(*words)
+    assert code == 2 and "Traceback" not in out + err
+
+
+def test_values_are_numbers_and_lists_where_they_read_like_it() -> None:
+    assert read.values(["a=8", "b=8,16", "c=-1", "d=x,2", "e = ABBA "]) == {
+        "a": 8,
+        "b": [8, 16],
+        "c": -1,
+        "d": ["x", 2],
+        "e": "ABBA",
+    }
+    assert read.axes(["layer=1", "position=B,B+1"]) == {"layer": [1], "position": ["B", "B+1"]}

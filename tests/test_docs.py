@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ import circuitry as ct
 from circuitry import content
 from circuitry.architecture import definition
 from circuitry.cli import app
-from circuitry.paths import GRAMMAR, Position, Site
-from pages import ROOT, difference, outputs, workplace
+from circuitry.paths import GRAMMAR, Position, Site, parse_node, parse_position, sites
+from pages import ROOT, difference, outputs
 from pages import blocks as fenced
 
 PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if "api" not in page.parts)
@@ -31,7 +32,6 @@ def _hooks() -> Any:
     spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs/mkdocs/hooks.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["hooks"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
@@ -45,9 +45,9 @@ def blocks(page: str, language: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize("page", RUN)
-def test_a_page_shows_what_its_code_prints(page: str, tmp_path: Path) -> None:
-    with workplace(tmp_path):
-        shown = [difference(block.body, printed) for block, printed in outputs(ROOT / "docs" / page)]
+def test_a_page_shows_what_its_code_prints(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = [difference(block.body, printed) for block, printed in outputs(ROOT / "docs" / page)]
     assert shown and not any(shown), "\n".join(shown)
 
 
@@ -90,17 +90,25 @@ def test_every_line_of_the_grammar_is_explained() -> None:
     assert all(f"### {name}\n" in hooks.grammar() for name in hooks.productions())
 
 
-EXAMPLES = [(name, text, python) for name, one in hooks.PRODUCTIONS.items() for text, python, _ in one.examples]
+READ: dict[str, Callable[[str], Any]] = {
+    "path": ct.parse,
+    "leg": lambda text: ct.parse(f"embed {text}"),
+    "sites": lambda text: ct.parse(f"{text} -> logits").sources,
+    "site": lambda text: ct.parse(f"{text} -> logits").sources[0],
+    "nodes": lambda text: ct.parse(f"embed -> logits freezing {text}").legs[0].frozen,
+    "node": parse_node,
+    "index": lambda text: parse_node(f"mlp[{text}]").indices[0],
+    "position": parse_position,
+}
+"""How to read a text of each line of the grammar by itself."""
+EXAMPLES = [(name, text, python) for name, one in hooks.PRODUCTIONS.items() for text, python, _ in one["examples"]]
 
 
 @pytest.mark.parametrize(("name", "text", "python"), EXAMPLES, ids=[text for _, text, _ in EXAMPLES])
 def test_an_example_of_the_grammar_is_the_python_beside_it(name: str, text: str, python: str) -> None:
     g = ct.graph("gpt2")
     value = eval(python, {"ct": ct, "g": g, "source": g.embed, "Site": Site, "Position": Position})
-    read = hooks.PRODUCTIONS[name].read(text)
-    if name in ("sites", "nodes"):
-        value = tuple(Site(one) if name == "sites" and isinstance(one, ct.Node) else one for one in value)
-    assert read == value
+    assert READ[name](text) == (sites(value) if name == "sites" else value)
 
 
 @pytest.mark.parametrize("name", content.names("graphs"))
@@ -141,7 +149,7 @@ def test_every_marker_is_answered() -> None:
 
 def test_the_api_pages_have_every_public_name() -> None:
     packages = [words[1] for words in _markers("api") if words[0] == "api"]
-    made = "\n".join(map(hooks.api, packages)).split()
+    made = re.findall(r"^::: (\S+)$", "\n\n".join(map(hooks.api, packages)), re.MULTILINE)
     assert len(made) == len(set(made))
     for package in ("paths", "architecture", "prompting", "models", "running", "results", "evidence", "suites"):
         exported = importlib.import_module(f"circuitry.{package}").__all__

@@ -51,6 +51,7 @@ def chances(logits: list[float]) -> list[float]:
 
 BY_HAND = {
     "logit": [2.0, 3.0],
+    "foil_logit": [0.0, 0.0],
     "logit_difference": [2.0, 3.0],
     "probability": [chances([2, 1, 0])[0], chances([0, 0, 3])[2]],
     "log_probability": [np.log(chances([2, 1, 0])[0]), np.log(chances([0, 0, 3])[2])],
@@ -251,7 +252,7 @@ def test_states_are_set_to_constants(intervention: str, site: str) -> None:
     [
         ({"engine": "onnx"}, "no engine 'onnx'; known: nnsight, reference"),
         ({"metric": "logits"}, "no metric 'logits'; did you mean 'logit'?"),
-        ({"metric": None}, "no metric None; known here: kl, log_probability, logit, logit_difference, probability"),
+        ({"metric": None}, "no metric None; known here: foil_logit, kl, log_probability, logit, logit_difference, probability"),
         ({"intervention": "noise"}, "no intervention 'noise'; known: resample, zero, mean, given"),
         ({"direction": "up"}, "no direction 'up'; known: noising, denoising"),
         ({"intervention": "given"}, "intervention 'given' needs value=, a number or a tensor of the node's shape"),
@@ -498,7 +499,7 @@ def test_a_table_knows_where_it_comes_from() -> None:
     assert about["path"] == "mlp[{layer}] @ B -> logits" and about["task"] == repr(TASK) and about["seed"] == 0
     assert about["intervention"], about["base"] == ("resample", "clean")
     assert len(about["skipped"]) == 1 and about["skipped"][0].startswith("{'layer': 2}: no unfrozen node between")
-    assert set(about["versions"]) == {"circuitry-lm", "torch", "transformers", "nnsight"}
+    assert set(about["versions"]) == {"python", "circuitry-lm", "torch", "transformers", "nnsight", "numpy", "scipy"}
 
 
 def test_patching_leaves_the_model_as_it_was() -> None:

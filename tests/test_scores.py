@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import Any
+import re
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.patches import Rectangle
 
 import agreement
 import circuitry as ct
@@ -256,6 +259,14 @@ def test_an_empty_role_is_left_out() -> None:
     assert list(found.roles) == ["first", "last"]
 
 
+def test_the_python_in_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "scores.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block.replace("examples=64", "distance=8, examples=4"), "docs/scores.md", "exec"), {})
+    assert (tmp_path / "scores.png").exists()
+
+
 # --- words and picture -----------------------------------------------------------------------------------------------------
 
 
@@ -280,7 +291,7 @@ def made(**changes: Any) -> Scores:
     )
     parts = {"random": [0.1, 0.3], "outsiders": [0.2, 0.0], "table": tiny_scores("gpt2").table, **changes}
     roles = {"a": ["head[0,0]", "head[0,1]"]}
-    return Scores(roles, 0.8, (0.7, 0.9), completeness=completeness, minimality=minimality, **parts)  # type: ignore[arg-type]
+    return Scores(roles, 0.8, (0.7, 0.9), completeness=completeness, minimality=minimality, **parts)
 
 
 def test_the_text_counts_what_is_needed() -> None:
@@ -291,14 +302,16 @@ def test_the_text_counts_what_is_needed() -> None:
         "minimality: 1 of 2 nodes change f by more than any of 2 nodes from outside (the least by 0.10, head[0,1])",
     ]
     assert made(random=[]).text().splitlines()[1] == "no random set was measured"
+    alone = "minimality: how much each of 2 nodes changes f was measured, but no node from outside (the least by 0.10, head[0,1])"
+    assert made(outsiders=[]).text().splitlines()[3] == alone
 
 
 def test_the_picture_shows_every_number_and_hides_none() -> None:
     figure = draw(made())
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     first, second, third = figure.axes
     assert [ax.get_title() for ax in figure.axes] == ["faithfulness", "completeness", "minimality"]
-    assert sum(patch.get_height() for patch in first.patches[:12]) == 2, "the random sets"
+    assert sum(bar.get_bbox().height for bar in cast(list[Rectangle], first.patches[:12])) == 2, "the random sets"
     points = np.concatenate([np.asarray(c.get_offsets()) for c in second.collections])
     assert sorted(map(tuple, points.tolist())) == [(0.3, 0.2), (0.9, 0.5)]
     assert {label.get_text(): bar.get_width() for label, bar in zip(third.get_yticklabels(), third.patches, strict=True)} == {  # type: ignore[attr-defined]

@@ -35,16 +35,23 @@ def model_types() -> dict[str, str]:
     return {kind: name for name in content.names("graphs") for kind in definition(name).model_types}
 
 
-def definition_for(model_type: str) -> Architecture:
-    """The architecture of a Hugging Face ``model_type``. Raises ModelError for one that has none.
+def definition_for(model_type: str, file: str | None = None) -> Architecture:
+    """The architecture of a Hugging Face ``model_type``: a shipped one, or that of a ``file`` of your own.
+
+    Raises ModelError for a type that has none, or that the file is not for.
 
     >>> definition_for("mistral").name
     'llama'
     """
+    if file is not None:
+        own = definition(file)
+        if model_type not in own.model_types:
+            raise ModelError(f"{file} is for models of type {', '.join(own.model_types)}; this one is of type {model_type!r}")
+        return own
     if model_type not in model_types():
         raise ModelError(
             f"no graph for models of type {model_type!r}: {suggest(model_type, model_types())}. "
-            "A file of your own that defines GRAPH adds one; see docs/architecture.md"
+            "A file of your own that defines GRAPH adds one: ct.load(..., graph='./mine.py')"
         )
     return definition(model_types()[model_type])
 

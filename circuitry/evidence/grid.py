@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ..architecture import Graph
-from ..errors import CircuitryError, PathError
+from ..errors import CircuitryError
 from ..models import Model
 from ..paths import Node, Path, parse, parse_node
 from ..planning import plan
@@ -150,7 +150,7 @@ def _runs(ablations: Sequence[str], directions: Sequence[str]) -> Iterator[tuple
 
 
 def frozen_sets(graph: Graph, path: Path) -> Iterator[tuple[str, Path]]:
-    """The path with other sets frozen on its last leg, by label; those with which it can have no effect are left out.
+    """The path as written and with other sets frozen on its last leg, by label, without those that leave it no effect.
 
     >>> import circuitry as ct
     >>> [label for label, _ in frozen_sets(ct.graph("mamba"), ct.parse("h[3] @ B -> logits freezing h"))]
@@ -165,7 +165,7 @@ def frozen_sets(graph: Graph, path: Path) -> Iterator[tuple[str, Path]]:
         sets |= {f"and {node}": replace(leg, frozen=(*leg.frozen, node)) for node in more if node not in held}
     for label, one in sets.items():
         made = replace(path, legs=(*path.legs[:-1], one))
-        if (label == AS_WRITTEN or made != path) and _possible(graph, made):
+        if label == AS_WRITTEN or (made != path and _possible(graph, made)):
             yield label, made
 
 
@@ -184,7 +184,7 @@ def _possible(graph: Graph, path: Path) -> bool:
     try:
         anywhere = {name: [f"ANY_{name}"] for name, kind in axis_kinds(path, graph).items() if kind == POSITION}
         plan(path, graph, axes=anywhere)
-    except PathError:
+    except CircuitryError:
         return False
     return True
 

@@ -25,13 +25,14 @@ def draw(found: Sensitivity) -> Figure:
     """
     shares, held = _grid(found.frame, "share"), _grid(found.frame, "holds").to_numpy(float)
     values = shares.to_numpy(float)
+    dark = 0.6 * float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.6 + 0.9 * values.shape[1], 1.7 + 0.22 * len(values)), layout="constrained")
         ax = figure.add_subplot()
         image = ax.imshow(values, cmap=COLOURS, norm=centred(values), aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             mark = "" if held[row, column] else " ✗"
-            colour = "white" if abs(image.norm(value) - 0.5) > 0.3 else "black"
+            colour = "white" if abs(value) > dark else "black"
             ax.text(column, row, f"{round(value, 2) + 0.0:.2f}{mark}", ha="center", va="center", fontsize=7, color=colour)
         ax.set_yticks(range(len(values)), [_way(*index) for index in shares.index])
         ax.set_xticks(range(values.shape[1]), [str(name).replace("_", "\n") for name in shares.columns])

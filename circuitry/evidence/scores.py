@@ -50,7 +50,6 @@ class Scores:
     def text(self) -> str:
         """The scores in words."""
         size, gaps, change = sum(map(len, self.roles.values())), self.completeness["gap"], self.minimality["change"]
-        needed = int((change > max(self.outsiders, default=0.0)).sum())
         low, high = self.interval
         lines = [
             f"faithfulness {self.faithfulness:.2f} ({low:.2f} to {high:.2f}): what the circuit, {count(size, 'node')}, keeps alone",
@@ -59,10 +58,17 @@ class Scores:
             else "no random set was measured",
             f"completeness: without a subset, circuit and model differ by {gaps.mean():.2f} on average and {gaps.max():.2f} at most, "
             f"over {count(len(gaps), 'subset')}",
-            f"minimality: {needed} of {count(size, 'node')} change f by more than any of {count(len(self.outsiders), 'node')} from outside "
-            f"(the least by {change.min():.2f}, {self.minimality['node'].iloc[int(change.argmin())]})",
+            f"minimality: {self._needed()} (the least by {change.min():.2f}, {self.minimality['node'].iloc[int(change.argmin())]})",
         ]
         return "\n".join(lines)
+
+    def _needed(self) -> str:
+        """How many nodes do more than those from outside; where there are none, that is not known."""
+        size = count(len(self.minimality), "node")
+        if not self.outsiders:
+            return f"how much each of {size} changes f was measured, but no node from outside"
+        needed = int((self.minimality["change"] > max(self.outsiders)).sum())
+        return f"{needed} of {size} change f by more than any of {count(len(self.outsiders), 'node')} from outside"
 
 
 def score(

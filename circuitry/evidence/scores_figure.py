@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import matplotlib
@@ -31,8 +32,8 @@ def draw(scores: Scores) -> Figure:
         _completeness(second, scores)
         _minimality(third, scores)
         named = [ax.get_legend_handles_labels() for ax in figure.axes]
-        handles, labels = (sum(each, []) for each in zip(*named, strict=True))
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=7)  # outside it hides nothing
+        handles, labels = (list(chain(*each)) for each in zip(*named, strict=True))
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=7)
     return figure
 
 

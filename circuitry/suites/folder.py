@@ -30,7 +30,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, parent: Path, name: str, record: Mapping[str, Any], *, fresh: bool = False) -> RunFolder:
-        """The folder of this run: an earlier one of the same identity goes on, any other is left alone and a new name found.
+        """The folder of this run: an earlier one of the same identity, rather one that was interrupted; else one of a new name.
 
         ``fresh``: a new folder in any case.
 
@@ -42,13 +42,15 @@ class RunFolder:
         >>> one.path == again.path, other.path.name
         (True, 'run-2')
         """
-        number, path = 1, parent / name
+        number, path, alike = 1, parent / name, []
         while path.exists():
             found = _read(path)
-            if not fresh and found and _same(found.get("identity"), record["identity"]):
-                return cls(path, found)
+            if found and _same(found.get("identity"), record["identity"]):
+                alike.append(cls(path, found))
             number += 1
             path = parent / f"{name}-{number}"
+        if alike and not fresh:
+            return next((one for one in alike if not one.complete), alike[-1])
         made = cls(path, {**record, "started": _now(), "finished": None, "state": RUNNING, "tables": []})
         (path / "parts").mkdir(parents=True)
         made.write()
@@ -65,7 +67,7 @@ class RunFolder:
 
     def write(self) -> None:
         """Write ``run.json``, whole or not at all."""
-        _replace(self.path / "run.json", json.dumps(self.record, indent=1, default=str))
+        write_whole(self.path / "run.json", json.dumps(self.record, indent=1, default=str))
 
     def part(self, key: object, make: Callable[[], PatchingTable]) -> PatchingTable:
         """A table an interrupted run has made already, or a new one. ``key`` says everything it depends on.
@@ -109,7 +111,8 @@ class RunFolder:
 
     def finish(self) -> None:
         """Mark the run as complete, after everything is written, and drop what only an interrupted one needs."""
-        self.record = {**(_read(self.path) or self.record), **self.end()}
+        record = _read(self.path) or self.record
+        self.record = record if record["state"] == COMPLETE else {**record, **self.end()}  # the report has its time already
         self.write()
         shutil.rmtree(self.path / "parts", ignore_errors=True)
 
@@ -123,7 +126,15 @@ def _same(first: object, second: object) -> bool:
     return json.dumps(first, sort_keys=True, default=str) == json.dumps(second, sort_keys=True, default=str)
 
 
-def _replace(file: Path, text: str) -> None:
+def write_whole(file: Path, text: str) -> None:
+    """Write a file, whole or not at all.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> write_whole(file, "text")
+    >>> file.read_text()
+    'text'
+    """
     new = file.with_suffix(file.suffix + ".new")
     new.write_text(text, encoding="utf-8")
     os.replace(new, file)

@@ -8,7 +8,7 @@ from ..results.circuit import Circuit
 from .result import Component, SuiteResult, Summary
 from .senders import Head, read_at, reads, senders, site, strong_senders, together
 from .stages import Drawing
-from .study import KEY_SHARE, Q, Study, keys, profile
+from .study import Study, keys, profile
 
 AROUND = ["A", "B", "B+1", "B+2", "B+3"]
 PORTS = {"k": "A", "q": "A", "v": "B"}
@@ -75,7 +75,8 @@ def _summary(study: Study, shares: pd.Series, found: list[Head]) -> Summary:
         components.append(Component(site(study, [(layer, number)]), "induction head", float(shares[layer, number]), at))
     components += [Component(site(study, [one]), f"writes the {port}", share, at) for one, port, at, share in _strong(study)]
     notes = [
-        f"components have at least {KEY_SHARE:.0%} of the effect alone and q < {Q:g}, at distance {study.task.options['distance']}"
+        f"components alone have, at distance {study.task.options['distance']}, {study.rule()}",
+        *study.caveats(),
     ]
     taken = study.offsets("B", corruption="B")
     name, family = study.model.name, study.model.graph.name
@@ -130,6 +131,6 @@ def _draw_reading(study: Study, one: Head, name: str, drawing: Drawing) -> None:
 
 
 def _nothing(study: Study, shares: pd.Series) -> SuiteResult:
-    note = f"no head has {KEY_SHARE:.0%} of the effect and q < {Q:g} (the most is {shares.max():.1%}): no induction circuit was found"
-    summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, baselines(study), [note])
+    notes = [f"no head has {study.rule()} (the most is {shares.max():.1%}): no induction circuit was found", *study.caveats()]
+    summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, baselines(study), notes)
     return SuiteResult(study.tables, Circuit(f"Induction in {study.model.name}", (*AROUND, "END"), (), ()), summary)

@@ -14,7 +14,7 @@ from ..results import PatchingTable
 from ..results.circuit import Circuit, CircuitEdge, CircuitNode
 from .induction_heads import baselines
 from .result import Component, SuiteResult, Summary
-from .study import KEY_SHARE, Q, Study, keys, profile
+from .study import KEY_SHARE, Study, keys, profile
 
 AFTER = ["B", "B+1", "B+2", "B+3", "B+4", "B+5"]
 AROUND = ["A", "B", "B+1", "B+2", "B+3"]
@@ -103,8 +103,8 @@ def _writers(study: Study, layer: int) -> list[str]:
 def _summary(study: Study, final: pd.Series, offsets: pd.Series, layers: list[int]) -> Summary:
     state = study.name("state")
     components = [Component(f"{state}[{n}]", "state", float(final[n]), str(offsets[n].idxmax())) for n in layers]
-    alone = f"components have at least {KEY_SHARE:.0%} of the effect alone and q < {Q:g}"
-    notes = [f"{alone}, at distance {study.task.options['distance']}, patched at {LAST}"]
+    where = f"at distance {study.task.options['distance']}, patched at {LAST}"
+    notes = [f"components alone have, {where}, {study.rule()}", *study.caveats()]
     taken, joint = study.offsets("B", corruption="B"), _joint(study, layers)
     verdict = taken.text() if taken else ""
     name, family = study.model.name, study.model.graph.name
@@ -144,6 +144,6 @@ def _tap_share(study: Study, corruption: str, layer: int, lag: int, position: st
 
 
 def _nothing(study: Study, final: pd.Series) -> SuiteResult:
-    note = f"no state has {KEY_SHARE:.0%} of the effect and q < {Q:g} (the most is {final.max():.1%}): no induction circuit was found"
-    summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, baselines(study), [note])
+    notes = [f"no state has {study.rule()} (the most is {final.max():.1%}): no induction circuit was found", *study.caveats()]
+    summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, baselines(study), notes)
     return SuiteResult(study.tables, Circuit(f"Induction in {study.model.name}", (*AROUND, "END"), (), ()), summary)

@@ -17,7 +17,7 @@ from ..results.circuit import Circuit
 from .result import Component, Picture, SuiteResult, Summary
 from .senders import Head, Sender, read_at, reads, senders, site, strong_senders, together
 from .stages import Drawing
-from .study import KEY_SHARE, Q, Study, keys, profile
+from .study import KEY_SHARE, Study, keys, profile
 
 POSITIONS = ["IO", "IO+1", "S1", "S1+1", "S2", "S2+1", "END-2", "END-1", "END"]
 MOVER, SUPPRESSOR, NEGATIVE = "name mover", "S suppressor", "negative name mover"
@@ -175,7 +175,9 @@ def _summary(study: Study, found: Found, scores: Scores) -> Summary:
     ]
     missing = [r for r in (MOVER, INHIBITION, DUPLICATE, INDUCTION, PREVIOUS) if not found.roles.get(r)]
     notes = [
-        f"a head has a role if patching it alone has at least {KEY_SHARE:.0%} of the effect and q < {Q:g}, along that role's path; a name mover also of IO's own logit, for which q is taken (shares here are of IO less S)"
+        f"heads of a role alone have, along that role's path, {study.rule()}; a name mover also of IO's own logit, "
+        "for which q is taken (shares here are of IO less S)",
+        *study.caveats(),
     ]
     notes += [f"not found: {', '.join(missing)}"] if missing else []
     notes.append("scores take a head out at every position; a share of less than 0 works against the answer")
@@ -234,6 +236,6 @@ def _tokens(study: Study, drawing: Drawing, found: Found) -> None:
 
 
 def _nothing(study: Study, most: float) -> SuiteResult:
-    note = f"no head has {KEY_SHARE:.0%} of the effect and q < {Q:g} at END (the most is {most:.1%}): no IOI circuit was found"
-    summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, study.baseline(), [note])
+    notes = [f"no head at END has {study.rule()} (the most is {most:.1%}): no IOI circuit was found", *study.caveats()]
+    summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, study.baseline(), notes)
     return SuiteResult(study.tables, Drawing().circuit(f"IOI in {study.model.name}", tuple(POSITIONS)), summary)

@@ -17,7 +17,7 @@ from ..results.circuit import Circuit
 from ..results.split_cells import split_cells
 from .result import Component, Picture, SuiteResult, Summary
 from .stages import Drawing
-from .study import KEY_SHARE, Q, Study, keys, profile
+from .study import KEY_SHARE, Study, keys, profile
 
 TOKENS = {"IO": 4, "S1": 4, "S2": 2}
 """Names whose writing is looked for, and how many tokens after each: few words stand between S2 and the end."""
@@ -92,7 +92,7 @@ def _summary(study: Study, components: list[Component], taken: dict[str, Offsets
     state = study.name("state")
     sites = ", ".join(f"{one.node} @ END" for one in components)
     joint = float(study.patch("All key states together", f"({sites}) -> logits freezing {state}").share().iloc[0])
-    notes = [f"states have at least {KEY_SHARE:.0%} of the effect alone and q < {Q:g}, patched at END"]
+    notes = [f"states alone have, patched at END, {study.rule()}", *study.caveats()]
     verdict = "\n".join([*(f"{token}: {o.text()}" for token, o in taken.items() if o), scores.text()])
     name, family = study.model.name, study.model.graph.name
     return Summary(name, family, components, joint, profile(taken["IO"]), study.baseline(), notes, verdict)
@@ -128,6 +128,6 @@ def _strong(offsets: Offsets | None, layer: int) -> list[tuple[str, float]]:
 
 
 def _nothing(study: Study, pictures: dict[str, Picture], most: float) -> SuiteResult:
-    note = f"no state has {KEY_SHARE:.0%} of the effect and q < {Q:g} at END (the most is {most:.1%}): no IOI circuit was found"
-    summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, study.baseline(), [note])
+    notes = [f"no state at END has {study.rule()} (the most is {most:.1%}): no IOI circuit was found", *study.caveats()]
+    summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, study.baseline(), notes)
     return SuiteResult(study.tables, Drawing().circuit(f"IOI in {study.model.name}", tuple(_columns())), summary, pictures)

@@ -14,7 +14,7 @@ import pandas as pd
 from ..errors import CircuitryError
 from ..results import PatchingTable
 from ..results.circuit import Circuit
-from .folder import read_record
+from .folder import read_record, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -158,7 +158,7 @@ class SuiteResult:
                 save(picture.figure, target / "figures" / f"{name}{suffix}")
         (target / "summary.json").write_text(self.summary.to_json())
         (target / "summary.md").write_text(self._markdown())
-        (target / "run.json").write_text(json.dumps(self._record(), indent=1, default=str))
+        write_whole(target / "run.json", json.dumps(self._record(), indent=1, default=str))
         write_report(target)
         return target
 

@@ -13,6 +13,7 @@ from .. import content
 from ..errors import CircuitryError, suggest
 from ..models import Model
 from ..prompting import Task, task
+from ..results.report import write_report
 from ..running.provenance import versions
 from .declare import Suite
 from .folder import RunFolder, plain
@@ -79,6 +80,8 @@ def run(
     folder = RunFolder.open(Path(out), f"{chosen.name}-{plain(model.name)}", record, fresh=fresh) if out is not None else None
     if folder and folder.complete:
         say(f"{folder.path} is complete; fresh=True (--fresh) would run it again in a new folder")
+        if not (folder.path / "report.html").exists():  # the run was killed while it wrote it
+            write_report(folder.path)
         return SuiteResult.load(folder.path)
     study = Study(model, posed, settings, patching, say, folder)
     result = chosen.carry_out(study)

@@ -94,6 +94,21 @@ class Study:
             self.say(f"not measured: {error}")
             return None
 
+    def rule(self) -> str:
+        """The threshold of a finding in words, and the tables in which there were too few examples for the whole of it."""
+        alone = [name for name, table in self.tables.items() if not resolves(table)]
+        share = f"; by the share alone in {', '.join(alone)}, where {self.task.examples} examples cannot show a single cell"
+        return f"at least {KEY_SHARE:.0%} of the whole effect and q < {Q:g}{share if alone else ''}"
+
+    def caveats(self) -> list[str]:
+        """What a reader must know first: that there may be no behaviour to explain."""
+        for table in self.tables.values():
+            gap = table.values("base")[0] - table.values("other")[0]
+            if gap.mean() <= 2 * gap.std() / max(1, len(gap) - 1) ** 0.5:
+                return ["the model does no better on clean than on corrupted prompts: there is no behaviour here to explain"]
+            break
+        return []
+
     @torch.no_grad()
     def baseline(self, **task: Any) -> dict[str, float]:
         """On clean prompts top-1 accuracy and logit difference, and what corruption costs the answer's logit."""
@@ -126,9 +141,20 @@ def keys(table: PatchingTable, *, most: int = MOST_KEYS, negative: bool = False)
     """
     shares = table.share() * (-1 if negative else 1)
     strong = shares[shares >= KEY_SHARE]
-    if least_discovery(table.frame["example"].nunique(), len(shares), Q) <= 1:
+    if resolves(table):
         strong = strong[table.significant(Q)[strong.index]]
     return list(strong.sort_values(ascending=False).index[:most])
+
+
+def resolves(table: PatchingTable) -> bool:
+    """Whether the table has examples enough for a single cell to reach Q.
+
+    >>> import numpy as np
+    >>> cells = [{"layer": n} for n in range(4)]
+    >>> [resolves(PatchingTable.of(cells, np.ones((4, n)), np.zeros(n), np.ones(n), "logit")) for n in (4, 12)]
+    [False, True]
+    """
+    return least_discovery(table.frame["example"].nunique(), len(table.mean()), Q) <= 1
 
 
 def profile(offsets: Offsets | None) -> dict[str, float]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import tempfile
+import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -18,7 +20,7 @@ import circuitry
 from circuitry import content
 from circuitry.architecture import Architecture, Family, definition
 from circuitry.cli import app
-from circuitry.paths import GRAMMAR, Node, parse, parse_node, parse_position
+from circuitry.paths import GRAMMAR, Node
 
 _MARKER = re.compile(r"<!-- generated: ([^>]+?) -->")
 
@@ -28,115 +30,34 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return _MARKER.sub(lambda found: _part(*found[1].split()), markdown)
 
 
+def on_files(files: Any, config: Any) -> Any:
+    """The site's files with a drawing of one layer of every architecture; mkdocs calls it."""
+    from mkdocs.structure.files import File
+
+    for name in content.names("graphs"):
+        files.append(File.generated(config, _drawing(name), content=_drawn(name)))
+    return files
+
+
+def _drawing(name: str) -> str:
+    return f"images/graph-{name}.svg"
+
+
+def _drawn(name: str) -> str:
+    from circuitry.results.architecture_diagram import draw_layer
+    from circuitry.results.figures import save
+
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "graph.svg"
+        save(draw_layer(circuitry.graph(name)), target)
+        return target.read_text()
+
+
 def _part(name: str, *arguments: str) -> str:
     return PARTS[name](*arguments)
 
 
-@dataclass(frozen=True)
-class Production:
-    """What one line of the grammar means, and examples: (text, the same in Python, what it says)."""
-
-    meaning: str
-    examples: tuple[tuple[str, str, str], ...]
-    read: Callable[[str], Any]
-    """The text as a value, to be compared with the Python."""
-
-
-def _sources(text: str) -> Any:
-    return parse(f"{text} -> logits").sources
-
-
-def _site(text: str) -> Any:
-    return _sources(text)[0]
-
-
-def _frozen(text: str) -> Any:
-    return parse(f"embed -> logits freezing {text}").legs[0].frozen
-
-
-def _index(text: str) -> Any:
-    return parse_node(f"mlp[{text}]").indices[0]
-
-
-def _after_source(text: str) -> Any:
-    return parse(f"embed {text}")
-
-
-PRODUCTIONS = {
-    "path": Production(
-        "A source and one leg or more. Of each leg the last sites are the next leg's source.",
-        (
-            ("mlp[0] -> logits", "g.mlp[0] >> g.logits", "one leg"),
-            ("mlp[0] -> head[1,0].k -> logits", "g.mlp[0] >> g.head[1, 0].k >> g.logits", "two: what the key became is patched"),
-        ),
-        parse,
-    ),
-    "leg": Production(
-        "An arrow to what is read, and what is held at its base value meanwhile. In Python, `source` is the path so far.",
-        (
-            ("-> logits", "source >> g.logits", "everything between is recomputed"),
-            ("-> logits directly", "(source >> g.logits).directly()", "only the residual stream connects the ends"),
-            ("-> logits freezing head, mlp", "(source >> g.logits).freezing(g.head, g.mlp)", "all heads and MLPs are held"),
-            (
-                "-> logits freezing head except head[1,0]",
-                "(source >> g.logits).freezing(g.head).sparing(g.head[1, 0])",
-                "all heads but one are held",
-            ),
-        ),
-        _after_source,
-    ),
-    "sites": Production(
-        "One site, or several that are patched or read together.",
-        (
-            ("mlp[0]", "(g.mlp[0],)", "one"),
-            ("(head[0,1] @ B, head[0,2] @ B)", '(g.head[0, 1] @ "B", g.head[0, 2] @ "B")', "a set: a tuple in Python"),
-        ),
-        _sources,
-    ),
-    "site": Production(
-        "A node at a position. Without one: at every position; the logits at END.",
-        (
-            ("mlp[0]", "Site(g.mlp[0])", "at every position"),
-            ("mlp[0] @ B+1", 'g.mlp[0] @ "B" + 1', "one token after B"),
-            ("mlp[0] @ {position}", 'g.mlp[0] @ ct.axis("position")', "an axis of the table: the task's positions"),
-        ),
-        _site,
-    ),
-    "nodes": Production(
-        "What `freezing` and `except` name, at all positions. A family without indices is all of its nodes.",
-        (
-            ("head", "(g.head,)", "every head of every layer"),
-            ("head, mlp[3]", "(g.head, g.mlp[3])", "and one MLP"),
-        ),
-        _frozen,
-    ),
-    "node": Production(
-        "A family of the architecture (or its alias), its indices, and perhaps a port.",
-        (
-            ("logits", "g.logits", "no index"),
-            ("head[9,6]", "g.head[9, 6]", "layer 9, head 6"),
-            ("head[9,6].q", "g.head[9, 6].q", "the query of that head"),
-        ),
-        parse_node,
-    ),
-    "index": Production(
-        "A number from 0 up, or an axis of the table.",
-        (
-            ("3", "3", "layer 3"),
-            ("{layer}", 'ct.axis("layer")', "every layer, or those that `axes` names"),
-        ),
-        _index,
-    ),
-    "position": Production(
-        "A name the task gives, a number from 0 up, or an axis; and an offset in tokens.",
-        (
-            ("B+1", 'Position("B", 1)', "one token after B; `task.positions.B + 1` is the same"),
-            ("7", "Position(7)", "the eighth token of every prompt"),
-            ("{position}-1", 'Position(ct.axis("position"), -1)', "one token before each position of the axis"),
-        ),
-        parse_position,
-    ),
-}
+PRODUCTIONS: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("grammar.toml").read_text())
 
 
 def productions() -> dict[str, str]:
@@ -145,12 +66,12 @@ def productions() -> dict[str, str]:
 
 
 def grammar() -> str:
-    """A section for every line of the grammar. Raises KeyError for a line that has no entry in PRODUCTIONS."""
+    """A section for every line of the grammar. Raises KeyError for a line that has no entry in grammar.toml."""
     parts = []
     for name, rule in productions().items():
         known = PRODUCTIONS[name]
-        rows = [(code(text), code(python), meaning) for text, python, meaning in known.examples]
-        parts += [f"### {name}", f"```\n{name} = {rule}\n```", known.meaning, table(("text", "in Python", "means"), rows)]
+        rows = [(code(text), code(python), means) for text, python, means in known["examples"]]
+        parts += [f"### {name}", f"```\n{name} = {rule}\n```", known["meaning"], table(("text", "in Python", "means"), rows)]
     return "\n\n".join(parts)
 
 
@@ -176,7 +97,8 @@ def _graph(architecture: Architecture, about: str) -> str:
         f"Hugging Face types: {types}. Sizes without a model: {sizes}.",
         table(header, rows),
     ]
-    return "\n\n".join([*parts, "Sources: " + "; ".join(architecture.citations) + "."])
+    drawing = f"![One layer of {architecture.name}]({_drawing(architecture.name)})"
+    return "\n\n".join([*parts, drawing, "Sources: " + "; ".join(architecture.citations) + "."])
 
 
 def _family(family: Family, alias: str) -> list[str]:
@@ -224,7 +146,7 @@ def _names(one: Any) -> str:
 def _default(one: Any) -> str:
     if one.required:
         return "required"
-    return "" if one.default in (None, "", False) or callable(one.default) else code(str(one.default))
+    return "" if one.default is None or one.default is False else code(str(one.default))
 
 
 def api(package: str) -> str:

@@ -113,6 +113,7 @@ FAMILIES = {
     "qwen2": GROUPED,
     "qwen3": GROUPED,
     "mamba": MAMBA,
+    "falcon_mamba": MAMBA,
 }
 EVERY = [(kind, path) for kind, paths in FAMILIES.items() for path in paths]
 
@@ -400,7 +401,7 @@ def test_a_source_after_the_answer_is_refused() -> None:
 @settings(max_examples=30)
 def test_what_goes_directly_to_the_stream_adds_up(kind: str, layers: list[int], seed: int) -> None:
     """With everything between held, the end of the stream is linear in what is added to it."""
-    families = ("mixer_out", "mixer_out") if kind == "mamba" else ("attn", "mlp")
+    families = ("mixer_out", "mixer_out") if "mamba" in kind else ("attn", "mlp")
     sites = [f"{family}[{layer}] @ B+1" for family, layer in zip(families, layers, strict=False)]
     read = [values(kind, f"{sites} -> resid[3] @ B+1 directly", ragged(seed=seed)) for sites in (*sites, f"({', '.join(sites)})")]
     change = [patched - base for base, _, patched in read]

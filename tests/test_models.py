@@ -26,7 +26,7 @@ from circuitry import CircuitryError, ModelError
 from circuitry.models import Vocabulary, loading, mamba, scan
 
 EXACT = 1e-10
-TRANSFORMERS = [kind for kind in tiny.CONFIGS if kind != "mamba"]
+TRANSFORMERS = [kind for kind in tiny.CONFIGS if "mamba" not in kind]
 
 
 def tokens(rows: int = 3, length: int = 20, seed: int = 0) -> Tensor:

@@ -15,6 +15,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen2": {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2},
     "qwen3": {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4},
     "mamba": {"state_size": 4, "time_step_rank": 3},
+    "falcon_mamba": {"state_size": 4, "time_step_rank": 3},
 }
 
 

@@ -4,6 +4,7 @@ from ..paths import Node
 from .definitions import definition, definition_for, graph, model_types
 from .families import CAUSAL, NEXT, SAME, Architecture, Edge, Family, Place, Rule, lag
 from .graph import Graph
+from .state_space import selective
 from .transformer import transformer
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "graph",
     "lag",
     "model_types",
+    "selective",
     "transformer",
 ]

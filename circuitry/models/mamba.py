@@ -90,8 +90,16 @@ def _selection(mixer: Any, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return shared[index] if seen is c else torch.split(mixer.x_proj(seen), sizes, -1)[index]
 
     low, B, C = part(0, taps.delta(c)), part(1, taps.B(c)), part(2, taps.C(c))
+    if hasattr(mixer, "dt_layernorm"):
+        low, B, C = (_normed(value, mixer.rms_eps) for value in (low, B, C))
     step = (mixer.dt_proj.weight @ low.transpose(1, 2)).transpose(1, 2)
     return F.softplus(step + mixer.dt_proj.bias.to(step.dtype)), B, C
+
+
+def _normed(value: Tensor, eps: float) -> Tensor:
+    """FalconMamba's norm without weights; as the stock one does it, but without rounding float64 to float32."""
+    wide = value.to(torch.promote_types(value.dtype, torch.float32))
+    return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).type_as(value)
 
 
 @contextmanager

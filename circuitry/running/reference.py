@@ -31,6 +31,7 @@ _MODULES = {
     "gpt_neox": ("gpt_neox.embed_in", "gpt_neox.layers", "attention", "post_attention_layernorm", "gpt_neox.final_layer_norm"),
     "gpt2": ("transformer.wte", "transformer.h", "attn", "ln_2", "transformer.ln_f"),
     "llama": ("model.embed_tokens", "model.layers", "self_attn", "post_attention_layernorm", "model.norm"),
+    "falcon_mamba": ("backbone.embeddings", "backbone.layers", "mixer", "", "backbone.norm_f"),
     "mamba": ("backbone.embeddings", "backbone.layers", "mixer", "", "backbone.norm_f"),
 }
 _WRITERS = ("attn", "mlp", "mixer_out")
@@ -41,7 +42,7 @@ class Reference:
 
     def __init__(self, hf: Any) -> None:
         kind = hf.config.model_type
-        self.hf, self.mamba = hf, kind == "mamba"
+        self.hf, self.mamba = hf, kind in ("mamba", "falcon_mamba")
         self.parallel = bool(getattr(hf.config, "use_parallel_residual", False))
         names = _MODULES.get(kind, _MODULES["llama"])
         self.embed, self.layers, self.norm = (hf.get_submodule(names[k]) for k in (0, 1, 4))
@@ -155,9 +156,11 @@ def _naive_mixer(layer: int, see: See) -> Callable[..., Tensor]:
         c = see(("ssm_in", at, ""), F.silu(conv + (0 if m.conv1d.bias is None else m.conv1d.bias)))
         by_port = {port: see(("ssm_in", at, port), c) for port in ("value", "delta", "B", "C", "skip")}
         rank, size = m.time_step_rank, m.ssm_state_size
-        delta = F.softplus(m.x_proj(by_port["delta"])[..., :rank] @ m.dt_proj.weight.T + m.dt_proj.bias)
-        B = m.x_proj(by_port["B"])[..., rank : rank + size]
-        C = m.x_proj(by_port["C"])[..., rank + size :]
+        low, B, C = m.x_proj(by_port["delta"]), m.x_proj(by_port["B"]), m.x_proj(by_port["C"])
+        low, B, C = low[..., :rank], B[..., rank : rank + size], C[..., rank + size :]
+        if hasattr(m, "rms_eps"):  # FalconMamba: each over its own length, without weights
+            low, B, C = (v * (v.pow(2).mean(-1, keepdim=True) + m.rms_eps).rsqrt() for v in (low, B, C))
+        delta = F.softplus(low @ m.dt_proj.weight.T + m.dt_proj.bias)
         y = _scan_by_token(at, see, by_port["value"], delta, -torch.exp(m.A_log), B, C)
         s = see(("ssm_out", at, ""), y + m.D * by_port["skip"])
         out: Tensor = m.out_proj(s * see(("gate", at, ""), F.silu(gate)))

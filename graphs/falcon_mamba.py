@@ -1,0 +1,10 @@
+"""FalconMamba: Mamba with an RMS norm on the step size, B and C, which are inside the edges from ssm_in to its readers."""
+
+from circuitry.architecture import selective
+
+GRAPH = selective(
+    name="falcon_mamba",
+    model_types=("falcon_mamba",),
+    citations=("Zuo et al. 2024, Falcon Mamba: The First Competitive Attention-free 7B Language Model, arXiv:2410.05355",),
+    example={"layer": 64, "lag": 4},
+)

@@ -1,4 +1,12 @@
-"""Mamba (S6): see ``circuitry.architecture.selective`` for its nodes and what each of them means."""
+"""Mamba (S6): a gated block whose tokens mix by a short causal convolution and by a selective state.
+
+Names follow the paper's section 3.2: conv_in is x, ssm_in is c (after convolution and SiLU), ssm_state is h, gate is g,
+ssm_out is s = C h + D c. The state has two readers: this token's read-out (port ``read``) and the next state (``carry``).
+ssm_in has five: the value written (``value``), the step size (``delta``), the write and read-out matrices (``B``, ``C``) and
+the skip connection (``skip``); the node without a port is all five. ``conv_tap[l,k] @ t`` is what the convolution at t sees
+of the token k positions before it. A state is frozen by holding what writes it (value, delta and B): bitwise the same
+trajectory, and nothing of the size of all states is ever stored; C, skip and gate stay live.
+"""
 
 from circuitry.architecture import selective
 

@@ -122,7 +122,7 @@ def test_tab_completion_and_hasattr() -> None:
         (
             lambda: definition_for("t5"),
             f"no graph for models of type 't5': known here: {', '.join(sorted(model_types()))}. "
-            "A file of your own that defines GRAPH adds one; see docs/architecture.md",
+            "A file of your own that defines GRAPH adds one: ct.load(..., graph='./mine.py')",
         ),
     ],
 )

@@ -372,7 +372,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "new type": (config(model_type="rwkv99"), "FOLDER holds no model that transformers knows: *has model type `rwkv99`*"),
     "other type": (
         config(model_type="bert"),
-        "no graph for models of type 'bert': known here: *. A file of your own that defines GRAPH adds one; see docs/architecture.md",
+        "no graph for models of type 'bert': known here: *. A file of your own that defines GRAPH adds one: ct.load(..., graph='./mine.py')",
     ),
     "pickled": (pickled, "no safetensors weights for 'FOLDER' (*); pickled weights are not loaded"),
     "damaged": (damaged, "the weights of 'FOLDER' cannot be read: *"),

@@ -26,12 +26,12 @@ WRITER = "writes the name movers' v"
 INHIBITION, DUPLICATE, INDUCTION, PREVIOUS = "S-inhibition head", "duplicate-token head", "induction head", "previous-token head"
 OTHER = "writes the S-inhibition heads' v"
 STAGES = (
-    (DIRECT, "q", "END", (INHIBITION,)),
-    (DIRECT, "v", "", (WRITER,)),
-    ((INHIBITION,), "v", "S2", (DUPLICATE, INDUCTION, OTHER)),
-    ((INDUCTION,), "k", "S1+1", (PREVIOUS,)),
+    (DIRECT, "answering heads", "q", "END", (INHIBITION,)),
+    (DIRECT, "answering heads", "v", "", (WRITER,)),
+    ((INHIBITION,), "S-inhibition", "v", "S2", (DUPLICATE, INDUCTION, OTHER)),
+    ((INDUCTION,), "induction", "k", "S1+1", (PREVIOUS,)),
 )
-"""Receivers, their port, its position ("": every one), and the roles of the heads that write it."""
+"""Receivers, what the picture calls them, their port, its position ("": every one), and the roles of the heads that write it."""
 
 
 @dataclass
@@ -194,22 +194,22 @@ def _circuit(study: Study, found: Found) -> Circuit:
         for one, at, share in found.roles.get(role, []):
             drawing.edge(drawing.node(f"{head}[{one[0]},{one[1]}] @ {at}", at, one[0], share, "head"), "logits", share)
     drawing.node("logits", "END", study.model.graph.sizes["layer"] + 0.3, 1.0, "logits")
-    for receivers, port, where, roles in STAGES:
+    for receivers, called, port, where, roles in STAGES:
         ours, theirs = ([one for role in some for one in found.roles.get(role, [])] for some in (roles, receivers))
         if ours:
-            _stage(study, drawing, theirs, port, where, ours)
+            _stage(study, drawing, theirs, (f"{port} of {called}", port, where), ours)
     _tokens(study, drawing, found)
     return drawing.circuit(f"IOI circuit of {study.model.name}", tuple(POSITIONS))
 
 
-def _stage(study: Study, drawing: Drawing, receivers: list[Sender], port: str, where: str, ours: list[Sender]) -> None:
-    """One hub: the receivers' port and its senders; those patched at every position stand where the receivers read most."""
-    head, heads = study.name("head"), [one for one, _, _ in receivers]
+def _stage(study: Study, drawing: Drawing, receivers: list[Sender], stage: tuple[str, str, str], ours: list[Sender]) -> None:
+    """One hub (its title, the port, its position): the receivers' port and its senders; those patched at every position stand where the receivers read most."""
+    head, heads, (title, port, where) = study.name("head"), [one for one, _, _ in receivers], stage
     at = where or _most_read(study)
     ours = [(one, at, share) for one, _, share in ours]
     whole = together(study, f"The {port} of these heads together", heads, port, where)
     ends = {f"{head}[{a},{b}] @ {place}": float("nan") for (a, b), place, _ in receivers}
-    hub = drawing.hub(f"{port} of these heads", at, whole, ends, [one[0] for one in heads])
+    hub = drawing.hub(title, at, whole, ends, [one[0] for one in heads])
     drawing.senders(head, ours, hub)
 
 

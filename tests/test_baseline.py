@@ -168,9 +168,11 @@ def test_nodes_that_share_their_indices_move_together() -> None:
     assert {cell.path.sources[1].node.indices for cell in cells} == {(0,), (1,), (2,)}
 
 
-def test_a_set_may_become_smaller_but_not_empty() -> None:
-    _, _, cells = drawn("gpt2", "(mlp[0], mlp[1]) -> logits", 40)
-    assert {len(cell.path.sources) for cell in cells} == {1, 2}
+def test_a_set_keeps_its_size_and_what_stood_at_one_position_stays_together() -> None:
+    _, _, cells = drawn("gpt2", "(mlp[0] @ B, mlp[1] @ B) -> logits", 40)
+    assert {len({site.node for site in cell.path.sources}) for cell in cells} == {2}
+    assert {len({site.at for site in cell.path.sources}) for cell in cells} == {1}
+    assert len({site.at for cell in cells for site in cell.path.sources}) > 2
 
 
 @pytest.mark.parametrize(("kind", "path"), [CASES[1], CASES[2], CASES[4], CASES[9], CASES[12]])

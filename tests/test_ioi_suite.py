@@ -38,7 +38,7 @@ def test_name_movers_stand_at_end_in_the_last_layer() -> None:
 
 
 def test_earlier_heads_write_what_the_name_movers_copy() -> None:
-    writers = nodes(result("gpt_neox"), "writes the name movers' v")
+    writers = nodes(result("gpt_neox"), "writes the answering heads' v")
     assert writers and max(map(layer, writers)) < 3
 
 

@@ -127,7 +127,7 @@ def text_of(page: Path) -> str:
 def test_the_page_says_what_was_found_and_how(report: Path) -> None:
     page = text_of(report)
     for said in (
-        "One component carries the behaviour and has 93 % of the whole effect.", "B 20 %, B+1 80 %", "0.984",
+        "One component carries the behaviour; it has 93 % of the whole effect.", "B 20 %, B+1 80 %", "0.984",
         "States by position", STATES.replace(">", "&gt;"), "held  ssm_state of all layers", "Read so.", "As in the paper.",
         "784,000 parameters", "16 pairs of a clean and a corrupted prompt", "seed 3", "resample ablation", "noising",
         "bootstrap", "sign-flip permutation test", "Benjamini and Hochberg", "8 randomly drawn nodes", "torch 2.13.0",
@@ -226,7 +226,7 @@ def test_findings_in_words() -> None:
     ]
     assert (
         findings({"components": two, "explained": 1.01})[0]
-        == "2 components carry the behaviour and together have 101 % of the whole effect."
+        == "2 components carry the behaviour; these together have 101 % of the whole effect."
     )
 
 
@@ -331,7 +331,7 @@ def test_the_summarys_word_for_a_node_is_finer_than_its_family() -> None:
     said = {"components": [{"node": node, "role": role} for node, role in roles.items()]}
     names = [part.name for part in aligned([circuit(head=True)], [said])]
     assert names == ["the answer", "S-inhibition head", "mlp", "induction head"], "only an induction head at END hands over"
-    written = {"components": [{"node": "head[1,0]", "role": "writes the name movers' v"}]}
+    written = {"components": [{"node": "head[1,0]", "role": "writes the answering heads' v"}]}
     assert aligned([circuit(head=True)], [written])[-1].sides[0][0].name == "head[1,0]"
 
 

@@ -169,6 +169,13 @@ def collected(kind: str, node: str) -> Tensor:
     return seen[0]
 
 
+def mean_of(values: Tensor) -> Tensor:
+    """The mean at every position over the prompts that reach it, by hand: padding counts for nothing."""
+    ends = PROMPTS.where["END"]
+    reached = [[e for e in range(len(ends)) if p <= ends[e]] for p in range(values.shape[1])]
+    return torch.stack([values[there, p].mean(0) for p, there in enumerate(reached)])
+
+
 def put(index: Any, new: Any) -> Callable[[Tensor], Tensor]:
     def change(value: Tensor) -> Tensor:
         value[index] = new
@@ -194,10 +201,10 @@ INTERVENTIONS: dict[str, tuple[str, str, str, Callable[[], Callable[[Tensor], Te
         "mamba",
         "ssm_in[1].delta",
         "mean",
-        lambda: put(..., collected("mamba", "ssm_in[1].delta").mean(0)),
+        lambda: put(..., mean_of(collected("mamba", "ssm_in[1].delta"))),
         None,
     ),
-    "mean of one head": ("gpt2", "head[1,1]", "mean", lambda: put(HEAD, collected("gpt2", "head[1,1]").mean(0)[:, 1]), None),
+    "mean of one head": ("gpt2", "head[1,1]", "mean", lambda: put(HEAD, mean_of(collected("gpt2", "head[1,1]"))[:, 1]), None),
     "given at a position": ("gpt2", "mlp[1] @ B", "given", lambda: put(at("B"), GIVEN), GIVEN),
     "given as a number": ("gpt2", "mlp[1] @ B", "given", lambda: put(at("B"), 0.5), 0.5),
     "given at every position": (
@@ -243,7 +250,9 @@ def test_states_are_set_to_constants(intervention: str, site: str) -> None:
     constants = engine.constant_values(ours, made, PROMPTS, value, 1 << 30)
     read = driver.run(ours, laid, PROMPTS, constants)[0][torch.from_numpy(laid.reading.rows[0])]
     where = at("B") if "@" in site else (slice(None), slice(None))
-    wanted = {"zero": 0 * value, "mean": corrupted[where].mean(0), "given": value}[intervention]
+    wanted = {"zero": 0 * value, "mean": corrupted[where].mean(0) if "@" in site else mean_of(corrupted), "given": value}[
+        intervention
+    ]
     assert (read[where] - wanted).abs().max() < 1e-12
 
 

@@ -272,7 +272,11 @@ def test_the_python_in_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_table_says_what_it_is() -> None:
     about = tiny_scores("gpt2").table.about
-    assert (about["path"], about["paths"], about["title"]) == ("(every node outside the set) -> logits", {}, "Sets of nodes kept")
+    assert (about["path"], about["paths"], about["title"]) == (
+        "(every node outside the set) -> logits",
+        {},
+        "What is lost when all but a set of nodes is replaced (share: 1 less f)",
+    )
     labels = list(dict.fromkeys(tiny_scores("gpt2").table.frame["set"]))
     assert labels[:2] == ["nothing kept", "circuit"] and len(labels) == len(set(labels))
     assert {f"circuit without all first but {node}" for node in ROLES["gpt2"]["first"]} <= set(labels)

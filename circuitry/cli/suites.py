@@ -42,7 +42,7 @@ def run(
 
 
 @app.command()
-def demo(out: Out = Path("runs"), examples: Examples = 64) -> None:
+def demo(out: Out = Path("runs"), examples: Examples = 32) -> None:
     """Every suite on every bundled model, and the two architectures side by side: offline, in minutes."""
     from ..models import bundled
     from ..suites.runner import SHIPPED

@@ -103,7 +103,12 @@ def score(
     removed = groups.removed()
     paths: dict[str, str | Path] = {label: _path(nodes) for label, nodes in removed.items() if nodes}
     table = patch(model, task, paths, axis="set", metric=metric, lint=False, baseline=0, **options)
-    table.about |= {"paths": {}, "plan": "", "path": "(every node outside the set) -> logits", "title": "Sets of nodes kept"}
+    table.about |= {
+        "paths": {},
+        "plan": "",
+        "path": "(every node outside the set) -> logits",
+        "title": "What is lost when all but a set of nodes is replaced (share: 1 less f)",
+    }
     return _scores(groups, table, seed)
 
 

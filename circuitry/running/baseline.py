@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -51,25 +52,25 @@ def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tup
 
 def _moved(path: Path, graph: Graph, prompts: Prompts, rng: Generator, *, keep_position: bool) -> Path:
     moved = _drawn([site.node for site in path.sources], graph, rng)
-    sources = tuple(dict.fromkeys(_site(site, moved, prompts, rng, keep_position) for site in path.sources))
+    first = np.min([prompts.where[name] for name in prompts.changed], axis=0)
+    room = int((prompts.where["END"] - first).min())
+    places = {at: None if at is None else Position("END", -int(rng.integers(room + 1))) for at in {s.at for s in path.sources}}
+    places = {at: at for at in places} if keep_position else places
+    sources = tuple(Site(replace(s.node, indices=moved[s.node.indices]), places[s.at]) for s in path.sources)
     return Path(sources, tuple(_leg(leg, moved) for leg in path.legs))
 
 
 def _drawn(nodes: list[Node], graph: Graph, rng: Generator) -> Moved:
-    """New indices; nodes that share theirs move together, so only to where all of them are (a stream has a layer more)."""
+    """New indices, as different as the old ones were; nodes that share theirs move together, so only to where all of them are."""
     sizes: dict[tuple[Index, ...], list[list[int]]] = {}
     for node in nodes:
         sizes.setdefault(node.indices, []).append(index_sizes(graph.family(node.family), graph))
-    return {indices: tuple(int(rng.integers(min(each))) for each in zip(*of, strict=True)) for indices, of in sizes.items()}
-
-
-def _site(site: Site, moved: Moved, prompts: Prompts, rng: Generator, keep_position: bool) -> Site:
-    node = replace(site.node, indices=moved[site.node.indices])
-    if site.at is None or keep_position:
-        return Site(node, site.at)
-    first = np.min([prompts.where[name] for name in prompts.changed], axis=0)
-    room = int((prompts.where["END"] - first).min())
-    return Site(node, Position("END", -int(rng.integers(room + 1))))
+    made: Moved = {}
+    for indices, of in sizes.items():
+        every = list(itertools.product(*(range(min(each)) for each in zip(*of, strict=True))))
+        free = [one for one in every if one not in made.values()] or every
+        made[indices] = free[int(rng.integers(len(free)))]
+    return made
 
 
 def _leg(leg: Leg, moved: Moved) -> Leg:

@@ -184,6 +184,8 @@ def given_value(model: Model, write: Write, prompts: Prompts, value: Any, memory
 def mean_value(model: Model, write: Write, prompts: Prompts, memory: int) -> Tensor:
     """The mean of a node at a position over all corrupted prompts; at every position where the write names none.
 
+    Padding counts for nothing: the mean at a position is over the prompts that reach it, zero where none does.
+
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
@@ -194,15 +196,21 @@ def mean_value(model: Model, write: Write, prompts: Prompts, memory: int) -> Ten
     path = parse("embed -> logits")
     reader = CellPlan((), path, (Pass((), frozenset(), (Site(write.node, write.at),)),))
     plan = Plan(path, model.graph, {}, (reader,), ())
-    total, count = None, 0
+    total: Any = None
+    count: Any = 0
     for _, examples in chunks(plan, model, len(prompts), prompts.length, memory):
         part = prompts.take(examples)
         laid = schedule(plan, plan.cells, part)
-        values = run(model, laid, part)[0][laid.reading.other].double().sum(0)
-        total = values if total is None else total + values
-        count += len(part)
-    assert total is not None
-    return (total / count).to(model.dtype)
+        values = run(model, laid, part)[0][laid.reading.other].double()
+        there = torch.ones(len(part), dtype=torch.float64, device=values.device)
+        if write.at is None:
+            ends = torch.from_numpy(part.where["END"]).to(values.device)
+            there = (torch.arange(values.shape[1], device=values.device) <= ends[:, None]).double()
+        there = there.reshape(*there.shape, *[1] * (values.dim() - there.dim()))
+        part_sum = (values * there).sum(0)
+        total = part_sum if total is None else total + part_sum
+        count = count + there.sum(0)
+    return (total / count.clamp(min=1)).to(model.dtype)  # type: ignore[no-any-return]
 
 
 def patch_everything(model: Model, prompts: Prompts) -> Plan:

@@ -145,7 +145,10 @@ def findings(study: Study) -> SuiteResult:
         for cell in keys(table):
             role = ", ".join([name, *_conditions(table, cell)])
             components.append(Component(source(table, cell), role, float(shares[cell]), _position(table, cell)))
-    notes = [f"cells of every table with {study.rule()}", *study.caveats()]
+    notes = [
+        f"cells of every table with {study.rule()}",
+        *(study.caveats(next(iter(study.tables.values()))) if study.tables else []),
+    ]
     summary = Summary(study.model.name, study.model.graph.name, components, float("nan"), {}, study.baseline(), notes)
     return SuiteResult(study.tables, None, summary)
 

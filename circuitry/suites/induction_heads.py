@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ..results import PatchingTable
 from ..results.circuit import Circuit
+from ..results.writing import count
 from .result import Component, SuiteResult, Summary
 from .senders import Head, read_at, reads, senders, site, strong_senders, together
 from .stages import Drawing
@@ -17,7 +19,7 @@ PORTS = {"k": "A", "q": "A", "v": "B"}
 
 def run(study: Study) -> SuiteResult:
     """All tables of the suite, the circuit and the summary."""
-    head, distance = study.name("head"), study.task.options["distance"]
+    head = study.name("head")
     every = study.over(
         "distance",
         study.settings["distances"],
@@ -25,7 +27,7 @@ def run(study: Study) -> SuiteResult:
         f"{head}[{{layer}},{{head}}] @ END -> logits freezing {head}",
     )
     study.keep("heads_to_logits", every, "An induction head moves [B] to the end, so patching it there loses the answer.")
-    here = every.select("distance", distance)
+    here = _here(study)
     shares, found = here.share(), keys(here)
     if not found:
         return _nothing(study, shares)
@@ -36,6 +38,11 @@ def run(study: Study) -> SuiteResult:
         _senders(study, port, corruption, found)
     _senders_read(study, found)
     return SuiteResult(study.tables, _circuit(study, shares, found), _summary(study, shares, found))
+
+
+def _here(study: Study) -> PatchingTable:
+    """The heads' effects at the distance at which the circuit is taken apart."""
+    return study.tables["heads_to_logits"].select("distance", study.task.options["distance"])
 
 
 def _senders(study: Study, port: str, corruption: str, found: list[Head]) -> None:
@@ -76,12 +83,22 @@ def _summary(study: Study, shares: pd.Series, found: list[Head]) -> Summary:
     components += [Component(site(study, [one]), f"writes the {port}", share, at) for one, port, at, share in _strong(study)]
     notes = [
         f"components alone have, at distance {study.task.options['distance']}, {study.rule()}",
-        *study.caveats(),
+        *study.caveats(_here(study)),
     ]
     taken = study.offsets("B", corruption="B")
     name, family = study.model.name, study.model.graph.name
     verdict = taken.text() if taken else ""
-    return Summary(name, family, components, _joint(study, found), profile(taken), baselines(study), notes, verdict)
+    return Summary(
+        name,
+        family,
+        components,
+        _joint(study, found),
+        profile(taken),
+        baselines(study),
+        notes,
+        verdict,
+        f"the {count(len(found), 'induction head')}",
+    )
 
 
 def baselines(study: Study) -> dict[str, float]:
@@ -131,6 +148,9 @@ def _draw_reading(study: Study, one: Head, name: str, drawing: Drawing) -> None:
 
 
 def _nothing(study: Study, shares: pd.Series) -> SuiteResult:
-    notes = [f"no head has {study.rule()} (the most is {shares.max():.1%}): no induction circuit was found", *study.caveats()]
+    notes = [
+        f"no head has {study.rule()} (the most is {shares.max():.1%}): no induction circuit was found",
+        *study.caveats(_here(study)),
+    ]
     summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, baselines(study), notes)
     return SuiteResult(study.tables, Circuit(f"Induction in {study.model.name}", (*AROUND, "END"), (), ()), summary)

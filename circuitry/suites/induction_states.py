@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..results import PatchingTable
 from ..results.circuit import Circuit, CircuitEdge, CircuitNode
+from ..results.writing import count
 from .induction_heads import baselines
 from .result import Component, SuiteResult, Summary
 from .study import KEY_SHARE, Study, keys, profile
@@ -104,11 +105,16 @@ def _summary(study: Study, final: pd.Series, offsets: pd.Series, layers: list[in
     state = study.name("state")
     components = [Component(f"{state}[{n}]", "state", float(final[n]), str(offsets[n].idxmax())) for n in layers]
     where = f"at distance {study.task.options['distance']}, patched at {LAST}"
-    notes = [f"components alone have, {where}, {study.rule()}", *study.caveats()]
+    notes = [
+        f"components alone have, {where}, {study.rule()}",
+        *study.caveats(detailed(study, study.tables["state_by_position"])),
+    ]
     taken, joint = study.offsets("B", corruption="B"), _joint(study, layers)
     verdict = taken.text() if taken else ""
     name, family = study.model.name, study.model.graph.name
-    return Summary(name, family, components, joint, profile(taken), baselines(study), notes, verdict)
+    return Summary(
+        name, family, components, joint, profile(taken), baselines(study), notes, verdict, f"the {count(len(layers), 'state')}"
+    )
 
 
 def _circuit(study: Study, final: pd.Series, offsets: pd.Series, layers: list[int]) -> Circuit:
@@ -144,6 +150,9 @@ def _tap_share(study: Study, corruption: str, layer: int, lag: int, position: st
 
 
 def _nothing(study: Study, final: pd.Series) -> SuiteResult:
-    notes = [f"no state has {study.rule()} (the most is {final.max():.1%}): no induction circuit was found", *study.caveats()]
+    notes = [
+        f"no state has {study.rule()} (the most is {final.max():.1%}): no induction circuit was found",
+        *study.caveats(detailed(study, study.tables["state_by_position"])),
+    ]
     summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, baselines(study), notes)
     return SuiteResult(study.tables, Circuit(f"Induction in {study.model.name}", (*AROUND, "END"), (), ()), summary)

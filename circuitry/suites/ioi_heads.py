@@ -14,15 +14,17 @@ import pandas as pd
 from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
 from ..results.circuit import Circuit
+from ..results.writing import count
+from ..running.metrics import metric
 from .result import Component, Picture, SuiteResult, Summary
 from .senders import Head, Sender, read_at, reads, senders, site, strong_senders, together
 from .stages import Drawing
-from .study import KEY_SHARE, Study, keys, profile
+from .study import KEY_SHARE, Study, keys, profile, resolves
 
 POSITIONS = ["IO", "IO+1", "S1", "S1+1", "S2", "S2+1", "END-2", "END-1", "END"]
-MOVER, SUPPRESSOR, NEGATIVE = "name mover", "S suppressor", "negative name mover"
-DIRECT = (MOVER, SUPPRESSOR)
-WRITER = "writes the name movers' v"
+MOVER, SUPPRESSOR, HELPER, NEGATIVE = "name mover", "S suppressor", "other helping head", "negative name mover"
+DIRECT = (MOVER, SUPPRESSOR, HELPER)
+WRITER = "writes the answering heads' v"
 INHIBITION, DUPLICATE, INDUCTION, PREVIOUS = "S-inhibition head", "duplicate-token head", "induction head", "previous-token head"
 OTHER = "writes the S-inhibition heads' v"
 STAGES = (
@@ -80,13 +82,13 @@ def run(study: Study) -> SuiteResult:
 def _direct(study: Study) -> pd.Series:
     """Every head at END on the logits: on their difference, and on each name's own. Shares of the difference."""
     head, title = study.name("head"), "Heads to the logits at END"
-    path, metrics = f"{head}[{{layer}},{{head}}] @ END -> logits freezing {head}", ["logit_difference", "logit", "foil_logit"]
-    made = study.patch(title, path, metric=metrics)
+    path, main = f"{head}[{{layer}},{{head}}] @ END -> logits freezing {head}", study.options["metric"]
+    made = study.patch(title, path, metric=list(dict.fromkeys([main, "logit", "foil_logit"])))
     note = "A head whose patch lowers the difference helps to answer; one whose patch raises it works against."
-    direct = replace(made.select("metric", "logit_difference"), unit="change of logit(IO) - logit(S)")
+    direct = replace(made.select("metric", main), unit=metric(main)[1])
     study.keep("heads_to_logits", direct, note)
-    for metric, name, words in (("logit", "IO", "A name mover raises IO."), ("foil_logit", "S", "An S suppressor lowers S.")):
-        one = replace(made.select("metric", metric), unit=f"change of the logit of {name}")
+    for own, name, words in (("logit", "IO", "A name mover raises IO."), ("foil_logit", "S", "An S suppressor lowers S.")):
+        one = replace(made.select("metric", own), unit=f"change of the logit of {name}")
         study.keep(f"heads_to_{name}", one.titled(f"{title}: {name} alone"), words)
     return direct.share()
 
@@ -98,11 +100,14 @@ def _roles_at_end(study: Study) -> dict[str, list[Head]]:
     """
     direct = study.tables["heads_to_logits"]
     shares = direct.share()
+    to_s, whole = study.tables["heads_to_S"], abs((direct.frame["other"] - direct.frame["base"]).mean())
     movers = [one for one in keys(study.tables["heads_to_IO"]) if shares[one] >= KEY_SHARE]
+    lowers = (to_s.mean() >= KEY_SHARE * whole) & (to_s.significant() if resolves(to_s) else True)
     helping, hurting = keys(direct), keys(direct, negative=True)
     return {
         MOVER: movers,
-        SUPPRESSOR: [one for one in helping if one not in movers],
+        SUPPRESSOR: [one for one in helping if one not in movers and lowers[one]],
+        HELPER: [one for one in helping if one not in movers and not lowers[one]],
         NEGATIVE: [one for one in hurting if one not in movers],
     }
 
@@ -115,7 +120,7 @@ def _movers(study: Study, movers: list[Head], found: Found) -> None:
     study.keep("mover_ports", study.patch("What the heads that write the answer need: q, k or v", paths, axis="port"), note)
     read = study.keep("movers_read", reads(study, "Where the heads that write the answer copy from", movers, "v", POSITIONS))
     elsewhere = [p for p in read_at(read) if p != "IO"]
-    made = senders(study, "Earlier heads to the name movers' v, at every position", movers, "v", "") if elsewhere else None
+    made = senders(study, "Earlier heads to the answering heads' v, at every position", movers, "v", "") if elsewhere else None
     if made is not None:
         note = "The movers copy from tokens other than the name itself, so an earlier head must have put it there."
         found.roles[WRITER] = strong_senders(study.keep("senders_v", made, note))
@@ -123,7 +128,7 @@ def _movers(study: Study, movers: list[Head], found: Found) -> None:
 
 def _inhibition(study: Study, movers: list[Head], found: Found) -> None:
     """S-inhibition heads, what they read at S2, and what those heads look for."""
-    made = senders(study, "Earlier heads to the name movers' q at END", movers, "q", "END", ["END"])
+    made = senders(study, "Earlier heads to the answering heads' q at END", movers, "q", "END", ["END"])
     if made is None:
         return
     found.roles[INHIBITION] = strong_senders(
@@ -140,11 +145,10 @@ def _inhibition(study: Study, movers: list[Head], found: Found) -> None:
         return
     title = "Where the heads that notice S match it (k)"
     looked = reads(study, title, [one for one, _, _ in at_s2], "k", ["IO", "IO+1", "S1", "S1+1"], (inhibiting, "v", "S2"))
-    matched = study.keep(
-        "noticing_read", looked, "A key at S1 makes a duplicate-token head, a key at S1+1 an induction head."
-    ).share()
+    matched = study.keep("noticing_read", looked, "A key at S1 makes a duplicate-token head, a key at S1+1 an induction head.")
+    where = dict(reversed(keys(matched, most=len(matched.mean()))))  # the strongest of each head stands last in reverse
     for one, at, share in at_s2:
-        place = str(matched[f"{one[0]},{one[1]}"].idxmax()) if matched[f"{one[0]},{one[1]}"].max() >= KEY_SHARE / 5 else ""
+        place = where.get(f"{one[0]},{one[1]}", "")
         found.roles.setdefault({"S1": DUPLICATE, "S1+1": INDUCTION}.get(place, OTHER), []).append((one, at, share))
     _previous(study, found)
 
@@ -160,7 +164,7 @@ def _score(study: Study, found: Found) -> Scores:
     """Faithfulness, completeness and minimality of all heads found; where two roles share a head it counts in the first."""
     study.say("Faithfulness, completeness and minimality, against random circuits")
     named = {role: [site(study, [one]) for one in heads] for role, heads in found.once().items()}
-    options = {k: v for k, v in study.options.items() if k in ("memory", "progress")}
+    options = {k: v for k, v in study.options.items() if k not in ("baseline", "verify")}
     scores = score(study.model, study.task, named, **options)
     study.keep("scores", scores.table, scores.text())
     return scores
@@ -168,8 +172,9 @@ def _score(study: Study, found: Found) -> Scores:
 
 def _summary(study: Study, found: Found, scores: Scores) -> Summary:
     head = study.name("head")
-    movers = f"{site(study, found.heads(*DIRECT, NEGATIVE), position='END')} -> logits freezing {head}"
-    joint = float(study.patch("All name movers together", movers).share().iloc[0])
+    ends = found.heads(*DIRECT, NEGATIVE)
+    movers = f"{site(study, ends, position='END')} -> logits freezing {head}"
+    joint = float(study.patch("All heads at END together", movers).share().iloc[0])
     components = [
         Component(site(study, [one]), role, share, at) for role, heads in found.roles.items() for one, at, share in heads
     ]
@@ -177,14 +182,24 @@ def _summary(study: Study, found: Found, scores: Scores) -> Summary:
     notes = [
         f"heads of a role alone have, along that role's path, {study.rule()}; a name mover also of IO's own logit, "
         "for which q is taken (shares here are of IO less S)",
-        *study.caveats(),
+        *study.caveats(study.tables["heads_to_logits"]),
     ]
     notes += [f"not found: {', '.join(missing)}"] if missing else []
     notes.append("scores take a head out at every position; a share of less than 0 works against the answer")
     taken = study.offsets("IO", corruption="IO")
     verdict = "\n".join([scores.text(), *([taken.text()] if taken else [])])
     name, family = study.model.name, study.model.graph.name
-    return Summary(name, family, components, joint, profile(taken), study.baseline(), notes, verdict)
+    return Summary(
+        name,
+        family,
+        components,
+        joint,
+        profile(taken),
+        study.baseline(),
+        notes,
+        verdict,
+        f"the {count(len(ends), 'head')} at END",
+    )
 
 
 def _circuit(study: Study, found: Found) -> Circuit:
@@ -236,6 +251,9 @@ def _tokens(study: Study, drawing: Drawing, found: Found) -> None:
 
 
 def _nothing(study: Study, most: float) -> SuiteResult:
-    notes = [f"no head at END has {study.rule()} (the most is {most:.1%}): no IOI circuit was found", *study.caveats()]
+    notes = [
+        f"no head at END has {study.rule()} (the most is {most:.1%}): no IOI circuit was found",
+        *study.caveats(study.tables["heads_to_logits"]),
+    ]
     summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, study.baseline(), notes)
     return SuiteResult(study.tables, Drawing().circuit(f"IOI in {study.model.name}", tuple(POSITIONS)), summary)

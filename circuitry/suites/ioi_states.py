@@ -12,12 +12,12 @@ from ..evidence import Offsets
 from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
 from ..evidence.write_profile import place
-from ..results import PatchingTable
 from ..results.circuit import Circuit
 from ..results.split_cells import split_cells
+from ..results.writing import count
 from .result import Component, Picture, SuiteResult, Summary
 from .stages import Drawing
-from .study import KEY_SHARE, Study, keys, profile
+from .study import Study, keys, profile
 
 TOKENS = {"IO": 4, "S1": 4, "S2": 2}
 """Names whose writing is looked for, and how many tokens after each: few words stand between S2 and the end."""
@@ -50,7 +50,7 @@ def run(study: Study) -> SuiteResult:
 
 
 def _plain(study: Study) -> dict[str, Any]:
-    return {k: v for k, v in study.options.items() if k in ("memory", "progress")}
+    return {k: v for k, v in study.options.items() if k not in ("baseline", "verify")}
 
 
 def _figure13(study: Study, path: str) -> Picture:
@@ -92,21 +92,32 @@ def _summary(study: Study, components: list[Component], taken: dict[str, Offsets
     state = study.name("state")
     sites = ", ".join(f"{one.node} @ END" for one in components)
     joint = float(study.patch("All key states together", f"({sites}) -> logits freezing {state}").share().iloc[0])
-    notes = [f"states alone have, patched at END, {study.rule()}", *study.caveats()]
+    notes = [f"states alone have, patched at END, {study.rule()}", *study.caveats(study.tables["state_by_position"])]
     verdict = "\n".join([*(f"{token}: {o.text()}" for token, o in taken.items() if o), scores.text()])
     name, family = study.model.name, study.model.graph.name
-    return Summary(name, family, components, joint, profile(taken["IO"]), study.baseline(), notes, verdict)
+    return Summary(
+        name,
+        family,
+        components,
+        joint,
+        profile(taken["IO"]),
+        study.baseline(),
+        notes,
+        verdict,
+        f"the {count(len(components), 'state')}",
+    )
 
 
 def _circuit(study: Study, components: list[Component], taken: dict[str, Offsets | None]) -> Circuit:
     """For every key layer: the names, where the layer writes each, its state at END, and the answer."""
-    write, drawing = study.name("write_input"), Drawing()
+    write, drawing, main = study.name("write_input"), Drawing(), study.tables["state_by_position"].frame
+    whole = float((main["other"] - main["base"]).mean())
     for one in components:
         layer = int(one.node.split("[")[1].rstrip("]"))
         state = drawing.node(f"{one.node} @ END", "END", layer + 0.35, one.share, "state")
         drawing.edge(state, "logits", one.share)
         for token, offsets in taken.items():
-            for position, share in _strong(offsets, layer):
+            for position, share in _strong(offsets, layer, whole):
                 name = drawing.node(f"{write}[{layer}] @ {position}", position, layer + 0.35, share, "write_input")
                 drawing.edge(name, state, share, f"[{token}]")
                 drawing.edge(drawing.node(f"token @ {token}", token, -1, float("nan"), "embed"), name, float("nan"))
@@ -118,16 +129,22 @@ def _columns() -> list[str]:
     return [place(token, n) for token in TOKENS for n in range(5)] + ["END"]
 
 
-def _strong(offsets: Offsets | None, layer: int) -> list[tuple[str, float]]:
-    """Positions at which a layer's write of a token has a share of that token's whole effect."""
+def _strong(offsets: Offsets | None, layer: int, whole: float) -> list[tuple[str, float]]:
+    """Positions at which a layer is found to write a token, with their share of the whole effect.
+
+    The whole is that of the suite's own corruption, so that what works against the answer has another sign.
+    """
     if offsets is None:
         return []
-    table: PatchingTable = next(iter(offsets.tables.values()))
-    shares = table.share()[layer] if layer in set(table.frame["layer"]) else None
-    return [] if shares is None else [(str(p), float(v)) for p, v in shares.items() if v >= KEY_SHARE]
+    found = [place(offsets.token, n) for verdict in offsets.verdicts if verdict.layer == layer for n in verdict.at]
+    effects = next(iter(offsets.tables.values())).mean()
+    return [(position, float(effects[layer, position]) / whole) for position in found]
 
 
 def _nothing(study: Study, pictures: dict[str, Picture], most: float) -> SuiteResult:
-    notes = [f"no state at END has {study.rule()} (the most is {most:.1%}): no IOI circuit was found", *study.caveats()]
+    notes = [
+        f"no state at END has {study.rule()} (the most is {most:.1%}): no IOI circuit was found",
+        *study.caveats(study.tables["state_by_position"]),
+    ]
     summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, study.baseline(), notes)
     return SuiteResult(study.tables, Drawing().circuit(f"IOI in {study.model.name}", tuple(_columns())), summary, pictures)

@@ -34,8 +34,8 @@ class Component:
 class Summary:
     """The comparable end of a suite.
 
-    ``explained`` is the share of the whole effect (clean less corrupted) that patching all ``components`` at once has, with
-    everything of their kind held; NaN where that was not measured. ``offsets`` maps "B", "B+1" ... to the share of the
+    ``explained`` is the share of the whole effect (clean less corrupted) that ``together`` have, the components that act last:
+    patched at once, with everything of their kind held; NaN where that was not measured. ``offsets`` maps "B", "B+1" ... to the share of the
     information about the token that is written there (paper section 6.3), normalised to 1; ``offset`` is where most of it is.
     ``verdict`` says what was found in one sentence.
     """
@@ -48,6 +48,7 @@ class Summary:
     baseline: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     verdict: str = ""
+    together: str = "these"
 
     @property
     def offset(self) -> str:
@@ -72,13 +73,13 @@ class Summary:
 
         >>> print(Summary("m", "mamba", [], 0.0, {}).text())
         m (mamba)
-          carried by (together 0% of the effect):
+          carried by (these together 0% of the effect):
             nothing
           written nowhere that was looked at
         """
         lines = [f"{self.model} ({self.architecture})"]
         lines += [f"  {k}: {v:.3g}" for k, v in self.baseline.items()]
-        together = "" if math.isnan(self.explained) else f" (together {self.explained:.0%} of the effect)"
+        together = "" if math.isnan(self.explained) else f" ({self.together} together {self.explained:.0%} of the effect)"
         lines.append(f"  carried by{together}:")
         lines += [f"    {c.node:<16} {c.role:<22} {c.share:>6.0%}{c.position and f' at {c.position}'}" for c in self.components]
         lines += [] if self.components else ["    nothing"]

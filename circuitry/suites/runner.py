@@ -101,7 +101,14 @@ def _record(
     shown = {"examples": posed.examples, "seed": posed.seed, **posed.options, **settings, **patching}
     shown = {k: v for k, v in shown.items() if k not in ("progress", "memory")}
     sources = [_source("suites", name), _source("tasks", chosen.task)]
-    identity = {"suite": chosen.name, "sources": sources, "weights": model.fingerprint, "settings": shown, "versions": versions()}
+    identity = {
+        "suite": chosen.name,
+        "sources": sources,
+        "weights": model.fingerprint,
+        "inputs": _inputs(model, _plainly(chosen, posed)),
+        "settings": shown,
+        "versions": versions(),
+    }
     return {
         "suite": chosen.name,
         "about": chosen.about,
@@ -116,6 +123,22 @@ def _record(
         "versions": versions(),
         "identity": identity,
     }
+
+
+def _plainly(chosen: Suite, posed: Task) -> Task:
+    """The task without what its suite still decides, such as corruption="auto"."""
+    kept = {k: v for k, v in posed.options.items() if k not in chosen.settings}
+    return task(chosen.task, examples=posed.examples, seed=posed.seed, **kept)
+
+
+def _inputs(model: Model, posed: Task) -> str:
+    """A digest of the graph and of the prompts: another graph file or tokenizer makes another run."""
+    graph, prompts = model.graph, posed.prompts(model.vocabulary)
+    places = [(str(node), graph.place(node)) for node in graph.nodes(ports=True) if graph.family(node.family).place]
+    digest = hashlib.sha256(repr((places, sorted(map(str, graph.nx.edges(data=True))))).encode())
+    for ids in (prompts.clean, prompts.corrupted, *prompts.where.values()):
+        digest.update(ids.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _source(kind: str, name: str) -> str:

@@ -14,8 +14,8 @@ from ..evidence.write_profile import place
 from ..models import Model
 from ..prompting import Task
 from ..results import PatchingTable
-from ..results.statistics import least_discovery
 from ..running import patch
+from ..running.metrics import DISTANCE
 from .folder import RunFolder
 
 KEY_SHARE = 0.05
@@ -87,7 +87,7 @@ class Study:
     def offsets(self, token: str, reach: int = 4, **task: Any) -> Offsets | None:
         """Where the model takes up a token (``ct.off_by_one``); None where there are too few examples or tokens to say."""
         self.say(f"Where {token} is taken up")
-        kept = {k: v for k, v in self.options.items() if k in ("metric", "memory", "progress")}
+        kept = {k: v for k, v in self.options.items() if k not in ("baseline", "verify")}
         try:
             return off_by_one(self.model, self.task.but(**task), token, reach=reach, **kept)
         except CircuitryError as error:
@@ -98,16 +98,17 @@ class Study:
         """The threshold of a finding in words, and the tables in which there were too few examples for the whole of it."""
         alone = [name for name, table in self.tables.items() if not resolves(table)]
         share = f"; by the share alone in {', '.join(alone)}, where {self.task.examples} examples cannot show a single cell"
-        return f"at least {KEY_SHARE:.0%} of the whole effect and q < {Q:g}{share if alone else ''}"
+        return f"at least {KEY_SHARE:.0%} of the whole effect and q < {Q:g} (the {MOST_KEYS} strongest){share if alone else ''}"
 
-    def caveats(self) -> list[str]:
-        """What a reader must know first: that there may be no behaviour to explain."""
-        for table in self.tables.values():
-            gap = table.values("base")[0] - table.values("other")[0]
-            if gap.mean() <= 2 * gap.std() / max(1, len(gap) - 1) ** 0.5:
-                return ["the model does no better on clean than on corrupted prompts: there is no behaviour here to explain"]
-            break
-        return []
+    def caveats(self, table: PatchingTable) -> list[str]:
+        """What a reader must know first: that there may be no behaviour to explain, by the prompts of the suite's main table."""
+        if "KL" in table.unit or table.about.get("unit") == DISTANCE:
+            return []
+        sign = -1 if table.about.get("base") == "corrupted" else 1
+        gap = sign * (table.values("base")[0] - table.values("other")[0])
+        if gap.mean() > 2 * gap.std() / max(1, len(gap) - 1) ** 0.5:
+            return []
+        return ["the model does no better on clean than on corrupted prompts: there is no behaviour here to explain"]
 
     @torch.no_grad()
     def baseline(self, **task: Any) -> dict[str, float]:
@@ -154,7 +155,7 @@ def resolves(table: PatchingTable) -> bool:
     >>> [resolves(PatchingTable.of(cells, np.ones((4, n)), np.zeros(n), np.ones(n), "logit")) for n in (4, 12)]
     [False, True]
     """
-    return least_discovery(table.frame["example"].nunique(), len(table.mean()), Q) <= 1
+    return bool(2.0 ** (1 - table.frame["example"].nunique()) * len(table.mean()) < Q)
 
 
 def profile(offsets: Offsets | None) -> dict[str, float]:

@@ -10,7 +10,7 @@ from ..circuit import Circuit, CircuitNode
 
 CORRESPONDENCE = {
     "the answer": ("logits",),
-    "keeps it and hands it to the answer": ("state", "induction head", "name mover", "S suppressor"),
+    "keeps it and hands it to the answer": ("state", "induction head", "name mover", "S suppressor", "other helping head"),
     "brings earlier tokens together and writes them": (
         "write_input",
         "conv_input",

@@ -40,10 +40,10 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
     components = summary.get("components") or []
     said = []
     if components:
-        one, together = len(components) == 1, percent(summary.get("explained"))
+        one, share = len(components) == 1, percent(summary.get("explained"))
         carried = "One component carries the behaviour" if one else f"{len(components)} components carry the behaviour"
-        share = f" and {'has' if one else 'together have'} {together} of the whole effect" if together else ""
-        said.append(f"{carried}{share}.")
+        who = "it has" if one else f"{summary.get('together') or 'these'} together have"
+        said.append(f"{carried}; {who} {share} of the whole effect." if share else f"{carried}.")
     else:
         said.append("No component reached the threshold.")
     if verdict := summary.get("verdict"):

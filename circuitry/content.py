@@ -36,8 +36,8 @@ def load(kind: str, name: str) -> ModuleType:
 
     Raises CircuitryError where there is no such file.
 
-    >>> load("graphs", "mamba").LAYER
-    'backbone.layers.{layer}'
+    >>> load("graphs", "mamba").GRAPH.name
+    'mamba'
     """
     path = find(kind, name)
     return _run(kind, path, path.stat().st_mtime_ns)

@@ -109,7 +109,7 @@ class Graph:
     @functools.cached_property
     def _rank(self) -> dict[Node, int]:
         """Order of computation; a state's loop to its own next position is the one cycle, and is left out."""
-        acyclic: nx.DiGraph[Node] = nx.DiGraph((s, t) for s, t, rule in self.edges if rule != NEXT)
+        acyclic: nx.DiGraph[Node] = nx.DiGraph((s, t) for s, t, rule in self.edges if rule != NEXT or s.family != t.family)
         acyclic.add_nodes_from(self.nx)
         return {node: rank for rank, node in enumerate(nx.lexicographical_topological_sort(acyclic, key=_in_text_order))}
 

@@ -20,7 +20,7 @@ def selective(*, name: str, model_types: tuple[str, ...], citations: tuple[str, 
 
     >>> from circuitry.architecture import definition
     >>> definition("mamba").taps
-    'mamba'
+    {'mixer_out': 'mamba'}
     """
     return Architecture(
         name=name,
@@ -28,7 +28,7 @@ def selective(*, name: str, model_types: tuple[str, ...], citations: tuple[str, 
         citations=citations,
         sizes=lambda config: {"layer": config.num_hidden_layers, "lag": config.conv_kernel},
         edges=_edges,
-        taps="mamba",
+        taps={"mixer_out": "mamba"},
         layers=_LAYER,
         example=example,
         aliases={"x": "conv_in", "c": "ssm_in", "h": "ssm_state", "g": "gate", "s": "ssm_out", "o": "mixer_out"},

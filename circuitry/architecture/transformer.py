@@ -31,7 +31,7 @@ def transformer(
 
     >>> from circuitry.architecture import definition
     >>> definition("gpt_neox").taps
-    'attention'
+    {'attn': 'attention'}
     """
     tap = _TAP.format(layers=layers, attention=attention)
     heads = {port: Place(tap + port, position=2, unit=1) for port in ("q", "k", "v", "pattern")}
@@ -56,7 +56,7 @@ def transformer(
         Family("mlp", ("layer",), "batch pos d_model", "output of the MLP", Place(f"{layers}.mlp"), role="mlp", adds=True),
         Family("logits", (), "batch pos vocab", "next-token logits", Place("lm_head"), role="logits", freezable=()),
     )  # fmt: skip
-    return Architecture(name, model_types, citations, families, sizes, _edges, taps="attention", layers=layers, example=example)
+    return Architecture(name, model_types, citations, families, sizes, _edges, {"attn": "attention"}, layers, example)
 
 
 def _edges(sizes: Sizes) -> Iterator[Edge]:

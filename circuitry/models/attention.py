@@ -56,6 +56,17 @@ def _tapped(
     return z, pattern
 
 
+def values(config: Any, length: int) -> int:
+    """How many numbers a row of ``length`` tokens has in one layer: stream and MLP, heads, scores and patterns.
+
+    >>> from transformers import GPT2Config
+    >>> values(GPT2Config(), 64) > 64 * 768
+    True
+    """
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    return int(length * (4 * inner + 12 * config.hidden_size) + 4 * config.num_attention_heads * length**2)
+
+
 @torch.no_grad()
 def attach(model: Any, layers: list[Any]) -> None:
     """Put the taps into a model and check them: called once a layer, logits equal to the stock eager ones.

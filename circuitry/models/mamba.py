@@ -121,6 +121,16 @@ def exact(mixers: list[Any]) -> Iterator[None]:
             mixer.circuitry.exact = False
 
 
+def values(config: Any, length: int) -> int:
+    """How many numbers a row of ``length`` tokens has in one mixer: what is as wide as its channels, and a few states.
+
+    >>> from transformers import MambaConfig
+    >>> values(MambaConfig(), 64) > 64 * 1536
+    True
+    """
+    return int(12 * length * config.intermediate_size + 4 * config.intermediate_size * config.state_size)
+
+
 @torch.no_grad()
 def attach(model: Any, mixers: list[Any]) -> None:
     """Instrument a Mamba and check it: exact mode gives the stock logits bit for bit, fast mode up to rounding.
@@ -133,6 +143,10 @@ def attach(model: Any, mixers: list[Any]) -> None:
     >>> model.hf.backbone.layers[0].mixer.circuitry.state
     Identity()
     """
+    for block in model.modules():
+        # Float64 runs would otherwise be rounded to float32 at every residual addition.
+        if hasattr(block, "residual_in_fp32"):
+            block.residual_in_fp32 = block.residual_in_fp32 and model.dtype != torch.float64
     ids = torch.arange(12, device=model.device)[None] % model.config.vocab_size
     stock = _stock_logits(model, ids)
     for mixer in mixers:

@@ -10,7 +10,7 @@ import torch
 
 from ..architecture import Graph, definition_for
 from ..errors import ModelError
-from . import attention, mamba
+from .instruments import INSTRUMENTS
 from .vocabulary import Vocabulary
 
 
@@ -29,37 +29,28 @@ class Model:
         self.hf.config.use_cache = False
         architecture = definition_for(hf.config.model_type, graph)
         self.graph = Graph(architecture, architecture.sizes(hf.config))
-        self._instrument(architecture.taps)
+        for family, instrument in architecture.taps.items():
+            blocks = self._modules(family)
+            if not all(hasattr(block, "circuitry") for block in blocks):  # by an earlier load of the same module
+                INSTRUMENTS[instrument].attach(self.hf, blocks)
         self.net = NNsight(self.hf)
 
     def __repr__(self) -> str:
         return f"<{self.name}: {self.graph.name}, {self.parameters / 1e6:.2f}M parameters, {self.dtype}, {self.device}>"
 
-    def _instrument(self, taps: str) -> None:
-        if all(hasattr(module, "circuitry") for module in self._modules("mixer_out" if taps == "mamba" else "attn")):
-            return  # by an earlier load of the same module
-        if taps == "mamba":
-            for block in self._modules("resid"):
-                # Float64 runs would otherwise be rounded to float32 at every residual addition.
-                block.residual_in_fp32 = block.residual_in_fp32 and self.dtype != torch.float64
-            mamba.attach(self.hf, self._modules("mixer_out"))
-        else:
-            attention.attach(self.hf, self._modules("attn"))
-
     def _modules(self, family: str) -> list[Any]:
-        layers = range(self.graph.sizes["layer"])  # a stream has one index more
-        nodes = [n for n in self.graph.nodes(family) if n.indices[0] in layers]
-        return [self.hf.get_submodule(self.graph.place(node).module) for node in nodes]
+        return [self.hf.get_submodule(self.graph.place(node).module) for node in self.graph.nodes(family)]
 
-    @property
+    @functools.cached_property
     def mixers(self) -> list[Any]:
-        """The instrumented Mamba mixers, empty for a Transformer.
+        """The instrumented blocks that have a recurrent state; empty for a Transformer.
 
         >>> import circuitry as ct
         >>> len(ct.load("bundled:mamba").mixers)
         4
         """
-        return self._modules("mixer_out") if self.graph.architecture.taps == "mamba" else []
+        blocks = [block for family in self.graph.architecture.taps for block in self._modules(family)]
+        return [block for block in blocks if hasattr(block.circuitry, "stops")]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -121,11 +112,7 @@ class Model:
         True
         """
         config, size = self.hf.config, self.dtype.itemsize
-        if self.graph.architecture.taps == "mamba":
-            widest = 12 * length * config.intermediate_size + 4 * config.intermediate_size * config.state_size
-        else:
-            inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-            widest = length * (4 * inner + 12 * config.hidden_size) + 4 * self.graph.sizes["head"] * length**2
+        widest = max(INSTRUMENTS[name].values(config, length) for name in self.graph.architecture.taps.values())
         return int(size * (widest + 4 * length * config.hidden_size + 3 * config.vocab_size))
 
 

@@ -57,7 +57,7 @@ def _check_indices(part: Part, family: Family, graph: Graph) -> None:
     if len(node.indices) > len(family.indices):
         problem = f"{node.family!r} has {len(family.indices)} {'index' if len(family.indices) == 1 else 'indices'}, not {len(node.indices)}"
         raise part.error(problem, f"it is written {wanted}")
-    if len(node.indices) < len(family.indices) and not whole:
+    if family.indices and not node.indices and not whole:
         raise part.error(f"say which {node.family!r}", f"for every one, leave it open: {wanted}")
     for name, index, size in zip(family.indices, node.indices, index_sizes(family, graph), strict=False):
         if isinstance(index, int) and not 0 <= index < size:

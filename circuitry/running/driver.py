@@ -216,7 +216,7 @@ def _at_site(
         column = np.searchsorted(kept, at)[schedule.example]
         return values[place, 0][rows, torch.from_numpy(column)]
     if place.position is None:
-        every = torch.stack([values[place, k] for k in range(len(stops))], 1)
+        every = torch.stack([_unit(values[place, k], place, node) for k in range(len(stops))], 1)
         if at is None:
             return every
         return every[rows, torch.from_numpy(np.searchsorted(stops, at)[schedule.example])]

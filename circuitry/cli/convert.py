@@ -1,0 +1,23 @@
+"""The command that makes a checkpoint loadable: ``convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(help="a mamba-ssm folder, an RWKV-4 file or folder, or a folder with pytorch_model.bin")
+    ],
+    target: Annotated[Path, typer.Argument(help="a new folder")],
+) -> None:
+    """Write a Hugging Face folder with safetensors of an original or pickled checkpoint; runs no code that is in it."""
+    from ..models import convert as convert_checkpoint
+
+    print(convert_checkpoint(source, target))

@@ -1,0 +1,107 @@
+"""From pickled or original checkpoints to Hugging Face folders with safetensors, which ``load`` reads."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from ..errors import CircuitryError, ModelError
+from .native import Native, build, find, tensors
+from .quiet import quiet
+
+_TOKENIZER = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja"),
+)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What ``convert`` did: from which file or files, of what kind, to which folder, and what stands in it."""
+
+    sources: tuple[Path, ...]
+    kind: str
+    folder: Path
+    model_type: str
+    parameters: int
+    dtype: torch.dtype
+    tokenizer: tuple[str, ...]
+
+    def __str__(self) -> str:
+        made = f"{self.kind} weights: {', '.join(map(str, self.sources))}"
+        size = f"{self.model_type}, {self.parameters / 1e6:.2f}M parameters, {str(self.dtype).removeprefix('torch.')}"
+        with_it = f"tokenizer: {', '.join(self.tokenizer)}" if self.tokenizer else "no tokenizer beside them"
+        return f"{made}\n{size}; {with_it}\nwritten: {self.folder.resolve()}"
+
+
+def convert(source: str | Path, target: str | Path) -> Converted:
+    """Write a Hugging Face folder with safetensors of an original mamba-ssm folder, an RWKV-4 checkpoint, or a pickled model.
+
+    ``source``: a mamba-ssm folder, an RWKV-4 file or the folder that holds one, or a Hugging Face folder with
+    ``pytorch_model.bin``. Pickles are read by ``torch.load(weights_only=True)``, which runs nothing that is in them. ``target``:
+    a new folder, which is there whole or not at all. Weights keep their dtype; of several dtypes, the one that holds all.
+
+    Raises CircuitryError if the target exists, ModelError for a source that is none of these, holds code, or is not whole.
+
+    >>> convert("no/such/folder", "new")
+    Traceback (most recent call last):
+    circuitry.errors.ModelError: no file or folder no/such/folder
+    """
+    source, target = Path(source), Path(target)
+    if target.exists():
+        raise CircuitryError(f"{target} exists, and nothing is overwritten; name a new folder")
+    with quiet():
+        files, kind, hf = _read(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as unfinished:
+            made = Path(unfinished) / "model"
+            hf.save_pretrained(made)
+            tokenizer = tuple(name for name in _TOKENIZER if (source / name).is_file())
+            for name in tokenizer:
+                shutil.copyfile(source / name, made / name)
+            made.rename(target)
+    return Converted(files, kind, target, hf.config.model_type, hf.num_parameters(), hf.dtype, tokenizer)
+
+
+def _read(source: Path) -> tuple[tuple[Path, ...], str, Any]:
+    if not source.exists():
+        raise ModelError(f"no file or folder {source}")
+    native = find(source)
+    if native is None:
+        files, config, weights = _pickled_hugging_face(source)
+        return files, "Hugging Face", build(config, weights, _dtype(weights), str(source), strict=False)
+    return (native.weights,), native.kind, _native(native, str(source))
+
+
+def _native(native: Native, name: str) -> Any:
+    weights = tensors(native.weights, pickled=native.pickled)
+    config, renamed = native.translated(weights, name)
+    return build(config, renamed, _dtype(weights), name)
+
+
+def _pickled_hugging_face(folder: Path) -> tuple[tuple[Path, ...], Any, dict[str, torch.Tensor]]:
+    from transformers import AutoConfig
+
+    if list(folder.glob("*.safetensors")):
+        raise ModelError(f"{folder} has safetensors already; circuitry.load reads it as it is")
+    files = tuple(sorted(folder.glob("pytorch_model*.bin")))
+    if not files:
+        raise ModelError(
+            f"{folder} can not be converted: it is no mamba-ssm folder, no RWKV-4 checkpoint, and has no pytorch_model.bin"
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder} holds no model that transformers knows: {str(error).strip().splitlines()[0]}") from error
+    return files, config, {key: value for file in files for key, value in tensors(file, pickled=True).items()}
+
+
+def _dtype(weights: dict[str, torch.Tensor]) -> torch.dtype:
+    floats = {value.dtype for value in weights.values() if value.is_floating_point()}
+    return functools.reduce(torch.promote_types, floats) if floats else torch.float32

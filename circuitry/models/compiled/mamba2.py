@@ -1,0 +1,127 @@
+"""Induction in a Mamba-2: as in the Mamba, with a convolution over value, key and query together, and a state for every head.
+
+B is the token ``lag`` positions back, C the current one, both with an entry for every token, and shared by the heads. The value of
+a head is the token's number in binary, two entries a bit, since SiLU would spoil a sign. In layer 1 one head keeps each token under
+the token before it and writes what the logits read. Other heads keep other tokens under the same keys, or forget them; the last
+has no state and passes on the current token, with an entry that is always on and so large that the norm after the gate divides
+by nearly the same number everywhere. Other layers have other lags. All of these write where nobody reads.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .stream import ON, ONE, TOKENS, Stream, bits, blank
+from .truth import GroundTruth, TrueComponent, ground_truth
+
+_WIDTH, _SIZE, PER_BIT, INNER = 4, 64, 5.0, 10 * ON
+"""Taps of the convolution, channels of a head, logits a bit, and the entry of the last head that is always on."""
+KEEPS, FORGETS, STATELESS = -30.0, 1.0, None
+"""A head's ``A_log``: no decay, or a decay to 1/15 a token; or no state."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head whose value is the token ``lag`` positions back, and the block that it writes."""
+
+    lag: int
+    memory: float | None
+    into: str = "spare"
+
+
+OTHERS = (Head(1, KEEPS), Head(2, KEEPS), Head(0, KEEPS), Head(0, FORGETS), Head(0, STATELESS))
+LAYERS = ((2, OTHERS), (1, (*OTHERS[:2], Head(0, KEEPS, "out"), *OTHERS[3:])), (3, OTHERS))
+"""Of each layer, how far the key stands before the current token, and its heads; the last one must have no state."""
+
+
+@torch.no_grad()
+def build(tokens: int = TOKENS, layers: tuple[tuple[int, tuple[Head, ...]], ...] = LAYERS) -> Any:
+    """A Mamba2ForCausalLM with weights written by hand; ``layers`` as ``LAYERS``.
+
+    >>> build(tokens=5)(torch.tensor([[0, 3, 4, 1, 3]])).logits[0, -1].argmax().item()
+    4
+    """
+    from transformers import Mamba2Config, Mamba2ForCausalLM
+
+    code = torch.cat([bits(tokens), -bits(tokens)], 1)  # [token, bit or its opposite]
+    used = tokens + code.shape[1] + 17
+    inner = -(-used // (5 * _SIZE)) * 5 * _SIZE  # the stream is as wide as the heads
+    stream = Stream(token=tokens, out=code.shape[1], unused=inner - used)
+    config = Mamba2Config(
+        vocab_size=tokens, hidden_size=inner, num_hidden_layers=len(layers), state_size=tokens, num_heads=inner // _SIZE,
+        head_dim=_SIZE, n_groups=1, expand=1, conv_kernel=_WIDTH, chunk_size=64, tie_word_embeddings=False, use_cache=False,
+        pad_token_id=0, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    hf = blank(Mamba2ForCausalLM, config)
+    stream.embed(hf.backbone.embeddings.weight, token=torch.eye(tokens))
+    for block, (lag, heads) in zip(hf.backbone.layers, layers, strict=True):
+        _keys(block.mixer, stream, tokens, lag)
+        for number, head in enumerate(heads):
+            _values(block.mixer, stream, head, number, code.clamp(min=0))
+    stream.read(hf.lm_head.weight, slice(None), "out", PER_BIT * code)
+    return hf
+
+
+def _keys(mixer: Any, stream: Stream, tokens: int, lag: int) -> None:
+    """B, C and the gate, which is always 1. The projection's rows are [gate][value][B][C][step size]."""
+    start, eye = 2 * stream.size, torch.eye(tokens)
+    for rows, back in ((slice(start, start + tokens), lag), (slice(start + tokens, start + 2 * tokens), 0)):
+        _read(mixer, stream, rows, eye, back)
+    stream.constant(mixer.in_proj.weight, slice(stream.size), ONE)
+
+
+def _values(mixer: Any, stream: Stream, head: Head, number: int, code: torch.Tensor) -> None:
+    start, width = number * _SIZE, code.shape[1]
+    _read(mixer, stream, slice(stream.size + start, stream.size + start + width), code.T, head.lag)
+    mixer.A_log[number] = KEEPS if head.memory is None else head.memory
+    mixer.dt_bias[number] = math.log(math.e - 1) if head.memory is not None else -100.0  # a step size of 1 or 0
+    scale = INNER / stream.size**0.5  # what the norm after the gate divides by
+    stream.write(mixer.out_proj.weight, head.into, slice(start, start + width), scale * torch.eye(width))
+    if head.memory is None:
+        mixer.D[number] = 1.0
+        on = stream.size + start + _SIZE - 1
+        stream.constant(mixer.in_proj.weight, slice(on, on + 1), INNER)
+        mixer.conv1d.weight[on - stream.size, 0, -1] = 1.0
+
+
+def _read(mixer: Any, stream: Stream, rows: slice, values: torch.Tensor, back: int) -> None:
+    """Rows of the projection and their tap: the convolution does not see the gate's rows."""
+    stream.read(mixer.in_proj.weight, rows, "token", values)
+    mixer.conv1d.weight[rows.start - stream.size : rows.stop - stream.size, 0, _WIDTH - 1 - back] = ONE
+
+
+_KEPT = """
+ssm_state[1,2] @ B..END -> ssm_state[1,2].carry @ B..END-1 -[next position]-> ssm_state[1,2] @ B..END
+ssm_state[1,2] @ B..END -> ssm_state[1,2].read @ END -> ssm_out[1,2] @ END -> mixer_out[1] @ END -> resid[2] @ END
+resid[2] @ END -> resid[3] @ END -> logits @ END
+"""
+_ROUTES = {
+    "A": """
+embed @ A -> resid[0] @ A -> resid[1] @ A -> conv_in[1] @ A -[lag 1]-> conv_tap[1,1] @ B -> ssm_in[1] @ B
+ssm_in[1] @ B -> ssm_in[1].B @ B -> ssm_state[1,2] @ B..END
+"""
+    + _KEPT,
+    "B": """
+embed @ B -> resid[0] @ B -> resid[1] @ B -> conv_in[1] @ B -[lag 0]-> conv_tap[1,0] @ B -> ssm_in[1] @ B
+ssm_in[1] @ B -> ssm_in[1].value @ B -> ssm_state[1,2] @ B..END
+"""
+    + _KEPT,
+}
+
+
+def truth() -> GroundTruth:
+    """Head 2 of layer 1. The induction suite asks for states by layer.
+
+    >>> truth().offsets
+    {'A': 1, 'B': 0}
+    """
+    found = (
+        TrueComponent("ssm_state[1,2]", "state", "B"),
+        TrueComponent("conv_tap[1,0]", "writes the state ([B'])", "B"),
+        TrueComponent("conv_tap[1,1]", "writes the state ([A'])", "B"),
+    )
+    return ground_truth("compiled:mamba2", "induction", _ROUTES, found, {"A": 1, "B": 0})

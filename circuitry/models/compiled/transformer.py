@@ -1,0 +1,118 @@
+"""Induction in a Transformer: a head that copies each token one position on, and one that looks for what was copied.
+
+A head looks a fixed number of positions back, by the angle between its rotary query and key, or it looks for an entry that its
+query and the key have in common, in dimensions that are not rotated. Scores are so far apart that softmax is 0 or 1. In layer 0
+one head writes the previous token beside each token; in layer 1 one looks for the current token among these and copies the token
+that stands there. The other heads, and the MLPs, write where nobody reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .stream import LOGIT, TOKENS, Stream, blank, hashed
+from .truth import GroundTruth, TrueComponent, ground_truth
+
+ROTARY, THETA = 16, 3.0
+"""Rotated dimensions of a head, and the base of their angles: the score of any wrong distance is far below that of the right one."""
+SHARP = 150.0
+"""How far apart scores are, at the least."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head that looks ``looks`` positions back, or for the block ``looks`` names, and writes the block it ``copies`` into another.
+
+    Given a name, its query is the current token, and a key counts less by the entries of the block ``unless``.
+    """
+
+    looks: int | str
+    copies: str
+    into: str
+    unless: str = ""
+
+
+LAYERS = (
+    (Head(2, "token", "spare"), Head(1, "token", "previous"), Head("token", "token", "spare")),
+    (Head("previous", "token", "out", unless="token"), Head(3, "token", "spare"), Head(1, "previous", "spare")),
+    (Head(0, "out", "spare"), Head("previous", "previous", "spare"), Head(1, "out", "spare")),
+)
+"""The first position is its own predecessor, since a head must look somewhere: hence ``unless``."""
+
+
+@torch.no_grad()
+def build(tokens: int = TOKENS, layers: tuple[tuple[Head, ...], ...] = LAYERS) -> Any:
+    """A GPTNeoXForCausalLM with weights written by hand, three heads in every one of ``layers``.
+
+    >>> build(tokens=5)(torch.tensor([[0, 3, 4, 1, 3]])).logits[0, -1].argmax().item()
+    4
+    """
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    size = tokens + ROTARY  # of a head
+    stream = Stream(centred=True, token=tokens, previous=tokens, out=tokens, unused=3 * ROTARY - 19)
+    config = GPTNeoXConfig(
+        vocab_size=tokens, hidden_size=stream.size, num_hidden_layers=len(layers), num_attention_heads=3, intermediate_size=16,
+        rope_parameters={"rope_type": "default", "rope_theta": THETA, "partial_rotary_factor": (ROTARY + 0.5) / size},
+        max_position_embeddings=1024, tie_word_embeddings=False, use_cache=False, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    hf = blank(GPTNeoXForCausalLM, config)
+    stream.embed(hf.gpt_neox.embed_in.weight, token=torch.eye(tokens))
+    angles = hf.gpt_neox.rotary_emb.inv_freq
+    for block, heads in zip(hf.gpt_neox.layers, layers, strict=True):
+        for number, head in enumerate(heads):
+            q, k, v = (slice(start, start + size) for start in range(3 * number * size, 3 * (number + 1) * size, size))
+            _look(block.attention.query_key_value.weight, stream, head, (q, k), angles)
+            _copy(block.attention, stream, head, v, slice(number * size + ROTARY, (number + 1) * size))
+        stream.read(block.mlp.dense_h_to_4h.weight, slice(None), "token", hashed(tokens))
+        stream.write(block.mlp.dense_4h_to_h.weight, "spare", slice(None), torch.eye(16))
+    stream.read(hf.get_output_embeddings().weight, slice(None), "out", LOGIT * torch.eye(tokens))
+    return hf
+
+
+def _look(weight: Tensor, stream: Stream, head: Head, rows: tuple[slice, slice], angles: Tensor) -> None:
+    """Queries and keys. Scores are divided by the root of the head's size."""
+    q, k = rows
+    gain = SHARP * (q.stop - q.start) ** 0.5
+    if isinstance(head.looks, int):
+        turned = torch.cat([torch.cos(angles * head.looks), -torch.sin(angles * head.looks)])
+        stream.constant(weight, slice(q.start, q.start + ROTARY), gain * turned)
+        stream.constant(weight, slice(k.start, k.start + ROTARY // 2), 1.0)
+        return
+    eye = torch.eye(q.stop - q.start - ROTARY)
+    stream.read(weight, slice(q.start + ROTARY, q.stop), "token", gain * eye)
+    stream.read(weight, slice(k.start + ROTARY, k.stop), head.looks, eye)
+    if head.unless:
+        stream.read(weight, slice(k.start + ROTARY, k.stop), head.unless, -eye)
+
+
+def _copy(attention: Any, stream: Stream, head: Head, v: slice, z: slice) -> None:
+    eye = torch.eye(z.stop - z.start)
+    stream.read(attention.query_key_value.weight, slice(v.start + ROTARY, v.stop), head.copies, eye)
+    stream.write(attention.dense.weight, head.into, z, hashed(len(eye)) if head.into == "spare" else eye)
+
+
+_TAIL = "head[1,0] @ END -> attn[1] @ END -> resid[2] @ END -> resid[3] @ END -> logits @ END"
+_ROUTES = {
+    "A": f"""
+embed @ A -> resid[0] @ A -> head[0,1].v @ A -[attention]-> head[0,1] @ B -> attn[0] @ B -> resid[1] @ B -> head[1,0].k @ B
+head[1,0].k @ B -[attention]-> head[1,0].pattern @ END -> {_TAIL}
+""",
+    "B": f"""
+embed @ B -> resid[0] @ B -> resid[1] @ B -> head[1,0].v @ B -[attention]-> {_TAIL}
+""",
+}
+
+
+def truth() -> GroundTruth:
+    """Head 1 of layer 0 writes the keys of head 0 of layer 1. [A] acts through keys alone, so no value takes it up.
+
+    >>> [(one.node, one.role) for one in truth().components]
+    [('head[1,0]', 'induction head'), ('head[0,1]', "writes the k ([A'])")]
+    """
+    found = (TrueComponent("head[1,0]", "induction head", "B"), TrueComponent("head[0,1]", "writes the k ([A'])", "B"))
+    return ground_truth("compiled:transformer", "induction", _ROUTES, found, {"B": 0})

@@ -22,6 +22,7 @@ SMALL = [
     ct.graph("gpt_neox", layer=2, head=2),
     ct.graph("gpt_neox", layer=2, head=1, parallel=0),
     ct.graph("gpt2", layer=2, head=1),
+    ct.graph("jamba", layer=2, head=1, lag=2, attn_period=2, attn_offset=1),
 ]
 TOKENS = 7
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +19,11 @@ from torch import Tensor
 import circuitry as ct
 import tiny
 from agreement import both, model, ragged
-from circuitry import CircuitryError, ModelError
-from circuitry.models import Vocabulary, loading, mamba, scan
+from circuitry import ModelError
+from circuitry.models import Vocabulary, mamba, scan
 
 EXACT = 1e-10
-TRANSFORMERS = [kind for kind in tiny.CONFIGS if "mamba" not in kind]
+TRANSFORMERS = [k for k in tiny.CONFIGS if {*ct.architecture.definition_for(k.split("-")[0]).taps.values()} == {"attention"}]
 
 
 def tokens(rows: int = 3, length: int = 20, seed: int = 0) -> Tensor:
@@ -296,141 +293,6 @@ def test_gradients_flow_through_an_instrumented_mamba() -> None:
     ours, ids = tiny.model("mamba"), tokens(1, 9)
     ours.hf(ids, use_cache=False).logits.sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for name, p in ours.hf.named_parameters() if "mixer" in name)
-
-
-# --- loading ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    hf = tiny.stock("gpt2", dtype=torch.float32)
-    hf.save_pretrained(tmp_path / "tiny")
-    return tmp_path / "tiny"
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-
-
-@pytest.mark.parametrize("kind", tiny.CONFIGS)
-def test_a_saved_model_loads_from_its_folder(kind: str, tmp_path: Path) -> None:
-    hf = tiny.stock(kind, dtype=torch.float32)
-    hf.save_pretrained(tmp_path)
-    ours = ct.load(tmp_path)
-    assert sorted(path.suffix for path in tmp_path.iterdir() if "model" in path.name) == [".safetensors"]
-    assert (logits(ours.hf, tokens()) - logits(hf, tokens())).abs().max() < 1e-4
-    assert ours.name == str(tmp_path) and ours.tokenizer is None and not ours.hf.training
-    assert repr(ours) == f"<{tmp_path}: {ours.graph.name}, {ours.parameters / 1e6:.2f}M parameters, torch.float32, cpu>"
-    assert ours.parameters == sum({p.data_ptr(): p.numel() for p in hf.parameters()}.values())
-
-
-def config(**changes: Any) -> Callable[[Path], Any]:
-    def change(folder: Path) -> Path:
-        known = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps({k: v for k, v in {**known, **changes}.items() if v is not None}))
-        return folder
-
-    return change
-
-
-def pickled(folder: Path) -> Path:
-    torch.save(tiny.stock("gpt2").state_dict(), folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
-    return folder
-
-
-def damaged(folder: Path) -> Path:
-    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:300])
-    return folder
-
-
-def emptied(folder: Path) -> Path:
-    shutil.rmtree(folder)
-    folder.mkdir()
-    return folder
-
-
-def no_json(folder: Path) -> Path:
-    (folder / "config.json").write_text("{")
-    return folder
-
-
-REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "bundled": (lambda _: "bundled:nothing", "no model 'bundled:nothing' ships with circuitry; known here: *"),
-    "hub": (
-        lambda _: "nobody/nothing",
-        "'nobody/nothing' could not be loaded: it is no folder here, and the Hugging Face hub did not give it (*). "
-        "Offline, these work: *a folder, or a .gguf file",
-    ),
-    "missing": (lambda folder: folder / "deeper", "'FOLDER/deeper' could not be loaded: it is no folder here, *"),
-    "empty": (emptied, "FOLDER is a folder without config.json, so it is no Hugging Face model"),
-    "not json": (no_json, "FOLDER holds no model that transformers knows: *is not a valid JSON file."),
-    "no type": (config(model_type=None), "FOLDER holds no model that transformers knows: *Should have a `model_type` key*"),
-    "new type": (config(model_type="rwkv99"), "FOLDER holds no model that transformers knows: *has model type `rwkv99`*"),
-    "other type": (
-        config(model_type="bert"),
-        "no graph for models of type 'bert': known here: *. A file of your own that defines GRAPH adds one: ct.load(..., graph='./mine.py')",
-    ),
-    "pickled": (pickled, "no safetensors weights for 'FOLDER' (*); pickled weights are not loaded"),
-    "damaged": (damaged, "the weights of 'FOLDER' cannot be read: *"),
-    "incomplete": (
-        config(n_layer=4),
-        "'FOLDER' lacks 12 weights, such as transformer.h.3.attn.c_attn.bias: it is not whole, or no causal language model",
-    ),
-    "other shapes": (config(n_embd=32), "the weights of 'FOLDER' cannot be read: *"),
-    "no file": (lambda folder: folder / "model.gguf", "no file FOLDER/model.gguf"),
-    "no model": (
-        lambda _: torch.nn.Linear(2, 2),
-        "Linear is no Hugging Face model; give a name, a folder, a GGUF file or such a model",
-    ),
-    "nothing": (lambda _: None, "NoneType is no Hugging Face model; give a name, a folder, a GGUF file or such a model"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_model_that_cannot_be_loaded_says_why(name: str, saved: Path) -> None:
-    make, text = REFUSED[name]
-    what = make(saved)
-    with pytest.raises(ModelError) as found:
-        ct.load(what)
-    matches(str(found.value), text.replace("FOLDER", str(saved)))
-
-
-def matches(found: str, wanted: str) -> None:
-    """Equal, where ``*`` stands for anything."""
-    at = 0
-    for number, piece in enumerate(wanted.split("*")):
-        start = found.find(piece, at)
-        assert start == 0 if not number else start >= 0, f"{found!r} is not {wanted!r}"
-        at = start + len(piece)
-    assert wanted.endswith("*") or at == len(found), f"{found!r} is not {wanted!r}"
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"dtype": "float23"}, "no dtype 'float23'; did you mean 'float32'?"),
-        ({"dtype": "int8"}, "no dtype 'int8'; known here: bfloat16, float16, float32, float64"),
-        ({"device": "nowhere"}, "no device 'nowhere' here (*); 'cpu' works everywhere"),
-    ],
-)
-def test_a_wrong_option_says_what_would_do(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(CircuitryError) as found:
-        ct.load(tiny.stock("gpt2"), **options)
-    matches(str(found.value), message)
-
-
-def test_gguf_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "x.gguf").write_bytes(b"no GGUF")
-    if find_spec("gguf"):
-        with pytest.raises(ModelError, match=r"^x.gguf could not be read as GGUF: "):
-            ct.load(tmp_path / "x.gguf")
-    monkeypatch.setattr(loading, "find_spec", lambda _: None)
-    with pytest.raises(ModelError, match=r"^reading GGUF files needs the extra: pip install 'circuitry-lm\[gguf\]'$"):
-        ct.load(tmp_path / "x.gguf")
 
 
 # --- vocabulary ------------------------------------------------------------------------------------------------------------

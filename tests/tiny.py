@@ -6,6 +6,17 @@ from typing import Any
 
 import torch
 
+JAMBA: dict[str, Any] = {
+    "num_hidden_layers": 4,
+    "attn_layer_period": 2,
+    "attn_layer_offset": 1,
+    "intermediate_size": 32,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "mamba_d_state": 4,
+    "mamba_dt_rank": 3,
+}
+MAMBA2 = {"state_size": 4, "time_step_min": 0.1, "time_step_max": 1.0}
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 32, "num_attention_heads": 2},
     "gpt_neox-sequential": {"intermediate_size": 32, "num_attention_heads": 2, "use_parallel_residual": False},
@@ -16,7 +27,51 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen3": {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4},
     "mamba": {"state_size": 4, "time_step_rank": 3},
     "falcon_mamba": {"state_size": 4, "time_step_rank": 3},
+    "jamba": JAMBA | {"num_experts": 1},
+    "jamba-moe": JAMBA | {"num_experts": 4},
+    "mamba2": MAMBA2 | {"num_heads": 4, "head_dim": 8, "n_groups": 2, "chunk_size": 4},
+    "mamba2-single": MAMBA2
+    | {
+        "num_heads": 2,
+        "head_dim": 16,
+        "n_groups": 1,
+        "conv_kernel": 3,
+        "time_step_limit": (0.1, 0.8),
+        "use_conv_bias": False,
+        "use_bias": True,
+        "layer_norm_epsilon": 1e-2,
+        "residual_in_fp32": False,
+    },
+    "rwkv": {"attention_hidden_size": 12, "intermediate_size": 32},
 }
+LLAMA: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
+EXPERTS: dict[str, Any] = LLAMA | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+OTHERS: dict[str, dict[str, Any]] = {
+    "arcee": LLAMA,
+    "cwm": LLAMA,
+    "ernie4_5": LLAMA,
+    "gemma": LLAMA | {"head_dim": 4},
+    "glm": LLAMA | {"head_dim": 4},
+    "gpt_bigcode": {"n_head": 2},
+    "granite": LLAMA
+    | {"residual_multiplier": 0.5, "embedding_multiplier": 3.0, "attention_multiplier": 0.3, "logits_scaling": 2.0},
+    "helium": LLAMA | {"head_dim": 4},
+    "hunyuan_v1_dense": LLAMA | {"head_dim": 4},
+    "internlm3": LLAMA,
+    "ministral": LLAMA | {"head_dim": 4},
+    "mixtral": LLAMA | {"num_local_experts": 4},
+    "nemotron": LLAMA,
+    "olmo": LLAMA,
+    "olmoe": EXPERTS,
+    "phi3": LLAMA,
+    "phimoe": LLAMA | {"num_local_experts": 4},
+    "qwen2_moe": EXPERTS | {"shared_expert_intermediate_size": 16},
+    "qwen3_moe": EXPERTS | {"head_dim": 4},
+    "seed_oss": LLAMA | {"head_dim": 4},
+    "smollm3": LLAMA,
+    "starcoder2": LLAMA,
+}
+"""Types that use a graph of the above as it is: ``test_model_types`` has every one, the other tests none."""
 
 
 def config(kind: str, layers: int = 3, vocab: int = 61, **changes: Any) -> Any:
@@ -31,7 +86,7 @@ def config(kind: str, layers: int = 3, vocab: int = 61, **changes: Any) -> Any:
         "eos_token_id": 0,
         "pad_token_id": 0,
     }
-    return AutoConfig.for_model(model_type, **sizes, **{**CONFIGS[kind], **changes})
+    return AutoConfig.for_model(model_type, **{**sizes, **(CONFIGS | OTHERS)[kind], **changes})
 
 
 def stock(kind: str, layers: int = 3, dtype: torch.dtype = torch.float64, seed: int = 0, **changes: Any) -> Any:

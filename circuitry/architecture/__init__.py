@@ -4,6 +4,7 @@ from ..paths import Node
 from .definitions import definition, definition_for, graph, model_types
 from .families import CAUSAL, NEXT, SAME, Architecture, Edge, Family, Place, Rule, lag
 from .graph import Graph
+from .hybrid import hybrid
 from .state_space import selective
 from .transformer import transformer
 
@@ -21,6 +22,7 @@ __all__ = [
     "definition",
     "definition_for",
     "graph",
+    "hybrid",
     "lag",
     "model_types",
     "selective",

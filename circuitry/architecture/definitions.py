@@ -10,6 +10,21 @@ from ..errors import CircuitryError, ModelError, suggest
 from .families import Architecture
 from .graph import Graph
 
+_REASONS = {
+    "bloom codegen falcon gpt_neo gptj mpt openai-gpt xglm": "its attention does not go through transformers' attention "
+    "interface, so its heads cannot be reached",
+    "exaone4 flex_olmo gemma2 gemma3 gemma3_text glm4 olmo2 olmo3": "it normalises what attention and MLP give before adding it "
+    "to the stream, so the contributions of heads do not add up",
+    "flint gpt_oss granite_swa hy_v4 mimo_v2_flash": "its attention has sinks, which the taps do not compute",
+    "diffllama": "its heads subtract one attention pattern from another, and the taps know one a head",
+    "deepseek_v2 deepseek_v3 glm4_moe_lite minicpm3": "its heads share compressed keys and values (latent attention), "
+    "for which no graph is written yet",
+    "bamba falcon_h1 granitemoehybrid kimi_linear lfm2 minimax nemotron_h olmo_hybrid qwen3_next recurrent_gemma xlstm zamba "
+    "zamba2": "its recurrent layers have no instrument here yet",
+}
+REFUSED = {kind: reason for kinds, reason in _REASONS.items() for kind in kinds.split()}
+"""Hugging Face model types that are refused for a reason of their own, and the reason."""
+
 
 def definition(name: str) -> Architecture:
     """The architecture of a file in ``graphs/``, or of a file of your own (``./mine.py``).
@@ -48,6 +63,8 @@ def definition_for(model_type: str, file: str | None = None) -> Architecture:
         if model_type not in own.model_types:
             raise ModelError(f"{file} is for models of type {', '.join(own.model_types)}; this one is of type {model_type!r}")
         return own
+    if model_type in REFUSED:
+        raise ModelError(f"models of type {model_type!r} are refused: {REFUSED[model_type]}")
     if model_type not in model_types():
         raise ModelError(
             f"no graph for models of type {model_type!r}: {suggest(model_type, model_types())}. "

@@ -106,6 +106,22 @@ class Graph:
         chosen = (n for n in self.nx if name in (None, n.family) and (ports or n.port is None))
         return sorted((n for n in chosen if layer is None or n.indices[:1] == (layer,)), key=self._rank.__getitem__)
 
+    def indices(self, family: str) -> tuple[tuple[int, ...], ...]:
+        """The indices of every node of a family, in order; in a hybrid a family may be in some layers only.
+
+        >>> import circuitry as ct
+        >>> ct.graph("jamba", layer=8, head=2).indices("head")
+        ((4, 0), (4, 1))
+        """
+        return self._indices[self.family(family).name]
+
+    @functools.cached_property
+    def _indices(self) -> dict[str, tuple[tuple[int, ...], ...]]:
+        found: dict[str, set[tuple[int, ...]]] = {name: set() for name in self._families}
+        for node in self.nx:
+            found[node.family].add(tuple(int(i) for i in node.indices if isinstance(i, int)))
+        return {name: tuple(sorted(every)) for name, every in found.items()}
+
     @functools.cached_property
     def _rank(self) -> dict[Node, int]:
         """Order of computation; a state's loop to its own next position is the one cycle, and is left out."""

@@ -1,4 +1,4 @@
-"""What Mamba and FalconMamba have in common: a gated block whose tokens mix by a causal convolution and a selective state.
+"""Mamba, FalconMamba and the Mamba layers of hybrids: a gated block whose tokens mix by a causal convolution and a selective state.
 
 What each node is stands in ``graphs/mamba.py``.
 """
@@ -9,9 +9,11 @@ from collections.abc import Iterator
 
 from ..paths import Node
 from .families import NEXT, SAME, Architecture, Edge, Family, Place, Sizes, lag
+from .stream import LOGITS, stream
 
 _LAYER = "backbone.layers.{layer}"
-_TAP = _LAYER + ".mixer.circuitry."
+ALIASES = {"x": "conv_in", "c": "ssm_in", "h": "ssm_state", "g": "gate", "s": "ssm_out", "o": "mixer_out"}
+"""The paper's short names."""
 CONSUMERS = ("value", "delta", "B", "C", "skip")
 
 
@@ -31,27 +33,29 @@ def selective(*, name: str, model_types: tuple[str, ...], citations: tuple[str, 
         taps={"mixer_out": "mamba"},
         layers=_LAYER,
         example=example,
-        aliases={"x": "conv_in", "c": "ssm_in", "h": "ssm_state", "g": "gate", "s": "ssm_out", "o": "mixer_out"},
-        families=_FAMILIES,
+        aliases=ALIASES,
+        families=(*stream("backbone.embeddings", _LAYER, "backbone.norm_f"), *mixer_block(_LAYER + ".mixer"), LOGITS),
     )
 
 
 def _edges(sizes: Sizes) -> Iterator[Edge]:
     yield Node("embed"), Node("resid", (0,)), SAME
     for layer in range(sizes["layer"]):
-        yield from _mixer(layer, sizes["lag"])
+        before, after = Node("resid", (layer,)), Node("resid", (layer + 1,))
+        yield from mixer_edges(layer, sizes["lag"], after)
+        yield before, after, SAME
     yield Node("resid", (sizes["layer"],)), Node("logits"), SAME
 
 
-def _mixer(layer: int, width: int) -> Iterator[Edge]:
-    stream, x, c, h = (Node(name, (layer,)) for name in ("resid", "conv_in", "ssm_in", "ssm_state"))
-    gate, s, out, after = (
-        Node("gate", (layer,)),
-        Node("ssm_out", (layer,)),
-        Node("mixer_out", (layer,)),
-        Node("resid", (layer + 1,)),
-    )
-    yield from ((stream, x, SAME), (stream, gate, SAME), (stream, after, SAME))
+def mixer_edges(layer: int, width: int, after: Node) -> Iterator[Edge]:
+    """A gated block on the stream before a layer; ``width`` is its convolution's, ``after`` the stream it adds to.
+
+    >>> len(list(mixer_edges(0, 4, Node("resid", (1,)))))
+    27
+    """
+    before, x, c, h = (Node(name, (layer,)) for name in ("resid", "conv_in", "ssm_in", "ssm_state"))
+    gate, s, out = (Node(name, (layer,)) for name in ("gate", "ssm_out", "mixer_out"))
+    yield from ((before, x, SAME), (before, gate, SAME))
     for k in range(width):
         yield from ((x, Node("conv_tap", (layer, k)), lag(k)), (Node("conv_tap", (layer, k)), c, SAME))
     for port in CONSUMERS:
@@ -64,49 +68,31 @@ def _mixer(layer: int, width: int) -> Iterator[Edge]:
     yield from ((s, out, SAME), (gate, out, SAME), (out, after, SAME))
 
 
-_FAMILIES = (
-    Family("embed", (), "batch pos d_model", "token embedding", Place("backbone.embeddings"), role="embed"),
-    Family(
-        "resid",
-        ("layer",),
-        "batch pos d_model",
-        "residual stream before a layer; the last index is after all layers",
-        Place(_LAYER, "input", end="backbone.norm_f"),
-        role="resid",
-    ),
-    Family("conv_in", ("layer",), "batch pos d_inner", "input of the convolution, x", Place(_TAP + "conv_in"), role="conv_input"),
-    Family(
-        "conv_tap",
-        ("layer", "lag"),
-        "batch pos d_inner",
-        "x of the token `lag` positions back, as one position's convolution sees it",
-        Place(_TAP + "conv_tap.{lag}"),
-        role="conv_edge",
-    ),
-    Family(
-        "ssm_in",
-        ("layer",),
-        "batch pos d_inner",
-        "input of the selective scan, c = SiLU(conv(x))",
-        Place(_TAP + "ssm_in"),
-        {port: Place(_TAP + port) for port in CONSUMERS},
-        role="write_input",
-        freezable=("", *CONSUMERS),
-    ),
-    Family(
-        "ssm_state",
-        ("layer",),
-        "batch pos d_inner d_state",
-        "state after a token has been written, h",
-        Place(_TAP + "state", position=None),
-        {"read": Place(_TAP + "state_read", position=None), "carry": Place(_TAP + "state_carry", position=None)},
-        role="state",
-        held_by=(Place(_TAP + "write_value"), Place(_TAP + "write_delta"), Place(_TAP + "write_B")),
-    ),
-    Family("gate", ("layer",), "batch pos d_inner", "gate after SiLU, g", Place(_TAP + "gate"), role="gate"),
-    Family("ssm_out", ("layer",), "batch pos d_inner", "output of the scan, C h + D c", Place(_TAP + "ssm_out"), role="read_out"),
-    Family(
-        "mixer_out", ("layer",), "batch pos d_model", "output of the block", Place(_LAYER + ".mixer"), role="mixer", adds=True
-    ),
-    Family("logits", (), "batch pos vocab", "next-token logits", Place("lm_head"), role="logits", freezable=()),
-)
+def mixer_block(module: str) -> tuple[Family, ...]:
+    """The families of a Mamba mixer that has its taps, in the order in which they are computed.
+
+    >>> [family.name for family in mixer_block("model.layers.{layer}.mamba")][-3:]
+    ['gate', 'ssm_out', 'mixer_out']
+    """
+    tap = f"{module}.circuitry."
+    wide = "batch pos d_inner"
+    state = {port: Place(f"{tap}state_{port}", position=None) for port in ("read", "carry")}
+    return (
+        Family("conv_in", ("layer",), wide, "input of the convolution, x", Place(tap + "conv_in"), role="conv_input"),
+        Family(
+            "conv_tap", ("layer", "lag"), wide, "x of the token `lag` positions back, as one position's convolution sees it",
+            Place(tap + "conv_tap.{lag}"), role="conv_edge",
+        ),
+        Family(
+            "ssm_in", ("layer",), wide, "input of the selective scan, c = SiLU(conv(x))", Place(tap + "ssm_in"),
+            {port: Place(tap + port) for port in CONSUMERS}, role="write_input", freezable=("", *CONSUMERS),
+        ),
+        Family(
+            "ssm_state", ("layer",), "batch pos d_inner d_state", "state after a token has been written, h",
+            Place(tap + "state", position=None), state, role="state",
+            held_by=tuple(Place(f"{tap}write_{part}") for part in ("value", "delta", "B")),
+        ),
+        Family("gate", ("layer",), wide, "gate after SiLU, g", Place(tap + "gate"), role="gate"),
+        Family("ssm_out", ("layer",), wide, "output of the scan, C h + D c", Place(tap + "ssm_out"), role="read_out"),
+        Family("mixer_out", ("layer",), "batch pos d_model", "output of the block", Place(module), role="mixer", adds=True),
+    )  # fmt: skip

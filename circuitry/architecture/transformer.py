@@ -7,8 +7,7 @@ from typing import Any
 
 from ..paths import Node
 from .families import CAUSAL, SAME, Architecture, Edge, Family, Place, Sizes
-
-_TAP = "{layers}.{attention}.circuitry."
+from .stream import LOGITS, stream
 
 
 def transformer(
@@ -33,46 +32,75 @@ def transformer(
     >>> definition("gpt_neox").taps
     {'attn': 'attention'}
     """
-    tap = _TAP.format(layers=layers, attention=attention)
-    heads = {port: Place(tap + port, position=2, unit=1) for port in ("q", "k", "v", "pattern")}
     families = (
-        Family("embed", (), "batch pos d_model", "token embedding", Place(embed), role="embed"),
-        Family(
-            "resid", ("layer",), "batch pos d_model", "residual stream before a layer; the last index is after all layers",
-            Place(layers, "input", end=final_norm), role="resid",
-        ),
-        Family(
-            "resid_mid", ("layer",), "batch pos d_model", "residual stream between attention and MLP",
-            Place(f"{layers}.{middle}", "input"), role="resid",
-        ),
+        *stream(embed, layers, final_norm, middle),
+        *attention_block(f"{layers}.{attention}"),
+        mlp_block(f"{layers}.mlp"),
+        LOGITS,
+    )
+    return Architecture(name, model_types, citations, families, sizes, _edges, {"attn": "attention"}, layers, example)
+
+
+def attention_block(module: str) -> tuple[Family, Family]:
+    """The families ``head`` and ``attn`` of an attention module that has its taps.
+
+    >>> [family.name for family in attention_block("model.layers.{layer}.self_attn")]
+    ['head', 'attn']
+    """
+    tap = f"{module}.circuitry."
+    ports = {port: Place(tap + port, position=2, unit=1) for port in ("q", "k", "v", "pattern")}
+    return (
         Family(
             "head", ("layer", "head"), "batch pos d_head", "output of one attention head before the output projection (z)",
-            Place(tap + "z", position=1, unit=2), heads, role="head", freezable=("", *heads), value_port="z",
+            Place(tap + "z", position=1, unit=2), ports, role="head", freezable=("", *ports), value_port="z",
         ),
         Family(
             "attn", ("layer",), "batch pos d_model", "output of the attention block, all heads together",
-            Place(f"{layers}.{attention}"), role="mixer", adds=True,
+            Place(module), role="mixer", adds=True,
         ),
-        Family("mlp", ("layer",), "batch pos d_model", "output of the MLP", Place(f"{layers}.mlp"), role="mlp", adds=True),
-        Family("logits", (), "batch pos vocab", "next-token logits", Place("lm_head"), role="logits", freezable=()),
     )  # fmt: skip
-    return Architecture(name, model_types, citations, families, sizes, _edges, {"attn": "attention"}, layers, example)
+
+
+def mlp_block(module: str) -> Family:
+    """The family ``mlp``.
+
+    >>> mlp_block("model.layers.{layer}.mlp").adds
+    True
+    """
+    return Family("mlp", ("layer",), "batch pos d_model", "output of the MLP", Place(module), role="mlp", adds=True)
 
 
 def _edges(sizes: Sizes) -> Iterator[Edge]:
     yield Node("embed"), Node("resid", (0,)), SAME
     for layer in range(sizes["layer"]):
-        before, after = Node("resid", (layer,)), Node("resid", (layer + 1,))
-        attn, mlp = Node("attn", (layer,)), Node("mlp", (layer,))
-        middle = before if sizes["parallel"] else Node("resid_mid", (layer,))
-        for head in range(sizes["head"]):
-            yield from _head_edges(Node("head", (layer, head)), before, attn)
+        before, middle, after = Node("resid", (layer,)), Node("resid_mid", (layer,)), Node("resid", (layer + 1,))
+        yield from attention_edges(layer, sizes["head"], after if sizes["parallel"] else middle)
         if not sizes["parallel"]:
-            yield from ((before, middle, SAME), (attn, middle, SAME))
-        else:
-            yield attn, after, SAME
-        yield from ((middle, mlp, SAME), (middle, after, SAME), (mlp, after, SAME))
+            yield before, middle, SAME
+        yield from mlp_edges(layer, before if sizes["parallel"] else middle)
     yield Node("resid", (sizes["layer"],)), Node("logits"), SAME
+
+
+def attention_edges(layer: int, heads: int, after: Node) -> Iterator[Edge]:
+    """Attention on the stream before a layer; ``after`` is the stream it adds to.
+
+    >>> len(list(attention_edges(0, 2, Node("resid_mid", (0,)))))
+    17
+    """
+    before, attn = Node("resid", (layer,)), Node("attn", (layer,))
+    for head in range(heads):
+        yield from _head_edges(Node("head", (layer, head)), before, attn)
+    yield attn, after, SAME
+
+
+def mlp_edges(layer: int, before: Node) -> Iterator[Edge]:
+    """The MLP on the stream ``before`` it; it adds to the stream after the layer.
+
+    >>> len(list(mlp_edges(0, Node("resid_mid", (0,)))))
+    3
+    """
+    mlp, after = Node("mlp", (layer,)), Node("resid", (layer + 1,))
+    yield from ((before, mlp, SAME), (before, after, SAME), (mlp, after, SAME))
 
 
 def _head_edges(head: Node, stream: Node, attn: Node) -> Iterator[Edge]:

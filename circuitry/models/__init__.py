@@ -1,8 +1,9 @@
 """Loading models and instrumenting them: taps that engines can address, over the stock parameters."""
 
+from .convert import Converted, convert
 from .loading import bundled, load
 from .model import Model, wrap
 from .scan import scan
 from .vocabulary import Vocabulary
 
-__all__ = ["Model", "Vocabulary", "bundled", "load", "scan", "wrap"]
+__all__ = ["Converted", "Model", "Vocabulary", "bundled", "convert", "load", "scan", "wrap"]

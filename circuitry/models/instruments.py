@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import attention, mamba
+from . import attention, mamba, mamba2, rwkv
 
 
 @dataclass(frozen=True)
@@ -21,4 +21,6 @@ class Instrument:
 INSTRUMENTS = {
     "attention": Instrument(attention.attach, attention.values),
     "mamba": Instrument(mamba.attach, mamba.values),
+    "mamba2": Instrument(mamba2.attach, mamba2.values),
+    "rwkv": Instrument(rwkv.attach, rwkv.values),
 }

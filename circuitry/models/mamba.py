@@ -90,16 +90,19 @@ def _selection(mixer: Any, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return shared[index] if seen is c else torch.split(mixer.x_proj(seen), sizes, -1)[index]
 
     low, B, C = part(0, taps.delta(c)), part(1, taps.B(c)), part(2, taps.C(c))
-    if hasattr(mixer, "dt_layernorm"):
-        low, B, C = (_normed(value, mixer.rms_eps) for value in (low, B, C))
+    if hasattr(mixer, "dt_layernorm"):  # FalconMamba and Jamba
+        norms = mixer.dt_layernorm, mixer.b_layernorm, mixer.c_layernorm
+        low, B, C = (_normed(value, norm) for value, norm in zip((low, B, C), norms, strict=True))
     step = (mixer.dt_proj.weight @ low.transpose(1, 2)).transpose(1, 2)
     return F.softplus(step + mixer.dt_proj.bias.to(step.dtype)), B, C
 
 
-def _normed(value: Tensor, eps: float) -> Tensor:
-    """FalconMamba's norm without weights; as the stock one does it, but without rounding float64 to float32."""
+def _normed(value: Tensor, norm: Any) -> Tensor:
+    """An RMS norm as the stock one does it, but without rounding float64 to float32; FalconMamba's has no weights."""
     wide = value.to(torch.promote_types(value.dtype, torch.float32))
-    return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).type_as(value)
+    eps = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
+    scaled = (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).type_as(value)
+    return norm.weight * scaled if isinstance(norm.weight, nn.Parameter) else scaled
 
 
 @contextmanager
@@ -128,7 +131,11 @@ def values(config: Any, length: int) -> int:
     >>> values(MambaConfig(), 64) > 64 * 1536
     True
     """
-    return int(12 * length * config.intermediate_size + 4 * config.intermediate_size * config.state_size)
+    if hasattr(config, "mamba_expand"):  # a hybrid's names; its intermediate_size is the MLP's
+        inner, states = config.mamba_expand * config.hidden_size, config.mamba_d_state
+    else:
+        inner, states = config.intermediate_size, config.state_size
+    return int(12 * length * inner + 4 * inner * states)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import warnings
 from typing import Any
 
 import torch
@@ -27,18 +28,26 @@ class Model:
         self.name, self.tokenizer = name, tokenizer
         self.hf = hf.eval()
         self.hf.config.use_cache = False
+        if self.dtype == torch.float64:  # experts' grouped products stop at float32
+            self.hf.set_experts_implementation("eager")
         architecture = definition_for(hf.config.model_type, graph)
         self.graph = Graph(architecture, architecture.sizes(hf.config))
         for family, instrument in architecture.taps.items():
             blocks = self._modules(family)
             if not all(hasattr(block, "circuitry") for block in blocks):  # by an earlier load of the same module
                 INSTRUMENTS[instrument].attach(self.hf, blocks)
-        self.net = NNsight(self.hf)
+        with warnings.catch_warnings():
+            # RWKV's output projection is called `output`, as is what nnsight serves on every module; it is no place of a node.
+            warnings.filterwarnings("ignore", "Module .* has a submodule named 'output'", UserWarning)
+            self.net = NNsight(self.hf)
 
     def __repr__(self) -> str:
         return f"<{self.name}: {self.graph.name}, {self.parameters / 1e6:.2f}M parameters, {self.dtype}, {self.device}>"
 
     def _modules(self, family: str) -> list[Any]:
+        """None where a hybrid is so small that it has no layer of the kind."""
+        if family not in {known.name for known in self.graph.families}:
+            return []
         return [self.hf.get_submodule(self.graph.place(node).module) for node in self.graph.nodes(family)]
 
     @functools.cached_property

@@ -10,8 +10,7 @@ from typing import TypeAlias
 from ..architecture import Graph
 from ..errors import CircuitryError
 from ..paths import Axis, Leg, Node, Path, Position, Site, parse_position
-from .names import POSITION, axis_kinds, index_sizes
-from .parts import parts
+from .names import POSITION, axis_choices, axis_kinds, ranges
 
 Value: TypeAlias = int | str
 
@@ -52,8 +51,8 @@ def _domains(
     kinds, domains = axis_kinds(path, graph), dict[str, list[Value]]()
     for name in path.axes:
         if kinds[name] != POSITION:
-            size = _size(path, graph, name)
-            domains[name] = _indices(name, chosen[name], size) if name in chosen else list(range(size))
+            there = axis_choices(name, path, graph)
+            domains[name] = _indices(name, chosen[name], there) if name in chosen else list(there)
         elif name in chosen:
             domains[name] = [str(parse_position(str(v))) for v in _listed(name, chosen[name])]
         elif sweep is None:
@@ -61,15 +60,6 @@ def _domains(
         else:
             domains[name] = list(sweep)
     return domains
-
-
-def _size(path: Path, graph: Graph, axis: str) -> int:
-    sizes = []
-    for part in parts(path):
-        family = graph.family(part.node.family)
-        known = zip(part.node.indices, index_sizes(family, graph), strict=False)
-        sizes += [size for index, size in known if index == Axis(axis)]
-    return min(sizes)
 
 
 def _listed(name: str, values: Sequence[Value] | Value) -> list[Value]:
@@ -80,10 +70,10 @@ def _listed(name: str, values: Sequence[Value] | Value) -> list[Value]:
     return made
 
 
-def _indices(name: str, values: Sequence[Value], size: int) -> list[Value]:
+def _indices(name: str, values: Sequence[Value], there: Sequence[int]) -> list[Value]:
     made = _listed(name, values)
-    if wrong := [v for v in made if v not in range(size)]:
-        raise CircuitryError(f"{name}={wrong[0]!r} is out of range; {{{name}}} has values 0 to {size - 1}")
+    if wrong := [v for v in made if v not in there]:
+        raise CircuitryError(f"{name}={wrong[0]!r} is out of range; {{{name}}} has values {ranges(there)}")
     return made
 
 
@@ -109,6 +99,5 @@ def _filled(path: Path, graph: Graph, values: Mapping[str, Value]) -> Path:
 
 def _all_of(node: Node, graph: Graph) -> list[Node]:
     """The node itself; where it leaves indices out, every node that differs in those alone."""
-    family = graph.family(node.family)
-    missing = index_sizes(family, graph)[len(node.indices) :]
-    return [replace(node, indices=(*node.indices, *rest)) for rest in itertools.product(*map(range, missing))]
+    given = len(node.indices)
+    return [replace(node, indices=every) for every in graph.indices(node.family) if every[:given] == node.indices]

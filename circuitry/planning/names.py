@@ -25,7 +25,9 @@ def check_names(path: Path, graph: Graph, positions: Collection[str] | None) -> 
         _check_indices(part, family, graph)
         _check_port(part, family)
         _check_position(part, positions)
-    axis_kinds(path, graph)
+    for axis, kind in axis_kinds(path, graph).items():
+        if kind != POSITION:
+            _check_axis(axis, kind, path, graph)
 
 
 def _family(part: Part, graph: Graph) -> Family:
@@ -39,16 +41,41 @@ def _family(part: Part, graph: Graph) -> Family:
     return family
 
 
-def index_sizes(family: Family, graph: Graph) -> list[int]:
-    """How many values each index of a family has; a stream has one more layer than the model.
+def choices(family: str, graph: Graph, number: int) -> list[int]:
+    """What the index with this number may be; in a hybrid a family may be in some layers only.
 
     >>> import circuitry as ct
-    >>> g = ct.graph("gpt_neox")
-    >>> index_sizes(g.family("resid"), g), index_sizes(g.family("head"), g)
-    ([13], [12, 12])
+    >>> g = ct.graph("jamba", layer=12, head=2)
+    >>> choices("head", g, 0), choices("head", g, 1)
+    ([4], [0, 1])
     """
-    extra = int(family.place is not None and family.place.end is not None)
-    return [graph.sizes[name] + extra * (name == "layer") for name in family.indices]
+    return sorted({indices[number] for indices in graph.indices(family)})
+
+
+def axis_choices(axis: str, path: Path, graph: Graph) -> list[int]:
+    """What an open index may be: what every node of the path that has it can be.
+
+    >>> import circuitry as ct
+    >>> axis_choices("l", ct.parse("head[{l},0] -> mlp[{l}] -> logits"), ct.graph("jamba"))
+    [4, 12, 20, 28]
+    """
+    return sorted(set.intersection(*(set(choices(part.node.family, graph, number)) for part, number in _uses(axis, path))))
+
+
+def _uses(axis: str, path: Path) -> list[tuple[Part, int]]:
+    """The parts of a path that have an open index, and which of their indices it is."""
+    return [(part, number) for part in parts(path) for number, index in enumerate(part.node.indices) if index == Axis(axis)]
+
+
+def ranges(numbers: Collection[int]) -> str:
+    """Numbers in words.
+
+    >>> ranges(range(12)), ranges([1, 3, 4, 5])
+    ('0 to 11', '1, 3 to 5')
+    """
+    starts = [n for n in sorted(numbers) if n - 1 not in numbers]
+    stops = [n for n in sorted(numbers) if n + 1 not in numbers]
+    return ", ".join(f"{a} to {b}" if a != b else str(a) for a, b in zip(starts, stops, strict=True))
 
 
 def _check_indices(part: Part, family: Family, graph: Graph) -> None:
@@ -59,11 +86,32 @@ def _check_indices(part: Part, family: Family, graph: Graph) -> None:
         raise part.error(problem, f"it is written {wanted}")
     if family.indices and not node.indices and not whole:
         raise part.error(f"say which {node.family!r}", f"for every one, leave it open: {wanted}")
-    for name, index, size in zip(family.indices, node.indices, index_sizes(family, graph), strict=False):
-        if isinstance(index, int) and not 0 <= index < size:
-            raise part.error(
-                f"{name} {index} of {node.family!r} does not exist", f"{graph.name} has {name}s 0 to {size - 1} there"
-            )
+    if node.indices in graph.indices(node.family):
+        return  # most often: a cell of a sweep, with every index filled in
+    for number, (name, index) in enumerate(zip(family.indices, node.indices, strict=False)):
+        there = choices(node.family, graph, number)
+        if isinstance(index, int) and index not in there:
+            some = f"{name}{'s' if len(there) > 1 else ''} {ranges(there)}"
+            if kind := _kind_of_layer(index, graph) if name == "layer" else "":
+                raise part.error(
+                    f"layer {index} of this model is {kind}: it has no {node.family!r}", f"{family.name} is in {some}"
+                )
+            raise part.error(f"{name} {index} of {node.family!r} does not exist", f"{graph.name} has {some} there")
+
+
+def _kind_of_layer(layer: int, graph: Graph) -> str:
+    """What a layer of a hybrid is, by the instrument of its block; nothing for a layer that the model does not have."""
+    taps = graph.architecture.taps
+    found = [taps[f.name] for f in graph.families if f.name in taps and (layer,) in graph.indices(f.name)]
+    return f"{'an' if found[0][0] in 'aeiou' else 'a'} {found[0]} layer" if found else ""
+
+
+def _check_axis(axis: str, kind: str, path: Path, graph: Graph) -> None:
+    """Refuse an open index for which no value is left: no layer of a hybrid has both a head and a state."""
+    if not axis_choices(axis, path, graph):
+        used = [part for part, _ in _uses(axis, path)]
+        names = list(dict.fromkeys(graph.family(part.node.family).name for part in used))
+        raise used[-1].error(f"no {kind} of this model has {' and '.join(names)}, so {{{axis}}} has no value", "name two axes")
 
 
 def _check_port(part: Part, family: Family) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -12,14 +11,14 @@ from numpy.random import Generator
 from ..architecture import Graph
 from ..errors import PathError
 from ..paths import Index, Leg, Node, Path, Position, Site
-from ..planning import Cell, CellPlan, Plan, cell_plan, check_effects
-from ..planning.names import index_sizes
+from ..planning import Cell, CellPlan, Plan, cell_plan, cells, check_effects
 from ..prompting import Prompts
 from .engine import Effects
 
 DRAWN = ("draw", "node")
 """What the random nodes of a table have beside its own columns."""
-_TRIES = 12
+_TRIES, _MOVES = 48, 6
+"""How often a draw is tried, and how many of the first tries also move its position."""
 Moved = dict[tuple[Index, ...], tuple[int, ...]]
 """Where each node of a path is moved to, by its indices."""
 
@@ -40,7 +39,7 @@ def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tup
     for _ in range(count):
         like = plan.cells[rng.integers(len(plan.cells))]
         for attempt in range(_TRIES):
-            path = _moved(like.path, plan.graph, prompts, rng, keep_position=attempt >= _TRIES // 2)
+            path = _moved(like.path, plan.graph, prompts, rng, keep_position=attempt >= _MOVES)
             try:
                 check_effects(path, plan.graph, prompts.where, prompts.length)
             except PathError:
@@ -51,23 +50,33 @@ def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tup
 
 
 def _moved(path: Path, graph: Graph, prompts: Prompts, rng: Generator, *, keep_position: bool) -> Path:
+    path = _whole(path, graph)
     moved = _drawn([site.node for site in path.sources], graph, rng)
     first = np.min([prompts.where[name] for name in prompts.changed], axis=0)
     room = int((prompts.where["END"] - first).min())
-    places = {at: None if at is None else Position("END", -int(rng.integers(room + 1))) for at in {s.at for s in path.sources}}
-    places = {at: at for at in places} if keep_position else places
+    old = dict.fromkeys(site.at for site in path.sources)  # in order: a set's would differ from process to process
+    places = {at: None if at is None else Position("END", -int(rng.integers(room + 1))) for at in old}
+    places = {at: at for at in old} if keep_position else places
     sources = tuple(Site(replace(s.node, indices=moved[s.node.indices]), places[s.at]) for s in path.sources)
-    return Path(sources, tuple(_leg(leg, moved) for leg in path.legs))
+    return cells(Path(sources, tuple(_leg(leg, moved) for leg in path.legs)), graph)[0].path
+
+
+def _whole(path: Path, graph: Graph) -> Path:
+    """The path with sources that are all heads of a layer named as that layer, so that they move to all heads of another."""
+    layers = dict.fromkeys(Site(replace(site.node, indices=site.node.indices[:1]), site.at) for site in path.sources)
+    named = replace(path, sources=tuple(layers))
+    return named if cells(named, graph)[0].path.sources == path.sources else path
 
 
 def _drawn(nodes: list[Node], graph: Graph, rng: Generator) -> Moved:
     """New indices, as different as the old ones were; nodes that share theirs move together, so only to where all of them are."""
-    sizes: dict[tuple[Index, ...], list[list[int]]] = {}
+    there: dict[tuple[Index, ...], list[tuple[tuple[int, ...], ...]]] = {}
     for node in nodes:
-        sizes.setdefault(node.indices, []).append(index_sizes(graph.family(node.family), graph))
+        known = (indices[: len(node.indices)] for indices in graph.indices(node.family))
+        there.setdefault(node.indices, []).append(tuple(known))
     made: Moved = {}
-    for indices, of in sizes.items():
-        every = list(itertools.product(*(range(min(each)) for each in zip(*of, strict=True))))
+    for indices, of in there.items():
+        every = sorted(set[tuple[int, ...]].intersection(*map(set, of)))
         free = [one for one in every if one not in made.values()] or every
         made[indices] = free[int(rng.integers(len(free)))]
     return made

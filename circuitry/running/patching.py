@@ -126,6 +126,7 @@ def patch(
     if intervention == "given" and value is None:
         raise CircuitryError("intervention 'given' needs value=, a number or a tensor of the node's shape")
     extra: tuple[CellPlan, ...] = ()
+    checked: dict[str, str] = {}
     if engine == "reference":
         effects = _by_reference(model, made, prompts, chosen, range(len(made.cells)))
     elif engine == "nnsight":
@@ -134,13 +135,13 @@ def patch(
         every = replace(made, cells=made.cells + extra)
         effects = run_plan(model, every, prompts, chosen, memory=parse_memory(memory), value=value, progress=progress)
         if verify:
-            _verify(model, made, prompts, chosen, effects, verify)
+            checked = {"verified": _verify(model, made, prompts, chosen, effects, verify)}
     else:
         raise CircuitryError(f"no engine {engine!r}; known: nnsight, reference")
     if lint:
         check_baseline(effects[0], metric if several is None else next(iter(several.values())), made, task)
     tables = [
-        _table(made, extra, one, unit, provenance(model, task, made, unit_of(made, unit), len(prompts)))
+        _table(made, extra, one, unit, provenance(model, task, made, unit_of(made, unit), len(prompts)) | checked)
         for one, (_, unit) in zip(effects, wanted, strict=True)
     ]
     if several is None:
@@ -235,13 +236,15 @@ def _check_comparable(made: Plan) -> None:
         raise CircuitryError("the reference engine reports effects on the logits; use circuitry.running.reference.follow")
 
 
-def _verify(
-    model: Model, made: Plan, prompts: Prompts, metrics: Sequence[Metric], effects: Sequence[Effects], count: int
-) -> None:
-    """Compare cells spread over the table with the reference. Raises GuardError where they differ."""
+def _verify(model: Model, made: Plan, prompts: Prompts, metrics: Sequence[Metric], effects: Sequence[Effects], count: int) -> str:
+    """Compare cells spread over the table with the reference, and say so. Raises GuardError where they differ."""
     few = prompts.take(slice(2))
     picked = np.unique(np.linspace(0, len(made.cells) - 1, count).astype(int))
+    most = 0.0
     for found, wanted in zip(effects, _by_reference(model, made, few, metrics, picked.tolist()), strict=True):
         error = np.abs(found.effect[picked, : len(few)] - wanted.effect).max() / max(1.0, np.abs(found.base).max())
         if not error <= (1e-8 if model.dtype == torch.float64 else 5e-3):
             raise GuardError(f"the nnsight engine and the reference differ by {error:.2g} (relative); no result is reported")
+        most = max(most, float(error))
+    closely = f"within {most:.0e} (relative)" if most else "exactly"
+    return f"{len(picked)} of {len(made.cells)} cells agree {closely} with the reference engine on {len(few)} examples"

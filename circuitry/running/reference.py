@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import CircuitryError
 from ..paths import Leg, Node, Path, Position, Site
-from .naive import mamba
+from .naive import mamba, mamba2, rwkv
 
 Key: TypeAlias = tuple[str, tuple[int, ...], str]
 """Family, indices, port: ("head", (1, 0), "q")."""
@@ -35,7 +35,7 @@ Naive: TypeAlias = Callable[[Any, Tensor, int, See], Tensor]
 @dataclass(frozen=True)
 class _Names:
     """Where a kind of model keeps its modules. ``mixers``: a layer's attribute to the family and the equations of that block,
-    None for attention; ``middle`` is the norm before the MLP."""
+    None for attention; ``middle`` is the norm before the MLP; ``short`` are the paper's names."""
 
     embed: str
     layers: str
@@ -44,9 +44,11 @@ class _Names:
     middle: str = ""
     mlp: str = "mlp"
     head: str = "lm_head"
+    short: Mapping[str, str] = field(default_factory=lambda: _SHORT)
 
 
 _MAMBA = _Names("backbone.embeddings", "backbone.layers", "backbone.norm_f", {"mixer": ("mixer_out", mamba.mixer)})
+_GPT2 = _Names("transformer.wte", "transformer.h", "transformer.ln_f", {"attn": ("attn", None)}, "ln_2")
 _KINDS = {
     "gpt_neox": _Names(
         "gpt_neox.embed_in",
@@ -55,12 +57,32 @@ _KINDS = {
         {"attention": ("attn", None)},
         "post_attention_layernorm",
     ),
-    "gpt2": _Names("transformer.wte", "transformer.h", "transformer.ln_f", {"attn": ("attn", None)}, "ln_2"),
+    "gpt2": _GPT2,
+    "gpt_bigcode": _GPT2,
     "llama": _Names(
         "model.embed_tokens", "model.layers", "model.norm", {"self_attn": ("attn", None)}, "post_attention_layernorm"
     ),
+    "jamba": _Names(
+        "model.embed_tokens",
+        "model.layers",
+        "model.final_layernorm",
+        {"self_attn": ("attn", None), "mamba": ("mixer_out", mamba.mixer)},
+        "pre_ff_layernorm",
+        "feed_forward",
+    ),
     "falcon_mamba": _MAMBA,
     "mamba": _MAMBA,
+    "mamba2": replace(_MAMBA, mixers={"mixer": ("mixer_out", mamba2.mixer)}),
+    "rwkv": _Names(
+        "rwkv.embeddings",
+        "rwkv.blocks",
+        "rwkv.ln_out",
+        {"attention": ("mixer_out", rwkv.time_mixing), "feed_forward": ("mlp", rwkv.channel_mixing)},
+        "ln2",
+        mlp="",
+        head="head",
+        short={"x": "shift_in", "c": "wkv_in", "h": "wkv_state", "g": "gate", "s": "wkv_out", "o": "mixer_out"},
+    ),
 }
 
 
@@ -128,7 +150,7 @@ class Reference:
                 output(mixer, (family, (number,), ""))
             if names.middle and not self.parallel:
                 _around(stack, layer, getattr(layer, names.middle), ("resid_mid", (number,), ""), see)
-            if names.middle:
+            if names.middle and names.mlp:
                 output(getattr(layer, names.mlp), ("mlp", (number,), ""))
         entry(self.hf.get_submodule(names.norm), ("resid", (len(layers),), ""))
         output(self.hf.get_submodule(names.head), ("logits", (), ""))
@@ -190,6 +212,7 @@ def follow(hf: Any, path: Path, base: Tensor, other: Tensor, where: Mapping[str,
     True
     """
     reference = Reference(hf)
+    path = _spelled_out(path, reference.names.short)
     clean, corrupted = reference.run(base, {}), reference.run(other, {})
     values, sources = corrupted, path.sources
     for leg in path.legs:
@@ -204,11 +227,26 @@ def follow(hf: Any, path: Path, base: Tensor, other: Tensor, where: Mapping[str,
     return tuple(_read(v[_key(end.node)], at) for v in (clean, corrupted, values))  # type: ignore[return-value]
 
 
+def _spelled_out(path: Path, short: Mapping[str, str]) -> Path:
+    """The path with every short name replaced by the node's full one."""
+
+    def node(one: Node) -> Node:
+        return replace(one, family=short.get(one.family, one.family))
+
+    def sites(members: tuple[Site, ...]) -> tuple[Site, ...]:
+        return tuple(replace(site, node=node(site.node)) for site in members)
+
+    def leg(one: Leg) -> Leg:
+        return replace(one, targets=sites(one.targets), frozen=tuple(map(node, one.frozen)), spared=tuple(map(node, one.spared)))
+
+    return replace(path, sources=sites(path.sources), legs=tuple(map(leg, path.legs)))
+
+
 def _key(node: Node) -> Key:
     if not all(isinstance(i, int) for i in node.indices):
         raise CircuitryError(f"{node} has an open axis; the reference runs one cell at a time")
     port = "" if node.port in (None, "z") else str(node.port)
-    return _SHORT.get(node.family, node.family), tuple(int(i) for i in node.indices if isinstance(i, int)), port
+    return node.family, tuple(int(i) for i in node.indices if isinstance(i, int)), port
 
 
 def _positions(at: Position | None, where: Mapping[str, list[int]], examples: int) -> list[int] | None:
@@ -237,7 +275,7 @@ def _own_writers(family: str) -> tuple[str, ...]:
     """The block through which a node's own effect enters the stream."""
     if family in ("embed", "resid", "resid_mid"):
         return ()
-    return ("attn",) if family in ("head", "attn") else ("mlp",) if family == "mlp" else ("mixer_out",)
+    return ("attn",) if family in ("head", "attn") else ("mlp",) if family.startswith("mlp") else ("mixer_out",)
 
 
 def _hold(kept: Tensor) -> Edit:

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from .data import Ids, Rows, Sentences, english_rows, induction_rows
 from .evaluate import card, induction_accuracy
 from .publish import publish
 from .recipes import RECIPES, Recipe, Stage
-from .scan import fast_mamba_training
+from .scan import fast_training
 from .tokenizer import VOCABULARY, encode_corpus, read_corpus, train_tokenizer
 
 IOI_LENGTH, LEAST_IOI_ROWS, ENGLISH_LENGTH, HELD_OUT_TOKENS = 64, 16, 128, 200_000
@@ -170,7 +169,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     trainer = Trainer(args.model, args.seed, args.corpus, args.work)
     trainer.resume()
-    with fast_mamba_training() if args.model == "mamba" else nullcontext():
+    with fast_training(args.model):
         trainer.run()
         figures = card(trainer.model, trainer.sentences, trainer.vocabulary, trainer.held_out)
     print(json.dumps(figures, indent=1))

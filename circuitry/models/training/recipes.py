@@ -79,6 +79,47 @@ def _mamba() -> Any:
     return _scale_embedding(MambaForCausalLM(config))
 
 
+def _mamba2() -> Any:
+    from transformers import Mamba2Config, Mamba2ForCausalLM
+
+    config = Mamba2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_heads=8,
+        head_dim=32,
+        n_groups=1,
+        state_size=32,
+        expand=2,
+        chunk_size=32,  # transformers' scan is products of chunks, fast enough to train with; these fit our lengths
+        tie_word_embeddings=True,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    return _scale_embedding(Mamba2ForCausalLM(config))
+
+
+def _rwkv() -> Any:
+    from transformers import RwkvConfig, RwkvForCausalLM
+
+    config = RwkvConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=128,
+        num_hidden_layers=4,
+        attention_hidden_size=128,
+        intermediate_size=512,
+        context_length=512,
+        rescale_every=0,  # otherwise stock RWKV divides weights in place whenever it changes from training to eval mode
+        tie_word_embeddings=True,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return _scale_embedding(RwkvForCausalLM(config))
+
+
 def _scale_embedding(model: Any) -> Any:
     """Tied embeddings of width 128 train best at about this spread."""
     torch.nn.init.normal_(model.get_input_embeddings().weight, std=0.088)
@@ -112,6 +153,35 @@ RECIPES = {
             Stage(1000, 64, ioi=0.25, english=0.1),
             Stage(1200, 128, ioi=0.15, english=0.25),
             Stage(300, 256, ioi=0.2, english=0.25),
+            Stage(1200, 128, ioi=0.35, english=0.2),
+        ),
+    ),
+    "mamba2": Recipe(
+        _mamba2,
+        4e-3,
+        (
+            Stage(400, 16, words=32, tokens=1024, periodic=True),
+            Stage(400, 16, words=32, tokens=1024),
+            Stage(300, 32, words=64, tokens=2048),
+            Stage(300, 32, words=256, tokens=2048),
+            Stage(500, 32),
+            Stage(1000, 64, ioi=0.25, english=0.1),
+            Stage(1200, 128, ioi=0.15, english=0.25),
+            Stage(300, 256, ioi=0.2, english=0.25),
+            Stage(1200, 128, ioi=0.35, english=0.2),
+        ),
+    ),
+    "rwkv": Recipe(
+        _rwkv,
+        3e-3,
+        (
+            Stage(800, 16, words=32, tokens=1024, periodic=True),
+            Stage(1200, 16, words=32, tokens=1024),
+            Stage(800, 32, words=64, tokens=2048),
+            Stage(800, 32, words=256, tokens=2048),
+            Stage(800, 32),
+            Stage(1000, 64, ioi=0.25, english=0.1),
+            Stage(1200, 128, ioi=0.25, english=0.25),
             Stage(1200, 128, ioi=0.35, english=0.2),
         ),
     ),

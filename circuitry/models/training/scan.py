@@ -1,4 +1,4 @@
-"""A fast CPU selective scan with gradients, put in place of transformers' fallback while a Mamba trains."""
+"""Fast CPU scans with gradients, put in place of transformers' fallbacks while a Mamba or an RWKV trains."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import hashlib
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,36 @@ class _Scan(torch.autograd.Function):
         return du, ddelta, dA.sum(0), dB, dC
 
 
+class _WKV(torch.autograd.Function):
+    """The weighted mean of ``scan.c``: w and u are [channels], k and v [batch, length, channels]."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+        w, u, k, v = (t.contiguous() for t in inputs)
+        y = torch.empty_like(k)
+        ctx.save_for_backward(w, u, k, v)
+        _call("wkv_forward", [w, u, k, v, y], tuple(k.shape))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        w, u, k, v = ctx.saved_tensors
+        dy, dw = gradients[0].contiguous(), w.new_empty(len(k), len(w))
+        du, dk, dv = torch.empty_like(dw), torch.empty_like(k), torch.empty_like(v)
+        _call("wkv_backward", [w, u, k, v, dy, dw, du, dk, dv], tuple(k.shape))
+        return dw.sum(0), du.sum(0), dk, dv
+
+
+def _linear_attention(
+    time_decay: Tensor, time_first: Tensor, key: Tensor, value: Tensor, state: Any = None, return_state: bool = False
+) -> tuple[Tensor, None]:
+    """The call transformers makes in training: there is no state before, and none is asked for."""
+    if state is not None or return_state:
+        raise ValueError("the compiled WKV keeps no state; call the model with use_cache=False")
+    y: Tensor = _WKV.apply(-torch.exp(time_decay), time_first, key, value)  # type: ignore[no-untyped-call]
+    return y, None
+
+
 def _selective_scan(
     u: Tensor,
     dt: Tensor,
@@ -84,6 +114,22 @@ def _causal_conv(x: Tensor, weight: Tensor, bias: Tensor, activation: str | None
 
 
 @contextmanager
+def fast_rwkv_training() -> Iterator[None]:
+    """Swap transformers' WKV loop for the compiled one, for float32 training on a CPU without a cache.
+
+    >>> with fast_rwkv_training():
+    ...     pass
+    """
+    from transformers.models.rwkv import modeling_rwkv as stock
+
+    kept, stock.rwkv_linear_attention = stock.rwkv_linear_attention, _linear_attention
+    try:
+        yield
+    finally:
+        stock.rwkv_linear_attention = kept
+
+
+@contextmanager
 def fast_mamba_training() -> Iterator[None]:
     """Swap transformers' Mamba-1 fallbacks for the compiled scan, for float32 training on a CPU.
 
@@ -98,3 +144,13 @@ def fast_mamba_training() -> Iterator[None]:
         yield
     finally:
         stock.mamba_selective_scan, stock.causal_conv1d_fn = kept
+
+
+def fast_training(model_type: str) -> AbstractContextManager[None]:
+    """The compiled scan of a kind of model, where there is one; nothing for the others.
+
+    >>> with fast_training("rwkv"), fast_training("gpt_neox"):
+    ...     pass
+    """
+    compiled = {"mamba": fast_mamba_training, "rwkv": fast_rwkv_training}
+    return compiled[model_type]() if model_type in compiled else nullcontext()

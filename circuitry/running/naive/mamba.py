@@ -35,10 +35,18 @@ def mixer(m: Any, hidden: Tensor, layer: int, see: See) -> Tensor:
     low, B, C = low[..., :rank], B[..., rank : rank + size], C[..., rank + size :]
     if hasattr(m, "rms_eps"):  # FalconMamba: each over its own length, without weights
         low, B, C = (v * (v.pow(2).mean(-1, keepdim=True) + m.rms_eps).rsqrt() for v in (low, B, C))
+    elif hasattr(m, "dt_layernorm"):  # Jamba: each with weights of its own
+        low, B, C = (_weighted(n, v) for n, v in ((m.dt_layernorm, low), (m.b_layernorm, B), (m.c_layernorm, C)))
     delta = F.softplus(low @ m.dt_proj.weight.T + m.dt_proj.bias)
     y = _by_token(at, see, by_port["value"], delta, -torch.exp(m.A_log), B, C)
     s = see(("ssm_out", at, ""), y + m.D * by_port["skip"])
     out: Tensor = m.out_proj(s * see(("gate", at, ""), F.silu(gate)))
+    return out
+
+
+def _weighted(norm: Any, value: Tensor) -> Tensor:
+    mean = (value * value).sum(-1, keepdim=True) / value.shape[-1]
+    out: Tensor = value / (mean + norm.variance_epsilon).sqrt() * norm.weight
     return out
 
 

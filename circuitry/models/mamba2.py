@@ -1,0 +1,143 @@
+"""Mamba-2 with every node of its graph as a module that engines can address, over the stock model's own parameters."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from .mamba import _masked, _stock_logits, exact
+from .ssd import CHUNK, ssd
+
+_TAPS = (
+    "conv_in", "ssm_in", "value", "B", "C", "skip", "delta", "write_value", "write_delta", "write_B",
+    "state", "state_read", "state_carry", "ssm_out", "gate",
+)  # fmt: skip
+
+
+class Mamba2Taps(nn.Module):
+    """The identity modules of one mixer; see ``graphs/mamba2.py`` for what passes through each.
+
+    conv_in, the taps of the convolution and ssm_in are [batch, pos, d_inner + 2 groups d_state]; value, skip, B, C slices of it;
+    delta [batch, pos, head]; gate [batch, pos, d_inner]; ssm_out and write_value [batch, pos, head, d_head]; write_B
+    [batch, pos, head, d_state]. The three of the state, [batch, head, d_head, d_state], are called once for every position in
+    ``stops``. ``exact`` uses the stock operations in the stock order.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        for name in _TAPS:
+            setattr(self, name, nn.Identity())
+        self.conv_tap = nn.ModuleList(nn.Identity() for _ in range(width))
+        self.stops: tuple[int, ...] = ()
+        self.exact = False
+
+
+def _forward(
+    self: Any, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **_: Any
+) -> Tensor:
+    """The mixer's forward with its values passed through the taps. Replaces the stock method on each instance."""
+    if cache_params is not None:
+        raise ModelError("an instrumented Mamba-2 keeps no cache; call it with use_cache=False")
+    taps: Any = self.circuitry
+    mask = None if attention_mask is None else attention_mask[:, :, None]
+    gate, x, step = self.in_proj(_masked(hidden_states, mask)).split([self.intermediate_size, self.conv_dim, self.num_heads], -1)
+    delta = taps.delta(F.softplus(step + self.dt_bias.to(step.dtype)).clamp(*self.time_step_limit))
+    c = taps.ssm_in(_masked(_convolve(self, taps.conv_in(x)), mask))
+    size = self.n_groups * self.ssm_state_size
+    u, B, C = c.split([self.intermediate_size, size, size], -1)
+    value, skip = (tap(u).unflatten(-1, (self.num_heads, -1)) for tap in (taps.value, taps.skip))
+    B, C = _by_head(self, taps.B(B)), _by_head(self, taps.C(C))
+    A = -torch.exp(self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)))
+
+    def at_stop(h: Tensor) -> tuple[Tensor, Tensor]:
+        h = taps.state(h)
+        return taps.state_read(h), taps.state_carry(h)
+
+    written = taps.write_value(value), taps.write_delta(delta), A, taps.write_B(B)
+    y = ssd(*written, C, taps.stops, at_stop, exact=self.chunk_size if taps.exact else 0)
+    s = taps.ssm_out(y + self.D[:, None] * skip.to(A.dtype)).flatten(2)
+    return self.out_proj(_normed(self.norm, s * taps.gate(F.silu(gate.to(A.dtype)))).to(x.dtype))  # type: ignore[no-any-return]
+
+
+def _convolve(mixer: Any, x: Tensor) -> Tensor:
+    """Causal depthwise convolution and SiLU: a sum over taps, each tap what this position sees of one k tokens back."""
+    taps, conv = mixer.circuitry, mixer.conv1d
+    width, length = mixer.conv_kernel_size, x.shape[1]
+    if taps.exact:
+        out = F.conv1d(x.transpose(1, 2), conv.weight, conv.bias, padding=width - 1, groups=x.shape[2])[:, :, :length]
+        return mixer.act(out).transpose(1, 2)  # type: ignore[no-any-return]
+    padded = F.pad(x, (0, 0, width - 1, 0))
+    wide = torch.promote_types(x.dtype, torch.float32)  # in half precision a convolution adds up in float32
+    total: Any = 0.0 if conv.bias is None else conv.bias.to(wide)
+    for k in range(width):
+        seen = taps.conv_tap[k](padded[:, width - 1 - k : width - 1 - k + length])
+        total = total + seen.to(wide) * conv.weight[:, 0, width - 1 - k]
+    return mixer.act(total.to(x.dtype))  # type: ignore[no-any-return]
+
+
+def _by_head(mixer: Any, value: Tensor) -> Tensor:
+    """B or C of every group, [batch, pos, groups * d_state], repeated for each head of the group."""
+    heads, groups = mixer.num_heads, mixer.n_groups
+    return value.reshape(*value.shape[:2], groups, -1).repeat_interleave(heads // groups, dim=2)
+
+
+def _normed(norm: Any, value: Tensor) -> Tensor:
+    """The gated norm after its gate; as the stock one does it, but without rounding float64 to float32."""
+    grouped = value.reshape(*value.shape[:-1], -1, norm.group_size)
+    scale = torch.rsqrt(grouped.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
+    return norm.weight * (grouped * scale).flatten(-2)  # type: ignore[no-any-return]
+
+
+def values(config: Any, length: int) -> int:
+    """How many numbers a row of ``length`` tokens has in one mixer: what is as wide as its channels, B and C of every head,
+    a chunk's products of tokens, and a few states.
+
+    >>> from transformers import Mamba2Config
+    >>> values(Mamba2Config(), 64) > 64 * 128 * 64
+    True
+    """
+    heads, width, state = config.num_heads, config.head_dim, config.state_size
+    by_token = 12 * heads * width + 4 * heads * state
+    return int(length * by_token + 4 * heads * min(length, CHUNK) ** 2 + 4 * heads * width * state)
+
+
+@torch.no_grad()
+def attach(model: Any, mixers: list[Any]) -> None:
+    """Instrument a Mamba-2 and check it: exact mode gives the stock logits bit for bit, fast mode up to rounding.
+
+    ``mixers`` are its Mamba2Mixer modules. Where stock Mamba-2 itself cannot run (mamba-ssm or causal-conv1d importable without
+    a GPU) the exact mode stands in for it. Raises ModelError where they differ.
+
+    >>> from transformers import Mamba2Config, Mamba2ForCausalLM
+    >>> config = Mamba2Config(vocab_size=9, hidden_size=4, num_heads=2, head_dim=4, n_groups=1, state_size=2, num_hidden_layers=1)
+    >>> hf = Mamba2ForCausalLM(config).eval()
+    >>> attach(hf, [hf.backbone.layers[0].mixer])
+    >>> hf.backbone.layers[0].mixer.circuitry.state
+    Identity()
+    """
+    for block in model.modules():
+        # Float64 runs would otherwise be rounded to float32 at every residual addition.
+        if hasattr(block, "residual_in_fp32"):
+            block.residual_in_fp32 = block.residual_in_fp32 and model.dtype != torch.float64
+    ids = torch.arange(12, device=model.device)[None] % model.config.vocab_size
+    stock = _stock_logits(model, ids)
+    for mixer in mixers:
+        mixer.circuitry = Mamba2Taps(mixer.conv_kernel_size)
+        mixer.forward = types.MethodType(_forward, mixer)
+    with exact(mixers):
+        ours = model(ids, use_cache=False).logits
+    error = 0.0 if stock is None else (stock - ours).abs().max().item()
+    # In float64 the stock model still computes its scan in float32, and we do not; in float32 and below the bits must be the same.
+    if error > (1e-4 if ours.dtype == torch.float64 or model.dtype == torch.float64 else 0.0):
+        raise ModelError(
+            f"instrumented Mamba-2 differs from the stock model by {error:.2g}; this version of transformers is not supported"
+        )
+    fast = model(ids, use_cache=False).logits
+    error = ((fast - ours).abs().max() / ours.abs().max()).item()
+    if error > max(1e-2, 8 * torch.finfo(model.dtype).eps):
+        raise ModelError(f"the fast scan differs from the exact one by {error:.2g} of the largest logit")

@@ -1,0 +1,152 @@
+"""RWKV-4 with every node of its graph as a module that engines can address, over the stock model's own parameters."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from .wkv import wkv
+
+_LAGS = 2
+
+
+class _Taps(nn.Module):
+    """Identity modules by name, and for every lag the shifted input: whole, and as each consumer sees it."""
+
+    def __init__(self, names: tuple[str, ...], consumers: tuple[str, ...]) -> None:
+        super().__init__()
+        for name in names:
+            setattr(self, name, nn.Identity())
+        for name in ("tap", *(f"tap_{consumer}" for consumer in consumers)):
+            setattr(self, name, nn.ModuleList(nn.Identity() for _ in range(_LAGS)))
+
+
+class TimeTaps(_Taps):
+    """The identity modules of one time mixing; see ``graphs/rwkv.py`` for what passes through each.
+
+    shift_in, those of the shift, key, value and receptance are [batch, pos, d_model], wkv_in [batch, pos, 3 * d_model];
+    write_key, write_value, wkv_out and gate are [batch, pos, d_attn]. The three of the state are [batch, d_attn, 3] and are
+    called once for every position in ``stops``.
+    """
+
+    def __init__(self) -> None:
+        inputs = ("key", "value", "receptance")
+        written = ("write_key", "write_value", "state", "state_read", "state_carry")
+        super().__init__(("shift_in", "wkv_in", *inputs, *written, "wkv_out", "gate"), inputs)
+        self.stops: tuple[int, ...] = ()
+
+
+class ChannelTaps(_Taps):
+    """The identity modules of one channel mixing: all [batch, pos, d_model], but hidden, [batch, pos, d_ff]."""
+
+    def __init__(self) -> None:
+        super().__init__(("mlp_in", "hidden", "gate"), ("key", "receptance"))
+
+
+def _time_mixing(self: Any, hidden: Tensor, state: Any = None, use_cache: bool = False) -> tuple[Tensor, None]:
+    """Time mixing with its values passed through the taps. Replaces the stock method on each instance."""
+    if state is not None or use_cache:
+        raise ModelError("an instrumented RWKV keeps no state; call it with use_cache=False")
+    taps: Any = self.circuitry
+    mixed = _mixed(self, taps.shift_in(hidden), ("key", "value", "receptance"))
+    # Contiguous, since a matrix product may round otherwise on a slice of something wider.
+    parts = [part.contiguous() for part in taps.wkv_in(torch.cat(mixed, -1)).chunk(3, -1)]
+    key, value = self.key(taps.key(parts[0])), self.value(taps.value(parts[1]))
+    gate = taps.gate(torch.sigmoid(self.receptance(taps.receptance(parts[2]))))
+
+    def at_stop(h: Tensor) -> tuple[Tensor, Tensor]:
+        h = taps.state(h)
+        return taps.state_read(h), taps.state_carry(h)
+
+    written = taps.write_key(key), taps.write_value(value)
+    out = wkv(written, (key, value), -torch.exp(self.time_decay), self.time_first, taps.stops, at_stop)
+    return self.output(gate * taps.wkv_out(out)), None
+
+
+def _channel_mixing(self: Any, hidden: Tensor, state: Any = None) -> tuple[Tensor, None]:
+    """Channel mixing with its values passed through the taps. Replaces the stock method on each instance."""
+    taps: Any = self.circuitry
+    key, receptance = _mixed(self, taps.mlp_in(hidden), ("key", "receptance"))
+    value = self.value(taps.hidden(torch.square(torch.relu(self.key(key)))))
+    return taps.gate(torch.sigmoid(self.receptance(receptance))) * value, None
+
+
+def _mixed(block: Any, x: Tensor, consumers: tuple[str, ...]) -> list[Tensor]:
+    """What each consumer is given: this token and the one before it, mixed by the consumer's own weights."""
+    taps = block.circuitry
+    now, before = (tap(F.pad(x, (0, 0, k, 0))[:, : x.shape[1]]) for k, tap in enumerate(taps.tap))
+    made = []
+    for consumer in consumers:
+        own, weight = getattr(taps, f"tap_{consumer}"), getattr(block, f"time_mix_{consumer}")
+        made.append(own[0](now) * weight + own[1](before) * (1 - weight))
+    return made
+
+
+def values(config: Any, length: int) -> int:
+    """How many numbers a row of ``length`` tokens has in one layer: what time mixing and channel mixing hold, and a few states.
+
+    >>> from transformers import RwkvConfig
+    >>> values(RwkvConfig(hidden_size=768), 64) > 64 * 768
+    True
+    """
+    by_token = 16 * config.hidden_size + 8 * config.attention_hidden_size + 3 * config.intermediate_size
+    return int(length * by_token + 16 * config.attention_hidden_size)
+
+
+@torch.no_grad()
+def attach(model: Any, blocks: list[Any]) -> None:
+    """Instrument an RWKV and check it: the logits are those of the stock model, bit for bit in float32 and below.
+
+    ``blocks`` are its modules of time mixing; those of channel mixing are instrumented with them. Rescaling is turned off.
+    Raises ModelError where the logits differ, or where the model has already rescaled its weights.
+
+    >>> from transformers import RwkvConfig, RwkvForCausalLM
+    >>> import circuitry as ct
+    >>> model = ct.load(RwkvForCausalLM(RwkvConfig(vocab_size=9, hidden_size=4, num_hidden_layers=2)))
+    >>> model.hf.rwkv.blocks[0].attention.circuitry.state
+    Identity()
+    """
+    _stop_rescaling(model)
+    ids = torch.arange(12, device=model.device)[None] % model.config.vocab_size
+    stock = _stock_logits(model, ids)
+    for block in model.rwkv.blocks:
+        for part, taps, forward in (
+            (block.attention, TimeTaps(), _time_mixing),
+            (block.feed_forward, ChannelTaps(), _channel_mixing),
+        ):
+            part.circuitry, part.forward = taps, types.MethodType(forward, part)
+    ours = model(ids, use_cache=False).logits
+    error = (stock - ours).abs().max().item()
+    # In float64 the stock model still keeps its state in float32, and we do not; in float32 and below the bits must be the same.
+    if error > (1e-4 if ours.dtype == torch.float64 else 0.0):
+        raise ModelError(
+            f"instrumented RWKV differs from the stock model by {error:.2g}; this version of transformers is not supported"
+        )
+
+
+def _stock_logits(model: Any, ids: Tensor) -> Tensor:
+    """By the stock loop: the compiled kernel, which stock RWKV may have loaded on a GPU, rounds differently."""
+    from transformers.models.rwkv import modeling_rwkv as stock
+
+    kernel, stock.rwkv_cuda_kernel = stock.rwkv_cuda_kernel, None
+    try:
+        return model(ids, use_cache=False).logits  # type: ignore[no-any-return]
+    finally:
+        stock.rwkv_cuda_kernel = kernel
+
+
+def _stop_rescaling(model: Any) -> None:
+    """The stock model divides the output weights of layer i by 2^(i // rescale_every), in place, in its first forward pass in
+    eval mode, and halves the stream as often: for float16, and not the same function, since the norms' epsilon is not scaled."""
+    every = model.config.rescale_every
+    if model.rwkv.layers_are_rescaled and 0 < every < model.config.num_hidden_layers:
+        raise ModelError(
+            f"this RWKV has run with config.rescale_every={every}, which divided its weights in place; "
+            "set it to 0 before the first forward pass, or load the model again"
+        )
+    model.config.rescale_every = 0

@@ -1,0 +1,105 @@
+"""Mamba-2's scan (SSD) in plain torch: products of chunks and a carried state, or the stock operations; never storing all states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .scan import AtStop
+
+CHUNK = 64
+"""Tokens a chunk of the fast scan: memory grows with the square of it, the number of steps with its inverse."""
+
+
+def ssd(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    stops: Sequence[int] = (),
+    at_stop: AtStop = lambda h: (h, h),
+    h0: Tensor | None = None,
+    exact: int = 0,
+) -> Tensor:
+    """y_t = h_t C_t with h_t = exp(delta_t A) h_{t-1} + delta_t x_t B_t, for every head.
+
+    Shapes: x, y [batch, pos, head, d_head]; delta [batch, pos, head]; A [head]; B, C [batch, pos, head, d_state]; h0 and the
+    states [batch, head, d_head, d_state], zero where h0 is None. ``at_stop`` is called at the positions ``stops``, in order.
+    ``exact`` is the stock model's chunk length: then its operations are used in its order, for the same bits; 0 is the fast
+    scan. All is computed in the dtype of A, which is wider than the rest in a half-precision model.
+
+    >>> one = torch.ones(1, 3, 1, 1)
+    >>> ssd(one, one[..., 0], torch.zeros(1), one, one).flatten().tolist()
+    [1.0, 2.0, 3.0]
+    """
+    x, delta, B, C = (t.to(A.dtype) for t in (x, delta, B, C))
+    batch, length, heads, width = x.shape
+    h = A.new_zeros(batch, heads, width, B.shape[-1]) if h0 is None else h0
+    x, decay, y, start = x * delta[..., None], A * delta, list[Tensor](), 0
+    for stop in [*sorted(set(stops)), length]:
+        end = min(stop + 1, length)
+        if start < end:
+            part = slice(start, end)
+            given = x[:, part], decay[:, part], B[:, part], C[:, part], h
+            read, h = _stock(*given, exact) if exact else _chunks(*given)
+            if stop < length:
+                seen, h = at_stop(h)
+                y += [read[:, :-1], (seen @ C[:, stop, :, :, None])[:, None, ..., 0]]
+            else:
+                y.append(read)
+        start = end
+    return torch.cat(y, 1) if len(y) > 1 else y[0]
+
+
+def _chunks(x: Tensor, decay: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """Chunk after chunk, heads first; ``decay`` is the logarithm of what each token leaves of the state."""
+    # Made contiguous so that a value that was written back unchanged gives the same bits, whatever its strides.
+    x, B, C = (t.transpose(1, 2).contiguous() for t in (x, B, C))
+    decay, y = decay.transpose(1, 2).contiguous(), []
+    for start in range(0, x.shape[2], CHUNK):
+        part = slice(start, start + CHUNK)
+        read, h = _chunk(x[:, :, part], decay[:, :, part], B[:, :, part], C[:, :, part], h)
+        y.append(read)
+    return torch.cat(y, 2).transpose(1, 2), h
+
+
+def _chunk(x: Tensor, decay: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """One chunk, [batch, head, pos, ...]: what its tokens read of each other, of the state before it, and the state after it."""
+    total = decay.cumsum(-1)
+    scores = C @ B.mT * _kept(decay)
+    y = scores @ x + C @ h.mT * total.exp()[..., None]
+    left = (total[..., -1:] - total).exp()[..., None]
+    return y, h * total[..., -1, None, None].exp() + (x * left).mT @ B
+
+
+def _kept(decay: Tensor) -> Tensor:
+    """[..., t, s]: how much of what token s wrote is left at token t; zero where s comes later.
+
+    The stock model's way: sums of the steps between, not differences of sums from the start, which would cancel.
+    """
+    size = decay.shape[-1]
+    before = torch.ones(size, size, dtype=torch.bool, device=decay.device).tril(-1)
+    gap = decay[..., None].expand(*decay.shape, size).masked_fill(~before, 0).cumsum(-2)
+    return gap.masked_fill(before.mT, -torch.inf).exp()
+
+
+def _stock(x: Tensor, decay: Tensor, B: Tensor, C: Tensor, h: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """transformers' ``mamba2_chunk_scan`` step by step: all chunks at once, filled up with tokens that do nothing."""
+    length = x.shape[1]
+    fill = -length % chunk
+    x, B, C = (F.pad(t, (0, 0, 0, 0, 0, fill)).reshape(len(t), -1, chunk, *t.shape[2:]) for t in (x, B, C))
+    decay = F.pad(decay, (0, 0, 0, fill)).reshape(len(decay), -1, chunk, decay.shape[2]).permute(0, 3, 1, 2)
+    total = decay.cumsum(-1)
+    scores = torch.einsum("bclhn,bcshn->bclsh", C, B) * _kept(decay).permute(0, 2, 3, 4, 1)
+    y = torch.einsum("bclsh,bcshp->bclhp", scores, x)
+    left = (total[:, :, :, -1:] - total).exp()
+    written = torch.einsum("bclhn,bclhp->bchpn", B * left.permute(0, 2, 3, 1)[..., None], x)
+    between = _kept(F.pad(total[:, :, :, -1], (1, 0))).transpose(1, 3)
+    states = torch.einsum("bzch,bzhpn->bchpn", between, torch.cat([h[:, None], written], 1))
+    read = torch.einsum("bclhn,bchpn->bclhp", C, states[:, :-1])
+    y = (y + read * total.exp().permute(0, 2, 3, 1)[..., None]).contiguous()
+    return y.flatten(1, 2)[:, :length], states[:, -1]

@@ -1,0 +1,107 @@
+"""The WKV recurrence of RWKV-4: a decaying weighted mean of values, in the stock model's operations and order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from .scan import _on_threads
+
+AtStop: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""What happens at a stop: from the state [batch, channel, 3] to what the next token reads and what is carried on."""
+State: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""Numerator, denominator and running maximum, each [batch, channel]; the first two are scaled by exp(-maximum)."""
+Pair: TypeAlias = tuple[Tensor, Tensor]
+"""Keys and values, each [batch, pos, channel]."""
+
+_ROWS = 1 << 15
+"""Numbers that the rows of a group have a token: what one thread's cache holds, and what torch does not split up."""
+
+
+def wkv(
+    written: Pair, bonus: Pair, decay: Tensor, first: Tensor, stops: Sequence[int] = (), at_stop: AtStop = lambda h: (h, h)
+) -> Tensor:
+    """The mean of all values so far, weighted by exp(key) and by exp(decay) for every token that has passed.
+
+    y_t = (n + e^(first + k_t) v_t) / (d + e^(first + k_t)), with n and d those of the state after token t - 1; then
+    n <- e^decay n + e^(k_t) v_t, and d likewise with 1 for v_t. ``written`` are keys and values as the state sees them,
+    ``bonus`` as this token's own read-out does; ``decay`` (negative) and ``first`` are [channel]. ``at_stop`` is called with the
+    state after each position in ``stops``, in order. The state is float32, or float64 with float64 keys; y has the keys' dtype.
+
+    >>> pair = torch.zeros(1, 3, 1), torch.tensor([1.0, 2.0, 6.0]).view(1, 3, 1)
+    >>> wkv(pair, pair, torch.zeros(1), torch.zeros(1)).flatten().tolist()
+    [1.0, 1.5, 3.0]
+    """
+    key = bonus[0]
+    wide = torch.promote_types(key.dtype, torch.float32)
+    nothing = torch.zeros_like(key[:, 0], dtype=wide)
+    read = carried = (nothing, nothing, nothing - 1e38)
+    y, start, length = [], 0, key.shape[1]
+    for stop in [*sorted(set(stops)), length]:
+        part = slice(start, min(stop + 1, length))
+        if part.start < part.stop:
+            out, carried = _segment(_cut(written, part), _cut(bonus, part), decay, first, read, carried)
+            y.append(out)
+        read = carried
+        if stop < length:
+            read, carried = (_parts(h) for h in at_stop(torch.stack(carried, -1)))
+        start = part.stop
+    return torch.cat(y, 1) if len(y) > 1 else y[0]
+
+
+def _cut(pair: Pair, part: slice) -> Pair:
+    return pair[0][:, part], pair[1][:, part]
+
+
+def _parts(state: Tensor) -> State:
+    numerator, denominator, most = state.unbind(-1)
+    return numerator, denominator, most
+
+
+def _segment(written: Pair, bonus: Pair, decay: Tensor, first: Tensor, read: State, carried: State) -> tuple[Tensor, State]:
+    """All tokens between two stops, in groups of rows; the values do not depend on how rows are grouped."""
+    key = bonus[0]
+    if torch.is_grad_enabled():
+        return _tokens(written, bonus, decay, first, read, carried)
+    y, last = torch.empty_like(key), torch.empty(3, *key[:, 0].shape, dtype=carried[0].dtype, device=key.device)
+    rows = max(1, _ROWS // key.shape[2]) if key.device.type == "cpu" else len(key)
+
+    def run(start: int) -> None:
+        group = slice(start, start + rows)
+        (wk, wv), (k, v) = ((keys[group], values[group]) for keys, values in (written, bonus))
+        seen, kept = ((h[0][group], h[1][group], h[2][group]) for h in (read, carried))
+        y[group], end = _tokens((wk, wv), (k, v), decay, first, seen, kept)
+        last[:, group] = torch.stack(end)
+
+    _on_threads(run, range(0, len(key), rows), key.device)
+    return y, (last[0], last[1], last[2])
+
+
+def _tokens(written: Pair, bonus: Pair, decay: Tensor, first: Tensor, read: State, carried: State) -> tuple[Tensor, State]:
+    y = []
+    columns = (t.unbind(1) for t in (*written, *bonus))
+    for write_key, write_value, key, value in zip(*columns, strict=True):
+        y.append(_read_out(read, key.to(carried[0].dtype) + first, value).to(key.dtype))
+        read = carried = _after(carried, decay, write_key.to(carried[0].dtype), write_value)
+    return torch.stack(y, 1), carried
+
+
+def _read_out(state: State, key: Tensor, value: Tensor) -> Tensor:
+    numerator, denominator = _joined(state, key, value)[:2]
+    return numerator / denominator
+
+
+def _after(state: State, decay: Tensor, key: Tensor, value: Tensor) -> State:
+    numerator, denominator, most = state
+    return _joined((numerator, denominator, most + decay), key, value)
+
+
+def _joined(state: State, key: Tensor, value: Tensor) -> State:
+    """The state with one more value of weight exp(key) in it, scaled by the larger of the two exponents."""
+    numerator, denominator, most = state
+    top = torch.maximum(most, key)
+    old, new = torch.exp(most - top), torch.exp(key - top)
+    return old * numerator + new * value, old * denominator + new, top

@@ -1,0 +1,29 @@
+"""Jamba: one layer in ``attn_period`` is attention, the others are Mamba; every layer has an MLP, in some of them of experts.
+
+Heads are as in ``graphs/llama.py`` (without rotary embedding), states and all that is around them as in ``graphs/mamba.py``, with
+the norms on the step size, B and C inside the edges from ssm_in to its readers. Which experts a token is sent to is decided
+inside ``mlp``: a patch before it may change that. A layer has either kind of node: ``head[4,0]`` exists and ``ssm_state[4]`` does not.
+"""
+
+from circuitry.architecture import hybrid
+
+GRAPH = hybrid(
+    name="jamba",
+    model_types=("jamba",),
+    citations=("Lieber et al. 2024, Jamba: A Hybrid Transformer-Mamba Language Model, arXiv:2403.19887",),
+    sizes=lambda config: {
+        "layer": config.num_hidden_layers,
+        "head": config.num_attention_heads,
+        "lag": config.mamba_d_conv,
+        "attn_period": config.attn_layer_period,
+        "attn_offset": config.attn_layer_offset,
+    },
+    embed="model.embed_tokens",
+    layers="model.layers.{layer}",
+    attention="self_attn",
+    mixer="mamba",
+    mlp="feed_forward",
+    middle="pre_ff_layernorm",
+    final_norm="model.final_layernorm",
+    example={"layer": 32, "head": 32, "lag": 4, "attn_period": 8, "attn_offset": 4},
+)

@@ -1,0 +1,66 @@
+"""circuits.html: the comparison of several circuits as one page, with a link to the report of every run."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+from markupsafe import Markup
+
+from ..results.figures import STYLE
+from ..results.report.page import render
+from ..results.report.picture import picture
+from ..results.report.roles import CORRESPONDENCE
+
+if TYPE_CHECKING:
+    from .circuits import Circuits
+
+
+def write_page(found: Circuits, folder: Path) -> Path:
+    """Write circuits.html into ``folder``; its path.
+
+    >>> import tempfile
+    >>> from circuitry.suites import Summary, SuiteResult
+    >>> from circuitry.universality.circuits import circuits
+    >>> nothing = SuiteResult({}, None, Summary("m", "mamba", [], 0.0, {}), record={"layers": 4})
+    >>> write_page(circuits([nothing, nothing]), Path(tempfile.mkdtemp())).name
+    'circuits.html'
+    """
+    target = folder / "circuits.html"
+    target.write_text(render("circuits.html", **_contents(found, folder)), encoding="utf-8")
+    return target
+
+
+def _contents(found: Circuits, folder: Path) -> dict[str, Any]:
+    """What the template is given."""
+    drawn = {model: result.circuit for model, result in found.results.items() if result.circuit is not None}
+    return {
+        "found": found,
+        "matched": found.matched(),
+        "rows": {step: found.by_step[found.by_step["step"] == step].to_dict("records") for step in found.steps},
+        "components": found.frame.to_dict("records"),
+        "agreement": found.agreement.to_dict("records"),
+        "correspondence": CORRESPONDENCE,
+        "figure": Markup(_inline(found)),
+        "pictures": [(m, Markup(picture(c, f"circuit-{n}", linked=False))) for n, (m, c) in enumerate(drawn.items(), 1)],
+        "reports": {model: _link(result.record.get("folder"), folder) for model, result in found.results.items()},
+    }
+
+
+def _inline(found: Circuits) -> str:
+    """The figure as an SVG element."""
+    file = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        found.plot().savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
+    text = file.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    return re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r'\1 width="100%"', svg, count=1)
+
+
+def _link(run: str | None, folder: Path) -> str:
+    """The way from the page to a run's own report; nothing where the run has no folder."""
+    return Path(os.path.relpath(Path(run) / "report.html", folder)).as_posix() if run else ""

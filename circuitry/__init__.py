@@ -13,8 +13,10 @@ from .paths import Axis, Node, Path, Position, Site, axis, parse
 from .prompting import Task, task
 
 if TYPE_CHECKING:
+    from . import universality
     from .evidence import Offsets, Scores, Sensitivity, off_by_one, score, sensitivity
     from .models import Model, load
+    from .models.convert import convert
     from .models.loading import bundled
     from .results import Comparison, PatchingTable
     from .running import explain, patch
@@ -31,6 +33,7 @@ _LAZY = {
     "SuiteResult": "suites",
     "Table": "suites",
     "bundled": "models",
+    "convert": "models",
     "explain": "running",
     "load": "models",
     "off_by_one": "evidence",
@@ -65,6 +68,7 @@ __all__ = [
     "TaskError",
     "axis",
     "bundled",
+    "convert",
     "explain",
     "graph",
     "load",
@@ -76,10 +80,15 @@ __all__ = [
     "sensitivity",
     "suite",
     "task",
+    "universality",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "universality":
+        from importlib import import_module
+
+        return import_module(".universality", __name__)
     if name not in _LAZY:
         raise AttributeError(f"module 'circuitry' has no attribute {name!r}")
     from importlib import import_module

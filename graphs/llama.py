@@ -1,13 +1,19 @@
-"""Llama, Mistral, Qwen2 and Qwen3: rotary embeddings, gated MLP, and key/value heads shared by groups of query heads.
+"""Llama and the many models built like it: rotary embeddings, an MLP, and key/value heads shared by groups of query heads.
 
 Every node is a *query* head: ``head[l,h].k`` is the key as head h alone sees it, so one head of a group can be patched.
+Where the MLP is one of experts, which of them a token is sent to is decided inside ``mlp``. Granite multiplies what a block gives
+before adding it to the stream; ``attn`` and ``mlp`` are the values before that.
 """
 
 from circuitry.architecture import transformer
 
 GRAPH = transformer(
     name="llama",
-    model_types=("llama", "mistral", "qwen2", "qwen3"),
+    model_types=(
+        *("llama", "mistral", "ministral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe"),
+        *("arcee", "cwm", "ernie4_5", "gemma", "glm", "granite", "helium", "hunyuan_v1_dense", "internlm3", "nemotron"),
+        *("olmo", "olmoe", "phi3", "phimoe", "seed_oss", "smollm3", "starcoder2"),
+    ),
     citations=(
         "Touvron et al. 2023, Llama 2, arXiv:2307.09288",
         "Jiang et al. 2023, Mistral 7B, arXiv:2310.06825",

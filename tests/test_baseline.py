@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
@@ -15,7 +19,6 @@ import circuitry as ct
 from agreement import model
 from circuitry import Path, PathError
 from circuitry.planning import CellPlan, Plan, cell_plan, check_effects
-from circuitry.planning.names import index_sizes
 from circuitry.prompting import Prompts
 from circuitry.running.baseline import random_cells
 from circuitry.running.patching import compile_path
@@ -120,6 +123,18 @@ def test_the_same_seed_draws_the_same_nodes(case: tuple[str, str], seed: int) ->
     assert any(random_cells(made, prompts, 12, seed) != random_cells(made, prompts, 12, seed + k) for k in range(1, 4))
 
 
+def test_draws_are_the_same_in_every_process() -> None:
+    """Sets of positions come in another order wherever text is hashed with another seed."""
+    code = "import test_baseline as t; print([str(cell.path) for cell in t.drawn(*t.CASES[2], 4)[2]])"
+    folders = os.pathsep.join([str(FilePath(ct.__file__).parents[1]), str(FilePath(__file__).parent)])
+    said = set()
+    for seed in "01":
+        env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": folders}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+        said.add(done.stdout)
+    assert len(said) == 1 and "@ END-" in said.pop()
+
+
 @pytest.mark.parametrize(("kind", "path"), CASES)
 def test_as_many_are_drawn_as_were_asked_for(kind: str, path: str) -> None:
     assert len(drawn(kind, path, 16)[2]) == 16 and drawn(kind, path, 0)[2] == ()
@@ -132,11 +147,10 @@ def test_draws_are_spread_over_nodes_and_positions(kind: str, path: str) -> None
     seen = [cell.path.sources[0] for cell in cells]
     one = made.cells[0].path.sources[0]
     if len(made.cells[0].path.sources) == 1:
-        sizes = index_sizes(made.graph.family(one.node.family), made.graph)
         possible = set()
-        for indices in np.ndindex(*sizes):
+        for indices in made.graph.indices(one.node.family):
             for cell in made.cells:
-                source = replace(cell.path.sources[0], node=replace(one.node, indices=tuple(map(int, indices))))
+                source = replace(cell.path.sources[0], node=replace(one.node, indices=indices))
                 source = replace(source, at=source.at and ct.Position("END", -1))
                 moved = {cell.path.sources[0].node.indices: source.node.indices}
                 legs = [

@@ -19,7 +19,9 @@ import circuitry as ct
 from circuitry import cli
 from circuitry.cli import options as read
 
-COMMANDS = ("run", "demo", "report", "compare", "patch", "explain", "sensitivity", "offsets", "graph", "models")
+COMMANDS = (
+    "run", "demo", "report", "compare", "patch", "explain", "sensitivity", "offsets", "circuits", "graph", "models", "convert",
+)  # fmt: skip
 STATES = "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"
 SHORT = ("-o", "distance=8", "--examples", "4")
 MINE = """
@@ -61,6 +63,16 @@ def test_help_imports_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("False")
     assert all(re.search(rf"\b{command}\b", done.stdout) for command in COMMANDS)
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "circuitry", "graph", "--help"], capture_output=True, text=True, check=True)
+    assert "graph [OPTIONS]" in done.stdout
+
+
+def test_graph_lists_every_architecture_that_has_a_file() -> None:
+    said = re.sub(r"[\s│]+", " ", circuitry("graph", "--help"))
+    assert ", ".join(ct.content.names("graphs")) in said and "falcon_mamba" in said
 
 
 def test_these_are_all_commands() -> None:
@@ -133,6 +145,18 @@ def test_the_same_command_runs_once_and_fresh_runs_again(tmp_path: Path) -> None
     assert "@ B+3" in (tmp_path / "runs" / "mine-mamba-3" / "tables" / "states.json").read_text()
 
 
+def test_a_run_that_is_stopped_says_so_and_leaves_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    mine = tmp_path / "mine.py"
+    mine.write_text(MINE)
+    monkeypatch.setattr("circuitry.suites.study.patch", stop)
+    code, _, err = called("run", str(mine), "--model", "bundled:mamba", "--out", str(tmp_path / "runs"), "--examples", "4")
+    assert code == 130 and "stopped; the same command goes on where it was" in err and "Traceback" not in err
+    assert "Not there: states." in (tmp_path / "runs" / "mine-mamba" / "report.html").read_text()
+
+
 def test_report_builds_the_page_again(runs: dict[str, tuple[Path, str]]) -> None:
     page = runs["induction-mamba"][0] / "report.html"
     before = page.read_text()
@@ -148,6 +172,8 @@ def test_compare_puts_two_runs_side_by_side(runs: dict[str, tuple[Path, str]], t
     assert "bundled:mamba" in page.read_text() and "bundled:gpt_neox" in page.read_text()
     beside = written(circuitry("compare", str(first), str(second)))
     assert beside.parent == (first.parent / "induction-mamba-and-induction-gpt_neox").resolve()
+    other = written(circuitry("compare", str(second), str(first), "--out", str(tmp_path / "both")))
+    assert other.parent.name == "both-2", "another comparison overwrites nothing"
 
 
 def test_demo_runs_every_suite_on_every_bundled_model_and_compares_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from scipy import special, stats
 
 from circuitry import CircuitryError, PatchingTable
 from circuitry.results import Comparison
+from circuitry.results.naming import told_apart
 
 TASK = "<task induction: distance=8, examples=16, seed=0>"
 
@@ -207,6 +208,30 @@ def test_it_prints_itself() -> None:
 def test_tables_are_named_by_what_tells_them_apart() -> None:
     assert table([[1.0, 2.0]], path="a").compare(table([[1.0, 2.0]], path="b")).names == ("a", "b")
     assert table([[1.0, 2.0]]).compare(table([[1.0, 2.0]])).names == ("first", "second")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "names"),
+    [
+        ({"model": "m", "task": "<task a: x=1>"}, {"model": "n", "task": "<task b: x=2>"}, ("m", "n")),
+        ({"task": TASK}, {"task": TASK.replace("distance=8", "distance=16")}, ("distance=8", "distance=16")),
+        ({"task": TASK}, {"task": TASK.replace("8", "9").replace("d=0", "d=1")}, ("distance=8, seed=0", "distance=9, seed=1")),
+        ({"task": "<task a: c='A' or 'B', n=1>"}, {"task": "<task a: c='A', n=1>"}, ("c='A' or 'B'", "c='A'")),
+        ({"task": "<task a: n=1>"}, {"task": "<task b: n=1>"}, ("a", "b")),
+        ({"task": "<task a: n=1>"}, {"task": "<task a: n=1, m=2>"}, ("<task a: n=1>", "<task a: n=1, m=2>")),
+        ({"path": "h[{l}] @ B -> logits freezing h"}, {"path": "h[{l}] @ B+1 -> logits freezing h"}, ("B", "B+1")),
+        ({"path": "h[0] -> logits freezing h"}, {"path": "h[0] -> logits"}, ("h[0] -> logits freezing h", "h[0] -> logits")),
+        ({"path": "mlp[0] -> logits"}, {"path": "h[1] @ B -> logits"}, ("mlp[0]", "h[1] @ B")),
+        ({"intervention": "zero", "title": "T"}, {"intervention": "mean", "title": "U"}, ("zero", "mean")),
+        ({"title": "States, distance 8"}, {"title": "States, distance 16"}, ("8", "16")),
+    ],
+)
+def test_names_have_only_what_differs(first: dict[str, str], second: dict[str, str], names: tuple[str, str]) -> None:
+    assert told_apart(first, second) == names and told_apart(second, first) == names[::-1]
+
+
+def test_tables_whose_records_do_not_differ_are_first_and_second() -> None:
+    assert told_apart({"task": TASK}, {"path": "p"}) == ("first", "second")
 
 
 def test_everything_is_written(tmp_path: Path) -> None:

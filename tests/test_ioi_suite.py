@@ -68,7 +68,10 @@ def test_roles_that_were_not_found_are_named() -> None:
 
 def test_the_state_of_layer_3_carries_it_and_takes_every_name_up_two_tokens_later() -> None:
     summary = result("mamba").summary
-    assert [(c.node, c.position) for c in summary.components] == [("ssm_state[3]", "IO+2, S1+2, S2+2")]
+    states = [(c.node, c.position) for c in summary.components if c.role == "state"]
+    assert states == [("ssm_state[3]", "IO+2, S1+2, S2+2")]
+    writers = [(c.node, c.position) for c in summary.components if c.role.endswith("into the state")]
+    assert writers == [("ssm_in[3]", f"{token}+2") for token in ("IO", "S1", "S2")]
     assert summary.explained > 0.8 and summary.offset == "IO+2"
     assert "IO: bundled:mamba: off by 2: IO+2" in summary.verdict
 

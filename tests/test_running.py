@@ -1,10 +1,12 @@
-"""``patch`` as users call it: metrics, interventions, batches, guards, the reference, and what a mistake is answered."""
+"""``patch`` as users call it: batches, guards, the reference, and what a mistake is answered."""
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,243 +19,15 @@ from torch import Tensor
 import agreement
 import circuitry as ct
 import tiny
-from agreement import both, model, ragged
-from circuitry import CircuitryError, GuardError, PatchingTable
-from circuitry.planning import Plan, Write, plan
+from agreement import both, model
+from circuitry import CircuitryError, GuardError
+from circuitry.planning import Write, plan
 from circuitry.planning.schedule import Copy, _Layout, schedule
-from circuitry.running import METRICS, chunks, driver, engine, guards
+from circuitry.running import chunks, driver, engine, guards
 from circuitry.running.chunks import parse_memory
-from circuitry.running.metrics import evaluate, metric
+from patching import PROMPTS, TASK, effects, laid, patched
 
-PROMPTS = ragged()
-TASK = ct.task("induction", distance=8, examples=5, prefix=2)
-
-
-def patched(path: str = "mlp[{layer}] @ B -> logits", kind: str = "gpt2", **options: Any) -> PatchingTable:
-    return ct.patch(model(kind), options.pop("task", TASK), path, **{"progress": False, "lint": False, **options})
-
-
-def effects(table: PatchingTable) -> Any:
-    return table.frame["effect"].to_numpy()
-
-
-# --- metrics ---------------------------------------------------------------------------------------------------------------
-
-LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]], dtype=torch.float64)
-BASE = torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.0, 3.0]], dtype=torch.float64)
-ANSWER, FOIL = torch.tensor([0, 2]), torch.tensor([2, 1])
-
-
-def chances(logits: list[float]) -> list[float]:
-    powers = np.exp(logits)
-    return list(powers / powers.sum())
-
-
-BY_HAND = {
-    "logit": [2.0, 3.0],
-    "foil_logit": [0.0, 0.0],
-    "logit_difference": [2.0, 3.0],
-    "probability": [chances([2, 1, 0])[0], chances([0, 0, 3])[2]],
-    "log_probability": [np.log(chances([2, 1, 0])[0]), np.log(chances([0, 0, 3])[2])],
-    "kl": [sum(p * np.log(p / q) for p, q in zip(chances([0, 1, 2]), chances([2, 1, 0]), strict=True)), 0.0],
-}
-
-
-@pytest.mark.parametrize("name", METRICS)
-def test_metric_by_hand(name: str) -> None:
-    np.testing.assert_allclose(evaluate(metric(name)[0], LOGITS, BASE, ANSWER, FOIL), BY_HAND[name], atol=1e-12)
-
-
-floats = st.floats(-30, 30)
-
-
-@given(st.lists(st.tuples(floats, floats), min_size=2, max_size=8))
-def test_kl_is_never_negative_and_zero_from_itself(pairs: list[tuple[float, float]]) -> None:
-    logits, base = torch.tensor(pairs, dtype=torch.float64).T[:, None]
-    assert METRICS["kl"][0](logits, base, ANSWER, FOIL).item() > -1e-12
-    assert METRICS["kl"][0](base + 5, base, ANSWER, FOIL).item() == pytest.approx(0, abs=1e-12)
-
-
-def entropy(logits: Tensor, answer: Tensor, foil: Tensor) -> Tensor:
-    return -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)
-
-
-def test_a_metric_of_your_own() -> None:
-    assert patched(metric=entropy).unit == "change of entropy"
-    np.testing.assert_allclose(
-        effects(patched(metric=lambda logits, answer, foil: logits[torch.arange(len(answer)), answer])),
-        effects(patched()),
-        atol=1e-12,
-    )
-
-
-@pytest.mark.parametrize(
-    ("own", "said"),
-    [
-        (lambda logits, answer, foil: logits, "(5, 61)"),
-        (lambda logits, answer, foil: logits.mean(), "()"),
-        (lambda *_: 1.0, "float"),
-    ],
-)
-@pytest.mark.parametrize("which", ("nnsight", "reference"))
-def test_a_metric_of_the_wrong_shape_is_refused(own: Callable[..., Any], said: str, which: str) -> None:
-    with pytest.raises(CircuitryError) as found:
-        patched(metric=own, engine=which)
-    assert str(found.value) == f"the metric returned {said}; it should return one number a row, shape (5,)"
-
-
-@pytest.mark.parametrize("name", METRICS)
-def test_effects_are_the_metric_patched_less_the_metric_on_the_base_run(name: str) -> None:
-    """Patching the whole input: the effect is the other run's metric less the base run's."""
-    table = patched("embed -> logits", metric=name)
-    np.testing.assert_allclose(table.frame["effect"], table.frame["other"] - table.frame["base"], atol=1e-12)
-    assert table.unit == METRICS[name][1] and (table.frame["effect"].abs() > 1e-6).all()
-
-
-def test_a_path_that_ends_inside_gives_distances() -> None:
-    table = patched("embed -> mlp[{layer}] @ END")
-    assert table.unit == "L2 distance from the base run" == table.about["unit"]
-    assert (table.frame["base"] == 0).all()
-    np.testing.assert_allclose(table.frame["effect"], table.frame["other"], atol=1e-12)
-    assert table.mean().nunique() == 3, "each layer is read for itself"
-
-
-def test_an_open_target_has_its_own_base_in_every_cell() -> None:
-    table = patched("embed -> logits @ {pos}", axes={"pos": ["B", "B+1", "END"]})
-    assert table.frame.groupby("pos")["base"].first().nunique() == 3
-    np.testing.assert_allclose(table.share(), 1)
-
-
-# --- interventions ---------------------------------------------------------------------------------------------------------
-
-
-def by_hooks(kind: str, node: str, values: Callable[[Tensor], Tensor], corrupted: bool = False) -> Tensor:
-    """Logits at END with a node's value changed by a plain hook on the tap's module."""
-    ours = model(kind)
-    place = ours.graph.place(ours.graph.node(node))
-    ids = torch.from_numpy(PROMPTS.corrupted if corrupted else PROMPTS.clean)
-    handle = ours.hf.get_submodule(place.module).register_forward_hook(lambda _, __, out: values(out.clone()))
-    try:
-        with torch.no_grad():
-            logits: Tensor = ours.hf(ids, use_cache=False).logits
-    finally:
-        handle.remove()
-    return logits[torch.arange(3), torch.from_numpy(PROMPTS.where["END"])]
-
-
-def by_engine(kind: str, path: str, intervention: Any, value: Any = None, memory: int = 1 << 30, **options: Any) -> Any:
-    """The metric on the patched run: the logit of every example's answer."""
-    made = plan(
-        path, model(kind).graph, where=agreement.where(PROMPTS), length=PROMPTS.length, intervention=intervention, **options
-    )
-    found = engine.run_plan(model(kind), made, PROMPTS, [metric("logit")[0]], memory=memory, value=value)[0]
-    return (found.effect + found.base)[0]
-
-
-def at(positions: str) -> tuple[Tensor, Tensor]:
-    return torch.arange(3), torch.from_numpy(PROMPTS.where[positions])
-
-
-def noting(seen: list[Tensor]) -> Callable[[Tensor], Tensor]:
-    def note(value: Tensor) -> Tensor:
-        seen.append(value)
-        return value
-
-    return note
-
-
-def collected(kind: str, node: str) -> Tensor:
-    """A node's value on the corrupted prompts."""
-    seen: list[Tensor] = []
-    by_hooks(kind, node, noting(seen), corrupted=True)
-    return seen[0]
-
-
-def mean_of(values: Tensor) -> Tensor:
-    """The mean at every position over the prompts that reach it, by hand: padding counts for nothing."""
-    ends = PROMPTS.where["END"]
-    reached = [[e for e in range(len(ends)) if p <= ends[e]] for p in range(values.shape[1])]
-    return torch.stack([values[there, p].mean(0) for p, there in enumerate(reached)])
-
-
-def put(index: Any, new: Any) -> Callable[[Tensor], Tensor]:
-    def change(value: Tensor) -> Tensor:
-        value[index] = new
-        return value
-
-    return change
-
-
-GIVEN = torch.linspace(-1, 1, 16, dtype=torch.float64)
-HEAD = (slice(None), slice(None), 1)
-INTERVENTIONS: dict[str, tuple[str, str, str, Callable[[], Callable[[Tensor], Tensor]], Any]] = {
-    "zero at a position": ("gpt2", "mlp[1] @ B", "zero", lambda: put(at("B"), 0), None),
-    "zero everywhere": ("llama", "mlp[1]", "zero", lambda: put(..., 0), None),
-    "zero one head": ("gpt2", "head[1,1]", "zero", lambda: put(HEAD, 0), None),
-    "mean at a position": (
-        "gpt2",
-        "mlp[1] @ B",
-        "mean",
-        lambda: put(at("B"), collected("gpt2", "mlp[1]")[at("B")].mean(0)),
-        None,
-    ),
-    "mean everywhere": (
-        "mamba",
-        "ssm_in[1].delta",
-        "mean",
-        lambda: put(..., mean_of(collected("mamba", "ssm_in[1].delta"))),
-        None,
-    ),
-    "mean of one head": ("gpt2", "head[1,1]", "mean", lambda: put(HEAD, mean_of(collected("gpt2", "head[1,1]"))[:, 1]), None),
-    "given at a position": ("gpt2", "mlp[1] @ B", "given", lambda: put(at("B"), GIVEN), GIVEN),
-    "given as a number": ("gpt2", "mlp[1] @ B", "given", lambda: put(at("B"), 0.5), 0.5),
-    "given at every position": (
-        "llama",
-        "mlp[1]",
-        "given",
-        lambda: put(..., GIVEN + torch.arange(10)[:, None]),
-        GIVEN + torch.arange(10)[:, None],
-    ),
-}
-
-
-@pytest.mark.parametrize("name", INTERVENTIONS)
-@pytest.mark.parametrize("memory", (1, 1 << 30))
-def test_interventions_do_what_a_hook_does(name: str, memory: int) -> None:
-    kind, site, intervention, change, value = INTERVENTIONS[name]
-    logits = by_hooks(kind, site.split(" ")[0], change())
-    wanted = logits.gather(-1, torch.from_numpy(PROMPTS.answer)[:, None])[:, 0]
-    found = by_engine(kind, f"{site} -> logits", intervention, value, memory)
-    np.testing.assert_allclose(found, wanted, atol=1e-10)
-    assert np.abs(found - by_engine(kind, f"{site} -> logits", "resample")).max() > 1e-3
-
-
-def test_denoising_puts_clean_values_into_the_corrupted_run() -> None:
-    seen: list[Tensor] = []
-    by_hooks("gpt2", "mlp[1]", noting(seen))
-    logits = by_hooks("gpt2", "mlp[1]", put(at("B"), seen[0][at("B")]), corrupted=True)
-    wanted = logits.gather(-1, torch.from_numpy(PROMPTS.answer)[:, None])[:, 0]
-    np.testing.assert_allclose(by_engine("gpt2", "mlp[1] @ B -> logits", "resample", direction="denoising"), wanted, atol=1e-10)
-
-
-@pytest.mark.parametrize("intervention", ("zero", "mean", "given"))
-@pytest.mark.parametrize("site", ("ssm_state[0]", "ssm_state[0] @ B"))
-def test_states_are_set_to_constants(intervention: str, site: str) -> None:
-    """A state has no module that holds all positions: its reader tells whether it was set."""
-    ours = model("mamba")
-    made = plan(f"{site} -> ssm_state[0].read", ours.graph, where=agreement.where(PROMPTS), length=10, intervention=intervention)  # type: ignore[arg-type]
-    states = plan("embed -> ssm_state[0]", ours.graph, where=agreement.where(PROMPTS), length=10)
-    laid = schedule(states, states.cells, PROMPTS)
-    corrupted = driver.run(ours, laid, PROMPTS)[0][torch.from_numpy(laid.reading.other)]
-    value = torch.full((32, 4), 0.25, dtype=torch.float64)
-    laid = schedule(made, made.cells, PROMPTS)
-    constants = engine.constant_values(ours, made, PROMPTS, value, 1 << 30)
-    read = driver.run(ours, laid, PROMPTS, constants)[0][torch.from_numpy(laid.reading.rows[0])]
-    where = at("B") if "@" in site else (slice(None), slice(None))
-    wanted = {"zero": 0 * value, "mean": corrupted[where].mean(0) if "@" in site else mean_of(corrupted), "given": value}[
-        intervention
-    ]
-    assert (read[where] - wanted).abs().max() < 1e-12
+# --- mistakes --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -339,11 +113,6 @@ def test_memory_grows_with_the_prompt() -> None:
 # --- guards ----------------------------------------------------------------------------------------------------------------
 
 
-def laid(path: str) -> tuple[Plan, Any]:
-    made = plan(path, model("gpt2").graph, where=agreement.where(PROMPTS), length=PROMPTS.length)
-    return made, schedule(made, made.cells, PROMPTS)
-
-
 def test_a_module_that_is_never_called_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     hf = tiny.stock("gpt2")
     hf.transformer.h[1].idle = torch.nn.Identity()
@@ -412,6 +181,19 @@ def test_guards_run_on_cells_of_every_target(monkeypatch: pytest.MonkeyPatch) ->
 def test_verify_passes_where_the_engines_agree() -> None:
     for path in ("head[{layer},{head}] @ B -> logits freezing mlp", "mlp[0] @ B -> logits @ {pos}"):
         np.testing.assert_array_equal(effects(patched(path, verify=3)), effects(patched(path)))
+
+
+def test_what_was_verified_stands_in_the_table_and_its_files(tmp_path: Path) -> None:
+    made = patched("mlp[{layer}] @ B -> logits", verify=2)
+    said = made.about["verified"]
+    assert re.fullmatch(
+        r"2 of \d cells agree (exactly|within \de-\d+ \(relative\)) with the reference engine on 2 examples", said
+    )
+    assert said in repr(made) and said in made.caption() and said in made.to_markdown()
+    made.to_json(tmp_path / "t.json")
+    assert ct.PatchingTable.from_json(tmp_path / "t.json").about["verified"] == said
+    plain = patched("mlp[{layer}] @ B -> logits")
+    assert "verified" not in plain.about and "reference engine" not in repr(plain)
 
 
 def test_verify_refuses_what_the_reference_does_not_confirm(monkeypatch: pytest.MonkeyPatch) -> None:

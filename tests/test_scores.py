@@ -232,6 +232,22 @@ def test_ports_are_nodes_of_their_own() -> None:
     assert found.faithfulness == pytest.approx(1 - float(effects[0].mean().iloc[0] / effects[1].mean().iloc[0]), abs=1e-9)
 
 
+def test_a_circuit_may_be_a_plain_list() -> None:
+    nodes = list(itertools.chain(*ROLES["gpt2"].values()))
+    listed = score(model("gpt2"), TINY, nodes, random=2, subsets=2, **OPTIONS)
+    assert listed.roles == {"node": nodes} and listed.faithfulness == tiny_scores("gpt2").faithfulness
+
+
+@pytest.mark.parametrize("circuit", [["head[0,0]", "head[1,0]"], {"a": ["head[0,0]"], "b": ["head[1,0]", "head[2,0]"]}])
+def test_no_subset_is_counted_twice(circuit: Any) -> None:
+    """Two nodes have two halves, however many are asked for; a half that is a role is none."""
+    found = score(model("gpt2"), TINY, circuit, random=0, subsets=12, **OPTIONS)
+    halves = [label for label in found.completeness["without"] if label.startswith("half")]
+    assert len(halves) == 2 and len(found.completeness) == len(found.roles) + 2
+    rows = found.completeness[["circuit", "model"]].round(12)
+    assert len(rows.drop_duplicates()) == len(rows)
+
+
 @pytest.mark.parametrize(
     ("circuit", "message"),
     [
@@ -308,6 +324,10 @@ def test_the_text_counts_what_is_needed() -> None:
     assert made(random=[]).text().splitlines()[1] == "no random set was measured"
     alone = "minimality: how much each of 2 nodes changes f was measured, but no node from outside (the least by 0.10, head[0,1])"
     assert made(outsiders=[]).text().splitlines()[3] == alone
+
+
+def test_scores_print_their_text() -> None:
+    assert repr(made()) == str(made()) == made().text()
 
 
 def test_the_picture_shows_every_number_and_hides_none() -> None:

@@ -1,11 +1,9 @@
-"""The induction suite finds the circuit a model has and none where there is none; a suite declared in a file does what it says."""
+"""What a finding is, what a suite leaves, and that a suite declared in a file does what it says."""
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,201 +14,12 @@ from hypothesis import strategies as st
 
 import circuitry as ct
 import known
-import tiny
-from circuitry.suites import Component, Study, SuiteResult, Summary, keys, reads, senders, strong_senders
-from circuitry.suites.study import KEY_SHARE
+from circuitry.suites import Study, SuiteResult, Summary, findings, keys
+from circuitry.suites.study import KEY_SHARE, resolves
+from suite_runs import random_model, result
 
-TABLES = {
-    "gpt_neox": {
-        "heads_to_logits": ("distance", "layer", "head"),
-        "reads_v": ("head", "position"),
-        "reads_k": ("head", "position"),
-        "senders_k": ("layer", "head", "position"),
-        "senders_q": ("layer", "head", "position"),
-        "senders_v": ("layer", "head", "position"),
-        "senders_read": ("head", "position"),
-    },
-    "mamba": {
-        "state_by_position": ("distance", "layer", "position"),
-        "table1_state_at_B+1": ("distance", "layer"),
-        "table2_write_input": ("distance", "layer", "position"),
-        "table3_conv_input_B": ("distance", "layer", "position"),
-        "table4_conv_input_A": ("distance", "layer", "position"),
-        "conv_edges": ("corruption", "layer", "lag", "position"),
-        "write_ports": ("reader",),
-    },
-}
 FILES = {".csv", ".parquet", ".json", ".md", ".tex", ".png", ".svg", "-statistics.csv"}
 STATES = "h[{layer}] @ B+3 -> logits freezing h"
-
-
-@functools.cache
-def result(name: str) -> SuiteResult:
-    return ct.run("induction", ct.load(f"bundled:{name}"), distances=[8], distance=10, examples=12, baseline=4, progress=False)
-
-
-@functools.cache
-def random_model(kind: str, seed: int = 0) -> ct.Model:
-    made: ct.Model = tiny.model(kind, seed=seed)
-    return made
-
-
-def layers(found: SuiteResult, role: str) -> list[int]:
-    return [int(c.node.split("[")[1].split(",")[0].rstrip("]")) for c in found.summary.components if c.role == role]
-
-
-# --- the bundled models ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_every_table_has_its_axes_and_a_title(name: str) -> None:
-    assert {k: t.axes for k, t in result(name).tables.items()} == TABLES[name]
-    assert all(t.about["title"] for t in result(name).tables.values())
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_a_distance_asked_for_is_measured_beside_the_others(name: str) -> None:
-    first = next(iter(result(name).tables.values()))
-    assert sorted(set(first.frame["distance"])) == [8, 10]
-    assert {"top-1 accuracy, distance 8", "top-1 accuracy, distance 10"} <= set(result(name).summary.baseline)
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_what_is_named_explains_the_behaviour(name: str) -> None:
-    summary = result(name).summary
-    assert summary.explained > 0.6
-    assert summary.baseline["top-1 accuracy, distance 10"] > 0.9
-    assert sum(summary.offsets.values()) == pytest.approx(1, abs=1e-4)
-
-
-def test_the_transformer_has_induction_heads_after_the_heads_that_write_their_keys() -> None:
-    found = result("gpt_neox")
-    assert {"induction head", "writes the k"} <= {c.role for c in found.summary.components}
-    assert max(layers(found, "writes the k")) < max(layers(found, "induction head"))
-
-
-def test_the_heads_that_write_the_keys_read_a() -> None:
-    read = result("gpt_neox").tables["senders_read"].share()
-    assert (read.groupby("head").idxmax().map(lambda cell: cell[1]) == "A").all()
-
-
-def test_induction_heads_take_the_token_up_where_it_stands() -> None:
-    summary = result("gpt_neox").summary
-    assert {c.position for c in summary.components if c.role == "induction head"} == {"B"}
-    assert summary.offset == "B" and "on the token: B" in summary.verdict
-
-
-def test_two_states_carry_it_in_mamba_and_each_is_written_at_a_place_of_its_own() -> None:
-    summary = result("mamba").summary
-    assert [(c.node, c.role, c.position) for c in summary.components] == [
-        ("ssm_state[3]", "state", "B+2"),
-        ("ssm_state[2]", "state", "B+1"),
-    ]
-    assert summary.offset == "B+2" and "several" in summary.verdict
-
-
-def test_the_convolution_brings_a_and_b_to_the_write_position() -> None:
-    """Tables 3 and 4: [B'] acts only at B and [A'] only at A, whatever position the layer writes at."""
-    found = result("mamba")
-    layer = layers(found, "state")[0]
-    from_b, from_a = (found.tables[f"table{n}_conv_input_{c}"].share()[10, layer] for n, c in ((3, "B"), (4, "A")))
-    assert from_b.idxmax() == "B" and from_a.idxmax() == "A"
-
-
-def test_the_tap_that_carries_b_spans_from_b_to_the_write() -> None:
-    """Layer 3 writes B at B+2, so of all taps that arrive there only the one of lag 2 has seen the corrupted token."""
-    shares = result("mamba").tables["conv_edges"].share()["B", 3].xs("B+2", level="position")
-    assert shares.idxmax() == 2 and shares.drop(2).abs().max() < 0.01
-
-
-def test_the_ports_of_the_write_input_are_compared_with_all_of_them() -> None:
-    shares = result("mamba").tables["write_ports"].share()
-    assert set(shares.index) == {"all", "value", "delta", "B"}
-    assert shares["all"] > 0.5
-
-
-def test_the_first_table_of_the_paper_is_a_part_of_the_sweep() -> None:
-    tables = result("mamba").tables
-    part = tables["state_by_position"].select("position", "B+1").mean()
-    assert (tables["table1_state_at_B+1"].mean() == part).all()
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_the_circuit_ends_in_the_logits_and_holds_every_component(name: str) -> None:
-    circuit, components = result(name).circuit, result(name).summary.components
-    assert circuit is not None
-    drawn = [node.name.split(" @ ")[0] for node in circuit.nodes]
-    assert {c.node for c in components if c.role in ("state", "induction head")} <= set(drawn)
-    assert {e.target for e in circuit.edges if e.source.split(" @ ")[0] == components[0].node} == {"logits"}
-
-
-# --- models whose circuit is known, or that have none ----------------------------------------------------------------------
-
-
-def planted() -> ct.Model:
-    """Head 0.0 brings every token one position on, head 1.0 takes it from there; 0.1 writes nothing, 1.1 where nobody reads."""
-    made: ct.Model = known.llama([(0, 1, 1), (1, 1, 1)], [(1, None, 2), (0, None, 1)])
-    return made
-
-
-def test_the_suite_recovers_a_chain_of_two_heads_that_was_written_by_hand() -> None:
-    found = ct.run("induction", planted(), distances=[8], distance=8, prefix=3, examples=16, progress=False)
-    assert [replace(c, share=round(c.share, 6)) for c in found.summary.components] == [
-        Component("head[1,0]", "induction head", 1, "B+1"),
-        Component("head[0,0]", "writes the v", 1, "B+1"),
-    ]
-    assert found.summary.explained == pytest.approx(1)
-    assert found.summary.offset == "B+1"
-
-
-def test_senders_and_reads_follow_the_chain_to_the_token() -> None:
-    study = Study(planted(), known.task(), options={"progress": False})
-    heads, around = [(1, 0), (1, 1)], ["A", "B", "B+1", "B+2"]
-    taken = reads(study, "Values", heads, "v", around).share()
-    sent = senders(study, "To the values", [(1, 0)], "v", "", around)
-    before = reads(study, "Before", [(0, 0)], "v", around, through=([(1, 0)], "v", "")).share()
-    assert sent is not None
-    assert taken["1,0", "B+1"] == pytest.approx(1) and taken.drop(("1,0", "B+1")).abs().max() < 1e-6
-    assert [(one, at, round(share, 6)) for one, at, share in strong_senders(sent)] == [((0, 0), "B+1", 1)]
-    assert before["0,0", "B"] == pytest.approx(1) and before.drop(("0,0", "B")).abs().max() < 1e-6
-
-
-def test_a_sender_is_the_head_that_writes_what_is_read_not_the_one_before_it() -> None:
-    """Head 0.0 acts on head 2.0 only through head 1.0, and all heads are frozen on the way."""
-    study = Study(known.llama([(0, 1, 1)], [(1, 1, 2)], [(2, None, 2)]), known.task(), options={"progress": False})
-    sent = senders(study, "To the values", [(2, 0)], "v", "", ["B+1", "B+2"])
-    assert [(one, at) for one, at, _ in strong_senders(sent)] == [((1, 0), "B+2")]
-
-
-def test_heads_of_the_first_layer_have_no_senders() -> None:
-    assert senders(Study(planted(), known.task()), "To the values", [(0, 0), (0, 1)], "v", "") is None
-
-
-@pytest.mark.parametrize("kind", tiny.CONFIGS)
-def test_a_model_without_the_behaviour_is_reported_as_such(kind: str) -> None:
-    found = ct.run("induction", random_model(kind, seed=1), distances=[8], distance=8, examples=20, progress=False)
-    assert found.summary.components == [] and found.summary.offset == "none"
-    assert "no induction circuit was found" in found.summary.text() and "nothing" in found.summary.text()
-    assert found.circuit is not None and found.circuit.nodes == ()
-
-
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "mamba"])
-def test_with_too_few_examples_for_statistics_the_suite_runs_all_the_same(kind: str) -> None:
-    """Two examples show no single cell at q < 0.05, so shares decide: all stages run, on whatever they find."""
-    found = ct.run("induction", random_model(kind), distances=[8], distance=8, examples=2, progress=False)
-    assert found.summary.components and found.circuit is not None
-
-
-@pytest.mark.parametrize(("options", "least"), [({"distances": [6]}, 6), ({"distances": [8], "distance": 5}, 5)])
-def test_distances_too_short_for_the_sweep_are_refused(options: dict[str, Any], least: int) -> None:
-    with pytest.raises(ct.CircuitryError, match=f"distance {least} is too short.*the least is 7"):
-        ct.run("induction", random_model("mamba"), examples=2, **options)
-
-
-def test_a_role_that_an_architecture_does_not_have_is_named() -> None:
-    with pytest.raises(ct.CircuitryError, match="gpt2 has no node of role 'state'"):
-        Study(random_model("gpt2"), ct.task("induction")).name("state")
-
 
 # --- thresholds ------------------------------------------------------------------------------------------------------------
 
@@ -241,6 +50,23 @@ def test_a_large_share_that_rests_on_one_example_is_no_key() -> None:
 
 def test_with_too_few_examples_the_share_alone_decides() -> None:
     assert keys(table([[0.9, -0.1], [0.01, 0.02]])) == [0]
+
+
+def test_where_several_cells_together_can_be_shown_the_share_alone_does_not_decide() -> None:
+    """Eight examples show no single cell of 60, but ten at once; a cell that rests on one example is still no key."""
+    sure, lucky = np.tile(np.full(8, 0.5), (20, 1)), np.zeros((40, 8))
+    lucky[:, 3] = 4.0
+    mixed = table([*sure, *lucky])
+    assert resolves(mixed) and keys(mixed, most=99) == list(range(20))
+    assert mixed.share().min() >= KEY_SHARE, "by the share alone all would be keys"
+    assert not resolves(table(np.ones((60, 5)))) and len(keys(table(np.ones((60, 5))), most=99)) == 60
+
+
+def test_the_rule_names_the_tables_whose_shares_decided_alone() -> None:
+    study = Study(random_model("mamba"), ct.task("induction", examples=4), tables={"few": table([[1.0] * 4])})
+    assert "by the share alone in few, where 4 examples cannot show anything at that q" in study.rule()
+    study.tables = {"many": table(np.ones((60, 8)))}
+    assert "alone" not in study.rule()
 
 
 # --- the folder ------------------------------------------------------------------------------------------------------------
@@ -277,6 +103,13 @@ def test_what_is_no_summary_is_refused(text: str) -> None:
         Summary.from_json(text)
 
 
+def test_a_summary_without_offsets_says_nothing_of_them() -> None:
+    """None is not the same as an empty profile, which says that somebody looked and found nothing."""
+    looked, not_looked = Summary("m", "mamba", [], 0.0, {}), Summary("m", "mamba", [], 0.0, None)
+    assert "written nowhere that was looked at" in looked.text() and "written" not in not_looked.text()
+    assert Summary.from_json(not_looked.to_json()) == not_looked and not_looked.offset == "none"
+
+
 def test_a_share_that_was_not_measured_is_null_in_json_and_not_printed() -> None:
     summary = Summary("m", "mamba", [], float("nan"), {})
     assert json.loads(summary.to_json())["explained"] is None
@@ -284,6 +117,7 @@ def test_a_share_that_was_not_measured_is_null_in_json_and_not_printed() -> None
 
 
 # --- suites declared in a file ---------------------------------------------------------------------------------------------
+
 
 MINE = """
 import circuitry as ct
@@ -375,6 +209,37 @@ def test_the_default_conclusion_names_cells_as_paths_do() -> None:
         ("together", "(h[0] @ B+3, h[1] @ B+3)", ""),
     }
     assert {role.split(",")[0] for role, _, _ in named} == {"states", "labelled", "together"}
+
+
+def test_the_default_conclusion_lists_nodes_and_counts_their_other_cells() -> None:
+    """Layer 1 of this Mamba takes B up two tokens on, so its state is found there and at each of the next positions."""
+    axes = {"position": ["B+1", "B+2", "B+3", "B+4"]}
+    everywhere = ct.Table("states", "States", "h[{layer}] @ {position} -> logits freezing h", axes=axes)
+    declared = ct.Suite("mine", "", "induction", options={"distance": 8, "prefix": 3}, tables=[everywhere])
+    found = ct.run(declared, known.mamba(known.lags(0), known.lags(0, 0, 4)), examples=12, progress=False)
+    (first,) = found.summary.components
+    assert first.node == f"h[1] @ {first.position}" and first.role == "states, and 2 more cells"
+    assert first.share == found.tables["states"].share().max() == pytest.approx(1)
+    assert found.summary.offsets is None and "written" not in found.summary.text()
+
+
+def test_the_default_conclusion_says_how_many_nodes_it_leaves_out() -> None:
+    study = Study(random_model("mamba"), ct.task("induction", distance=8, examples=4))
+    study.tables["wide"] = table([[1.0 - n / 20] * 12 for n in range(11)])
+    study.tables["wide"].about["path"] = "h[{cell}] @ B -> logits"
+    summary = findings(study).summary
+    assert [c.node for c in summary.components] == [f"h[{n}] @ B" for n in range(8)]
+    assert "11 nodes pass in wide; its 8 strongest are listed" in summary.notes
+
+
+def test_a_suite_cites_what_it_says_and_nothing_else(tmp_path: Path) -> None:
+    for cites in ("", "@article{mine}"):
+        declared = ct.Suite("mine", "", "induction", tables=[ct.Table("s", "S", STATES)], cites=cites)
+        found = small(declared, distance=8, out=tmp_path)
+        page = (Path(found.record["folder"]) / "report.html").read_text()
+        assert found.record["cites"] == cites and ("@article{mine}" in page) is bool(cites)
+        assert "2410.06672" not in page
+    assert "2410.06672" in ct.suite("induction").cites and "2410.06672" in ct.suite("ioi").cites
 
 
 def test_a_suite_may_conclude_for_itself() -> None:

@@ -1,11 +1,8 @@
-"""Patching tables: statistics by hand, grids, files that come back the same, and pictures that say what they show."""
+"""Patching tables: statistics by hand, grids, stacks, and as text."""
 
 from __future__ import annotations
 
-import csv
-import json
 import re
-import xml.etree.ElementTree as xml
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,44 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import circuitry as ct
-from agreement import model
 from circuitry import CircuitryError, PatchingTable
-from circuitry.results import figures
-
-CAPTION = (
-    "mean change of the logit ± standard error over 2 examples; tiny_50%, <task induction: distance=8>; "
-    "* q < 0.05 (sign-flip test, false-discovery control over 6 cells); 2 examples cannot show anything at q < 0.05 over 6 cells"
-)
-CELLS = [{"layer": layer, "pos": pos} for layer in (0, 1) for pos in ("END", "A", "B+1")]
-EFFECT = np.array([[1.0, 3.0], [0.0, -0.004], [-2.0, -4.0], [0.5, 0.5], [1e-3, 0.0], [10.0, 20.0]])
-ABOUT: dict[str, Any] = {
-    "path": "head[{layer},0] @ {pos} -> logits",
-    "model": "tiny_50%",
-    "task": "<task induction: distance=8>",
-    "seed": 0,
-}
-
-
-def table(cells: list[dict[str, Any]] = CELLS, effect: Any = EFFECT, **about: Any) -> PatchingTable:
-    effect = np.asarray(effect, float)
-    examples = effect.shape[1]
-    return PatchingTable.of(
-        cells, effect, np.full(examples, 1.0), np.full(examples, 5.0), "change of the logit", {**ABOUT, **about}
-    )
-
-
-def layers(*means: float) -> PatchingTable:
-    return table([{"layer": k} for k in range(len(means))], [[mean, mean] for mean in means])
-
-
-NONE = table([{}], [[1.0, 2.0, 6.0]])
-THREE = table(
-    [{"layer": layer, "head": head, "pos": pos} for layer in (0, 1) for head in (0, 1) for pos in ("B", "A")],
-    np.arange(16).reshape(8, 2),
-)
-EVERY = {"no axis": NONE, "one axis": layers(1, -2, 0), "two axes": table(), "three axes": THREE}
-
+from some_tables import ABOUT, CAPTION, CELLS, EFFECT, EVERY, NONE, THREE, layers, table
 
 # --- statistics ------------------------------------------------------------------------------------------------------------
 
@@ -185,6 +146,26 @@ def test_what_is_stacked_can_be_selected() -> None:
     assert both.titled("T").about == {**both.about, "title": "T"} and both.about["title"] == "by distance"
 
 
+def test_a_stack_over_a_task_option_names_all_its_values_and_a_part_only_its_own(tmp_path: Path) -> None:
+    tasks = {8: "<task induction: distance=8, seed=0>", 16: "<task induction: distance=16, seed=0>"}
+    both = PatchingTable.stack(
+        {value: replace(layers(1, 2), about={**ABOUT, "task": tasks[value]}) for value in tasks}, "distance"
+    )
+    assert both.about["task"] == "<task induction: distance=8 or 16, seed=0>" and "distance=8 or 16" in both.caption()
+    both.to_json(tmp_path / "t.json")
+    for made in (both, PatchingTable.from_json(tmp_path / "t.json")):
+        for value, task in tasks.items():
+            for part in (made.select("distance", value), made.select("layer", 1).select("distance", value)):
+                assert part.about["task"] == task and not {"over", "tasks"} & set(part.about)
+        assert made.select("layer", 1).about["task"] == both.about["task"]
+
+
+def test_a_stack_over_something_else_names_every_task() -> None:
+    tasks = ["<task a: n=1>", "<task b: n=1>"]
+    both = PatchingTable.stack({k: replace(layers(1), about={**ABOUT, "task": tasks[k]}) for k in (0, 1)}, "wording")
+    assert both.about["task"] == "<task a: n=1> or <task b: n=1>" and both.select("wording", 1).about["task"] == tasks[1]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -249,217 +230,3 @@ def test_text_has_every_number(name: str, digits: int, tmp_path: Path) -> None:
     assert (tmp_path / "t.tex").read_text() == made.to_latex(digits=digits) + "\n"
     columns = re.search(r"\\begin{tabular}{(l+r+)}", made.to_latex())
     assert columns and {line.count(" & ") for line in made.to_latex().splitlines() if " & " in line} == {len(columns[1]) - 1}
-
-
-# --- files -----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_json_comes_back_the_same(name: str, tmp_path: Path) -> None:
-    EVERY[name].to_json(tmp_path / "deeper" / "t.json")
-    back = PatchingTable.from_json(tmp_path / "deeper" / "t.json")
-    pd.testing.assert_frame_equal(back.frame, EVERY[name].frame)
-    assert (back.axes, back.unit, back.about) == (EVERY[name].axes, EVERY[name].unit, EVERY[name].about)
-    assert repr(back) == repr(EVERY[name])
-
-
-@pytest.mark.parametrize("text", ("", "[]", "{}", '{"rows": {}}', '{"rows": 3, "axes": [], "unit": "", "about": {}}'))
-def test_other_json_is_no_table(text: str, tmp_path: Path) -> None:
-    (tmp_path / "t.json").write_text(text)
-    with pytest.raises(CircuitryError, match=r"t\.json is no patching table \(.*\); to_json writes one$"):
-        PatchingTable.from_json(tmp_path / "t.json")
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_csv_has_every_row(name: str, tmp_path: Path) -> None:
-    EVERY[name].to_csv(tmp_path / "deeper" / "t.csv")
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "deeper" / "t.csv"), EVERY[name].frame, check_dtype=False)
-    with (tmp_path / "deeper" / "t.csv").open() as file:
-        assert next(csv.reader(file)) == [*EVERY[name].axes, "example", "effect", "base", "other"]
-
-
-def test_parquet_comes_back_the_same(tmp_path: Path) -> None:
-    table().to_parquet(tmp_path / "deeper" / "t.parquet")
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "deeper" / "t.parquet"), table().frame)
-
-
-def test_parquet_has_mixed_axes_as_text(tmp_path: Path) -> None:
-    table([{"pos": 3}, {"pos": "END"}, {"pos": ("B", 1)}], EFFECT[:3]).to_parquet(tmp_path / "t.parquet")
-    assert pd.read_parquet(tmp_path / "t.parquet")["pos"].unique().tolist() == ["3", "END", "('B', 1)"]
-
-
-RANDOM = pd.DataFrame(
-    {"draw": [0, 0, 1, 1], "node": ["a", "a", "b", "b"], "example": [0, 1, 0, 1], "effect": [0.5, 1.0, -2.0, 0.0]}
-)
-
-
-def test_json_keeps_random_nodes_and_axes_of_any_kind(tmp_path: Path) -> None:
-    cells = [{"pair": pair, "pos": pos} for pair in ((0, 1), (2, 3)) for pos in (3, "END")]
-    made = table(cells, EFFECT[:4])
-    made = PatchingTable.stack({8: replace(made, random=RANDOM), "far": made}, "distance")
-    made.to_json(tmp_path / "t.json")
-    back = PatchingTable.from_json(tmp_path / "t.json")
-    pd.testing.assert_frame_equal(back.frame, made.frame)
-    assert back.random is not None and made.random is not None
-    pd.testing.assert_frame_equal(back.random, made.random)
-    pd.testing.assert_frame_equal(back.statistics(), made.statistics())
-    assert back.statistics()["beyond_random"].notna().tolist() == [True] * 4 + [False] * 4
-    assert repr(back) == repr(made) and [type(v) for v in back.frame["pair"]] == [tuple] * 16
-    assert list(back.select("pair", (2, 3)).select("distance", "far").pivot().columns) == [3, "END"]
-
-
-def test_json_from_before_random_nodes_is_read(tmp_path: Path) -> None:
-    (tmp_path / "t.json").write_text(
-        '{"about": {}, "axes": ["layer"], "unit": "logit",'
-        ' "rows": {"layer": [0, 0], "example": [0, 1], "effect": [1.0, 3.0], "base": [0, 0], "other": [4, 4]}}'
-    )
-    back = PatchingTable.from_json(tmp_path / "t.json")
-    assert back.random is None and back.share().tolist() == [0.5]
-
-
-def test_a_table_that_was_run_comes_back_the_same(tmp_path: Path) -> None:
-    task = ct.task("induction", distance=4, examples=3, prefix=1)
-    made = ct.patch(model("mamba"), task, "ssm_state[{layer}] @ {pos} -> logits", progress=False, lint=False)
-    made.to_json(tmp_path / "t.json")
-    back = PatchingTable.from_json(tmp_path / "t.json")
-    pd.testing.assert_frame_equal(back.frame, made.frame)
-    assert back.about == made.about and json.loads((tmp_path / "t.json").read_text())["axes"] == ["layer", "pos"]
-
-
-def test_save_writes_everything_under_the_name_given(tmp_path: Path) -> None:
-    suffixes = (".csv", ".parquet", ".json", ".md", ".tex", ".png", ".svg", "-statistics.csv")
-    written = table().save(tmp_path / "deeper", "lag.1")
-    assert written == [tmp_path / "deeper" / f"lag.1{suffix}" for suffix in suffixes]
-    assert all(path.stat().st_size > 100 for path in written)
-    back = pd.read_csv(written[-1], index_col=["layer", "pos"])
-    pd.testing.assert_frame_equal(back, table().statistics(), check_dtype=False)
-
-
-def test_an_axis_cannot_be_called_like_a_column() -> None:
-    task = ct.task("induction", distance=4, examples=3, prefix=1)
-    with pytest.raises(
-        CircuitryError, match=r"^every table has a column 'effect', so no axis can be called that; {effects} would do$"
-    ):
-        ct.patch(model("gpt2"), task, "mlp[{effect}] -> logits", progress=False)
-
-
-# --- pictures --------------------------------------------------------------------------------------------------------------
-
-
-def words(path: Path) -> str:
-    """All text of an SVG picture."""
-    return " ".join("".join(node.itertext()) for node in xml.parse(path).iter() if node.tag.endswith("}text"))
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_a_picture_names_its_axes_its_unit_and_its_path(name: str, tmp_path: Path) -> None:
-    made = EVERY[name]
-    made.plot(tmp_path / "deeper" / "t.svg")
-    shown = words(tmp_path / "deeper" / "t.svg")
-    # A long title is broken into lines.
-    assert "mean change of the logit" in shown and ABOUT["path"].replace(" ", "") in shown.replace(" ", "")
-    for axis in made.axes:
-        assert axis in shown
-        for value in made.frame[axis].unique():
-            assert str(value) in shown
-
-
-def test_a_small_heat_map_has_its_numbers(tmp_path: Path) -> None:
-    table(CELLS[:-1], EFFECT[:-1]).plot(tmp_path / "t.svg")
-    shown = words(tmp_path / "t.svg").replace("\u2212", "-").split()
-    assert {"2.0", "0.0", "-3.0", "0.5"} <= set(shown) and "nan" not in shown and "-0.0" not in shown
-
-
-def test_a_large_heat_map_thins_its_labels(tmp_path: Path) -> None:
-    cells = [{"layer": layer, "pos": f"P{pos}"} for layer in range(60) for pos in range(70)]
-    table(cells, np.ones((len(cells), 1))).plot(tmp_path / "t.svg")
-    assert sum(re.fullmatch(r"P\d+", word) is not None for word in words(tmp_path / "t.svg").split()) <= 24
-
-
-@pytest.mark.parametrize("name", ("one axis", "two axes", "three axes"))
-def test_zero_is_in_the_middle_of_the_colours(name: str) -> None:
-    figure = EVERY[name].plot()
-    most = EVERY[name].mean().abs().max()
-    if name == "one axis":
-        colours = [bar.get_facecolor() for bar in figure.axes[0].containers[0].patches]
-        means = EVERY[name].mean().tolist()
-        for colour, mean in zip(colours, means, strict=True):
-            assert np.sign(round(colour[2] - colour[0], 2)) == np.sign(mean), "blue above zero, red below, white at it"
-        return
-    norm = figure.axes[0].images[0].norm
-    assert (norm.vmin, norm(0.0), norm.vmax) == (-most, 0.5, most)
-
-
-@pytest.mark.parametrize("effect", (0.0, np.nan))
-def test_a_table_of_zeros_or_of_nothing_can_be_drawn(effect: float, tmp_path: Path) -> None:
-    shapes: list[list[dict[str, Any]]] = [CELLS, CELLS[:1], [{"layer": 0}], [{}]]
-    for cells in shapes:
-        made = table(cells, np.full((len(cells), 2), effect))
-        made.plot(tmp_path / "t.png")
-        assert ("--" if np.isnan(effect) else "0.00") in made.to_latex()
-
-
-def test_the_same_table_gives_the_same_file(tmp_path: Path) -> None:
-    for suffix in ("svg", "png", "pdf"):
-        one, other = tmp_path / f"one.{suffix}", tmp_path / f"other.{suffix}"
-        table().plot(one)
-        table().plot(other)
-        assert one.read_bytes() == other.read_bytes()
-
-
-def whiskers(axes: Any) -> list[Any]:
-    (lines,) = (c for c in axes.collections if hasattr(c, "get_segments"))
-    return [tuple(segment[:, 1]) for segment in lines.get_segments()]
-
-
-def test_whiskers_are_the_intervals() -> None:
-    made = table([{"layer": 0}, {"layer": 1}], [[1.0, 3.0, 4.0, 9.0], [5.0] * 4])
-    intervals = made.statistics()[["low", "high"]].itertuples(index=False)
-    assert whiskers(made.plot().axes[0]) == [pytest.approx(pair) for pair in intervals]
-    assert "whiskers: 95% bootstrap interval" in made.plot().get_supxlabel().replace("\n", " ")
-    alone = table([{"layer": 0}], [[1.0]]).plot()
-    assert whiskers(alone.axes[0]) == [(1.0, 1.0)] and alone.get_supxlabel() == ""
-
-
-def test_bars_that_are_not_significant_are_hatched() -> None:
-    made = table([{"layer": 0}, {"layer": 1}], [[1.0] * 8, [1.0, -1.1] * 4])
-    bars = made.plot().axes[0].containers[0].patches
-    assert [bool(bar.get_hatch()) for bar in bars] == [False, True] and bars[1].get_facecolor()[3] < bars[0].get_facecolor()[3]
-    assert "bars without hatching: q < 0.05" in made.plot().get_supxlabel().replace("\n", " ")
-
-
-def test_a_band_shows_what_random_nodes_do() -> None:
-    made = replace(layers(3, 1), random=RANDOM)
-    band = made.plot().axes[0].containers[-1].patches
-    assert [(bar.get_y(), bar.get_height()) for bar in band] == [pytest.approx((-b, 2 * b)) for b in made.random_band()]
-    assert "grey band: 95% of random nodes" in made.plot().get_supxlabel().replace("\n", " ")
-    alone = layers(3, 1).plot().axes[0].get_ylim()
-    assert replace(layers(3, 1), random=RANDOM.assign(effect=99.0)).plot().axes[0].get_ylim() == alone, (
-        "which leaves room for the cells"
-    )
-    grid = replace(table(), random=RANDOM).plot()
-    (band,) = (patch for patch in grid.axes[1].patches if patch.get_width() == 0.35)
-    assert band.get_height() == pytest.approx(2 * float(made.random_band().max()))
-    assert "grey on the colour bar" in grid.get_supxlabel() and "grey" not in table().plot().get_supxlabel()
-
-
-def test_numbers_of_a_heat_map_that_are_not_significant_are_in_italics() -> None:
-    made = table(CELLS[:4], [[1.0] * 8, [1.0, -1.1] * 4, [0.0] * 8, [-2.0] * 8])
-    styles = {text.get_text(): text.get_fontstyle() for text in made.plot().axes[0].texts}
-    assert styles == {"1.0": "normal", "-0.1": "italic", "0.0": "italic", "-2.0": "normal"}
-    untested = table(CELLS[:4], EFFECT[:4, :1]).plot()
-    assert {text.get_fontstyle() for text in untested.axes[0].texts} == {"normal"}
-
-
-def test_a_large_heat_map_has_dots_where_it_is_significant() -> None:
-    cells = [{"layer": layer, "head": head} for layer in range(20) for head in range(12)]
-    effect = np.tile([1.0, -1.1] * 8, (240, 1))
-    effect[[13, 239]] = 3.0
-    (dots,) = table(cells, effect).plot().axes[0].collections
-    assert dots.get_offsets().data.tolist() == [[1.0, 1.0], [11.0, 19.0]]
-
-
-def test_a_picture_of_another_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CircuitryError, match=r"^a figure cannot be written as '.jpg'; .png, .svg or .pdf would do$"):
-        table().plot(tmp_path / "t.jpg")
-    assert figures.COLOURS == "RdBu"

@@ -1,4 +1,5 @@
-"""The command line: ``circuitry run | demo | report | compare | patch | explain | sensitivity | offsets | graph | models``.
+"""The command line: ``circuitry run | demo | report | compare | patch | explain | sensitivity | offsets | graph | models |
+convert | circuits``.
 
 Imports torch only in commands that need it.
 """
@@ -10,7 +11,7 @@ import sys
 import typer
 
 from ..errors import CircuitryError
-from . import experiments, graphs, suites
+from . import convert, experiments, graphs, suites, universality
 
 app = typer.Typer(
     help="Which components carry a behaviour, and along which paths, in Transformers and state-space models.",
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (suites, experiments, graphs):
+for part in (suites, experiments, universality, graphs, convert):
     app.add_typer(part.app)
 
 

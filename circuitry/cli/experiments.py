@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import CircuitryError
 from . import options as read
-from .options import Device, Dtype, Examples, Memory, Model, Options, PathText, Seed, TaskName, Values
+from .options import Device, Direction, Dtype, Examples, Intervention, Memory, Model, Options, PathText, Seed, TaskName, Values
 
 app = typer.Typer()
 
@@ -27,8 +26,8 @@ def patch(
     metric: Annotated[
         str, typer.Option(help="logit, foil_logit, logit_difference, probability, log_probability or kl")
     ] = "logit",
-    intervention: Annotated[str, typer.Option(help="resample, zero or mean")] = "resample",
-    direction: Annotated[str, typer.Option(help="noising or denoising")] = "noising",
+    intervention: Intervention = "resample",
+    direction: Direction = "noising",
     baseline: Annotated[int, typer.Option(help="random nodes to compare with")] = 16,
     verify: Annotated[int, typer.Option(help="check this many cells against the reference engine")] = 0,
     memory: Memory = "512MiB",
@@ -60,15 +59,14 @@ def _writer(out: Path | None) -> Callable[[Any, Path], object]:
         ".svg": lambda t, p: t.plot(p),
         ".parquet": lambda t, p: t.to_parquet(p),
     }
-    if out is not None and out.suffix not in known:
-        raise CircuitryError(f"a table cannot be written as {out.suffix!r}; known: {', '.join(known)}")
+    read.check_suffix(out, "a table", known)
     return known[out.suffix] if out is not None else lambda *_: None
 
 
 @app.command()
 def explain(
     model: Model, path: PathText, task: TaskName = "induction", option: Options = None, axis: Values = None,
-    examples: Examples = 128, seed: Seed = 0, intervention: str = "resample", direction: str = "noising",
+    examples: Examples = 128, seed: Seed = 0, intervention: Intervention = "resample", direction: Direction = "noising",
 ) -> None:  # fmt: skip
     """Say what a path would run: passes, frozen set, kind of path patching, predicted cost. Runs nothing."""
     from ..running import explain as run_explain
@@ -92,8 +90,7 @@ def sensitivity(
     """Measure a path under every ablation, direction, metric and frozen set: does the finding depend on the method?"""
     from ..evidence import sensitivity as measure
 
-    if out is not None and out.suffix not in (".png", ".svg", ".csv"):
-        raise CircuitryError(f"the grid cannot be written as {out.suffix!r}; .png, .svg or .csv would do")
+    read.check_suffix(out, "the grid", (".png", ".svg", ".csv"))
     found = measure(read.load(model), read.task(task, option, examples, seed), path, axes=read.axes(axis), memory=memory)
     print(found.frame.round(3).to_string(index=False))
     print(found.text())
@@ -117,8 +114,7 @@ def offsets(
     """The off-by-one detector: how many tokens after a token each model takes it up."""
     from ..evidence import off_by_one
 
-    if out is not None and out.suffix not in (".json", ".md", ".png", ".svg"):
-        raise CircuitryError(f"this cannot be written as {out.suffix!r}; .json, .md, .png or .svg would do")
+    read.check_suffix(out, "this", (".json", ".md", ".png", ".svg"))
     posed = read.task(task, option, examples, seed)
     found = off_by_one([read.load(name) for name in models], posed, token, reach=reach, say=read.say)
     print(found.to_markdown())

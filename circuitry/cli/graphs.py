@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..content import names
 from . import options as read
 
 app = typer.Typer()
@@ -14,12 +15,12 @@ app = typer.Typer()
 
 @app.command()
 def graph(
-    model: Annotated[str, typer.Argument(help="a model, or an architecture: gpt2, gpt_neox, llama, mamba")],
+    model: Annotated[str, typer.Argument(help=f"a model, a file that defines GRAPH, or {', '.join(names('graphs'))}")],
     out: Annotated[Path | None, typer.Option(help="write .svg, .png, .dot, .graphml or .json; by default NAME-graph.svg")] = None,
+    layer: Annotated[int, typer.Option(help="the layer to draw; those of a hybrid differ")] = 0,
 ) -> None:
     """Show the nodes of a model's architecture, and draw one layer or write the whole graph."""
     from ..architecture import graph as make_graph
-    from ..content import names
 
     known = model in names("graphs") or model.endswith(".py")
     made = make_graph(model) if known else read.load(model).graph
@@ -29,7 +30,7 @@ def graph(
         ports = f"  ports: {', '.join(family.ports)}" if family.ports else ""
         print(f"  {family.name + indices:<20} {family.shape:<28} {family.meaning}{ports}")
     target = out or Path(f"{_plain(model)}-graph.svg")
-    _write_graph(made, target)
+    _write_graph(made, target, layer)
     print(f"written: {target.resolve()}")
 
 
@@ -39,7 +40,7 @@ def _plain(name: str) -> str:
     return plain(name)
 
 
-def _write_graph(made: Any, target: Path) -> None:
+def _write_graph(made: Any, target: Path, layer: int) -> None:
     from ..architecture.export import to_dot, to_graphml, to_json
 
     written = {".dot": to_dot, ".graphml": to_graphml, ".json": to_json}
@@ -50,7 +51,7 @@ def _write_graph(made: Any, target: Path) -> None:
     from ..results.architecture_diagram import draw_layer
     from ..results.figures import save
 
-    save(draw_layer(made), target)
+    save(draw_layer(made, layer), target)
 
 
 @app.command()
@@ -58,9 +59,13 @@ def models() -> None:
     """List the models that ship with circuitry, and the kinds it can load."""
     from ..architecture import model_types
     from ..models import bundled
+    from ..models.compiled import NAMES
 
-    print("ready to use, offline:")
+    print("trained, ready to use offline:")
     for name in bundled():
         print(f"  {name}")
+    print("written by hand, with known circuits:")
+    for name in NAMES:
+        print(f"  compiled:{name}")
     print("Hugging Face model types that can be loaded by name or folder (llama ones from GGUF too):")
     print(f"  {', '.join(sorted(model_types()))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +14,10 @@ from ..errors import CircuitryError
 if TYPE_CHECKING:
     from ..models import Model as LoadedModel
 
-Model = Annotated[str, typer.Argument(help="bundled:NAME, package:NAME, a Hugging Face name, a folder, or a .gguf file")]
-PathText = Annotated[str, typer.Argument(help='for example "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"')]
+_MODELS = "bundled:NAME, compiled:NAME, package:NAME, a Hugging Face name, a folder, or a .gguf file"
+Model = Annotated[str, typer.Argument(help=_MODELS)]
+ModelOption = Annotated[str, typer.Option("--model", help=_MODELS)]
+PathText = Annotated[str, typer.Argument(help='for example "ssm_state[{layer}] @ B+3 -> logits freezing ssm_state"')]
 Examples = Annotated[int, typer.Option(help="prompts to average over")]
 Seed = Annotated[int, typer.Option(help="seed of the prompts")]
 TaskName = Annotated[str, typer.Option(help="a shipped task or a file that defines TASK")]
@@ -23,6 +26,8 @@ Options = Annotated[
     typer.Option("--option", "-o", help="an option as name=value, such as distance=64; repeatable; 8,16,32 is a list"),
 ]
 Values = Annotated[list[str] | None, typer.Option("--axis", help="values of an open axis, such as layer=0,1; repeatable")]
+Intervention = Annotated[str, typer.Option(help="resample, zero or mean")]
+Direction = Annotated[str, typer.Option(help="noising or denoising")]
 Memory = Annotated[str, typer.Option(help="bound for one batch, such as 512MiB")]
 Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
@@ -30,13 +35,9 @@ Out = Annotated[Path, typer.Option(help="folder for results")]
 
 
 def load(name: str, dtype: str = "float32", device: str = "cpu") -> LoadedModel:
-    """Load a model without what transformers says meanwhile: kernels it misses, and a bar for every file."""
-    from transformers.utils import logging
-
+    """Load a model; what its name may be says ``circuitry.load``."""
     from ..models import load as load_model
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     return load_model(name, dtype=dtype, device=device)
 
 
@@ -71,6 +72,12 @@ def pairs(texts: list[str] | None) -> list[tuple[str, str]]:
 def value(text: str) -> int | str:
     """A whole number where it reads like one."""
     return int(text) if text.strip().lstrip("-").isdigit() else text.strip()
+
+
+def check_suffix(out: Path | None, what: str, known: Iterable[str]) -> None:
+    """Refuse a file of a kind that is not written, before anything runs."""
+    if out is not None and out.suffix not in known:
+        raise CircuitryError(f"{what} cannot be written as {out.suffix!r}; {', '.join(known)} would do")
 
 
 def say(what: str) -> None:

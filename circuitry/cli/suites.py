@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options as read
-from .options import Device, Dtype, Examples, Memory, Options, Out, Seed
+from .options import Device, Dtype, Examples, Memory, ModelOption, Options, Out, Seed
 
 if TYPE_CHECKING:
     from ..suites import SuiteResult
@@ -22,9 +22,7 @@ RunPath = Annotated[Path, typer.Argument(help="the folder of a run")]
 @app.command()
 def run(
     suite: Annotated[str, typer.Argument(help="induction, ioi, or a file of your own that defines SUITE, such as ./mine.py")],
-    model: Annotated[
-        str, typer.Option(help="bundled:NAME, package:NAME, a Hugging Face name, a folder, or a .gguf file")
-    ] = "bundled:mamba",
+    model: ModelOption = "bundled:mamba",
     out: Out = Path("runs"),
     option: Options = None,
     examples: Examples = 128,
@@ -59,7 +57,11 @@ def _suite(suite: str, name: str, out: Path, dtype: str, device: str, **options:
 
     model = read.load(name, dtype, device)
     print(f"\n{model}", flush=True)
-    result = run_suite(suite, model, out=out, say=read.say, command=_command(), **options)
+    try:
+        result = run_suite(suite, model, out=out, say=read.say, command=_command(), **options)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where it was, and what is there has a report.html", file=sys.stderr)
+        raise typer.Exit(130) from None
     folder = Path(result.record["folder"])
     _print_result(result)
     print(f"\nreport: {(folder / 'report.html').resolve()}", flush=True)
@@ -93,7 +95,10 @@ def compare(
     second: RunPath,
     out: Annotated[Path | None, typer.Option(help="folder for the comparison; by default beside the first run")] = None,
 ) -> None:
-    """Two runs side by side: summaries, circuits aligned by role, and every table that both have, with intervals."""
+    """Two runs side by side: summaries, circuits aligned by role, and every table that both have, with intervals.
+
+    The comparison of two runs can be made again; it overwrites nothing else, but takes a free name.
+    """
     _compare(first, second, out or first.parent / f"{first.name}-and-{second.name}")
 
 

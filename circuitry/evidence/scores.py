@@ -7,7 +7,7 @@ left, scaled so that the whole model has 1 and no node at all 0.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,11 @@ import pandas as pd
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from ..architecture import Graph
 from ..errors import CircuitryError
 from ..models import Model
-from ..paths import Leg, Node, Path, Site
+from ..paths import Leg, Node, Path, Site, parse_node
+from ..planning.frozen import matching
 from ..prompting import Task
 from ..results import PatchingTable
 from ..results.statistics import resampling
@@ -45,7 +47,10 @@ class Scores:
     completeness: pd.DataFrame
     minimality: pd.DataFrame
     outsiders: list[float]
-    table: PatchingTable = field(repr=False)
+    table: PatchingTable
+
+    def __repr__(self) -> str:
+        return self.text()
 
     def text(self) -> str:
         """The scores in words."""
@@ -74,7 +79,7 @@ class Scores:
 def score(
     model: Model,
     task: Task,
-    circuit: Mapping[str, Sequence[str]],
+    circuit: Mapping[str, Sequence[str]] | Sequence[str],
     *,
     metric: str = "logit_difference",
     random: int = 20,
@@ -82,8 +87,9 @@ def score(
     seed: int = 0,
     **options: Any,
 ) -> Scores:
-    """Score a circuit, given as roles with their nodes (``{"name mover": ["head[9,9]"]}``), all of one family.
+    """Score a circuit: nodes of one family, or roles with their nodes (``{"name mover": ["head[9,9]"]}``).
 
+    A name without its last index is one member that stands for all nodes of a layer (``ssm_state[3]`` where states have heads).
     ``random`` sets of equal size and as many nodes from outside are measured beside it; completeness takes away each role,
     and ``subsets`` random halves. Other options go to ``circuitry.patch``. Raises CircuitryError for nodes of several families,
     a node named twice, or an empty circuit.
@@ -94,10 +100,12 @@ def score(
     >>> found.table.axes, len(found.random)
     (('set',), 2)
     """
-    roles = {role: [model.graph.node(text) for text in nodes] for role, nodes in circuit.items() if nodes}
+    named = circuit if isinstance(circuit, Mapping) else {"node": circuit}
+    roles = {role: [_member(model.graph, text) for text in nodes] for role, nodes in named.items() if nodes}
     inside = _checked(roles)
     kind = next(iter(inside))
-    every = frozenset(n for n in model.graph.nodes(kind.family, ports=True) if n.port == kind.port)
+    alike = (n for n in model.graph.nodes(kind.family, ports=True) if n.port == kind.port)
+    every = frozenset(replace(n, indices=n.indices[: len(kind.indices)]) for n in alike)
     rng = np.random.default_rng(seed)
     groups = _Groups(roles, inside, every, _draws(every, inside, random, rng), _subsets(roles, inside, subsets, rng))
     removed = groups.removed()
@@ -112,13 +120,19 @@ def score(
     return _scores(groups, table, seed)
 
 
+def _member(graph: Graph, text: str) -> Node:
+    """A node, or by a name without the last index all nodes of a layer together: ``ssm_state[3]`` where states have heads."""
+    named = graph.canonical(parse_node(text))
+    return named if named.indices and matching(graph, named) else graph.node(named)
+
+
 def _checked(roles: Mapping[str, list[Node]]) -> Nodes:
     named = [node for nodes in roles.values() for node in nodes]
     if not named:
         raise CircuitryError("an empty circuit has no scores; name at least one node")
     if twice := [node for node in named if named.count(node) > 1]:
         raise CircuitryError(f"{twice[0]} stands in the circuit twice; give it one role")
-    if len(families := {(node.family, node.port) for node in named}) > 1:
+    if len(families := {(node.family, node.port, len(node.indices)) for node in named}) > 1:
         raise CircuitryError(f"a circuit of {len(families)} kinds of nodes; score those of one kind, such as heads")
     return frozenset(named)
 
@@ -133,12 +147,12 @@ def _draws(every: Nodes, inside: Nodes, count: int, rng: Generator) -> tuple[lis
 
 
 def _subsets(roles: Mapping[str, list[Node]], inside: Nodes, count: int, rng: Generator) -> dict[str, Nodes]:
-    """Subsets K for completeness: every role, and random halves."""
-    found = {f"all {role}": frozenset(nodes) for role, nodes in roles.items()}
-    ordered = sorted(inside, key=str)
-    for number in range(count if len(ordered) > 1 else 0):
-        found[f"half {number + 1}"] = frozenset(ordered[k] for k in rng.choice(len(ordered), len(ordered) // 2, replace=False))
-    return found
+    """Subsets K for completeness: every role, and random halves, none of them twice."""
+    found, ordered = {f"all {role}": frozenset(nodes) for role, nodes in roles.items()}, sorted(inside, key=str)
+    size = len(ordered) // 2
+    drawn = (frozenset(ordered[k] for k in rng.choice(len(ordered), size, replace=False)) for _ in range(4 * count))
+    halves = [half for half in dict.fromkeys(drawn) if half and half not in found.values()][:count]
+    return found | {f"half {number + 1}": half for number, half in enumerate(halves)}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ..errors import CircuitryError, suggest
 from . import statistics as evidence
 from . import writing
 from .measurements import Measurements
+from .naming import told_apart
 from .statistics import Array
 
 By: TypeAlias = Literal["share", "effect"]
@@ -168,7 +169,7 @@ def compare(
         else f"{counts[0]} and {counts[1]} examples, label-shuffle test"
     )
     unit = "share of the whole effect" if by == "share" else f"mean {first.unit}"
-    names = _names(first, second)
+    names = told_apart(first.about, second.about)
     alone = [[cell for cell in place if cell not in set(shared)] for place in places]
     missing = [f"only in {name}: {_some(cells)}" for name, cells in zip(names, alone, strict=True) if cells]
     return Comparison(frame, first.axes, unit, names, paired, method, level, missing)
@@ -188,15 +189,6 @@ def _paired(first: Measurements, second: Measurements) -> bool:
     """Whether both have the same prompts, example by example, as far as their records say."""
     task = first.about.get("task")
     return task is not None and task == second.about.get("task") and first.values().shape[1] == second.values().shape[1]
-
-
-def _names(first: Measurements, second: Measurements) -> tuple[str, str]:
-    """The first thing on record that tells the tables apart."""
-    for key in ("model", "title", "task", "path"):
-        one, other = first.about.get(key), second.about.get(key)
-        if one and other and one != other:
-            return str(one), str(other)
-    return "first", "second"
 
 
 def _some(cells: Any) -> str:

@@ -12,6 +12,8 @@ import pandas as pd
 from ..errors import CircuitryError, suggest
 from .statistics import Array
 
+_ROUNDING = 1e-6
+"""Differences below this part of the numbers themselves are rounding in float32."""
 COLUMNS = ("example", "effect", "base", "other")
 """What every table has beside its axes."""
 
@@ -79,7 +81,7 @@ class Measurements:
                     f"the table at {axis} {value!r} has axes {table.axes} in {table.unit}, the first {first.axes} in {first.unit}; "
                     "tables of one path and one metric can be stacked"
                 )
-        about = {**first.about, axis: list(tables)} | ({"title": title} if title else {})
+        about = {**first.about, **_tasks(tables, axis), axis: list(tables)} | ({"title": title} if title else {})
         baselines = {value: table.random for value, table in tables.items() if table.random is not None}
         frame = _stacked({value: table.frame for value, table in tables.items()}, axis)
         return cls(frame, (axis, *first.axes), first.unit, about, _stacked(baselines, axis) if baselines else None)
@@ -104,7 +106,11 @@ class Measurements:
             random = _having(random, axis, value)
             random = None if random.empty else random
         axes = tuple(a for a in self.axes if a != axis)
-        return replace(self, frame=frame, axes=axes, about={**self.about, axis: value}, random=random)
+        about = {**self.about, axis: value}
+        if axis == about.get("over"):
+            about["task"] = about["tasks"][str(value)]
+            del about["over"], about["tasks"]
+        return replace(self, frame=frame, axes=axes, about=about, random=random)
 
     def titled(self, title: str) -> Self:
         """The table with a title for its picture and heading.
@@ -150,11 +156,15 @@ class Measurements:
     def share(self) -> pd.Series:
         """Mean effect as a share of what patching the whole input does: 1 is all of it, of the same sign.
 
+        NaN where the whole input does nothing but rounding: a share of that means nothing.
+
         >>> Measurements.of([{}], np.array([[-1.0]]), np.array([2.0]), np.array([0.0]), "logit").share().tolist()
         [0.5]
         """
-        whole: pd.Series = self._grouped(self.frame["other"] - self.frame["base"]).mean()
-        return self.mean() / whole
+        base, other = (self.frame[column] for column in ("base", "other"))
+        whole: pd.Series = self._grouped(other - base).mean()
+        noise = _ROUNDING * self._grouped(base.abs() + other.abs()).mean()
+        return self.mean() / whole.where(whole.abs() > noise)
 
     def pivot(self, values: pd.Series | None = None) -> pd.DataFrame:
         """Cell means (or other values by cell) as a grid: the first axis in rows, the last in columns.
@@ -184,3 +194,13 @@ def _stacked(frames: Mapping[Any, pd.DataFrame], axis: str) -> pd.DataFrame:
 def _having(frame: pd.DataFrame, axis: str, value: Any) -> pd.DataFrame:
     """Rows with one value of an axis, without its column; compared one by one, since a value may be a tuple."""
     return frame[[each == value for each in frame[axis]]].drop(columns=axis).reset_index(drop=True)
+
+
+def _tasks(tables: Mapping[Any, Measurements], axis: str) -> dict[str, Any]:
+    """The task of tables that differ in an option of it, with all its values; each table's own stays under ``tasks``."""
+    tasks = {str(value): str(table.about.get("task", "")) for value, table in tables.items()}
+    if len(set(tasks.values())) < 2:
+        return {}
+    value, task = next(iter(tables)), next(iter(tasks.values()))
+    every = task.replace(f"{axis}={value!r}", f"{axis}={' or '.join(map(repr, tables))}")
+    return {"task": every if every != task else " or ".join(dict.fromkeys(tasks.values())), "tasks": tasks, "over": axis}

@@ -105,6 +105,8 @@ class PatchingTable(Measurements):
             middle, most = (float(np.quantile(known, part)) if known.size else np.nan for part in (0.5, 1.0))
             draws = writing.count(self.random["draw"].nunique(), "draw")
             found.append(f"random nodes: median |mean| {middle:.2g}, at most {most:.2g} over {draws}")
+        if checked := self.about.get("verified"):
+            found.append(str(checked))
         return found
 
     def caption(self) -> str:

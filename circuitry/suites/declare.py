@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import CircuitryError, suggest
 from ..results import PatchingTable
-from .result import Component, SuiteResult, Summary
-from .study import Study, keys
+from ..results.writing import count
+from .result import Component, SuiteResult
+from .study import MOST_KEYS, Study, keys
 
 Path = str | Mapping[Any, str]
 
@@ -66,8 +68,8 @@ class Table:
 class Suite:
     """A task and what is asked of it. ``settings`` are the suite's own, with their defaults.
 
-    ``tables`` are made in order; ``conclude`` makes the result of them, by default a list of the cells that matter. A suite
-    that decides what to do next from what it finds has ``run`` instead of both.
+    ``tables`` are made in order; ``conclude`` makes the result of them, by default a list of the nodes that matter. A suite
+    that decides what to do next from what it finds has ``run`` instead of both. ``cites``: BibTeX of what the experiments follow.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Suite:
     settings: Mapping[str, Any] = field(default_factory=dict)
     run: Callable[[Study], SuiteResult] | None = None
     conclude: Callable[[Study], SuiteResult] | None = None
+    cites: str = ""
 
     def __post_init__(self) -> None:
         names = [table.name for table in self.tables]
@@ -133,24 +136,43 @@ def _check_kind(name: str, value: Any, default: Any) -> None:
 
 
 def findings(study: Study) -> SuiteResult:
-    """The default conclusion: the cells of every table that have a share of the effect and are significant.
+    """The default conclusion: for each table the nodes whose cells pass the thresholds, each by its strongest cell.
 
     >>> import circuitry as ct
     >>> findings(Study(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4))).summary.components
     []
     """
-    components = []
-    for name, table in study.tables.items():
-        shares = table.share()
-        for cell in keys(table):
-            role = ", ".join([name, *_conditions(table, cell)])
-            components.append(Component(source(table, cell), role, float(shares[cell]), _position(table, cell)))
-    notes = [
-        f"cells of every table with {study.rule()}",
-        *(study.caveats(next(iter(study.tables.values()))) if study.tables else []),
+    found = {name: _by_node(table) for name, table in study.tables.items()}
+    components = [_component(study, name, cells) for name, nodes in found.items() for cells in nodes[:MOST_KEYS]]
+    notes = [f"nodes by their strongest cell in each table, with {study.rule()}"]
+    notes += [
+        f"{len(nodes)} nodes pass in {name}; its {MOST_KEYS} strongest are listed"
+        for name, nodes in found.items()
+        if len(nodes) > MOST_KEYS
     ]
-    summary = Summary(study.model.name, study.model.graph.name, components, float("nan"), {}, study.baseline(), notes)
-    return SuiteResult(study.tables, None, summary)
+    notes += study.caveats(next(iter(study.tables.values()))) if study.tables else []
+    return SuiteResult(study.tables, None, study.summary(components, notes))
+
+
+def _by_node(table: PatchingTable) -> list[list[Any]]:
+    """Cells over the thresholds, those of one node together; nodes, and the cells of each, from the strongest."""
+    found: dict[str, list[Any]] = {}
+    for cell in keys(table, most=len(table.mean())):
+        found.setdefault(_node(table, cell), []).append(cell)
+    return list(found.values())
+
+
+def _component(study: Study, name: str, cells: list[Any]) -> Component:
+    """A node as its strongest cell shows it, with the number of its other cells."""
+    table = study.tables[name]
+    first, others = cells[0], [f"and {count(len(cells) - 1, 'more cell')}"] if len(cells) > 1 else []
+    role = ", ".join([name, *_conditions(table, first), *others])
+    return study.component(source(table, first), role, name, first, _position(table, first))
+
+
+def _node(table: PatchingTable, cell: Any) -> str:
+    """The patched nodes without their positions."""
+    return re.sub(r" @ [^,)]+", "", source(table, cell))
 
 
 def source(table: PatchingTable, cell: Any) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ..errors import CircuitryError
 from . import induction_heads, induction_states
 from .declare import Suite
+from .halves import run_halves
+from .paper import CITATION
 from .result import SuiteResult
 from .study import Study
 
@@ -28,7 +30,7 @@ def run(study: Study) -> SuiteResult:
         raise CircuitryError(
             f"distance {distances[0]} is too short: positions up to B+5 must come before the second [A]; the least is {LEAST}"
         )
-    return induction_states.run(study) if study.model.graph.by_role("state") else induction_heads.run(study)
+    return run_halves(study, induction_states.run, induction_heads.run)
 
 
 SUITE = Suite(
@@ -37,4 +39,5 @@ SUITE = Suite(
     task="induction",
     settings={"distances": DISTANCES},
     run=run,
+    cites=CITATION,
 )

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from ..results import PatchingTable
 from ..results.circuit import Circuit
 from ..results.writing import count
-from .result import Component, SuiteResult, Summary
+from .result import SuiteResult, Summary
 from .senders import Head, read_at, reads, senders, site, strong_senders, together
 from .stages import Drawing
-from .study import Study, keys, profile
+from .study import Study, keys
 
 AROUND = ["A", "B", "B+1", "B+2", "B+3"]
 PORTS = {"k": "A", "q": "A", "v": "B"}
 """Which corruption shows what a port carries: the key tells where [A] was, the value what [B] is."""
+READING = (
+    "an induction head's share is of what [{}'] changes, and it is named at the token its value is read from; a head that writes "
+    "for the induction heads has its share of what the corruption in its role changes, and is named at the token it writes to"
+)
+"""How the components of one column differ in what they are a share of."""
 
 
 def run(study: Study) -> SuiteResult:
@@ -24,7 +31,7 @@ def run(study: Study) -> SuiteResult:
         "distance",
         study.settings["distances"],
         "Heads to the logits at END",
-        f"{head}[{{layer}},{{head}}] @ END -> logits freezing {head}",
+        f"{head}[{{layer}},{{head}}] @ END -> logits freezing {study.carriers}",
     )
     study.keep("heads_to_logits", every, "An induction head moves [B] to the end, so patching it there loses the answer.")
     here = _here(study)
@@ -37,7 +44,7 @@ def run(study: Study) -> SuiteResult:
     for port, corruption in PORTS.items():
         _senders(study, port, corruption, found)
     _senders_read(study, found)
-    return SuiteResult(study.tables, _circuit(study, shares, found), _summary(study, shares, found))
+    return SuiteResult(study.tables, _circuit(study, shares, found), _summary(study, found))
 
 
 def _here(study: Study) -> PatchingTable:
@@ -69,36 +76,28 @@ def _senders_read(study: Study, found: list[Head]) -> None:
 
 def _joint(study: Study, found: list[Head]) -> float:
     """Share of the effect when all induction heads are patched at once."""
-    path = f"{site(study, found, position='END')} -> logits freezing {study.name('head')}"
+    path = f"{site(study, found, position='END')} -> logits freezing {study.carriers}"
     return float(study.patch("All induction heads together", path).share().iloc[0])
 
 
-def _summary(study: Study, shares: pd.Series, found: list[Head]) -> Summary:
+def _summary(study: Study, found: list[Head]) -> Summary:
     """The same columns as a state-space model's: where the token's information is taken from is where it was written."""
-    read = study.tables["reads_v"].share()
+    read, distance = study.tables["reads_v"].share(), study.task.options["distance"]
     components = []
-    for layer, number in found:
-        at = str(read[f"{layer},{number}"].idxmax())
-        components.append(Component(site(study, [(layer, number)]), "induction head", float(shares[layer, number]), at))
-    components += [Component(site(study, [one]), f"writes the {port}", share, at) for one, port, at, share in _strong(study)]
+    for one in found:
+        at = str(read[f"{one[0]},{one[1]}"].idxmax())
+        components.append(study.component(site(study, [one]), "induction head", "heads_to_logits", (distance, *one), at))
+    for one, port, at, _ in _strong(study):
+        role = f"writes the {port} ([{PORTS[port]}'])"
+        components.append(study.component(site(study, [one]), role, f"senders_{port}", (*one, at), at))
     notes = [
-        f"components alone have, at distance {study.task.options['distance']}, {study.rule()}",
+        f"components alone have, at distance {distance}, {study.rule()}",
+        READING.format(study.task.options["corruption"]),
         *study.caveats(_here(study)),
     ]
     taken = study.offsets("B", corruption="B")
-    name, family = study.model.name, study.model.graph.name
-    verdict = taken.text() if taken else ""
-    return Summary(
-        name,
-        family,
-        components,
-        _joint(study, found),
-        profile(taken),
-        baselines(study),
-        notes,
-        verdict,
-        f"the {count(len(found), 'induction head')}",
-    )
+    ends: Any = {"explained": _joint(study, found), "together": f"the {count(len(found), 'induction head')}"}
+    return study.summary(components, notes, **ends, taken=taken, verdict=taken.text() if taken else "", baseline=baselines(study))
 
 
 def baselines(study: Study) -> dict[str, float]:
@@ -129,6 +128,11 @@ def _circuit(study: Study, shares: pd.Series, found: list[Head]) -> Circuit:
         hub = drawing.hub(f"{port} of these heads", position, whole, ends, [layer for layer, _ in found])
         for one, name in drawing.senders(head, ours, hub).items():
             _draw_reading(study, one, name, drawing)
+    if not strong_senders(study.tables.get("senders_v")):  # nothing comes between the token and the heads that copy it
+        read = study.tables["reads_v"].share()
+        for one in found:
+            values = read[f"{one[0]},{one[1]}"]
+            drawing.token(str(values.idxmax()), site(study, [one]), float(values.max()), "v")
     title = f"Induction circuit of {study.model.name}, distance {study.task.options['distance']}"
     return drawing.circuit(title, (*AROUND, "END"))
 
@@ -152,5 +156,5 @@ def _nothing(study: Study, shares: pd.Series) -> SuiteResult:
         f"no head has {study.rule()} (the most is {shares.max():.1%}): no induction circuit was found",
         *study.caveats(_here(study)),
     ]
-    summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, baselines(study), notes)
+    summary = study.summary([], notes, explained=0.0, baseline=baselines(study))
     return SuiteResult(study.tables, Circuit(f"Induction in {study.model.name}", (*AROUND, "END"), (), ()), summary)

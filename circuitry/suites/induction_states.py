@@ -15,11 +15,12 @@ from ..results.circuit import Circuit, CircuitEdge, CircuitNode
 from ..results.writing import count
 from .induction_heads import baselines
 from .result import Component, SuiteResult, Summary
-from .study import KEY_SHARE, Study, keys, profile
+from .study import KEY_SHARE, Study, keys
 
 AFTER = ["B", "B+1", "B+2", "B+3", "B+4", "B+5"]
 AROUND = ["A", "B", "B+1", "B+2", "B+3"]
 LAST = AFTER[-1]
+READING = "a convolution edge has its share of what the corruption in its role changes, at the token where it arrives"
 
 
 def run(study: Study) -> SuiteResult:
@@ -27,7 +28,7 @@ def run(study: Study) -> SuiteResult:
     state = study.name("state")
     distances = study.settings["distances"]
     title = "State of every layer, patched at every position from B to B+5"
-    path = f"{state}[{{layer}}] @ {{position}} -> logits freezing {state}"
+    path = f"{state}[{{layer}}] @ {{position}} -> logits freezing {study.carriers}"
     by_position = study.keep("state_by_position", study.over("distance", distances, title, path, position=AFTER))
     table1 = by_position.select("position", "B+1").titled("State at B+1, by layer (paper Table 1)")
     study.keep("table1_state_at_B+1", table1)
@@ -38,13 +39,13 @@ def run(study: Study) -> SuiteResult:
     _writes(study, layers)
     offsets = detailed(study, study.tables["table2_write_input"]).share()
     study.keep("write_ports", _ports(study, offsets, layers))
-    return SuiteResult(study.tables, _circuit(study, final, offsets, layers), _summary(study, final, offsets, layers))
+    return SuiteResult(study.tables, _circuit(study, final, offsets, layers), _summary(study, offsets, layers))
 
 
 def _writes(study: Study, layers: list[int]) -> None:
     """Tables 2 to 4 of the paper for the key layers, and the convolution's edges one by one."""
     state, write, conv, tap = (study.name(role) for role in ("state", "write_input", "conv_input", "conv_edge"))
-    through = f"@ {{position}} -> logits freezing {state} except {state}[{{layer}}]"
+    through = f"@ {{position}} -> logits freezing {study.carriers} except {state}[{{layer}}]"
     distances = study.settings["distances"]
 
     def table(title: str, source: str, corruption: str) -> PatchingTable:
@@ -77,44 +78,55 @@ def _joint(study: Study, layers: list[int]) -> float:
     """Share of the effect when all key states are patched at once after the last write."""
     state = study.name("state")
     sites = ", ".join(f"{state}[{layer}] @ {LAST}" for layer in sorted(layers))
-    return float(study.patch("All key states together", f"({sites}) -> logits freezing {state}").share().iloc[0])
+    return float(study.patch("All key states together", f"({sites}) -> logits freezing {study.carriers}").share().iloc[0])
 
 
 def _ports(study: Study, offsets: pd.Series, layers: list[int]) -> PatchingTable:
     """How much it matters which of the scan input's readers see the patch: all of them (the paper's reading) or one.
 
-    Only readers that write to the state: what C and the skip connection do at this token ends at this token.
+    Only readers that write to the state: what C and the skip connection do at this token ends at this token. A step size that is
+    not made of the scan input, as Mamba-2's, is beside them.
     """
     state, write, layer = study.name("state"), study.name("write_input"), layers[0]
     position = offsets[layer].idxmax()
-    paths = {
-        port or "all": f"{write}[{layer}]{port and '.' + port} @ {position} -> logits freezing {state} except {state}[{layer}]"
-        for port in ("", *_writers(study, layer))
-    }
+    way = f"@ {position} -> logits freezing {study.carriers} except {state}[{layer}]"
+    sources = {port or "all": f"{write}[{layer}]{port and '.' + port}" for port in ("", *_writers(study, layer))}
+    sources |= {family.name: f"{family.name}[{layer}]" for family in study.model.graph.by_role("step")}
+    paths = {reader: f"{source} {way}" for reader, source in sources.items()}
     return study.patch(f"Which reader of {write}[{layer}] @ {position} carries the effect", paths, axis="reader")
 
 
 def _writers(study: Study, layer: int) -> list[str]:
     """The ports of the scan input with an edge into the state."""
     graph = study.model.graph
-    into = graph.nx.predecessors(graph.node(f"{study.name('state')}[{layer}]"))
-    return [str(node.port) for node in into if node.family == study.name("write_input")]
+    into = [node for state in graph.nodes(study.name("state"), layer=layer) for node in graph.nx.predecessors(state)]
+    return list(dict.fromkeys(str(node.port) for node in into if node.family == study.name("write_input")))
 
 
-def _summary(study: Study, final: pd.Series, offsets: pd.Series, layers: list[int]) -> Summary:
-    state = study.name("state")
-    components = [Component(f"{state}[{n}]", "state", float(final[n]), str(offsets[n].idxmax())) for n in layers]
-    where = f"at distance {study.task.options['distance']}, patched at {LAST}"
+def _components(study: Study, offsets: pd.Series, layers: list[int]) -> list[Component]:
+    """The states, and the convolution's edges that bring the pair to them."""
+    state, tap, here = study.name("state"), study.name("conv_edge"), study.task.options["distance"]
+    found = []
+    for layer in layers:
+        at = str(offsets[layer].idxmax())
+        found.append(study.component(f"{state}[{layer}]", "state", "state_by_position", (here, layer, LAST), at))
+    for corruption, layer, lag, at in keys(study.tables["conv_edges"]):
+        role, cell = f"writes the state ([{corruption}'])", (corruption, layer, lag, at)
+        found.append(study.component(f"{tap}[{layer},{lag}]", role, "conv_edges", cell, at))
+    return found
+
+
+def _summary(study: Study, offsets: pd.Series, layers: list[int]) -> Summary:
+    components = _components(study, offsets, layers)
+    where = f"at distance {study.task.options['distance']}, states patched at {LAST}"
     notes = [
         f"components alone have, {where}, {study.rule()}",
+        READING,
         *study.caveats(detailed(study, study.tables["state_by_position"])),
     ]
-    taken, joint = study.offsets("B", corruption="B"), _joint(study, layers)
-    verdict = taken.text() if taken else ""
-    name, family = study.model.name, study.model.graph.name
-    return Summary(
-        name, family, components, joint, profile(taken), baselines(study), notes, verdict, f"the {count(len(layers), 'state')}"
-    )
+    taken = study.offsets("B", corruption="B")
+    ends: Any = {"explained": _joint(study, layers), "together": f"the {count(len(layers), 'state')}"}
+    return study.summary(components, notes, **ends, taken=taken, verdict=taken.text() if taken else "", baseline=baselines(study))
 
 
 def _circuit(study: Study, final: pd.Series, offsets: pd.Series, layers: list[int]) -> Circuit:
@@ -134,14 +146,15 @@ def _circuit(study: Study, final: pd.Series, offsets: pd.Series, layers: list[in
                     nodes.append(CircuitNode(name, at_position, layer, share, "conv_input"))
                 edges.append(CircuitEdge(name, c, _tap_share(study, corruption, layer, lag, here), f"[{corruption}] lag {lag}"))
         nodes.append(CircuitNode(c, here, layer + 0.35, float(offsets[layer].max()), "write_input"))
-        nodes.append(CircuitNode(h, "END", layer + 0.35, float(final[layer]), "state"))
+        nodes.append(CircuitNode(h, study.last(), layer + 0.35, float(final[layer]), "state"))
         edges += [
             CircuitEdge(c, h, float(offsets[layer].max()), "kept in the state"),
             CircuitEdge(h, "logits", float(final[layer])),
         ]
     nodes.append(CircuitNode("logits", "END", study.model.graph.sizes["layer"] + 0.6, 1.0, "logits"))
     title = f"Induction circuit of {study.model.name}, distance {study.task.options['distance']}"
-    return Circuit(title, (*AROUND, "END"), tuple(nodes), tuple(edges), "share of the effect")
+    columns = tuple(dict.fromkeys((*AROUND, study.last(), "END")))
+    return Circuit(title, columns, tuple(nodes), tuple(edges), "share of the effect")
 
 
 def _tap_share(study: Study, corruption: str, layer: int, lag: int, position: str) -> float:
@@ -154,5 +167,5 @@ def _nothing(study: Study, final: pd.Series) -> SuiteResult:
         f"no state has {study.rule()} (the most is {final.max():.1%}): no induction circuit was found",
         *study.caveats(detailed(study, study.tables["state_by_position"])),
     ]
-    summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, baselines(study), notes)
+    summary = study.summary([], notes, explained=0.0, baseline=baselines(study))
     return SuiteResult(study.tables, Circuit(f"Induction in {study.model.name}", (*AROUND, "END"), (), ()), summary)

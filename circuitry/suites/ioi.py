@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from . import ioi_heads, ioi_states
 from .declare import Suite
+from .halves import run_halves
+from .paper import CITATION
 from .result import SuiteResult
 from .study import Study
 
@@ -18,11 +20,11 @@ def run(study: Study) -> SuiteResult:
     >>> found.summary.components[0].role
     'name mover'
     """
-    states = bool(study.model.graph.by_role("state"))
+    heads = bool(study.model.graph.by_role("head"))
     corruption = study.settings["corruption"]
-    study.task = study.task.but(corruption=("all" if states else "ABC") if corruption == "auto" else corruption)
+    study.task = study.task.but(corruption=("ABC" if heads else "all") if corruption == "auto" else corruption)
     study.options = {"metric": "logit_difference", **study.options}
-    return ioi_states.run(study) if states else ioi_heads.run(study)
+    return run_halves(study, ioi_states.run, ioi_heads.run)
 
 
 SUITE = Suite(
@@ -31,4 +33,5 @@ SUITE = Suite(
     task="ioi",
     settings={"corruption": "auto"},
     run=run,
+    cites=CITATION,
 )

@@ -1,13 +1,15 @@
 """IOI in a Transformer: from the heads that write the name at END back to the tokens (Wang et al. 2023), and the circuit's scores.
 
-Each role is a question that any Transformer can answer with no: name movers raise IO's logit at END and S suppressors lower S's; S-inhibition heads act on
-their queries; duplicate-token and induction heads on the S-inhibition heads' values at S2; previous-token heads on the induction
-heads' keys at S1+1. Where the movers copy from a token other than the name, the heads that wrote it there are looked for too.
+Each role is a question that any Transformer can answer with no: name movers raise IO's logit at END and S suppressors lower
+S's; S-inhibition heads act on their queries; duplicate-token and induction heads on the S-inhibition heads' values at S2;
+previous-token heads on the induction heads' keys at S1+1. Where the movers copy from a token other than the name, the heads that
+wrote it there are looked for too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
 
@@ -16,10 +18,10 @@ from ..evidence.scores_figure import draw
 from ..results.circuit import Circuit
 from ..results.writing import count
 from ..running.metrics import metric
-from .result import Component, Picture, SuiteResult, Summary
+from .result import Picture, SuiteResult, Summary
 from .senders import Head, Sender, read_at, reads, senders, site, strong_senders, together
 from .stages import Drawing
-from .study import KEY_SHARE, Study, keys, profile, resolves
+from .study import KEY_SHARE, Study, keys, resolves
 
 POSITIONS = ["IO", "IO+1", "S1", "S1+1", "S2", "S2+1", "END-2", "END-1", "END"]
 MOVER, SUPPRESSOR, HELPER, NEGATIVE = "name mover", "S suppressor", "other helping head", "negative name mover"
@@ -34,6 +36,17 @@ STAGES = (
     ((INDUCTION,), "induction", "k", "S1+1", (PREVIOUS,)),
 )
 """Receivers, what the picture calls them, their port, its position ("": every one), and the roles of the heads that write it."""
+
+
+TABLES = {
+    WRITER: "senders_v",
+    INHIBITION: "senders_q",
+    DUPLICATE: "senders_inhibition_v",
+    INDUCTION: "senders_inhibition_v",
+    OTHER: "senders_inhibition_v",
+    PREVIOUS: "senders_k",
+}
+"""The table in which a head of a role is found; all others in that of heads to the logits."""
 
 
 @dataclass
@@ -82,7 +95,7 @@ def run(study: Study) -> SuiteResult:
 def _direct(study: Study) -> pd.Series:
     """Every head at END on the logits: on their difference, and on each name's own. Shares of the difference."""
     head, title = study.name("head"), "Heads to the logits at END"
-    path, main = f"{head}[{{layer}},{{head}}] @ END -> logits freezing {head}", study.options["metric"]
+    path, main = f"{head}[{{layer}},{{head}}] @ END -> logits freezing {study.carriers}", study.options["metric"]
     made = study.patch(title, path, metric=list(dict.fromkeys([main, "logit", "foil_logit"])))
     note = "A head whose patch lowers the difference helps to answer; one whose patch raises it works against."
     direct = replace(made.select("metric", main), unit=metric(main)[1])
@@ -114,8 +127,7 @@ def _roles_at_end(study: Study) -> dict[str, list[Head]]:
 
 def _movers(study: Study, movers: list[Head], found: Found) -> None:
     """Through which port the movers get their information, where they copy from, and who put it there."""
-    head = study.name("head")
-    paths = {port: f"{site(study, movers, port)} -> logits freezing {head}" for port in "qkv"}
+    paths = {port: f"{site(study, movers, port)} -> logits freezing {study.carriers}" for port in "qkv"}
     note = "All heads that write the answer, together. Queries say where to look, values what is copied."
     study.keep("mover_ports", study.patch("What the heads that write the answer need: q, k or v", paths, axis="port"), note)
     read = study.keep("movers_read", reads(study, "Where the heads that write the answer copy from", movers, "v", POSITIONS))
@@ -164,19 +176,19 @@ def _score(study: Study, found: Found) -> Scores:
     """Faithfulness, completeness and minimality of all heads found; where two roles share a head it counts in the first."""
     study.say("Faithfulness, completeness and minimality, against random circuits")
     named = {role: [site(study, [one]) for one in heads] for role, heads in found.once().items()}
-    options = {k: v for k, v in study.options.items() if k not in ("baseline", "verify")}
-    scores = score(study.model, study.task, named, **options)
+    scores = score(study.model, study.task, named, **study.plain_options)
     study.keep("scores", scores.table, scores.text())
     return scores
 
 
 def _summary(study: Study, found: Found, scores: Scores) -> Summary:
-    head = study.name("head")
     ends = found.heads(*DIRECT, NEGATIVE)
-    movers = f"{site(study, ends, position='END')} -> logits freezing {head}"
+    movers = f"{site(study, ends, position='END')} -> logits freezing {study.carriers}"
     joint = float(study.patch("All heads at END together", movers).share().iloc[0])
     components = [
-        Component(site(study, [one]), role, share, at) for role, heads in found.roles.items() for one, at, share in heads
+        study.component(site(study, [one]), role, *_cell(study, role, one, at), at)
+        for role, heads in found.roles.items()
+        for one, at, _ in heads
     ]
     missing = [r for r in (MOVER, INHIBITION, DUPLICATE, INDUCTION, PREVIOUS) if not found.roles.get(r)]
     notes = [
@@ -188,18 +200,14 @@ def _summary(study: Study, found: Found, scores: Scores) -> Summary:
     notes.append("scores take a head out at every position; a share of less than 0 works against the answer")
     taken = study.offsets("IO", corruption="IO")
     verdict = "\n".join([scores.text(), *([taken.text()] if taken else [])])
-    name, family = study.model.name, study.model.graph.name
-    return Summary(
-        name,
-        family,
-        components,
-        joint,
-        profile(taken),
-        study.baseline(),
-        notes,
-        verdict,
-        f"the {count(len(ends), 'head')} at END",
-    )
+    together = f"the {count(len(ends), 'head')} at END"
+    return study.summary(components, notes, explained=joint, together=together, taken=taken, verdict=verdict)
+
+
+def _cell(study: Study, role: str, head: Head, at: str) -> tuple[str, tuple[Any, ...]]:
+    """The table that shows a head of this role, and its cell there."""
+    name = TABLES.get(role, "heads_to_logits")
+    return name, (*head, at) if "position" in study.tables[name].axes else head
 
 
 def _circuit(study: Study, found: Found) -> Circuit:
@@ -218,7 +226,10 @@ def _circuit(study: Study, found: Found) -> Circuit:
 
 
 def _stage(study: Study, drawing: Drawing, receivers: list[Sender], stage: tuple[str, str, str], ours: list[Sender]) -> None:
-    """One hub (its title, the port, its position): the receivers' port and its senders; those patched at every position stand where the receivers read most."""
+    """One hub (its title, the port, its position): the receivers' port and its senders.
+
+    Senders that were patched at every position stand where the receivers read most.
+    """
     head, heads, (title, port, where) = study.name("head"), [one for one, _, _ in receivers], stage
     at = where or _most_read(study)
     ours = [(one, at, share) for one, _, share in ours]
@@ -255,5 +266,5 @@ def _nothing(study: Study, most: float) -> SuiteResult:
         f"no head at END has {study.rule()} (the most is {most:.1%}): no IOI circuit was found",
         *study.caveats(study.tables["heads_to_logits"]),
     ]
-    summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, study.baseline(), notes)
+    summary = study.summary([], notes, explained=0.0)
     return SuiteResult(study.tables, Drawing().circuit(f"IOI in {study.model.name}", tuple(POSITIONS)), summary)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +16,11 @@ from ..results.split_cells import split_cells
 from ..results.writing import count
 from .result import Component, Picture, SuiteResult, Summary
 from .stages import Drawing
-from .study import Study, keys, profile
+from .study import Study, keys
 
 TOKENS = {"IO": 4, "S1": 4, "S2": 2}
 """Names whose writing is looked for, and how many tokens after each: few words stand between S2 and the end."""
+READING = "what writes a name has its share of what a corruption of that name alone changes"
 AROUND = ["IO", "IO+1", "IO+2", "IO+3", "S1", "S1+1", "S2", "S2+1", "S2+2", "END-1", "END"]
 
 
@@ -28,12 +28,15 @@ def run(study: Study) -> SuiteResult:
     """All tables of the suite, the circuit, its scores and the summary."""
     state, write = study.name("state"), study.name("write_input")
     pictures = {
-        "figure13": _figure13(study, f"{write}[{{layer}}] @ {{position}} -> logits freezing {state} except {state}[{{layer}}]")
+        "figure13": _figure13(
+            study, f"{write}[{{layer}}] @ {{position}} -> logits freezing {study.carriers} except {state}[{{layer}}]"
+        )
     }
-    path = f"{state}[{{layer}}] @ {{position}} -> logits freezing {state}"
-    title, note = "State of every layer, by position", "At END a state has everything that was written to it."
+    path = f"{state}[{{layer}}] @ {{position}} -> logits freezing {study.carriers}"
+    end = study.last()
+    title, note = "State of every layer, by position", f"At {end} a state has everything that the answer can read."
     states = study.keep("state_by_position", study.patch(title, path, position=AROUND), note)
-    last = states.select("position", "END")
+    last = states.select("position", end)
     layers, shares = keys(last), last.share()
     if not layers:
         return _nothing(study, pictures, float(shares.max()))
@@ -42,15 +45,11 @@ def run(study: Study) -> SuiteResult:
         if offsets:
             table = next(iter(offsets.tables.values())).titled(f"Where {token} is written, by layer ([{token}'])")
             study.keep(f"writes_{token}", table, offsets.text())
-    scores = score(study.model, study.task, {"state": [f"{state}[{n}]" for n in sorted(layers)]}, **_plain(study))
+    scores = score(study.model, study.task, {"state": [f"{state}[{n}]" for n in sorted(layers)]}, **study.plain_options)
     study.keep("scores", scores.table, scores.text())
     pictures["scores"] = Picture("Is it the circuit?", scores.text(), draw(scores))
-    components = [Component(f"{state}[{n}]", "state", float(shares[n]), _written(taken, n)) for n in layers]
+    components = [study.component(f"{state}[{n}]", "state", "state_by_position", (n, end), _written(taken, n)) for n in layers]
     return SuiteResult(study.tables, _circuit(study, components, taken), _summary(study, components, taken, scores), pictures)
-
-
-def _plain(study: Study) -> dict[str, Any]:
-    return {k: v for k, v in study.options.items() if k not in ("baseline", "verify")}
 
 
 def _figure13(study: Study, path: str) -> Picture:
@@ -89,23 +88,35 @@ def _written(taken: dict[str, Offsets | None], layer: int) -> str:
 
 
 def _summary(study: Study, components: list[Component], taken: dict[str, Offsets | None], scores: Scores) -> Summary:
-    state = study.name("state")
-    sites = ", ".join(f"{one.node} @ END" for one in components)
-    joint = float(study.patch("All key states together", f"({sites}) -> logits freezing {state}").share().iloc[0])
-    notes = [f"states alone have, patched at END, {study.rule()}", *study.caveats(study.tables["state_by_position"])]
+    end = study.last()
+    sites = ", ".join(f"{one.node} @ {end}" for one in components)
+    joint = float(study.patch("All key states together", f"({sites}) -> logits freezing {study.carriers}").share().iloc[0])
+    notes = [f"states alone have, patched at {end}, {study.rule()}", READING, *study.caveats(study.tables["state_by_position"])]
     verdict = "\n".join([*(f"{token}: {o.text()}" for token, o in taken.items() if o), scores.text()])
-    name, family = study.model.name, study.model.graph.name
-    return Summary(
-        name,
-        family,
-        components,
-        joint,
-        profile(taken["IO"]),
-        study.baseline(),
-        notes,
-        verdict,
-        f"the {count(len(components), 'state')}",
-    )
+    together = f"the {count(len(components), 'state')}"
+    components = [*components, *_writers(study, components, taken)]
+    return study.summary(components, notes, explained=joint, together=together, taken=taken["IO"], verdict=verdict)
+
+
+def _writers(study: Study, components: list[Component], taken: dict[str, Offsets | None]) -> list[Component]:
+    """What writes the names into the states that carry them, of what that name's corruption changes."""
+    write, layers = study.name("write_input"), [layer_of(one) for one in components]
+    found = []
+    for token, offsets in taken.items():
+        for verdict in offsets.verdicts if offsets else ():
+            at = [place(token, n) for n in verdict.at] if verdict.layer in layers else []
+            role, table = f"writes {token} into the state", f"writes_{token}"
+            found += [study.component(f"{write}[{verdict.layer}]", role, table, (verdict.layer, p), p) for p in at]
+    return found
+
+
+def layer_of(one: Component) -> int:
+    """The layer a component stands in.
+
+    >>> layer_of(Component("ssm_state[3]", "state", 0.9, "END"))
+    3
+    """
+    return int(one.node.split("[")[1].split(",")[0].rstrip("]"))
 
 
 def _circuit(study: Study, components: list[Component], taken: dict[str, Offsets | None]) -> Circuit:
@@ -113,8 +124,8 @@ def _circuit(study: Study, components: list[Component], taken: dict[str, Offsets
     write, drawing, main = study.name("write_input"), Drawing(), study.tables["state_by_position"].frame
     whole = float((main["other"] - main["base"]).mean())
     for one in components:
-        layer = int(one.node.split("[")[1].rstrip("]"))
-        state = drawing.node(f"{one.node} @ END", "END", layer + 0.35, one.share, "state")
+        layer = layer_of(one)
+        state = drawing.node(f"{one.node} @ {study.last()}", study.last(), layer + 0.35, one.share, "state")
         drawing.edge(state, "logits", one.share)
         for token, offsets in taken.items():
             for position, share in _strong(offsets, layer, whole):
@@ -122,11 +133,12 @@ def _circuit(study: Study, components: list[Component], taken: dict[str, Offsets
                 drawing.edge(name, state, share, f"[{token}]")
                 drawing.edge(drawing.node(f"token @ {token}", token, -1, float("nan"), "embed"), name, float("nan"))
     drawing.node("logits", "END", study.model.graph.sizes["layer"] + 0.6, 1.0, "logits")
-    return drawing.circuit(f"IOI circuit of {study.model.name}", tuple(_columns()))
+    return drawing.circuit(f"IOI circuit of {study.model.name}", _columns(study))
 
 
-def _columns() -> list[str]:
-    return [place(token, n) for token in TOKENS for n in range(5)] + ["END"]
+def _columns(study: Study) -> tuple[str, ...]:
+    written = [place(token, n) for token in TOKENS for n in range(5)]
+    return tuple(dict.fromkeys([*written, study.last(), "END"]))
 
 
 def _strong(offsets: Offsets | None, layer: int, whole: float) -> list[tuple[str, float]]:
@@ -146,5 +158,5 @@ def _nothing(study: Study, pictures: dict[str, Picture], most: float) -> SuiteRe
         f"no state at END has {study.rule()} (the most is {most:.1%}): no IOI circuit was found",
         *study.caveats(study.tables["state_by_position"]),
     ]
-    summary = Summary(study.model.name, study.model.graph.name, [], 0.0, {}, study.baseline(), notes)
-    return SuiteResult(study.tables, Drawing().circuit(f"IOI in {study.model.name}", tuple(_columns())), summary, pictures)
+    summary = study.summary([], notes, explained=0.0)
+    return SuiteResult(study.tables, Drawing().circuit(f"IOI in {study.model.name}", _columns(study)), summary, pictures)

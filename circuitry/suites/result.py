@@ -22,12 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class Component:
-    """A node that carries the behaviour: its share of the whole effect, and where it reads or is written."""
+    """A node that carries the behaviour: its share of the whole effect, and where it reads or is written.
+
+    ``table`` and ``cell`` say which cell of which of the suite's tables the share is from.
+    """
 
     node: str
     role: str
     share: float
     position: str
+    table: str = ""
+    cell: tuple[Any, ...] = ()
 
 
 @dataclass
@@ -35,16 +40,16 @@ class Summary:
     """The comparable end of a suite.
 
     ``explained`` is the share of the whole effect (clean less corrupted) that ``together`` have, the components that act last:
-    patched at once, with everything of their kind held; NaN where that was not measured. ``offsets`` maps "B", "B+1" ... to the share of the
-    information about the token that is written there (paper section 6.3), normalised to 1; ``offset`` is where most of it is.
-    ``verdict`` says what was found in one sentence.
+    patched at once, with everything of their kind held; NaN where that was not measured. ``offsets`` maps "B", "B+1" ... to
+    the share of the information about the token that is written there (paper section 6.3), normalised to 1, empty where none was
+    found and None where nobody looked; ``offset`` is where most of it is. ``verdict`` says what was found, a sentence a line.
     """
 
     model: str
     architecture: str
     components: list[Component]
     explained: float
-    offsets: dict[str, float]
+    offsets: dict[str, float] | None
     baseline: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     verdict: str = ""
@@ -52,12 +57,12 @@ class Summary:
 
     @property
     def offset(self) -> str:
-        """The position at which most is written; "none" where nothing was found.
+        """The position at which most is written; "none" where nothing was found or looked for.
 
         >>> Summary("m", "mamba", [], 0.9, {"B": 0.2, "B+1": 0.8}).offset
         'B+1'
         """
-        return max(self.offsets, key=lambda name: self.offsets[name]) if self.offsets else "none"
+        return max(self.offsets, key=self.offsets.__getitem__) if self.offsets else "none"
 
     def frame(self) -> pd.DataFrame:
         """The components as a table: node, role, share, position.
@@ -81,10 +86,15 @@ class Summary:
         lines += [f"  {k}: {v:.3g}" for k, v in self.baseline.items()]
         together = "" if math.isnan(self.explained) else f" ({self.together} together {self.explained:.0%} of the effect)"
         lines.append(f"  carried by{together}:")
-        lines += [f"    {c.node:<16} {c.role:<22} {c.share:>6.0%}{c.position and f' at {c.position}'}" for c in self.components]
+        wide = {key: max([least, *self.frame()[key].map(len)]) for key, least in (("node", 16), ("role", 22))}
+        for c in self.components:
+            lines.append(
+                f"    {c.node:<{wide['node']}} {c.role:<{wide['role']}} {c.share:>6.0%}{c.position and f' at {c.position}'}"
+            )
         lines += [] if self.components else ["    nothing"]
-        written = ", ".join(f"{name} {share:.0%}" for name, share in self.offsets.items() if share >= 0.005)
-        lines.append(f"  written at {self.offset} ({written})" if self.offsets else "  written nowhere that was looked at")
+        if self.offsets is not None:
+            written = ", ".join(f"{name} {share:.0%}" for name, share in self.offsets.items() if share >= 0.005)
+            lines.append(f"  written at {self.offset} ({written})" if self.offsets else "  written nowhere that was looked at")
         lines += [f"  {line}" for line in self.verdict.splitlines()]
         return "\n".join([*lines, *(f"  note: {n}" for n in self.notes)])
 
@@ -109,9 +119,13 @@ class Summary:
             data = json.loads(text)
             data.pop("offset")
             explained = math.nan if data["explained"] is None else data["explained"]
-            return cls(**{**data, "components": [Component(**c) for c in data["components"]], "explained": explained})
+            return cls(**{**data, "components": [_component(c) for c in data["components"]], "explained": explained})
         except (KeyError, TypeError, ValueError) as error:
             raise CircuitryError(f"this JSON is no summary of a suite ({error!r}); Summary.to_json writes one") from error
+
+
+def _component(data: dict[str, Any]) -> Component:
+    return Component(**{**data, "cell": tuple(data.get("cell", ()))})
 
 
 @dataclass

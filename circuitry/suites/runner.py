@@ -62,8 +62,9 @@ def run(
     """Run a suite: tables, circuit, summary. With ``out``, in a folder below it named after suite and model.
 
     With the same arguments a run that was interrupted goes on where it was, and a complete one is read back; one with other
-    arguments gets a folder of its own, and ``fresh=True`` always does. ``options`` are those of the suite, of its task, or of ``circuitry.patch``; ``say`` is told what
-    runs next, ``command`` is recorded. The folder is ``result.record["folder"]``. Raises CircuitryError for an unknown option.
+    arguments gets a folder of its own, and ``fresh=True`` always does. Ctrl-C leaves a report of what was there by then.
+    ``options`` are those of the suite, of its task, or of ``circuitry.patch``; ``say`` is told what runs next, ``command`` is
+    recorded. The folder is ``result.record["folder"]``. Raises CircuitryError for an unknown option.
 
     >>> import circuitry as ct
     >>> found = run("induction", ct.load("bundled:mamba"), distances=[8], distance=8, examples=8, progress=False)
@@ -84,7 +85,12 @@ def run(
             write_report(folder.path)
         return SuiteResult.load(folder.path)
     study = Study(model, posed, settings, patching, say, folder)
-    result = chosen.carry_out(study)
+    try:
+        result = chosen.carry_out(study)
+    except KeyboardInterrupt:
+        if folder:
+            write_report(folder.path)
+        raise
     record["task"] = repr(study.task)  # a suite may have chosen what its task left to it
     result.record = record
     if folder:
@@ -112,9 +118,11 @@ def _record(
     return {
         "suite": chosen.name,
         "about": chosen.about,
+        "cites": chosen.cites,
         "model": model.name,
         "architecture": model.graph.name,
         "parameters": model.parameters,
+        "layers": model.graph.sizes["layer"],
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": str(model.device),
         "task": repr(posed),
@@ -122,6 +130,7 @@ def _record(
         "command": command,
         "versions": versions(),
         "identity": identity,
+        "planned": [table.name for table in chosen.tables],
     }
 
 

@@ -41,10 +41,11 @@ def senders(
     """
     head = study.name("head")
     paths: dict[int, str] = {}
-    for layer in range(max(layer for layer, _ in receivers)):
+    last = max(layer for layer, _ in receivers)
+    for layer in sorted({layer for layer, _ in study.model.graph.indices(head) if layer < last}):
         later = site(study, [one for one in receivers if one[0] > layer], port, at)
         where = " @ {position}" if positions else ""
-        paths[layer] = f"{head}[{layer},{{head}}]{where} -> {later} freezing {head} -> logits"
+        paths[layer] = f"{head}[{layer},{{head}}]{where} -> {later} freezing {study.carriers} -> logits"
     axes = {"position": list(positions)} if positions else {}
     return study.patch(title, paths, axis="layer", task=task, **axes) if paths else None
 
@@ -68,12 +69,12 @@ def reads(
     >>> reads(study, "Values", [(1, 0)], "v", ["A", "B"]).axes
     ('head', 'position')
     """
-    head, paths = study.name("head"), {}
+    paths = {}
     for one in heads:
-        way = f"-> logits freezing {head}"
+        way = f"-> logits freezing {study.carriers}"
         if through is not None:
             later = site(study, [other for other in through[0] if other[0] > one[0]], *through[1:])
-            way = f"-> {later} freezing {head} -> logits"
+            way = f"-> {later} freezing {study.carriers} -> logits"
         paths[f"{one[0]},{one[1]}"] = f"{site(study, [one], port)} @ {{position}} {way}"
     return study.patch(title, paths, axis="head", task=task, position=list(positions))
 

@@ -121,6 +121,8 @@ EXAMPLES = {
     "offsets": "circuitry offsets bundled:mamba bundled:gpt_neox --examples 32 --out offsets.png",
     "graph": "circuitry graph mamba --out mamba.svg",
     "models": "circuitry models",
+    "convert": "circuitry convert mamba-130m mamba-130m-safe",
+    "circuits": "circuitry circuits induction bundled:gpt_neox bundled:mamba --out runs",
 }
 
 
@@ -167,9 +169,10 @@ def names() -> str:
     rows = []
     for name in circuitry.__all__:
         value = getattr(circuitry, name)
-        package = ".".join(value.__module__.split(".")[:2])
+        package = ".".join(getattr(value, "__module__", value.__name__).split(".")[:2])
         first = inspect.cleandoc(value.__doc__ or "").split("\n\n")[0].replace("\n", " ")
-        rows.append((f"[`ct.{name}`][{package}.{name}]", re.sub(r"``(.+?)``", r"`\1`", first)))
+        link = f"({name}.md)" if inspect.ismodule(value) else f"[{package}.{name}]"
+        rows.append((f"[`ct.{name}`]{link}", re.sub(r"``(.+?)``", r"`\1`", first)))
     return table(("name", "what it is"), rows)
 
 

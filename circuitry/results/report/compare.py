@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,19 +50,43 @@ class Pair:
 def write_comparison(first: str | Path, second: str | Path, out: str | Path) -> Path:
     """Write compare.html into the folder ``out``, with the comparison of every common table in tables/; return its path.
 
-    Raises CircuitryError where one of the two is no run folder.
+    A comparison of the same two folders is written anew; where ``out`` holds anything else, the folder gets a free name beside
+    it (``out-2``). Raises CircuitryError where one of the two is no run folder.
 
     >>> write_comparison("nowhere", "nowhere", "out")
     Traceback (most recent call last):
     circuitry.errors.CircuitryError: there is no folder nowhere; 'circuitry run SUITE --model MODEL' makes one
     """
     runs = read_run(first), read_run(second)
-    target = Path(out)
+    target = _free(Path(out), runs)
     target.mkdir(parents=True, exist_ok=True)
+    (target / "compare.json").write_text(json.dumps(_compared(target, runs)), encoding="utf-8")
     page = render("compare.html", **_contents(runs, target))
     file = target / "compare.html"
     file.write_text(page, encoding="utf-8")
     return file
+
+
+def _free(out: Path, runs: tuple[Run, Run]) -> Path:
+    """The folder asked for, or the next free name where it holds something else than a comparison of these runs."""
+    number, path = 1, out
+    while path.exists() and not _ours(path, runs):
+        number += 1
+        path = out.with_name(f"{out.name}-{number}")
+    return path
+
+
+def _ours(path: Path, runs: tuple[Run, Run]) -> bool:
+    """Whether a folder is empty or holds a comparison of these runs."""
+    try:
+        return not any(path.iterdir()) or json.loads((path / "compare.json").read_text()) == _compared(path, runs)
+    except (OSError, ValueError):
+        return False
+
+
+def _compared(path: Path, runs: tuple[Run, Run]) -> list[str]:
+    """The folders compared, as seen from the comparison's own, so that all of them can be moved together."""
+    return [Path(os.path.relpath(run.folder.resolve(), path.resolve())).as_posix() for run in runs]
 
 
 def _contents(runs: tuple[Run, Run], out: Path) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def _contents(run: Run) -> dict[str, Any]:
         "panels": panels(run.circuit, known) if run.circuit else [],
         "figures": _figures(run),
         "methods": words.methods(run),
-        "citation": words.CITATION,
+        "citation": run.about.get("cites", ""),
     }
 
 

@@ -60,6 +60,17 @@ def aligned(circuits: Sequence[Circuit], summaries: Sequence[Mapping[str, Any]])
     return made
 
 
+def row_of(role: str) -> str:
+    """The row in which components of a role stand, as a suite's summary names it; a role without a counterpart is its own row.
+
+    >>> row_of("state") == row_of("induction head"), row_of("S-inhibition head")
+    (True, 'S-inhibition head')
+    """
+    if role.startswith("writes "):
+        return _WRITES
+    return next((row for row, roles in CORRESPONDENCE.items() if role in roles), role)
+
+
 def _known(summary: Mapping[str, Any]) -> dict[str, str]:
     """Role of each component that the summary names."""
     return {str(one["node"]): str(one["role"]) for one in summary.get("components") or []}

@@ -57,7 +57,9 @@ def read_run(folder: str | Path) -> Run:
     """
     place = Path(folder)
     about = _about(place)
-    listed = [str(name) for name in about["tables"]]
+    listed = [str(name) for name in dict.fromkeys([*about["tables"], *about.get("planned", [])])]
+    if about["state"] == "complete":  # a table may be left out on an architecture that has no such node
+        listed = [str(name) for name in about["tables"]]
     found = sorted(file.stem for file in (place / "tables").glob("*.json"))
     tables = {name: _table(place, name, about) for name in dict.fromkeys([*listed, *found])}
     summary, circuit = place / "summary.json", place / "circuit.json"

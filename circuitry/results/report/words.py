@@ -22,13 +22,6 @@ _DIRECTIONS = {
     "clean": "the clean run is patched with what the corrupted one has (noising)",
     "corrupted": "the corrupted run is patched with what the clean one has (denoising)",
 }
-CITATION = """@article{wang2024towards,
-  title   = {Towards Universality: Studying Mechanistic Similarity Across Language Model Architectures},
-  author  = {Wang, Junxuan and Ge, Xuyang and Shu, Wentao and Tang, Qiong and Zhou, Yunhua and He, Zhengfu and Qiu, Xipeng},
-  journal = {arXiv preprint arXiv:2410.06672},
-  year    = {2024}
-}"""
-"""The paper whose experiments the suites follow."""
 
 
 def findings(summary: Mapping[str, Any]) -> list[str]:
@@ -40,15 +33,18 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
     components = summary.get("components") or []
     said = []
     if components:
-        one, share = len(components) == 1, percent(summary.get("explained"))
-        carried = "One component carries the behaviour" if one else f"{len(components)} components carry the behaviour"
+        nodes = {re.sub(r" @ [^,)]+", "", str(one["node"])) for one in components}  # one may have several roles, or places
+        one, share = len(nodes) == 1, percent(summary.get("explained"))
+        carried = "One component carries the behaviour" if one else f"{len(nodes)} components carry the behaviour"
         who = "it has" if one else f"{summary.get('together') or 'these'} together have"
         said.append(f"{carried}; {who} {share} of the whole effect." if share else f"{carried}.")
     else:
         said.append("No component reached the threshold.")
     if verdict := summary.get("verdict"):
         said += [_sentence(line) for line in str(verdict).splitlines() if line.strip()]
-    elif offsets := summary.get("offsets"):
+    elif (offsets := summary.get("offsets")) is None:
+        pass  # nobody looked
+    elif offsets:
         strong = ", ".join(f"{name} {percent(share)}" for name, share in offsets.items() if share >= 0.005)
         said.append(f"Most of it is written at {summary.get('offset') or max(offsets, key=offsets.get)} ({strong}).")
     else:
@@ -102,7 +98,7 @@ def _posed(about: Mapping[str, Any], tables: list[PatchingTable]) -> str:
     options: dict[str, list[str]] = {}
     for text in texts:
         for option, value in re.findall(r"(\w+)=('[^']*'|[^,>]+)", str(text)):
-            options.setdefault(option, []).append(value)
+            options.setdefault(option, []).extend(value.split(" or "))
     for table in tables:
         for axis in set(table.axes) & set(options):
             options[axis] += [repr(value) for value in table.frame[axis].unique().tolist()]

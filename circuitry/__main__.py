@@ -1,0 +1,5 @@
+"""``python -m circuitry``: the command line."""
+
+from .cli import main
+
+main()

@@ -1,5 +1,0 @@
-"""``python -m circuitry.cli``."""
-
-from . import main
-
-main()

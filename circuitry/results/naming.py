@@ -1,0 +1,52 @@
+"""What two tables are called beside each other: the first thing on record that differs, and of it only what differs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import takewhile
+from typing import Any
+
+KEYS = ("model", "task", "path", "intervention", "base", "unit", "title")
+"""What is looked at, in order; ``base`` is the input that is patched, clean or corrupted."""
+
+
+def told_apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, str]:
+    """Two names from the records of two tables: models; options of a task; of another text the words that differ.
+
+    >>> told_apart({"task": "<task ioi: order='both', seed=0>"}, {"task": "<task ioi: order='ABBA', seed=0>"})
+    ("order='both'", "order='ABBA'")
+    >>> told_apart({"path": "h[{layer}] @ B+1 -> logits"}, {"path": "h[{layer}] @ B+2 -> logits"})
+    ('B+1', 'B+2')
+    >>> told_apart({}, {})
+    ('first', 'second')
+    """
+    for key in KEYS:
+        one, other = (str(about.get(key) or "") for about in (first, second))
+        if one and other and one != other:
+            names = _options(one, other) if key == "task" else _words(one, other) if key != "model" else (one, other)
+            return names if all(names) else (one, other)
+    return "first", "second"
+
+
+def _options(one: str, other: str) -> tuple[str, str]:
+    """What differs between two tasks: their names, or the options that only one of them has so; empty where one has no other."""
+    first, second = (text.removeprefix("<task ").split(":")[0] for text in (one, other))
+    if first != second:
+        return first, second
+    ours, theirs = (re.findall(r"\w+=(?:'[^']*'(?: or '[^']*')*|[^,>]+)", text) for text in (one, other))
+    return ", ".join(o for o in ours if o not in theirs), ", ".join(o for o in theirs if o not in ours)
+
+
+def _words(one: str, other: str) -> tuple[str, str]:
+    """Two texts without the words that both begin or end with; empty where one of them has no other."""
+    words = one.split(), other.split()
+    start = _alike(*words)
+    end = _alike(*(each[start:][::-1] for each in words))
+    first, second = (" ".join(each[start : len(each) - end]).strip(",;") for each in words)
+    return first, second
+
+
+def _alike(one: list[str], other: list[str]) -> int:
+    """How many words two lists begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

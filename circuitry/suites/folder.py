@@ -165,8 +165,9 @@ def read_record(path: Path) -> dict[str, Any]:
 def plain(name: str) -> str:
     """A model's name as part of a folder's name.
 
-    >>> plain("bundled:mamba"), plain("HuggingFaceTB/SmolLM2-135M")
-    ('mamba', 'SmolLM2-135M')
+    >>> plain("bundled:mamba"), plain("compiled:mamba"), plain("HuggingFaceTB/SmolLM2-135M")
+    ('mamba', 'compiled-mamba', 'SmolLM2-135M')
     """
-    last = Path(name).stem if name.endswith(".gguf") else name.split(":", 1)[-1].rstrip("/").split("/")[-1]
+    name = name.removeprefix("bundled:").removeprefix("package:")
+    last = Path(name).stem if name.endswith(".gguf") else name.rstrip("/").split("/")[-1]
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in last)

@@ -30,8 +30,9 @@ def draw(found: Circuits) -> Figure:
     """
     count = len(found.results)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.6 + 1.9 * count, 3.9), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
+        widths = max(3.2, 1.3 * count), max(2.4, 0.8 * count)
+        figure = Figure(figsize=(sum(widths) + 0.8, max(3.9, 0.8 * count + 0.6)), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=widths)
         _depths(left, found)
         _pairs(right, found)
         handles, labels = left.get_legend_handles_labels()
@@ -69,7 +70,7 @@ def _pairs(ax: Any, found: Circuits) -> None:
             ((a, b), "by step and depth", "depth_low", "depth_high"),
         ):
             grid[i, j] = row[name]
-            said[i, j] = f"{row[name]:.2f}\n{row[low]:.2f}–{row[high]:.2f}"
+            said[i, j] = f"{row[name]:.2f}\n({row[low]:.2f}–\n{row[high]:.2f})"
     shown = ax.imshow(grid, vmin=0, vmax=1, cmap="Blues")
     for (i, j), text in said.items():
         ax.text(j, i, text, ha="center", va="center", fontsize=6, color="white" if grid[i, j] > 0.6 else "#222222")

@@ -128,13 +128,21 @@ def _circuit(study: Study, shares: pd.Series, found: list[Head]) -> Circuit:
         hub = drawing.hub(f"{port} of these heads", position, whole, ends, [layer for layer, _ in found])
         for one, name in drawing.senders(head, ours, hub).items():
             _draw_reading(study, one, name, drawing)
-    if not strong_senders(study.tables.get("senders_v")):  # nothing comes between the token and the heads that copy it
-        read = study.tables["reads_v"].share()
-        for one in found:
-            values = read[f"{one[0]},{one[1]}"]
-            drawing.token(str(values.idxmax()), site(study, [one]), float(values.max()), "v")
+    if not strong_senders(study.tables.get("senders_v")):
+        _draw_copying(study, found, drawing)
     title = f"Induction circuit of {study.model.name}, distance {study.task.options['distance']}"
     return drawing.circuit(title, (*AROUND, "END"))
+
+
+def _draw_copying(study: Study, found: list[Head], drawing: Drawing) -> None:
+    """The tokens that the induction heads copy, where no earlier head comes between: of each, what all heads' values carry."""
+    read = study.tables["reads_v"].share()
+    for one in found:
+        values = read[f"{one[0]},{one[1]}"]
+        at, title = str(values.idxmax()), "The v of all induction heads together"
+        if f"token @ {at}" not in {node.name for node in drawing.nodes}:
+            drawing.node(f"token @ {at}", at, -1, together(study, title, found, "v", at, corruption=PORTS["v"]), "embed")
+        drawing.token(at, site(study, [one]), float(values.max()), "v")
 
 
 def _read_share(study: Study, port: str, one: Head) -> float:

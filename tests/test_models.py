@@ -116,7 +116,7 @@ def test_a_mamba_that_is_something_else_is_refused(monkeypatch: pytest.MonkeyPat
         tiny.model("mamba")
     monkeypatch.undo()
     monkeypatch.setattr(mamba, "scan", lambda *args, **options: scan(*args, **options) * (1 if options["exact"] else 1.5))
-    with pytest.raises(ModelError, match="the block scan differs from the exact one by"):
+    with pytest.raises(ModelError, match="the fast scan differs from the exact one by"):
         tiny.model("mamba")
 
 

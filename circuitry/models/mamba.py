@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -45,8 +45,8 @@ def _forward(
         raise ModelError("an instrumented Mamba keeps no cache; call it with use_cache=False")
     taps: Any = self.circuitry
     mask = None if attention_mask is None else attention_mask[:, :, None]
-    x, gate = self.in_proj(_masked(hidden_states, mask)).chunk(2, -1)
-    c = taps.ssm_in(_masked(_convolve(self, taps.conv_in(x)), mask))
+    x, gate = self.in_proj(masked(hidden_states, mask)).chunk(2, -1)
+    c = taps.ssm_in(masked(convolve(self, taps.conv_in(x)), mask))
     u, skip = taps.value(c), taps.skip(c)
     delta, B, C = _selection(self, c)
     A = -torch.exp(self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)))
@@ -61,24 +61,34 @@ def _forward(
     return self.out_proj((s * taps.gate(F.silu(gate))).to(x.dtype))  # type: ignore[no-any-return]
 
 
-def _masked(value: Tensor, mask: Tensor | None) -> Tensor:
+def masked(value: Tensor, mask: Tensor | None) -> Tensor:
+    """A value with padding set to zero, as the stock mixers do it.
+
+    >>> masked(torch.ones(1, 2), torch.tensor([[0, 1]])).tolist()
+    [[0.0, 1.0]]
+    """
     return value if mask is None else (value * mask).to(value.dtype)
 
 
-def _convolve(mixer: Any, x: Tensor) -> Tensor:
-    """Causal depthwise convolution and SiLU: a sum over taps, each tap what this position sees of one k tokens back."""
+def convolve(mixer: Any, x: Tensor) -> Tensor:
+    """Causal depthwise convolution and SiLU: a sum over taps, each tap what this position sees of one k tokens back.
+
+    >>> import circuitry as ct
+    >>> convolve(ct.load("bundled:mamba").mixers[0], torch.zeros(1, 3, 256)).shape
+    torch.Size([1, 3, 256])
+    """
     taps, conv = mixer.circuitry, mixer.conv1d
     width, length = mixer.conv_kernel_size, x.shape[1]
     if taps.exact:
         out = F.conv1d(x.transpose(1, 2), conv.weight, conv.bias, padding=width - 1, groups=x.shape[2])[:, :, :length]
-        return F.silu(out).transpose(1, 2)
+        return mixer.act(out).transpose(1, 2)  # type: ignore[no-any-return]
     padded = F.pad(x, (0, 0, width - 1, 0))
     wide = torch.promote_types(x.dtype, torch.float32)  # in half precision a convolution adds up in float32
     total: Any = 0.0 if conv.bias is None else conv.bias.to(wide)
     for k in range(width):
         seen = taps.conv_tap[k](padded[:, width - 1 - k : width - 1 - k + length])
         total = total + seen.to(wide) * conv.weight[:, 0, width - 1 - k]
-    return F.silu(total.to(x.dtype))
+    return mixer.act(total.to(x.dtype))  # type: ignore[no-any-return]
 
 
 def _selection(mixer: Any, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,6 +160,18 @@ def attach(model: Any, mixers: list[Any]) -> None:
     >>> model.hf.backbone.layers[0].mixer.circuitry.state
     Identity()
     """
+    instrument(model, mixers, MambaTaps, _forward, "Mamba")
+
+
+def instrument(model: Any, mixers: list[Any], taps: Callable[[int], nn.Module], forward: Any, name: str) -> None:
+    """Give every mixer its taps and our forward, and check the result as ``attach`` says, for Mamba and Mamba-2.
+
+    >>> from transformers import MambaConfig, MambaForCausalLM
+    >>> hf = MambaForCausalLM(MambaConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1)).eval()
+    >>> instrument(hf, [hf.backbone.layers[0].mixer], MambaTaps, _forward, "Mamba")
+    >>> hf.backbone.layers[0].mixer.circuitry.gate
+    Identity()
+    """
     for block in model.modules():
         # Float64 runs would otherwise be rounded to float32 at every residual addition.
         if hasattr(block, "residual_in_fp32"):
@@ -157,20 +179,20 @@ def attach(model: Any, mixers: list[Any]) -> None:
     ids = torch.arange(12, device=model.device)[None] % model.config.vocab_size
     stock = _stock_logits(model, ids)
     for mixer in mixers:
-        mixer.circuitry = MambaTaps(mixer.conv_kernel_size)
-        mixer.forward = types.MethodType(_forward, mixer)
+        mixer.circuitry = taps(mixer.conv_kernel_size)
+        mixer.forward = types.MethodType(forward, mixer)
     with exact(mixers):
         ours = model(ids, use_cache=False).logits
     error = 0.0 if stock is None else (stock - ours).abs().max().item()
-    # In float64 the stock model still computes A in float32, and we do not; in float32 and below the bits must be the same.
+    # In float64 the stock model still computes its scan in float32, and we do not; in float32 and below the bits must be the same.
     if error > (1e-4 if ours.dtype == torch.float64 or model.dtype == torch.float64 else 0.0):
         raise ModelError(
-            f"instrumented Mamba differs from the stock model by {error:.2g}; this version of transformers is not supported"
+            f"instrumented {name} differs from the stock model by {error:.2g}; this version of transformers is not supported"
         )
     fast = model(ids, use_cache=False).logits
     error = ((fast - ours).abs().max() / ours.abs().max()).item()
     if error > max(1e-2, 8 * torch.finfo(model.dtype).eps):
-        raise ModelError(f"the block scan differs from the exact one by {error:.2g} of the largest logit")
+        raise ModelError(f"the fast scan differs from the exact one by {error:.2g} of the largest logit")
 
 
 def _stock_logits(model: Any, ids: Tensor) -> Tensor | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .mamba import _masked, _stock_logits, exact
+from .mamba import convolve, instrument, masked
 from .ssd import CHUNK, ssd
 
 _TAPS = (
@@ -45,9 +44,9 @@ def _forward(
         raise ModelError("an instrumented Mamba-2 keeps no cache; call it with use_cache=False")
     taps: Any = self.circuitry
     mask = None if attention_mask is None else attention_mask[:, :, None]
-    gate, x, step = self.in_proj(_masked(hidden_states, mask)).split([self.intermediate_size, self.conv_dim, self.num_heads], -1)
+    gate, x, step = self.in_proj(masked(hidden_states, mask)).split([self.intermediate_size, self.conv_dim, self.num_heads], -1)
     delta = taps.delta(F.softplus(step + self.dt_bias.to(step.dtype)).clamp(*self.time_step_limit))
-    c = taps.ssm_in(_masked(_convolve(self, taps.conv_in(x)), mask))
+    c = taps.ssm_in(masked(convolve(self, taps.conv_in(x)), mask))
     size = self.n_groups * self.ssm_state_size
     u, B, C = c.split([self.intermediate_size, size, size], -1)
     value, skip = (tap(u).unflatten(-1, (self.num_heads, -1)) for tap in (taps.value, taps.skip))
@@ -62,22 +61,6 @@ def _forward(
     y = ssd(*written, C, taps.stops, at_stop, exact=self.chunk_size if taps.exact else 0)
     s = taps.ssm_out(y + self.D[:, None] * skip.to(A.dtype)).flatten(2)
     return self.out_proj(_normed(self.norm, s * taps.gate(F.silu(gate.to(A.dtype)))).to(x.dtype))  # type: ignore[no-any-return]
-
-
-def _convolve(mixer: Any, x: Tensor) -> Tensor:
-    """Causal depthwise convolution and SiLU: a sum over taps, each tap what this position sees of one k tokens back."""
-    taps, conv = mixer.circuitry, mixer.conv1d
-    width, length = mixer.conv_kernel_size, x.shape[1]
-    if taps.exact:
-        out = F.conv1d(x.transpose(1, 2), conv.weight, conv.bias, padding=width - 1, groups=x.shape[2])[:, :, :length]
-        return mixer.act(out).transpose(1, 2)  # type: ignore[no-any-return]
-    padded = F.pad(x, (0, 0, width - 1, 0))
-    wide = torch.promote_types(x.dtype, torch.float32)  # in half precision a convolution adds up in float32
-    total: Any = 0.0 if conv.bias is None else conv.bias.to(wide)
-    for k in range(width):
-        seen = taps.conv_tap[k](padded[:, width - 1 - k : width - 1 - k + length])
-        total = total + seen.to(wide) * conv.weight[:, 0, width - 1 - k]
-    return mixer.act(total.to(x.dtype))  # type: ignore[no-any-return]
 
 
 def _by_head(mixer: Any, value: Tensor) -> Tensor:
@@ -120,24 +103,4 @@ def attach(model: Any, mixers: list[Any]) -> None:
     >>> hf.backbone.layers[0].mixer.circuitry.state
     Identity()
     """
-    for block in model.modules():
-        # Float64 runs would otherwise be rounded to float32 at every residual addition.
-        if hasattr(block, "residual_in_fp32"):
-            block.residual_in_fp32 = block.residual_in_fp32 and model.dtype != torch.float64
-    ids = torch.arange(12, device=model.device)[None] % model.config.vocab_size
-    stock = _stock_logits(model, ids)
-    for mixer in mixers:
-        mixer.circuitry = Mamba2Taps(mixer.conv_kernel_size)
-        mixer.forward = types.MethodType(_forward, mixer)
-    with exact(mixers):
-        ours = model(ids, use_cache=False).logits
-    error = 0.0 if stock is None else (stock - ours).abs().max().item()
-    # In float64 the stock model still computes its scan in float32, and we do not; in float32 and below the bits must be the same.
-    if error > (1e-4 if ours.dtype == torch.float64 or model.dtype == torch.float64 else 0.0):
-        raise ModelError(
-            f"instrumented Mamba-2 differs from the stock model by {error:.2g}; this version of transformers is not supported"
-        )
-    fast = model(ids, use_cache=False).logits
-    error = ((fast - ours).abs().max() / ours.abs().max()).item()
-    if error > max(1e-2, 8 * torch.finfo(model.dtype).eps):
-        raise ModelError(f"the fast scan differs from the exact one by {error:.2g} of the largest logit")
+    instrument(model, mixers, Mamba2Taps, _forward, "Mamba-2")

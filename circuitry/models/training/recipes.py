@@ -126,6 +126,19 @@ def _scale_embedding(model: Any) -> Any:
     return model
 
 
+SELECTIVE = (
+    Stage(400, 16, words=32, tokens=1024, periodic=True),
+    Stage(400, 16, words=32, tokens=1024),
+    Stage(300, 32, words=64, tokens=2048),
+    Stage(300, 32, words=256, tokens=2048),
+    Stage(500, 32),
+    Stage(1000, 64, ioi=0.25, english=0.1),
+    Stage(1200, 128, ioi=0.15, english=0.25),
+    Stage(300, 256, ioi=0.2, english=0.25),
+    Stage(1200, 128, ioi=0.35, english=0.2),
+)
+"""The curriculum of both Mambas."""
+
 RECIPES = {
     "gpt_neox": Recipe(
         _gpt_neox,
@@ -141,36 +154,8 @@ RECIPES = {
             Stage(2900, 128, ioi=0.5, english=0.2),
         ),
     ),
-    "mamba": Recipe(
-        _mamba,
-        4e-3,
-        (
-            Stage(400, 16, words=32, tokens=1024, periodic=True),
-            Stage(400, 16, words=32, tokens=1024),
-            Stage(300, 32, words=64, tokens=2048),
-            Stage(300, 32, words=256, tokens=2048),
-            Stage(500, 32),
-            Stage(1000, 64, ioi=0.25, english=0.1),
-            Stage(1200, 128, ioi=0.15, english=0.25),
-            Stage(300, 256, ioi=0.2, english=0.25),
-            Stage(1200, 128, ioi=0.35, english=0.2),
-        ),
-    ),
-    "mamba2": Recipe(
-        _mamba2,
-        4e-3,
-        (
-            Stage(400, 16, words=32, tokens=1024, periodic=True),
-            Stage(400, 16, words=32, tokens=1024),
-            Stage(300, 32, words=64, tokens=2048),
-            Stage(300, 32, words=256, tokens=2048),
-            Stage(500, 32),
-            Stage(1000, 64, ioi=0.25, english=0.1),
-            Stage(1200, 128, ioi=0.15, english=0.25),
-            Stage(300, 256, ioi=0.2, english=0.25),
-            Stage(1200, 128, ioi=0.35, english=0.2),
-        ),
-    ),
+    "mamba": Recipe(_mamba, 4e-3, SELECTIVE),
+    "mamba2": Recipe(_mamba2, 4e-3, SELECTIVE),
     "rwkv": Recipe(
         _rwkv,
         3e-3,

@@ -1,0 +1,213 @@
+"""Paths that both engines follow on every kind of tiny model: each node, port and way of freezing at least once."""
+
+from __future__ import annotations
+
+ATTENTION = """
+embed @ B -> logits
+resid[1] @ A -> logits
+resid[3] @ END -> logits
+resid[0] @ B -> resid[2] @ END freezing head except head[1]
+attn[1] @ B+1 -> logits freezing mlp
+mlp[0] @ 3 -> logits @ END-1 freezing head[1]
+head[0,1].q @ B -> logits freezing mlp
+head[0,1].k @ A -> logits
+head[0,0].v @ A -> head[2,1].q @ END freezing mlp
+head[0,0].v -> head[2,1].pattern freezing head[1,0], head[1,1].k
+head[1,0].pattern @ END -> logits directly freezing attn[0]
+head[1,1].z @ B+1 -> logits directly except mlp[2], attn[2]
+head[0,{head}] @ {pos} -> logits freezing mlp, head[2].pattern
+head[{layer},1] @ A -> (logits @ END, mlp[2] @ A) freezing mlp
+(head[0,0] @ A, head[1,1] @ B, mlp[1] @ 3) -> logits freezing mlp[2], head[2,0]
+(embed @ A, embed @ B+1) -> logits freezing head[1].v
+embed -> mlp[{layer}] @ A
+mlp[0] @ A -> logits @ {pos} freezing head[2,1]
+embed @ B -> (head[{layer},0].q @ END, mlp[{layer}] @ {pos})
+head[0,1] @ A -> (head[1,0].k @ A, head[2,1].v @ B+1) freezing mlp -> logits freezing mlp
+mlp[0] @ A -> head[1,1].k @ A -> head[2,0].q @ END -> logits directly
+embed -> head[1,1].pattern @ END freezing head[0].q, head[0].k
+resid[1] @ B -> (resid[1] @ B, mlp[1] @ B) -> logits freezing head.v
+""".strip().splitlines()
+
+SEQUENTIAL = """
+resid_mid[1] @ B -> logits
+resid_mid[0] -> head[2,1].k @ END freezing mlp[1]
+head[0,1] @ A -> resid_mid[1] @ B+1 -> logits directly except attn[2]
+embed @ A -> (resid_mid[2] @ A, mlp[0] @ A) directly
+""".strip().splitlines()
+
+MAMBA = """
+embed -> logits
+ssm_state[1] @ B+1 -> logits freezing ssm_state
+ssm_state[0] -> logits freezing ssm_state
+ssm_state[{layer}] @ {pos} -> logits freezing ssm_state
+ssm_state[0].read @ B -> logits
+ssm_state[0].carry @ B -> logits freezing ssm_state[1]
+ssm_state[1].carry @ B -> (ssm_state[1].read @ END, ssm_state[2].carry @ B+2)
+ssm_in[1] @ B -> logits freezing mixer_out[2]
+ssm_in[1].value @ B -> logits
+ssm_in[0].delta @ A -> logits freezing ssm_state except ssm_state[0]
+ssm_in[1].B @ B -> ssm_state[1] @ B+2
+ssm_in[1].C @ END -> logits directly
+ssm_in[0].skip @ 3 -> logits @ END-1
+conv_in[1] @ B -> ssm_in[1] @ B+1
+conv_in[0] @ A -> conv_tap[0,2] @ A+2
+conv_in[1] @ B -> logits freezing ssm_in[1].delta, ssm_in.B, ssm_in.C
+conv_tap[1,1] @ B+1 -> logits freezing ssm_state
+conv_tap[1,{lag}] @ B+1 -> ssm_state[1] @ END
+(ssm_state[0] @ B, ssm_state[1] @ 4, gate[2] @ END) -> logits freezing ssm_state
+(conv_tap[0,0] @ B, conv_tap[0,0] @ A) -> resid[2] @ END freezing gate
+gate[1] @ B+1 -> logits
+ssm_out[1] @ B -> logits directly except mixer_out[2]
+mixer_out[0] @ A -> logits freezing mixer_out[1], conv_tap[2,0]
+resid[1] @ B -> ssm_state[1] @ B+1 -> ssm_state[2] @ END -> logits freezing ssm_state
+ssm_in[0] @ B -> (ssm_in[1] @ B+1, gate[1] @ B+2) freezing ssm_state[1] -> logits freezing gate[2]
+(ssm_state[0] @ 3, ssm_in[0].C @ 5) -> (ssm_state[0] @ B, mixer_out[1] @ B+1) -> logits @ 5 directly
+embed -> ssm_state[1] freezing conv_in except conv_in[1]
+embed @ B -> ssm_state[{layer}] @ {pos}
+embed -> conv_tap[{layer},{lag}] @ B+1 -> logits freezing ssm_state
+x[1] @ B -> h[2] @ END freezing g, h[1] except g[2]
+""".strip().splitlines()
+
+MAMBA2 = """
+embed -> logits
+ssm_state[1,2] @ B+1 -> logits freezing ssm_state
+ssm_state[1] @ B -> logits freezing ssm_state
+ssm_state[{layer}] @ {pos} -> logits freezing ssm_state
+ssm_state[0,{head}] @ {pos} -> logits freezing ssm_state
+ssm_state[0] -> logits freezing ssm_state
+ssm_state[1,3] -> logits freezing ssm_state[0], ssm_state[1,0], gate
+ssm_state[0,1].read @ B -> logits
+ssm_state[0].carry @ B -> logits freezing ssm_state[1]
+ssm_state[1,0].carry @ B -> (ssm_state[1,0].read @ END, ssm_state[2,1].carry @ B+2)
+ssm_in[1] @ B -> logits freezing ssm_state except ssm_state[1]
+ssm_in[1] @ B -> logits freezing ssm_state except ssm_state[1,3]
+ssm_in[1].value @ B -> logits
+ssm_in[1].B @ B -> ssm_state[1,0] @ B+2
+ssm_in[1].B @ B -> ssm_state[1] @ B+2 freezing delta
+ssm_in[1].C @ END -> logits directly
+ssm_in[0].skip @ 3 -> logits @ END-1
+delta[0,1] @ A -> logits freezing ssm_state except ssm_state[0,1]
+delta[0] @ B -> ssm_state[0] @ END
+delta[{layer},{head}] @ B -> logits freezing delta
+embed @ B -> delta[{layer},0] @ B+1 -> logits
+resid[1] @ B -> delta[1,0] @ B freezing conv_in
+embed @ B -> logits freezing delta except delta[1]
+conv_in[1] @ B -> ssm_in[1] @ B+1
+conv_in[0] @ A -> conv_tap[0,2] @ A+2
+conv_in[1] @ B -> logits freezing ssm_in[1].value, ssm_in.B, ssm_in.C
+conv_tap[1,{lag}] @ B+1 -> ssm_state[1,1] @ END
+(ssm_state[0,1] @ B, ssm_state[1] @ 4, gate[2] @ END) -> logits freezing ssm_state
+ssm_out[1,0] @ B -> logits directly except mixer_out[2]
+ssm_out[1] @ B -> resid[2] @ B
+ssm_out[0,1] @ B -> ssm_out[2,{head}] @ END freezing ssm_out[1,1], ssm_out[1,2]
+mixer_out[0] @ A -> logits freezing mixer_out[1], conv_tap[2,0]
+resid[1] @ B -> ssm_state[1,0] @ B+1 -> ssm_state[2] @ END -> logits freezing ssm_state
+ssm_in[0] @ B -> (ssm_in[1] @ B+1, gate[1] @ B+2) freezing ssm_state[1] -> logits freezing gate[2]
+embed -> ssm_state[1] freezing conv_in except conv_in[1]
+embed @ B -> ssm_state[{layer},{head}] @ {pos}
+x[1] @ B -> h[2,0] @ END freezing g, h[1] except g[2], h[1,2]
+""".strip().splitlines()
+
+MAMBA2_SINGLE = """
+ssm_state[{layer}] @ {pos} -> logits freezing ssm_state
+ssm_state[1,1] @ B+1 -> logits freezing ssm_state
+ssm_in[1].B @ B -> ssm_state[1,0] @ B+2 freezing ssm_state[1,1]
+delta[1,{head}] @ B -> logits
+conv_tap[0,{lag}] @ B+2 -> ssm_out[1] @ END freezing delta[1,0]
+""".strip().splitlines()
+
+GROUPED = """
+head[0,3].k @ A -> logits freezing mlp
+head[1,2].v @ B -> logits freezing head[2,3]
+head[0,{head}].k @ B -> head[2,1].q @ END freezing mlp
+resid_mid[1] @ B -> logits
+""".strip().splitlines()
+
+RWKV = """
+embed -> logits
+wkv_state[1] @ B+1 -> logits freezing wkv_state
+wkv_state[0] -> logits freezing wkv_state
+wkv_state[{layer}] @ {pos} -> logits freezing wkv_state
+wkv_state[0].read @ B -> logits
+wkv_state[0].carry @ B -> logits freezing wkv_state[1]
+wkv_state[1].carry @ B -> (wkv_state[1].read @ END, wkv_state[2].carry @ B+2)
+wkv_state[0].read @ B -> wkv_out[0] @ B+1
+wkv_in[1] @ B -> logits freezing mixer_out[2]
+wkv_in[1].value @ B -> logits
+wkv_in[0].key @ A -> logits freezing wkv_state except wkv_state[0]
+wkv_in[0].value @ A -> wkv_out[0] @ A freezing wkv_state
+wkv_in[1].key @ B -> wkv_state[1] @ B+2
+wkv_in[1].receptance @ END -> logits directly
+shift_in[1] @ B -> wkv_in[1] @ B+1
+shift_in[0] @ A -> shift_tap[0,1] @ A+1
+shift_in[1] @ B -> logits freezing wkv_in.receptance, shift_tap[1,1].key
+shift_tap[1,1] @ B+1 -> logits freezing wkv_state
+shift_tap[1,{lag}].value @ B+1 -> wkv_state[1] @ END
+shift_tap[2,1].receptance @ END -> logits
+(wkv_state[0] @ B, wkv_state[1] @ 4, gate[2] @ END) -> logits freezing wkv_state
+(shift_tap[0,0] @ B, shift_tap[0,0].key @ A) -> resid[2] @ END freezing gate
+gate[1] @ B+1 -> logits
+wkv_out[1] @ B -> logits directly except mixer_out[2]
+mixer_out[0] @ A -> logits freezing mixer_out[1], shift_tap[2,0]
+resid_mid[1] @ B -> mlp_in[1] @ B -> mlp_gate[2] @ END -> logits
+mlp_in[0] @ A -> logits freezing mlp_tap[0,0]
+mlp_tap[1,1].key @ B+1 -> logits freezing mlp_gate
+mlp_tap[{layer},{lag}] @ END -> logits directly
+mlp_hidden[1] @ B -> logits freezing mlp except mlp[1]
+(mlp_gate[0] @ END, mlp[1] @ END) -> logits directly
+resid[1] @ B -> wkv_state[1] @ B+1 -> wkv_state[2] @ END-1 -> logits freezing wkv_state
+wkv_in[0] @ B -> (wkv_in[1] @ B+1, gate[1] @ B+2) freezing wkv_state[1] -> logits freezing gate[2]
+embed -> wkv_state[1] freezing shift_in except shift_in[1]
+embed @ B -> wkv_state[{layer}] @ {pos}
+x[1] @ B -> h[2] @ END freezing g, h[1] except g[2]
+""".strip().splitlines()
+
+HYBRID = """
+embed -> logits
+ssm_state[0] @ B+1 -> logits freezing ssm_state
+ssm_state[2] @ B -> logits freezing head
+ssm_state[{layer}] @ {pos} -> logits freezing ssm_state, head
+head[1,{head}] @ {pos} -> logits freezing ssm_state
+head[{layer},2].k @ B -> logits
+head[1] @ B -> ssm_state[2] @ END
+ssm_state[0] @ B -> head[{layer},3].q @ END freezing ssm_state[2]
+ssm_in[0].value @ A -> head[1,1].v @ A -> ssm_state[2] @ B+1 -> head[3,0].q @ END -> logits freezing ssm_state
+conv_in[0] @ B -> (head[1,0].k @ B+1, ssm_in[2] @ B+2) freezing mlp -> logits freezing head except head[3]
+conv_tap[2,{lag}] @ B+1 -> head[3,2].v @ B+1
+(head[1,0] @ B, ssm_state[2] @ B+1, gate[0] @ A) -> logits freezing ssm_state[0], head[3,1]
+head[1,3].pattern @ END -> logits directly except mixer_out[2]
+ssm_out[0] @ B -> resid[3] @ B directly
+ssm_in[2].delta @ B -> logits freezing ssm_state except ssm_state[2]
+embed @ B -> logits freezing ssm_in.B, head.v, gate
+attn[1] @ B -> mixer_out[2] @ B+1 freezing conv_tap[2,1]
+mlp[{layer}] @ B -> logits freezing mixer_out
+resid_mid[2] @ B -> mlp[3] @ END
+resid[{layer}] @ END -> resid_mid[3] @ END
+ssm_state[0].carry @ A -> (ssm_state[2].read @ END, head[3,0].k @ B)
+ssm_in[0].skip @ B -> mlp[0] @ B
+x[0] @ A -> h[2] @ END freezing g, head, head[1].q except g[2], head[1,0], head[1,1].q
+""".strip().splitlines()
+
+EXPERTS = """
+mlp[1] @ B -> logits freezing head
+resid_mid[{layer}] @ B -> logits freezing mlp except mlp[1]
+head[1,0] @ B -> mlp[3] @ END freezing ssm_state
+ssm_state[{layer}] @ B -> logits freezing ssm_state
+""".strip().splitlines()
+
+FAMILIES = {
+    "gpt_neox": ATTENTION,
+    "gpt_neox-sequential": ATTENTION + SEQUENTIAL,
+    "gpt2": ATTENTION + SEQUENTIAL,
+    "llama": ATTENTION + SEQUENTIAL + GROUPED,
+    "mistral": GROUPED,
+    "qwen2": GROUPED,
+    "qwen3": GROUPED,
+    "mamba": MAMBA,
+    "falcon_mamba": MAMBA,
+    "jamba": HYBRID,
+    "jamba-moe": EXPERTS,
+    "mamba2": MAMBA2,
+    "mamba2-single": MAMBA2_SINGLE,
+    "rwkv": RWKV,
+}

@@ -18,7 +18,7 @@ from circuitry.results import PatchingTable
 from circuitry.results.statistics import Array, mean_interval
 from circuitry.suites.result import Component, SuiteResult, Summary
 from circuitry.universality import Circuits, circuits
-from circuitry.universality.alignment import Part, depths, measured, overlap, parts, strengths
+from circuitry.universality.circuits.alignment import Part, depths, measured, overlap, parts, strengths
 
 EXAMPLES = 12
 STRENGTHS = arrays.arrays(float, (3, 4), elements=st.floats(0, 1))

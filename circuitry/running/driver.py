@@ -23,7 +23,7 @@ from ..planning.plan import Write
 from ..planning.schedule import ALL, Copy, Schedule, joined
 from ..prompting import Prompts
 
-_LOCK = threading.Lock()
+LOCK = threading.Lock()
 """nnsight allows one trace at a time on a model."""
 
 
@@ -60,7 +60,7 @@ def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[W
     keep = torch.tensor(kept, device=model.device)
     got: dict[int, Tensor] | None = None
     try:
-        with torch.no_grad(), _LOCK:  # noqa: SIM117 (nnsight reads the inner statement from source)
+        with torch.no_grad(), LOCK:  # noqa: SIM117 (nnsight reads the inner statement from source)
             # The body of a trace is compiled from source, so it only calls an ordinary function.
             with model.net.trace(inputs, use_cache=False, logits_to_keep=keep) as tracer:
                 got = nnsight.save(_play(model.net, tracer, visits, constants or {}))
@@ -152,16 +152,20 @@ def _visits(model: Model, schedule: Schedule, prompts: Prompts, stops: tuple[int
         _Visit(place, stops.index(stop) if stop is not None else 0, wanted.get((place, stop), ()), (place, stop) in reads)
         for place, stop in wanted.keys() | reads
     ]
-    return sorted(made, key=lambda v: _rank(v, order))
+    return sorted(made, key=lambda v: turn(v.place, v.occurrence, order))
 
 
-def _rank(visit: _Visit, order: Mapping[tuple[str, str], int]) -> tuple[int, int, int]:
-    """State taps take turns, one round a stop; everything else is called once."""
-    own = order[visit.place.module, visit.place.io]
-    if visit.place.position is not None:
+def turn(place: Place, occurrence: int, order: Mapping[tuple[str, str], int]) -> tuple[int, int, int]:
+    """What to sort by, to visit places in execution order. State taps take turns, one round a stop; all else is called once.
+
+    >>> turn(Place("h.0", "input"), 0, {("h.0", "input"): 3})
+    (3, 0, 0)
+    """
+    own = order[place.module, place.io]
+    if place.position is not None:
         return own, 0, 0
-    taps = visit.place.module.rsplit(".", 1)[0]
-    return order[f"{taps}.state", "output"], visit.occurrence, own
+    taps = place.module.rsplit(".", 1)[0]
+    return order[f"{taps}.state", "output"], occurrence, own
 
 
 @functools.lru_cache(maxsize=8)

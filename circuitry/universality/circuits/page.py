@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 from markupsafe import Markup
 
-from ..results.figures import STYLE
-from ..results.report.page import render
-from ..results.report.picture import picture
-from ..results.report.roles import CORRESPONDENCE
+from ...results.figures import STYLE
+from ...results.report.page import render
+from ...results.report.picture import picture
+from ...results.report.roles import CORRESPONDENCE
 
 if TYPE_CHECKING:
-    from .circuits import Circuits
+    from .compare import Circuits
 
 
 def write_page(found: Circuits, folder: Path) -> Path:

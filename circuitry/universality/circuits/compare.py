@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..errors import CircuitryError
-from ..models import Model, load
-from ..results.writing import markdown
-from ..suites import SuiteResult, run
+from ...errors import CircuitryError
+from ...models import Model, load
+from ...results.writing import markdown
+from ...suites import SuiteResult, run
 from .alignment import Part, depths, measured, overlap, parts, shares, strengths
 
 if TYPE_CHECKING:
@@ -124,14 +124,14 @@ class Circuits:
 
     def plot(self) -> Figure:
         """Depth and strength of every step in every model, and the agreement of every pair."""
-        from .circuits_figure import draw
+        from .figure import draw
 
         return draw(self)
 
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write the three tables (CSV and Markdown), the figure (PNG and SVG), circuits.json and circuits.html; the folder."""
-        from ..results.figures import save
-        from .circuits_page import write_page
+        from ...results.figures import save
+        from .page import write_page
 
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)

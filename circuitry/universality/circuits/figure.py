@@ -10,10 +10,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..results.figures import STYLE
+from ...results.figures import STYLE
 
 if TYPE_CHECKING:
-    from .circuits import Circuits
+    from .compare import Circuits
 
 _COLOURS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666")  # ColorBrewer's Dark2
 _AREA = 260.0  # of a node with all of the effect, in square points

@@ -9,10 +9,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..errors import CircuitryError
-from ..results.report.roles import row_of
-from ..results.statistics import RESAMPLES, Array, corrected, resampling
-from ..suites import SuiteResult
+from ...errors import CircuitryError
+from ...results.report.roles import row_of
+from ...results.statistics import RESAMPLES, Array, corrected, resampling
+from ...suites import SuiteResult
 
 THIRDS = ("early", "middle", "late")
 Weighted: TypeAlias = Callable[[Array], Array]

@@ -1,0 +1,149 @@
+"""Values of nodes at every position, read in one forward pass, and logits of a run in which some of them are changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import nnsight
+import numpy as np
+import torch
+from nnsight.intervention.interleaver import OutOfOrderError
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..architecture import Place
+from ..errors import CircuitryError, GuardError
+from ..models import Model
+from ..paths import Node
+from .driver import LOCK, execution_order, turn
+
+Change = Callable[[Tensor], Tensor]
+"""From a node's values to others of the same shape."""
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """One place of the trace at one of its calls, and the nodes that live there: one, or the heads of a layer."""
+
+    place: Place
+    occurrence: int
+    nodes: tuple[Node, ...]
+
+
+def read(model: Model, nodes: Iterable[Node | str], ids: NDArray[np.int64]) -> dict[Node, Tensor]:
+    """What nodes are at every position of ``ids`` [row, position]: for each node a tensor [row, position, ...] of its own shape.
+
+    One forward pass, whatever the number of nodes. Rows may be padded on the right with any token: no node sees what follows it.
+    A state is read at every position, which takes as much memory. Raises CircuitryError for a node that is not there, GuardError
+    where a place was never reached.
+
+    >>> import circuitry as ct
+    >>> model = ct.load("bundled:gpt_neox")
+    >>> {str(node): tuple(value.shape) for node, value in read(model, ["resid[4]", "head[0,1]"], np.zeros((2, 7), int)).items()}
+    {'resid[4]': (2, 7, 128), 'head[0,1]': (2, 7, 32)}
+    """
+    wanted = [model.graph.node(node) for node in nodes]
+    stops = _stops(model, wanted, ids.shape[1])
+    got, _ = _trace(model, stops, ids, lambda stop, raw: raw.detach().clone(), keep=1)
+    values: dict[Node, list[Tensor]] = {node: [] for node in wanted}
+    for stop, value in zip(stops, got, strict=True):
+        for node in stop.nodes:
+            values[node].append(_own(value, stop.place, node))
+    return {node: torch.cat(parts, 1) for node, parts in values.items()}
+
+
+def spliced(model: Model, ids: NDArray[np.int64], changes: Mapping[Node | str, Change], where: NDArray[np.bool_]) -> Tensor:
+    """Logits [row, position, vocabulary] of a run in which each node's value is replaced by its change of it.
+
+    A change is given [row, position, ...] (a state: one position at a time, so it must not mix positions) and returns the same
+    shape; what it returns is used where ``where`` [row, position] says so. Raises as ``read``.
+
+    >>> import circuitry as ct
+    >>> model, ids = ct.load("bundled:mamba"), np.arange(12).reshape(2, 6)
+    >>> same = spliced(model, ids, {"resid[2]": lambda x: x}, ids >= 0)
+    >>> bool((same == spliced(model, ids, {}, ids >= 0)).all()), tuple(same.shape)
+    (True, (2, 6, 2048))
+    """
+    named = {model.graph.node(node): change for node, change in changes.items()}
+    stops = _stops(model, named, ids.shape[1])
+    chosen = torch.from_numpy(where).to(model.device)
+
+    def write(stop: _Stop, raw: Tensor) -> Tensor:
+        changed = raw.clone()
+        for node in stop.nodes:
+            value = _own(changed, stop.place, node)
+            at = chosen if stop.place.position is not None else chosen[:, stop.occurrence, None]
+            new = named[node](value.clone())
+            if new.shape != value.shape:
+                raise CircuitryError(f"the change of {node} made {tuple(new.shape)} of {tuple(value.shape)}; the shape must stay")
+            value[at] = new.to(value)[at]
+        return changed
+
+    return _trace(model, stops, ids, write, keep=0, changing=True)[1]
+
+
+def _trace(
+    model: Model,
+    stops: list[_Stop],
+    ids: NDArray[np.int64],
+    act: Callable[[_Stop, Tensor], Tensor],
+    keep: int,
+    changing: bool = False,
+) -> tuple[list[Tensor], Tensor]:
+    """Run the model once, act at every stop; what came of it, and the logits of the last ``keep`` positions (0: of all)."""
+    recurrent = any(stop.place.position is None for stop in stops)
+    for mixer in model.mixers:
+        mixer.circuitry.stops = tuple(range(ids.shape[1])) if recurrent else ()
+    inputs = torch.from_numpy(np.ascontiguousarray(ids, np.int64)).to(model.device)
+    got: tuple[list[Tensor], Tensor] | None = None
+    try:
+        with torch.no_grad(), LOCK:  # noqa: SIM117 (nnsight reads the inner statement from source)
+            with model.net.trace(inputs, use_cache=False, logits_to_keep=keep) as tracer:
+                got = nnsight.save(_play(model.net, tracer, stops, act, changing))
+    except OutOfOrderError as error:
+        raise GuardError(f"a place was never reached ({error}); no result is reported") from error
+    finally:
+        for mixer in model.mixers:
+            mixer.circuitry.stops = ()
+    if got is None or len(got[0]) != len(stops):
+        raise GuardError(f"not all of {len(stops)} places were reached; no result is reported")
+    return got
+
+
+def _play(net: Any, tracer: Any, stops: list[_Stop], act: Callable[..., Tensor], changing: bool) -> tuple[list[Tensor], Tensor]:
+    """Inside the trace: stop by stop, in execution order."""
+    made: list[Tensor] = []
+    for stop in stops:
+        for _ in tracer.iter[stop.occurrence]:
+            envoy = net.get(stop.place.module)
+            raw = getattr(envoy, stop.place.io)
+            value = raw[0] if (many := isinstance(raw, tuple | list)) else raw
+            new = act(stop, value)
+            if changing and stop.place.io == "input":
+                value.copy_(new)  # in place, since the stream that goes around a norm is the tensor that goes into it
+            elif changing:
+                envoy.output = type(raw)((new, *raw[1:])) if many else new
+            made.append(new)
+    return made, tracer.result.logits
+
+
+def _stops(model: Model, nodes: Iterable[Node], length: int) -> list[_Stop]:
+    """The places of nodes, in the order in which the model gets there; a state's once a position."""
+    there: dict[Place, list[Node]] = {}
+    for node in nodes:
+        there.setdefault(model.graph.place(node), []).append(node)
+    order = execution_order(model)
+    calls = {place: length if place.position is None else 1 for place in there}
+    made = [_Stop(place, call, tuple(of)) for place, of in there.items() for call in range(calls[place])]
+    return sorted(made, key=lambda stop: turn(stop.place, stop.occurrence, order))
+
+
+def _own(value: Tensor, place: Place, node: Node) -> Tensor:
+    """A node's own part of the value of its place, as a view [row, position, ...]."""
+    if place.unit is not None:
+        value = value.select(place.unit, int(node.indices[-1]))  # type: ignore[arg-type]
+    if place.position is None:
+        return value.unsqueeze(1)
+    return value.movedim(place.position - (place.unit is not None and place.unit < place.position), 1)

@@ -54,7 +54,9 @@ def read(model: Model, nodes: Iterable[Node | str], ids: NDArray[np.int64]) -> d
     return {node: torch.cat(parts, 1) for node, parts in values.items()}
 
 
-def spliced(model: Model, ids: NDArray[np.int64], changes: Mapping[Node | str, Change], where: NDArray[np.bool_]) -> Tensor:
+def spliced(
+    model: Model, ids: NDArray[np.int64], changes: Mapping[Node, Change] | Mapping[str, Change], where: NDArray[np.bool_]
+) -> Tensor:
     """Logits [row, position, vocabulary] of a run in which each node's value is replaced by its change of it.
 
     A change is given [row, position, ...] (a state: one position at a time, so it must not mix positions) and returns the same

@@ -71,7 +71,7 @@ def count(number: int, noun: str) -> str:
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], labels: int, caption: str) -> str:
-    """A Markdown table whose first ``labels`` columns are text, with its caption below.
+    """A Markdown table whose first ``labels`` columns are text, with its caption below if it has one.
 
     >>> print(markdown(["layer", "mean"], [["0", "1.00"]], 1, "a caption"))
     | layer   |   mean |
@@ -82,7 +82,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], labels: int, 
     """
     align = ["left"] * labels + ["right"] * (len(header) - labels)
     table = tabulate(rows, header, "pipe", disable_numparse=True, colalign=align)
-    return f"{table}\n\n*{caption.replace('*', chr(92) + '*')}*"
+    return f"{table}\n\n*{caption.replace('*', chr(92) + '*')}*" if caption else f"{table}\n"
 
 
 def plain(header: Sequence[str], rows: Sequence[Sequence[str]], labels: int) -> str:

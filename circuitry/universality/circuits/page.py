@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 from markupsafe import Markup
 
-from ...results.figures import STYLE
+from ...results.report.inline import inline
 from ...results.report.page import render
 from ...results.report.picture import picture
 from ...results.report.roles import CORRESPONDENCE
@@ -45,20 +42,10 @@ def _contents(found: Circuits, folder: Path) -> dict[str, Any]:
         "components": found.frame.to_dict("records"),
         "agreement": found.agreement.to_dict("records"),
         "correspondence": CORRESPONDENCE,
-        "figure": Markup(_inline(found)),
+        "figure": Markup(inline(found.plot())),
         "pictures": [(m, Markup(picture(c, f"circuit-{n}", linked=False))) for n, (m, c) in enumerate(drawn.items(), 1)],
         "reports": {model: _link(result.record.get("folder"), folder) for model, result in found.results.items()},
     }
-
-
-def _inline(found: Circuits) -> str:
-    """The figure as an SVG element."""
-    file = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        found.plot().savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
-    text = file.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    return re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r'\1 width="100%"', svg, count=1)
 
 
 def _link(run: str | None, folder: Path) -> str:

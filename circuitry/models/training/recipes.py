@@ -108,8 +108,8 @@ def _rwkv() -> Any:
         vocab_size=VOCABULARY,
         hidden_size=128,
         num_hidden_layers=4,
-        attention_hidden_size=128,
-        intermediate_size=512,
+        attention_hidden_size=256,  # its state has one number a channel, so channels are what it remembers with
+        intermediate_size=256,
         context_length=512,
         rescale_every=0,  # otherwise stock RWKV divides weights in place whenever it changes from training to eval mode
         tie_word_embeddings=True,

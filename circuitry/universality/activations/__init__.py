@@ -1,0 +1,7 @@
+"""Activations of graph nodes on text: documents, their tokens, and the values of nodes there."""
+
+from .corpus import Corpus, corpus
+from .stream import Activations, activations
+from .texts import describe, documents
+
+__all__ = ["Activations", "Corpus", "activations", "corpus", "describe", "documents"]

@@ -1,0 +1,122 @@
+"""The running Python's own documentation as English text: its help topics and its standard library's docstrings.
+
+Every installation has it, so it needs neither a download nor a corpus of ours. Sources are read as text; nothing is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import platform
+import random
+import sys
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import CircuitryError
+
+PASSAGE = 1000
+"""Characters after which a passage of a help topic ends, with the paragraph it is in: a whole topic would be cut to its beginning."""
+
+_TESTS = {"test", "tests", "idle_test"}
+_HOLDERS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@dataclass(frozen=True)
+class Manual:
+    """Passages of the help topics, and the distinct docstrings, in the order of the files that hold them."""
+
+    passages: tuple[str, ...]
+    docstrings: tuple[str, ...]
+
+    def shuffled(self) -> list[str]:
+        """All of them in one order, always the same: neighbours in a file are alike.
+
+        >>> Manual(("a", "b"), ("c",)).shuffled() == Manual(("a", "b"), ("c",)).shuffled()
+        True
+        """
+        texts = [*self.passages, *self.docstrings]
+        random.Random(0).shuffle(texts)
+        return texts
+
+    def __str__(self) -> str:
+        return (
+            f"the documentation of Python {platform.python_version()}: {len(self.passages)} passages of its help topics "
+            f"and {len(self.docstrings)} docstrings of its standard library"
+        )
+
+
+@functools.cache
+def manual() -> Manual:
+    """What the running Python's standard library says of itself. Raises CircuitryError where it was installed without sources.
+
+    >>> len(manual().passages) > 200, len(manual().docstrings) > 4000
+    (True, True)
+    """
+    library = Path(sysconfig.get_path("stdlib"))
+    found: list[str] = []
+    docstrings: list[str] = []
+    for file in _modules(library):
+        tree = _parsed(file)
+        docstrings += filter(None, map(_docstring, _holders(tree)))
+        found += _topics(tree) if file.parts[-2:] == ("pydoc_data", "topics.py") else ()
+    if not docstrings:
+        raise CircuitryError(
+            "this Python's standard library is installed without its sources, so it has no text to offer; "
+            "give texts: a folder, a file, an iterable of str or the name of a Hugging Face data set"
+        )
+    passages = [passage for topic in found for passage in _passages(topic)]
+    return Manual(tuple(dict.fromkeys(passages)), tuple(dict.fromkeys(docstrings)))
+
+
+def _modules(library: Path) -> Iterator[Path]:
+    """Sources of the standard library without its tests, sorted; what else is installed beside it is not looked at."""
+    for name in sorted(sys.stdlib_module_names):
+        below = sorted((library / name).rglob("*.py"))
+        yield from (file for file in below if not _TESTS & set(file.relative_to(library).parts))
+        if (file := library / f"{name}.py").is_file():
+            yield file
+
+
+def _parsed(file: Path) -> ast.Module:
+    """A module's syntax tree; an empty one where this Python cannot read it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of invalid escapes and the like, which are not ours
+        try:
+            return ast.parse(file.read_bytes())
+        except (SyntaxError, ValueError, OSError):
+            return ast.Module([], [])
+
+
+def _holders(node: ast.AST) -> Iterator[ast.AST]:
+    """What may have a docstring: the module, and its classes and functions wherever they are defined."""
+    if isinstance(node, _HOLDERS):
+        yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.ExceptHandler):
+            yield from _holders(child)
+
+
+def _docstring(node: ast.AST) -> str | None:
+    return ast.get_docstring(node) if isinstance(node, _HOLDERS) else None
+
+
+def _topics(tree: ast.Module) -> list[str]:
+    """The values of the dictionary that pydoc shows for ``help("while")``."""
+    found = next((s.value for s in tree.body if isinstance(s, ast.Assign) and isinstance(s.value, ast.Dict)), None)
+    return list(ast.literal_eval(found).values()) if found is not None else []
+
+
+def _passages(text: str) -> Iterator[str]:
+    """Whole paragraphs, as many as it takes to be long enough."""
+    passage = ""
+    for paragraph in text.strip().split("\n\n"):
+        passage = f"{passage}\n\n{paragraph}" if passage else paragraph
+        if len(passage) >= PASSAGE:
+            yield passage
+            passage = ""
+    if passage:
+        yield passage

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
+
+from .threads import on_threads
 
 AtStop: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """What happens at a stop: from the state [batch, d_inner, d_state] to what is read out and what is carried on."""
@@ -82,26 +83,8 @@ def _blocks(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor
         read, last[group] = _group(A, h[group], *time_first)
         y[group] = read.transpose(0, 1)
 
-    _on_threads(run, range(0, len(u), rows), u.device)
+    on_threads(run, range(0, len(u), rows), u.device)
     return y, last
-
-
-def _on_threads(run: Callable[[int], None], starts: Sequence[int], device: torch.device) -> None:
-    """Run the groups on as many threads as torch has, each of them single-threaded inside."""
-    threads = torch.get_num_threads() if device.type == "cpu" else 1
-    if threads == 1:
-        for start in starts:
-            run(start)
-        return
-
-    def alone(start: int) -> None:
-        torch.set_num_threads(1)  # of this worker: OpenMP counts threads for each caller
-        with torch.no_grad():
-            run(start)
-
-    with ThreadPoolExecutor(min(threads, len(starts))) as pool:
-        list(pool.map(alone, starts))
-    torch.set_num_threads(threads)  # torch also notes the number for callers to come
 
 
 def _group(A: Tensor, h: Tensor, u: Tensor, delta: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:

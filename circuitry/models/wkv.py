@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from .scan import _on_threads
+from .threads import on_threads
 
 AtStop: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """What happens at a stop: from the state [batch, channel, 3] to what the next token reads and what is carried on."""
@@ -76,7 +76,7 @@ def _segment(written: Pair, bonus: Pair, decay: Tensor, first: Tensor, read: Sta
         y[group], end = _tokens((wk, wv), (k, v), decay, first, seen, kept)
         last[:, group] = torch.stack(end)
 
-    _on_threads(run, range(0, len(key), rows), key.device)
+    on_threads(run, range(0, len(key), rows), key.device)
     return y, (last[0], last[1], last[2])
 
 

@@ -1,0 +1,138 @@
+"""Commands for sparse autoencoders: ``sae train | evaluate``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import CircuitryError
+from . import options as read
+from .options import Device, Dtype, Memory, Model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..universality.sae import SAE
+
+app = typer.Typer(help="Train and evaluate sparse autoencoders on nodes.", no_args_is_help=True)
+
+Texts = Annotated[
+    str | None,
+    typer.Option(help="a folder, a .txt, .jsonl or .parquet file, or a dataset's name; by default Python's own documentation"),
+]
+Context = Annotated[int, typer.Option(help="tokens of a document at most")]
+
+
+@app.command()
+def train(
+    model: Model,
+    nodes: Annotated[list[str], typer.Argument(help='nodes such as "resid[3]", or families such as resid for all their nodes')],
+    out: Annotated[Path, typer.Option(help="folder of the training; the same command goes on where a killed one stopped")],
+    texts: Texts = None,
+    tokens: Annotated[int, typer.Option(help="activations to train on, again and again where the text has fewer")] = 2_000_000,
+    expansion: Annotated[int, typer.Option(help="features, as a multiple of the node's width")] = 32,
+    kind: Annotated[str, typer.Option(help="relu, with L1, or topk")] = "relu",
+    l1: Annotated[float | None, typer.Option(help="weight of the L1 penalty")] = None,
+    k: Annotated[int, typer.Option(help="features a token keeps, for topk")] = 32,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="any other setting of the training as name=value, such as lr=0.001; repeatable"),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="tokens of a batch")] = 1024,
+    buffer: Annotated[int, typer.Option(help="tokens shuffled together")] = 65536,
+    context: Context = 1024,
+    seed: Annotated[int, typer.Option(help="of weights and of the order of tokens")] = 0,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+) -> None:
+    """Train a sparse autoencoder on each node, all from one pass of the model over the text, and write them to a folder.
+
+    Works under torchrun: each process takes its own batches.
+    """
+    from ..universality.sae import train_sae
+
+    told = {"kind": kind, "k": k, "expansion": expansion, "tokens": tokens, **settings(setting)}
+    how: Any = {"batch": batch, "buffer": buffer, "context": context, "seed": seed}
+    told = told if l1 is None else {**told, "l1": l1}
+    trained = train_sae(read.load(model, dtype, device), nodes, texts, out=out, **how, **told)
+    if os.environ.get("RANK", "0") == "0":
+        _show(trained.last)
+        print(f"written: {out.resolve()}")
+
+
+@app.command()
+def evaluate(
+    folders: Annotated[list[Path], typer.Argument(help="folders of trainings, or of single SAEs in a known layout")],
+    model: Annotated[str | None, typer.Option(help="the model, where the files do not name it")] = None,
+    node: Annotated[str | None, typer.Option(help="the node, where the file of a single SAE does not name it")] = None,
+    texts: Texts = None,
+    tokens: Annotated[int, typer.Option(help="tokens to evaluate at")] = 16_384,
+    context: Context = 1024,
+    memory: Memory = "512MiB",
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    out: Annotated[Path | None, typer.Option(help="also write the table, as .csv")] = None,
+) -> None:
+    """L0, explained variance, dead features, and how much of the cross-entropy is recovered when the model runs on x̂."""
+    import pandas as pd
+
+    from ..universality.activations import corpus
+    from ..universality.sae import evaluate as run
+
+    read.check_suffix(out, "a table", [".csv"])
+    rows = []
+    for folder in folders:
+        saes = _saes(folder, node)
+        about = next(iter(saes.values())).config.about
+        name = model or about.get("model")
+        if not name:
+            raise CircuitryError(f"{folder} does not say which model it is of; give it with --model")
+        loaded = read.load(str(name), dtype, device)
+        text = corpus(loaded, texts, tokens=tokens, context=context)
+        if about.get("text") == text.source:
+            read.say(f"{folder}: this is the text the SAEs were trained on")
+        rows.append(run(loaded, saes, text, memory=memory).assign(folder=str(folder)))
+    table = pd.concat(rows, ignore_index=True)
+    _show(table)
+    if out is not None:
+        table.to_csv(out, index=False)
+        print(f"written: {out.resolve()}")
+
+
+def _show(table: pd.DataFrame) -> None:
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+
+
+def _saes(folder: Path, node: str | None) -> dict[Any, SAE]:
+    """The SAEs of a training, or the one of a folder."""
+    from ..universality.sae import SAE, Trained
+
+    if (folder / "training.json").is_file():
+        return dict(Trained.load(folder))
+    sae = SAE.load(folder)
+    named = node or sae.config.about.get("node")
+    if named is None:
+        raise CircuitryError(f"{folder} does not say which node it is of; give it with --node")
+    return {named: sae}
+
+
+def settings(texts: list[str] | None) -> dict[str, Any]:
+    """name=value texts as settings: numbers, true, false, none, or words."""
+    words: dict[str, Any] = {"none": None, "true": True, "false": False}
+    found = {}
+    for name, text in read.pairs(texts):
+        number = _number(text)
+        found[name] = number if number is not None else words.get(text.lower(), text)
+    return found
+
+
+def _number(text: str) -> float | None:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None

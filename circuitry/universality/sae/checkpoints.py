@@ -1,0 +1,126 @@
+"""The folder of a training: what it is, its last checkpoint, and in the end its SAEs. A kill at any moment leaves it whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ...errors import CircuitryError
+
+RECORD = "training.json"
+_STEP = re.compile(r"checkpoint-(\d+)")
+
+
+@dataclass(frozen=True)
+class TrainingFolder:
+    """``training.json`` says what is trained; ``checkpoint-STEP`` has a safetensors file for every SAE, until the end."""
+
+    path: Path
+
+    def open(self, identity: Mapping[str, Any]) -> int:
+        """Make the folder or find it again; the number of steps done. Raises CircuitryError where it is another training's.
+
+        >>> import tempfile
+        >>> folder = TrainingFolder(Path(tempfile.mkdtemp()) / "run")
+        >>> folder.open({"seed": 0}), folder.open({"seed": 0})
+        (0, 0)
+        >>> folder.open({"seed": 1})  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        circuitry.errors.CircuitryError: .../run is another training's folder (seed: 0 there, 1 here); name another folder
+        """
+        known = self.record()
+        wanted = json.loads(json.dumps(identity))
+        if known is None:
+            if self.path.is_dir() and any(self.path.iterdir()):
+                raise CircuitryError(f"{self.path} is no training's folder, and not empty; name another folder")
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.write({"identity": wanted, "state": "running"})
+        elif known["identity"] != wanted:
+            told = _difference(known["identity"], wanted)
+            raise CircuitryError(f"{self.path} is another training's folder ({told}); name another folder")
+        return max(self._steps(), default=0)
+
+    def record(self) -> dict[str, Any] | None:
+        """What ``training.json`` says, or None where there is none.
+
+        >>> TrainingFolder(Path("nowhere")).record() is None
+        True
+        """
+        try:
+            found = json.loads((self.path / RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) and "identity" in found else None
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write ``training.json``, whole or not at all."""
+        write_whole(self.path / RECORD, json.dumps(record, indent=1))
+
+    def save(self, step: int, states: Sequence[Mapping[str, Tensor]]) -> None:
+        """Write a checkpoint, one file of tensors after another; it counts once its folder has its name."""
+        new, there = self.path / "checkpoint.new", self.path / f"checkpoint-{step}"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        for number, state in enumerate(states):
+            save_file({name: value.contiguous() for name, value in state.items()}, new / f"{number}.safetensors")
+        os.replace(new, there)
+        for earlier in self._steps():
+            if earlier != step:
+                shutil.rmtree(self.path / f"checkpoint-{earlier}")
+
+    def load(self, step: int) -> list[dict[str, Tensor]]:
+        """The states of the checkpoint after ``step`` steps, in the order in which they were saved."""
+        files = sorted((self.path / f"checkpoint-{step}").glob("*.safetensors"), key=lambda file: int(file.stem))
+        return [load_file(file) for file in files]
+
+    def finish(self, record: Mapping[str, Any]) -> None:
+        """Say that the training is complete, then remove its checkpoints."""
+        self.write(record)
+        for step in self._steps():
+            shutil.rmtree(self.path / f"checkpoint-{step}")
+
+    def _steps(self) -> list[int]:
+        return [int(found[1]) for file in self.path.iterdir() if (found := _STEP.fullmatch(file.name))]
+
+
+def _difference(there: Mapping[str, Any], here: Mapping[str, Any], under: str = "") -> str:
+    """What differs between two identities, setting by setting."""
+    told = []
+    for key in sorted({*there, *here}):
+        one, other = there.get(key), here.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            told += [found] if (found := _difference(one, other, f"{under}{key} ")) else []
+        elif one != other:
+            told.append(f"{under}{key}: {one} there, {other} here")
+    return "; ".join(told)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file, whole or not at all.
+
+    >>> import tempfile
+    >>> write_whole(file := Path(tempfile.mkdtemp()) / "a.txt", "text")
+    >>> file.read_text()
+    'text'
+    """
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, file)
+
+
+def plain(node: object) -> str:
+    """A node as the name of a folder.
+
+    >>> plain("head[0,11]"), plain("resid[3]")
+    ('head-0-11', 'resid-3')
+    """
+    return re.sub(r"\W+", "-", str(node)).strip("-")

@@ -1,0 +1,174 @@
+"""One SAE in training: its loss, its optimizer, what it has seen, and all of that as tensors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import CircuitryError
+from .distributed import Team
+from .recipe import Recipe
+from .sae import SAE, SAEConfig
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+"""Adam's, from appendix A of the paper."""
+
+
+class Learner:
+    """An SAE that learns from batches [token, D]. Inside, activations are multiplied by ``scale``; ``result`` undoes that."""
+
+    def __init__(self, config: SAEConfig, recipe: Recipe, seed: int, device: torch.device) -> None:
+        self.recipe, self.seed = recipe, seed
+        self.sae = SAE(config, seed).to(device)
+        self.weights = dict(self.sae.named_parameters())
+        self.optimizer = torch.optim.Adam(self.weights.values(), lr=recipe.lr, betas=BETAS, eps=EPSILON, fused=True)
+        self.scale = torch.ones((), dtype=torch.float64)
+        self.quiet = torch.zeros(config.features, dtype=torch.int64, device=device)
+        """Tokens since each feature last fired."""
+        self.meter = torch.zeros(5 + config.width, dtype=torch.float64, device=device)
+        """Sums since the last report: tokens, losses, features that fired, squared errors, squares, and x itself."""
+
+    def measure(self, batches: list[Tensor], team: Team) -> None:
+        """Set the scale with which the mean norm of these activations, of all processes, is √D."""
+        if self.recipe.normalise:
+            norms = torch.cat([batch.double().norm(dim=1) for batch in batches])
+            found = torch.stack([norms.sum(), torch.tensor(float(len(norms)), dtype=torch.float64, device=norms.device)])
+            team.sum([found])
+            if not 0 < float(found[0]) < float("inf"):
+                raise CircuitryError("these activations are all 0, or not all finite; there is nothing to learn from them")
+            self.scale = self.sae.config.width**0.5 * (found[1] / found[0]).cpu()
+
+    def learn(self, x: Tensor, step: int, steps: int, team: Team) -> None:
+        """One step of Adam on a batch [token, D]."""
+        done = step / steps
+        x = x.to(self.quiet.device, torch.float32) * float(self.scale)
+        before = self.sae.before(x)
+        features = self.sae.activate(before)
+        error = x - self.sae.decode(features)
+        squares = error.square().sum()
+        loss = (squares + self._penalty(features, done) + self._auxiliary(before, error.detach())) / len(x)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        fired = features.detach().sign().sum(0)
+        self._update(done, team)
+        self._count(x, loss.detach(), squares.detach(), fired, team)
+        every = max(1, self.recipe.resample_every // (len(x) * team.world))
+        if self.recipe.revive == "resample" and (step + 1) % every == 0:
+            self._resample(error.detach(), step, team)
+
+    def _penalty(self, features: Tensor, done: float) -> Tensor | float:
+        """The L1 penalty, summed over tokens."""
+        weight = self.recipe.penalty(done)
+        if not weight:
+            return 0.0
+        if self.recipe.bound == "free":
+            return weight * features.sum()
+        norms: Tensor = self.sae.W_dec.norm(dim=1)
+        penalty: Tensor = features.sum(0) @ (norms if self.recipe.bound == "weighted" else norms.detach())
+        return weight * penalty
+
+    def _auxiliary(self, before: Tensor, error: Tensor) -> Tensor | float:
+        """Squared error of the strongest D/2 dead features, of each token, as a reconstruction of what the others leave."""
+        dead = self.quiet >= self.recipe.dead_after
+        if self.recipe.revive != "auxiliary" or not (number := int(dead.sum())):
+            return 0.0
+        values, where = before[:, dead].topk(min(number, max(1, error.shape[1] // 2)), dim=1, sorted=False)
+        among = torch.zeros(len(before), number, device=before.device).scatter(1, where, values.relu())
+        return self.recipe.auxiliary * (error - among @ self.sae.W_dec[dead]).square().sum()
+
+    @torch.no_grad()
+    def _update(self, done: float, team: Team) -> None:
+        """Average the gradients over processes and move the weights."""
+        gradients = {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}
+        team.mean(gradients.values())
+        directions, fixed = self.sae.W_dec, self.recipe.bound == "fixed"
+        if fixed:  # what would only change a direction's norm is no part of the step
+            along = (gradients["W_dec"] * directions).sum(1, keepdim=True) / directions.square().sum(1, keepdim=True)
+            gradients["W_dec"] -= along * directions
+        if self.recipe.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.weights.values(), self.recipe.clip)
+        self.optimizer.param_groups[0]["lr"] = self.recipe.rate(done)
+        self.optimizer.step()
+        if fixed:
+            directions.mul_(self.sae.config.norm / directions.norm(dim=1, keepdim=True))
+
+    def _count(self, x: Tensor, loss: Tensor, squares: Tensor, fired: Tensor, team: Team) -> None:
+        sums = torch.stack([torch.tensor(1.0, device=x.device), loss, fired.sum() / len(x)]).double() * len(x)
+        self.meter += torch.cat([sums, torch.stack([squares, x.square().sum()]).double(), x.sum(0).double()])
+        team.sum([fired])
+        self.quiet += len(x) * team.world
+        self.quiet[fired > 0] = 0
+
+    @torch.no_grad()
+    def _resample(self, error: Tensor, step: int, team: Team) -> None:
+        """Point dead features at what is badly reconstructed, at most one a token; Adam forgets what it knew of them.
+
+        As Bricken et al. (2023), with the token's error for a direction in place of the token: tokens are drawn by the square of
+        their squared error, encoder weights get 0.2 of the living ones' mean norm.
+        """
+        dead = (self.quiet >= self.recipe.dead_after).nonzero()[: len(error), 0]
+        alive = self.quiet < self.recipe.dead_after
+        if not len(dead) or not alive.any():
+            return
+        draw = torch.Generator().manual_seed(self.seed + step)
+        odds = error.double().square().sum(1).square().cpu().clamp(min=1e-30)
+        towards = torch.nn.functional.normalize(error[torch.multinomial(odds, len(dead), generator=draw).to(error.device)], dim=1)
+        team.first([towards])
+        self.sae.W_dec[dead] = towards * self.sae.W_dec[alive].norm(dim=1).mean()
+        self.sae.W_enc[:, dead] = 0.2 * self.sae.W_enc[:, alive].norm(dim=0).mean() * towards.T
+        self.sae.b_enc[dead] = 0
+        for name, at in {"W_dec": dead, "b_enc": dead, "W_enc": (slice(None), dead)}.items():
+            for moment in ("exp_avg", "exp_avg_sq"):
+                self.optimizer.state[self.weights[name]][moment][at] = 0
+        self.quiet[dead] = 0
+
+    def report(self, team: Team) -> dict[str, float]:
+        """Loss, L0, explained variance and share of dead features since the last report, over all processes; starts anew."""
+        found = self.meter.clone()
+        self.meter.zero_()
+        team.sum([found])
+        tokens, loss, fired, squares, power = found[:5].tolist()
+        spread = power - float(found[5:].square().sum()) / tokens
+        return {
+            "loss": loss / tokens,
+            "l0": fired / tokens,
+            "explained_variance": 1 - squares / spread if spread > 0 else float("nan"),
+            "dead": float((self.quiet >= self.recipe.dead_after).double().mean()),
+        }
+
+    def result(self, about: Mapping[str, Any]) -> SAE:
+        """The SAE of activations as they are, whose file says this about it."""
+        made = self.sae.scaled(float(self.scale))
+        config = self.sae.config
+        return SAE.of(SAEConfig(config.width, config.features, config.kind, config.k, about=about), made.state_dict())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on."""
+        state = {"quiet": self.quiet, "meter": self.meter, "scale": self.scale}
+        for name, weight in self.weights.items():
+            state |= {f"weight.{name}": weight.detach()}
+            state |= {f"{key}.{name}": value for key, value in self.optimizer.state[weight].items()}
+        return state
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from ``tensors()``."""
+        for tensor, name in ((self.quiet, "quiet"), (self.meter, "meter"), (self.scale, "scale")):
+            tensor.copy_(state[name])
+        for name, weight in self.weights.items():
+            weight.copy_(state[f"weight.{name}"])
+            kept = {key: state[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            self.optimizer.state[weight] = {key: value.to(weight.device).clone() for key, value in kept.items()}
+
+
+def seed_of(seed: int, node: object) -> int:
+    """The seed of one node's SAE: another for every node, the same whatever else is trained.
+
+    >>> seed_of(0, "resid[0]") == seed_of(0, "resid[0]") != seed_of(0, "resid[1]")
+    True
+    """
+    return int.from_bytes(hashlib.blake2b(f"{seed} {node}".encode(), digest_size=7).digest(), "big")

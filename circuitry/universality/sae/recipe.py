@@ -1,0 +1,108 @@
+"""The settings of a training, each with its default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ...errors import CircuitryError, suggest
+from .sae import SAEConfig
+
+DECODERS = ("weighted", "fixed", "free")
+REVIVALS = (None, "resample", "auxiliary")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How SAEs are trained. The paper gives initialisation, Adam and its learning rate; it leaves the rest of this open.
+
+    The loss of a token is ‖x - x̂‖² + l1 · Σ f (relu) or ‖x - x̂‖² (topk), of activations in units that ``normalise`` sets.
+    """
+
+    kind: str = "relu"
+    """relu with L1, as in the paper, or topk."""
+    features: int | None = None
+    """How many features; by default ``expansion`` times the node's width."""
+    expansion: int = 32
+    """The paper's."""
+    tokens: int = 2_000_000
+    """Activations to train on, over and over where the text has fewer. Open in the paper."""
+    lr: float = 8e-4
+    """Adam's learning rate; betas 0.9 and 0.999 and epsilon 1e-8 are the paper's too."""
+    l1: float = 2.0
+    """Weight of the L1 penalty. Open in the paper."""
+    l1_warmup: float = 0.05
+    """Share of the steps over which the penalty rises from 0. Open in the paper."""
+    k: int = 32
+    """Features a token keeps, for topk."""
+    decoder: str | None = None
+    """weighted: the penalty is on f times its direction's norm, as in the authors' public code; fixed: directions keep the norm
+    they start with; free: neither, so that the penalty can be evaded by long directions. Open in the paper; by default weighted
+    for relu and fixed for topk."""
+    normalise: bool = True
+    """Divide activations by one number so that their mean norm is √D while training; the SAE that comes out takes them as they
+    are. Open in the paper."""
+    measured: int = 16_384
+    """On how many tokens, the first ones, the mean norm is measured."""
+    warmup: float = 0.0
+    """Share of the steps over which the learning rate rises from 0. Open in the paper."""
+    decay: float = 0.2
+    """Share of the steps, the last ones, over which the learning rate falls to 0. Open in the paper."""
+    clip: float | None = None
+    """Greatest norm of the gradient; None: it is not clipped. The paper mentions none."""
+    dead_after: int = 100_000
+    """A feature that has not fired in this many tokens is called dead."""
+    revive: str | None = None
+    """What is done for dead features: None, resample (Bricken et al. 2023) or auxiliary (a loss, Gao et al. 2024)."""
+    resample_every: int = 250_000
+    """After how many tokens dead features are resampled, if they are."""
+    auxiliary: float = 1 / 32
+    """Weight of the auxiliary loss, if there is one."""
+
+    def __post_init__(self) -> None:
+        _known("kind", self.kind, ("relu", "topk"))
+        _known("decoder", self.decoder, (None, *DECODERS))
+        _known("revive", self.revive, REVIVALS)
+        for name in ("tokens", "expansion", "lr", "measured", "dead_after", "resample_every"):
+            if getattr(self, name) <= 0:
+                raise CircuitryError(f"{name} is {getattr(self, name)}; it must be more than 0")
+        for name in ("l1_warmup", "warmup", "decay"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise CircuitryError(f"{name} is {getattr(self, name)}; it is a share of the steps, from 0 to 1")
+
+    @classmethod
+    def of(cls, **settings: Any) -> Recipe:
+        """A recipe of settings by name. Raises CircuitryError for a name that is not known."""
+        known = {field.name for field in fields(cls)}
+        for name in settings:
+            if name not in known:
+                raise CircuitryError(f"training an SAE has no setting {name!r}; {suggest(name, known)}")
+        return cls(**settings)
+
+    def config(self, width: int, about: Mapping[str, Any]) -> SAEConfig:
+        """What the SAE of a node of this width is."""
+        features = self.features or self.expansion * width
+        return SAEConfig(width, features, self.kind, self.k if self.kind == "topk" else None, about=about)
+
+    @property
+    def bound(self) -> str:
+        """What keeps directions from growing: weighted, fixed or free."""
+        return self.decoder or ("weighted" if self.kind == "relu" else "fixed")
+
+    def rate(self, done: float) -> float:
+        """The learning rate when this share of the steps is done."""
+        rising = min(1.0, done / self.warmup) if self.warmup else 1.0
+        return self.lr * rising * (min(1.0, (1 - done) / self.decay) if self.decay else 1.0)
+
+    def penalty(self, done: float) -> float:
+        """The weight of the L1 penalty when this share of the steps is done; 0 for topk."""
+        if self.kind != "relu":
+            return 0.0
+        return self.l1 * (min(1.0, done / self.l1_warmup) if self.l1_warmup else 1.0)
+
+
+def _known(name: str, value: object, known: tuple[str | None, ...]) -> None:
+    if value not in known:
+        hint = suggest(str(value), [one for one in known if one])
+        raise CircuitryError(f"no {name} of an SAE's training is called {value!r}; {hint}")

@@ -1,0 +1,154 @@
+"""A sparse autoencoder: the weights, and the function they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...errors import CircuitryError, suggest
+
+KINDS = ("relu", "topk", "jumprelu")
+
+
+@dataclass(frozen=True)
+class SAEConfig:
+    """What an SAE is, apart from its weights.
+
+    ``kind``: relu; topk, which keeps the ``k`` greatest features of a token; jumprelu, which keeps those above a threshold of
+    their own (read from files, not trained here). ``centred``: the decoder's bias is subtracted from the input first, as some
+    files want it. ``about``: where it comes from, which goes into its file: model, node, text, settings of the training.
+
+    >>> SAEConfig(width=4, features=16, kind="topk")
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: a topk SAE needs k from 1 to 16 (its features), not None
+    """
+
+    width: int
+    features: int
+    kind: str = "relu"
+    k: int | None = None
+    centred: bool = False
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise CircuitryError(f"no SAE is called {self.kind!r}; {suggest(self.kind, KINDS)}")
+        if self.width < 1 or self.features < 1:
+            raise CircuitryError(f"an SAE of width {self.width} with {self.features} features is none; both count from 1 up")
+        if self.kind == "topk" and not 1 <= (self.k or 0) <= self.features:
+            raise CircuitryError(f"a topk SAE needs k from 1 to {self.features} (its features), not {self.k}")
+
+    @property
+    def norm(self) -> float:
+        """The norm that directions start with."""
+        return 1.0 if self.kind == "topk" else float((2 * self.width / self.features) ** 0.5)
+
+
+class SAE(nn.Module):
+    """A sparse autoencoder of activations of width D with F features, in float32.
+
+    f = activation(x W_enc + b_enc) and x̂ = f W_dec + b_dec, with W_enc (D, F), b_enc (F,), W_dec (F, D), b_dec (D,): the rows of
+    ``W_dec`` are the features' directions. A jumprelu has a ``threshold`` (F,) besides. x is what the model computes; no scaling
+    is left to the caller.
+
+    Starts as appendix A of the paper says: rows of W_dec uniform, scaled to norm √(2D/F), W_enc its transpose, biases 0.
+    About half of all features then fire, and x̂ is close to x. Of a topk SAE, which the paper does not have, they have norm 1.
+    """
+
+    def __init__(self, config: SAEConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        width, features = config.width, config.features
+        drawn = torch.rand(features, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+        directions = functional.normalize(drawn, dim=1) * config.norm
+        self.W_enc = nn.Parameter(directions.T.contiguous())
+        self.b_enc = nn.Parameter(torch.zeros(features))
+        self.W_dec = nn.Parameter(directions)
+        self.b_dec = nn.Parameter(torch.zeros(width))
+        if config.kind == "jumprelu":
+            self.threshold = nn.Parameter(torch.zeros(features))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Features [..., F] of activations [..., D], at least 0."""
+        return self.activate(self.before(x))
+
+    def before(self, x: Tensor) -> Tensor:
+        """What features [..., F] are before the activation function, from activations [..., D]."""
+        x = x.to(self.W_enc.dtype)
+        return functional.linear(x - self.b_dec if self.config.centred else x, self.W_enc.T, self.b_enc)
+
+    def activate(self, before: Tensor) -> Tensor:
+        """The activation function of this kind of SAE, of [..., F]."""
+        if self.config.kind == "relu":
+            return functional.relu(before)
+        if self.config.kind == "jumprelu":
+            return functional.relu(before) * (before > self.threshold)
+        values, where = before.topk(self.config.k or 0, dim=-1, sorted=False)
+        return torch.zeros_like(before).scatter(-1, where, functional.relu(values))
+
+    def decode(self, features: Tensor) -> Tensor:
+        """Activations [..., D] from features [..., F]."""
+        return functional.linear(features, self.W_dec.T, self.b_dec)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The reconstruction [..., D] and the features [..., F]."""
+        features = self.encode(x)
+        return self.decode(features), features
+
+    @torch.no_grad()
+    def scaled(self, scale: float) -> SAE:
+        """The SAE that does to x what this one does to ``scale``·x: the same features, reconstructions divided by ``scale``."""
+        return self._with(W_enc=self.W_enc * scale, W_dec=self.W_dec / scale, b_dec=self.b_dec / scale)
+
+    @torch.no_grad()
+    def unit(self) -> SAE:
+        """The SAE with directions of norm 1 and each feature multiplied by its direction's norm: a relu reconstructs the same.
+
+        A topk or jumprelu SAE then keeps features by their share in x̂, which is how some files mean it.
+        """
+        norm = self.W_dec.norm(dim=1)
+        return self._with(W_enc=self.W_enc * norm, b_enc=self.b_enc * norm, W_dec=self.W_dec / norm[:, None])
+
+    def _with(self, **weights: Tensor) -> SAE:
+        """An SAE like this one, but for these weights."""
+        return SAE.of(self.config, {**self.state_dict(), **weights})
+
+    @classmethod
+    def of(cls, config: SAEConfig, weights: Mapping[str, Tensor]) -> SAE:
+        """An SAE of weights by name: W_enc, b_enc, W_dec, b_dec (and threshold), made float32.
+
+        Raises CircuitryError where names or shapes are not those of ``config``.
+        """
+        with torch.device("meta"):
+            made = cls(config)
+        wanted = {name: tuple(value.shape) for name, value in made.state_dict().items()}
+        given = {name: tuple(value.shape) for name, value in weights.items()}
+        if wanted != given:
+            raise CircuitryError(f"the weights of this {config.kind} SAE are {wanted}, not {given}")
+        made.load_state_dict({name: value.detach().float().contiguous() for name, value in weights.items()}, assign=True)
+        return made
+
+    def save(self, folder: str | PathLike[str]) -> Path:
+        """Write ``cfg.json`` and ``sae_weights.safetensors`` in SAELens's layout; the folder."""
+        from .files import save
+
+        return save(self, folder)
+
+    @classmethod
+    def load(cls, folder: str | PathLike[str]) -> SAE:
+        """Read a folder in the layout of SAELens, sparsify or OpenMOSS. Raises CircuitryError where it is none of them."""
+        from .files import load
+
+        return load(folder)
+
+    def extra_repr(self) -> str:
+        """What stands between the brackets when an SAE is printed."""
+        k = f", k={self.config.k}" if self.config.k else ""
+        return f"{self.config.about.get('node', '')} {self.config.kind}, {self.config.width} -> {self.config.features}{k}".strip()

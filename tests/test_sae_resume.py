@@ -1,0 +1,194 @@
+"""A training that is killed goes on to the same bits; several processes train as one; other settings are refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import circuitry as ct
+import planted
+from circuitry.universality.sae import Trained, train_sae
+from circuitry.universality.sae.checkpoints import TrainingFolder
+from circuitry.universality.sae.distributed import Team
+from planted import Planted, weights
+
+SETTINGS: dict[str, Any] = {"features": 24, "measured": 128, "dead_after": 256, "resample_every": 512, "progress": False}
+TOKENS = 64 * 24
+
+
+def child(folder: Path, batch: int, *settings: str, processes: int = 1, wait: bool = True) -> subprocess.Popen[bytes]:
+    """tests/planted.py as a program."""
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    here = os.pathsep.join([str(Path(ct.__file__).parents[1]), str(Path(planted.__file__).parent)])
+    environment = {**os.environ, "PYTHONPATH": here, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launch, planted.__file__, str(folder), str(batch), *settings]
+    started = subprocess.Popen(command, env=environment)
+    if wait:
+        assert started.wait(timeout=200) == 0
+    return started
+
+
+def train(out: Path | None, **settings: Any) -> Trained:
+    stream = Planted(("resid[0]", "mlp[0]"))
+    return train_sae(None, activations=stream, out=out, **{**SETTINGS, "tokens": TOKENS, "save_every": 0.0, **settings})
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_killed_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    """SIGKILL while the stream makes batch 13; dead features were resampled before and are again after."""
+    run = tmp_path / "run"
+    killed = child(tmp_path, 64, "kind=topk", "k=1", "revive=resample", "hold=13", wait=False)
+    deadline = time.monotonic() + 200
+    while not (run / "checkpoint-13").is_dir() or (run / "checkpoint-12").is_dir():
+        assert killed.poll() is None and time.monotonic() < deadline, "the checkpoint never came"
+        time.sleep(0.02)
+    killed.kill()
+    assert killed.wait() < 0
+    assert json.loads((run / "training.json").read_text())["state"] == "running"
+    with pytest.raises(ct.CircuitryError, match="no complete training"):
+        Trained.load(run)
+    how: dict[str, Any] = {"kind": "topk", "k": 1}
+    begun = list[int]()
+
+    class Noting(Planted):
+        def batches(self, start: int = 0) -> Any:
+            begun.append(start)
+            return super().batches(start)
+
+    stream = Noting(("resid[0]", "mlp[0]"))
+    resumed = train_sae(None, activations=stream, out=run, tokens=TOKENS, revive="resample", **how, **SETTINGS)
+    whole = train(None, revive="resample", **how)
+    assert begun == [13]
+    assert same(weights(resumed), weights(whole))
+    assert resumed.log.equals(whole.log) and len(whole.log) == 48
+    assert not same(weights(whole), weights(train(None, **how))), "nothing was resampled"
+
+
+class Stop(Exception):
+    """Raised in the middle of a training."""
+
+
+def stopped(out: Path, after: int, **settings: Any) -> None:
+    """A training whose stream breaks before batch ``after``."""
+
+    class Breaking(Planted):
+        def values(self, node: str, number: int) -> Tensor:
+            if number == after:
+                raise Stop
+            return super().values(node, number)
+
+    stream = Breaking(("resid[0]", "mlp[0]"))
+    with pytest.raises(Stop):
+        train_sae(None, activations=stream, out=out, **{**SETTINGS, "tokens": TOKENS, "save_every": 0.0, **settings})
+
+
+@pytest.mark.parametrize("settings", [{"revive": "auxiliary"}, {"kind": "topk", "k": 3}, {"normalise": False}], ids=str)
+def test_what_resumes_is_what_stopped(tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report too, which is due every fourth step: what was added up before is kept."""
+    monkeypatch.setattr("circuitry.universality.sae.train.REPORTS", 6)
+    stopped(tmp_path / "run", 9, **settings)
+    resumed, whole = train(tmp_path / "run", **settings), train(None, **settings)
+    assert same(weights(resumed), weights(whole)) and resumed.log.equals(whole.log) and len(whole.log) == 12
+
+
+def test_a_kill_while_a_checkpoint_is_written_costs_that_checkpoint_only(tmp_path: Path) -> None:
+    """What such a kill may leave behind: a checkpoint half written, and the one before the last not yet removed."""
+    run = tmp_path / "run"
+    stopped(run, 5)
+    shutil.copytree(run / "checkpoint-5", tmp_path / "earlier")
+    stopped(run, 9)
+    shutil.copytree(tmp_path / "earlier", run / "checkpoint-5")
+    shutil.copytree(run / "checkpoint-9", run / "checkpoint.new")
+    (run / "checkpoint.new" / "1.safetensors").write_bytes(b"half")
+    assert TrainingFolder(run).open(TrainingFolder(run).record()["identity"]) == 9  # type: ignore[index]
+    assert same(weights(train(run)), weights(train(None)))
+    assert sorted(file.name for file in run.iterdir()) == ["log.csv", "mlp-0", "resid-0", "training.json"]
+
+
+def test_no_checkpoint_is_a_pickle(tmp_path: Path) -> None:
+    stopped(tmp_path, 5)
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert {file.suffix for file in files} == {".json", ".safetensors"}
+    state = load_file(tmp_path / "checkpoint-5" / "0.safetensors")
+    assert {"weight.W_enc", "exp_avg.W_dec", "exp_avg_sq.b_dec", "step.b_enc", "quiet", "meter", "scale"} <= set(state)
+    assert state["weight.W_enc"].dtype == torch.float32 and float(state["step.b_enc"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"l1": 3.0}, r"recipe l1: 2\.0 there, 3\.0 here"),
+        ({"seed": 1}, "seed: 0 there, 1 here"),
+        ({"tokens": 2 * TOKENS}, "recipe tokens: 1536 there, 3072 here"),
+    ],
+)
+def test_a_folder_with_other_settings_is_refused(tmp_path: Path, settings: dict[str, Any], told: str) -> None:
+    stopped(tmp_path, 3)
+    with pytest.raises(ct.CircuitryError, match=told):
+        train(tmp_path, **settings)
+    assert (tmp_path / "checkpoint-3").is_dir()
+
+
+def test_another_stream_and_a_folder_of_something_else_are_refused(tmp_path: Path) -> None:
+    stopped(tmp_path / "run", 3)
+    with pytest.raises(ct.CircuitryError, match="stream seed: 0 there, 5 here"):
+        train_sae(None, activations=Planted(("resid[0]", "mlp[0]"), seed=5), out=tmp_path / "run", tokens=TOKENS, **SETTINGS)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("mine")
+    with pytest.raises(ct.CircuitryError, match="not empty"):
+        train(tmp_path / "notes")
+    assert [file.name for file in (tmp_path / "notes").iterdir()] == ["mine.txt"]
+
+
+def test_a_complete_training_is_read_back(tmp_path: Path) -> None:
+    first = train(tmp_path)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+
+    class Unread(Planted):
+        def batches(self, start: int = 0) -> Any:
+            raise AssertionError("a complete training reads no activations")
+
+    again = train_sae(None, activations=Unread(("resid[0]", "mlp[0]")), out=tmp_path, tokens=TOKENS, **SETTINGS)
+    assert same(weights(first), weights(again)) and before == {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    assert first.log.round(9).equals(again.log.round(9)) and first.folder == again.folder == tmp_path
+    assert first["mlp[0]"].config == again["mlp[0]"].config
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path) -> None:
+    child(tmp_path, 32, "kind=topk", "k=1", processes=2)
+    ranks = [load_file(tmp_path / f"rank-{rank}.safetensors") for rank in range(2)]
+    assert same(*ranks)
+    written = Trained.load(tmp_path / "run")
+    assert same(weights(written), ranks[0])
+    one = train(None, kind="topk", k=1)
+    assert 0 < one.log["dead"].iloc[-1] < 1, "which features are dead depends on what the other process saw"
+    for name, value in weights(one).items():
+        torch.testing.assert_close(ranks[0][name], value, rtol=1e-3, atol=1e-4)
+    for column in ("loss", "l0", "explained_variance", "dead"):
+        assert written.log[column].tolist() == pytest.approx(one.log[column].tolist(), rel=1e-3, abs=1e-4), column
+    half = Planted(("resid[0]", "mlp[0]"), batch=32)
+    alone = train_sae(None, activations=half, kind="topk", k=1, **{**SETTINGS, "tokens": TOKENS // 2})
+    assert not torch.allclose(weights(alone)["resid[0].W_enc"], ranks[0]["resid[0].W_enc"], atol=1e-2)
+
+
+def test_a_mean_over_processes_is_no_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adam would hide the difference."""
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.mul_(2))
+    mean, total = torch.ones(2), torch.ones(2)
+    Team(0, 2).mean([mean])
+    Team(0, 2).sum([total])
+    assert (mean.tolist(), total.tolist()) == ([1, 1], [2, 2])

@@ -1,0 +1,46 @@
+"""Command for features of two models: ``mppc``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+_FOLDERS = "folders of feature activations, or folders that hold such: one for each layer"
+
+
+@app.command()
+def mppc(
+    features: Annotated[list[Path], typer.Argument(help=_FOLDERS)],
+    other: Annotated[list[Path], typer.Option("--with", help="the same of the other model, on the same tokens; repeatable")],
+    out: Annotated[Path, typer.Option(help="folder for the result; the same command goes on after a kill")],
+    min_count: Annotated[int, typer.Option(help="features that fire on fewer tokens are left out")] = 10,
+    null: Annotated[str, typer.Option(help="shift, a number of tokens, or none: what is reached by chance")] = "shift",
+    threads: Annotated[int | None, typer.Option(help="default: OMP_NUM_THREADS, or all cores")] = None,
+    engine: Annotated[str, typer.Option(help="numba, scipy, or auto: numba where it is installed")] = "auto",
+) -> None:
+    """Match the features of two models by how they correlate (MPPC), in both directions.
+
+    Writes forward and reverse tables as Parquet and CSV. Under torchrun, or with RANK and WORLD_SIZE set, processes share the work.
+    """
+    from ..universality.matching import feature_acts, mppc
+    from ..universality.matching.tiles import environment
+
+    chosen = None if null == "none" else int(null) if null.isdigit() else null
+    share = environment()
+    found = mppc(
+        feature_acts(features),
+        feature_acts(other),
+        min_count=min_count,
+        null=chosen,
+        out=out,
+        threads=threads,
+        engine=engine,
+        share=share,
+    )
+    if share[0] == 0:
+        print(found.text())
+        print(f"written: {out}")

@@ -1,0 +1,145 @@
+"""What the neurons of a model are, and their values.
+
+Neurons are what the last projection of an MLP reads. No node of a Transformer's graph has them: ``mlp`` is what the block adds to the
+stream, and ``running.activations.read`` reads nodes only. So here the projection's input is read with a forward hook. Where the
+graph has them (RWKV's ``mlp_hidden``), or there is no MLP (Mamba's ``ssm_in``, the post-SiLU activations of the paper's
+section 4.3.1), they are read like any node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from ...errors import CircuitryError
+from ...models import Model
+from ...paths import Node
+from ...running.activations import read
+from ..activations import Corpus
+
+ROLES = ("mlp_hidden", "mlp", "write_input")
+"""In which order families are asked for neurons."""
+
+
+def neuron_nodes(model: Model) -> list[Node]:
+    """The nodes that name a model's neurons: one a layer.
+
+    >>> import circuitry as ct
+    >>> [[str(neuron_nodes(ct.load(name))[0])] for name in ("bundled:gpt_neox", "bundled:mamba")]
+    [['mlp[0]'], ['ssm_in[0]']]
+    """
+    for role in ROLES:
+        if families := model.graph.by_role(role):
+            return model.graph.nodes(families[0].name)
+    raise CircuitryError(f"{model.name} has no MLP and no gated block, so its neurons must be named: nodes such as 'resid[0]'")
+
+
+def read_neurons(model: Model, nodes: Iterable[Node], ids: NDArray[np.int64]) -> dict[Node, Tensor]:
+    """Values [row, position, width] of nodes; for an ``mlp`` node, of the neurons in it.
+
+    Raises CircuitryError for an MLP without one last projection, such as one of experts.
+
+    >>> import circuitry as ct
+    >>> model = ct.load("bundled:gpt_neox")
+    >>> {str(node): tuple(value.shape) for node, value in read_neurons(model, neuron_nodes(model)[:1], np.zeros((2, 7), int)).items()}
+    {'mlp[0]': (2, 7, 512)}
+    """
+    every = list(nodes)
+    inside = [node for node in every if model.graph.family(node.family).role == "mlp" and node.port is None]
+    plain = [node for node in every if node not in inside]
+    found = {node: value.flatten(2) for node, value in read(model, plain, ids).items()} if plain else {}
+    if inside:
+        found |= _hidden(model, {node: projection(model, node) for node in inside}, ids)
+    return {node: found[node] for node in every}
+
+
+def projection(model: Model, node: Node) -> nn.Module:
+    """The last projection of an MLP: of those that give the stream's width, the one that reads most.
+
+    >>> import circuitry as ct
+    >>> model = ct.load("bundled:gpt_neox")
+    >>> projection(model, model.graph.node("mlp[1]"))
+    Linear(in_features=512, out_features=128, bias=True)
+    """
+    width = model.hf.config.hidden_size
+    block: nn.Module = model.hf.get_submodule(model.graph.place(node).module)
+    sizes = [(_size(module), module) for module in block.modules()]
+    fitting = [(size[0], module) for size, module in sizes if size is not None and size[1] == width]
+    if not fitting:
+        raise CircuitryError(
+            f"{node} of {model.name} has no projection to {width} numbers (experts have none for every token), so name other nodes"
+        )
+    widest: nn.Module = max(fitting, key=lambda one: one[0])[1]
+    return widest
+
+
+def _size(module: nn.Module) -> tuple[int, int] | None:
+    """Numbers that a projection reads and gives."""
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    return (int(module.nx), int(module.nf)) if isinstance(module, Conv1D) else None
+
+
+@torch.no_grad()
+def _hidden(model: Model, projections: Mapping[Node, nn.Module], ids: NDArray[np.int64]) -> dict[Node, Tensor]:
+    found: dict[Node, Tensor] = {}
+
+    def keep(node: Node) -> Any:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            found[node] = inputs[0].detach()
+
+        return hook
+
+    hooks = [module.register_forward_pre_hook(keep(node)) for node, module in projections.items()]
+    try:
+        model.hf(torch.from_numpy(np.ascontiguousarray(ids, np.int64)).to(model.device), use_cache=False, logits_to_keep=1)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for node in projections:
+        if node not in found or found[node].shape[:2] != ids.shape:
+            raise CircuitryError(
+                f"{node} of {model.name} sends tokens to experts, so it has no neurons for every token; name other nodes"
+            )
+    return found
+
+
+def stream(model: Model, nodes: Iterable[Node], corpus: Corpus, tokens: int, first: int = 0) -> Iterator[dict[Node, Tensor]]:
+    """Values at the used tokens, float32 [token, width], document by document from number ``first`` on, in a circle.
+
+    A forward pass has at most ``tokens`` tokens, padding among them, but one document at least.
+
+    >>> import circuitry as ct
+    >>> from circuitry.universality.activations import corpus
+    >>> model = ct.load("bundled:mamba")
+    >>> made = corpus(model, ["One text of enough length.", "Another one, as long as that.", "And one more, so that three."])
+    >>> [len(chunk[node]) for node in neuron_nodes(model)[:1] for chunk in stream(model, [node], made, 22)]
+    [19, 8]
+    """
+    wanted = list(nodes)
+    for group in _passes(np.roll(np.arange(len(corpus)), -first), np.diff(corpus.starts), tokens):
+        begins, ends = corpus.starts[group], corpus.starts[group + 1]
+        ids = np.zeros((len(group), int((ends - begins).max())), np.int64)
+        used = np.zeros(ids.shape, bool)
+        for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
+            ids[row, : end - begin], used[row, : end - begin] = corpus.ids[begin:end], ~corpus.special[begin:end]
+        at = torch.from_numpy(used).to(model.device)
+        if used.any():
+            yield {node: value[at].float() for node, value in read_neurons(model, wanted, ids).items()}
+
+
+def _passes(order: NDArray[np.int64], lengths: NDArray[np.int64], tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Documents that are run together."""
+    start, longest = 0, 0
+    for k, length in enumerate(lengths[order]):
+        longest = max(longest, int(length))
+        if k > start and longest * (k + 1 - start) > tokens:
+            yield order[start:k]
+            start, longest = k, int(length)
+    yield order[start:]

@@ -1,0 +1,32 @@
+"""The null of a best correlation: one side shifted along the tokens, so that what fires together does so by chance."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...errors import CircuitryError
+from .moments import Ints
+
+
+def rotation(null: str | int | None, tokens: int, documents: Ints) -> int | None:
+    """By how many tokens the second side is shifted, in a circle; None without a null.
+
+    "shift": by half of the tokens, at the beginning of the ``documents`` (numbers of their first tokens) that is nearest, where
+    those are known; every token is then far from its own text. A number: by as many tokens. Raises CircuitryError for
+    anything else, and for a shift that is none.
+
+    >>> rotation("shift", 100, np.array([0, 45, 80])), rotation("shift", 100, np.array([], int)), rotation(7, 100, np.array([0]))
+    (45, 50, 7)
+    """
+    if null is None:
+        return None
+    if isinstance(null, int) and not isinstance(null, bool):
+        if not null % tokens:
+            raise CircuitryError(f"a shift by {null} of {tokens} tokens is none; 1 to {tokens - 1} would do")
+        return null % tokens
+    if null != "shift":
+        raise CircuitryError(f"no null is called {null!r}; 'shift', a number of tokens, or None would do")
+    if tokens < 2:
+        raise CircuitryError("one token cannot be shifted; give more tokens, or null=None")
+    inside = documents[(documents > 0) & (documents < tokens)]
+    return int(inside[np.abs(inside - tokens // 2).argmin()]) if len(inside) else tokens // 2

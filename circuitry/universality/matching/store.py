@@ -1,0 +1,168 @@
+"""Feature activations of one autoencoder over one corpus, in a folder: what MPPC and the feature browser read."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+from scipy.sparse import csr_array
+
+from ...errors import CircuitryError
+from .blocks import Block, Sparse
+from .moments import Ints, Moments
+from .shards import read_shard
+
+INDEX, STARTED, DOCUMENTS = "index.json", "writing.json", "documents.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureActs:
+    """Feature activations [token, feature] on disk, most of them 0.
+
+    Tokens are the corpus's used ones, numbered from 0 in its order. ``index`` is what ``index.json`` says: ``tokens``,
+    ``features``, the digest of the ``corpus``, the ``mask`` rule in words, ``shards``, ``moments``, and whatever else was given as
+    ``about`` (``name``, ``node``, ``layer``, ``depth``, ``model`` ...).
+
+    >>> import tempfile
+    >>> acts = FeatureActs.write(tempfile.mkdtemp(), [np.array([[0, 1.5], [2, 0]])], features=2, corpus="digest of the tokens")
+    >>> acts.csr().toarray().tolist(), acts.moments().sum.tolist()
+    ([[0.0, 1.5], [2.0, 0.0]], [2.0, 1.5])
+    """
+
+    folder: Path
+    index: Mapping[str, Any]
+
+    @classmethod
+    def write(
+        cls,
+        folder: str | PathLike[str],
+        batches: Iterable[Any],
+        features: int,
+        about: Mapping[str, Any] | None = None,
+        corpus: str = "",
+        **settings: Any,
+    ) -> FeatureActs:
+        """Write batches of tokens: each dense [token, feature], sparse, or (feature, value, count) as ``Block`` has them.
+
+        Where an earlier call with the same arguments was killed, its whole files are kept and as many tokens of ``batches`` are
+        passed over; where it came to its end nothing is read. ``settings`` go to ``Writer``. Raises CircuitryError for a folder
+        that holds something else.
+        """
+        from .writer import Writer
+
+        writer = Writer(folder, features, about, corpus, **settings)
+        if not writer.complete:
+            skip = writer.tokens
+            for given in batches:
+                block = Block.of(given, features)
+                passed = min(skip, block.tokens)
+                skip -= passed
+                writer.add(block.split(passed)[1])
+        return writer.close()
+
+    @classmethod
+    def open(cls, folder: str | PathLike[str]) -> FeatureActs:
+        """Feature activations written before. Raises CircuitryError where there are none, or where writing did not come to its end."""
+        path = Path(folder)
+        try:
+            return cls(path, json.loads((path / INDEX).read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            began = (path / STARTED).is_file()
+            why = "writing them did not come to its end; the same command goes on with it" if began else f"it has no {INDEX}"
+            raise CircuitryError(f"{path} holds no feature activations: {why}") from None
+
+    @property
+    def name(self) -> str:
+        """What they are of, for people."""
+        return str(self.index.get("name") or self.index.get("node") or self.folder.name)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens."""
+        return int(self.index["tokens"])
+
+    @property
+    def features(self) -> int:
+        """How many features."""
+        return int(self.index["features"])
+
+    @property
+    def corpus(self) -> str:
+        """Digest of the corpus."""
+        return str(self.index["corpus"])
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Of the index, which has digests of everything else: two folders with the same digest hold the same."""
+        return hashlib.blake2b(json.dumps(self.index, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    @functools.cached_property
+    def documents(self) -> Ints:
+        """Number of the first token of each document, where the writer was told; empty where not."""
+        file = self.folder / DOCUMENTS
+        found: Ints = load_file(file)["first"] if file.is_file() else np.zeros(0, np.int64)
+        return found
+
+    def moments(self) -> Moments:
+        """Count, sum, sum of squares and greatest value of every feature, in float64."""
+        return Moments.from_json(self.index["moments"])
+
+    def blocks(self) -> Iterator[Block]:
+        """Shard by shard, from the first token on, in the types of the files. Raises CircuitryError for a damaged one."""
+        for shard in self.index["shards"]:
+            block = read_shard(self.folder / shard["file"])
+            if block.tokens != shard["tokens"] or len(block.feature) != shard["nonzeros"]:
+                raise CircuitryError(
+                    f"{self.folder / shard['file']} is not what {INDEX} says; write the feature activations again"
+                )
+            yield block
+
+    def csr(self) -> Sparse:
+        """All of it as a sparse array [token, feature] of float32: 8 bytes for every value that is not 0."""
+        total = sum(shard["nonzeros"] for shard in self.index["shards"])
+        feature, value, count = np.empty(total, np.int32), np.empty(total, np.float32), np.empty(self.tokens, np.int64)
+        at = token = 0
+        for block in self.blocks():
+            stop = at + len(block.feature)
+            feature[at:stop], value[at:stop], count[token : token + block.tokens] = block.feature, block.value, block.count
+            at, token = stop, token + block.tokens
+        pointers = Block(feature, value, count).pointers()
+        made = csr_array(
+            (value, feature, pointers.astype(np.int32 if total < 1 << 31 else np.int64)), (self.tokens, self.features)
+        )
+        made.has_canonical_format = True
+        return made
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.features} features on {self.tokens} tokens>"
+
+
+def feature_acts(folders: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[FeatureActs]:
+    """Feature activations in folders: each either holds some, or has folders that do, taken by ``layer`` and then by name.
+
+    Raises CircuitryError for a folder with none.
+
+    >>> import tempfile
+    >>> out = Path(tempfile.mkdtemp())
+    >>> for layer in (10, 9):
+    ...     acts = FeatureActs.write(out / str(layer), [np.eye(3)], features=3, about={"layer": layer})
+    >>> [acts.index["layer"] for acts in feature_acts(out)]
+    [9, 10]
+    """
+    given = [folders] if isinstance(folders, str | PathLike) else list(folders)
+    found: list[FeatureActs] = []
+    for folder in map(Path, given):
+        inside = [] if (folder / INDEX).is_file() else sorted(file.parent for file in folder.glob(f"*/{INDEX}"))
+        some = [FeatureActs.open(one) for one in inside] or [FeatureActs.open(folder)]
+        found += sorted(
+            some, key=lambda acts: (acts.index.get("layer") if acts.index.get("layer") is not None else -1, acts.name)
+        )
+    return found

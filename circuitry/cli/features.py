@@ -1,0 +1,105 @@
+"""The command over features: ``features``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import CircuitryError
+from . import options as read
+
+if TYPE_CHECKING:
+    from ..universality.features.score import Estimate
+
+app = typer.Typer()
+Acts = Annotated[Path, typer.Argument(help="a folder of feature activations, one folder inside it for each layer")]
+TOKENIZER = "whose tokenizer shows the text: a model as for other commands; by default the one that the activations name"
+
+
+@app.command()
+def features(
+    first: Acts,
+    second: Acts,
+    matches: Annotated[Path, typer.Option(help="the matches of their features, as 'circuitry mppc' writes them")],
+    corpus: Annotated[Path, typer.Option(help="the corpus that the activations are of, a safetensors file")],
+    out: Annotated[Path, typer.Option(help="folder for the page and everything else")] = Path("features"),
+    limit: Annotated[int, typer.Option(help="matches shown, and features judged")] = 300,
+    judge: Annotated[str | None, typer.Option(help="also score features: proxy, local:MODEL or endpoint:MODEL")] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(help='matches with a seed variant, for figure 5: "model seed=FILE"; repeatable')
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="of an OpenAI-compatible endpoint; OpenAI's without")] = None,
+    key: Annotated[str | None, typer.Option(help="environment variable with the API key; OPENAI_API_KEY for OpenAI")] = None,
+    per_minute: Annotated[float, typer.Option(help="requests a minute at most")] = 60,
+    setting: Annotated[
+        list[str] | None, typer.Option(help="of a request, instead of temperature and max_tokens: name=value; repeatable")
+    ] = None,
+    price: Annotated[str | None, typer.Option(help="of a million tokens read and written, such as 2.5,10")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask before an endpoint is used")] = False,
+    tokenizer: Annotated[str | None, typer.Option(help=TOKENIZER)] = None,
+) -> None:
+    """A page to look at matched features of two models, and with a judge their complexity and monosemanticity.
+
+    Answers of a judge are kept in the folder: the same command again goes on where it was stopped and asks nothing twice.
+    """
+    from ..universality.activations.corpus import Corpus
+    from ..universality.features.judge import judge as make_judge
+    from ..universality.features.study import study
+    from ..universality.matching import Matches, feature_acts
+
+    def agree(told: Estimate) -> None:
+        print(told.text(), flush=True)
+        if told.questions and remote and not yes:
+            typer.confirm("ask them?", abort=True)
+
+    remote = judge is not None and judge.startswith("endpoint:")
+    endpoint: dict[str, Any] = {"url": url, "key": key, "per_minute": per_minute, "settings": _settings(setting)}
+    chosen = make_judge(judge, **(endpoint if remote else {})) if judge is not None else None
+    told = {name: Matches.load(Path(file)) for name, file in read.pairs(variant)}
+    text, sides = Corpus.load(corpus), (feature_acts(first), feature_acts(second))
+    words = _tokenizer(tokenizer or sides[0][0].index.get("model"), text.tokenizer)
+    how: dict[str, Any] = {"judge": chosen, "variants": told, "limit": limit, "price": _price(price), "agree": agree}
+    found = study(Matches.load(matches), *sides, text, words, out, progress=True, **how)
+    print(found.text())
+
+
+def _settings(texts: list[str] | None) -> dict[str, Any] | None:
+    """Settings of a request; numbers as numbers."""
+    if not texts:
+        return None
+    return {name: _number(value) for name, value in read.pairs(texts)}
+
+
+def _number(text: str) -> float | int | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _price(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        reading, writing = (float(part) for part in text.split(","))
+    except ValueError:
+        raise CircuitryError(f"{text!r} is no pair of prices; 2.5,10 would do: of a million tokens read, and written") from None
+    return reading, writing
+
+
+def _tokenizer(name: str | None, digest: str) -> Any:
+    """The tokenizer of a model. Raises CircuitryError where the corpus has the tokens of another."""
+    from ..universality.activations.corpus import tokenizer_digest
+
+    if name is None:
+        raise CircuitryError("the activations do not say which model they are of; --tokenizer MODEL would do")
+    found = read.load(name).tokenizer
+    if found is not None and digest and tokenizer_digest(found) != digest:
+        raise CircuitryError(
+            f"the corpus does not have the tokens of {name}; --tokenizer with the model it was made for would do"
+        )
+    return found

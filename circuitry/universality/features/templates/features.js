@@ -1,0 +1,167 @@
+"use strict";
+// The data are in the page as JSON. Text of documents reaches the page through textContent only.
+const { matches, features, texts, names } = JSON.parse(document.getElementById("data").textContent);
+const find = (id) => document.getElementById(id);
+const list = find("list"), panel = find("match"), form = find("filters");
+let chosen = null; // the match that is shown
+let visible = [];
+
+function make(tag, text, attributes = {}) {
+  const element = document.createElement(tag);
+  if (text !== undefined) element.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+const sign = (value) => (value === null || value === undefined ? "–" : String(value).replace("-", "−"));
+const level = (value) => sign(Math.abs(value) < 100 ? value.toPrecision(3) : Math.round(value)); // an activation
+const fixed = (value) => (value === null ? "–" : value.toFixed(2).replace("-", "−"));
+const percent = (share) => (share === null ? "–" : share > 0 && share < 0.0001 ? "< 0.01 %" : `${Number((100 * share).toPrecision(2))} %`);
+const readable = (token) => token.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll("\r", "␍").replace(/^ +$/, (gap) => "␣".repeat(gap.length));
+const plain = (text) => text.toLowerCase().replace(/\s+/g, " ");
+
+for (const match of matches) {
+  match.sides = [features[0][match.a], features[1][match.b]];
+  const said = match.sides.flatMap((side) => side.contexts.map((context) => context.t.map((token) => texts[token]).join("")));
+  match.text = plain(said.join("\n\u0000\n"));
+  match.name = match.sides.map((side) => `${side.node} ${side.feature}`).join(" and ");
+}
+
+// Order and filters ------------------------------------------------------------------------------------------------------------
+const rate = (side) => side.fires / side.tokens;
+const score = (name) => (match) => match.scores?.[name] ?? Infinity;
+const ORDERS = {
+  "MPPC, highest first": (match) => -match.mppc,
+  "MPPC, lowest first": (match) => match.mppc,
+  "furthest above chance": (match) => (match.null === null ? Infinity : match.null - match.mppc),
+  [`layer of ${names[0]}`]: (match) => match.sides[0].layer,
+  [`layer of ${names[1]}`]: (match) => match.sides[1].layer,
+  [`firing rate in ${names[0]}, highest first`]: (match) => -rate(match.sides[0]),
+  "feature number": (match) => match.sides[0].feature,
+};
+for (const name of Object.keys(matches.find((match) => match.scores)?.scores ?? {})) ORDERS[`${name}, lowest first`] = score(name);
+if (matches.every((match) => match.null === null)) delete ORDERS["furthest above chance"];
+for (const name of Object.keys(ORDERS)) find("order").append(make("option", name));
+["layer-a", "layer-b"].forEach((id, side) => {
+  const nodes = new Map(matches.map((match) => [match.sides[side].layer, match.sides[side].node]));
+  for (const [layer, node] of [...nodes].sort((one, other) => one[0] - other[0])) find(id).append(make("option", node, { value: layer }));
+});
+
+function wanted(match) {
+  const value = (id) => find(id).value;
+  const text = plain(value("text").trim());
+  return (!text || match.text.includes(text))
+    && (!value("number") || match.sides.some((side) => side.feature === Number(value("number"))))
+    && ["layer-a", "layer-b"].every((id, side) => !value(id) || match.sides[side].layer === Number(value(id)))
+    && (!value("low") || match.mppc >= Number(value("low")))
+    && (!value("high") || match.mppc <= Number(value("high")));
+}
+function refresh() {
+  const key = ORDERS[find("order").value];
+  visible = matches.filter(wanted).map((match) => [key(match), match]).sort((one, other) => (one[0] === other[0] ? 0 : one[0] - other[0])).map(([, match]) => match);
+  list.replaceChildren(...visible.map(row));
+  list.hidden = !visible.length;
+  list.scrollTop = 0;
+  find("count").textContent = `${visible.length.toLocaleString("en")} of ${matches.length.toLocaleString("en")} matches` + (visible.length ? "" : "; a wider range or another text would show more");
+  if (!visible.includes(chosen)) show(visible[0] ?? null); else show(chosen);
+}
+
+// The list ---------------------------------------------------------------------------------------------------------------------
+function row(match) {
+  const button = make("button", undefined, { type: "button" });
+  const [a, b] = match.sides;
+  const peaks = [...new Set(a.contexts.map((context) => readable(texts[context.t[context.p]]).trim()))].slice(0, 5).join(" · ");
+  button.append(make("b", fixed(match.mppc)), make("span", `${a.node} #${a.feature} – ${b.node} #${b.feature}`), make("small", peaks));
+  button.addEventListener("click", () => { show(match); arrive(); });
+  match.button = button;
+  const item = make("li");
+  item.append(button);
+  return item;
+}
+function arrive() { // where the list stands above the match, the match is brought into view
+  if (panel.getBoundingClientRect().top > innerHeight / 2) panel.scrollIntoView({ block: "start" });
+}
+list.addEventListener("keydown", (event) => {
+  const step = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  const at = visible.findIndex((match) => match.button === document.activeElement);
+  const next = visible[Math.min(Math.max(at + step, 0), visible.length - 1)];
+  next.button.focus();
+  show(next);
+});
+
+// One match --------------------------------------------------------------------------------------------------------------------
+function show(match) {
+  chosen = match;
+  for (const one of visible) one.button.tabIndex = one === match ? 0 : -1; // one stop for the tab key; arrows move inside
+  list.querySelector("[aria-current]")?.removeAttribute("aria-current");
+  if (!match) return panel.replaceChildren();
+  match.button.setAttribute("aria-current", "true");
+  const title = make("h2", `MPPC ${fixed(match.mppc)}`);
+  const chance = match.null === null ? [] : [`${fixed(match.null)} by chance`];
+  const mutual = match.mutual === null ? [] : [match.mutual ? "each is the other’s best match" : "best match in one direction only"];
+  const scores = Object.entries(match.scores ?? {}).map(([name, value]) => `${name}: ${sign(value)}`);
+  title.append(make("small", [...chance, ...mutual, ...scores].join("; ")));
+  const sides = make("div", undefined, { class: "sides" });
+  sides.append(...match.sides.map(side));
+  panel.replaceChildren(title, sides);
+}
+function side(feature, number) {
+  const box = make("div", undefined, { class: number ? "two" : "one" });
+  const facts = make("dl", undefined, { class: "facts" });
+  const told = { node: feature.node, feature: feature.feature, depth: percent(feature.depth), "fires on": percent(rate(feature)), highest: level(feature.most) };
+  if (feature.depth === null) delete told.depth;
+  for (const [name, value] of Object.entries(told)) {
+    const pair = make("div");
+    pair.append(make("dt", name), make("dd", value));
+    facts.append(pair);
+  }
+  const contexts = make("ol", undefined, { class: "contexts" });
+  const head = make("li", undefined, { class: "head" });
+  const peak = make("span", "peak", { class: "top" });
+  peak.append(make("small", "elsewhere"));
+  head.append(peak, make("span", "context"));
+  contexts.append(head, ...feature.contexts.map((context) => line(context, feature)));
+  box.append(make("h3", names[number]), facts, histogram(feature), contexts);
+  return box;
+}
+function line(context, feature) {
+  const item = make("li"), top = make("span", level(context.v[context.p]), { class: "top" });
+  if (context.e !== null) top.append(make("small", percent(context.e), { title: "of the token’s other places in the corpus, the share at which the feature fires" }));
+  const text = make("span", undefined, { class: "text" }), sought = plain(find("text").value.trim());
+  context.t.forEach((token, at) => {
+    const [, gap, word] = readable(texts[token]).match(/^( *)(.*)$/s);
+    const piece = make("span", word), value = context.v[at];
+    if (value > 0) {
+      piece.title = `${level(value)} on this token`;
+      piece.style.setProperty("--on", (0.12 + 0.53 * Math.min(1, value / feature.most)).toFixed(2));
+    }
+    if (at === context.p) piece.className = "peak";
+    text.append(gap, piece);
+  });
+  if (sought && plain(context.t.map((token) => texts[token]).join("")).includes(sought)) item.classList.add("found");
+  item.append(top, text);
+  return item;
+}
+function histogram(feature) {
+  const SVG = "http://www.w3.org/2000/svg", counts = feature.histogram, most = Math.max(...counts, 1);
+  const figure = make("figure", undefined, { class: "histogram" }), svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", `0 0 ${counts.length} 1`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", `Activations where it fires, from 0 to ${level(feature.most)}: ${counts.join(", ")} tokens`);
+  counts.forEach((count, at) => {
+    const bar = document.createElementNS(SVG, "rect"), height = count && Math.max(0.02, count / most);
+    for (const [name, value] of Object.entries({ x: at + 0.06, y: 1 - height, width: 0.88, height })) bar.setAttribute(name, value);
+    svg.append(bar);
+  });
+  const caption = make("figcaption");
+  caption.append(make("span", "0"), make("span", `${feature.fires.toLocaleString("en")} tokens by activation`), make("span", level(feature.most)));
+  figure.append(svg, caption);
+  return figure;
+}
+
+form.addEventListener("input", refresh);
+form.addEventListener("submit", (event) => event.preventDefault());
+form.addEventListener("reset", () => setTimeout(refresh));
+refresh();

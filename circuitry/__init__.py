@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .results import Comparison, PatchingTable
     from .running import explain, patch
     from .suites import Suite, SuiteResult, Table, run, suite
+    from .universality.activations import activations
 
 _LAZY = {
     "Comparison": "results",
@@ -32,6 +33,7 @@ _LAZY = {
     "Suite": "suites",
     "SuiteResult": "suites",
     "Table": "suites",
+    "activations": "universality.activations",
     "bundled": "models",
     "convert": "models",
     "explain": "running",
@@ -66,6 +68,7 @@ __all__ = [
     "Table",
     "Task",
     "TaskError",
+    "activations",
     "axis",
     "bundled",
     "convert",

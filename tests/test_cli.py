@@ -20,7 +20,8 @@ from circuitry import cli
 from circuitry.cli import options as read
 
 COMMANDS = (
-    "run", "demo", "report", "compare", "patch", "explain", "sensitivity", "offsets", "circuits", "graph", "models", "convert",
+    "run", "demo", "report", "compare", "patch", "explain", "sensitivity", "offsets", "circuits", "universality", "mppc",
+    "features", "graph", "models", "convert", "sae",
 )  # fmt: skip
 STATES = "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"
 SHORT = ("-o", "distance=8", "--examples", "4")

@@ -33,6 +33,10 @@ RUN = [
     "how-to/new-architecture.md",
     "how-to/big-models.md",
     "how-to/native-checkpoints.md",
+    "activations.md",
+    "sae.md",
+    "mppc.md",
+    "features.md",
 ]
 
 
@@ -131,7 +135,13 @@ def test_every_node_port_role_and_alias_is_in_the_reference(name: str) -> None:
     assert all(f"`{kind}`" in section for kind in architecture.model_types)
 
 
-COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = dict(hooks.every_command(typer.main.get_command(app)))
+
+
+def read(words: list[str]) -> None:
+    """Refuse a command line that circuitry cannot read; run nothing."""
+    name = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
+    COMMANDS[name].make_context(name, words[len(name.split()) :])
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -139,9 +149,9 @@ def test_every_command_is_in_the_reference_with_an_example_that_can_be_read(name
     section = hooks.commands().partition(f"## {name}\n")[2].partition("\n## ")[0]
     for option in COMMANDS[name].params:
         assert all(f"`{text}`" in section for text in option.opts if text.startswith("--") and text != "--help")
-    program, command, *words = shlex.split(hooks.EXAMPLES[name])
-    assert (program, command) == ("circuitry", name)
-    COMMANDS[name].make_context(name, words)  # refuses what it cannot read; runs nothing
+    program, *words = shlex.split(hooks.EXAMPLES[name])
+    assert program == "circuitry" and words[: len(name.split())] == name.split()
+    read(words)
 
 
 def _markers(folder: str) -> list[list[str]]:
@@ -201,6 +211,5 @@ def test_links_between_documents_lead_somewhere() -> None:
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
 def test_commands_in_the_documents_can_be_read(page: Path) -> None:
     """Every indented line that calls circuitry names a command and options that exist; those in ```sh blocks are run above."""
-    lines = re.findall(r"^    (?:\w+=\S+ )?circuitry ([a-z]+)(?: (.+))?$", page.read_text(), re.MULTILINE)
-    for name, words in lines:
-        COMMANDS[name].make_context(name, shlex.split(words, comments=True))
+    for words in re.findall(r"^    (?:\w+=\S+ )?circuitry ([a-z].*)$", page.read_text(), re.MULTILINE):
+        read(shlex.split(words, comments=True))

@@ -1,5 +1,5 @@
 """The command line: ``circuitry run | demo | report | compare | patch | explain | sensitivity | offsets | graph | models |
-convert | circuits``.
+convert | circuits | universality | sae train | sae evaluate | mppc | features``.
 
 Imports torch only in commands that need it.
 """
@@ -11,7 +11,7 @@ import sys
 import typer
 
 from ..errors import CircuitryError
-from . import convert, experiments, graphs, suites, universality
+from . import convert, experiments, features, graphs, mppc, sae, suites, universality
 
 app = typer.Typer(
     help="Which components carry a behaviour, and along which paths, in Transformers and state-space models.",
@@ -19,8 +19,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (suites, experiments, universality, graphs, convert):
+for part in (suites, experiments, universality, mppc, features, graphs, convert):
     app.add_typer(part.app)
+app.add_typer(sae.app, name="sae", help="Train and evaluate sparse autoencoders.", no_args_is_help=True)
 
 
 def main() -> None:

@@ -69,15 +69,28 @@ def pairs(texts: list[str] | None) -> list[tuple[str, str]]:
     return found
 
 
-def value(text: str) -> int | str:
-    """A whole number where it reads like one."""
-    return int(text) if text.strip().lstrip("-").isdigit() else text.strip()
+def value(text: str) -> int | float | bool | str:
+    """A number, true or false where it reads like one."""
+    told = text.strip()
+    if told in ("true", "false"):
+        return told == "true"
+    if told.lstrip("-").isdigit():
+        return int(told)
+    try:
+        return float(told)
+    except ValueError:
+        return told
 
 
 def check_suffix(out: Path | None, what: str, known: Iterable[str]) -> None:
     """Refuse a file of a kind that is not written, before anything runs."""
     if out is not None and out.suffix not in known:
         raise CircuitryError(f"{what} cannot be written as {out.suffix!r}; {', '.join(known)} would do")
+
+
+def typed() -> str:
+    """The command line as it was given, for the record."""
+    return " ".join(["circuitry", *(f'"{a}"' if " " in a else a for a in sys.argv[1:])])
 
 
 def say(what: str) -> None:

@@ -57,7 +57,7 @@ def _suite(suite: str, name: str, out: Path, dtype: str, device: str, **options:
     model = read.load(name, dtype, device)
     print(f"\n{model}", flush=True)
     try:
-        result = run_suite(suite, model, out=out, say=read.say, command=_command(), **options)
+        result = run_suite(suite, model, out=out, say=read.say, command=read.typed(), **options)
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it was, and what is there has a report.html", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -65,11 +65,6 @@ def _suite(suite: str, name: str, out: Path, dtype: str, device: str, **options:
     _print_result(result)
     print(f"\nreport: {(folder / 'report.html').resolve()}", flush=True)
     return folder
-
-
-def _command() -> str:
-    """The command line as it was given, for the record."""
-    return " ".join(["circuitry", *(f'"{a}"' if " " in a else a for a in sys.argv[1:])])
 
 
 def _print_result(result: SuiteResult) -> None:

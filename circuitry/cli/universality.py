@@ -1,4 +1,4 @@
-"""Commands over several models: ``circuits``."""
+"""Commands over several models: ``circuits`` and ``universality``."""
 
 from __future__ import annotations
 
@@ -37,3 +37,66 @@ def circuits(
     print(found.text())
     folder = found.save(out / f"circuits-{plain(suite)}")
     print(f"\nreport: {(folder / 'circuits.html').resolve()}")
+
+
+@app.command()
+def universality(
+    models: Annotated[tuple[str, str], typer.Option(help="two models: whose features, and where they are looked for")] = (
+        "bundled:gpt_neox",
+        "bundled:mamba",
+    ),
+    seed_variant: Annotated[str | None, typer.Option(help="the first model with another seed (skyline 1)")] = None,
+    also: Annotated[
+        list[str] | None, typer.Option(help="a further model to look in, as the paper does in RWKV; repeatable")
+    ] = None,
+    out: Out = Path("runs"),
+    texts: Annotated[
+        str | None,
+        typer.Option(
+            help="a folder, a .txt, .jsonl or .parquet file, or a dataset's name; by default the documentation of this Python"
+        ),
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="tokens to train autoencoders on, over and over where there are fewer")] = 1_000_000,
+    match_tokens: Annotated[int, typer.Option(help="tokens to match features on, of other documents")] = 200_000,
+    expansion: Annotated[int, typer.Option(help="features of an autoencoder, as a multiple of the node's width")] = 8,
+    nodes: Annotated[str, typer.Option(help="the family of nodes: resid (after every block), mlp ...")] = "resid",
+    min_count: Annotated[int, typer.Option(help="features that fire on fewer tokens are left out")] = 10,
+    neurons: Annotated[bool, typer.Option(help="the neuron baseline")] = True,
+    judged: Annotated[int, typer.Option(help="how many matched features are shown and scored")] = 300,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="a setting of the training as name=value, such as l1=3")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="seed of the autoencoders and their data")] = 0,
+    fresh: Annotated[bool, typer.Option(help="begin anew, in a new folder")] = False,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+) -> None:
+    """Train autoencoders on two models, match their features, and compare with neurons and with other seeds.
+
+    The paper's sections 4 and 5: figures 3, 5, 8, 9, 10 and 11, tables, a page, and a page of matched features. A run that was
+    killed goes on where it was. Scores are a proxy computed from activations; 'circuitry features' takes other judges.
+    """
+    from ..universality import experiment
+
+    found = experiment(
+        [*models, *(also or ())],
+        seed_variant=seed_variant,
+        texts=texts,
+        out=out,
+        judged=judged,
+        fresh=fresh,
+        command=read.typed(),
+        dtype=dtype,
+        device=device,
+        say=read.say,
+        tokens=tokens,
+        match_tokens=match_tokens,
+        expansion=expansion,
+        nodes=nodes,
+        min_count=min_count,
+        neurons=neurons,
+        seed=seed,
+        **read.values(option),
+    )
+    print(found.text())
+    print(f"\nreport: {(Path(found.record['folder']) / 'universality.html').resolve()}")

@@ -123,6 +123,11 @@ EXAMPLES = {
     "models": "circuitry models",
     "convert": "circuitry convert mamba-130m mamba-130m-safe",
     "circuits": "circuitry circuits induction bundled:gpt_neox bundled:mamba --out runs",
+    "universality": "circuitry universality --models bundled:gpt_neox bundled:mamba --seed-variant bundled:gpt_neox_s1 --out runs",
+    "mppc": "circuitry mppc features/gpt_neox --with features/mamba --out matches",
+    "features": "circuitry features features/gpt_neox features/mamba --matches matches --corpus corpus.safetensors --judge proxy",
+    "sae train": "circuitry sae train bundled:gpt_neox resid --tokens 100000 --expansion 8 --out saes",
+    "sae evaluate": "circuitry sae evaluate saes",
 }
 
 
@@ -130,7 +135,16 @@ def commands() -> str:
     """A section for every command: what it does, an example, its arguments and options. Raises KeyError without an example."""
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
-    return "\n\n".join(_command(name, command) for name, command in group.commands.items())
+    return "\n\n".join(_command(name, command) for name, command in every_command(group))
+
+
+def every_command(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Commands by name; those of a group have its name before theirs."""
+    for name, command in group.commands.items():
+        if isinstance(command, typer.core.TyperGroup):
+            yield from every_command(command, f"{before}{name} ")
+        else:
+            yield before + name, command
 
 
 def _command(name: str, command: Any) -> str:

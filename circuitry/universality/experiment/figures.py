@@ -11,15 +11,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ...results.figures import STYLE
+from ..features.figure import COLOURS as FEATURES
 from .measures import LEVEL, NEAR_ZERO, Floats, interval, layer_groups, near_zero
 
-COLOURS = {
-    "neurons": "#7f7f7f",
-    "architecture": "#d95f02",
-    "model seed": "#7570b3",
-    "SAE seed": "#1b9e77",
-}
-"""Of the four comparisons in every figure: ColorBrewer's Dark2, and grey for the baseline."""
+COLOURS = {"neurons": "#7f7f7f", **FEATURES}
+"""Of the four comparisons in every figure."""
 _BINS = np.linspace(0, 1, 51)
 _REST = ("#e7298a", "#66a61e", "#e6ab02", "#a6761d")
 

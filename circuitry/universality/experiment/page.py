@@ -55,7 +55,11 @@ def _contents(found: Universality, folder: Path) -> dict[str, Any]:
         "marginal": found.marginal.to_dict("records"),
         "saes": found.saes.to_dict("records"),
         "figures": figures,
-        "browser": "features.html" if (folder / "features.html").exists() else None,
+        "matched": {
+            name: f"matched/{name}.html"
+            for name in ("features", "uninterpretable")
+            if (folder / "matched" / f"{name}.html").exists()
+        },
         "high": HIGH,
         "level": LEVEL,
         "near_zero": NEAR_ZERO,

@@ -119,7 +119,7 @@ class Universality:
         return self.text()
 
     def figures(self) -> dict[str, Figure]:
-        """The paper's figures 3, 8, 9, 10, and 11 where a third model was compared, by file name."""
+        """The paper's figures by file name: 3, 8, 9, 10, 11 where a third model was compared, 5 where features were scored."""
         from . import figures
 
         main = self.comparisons[ARCHITECTURE]
@@ -135,6 +135,7 @@ class Universality:
         ]
         made = {
             "figure3": figures.figure3(four, self.differences(), main.map, (main.a, main.b)),
+            **self._figure5(four),
             "figure8": figures.figure8(main.forward, len(main.depth_a), main.a),
             "figure9": figures.figure9(pairs),
             "figure10": figures.figure10(main.reverse_map, (main.b, main.a)),
@@ -146,6 +147,13 @@ class Universality:
             suffix = "" if len(further) == 1 else f"-{number + 1}"
             made[f"figure11{suffix}"] = figures.figure3(shown, self.differences(name), third.map, (third.a, third.b))
         return made
+
+    def _figure5(self, tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
+        """Where features were scored."""
+        from ..features import figure5
+
+        variants = {name: tables[name] for name in (SAE_SEED, MODEL_SEED, ARCHITECTURE) if name in tables}
+        return {"figure5": figure5(variants, self.scores)} if len(self.scores) else {}
 
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write every table (Parquet; summaries as CSV and Markdown), every figure (PNG and SVG) and universality.html; the folder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +39,13 @@ B = [layer(2), A[0][:, ::-1] + layer(3), layer(4, features=130)]
 
 def expected(a: list[Array], b: list[Array], min_count: int) -> list[tuple[float, int, int]]:
     """For every feature of ``a``, layer by layer: its greatest correlation by numpy, and whose that is; NaN, -1, -1 where there is none."""
-    columns = [(j, k, y[:, k]) for j, y in enumerate(b) for k in range(y.shape[1]) if np.ptp(y[:, k])]
-    columns = [(j, k, y) for j, k, y in columns if (y != 0).sum() >= min_count]
-    found = []
-    for x in (x for one in a for x in one.T):
-        if not np.ptp(x) or (x != 0).sum() < min_count:
-            found.append((np.nan, -1, -1))
-            continue
-        r = np.corrcoef(x, np.stack([y for _, _, y in columns]))[0, 1:].round(12)
-        found.append((r.max(), *columns[int(r.argmax())][:2]))
-    return found
+    x, y = np.concatenate(a, 1), np.concatenate(b, 1)
+    alive, others = ((np.ptp(z, 0) > 0) & ((z != 0).sum(0) >= min_count) for z in (x, y))
+    with np.errstate(all="ignore"):
+        r = np.corrcoef(x.T, y.T)[: x.shape[1], x.shape[1] :].round(12)
+    r[:, ~others] = -9
+    names = [(layer, k) for layer, z in enumerate(b) for k in range(z.shape[1])]
+    return [(row.max(), *names[int(row.argmax())]) if live else (np.nan, -1, -1) for row, live in zip(r, alive, strict=True)]
 
 
 def same(one: pd.DataFrame, other: pd.DataFrame, within: float = 0.0) -> None:
@@ -102,15 +98,18 @@ def test_numbers_do_not_depend_on_threads_or_engine(engine: str, threads: int) -
 
 
 def test_threads_share_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    pools: list[int] = []
+    from circuitry.universality.matching import kernel
 
-    def pool(workers: int) -> ThreadPoolExecutor:
-        pools.append(workers)
-        return ThreadPoolExecutor(workers)
+    original, shares = kernel.rows, []
 
-    monkeypatch.setattr("circuitry.universality.matching.best.ThreadPoolExecutor", pool)
+    def rows(chosen: Any, *rest: Any) -> None:
+        shares.append(chosen.tolist())
+        original(chosen, *rest)
+
+    monkeypatch.setattr(kernel, "rows", rows)
     mppc(A[0], B[0], min_count=1, threads=3, null=None, progress=False)
-    assert pools == [3]
+    assert len(shares) == 3 and max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert sorted(k for share in shares for k in share) == [k for k in range(70) if k not in (3, 5)]
 
 
 @ENGINES
@@ -129,6 +128,17 @@ def test_of_equal_matches_the_lowest_layer_and_feature_is_taken(
     assert (known["feature_b"] == known["feature_a"].replace(20, 10)).all()
     back = found.reverse.dropna(subset=["mppc"])
     assert (back["feature_b"] == (back["feature_a"] % 70).replace(20, 10)).all()
+
+
+@ENGINES
+def test_a_tie_is_the_lower_number_even_where_that_fires_less(engine: str) -> None:
+    x = np.zeros((16, 2))
+    x[[1, 5, 9], 0] = 1
+    x[:, 1] = x[:, 0] - 1  # correlates with everything as the other does, to the last bit, on 13 tokens instead of 3
+    y = np.arange(16.0)[:, None] % 5
+    found = mppc(x, y, min_count=1, null=None, engine=engine, threads=1, progress=False)
+    assert found.forward["mppc"].nunique() == 1 and found.forward["count_a"].tolist() == [3, 13]
+    assert found.reverse["feature_b"].tolist() == [0]
 
 
 @ENGINES
@@ -231,6 +241,16 @@ def test_more_features_than_two_bytes_can_number() -> None:
     found = mppc(x, x, min_count=1, null=None, progress=False).forward
     assert found["feature_b"][[5, 69_999]].tolist() == [5, 69_999]
     assert found["mppc"].count() == 2
+
+
+def test_more_live_features_than_two_bytes_can_number(tmp_path: Path) -> None:
+    number = 66_000
+    x = csr_array(
+        (np.ones(number + 2), (np.r_[np.arange(number) % 20, 20, 21], np.r_[np.arange(number), number - 1, number - 1]))
+    )
+    acts = FeatureActs.write(tmp_path, [x], features=number)
+    found = mppc(x[:, [number - 1]], acts, min_count=1, null=None, progress=False)
+    assert found.forward[["mppc", "feature_b"]].round(6).values.tolist() == [[1, number - 1]]
 
 
 def test_without_numba_scipy_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

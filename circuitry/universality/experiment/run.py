@@ -26,6 +26,8 @@ from ..sae import Trained, evaluate, train_sae
 from .plan import Dictionary, Settings, dictionaries, sites
 from .result import ARCHITECTURE, MODEL_SEED, NEURONS, SAE_SEED, Compared, Universality
 
+EVALUATED = 10_000
+"""Tokens that autoencoders are evaluated on."""
 SMALL = 50_000_000
 """Models with fewer parameters are called small on the page."""
 Say = Callable[[str], None]
@@ -200,7 +202,7 @@ class _Run:
             file = self.path / "saes" / one.name / "evaluation.parquet"
             if not file.exists():
                 self.say(f"evaluation: {one.name}")
-                evaluate(one.model, trained[name], text.take(20_000), progress=self.progress).to_parquet(file)
+                evaluate(one.model, trained[name], text.take(EVALUATED), progress=self.progress).to_parquet(file)
             frames.append(pd.read_parquet(file).assign(model=one.name))
         whole = pd.concat(frames, ignore_index=True)
         return whole[["model", *(column for column in whole if column != "model")]]

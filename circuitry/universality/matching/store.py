@@ -162,7 +162,5 @@ def feature_acts(folders: str | PathLike[str] | Sequence[str | PathLike[str]]) -
     for folder in map(Path, given):
         inside = [] if (folder / INDEX).is_file() else sorted(file.parent for file in folder.glob(f"*/{INDEX}"))
         some = [FeatureActs.open(one) for one in inside] or [FeatureActs.open(folder)]
-        found += sorted(
-            some, key=lambda acts: (acts.index.get("layer") if acts.index.get("layer") is not None else -1, acts.name)
-        )
+        found += sorted(some, key=lambda acts: -1 if acts.index.get("layer") is None else acts.index["layer"])
     return found

@@ -12,9 +12,11 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 import circuitry as ct
-from circuitry.cli.sae import app, settings
+from circuitry.cli.options import values
+from circuitry.cli.sae import app
 from circuitry.models import Model
 from circuitry.universality.activations import Corpus, corpus
+from circuitry.universality.matching import feature_acts, mppc
 from circuitry.universality.sae import SAE, SAEConfig, Trained, evaluate
 
 TEXTS = [
@@ -155,7 +157,7 @@ def test_the_command_line_trains_and_evaluates(tmp_path: Path) -> None:
     source = tmp_path / "texts.txt"
     source.write_text("\n".join(TEXTS))
     command = ["train", "bundled:gpt_neox", "resid[1]", "mlp[0]", "--texts", str(source), "--tokens", "64", "--expansion", "2"]
-    command += ["--batch", "16", "--buffer", "32", "--set", "lr=0.002", "--set", "revive=none", "--out", str(tmp_path / "run")]
+    command += ["--batch", "16", "--buffer", "32", "-o", "lr=0.002", "-o", "revive=none", "--out", str(tmp_path / "run")]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0 and "explained_variance" in done.output, done.output
     trained = Trained.load(tmp_path / "run")
@@ -170,5 +172,20 @@ def test_the_command_line_trains_and_evaluates(tmp_path: Path) -> None:
 
 
 def test_settings_are_read_as_what_they_are() -> None:
-    found = settings(["lr=1e-3", "k=4", "revive=none", "normalise=false", "decoder=free"])
+    found = values(["lr=1e-3", "k=4", "revive=none", "normalise=false", "decoder=free"])
     assert found == {"lr": 1e-3, "k": 4, "revive": None, "normalise": False, "decoder": "free"}
+
+
+def test_features_are_encoded_on_the_command_line_for_two_seeds_and_matched(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("\n\n\n".join(TEXTS), encoding="utf-8")
+    corpus_file = str(tmp_path / "corpus.safetensors")
+    for seed in ("0", "1"):
+        training = ["train", "bundled:gpt_neox", "resid[2]", "--texts", str(tmp_path / "text.txt"), "--tokens", "64"]
+        training += ["--expansion", "2", "--batch", "16", "--buffer", "32", "--seed", seed, "--out", str(tmp_path / seed)]
+        assert CliRunner().invoke(app, training).exit_code == 0
+        encoding = ["encode", str(tmp_path / seed), "--corpus", corpus_file, "--texts", str(tmp_path / "text.txt")]
+        done = CliRunner().invoke(app, [*encoding, "--out", str(tmp_path / f"acts{seed}")])
+        assert done.exit_code == 0 and "resid[2]: 256 features" in done.output, done.output
+    a, b = (feature_acts(tmp_path / f"acts{seed}") for seed in "01")
+    found = mppc(a, b, min_count=1, progress=False, null=None)
+    assert found.forward["mppc"].max() > 0.5 and a[0].corpus == Corpus.load(corpus_file).digest

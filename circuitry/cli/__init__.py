@@ -1,5 +1,5 @@
 """The command line: ``circuitry run | demo | report | compare | patch | explain | sensitivity | offsets | graph | models |
-convert | circuits | universality | sae train | sae evaluate | mppc | features``.
+convert | circuits | universality | sae train | sae evaluate | sae encode | mppc | features``.
 
 Imports torch only in commands that need it.
 """
@@ -21,7 +21,12 @@ app = typer.Typer(
 )
 for part in (suites, experiments, universality, mppc, features, graphs, convert):
     app.add_typer(part.app)
-app.add_typer(sae.app, name="sae", help="Train and evaluate sparse autoencoders.", no_args_is_help=True)
+app.add_typer(
+    sae.app,
+    name="sae",
+    help="Train and evaluate sparse autoencoders, and write their features' activations.",
+    no_args_is_help=True,
+)
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ def features(
             typer.confirm("ask them?", abort=True)
 
     remote = judge is not None and judge.startswith("endpoint:")
-    endpoint: dict[str, Any] = {"url": url, "key": key, "per_minute": per_minute, "settings": _settings(setting)}
+    endpoint: dict[str, Any] = {"url": url, "key": key, "per_minute": per_minute, "settings": read.values(setting) or None}
     chosen = make_judge(judge, **(endpoint if remote else {})) if judge is not None else None
     told = {name: Matches.load(Path(file)) for name, file in read.pairs(variant)}
     text, sides = Corpus.load(corpus), (feature_acts(first), feature_acts(second))
@@ -63,22 +63,6 @@ def features(
     how: dict[str, Any] = {"judge": chosen, "variants": told, "limit": limit, "price": _price(price), "agree": agree}
     found = study(Matches.load(matches), *sides, text, words, out, progress=True, **how)
     print(found.text())
-
-
-def _settings(texts: list[str] | None) -> dict[str, Any] | None:
-    """Settings of a request; numbers as numbers."""
-    if not texts:
-        return None
-    return {name: _number(value) for name, value in read.pairs(texts)}
-
-
-def _number(text: str) -> float | int | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _price(text: str | None) -> tuple[float, float] | None:

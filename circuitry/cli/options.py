@@ -31,6 +31,11 @@ Direction = Annotated[str, typer.Option(help="noising or denoising")]
 Memory = Annotated[str, typer.Option(help="bound for one batch, such as 512MiB")]
 Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
+Texts = Annotated[
+    str | None,
+    typer.Option(help="a folder, a .txt, .jsonl or .parquet file, or a dataset's name; by default Python's own documentation"),
+]
+Context = Annotated[int, typer.Option(help="tokens of a document at most")]
 Out = Annotated[Path, typer.Option(help="folder for results")]
 
 
@@ -69,11 +74,12 @@ def pairs(texts: list[str] | None) -> list[tuple[str, str]]:
     return found
 
 
-def value(text: str) -> int | float | bool | str:
-    """A number, true or false where it reads like one."""
+def value(text: str) -> int | float | bool | str | None:
+    """A number, true, false or none where it reads like one."""
     told = text.strip()
-    if told in ("true", "false"):
-        return told == "true"
+    words: dict[str, bool | None] = {"true": True, "false": False, "none": None}
+    if told.lower() in words:
+        return words[told.lower()]
     if told.lstrip("-").isdigit():
         return int(told)
     try:

@@ -1,4 +1,4 @@
-"""Commands for sparse autoencoders: ``sae train | evaluate``."""
+"""Commands for sparse autoencoders: ``sae train | evaluate | encode``."""
 
 from __future__ import annotations
 
@@ -10,20 +10,16 @@ import typer
 
 from ..errors import CircuitryError
 from . import options as read
-from .options import Device, Dtype, Memory, Model
+from .options import Context, Device, Dtype, Memory, Model, Texts
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ..universality.sae import SAE
 
-app = typer.Typer(help="Train and evaluate sparse autoencoders on nodes.", no_args_is_help=True)
-
-Texts = Annotated[
-    str | None,
-    typer.Option(help="a folder, a .txt, .jsonl or .parquet file, or a dataset's name; by default Python's own documentation"),
-]
-Context = Annotated[int, typer.Option(help="tokens of a document at most")]
+app = typer.Typer(
+    help="Sparse autoencoders on nodes: train them, evaluate them, write what their features are on text.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -39,7 +35,7 @@ def train(
     k: Annotated[int, typer.Option(help="features a token keeps, for topk")] = 32,
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", help="any other setting of the training as name=value, such as lr=0.001; repeatable"),
+        typer.Option("--option", "-o", help="any other setting of the training as name=value, such as lr=0.001; repeatable"),
     ] = None,
     batch: Annotated[int, typer.Option(help="tokens of a batch")] = 1024,
     buffer: Annotated[int, typer.Option(help="tokens shuffled together")] = 65536,
@@ -54,7 +50,7 @@ def train(
     """
     from ..universality.sae import train_sae
 
-    told = {"kind": kind, "k": k, "expansion": expansion, "tokens": tokens, **settings(setting)}
+    told = {"kind": kind, "k": k, "expansion": expansion, "tokens": tokens, **read.values(setting)}
     how: Any = {"batch": batch, "buffer": buffer, "context": context, "seed": seed}
     told = told if l1 is None else {**told, "l1": l1}
     trained = train_sae(read.load(model, dtype, device), nodes, texts, out=out, **how, **told)
@@ -87,10 +83,7 @@ def evaluate(
     for folder in folders:
         saes = _saes(folder, node)
         about = next(iter(saes.values())).config.about
-        name = model or about.get("model")
-        if not name:
-            raise CircuitryError(f"{folder} does not say which model it is of; give it with --model")
-        loaded = read.load(str(name), dtype, device)
+        loaded = read.load(_model(folder, saes, model), dtype, device)
         text = corpus(loaded, texts, tokens=tokens, context=context)
         if about.get("text") == text.source:
             read.say(f"{folder}: this is the text the SAEs were trained on")
@@ -100,6 +93,46 @@ def evaluate(
     if out is not None:
         table.to_csv(out, index=False)
         print(f"written: {out.resolve()}")
+
+
+@app.command()
+def encode(
+    folder: Annotated[Path, typer.Argument(help="folder of a training, or of a single SAE in a known layout")],
+    out: Annotated[Path, typer.Option(help="folder for the activations, one below it for each SAE; the same command goes on")],
+    corpus: Annotated[Path, typer.Option(help="the corpus, a safetensors file; written where it is not there yet")],
+    model: Annotated[str | None, typer.Option(help="the model, where the files do not name it")] = None,
+    node: Annotated[str | None, typer.Option(help="the node, where the file of a single SAE does not name it")] = None,
+    texts: Texts = None,
+    tokens: Annotated[int, typer.Option(help="tokens of a corpus that is written")] = 1_000_000,
+    context: Context = 1024,
+    memory: Memory = "512MiB",
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+) -> None:
+    """Write the feature activations of SAEs on a corpus, for 'circuitry mppc' and 'circuitry features'.
+
+    To compare two models, give both the same corpus file.
+    """
+    from ..universality.activations import Corpus
+    from ..universality.activations import corpus as tokenised
+    from ..universality.matching.encode import encode as run
+
+    saes = _saes(folder, node)
+    loaded = read.load(_model(folder, saes, model), dtype, device)
+    if not corpus.exists():
+        corpus.parent.mkdir(parents=True, exist_ok=True)
+        tokenised(loaded, texts, tokens=tokens, context=context).save(corpus)
+    for acts in run(loaded, saes, Corpus.load(corpus), out, memory=memory):
+        print(acts)
+    print(f"written: {out.resolve()}")
+
+
+def _model(folder: Path, saes: dict[Any, SAE], given: str | None) -> str:
+    """The model named, or the one that the files name."""
+    name = given or next(iter(saes.values())).config.about.get("model")
+    if not name:
+        raise CircuitryError(f"{folder} does not say which model it is of; give it with --model")
+    return str(name)
 
 
 def _show(table: pd.DataFrame) -> None:
@@ -117,22 +150,3 @@ def _saes(folder: Path, node: str | None) -> dict[Any, SAE]:
     if named is None:
         raise CircuitryError(f"{folder} does not say which node it is of; give it with --node")
     return {named: sae}
-
-
-def settings(texts: list[str] | None) -> dict[str, Any]:
-    """name=value texts as settings: numbers, true, false, none, or words."""
-    words: dict[str, Any] = {"none": None, "true": True, "false": False}
-    found = {}
-    for name, text in read.pairs(texts):
-        number = _number(text)
-        found[name] = number if number is not None else words.get(text.lower(), text)
-    return found
-
-
-def _number(text: str) -> float | None:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return None

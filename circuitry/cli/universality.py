@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options as read
-from .options import Device, Dtype, Examples, Memory, Options, Out, Seed
+from .options import Device, Dtype, Examples, Memory, Options, Out, Seed, Texts
 
 app = typer.Typer()
 
@@ -50,12 +50,7 @@ def universality(
         list[str] | None, typer.Option(help="a further model to look in, as the paper does in RWKV; repeatable")
     ] = None,
     out: Out = Path("runs"),
-    texts: Annotated[
-        str | None,
-        typer.Option(
-            help="a folder, a .txt, .jsonl or .parquet file, or a dataset's name; by default the documentation of this Python"
-        ),
-    ] = None,
+    texts: Texts = None,
     tokens: Annotated[int, typer.Option(help="tokens to train autoencoders on, over and over where there are fewer")] = 1_000_000,
     match_tokens: Annotated[int, typer.Option(help="tokens to match features on, of other documents")] = 200_000,
     expansion: Annotated[int, typer.Option(help="features of an autoencoder, as a multiple of the node's width")] = 8,

@@ -128,6 +128,7 @@ EXAMPLES = {
     "features": "circuitry features features/gpt_neox features/mamba --matches matches --corpus corpus.safetensors --judge proxy",
     "sae train": "circuitry sae train bundled:gpt_neox resid --tokens 100000 --expansion 8 --out saes",
     "sae evaluate": "circuitry sae evaluate saes",
+    "sae encode": "circuitry sae encode saes --corpus corpus.safetensors --out features/gpt_neox",
 }
 
 

@@ -54,8 +54,8 @@ def mppc(
             return the result. ``tiles.environment()`` reads it from torchrun.
         progress: show a bar, where there is a terminal.
 
-    Memory: one layer of each side (8 bytes and 6 bytes for every activation that is not 0, while turning the first 16), and
-    8 bytes for every feature and thread. Of equally good matches the lowest layer and feature is taken.
+    Memory: one layer of each side, 8 and 4 bytes for every activation that is not 0 (8 and 8 for float32; 16 for the first while it
+    is turned), and 16 bytes for every feature and thread. Of equally good matches the lowest layer and feature is taken.
 
     Raises CircuitryError where the sides are not on the same tokens, or ``out`` holds another comparison.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from .corpus import corpus as tokenised
 from .texts import Texts
 
 Ints = NDArray[np.int64]
+Reader: TypeAlias = Callable[[Model, Iterable[Node], Ints], dict[Node, Tensor]]
+"""From ids [row, position] to values [row, position, ...] of nodes."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Activations:
     buffers of ``buffer`` tokens; a document that is cut is run for both. A buffer is filled by forward passes, shuffled and
     emptied wholly, in batches of ``batch``. All of it follows from ``seed`` and the number of the batch, so any batch can be
     made without those before it. No token comes twice before all have come once, but for those that share a buffer with
-    the next epoch's first. Of ``world`` processes, each with its own ``rank``, this one gets batch ``rank`` of every ``world``.
+    the next epoch's first. ``reader`` reads the values, else the engine does. Of ``world`` processes, each with its own ``rank``, this one gets batch ``rank`` of every ``world``.
     """
 
     model: Model
@@ -59,6 +62,7 @@ class Activations:
     memory: int
     rank: int = 0
     world: int = 1
+    reader: Reader | None = None
 
     @functools.cached_property
     def widths(self) -> dict[Node, int]:
@@ -147,6 +151,9 @@ class Activations:
             parts.append(self._window(documents, max(start - epoch * every, 0), min(stop - epoch * every, every)))
         return _Part(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("document", "first", "stop")))
 
+    def _read(self, ids: Ints) -> dict[Node, Tensor]:
+        return (self.reader or read)(self.model, self.nodes, ids)
+
     def _values(self, parts: _Part) -> dict[Node, Tensor]:
         """Values at the tokens of parts, in their order: float32 [token, width]."""
         total, used, starts = int((parts.stop - parts.first).sum()), self.corpus.used, self.corpus.starts
@@ -164,7 +171,7 @@ class Activations:
                 rows.append(np.full(stop - first, row))
                 slots.append(at[part] + np.arange(stop - first))
             index = tuple(torch.from_numpy(np.concatenate(k)).to(self.model.device) for k in (rows, columns, slots))
-            for node, value in read(self.model, self.nodes, ids).items():
+            for node, value in self._read(ids).items():
                 made[node][index[2]] = value[index[0], index[1]].reshape(-1, self.widths[node]).float()
         return made
 

@@ -8,7 +8,7 @@ section 4.3.1), they are read like any node.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from ...errors import CircuitryError
 from ...models import Model
 from ...paths import Node
 from ...running.activations import read
-from ..activations import Corpus
 
 ROLES = ("mlp_hidden", "mlp", "write_input")
 """In which order families are asked for neurons."""
@@ -108,38 +107,3 @@ def _hidden(model: Model, projections: Mapping[Node, nn.Module], ids: NDArray[np
                 f"{node} of {model.name} sends tokens to experts, so it has no neurons for every token; name other nodes"
             )
     return found
-
-
-def stream(model: Model, nodes: Iterable[Node], corpus: Corpus, tokens: int, first: int = 0) -> Iterator[dict[Node, Tensor]]:
-    """Values at the used tokens, float32 [token, width], document by document from number ``first`` on, in a circle.
-
-    A forward pass has at most ``tokens`` tokens, padding among them, but one document at least.
-
-    >>> import circuitry as ct
-    >>> from circuitry.universality.activations import corpus
-    >>> model = ct.load("bundled:mamba")
-    >>> made = corpus(model, ["One text of enough length.", "Another one, as long as that.", "And one more, so that three."])
-    >>> [len(chunk[node]) for node in neuron_nodes(model)[:1] for chunk in stream(model, [node], made, 22)]
-    [19, 8]
-    """
-    wanted = list(nodes)
-    for group in _passes(np.roll(np.arange(len(corpus)), -first), np.diff(corpus.starts), tokens):
-        begins, ends = corpus.starts[group], corpus.starts[group + 1]
-        ids = np.zeros((len(group), int((ends - begins).max())), np.int64)
-        used = np.zeros(ids.shape, bool)
-        for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
-            ids[row, : end - begin], used[row, : end - begin] = corpus.ids[begin:end], ~corpus.special[begin:end]
-        at = torch.from_numpy(used).to(model.device)
-        if used.any():
-            yield {node: value[at].float() for node, value in read_neurons(model, wanted, ids).items()}
-
-
-def _passes(order: NDArray[np.int64], lengths: NDArray[np.int64], tokens: int) -> Iterator[NDArray[np.int64]]:
-    """Documents that are run together."""
-    start, longest = 0, 0
-    for k, length in enumerate(lengths[order]):
-        longest = max(longest, int(length))
-        if k > start and longest * (k + 1 - start) > tokens:
-            yield order[start:k]
-            start, longest = k, int(length)
-    yield order[start:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +19,7 @@ from ...running.chunks import parse_memory
 from ..activations import Corpus, activations
 from .best import Best
 from .dense import Correlations
-from .hidden import neuron_nodes, read_neurons, stream
+from .hidden import neuron_nodes, read_neurons
 from .matches import Matches
 from .moments import Ints
 from .mppc import MIN_COUNT, VERSION, finish
@@ -53,7 +53,7 @@ def mppc_neurons(
         nodes_a, nodes_b: which nodes; an ``mlp`` node stands for the neurons in it. None: every layer's neurons.
         corpus: of tokens that both models have.
         null: "shift": the same with ``model_b``'s text shifted by half of the corpus's tokens, in whole documents. None: without.
-        batch: tokens of a forward pass.
+        batch: tokens of both models that are multiplied at once.
         memory: bound for sums of products, 8 bytes for every two neurons. Layer pairs beyond it take another pass over the corpus.
         min_count, out, share, progress: as for ``mppc``.
 
@@ -101,14 +101,29 @@ class _Run:
     def _together(self, pairs: Iterable[Pair], first: int) -> Iterator[tuple[Chunk, Chunk]]:
         """Chunks of both models at the same tokens."""
         rows, columns = (list(dict.fromkeys(side)) for side in zip(*pairs, strict=True))
-        a = stream(self.models[0], rows, self.corpus, self.batch)
-        b = stream(self.models[1], columns, self.corpus, self.batch, first)
-        own: Chunk = next(a)
-        other: Chunk = next(b)
-        while own and other:
-            length = min(len(next(iter(side.values()))) for side in (own, other))
-            yield tuple({node: value[:length] for node, value in side.items()} for side in (own, other))  # type: ignore[misc]
-            own, other = (_rest(side, length) or next(source, {}) for side, source in ((own, a), (other, b)))
+        own, other = (
+            self._stream(self.models[0], rows, self.corpus),
+            self._stream(self.models[1], columns, rolled(self.corpus, first)),
+        )
+        yield from zip(own, other, strict=True)
+
+    def _stream(self, model: Model, nodes: list[Node], corpus: Corpus) -> Iterator[Chunk]:
+        """A model's neurons at the used tokens, ``batch`` at a time."""
+        made = activations(model, nodes, corpus=corpus, batch=self.batch, buffer=4 * self.batch)
+        for _, values in replace(made, reader=read_neurons).in_order():
+            yield values
+
+
+def rolled(corpus: Corpus, first: int) -> Corpus:
+    """The corpus with document ``first`` in front, and those before it at the end.
+
+    >>> made = Corpus(np.arange(5, dtype=np.int32), np.array([0, 2, 5]), np.zeros(5, bool), "numbers", "")
+    >>> rolled(made, 1).ids.tolist(), rolled(made, 1).starts.tolist()
+    ([2, 3, 4, 0, 1], [0, 3, 5])
+    """
+    at, end = int(corpus.starts[first]), len(corpus.ids)
+    starts = np.concatenate([corpus.starts[first:] - at, corpus.starts[1 : first + 1] + end - at])
+    return replace(corpus, ids=np.roll(corpus.ids, -at), special=np.roll(corpus.special, -at), starts=starts)
 
 
 def _nodes(model: Model, given: Nodes, corpus: Corpus) -> list[Node]:
@@ -143,12 +158,6 @@ def _groups(left: Iterable[tuple[int, int]], about: Mapping[str, Any], numbers: 
         size += own
     if group:
         yield group
-
-
-def _rest(chunk: Chunk, length: int) -> Chunk:
-    """What is left of a chunk, or an empty one."""
-    left = {node: value[length:] for node, value in chunk.items()}
-    return left if all(len(value) for value in left.values()) else {}
 
 
 def _about(

@@ -74,7 +74,7 @@ class Activations:
         >>> {str(node): width for node, width in found.widths.items()}
         {'resid[4]': 128, 'ssm_state[0]': 8192}
         """
-        one, two = (read(self.model, self.nodes, np.zeros((1, length), np.int64)) for length in (1, 2))
+        one, two = (self._read(np.zeros((1, length), np.int64)) for length in (1, 2))
         if growing := [str(node) for node in self.nodes if one[node].shape[2:] != two[node].shape[2:]]:
             raise CircuitryError(
                 f"{growing[0]} has as many numbers at a token as there are tokens, so it has no width of its own"

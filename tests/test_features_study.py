@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import circuitry as ct
 from circuitry.cli.features import app
+from circuitry.cli.options import values
 from circuitry.errors import CircuitryError
 from circuitry.universality.activations.corpus import Corpus
 from circuitry.universality.activations.corpus import corpus as make_corpus
@@ -165,12 +166,12 @@ def test_another_corpus_or_tokenizer_is_refused(folder: Path, tmp_path: Path) ->
 def test_settings_and_prices_are_read() -> None:
     from circuitry.cli import features
 
-    assert features._settings(["max_completion_tokens=400", "temperature=0.5", "effort=low"]) == {
+    assert values(["max_completion_tokens=400", "temperature=0.5", "effort=low"]) == {
         "max_completion_tokens": 400,
         "temperature": 0.5,
         "effort": "low",
     }
-    assert features._settings(None) is None and features._price("2.5,10") == (2.5, 10)
+    assert values(None) == {} and features._price("2.5,10") == (2.5, 10)
 
 
 def test_the_command_can_be_registered() -> None:

@@ -204,7 +204,7 @@ def test_every_cell_has_its_place_in_the_grid(places: list[tuple[Any, ...]]) -> 
 
 @given(st.floats(-500, 500))
 def test_brief_numbers_are_the_number(value: float) -> None:
-    assert float(brief(value).replace("−", "-")) == pytest.approx(value, abs=0.005 if abs(value) < 9.9 else 0.5)
+    assert float(brief(value).replace("−", "-")) == pytest.approx(value, abs=0.00501 if abs(value) < 9.9 else 0.501)
 
 
 def test_a_nodes_rows_are_the_cells_whose_path_names_it() -> None:

@@ -61,12 +61,32 @@ def test_every_comparison_and_figure_of_the_paper_is_there(found: Universality) 
     assert "Small models" in found.text() and "no judge read the text" in found.text()
 
 
-def test_a_complete_run_is_read_back_and_other_settings_are_another_run(found: Universality) -> None:
+def test_a_complete_run_is_read_back(found: Universality) -> None:
     folder = Path(found.record["folder"])
     said: list[str] = []
     again = run(folder.parent, say=said.append)
     assert "is complete" in said[0] and again.text() == found.text()
     pd.testing.assert_frame_equal(again.frame, found.frame)
+
+
+def test_other_text_of_the_same_size_is_another_run(tmp_path: Path) -> None:
+    folders = {run_folder(tmp_path, texts) for texts in (TEXTS, TEXTS, [text.upper() for text in TEXTS])}
+    assert len(folders) == 2
+
+
+def run_folder(out: Path, texts: list[str]) -> str:
+    """The folder of a run that is stopped before it trains anything."""
+    said: list[str] = []
+
+    def stop(what: str) -> None:
+        said.append(what)
+        raise KeyboardInterrupt
+
+    before = set(out.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        run(out, **PAIR, texts=texts, say=stop)
+    new = set(out.iterdir()) - before
+    return (new.pop() if new else max(before, key=lambda path: (path / "match.corpus.safetensors").stat().st_mtime_ns)).name
 
 
 CODE = """

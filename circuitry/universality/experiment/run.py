@@ -16,7 +16,7 @@ from ...models import Model, load
 from ...running.provenance import versions
 from ...suites.folder import RunFolder, plain
 from ..activations import Corpus, corpus
-from ..activations.texts import Texts, describe
+from ..activations.texts import Texts
 from ..features import Features, Judge, study
 from ..features.proxy import ProxyJudge
 from ..matching import FeatureActs, Matches, mppc
@@ -77,16 +77,32 @@ def experiment(
         raise CircuitryError(f"{len(loaded)} model is nothing to compare; name two at least")
     variant = seed_variant if isinstance(seed_variant, Model | None) else load(seed_variant, dtype=dtype, device=device)
     sets = dictionaries(loaded, variant, chosen.seed)
-    record = _record(sets, chosen, texts, judge, judged, command)
+    text = _text(sets, chosen, texts, progress)
+    record = _record(sets, chosen, text, judge, judged, command)
     folder = RunFolder.open(Path(out), f"universality-{plain(loaded[0].name)}-{plain(loaded[1].name)}", record, fresh=fresh)
     if folder.complete:
         say(f"{folder.path} is complete; fresh=True (--fresh) would run it again in a new folder")
         return Universality.load(folder.path)
-    return _Run(folder, sets, chosen, texts, judge or ProxyJudge(), judged, progress, say).go()
+    return _Run(folder, sets, chosen, judge or ProxyJudge(), judged, progress, say).go(*_parts(text, chosen, folder.path))
+
+
+def _text(sets: dict[str, Dictionary], settings: Settings, texts: Texts, progress: bool) -> Corpus:
+    """All the text of a run, in documents that every model can read."""
+    limits = [getattr(one.model.hf.config, "max_position_embeddings", settings.context) for one in sets.values()]
+    wanted, context = settings.match_tokens + settings.tokens, min(settings.context, *limits)
+    return corpus(sets[""].model, texts, tokens=wanted, context=context, progress=progress)
+
+
+def _parts(text: Corpus, settings: Settings, folder: Path) -> tuple[Corpus, Corpus]:
+    """The documents on which features are matched, and those on which autoencoders are trained; also as files."""
+    match, train = text.split(min(0.5, settings.match_tokens / text.tokens))
+    for name, part in (("match", match), ("train", train)):
+        part.save(folder / f"{name}.corpus.safetensors")
+    return match, train
 
 
 def _record(
-    sets: dict[str, Dictionary], settings: Settings, texts: Texts, judge: Judge | None, judged: int, command: str
+    sets: dict[str, Dictionary], settings: Settings, text: Corpus, judge: Judge | None, judged: int, command: str
 ) -> dict[str, Any]:
     shown = {name: value for name, value in asdict(settings).items() if name != "recipe"} | settings.recipe
     weights = {name: one.model.fingerprint for name, one in sets.items()}
@@ -94,7 +110,7 @@ def _record(
     return {
         "models": list(dict.fromkeys(one.model.name for one in sets.values())),
         **model,
-        "text": describe(texts),
+        "text": text.source,
         **shown,
         "judge": judge.name if judge else ProxyJudge().name,
         "judged": judged,
@@ -102,9 +118,9 @@ def _record(
         "versions": versions(),
         "identity": {
             "weights": weights,
-            "text": describe(texts),
+            "text": text.digest,
             "settings": shown,
-            "judge": judge.name if judge else "",
+            "judge": [judge.name if judge else "", judged],
             "versions": versions(),
         },
     }
@@ -117,7 +133,6 @@ class _Run:
     folder: RunFolder
     sets: dict[str, Dictionary]
     settings: Settings
-    texts: Texts
     judge: Judge
     judged: int
     progress: bool
@@ -127,9 +142,8 @@ class _Run:
     def path(self) -> Path:
         return self.folder.path
 
-    def go(self) -> Universality:
+    def go(self, match: Corpus, train: Corpus) -> Universality:
         """Everything that is not there yet, and the result."""
-        match, train = self.text()
         trained = {name: self.train(one, train) for name, one in self.sets.items()}
         acts = {name: self.encode(one, trained[name], match) for name, one in self.sets.items()}
         compared = {name: self.match(name, acts[""], acts[name]) for name in self.sets if name}
@@ -149,22 +163,6 @@ class _Run:
         if self.judge.proxy:
             notes.append("Complexity and monosemanticity are a proxy computed from activations; no judge read the text.")
         return self.folder.record | {"notes": notes, "folder": str(self.path)}
-
-    def text(self) -> tuple[Corpus, Corpus]:
-        """The documents on which features are matched, and those on which autoencoders are trained."""
-        files = [self.path / f"{name}.corpus.safetensors" for name in ("match", "train")]
-        if not all(file.exists() for file in files):
-            self.say("text")
-            limits = [
-                getattr(one.model.hf.config, "max_position_embeddings", self.settings.context) for one in self.sets.values()
-            ]
-            wanted = self.settings.match_tokens + self.settings.tokens
-            context = min(self.settings.context, *limits)
-            whole = corpus(self.sets[""].model, self.texts, tokens=wanted, context=context, progress=self.progress)
-            for part, file in zip(whole.split(min(0.5, self.settings.match_tokens / whole.tokens)), files, strict=True):
-                part.save(file)
-        match, train = (Corpus.load(file) for file in files)
-        return match, train
 
     def train(self, one: Dictionary, text: Corpus) -> Trained:
         """The autoencoders of one model."""
@@ -192,7 +190,8 @@ class _Run:
         """The baseline of section 4.3.1."""
         self.say("matching: neurons")
         a, b = self.sets[""].model, self.sets[ARCHITECTURE].model
-        found = mppc_neurons(a, None, b, None, text, out=self.path / "matches" / "neurons", progress=self.progress)
+        how: dict[str, Any] = {"min_count": self.settings.min_count, "progress": self.progress}
+        found = mppc_neurons(a, None, b, None, text, out=self.path / "matches" / "neurons", **how)
         return _compared(a, b, found)
 
     def quality(self, trained: dict[str, Trained], text: Corpus) -> pd.DataFrame:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _IN_LATEX = str.maketrans({
     "\\": "/", "^": r"\^{}", "~": r"\~{}", "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "≥": r"$\ge$",
@@ -152,3 +155,20 @@ def all_written(writers: Mapping[str, Callable[[FilePath], Any]], folder: str | 
         made.append(FilePath(folder) / f"{name}{ending}")
         write(made[-1])
     return made
+
+
+def write_frames(frames: Mapping[str, pd.DataFrame], folder: FilePath) -> None:
+    """Write plain frames as CSV and as Markdown with numbers to three places, each under its name; empty ones are left out.
+
+    >>> import tempfile, pandas as pd
+    >>> folder = FilePath(tempfile.mkdtemp())
+    >>> write_frames({"one": pd.DataFrame({"model": ["m"], "kind": ["k"], "mean": [0.12345]}), "none": pd.DataFrame()}, folder)
+    >>> sorted(file.name for file in folder.iterdir()), "0.123" in (folder / "one.md").read_text()
+    (['one.csv', 'one.md'], True)
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, frame in frames.items():
+        if len(frame):
+            frame.to_csv(folder / f"{name}.csv", index=False)
+            rows = [[str(value) for value in row] for row in frame.round(3).itertuples(index=False)]
+            (folder / f"{name}.md").write_text(markdown([str(column) for column in frame], rows, 2, ""), encoding="utf-8")

@@ -6,12 +6,13 @@ import base64
 import hashlib
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
 
 from ..colours import fill, number
@@ -154,8 +155,10 @@ def _figures(run: Run) -> list[dict[str, Any]]:
     return made
 
 
-def render(template: str, **contents: Any) -> str:
-    """A page from a template of this package; what is put in is escaped.
+def render(
+    template: str, *, package: str = "", styles: Sequence[str] = ("style.css",), script: str = "report.js", **contents: Any
+) -> str:
+    """A page from a template of this package, or of another one that extends its frame; what is put in is escaped.
 
     The page's own script is allowed by its hash, so nothing that got into the page by another way can run.
 
@@ -163,10 +166,11 @@ def render(template: str, **contents: Any) -> str:
     ...     summary=None, findings=[], circuit=None, panels=[], figures=[], methods="", citation="").count("<b>")
     0
     """
-    made = Environment(loader=PackageLoader(__package__), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    loader = ChoiceLoader([PackageLoader(name) for name in (package, __package__) if name])
+    made = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     made.filters |= {"signed": number, "percent": percent, "small": small, "interval": interval, "url": quote}
     made.filters |= {"brief": brief, "measured": measured, "moment": moment}
     made.globals |= {"paint": paint, "level": LEVEL, "ramp": ", ".join(fill(step / 4 - 1, 1) for step in range(9))}
-    style, script = (Markup(made.get_template(name).render()) for name in ("style.css", "report.js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return made.get_template(template).render(style=style, script=script, digest=digest, **contents)
+    style, code = (Markup("".join(made.get_template(name).render() for name in names)) for names in (styles, [script]))
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    return made.get_template(template).render(style=style, script=code, digest=digest, **contents)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ...errors import CircuitryError
 from ...models import Model, load
-from ...results.writing import markdown
+from ...results.writing import write_frames
 from ...suites import SuiteResult, run
 from .alignment import Part, depths, measured, overlap, parts, shares, strengths
 
@@ -136,10 +136,7 @@ class Circuits:
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         frames = {"components": self.frame, "steps": self.by_step, "agreement": self.agreement}
-        for name, frame in frames.items():
-            frame.to_csv(target / f"{name}.csv", index=False)
-            rows = [[str(value) for value in row] for row in frame.round(3).itertuples(index=False)]
-            (target / f"{name}.md").write_text(markdown([str(name) for name in frame], rows, 2, ""), encoding="utf-8")
+        write_frames(frames, target)
         for suffix in (".png", ".svg"):
             save(self.plot(), target / f"circuits{suffix}")
         records = {name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()}

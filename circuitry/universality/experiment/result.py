@@ -158,7 +158,7 @@ class Universality:
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write every table (Parquet; summaries as CSV and Markdown), every figure (PNG and SVG) and universality.html; the folder."""
         from ...results.figures import save
-        from ...results.writing import markdown
+        from ...results.writing import write_frames
         from .page import write_page
 
         target = Path(folder)
@@ -169,11 +169,8 @@ class Universality:
             one.forward.to_parquet(target / "tables" / f"{file}-forward.parquet")
             one.reverse.to_parquet(target / "tables" / f"{file}-reverse.parquet")
             about[name] = {"file": file, "a": one.a, "b": one.b, "depth_a": one.depth_a.tolist(), "depth_b": one.depth_b.tolist()}
-        for name, frame in {"summary": self.frame, "difference": self.marginal, "saes": self.saes, "scores": self.scores}.items():
-            if len(frame):
-                frame.to_csv(target / "tables" / f"{name}.csv", index=False)
-                rows = [[str(value) for value in row] for row in frame.round(3).itertuples(index=False)]
-                (target / "tables" / f"{name}.md").write_text(markdown([str(c) for c in frame], rows, 2, ""), encoding="utf-8")
+        frames = {"summary": self.frame, "difference": self.marginal, "saes": self.saes, "scores": self.scores}
+        write_frames(frames, target / "tables")
         (target / "universality.json").write_text(
             json.dumps({"record": self.record, "comparisons": about}, indent=1, default=str)
         )

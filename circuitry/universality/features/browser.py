@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from jinja2 import ChoiceLoader, Environment, PackageLoader
-from markupsafe import Markup
 
 from ...errors import CircuitryError
+from ...results.report.page import render
 from .contexts import CONTEXTS, WINDOW
 from .entries import entries, told
 from .score import pick
@@ -72,7 +69,8 @@ def browser(
     judged = None if scores is None or not len(scores) else scores.iloc[0]
     words = {"names": both, "title": title, "contexts": contexts, "window": window, "corpus": corpus.source, "judged": judged}
     counts = {"shown": len(shown), "total": int(every["mppc"].notna().sum()), "silent": int(every["mppc"].isna().sum())}
-    page = render(data={**data, "names": both}, limit=limit, ends=max(1, limit // 10), **words, **counts)
+    told_of = {"data": {**data, "names": both}, "limit": limit, "ends": max(1, limit // 10), **words, **counts}
+    page = render("features.html", package=__package__, styles=("style.css", "features.css"), script="features.js", **told_of)
     target = Path(out) if str(out).endswith(".html") else Path(out) / "features.html"
     target.parent.mkdir(parents=True, exist_ok=True)
     new = target.with_suffix(".new")
@@ -83,20 +81,3 @@ def browser(
 
 def _name(acts: Sequence[Any], otherwise: str) -> str:
     return str(told(acts[0]).get("model") or otherwise) if len(acts) else otherwise
-
-
-def render(**contents: Any) -> str:
-    """The page. Its frame and style are the reports'; data are escaped JSON, and only the page's own script may run.
-
-    >>> page = render(data={"names": ("</script><b>", "B")}, names=("</script><b>", "B"), title="T", shown=1, total=1, silent=0)
-    >>> page.count("<b>")
-    0
-    """
-    loader = ChoiceLoader([PackageLoader(__package__), PackageLoader("circuitry.results.report")])
-    made = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    style, script = (
-        Markup("".join(made.get_template(name).render(ramp="") for name in files))
-        for files in (("style.css", "features.css"), ("features.js",))
-    )
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return made.get_template("features.html").render(style=style, script=script, digest=digest, **contents)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from hypothesis import settings
 
+from browsing import chromium, show
+
+__all__ = ["chromium", "show"]
+
 # The same examples on every run, so that a red test stays red; `--hypothesis-profile=explore` looks for new ones.
 settings.register_profile("fixed", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=2000)

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Page
 
+from browsing import Open
 from circuitry.errors import CircuitryError
 from circuitry.universality.features.browser import LIMIT, browser
 from circuitry.universality.features.proxy import ProxyJudge
 from circuitry.universality.features.score import contexts_of, judge_layers
 from features_known import CLASS, EVIL, NUMB, PHRASE, SILENT, TOKEN, Words, activations, corpus, matches
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-Open = Callable[..., Page]
 SIDES = ([activations(0), activations(2)], [activations(1)])
 
 
@@ -45,37 +41,6 @@ def data(file: Path) -> Any:
     found = re.search(r'<script id="data" type="application/json">(.*?)</script>', file.read_text(), re.DOTALL)
     assert found
     return json.loads(found[1])
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-@pytest.fixture
-def show(chromium: Browser) -> Iterator[Open]:
-    """Opens a page, and checks in the end that it complained of nothing, asked for nothing but itself, and ran no text."""
-    opened: list[tuple[BrowserContext, Page]] = []
-    complaints: list[str] = []
-
-    def go(file: Path, width: int = 1280, **options: Any) -> Page:
-        context = chromium.new_context(viewport={"width": width, "height": 900}, **options)
-        page = context.new_page()
-        opened.append((context, page))
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda asked: None if asked.url.startswith((file.as_uri(), "data:")) else complaints.append(asked.url))
-        page.goto(file.as_uri())
-        return page
-
-    yield go
-    for context, page in opened:
-        assert page.evaluate("window.hacked") is None
-        context.close()
-    assert complaints == []
 
 
 def listed(page: Page) -> list[str]:
@@ -132,7 +97,6 @@ def test_nothing_to_show(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@needs_browser
 def test_search_narrows_by_text_and_number_and_layer_and_range(show: Open, page: Path) -> None:
     opened = show(page)
     assert opened.inner_text("#count") == "7 of 7 matches" and len(listed(opened)) == 7
@@ -162,7 +126,6 @@ def test_search_narrows_by_text_and_number_and_layer_and_range(show: Open, page:
     assert opened.locator("#list b").all_inner_texts() == ["0.61", "0.50", "0.44"]
 
 
-@needs_browser
 def test_sorting(show: Open, page: Path) -> None:
     opened = show(page)
     assert opened.locator("#list b").all_inner_texts()[0] == "0.95"
@@ -176,7 +139,6 @@ def test_sorting(show: Open, page: Path) -> None:
     assert [text.split(" – ")[0] for text in listed(opened)][:3] == ["layer 0 #0", "layer 0 #1", "layer 0 #2"]
 
 
-@needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_click_shows_both_features_of_a_match(show: Open, page: Path, scheme: Any) -> None:
     opened = show(page, color_scheme=scheme)
@@ -199,7 +161,6 @@ def test_a_click_shows_both_features_of_a_match(show: Open, page: Path, scheme: 
     assert left and right and left["x"] + left["width"] < right["x"] and left["y"] == right["y"], "side by side"
 
 
-@needs_browser
 def test_markup_in_a_token_is_shown_as_text(show: Open, page: Path) -> None:
     opened = show(page)
     opened.fill("#text", "onerror")
@@ -210,7 +171,6 @@ def test_markup_in_a_token_is_shown_as_text(show: Open, page: Path) -> None:
     assert opened.locator(".peak").first.inner_text() == EVIL
 
 
-@needs_browser
 def test_keys_move_through_the_list(show: Open, page: Path) -> None:
     opened = show(page)
     opened.focus("#order")
@@ -229,7 +189,6 @@ def test_keys_move_through_the_list(show: Open, page: Path) -> None:
     assert opened.inner_text("#match h2").startswith("MPPC 0.95")
 
 
-@needs_browser
 def test_a_narrow_screen_is_enough(show: Open, page: Path) -> None:
     opened = show(page, width=400, has_touch=True)
     opened.tap("#list button >> nth=1")
@@ -244,7 +203,6 @@ def test_a_narrow_screen_is_enough(show: Open, page: Path) -> None:
     assert left and right and left["y"] + left["height"] <= right["y"], "one above the other"
 
 
-@needs_browser
 def test_without_scripts_it_says_so(show: Open, page: Path) -> None:
     assert "scripts are turned off" in show(page, java_script_enabled=False).inner_text("main")
     assert "scripts are turned off" not in show(page).inner_text("main")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from ..universality.sae import SAE
 
+ItsModel = Annotated[str | None, typer.Option(help="the model, where the files do not name it")]
+ItsNode = Annotated[str | None, typer.Option(help="the node, where the file of a single SAE does not name it")]
+
 app = typer.Typer(
     help="Sparse autoencoders on nodes: train them, evaluate them, write what their features are on text.", no_args_is_help=True
 )
@@ -62,8 +65,8 @@ def train(
 @app.command()
 def evaluate(
     folders: Annotated[list[Path], typer.Argument(help="folders of trainings, or of single SAEs in a known layout")],
-    model: Annotated[str | None, typer.Option(help="the model, where the files do not name it")] = None,
-    node: Annotated[str | None, typer.Option(help="the node, where the file of a single SAE does not name it")] = None,
+    model: ItsModel = None,
+    node: ItsNode = None,
     texts: Texts = None,
     tokens: Annotated[int, typer.Option(help="tokens to evaluate at")] = 16_384,
     context: Context = 1024,
@@ -100,8 +103,8 @@ def encode(
     folder: Annotated[Path, typer.Argument(help="folder of a training, or of a single SAE in a known layout")],
     out: Annotated[Path, typer.Option(help="folder for the activations, one below it for each SAE; the same command goes on")],
     corpus: Annotated[Path, typer.Option(help="the corpus, a safetensors file; written where it is not there yet")],
-    model: Annotated[str | None, typer.Option(help="the model, where the files do not name it")] = None,
-    node: Annotated[str | None, typer.Option(help="the node, where the file of a single SAE does not name it")] = None,
+    model: ItsModel = None,
+    node: ItsNode = None,
     texts: Texts = None,
     tokens: Annotated[int, typer.Option(help="tokens of a corpus that is written")] = 1_000_000,
     context: Context = 1024,

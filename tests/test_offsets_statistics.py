@@ -102,6 +102,7 @@ def test_shares_of_a_sum_that_may_be_nothing_are_unknown() -> None:
     effects = np.stack([np.ones(16), np.random.default_rng(0).normal(-0.9, 1, 16)])
     made = profile(effects, resampling(16, 200, np.random.default_rng(0)), 0.95)
     assert made.open == (0, 1) and made.peak == (0, 1)
+    assert kind_of(made) == "undecided" and in_words("B", made).endswith("so they have no shares")
 
 
 def test_positions_that_are_equal_share_the_peak() -> None:

@@ -219,7 +219,7 @@ def _verdicts(label: str, architecture: str, token: str, layers: list[int], foun
 
 def _middle(token: str, one: Profile) -> str:
     """Where several offsets may carry the token: which has most, and where the middle lies."""
-    if len(one.at) == 1 and not one.open:
+    if one.meaningless or (len(one.at) == 1 and not one.open):
         return ""
     middle, low, high = one.centre
     return f"; most at {' or '.join(place(token, n) for n in one.peak)}, mean offset {middle:.2f} ({low:.2f} to {high:.2f})"

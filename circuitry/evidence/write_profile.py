@@ -58,6 +58,16 @@ class Profile:
         """
         return tuple(np.flatnonzero((self.low <= CARRIES) & (self.high > CARRIES)).tolist())
 
+    @property
+    def meaningless(self) -> bool:
+        """The effects at all positions do not add up to something clearly above zero, of which there could be shares.
+
+        >>> some = np.array([0.2, 0.8])
+        >>> Profile(some, 0 * some, 0 * some + 1, (0, 1), (0.8, 0, 1)).meaningless, Profile(some, some, some, (1,), (0.8, 0, 1)).meaningless
+        (True, False)
+        """
+        return bool((self.low == 0).all() and (self.high == 1).all())
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -189,6 +199,8 @@ def in_words(token: str, found: Profile, part: Floats | None = None) -> str:
     def listed(offsets: Sequence[int]) -> str:
         return " and ".join(one(n) for n in sorted(offsets, key=lambda n: -float(found.share[n])))
 
+    if found.meaningless:
+        return "effects at single positions do not add up to anything clearly above zero, so they have no shares"
     sure, maybe = listed(found.at), listed(found.open)
     if not sure:
         return f"perhaps {maybe}" if maybe else f"spread out, no position has {CARRIES:.0%}"

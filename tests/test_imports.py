@@ -18,7 +18,7 @@ PACKAGE = ROOT / "circuitry"
 # package's face, universality) stands on top, and nothing that is listed may import it.
 LAYERS = (
     {"errors"},
-    {"content"},
+    {"content", "files"},
     {"paths"},
     {"architecture", "prompting"},
     {"planning", "models", "results"},

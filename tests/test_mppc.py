@@ -78,6 +78,22 @@ def test_values_may_be_negative(engine: str, kind: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["feature_b"], r.argmax(1))
 
 
+@ENGINES
+@pytest.mark.parametrize("great", ["a", "b", "both"])
+def test_types_of_values_may_differ_and_values_be_great(engine: str, great: str, tmp_path: Path) -> None:
+    x, y = np.random.default_rng(0).random((2, 60, 5)).astype(np.float16).astype(np.float64)
+    many = 2.0**100
+    sides = [
+        FeatureActs.write(tmp_path / name, [k * many if great in (name, "both") else k], features=5, value=kind)
+        for name, k, kind in (
+            ("a", x, "float32" if great != "b" else "float16"),
+            ("b", y, "float32" if great != "a" else "float16"),
+        )
+    ]
+    found = mppc(*sides, null=None, engine=engine, progress=False).forward
+    np.testing.assert_allclose(found["mppc"], np.corrcoef(x.T, y.T)[:5, 5:].max(1), atol=1e-9)
+
+
 def test_a_mean_far_above_its_spread_costs_no_precision() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(20_000, 2)) + 500

@@ -56,7 +56,7 @@ def test_a_killed_comparison_goes_on_where_it_was(tmp_path: Path, monkeypatch: p
 
 def test_a_folder_of_another_comparison_is_refused(tmp_path: Path) -> None:
     mppc(A, B, out=tmp_path, progress=False)
-    with pytest.raises(CircuitryError, match=r"another comparison \(other min_count\)"):
+    with pytest.raises(CircuitryError, match=r"another comparison \(min_count: 10 there, 3 here\)"):
         mppc(A, B, out=tmp_path, min_count=3, progress=False)
     with pytest.raises(CircuitryError, match=r"another comparison \(other b\)"):
         mppc(A, [*B[:2], B[2] * 2], out=tmp_path, progress=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,22 @@ def test_every_node_is_what_the_reference_says(kind: str) -> None:
             assert (value - wanted).abs().max() < 1e-10, node
             compared += 1
     assert compared >= len(nodes) * 0.6, f"only {compared} of {len(nodes)} are in the reference"
+
+
+def test_a_node_named_twice_is_read_once() -> None:
+    found = read(agreement.model("mamba"), ["h[0]", "ssm_state[0]", "resid[1]", "resid[1]"], IDS)
+    assert {str(node): value.shape[:2] for node, value in found.items()} == {"ssm_state[0]": (3, 7), "resid[1]": (3, 7)}
+
+
+def test_threads_may_share_a_model() -> None:
+    """One trace at a time: where a recurrent layer stops is said for each."""
+    model = agreement.model("mamba")
+    lengths = [3, 4, 5, 6, 7] * 4
+    alone = {n: read(model, ["ssm_state[1]"], IDS[:, :n]) for n in set(lengths)}
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda n: read(model, ["ssm_state[1]"], IDS[:, :n]), lengths))
+    for n, found in zip(lengths, together, strict=True):
+        assert all(torch.equal(value, alone[n][node]) for node, value in found.items())
 
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)

@@ -213,7 +213,7 @@ def test_predicting_the_mean_explains_no_variance() -> None:
     learner.sae.b_dec.data = torch.cat(batches).mean(0)
     for step, x in enumerate(batches):
         learner.learn(x, step, 4, ALONE)
-    told = learner.report(ALONE)
+    told = learner.report()
     assert abs(told["explained_variance"]) < 1e-6 and told["l0"] == 0
     assert told["loss"] == pytest.approx(
         float((torch.cat(batches) - torch.cat(batches).mean(0)).square().sum(1).mean()), rel=1e-5
@@ -233,7 +233,7 @@ def test_dead_features_are_those_silent_for_the_window() -> None:
     shares = []
     for step in range(3):
         learner.learn(drawn(32, 6, seed=step), step, 10, ALONE)
-        shares.append(learner.report(ALONE)["dead"])
+        shares.append(learner.report()["dead"])
     assert shares == [0, 4 / 12, 4 / 12] and learner.quiet.tolist()[:4] == [96] * 4 and not learner.quiet[4:].any()
     assert not learner.optimizer.state[learner.sae.b_enc]["exp_avg"][:4].any()
 
@@ -253,7 +253,16 @@ def test_dead_features_are_resampled_towards_the_error() -> None:
     assert not learner.optimizer.state[learner.sae.W_enc]["exp_avg"][:, :4].any()
     for step in range(4, 6):
         learner.learn(drawn(32, 6, seed=step), step, 10, ALONE)
-    assert learner.report(ALONE)["dead"] == 0
+    assert learner.report()["dead"] == 0
+
+
+def test_features_are_not_resampled_once_the_learning_rate_falls() -> None:
+    """What would be new then could not be learned any more."""
+    learner = silent("resample")
+    for step in range(6, 10):
+        learner.learn(drawn(32, 6, seed=step), step + 2, 12, ALONE)
+        learner.sae.b_enc.data[:4] = -10
+    assert learner.recipe.decay == 0.2 and (learner.quiet[:4] == 128).all()
 
 
 def test_the_auxiliary_loss_is_what_dead_features_leave_unexplained() -> None:

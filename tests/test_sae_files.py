@@ -65,6 +65,13 @@ def test_files_of_older_sae_lens_are_read(tmp_path: Path) -> None:
     assert found.config.about["from"] == "SAELens"
 
 
+def test_a_feature_without_a_direction_makes_no_nan() -> None:
+    made = SAE(SAEConfig(4, 6))
+    made.W_dec.data[2] = 0
+    x = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(made.unit()(x)[0], made(x)[0])
+
+
 def test_topk_by_share_is_folded(tmp_path: Path) -> None:
     sae = filled("topk", 4)
     settings = {"architecture": "topk", "d_in": WIDTH, "d_sae": FEATURES, "k": 4, "rescale_acts_by_decoder_norm": True}

@@ -72,7 +72,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     stream = Noting(("resid[0]", "mlp[0]"))
     resumed = train_sae(None, activations=stream, out=run, tokens=TOKENS, revive="resample", **how, **SETTINGS)
     whole = train(None, revive="resample", **how)
-    assert begun == [13]
+    assert begun == [0, 13], "the first batch tells one stream from another"
     assert same(weights(resumed), weights(whole))
     assert resumed.log.equals(whole.log) and len(whole.log) == 48
     assert not same(weights(whole), weights(train(None, **how))), "nothing was resampled"
@@ -96,13 +96,43 @@ def stopped(out: Path, after: int, **settings: Any) -> None:
         train_sae(None, activations=stream, out=out, **{**SETTINGS, "tokens": TOKENS, "save_every": 0.0, **settings})
 
 
-@pytest.mark.parametrize("settings", [{"revive": "auxiliary"}, {"kind": "topk", "k": 3}, {"normalise": False}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{"kind": "topk", "k": 3, "revive": "auxiliary", "dead_after": 128}, {"kind": "topk", "k": 3}, {"normalise": False}],
+    ids=str,
+)
 def test_what_resumes_is_what_stopped(tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The report too, which is due every fourth step: what was added up before is kept."""
     monkeypatch.setattr("circuitry.universality.sae.train.REPORTS", 6)
     stopped(tmp_path / "run", 9, **settings)
     resumed, whole = train(tmp_path / "run", **settings), train(None, **settings)
     assert same(weights(resumed), weights(whole)) and resumed.log.equals(whole.log) and len(whole.log) == 12
+
+
+def test_a_kill_between_the_last_checkpoint_and_the_files_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise Stop
+
+    points = [torch.randn(64, 4, generator=torch.Generator().manual_seed(k)) for k in range(8)]
+    how: dict[str, Any] = {"tokens": 512, "features": 8, "save_every": 0.0, "progress": False, "out": tmp_path / "run"}
+    with monkeypatch.context() as patched, pytest.raises(Stop):
+        patched.setattr(Trained, "save", broken)
+        train_sae(None, "resid[0]", activations=points, **how)
+    assert (tmp_path / "run" / "checkpoint-8").is_dir()
+    whole = train_sae(None, "resid[0]", activations=points, **{**how, "out": None})
+    assert same(weights(train_sae(None, "resid[0]", activations=points, **how)), weights(whole))
+
+
+def test_tensors_that_are_others_are_refused(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"tokens": 128, "features": 8, "progress": False, "out": tmp_path / "run"}
+    train_sae(None, "resid[0]", activations=[torch.ones(64, 4)] * 2, **how)
+    with pytest.raises(ct.CircuitryError, match=r"first batch: .* there, .* here"):
+        train_sae(None, "resid[0]", activations=[torch.full((64, 4), 2.0)] * 2, **how)
+
+
+def test_a_kill_while_the_first_record_is_written_costs_nothing(tmp_path: Path) -> None:
+    (tmp_path / "training.json.1a2b3c4d.new").write_text("{")
+    assert train(tmp_path).folder == tmp_path
 
 
 def test_a_kill_while_a_checkpoint_is_written_costs_that_checkpoint_only(tmp_path: Path) -> None:
@@ -159,8 +189,9 @@ def test_a_complete_training_is_read_back(tmp_path: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
 
     class Unread(Planted):
-        def batches(self, start: int = 0) -> Any:
-            raise AssertionError("a complete training reads no activations")
+        def values(self, node: str, number: int) -> Tensor:
+            assert number == 0, "of a complete training only the first batch is looked at, to know it again"
+            return super().values(node, number)
 
     again = train_sae(None, activations=Unread(("resid[0]", "mlp[0]")), out=tmp_path, tokens=TOKENS, **SETTINGS)
     assert same(weights(first), weights(again)) and before == {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}

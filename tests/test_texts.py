@@ -38,6 +38,12 @@ def test_a_folder_gives_its_plain_files_sorted_and_two_blank_lines_separate_docu
     assert describe(tmp_path) == f"the folder {tmp_path.name}" and describe(tmp_path / "b.txt") == "the file b.txt"
 
 
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(LONG, encoding="utf-8-sig")
+    (tmp_path / "b.jsonl").write_text(json.dumps({"text": OTHER}), encoding="utf-8-sig")
+    assert [*documents(tmp_path), *documents(tmp_path / "b.jsonl")] == [LONG, OTHER]
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_lines_of_json(packed: bool, tmp_path: Path) -> None:
     lines = [{"text": LONG, "title": "x"}, {"number": 3, "body": OTHER}]

@@ -46,7 +46,7 @@ def _write_graph(made: Any, target: Path, layer: int) -> None:
     written = {".dot": to_dot, ".graphml": to_graphml, ".json": to_json}
     if target.suffix in written:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(written[target.suffix](made))
+        target.write_text(written[target.suffix](made), encoding="utf-8")
         return
     from ..results.architecture_diagram import draw_layer
     from ..results.figures import save

@@ -113,7 +113,7 @@ class Offsets:
         header = ["model", "verdict", *(place(self.token, n) for n in sorted(set(whole["offset"])))]
         text = "\n\n".join([tabulate(lines, header, "pipe", disable_numparse=True), *self.text().splitlines(), self._how()])
         if path is not None:
-            Path(path).write_text(text + "\n")
+            Path(path).write_text(text + "\n", encoding="utf-8")
         return text
 
     def _how(self) -> str:
@@ -154,7 +154,7 @@ class Offsets:
         }
         rows = self.frame.astype(object).where(self.frame.notna(), None).to_dict("list")  # strict JSON knows no NaN
         data = {"token": self.token, "rows": rows, "verdicts": [asdict(v) for v in self.verdicts], "tables": tables}
-        Path(path).write_text(json.dumps({**data, "about": self.about}, default=str, allow_nan=False))
+        Path(path).write_text(json.dumps({**data, "about": self.about}, default=str, allow_nan=False), encoding="utf-8")
 
     @classmethod
     def from_json(cls, path: str | Path) -> Offsets:
@@ -165,7 +165,7 @@ class Offsets:
         circuitry.errors.CircuitryError: nowhere.json holds no offsets (No such file or directory); Offsets.to_json writes them
         """
         try:
-            data = json.loads(Path(path).read_text())
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
             frame = pd.DataFrame(data["rows"])
             numbers = dict.fromkeys(frame.columns.intersection([*NUMBERS]), float)
             tables = {

@@ -191,7 +191,7 @@ class PatchingTable(Measurements):
         data = {"about": self.about, "axes": self.axes, "unit": self.unit, "rows": self.frame.to_dict("list")}
         if self.random is not None:
             data["random"] = self.random.to_dict("list")
-        writing.ready(path).write_text(json.dumps(data, default=str))
+        writing.ready(path).write_text(json.dumps(data, default=str), encoding="utf-8")
 
     @classmethod
     def from_json(cls, path: str | FilePath) -> PatchingTable:
@@ -205,7 +205,7 @@ class PatchingTable(Measurements):
         [1.0]
         """
         try:
-            data = json.loads(FilePath(path).read_text())
+            data = json.loads(FilePath(path).read_text(encoding="utf-8"))
             random = _frame(data["random"]) if data.get("random") else None
             return cls(_frame(data["rows"]), tuple(data["axes"]), data["unit"], data["about"], random)
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -9,7 +9,6 @@ from typing import Any
 import nnsight
 import numpy as np
 import torch
-from nnsight.intervention.interleaver import OutOfOrderError
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from ..architecture import Place
 from ..errors import CircuitryError, GuardError
 from ..models import Model
 from ..paths import Node
-from .driver import LOCK, execution_order, turn
+from .driver import alone, execution_order, turn
 
 Change = Callable[[Tensor], Tensor]
 """From a node's values to others of the same shape."""
@@ -44,7 +43,7 @@ def read(model: Model, nodes: Iterable[Node | str], ids: NDArray[np.int64]) -> d
     >>> {str(node): tuple(value.shape) for node, value in read(model, ["resid[4]", "head[0,1]"], np.zeros((2, 7), int)).items()}
     {'resid[4]': (2, 7, 128), 'head[0,1]': (2, 7, 32)}
     """
-    wanted = [model.graph.node(node) for node in nodes]
+    wanted = list(dict.fromkeys(model.graph.node(node) for node in nodes))
     stops = _stops(model, wanted, ids.shape[1])
     got, _ = _trace(model, stops, ids, lambda stop, raw: raw.detach().clone(), keep=1)
     values: dict[Node, list[Tensor]] = {node: [] for node in wanted}
@@ -96,19 +95,11 @@ def _trace(
 ) -> tuple[list[Tensor], Tensor]:
     """Run the model once, act at every stop; what came of it, and the logits of the last ``keep`` positions (0: of all)."""
     recurrent = any(stop.place.position is None for stop in stops)
-    for mixer in model.mixers:
-        mixer.circuitry.stops = tuple(range(ids.shape[1])) if recurrent else ()
     inputs = torch.from_numpy(np.ascontiguousarray(ids, np.int64)).to(model.device)
     got: tuple[list[Tensor], Tensor] | None = None
-    try:
-        with torch.no_grad(), LOCK:  # noqa: SIM117 (nnsight reads the inner statement from source)
-            with model.net.trace(inputs, use_cache=False, logits_to_keep=keep) as tracer:
-                got = nnsight.save(_play(model.net, tracer, stops, act, changing))
-    except OutOfOrderError as error:
-        raise GuardError(f"a place was never reached ({error}); no result is reported") from error
-    finally:
-        for mixer in model.mixers:
-            mixer.circuitry.stops = ()
+    with alone(model, tuple(range(ids.shape[1])) if recurrent else ()):  # noqa: SIM117 (nnsight reads the inner statement)
+        with model.net.trace(inputs, use_cache=False, logits_to_keep=keep) as tracer:
+            got = nnsight.save(_play(model.net, tracer, stops, act, changing))
     if got is None or len(got[0]) != len(stops):
         raise GuardError(f"not all of {len(stops)} places were reached; no result is reported")
     return got

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,7 @@ from ..planning.plan import Write
 from ..planning.schedule import ALL, Copy, Schedule, joined
 from ..prompting import Prompts
 
-LOCK = threading.Lock()
-"""nnsight allows one trace at a time on a model."""
+_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -54,25 +54,41 @@ def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[W
     stops = _stops(model.graph, schedule, prompts)
     kept = sorted({p for site in schedule.reading.sites for p in _kept(site, prompts)}) or [prompts.length - 1]
     visits = _visits(model, schedule, prompts, stops)
-    for mixer in model.mixers:
-        mixer.circuitry.stops = stops
     inputs = torch.from_numpy(ids).to(model.device)
     keep = torch.tensor(kept, device=model.device)
     got: dict[int, Tensor] | None = None
-    try:
-        with torch.no_grad(), LOCK:  # noqa: SIM117 (nnsight reads the inner statement from source)
-            # The body of a trace is compiled from source, so it only calls an ordinary function.
-            with model.net.trace(inputs, use_cache=False, logits_to_keep=keep) as tracer:
-                got = nnsight.save(_play(model.net, tracer, visits, constants or {}))
-    except OutOfOrderError as error:
-        raise GuardError(f"a place was never reached ({error}); no result is reported") from error
-    finally:
-        for mixer in model.mixers:
-            mixer.circuitry.stops = ()
+    with alone(model, stops):  # noqa: SIM117 (nnsight reads the inner statement from source)
+        # The body of a trace is compiled from source, so it only calls an ordinary function.
+        with model.net.trace(inputs, use_cache=False, logits_to_keep=keep) as tracer:
+            got = nnsight.save(_play(model.net, tracer, visits, constants or {}))
     if got is None or len(got) != len(visits):
         raise GuardError(f"only {0 if got is None else len(got)} of {len(visits)} places were reached; no result is reported")
     values = {(v.place, v.occurrence): got[k] for k, v in enumerate(visits) if v.read}
     return [_at_site(site, model.graph, values, schedule, prompts, stops, kept) for site in schedule.reading.sites]
+
+
+@contextmanager
+def alone(model: Model, stops: tuple[int, ...]) -> Iterator[None]:
+    """Around a trace: no other one runs, no gradients are kept, and recurrent layers stop at these positions.
+
+    nnsight allows one trace at a time. Raises GuardError where the trace waited for a place that was never reached.
+
+    >>> import circuitry as ct
+    >>> model = ct.load("bundled:mamba")
+    >>> with alone(model, (3,)):
+    ...     print(model.mixers[0].circuitry.stops)
+    (3,)
+    """
+    with _LOCK, torch.no_grad():
+        for mixer in model.mixers:
+            mixer.circuitry.stops = stops
+        try:
+            yield
+        except OutOfOrderError as error:
+            raise GuardError(f"a place was never reached ({error}); no result is reported") from error
+        finally:
+            for mixer in model.mixers:
+                mixer.circuitry.stops = ()
 
 
 def _play(net: Any, tracer: Any, visits: list[_Visit], constants: Mapping[Write, Tensor]) -> dict[int, Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CircuitryError
+from ..files import write_whole
 from ..results import PatchingTable
 
 RUNNING, COMPLETE = "running", "complete"
@@ -82,9 +82,7 @@ class RunFolder:
         """
         file = self.path / "parts" / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:24]}.json"
         if not file.exists():
-            made = make()
-            made.to_json(file.with_suffix(".new"))
-            os.replace(file.with_suffix(".new"), file)
+            write_whole(file, make().to_json)
         return PatchingTable.from_json(file)
 
     def keep(self, name: str, table: PatchingTable) -> None:
@@ -124,20 +122,6 @@ def _now() -> str:
 def _same(first: object, second: object) -> bool:
     """Whether two identities are one, also where one of them has been through JSON."""
     return json.dumps(first, sort_keys=True, default=str) == json.dumps(second, sort_keys=True, default=str)
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a file, whole or not at all.
-
-    >>> import tempfile
-    >>> file = Path(tempfile.mkdtemp()) / "a.txt"
-    >>> write_whole(file, "text")
-    >>> file.read_text()
-    'text'
-    """
-    new = file.with_suffix(file.suffix + ".new")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, file)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..errors import CircuitryError
+from ..files import write_whole
 from ..results import PatchingTable
 from ..results.circuit import Circuit
-from .folder import read_record, write_whole
+from .folder import read_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -171,8 +172,8 @@ class SuiteResult:
         for name, picture in self.pictures.items():
             for suffix in (".svg", ".png"):
                 save(picture.figure, target / "figures" / f"{name}{suffix}")
-        (target / "summary.json").write_text(self.summary.to_json())
-        (target / "summary.md").write_text(self._markdown())
+        (target / "summary.json").write_text(self.summary.to_json(), encoding="utf-8")
+        (target / "summary.md").write_text(self._markdown(), encoding="utf-8")
         write_whole(target / "run.json", json.dumps(self._record(), indent=1, default=str))
         write_report(target)
         return target

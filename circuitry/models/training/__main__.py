@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
+from ...files import write_whole
 from . import sentences
 from .data import Ids, Rows, Sentences, english_rows, induction_rows
 from .evaluate import card, induction_accuracy
@@ -115,9 +115,7 @@ class Trainer:
         tensors = {f"model.{n}": p.detach() for n, p in self.model.named_parameters()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
-        partial = self.work / "checkpoint.partial"
-        save_file(tensors, partial, metadata={"step": str(self.step)})
-        os.replace(partial, self.work / "checkpoint.safetensors")
+        write_whole(self.work / "checkpoint.safetensors", lambda file: save_file(tensors, file, {"step": str(self.step)}))
 
     def resume(self) -> None:
         path = self.work / "checkpoint.safetensors"

@@ -50,4 +50,4 @@ def publish(
         rows=rows,
         vocabulary=tokenizer.get_vocab_size(),
     )
-    (folder / "README.md").write_text(text)
+    (folder / "README.md").write_text(text, encoding="utf-8")

@@ -79,7 +79,7 @@ def _free(out: Path, runs: tuple[Run, Run]) -> Path:
 def _ours(path: Path, runs: tuple[Run, Run]) -> bool:
     """Whether a folder is empty or holds a comparison of these runs."""
     try:
-        return not any(path.iterdir()) or json.loads((path / "compare.json").read_text()) == _compared(path, runs)
+        return not any(path.iterdir()) or json.loads((path / "compare.json").read_text(encoding="utf-8")) == _compared(path, runs)
     except (OSError, ValueError):
         return False
 

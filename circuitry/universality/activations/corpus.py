@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ...errors import CircuitryError
+from ...files import write_whole
 from .texts import Texts, describe, documents
 
 if TYPE_CHECKING:
@@ -56,6 +56,11 @@ class Corpus:
         """Where in ``ids`` the used tokens are [used token]."""
         return np.flatnonzero(~self.special)
 
+    @functools.cached_property
+    def edges(self) -> NDArray[np.int64]:
+        """How many used tokens come before each document, and in all [document + 1]."""
+        return np.searchsorted(self.used, self.starts)
+
     @property
     def tokens(self) -> int:
         """How many tokens are used."""
@@ -85,15 +90,19 @@ class Corpus:
         return self._documents(0, int(np.searchsorted(self.starts, end)), end)
 
     def split(self, share: float) -> tuple[Corpus, Corpus]:
-        """The first ``share`` of the documents, and the others. Raises CircuitryError where one part would be empty.
+        """The first documents, with this ``share`` of the used tokens as nearly as whole documents allow, and the others.
+
+        Raises CircuitryError for one document alone and for a share that is not between 0 and 1.
 
         >>> some = corpus(__import__("circuitry").load("bundled:mamba"), ["Twenty characters or more."] * 4)
         >>> [len(part) for part in some.split(0.75)]
         [3, 1]
         """
-        at = round(share * len(self))
-        if not 0 < at < len(self):
-            raise CircuitryError(f"a share of {share} of {len(self)} documents leaves one part empty")
+        if len(self) < 2 or not 0 < share < 1:
+            raise CircuitryError(
+                f"a corpus of {len(self)} documents cannot be split at a share of {share}: one part would be empty"
+            )
+        at = 1 + int(np.abs(self.edges[1:-1] - share * self.tokens).argmin())
         return self._documents(0, at, int(self.starts[at])), self._documents(at, len(self), len(self.ids))
 
     def _documents(self, first: int, stop: int, end: int) -> Corpus:
@@ -108,9 +117,7 @@ class Corpus:
 
         about = {"source": self.source, "tokenizer": self.tokenizer, "digest": self.digest}
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in ("ids", "starts", "special")}
-        new = Path(f"{file}.new")
-        save_file(arrays, new, about)
-        os.replace(new, file)
+        write_whole(Path(file), lambda path: save_file(arrays, path, about))
 
     @classmethod
     def load(cls, file: str | Path) -> Corpus:

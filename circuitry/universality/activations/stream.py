@@ -127,14 +127,9 @@ class Activations:
                 yield slice(at, stop), {node: value[at - begin : stop - begin].clone() for node, value in values.items()}
             del values
 
-    @functools.cached_property
-    def _before(self) -> Ints:
-        """Used tokens before each document [document + 1]."""
-        return np.searchsorted(self.corpus.used, self.corpus.starts)
-
     def _window(self, documents: Ints, start: int, stop: int) -> _Part:
         """Used tokens ``start`` to ``stop`` of documents one after another."""
-        counts = np.diff(self._before)[documents]
+        counts = np.diff(self.corpus.edges)[documents]
         ends = np.cumsum(counts)
         begins = ends - counts
         inside = np.flatnonzero((ends > start) & (begins < stop) & (counts > 0))
@@ -158,7 +153,7 @@ class Activations:
         """Values at the tokens of parts, in their order: float32 [token, width]."""
         total, used, starts = int((parts.stop - parts.first).sum()), self.corpus.used, self.corpus.starts
         made = {n: torch.empty(total, width, device=self.model.device) for n, width in self.widths.items()}
-        last = used[self._before[parts.document] + parts.stop - 1]
+        last = used[self.corpus.edges[parts.document] + parts.stop - 1]
         lengths, at = last + 1 - starts[parts.document], parts.at
         for group in self._groups(lengths):
             ids = np.zeros((len(group), int(lengths[group].max())), np.int64)
@@ -167,7 +162,7 @@ class Activations:
                 document, first, stop = parts.document[part], parts.first[part], parts.stop[part]
                 begin = starts[document]
                 ids[row, : lengths[part]] = self.corpus.ids[begin : begin + lengths[part]]
-                columns.append(used[self._before[document] + np.arange(first, stop)] - begin)
+                columns.append(used[self.corpus.edges[document] + np.arange(first, stop)] - begin)
                 rows.append(np.full(stop - first, row))
                 slots.append(at[part] + np.arange(stop - first))
             index = tuple(torch.from_numpy(np.concatenate(k)).to(self.model.device) for k in (rows, columns, slots))

@@ -105,12 +105,12 @@ def _file(path: Path) -> Iterator[str]:
 
 
 def _plain(path: Path) -> Iterator[str]:
-    yield from _BETWEEN.split(path.read_text(encoding="utf-8", errors="replace").strip())
+    yield from _BETWEEN.split(path.read_text(encoding="utf-8-sig", errors="replace").strip())
 
 
 def _json_lines(path: Path) -> Iterator[str]:
     opened: Any = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8", errors="replace") as lines:
+    with opened(path, "rt", encoding="utf-8-sig", errors="replace") as lines:
         try:
             for number, line in enumerate(lines, 1):
                 if line.strip():

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ...errors import CircuitryError
+from ...files import slug, write_whole
 from .measures import LEVEL, NEAR_ZERO, Floats, depth_distance, depth_map, difference, interval, near_zero, summary
 
 if TYPE_CHECKING:
@@ -165,14 +166,14 @@ class Universality:
         (target / "tables").mkdir(parents=True, exist_ok=True)
         about = {}
         for number, (name, one) in enumerate(self.comparisons.items()):
-            file = f"{number}-{''.join(c if c.isalnum() else '-' for c in name.lower())}"
+            file = f"{number}-{slug(name).lower()}"
             one.forward.to_parquet(target / "tables" / f"{file}-forward.parquet")
             one.reverse.to_parquet(target / "tables" / f"{file}-reverse.parquet")
             about[name] = {"file": file, "a": one.a, "b": one.b, "depth_a": one.depth_a.tolist(), "depth_b": one.depth_b.tolist()}
         frames = {"summary": self.frame, "difference": self.marginal, "saes": self.saes, "scores": self.scores}
         write_frames(frames, target / "tables")
-        (target / "universality.json").write_text(
-            json.dumps({"record": self.record, "comparisons": about}, indent=1, default=str)
+        write_whole(
+            target / "universality.json", json.dumps({"record": self.record, "comparisons": about}, indent=1, default=str)
         )
         for name, figure in self.figures().items():
             for suffix in (".png", ".svg"):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ...errors import CircuitryError
+from ...files import slug, write_whole
 from ...models import Model, load
 from ...running.provenance import versions
 from ...suites.folder import RunFolder, plain
@@ -95,7 +96,8 @@ def _text(sets: dict[str, Dictionary], settings: Settings, texts: Texts, progres
 
 def _parts(text: Corpus, settings: Settings, folder: Path) -> tuple[Corpus, Corpus]:
     """The documents on which features are matched, and those on which autoencoders are trained; also as files."""
-    match, train = text.split(min(0.5, settings.match_tokens / text.tokens))
+    first, train = text.split(min(0.5, settings.match_tokens / text.tokens))
+    match = first.take(settings.match_tokens)
     for name, part in (("match", match), ("train", train)):
         part.save(folder / f"{name}.corpus.safetensors")
     return match, train
@@ -182,7 +184,7 @@ class _Run:
     def match(self, name: str, a: list[FeatureActs], b: list[FeatureActs]) -> Compared:
         """One comparison, in both directions."""
         self.say(f"matching: {name}")
-        out = self.path / "matches" / "".join(c if c.isalnum() else "-" for c in name)
+        out = self.path / "matches" / slug(name)
         found = mppc(a, b, min_count=self.settings.min_count, null="shift", out=out, progress=self.progress)
         return _compared(self.sets[""].model, self.sets[name].model, found)
 
@@ -201,7 +203,7 @@ class _Run:
             file = self.path / "saes" / one.name / "evaluation.parquet"
             if not file.exists():
                 self.say(f"evaluation: {one.name}")
-                evaluate(one.model, trained[name], text.take(EVALUATED), progress=self.progress).to_parquet(file)
+                write_whole(file, evaluate(one.model, trained[name], text.take(EVALUATED), progress=self.progress).to_parquet)
             frames.append(pd.read_parquet(file).assign(model=one.name))
         whole = pd.concat(frames, ignore_index=True)
         return whole[["model", *(column for column in whole if column != "model")]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ...errors import CircuitryError
+from ...files import write_whole
 from ...results.report.page import render
 from .contexts import CONTEXTS, WINDOW
 from .entries import entries, told
@@ -73,9 +73,7 @@ def browser(
     page = render("features.html", package=__package__, styles=("style.css", "features.css"), script="features.js", **told_of)
     target = Path(out) if str(out).endswith(".html") else Path(out) / "features.html"
     target.parent.mkdir(parents=True, exist_ok=True)
-    new = target.with_suffix(".new")
-    new.write_text(page, encoding="utf-8")
-    os.replace(new, target)
+    write_whole(target, page)
     return target
 
 

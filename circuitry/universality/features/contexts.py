@@ -135,7 +135,7 @@ class _Text:
     @classmethod
     def of(cls, corpus: Corpus, read: Callable[[int], str]) -> _Text:
         ids = corpus.ids[corpus.used].astype(np.int64)
-        return cls(ids, np.searchsorted(corpus.used, corpus.starts), np.bincount(ids), read)
+        return cls(ids, corpus.edges, np.bincount(ids), read)
 
     def contexts(self, rows: Ints, values: NDArray[np.float64], count: int, window: int) -> list[Context]:
         """The top contexts of a feature that fires at ``rows`` (ascending) with ``values``."""

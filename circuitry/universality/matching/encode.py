@@ -59,7 +59,7 @@ def encode(
     >>> encode(model, {"resid[4]": SAE(SAEConfig(128, 256))}, corpus(model, ["A text of some length."]), tempfile.mkdtemp(), progress=False)
     [<bundled:mamba resid[4]: 256 features on 9 tokens>]
     """
-    named = {model.graph.node(node): sae for node, sae in saes.items()}
+    named = {model.graph.node(node): sae.on(model.device) for node, sae in saes.items()}
     writers = {
         node: Writer(
             folder,

@@ -115,13 +115,14 @@ def _rows(
     ``best_at`` [feature] of chosen features, and raises ``column`` and ``column_at`` [other feature] where one of them is better; of
     equal ones the first stays.
 
-    A value's bits, moved to where a float64 has its exponent and mantissa, are the value divided by ``factor``.
+    A value's bits, moved to where a float64 has its exponent and mantissa, are the value divided by ``factor`` twice; once before
+    and once after the sums, since both at once would be too much for great values.
     """
     tokens, width, turn = np.uint64(len(other_begin) - 1), len(other_shift), np.uint64(rotate)
     total, lane = np.zeros(width, np.float64), np.empty(LANES, np.float64)
     half = other.itemsize == 4
     bits, up, sign_up = (np.uint64(16), np.uint64(42), np.uint64(48)) if half else (np.uint64(32), np.uint64(29), np.uint64(32))
-    factor = 2.0**1008 if half else 2.0**896
+    factor = 2.0**504 if half else 2.0**448
     sign = ONE << (bits - ONE)
     magnitude = sign - ONE
     line = LINE // np.uint64(other.itemsize)
@@ -161,7 +162,7 @@ def _rows(
             at += ONE
         own_shift, own_scale = shift[i], scale[i]
         for r in range(width):
-            total[r] = (total[r] - own_shift * other_shift[r]) * (own_scale * other_scale[r])
+            total[r] = (total[r] * factor - own_shift * other_shift[r]) * (own_scale * other_scale[r])
         for r in range(width):
             if total[r] > column[r]:
                 column[r] = total[r]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ...errors import CircuitryError
-from ...suites.folder import write_whole
+from ...files import write_whole
 from .moments import Floats, Ints
 from .tiles import Tiles
 

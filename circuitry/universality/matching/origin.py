@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import CircuitryError
+from ...files import slug
 from ...paths import Node
-from ...suites.folder import plain
 from .moments import Ints
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def first_tokens(corpus: Corpus) -> Ints:
     >>> first_tokens(made)
     array([0, 2])
     """
-    before = np.searchsorted(corpus.used, corpus.starts)
-    found: Ints = before[:-1][np.diff(before) > 0]
+    found: Ints = corpus.edges[:-1][np.diff(corpus.edges) > 0]
     return found
 
 
@@ -55,9 +54,9 @@ def folders(nodes: Iterable[Node], out: Path) -> Mapping[Node, Path]:
     """A folder for each node's feature activations. Raises CircuitryError where there is no node.
 
     >>> [path.name for path in folders([Node("resid", (3,)), Node("head", (0, 1), "q")], Path("x")).values()]
-    ['resid-3', 'head-0-1-.q']
+    ['resid-3', 'head-0-1-q']
     """
-    made = {node: out / plain(str(node)).rstrip("-") for node in nodes}
+    made = {node: out / slug(node) for node in nodes}
     if not made:
         raise CircuitryError("there is no autoencoder to encode with")
     return made

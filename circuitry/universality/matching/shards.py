@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ...errors import CircuitryError
+from ...files import write_whole
 from .blocks import Block
 
 VALUES: dict[str, np.dtype[Any]] = {"float16": np.dtype(np.float16), "float32": np.dtype(np.float32)}
@@ -57,9 +57,8 @@ def save_whole(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
     >>> load_file(file)["count"]
     array([0, 1, 2])
     """
-    new = file.with_name(f"{file.name}.{os.getpid()}.new")  # two processes may be at the same file
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, new)
-    os.replace(new, file)
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_whole(file, lambda path: save_file(whole, path))
 
 
 def write_shard(file: Path, block: Block) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ...errors import CircuitryError
-from ...suites.folder import write_whole
+from ...files import differences, write_whole
 from .best import Best
 from .moments import Ints
 from .shards import save_whole
@@ -92,8 +92,9 @@ class Tiles:
         if file.is_file():
             known = json.loads(file.read_text(encoding="utf-8"))
             if known != wanted:
-                differ = sorted(key for key in known.keys() | wanted.keys() if known.get(key) != wanted.get(key))
-                raise CircuitryError(f"{self.folder} holds another comparison (other {', '.join(differ)}); name another folder")
+                raise CircuitryError(
+                    f"{self.folder} holds another comparison ({differences(known, wanted)}); name another folder"
+                )
         else:
             write_whole(file, json.dumps(wanted, indent=1))
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import CircuitryError, suggest
-from ...suites.folder import write_whole
+from ...files import blank, differences, write_whole
 from .blocks import Block
 from .moments import Ints, Moments
 from .shards import VALUES, digest, read_shard, rounded, save_whole, write_shard
@@ -96,7 +96,7 @@ class Writer:
         """Make the folder, or take stock of what is in it."""
         started = self.folder / STARTED
         if not started.is_file():
-            if self.folder.is_dir() and any(self.folder.iterdir()):
+            if not blank(self.folder):
                 raise CircuitryError(f"{self.folder} is not empty and holds no feature activations; name another folder")
             self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(started, json.dumps(self.identity, indent=1))
@@ -110,8 +110,7 @@ class Writer:
 
     def _check(self, known: dict[str, Any]) -> None:
         if known != self.identity:
-            keys = sorted(key for key in known.keys() | self.identity.keys() if known.get(key) != self.identity.get(key))
-            told = "; ".join(f"{key}: {known.get(key)} there, {self.identity.get(key)} here" for key in keys)
+            told = differences(known, self.identity)
             raise CircuitryError(f"{self.folder} holds other feature activations ({told}); name another folder")
 
     def _file(self) -> Path:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...errors import CircuitryError
+from ...files import blank, differences, write_whole
 
 RECORD = "training.json"
 _STEP = re.compile(r"checkpoint-(\d+)")
@@ -40,12 +41,12 @@ class TrainingFolder:
         known = self.record()
         wanted = json.loads(json.dumps(identity))
         if known is None:
-            if self.path.is_dir() and any(self.path.iterdir()):
+            if not blank(self.path):
                 raise CircuitryError(f"{self.path} is no training's folder, and not empty; name another folder")
             self.path.mkdir(parents=True, exist_ok=True)
             self.write({"identity": wanted, "state": "running"})
         elif known["identity"] != wanted:
-            told = _difference(known["identity"], wanted)
+            told = differences(known["identity"], wanted)
             raise CircuitryError(f"{self.path} is another training's folder ({told}); name another folder")
         return max(self._steps(), default=0)
 
@@ -90,37 +91,3 @@ class TrainingFolder:
 
     def _steps(self) -> list[int]:
         return [int(found[1]) for file in self.path.iterdir() if (found := _STEP.fullmatch(file.name))]
-
-
-def _difference(there: Mapping[str, Any], here: Mapping[str, Any], under: str = "") -> str:
-    """What differs between two identities, setting by setting."""
-    told = []
-    for key in sorted({*there, *here}):
-        one, other = there.get(key), here.get(key)
-        if isinstance(one, dict) and isinstance(other, dict):
-            told += [found] if (found := _difference(one, other, f"{under}{key} ")) else []
-        elif one != other:
-            told.append(f"{under}{key}: {one} there, {other} here")
-    return "; ".join(told)
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a file, whole or not at all.
-
-    >>> import tempfile
-    >>> write_whole(file := Path(tempfile.mkdtemp()) / "a.txt", "text")
-    >>> file.read_text()
-    'text'
-    """
-    new = file.with_name(f"{file.name}.new")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, file)
-
-
-def plain(node: object) -> str:
-    """A node as the name of a folder.
-
-    >>> plain("head[0,11]"), plain("resid[3]")
-    ('head-0-11', 'resid-3')
-    """
-    return re.sub(r"\W+", "-", str(node)).strip("-")

@@ -61,7 +61,7 @@ def evaluate(
     from ...running.chunks import parse_memory
 
     several = {str(saes.config.about.get("node")): saes} if isinstance(saes, SAE) else saes
-    found = {model.graph.node(node): _on(sae, model.device) for node, sae in several.items()}
+    found = {model.graph.node(node): sae.on(model.device) for node, sae in several.items()}
     some = corpus.take(tokens) if tokens is not None else corpus
     sums = {node: _Sums(sae) for node, sae in found.items()}
     clean, counted = 0.0, 0
@@ -76,13 +76,6 @@ def evaluate(
             counted += int(rows.predicting.sum())
             bar.update(int(rows.used.sum()))
     return pd.DataFrame([{"node": str(node), **each.result(clean, counted)} for node, each in sums.items()])
-
-
-def _on(sae: SAE, device: torch.device) -> SAE:
-    """The SAE on a device, without moving the one that was given."""
-    if sae.W_enc.device == device:
-        return sae
-    return SAE.of(sae.config, {name: value.to(device) for name, value in sae.state_dict().items()})
 
 
 def _reconstruct(sae: SAE) -> Change:
@@ -149,13 +142,12 @@ class _Sums:
     def result(self, clean: float, counted: int) -> dict[str, Any]:
         spread = float(self.moments[0] - self.moments[1:].square().sum() / self.tokens)
         ablated = self.zero - clean
+        entropies = {"ce_clean": clean, "ce_spliced": self.spliced, "ce_zero": self.zero}
         return {
             "tokens": self.tokens,
             "l0": int(self.counts.sum()) / self.tokens,
             "explained_variance": 1 - self.squares / spread if spread > 0 else float("nan"),
-            "ce_clean": clean / counted,
-            "ce_spliced": self.spliced / counted,
-            "ce_zero": self.zero / counted,
+            **{name: total / counted if counted else float("nan") for name, total in entropies.items()},
             "recovered": (self.zero - self.spliced) / ablated if ablated > 0 else float("nan"),
             "dead": float((self.counts == 0).double().mean()),
         }

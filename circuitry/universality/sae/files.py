@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -14,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...errors import CircuitryError
-from .checkpoints import write_whole
+from ...files import write_whole
 from .sae import SAE, SAEConfig
 
 Weights: TypeAlias = dict[str, Tensor]
@@ -57,8 +56,7 @@ def save(sae: SAE, folder: str | PathLike[str]) -> Path:
         },
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in sae.state_dict().items()}
-    save_file(weights, target / f"{WEIGHTS}.new")
-    os.replace(target / f"{WEIGHTS}.new", target / WEIGHTS)
+    write_whole(target / WEIGHTS, lambda file: save_file(weights, file))
     write_whole(target / SETTINGS, json.dumps(settings, indent=1))
     return target
 

@@ -30,7 +30,7 @@ class Learner:
         self.quiet = torch.zeros(config.features, dtype=torch.int64, device=device)
         """Tokens since each feature last fired."""
         self.meter = torch.zeros(5 + config.width, dtype=torch.float64, device=device)
-        """Sums since the last report: tokens, losses, features that fired, squared errors, squares, and x itself."""
+        """Sums since the last report, over all processes: tokens, losses, features that fired, squared errors, squares, and x itself."""
 
     def measure(self, batches: list[Tensor], team: Team) -> None:
         """Set the scale with which the mean norm of these activations, of all processes, is √D."""
@@ -57,7 +57,8 @@ class Learner:
         self._update(done, team)
         self._count(x, loss.detach(), squares.detach(), fired, team)
         every = max(1, self.recipe.resample_every // (len(x) * team.world))
-        if self.recipe.revive == "resample" and (step + 1) % every == 0:
+        falling = self.recipe.decay > 0 and 1 - done <= self.recipe.decay  # what is new then would not be learned any more
+        if self.recipe.revive == "resample" and (step + 1) % every == 0 and not falling:
             self._resample(error.detach(), step, team)
 
     def _penalty(self, features: Tensor, done: float) -> Tensor | float:
@@ -98,10 +99,12 @@ class Learner:
 
     def _count(self, x: Tensor, loss: Tensor, squares: Tensor, fired: Tensor, team: Team) -> None:
         sums = torch.stack([torch.tensor(1.0, device=x.device), loss, fired.sum() / len(x)]).double() * len(x)
-        self.meter += torch.cat([sums, torch.stack([squares, x.square().sum()]).double(), x.sum(0).double()])
-        team.sum([fired])
+        told = torch.cat([sums, torch.stack([squares, x.square().sum()]).double(), x.sum(0).double(), fired.double()])
+        team.sum([told])
+        seen, firing = torch.split(told, [len(self.meter), len(self.quiet)])
+        self.meter += seen
         self.quiet += len(x) * team.world
-        self.quiet[fired > 0] = 0
+        self.quiet[firing > 0] = 0
 
     @torch.no_grad()
     def _resample(self, error: Tensor, step: int, team: Team) -> None:
@@ -126,11 +129,10 @@ class Learner:
                 self.optimizer.state[self.weights[name]][moment][at] = 0
         self.quiet[dead] = 0
 
-    def report(self, team: Team) -> dict[str, float]:
+    def report(self) -> dict[str, float]:
         """Loss, L0, explained variance and share of dead features since the last report, over all processes; starts anew."""
         found = self.meter.clone()
         self.meter.zero_()
-        team.sum([found])
         tokens, loss, fired, squares, power = found[:5].tolist()
         spread = power - float(found[5:].square().sum()) / tokens
         return {

@@ -17,7 +17,8 @@ REVIVALS = (None, "resample", "auxiliary")
 class Recipe:
     """How SAEs are trained. The paper gives initialisation, Adam and its learning rate; it leaves the rest of this open.
 
-    The loss of a token is ‖x - x̂‖² + l1 · Σ f (relu) or ‖x - x̂‖² (topk), of activations in units that ``normalise`` sets.
+    The loss of a token is ‖x - x̂‖² (topk) or ‖x - x̂‖² + l1 · Σ f‖d‖ (relu), d a feature's direction, without ‖d‖ where ``decoder``
+    is free; of activations in units that ``normalise`` sets.
     """
 
     kind: str = "relu"
@@ -54,9 +55,9 @@ class Recipe:
     dead_after: int = 100_000
     """A feature that has not fired in this many tokens is called dead."""
     revive: str | None = None
-    """What is done for dead features: None, resample (Bricken et al. 2023) or auxiliary (a loss, Gao et al. 2024)."""
+    """What is done for dead features: None, resample (Bricken et al. 2023) or, for topk, auxiliary (a loss, Gao et al. 2024)."""
     resample_every: int = 250_000
-    """After how many tokens dead features are resampled, if they are."""
+    """After how many tokens dead features are resampled, if they are; not any more once the learning rate falls."""
     auxiliary: float = 1 / 32
     """Weight of the auxiliary loss, if there is one."""
 
@@ -64,6 +65,11 @@ class Recipe:
         _known("kind", self.kind, ("relu", "topk"))
         _known("decoder", self.decoder, (None, *DECODERS))
         _known("revive", self.revive, REVIVALS)
+        if self.revive == "auxiliary" and self.kind == "relu":
+            raise CircuitryError(
+                "the auxiliary loss is for topk: a dead relu feature is 0 everywhere and learns nothing from it; "
+                "revive='resample' would do"
+            )
         for name in ("tokens", "expansion", "lr", "measured", "dead_after", "resample_every"):
             if getattr(self, name) <= 0:
                 raise CircuitryError(f"{name} is {getattr(self, name)}; it must be more than 0")

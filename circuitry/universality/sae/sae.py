@@ -114,7 +114,14 @@ class SAE(nn.Module):
         A topk or jumprelu SAE then keeps features by their share in x̂, which is how some files mean it.
         """
         norm = self.W_dec.norm(dim=1)
+        norm = torch.where(norm > 0, norm, 1)  # a feature without a direction stays without one
         return self._with(W_enc=self.W_enc * norm, b_enc=self.b_enc * norm, W_dec=self.W_dec / norm[:, None])
+
+    def on(self, device: torch.device | str) -> SAE:
+        """This SAE on a device: itself, if it is there, else a copy."""
+        if self.W_enc.device == torch.device(device):
+            return self
+        return self._with(**{name: value.to(device) for name, value in self.state_dict().items()})
 
     def _with(self, **weights: Tensor) -> SAE:
         """An SAE like this one, but for these weights."""

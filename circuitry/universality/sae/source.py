@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -74,13 +75,14 @@ def _of_tensors(given: Any, nodes: list[Node], team: Team) -> Source:
         peeked, items = iter(first), itertools.chain(first, given)
     else:
         peeked = iter(given)
-    widths, tokens = _shape(_named(next(peeked, None), nodes))
+    known = _named(next(peeked, None), nodes)
+    widths, tokens = _shape(known)
 
     def batches(start: int) -> Iterator[Batch]:
         for item in itertools.islice(items, start * team.world + team.rank, None, team.world):
             yield _named(item, nodes)
 
-    return Source(batches, widths, tokens, {}, {"text": "tensors that were given"})
+    return Source(batches, widths, tokens, {"first batch": _digest(known)}, {"text": "tensors that were given"})
 
 
 def _named(item: Any, nodes: list[Node]) -> Batch:
@@ -99,6 +101,15 @@ def _shape(batch: Batch) -> tuple[dict[Node, int], int]:
     return {node: value.shape[1] for node, value in batch.items()}, len(next(iter(batch.values())))
 
 
+def _digest(batch: Batch) -> str:
+    """What tells tensors whose origin is not known from others."""
+    made = hashlib.blake2b(digest_size=8)
+    for node, value in batch.items():
+        made.update(f"{node} {tuple(value.shape)}".encode())
+        made.update(value.detach().cpu().float().contiguous().numpy().data)
+    return made.hexdigest()
+
+
 def _every(stream: Stream, team: Team, start: int) -> Iterator[Batch]:
     """This process's batches of a stream that knows of no others."""
     return itertools.islice(stream.batches(start * team.world + team.rank), 0, None, team.world)
@@ -115,4 +126,6 @@ def _known(stream: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     if model is not None:
         identity["weights"] = about["weights"] = model.fingerprint
         about |= {"model": model.name, "dtype": str(model.dtype).removeprefix("torch.")}
+    if corpus is None or model is None:
+        identity["first batch"] = _digest(next(stream.batches(0), {}))
     return {"stream": identity}, about

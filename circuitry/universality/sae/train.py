@@ -152,10 +152,11 @@ class _Training:
         self, stream: Iterator[Batch], folder: TrainingFolder | None, done: int
     ) -> tuple[dict[Node, Learner], Iterator[Batch]]:
         """A learner for every node, as it was or new, and the stream from its first batch."""
-        some = list(itertools.islice(stream, 1 if done else min(self.steps, -(-self.recipe.measured // self.tokens))))
-        if not some:
+        first = 1 if done else -(-self.recipe.measured // self.tokens)
+        some = list(itertools.islice(stream, min(first, self.steps - done)))
+        if not some and done < self.steps:
             raise CircuitryError(f"the activations ended after {done * self.tokens} tokens")
-        device = next(iter(some[0].values())).device
+        device = next(iter(some[0].values())).device if some else torch.device("cpu")
         learners = {}
         for node, width in self.source.widths.items():
             learners[node] = Learner(
@@ -201,7 +202,7 @@ class _Training:
             on_threads(learn, learners, next(iter(batch.values())).device)
 
     def _report(self, learners: dict[Node, Learner], step: int, bar: Any) -> None:
-        told = [learner.report(self.team) for learner in learners.values()]
+        told = [learner.report() for learner in learners.values()]
         for node, one in zip(learners, told, strict=True):
             if not math.isfinite(one["loss"]):
                 raise CircuitryError(f"the loss of {node} is not finite by step {step}; a lower lr, or clip=1.0, may help")

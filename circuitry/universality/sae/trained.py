@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import CircuitryError
+from ...files import slug, write_whole
 from ...paths import Node, parse_node
-from .checkpoints import TrainingFolder, plain
+from .checkpoints import TrainingFolder
 from .sae import SAE
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ class Trained(Mapping[Node, SAE]):
         """Write a folder for every SAE, in SAELens's layout, and ``log.csv``; the folder."""
         target = Path(folder)
         for node, sae in self._saes.items():
-            sae.save(target / plain(node))
-        self.log.to_csv(target / "log.csv", index=False)
+            sae.save(target / slug(node))
+        write_whole(target / "log.csv", lambda file: self.log.to_csv(file, index=False))
         return target
 
     @classmethod
@@ -87,5 +88,5 @@ class Trained(Mapping[Node, SAE]):
         log = pd.read_csv(Path(folder) / "log.csv")
         numbers = [[str(node) for node in nodes].index(text) for text in log["node"]]
         rows = np.column_stack([log["step"], numbers, log[list(COLUMNS)]]).astype(np.float64)
-        saes = {node: SAE.load(Path(folder) / plain(node)) for node in nodes}
+        saes = {node: SAE.load(Path(folder) / slug(node)) for node in nodes}
         return cls(saes, rows, int(log["tokens"].iloc[0] // log["step"].iloc[0]), Path(folder))

@@ -115,7 +115,7 @@ def test_tab_completion_and_hasattr() -> None:
         (lambda: ct.graph("mamba").family("gte"), "mamba has no node 'gte'; did you mean 'gate'?"),
         (
             lambda: ct.graph("gpt2", layer=1, head=1).node("mlp[1]"),
-            "<gpt2 graph: layer=1, head=1, parallel=0; 12 nodes, 15 edges> has no node mlp[1]; nodes('mlp') lists them",
+            "<gpt2 graph: layer=1, head=1, parallel=0; 12 nodes, 15 edges> has no node mlp[1]; there is mlp[0]",
         ),
         (lambda: ct.graph("gpt2", layers=1), "gpt2 has no size 'layers'; did you mean 'layer'?"),
         (lambda: ct.graph(ct.graph("gpt2"), layer=1), "a model brings its own sizes; sizes go with an architecture's name"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -263,6 +264,26 @@ def test_features_are_not_resampled_once_the_learning_rate_falls() -> None:
         learner.learn(drawn(32, 6, seed=step), step + 2, 12, ALONE)
         learner.sae.b_enc.data[:4] = -10
     assert learner.recipe.decay == 0.2 and (learner.quiet[:4] == 128).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"l1": "abc"}, "l1 is 'abc'; it must be a number"),
+        ({"lr": None}, "lr is None; it must be a number"),
+        ({"normalise": "no"}, "normalise is 'no'; it must be true or false"),
+        ({"tokens": True}, "tokens is True; it must be a whole number"),
+        ({"kind": "topk", "k": 0}, "k is 0; it must be more than 0"),
+        ({"clip": "x"}, "clip is 'x'; it must be a number or none"),
+        ({"revive": "auxiliary"}, "the auxiliary loss is for topk"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_refused_before_a_folder_is_made(settings: Any, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ct.CircuitryError, match=told):
+        train_sae(None, NODE, activations=[torch.ones(8, 4)], out=tmp_path / "run", **settings)
+    with pytest.raises(ct.CircuitryError, match="a topk SAE needs k from 1 to 8"):
+        train_sae(None, NODE, activations=[torch.ones(8, 4)], out=tmp_path / "run", kind="topk", k=9, features=8)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_auxiliary_loss_is_what_dead_features_leave_unexplained() -> None:

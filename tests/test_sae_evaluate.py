@@ -155,7 +155,7 @@ def test_one_sae_names_its_node_and_mistakes_are_told(transformer: Model, text: 
 
 def test_the_command_line_trains_and_evaluates(tmp_path: Path) -> None:
     source = tmp_path / "texts.txt"
-    source.write_text("\n".join(TEXTS))
+    source.write_text("\n\n\n".join(TEXTS))
     command = ["train", "bundled:gpt_neox", "resid[1]", "mlp[0]", "--texts", str(source), "--tokens", "64", "--expansion", "2"]
     command += ["--batch", "16", "--buffer", "32", "-o", "lr=0.002", "-o", "revive=none", "--out", str(tmp_path / "run")]
     done = CliRunner().invoke(app, command)
@@ -166,6 +166,14 @@ def test_the_command_line_trains_and_evaluates(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), str(tmp_path / "run" / "resid-1"), *shared])
     assert done.exit_code == 0 and done.output.count("resid[1]") == 2 and "recovered" in done.output, done.output
     assert (tmp_path / "table.csv").read_text().count("\n") == 4
+    assert "was trained on this text" in done.stderr
+    skipped = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), *shared, "--skip", "64", "--model", "bundled:mamba"])
+    assert skipped.exit_code == 0 and "trained on this text" not in skipped.stderr, skipped.output
+    assert "trained on bundled:gpt_neox, and is used on bundled:mamba" in skipped.stderr
+    nothing = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), *shared, "--skip", "100000"])
+    assert "so nothing is left after --skip 100000" in str(nothing.exception)
+    twice = CliRunner().invoke(app, [*command, "-o", "batch=8"])
+    assert "batch is given as an option; its own flag is --batch" in str(twice.exception)
     nameless = identity(128).save(tmp_path / "nameless")
     refused = CliRunner().invoke(app, ["evaluate", str(nameless), *shared])
     assert isinstance(refused.exception, ct.CircuitryError) and "--node" in str(refused.exception)
@@ -186,6 +194,7 @@ def test_features_are_encoded_on_the_command_line_for_two_seeds_and_matched(tmp_
         encoding = ["encode", str(tmp_path / seed), "--corpus", corpus_file, "--texts", str(tmp_path / "text.txt")]
         done = CliRunner().invoke(app, [*encoding, "--out", str(tmp_path / f"acts{seed}")])
         assert done.exit_code == 0 and "resid[2]: 256 features" in done.output, done.output
+        assert ("is there already" in done.stderr) == (seed == "1")
     a, b = (feature_acts(tmp_path / f"acts{seed}") for seed in "01")
     found = mppc(a, b, min_count=1, progress=False, null=None)
     assert found.forward["mppc"].max() > 0.5 and a[0].corpus == Corpus.load(corpus_file).digest

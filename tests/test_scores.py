@@ -259,7 +259,7 @@ def test_no_subset_is_counted_twice(circuit: Any) -> None:
         ({"a": ["head[0,0]", "head[0,1].q"]}, "a circuit of 2 kinds of nodes; score those of one kind, such as heads"),
         (
             {"a": ["head[7,0]"]},
-            "<gpt2 graph: layer=3, head=2, parallel=0; 45 nodes, 65 edges> has no node head[7,0]; nodes('head') lists them",
+            "<gpt2 graph: layer=3, head=2, parallel=0; 45 nodes, 65 edges> has no node head[7,0]; there are head[0,0] to head[2,1]",
         ),
         ({"a": ["haed[0,0]"]}, "gpt2 has no node 'haed'; did you mean 'head'?"),
     ],

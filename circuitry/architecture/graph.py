@@ -140,7 +140,9 @@ class Graph:
         """
         node = self.canonical(parse_node(text) if isinstance(text, str) else text)
         if node not in self.nx:
-            raise CircuitryError(f"{self!r} has no node {node}; nodes('{node.family}') lists them")
+            there = self.nodes(node.family)
+            told = f"there are {there[0]} to {there[-1]}" if len(there) > 1 else f"there is {there[0]}"
+            raise CircuitryError(f"{self!r} has no node {node}; {told}")
         return node
 
     def canonical(self, node: Node) -> Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,6 +44,8 @@ def load(name: str, dtype: str = "float32", device: str = "cpu") -> LoadedModel:
     """Load a model; what its name may be says ``circuitry.load``."""
     from ..models import load as load_model
 
+    if device == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: each process has its own
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     return load_model(name, dtype=dtype, device=device)
 
 
@@ -61,6 +64,14 @@ def axes(texts: list[str] | None) -> dict[str, list[Any]]:
 def values(texts: list[str] | None) -> dict[str, Any]:
     """Options by name; a comma makes a list."""
     return {name: [value(v) for v in text.split(",")] if "," in text else value(text) for name, text in pairs(texts)}
+
+
+def merged(texts: list[str] | None, **flags: Any) -> dict[str, Any]:
+    """Options by name beside arguments that have a flag of their own, which an option may not give again."""
+    given = values(texts)
+    if twice := sorted(given.keys() & flags.keys()):
+        raise CircuitryError(f"{twice[0]} is given as an option; its own flag is --{twice[0].replace('_', '-')}")
+    return {**given, **flags}
 
 
 def pairs(texts: list[str] | None) -> list[tuple[str, str]]:
@@ -97,6 +108,11 @@ def check_suffix(out: Path | None, what: str, known: Iterable[str]) -> None:
 def typed() -> str:
     """The command line as it was given, for the record."""
     return " ".join(["circuitry", *(f'"{a}"' if " " in a else a for a in sys.argv[1:])])
+
+
+def warn(what: str) -> None:
+    """What is easily overlooked, in logs too."""
+    print(f"note: {what}", file=sys.stderr, flush=True)
 
 
 def say(what: str) -> None:

@@ -15,9 +15,12 @@ from .options import Context, Device, Dtype, Memory, Model, Texts
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..models import Model as LoadedModel
+    from ..universality.activations import Corpus
     from ..universality.sae import SAE
 
 ItsModel = Annotated[str | None, typer.Option(help="the model, where the files do not name it")]
+Skip = Annotated[int, typer.Option(help="tokens at the beginning of the text to pass over, in whole documents")]
 ItsNode = Annotated[str | None, typer.Option(help="the node, where the file of a single SAE does not name it")]
 
 app = typer.Typer(
@@ -53,10 +56,9 @@ def train(
     """
     from ..universality.sae import train_sae
 
-    told = {"kind": kind, "k": k, "expansion": expansion, "tokens": tokens, **read.values(setting)}
-    how: Any = {"batch": batch, "buffer": buffer, "context": context, "seed": seed}
-    told = told if l1 is None else {**told, "l1": l1}
-    trained = train_sae(read.load(model, dtype, device), nodes, texts, out=out, **how, **told)
+    how: dict[str, Any] = {"batch": batch, "buffer": buffer, "context": context, "seed": seed}
+    told = read.merged(setting, kind=kind, k=k, expansion=expansion, tokens=tokens, **how, **({} if l1 is None else {"l1": l1}))
+    trained = train_sae(read.load(model, dtype, device), nodes, texts, out=out, **told)
     if os.environ.get("RANK", "0") == "0":
         _show(trained.last)
         print(f"written: {out.resolve()}")
@@ -69,6 +71,7 @@ def evaluate(
     node: ItsNode = None,
     texts: Texts = None,
     tokens: Annotated[int, typer.Option(help="tokens to evaluate at")] = 16_384,
+    skip: Skip = 0,
     context: Context = 1024,
     memory: Memory = "512MiB",
     dtype: Dtype = "float32",
@@ -78,18 +81,15 @@ def evaluate(
     """L0, explained variance, dead features, and how much of the cross-entropy is recovered when the model runs on x̂."""
     import pandas as pd
 
-    from ..universality.activations import corpus
     from ..universality.sae import evaluate as run
 
     read.check_suffix(out, "a table", [".csv"])
     rows = []
     for folder in folders:
         saes = _saes(folder, node)
-        about = next(iter(saes.values())).config.about
-        loaded = read.load(_model(folder, saes, model), dtype, device)
-        text = corpus(loaded, texts, tokens=tokens, context=context)
-        if about.get("text") == text.source:
-            read.say(f"{folder}: this is the text the SAEs were trained on")
+        loaded = _model(folder, saes, model, dtype, device)
+        text = _text(loaded, texts, tokens, skip, context)
+        _warn_of_training_text(folder, saes, text, skip)
         rows.append(run(loaded, saes, text, memory=memory).assign(folder=str(folder)))
     table = pd.concat(rows, ignore_index=True)
     _show(table)
@@ -106,8 +106,10 @@ def encode(
     model: ItsModel = None,
     node: ItsNode = None,
     texts: Texts = None,
-    tokens: Annotated[int, typer.Option(help="tokens of a corpus that is written")] = 1_000_000,
-    context: Context = 1024,
+    tokens: Annotated[int | None, typer.Option(help="tokens of a corpus that is written; a million by default")] = None,
+    skip: Skip = 0,
+    context: Annotated[int | None, typer.Option(help="tokens of a document at most, by default 1024")] = None,
+    value: Annotated[str, typer.Option(help="type of the activations in the files: float16 or float32")] = "float16",
     memory: Memory = "512MiB",
     dtype: Dtype = "float32",
     device: Device = "cpu",
@@ -117,25 +119,49 @@ def encode(
     To compare two models, give both the same corpus file.
     """
     from ..universality.activations import Corpus
-    from ..universality.activations import corpus as tokenised
     from ..universality.matching.encode import encode as run
 
+    if corpus.exists() and (texts or tokens or skip or context):
+        read.warn(f"{corpus} is there already and is used as it is, whatever --texts, --tokens, --skip and --context say")
     saes = _saes(folder, node)
-    loaded = read.load(_model(folder, saes, model), dtype, device)
+    loaded = _model(folder, saes, model, dtype, device)
     if not corpus.exists():
         corpus.parent.mkdir(parents=True, exist_ok=True)
-        tokenised(loaded, texts, tokens=tokens, context=context).save(corpus)
-    for acts in run(loaded, saes, Corpus.load(corpus), out, memory=memory):
+        _text(loaded, texts, tokens or 1_000_000, skip, context or 1024).save(corpus)
+        _warn_of_training_text(folder, saes, Corpus.load(corpus), skip)
+    for acts in run(loaded, saes, Corpus.load(corpus), out, memory=memory, value=value):
         print(acts)
     print(f"written: {out.resolve()}")
 
 
-def _model(folder: Path, saes: dict[Any, SAE], given: str | None) -> str:
+def _text(model: Any, texts: str | None, tokens: int, skip: int, context: int) -> Corpus:
+    """As much of the text as is wanted, after the documents that are passed over."""
+    from ..universality.activations import corpus
+
+    whole = corpus(model, texts, tokens=skip + tokens, context=context)
+    if not skip:
+        return whole
+    if whole.tokens <= skip:
+        raise CircuitryError(f"the text has {whole.tokens} tokens, so nothing is left after --skip {skip}")
+    return whole.split(skip / whole.tokens)[1].take(tokens)
+
+
+def _warn_of_training_text(folder: Path, saes: dict[Any, SAE], text: Corpus, skip: int) -> None:
+    about = next(iter(saes.values())).config.about
+    if about.get("text") == text.source and not skip:
+        read.warn(f"{folder} was trained on this text ({text.source}); --skip with the tokens it was trained on takes others")
+
+
+def _model(folder: Path, saes: dict[Any, SAE], given: str | None, dtype: str, device: str) -> LoadedModel:
     """The model named, or the one that the files name."""
-    name = given or next(iter(saes.values())).config.about.get("model")
+    about = next(iter(saes.values())).config.about
+    name = given or about.get("model")
     if not name:
         raise CircuitryError(f"{folder} does not say which model it is of; give it with --model")
-    return str(name)
+    loaded = read.load(str(name), dtype, device)
+    if given and about.get("weights") not in (None, loaded.fingerprint):
+        read.warn(f"{folder} was trained on {about.get('model')}, and is used on {given}, which has other weights")
+    return loaded
 
 
 def _show(table: pd.DataFrame) -> None:

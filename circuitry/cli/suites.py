@@ -37,7 +37,8 @@ def run(
 
     The same command again goes on where an interrupted run stopped. Another run never overwrites this one.
     """
-    _suite(suite, model, out, dtype, device, examples=examples, seed=seed, memory=memory, fresh=fresh, **read.values(option))
+    told = read.merged(option, examples=examples, seed=seed, memory=memory, fresh=fresh)
+    _suite(suite, model, out, dtype, device, **told)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,8 +32,8 @@ def circuits(
     from ..suites.folder import plain
     from ..universality import circuits as compare
 
-    told = {"dtype": dtype, "device": device, "memory": memory, **read.values(option)}
-    found = compare(models, suite, out=out, examples=examples, seed=seed, say=read.say, **told)
+    told = read.merged(option, dtype=dtype, device=device, memory=memory, examples=examples, seed=seed)
+    found = compare(models, suite, out=out, say=read.say, **told)
     print(found.text())
     folder = found.save(out / f"circuits-{plain(suite)}")
     print(f"\nreport: {(folder / 'circuits.html').resolve()}")
@@ -73,6 +73,8 @@ def universality(
     """
     from ..universality import experiment
 
+    own: dict[str, Any] = {"nodes": nodes, "min_count": min_count, "neurons": neurons, "seed": seed}
+    settings = read.merged(option, tokens=tokens, match_tokens=match_tokens, expansion=expansion, **own)
     found = experiment(
         [*models, *(also or ())],
         seed_variant=seed_variant,
@@ -84,14 +86,7 @@ def universality(
         dtype=dtype,
         device=device,
         say=read.say,
-        tokens=tokens,
-        match_tokens=match_tokens,
-        expansion=expansion,
-        nodes=nodes,
-        min_count=min_count,
-        neurons=neurons,
-        seed=seed,
-        **read.values(option),
+        **settings,
     )
     print(found.text())
     print(f"\nreport: {(Path(found.record['folder']) / 'universality.html').resolve()}")

@@ -19,7 +19,7 @@ SHORTEST = 20
 """Characters: a shorter document is dropped, since it says little and is mostly what comes right after the first token."""
 
 _BETWEEN = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*){2,}")
-_DATASET = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
+_DATASET = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 _FILES = (".txt", ".md", ".jsonl", ".jsonl.gz", ".parquet")
 
 
@@ -75,7 +75,7 @@ def _read(source: Texts) -> Iterable[str]:
         return _file(path)
     if isinstance(source, Path) or name.endswith(_FILES) or not _DATASET.fullmatch(name):
         raise CircuitryError(
-            f"no file or folder {name!r} here, and it is not the name of a Hugging Face data set; a text itself is given in a list"
+            f"no file or folder {name!r} here, and a Hugging Face data set is named OWNER/NAME; a text itself is given in a list"
         )
     return _dataset(name)
 

@@ -55,6 +55,7 @@ class Settings:
             if name not in own | of_recipe:
                 raise CircuitryError(f"the experiment has no setting {name!r}; {suggest(name, own | of_recipe)}")
         recipe = {name: value for name, value in given.items() if name not in own}
+        Recipe.of(**recipe)
         return cls(**{name: value for name, value in given.items() if name in own}, recipe=recipe)
 
 

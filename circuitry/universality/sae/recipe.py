@@ -62,6 +62,8 @@ class Recipe:
     """Weight of the auxiliary loss, if there is one."""
 
     def __post_init__(self) -> None:
+        for one in fields(self):
+            _of_type(one.name, getattr(self, one.name), str(one.type))
         _known("kind", self.kind, ("relu", "topk"))
         _known("decoder", self.decoder, (None, *DECODERS))
         _known("revive", self.revive, REVIVALS)
@@ -70,8 +72,8 @@ class Recipe:
                 "the auxiliary loss is for topk: a dead relu feature is 0 everywhere and learns nothing from it; "
                 "revive='resample' would do"
             )
-        for name in ("tokens", "expansion", "lr", "measured", "dead_after", "resample_every"):
-            if getattr(self, name) <= 0:
+        for name in ("features", "tokens", "expansion", "lr", "k", "measured", "clip", "dead_after", "resample_every"):
+            if (getattr(self, name) or 0) <= 0 and getattr(self, name) is not None:
                 raise CircuitryError(f"{name} is {getattr(self, name)}; it must be more than 0")
         for name in ("l1_warmup", "warmup", "decay"):
             if not 0 <= getattr(self, name) <= 1:
@@ -106,6 +108,24 @@ class Recipe:
         if self.kind != "relu":
             return 0.0
         return self.l1 * (min(1.0, done / self.l1_warmup) if self.l1_warmup else 1.0)
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "None": (type(None),),
+}
+
+
+def _of_type(name: str, value: object, wanted: str) -> None:
+    """Refuse what is of none of the types of a field, written as "int | None"."""
+    words = wanted.split(" | ")
+    fits = any(isinstance(value, _TYPES[word]) and (word == "bool") == isinstance(value, bool) for word in words)
+    if not fits:
+        names = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word", "None": "none"}
+        raise CircuitryError(f"{name} is {value!r}; it must be {' or '.join(names[word] for word in words)}")
 
 
 def _known(name: str, value: object, known: tuple[str | None, ...]) -> None:

@@ -22,6 +22,7 @@ from .checkpoints import TrainingFolder
 from .distributed import Team, team
 from .learner import Learner, seed_of
 from .recipe import Recipe
+from .sae import SAEConfig
 from .source import Batch, Batches, Source, source
 from .trained import COLUMNS, Trained
 
@@ -130,11 +131,12 @@ class _Training:
 
     def run(self, folder: TrainingFolder | None) -> Trained:
         """Train from where the folder says to the end."""
+        configs = {node: self.recipe.config(width, {"node": str(node)}) for node, width in self.source.widths.items()}
         done = self._open(folder)
         if folder is not None and done is None:
             return Trained.load(folder.path)
         stream = self.source.batches(done or 0)
-        learners, stream = self._learners(stream, folder, done or 0)
+        learners, stream = self._learners(configs, stream, folder, done or 0)
         self._go(learners, stream, folder, done or 0)
         return self._end(learners, folder)
 
@@ -149,7 +151,7 @@ class _Training:
         return None if (folder.record() or {})["state"] == "complete" else done
 
     def _learners(
-        self, stream: Iterator[Batch], folder: TrainingFolder | None, done: int
+        self, configs: dict[Node, SAEConfig], stream: Iterator[Batch], folder: TrainingFolder | None, done: int
     ) -> tuple[dict[Node, Learner], Iterator[Batch]]:
         """A learner for every node, as it was or new, and the stream from its first batch."""
         first = 1 if done else -(-self.recipe.measured // self.tokens)
@@ -157,11 +159,7 @@ class _Training:
         if not some and done < self.steps:
             raise CircuitryError(f"the activations ended after {done * self.tokens} tokens")
         device = next(iter(some[0].values())).device if some else torch.device("cpu")
-        learners = {}
-        for node, width in self.source.widths.items():
-            learners[node] = Learner(
-                self.recipe.config(width, {"node": str(node)}), self.recipe, seed_of(self.seed, node), device
-            )
+        learners = {node: Learner(one, self.recipe, seed_of(self.seed, node), device) for node, one in configs.items()}
         if folder is not None and done:
             *states, log = folder.load(done)
             self.rows = log["rows"].tolist()

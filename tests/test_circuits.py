@@ -64,6 +64,16 @@ def test_a_step_without_a_counterpart_is_unmatched() -> None:
     assert "none found" in found.text()
 
 
+def test_too_few_examples_are_said_to_be(tmp_path: Path) -> None:
+    roles = [(f"h[{n}]", "state", 0.2) for n in range(4)]
+    few, enough = (circuits([result(name, *roles, examples=n) for name in "ab"]) for n in (5, 12))
+    assert few.text().endswith("note: " + few.doubt) and "5 examples are few for tables of up to 4 cells" in few.doubt
+    least = int(few.doubt.split()[-3])
+    assert circuits([result(name, *roles, examples=least) for name in "ab"]).doubt == "" == enough.doubt
+    assert circuits([result(name, *roles, examples=least - 1) for name in "ab"]).doubt
+    assert few.doubt in (few.save(tmp_path) / "circuits.html").read_text()
+
+
 def test_agreement_by_hand() -> None:
     """By step .6, .9 and 0 against .6, .9 and .5; by depth nothing is in the same third but nothing at all."""
     (row,) = circuits([HEADS, STATES]).agreement.to_dict("records")

@@ -167,10 +167,11 @@ def test_the_command_line_trains_and_evaluates(tmp_path: Path) -> None:
     assert done.exit_code == 0 and done.output.count("resid[1]") == 2 and "recovered" in done.output, done.output
     assert (tmp_path / "table.csv").read_text().count("\n") == 4
     assert "was trained on this text" in done.stderr
-    skipped = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), *shared, "--skip", "64", "--model", "bundled:mamba"])
+    single = ["evaluate", str(tmp_path / "run" / "resid-1"), *shared]
+    skipped = CliRunner().invoke(app, [*single, "--skip", "64", "--model", "bundled:mamba"])
     assert skipped.exit_code == 0 and "trained on this text" not in skipped.stderr, skipped.output
     assert "trained on bundled:gpt_neox, and is used on bundled:mamba" in skipped.stderr
-    nothing = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), *shared, "--skip", "100000"])
+    nothing = CliRunner().invoke(app, [*single, "--skip", "100000"])
     assert "so nothing is left after --skip 100000" in str(nothing.exception)
     twice = CliRunner().invoke(app, [*command, "-o", "batch=8"])
     assert "batch is given as an option; its own flag is --batch" in str(twice.exception)

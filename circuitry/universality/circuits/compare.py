@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 
 from ...errors import CircuitryError
+from ...evidence.write_profile import least_examples
 from ...models import Model, load
+from ...results.statistics import least_discovery
 from ...results.writing import write_frames
 from ...suites import SuiteResult, run
 from .alignment import Part, depths, measured, overlap, parts, shares, strengths
@@ -105,6 +107,17 @@ class Circuits:
         """Which models have each step."""
         return {step: [m for m in self.results if any(p.step == step for p in self.of(m))] for step in self.steps}
 
+    @functools.cached_property
+    def doubt(self) -> str:
+        """That so few examples leave components unfound which are there; empty where there are enough."""
+        cells = max((len(table.mean()) for result in self.results.values() for table in result.tables.values()), default=0)
+        if not self.examples or least_discovery(self.examples, cells) == 1:
+            return ""
+        return (
+            f"{self.examples} examples are few for tables of up to {cells} cells: a cell cannot be significant by itself, so what was "
+            f"not found may be there; {least_examples(cells)} would do"
+        )
+
     def text(self) -> str:
         """What was found, for a terminal: step by step, then pair by pair."""
         lines = [f"circuits of {self.suite} in {len(self.results)} models, {self.examples} examples"]
@@ -117,7 +130,7 @@ class Circuits:
             by_step = _interval(row["by step"], row["low"], row["high"])
             deep = _interval(row["by step and depth"], row["depth_low"], row["depth_high"])
             lines.append(f"    {row['first']} and {row['second']}: {by_step} by step, {deep} by step and depth")
-        return "\n".join(lines)
+        return "\n".join([*lines, *([f"  note: {self.doubt}"] if self.doubt else [])])
 
     def __repr__(self) -> str:
         return self.text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_mutual_best_matches() -> None:
     from circuitry.universality.features.entries import entries
 
     reverse = table().assign(layer_b=lambda f: np.where(f["feature_a"] == PHRASE, 1, f["layer_b"]))
-    made = entries(matches(3), reverse, SIDES, corpus(), Words())["matches"]
+    made = entries(matches(3), matches(3), reverse, SIDES, corpus(), Words())["matches"]
     assert [match["mutual"] for match in made] == [True, True, False]
 
 
@@ -94,6 +95,8 @@ def many_sparse(dense: Any) -> Any:
 def test_nothing_to_show(tmp_path: Path) -> None:
     with pytest.raises(CircuitryError, match="no feature has a match"):
         browser(matches().assign(mppc=np.nan), *SIDES, corpus(), Words(), tmp_path)
+    with pytest.raises(CircuitryError, match="0 matches are nothing to show"):
+        browser(matches(), *SIDES, corpus(), Words(), tmp_path, limit=0)
     assert not list(tmp_path.iterdir())
 
 
@@ -187,6 +190,34 @@ def test_keys_move_through_the_list(show: Open, page: Path) -> None:
         assert opened.locator("#list [aria-current]").inner_text().startswith(mppc)
     opened.keyboard.press("ArrowUp")
     assert opened.inner_text("#match h2").startswith("MPPC 0.95")
+
+
+def test_hubs_are_counted_and_can_be_left_out(show: Open, tmp_path: Path) -> None:
+    forward = matches(4).assign(feature_b=[PHRASE, PHRASE, PHRASE, CLASS], layer_b=0)
+    back = forward.iloc[[1, 3]].rename(columns={"feature_a": "feature_b", "feature_b": "feature_a"})
+    both = SimpleNamespace(forward=forward, reverse=back)
+    opened = show(browser(both, *SIDES, corpus(), Words(), tmp_path))
+    assert len(listed(opened)) == 4
+    opened.click(f"#list button:has-text('– layer 0 #{PHRASE}') >> nth=0")
+    assert "best match of 3 features" in opened.inner_text("#match h2")
+    opened.check("#mutual")
+    assert [text.split(" – ")[0] for text in listed(opened)] == [f"layer 0 #{n}" for n in forward["feature_a"].iloc[[1, 3]]]
+    opened.click("text=Show all")
+    opened.get_by_text("4 of 4 matches").wait_for()
+
+
+def test_buttons_lead_to_the_next_match(show: Open, page: Path) -> None:
+    opened = show(page, width=400, has_touch=True)
+    opened.tap("#list button >> nth=0")
+    assert opened.is_disabled("#previous")
+    for button, mppc in (("#next", "0.78"), ("#next", "0.61"), ("#previous", "0.78")):
+        opened.tap(button)
+        assert opened.inner_text("#match h2").startswith(f"MPPC {mppc}")
+        assert opened.locator("#list [aria-current]").inner_text().startswith(mppc)
+    box = opened.locator("#match h2").bounding_box()
+    assert box and 0 <= box["y"] < 450
+    opened.fill("#text", "no such text")
+    assert not opened.is_visible("#next")
 
 
 def test_a_narrow_screen_is_enough(show: Open, page: Path) -> None:

@@ -59,12 +59,14 @@ def browser(
     >>> browser(pd.DataFrame([row]), [one], [one], told, None, tempfile.mkdtemp()).name
     'features.html'
     """
+    if limit < 1:
+        raise CircuitryError(f"{limit} matches are nothing to show; limit=1 or more would do")
     every = getattr(matches, "forward", matches)
     shown = pick(every, limit)
     if not len(shown):
         raise CircuitryError("no feature has a match that could be shown")
     how = {"contexts": contexts, "window": window}
-    data = entries(shown, getattr(matches, "reverse", None), (acts_a, acts_b), corpus, tokenizer, scores, **how)
+    data = entries(shown, every, getattr(matches, "reverse", None), (acts_a, acts_b), corpus, tokenizer, scores, **how)
     both = names or (_name(acts_a, "model A"), _name(acts_b, "model B"))
     judged = None if scores is None or not len(scores) else scores.iloc[0]
     words = {"names": both, "title": title, "contexts": contexts, "window": window, "corpus": corpus.source, "judged": judged}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 def entries(
     frame: pd.DataFrame,
+    every: pd.DataFrame,
     reverse: pd.DataFrame | None,
     sides: tuple[Sequence[Any], Sequence[Any]],
     corpus: Corpus,
@@ -25,7 +26,8 @@ def entries(
 ) -> dict[str, Any]:
     """Matches, the features in them (each once, by side), and the texts of tokens, which contexts refer to by number.
 
-    ``frame`` has the columns of matches; ``sides`` are the activations of both models, by layer; ``how`` is for ``profiles``.
+    ``frame`` has the columns of matches and is a part of ``every``, by which it is counted how many features have the same best
+    match (``shared``); ``sides`` are the activations of both models, by layer; ``how`` is for ``profiles``.
 
     >>> import numpy as np
     >>> from scipy.sparse import csr_array
@@ -33,8 +35,8 @@ def entries(
     >>> told = Corpus(np.array([0, 5, 6], np.int32), np.array([0, 3]), np.array([True, False, False]), "three ids", "")
     >>> row = {"layer_a": 0, "feature_a": 0, "mppc": 1.0, "layer_b": 0, "feature_b": 0}
     >>> one = csr_array([[0.0], [2.0]])
-    >>> entries(pd.DataFrame([row]), None, ([one], [one]), told, None)["matches"]
-    [{'a': 0, 'b': 0, 'mppc': 1, 'null': None, 'mutual': None}]
+    >>> entries(pd.DataFrame([row]), pd.DataFrame([row]), None, ([one], [one]), told, None)["matches"]
+    [{'a': 0, 'b': 0, 'mppc': 1, 'null': None, 'mutual': None, 'shared': 1}]
     """
     texts: dict[str, int] = {}
     features: list[list[dict[str, Any]]] = []
@@ -45,12 +47,15 @@ def entries(
         features.append(_features(pairs, acts, corpus, tokenizer, texts, how))
     back = None if reverse is None else _best(reverse)
     known = _scores(scores)
+    shared = every.dropna(subset=["mppc"]).groupby(["layer_b", "feature_b"]).size().to_dict()
     matches = []
     for row in frame.to_dict("records"):
         a, b = ((int(row[f"layer_{side}"]), int(row[f"feature_{side}"])) for side in "ab")
         mutual = None if back is None else back.get(b) == a
         numbers = {"mppc": _number(row["mppc"]), "null": _number(row.get("null"))}
-        matches.append({"a": places[0][a], "b": places[1][b], **numbers, "mutual": mutual, **known.get(a, {})})
+        matches.append(
+            {"a": places[0][a], "b": places[1][b], **numbers, "mutual": mutual, "shared": shared[b], **known.get(a, {})}
+        )
     return {"matches": matches, "features": features, "texts": list(texts)}
 
 

@@ -50,11 +50,13 @@ function wanted(match) {
   const value = (id) => find(id).value;
   const text = plain(value("text").trim());
   return (!text || match.text.includes(text))
+    && (!find("mutual").checked || match.mutual)
     && (!value("number") || match.sides.some((side) => side.feature === Number(value("number"))))
     && ["layer-a", "layer-b"].every((id, side) => !value(id) || match.sides[side].layer === Number(value(id)))
     && (!value("low") || match.mppc >= Number(value("low")))
     && (!value("high") || match.mppc <= Number(value("high")));
 }
+find("mutual-only").hidden = !matches.some((match) => match.mutual !== null);
 function refresh() {
   const key = ORDERS[find("order").value];
   visible = matches.filter(wanted).map((match) => [key(match), match]).sort((one, other) => (one[0] === other[0] ? 0 : one[0] - other[0])).map(([, match]) => match);
@@ -78,8 +80,14 @@ function row(match) {
   return item;
 }
 function arrive() { // where the list stands above the match, the match is brought into view
-  if (panel.getBoundingClientRect().top > innerHeight / 2) panel.scrollIntoView({ block: "start" });
+  if (panel.getBoundingClientRect().top > innerHeight / 2) panel.parentElement.scrollIntoView({ block: "start" });
 }
+[["previous", -1], ["next", 1]].forEach(([id, step]) => find(id).addEventListener("click", () => {
+  const next = visible[visible.indexOf(chosen) + step];
+  show(next);
+  next.button.scrollIntoView({ block: "nearest" });
+  panel.parentElement.scrollIntoView({ block: "nearest" });
+}));
 list.addEventListener("keydown", (event) => {
   const step = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity }[event.key];
   if (!step) return;
@@ -95,13 +103,17 @@ function show(match) {
   chosen = match;
   for (const one of visible) one.button.tabIndex = one === match ? 0 : -1; // one stop for the tab key; arrows move inside
   list.querySelector("[aria-current]")?.removeAttribute("aria-current");
+  find("steps").hidden = !match;
+  find("previous").disabled = visible.indexOf(match) < 1;
+  find("next").disabled = visible.indexOf(match) > visible.length - 2;
   if (!match) return panel.replaceChildren();
   match.button.setAttribute("aria-current", "true");
   const title = make("h2", `MPPC ${fixed(match.mppc)}`);
   const chance = match.null === null ? [] : [`${fixed(match.null)} by chance`];
   const mutual = match.mutual === null ? [] : [match.mutual ? "each is the other’s best match" : "best match in one direction only"];
+  const shared = match.shared > 1 ? [`best match of ${match.shared.toLocaleString("en")} features`] : [];
   const scores = Object.entries(match.scores ?? {}).map(([name, value]) => `${name}: ${sign(value)}`);
-  title.append(make("small", [...chance, ...mutual, ...scores].join("; ")));
+  title.append(make("small", [...chance, ...mutual, ...shared, ...scores].join("; ")));
   const sides = make("div", undefined, { class: "sides" });
   sides.append(...match.sides.map(side));
   panel.replaceChildren(title, sides);
@@ -156,7 +168,8 @@ function histogram(feature) {
     svg.append(bar);
   });
   const caption = make("figcaption");
-  caption.append(make("span", "0"), make("span", `${feature.fires.toLocaleString("en")} tokens by activation`), make("span", level(feature.most)));
+  const bins = `${feature.fires.toLocaleString("en")} tokens by activation; the highest bar: ${most.toLocaleString("en")}`;
+  caption.append(make("span", "0"), make("span", bins), make("span", level(feature.most)));
   figure.append(svg, caption);
   return figure;
 }

@@ -188,3 +188,9 @@ def test_contexts_read_as_the_text_they_are_from(folder: Path) -> None:
     for contexts in found.values():
         assert contexts and all("".join(context.tokens) in " ".join(TEXTS) for context in contexts)
     assert json.dumps([context.values for context in found[0]])
+
+
+def test_where_nothing_matches_nothing_is_shown(tmp_path: Path) -> None:
+    table = matches(3).assign(mppc=np.nan)
+    found = study(table, [activations(0)], [activations(1)], known(), Words(), tmp_path, judge=Asked())
+    assert found.files == {} and found.text() == "no feature has a match: there is nothing to show"

@@ -183,6 +183,10 @@ def test_other_activations_in_a_folder_are_not_overwritten(tmp_path: Path) -> No
 
 def test_a_damaged_file_is_found(tmp_path: Path) -> None:
     acts = FeatureActs.write(tmp_path, batches(values()), features=9, shard=8)
+    whole = (tmp_path / "shard-00001.safetensors").read_bytes()
+    (tmp_path / "shard-00001.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(CircuitryError, match=r"is not what index\.json says"):
+        acts.csr()
     (tmp_path / "shard-00001.safetensors").write_bytes((tmp_path / "shard-00006.safetensors").read_bytes())
     with pytest.raises(CircuitryError, match=r"is not what index\.json says"):
         acts.csr()
@@ -194,8 +198,15 @@ def test_a_damaged_file_is_found(tmp_path: Path) -> None:
 def test_nothing_to_write_or_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(CircuitryError, match="no tokens"):
         FeatureActs.write(tmp_path / "a", [], features=9)
-    with pytest.raises(CircuitryError, match=r"no feature activations: it has no index\.json"):
+    with pytest.raises(CircuitryError, match="no feature activations: there is no such folder"):
         feature_acts(tmp_path / "nowhere")
+    FeatureActs.write(tmp_path / "deep" / "down" / "here", [values()], features=9)
+    with pytest.raises(CircuitryError, match="those are further down, in down"):
+        feature_acts(tmp_path / "deep")
+    (tmp_path / "saes").mkdir()
+    (tmp_path / "saes" / "training.json").write_text("{}")
+    with pytest.raises(CircuitryError, match="it has autoencoders; `circuitry sae encode"):
+        feature_acts(tmp_path / "saes")
     with pytest.raises(CircuitryError, match="did you mean 'float16'"):
         FeatureActs.write(tmp_path / "b", [values()], features=9, value="float15")
 

@@ -16,6 +16,8 @@ import circuitry as ct
 from circuitry.errors import CircuitryError
 from circuitry.universality import Universality, experiment
 from circuitry.universality.experiment.plan import dictionaries, sites
+from circuitry.universality.features.question import Question
+from circuitry.universality.features.score import Estimate
 
 PLACES = ["store", "garden", "river", "school", "market", "tower", "harbour", "forest"]
 TEXTS = [
@@ -115,6 +117,39 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(tmp_path: Path) -> 
     whole = run(tmp_path / "whole", **PAIR)
     pd.testing.assert_frame_equal(killed.frame, whole.frame)
     assert killed.differences() is None
+
+
+class Paid:
+    """A judge that is no proxy, and counts what it is asked."""
+
+    name, key, proxy, asked = "paid", "paid at 3", False, 0
+
+    def score(self, question: Question) -> int:
+        self.asked += 1
+        return 3
+
+
+class Declined(Exception):
+    """What somebody says who does not want to pay."""
+
+
+def test_a_judge_is_asked_only_when_its_price_is_agreed_to_and_nothing_before_is_lost(tmp_path: Path) -> None:
+    judge, told = Paid(), list[Estimate]()
+
+    def decline(estimate: Estimate) -> None:
+        told.append(estimate)
+        raise Declined
+
+    with pytest.raises(Declined):
+        run(tmp_path, **PAIR, judge=judge, price=(10.0, 10.0), agree=decline)
+    assert judge.asked == 0 and told[0].cost and told[0].questions == 40
+    said = list[str]()
+    found = run(tmp_path, **PAIR, judge=judge, say=said.append)
+    assert judge.asked == 40 and (found.scores["judge"] == "paid").all()
+    assert any("40 questions to paid" in line for line in said)
+    assert [file.name for file in tmp_path.iterdir()] == ["universality-gpt_neox-mamba"]
+    judge.key = "paid at 4"
+    assert run(tmp_path, **PAIR, judge=judge).record["folder"].endswith("-2"), "a judge with other settings is another run"
 
 
 def test_the_stream_before_the_first_block_is_no_site() -> None:

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import CircuitryError
 from . import options as read
+from .options import Device, Dtype
 
 if TYPE_CHECKING:
     from ..universality.features.score import Estimate
@@ -28,7 +29,7 @@ def features(
     limit: Annotated[int, typer.Option(help="matches shown, and features judged")] = 300,
     judge: Annotated[str | None, typer.Option(help="also score features: proxy, local:MODEL or endpoint:MODEL")] = None,
     variant: Annotated[
-        list[str] | None, typer.Option(help='matches with a seed variant, for figure 5: "model seed=FILE"; repeatable')
+        list[str] | None, typer.Option(help='matches with a seed variant, for figure 5: "model seed=FOLDER"; repeatable')
     ] = None,
     url: Annotated[str | None, typer.Option(help="of an OpenAI-compatible endpoint; OpenAI's without")] = None,
     key: Annotated[str | None, typer.Option(help="environment variable with the API key; OPENAI_API_KEY for OpenAI")] = None,
@@ -39,6 +40,8 @@ def features(
     price: Annotated[str | None, typer.Option(help="of a million tokens read and written, such as 2.5,10")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask before an endpoint is used")] = False,
     tokenizer: Annotated[str | None, typer.Option(help=TOKENIZER)] = None,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
 ) -> None:
     """A page to look at matched features of two models, and with a judge their complexity and monosemanticity.
 
@@ -56,7 +59,8 @@ def features(
 
     remote = judge is not None and judge.startswith("endpoint:")
     endpoint: dict[str, Any] = {"url": url, "key": key, "per_minute": per_minute, "settings": read.values(setting) or None}
-    chosen = make_judge(judge, **(endpoint if remote else {})) if judge is not None else None
+    local = {"dtype": dtype, "device": device} if judge is not None and judge.startswith("local:") else {}
+    chosen = make_judge(judge, **(endpoint if remote else local)) if judge is not None else None
     told = {name: Matches.load(Path(file)) for name, file in read.pairs(variant)}
     text, sides = Corpus.load(corpus), (feature_acts(first), feature_acts(second))
     words = _tokenizer(tokenizer or sides[0][0].index.get("model"), text.tokenizer)

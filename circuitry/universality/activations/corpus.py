@@ -124,6 +124,8 @@ class Corpus:
         """Read what ``save`` wrote. Raises CircuitryError where there is none, or where it was changed."""
         from safetensors import SafetensorError, safe_open
 
+        if not Path(file).is_file():
+            raise CircuitryError(f"{file} holds no corpus: there is no such file; `circuitry sae encode --corpus` writes one")
         try:
             with safe_open(file, "np") as opened:
                 about = opened.metadata() or {}

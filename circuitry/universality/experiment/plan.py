@@ -29,7 +29,8 @@ class Settings:
     """How much text, and how the SAEs are trained.
 
     ``tokens`` are those that SAEs are trained on, over and over where the text has fewer, ``match_tokens`` those on which features are
-    compared, of other documents. ``recipe`` goes to ``train_sae``.
+    compared, of other documents. ``value`` is the type of feature activations in files: float16 or, where they are too large for
+    that, float32. ``recipe`` goes to ``train_sae``.
     """
 
     tokens: int = 1_000_000
@@ -41,6 +42,7 @@ class Settings:
     min_count: int = 10
     seed: int = 0
     neurons: bool = True
+    value: str = "float16"
     recipe: dict[str, Any] = field(default_factory=dict)
 
     @classmethod

@@ -20,6 +20,7 @@ from ..activations import Corpus, corpus
 from ..activations.texts import Texts
 from ..features import Features, Judge, study
 from ..features.proxy import ProxyJudge
+from ..features.score import Estimate
 from ..matching import FeatureActs, Matches, mppc
 from ..matching.encode import encode
 from ..matching.neurons import mppc_neurons
@@ -42,6 +43,8 @@ def experiment(
     out: str | PathLike[str] = "runs",
     judge: Judge | None = None,
     judged: int = 300,
+    price: tuple[float, float] | None = None,
+    agree: Callable[[Estimate], object] | None = None,
     fresh: bool = False,
     command: str = "",
     dtype: str = "float32",
@@ -63,6 +66,8 @@ def experiment(
         texts: as for ``circuitry.activations``; None for the documentation of the running Python.
         judge: who scores features for figure 5; None for a proxy computed from activations, which is called that everywhere.
         judged: how many matches, over the whole range of MPPC, are shown and scored.
+        price, agree: before a judge that is no proxy is asked, ``agree`` is called with what its questions would cost at the
+            ``price`` of a million tokens read and written; without it ``say`` is told. What it raises stops the run, which can go on.
         fresh: begin anew in a new folder; else the same call goes on where a killed run was, and a complete one is read back.
         settings: fields of ``Settings``, or of the training recipe (``circuitry.universality.sae.Recipe``).
 
@@ -84,7 +89,8 @@ def experiment(
     if folder.complete:
         say(f"{folder.path} is complete; fresh=True (--fresh) would run it again in a new folder")
         return Universality.load(folder.path)
-    return _Run(folder, sets, chosen, judge or ProxyJudge(), judged, progress, say).go(*_parts(text, chosen, folder.path))
+    asking = {"price": price, "agree": agree or (lambda told: say(told.text()))}
+    return _Run(folder, sets, chosen, judge or ProxyJudge(), judged, asking, progress, say).go(*_parts(text, chosen, folder.path))
 
 
 def _text(sets: dict[str, Dictionary], settings: Settings, texts: Texts, progress: bool) -> Corpus:
@@ -122,7 +128,7 @@ def _record(
             "weights": weights,
             "text": text.digest,
             "settings": shown,
-            "judge": [judge.name if judge else "", judged],
+            "judge": [getattr(judge, "key", judge.name) if judge else "", judged],
             "versions": versions(),
         },
     }
@@ -137,6 +143,7 @@ class _Run:
     settings: Settings
     judge: Judge
     judged: int
+    asking: Mapping[str, Any]
     progress: bool
     say: Say
 
@@ -179,7 +186,8 @@ class _Run:
     def encode(self, one: Dictionary, saes: Trained, text: Corpus) -> list[FeatureActs]:
         """What its features are on the text to match on."""
         self.say(f"features of {one.model.name}, seed {one.seed}")
-        return encode(one.model, saes, text, self.path / "features" / one.name, progress=self.progress)
+        out, value = self.path / "features" / one.name, self.settings.value
+        return encode(one.model, saes, text, out, value=value, progress=self.progress)
 
     def match(self, name: str, a: list[FeatureActs], b: list[FeatureActs]) -> Compared:
         """One comparison, in both directions."""
@@ -214,7 +222,13 @@ class _Run:
         main = compared[ARCHITECTURE]
         variants = {name: compared[name].forward for name in (SAE_SEED, MODEL_SEED) if name in compared}
         sides = acts[""], acts[ARCHITECTURE], text, self.sets[""].model.tokenizer
-        how: dict[str, Any] = {"judge": self.judge, "variants": variants, "limit": self.judged, "names": (main.a, main.b)}
+        how: dict[str, Any] = {
+            "judge": self.judge,
+            "variants": variants,
+            "limit": self.judged,
+            "names": (main.a, main.b),
+            **self.asking,
+        }
         return study(main, *sides, self.path / "matched", **how, progress=self.progress)
 
 

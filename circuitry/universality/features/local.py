@@ -15,7 +15,7 @@ class LocalJudge:
     """A causal language model that is asked as a chat where its tokenizer has a template, and else to continue the question.
 
     The score is the level whose number is most probable as the next token, so every question has an answer and no sampling takes
-    part. ``model`` is a loaded model or anything that ``circuitry.load`` takes. The models that ship with circuitry have under a million
+    part. ``model`` is a loaded model or anything that ``circuitry.load`` takes, with ``dtype`` and ``device``. The models that ship with circuitry have under a million
     parameters and have never seen such a question: they try out the machinery, and what they answer means nothing.
 
     Raises CircuitryError for a model without a tokenizer.
@@ -23,10 +23,10 @@ class LocalJudge:
 
     proxy = False
 
-    def __init__(self, model: str | Model) -> None:
+    def __init__(self, model: str | Model, *, dtype: str = "float32", device: str = "cpu") -> None:
         from ...models import load
 
-        self.model = load(model) if isinstance(model, str) else model
+        self.model = load(model, dtype=dtype, device=device) if isinstance(model, str) else model
         if self.model.tokenizer is None:
             raise CircuitryError(f"{self.model.name} has no tokenizer, so it cannot be asked anything")
 

@@ -30,7 +30,7 @@ class Features:
 
     def text(self) -> str:
         """What was found, for a terminal."""
-        lines = []
+        lines = [] if self.files else ["no feature has a match: there is nothing to show"]
         if len(self.scores):
             judge, proxy = self.scores.iloc[0][["judge", "proxy"]]
             means = [f"{name} {self.scores[name].mean():.2f} on average" for name in SCORES if name in self.scores]
@@ -75,6 +75,8 @@ def study(
     """
     folder, frame = Path(out), getattr(matches, "forward", matches)
     shown = pick(frame, limit)
+    if not len(shown):
+        return Features(pd.DataFrame(), pd.DataFrame(), {})
     sides = (acts_a, acts_b, corpus, tokenizer)
     scores = cases = pd.DataFrame()
     files: dict[str, Path] = {}

@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from ...errors import CircuitryError
 from .blocks import Block, Sparse
 from .moments import Ints, Moments
-from .shards import read_shard
+from .shards import digest, read_shard
 
 INDEX, STARTED, DOCUMENTS = "index.json", "writing.json", "documents.safetensors"
 
@@ -75,9 +75,7 @@ class FeatureActs:
         try:
             return cls(path, json.loads((path / INDEX).read_text(encoding="utf-8")))
         except (OSError, ValueError):
-            began = (path / STARTED).is_file()
-            why = "writing them did not come to its end; the same command goes on with it" if began else f"it has no {INDEX}"
-            raise CircuitryError(f"{path} holds no feature activations: {why}") from None
+            raise CircuitryError(f"{path} holds no feature activations: {_why_none(path)}") from None
 
     @property
     def name(self) -> str:
@@ -119,7 +117,7 @@ class FeatureActs:
         """Shard by shard, from the first token on, in the types of the files. Raises CircuitryError for a damaged one."""
         for shard in self.index["shards"]:
             block = read_shard(self.folder / shard["file"])
-            if block.tokens != shard["tokens"] or len(block.feature) != shard["nonzeros"]:
+            if digest(block) != shard["digest"]:
                 raise CircuitryError(
                     f"{self.folder / shard['file']} is not what {INDEX} says; write the feature activations again"
                 )
@@ -143,6 +141,18 @@ class FeatureActs:
 
     def __repr__(self) -> str:
         return f"<{self.name}: {self.features} features on {self.tokens} tokens>"
+
+
+def _why_none(path: Path) -> str:
+    """What a folder without an index is, and what would do."""
+    if not path.is_dir():
+        return "there is no such folder"
+    if (path / STARTED).is_file():
+        return "writing them did not come to its end; the same command goes on with it"
+    if (path / "training.json").is_file():
+        return f"it has autoencoders; `circuitry sae encode {path}` writes what their features are on text"
+    below = sorted({file.parent.parent.name for file in path.glob(f"*/*/{INDEX}")})
+    return f"those are further down, in {', '.join(below)}" if below else f"it has no {INDEX}"
 
 
 def feature_acts(folders: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[FeatureActs]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
+from tqdm.auto import tqdm
 
 from ...errors import CircuitryError
 from ...files import differences, write_whole
@@ -116,9 +117,14 @@ class Tiles:
 
     def wait(self) -> None:
         """Until the other processes have done theirs; torchrun ends all of them where one fails."""
-        pairs = [(row, column) for row in range(self.rows) for column in range(self.columns)]
-        while self.folder is not None and not all(self._file(pair).is_file() for pair in pairs):
-            time.sleep(0.2)
+        if self.folder is None:
+            return
+        left = [(row, column) for row in range(self.rows) for column in range(self.columns)]
+        every = len(left)
+        with tqdm(total=every, desc="waiting for other processes", unit="pair", disable=None, delay=1, leave=False) as bar:
+            while left := [pair for pair in left if not self._file(pair).is_file()]:
+                bar.update(every - len(left) - bar.n)
+                time.sleep(0.2)
 
     def _file(self, pair: tuple[int, int]) -> Path:
         assert self.folder is not None

@@ -68,13 +68,15 @@ def load(folder: str | PathLike[str]) -> SAE:
     weights. Raises CircuitryError for what is none of these layouts or none of these functions: gates, transcoders,
     normalisation token by token.
 
-    >>> load("nowhere")  # doctest: +ELLIPSIS
+    >>> load("nowhere")
     Traceback (most recent call last):
-    circuitry.errors.CircuitryError: nowhere holds no SAE: there is none of sae_weights.safetensors, sae.safetensors, ...
+    circuitry.errors.CircuitryError: nowhere holds no SAE: there is no such folder
     """
     place = Path(folder)
     names = (WEIGHTS, "sae.safetensors", "checkpoints/pruned.safetensors", "checkpoints/final.safetensors")
     file = next((place / name for name in names if (place / name).is_file()), None)
+    if not place.is_dir():
+        raise CircuitryError(f"{place} holds no SAE: there is no such folder")
     if file is None:
         raise CircuitryError(f"{place} holds no SAE: there is none of {', '.join(names)}")
     settings = _settings(place)

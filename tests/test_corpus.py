@@ -95,6 +95,19 @@ def test_the_first_tokens_are_cut_off_exactly(made: Corpus, tokens: int) -> None
     assert taken is made or not taken.special[-1]
 
 
+@given(corpora(), st.integers(0, 130))
+def test_documents_are_passed_over_whole(made: Corpus, tokens: int) -> None:
+    texts = [made.ids[begin:end].tolist() for begin, end in itertools.pairwise(made.starts)]
+    used = [int((~made.special[begin:end]).sum()) for begin, end in itertools.pairwise(made.starts)]
+    first = next((k for k in range(len(made)) if sum(used[:k]) >= tokens), None)
+    if first is None:
+        with pytest.raises(CircuitryError, match="so no document is left"):
+            made.skip(tokens)
+    else:
+        assert made.skip(tokens).ids.tolist() == [i for text in texts[first:] for i in text]
+        assert len(made.skip(tokens)) == len(made) - first
+
+
 @given(corpora(), st.floats(0.05, 0.95))
 def test_two_parts_make_the_whole(made: Corpus, share: float) -> None:
     if len(made) < 2:

@@ -138,12 +138,9 @@ def _text(model: Any, texts: str | None, tokens: int, skip: int, context: int) -
     """As much of the text as is wanted, after the documents that are passed over."""
     from ..universality.activations import corpus
 
-    whole = corpus(model, texts, tokens=skip + tokens, context=context)
     if not skip:
-        return whole
-    if whole.tokens <= skip:
-        raise CircuitryError(f"the text has {whole.tokens} tokens, so nothing is left after --skip {skip}")
-    return whole.split(skip / whole.tokens)[1].take(tokens)
+        return corpus(model, texts, tokens=tokens, context=context)
+    return corpus(model, texts, tokens=skip + context + tokens, context=context).skip(skip).take(tokens)
 
 
 def _warn_of_training_text(folder: Path, saes: dict[Any, SAE], text: Corpus, skip: int) -> None:

@@ -89,6 +89,20 @@ class Corpus:
         end = int(self.used[tokens - 1]) + 1
         return self._documents(0, int(np.searchsorted(self.starts, end)), end)
 
+    def skip(self, tokens: int) -> Corpus:
+        """What is left without the first documents that have this many used tokens, the last of them left out as a whole.
+
+        Raises CircuitryError where nothing is left.
+
+        >>> some = Corpus(np.arange(8, dtype=np.int32), np.array([0, 3, 5, 8]), np.arange(8) == 0, "numbers", "")
+        >>> some.skip(3).ids.tolist()
+        [5, 6, 7]
+        """
+        at = int(np.searchsorted(self.edges, tokens))
+        if at >= len(self):
+            raise CircuitryError(f"the text has {self.tokens} tokens, so no document is left after the first {tokens}")
+        return self._documents(at, len(self), len(self.ids))
+
     def split(self, share: float) -> tuple[Corpus, Corpus]:
         """The first documents, with this ``share`` of the used tokens as nearly as whole documents allow, and the others.
 

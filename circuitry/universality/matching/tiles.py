@@ -121,7 +121,7 @@ class Tiles:
             return
         left = [(row, column) for row in range(self.rows) for column in range(self.columns)]
         every = len(left)
-        with tqdm(total=every, desc="waiting for other processes", unit="pair", disable=None, delay=1, leave=False) as bar:
+        with tqdm(total=every, desc="waiting for other processes", unit="pair", mininterval=5, delay=1, leave=False) as bar:
             while left := [pair for pair in left if not self._file(pair).is_file()]:
                 bar.update(every - len(left) - bar.n)
                 time.sleep(0.2)

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm.auto import tqdm
+
 from ...errors import CircuitryError
 
 PASSAGE = 1000
@@ -59,7 +61,7 @@ def manual() -> Manual:
     library = Path(sysconfig.get_path("stdlib"))
     found: list[str] = []
     docstrings: list[str] = []
-    for file in _modules(library):
+    for file in tqdm(list(_modules(library)), "Python's documentation", unit="file", delay=1, leave=False, disable=None):
         tree = _parsed(file)
         docstrings += filter(None, map(_docstring, _holders(tree)))
         found += _topics(tree) if file.parts[-2:] == ("pydoc_data", "topics.py") else ()

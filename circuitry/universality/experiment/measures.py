@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..matching.matches import summarised
+
 Floats: TypeAlias = NDArray[np.float64]
-HIGH = 0.95
-"""The paper counts matches above this one (section 4.4)."""
 NEAR_ZERO = 0.05
 """How far from zero a difference may be and still count as none. The paper does not say what it took."""
 LEVEL = 0.9
@@ -30,15 +30,9 @@ def summary(frame: pd.DataFrame) -> dict[str, float]:
     >>> summary(table)["mean"], summary(table)["compared"], summary(table)["left out"]
     (0.75, 2, 1)
     """
-    known = frame["mppc"].dropna()
-    return {
-        "mean": float(known.mean()),
-        "median": float(known.median()),
-        "above .95": float((known > HIGH).mean()) if len(known) else float("nan"),
-        "null": float(frame["null"].mean()) if "null" in frame else float("nan"),
-        "compared": len(known),
-        "left out": int(frame["mppc"].isna().sum()),
-    }
+    found = summarised(frame)
+    told = {name: found[name] for name in ("mean", "median", "above .95", "null", "compared")}
+    return {**told, "left out": found["features"] - found["compared"]}
 
 
 def difference(main: pd.DataFrame, seed: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from ...results.report.inline import inline
 from ...results.report.page import render
-from .measures import HIGH, LEVEL, NEAR_ZERO
+from ..matching.matches import HIGH
+from .measures import LEVEL, NEAR_ZERO
 
 if TYPE_CHECKING:
     from .result import Universality

@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 
 ARCHITECTURE, MODEL_SEED, SAE_SEED, NEURONS = "architecture", "model seed", "SAE seed", "neurons"
 """The four comparisons of the paper's figure 3. Further models are "architecture: NAME"."""
-COLUMNS = ["layer_a", "feature_a", "mppc", "layer_b", "feature_b", "count_a", "count_b", "null"]
 
 
 @dataclass(frozen=True)
 class Compared:
     """One model's features matched with another's, in both directions.
 
-    ``forward`` has a row for every feature of ``a``, ``reverse`` one for every feature of ``b``, in the columns ``COLUMNS`` (in ``reverse``
+    ``forward`` has a row for every feature of ``a``, ``reverse`` one for every feature of ``b``, in the columns of ``Matches`` (in ``reverse``
     too ``layer_a`` is the layer of the feature that the row is about). ``depth_a`` and ``depth_b`` are the layers' depths, 0 to 1.
     """
 
@@ -106,7 +105,7 @@ class Universality:
             if row["direction"] == "forward":
                 null = f", {row['null']:.2f} by chance" if row["null"] == row["null"] else ""
                 lines.append(
-                    f"  {row['comparison']:<13} {row['matched in']:<24} mean MPPC {row['mean']:.2f}{null}; "
+                    f"  {row['comparison'].partition(':')[0]:<13} {row['matched in']:<24} mean MPPC {row['mean']:.2f}{null}; "
                     f"{row['above .95']:.0%} above .95; {row['compared']} features, {row['left out']} fired too rarely"
                 )
         for row in self.marginal.to_dict("records"):

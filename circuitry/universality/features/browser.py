@@ -69,7 +69,14 @@ def browser(
     data = entries(shown, every, getattr(matches, "reverse", None), (acts_a, acts_b), corpus, tokenizer, scores, **how)
     both = names or (_name(acts_a, "model A"), _name(acts_b, "model B"))
     judged = None if scores is None or not len(scores) else scores.iloc[0]
-    words = {"names": both, "title": title, "contexts": contexts, "window": window, "corpus": corpus.source, "judged": judged}
+    words = {
+        "names": both,
+        "title": title,
+        "contexts": contexts,
+        "window": window,
+        "corpus": f"{corpus.source}, {corpus.tokens:,} tokens",
+        "judged": judged,
+    }
     counts = {"shown": len(shown), "total": int(every["mppc"].notna().sum()), "silent": int(every["mppc"].isna().sum())}
     told_of = {"data": {**data, "names": both}, "limit": limit, "ends": max(1, limit // 10), **words, **counts}
     page = render("features.html", package=__package__, styles=("style.css", "features.css"), script="features.js", **told_of)

@@ -19,6 +19,27 @@ from .tiles import Tiles
 
 COLUMNS = ("layer_a", "feature_a", "mppc", "layer_b", "feature_b", "count_a", "count_b", "null")
 HIGH, CHANCE = 0.95, 0.95
+"""The paper counts matches above ``HIGH`` (section 4.4); near chance is what this share of features reaches shifted."""
+
+
+def summarised(frame: pd.DataFrame) -> dict[str, float]:
+    """What a table of matches comes to; its entries are those of ``Matches.summary``.
+
+    >>> found = summarised(pd.DataFrame({"mppc": [1.0, 0.5, np.nan], "null": [0.1, 0.1, np.nan]}))
+    >>> found["mean"], found["compared"], found["near null"]
+    (0.75, 2, 0.0)
+    """
+    known, null = frame["mppc"].dropna(), (frame["null"] if "null" in frame else pd.Series(dtype=float)).dropna()
+    chance = null.quantile(CHANCE) if len(null) else np.nan
+    return {
+        "features": len(frame),
+        "compared": len(known),
+        "mean": float(known.mean()),
+        "median": float(known.median()),
+        "above .95": float((known > HIGH).mean()) if len(known) else np.nan,
+        "null": float(null.mean()),
+        "near null": float((known <= chance).mean()) if len(null) and len(known) else np.nan,
+    }
 
 
 @dataclass(frozen=True)
@@ -49,19 +70,7 @@ class Matches:
         ``features``, ``compared`` (those with a correlation), ``mean`` and ``median`` MPPC, the share ``above .95``, the mean of
         the ``null``, and ``near null``: the share with an MPPC no higher than what 95% of features reach by chance.
         """
-        rows = {}
-        for name, frame in (("forward", self.forward), ("reverse", self.reverse)):
-            known, null = frame["mppc"].dropna(), frame["null"].dropna()
-            chance = null.quantile(CHANCE) if len(null) else np.nan
-            rows[name] = {
-                "features": len(frame),
-                "compared": len(known),
-                "mean": known.mean(),
-                "median": known.median(),
-                "above .95": (known > HIGH).mean() if len(known) else np.nan,
-                "null": null.mean(),
-                "near null": (known <= chance).mean() if len(null) and len(known) else np.nan,
-            }
+        rows = {"forward": summarised(self.forward), "reverse": summarised(self.reverse)}
         return pd.DataFrame(rows).T.astype({"features": int, "compared": int})
 
     def text(self) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from circuitry.universality.experiment.result import COLUMNS, Compared, Universality
+from circuitry.universality.experiment.result import Compared, Universality
+from circuitry.universality.matching.matches import COLUMNS
 
 LAYERS = {"A": 4, "B": 3, "A2": 4, "C": 2}
 FEATURES = 20

@@ -127,7 +127,7 @@ def _difference(ax: Any, difference: pd.DataFrame | None) -> None:
     ax.axvline(0, color="#444444", linewidth=0.8)
     said = f"{LEVEL:.0%} of features: {low:.2f} to {high:.2f}\n{near_zero(values):.0%} within ±{NEAR_ZERO}"
     ax.text(0.03, 0.97, said, va="top", fontsize=6.5, transform=ax.transAxes)
-    ax.set(xlabel="difference", ylabel="density", xlim=(-most, most))
+    ax.set(xlabel="difference", ylabel="density", xlim=(-most, most), ylim=(0, 1.2 * ax.get_ylim()[1]))  # room for the words
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
 

@@ -54,7 +54,7 @@ def figure5(
         _boxes(right, {one: joined[one]}, known, shown)
         for ax, letter, score in ((left, "a", "complexity"), (right, "b", known)):
             ax.set(title=f"({letter}) MPPC by {score}{proxy}", xlabel=f"{score}{proxy}")
-        left.legend(*left.get_legend_handles_labels(), frameon=False, fontsize=7)
+        left.legend(*left.get_legend_handles_labels(), frameon=False, fontsize=7, loc="upper right")
         figure.supxlabel(_source(scores), fontsize=6, color="0.3", parse_math=False)
     return figure
 

@@ -160,9 +160,9 @@ def _rows(
                 total[w >> bits] += v * double((w & magnitude) << up | (w & sign) << sign_up)
                 p += ONE
             at += ONE
-        own_shift, own_scale = shift[i], scale[i]
+        own_shift, own_scale = shift[i] / factor, scale[i] * factor
         for r in range(width):
-            total[r] = (total[r] * factor - own_shift * other_shift[r]) * (own_scale * other_scale[r])
+            total[r] = (total[r] - own_shift * other_shift[r]) * (own_scale * other_scale[r])
         for r in range(width):
             if total[r] > column[r]:
                 column[r] = total[r]

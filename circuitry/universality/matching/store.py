@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ class FeatureActs:
 
     folder: Path
     index: Mapping[str, Any]
+    _checked: set[Path] = field(default_factory=set, repr=False)
+    """Files whose bytes were compared with their digest, which is done once."""
 
     @classmethod
     def write(
@@ -116,11 +118,11 @@ class FeatureActs:
     def blocks(self) -> Iterator[Block]:
         """Shard by shard, from the first token on, in the types of the files. Raises CircuitryError for a damaged one."""
         for shard in self.index["shards"]:
-            block = read_shard(self.folder / shard["file"])
-            if digest(block) != shard["digest"]:
-                raise CircuitryError(
-                    f"{self.folder / shard['file']} is not what {INDEX} says; write the feature activations again"
-                )
+            file = self.folder / shard["file"]
+            block = read_shard(file)
+            if file not in self._checked and digest(block) != shard["digest"]:
+                raise CircuitryError(f"{file} is not what {INDEX} says; write the feature activations again")
+            self._checked.add(file)
             yield block
 
     def csr(self) -> Sparse:

@@ -266,6 +266,11 @@ def test_features_are_not_resampled_once_the_learning_rate_falls() -> None:
     assert learner.recipe.decay == 0.2 and (learner.quiet[:4] == 128).all()
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    made = Recipe.of(tokens=np.int64(5), l1=np.float32(2.5), normalise=np.bool_(False))
+    assert (made.tokens, made.l1, made.normalise) == (5, 2.5, False) and type(made.tokens) is int
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [

@@ -155,7 +155,7 @@ def test_one_sae_names_its_node_and_mistakes_are_told(transformer: Model, text: 
 
 def test_the_command_line_trains_and_evaluates(tmp_path: Path) -> None:
     source = tmp_path / "texts.txt"
-    source.write_text("\n\n\n".join(TEXTS))
+    source.write_text("\n\n\n".join(TEXTS * 2))
     command = ["train", "bundled:gpt_neox", "resid[1]", "mlp[0]", "--texts", str(source), "--tokens", "64", "--expansion", "2"]
     command += ["--batch", "16", "--buffer", "32", "-o", "lr=0.002", "-o", "revive=none", "--out", str(tmp_path / "run")]
     done = CliRunner().invoke(app, command)
@@ -168,7 +168,7 @@ def test_the_command_line_trains_and_evaluates(tmp_path: Path) -> None:
     assert (tmp_path / "table.csv").read_text().count("\n") == 4
     assert "was trained on this text" in done.stderr
     single = ["evaluate", str(tmp_path / "run" / "resid-1"), *shared]
-    skipped = CliRunner().invoke(app, [*single, "--skip", "30", "--model", "bundled:mamba"])
+    skipped = CliRunner().invoke(app, [*single, "--skip", "64", "--model", "bundled:mamba"])
     assert skipped.exit_code == 0 and "trained on this text" not in skipped.stderr, skipped.output
     assert "trained on bundled:gpt_neox, and is used on bundled:mamba" in skipped.stderr
     nothing = CliRunner().invoke(app, [*single, "--skip", "100000"])

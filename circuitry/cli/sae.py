@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ..universality.sae import SAE
 
 ItsModel = Annotated[str | None, typer.Option(help="the model, where the files do not name it")]
-Skip = Annotated[int, typer.Option(help="tokens at the beginning of the text to pass over, in whole documents")]
 ItsNode = Annotated[str | None, typer.Option(help="the node, where the file of a single SAE does not name it")]
+Skip = Annotated[int, typer.Option(help="tokens at the beginning of the text to pass over, in whole documents")]
 
 app = typer.Typer(
     help="Sparse autoencoders on nodes: train them, evaluate them, write what their features are on text.", no_args_is_help=True
@@ -145,8 +145,9 @@ def _text(model: Any, texts: str | None, tokens: int, skip: int, context: int) -
 
 def _warn_of_training_text(folder: Path, saes: dict[Any, SAE], text: Corpus, skip: int) -> None:
     about = next(iter(saes.values())).config.about
-    if about.get("text") == text.source and not skip:
-        read.warn(f"{folder} was trained on this text ({text.source}); --skip with the tokens it was trained on takes others")
+    seen = about.get("recipe", {}).get("tokens", 1)
+    if about.get("text") == text.source and skip < seen:
+        read.warn(f"{folder} was trained on this text ({text.source}); --skip {seen} would take what comes after it")
 
 
 def _model(folder: Path, saes: dict[Any, SAE], given: str | None, dtype: str, device: str) -> LoadedModel:

@@ -59,8 +59,6 @@ def browser(
     >>> browser(pd.DataFrame([row]), [one], [one], told, None, tempfile.mkdtemp()).name
     'features.html'
     """
-    if limit < 1:
-        raise CircuitryError(f"{limit} matches are nothing to show; limit=1 or more would do")
     every = getattr(matches, "forward", matches)
     shown = pick(every, limit)
     if not len(shown):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from ...errors import CircuitryError
 from .answers import Answers
 from .contexts import Context, top_contexts
 from .judge import Judge
@@ -160,11 +161,13 @@ def pick(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
     """At most ``limit`` rows of a table of matches, over the whole range of MPPC, highest first.
 
     A tenth are the highest, a tenth the lowest, the rest lie at equal steps of rank between. Features without an MPPC are left
-    out.
+    out. Raises CircuitryError for a limit below 1.
 
     >>> pick(pd.DataFrame({"mppc": [0.1, 0.9, float("nan"), 0.5, 0.7, 0.3]}), 3)["mppc"].tolist()
     [0.9, 0.5, 0.1]
     """
+    if limit < 1:
+        raise CircuitryError(f"{limit} matches are nothing to show; limit=1 or more would do")
     ranked = frame.dropna(subset=["mppc"]).sort_values("mppc", ascending=False, kind="stable")
     count = len(ranked)
     if count <= limit:

@@ -86,7 +86,7 @@ class Recipe:
         for name in settings:
             if name not in known:
                 raise CircuitryError(f"training an SAE has no setting {name!r}; {suggest(name, known)}")
-        return cls(**settings)
+        return cls(**{name: value.item() if hasattr(value, "item") else value for name, value in settings.items()})  # of numpy
 
     def config(self, width: int, about: Mapping[str, Any]) -> SAEConfig:
         """What the SAE of a node of this width is."""

@@ -50,6 +50,21 @@ def blank(folder: Path) -> bool:
     return not folder.is_dir() or all(file.suffix == NEW for file in folder.iterdir())
 
 
+def sweep(folder: Path) -> None:
+    """Remove from a folder, if it is there, what a killed process had begun to write; for a folder that nobody else writes to.
+
+    >>> import tempfile
+    >>> there = Path(tempfile.mkdtemp())
+    >>> _ = (there / "a.json.1234.new").write_text("{"), (there / "b.json").write_text("{}")
+    >>> sweep(there)
+    >>> [file.name for file in there.iterdir()]
+    ['b.json']
+    """
+    for file in folder.glob(f"*{NEW}"):
+        if file.is_file():
+            file.unlink(missing_ok=True)
+
+
 def slug(name: object) -> str:
     """Any name as that of a folder.
 

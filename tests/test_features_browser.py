@@ -6,12 +6,11 @@ import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Page
 
 from browsing import Open
 from circuitry.errors import CircuitryError
@@ -19,6 +18,9 @@ from circuitry.universality.features.browser import LIMIT, browser
 from circuitry.universality.features.proxy import ProxyJudge
 from circuitry.universality.features.score import contexts_of, judge_layers
 from features_known import CLASS, EVIL, NUMB, PHRASE, SILENT, TOKEN, Words, activations, corpus, matches
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 SIDES = ([activations(0), activations(2)], [activations(1)])
 

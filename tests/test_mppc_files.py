@@ -161,6 +161,13 @@ def test_a_last_file_that_was_cut_short_is_written_again(tmp_path: Path) -> None
     assert FeatureActs.write(tmp_path, [x], features=9, shard=8).tokens == 50
 
 
+def test_what_a_kill_left_half_written_is_cleared_away(tmp_path: Path) -> None:
+    half = tmp_path / "shard-00000.safetensors.1a2b3c4d.new"
+    half.write_bytes(b"half")
+    acts = FeatureActs.write(tmp_path, [values()], features=9)
+    assert not half.exists() and acts.tokens == len(values())
+
+
 def test_a_whole_folder_is_not_written_again(tmp_path: Path) -> None:
     FeatureActs.write(tmp_path, [values()], features=9)
 

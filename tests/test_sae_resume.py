@@ -133,6 +133,7 @@ def test_tensors_that_are_others_are_refused(tmp_path: Path) -> None:
 def test_a_kill_while_the_first_record_is_written_costs_nothing(tmp_path: Path) -> None:
     (tmp_path / "training.json.1a2b3c4d.new").write_text("{")
     assert train(tmp_path).folder == tmp_path
+    assert not list(tmp_path.glob("*.new")), "what was begun is cleared away"
 
 
 def test_a_kill_while_a_checkpoint_is_written_costs_that_checkpoint_only(tmp_path: Path) -> None:

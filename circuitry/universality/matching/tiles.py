@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from tqdm.auto import tqdm
 
 from ...errors import CircuitryError
-from ...files import differences, write_whole
+from ...files import differences, sweep, write_whole
 from .best import Best
 from .moments import Ints
 from .shards import save_whole
@@ -90,6 +90,8 @@ class Tiles:
             return
         file, wanted = self.folder / "comparison.json", json.loads(json.dumps(self.identity))
         (self.folder / "tiles").mkdir(parents=True, exist_ok=True)
+        if self.world == 1:
+            sweep(self.folder / "tiles")
         if file.is_file():
             known = json.loads(file.read_text(encoding="utf-8"))
             if known != wanted:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import CircuitryError, suggest
-from ...files import blank, differences, write_whole
+from ...files import blank, differences, sweep, write_whole
 from .blocks import Block
 from .moments import Ints, Moments
 from .shards import VALUES, digest, read_shard, rounded, save_whole, write_shard
@@ -101,6 +101,7 @@ class Writer:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(started, json.dumps(self.identity, indent=1))
         self._check(json.loads(started.read_text(encoding="utf-8")))
+        sweep(self.folder)
         if documents is not None and not self.complete:
             save_whole(self.folder / DOCUMENTS, {"first": np.asarray(documents, np.int64)})
         while not self.complete and (file := self._file()).is_file() and (block := read_shard(file)).tokens == self.shard:

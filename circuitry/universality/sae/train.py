@@ -16,6 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ...errors import CircuitryError
+from ...files import sweep
 from ...models.threads import on_threads
 from ...paths import Node, parse_node
 from .checkpoints import TrainingFolder
@@ -146,6 +147,7 @@ class _Training:
             return 0
         if self.team.rank == 0:
             folder.open(self.identity)
+            sweep(folder.path)
         self.team.wait()
         done = folder.open(self.identity)
         return None if (folder.record() or {})["state"] == "complete" else done

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import tiny
-from circuitry.models.training.scan import fast_mamba_training, fast_rwkv_training, fast_training
+from circuitry.models.training.scan import _library, fast_mamba_training, fast_rwkv_training, fast_training
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="training needs a C compiler")
 
@@ -87,3 +88,10 @@ def test_a_compiled_wkv_keeps_no_state() -> None:
     hf = tiny.stock("rwkv", dtype=torch.float32, attention_hidden_size=16)
     with fast_training("rwkv"), pytest.raises(ValueError, match="keeps no state; call the model with use_cache=False"):
         hf(torch.arange(4)[None], use_cache=True)
+
+
+def test_numbers_next_to_zero_stay_what_they_are() -> None:
+    """A library linked with -ffast-math would have them flushed to 0 in the whole process, wherever they come from."""
+    _library()
+    smallest = np.float64(5e-324)
+    assert smallest * np.float64(1) > 0 and np.float32(1e-45) / np.float32(1) > 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,20 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_FLAGS = ["-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-fopenmp", "-shared", "-fPIC"]
+_COMPILE = ["-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-fopenmp", "-fPIC", "-c"]
+_LINK = ["-fopenmp", "-shared", "-lm"]
+"""Without -ffast-math: a library linked with it makes the whole process take very small numbers for 0."""
 
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    """Compile ``scan.c`` once for this machine; needs a C compiler named ``cc``."""
-    source = Path(__file__).with_name("scan.c")
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
-    target = Path(tempfile.gettempdir()) / f"circuitry-scan-{digest}.so"
-    if not target.exists():
-        building = target.with_suffix(".building")
-        subprocess.run(["cc", *_FLAGS, str(source), "-o", str(building), "-lm"], check=True)
-        building.rename(target)
-    return ctypes.CDLL(str(target))
+    """Compile ``scan.c`` for this machine; needs a C compiler named ``cc``."""
+    with tempfile.TemporaryDirectory() as folder:
+        compiled, library = Path(folder) / "scan.o", Path(folder) / "scan.so"
+        subprocess.run(["cc", *_COMPILE, str(Path(__file__).with_name("scan.c")), "-o", str(compiled)], check=True)
+        subprocess.run(["cc", str(compiled), *_LINK, "-o", str(library)], check=True)
+        return ctypes.CDLL(str(library))
 
 
 def _call(name: str, tensors: list[Tensor], sizes: tuple[int, ...]) -> None:

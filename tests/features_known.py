@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,12 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from circuitry.universality.activations.corpus import Corpus
+from circuitry.universality.features.contexts import Context, top_contexts
 
 DOCUMENTS, LENGTH, WORDS = 40, 60, 200
 TOKEN, SPELLINGS, PHRASE, ANYWHERE, SILENT, CLASS, NUMB = range(7)
+ALL = range(7)
+CONTEXT = Context((" a", "b"), (0.0, 1.0), 1, 0)
 EVIL = "<script>window.hacked = 1</script><img src=x onerror=window.hacked=1>"
 
 
@@ -56,3 +60,9 @@ def matches(rows: int = 6) -> pd.DataFrame:
     mppc = np.where(numbers == SILENT, np.nan, 0.95 - 0.17 * numbers)
     told = {"layer_a": 0, "feature_a": numbers, "mppc": mppc, "layer_b": 0, "feature_b": numbers, "null": 0.05}
     return pd.DataFrame(told)
+
+
+@functools.cache
+def known_contexts() -> dict[int, list[Context]]:
+    """The top contexts of every feature."""
+    return top_contexts(activations(), corpus(), None, ALL)

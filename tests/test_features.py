@@ -11,20 +11,13 @@ from scipy.sparse import csr_array
 import circuitry as ct
 from circuitry.errors import CircuitryError
 from circuitry.universality.activations.corpus import Corpus
-from circuitry.universality.features.contexts import Context, profiles, top_contexts
+from circuitry.universality.features.contexts import profiles, top_contexts
 from circuitry.universality.features.tokens import readable
-from features_known import CLASS, PHRASE, SILENT, TOKEN, activations, corpus
-
-ALL = range(7)
-CONTEXT = Context((" a", "b"), (0.0, 1.0), 1, 0)
+from features_known import ALL, CLASS, PHRASE, SILENT, TOKEN, activations, corpus, known_contexts
 
 
-@pytest.fixture(scope="module")
-def found() -> dict[int, list[Context]]:
-    return top_contexts(activations(), corpus(), None, ALL)
-
-
-def test_contexts_are_the_highest_activations_with_their_text(found: dict[int, list[Context]]) -> None:
+def test_contexts_are_the_highest_activations_with_their_text() -> None:
+    found = known_contexts()
     dense, told = activations().toarray(), corpus()
     ids = told.ids[told.used]
     for feature in set(ALL) - {SILENT}:
@@ -72,7 +65,8 @@ def test_a_text_is_shown_once() -> None:
     assert (only.document, only.top) == (1, 3.0)
 
 
-def test_how_often_the_peaks_token_fires_elsewhere(found: dict[int, list[Context]]) -> None:
+def test_how_often_the_peaks_token_fires_elsewhere() -> None:
+    found = known_contexts()
     assert {c.elsewhere for c in found[TOKEN]} == {1.0}
     told = corpus()
     ids, before = told.ids[told.used], told.ids[told.used - 1]

@@ -10,24 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circuitry.errors import CircuitryError
-from circuitry.universality.features.contexts import Context, top_contexts
+from circuitry.universality.features.contexts import Context
 from circuitry.universality.features.proxy import ProxyJudge, complexity, monosemanticity
 from circuitry.universality.features.question import COMPLEXITY, MONOSEMANTIC, MONOSEMANTICITY, Question, Rubric, rubric
 from circuitry.universality.features.score import (
     judge_features,
 )
-from features_known import ANYWHERE, CLASS, NUMB, PHRASE, SILENT, SPELLINGS, TOKEN, activations, corpus
-
-ALL = range(7)
-CONTEXT = Context((" a", "b"), (0.0, 1.0), 1, 0)
+from features_known import ANYWHERE, CLASS, CONTEXT, NUMB, PHRASE, SILENT, SPELLINGS, TOKEN, known_contexts
 
 
-@pytest.fixture(scope="module")
-def found() -> dict[int, list[Context]]:
-    return top_contexts(activations(), corpus(), None, ALL)
-
-
-def test_a_question_holds_every_token_its_value_and_every_level(found: dict[int, list[Context]]) -> None:
+def test_a_question_holds_every_token_its_value_and_every_level() -> None:
+    found = known_contexts()
     for measure in (COMPLEXITY, MONOSEMANTICITY, MONOSEMANTIC):
         text = Question(measure, found[TOKEN]).text
         lines = [line for line in text.splitlines() if line[:1].isdigit() and '"' in line]
@@ -66,7 +59,8 @@ def test_scores_of_your_own() -> None:
         ProxyJudge().score(Question(mine, [CONTEXT] * 2))
 
 
-def test_the_proxy_orders_features_whose_complexity_is_known(found: dict[int, list[Context]]) -> None:
+def test_the_proxy_orders_features_whose_complexity_is_known() -> None:
+    found = known_contexts()
     scores = judge_features(ProxyJudge(), found).set_index("feature")["score"]
     assert scores[TOKEN] == scores[NUMB] == 1 and scores[ANYWHERE] == 5
     assert scores[TOKEN] < scores[SPELLINGS] < scores[CLASS] < scores[ANYWHERE]
@@ -74,7 +68,8 @@ def test_the_proxy_orders_features_whose_complexity_is_known(found: dict[int, li
     assert math.isnan(scores[SILENT])
 
 
-def test_the_proxy_orders_features_whose_monosemanticity_is_known(found: dict[int, list[Context]]) -> None:
+def test_the_proxy_orders_features_whose_monosemanticity_is_known() -> None:
+    found = known_contexts()
     scores = judge_features(ProxyJudge(), found, "monosemanticity").set_index("feature")["score"]
     assert scores[TOKEN] == scores[PHRASE] == 5 and scores[ANYWHERE] == 1
     assert scores[ANYWHERE] < scores[SPELLINGS] < scores[TOKEN]

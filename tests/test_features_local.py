@@ -5,19 +5,10 @@ from __future__ import annotations
 import pytest
 
 from circuitry.errors import CircuitryError
-from circuitry.universality.features.contexts import Context, top_contexts
 from circuitry.universality.features.judge import judge
 from circuitry.universality.features.local import LocalJudge
 from circuitry.universality.features.question import COMPLEXITY, Question, Rubric
-from features_known import activations, corpus
-
-ALL = range(7)
-CONTEXT = Context((" a", "b"), (0.0, 1.0), 1, 0)
-
-
-@pytest.fixture(scope="module")
-def found() -> dict[int, list[Context]]:
-    return top_contexts(activations(), corpus(), None, ALL)
+from features_known import CONTEXT
 
 
 def test_judges_by_name() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from circuitry.errors import CircuitryError
 from circuitry.universality.features.answers import Answers
-from circuitry.universality.features.contexts import Context, top_contexts
+from circuitry.universality.features.contexts import Context
 from circuitry.universality.features.figure import figure5
 from circuitry.universality.features.proxy import ProxyJudge
 from circuitry.universality.features.question import COMPLEXITY, Question
@@ -25,15 +25,7 @@ from circuitry.universality.features.score import (
     uninterpretable,
     with_scores,
 )
-from features_known import ANYWHERE, CLASS, TOKEN, activations, corpus, matches
-
-ALL = range(7)
-CONTEXT = Context((" a", "b"), (0.0, 1.0), 1, 0)
-
-
-@pytest.fixture(scope="module")
-def found() -> dict[int, list[Context]]:
-    return top_contexts(activations(), corpus(), None, ALL)
+from features_known import ALL, ANYWHERE, CLASS, CONTEXT, TOKEN, activations, corpus, matches
 
 
 class Counting:

@@ -42,8 +42,9 @@ class SAEConfig:
             raise CircuitryError(f"no SAE is called {self.kind!r}; {suggest(self.kind, KINDS)}")
         if self.width < 1 or self.features < 1:
             raise CircuitryError(f"an SAE of width {self.width} with {self.features} features is none; both count from 1 up")
-        if self.kind == "topk" and not 1 <= (self.k or 0) <= self.features:
-            raise CircuitryError(f"a topk SAE needs k from 1 to {self.features} (its features), not {self.k}")
+        whole = isinstance(self.k, int) and not isinstance(self.k, bool)
+        if self.kind == "topk" and not (whole and 1 <= (self.k or 0) <= self.features):
+            raise CircuitryError(f"a topk SAE needs k from 1 to {self.features} (its features), not {self.k!r}")
 
     @property
     def norm(self) -> float:

@@ -1,0 +1,114 @@
+"""Files of SAELens 6, and those of older versions, whose settings have other names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....errors import CircuitryError
+from ..sae import SAE, SAEConfig
+from .settings import Settings, chosen
+
+FILE = "a SAELens file"
+KINDS = {"standard": "relu", "topk": "topk", "jumprelu": "jumprelu"}
+"""Our kinds by SAELens's architectures."""
+
+# What the activations are of, and on which text: it is for the caller to give those.
+_ORIGIN = """model_name model_class_name hook_name hook_point hook_layer hook_point_layer hook_head_index hook_point_head_index
+hook_eval hook_point_eval neuronpedia_id dataset_path dataset_trust_remote_code is_dataset_tokenized streaming tokenizer_name
+prepend_bos context_size seqpos_slice exclude_special_tokens disable_concat_sequences"""
+# Which version wrote it, in which type and where: we compute in float32, on the model's device.
+_WRITTEN = "dtype device sae_lens_version sae_lens_training_version"
+# How it was trained. None of it is used when a trained SAE encodes or decodes.
+_TRAINING = """expansion_factor decoder_init_norm decoder_heuristic_init decoder_heuristic_init_norm decoder_orthogonal_init
+init_encoder_as_decoder_transpose b_dec_init_method normalize_sae_decoder noise_scale from_pretrained_path resume seed
+l1_coefficient l1_warm_up_steps lp_norm l0_coefficient l0_warm_up_steps mse_loss_normalization use_ghost_grads
+scale_sparsity_penalty_by_decoder_norm pre_act_loss_coefficient aux_loss_coefficient use_sparse_activations jumprelu_init_threshold
+jumprelu_bandwidth jumprelu_sparsity_loss_mode jumprelu_tanh_scale finetuning_tokens finetuning_method
+lr lr_end lr_scheduler_name lr_warm_up_steps lr_decay_steps n_restart_cycles adam_beta1 adam_beta2 training_tokens
+total_training_tokens train_batch_size train_batch_size_tokens store_batch_size store_batch_size_prompts n_batches_in_buffer
+tokens_per_buffer use_cached_activations cached_activations_path act_store_device dead_feature_window dead_feature_threshold
+dead_feature_estimation_method feature_sampling_window feature_sampling_method feature_reinit_scale resample_batches autocast
+autocast_lm compile_llm compile_sae llm_compilation_mode sae_compilation_mode eval_batch_size_prompts n_eval_batches n_eval_seqs
+eval_every_n_wandb_logs log_to_wandb log_activations_store_to_wandb log_optimizer_state_to_wandb wandb_project wandb_id wandb_entity
+wandb_log_frequency run_name checkpoint_path n_checkpoints save_final_checkpoint verbose logger"""
+
+
+def read(given: Mapping[str, Any], weights: Mapping[str, Tensor]) -> SAE:
+    """An SAE from the settings of ``cfg.json`` and the tensors of ``sae_weights.safetensors``.
+
+    b_dec is subtracted first unless the file says no, which is SAELens's own default.
+    """
+    settings = Settings(FILE, given)
+    metadata = given.get("metadata") or {}
+    _model_as_it_is(settings.inside("metadata"))
+    _model_as_it_is(settings)
+    _input_as_it_is(settings, str(given.get("hook_name", given.get("hook_point", ""))), old="sae_lens_version" not in metadata)
+    kind, k = _activation(settings)
+    width, features = settings.whole("d_in"), settings.whole("d_sae")
+    centred = settings.flag("apply_b_dec_to_input", True)
+    ranked = settings.flag("rescale_acts_by_decoder_norm", False) if kind == "topk" else False
+    settings.only("rescale_acts_by_decoder_norm", False, why="only of topk is it known what that does")
+    for names in (_ORIGIN, _WRITTEN, _TRAINING):
+        settings.harmless(names)
+    settings.done()
+    about = metadata.get("circuitry") or {"from": "SAELens", **(metadata or given)}
+    names = ("W_enc", "b_enc", "W_dec", "b_dec", *(["threshold"] if kind == "jumprelu" else []))
+    found = chosen(FILE, _without_ones(weights), {name: name for name in names})
+    made = SAE.of(SAEConfig(width, features, kind, k, centred, about), found)
+    return made.unit() if ranked else made
+
+
+def _activation(settings: Settings) -> tuple[str, int | None]:
+    """Kind and k. In older files topk is an activation function of the standard architecture."""
+    kind = KINDS[settings.word("architecture", list(KINDS), "standard")]
+    for name in ("activation_fn", "activation_fn_str"):
+        function = settings.word(name, ["relu", "topk"] if kind != "jumprelu" else ["relu"], "topk" if kind == "topk" else "relu")
+        kind = "topk" if function == "topk" else kind
+    options = settings.inside("activation_fn_kwargs")
+    if kind != "topk":
+        options.done()
+        settings.only("k", None, why=f"the activation function is {kind}")
+        return kind, None
+    own, inside = settings.whole("k", None), options.whole("k", None)
+    options.done()
+    if own is None and inside is None:
+        settings.take("k")
+    if None not in (own, inside) and own != inside:
+        raise settings.refuse("k", own, f"activation_fn_kwargs say {inside}")
+    return kind, own or inside
+
+
+def _input_as_it_is(settings: Settings, hook: str, old: bool) -> None:
+    """Refuse an input that is changed before the encoder, or an output that is changed after the decoder."""
+    scheme = settings.take("normalize_activations", "none")
+    if scheme in ("expected_average_only_in", True):
+        raise settings.refuse(
+            "normalize_activations", scheme, "it does not have the factor; SAELens can fold it into the weights"
+        )
+    if scheme not in ("none", None, False):
+        raise CircuitryError(f"{FILE} with normalize_activations {scheme!r}, token by token, is not read")
+    side_by_side = "it takes heads side by side, whose order is not ours"
+    settings.only("reshape_activations", "none", None, why=side_by_side)
+    if old and "hook_z" in hook:
+        raise settings.refuse("hook_name", hook, side_by_side)
+    for name in ("finetuning_scaling_factor", "scaling_factor"):
+        settings.only(name, False, None, 1, 1.0, why="its features are scaled before the decoder")
+
+
+def _model_as_it_is(settings: Settings) -> None:
+    """Refuse SAEs of a model whose weights were changed while it was loaded (centred, or norms folded in): ours are not."""
+    for name in ("model_from_pretrained_kwargs", "model_kwargs"):
+        changed = settings.inside(name)
+        changed.drop_false()
+        changed.done()
+
+
+def _without_ones(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the factors of features that some versions wrote where there were none, all of them 1."""
+    factor = weights.get("scaling_factor")
+    unused = factor is not None and bool(torch.all(factor == 1))
+    return {name: value for name, value in weights.items() if not (unused and name == "scaling_factor")}

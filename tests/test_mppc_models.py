@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from circuitry.universality.matching.dense import Correlations
 from circuitry.universality.matching.encode import encode
 from circuitry.universality.matching.hidden import neuron_nodes, read_neurons
 from circuitry.universality.matching.neurons import mppc_neurons
-from circuitry.universality.sae import SAE, SAEConfig
+from circuitry.universality.sae import SAE, SAEConfig, evaluate
 
 ROOT = Path(__file__).parents[1]
 LENGTHS = [11, 3, 17, 8, 1, 21, 12, 5]
@@ -69,6 +70,36 @@ def test_encoding_gives_the_features_of_the_used_tokens(tmp_path: Path, model: M
         used = np.cumsum([0, *(length - 1 for length in LENGTHS)])[:-1]
         assert acts.documents.tolist() == sorted({int(k) for k, length in zip(used, LENGTHS, strict=True) if length > 1})
     assert mppc(found, found, min_count=1, progress=False).about["shift"] in found[0].documents
+
+
+def test_one_autoencoder_is_encoded_as_several_are(tmp_path: Path, model: Model, corpus: Corpus) -> None:
+    (node, sae), *_ = saes(model, ("resid[1]",)).items()
+    named = SAE.of(replace(sae.config, about={"node": "resid[1]"}), sae.state_dict())
+    how: dict[str, Any] = {"value": "float32", "progress": False}
+    for k, given in enumerate((named, [named], {"resid[1]": sae}, {node: sae})):
+        (acts,) = encode(model, given, corpus, tmp_path / str(k), **how)
+        np.testing.assert_allclose(acts.csr().toarray(), by_hand(model, "resid[1]", sae, corpus), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (SAE(SAEConfig(16, 24)), "does not say which node it is of"),
+        ([SAE(SAEConfig(16, 24, about={"node": "resid[1]"}))] * 2, r"two SAEs are given for resid\[1\]"),
+        ({"resid[1]": SAE(SAEConfig(9, 24))}, r"resid\[1\] has 16 numbers at a token, its SAE takes 9"),
+        ({"resid[9]": SAE(SAEConfig(16, 24))}, "has no node resid"),
+        ([], "no autoencoder is given"),
+        (["resid[1]"], "'resid[1]' is no SAE"),
+    ],
+)
+@pytest.mark.parametrize("door", ["encode", "evaluate"])
+def test_autoencoders_that_do_not_fit_are_refused_alike(
+    tmp_path: Path, model: Model, corpus: Corpus, given: Any, told: str, door: str
+) -> None:
+    with pytest.raises(CircuitryError, match=told.replace("'resid[1]'", r"'resid\[1\]'")):
+        encode(model, given, corpus, tmp_path, progress=False) if door == "encode" else evaluate(
+            model, given, corpus, progress=False
+        )
 
 
 def test_killed_encoding_goes_on_where_it_was(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +11,8 @@ import torch
 from tqdm.auto import tqdm
 
 from ...models import Model
-from ...paths import Node
 from ..activations import Corpus, activations
+from ..sae.named import Given, by_node, check_width
 from .blocks import Block
 from .origin import MASK, first_tokens, folders, origin
 from .store import FeatureActs
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 def encode(
     model: Model,
-    saes: Mapping[Node, SAE],
+    saes: Given,
     corpus: Corpus,
     out: str | PathLike[str],
     *,
@@ -40,7 +39,8 @@ def encode(
 
     Args:
         model: what the autoencoders were trained on.
-        saes: autoencoders by node (or a node's text), such as ``train_sae`` returns.
+        saes: one autoencoder, or several: by node (or its text), as ``train_sae`` returns them, or each naming its node in
+            ``config.about``.
         corpus: of the model's tokens. MPPC compares activations on the same corpus only.
         out: a folder. The same call goes on where it was killed, and writes nothing where all is there.
         batch, buffer, memory: tokens that an autoencoder gets at once, tokens kept in memory, and the bound of a forward pass.
@@ -48,8 +48,8 @@ def encode(
         shard: tokens of a file.
         progress: show a bar, where there is a terminal.
 
-    Raises CircuitryError for a corpus that the model cannot read, a folder that holds something else, and activations too
-    large for the type.
+    Raises CircuitryError for a corpus that the model cannot read, nodes that are not there, autoencoders of another width, a folder
+    that holds something else, and activations too large for the type.
 
     >>> import tempfile
     >>> import circuitry as ct
@@ -59,7 +59,7 @@ def encode(
     >>> encode(model, {"resid[4]": SAE(SAEConfig(128, 256))}, corpus(model, ["A text of some length."]), tempfile.mkdtemp(), progress=False)
     [<bundled:mamba resid[4]: 256 features on 9 tokens>]
     """
-    named = {model.graph.node(node): sae.on(model.device) for node, sae in saes.items()}
+    named = by_node(model, saes)
     writers = {
         node: Writer(
             folder,
@@ -80,6 +80,7 @@ def encode(
         with tqdm(total=corpus.tokens, initial=start, desc="encode", unit="token", disable=None if progress else True) as bar:
             for at, values in stream.in_order(start):
                 for node, writer in left.items():
+                    check_width(node, named[node], values[node])
                     block = features(named[node], values[node])
                     writer.add(block.split(max(skip[node] - (at.start - start), 0))[1])
                 bar.update(at.stop - at.start)

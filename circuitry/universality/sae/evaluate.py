@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from ...errors import CircuitryError
 from ...paths import Node
+from .named import Given, by_node, check_width
 from .sae import SAE
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: Model,
-    saes: SAE | Mapping[Any, SAE],
+    saes: Given,
     corpus: Corpus,
     *,
     tokens: int | None = None,
@@ -36,7 +36,7 @@ def evaluate(
 ) -> pd.DataFrame:
     """Evaluate SAEs, one at a time, at the used tokens of a corpus: a row for each.
 
-    ``saes``: by node, as from ``train_sae``, or one whose ``config.about`` names its node. ``tokens``: only this many.
+    ``saes``: one, or several: by node, as from ``train_sae``, or each naming its node in ``config.about``. ``tokens``: only this many.
     Costs two forward passes, and two for every SAE.
 
     Columns: ``node``; ``tokens``; ``l0``, features that fire at a token; ``explained_variance``, 1 - Σ‖x - x̂‖² / Σ‖x - mean‖²,
@@ -60,8 +60,7 @@ def evaluate(
     from ...running.activations import read, spliced
     from ...running.chunks import parse_memory
 
-    several = {str(saes.config.about.get("node")): saes} if isinstance(saes, SAE) else saes
-    found = {model.graph.node(node): sae.on(model.device) for node, sae in several.items()}
+    found = by_node(model, saes)
     some = corpus.take(tokens) if tokens is not None else corpus
     sums = {node: _Sums(sae) for node, sae in found.items()}
     clean, counted = 0.0, 0
@@ -130,8 +129,7 @@ class _Sums:
     @torch.no_grad()
     def add(self, node: Node, values: Tensor) -> None:
         x = values.flatten(1).float()
-        if x.shape[1] != self.sae.config.width:
-            raise CircuitryError(f"{node} has {x.shape[1]} numbers at a token, its SAE takes {self.sae.config.width}")
+        check_width(node, self.sae, x)
         for part in torch.split(x, 4096):
             made, features = self.sae(part)
             self.counts += (features > 0).sum(0)

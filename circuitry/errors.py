@@ -41,6 +41,10 @@ class TaskError(CircuitryError):
     """A task that cannot be built for this model, or whose prompts would make the experiment meaningless."""
 
 
+class FileError(CircuitryError):
+    """A file or folder that cannot be written, because of the disk or because another process writes there."""
+
+
 class GuardError(CircuitryError):
     """A run whose own checks failed: its numbers would not be what the path says, so there are none."""
 

@@ -2,23 +2,60 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-NEW = ".new"
-"""What the name of a file ends with while it is written."""
+from safetensors import SafetensorError
+
+from .errors import FileError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NEW, LOCK = ".new", ".lock"
+"""What the name of a file ends with while it is written, and that of a lock."""
 _SHORT = 60
 """Characters of a setting that is told; what is longer is only said to be another."""
 
 
-def write_whole(file: Path, content: str | Callable[[Path], object]) -> None:
-    """Write a file, whole or not at all: text, or what a function makes at the path it is given.
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turn what a full, read-only or broken disk raises into a FileError: one line with the place and the reason.
 
-    Any number of processes may write the same file; the last one stays.
+    Everything here is written beside its place and moved there when it is whole, so what was there before stays as it was.
+
+    >>> import errno
+    >>> with writing(Path("out.csv")):
+    ...     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    Traceback (most recent call last):
+    circuitry.errors.FileError: out.csv cannot be written: No space left on device; what was there before is as it was
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise FileError(f"{place} cannot be written: {_why(error)}; what was there before is as it was") from error
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder"
+    if isinstance(error, FileExistsError):
+        return f"{error.filename} is a file, not a folder"
+    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+
+
+def write_whole(file: Path, content: str | Callable[[Path], object]) -> None:
+    """Write a file, whole or not at all: text, or what a function makes at the path it is given, be it a file or a folder.
+
+    Folders above it are made. Any number of processes may write the same file; the last one stays. Raises FileError where that
+    cannot be done; nothing is left of the attempt.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "a.txt"
@@ -28,18 +65,70 @@ def write_whole(file: Path, content: str | Callable[[Path], object]) -> None:
     ('other', 1)
     """
     new = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}{NEW}")
-    try:
-        if isinstance(content, str):
-            new.write_text(content, encoding="utf-8")
-        else:
-            content(new)
-        os.replace(new, file)
-    finally:
-        new.unlink(missing_ok=True)
+    with writing(file):
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, str):
+                new.write_text(content, encoding="utf-8")
+            else:
+                content(new)
+            os.replace(new, file)
+        finally:
+            _remove(new)
+
+
+def write_csv(frame: pd.DataFrame, file: Path, **how: Any) -> None:
+    """Write a table as CSV, whole or not at all; packed where the name ends with .gz, .bz2, .zip, .xz or .zst.
+
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> file = Path(tempfile.mkdtemp()) / "t.csv.gz"
+    >>> write_csv(pd.DataFrame({"a": [1]}), file, index=False)
+    >>> pd.read_csv(file)["a"].tolist()
+    [1]
+    """
+    packed: Any = {".gz": "gzip", ".bz2": "bz2", ".zip": "zip", ".xz": "xz", ".zst": "zstd"}.get(file.suffix)
+    write_whole(file, lambda new: frame.to_csv(new, compression=packed, **how))
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder and those above it, where they are not there; the folder. Raises FileError where that cannot be done.
+
+    >>> make_folder(Path(__file__) / "below")
+    Traceback (most recent call last):
+    circuitry.errors.FileError: ...files.py/below cannot be written: Not a directory; what was there before is as it was
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def check_place(file: Path) -> None:
+    """Raise FileError now where a file could not be written later, after a long computation. Nothing is left.
+
+    >>> check_place(Path(__file__).parent)
+    Traceback (most recent call last):
+    circuitry.errors.FileError: ... cannot be written: it is a folder; what was there before is as it was
+    """
+    new = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}{NEW}")
+    with writing(file):
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            new.write_bytes(b"0")
+        finally:
+            _remove(new)
+
+
+def _remove(new: Path) -> None:
+    """Remove what was begun, a file or a folder. On a disk that became read-only it stays, and ``sweep`` finds it later."""
+    with suppress(OSError):
+        shutil.rmtree(new) if new.is_dir() else new.unlink(missing_ok=True)
 
 
 def blank(folder: Path) -> bool:
-    """Whether a folder is not there, or holds nothing but what a killed process had begun to write.
+    """Whether a folder is not there, or holds nothing but its lock and what a killed process had begun to write.
 
     >>> import tempfile
     >>> there = Path(tempfile.mkdtemp())
@@ -47,7 +136,7 @@ def blank(folder: Path) -> bool:
     >>> blank(there), blank(there / "nowhere"), blank(there.parent)
     (True, True, False)
     """
-    return not folder.is_dir() or all(file.suffix == NEW for file in folder.iterdir())
+    return not folder.is_dir() or all(file.suffix in (NEW, LOCK) for file in folder.iterdir())
 
 
 def sweep(folder: Path) -> None:
@@ -60,9 +149,8 @@ def sweep(folder: Path) -> None:
     >>> [file.name for file in there.iterdir()]
     ['b.json']
     """
-    for file in folder.glob(f"*{NEW}"):
-        if file.is_file():
-            file.unlink(missing_ok=True)
+    for begun in folder.glob(f"*{NEW}"):
+        _remove(begun)
 
 
 def slug(name: object) -> str:

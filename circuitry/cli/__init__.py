@@ -6,6 +6,7 @@ Imports torch only in commands that need it.
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import typer
@@ -13,6 +14,8 @@ import typer
 from ..errors import CircuitryError
 from . import convert, experiments, features, graphs, mppc, sae, suites, universality
 
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What a disk says that is full, beyond a quota, or read-only."""
 app = typer.Typer(
     help="Which components carry a behaviour, and along which paths, in Transformers and state-space models.",
     no_args_is_help=True,
@@ -30,9 +33,14 @@ app.add_typer(
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user is one message without a traceback, and exit code 2."""
+    """Run the command line; a mistake of the user, or a disk that cannot be written, is one message and exit code 2."""
     try:
         app()
     except CircuitryError as error:
         print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:  # of other libraries, which write caches of their own
+        if error.errno not in DISK:
+            raise
+        print(f"{error.filename or 'a file'} cannot be written: {error.strerror}", file=sys.stderr)
         raise SystemExit(2) from None

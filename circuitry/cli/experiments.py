@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..files import write_csv
 from . import options as read
 from .options import Device, Direction, Dtype, Examples, Intervention, Memory, Model, Options, PathText, Seed, TaskName, Values
 
@@ -95,8 +96,7 @@ def sensitivity(
     print(found.frame.round(3).to_string(index=False))
     print(found.text())
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        found.frame.to_csv(out, index=False) if out.suffix == ".csv" else found.plot(str(out))
+        write_csv(found.frame, out, index=False) if out.suffix == ".csv" else found.plot(str(out))
         print(f"written: {out.resolve()}")
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..content import names
+from ..files import check_place, write_whole
 from . import options as read
 
 app = typer.Typer()
@@ -22,6 +23,8 @@ def graph(
     """Show the nodes of a model's architecture, and draw one layer or write the whole graph."""
     from ..architecture import graph as make_graph
 
+    target = out or Path(f"{_plain(model)}-graph.svg")
+    check_place(target)
     known = model in names("graphs") or model.endswith(".py")
     made = make_graph(model) if known else read.load(model).graph
     print(repr(made))
@@ -29,7 +32,6 @@ def graph(
         indices = f"[{','.join(family.indices)}]" if family.indices else ""
         ports = f"  ports: {', '.join(family.ports)}" if family.ports else ""
         print(f"  {family.name + indices:<20} {family.shape:<28} {family.meaning}{ports}")
-    target = out or Path(f"{_plain(model)}-graph.svg")
     _write_graph(made, target, layer)
     print(f"written: {target.resolve()}")
 
@@ -45,8 +47,7 @@ def _write_graph(made: Any, target: Path, layer: int) -> None:
 
     written = {".dot": to_dot, ".graphml": to_graphml, ".json": to_json}
     if target.suffix in written:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(written[target.suffix](made), encoding="utf-8")
+        write_whole(target, written[target.suffix](made))
         return
     from ..results.architecture_diagram import draw_layer
     from ..results.figures import save

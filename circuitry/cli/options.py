@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import CircuitryError
+from ..files import check_place
 
 if TYPE_CHECKING:
     from ..models import Model as LoadedModel
@@ -100,9 +101,11 @@ def value(text: str) -> int | float | bool | str | None:
 
 
 def check_suffix(out: Path | None, what: str, known: Iterable[str]) -> None:
-    """Refuse a file of a kind that is not written, before anything runs."""
+    """Refuse a file of a kind that is not written, or in a place that cannot be written, before anything runs."""
     if out is not None and out.suffix not in known:
         raise CircuitryError(f"{what} cannot be written as {out.suffix!r}; {', '.join(known)} would do")
+    if out is not None:
+        check_place(out)
 
 
 def typed() -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import CircuitryError
+from ..files import check_place, write_csv
 from . import options as read
 from .options import Context, Device, Dtype, Memory, Model, Texts
 
@@ -94,7 +95,7 @@ def evaluate(
     table = pd.concat(rows, ignore_index=True)
     _show(table)
     if out is not None:
-        table.to_csv(out, index=False)
+        write_csv(table, out, index=False)
         print(f"written: {out.resolve()}")
 
 
@@ -123,10 +124,11 @@ def encode(
 
     if corpus.exists() and (texts or tokens or skip or context):
         read.warn(f"{corpus} is there already and is used as it is, whatever --texts, --tokens, --skip and --context say")
+    elif not corpus.exists():
+        check_place(corpus)
     saes = _saes(folder, node)
     loaded = _model(folder, saes, model, dtype, device)
     if not corpus.exists():
-        corpus.parent.mkdir(parents=True, exist_ok=True)
         _text(loaded, texts, tokens or 1_000_000, skip, context or 1024).save(corpus)
         _warn_of_training_text(folder, saes, Corpus.load(corpus), skip)
     for acts in run(loaded, saes, Corpus.load(corpus), out, memory=memory, value=value):

@@ -14,6 +14,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from ..errors import CircuitryError
+from ..files import write_whole
 from ..results import PatchingTable
 from .write_profile import CARRIES, place
 
@@ -113,7 +114,7 @@ class Offsets:
         header = ["model", "verdict", *(place(self.token, n) for n in sorted(set(whole["offset"])))]
         text = "\n\n".join([tabulate(lines, header, "pipe", disable_numparse=True), *self.text().splitlines(), self._how()])
         if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            write_whole(Path(path), text + "\n")
         return text
 
     def _how(self) -> str:
@@ -154,7 +155,7 @@ class Offsets:
         }
         rows = self.frame.astype(object).where(self.frame.notna(), None).to_dict("list")  # strict JSON knows no NaN
         data = {"token": self.token, "rows": rows, "verdicts": [asdict(v) for v in self.verdicts], "tables": tables}
-        Path(path).write_text(json.dumps({**data, "about": self.about}, default=str, allow_nan=False), encoding="utf-8")
+        write_whole(Path(path), json.dumps({**data, "about": self.about}, default=str, allow_nan=False))
 
     @classmethod
     def from_json(cls, path: str | Path) -> Offsets:

@@ -6,12 +6,12 @@ import functools
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from ..errors import CircuitryError, ModelError
+from ..files import write_whole
 from .native import Native, build, find, tensors
 from .quiet import quiet
 
@@ -58,14 +58,14 @@ def convert(source: str | Path, target: str | Path) -> Converted:
         raise CircuitryError(f"{target} exists, and nothing is overwritten; name a new folder")
     with quiet():
         files, kind, hf = _read(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as unfinished:
-            made = Path(unfinished) / "model"
-            hf.save_pretrained(made)
-            tokenizer = tuple(name for name in _TOKENIZER if (source / name).is_file())
+        tokenizer = tuple(name for name in _TOKENIZER if (source / name).is_file())
+
+        def write(new: Path) -> None:
+            hf.save_pretrained(new)
             for name in tokenizer:
-                shutil.copyfile(source / name, made / name)
-            made.rename(target)
+                shutil.copyfile(source / name, new / name)
+
+        write_whole(target, write)
     return Converted(files, kind, target, hf.config.model_type, hf.num_parameters(), hf.dtype, tokenizer)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..architecture.export import quoted
 from ..errors import CircuitryError, suggest
+from ..files import write_whole
 from .colours import arrow_colour, fill, ink, number
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ class Circuit:
         texts = {".dot": self.to_dot, ".mmd": self.to_mermaid, ".json": self.to_json}
         pictures, kind = (".svg", ".png", ".pdf"), Path(path).suffix
         if kind in texts:
-            Path(path).write_text(texts[kind](), encoding="utf-8")
+            write_whole(Path(path), texts[kind]())
         elif kind in pictures:
             from .figures import save
 

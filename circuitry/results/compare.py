@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import CircuitryError, suggest
+from ..files import write_csv
 from . import statistics as evidence
 from . import writing
 from .measurements import Measurements
@@ -125,7 +126,7 @@ class Comparison:
         ['.csv', '.md', '.tex', '.png', '.svg']
         """
         writers: dict[str, Callable[[FilePath], Any]] = {
-            ".csv": lambda path: self.frame.to_csv(writing.ready(path), index=bool(self.axes)),
+            ".csv": lambda path: write_csv(self.frame, path, index=bool(self.axes)),
             ".md": self.to_markdown, ".tex": self.to_latex, ".png": self.plot, ".svg": self.plot,
         }  # fmt: skip
         return writing.all_written(writers, folder, name)

@@ -14,6 +14,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from ..errors import CircuitryError
+from ..files import write_whole
 
 if TYPE_CHECKING:
     from .compare import Comparison
@@ -43,10 +44,10 @@ def save(figure: Figure, path: str | FilePath) -> None:
     target = FilePath(path)
     if target.suffix not in (".png", ".svg", ".pdf"):
         raise CircuitryError(f"a figure cannot be written as {target.suffix!r}; .png, .svg or .pdf would do")
-    target.parent.mkdir(parents=True, exist_ok=True)
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {"Software": None}}[target.suffix]
+    how: Any = {"format": target.suffix[1:], "dpi": 200, "bbox_inches": "tight", "metadata": undated}
     with matplotlib.rc_context(STYLE):
-        figure.savefig(target, dpi=200, bbox_inches="tight", metadata=undated)
+        write_whole(target, lambda new: figure.savefig(new, **how))
 
 
 def plot_table(table: PatchingTable) -> Figure:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import CircuitryError
+from ..files import write_csv, write_whole
 from . import statistics as evidence
 from . import writing
 from .measurements import COLUMNS as COLUMNS
@@ -163,7 +164,7 @@ class PatchingTable(Measurements):
         >>> (folder / "t.csv").read_text().splitlines()[0]
         'layer,example,effect,base,other'
         """
-        self.frame.to_csv(writing.ready(path), index=False)
+        write_csv(self.frame, FilePath(path), index=False)
 
     def to_parquet(self, path: str | FilePath) -> None:
         """Every row, as Parquet; an axis of mixed values becomes text.
@@ -176,7 +177,7 @@ class PatchingTable(Measurements):
         2
         """
         mixed = {axis: str for axis in self.axes if self.frame[axis].dtype == object}
-        self.frame.astype(mixed).to_parquet(writing.ready(path), index=False)
+        write_whole(FilePath(path), lambda new: self.frame.astype(mixed).to_parquet(new, index=False))
 
     def to_json(self, path: str | FilePath) -> None:
         """Rows, random nodes and provenance; ``PatchingTable.from_json`` reads them back.
@@ -191,7 +192,7 @@ class PatchingTable(Measurements):
         data = {"about": self.about, "axes": self.axes, "unit": self.unit, "rows": self.frame.to_dict("list")}
         if self.random is not None:
             data["random"] = self.random.to_dict("list")
-        writing.ready(path).write_text(json.dumps(data, default=str), encoding="utf-8")
+        write_whole(FilePath(path), json.dumps(data, default=str))
 
     @classmethod
     def from_json(cls, path: str | FilePath) -> PatchingTable:
@@ -262,7 +263,7 @@ class PatchingTable(Measurements):
         writers: dict[str, Callable[[FilePath], Any]] = {
             ".csv": self.to_csv, ".parquet": self.to_parquet, ".json": self.to_json, ".md": self.to_markdown,
             ".tex": self.to_latex, ".png": self.plot, ".svg": self.plot,
-            "-statistics.csv": lambda path: self.statistics().to_csv(writing.ready(path), index=bool(self.axes)),
+            "-statistics.csv": lambda path: write_csv(self.statistics(), path, index=bool(self.axes)),
         }  # fmt: skip
         return writing.all_written(writers, folder, name)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
+from ..files import write_csv, write_whole
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -128,20 +130,8 @@ def written(text: str, path: str | FilePath | None) -> str:
     'a table'
     """
     if path is not None:
-        ready(path).write_text(text + "\n", encoding="utf-8")
+        write_whole(FilePath(path), text + "\n")
     return text
-
-
-def ready(path: str | FilePath) -> FilePath:
-    """The path, with its folder made.
-
-    >>> import tempfile
-    >>> ready(FilePath(tempfile.mkdtemp()) / "deeper" / "t.csv").parent.exists()
-    True
-    """
-    made = FilePath(path)
-    made.parent.mkdir(parents=True, exist_ok=True)
-    return made
 
 
 def all_written(writers: Mapping[str, Callable[[FilePath], Any]], folder: str | FilePath, name: str) -> list[FilePath]:
@@ -166,9 +156,8 @@ def write_frames(frames: Mapping[str, pd.DataFrame], folder: FilePath) -> None:
     >>> sorted(file.name for file in folder.iterdir()), "0.123" in (folder / "one.md").read_text()
     (['one.csv', 'one.md'], True)
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for name, frame in frames.items():
         if len(frame):
-            frame.to_csv(folder / f"{name}.csv", index=False)
+            write_csv(frame, folder / f"{name}.csv", index=False)
             rows = [[str(value) for value in row] for row in frame.round(3).itertuples(index=False)]
-            (folder / f"{name}.md").write_text(markdown([str(column) for column in frame], rows, 2, ""), encoding="utf-8")
+            write_whole(folder / f"{name}.md", markdown([str(column) for column in frame], rows, 2, ""))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import CircuitryError
+from ..errors import CircuitryError, FileError
 from ..files import write_whole
+from ..locks import hold
 from ..results import PatchingTable
 
 RUNNING, COMPLETE = "running", "complete"
@@ -52,9 +54,34 @@ class RunFolder:
         if alike and not fresh:
             return next((one for one in alike if not one.complete), alike[-1])
         made = cls(path, {**record, "started": _now(), "finished": None, "state": RUNNING, "tables": []})
-        (path / "parts").mkdir(parents=True)
-        made.write()
+        try:
+            write_whole(path, made._begin)
+        except FileError:
+            if path.is_dir():  # another run has made it at this moment
+                return cls.open(parent, name, record, fresh=fresh)
+            raise
         return made
+
+    def _begin(self, new: Path) -> None:
+        (new / "parts").mkdir(parents=True)
+        (new / "run.json").write_text(self._text(), encoding="utf-8")
+
+    def _text(self) -> str:
+        return json.dumps(self.record, indent=1, default=str)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder while the run writes into it. Raises FileError, which says who holds it.
+
+        >>> import tempfile
+        >>> folder = RunFolder.open(Path(tempfile.mkdtemp()), "run", {"identity": {}, "suite": "s"})
+        >>> with folder.held():
+        ...     folder.complete
+        False
+        """
+        with hold(self.path):
+            self.record = _read(self.path) or self.record  # it may have been finished since it was found
+            yield
 
     @property
     def complete(self) -> bool:
@@ -67,7 +94,7 @@ class RunFolder:
 
     def write(self) -> None:
         """Write ``run.json``, whole or not at all."""
-        write_whole(self.path / "run.json", json.dumps(self.record, indent=1, default=str))
+        write_whole(self.path / "run.json", self._text())
 
     def part(self, key: object, make: Callable[[], PatchingTable]) -> PatchingTable:
         """A table an interrupted run has made already, or a new one. ``key`` says everything it depends on.

@@ -163,7 +163,6 @@ class SuiteResult:
         from ..results.report import write_report
 
         target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
         for name, table in self.tables.items():
             table.save(target / "tables", name)
         if self.circuit is not None:
@@ -172,8 +171,8 @@ class SuiteResult:
         for name, picture in self.pictures.items():
             for suffix in (".svg", ".png"):
                 save(picture.figure, target / "figures" / f"{name}{suffix}")
-        (target / "summary.json").write_text(self.summary.to_json(), encoding="utf-8")
-        (target / "summary.md").write_text(self._markdown(), encoding="utf-8")
+        write_whole(target / "summary.json", self.summary.to_json())
+        write_whole(target / "summary.md", self._markdown())
         write_whole(target / "run.json", json.dumps(self._record(), indent=1, default=str))
         write_report(target)
         return target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -64,7 +65,8 @@ def run(
     With the same arguments a run that was interrupted goes on where it was, and a complete one is read back; one with other
     arguments gets a folder of its own, and ``fresh=True`` always does. Ctrl-C leaves a report of what was there by then.
     ``options`` are those of the suite, of its task, or of ``circuitry.patch``; ``say`` is told what runs next, ``command`` is
-    recorded. The folder is ``result.record["folder"]``. Raises CircuitryError for an unknown option.
+    recorded. The folder is ``result.record["folder"]``. Raises CircuitryError for an unknown option; FileError where another process
+    runs the same in that folder, and for a disk that is full or cannot be written: what is there stays, and the same call goes on.
 
     >>> import circuitry as ct
     >>> found = run("induction", ct.load("bundled:mamba"), distances=[8], distance=8, examples=8, progress=False)
@@ -81,10 +83,19 @@ def run(
     folder = RunFolder.open(Path(out), f"{chosen.name}-{plain(model.name)}", record, fresh=fresh) if out is not None else None
     if folder and folder.complete:
         say(f"{folder.path} is complete; fresh=True (--fresh) would run it again in a new folder")
-        if not (folder.path / "report.html").exists():  # the run was killed while it wrote it
-            write_report(folder.path)
-        return SuiteResult.load(folder.path)
+        return _read_back(folder)
     study = Study(model, posed, settings, patching, say, folder)
+    with folder.held() if folder else nullcontext():
+        return _read_back(folder) if folder and folder.complete else _carry_out(chosen, study, folder, record)
+
+
+def _read_back(folder: RunFolder) -> SuiteResult:
+    if not (folder.path / "report.html").exists():  # the run was killed while it wrote it
+        write_report(folder.path)
+    return SuiteResult.load(folder.path)
+
+
+def _carry_out(chosen: Suite, study: Study, folder: RunFolder | None, record: dict[str, Any]) -> SuiteResult:
     try:
         result = chosen.carry_out(study)
     except KeyboardInterrupt:

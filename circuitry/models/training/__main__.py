@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from ...files import write_whole
+from ...files import make_folder, write_whole
 from . import sentences
 from .data import Ids, Rows, Sentences, english_rows, induction_rows
 from .evaluate import card, induction_accuracy
@@ -38,7 +38,7 @@ class Trainer:
     def __init__(self, name: str, seed: int, corpus: Path, work: Path) -> None:
         self.recipe: Recipe = RECIPES[name]
         self.seed, self.work, self.step = seed, work, 0
-        work.mkdir(parents=True, exist_ok=True)
+        make_folder(work)
         torch.manual_seed(seed)
         self.model = self.recipe.build().train()
         self.optimizer = torch.optim.AdamW(self._groups(), self.recipe.learning_rate, betas=(0.9, 0.98), fused=True)
@@ -64,8 +64,8 @@ class Trainer:
         text = read_corpus(corpus, 40)
         tokenizer = train_tokenizer(text[:8_000_000])
         tokens = encode_corpus(tokenizer, text)
-        np.save(cache, tokens)
-        tokenizer.save(str(saved))
+        write_whole(cache, lambda new: _save_array(tokens, new))
+        write_whole(saved, tokenizer.to_str(pretty=True))
         return tokenizer, tokens
 
     def _batches(self, stage: Stage) -> list[tuple[float, Rows, int]]:
@@ -153,6 +153,11 @@ class Trainer:
             seen = {d: round(induction_accuracy(self.model, words, d, 64, rng), 2) for d in distances}
         shown = " ".join(f"{loss:.3f}" for loss in losses)
         print(f"{self.step:6d} {seconds:6.0f} s  L{stage.length} V{stage.words}  losses {shown}  induction {seen}", flush=True)
+
+
+def _save_array(array: NDArray[Any], file: Path) -> None:
+    with file.open("wb") as out:  # given a name, numpy would add its own ending
+        np.save(out, array)
 
 
 def main() -> None:

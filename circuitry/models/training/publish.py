@@ -7,6 +7,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from ...files import write_whole
 from . import sentences
 
 _CARD = """# {name}
@@ -50,4 +51,4 @@ def publish(
         rows=rows,
         vocabulary=tokenizer.get_vocab_size(),
     )
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    write_whole(folder / "README.md", text)

@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ...errors import CircuitryError
+from ...files import write_whole
 from ..compare import Comparison
 from . import words
 from .page import Experiment, experiments, render
@@ -59,11 +60,10 @@ def write_comparison(first: str | Path, second: str | Path, out: str | Path) -> 
     """
     runs = read_run(first), read_run(second)
     target = _free(Path(out), runs)
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "compare.json").write_text(json.dumps(_compared(target, runs)), encoding="utf-8")
+    write_whole(target / "compare.json", json.dumps(_compared(target, runs)))
     page = render("compare.html", **_contents(runs, target))
     file = target / "compare.html"
-    file.write_text(page, encoding="utf-8")
+    write_whole(file, page)
     return file
 
 

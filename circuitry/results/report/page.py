@@ -15,6 +15,7 @@ from urllib.parse import quote
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
 
+from ...files import write_whole
 from ..colours import fill, number
 from ..table import PatchingTable
 from . import words
@@ -106,7 +107,7 @@ def write_report(folder: str | Path) -> Path:
     run = read_run(folder)
     page = render("report.html", **_contents(run))
     target = run.folder / "report.html"
-    target.write_text(page, encoding="utf-8")
+    write_whole(target, page)
     return target
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from ...errors import CircuitryError
 from ...evidence.write_profile import least_examples
+from ...files import write_whole
 from ...models import Model, load
 from ...results.statistics import least_discovery
 from ...results.writing import write_frames
@@ -147,14 +148,13 @@ class Circuits:
         from .page import write_page
 
         target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
         frames = {"components": self.frame, "steps": self.by_step, "agreement": self.agreement}
         write_frames(frames, target)
         for suffix in (".png", ".svg"):
             save(self.plot(), target / f"circuits{suffix}")
         records = {name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()}
         data = {"suite": self.suite, "examples": self.examples, **records}
-        (target / "circuits.json").write_text(json.dumps(data, indent=1), encoding="utf-8")
+        write_whole(target / "circuits.json", json.dumps(data, indent=1))
         write_page(self, target)
         return target
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from ...files import write_whole
 from ...results.report.inline import inline
 from ...results.report.page import render
 from ...results.report.picture import picture
@@ -28,7 +29,7 @@ def write_page(found: Circuits, folder: Path) -> Path:
     'circuits.html'
     """
     target = folder / "circuits.html"
-    target.write_text(render("circuits.html", **_contents(found, folder)), encoding="utf-8")
+    write_whole(target, render("circuits.html", **_contents(found, folder)))
     return target
 
 

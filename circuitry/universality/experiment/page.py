@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from ...files import write_whole
 from ...results.report.inline import inline
 from ...results.report.page import render
 from ..matching.matches import HIGH
@@ -39,7 +40,7 @@ def write_page(found: Universality, folder: Path) -> Path:
     'universality.html'
     """
     target = folder / "universality.html"
-    target.write_text(render("universality.html", **_contents(found, folder)), encoding="utf-8")
+    write_whole(target, render("universality.html", **_contents(found, folder)))
     return target
 
 

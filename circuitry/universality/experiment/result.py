@@ -162,12 +162,11 @@ class Universality:
         from .page import write_page
 
         target = Path(folder)
-        (target / "tables").mkdir(parents=True, exist_ok=True)
         about = {}
         for number, (name, one) in enumerate(self.comparisons.items()):
             file = f"{number}-{slug(name).lower()}"
-            one.forward.to_parquet(target / "tables" / f"{file}-forward.parquet")
-            one.reverse.to_parquet(target / "tables" / f"{file}-reverse.parquet")
+            write_whole(target / "tables" / f"{file}-forward.parquet", one.forward.to_parquet)
+            write_whole(target / "tables" / f"{file}-reverse.parquet", one.reverse.to_parquet)
             about[name] = {"file": file, "a": one.a, "b": one.b, "depth_a": one.depth_a.tolist(), "depth_b": one.depth_b.tolist()}
         frames = {"summary": self.frame, "difference": self.marginal, "saes": self.saes, "scores": self.scores}
         write_frames(frames, target / "tables")

@@ -90,7 +90,9 @@ def experiment(
         say(f"{folder.path} is complete; fresh=True (--fresh) would run it again in a new folder")
         return Universality.load(folder.path)
     asking = {"price": price, "agree": agree or (lambda told: say(told.text()))}
-    return _Run(folder, sets, chosen, judge or ProxyJudge(), judged, asking, progress, say).go(*_parts(text, chosen, folder.path))
+    with folder.held():
+        run = _Run(folder, sets, chosen, judge or ProxyJudge(), judged, asking, progress, say)
+        return run.go(*_parts(text, chosen, folder.path))
 
 
 def _text(sets: dict[str, Dictionary], settings: Settings, texts: Texts, progress: bool) -> Corpus:

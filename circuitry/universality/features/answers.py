@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from ...files import make_folder, writing
 from .judge import Judge
 from .question import Question
 
@@ -39,7 +40,7 @@ class Answers:
             except (json.JSONDecodeError, KeyError, TypeError):
                 continue  # cut short by a kill
         if text and not text.endswith("\n"):
-            with file.open("a", encoding="utf-8") as out:
+            with writing(file), file.open("a", encoding="utf-8") as out:
                 out.write("\n")
 
     def has(self, judge: Judge, question: Question) -> bool:
@@ -56,8 +57,8 @@ class Answers:
         self._known[key] = answer
         if self._file is not None:
             line = {"key": key, "judge": judge.name, "score": question.rubric.name, "answer": answer}
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._file.open("a", encoding="utf-8") as out:
+            make_folder(self._file.parent)
+            with writing(self._file), self._file.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
 
 

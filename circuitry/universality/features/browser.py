@@ -79,7 +79,6 @@ def browser(
     told_of = {"data": {**data, "names": both}, "limit": limit, "ends": max(1, limit // 10), **words, **counts}
     page = render("features.html", package=__package__, styles=("style.css", "features.css"), script="features.js", **told_of)
     target = Path(out) if str(out).endswith(".html") else Path(out) / "features.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, page)
     return target
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ...files import write_csv
+from ...locks import hold
 from .browser import LIMIT, browser
 from .judge import Judge
 from .score import BELOW, SCORES, Estimate, contexts_of, estimate, judge_layers, pick, uninterpretable
@@ -73,11 +75,29 @@ def study(
     >>> list(study(table, [csr_array([[0.0], [2.0]])], [csr_array([[0.0], [2.0]])], told, None, tempfile.mkdtemp()).files)
     ['features']
     """
-    folder, frame = Path(out), getattr(matches, "forward", matches)
-    shown = pick(frame, limit)
+    shown = pick(getattr(matches, "forward", matches), limit)
     if not len(shown):
         return Features(pd.DataFrame(), pd.DataFrame(), {})
-    sides = (acts_a, acts_b, corpus, tokenizer)
+    sides, how = (acts_a, acts_b, corpus, tokenizer), {"variants": variants or {}, "limit": limit, "price": price, "names": names}
+    with hold(Path(out)):  # or a judge would be asked everything twice
+        return _study(matches, sides, Path(out), shown, judge, agree=agree, progress=progress, **how)
+
+
+def _study(
+    matches: Any,
+    sides: tuple[Any, ...],
+    folder: Path,
+    shown: pd.DataFrame,
+    judge: Judge | None,
+    *,
+    variants: Mapping[str, Any],
+    limit: int,
+    price: tuple[float, float] | None,
+    names: tuple[str, str] | None,
+    agree: Callable[[Estimate], object] | None,
+    progress: bool,
+) -> Features:
+    acts_a, _, corpus, tokenizer = sides
     scores = cases = pd.DataFrame()
     files: dict[str, Path] = {}
     if judge is not None:
@@ -88,7 +108,7 @@ def study(
             agree(one + two)
         scores = judge_layers(judge, contexts, cache=folder, progress=progress)
         cases = uninterpretable(shown, scores)
-        files = _tables(folder, scores, cases) | _figure(folder, {**(variants or {}), "architecture": matches}, scores)
+        files = _tables(folder, scores, cases) | _figure(folder, {**variants, "architecture": matches}, scores)
     files = {"features": browser(matches, *sides, folder, names=names, scores=scores, limit=limit), **files}
     if len(cases):
         lowest = cases.head(CASES)
@@ -100,10 +120,9 @@ def study(
 
 
 def _tables(folder: Path, scores: pd.DataFrame, cases: pd.DataFrame) -> dict[str, Path]:
-    folder.mkdir(parents=True, exist_ok=True)
     files = {"scores": folder / "scores.csv", "cases": folder / "uninterpretable.csv"}
-    scores.to_csv(files["scores"], index=False)
-    cases.to_csv(files["cases"], index=False)
+    write_csv(scores, files["scores"], index=False)
+    write_csv(cases, files["cases"], index=False)
     return files
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +12,13 @@ import torch
 from tqdm.auto import tqdm
 
 from ...models import Model
+from ...paths import Node
 from ..activations import Corpus, activations
 from ..sae.named import Given, by_node, check_width
 from .blocks import Block
 from .origin import MASK, first_tokens, folders, origin
 from .store import FeatureActs
-from .writer import Writer
+from .writer import Writer, held
 
 if TYPE_CHECKING:
     from ..sae import SAE
@@ -60,6 +62,15 @@ def encode(
     [<bundled:mamba resid[4]: 256 features on 9 tokens>]
     """
     named = by_node(model, saes)
+    places = folders(named, Path(out))
+    with held(places.values()):
+        return _encode(model, named, corpus, places, batch, buffer, memory, value, shard, progress)
+
+
+def _encode(
+    model: Model, named: Mapping[Node, SAE], corpus: Corpus, places: Mapping[Node, Path], batch: int, buffer: int, memory: int | str,
+    value: str, shard: int, progress: bool,
+) -> list[FeatureActs]:  # fmt: skip
     writers = {
         node: Writer(
             folder,
@@ -71,7 +82,7 @@ def encode(
             value=value,
             shard=shard,
         )
-        for node, folder in folders(named, Path(out)).items()
+        for node, folder in places.items()
     }
     if left := {node: writer for node, writer in writers.items() if not writer.complete}:
         stream = activations(model, list(left), corpus=corpus, batch=batch, buffer=buffer, memory=memory)

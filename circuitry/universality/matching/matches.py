@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ...errors import CircuitryError
-from ...files import write_whole
+from ...files import write_csv, write_whole
 from .moments import Floats, Ints
 from .tiles import Tiles
 
@@ -90,11 +91,10 @@ class Matches:
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write both tables as Parquet and CSV, and ``about.json``; the folder."""
         target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
         for name, frame in (("forward", self.forward), ("reverse", self.reverse)):
-            frame.to_parquet(target / f"{name}.parquet", index=False)
-            frame.to_csv(target / f"{name}.csv", index=False)
-        self.summary().to_csv(target / "summary.csv", index_label="direction")
+            write_whole(target / f"{name}.parquet", functools.partial(frame.to_parquet, index=False))
+            write_csv(frame, target / f"{name}.csv", index=False)
+        write_csv(self.summary(), target / "summary.csv", index_label="direction")
         write_whole(target / "about.json", json.dumps(dict(self.about), indent=1, default=str))
         return target
 

@@ -57,7 +57,9 @@ def mppc(
     Memory: one layer of each side, 8 and 4 bytes for every activation that is not 0 (8 and 8 for float32; 16 for the first while it
     is turned), and 16 bytes for every feature and thread. Of equally good matches the lowest layer and feature is taken.
 
-    Raises CircuitryError where the sides are not on the same tokens, or ``out`` holds another comparison.
+    Raises CircuitryError where the sides are not on the same tokens, ``out`` holds another comparison, or a process that shares the
+    work has ended before its part was done; FileError where another one computes the same part, or the disk cannot be written.
+    What is done is kept in all these cases, and the same call goes on.
 
     >>> rng = np.random.default_rng(0)
     >>> x = np.maximum(rng.normal(size=(1000, 4)) - 1, 0)
@@ -70,12 +72,12 @@ def mppc(
     rotate = rotation(null, sides[0][0].tokens, _documents(sides[0][0]))
     about = _about(sides, min_count, rotate)
     tiles = Tiles(len(sides[0]), len(sides[1]), about, Path(out) if out is not None else None, *share)
-    tiles.open()
     compute = _Compute(sides, min_count, rotate, pairs.engine(engine), pairs.threads(threads))
-    for pair in tqdm(list(tiles.own()), "layer pairs", unit="pair", disable=None if progress else True, leave=False):
-        if tiles.get(pair) is None:
-            tiles.put(pair, compute(pair))
-    return finish(tiles, out)
+    with tiles.open():
+        for pair in tqdm(list(tiles.own()), "layer pairs", unit="pair", disable=None if progress else True, leave=False):
+            if tiles.get(pair) is None:
+                tiles.put(pair, compute(pair))
+        return finish(tiles, out)
 
 
 def finish(tiles: Tiles, out: str | PathLike[str] | None) -> Matches:
@@ -161,5 +163,5 @@ def _documents(acts: Acts) -> Ints:
 
 def _origin(acts: Acts) -> dict[str, Any]:
     """What the writer said about them."""
-    own = {"tokens", "shards", "moments", "shard"}
+    own = {"tokens", "shards", "moments", "shard", "digest"}
     return {key: value for key, value in acts.index.items() if key not in own} if isinstance(acts, FeatureActs) else {}

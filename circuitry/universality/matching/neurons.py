@@ -69,16 +69,16 @@ def mppc_neurons(
     rotate, document = _rotation(null, corpus)
     about = _about(models, nodes, corpus, min_count, rotate)
     tiles = Tiles(len(nodes[0]), len(nodes[1]), about, Path(out) if out is not None else None, *share)
-    tiles.open()
-    left = {pair: (nodes[0][pair[0]], nodes[1][pair[1]]) for pair in tiles.own() if tiles.get(pair) is None}
     run = _Run(models, corpus, min_count, batch, progress)
-    for group in _groups(left, about, parse_memory(memory) // 8):
-        pairs = [left[pair] for pair in group]
-        matches = run(pairs)
-        nulls = [found[0] for found in run(pairs, document)] if rotate is not None else [None] * len(pairs)
-        for pair, match, by_chance in zip(group, matches, nulls, strict=True):
-            tiles.put(pair, Tile(*match, by_chance))
-    return finish(tiles, out)
+    with tiles.open():
+        left = {pair: (nodes[0][pair[0]], nodes[1][pair[1]]) for pair in tiles.own() if tiles.get(pair) is None}
+        for group in _groups(left, about, parse_memory(memory) // 8):
+            pairs = [left[pair] for pair in group]
+            matches = run(pairs)
+            nulls = [found[0] for found in run(pairs, document)] if rotate is not None else [None] * len(pairs)
+            for pair, match, by_chance in zip(group, matches, nulls, strict=True):
+                tiles.put(pair, Tile(*match, by_chance))
+        return finish(tiles, out)
 
 
 @dataclass(frozen=True)

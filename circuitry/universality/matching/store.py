@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +16,9 @@ from scipy.sparse import csr_array
 
 from ...errors import CircuitryError
 from .blocks import Block, Sparse
+from .index import DOCUMENTS, INDEX, SEAL, STARTED, check_index, check_shard, digest_of
 from .moments import Ints, Moments
-from .shards import digest, read_shard
-
-INDEX, STARTED, DOCUMENTS = "index.json", "writing.json", "documents.safetensors"
+from .shards import read_shard
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,26 +56,32 @@ class FeatureActs:
         passed over; where it came to its end nothing is read. ``settings`` go to ``Writer``. Raises CircuitryError for a folder
         that holds something else.
         """
-        from .writer import Writer
+        from .writer import Writer, held
 
-        writer = Writer(folder, features, about, corpus, **settings)
-        if not writer.complete:
-            skip = writer.tokens
-            for given in batches:
-                block = Block.of(given, features)
-                passed = min(skip, block.tokens)
-                skip -= passed
-                writer.add(block.split(passed)[1])
-        return writer.close()
+        with held([Path(folder)]):
+            writer = Writer(folder, features, about, corpus, **settings)
+            if not writer.complete:
+                skip = writer.tokens
+                for given in batches:
+                    block = Block.of(given, features)
+                    passed = min(skip, block.tokens)
+                    skip -= passed
+                    writer.add(block.split(passed)[1])
+            return writer.close()
 
     @classmethod
     def open(cls, folder: str | PathLike[str]) -> FeatureActs:
-        """Feature activations written before. Raises CircuitryError where there are none, or where writing did not come to its end."""
+        """Feature activations written before.
+
+        Raises CircuitryError where there are none, where writing did not come to its end, or where ``index.json`` was changed.
+        """
         path = Path(folder)
         try:
-            return cls(path, json.loads((path / INDEX).read_text(encoding="utf-8")))
+            index = json.loads((path / INDEX).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise CircuitryError(f"{path} holds no feature activations: {_why_none(path)}") from None
+        check_index(index, path)
+        return cls(path, index)
 
     @property
     def name(self) -> str:
@@ -102,7 +106,7 @@ class FeatureActs:
     @functools.cached_property
     def digest(self) -> str:
         """Of the index, which has digests of everything else: two folders with the same digest hold the same."""
-        return hashlib.blake2b(json.dumps(self.index, sort_keys=True).encode(), digest_size=8).hexdigest()
+        return digest_of(self.index)
 
     @functools.cached_property
     def documents(self) -> Ints:
@@ -112,16 +116,30 @@ class FeatureActs:
         return found
 
     def moments(self) -> Moments:
-        """Count, sum, sum of squares and greatest value of every feature, in float64."""
-        return Moments.from_json(self.index["moments"])
+        """Count, sum, sum of squares and greatest value of every feature, in float64.
+
+        Raises CircuitryError where an index without a digest of its own has others than its files.
+        """
+        return self._moments
+
+    @functools.cached_property
+    def _moments(self) -> Moments:
+        said = self.index["moments"]
+        if SEAL not in self.index:
+            counted = sum((block.moments(self.features) for block in self.blocks()), Moments.none(self.features))
+            if counted.to_json() != said:
+                raise CircuitryError(
+                    f"{self.folder / INDEX} has other moments than its files; write the feature activations again"
+                )
+        return Moments.from_json(said)
 
     def blocks(self) -> Iterator[Block]:
         """Shard by shard, from the first token on, in the types of the files. Raises CircuitryError for a damaged one."""
         for shard in self.index["shards"]:
             file = self.folder / shard["file"]
             block = read_shard(file)
-            if file not in self._checked and digest(block) != shard["digest"]:
-                raise CircuitryError(f"{file} is not what {INDEX} says; write the feature activations again")
+            if file not in self._checked:
+                check_shard(self.index, shard, block, file)
             self._checked.add(file)
             yield block
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,13 @@ from tqdm.auto import tqdm
 
 from ...errors import CircuitryError
 from ...files import differences, sweep, write_whole
+from ...locks import Share
 from .best import Best
 from .moments import Ints
 from .shards import save_whole
 
+PATIENCE = 1800.0
+"""Seconds after which a process that never came is not waited for any more."""
 PARTS = ("row", "row_at", "column", "column_at")
 
 
@@ -84,22 +89,33 @@ class Tiles:
         if self.world > 1 and self.folder is None:
             raise CircuitryError("several processes need a folder that they share; name it with out=")
 
-    def open(self) -> None:
-        """Make the folder, or find it again. Raises CircuitryError where it holds another comparison."""
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Make the folder, or find it again, and hold this process's part of it.
+
+        Raises CircuitryError where it holds another comparison, and FileError where another process has that part.
+        """
         if self.folder is None:
+            yield
             return
         file, wanted = self.folder / "comparison.json", json.loads(json.dumps(self.identity))
-        (self.folder / "tiles").mkdir(parents=True, exist_ok=True)
-        if self.world == 1:
-            sweep(self.folder / "tiles")
-        if file.is_file():
-            known = json.loads(file.read_text(encoding="utf-8"))
-            if known != wanted:
-                raise CircuitryError(
-                    f"{self.folder} holds another comparison ({differences(known, wanted)}); name another folder"
-                )
-        else:
-            write_whole(file, json.dumps(wanted, indent=1))
+        self._check(file, wanted)
+        with self._share.hold():
+            if self.world == 1:
+                sweep(self.folder / "tiles")
+            self._check(file, wanted)
+            if not file.is_file():
+                write_whole(file, json.dumps(wanted, indent=1))
+            yield
+
+    def _check(self, file: Path, wanted: Any) -> None:
+        if file.is_file() and (known := json.loads(file.read_text(encoding="utf-8"))) != wanted:
+            raise CircuitryError(f"{self.folder} holds another comparison ({differences(known, wanted)}); name another folder")
+
+    @functools.cached_property
+    def _share(self) -> Share:
+        assert self.folder is not None
+        return Share(self.folder, self.rank, self.world)
 
     def own(self) -> Iterator[tuple[int, int]]:
         """This process's pairs."""
@@ -118,15 +134,37 @@ class Tiles:
             tile.save(self._file(pair))
 
     def wait(self) -> None:
-        """Until the other processes have done theirs; torchrun ends all of them where one fails."""
+        """Until the other processes have done theirs.
+
+        Raises CircuitryError that names the layer pairs which are missing where a process has ended before they were done, or has
+        not come in ``PATIENCE`` seconds. What is there stays.
+        """
         if self.folder is None:
             return
         left = [(row, column) for row in range(self.rows) for column in range(self.columns)]
-        every = len(left)
+        every, since = len(left), time.monotonic()
         with tqdm(total=every, desc="waiting for other processes", unit="pair", mininterval=5, delay=1, leave=False) as bar:
-            while left := [pair for pair in left if not self._file(pair).is_file()]:
+            while left := self._missing(left):
                 bar.update(every - len(left) - bar.n)
+                self._expect(left, time.monotonic() - since)
                 time.sleep(0.2)
+
+    def _missing(self, pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        return [pair for pair in pairs if not self._file(pair).is_file()]
+
+    def _expect(self, left: list[tuple[int, int]], waited: float) -> None:
+        """Raise CircuitryError where one of these pairs will not come."""
+        by_rank: dict[int, list[tuple[int, int]]] = {}
+        for row, column in left:
+            by_rank.setdefault((row * self.columns + column) % self.world, []).append((row, column))
+        for rank, pairs in by_rank.items():
+            state = self._share.state(rank) if rank != self.rank else "ended"
+            gone = {"here": "", "ended": "has ended", "absent": "has not come" if waited > PATIENCE else ""}[state]
+            if gone and (missing := self._missing(pairs)):  # it may have ended well just now
+                raise CircuitryError(
+                    f"process {rank} of {self.world} {gone}, and layer pairs of its part are missing in {self.folder}: "
+                    f"{', '.join(map(str, missing))}; all others are kept, and the same command goes on with these"
+                )
 
     def _file(self, pair: tuple[int, int]) -> Path:
         assert self.folder is not None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,27 @@ import numpy as np
 
 from ...errors import CircuitryError, suggest
 from ...files import blank, differences, sweep, write_whole
+from ...locks import hold
 from .blocks import Block
+from .index import DOCUMENTS, INDEX, STARTED, sealed
 from .moments import Ints, Moments
 from .shards import VALUES, digest, read_shard, rounded, save_whole, write_shard
-from .store import DOCUMENTS, INDEX, STARTED, FeatureActs
+from .store import FeatureActs
+
+
+@contextmanager
+def held(folders: Iterable[Path]) -> Iterator[None]:
+    """Hold folders while feature activations are written; those that are whole are only read, maybe from a disk that is read-only.
+
+    >>> import tempfile
+    >>> with held([Path(tempfile.mkdtemp())]):
+    ...     pass
+    """
+    with ExitStack() as stack:
+        for folder in folders:
+            if not (folder / INDEX).is_file():
+                stack.enter_context(hold(folder))
+        yield
 
 
 class Writer:
@@ -31,7 +49,8 @@ class Writer:
         value: the type of values in the files, float16 or float32.
         shard: tokens of a file.
 
-    Raises CircuitryError for a folder that holds something else.
+    Raises CircuitryError for a folder that holds something else. It does not see whether another one writes there: for that,
+    ``FeatureActs.write`` and ``encode`` hold the folder.
 
     >>> import tempfile
     >>> writer = Writer(tempfile.mkdtemp(), features=3, shard=2)
@@ -89,7 +108,7 @@ class Writer:
             if not self.tokens:
                 raise CircuitryError(f"no tokens were given, so {self.folder} has no feature activations")
             said = {**self.identity, "tokens": self.tokens, "shards": self._shards, "moments": self._moments.to_json()}
-            write_whole(self.folder / INDEX, json.dumps(said))
+            write_whole(self.folder / INDEX, json.dumps(sealed(json.loads(json.dumps(said)))))
         return FeatureActs.open(self.folder)
 
     def _open(self, documents: Ints | None) -> None:
@@ -98,7 +117,6 @@ class Writer:
         if not started.is_file():
             if not blank(self.folder):
                 raise CircuitryError(f"{self.folder} is not empty and holds no feature activations; name another folder")
-            self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(started, json.dumps(self.identity, indent=1))
         self._check(json.loads(started.read_text(encoding="utf-8")))
         sweep(self.folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -38,17 +37,19 @@ class TrainingFolder:
         Traceback (most recent call last):
         circuitry.errors.CircuitryError: .../run is another training's folder (seed: 0 there, 1 here); name another folder
         """
-        known = self.record()
-        wanted = json.loads(json.dumps(identity))
-        if known is None:
-            if not blank(self.path):
-                raise CircuitryError(f"{self.path} is no training's folder, and not empty; name another folder")
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.write({"identity": wanted, "state": "running"})
-        elif known["identity"] != wanted:
+        if self.check(identity) is None:
+            self.write({"identity": _plain(identity), "state": "running"})
+        return max(self._steps(), default=0)
+
+    def check(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The record, or None of a new folder; nothing is written. Raises CircuitryError where it is another training's."""
+        known, wanted = self.record(), _plain(identity)
+        if known is None and not blank(self.path):
+            raise CircuitryError(f"{self.path} is no training's folder, and not empty; name another folder")
+        if known is not None and known["identity"] != wanted:
             told = differences(known["identity"], wanted)
             raise CircuitryError(f"{self.path} is another training's folder ({told}); name another folder")
-        return max(self._steps(), default=0)
+        return known
 
     def record(self) -> dict[str, Any] | None:
         """What ``training.json`` says, or None where there is none.
@@ -68,15 +69,14 @@ class TrainingFolder:
 
     def save(self, step: int, states: Sequence[Mapping[str, Tensor]]) -> None:
         """Write a checkpoint, one file of tensors after another; it counts once its folder has its name."""
-        new, there = self.path / "checkpoint.new", self.path / f"checkpoint-{step}"
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
-        for number, state in enumerate(states):
-            save_file({name: value.contiguous() for name, value in state.items()}, new / f"{number}.safetensors")
-        os.replace(new, there)
-        for earlier in self._steps():
-            if earlier != step:
-                shutil.rmtree(self.path / f"checkpoint-{earlier}")
+
+        def write(new: Path) -> None:
+            new.mkdir()
+            for number, state in enumerate(states):
+                save_file({name: value.contiguous() for name, value in state.items()}, new / f"{number}.safetensors")
+
+        write_whole(self.path / f"checkpoint-{step}", write)
+        self._drop(step)
 
     def load(self, step: int) -> list[dict[str, Tensor]]:
         """The states of the checkpoint after ``step`` steps, in the order in which they were saved."""
@@ -86,8 +86,18 @@ class TrainingFolder:
     def finish(self, record: Mapping[str, Any]) -> None:
         """Say that the training is complete, then remove its checkpoints."""
         self.write(record)
+        self._drop()
+
+    def _drop(self, kept: int | None = None) -> None:
+        """Remove checkpoints but one; what cannot be removed does no harm."""
         for step in self._steps():
-            shutil.rmtree(self.path / f"checkpoint-{step}")
+            if step != kept:
+                shutil.rmtree(self.path / f"checkpoint-{step}", ignore_errors=True)
 
     def _steps(self) -> list[int]:
         return [int(found[1]) for file in self.path.iterdir() if (found := _STEP.fullmatch(file.name))]
+
+
+def _plain(identity: Mapping[str, Any]) -> Any:
+    """As it comes back from JSON."""
+    return json.loads(json.dumps(identity))

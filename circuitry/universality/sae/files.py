@@ -35,7 +35,6 @@ def save(sae: SAE, folder: str | PathLike[str]) -> Path:
     'resid[3]'
     """
     target, config = Path(folder), sae.config
-    target.mkdir(parents=True, exist_ok=True)
     about = dict(config.about)
     settings = {
         "architecture": next(name for name, kind in saelens.KINDS.items() if kind == config.kind),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -17,6 +18,7 @@ from tqdm.auto import tqdm
 
 from ...errors import CircuitryError
 from ...files import sweep
+from ...locks import hold
 from ...models.threads import on_threads
 from ...paths import Node, parse_node
 from .checkpoints import TrainingFolder
@@ -68,7 +70,8 @@ def train_sae(
         progress: a bar with L0, explained variance and the share of dead features, means over nodes.
 
     Under ``torchrun`` each process takes its own batches and gradients are averaged. Raises CircuitryError for settings that are
-    not known, batches that end before ``tokens``, and a folder with other settings.
+    not known, batches that end before ``tokens``, and a folder with other settings; FileError for a folder that another training
+    writes to, and for a disk that is full or cannot be written: then the last checkpoint is whole, and the same call goes on.
 
     >>> import torch
     >>> points = torch.randn(8, 64, 4, generator=torch.Generator().manual_seed(0))
@@ -89,6 +92,10 @@ def train_sae(
         made = source(activations, _named(nodes), crew)
         training = _Training(settings, seed, made, crew, save_every, progress)
         return training.run(TrainingFolder(Path(out)) if out is not None else None)
+
+
+def _complete(record: Mapping[str, Any] | None) -> bool:
+    return record is not None and record["state"] == "complete"
 
 
 def _named(nodes: str | Node | Iterable[str | Node] | None) -> list[Node]:
@@ -131,7 +138,13 @@ class _Training:
         }
 
     def run(self, folder: TrainingFolder | None) -> Trained:
-        """Train from where the folder says to the end."""
+        """Train from where the folder says to the end; the first process holds the folder."""
+        if folder is not None and _complete(folder.check(self.identity)):  # which may be on a disk that cannot be written
+            return Trained.load(folder.path)
+        with hold(folder.path) if folder is not None and self.team.rank == 0 else nullcontext():
+            return self._run(folder)
+
+    def _run(self, folder: TrainingFolder | None) -> Trained:
         configs = {node: self.recipe.config(width, {"node": str(node)}) for node, width in self.source.widths.items()}
         done = self._open(folder)
         if folder is not None and done is None:
@@ -150,7 +163,7 @@ class _Training:
             sweep(folder.path)
         self.team.wait()
         done = folder.open(self.identity)
-        return None if (folder.record() or {})["state"] == "complete" else done
+        return None if _complete(folder.record()) else done
 
     def _learners(
         self, configs: dict[Node, SAEConfig], stream: Iterator[Batch], folder: TrainingFolder | None, done: int

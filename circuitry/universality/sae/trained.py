@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import CircuitryError
-from ...files import slug, write_whole
+from ...files import slug, write_csv
 from ...paths import Node, parse_node
 from .checkpoints import TrainingFolder
 from .sae import SAE
@@ -73,7 +73,7 @@ class Trained(Mapping[Node, SAE]):
         target = Path(folder)
         for node, sae in self._saes.items():
             sae.save(target / slug(node))
-        write_whole(target / "log.csv", lambda file: self.log.to_csv(file, index=False))
+        write_csv(self.log, target / "log.csv", index=False)
         return target
 
     @classmethod

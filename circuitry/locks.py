@@ -101,7 +101,8 @@ class Share:
         """Hold this process's part; alone, the whole folder. Raises FileError where another process has it."""
         alone = self.world == 1
         with hold(self.folder, shared=not alone):
-            self._before = {rank: _stamp(self._file(rank)) for rank in range(self.world)}
+            others = [rank for rank in range(self.world) if rank != self.rank]
+            self._before = {rank: _stamp(self._file(rank)) for rank in others if not held(self.folder, f"rank-{rank}")}
             if alone:
                 for left in self.folder.glob(f"rank-*{LOCK}"):  # of processes that were killed
                     left.unlink(missing_ok=True)

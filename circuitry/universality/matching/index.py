@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...errors import CircuitryError
 from .blocks import Block
-from .moments import NAMES
+from .moments import NAMES, Ints
 from .shards import VALUES, digest
 
 INDEX, STARTED, DOCUMENTS = "index.json", "writing.json", "documents.safetensors"
@@ -34,6 +36,15 @@ def digest_of(said: Mapping[str, Any]) -> str:
     16
     """
     return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def digest_of_documents(first: Ints) -> str:
+    """Of the numbers of documents' first tokens; empty where there are none.
+
+    >>> digest_of_documents(np.zeros(0, np.int64))
+    ''
+    """
+    return hashlib.blake2b(np.ascontiguousarray(first, np.int64).data, digest_size=8).hexdigest() if len(first) else ""
 
 
 def check_index(index: Any, folder: Path) -> None:

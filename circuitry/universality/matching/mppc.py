@@ -163,5 +163,5 @@ def _documents(acts: Acts) -> Ints:
 
 def _origin(acts: Acts) -> dict[str, Any]:
     """What the writer said about them."""
-    own = {"tokens", "shards", "moments", "shard", "digest"}
+    own = {"tokens", "shards", "moments", "shard", "documents", "digest"}
     return {key: value for key, value in acts.index.items() if key not in own} if isinstance(acts, FeatureActs) else {}

@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 
 from ...errors import CircuitryError
 from .blocks import Block, Sparse
-from .index import DOCUMENTS, INDEX, SEAL, STARTED, check_index, check_shard, digest_of
+from .index import DOCUMENTS, INDEX, SEAL, STARTED, check_index, check_shard, digest_of, digest_of_documents
 from .moments import Ints, Moments
 from .shards import read_shard
 
@@ -110,9 +110,14 @@ class FeatureActs:
 
     @functools.cached_property
     def documents(self) -> Ints:
-        """Number of the first token of each document, where the writer was told; empty where not."""
+        """Number of the first token of each document, where the writer was told; empty where not.
+
+        Raises CircuitryError where they are not those that the index was written with.
+        """
         file = self.folder / DOCUMENTS
         found: Ints = load_file(file)["first"] if file.is_file() else np.zeros(0, np.int64)
+        if self.index.get("documents", wanted := digest_of_documents(found)) != wanted:
+            raise CircuitryError(f"{file} is not what {INDEX} says; write the feature activations again")
         return found
 
     def moments(self) -> Moments:

@@ -15,7 +15,7 @@ from ...errors import CircuitryError, suggest
 from ...files import blank, differences, sweep, write_whole
 from ...locks import hold
 from .blocks import Block
-from .index import DOCUMENTS, INDEX, STARTED, sealed
+from .index import DOCUMENTS, INDEX, STARTED, digest_of_documents, sealed
 from .moments import Ints, Moments
 from .shards import VALUES, digest, read_shard, rounded, save_whole, write_shard
 from .store import FeatureActs
@@ -79,7 +79,8 @@ class Writer:
         self._waiting: list[Block] = []
         self._shards: list[dict[str, Any]] = []
         self._moments = Moments.none(features)
-        self._open(documents)
+        self._documents = np.asarray([] if documents is None else documents, np.int64)
+        self._open()
 
     @property
     def complete(self) -> bool:
@@ -108,10 +109,11 @@ class Writer:
             if not self.tokens:
                 raise CircuitryError(f"no tokens were given, so {self.folder} has no feature activations")
             said = {**self.identity, "tokens": self.tokens, "shards": self._shards, "moments": self._moments.to_json()}
+            said["documents"] = digest_of_documents(self._documents)
             write_whole(self.folder / INDEX, json.dumps(sealed(json.loads(json.dumps(said)))))
         return FeatureActs.open(self.folder)
 
-    def _open(self, documents: Ints | None) -> None:
+    def _open(self) -> None:
         """Make the folder, or take stock of what is in it."""
         started = self.folder / STARTED
         if not started.is_file():
@@ -120,8 +122,8 @@ class Writer:
             write_whole(started, json.dumps(self.identity, indent=1))
         self._check(json.loads(started.read_text(encoding="utf-8")))
         sweep(self.folder)
-        if documents is not None and not self.complete:
-            save_whole(self.folder / DOCUMENTS, {"first": np.asarray(documents, np.int64)})
+        if len(self._documents) and not self.complete:
+            save_whole(self.folder / DOCUMENTS, {"first": self._documents})
         while not self.complete and (file := self._file()).is_file() and (block := read_shard(file)).tokens == self.shard:
             self._count(
                 block, {"file": file.name, "tokens": block.tokens, "nonzeros": len(block.feature), "digest": digest(block)}

@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import CircuitryError
 from .blocks import Block
 from .moments import NAMES, Ints
-from .shards import VALUES, digest
+from .shards import VALUES, digest, shard_name
 
 INDEX, STARTED, DOCUMENTS = "index.json", "writing.json", "documents.safetensors"
 SEAL = "digest"
@@ -73,6 +73,8 @@ def _changed(index: Any) -> str:
         return f"its values are {index['value']!r}"
     if not tokens == moments["tokens"] == sum(shard["tokens"] for shard in index["shards"]):
         return "its numbers of tokens differ"
+    if [shard["file"] for shard in index["shards"]] != [shard_name(k) for k in range(len(index["shards"]))]:
+        return "its files are others, or in another order"
     if any(len(moments[name]) != features for name in NAMES):
         return f"its moments are not of {features} features"
     return ""

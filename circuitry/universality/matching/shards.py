@@ -18,6 +18,15 @@ from .blocks import Block
 VALUES: dict[str, np.dtype[Any]] = {"float16": np.dtype(np.float16), "float32": np.dtype(np.float32)}
 
 
+def shard_name(number: int) -> str:
+    """The name of a file by its number, from 0.
+
+    >>> shard_name(3)
+    'shard-00003.safetensors'
+    """
+    return f"shard-{number:05}.safetensors"
+
+
 def index_dtype(features: int) -> np.dtype[Any]:
     """Two bytes for features and counts where that is enough.
 

@@ -17,7 +17,7 @@ from ...locks import hold
 from .blocks import Block
 from .index import DOCUMENTS, INDEX, STARTED, digest_of_documents, sealed
 from .moments import Ints, Moments
-from .shards import VALUES, digest, read_shard, rounded, save_whole, write_shard
+from .shards import VALUES, digest, read_shard, rounded, save_whole, shard_name, write_shard
 from .store import FeatureActs
 
 
@@ -135,7 +135,7 @@ class Writer:
             raise CircuitryError(f"{self.folder} holds other feature activations ({told}); name another folder")
 
     def _file(self) -> Path:
-        return self.folder / f"shard-{len(self._shards):05}.safetensors"
+        return self.folder / shard_name(len(self._shards))
 
     def _write(self, block: Block) -> None:
         self._count(block, write_shard(self._file(), block))

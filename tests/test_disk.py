@@ -230,7 +230,7 @@ def test_a_conversion_and_reports_leave_nothing_half_done(tmp_path: Path) -> Non
     assert convert(source, tmp_path / "made").folder.is_dir()
     runs = [EMPTY.save(tmp_path / name) for name in ("a", "b")]
     before = contents(tmp_path)
-    for write in (functools.partial(write_report, runs[0]), functools.partial(write_comparison, *runs, tmp_path / "both")):
+    for write in (lambda: write_report(runs[0]), lambda: write_comparison(runs[0], runs[1], tmp_path / "both")):
         with full(), pytest.raises(FileError):
             write()
         assert contents(tmp_path) == before

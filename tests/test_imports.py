@@ -19,6 +19,7 @@ PACKAGE = ROOT / "circuitry"
 LAYERS = (
     {"errors"},
     {"content", "files"},
+    {"locks"},
     {"paths"},
     {"architecture", "prompting"},
     {"planning", "models", "results"},

@@ -20,7 +20,6 @@ from scipy.sparse import csr_array
 
 import circuitry as ct
 import tiny
-from circuitry import locks
 from circuitry.errors import CircuitryError, FileError
 from circuitry.locks import Share, held, hold
 from circuitry.suites.folder import RunFolder
@@ -122,7 +121,7 @@ def test_where_nothing_can_be_locked_work_goes_on(tmp_path: Path, monkeypatch: p
     def unknown(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(locks.fcntl, "flock", unknown)
+    monkeypatch.setattr("circuitry.locks.fcntl.flock", unknown)
     with hold(tmp_path), hold(tmp_path):
         assert held(tmp_path), "as nobody can know"
 
@@ -251,9 +250,14 @@ def test_waiting_for_a_process_that_is_killed_ends(tmp_path: Path, start: Start,
     assert "\n" not in told and "the same command goes on" in told and len(waits) == 1
     assert len(list((tmp_path / "out" / "tiles").iterdir())) == 3
     whole = mppc(*SIDES, **HOW)
-    made = []
+    made: list[Any] = []
     put = Tiles.put
-    monkeypatch.setattr(Tiles, "put", lambda self, pair, tile: (made.append(pair), put(self, pair, tile)))
+
+    def noted(self: Tiles, pair: tuple[int, int], tile: Any) -> None:
+        made.append(pair)
+        put(self, pair, tile)
+
+    monkeypatch.setattr(Tiles, "put", noted)
     found = mppc(*SIDES, **HOW, out=tmp_path / "out")
     assert made == [(1, 1)] and found.forward.equals(whole.forward)
     assert not list((tmp_path / "out").glob("*.lock"))

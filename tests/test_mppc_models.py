@@ -76,7 +76,8 @@ def test_one_autoencoder_is_encoded_as_several_are(tmp_path: Path, model: Model,
     (node, sae), *_ = saes(model, ("resid[1]",)).items()
     named = SAE.of(replace(sae.config, about={"node": "resid[1]"}), sae.state_dict())
     how: dict[str, Any] = {"value": "float32", "progress": False}
-    for k, given in enumerate((named, [named], {"resid[1]": sae}, {node: sae})):
+    several: list[Any] = [named, [named], {"resid[1]": sae}, {node: sae}]
+    for k, given in enumerate(several):
         (acts,) = encode(model, given, corpus, tmp_path / str(k), **how)
         np.testing.assert_allclose(acts.csr().toarray(), by_hand(model, "resid[1]", sae, corpus), atol=1e-5)
 

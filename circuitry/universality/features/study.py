@@ -75,47 +75,30 @@ def study(
     >>> list(study(table, [csr_array([[0.0], [2.0]])], [csr_array([[0.0], [2.0]])], told, None, tempfile.mkdtemp()).files)
     ['features']
     """
-    shown = pick(getattr(matches, "forward", matches), limit)
+    folder, frame = Path(out), getattr(matches, "forward", matches)
+    shown = pick(frame, limit)
     if not len(shown):
         return Features(pd.DataFrame(), pd.DataFrame(), {})
-    sides, how = (acts_a, acts_b, corpus, tokenizer), {"variants": variants or {}, "limit": limit, "price": price, "names": names}
-    with hold(Path(out)):  # or a judge would be asked everything twice
-        return _study(matches, sides, Path(out), shown, judge, agree=agree, progress=progress, **how)
-
-
-def _study(
-    matches: Any,
-    sides: tuple[Any, ...],
-    folder: Path,
-    shown: pd.DataFrame,
-    judge: Judge | None,
-    *,
-    variants: Mapping[str, Any],
-    limit: int,
-    price: tuple[float, float] | None,
-    names: tuple[str, str] | None,
-    agree: Callable[[Estimate], object] | None,
-    progress: bool,
-) -> Features:
-    acts_a, _, corpus, tokenizer = sides
+    sides = (acts_a, acts_b, corpus, tokenizer)
     scores = cases = pd.DataFrame()
     files: dict[str, Path] = {}
-    if judge is not None:
-        wanted = shown[["layer_a", "feature_a"]].drop_duplicates().itertuples(index=False, name=None)
-        contexts = contexts_of(acts_a, corpus, tokenizer, wanted)
-        if agree is not None and not judge.proxy:
-            one, two = (estimate(judge, contexts, what, cache=folder, price=price) for what in SCORES)
-            agree(one + two)
-        scores = judge_layers(judge, contexts, cache=folder, progress=progress)
-        cases = uninterpretable(shown, scores)
-        files = _tables(folder, scores, cases) | _figure(folder, {**variants, "architecture": matches}, scores)
-    files = {"features": browser(matches, *sides, folder, names=names, scores=scores, limit=limit), **files}
-    if len(cases):
-        lowest = cases.head(CASES)
-        some = f": the {CASES} lowest of {len(cases)}" if len(cases) > CASES else ""
-        title = f"Below {BELOW}, and uninterpretable{some}"
-        target = folder / "uninterpretable.html"
-        files["uninterpretable"] = browser(lowest, *sides, target, names=names, scores=scores, title=title, limit=CASES)
+    with hold(folder):  # two at once would ask a judge everything twice
+        if judge is not None:
+            wanted = shown[["layer_a", "feature_a"]].drop_duplicates().itertuples(index=False, name=None)
+            contexts = contexts_of(acts_a, corpus, tokenizer, wanted)
+            if agree is not None and not judge.proxy:
+                one, two = (estimate(judge, contexts, what, cache=folder, price=price) for what in SCORES)
+                agree(one + two)
+            scores = judge_layers(judge, contexts, cache=folder, progress=progress)
+            cases = uninterpretable(shown, scores)
+            files = _tables(folder, scores, cases) | _figure(folder, {**(variants or {}), "architecture": matches}, scores)
+        files = {"features": browser(matches, *sides, folder, names=names, scores=scores, limit=limit), **files}
+        if len(cases):
+            lowest = cases.head(CASES)
+            some = f": the {CASES} lowest of {len(cases)}" if len(cases) > CASES else ""
+            title = f"Below {BELOW}, and uninterpretable{some}"
+            target = folder / "uninterpretable.html"
+            files["uninterpretable"] = browser(lowest, *sides, target, names=names, scores=scores, title=title, limit=CASES)
     return Features(scores, cases, files)
 
 

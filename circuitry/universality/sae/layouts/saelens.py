@@ -56,8 +56,8 @@ def read(given: Mapping[str, Any], weights: Mapping[str, Tensor]) -> SAE:
         settings.harmless(names)
     settings.done()
     about = metadata.get("circuitry") or {"from": "SAELens", **(metadata or given)}
-    names = ("W_enc", "b_enc", "W_dec", "b_dec", *(["threshold"] if kind == "jumprelu" else []))
-    found = chosen(FILE, _without_ones(weights), {name: name for name in names})
+    tensors = ["W_enc", "b_enc", "W_dec", "b_dec", *(["threshold"] if kind == "jumprelu" else [])]
+    found = chosen(FILE, _without_ones(weights), {name: name for name in tensors})
     made = SAE.of(SAEConfig(width, features, kind, k, centred, about), found)
     return made.unit() if ranked else made
 

@@ -227,7 +227,7 @@ REFUSED: list[tuple[dict[str, Any], Weights, str, Any]] = [
     *((LLAMA_SCOPE, moss(), name, 7) for name in ("d_model", "d_sae")),
     *(
         (LLAMA_SCOPE, moss(), "dataset_average_activation_norm", value)
-        for value in (MISSING, None, {}, {"other": 7.0}, {"in": 0.0, "out": 0.0}, {"in": 7.0, "out": 7.0, "third": 1.0})
+        for value in (MISSING, None, {}, [7.0], {"in": [7.0]}, {"other": 7.0}, {"in": 0.0, "out": 0.0}, {"in": 7.0, "out": 7.0, "third": 1.0})
     ),
 ]  # fmt: skip
 
@@ -256,8 +256,9 @@ def test_a_tensor_that_is_left_over_or_missing_is_refused_by_name(tmp_path: Path
     for missing in set(weights) - {"W_enc", "W_dec", "encoder.weight", "decoder.weight"}:
         with pytest.raises(CircuitryError, match=f"without {missing} is not read"):
             load(written(tmp_path, settings, {name: value for name, value in weights.items() if name != missing}))
-    with pytest.raises(CircuitryError):
-        load(written(tmp_path, settings, {**weights, first: torch.zeros(3, 3)}))
+    for shape in ((3, 3), (3,), (2, 3, 4), ()):
+        with pytest.raises(CircuitryError):
+            load(written(tmp_path, settings, {**weights, first: torch.zeros(shape)}))
 
 
 def test_thresholds_whose_unit_is_not_told_are_refused(tmp_path: Path) -> None:

@@ -74,11 +74,13 @@ def _centred(settings: Settings, later: bool, biased: bool) -> bool:
 def _norms(settings: Settings, weights: Mapping[str, Tensor], hook: object) -> tuple[float, float] | None:
     """The mean norms of activations, before and after, that they are divided by (times √D); None where they are not."""
     scheme, told = settings.take("norm_activation"), settings.take(NORM, None) or {}
+    if not isinstance(told, Mapping):
+        raise settings.refuse(NORM, told, "it must be norms by name")
     if scheme in ("none", "inference"):
         return None
     if scheme != "dataset-wise":
         raise settings.refuse("norm_activation", scheme, "that is not by one number")
-    inside = {name.removeprefix(f"{NORM}."): value.item() for name, value in weights.items() if name.startswith(f"{NORM}.")}
+    inside = {name.removeprefix(f"{NORM}."): value.tolist() for name, value in weights.items() if name.startswith(f"{NORM}.")}
     known = Settings(f"{FILE}, in {NORM},", inside or told)
     came, went = ("in", "out") if "in" in (inside or told) else (str(hook), str(hook))
     if came not in (inside or told):
@@ -105,8 +107,6 @@ def _tensors(
     wanted |= dict.fromkeys(thresholds, "threshold")
     rest = {name: value for name, value in weights.items() if not name.startswith(f"{NORM}.")}
     found = chosen(FILE, rest, wanted)
-    if any(found[name].ndim != 2 for name in ("W_enc", "W_dec")):
-        raise CircuitryError("an OpenMOSS file whose weights are no matrices (a crosscoder) is not read")
     if not later:
         found |= {name: found[name].T for name in ("W_enc", "W_dec")}
     features, width = found["W_dec"].shape

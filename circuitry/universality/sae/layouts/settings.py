@@ -113,4 +113,9 @@ def chosen(layout: str, weights: Mapping[str, Tensor], wanted: Mapping[str, str]
             )
     if missing := sorted(wanted.keys() - weights.keys()):
         raise CircuitryError(f"{layout} without {', '.join(missing)} is not read: it must have {', '.join(wanted)}")
+    for name, ours in wanted.items():
+        if weights[name].ndim != (2 if ours.startswith("W_") else 1):
+            raise CircuitryError(
+                f"{layout} with a tensor {name} {tuple(weights[name].shape)} is not read: it is of other dimensions"
+            )
     return {ours: weights[name] for name, ours in wanted.items()}

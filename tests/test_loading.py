@@ -109,15 +109,19 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "pickled": (
         pickled,
-        "no safetensors weights for 'FOLDER' (*); pickled weights are not loaded; convert them once: circuitry convert FOLDER NEW*",
+        "no safetensors weights for 'FOLDER'; pickled weights are not loaded; convert them once: circuitry convert FOLDER NEW*",
     ),
-    "nothing to load": (weightless, "no safetensors weights for 'FOLDER' (*); pickled weights are not loaded"),
-    "damaged": (damaged, "the weights of 'FOLDER' cannot be read: *"),
+    "nothing to load": (weightless, "no safetensors weights for 'FOLDER'; pickled weights are not loaded"),
+    "damaged": (damaged, "the weights in FOLDER/model.safetensors cannot be read: *"),
     "incomplete": (
         config(n_layer=4),
-        "'FOLDER' lacks 12 weights, such as transformer.h.3.attn.c_attn.bias: it is not whole, or no causal language model",
+        "FOLDER lacks 12 weights of a gpt2 of its sizes, such as transformer.h.3.attn.c_attn.bias; it is not whole, or no *",
     ),
-    "other shapes": (config(n_embd=32), "the weights of 'FOLDER' cannot be read: *"),
+    "other shapes": (
+        config(n_embd=32),
+        "FOLDER has 40 weights that a gpt2 of its sizes has in other shapes, such as "
+        "transformer.h.0.attn.c_attn.bias: (48,) and not (96,)",
+    ),
     "no file": (lambda folder: folder / "model.gguf", "no file FOLDER/model.gguf"),
     "no model": (
         lambda _: torch.nn.Linear(2, 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from ..architecture import definition_for
 from ..errors import CircuitryError, ModelError, suggest
 from . import native
+from .checkpoint import Source, check_not_quantised
 from .model import Model, wrap
 from .quiet import quiet
 
@@ -76,12 +78,11 @@ def _read(what: str, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> t
         return _compiled(what, dtype, tokenizer)
     if what.endswith(".gguf"):
         return _gguf(Path(what), dtype, tokenizer)
+    source = Source(_folder(what), what)
+    source.check_no_adapter()
     if original := native.find(Path(what)):
         return _native(original, what, dtype, graph, tokenizer)
-    source = _folder(what)
-    config = _config(source, what)
-    definition_for(config.model_type, graph)
-    return _weights(source, what, config, dtype), tokenizer or _tokenizer(source)
+    return _hugging_face(source, dtype, graph, tokenizer)
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -125,7 +126,7 @@ def _native(original: native.Native, what: str, dtype: torch.dtype, graph: str |
     config, weights = original.translated(native.tensors(original.weights), what)
     definition_for(config.model_type, graph)
     hf = native.build(config, weights, dtype, what)
-    return hf, tokenizer or (_tokenizer(what, config) if Path(what).is_dir() else None)
+    return hf, tokenizer or (_tokenizer(Source(what, what), config) if Path(what).is_dir() else None)
 
 
 def _in_package(name: str) -> Path:
@@ -141,57 +142,33 @@ def _in_package(name: str) -> Path:
     return files[0]
 
 
-def _config(source: str, name: str) -> Any:
-    from transformers import AutoConfig
-
-    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
-        raise ModelError(f"{name} is a folder without config.json, so it is no Hugging Face model")
+def _hugging_face(source: Source, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
+    config = source.config(f"Offline, these work: {', '.join(bundled())}, a folder, or a .gguf file")
+    definition_for(config.model_type, graph)
+    check_not_quantised(config, source.name)
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(_not_there(name, error)) from error
-
-
-def _not_there(name: str, error: Exception) -> str:
-    first = str(error).strip().splitlines()[0]
-    if Path(name).is_dir():
-        return f"{name} holds no model that transformers knows: {first}"
-    return (
-        f"{name!r} could not be loaded: it is no folder here, and the Hugging Face hub did not give it ({first}). "
-        f"Offline, these work: {', '.join(bundled())}, a folder, or a .gguf file"
-    )
-
-
-def _weights(source: str, name: str, config: Any, dtype: torch.dtype) -> Any:
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-
-    try:
-        hf, found = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
+        weights = source.weights()
     except OSError as error:
-        pickled = any(Path(source).glob("pytorch_model*.bin"))
-        raise ModelError(
-            f"no safetensors weights for {name!r} ({str(error).splitlines()[0]}); pickled weights are not loaded"
-            + (f"; {native.how_to_convert(name)}" if pickled else "")
-        ) from error
-    except (SafetensorError, RuntimeError) as error:
-        raise ModelError(f"the weights of {name!r} cannot be read: {str(error).splitlines()[0]}") from error
-    if missing := sorted(found["missing_keys"]):
-        # transformers would fill them with random numbers and go on.
-        raise ModelError(
-            f"{name!r} lacks {len(missing)} weights, such as {missing[0]}: it is not whole, or no causal language model"
-        )
-    return hf
+        raise ModelError(f"no safetensors weights for {source.name!r}: {str(error).splitlines()[0]}") from error
+    hf = native.build(config, weights, dtype, source.name)
+    _set_generation(hf, source)
+    return hf, tokenizer or _tokenizer(source)
 
 
-def _tokenizer(source: str, config: Any = None) -> Any:
+def _set_generation(hf: Any, source: Source) -> None:
+    """How the model is meant to generate; without a file of it, as its config says."""
+    from transformers import GenerationConfig
+
+    with contextlib.suppress(OSError, ValueError):
+        hf.generation_config = GenerationConfig.from_pretrained(source.where, revision=source.revision)
+
+
+def _tokenizer(source: Source, config: Any = None) -> Any:
     """None where the folder has no tokenizer: tasks then work with token numbers."""
     from transformers import AutoTokenizer
 
     try:
-        made = AutoTokenizer.from_pretrained(source, config=config, trust_remote_code=False)
+        made = AutoTokenizer.from_pretrained(source.where, config=config, revision=source.revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError):
         return None
     # For some types of model transformers makes one up that knows its special tokens and nothing else.

@@ -169,7 +169,7 @@ def test_gguf_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     if find_spec("gguf"):
         with pytest.raises(ModelError, match=r"^x.gguf could not be read as GGUF: "):
             ct.load(tmp_path / "x.gguf")
-    monkeypatch.setitem(ct.load.__globals__, "find_spec", lambda _: None)
+    monkeypatch.setattr("circuitry.models.gguf.load.find_spec", lambda _: None)
     with pytest.raises(ModelError, match=r"^reading GGUF files needs the extra: pip install 'circuitry-lm\[gguf\]'$"):
         ct.load(tmp_path / "x.gguf")
 

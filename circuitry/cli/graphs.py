@@ -9,6 +9,7 @@ import typer
 
 from ..content import names
 from . import options as read
+from .options import Revision
 
 app = typer.Typer()
 
@@ -17,13 +18,14 @@ app = typer.Typer()
 def graph(
     model: Annotated[str, typer.Argument(help=f"a model, a file that defines GRAPH, or {', '.join(names('graphs'))}")],
     out: Annotated[Path | None, typer.Option(help="write .svg, .png, .dot, .graphml or .json; by default NAME-graph.svg")] = None,
+    revision: Revision = None,
     layer: Annotated[int, typer.Option(help="the layer to draw; those of a hybrid differ")] = 0,
 ) -> None:
     """Show the nodes of a model's architecture, and draw one layer or write the whole graph."""
     from ..architecture import graph as make_graph
 
     known = model in names("graphs") or model.endswith(".py")
-    made = make_graph(model) if known else read.load(model).graph
+    made = make_graph(model) if known else read.load(model, revision=revision).graph
     print(repr(made))
     for family in made.families:
         indices = f"[{','.join(family.indices)}]" if family.indices else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,12 @@ class Source:
     def folder(self) -> bool:
         """Whether it is a folder on this machine."""
         return Path(self.where).is_dir()
+
+    @property
+    def commit(self) -> str | None:
+        """The commit on the hub that its files are of. The client keeps each commit in a folder of that name."""
+        file = None if self.folder else self.file("config.json")
+        return None if file is None else next((part for part in file.parts if re.fullmatch("[0-9a-f]{40}", part)), None)
 
     def check_no_adapter(self) -> None:
         """Refuse an adapter, alone or beside the model it changes. Raises ModelError that says how to merge it."""

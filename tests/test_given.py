@@ -129,14 +129,15 @@ def test_what_is_no_language_model_says_what_to_give(name: str) -> None:
 
 def test_what_is_said_works() -> None:
     wanted = ct.load(hf := llama("LlamaForCausalLM")).fingerprint
-    for given in (torch.compile(hf)._orig_mod, torch.nn.DataParallel(hf).module, PeftModelForCausalLM(hf).merge_and_unload()):
+    compiled: Any = torch.compile(hf)
+    for given in (compiled._orig_mod, torch.nn.DataParallel(hf).module, PeftModelForCausalLM(hf).merge_and_unload()):
         assert ct.load(given).fingerprint == wanted
 
 
 def test_a_class_of_ones_own_over_a_model_is_taken() -> None:
     from transformers import LlamaForCausalLM
 
-    class Mine(LlamaForCausalLM):
+    class Mine(LlamaForCausalLM):  # type: ignore[misc]
         pass
 
     assert ct.load(Mine(tiny.config("llama"))).graph.name == "llama"

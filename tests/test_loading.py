@@ -230,3 +230,31 @@ def test_rwkv_is_never_rescaled(tmp_path: Path) -> None:
         weights = dict(hf.named_parameters())
         same.append(all(torch.equal(weights[name], value) for name, value in stored.items()))
     assert same == [True, False]
+
+
+# --- nothing but weights ---------------------------------------------------------------------------------------------------
+
+
+def test_no_code_of_a_folder_runs_and_nothing_asks(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code for the config, the model, the tokenizer and for generating, each of which transformers would offer to run."""
+    ran = tmp_path / "ran"
+    code = f"from pathlib import Path\nPath({str(ran)!r}).touch()\n"
+    for name in ("configuration_mine.py", "modeling_mine.py", "tokenization_mine.py", "custom_generate/generate.py"):
+        (saved / name).parent.mkdir(exist_ok=True)
+        (saved / name).write_text(code)
+    own = {"AutoConfig": "configuration_mine.Mine", "AutoModelForCausalLM": "modeling_mine.Mine"}
+    config(auto_map=own)(saved)
+    (saved / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["tokenization_mine.Mine", None]}}))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
+    assert ct.load(saved).graph.name == "gpt2"
+    with pytest.raises(ModelError, match=r"holds no model that transformers knows: "):
+        ct.load(config(model_type="mine")(saved))
+    assert not ran.exists()
+
+
+def test_how_a_model_generates_is_read_too(saved: Path) -> None:
+    (saved / "generation_config.json").write_text(json.dumps({"eos_token_id": [3, 5], "max_new_tokens": 7}))
+    found = ct.load(saved).hf.generation_config
+    assert (found.eos_token_id, found.max_new_tokens) == ([3, 5], 7)
+    (saved / "generation_config.json").unlink()
+    assert ct.load(saved).hf.generation_config.eos_token_id == 0

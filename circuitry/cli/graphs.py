@@ -69,5 +69,5 @@ def models() -> None:
     print("written by hand, with known circuits:")
     for name in NAMES:
         print(f"  compiled:{name}")
-    print("Hugging Face model types that can be loaded by name or folder (llama ones from GGUF too):")
+    print("Hugging Face model types that can be loaded by name or folder (many from GGUF too):")
     print(f"  {', '.join(sorted(model_types()))}")

@@ -93,12 +93,12 @@ class Source:
         them is missing.
         """
         single, index = self.file(SINGLE), self.file(INDEX)
-        if single is None and index is None:
+        if index is not None:
+            return self._sharded(index, single)
+        if single is None:
             raise ModelError(f"no safetensors weights for {self.name!r}{self._instead()}")
-        if index is None:
-            self._check_no_others({SINGLE})
-            return merged([single], tensors, self.name)
-        return self._sharded(index, single)
+        self._check_no_others({SINGLE})
+        return merged([single], tensors, self.name)
 
     def _sharded(self, index: Path, single: Path | None) -> dict[str, Tensor]:
         try:
@@ -137,7 +137,12 @@ class Source:
 
 
 def merged(files: Iterable[Path], read: Callable[[Path], dict[str, Tensor]], name: str) -> dict[str, Tensor]:
-    """The weights of several files together. Raises ModelError where two hold a weight of the same name."""
+    """The weights of several files together. Raises ModelError where two hold a weight of the same name.
+
+    >>> merged([Path("a"), Path("b")], lambda file: {"w": Tensor()}, "it")
+    Traceback (most recent call last):
+    circuitry.errors.ModelError: it has w in two files, one of them b; remove the one that is not its weights
+    """
     found: dict[str, Tensor] = {}
     for file in files:
         part = read(file)
@@ -150,7 +155,13 @@ def merged(files: Iterable[Path], read: Callable[[Path], dict[str, Tensor]], nam
 
 
 def check_not_quantised(config: Any, name: str) -> None:
-    """Refuse a quantised checkpoint before transformers asks for its package. Raises ModelError that says what to do."""
+    """Refuse a quantised checkpoint before transformers asks for its package. Raises ModelError that says what to do.
+
+    >>> from transformers import GPT2Config
+    >>> check_not_quantised(GPT2Config(quantization_config={"quant_method": "gptq"}), "it")
+    Traceback (most recent call last):
+    circuitry.errors.ModelError: it is quantised (gptq), and circuitry needs the weights as numbers: load the checkpoint that was quantised
+    """
     text = config.get_text_config()
     keys = ("quantization_config", "compression_config", "quantization")  # the last is MLX's
     settings = next((found for one in (config, text) for key in keys if (found := getattr(one, key, None))), None)

@@ -73,6 +73,10 @@ def check_stored(weights: Weights, name: str) -> None:
     """Refuse weights whose values are not simply the numbers stored, such as integers and float8, and experts left out.
 
     Raises ModelError.
+
+    >>> check_stored({"a.weight": torch.ones(2, dtype=torch.int8)}, "it")
+    Traceback (most recent call last):
+    circuitry.errors.ModelError: it stores 1 weight as int8: a.weight; it is quantised, and circuitry reads float64, float32, bfloat16 and float16: load the checkpoint that was quantised, or a dequantised copy
     """
     coded = [key for key, value in weights.items() if value.dtype not in PLAIN and not _may_be_recomputed(key)]
     if coded:
@@ -95,6 +99,14 @@ def check_loaded(hf: Any, found: Mapping[str, Any], weights: Weights, name: str)
 
     ``found`` is what transformers says of the loading, by its names; ``weights`` is what the file has, by its own.
     Raises ModelError with the first name of each kind.
+
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> hf = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1))
+    >>> nothing = {"unexpected_keys": set(), "mismatched_keys": set(), "missing_keys": set()}
+    >>> check_loaded(hf, nothing, hf.state_dict(), "it")
+    >>> check_loaded(hf, nothing, hf.state_dict() | {"h.1.attn.bias": torch.ones(4)}, "it")
+    Traceback (most recent call last):
+    circuitry.errors.ModelError: it has 1 weight that a gpt2 of its sizes does not have: h.1.attn.bias
     """
     kind = f"a {hf.config.model_type} of its sizes"
     if other := sorted(found["mismatched_keys"]):
@@ -106,7 +118,12 @@ def check_loaded(hf: Any, found: Mapping[str, Any], weights: Weights, name: str)
 
 
 def check_used(left: Iterable[str], missing: Iterable[str], kind: str, name: str) -> None:
-    """Refuse a file with weights that ``kind`` of model does not have, or without some that it has. Raises ModelError."""
+    """Refuse a file with weights that ``kind`` of model does not have, or without some that it has. Raises ModelError.
+
+    >>> check_used([], ["head.weight"], "a gpt2", "it")
+    Traceback (most recent call last):
+    circuitry.errors.ModelError: it lacks 1 weight of a gpt2: head.weight; it is not whole, or no causal language model
+    """
     if names := sorted(left):
         hint = next((f"; {hint}" for pattern, hint in _HINTS if re.search(pattern, names[0])), "")
         raise ModelError(f"{name} has {_named(f'{{}} that {kind} does not have', names)}{hint}")

@@ -65,6 +65,20 @@ def test_two_loads_are_one_model_and_its_numbers_are_those_of_gguf(tmp_path: Pat
         assert len(np.unique(held[0, :32])) <= 16
 
 
+def test_a_model_from_gguf_is_like_any_other(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is saved as a folder, nothing is shown meanwhile, and transformers' own reading of the file is taken as a model object."""
+    from transformers import AutoModelForCausalLM
+
+    file = write(tmp_path / "t.gguf", stock("llama"))
+    capfd.readouterr()
+    ours = ct.load(file)
+    assert capfd.readouterr() == ("", "")
+    ours.hf.save_pretrained(tmp_path / "saved")
+    assert ct.load(tmp_path / "saved").fingerprint == ours.fingerprint
+    given = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="t.gguf")
+    assert ct.load(given).fingerprint == ours.fingerprint
+
+
 # --- parts -----------------------------------------------------------------------------------------------------------------
 
 

@@ -47,6 +47,10 @@ def quantised(there: Weights) -> None:
     there[f"{Q}_scale_inv"] = torch.ones(1, 1)
 
 
+def another_head(there: Weights) -> None:
+    there["lm_head.weight"] = there["transformer.wte.weight"] * 2
+
+
 def no_expert(there: Weights) -> None:
     """Expert 2 of the second layer of a Mixtral is called 4."""
     for name in [name for name in there if ".layers.1." in name and ".experts.2." in name]:
@@ -92,8 +96,7 @@ LEFT: dict[str, tuple[str, Change, dict[str, Any], str]] = {
     "float8": ("llama", quantised, {}, f"IT stores 1 weight as float8_e4m3fn: {Q}; it is quantised, and circuitry reads float64, *"),
     "int8": ("llama", put(Q, torch.ones(16, 16, dtype=torch.int8)), {}, f"IT stores 1 weight as int8: {Q}; it is quantised*"),
     "scale alone": ("llama", put(f"{Q}_scale", torch.ones(1)), {}, f"*: {Q}_scale; this belongs to quantised weights*"),
-    "half an embedding": ("gpt2", lambda w: w.update(lm_head=1) or w.update({"lm_head.weight": w["transformer.wte.weight"] * 2}) or w.pop("lm_head"), {},
-        "config.json of IT says that lm_head.weight is transformer.wte.weight (tie_word_embeddings), but the file has another *"),
+    "another head": ("gpt2", another_head, {}, "config.json of IT says that lm_head.weight is transformer.wte.weight (tie_word_embeddings), but the file has another *"),
     "twice": ("gpt2", put("wte.weight", torch.ones(61, 16)), {}, "IT has 1 weight that a gpt2 of its sizes does not have: wte.weight"),
     "mask that is none": ("gpt2", put("transformer.h.0.attn.bias", torch.ones(1, 1, 8, 8)), {}, "*does not have: transformer.h.0.attn.bias*"),
     "other frequencies": ("llama", put("model.layers.0.self_attn.rotary_emb.inv_freq", torch.tensor([1.0, 0.02])), {}, "*rotary_emb.inv_freq*"),
@@ -149,7 +152,7 @@ def test_what_a_model_computes_may_be_in_its_file(kind: str, how: str, tmp_path:
 
 def test_frequencies_are_compared_with_the_config(tmp_path: Path) -> None:
     """In the dtype they are stored in: bfloat16 keeps two or three digits of them."""
-    size = {"head_dim": 32, "rope_theta": 500000.0}
+    size: dict[str, Any] = {"head_dim": 32, "rope_theta": 500000.0}
     stored = (1.0 / 500000.0 ** (torch.arange(0, 32, 2) / 32)).bfloat16()
     name = "model.layers.0.self_attn.rotary_emb.inv_freq"
     ct.load(folder("llama", tmp_path / "right", put(name, stored), **size))
@@ -212,6 +215,11 @@ def single_and_parts(where: Path) -> None:
     no_index(where)
 
 
+def named_elsewhere(where: Path) -> None:
+    known = json.loads((where / "config.json").read_text())
+    (where / "config.json").write_text(json.dumps(known | {"transformers_weights": "other.safetensors"}))
+
+
 SHARDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "gone": (gone, "model.safetensors.index.json of IT names model-00002-of-00003.safetensors, which is not there"),
     "truncated": (truncated, "the weights in IT/model-00002-of-00003.safetensors cannot be read: *"),
@@ -221,6 +229,7 @@ SHARDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "promised": (promised, "model.safetensors.index.json of IT names more, which model-00001-of-00003.safetensors does not hold"),
     "in two": (in_two, "IT has * in two files, one of them model-00002-of-00003.safetensors; remove *"),
     "a single file too": (single_too, "IT has model.safetensors and model.safetensors.index.json, which names other files; remove *"),
+    "weights by another name": (named_elsewhere, "config.json of IT says that its weights are in other.safetensors; circuitry reads *"),
     "a single file and parts": (single_and_parts, "IT holds model-00001-of-00003.safetensors, beside model.safetensors; remove *"),
 }  # fmt: skip
 

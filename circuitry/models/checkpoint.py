@@ -30,8 +30,8 @@ class Source:
     def file(self, name: str) -> Path | None:
         """A file of it, downloaded if need be, or None where it has no such file.
 
-        >>> Source("nowhere", "nowhere").folder
-        False
+        >>> Source(str(Path(__file__).parent), "here").file("config.json") is None
+        True
         """
         from transformers.utils import cached_file
 
@@ -86,12 +86,16 @@ class Source:
                 f"{self.name!r} could not be loaded: it is no folder here, and the Hugging Face hub did not give it ({first}). {offline}"
             ) from error
 
-    def weights(self) -> dict[str, Tensor]:
+    def weights(self, config: Any) -> dict[str, Tensor]:
         """Every weight of it by the name it has in the file.
 
         Raises ModelError where there are none as safetensors, or where it does not say which files belong together, or one of
         them is missing.
         """
+        if (file := getattr(config, "transformers_weights", None)) not in (None, SINGLE, INDEX):
+            raise ModelError(
+                f"config.json of {self.name} says that its weights are in {file}; circuitry reads {SINGLE} or {INDEX}"
+            )
         single, index = self.file(SINGLE), self.file(INDEX)
         if index is not None:
             return self._sharded(index, single)
@@ -132,7 +136,9 @@ class Source:
         there = sorted(path.name for path in Path(self.where).glob("*.safetensors")) if self.folder else []
         if there:
             return f": {', '.join(there[:3])} cannot be read without {INDEX}, which says what belongs together"
-        pickled = self.folder and any(Path(self.where).glob("pytorch_model*.bin"))
+        if not self.folder:
+            return "; pickled weights are not loaded; where a pull request has safetensors, revision='refs/pr/NUMBER' loads them"
+        pickled = any(Path(self.where).glob("pytorch_model*.bin"))
         return "; pickled weights are not loaded" + (f"; {how_to_convert(self.name)}" if pickled else "")
 
 

@@ -84,8 +84,16 @@ def _check_state(hf: Any) -> None:
         raise ModelError(f"{name} has weights without values (on the device 'meta'); load it without offloading")
     if len(devices) > 1:
         raise ModelError(f"{name} is spread over {', '.join(sorted(devices))}; load it onto one device, without device_map")
-    coded = next((key for key, value in hf.named_parameters() if value.dtype not in PLAIN), None)
-    if coded is not None or getattr(hf, "is_quantized", False):
+    if _is_quantised(hf):
         raise ModelError(
             f"{name} is quantised; load it without quantisation, or give model.dequantize() where its quantiser has it"
         )
+
+
+def _is_quantised(hf: Any) -> bool:
+    """Whether a weight is not simply its numbers. transformers says so of every model from GGUF, also of one in plain floats."""
+    if any(value.dtype not in PLAIN for value in hf.parameters()):
+        return True
+    method = getattr(getattr(hf.config, "quantization_config", None), "quant_method", None)
+    packed = any(value.dtype == torch.uint8 for value in hf.buffers())
+    return bool(getattr(hf, "is_quantized", False)) and (method != "gguf" or packed)

@@ -173,7 +173,7 @@ def _hugging_face(source: Source, dtype: torch.dtype, graph: str | None, tokeniz
     definition_for(config.model_type, graph)
     check_not_quantised(config, source.name)
     try:
-        weights = source.weights()
+        weights = source.weights(config)
     except OSError as error:
         raise ModelError(f"no safetensors weights for {source.name!r}: {str(error).splitlines()[0]}") from error
     hf = native.build(config, weights, dtype, source.name)

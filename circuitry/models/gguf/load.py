@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import redirect_stderr
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,11 +48,14 @@ def _read(file: Path, reader: Any, name: str, dtype: torch.dtype, graph: str | N
     config = AutoConfig.from_pretrained(**where)
     definition_for(config.model_type, graph)
     settle(config, metadata, tensors, name)
-    hf, found = AutoModelForCausalLM.from_pretrained(
-        **where, config=config, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
-    )
+    with redirect_stderr(StringIO()):  # its bar for GGUF has no switch
+        hf, found = AutoModelForCausalLM.from_pretrained(
+            **where, config=config, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
+        )
     _check_tensors(hf, metadata["general.architecture"], tensors, name)
     check_loaded(hf, found, {}, name)
+    if getattr(hf, "is_quantized", False):  # all its weights are floats now, and it may be saved like any other model
+        hf.hf_quantizer.remove_quantization_config(hf)
     return hf, tokenizer or _tokenizer(where, reader, name)
 
 

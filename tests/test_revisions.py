@@ -151,7 +151,7 @@ def test_a_revision_goes_with_a_name_on_the_hub(name: str) -> None:
     assert str(found.value).startswith(start) and (star or str(found.value) == start) and str(found.value).endswith(end)
 
 
-def test_a_folder_and_a_model_have_no_revision(tmp_path: Path) -> None:
+def test_a_folder_and_a_model_have_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hf = tiny.stock("gpt2")
     hf.save_pretrained(tmp_path / "it@step1")
     assert ct.load(tmp_path / "it@step1").name == str(tmp_path / "it@step1")
@@ -160,3 +160,8 @@ def test_a_folder_and_a_model_have_no_revision(tmp_path: Path) -> None:
             CircuitryError, match=rf"^revision='main' goes with a name on the Hugging Face hub, and {name} is none$"
         ):
             ct.load(what, revision="main")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "it@step1").rename(tmp_path / "it")
+    for what, revision in (("it@step1", None), ("it", "step1")):
+        with pytest.raises(CircuitryError, match=r"^revision='step1' goes with a name on the Hugging Face hub, and it is none$"):
+            ct.load(what, revision=revision)

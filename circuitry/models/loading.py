@@ -87,6 +87,8 @@ def _source(what: str, revision: str | None) -> Source:
         _check_no_revision(what, revision)
         return Source(_folder(what), what)
     name, _, said = what.partition("@")
+    if Path(name).exists():
+        _check_no_revision(name, revision or said or None)
     if said and revision not in (None, said):
         raise CircuitryError(f"{what} names a revision, and revision={revision!r} another; give one of the two")
     revision = revision or said or None

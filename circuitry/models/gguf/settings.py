@@ -74,7 +74,10 @@ def settle(config: Any, metadata: Mapping[str, Any], tensors: Mapping[str, Any],
     settings = {**_unsaid(config, tensors), **said}
     for key in sorted(settings, key=_CHECKED.__contains__):  # when the others are set
         if not _set(config, key, value := settings[key]):
-            raise ModelError(f"{name} says {prefix}{key} = {value!r}, which transformers' {config.model_type} does not do")
+            raise ModelError(
+                f"{name} says {prefix}{key} = {value!r}, which transformers' {config.model_type} does not compute; "
+                "load the same model from safetensors"
+            )
     _set_biases(config, tensors)
 
 

@@ -109,15 +109,19 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "pickled": (
         pickled,
-        "no safetensors weights for 'FOLDER' (*); pickled weights are not loaded; convert them once: circuitry convert FOLDER NEW*",
+        "no safetensors weights for 'FOLDER'; pickled weights are not loaded; convert them once: circuitry convert FOLDER NEW*",
     ),
-    "nothing to load": (weightless, "no safetensors weights for 'FOLDER' (*); pickled weights are not loaded"),
-    "damaged": (damaged, "the weights of 'FOLDER' cannot be read: *"),
+    "nothing to load": (weightless, "no safetensors weights for 'FOLDER'; pickled weights are not loaded"),
+    "damaged": (damaged, "the weights in FOLDER/model.safetensors cannot be read: *"),
     "incomplete": (
         config(n_layer=4),
-        "'FOLDER' lacks 12 weights, such as transformer.h.3.attn.c_attn.bias: it is not whole, or no causal language model",
+        "FOLDER lacks 12 weights of a gpt2 of its sizes, such as transformer.h.3.attn.c_attn.bias; it is not whole, or no *",
     ),
-    "other shapes": (config(n_embd=32), "the weights of 'FOLDER' cannot be read: *"),
+    "other shapes": (
+        config(n_embd=32),
+        "FOLDER has 40 weights that a gpt2 of its sizes has in other shapes, such as "
+        "transformer.h.0.attn.c_attn.bias: (48,) and not (96,)",
+    ),
     "no file": (lambda folder: folder / "model.gguf", "no file FOLDER/model.gguf"),
     "no model": (
         lambda _: torch.nn.Linear(2, 2),
@@ -165,7 +169,7 @@ def test_gguf_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     if find_spec("gguf"):
         with pytest.raises(ModelError, match=r"^x.gguf could not be read as GGUF: "):
             ct.load(tmp_path / "x.gguf")
-    monkeypatch.setitem(ct.load.__globals__, "find_spec", lambda _: None)
+    monkeypatch.setattr("circuitry.models.gguf.load.find_spec", lambda _: None)
     with pytest.raises(ModelError, match=r"^reading GGUF files needs the extra: pip install 'circuitry-lm\[gguf\]'$"):
         ct.load(tmp_path / "x.gguf")
 
@@ -226,3 +230,31 @@ def test_rwkv_is_never_rescaled(tmp_path: Path) -> None:
         weights = dict(hf.named_parameters())
         same.append(all(torch.equal(weights[name], value) for name, value in stored.items()))
     assert same == [True, False]
+
+
+# --- nothing but weights ---------------------------------------------------------------------------------------------------
+
+
+def test_no_code_of_a_folder_runs_and_nothing_asks(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code for the config, the model, the tokenizer and for generating, each of which transformers would offer to run."""
+    ran = tmp_path / "ran"
+    code = f"from pathlib import Path\nPath({str(ran)!r}).touch()\n"
+    for name in ("configuration_mine.py", "modeling_mine.py", "tokenization_mine.py", "custom_generate/generate.py"):
+        (saved / name).parent.mkdir(exist_ok=True)
+        (saved / name).write_text(code)
+    own = {"AutoConfig": "configuration_mine.Mine", "AutoModelForCausalLM": "modeling_mine.Mine"}
+    config(auto_map=own)(saved)
+    (saved / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["tokenization_mine.Mine", None]}}))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
+    assert ct.load(saved).graph.name == "gpt2"
+    with pytest.raises(ModelError, match=r"holds no model that transformers knows: "):
+        ct.load(config(model_type="mine")(saved))
+    assert not ran.exists()
+
+
+def test_how_a_model_generates_is_read_too(saved: Path) -> None:
+    (saved / "generation_config.json").write_text(json.dumps({"eos_token_id": [3, 5], "max_new_tokens": 7}))
+    found = ct.load(saved).hf.generation_config
+    assert (found.eos_token_id, found.max_new_tokens) == ([3, 5], 7)
+    (saved / "generation_config.json").unlink()
+    assert ct.load(saved).hf.generation_config.eos_token_id == 0

@@ -10,7 +10,21 @@ import typer
 
 from ..files import write_csv
 from . import options as read
-from .options import Device, Direction, Dtype, Examples, Intervention, Memory, Model, Options, PathText, Seed, TaskName, Values
+from .options import (
+    Device,
+    Direction,
+    Dtype,
+    Examples,
+    Intervention,
+    Memory,
+    Model,
+    Options,
+    PathText,
+    Revision,
+    Seed,
+    TaskName,
+    Values,
+)
 
 app = typer.Typer()
 
@@ -19,6 +33,7 @@ app = typer.Typer()
 def patch(
     model: Model,
     path: PathText,
+    revision: Revision = None,
     task: TaskName = "induction",
     option: Options = None,
     axis: Values = None,
@@ -42,7 +57,9 @@ def patch(
     writer = _writer(out)
     how: Any = {"metric": metric, "intervention": intervention, "direction": direction, "baseline": baseline}
     posed = read.task(task, option, examples, seed)
-    table = run_patch(read.load(model, dtype, device), posed, path, axes=read.axes(axis), verify=verify, memory=memory, **how)
+    table = run_patch(
+        read.load(model, dtype, device, revision), posed, path, axes=read.axes(axis), verify=verify, memory=memory, **how
+    )
     print(table)
     if out is not None:
         writer(table, out)
@@ -66,20 +83,21 @@ def _writer(out: Path | None) -> Callable[[Any, Path], object]:
 
 @app.command()
 def explain(
-    model: Model, path: PathText, task: TaskName = "induction", option: Options = None, axis: Values = None,
+    model: Model, path: PathText, revision: Revision = None, task: TaskName = "induction", option: Options = None, axis: Values = None,
     examples: Examples = 128, seed: Seed = 0, intervention: Intervention = "resample", direction: Direction = "noising",
 ) -> None:  # fmt: skip
     """Say what a path would run: passes, frozen set, kind of path patching, predicted cost. Runs nothing."""
     from ..running import explain as run_explain
 
     how: Any = {"axes": read.axes(axis), "intervention": intervention, "direction": direction}
-    print(run_explain(read.load(model), read.task(task, option, examples, seed), path, **how))
+    print(run_explain(read.load(model, revision=revision), read.task(task, option, examples, seed), path, **how))
 
 
 @app.command()
 def sensitivity(
     model: Model,
     path: PathText,
+    revision: Revision = None,
     task: TaskName = "induction",
     option: Options = None,
     axis: Values = None,
@@ -92,7 +110,9 @@ def sensitivity(
     from ..evidence import sensitivity as measure
 
     read.check_suffix(out, "the grid", (".png", ".svg", ".csv"))
-    found = measure(read.load(model), read.task(task, option, examples, seed), path, axes=read.axes(axis), memory=memory)
+    found = measure(
+        read.load(model, revision=revision), read.task(task, option, examples, seed), path, axes=read.axes(axis), memory=memory
+    )
     print(found.frame.round(3).to_string(index=False))
     print(found.text())
     if out is not None:

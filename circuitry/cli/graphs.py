@@ -10,6 +10,7 @@ import typer
 from ..content import names
 from ..files import check_place, write_whole
 from . import options as read
+from .options import Revision
 
 app = typer.Typer()
 
@@ -18,6 +19,7 @@ app = typer.Typer()
 def graph(
     model: Annotated[str, typer.Argument(help=f"a model, a file that defines GRAPH, or {', '.join(names('graphs'))}")],
     out: Annotated[Path | None, typer.Option(help="write .svg, .png, .dot, .graphml or .json; by default NAME-graph.svg")] = None,
+    revision: Revision = None,
     layer: Annotated[int, typer.Option(help="the layer to draw; those of a hybrid differ")] = 0,
 ) -> None:
     """Show the nodes of a model's architecture, and draw one layer or write the whole graph."""
@@ -26,7 +28,7 @@ def graph(
     target = out or Path(f"{_plain(model)}-graph.svg")
     check_place(target)
     known = model in names("graphs") or model.endswith(".py")
-    made = make_graph(model) if known else read.load(model).graph
+    made = make_graph(model) if known else read.load(model, revision=revision).graph
     print(repr(made))
     for family in made.families:
         indices = f"[{','.join(family.indices)}]" if family.indices else ""
@@ -68,5 +70,5 @@ def models() -> None:
     print("written by hand, with known circuits:")
     for name in NAMES:
         print(f"  compiled:{name}")
-    print("Hugging Face model types that can be loaded by name or folder (llama ones from GGUF too):")
+    print("Hugging Face model types that can be loaded by name or folder (many from GGUF too):")
     print(f"  {', '.join(sorted(model_types()))}")

@@ -16,9 +16,12 @@ from ..files import check_place
 if TYPE_CHECKING:
     from ..models import Model as LoadedModel
 
-_MODELS = "bundled:NAME, compiled:NAME, package:NAME, a Hugging Face name, a folder, or a .gguf file"
+_MODELS = "bundled:NAME, compiled:NAME, package:NAME, a Hugging Face NAME or NAME@REVISION, a folder, or a .gguf file"
 Model = Annotated[str, typer.Argument(help=_MODELS)]
 ModelOption = Annotated[str, typer.Option("--model", help=_MODELS)]
+Revision = Annotated[
+    str | None, typer.Option(help="a branch, tag or commit of a Hugging Face name, such as a checkpoint of its training")
+]
 PathText = Annotated[str, typer.Argument(help='for example "ssm_state[{layer}] @ B+3 -> logits freezing ssm_state"')]
 Examples = Annotated[int, typer.Option(help="prompts to average over")]
 Seed = Annotated[int, typer.Option(help="seed of the prompts")]
@@ -41,13 +44,13 @@ Context = Annotated[int, typer.Option(help="tokens of a document at most")]
 Out = Annotated[Path, typer.Option(help="folder for results")]
 
 
-def load(name: str, dtype: str = "float32", device: str = "cpu") -> LoadedModel:
+def load(name: str, dtype: str = "float32", device: str = "cpu", revision: str | None = None) -> LoadedModel:
     """Load a model; what its name may be says ``circuitry.load``."""
     from ..models import load as load_model
 
     if device == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: each process has its own
         device = f"cuda:{os.environ['LOCAL_RANK']}"
-    return load_model(name, dtype=dtype, device=device)
+    return load_model(name, dtype=dtype, device=device, revision=revision)
 
 
 def task(name: str, options: list[str] | None, examples: int, seed: int) -> Any:

@@ -11,7 +11,7 @@ import typer
 from ..errors import CircuitryError
 from ..files import check_place, write_csv
 from . import options as read
-from .options import Context, Device, Dtype, Memory, Model, Texts
+from .options import Context, Device, Dtype, Memory, Model, Revision, Texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +34,7 @@ def train(
     model: Model,
     nodes: Annotated[list[str], typer.Argument(help='nodes such as "resid[3]", or families such as resid for all their nodes')],
     out: Annotated[Path, typer.Option(help="folder of the training; the same command goes on where a killed one stopped")],
+    revision: Revision = None,
     texts: Texts = None,
     tokens: Annotated[int, typer.Option(help="activations to train on, again and again where the text has fewer")] = 2_000_000,
     expansion: Annotated[int, typer.Option(help="features, as a multiple of the node's width")] = 32,
@@ -59,7 +60,7 @@ def train(
 
     how: dict[str, Any] = {"batch": batch, "buffer": buffer, "context": context, "seed": seed}
     told = read.merged(setting, kind=kind, k=k, expansion=expansion, tokens=tokens, **how, **({} if l1 is None else {"l1": l1}))
-    trained = train_sae(read.load(model, dtype, device), nodes, texts, out=out, **told)
+    trained = train_sae(read.load(model, dtype, device, revision), nodes, texts, out=out, **told)
     if os.environ.get("RANK", "0") == "0":
         _show(trained.last)
         print(f"written: {out.resolve()}")
@@ -69,6 +70,7 @@ def train(
 def evaluate(
     folders: Annotated[list[Path], typer.Argument(help="folders of trainings, or of single SAEs in a known layout")],
     model: ItsModel = None,
+    revision: Revision = None,
     node: ItsNode = None,
     texts: Texts = None,
     tokens: Annotated[int, typer.Option(help="tokens to evaluate at")] = 16_384,
@@ -88,7 +90,7 @@ def evaluate(
     rows = []
     for folder in folders:
         saes = _saes(folder, node)
-        loaded = _model(folder, saes, model, dtype, device)
+        loaded = _model(folder, saes, model, dtype, device, revision)
         text = _text(loaded, texts, tokens, skip, context)
         _warn_of_training_text(folder, saes, text, skip)
         rows.append(run(loaded, saes, text, memory=memory).assign(folder=str(folder)))
@@ -105,6 +107,7 @@ def encode(
     out: Annotated[Path, typer.Option(help="folder for the activations, one below it for each SAE; the same command goes on")],
     corpus: Annotated[Path, typer.Option(help="the corpus, a safetensors file; written where it is not there yet")],
     model: ItsModel = None,
+    revision: Revision = None,
     node: ItsNode = None,
     texts: Texts = None,
     tokens: Annotated[int | None, typer.Option(help="tokens of a corpus that is written; a million by default")] = None,
@@ -127,7 +130,7 @@ def encode(
     elif not corpus.exists():
         check_place(corpus)
     saes = _saes(folder, node)
-    loaded = _model(folder, saes, model, dtype, device)
+    loaded = _model(folder, saes, model, dtype, device, revision)
     if not corpus.exists():
         _text(loaded, texts, tokens or 1_000_000, skip, context or 1024).save(corpus)
         _warn_of_training_text(folder, saes, Corpus.load(corpus), skip)
@@ -152,15 +155,15 @@ def _warn_of_training_text(folder: Path, saes: dict[Any, SAE], text: Corpus, ski
         read.warn(f"{folder} was trained on this text ({text.source}); --skip {seen} would take what comes after it")
 
 
-def _model(folder: Path, saes: dict[Any, SAE], given: str | None, dtype: str, device: str) -> LoadedModel:
+def _model(folder: Path, saes: dict[Any, SAE], given: str | None, dtype: str, device: str, revision: str | None) -> LoadedModel:
     """The model named, or the one that the files name."""
     about = next(iter(saes.values())).config.about
     name = given or about.get("model")
     if not name:
         raise CircuitryError(f"{folder} does not say which model it is of; give it with --model")
-    loaded = read.load(str(name), dtype, device)
+    loaded = read.load(str(name), dtype, device, revision)
     if given and about.get("weights") not in (None, loaded.fingerprint):
-        read.warn(f"{folder} was trained on {about.get('model')}, and is used on {given}, which has other weights")
+        read.warn(f"{folder} was trained on {about.get('model')}, and is used on {loaded.name}, which has other weights")
     return loaded
 
 

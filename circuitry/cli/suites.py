@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options as read
-from .options import Device, Dtype, Examples, Memory, ModelOption, Options, Out, Seed
+from .options import Device, Dtype, Examples, Memory, ModelOption, Options, Out, Revision, Seed
 
 if TYPE_CHECKING:
     from ..suites import SuiteResult
@@ -24,6 +24,7 @@ RunPath = Annotated[Path, typer.Argument(help="the folder of a run")]
 def run(
     suite: Annotated[str, typer.Argument(help="induction, ioi, or a file of your own that defines SUITE, such as ./mine.py")],
     model: ModelOption = "bundled:mamba",
+    revision: Revision = None,
     out: Out = Path("runs"),
     option: Options = None,
     examples: Examples = 128,
@@ -38,7 +39,7 @@ def run(
     The same command again goes on where an interrupted run stopped. Another run never overwrites this one.
     """
     told = read.merged(option, examples=examples, seed=seed, memory=memory, fresh=fresh)
-    _suite(suite, model, out, dtype, device, **told)
+    _suite(suite, model, out, dtype, device, revision, **told)
 
 
 @app.command()
@@ -52,10 +53,10 @@ def demo(out: Out = Path("runs"), examples: Examples = 32) -> None:
     print(f"\nall results: {out.resolve()}")
 
 
-def _suite(suite: str, name: str, out: Path, dtype: str, device: str, **options: Any) -> Path:
+def _suite(suite: str, name: str, out: Path, dtype: str, device: str, revision: str | None = None, **options: Any) -> Path:
     from ..suites import run as run_suite
 
-    model = read.load(name, dtype, device)
+    model = read.load(name, dtype, device, revision)
     print(f"\n{model}", flush=True)
     try:
         result = run_suite(suite, model, out=out, say=read.say, command=read.typed(), **options)

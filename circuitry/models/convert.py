@@ -12,8 +12,10 @@ import torch
 
 from ..errors import CircuitryError, ModelError
 from ..files import write_whole
+from .checkpoint import Source, check_not_quantised, merged
 from .native import Native, build, find, tensors
 from .quiet import quiet
+from .wholeness import PLAIN
 
 _TOKENIZER = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
@@ -72,10 +74,11 @@ def convert(source: str | Path, target: str | Path) -> Converted:
 def _read(source: Path) -> tuple[tuple[Path, ...], str, Any]:
     if not source.exists():
         raise ModelError(f"no file or folder {source}")
+    Source(str(source), str(source)).check_no_adapter()
     native = find(source)
     if native is None:
         files, config, weights = _pickled_hugging_face(source)
-        return files, "Hugging Face", build(config, weights, _dtype(weights), str(source), strict=False)
+        return files, "Hugging Face", build(config, weights, _dtype(weights), str(source))
     return (native.weights,), native.kind, _native(native, str(source))
 
 
@@ -86,8 +89,6 @@ def _native(native: Native, name: str) -> Any:
 
 
 def _pickled_hugging_face(folder: Path) -> tuple[tuple[Path, ...], Any, dict[str, torch.Tensor]]:
-    from transformers import AutoConfig
-
     if list(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has safetensors already; circuitry.load reads it as it is")
     files = tuple(sorted(folder.glob("pytorch_model*.bin")))
@@ -95,13 +96,11 @@ def _pickled_hugging_face(folder: Path) -> tuple[tuple[Path, ...], Any, dict[str
         raise ModelError(
             f"{folder} can not be converted: it is no mamba-ssm folder, no RWKV-4 checkpoint, and has no pytorch_model.bin"
         )
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder} holds no model that transformers knows: {str(error).strip().splitlines()[0]}") from error
-    return files, config, {key: value for file in files for key, value in tensors(file, pickled=True).items()}
+    config = Source(str(folder), str(folder)).config()
+    check_not_quantised(config, str(folder))
+    return files, config, merged(files, functools.partial(tensors, pickled=True), str(folder))
 
 
 def _dtype(weights: dict[str, torch.Tensor]) -> torch.dtype:
-    floats = {value.dtype for value in weights.values() if value.is_floating_point()}
+    floats = {value.dtype for value in weights.values()} & set(PLAIN)
     return functools.reduce(torch.promote_types, floats) if floats else torch.float32

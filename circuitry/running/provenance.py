@@ -26,6 +26,7 @@ def provenance(model: Model, task: Task, made: Plan, unit: str, examples: int = 
         "paths": {label: str(path) for label, path in made.named.items()},
         "plan": explain_plan(made, examples),
         "model": model.name,
+        **commit(model),
         "task": repr(task),
         "intervention": made.intervention,
         "base": made.base,
@@ -34,6 +35,17 @@ def provenance(model: Model, task: Task, made: Plan, unit: str, examples: int = 
         "skipped": [f"{dict(cell.values)}: {reason}" for cell, reason in made.skipped],
         "versions": versions(),
     }
+
+
+def commit(model: Model) -> dict[str, str]:
+    """The commit that the files of a model from the Hugging Face hub are of, whatever its branch is at later.
+
+    >>> import circuitry as ct
+    >>> commit(ct.load("bundled:mamba"))
+    {}
+    """
+    found = getattr(model.hf.config, "_commit_hash", None)
+    return {"commit": found} if found else {}
 
 
 def versions() -> dict[str, str]:

@@ -15,7 +15,7 @@ from ..errors import CircuitryError, suggest
 from ..models import Model
 from ..prompting import Task, task
 from ..results.report import write_report
-from ..running.provenance import versions
+from ..running.provenance import commit, versions
 from .declare import Suite
 from .folder import RunFolder, plain
 from .result import SuiteResult
@@ -131,6 +131,7 @@ def _record(
         "about": chosen.about,
         "cites": chosen.cites,
         "model": model.name,
+        **commit(model),
         "architecture": model.graph.name,
         "parameters": model.parameters,
         "layers": model.graph.sizes["layer"],

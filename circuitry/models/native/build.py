@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ...errors import ModelError
+from ..wholeness import check_loaded, check_stored
 
 
 def tensors(file: Path, *, pickled: bool = False) -> dict[str, torch.Tensor]:
@@ -39,24 +40,21 @@ def _reason(error: Exception) -> str:
     return found[0].split(". ")[0] if found else "it gives no reason"
 
 
-def build(config: Any, weights: dict[str, torch.Tensor], dtype: torch.dtype, name: str, *, strict: bool = True) -> Any:
+def build(config: Any, weights: dict[str, torch.Tensor], dtype: torch.dtype, name: str) -> Any:
     """The Hugging Face model of a config and all its weights.
 
-    Raises ModelError where one is missing or has another shape, and with ``strict`` where there is one that the model lacks.
+    Raises ModelError where one is missing, has another shape or is quantised, and where there is one that the model lacks.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ModelError(f"{name} is of type {config.model_type!r}, of which transformers has no causal language model")
-    hf, found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
-        None, config=config, state_dict=weights, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
-    )
-    of = f"{name} has {{}} weights that a {config.model_type} of its sizes {{}}, such as {{}}".format
-    if unknown := sorted(found["unexpected_keys"]) if strict else []:
-        raise ModelError(of(len(unknown), "does not have", unknown[0]))
-    if other := sorted(found["mismatched_keys"]):
-        key, given, wanted = other[0]
-        raise ModelError(of(len(other), "has in other shapes", f"{key}: {tuple(given)} and not {tuple(wanted)}"))
-    if missing := sorted(found["missing_keys"]):
-        raise ModelError(f"{name} lacks {len(missing)} weights of a {config.model_type} of its sizes, such as {missing[0]}")
+    check_stored(weights, name)
+    try:
+        hf, found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+            None, config=config, state_dict=weights, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+    except (RuntimeError, ValueError, ArithmeticError) as error:  # sizes that make no model, or weights that do not fit together
+        raise ModelError(f"the config and the weights of {name} make no model: {str(error).strip().splitlines()[0]}") from error
+    check_loaded(hf, found, weights, name)
     return hf

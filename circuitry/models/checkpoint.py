@@ -1,0 +1,201 @@
+"""The weights of a Hugging Face model, in a folder or on the hub: which files they are in, and what is no plain checkpoint."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import ModelError
+from .native import how_to_convert, tensors
+
+SINGLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_config.json"
+_DEQUANTISING = {"compressed-tensors": "CompressedTensorsConfig", "fp8": "FineGrainedFP8Config", "mxfp4": "Mxfp4Config"}
+"""Quantisations that transformers can undo while it loads, and the config that says so."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder, or a name on the Hugging Face hub with the ``revision`` (a branch, tag or commit; None for the default branch)."""
+
+    where: str
+    name: str
+    revision: str | None = None
+
+    def file(self, name: str) -> Path | None:
+        """A file of it, downloaded if need be, or None where it has no such file.
+
+        >>> Source(str(Path(__file__).parent), "here").file("config.json") is None
+        True
+        """
+        from transformers.utils import cached_file
+
+        if self.folder:
+            path = Path(self.where) / name
+            return path if path.is_file() else None
+        found = cached_file(self.where, name, revision=self.revision, _raise_exceptions_for_missing_entries=False)
+        return None if found is None else Path(found)
+
+    @property
+    def folder(self) -> bool:
+        """Whether it is a folder on this machine."""
+        return Path(self.where).is_dir()
+
+    @property
+    def commit(self) -> str | None:
+        """The commit on the hub that its files are of. The client keeps each commit in a folder of that name."""
+        file = None if self.folder else self.file("config.json")
+        return None if file is None else next((part for part in file.parts if re.fullmatch("[0-9a-f]{40}", part)), None)
+
+    def check_no_adapter(self) -> None:
+        """Refuse an adapter, alone or beside the model it changes. Raises ModelError that says how to merge it."""
+        try:
+            file = self.file(ADAPTER)
+        except OSError:  # it cannot be reached; reading the config says so
+            return
+        if file is not None:
+            raise ModelError(
+                f"{self.name} holds an adapter ({ADAPTER}), which changes the weights of its base{_base(file)}; merge the two once: "
+                f"peft.AutoPeftModelForCausalLM.from_pretrained({self.where!r}).merge_and_unload().save_pretrained('NEW_FOLDER')"
+            )
+
+    def config(self, offline: str = "") -> Any:
+        """What transformers reads in its config.json.
+
+        Raises ModelError, for a name that the hub does not give with ``offline`` at its end.
+        """
+        from huggingface_hub.errors import StrictDataclassError
+        from transformers import AutoConfig
+
+        if self.folder and self.file("config.json") is None:
+            raise ModelError(f"{self.name} is a folder without config.json, so it is no Hugging Face model")
+        try:
+            return AutoConfig.from_pretrained(self.where, revision=self.revision, trust_remote_code=False)
+        except (OSError, ValueError, StrictDataclassError) as error:
+            first = (
+                " ".join(str(error).split()) if isinstance(error, StrictDataclassError) else str(error).strip().splitlines()[0]
+            )
+            if self.folder:
+                raise ModelError(f"{self.name} holds no model that transformers knows: {first}") from error
+            raise ModelError(
+                f"{self.name!r} could not be loaded: it is no folder here, and the Hugging Face hub did not give it ({first}). {offline}"
+            ) from error
+
+    def weights(self, config: Any) -> dict[str, Tensor]:
+        """Every weight of it by the name it has in the file.
+
+        Raises ModelError where there are none as safetensors, or where it does not say which files belong together, or one of
+        them is missing.
+        """
+        if (file := getattr(config, "transformers_weights", None)) not in (None, SINGLE, INDEX):
+            raise ModelError(
+                f"config.json of {self.name} says that its weights are in {file}; circuitry reads {SINGLE} or {INDEX}"
+            )
+        single, index = self.file(SINGLE), self.file(INDEX)
+        if index is not None:
+            return self._sharded(index, single)
+        if single is None:
+            raise ModelError(f"no safetensors weights for {self.name!r}{self._instead()}")
+        self._check_no_others({SINGLE})
+        return merged([single], tensors, self.name)
+
+    def _sharded(self, index: Path, single: Path | None) -> dict[str, Tensor]:
+        try:
+            names: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            files = sorted(set(names.values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{INDEX} of {self.name} cannot be read: it has no weight_map ({error})") from error
+        if single is not None and files != [SINGLE]:
+            raise ModelError(
+                f"{self.name} has {SINGLE} and {INDEX}, which names other files; remove the one that is not its weights"
+            )
+        self._check_no_others(set(files))
+        found = merged([self._shard(file) for file in files], tensors, self.name)
+        if lacking := sorted(set(names) - set(found)):
+            raise ModelError(f"{INDEX} of {self.name} names {lacking[0]}, which {names[lacking[0]]} does not hold")
+        return found
+
+    def _shard(self, name: str) -> Path:
+        if (found := self.file(name)) is None:
+            raise ModelError(f"{INDEX} of {self.name} names {name}, which is not there")
+        return found
+
+    def _check_no_others(self, used: set[str]) -> None:
+        """Refuse further parts of a checkpoint, as are left behind where one was written over another."""
+        others = sorted({path.name for path in Path(self.where).glob("model-*-of-*.safetensors")} - used) if self.folder else []
+        if others:
+            what = f"not named by {INDEX}" if INDEX not in used and SINGLE not in used else f"beside {SINGLE}"
+            raise ModelError(f"{self.name} holds {others[0]}, {what}; remove the weights that are not the model's")
+
+    def _instead(self) -> str:
+        there = sorted(path.name for path in Path(self.where).glob("*.safetensors")) if self.folder else []
+        if there:
+            return f": {', '.join(there[:3])} cannot be read without {INDEX}, which says what belongs together"
+        if not self.folder:
+            return "; pickled weights are not loaded; where a pull request has safetensors, revision='refs/pr/NUMBER' loads them"
+        pickled = any(Path(self.where).glob("pytorch_model*.bin"))
+        return "; pickled weights are not loaded" + (f"; {how_to_convert(self.name)}" if pickled else "")
+
+
+def merged(files: Iterable[Path], read: Callable[[Path], dict[str, Tensor]], name: str) -> dict[str, Tensor]:
+    """The weights of several files together. Raises ModelError where two hold a weight of the same name.
+
+    >>> merged([Path("a"), Path("b")], lambda file: {"w": Tensor()}, "it")
+    Traceback (most recent call last):
+    circuitry.errors.ModelError: it has w in two files, one of them b; remove the one that is not its weights
+    """
+    found: dict[str, Tensor] = {}
+    for file in files:
+        part = read(file)
+        if twice := sorted(found.keys() & part.keys()):
+            raise ModelError(
+                f"{name} has {twice[0]} in two files, one of them {file.name}; remove the one that is not its weights"
+            )
+        found |= part
+    return found
+
+
+def check_not_quantised(config: Any, name: str) -> None:
+    """Refuse a quantised checkpoint before transformers asks for its package. Raises ModelError that says what to do.
+
+    >>> from transformers import GPT2Config
+    >>> check_not_quantised(GPT2Config(quantization_config={"quant_method": "gptq"}), "it")
+    Traceback (most recent call last):
+    circuitry.errors.ModelError: it is quantised (gptq), and circuitry needs the weights as numbers: load the checkpoint that was quantised
+    """
+    text = config.get_text_config()
+    keys = ("quantization_config", "compression_config", "quantization")  # the last is MLX's
+    settings = next((found for one in (config, text) for key in keys if (found := getattr(one, key, None))), None)
+    if settings is None:
+        return
+    told = settings if isinstance(settings, dict) else settings.to_dict()
+    method = str(told.get("quant_method") or told.get("format") or "unknown method")
+    raise ModelError(
+        f"{name} is quantised ({method}), and circuitry needs the weights as numbers: load the checkpoint that was quantised"
+        f"{_dequantise(method, name)}"
+    )
+
+
+def _dequantise(method: str, name: str) -> str:
+    """How transformers makes an ordinary checkpoint of a quantised one, for those it can."""
+    options, undo = "", ""
+    if method in _DEQUANTISING:
+        options = f", quantization_config={_DEQUANTISING[method]}(dequantize=True)"
+    elif method in ("bitsandbytes", "higgs"):
+        undo = ".dequantize()"
+    else:
+        return ""
+    return f", or write it out once: AutoModelForCausalLM.from_pretrained({name!r}{options}){undo}.save_pretrained('NEW_FOLDER')"
+
+
+def _base(file: Path) -> str:
+    try:
+        base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (ValueError, AttributeError):
+        return ""
+    return f", {base}" if base else ""

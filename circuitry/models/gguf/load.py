@@ -1,0 +1,106 @@
+"""From a GGUF file to a Hugging Face model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import redirect_stderr
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from ...architecture import definition_for
+from ...errors import ModelError
+from ..wholeness import check_loaded, check_used
+from .parts import value, whole
+from .settings import settle
+
+
+def load_gguf(path: Path, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
+    """The Hugging Face model of a GGUF file, or of all parts of one, and its tokenizer: yours, the file's, or None.
+
+    Raises ModelError for a file that cannot be read, or not all of which transformers' model would use.
+    """
+    if not path.is_file():
+        raise ModelError(f"no file {path}")
+    if find_spec("gguf") is None or find_spec("accelerate") is None:
+        raise ModelError("reading GGUF files needs the extra: pip install 'circuitry-lm[gguf]'")
+    try:
+        with whole(path) as (file, reader):
+            return _read(file, reader, path.name, dtype, graph, tokenizer)
+    except ModelError:
+        raise
+    except Exception as error:  # whatever a damaged file leads its readers to
+        raise ModelError(f"{path.name} could not be read as GGUF: {_short(error)}") from error
+
+
+def _read(file: Path, reader: Any, name: str, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    metadata = {key: field.contents() for key, field in reader.fields.items() if not key.startswith("tokenizer.")}
+    if "general.architecture" not in metadata:
+        raise ModelError(f"{name} does not say what model it is (general.architecture)")
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "trust_remote_code": False}
+    config = AutoConfig.from_pretrained(**where)
+    definition_for(config.model_type, graph)
+    settle(config, metadata, tensors, name)
+    with redirect_stderr(StringIO()):  # its bar for GGUF has no switch
+        hf, found = AutoModelForCausalLM.from_pretrained(
+            **where, config=config, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+    _check_tensors(hf, metadata["general.architecture"], tensors, name)
+    check_loaded(hf, found, {}, name)
+    if getattr(hf, "is_quantized", False):  # all its weights are floats now, and it may be saved like any other model
+        hf.hf_quantizer.remove_quantization_config(hf)
+    return hf, tokenizer or _tokenizer(where, reader, name)
+
+
+def _check_tensors(hf: Any, architecture: str, tensors: Mapping[str, Any], name: str) -> None:
+    """Refuse a file with tensors that transformers did not use, and one without those it needs.
+
+    transformers passes over the first in silence, and where half of a weight is missing it has zeros there.
+    """
+    used = _used(hf, architecture)
+    left = {key for key in tensors if key not in used and not _turns_nothing(key, tensors[key])}
+    tied = {"output.weight"} if hf.config.tie_word_embeddings else set()
+    check_used(left, used - tensors.keys() - tied, f"a {hf.config.model_type} of its sizes", name)
+
+
+def _used(hf: Any, architecture: str) -> set[str]:
+    """The names that transformers looks for in a file of this model."""
+    from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
+
+    processor = TENSOR_PROCESSORS.get(architecture, TensorProcessor)(config=hf.config.to_dict())
+    # It makes a table of names anew for every module inside; those of the model itself are all that is wanted.
+    outside = SimpleNamespace(config=hf.config, state_dict=hf.state_dict, named_children=lambda: ())
+    names: Iterable[str] = get_gguf_hf_weights_map(outside, processor)
+    # The weights of all experts of a layer are one parameter, which has no .weight in transformers.
+    return {f"{key}.weight" if key.endswith("_exps") else key for key in names}
+
+
+def _turns_nothing(key: str, tensor: Any) -> bool:
+    """Whether these are factors of rotary frequencies that are all 1; transformers multiplies by none."""
+    from gguf import dequantize
+
+    return key.endswith("rope_freqs.weight") and bool((dequantize(tensor.data, tensor.tensor_type) == 1).all())
+
+
+def _tokenizer(where: Mapping[str, Any], reader: Any, name: str) -> Any:
+    from transformers import AutoTokenizer
+
+    if value(reader, "tokenizer.ggml.model") is None:
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(**where)
+    except Exception as error:
+        raise ModelError(
+            f"transformers cannot read the tokenizer in {name} ({_short(error)}); give one: ct.load(..., tokenizer=...)"
+        ) from error
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,93 @@
+"""A GGUF file that was split (``model-00001-of-00003.gguf``) as one again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ...errors import ModelError
+
+_PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
+
+
+def value(reader: Any, key: str) -> Any:
+    """What the metadata says, or None where they do not say it."""
+    field = reader.get_field(key)
+    return None if field is None else field.contents()
+
+
+def one_file(files: Sequence[Path]) -> Path | None:
+    """The one file, or the first part of the one file that was split; None for none and for several."""
+    names = {found[1] if (found := _PART.fullmatch(str(file))) else str(file) for file in files}
+    return min(files) if len(names) == 1 else None
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[tuple[Path, Any]]:
+    """The file itself, or a temporary one with all parts in it, which takes as much disk as they do; and its reader.
+
+    Raises ModelError where a part is missing or is of another file.
+    """
+    from gguf import GGUFReader
+
+    reader = GGUFReader(path)
+    count = value(reader, "split.count") or 1
+    if count == 1:
+        yield path, reader
+        return
+    parts = _parts(path, count)
+    readers = [GGUFReader(part) for part in parts]
+    _check(parts, readers)
+    with TemporaryDirectory() as folder:
+        joined = Path(folder) / path.name
+        _join(readers, joined)
+        yield joined, GGUFReader(joined)
+
+
+def _parts(path: Path, count: int) -> list[Path]:
+    found = _PART.fullmatch(str(path))
+    if found is None or int(found[3]) != count:
+        raise ModelError(
+            f"{path.name} is one of {count} parts, and its name does not say which; the parts are found by their names, "
+            f"such as model-00001-of-{count:05}.gguf"
+        )
+    parts = [Path(f"{found[1]}-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1)]
+    if missing := [part.name for part in parts if not part.is_file()]:
+        raise ModelError(f"{path.name} is one of {count} parts, and {', '.join(missing)} is not beside it")
+    return parts
+
+
+def _check(parts: Sequence[Path], readers: Sequence[Any]) -> None:
+    for number, (part, reader) in enumerate(zip(parts, readers, strict=True)):
+        if (value(reader, "split.no"), value(reader, "split.count")) != (number, len(parts)):
+            raise ModelError(f"{part.name} does not hold the part that its name says (split.no {value(reader, 'split.no')})")
+    names = [tensor.name for reader in readers for tensor in reader.tensors]
+    wanted = value(readers[0], "split.tensors.count")
+    if len(set(names)) < len(names) or wanted not in (None, len(names)):
+        raise ModelError(f"the parts of {parts[0].name} hold {len(set(names))} tensors together, and should hold {wanted}")
+
+
+def _join(readers: Sequence[Any], target: Path) -> None:
+    """Written as the reader's own package copies a file: metadata of the first part, tensors of all, byte for byte."""
+    from gguf import GGUFValueType, GGUFWriter
+
+    first = readers[0]
+    writer = GGUFWriter(target, value(first, "general.architecture"), endianess=first.endianess)
+    writer.data_alignment = first.alignment
+    for name, field in first.fields.items():
+        if not name.startswith(("GGUF.", "split.")) and name != "general.architecture":
+            kind = field.types[0]
+            writer.add_key_value(name, field.contents(), kind, field.types[-1] if kind == GGUFValueType.ARRAY else None)
+    tensors = [tensor for reader in readers for tensor in reader.tensors]
+    for tensor in tensors:
+        writer.add_tensor_info(tensor.name, tensor.data.shape, tensor.data.dtype, tensor.data.nbytes, tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for tensor in tensors:
+        writer.write_tensor_data(tensor.data, tensor_endianess=first.endianess)
+    writer.close()

@@ -2,8 +2,9 @@
 "Brandon" (Wang et al. 2023; the paper's appendix H).
 
 IO is the indirect object, the answer; S the subject, the foil, which stands at S1 and again at S2. In order "ABBA" IO comes
-first, in "BABA" S does; "both" takes turns. ``template`` fixes one wording of WORDINGS (-1: any). ``begin`` puts the token in
-front that stands between documents ("auto": if there is one; "yes"; "no"): the bundled models have seen no sentence without.
+first, in "BABA" S does; "both" takes turns. ``template`` fixes one wording of WORDINGS (-1: any). ``begin`` puts in front what
+the tokenizer puts before a text, or where it puts nothing the token between documents ("auto": if there is one; "yes"; "no"):
+the bundled models have seen no sentence without.
 
 Corruptions: "all" [IO][S] ... [S] -> [IO'][S'] ... [S'], the paper's; "ABC" three different new names; "s2_io_flip" IO at S2, so
 that S is asked for; "IO", "S1", "S2" a new name at that position; "S" the same new name at S1 and S2. The clean prompts are the
@@ -106,11 +107,11 @@ def _check(**chosen):
 
 
 def _front(vocabulary, begin):
-    """The tokens before the sentence: one or none."""
-    token = None if begin == "no" else vocabulary.begin
-    if begin == "yes" and token is None:
+    """The tokens before the sentence: mostly one or none."""
+    front = [] if begin == "no" else list(vocabulary.front)
+    if begin == "yes" and not front:
         raise TaskError("the model's tokenizer has no token that begins a text; begin='no' does without")
-    return [] if token is None else [token]
+    return front
 
 
 def _example(words, rng, order, template, front):

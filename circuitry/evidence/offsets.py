@@ -112,7 +112,7 @@ def _table(model: Model, task: Task, positions: list[str], options: Mapping[str,
     """Effects by layer and position, whatever the layers are."""
     from ..running import patch
 
-    given = {"lint": False, "progress": False, "baseline": 0, **options}
+    given = {"lint": "prompts", "progress": False, "baseline": 0, **options}
     made = [
         patch(model, task, path, axes={"layer": layers, "position": positions}, **given)
         for path, layers in paths(model.graph).items()

@@ -75,7 +75,7 @@ class Study:
         """One table. ``task``: options of the task for this table only; ``axes``: values of open axes."""
         self.say(f"{title}: {path if isinstance(path, str) else next(iter(path.values()))}")
         asked = self.task.but(**(task or {}))
-        options = {"lint": False, **self.options} | ({"metric": metric} if metric is not None else {})
+        options = {"lint": "prompts", **self.options} | ({"metric": metric} if metric is not None else {})
 
         def make() -> PatchingTable:
             return patch(self.model, asked, path, axes=axes, axis=axis, **options)

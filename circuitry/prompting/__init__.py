@@ -1,6 +1,9 @@
 """Tasks: prompts with a clean and a corrupted version, named positions, and a linter. Imports no torch."""
 
+from .definition import TaskDefinition
+from .from_file import definition_from_file
+from .front import front
 from .prompts import Prompts, check, lint
-from .task import Positions, Task, TaskDefinition, task
+from .task import Positions, Task, task
 
-__all__ = ["Positions", "Prompts", "Task", "TaskDefinition", "check", "lint", "task"]
+__all__ = ["Positions", "Prompts", "Task", "TaskDefinition", "check", "definition_from_file", "front", "lint", "task"]

@@ -17,9 +17,9 @@ class Prompts:
     """Aligned prompts. ``clean``, ``corrupted`` [example, pos]; ``answer``, ``foil`` [example] token ids.
 
     ``where`` maps a position's name to its absolute position in each example [example]; it always has END, the token whose
-    prediction is the answer. ``changed`` names the positions at which corrupted differs from clean. Rows shorter than the
-    longest are padded on the right, after END, which no causal model can see. The constructor checks nothing: ``check`` and
-    ``lint`` do, which a task calls on what its ``make`` returns.
+    prediction is the answer. ``changed`` names the positions at which corrupted differs from clean; None where they have no
+    names, and any token up to END may differ. Rows shorter than the longest are padded on the right, after END, which no causal
+    model can see. The constructor checks nothing: ``check`` and ``lint`` do, which a task calls on what its ``make`` returns.
 
     >>> clean = np.array([[5, 6, 7, 5]])  # [A][B] x [A], answered [B]
     >>> corrupted = np.array([[5, 3, 7, 5]])
@@ -32,7 +32,7 @@ class Prompts:
     answer: Ids
     foil: Ids
     where: dict[str, Ids]
-    changed: tuple[str, ...]
+    changed: tuple[str, ...] | None
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -46,6 +46,18 @@ class Prompts:
         2
         """
         return int(self.clean.shape[1])
+
+    @property
+    def first_changed(self) -> Ids:
+        """Where the first token that may differ stands in each example [example].
+
+        >>> clean, corrupted, end = np.array([[5, 6, 7]]), np.array([[5, 1, 2]]), np.array([2])
+        >>> Prompts(clean, corrupted, end, end, {"END": end}, None).first_changed.tolist()
+        [1]
+        """
+        if self.changed is None:
+            return (self.clean != self.corrupted).argmax(1)
+        return np.min([self.where[name] for name in self.changed], axis=0)  # type: ignore[no-any-return]
 
     def take(self, examples: slice | Ids) -> Prompts:
         """Some of the examples.
@@ -83,7 +95,7 @@ def check(prompts: Prompts) -> None:
         )
     if "END" not in prompts.where:
         raise TaskError("the task names no position END, so nobody knows where the answer is predicted")
-    if unknown := [name for name in prompts.changed if name not in prompts.where]:
+    if unknown := [name for name in prompts.changed or () if name not in prompts.where]:
         raise TaskError(f"the task declares {unknown[0]} changed; {suggest(unknown[0], prompts.where)}")
     of_examples = {"answer": prompts.answer, "foil": prompts.foil, **{f"position {n}": at for n, at in prompts.where.items()}}
     for what, values in of_examples.items():
@@ -119,7 +131,7 @@ def _lint_example(prompts: Prompts, example: int, copied: bool) -> None:
     end = int(prompts.where["END"][example])
     clean, corrupted = prompts.clean[example, : end + 1], prompts.corrupted[example, : end + 1]
     differs = set(np.flatnonzero(clean != corrupted).tolist())
-    declared = {int(prompts.where[name][example]) for name in prompts.changed}
+    declared = differs if prompts.changed is None else {int(prompts.where[name][example]) for name in prompts.changed}
     if not differs:
         raise TaskError(
             f"example {example}: clean and corrupted prompts are the same, so patching one into the other does nothing"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from numbers import Integral, Real
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,34 +14,13 @@ import numpy as np
 from .. import content
 from ..errors import CircuitryError, TaskError, UnknownNameError, suggest
 from ..paths import Position
+from .definition import TaskDefinition
+from .from_file import definition_from_file
 from .prompts import Prompts, check
 from .prompts import lint as lint_prompts
 
 _KINDS: dict[type, Any] = {int: Integral, float: Real, type(None): object}
 """What an option may be, by the type of its default, where that is wider than the type itself."""
-
-
-@dataclass(frozen=True)
-class TaskDefinition:
-    """The one constant of a file in ``tasks/``.
-
-    ``make(vocabulary, rng, **options)`` returns Prompts; ``options`` are its keyword arguments with their defaults.
-    ``positions`` are the names of token positions, ``sweep`` those an open position axis runs over. ``copied``: the answer
-    stands in the prompt, and the linter insists on it; False for what the prompt does not say, such as a fact. ``metrics``: the
-    task's own metrics by name, each a function from the vocabulary to a metric as ``circuitry.patch`` takes one. ``examples``
-    is their number by default; ``source`` tells two tasks of one name apart.
-    """
-
-    name: str
-    about: str
-    make: Callable[..., Prompts]
-    positions: tuple[str, ...]
-    sweep: tuple[str, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
-    copied: bool = True
-    metrics: Mapping[str, Callable[[Any], Callable[..., Any]]] = field(default_factory=dict)
-    examples: int = 128
-    source: str = ""
 
 
 class Positions:
@@ -132,17 +112,26 @@ def task(name: str | PathLike[str], *, examples: int | None = None, seed: int = 
     """A task by name, or by the path of a file of your own, with options.
 
     A file is one that defines ``TASK`` (``./mine.py``), or a table of prompts (``prompts.csv``, ``prompts.jsonl``; see
-    ``prompts_from_file``). ``examples``: how many prompts, by default 128, or every row of a table.
+    ``definition_from_file``). ``examples``: how many prompts, by default 128, or every row of a table.
 
     Raises CircuitryError for an unknown task or option, TaskError for a table that cannot be read.
 
     >>> task("induction", distance=16)
     <task induction: distance=16, corruption='B', prefix=7, examples=128, seed=0>
     """
-    found = content.constant("tasks", str(name), "TASK")
+    return task_of(_definition(str(name)), options, examples, seed)
+
+
+def _definition(name: str) -> TaskDefinition:
+    suffix = Path(name).suffix
+    if suffix in (".csv", ".jsonl"):
+        return definition_from_file(content.find("tasks", name))
+    if suffix not in ("", ".py") and Path(name).exists():
+        raise TaskError(f"{name}: a task is read from {', '.join(content.OWN)}, not from {suffix!r}")
+    found = content.constant("tasks", name, "TASK")
     if not isinstance(found, TaskDefinition):
         raise CircuitryError(f"TASK in {name} is {type(found).__name__}, not a TaskDefinition")
-    return task_of(found, options, examples, seed)
+    return found
 
 
 def task_of(definition: TaskDefinition, options: Mapping[str, Any], examples: int | None, seed: int) -> Task:

@@ -145,14 +145,14 @@ def _inputs(model: Model, posed: Task) -> str:
     graph, prompts = model.graph, posed.prompts(model.vocabulary)
     places = [(str(node), graph.place(node)) for node in graph.nodes(ports=True) if graph.family(node.family).place]
     digest = hashlib.sha256(repr((places, sorted(map(str, graph.nx.edges(data=True))))).encode())
-    for ids in (prompts.clean, prompts.corrupted, *prompts.where.values()):
+    for ids in (prompts.clean, prompts.corrupted, prompts.answer, prompts.foil, *prompts.where.values()):
         digest.update(ids.tobytes())
     return digest.hexdigest()[:16]
 
 
 def _source(kind: str, name: str) -> str:
     """A digest of a file of the user's own, so that an edited one is another run; a shipped one goes by its version."""
-    return _digest(content.find(kind, name).read_bytes()) if name.endswith(".py") else name
+    return _digest(content.find(kind, name).read_bytes()) if Path(name).suffix else name
 
 
 def _digest(data: bytes) -> str:

@@ -112,9 +112,9 @@ class _Read:
             raise self._problem(column, f"{text!r} is read as {prompt[-12:] + text!r}; write {' ' + text!r} if a space comes first")
         if token is None:
             whole = self.vocabulary.encode(prompt + text)
-            hint = f"; with a space in front, {' ' + text!r}, it is" if spaced is not None else ""
             tail = self._shown(whole[max(0, len(self.clean) - 1) :])
-            raise self._problem(column, f"{text!r} after {prompt[-12:]!r} is not one token of this model: read as {tail!r}{hint}")
+            problem = f"{text!r} after {prompt[-12:]!r} is not one token of this model: read as {tail!r}"
+            raise self._problem(column, problem + _hint(prompt, text, spaced is not None))
         return token
 
     def _next(self, prompt: str, text: str) -> int | None:
@@ -152,6 +152,12 @@ class _Read:
 
     def _problem(self, column: str, what: str) -> TaskError:
         return self.table.problem(self.row, column, what)
+
+
+def _hint(prompt: str, text: str, spaced: bool) -> str:
+    if prompt[-1].isspace():
+        return f"; clean ends with a space: end it without, and write {' ' + text!r}"
+    return f"; with a space in front, {' ' + text!r}, it is" if spaced else ""
 
 
 def _glued(prompt: str, text: str) -> bool:

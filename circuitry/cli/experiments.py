@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from . import options as read
-from .options import Device, Direction, Dtype, Examples, Intervention, Memory, Model, Options, PathText, Seed, TaskName, Values
+from .options import Device, Direction, Dtype, ExamplesOfTask, Intervention, Memory, Model, Options, PathText, Seed, TaskName, Values
 
 app = typer.Typer()
 
@@ -21,7 +21,7 @@ def patch(
     task: TaskName = "induction",
     option: Options = None,
     axis: Values = None,
-    examples: Examples = 128,
+    examples: ExamplesOfTask = None,
     seed: Seed = 0,
     metric: Annotated[
         str, typer.Option(help="logit, foil_logit, logit_difference, probability, log_probability or kl")
@@ -66,7 +66,7 @@ def _writer(out: Path | None) -> Callable[[Any, Path], object]:
 @app.command()
 def explain(
     model: Model, path: PathText, task: TaskName = "induction", option: Options = None, axis: Values = None,
-    examples: Examples = 128, seed: Seed = 0, intervention: Intervention = "resample", direction: Direction = "noising",
+    examples: ExamplesOfTask = None, seed: Seed = 0, intervention: Intervention = "resample", direction: Direction = "noising",
 ) -> None:  # fmt: skip
     """Say what a path would run: passes, frozen set, kind of path patching, predicted cost. Runs nothing."""
     from ..running import explain as run_explain
@@ -82,7 +82,7 @@ def sensitivity(
     task: TaskName = "induction",
     option: Options = None,
     axis: Values = None,
-    examples: Examples = 64,
+    examples: ExamplesOfTask = None,
     seed: Seed = 0,
     memory: Memory = "512MiB",
     out: Annotated[Path | None, typer.Option(help="also write the grid: .png, .svg or .csv")] = None,
@@ -91,7 +91,7 @@ def sensitivity(
     from ..evidence import sensitivity as measure
 
     read.check_suffix(out, "the grid", (".png", ".svg", ".csv"))
-    found = measure(read.load(model), read.task(task, option, examples, seed), path, axes=read.axes(axis), memory=memory)
+    found = measure(read.load(model), read.task(task, option, examples, seed, usual=64), path, axes=read.axes(axis), memory=memory)
     print(found.frame.round(3).to_string(index=False))
     print(found.text())
     if out is not None:
@@ -107,7 +107,7 @@ def offsets(
     option: Options = None,
     token: Annotated[str | None, typer.Option(help="a named position; by default the one that the corruption changes")] = None,
     reach: Annotated[int, typer.Option(help="the last position looked at, in tokens after the token")] = 4,
-    examples: Examples = 64,
+    examples: ExamplesOfTask = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="also write what was found: .json, .md, .png or .svg")] = None,
 ) -> None:
@@ -115,7 +115,7 @@ def offsets(
     from ..evidence import off_by_one
 
     read.check_suffix(out, "this", (".json", ".md", ".png", ".svg"))
-    posed = read.task(task, option, examples, seed)
+    posed = read.task(task, option, examples, seed, usual=64)
     found = off_by_one([read.load(name) for name in models], posed, token, reach=reach, say=read.say)
     print(found.to_markdown())
     if out is not None:

@@ -2,8 +2,21 @@
 
 from .definition import TaskDefinition
 from .from_file import definition_from_file
+from .example import Example, stack
 from .front import front
 from .prompts import Prompts, check, lint
 from .task import Positions, Task, task
 
-__all__ = ["Positions", "Prompts", "Task", "TaskDefinition", "check", "definition_from_file", "front", "lint", "task"]
+__all__ = [
+    "Example",
+    "Positions",
+    "Prompts",
+    "Task",
+    "TaskDefinition",
+    "check",
+    "definition_from_file",
+    "front",
+    "lint",
+    "stack",
+    "task",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.random import Generator
 
 from ..errors import TaskError
 from .definition import TaskDefinition
-from .front import front
+from .example import Example, stack
 from .prompts import Prompts
 from .rows import Row, Table, read_table
 
@@ -58,48 +59,46 @@ def _make(table: Table, vocabulary: Any, rng: Generator, *, examples: int, begin
     if examples > len(table.rows):
         raise TaskError(f"{table.name} has {len(table.rows)} rows; examples={examples} asks for more")
     chosen = sorted(rng.permutation(len(table.rows))[:examples])
-    first = front(vocabulary, begin)
-    read = [_Read(table, table.rows[k], vocabulary, len(first)) for k in chosen]
-    longest = len(first) + max(len(one.clean) for one in read)
-    padding = int(vocabulary.ordinary[0])
-    clean, corrupted = (
-        np.array([[*first, *ids, *[padding] * (longest - len(first) - len(ids))] for ids in side])
-        for side in ([one.clean for one in read], [one.corrupted for one in read])
-    )
-    names = (*(table.positions or (CHANGED,)), "END")
-    where = {name: np.array([one.where[name] for one in read]) for name in names}
-    answer, foil = (np.array([getattr(one, name) for one in read]) for name in ("answer", "foil"))
-    return Prompts(clean, corrupted, answer, foil, where, _changed(clean, corrupted, where))
+    read = [_Reader(table, table.rows[k], vocabulary).example() for k in chosen]
+    prompts = stack(read, None, vocabulary, begin)
+    return replace(prompts, changed=_changed(prompts))
 
 
-def _changed(clean: Any, corrupted: Any, where: dict[str, Any]) -> tuple[str, ...] | None:
+def _changed(prompts: Prompts) -> tuple[str, ...] | None:
     """The named positions at which prompts differ, if they differ nowhere else."""
-    differs, rows, named = clean != corrupted, np.arange(len(clean)), np.zeros(clean.shape, bool)
-    names = tuple(name for name, at in where.items() if differs[rows, at].any())
+    differs, rows = prompts.clean != prompts.corrupted, np.arange(len(prompts))
+    named = np.zeros(differs.shape, bool)
+    names = tuple(name for name, at in prompts.where.items() if differs[rows, at].any())
     for name in names:
-        named[rows, where[name]] = True
+        named[rows, prompts.where[name]] = True
     return names if not (differs & ~named).any() else None
 
 
-class _Read:
-    """One row in tokens: ``clean`` and ``corrupted`` without what stands in front, which ``where`` counts."""
+class _Reader:
+    """One row and the tokens of its two prompts."""
 
-    def __init__(self, table: Table, row: Row, vocabulary: Any, ahead: int) -> None:
+    def __init__(self, table: Table, row: Row, vocabulary: Any) -> None:
         self.table, self.row, self.vocabulary = table, row, vocabulary
         self.clean, self.corrupted = (vocabulary.encode(row.text[side]) for side in ("clean", "corrupted"))
+
+    def example(self) -> Example:
+        """The row in tokens. Raises TaskError where they do not fit together."""
+        last = self._last_changed()
+        answer, foil = self._one_token("answer"), self._one_token("foil")
+        if answer == foil:
+            raise self._problem("foil", f"the same token as the answer for this model, {self.vocabulary.decode(foil)!r}")
+        where = {name: self._position(name) for name in self.table.positions} or {CHANGED: last}
+        return Example(self.clean, self.corrupted, answer, foil, where)
+
+    def _last_changed(self) -> int:
         if len(self.clean) != len(self.corrupted):
-            raise table.problem(
-                row, "corrupted", f"{len(self.corrupted)} tokens, and clean has {len(self.clean)}; the two must be equally long "
-                f"({self._shown(self.corrupted)} and {self._shown(self.clean)})",
-            )  # fmt: skip
-        self.answer, self.foil = self._one_token("answer"), self._one_token("foil")
-        if self.answer == self.foil:
-            raise table.problem(row, "foil", f"the same token as the answer for this model, {vocabulary.decode(self.foil)!r}")
-        differs = [at for at, (a, b) in enumerate(zip(self.clean, self.corrupted, strict=True)) if a != b]
+            shown = f"{self._shown(self.corrupted)} and {self._shown(self.clean)}"
+            what = f"{len(self.corrupted)} tokens, and clean has {len(self.clean)}; the two must be equally long ({shown})"
+            raise self._problem("corrupted", what)
+        differs = [at for at, pair in enumerate(zip(self.clean, self.corrupted, strict=True)) if pair[0] != pair[1]]
         if not differs:
-            raise table.problem(row, "corrupted", "the same tokens as clean for this model")
-        at = {name: self._position(name) for name in table.positions} or {CHANGED: differs[-1]}
-        self.where = {name: ahead + k for name, k in {**at, "END": len(self.clean) - 1}.items()}
+            raise self._problem("corrupted", "the same tokens as clean for this model")
+        return differs[-1]
 
     def _shown(self, ids: Sequence[int]) -> str:
         return "|".join(self.vocabulary.decode(token) for token in ids)

@@ -70,6 +70,7 @@ class Suite:
 
     ``tables`` are made in order; ``conclude`` makes the result of them, by default a list of the nodes that matter. A suite
     that decides what to do next from what it finds has ``run`` instead of both. ``cites``: BibTeX of what the experiments follow.
+    ``metric``: what is measured unless a table or the user asks for another.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Suite:
     run: Callable[[Study], SuiteResult] | None = None
     conclude: Callable[[Study], SuiteResult] | None = None
     cites: str = ""
+    metric: str | None = None
 
     def __post_init__(self) -> None:
         names = [table.name for table in self.tables]
@@ -119,6 +121,8 @@ class Suite:
         >>> declared.carry_out(study).summary.components[0].node
         'h[3] @ B+3'
         """
+        if self.metric is not None:
+            study.options = {"metric": self.metric, **study.options}
         if self.run is not None:
             return self.run(study)
         for table in self.tables:

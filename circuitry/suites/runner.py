@@ -17,6 +17,7 @@ from ..results.report import write_report
 from ..running.provenance import versions
 from .declare import Suite
 from .folder import RunFolder, plain
+from .generic import suite_for
 from .result import SuiteResult
 from .study import Study
 
@@ -26,18 +27,28 @@ _PATCH = ("metric", "intervention", "direction", "baseline", "memory", "progress
 
 
 def suite(name: str | PathLike[str]) -> Suite:
-    """A suite by name, or by the path of a file of your own that defines ``SUITE``.
+    """A suite by name, by the path of a file of your own that defines ``SUITE``, or the generic one by the name of a task.
 
+    A task without a suite of its own has the generic one: a shipped task, a file that defines ``TASK``, a table of prompts.
     Raises CircuitryError where there is none.
 
-    >>> suite("induction").task
-    'induction'
+    >>> suite("induction").task, suite("capital").name
+    ('induction', 'capital')
     """
-    if not str(name).endswith(".py") and str(name) not in SHIPPED:
-        raise CircuitryError(
-            f"no suite {str(name)!r}; {suggest(str(name), SHIPPED)}; a file of your own is named by its path, such as ./mine.py"
-        )
-    found = content.constant("suites", str(name), "SUITE") if str(name) not in SHIPPED else _shipped(str(name))
+    text = str(name)
+    if text in SHIPPED:
+        return _checked(_shipped(text), text)
+    if Path(text).suffix == ".py":
+        own = content.load("suites", text)
+        if hasattr(own, "SUITE") or not hasattr(own, "TASK"):
+            return _checked(content.constant("suites", text, "SUITE"), text)
+    elif Path(text).suffix not in content.OWN and text not in content.names("tasks"):
+        known = suggest(text, {*SHIPPED, *content.names("tasks")})
+        raise CircuitryError(f"no suite {text!r}; {known}; a file of your own is named by its path, such as ./mine.py or prompts.csv")
+    return suite_for(text)
+
+
+def _checked(found: object, name: str) -> Suite:
     if not isinstance(found, Suite):
         raise CircuitryError(f"SUITE in {name} is {type(found).__name__}, not a Suite")
     return found
@@ -52,7 +63,7 @@ def run(
     model: Model,
     *,
     out: str | PathLike[str] | None = None,
-    examples: int = 128,
+    examples: int | None = None,
     seed: int = 0,
     fresh: bool = False,
     command: str = "",

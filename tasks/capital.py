@@ -19,7 +19,7 @@ Nigeria:Abuja Senegal:Dakar Morocco:Rabat Tunisia:Tunis Libya:Tripoli Uganda:Kam
 Sudan:Khartoum Somalia:Mogadishu Bulgaria:Sofia Romania:Bucharest Serbia:Belgrade Croatia:Zagreb Albania:Tirana Armenia:Yerevan
 Afghanistan:Kabul Pakistan:Islamabad Nepal:Kathmandu Bangladesh:Dhaka Iceland:Reykjavik Latvia:Riga Estonia:Tallinn
 Lithuania:Vilnius Taiwan:Taipei Qatar:Doha Oman:Muscat Uruguay:Montevideo Jamaica:Kingston Mali:Bamako Rwanda:Kigali
-Malta:Valletta Wales:Cardiff""".split()
+Malta:Valletta Wales:Cardiff""".split()  # noqa: SIM905
 )
 WORDINGS = (
     "The capital of {country} is",
@@ -39,7 +39,9 @@ def make(vocabulary, rng, *, examples, template, begin):
     wordings = WORDINGS if template < 0 else (WORDINGS[template],)
     every = [(wording, country) for wording in wordings for country in countries]
     if examples > len(every):
-        raise TaskError(f"{len(every)} different prompts about {len(countries)} countries can be made for this model, not {examples}")
+        raise TaskError(
+            f"{len(every)} different prompts about {len(countries)} countries can be made for this model, not {examples}"
+        )
     chosen = [every[k] for k in rng.permutation(len(every))[:examples]]
     return stack([_example(vocabulary, rng, *one, countries, cities) for one in chosen], ("COUNTRY",), vocabulary, begin)
 

@@ -61,7 +61,9 @@ def _numbers(vocabulary, century):
         return pairs
     digits = _following(vocabulary, century, [str(n) for n in range(10)])
     if len(digits) < 10:
-        raise TaskError("this model's tokenizer reads a year neither as two halves nor digit by digit, so no token is its second half")
+        raise TaskError(
+            "this model's tokenizer reads a year neither as two halves nor digit by digit, so no token is its second half"
+        )
     return digits
 
 

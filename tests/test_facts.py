@@ -54,7 +54,10 @@ def made(name: str, digits: str = r"\d", **options: Any) -> tuple[Prompts, list[
     words = vocabulary(name, digits)
     prompts = ct.task(name, **{"examples": 12, **options}).prompts(words)
     ends = prompts.where["END"]
-    sides = ([words.tokenizer.decode(row[: end + 1]) for row, end in zip(ids, ends, strict=True)] for ids in (prompts.clean, prompts.corrupted))
+    sides = (
+        [words.tokenizer.decode(row[: end + 1]) for row, end in zip(ids, ends, strict=True)]
+        for ids in (prompts.clean, prompts.corrupted)
+    )
     tokens = ([words.decode(int(token)) for token in ids] for ids in (prompts.answer, prompts.foil))
     return prompts, list(zip(*sides, *tokens, strict=True))
 
@@ -82,15 +85,17 @@ def test_the_answer_is_not_to_be_copied(name: str) -> None:
 
 @pytest.mark.parametrize("name", TASKS)
 def test_more_than_there_are_different_prompts_is_refused(name: str) -> None:
-    with pytest.raises(TaskError, match=r"^\d+ different prompts .* can be made for this model, not 1000000$|^\d+ different prompts can"):
+    with pytest.raises(
+        TaskError, match=r"^\d+ different prompts .* can be made for this model, not 1000000$|^\d+ different prompts can"
+    ):
         made(name, examples=1_000_000)
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_without_words_they_say_so(name: str) -> None:
-    with pytest.raises(TaskError, match="the model was loaded without a tokenizer; circuitry.load takes one"):
+    with pytest.raises(TaskError, match=r"the model was loaded without a tokenizer; circuitry.load takes one"):
         ct.task(name).prompts(tiny.model("gpt2").vocabulary)
-    with pytest.raises(TaskError, match="single tokens of this model|no token is its second half"):
+    with pytest.raises(TaskError, match=r"single tokens of this model|no token is its second half"):
         ct.task(name).prompts(spaced("a b c", r"\d{4}"))
 
 
@@ -130,7 +135,9 @@ def test_the_list_of_capitals_can_be_told_apart() -> None:
 
 
 def test_only_countries_of_one_token_are_asked_for() -> None:
-    words = spaced(" ".join(re.findall("[A-Za-z]+", " ".join(capital.WORDINGS))) + " a France Paris Japan Tokyo Italy Rome Spain Madrid Peru")
+    words = spaced(
+        " ".join(re.findall("[A-Za-z]+", " ".join(capital.WORDINGS))) + " a France Paris Japan Tokyo Italy Rome Spain Madrid Peru"
+    )
     prompts = ct.task("capital", examples=24).prompts(words)
     assert {words.decode(int(t)).strip() for t in prompts.answer} == {"Paris", "Tokyo", "Rome", "Madrid"}
     with pytest.raises(TaskError, match="24 different prompts about 4 countries can be made for this model, not 25"):
@@ -148,7 +155,9 @@ def test_the_verb_has_the_number_of_the_subject(seed: int, attractor: str, verb:
     prompts, texts = made("agreement", seed=seed, attractor=attractor, verb=verb)
     words = vocabulary("agreement")
     for row, (clean, _, answer, foil) in enumerate(texts):
-        subject, between = (words.decode(int(prompts.clean[row, prompts.where[name][row]])).strip() for name in ("SUBJECT", "ATTRACTOR"))
+        subject, between = (
+            words.decode(int(prompts.clean[row, prompts.where[name][row]])).strip() for name in ("SUBJECT", "ATTRACTOR")
+        )
         other = words.decode(int(prompts.corrupted[row, prompts.where["SUBJECT"][row]])).strip()
         many, many_between = subject.endswith("s"), between.endswith("s")
         assert {subject, other} == {subject.removesuffix("s"), subject.removesuffix("s") + "s"}

@@ -100,6 +100,14 @@ def test_another_metric_may_be_asked_for() -> None:
     assert found.tables["states"].unit == "change of the answer's probability"
 
 
+def test_some_layers_may_be_asked_for() -> None:
+    found = ct.run("agreement", model("jamba"), layers=[1, 2], examples=4, baseline=0, progress=False)
+    layers = {name: sorted(set(table.frame["layer"])) for name, table in found.tables.items()}
+    assert layers == {"stream": [1, 2], "heads": [1], "states": [2], "mlps": [1, 2]}
+    with pytest.raises(CircuitryError, match="layers=9: model has layers 0 to 3"):
+        ct.run("agreement", model("jamba"), layers=9, examples=4, progress=False)
+
+
 # --- how it is asked for ---------------------------------------------------------------------------------------------------
 
 
@@ -117,15 +125,17 @@ def test_files_are_suites_tasks_or_tables_of_prompts(tmp_path: Path) -> None:
     (tmp_path / "both.py").write_text(OWN + "\nfrom circuitry.suites import Suite\nSUITE = Suite('both', '', 'induction')\n")
     assert suite(tmp_path / "both.py").name == "both"
     (tmp_path / "neither.py").write_text("x = 1\n")
-    with pytest.raises(CircuitryError, match="neither.py defines no SUITE"):
+    with pytest.raises(CircuitryError, match=r"neither.py defines no SUITE"):
         suite(tmp_path / "neither.py")
-    with pytest.raises(CircuitryError, match="no suite 'capitol'; did you mean 'capital'?"):
+    with pytest.raises(CircuitryError, match=r"no suite 'capitol'; did you mean 'capital'?"):
         suite("capitol")
 
 
 def test_a_table_of_prompts_runs_from_the_command_line(tmp_path: Path) -> None:
     path = str(written(tmp_path / "p.csv", SENTENCES, ("clean", "corrupted", "answer", "foil", "IO")))
-    said = circuitry("patch", "bundled:mamba", "h[{layer}] @ {position} -> logits freezing h", "--task", path, "--metric", "logit_difference")
+    said = circuitry(
+        "patch", "bundled:mamba", "h[{layer}] @ {position} -> logits freezing h", "--task", path, "--metric", "logit_difference"
+    )
     assert "over 4 examples" in said and "<task p.csv (" in said
     assert "4 examples" in circuitry("explain", "bundled:mamba", "h[1] @ IO -> logits", "--task", path)
     assert "examples=3" in circuitry("patch", "bundled:mamba", "h[1] @ IO -> logits", "--task", path, "--examples", "3")
@@ -145,7 +155,9 @@ def test_files_of_one_name_do_not_share_a_folder(tmp_path: Path) -> None:
     assert folders == ["p-mamba", "p-mamba-2", "p-mamba"]
 
 
-def test_a_task_of_the_users_own_whose_answers_alone_changed_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_of_the_users_own_whose_answers_alone_changed_is_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The identity of a run has the answers in it, whatever file they come from."""
     from circuitry.suites import runner
 

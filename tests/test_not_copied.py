@@ -54,7 +54,9 @@ def test_an_answer_that_is_not_to_be_copied_need_not_be_there() -> None:
 
 
 def test_where_it_is_to_be_copied_it_must_be_there() -> None:
-    with pytest.raises(TaskError, match="the answer does not stand in the prompt, so it cannot be copied from there; a task whose"):
+    with pytest.raises(
+        TaskError, match="the answer does not stand in the prompt, so it cannot be copied from there; a task whose"
+    ):
         patched(fact(copied=True))
 
 
@@ -129,7 +131,10 @@ def test_what_could_not_run_is_refused_without_the_linter_too() -> None:
         ({"changed": ("C",)}, "the task declares C changed; known here: B, END"),
         ({"answer": np.arange(5)}, "answer has shape (5,); expected one number for each of 6 examples"),
         ({"foil": np.arange(12).reshape(6, 2)}, "foil has shape (6, 2); expected one number for each of 6 examples"),
-        ({"where": {"B": np.array(2), "END": np.full(6, 5)}}, "position B has shape (); expected one number for each of 6 examples"),
+        (
+            {"where": {"B": np.array(2), "END": np.full(6, 5)}},
+            "position B has shape (); expected one number for each of 6 examples",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused(parts: dict[str, Any], message: str) -> None:

@@ -19,7 +19,14 @@ from circuitry.prompting import Prompts
 
 COLUMNS = ("clean", "corrupted", "answer", "foil", "IO", "S2")
 ROWS = [
-    ("Then Mary and John went out. John gave it to", "Then Alice and Tom went out. Tom gave it to", " Mary", " John", "Mary", "John#2"),
+    (
+        "Then Mary and John went out. John gave it to",
+        "Then Alice and Tom went out. Tom gave it to",
+        " Mary",
+        " John",
+        "Mary",
+        "John#2",
+    ),
     ("So Mary met John. John told", "So Alice met Tom. Tom told", " Mary", " John", " Mary", "John#2"),
     ("So James saw David, and David saw", "So Peter saw Robert, and Robert saw", " James", " David", "James", "David#2"),
 ]
@@ -95,7 +102,11 @@ def test_the_order_of_columns_is_free(tmp_path: Path) -> None:
 
 
 def test_fewer_examples_are_a_choice_by_the_seed_which_a_larger_one_holds(tmp_path: Path) -> None:
-    rows = [(f"So {a} met {b} and", f"So Tom met {b} and", f" {a}", f" {b}") for a in ("Mary", "James", "Peter") for b in ("John", "David")]
+    rows = [
+        (f"So {a} met {b} and", f"So Tom met {b} and", f" {a}", f" {b}")
+        for a in ("Mary", "James", "Peter")
+        for b in ("John", "David")
+    ]
     path = written(tmp_path / "p.csv", rows, COLUMNS[:4])
     texts = {seed: [set(map(tuple, prompts(path, examples=n, seed=seed).clean.tolist())) for n in (2, 4, 6)] for seed in range(5)}
     assert all(few < more < every and len(few) == 2 for few, more, every in texts.values())
@@ -116,7 +127,10 @@ def test_what_stands_in_front_is_an_option(tmp_path: Path) -> None:
 
 
 def test_without_positions_the_last_changed_token_is_one(tmp_path: Path) -> None:
-    rows = [("So Mary met John and", "So Tom met John and", " Mary", " John"), ("So Mary saw Peter and", "So David saw Paul and", " Mary", " Peter")]
+    rows = [
+        ("So Mary met John and", "So Tom met John and", " Mary", " John"),
+        ("So Mary saw Peter and", "So David saw Paul and", " Mary", " Peter"),
+    ]
     one = prompts(written(tmp_path / "one.csv", rows[:1], COLUMNS[:4]))
     assert one.changed == ("CHANGED",) and one.where["CHANGED"].tolist() == one.first_changed.tolist()
     two = prompts(written(tmp_path / "two.csv", rows, COLUMNS[:4]))
@@ -125,7 +139,10 @@ def test_without_positions_the_last_changed_token_is_one(tmp_path: Path) -> None
 
 
 def test_an_answer_may_stand_in_the_prompt_or_not(tmp_path: Path) -> None:
-    rows = [("Mary met John and", "Tom met John and", " Mary", " John"), ("The king of France is", "The king of England is", " Mary", " John")]
+    rows = [
+        ("Mary met John and", "Tom met John and", " Mary", " John"),
+        ("The king of France is", "The king of England is", " Mary", " John"),
+    ]
     assert len(prompts(written(tmp_path / "p.csv", rows, COLUMNS[:4]))) == 2
 
 
@@ -166,7 +183,10 @@ FILES: dict[str, tuple[str | bytes, str]] = {
         f'{HEAD}\n"Mary\nmet John and","Tom\nmet John and", Mary, John\nMary met,,a,b\n',
         "p.csv, line 5, corrupted: nothing stands there",
     ),
-    "bytes": (f"{HEAD}\n{GOOD}\nPel\xe9,Tom,a,b\n".encode("latin-1"), "p.csv, line 3: byte 0xe9 is not UTF-8; save the file as UTF-8"),
+    "bytes": (
+        f"{HEAD}\n{GOOD}\nPel\xe9,Tom,a,b\n".encode("latin-1"),
+        "p.csv, line 3: byte 0xe9 is not UTF-8; save the file as UTF-8",
+    ),
     "answer is foil": (f"{HEAD}\nMary met,Tom met, Mary, Mary\n", "p.csv, line 2, foil: the same as the answer, ' Mary'"),
     "nothing corrupted": (
         f"{HEAD}\nMary met,Mary met, Mary, John\n",
@@ -253,7 +273,7 @@ def test_what_is_wrong_is_said_with_its_line(name: str, text: str | bytes, messa
 
 
 def test_files_that_are_not_there_or_of_another_kind_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CircuitryError, match="no file .*nowhere.csv"):
+    with pytest.raises(CircuitryError, match=r"no file .*nowhere.csv"):
         ct.task(tmp_path / "nowhere.csv")
     (tmp_path / "p.tsv").write_text(HEAD)
     with pytest.raises(TaskError, match=r"p.tsv: a task is read from .py, .csv, .jsonl, not from '.tsv'"):
@@ -262,7 +282,9 @@ def test_files_that_are_not_there_or_of_another_kind_are_refused(tmp_path: Path)
 
 def test_a_model_without_a_tokenizer_cannot_read_text(tmp_path: Path) -> None:
     task = ct.task(written(tmp_path / "p.csv"))
-    with pytest.raises(TaskError, match=r"p.csv holds text, and the model was loaded without a tokenizer; circuitry.load takes one"):
+    with pytest.raises(
+        TaskError, match=r"p.csv holds text, and the model was loaded without a tokenizer; circuitry.load takes one"
+    ):
         task.prompts(tiny.model("gpt2").vocabulary)
 
 
@@ -283,7 +305,9 @@ def test_two_files_of_one_name_are_two_tasks(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
     other = [(*ROWS[0][:3], " Alice", *ROWS[0][4:]), *ROWS[1:]]  # only a foil differs
-    one, same, another = (ct.task(written(tmp_path / name / "p.csv", rows)) for name, rows in zip("abc", (ROWS, ROWS, other), strict=True))
+    one, same, another = (
+        ct.task(written(tmp_path / name / "p.csv", rows)) for name, rows in zip("abc", (ROWS, ROWS, other), strict=True)
+    )
     assert repr(one) == repr(same) != repr(another)
     assert repr(one) == f"<task p.csv ({one.definition.source}): begin='auto', examples=3, seed=0>"
 

@@ -9,7 +9,20 @@ from typing import Annotated, Any
 import typer
 
 from . import options as read
-from .options import Device, Direction, Dtype, ExamplesOfTask, Intervention, Memory, Model, Options, PathText, Seed, TaskName, Values
+from .options import (
+    Device,
+    Direction,
+    Dtype,
+    ExamplesOfTask,
+    Intervention,
+    Memory,
+    Model,
+    Options,
+    PathText,
+    Seed,
+    TaskName,
+    Values,
+)
 
 app = typer.Typer()
 
@@ -91,7 +104,9 @@ def sensitivity(
     from ..evidence import sensitivity as measure
 
     read.check_suffix(out, "the grid", (".png", ".svg", ".csv"))
-    found = measure(read.load(model), read.task(task, option, examples, seed, usual=64), path, axes=read.axes(axis), memory=memory)
+    found = measure(
+        read.load(model), read.task(task, option, examples, seed, usual=64), path, axes=read.axes(axis), memory=memory
+    )
     print(found.frame.round(3).to_string(index=False))
     print(found.text())
     if out is not None:

@@ -21,7 +21,8 @@ ModelOption = Annotated[str, typer.Option("--model", help=_MODELS)]
 PathText = Annotated[str, typer.Argument(help='for example "ssm_state[{layer}] @ B+3 -> logits freezing ssm_state"')]
 Examples = Annotated[int, typer.Option(help="prompts to average over")]
 ExamplesOfTask = Annotated[
-    int | None, typer.Option("--examples", help="prompts to average over; by default what the task says: 128, or every row of a file")
+    int | None,
+    typer.Option("--examples", help="prompts to average over; by default what the task says: 128, or every row of a file"),
 ]
 Seed = Annotated[int, typer.Option(help="seed of the prompts")]
 TaskName = Annotated[str, typer.Option(help="a shipped task, a file that defines TASK, or a table of prompts: .csv or .jsonl")]

@@ -22,7 +22,12 @@ RunPath = Annotated[Path, typer.Argument(help="the folder of a run")]
 
 @app.command()
 def run(
-    suite: Annotated[str, typer.Argument(help="induction, ioi, another task, or a file of your own: one that defines SUITE or TASK, such as ./mine.py, or a table of prompts")],
+    suite: Annotated[
+        str,
+        typer.Argument(
+            help="induction, ioi, another task, or a file of your own: one that defines SUITE or TASK, such as ./mine.py, or a table of prompts"
+        ),
+    ],
     model: ModelOption = "bundled:mamba",
     out: Out = Path("runs"),
     option: Options = None,

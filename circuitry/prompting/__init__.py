@@ -1,8 +1,8 @@
 """Tasks: prompts with a clean and a corrupted version, named positions, and a linter. Imports no torch."""
 
 from .definition import TaskDefinition
-from .from_file import definition_from_file
 from .example import Example, stack
+from .from_file import definition_from_file
 from .front import front
 from .prompts import Prompts, check, lint
 from .task import Positions, Task, task

@@ -108,7 +108,9 @@ class _Reader:
         text, prompt = self.row.text[column], self.row.text["clean"]
         token, spaced = (self._next(prompt, one) for one in (text, f" {text}"))
         if token is not None and spaced is not None and _glued(prompt, text):
-            raise self._problem(column, f"{text!r} is read as {prompt[-12:] + text!r}; write {' ' + text!r} if a space comes first")
+            raise self._problem(
+                column, f"{text!r} is read as {prompt[-12:] + text!r}; write {' ' + text!r} if a space comes first"
+            )
         if token is None:
             whole = self.vocabulary.encode(prompt + text)
             tail = self._shown(whole[max(0, len(self.clean) - 1) :])

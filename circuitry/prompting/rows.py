@@ -70,7 +70,9 @@ def _text(path: Path) -> str:
         return data.decode("utf-8-sig")  # spreadsheets put a mark in front
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise TaskError(f"{path.name}, line {line}: byte {data[error.start]:#04x} is not UTF-8; save the file as UTF-8") from error
+        raise TaskError(
+            f"{path.name}, line {line}: byte {data[error.start]:#04x} is not UTF-8; save the file as UTF-8"
+        ) from error
 
 
 def _csv(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:
@@ -169,7 +171,9 @@ def _check_repeated(table: Table) -> None:
     for row in table.rows:
         pair = row.text["clean"], row.text["corrupted"]
         if pair in seen:
-            raise table.problem(row, "clean", f"the same two prompts as in line {seen[pair]}, which would count one example twice")
+            raise table.problem(
+                row, "clean", f"the same two prompts as in line {seen[pair]}, which would count one example twice"
+            )
         seen[pair] = row.line
 
 

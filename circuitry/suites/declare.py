@@ -14,6 +14,7 @@ from .result import Component, SuiteResult
 from .study import MOST_KEYS, Study, keys
 
 Path = str | Mapping[Any, str]
+Axes = Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,15 @@ class Table:
     """One table of a suite.
 
     ``path`` is a path's text, or several by label (the labels are the axis ``axis``), or a function of the Study that gives
-    either: it may look at ``study.tables``, which holds the tables above this one. ``axes``: values of open axes. ``over``: a
-    task option and its values, which become the first axis. ``options``: task options for this table. ``layout``: the order of
+    either: it may look at ``study.tables``, which holds the tables above this one. ``axes``: values of open axes, or such a
+    function. ``over``: a task option and its values, which become the first axis. ``options``: task options for this table. ``layout``: the order of
     the axes, the last one across. ``needs``: the role of a node without which the table is left out.
     """
 
     name: str
     title: str
     path: Path | Callable[[Study], Path]
-    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    axes: Axes | Callable[[Study], Axes] = field(default_factory=dict)
     over: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     metric: Any = None
@@ -47,7 +48,8 @@ class Table:
         ('layer',)
         """
         path = self.path(study) if callable(self.path) else self.path
-        how: dict[str, Any] = {"task": dict(self.options), "axis": self.axis, "metric": self.metric, **self.axes}
+        axes = self.axes(study) if callable(self.axes) else self.axes
+        how: dict[str, Any] = {"task": dict(self.options), "axis": self.axis, "metric": self.metric, **axes}
         if len(self.over) > 1:
             raise CircuitryError(f"table {self.name!r} runs over {len(self.over)} task options; one would do")
         if self.over:

@@ -44,7 +44,9 @@ def suite(name: str | PathLike[str]) -> Suite:
             return _checked(content.constant("suites", text, "SUITE"), text)
     elif Path(text).suffix not in content.OWN and text not in content.names("tasks"):
         known = suggest(text, {*SHIPPED, *content.names("tasks")})
-        raise CircuitryError(f"no suite {text!r}; {known}; a file of your own is named by its path, such as ./mine.py or prompts.csv")
+        raise CircuitryError(
+            f"no suite {text!r}; {known}; a file of your own is named by its path, such as ./mine.py or prompts.csv"
+        )
     return suite_for(text)
 
 

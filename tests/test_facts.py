@@ -109,7 +109,7 @@ def test_they_are_patched_on_every_kind_of_model(name: str, kind: str) -> None:
     table = ct.patch(model, ct.task(name, examples=3), path, metric=metrics, progress=False, lint="prompts", baseline=2, verify=3)
     whole = table.select("metric", "logit_difference").mean()
     first = ct.task(name).definition.positions[0]
-    assert whole[0, first] != 0 and abs(whole[0, "END"]) < 1e-12
+    assert whole[0, first] != 0 and abs(whole.get((0, "END"), 0.0)) < 1e-12  # left out where the prompts do not differ
 
 
 # --- capitals --------------------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ class Prompts:
         [1]
         """
         if self.changed is None:
-            return (self.clean != self.corrupted).argmax(1)
+            return (self.clean != self.corrupted).argmax(1)  # type: ignore[no-any-return]
         return np.min([self.where[name] for name in self.changed], axis=0)  # type: ignore[no-any-return]
 
     def take(self, examples: slice | Ids) -> Prompts:

@@ -10,6 +10,8 @@ from types import ModuleType
 from .errors import CircuitryError, suggest
 
 _PACKAGE = Path(__file__).parent
+OWN = (".py", ".csv", ".jsonl")
+"""A name that ends so is the path of a file of the user's own: a definition, or a table of prompts."""
 
 
 def folder(kind: str) -> Path:
@@ -49,7 +51,7 @@ def find(kind: str, name: str) -> Path:
     >>> find("tasks", "induction").name
     'induction.py'
     """
-    own = name.endswith(".py")
+    own = Path(name).suffix in OWN
     path = Path(name).resolve() if own else folder(kind) / f"{name}.py"
     if not path.is_file():
         hint = f"no file {path}" if own else suggest(name, names(kind))

@@ -2,8 +2,9 @@
 "Brandon" (Wang et al. 2023; the paper's appendix H).
 
 IO is the indirect object, the answer; S the subject, the foil, which stands at S1 and again at S2. In order "ABBA" IO comes
-first, in "BABA" S does; "both" takes turns. ``template`` fixes one wording of WORDINGS (-1: any). ``begin`` puts the token in
-front that stands between documents ("auto": if there is one; "yes"; "no"): the bundled models have seen no sentence without.
+first, in "BABA" S does; "both" takes turns. ``template`` fixes one wording of WORDINGS (-1: any). ``begin`` puts in front what
+the tokenizer puts before a text, or where it puts nothing the token between documents ("auto": if there is one; "yes"; "no"):
+the bundled models have seen no sentence without.
 
 Corruptions: "all" [IO][S] ... [S] -> [IO'][S'] ... [S'], the paper's; "ABC" three different new names; "s2_io_flip" IO at S2, so
 that S is asked for; "IO", "S1", "S2" a new name at that position; "S" the same new name at S1 and S2. The clean prompts are the
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from circuitry.errors import TaskError, suggest
-from circuitry.prompting import Prompts, TaskDefinition
+from circuitry.prompting import Prompts, TaskDefinition, front
 
 NAMES = """Mary John Tom James Sarah Peter Alice Robert Laura David Emma Henry Anna George Lucy William Kate Charles Jane Paul
 Helen Frank Ruth Edward Rose Arthur Clara Walter Ellen Albert Julia Louis Grace Simon Martha Philip Alan Susan Andrew Diana
@@ -80,15 +81,15 @@ class Words:
 
 
 def make(vocabulary, rng, *, examples, order, corruption, template, begin):
-    _check(order=(order, ORDERS), corruption=(corruption, CORRUPTIONS), begin=(begin, ("auto", "yes", "no")))
+    _check(order=(order, ORDERS), corruption=(corruption, CORRUPTIONS))
     if template not in range(-1, len(WORDINGS)):
         raise TaskError(f"no template {template}; there are 0 to {len(WORDINGS) - 1}, and -1 for any")
-    front = _front(vocabulary, begin)
+    ahead = front(vocabulary, begin)
     words = _words(vocabulary) if vocabulary.tokenizer is not None else _numbers(vocabulary, rng)
     turns = ORDERS[order]
-    drawn = [_example(words, rng, turns[k % len(turns)], template, front) for k in range(examples)]
+    drawn = [_example(words, rng, turns[k % len(turns)], template, ahead) for k in range(examples)]
     drawn.sort(key=lambda one: len(one[0]))
-    clean = np.full((examples, len(drawn[-1][0])), [*front, vocabulary.ordinary[0]][0])
+    clean = np.full((examples, len(drawn[-1][0])), [*ahead, vocabulary.ordinary[0]][0])
     for row, (ids, _, _) in zip(clean, drawn, strict=True):
         row[: len(ids)] = ids
     people = np.array([one[1] for one in drawn])
@@ -105,22 +106,14 @@ def _check(**chosen):
             raise TaskError(f"no {option} {value!r}; {suggest(value, known)}")
 
 
-def _front(vocabulary, begin):
-    """The tokens before the sentence: one or none."""
-    token = None if begin == "no" else vocabulary.begin
-    if begin == "yes" and token is None:
-        raise TaskError("the model's tokenizer has no token that begins a text; begin='no' does without")
-    return [] if token is None else [token]
-
-
-def _example(words, rng, order, template, front):
+def _example(words, rng, order, template, ahead):
     """One clean prompt: its tokens, the tokens of the five people, and the named positions."""
     wording = WORDINGS[template if template >= 0 else rng.integers(len(WORDINGS))]
     names = rng.choice(list(words.names), PEOPLE, replace=False)
     (first, second), place, thing = names[:2], rng.choice(words.places), rng.choice(words.objects)
     a, b = (first, second) if order == "ABBA" else (second, first)
     text = wording.format(A=a, B=b, S=second, place=place, object=thing)
-    ids = [*front, *words.encode(text)]
+    ids = [*ahead, *words.encode(text)]
     people = [words.names[name] for name in names]
     io, s = ([at for at, token in enumerate(ids) if token == person] for person in people[:2])
     if (len(io), len(s)) != (1, 2):

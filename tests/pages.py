@@ -1,6 +1,6 @@
 """Runs a page of the documentation: its code in order, and what that prints beside what the page shows.
 
-A ```python block runs in one namespace for the whole page; one with a title is written to a file of that name instead. Lines of
+A ```python block runs in one namespace for the whole page; a block with a title is written to a file of that name instead. Lines of
 an ```sh block that begin with ``circuitry`` run too. A ```text block is what the block before it printed.
 ``python tests/pages.py docs/tutorial.md`` puts what is printed now into the page.
 """
@@ -50,12 +50,12 @@ def outputs(page: Path) -> Iterator[tuple[Block, str]]:
         if block.language == "text":
             yield block, printed
             printed = hidden = ""
+        elif block.title:
+            Path(block.title).write_text(block.body)
         elif block.language in ("python", "sh"):
             assert not hidden.strip(), f"{page.name} does not show what is printed:\n{hidden}"
             printed = hidden = ""
-            if block.title:
-                Path(block.title).write_text(block.body)
-            elif block.language == "python":
+            if block.language == "python":
                 printed = hidden = _printed_by(block.body, page.name, names)
             else:
                 printed = "".join(map(_printed_by_command, block.body.splitlines()))

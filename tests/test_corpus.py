@@ -48,7 +48,11 @@ def test_every_special_token_is_masked_and_nothing_is_put_first_where_there_is_n
 
 
 def test_special_tokens_of_a_tokenizer_that_lists_no_added_ones() -> None:
-    words = SimpleNamespace(all_special_ids=[7, 3], bos_token_id=2, get_vocab=dict)
+    class Words(SimpleNamespace):
+        def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+            return {"input_ids": [5]}
+
+    words = Words(all_special_ids=[7, 3], bos_token_id=2, get_vocab=dict)
     assert special_ids(words) == [2, 3, 7]
 
 

@@ -29,6 +29,7 @@ RUN = [
     "index.md",
     "tutorial.md",
     "how-to/new-task.md",
+    "how-to/prompt-files.md",
     "how-to/new-suite.md",
     "how-to/new-architecture.md",
     "how-to/big-models.md",

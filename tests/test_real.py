@@ -65,3 +65,25 @@ def test_its_late_heads_write_the_indirect_object(smollm: ct.Model) -> None:
     table = ct.patch(smollm, task, path, axes={"layer": layers}, metric="logit_difference", memory="2GiB", progress=False)
     assert (table.frame["base"] > 0).mean() > 0.9
     assert table.share().max() > 0.1
+
+
+@pytest.mark.parametrize("name", ("greater_than", "agreement", "capital"))
+def test_it_knows_what_the_prompts_do_not_say(smollm: ct.Model, name: str) -> None:
+    """It prefers the answer on clean prompts, and the foil, or at least less of the answer, on corrupted ones: no warning."""
+    task, rows = ct.task(name, examples=12), range(12)
+    prompts = task.prompts(smollm.vocabulary)
+    with torch.no_grad():
+        clean, corrupted = (
+            smollm.hf(torch.from_numpy(ids), use_cache=False).logits[rows, prompts.where["END"]]
+            for ids in (prompts.clean, prompts.corrupted)
+        )
+    differences = [logits[rows, prompts.answer] - logits[rows, prompts.foil] for logits in (clean, corrupted)]
+    assert (differences[0] > 0).float().mean() > 0.8 and differences[0].mean() > 1 > differences[1].mean()
+    ct.patch(smollm, task, "mlp[0] -> logits", metric="logit_difference", baseline=0, progress=False)
+
+
+def test_it_reads_years_digit_by_digit(smollm: ct.Model) -> None:
+    prompts = ct.task("greater_than", examples=12).prompts(smollm.vocabulary)
+    assert all(smollm.vocabulary.decode(int(token)).isdigit() for token in (*prompts.answer, *prompts.foil))
+    assert prompts.clean[0, 0] == smollm.vocabulary.begin == smollm.tokenizer.get_vocab()["<|endoftext|>"]
+    assert smollm.tokenizer("x")["input_ids"] == smollm.vocabulary.encode("x"), "it puts nothing in front"

@@ -224,7 +224,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "answer": (
         {"answer": np.array([6, 1])},
-        "example 1: the answer does not stand in the prompt, so it cannot be copied from there",
+        "example 1: the answer does not stand in the prompt, so it cannot be copied from there; a task whose answer is not to be "
+        "copied says copied=False",
     ),
     "foil": ({"foil": np.array([6, 2])}, "example 0: answer and foil are the same token"),
 }

@@ -14,7 +14,7 @@ from .options import (
     Device,
     Direction,
     Dtype,
-    Examples,
+    ExamplesOfTask,
     Intervention,
     Memory,
     Model,
@@ -37,7 +37,7 @@ def patch(
     task: TaskName = "induction",
     option: Options = None,
     axis: Values = None,
-    examples: Examples = 128,
+    examples: ExamplesOfTask = None,
     seed: Seed = 0,
     metric: Annotated[
         str, typer.Option(help="logit, foil_logit, logit_difference, probability, log_probability or kl")
@@ -83,8 +83,9 @@ def _writer(out: Path | None) -> Callable[[Any, Path], object]:
 
 @app.command()
 def explain(
-    model: Model, path: PathText, revision: Revision = None, task: TaskName = "induction", option: Options = None, axis: Values = None,
-    examples: Examples = 128, seed: Seed = 0, intervention: Intervention = "resample", direction: Direction = "noising",
+    model: Model, path: PathText, revision: Revision = None, task: TaskName = "induction", option: Options = None,
+    axis: Values = None, examples: ExamplesOfTask = None, seed: Seed = 0, intervention: Intervention = "resample",
+    direction: Direction = "noising",
 ) -> None:  # fmt: skip
     """Say what a path would run: passes, frozen set, kind of path patching, predicted cost. Runs nothing."""
     from ..running import explain as run_explain
@@ -101,7 +102,7 @@ def sensitivity(
     task: TaskName = "induction",
     option: Options = None,
     axis: Values = None,
-    examples: Examples = 64,
+    examples: ExamplesOfTask = None,
     seed: Seed = 0,
     memory: Memory = "512MiB",
     out: Annotated[Path | None, typer.Option(help="also write the grid: .png, .svg or .csv")] = None,
@@ -111,7 +112,11 @@ def sensitivity(
 
     read.check_suffix(out, "the grid", (".png", ".svg", ".csv"))
     found = measure(
-        read.load(model, revision=revision), read.task(task, option, examples, seed), path, axes=read.axes(axis), memory=memory
+        read.load(model, revision=revision),
+        read.task(task, option, examples, seed, usual=64),
+        path,
+        axes=read.axes(axis),
+        memory=memory,
     )
     print(found.frame.round(3).to_string(index=False))
     print(found.text())
@@ -127,7 +132,7 @@ def offsets(
     option: Options = None,
     token: Annotated[str | None, typer.Option(help="a named position; by default the one that the corruption changes")] = None,
     reach: Annotated[int, typer.Option(help="the last position looked at, in tokens after the token")] = 4,
-    examples: Examples = 64,
+    examples: ExamplesOfTask = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="also write what was found: .json, .md, .png or .svg")] = None,
 ) -> None:
@@ -135,7 +140,7 @@ def offsets(
     from ..evidence import off_by_one
 
     read.check_suffix(out, "this", (".json", ".md", ".png", ".svg"))
-    posed = read.task(task, option, examples, seed)
+    posed = read.task(task, option, examples, seed, usual=64)
     found = off_by_one([read.load(name) for name in models], posed, token, reach=reach, say=read.say)
     print(found.to_markdown())
     if out is not None:

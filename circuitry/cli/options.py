@@ -24,8 +24,12 @@ Revision = Annotated[
 ]
 PathText = Annotated[str, typer.Argument(help='for example "ssm_state[{layer}] @ B+3 -> logits freezing ssm_state"')]
 Examples = Annotated[int, typer.Option(help="prompts to average over")]
+ExamplesOfTask = Annotated[
+    int | None,
+    typer.Option("--examples", help="prompts to average over; by default what the task says: 128, or every row of a file"),
+]
 Seed = Annotated[int, typer.Option(help="seed of the prompts")]
-TaskName = Annotated[str, typer.Option(help="a shipped task or a file that defines TASK")]
+TaskName = Annotated[str, typer.Option(help="a shipped task, a file that defines TASK, or a table of prompts: .csv or .jsonl")]
 Options = Annotated[
     list[str] | None,
     typer.Option("--option", "-o", help="an option as name=value, such as distance=64; repeatable; 8,16,32 is a list"),
@@ -53,11 +57,12 @@ def load(name: str, dtype: str = "float32", device: str = "cpu", revision: str |
     return load_model(name, dtype=dtype, device=device, revision=revision)
 
 
-def task(name: str, options: list[str] | None, examples: int, seed: int) -> Any:
-    """The task with its options."""
+def task(name: str, options: list[str] | None, examples: int | None, seed: int, usual: int | None = None) -> Any:
+    """The task with its options; without ``examples`` as many as it has by default, of which no more than ``usual``."""
     from ..prompting import task as make_task
 
-    return make_task(name, examples=examples, seed=seed, **values(options))
+    posed = make_task(name, examples=examples, seed=seed, **values(options))
+    return posed if examples is not None or usual is None else posed.but(examples=min(usual, posed.examples))
 
 
 def axes(texts: list[str] | None) -> dict[str, list[Any]]:

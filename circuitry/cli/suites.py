@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options as read
-from .options import Device, Dtype, Examples, Memory, ModelOption, Options, Out, Revision, Seed
+from .options import Device, Dtype, Examples, ExamplesOfTask, Memory, ModelOption, Options, Out, Revision, Seed
 
 if TYPE_CHECKING:
     from ..suites import SuiteResult
@@ -22,12 +22,17 @@ RunPath = Annotated[Path, typer.Argument(help="the folder of a run")]
 
 @app.command()
 def run(
-    suite: Annotated[str, typer.Argument(help="induction, ioi, or a file of your own that defines SUITE, such as ./mine.py")],
+    suite: Annotated[
+        str,
+        typer.Argument(
+            help="induction, ioi, another task, or a file of your own: one that defines SUITE or TASK, such as ./mine.py, or a table of prompts"
+        ),
+    ],
     model: ModelOption = "bundled:mamba",
     revision: Revision = None,
     out: Out = Path("runs"),
     option: Options = None,
-    examples: Examples = 128,
+    examples: ExamplesOfTask = None,
     seed: Seed = 0,
     memory: Memory = "512MiB",
     dtype: Dtype = "float32",

@@ -130,7 +130,7 @@ def sensitivity(
     tables = {}
     for ablation, direction in _runs(ablations, directions):
         for label, one in sets.items():
-            given = {"lint": False, "baseline": 0, **options}
+            given = {"lint": "prompts", "baseline": 0, **options}
             made = patch(model, task, one, metric=list(metrics), intervention=ablation, direction=direction, **given)
             tables[ablation, direction, label] = made
     if not tables:

@@ -112,7 +112,7 @@ def _table(model: Model, task: Task, positions: list[str], options: Mapping[str,
     """Effects by layer and position, whatever the layers are."""
     from ..running import patch
 
-    given = {"lint": False, "progress": False, "baseline": 0, **options}
+    given = {"lint": "prompts", "progress": False, "baseline": 0, **options}
     made = [
         patch(model, task, path, axes={"layer": layers, "position": positions}, **given)
         for path, layers in paths(model.graph).items()
@@ -150,6 +150,8 @@ def changed_token(task: Task, prompts: Prompts, token: str | None) -> str:
     Traceback (most recent call last):
     circuitry.errors.TaskError: where B is taken up shows only if B alone is corrupted, and the task corrupts A; corruption='B' may do that
     """
+    if not prompts.changed:
+        raise TaskError(f"{task!r} gives the token that it corrupts no name, so where it is taken up cannot be measured")
     wanted, changed = token or prompts.changed[0], prompts.changed
     if wanted not in prompts.where:
         raise TaskError(f"task {task.name!r} names no position {wanted!r}; {suggest(wanted, prompts.where)}")

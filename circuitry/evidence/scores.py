@@ -110,7 +110,7 @@ def score(
     groups = _Groups(roles, inside, every, _draws(every, inside, random, rng), _subsets(roles, inside, subsets, rng))
     removed = groups.removed()
     paths: dict[str, str | Path] = {label: _path(nodes) for label, nodes in removed.items() if nodes}
-    table = patch(model, task, paths, axis="set", metric=metric, lint=False, baseline=0, **options)
+    table = patch(model, task, paths, axis="set", metric=metric, lint="prompts", baseline=0, **options)
     table.about |= {
         "paths": {},
         "plan": "",

@@ -67,6 +67,17 @@ def values(config: Any, length: int) -> int:
     return int(length * (4 * inner + 12 * config.hidden_size) + 4 * config.num_attention_heads * length**2)
 
 
+def most_positions(config: Any) -> int | None:
+    """How many positions the model was made for, as its configuration says; None where it does not.
+
+    >>> from transformers import GPT2Config
+    >>> most_positions(GPT2Config(n_positions=8))
+    8
+    """
+    most: int | None = getattr(config, "max_position_embeddings", None)
+    return most
+
+
 @torch.no_grad()
 def attach(model: Any, layers: list[Any]) -> None:
     """Put the taps into a model and check them: called once a layer, logits equal to the stock eager ones.
@@ -84,7 +95,8 @@ def attach(model: Any, layers: list[Any]) -> None:
 
     AttentionInterface.register(NAME, _tapped)
     AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["eager"])
-    ids = torch.arange(10, device=model.device)[None] % model.config.vocab_size
+    length = min(10, most_positions(model.config) or 10)  # learned positions may be fewer
+    ids = torch.arange(length, device=model.device)[None] % model.config.vocab_size
     model.set_attn_implementation("eager")
     stock = model(ids, use_cache=False).logits
     for layer in layers:

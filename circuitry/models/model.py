@@ -11,6 +11,7 @@ import torch
 
 from ..architecture import Graph, definition_for
 from ..errors import ModelError
+from .attention import most_positions
 from .instruments import INSTRUMENTS
 from .vocabulary import Vocabulary
 
@@ -110,7 +111,17 @@ class Model:
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
         """The tokens a task may use."""
-        return Vocabulary.of(self.tokenizer, self.hf.config.vocab_size)
+        return Vocabulary.of(self.tokenizer, self.hf.config.vocab_size, self.positions)
+
+    @functools.cached_property
+    def positions(self) -> int | None:
+        """The most tokens a prompt may have; None where nothing depends on absolute positions, as in a state-space model.
+
+        >>> import circuitry as ct
+        >>> ct.load("bundled:gpt_neox").positions, ct.load("bundled:mamba").positions
+        (512, None)
+        """
+        return most_positions(self.hf.config) if self.graph.by_role("head") else None
 
     def bytes_per_row(self, length: int) -> int:
         """Predicted peak memory of one row of ``length`` tokens in a batch, in bytes: the largest tensors of one layer.

@@ -17,28 +17,29 @@ class Vocabulary:
     """Token ids a task may draw from, and how to read and write text.
 
     ``ordinary`` [n]: ids without special tokens, and without two ids that read the same. ``tokenizer`` is None for a
-    model loaded without one; tokens then read as numbers.
+    model loaded without one; tokens then read as numbers. ``longest``: how many tokens a prompt may have, None without a limit.
     """
 
     ordinary: NDArray[np.int64]
     tokenizer: Any = None
+    longest: int | None = None
 
     @classmethod
-    def of(cls, tokenizer: Any, size: int) -> Vocabulary:
+    def of(cls, tokenizer: Any, size: int, longest: int | None = None) -> Vocabulary:
         """The vocabulary of a tokenizer with logits of ``size`` entries; all ids where there is no tokenizer.
 
         >>> Vocabulary.of(None, 3).ordinary.tolist()
         [0, 1, 2]
         """
         if tokenizer is None:
-            return cls(np.arange(size))
+            return cls(np.arange(size), None, longest)
         special = set(tokenizer.all_special_ids)
         seen: dict[str, int] = {}
         for token, index in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
             if index < size and index not in special and not _looks_special(token):
                 seen.setdefault(tokenizer.decode([index]), index)
         readable = [index for text, index in seen.items() if text and "\ufffd" not in text]
-        return cls(np.array(sorted(readable), np.int64), tokenizer)
+        return cls(np.array(sorted(readable), np.int64), tokenizer, longest)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens added.
@@ -65,18 +66,31 @@ class Vocabulary:
         return {word: ids[-1] for word, ids in read.items() if ids[:-1] == before and ids[-1] not in special}
 
     @property
-    def begin(self) -> int | None:
-        """The token a text begins with: the one between documents in training if there is one, else what the tokenizer says.
+    def front(self) -> tuple[int, ...]:
+        """The tokens in front of a text, mostly one or none: those that the tokenizer itself puts there, ``tokenizer("x")``.
 
-        For a chat model the two may differ: its tokenizer may name the token that begins a turn.
+        Many tokenizers put nothing there, although the model has hardly seen a text without a beginning. Then it is the token
+        between documents in training (``<|endoftext|>``) if the vocabulary has it, else the one that the tokenizer calls bos.
+
+        >>> import circuitry as ct
+        >>> ct.load("bundled:mamba").vocabulary.front
+        (0,)
+        """
+        if self.tokenizer is None:
+            return ()
+        if own := _put_in_front(self.tokenizer):
+            return own
+        between = self.tokenizer.get_vocab().get(_BETWEEN_DOCUMENTS, self.tokenizer.bos_token_id)
+        return () if between is None else (between,)
+
+    @property
+    def begin(self) -> int | None:
+        """The first token of a text, the first of ``front``; None where nothing stands in front.
 
         >>> Vocabulary.of(None, 3).begin is None
         True
         """
-        if self.tokenizer is None:
-            return None
-        between: int | None = self.tokenizer.get_vocab().get(_BETWEEN_DOCUMENTS)
-        return self.tokenizer.bos_token_id if between is None else between
+        return next(iter(self.front), None)
 
     def decode(self, token: int) -> str:
         """One token as text.
@@ -85,6 +99,13 @@ class Vocabulary:
         '2'
         """
         return str(token) if self.tokenizer is None else str(self.tokenizer.decode([token]))
+
+
+def _put_in_front(tokenizer: Any) -> tuple[int, ...]:
+    """What the tokenizer adds before a text. Compared with the bare text, since an unknown "x" is a special token as well."""
+    whole, bare = (list(tokenizer("x", add_special_tokens=added)["input_ids"]) for added in (True, False))
+    starts = (at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
+    return tuple(whole[: next(starts, 0)])
 
 
 def _looks_special(token: str) -> bool:

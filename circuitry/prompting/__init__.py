@@ -1,6 +1,22 @@
 """Tasks: prompts with a clean and a corrupted version, named positions, and a linter. Imports no torch."""
 
-from .prompts import Prompts, lint
-from .task import Positions, Task, TaskDefinition, task
+from .definition import TaskDefinition
+from .example import Example, stack
+from .from_file import definition_from_file
+from .front import front
+from .prompts import Prompts, check, lint
+from .task import Positions, Task, task
 
-__all__ = ["Positions", "Prompts", "Task", "TaskDefinition", "lint", "task"]
+__all__ = [
+    "Example",
+    "Positions",
+    "Prompts",
+    "Task",
+    "TaskDefinition",
+    "check",
+    "definition_from_file",
+    "front",
+    "lint",
+    "stack",
+    "task",
+]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import TaskError
+from ..errors import TaskError, suggest
 
 Ids = NDArray[np.int64]
 
@@ -17,8 +17,14 @@ class Prompts:
     """Aligned prompts. ``clean``, ``corrupted`` [example, pos]; ``answer``, ``foil`` [example] token ids.
 
     ``where`` maps a position's name to its absolute position in each example [example]; it always has END, the token whose
-    prediction is the answer. ``changed`` names the positions at which corrupted differs from clean. Rows shorter than the
-    longest are padded on the right, after END, which no causal model can see.
+    prediction is the answer. ``changed`` names the positions at which corrupted differs from clean; None where they have no
+    names, and any token up to END may differ. Rows shorter than the longest are padded on the right, after END, which no causal
+    model can see. The constructor checks nothing: ``check`` and ``lint`` do, which a task calls on what its ``make`` returns.
+
+    >>> clean = np.array([[5, 6, 7, 5]])  # [A][B] x [A], answered [B]
+    >>> corrupted = np.array([[5, 3, 7, 5]])
+    >>> end = {"B": np.array([1]), "END": np.array([3])}
+    >>> lint(Prompts(clean, corrupted, answer=clean[:, 1], foil=corrupted[:, 1], where=end, changed=("B",)))
     """
 
     clean: Ids
@@ -26,7 +32,7 @@ class Prompts:
     answer: Ids
     foil: Ids
     where: dict[str, Ids]
-    changed: tuple[str, ...]
+    changed: tuple[str, ...] | None
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -40,6 +46,18 @@ class Prompts:
         2
         """
         return int(self.clean.shape[1])
+
+    @property
+    def first_changed(self) -> Ids:
+        """Where the first token that may differ stands in each example [example].
+
+        >>> clean, corrupted, end = np.array([[5, 6, 7]]), np.array([[5, 1, 2]]), np.array([2])
+        >>> Prompts(clean, corrupted, end, end, {"END": end}, None).first_changed.tolist()
+        [1]
+        """
+        if self.changed is None:
+            return (self.clean != self.corrupted).argmax(1)  # type: ignore[no-any-return]
+        return np.min([self.where[name] for name in self.changed], axis=0)  # type: ignore[no-any-return]
 
     def take(self, examples: slice | Ids) -> Prompts:
         """Some of the examples.
@@ -63,13 +81,13 @@ class Prompts:
         return replace(self, clean=self.clean[:, :stop], corrupted=self.corrupted[:, :stop])
 
 
-def lint(prompts: Prompts) -> None:
-    """Refuse prompts that would make the experiment meaningless. Raises TaskError in plain words.
+def check(prompts: Prompts) -> None:
+    """Refuse prompts that do not fit together, so that nothing can run on them. Raises TaskError in plain words.
 
     >>> ids = np.array([[5, 6, 5]])
-    >>> lint(Prompts(ids, ids, ids[:, 1], ids[:, 0], {"END": np.array([2])}, ()))
+    >>> check(Prompts(ids, ids, ids[:, 1], ids[:, 0], {"B": np.array([1])}, ()))
     Traceback (most recent call last):
-    circuitry.errors.TaskError: example 0: clean and corrupted prompts are the same, so patching one into the other does nothing
+    circuitry.errors.TaskError: the task names no position END, so nobody knows where the answer is predicted
     """
     if prompts.clean.shape != prompts.corrupted.shape:
         raise TaskError(
@@ -77,22 +95,43 @@ def lint(prompts: Prompts) -> None:
         )
     if "END" not in prompts.where:
         raise TaskError("the task names no position END, so nobody knows where the answer is predicted")
+    if unknown := [name for name in prompts.changed or () if name not in prompts.where]:
+        raise TaskError(f"the task declares {unknown[0]} changed; {suggest(unknown[0], prompts.where)}")
+    of_examples = {"answer": prompts.answer, "foil": prompts.foil, **{f"position {n}": at for n, at in prompts.where.items()}}
+    for what, values in of_examples.items():
+        if values.shape != (len(prompts),):
+            raise TaskError(f"{what} has shape {values.shape}; expected one number for each of {len(prompts)} examples")
     for name, at in prompts.where.items():
         if at.min() < 0 or at.max() >= prompts.length:
             raise TaskError(f"position {name} lies outside the prompts (0 to {prompts.length - 1})")
+
+
+def lint(prompts: Prompts, *, copied: bool = True) -> None:
+    """Refuse prompts that would make the experiment meaningless. Raises TaskError in plain words.
+
+    ``copied``: the answer must stand in the prompt, since the task is to copy it from there. A task with ``copied=False`` asks
+    for what the prompt does not say, such as a fact; ``circuitry.patch`` then looks whether the model knows it.
+
+    >>> ids = np.array([[5, 6, 5]])
+    >>> lint(Prompts(ids, ids, ids[:, 1], ids[:, 0], {"END": np.array([2])}, ()))
+    Traceback (most recent call last):
+    circuitry.errors.TaskError: example 0: clean and corrupted prompts are the same, so patching one into the other does nothing
+    """
+    check(prompts)
+    for name, at in prompts.where.items():
         if (late := np.flatnonzero(at > prompts.where["END"])).size:
             raise TaskError(
                 f"example {late[0]}: position {name} lies after END, so the answer cannot depend on what stands there"
             )
     for example in range(len(prompts)):
-        _lint_example(prompts, example)
+        _lint_example(prompts, example, copied)
 
 
-def _lint_example(prompts: Prompts, example: int) -> None:
+def _lint_example(prompts: Prompts, example: int, copied: bool) -> None:
     end = int(prompts.where["END"][example])
     clean, corrupted = prompts.clean[example, : end + 1], prompts.corrupted[example, : end + 1]
     differs = set(np.flatnonzero(clean != corrupted).tolist())
-    declared = {int(prompts.where[name][example]) for name in prompts.changed}
+    declared = differs if prompts.changed is None else {int(prompts.where[name][example]) for name in prompts.changed}
     if not differs:
         raise TaskError(
             f"example {example}: clean and corrupted prompts are the same, so patching one into the other does nothing"
@@ -101,7 +140,10 @@ def _lint_example(prompts: Prompts, example: int) -> None:
         raise TaskError(
             f"example {example}: clean and corrupted differ at token {min(extra)}, which the task does not declare changed"
         )
-    if prompts.answer[example] not in clean:
-        raise TaskError(f"example {example}: the answer does not stand in the prompt, so it cannot be copied from there")
+    if copied and prompts.answer[example] not in clean:
+        raise TaskError(
+            f"example {example}: the answer does not stand in the prompt, so it cannot be copied from there; "
+            "a task whose answer is not to be copied says copied=False"
+        )
     if prompts.answer[example] == prompts.foil[example]:
         raise TaskError(f"example {example}: answer and foil are the same token")

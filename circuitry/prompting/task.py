@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from numbers import Integral, Real
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,26 +14,13 @@ import numpy as np
 from .. import content
 from ..errors import CircuitryError, TaskError, UnknownNameError, suggest
 from ..paths import Position
-from .prompts import Prompts, lint
+from .definition import TaskDefinition
+from .from_file import definition_from_file
+from .prompts import Prompts, check
+from .prompts import lint as lint_prompts
 
 _KINDS: dict[type, Any] = {int: Integral, float: Real, type(None): object}
 """What an option may be, by the type of its default, where that is wider than the type itself."""
-
-
-@dataclass(frozen=True)
-class TaskDefinition:
-    """The one constant of a file in ``tasks/``.
-
-    ``make(vocabulary, rng, **options)`` returns Prompts; ``options`` are its keyword arguments with their defaults.
-    ``positions`` are the names of token positions, ``sweep`` those an open position axis runs over.
-    """
-
-    name: str
-    about: str
-    make: Callable[..., Prompts]
-    positions: tuple[str, ...]
-    sweep: tuple[str, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Positions:
@@ -67,7 +55,8 @@ class Task:
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={v!r}" for k, v in {**self.options, "examples": self.examples, "seed": self.seed}.items())
-        return f"<task {self.definition.name}: {shown}>"
+        source = self.definition.source and f" ({self.definition.source})"
+        return f"<task {self.definition.name}{source}: {shown}>"
 
     @property
     def name(self) -> str:
@@ -96,8 +85,10 @@ class Task:
         examples, seed = options.pop("examples", self.examples), options.pop("seed", self.seed)
         return task_of(self.definition, {**self.options, **options}, examples, seed)
 
-    def prompts(self, vocabulary: Any) -> Prompts:
+    def prompts(self, vocabulary: Any, *, lint: bool = True) -> Prompts:
         """The prompts for a model's vocabulary: same seed, same prompts. Raises TaskError where none can be made.
+
+        ``lint=False``: only what nothing could run on is refused, not what would be meaningless.
 
         >>> from circuitry.models import Vocabulary
         >>> prompts = task("induction", distance=8, examples=2).prompts(Vocabulary.of(None, 100))
@@ -106,25 +97,44 @@ class Task:
         """
         rng = np.random.default_rng(self.seed)
         made = self.definition.make(vocabulary, rng, examples=self.examples, **self.options)
-        lint(made)
+        check(made)
+        if lint:
+            lint_prompts(made, copied=self.definition.copied)
+        if vocabulary.longest is not None and made.length > vocabulary.longest:
+            raise TaskError(
+                f"task {self.name!r} makes prompts of {made.length} tokens and the model has {vocabulary.longest} positions; "
+                "try shorter prompts or another model"
+            )
         return made
 
 
-def task(name: str | PathLike[str], *, examples: int = 128, seed: int = 0, **options: Any) -> Task:
+def task(name: str | PathLike[str], *, examples: int | None = None, seed: int = 0, **options: Any) -> Task:
     """A task by name, or by the path of a file of your own, with options.
 
-    Raises CircuitryError for an unknown task or option.
+    A file is one that defines ``TASK`` (``./mine.py``), or a table of prompts (``prompts.csv``, ``prompts.jsonl``; see
+    ``definition_from_file``). ``examples``: how many prompts, by default 128, or every row of a table.
+
+    Raises CircuitryError for an unknown task or option, TaskError for a table that cannot be read.
 
     >>> task("induction", distance=16)
     <task induction: distance=16, corruption='B', prefix=7, examples=128, seed=0>
     """
-    found = content.constant("tasks", str(name), "TASK")
+    return task_of(_definition(str(name)), options, examples, seed)
+
+
+def _definition(name: str) -> TaskDefinition:
+    suffix = Path(name).suffix
+    if suffix in (".csv", ".jsonl"):
+        return definition_from_file(content.find("tasks", name))
+    if suffix not in ("", ".py") and Path(name).exists():
+        raise TaskError(f"{name}: a task is read from {', '.join(content.OWN)}, not from {suffix!r}")
+    found = content.constant("tasks", name, "TASK")
     if not isinstance(found, TaskDefinition):
         raise CircuitryError(f"TASK in {name} is {type(found).__name__}, not a TaskDefinition")
-    return task_of(found, options, examples, seed)
+    return found
 
 
-def task_of(definition: TaskDefinition, options: Mapping[str, Any], examples: int, seed: int) -> Task:
+def task_of(definition: TaskDefinition, options: Mapping[str, Any], examples: int | None, seed: int) -> Task:
     """Fill in defaults and refuse options the task does not have, or values of another kind than the default.
 
     >>> task_of(task("induction").definition, {}, 4, 0).examples
@@ -134,6 +144,7 @@ def task_of(definition: TaskDefinition, options: Mapping[str, Any], examples: in
         if name not in definition.options:
             raise CircuitryError(f"task {definition.name!r} has no option {name!r}; {suggest(name, definition.options)}")
         _check_kind(name, value, definition.options[name])
+    examples = definition.examples if examples is None else examples
     _check_kind("examples", examples, 128)
     _check_kind("seed", seed, 0)
     if examples < 1:

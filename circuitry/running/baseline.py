@@ -52,8 +52,7 @@ def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tup
 def _moved(path: Path, graph: Graph, prompts: Prompts, rng: Generator, *, keep_position: bool) -> Path:
     path = _whole(path, graph)
     moved = _drawn([site.node for site in path.sources], graph, rng)
-    first = np.min([prompts.where[name] for name in prompts.changed], axis=0)
-    room = int((prompts.where["END"] - first).min())
+    room = int((prompts.where["END"] - prompts.first_changed).min())
     old = dict.fromkeys(site.at for site in path.sources)  # in order: a set's would differ from process to process
     places = {at: None if at is None else Position("END", -int(rng.integers(room + 1))) for at in old}
     places = {at: at for at in old} if keep_position else places

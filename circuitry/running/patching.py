@@ -22,7 +22,8 @@ from . import guards
 from .baseline import DRAWN, random_cells, random_frame
 from .chunks import parse_memory
 from .engine import Effects, ends_at_logits, run_plan, unit_of
-from .metrics import Metric, evaluate, metric
+from .metrics import METRICS, Metric, evaluate, metric
+from .preference import check_preference
 from .provenance import provenance
 from .reference import follow
 
@@ -31,6 +32,7 @@ Direction = Literal["noising", "denoising"]
 Paths = Path | str | Mapping[Any, Path | str]
 MetricLike = str | Callable[..., torch.Tensor]
 AxisValues = Mapping[str, Sequence[int | str]]
+Lint = bool | Literal["prompts"]
 
 RANDOM_NODES = 16
 """Random nodes that every table is compared with."""
@@ -45,6 +47,7 @@ def compile_path(
     intervention: Intervention = "resample",
     direction: Direction = "noising",
     axis: str = "path",
+    lint: Lint = True,
 ) -> tuple[Plan, Prompts]:
     """The plan and the prompts of an experiment; what ``patch`` runs and ``explain`` prints.
 
@@ -54,7 +57,7 @@ def compile_path(
     >>> len(made.cells), len(prompts)
     (4, 2)
     """
-    prompts = task.prompts(model.vocabulary)
+    prompts = task.prompts(model.vocabulary, lint=bool(lint))
     held = (freezing,) if isinstance(freezing, Node) else tuple(freezing)
 
     def compiled(one: Path | str) -> Plan:
@@ -88,7 +91,7 @@ def patch(
     verify: int = 0,
     memory: int | str = "512MiB",
     progress: bool = True,
-    lint: bool = True,
+    lint: Lint = True,
 ) -> PatchingTable:
     """Patch a path and measure its effect: the table has one row per cell and example.
 
@@ -107,6 +110,8 @@ def patch(
         engine: "nnsight", or "reference": plain PyTorch hooks, one cell at a time, slow.
         verify: check this many cells against the reference engine, on two examples each.
         memory: bound for one batch, bytes or text such as "2GiB".
+        lint: refuse prompts that would make the experiment meaningless, and warn where the model does not do the task;
+            "prompts" only refuses, False does neither.
 
     Raises PathError for a path that cannot be read or can have no effect, TaskError for a task the model cannot do,
     GuardError where a check of the run itself fails.
@@ -117,10 +122,14 @@ def patch(
     >>> table.axes, len(table.frame)
     (('layer',), 16)
     """
-    made, prompts = compile_path(model, task, path, freezing, axes, intervention, direction, axis)
+    made, prompts = compile_path(model, task, path, freezing, axes, intervention, direction, axis, lint)
+    metric = _own_metrics(metric, task, model)
     several = _named(metric, made) if isinstance(metric, Sequence) and not isinstance(metric, str) else None
     wanted = [resolve_metric(one) for one in (_one(metric) if several is None else several.values())]
     chosen = [function for function, _ in wanted]
+    preference = lint is True and not task.definition.copied and ends_at_logits(made)
+    if preference:
+        chosen.append(METRICS["logit_difference"][0])
     if verify or engine == "reference":
         _check_comparable(made)
     if intervention == "given" and value is None:
@@ -138,8 +147,10 @@ def patch(
             checked = {"verified": _verify(model, made, prompts, chosen, effects, verify)}
     else:
         raise CircuitryError(f"no engine {engine!r}; known: nnsight, reference")
-    if lint:
+    if lint is True:
         check_baseline(effects[0], metric if several is None else next(iter(several.values())), made, task)
+        if preference:
+            check_preference(effects.pop(), made, task)
     tables = [
         _table(made, extra, one, unit, provenance(model, task, made, unit_of(made, unit), len(prompts)) | checked)
         for one, (_, unit) in zip(effects, wanted, strict=True)
@@ -148,6 +159,21 @@ def patch(
         return tables[0]
     alike = [replace(table, unit="change of the metric, each in its own unit") for table in tables]
     return PatchingTable.stack(dict(zip(several, alike, strict=True)), "metric", str(made.path))
+
+
+def _own_metrics(metric: Any, task: Task, model: Model) -> Any:
+    """Names of the task's own metrics replaced by what they stand for; everything else as it is."""
+    if isinstance(metric, Sequence) and not isinstance(metric, str):
+        return [_own_metrics(one, task, model) for one in metric]
+    if not isinstance(metric, str) or metric not in task.definition.metrics:
+        return metric
+    own = task.definition.metrics[metric](model.vocabulary)
+
+    def named(*of_rows: torch.Tensor) -> torch.Tensor:
+        return own(*of_rows)  # type: ignore[no-any-return]
+
+    named.__name__ = metric  # what the table calls it
+    return named
 
 
 def _one(metric: Any) -> list[MetricLike]:

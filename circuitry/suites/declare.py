@@ -14,6 +14,7 @@ from .result import Component, SuiteResult
 from .study import MOST_KEYS, Study, keys
 
 Path = str | Mapping[Any, str]
+Axes = Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,15 @@ class Table:
     """One table of a suite.
 
     ``path`` is a path's text, or several by label (the labels are the axis ``axis``), or a function of the Study that gives
-    either: it may look at ``study.tables``, which holds the tables above this one. ``axes``: values of open axes. ``over``: a
-    task option and its values, which become the first axis. ``options``: task options for this table. ``layout``: the order of
+    either: it may look at ``study.tables``, which holds the tables above this one. ``axes``: values of open axes, or such a
+    function. ``over``: a task option and its values, which become the first axis. ``options``: task options for this table. ``layout``: the order of
     the axes, the last one across. ``needs``: the role of a node without which the table is left out.
     """
 
     name: str
     title: str
     path: Path | Callable[[Study], Path]
-    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    axes: Axes | Callable[[Study], Axes] = field(default_factory=dict)
     over: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     metric: Any = None
@@ -47,7 +48,8 @@ class Table:
         ('layer',)
         """
         path = self.path(study) if callable(self.path) else self.path
-        how: dict[str, Any] = {"task": dict(self.options), "axis": self.axis, "metric": self.metric, **self.axes}
+        axes = self.axes(study) if callable(self.axes) else self.axes
+        how: dict[str, Any] = {"task": dict(self.options), "axis": self.axis, "metric": self.metric, **axes}
         if len(self.over) > 1:
             raise CircuitryError(f"table {self.name!r} runs over {len(self.over)} task options; one would do")
         if self.over:
@@ -70,6 +72,7 @@ class Suite:
 
     ``tables`` are made in order; ``conclude`` makes the result of them, by default a list of the nodes that matter. A suite
     that decides what to do next from what it finds has ``run`` instead of both. ``cites``: BibTeX of what the experiments follow.
+    ``metric``: what is measured unless a table or the user asks for another.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Suite:
     run: Callable[[Study], SuiteResult] | None = None
     conclude: Callable[[Study], SuiteResult] | None = None
     cites: str = ""
+    metric: str | None = None
 
     def __post_init__(self) -> None:
         names = [table.name for table in self.tables]
@@ -119,6 +123,8 @@ class Suite:
         >>> declared.carry_out(study).summary.components[0].node
         'h[3] @ B+3'
         """
+        if self.metric is not None:
+            study.options = {"metric": self.metric, **study.options}
         if self.run is not None:
             return self.run(study)
         for table in self.tables:

@@ -23,7 +23,6 @@ def run(study: Study) -> SuiteResult:
     heads = bool(study.model.graph.by_role("head"))
     corruption = study.settings["corruption"]
     study.task = study.task.but(corruption=("ABC" if heads else "all") if corruption == "auto" else corruption)
-    study.options = {"metric": "logit_difference", **study.options}
     return run_halves(study, ioi_states.run, ioi_heads.run)
 
 
@@ -33,5 +32,6 @@ SUITE = Suite(
     task="ioi",
     settings={"corruption": "auto"},
     run=run,
+    metric="logit_difference",
     cites=CITATION,
 )

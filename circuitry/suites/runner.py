@@ -18,6 +18,7 @@ from ..results.report import write_report
 from ..running.provenance import commit, versions
 from .declare import Suite
 from .folder import RunFolder, plain
+from .generic import suite_for
 from .result import SuiteResult
 from .study import Study
 
@@ -27,18 +28,30 @@ _PATCH = ("metric", "intervention", "direction", "baseline", "memory", "progress
 
 
 def suite(name: str | PathLike[str]) -> Suite:
-    """A suite by name, or by the path of a file of your own that defines ``SUITE``.
+    """A suite by name, by the path of a file of your own that defines ``SUITE``, or the generic one by the name of a task.
 
+    A task without a suite of its own has the generic one: a shipped task, a file that defines ``TASK``, a table of prompts.
     Raises CircuitryError where there is none.
 
-    >>> suite("induction").task
-    'induction'
+    >>> suite("induction").task, suite("capital").name
+    ('induction', 'capital')
     """
-    if not str(name).endswith(".py") and str(name) not in SHIPPED:
+    text = str(name)
+    if text in SHIPPED:
+        return _checked(_shipped(text), text)
+    if Path(text).suffix == ".py":
+        own = content.load("suites", text)
+        if hasattr(own, "SUITE") or not hasattr(own, "TASK"):
+            return _checked(content.constant("suites", text, "SUITE"), text)
+    elif Path(text).suffix not in content.OWN and text not in content.names("tasks"):
+        known = suggest(text, {*SHIPPED, *content.names("tasks")})
         raise CircuitryError(
-            f"no suite {str(name)!r}; {suggest(str(name), SHIPPED)}; a file of your own is named by its path, such as ./mine.py"
+            f"no suite {text!r}; {known}; a file of your own is named by its path, such as ./mine.py or prompts.csv"
         )
-    found = content.constant("suites", str(name), "SUITE") if str(name) not in SHIPPED else _shipped(str(name))
+    return suite_for(text)
+
+
+def _checked(found: object, name: str) -> Suite:
     if not isinstance(found, Suite):
         raise CircuitryError(f"SUITE in {name} is {type(found).__name__}, not a Suite")
     return found
@@ -53,7 +66,7 @@ def run(
     model: Model,
     *,
     out: str | PathLike[str] | None = None,
-    examples: int = 128,
+    examples: int | None = None,
     seed: int = 0,
     fresh: bool = False,
     command: str = "",
@@ -157,14 +170,14 @@ def _inputs(model: Model, posed: Task) -> str:
     graph, prompts = model.graph, posed.prompts(model.vocabulary)
     places = [(str(node), graph.place(node)) for node in graph.nodes(ports=True) if graph.family(node.family).place]
     digest = hashlib.sha256(repr((places, sorted(map(str, graph.nx.edges(data=True))))).encode())
-    for ids in (prompts.clean, prompts.corrupted, *prompts.where.values()):
+    for ids in (prompts.clean, prompts.corrupted, prompts.answer, prompts.foil, *prompts.where.values()):
         digest.update(ids.tobytes())
     return digest.hexdigest()[:16]
 
 
 def _source(kind: str, name: str) -> str:
     """A digest of a file of the user's own, so that an edited one is another run; a shipped one goes by its version."""
-    return _digest(content.find(kind, name).read_bytes()) if name.endswith(".py") else name
+    return _digest(content.find(kind, name).read_bytes()) if Path(name).suffix else name
 
 
 def _digest(data: bytes) -> str:

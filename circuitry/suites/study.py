@@ -75,7 +75,7 @@ class Study:
         """One table. ``task``: options of the task for this table only; ``axes``: values of open axes."""
         self.say(f"{title}: {path if isinstance(path, str) else next(iter(path.values()))}")
         asked = self.task.but(**(task or {}))
-        options = {"lint": False, **self.options} | ({"metric": metric} if metric is not None else {})
+        options = {"lint": "prompts", **self.options} | ({"metric": metric} if metric is not None else {})
 
         def make() -> PatchingTable:
             return patch(self.model, asked, path, axes=axes, axis=axis, **options)
@@ -153,13 +153,18 @@ class Study:
 
     @torch.no_grad()
     def baseline(self, **task: Any) -> dict[str, float]:
-        """On clean prompts top-1 accuracy and logit difference, and what corruption costs the answer's logit."""
+        """On clean prompts accuracy and logit difference, and what corruption costs the answer's logit.
+
+        Accuracy is how often the answer is on top, or above the foil where the answer is one of several right ones and not copied.
+        """
         prompts = self.task.but(**task).prompts(self.model.vocabulary)
         clean, corrupted = (self._ends(ids, prompts.where["END"]) for ids in (prompts.clean, prompts.corrupted))
         rows, answer, foil = range(len(prompts)), prompts.answer, prompts.foil
+        difference = clean[rows, answer] - clean[rows, foil]
+        on_top, above = float((clean.argmax(-1).numpy() == answer).mean()), (difference > 0).double().mean().item()
         return {
-            "top-1 accuracy": float((clean.argmax(-1).numpy() == answer).mean()),
-            "logit difference, answer less foil": (clean[rows, answer] - clean[rows, foil]).mean().item(),
+            **({"top-1 accuracy": on_top} if self.task.definition.copied else {"answer above foil": above}),
+            "logit difference, answer less foil": difference.mean().item(),
             "answer's logit, clean less corrupted": (clean - corrupted)[rows, answer].mean().item(),
         }
 

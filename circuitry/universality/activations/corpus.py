@@ -200,8 +200,7 @@ def corpus(
 
 def _rows(tokenizer: Any, texts: Texts, context: int) -> Iterator[NDArray[np.int32]]:
     """Ids of one document after another."""
-    begin = _begin(tokenizer)
-    first = [] if begin is None else [begin]
+    first = _front(tokenizer)
     left = documents(texts)
     while batch := list(itertools.islice(left, _AT_ONCE)):
         for ids in tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]:
@@ -209,10 +208,10 @@ def _rows(tokenizer: Any, texts: Texts, context: int) -> Iterator[NDArray[np.int
                 yield np.array(row, np.int32)
 
 
-def _begin(tokenizer: Any) -> int | None:
+def _front(tokenizer: Any) -> tuple[int, ...]:
     from ...models.vocabulary import Vocabulary
 
-    return Vocabulary(np.arange(0), tokenizer).begin
+    return Vocabulary(np.arange(0), tokenizer).front
 
 
 def special_ids(tokenizer: Any) -> list[int]:
@@ -223,8 +222,8 @@ def special_ids(tokenizer: Any) -> list[int]:
     [0]
     """
     added = getattr(tokenizer, "added_tokens_decoder", {})
-    marked = {index for index, token in added.items() if token.special} | {_begin(tokenizer), *tokenizer.all_special_ids}
-    return sorted(index for index in marked if index is not None)
+    marked = {index for index, token in added.items() if token.special}
+    return sorted({*marked, *_front(tokenizer), *tokenizer.all_special_ids})
 
 
 def tokenizer_digest(tokenizer: Any) -> str:

@@ -73,8 +73,7 @@ class LocalJudge:
             text = tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False)
             ids = self.model.vocabulary.encode(text)
         else:
-            begin = self.model.vocabulary.begin
-            ids = [*([] if begin is None else [begin]), *self.model.vocabulary.encode(f"{text}\nAnswer:")]
+            ids = [*self.model.vocabulary.front, *self.model.vocabulary.encode(f"{text}\nAnswer:")]
         most = getattr(self.model.hf.config, "max_position_embeddings", None)
         if most is not None and len(ids) > most:
             raise CircuitryError(

@@ -1,0 +1,26 @@
+"""The option ``begin`` of tasks in words: what stands in front of the text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import TaskError, suggest
+
+BEGINS = ("auto", "yes", "no")
+
+
+def front(vocabulary: Any, begin: str) -> list[int]:
+    """The tokens before a task's text, mostly one or none: ``vocabulary.front``, none with "no"; "yes" insists on one.
+
+    Raises TaskError where "yes" cannot be had.
+
+    >>> import circuitry as ct
+    >>> front(ct.load("bundled:mamba").vocabulary, "auto")
+    [0]
+    """
+    if begin not in BEGINS:
+        raise TaskError(f"no begin {begin!r}; {suggest(begin, BEGINS)}")
+    found = [] if begin == "no" else list(vocabulary.front)
+    if begin == "yes" and not found:
+        raise TaskError("the model's tokenizer has no token that begins a text; begin='no' does without")
+    return found

@@ -1,0 +1,180 @@
+"""Reads a table of prompts, .csv or .jsonl: text by column, checked line by line as far as that needs no model."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import TaskError, suggest
+
+NEEDED = ("clean", "corrupted", "answer", "foil")
+_POSITION = re.compile(r"[A-Z][A-Z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt as text by column, and the line of the file where it begins: 1 is the first, as an editor counts."""
+
+    line: int
+    text: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a file, its name, and the columns that name positions."""
+
+    name: str
+    rows: tuple[Row, ...]
+    positions: tuple[str, ...]
+
+    def problem(self, row: Row, column: str, what: str) -> TaskError:
+        """An error that says where in the file it is.
+
+        >>> print(Table("p.csv", (), ()).problem(Row(3, {}), "foil", "empty"))
+        p.csv, line 3, foil: empty
+        """
+        return TaskError(f"{self.name}, line {row.line}, {column}: {what}")
+
+
+def read_table(path: Path) -> Table:
+    """The prompts in a .csv or .jsonl file. Raises TaskError with the line where something is wrong.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "p.csv"
+    >>> _ = path.write_text("clean,corrupted,answer,foil,COUNTRY\\nFrance is, Japan is, Paris, Tokyo,France\\n")
+    >>> read_table(path).positions, read_table(path).rows[0].line
+    (('COUNTRY',), 2)
+    """
+    rows = tuple(Row(line, text) for line, text in _READERS[path.suffix](_text(path), path.name))
+    if not rows:
+        raise TaskError(f"{path.name} has no prompts; every row needs {', '.join(NEEDED)}")
+    table = Table(path.name, rows, tuple(name for name in rows[0].text if name not in NEEDED))
+    for row in rows:
+        _check_columns(table, row)
+    _check_repeated(table)
+    return table
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise TaskError(f"{path.name} cannot be read: {error.strerror or error}") from error
+    try:
+        return data.decode("utf-8-sig")  # spreadsheets put a mark in front
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise TaskError(
+            f"{path.name}, line {line}: byte {data[error.start]:#04x} is not UTF-8; save the file as UTF-8"
+        ) from error
+
+
+def _csv(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:
+    header: list[str] = []
+    for line, cells in _csv_lines(text, name):
+        if not header:
+            header = cells
+            _check_header(header, name, line)
+        elif len(cells) != len(header):
+            raise TaskError(
+                f"{name}, line {line}: {len(cells)} cells for {len(header)} columns; a text with a comma stands in double quotes"
+            )
+        else:
+            yield line, dict(zip(header, cells, strict=True))
+
+
+def _csv_lines(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
+    """Lines with something on them; a quoted text may run over several, and counts from its first."""
+    reader, line = csv.reader(io.StringIO(text, newline=""), strict=True), 1
+    try:
+        for cells in reader:
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise TaskError(f"{name}, line {line}: {error}") from error
+
+
+def _check_header(header: list[str], name: str, line: int) -> None:
+    if len(header) == 1 and (other := next((mark for mark in (";", "\t") if mark in header[0]), None)):
+        raise TaskError(f"{name}, line {line}: columns are separated by {other!r}; expected commas")
+    if twice := [column for column in header if header.count(column) > 1]:
+        raise TaskError(f"{name}, line {line}: two columns are called {twice[0]!r}")
+    _check_names(header, f"{name}, line {line}")
+
+
+def _check_names(names: Any, where: str) -> None:
+    """Refuse columns that are missing or not known; positions are those in capitals."""
+    unknown = [name for name in names if name not in NEEDED and not _POSITION.fullmatch(name)]
+    if unknown:
+        raise TaskError(
+            f"{where}: no column {unknown[0]!r}; {suggest(unknown[0], NEEDED)}; a position is named in capitals, such as SUBJECT"
+        )
+    if missing := [name for name in NEEDED if name not in names]:
+        raise TaskError(f"{where}: the column {missing[0]!r} is missing; expected {', '.join(NEEDED)}, and positions in capitals")
+    if "END" in names:
+        raise TaskError(f"{where}: END is always the last token of the prompt, so it needs no column")
+
+
+def _jsonl(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:
+    first: dict[str, str] = {}
+    for line, one in enumerate(text.split("\n"), 1):
+        if not one.strip():
+            continue
+        where = f"{name}, line {line}"
+        found = _object(one, where)
+        _check_names(found, where)
+        first = first or found
+        if extra := sorted(found.keys() ^ first.keys()):
+            raise TaskError(f"{where}: {extra[0]} is given in some rows only; every row needs the same columns")
+        yield line, {column: found[column] for column in first}
+
+
+def _object(text: str, where: str) -> dict[str, str]:
+    try:
+        found = json.loads(text, object_pairs_hook=lambda pairs: _unrepeated(pairs, where))
+    except json.JSONDecodeError as error:
+        raise TaskError(f"{where}: not JSON: {error.msg} at character {error.pos + 1}") from error
+    if not isinstance(found, dict):
+        raise TaskError(f"{where}: expected an object with {', '.join(NEEDED)}, got {type(found).__name__}")
+    for column, value in found.items():
+        if not isinstance(value, str):
+            raise TaskError(f"{where}, {column}: expected text, got {json.dumps(value)}")
+    return found
+
+
+def _unrepeated(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise TaskError(f"{where}: {twice[0]!r} is given twice")
+    return dict(pairs)
+
+
+def _check_columns(table: Table, row: Row) -> None:
+    for column, value in row.text.items():
+        if not value:
+            raise table.problem(row, column, "nothing stands there")
+    if row.text["answer"] == row.text["foil"]:
+        raise table.problem(row, "foil", f"the same as the answer, {row.text['foil']!r}")
+    if row.text["clean"] == row.text["corrupted"]:
+        raise table.problem(row, "corrupted", "the same as clean, so patching one into the other does nothing")
+
+
+def _check_repeated(table: Table) -> None:
+    seen: dict[tuple[str, str], int] = {}
+    for row in table.rows:
+        pair = row.text["clean"], row.text["corrupted"]
+        if pair in seen:
+            raise table.problem(
+                row, "clean", f"the same two prompts as in line {seen[pair]}, which would count one example twice"
+            )
+        seen[pair] = row.line
+
+
+_READERS: dict[str, Callable[[str, str], Iterator[tuple[int, dict[str, str]]]]] = {".csv": _csv, ".jsonl": _jsonl}

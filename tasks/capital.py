@@ -1,0 +1,77 @@
+"""The capital of a country: "The capital of France is" is answered " Paris"; corrupted, the country is another one.
+
+A fact that stands nowhere in the prompt: the model must know it. The foil is the capital of the corrupted prompt's country, so the
+two prompts exchange answer and foil. ``template`` fixes one wording of WORDINGS (-1: any), ``begin`` says what stands in front.
+Only countries and capitals that are one token of the model are used, and no prompt comes twice.
+"""
+
+from circuitry.errors import TaskError
+from circuitry.prompting import Example, TaskDefinition, stack
+
+CAPITALS = dict(
+    pair.split(":")
+    for pair in """France:Paris Japan:Tokyo Italy:Rome Spain:Madrid Germany:Berlin Russia:Moscow China:Beijing Egypt:Cairo
+Greece:Athens Poland:Warsaw Austria:Vienna Hungary:Budapest Portugal:Lisbon Ireland:Dublin Norway:Oslo Sweden:Stockholm
+Finland:Helsinki Denmark:Copenhagen Belgium:Brussels Switzerland:Bern Turkey:Ankara Iran:Tehran Iraq:Baghdad Syria:Damascus
+Lebanon:Beirut Jordan:Amman Thailand:Bangkok Vietnam:Hanoi Indonesia:Jakarta Cuba:Havana Peru:Lima Chile:Santiago
+Venezuela:Caracas Ecuador:Quito Canada:Ottawa Australia:Canberra England:London Scotland:Edinburgh Kenya:Nairobi Ghana:Accra
+Nigeria:Abuja Senegal:Dakar Morocco:Rabat Tunisia:Tunis Libya:Tripoli Uganda:Kampala Zimbabwe:Harare Zambia:Lusaka Angola:Luanda
+Sudan:Khartoum Somalia:Mogadishu Bulgaria:Sofia Romania:Bucharest Serbia:Belgrade Croatia:Zagreb Albania:Tirana Armenia:Yerevan
+Afghanistan:Kabul Pakistan:Islamabad Nepal:Kathmandu Bangladesh:Dhaka Iceland:Reykjavik Latvia:Riga Estonia:Tallinn
+Lithuania:Vilnius Taiwan:Taipei Qatar:Doha Oman:Muscat Uruguay:Montevideo Jamaica:Kingston Mali:Bamako Rwanda:Kigali
+Malta:Valletta Wales:Cardiff""".split()  # noqa: SIM905
+)
+WORDINGS = (
+    "The capital of {country} is",
+    "The capital city of {country} is",
+    "The name of the capital of {country} is",
+    "Everybody knows that the capital of {country} is",
+    "In school we learned that the capital of {country} is",
+    "I have always known that the capital of {country} is",
+)
+FEWEST = 4
+
+
+def make(vocabulary, rng, *, examples, template, begin):
+    if template not in range(-1, len(WORDINGS)):
+        raise TaskError(f"no template {template}; there are 0 to {len(WORDINGS) - 1}, and -1 for any")
+    countries, cities = _words(vocabulary)
+    wordings = WORDINGS if template < 0 else (WORDINGS[template],)
+    every = [(wording, country) for wording in wordings for country in countries]
+    if examples > len(every):
+        raise TaskError(
+            f"{len(every)} different prompts about {len(countries)} countries can be made for this model, not {examples}"
+        )
+    chosen = [every[k] for k in rng.permutation(len(every))[:examples]]
+    return stack([_example(vocabulary, rng, *one, countries, cities) for one in chosen], ("COUNTRY",), vocabulary, begin)
+
+
+def _words(vocabulary):
+    """Countries that are one token as their capital is, and the tokens of both."""
+    if vocabulary.tokenizer is None:
+        raise TaskError("a capital is a fact in words, and the model was loaded without a tokenizer; circuitry.load takes one")
+    countries, cities = vocabulary.single(CAPITALS), vocabulary.single(CAPITALS.values())
+    known = {country: token for country, token in countries.items() if CAPITALS[country] in cities}
+    if len(known) < FEWEST:
+        raise TaskError(f"{len(known)} countries and their capitals are single tokens of this model; the least is {FEWEST}")
+    return known, cities
+
+
+def _example(vocabulary, rng, wording, country, countries, cities):
+    other = rng.choice([name for name in countries if name != country])
+    clean = vocabulary.encode(wording.format(country=country))
+    at = clean.index(countries[country])
+    corrupted = [*clean[:at], countries[str(other)], *clean[at + 1 :]]
+    return Example(clean, corrupted, cities[CAPITALS[country]], cities[CAPITALS[str(other)]], {"COUNTRY": at})
+
+
+TASK = TaskDefinition(
+    name="capital",
+    about="The capital of [COUNTRY] is -> its capital, which the prompt does not say",
+    make=make,
+    positions=("COUNTRY", "END"),
+    sweep=("COUNTRY", "COUNTRY+1", "END"),
+    options={"template": -1, "begin": "auto"},
+    copied=False,
+    examples=64,
+)

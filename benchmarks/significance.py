@@ -97,7 +97,14 @@ def nulls(title: str, cells: int, nodes: int, args: argparse.Namespace) -> None:
 
 def power(args: argparse.Namespace) -> None:
     """Half of the cells, and of the nodes, have an effect of so many standard deviations; the stars of those cells are counted."""
-    heading("Normal effects, mean in standard deviations, half of a table's cells and nodes", "mean", "examples", "old", "new", "withheld")
+    heading(
+        "Normal effects, mean in standard deviations, half of a table's cells and nodes",
+        "mean",
+        "examples",
+        "old",
+        "new",
+        "withheld",
+    )
     for size in (1, 2, 5):
         for n in EXAMPLES[1:-1]:
             effects = np.random.default_rng(args.seed).normal(size=(args.tables, CELLS + NODES, n))

@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..results.statistics import SIGNIFICANT, corrected, draws_for, false_discovery, least_discovery, resampling, sign_flip_test
+from ..results.skewness import Outliers, widths
+from ..results.statistics import SIGNIFICANT, corrected, draws_for, false_discovery, least_discovery, mean_test, resampling
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -97,7 +98,8 @@ def measure(effects: Floats, whole: Floats, *, resamples: int, level: float, see
     ``effects`` [layer, offset, example] and ``whole`` [example] are in any unit and of either sign; they are turned and scaled
     here. All profiles share one set of bootstrap resamples of the examples. Cells significantly below zero (what a layer writes
     there works against the behaviour) stay out of the profiles; cells that are not significant stay in, with their sign, so
-    that noise widens intervals and does not shift shares. Nothing is written where the whole effect is not significant.
+    that noise widens intervals and does not shift shares. Nothing is written where the whole effect is not significant. A cell
+    has no q where its p is below 0.05 but outliers may be missing among the examples (docs/statistics.md).
 
     >>> one = np.ones(16)
     >>> found = measure(np.array([[0 * one, 3 * one], [0 * one, one]]), 4 * one, resamples=200, level=0.95, seed=0)
@@ -106,9 +108,13 @@ def measure(effects: Floats, whole: Floats, *, resamples: int, level: float, see
     """
     layers, offsets, examples = effects.shape
     draws = draws_for(layers * offsets)
-    whole_p = float(sign_flip_test(whole[None], draws, seed)[0])
-    scaled = effects / whole.mean() if whole_p < SIGNIFICANT else np.zeros_like(effects)
-    q = false_discovery(sign_flip_test(scaled.reshape(-1, examples), draws, seed)).reshape(layers, offsets)
+    cells = effects.reshape(-1, examples)
+    outliers = Outliers.of([whole[None], cells])
+    whole_p = float(mean_test(whole[None], draws, seed)[0])
+    there = whole_p < SIGNIFICANT and not _hidden(whole[None], outliers).any()
+    scaled = effects / whole.mean() if there else np.zeros_like(effects)
+    p = mean_test(scaled.reshape(-1, examples), draws, seed)
+    q = false_discovery(p, _hidden(cells, outliers)).reshape(layers, offsets)
     mean = scaled.mean(-1)
     write = (q < SIGNIFICANT) & (mean >= FLOOR)
     if not write.any():
@@ -118,6 +124,11 @@ def measure(effects: Floats, whole: Floats, *, resamples: int, level: float, see
     part = used.mean(-1) / used.mean(-1).sum()
     profiles = [profile(used[n], weights, level, part[n].sum()) if write[n].any() else None for n in range(layers)]
     return Measured(mean, q, whole_p, profile(used.sum(0), weights, level), tuple(profiles), part)
+
+
+def _hidden(effects: Floats, outliers: Outliers) -> NDArray[np.bool_]:
+    """Which means of effects [cell, example] could be due to outliers that are not among the examples."""
+    return outliers.may_hide(effects.mean(1), widths(np.sort(effects, axis=1)), effects.shape[1])
 
 
 def profile(effects: Floats, weights: Floats, level: float, weight: float = 1.0) -> Profile:
@@ -215,7 +226,7 @@ def rows(name: str, architecture: str, labels: Sequence[int], found: Measured) -
     >>> [(row["layer"], row["share"]) for row in rows("m", "mamba", [0], found)]
     [(0, 1.0), ('all', 1.0)]
     """
-    effects, least = np.vstack([found.mean, found.mean.sum(0)]), np.vstack([found.q, found.q.min(0)])
+    effects, least = np.vstack([found.mean, found.mean.sum(0)]), np.vstack([found.q, np.fmin.reduce(found.q)])
     made: list[dict[str, Any]] = []
     for layer, one, effect, q in zip([*labels, "all"], [*found.layers, found.model], effects, least, strict=True):
         for offset in range(len(effect)):

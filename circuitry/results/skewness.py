@@ -17,8 +17,8 @@ from scipy import special
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-ENOUGH = 59
-"""Of this many effects, something that happens to one in twenty is missed in less than one case of twenty."""
+ENOUGH = 90
+"""Of this many effects, something that happens to one in twenty is missed in one case of a hundred."""
 TESTABLE = 6
 """With fewer examples no p of a sign-flip test is below 0.05, so there is no star to withhold."""
 _FAR, _SLACK, _MISSED = 3.0, 5.0, 0.05
@@ -131,7 +131,7 @@ class Outliers:
     def enough(self) -> bool:
         """Whether so many examples were seen that outliers as rare as one in twenty would be among them.
 
-        >>> Outliers(0.0, 0.0, 16).enough, Outliers(0.0, 0.0, 64).enough
+        >>> Outliers(0.0, 0.0, 16).enough, Outliers(0.0, 0.0, 96).enough
         (False, True)
         """
         return self.seen >= ENOUGH

@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from .skewness import TESTABLE, Outliers, alike, johnson, johnson_two, widths
+from .skewness import ENOUGH, TESTABLE, Outliers, alike, johnson, johnson_two, widths
 from .skewness import Array as Array
 
 LEVEL, RESAMPLES, SIGNIFICANT = 0.95, 2000, 0.05
+TEST, TWO_SAMPLE_TEST = "sign flips and Johnson's t", "label shuffles and Johnson's t"
+"""``mean_test`` and ``two_sample_test`` in a caption."""
 EXACT = 4096
 """A permutation test with at most this many arrangements goes through all of them."""
 _DRAWS, _MOST_DRAWS, _DRAWS_PER_CELL, _BLOCK = 9_999, 99_999, 40, 2048
@@ -30,21 +32,21 @@ def describe(
     resamples: int = RESAMPLES,
     seed: int = 0,
     *,
-    random: Array | None = None,
+    outliers: Outliers | None = None,
     signed: Array | None = None,
 ) -> pd.DataFrame:
     """``low``, ``high``, ``p`` and ``q`` of the mean of each row of ``values`` [cell, example], NaN where an example is missing.
 
     A cell with fewer than two examples, or with an infinite one, has NaN. A cell with p below 0.05 has no q where its mean could
-    be due to outliers that are not among its examples (``Outliers.may_hide``); effects of ``random`` nodes [node, example] help
-    to tell. Where not ``signed`` [cell], effects are never negative, and there is no test. The order of the examples does not
+    be due to outliers that are not among its examples (``Outliers.may_hide``), judged by ``outliers``, by default those of all
+    cells. Where not ``signed`` [cell], effects are never negative, and there is no test. The order of the examples does not
     matter.
 
     >>> describe(np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [1.0, np.nan, np.nan]])).round(3)["p"].tolist()
     [0.25, 1.0, nan]
     """
     tested = np.ones(len(values), bool) if signed is None else signed
-    outliers = Outliers.of([values[tested], *([] if random is None else [random])])
+    outliers = Outliers.of([values[tested]]) if outliers is None else outliers
     found, hidden = np.full((3, len(values)), np.nan), np.zeros(len(values), bool)
     for rows, ordered in alike(values):
         found[:2, rows] = mean_interval(ordered, level, resamples, seed)
@@ -237,6 +239,20 @@ def false_discovery(p: Array, hidden: Array | None = None) -> Array:
     if known.any():
         q[known] = stats.false_discovery_control(p[known])
     return q if hidden is None else np.where(hidden & (p < SIGNIFICANT), np.nan, q)
+
+
+def withheld(described: pd.DataFrame, outliers: Outliers) -> list[str]:
+    """Of how many cells there is a p and no q, and why, as a note; nothing where that is so of none.
+
+    >>> described = pd.DataFrame({"p": [0.01, 0.5], "q": [np.nan, 0.5]})
+    >>> withheld(described, Outliers(0.05, 20.0, 200)), withheld(described, Outliers(0.0, 0.0, 16))
+    (['no q for 1 cell: too few examples for effects this skewed'], ['no q for 1 cell: 16 effects are too few to tell how skewed they are, 90 are enough'])
+    """
+    cells = int((described["p"].notna() & described["q"].isna()).sum())
+    why = "too few examples for effects this skewed"
+    if not outliers.enough:
+        why = f"{outliers.seen} effects are too few to tell how skewed they are, {ENOUGH} are enough"
+    return [f"no q for {cells} cell{'s' * (cells != 1)}: {why}"] if cells else []
 
 
 def least_discovery(examples: int, cells: int, q: float = SIGNIFICANT) -> int:

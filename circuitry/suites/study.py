@@ -15,9 +15,7 @@ from ..evidence.write_profile import place
 from ..models import Model
 from ..prompting import Task
 from ..results import PatchingTable
-from ..results.statistics import least_discovery
 from ..running import patch
-from ..running.metrics import DISTANCE
 from .folder import RunFolder
 from .result import Component, Summary
 
@@ -120,14 +118,20 @@ class Study:
 
     def rule(self) -> str:
         """The threshold of a finding in words, and the tables in which there were too few examples for the whole of it."""
-        alone = [name for name, table in self.tables.items() if not resolves(table)]
-        share = f"; by the share alone in {', '.join(alone)}, where {self.task.examples} examples cannot show anything at that q"
-        most = f"(of each table the {MOST_KEYS} strongest)"
-        return f"at least {KEY_SHARE:.0%} of the whole effect and q < {Q:g} {most}{share if alone else ''}"
+        mute = {name: bool(table.signed().any()) for name, table in self.tables.items() if not table.can_show(Q)}
+        few, untested = ([name for name, signed in mute.items() if signed == kind] for kind in (True, False))
+        said = f"at least {KEY_SHARE:.0%} of the whole effect and q < {Q:g} (of each table the {MOST_KEYS} strongest)"
+        if few:
+            said += (
+                f"; by the share alone in {', '.join(few)}, where {self.task.examples} examples cannot show anything at that q"
+            )
+        if untested:
+            said += f"; by the share alone in {', '.join(untested)}, where effects are never negative, so that none has a q"
+        return said
 
     def caveats(self, table: PatchingTable) -> list[str]:
         """What a reader must know first: that there may be no behaviour to explain, by the prompts of the suite's main table."""
-        if "KL" in table.unit or table.about.get("unit") == DISTANCE:
+        if not table.signed().all():
             return []
         sign = -1 if table.about.get("base") == "corrupted" else 1
         gap = sign * (table.values("base")[0] - table.values("other")[0])
@@ -183,21 +187,9 @@ def keys(table: PatchingTable, *, most: int = MOST_KEYS, negative: bool = False)
     """
     shares = table.share() * (-1 if negative else 1)
     strong = shares[shares >= KEY_SHARE]
-    if resolves(table):
+    if table.can_show(Q):
         strong = strong[table.significant(Q)[strong.index]]
     return list(strong.sort_values(ascending=False, kind="stable").index[:most])
-
-
-def resolves(table: PatchingTable) -> bool:
-    """Whether the table has examples enough for its cells, or some of them together, to reach Q.
-
-    >>> import numpy as np
-    >>> cells = [{"layer": n} for n in range(4)]
-    >>> [resolves(PatchingTable.of(cells, np.ones((4, n)), np.zeros(n), np.ones(n), "logit")) for n in (4, 12)]
-    [False, True]
-    """
-    cells = len(table.mean())
-    return least_discovery(table.frame["example"].nunique(), cells, Q) <= cells
 
 
 def profile(offsets: Offsets | None) -> dict[str, float] | None:

@@ -3,7 +3,7 @@
     python benchmarks/significance.py
 
 Examples are normal, exponential, log-normal or rare events (one example in twenty is 1, with normal noise of 0.1 or 0.01 beside), less
-their mean. A table has 12 cells and 16 random nodes of the same kind; a lone cell has neither. Each row is a number of examples;
+their mean; at last, those of each cell are multiplied by a number of its own, which is log-normal (sigma 2). A table has 12 cells and 16 random nodes of the same kind; a lone cell has neither. Each row is a number of examples;
 ``old`` is the share of cells with p < 0.05 in a plain sign-flip test, ``new`` the share that has p < 0.05 and a q, ``withheld`` the
 share with p < 0.05 and no q, since outliers may be missing among the examples. Standard errors are over tables. Takes some
 minutes on one core.
@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from circuitry.results import statistics as evidence
-from circuitry.results.skewness import Outliers, widths
+from circuitry.results.skewness import ENOUGH, Outliers, widths
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Sampler: TypeAlias = Callable[[np.random.Generator, tuple[int, ...]], Floats]
@@ -38,6 +38,7 @@ NULLS: dict[str, Sampler] = {
     "log-normal": lambda rng, shape: rng.lognormal(size=shape) - np.exp(0.5),
     "rare events, noise 0.1": rare(0.1),
     "rare events, noise 0.01": rare(0.01),
+    "the same, scales differ": lambda rng, shape: rare(0.01)(rng, shape) * rng.lognormal(0, 2, (*shape[:-1], 1)),
 }
 
 
@@ -48,7 +49,7 @@ def main() -> None:
     args = parser.parse_args()
     start = time.process_time()
     nulls(f"Mean zero, tables of {CELLS} cells and {NODES} random nodes", CELLS, NODES, args)
-    nulls("Mean zero, tables of 8 cells without random nodes", 8, 0, args)
+    nulls("Mean zero, tables as small as are tested: 90 effects, no random nodes", None, 0, args)
     nulls("Mean zero, a lone cell", 1, 0, args)
     power(args)
     shared(args)
@@ -86,13 +87,14 @@ def heading(title: str, *columns: str) -> None:
     print(f"\n{title}\n\n| {' | '.join(columns)} |\n|---|{'---:|' * (len(columns) - 1)}")
 
 
-def nulls(title: str, cells: int, nodes: int, args: argparse.Namespace) -> None:
+def nulls(title: str, cells: int | None, nodes: int, args: argparse.Namespace) -> None:
+    """As many ``cells`` in a table, or as few as have 90 effects; and about as many cells over all tables."""
     heading(title, "effects", "examples", "old", "new", "withheld")
     for name, sample in NULLS.items():
         for n in EXAMPLES:
-            rng = np.random.default_rng(args.seed)
-            tables = args.tables if cells > 1 else args.tables * CELLS
-            show(name, n, starred(sample(rng, (tables, cells + nodes, n)), cells))
+            rng, wide = np.random.default_rng(args.seed), cells or -(-ENOUGH // n)
+            effects = sample(rng, (args.tables * CELLS // wide, wide + nodes, n))
+            show(name, n, starred(effects, wide))
 
 
 def power(args: argparse.Namespace) -> None:

@@ -20,6 +20,7 @@ from ..planning import plan
 from ..planning.names import POSITION, axis_kinds
 from ..prompting import Task
 from ..results import PatchingTable
+from ..results.statistics import SIGNIFICANT
 from ..running import patch
 
 METRICS = ("logit", "logit_difference", "log_probability")
@@ -111,7 +112,8 @@ def sensitivity(
 
     Args:
         holds: the finding, as a question to one setting's table; by default whether the strongest cell of the first setting
-            (the first of each list, the path as written) is the strongest again, at q < .05.
+            (the first of each list, the path as written) is the strongest again, at q < .05; in a metric that is never
+            negative, such as KL, there is no q, and being the strongest is enough.
         frozen: sets to freeze on the last leg, by label, instead of what the path says; by default the path as written, nothing
             at all, and what is written with each of gate, read-out matrix, skip connection and MLPs that the model has. Sets
             with which the path could have no effect are left out.
@@ -207,5 +209,5 @@ def _row(
         "low": float(low),
         "high": float(high),
         "q": float(q),
-        "holds": bool(holds(table)) if holds else bool(strongest == cell and q < 0.05),
+        "holds": bool(holds(table)) if holds else bool(strongest == cell and (q < SIGNIFICANT or not table.signed().all())),
     }

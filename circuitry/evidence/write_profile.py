@@ -72,11 +72,15 @@ class Profile:
 
 @dataclass(frozen=True)
 class Measured:
-    """One model: mean effects and q [layer, offset], the model's profile, and one for every layer; None where nothing is written."""
+    """One model: mean effects and q [layer, offset], the model's profile, and one for every layer; None where nothing is written.
+
+    ``whole_p`` is of the whole effect, and ``there`` says whether it is significant.
+    """
 
     mean: Floats
     q: Floats
     whole_p: float
+    there: bool
     model: Profile | None
     layers: tuple[Profile | None, ...]
     part: Floats
@@ -111,19 +115,19 @@ def measure(effects: Floats, whole: Floats, *, resamples: int, level: float, see
     cells = effects.reshape(-1, examples)
     outliers = Outliers.of([whole[None], cells])
     whole_p = float(mean_test(whole[None], draws, seed)[0])
-    there = whole_p < SIGNIFICANT and not _hidden(whole[None], outliers).any()
+    there = whole_p < SIGNIFICANT and not bool(_hidden(whole[None], outliers).any())
     scaled = effects / whole.mean() if there else np.zeros_like(effects)
     p = mean_test(scaled.reshape(-1, examples), draws, seed)
     q = false_discovery(p, _hidden(cells, outliers)).reshape(layers, offsets)
     mean = scaled.mean(-1)
     write = (q < SIGNIFICANT) & (mean >= FLOOR)
     if not write.any():
-        return Measured(mean, q, whole_p, None, (None,) * layers, np.zeros_like(mean))
+        return Measured(mean, q, whole_p, there, None, (None,) * layers, np.zeros_like(mean))
     used = np.where(((q < SIGNIFICANT) & (mean < 0))[..., None], 0.0, scaled)
     weights = resampling(examples, resamples, np.random.default_rng(seed))
     part = used.mean(-1) / used.mean(-1).sum()
     profiles = [profile(used[n], weights, level, part[n].sum()) if write[n].any() else None for n in range(layers)]
-    return Measured(mean, q, whole_p, profile(used.sum(0), weights, level), tuple(profiles), part)
+    return Measured(mean, q, whole_p, there, profile(used.sum(0), weights, level), tuple(profiles), part)
 
 
 def _hidden(effects: Floats, outliers: Outliers) -> NDArray[np.bool_]:

@@ -67,7 +67,18 @@ class Comparison:
         cells = writing.count(int(self.frame["p"].notna().sum()), "cell")
         parts = [self.unit, " and ".join(self.names), f"{self.level:.0%} bootstrap interval of the difference"]
         parts.append(f"* q < {evidence.SIGNIFICANT:g} ({self.method}, false-discovery control over {cells})")
-        return "; ".join([*parts, *evidence.withheld(self.frame, self.outliers), *self.missing])
+        return "; ".join([*parts, *self.notes])
+
+    @property
+    def notes(self) -> list[str]:
+        """Of how many cells there is no q, and which cells only one table has.
+
+        >>> from circuitry.results import PatchingTable
+        >>> one, two = (PatchingTable.of([{"layer": 0}], np.full((1, 8), x), np.zeros(8), np.full(8, 2.0), "logit") for x in (1.0, 2.0))
+        >>> one.compare(two).notes
+        ['no q for 1 cell: 16 effects are too few to tell how skewed they are, 90 are enough']
+        """
+        return [*evidence.withheld(self.frame, self.outliers), *self.missing]
 
     def __repr__(self) -> str:
         return f"{' and '.join(self.names)}\n{writing.plain(*self._cells(2))}\n({self.caption()})"

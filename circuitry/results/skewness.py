@@ -100,38 +100,40 @@ def widths(ordered: Array) -> Array:
 class Outliers:
     """Examples of all cells of a table that lie far from the others of their cell.
 
-    ``share`` is theirs of all examples, ``distance`` how far they lie from their cell's median, in its width (``widths``), and
-    ``seen`` how many examples there were. An outlier lies more than three widths away, six standard deviations or more of
-    normal examples.
+    An outlier lies more than three widths (``widths``) from its cell's median: six standard deviations or more of normal
+    examples. ``share`` is theirs of all examples of cells that vary, ``distance`` how many widths away they lie (their median), ``largest`` how far
+    the farthest lies in the unit of the effects, and ``seen`` how many examples there were.
     """
 
     share: float
     distance: float
+    largest: float
     seen: int
 
     @classmethod
     def of(cls, samples: Sequence[Array]) -> Outliers:
-        """Look for them in arrays [cell, example]; cells that do not vary but by rounding, compared with the others, say nothing.
+        """Look for them in arrays [cell, example]; cells that only vary by rounding, compared with the others, have none.
 
         >>> Outliers.of([np.array([[0.0, 1.0, 2.0, 3.0, 103.0], [1.0, 2.0, 3.0, 4.0, 5.0]])])
-        Outliers(share=0.1, distance=33.666666666666664, seen=10)
+        Outliers(share=0.1, distance=33.666666666666664, largest=101.0, seen=10)
         """
         most = max((float(np.abs(each[np.isfinite(each)]).max(initial=0.0)) for each in samples), default=0.0)
-        far, seen = [np.empty(0)], 0
+        far, largest, varying, seen = [np.empty(0)], 0.0, 0, 0
         for _, rows in (group for each in samples for group in alike(each)):
-            width = widths(rows)
-            kept = width > _ROUNDING * most
-            distance = np.abs(rows - np.median(rows, axis=1, keepdims=True))[kept] / width[kept, None]
-            far.append(distance[distance > _FAR])
-            seen += distance.size
+            kept = widths(rows) > _ROUNDING * most
+            width, away = widths(rows)[kept, None], np.abs(rows - np.median(rows, axis=1, keepdims=True))[kept]
+            outlying = away > _FAR * width
+            far.append((away / width)[outlying])
+            largest = max(largest, float(away[outlying].max(initial=0.0)))
+            varying, seen = varying + away.size, seen + rows.size
         found = np.concatenate(far)
-        return cls(len(found) / max(1, seen), float(np.median(found)) if len(found) else 0.0, seen)
+        return cls(len(found) / max(1, varying), float(np.median(found)) if len(found) else 0.0, largest, seen)
 
     @property
     def enough(self) -> bool:
         """Whether so many examples were seen that outliers as rare as one in twenty would be among them.
 
-        >>> Outliers(0.0, 0.0, 16).enough, Outliers(0.0, 0.0, 96).enough
+        >>> Outliers(0.0, 0.0, 0.0, 16).enough, Outliers(0.0, 0.0, 0.0, 96).enough
         (False, True)
         """
         return self.seen >= ENOUGH
@@ -139,13 +141,15 @@ class Outliers:
     def may_hide(self, mean: Array, width: Array, examples: int) -> Array:
         """Which means [cell] of this many examples could be due to outliers that are not among the examples.
 
-        So it is where a cell may have missed them, and its mean is less than five times what they add to a mean: five, since
-        their number and size are known to within a factor of two or so, as is the cell's width. Where too few examples were
-        seen, every mean could.
+        So it is where a cell may have missed them, and its mean is less than five times what they add to a mean: their share
+        times their distance, in the cell's own width, and none is more than twice as large as the largest that was seen. Five,
+        since their number and size are known to within a factor of two or so, as is the cell's width. Where too few examples
+        were seen, every mean could.
 
-        >>> Outliers(0.05, 20.0, 200).may_hide(np.array([0.5, 8.0]), np.ones(2), 8).tolist()
-        [True, False]
+        >>> Outliers(0.05, 20.0, 15.0, 200).may_hide(np.array([0.5, 8.0, 8.0]), np.array([1.0, 1.0, 2.0]), 8).tolist()
+        [True, False, False]
         """
         if examples < TESTABLE or (self.enough and (1 - self.share) ** examples <= _MISSED):
             return np.zeros(len(mean), bool)
-        return np.full(len(mean), not self.enough) | (np.abs(mean) < _SLACK * self.share * self.distance * width)
+        added = self.share * np.minimum(self.distance * width, 2 * self.largest)
+        return np.full(len(mean), not self.enough) | (np.abs(mean) < _SLACK * added)

@@ -245,7 +245,7 @@ def withheld(described: pd.DataFrame, outliers: Outliers) -> list[str]:
     """Of how many cells there is a p and no q, and why, as a note; nothing where that is so of none.
 
     >>> described = pd.DataFrame({"p": [0.01, 0.5], "q": [np.nan, 0.5]})
-    >>> withheld(described, Outliers(0.05, 20.0, 200)), withheld(described, Outliers(0.0, 0.0, 16))
+    >>> withheld(described, Outliers(0.05, 20.0, 30.0, 200)), withheld(described, Outliers(0.0, 0.0, 0.0, 16))
     (['no q for 1 cell: too few examples for effects this skewed'], ['no q for 1 cell: 16 effects are too few to tell how skewed they are, 90 are enough'])
     """
     cells = int((described["p"].notna() & described["q"].isna()).sum())

@@ -32,12 +32,16 @@ class PatchingTable(Measurements):
         return self._describe()
 
     def _describe(self, *options: Any) -> pd.DataFrame:
-        made = evidence.describe(self.values(), *options, outliers=self._outliers, signed=self.signed().to_numpy())
+        made = evidence.describe(self.values(), *options, outliers=self.outliers, signed=self.signed().to_numpy())
         return made.set_axis(self.mean().index)
 
     @cached_property
-    def _outliers(self) -> Outliers:
-        """Examples far from the others, over all cells and random nodes whose effects can be negative."""
+    def outliers(self) -> Outliers:
+        """Examples far from the others, over all cells and random nodes whose effects can be negative.
+
+        >>> PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.ones(8), "logit").outliers.enough
+        False
+        """
         random = self.random_values()
         return Outliers.of([self.values()[self.signed()], *([] if random is None else [random])])
 
@@ -77,7 +81,7 @@ class PatchingTable(Measurements):
         [False, True]
         """
         cells = int(self.signed().sum())
-        return self._outliers.enough and evidence.least_discovery(self.frame["example"].nunique(), cells, q) <= cells
+        return evidence.least_discovery(self.frame["example"].nunique(), cells, q) <= cells
 
     def _random_by_cell(self) -> list[evidence.Array | None]:
         """|Mean effect| of the random nodes that each cell is compared with."""
@@ -113,7 +117,7 @@ class PatchingTable(Measurements):
         found = []
         if tested:
             found.append(f"{mark} q < {q:g} ({evidence.TEST}, false-discovery control over {writing.count(tested, 'cell')})")
-            found += evidence.withheld(self._described, self._outliers)
+            found += evidence.withheld(self._described, self.outliers)
             needed = evidence.least_discovery(examples, tested, q)
             if needed > tested:
                 found.append(f"{examples} examples cannot show anything at q < {q:g} over {writing.count(tested, 'cell')}")

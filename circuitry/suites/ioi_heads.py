@@ -20,7 +20,7 @@ from ..results.writing import count
 from .result import Picture, SuiteResult, Summary
 from .senders import Head, Sender, read_at, reads, senders, site, strong_senders, together
 from .stages import Drawing
-from .study import KEY_SHARE, Study, keys
+from .study import KEY_SHARE, Study, keys, sure
 
 POSITIONS = ["IO", "IO+1", "S1", "S1+1", "S2", "S2+1", "END-2", "END-1", "END"]
 MOVER, SUPPRESSOR, HELPER, NEGATIVE = "name mover", "S suppressor", "other helping head", "negative name mover"
@@ -114,7 +114,7 @@ def _roles_at_end(study: Study) -> dict[str, list[Head]]:
     shares = direct.share()
     to_s, whole = study.tables["heads_to_S"], abs((direct.frame["other"] - direct.frame["base"]).mean())
     movers = [one for one in keys(study.tables["heads_to_IO"]) if shares[one] >= KEY_SHARE]
-    lowers = (to_s.mean() >= KEY_SHARE * whole) & (to_s.significant() if to_s.can_show() else True)
+    lowers = (to_s.mean() >= KEY_SHARE * whole) & sure(to_s)
     helping, hurting = keys(direct), keys(direct, negative=True)
     return {
         MOVER: movers,

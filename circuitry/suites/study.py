@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
 import torch
 
 from ..errors import CircuitryError
@@ -120,6 +121,7 @@ class Study:
         """The threshold of a finding in words, and the tables in which there were too few examples for the whole of it."""
         mute = {name: bool(table.signed().any()) for name, table in self.tables.items() if not table.can_show(Q)}
         few, untested = ([name for name, signed in mute.items() if signed == kind] for kind in (True, False))
+        small = [name for name, table in self.tables.items() if name not in mute and not table.outliers.enough]
         said = f"at least {KEY_SHARE:.0%} of the whole effect and q < {Q:g} (of each table the {MOST_KEYS} strongest)"
         if few:
             said += (
@@ -127,6 +129,8 @@ class Study:
             )
         if untested:
             said += f"; by the share alone in {', '.join(untested)}, where effects are never negative, so that none has a q"
+        if small:
+            said += f"; by p < {Q:g} in {', '.join(small)}, whose effects are too few to tell how skewed they are"
         return said
 
     def caveats(self, table: PatchingTable) -> list[str]:
@@ -187,9 +191,20 @@ def keys(table: PatchingTable, *, most: int = MOST_KEYS, negative: bool = False)
     """
     shares = table.share() * (-1 if negative else 1)
     strong = shares[shares >= KEY_SHARE]
-    if table.can_show(Q):
-        strong = strong[table.significant(Q)[strong.index]]
-    return list(strong.sort_values(ascending=False, kind="stable").index[:most])
+    return list(strong[sure(table)[strong.index]].sort_values(ascending=False, kind="stable").index[:most])
+
+
+def sure(table: PatchingTable) -> pd.Series:
+    """Which cells are clear enough for a finding: q below Q, or p where no q can be given for want of effects, else all.
+
+    >>> import numpy as np
+    >>> cells = [{"layer": n} for n in range(4)]
+    >>> [sure(PatchingTable.of(cells, np.zeros((4, n)), np.zeros(n), np.ones(n), "logit")).any() for n in (4, 12)]
+    [True, False]
+    """
+    if not table.can_show(Q):
+        return pd.Series(True, table.mean().index)
+    return table.significant(Q) if table.outliers.enough else table.statistics()["p"] < Q
 
 
 def profile(offsets: Offsets | None) -> dict[str, float] | None:

@@ -106,7 +106,7 @@ def test_one_axis_prints_a_row_for_each_cell() -> None:
     assert made.to_markdown().splitlines()[:4] == [
         "| layer   |   mean change of the logit |   95% interval |   share |     q |",
         "|:--------|---------------------------:|---------------:|--------:|------:|",
-        "| 0       |                2.00 ± 0.58 |   -0.46 to 4.46 |     50% | 0.250 |",
+        "| 0       |                2.00 ± 0.58 |  -0.46 to 4.46 |     50% | 0.250 |",
         "| 1       |                         -- |             -- |      -- |    -- |",
     ]
 

@@ -207,8 +207,10 @@ def _verdicts(label: str, architecture: str, token: str, layers: list[int], foun
     last = place(token, found.mean.shape[1] - 1)
     nothing = f"no position from {token} to {last} has {FLOOR:.0%} of the whole effect at q < {SIGNIFICANT}"
     if not found.there:
-        why = "too few examples for effects this skewed" if found.whole_p < SIGNIFICANT else f"p = {found.whole_p:.2g}"
-        nothing = f"corrupting {token} has no clear effect on what is measured ({why})"
+        clear, why = ("no ", f"p = {found.whole_p:.2g}")
+        if found.whole_p < SIGNIFICANT:
+            clear, why = ("no clear ", "too few examples for effects this skewed")
+        nothing = f"corrupting {token} has {clear}effect on what is measured ({why})"
     named: list[tuple[int | str, str, Profile | None]] = [("all", label, found.model)]
     named += [(n, f"{label}, layer {n}", one) for n, one in zip(layers, found.layers, strict=True)]
     for layer, name, one in named:

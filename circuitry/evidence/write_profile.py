@@ -105,7 +105,7 @@ def measure(effects: Floats, whole: Floats, *, resamples: int, level: float, see
     that noise widens intervals and does not shift shares. Nothing is written where the whole effect is not significant. A cell
     has no q where its p is below 0.05 but outliers may be missing among the examples (docs/statistics.md).
 
-    >>> one = np.ones(16)
+    >>> one = np.ones(32)
     >>> found = measure(np.array([[0 * one, 3 * one], [0 * one, one]]), 4 * one, resamples=200, level=0.95, seed=0)
     >>> found.model.share.tolist(), found.layers[0].weight
     ([0.0, 1.0], 0.75)
@@ -225,8 +225,8 @@ def in_words(token: str, found: Profile, part: Floats | None = None) -> str:
 def rows(name: str, architecture: str, labels: Sequence[int], found: Measured) -> list[dict[str, Any]]:
     """One row for every layer and offset, then one for the whole model (layer "all", with the least q of its layers).
 
-    >>> one = np.ones(16)
-    >>> found = measure(np.ones((1, 1, 16)), one, resamples=200, level=0.95, seed=0)
+    >>> one = np.ones(48)
+    >>> found = measure(np.ones((1, 1, 48)), one, resamples=200, level=0.95, seed=0)
     >>> [(row["layer"], row["share"]) for row in rows("m", "mamba", [0], found)]
     [(0, 1.0), ('all', 1.0)]
     """

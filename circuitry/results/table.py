@@ -240,9 +240,9 @@ class PatchingTable(Measurements):
     def to_markdown(self, path: str | FilePath | None = None, digits: int = 2) -> str:
         """Means with standard errors in Markdown, a star where significant, with the caption; one axis shows intervals too.
 
-        >>> t = PatchingTable.of([{"layer": 0}], np.array([[1.0, 2.0]]), np.zeros(2), np.ones(2), "logit")
+        >>> t = PatchingTable.of([{"layer": 0}], np.array([[1.0, 2.0, 3.0]]), np.zeros(3), np.ones(3), "logit")
         >>> print(t.to_markdown().splitlines()[2])
-        | 0       |  1.50 ± 0.50 |   1.00 to 2.00 |    150% | 0.500 |
+        | 0       |  2.00 ± 0.58 |  -0.46 to 4.46 |    200% | 0.250 |
         """
         return writing.written(writing.markdown(*self._cells(digits), self.caption()), path)
 

@@ -199,7 +199,7 @@ def sure(table: PatchingTable) -> pd.Series:
 
     >>> import numpy as np
     >>> cells = [{"layer": n} for n in range(4)]
-    >>> [sure(PatchingTable.of(cells, np.zeros((4, n)), np.zeros(n), np.ones(n), "logit")).any() for n in (4, 12)]
+    >>> [sure(PatchingTable.of(cells, np.zeros((4, n)), np.zeros(n), np.ones(n), "logit")).any().item() for n in (4, 12)]
     [True, False]
     """
     if not table.can_show(Q):

@@ -11,7 +11,7 @@ from circuitry import PatchingTable
 
 CAPTION = (
     "mean change of the logit ± standard error over 2 examples; tiny_50%, <task induction: distance=8>; "
-    "* q < 0.05 (sign-flip test, false-discovery control over 6 cells); 2 examples cannot show anything at q < 0.05 over 6 cells"
+    "* q < 0.05 (sign flips and Johnson's t, false-discovery control over 6 cells); 2 examples cannot show anything at q < 0.05 over 6 cells"
 )
 
 CELLS = [{"layer": layer, "pos": pos} for layer in (0, 1) for pos in ("END", "A", "B+1")]

@@ -183,22 +183,22 @@ def test_what_cannot_be_compared(other: dict[str, Any], options: dict[str, Any],
 @pytest.mark.parametrize(("one", "other", "paired"), [("t", "t", True), ("t", "u", False), (None, None, False)])
 def test_pairs_need_the_same_task(one: str | None, other: str | None, paired: bool) -> None:
     made = table([[1.0, 2.0, 4.0]], task=one).compare(table([[1.0, 3.0, 4.0]], task=other))
-    assert made.paired is paired and ("3 pairs of examples, sign-flip test" in made.caption()) is paired
-    assert ("3 and 3 examples, label-shuffle test" in made.caption()) is not paired
+    assert made.paired is paired and ("3 pairs of examples, sign flips and Johnson's t" in made.caption()) is paired
+    assert ("3 and 3 examples, label shuffles and Johnson's t" in made.caption()) is not paired
 
 
 # --- words and pictures ----------------------------------------------------------------------------------------------------
 
 
 def large() -> Comparison:
-    one, other = two(7, 0.6, 0.4, cells=2)
+    one, other = two(7, 0.6, 0.4, cells=6)
     return one.compare(other)
 
 
 def test_it_prints_itself() -> None:
     lines = repr(large()).splitlines()
     assert lines[0] == "small and large" and lines[1].split() == ["layer", "small", "large", "difference", "95%", "interval", "q"]
-    assert all("*" in line and " to " in line for line in lines[3:5])
+    assert all("*" in line and " to " in line for line in lines[3:9])
     assert lines[-1].startswith(
         "(share of the whole effect; small and large; 95% bootstrap interval of the difference; * q < 0.05 (16 pairs"
     )

@@ -79,7 +79,7 @@ def test_a_state_that_nobody_reads_is_written_nowhere() -> None:
 
 def test_a_write_beyond_reach_is_not_invented() -> None:
     model = known.mamba(known.lags(0, 0, 0, 2))
-    near, far = verdict(model, reach=2), verdict(model, reach=3)
+    near, far = verdict(model, TASK.but(examples=24), reach=2), verdict(model, TASK.but(examples=24), reach=3)
     assert (near.kind, far.kind) == ("none", "off by 3")
     assert "no position from B to B+2 has 1% of the whole effect" in near.text
 
@@ -131,8 +131,8 @@ def test_the_bundled_models_differ() -> None:
 def test_effects_that_do_not_add_up_are_reported() -> None:
     """Half of the token is taken up within reach: all of the profile, half of the effect."""
     model = known.mamba(known.lags(0, 2, 0, 2))
-    assert verdict(model, reach=2).text.endswith("B+1 (100%, 100 to 100; layer 0); effects add up to 50% of the whole effect")
-    assert "add up" not in verdict(model, reach=3).text
+    assert verdict(model, TASK.but(examples=24), reach=2).text.endswith("B+1 (100%, 100 to 100; layer 0); effects add up to 50% of the whole effect")
+    assert "add up" not in verdict(model, TASK.but(examples=24), reach=3).text
 
 
 # --- several models --------------------------------------------------------------------------------------------------------

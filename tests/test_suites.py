@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import circuitry as ct
 import known
 from circuitry.suites import Study, SuiteResult, Summary, findings, keys
-from circuitry.suites.study import KEY_SHARE, resolves
+from circuitry.suites.study import KEY_SHARE
 from suite_runs import random_model, result
 
 FILES = {".csv", ".parquet", ".json", ".md", ".tex", ".png", ".svg", "-statistics.csv"}
@@ -57,9 +57,9 @@ def test_where_several_cells_together_can_be_shown_the_share_alone_does_not_deci
     sure, lucky = np.tile(np.full(8, 0.5), (20, 1)), np.zeros((40, 8))
     lucky[:, 3] = 4.0
     mixed = table([*sure, *lucky])
-    assert resolves(mixed) and keys(mixed, most=99) == list(range(20))
+    assert mixed.can_show() and keys(mixed, most=99) == list(range(20))
     assert mixed.share().min() >= KEY_SHARE, "by the share alone all would be keys"
-    assert not resolves(table(np.ones((60, 5)))) and len(keys(table(np.ones((60, 5))), most=99)) == 60
+    assert not table(np.ones((60, 5))).can_show() and len(keys(table(np.ones((60, 5))), most=99)) == 60
 
 
 def test_the_rule_names_the_tables_whose_shares_decided_alone() -> None:

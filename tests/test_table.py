@@ -106,14 +106,14 @@ def test_one_axis_prints_a_row_for_each_cell() -> None:
     assert made.to_markdown().splitlines()[:4] == [
         "| layer   |   mean change of the logit |   95% interval |   share |     q |",
         "|:--------|---------------------------:|---------------:|--------:|------:|",
-        "| 0       |                2.00 ± 0.58 |   1.00 to 3.00 |     50% | 0.250 |",
+        "| 0       |                2.00 ± 0.58 |  -0.46 to 4.46 |     50% | 0.250 |",
         "| 1       |                         -- |             -- |      -- |    -- |",
     ]
 
 
 def test_stars_are_on_what_is_significant() -> None:
-    made = table([{"layer": k} for k in range(3)], np.array([[1.0], [-2.0], [0.0]]) * np.ones(8))
-    assert made.significant().tolist() == [True, True, False] and made.significant(0.001).tolist() == [False] * 3
+    made = table([{"layer": k} for k in range(3)], np.array([[1.0], [-2.0], [0.0]]) * np.ones(32))
+    assert made.significant().tolist() == [True, True, False] and made.significant(0.0001).tolist() == [False] * 3
     assert [row.split("|")[2].strip() for row in made.to_markdown().splitlines()[2:5]] == [
         "1.00 ± 0.00*",
         "-2.00 ± 0.00*",
@@ -205,7 +205,7 @@ def test_latex_by_hand() -> None:
         r"\centering",
         r"\caption{mean change of the logit $\pm$ standard error over 2 examples; "
         r"a\_b\^{}c\~{}d, \textless{}task induction: distance=8\textgreater{}; "
-        r"* q \textless{} 0.05 (sign-flip test, false-discovery control over 5 cells); "
+        r"* q \textless{} 0.05 (sign flips and Johnson's t, false-discovery control over 5 cells); "
         r"2 examples cannot show anything at q \textless{} 0.05 over 5 cells}",
         r"\begin{tabular}{lrrr}",
         r"\toprule",

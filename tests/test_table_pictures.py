@@ -92,7 +92,7 @@ def test_whiskers_are_the_intervals() -> None:
 
 
 def test_bars_that_are_not_significant_are_hatched() -> None:
-    made = table([{"layer": 0}, {"layer": 1}], [[1.0] * 8, [1.0, -1.1] * 4])
+    made = table([{"layer": 0}, {"layer": 1}], [[1.0] * 48, [1.0, -1.1] * 24])
     bars = made.plot().axes[0].containers[0].patches
     assert [bool(bar.get_hatch()) for bar in bars] == [False, True] and bars[1].get_facecolor()[3] < bars[0].get_facecolor()[3]
     assert "bars without hatching: q < 0.05" in made.plot().get_supxlabel().replace("\n", " ")
@@ -114,7 +114,7 @@ def test_a_band_shows_what_random_nodes_do() -> None:
 
 
 def test_numbers_of_a_heat_map_that_are_not_significant_are_in_italics() -> None:
-    made = table(CELLS[:4], [[1.0] * 8, [1.0, -1.1] * 4, [0.0] * 8, [-2.0] * 8])
+    made = table(CELLS[:4], [[1.0] * 24, [1.0, -1.1] * 12, [0.0] * 24, [-2.0] * 24])
     styles = {text.get_text(): text.get_fontstyle() for text in made.plot().axes[0].texts}
     assert styles == {"1.0": "normal", "-0.1": "italic", "0.0": "italic", "-2.0": "normal"}
     untested = table(CELLS[:4], EFFECT[:4, :1]).plot()

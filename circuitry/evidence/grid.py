@@ -20,6 +20,7 @@ from ..planning import plan
 from ..planning.names import POSITION, axis_kinds
 from ..prompting import Task
 from ..results import PatchingTable
+from ..results.statistics import SIGNIFICANT
 from ..running import patch
 
 METRICS = ("logit", "logit_difference", "log_probability")
@@ -111,7 +112,8 @@ def sensitivity(
 
     Args:
         holds: the finding, as a question to one setting's table; by default whether the strongest cell of the first setting
-            (the first of each list, the path as written) is the strongest again, at q < .05.
+            (the first of each list, the path as written) is the strongest again, at q < .05. Where tables have too
+            few effects for any q, p < .05 counts; in a metric that is never negative, such as KL, being the strongest is enough.
         frozen: sets to freeze on the last leg, by label, instead of what the path says; by default the path as written, nothing
             at all, and what is written with each of gate, read-out matrix, skip connection and MLPs that the model has. Sets
             with which the path could have no effect are left out.
@@ -195,10 +197,11 @@ def _row(
     """One setting: what its strongest cell is, and what it says of the finding's cell, which has no effect where it is not run."""
     numbers, shares = table.statistics(), table.share()
     strongest = shares.index.tolist()[int(shares.argmax())]
-    share, low, high, q = 0.0, 0.0, 0.0, 1.0
+    share, low, high, q, p = 0.0, 0.0, 0.0, 1.0, 1.0
     if cell in shares.index:
         one = numbers.loc[[cell]].iloc[0]
-        share, q, scale = one["share"], one["q"], one["share"] / one["mean"] if one["mean"] else 0.0
+        share, q, p = one["share"], one["q"], one["p"]
+        scale = share / one["mean"] if one["mean"] else 0.0
         low, high = sorted((one["low"] * scale, one["high"] * scale))
     return {
         **dict(zip(SETTING, (*key, metric), strict=True)),
@@ -207,5 +210,12 @@ def _row(
         "low": float(low),
         "high": float(high),
         "q": float(q),
-        "holds": bool(holds(table)) if holds else bool(strongest == cell and q < 0.05),
+        "holds": bool(holds(table)) if holds else bool(strongest == cell and _sure(table, p, q)),
     }
+
+
+def _sure(table: PatchingTable, p: float, q: float) -> bool:
+    """Whether a cell's effect is told from zero, as far as its table can say."""
+    if not table.signed().all():
+        return True
+    return bool((q if table.outliers.enough else p) < SIGNIFICANT)

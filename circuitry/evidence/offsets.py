@@ -17,6 +17,7 @@ from ..architecture import Graph
 from ..errors import CircuitryError, TaskError, suggest
 from ..prompting import Prompts, Task
 from ..results import PatchingTable
+from ..results.skewness import ENOUGH
 from ..results.statistics import SIGNIFICANT
 from .offsets_result import Offsets, Verdict
 from .write_profile import FLOOR, Floats, Measured, Profile, in_words, kind_of, least_examples, measure, place, rows
@@ -196,14 +197,22 @@ def _check_examples(effects: Floats) -> None:
         raise TaskError(
             f"{examples} examples cannot show anything at q < {SIGNIFICANT} over {layers * offsets} cells; examples={least} would do"
         )
+    if (seen := effects.size + examples) < ENOUGH:
+        raise TaskError(
+            f"{seen} effects, {examples} examples of {layers * offsets} cells and of the whole, are too few to tell how skewed they are; "
+            f"examples={-(-ENOUGH // (layers * offsets + 1))} is enough"
+        )
 
 
 def _verdicts(label: str, architecture: str, token: str, layers: list[int], found: Measured) -> Iterator[Verdict]:
     """The whole model first, then its layers."""
     last = place(token, found.mean.shape[1] - 1)
     nothing = f"no position from {token} to {last} has {FLOOR:.0%} of the whole effect at q < {SIGNIFICANT}"
-    if not found.whole_p < SIGNIFICANT:
-        nothing = f"corrupting {token} has no effect on what is measured (p = {found.whole_p:.2g})"
+    if not found.there:
+        clear, why = ("no ", f"p = {found.whole_p:.2g}")
+        if found.whole_p < SIGNIFICANT:
+            clear, why = ("no clear ", "too few examples for effects this skewed")
+        nothing = f"corrupting {token} has {clear}effect on what is measured ({why})"
     named: list[tuple[int | str, str, Profile | None]] = [("all", label, found.model)]
     named += [(n, f"{label}, layer {n}", one) for n, one in zip(layers, found.layers, strict=True)]
     for layer, name, one in named:

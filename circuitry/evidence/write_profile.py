@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..results.statistics import SIGNIFICANT, corrected, draws_for, false_discovery, least_discovery, resampling, sign_flip_test
+from ..results.skewness import Outliers, widths
+from ..results.statistics import SIGNIFICANT, corrected, draws_for, false_discovery, least_discovery, mean_test, resampling
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -71,11 +72,15 @@ class Profile:
 
 @dataclass(frozen=True)
 class Measured:
-    """One model: mean effects and q [layer, offset], the model's profile, and one for every layer; None where nothing is written."""
+    """One model: mean effects and q [layer, offset], the model's profile, and one for every layer; None where nothing is written.
+
+    ``whole_p`` is of the whole effect, and ``there`` says whether it is significant.
+    """
 
     mean: Floats
     q: Floats
     whole_p: float
+    there: bool
     model: Profile | None
     layers: tuple[Profile | None, ...]
     part: Floats
@@ -97,27 +102,37 @@ def measure(effects: Floats, whole: Floats, *, resamples: int, level: float, see
     ``effects`` [layer, offset, example] and ``whole`` [example] are in any unit and of either sign; they are turned and scaled
     here. All profiles share one set of bootstrap resamples of the examples. Cells significantly below zero (what a layer writes
     there works against the behaviour) stay out of the profiles; cells that are not significant stay in, with their sign, so
-    that noise widens intervals and does not shift shares. Nothing is written where the whole effect is not significant.
+    that noise widens intervals and does not shift shares. Nothing is written where the whole effect is not significant. A cell
+    has no q where its p is below 0.05 but outliers may be missing among the examples (docs/statistics.md).
 
-    >>> one = np.ones(16)
+    >>> one = np.ones(32)
     >>> found = measure(np.array([[0 * one, 3 * one], [0 * one, one]]), 4 * one, resamples=200, level=0.95, seed=0)
     >>> found.model.share.tolist(), found.layers[0].weight
     ([0.0, 1.0], 0.75)
     """
     layers, offsets, examples = effects.shape
     draws = draws_for(layers * offsets)
-    whole_p = float(sign_flip_test(whole[None], draws, seed)[0])
-    scaled = effects / whole.mean() if whole_p < SIGNIFICANT else np.zeros_like(effects)
-    q = false_discovery(sign_flip_test(scaled.reshape(-1, examples), draws, seed)).reshape(layers, offsets)
+    cells = effects.reshape(-1, examples)
+    outliers = Outliers.of([whole[None], cells])
+    whole_p = float(mean_test(whole[None], draws, seed)[0])
+    there = whole_p < SIGNIFICANT and not bool(_hidden(whole[None], outliers).any())
+    scaled = effects / whole.mean() if there else np.zeros_like(effects)
+    p = mean_test(scaled.reshape(-1, examples), draws, seed)
+    q = false_discovery(p, _hidden(cells, outliers)).reshape(layers, offsets)
     mean = scaled.mean(-1)
     write = (q < SIGNIFICANT) & (mean >= FLOOR)
     if not write.any():
-        return Measured(mean, q, whole_p, None, (None,) * layers, np.zeros_like(mean))
+        return Measured(mean, q, whole_p, there, None, (None,) * layers, np.zeros_like(mean))
     used = np.where(((q < SIGNIFICANT) & (mean < 0))[..., None], 0.0, scaled)
     weights = resampling(examples, resamples, np.random.default_rng(seed))
     part = used.mean(-1) / used.mean(-1).sum()
     profiles = [profile(used[n], weights, level, part[n].sum()) if write[n].any() else None for n in range(layers)]
-    return Measured(mean, q, whole_p, profile(used.sum(0), weights, level), tuple(profiles), part)
+    return Measured(mean, q, whole_p, there, profile(used.sum(0), weights, level), tuple(profiles), part)
+
+
+def _hidden(effects: Floats, outliers: Outliers) -> NDArray[np.bool_]:
+    """Which means of effects [cell, example] could be due to outliers that are not among the examples."""
+    return outliers.may_hide(effects.mean(1), widths(np.sort(effects, axis=1)), effects.shape[1])
 
 
 def profile(effects: Floats, weights: Floats, level: float, weight: float = 1.0) -> Profile:
@@ -210,12 +225,12 @@ def in_words(token: str, found: Profile, part: Floats | None = None) -> str:
 def rows(name: str, architecture: str, labels: Sequence[int], found: Measured) -> list[dict[str, Any]]:
     """One row for every layer and offset, then one for the whole model (layer "all", with the least q of its layers).
 
-    >>> one = np.ones(16)
-    >>> found = measure(np.ones((1, 1, 16)), one, resamples=200, level=0.95, seed=0)
+    >>> one = np.ones(48)
+    >>> found = measure(np.ones((1, 1, 48)), one, resamples=200, level=0.95, seed=0)
     >>> [(row["layer"], row["share"]) for row in rows("m", "mamba", [0], found)]
     [(0, 1.0), ('all', 1.0)]
     """
-    effects, least = np.vstack([found.mean, found.mean.sum(0)]), np.vstack([found.q, found.q.min(0)])
+    effects, least = np.vstack([found.mean, found.mean.sum(0)]), np.vstack([found.q, np.fmin.reduce(found.q)])
     made: list[dict[str, Any]] = []
     for layer, one, effect, q in zip([*labels, "all"], [*found.layers, found.model], effects, least, strict=True):
         for offset in range(len(effect)):

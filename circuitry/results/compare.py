@@ -16,6 +16,7 @@ from . import statistics as evidence
 from . import writing
 from .measurements import Measurements
 from .naming import told_apart
+from .skewness import Outliers, widths
 from .statistics import Array
 
 By: TypeAlias = Literal["share", "effect"]
@@ -30,8 +31,10 @@ class Comparison:
 
     ``frame`` is indexed by the axes, with columns ``first``, ``second`` (shares of the whole effect, or mean effects),
     ``difference`` (first less second), ``low`` and ``high`` (bootstrap interval of the difference at ``level``), ``p``
-    (permutation test of no difference) and ``q`` (adjusted for false discoveries over all cells). ``names`` say which table is
-    which, ``unit`` what the numbers are, ``method`` how the examples were compared, ``missing`` which cells only one table has.
+    (test of no difference) and ``q`` (adjusted for false discoveries over all cells; NaN where p is below 0.05 but could be due to
+    outliers that are missing among the examples). ``names`` say which table is which, ``unit`` what the numbers are, ``method``
+    how the examples were compared, ``missing`` which cells only one table has, and ``outliers`` how far examples lie from each
+    other, over all cells.
     """
 
     frame: pd.DataFrame
@@ -42,6 +45,7 @@ class Comparison:
     method: str
     level: float
     missing: list[str]
+    outliers: Outliers
 
     def significant(self, q: float = evidence.SIGNIFICANT) -> pd.Series:
         """Which cells differ, with an adjusted p below ``q``.
@@ -59,12 +63,23 @@ class Comparison:
         >>> from circuitry.results import PatchingTable
         >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.full(8, 2.0), "logit")
         >>> t.compare(t).caption()
-        'share of the whole effect; first and second; 95% bootstrap interval of the difference; * q < 0.05 (8 and 8 examples, label-shuffle test, false-discovery control over 1 cell)'
+        "share of the whole effect; first and second; 95% bootstrap interval of the difference; * q < 0.05 (8 and 8 examples, label shuffles and Johnson's t, false-discovery control over 1 cell)"
         """
         cells = writing.count(int(self.frame["p"].notna().sum()), "cell")
         parts = [self.unit, " and ".join(self.names), f"{self.level:.0%} bootstrap interval of the difference"]
         parts.append(f"* q < {evidence.SIGNIFICANT:g} ({self.method}, false-discovery control over {cells})")
-        return "; ".join([*parts, *self.missing])
+        return "; ".join([*parts, *self.notes])
+
+    @property
+    def notes(self) -> list[str]:
+        """Of how many cells there is no q, and which cells only one table has.
+
+        >>> from circuitry.results import PatchingTable
+        >>> one, two = (PatchingTable.of([{"layer": 0}], np.full((1, 8), x), np.zeros(8), np.full(8, 2.0), "logit") for x in (1.0, 2.0))
+        >>> one.compare(two).notes
+        ['no q for 1 cell: 16 effects are too few to tell how skewed they are, 90 are enough']
+        """
+        return [*evidence.withheld(self.frame, self.outliers), *self.missing]
 
     def __repr__(self) -> str:
         return f"{' and '.join(self.names)}\n{writing.plain(*self._cells(2))}\n({self.caption()})"
@@ -161,19 +176,20 @@ def compare(
     if by == "effect":
         wholes = tuple(np.where(np.isnan(effect), np.nan, 1.0) for effect in effects)
     paired = _paired(first, second)
-    found = _tested((effects[0], effects[1]), (wholes[0], wholes[1]), paired, level, resamples, seed)
-    frame = found.set_axis(first.mean().index[tables[0][1]])
+    sides = _known((effects[0], effects[1]), (wholes[0], wholes[1]), paired)
+    outliers = Outliers.of(_samples(*sides, paired))
+    frame = _tested(*sides, paired, outliers, level, resamples, seed).set_axis(first.mean().index[tables[0][1]])
     counts = [effect.shape[1] for effect in effects]
     method = (
-        f"{counts[0]} pairs of examples, sign-flip test"
+        f"{counts[0]} pairs of examples, {evidence.TEST}"
         if paired
-        else f"{counts[0]} and {counts[1]} examples, label-shuffle test"
+        else f"{counts[0]} and {counts[1]} examples, {evidence.TWO_SAMPLE_TEST}"
     )
     unit = "share of the whole effect" if by == "share" else f"mean {first.unit}"
     names = told_apart(first.about, second.about)
     alone = [[cell for cell in place if cell not in set(shared)] for place in places]
     missing = [f"only in {name}: {_some(cells)}" for name, cells in zip(names, alone, strict=True) if cells]
-    return Comparison(frame, first.axes, unit, names, paired, method, level, missing)
+    return Comparison(frame, first.axes, unit, names, paired, method, level, missing, outliers)
 
 
 def _check(first: Measurements, second: Measurements, by: str) -> None:
@@ -197,23 +213,39 @@ def _some(cells: Any) -> str:
     return ", ".join(shown[:_FEW]) + (f" and {len(shown) - _FEW} more" if len(shown) > _FEW else "")
 
 
-def _tested(effects: Pair, wholes: Pair, paired: bool, level: float, resamples: int, seed: int) -> pd.DataFrame:
-    """All columns, for arrays [cell, example]; cells with as many known examples are treated at once."""
+def _known(effects: Pair, wholes: Pair, paired: bool) -> tuple[Pair, Pair]:
+    """Effect and whole of either side [cell, example], known examples first and NaN after the last; pairs stay pairs."""
     known = tuple(np.isfinite(effect) & np.isfinite(whole) for effect, whole in zip(effects, wholes, strict=True))
     if paired:
         known = (known[0] & known[1],) * 2
-    order = [np.argsort(~each, axis=1, kind="stable") for each in known]
-    sides = [
-        [np.take_along_axis(values, place, axis=1) for values in (effect, whole)]
-        for effect, whole, place in zip(effects, wholes, order, strict=True)
-    ]
-    counts = np.stack([each.sum(1) for each in known], axis=1)
-    found = np.full((len(counts), len(COLUMNS)), np.nan)
+    made = []
+    for effect, whole, here in zip(effects, wholes, known, strict=True):
+        place = np.argsort(~here, axis=1, kind="stable")
+        one, two = (np.take_along_axis(np.where(here, values, np.nan), place, axis=1) for values in (effect, whole))
+        made.append((one, two))
+    return made[0], made[1]
+
+
+def _samples(one: Pair, two: Pair, paired: bool) -> list[Array]:
+    """What is tested, [cell, example] with NaN for none: differences of pairs, or both sides' pulls on the share."""
+    pulls = []
+    for effect, whole in (one, two):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            pulls.append(_pulls(effect, whole))
+    return [pulls[0] - pulls[1]] if paired else pulls
+
+
+def _tested(one: Pair, two: Pair, paired: bool, outliers: Outliers, level: float, resamples: int, seed: int) -> pd.DataFrame:
+    """All columns; cells with as many known examples are treated at once."""
+    counts = np.stack([np.isfinite(effect).sum(1) for effect, _ in (one, two)], axis=1)
+    found, hidden = np.full((len(counts), len(COLUMNS)), np.nan), np.zeros(len(counts), bool)
     for n, m in np.unique(counts[counts.min(1) >= 2], axis=0):
         rows = (counts == (n, m)).all(1)
-        one, two = ((effect[rows, :k], whole[rows, :k]) for (effect, whole), k in zip(sides, (n, m), strict=True))
-        found[rows, :6] = _estimated(one, two, paired, level, resamples, seed, evidence.draws_for(len(counts)))
-    found[:, 6] = evidence.false_discovery(found[:, 5])
+        first, second = ((effect[rows, :k], whole[rows, :k]) for (effect, whole), k in ((one, n), (two, m)))
+        found[rows, :6] = _estimated(first, second, paired, level, resamples, seed, evidence.draws_for(len(counts)))
+        samples = [np.sort(each, axis=1) for each in _samples(first, second, paired)]
+        hidden[rows] = outliers.may_hide(found[rows, 2], np.max([widths(each) for each in samples], axis=0), min(n, m))
+    found[:, 6] = evidence.false_discovery(found[:, 5], hidden)
     return pd.DataFrame(found, columns=COLUMNS)
 
 
@@ -223,15 +255,17 @@ def _estimated(one: Pair, two: Pair, paired: bool, level: float, resamples: int,
     first, second = (each.mean(1) for each in pulls)
     rng, sizes = np.random.default_rng(seed), [each.shape[1] for each in pulls]
     weights = [evidence.resampling(n, resamples, rng) for n in sizes[: 1 if paired else 2]]
-    replicates = [_ratios(side, weight) for side, weight in zip((one, two), (weights * 2)[:2], strict=True)]
+    ratios = [_ratios(side, weight) for side, weight in zip((one, two), (weights * 2)[:2], strict=True)]
     centred = [(each - each.mean(1, keepdims=True)) / n for each, n in zip(pulls, sizes, strict=True)]
     influence = centred[0] - centred[1] if paired else np.concatenate([centred[0], -centred[1]], axis=1)
     difference = first - second
-    low, high = evidence.corrected(replicates[0] - replicates[1] - difference, influence, level, min(sizes))
+    replicates = ratios[0] - ratios[1] - difference
+    interval = evidence.corrected(replicates, influence, level, min(sizes))
+    low, high = evidence.widened(interval, replicates, min(sizes), level)
     test = (
-        evidence.sign_flip_test(pulls[0] - pulls[1], draws, seed)
+        evidence.mean_test(pulls[0] - pulls[1], draws, seed)
         if paired
-        else evidence.shuffle_test(pulls[0], pulls[1], draws, seed)
+        else evidence.two_sample_test(pulls[0], pulls[1], draws, seed)
     )
     return np.stack([first, second, difference, difference + low, difference + high, test], axis=1)
 
@@ -244,5 +278,7 @@ def _ratios(side: Pair, weights: Array) -> Array:
 
 def _pulls(effect: Array, whole: Array) -> Array:
     """What each example says the ratio of means is, to first order: their mean is the ratio, their spread that of the ratio."""
-    share, scale = (effect.mean(1) / whole.mean(1))[:, None], whole.mean(1)[:, None]
+    counted = np.isfinite(effect).sum(1)
+    total, scale = np.nansum(effect, axis=1) / counted, (np.nansum(whole, axis=1) / counted)[:, None]
+    share = total[:, None] / scale
     return np.asarray(share + (effect - share * whole) / scale)

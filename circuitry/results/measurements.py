@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..errors import CircuitryError, suggest
 from .statistics import Array
+from .units import KL, SEVERAL, signed
 
 _ROUNDING = 1e-6
 """Differences below this part of the numbers themselves are rounding in float32."""
@@ -86,6 +87,39 @@ class Measurements:
         frame = _stacked({value: table.frame for value, table in tables.items()}, axis)
         return cls(frame, (axis, *first.axes), first.unit, about, _stacked(baselines, axis) if baselines else None)
 
+    @classmethod
+    def of_metrics(cls, tables: Mapping[str, Measurements], title: str = "") -> Self:
+        """Tables of one path in several metrics as one, with the axis ``metric``; ``select`` gives each its own unit again.
+
+        >>> one = {unit: Measurements.of([{}], np.ones((1, 2)), np.zeros(2), np.ones(2), unit) for unit in ("logits", "nats")}
+        >>> both = Measurements.of_metrics({"logit": one["logits"], "kl": one["nats"]})
+        >>> both.unit, both.select("metric", "kl").unit
+        ('change of the metric, each in its own unit', 'nats')
+        """
+        units = {name: table.unit for name, table in tables.items()}
+        shared = next(iter(units.values())) if len(set(units.values())) == 1 else SEVERAL
+        made = cls.stack({name: replace(table, unit=shared) for name, table in tables.items()}, "metric", title)
+        return replace(made, about={**made.about, "unit": shared, "units": units})
+
+    def unit_of(self, metric: Any) -> str:
+        """The unit of one value of the axis ``metric``.
+
+        >>> Measurements.of([{"metric": "kl"}], np.ones((1, 2)), np.zeros(2), np.ones(2), SEVERAL).unit_of("kl")
+        'KL divergence from the base run, nats'
+        """
+        known = self.about.get("units") or ({"kl": KL} if self.unit == SEVERAL else {})  # tables of old did not say
+        return str(known.get(str(metric), self.unit))
+
+    def signed(self) -> pd.Series:
+        """Whether each cell's effect can be negative, by its unit: a divergence or a distance cannot.
+
+        >>> Measurements.of([{}], np.ones((1, 2)), np.zeros(2), np.ones(2), KL).signed().tolist()
+        [False]
+        """
+        cells = self.mean().index
+        metrics = cells.get_level_values("metric") if "metric" in self.axes else [None] * len(cells)
+        return pd.Series([signed(self.unit_of(metric)) for metric in metrics], index=cells, dtype=bool)
+
     def select(self, axis: str, value: Any) -> Self:
         """The part of the table with one value of one axis, which is an axis no more; random nodes of that value only.
 
@@ -110,7 +144,11 @@ class Measurements:
         if axis == about.get("over"):
             about["task"] = about["tasks"][str(value)]
             del about["over"], about["tasks"]
-        return replace(self, frame=frame, axes=axes, about=about, random=random)
+        unit = self.unit_of(value) if axis == "metric" else self.unit
+        if axis == "metric":
+            about = {**about, "unit": unit}
+            about.pop("units", None)
+        return replace(self, frame=frame, axes=axes, unit=unit, about=about, random=random)
 
     def titled(self, title: str) -> Self:
         """The table with a title for its picture and heading.
@@ -131,11 +169,23 @@ class Measurements:
         >>> Measurements.of([{}], np.array([[1.0, 2.0]]), np.zeros(2), np.ones(2), "logit").values().tolist()
         [[1.0, 2.0]]
         """
-        groups = self._grouped(self.frame["example"])
-        cell, place = groups.ngroup().to_numpy(), groups.rank(method="first").to_numpy().astype(int) - 1
-        filled = np.full((cell.max(initial=-1) + 1, place.max(initial=-1) + 1), np.nan)
-        filled[cell, place] = self.frame[column]
-        return filled
+        return _filled(self._grouped(self.frame["example"]), self.frame[column])
+
+    def random_values(self) -> Array | None:
+        """Effects of the random nodes as an array [node, example], those that can be negative; None without ``random``.
+
+        >>> random = pd.DataFrame({"draw": [0, 0, 1], "example": [0, 1, 0], "effect": [1.0, 2.0, 3.0]})
+        >>> one = Measurements.of([{}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit", random=random)
+        >>> one.random_values().tolist()
+        [[1.0, 2.0], [3.0, nan]]
+        """
+        if self.random is None:
+            return None
+        units = {metric: self.unit_of(metric) for metric in self.random.get("metric", pd.Series([None])).unique()}
+        known = [signed(units[metric]) for metric in self.random.get("metric", [None] * len(self.random))]
+        random = self.random[known]
+        keys = [random[axis] for axis in self.axes if axis in random] + [random["draw"]]
+        return _filled(random["example"].groupby(keys, sort=False), random["effect"])
 
     def mean(self) -> pd.Series:
         """Mean effect of each cell, indexed by the axes.
@@ -181,6 +231,14 @@ class Measurements:
             return frame
         grid: pd.DataFrame = values.unstack(self.axes[-1])
         return grid[list(dict.fromkeys(self.frame[self.axes[-1]]))]
+
+
+def _filled(examples: Any, values: pd.Series) -> Array:
+    """Values of groups of rows as an array [group, example], given the groups' examples; NaN after the last."""
+    group, place = examples.ngroup().to_numpy(), examples.rank(method="first").to_numpy().astype(int) - 1
+    filled = np.full((group.max(initial=-1) + 1, place.max(initial=-1) + 1), np.nan)
+    filled[group, place] = values
+    return filled
 
 
 def _stacked(frames: Mapping[Any, pd.DataFrame], axis: str) -> pd.DataFrame:

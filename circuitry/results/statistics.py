@@ -9,51 +9,102 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import combinations
-from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from scipy import special, stats
 
+from .skewness import ENOUGH, TESTABLE, Outliers, alike, johnson, johnson_two, widths
+from .skewness import Array as Array
+
 LEVEL, RESAMPLES, SIGNIFICANT = 0.95, 2000, 0.05
+TEST, TWO_SAMPLE_TEST = "sign flips and Johnson's t", "label shuffles and Johnson's t"
+"""``mean_test`` and ``two_sample_test`` in a caption."""
 EXACT = 4096
 """A permutation test with at most this many arrangements goes through all of them."""
 _DRAWS, _MOST_DRAWS, _DRAWS_PER_CELL, _BLOCK = 9_999, 99_999, 40, 2048
 _SLACK = 1e-12  # sums of the same numbers in another order differ by rounding; they count as ties
 
-Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-
-def describe(values: Array, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+def describe(
+    values: Array,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    *,
+    outliers: Outliers | None = None,
+    signed: Array | None = None,
+) -> pd.DataFrame:
     """``low``, ``high``, ``p`` and ``q`` of the mean of each row of ``values`` [cell, example], NaN where an example is missing.
 
-    A cell with fewer than two examples, or with an infinite one, has NaN. The order of the examples does not matter.
+    A cell with fewer than two examples, or with an infinite one, has NaN. A cell with p below 0.05 has no q where its mean could
+    be due to outliers that are not among its examples (``Outliers.may_hide``), judged by ``outliers``, by default those of all
+    cells. Where not ``signed`` [cell], effects are never negative, and there is no test. The order of the examples does not
+    matter.
 
     >>> describe(np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [1.0, np.nan, np.nan]])).round(3)["p"].tolist()
     [0.25, 1.0, nan]
     """
-    ordered = np.sort(values, axis=1)  # NaN last
-    counts = np.where(np.isinf(values).any(1), 0, np.isfinite(values).sum(1))
-    found = np.full((3, len(values)), np.nan)
-    for n in np.unique(counts[counts >= 2]):
-        rows = counts == n
-        found[:2, rows] = mean_interval(ordered[rows, :n], level, resamples, seed)
-        found[2, rows] = sign_flip_test(ordered[rows, :n], draws_for(len(values)), seed)
+    tested = np.ones(len(values), bool) if signed is None else signed
+    outliers = Outliers.of([values[tested]]) if outliers is None else outliers
+    found, hidden = np.full((3, len(values)), np.nan), np.zeros(len(values), bool)
+    for rows, ordered in alike(values):
+        found[:2, rows] = mean_interval(ordered, level, resamples, seed)
+        found[2, rows] = mean_test(ordered, draws_for(len(values)), seed)
+        hidden[rows] = outliers.may_hide(ordered.mean(1), widths(ordered), ordered.shape[1])
     low, high, p = found
-    return pd.DataFrame({"low": low, "high": high, "p": p, "q": false_discovery(p)})
+    low, p = np.where(tested, low, np.maximum(low, 0)), np.where(tested, p, np.nan)
+    return pd.DataFrame({"low": low, "high": high, "p": p, "q": false_discovery(p, hidden)})
+
+
+def mean_test(values: Array, draws: int = _DRAWS, seed: int = 0) -> Array:
+    """Two-sided p of each row of ``values`` [cell, example] having mean zero: the larger of ``sign_flip_test`` and ``johnson``.
+
+    The first is exact where effects are symmetric, the second is close where they are skewed.
+
+    >>> mean_test(np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])).tolist()
+    [0.25, 1.0]
+    """
+    return np.maximum(sign_flip_test(values, draws, seed), johnson(values))
+
+
+def two_sample_test(first: Array, second: Array, draws: int = _DRAWS, seed: int = 0) -> Array:
+    """Two-sided p of the rows of two samples having the same mean: the larger of ``shuffle_test`` and ``johnson_two``.
+
+    >>> two_sample_test(np.array([[1.0, 2.0, 3.0]]), np.array([[7.0, 8.0, 9.0]])).tolist()
+    [0.1]
+    """
+    return np.maximum(shuffle_test(first, second, draws, seed), johnson_two(first, second))
 
 
 def mean_interval(values: Array, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> tuple[Array, Array]:
-    """Bootstrap interval of the mean of each row of ``values`` [cell, example], by ``corrected``.
+    """Bootstrap interval of the mean of each row of ``values`` [cell, example], by ``corrected``; wider below six examples.
 
-    >>> low, high = mean_interval(np.array([[1.0, 2.0, 3.0, 4.0]]))
-    >>> low.tolist(), high.tolist()
-    ([1.0], [4.0])
+    >>> low, high = mean_interval(np.array([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]))
+    >>> low.round(1).tolist(), high.round(1).tolist()
+    ([1.7], [5.2])
     """
     centred = values - values.mean(1, keepdims=True)
     weights = resampling(values.shape[1], resamples, np.random.default_rng(seed))
-    low, high = corrected(weights @ centred.T, centred, level)
+    replicates = weights @ centred.T
+    low, high = widened(corrected(replicates, centred, level), replicates, values.shape[1], level)
     return values.mean(1) + low, values.mean(1) + high
+
+
+def widened(interval: tuple[Array, Array], replicates: Array, examples: int, level: float = LEVEL) -> tuple[Array, Array]:
+    """An interval about an estimate, as it is from six examples on; below, at least Student's, since resamples vary too little.
+
+    A bootstrap interval never leaves the range of the examples, which for four holds the mean in 7 cases of 8 at most.
+
+    >>> weights = resampling(4, 2000, np.random.default_rng(0))
+    >>> low, high = widened((np.array([-1.5]), np.array([1.5])), weights @ np.array([[-1.5], [-0.5], [0.5], [1.5]]), 4)
+    >>> low.round().tolist(), high.round().tolist()
+    ([-2.0], [2.0])
+    """
+    if examples >= TESTABLE:
+        return interval
+    student = replicates.std(0) * math.sqrt(examples / (examples - 1)) * special.stdtrit(examples - 1, (1 + level) / 2)
+    return np.minimum(interval[0], -student), np.maximum(interval[1], student)
 
 
 def resampling(examples: int, resamples: int, rng: np.random.Generator) -> Array:
@@ -174,16 +225,34 @@ def _welch(chosen: Array, pooled: Array) -> Array:
     return np.asarray(np.abs(difference) / np.sqrt(np.maximum(spread, np.maximum(floor, np.finfo(float).tiny))))
 
 
-def false_discovery(p: Array) -> Array:
+def false_discovery(p: Array, hidden: Array | None = None) -> Array:
     """Benjamini and Hochberg's adjusted p over all that are not NaN: below q, at most a share q is expected to be false.
+
+    Where ``hidden``, a p below 0.05 cannot be trusted, and there is no q; such a p still counts for the others.
 
     >>> false_discovery(np.array([0.01, np.nan, 0.02, 0.5])).tolist()
     [0.03, nan, 0.03, 0.5]
+    >>> false_discovery(np.array([0.01, 0.02, 0.5]), np.array([True, False, True])).tolist()
+    [nan, 0.03, 0.5]
     """
     q, known = np.full(len(p), np.nan), ~np.isnan(p)
     if known.any():
         q[known] = stats.false_discovery_control(p[known])
-    return q
+    return q if hidden is None else np.where(hidden & (p < SIGNIFICANT), np.nan, q)
+
+
+def withheld(described: pd.DataFrame, outliers: Outliers) -> list[str]:
+    """Of how many cells there is a p and no q, and why, as a note; nothing where that is so of none.
+
+    >>> described = pd.DataFrame({"p": [0.01, 0.5], "q": [np.nan, 0.5]})
+    >>> withheld(described, Outliers(0.05, 20.0, 30.0, 200)), withheld(described, Outliers(0.0, 0.0, 0.0, 16))
+    (['no q for 1 cell: too few examples for effects this skewed'], ['no q for 1 cell: 16 effects are too few to tell how skewed they are, 90 are enough'])
+    """
+    cells = int((described["p"].notna() & described["q"].isna()).sum())
+    why = "too few examples for effects this skewed"
+    if not outliers.enough:
+        why = f"{outliers.seen} effects are too few to tell how skewed they are, {ENOUGH} are enough"
+    return [f"no q for {cells} cell{'s' * (cells != 1)}: {why}"] if cells else []
 
 
 def least_discovery(examples: int, cells: int, q: float = SIGNIFICANT) -> int:

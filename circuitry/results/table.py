@@ -17,6 +17,7 @@ from . import statistics as evidence
 from . import writing
 from .measurements import COLUMNS as COLUMNS
 from .measurements import Measurements
+from .skewness import Outliers
 
 if TYPE_CHECKING:
     from .compare import By, Comparison
@@ -32,14 +33,26 @@ class PatchingTable(Measurements):
         return self._describe()
 
     def _describe(self, *options: Any) -> pd.DataFrame:
-        return evidence.describe(self.values(), *options).set_axis(self.mean().index)
+        made = evidence.describe(self.values(), *options, outliers=self.outliers, signed=self.signed().to_numpy())
+        return made.set_axis(self.mean().index)
+
+    @cached_property
+    def outliers(self) -> Outliers:
+        """Examples far from the others, over all cells and random nodes whose effects can be negative.
+
+        >>> PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.ones(8), "logit").outliers.enough
+        False
+        """
+        random = self.random_values()
+        return Outliers.of([self.values()[self.signed()], *([] if random is None else [random])])
 
     def statistics(self, level: float = evidence.LEVEL, resamples: int = evidence.RESAMPLES, seed: int = 0) -> pd.DataFrame:
         """What can be said of each cell's mean effect, indexed as ``mean``.
 
         ``mean``, ``se`` (standard error), ``low`` and ``high`` (bootstrap interval over examples), ``share`` (of the whole
-        effect), ``p`` (sign-flip test of mean zero), ``q`` (adjusted for false discoveries over all cells), and
-        ``beyond_random`` (share of random nodes whose |mean effect| is smaller; NaN without ``random``).
+        effect), ``p`` (test of mean zero; NaN where effects are never negative), ``q`` (adjusted for false discoveries over all
+        cells; NaN where p is below 0.05 but outliers may be missing among the examples), and ``beyond_random`` (share of random
+        nodes whose |mean effect| is smaller; NaN without ``random``).
 
         >>> t = PatchingTable.of([{"layer": 0}], np.array([[1.0, 2.0, 3.0]]), np.zeros(3), np.full(3, 4.0), "logit")
         >>> t.statistics().round(2)[["mean", "se", "share", "p"]].values.tolist()
@@ -55,11 +68,21 @@ class PatchingTable(Measurements):
     def significant(self, q: float = evidence.SIGNIFICANT) -> pd.Series:
         """Which cells have an adjusted p below ``q``.
 
-        >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.ones(8), "logit")
+        >>> t = PatchingTable.of([{"layer": k} for k in (0, 1)], np.ones((2, 48)), np.zeros(48), np.ones(48), "logit")
         >>> t.significant().tolist()
-        [True]
+        [True, True]
         """
         return self._described["q"] < q
+
+    def can_show(self, q: float = evidence.SIGNIFICANT) -> bool:
+        """Whether there are examples enough for a cell, or some of them together, to have an adjusted p below ``q``.
+
+        >>> cells = [{"layer": n} for n in range(16)]
+        >>> [PatchingTable.of(cells, np.ones((16, n)), np.zeros(n), np.ones(n), "logit").can_show() for n in (4, 12)]
+        [False, True]
+        """
+        cells = int(self.signed().sum())
+        return evidence.least_discovery(self.frame["example"].nunique(), cells, q) <= cells
 
     def _random_by_cell(self) -> list[evidence.Array | None]:
         """|Mean effect| of the random nodes that each cell is compared with."""
@@ -87,19 +110,22 @@ class PatchingTable(Measurements):
     def notes(self, mark: str = "*") -> list[str]:
         """What a reader of the numbers must know: what the mark means, what could have been shown, and what random nodes do.
 
-        >>> PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.ones(8), "logit").notes()
-        ['* q < 0.05 (sign-flip test, false-discovery control over 1 cell)']
+        >>> PatchingTable.of([{"layer": 0}], np.ones((1, 96)), np.zeros(96), np.ones(96), "logit").notes()
+        ["* q < 0.05 (sign flips and Johnson's t, false-discovery control over 1 cell)"]
         """
         q, tested = evidence.SIGNIFICANT, int(self._described["p"].notna().sum())
         examples = int(np.isfinite(self.values()).sum(1).max(initial=0))
         found = []
         if tested:
-            found.append(f"{mark} q < {q:g} (sign-flip test, false-discovery control over {writing.count(tested, 'cell')})")
+            found.append(f"{mark} q < {q:g} ({evidence.TEST}, false-discovery control over {writing.count(tested, 'cell')})")
+            found += evidence.withheld(self._described, self.outliers)
             needed = evidence.least_discovery(examples, tested, q)
             if needed > tested:
                 found.append(f"{examples} examples cannot show anything at q < {q:g} over {writing.count(tested, 'cell')}")
             elif needed > 1:
                 found.append(f"{examples} examples cannot show fewer than {needed} cells at q < {q:g} over {tested}")
+        if not self.signed().all():
+            found.append("no q where effects are never negative: their means are above zero by construction")
         if self.random is not None:
             _, means = evidence.random_means(self.random, self.axes)
             known = np.concatenate([[], *means.values()])
@@ -215,9 +241,9 @@ class PatchingTable(Measurements):
     def to_markdown(self, path: str | FilePath | None = None, digits: int = 2) -> str:
         """Means with standard errors in Markdown, a star where significant, with the caption; one axis shows intervals too.
 
-        >>> t = PatchingTable.of([{"layer": 0}], np.array([[1.0, 2.0]]), np.zeros(2), np.ones(2), "logit")
+        >>> t = PatchingTable.of([{"layer": 0}], np.array([[1.0, 2.0, 3.0]]), np.zeros(3), np.ones(3), "logit")
         >>> print(t.to_markdown().splitlines()[2])
-        | 0       |  1.50 ± 0.50 |   1.00 to 2.00 |    150% | 0.500 |
+        | 0       |  2.00 ± 0.58 |  -0.46 to 4.46 |    200% | 0.250 |
         """
         return writing.written(writing.markdown(*self._cells(digits), self.caption()), path)
 

@@ -19,9 +19,10 @@ from ..planning import CellPlan, Pass, Plan, Write, absolute
 from ..planning import plan as make_plan
 from ..planning.schedule import schedule
 from ..prompting import Prompts
+from ..results.units import DISTANCE
 from .chunks import chunks
 from .driver import run
-from .metrics import DISTANCE, Metric, evaluate
+from .metrics import Metric, evaluate
 
 Floats = NDArray[np.float64]
 

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from torch import Tensor
 
 from ..errors import CircuitryError, suggest
+from ..results.units import KL
 
 Metric: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """(logits [row, vocab], base logits [row, vocab], answer [row], foil [row]) -> [row]."""
@@ -48,10 +49,8 @@ METRICS: dict[str, tuple[Metric, str]] = {
     "logit_difference": (_logit_difference, "change of logit(answer) - logit(foil)"),
     "probability": (_probability, "change of the answer's probability"),
     "log_probability": (_log_probability, "change of the answer's log probability, nats"),
-    "kl": (_kl, "KL divergence from the base run, nats"),
+    "kl": (_kl, KL),
 }
-DISTANCE = "L2 distance from the base run"
-"""What is reported where a path ends at a node that is not the logits."""
 
 
 def metric(what: str | Callable[[Tensor, Tensor, Tensor], Tensor]) -> tuple[Metric, str]:

@@ -18,6 +18,7 @@ from ..planning import explain as explain_plan
 from ..prompting import Prompts, Task
 from ..results import PatchingTable
 from ..results.table import COLUMNS
+from ..results.units import signed
 from . import guards
 from .baseline import DRAWN, random_cells, random_frame
 from .chunks import parse_memory
@@ -157,8 +158,7 @@ def patch(
     ]
     if several is None:
         return tables[0]
-    alike = [replace(table, unit="change of the metric, each in its own unit") for table in tables]
-    return PatchingTable.stack(dict(zip(several, alike, strict=True)), "metric", str(made.path))
+    return PatchingTable.of_metrics(dict(zip(several, tables, strict=True)), str(made.path))
 
 
 def _own_metrics(metric: Any, task: Task, model: Model) -> Any:
@@ -227,7 +227,7 @@ def check_baseline(effects: Effects, metric: Any, made: Plan, task: Task) -> Non
     >>> one = np.ones((1, 2))
     >>> check_baseline(Effects(one, 5 + one, one), "logit", made, task)
     """
-    if metric == "kl" or not ends_at_logits(made):
+    if not signed(unit_of(made, resolve_metric(metric)[1])):
         return
     gap = (effects.base - effects.other).mean(0)
     spread = gap.std(ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else 0.0

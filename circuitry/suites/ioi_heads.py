@@ -17,11 +17,10 @@ from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
 from ..results.circuit import Circuit
 from ..results.writing import count
-from ..running.metrics import metric
 from .result import Picture, SuiteResult, Summary
 from .senders import Head, Sender, read_at, reads, senders, site, strong_senders, together
 from .stages import Drawing
-from .study import KEY_SHARE, Study, keys, resolves
+from .study import KEY_SHARE, Study, keys, sure
 
 POSITIONS = ["IO", "IO+1", "S1", "S1+1", "S2", "S2+1", "END-2", "END-1", "END"]
 MOVER, SUPPRESSOR, HELPER, NEGATIVE = "name mover", "S suppressor", "other helping head", "negative name mover"
@@ -98,7 +97,7 @@ def _direct(study: Study) -> pd.Series:
     path, main = f"{head}[{{layer}},{{head}}] @ END -> logits freezing {study.carriers}", study.options["metric"]
     made = study.patch(title, path, metric=list(dict.fromkeys([main, "logit", "foil_logit"])))
     note = "A head whose patch lowers the difference helps to answer; one whose patch raises it works against."
-    direct = replace(made.select("metric", main), unit=metric(main)[1])
+    direct = made.select("metric", main)
     study.keep("heads_to_logits", direct, note)
     for own, name, words in (("logit", "IO", "A name mover raises IO."), ("foil_logit", "S", "An S suppressor lowers S.")):
         one = replace(made.select("metric", own), unit=f"change of the logit of {name}")
@@ -115,7 +114,7 @@ def _roles_at_end(study: Study) -> dict[str, list[Head]]:
     shares = direct.share()
     to_s, whole = study.tables["heads_to_S"], abs((direct.frame["other"] - direct.frame["base"]).mean())
     movers = [one for one in keys(study.tables["heads_to_IO"]) if shares[one] >= KEY_SHARE]
-    lowers = (to_s.mean() >= KEY_SHARE * whole) & (to_s.significant() if resolves(to_s) else True)
+    lowers = (to_s.mean() >= KEY_SHARE * whole) & sure(to_s)
     helping, hurting = keys(direct), keys(direct, negative=True)
     return {
         MOVER: movers,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
 import torch
 
 from ..errors import CircuitryError
@@ -15,9 +16,7 @@ from ..evidence.write_profile import place
 from ..models import Model
 from ..prompting import Task
 from ..results import PatchingTable
-from ..results.statistics import least_discovery
 from ..running import patch
-from ..running.metrics import DISTANCE
 from .folder import RunFolder
 from .result import Component, Summary
 
@@ -120,14 +119,23 @@ class Study:
 
     def rule(self) -> str:
         """The threshold of a finding in words, and the tables in which there were too few examples for the whole of it."""
-        alone = [name for name, table in self.tables.items() if not resolves(table)]
-        share = f"; by the share alone in {', '.join(alone)}, where {self.task.examples} examples cannot show anything at that q"
-        most = f"(of each table the {MOST_KEYS} strongest)"
-        return f"at least {KEY_SHARE:.0%} of the whole effect and q < {Q:g} {most}{share if alone else ''}"
+        mute = {name: bool(table.signed().any()) for name, table in self.tables.items() if not table.can_show(Q)}
+        few, untested = ([name for name, signed in mute.items() if signed == kind] for kind in (True, False))
+        small = [name for name, table in self.tables.items() if name not in mute and not table.outliers.enough]
+        said = f"at least {KEY_SHARE:.0%} of the whole effect and q < {Q:g} (of each table the {MOST_KEYS} strongest)"
+        if few:
+            said += (
+                f"; by the share alone in {', '.join(few)}, where {self.task.examples} examples cannot show anything at that q"
+            )
+        if untested:
+            said += f"; by the share alone in {', '.join(untested)}, where effects are never negative, so that none has a q"
+        if small:
+            said += f"; by p < {Q:g} in {', '.join(small)}, whose effects are too few to tell how skewed they are"
+        return said
 
     def caveats(self, table: PatchingTable) -> list[str]:
         """What a reader must know first: that there may be no behaviour to explain, by the prompts of the suite's main table."""
-        if "KL" in table.unit or table.about.get("unit") == DISTANCE:
+        if not table.signed().all():
             return []
         sign = -1 if table.about.get("base") == "corrupted" else 1
         gap = sign * (table.values("base")[0] - table.values("other")[0])
@@ -188,21 +196,20 @@ def keys(table: PatchingTable, *, most: int = MOST_KEYS, negative: bool = False)
     """
     shares = table.share() * (-1 if negative else 1)
     strong = shares[shares >= KEY_SHARE]
-    if resolves(table):
-        strong = strong[table.significant(Q)[strong.index]]
-    return list(strong.sort_values(ascending=False, kind="stable").index[:most])
+    return list(strong[sure(table)[strong.index]].sort_values(ascending=False, kind="stable").index[:most])
 
 
-def resolves(table: PatchingTable) -> bool:
-    """Whether the table has examples enough for its cells, or some of them together, to reach Q.
+def sure(table: PatchingTable) -> pd.Series:
+    """Which cells are clear enough for a finding: q below Q, or p where no q can be given for want of effects, else all.
 
     >>> import numpy as np
     >>> cells = [{"layer": n} for n in range(4)]
-    >>> [resolves(PatchingTable.of(cells, np.ones((4, n)), np.zeros(n), np.ones(n), "logit")) for n in (4, 12)]
-    [False, True]
+    >>> [sure(PatchingTable.of(cells, np.zeros((4, n)), np.zeros(n), np.ones(n), "logit")).any().item() for n in (4, 12)]
+    [True, False]
     """
-    cells = len(table.mean())
-    return least_discovery(table.frame["example"].nunique(), cells, Q) <= cells
+    if not table.can_show(Q):
+        return pd.Series(True, table.mean().index)
+    return table.significant(Q) if table.outliers.enough else table.statistics()["p"] < Q
 
 
 def profile(offsets: Offsets | None) -> dict[str, float] | None:

@@ -22,7 +22,8 @@ _SHOWN = ("mean", "se", "low", "high", "share", "q", "beyond_random")
 class Cell:
     """One cell: its axis values by name, and the columns of ``PatchingTable.statistics``.
 
-    ``anchor`` is its id in the page, ``band`` what |mean| 95 % of random nodes stay within, ``prompts`` how many were measured.
+    ``anchor`` is its id in the page, ``band`` what |mean| 95 % of random nodes stay within, ``prompts`` how many were measured,
+    ``signed`` whether its effect can be negative, so that zero is something to be told from.
     """
 
     anchor: str
@@ -36,6 +37,7 @@ class Cell:
     beyond: float
     prompts: int
     band: float = math.nan
+    signed: bool = True
 
     @property
     def place(self) -> str:
@@ -63,6 +65,15 @@ class Cell:
         True
         """
         return bool(self.q < LEVEL)
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the effect may be zero for all that is known; one that is never negative is not tested, and not unsure.
+
+        >>> [Cell("c", {}, 1.0, 0.1, 0.8, 1.2, 0.5, math.nan, 1.0, 16, signed=kind).unsure for kind in (True, False)]
+        [True, False]
+        """
+        return self.signed and not self.found
 
     @property
     def tip(self) -> str:
@@ -101,7 +112,7 @@ def cells_of(table: PatchingTable, number_of_table: int = 1) -> list[Cell]:
     >>> [(cell.anchor, cell.mean, cell.share) for cell in cells_of(table, 2)]
     [('cell-2-0', 1.0, 0.5)]
     """
-    statistics, bands = table.statistics(), table.random_band()
+    statistics, bands, signed = table.statistics(), table.random_band(), table.signed()
     axes = list(table.axes)
     counted = table.frame.groupby(axes, sort=False)["effect"].count() if axes else pd.Series([table.frame["effect"].count()])
     made = []
@@ -110,7 +121,7 @@ def cells_of(table: PatchingTable, number_of_table: int = 1) -> list[Cell]:
         mean, se, low, high, share, q, beyond = (float(statistics[column].iloc[i]) for column in _SHOWN)
         named = dict(zip(axes, values, strict=True)) if axes else {}
         anchor, band = f"cell-{number_of_table}-{i}", float(bands.iloc[i])
-        made.append(Cell(anchor, named, mean, se, low, high, share, q, beyond, int(prompts), band))
+        made.append(Cell(anchor, named, mean, se, low, high, share, q, beyond, int(prompts), band, bool(signed.iloc[i])))
     return made
 
 

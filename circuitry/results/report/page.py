@@ -87,6 +87,11 @@ class Experiment:
         return any(cell.share == cell.share for cell in self.cells)
 
     @property
+    def tested(self) -> bool:
+        """Whether any cell was tested against zero, as those are whose effects can be negative."""
+        return any(cell.signed for cell in self.cells)
+
+    @property
     def scale(self) -> tuple[float, float]:
         """The least and the greatest value on the axis of the bars, zero among them."""
         ends = [value for cell in self.cells for value in (cell.mean, cell.low, cell.high, cell.band, -cell.band)]

@@ -137,9 +137,16 @@ def _metric(tables: list[PatchingTable]) -> str:
 def _statistics(tables: list[PatchingTable]) -> list[str]:
     said = [
         "Intervals are 95 % bootstrap intervals of the mean over prompts.",
-        "Each mean is tested against zero by a two-sided sign-flip permutation test; q is its p value after Benjamini and "
-        "Hochberg over all cells of the table, and cells with q < 0.05 count as found.",
     ]
+    signs = [bool(signed) for table in tables for signed in table.signed()]
+    if any(signs):
+        said.append(
+            "Each mean is tested against zero by a two-sided sign-flip permutation test and by Johnson's t test, which allows for "
+            "skewness; q is the larger p value after Benjamini and Hochberg over all cells of the table, and cells with q < 0.05 "
+            "count as found. No q is given where outliers as other cells have them may be missing among a cell's prompts."
+        )
+    if not all(signs):
+        said.append("Divergences and distances are never negative, so they are not tested against zero.")
     draws = sorted({int(table.random["draw"].nunique()) for table in tables if table.random is not None})
     if draws:
         said.append(f"Effects are compared with those of {_range(draws)} randomly drawn nodes, patched the same way.")

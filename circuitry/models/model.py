@@ -11,6 +11,7 @@ import torch
 
 from ..architecture import Graph, definition_for
 from ..errors import ModelError
+from .checks import check_logits
 from .instruments import INSTRUMENTS
 from .vocabulary import Vocabulary
 
@@ -36,6 +37,7 @@ class Model:
             blocks = self._modules(family)
             if not all(hasattr(block, "circuitry") for block in blocks):  # by an earlier load of the same module
                 INSTRUMENTS[instrument].attach(self.hf, blocks)
+        check_logits(self.hf, self.graph.place(self.graph.node("logits")))
         with warnings.catch_warnings():
             # RWKV's output projection is called `output`, as is what nnsight serves on every module; it is no place of a node.
             warnings.filterwarnings("ignore", "Module .* has a submodule named 'output'", UserWarning)

@@ -43,7 +43,6 @@ class _Names:
     mixers: Mapping[str, tuple[str, Naive | None]]
     middle: str = ""
     mlp: str = "mlp"
-    head: str = "lm_head"
     short: Mapping[str, str] = field(default_factory=lambda: _SHORT)
 
 
@@ -80,7 +79,6 @@ _KINDS = {
         {"attention": ("mixer_out", rwkv.time_mixing), "feed_forward": ("mlp", rwkv.channel_mixing)},
         "ln2",
         mlp="",
-        head="head",
         short={"x": "shift_in", "c": "wkv_in", "h": "wkv_state", "g": "gate", "s": "wkv_out", "o": "mixer_out"},
     ),
 }
@@ -110,7 +108,7 @@ class Reference:
 
         with ExitStack() as stack:
             self._hook(stack, pass_through)
-            self.hf(ids, use_cache=False)
+            pass_through(("logits", (), ""), self.hf(ids, use_cache=False).logits)
         return values
 
     def _hook(self, stack: ExitStack, see: See) -> None:
@@ -153,7 +151,6 @@ class Reference:
             if names.middle and names.mlp:
                 output(getattr(layer, names.mlp), ("mlp", (number,), ""))
         entry(self.hf.get_submodule(names.norm), ("resid", (len(layers),), ""))
-        output(self.hf.get_submodule(names.head), ("logits", (), ""))
         if any(naive is None for _, naive in names.mixers.values()):
             self._own_attention(stack, see)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import CircuitryError
 from ..paths import Leg, Node, Path, Position, Site
-from .naive import mamba, mamba2, rwkv
+from .naive import attention, mamba, mamba2, rwkv
 
 Key: TypeAlias = tuple[str, tuple[int, ...], str]
 """Family, indices, port: ("head", (1, 0), "q")."""
@@ -160,18 +160,10 @@ class Reference:
         from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
         def attend(
-            module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None = None, **_: Any
-        ) -> Any:
-            outs, heads, shared = [], q.shape[1], q.shape[1] // k.shape[1]
-            for head in range(heads):
-                at = (module.layer_idx, head)
-                qh = see(("head", at, "q"), q[:, head])
-                kh, vh = see(("head", at, "k"), k[:, head // shared]), see(("head", at, "v"), v[:, head // shared])
-                scores = torch.einsum("bqd,bkd->bqk", qh, kh) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
-                future = torch.ones(scores.shape[1:], dtype=torch.bool, device=scores.device).triu(1)
-                pattern = see(("head", at, "pattern"), scores.masked_fill(future, -torch.inf).softmax(-1))
-                outs.append(see(("head", at, ""), torch.einsum("bqk,bkd->bqd", pattern, vh)))
-            return torch.stack(outs, 2), None
+            module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
+            scaling: float | None = None, softcap: float | None = None, **_: Any,
+        ) -> Any:  # fmt: skip
+            return attention.attend(module, q, k, v, mask, scaling, softcap, see), None
 
         AttentionInterface.register("circuitry_reference", attend)
         AttentionMaskInterface.register("circuitry_reference", ALL_MASK_ATTENTION_FUNCTIONS["eager"])

@@ -104,9 +104,12 @@ def test_a_mamba2_that_is_something_else_is_refused(monkeypatch: pytest.MonkeyPa
         tiny.model("mamba2")
 
 
-def test_a_cache_is_refused() -> None:
-    with pytest.raises(ct.ModelError, match="an instrumented Mamba-2 keeps no cache; call it with use_cache=False"):
-        model("mamba2").hf(tokens(), use_cache=True)
+def test_with_a_cache_the_stock_method_runs() -> None:
+    hf, ids = tiny.stock("mamba2", dtype=torch.float32), tokens()
+    kept = state_in_cache(hf, ids, layer=1)[1].clone()
+    with torch.no_grad(), ct.load(hf) as ours:
+        out = ours.hf(ids, use_cache=True)
+    assert torch.equal(out.logits, logits(hf, ids)) and torch.equal(out.cache_params.layers[1].recurrent_states[0], kept)
 
 
 _WITH_KERNELS = """

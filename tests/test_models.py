@@ -162,6 +162,8 @@ def test_compiled_kernels_that_cannot_run_here_are_not_needed(tmp_path: Path, pa
 def hook(hf: Any, place: ct.architecture.Place, change: Callable[[Tensor], Tensor]) -> Any:
     """A plain PyTorch hook at a place, independent of every engine."""
     module = hf.get_submodule(place.module)
+    if not place.module:
+        return module.register_forward_hook(lambda _, __, out: type(out)(logits=change(out.logits)))
     if place.io == "output":
         return module.register_forward_hook(
             lambda _, __, out: (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)

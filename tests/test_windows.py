@@ -173,7 +173,7 @@ def test_a_mask_that_is_not_what_the_config_says_is_refused() -> None:
     model.hf.config.sliding_window = WINDOW + 1
     both(model, "embed @ B -> logits", PROMPTS)  # the stock mask follows the config, and so does the reference
     model.hf.config.layer_types = ["full_attention"] * 3
-    with pytest.raises(ct.GuardError, match="layer 0.*the mask of the stock model.*full attention"):
+    with pytest.raises(ct.GuardError, match=r"layer 0.*the mask of the stock model.*full attention"):
         both(model, "embed @ B -> logits", PROMPTS)
 
 

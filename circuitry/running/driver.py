@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from ..planning.schedule import ALL, Copy, Schedule, joined
 from ..prompting import Prompts
 
 _LOCK = threading.Lock()
+_ORDERS: weakref.WeakKeyDictionary[Model, dict[tuple[str, str], int]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,6 @@ def turn(place: Place, occurrence: int, order: Mapping[tuple[str, str], int]) ->
     return order[f"{taps}.state", "output"], occurrence, own
 
 
-@functools.lru_cache(maxsize=8)
 def execution_order(model: Model) -> dict[tuple[str, str], int]:
     """When each module's input and output come by in a forward pass, found by running one.
 
@@ -231,6 +231,8 @@ def execution_order(model: Model) -> dict[tuple[str, str], int]:
     >>> order["backbone.layers.0", "input"] < order["lm_head", "output"] < order["", "output"]
     True
     """
+    if model in _ORDERS:
+        return _ORDERS[model]
     order: dict[tuple[str, str], int] = {}
     hooks: list[Any] = []
 
@@ -253,6 +255,7 @@ def execution_order(model: Model) -> dict[tuple[str, str], int]:
             hook.remove()
         for mixer in model.mixers:
             mixer.circuitry.stops = ()
+    _ORDERS[model] = order
     return order
 
 

@@ -13,7 +13,7 @@ import torch
 from ..architecture import Graph, definition_for
 from ..errors import ModelError
 from .borrowed import Borrowed, borrow
-from .checks import check_logits
+from .checks import check_causality, check_logits
 from .instruments import INSTRUMENTS
 from .vocabulary import Vocabulary
 
@@ -43,6 +43,7 @@ class Model:
             if not all(hasattr(block, "circuitry") for block in blocks):  # by an earlier load of the same module
                 INSTRUMENTS[instrument].attach(self.hf, blocks)
         check_logits(self.hf, self.graph.place(self.graph.node("logits")))
+        check_causality(self.hf, self.graph.sizes["layer"], max(INSTRUMENTS[name].chunk for name in architecture.taps.values()))
         with warnings.catch_warnings():
             # RWKV's output projection is called `output`, as is what nnsight serves on every module; it is no place of a node.
             warnings.filterwarnings("ignore", "Module .* has a submodule named 'output'", UserWarning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import warnings
@@ -31,7 +32,7 @@ class Model:
     def __init__(self, hf: Any, tokenizer: Any = None, name: str = "model", graph: str | None = None) -> None:
         from nnsight import NNsight
 
-        self.name, self.tokenizer = name, tokenizer
+        self.name, self.tokenizer, self._file = name, tokenizer, graph
         self._hf = hf.eval()
         self.hf.config.use_cache = False
         if self.dtype == torch.float64:  # experts' grouped products stop at float32
@@ -83,6 +84,17 @@ class Model:
             self._borrowed.release(self)
         self._hf = self._net = self._borrowed = None
         vars(self).pop("mixers", None)
+
+    def widened(self) -> Model:
+        """This model, or where it is narrower than float32, a copy in float32: the same function of the same weights, rounded less.
+
+        >>> import circuitry as ct
+        >>> ct.load("bundled:mamba", dtype="bfloat16").widened().dtype
+        torch.float32
+        """
+        if self.dtype.itemsize >= torch.float32.itemsize:
+            return self
+        return Model(copy.deepcopy(self.hf).float(), self.tokenizer, self.name, self._file)
 
     def __enter__(self) -> Self:
         return self

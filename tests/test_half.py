@@ -16,6 +16,7 @@ from circuitry.models import attention
 from circuitry.models import mamba as mamba_module
 from circuitry.models import mamba2 as mamba2_module
 from circuitry.models import rwkv as rwkv_module
+from rounding import only_rounded
 
 HALF = ("bfloat16", "float16")
 PATHS = {
@@ -136,3 +137,28 @@ def test_a_wider_model_is_its_own_wide_model() -> None:
     before = {name: value.clone() for name, value in narrow.hf.state_dict().items()}
     assert narrow.widened().dtype == torch.float32 and narrow.dtype == torch.bfloat16
     assert all(torch.equal(value, before[name]) for name, value in narrow.hf.state_dict().items())
+
+
+# --- the bound on rounding that tests of the scans use ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
+@pytest.mark.parametrize(("kind", "module", "name"), [("mamba", mamba_module, "scan"), ("mamba2", mamba2_module, "ssd")])
+def test_a_scan_that_is_wrong_is_not_taken_for_rounding(
+    kind: str, module: Any, name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a thousandth in float32, by half in bfloat16, where one rounding is four thousandths."""
+    ids, model, real = torch.arange(20)[None] + 3, tiny.model(kind, dtype=dtype), getattr(module, name)
+
+    def logits() -> torch.Tensor:
+        with torch.no_grad():
+            found: torch.Tensor = model.hf(ids, use_cache=False).logits
+        return found
+
+    right = logits()
+    wrong_by = 1.001 if dtype == torch.float32 else 1.5
+    monkeypatch.setattr(module, name, lambda *args, **options: real(*args, **options) * wrong_by)
+    wrong = logits()
+    monkeypatch.undo()
+    assert only_rounded(right, right, tiny.stock(kind, dtype=dtype), ids)
+    assert not only_rounded(wrong, right, tiny.stock(kind, dtype=dtype), ids)

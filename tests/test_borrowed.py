@@ -60,7 +60,7 @@ def generated(hf: Any, rows: int = 2, **more: Any) -> list[list[int]]:
     found: Tensor = hf.generate(
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, eos_token_id=None, **more
     )
-    return found.tolist()  # type: ignore[no-any-return]
+    return found.tolist()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

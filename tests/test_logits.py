@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,44 @@ def test_both_engines_read_what_the_stock_model_returns(kind: str, changes: dict
     for engine in ("nnsight", "reference"):
         table = ct.patch(model, task, "embed -> logits", metric="probability", engine=engine, progress=False, lint=False)
         assert np.abs(table.frame["other"].to_numpy() - other.numpy()).max() < EXACT, engine
+
+
+def replaced(block: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A plain hook that changes what a block gives."""
+    return block.register_forward_hook(lambda _, __, out: (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out))
+
+
+def recorded(model: Model, blocks: dict[str, Any], ids: Any) -> dict[str, Tensor]:
+    """What each block gives on some prompts."""
+    seen: dict[str, Tensor] = {}
+    hooks = [replaced(block, lambda t, name=name: seen.setdefault(name, t.clone())) for name, block in blocks.items()]  # type: ignore[misc]
+    logits(model.hf, ids)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+@pytest.mark.parametrize("source", ("embed", "attn[0]", "mlp[0]"))
+@pytest.mark.parametrize("changes", FACTORS["granite"][1::2])
+def test_multipliers_lie_between_the_nodes(changes: dict[str, Any], source: str) -> None:
+    """What goes directly to the logits, by hand: every block but the source gives what it gave on the clean prompts."""
+    model = tiny.model("granite", **changes)
+    path = f"{source} @ B -> logits @ B directly"
+    _, prompts = compile_path(model, TASK, path)
+    at, rows, inner = torch.from_numpy(prompts.where["B"]), torch.arange(len(prompts)), model.hf.model
+    blocks = {"embed": inner.embed_tokens}
+    for number, layer in enumerate(inner.layers):
+        blocks |= {f"attn[{number}]": layer.self_attn, f"mlp[{number}]": layer.mlp}
+    clean, corrupted = (recorded(model, blocks, ids) for ids in (prompts.clean, prompts.corrupted))
+    before = logits(model.hf, prompts.clean)
+    clean[source][rows, at] = corrupted[source][rows, at]
+    hooks = [replaced(block, lambda t, name=name: clean[name]) for name, block in blocks.items()]  # type: ignore[misc]
+    patched = logits(model.hf, prompts.clean)
+    for hook in hooks:
+        hook.remove()
+    wanted = (patched - before)[rows, at, torch.from_numpy(prompts.answer)]
+    found = ct.patch(model, TASK, path, verify=1, progress=False, lint=False).frame["effect"].to_numpy()
+    assert np.abs(found - wanted.numpy()).max() < EXACT < wanted.abs().max()
 
 
 @pytest.mark.parametrize("kind", ("mamba", "falcon_mamba", "mamba2"))

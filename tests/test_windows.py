@@ -109,7 +109,8 @@ def test_every_type_that_has_a_window_is_here() -> None:
         if hasattr(config, "sliding_window"):
             assert kind in SLIDING
         elif kind not in ("mamba", "mamba2", "falcon_mamba", "rwkv", "jamba"):
-            stock, windowed = (tiny.stock(kind, **more) for more in ({}, given))
+            both_ways: tuple[dict[str, Any], ...] = ({}, given)
+            stock, windowed = (tiny.stock(kind, **more) for more in both_ways)
             for hf in (stock, windowed):
                 hf.set_attn_implementation("eager")
                 hf.set_experts_implementation("eager")

@@ -77,7 +77,7 @@ class Borrowed:
         >>> module.weight.dtype
         torch.float64
         """
-        wanted = {name: value for name, value in (("dtype", dtype), ("device", device)) if value is not None}
+        wanted: dict[str, Any] = {name: value for name, value in (("dtype", dtype), ("device", device)) if value is not None}
         if self.holders and any(_differs(tensor, **wanted) for tensor in hf.parameters()):
             raise ModelError(
                 f"a model in {hf.dtype} on {hf.device} is made of this module already, and another cannot have "

@@ -92,13 +92,18 @@ class Borrowed:
 
 
 def borrow(hf: Any) -> Borrowed:
-    """Borrow a module, once for all the models made of it.
+    """Borrow a module, once for all the models made of it; where none of those is left, it is given back and borrowed anew.
 
-    >>> module = torch.nn.Linear(2, 2)
-    >>> borrow(module) is borrow(module)
+    >>> module, model = torch.nn.Linear(2, 2), torch.nn.Identity()
+    >>> kept = borrow(module)
+    >>> kept.holders.add(model)
+    >>> borrow(module) is kept
     True
     """
     kept: Borrowed | None = vars(hf).get(_HERE)
+    if kept is not None and not kept.holders:
+        kept.give_back()
+        kept = None
     if kept is None:
         kept = Borrowed(hf)
         vars(hf)[_HERE] = kept

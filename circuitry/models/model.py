@@ -44,7 +44,9 @@ class Model:
             if not all(hasattr(block, "circuitry") for block in blocks):  # by an earlier load of the same module
                 INSTRUMENTS[instrument].attach(self.hf, blocks)
         check_logits(self.hf, self.graph.place(self.graph.node("logits")))
-        check_causality(self.hf, self.graph.sizes["layer"], max(INSTRUMENTS[name].chunk for name in architecture.taps.values()))
+        check_causality(
+            self.hf, self.graph.sizes["layer"], max((INSTRUMENTS[name].chunk for name in architecture.taps.values()), default=0)
+        )
         with warnings.catch_warnings():
             # RWKV's output projection is called `output`, as is what nnsight serves on every module; it is no place of a node.
             warnings.filterwarnings("ignore", "Module .* has a submodule named 'output'", UserWarning)

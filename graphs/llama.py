@@ -1,8 +1,8 @@
 """Llama and the many models built like it: rotary embeddings, an MLP, and key/value heads shared by groups of query heads.
 
 Every node is a *query* head: ``head[l,h].k`` is the key as head h alone sees it, so one head of a group can be patched.
-Where the MLP is one of experts, which of them a token is sent to is decided inside ``mlp``. Granite multiplies what a block gives
-before adding it to the stream; ``attn`` and ``mlp`` are the values before that.
+Where the MLP is one of experts, which of them a token is sent to is decided inside ``mlp``. Granite multiplies the embedding
+and what a block gives before adding it to the stream; ``embed``, ``attn`` and ``mlp`` are the values before that.
 """
 
 from circuitry.architecture import transformer

@@ -12,7 +12,7 @@ of all states is ever stored; C, skip and gate stay live. After the gate an RMS 
 only by its scale: it is inside the edge from ssm_out to mixer_out, as the gate's product is.
 """
 
-from circuitry.architecture import NEXT, SAME, Architecture, Family, Node, Place, lag
+from circuitry.architecture import LOGITS, NEXT, SAME, Architecture, Family, Node, Place, lag
 
 LAYER = "backbone.layers.{layer}"
 TAP = LAYER + ".mixer.circuitry."
@@ -130,6 +130,6 @@ GRAPH = Architecture(
         Family(
             "mixer_out", ("layer",), "batch pos d_model", "output of the block", Place(LAYER + ".mixer"), role="mixer", adds=True
         ),
-        Family("logits", (), "batch pos vocab", "next-token logits", Place("lm_head"), role="logits", freezable=()),
+        LOGITS,
     ),
 )

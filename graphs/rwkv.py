@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from circuitry.architecture import NEXT, SAME, Architecture, Edge, Family, Node, Place, lag
+from circuitry.architecture import LOGITS, NEXT, SAME, Architecture, Edge, Family, Node, Place, lag
 
 LAYER = "rwkv.blocks.{layer}"
 TIME, CHANNEL = LAYER + ".attention.circuitry.", LAYER + ".feed_forward.circuitry."
@@ -125,7 +125,7 @@ FAMILIES = (
     Family(
         "mlp", ("layer",), "batch pos d_model", "output of channel mixing", Place(LAYER + ".feed_forward"), role="mlp", adds=True,
     ),
-    Family("logits", (), "batch pos vocab", "next-token logits", Place("head"), role="logits", freezable=()),
+    LOGITS,
 )  # fmt: skip
 
 GRAPH = Architecture(

@@ -297,9 +297,10 @@ def test_small_batches_give_the_same_effects(kind: str, path: str, memory: int) 
 @given(st.sampled_from(KINDS), st.integers(0, 2), st.integers(0, 9))
 @settings(max_examples=40)
 def test_nothing_flows_back_in_the_text(kind: str, layer: int, at: int) -> None:
-    """Examples whose answer is predicted before the patched token do not change at all."""
+    """Examples whose answer is predicted before the patched token do not change: rows of a batch may be rounded differently."""
     everywhere = replace(PROMPTS, corrupted=(PROMPTS.clean + 7) % 61)
-    changed = effects(kind, f"resid[{layer}] @ {at} -> logits", everywhere)[0] != 0
+    effect = effects(kind, f"resid[{layer}] @ {at} -> logits", everywhere)[0]
+    changed = np.abs(effect) > EXACT
     assert (changed == (everywhere.where["END"] >= at)).all()
 
 

@@ -82,9 +82,14 @@ def test_a_model_that_is_something_else_is_refused(monkeypatch: pytest.MonkeyPat
         tiny.model("rwkv")
 
 
-def test_a_state_is_not_kept() -> None:
-    with pytest.raises(ModelError, match="an instrumented RWKV keeps no state; call it with use_cache=False"):
-        logits(model("rwkv").hf, tokens(), use_cache=True)
+def test_with_a_state_to_keep_the_stock_method_runs() -> None:
+    hf, ids = tiny.stock("rwkv", dtype=torch.float32, attention_hidden_size=16), tokens()
+    with torch.no_grad():
+        stock = hf(ids, use_cache=True)
+        with ct.load(hf) as ours:
+            out = ours.hf(ids, use_cache=True)
+    assert torch.equal(out.logits, stock.logits)
+    assert all(torch.equal(one, other) for one, other in zip(out.state, stock.state, strict=True))
 
 
 # --- rescaling -------------------------------------------------------------------------------------------------------------

@@ -6,10 +6,12 @@ from .families import CAUSAL, NEXT, SAME, Architecture, Edge, Family, Place, Rul
 from .graph import Graph
 from .hybrid import hybrid
 from .state_space import selective
+from .stream import LOGITS
 from .transformer import transformer
 
 __all__ = [
     "CAUSAL",
+    "LOGITS",
     "NEXT",
     "SAME",
     "Architecture",

@@ -66,7 +66,7 @@ def lag(k: int) -> Rule:
 class Place:
     """Where a node's value is found: the input or output of a module, and which dimensions are position and unit.
 
-    ``module`` is a template over the family's index names. ``unit`` is the dimension of the last index (the head);
+    ``module`` is a template over the family's index names; "" is the model itself, whose output is the logits it returns. ``unit`` is the dimension of the last index (the head);
     ``position`` is None where the module is called once for every position of interest (a recurrent state). ``end``
     is the module whose input holds the value one layer past the last.
     """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .families import Family, Place
 
-LOGITS = Family("logits", (), "batch pos vocab", "next-token logits", Place("lm_head"), role="logits", freezable=())
+LOGITS = Family("logits", (), "batch pos vocab", "next-token logits", Place(""), role="logits", freezable=())
+"""What the model returns, not what its output layer does: some scale, cap or cast the logits after it."""
 
 
 def stream(embed: str, layers: str, final_norm: str, middle: str = "") -> tuple[Family, ...]:

@@ -6,21 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import attention, mamba, mamba2, rwkv
+from . import attention, mamba, mamba2, rwkv, ssd
+from .scan import BLOCK
 
 
 @dataclass(frozen=True)
 class Instrument:
     """``attach(model, blocks)`` puts the taps in and checks them; ``values(config, length)`` is how many numbers one row of
-    ``length`` tokens has in one block at its peak."""
+    ``length`` tokens has in one block at its peak; ``chunk`` is how many tokens its scan takes at a time, 0 without a scan."""
 
     attach: Callable[[Any, list[Any]], None]
     values: Callable[[Any, int], int]
+    chunk: int = 0
 
 
 INSTRUMENTS = {
     "attention": Instrument(attention.attach, attention.values),
-    "mamba": Instrument(mamba.attach, mamba.values),
-    "mamba2": Instrument(mamba2.attach, mamba2.values),
+    "mamba": Instrument(mamba.attach, mamba.values, BLOCK),
+    "mamba2": Instrument(mamba2.attach, mamba2.values, ssd.CHUNK),
     "rwkv": Instrument(rwkv.attach, rwkv.values),
 }

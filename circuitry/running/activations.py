@@ -16,7 +16,7 @@ from ..architecture import Place
 from ..errors import CircuitryError, GuardError
 from ..models import Model
 from ..paths import Node
-from .driver import alone, execution_order, turn
+from .driver import alone, execution_order, raw_value, tensor_of, turn, write
 
 Change = Callable[[Tensor], Tensor]
 """From a node's values to others of the same shape."""
@@ -59,7 +59,7 @@ def spliced(
     """Logits [row, position, vocabulary] of a run in which each node's value is replaced by its change of it.
 
     A change is given [row, position, ...] (a state: one position at a time, so it must not mix positions) and returns the same
-    shape; what it returns is used where ``where`` [row, position] says so. Raises as ``read``.
+    shape; what it returns is used where ``where`` [row, position] says so. Raises as ``read``, and CircuitryError for the logits.
 
     >>> import circuitry as ct
     >>> model, ids = ct.load("bundled:mamba"), np.arange(12).reshape(2, 6)
@@ -68,10 +68,12 @@ def spliced(
     (True, (2, 6, 2048))
     """
     named = {model.graph.node(node): change for node, change in changes.items()}
+    if any(model.graph.family(node.family).role == "logits" for node in named):
+        raise CircuitryError("nothing comes after the logits, so they cannot be replaced on the way; change what is returned")
     stops = _stops(model, named, ids.shape[1])
     chosen = torch.from_numpy(where).to(model.device)
 
-    def write(stop: _Stop, raw: Tensor) -> Tensor:
+    def replaced(stop: _Stop, raw: Tensor) -> Tensor:
         changed = raw.clone()
         for node in stop.nodes:
             value = _own(changed, stop.place, node)
@@ -82,7 +84,7 @@ def spliced(
             value[at] = new.to(value)[at]
         return changed
 
-    return _trace(model, stops, ids, write, keep=0, changing=True)[1]
+    return _trace(model, stops, ids, replaced, keep=0, changing=True)[1]
 
 
 def _trace(
@@ -110,15 +112,10 @@ def _play(net: Any, tracer: Any, stops: list[_Stop], act: Callable[..., Tensor],
     made: list[Tensor] = []
     for stop in stops:
         for _ in tracer.iter[stop.occurrence]:
-            envoy = net.get(stop.place.module)
-            raw = getattr(envoy, stop.place.io)
-            value = raw[0] if (many := isinstance(raw, tuple | list)) else raw
-            new = act(stop, value)
-            if changing and stop.place.io == "input":
-                value.copy_(new)  # in place, since the stream that goes around a norm is the tensor that goes into it
-            elif changing:
-                envoy.output = type(raw)((new, *raw[1:])) if many else new
-            made.append(new)
+            raw = raw_value(net, tracer, stop.place)
+            made.append(act(stop, tensor_of(raw)))
+            if changing:
+                write(net, stop.place, raw, made[-1])
     return made, tracer.result.logits
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from ..planning.schedule import ALL, Copy, Schedule, joined
 from ..prompting import Prompts
 
 _LOCK = threading.Lock()
+_ORDERS: weakref.WeakKeyDictionary[Model, dict[tuple[str, str], int]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -96,24 +97,62 @@ def _play(net: Any, tracer: Any, visits: list[_Visit], constants: Mapping[Write,
     got: dict[int, Tensor] = {}
     for number, visit in enumerate(visits):
         for _ in tracer.iter[visit.occurrence]:
-            got[number] = _visit(net.get(visit.place.module), visit, constants)
+            got[number] = _visit(net, tracer, visit, constants)
     return got
 
 
-def _visit(envoy: Any, visit: _Visit, constants: Mapping[Write, Tensor]) -> Tensor:
-    raw = getattr(envoy, visit.place.io)
-    many = isinstance(raw, tuple | list)
-    value: Tensor = raw[0] if many else raw
+def _visit(net: Any, tracer: Any, visit: _Visit, constants: Mapping[Write, Tensor]) -> Tensor:
+    raw = raw_value(net, tracer, visit.place)
+    value = tensor_of(raw)
     if visit.copies:
         changed = value.clone()
         for copy in visit.copies:
             _apply(copy, changed, visit, constants)
-        if visit.place.io == "input":
-            value.copy_(changed)  # in place, since the stream that goes around a norm is the tensor that goes into it
-        else:
-            envoy.output = type(raw)((changed, *raw[1:])) if many else changed
-            value = changed
+        write(net, visit.place, raw, changed)
+        value = changed
     return value.detach().clone() if visit.read else value.new_empty(0)
+
+
+def raw_value(net: Any, tracer: Any, place: Place) -> Any:
+    """Inside a trace: what a module is given or returns; of the model itself, what comes out at the very end.
+
+    >>> import circuitry as ct
+    >>> model = ct.load("bundled:mamba")
+    >>> with model.net.trace(torch.zeros(1, 2, dtype=int), use_cache=False) as tracer:
+    ...     block = nnsight.save(raw_value(model.net, tracer, Place("backbone.layers.0")))
+    ...     logits = nnsight.save(tensor_of(raw_value(model.net, tracer, Place(""))))
+    >>> tuple(block.shape), tuple(logits.shape)
+    ((1, 2, 128), (1, 2, 2048))
+    """
+    return getattr(net.get(place.module), place.io) if place.module else tracer.result
+
+
+def tensor_of(raw: Any) -> Tensor:
+    """The tensor that counts in what a module returns: a model's logits, the first of several, or what is there.
+
+    >>> tensor_of((torch.ones(2), None))
+    tensor([1., 1.])
+    """
+    value: Tensor = raw.logits if hasattr(raw, "logits") else raw[0] if isinstance(raw, tuple | list) else raw
+    return value
+
+
+def write(net: Any, place: Place, raw: Any, changed: Tensor) -> None:
+    """Inside a trace: put ``changed`` in the place of what was there, ``raw``.
+
+    >>> import circuitry as ct
+    >>> model, place = ct.load("bundled:mamba"), Place("backbone.norm_f")
+    >>> with model.net.trace(torch.zeros(1, 2, dtype=int), use_cache=False) as tracer:
+    ...     raw = raw_value(model.net, tracer, place)
+    ...     write(model.net, place, raw, torch.zeros_like(raw))
+    ...     logits = nnsight.save(tracer.result.logits)
+    >>> bool((logits == 0).all())
+    True
+    """
+    if place.io == "input":
+        tensor_of(raw).copy_(changed)  # in place, since the stream that goes around a norm is the tensor that goes into it
+    else:
+        net.get(place.module).output = type(raw)((changed, *raw[1:])) if isinstance(raw, tuple | list) else changed
 
 
 def _apply(copy: Copy, value: Tensor, visit: _Visit, constants: Mapping[Write, Tensor]) -> None:
@@ -184,15 +223,16 @@ def turn(place: Place, occurrence: int, order: Mapping[tuple[str, str], int]) ->
     return order[f"{taps}.state", "output"], occurrence, own
 
 
-@functools.lru_cache(maxsize=8)
 def execution_order(model: Model) -> dict[tuple[str, str], int]:
     """When each module's input and output come by in a forward pass, found by running one.
 
     >>> import circuitry as ct
     >>> order = execution_order(ct.load("bundled:mamba"))
-    >>> order["backbone.layers.0", "input"] < order["lm_head", "output"]
+    >>> order["backbone.layers.0", "input"] < order["lm_head", "output"] < order["", "output"]
     True
     """
+    if model in _ORDERS:
+        return _ORDERS[model]
     order: dict[tuple[str, str], int] = {}
     hooks: list[Any] = []
 
@@ -215,6 +255,7 @@ def execution_order(model: Model) -> dict[tuple[str, str], int]:
             hook.remove()
         for mixer in model.mixers:
             mixer.circuitry.stops = ()
+    _ORDERS[model] = order
     return order
 
 

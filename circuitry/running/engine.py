@@ -202,7 +202,8 @@ def mean_value(model: Model, write: Write, prompts: Prompts, memory: int) -> Ten
     for _, examples in chunks(plan, model, len(prompts), prompts.length, memory):
         part = prompts.take(examples)
         laid = schedule(plan, plan.cells, part)
-        values = run(model, laid, part)[0][laid.reading.other].double()
+        values = run(model, laid, part)[0][laid.reading.other]
+        dtype, values = values.dtype, values.double()
         there = torch.ones(len(part), dtype=torch.float64, device=values.device)
         if write.at is None:
             ends = torch.from_numpy(part.where["END"]).to(values.device)
@@ -211,7 +212,7 @@ def mean_value(model: Model, write: Write, prompts: Prompts, memory: int) -> Ten
         part_sum = (values * there).sum(0)
         total = part_sum if total is None else total + part_sum
         count = count + there.sum(0)
-    return (total / count.clamp(min=1)).to(model.dtype)  # type: ignore[no-any-return]
+    return (total / count.clamp(min=1)).to(dtype)  # type: ignore[no-any-return]
 
 
 def patch_everything(model: Model, prompts: Prompts) -> Plan:

@@ -108,8 +108,9 @@ def patch(
             corrupted prompts) or "given" (``value``).
         direction: "noising" patches corrupted values into the clean run; "denoising" swaps the two.
         baseline: how many random nodes to patch in the same way, for comparison (``table.random``), drawn with ``seed``.
-        engine: "nnsight", or "reference": plain PyTorch hooks, one cell at a time, slow.
-        verify: check this many cells against the reference engine, on two examples each.
+        engine: "nnsight", or "reference": plain PyTorch hooks, one cell at a time, slow; in float32 at least.
+        verify: check this many cells against the reference engine, on two examples each. Of a model in half precision both
+            engines run a copy in float32, and the table says how far rounding moved these effects.
         memory: bound for one batch, bytes or text such as "2GiB".
         lint: refuse prompts that would make the experiment meaningless, and warn where the model does not do the task;
             "prompts" only refuses, False does neither.
@@ -138,14 +139,14 @@ def patch(
     extra: tuple[CellPlan, ...] = ()
     checked: dict[str, str] = {}
     if engine == "reference":
-        effects = _by_reference(model, made, prompts, chosen, range(len(made.cells)))
+        effects = _by_reference(model.widened(), made, prompts, chosen, range(len(made.cells)))
     elif engine == "nnsight":
         guards.check(model, made, prompts)
         extra = random_cells(made, prompts, baseline, seed)
         every = replace(made, cells=made.cells + extra)
         effects = run_plan(model, every, prompts, chosen, memory=parse_memory(memory), value=value, progress=progress)
         if verify:
-            checked = {"verified": _verify(model, made, prompts, chosen, effects, verify)}
+            checked = {"verified": _verify(model, made, prompts, chosen, effects, verify, parse_memory(memory))}
     else:
         raise CircuitryError(f"no engine {engine!r}; known: nnsight, reference")
     if lint is True:
@@ -262,15 +263,37 @@ def _check_comparable(made: Plan) -> None:
         raise CircuitryError("the reference engine reports effects on the logits; use circuitry.running.reference.follow")
 
 
-def _verify(model: Model, made: Plan, prompts: Prompts, metrics: Sequence[Metric], effects: Sequence[Effects], count: int) -> str:
-    """Compare cells spread over the table with the reference, and say so. Raises GuardError where they differ."""
-    few = prompts.take(slice(2))
+def _verify(
+    model: Model, made: Plan, prompts: Prompts, metrics: Sequence[Metric], effects: Sequence[Effects], count: int, memory: int
+) -> str:
+    """Compare cells spread over the table with the reference, and say so. Raises GuardError where they differ.
+
+    Two engines that round to half precision differ by more than an error of either may be, so they are compared in float32;
+    what that leaves out, how far half precision moves an effect, is said and is no error.
+    """
+    few, wide = prompts.take(slice(2)), model.widened()
     picked = np.unique(np.linspace(0, len(made.cells) - 1, count).astype(int))
+    ours = [replace(one, effect=one.effect[picked, : len(few)], base=one.base[:, : len(few)]) for one in effects]
+    compared = ours
+    if wide is not model:
+        compared = run_plan(wide, replace(made, cells=tuple(made.cells[k] for k in picked)), few, metrics, memory=memory)
     most = 0.0
-    for found, wanted in zip(effects, _by_reference(model, made, few, metrics, picked.tolist()), strict=True):
-        error = np.abs(found.effect[picked, : len(few)] - wanted.effect).max() / max(1.0, np.abs(found.base).max())
-        if not error <= (1e-8 if model.dtype == torch.float64 else 5e-3):
+    for found, wanted in zip(compared, _by_reference(wide, made, few, metrics, picked.tolist()), strict=True):
+        error = _apart(found, wanted)
+        if not error <= (1e-8 if wide.dtype == torch.float64 else 5e-3):
             raise GuardError(f"the nnsight engine and the reference differ by {error:.2g} (relative); no result is reported")
-        most = max(most, float(error))
+        most = max(most, error)
     closely = f"within {most:.0e} (relative)" if most else "exactly"
-    return f"{len(picked)} of {len(made.cells)} cells agree {closely} with the reference engine on {len(few)} examples"
+    said = f"{len(picked)} of {len(made.cells)} cells agree {closely} with the reference engine on {len(few)} examples"
+    if wide is model:
+        return said
+    narrow = str(model.dtype).removeprefix("torch.")
+    moved = max(_apart(one, exact) for one, exact in zip(ours, compared, strict=True))
+    if not np.isfinite(moved):
+        raise GuardError(f"in {narrow} some effects are not numbers, in float32 they are; no result is reported")
+    return f"{said}, both in float32; {narrow} moves these effects by up to {moved:.1e} (relative)"
+
+
+def _apart(one: Effects, other: Effects) -> float:
+    """How far effects are apart, in units of the metric itself where that is more than 1."""
+    return float(np.abs(one.effect - other.effect).max() / max(1.0, np.abs(one.base).max()))

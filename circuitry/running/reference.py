@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import CircuitryError
 from ..paths import Leg, Node, Path, Position, Site
-from .naive import mamba, mamba2, rwkv
+from .naive import attention, mamba, mamba2, rwkv
 
 Key: TypeAlias = tuple[str, tuple[int, ...], str]
 """Family, indices, port: ("head", (1, 0), "q")."""
@@ -43,7 +43,6 @@ class _Names:
     mixers: Mapping[str, tuple[str, Naive | None]]
     middle: str = ""
     mlp: str = "mlp"
-    head: str = "lm_head"
     short: Mapping[str, str] = field(default_factory=lambda: _SHORT)
 
 
@@ -80,7 +79,6 @@ _KINDS = {
         {"attention": ("mixer_out", rwkv.time_mixing), "feed_forward": ("mlp", rwkv.channel_mixing)},
         "ln2",
         mlp="",
-        head="head",
         short={"x": "shift_in", "c": "wkv_in", "h": "wkv_state", "g": "gate", "s": "wkv_out", "o": "mixer_out"},
     ),
 }
@@ -110,7 +108,7 @@ class Reference:
 
         with ExitStack() as stack:
             self._hook(stack, pass_through)
-            self.hf(ids, use_cache=False)
+            pass_through(("logits", (), ""), self.hf(ids, use_cache=False).logits)
         return values
 
     def _hook(self, stack: ExitStack, see: See) -> None:
@@ -153,7 +151,6 @@ class Reference:
             if names.middle and names.mlp:
                 output(getattr(layer, names.mlp), ("mlp", (number,), ""))
         entry(self.hf.get_submodule(names.norm), ("resid", (len(layers),), ""))
-        output(self.hf.get_submodule(names.head), ("logits", (), ""))
         if any(naive is None for _, naive in names.mixers.values()):
             self._own_attention(stack, see)
 
@@ -163,18 +160,10 @@ class Reference:
         from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
         def attend(
-            module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None = None, **_: Any
-        ) -> Any:
-            outs, heads, shared = [], q.shape[1], q.shape[1] // k.shape[1]
-            for head in range(heads):
-                at = (module.layer_idx, head)
-                qh = see(("head", at, "q"), q[:, head])
-                kh, vh = see(("head", at, "k"), k[:, head // shared]), see(("head", at, "v"), v[:, head // shared])
-                scores = torch.einsum("bqd,bkd->bqk", qh, kh) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
-                future = torch.ones(scores.shape[1:], dtype=torch.bool, device=scores.device).triu(1)
-                pattern = see(("head", at, "pattern"), scores.masked_fill(future, -torch.inf).softmax(-1))
-                outs.append(see(("head", at, ""), torch.einsum("bqk,bkd->bqd", pattern, vh)))
-            return torch.stack(outs, 2), None
+            module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
+            scaling: float | None = None, softcap: float | None = None, **_: Any,
+        ) -> Any:  # fmt: skip
+            return attention.attend(module, q, k, v, mask, scaling, softcap, see), None
 
         AttentionInterface.register("circuitry_reference", attend)
         AttentionMaskInterface.register("circuitry_reference", ALL_MASK_ATTENTION_FUNCTIONS["eager"])

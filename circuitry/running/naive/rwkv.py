@@ -62,7 +62,9 @@ def _shift(m: Any, x: Tensor, layer: int, see: See, family: str, consumers: tupl
 
 
 def _by_token(m: Any, k: Tensor, v: Tensor, at: tuple[int, ...], see: See) -> Tensor:
-    """Read what was carried here, with this token's own value as a bonus; only then write it."""
+    """Read what was carried here, with this token's own value as a bonus; only then write it. In float32 at least: 1e38 is
+    no number in float16."""
+    dtype, k, v = k.dtype, *(t.to(torch.promote_types(t.dtype, torch.float32)) for t in (k, v))
     decay, out = torch.exp(m.time_decay), []
     read = carry = torch.stack([torch.zeros_like(k[:, 0]), torch.zeros_like(k[:, 0]), torch.full_like(k[:, 0], -1e38)], -1)
     for t in range(k.shape[1]):
@@ -71,7 +73,7 @@ def _by_token(m: Any, k: Tensor, v: Tensor, at: tuple[int, ...], see: See) -> Te
         decayed = torch.stack([carry[..., 0], carry[..., 1], carry[..., 2] - decay], -1)
         h = see(("wkv_state", at, ""), torch.stack(_with(decayed, k[:, t], v[:, t]), -1), t)
         read, carry = see(("wkv_state", at, "read"), h, t), see(("wkv_state", at, "carry"), h, t)
-    return torch.stack(out, 1)
+    return torch.stack(out, 1).to(dtype)
 
 
 def _with(state: Tensor, exponent: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:

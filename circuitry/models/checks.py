@@ -1,0 +1,118 @@
+"""What is checked of every model when it is loaded: that its logits are those it returns, and that no token sees a later one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..architecture import Place
+from ..errors import ModelError
+
+_MORE, _WINDOW = 16, 8
+"""Tokens beyond the scan's chunk, and the most that a window has while it is checked: checking 4,096 would take minutes."""
+_SAFETY = 4
+
+
+@torch.no_grad()
+def check_logits(hf: Any, place: Place) -> None:
+    """Refuse a place of the logits that is not what the model returns, which some scale or cap after their output layer.
+
+    Raises ModelError. The place that is the model itself is right by construction.
+
+    >>> import circuitry as ct
+    >>> check_logits(ct.load("bundled:mamba").hf, Place("lm_head"))
+    """
+    if not place.module:
+        return
+    seen: list[Any] = []
+    handle = hf.get_submodule(place.module).register_forward_hook(lambda _, __, out: seen.append(out))
+    try:
+        logits = hf(torch.arange(4, device=hf.device)[None] % hf.config.vocab_size, use_cache=False).logits
+    finally:
+        handle.remove()
+    if len(seen) != 1 or not torch.equal(seen[0].to(logits.dtype), logits):
+        raise ModelError(
+            f"the logits of this architecture file are the output of {place.module}, which is not what the model returns "
+            '(it may scale, cap or cut them after that); use circuitry.architecture.LOGITS for the family, or Place("")'
+        )
+
+
+@torch.no_grad()
+def check_causality(hf: Any, layers: int, chunk: int) -> None:
+    """Refuse a model in which a token moves the logits before it: released versions of transformers had that fault.
+
+    One batch of four rows, a few tokens longer than ``chunk``, the tokens that a scan takes at a time: a random prompt; the same
+    with a token of the first chunk changed, and with one of the second; and the same with every embedding off by one rounding,
+    which says how far rounding alone moves logits in this model. A sliding window is narrowed to 8 tokens meanwhile, so that the
+    prompt is longer than the window of every model. Raises ModelError.
+
+    >>> import circuitry as ct
+    >>> check_causality(ct.load("bundled:mamba").hf, layers=4, chunk=16)
+    """
+    length = min(chunk + _MORE, getattr(hf.config, "max_position_embeddings", None) or chunk + _MORE)
+    ids, changed = _prompts(length, hf.config.vocab_size)
+    # In float64 too: the norms and softmax of stock models are float32 at most.
+    eps = max(torch.finfo(hf.dtype).eps, torch.finfo(torch.float32).eps)
+    with _narrow(hf.config), _rounded(hf.get_input_embeddings(), 3, eps):
+        logits = hf(ids.to(hf.device), use_cache=False).logits.double().cpu()
+    if logits.isnan().any():
+        raise ModelError(f"the model's logits are not numbers in {hf.dtype}; load it in another dtype, such as float32")
+    noise = max(_moved(logits, 3, length), eps * logits[logits.isfinite()].abs().max().item())
+    for row, at in enumerate(changed, start=1):
+        moved = _moved(logits, row, at)
+        if moved > _SAFETY * layers**0.5 * noise:
+            raise ModelError(
+                f"this model is not causal: changing token {at} of {length} moves the logits before it by {moved:.2g}, where rounding "
+                f"moves them by {noise:.2g}. A patch would then change what came before it; another version of transformers may be right"
+            )
+
+
+def _prompts(length: int, vocabulary: int) -> tuple[Tensor, tuple[int, int]]:
+    """Four times a random prompt [row, pos], with a token changed in the second and in the third, and where."""
+    one = torch.randint(vocabulary, (length,), generator=torch.Generator().manual_seed(0))
+    changed = length // 2 - _MORE // 4, length - _MORE // 4
+    ids = one.repeat(4, 1)
+    for row, at in enumerate(changed, start=1):
+        ids[row, at] = (ids[row, at] + 1) % vocabulary
+    return ids, changed
+
+
+def _moved(logits: Tensor, row: int, end: int) -> float:
+    """How far a row is from the first one before a position, at most."""
+    one, other = logits[0, :end], logits[row, :end]
+    return torch.where(one == other, 0.0, one - other).abs().max().item() if end else 0.0
+
+
+@contextmanager
+def _narrow(config: Any) -> Iterator[None]:
+    """Within: no window of more than a few tokens."""
+    size = getattr(config, "sliding_window", None)
+    if not size or size <= _WINDOW:
+        yield
+        return
+    config.sliding_window = _WINDOW
+    try:
+        yield
+    finally:
+        config.sliding_window = size
+
+
+@contextmanager
+def _rounded(embedding: Any, row: int, eps: float) -> Iterator[None]:
+    """Within: the embeddings of a row are off by one rounding, up or down."""
+
+    def hook(_: Any, __: Any, out: Tensor) -> Tensor:
+        signs = torch.randint(2, out[row].shape, generator=torch.Generator().manual_seed(1)).to(out) * 2 - 1
+        out = out.clone()
+        out[row] = out[row] * (1 + eps * signs)
+        return out
+
+    handle = embedding.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -44,7 +44,7 @@ from circuitry.universality.features.study import CASES
 from circuitry.universality.matching.matches import CHANCE, COLUMNS
 from circuitry.universality.matching.shards import index_dtype
 from circuitry.universality.matching.writer import Writer
-from pages import ROOT
+from pages import ROOT, blocks
 from run_folders import run_folder
 
 
@@ -294,6 +294,21 @@ def test_a_report_is_as_large_as_the_page_says(tmp_path: Path) -> None:
     cell = (sizes[1] - sizes[0]) / 256
     assert cell < 512 and 0 <= figures * 1e6 - page._PICTURES * 4 / 3 < 1e5
     assert page._PICTURES * 4 / 3 + sizes[0] + cells * 512 < most * 1e6
+
+
+def test_the_code_on_real_models_in_the_page_on_matching_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With less of everything, and a document that is longer than one of the models has positions."""
+    [code] = [block.body for block in blocks(ROOT / "docs/mppc.md") if block.language == "py"]
+    small = code.replace('"resid", "texts/"', '"resid[4]", "texts/", tokens=600, batch=64, expansion=1').replace(
+        "1_000_000", "600"
+    )
+    assert small.count("600") == 2
+    monkeypatch.chdir(tmp_path)
+    Path("texts").mkdir()
+    Path("texts/one.txt").write_text("A sentence of some words. " * 300)
+    names: dict[str, Any] = {}
+    exec(compile(small, "docs/mppc.md", "exec"), names)
+    assert np.diff(names["text"].starts).max() == 512 and (tmp_path / "matches/forward.csv").is_file()
 
 
 # --- what a page says of itself --------------------------------------------------------------------------------------------

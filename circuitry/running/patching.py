@@ -107,8 +107,9 @@ def patch(
         engine: "nnsight", or "reference": plain PyTorch hooks, one cell at a time, slow.
         verify: check this many cells against the reference engine, on two examples each.
         memory: bound for one batch, bytes or text such as "2GiB".
+        lint: warn where the model does no better on clean than on corrupted prompts.
 
-    Raises PathError for a path that cannot be read or can have no effect, TaskError for a task the model cannot do,
+    Raises PathError for a path that cannot be read or can have no effect, TaskError for a task that this model cannot be given,
     GuardError where a check of the run itself fails.
 
     >>> import circuitry as ct

@@ -30,9 +30,10 @@ from circuitry.results.report import compare, nodes, page, write_report
 from circuitry.running import METRICS
 from circuitry.running.patching import RANDOM_NODES
 from circuitry.suites import Picture, SuiteResult, Summary
+from circuitry.suites.induction import DISTANCES
 from circuitry.suites.runner import SHIPPED
 from circuitry.suites.study import KEY_SHARE, MOST_KEYS, Q
-from circuitry.universality import activations, corpus, encode, experiment, mppc, train_sae
+from circuitry.universality import Recipe, activations, circuits, corpus, encode, experiment, mppc, train_sae
 from circuitry.universality.activations.texts import SHORTEST
 from circuitry.universality.experiment.measures import NEAR_ZERO
 from circuitry.universality.experiment.plan import Settings
@@ -40,7 +41,7 @@ from circuitry.universality.features.browser import LIMIT
 from circuitry.universality.features.contexts import CONTEXTS, WINDOW
 from circuitry.universality.features.endpoint import SETTINGS, EndpointJudge
 from circuitry.universality.features.score import _LETTERS, BELOW
-from circuitry.universality.features.study import CASES
+from circuitry.universality.features.study import CASES, study
 from circuitry.universality.matching.matches import CHANCE, COLUMNS
 from circuitry.universality.matching.shards import index_dtype
 from circuitry.universality.matching.writer import Writer
@@ -159,6 +160,7 @@ FACTS = {
         f"not within {offsets.APART:.0%} of the whole effect",
         f"the maximum in {_default(ct.off_by_one, 'level'):.0%} of the resamples",
     ],
+    "docs/paper.md": [f"{_default(ct.run, 'examples')} prompts of random tokens, distances {DISTANCES[0]} to {DISTANCES[-1]}"],
     "docs/report.md": [f"At most {nodes.MOST} cells are shown", f"the page shows the {compare.MOST} cells that differ most"],
     "docs/sae.md": [f"every {({300.0: 'five'})[_default(train_sae, 'save_every')]} minutes (`save_every`, in seconds)"],
     "docs/universality.md": [
@@ -221,6 +223,48 @@ def test_help_lists_what_there_is() -> None:
     assert {*re.split(", | or ", helps["patch", "metric"])} == METRICS.keys()
     assert {*re.split(", | or ", helps["patch", "intervention"])} == {*INTERVENTIONS} - {"given"}, "a value cannot be given there"
     assert helps["run", "suite"].startswith(", ".join(SHIPPED))
+
+
+LIBRARY: dict[str, tuple[Callable[..., Any], ...]] = {
+    "run": (ct.run,),
+    "patch": (ct.patch, ct.task),
+    "explain": (ct.task,),
+    "offsets": (ct.off_by_one,),
+    "circuits": (circuits,),
+    "universality": (experiment, Settings),
+    "mppc": (mppc,),
+    "features": (study, EndpointJudge),
+    "sae train": (train_sae, Recipe),
+    "sae encode": (encode,),
+}
+"""What a command calls: an option and the argument of the same name have the same default."""
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_defaults_of_a_command_are_those_of_what_it_calls(name: str) -> None:
+    command: Any = typer.main.get_command(app)
+    for part in name.split():
+        command = command.commands[part]
+    calls = {key: one.default for call in LIBRARY[name] for key, one in inspect.signature(call).parameters.items()}
+    none, shared = (None, inspect.Parameter.empty), 0
+    for option in command.params:
+        known = calls.get(option.name)
+        if option.default in none or known in none or callable(known) or option.name in ("out", "corpus"):
+            continue
+        assert option.default == known, option.name
+        shared += 1
+    assert shared
+
+
+def test_the_table_of_hand_written_models_is_what_they_are() -> None:
+    rows = re.findall(r"^\| `compiled:(\w+)` \| `(\w+)` \| .+ \| (.+) \|$", (ROOT / "docs/compiled.md").read_text(), re.MULTILINE)
+    assert [name for name, _, _ in rows] == ["transformer", "mamba", "mamba2", "rwkv", "ioi"] and {
+        name for name, _, _ in rows
+    } == {*NAMES}
+    for name, kind, tokens in rows:
+        model = ct.load(f"compiled:{name}")
+        assert type(model.hf).__name__ == kind
+        assert tokens == (f"{model.hf.config.vocab_size} numbers" if model.tokenizer is None else "those of the bundled models")
 
 
 def test_settings_and_columns_of_a_sensitivity_are_those_in_the_page() -> None:

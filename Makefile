@@ -1,4 +1,4 @@
-# `make demo` runs every shipped suite on every shipped model; `make test` runs the tests. Both set up .venv first.
+# `make demo` runs every shipped suite on a bundled Transformer and a bundled Mamba; `make test` runs the tests. Both set up .venv first.
 # PYTHON is the interpreter .venv is made with. TORCH may name another build of the same torch, such as one for your GPU:
 # make demo TORCH='torch==2.13.0 --index-url https://download.pytorch.org/whl/cu130'
 PYTHON ?= python3

@@ -84,7 +84,7 @@ class Family:
 
     ``role`` is what suites ask for instead of a name, so that a state is found in any architecture. ``adds`` marks nodes
     whose value is added to the residual stream. ``held_by`` lists the places to hold in order to freeze the node where
-    that is not its own place; a family or port that cannot be frozen has ``freezable=False``.
+    that is not its own place; ``freezable`` names what can be frozen: "" the node itself, the name of a port that port.
     """
 
     name: str

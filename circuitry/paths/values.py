@@ -215,7 +215,7 @@ def sites(value: SitesLike) -> tuple[Site, ...]:
 
 @dataclass(frozen=True)
 class Leg:
-    """One arrow: what is read, what is held at its clean value meanwhile, and what is spared from that.
+    """One arrow: what is read, what is held at its base value meanwhile, and what is spared from that.
 
     ``directly`` holds every node between that adds to the residual stream, so that only the stream itself connects the ends.
     """

@@ -115,7 +115,7 @@ def patch(
         lint: refuse prompts that would make the experiment meaningless, and warn where the model does not do the task;
             "prompts" only refuses, False does neither.
 
-    Raises PathError for a path that cannot be read or can have no effect, TaskError for a task the model cannot do,
+    Raises PathError for a path that cannot be read or can have no effect, TaskError for a task that this model cannot be given,
     GuardError where a check of the run itself fails.
 
     >>> import circuitry as ct

@@ -160,7 +160,12 @@ def _save_array(array: NDArray[Any], file: Path) -> None:
         np.save(out, array)
 
 
-def main() -> None:
+def arguments() -> argparse.ArgumentParser:
+    """What the command takes.
+
+    >>> arguments().parse_args(["mamba", "--corpus", "english.txt.xz", "--work", "work/mamba"]).seed
+    0
+    """
     parser = argparse.ArgumentParser(prog="python -m circuitry.models.training", description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=sorted(RECIPES))
     parser.add_argument("--corpus", type=Path, required=True, help="plain English, .txt or .txt.xz")
@@ -168,7 +173,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="write the finished model here as a Hugging Face folder")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    args = arguments().parse_args()
     torch.set_num_threads(args.threads)
     trainer = Trainer(args.model, args.seed, args.corpus, args.work)
     trainer.resume()

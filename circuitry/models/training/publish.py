@@ -13,10 +13,13 @@ from . import sentences
 _CARD = """# {name}
 
 A small {architecture} model ({parameters:,} parameters, {layers} layers, float32) that ships with circuitry so that its first
-command works offline. Trained from scratch by `python -m circuitry.models.training {architecture} --seed {seed}`
-({steps} steps) on three kinds of data: random-token induction, sentences in which one of two people acts again (indirect
-object identification), and public-domain English. It is made to have small circuits that can be studied; it is no useful
-language model, knows nothing, and its English is poor.
+command works offline. Trained from scratch ({steps} steps) by
+
+    python -m circuitry.models.training {architecture} --seed {seed} --corpus english.txt.xz --work work/{architecture}
+
+on three kinds of data: random-token induction, sentences in which one of two people acts again (indirect object
+identification), and public-domain English. It is made to have small circuits that can be studied; it is no useful language
+model, knows nothing, and its English is poor.
 
 Measured by the training script when it finished (256 prompts a line; held-out templates share neither opening nor action
 with training):

@@ -15,8 +15,8 @@ class LocalJudge:
     """A causal language model that is asked as a chat where its tokenizer has a template, and else to continue the question.
 
     The score is the level whose number is most probable as the next token, so every question has an answer and no sampling takes
-    part. ``model`` is a loaded model or anything that ``circuitry.load`` takes, with ``dtype`` and ``device``. The models that ship with circuitry have under a million
-    parameters and have never seen such a question: they try out the machinery, and what they answer means nothing.
+    part. ``model`` is a loaded model or anything that ``circuitry.load`` takes, with ``dtype`` and ``device``. The models that ship with circuitry have about a
+    million parameters and have never seen such a question: they try out the machinery, and what they answer means nothing.
 
     Raises CircuitryError for a model without a tokenizer.
     """

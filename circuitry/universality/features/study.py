@@ -59,7 +59,7 @@ def study(
     names: tuple[str, str] | None = None,
     progress: bool = False,
 ) -> Features:
-    """Write features.html and, with a judge, scores.csv, figure5.png and .svg, uninterpretable.csv and .html into a folder.
+    """Write features.html and, with a judge, scores.csv, figure5.png and .svg, uninterpretable.csv and, of its rows if any, .html into a folder.
 
     The features of at most ``limit`` matches are shown and judged. ``variants`` are matches of the same features elsewhere, by name
     ("SAE seed", "model seed"), for figure 5. Before a judge that is no proxy is asked, ``agree`` is called with the estimate, at the

@@ -51,10 +51,6 @@ from patching import PROMPTS, TASK, effects, laid, patched
         ({"memory": "1.2.3MB"}, "'1.2.3MB' is no amount of memory; '512MiB' or '2GB' would do"),
         ({"engine": "reference", "intervention": "zero"}, "the reference engine only resamples, it has no 'zero'"),
         ({"verify": 1, "intervention": "mean"}, "the reference engine only resamples, it has no 'mean'"),
-        (
-            {"path": "embed -> mlp[1]", "verify": 1},
-            "the reference engine reports effects on the logits; use circuitry.running.reference.follow",
-        ),
         ({"axes": {"layer": 7}}, "layer=7 is out of range; {layer} has values 0 to 2"),
         ({"axes": {"head": 0}}, "the path has no open axis 'head'; it has: layer"),
     ],

@@ -72,13 +72,9 @@ def _writes(writes: Iterable[Write]) -> str:
 
 def _pass(plan: Plan, one: Pass, number: int) -> str:
     source = f"pass {number}" if number else {"resample": plan.other}.get(plan.intervention, plan.intervention)
-    reads = ", ".join(_read(site, plan.graph) for site in one.reads)
+    reads = ", ".join(str(site) if site.at is not None else f"{site} @ every position" for site in one.reads)
     held = f"; hold {_held(one.holds, plan.graph)} at {plan.base}" if one.holds else ""
     return f"on the {plan.base} input: write {_writes(one.writes)} from {source}{held}; read {reads}"
-
-
-def _read(site: Site, graph: Graph) -> str:
-    return str(site) if site.at is not None else f"{site} @ END" if site.node.family == "logits" else f"{site} @ every position"
 
 
 def _held(nodes: frozenset[Node], graph: Graph) -> str:

@@ -153,7 +153,14 @@ def join(plans: Mapping[str, Plan], axis: str) -> Plan:
 
 
 def _end(plan: Plan) -> str:
-    return ", ".join(dict.fromkeys(plan.graph.family(site.node.family).name for site in plan.path.legs[-1].targets))
+    """What is read, in words. One reading of the logits has a metric and two of them have a distance, so both are named."""
+    names = [plan.graph.family(site.node.family).name for site in plan.path.legs[-1].targets]
+    return " and ".join(names if set(names) == {"logits"} else dict.fromkeys(names))
+
+
+def _read_at(target: Site, graph: Graph) -> Position | None:
+    """The logits are read at the answer unless the path says otherwise: from here on they have a position like any other site."""
+    return Position("END") if target.at is None and graph.family(target.node.family).role == "logits" else target.at
 
 
 def _passes(path: Path, graph: Graph, intervention: Intervention) -> tuple[Pass, ...]:
@@ -163,7 +170,7 @@ def _passes(path: Path, graph: Graph, intervention: Intervention) -> tuple[Pass,
         value: str | int = number - 1 if number else {"resample": "other"}.get(intervention, intervention)
         writes = tuple(Write(graph.canonical(s.node), s.at, value) for s in sources)
         holds = frozen_nodes(graph, ends(sources, graph), ends(leg.targets, graph), leg)
-        reads = tuple(Site(graph.canonical(t.node), t.at) for t in leg.targets)
+        reads = tuple(Site(graph.canonical(t.node), _read_at(t, graph)) for t in leg.targets)
         made.append(Pass(writes, frozenset(holds), reads))
         sources = leg.targets
     return tuple(made)

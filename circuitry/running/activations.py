@@ -45,7 +45,8 @@ def read(model: Model, nodes: Iterable[Node | str], ids: NDArray[np.int64]) -> d
     """
     wanted = list(dict.fromkeys(model.graph.node(node) for node in nodes))
     stops = _stops(model, wanted, ids.shape[1])
-    got, _ = _trace(model, stops, ids, lambda stop, raw: raw.detach().clone(), keep=1)
+    keep = 0 if any(node.family == "logits" for node in wanted) else 1
+    got, _ = _trace(model, stops, ids, lambda stop, raw: raw.detach().clone(), keep)
     values: dict[Node, list[Tensor]] = {node: [] for node in wanted}
     for stop, value in zip(stops, got, strict=True):
         for node in stop.nodes:

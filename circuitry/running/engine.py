@@ -113,7 +113,7 @@ def _distance(values: list[Tensor], sites: Sequence[Site], rows: NDArray[np.int6
     """L2 distance between rows [row], over all sites; of a site at every position what follows END is no part of the prompt."""
     total = torch.zeros(len(rows), dtype=torch.float64, device=values[0].device)
     for value, site in zip(values, sites, strict=True):
-        squared = (value[rows] - value[base]).double() ** 2
+        squared = (value[rows].double() - value[base].double()) ** 2
         if site.at is None:
             squared[torch.from_numpy(np.arange(squared.shape[1]) > end[:, None])] = 0
         total += squared.flatten(1).sum(1)
@@ -125,13 +125,13 @@ def _numpy(values: Tensor) -> Floats:
 
 
 def ends_at_logits(plan: Plan) -> bool:
-    """Whether the last leg reads the logits; else the effect is a distance between values of a node.
+    """Whether the last leg reads the logits, at one position and nothing else; else the effect is a distance over all it reads.
 
     >>> import circuitry as ct
-    >>> ends_at_logits(make_plan("embed -> mlp[0]", ct.graph("gpt2")))
-    False
+    >>> [ends_at_logits(make_plan(f"embed -> {end}", ct.graph("gpt2"))) for end in ("logits", "mlp[0]", "(logits, mlp[0])")]
+    [True, False, False]
     """
-    return plan.cells[0].passes[-1].reads[0].node.family == "logits"
+    return [site.node.family for site in plan.cells[0].passes[-1].reads] == ["logits"]
 
 
 def unit_of(plan: Plan, unit: str) -> str:

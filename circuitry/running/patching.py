@@ -24,7 +24,7 @@ from .chunks import parse_memory
 from .engine import Effects, ends_at_logits, run_plan, unit_of
 from .metrics import Metric, evaluate, metric
 from .provenance import provenance
-from .reference import follow
+from .reference import distances, follow_all
 
 Engine = Literal["nnsight", "reference"]
 Direction = Literal["noising", "denoising"]
@@ -222,8 +222,14 @@ def _by_reference(model: Model, made: Plan, prompts: Prompts, metrics: Sequence[
     answer, foil = (torch.from_numpy(t).to(model.device) for t in (prompts.answer, prompts.foil))
     found = []
     for number in cells:
-        logits = follow(model.hf, made.cells[number].path, base, other, where)
-        found.append([[evaluate(m, one, logits[0], answer, foil).double().cpu().numpy() for one in logits] for m in metrics])
+        path = made.cells[number].path
+        read = follow_all(model.hf, path, base, other, where)
+        if ends_at_logits(made):
+            runs = [[evaluate(m, one, read[0][0], answer, foil) for one in read[0]] for m in metrics]
+        else:
+            away, patched = distances(path, read, [end + 1 for end in where["END"]])
+            runs = [[torch.zeros_like(away), away, patched] for _ in metrics]
+        found.append([[one.double().cpu().numpy() for one in of_metric] for of_metric in runs])
     by_metric = np.array(found).transpose(1, 2, 0, 3)
     return [Effects(patched - on_base, on_base, on_other) for on_base, on_other, patched in by_metric]
 
@@ -232,8 +238,6 @@ def _check_comparable(made: Plan) -> None:
     """Refuse what the reference engine does not do, before anything runs."""
     if made.intervention != "resample":
         raise CircuitryError(f"the reference engine only resamples, it has no {made.intervention!r}")
-    if not ends_at_logits(made):
-        raise CircuitryError("the reference engine reports effects on the logits; use circuitry.running.reference.follow")
 
 
 def _verify(model: Model, made: Plan, prompts: Prompts, metrics: Sequence[Metric], effects: Sequence[Effects], count: int) -> str:
@@ -242,7 +246,7 @@ def _verify(model: Model, made: Plan, prompts: Prompts, metrics: Sequence[Metric
     picked = np.unique(np.linspace(0, len(made.cells) - 1, count).astype(int))
     most = 0.0
     for found, wanted in zip(effects, _by_reference(model, made, few, metrics, picked.tolist()), strict=True):
-        error = np.abs(found.effect[picked, : len(few)] - wanted.effect).max() / max(1.0, np.abs(found.base).max())
+        error = np.abs(found.effect[picked, : len(few)] - wanted.effect).max() / max(1.0, np.abs(found.base).max(), np.abs(found.other).max())
         if not error <= (1e-8 if model.dtype == torch.float64 else 5e-3):
             raise GuardError(f"the nnsight engine and the reference differ by {error:.2g} (relative); no result is reported")
         most = max(most, float(error))

@@ -338,20 +338,6 @@ def test_a_mean_is_over_all_examples_wherever_the_batches_are_cut() -> None:
     )
 
 
-@pytest.mark.parametrize("path", ("mlp[0] @ S2+7 -> logits", "mlp[0] @ 20 -> logits", "embed -> mlp[1] @ S2+7"))
-def test_a_position_after_a_shorter_examples_end_is_no_mistake(path: str) -> None:
-    """It lies within the longest prompt; where it lies after END, the answer does not depend on it."""
-    row = model("gpt2").bytes_per_row(prompts_of("gpt2").length)
-    small, large = (patched("gpt2", path, RAGGED, memory=rows * row) for rows in (1, 1000))
-    np.testing.assert_allclose(columns(small), columns(large), atol=1e-10)
-    if path.endswith("logits"):
-        prompts = prompts_of("gpt2")
-        at = prompts.where["S2"] + 7 if "S2" in path else np.full(len(prompts), 20)
-        after = at > prompts.where["END"]
-        assert after.any() and not after.all()
-        assert ((large.frame["effect"].abs().to_numpy() > 1e-6) == ~after).all()
-
-
 @pytest.mark.parametrize(
     ("kind", "path"), [("gpt2", "embed -> mlp[1]"), ("llama", "embed -> head[1,0].pattern"), ("mamba", "x[0] -> h[1]")]
 )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..architecture import Graph
 from ..errors import CircuitryError, PathError
 from ..paths import Node, Path, Position, Site, parse
-from .cells import Cell, Value, cells
-from .effects import Where, check_effects
+from .cells import Cell, Sweep, Value, cells
+from .effects import check_effects
 from .frozen import ends, frozen_nodes
-from .names import axis_kinds, check_names
+from .names import POSITION, axis_kinds, check_names
+from .positions import Lengths, Where
+from .twice import aliases, experiment
 
 Intervention = Literal["resample", "zero", "mean", "given"]
 INTERVENTIONS: tuple[Intervention, ...] = ("resample", "zero", "mean", "given")
@@ -78,7 +80,7 @@ def plan(
     graph: Graph,
     *,
     where: Where | None = None,
-    length: int | None = None,
+    length: Lengths = None,
     sweep: Sequence[str] | None = None,
     axes: Mapping[str, Sequence[Value]] | None = None,
     intervention: Intervention = "resample",
@@ -86,7 +88,9 @@ def plan(
 ) -> Plan:
     """Compile a path for a graph; ``where`` and ``length`` describe a task's prompts, None where there is no task.
 
-    Raises PathError for a path that cannot be read, names what is not there, or can have no effect in any cell.
+    ``length``: tokens of each prompt without its padding, or one number for all. Cells that can have no effect, lie outside of
+    a prompt or repeat another one are left out, with the reason (``Plan.skipped``). Raises PathError for a path that cannot be
+    read, names what is not there, or can have no effect in any cell, CircuitryError for chosen values that name one thing twice.
 
     >>> import circuitry as ct
     >>> made = plan("ssm_state[{layer}] @ 4 -> logits freezing ssm_state", ct.graph("mamba", layer=3))
@@ -99,19 +103,38 @@ def plan(
         raise CircuitryError(f"no direction {direction!r}; known: noising, denoising")
     parsed = parse(path) if isinstance(path, str) else path
     check_names(parsed, graph, None if where is None else where.keys())
-    good, skipped, first = [], [], None
+    good, skipped, first = dict[Hashable, CellPlan](), [], None
+    repeated = _repeated(parsed, graph, where, Sweep(sweep or ()), axes or {})
     for cell in cells(parsed, graph, sweep, axes):
         check_names(cell.path, graph, None if where is None else where.keys())
+        if again := next((why for value in cell.values if (why := repeated.get(value))), None):
+            skipped.append((cell, again))
+            continue
         try:
             check_effects(cell.path, graph, where, length)
-            good.append(cell_plan(cell, graph, intervention))
+            made = cell_plan(cell, graph, intervention)
+            if (twin := good.setdefault(experiment(cell.path, graph, where), made)) is not made:
+                skipped.append((cell, f"the same experiment as {dict(twin.values)}"))
         except PathError as error:
             first = first or error
             skipped.append((cell, error.problem))
     if not good and first:
         raise first
     base: Literal["clean", "corrupted"] = "clean" if direction == "noising" else "corrupted"
-    return Plan(parsed, graph, axis_kinds(parsed, graph), tuple(good), tuple(skipped), intervention, base)
+    return Plan(parsed, graph, axis_kinds(parsed, graph), tuple(good.values()), tuple(skipped), intervention, base)
+
+
+def _repeated(
+    path: Path, graph: Graph, where: Where | None, sweep: Sweep, axes: Mapping[str, Sequence[Value]]
+) -> dict[tuple[str, Value], str]:
+    """Values of open positions that name the tokens of another one, with the reason to leave them out."""
+    found = {}
+    for name, kind in axis_kinds(path, graph).items():
+        values = axes.get(name, sweep)
+        if kind == POSITION and not isinstance(values, str | int):
+            same = aliases(name, values, where)
+            found |= {(name, str(value)): f"{value} is {plain} in every example" for value, plain in same.items()}
+    return found
 
 
 def cell_plan(cell: Cell, graph: Graph, intervention: Intervention) -> CellPlan:
@@ -124,8 +147,10 @@ def cell_plan(cell: Cell, graph: Graph, intervention: Intervention) -> CellPlan:
     return CellPlan(cell.values, cell.path, _passes(cell.path, graph, intervention))
 
 
-def join(plans: Mapping[str, Plan], axis: str) -> Plan:
+def join(plans: Mapping[str, Plan], axis: str, where: Where | None = None) -> Plan:
     """Several plans of one graph as one, their labels as its first axis. Raises CircuitryError where they cannot share a table.
+
+    Two labels of one experiment cannot, since each of its examples would count twice.
 
     >>> import circuitry as ct
     >>> made = join({"one": plan("mlp[0] -> logits", ct.graph("gpt2")), "other": plan("mlp[1] -> logits", ct.graph("gpt2"))}, "which")
@@ -144,12 +169,23 @@ def join(plans: Mapping[str, Plan], axis: str) -> Plan:
             raise CircuitryError(f"the paths of one table must end alike; {label!r} ends at {_end(one)}, not {_end(first)}")
     if axis in first.path.axes:
         raise CircuitryError(f"{{{axis}}} is an open axis of the paths already; name the axis of their labels differently")
+    _check_different(plans, where)
     cells = tuple(replace(c, values=((axis, label), *c.values)) for label, one in plans.items() for c in one.cells)
     skipped = tuple(
         (replace(c, values=((axis, label), *c.values)), why) for label, one in plans.items() for c, why in one.skipped
     )
     named = {label: one.path for label, one in plans.items()}
     return replace(first, axes={axis: "label", **first.axes}, cells=cells, skipped=skipped, named=named)
+
+
+def _check_different(plans: Mapping[str, Plan], where: Where | None) -> None:
+    known: dict[Hashable, str] = {}
+    for label, one in plans.items():
+        what = frozenset((cell.values, experiment(cell.path, one.graph, where)) for cell in one.cells)
+        if (first := known.setdefault(what, label)) != label:
+            raise CircuitryError(
+                f"the paths {first!r} and {label!r} are the same experiment; name it once, since each of its examples would count twice"
+            )
 
 
 def _end(plan: Plan) -> str:

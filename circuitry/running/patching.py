@@ -60,11 +60,12 @@ def compile_path(
     def compiled(one: Path | str) -> Plan:
         parsed = parse(one) if isinstance(one, str) else one
         return plan(
-            parsed.freezing(*held) if held else parsed, model.graph, where=prompts.where, length=prompts.length,
+            parsed.freezing(*held) if held else parsed, model.graph, where=prompts.where, length=prompts.stops.tolist(),
             sweep=task.definition.sweep, axes=axes, intervention=intervention, direction=direction,
         )  # fmt: skip
 
-    made = join({label: compiled(one) for label, one in path.items()}, axis) if isinstance(path, Mapping) else compiled(path)
+    several = {label: compiled(one) for label, one in path.items()} if isinstance(path, Mapping) else None
+    made = compiled(path) if not isinstance(path, Mapping) else join(several or {}, axis, prompts.where)
     if taken := [name for name in made.axes if name in (*COLUMNS, *DRAWN)]:
         raise CircuitryError(f"every table has a column {taken[0]!r}, so no axis can be called that; {{{taken[0]}s}} would do")
     return made, prompts
@@ -227,7 +228,7 @@ def _by_reference(model: Model, made: Plan, prompts: Prompts, metrics: Sequence[
         if ends_at_logits(made):
             runs = [[evaluate(m, one, read[0][0], answer, foil) for one in read[0]] for m in metrics]
         else:
-            away, patched = distances(path, read, [end + 1 for end in where["END"]])
+            away, patched = distances(path, read, prompts.stops.tolist())
             runs = [[torch.zeros_like(away), away, patched] for _ in metrics]
         found.append([[one.double().cpu().numpy() for one in of_metric] for of_metric in runs])
     by_metric = np.array(found).transpose(1, 2, 0, 3)

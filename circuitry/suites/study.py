@@ -13,6 +13,7 @@ from ..errors import CircuitryError
 from ..evidence import Offsets, off_by_one
 from ..evidence.write_profile import place
 from ..models import Model
+from ..planning import Sweep
 from ..prompting import Task
 from ..results import PatchingTable
 from ..results.statistics import least_discovery
@@ -72,13 +73,18 @@ class Study:
         metric: Any = None,
         **axes: Any,
     ) -> PatchingTable:
-        """One table. ``task``: options of the task for this table only; ``axes``: values of open axes."""
+        """One table. ``task``: options of the task for this table only; ``axes``: values of open axes.
+
+        Of positions that turn out to be one token in every prompt, all but one are left out (``table.about["skipped"]``).
+        """
         self.say(f"{title}: {path if isinstance(path, str) else next(iter(path.values()))}")
         asked = self.task.but(**(task or {}))
         options = {"lint": False, **self.options} | ({"metric": metric} if metric is not None else {})
 
+        swept = {name: values if isinstance(values, str | int) else Sweep(values) for name, values in axes.items()}
+
         def make() -> PatchingTable:
-            return patch(self.model, asked, path, axes=axes, axis=axis, **options)
+            return patch(self.model, asked, path, axes=swept, axis=axis, **options)
 
         numbers = {k: v for k, v in options.items() if k not in ("progress", "memory")}
         made = self.folder.part((path, asked, axis, axes, numbers), make) if self.folder else make()

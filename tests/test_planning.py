@@ -109,9 +109,7 @@ def test_cells_without_effect_are_left_out_with_the_reason() -> None:
         ({"a": 1, "b": 0}, "nothing flows from mlp[1] to mlp[0]"),
         ({"a": 1, "b": 1}, "mlp[1] is both the start and the end of this leg"),
     ]
-    assert explain(made).endswith(
-        "(3 cells are left out; the first: mlp[0] is both the start and the end of this leg)"
-    )
+    assert explain(made).endswith("(3 cells are left out; the first: mlp[0] is both the start and the end of this leg)")
 
 
 def test_where_no_cell_has_an_effect_the_first_reason_is_raised() -> None:

@@ -16,7 +16,6 @@ from circuitry import PathError, TaskError
 from circuitry.prompting import Prompts
 from circuitry.prompting.prompts import lint
 from circuitry.running.activations import read
-from circuitry.running.patching import compile_path
 from patching import patched
 
 RAGGED = ct.task("ioi", examples=8, order="ABBA")
@@ -59,7 +58,9 @@ def test_so_is_an_absolute_one() -> None:
     late = int((PROMPTS.where["END"] < last).sum())
     wanted = f"{last} lies after the end of the prompt in {late} of 8 examples, where there is only padding"
     assert said(f"mlp[0] @ {last} -> logits") == wanted
-    assert said(f"mlp[0] @ {PROMPTS.length} -> logits").startswith(f"{PROMPTS.length} lies after the end of the prompt in every example")
+    assert said(f"mlp[0] @ {PROMPTS.length} -> logits").startswith(
+        f"{PROMPTS.length} lies after the end of the prompt in every example"
+    )
 
 
 def test_in_a_sweep_it_is_left_out_and_listed() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..architecture import Graph
-from ..errors import CircuitryError, TaskError, suggest
+from ..errors import CircuitryError, TaskError, no_effect, suggest
 from ..prompting import Prompts, Task
 from ..results import PatchingTable
 from ..results.statistics import SIGNIFICANT
@@ -57,6 +57,7 @@ def off_by_one(
     >>> off_by_one(ct.load("bundled:gpt_neox"), task).models[0].kind
     'on the token'
     """
+    _check_options(options)
     chosen = list(models) if isinstance(models, Sequence) else [models]
     _check_numbers(len(chosen), reach, resamples, level)
     name, tables = token or "", dict[str, PatchingTable]()
@@ -167,6 +168,17 @@ def _labels(models: Sequence[Model]) -> Iterator[str]:
     for model in models:
         seen[model.name] += 1
         yield model.name if seen[model.name] == 1 else f"{model.name} #{seen[model.name]}"
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options of ``patch`` that the detector sets itself, or makes no use of."""
+    if options.get("baseline"):
+        why = "a verdict compares positions with each other and with the whole effect, not with random nodes"
+        raise no_effect("baseline", options["baseline"], why, "leave baseline out")
+    if mine := [name for name in ("axes", "axis", "freezing") if name in options]:
+        raise CircuitryError(f"{mine[0]}= is the detector's own: it looks at every layer, from the token to reach; leave it out")
+    if isinstance(options.get("metric"), list | tuple):
+        raise CircuitryError(f"the detector measures one metric, got {options['metric']!r}; name one")
 
 
 def _check_numbers(models: int, reach: int, resamples: int, level: float) -> None:

@@ -4,7 +4,7 @@ from .cells import Cell, Sweep, cells
 from .effects import check_effects
 from .explain import explain, kind
 from .names import check_names
-from .plan import INTERVENTIONS, CellPlan, Intervention, Pass, Plan, Write, cell_plan, join, plan
+from .plan import INTERVENTIONS, CellPlan, Intervention, Pass, Plan, Write, cell_plan, join, plan, reads_logits
 from .positions import absolute
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "join",
     "kind",
     "plan",
+    "reads_logits",
 ]

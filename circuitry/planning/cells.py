@@ -101,7 +101,9 @@ def _once(name: str, given: Sequence[Value], meant: list[Any]) -> list[Value]:
         if value in meant[:number]:
             first, second = given[meant.index(value)], given[number]
             what = f"{first!r} twice" if first == second else f"{first!r} and {second!r}, which are the same"
-            raise CircuitryError(f"{{{name}}} has {what}; name each value once, since a cell that comes twice counts its examples twice")
+            raise CircuitryError(
+                f"{{{name}}} has {what}; name each value once, since a cell that comes twice counts its examples twice"
+            )
     return meant
 
 

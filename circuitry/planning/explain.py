@@ -52,7 +52,9 @@ def explain(plan: Plan, examples: int = 1) -> str:
     if cell.values:
         lines.append(f"(passes are those of the first cell, {', '.join(f'{k}={v}' for k, v in cell.values)})")
     if plan.skipped:
-        lines.append(f"({len(plan.skipped)} {'cell is' if len(plan.skipped) == 1 else 'cells are'} left out; the first: {plan.skipped[0][1]})")
+        lines.append(
+            f"({len(plan.skipped)} {'cell is' if len(plan.skipped) == 1 else 'cells are'} left out; the first: {plan.skipped[0][1]})"
+        )
     return "\n".join(lines)
 
 

@@ -178,6 +178,16 @@ def join(plans: Mapping[str, Plan], axis: str, where: Where | None = None) -> Pl
     return replace(first, axes={axis: "label", **first.axes}, cells=cells, skipped=skipped, named=named)
 
 
+def reads_logits(path: Path, graph: Graph) -> bool:
+    """Whether a path ends at the logits, at one position and nothing else: there its effect has a metric, elsewhere a distance.
+
+    >>> import circuitry as ct
+    >>> [reads_logits(ct.parse(f"embed -> {end}"), ct.graph("gpt2")) for end in ("logits @ 3", "mlp[0]", "(logits, mlp[0])")]
+    [True, False, False]
+    """
+    return [graph.family(site.node.family).role for site in path.legs[-1].targets] == ["logits"]
+
+
 def _check_different(plans: Mapping[str, Plan], where: Where | None) -> None:
     known: dict[Hashable, str] = {}
     for label, one in plans.items():

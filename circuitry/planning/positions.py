@@ -46,7 +46,9 @@ def check_inside(site: Site, part: Part, where: Where, length: Lengths) -> None:
     if early:
         raise part.error(f"{site.at} is before the first token{some}", "move it inside", at_position=True)
     if late and len(set(stops)) == 1:
-        raise part.error(f"{site.at} is past the end of the prompts ({stops[0]} tokens){some}", "move it inside", at_position=True)
+        raise part.error(
+            f"{site.at} is past the end of the prompts ({stops[0]} tokens){some}", "move it inside", at_position=True
+        )
     if late:
         raise part.error(
             f"{site.at} lies after the end of the prompt{some or ' in every example'}, where there is only padding",

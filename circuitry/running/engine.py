@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from ..errors import CircuitryError
 from ..models import Model
 from ..paths import Site, parse
-from ..planning import CellPlan, Pass, Plan, Write, absolute
+from ..planning import CellPlan, Pass, Plan, Write, absolute, reads_logits
 from ..planning import plan as make_plan
 from ..planning.schedule import schedule
 from ..prompting import Prompts
@@ -110,7 +110,9 @@ def _effects(values: list[Tensor], reading: Any, prompts: Prompts, metric: Metri
     return _numpy(effect.view(cells, examples)), np.zeros(examples), _numpy(away)
 
 
-def _distance(values: list[Tensor], sites: Sequence[Site], rows: NDArray[np.int64], base: NDArray[np.int64], stops: Any) -> Tensor:
+def _distance(
+    values: list[Tensor], sites: Sequence[Site], rows: NDArray[np.int64], base: NDArray[np.int64], stops: Any
+) -> Tensor:
     """L2 distance between rows [row], over all sites; of a site at every position the padding is no part of the prompt."""
     total = torch.zeros(len(rows), dtype=torch.float64, device=values[0].device)
     for value, site in zip(values, sites, strict=True):
@@ -132,7 +134,7 @@ def ends_at_logits(plan: Plan) -> bool:
     >>> [ends_at_logits(make_plan(f"embed -> {end}", ct.graph("gpt2"))) for end in ("logits", "mlp[0]", "(logits, mlp[0])")]
     [True, False, False]
     """
-    return [site.node.family for site in plan.cells[0].passes[-1].reads] == ["logits"]
+    return reads_logits(plan.cells[0].path, plan.graph)
 
 
 def unit_of(plan: Plan, unit: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ..errors import CircuitryError, GuardError
+from ..errors import CircuitryError, GuardError, no_effect
 from ..models import Model
 from ..paths import Node, Path, parse
 from ..planning import CellPlan, Intervention, Plan, join, plan
@@ -22,7 +22,9 @@ from . import guards
 from .baseline import DRAWN, random_cells, random_frame
 from .chunks import parse_memory
 from .engine import Effects, ends_at_logits, run_plan, unit_of
-from .metrics import Metric, evaluate, metric
+from .inputs import check_prompts
+from .metrics import DISTANCE, Metric, evaluate, metric
+from .options import MEMORY, check_axis, check_value, random_nodes
 from .provenance import provenance
 from .reference import distances, follow_all
 
@@ -31,9 +33,6 @@ Direction = Literal["noising", "denoising"]
 Paths = Path | str | Mapping[Any, Path | str]
 MetricLike = str | Callable[..., torch.Tensor]
 AxisValues = Mapping[str, Sequence[int | str]]
-
-RANDOM_NODES = 16
-"""Random nodes that every table is compared with."""
 
 
 def compile_path(
@@ -54,7 +53,9 @@ def compile_path(
     >>> len(made.cells), len(prompts)
     (4, 2)
     """
+    check_axis(path, axis)
     prompts = task.prompts(model.vocabulary)
+    check_prompts(model, prompts)
     held = (freezing,) if isinstance(freezing, Node) else tuple(freezing)
 
     def compiled(one: Path | str) -> Plan:
@@ -79,15 +80,15 @@ def patch(
     freezing: Node | Sequence[Node] = (),
     axes: AxisValues | None = None,
     axis: str = "path",
-    metric: MetricLike | Sequence[MetricLike] = "logit",
+    metric: MetricLike | Sequence[MetricLike] | None = None,
     intervention: Intervention = "resample",
     direction: Direction = "noising",
     value: Any = None,
-    baseline: int = RANDOM_NODES,
+    baseline: int | None = None,
     seed: int = 0,
     engine: Engine = "nnsight",
     verify: int = 0,
-    memory: int | str = "512MiB",
+    memory: float | str | None = None,
     progress: bool = True,
     lint: bool = True,
 ) -> PatchingTable:
@@ -98,19 +99,21 @@ def patch(
             a mapping, make one table whose first axis, called ``axis``, has the labels.
         freezing: nodes to freeze on the last leg, added to those the path names.
         axes: values for open axes; by default every layer, head ..., and the task's sweep for positions.
-        metric: "logit" (of the answer, the paper's), "logit_difference", "foil_logit", "probability",
-            "log_probability", "kl", or a function (logits [row, vocab], answer [row], foil [row]) -> [row]. A path that ends at another node gives the
-            L2 distance from the base run. Several metrics, as a list, are measured in one run and are the table's first axis.
+        metric: "logit" (of the answer, the paper's, and what is measured if nothing is said), "logit_difference", "foil_logit",
+            "probability", "log_probability", "kl", or a function (logits [row, vocab], answer [row], foil [row]) -> [row]. Several, as a
+            list, are measured in one run and are the table's first axis. A path that ends at another node, or at a set, has no
+            metric: its effect is the L2 distance from the base run over all that it reads.
         intervention: what the source becomes: "resample" (its value on the other prompt), "zero", "mean" (over the
             corrupted prompts) or "given" (``value``).
         direction: "noising" patches corrupted values into the clean run; "denoising" swaps the two.
-        baseline: how many random nodes to patch in the same way, for comparison (``table.random``), drawn with ``seed``.
+        baseline: how many random nodes to patch in the same way, for comparison (``table.random``), drawn with ``seed``; 16 by
+            default.
         engine: "nnsight", or "reference": plain PyTorch hooks, one cell at a time, slow.
         verify: check this many cells against the reference engine, on two examples each.
-        memory: bound for one batch, bytes or text such as "2GiB".
+        memory: bound for one batch, bytes or text such as "2GiB"; 512MiB by default.
 
     Raises PathError for a path that cannot be read or can have no effect, TaskError for a task the model cannot do,
-    GuardError where a check of the run itself fails.
+    CircuitryError for an option that would have no effect, GuardError where a check of the run itself fails.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)
@@ -118,37 +121,50 @@ def patch(
     >>> table.axes, len(table.frame)
     (('layer',), 16)
     """
+    count = random_nodes(engine, baseline, seed, verify, memory)
     made, prompts = compile_path(model, task, path, freezing, axes, intervention, direction, axis)
+    check_value(intervention, value)
+    metric = _metric(metric, made)
     several = _named(metric, made) if isinstance(metric, Sequence) and not isinstance(metric, str) else None
     wanted = [resolve_metric(one) for one in (_one(metric) if several is None else several.values())]
     chosen = [function for function, _ in wanted]
     if verify or engine == "reference":
         _check_comparable(made)
-    if intervention == "given" and value is None:
-        raise CircuitryError("intervention 'given' needs value=, a number or a tensor of the node's shape")
     extra: tuple[CellPlan, ...] = ()
     checked: dict[str, str] = {}
     if engine == "reference":
         effects = _by_reference(model, made, prompts, chosen, range(len(made.cells)))
     elif engine == "nnsight":
         guards.check(model, made, prompts)
-        extra = random_cells(made, prompts, baseline, seed)
+        extra = random_cells(made, prompts, count, seed)
         every = replace(made, cells=made.cells + extra)
-        effects = run_plan(model, every, prompts, chosen, memory=parse_memory(memory), value=value, progress=progress)
+        bound = parse_memory(MEMORY if memory is None else memory)
+        effects = run_plan(model, every, prompts, chosen, memory=bound, value=value, progress=progress)
         if verify:
             checked = {"verified": _verify(model, made, prompts, chosen, effects, verify)}
     else:
         raise CircuitryError(f"no engine {engine!r}; known: nnsight, reference")
+    about = {} if prompts.distinct == len(prompts) else {"distinct_examples": prompts.distinct}
     if lint:
+        check_distinct(prompts, task)
         check_baseline(effects[0], metric if several is None else next(iter(several.values())), made, task)
     tables = [
-        _table(made, extra, one, unit, provenance(model, task, made, unit_of(made, unit), len(prompts)) | checked)
+        _table(made, extra, one, unit, provenance(model, task, made, unit_of(made, unit), len(prompts)) | about | checked)
         for one, (_, unit) in zip(effects, wanted, strict=True)
     ]
     if several is None:
         return tables[0]
     alike = [replace(table, unit="change of the metric, each in its own unit") for table in tables]
     return PatchingTable.stack(dict(zip(several, alike, strict=True)), "metric", str(made.path))
+
+
+def _metric(asked: MetricLike | Sequence[MetricLike] | None, made: Plan) -> MetricLike | Sequence[MetricLike]:
+    """The metric asked for, or the usual one; refused for a path whose effect is a distance."""
+    if asked is None or ends_at_logits(made):
+        return "logit" if asked is None else asked
+    shown = asked if isinstance(asked, str) else ...
+    why = f"this path ends at {', '.join(map(str, made.path.legs[-1].targets))}, where the effect is the {DISTANCE}"
+    raise no_effect("metric", shown, why, "leave metric out, or end the path at logits")
 
 
 def _one(metric: Any) -> list[MetricLike]:
@@ -188,6 +204,21 @@ def explain(model: Model, task: Task, path: Paths, **options: Any) -> str:
     """
     made, prompts = compile_path(model, task, path, **options)
     return explain_plan(made, len(prompts))
+
+
+def check_distinct(prompts: Prompts, task: Task) -> None:
+    """Warn where examples are the same prompt twice: what is said of n examples then rests on fewer.
+
+    >>> import circuitry as ct
+    >>> task = ct.task("induction", distance=8, examples=2)
+    >>> check_distinct(task.prompts(ct.load("bundled:mamba").vocabulary), task)
+    """
+    if (distinct := prompts.distinct) < len(prompts):
+        warnings.warn(
+            f"{task!r}: only {distinct} of its {len(prompts)} prompts are different ones, so intervals and stars rest on fewer prompts "
+            f"than they count; ask for examples={distinct} or fewer, or lint=False",
+            stacklevel=3,
+        )
 
 
 def check_baseline(effects: Effects, metric: Any, made: Plan, task: Task) -> None:
@@ -247,7 +278,9 @@ def _verify(model: Model, made: Plan, prompts: Prompts, metrics: Sequence[Metric
     picked = np.unique(np.linspace(0, len(made.cells) - 1, count).astype(int))
     most = 0.0
     for found, wanted in zip(effects, _by_reference(model, made, few, metrics, picked.tolist()), strict=True):
-        error = np.abs(found.effect[picked, : len(few)] - wanted.effect).max() / max(1.0, np.abs(found.base).max(), np.abs(found.other).max())
+        error = np.abs(found.effect[picked, : len(few)] - wanted.effect).max() / max(
+            1.0, np.abs(found.base).max(), np.abs(found.other).max()
+        )
         if not error <= (1e-8 if model.dtype == torch.float64 else 5e-3):
             raise GuardError(f"the nnsight engine and the reference differ by {error:.2g} (relative); no result is reported")
         most = max(most, float(error))

@@ -13,7 +13,8 @@ from ..errors import CircuitryError
 from ..evidence import Offsets, off_by_one
 from ..evidence.write_profile import place
 from ..models import Model
-from ..planning import Sweep
+from ..paths import parse
+from ..planning import Sweep, reads_logits
 from ..prompting import Task
 from ..results import PatchingTable
 from ..results.statistics import least_discovery
@@ -80,6 +81,8 @@ class Study:
         self.say(f"{title}: {path if isinstance(path, str) else next(iter(path.values()))}")
         asked = self.task.but(**(task or {}))
         options = {"lint": False, **self.options} | ({"metric": metric} if metric is not None else {})
+        if metric is None and not self._has_metric(path):
+            options.pop("metric", None)  # the suite's metric is of its tables that end at the logits
 
         swept = {name: values if isinstance(values, str | int) else Sweep(values) for name, values in axes.items()}
 
@@ -90,8 +93,16 @@ class Study:
         made = self.folder.part((path, asked, axis, axes, numbers), make) if self.folder else make()
         return made.titled(title)
 
+    def _has_metric(self, path: str | Mapping[Any, str]) -> bool:
+        first = path if isinstance(path, str) else next(iter(path.values()), "embed -> logits")
+        return reads_logits(parse(first), self.model.graph)
+
     def over(self, option: str, values: Sequence[Any], title: str, path: str | Mapping[Any, str], **how: Any) -> PatchingTable:
         """The same table for several values of a task option, which becomes its first axis."""
+        if twice := [value for value in values if list(values).count(value) > 1]:
+            raise CircuitryError(
+                f"{option} has {twice[0]!r} twice; name each value once, since a cell that comes twice counts its examples twice"
+            )
         given = how.pop("task", None) or {}
         made = {v: self.patch(f"{title}, {option} {v}", path, task={**given, option: v}, **how) for v in values}
         return PatchingTable.stack(made, option, title)

@@ -104,8 +104,9 @@ def plan(
     parsed = parse(path) if isinstance(path, str) else path
     check_names(parsed, graph, None if where is None else where.keys())
     good, skipped, first = dict[Hashable, CellPlan](), [], None
+    every = cells(parsed, graph, sweep, axes)
     repeated = _repeated(parsed, graph, where, Sweep(sweep or ()), axes or {})
-    for cell in cells(parsed, graph, sweep, axes):
+    for cell in every:
         check_names(cell.path, graph, None if where is None else where.keys())
         if again := next((why for value in cell.values if (why := repeated.get(value))), None):
             skipped.append((cell, again))

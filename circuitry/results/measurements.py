@@ -39,7 +39,7 @@ class Measurements:
         """Refuse a cell that comes twice: its examples would count twice, which makes significance of nothing."""
         keys = [*self.axes, "example"]
         if self.frame.columns.isin(keys).sum() == len(keys) and (twice := self.frame.duplicated(keys)).any():
-            cell = {name: self.frame[name][twice].iloc[0] for name in keys}
+            cell = self.frame[twice][keys].iloc[:1].to_dict("records")[0]
             raise CircuitryError(f"the table has a cell twice for one example: {cell}; each cell is measured once")
 
     @classmethod

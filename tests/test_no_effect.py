@@ -37,7 +37,10 @@ SHORT = 20
             "use intervention='given', or leave value out",
         ),
         ({"value": torch.zeros(16), "intervention": "mean"}, "value has no effect: intervention 'mean' puts the mean over"),
-        ({"axis": "port"}, "axis='port' has no effect: it names the labels of several paths, and there is one; give paths by label"),
+        (
+            {"axis": "port"},
+            "axis='port' has no effect: it names the labels of several paths, and there is one; give paths by label",
+        ),
         ({"seed": 3, "baseline": 0}, "seed=3 has no effect: it draws random nodes, and there are none; ask for baseline=16"),
         ({"seed": 3, "engine": "reference"}, "seed=3 has no effect: it draws random nodes, and there are none"),
         ({"verify": 2, "engine": "reference"}, "verify=2 has no effect: engine='reference' is what it compares with"),
@@ -95,7 +98,10 @@ def test_a_whole_number_of_bytes_may_be_a_float(memory: Any) -> None:
 def test_a_metric_of_truth_values_is_refused() -> None:
     logits, token = torch.zeros(2, 3), torch.tensor([0, 1])
     for own, said in (
-        (lambda logits, answer, foil: logits.argmax(-1) == answer, "truth values, which have no difference; make numbers of them"),
+        (
+            lambda logits, answer, foil: logits.argmax(-1) == answer,
+            "truth values, which have no difference; make numbers of them",
+        ),
         (lambda logits, answer, foil: logits[:, 0] * 1j, "complex numbers"),
     ):
         with pytest.raises(CircuitryError, match=f"^the metric returned {said}"):
@@ -135,9 +141,9 @@ def test_prompts_that_the_model_cannot_read_are_refused_on_one_line() -> None:
 
 def test_ids_that_the_model_cannot_read_are_refused_by_reading_and_splicing() -> None:
     for ids in (np.zeros((1, SHORT + 1), int), np.array([[61]]), np.array([[-1]])):
-        with pytest.raises(CircuitryError, match="has positions for 20 tokens|has token ids from 0 to 60"):
+        with pytest.raises(CircuitryError, match=r"has positions for 20 tokens|has token ids from 0 to 60"):
             read(model("gpt2", n_positions=SHORT), ["resid[0]"], ids)
-        with pytest.raises(CircuitryError, match="has positions for 20 tokens|has token ids from 0 to 60"):
+        with pytest.raises(CircuitryError, match=r"has positions for 20 tokens|has token ids from 0 to 60"):
             spliced(model("gpt2", n_positions=SHORT), ids, {}, ids >= 0)
 
 
@@ -184,7 +190,7 @@ def test_a_path_that_ends_inside_is_one_column_of_the_grid() -> None:
     found = ct.sensitivity(model("gpt2"), TASK, path, ablations=["resample"], progress=False)
     assert found.frame["metric"].unique().tolist() == ["distance"]
     assert len(found.frame) == len(found.tables) and found.plot() is not None
-    with pytest.raises(CircuitryError, match="^metric has no effect: this path ends at mlp"):
+    with pytest.raises(CircuitryError, match=r"^metric has no effect: this path ends at mlp"):
         ct.sensitivity(model("gpt2"), TASK, path, ablations=["resample"], metrics=["logit"], progress=False)
 
 
@@ -192,7 +198,7 @@ def test_a_suites_metric_is_of_its_tables_at_the_logits() -> None:
     study = Study(model("gpt2"), TASK, options={"metric": "logit_difference", "progress": False})
     assert study.patch("t", ONE).unit == "change of logit(answer) - logit(foil)"
     assert study.patch("t", "embed -> mlp[{layer}]").unit == "L2 distance from the base run"
-    with pytest.raises(CircuitryError, match="^metric='kl' has no effect"):
+    with pytest.raises(CircuitryError, match=r"^metric='kl' has no effect"):
         study.patch("t", "embed -> mlp[{layer}]", metric="kl")
 
 
@@ -225,7 +231,7 @@ def test_a_training_on_given_activations_takes_nothing_that_makes_them(tmp_path:
     ):
         with pytest.raises(CircuitryError, match=f"^{name} has no effect: "):
             train_sae(None, "resid[0]", activations=stream, tokens=8, features=4, progress=False, **options)  # type: ignore[arg-type]
-    with pytest.raises(CircuitryError, match="^model has no effect: the activations are given already"):
+    with pytest.raises(CircuitryError, match=r"^model has no effect: the activations are given already"):
         train_sae(ours, "resid[0]", activations=stream, tokens=8, features=4, progress=False)
 
 
@@ -233,10 +239,10 @@ def test_a_corpus_is_cut_already() -> None:
     ours = ct.load("bundled:gpt_neox")
     text = corpus(ours, ["Twenty characters or more."], progress=False)
     for call in (activations, train_sae):
-        with pytest.raises(CircuitryError, match="^context=9 has no effect: the corpus is cut into documents already"):
+        with pytest.raises(CircuitryError, match=r"^context=9 has no effect: the corpus is cut into documents already"):
             call(ours, "resid[0]", corpus=text, context=9)  # type: ignore[operator]
 
 
 def test_a_proxy_has_no_price() -> None:
-    with pytest.raises(CircuitryError, match="^price has no effect: no judge is asked"):
+    with pytest.raises(CircuitryError, match=r"^price has no effect: no judge is asked"):
         experiment(["a", "b"], price=(1.0, 2.0))

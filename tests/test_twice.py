@@ -86,19 +86,25 @@ def test_a_set_names_each_site_once(path: str, problem: str) -> None:
 
 def test_sites_that_meet_in_some_examples_are_no_set_to_measure() -> None:
     both = ct.task("ioi", examples=4, order="both")
-    with pytest.raises(PathError, match=r"resid\[2\] @ IO\+2 is resid\[2\] @ S1 in 2 of 4 examples, which a distance would count twice"):
+    with pytest.raises(
+        PathError, match=r"resid\[2\] @ IO\+2 is resid\[2\] @ S1 in 2 of 4 examples, which a distance would count twice"
+    ):
         patched("embed -> (resid[2] @ S1, resid[2] @ IO+2)", task=both)
-    assert len(patched("(resid[2] @ S1, resid[2] @ IO+2) -> logits", task=both, baseline=0).frame) == 4, "written once more: the same"
+    assert len(patched("(resid[2] @ S1, resid[2] @ IO+2) -> logits", task=both, baseline=0).frame) == 4, (
+        "written once more: the same"
+    )
 
 
 def test_labels_of_one_experiment_are_refused() -> None:
     for other in ("mlp[0] @ B -> logits", "mlp[0] @ A+1 -> logits @ END", "mlp[0] @ 3 -> logits"):
-        with pytest.raises(CircuitryError, match="^the paths 'a' and 'c' are the same experiment; name it once"):
+        with pytest.raises(CircuitryError, match=r"^the paths 'a' and 'c' are the same experiment; name it once"):
             patched({"a": "mlp[0] @ B -> logits", "b": "mlp[1] @ B -> logits", "c": other})  # type: ignore[arg-type]
 
 
 def test_a_table_has_each_cell_once() -> None:
-    with pytest.raises(CircuitryError, match=r"^the table has a cell twice for one example: {'layer': 0, 'example': 0}; each cell"):
+    with pytest.raises(
+        CircuitryError, match=r"^the table has a cell twice for one example: {'layer': 0, 'example': 0}; each cell"
+    ):
         PatchingTable.of([{"layer": 0}, {"layer": 0}], np.ones((2, 4)), np.zeros(4), np.ones(4), "logit")
     one = PatchingTable.of([{"layer": 0}], np.ones((1, 4)), np.zeros(4), np.ones(4), "logit")
     with pytest.raises(CircuitryError, match="the table has a cell twice"):
@@ -107,7 +113,9 @@ def test_a_table_has_each_cell_once() -> None:
 
 def test_scores_measure_each_set_of_nodes_once() -> None:
     """Of a role with one node, leaving out the node and leaving out the role are one experiment."""
-    found = ct.score(model("gpt2"), TASK, {"one": ["head[0,0]"], "two": ["head[1,0]", "head[1,1]"]}, random=0, subsets=0, progress=False)
+    found = ct.score(
+        model("gpt2"), TASK, {"one": ["head[0,0]"], "two": ["head[1,0]", "head[1,1]"]}, random=0, subsets=0, progress=False
+    )
     labels = found.table.frame["set"].unique().tolist()
     assert "circuit without head[0,0]" not in labels and "circuit without two" not in labels
     assert len(found.table.frame.groupby("set")["effect"].apply(tuple).unique()) == len(labels)
@@ -129,6 +137,8 @@ def test_prompts_that_are_drawn_twice_are_counted() -> None:
     task = task_of(TaskDefinition("two", "", make, ("START", "END"), ("START",)), {}, 5, 0)
     table = patched("embed @ START -> logits", task=task, metric="kl")
     assert "over 5 examples (2 different prompts)" in table.caption()
-    with pytest.warns(UserWarning, match="only 2 of its 5 prompts are different ones, so intervals and stars rest on fewer prompts"):
+    with pytest.warns(
+        UserWarning, match="only 2 of its 5 prompts are different ones, so intervals and stars rest on fewer prompts"
+    ):
         patched("embed @ START -> logits", task=task, metric="kl", lint=True)
     assert "different" not in patched(STATES).caption()

@@ -156,6 +156,7 @@ def test_the_detector_the_scores_and_suites_refuse_what_they_do_not_use() -> Non
         (lambda: ct.off_by_one(ours, TASK, baseline=3), "baseline=3 has no effect: a verdict compares positions"),
         (lambda: ct.off_by_one(ours, TASK, axes={}), "axes= is the detector's own"),
         (lambda: ct.off_by_one(ours, TASK, metric=["logit", "kl"]), "the detector measures one metric"),
+        (lambda: ct.off_by_one([ours, ours], TASK), f"{ours.name} and {ours.name} have the same weights; each model is counted once"),
         (lambda: ct.score(ours, TASK, heads, baseline=3), "baseline=3 has no effect: a circuit is compared with random sets"),
         (lambda: ct.score(ours, TASK, heads, metric=["logit"]), "a circuit is scored by one metric"),
         (lambda: ct.score(ours, TASK, heads, lint=True), "lint= is set by the scores themselves"),

@@ -60,6 +60,7 @@ def off_by_one(
     _check_options(options)
     chosen = list(models) if isinstance(models, Sequence) else [models]
     _check_numbers(len(chosen), reach, resamples, level)
+    _check_different(chosen)
     name, tables = token or "", dict[str, PatchingTable]()
     found, verdicts = list[dict[str, Any]](), list[Verdict]()
     for label, model in zip(_labels(chosen), chosen, strict=True):
@@ -190,6 +191,13 @@ def _check_numbers(models: int, reach: int, resamples: int, level: float) -> Non
         raise CircuitryError(f"{resamples} bootstrap resamples give no interval; the least is 100, 2000 is usual")
     if not 0.5 <= level < 1:
         raise CircuitryError(f"level={level} is no level of an interval; 0.95 is usual")
+
+
+def _check_different(models: Sequence[Model]) -> None:
+    """What holds in n of m models says nothing where one of them is counted twice."""
+    prints = [model.fingerprint for model in models] if len(models) > 1 else []
+    if twice := [model.name for model, own in zip(models, prints, strict=False) if prints.count(own) > 1]:
+        raise CircuitryError(f"{' and '.join(twice)} have the same weights; each model is counted once, so give it once")
 
 
 def _check_room(prompts: Prompts, token: str, reach: int) -> None:

@@ -89,8 +89,9 @@ def test_paths_end_inside_the_model_too() -> None:
 
 
 def test_a_short_name_of_the_end_is_the_same_end() -> None:
-    means = patched("mamba", {"short": "x[0] @ B -> h[1]", "long": "conv_in[0] @ B -> ssm_state[1]"}).mean()
-    assert means["short"] == means["long"] > 0
+    short, long = (patched("mamba", path).mean().item() for path in ("x[0] @ B -> h[1]", "conv_in[0] @ B -> ssm_state[1]"))
+    assert short == long > 0
+    assert patched("mamba", {"short": "x[0] @ B -> h[1]", "long": "conv_in[0] @ A -> ssm_state[1]"}).axes == ("path",)
 
 
 def test_cells_that_cannot_have_an_effect_are_left_out_path_by_path() -> None:
@@ -160,7 +161,10 @@ def test_the_reference_engine_and_verify_take_several_paths(monkeypatch: pytest.
 
 
 def test_explain_lists_the_paths_and_stops_after_eight() -> None:
-    paths = {f"to {n}": f"head[0,0] @ B -> head[{n % 2 + 1},{n % 2}] @ {at}" for n, at in enumerate(["B", "END"] * 5)}
+    paths = {
+        f"to {n}": f"head[0,0] @ B -> head[{n % 2 + 1},{n % 2}] @ {at}"
+        for n, at in enumerate(["B", "B+1", "B+2", "B+3", "END"] * 2)
+    }
     said = ct.explain(model("gpt2"), TASK, paths).splitlines()
     assert said[:8] == [f"{label}: {path}" for label, path in list(paths.items())[:8]]
     assert said[8] == "(and 2 more paths)"

@@ -65,6 +65,8 @@ def check_effects(path: Path, graph: Graph, where: Where | None, length: Lengths
             if part.kind == "spared" and part.leg == number:
                 check_spared(graph, part, leg, ends(sources, graph), ends(leg.targets, graph))
         _check_leg(one)
+        if length is not None and not isinstance(length, int):
+            _check_every_example(one)
         sources = leg.targets
 
 
@@ -81,20 +83,29 @@ def _check_leg(one: _Leg) -> None:
         arriving = zip(one.sources, reached, strict=True)
         if not any(_arrives(one, source, site, reach.get(target)) for source, reach in arriving):
             raise one.target(site).error(f"nothing flows into {site} on this leg", "drop it from the set")
+
+
+def _check_every_example(one: _Leg) -> None:
+    """Refuse what has an effect in some examples only: in the others it is exactly zero, and would count as if it were measured."""
+    apart = (_offsets(one, source, target) for source in one.sources for target in one.leg.targets)
+    if all(offsets is None or len(set(offsets)) == 1 for offsets in apart):
+        return  # what holds of one example holds of all
+    sources, targets = ends(one.sources, one.graph), ends(one.leg.targets, one.graph)
+    held = frozen_nodes(one.graph, sources, targets, one.leg)
+    reached = [one.graph.reach([source], held) for source in sources]
     for site, reach in zip(one.sources, reached, strict=True):
         pairs = [(site, t, reach.get(n)) for t, n in zip(one.leg.targets, targets, strict=True)]
-        _check_every_example(one, pairs, one.source(site), f"from {site} to {_names(one.leg.targets)}")
+        _check_arriving(one, pairs, one.source(site), f"from {site} to {_names(one.leg.targets)}")
     for site, target in zip(one.leg.targets, targets, strict=True):
         pairs = [(s, site, reach.get(target)) for s, reach in zip(one.sources, reached, strict=True)]
-        _check_every_example(one, pairs, one.target(site), f"from {_names(one.sources)} to {site}")
+        _check_arriving(one, pairs, one.target(site), f"from {_names(one.sources)} to {site}")
 
 
 def _names(members: tuple[Site, ...]) -> str:
     return ", ".join(map(str, members))
 
 
-def _check_every_example(one: _Leg, pairs: list[tuple[Site, Site, Rule | None]], part: Part, way: str) -> None:
-    """Refuse what has an effect in some examples only: in the others it is exactly zero, and would count as if it were measured."""
+def _check_arriving(one: _Leg, pairs: list[tuple[Site, Site, Rule | None]], part: Part, way: str) -> None:
     each = [_arriving(one, *pair) for pair in pairs]
     if any(arrives is None for arrives in each):
         return

@@ -10,7 +10,8 @@ from .parts import Part
 Where = Mapping[str, Iterable[int]]
 """Absolute token position of every named position, one number an example."""
 Lengths = int | Sequence[int] | None
-"""Tokens of the prompts without their padding: one number an example, one for all of them, or None where there are no prompts."""
+"""Tokens of the prompts without their padding: one number an example, or None where there are no prompts. One number for all says
+how wide the rows are: then only what lies outside of them, or has no effect in any example, is refused."""
 
 
 def absolute(at: Position, where: Where) -> list[int]:

@@ -49,6 +49,16 @@ class GuardError(CircuitryError):
     """A run whose own checks failed: its numbers would not be what the path says, so there are none."""
 
 
+def no_effect(name: str, value: object, why: str, instead: str) -> CircuitryError:
+    """The refusal of an option that would change nothing; ``...`` as a value that is not shown.
+
+    >>> print(no_effect("seed", 3, "nothing is drawn", "leave seed out"))
+    seed=3 has no effect: nothing is drawn; leave seed out
+    """
+    shown = name if value is ... else f"{name}={value!r}"
+    return CircuitryError(f"{shown} has no effect: {why}; {instead}")
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """The nearest known name, or all of them.
 

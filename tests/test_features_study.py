@@ -142,6 +142,11 @@ def test_an_endpoint_is_asked_only_after_a_yes(folder: Path, tmp_path: Path) -> 
         (["--price", "2"], "'2' is no pair of prices"),
         (["--tokenizer", "compiled:mamba", "--judge", "nobody"], "there is no judge 'nobody'"),
         (["--matches", "nowhere"], "nowhere holds no matches"),
+        (["--url", "http://127.0.0.1:9/v1"], "--url has no effect: no endpoint is asked; use --judge endpoint:MODEL, or leave"),
+        (["--yes", "--judge", "proxy"], "--yes has no effect: no endpoint is asked"),
+        (["--per-minute", "5"], "--per-minute has no effect"),
+        (["--price", "2,8"], "price=(2.0, 8.0) has no effect: no judge is paid for"),
+        (["--price", "2,8", "--judge", "proxy"], "price=(2.0, 8.0) has no effect: no judge is paid for"),
     ],
 )
 def test_mistakes(folder: Path, tmp_path: Path, words: list[str], message: str) -> None:

@@ -109,9 +109,7 @@ def test_cells_without_effect_are_left_out_with_the_reason() -> None:
         ({"a": 1, "b": 0}, "nothing flows from mlp[1] to mlp[0]"),
         ({"a": 1, "b": 1}, "mlp[1] is both the start and the end of this leg"),
     ]
-    assert explain(made).endswith(
-        "(3 cells can have no effect and are left out; the first: mlp[0] is both the start and the end of this leg)"
-    )
+    assert explain(made).endswith("(3 cells are left out; the first: mlp[0] is both the start and the end of this leg)")
 
 
 def test_where_no_cell_has_an_effect_the_first_reason_is_raised() -> None:
@@ -173,7 +171,7 @@ def test_passes_hand_what_a_leg_read_to_the_next() -> None:
     assert first.writes == (Write(Node("head", (0, 1)), Position("A"), "other"),)
     assert first.reads == (Site(q), Site(k, Position("B"))) and first.holds == {Node("head", (0, 0))}
     assert second.writes == (Write(q, None, 0), Write(k, Position("B"), 0))
-    assert second.reads == (Site(Node("logits")),) and not second.holds
+    assert second.reads == (Site(Node("logits"), Position("END")),) and not second.holds
 
 
 def test_direction_and_intervention() -> None:

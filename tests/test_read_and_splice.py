@@ -48,6 +48,18 @@ def test_every_node_is_what_the_reference_says(kind: str) -> None:
     assert compared >= len(nodes) * 0.6, f"only {compared} of {len(nodes)} are in the reference"
 
 
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_logits_are_read_at_every_position(kind: str) -> None:
+    model = agreement.model(kind)
+    with torch.no_grad():
+        wanted = model.hf(torch.from_numpy(IDS), use_cache=False).logits
+    for nodes in (["logits"], ["resid[1]", "logits"]):
+        found = read(model, nodes, IDS)[Node("logits")]
+        assert found.shape == (3, 7, 61)
+        exact = 1e-10 if wanted.dtype == torch.float64 else 1e-6  # stock Mamba ends in float32, whatever its weights are
+        assert (found - wanted).abs().max() < exact
+
+
 def test_a_node_named_twice_is_read_once() -> None:
     found = read(agreement.model("mamba"), ["h[0]", "ssm_state[0]", "resid[1]", "resid[1]"], IDS)
     assert {str(node): value.shape[:2] for node, value in found.items()} == {"ssm_state[0]": (3, 7), "resid[1]": (3, 7)}

@@ -40,11 +40,11 @@ def patch(
     examples: ExamplesOfTask = None,
     seed: Seed = 0,
     metric: Annotated[
-        str, typer.Option(help="logit, foil_logit, logit_difference, probability, log_probability or kl")
-    ] = "logit",
+        str | None, typer.Option(help="logit (the default), foil_logit, logit_difference, probability, log_probability or kl")
+    ] = None,
     intervention: Intervention = "resample",
     direction: Direction = "noising",
-    baseline: Annotated[int, typer.Option(help="random nodes to compare with")] = 16,
+    baseline: Annotated[int | None, typer.Option(help="random nodes to compare with, 16 by default")] = None,
     verify: Annotated[int, typer.Option(help="check this many cells against the reference engine")] = 0,
     memory: Memory = "512MiB",
     dtype: Dtype = "float32",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import CircuitryError
+from ..errors import CircuitryError, no_effect
 from . import options as read
 from .options import Device, Dtype
 
@@ -33,7 +33,7 @@ def features(
     ] = None,
     url: Annotated[str | None, typer.Option(help="of an OpenAI-compatible endpoint; OpenAI's without")] = None,
     key: Annotated[str | None, typer.Option(help="environment variable with the API key; OPENAI_API_KEY for OpenAI")] = None,
-    per_minute: Annotated[float, typer.Option(help="requests a minute at most")] = 60,
+    per_minute: Annotated[float | None, typer.Option(help="requests a minute at most, 60 by default")] = None,
     setting: Annotated[
         list[str] | None, typer.Option(help="of a request, instead of temperature and max_tokens: name=value; repeatable")
     ] = None,
@@ -58,7 +58,15 @@ def features(
             typer.confirm("ask them?", abort=True)
 
     remote = judge is not None and judge.startswith("endpoint:")
-    endpoint: dict[str, Any] = {"url": url, "key": key, "per_minute": per_minute, "settings": read.values(setting) or None}
+    for flag, value in (("--url", url), ("--key", key), ("--per-minute", per_minute), ("--setting", setting), ("--yes", yes)):
+        if value not in (None, False) and not remote:
+            raise no_effect(flag, ..., "no endpoint is asked", f"use --judge endpoint:MODEL, or leave {flag} out")
+    endpoint: dict[str, Any] = {
+        "url": url,
+        "key": key,
+        "per_minute": 60 if per_minute is None else per_minute,
+        "settings": read.values(setting) or None,
+    }
     local = {"dtype": dtype, "device": device} if judge is not None and judge.startswith("local:") else {}
     chosen = make_judge(judge, **(endpoint if remote else local)) if judge is not None else None
     told = {name: Matches.load(Path(file)) for name, file in read.pairs(variant)}

@@ -38,6 +38,7 @@ Values = Annotated[list[str] | None, typer.Option("--axis", help="values of an o
 Intervention = Annotated[str, typer.Option(help="resample, zero or mean")]
 Direction = Annotated[str, typer.Option(help="noising or denoising")]
 Memory = Annotated[str, typer.Option(help="bound for one batch, such as 512MiB")]
+MemoryOption = Annotated[str | None, typer.Option("--memory", help="bound for one batch, such as 512MiB, which is the default")]
 Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
 Texts = Annotated[
@@ -77,10 +78,15 @@ def values(texts: list[str] | None) -> dict[str, Any]:
 
 def merged(texts: list[str] | None, **flags: Any) -> dict[str, Any]:
     """Options by name beside arguments that have a flag of their own, which an option may not give again."""
-    given = values(texts)
-    if twice := sorted(given.keys() & flags.keys()):
+    options = values(texts)
+    if twice := sorted(options.keys() & flags.keys()):
         raise CircuitryError(f"{twice[0]} is given as an option; its own flag is --{twice[0].replace('_', '-')}")
-    return {**given, **flags}
+    return {**options, **flags}
+
+
+def given(**flags: Any) -> dict[str, Any]:
+    """Flags that were given; the others are left to whoever is called, which refuses those that have no effect."""
+    return {name: value for name, value in flags.items() if value is not None}
 
 
 def pairs(texts: list[str] | None) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import CircuitryError
+from ..errors import CircuitryError, no_effect
 from ..files import check_place, write_csv
 from . import options as read
 from .options import Context, Device, Dtype, Memory, Model, Revision, Texts
@@ -37,10 +37,10 @@ def train(
     revision: Revision = None,
     texts: Texts = None,
     tokens: Annotated[int, typer.Option(help="activations to train on, again and again where the text has fewer")] = 2_000_000,
-    expansion: Annotated[int, typer.Option(help="features, as a multiple of the node's width")] = 32,
+    expansion: Annotated[int | None, typer.Option(help="features, as a multiple of the node's width; 32 by default")] = None,
     kind: Annotated[str, typer.Option(help="relu, with L1, or topk")] = "relu",
     l1: Annotated[float | None, typer.Option(help="weight of the L1 penalty")] = None,
-    k: Annotated[int, typer.Option(help="features a token keeps, for topk")] = 32,
+    k: Annotated[int | None, typer.Option(help="features a token keeps, for topk; 32 by default")] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", help="any other setting of the training as name=value, such as lr=0.001; repeatable"),
@@ -59,7 +59,7 @@ def train(
     from ..universality.sae import train_sae
 
     how: dict[str, Any] = {"batch": batch, "buffer": buffer, "context": context, "seed": seed}
-    told = read.merged(setting, kind=kind, k=k, expansion=expansion, tokens=tokens, **how, **({} if l1 is None else {"l1": l1}))
+    told = read.merged(setting, kind=kind, tokens=tokens, **how, **read.given(k=k, expansion=expansion, l1=l1))
     trained = train_sae(read.load(model, dtype, device, revision), nodes, texts, out=out, **told)
     if os.environ.get("RANK", "0") == "0":
         _show(trained.last)
@@ -176,6 +176,10 @@ def _saes(folder: Path, node: str | None) -> dict[Any, SAE]:
     from ..universality.sae import SAE, Trained
 
     if (folder / "training.json").is_file():
+        if node is not None:
+            raise no_effect(
+                "--node", ..., f"{folder} is a training, which names its nodes", "leave it out, or give the folder of one SAE"
+            )
         return dict(Trained.load(folder))
     sae = SAE.load(folder)
     named = node or sae.config.about.get("node")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options as read
-from .options import Device, Dtype, Examples, ExamplesOfTask, Memory, ModelOption, Options, Out, Revision, Seed
+from .options import Device, Dtype, Examples, ExamplesOfTask, MemoryOption, ModelOption, Options, Out, Revision, Seed
 
 if TYPE_CHECKING:
     from ..suites import SuiteResult
@@ -34,7 +34,7 @@ def run(
     option: Options = None,
     examples: ExamplesOfTask = None,
     seed: Seed = 0,
-    memory: Memory = "512MiB",
+    memory: MemoryOption = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
     fresh: Annotated[bool, typer.Option("--fresh", help="run again in a new folder, even if this run exists")] = False,
@@ -43,7 +43,7 @@ def run(
 
     The same command again goes on where an interrupted run stopped. Another run never overwrites this one.
     """
-    told = read.merged(option, examples=examples, seed=seed, memory=memory, fresh=fresh)
+    told = read.merged(option, examples=examples, seed=seed, fresh=fresh, **read.given(memory=memory))
     _suite(suite, model, out, dtype, device, revision, **told)
 
 

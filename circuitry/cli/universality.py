@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from . import options as read
-from .options import Device, Dtype, Examples, Memory, Options, Out, Seed, Texts
+from .options import Device, Dtype, Examples, MemoryOption, Options, Out, Seed, Texts
 
 app = typer.Typer()
 
@@ -21,7 +21,7 @@ def circuits(
     option: Options = None,
     examples: Examples = 32,
     seed: Seed = 0,
-    memory: Memory = "512MiB",
+    memory: MemoryOption = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
 ) -> None:
@@ -32,7 +32,7 @@ def circuits(
     from ..suites.folder import plain
     from ..universality import circuits as compare
 
-    told = read.merged(option, dtype=dtype, device=device, memory=memory, examples=examples, seed=seed)
+    told = read.merged(option, dtype=dtype, device=device, examples=examples, seed=seed, **read.given(memory=memory))
     found = compare(models, suite, out=out, say=read.say, **told)
     print(found.text())
     folder = found.save(out / f"circuits-{plain(suite)}")
@@ -53,7 +53,9 @@ def universality(
     texts: Texts = None,
     tokens: Annotated[int, typer.Option(help="tokens to train autoencoders on, over and over where there are fewer")] = 1_000_000,
     match_tokens: Annotated[int, typer.Option(help="tokens to match features on, of other documents")] = 200_000,
-    expansion: Annotated[int, typer.Option(help="features of an autoencoder, as a multiple of the node's width")] = 8,
+    expansion: Annotated[
+        int | None, typer.Option(help="features of an autoencoder, as a multiple of the node's width; 8 by default")
+    ] = None,
     nodes: Annotated[str, typer.Option(help="the family of nodes: resid (after every block), mlp ...")] = "resid",
     min_count: Annotated[int, typer.Option(help="features that fire on fewer tokens are left out")] = 10,
     neurons: Annotated[bool, typer.Option(help="the neuron baseline")] = True,
@@ -74,7 +76,7 @@ def universality(
     from ..universality import experiment
 
     own: dict[str, Any] = {"nodes": nodes, "min_count": min_count, "neurons": neurons, "seed": seed}
-    settings = read.merged(option, tokens=tokens, match_tokens=match_tokens, expansion=expansion, **own)
+    settings = read.merged(option, tokens=tokens, match_tokens=match_tokens, **own, **read.given(expansion=expansion))
     found = experiment(
         [*models, *(also or ())],
         seed_variant=seed_variant,

@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 
 from ..architecture import Graph
-from ..errors import CircuitryError
+from ..errors import CircuitryError, no_effect
 from ..models import Model
 from ..paths import Node, Path, parse, parse_node
-from ..planning import plan
+from ..planning import plan, reads_logits
 from ..planning.names import POSITION, axis_kinds
 from ..prompting import Task
 from ..results import PatchingTable
@@ -29,6 +29,8 @@ DIRECTIONS = ("noising", "denoising")
 AS_WRITTEN = "as written"
 OPEN_ROLES = (("gate", ""), ("write_input", "C"), ("write_input", "skip"), ("mlp", ""))
 """Nodes, by role and port, that a path which freezes states or heads leaves live, and another author might not."""
+DISTANCE = "distance"
+"""What stands for the metric where a path does not end at the logits."""
 SETTING = ("ablation", "direction", "frozen", "metric")
 
 
@@ -104,13 +106,15 @@ def sensitivity(
     holds: Callable[[PatchingTable], bool] | None = None,
     ablations: Sequence[str] = ABLATIONS,
     directions: Sequence[str] = DIRECTIONS,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] | None = None,
     frozen: Mapping[str, Sequence[str]] | None = None,
     **options: Any,
 ) -> Sensitivity:
     """Measure a path in every setting. Zero and mean ablation have no other direction, so they are run as noising only.
 
     Args:
+        metrics: by default the answer's logit, the logit difference and the answer's log probability; a path that does not end at
+            the logits has none of them, and its distance is measured.
         holds: the finding, as a question to one setting's table; by default whether the strongest cell of the first setting
             (the first of each list, the path as written) is the strongest again, at q < .05. Where tables have too
             few effects for any q, p < .05 counts; in a metric that is never negative, such as KL, being the strongest is enough.
@@ -119,7 +123,7 @@ def sensitivity(
             with which the path could have no effect are left out.
         options: given to ``circuitry.patch``: axes, memory, progress ...
 
-    Raises CircuitryError where no setting is left.
+    Raises CircuitryError where no setting is left, and for a setting that is given twice or would have no effect.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=8)
@@ -129,20 +133,44 @@ def sensitivity(
     """
     written = parse(path) if isinstance(path, str) else path
     sets = dict(frozen_sets(model.graph, written) if frozen is None else _given(model.graph, written, frozen))
+    _check_settings(ablations, directions, sets, options)
+    has_metric = reads_logits(written, model.graph)
+    named = metrics if metrics is not None else METRICS if has_metric else (DISTANCE,)
     tables = {}
     for ablation, direction in _runs(ablations, directions):
         for label, one in sets.items():
             given = {"lint": "prompts", "baseline": 0, **options}
-            made = patch(model, task, one, metric=list(metrics), intervention=ablation, direction=direction, **given)
-            tables[ablation, direction, label] = made
+            asked = list(named) if has_metric else metrics
+            made = patch(model, task, one, metric=asked, intervention=ablation, direction=direction, **given)
+            tables[ablation, direction, label] = made if has_metric else PatchingTable.stack({DISTANCE: made}, "metric", str(one))
     if not tables:
         raise CircuitryError("no setting is left to measure; give at least one ablation, direction, frozen set and metric")
-    first = next(iter(tables.values())).select("metric", metrics[0])
+    first = next(iter(tables.values())).select("metric", named[0])
     shares = first.share()
     cell = shares.index.tolist()[int(shares.argmax())]
-    rows = [_row(key, metric, table.select("metric", metric), cell, holds) for key, table in tables.items() for metric in metrics]
+    rows = [_row(key, metric, table.select("metric", metric), cell, holds) for key, table in tables.items() for metric in named]
     about = {"model": model.name, "task": repr(task)} | ({"claim": holds.__doc__ or holds.__name__} if holds else {})
     return Sensitivity(str(written), cell, pd.DataFrame(rows), tables, about)
+
+
+def _check_settings(
+    ablations: Sequence[str], directions: Sequence[str], sets: Mapping[str, Path], options: Mapping[str, Any]
+) -> None:
+    """Refuse a setting that comes twice, since it would be counted twice, and one that is not what would run."""
+    for name, values in (("ablations", ablations), ("directions", directions)):
+        if twice := [value for value in values if list(values).count(value) > 1]:
+            raise CircuitryError(f"{name} has {twice[0]!r} twice; each setting is counted once, so name it once")
+    for number, (label, one) in enumerate(sets.items()):
+        if same := [known for known, path in list(sets.items())[:number] if path == one]:
+            raise CircuitryError(
+                f"the frozen sets {same[0]!r} and {label!r} are the same; each setting is counted once, so name it once"
+            )
+    if "noising" not in directions and (only := [ablation for ablation in ablations if ablation != "resample"]):
+        why = f"ablation {only[0]!r} takes nothing from the other prompt and is run as noising only"
+        raise no_effect("directions", list(directions), why, "add 'noising', or leave out all ablations but 'resample'")
+    for name, instead in (("metric", "metrics"), ("intervention", "ablations"), ("direction", "directions")):
+        if name in options:
+            raise CircuitryError(f"{name}= is what the grid is over; give {instead}=[...]")
 
 
 def _runs(ablations: Sequence[str], directions: Sequence[str]) -> Iterator[tuple[Any, Any]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..architecture import Graph
-from ..errors import CircuitryError, TaskError, suggest
+from ..errors import CircuitryError, TaskError, no_effect, suggest
 from ..prompting import Prompts, Task
 from ..results import PatchingTable
 from ..results.skewness import ENOUGH
@@ -58,8 +58,10 @@ def off_by_one(
     >>> off_by_one(ct.load("bundled:gpt_neox"), task).models[0].kind
     'on the token'
     """
+    _check_options(options)
     chosen = list(models) if isinstance(models, Sequence) else [models]
     _check_numbers(len(chosen), reach, resamples, level)
+    _check_different(chosen)
     name, tables = token or "", dict[str, PatchingTable]()
     found, verdicts = list[dict[str, Any]](), list[Verdict]()
     for label, model in zip(_labels(chosen), chosen, strict=True):
@@ -172,6 +174,17 @@ def _labels(models: Sequence[Model]) -> Iterator[str]:
         yield model.name if seen[model.name] == 1 else f"{model.name} #{seen[model.name]}"
 
 
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options of ``patch`` that the detector sets itself, or makes no use of."""
+    if options.get("baseline"):
+        why = "a verdict compares positions with each other and with the whole effect, not with random nodes"
+        raise no_effect("baseline", options["baseline"], why, "leave baseline out")
+    if mine := [name for name in ("axes", "axis", "freezing") if name in options]:
+        raise CircuitryError(f"{mine[0]}= is the detector's own: it looks at every layer, from the token to reach; leave it out")
+    if isinstance(options.get("metric"), list | tuple):
+        raise CircuitryError(f"the detector measures one metric, got {options['metric']!r}; name one")
+
+
 def _check_numbers(models: int, reach: int, resamples: int, level: float) -> None:
     if not models:
         raise CircuitryError("no model given; one, or a list of several, would do")
@@ -181,6 +194,13 @@ def _check_numbers(models: int, reach: int, resamples: int, level: float) -> Non
         raise CircuitryError(f"{resamples} bootstrap resamples give no interval; the least is 100, 2000 is usual")
     if not 0.5 <= level < 1:
         raise CircuitryError(f"level={level} is no level of an interval; 0.95 is usual")
+
+
+def _check_different(models: Sequence[Model]) -> None:
+    """What holds in n of m models says nothing where one of them is counted twice."""
+    prints = [model.fingerprint for model in models] if len(models) > 1 else []
+    if twice := [model.name for model, own in zip(models, prints, strict=False) if prints.count(own) > 1]:
+        raise CircuitryError(f"{' and '.join(twice)} have the same weights; each model is counted once, so give it once")
 
 
 def _check_room(prompts: Prompts, token: str, reach: int) -> None:

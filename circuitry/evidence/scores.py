@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ..architecture import Graph
-from ..errors import CircuitryError
+from ..errors import CircuitryError, no_effect
 from ..models import Model
 from ..paths import Leg, Node, Path, Site, parse_node
 from ..planning.frozen import matching
@@ -100,6 +101,7 @@ def score(
     >>> found.table.axes, len(found.random)
     (('set',), 2)
     """
+    _check_options(metric, options)
     named = circuit if isinstance(circuit, Mapping) else {"node": circuit}
     roles = {role: [_member(model.graph, text) for text in nodes] for role, nodes in named.items() if nodes}
     inside = _checked(roles)
@@ -108,8 +110,7 @@ def score(
     every = frozenset(replace(n, indices=n.indices[: len(kind.indices)]) for n in alike)
     rng = np.random.default_rng(seed)
     groups = _Groups(roles, inside, every, _draws(every, inside, random, rng), _subsets(roles, inside, subsets, rng))
-    removed = groups.removed()
-    paths: dict[str, str | Path] = {label: _path(nodes) for label, nodes in removed.items() if nodes}
+    paths: dict[str, str | Path] = {label: _path(nodes) for nodes, label in groups.labels.items() if nodes}
     table = patch(model, task, paths, axis="set", metric=metric, lint="prompts", baseline=0, **options)
     table.about |= {
         "paths": {},
@@ -118,6 +119,17 @@ def score(
         "title": "What is lost when all but a set of nodes is replaced (share: 1 less f)",
     }
     return _scores(groups, table, seed)
+
+
+def _check_options(metric: Any, options: Mapping[str, Any]) -> None:
+    if isinstance(metric, list | tuple):
+        raise CircuitryError(f"a circuit is scored by one metric, got {metric!r}; name one")
+    if options.get("baseline"):
+        raise no_effect(
+            "baseline", options["baseline"], "a circuit is compared with random sets", "use random=, or leave baseline out"
+        )
+    if mine := [name for name in ("axes", "axis", "freezing", "lint") if name in options]:
+        raise CircuitryError(f"{mine[0]}= is set by the scores themselves, which replace whole sets of nodes; leave it out")
 
 
 def _member(graph: Graph, text: str) -> Node:
@@ -165,6 +177,14 @@ class _Groups:
     draws: tuple[list[Nodes], list[Node]]
     subsets: dict[str, Nodes]
 
+    @cached_property
+    def labels(self) -> dict[Nodes, str]:
+        """Every set of nodes that is replaced, once, under the first of its labels: a role of one node is that node too."""
+        found: dict[Nodes, str] = {}
+        for label, nodes in self.removed().items():
+            found.setdefault(nodes, label)
+        return found
+
     def removed(self) -> dict[str, Nodes]:
         """What is replaced, by label."""
         outside = self.every - self.inside
@@ -191,9 +211,11 @@ def _scores(groups: _Groups, table: PatchingTable, seed: int) -> Scores:
     gone, base = whole["effect"].to_numpy(), whole["base"].to_numpy()
     effects = {str(label): rows.to_numpy() for label, rows in table.frame.groupby("set", sort=False)["effect"]}
 
+    removed = groups.removed()
+
     def kept(label: str, weights: Floats | None = None) -> Any:
         """f: one less the share of the whole loss that this set's removal costs; [resample] with weights."""
-        lost = effects.get(label, np.zeros(len(base)))
+        lost = effects.get(groups.labels[removed[label]], np.zeros(len(base)))
         w = np.ones(len(base)) if weights is None else weights
         return 1 - (w @ lost) / (w @ gone)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..architecture import Place
 from ..errors import ModelError
+from .attention import most_positions
 
 _MORE, _WINDOW = 16, 8
 """Tokens beyond the scan's chunk, and the most that a window has while it is checked: checking 4,096 would take minutes."""
@@ -53,7 +54,7 @@ def check_causality(hf: Any, layers: int, chunk: int) -> None:
     >>> import circuitry as ct
     >>> check_causality(ct.load("bundled:mamba").hf, layers=4, chunk=16)
     """
-    length = min(chunk + _MORE, getattr(hf.config, "max_position_embeddings", None) or chunk + _MORE)
+    length = min(chunk + _MORE, most_positions(hf.config) or chunk + _MORE)
     ids, changed = _prompts(length, hf.config.vocab_size)
     # In float64 too: the norms and softmax of stock models are float32 at most.
     eps = max(torch.finfo(hf.dtype).eps, torch.finfo(torch.float32).eps)

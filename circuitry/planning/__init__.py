@@ -1,10 +1,11 @@
 """Path x graph x task -> plan, as plain data, and what it means in words. Imports no torch."""
 
-from .cells import Cell, cells
-from .effects import absolute, check_effects
+from .cells import Cell, Sweep, cells
+from .effects import check_effects
 from .explain import explain, kind
 from .names import check_names
-from .plan import INTERVENTIONS, CellPlan, Intervention, Pass, Plan, Write, cell_plan, join, plan
+from .plan import INTERVENTIONS, CellPlan, Intervention, Pass, Plan, Write, cell_plan, join, plan, reads_logits
+from .positions import absolute
 
 __all__ = [
     "INTERVENTIONS",
@@ -13,6 +14,7 @@ __all__ = [
     "Intervention",
     "Pass",
     "Plan",
+    "Sweep",
     "Write",
     "absolute",
     "cell_plan",
@@ -23,4 +25,5 @@ __all__ = [
     "join",
     "kind",
     "plan",
+    "reads_logits",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from numbers import Integral
+from typing import Any, TypeAlias
 
 from ..architecture import Graph
 from ..errors import CircuitryError
@@ -13,6 +14,18 @@ from ..paths import Axis, Leg, Node, Path, Position, Site, parse_position
 from .names import POSITION, axis_choices, axis_kinds, ranges
 
 Value: TypeAlias = int | str
+
+
+class Sweep(tuple[Value, ...]):
+    """Values of an axis that nobody chose for this run: a task's sweep, or a suite's own positions.
+
+    Where two of them turn out to be the same token, one is left out; values that a user chose are refused instead.
+
+    >>> Sweep(["B", "B+1"])
+    ('B', 'B+1')
+    """
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -54,11 +67,11 @@ def _domains(
             there = axis_choices(name, path, graph)
             domains[name] = _indices(name, chosen[name], there) if name in chosen else list(there)
         elif name in chosen:
-            domains[name] = [str(parse_position(str(v))) for v in _listed(name, chosen[name])]
+            domains[name] = _positions(name, chosen[name])
         elif sweep is None:
             raise CircuitryError(f"{{{name}}} is an open position, and without a task there is none to fill it with")
         else:
-            domains[name] = list(sweep)
+            domains[name] = list(dict.fromkeys(sweep))
     return domains
 
 
@@ -72,9 +85,26 @@ def _listed(name: str, values: Sequence[Value] | Value) -> list[Value]:
 
 def _indices(name: str, values: Sequence[Value], there: Sequence[int]) -> list[Value]:
     made = _listed(name, values)
-    if wrong := [v for v in made if v not in there]:
+    if wrong := [v for v in made if isinstance(v, bool) or not isinstance(v, Integral) or v not in there]:
         raise CircuitryError(f"{name}={wrong[0]!r} is out of range; {{{name}}} has values {ranges(there)}")
-    return made
+    return _once(name, made, [int(v) for v in made])
+
+
+def _positions(name: str, values: Sequence[Value]) -> list[Value]:
+    made = _listed(name, values)
+    return _once(name, made, [str(parse_position(str(v))) for v in made])
+
+
+def _once(name: str, given: Sequence[Value], meant: list[Any]) -> list[Value]:
+    """What was meant, refused where two values given mean the same: its examples would count twice."""
+    for number, value in enumerate(meant):
+        if value in meant[:number]:
+            first, second = given[meant.index(value)], given[number]
+            what = f"{first!r} twice" if first == second else f"{first!r} and {second!r}, which are the same"
+            raise CircuitryError(
+                f"{{{name}}} has {what}; name each value once, since a cell that comes twice counts its examples twice"
+            )
+    return meant
 
 
 def _filled(path: Path, graph: Graph, values: Mapping[str, Value]) -> Path:

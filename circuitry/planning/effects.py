@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..architecture import Graph, Rule
@@ -10,9 +9,9 @@ from ..errors import PathError
 from ..paths import Leg, Node, Path, Position, Site
 from .frozen import check_spared, ends, frozen_nodes
 from .parts import Part, parts
+from .positions import Lengths, Where, absolute, check_inside, together
+from .twice import check_once
 
-Where = Mapping[str, Iterable[int]]
-"""Absolute token position of every named position, one number an example."""
 _CANDIDATES = 6
 
 
@@ -37,11 +36,11 @@ class _Leg:
         return next(p for p in self.parts if (p.site, p.kind, p.leg) == (site, kind, leg))
 
 
-def check_effects(path: Path, graph: Graph, where: Where | None, length: int | None = None) -> None:
-    """Refuse a concrete path whose effect must be exactly zero, and positions outside the prompts.
+def check_effects(path: Path, graph: Graph, where: Where | None, length: Lengths = None) -> None:
+    """Refuse a concrete path whose effect must be exactly zero, in all examples or in some, and positions outside the prompts.
 
     Raises PathError with the reason: cut by freezing, run against the model, out of a convolution's reach, backwards in
-    the text, or nothing left that moves information between the two positions.
+    the text, nothing left that moves information between the two positions, or a set that names one site twice.
 
     >>> import circuitry as ct
     >>> check_effects(ct.parse("h[1] @ 4 -> logits @ 9 freezing h"), ct.graph("mamba"), {})
@@ -57,35 +56,18 @@ def check_effects(path: Path, graph: Graph, where: Where | None, length: int | N
         one = _Leg(number, leg, sources, found, graph, where)
         if where is not None:
             for site in sources:
-                _check_inside(site, one.source(site), where, length)
+                check_inside(site, one.source(site), where, length)
             for site in leg.targets:
-                _check_inside(site, one.target(site), where, length)
+                check_inside(site, one.target(site), where, length)
+        for kind in ("source", "target"):
+            check_once((p for p in found if (p.kind, p.leg) == (kind, number)), graph, where)
         for part in found:
             if part.kind == "spared" and part.leg == number:
                 check_spared(graph, part, leg, ends(sources, graph), ends(leg.targets, graph))
         _check_leg(one)
+        if length is not None and not isinstance(length, int):
+            _check_every_example(one)
         sources = leg.targets
-
-
-def _check_inside(site: Site, part: Part, where: Where, length: int | None) -> None:
-    if site.at is None or length is None:
-        return
-    for p in absolute(site.at, where):
-        if not 0 <= p < length:
-            end = f"the end of the prompts ({length} tokens)" if p >= length else "the first token"
-            side = "past" if p >= length else "before"
-            raise part.error(f"{site.at} is {side} {end}", "move it inside", at_position=True)
-
-
-def absolute(at: Position, where: Where) -> list[int]:
-    """The absolute positions a position stands for, one an example (one in all for a number).
-
-    >>> absolute(Position("B", 1), {"B": [3, 5]})
-    [4, 6]
-    """
-    if isinstance(at.base, int):
-        return [at.base]
-    return [int(p) + at.offset for p in where[str(at.base)]]
 
 
 def _check_leg(one: _Leg) -> None:
@@ -101,6 +83,45 @@ def _check_leg(one: _Leg) -> None:
         arriving = zip(one.sources, reached, strict=True)
         if not any(_arrives(one, source, site, reach.get(target)) for source, reach in arriving):
             raise one.target(site).error(f"nothing flows into {site} on this leg", "drop it from the set")
+
+
+def _check_every_example(one: _Leg) -> None:
+    """Refuse what has an effect in some examples only: in the others it is exactly zero, and would count as if it were measured."""
+    apart = (_offsets(one, source, target) for source in one.sources for target in one.leg.targets)
+    if all(offsets is None or len(set(offsets)) == 1 for offsets in apart):
+        return  # what holds of one example holds of all
+    sources, targets = ends(one.sources, one.graph), ends(one.leg.targets, one.graph)
+    held = frozen_nodes(one.graph, sources, targets, one.leg)
+    reached = [one.graph.reach([source], held) for source in sources]
+    for site, reach in zip(one.sources, reached, strict=True):
+        pairs = [(site, t, reach.get(n)) for t, n in zip(one.leg.targets, targets, strict=True)]
+        _check_arriving(one, pairs, one.source(site), f"from {site} to {_names(one.leg.targets)}")
+    for site, target in zip(one.leg.targets, targets, strict=True):
+        pairs = [(s, site, reach.get(target)) for s, reach in zip(one.sources, reached, strict=True)]
+        _check_arriving(one, pairs, one.target(site), f"from {_names(one.sources)} to {site}")
+
+
+def _names(members: tuple[Site, ...]) -> str:
+    return ", ".join(map(str, members))
+
+
+def _check_arriving(one: _Leg, pairs: list[tuple[Site, Site, Rule | None]], part: Part, way: str) -> None:
+    each = [_arriving(one, *pair) for pair in pairs]
+    if any(arrives is None for arrives in each):
+        return
+    arrives = [any(some) for some in zip(*together(*(some for some in each if some)), strict=True)]
+    if not all(arrives):
+        raise part.error(
+            f"nothing flows {way} in {arrives.count(False)} of {len(arrives)} examples: the effect there would be exactly zero",
+            "choose positions that stand in one order in every example",
+            at_position=True,
+        )
+
+
+def _arriving(one: _Leg, source: Site, target: Site, rule: Rule | None) -> list[bool] | None:
+    """In which examples a change at the source's position can be at the target's; None for all, as far as that is known."""
+    offsets = _offsets(one, source, target)
+    return [False] if rule is None else None if offsets is None else [rule.reaches(o) for o in offsets]
 
 
 def _unconnected(one: _Leg, site: Site, source: Node, targets: list[Node], held: set[Node]) -> PathError:
@@ -139,8 +160,8 @@ def _arrives(one: _Leg, source: Site, target: Site, rule: Rule | None) -> bool:
     """Whether a change at the source's position can be at the target's position."""
     if rule is None:
         return False
-    offsets = _offsets(one, source, target)
-    return offsets is None or any(rule.reaches(o) for o in offsets)
+    arriving = _arriving(one, source, target, rule)
+    return arriving is None or any(arriving)
 
 
 def _offsets(one: _Leg, source: Site, target: Site) -> list[int] | None:
@@ -153,9 +174,8 @@ def _offsets(one: _Leg, source: Site, target: Site) -> list[int] | None:
     where = one.where or {}
     if any(isinstance(p.base, str) and p.base not in where for p in (start, stop)):
         return None
-    first, last = absolute(start, where), absolute(stop, where)
-    size = max(len(first), len(last))
-    return [b - a for a, b in zip(first * (size // len(first)), last * (size // len(last)), strict=True)]
+    first, last = together(absolute(start, where), absolute(stop, where))
+    return [b - a for a, b in zip(first, last, strict=True)]
 
 
 def _read_at(one: _Leg, target: Site) -> Position | None:

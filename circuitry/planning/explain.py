@@ -52,7 +52,9 @@ def explain(plan: Plan, examples: int = 1) -> str:
     if cell.values:
         lines.append(f"(passes are those of the first cell, {', '.join(f'{k}={v}' for k, v in cell.values)})")
     if plan.skipped:
-        lines.append(f"({len(plan.skipped)} cells can have no effect and are left out; the first: {plan.skipped[0][1]})")
+        lines.append(
+            f"({len(plan.skipped)} {'cell is' if len(plan.skipped) == 1 else 'cells are'} left out; the first: {plan.skipped[0][1]})"
+        )
     return "\n".join(lines)
 
 
@@ -72,13 +74,9 @@ def _writes(writes: Iterable[Write]) -> str:
 
 def _pass(plan: Plan, one: Pass, number: int) -> str:
     source = f"pass {number}" if number else {"resample": plan.other}.get(plan.intervention, plan.intervention)
-    reads = ", ".join(_read(site, plan.graph) for site in one.reads)
+    reads = ", ".join(str(site) if site.at is not None else f"{site} @ every position" for site in one.reads)
     held = f"; hold {_held(one.holds, plan.graph)} at {plan.base}" if one.holds else ""
     return f"on the {plan.base} input: write {_writes(one.writes)} from {source}{held}; read {reads}"
-
-
-def _read(site: Site, graph: Graph) -> str:
-    return str(site) if site.at is not None else f"{site} @ END" if site.node.family == "logits" else f"{site} @ every position"
 
 
 def _held(nodes: frozenset[Node], graph: Graph) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..architecture import Graph
 from ..errors import CircuitryError, PathError
 from ..paths import Node, Path, Position, Site, parse
-from .cells import Cell, Value, cells
-from .effects import Where, check_effects
+from .cells import Cell, Sweep, Value, cells
+from .effects import check_effects
 from .frozen import ends, frozen_nodes
-from .names import axis_kinds, check_names
+from .names import POSITION, axis_kinds, check_names
+from .positions import Lengths, Where
+from .twice import aliases, experiment
 
 Intervention = Literal["resample", "zero", "mean", "given"]
 INTERVENTIONS: tuple[Intervention, ...] = ("resample", "zero", "mean", "given")
@@ -78,7 +80,7 @@ def plan(
     graph: Graph,
     *,
     where: Where | None = None,
-    length: int | None = None,
+    length: Lengths = None,
     sweep: Sequence[str] | None = None,
     axes: Mapping[str, Sequence[Value]] | None = None,
     intervention: Intervention = "resample",
@@ -86,7 +88,9 @@ def plan(
 ) -> Plan:
     """Compile a path for a graph; ``where`` and ``length`` describe a task's prompts, None where there is no task.
 
-    Raises PathError for a path that cannot be read, names what is not there, or can have no effect in any cell.
+    ``length``: tokens of each prompt without its padding, or one number for all. Cells that can have no effect, lie outside of
+    a prompt or repeat another one are left out, with the reason (``Plan.skipped``). Raises PathError for a path that cannot be
+    read, names what is not there, or can have no effect in any cell, CircuitryError for chosen values that name one thing twice.
 
     >>> import circuitry as ct
     >>> made = plan("ssm_state[{layer}] @ 4 -> logits freezing ssm_state", ct.graph("mamba", layer=3))
@@ -99,19 +103,39 @@ def plan(
         raise CircuitryError(f"no direction {direction!r}; known: noising, denoising")
     parsed = parse(path) if isinstance(path, str) else path
     check_names(parsed, graph, None if where is None else where.keys())
-    good, skipped, first = [], [], None
-    for cell in cells(parsed, graph, sweep, axes):
+    good, skipped, first = dict[Hashable, CellPlan](), [], None
+    every = cells(parsed, graph, sweep, axes)
+    repeated = _repeated(parsed, graph, where, Sweep(sweep or ()), axes or {})
+    for cell in every:
         check_names(cell.path, graph, None if where is None else where.keys())
+        if again := next((why for value in cell.values if (why := repeated.get(value))), None):
+            skipped.append((cell, again))
+            continue
         try:
             check_effects(cell.path, graph, where, length)
-            good.append(cell_plan(cell, graph, intervention))
+            made = cell_plan(cell, graph, intervention)
+            if (twin := good.setdefault(experiment(cell.path, graph, where), made)) is not made:
+                skipped.append((cell, f"the same experiment as {dict(twin.values)}"))
         except PathError as error:
             first = first or error
             skipped.append((cell, error.problem))
     if not good and first:
         raise first
     base: Literal["clean", "corrupted"] = "clean" if direction == "noising" else "corrupted"
-    return Plan(parsed, graph, axis_kinds(parsed, graph), tuple(good), tuple(skipped), intervention, base)
+    return Plan(parsed, graph, axis_kinds(parsed, graph), tuple(good.values()), tuple(skipped), intervention, base)
+
+
+def _repeated(
+    path: Path, graph: Graph, where: Where | None, sweep: Sweep, axes: Mapping[str, Sequence[Value]]
+) -> dict[tuple[str, Value], str]:
+    """Values of open positions that name the tokens of another one, with the reason to leave them out."""
+    found = {}
+    for name, kind in axis_kinds(path, graph).items():
+        values = axes.get(name, sweep)
+        if kind == POSITION and not isinstance(values, str | int):
+            same = aliases(name, values, where)
+            found |= {(name, str(value)): f"{value} is {plain} in every example" for value, plain in same.items()}
+    return found
 
 
 def cell_plan(cell: Cell, graph: Graph, intervention: Intervention) -> CellPlan:
@@ -124,8 +148,10 @@ def cell_plan(cell: Cell, graph: Graph, intervention: Intervention) -> CellPlan:
     return CellPlan(cell.values, cell.path, _passes(cell.path, graph, intervention))
 
 
-def join(plans: Mapping[str, Plan], axis: str) -> Plan:
+def join(plans: Mapping[str, Plan], axis: str, where: Where | None = None) -> Plan:
     """Several plans of one graph as one, their labels as its first axis. Raises CircuitryError where they cannot share a table.
+
+    Two labels of one experiment cannot, since each of its examples would count twice.
 
     >>> import circuitry as ct
     >>> made = join({"one": plan("mlp[0] -> logits", ct.graph("gpt2")), "other": plan("mlp[1] -> logits", ct.graph("gpt2"))}, "which")
@@ -144,6 +170,7 @@ def join(plans: Mapping[str, Plan], axis: str) -> Plan:
             raise CircuitryError(f"the paths of one table must end alike; {label!r} ends at {_end(one)}, not {_end(first)}")
     if axis in first.path.axes:
         raise CircuitryError(f"{{{axis}}} is an open axis of the paths already; name the axis of their labels differently")
+    _check_different(plans, where)
     cells = tuple(replace(c, values=((axis, label), *c.values)) for label, one in plans.items() for c in one.cells)
     skipped = tuple(
         (replace(c, values=((axis, label), *c.values)), why) for label, one in plans.items() for c, why in one.skipped
@@ -152,8 +179,35 @@ def join(plans: Mapping[str, Plan], axis: str) -> Plan:
     return replace(first, axes={axis: "label", **first.axes}, cells=cells, skipped=skipped, named=named)
 
 
+def reads_logits(path: Path, graph: Graph) -> bool:
+    """Whether a path ends at the logits, at one position and nothing else: there its effect has a metric, elsewhere a distance.
+
+    >>> import circuitry as ct
+    >>> [reads_logits(ct.parse(f"embed -> {end}"), ct.graph("gpt2")) for end in ("logits @ 3", "mlp[0]", "(logits, mlp[0])")]
+    [True, False, False]
+    """
+    return [graph.family(site.node.family).role for site in path.legs[-1].targets] == ["logits"]
+
+
+def _check_different(plans: Mapping[str, Plan], where: Where | None) -> None:
+    known: dict[Hashable, str] = {}
+    for label, one in plans.items():
+        what = frozenset((cell.values, experiment(cell.path, one.graph, where)) for cell in one.cells)
+        if (first := known.setdefault(what, label)) != label:
+            raise CircuitryError(
+                f"the paths {first!r} and {label!r} are the same experiment; name it once, since each of its examples would count twice"
+            )
+
+
 def _end(plan: Plan) -> str:
-    return ", ".join(dict.fromkeys(plan.graph.family(site.node.family).name for site in plan.path.legs[-1].targets))
+    """What is read, in words. One reading of the logits has a metric and two of them have a distance, so both are named."""
+    names = [plan.graph.family(site.node.family).name for site in plan.path.legs[-1].targets]
+    return " and ".join(names if set(names) == {"logits"} else dict.fromkeys(names))
+
+
+def _read_at(target: Site, graph: Graph) -> Position | None:
+    """The logits are read at the answer unless the path says otherwise: from here on they have a position like any other site."""
+    return Position("END") if target.at is None and graph.family(target.node.family).role == "logits" else target.at
 
 
 def _passes(path: Path, graph: Graph, intervention: Intervention) -> tuple[Pass, ...]:
@@ -163,7 +217,7 @@ def _passes(path: Path, graph: Graph, intervention: Intervention) -> tuple[Pass,
         value: str | int = number - 1 if number else {"resample": "other"}.get(intervention, intervention)
         writes = tuple(Write(graph.canonical(s.node), s.at, value) for s in sources)
         holds = frozen_nodes(graph, ends(sources, graph), ends(leg.targets, graph), leg)
-        reads = tuple(Site(graph.canonical(t.node), t.at) for t in leg.targets)
+        reads = tuple(Site(graph.canonical(t.node), _read_at(t, graph)) for t in leg.targets)
         made.append(Pass(writes, frozenset(holds), reads))
         sources = leg.targets
     return tuple(made)

@@ -18,8 +18,10 @@ class Prompts:
 
     ``where`` maps a position's name to its absolute position in each example [example]; it always has END, the token whose
     prediction is the answer. ``changed`` names the positions at which corrupted differs from clean; None where they have no
-    names, and any token up to END may differ. Rows shorter than the longest are padded on the right, after END, which no causal
-    model can see. The constructor checks nothing: ``check`` and ``lint`` do, which a task calls on what its ``make`` returns.
+    names, and any token up to END may differ. Prompts shorter than the longest are padded on the right, after END, which no causal
+    model can see. ``lengths`` [example] are the tokens of each prompt without its padding. Where they are None, prompts with END at
+    different tokens stop at END, and prompts with END at the same token are as long as their rows: what follows END is real. The
+    constructor checks nothing: ``check`` and ``lint`` do, which a task calls on what its ``make`` returns.
 
     >>> clean = np.array([[5, 6, 7, 5]])  # [A][B] x [A], answered [B]
     >>> corrupted = np.array([[5, 3, 7, 5]])
@@ -33,6 +35,7 @@ class Prompts:
     foil: Ids
     where: dict[str, Ids]
     changed: tuple[str, ...] | None
+    lengths: Ids | None = None
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -59,6 +62,30 @@ class Prompts:
             return (self.clean != self.corrupted).argmax(1)  # type: ignore[no-any-return]
         return np.min([self.where[name] for name in self.changed], axis=0)  # type: ignore[no-any-return]
 
+    @property
+    def stops(self) -> Ids:
+        """Tokens of each prompt without its padding [example].
+
+        >>> ids = np.zeros((2, 9), np.int64)
+        >>> [Prompts(ids, ids, ids[:, 0], ids[:, 0], {"END": np.array(end)}, ()).stops.tolist() for end in ([3, 5], [5, 5])]
+        [[4, 6], [9, 9]]
+        """
+        if self.lengths is not None:
+            return self.lengths
+        end = self.where["END"]
+        return np.full(len(self), self.length) if len(set(end.tolist())) <= 1 else end + 1
+
+    @property
+    def distinct(self) -> int:
+        """How many of the examples are different ones, padding aside.
+
+        >>> ids = np.array([[1, 2, 0], [1, 2, 9], [3, 2, 0]])
+        >>> Prompts(ids, ids, ids[:, 0], ids[:, 1], {"END": np.array([1, 1, 2])}, ()).distinct
+        2
+        """
+        rows = zip(self.clean, self.corrupted, self.answer, self.foil, self.where["END"], strict=True)
+        return len({(tuple(a[: end + 1]), tuple(b[: end + 1]), int(answer), int(foil)) for a, b, answer, foil, end in rows})
+
     def take(self, examples: slice | Ids) -> Prompts:
         """Some of the examples.
 
@@ -68,17 +95,18 @@ class Prompts:
         """
         where = {name: at[examples] for name, at in self.where.items()}
         parts = {k: getattr(self, k)[examples] for k in ("clean", "corrupted", "answer", "foil")}
-        return replace(self, where=where, **parts)
+        return replace(self, where=where, lengths=self.stops[examples], **parts)
 
-    def trimmed(self) -> Prompts:
-        """Without the tokens after the last END of all examples, which no answer depends on.
+    def trimmed(self, least: int = 0) -> Prompts:
+        """Without the tokens after the last END of all examples, which no answer depends on; but at least ``least`` tokens.
 
         >>> ids, ends = np.zeros((2, 9), np.int64), np.array([3, 5])
         >>> Prompts(ids, ids, ids[:, 0], ids[:, 0], {"END": ends}, ()).trimmed().length
         6
         """
-        stop = int(self.where["END"].max()) + 1
-        return replace(self, clean=self.clean[:, :stop], corrupted=self.corrupted[:, :stop])
+        stop = max(least, int(self.where["END"].max()) + 1)
+        lengths = np.minimum(self.stops, stop)
+        return replace(self, clean=self.clean[:, :stop], corrupted=self.corrupted[:, :stop], lengths=lengths)
 
 
 def check(prompts: Prompts) -> None:
@@ -123,8 +151,21 @@ def lint(prompts: Prompts, *, copied: bool = True) -> None:
             raise TaskError(
                 f"example {late[0]}: position {name} lies after END, so the answer cannot depend on what stands there"
             )
+    if prompts.lengths is not None:
+        _lint_lengths(prompts)
     for example in range(len(prompts)):
         _lint_example(prompts, example, copied)
+
+
+def _lint_lengths(prompts: Prompts) -> None:
+    given = np.asarray(prompts.lengths)
+    if given.shape != (len(prompts),):
+        raise TaskError(f"lengths have shape {given.shape}; expected one number an example, ({len(prompts)},)")
+    if (wrong := np.flatnonzero((given <= prompts.where["END"]) | (given > prompts.length))).size:
+        raise TaskError(
+            f"example {wrong[0]} has length {given[wrong[0]]}; it must hold END, which is token {prompts.where['END'][wrong[0]]}, "
+            f"and fit its row of {prompts.length}"
+        )
 
 
 def _lint_example(prompts: Prompts, example: int, copied: bool) -> None:

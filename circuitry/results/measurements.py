@@ -36,6 +36,13 @@ class Measurements:
     about: dict[str, Any] = field(default_factory=dict)
     random: pd.DataFrame | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a cell that comes twice: its examples would count twice, which makes significance of nothing."""
+        keys = [*self.axes, "example"]
+        if self.frame.columns.isin(keys).sum() == len(keys) and (twice := self.frame.duplicated(keys)).any():
+            cell = self.frame[twice][keys].iloc[:1].to_dict("records")[0]
+            raise CircuitryError(f"the table has a cell twice for one example: {cell}; each cell is measured once")
+
     @classmethod
     def of(
         cls,

@@ -143,10 +143,12 @@ class PatchingTable(Measurements):
         'mean change of logit over 1 example'
         """
         examples = self.frame["example"].nunique()
+        distinct = self.about.get("distinct_examples", examples)
+        different = f" ({distinct} different {'prompt' if distinct == 1 else 'prompts'})" if distinct < examples else ""
         error = " ± standard error" if self.sem().notna().any() else ""
         where = ", ".join(str(self.about[k]) for k in ("model", "task") if k in self.about)
         return "; ".join(
-            filter(None, [f"mean {self.unit}{error} over {writing.count(examples, 'example')}", where, *self.notes()])
+            filter(None, [f"mean {self.unit}{error} over {writing.count(examples, 'example')}{different}", where, *self.notes()])
         )
 
     def plot(self, path: str | FilePath | None = None) -> Any:

@@ -17,6 +17,7 @@ from ..errors import CircuitryError, GuardError
 from ..models import Model
 from ..paths import Node
 from .driver import alone, execution_order, raw_value, tensor_of, turn, write
+from .inputs import check_ids
 
 Change = Callable[[Tensor], Tensor]
 """From a node's values to others of the same shape."""
@@ -35,17 +36,19 @@ def read(model: Model, nodes: Iterable[Node | str], ids: NDArray[np.int64]) -> d
     """What nodes are at every position of ``ids`` [row, position]: for each node a tensor [row, position, ...] of its own shape.
 
     One forward pass, whatever the number of nodes. Rows may be padded on the right with any token: no node sees what follows it.
-    A state is read at every position, which takes as much memory. Raises CircuitryError for a node that is not there, GuardError
-    where a place was never reached.
+    A state is read at every position, which takes as much memory. Raises CircuitryError for a node that is not there and ids
+    that the model cannot read, GuardError where a place was never reached.
 
     >>> import circuitry as ct
     >>> model = ct.load("bundled:gpt_neox")
     >>> {str(node): tuple(value.shape) for node, value in read(model, ["resid[4]", "head[0,1]"], np.zeros((2, 7), int)).items()}
     {'resid[4]': (2, 7, 128), 'head[0,1]': (2, 7, 32)}
     """
+    check_ids(model, ids)
     wanted = list(dict.fromkeys(model.graph.node(node) for node in nodes))
     stops = _stops(model, wanted, ids.shape[1])
-    got, _ = _trace(model, stops, ids, lambda stop, raw: raw.detach().clone(), keep=1)
+    keep = 0 if any(node.family == "logits" for node in wanted) else 1
+    got, _ = _trace(model, stops, ids, lambda stop, raw: raw.detach().clone(), keep)
     values: dict[Node, list[Tensor]] = {node: [] for node in wanted}
     for stop, value in zip(stops, got, strict=True):
         for node in stop.nodes:
@@ -67,6 +70,7 @@ def spliced(
     >>> bool((same == spliced(model, ids, {}, ids >= 0)).all()), tuple(same.shape)
     (True, (2, 6, 2048))
     """
+    check_ids(model, ids)
     named = {model.graph.node(node): change for node, change in changes.items()}
     if any(model.graph.family(node.family).role == "logits" for node in named):
         raise CircuitryError("nothing comes after the logits, so they cannot be replaced on the way; change what is returned")

@@ -41,7 +41,7 @@ def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tup
         for attempt in range(_TRIES):
             path = _moved(like.path, plan.graph, prompts, rng, keep_position=attempt >= _MOVES)
             try:
-                check_effects(path, plan.graph, prompts.where, prompts.length)
+                check_effects(path, plan.graph, prompts.where, prompts.stops.tolist())
             except PathError:
                 continue
             found.append(cell_plan(Cell(like.values, path), plan.graph, plan.intervention))

@@ -41,8 +41,8 @@ class _Visit:
 def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[Write, Tensor] | None = None) -> list[Tensor]:
     """Run a batch and return, for each site the last leg reads, its value in every row.
 
-    A site read at one position gives [row, ...], without that dimension; one read at every position gives all of it. The
-    logits are read at END where the path names no position. Raises GuardError where a place was never reached.
+    A site read at one position gives [row, ...], without that dimension; one read at every position gives all of it.
+    Raises GuardError where a place was never reached.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
@@ -191,7 +191,7 @@ def _kept(site: Site, prompts: Prompts) -> list[int]:
     """Positions whose logits are computed at all: a whole vocabulary at every token would be the largest tensor by far."""
     if site.node.family != "logits":
         return []
-    return absolute(site.at, prompts.where) if site.at is not None else prompts.where["END"].tolist()
+    return absolute(site.at, prompts.where) if site.at is not None else list(range(prompts.length))
 
 
 def _visits(model: Model, schedule: Schedule, prompts: Prompts, stops: tuple[int, ...]) -> list[_Visit]:
@@ -273,7 +273,8 @@ def _at_site(
     rows = torch.arange(len(schedule.example))
     at = None if site.at is None else np.broadcast_to(absolute(site.at, prompts.where), len(prompts))
     if node.family == "logits":
-        at = prompts.where["END"] if at is None else at
+        if at is None:
+            return values[place, 0]
         column = np.searchsorted(kept, at)[schedule.example]
         return values[place, 0][rows, torch.from_numpy(column)]
     if place.position is None:

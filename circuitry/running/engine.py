@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from ..errors import CircuitryError
 from ..models import Model
 from ..paths import Site, parse
-from ..planning import CellPlan, Pass, Plan, Write, absolute
+from ..planning import CellPlan, Pass, Plan, Write, absolute, reads_logits
 from ..planning import plan as make_plan
 from ..planning.schedule import schedule
 from ..prompting import Prompts
@@ -86,11 +86,12 @@ def run_plan(
 
 
 def _trimmed(plan: Plan, prompts: Prompts) -> Prompts:
-    """Without what follows the last END, unless a position of the plan lies there, as END of a shorter example may."""
-    trimmed = prompts.trimmed()
-    ats = {at for cell in plan.cells for one in cell.passes for at in (*(w.at for w in one.writes), *(s.at for s in one.reads))}
+    """Without what follows the last END, unless the plan writes or reads there."""
+    passes = [one for cell in plan.cells for one in cell.passes]
+    ats = {at for one in passes for at in (*(w.at for w in one.writes), *(s.at for s in one.reads))}
     last = max((max(absolute(at, prompts.where)) for at in ats if at is not None), default=0)
-    return trimmed if last < trimmed.length else prompts
+    everywhere = any(site.at is None for one in passes for site in one.reads)
+    return prompts.trimmed(max(last + 1, int(prompts.stops.max()) if everywhere else 0))
 
 
 def _effects(values: list[Tensor], reading: Any, prompts: Prompts, metric: Metric, plan: Plan) -> tuple[Floats, Floats, Floats]:
@@ -105,18 +106,20 @@ def _effects(values: list[Tensor], reading: Any, prompts: Prompts, metric: Metri
         on_patched = evaluate(metric, patched, clean.repeat(cells, 1), answer.repeat(cells), foil.repeat(cells))
         effect = on_patched.view(cells, examples) - on_base
         return _numpy(effect), _numpy(on_base), _numpy(on_other)
-    effect = _distance(values, reading.sites, rows, base, np.tile(prompts.where["END"], cells))
-    away = _distance(values, reading.sites, other, reading.base, prompts.where["END"])
+    effect = _distance(values, reading.sites, rows, base, np.tile(prompts.stops, cells))
+    away = _distance(values, reading.sites, other, reading.base, prompts.stops)
     return _numpy(effect.view(cells, examples)), np.zeros(examples), _numpy(away)
 
 
-def _distance(values: list[Tensor], sites: Sequence[Site], rows: NDArray[np.int64], base: NDArray[np.int64], end: Any) -> Tensor:
-    """L2 distance between rows [row], over all sites; of a site at every position what follows END is no part of the prompt."""
+def _distance(
+    values: list[Tensor], sites: Sequence[Site], rows: NDArray[np.int64], base: NDArray[np.int64], stops: Any
+) -> Tensor:
+    """L2 distance between rows [row], over all sites; of a site at every position the padding is no part of the prompt."""
     total = torch.zeros(len(rows), dtype=torch.float64, device=values[0].device)
     for value, site in zip(values, sites, strict=True):
-        squared = (value[rows] - value[base]).double() ** 2
+        squared = (value[rows].double() - value[base].double()) ** 2
         if site.at is None:
-            squared[torch.from_numpy(np.arange(squared.shape[1]) > end[:, None])] = 0
+            squared[torch.from_numpy(np.arange(squared.shape[1]) >= stops[:, None])] = 0
         total += squared.flatten(1).sum(1)
     return total**0.5
 
@@ -126,13 +129,13 @@ def _numpy(values: Tensor) -> Floats:
 
 
 def ends_at_logits(plan: Plan) -> bool:
-    """Whether the last leg reads the logits; else the effect is a distance between values of a node.
+    """Whether the last leg reads the logits, at one position and nothing else; else the effect is a distance over all it reads.
 
     >>> import circuitry as ct
-    >>> ends_at_logits(make_plan("embed -> mlp[0]", ct.graph("gpt2")))
-    False
+    >>> [ends_at_logits(make_plan(f"embed -> {end}", ct.graph("gpt2"))) for end in ("logits", "mlp[0]", "(logits, mlp[0])")]
+    [True, False, False]
     """
-    return plan.cells[0].passes[-1].reads[0].node.family == "logits"
+    return reads_logits(plan.cells[0].path, plan.graph)
 
 
 def unit_of(plan: Plan, unit: str) -> str:
@@ -206,8 +209,8 @@ def mean_value(model: Model, write: Write, prompts: Prompts, memory: int) -> Ten
         dtype, values = values.dtype, values.double()
         there = torch.ones(len(part), dtype=torch.float64, device=values.device)
         if write.at is None:
-            ends = torch.from_numpy(part.where["END"]).to(values.device)
-            there = (torch.arange(values.shape[1], device=values.device) <= ends[:, None]).double()
+            stops = torch.from_numpy(part.stops).to(values.device)
+            there = (torch.arange(values.shape[1], device=values.device) < stops[:, None]).double()
         there = there.reshape(*there.shape, *[1] * (values.dim() - there.dim()))
         part_sum = (values * there).sum(0)
         total = part_sum if total is None else total + part_sum
@@ -224,7 +227,7 @@ def patch_everything(model: Model, prompts: Prompts) -> Plan:
     >>> str(patch_everything(model, prompts).path)
     'embed -> logits'
     """
-    return make_plan("embed -> logits", model.graph, where=prompts.where, length=prompts.length)
+    return make_plan("embed -> logits", model.graph, where=prompts.where, length=prompts.stops.tolist())
 
 
 def same_input(prompts: Prompts, base: str) -> Prompts:

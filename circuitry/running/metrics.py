@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from ..errors import CircuitryError, suggest
@@ -64,7 +65,7 @@ def metric(what: str | Callable[[Tensor, Tensor, Tensor], Tensor]) -> tuple[Metr
     if callable(what):
         own = what
         return (lambda logits, base, answer, foil: own(logits, answer, foil)), f"change of {getattr(what, '__name__', 'metric')}"
-    if what not in METRICS:
+    if not isinstance(what, str) or what not in METRICS:
         raise CircuitryError(f"no metric {what!r}; {suggest(str(what), METRICS)}")
     return METRICS[what]
 
@@ -72,7 +73,6 @@ def metric(what: str | Callable[[Tensor, Tensor, Tensor], Tensor]) -> tuple[Metr
 def evaluate(one: Metric, logits: Tensor, base: Tensor, answer: Tensor, foil: Tensor) -> Tensor:
     """A metric on [row, vocab] logits, checked for its shape. Raises CircuitryError where a user's function is wrong.
 
-    >>> import torch
     >>> zeros, token = torch.zeros(2, 3), torch.tensor([0, 1])
     >>> evaluate(METRICS["probability"][0], zeros, zeros, token, token)
     tensor([0.3333, 0.3333])
@@ -81,4 +81,11 @@ def evaluate(one: Metric, logits: Tensor, base: Tensor, answer: Tensor, foil: Te
     if not isinstance(value, Tensor) or value.shape != answer.shape:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise CircuitryError(f"the metric returned {shape}; it should return one number a row, shape {tuple(answer.shape)}")
+    if value.dtype == torch.bool or value.is_complex():
+        kind = (
+            "truth values, which have no difference; make numbers of them with .double()"
+            if value.dtype == torch.bool
+            else "complex numbers"
+        )
+        raise CircuitryError(f"the metric returned {kind}")
     return value

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ..errors import CircuitryError, GuardError
+from ..errors import CircuitryError, GuardError, no_effect
 from ..models import Model
 from ..paths import Node, Path, parse
 from ..planning import CellPlan, Intervention, Plan, join, plan
@@ -23,10 +23,12 @@ from . import guards
 from .baseline import DRAWN, random_cells, random_frame
 from .chunks import parse_memory
 from .engine import Effects, ends_at_logits, run_plan, unit_of
-from .metrics import METRICS, Metric, evaluate, metric
+from .inputs import check_prompts
+from .metrics import DISTANCE, METRICS, Metric, evaluate, metric
+from .options import MEMORY, check_axis, check_value, random_nodes
 from .preference import check_preference
 from .provenance import provenance
-from .reference import follow
+from .reference import distances, follow_all
 
 Engine = Literal["nnsight", "reference"]
 Direction = Literal["noising", "denoising"]
@@ -34,9 +36,6 @@ Paths = Path | str | Mapping[Any, Path | str]
 MetricLike = str | Callable[..., torch.Tensor]
 AxisValues = Mapping[str, Sequence[int | str]]
 Lint = bool | Literal["prompts"]
-
-RANDOM_NODES = 16
-"""Random nodes that every table is compared with."""
 
 
 def compile_path(
@@ -58,17 +57,20 @@ def compile_path(
     >>> len(made.cells), len(prompts)
     (4, 2)
     """
+    check_axis(path, axis)
     prompts = task.prompts(model.vocabulary, lint=bool(lint))
+    check_prompts(model, prompts)
     held = (freezing,) if isinstance(freezing, Node) else tuple(freezing)
 
     def compiled(one: Path | str) -> Plan:
         parsed = parse(one) if isinstance(one, str) else one
         return plan(
-            parsed.freezing(*held) if held else parsed, model.graph, where=prompts.where, length=prompts.length,
+            parsed.freezing(*held) if held else parsed, model.graph, where=prompts.where, length=prompts.stops.tolist(),
             sweep=task.definition.sweep, axes=axes, intervention=intervention, direction=direction,
         )  # fmt: skip
 
-    made = join({label: compiled(one) for label, one in path.items()}, axis) if isinstance(path, Mapping) else compiled(path)
+    several = {label: compiled(one) for label, one in path.items()} if isinstance(path, Mapping) else None
+    made = compiled(path) if not isinstance(path, Mapping) else join(several or {}, axis, prompts.where)
     if taken := [name for name in made.axes if name in (*COLUMNS, *DRAWN)]:
         raise CircuitryError(f"every table has a column {taken[0]!r}, so no axis can be called that; {{{taken[0]}s}} would do")
     return made, prompts
@@ -82,15 +84,15 @@ def patch(
     freezing: Node | Sequence[Node] = (),
     axes: AxisValues | None = None,
     axis: str = "path",
-    metric: MetricLike | Sequence[MetricLike] = "logit",
+    metric: MetricLike | Sequence[MetricLike] | None = None,
     intervention: Intervention = "resample",
     direction: Direction = "noising",
     value: Any = None,
-    baseline: int = RANDOM_NODES,
+    baseline: int | None = None,
     seed: int = 0,
     engine: Engine = "nnsight",
     verify: int = 0,
-    memory: int | str = "512MiB",
+    memory: float | str | None = None,
     progress: bool = True,
     lint: Lint = True,
 ) -> PatchingTable:
@@ -101,22 +103,24 @@ def patch(
             a mapping, make one table whose first axis, called ``axis``, has the labels.
         freezing: nodes to freeze on the last leg, added to those the path names.
         axes: values for open axes; by default every layer, head ..., and the task's sweep for positions.
-        metric: "logit" (of the answer, the paper's), "logit_difference", "foil_logit", "probability",
-            "log_probability", "kl", or a function (logits [row, vocab], answer [row], foil [row]) -> [row]. A path that ends at another node gives the
-            L2 distance from the base run. Several metrics, as a list, are measured in one run and are the table's first axis.
+        metric: "logit" (of the answer, the paper's, and what is measured if nothing is said), "logit_difference", "foil_logit",
+            "probability", "log_probability", "kl", or a function (logits [row, vocab], answer [row], foil [row]) -> [row]. Several, as a
+            list, are measured in one run and are the table's first axis. A path that ends at another node, or at a set, has no
+            metric: its effect is the L2 distance from the base run over all that it reads.
         intervention: what the source becomes: "resample" (its value on the other prompt), "zero", "mean" (over the
             corrupted prompts) or "given" (``value``).
         direction: "noising" patches corrupted values into the clean run; "denoising" swaps the two.
-        baseline: how many random nodes to patch in the same way, for comparison (``table.random``), drawn with ``seed``.
+        baseline: how many random nodes to patch in the same way, for comparison (``table.random``), drawn with ``seed``; 16 by
+            default.
         engine: "nnsight", or "reference": plain PyTorch hooks, one cell at a time, slow; in float32 at least.
         verify: check this many cells against the reference engine, on two examples each. Of a model in half precision both
             engines run a copy in float32, and the table says how far rounding moved these effects.
-        memory: bound for one batch, bytes or text such as "2GiB".
+        memory: bound for one batch, bytes or text such as "2GiB"; 512MiB by default.
         lint: refuse prompts that would make the experiment meaningless, and warn where the model does not do the task;
             "prompts" only refuses, False does neither.
 
     Raises PathError for a path that cannot be read or can have no effect, TaskError for a task that this model cannot be given,
-    GuardError where a check of the run itself fails.
+    CircuitryError for an option that would have no effect, GuardError where a check of the run itself fails.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)
@@ -124,8 +128,10 @@ def patch(
     >>> table.axes, len(table.frame)
     (('layer',), 16)
     """
+    count = random_nodes(engine, baseline, seed, verify, memory)
     made, prompts = compile_path(model, task, path, freezing, axes, intervention, direction, axis, lint)
-    metric = _own_metrics(metric, task, model)
+    check_value(intervention, value)
+    metric = _metric(_own_metrics(metric, task, model), made)
     several = _named(metric, made) if isinstance(metric, Sequence) and not isinstance(metric, str) else None
     wanted = [resolve_metric(one) for one in (_one(metric) if several is None else several.values())]
     chosen = [function for function, _ in wanted]
@@ -134,27 +140,28 @@ def patch(
         chosen.append(METRICS["logit_difference"][0])
     if verify or engine == "reference":
         _check_comparable(made)
-    if intervention == "given" and value is None:
-        raise CircuitryError("intervention 'given' needs value=, a number or a tensor of the node's shape")
     extra: tuple[CellPlan, ...] = ()
     checked: dict[str, str] = {}
     if engine == "reference":
         effects = _by_reference(model.widened(), made, prompts, chosen, range(len(made.cells)))
     elif engine == "nnsight":
         guards.check(model, made, prompts)
-        extra = random_cells(made, prompts, baseline, seed)
+        extra = random_cells(made, prompts, count, seed)
         every = replace(made, cells=made.cells + extra)
-        effects = run_plan(model, every, prompts, chosen, memory=parse_memory(memory), value=value, progress=progress)
+        bound = parse_memory(MEMORY if memory is None else memory)
+        effects = run_plan(model, every, prompts, chosen, memory=bound, value=value, progress=progress)
         if verify:
-            checked = {"verified": _verify(model, made, prompts, chosen, effects, verify, parse_memory(memory))}
+            checked = {"verified": _verify(model, made, prompts, chosen, effects, verify, bound)}
     else:
         raise CircuitryError(f"no engine {engine!r}; known: nnsight, reference")
+    about = {} if prompts.distinct == len(prompts) else {"distinct_examples": prompts.distinct}
     if lint is True:
+        check_distinct(prompts, task)
         check_baseline(effects[0], metric if several is None else next(iter(several.values())), made, task)
         if preference:
             check_preference(effects.pop(), made, task)
     tables = [
-        _table(made, extra, one, unit, provenance(model, task, made, unit_of(made, unit), len(prompts)) | checked)
+        _table(made, extra, one, unit, provenance(model, task, made, unit_of(made, unit), len(prompts)) | about | checked)
         for one, (_, unit) in zip(effects, wanted, strict=True)
     ]
     if several is None:
@@ -175,6 +182,15 @@ def _own_metrics(metric: Any, task: Task, model: Model) -> Any:
 
     named.__name__ = metric  # what the table calls it
     return named
+
+
+def _metric(asked: MetricLike | Sequence[MetricLike] | None, made: Plan) -> MetricLike | Sequence[MetricLike]:
+    """The metric asked for, or the usual one; refused for a path whose effect is a distance."""
+    if asked is None or ends_at_logits(made):
+        return "logit" if asked is None else asked
+    shown = asked if isinstance(asked, str) else ...
+    why = f"this path ends at {', '.join(map(str, made.path.legs[-1].targets))}, where the effect is the {DISTANCE}"
+    raise no_effect("metric", shown, why, "leave metric out, or end the path at logits")
 
 
 def _one(metric: Any) -> list[MetricLike]:
@@ -216,6 +232,21 @@ def explain(model: Model, task: Task, path: Paths, **options: Any) -> str:
     return explain_plan(made, len(prompts))
 
 
+def check_distinct(prompts: Prompts, task: Task) -> None:
+    """Warn where examples are the same prompt twice: what is said of n examples then rests on fewer.
+
+    >>> import circuitry as ct
+    >>> task = ct.task("induction", distance=8, examples=2)
+    >>> check_distinct(task.prompts(ct.load("bundled:mamba").vocabulary), task)
+    """
+    if (distinct := prompts.distinct) < len(prompts):
+        warnings.warn(
+            f"{task!r}: only {distinct} of its {len(prompts)} prompts are different ones, so intervals and stars rest on fewer prompts "
+            f"than they count; ask for examples={distinct} or fewer, or lint=False",
+            stacklevel=3,
+        )
+
+
 def check_baseline(effects: Effects, metric: Any, made: Plan, task: Task) -> None:
     """Warn where there is nothing to explain: the two inputs do not differ in the metric.
 
@@ -249,8 +280,14 @@ def _by_reference(model: Model, made: Plan, prompts: Prompts, metrics: Sequence[
     answer, foil = (torch.from_numpy(t).to(model.device) for t in (prompts.answer, prompts.foil))
     found = []
     for number in cells:
-        logits = follow(model.hf, made.cells[number].path, base, other, where)
-        found.append([[evaluate(m, one, logits[0], answer, foil).double().cpu().numpy() for one in logits] for m in metrics])
+        path = made.cells[number].path
+        read = follow_all(model.hf, path, base, other, where)
+        if ends_at_logits(made):
+            runs = [[evaluate(m, one, read[0][0], answer, foil) for one in read[0]] for m in metrics]
+        else:
+            away, patched = distances(path, read, prompts.stops.tolist())
+            runs = [[torch.zeros_like(away), away, patched] for _ in metrics]
+        found.append([[one.double().cpu().numpy() for one in of_metric] for of_metric in runs])
     by_metric = np.array(found).transpose(1, 2, 0, 3)
     return [Effects(patched - on_base, on_base, on_other) for on_base, on_other, patched in by_metric]
 
@@ -259,8 +296,6 @@ def _check_comparable(made: Plan) -> None:
     """Refuse what the reference engine does not do, before anything runs."""
     if made.intervention != "resample":
         raise CircuitryError(f"the reference engine only resamples, it has no {made.intervention!r}")
-    if not ends_at_logits(made):
-        raise CircuitryError("the reference engine reports effects on the logits; use circuitry.running.reference.follow")
 
 
 def _verify(
@@ -296,4 +331,4 @@ def _verify(
 
 def _apart(one: Effects, other: Effects) -> float:
     """How far effects are apart, in units of the metric itself where that is more than 1."""
-    return float(np.abs(one.effect - other.effect).max() / max(1.0, np.abs(one.base).max()))
+    return float(np.abs(one.effect - other.effect).max() / max(1.0, np.abs(one.base).max(), np.abs(one.other).max()))

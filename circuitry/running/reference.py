@@ -21,6 +21,10 @@ from .naive import attention, mamba, mamba2, rwkv
 
 Key: TypeAlias = tuple[str, tuple[int, ...], str]
 """Family, indices, port: ("head", (1, 0), "q")."""
+Where: TypeAlias = Mapping[str, list[int]]
+"""Absolute token position of every named position, one number an example."""
+Reading: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""A target's value in the base run, the other run and the patched run."""
 Edit: TypeAlias = Callable[[Tensor, int | None], Tensor]
 """From a value [batch, pos, ...] and None, or from a state [batch, ...] and its position, to what takes its place."""
 Edits: TypeAlias = Mapping[Key, Edit]
@@ -188,17 +192,30 @@ def _around(stack: ExitStack, layer: Any, norm: Any, key: Key, see: See) -> None
     stack.callback(layer.register_forward_hook(out).remove)
 
 
-def follow(hf: Any, path: Path, base: Tensor, other: Tensor, where: Mapping[str, list[int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Follow one path without open axes; ``base`` and ``other`` are token ids [example, pos].
-
-    Returns what the last target is in the base run, the other run and the patched run (the first target, where several):
-    [example, ...], at the target's position; the logits at END where none is named.
+def follow(hf: Any, path: Path, base: Tensor, other: Tensor, where: Where) -> Reading:
+    """Follow one path without open axes to its first target; arguments and what is returned of it are those of ``follow_all``.
 
     >>> import circuitry as ct
     >>> model, ids = ct.load("bundled:mamba"), torch.arange(6)[None] + 300
     >>> base, other, patched = follow(model.hf, ct.parse("embed -> logits"), ids, ids + 1, {"END": [5]})
     >>> bool(torch.allclose(other, patched))
     True
+    """
+    return follow_all(hf, path, base, other, where)[0]
+
+
+def follow_all(hf: Any, path: Path, base: Tensor, other: Tensor, where: Where) -> list[Reading]:
+    """Follow one path without open axes; ``base`` and ``other`` are token ids [example, pos].
+
+    Returns for each last target what it is in the base run, the other run and the patched run: [example, ...] at the target's
+    position, [example, pos, ...] where it has none; the logits at END where none is named. Raises CircuitryError for a node
+    that the reference does not record.
+
+    >>> import circuitry as ct
+    >>> model, ids = ct.load("bundled:mamba"), torch.arange(6)[None] + 300
+    >>> found = follow_all(model.hf, ct.parse("embed -> (gate[0], logits)"), ids, ids + 1, {"END": [5]})
+    >>> [tuple(patched.shape) for _, _, patched in found]
+    [(1, 6, 256), (1, 2048)]
     """
     reference = Reference(hf)
     path = _spelled_out(path, reference.names.short)
@@ -208,12 +225,48 @@ def follow(hf: Any, path: Path, base: Tensor, other: Tensor, where: Mapping[str,
         edits = _holds(leg, sources, clean)
         for site in sources:
             key = _key(site.node)
-            edits[key] = _then(edits.get(key), _write(values[key], _positions(site.at, where, len(base))))
+            edits[key] = _then(edits.get(key), _write(_known(values, site.node), _positions(site.at, where, len(base))))
         values = reference.run(base, edits)
         sources = leg.targets
-    end = path.legs[-1].targets[0]
-    at = _positions(end.at if end.at or end.node.family != "logits" else Position("END"), where, len(base))
-    return tuple(_read(v[_key(end.node)], at) for v in (clean, corrupted, values))  # type: ignore[return-value]
+    found: list[Reading] = []
+    for end in sources:
+        at = _positions(_place(end), where, len(base))
+        first, second, patched = (_read(_known(v, end.node), at) for v in (clean, corrupted, values))
+        found.append((first, second, patched))
+    return found
+
+
+def distances(path: Path, found: list[Reading], tokens: list[int]) -> tuple[Tensor, Tensor]:
+    """L2 distance [example] of the other run and of the patched run from the base run, over all last targets together.
+
+    Of a target at every position only an example's own ``tokens`` count, not its padding.
+
+    >>> import circuitry as ct
+    >>> ones, path = torch.ones(1, 3, 2), ct.parse("embed -> gate[0]")
+    >>> [one.tolist() for one in distances(path, [(0 * ones, ones, 3 * ones)], [2])]
+    [[2.0], [6.0]]
+    """
+    totals = []
+    for run in (1, 2):
+        squares = torch.zeros(len(tokens), dtype=torch.float64)
+        for end, values in zip(path.legs[-1].targets, found, strict=True):
+            for example, count in enumerate(tokens):
+                stop = count if _place(end) is None else None
+                change = values[run][example][:stop].double() - values[0][example][:stop].double()
+                squares[example] += change.pow(2).sum().cpu()
+        totals.append(squares.sqrt())
+    return totals[0], totals[1]
+
+
+def _place(end: Site) -> Position | None:
+    """Where a target is read: the logits at END if the path does not say."""
+    return Position("END") if end.at is None and end.node.family == "logits" else end.at
+
+
+def _known(values: Values, node: Node) -> Tensor:
+    if (key := _key(node)) not in values:
+        raise CircuitryError(f"the reference engine does not record {node}; engine='nnsight' without verify= measures it")
+    return values[key]
 
 
 def _spelled_out(path: Path, short: Mapping[str, str]) -> Path:
@@ -238,7 +291,7 @@ def _key(node: Node) -> Key:
     return node.family, tuple(int(i) for i in node.indices if isinstance(i, int)), port
 
 
-def _positions(at: Position | None, where: Mapping[str, list[int]], examples: int) -> list[int] | None:
+def _positions(at: Position | None, where: Where, examples: int) -> list[int] | None:
     if at is None:
         return None
     return [at.base] * examples if isinstance(at.base, int) else [int(p) + at.offset for p in where[str(at.base)]]

@@ -137,6 +137,8 @@ def _check_kind(name: str, value: Any, default: Any) -> None:
     """Refuse a setting of another kind than its default; where that is a tuple, values of another kind than its first."""
     values, model = (value, default[0] if default else None) if isinstance(default, tuple) else ((value,), default)
     wrong = [one for one in values if not isinstance(one, int | float if isinstance(model, float) else type(model))]
+    if isinstance(default, tuple) and (twice := [one for one in values if list(values).count(one) > 1]):
+        raise CircuitryError(f"{name} has {twice[0]!r} twice; name each value once")
     if model is not None and wrong:
         raise CircuitryError(f"{name}={value!r}: expected {type(model).__name__}, such as {default!r}")
 

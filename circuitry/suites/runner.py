@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import content
-from ..errors import CircuitryError, suggest
+from ..errors import CircuitryError, no_effect, suggest
 from ..models import Model
 from ..prompting import Task, task
 from ..results.report import write_report
@@ -86,6 +86,10 @@ def run(
     >>> found.summary.components[0].node
     'ssm_state[3]'
     """
+    if fresh and out is None:
+        raise no_effect(
+            "fresh", True, "it is about a folder that a run has already, and this one has none", "give out=, or leave fresh out"
+        )
     chosen = name if isinstance(name, Suite) else suite(name)
     patching = {k: options.pop(k) for k in _PATCH if k in options}
     known = task(chosen.task).options

@@ -14,6 +14,8 @@ from ..errors import CircuitryError
 from ..evidence import Offsets, off_by_one
 from ..evidence.write_profile import place
 from ..models import Model
+from ..paths import parse
+from ..planning import Sweep, reads_logits
 from ..prompting import Task
 from ..results import PatchingTable
 from ..running import patch
@@ -71,20 +73,35 @@ class Study:
         metric: Any = None,
         **axes: Any,
     ) -> PatchingTable:
-        """One table. ``task``: options of the task for this table only; ``axes``: values of open axes."""
+        """One table. ``task``: options of the task for this table only; ``axes``: values of open axes.
+
+        Of positions that turn out to be one token in every prompt, all but one are left out (``table.about["skipped"]``).
+        """
         self.say(f"{title}: {path if isinstance(path, str) else next(iter(path.values()))}")
         asked = self.task.but(**(task or {}))
         options = {"lint": "prompts", **self.options} | ({"metric": metric} if metric is not None else {})
+        if metric is None and not self._has_metric(path):
+            options.pop("metric", None)  # the suite's metric is of its tables that end at the logits
+
+        swept = {name: values if isinstance(values, str | int) else Sweep(values) for name, values in axes.items()}
 
         def make() -> PatchingTable:
-            return patch(self.model, asked, path, axes=axes, axis=axis, **options)
+            return patch(self.model, asked, path, axes=swept, axis=axis, **options)
 
         numbers = {k: v for k, v in options.items() if k not in ("progress", "memory")}
         made = self.folder.part((path, asked, axis, axes, numbers), make) if self.folder else make()
         return made.titled(title)
 
+    def _has_metric(self, path: str | Mapping[Any, str]) -> bool:
+        first = path if isinstance(path, str) else next(iter(path.values()), "embed -> logits")
+        return reads_logits(parse(first), self.model.graph)
+
     def over(self, option: str, values: Sequence[Any], title: str, path: str | Mapping[Any, str], **how: Any) -> PatchingTable:
         """The same table for several values of a task option, which becomes its first axis."""
+        if twice := [value for value in values if list(values).count(value) > 1]:
+            raise CircuitryError(
+                f"{option} has {twice[0]!r} twice; name each value once, since a cell that comes twice counts its examples twice"
+            )
         given = how.pop("task", None) or {}
         made = {v: self.patch(f"{title}, {option} {v}", path, task={**given, option: v}, **how) for v in values}
         return PatchingTable.stack(made, option, title)

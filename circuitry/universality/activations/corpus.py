@@ -179,7 +179,7 @@ def corpus(
         raise CircuitryError(f"{model!r} has no tokenizer, so it cannot read text; load it with one, or make the Corpus yourself")
     if context < 2 or (tokens is not None and tokens < 1):
         raise CircuitryError("a document has 2 tokens or more, and a corpus 1 used token or more")
-    limit = getattr(model.hf.config, "max_position_embeddings", None) if model is not tokenizer else None
+    limit = model.positions if model is not tokenizer else None
     special = special_ids(tokenizer)
     rows: list[NDArray[np.int32]] = []
     used = 0

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import CircuitryError
+from ...errors import CircuitryError, no_effect
 from ...models import Model
 from ...paths import Node, parse_node
 from ...running.activations import read
@@ -21,6 +21,8 @@ from .corpus import Corpus, tokenizer_digest
 from .corpus import corpus as tokenised
 from .texts import Texts
 
+CONTEXT = 1024
+"""Tokens of a document at most, if nothing is said."""
 Ints = NDArray[np.int64]
 Reader: TypeAlias = Callable[[Model, Iterable[Node], Ints], dict[Node, Tensor]]
 """From ids [row, position] to values [row, position, ...] of nodes."""
@@ -187,7 +189,7 @@ def activations(
     texts: Texts = None,
     *,
     tokens: int | None = None,
-    context: int = 1024,
+    context: int = CONTEXT,
     batch: int = 1024,
     buffer: int = 65536,
     seed: int = 0,
@@ -224,10 +226,12 @@ def activations(
     chosen = tuple(dict.fromkeys(node for one in _several(nodes) for node in _nodes(model, one)))
     if not chosen:
         raise CircuitryError("there is no node to collect; name one such as 'resid[3]', or a family")
+    if corpus is not None and texts is not None:
+        raise CircuitryError("give texts or a corpus, not both")
+    if corpus is not None and context != CONTEXT:
+        raise no_effect("context", context, "the corpus is cut into documents already", "leave context out, or give texts")
     if corpus is None:
         corpus = tokenised(model, texts, tokens=tokens, context=context)
-    elif texts is not None:
-        raise CircuitryError("give texts or a corpus, not both")
     elif tokens is not None:
         corpus = corpus.take(tokens)
     _check(model, corpus)
@@ -254,7 +258,7 @@ def _nodes(model: Model, text: str | Node) -> list[Node]:
 
 def _check(model: Model, corpus: Corpus) -> None:
     """Raise CircuitryError for a corpus of other tokens, or of longer documents, than the model has."""
-    longest, limit = int(np.diff(corpus.starts).max()), getattr(model.hf.config, "max_position_embeddings", None)
+    longest, limit = int(np.diff(corpus.starts).max()), model.positions
     if not corpus.tokens:
         raise CircuitryError("the corpus has special tokens only")
     if model.tokenizer is not None and corpus.tokenizer and tokenizer_digest(model.tokenizer) != corpus.tokenizer:

@@ -57,7 +57,7 @@ class Settings:
             if name not in own | of_recipe:
                 raise CircuitryError(f"the experiment has no setting {name!r}; {suggest(name, own | of_recipe)}")
         recipe = {name: value for name, value in given.items() if name not in own}
-        Recipe.of(**recipe)
+        Recipe.of(**recipe, **{name: value for name, value in given.items() if name == "expansion"})
         return cls(**{name: value for name, value in given.items() if name in own}, recipe=recipe)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...errors import CircuitryError
+from ...errors import CircuitryError, no_effect
 from ...files import slug, write_whole
 from ...models import Model, load
 from ...running.provenance import versions
@@ -78,6 +78,11 @@ def experiment(
     circuitry.errors.CircuitryError: 1 model is nothing to compare; name two at least
     """
     chosen = Settings.of(**settings)
+    for name, value in (("price", price), ("agree", agree)):
+        if judge is None and value is not None:
+            raise no_effect(
+                name, ..., "no judge is asked: scores are a proxy computed from activations", f"give judge=, or leave {name} out"
+            )
     loaded = [one if isinstance(one, Model) else load(one, dtype=dtype, device=device) for one in models]
     if len(loaded) < 2:
         raise CircuitryError(f"{len(loaded)} model is nothing to compare; name two at least")
@@ -97,7 +102,7 @@ def experiment(
 
 def _text(sets: dict[str, Dictionary], settings: Settings, texts: Texts, progress: bool) -> Corpus:
     """All the text of a run, in documents that every model can read."""
-    limits = [getattr(one.model.hf.config, "max_position_embeddings", settings.context) for one in sets.values()]
+    limits = [one.model.positions or settings.context for one in sets.values()]
     wanted, context = settings.match_tokens + settings.tokens, min(settings.context, *limits)
     return corpus(sets[""].model, texts, tokens=wanted, context=context, progress=progress)
 
@@ -178,7 +183,8 @@ class _Run:
     def train(self, one: Dictionary, text: Corpus) -> Trained:
         """The autoencoders of one model."""
         self.say(f"autoencoders of {one.model.name}, seed {one.seed}")
-        recipe = {"expansion": self.settings.expansion, "tokens": self.settings.tokens, **self.settings.recipe}
+        size = {} if self.settings.recipe.get("features") else {"expansion": self.settings.expansion}
+        recipe = {**size, "tokens": self.settings.tokens, **self.settings.recipe}
         nodes = sites(one.model, self.settings.nodes)
         out = self.path / "saes" / one.name
         return train_sae(

@@ -74,7 +74,7 @@ class LocalJudge:
             ids = self.model.vocabulary.encode(text)
         else:
             ids = [*self.model.vocabulary.front, *self.model.vocabulary.encode(f"{text}\nAnswer:")]
-        most = getattr(self.model.hf.config, "max_position_embeddings", None)
+        most = self.model.positions
         if most is not None and len(ids) > most:
             raise CircuitryError(
                 f"the question has {len(ids)} tokens and {self.name} reads {most}; fewer or shorter contexts, or another judge, would do"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ...errors import no_effect
 from ...files import write_csv
 from ...locks import hold
 from .browser import LIMIT, browser
@@ -75,6 +76,7 @@ def study(
     >>> list(study(table, [csr_array([[0.0], [2.0]])], [csr_array([[0.0], [2.0]])], told, None, tempfile.mkdtemp()).files)
     ['features']
     """
+    _check_asked(judge, variants, price, agree)
     folder, frame = Path(out), getattr(matches, "forward", matches)
     shown = pick(frame, limit)
     if not len(shown):
@@ -100,6 +102,16 @@ def study(
             target = folder / "uninterpretable.html"
             files["uninterpretable"] = browser(lowest, *sides, target, names=names, scores=scores, title=title, limit=CASES)
     return Features(scores, cases, files)
+
+
+def _check_asked(judge: Judge | None, variants: Mapping[str, Any] | None, price: Any, agree: Any) -> None:
+    """Refuse what only a judge makes use of where there is none."""
+    if variants and judge is None:
+        raise no_effect("variants", ..., "they are drawn in figure 5, which needs scores", "give judge=, or leave variants out")
+    if price is not None and (judge is None or judge.proxy):
+        raise no_effect("price", price, "no judge is paid for", "give judge=, or leave price out")
+    if price is not None and agree is None:
+        raise no_effect("price", price, "nobody is told what the questions would cost", "give agree=, or leave price out")
 
 
 def _tables(folder: Path, scores: pd.DataFrame, cases: pd.DataFrame) -> dict[str, Path]:

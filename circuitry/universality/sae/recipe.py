@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ...errors import CircuitryError, suggest
+from ...errors import CircuitryError, no_effect, suggest
 from .sae import SAEConfig
 
 DECODERS = ("weighted", "fixed", "free")
@@ -86,7 +86,29 @@ class Recipe:
         for name in settings:
             if name not in known:
                 raise CircuitryError(f"training an SAE has no setting {name!r}; {suggest(name, known)}")
-        return cls(**{name: value.item() if hasattr(value, "item") else value for name, value in settings.items()})  # of numpy
+        made = cls(**{name: value.item() if hasattr(value, "item") else value for name, value in settings.items()})  # of numpy
+        for name, (why, instead) in made._idle().items():
+            if settings.get(name) is not None:
+                raise no_effect(name, settings[name], why, instead)
+        return made
+
+    def _idle(self) -> dict[str, tuple[str, str]]:
+        """Settings that change nothing beside the others, with the reason and what to do."""
+        found: dict[str, tuple[str, str]] = {}
+        if self.kind == "topk":
+            for name in ("l1", "l1_warmup"):
+                found[name] = "topk has no L1 penalty", f"use kind='relu', or leave {name} out"
+        else:
+            found["k"] = "kind 'relu' keeps as many features as fire", "use kind='topk', or leave k out"
+        if self.revive != "resample":
+            found["resample_every"] = "nothing is resampled", "use revive='resample', or leave resample_every out"
+        if self.revive != "auxiliary":
+            found["auxiliary"] = "there is no auxiliary loss", "use revive='auxiliary', or leave auxiliary out"
+        if self.features is not None:
+            found["expansion"] = f"features={self.features} says how many there are", "leave one of the two out"
+        if not self.normalise:
+            found["measured"] = "nothing is normalised", "use normalise=True, or leave measured out"
+        return found
 
     def config(self, width: int, about: Mapping[str, Any]) -> SAEConfig:
         """What the SAE of a node of this width is."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ...errors import CircuitryError
+from ...errors import CircuitryError, no_effect
 from ...files import sweep
 from ...locks import hold
 from ...models.threads import on_threads
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from ..activations import Corpus
     from ..activations.texts import Texts
 
+BATCH, BUFFER, CONTEXT, SAVE_EVERY = 1024, 65536, 1024, 300.0
+"""Defaults: tokens of a batch, of a buffer and of a document, and seconds between checkpoints."""
 REPORTS = 100
 """How many reports a training gives, in the bar and in the log."""
 
@@ -47,10 +49,10 @@ def train_sae(
     activations: Batches | None = None,
     out: str | PathLike[str] | None = None,
     seed: int = 0,
-    batch: int = 1024,
-    buffer: int = 65536,
-    context: int = 1024,
-    save_every: float = 300.0,
+    batch: int = BATCH,
+    buffer: int = BUFFER,
+    context: int = CONTEXT,
+    save_every: float = SAVE_EVERY,
     progress: bool = True,
     **recipe: Any,
 ) -> Trained:
@@ -80,12 +82,25 @@ def train_sae(
     SAE(resid[0] relu, 4 -> 16)
     """
     settings = Recipe.of(**recipe)
+    if activations is not None:
+        _check_stream(
+            model=(model, None), texts=(texts, None), corpus=(corpus, None),
+            batch=(batch, BATCH), buffer=(buffer, BUFFER), context=(context, CONTEXT),
+        )  # fmt: skip
+    if out is None and save_every != SAVE_EVERY:
+        raise no_effect(
+            "save_every", save_every, "checkpoints go to a folder, and there is none", "give out=, or leave save_every out"
+        )
     with team() as crew:
         if activations is None:
             if model is None or nodes is None:
                 raise CircuitryError("name a model and its nodes, or give activations")
             from ..activations import activations as collect
 
+            if corpus is not None and context != CONTEXT:
+                raise no_effect(
+                    "context", context, "the corpus is cut into documents already", "leave context out, or give texts"
+                )
             text: dict[str, Any] = {"corpus": corpus} if corpus is not None else {"tokens": settings.tokens, "context": context}
             how: dict[str, Any] = {"batch": batch, "buffer": buffer, "seed": seed, "rank": crew.rank, "world": crew.world}
             activations = collect(model, nodes, texts, **text, **how)
@@ -96,6 +111,14 @@ def train_sae(
 
 def _complete(record: Mapping[str, Any] | None) -> bool:
     return record is not None and record["state"] == "complete"
+
+
+def _check_stream(**given: tuple[Any, Any]) -> None:
+    """Refuse what says how activations are made, (value, default), beside activations that are made already."""
+    for name, (value, default) in given.items():
+        if value is not None and value != default:
+            shown = value if isinstance(value, int) else ...
+            raise no_effect(name, shown, "the activations are given already", f"leave {name} out, or leave activations out")
 
 
 def _named(nodes: str | Node | Iterable[str | Node] | None) -> list[Node]:

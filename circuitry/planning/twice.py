@@ -1,0 +1,122 @@
+"""What names the same thing twice: values of an axis, sites of a set, whole paths. What comes twice counts its examples twice."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import combinations
+
+from ..architecture import Graph
+from ..errors import CircuitryError
+from ..paths import Node, Path, Position, Site, parse_position
+from .cells import Sweep, Value
+from .parts import Part
+from .positions import Where, absolute
+
+Tokens = tuple[Hashable, ...] | None
+"""Where a site stands: one token an example, just one where it is the same in all of them, None for every position."""
+
+
+def tokens(at: Position | None, where: Where | None) -> Tokens:
+    """The tokens a position names; its own text where no prompts are known.
+
+    >>> tokens(Position("B"), {"B": [1, 1]}) == tokens(Position(1), {"B": [1, 1]})
+    True
+    """
+    if at is None:
+        return None
+    if where is None or (isinstance(at.base, str) and at.base not in where):
+        return (str(at),)
+    numbers = absolute(at, where)
+    return tuple(numbers[:1]) if len(set(numbers)) == 1 else tuple(numbers)
+
+
+def aliases(axis: str, values: Sequence[Value], where: Where | None) -> dict[Value, Value]:
+    """Positions that name the same token in every example as another one of ``values``, by that other one.
+
+    Of a sweep that nobody chose they are left out: the plainest name stays, one without an offset or else the first. Raises
+    CircuitryError where they were chosen.
+
+    >>> aliases("position", Sweep(["IO+1", "S1", "S1+1"]), {"IO": [1, 4], "S1": [2, 5]})
+    {'IO+1': 'S1'}
+    >>> aliases("position", ["IO+1", "S1"], {"IO": [1, 4], "S1": [2, 5]})
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: {position} has 'IO+1' and 'S1', which are the same token in every example; name each token once
+    """
+    places: dict[Tokens, list[Value]] = {}
+    for value in values:
+        places.setdefault(tokens(parse_position(str(value)), where), []).append(value)
+    found: dict[Value, Value] = {}
+    for same in places.values():
+        if len(same) > 1 and not isinstance(values, Sweep):
+            raise CircuitryError(
+                f"{{{axis}}} has {same[0]!r} and {same[1]!r}, which are the same token in every example; name each token once"
+            )
+        plain = min(same, key=lambda value: parse_position(str(value)).offset != 0)
+        found |= {value: plain for value in same if value != plain}
+    return found
+
+
+def experiment(path: Path, graph: Graph, where: Where | None) -> Hashable:
+    """What a path without open axes does, whatever it is written like: equal for two that are the same experiment.
+
+    >>> import circuitry as ct
+    >>> one, other = ct.parse("(mlp[0] @ B, mlp[1]) -> logits"), ct.parse("(mlp[1], mlp[0] @ 1) -> logits @ END")
+    >>> experiment(one, ct.graph("gpt2"), {"B": [1], "END": [4]}) == experiment(other, ct.graph("gpt2"), {"B": [1], "END": [4]})
+    True
+    """
+
+    def members(sites: Iterable[Site]) -> frozenset[Hashable]:
+        return frozenset((graph.canonical(site.node), tokens(_read_at(site, graph), where)) for site in sites)
+
+    legs = [
+        (members(leg.targets), *(frozenset(map(graph.canonical, nodes)) for nodes in (leg.frozen, leg.spared)), leg.directly)
+        for leg in path.legs
+    ]
+    return members(path.sources), tuple(legs)
+
+
+def _read_at(site: Site, graph: Graph) -> Position | None:
+    return Position("END") if site.at is None and graph.family(site.node.family).role == "logits" else site.at
+
+
+def check_once(members: Iterable[Part], graph: Graph, where: Where | None) -> None:
+    """Refuse a set of sites that names one site twice: a source would be written twice, a distance would count it twice.
+
+    Two that meet in some examples only are refused where they are read. Raises PathError.
+
+    >>> import circuitry as ct
+    >>> from circuitry.planning import plan
+    >>> plan("(mlp[0] @ 1, mlp[0] @ B) -> logits", ct.graph("gpt2"), where={"B": [1, 1], "END": [4, 5]}, length=6)
+    Traceback (most recent call last):
+    circuitry.errors.PathError: mlp[0] @ B is mlp[0] @ 1, which the set names already
+        (mlp[0] @ 1, mlp[0] @ B) -> logits
+                     ^
+    name each site once
+    """
+    by_node: dict[Node, list[tuple[Site, Part]]] = {}
+    for part in members:
+        if part.site is not None:
+            by_node.setdefault(graph.canonical(part.node), []).append((part.site, part))
+    for same in by_node.values():
+        for (first, _), (second, part) in combinations(same, 2):
+            one, other = (tokens(_read_at(site, graph), where) for site in (first, second))
+            if one is None or other is None or one == other:
+                raise part.error(_said(first, second, one, other), "name each site once")
+            if part.kind == "target" and (met := _met(one, other)):
+                raise part.error(f"{second} is {first} in {met}, which a distance would count twice", "name each token once")
+
+
+def _said(first: Site, second: Site, one: Tokens, other: Tokens) -> str:
+    if first == second:
+        return f"{second} stands twice in the set"
+    if one == other:
+        return f"{second} is {first}, which the set names already"
+    every, single = (first, second) if one is None else (second, first)
+    return f"{single} is part of {every}, which is at every position"
+
+
+def _met(one: Sequence[Hashable], other: Sequence[Hashable]) -> str:
+    size = max(len(one), len(other))
+    pairs = zip(list(one) * (size // len(one)), list(other) * (size // len(other)), strict=True)
+    same = sum(a == b for a, b in pairs)
+    return f"{same} of {size} examples" if same else ""

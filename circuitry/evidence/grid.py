@@ -165,7 +165,7 @@ def _check_settings(
             raise CircuitryError(
                 f"the frozen sets {same[0]!r} and {label!r} are the same; each setting is counted once, so name it once"
             )
-    if "noising" not in directions and (only := [ablation for ablation in ablations if ablation != "resample"]):
+    if set(directions) == {"denoising"} and (only := [ablation for ablation in ablations if ablation != "resample"]):
         why = f"ablation {only[0]!r} takes nothing from the other prompt and is run as noising only"
         raise no_effect("directions", list(directions), why, "add 'noising', or leave out all ablations but 'resample'")
     for name, instead in (("metric", "metrics"), ("intervention", "ablations"), ("direction", "directions")):

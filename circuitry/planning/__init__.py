@@ -3,6 +3,7 @@
 from .cells import Cell, Sweep, cells
 from .effects import check_effects
 from .explain import explain, kind
+from .frozen import nodes_of
 from .names import check_names
 from .plan import INTERVENTIONS, CellPlan, Intervention, Pass, Plan, Write, cell_plan, join, plan, reads_logits
 from .positions import absolute
@@ -24,6 +25,7 @@ __all__ = [
     "explain",
     "join",
     "kind",
+    "nodes_of",
     "plan",
     "reads_logits",
 ]

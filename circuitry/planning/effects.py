@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..architecture import Graph, Rule
+from ..architecture import Graph, Reach
 from ..errors import PathError
 from ..paths import Leg, Node, Path, Position, Site
-from .frozen import check_spared, ends, frozen_nodes
+from .frozen import ends, frozen_nodes, nodes_of
 from .parts import Part, parts
 from .positions import Lengths, Where, absolute, check_inside, together
 from .twice import check_once
 
+Changed = Sequence[Collection[int]]
+"""Of every example the absolute positions at which its two prompts differ."""
 _CANDIDATES = 6
 
 
@@ -25,6 +28,7 @@ class _Leg:
     parts: list[Part]
     graph: Graph
     where: Where | None
+    changed: Changed | None
 
     def source(self, site: Site) -> Part:
         return self._part(site, "target", self.number - 1) if self.number else self._part(site, "source", 0)
@@ -36,11 +40,12 @@ class _Leg:
         return next(p for p in self.parts if (p.site, p.kind, p.leg) == (site, kind, leg))
 
 
-def check_effects(path: Path, graph: Graph, where: Where | None, length: Lengths = None) -> None:
+def check_effects(path: Path, graph: Graph, where: Where | None, length: Lengths = None, changed: Changed | None = None) -> None:
     """Refuse a concrete path whose effect must be exactly zero, in all examples or in some, and positions outside the prompts.
 
     Raises PathError with the reason: cut by freezing, run against the model, out of a convolution's reach, backwards in
-    the text, nothing left that moves information between the two positions, or a set that names one site twice.
+    the text, nothing left that moves information between the two positions, a set that names one site twice, or, where
+    ``changed`` says which tokens differ between the two prompts, a source that has the same value on both.
 
     >>> import circuitry as ct
     >>> check_effects(ct.parse("h[1] @ 4 -> logits @ 9 freezing h"), ct.graph("mamba"), {})
@@ -53,7 +58,7 @@ def check_effects(path: Path, graph: Graph, where: Where | None, length: Lengths
     """
     found, sources = parts(path), path.sources
     for number, leg in enumerate(path.legs):
-        one = _Leg(number, leg, sources, found, graph, where)
+        one = _Leg(number, leg, sources, found, graph, where, None if number else changed)
         if where is not None:
             for site in sources:
                 check_inside(site, one.source(site), where, length)
@@ -61,9 +66,6 @@ def check_effects(path: Path, graph: Graph, where: Where | None, length: Lengths
                 check_inside(site, one.target(site), where, length)
         for kind in ("source", "target"):
             check_once((p for p in found if (p.kind, p.leg) == (kind, number)), graph, where)
-        for part in found:
-            if part.kind == "spared" and part.leg == number:
-                check_spared(graph, part, leg, ends(sources, graph), ends(leg.targets, graph))
         _check_leg(one)
         if length is not None and not isinstance(length, int):
             _check_every_example(one)
@@ -71,18 +73,20 @@ def check_effects(path: Path, graph: Graph, where: Where | None, length: Lengths
 
 
 def _check_leg(one: _Leg) -> None:
-    sources, targets = ends(one.sources, one.graph), ends(one.leg.targets, one.graph)
-    held = frozen_nodes(one.graph, sources, targets, one.leg)
-    reached = [one.graph.reach([source], held) for source in sources]
-    for site, source, reach in zip(one.sources, sources, reached, strict=True):
-        if not any(t in reach and t != source for t in targets):
-            raise _unconnected(one, site, source, targets, held)
-        if not any(_arrives(one, site, t, reach.get(n)) for t, n in zip(one.leg.targets, targets, strict=True)):
-            raise _too_far(one, site, source, reach, held)
-    for site, target in zip(one.leg.targets, targets, strict=True):
-        arriving = zip(one.sources, reached, strict=True)
-        if not any(_arrives(one, source, site, reach.get(target)) for source, reach in arriving):
-            raise one.target(site).error(f"nothing flows into {site} on this leg", "drop it from the set")
+    graph, targets = one.graph, ends(one.leg.targets, one.graph)
+    held = frozen_nodes(graph, ends(one.sources, graph), targets, one.leg)
+    reached = [graph.reach(nodes_of(site, graph), held) for site in one.sources]
+    for site, reach in zip(one.sources, reached, strict=True):
+        if not set(targets) & set(reach) - set(nodes_of(site, graph)):
+            raise _unconnected(one, site, targets, held)
+        if not any(_arrives(one, site, target, reach) for target in one.leg.targets):
+            raise _too_far(one, site, reach, held)
+    live = [(site, reach) for site, reach in zip(one.sources, reached, strict=True) if any(_differs(one, site))]
+    if not live:
+        raise _alike(one)
+    for target in one.leg.targets:
+        if not any(_arrives(one, source, target, reach) for source, reach in live):
+            raise one.target(target).error(f"nothing flows into {target} on this leg", "drop it from the set")
 
 
 def _check_every_example(one: _Leg) -> None:
@@ -90,23 +94,21 @@ def _check_every_example(one: _Leg) -> None:
     apart = (_offsets(one, source, target) for source in one.sources for target in one.leg.targets)
     if all(offsets is None or len(set(offsets)) == 1 for offsets in apart):
         return  # what holds of one example holds of all
-    sources, targets = ends(one.sources, one.graph), ends(one.leg.targets, one.graph)
-    held = frozen_nodes(one.graph, sources, targets, one.leg)
-    reached = [one.graph.reach([source], held) for source in sources]
-    for site, reach in zip(one.sources, reached, strict=True):
-        pairs = [(site, t, reach.get(n)) for t, n in zip(one.leg.targets, targets, strict=True)]
-        _check_arriving(one, pairs, one.source(site), f"from {site} to {_names(one.leg.targets)}")
-    for site, target in zip(one.leg.targets, targets, strict=True):
-        pairs = [(s, site, reach.get(target)) for s, reach in zip(one.sources, reached, strict=True)]
-        _check_arriving(one, pairs, one.target(site), f"from {_names(one.sources)} to {site}")
+    held = frozen_nodes(one.graph, ends(one.sources, one.graph), ends(one.leg.targets, one.graph), one.leg)
+    reached = [(site, one.graph.reach(nodes_of(site, one.graph), held)) for site in one.sources]
+    for site, reach in reached:
+        each = [_arriving(one, site, target, reach) for target in one.leg.targets]
+        _check_arriving(each, one.source(site), f"from {site} to {_names(one.leg.targets)}")
+    for target in one.leg.targets:
+        each = [_arriving(one, site, target, reach) for site, reach in reached]
+        _check_arriving(each, one.target(target), f"from {_names(one.sources)} to {target}")
 
 
 def _names(members: tuple[Site, ...]) -> str:
     return ", ".join(map(str, members))
 
 
-def _check_arriving(one: _Leg, pairs: list[tuple[Site, Site, Rule | None]], part: Part, way: str) -> None:
-    each = [_arriving(one, *pair) for pair in pairs]
+def _check_arriving(each: list[list[bool] | None], part: Part, way: str) -> None:
     if any(arrives is None for arrives in each):
         return
     arrives = [any(some) for some in zip(*together(*(some for some in each if some)), strict=True)]
@@ -118,17 +120,12 @@ def _check_arriving(one: _Leg, pairs: list[tuple[Site, Site, Rule | None]], part
         )
 
 
-def _arriving(one: _Leg, source: Site, target: Site, rule: Rule | None) -> list[bool] | None:
-    """In which examples a change at the source's position can be at the target's; None for all, as far as that is known."""
-    offsets = _offsets(one, source, target)
-    return [False] if rule is None else None if offsets is None else [rule.reaches(o) for o in offsets]
-
-
-def _unconnected(one: _Leg, site: Site, source: Node, targets: list[Node], held: set[Node]) -> PathError:
+def _unconnected(one: _Leg, site: Site, targets: list[Node], held: set[Node]) -> PathError:
     part, names = one.source(site), ", ".join(str(t.node) for t in one.leg.targets)
-    free, target = one.graph.reach([source]), targets[0]
-    if target == source:
-        return part.error(f"{source} is both the start and the end of this leg", "name two different nodes")
+    sources, target = nodes_of(site, one.graph), targets[0]
+    free, source = one.graph.reach(sources), sources[0]
+    if target in sources:
+        return part.error(f"{target} is both the start and the end of this leg", "name two different nodes")
     if target not in free:
         if source in one.graph.reach([target]):
             hint = f"the model runs the other way: {target} -> {source}"
@@ -136,7 +133,7 @@ def _unconnected(one: _Leg, site: Site, source: Node, targets: list[Node], held:
             hint = f"they lie side by side; what follows {source}: {_followers(one.graph, source)}"
         return part.error(f"nothing flows from {site.node} to {names}", hint)
     hint = "leave one that connects them live"
-    if spare := _spare(one, site, source, held):
+    if spare := _spare(one, site, held):
         hint += f", for example{_sparing(one, spare)}"
     return part.error(f"{_freezing(one.leg)} cuts every path from {site.node} to {names}: the effect would be exactly zero", hint)
 
@@ -156,12 +153,48 @@ def _sparing(one: _Leg, node: Node) -> str:
     return f": {_freezing(one.leg)} except {', '.join(map(str, (*one.leg.spared, node)))}"
 
 
-def _arrives(one: _Leg, source: Site, target: Site, rule: Rule | None) -> bool:
+def _differs(one: _Leg, site: Site) -> list[bool]:
+    """Whether the two prompts of each example may give the site different values; one answer where that is not known."""
+    where = one.where or {}
+    if one.changed is None or site.at is None or (isinstance(site.at.base, str) and site.at.base not in where):
+        return [True]
+    at, sight = absolute(site.at, where), [one.graph.from_tokens[node] for node in nodes_of(site, one.graph)]
+    examples = zip(at * (len(one.changed) // len(at)), one.changed, strict=True)
+    return [any(reach.reaches(p - c) for reach in sight for c in tokens) for p, tokens in examples]
+
+
+def _alike(one: _Leg) -> PathError:
+    """All sources have the same values in both prompts."""
+    site, changed, where = one.sources[0], one.changed or (), one.where or {}
+    names = [name for name, at in where.items() if all(p in tokens for p, tokens in zip(at, changed, strict=True))]
+    tokens = ", ".join(names) or f"token {min(min(tokens, default=0) for tokens in changed)} or later"
+    sight = one.graph.from_tokens[nodes_of(site, one.graph)[0]]
+    return one.source(site).error(
+        f"no token in which the prompts differ reaches {site}: its value is the same in both, so the effect would be exactly zero",
+        f"the prompts differ at {tokens}; from there to {site.node} information moves {sight} tokens",
+        at_position=True,
+    )
+
+
+def _arrives(one: _Leg, source: Site, target: Site, reach: Mapping[Node, Reach]) -> bool:
     """Whether a change at the source's position can be at the target's position."""
-    if rule is None:
-        return False
-    arriving = _arriving(one, source, target, rule)
-    return arriving is None or any(arriving)
+    arriving = _arriving(one, source, target, reach)
+    if arriving is None:
+        return True
+    differs = _differs(one, source)
+    if not any(differs):
+        return any(arriving)  # a source that is the same in both prompts is refused by itself
+    arriving, differs = together(arriving, differs)
+    return any(arrives and live for arrives, live in zip(arriving, differs, strict=True))
+
+
+def _arriving(one: _Leg, source: Site, target: Site, reach: Mapping[Node, Reach]) -> list[bool] | None:
+    """In which examples a change at the source's position can be at the target's; None for all, as far as that is known."""
+    rules = [reach[node] for node in nodes_of(target, one.graph) if node in reach]
+    offsets = _offsets(one, source, target)
+    if not rules:
+        return [False]
+    return None if offsets is None else [any(rule.reaches(o) for rule in rules) for o in offsets]
 
 
 def _offsets(one: _Leg, source: Site, target: Site) -> list[int] | None:
@@ -184,10 +217,10 @@ def _read_at(one: _Leg, target: Site) -> Position | None:
     return Position("END") if target.at is None and logits else target.at
 
 
-def _too_far(one: _Leg, site: Site, source: Node, reach: dict[Node, Rule], held: set[Node]) -> PathError:
+def _too_far(one: _Leg, site: Site, reach: dict[Node, Reach], held: set[Node]) -> PathError:
     """The nodes are connected, but no information gets from the one position to the other."""
-    target = next(t for t in one.leg.targets if one.graph.canonical(t.node) in reach)
-    rule, part = reach[one.graph.canonical(target.node)], one.source(site)
+    target, rule = next((t, reach[n]) for t in one.leg.targets for n in nodes_of(t, one.graph) if n in reach)
+    part = one.source(site)
     start, stop, offsets = site.at, _read_at(one, target), _offsets(one, site, target) or [0]
     if max(offsets) < 0:
         return part.error(
@@ -199,25 +232,24 @@ def _too_far(one: _Leg, site: Site, source: Node, reach: dict[Node, Rule], held:
             "the effect would be exactly zero"
         )
         hint = "choose the same position for both ends" + ", or spare more of what is held" * bool(held)
-        if spare := _spare(one, site, source, held):
+        if spare := _spare(one, site, held):
             hint = f"spare one that does, for example{_sparing(one, spare)}"
         return part.error(problem, hint)
-    least, most = int(rule.least), rule.most
-    span = f"exactly {least}" if least == most else f"at least {least}" if most == float("inf") else f"{least} to {int(most)}"
-    tokens = "token" if span in ("exactly 1", "at least 1") else "tokens"
+    tokens = "token" if str(rule) in ("exactly 1", "at least 1") else "tokens"
     return part.error(
-        f"out of reach: from {site.node} to {target.node} information moves {span} {tokens}, and {stop} is {min(offsets)} after {start}",
+        f"out of reach: from {site.node} to {target.node} information moves {rule} {tokens}, and {stop} is {min(offsets)} after {start}",
         "choose positions within that reach, or leave a node that carries it further unfrozen",
         at_position=True,
     )
 
 
-def _spare(one: _Leg, site: Site, source: Node, held: set[Node]) -> Node | None:
+def _spare(one: _Leg, site: Site, held: set[Node]) -> Node | None:
     """A frozen node that would let the effect through if it were spared: one of the source's own layer if there is one."""
-    layer = source.indices[:1]
+    sources = nodes_of(site, one.graph)
+    layer = sources[0].indices[:1]
     near = sorted(held, key=lambda n: (n.indices[:1] != layer, n.indices < layer, n.indices, n.family))
     for node in near[:_CANDIDATES]:
-        reach = one.graph.reach([source], held - {node})
-        if any(_arrives(one, site, t, reach.get(one.graph.canonical(t.node))) for t in one.leg.targets):
+        reach = one.graph.reach(sources, held - {node})
+        if any(_arrives(one, site, target, reach) for target in one.leg.targets):
             return node
     return None

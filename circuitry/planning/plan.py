@@ -10,8 +10,8 @@ from ..architecture import Graph
 from ..errors import CircuitryError, PathError
 from ..paths import Node, Path, Position, Site, parse
 from .cells import Cell, Sweep, Value, cells
-from .effects import check_effects
-from .frozen import ends, frozen_nodes
+from .effects import Changed, check_effects
+from .frozen import check_useful, ends, frozen_nodes, nodes_of
 from .names import POSITION, axis_kinds, check_names
 from .positions import Lengths, Where
 from .twice import aliases, experiment
@@ -81,12 +81,16 @@ def plan(
     *,
     where: Where | None = None,
     length: Lengths = None,
+    changed: Changed | None = None,
     sweep: Sequence[str] | None = None,
     axes: Mapping[str, Sequence[Value]] | None = None,
     intervention: Intervention = "resample",
     direction: Literal["noising", "denoising"] = "noising",
 ) -> Plan:
-    """Compile a path for a graph; ``where`` and ``length`` describe a task's prompts, None where there is no task.
+    """Compile a path for a graph; ``where``, ``length`` and ``changed`` describe a task's prompts, None where there is no task.
+
+    Where the source takes its value on the other prompt, a source that no token in ``changed`` (the positions at which the two
+    prompts of each example differ) can have reached has the same value on both, and so no effect.
 
     ``length``: tokens of each prompt without its padding, or one number for all. Cells that can have no effect, lie outside of
     a prompt or repeat another one are left out, with the reason (``Plan.skipped``). Raises PathError for a path that cannot be
@@ -108,11 +112,13 @@ def plan(
     repeated = _repeated(parsed, graph, where, Sweep(sweep or ()), axes or {})
     for cell in every:
         check_names(cell.path, graph, None if where is None else where.keys())
+    check_useful(parsed, graph, [cell.path for cell in every])
+    for cell in every:
         if again := next((why for value in cell.values if (why := repeated.get(value))), None):
             skipped.append((cell, again))
             continue
         try:
-            check_effects(cell.path, graph, where, length)
+            check_effects(cell.path, graph, where, length, changed if intervention == "resample" else None)
             made = cell_plan(cell, graph, intervention)
             if (twin := good.setdefault(experiment(cell.path, graph, where), made)) is not made:
                 skipped.append((cell, f"the same experiment as {dict(twin.values)}"))
@@ -215,9 +221,9 @@ def _passes(path: Path, graph: Graph, intervention: Intervention) -> tuple[Pass,
     made, sources = [], path.sources
     for number, leg in enumerate(path.legs):
         value: str | int = number - 1 if number else {"resample": "other"}.get(intervention, intervention)
-        writes = tuple(Write(graph.canonical(s.node), s.at, value) for s in sources)
+        writes = tuple(Write(node, s.at, value) for s in sources for node in nodes_of(s, graph))
         holds = frozen_nodes(graph, ends(sources, graph), ends(leg.targets, graph), leg)
-        reads = tuple(Site(graph.canonical(t.node), _read_at(t, graph)) for t in leg.targets)
+        reads = tuple(Site(node, _read_at(t, graph)) for t in leg.targets for node in nodes_of(t, graph))
         made.append(Pass(writes, frozenset(holds), reads))
         sources = leg.targets
     return tuple(made)

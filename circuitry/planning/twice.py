@@ -9,6 +9,7 @@ from ..architecture import Graph
 from ..errors import CircuitryError
 from ..paths import Node, Path, Position, Site, parse_position
 from .cells import Sweep, Value
+from .frozen import nodes_of
 from .parts import Part
 from .positions import Where, absolute
 
@@ -66,7 +67,7 @@ def experiment(path: Path, graph: Graph, where: Where | None) -> Hashable:
     """
 
     def members(sites: Iterable[Site]) -> frozenset[Hashable]:
-        return frozenset((graph.canonical(site.node), tokens(_read_at(site, graph), where)) for site in sites)
+        return frozenset((node, tokens(_read_at(site, graph), where)) for site in sites for node in nodes_of(site, graph))
 
     legs = [
         (members(leg.targets), *(frozenset(map(graph.canonical, nodes)) for nodes in (leg.frozen, leg.spared)), leg.directly)
@@ -96,7 +97,8 @@ def check_once(members: Iterable[Part], graph: Graph, where: Where | None) -> No
     by_node: dict[Node, list[tuple[Site, Part]]] = {}
     for part in members:
         if part.site is not None:
-            by_node.setdefault(graph.canonical(part.node), []).append((part.site, part))
+            for node in nodes_of(part.site, graph):
+                by_node.setdefault(node, []).append((part.site, part))
     for same in by_node.values():
         for (first, _), (second, part) in combinations(same, 2):
             one, other = (tokens(_read_at(site, graph), where) for site in (first, second))

@@ -66,7 +66,7 @@ def compile_path(
         parsed = parse(one) if isinstance(one, str) else one
         return plan(
             parsed.freezing(*held) if held else parsed, model.graph, where=prompts.where, length=prompts.stops.tolist(),
-            sweep=task.definition.sweep, axes=axes, intervention=intervention, direction=direction,
+            changed=prompts.differing, sweep=task.definition.sweep, axes=axes, intervention=intervention, direction=direction,
         )  # fmt: skip
 
     several = {label: compiled(one) for label, one in path.items()} if isinstance(path, Mapping) else None

@@ -55,6 +55,8 @@ def check_causality(hf: Any, layers: int, chunk: int) -> None:
     >>> check_causality(ct.load("bundled:mamba").hf, layers=4, chunk=16)
     """
     length = min(chunk + _MORE, most_positions(hf.config) or chunk + _MORE)
+    if length < 2:
+        return  # nothing comes before the only token
     ids, changed = _prompts(length, hf.config.vocab_size)
     # In float64 too: the norms and softmax of stock models are float32 at most.
     eps = max(torch.finfo(hf.dtype).eps, torch.finfo(torch.float32).eps)
@@ -75,7 +77,7 @@ def check_causality(hf: Any, layers: int, chunk: int) -> None:
 def _prompts(length: int, vocabulary: int) -> tuple[Tensor, tuple[int, int]]:
     """Four times a random prompt [row, pos], with a token changed in the second and in the third, and where."""
     one = torch.randint(vocabulary, (length,), generator=torch.Generator().manual_seed(0))
-    changed = length // 2 - _MORE // 4, length - _MORE // 4
+    changed = max(1, length // 2 - _MORE // 4), max(1, length - _MORE // 4)
     ids = one.repeat(4, 1)
     for row, at in enumerate(changed, start=1):
         ids[row, at] = (ids[row, at] + 1) % vocabulary

@@ -18,13 +18,13 @@ from ..planning import explain as explain_plan
 from ..prompting import Prompts, Task
 from ..results import PatchingTable
 from ..results.table import COLUMNS
-from ..results.units import signed
+from ..results.units import DISTANCE, signed
 from . import guards
 from .baseline import DRAWN, random_cells, random_frame
 from .chunks import parse_memory
 from .engine import Effects, ends_at_logits, run_plan, unit_of
 from .inputs import check_prompts
-from .metrics import DISTANCE, METRICS, Metric, evaluate, metric
+from .metrics import METRICS, Metric, evaluate, metric
 from .options import MEMORY, check_axis, check_value, random_nodes
 from .preference import check_preference
 from .provenance import provenance

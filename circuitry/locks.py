@@ -98,7 +98,15 @@ class Share:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Hold this process's part; alone, the whole folder. Raises FileError where another process has it."""
+        """Hold this process's part; alone, the whole folder. Raises FileError where another process has it.
+
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with Share(folder, 0, 2).hold(), Share(folder, 1, 2).hold(), Share(folder).hold():
+        ...     pass
+        Traceback (most recent call last):
+        circuitry.errors.FileError: ... is in use by process ... on ... since ...; wait until it is done, or name another folder
+        """
         alone = self.world == 1
         with hold(self.folder, shared=not alone):
             others = [rank for rank in range(self.world) if rank != self.rank]
@@ -115,6 +123,10 @@ class Share:
         """here: it holds its part; ended: it did, and was killed or failed; absent: it has not come yet, or ended well.
 
         What a killed process had left before this one came says nothing: the other may be about to come.
+
+        >>> import tempfile
+        >>> Share(Path(tempfile.mkdtemp()), 0, 2).state(1)
+        'absent'
         """
         if held(self.folder, f"rank-{rank}"):
             return "here"

@@ -43,7 +43,8 @@ def make(vocabulary, rng, *, examples, template, begin):
             f"{len(every)} different prompts about {len(countries)} countries can be made for this model, not {examples}"
         )
     chosen = [every[k] for k in rng.permutation(len(every))[:examples]]
-    return stack([_example(vocabulary, rng, *one, countries, cities) for one in chosen], ("COUNTRY",), vocabulary, begin)
+    made = [_example(vocabulary, rng, wording, country, countries, cities) for wording, country in chosen]
+    return stack(made, ("COUNTRY",), vocabulary, begin)
 
 
 def _words(vocabulary):
@@ -70,7 +71,7 @@ TASK = TaskDefinition(
     about="The capital of [COUNTRY] is -> its capital, which the prompt does not say",
     make=make,
     positions=("COUNTRY", "END"),
-    sweep=("COUNTRY", "COUNTRY+1", "END"),
+    sweep=("COUNTRY", "END"),
     options={"template": -1, "begin": "auto"},
     copied=False,
     examples=64,

@@ -11,12 +11,17 @@ import circuitry as ct
 import tiny
 from circuitry import TaskError
 
-FEW = {"gpt2": {"n_positions": 8}, "gpt_bigcode": {"n_positions": 8}, "llama": {"max_position_embeddings": 8}}
+FEW: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_positions": 8},
+    "gpt_bigcode": {"n_positions": 8},
+    "llama": {"max_position_embeddings": 8},
+}
 
 
 @pytest.mark.parametrize(("kind", "positions"), [(kind, n) for kind in FEW for n in (8, 1)])
 def test_a_model_with_fewer_positions_than_the_check_at_load_loads(kind: str, positions: int) -> None:
-    model = tiny.model(kind, layers=2, **dict.fromkeys(FEW[kind], positions))
+    changes: dict[str, Any] = dict.fromkeys(FEW[kind], positions)
+    model = tiny.model(kind, layers=2, **changes)
     assert model.positions == model.vocabulary.longest == positions
 
 

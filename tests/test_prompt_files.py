@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def model(name: str = "bundled:mamba") -> ct.Model:
     return ct.load(name)
 
 
-def written(path: Path, rows: list[tuple[str, ...]] = ROWS, columns: tuple[str, ...] = COLUMNS, **how: Any) -> Path:
+def written(path: Path, rows: Sequence[tuple[str, ...]] = ROWS, columns: tuple[str, ...] = COLUMNS, **how: Any) -> Path:
     if path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows))
     else:
@@ -81,12 +82,13 @@ def test_every_row_is_an_example_in_its_order(suffix: str, tmp_path: Path) -> No
 
 def test_what_a_spreadsheet_makes_of_it_reads_the_same(tmp_path: Path) -> None:
     plain = prompts(written(tmp_path / "plain.csv"))
-    for name, how in {
+    spreadsheets: dict[str, dict[str, Any]] = {
         "bom": {"encoding": "utf-8-sig"},
         "unix": {"lineterminator": "\n"},
         "quoted": {"quoting": csv.QUOTE_ALL},
         "mac": {"lineterminator": "\r"},
-    }.items():
+    }
+    for name, how in spreadsheets.items():
         assert alike(prompts(written(tmp_path / f"{name}.csv", **how)), plain), name
     spaced = tmp_path / "blank.csv"
     spaced.write_text("\n" + (tmp_path / "unix.csv").read_text().replace("\n", "\n\n"))

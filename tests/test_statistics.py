@@ -300,7 +300,7 @@ PATH = "ssm_state[{layer}] @ {position} -> logits freezing ssm_state"
 class Swapped(Task):
     """The same prompts, where the other token counts as the answer; a task so defined is refused, since nothing predicts that."""
 
-    def prompts(self, vocabulary: Any) -> Prompts:
+    def prompts(self, vocabulary: Any, *, lint: bool = True) -> Prompts:
         made = super().prompts(vocabulary)
         return replace(made, answer=made.foil, foil=made.answer)
 

@@ -96,6 +96,17 @@ def test_shares_above_the_whole_count_as_the_whole() -> None:
     assert strengths(parts("m", many), [step], by_depth=True)(weights)[0] == pytest.approx([0.5, 0, 0.5])
 
 
+@pytest.mark.parametrize("by_depth", [False, True])
+def test_a_strength_at_its_bound_is_the_bound_to_the_bit(by_depth: bool) -> None:
+    """A last bit that differs between resamples would be taken for skewness, and move the interval."""
+    rng = np.random.default_rng(0)
+    effects = rng.uniform(0.5, 0.9, (3, EXAMPLES))
+    found = [Part("m", "s", "r", f"h[{n}]", "B", 0, 0.1, effect, np.ones(EXAMPLES)) for n, effect in enumerate(effects)]
+    strength = strengths(found, ["s"], by_depth)
+    assert (strength(rng.dirichlet(np.ones(EXAMPLES), 500))[:, 0] == 1).all()
+    assert [ends.tolist()[0] for ends in measured(strength, EXAMPLES)] == [1, 1, 1]
+
+
 def test_what_works_against_the_effect_has_no_strength() -> None:
     found = parts("m", result("m", ("h[0]", "state", 0.8), ("h[3]", "state", -0.4)))
     weights = np.full((1, EXAMPLES), 1 / EXAMPLES)

@@ -210,6 +210,11 @@ def test_the_page_on_architecture_has_every_package() -> None:
     }
 
 
+def test_packages_that_the_page_calls_light_import_no_torch() -> None:
+    light = re.findall(r"^\| `circuitry/(\w+)` \| .+ \| no \|$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
+    assert "results" in light and "torch" not in test_imports.heavy_after_importing(*(f"circuitry.{name}" for name in light))
+
+
 def test_extras_and_python_in_the_readme_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     said = _words("README.md").partition("Extras: ")[2].partition("The pinned")[0]

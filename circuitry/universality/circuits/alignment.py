@@ -128,8 +128,8 @@ def strengths(found: Sequence[Part], steps: Sequence[str], by_depth: bool = Fals
         each = np.clip(shares(found)(weights), 0, None)
         total = each @ member
         within = total if not by_depth else np.einsum("rp,ps,pt->rst", each, member, third)
-        scale = np.minimum(1, total) / np.maximum(total, np.finfo(float).tiny)
-        return np.asarray((within * scale) if not by_depth else (within * scale[:, :, None]).reshape(len(weights), -1))
+        bound = np.maximum(1, total)  # divided by, so that what is above 1 becomes 1 to the bit, whatever the weights
+        return np.asarray((within / bound) if not by_depth else (within / bound[:, :, None]).reshape(len(weights), -1))
 
     return measured
 

@@ -135,7 +135,7 @@ def _repeated(
     path: Path, graph: Graph, where: Where | None, sweep: Sweep, axes: Mapping[str, Sequence[Value]]
 ) -> dict[tuple[str, Value], str]:
     """Values of open positions that name the tokens of another one, with the reason to leave them out."""
-    found = {}
+    found: dict[tuple[str, Value], str] = {}
     for name, kind in axis_kinds(path, graph).items():
         values = axes.get(name, sweep)
         if kind == POSITION and not isinstance(values, str | int):

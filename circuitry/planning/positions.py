@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from ..paths import Position, Site
 from .parts import Part
 
+T = TypeVar("T")
 Where = Mapping[str, Iterable[int]]
 """Absolute token position of every named position, one number an example."""
 Lengths = int | Sequence[int] | None
@@ -58,7 +60,7 @@ def check_inside(site: Site, part: Part, where: Where, length: Lengths) -> None:
         )
 
 
-def together(*numbers: list[int]) -> tuple[list[int], ...]:
+def together(*numbers: list[T]) -> tuple[list[T], ...]:
     """Lists with one number an example, or one for all, as lists of one length.
 
     >>> together([7], [1, 2])

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ..architecture import Graph, Place
 from ..paths import Position, Site
 from ..prompting import Prompts
-from .effects import absolute
 from .plan import CellPlan, Pass, Plan, Write
+from .positions import absolute
 
 Ints = NDArray[np.int64]
 ALL = -1

@@ -83,7 +83,9 @@ class Study:
         if metric is None and not self._has_metric(path):
             options.pop("metric", None)  # the suite's metric is of its tables that end at the logits
 
-        swept = {name: values if isinstance(values, str | int) else Sweep(values) for name, values in axes.items()}
+        swept: dict[str, Any] = {
+            name: values if isinstance(values, str | int) else Sweep(values) for name, values in axes.items()
+        }
 
         def make() -> PatchingTable:
             return patch(self.model, asked, path, axes=swept, axis=axis, **options)

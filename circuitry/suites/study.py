@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ..errors import CircuitryError
+from ..errors import CircuitryError, PathError
 from ..evidence import Offsets, off_by_one
 from ..evidence.write_profile import place
 from ..models import Model
@@ -19,6 +19,7 @@ from ..planning import Sweep, reads_logits
 from ..prompting import Task
 from ..results import PatchingTable
 from ..running import patch
+from ..running.patching import compile_path
 from .folder import RunFolder
 from .result import Component, Summary
 
@@ -97,6 +98,14 @@ class Study:
     def _has_metric(self, path: str | Mapping[Any, str]) -> bool:
         first = path if isinstance(path, str) else next(iter(path.values()), "embed -> logits")
         return reads_logits(parse(first), self.model.graph)
+
+    def possible(self, path: str) -> bool:
+        """Whether a path can have an effect, by the graph and by where the prompts differ."""
+        try:
+            compile_path(self.model, self.task, path)
+        except PathError:
+            return False
+        return True
 
     def over(self, option: str, values: Sequence[Any], title: str, path: str | Mapping[Any, str], **how: Any) -> PatchingTable:
         """The same table for several values of a task option, which becomes its first axis."""

@@ -28,7 +28,6 @@ from circuitry.planning import INTERVENTIONS, plan
 from circuitry.results.circuit import Circuit, CircuitNode
 from circuitry.results.report import compare, nodes, page, write_report
 from circuitry.running import METRICS
-from circuitry.running.patching import RANDOM_NODES
 from circuitry.suites import Picture, SuiteResult, Summary
 from circuitry.suites.induction import DISTANCES
 from circuitry.suites.runner import SHIPPED
@@ -142,11 +141,6 @@ FACTS = {
         f"matches with an MPPC below {BELOW} whose feature",
         f"a page of the {CASES} lowest",
     ],
-    "docs/how-to/big-models.md": [
-        f'`memory` bounds one batch, "{_default(ct.patch, "memory")}" by default',
-        f"`dtype` is {_default(ct.load, 'dtype')} unless you say otherwise",
-        f"compared with, {RANDOM_NODES} unless `baseline` says otherwise",
-    ],
     "docs/how-to/new-suite.md": [f"at least {KEY_SHARE:.0%} of the whole effect and q < {Q}"],
     "docs/models.md": [f"a checkpoint every {SAVE_EVERY} steps"],
     "docs/mppc.md": [
@@ -160,7 +154,7 @@ FACTS = {
         f"not within {offsets.APART:.0%} of the whole effect",
         f"the maximum in {_default(ct.off_by_one, 'level'):.0%} of the resamples",
     ],
-    "docs/paper.md": [f"{_default(ct.run, 'examples')} prompts of random tokens, distances {DISTANCES[0]} to {DISTANCES[-1]}"],
+    "docs/paper.md": [f"{ct.task('induction').examples} prompts of random tokens, distances {DISTANCES[0]} to {DISTANCES[-1]}"],
     "docs/report.md": [f"At most {nodes.MOST} cells are shown", f"the page shows the {compare.MOST} cells that differ most"],
     "docs/sae.md": [f"every {({300.0: 'five'})[_default(train_sae, 'save_every')]} minutes (`save_every`, in seconds)"],
     "docs/universality.md": [
@@ -184,6 +178,14 @@ def test_words_that_stand_for_numbers() -> None:
     assert (_default(experiment, "judged"), _default(EndpointJudge, "attempts")) == (LIMIT, 6)
 
 
+def test_random_nodes_and_dtype_are_those_that_the_page_says() -> None:
+    model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)
+    random = ct.patch(model, task, "h[{layer}] @ B+3 -> logits freezing h", progress=False).random
+    assert random is not None
+    assert f"`dtype` is {str(model.dtype).removeprefix('torch.')} unless you say otherwise" in _words("docs/how-to/big-models.md")
+    assert f"compared with, {random['draw'].nunique()} unless `baseline` says otherwise" in _words("docs/how-to/big-models.md")
+
+
 def test_the_bytes_of_an_activation() -> None:
     said = 'two bytes for a feature\'s number (four from 65,536 features on), two for its value (`value="float32"`: four)'
     assert said in _words("docs/mppc.md")
@@ -195,11 +197,10 @@ def test_the_bytes_of_an_activation() -> None:
 
 
 def test_imports_go_the_way_that_the_page_says() -> None:
-    rows = [
-        {*re.findall(r"`(\w+)`", part)}
-        for part in _words("docs/architecture.md").partition("bottom up: ")[2].split(". ")[0].split(";")
-    ]
-    assert tuple(rows) == test_imports.LAYERS
+    said = _words("docs/architecture.md").partition("bottom up: ")[2].partition(". ")[0].split(";")
+    levels = [{test_imports.LEVEL[name] for name in re.findall(r"`(\w+)`", row)} for row in said]
+    assert all(len(level) == 1 for level in levels), "neighbours stand in one row"
+    assert len(levels) > 6 and [min(level) for level in levels] == sorted({min(level) for level in levels})
 
 
 def test_the_page_on_architecture_has_every_package() -> None:
@@ -224,7 +225,11 @@ def test_extras_and_python_in_the_readme_are_those_of_the_project() -> None:
 
 def test_help_lists_what_there_is() -> None:
     commands: Any = typer.main.get_command(app)
-    helps = {(name, one.name): one.help for name, command in commands.commands.items() for one in command.params}
+    helps = {
+        (name, one.name): re.sub(r" \([^)]+\)", "", one.help or "")
+        for name, command in commands.commands.items()
+        for one in command.params
+    }
     assert {*re.split(", | or ", helps["patch", "metric"])} == METRICS.keys()
     assert {*re.split(", | or ", helps["patch", "intervention"])} == {*INTERVENTIONS} - {"given"}, "a value cannot be given there"
     assert helps["run", "suite"].startswith(", ".join(SHIPPED))

@@ -131,7 +131,9 @@ def test_the_bundled_models_differ() -> None:
 def test_effects_that_do_not_add_up_are_reported() -> None:
     """Half of the token is taken up within reach: all of the profile, half of the effect."""
     model = known.mamba(known.lags(0, 2, 0, 2))
-    assert verdict(model, TASK.but(examples=24), reach=2).text.endswith("B+1 (100%, 100 to 100; layer 0); effects add up to 50% of the whole effect")
+    assert verdict(model, TASK.but(examples=24), reach=2).text.endswith(
+        "B+1 (100%, 100 to 100; layer 0); effects add up to 50% of the whole effect"
+    )
     assert "add up" not in verdict(model, TASK.but(examples=24), reach=3).text
 
 

@@ -88,7 +88,7 @@ def test_defaults_are_computed_once_and_cannot_be_spoilt(monkeypatch: pytest.Mon
         return describe(*args, **options)
 
     monkeypatch.setattr(evidence, "describe", counted)
-    made = table(np.arange(16.0).reshape(2, 8))
+    made = table(np.arange(96.0).reshape(2, 48))
     spoilt = made.statistics()
     spoilt["q"] = 0.0
     repr(made), made.to_markdown(), made.plot()
@@ -279,8 +279,8 @@ def test_false_discoveries_are_no_larger_a_share_than_stated() -> None:
 
 
 @pytest.mark.parametrize("n", (16, 64))
-def test_skewed_effects_of_mean_zero_are_found_somewhat_too_often(n: int) -> None:
-    """Flipping signs takes effects to be symmetric; docs/statistics.md says by how much this may be wrong."""
+def test_flipping_signs_finds_skewed_effects_of_mean_zero_somewhat_too_often(n: int) -> None:
+    """Flipping signs takes effects to be symmetric; benchmarks/significance.py says what Johnson's t makes of it."""
     rate = (evidence.sign_flip_test(np.random.default_rng(n).exponential(size=(3000, n)) - 1) < 0.05).mean()
     print(f"centred exponential effects, {n} examples: p < 0.05 in {rate:.1%}")
     assert at_most(0.04, 3000) - 0.04 < rate <= at_most(0.09 if n == 16 else 0.065, 3000)

@@ -47,7 +47,7 @@ def distances(table: PatchingTable) -> Any:
     return table.values()[0]
 
 
-SETS = {
+SETS: dict[str, tuple[str, str, dict[str, str | None]]] = {
     "logits last": ("gpt2", "(mlp[0] @ END, logits)", {"mlp[0]": "END", "logits": None}),
     "logits first": ("gpt2", "(logits, mlp[0] @ END)", {"mlp[0]": "END", "logits": None}),
     "every position": ("gpt2", "(logits, mlp[0], resid[1] @ END)", {"mlp[0]": None, "resid[1]": "END", "logits": None}),

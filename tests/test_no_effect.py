@@ -162,7 +162,7 @@ def test_the_detector_the_scores_and_suites_refuse_what_they_do_not_use() -> Non
         (lambda: ct.off_by_one(ours, TASK, metric=["logit", "kl"]), "the detector measures one metric"),
         (lambda: ct.off_by_one([ours, ours], TASK), f"{ours.name} and {ours.name} have the same weights; each model is counted once"),
         (lambda: ct.score(ours, TASK, heads, baseline=3), "baseline=3 has no effect: a circuit is compared with random sets"),
-        (lambda: ct.score(ours, TASK, heads, metric=["logit"]), "a circuit is scored by one metric"),
+        (lambda: ct.score(ours, TASK, heads, metric=["logit"]), "a circuit is scored by one metric"),  # type: ignore[arg-type]
         (lambda: ct.score(ours, TASK, heads, lint=True), "lint= is set by the scores themselves"),
         (lambda: ct.run("induction", ours, fresh=True), "fresh=True has no effect: it is about a folder"),
         (lambda: ct.run("induction", ours, distances=[8, 16, 8]), "distances has 8 twice"),
@@ -185,7 +185,7 @@ def test_the_grid_counts_each_setting_once() -> None:
         ({"intervention": "zero"}, "intervention= is what the grid is over; give ablations=[...]"),
     ):
         with pytest.raises(CircuitryError) as found:
-            ct.sensitivity(ours, TASK, path, progress=False, **options)  # type: ignore[arg-type]
+            ct.sensitivity(ours, TASK, path, progress=False, **options)
         assert str(found.value).startswith(message)
 
 
@@ -235,7 +235,7 @@ def test_a_training_on_given_activations_takes_nothing_that_makes_them(tmp_path:
         ({"save_every": 2.0}, "save_every=2.0"),
     ):
         with pytest.raises(CircuitryError, match=f"^{name} has no effect: "):
-            train_sae(None, "resid[0]", activations=stream, tokens=8, features=4, progress=False, **options)  # type: ignore[arg-type]
+            train_sae(None, "resid[0]", activations=stream, tokens=8, features=4, progress=False, **options)
     with pytest.raises(CircuitryError, match=r"^model has no effect: the activations are given already"):
         train_sae(ours, "resid[0]", activations=stream, tokens=8, features=4, progress=False)
 
@@ -245,7 +245,7 @@ def test_a_corpus_is_cut_already() -> None:
     text = corpus(ours, ["Twenty characters or more."], progress=False)
     for call in (activations, train_sae):
         with pytest.raises(CircuitryError, match=r"^context=9 has no effect: the corpus is cut into documents already"):
-            call(ours, "resid[0]", corpus=text, context=9)  # type: ignore[operator]
+            call(ours, "resid[0]", corpus=text, context=9)
 
 
 def test_a_proxy_has_no_price() -> None:

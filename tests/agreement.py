@@ -61,7 +61,7 @@ class Cell:
 def both(model: Any, path: str, prompts: Prompts, direction: Direction = "noising") -> list[Cell]:
     """Run every cell of a path in one batch, and again by the reference, one cell and one target at a time."""
     made = plan(path, model.graph, where=where(prompts), length=prompts.length, sweep=SWEEP, direction=direction)
-    paths = {cell.values: cell.path for cell in cells(parse(path), model.graph, SWEEP)}
+    paths = {cell.values: in_full(cell.path, model) for cell in cells(parse(path), model.graph, SWEEP)}
     found = []
     for alike in reading_alike(made.cells):
         batch = [made.cells[k] for k in alike]
@@ -72,6 +72,14 @@ def both(model: Any, path: str, prompts: Prompts, direction: Direction = "noisin
                 base, _, patched = by_reference(model, paths[cell.values], prompts, direction, target=number)
                 found.append(Cell(str(paths[cell.values]), value[rows], patched, base))
     return found
+
+
+def in_full(path: Path, model: Any) -> Path:
+    """The path with each target that names a layer alone written out, so that the reference can be asked for one node of it."""
+    last, known = path.legs[-1], model.graph.indices
+    targets = [replace(s, node=replace(s.node, indices=at)) for s in last.targets for at in known(s.node.family)
+               if at[: len(s.node.indices)] == s.node.indices]  # fmt: skip
+    return replace(path, legs=(*path.legs[:-1], replace(last, targets=tuple(targets))))
 
 
 def by_reference(

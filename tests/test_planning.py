@@ -13,7 +13,7 @@ import circuitry as ct
 from circuitry.architecture import Graph
 from circuitry.paths import Node, Path, Position, Site
 from circuitry.planning import Intervention, Pass, Write, cells, explain, kind, plan
-from circuitry.planning.frozen import frozen_nodes
+from circuitry.planning.frozen import frozen_nodes, held_by
 
 MAMBA = ct.graph("mamba", layer=3, lag=3)
 NEOX = ct.graph("gpt_neox", layer=3, head=2)
@@ -126,14 +126,37 @@ def test_where_no_cell_has_an_effect_the_first_reason_is_raised() -> None:
         ("h[1] @ 4 -> logits freezing h[0]", MAMBA, "ssm_state[0]"),
         ("c[1] @ 4 -> logits freezing h except h[1]", MAMBA, "ssm_state[0] ssm_state[2]"),
         ("c[1] @ 4 -> logits freezing ssm_in", MAMBA, "ssm_in[0] ssm_in[2]"),
-        ("c[1] -> logits freezing c.B, x[2]", MAMBA, "conv_in[2] ssm_in[0].B ssm_in[2].B"),
+        ("c[1] -> logits freezing c.B, x[2]", MAMBA, "conv_in[2] ssm_in[0].B ssm_in[1].B ssm_in[2].B"),
         ("x[0] -> logits freezing conv_tap[0] except conv_tap[0,1]", MAMBA, "conv_tap[0,0] conv_tap[0,2]"),
-        # The ends of a leg are never held, whichever of their ports is meant.
+        # A name without a port means all others: the ends of a leg stay live, whichever of their ports is meant ...
         ("head[0,0] -> head[1,0].q freezing head", NEOX, "head[0,1] head[1,1] head[2,0] head[2,1]"),
-        ("head[0,0].v -> logits freezing head.z", NEOX, "head[0,1] head[1,0] head[1,1] head[2,0] head[2,1]"),
+        ("head[0,0].v -> logits freezing head", NEOX, "head[0,1] head[1,0] head[1,1] head[2,0] head[2,1]"),
         ("head[0,0] -> logits freezing head[1].k", NEOX, "head[1,0].k head[1,1].k"),
-        ("head[0,0] -> logits freezing head.q, head.k except head[1], head[2]", NEOX, "head[0,1].k head[0,1].q"),
-        ("head[0,0] -> logits freezing head.q, head.k except head.q", GPT2, "head[0,1].k head[1,0].k head[1,1].k"),
+        # ... and a port that is named is held on the ends too, unless it is the end.
+        (
+            "head[1,0].q -> logits freezing head[1].k, head[1].q, head[0]",
+            GPT2,
+            "head[0,0] head[0,1] head[1,0].k head[1,1].k head[1,1].q",
+        ),
+        ("head[1].q -> logits freezing head.q, head[0].k", GPT2, "head[0,0].k head[0,0].q head[0,1].k head[0,1].q"),
+        ("head[0,0] -> head[1,0] freezing head[1].pattern", GPT2, "head[1,0].pattern head[1,1].pattern"),
+        ("head[0,0] -> head[1] freezing head, head[1,1].pattern", GPT2, "head[0,1] head[1,1].pattern"),
+        (
+            "head[0,0] -> head[1,0].v freezing head.v, head.z",
+            GPT2,
+            "head[0,0].v head[0,1] head[0,1].v head[1,0] head[1,1] head[1,1].v",
+        ),
+        ("c[1] -> h[1] freezing c.B except c[1]", MAMBA, "ssm_in[0].B ssm_in[2].B"),
+        (
+            "head[0,0] -> logits freezing head.q, head.k except head[1], head[2]",
+            NEOX,
+            "head[0,0].k head[0,0].q head[0,1].k head[0,1].q",
+        ),
+        (
+            "head[0,0] -> logits freezing head.q, head.k except head[1].q",
+            GPT2,
+            "head[0,0].k head[0,0].q head[0,1].k head[0,1].q head[1,0].k head[1,1].k",
+        ),
         ("(mlp[0], mlp[1]) -> (logits, resid[2]) freezing mlp, resid except resid[1], resid[3]", NEOX, "mlp[2] resid[0]"),
         ("head[0,0] -> logits freezing mlp, mlp[0]", GPT2, "mlp[0] mlp[1]"),
     ],
@@ -283,6 +306,7 @@ def test_a_path_is_refused_exactly_where_the_unrolled_graph_has_none(graph: Grap
         path = path.freezing(*frozen)
     path = path.directly() if data.draw(st.booleans()) else path
     unrolled = graph.unroll(6)
+    assume(all(held_by(graph, pattern, [source, target]) for pattern in frozen))
     holds = frozen_nodes(graph, [source], [target], path.legs[0])
     unrolled.remove_nodes_from([(node, p) for node in holds for p in range(6)])
     connected = nx.has_path(unrolled, (source, start), (target, stop))

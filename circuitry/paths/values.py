@@ -215,7 +215,7 @@ def sites(value: SitesLike) -> tuple[Site, ...]:
 
 @dataclass(frozen=True)
 class Leg:
-    """One arrow: what is read, what is held at its clean value meanwhile, and what is spared from that.
+    """One arrow: what is read, what is held at its clean value meanwhile, and what is spared from that (see ``Path.freezing``).
 
     ``directly`` holds every node between that adds to the residual stream, so that only the stream itself connects the ends.
     """
@@ -256,7 +256,11 @@ class Path:
         return replace(self, legs=(*self.legs, Leg(sites(target))))
 
     def freezing(self, *nodes: Node) -> Path:
-        """Hold these nodes at their clean values on the last leg, its own two ends excepted.
+        """Freeze these nodes at their clean values on the last leg.
+
+        A name without a port means all others: the leg's own two ends stay live (``freezing head`` from ``head[1,0].q``). A port
+        that is named is frozen on the ends too, unless it is itself the end: ``head[1,0].pattern`` from ``head[1,0].q`` cuts the
+        path, and into ``head[1,0]`` leaves what comes through the values.
 
         >>> print((Node("embed") >> Node("logits")).freezing(Node("head"), Node("mlp")))
         embed -> logits freezing head, mlp

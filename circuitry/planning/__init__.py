@@ -3,6 +3,7 @@
 from .cells import Cell, cells
 from .effects import absolute, check_effects
 from .explain import explain, kind
+from .frozen import nodes_of
 from .names import check_names
 from .plan import INTERVENTIONS, CellPlan, Intervention, Pass, Plan, Write, cell_plan, join, plan
 
@@ -22,5 +23,6 @@ __all__ = [
     "explain",
     "join",
     "kind",
+    "nodes_of",
     "plan",
 ]

@@ -39,9 +39,7 @@ def cells(
         raise CircuitryError(f"the path has no open axis {unknown[0]!r}; it has: {', '.join(path.axes) or 'none'}")
     domains = _domains(path, graph, sweep, chosen)
     combinations = itertools.product(*domains.values())
-    return [
-        Cell(tuple(zip(domains, c, strict=True)), _filled(path, graph, dict(zip(domains, c, strict=True)))) for c in combinations
-    ]
+    return [Cell(tuple(zip(domains, c, strict=True)), _filled(path, dict(zip(domains, c, strict=True)))) for c in combinations]
 
 
 def _domains(
@@ -77,8 +75,8 @@ def _indices(name: str, values: Sequence[Value], there: Sequence[int]) -> list[V
     return made
 
 
-def _filled(path: Path, graph: Graph, values: Mapping[str, Value]) -> Path:
-    """The path with its axes filled in, and every end that names a whole layer (``head[3]``) written out as a set."""
+def _filled(path: Path, values: Mapping[str, Value]) -> Path:
+    """The path with its axes filled in."""
 
     def node(n: Node) -> Node:
         return replace(n, indices=tuple(int(values[i.name]) if isinstance(i, Axis) else i for i in n.indices))
@@ -89,15 +87,9 @@ def _filled(path: Path, graph: Graph, values: Mapping[str, Value]) -> Path:
         return parse_position(str(values[at.base.name])) + at.offset
 
     def fill(members: tuple[Site, ...]) -> tuple[Site, ...]:
-        return tuple(Site(n, place(s.at)) for s in members for n in _all_of(node(s.node), graph))
+        return tuple(Site(node(s.node), place(s.at)) for s in members)
 
     def leg(one: Leg) -> Leg:
         return Leg(fill(one.targets), tuple(map(node, one.frozen)), tuple(map(node, one.spared)), one.directly)
 
     return Path(fill(path.sources), tuple(map(leg, path.legs)))
-
-
-def _all_of(node: Node, graph: Graph) -> list[Node]:
-    """The node itself; where it leaves indices out, every node that differs in those alone."""
-    given = len(node.indices)
-    return [replace(node, indices=every) for every in graph.indices(node.family) if every[:given] == node.indices]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..architecture import Graph, Rule
 from ..errors import PathError
 from ..paths import Leg, Node, Path, Position, Site
-from .frozen import check_spared, ends, frozen_nodes
+from .frozen import ends, frozen_nodes, nodes_of
 from .parts import Part, parts
 
 Where = Mapping[str, Iterable[int]]
@@ -60,9 +60,6 @@ def check_effects(path: Path, graph: Graph, where: Where | None, length: int | N
                 _check_inside(site, one.source(site), where, length)
             for site in leg.targets:
                 _check_inside(site, one.target(site), where, length)
-        for part in found:
-            if part.kind == "spared" and part.leg == number:
-                check_spared(graph, part, leg, ends(sources, graph), ends(leg.targets, graph))
         _check_leg(one)
         sources = leg.targets
 
@@ -89,25 +86,25 @@ def absolute(at: Position, where: Where) -> list[int]:
 
 
 def _check_leg(one: _Leg) -> None:
-    sources, targets = ends(one.sources, one.graph), ends(one.leg.targets, one.graph)
-    held = frozen_nodes(one.graph, sources, targets, one.leg)
-    reached = [one.graph.reach([source], held) for source in sources]
-    for site, source, reach in zip(one.sources, sources, reached, strict=True):
-        if not any(t in reach and t != source for t in targets):
-            raise _unconnected(one, site, source, targets, held)
-        if not any(_arrives(one, site, t, reach.get(n)) for t, n in zip(one.leg.targets, targets, strict=True)):
-            raise _too_far(one, site, source, reach, held)
-    for site, target in zip(one.leg.targets, targets, strict=True):
-        arriving = zip(one.sources, reached, strict=True)
-        if not any(_arrives(one, source, site, reach.get(target)) for source, reach in arriving):
-            raise one.target(site).error(f"nothing flows into {site} on this leg", "drop it from the set")
+    graph, targets = one.graph, ends(one.leg.targets, one.graph)
+    held = frozen_nodes(graph, ends(one.sources, graph), targets, one.leg)
+    reached = [graph.reach(nodes_of(site, graph), held) for site in one.sources]
+    for site, reach in zip(one.sources, reached, strict=True):
+        if not set(targets) & set(reach) - set(nodes_of(site, graph)):
+            raise _unconnected(one, site, targets, held)
+        if not any(_arrives(one, site, target, reach) for target in one.leg.targets):
+            raise _too_far(one, site, reach, held)
+    for target in one.leg.targets:
+        if not any(_arrives(one, source, target, reach) for source, reach in zip(one.sources, reached, strict=True)):
+            raise one.target(target).error(f"nothing flows into {target} on this leg", "drop it from the set")
 
 
-def _unconnected(one: _Leg, site: Site, source: Node, targets: list[Node], held: set[Node]) -> PathError:
+def _unconnected(one: _Leg, site: Site, targets: list[Node], held: set[Node]) -> PathError:
     part, names = one.source(site), ", ".join(str(t.node) for t in one.leg.targets)
-    free, target = one.graph.reach([source]), targets[0]
-    if target == source:
-        return part.error(f"{source} is both the start and the end of this leg", "name two different nodes")
+    sources, target = nodes_of(site, one.graph), targets[0]
+    free, source = one.graph.reach(sources), sources[0]
+    if target in sources:
+        return part.error(f"{target} is both the start and the end of this leg", "name two different nodes")
     if target not in free:
         if source in one.graph.reach([target]):
             hint = f"the model runs the other way: {target} -> {source}"
@@ -115,7 +112,7 @@ def _unconnected(one: _Leg, site: Site, source: Node, targets: list[Node], held:
             hint = f"they lie side by side; what follows {source}: {_followers(one.graph, source)}"
         return part.error(f"nothing flows from {site.node} to {names}", hint)
     hint = "leave one that connects them live"
-    if spare := _spare(one, site, source, held):
+    if spare := _spare(one, site, held):
         hint += f", for example{_sparing(one, spare)}"
     return part.error(f"{_freezing(one.leg)} cuts every path from {site.node} to {names}: the effect would be exactly zero", hint)
 
@@ -135,12 +132,11 @@ def _sparing(one: _Leg, node: Node) -> str:
     return f": {_freezing(one.leg)} except {', '.join(map(str, (*one.leg.spared, node)))}"
 
 
-def _arrives(one: _Leg, source: Site, target: Site, rule: Rule | None) -> bool:
+def _arrives(one: _Leg, source: Site, target: Site, reach: Mapping[Node, Rule]) -> bool:
     """Whether a change at the source's position can be at the target's position."""
-    if rule is None:
-        return False
     offsets = _offsets(one, source, target)
-    return offsets is None or any(rule.reaches(o) for o in offsets)
+    arriving = [reach[node] for node in nodes_of(target, one.graph) if node in reach]
+    return any(offsets is None or any(rule.reaches(o) for o in offsets) for rule in arriving)
 
 
 def _offsets(one: _Leg, source: Site, target: Site) -> list[int] | None:
@@ -164,10 +160,10 @@ def _read_at(one: _Leg, target: Site) -> Position | None:
     return Position("END") if target.at is None and logits else target.at
 
 
-def _too_far(one: _Leg, site: Site, source: Node, reach: dict[Node, Rule], held: set[Node]) -> PathError:
+def _too_far(one: _Leg, site: Site, reach: dict[Node, Rule], held: set[Node]) -> PathError:
     """The nodes are connected, but no information gets from the one position to the other."""
-    target = next(t for t in one.leg.targets if one.graph.canonical(t.node) in reach)
-    rule, part = reach[one.graph.canonical(target.node)], one.source(site)
+    target, rule = next((t, reach[n]) for t in one.leg.targets for n in nodes_of(t, one.graph) if n in reach)
+    part = one.source(site)
     start, stop, offsets = site.at, _read_at(one, target), _offsets(one, site, target) or [0]
     if max(offsets) < 0:
         return part.error(
@@ -179,7 +175,7 @@ def _too_far(one: _Leg, site: Site, source: Node, reach: dict[Node, Rule], held:
             "the effect would be exactly zero"
         )
         hint = "choose the same position for both ends" + ", or spare more of what is held" * bool(held)
-        if spare := _spare(one, site, source, held):
+        if spare := _spare(one, site, held):
             hint = f"spare one that does, for example{_sparing(one, spare)}"
         return part.error(problem, hint)
     least, most = int(rule.least), rule.most
@@ -192,12 +188,13 @@ def _too_far(one: _Leg, site: Site, source: Node, reach: dict[Node, Rule], held:
     )
 
 
-def _spare(one: _Leg, site: Site, source: Node, held: set[Node]) -> Node | None:
+def _spare(one: _Leg, site: Site, held: set[Node]) -> Node | None:
     """A frozen node that would let the effect through if it were spared: one of the source's own layer if there is one."""
-    layer = source.indices[:1]
+    sources = nodes_of(site, one.graph)
+    layer = sources[0].indices[:1]
     near = sorted(held, key=lambda n: (n.indices[:1] != layer, n.indices < layer, n.indices, n.family))
     for node in near[:_CANDIDATES]:
-        reach = one.graph.reach([source], held - {node})
-        if any(_arrives(one, site, t, reach.get(one.graph.canonical(t.node))) for t in one.leg.targets):
+        reach = one.graph.reach(sources, held - {node})
+        if any(_arrives(one, site, target, reach) for target in one.leg.targets):
             return node
     return None

@@ -2,36 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from ..architecture import Graph
-from ..paths import Leg, Node, Site
-from .parts import Part
+from ..errors import PathError
+from ..paths import Leg, Node, Path, Site
+from .parts import Part, parts
+
+
+def nodes_of(site: Site, graph: Graph) -> list[Node]:
+    """The nodes a site stands for, under their full names: one, or all of a layer where it names the layer alone.
+
+    >>> import circuitry as ct
+    >>> [str(n) for n in nodes_of(ct.Site(ct.Node("head", (3,), "q")), ct.graph("gpt2", head=2))]
+    ['head[3,0].q', 'head[3,1].q']
+    """
+    node = graph.canonical(site.node)
+    given = len(node.indices)
+    return [replace(node, indices=every) for every in graph.indices(node.family) if every[:given] == node.indices]
 
 
 def ends(members: tuple[Site, ...], graph: Graph) -> list[Node]:
-    """The nodes of a set of sites, under their full names.
+    """The nodes of a set of sites.
 
     >>> import circuitry as ct
     >>> [str(n) for n in ends(ct.parse("h[1] -> logits").sources, ct.graph("mamba"))]
     ['ssm_state[1]']
     """
-    return [graph.canonical(site.node) for site in members]
+    return [node for site in members for node in nodes_of(site, graph)]
 
 
 def frozen_nodes(graph: Graph, sources: list[Node], targets: list[Node], leg: Leg) -> set[Node]:
-    """Named nodes, and for ``directly`` all that adds to the stream in between; never the leg's own two ends.
+    """What ``freezing`` names, and for ``directly`` all that adds to the stream in between, less what ``except`` spares.
+
+    The leg's own ends stay live, with their ports, where a name without a port covers them (``freezing head``): it means all
+    others. A port that is named (``freezing head.pattern``) is frozen on the ends too, unless it is itself the end.
 
     >>> import circuitry as ct
-    >>> g, path = ct.graph("mamba", layer=3), ct.parse("h[1] @ 4 -> logits freezing h")
-    >>> sorted(map(str, frozen_nodes(g, [g.node("h[1]")], [g.node("logits")], path.legs[0])))
-    ['ssm_state[0]', 'ssm_state[2]']
+    >>> g, path = ct.graph("gpt2", layer=2, head=2), ct.parse("head[1,0].q -> head[1,1] freezing head, head[1].q")
+    >>> sorted(map(str, frozen_nodes(g, [g.node("head[1,0].q")], [g.node("head[1,1]")], path.legs[0])))
+    ['head[0,0]', 'head[0,1]', 'head[1,1].q']
     """
-    held = {node for pattern in leg.frozen for node in matching(graph, pattern)}
+    held = {n for pattern in leg.frozen for n in held_by(graph, pattern, [*sources, *targets])}
     if leg.directly:
-        held |= _between(graph, sources, targets)
-    for pattern in leg.spared:
-        held -= {n for n in held if _covers(graph.canonical(pattern), n)}
-    own = {(node.family, node.indices) for node in (*sources, *targets)}
-    return {node for node in held if (node.family, node.indices) not in own}
+        held |= _between(graph, sources, targets).difference(sources, targets)
+    return {n for n in held if not _spared(graph, leg, n)}
+
+
+def held_by(graph: Graph, pattern: Node, own: list[Node]) -> list[Node]:
+    """The nodes that one name after ``freezing`` holds on a leg with these ends.
+
+    >>> import circuitry as ct
+    >>> g = ct.graph("gpt2", head=2)
+    >>> [held_by(g, ct.Node("head", (3, 0), port), [g.node("head[3,0].q")]) for port in (None, "q")]
+    [[], []]
+    """
+    if pattern.port is not None:
+        return [n for n in matching(graph, pattern) if n not in own]
+    whole = {(node.family, node.indices) for node in own}
+    return [n for n in matching(graph, pattern) if (n.family, n.indices) not in whole]
+
+
+def _spared(graph: Graph, leg: Leg, node: Node) -> bool:
+    return any(_covers(graph.canonical(pattern), node) for pattern in leg.spared)
 
 
 def matching(graph: Graph, pattern: Node) -> list[Node]:
@@ -70,8 +104,11 @@ def own_way(graph: Graph, sources: list[Node]) -> set[Node]:
     return set(graph.reach([s for s in sources if s not in stream], without=stream))
 
 
-def check_spared(graph: Graph, part: Part, leg: Leg, sources: list[Node], targets: list[Node]) -> None:
-    """Refuse an ``except`` that spares nothing. Raises PathError.
+def check_useful(path: Path, graph: Graph, cells: Sequence[Path]) -> None:
+    """Refuse a name after ``freezing`` that holds nothing in any cell, and one after ``except`` that spares nothing in any.
+
+    In a single cell either may happen: the names are meant for the whole sweep. A family's name alone means all others, also
+    where the model has no others. Raises PathError.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import plan
@@ -82,8 +119,39 @@ def check_spared(graph: Graph, part: Part, leg: Leg, sources: list[Node], target
                                                  ^
     drop it from 'except'
     """
-    everything = frozen_nodes(graph, sources, targets, Leg(leg.targets, leg.frozen, (), leg.directly))
-    own = {(node.family, node.indices) for node in (*sources, *targets)}
-    spared = graph.canonical(part.node)
-    if not any(_covers(spared, n) for n in everything) and (spared.family, spared.indices) not in own:
-        raise part.error(f"{part.node} is not frozen on this leg, so there is nothing to spare", "drop it from 'except'")
+    for part in parts(path):
+        if part.kind == "frozen" and not any(_holds(graph, *_leg(one, part), part.number) for one in cells):
+            raise _useless(graph, part, path.legs[part.leg])
+        if part.kind == "spared" and not any(_spares(graph, *_leg(one, part), part.number) for one in cells):
+            raise part.error(f"{part.node} is not frozen on this leg, so there is nothing to spare", "drop it from 'except'")
+
+
+def _leg(path: Path, part: Part) -> tuple[tuple[Site, ...], Leg]:
+    """The sources and the rest of the leg a part stands on."""
+    return path.legs[part.leg - 1].targets if part.leg else path.sources, path.legs[part.leg]
+
+
+def _holds(graph: Graph, sources: tuple[Site, ...], leg: Leg, number: int) -> bool:
+    pattern = graph.canonical(leg.frozen[number])
+    if not pattern.indices and graph.family(pattern.family).indices:
+        return not any(_covers(graph.canonical(one), pattern) for one in leg.spared)
+    own = [*ends(sources, graph), *ends(leg.targets, graph)]
+    return any(not _spared(graph, leg, n) for n in held_by(graph, leg.frozen[number], own))
+
+
+def _spares(graph: Graph, sources: tuple[Site, ...], leg: Leg, number: int) -> bool:
+    """Whether it covers what would be frozen without it; of a leg's own end, what is frozen by name."""
+    named = {n for pattern in leg.frozen for n in matching(graph, pattern)}
+    if leg.directly:
+        named |= _between(graph, ends(sources, graph), ends(leg.targets, graph))
+    return any(_covers(graph.canonical(leg.spared[number]), n) for n in named)
+
+
+def _useless(graph: Graph, part: Part, leg: Leg) -> PathError:
+    if any(_covers(graph.canonical(one), graph.canonical(part.node)) for one in leg.spared):
+        return part.error(f"'except' spares all of {part.node}, so freezing it does nothing", "drop it from both")
+    ports = graph.family(part.node.family).freezable
+    hint = "drop it from 'freezing'"
+    if part.node.port is None and len(ports) > 1:
+        hint += f", or name the part of it to freeze, such as {replace(part.node, port=ports[-1])}"
+    return part.error(f"{part.node} is an end of this leg, which stays live, so freezing it does nothing", hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +24,8 @@ class Part:
     site: Site | None
     text: str
     column: int
+    number: int = 0
+    """Which of its kind it is on its leg, from 0."""
 
     def error(self, problem: str, hint: str = "", at_position: bool = False) -> PathError:
         """A PathError whose caret stands under this part, or under its position."""
@@ -40,12 +43,14 @@ def parts(path: Path) -> list[Part]:
     [('source', 0), ('target', 10), ('frozen', 26)]
     """
     text, cursor, found = str(path), 0, []
+    seen: Counter[tuple[Kind, int]] = Counter()
     for kind, leg, value in _in_order(path):
         match = re.compile(rf"(?<!\w){re.escape(str(value))}(?!\w)").search(text, cursor)
         column = match.start() if match else cursor
         cursor = match.end() if match else cursor
         site = value if isinstance(value, Site) else None
-        found.append(Part(kind, leg, site.node if site else value, site, text, column))  # type: ignore[arg-type]
+        found.append(Part(kind, leg, site.node if site else value, site, text, column, seen[kind, leg]))  # type: ignore[arg-type]
+        seen[kind, leg] += 1
     return found
 
 

@@ -11,7 +11,7 @@ from ..errors import CircuitryError, PathError
 from ..paths import Node, Path, Position, Site, parse
 from .cells import Cell, Value, cells
 from .effects import Where, check_effects
-from .frozen import ends, frozen_nodes
+from .frozen import check_useful, ends, frozen_nodes, nodes_of
 from .names import axis_kinds, check_names
 
 Intervention = Literal["resample", "zero", "mean", "given"]
@@ -100,8 +100,11 @@ def plan(
     parsed = parse(path) if isinstance(path, str) else path
     check_names(parsed, graph, None if where is None else where.keys())
     good, skipped, first = [], [], None
-    for cell in cells(parsed, graph, sweep, axes):
+    every = cells(parsed, graph, sweep, axes)
+    for cell in every:
         check_names(cell.path, graph, None if where is None else where.keys())
+    check_useful(parsed, graph, [cell.path for cell in every])
+    for cell in every:
         try:
             check_effects(cell.path, graph, where, length)
             good.append(cell_plan(cell, graph, intervention))
@@ -161,9 +164,9 @@ def _passes(path: Path, graph: Graph, intervention: Intervention) -> tuple[Pass,
     made, sources = [], path.sources
     for number, leg in enumerate(path.legs):
         value: str | int = number - 1 if number else {"resample": "other"}.get(intervention, intervention)
-        writes = tuple(Write(graph.canonical(s.node), s.at, value) for s in sources)
+        writes = tuple(Write(node, s.at, value) for s in sources for node in nodes_of(s, graph))
         holds = frozen_nodes(graph, ends(sources, graph), ends(leg.targets, graph), leg)
-        reads = tuple(Site(graph.canonical(t.node), t.at) for t in leg.targets)
+        reads = tuple(Site(node, t.at) for t in leg.targets for node in nodes_of(t, graph))
         made.append(Pass(writes, frozenset(holds), reads))
         sources = leg.targets
     return tuple(made)

@@ -11,7 +11,7 @@ from numpy.random import Generator
 from ..architecture import Graph
 from ..errors import PathError
 from ..paths import Index, Leg, Node, Path, Position, Site
-from ..planning import Cell, CellPlan, Plan, cell_plan, cells, check_effects
+from ..planning import Cell, CellPlan, Plan, cell_plan, check_effects, nodes_of
 from ..prompting import Prompts
 from .engine import Effects
 
@@ -58,14 +58,18 @@ def _moved(path: Path, graph: Graph, prompts: Prompts, rng: Generator, *, keep_p
     places = {at: None if at is None else Position("END", -int(rng.integers(room + 1))) for at in old}
     places = {at: at for at in old} if keep_position else places
     sources = tuple(Site(replace(s.node, indices=moved[s.node.indices]), places[s.at]) for s in path.sources)
-    return cells(Path(sources, tuple(_leg(leg, moved) for leg in path.legs)), graph)[0].path
+    return Path(sources, tuple(_leg(leg, moved) for leg in path.legs))
 
 
 def _whole(path: Path, graph: Graph) -> Path:
     """The path with sources that are all heads of a layer named as that layer, so that they move to all heads of another."""
     layers = dict.fromkeys(Site(replace(site.node, indices=site.node.indices[:1]), site.at) for site in path.sources)
-    named = replace(path, sources=tuple(layers))
-    return named if cells(named, graph)[0].path.sources == path.sources else path
+    named = tuple(layers)
+    return replace(path, sources=named) if _written(named, graph) == _written(path.sources, graph) else path
+
+
+def _written(sources: tuple[Site, ...], graph: Graph) -> list[Site]:
+    return [Site(node, site.at) for site in sources for node in nodes_of(site, graph)]
 
 
 def _drawn(nodes: list[Node], graph: Graph, rng: Generator) -> Moved:

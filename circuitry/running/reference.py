@@ -212,8 +212,8 @@ def follow(hf: Any, path: Path, base: Tensor, other: Tensor, where: Mapping[str,
     True
     """
     reference = Reference(hf)
-    path = _spelled_out(path, reference.names.short)
     clean, corrupted = reference.run(base, {}), reference.run(other, {})
+    path = _spelled_out(path, reference.names.short, clean)
     values, sources = corrupted, path.sources
     for leg in path.legs:
         edits = _holds(leg, sources, clean)
@@ -227,14 +227,19 @@ def follow(hf: Any, path: Path, base: Tensor, other: Tensor, where: Mapping[str,
     return tuple(_read(v[_key(end.node)], at) for v in (clean, corrupted, values))  # type: ignore[return-value]
 
 
-def _spelled_out(path: Path, short: Mapping[str, str]) -> Path:
-    """The path with every short name replaced by the node's full one."""
+def _spelled_out(path: Path, short: Mapping[str, str], known: Values) -> Path:
+    """The path with every short name replaced by the node's full one, and ends that name a whole layer by all nodes in it."""
 
     def node(one: Node) -> Node:
         return replace(one, family=short.get(one.family, one.family))
 
     def sites(members: tuple[Site, ...]) -> tuple[Site, ...]:
-        return tuple(replace(site, node=node(site.node)) for site in members)
+        named = [replace(site, node=node(site.node)) for site in members]
+        return tuple(replace(one, node=replace(one.node, indices=at)) for one in named for at in every(one.node))
+
+    def every(one: Node) -> list[tuple[int, ...]]:
+        family, indices, port = _key(one)
+        return [at for f, at, p in known if (f, p) == (family, port) and at[: len(indices)] == indices]
 
     def leg(one: Leg) -> Leg:
         return replace(one, targets=sites(one.targets), frozen=tuple(map(node, one.frozen)), spared=tuple(map(node, one.spared)))
@@ -256,14 +261,21 @@ def _positions(at: Position | None, where: Mapping[str, list[int]], examples: in
 
 
 def _holds(leg: Leg, sources: tuple[Site, ...], clean: Values) -> dict[Key, Edit]:
-    """Overwrite every value of a frozen node by its clean one, the leg's own ends excepted."""
-    ends = {_key(s.node)[:2] for s in (*sources, *leg.targets)}
-    frozen = {key for key in clean if any(_covers(_key(n), key, exact_port=True) for n in leg.frozen)}
+    """Overwrite every value of a frozen node by its clean one.
+
+    A name without a port is not meant for the leg's own two ends, a name with one only not for the end that is that port.
+    """
+    ends = [_key(s.node) for s in (*sources, *leg.targets)]
+    frozen = set()
+    for name in leg.frozen:
+        own = [end if name.port else end[:2] for end in ends]
+        frozen |= {
+            key for key in clean if _covers(_key(name), key, exact_port=True) and (key if name.port else key[:2]) not in own
+        }
     if leg.directly:
-        own = {(w, s.node.indices[:1]) for s in sources for w in _own_writers(_key(s.node)[0])}
-        frozen |= {key for key in clean if key[0] in _WRITERS and key[:2] not in own}
-    frozen = {key for key in frozen if not any(_covers(_key(n), key, exact_port=False) for n in leg.spared)}
-    return {key: _hold(clean[key]) for key in frozen if key[:2] not in ends}
+        free = {(w, s.node.indices[:1]) for s in sources for w in _own_writers(_key(s.node)[0])} | {end[:2] for end in ends}
+        frozen |= {key for key in clean if key[0] in _WRITERS and key[:2] not in free}
+    return {key: _hold(clean[key]) for key in frozen if not any(_covers(_key(n), key, exact_port=False) for n in leg.spared)}
 
 
 def _covers(pattern: Key, key: Key, exact_port: bool) -> bool:

@@ -1,11 +1,30 @@
 """Llama and the many models built like it: rotary embeddings, an MLP, and key/value heads shared by groups of query heads.
 
 Every node is a *query* head: ``head[l,h].k`` is the key as head h alone sees it, so one head of a group can be patched.
+Some types see only the last tokens in some layers (a sliding window); the edges from keys and values then reach as far as it does.
 Where the MLP is one of experts, which of them a token is sent to is decided inside ``mlp``. Granite multiplies what a block gives
 before adding it to the stream; ``attn`` and ``mlp`` are the values before that.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 from circuitry.architecture import transformer
+
+EVERYWHERE = ("mistral", "mixtral", "phi3", "phimoe", "qwen3_moe", "starcoder2")
+"""Types that put a sliding window in every layer, if their config gives a width."""
+BY_LAYER = ("cwm", "ministral", "qwen2", "qwen2_moe", "qwen3", "smollm3")
+"""Types whose config says of each layer whether it has one. The others have none, whatever their config says."""
+
+
+def windows(config: Any) -> dict[int, int]:
+    """The width of every layer that has a sliding window: a token sees itself and the width - 1 tokens before it."""
+    width, layers = getattr(config, "sliding_window", None), range(config.num_hidden_layers)
+    if width is None or config.model_type not in (*EVERYWHERE, *BY_LAYER):
+        return {}
+    return {n: width for n in layers if config.model_type in EVERYWHERE or config.layer_types[n] == "sliding_attention"}
+
 
 GRAPH = transformer(
     name="llama",
@@ -27,4 +46,5 @@ GRAPH = transformer(
     middle="post_attention_layernorm",
     final_norm="model.norm",
     example={"layer": 30, "head": 9, "parallel": 0},
+    windows=windows,
 )

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from circuitry.architecture import NEXT, SAME, Architecture, Edge, Family, Node, Place, lag
+from circuitry.architecture import NEXT, SAME, Architecture, Edge, Family, Node, Place, Rule, lag, part
 
 LAYER = "rwkv.blocks.{layer}"
 TIME, CHANNEL = LAYER + ".attention.circuitry.", LAYER + ".feed_forward.circuitry."
@@ -45,9 +45,9 @@ def time_mixing(layer: int, width: int) -> Iterator[Edge]:
     stream, c, h, gate, s, out = (
         Node(name, (layer,)) for name in ("resid", "wkv_in", "wkv_state", "gate", "wkv_out", "mixer_out")
     )
-    yield from shift(layer, width, stream, "shift_in", "shift_tap", dict.fromkeys(MIXED, c))
+    yield from shift(layer, width, stream, "shift_in", "shift_tap", {port: (c, part(port)) for port in MIXED})
     key, value, receptance = (Node("wkv_in", (layer,), port) for port in MIXED)
-    yield from ((c, key, SAME), (c, value, SAME), (c, receptance, SAME))
+    yield from ((c, key, part("key")), (c, value, part("value")), (c, receptance, part("receptance")))
     yield from ((key, h, SAME), (value, h, SAME), (key, s, SAME), (value, s, SAME))
     read, carry = Node("wkv_state", (layer,), "read"), Node("wkv_state", (layer,), "carry")
     yield from ((h, read, SAME), (h, carry, SAME), (carry, h, NEXT), (read, s, NEXT))
@@ -56,19 +56,20 @@ def time_mixing(layer: int, width: int) -> Iterator[Edge]:
 
 def channel_mixing(layer: int, width: int) -> Iterator[Edge]:
     hidden, gate, mlp = (Node(name, (layer,)) for name in ("mlp_hidden", "mlp_gate", "mlp"))
-    yield from shift(layer, width, Node("resid_mid", (layer,)), "mlp_in", "mlp_tap", {"key": hidden, "receptance": gate})
+    consumers = {"key": (hidden, SAME), "receptance": (gate, SAME)}
+    yield from shift(layer, width, Node("resid_mid", (layer,)), "mlp_in", "mlp_tap", consumers)
     yield from ((hidden, mlp, SAME), (gate, mlp, SAME))
 
 
-def shift(layer: int, width: int, stream: Node, source: str, tap: str, consumers: dict[str, Node]) -> Iterator[Edge]:
+def shift(layer: int, width: int, stream: Node, source: str, tap: str, consumers: dict[str, tuple[Node, Rule]]) -> Iterator[Edge]:
     """The stream, normed, as seen of each of ``width`` tokens by each consumer."""
     x = Node(source, (layer,))
     yield stream, x, SAME
     for k in range(width):
         seen = Node(tap, (layer, k))
         yield x, seen, lag(k)
-        for port, consumer in consumers.items():
-            yield from ((seen, Node(tap, (layer, k), port), SAME), (Node(tap, (layer, k), port), consumer, SAME))
+        for port, (consumer, rule) in consumers.items():
+            yield from ((seen, Node(tap, (layer, k), port), SAME), (Node(tap, (layer, k), port), consumer, rule))
 
 
 def tapped(where: str, name: str, ports: tuple[str, ...]) -> dict[str, Place]:

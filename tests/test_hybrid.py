@@ -170,8 +170,8 @@ def test_names_without_indices_mean_the_nodes_there_are() -> None:
         *(f"head[{layer},{head}]" for layer in (1, 3) for head in (0, 1)),
         *("ssm_state[0]", "ssm_state[2]"),
     ]
-    whole = cells(parse("head[3] @ 1 -> logits"), SMALL)[0].path
-    assert [str(site.node) for site in whole.sources] == ["head[3,0]", "head[3,1]"]
+    whole = plan("head[3] @ 1 -> logits @ 1", SMALL).cells[0].passes[0]
+    assert [str(write.node) for write in whole.writes] == ["head[3,0]", "head[3,1]"]
     direct = plan("head[1,0] @ 2 -> logits @ 2 directly", SMALL).cells[0].passes[0]
     assert {n.family for n in direct.holds} == {"attn", "mixer_out", "mlp"}
 

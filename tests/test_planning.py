@@ -315,6 +315,5 @@ def test_a_path_is_refused_exactly_where_the_unrolled_graph_has_none(graph: Grap
     except ct.PathError as error:
         assert not connected, error
     else:
-        # Where single taps of a convolution are held, the planner knows their range but not the gaps in it.
-        assert connected or any(node.family == "conv_tap" for node in holds)
+        assert connected
         assert made.cells[0].passes[0].holds == holds

@@ -2,9 +2,10 @@
 
 from ..paths import Node
 from .definitions import definition, definition_for, graph, model_types
-from .families import CAUSAL, NEXT, SAME, Architecture, Edge, Family, Place, Rule, lag
+from .families import CAUSAL, NEXT, SAME, Architecture, Edge, Family, Place, Rule, lag, part, window
 from .graph import Graph
 from .hybrid import hybrid
+from .reach import Reach
 from .state_space import selective
 from .transformer import transformer
 
@@ -18,6 +19,7 @@ __all__ = [
     "Graph",
     "Node",
     "Place",
+    "Reach",
     "Rule",
     "definition",
     "definition_for",
@@ -25,6 +27,8 @@ __all__ = [
     "hybrid",
     "lag",
     "model_types",
+    "part",
     "selective",
     "transformer",
+    "window",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from ..paths import Node
@@ -22,6 +22,8 @@ class Rule:
     name: str
     least: float
     most: float
+    part: str = ""
+    """Of a value that is several side by side: the one part that the edge goes into or, to a port of its own, comes from."""
 
     def reaches(self, offset: float) -> bool:
         """Whether a change at position p can arrive at p + offset over this edge.
@@ -30,22 +32,6 @@ class Rule:
         (True, False)
         """
         return self.least <= offset <= self.most
-
-    def then(self, other: Rule) -> Rule:
-        """The rule of this edge followed by another.
-
-        >>> lag(1).then(lag(2)).most
-        3
-        """
-        return Rule("path", self.least + other.least, self.most + other.most)
-
-    def joined(self, other: Rule) -> Rule:
-        """The widest reach of two ways there.
-
-        >>> lag(1).joined(lag(3)).least
-        1
-        """
-        return Rule("path", min(self.least, other.least), max(self.most, other.most))
 
 
 SAME = Rule("same position", 0, 0)
@@ -60,6 +46,24 @@ def lag(k: int) -> Rule:
     True
     """
     return Rule(f"lag {k}", k, k)
+
+
+def part(name: str) -> Rule:
+    """The same position, and of a value that is several side by side only one part.
+
+    >>> part("key").part
+    'key'
+    """
+    return replace(SAME, part=name)
+
+
+def window(width: int) -> Rule:
+    """A sliding window: a token is seen by itself and by the ``width`` - 1 tokens after it.
+
+    >>> window(3).reaches(2), window(3).reaches(3)
+    (True, False)
+    """
+    return Rule(f"window of {width}", 0, width - 1)
 
 
 @dataclass(frozen=True)
@@ -126,3 +130,5 @@ class Architecture:
     example: Mapping[str, int] = field(default_factory=dict)
     """Sizes used where no model is given, those of a well-known checkpoint."""
     aliases: Mapping[str, str] = field(default_factory=dict)
+    windows: Callable[[Any], Mapping[int, int]] = lambda config: {}
+    """From a Hugging Face config to the width of each layer's sliding window; a layer that is not named sees all tokens before."""

@@ -10,7 +10,8 @@ import networkx as nx
 
 from ..errors import CircuitryError, UnknownNameError, suggest
 from ..paths import Node, parse_node
-from .families import FOREVER, NEXT, SAME, Architecture, Edge, Family, Place, Rule
+from .families import CAUSAL, NEXT, Architecture, Edge, Family, Place, Rule, window
+from .reach import Reach, State, Way, spread, ways
 
 
 class Graph:
@@ -25,12 +26,12 @@ class Graph:
     'ssm_state[1] @ B+1 -> logits'
     """
 
-    def __init__(self, architecture: Architecture, sizes: Mapping[str, int]) -> None:
-        self.architecture, self.sizes = architecture, dict(sizes)
+    def __init__(self, architecture: Architecture, sizes: Mapping[str, int], windows: Mapping[int, int] | None = None) -> None:
+        self.architecture, self.sizes, self.windows = architecture, dict(sizes), dict(windows or {})
         self._families = {family.name: family for family in architecture.families}
         self.nx: nx.DiGraph[Node] = nx.DiGraph()
         for source, target, rule in architecture.edges(self.sizes):
-            self.nx.add_edge(source, target, rule=rule)
+            self.nx.add_edge(source, target, rule=self._windowed(source, rule))
         for node in self.nx:
             self.nx.nodes[node].update(family=node.family, role=self._families[node.family].role)
         # A family without a node at these sizes (the middle of a parallel block) does not exist in this model.
@@ -49,7 +50,13 @@ class Graph:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{k}={v}" for k, v in self.sizes.items())
+        sizes += ", window=" + "/".join(map(str, sorted(set(self.windows.values())))) if self.windows else ""
         return f"<{self.name} graph: {sizes}; {len(self.nx)} nodes, {self.nx.number_of_edges()} edges>"
+
+    def _windowed(self, source: Node, rule: Rule) -> Rule:
+        """What a layer's attention reaches, by the sliding window that this model may have in that layer."""
+        width = self.windows.get(int(source.indices[0])) if rule == CAUSAL else None  # type: ignore[arg-type]
+        return rule if width is None else window(width)
 
     def __getattr__(self, name: str) -> Node:
         if name.startswith("_"):
@@ -172,7 +179,8 @@ class Graph:
         >>> [str(n) for n in ct.graph("gpt_neox").ancestors("resid[0]")]
         ['embed']
         """
-        return set(nx.ancestors(self.nx, self.node(node)))
+        states = [state for state in self._flow if state[0] == self.node(node)]
+        return {found for state in states for found, _ in nx.ancestors(self._flow, state)} - {self.node(node)}
 
     def descendants(self, node: str | Node) -> set[Node]:
         """Every node that depends on ``node``, at any position.
@@ -181,7 +189,11 @@ class Graph:
         >>> ct.graph("mamba").node("logits") in ct.graph("mamba").descendants("h[23]")
         True
         """
-        return set(nx.descendants(self.nx, self.node(node)))
+        return set(self.reach([self.node(node)])) - {self.node(node)}
+
+    @functools.cached_property
+    def _flow(self) -> nx.DiGraph[State]:
+        return nx.DiGraph((source, target) for source, target, _ in self._ways)
 
     def place(self, node: Node) -> Place:
         """Where a node's own value is found, with the module's name filled in.
@@ -215,7 +227,7 @@ class Graph:
             return Place(place.end, "input", place.position, place.unit)
         return replace(place, module=place.module.format_map(names))
 
-    def reach(self, sources: Iterable[Node], without: set[Node] = frozenset()) -> dict[Node, Rule]:  # type: ignore[assignment]
+    def reach(self, sources: Iterable[Node], without: set[Node] = frozenset()) -> dict[Node, Reach]:  # type: ignore[assignment]
         """How far along the tokens a change at any of ``sources`` can have moved at every node it arrives at.
 
         ``without`` are nodes held at their clean value: nothing passes through them.
@@ -225,26 +237,14 @@ class Graph:
         >>> g.reach([g.node("x[3]")])[g.node("c[3]")].most
         3
         """
-        found, changed = dict.fromkeys(sources, SAME), True
-        while changed:  # twice at most: once along the order of computation, once more after a recurrent loop
-            changed = False
-            for source, target, rule in self._edges_in_order:
-                if source not in found or target in without:
-                    continue
-                new = found[source].then(rule)
-                if self._rank[target] < self._rank[source]:
-                    new = replace(new, most=FOREVER)
-                joined = found[target].joined(new) if target in found else new
-                changed = changed or (joined != found.get(target) and self._rank[target] < self._rank[source])
-                found[target] = joined
-        return found
+        return spread(self._ways, self._rank, sources, without)
 
     @functools.cached_property
-    def _edges_in_order(self) -> list[Edge]:
-        return sorted(self.edges, key=lambda edge: self._rank[edge[0]])
+    def _ways(self) -> list[Way]:
+        return ways(sorted(self.edges, key=lambda edge: self._rank[edge[0]]))
 
     def unroll(self, positions: int) -> nx.DiGraph[tuple[Node, int]]:
-        """The position-level graph over ``positions`` tokens: nodes are (node, position).
+        """The position-level graph over ``positions`` tokens: nodes are (node, position). It does not tell parts of a value apart.
 
         >>> import circuitry as ct
         >>> ct.graph("mamba", layer=1).unroll(2).has_edge((ct.graph("mamba").node("conv_tap[0,1]"), 1), (ct.graph("mamba").node("ssm_in[0]"), 1))

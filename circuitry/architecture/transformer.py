@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..paths import Node
@@ -22,11 +22,12 @@ def transformer(
     middle: str,
     final_norm: str,
     example: dict[str, int],
+    windows: Callable[[Any], Mapping[int, int]] = lambda config: {},
 ) -> Architecture:
     """An architecture of pre-norm attention and MLP layers.
 
     ``middle`` is the norm before the MLP: its input is the stream between attention and MLP where these run one after
-    the other (``sizes["parallel"] == 0``).
+    the other (``sizes["parallel"] == 0``). ``windows`` gives the width of every layer that has a sliding window.
 
     >>> from circuitry.architecture import definition
     >>> definition("gpt_neox").taps
@@ -38,7 +39,8 @@ def transformer(
         mlp_block(f"{layers}.mlp"),
         LOGITS,
     )
-    return Architecture(name, model_types, citations, families, sizes, _edges, {"attn": "attention"}, layers, example)
+    taps = {"attn": "attention"}
+    return Architecture(name, model_types, citations, families, sizes, _edges, taps, layers, example, windows=windows)
 
 
 def attention_block(module: str) -> tuple[Family, Family]:

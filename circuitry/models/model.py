@@ -31,7 +31,7 @@ class Model:
         if self.dtype == torch.float64:  # experts' grouped products stop at float32
             self.hf.set_experts_implementation("eager")
         architecture = definition_for(hf.config.model_type, graph)
-        self.graph = Graph(architecture, architecture.sizes(hf.config))
+        self.graph = Graph(architecture, architecture.sizes(hf.config), architecture.windows(hf.config))
         for family, instrument in architecture.taps.items():
             blocks = self._modules(family)
             if not all(hasattr(block, "circuitry") for block in blocks):  # by an earlier load of the same module

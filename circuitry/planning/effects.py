@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..architecture import Graph, Rule
+from ..architecture import Graph, Reach
 from ..errors import PathError
 from ..paths import Leg, Node, Path, Position, Site
 from .frozen import ends, frozen_nodes, nodes_of
@@ -132,7 +132,7 @@ def _sparing(one: _Leg, node: Node) -> str:
     return f": {_freezing(one.leg)} except {', '.join(map(str, (*one.leg.spared, node)))}"
 
 
-def _arrives(one: _Leg, source: Site, target: Site, reach: Mapping[Node, Rule]) -> bool:
+def _arrives(one: _Leg, source: Site, target: Site, reach: Mapping[Node, Reach]) -> bool:
     """Whether a change at the source's position can be at the target's position."""
     offsets = _offsets(one, source, target)
     arriving = [reach[node] for node in nodes_of(target, one.graph) if node in reach]
@@ -160,7 +160,7 @@ def _read_at(one: _Leg, target: Site) -> Position | None:
     return Position("END") if target.at is None and logits else target.at
 
 
-def _too_far(one: _Leg, site: Site, reach: dict[Node, Rule], held: set[Node]) -> PathError:
+def _too_far(one: _Leg, site: Site, reach: dict[Node, Reach], held: set[Node]) -> PathError:
     """The nodes are connected, but no information gets from the one position to the other."""
     target, rule = next((t, reach[n]) for t in one.leg.targets for n in nodes_of(t, one.graph) if n in reach)
     part = one.source(site)
@@ -178,11 +178,9 @@ def _too_far(one: _Leg, site: Site, reach: dict[Node, Rule], held: set[Node]) ->
         if spare := _spare(one, site, held):
             hint = f"spare one that does, for example{_sparing(one, spare)}"
         return part.error(problem, hint)
-    least, most = int(rule.least), rule.most
-    span = f"exactly {least}" if least == most else f"at least {least}" if most == float("inf") else f"{least} to {int(most)}"
-    tokens = "token" if span in ("exactly 1", "at least 1") else "tokens"
+    tokens = "token" if str(rule) in ("exactly 1", "at least 1") else "tokens"
     return part.error(
-        f"out of reach: from {site.node} to {target.node} information moves {span} {tokens}, and {stop} is {min(offsets)} after {start}",
+        f"out of reach: from {site.node} to {target.node} information moves {rule} {tokens}, and {stop} is {min(offsets)} after {start}",
         "choose positions within that reach, or leave a node that carries it further unfrozen",
         at_position=True,
     )

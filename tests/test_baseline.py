@@ -68,9 +68,8 @@ def like(cell: CellPlan, plan: Plan) -> Path:
 def test_a_draw_is_a_path_that_can_have_an_effect(case: tuple[str, str], seed: int) -> None:
     made, prompts, cells = drawn(*case, seed=seed)
     for cell in cells:
-        check_effects(cell.path, made.graph, prompts.where, prompts.length)
-        for site in cell.path.sources:
-            made.graph.node(site.node)
+        check_effects(cell.path, made.graph, prompts.where, prompts.length, prompts.differing)
+        assert {write.node for write in cell.passes[0].writes} <= set(made.graph.nx)
 
 
 @given(st.sampled_from(CASES), st.integers(0, 2**32 - 1))

@@ -240,6 +240,17 @@ class Graph:
         return spread(self._ways, self._rank, sources, without)
 
     @functools.cached_property
+    def from_tokens(self) -> dict[Node, Reach]:
+        """How far a change of a token moves, at every node.
+
+        >>> import circuitry as ct
+        >>> g = ct.graph("mamba")
+        >>> str(g.from_tokens[g.node("c[0]")]), str(g.from_tokens[g.node("h[0]")])
+        ('0 to 3', 'at least 0')
+        """
+        return self.reach([Node(family.name) for family in self.by_role("embed")])
+
+    @functools.cached_property
     def _ways(self) -> list[Way]:
         return ways(sorted(self.edges, key=lambda edge: self._rank[edge[0]]))
 

@@ -66,8 +66,9 @@ def off_by_one(
         name = changed_token(task, prompts, token)
         _check_room(prompts, name, reach)
         say(f"{label}: where {name} is taken up")
-        tables[label] = table = _table(model, task, [place(name, n) for n in range(reach + 1)], options)
-        layers, effects, whole = arrays(table)
+        positions = [place(name, n) for n in range(reach + 1)]
+        tables[label] = table = _table(model, task, positions, options)
+        layers, effects, whole = arrays(table, positions)
         _check_examples(effects)
         measured = measure(effects, whole, resamples=resamples, level=level, seed=seed)
         found += rows(label, model.graph.name, layers, measured)
@@ -122,19 +123,21 @@ def _table(model: Model, task: Task, positions: list[str], options: Mapping[str,
     return PatchingTable(frame, ("layer", "position"), made[0].unit, about)
 
 
-def arrays(table: PatchingTable) -> tuple[list[int], Floats, Floats]:
+def arrays(table: PatchingTable, positions: Sequence[str]) -> tuple[list[int], Floats, Floats]:
     """Layers, effects [layer, offset, example] and the whole effect [example]; zero where a cell can have no effect.
+
+    ``positions`` are those of the offsets: one at which no layer can have an effect is not in the table.
 
     >>> import numpy as np
     >>> cells = [{"layer": n, "position": p} for n in (0, 1) for p in ("B", "B+1")]
-    >>> made = arrays(PatchingTable.of(cells, np.arange(12.0).reshape(4, 3), np.zeros(3), np.ones(3), "logit"))
+    >>> made = arrays(PatchingTable.of(cells, np.arange(12.0).reshape(4, 3), np.zeros(3), np.ones(3), "logit"), ["B", "B+1", "B+2"])
     >>> made[0], made[1].shape, made[2].tolist()
-    ([0, 1], (2, 2, 3), [1.0, 1.0, 1.0])
+    ([0, 1], (2, 3, 3), [1.0, 1.0, 1.0])
     """
     frame = table.frame
-    layers, positions = (list(dict.fromkeys(frame[axis])) for axis in ("layer", "position"))
+    layers = list(dict.fromkeys(frame["layer"]))
     wide = frame.pivot(index=["layer", "position"], columns="example", values="effect")
-    wide = wide.reindex(pd.MultiIndex.from_product([sorted(layers), positions]), fill_value=0.0)
+    wide = wide.reindex(pd.MultiIndex.from_product([sorted(layers), list(positions)]), fill_value=0.0)
     first = frame.drop_duplicates("example").sort_values("example")
     whole = (first["other"] - first["base"]).to_numpy(float)
     return sorted(layers), wide.to_numpy(float).reshape(len(layers), len(positions), -1), whole

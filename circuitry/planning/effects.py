@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..architecture import Graph, Reach
@@ -13,6 +13,8 @@ from .parts import Part, parts
 
 Where = Mapping[str, Iterable[int]]
 """Absolute token position of every named position, one number an example."""
+Changed = Sequence[Collection[int]]
+"""Of every example the absolute positions at which its two prompts differ."""
 _CANDIDATES = 6
 
 
@@ -26,6 +28,7 @@ class _Leg:
     parts: list[Part]
     graph: Graph
     where: Where | None
+    changed: Changed | None
 
     def source(self, site: Site) -> Part:
         return self._part(site, "target", self.number - 1) if self.number else self._part(site, "source", 0)
@@ -37,11 +40,14 @@ class _Leg:
         return next(p for p in self.parts if (p.site, p.kind, p.leg) == (site, kind, leg))
 
 
-def check_effects(path: Path, graph: Graph, where: Where | None, length: int | None = None) -> None:
+def check_effects(
+    path: Path, graph: Graph, where: Where | None, length: int | None = None, changed: Changed | None = None
+) -> None:
     """Refuse a concrete path whose effect must be exactly zero, and positions outside the prompts.
 
     Raises PathError with the reason: cut by freezing, run against the model, out of a convolution's reach, backwards in
-    the text, or nothing left that moves information between the two positions.
+    the text, nothing left that moves information between the two positions, or, where ``changed`` says which tokens differ
+    between the two prompts, a source that has the same value on both.
 
     >>> import circuitry as ct
     >>> check_effects(ct.parse("h[1] @ 4 -> logits @ 9 freezing h"), ct.graph("mamba"), {})
@@ -54,7 +60,7 @@ def check_effects(path: Path, graph: Graph, where: Where | None, length: int | N
     """
     found, sources = parts(path), path.sources
     for number, leg in enumerate(path.legs):
-        one = _Leg(number, leg, sources, found, graph, where)
+        one = _Leg(number, leg, sources, found, graph, where, None if number else changed)
         if where is not None:
             for site in sources:
                 _check_inside(site, one.source(site), where, length)
@@ -94,8 +100,11 @@ def _check_leg(one: _Leg) -> None:
             raise _unconnected(one, site, targets, held)
         if not any(_arrives(one, site, target, reach) for target in one.leg.targets):
             raise _too_far(one, site, reach, held)
+    live = [(site, reach) for site, reach in zip(one.sources, reached, strict=True) if any(_differs(one, site))]
+    if not live:
+        raise _alike(one)
     for target in one.leg.targets:
-        if not any(_arrives(one, source, target, reach) for source, reach in zip(one.sources, reached, strict=True)):
+        if not any(_arrives(one, source, target, reach) for source, reach in live):
             raise one.target(target).error(f"nothing flows into {target} on this leg", "drop it from the set")
 
 
@@ -132,9 +141,36 @@ def _sparing(one: _Leg, node: Node) -> str:
     return f": {_freezing(one.leg)} except {', '.join(map(str, (*one.leg.spared, node)))}"
 
 
+def _differs(one: _Leg, site: Site) -> list[bool]:
+    """Whether the two prompts of each example may give the site different values; one answer where that is not known."""
+    where = one.where or {}
+    if one.changed is None or site.at is None or (isinstance(site.at.base, str) and site.at.base not in where):
+        return [True]
+    at, sight = absolute(site.at, where), [one.graph.from_tokens[node] for node in nodes_of(site, one.graph)]
+    examples = zip(at * (len(one.changed) // len(at)), one.changed, strict=True)
+    return [any(reach.reaches(p - c) for reach in sight for c in tokens) for p, tokens in examples]
+
+
+def _alike(one: _Leg) -> PathError:
+    """All sources have the same values in both prompts."""
+    site, changed, where = one.sources[0], one.changed or (), one.where or {}
+    names = [name for name, at in where.items() if all(p in tokens for p, tokens in zip(at, changed, strict=True))]
+    tokens = ", ".join(names) or f"token {min(min(tokens, default=0) for tokens in changed)} or later"
+    sight = one.graph.from_tokens[nodes_of(site, one.graph)[0]]
+    return one.source(site).error(
+        f"no token in which the prompts differ reaches {site}: its value is the same in both, so the effect would be exactly zero",
+        f"the prompts differ at {tokens}; from there to {site.node} information moves {sight} tokens",
+        at_position=True,
+    )
+
+
 def _arrives(one: _Leg, source: Site, target: Site, reach: Mapping[Node, Reach]) -> bool:
     """Whether a change at the source's position can be at the target's position."""
     offsets = _offsets(one, source, target)
+    if offsets is not None and any(differs := _differs(one, source)):
+        size = max(len(offsets), len(differs))
+        pairs = zip(offsets * (size // len(offsets)), differs * (size // len(differs)), strict=True)
+        offsets = [offset for offset, live in pairs if live]
     arriving = [reach[node] for node in nodes_of(target, one.graph) if node in reach]
     return any(offsets is None or any(rule.reaches(o) for o in offsets) for rule in arriving)
 

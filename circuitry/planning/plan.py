@@ -10,7 +10,7 @@ from ..architecture import Graph
 from ..errors import CircuitryError, PathError
 from ..paths import Node, Path, Position, Site, parse
 from .cells import Cell, Value, cells
-from .effects import Where, check_effects
+from .effects import Changed, Where, check_effects
 from .frozen import check_useful, ends, frozen_nodes, nodes_of
 from .names import axis_kinds, check_names
 
@@ -79,12 +79,16 @@ def plan(
     *,
     where: Where | None = None,
     length: int | None = None,
+    changed: Changed | None = None,
     sweep: Sequence[str] | None = None,
     axes: Mapping[str, Sequence[Value]] | None = None,
     intervention: Intervention = "resample",
     direction: Literal["noising", "denoising"] = "noising",
 ) -> Plan:
-    """Compile a path for a graph; ``where`` and ``length`` describe a task's prompts, None where there is no task.
+    """Compile a path for a graph; ``where``, ``length`` and ``changed`` describe a task's prompts, None where there is no task.
+
+    Where the source takes its value on the other prompt, a source that no token in ``changed`` (the positions at which the two
+    prompts of each example differ) can have reached has the same value on both, and so no effect.
 
     Raises PathError for a path that cannot be read, names what is not there, or can have no effect in any cell.
 
@@ -106,7 +110,7 @@ def plan(
     check_useful(parsed, graph, [cell.path for cell in every])
     for cell in every:
         try:
-            check_effects(cell.path, graph, where, length)
+            check_effects(cell.path, graph, where, length, changed if intervention == "resample" else None)
             good.append(cell_plan(cell, graph, intervention))
         except PathError as error:
             first = first or error

@@ -41,6 +41,17 @@ class Prompts:
         """
         return int(self.clean.shape[1])
 
+    @property
+    def differing(self) -> tuple[tuple[int, ...], ...]:
+        """Of each example the positions, up to END, at which its two prompts have different tokens.
+
+        >>> ids = np.arange(4)[None]
+        >>> Prompts(ids, ids + [[0, 5, 0, 5]], ids[:, 0], ids[:, 0], {"END": np.array([2])}, ()).differing
+        ((1,),)
+        """
+        until = np.arange(self.length) <= self.where["END"][:, None]
+        return tuple(tuple(np.flatnonzero(row).tolist()) for row in (self.clean != self.corrupted) & until)
+
     def take(self, examples: slice | Ids) -> Prompts:
         """Some of the examples.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+import networkx as nx
 import numpy as np
 import pandas as pd
 
@@ -180,7 +181,24 @@ class Measurements:
             frame.index, frame.columns = pd.Index(["effect"]), pd.Index(values.index, name=name)
             return frame
         grid: pd.DataFrame = values.unstack(self.axes[-1])
-        return grid[list(dict.fromkeys(self.frame[self.axes[-1]]))]
+        rows = self.frame.drop_duplicates(list(self.axes)).groupby(list(self.axes[:-1]), sort=False)[self.axes[-1]]
+        return grid[merged([list(row) for _, row in rows])]
+
+
+def merged(rows: Sequence[Sequence[Any]]) -> list[Any]:
+    """The values of all rows in an order that each row keeps, where some have holes; by first appearance if there is none.
+
+    >>> merged([["A", "B", "END"], ["A", "B", "B+1", "END"]]), merged([[1, 2], [2, 1]])
+    (['A', 'B', 'B+1', 'END'], [1, 2])
+    """
+    order: nx.DiGraph[Any] = nx.DiGraph()
+    for row in rows:
+        nx.add_path(order, row)
+    seen = {value: number for number, value in enumerate(dict.fromkeys(value for row in rows for value in row))}
+    try:
+        return list(nx.lexicographical_topological_sort(order, key=seen.__getitem__))
+    except nx.NetworkXUnfeasible:
+        return list(seen)
 
 
 def _stacked(frames: Mapping[Any, pd.DataFrame], axis: str) -> pd.DataFrame:

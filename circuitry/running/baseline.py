@@ -36,12 +36,13 @@ def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tup
     ['h', 'h']
     """
     rng, found = np.random.default_rng(seed), []
+    changed = prompts.differing if plan.intervention == "resample" else None
     for _ in range(count):
         like = plan.cells[rng.integers(len(plan.cells))]
         for attempt in range(_TRIES):
             path = _moved(like.path, plan.graph, prompts, rng, keep_position=attempt >= _MOVES)
             try:
-                check_effects(path, plan.graph, prompts.where, prompts.length)
+                check_effects(path, plan.graph, prompts.where, prompts.length, changed)
             except PathError:
                 continue
             found.append(cell_plan(Cell(like.values, path), plan.graph, plan.intervention))

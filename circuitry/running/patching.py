@@ -61,7 +61,7 @@ def compile_path(
         parsed = parse(one) if isinstance(one, str) else one
         return plan(
             parsed.freezing(*held) if held else parsed, model.graph, where=prompts.where, length=prompts.length,
-            sweep=task.definition.sweep, axes=axes, intervention=intervention, direction=direction,
+            changed=prompts.differing, sweep=task.definition.sweep, axes=axes, intervention=intervention, direction=direction,
         )  # fmt: skip
 
     made = join({label: compiled(one) for label, one in path.items()}, axis) if isinstance(path, Mapping) else compiled(path)

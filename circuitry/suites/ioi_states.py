@@ -65,7 +65,8 @@ def _figure13(study: Study, path: str) -> Picture:
     names = {"logit": "IO", "foil_logit": "S"}
     random = None if made.random is None else made.random.replace({"metric": names})
     table = replace(made, frame=made.frame.replace({"metric": names}), random=random, unit="change of the logit of IO or S")
-    labels = [_token(study, prompts.clean[0], prompts.where, n) for n in range(len(positions))]
+    there = table.select("metric", "IO").pivot().columns  # a token before the first name is the same in both prompts
+    labels = [_token(study, prompts.clean[0], prompts.where, int(n)) for n in there]
     caption = "Change of the logit of IO (left half of a cell) and of S (right half) when the scan input of a layer is patched at one token; all other states held."
     study.keep("figure13", table, f"{caption} Tokens: {' '.join(labels)}")
     return Picture(title, caption, split_cells(table, "metric", labels))

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ..colours import fill, ink, number
+from ..measurements import merged
 from ..table import PatchingTable
 from .formats import percent, small
 
@@ -122,10 +123,9 @@ def heat_map(cells: Sequence[Cell], axes: Sequence[str]) -> tuple[list[str], lis
     >>> columns, [row.heads for row in rows]
     (['B'], [[('0', 1)], [('1', 1)]])
     """
-    across = axes[-1]
-    columns = list(dict.fromkeys(cell.values[across] for cell in cells))
-    by_place = {tuple(cell.values.values()): cell for cell in cells}
+    by_place = {tuple(cell.values[axis] for axis in axes): cell for cell in cells}
     places = list(dict.fromkeys(place[:-1] for place in by_place))
+    columns = merged([[last for *place, last in by_place if tuple(place) == row] for row in places])
     heads = _spans([tuple(map(str, place)) for place in places])
     rows = [Row(head, [by_place.get((*place, c)) for c in columns]) for head, place in zip(heads, places, strict=True)]
     return [str(column) for column in columns], rows

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import circuitry as ct
 import tiny
 from agreement import both, model, ragged
+from circuitry.paths import Node
 from circuitry.planning import plan
+from moved import values
 
 EXACT = 1e-10
 PROMPTS = ragged()
@@ -102,3 +105,59 @@ def test_random_nodes_of_a_layer_are_those_of_a_layer() -> None:
     one_by_one = ct.patch(tiny.model("mamba2"), task, f"({written}) -> logits", baseline=4, lint=False, progress=False)
     assert one_by_one.random is not None
     assert {name.split(" @")[0] for name in one_by_one.random["node"]} <= {f"ssm_state[{layer}]" for layer in range(3)}
+
+
+# --- what the heads of a layer do not all do ------------------------------------------------------------------------------
+
+
+def by_hooks(path_source: str, target: Node, at_source: Tensor, at_target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Clean, corrupted and patched value of a target, by hooks alone: the whole place of the source is written at its positions."""
+    ours, rows = model("mamba2"), torch.arange(len(PROMPTS))
+    clean, corrupted = (values(ours, torch.from_numpy(ids)) for ids in (PROMPTS.clean, PROMPTS.corrupted))
+    place, graph = ours.graph.place(ours.graph.node(path_source)), ours.graph
+
+    def write(_: object, __: object, out: Tensor) -> Tensor:
+        new = out.clone()
+        new[rows, at_source] = corrupted[place][rows, at_source]
+        return new
+
+    handle = ours.hf.get_submodule(place.module).register_forward_hook(write)
+    patched = values(ours, torch.from_numpy(PROMPTS.clean))
+    handle.remove()
+    read = graph.place(target)
+    return tuple(found[read][rows, at_target].select(1, int(target.indices[-1])) for found in (clean, corrupted, patched))  # type: ignore[return-value, arg-type]
+
+
+def test_a_layer_is_one_source_though_not_all_its_heads_reach_the_target() -> None:
+    b, end = (torch.from_numpy(PROMPTS.where[name]) for name in ("B", "END"))
+    clean, _, wanted = by_hooks("delta[0,0]", Node("ssm_out", (0, 0)), b, end)
+    (whole,) = both(model("mamba2"), "delta[0] @ B -> ssm_out[0,0] @ END", PROMPTS)
+    assert (whole.engine - wanted).abs().max() < EXACT and whole.error < EXACT and (wanted - clean).abs().max() > 1e-3
+    (alone,) = both(model("mamba2"), "delta[0,0] @ B -> ssm_out[0,0] @ END", PROMPTS)
+    assert (whole.engine - alone.engine).abs().max() < EXACT
+    assert plan("embed @ B -> ssm_state[0] @ B -> ssm_out[0,3] @ END", model("mamba2").graph).cells
+    with pytest.raises(ct.PathError, match=r"nothing flows from delta\[0,1\] to ssm_out\[0,0\]"):
+        plan("(delta[0,0] @ B, delta[0,1] @ B) -> ssm_out[0,0] @ END", model("mamba2").graph)
+    with pytest.raises(ct.PathError, match=r"nothing flows from delta\[1\] to ssm_out\[0,0\]"):
+        plan("delta[1] @ B -> ssm_out[0,0] @ END", model("mamba2").graph)
+
+
+def test_a_distance_of_a_node_that_is_one_number() -> None:
+    """A step size is a number a token: the distance is the size of its change; over all heads and tokens the root of their squares."""
+    task = ct.task("induction", distance=8, examples=4)
+    ours = tiny.model("mamba2")
+    prompts = task.prompts(ours.vocabulary)
+    place, b = ours.graph.place(Node("delta", (0, 1))), int(prompts.where["B"][0])
+    clean, corrupted = (values(ours, torch.from_numpy(ids))[place] for ids in (prompts.clean, prompts.corrupted))
+    differs = clean - corrupted
+
+    def effects(path: str, **options: Any) -> Tensor:
+        found = ct.patch(ours, task, path, lint=False, progress=False, baseline=0, **options)
+        return torch.tensor(found.frame["effect"].tolist(), dtype=torch.float64)
+
+    assert torch.allclose(effects("embed @ B -> delta[0,1] @ B"), differs[:, b, 1].abs(), atol=1e-12)
+    assert torch.allclose(effects("embed @ B -> delta[0] @ B"), differs[:, b].norm(dim=-1), atol=1e-12)
+    assert torch.allclose(effects("embed -> delta[0,1]"), differs[:, :, 1].norm(dim=-1), atol=1e-12)
+    path = "delta[0,1] @ B -> delta[1,1] @ B+1"
+    zero, given = effects(path, intervention="zero"), effects(path, intervention="given", value=0.0)
+    assert torch.equal(zero, given) and (zero > 0).all()

@@ -116,7 +116,7 @@ def _distance(values: list[Tensor], sites: Sequence[Site], rows: NDArray[np.int6
         squared = (value[rows] - value[base]).double() ** 2
         if site.at is None:
             squared[torch.from_numpy(np.arange(squared.shape[1]) > end[:, None])] = 0
-        total += squared.flatten(1).sum(1)
+        total += squared.reshape(len(squared), -1).sum(1)  # one number a row where a node is one, as a step size
     return total**0.5
 
 

@@ -97,6 +97,29 @@ def test_one_example_or_one_member_that_differs_is_enough() -> None:
         plan("(embed @ A, embed @ B) -> (logits, mlp[1] @ A)", graph, **only_b)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "mamba", "mistral", "rwkv"])
+def test_a_source_at_every_position_has_an_effect_only_after_the_change(kind: str) -> None:
+    """With all of a node patched, what is read changes where plain hooks see it change in the corrupted run, and nowhere else."""
+    ours, prompts = model(kind, layers=2, **({"sliding_window": 2} if kind == "mistral" else {})), corrupted_at(3)
+    clean, corrupted = (values(ours, torch.from_numpy(ids)) for ids in (prompts.clean, prompts.corrupted))
+    differ = moved(ours.graph, clean, corrupted)
+    for target in ("resid[1]", "resid[2]", "logits"):
+        node = ours.graph.node(target)
+        for position in range(9):
+            try:
+                found = bool(
+                    plan(
+                        ct.Node("embed") >> node @ position, ours.graph, where=prompts.where, length=9, changed=prompts.differing
+                    ).cells
+                )
+            except ct.PathError as error:
+                found = False
+                assert error.problem.startswith(
+                    f"nothing in which the prompts differ reaches {target} @ {position} by way of embed"
+                )
+            assert found == ((node, position) in differ), (target, position)
+
+
 def test_the_example_that_differs_must_be_one_in_which_it_arrives() -> None:
     """In the first example the source differs and lies after the target, in the second it does not differ."""
     graph = ct.graph("gpt2", layer=2, head=1)

@@ -28,6 +28,7 @@ class _Leg:
     parts: list[Part]
     graph: Graph
     where: Where | None
+    length: int | None
     changed: Changed | None
 
     def source(self, site: Site) -> Part:
@@ -60,7 +61,7 @@ def check_effects(
     """
     found, sources = parts(path), path.sources
     for number, leg in enumerate(path.legs):
-        one = _Leg(number, leg, sources, found, graph, where, None if number else changed)
+        one = _Leg(number, leg, sources, found, graph, where, length, None if number else changed)
         if where is not None:
             for site in sources:
                 _check_inside(site, one.source(site), where, length)
@@ -144,8 +145,10 @@ def _sparing(one: _Leg, node: Node) -> str:
 def _differs(one: _Leg, site: Site) -> list[bool]:
     """Whether the two prompts of each example may give the site different values; one answer where that is not known."""
     where = one.where or {}
-    if one.changed is None or site.at is None or (isinstance(site.at.base, str) and site.at.base not in where):
+    if one.changed is None or (site.at is not None and isinstance(site.at.base, str) and site.at.base not in where):
         return [True]
+    if site.at is None:
+        return [any(one.changed)]
     at, sight = absolute(site.at, where), [one.graph.from_tokens[node] for node in nodes_of(site, one.graph)]
     examples = zip(at * (len(one.changed) // len(at)), one.changed, strict=True)
     return [any(reach.reaches(p - c) for reach in sight for c in tokens) for p, tokens in examples]
@@ -178,6 +181,8 @@ def _arrives(one: _Leg, source: Site, target: Site, reach: Mapping[Node, Reach])
 def _offsets(one: _Leg, source: Site, target: Site) -> list[int] | None:
     """Tokens from source to target, one number an example; None where that is not fixed or not known."""
     start, stop = source.at, _read_at(one, target)
+    if start is None and stop is not None:
+        return _offsets_of_all(one, source, stop)
     if start is None or stop is None:
         return None
     if start.base == stop.base and not isinstance(start.base, int):
@@ -188,6 +193,18 @@ def _offsets(one: _Leg, source: Site, target: Site) -> list[int] | None:
     first, last = absolute(start, where), absolute(stop, where)
     size = max(len(first), len(last))
     return [b - a for a, b in zip(first * (size // len(first)), last * (size // len(last)), strict=True)]
+
+
+def _offsets_of_all(one: _Leg, source: Site, stop: Position) -> list[int] | None:
+    """Tokens to the target from every position at which the source has two values; None where that is not known."""
+    where = one.where or {}
+    if one.changed is None or one.length is None or (isinstance(stop.base, str) and stop.base not in where):
+        return None
+    last = absolute(stop, where)
+    examples = set(zip(map(tuple, one.changed), last * (len(one.changed) // len(last)), strict=True))
+    sight = [one.graph.from_tokens[node] for node in nodes_of(source, one.graph)]
+    differs = ((p, end) for c, end in examples for p in range(one.length) if any(r.reaches(p - t) for r in sight for t in c))
+    return sorted({end - p for p, end in differs})
 
 
 def _read_at(one: _Leg, target: Site) -> Position | None:
@@ -201,6 +218,11 @@ def _too_far(one: _Leg, site: Site, reach: dict[Node, Reach], held: set[Node]) -
     target, rule = next((t, reach[n]) for t in one.leg.targets for n in nodes_of(t, one.graph) if n in reach)
     part = one.source(site)
     start, stop, offsets = site.at, _read_at(one, target), _offsets(one, site, target) or [0]
+    if start is None:
+        return part.error(
+            f"nothing in which the prompts differ reaches {target} by way of {site.node}: the effect would be exactly zero",
+            f"from {site.node} to {target.node} information moves {rule} tokens",
+        )
     if max(offsets) < 0:
         return part.error(
             f"{stop} comes before {start}: nothing flows back in the text", "swap the two positions", at_position=True

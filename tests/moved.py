@@ -46,7 +46,7 @@ def _disturb(value: Tensor, place: Place, change: Change) -> None:
     moved = value if place.position is None else value.movedim(place.position, 1)[:, position]
     if place.unit is not None:
         axis = place.unit - (place.position is not None and place.position < place.unit)
-        moved = moved.select(axis, int(node.indices[-1]))
+        moved = moved.select(axis, int(str(node.indices[-1])))
     moved += torch.randn(moved.shape, generator=torch.Generator().manual_seed(1), dtype=moved.dtype)
 
 
@@ -72,7 +72,7 @@ def moved(graph: Graph, one: dict[Place, Tensor], other: dict[Place, Tensor], le
         place = graph.place(node)
         differs = (one[place] - other[place]).abs() > least
         if place.unit is not None:  # position is dimension 1 by now, which moves a unit that was there
-            differs = differs.select(max(place.unit, 2), int(node.indices[-1]))
+            differs = differs.select(max(place.unit, 2), int(str(node.indices[-1])))
         per_position = differs.movedim(1, 0).flatten(1).any(1)
         found |= {(node, position) for position in torch.nonzero(per_position)[:, 0].tolist()}
     return found

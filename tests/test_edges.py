@@ -65,7 +65,7 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 @pytest.mark.parametrize("kind", sorted(definition("llama").model_types))
 def test_a_sliding_window_is_as_wide_as_the_graph_says(kind: str, layers: tuple[str, ...]) -> None:
     """All settings that may mean a window are made, so that a type which does not heed one of them is seen too."""
-    changes = {"sliding_window": 2, "use_sliding_window": True, "layer_types": list(layers)}
+    changes: dict[str, Any] = {"sliding_window": 2, "use_sliding_window": True, "layer_types": list(layers)}
     model = tiny.model(kind, layers=2, **changes)
     chosen = ["embed", "head[0,1].k", "head[0,0].v", "head[1,0].k", "head[1,1].v", "head[1,0].q", "mlp[0]"]
     assert not wrong_edges(model, [model.graph.node(name) for name in chosen])

@@ -85,14 +85,14 @@ def _ports(study: Study, offsets: pd.Series, layers: list[int]) -> PatchingTable
     """How much it matters which of the scan input's readers see the patch: all of them (the paper's reading) or one.
 
     Only readers that write to the state: what C and the skip connection do at this token ends at this token. A step size that is
-    not made of the scan input, as Mamba-2's, is beside them.
+    not made of the scan input, as Mamba-2's, is beside them, unless no changed token has reached it there.
     """
     state, write, layer = study.name("state"), study.name("write_input"), layers[0]
     position = offsets[layer].idxmax()
     way = f"@ {position} -> logits freezing {study.carriers} except {state}[{layer}]"
     sources = {port or "all": f"{write}[{layer}]{port and '.' + port}" for port in ("", *_writers(study, layer))}
     sources |= {family.name: f"{family.name}[{layer}]" for family in study.model.graph.by_role("step")}
-    paths = {reader: f"{source} {way}" for reader, source in sources.items()}
+    paths = {reader: path for reader, source in sources.items() if study.possible(path := f"{source} {way}")}
     return study.patch(f"Which reader of {write}[{layer}] @ {position} carries the effect", paths, axis="reader")
 
 

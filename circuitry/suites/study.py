@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..errors import CircuitryError
+from ..errors import CircuitryError, PathError
 from ..evidence import Offsets, off_by_one
 from ..evidence.write_profile import place
 from ..models import Model
@@ -18,6 +18,7 @@ from ..results import PatchingTable
 from ..results.statistics import least_discovery
 from ..running import patch
 from ..running.metrics import DISTANCE
+from ..running.patching import compile_path
 from .folder import RunFolder
 from .result import Component, Summary
 
@@ -83,6 +84,14 @@ class Study:
         numbers = {k: v for k, v in options.items() if k not in ("progress", "memory")}
         made = self.folder.part((path, asked, axis, axes, numbers), make) if self.folder else make()
         return made.titled(title)
+
+    def possible(self, path: str) -> bool:
+        """Whether a path can have an effect, by the graph and by where the prompts differ."""
+        try:
+            compile_path(self.model, self.task, path)
+        except PathError:
+            return False
+        return True
 
     def over(self, option: str, values: Sequence[Any], title: str, path: str | Mapping[Any, str], **how: Any) -> PatchingTable:
         """The same table for several values of a task option, which becomes its first axis."""

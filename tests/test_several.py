@@ -18,7 +18,7 @@ from circuitry import CircuitryError, GuardError, PatchingTable, PathError
 from circuitry.planning import join, plan
 from circuitry.planning.schedule import _Layout
 from circuitry.prompting import Prompts
-from circuitry.running import METRICS, patching
+from circuitry.running import METRICS, verify
 from circuitry.running.engine import run_plan
 from circuitry.running.patching import compile_path
 
@@ -230,9 +230,9 @@ def test_the_reference_and_verify_take_several_metrics(monkeypatch: pytest.Monke
     path, metrics = "mlp[{layer}] @ B -> logits freezing head[1]", ["logit", "kl"]
     one, other = (patched("gpt2", path, metric=metrics, **how) for how in ({"verify": 2}, {"engine": "reference"}))
     np.testing.assert_allclose(columns(one), columns(other), atol=1e-10)
-    seen = patching._by_reference
+    seen = verify.by_reference
     monkeypatch.setattr(
-        patching, "_by_reference", lambda *a: [seen(*a)[0], *(replace(e, effect=e.effect + 1e-3) for e in seen(*a)[1:])]
+        verify, "by_reference", lambda *a: [seen(*a)[0], *(replace(e, effect=e.effect + 1e-3) for e in seen(*a)[1:])]
     )
     with pytest.raises(GuardError, match="the nnsight engine and the reference differ by"):
         patched("gpt2", path, metric=metrics, verify=2)

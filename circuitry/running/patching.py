@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
-from ..errors import CircuitryError, GuardError, no_effect
+from ..errors import CircuitryError, no_effect
 from ..models import Model
 from ..paths import Node, Path, parse
 from ..planning import CellPlan, Intervention, Plan, join, plan
@@ -18,17 +16,17 @@ from ..planning import explain as explain_plan
 from ..prompting import Prompts, Task
 from ..results import PatchingTable
 from ..results.table import COLUMNS
-from ..results.units import DISTANCE, signed
+from ..results.units import DISTANCE
 from . import guards
 from .baseline import DRAWN, random_cells, random_frame
+from .cautions import check_baseline, check_distinct, check_preference
 from .chunks import parse_memory
 from .engine import Effects, ends_at_logits, run_plan, unit_of
 from .inputs import check_prompts
-from .metrics import METRICS, Metric, evaluate, metric
+from .metrics import METRICS, metric
 from .options import MEMORY, check_axis, check_value, random_nodes
-from .preference import check_preference
 from .provenance import provenance
-from .reference import distances, follow_all
+from .verify import by_reference, check_comparable, verified
 
 Engine = Literal["nnsight", "reference"]
 Direction = Literal["noising", "denoising"]
@@ -139,11 +137,11 @@ def patch(
     if preference:
         chosen.append(METRICS["logit_difference"][0])
     if verify or engine == "reference":
-        _check_comparable(made)
+        check_comparable(made)
     extra: tuple[CellPlan, ...] = ()
     checked: dict[str, str] = {}
     if engine == "reference":
-        effects = _by_reference(model.widened(), made, prompts, chosen, range(len(made.cells)))
+        effects = by_reference(model.widened(), made, prompts, chosen, range(len(made.cells)))
     elif engine == "nnsight":
         guards.check(model, made, prompts)
         extra = random_cells(made, prompts, count, seed)
@@ -151,7 +149,7 @@ def patch(
         bound = parse_memory(MEMORY if memory is None else memory)
         effects = run_plan(model, every, prompts, chosen, memory=bound, value=value, progress=progress)
         if verify:
-            checked = {"verified": _verify(model, made, prompts, chosen, effects, verify, bound)}
+            checked = {"verified": verified(model, made, prompts, chosen, effects, verify, bound)}
     else:
         raise CircuitryError(f"no engine {engine!r}; known: nnsight, reference")
     about = {} if prompts.distinct == len(prompts) else {"distinct_examples": prompts.distinct}
@@ -230,105 +228,3 @@ def explain(model: Model, task: Task, path: Paths, **options: Any) -> str:
     """
     made, prompts = compile_path(model, task, path, **options)
     return explain_plan(made, len(prompts))
-
-
-def check_distinct(prompts: Prompts, task: Task) -> None:
-    """Warn where examples are the same prompt twice: what is said of n examples then rests on fewer.
-
-    >>> import circuitry as ct
-    >>> task = ct.task("induction", distance=8, examples=2)
-    >>> check_distinct(task.prompts(ct.load("bundled:mamba").vocabulary), task)
-    """
-    if (distinct := prompts.distinct) < len(prompts):
-        warnings.warn(
-            f"{task!r}: only {distinct} of its {len(prompts)} prompts are different ones, so intervals and stars rest on fewer prompts "
-            f"than they count; ask for examples={distinct} or fewer, or lint=False",
-            stacklevel=3,
-        )
-
-
-def check_baseline(effects: Effects, metric: Any, made: Plan, task: Task) -> None:
-    """Warn where there is nothing to explain: the two inputs do not differ in the metric.
-
-    A path's effect is a part of the difference between the clean and the corrupted run; where that is within its own
-    standard error of zero, no part of it means anything.
-
-    >>> import circuitry as ct
-    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> one = np.ones((1, 2))
-    >>> check_baseline(Effects(one, 5 + one, one), "logit", made, task)
-    """
-    if not signed(unit_of(made, resolve_metric(metric)[1])):
-        return
-    gap = (effects.base - effects.other).mean(0)
-    spread = gap.std(ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else 0.0
-    sign = 1 if made.base == "clean" else -1
-    if sign * gap.mean() <= 2 * spread:
-        warnings.warn(
-            f"{task!r}: the model does no better on clean than on corrupted prompts ({gap.mean():.3g} +- {spread:.2g}), "
-            "so there is no behaviour here to explain; try another distance or model, or lint=False",
-            stacklevel=3,
-        )
-
-
-def _by_reference(model: Model, made: Plan, prompts: Prompts, metrics: Sequence[Metric], cells: Sequence[int]) -> list[Effects]:
-    """Effects of some cells by the reference engine, all examples at once, one cell after the other; by each metric."""
-    clean, corrupted = (torch.from_numpy(t).to(model.device) for t in (prompts.clean, prompts.corrupted))
-    base, other = (clean, corrupted) if made.base == "clean" else (corrupted, clean)
-    where = {name: at.tolist() for name, at in prompts.where.items()}
-    answer, foil = (torch.from_numpy(t).to(model.device) for t in (prompts.answer, prompts.foil))
-    found = []
-    for number in cells:
-        path = made.cells[number].path
-        read = follow_all(model.hf, path, base, other, where)
-        if ends_at_logits(made):
-            runs = [[evaluate(m, one, read[0][0], answer, foil) for one in read[0]] for m in metrics]
-        else:
-            away, patched = distances(path, read, prompts.stops.tolist())
-            runs = [[torch.zeros_like(away), away, patched] for _ in metrics]
-        found.append([[one.double().cpu().numpy() for one in of_metric] for of_metric in runs])
-    by_metric = np.array(found).transpose(1, 2, 0, 3)
-    return [Effects(patched - on_base, on_base, on_other) for on_base, on_other, patched in by_metric]
-
-
-def _check_comparable(made: Plan) -> None:
-    """Refuse what the reference engine does not do, before anything runs."""
-    if made.intervention != "resample":
-        raise CircuitryError(f"the reference engine only resamples, it has no {made.intervention!r}")
-
-
-def _verify(
-    model: Model, made: Plan, prompts: Prompts, metrics: Sequence[Metric], effects: Sequence[Effects], count: int, memory: int
-) -> str:
-    """Compare cells spread over the table with the reference, and say so. Raises GuardError where they differ.
-
-    Two engines that round to half precision differ by more than an error of either may be, so they are compared in float32;
-    what that leaves out, how far half precision moves an effect, is said and is no error.
-    """
-    few, wide = prompts.take(slice(2)), model.widened()
-    picked = np.unique(np.linspace(0, len(made.cells) - 1, count).astype(int))
-    ours = [replace(one, effect=one.effect[picked, : len(few)], base=one.base[:, : len(few)]) for one in effects]
-    compared = ours
-    if wide is not model:
-        compared = run_plan(wide, replace(made, cells=tuple(made.cells[k] for k in picked)), few, metrics, memory=memory)
-    most = 0.0
-    for found, wanted in zip(compared, _by_reference(wide, made, few, metrics, picked.tolist()), strict=True):
-        error = _apart(found, wanted)
-        if not error <= (1e-8 if wide.dtype == torch.float64 else 5e-3):
-            raise GuardError(f"the nnsight engine and the reference differ by {error:.2g} (relative); no result is reported")
-        most = max(most, error)
-    closely = f"within {most:.0e} (relative)" if most else "exactly"
-    said = f"{len(picked)} of {len(made.cells)} cells agree {closely} with the reference engine on {len(few)} examples"
-    if wide is model:
-        return said
-    narrow = str(model.dtype).removeprefix("torch.")
-    moved = max(_apart(one, exact) for one, exact in zip(ours, compared, strict=True))
-    if not np.isfinite(moved):
-        raise GuardError(f"in {narrow} some effects are not numbers, in float32 they are; no result is reported")
-    return f"{said}, both in float32; {narrow} moves these effects by up to {moved:.1e} (relative)"
-
-
-def _apart(one: Effects, other: Effects) -> float:
-    """How far effects are apart, in units of the metric itself where that is more than 1."""
-    return float(np.abs(one.effect - other.effect).max() / max(1.0, np.abs(one.base).max(), np.abs(one.other).max()))

@@ -1,0 +1,77 @@
+"""Warnings where a table would mean little: prompts that repeat, and a model that does not do the task."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ..planning import Plan
+from ..prompting import Prompts, Task
+from ..results.units import signed
+from .engine import Effects, unit_of
+from .metrics import metric as resolve_metric
+
+
+def check_distinct(prompts: Prompts, task: Task) -> None:
+    """Warn where examples are the same prompt twice: what is said of n examples then rests on fewer.
+
+    >>> import circuitry as ct
+    >>> task = ct.task("induction", distance=8, examples=2)
+    >>> check_distinct(task.prompts(ct.load("bundled:mamba").vocabulary), task)
+    """
+    if (distinct := prompts.distinct) < len(prompts):
+        warnings.warn(
+            f"{task!r}: only {distinct} of its {len(prompts)} prompts are different ones, so intervals and stars rest on fewer prompts "
+            f"than they count; ask for examples={distinct} or fewer, or lint=False",
+            stacklevel=3,
+        )
+
+
+def check_baseline(effects: Effects, metric: Any, made: Plan, task: Task) -> None:
+    """Warn where there is nothing to explain: the two inputs do not differ in the metric.
+
+    A path's effect is a part of the difference between the clean and the corrupted run; where that is within its own
+    standard error of zero, no part of it means anything.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> one = np.ones((1, 2))
+    >>> check_baseline(Effects(one, 5 + one, one), "logit", made, task)
+    """
+    if not signed(unit_of(made, resolve_metric(metric)[1])):
+        return
+    gap = (effects.base - effects.other).mean(0)
+    spread = gap.std(ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else 0.0
+    sign = 1 if made.base == "clean" else -1
+    if sign * gap.mean() <= 2 * spread:
+        warnings.warn(
+            f"{task!r}: the model does no better on clean than on corrupted prompts ({gap.mean():.3g} +- {spread:.2g}), "
+            "so there is no behaviour here to explain; try another distance or model, or lint=False",
+            stacklevel=3,
+        )
+
+
+def check_preference(effects: Effects, made: Plan, task: Task) -> None:
+    """Warn where a task whose answer stands nowhere in the prompt is not done: the model does not prefer answer to foil.
+
+    ``effects`` are those by the logit difference. On the clean prompts it must be over zero by more than its own standard
+    error; that it is larger there than on the corrupted ones is what ``check_baseline`` asks of any metric.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> one = np.ones((1, 2))
+    >>> check_preference(Effects(one, one, -one), made, task)
+    """
+    clean = (effects.base if made.base == "clean" else effects.other).mean(0)
+    spread = clean.std(ddof=1) / np.sqrt(len(clean)) if len(clean) > 1 else 0.0
+    if clean.mean() <= 2 * spread:
+        warnings.warn(
+            f"{task!r}: the model does not prefer the answer to the foil on clean prompts (logit difference {clean.mean():.3g} "
+            f"+- {spread:.2g}, over zero in {int((clean > 0).sum())} of {len(clean)}), so there is no behaviour here to explain; "
+            "try another model, or lint=False",
+            stacklevel=3,
+        )

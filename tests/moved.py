@@ -55,6 +55,8 @@ def _hook(stack: ExitStack, module: Any, place: Place, visit: Callable[[Place, T
         visit(place, args[0] if args else kwargs["hidden_states"])
 
     def after(_: Any, __: Any, out: Any) -> Any:
+        if not place.module:  # the logits, which are what the model returns
+            return visit(place, out.logits)
         value = (out[0] if isinstance(out, tuple) else out).clone()
         visit(place, value)
         return (value, *out[1:]) if isinstance(out, tuple) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ class _Leg:
     parts: list[Part]
     graph: Graph
     where: Where | None
-    length: int | None
+    length: Lengths
     changed: Changed | None
 
     def source(self, site: Site) -> Part:
@@ -92,6 +93,8 @@ def _check_leg(one: _Leg) -> None:
 
 def _check_every_example(one: _Leg) -> None:
     """Refuse what has an effect in some examples only: in the others it is exactly zero, and would count as if it were measured."""
+    if any(source.at is None for source in one.sources):
+        return  # it begins before whatever is read
     apart = (_offsets(one, source, target) for source in one.sources for target in one.leg.targets)
     if all(offsets is None or len(set(offsets)) == 1 for offsets in apart):
         return  # what holds of one example holds of all
@@ -197,35 +200,41 @@ def _arriving(one: _Leg, source: Site, target: Site, reach: Mapping[Node, Reach]
     offsets = _offsets(one, source, target)
     if not rules:
         return [False]
-    return None if offsets is None else [any(rule.reaches(o) for rule in rules) for o in offsets]
+    return None if offsets is None else [any(rule.reaches(o) for rule in rules for o in some) for some in offsets]
 
 
-def _offsets(one: _Leg, source: Site, target: Site) -> list[int] | None:
-    """Tokens from source to target, one number an example; None where that is not fixed or not known."""
+def _offsets(one: _Leg, source: Site, target: Site) -> list[tuple[int, ...]] | None:
+    """Tokens from source to target in each example: one number, or one from every position at which a source that is at all of
+    them has two values. None where that is not fixed or not known."""
     start, stop = source.at, _read_at(one, target)
     if start is None and stop is not None:
         return _offsets_of_all(one, source, stop)
     if start is None or stop is None:
         return None
     if start.base == stop.base and not isinstance(start.base, int):
-        return [stop.offset - start.offset]
+        return [(stop.offset - start.offset,)]
     where = one.where or {}
     if any(isinstance(p.base, str) and p.base not in where for p in (start, stop)):
         return None
     first, last = together(absolute(start, where), absolute(stop, where))
-    return [b - a for a, b in zip(first, last, strict=True)]
+    return [(b - a,) for a, b in zip(first, last, strict=True)]
 
 
-def _offsets_of_all(one: _Leg, source: Site, stop: Position) -> list[int] | None:
-    """Tokens to the target from every position at which the source has two values; None where that is not known."""
+def _offsets_of_all(one: _Leg, source: Site, stop: Position) -> list[tuple[int, ...]] | None:
     where = one.where or {}
     if one.changed is None or one.length is None or (isinstance(stop.base, str) and stop.base not in where):
         return None
-    last = absolute(stop, where)
-    examples = set(zip(map(tuple, one.changed), last * (len(one.changed) // len(last)), strict=True))
     sight = [one.graph.from_tokens[node] for node in nodes_of(source, one.graph)]
-    differs = ((p, end) for c, end in examples for p in range(one.length) if any(r.reaches(p - t) for r in sight for t in c))
-    return sorted({end - p for p, end in differs})
+    sizes = [one.length] if isinstance(one.length, int) else list(one.length)
+    count = len(one.changed)
+    ends_at, sizes = (one_each * (count // len(one_each)) for one_each in (absolute(stop, where), sizes))
+
+    @functools.cache  # examples of one wording are alike
+    def two_valued(tokens: tuple[int, ...], size: int) -> tuple[int, ...]:
+        return tuple(p for p in range(size) if any(reach.reaches(p - t) for reach in sight for t in tokens))
+
+    examples = zip(one.changed, ends_at, sizes, strict=True)
+    return [tuple(end - p for p in two_valued(tuple(tokens), size)) for tokens, end, size in examples]
 
 
 def _read_at(one: _Leg, target: Site) -> Position | None:
@@ -238,7 +247,8 @@ def _too_far(one: _Leg, site: Site, reach: dict[Node, Reach], held: set[Node]) -
     """The nodes are connected, but no information gets from the one position to the other."""
     target, rule = next((t, reach[n]) for t in one.leg.targets for n in nodes_of(t, one.graph) if n in reach)
     part = one.source(site)
-    start, stop, offsets = site.at, _read_at(one, target), _offsets(one, site, target) or [0]
+    start, stop = site.at, _read_at(one, target)
+    offsets = [offset for some in _offsets(one, site, target) or [] for offset in some] or [0]
     if start is None:
         return part.error(
             f"nothing in which the prompts differ reaches {target} by way of {site.node}: the effect would be exactly zero",

@@ -143,6 +143,8 @@ def check(prompts: Prompts) -> None:
     for name, at in prompts.where.items():
         if at.min() < 0 or at.max() >= prompts.length:
             raise TaskError(f"position {name} lies outside the prompts (0 to {prompts.length - 1})")
+    if prompts.lengths is not None:
+        _check_lengths(prompts)
 
 
 def lint(prompts: Prompts, *, copied: bool = True) -> None:
@@ -162,13 +164,11 @@ def lint(prompts: Prompts, *, copied: bool = True) -> None:
             raise TaskError(
                 f"example {late[0]}: position {name} lies after END, so the answer cannot depend on what stands there"
             )
-    if prompts.lengths is not None:
-        _lint_lengths(prompts)
     for example in range(len(prompts)):
         _lint_example(prompts, example, copied)
 
 
-def _lint_lengths(prompts: Prompts) -> None:
+def _check_lengths(prompts: Prompts) -> None:
     given = np.asarray(prompts.lengths)
     if given.shape != (len(prompts),):
         raise TaskError(f"lengths have shape {given.shape}; expected one number an example, ({len(prompts)},)")

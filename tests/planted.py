@@ -84,7 +84,6 @@ if __name__ == "__main__":
         "features": 24,
         "measured": 128,
         "dead_after": 256,
-        "resample_every": 512,
         "save_every": 0.0,
     }
     done = train_sae(None, activations=stream, out=folder / "run", progress=False, **{**how, **settings})

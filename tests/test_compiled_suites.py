@@ -94,7 +94,7 @@ def test_the_ioi_circuit_is_faithful_and_complete_and_no_part_of_it_is_idle() ->
     scores = run("ioi").tables["scores"].mean()
     whole = scores["nothing kept"]
     assert scores["circuit"] == pytest.approx(0, abs=1e-3 * abs(whole))
-    assert all(abs(scores[f"circuit without {one.node}"]) > 0.9 * abs(whole) for one in truth("ioi").components)
+    assert all(abs(scores[f"circuit without all {one.role}"]) > 0.9 * abs(whole) for one in truth("ioi").components)
 
 
 def test_the_suite_names_a_layer_where_states_have_heads() -> None:

@@ -163,16 +163,17 @@ class Filling(Planted):
 
 
 def test_a_training_whose_checkpoint_finds_no_space_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    how: dict[str, Any] = {"tokens": 64 * 24, "features": 24, "measured": 128, "save_every": 0.0, "progress": False}
+    how: dict[str, Any] = {"tokens": 64 * 24, "features": 24, "measured": 128, "progress": False}
     try:
         with pytest.raises(FileError) as caught:
-            train_sae(None, activations=Filling(("resid[0]", "mlp[0]")), out=tmp_path / "run", **how)
+            train_sae(None, activations=Filling(("resid[0]", "mlp[0]")), out=tmp_path / "run", save_every=0.0, **how)
     finally:
         free()
     one_line(caught, tmp_path / "run" / "checkpoint-10")
     assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["checkpoint-9", "training.json"]
     stream = Planted(("resid[0]", "mlp[0]"))
-    whole, again = (train_sae(None, activations=stream, out=out, **how) for out in (None, tmp_path / "run"))
+    whole = train_sae(None, activations=stream, **how)
+    again = train_sae(None, activations=stream, out=tmp_path / "run", save_every=0.0, **how)
     assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(again).items())
 
 
@@ -230,7 +231,11 @@ def test_a_conversion_and_reports_leave_nothing_half_done(tmp_path: Path) -> Non
     assert convert(source, tmp_path / "made").folder.is_dir()
     runs = [EMPTY.save(tmp_path / name) for name in ("a", "b")]
     before = contents(tmp_path)
-    for write in (lambda: write_report(runs[0]), lambda: write_comparison(runs[0], runs[1], tmp_path / "both")):
+    writes: tuple[Callable[[], object], ...] = (
+        lambda: write_report(runs[0]),
+        lambda: write_comparison(runs[0], runs[1], tmp_path / "both"),
+    )
+    for write in writes:
         with full(), pytest.raises(FileError):
             write()
         assert contents(tmp_path) == before

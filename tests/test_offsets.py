@@ -141,7 +141,7 @@ def test_effects_that_do_not_add_up_are_reported() -> None:
 
 
 def test_models_are_counted_by_architecture() -> None:
-    lag = [known.mamba(known.lags(*[0.0] * k, 2.0), name=f"seed {n}") for n, k in enumerate((1, 1, 2))]
+    lag = [known.mamba(known.lags(*[0.0] * k, 2.0 + n / 10), name=f"seed {n}") for n, k in enumerate((1, 1, 2))]
     found = off_by_one([*lag, known.llama([(0, None, 2)])], TASK)
     assert found.text().splitlines()[-2:] == ["mamba: 2 of 3 models at B+1, 1 of 3 models at B+2", "llama: 1 of 1 model at B"]
     assert list(found.tables) == ["seed 0", "seed 1", "seed 2", "known"]

@@ -23,7 +23,7 @@ from circuitry.universality.sae.checkpoints import TrainingFolder
 from circuitry.universality.sae.distributed import Team
 from planted import Planted, weights
 
-SETTINGS: dict[str, Any] = {"features": 24, "measured": 128, "dead_after": 256, "resample_every": 512, "progress": False}
+SETTINGS: dict[str, Any] = {"features": 24, "measured": 128, "dead_after": 256, "progress": False}
 TOKENS = 64 * 24
 
 
@@ -39,9 +39,15 @@ def child(folder: Path, batch: int, *settings: str, processes: int = 1, wait: bo
     return started
 
 
+def chosen(settings: dict[str, Any]) -> dict[str, Any]:
+    """SETTINGS with others in their place; None leaves one out."""
+    return {name: value for name, value in {**SETTINGS, "tokens": TOKENS, **settings}.items() if value is not None}
+
+
 def train(out: Path | None, **settings: Any) -> Trained:
     stream = Planted(("resid[0]", "mlp[0]"))
-    return train_sae(None, activations=stream, out=out, **{**SETTINGS, "tokens": TOKENS, "save_every": 0.0, **settings})
+    saved: dict[str, Any] = {} if out is None else {"save_every": 0.0}
+    return train_sae(None, activations=stream, out=out, **saved, **chosen(settings))
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -51,7 +57,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def test_a_killed_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     """SIGKILL while the stream makes batch 13; dead features were resampled before and are again after."""
     run = tmp_path / "run"
-    killed = child(tmp_path, 64, "kind=topk", "k=1", "revive=resample", "hold=13", wait=False)
+    killed = child(tmp_path, 64, "kind=topk", "k=1", "revive=resample", "resample_every=512", "hold=13", wait=False)
     deadline = time.monotonic() + 200
     while not (run / "checkpoint-13").is_dir() or (run / "checkpoint-12").is_dir():
         assert killed.poll() is None and time.monotonic() < deadline, "the checkpoint never came"
@@ -62,6 +68,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     with pytest.raises(ct.CircuitryError, match="no complete training"):
         Trained.load(run)
     how: dict[str, Any] = {"kind": "topk", "k": 1}
+    revived: dict[str, Any] = {**how, "revive": "resample", "resample_every": 512}
     begun = list[int]()
 
     class Noting(Planted):
@@ -70,8 +77,8 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
             return super().batches(start)
 
     stream = Noting(("resid[0]", "mlp[0]"))
-    resumed = train_sae(None, activations=stream, out=run, tokens=TOKENS, revive="resample", **how, **SETTINGS)
-    whole = train(None, revive="resample", **how)
+    resumed = train_sae(None, activations=stream, out=run, tokens=TOKENS, **revived, **SETTINGS)
+    whole = train(None, **revived)
     assert begun == [0, 13], "the first batch tells one stream from another"
     assert same(weights(resumed), weights(whole))
     assert resumed.log.equals(whole.log) and len(whole.log) == 48
@@ -93,12 +100,16 @@ def stopped(out: Path, after: int, **settings: Any) -> None:
 
     stream = Breaking(("resid[0]", "mlp[0]"))
     with pytest.raises(Stop):
-        train_sae(None, activations=stream, out=out, **{**SETTINGS, "tokens": TOKENS, "save_every": 0.0, **settings})
+        train_sae(None, activations=stream, out=out, save_every=0.0, **chosen(settings))
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{"kind": "topk", "k": 3, "revive": "auxiliary", "dead_after": 128}, {"kind": "topk", "k": 3}, {"normalise": False}],
+    [
+        {"kind": "topk", "k": 3, "revive": "auxiliary", "dead_after": 128},
+        {"kind": "topk", "k": 3},
+        {"normalise": False, "measured": None},
+    ],
     ids=str,
 )
 def test_what_resumes_is_what_stopped(tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +130,7 @@ def test_a_kill_between_the_last_checkpoint_and_the_files_costs_nothing(tmp_path
         patched.setattr(Trained, "save", broken)
         train_sae(None, "resid[0]", activations=points, **how)
     assert (tmp_path / "run" / "checkpoint-8").is_dir()
-    whole = train_sae(None, "resid[0]", activations=points, **{**how, "out": None})
+    whole = train_sae(None, "resid[0]", activations=points, tokens=512, features=8, progress=False)
     assert same(weights(train_sae(None, "resid[0]", activations=points, **how)), weights(whole))
 
 

@@ -91,7 +91,7 @@ def test_paths_end_inside_the_model_too() -> None:
 def test_a_short_name_of_the_end_is_the_same_end() -> None:
     short, long = (patched("mamba", path).mean().item() for path in ("x[0] @ B -> h[1]", "conv_in[0] @ B -> ssm_state[1]"))
     assert short == long > 0
-    assert patched("mamba", {"short": "x[0] @ B -> h[1]", "long": "conv_in[0] @ A -> ssm_state[1]"}).axes == ("path",)
+    assert patched("mamba", {"short": "x[0] @ B -> h[1]", "long": "conv_in[1] @ B -> ssm_state[1]"}).axes == ("path",)
 
 
 def test_cells_that_cannot_have_an_effect_are_left_out_path_by_path() -> None:

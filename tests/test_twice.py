@@ -69,7 +69,7 @@ def test_a_pair_of_nodes_is_measured_once_whatever_its_order() -> None:
     ("path", "problem"),
     [
         ("(mlp[0], mlp[0]) -> logits", "mlp[0] stands twice in the set"),
-        ("(head[1], head[1,0]) -> logits", "head[1,0] stands twice in the set"),
+        ("(head[1], head[1,0]) -> logits", "head[1,0] is part of head[1], which the set names already"),
         ("(head[1,0], head[1,0].z) -> logits", "head[1,0].z is head[1,0], which the set names already"),
         ("(resid[1] @ B, resid[1] @ 3) -> logits", "resid[1] @ 3 is resid[1] @ B, which the set names already"),
         ("(resid[1] @ B, resid[1]) -> logits", "resid[1] @ B is part of resid[1], which is at every position"),

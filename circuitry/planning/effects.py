@@ -279,7 +279,7 @@ def _spare(one: _Leg, site: Site, held: set[Node]) -> Node | None:
     """A frozen node that would let the effect through if it were spared: one of the source's own layer if there is one."""
     sources = nodes_of(site, one.graph)
     layer = sources[0].indices[:1]
-    near = sorted(held, key=lambda n: (n.indices[:1] != layer, n.indices < layer, n.indices, n.family))
+    near = sorted(held, key=lambda n: (n.indices[:1] != layer, n.indices < layer, n.indices, n.family, str(n)))
     for node in near[:_CANDIDATES]:
         reach = one.graph.reach(sources, held - {node})
         if any(_arrives(one, site, target, reach) for target in one.leg.targets):

@@ -112,7 +112,11 @@ def _said(first: Site, second: Site, one: Tokens, other: Tokens) -> str:
     if first == second:
         return f"{second} stands twice in the set"
     if one == other:
-        return f"{second} is {first}, which the set names already"
+        part = "part of " if len(first.node.indices) != len(second.node.indices) else ""
+        part, inner, outer = (
+            (part, second, first) if len(first.node.indices) <= len(second.node.indices) else (part, first, second)
+        )
+        return f"{inner} is {part}{outer}, which the set names already"
     every, single = (first, second) if one is None else (second, first)
     return f"{single} is part of {every}, which is at every position"
 

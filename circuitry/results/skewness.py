@@ -98,10 +98,10 @@ def widths(ordered: Array) -> Array:
 
 @dataclass(frozen=True)
 class Outliers:
-    """Examples of all cells of a table that lie far from the others of their cell.
+    """Examples of all cells of a table that lie far from the others of their cell, on the other side of zero.
 
-    An outlier lies more than three widths (``widths``) from its cell's median: six standard deviations or more of normal
-    examples. ``share`` is theirs of all examples of cells that vary, ``distance`` how many widths away they lie (their median), ``largest`` how far
+    An outlier lies more than three widths (``widths``) from its cell's median, six standard deviations or more of normal examples,
+    and has the other sign: only such an example can undo a mean. That an effect is sometimes nearly zero cannot. ``share`` is theirs of all examples of cells that vary, ``distance`` how many widths away they lie (their median), ``largest`` how far
     the farthest lies in the unit of the effects, and ``seen`` how many examples there were.
     """
 
@@ -114,15 +114,16 @@ class Outliers:
     def of(cls, samples: Sequence[Array]) -> Outliers:
         """Look for them in arrays [cell, example]; cells that only vary by rounding, compared with the others, have none.
 
-        >>> Outliers.of([np.array([[0.0, 1.0, 2.0, 3.0, 103.0], [1.0, 2.0, 3.0, 4.0, 5.0]])])
-        Outliers(share=0.1, distance=33.666666666666664, largest=101.0, seen=10)
+        >>> Outliers.of([np.array([[0.0, 1.0, 2.0, 3.0, -99.0], [1.0, 2.0, 3.0, 4.0, 103.0]])])
+        Outliers(share=0.1, distance=33.333333333333336, largest=100.0, seen=10)
         """
         most = max((float(np.abs(each[np.isfinite(each)]).max(initial=0.0)) for each in samples), default=0.0)
         far, largest, varying, seen = [np.empty(0)], 0.0, 0, 0
         for _, rows in (group for each in samples for group in alike(each)):
             kept = widths(rows) > _ROUNDING * most
-            width, away = widths(rows)[kept, None], np.abs(rows - np.median(rows, axis=1, keepdims=True))[kept]
-            outlying = away > _FAR * width
+            width, median = widths(rows)[kept, None], np.median(rows, axis=1, keepdims=True)[kept]
+            away = np.abs(rows[kept] - median)
+            outlying = (away > _FAR * width) & (rows[kept] * median < 0)
             far.append((away / width)[outlying])
             largest = max(largest, float(away[outlying].max(initial=0.0)))
             varying, seen = varying + away.size, seen + rows.size

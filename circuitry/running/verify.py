@@ -73,7 +73,10 @@ def verified(
     """
     few, wide = prompts.take(slice(2)), model.widened()
     picked = np.unique(np.linspace(0, len(made.cells) - 1, count).astype(int))
-    ours = [replace(one, effect=one.effect[picked, : len(few)], base=one.base[:, : len(few)]) for one in effects]
+    ours = [
+        replace(one, effect=one.effect[picked, : len(few)], base=one.base[:, : len(few)], other=one.other[:, : len(few)])
+        for one in effects
+    ]
     compared = ours
     if wide is not model:
         compared = run_plan(wide, replace(made, cells=tuple(made.cells[k] for k in picked)), few, metrics, memory=memory)

@@ -25,8 +25,9 @@ def by_node(model: Model, saes: Given) -> dict[Node, SAE]:
 
     >>> import circuitry as ct
     >>> from circuitry.universality.sae import SAEConfig
-    >>> by_node(ct.load("bundled:mamba"), SAE(SAEConfig(128, 256, about={"node": "resid[2]"})))
-    {resid[2]: SAE(resid[2] relu, 128 -> 256)}
+    >>> found = by_node(ct.load("bundled:mamba"), SAE(SAEConfig(128, 256, about={"node": "resid[2]"})))
+    >>> {str(node): sae for node, sae in found.items()}
+    {'resid[2]': SAE(resid[2] relu, 128 -> 256)}
     """
     if isinstance(saes, SAE):
         saes = [saes]

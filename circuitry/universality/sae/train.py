@@ -162,13 +162,14 @@ class _Training:
 
     def run(self, folder: TrainingFolder | None) -> Trained:
         """Train from where the folder says to the end; the first process holds the folder."""
+        # Before the lock, which makes the folder: settings that do not fit leave nothing behind.
+        configs = {node: self.recipe.config(width, {"node": str(node)}) for node, width in self.source.widths.items()}
         if folder is not None and _complete(folder.check(self.identity)):  # which may be on a disk that cannot be written
             return Trained.load(folder.path)
         with hold(folder.path) if folder is not None and self.team.rank == 0 else nullcontext():
-            return self._run(folder)
+            return self._run(folder, configs)
 
-    def _run(self, folder: TrainingFolder | None) -> Trained:
-        configs = {node: self.recipe.config(width, {"node": str(node)}) for node, width in self.source.widths.items()}
+    def _run(self, folder: TrainingFolder | None, configs: dict[Node, SAEConfig]) -> Trained:
         done = self._open(folder)
         if folder is not None and done is None:
             return Trained.load(folder.path)

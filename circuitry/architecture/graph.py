@@ -210,7 +210,7 @@ class Graph:
         return self._filled(place, node, family)
 
     def holds(self, node: Node) -> list[Place]:
-        """The places to hold at their clean value in order to freeze a node.
+        """The places to hold at their base value in order to freeze a node.
 
         >>> import circuitry as ct
         >>> g = ct.graph("mamba")
@@ -230,7 +230,7 @@ class Graph:
     def reach(self, sources: Iterable[Node], without: set[Node] = frozenset()) -> dict[Node, Reach]:  # type: ignore[assignment]
         """How far along the tokens a change at any of ``sources`` can have moved at every node it arrives at.
 
-        ``without`` are nodes held at their clean value: nothing passes through them.
+        ``without`` are nodes held at their base value: nothing passes through them.
 
         >>> import circuitry as ct
         >>> g = ct.graph("mamba")

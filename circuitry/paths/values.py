@@ -256,7 +256,7 @@ class Path:
         return replace(self, legs=(*self.legs, Leg(sites(target))))
 
     def freezing(self, *nodes: Node) -> Path:
-        """Freeze these nodes at their clean values on the last leg.
+        """Freeze these nodes at their base values on the last leg.
 
         A name without a port means all others: the leg's own two ends stay live (``freezing head`` from ``head[1,0].q``). A port
         that is named is frozen on the ends too, unless it is itself the end: ``head[1,0].pattern`` from ``head[1,0].q`` cuts the

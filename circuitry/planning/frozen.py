@@ -1,4 +1,4 @@
-"""What a leg holds at its clean value, as concrete nodes of the graph."""
+"""What a leg holds at its base value, as concrete nodes of the graph."""
 
 from __future__ import annotations
 

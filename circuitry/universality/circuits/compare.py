@@ -179,7 +179,7 @@ def circuits(
 
     >>> found = circuits(["bundled:gpt_neox", "bundled:mamba"], "induction", distances=[8], distance=8, examples=12, progress=False)
     >>> [len(having) for having in found.matched().values()]
-    [2, 1]
+    [2, 2, 1]
     """
     if len(models) < 2:
         raise CircuitryError(f"{len(models)} model is nothing to compare; name two at least")

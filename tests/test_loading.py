@@ -95,7 +95,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "bundled": (lambda _: "bundled:nothing", "no model 'bundled:nothing' ships with circuitry; known here: *"),
     "hub": (
         lambda _: "nobody/nothing",
-        "'nobody/nothing' could not be loaded: it is no folder here, and the Hugging Face hub did not give it (*). "
+        "'nobody/nothing' could not be loaded: it is not a folder here, and it could not be downloaded from the Hugging Face hub (*). "
         "Offline, these work: *a folder, or a .gguf file",
     ),
     "missing": (lambda folder: folder / "deeper", "'FOLDER/deeper' could not be loaded: it is no folder here, *"),

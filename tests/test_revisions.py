@@ -133,7 +133,7 @@ def test_several_models_may_be_revisions_of_one(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[str, str | None, type[CircuitryError], str]] = {
-    "unknown": (NAME, "step9", ModelError, f"'{NAME}@step9' could not be loaded: it is no folder here, and the Hugging Face hub did not give it (*"),
+    "unknown": (NAME, "step9", ModelError, f"'{NAME}@step9' could not be loaded: it is not a folder here, and it could not be downloaded from the Hugging Face hub (*"),
     "two": (f"{NAME}@step1", "step2", CircuitryError, f"{NAME}@step1 names a revision, and revision='step2' another; give one of the two"),
     "bundled": ("bundled:mamba", "main", CircuitryError, "revision='main' goes with a name on the Hugging Face hub, and bundled:mamba is none"),
     "compiled": ("compiled:mamba", "main", CircuitryError, "revision='main' goes with a name *, and compiled:mamba is none"),

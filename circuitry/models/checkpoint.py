@@ -83,7 +83,7 @@ class Source:
             if self.folder:
                 raise ModelError(f"{self.name} holds no model that transformers knows: {first}") from error
             raise ModelError(
-                f"{self.name!r} could not be loaded: it is no folder here, and the Hugging Face hub did not give it ({first}). {offline}"
+                f"{self.name!r} could not be loaded: it is not a folder here, and it could not be downloaded from the Hugging Face hub ({first}). {offline}"
             ) from error
 
     def weights(self, config: Any) -> dict[str, Tensor]:

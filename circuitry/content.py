@@ -54,8 +54,7 @@ def find(kind: str, name: str) -> Path:
     own = Path(name).suffix in OWN
     path = Path(name).resolve() if own else folder(kind) / f"{name}.py"
     if not path.is_file():
-        hint = f"no file {path}" if own else suggest(name, names(kind))
-        raise CircuitryError(f"no definition {name!r} in {kind}: {hint}")
+        raise CircuitryError(f"no file {path}" if own else f"no definition {name!r} in {kind}: {suggest(name, names(kind))}")
     return path
 
 

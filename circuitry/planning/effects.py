@@ -31,6 +31,8 @@ class _Leg:
     where: Where | None
     length: Lengths
     changed: Changed | None
+    moved: Mapping[Site, list[tuple[int, ...]]]
+    """Of a leg after the first: where each of its sources at every position can have moved on the leg before, in each example."""
 
     def source(self, site: Site) -> Part:
         return self._part(site, "target", self.number - 1) if self.number else self._part(site, "source", 0)
@@ -58,20 +60,21 @@ def check_effects(path: Path, graph: Graph, where: Where | None, length: Lengths
         ^
     leave one that connects them live, for example: freezing mixer_out except mixer_out[1]
     """
-    found, sources = parts(path), path.sources
+    found, sources, moved = parts(path), path.sources, dict[Site, list[tuple[int, ...]]]()
     for number, leg in enumerate(path.legs):
-        one = _Leg(number, leg, sources, found, graph, where, length, None if number else changed)
+        one = _Leg(number, leg, sources, found, graph, where, length, None if number else changed, moved)
         if where is not None:
             for site in sources:
                 check_inside(site, one.source(site), where, length)
             for site in leg.targets:
                 check_inside(site, one.target(site), where, length)
         for kind in ("source", "target"):
-            check_once((p for p in found if (p.kind, p.leg) == (kind, number)), graph, where)
+            measured = kind == "target" and number == len(path.legs) - 1
+            check_once((p for p in found if (p.kind, p.leg) == (kind, number)), graph, where, measured=measured)
         _check_leg(one)
         if length is not None and not isinstance(length, int):
             _check_every_example(one)
-        sources = leg.targets
+        sources, moved = leg.targets, _moved(one) if number < len(path.legs) - 1 else {}
 
 
 def _check_leg(one: _Leg) -> None:
@@ -221,20 +224,68 @@ def _offsets(one: _Leg, source: Site, target: Site) -> list[tuple[int, ...]] | N
 
 
 def _offsets_of_all(one: _Leg, source: Site, stop: Position) -> list[tuple[int, ...]] | None:
-    where = one.where or {}
-    if one.changed is None or one.length is None or (isinstance(stop.base, str) and stop.base not in where):
+    where, live = one.where or {}, _live(one, source)
+    if live is None or (isinstance(stop.base, str) and stop.base not in where):
         return None
-    sight = [one.graph.from_tokens[node] for node in nodes_of(source, one.graph)]
-    sizes = [one.length] if isinstance(one.length, int) else list(one.length)
-    count = len(one.changed)
-    ends_at, sizes = (one_each * (count // len(one_each)) for one_each in (absolute(stop, where), sizes))
+    last = absolute(stop, where)
+    return [tuple(end - p for p in some) for some, end in zip(live, last * (len(live) // len(last)), strict=True)]
+
+
+def _live(one: _Leg, site: Site) -> list[tuple[int, ...]] | None:
+    """The positions at which a source may have another value than in the base run, in each example; None where that is not known."""
+    where = one.where or {}
+    if site.at is not None:
+        if isinstance(site.at.base, str) and site.at.base not in where:
+            return None
+        at, differs = together(absolute(site.at, where), _differs(one, site))
+        return [(p,) if two else () for p, two in zip(at, differs, strict=True)]
+    if one.number:
+        return one.moved.get(site)
+    if one.changed is None or one.length is None:
+        return None
+    sight = [one.graph.from_tokens[node] for node in nodes_of(site, one.graph)]
+    return _arrived([tuple(map(tuple, one.changed))], [sight], one.length)
+
+
+def _moved(one: _Leg) -> dict[Site, list[tuple[int, ...]]]:
+    """Where each target at every position can have moved on this leg, as far as that is known."""
+    live = [_live(one, source) for source in one.sources]
+    if one.length is None or any(some is None for some in live):
+        return {}
+    count = max(len(some) for some in live if some is not None)
+    starts = [some * (count // len(some)) for some in live if some is not None]
+    held = frozen_nodes(one.graph, ends(one.sources, one.graph), ends(one.leg.targets, one.graph), one.leg)
+    reached = [one.graph.reach(nodes_of(source, one.graph), held) for source in one.sources]
+    found = {}
+    for target in (target for target in one.leg.targets if target.at is None):
+        nodes = nodes_of(target, one.graph)
+        found[target] = _arrived(starts, [[reach[n] for n in nodes if n in reach] for reach in reached], one.length)
+    return found
+
+
+def _arrived(starts: Sequence[Sequence[tuple[int, ...]]], rules: list[list[Reach]], length: Lengths) -> list[tuple[int, ...]]:
+    """The positions of each example that are reached from its ``starts`` [source][example], each source by its own rules."""
+    count = len(starts[0])
+    sizes = [length] if isinstance(length, int) else list(length or ())
 
     @functools.cache  # examples of one wording are alike
-    def two_valued(tokens: tuple[int, ...], size: int) -> tuple[int, ...]:
-        return tuple(p for p in range(size) if any(reach.reaches(p - t) for reach in sight for t in tokens))
+    def reached(begun: tuple[tuple[int, ...], ...], size: int) -> tuple[int, ...]:
+        pairs = [(p, rule) for some, own in zip(begun, rules, strict=True) for p in some for rule in own]
+        return tuple(at for at in range(size) if any(rule.reaches(at - p) for p, rule in pairs))
 
-    examples = zip(one.changed, ends_at, sizes, strict=True)
-    return [tuple(end - p for p in two_valued(tuple(tokens), size)) for tokens, end, size in examples]
+    return [reached(begun, size) for begun, size in zip(zip(*starts, strict=True), sizes * (count // len(sizes)), strict=True)]
+
+
+def differs_everywhere(path: Path, graph: Graph, where: Where, changed: Changed | None) -> bool:
+    """Whether every source has two values in every example, so that none counts with an effect that is exactly zero.
+
+    >>> import circuitry as ct
+    >>> path, where = ct.parse("embed @ 2 -> logits"), {"END": [5, 5]}
+    >>> [differs_everywhere(path, ct.graph("gpt2"), where, changed) for changed in ([(2,), (2,)], [(2,), (3,)])]
+    [True, False]
+    """
+    one = _Leg(0, path.legs[0], path.sources, [], graph, where, None, changed, {})
+    return all(all(_differs(one, site)) for site in path.sources)
 
 
 def _read_at(one: _Leg, target: Site) -> Position | None:

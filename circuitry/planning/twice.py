@@ -80,10 +80,10 @@ def _read_at(site: Site, graph: Graph) -> Position | None:
     return Position("END") if site.at is None and graph.family(site.node.family).role == "logits" else site.at
 
 
-def check_once(members: Iterable[Part], graph: Graph, where: Where | None) -> None:
+def check_once(members: Iterable[Part], graph: Graph, where: Where | None, *, measured: bool = False) -> None:
     """Refuse a set of sites that names one site twice: a source would be written twice, a distance would count it twice.
 
-    Two that meet in some examples only are refused where they are read. Raises PathError.
+    Two that meet in some examples only are refused where a distance is ``measured`` over them. Raises PathError.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import plan
@@ -104,7 +104,7 @@ def check_once(members: Iterable[Part], graph: Graph, where: Where | None) -> No
             one, other = (tokens(_read_at(site, graph), where) for site in (first, second))
             if one is None or other is None or one == other:
                 raise part.error(_said(first, second, one, other), "name each site once")
-            if part.kind == "target" and (met := _met(one, other)):
+            if measured and (met := _met(one, other)):
                 raise part.error(f"{second} is {first} in {met}, which a distance would count twice", "name each token once")
 
 

@@ -53,7 +53,11 @@ def describe(
         found[2, rows] = mean_test(ordered, draws_for(len(values)), seed)
         hidden[rows] = outliers.may_hide(ordered.mean(1), widths(ordered), ordered.shape[1])
     low, high, p = found
-    low, p = np.where(tested, low, np.maximum(low, 0)), np.where(tested, p, np.nan)
+    low, high, p = (
+        np.where(tested, low, np.maximum(low, 0)),
+        np.where(tested, high, np.maximum(high, 0)),
+        np.where(tested, p, np.nan),
+    )
     return pd.DataFrame({"low": low, "high": high, "p": p, "q": false_discovery(p, hidden)})
 
 

@@ -11,7 +11,7 @@ from numpy.random import Generator
 from ..architecture import Graph
 from ..errors import PathError
 from ..paths import Index, Leg, Node, Path, Position, Site
-from ..planning import Cell, CellPlan, Plan, cell_plan, check_effects, nodes_of
+from ..planning import Cell, CellPlan, Plan, cell_plan, check_effects, differs_everywhere, nodes_of
 from ..prompting import Prompts
 from .engine import Effects
 
@@ -45,6 +45,8 @@ def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tup
                 check_effects(path, plan.graph, prompts.where, prompts.stops.tolist(), changed)
             except PathError:
                 continue
+            if not differs_everywhere(path, plan.graph, prompts.where, changed):
+                continue  # exact zeros among its examples would make any real node look special
             found.append(cell_plan(Cell(like.values, path), plan.graph, plan.intervention))
             break
     return tuple(found)

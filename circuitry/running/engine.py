@@ -177,12 +177,16 @@ def given_value(model: Model, write: Write, prompts: Prompts, value: Any, memory
     >>> tuple(given_value(model, Write(model.graph.node("gate[0]"), ct.Position("B"), "given"), prompts, 2.0, 1 << 28).shape)
     (256,)
     """
-    like = mean_value(model, write, prompts.take(slice(1)), memory)
+    like, place = mean_value(model, write, prompts.take(slice(1)), memory), Site(write.node, write.at)
     try:
-        return torch.as_tensor(value).expand_as(like)
+        # A number takes the node's own dtype: as a tensor by itself it would be float32.
+        given = torch.as_tensor(value, dtype=like.dtype if isinstance(value, int | float) else None).expand_as(like)
     except (RuntimeError, TypeError, ValueError) as error:
         shape = tuple(getattr(value, "shape", ())) or type(value).__name__
-        raise CircuitryError(f"value= is {shape}, and {Site(write.node, write.at)} has shape {tuple(like.shape)}") from error
+        raise CircuitryError(f"value= is {shape}, and {place} has shape {tuple(like.shape)}") from error
+    if not given.isfinite().all():
+        raise CircuitryError(f"value= for {place} holds numbers that are not finite; every effect would be one of them")
+    return given
 
 
 def mean_value(model: Model, write: Write, prompts: Prompts, memory: int) -> Tensor:

@@ -28,6 +28,19 @@ def whole(name: str, value: Any, least: int = 0) -> int:
     return int(value)
 
 
+def check_given(model: Any, task: Any) -> None:
+    """Refuse a name in place of what it names.
+
+    >>> check_given("bundled:mamba", None)
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: the model is the text 'bundled:mamba'; load it first: ct.load('bundled:mamba')
+    """
+    for what, given, how in (("model", model, "load"), ("task", task, "task")):
+        if isinstance(given, str):
+            make = "load it first" if how == "load" else "make it first"
+            raise CircuitryError(f"the {what} is the text {given!r}; {make}: ct.{how}({given!r})")
+
+
 def check_value(intervention: str, value: Any) -> None:
     """Refuse a value that nothing takes, and "given" without one.
 

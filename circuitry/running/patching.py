@@ -24,7 +24,7 @@ from .chunks import parse_memory
 from .engine import Effects, ends_at_logits, run_plan, unit_of
 from .inputs import check_prompts
 from .metrics import METRICS, metric
-from .options import MEMORY, check_axis, check_value, random_nodes
+from .options import MEMORY, check_axis, check_given, check_value, random_nodes
 from .provenance import provenance
 from .verify import by_reference, check_comparable, verified
 
@@ -55,6 +55,7 @@ def compile_path(
     >>> len(made.cells), len(prompts)
     (4, 2)
     """
+    check_given(model, task)
     check_axis(path, axis)
     prompts = task.prompts(model.vocabulary, lint=bool(lint))
     check_prompts(model, prompts)

@@ -201,20 +201,20 @@ def follow(hf: Any, path: Path, base: Tensor, other: Tensor, where: Where) -> Re
     >>> bool(torch.allclose(other, patched))
     True
     """
-    return follow_all(hf, path, base, other, where)[0]
+    return follow_all(hf, path, base, other, where)[0][1]
 
 
-def follow_all(hf: Any, path: Path, base: Tensor, other: Tensor, where: Where) -> list[Reading]:
+def follow_all(hf: Any, path: Path, base: Tensor, other: Tensor, where: Where) -> list[tuple[Site, Reading]]:
     """Follow one path without open axes; ``base`` and ``other`` are token ids [example, pos].
 
-    Returns for each last target what it is in the base run, the other run and the patched run: [example, ...] at the target's
+    Returns for each last target, a whole layer written out, the site and what it is in the base run, the other run and the patched run: [example, ...] at the target's
     position, [example, pos, ...] where it has none; the logits at END where none is named. Raises CircuitryError for a node
     that the reference does not record.
 
     >>> import circuitry as ct
     >>> model, ids = ct.load("bundled:mamba"), torch.arange(6)[None] + 300
     >>> found = follow_all(model.hf, ct.parse("embed -> (gate[0], logits)"), ids, ids + 1, {"END": [5]})
-    >>> [tuple(patched.shape) for _, _, patched in found]
+    >>> [tuple(patched.shape) for _, (_, _, patched) in found]
     [(1, 6, 256), (1, 2048)]
     """
     reference = Reference(hf)
@@ -228,28 +228,28 @@ def follow_all(hf: Any, path: Path, base: Tensor, other: Tensor, where: Where) -
             edits[key] = _then(edits.get(key), _write(_known(values, site.node), _positions(site.at, where, len(base))))
         values = reference.run(base, edits)
         sources = leg.targets
-    found: list[Reading] = []
+    found: list[tuple[Site, Reading]] = []
     for end in sources:
         at = _positions(_place(end), where, len(base))
         first, second, patched = (_read(_known(v, end.node), at) for v in (clean, corrupted, values))
-        found.append((first, second, patched))
+        found.append((end, (first, second, patched)))
     return found
 
 
-def distances(path: Path, found: list[Reading], tokens: list[int]) -> tuple[Tensor, Tensor]:
+def distances(found: list[tuple[Site, Reading]], tokens: list[int]) -> tuple[Tensor, Tensor]:
     """L2 distance [example] of the other run and of the patched run from the base run, over all last targets together.
 
     Of a target at every position only an example's own ``tokens`` count, not its padding.
 
     >>> import circuitry as ct
-    >>> ones, path = torch.ones(1, 3, 2), ct.parse("embed -> gate[0]")
-    >>> [one.tolist() for one in distances(path, [(0 * ones, ones, 3 * ones)], [2])]
+    >>> ones, site = torch.ones(1, 3, 2), ct.parse("embed -> gate[0]").legs[0].targets[0]
+    >>> [one.tolist() for one in distances([(site, (0 * ones, ones, 3 * ones))], [2])]
     [[2.0], [6.0]]
     """
     totals = []
     for run in (1, 2):
         squares = torch.zeros(len(tokens), dtype=torch.float64)
-        for end, values in zip(path.legs[-1].targets, found, strict=True):
+        for end, values in found:
             for example, count in enumerate(tokens):
                 stop = count if _place(end) is None else None
                 change = values[run][example][:stop].double() - values[0][example][:stop].double()

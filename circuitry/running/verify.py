@@ -35,9 +35,9 @@ def by_reference(model: Model, made: Plan, prompts: Prompts, metrics: Sequence[M
         path = made.cells[number].path
         read = follow_all(model.hf, path, base, other, where)
         if ends_at_logits(made):
-            runs = [[evaluate(m, one, read[0][0], answer, foil) for one in read[0]] for m in metrics]
+            runs = [[evaluate(m, one, read[0][1][0], answer, foil) for one in read[0][1]] for m in metrics]
         else:
-            away, patched = distances(path, read, prompts.stops.tolist())
+            away, patched = distances(read, prompts.stops.tolist())
             runs = [[torch.zeros_like(away), away, patched] for _ in metrics]
         found.append([[one.double().cpu().numpy() for one in of_metric] for of_metric in runs])
     by_metric = np.array(found).transpose(1, 2, 0, 3)

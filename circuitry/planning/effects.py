@@ -237,7 +237,7 @@ def _live(one: _Leg, site: Site) -> list[tuple[int, ...]] | None:
     if site.at is not None:
         if isinstance(site.at.base, str) and site.at.base not in where:
             return None
-        at, differs = together(absolute(site.at, where), _differs(one, site))
+        at, differs = together(absolute(site.at, where), [int(two) for two in _differs(one, site)])
         return [(p,) if two else () for p, two in zip(at, differs, strict=True)]
     if one.number:
         return one.moved.get(site)

@@ -76,3 +76,11 @@ def test_a_number_is_given_in_the_models_own_precision() -> None:
     assert np.array_equal(one, whole) and np.array_equal(other, whole)
     with pytest.raises(ct.CircuitryError, match="not finite"):
         patched("mlp[0] @ B -> logits", intervention="given", value=float("nan"))
+
+
+def test_a_source_that_is_the_same_in_some_examples_is_refused_with_their_number() -> None:
+    """Which name comes first takes turns, so with S1 exchanged IO is before the change in half of the examples."""
+    task = MIXED.but(corruption="S1")
+    with pytest.raises(PathError, match=r"reaches mlp\[0\] @ IO in 4 of 8 examples: the effect there would be exactly zero"):
+        patched("mlp[0] @ IO -> logits", task=task)
+    assert (patched("(mlp[0] @ IO, mlp[0] @ S1) -> logits", task=task).values() != 0).all()

@@ -96,7 +96,17 @@ def _check_leg(one: _Leg) -> None:
 
 def _check_every_example(one: _Leg) -> None:
     """Refuse what has an effect in some examples only: in the others it is exactly zero, and would count as if it were measured."""
-    if any(source.at is None for source in one.sources):
+    differs = [
+        any(some) for some in zip(*together(*(list(map(int, _differs(one, source))) for source in one.sources)), strict=True)
+    ]
+    if not all(differs):
+        raise one.source(one.sources[0]).error(
+            f"no token in which the prompts differ reaches {_names(one.sources)} in {differs.count(False)} of {len(differs)} examples: "
+            "the effect there would be exactly zero",
+            "choose a position after the change in every example",
+            at_position=True,
+        )
+    if any(source.at is None for source in one.sources) and one.changed is None:
         return  # it begins before whatever is read
     apart = (_offsets(one, source, target) for source in one.sources for target in one.leg.targets)
     if all(offsets is None or len(set(offsets)) == 1 for offsets in apart):

@@ -285,7 +285,7 @@ RUN = ("run", "induction", "--model", "bundled:mamba", "--examples", "2", "--out
     ("words", "message"),
     [
         (["run", "ioi2", "--out", "OUT"], "no suite 'ioi2'; did you mean 'ioi'"),
-        (["run", "./none.py", "--out", "OUT"], "no definition './none.py' in suites: no file"),
+        (["run", "./none.py", "--out", "OUT"], "no file "),
         ([*RUN, "-o", "distances=8,x"], "distances=[8, 'x']: expected int, such as (8, 16, 32, 64, 128)"),
         ([*RUN, "-o", "distances=6"], "distance 6 is too short"),
         ([*RUN, "-o", "distanze=8"], "suite 'induction' has no option 'distanze'; did you mean 'distance"),
@@ -299,6 +299,8 @@ RUN = ("run", "induction", "--model", "bundled:mamba", "--examples", "2", "--out
         (["patch", *H0, "--out", "x.doc"], "a table cannot be written as '.doc'"),
         (["patch", *H0, "--option", "distance"], "'distance' is not of the form name=value"),
         (["patch", *H0, "--axis", "layer"], "'layer' is not of the form name=value"),
+        (["patch", *H0, "-o", "examples=3"], "examples is given as an option; its own flag is --examples"),
+        (["explain", *H0, "-o", "name=other"], "name is given as an option; its own flag is --task"),
         (["patch", *H0, "--task", "induktion"], "no definition 'induktion' in tasks: did you mean 'induction'?"),
         (["patch", *H0, "--metric", "logits"], "no metric 'logits'"),
         (["patch", *H0, "--examples", "0"], "0 examples make no experiment"),

@@ -150,7 +150,7 @@ def test_a_definition_of_your_own_is_a_file(tmp_path: Path) -> None:
     mine.write_text("")
     with pytest.raises(ct.CircuitryError, match=r"mine\.py defines no GRAPH; see the files in graphs/ for examples"):
         ct.graph(str(mine))
-    with pytest.raises(ct.CircuitryError, match=r"no definition '\./absent\.py' in graphs: no file .*absent\.py"):
+    with pytest.raises(ct.CircuitryError, match=r"no file .*absent\.py"):
         ct.graph("./absent.py")
 
 

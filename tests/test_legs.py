@@ -84,3 +84,13 @@ def test_a_source_that_is_the_same_in_some_examples_is_refused_with_their_number
     with pytest.raises(PathError, match=r"reaches mlp\[0\] @ IO in 4 of 8 examples: the effect there would be exactly zero"):
         patched("mlp[0] @ IO -> logits", task=task)
     assert (patched("(mlp[0] @ IO, mlp[0] @ S1) -> logits", task=task).values() != 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({"intervention": "given", "value": 0.3}, "attend to later tokens"), ({"intervention": "mean"}, "later tokens or padding")],
+    ids=str,
+)
+def test_a_pattern_that_would_attend_to_later_tokens_or_padding_is_refused(options: Any, why: str) -> None:
+    with pytest.raises(ct.CircuitryError, match=why):
+        patched("head[1,0].pattern @ END -> logits", task=MIXED, **options)

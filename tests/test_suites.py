@@ -281,7 +281,7 @@ def test_an_unknown_suite_is_answered_with_the_nearest_one(name: str) -> None:
 
 
 def test_a_suite_file_that_is_not_there_is_named() -> None:
-    with pytest.raises(ct.CircuitryError, match=r"no definition './none.py' in suites: no file"):
+    with pytest.raises(ct.CircuitryError, match=r"no file .*none.py"):
         ct.suite("./none.py")
 
 

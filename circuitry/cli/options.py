@@ -62,7 +62,10 @@ def task(name: str, options: list[str] | None, examples: int | None, seed: int, 
     """The task with its options; without ``examples`` as many as it has by default, of which no more than ``usual``."""
     from ..prompting import task as make_task
 
-    posed = make_task(name, **merged(options, examples=examples, seed=seed))
+    given = merged(options, examples=examples, seed=seed)
+    if "name" in given:
+        raise CircuitryError("name is given as an option; its own flag is --task")
+    posed = make_task(name, **given)
     return posed if examples is not None or usual is None else posed.but(examples=min(usual, posed.examples))
 
 

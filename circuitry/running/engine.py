@@ -160,11 +160,28 @@ def constant_values(model: Model, plan: Plan, prompts: Prompts, value: Any, memo
     writes = list(dict.fromkeys(w for cell in plan.cells for w in cell.passes[0].writes if not isinstance(w.value, int)))
     if plan.intervention == "resample":
         return {}
+    for write in writes:
+        _check_pattern(write, plan.intervention, prompts, value)
     if plan.intervention == "mean":
         return {w: mean_value(model, w, prompts, memory) for w in writes}
     if plan.intervention == "zero":
         return dict.fromkeys(writes, torch.zeros(()))
     return {w: given_value(model, w, prompts, value, memory) for w in writes}
+
+
+def _check_pattern(write: Write, intervention: str, prompts: Prompts, value: Any) -> None:
+    """Refuse values of an attention pattern that would put weight on tokens which the query cannot see, or on padding."""
+    site, alike = Site(write.node, write.at), len(set(prompts.stops.tolist())) == 1
+    if write.node.port != "pattern" or intervention == "zero":
+        return
+    if intervention == "given" and isinstance(value, int | float):
+        raise CircuitryError(
+            f"{site} is how one token's attention is shared out; value={value} would attend to later tokens too. Give a row"
+        )
+    if intervention == "mean" and not (alike and (write.at is None or len(set(absolute(write.at, prompts.where))) == 1)):
+        raise CircuitryError(
+            f"the mean of {site} over prompts of different shape attends to later tokens or padding; use 'zero' or 'resample'"
+        )
 
 
 def given_value(model: Model, write: Write, prompts: Prompts, value: Any, memory: int) -> Tensor:

@@ -98,7 +98,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         "'nobody/nothing' could not be loaded: it is not a folder here, and it could not be downloaded from the Hugging Face hub (*). "
         "Offline, these work: *a folder, or a .gguf file",
     ),
-    "missing": (lambda folder: folder / "deeper", "'FOLDER/deeper' could not be loaded: it is no folder here, *"),
+    "missing": (lambda folder: folder / "deeper", "'FOLDER/deeper' could not be loaded: it is not a folder here, *"),
     "empty": (emptied, "FOLDER is a folder without config.json, so it is no Hugging Face model"),
     "not json": (no_json, "FOLDER holds no model that transformers knows: *is not a valid JSON file."),
     "no type": (config(model_type=None), "FOLDER holds no model that transformers knows: *Should have a `model_type` key*"),

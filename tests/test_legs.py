@@ -94,3 +94,9 @@ def test_a_source_that_is_the_same_in_some_examples_is_refused_with_their_number
 def test_a_pattern_that_would_attend_to_later_tokens_or_padding_is_refused(options: Any, why: str) -> None:
     with pytest.raises(ct.CircuitryError, match=why):
         patched("head[1,0].pattern @ END -> logits", task=MIXED, **options)
+
+
+@pytest.mark.parametrize("options", ({}, {"intervention": "zero"}, {"intervention": "mean"}), ids=str)
+@pytest.mark.parametrize("path", ("embed @ 3 -> mlp[0] -> logits", "embed @ 3 -> resid[1] -> mlp[1] @ 5"))
+def test_a_position_that_is_a_number_is_one_for_all_examples(path: str, options: Any) -> None:
+    assert (patched(path, **options).values() != 0).all()

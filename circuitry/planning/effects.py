@@ -238,7 +238,9 @@ def _offsets_of_all(one: _Leg, source: Site, stop: Position) -> list[tuple[int, 
     if live is None or (isinstance(stop.base, str) and stop.base not in where):
         return None
     last = absolute(stop, where)
-    return [tuple(end - p for p in some) for some, end in zip(live, last * (len(live) // len(last)), strict=True)]
+    count = max(len(live), len(last))  # of either there may be one for all examples
+    pairs = zip(live * (count // len(live)), last * (count // len(last)), strict=True)
+    return [tuple(end - p for p in some) for some, end in pairs]
 
 
 def _live(one: _Leg, site: Site) -> list[tuple[int, ...]] | None:
@@ -275,15 +277,16 @@ def _moved(one: _Leg) -> dict[Site, list[tuple[int, ...]]]:
 
 def _arrived(starts: Sequence[Sequence[tuple[int, ...]]], rules: list[list[Reach]], length: Lengths) -> list[tuple[int, ...]]:
     """The positions of each example that are reached from its ``starts`` [source][example], each source by its own rules."""
-    count = len(starts[0])
     sizes = [length] if isinstance(length, int) else list(length or ())
+    count = max(len(starts[0]), len(sizes))  # of either there may be one for all examples
+    begins = list(zip(*starts, strict=True)) * (count // len(starts[0]))
 
     @functools.cache  # examples of one wording are alike
     def reached(begun: tuple[tuple[int, ...], ...], size: int) -> tuple[int, ...]:
         pairs = [(p, rule) for some, own in zip(begun, rules, strict=True) for p in some for rule in own]
         return tuple(at for at in range(size) if any(rule.reaches(at - p) for p, rule in pairs))
 
-    return [reached(begun, size) for begun, size in zip(zip(*starts, strict=True), sizes * (count // len(sizes)), strict=True)]
+    return [reached(begun, size) for begun, size in zip(begins, sizes * (count // len(sizes)), strict=True)]
 
 
 def differs_everywhere(path: Path, graph: Graph, where: Where, changed: Changed | None) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import circuitry as ct
 import tiny
@@ -88,7 +89,11 @@ def test_a_source_that_is_the_same_in_some_examples_is_refused_with_their_number
 
 @pytest.mark.parametrize(
     ("options", "why"),
-    [({"intervention": "given", "value": 0.3}, "attend to later tokens"), ({"intervention": "mean"}, "later tokens or padding")],
+    [
+        ({"intervention": "given", "value": 0.3}, "attend to later tokens"),
+        ({"intervention": "given", "value": torch.tensor(0.3)}, "attend to later tokens"),
+        ({"intervention": "mean"}, "later tokens or padding"),
+    ],
     ids=str,
 )
 def test_a_pattern_that_would_attend_to_later_tokens_or_padding_is_refused(options: Any, why: str) -> None:

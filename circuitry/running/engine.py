@@ -174,7 +174,7 @@ def _check_pattern(write: Write, intervention: str, prompts: Prompts, value: Any
     site, alike = Site(write.node, write.at), len(set(prompts.stops.tolist())) == 1
     if write.node.port != "pattern" or intervention == "zero":
         return
-    if intervention == "given" and isinstance(value, int | float):
+    if intervention == "given" and np.ndim(value) == 0:  # a number, be it Python's, numpy's or a tensor
         raise CircuitryError(
             f"{site} is how one token's attention is shared out; value={value} would attend to later tokens too. Give a row"
         )

@@ -8,8 +8,8 @@ import agreement
 import circuitry as ct
 from agreement import model, ragged
 from circuitry import PatchingTable
+from circuitry.executing.rows.schedule import schedule
 from circuitry.planning import Plan, plan
-from circuitry.planning.schedule import schedule
 
 PROMPTS = ragged()
 TASK = ct.task("induction", distance=8, examples=5, prefix=2)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 import circuitry as ct
 from agreement import model
 from circuitry import CircuitryError, PatchingTable
+from circuitry.executing.activations import read
 from circuitry.paths import Node
 from circuitry.prompting import Prompts
-from circuitry.running.activations import read
 from patching import TASK, patched
 
 Floats = NDArray[np.float64]

@@ -110,8 +110,8 @@ def test_a_state_is_wider_than_a_model_in_half_precision(kind: str, state: str, 
 
 
 def test_means_are_not_rounded_to_the_models_dtype() -> None:
+    from circuitry.executing.constants import mean_value
     from circuitry.planning import Write
-    from circuitry.running.engine import mean_value
     from circuitry.running.patching import compile_path
 
     model = tiny.model("rwkv", dtype=torch.float16)
@@ -123,7 +123,7 @@ def test_means_are_not_rounded_to_the_models_dtype() -> None:
 
 
 def test_effects_that_overflow_in_half_precision_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from circuitry.running import verify
+    from circuitry.executing.reference import verify
 
     real, model = verify._apart, tiny.model("gpt2", dtype=torch.float16)
     monkeypatch.setattr(verify, "_apart", lambda one, other: real(one, other) if real(one, other) < 1e-5 else float("nan"))

@@ -17,13 +17,13 @@ import circuitry as ct
 import tiny
 from agreement import both, model, ragged
 from circuitry import Node, Site, parse
+from circuitry.executing.metrics import metric
+from circuitry.executing.rows import driver
+from circuitry.executing.rows.engine import run_plan
+from circuitry.executing.rows.schedule import schedule
 from circuitry.models import mamba
 from circuitry.planning import cells, plan
 from circuitry.planning.frozen import matching
-from circuitry.planning.schedule import schedule
-from circuitry.running import driver
-from circuitry.running.engine import run_plan
-from circuitry.running.metrics import metric
 from rounding import only_rounded
 
 EXACT = 1e-10

@@ -12,10 +12,11 @@ from torch import Tensor
 
 import agreement
 from agreement import model
+from circuitry.executing.constants import constant_values
+from circuitry.executing.metrics import metric
+from circuitry.executing.rows import driver, engine
+from circuitry.executing.rows.schedule import schedule
 from circuitry.planning import plan
-from circuitry.planning.schedule import schedule
-from circuitry.running import driver, engine
-from circuitry.running.metrics import metric
 from patching import PROMPTS
 
 
@@ -141,7 +142,7 @@ def test_states_are_set_to_constants(intervention: str, site: str) -> None:
     corrupted = driver.run(ours, laid, PROMPTS)[0][torch.from_numpy(laid.reading.other)]
     value = torch.full((32, 4), 0.25, dtype=torch.float64)
     laid = schedule(made, made.cells, PROMPTS)
-    constants = engine.constant_values(ours, made, PROMPTS, value, 1 << 30)
+    constants = constant_values(ours, made, PROMPTS, value, 1 << 30)
     read = driver.run(ours, laid, PROMPTS, constants)[0][torch.from_numpy(laid.reading.rows[0])]
     where = at("B") if "@" in site else (slice(None), slice(None))
     wanted = {"zero": 0 * value, "mean": corrupted[where].mean(0) if "@" in site else mean_of(corrupted), "given": value}[

@@ -14,8 +14,8 @@ from torch import Tensor
 import circuitry as ct
 import tiny
 from circuitry.architecture import Place, model_types
+from circuitry.executing.activations import spliced
 from circuitry.models import Model
-from circuitry.running.activations import spliced
 from circuitry.running.patching import compile_path
 
 EXACT = 1e-10

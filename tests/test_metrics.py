@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from circuitry import CircuitryError
+from circuitry.executing.metrics import evaluate, metric
 from circuitry.running import METRICS
-from circuitry.running.metrics import evaluate, metric
 from patching import effects, patched
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]], dtype=torch.float64)

@@ -12,11 +12,11 @@ import torch
 import circuitry as ct
 from agreement import model
 from circuitry import CircuitryError
+from circuitry.executing.activations import read, spliced
+from circuitry.executing.memory import parse_memory
+from circuitry.executing.metrics import evaluate, metric
 from circuitry.prompting import Prompts, TaskDefinition
 from circuitry.prompting.task import task_of
-from circuitry.running.activations import read, spliced
-from circuitry.running.chunks import parse_memory
-from circuitry.running.metrics import evaluate, metric
 from circuitry.suites.study import Study
 from circuitry.universality import experiment
 from circuitry.universality.activations import activations, corpus

@@ -13,9 +13,9 @@ import torch
 import circuitry as ct
 from agreement import model
 from circuitry import PathError, TaskError
+from circuitry.executing.activations import read
 from circuitry.prompting import Prompts
 from circuitry.prompting.prompts import lint
-from circuitry.running.activations import read
 from patching import patched
 
 RAGGED = ct.task("ioi", examples=8, order="ABBA")

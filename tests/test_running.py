@@ -21,10 +21,12 @@ import circuitry as ct
 import tiny
 from agreement import both, model
 from circuitry import CircuitryError, GuardError
+from circuitry.executing import guards, places
+from circuitry.executing.effects import Effects
+from circuitry.executing.memory import parse_memory
+from circuitry.executing.rows import chunks, driver
+from circuitry.executing.rows.schedule import Copy, _Layout, schedule
 from circuitry.planning import Write, plan
-from circuitry.planning.schedule import Copy, _Layout, schedule
-from circuitry.running import chunks, driver, engine, guards
-from circuitry.running.chunks import parse_memory
 from patching import PROMPTS, TASK, effects, laid, patched
 
 # --- mistakes --------------------------------------------------------------------------------------------------------------
@@ -116,7 +118,7 @@ def test_a_module_that_is_never_called_is_no_result(monkeypatch: pytest.MonkeyPa
     _, batch = laid("mlp[0] @ B -> logits")
     (place, stop), copies = batch.copies.popitem()
     batch.copies[replace(place, module="transformer.h.1.idle"), stop] = copies
-    order = {**driver.execution_order(ours), ("transformer.h.1.idle", "output"): 5}
+    order = {**places.execution_order(ours), ("transformer.h.1.idle", "output"): 5}
     monkeypatch.setattr(driver, "execution_order", lambda _: order)
     with pytest.raises(
         GuardError, match=r"^a place was never reached \('model.transformer.h.1.idle.output.i0' .*\); no result is reported$"
@@ -230,7 +232,7 @@ def test_the_reference_engine_gives_the_same_table(kind: str, path: str, directi
 
 def test_no_behaviour_no_experiment() -> None:
     """The random model does no better on the clean prompts, or worse: with the roles swapped it does."""
-    effects_of = engine.Effects(*(np.array([values]) for values in ([0.0, 0.0], [1.0, 1.1], [1.05, 1.0])))
+    effects_of = Effects(*(np.array([values]) for values in ([0.0, 0.0], [1.0, 1.1], [1.05, 1.0])))
     made, _ = laid("mlp[0] @ B -> logits")
     with pytest.warns(UserWarning) as found:
         ct.running.cautions.check_baseline(effects_of, "logit", made, TASK)
@@ -243,7 +245,7 @@ def test_no_behaviour_no_experiment() -> None:
 @pytest.mark.parametrize("direction", ("noising", "denoising"))
 def test_the_baseline_is_checked_in_both_directions(direction: str) -> None:
     base, other = ([3.0, 3.1], [1.0, 1.2]) if direction == "noising" else ([1.0, 1.2], [3.0, 3.1])
-    good = engine.Effects(*(np.array([values]) for values in ([0.0, 0.0], base, other)))
+    good = Effects(*(np.array([values]) for values in ([0.0, 0.0], base, other)))
     made = replace(laid("mlp[0] @ B -> logits")[0], base="clean" if direction == "noising" else "corrupted")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -21,7 +21,7 @@ from agreement import model
 from circuitry import CircuitryError
 from circuitry.evidence.scores import Scores, score
 from circuitry.evidence.scores_figure import draw
-from circuitry.running.reference import follow
+from circuitry.executing.reference.follow import follow
 
 TASK = known.task(examples=12)
 TINY = ct.task("induction", distance=5, examples=4, prefix=2)

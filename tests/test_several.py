@@ -15,11 +15,12 @@ from torch import Tensor
 import circuitry as ct
 from agreement import model
 from circuitry import CircuitryError, GuardError, PatchingTable, PathError
+from circuitry.executing.reference import verify
+from circuitry.executing.rows.engine import run_plan
+from circuitry.executing.rows.schedule import _Layout
 from circuitry.planning import join, plan
-from circuitry.planning.schedule import _Layout
 from circuitry.prompting import Prompts
-from circuitry.running import METRICS, verify
-from circuitry.running.engine import run_plan
+from circuitry.running import METRICS
 from circuitry.running.patching import compile_path
 
 TASK = ct.task("induction", distance=5, examples=3, prefix=2)

@@ -75,7 +75,7 @@ def logits(hf: Any, ids: Tensor) -> Tensor:
 
 def patterns(model: Model, layer: int) -> Tensor:
     """Attention of head 0 of a layer on the prompts [example, query, key]."""
-    from circuitry.running.activations import read
+    from circuitry.executing.activations import read
 
     return next(iter(read(model, [f"head[{layer},0].pattern"], PROMPTS.clean).values()))
 

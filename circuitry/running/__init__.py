@@ -1,6 +1,6 @@
 """Engines: the nnsight driver, the independent reference, guards, and ``patch``."""
 
-from .metrics import METRICS
+from ..executing.metrics import METRICS
 from .patching import explain, patch
 
 __all__ = ["METRICS", "explain", "patch"]

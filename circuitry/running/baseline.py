@@ -10,10 +10,10 @@ from numpy.random import Generator
 
 from ..architecture import Graph
 from ..errors import PathError
+from ..executing.effects import Effects
 from ..paths import Index, Leg, Node, Path, Position, Site
 from ..planning import Cell, CellPlan, Plan, cell_plan, check_effects, differs_everywhere, nodes_of
 from ..prompting import Prompts
-from .engine import Effects
 
 DRAWN = ("draw", "node")
 """What the random nodes of a table have beside its own columns."""

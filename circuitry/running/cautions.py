@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ..executing.effects import Effects, unit_of
+from ..executing.metrics import metric as resolve_metric
 from ..planning import Plan
 from ..prompting import Prompts, Task
 from ..results.units import signed
-from .engine import Effects, unit_of
-from .metrics import metric as resolve_metric
 
 
 def check_distinct(prompts: Prompts, task: Task) -> None:

@@ -9,6 +9,12 @@ from typing import Any, Literal
 import torch
 
 from ..errors import CircuitryError, no_effect
+from ..executing.effects import Effects, ends_at_logits, unit_of
+from ..executing.inputs import check_prompts
+from ..executing.memory import parse_memory
+from ..executing.metrics import METRICS, metric
+from ..executing.reference.verify import by_reference, check_comparable, verified
+from ..executing.rows.executor import Rows
 from ..models import Model
 from ..paths import Node, Path, parse
 from ..planning import CellPlan, Intervention, Plan, join, plan
@@ -17,16 +23,10 @@ from ..prompting import Prompts, Task
 from ..results import PatchingTable
 from ..results.table import COLUMNS
 from ..results.units import DISTANCE
-from . import guards
 from .baseline import DRAWN, random_cells, random_frame
 from .cautions import check_baseline, check_distinct, check_preference
-from .chunks import parse_memory
-from .engine import Effects, ends_at_logits, run_plan, unit_of
-from .inputs import check_prompts
-from .metrics import METRICS, metric
 from .options import MEMORY, check_axis, check_given, check_value, random_nodes
 from .provenance import provenance
-from .verify import by_reference, check_comparable, verified
 
 Engine = Literal["nnsight", "reference"]
 Direction = Literal["noising", "denoising"]
@@ -144,11 +144,10 @@ def patch(
     if engine == "reference":
         effects = by_reference(model.widened(), made, prompts, chosen, range(len(made.cells)))
     elif engine == "nnsight":
-        guards.check(model, made, prompts)
         extra = random_cells(made, prompts, count, seed)
         every = replace(made, cells=made.cells + extra)
         bound = parse_memory(MEMORY if memory is None else memory)
-        effects = run_plan(model, every, prompts, chosen, memory=bound, value=value, progress=progress)
+        effects = Rows(model, memory=bound, progress=progress).run(every, prompts, chosen, value=value, extra=len(extra))
         if verify:
             checked = {"verified": verified(model, made, prompts, chosen, effects, verify, bound)}
     else:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from ..errors import GuardError
 from ..models import Model
 from ..planning import Plan
-from ..planning.schedule import schedule
+from ..planning import plan as make_plan
 from ..prompting import Prompts
-from .chunks import reading_alike
-from .driver import run
-from .engine import patch_everything, same_input
+from .rows.chunks import reading_alike
+from .rows.driver import run
+from .rows.schedule import schedule
 
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
 _CELLS, _EXAMPLES = 6, 2
 
 
-def check(model: Model, plan: Plan, prompts: Prompts) -> None:
+def check(model: Model, plan: Plan, prompts: Prompts, count: int | None = None) -> None:
     """Patch nothing and get the base run; patch everything and get the other run. Raises GuardError otherwise.
 
-    The first runs the plan's own writes and holds, on a sample of its cells, with the base input in place of the other.
+    The first runs the plan's own writes and holds, on a sample of its first ``count`` cells (None: of all), with
+    the base input in place of the other.
     That every place was reached is checked in each batch (``driver.run``).
 
     >>> import circuitry as ct
@@ -30,7 +33,8 @@ def check(model: Model, plan: Plan, prompts: Prompts) -> None:
     >>> check(model, made, prompts)
     """
     few = prompts.take(slice(_EXAMPLES))
-    chosen = np.unique(np.linspace(0, len(plan.cells) - 1, _CELLS).astype(int))
+    last = (len(plan.cells) if count is None else count) - 1
+    chosen = np.unique(np.linspace(0, last, _CELLS).astype(int))
     cells = [plan.cells[k] for k in chosen]
     if plan.intervention == "resample":
         same = same_input(few, plan.base)
@@ -54,3 +58,29 @@ def _compare(model: Model, found: torch.Tensor, wanted: torch.Tensor, problem: s
     error = (found - wanted).abs().max().item() / scale
     if not error <= _TOLERANCE.get(model.dtype, 2e-3):
         raise GuardError(f"{problem} (off by {error:.2g} of the largest value); no result is reported")
+
+
+def patch_everything(model: Model, prompts: Prompts) -> Plan:
+    """The plan that replaces the whole input: its result must be the other run.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> str(patch_everything(model, prompts).path)
+    'embed -> logits'
+    """
+    return make_plan("embed -> logits", model.graph, where=prompts.where, length=prompts.stops.tolist())
+
+
+def same_input(prompts: Prompts, base: str) -> Prompts:
+    """Prompts whose other input is the base input: patching must then change nothing.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> same = same_input(prompts, "clean")
+    >>> bool((same.corrupted == prompts.clean).all())
+    True
+    """
+    kept = prompts.clean if base == "clean" else prompts.corrupted
+    return replace(prompts, clean=kept, corrupted=kept)

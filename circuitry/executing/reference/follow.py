@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from ..errors import CircuitryError
-from ..paths import Leg, Node, Path, Position, Site
+from ...errors import CircuitryError
+from ...paths import Leg, Node, Path, Position, Site
 from .naive import attention, mamba, mamba2, rwkv
 
 Key: TypeAlias = tuple[str, tuple[int, ...], str]

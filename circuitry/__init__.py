@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .architecture import Graph, graph
 from .errors import CircuitryError, GuardError, ModelError, PathError, TaskError
 from .paths import Axis, Node, Path, Position, Site, axis, parse
+from .planning import Intervention, given
 from .prompting import Task, task
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ __all__ = [
     "Comparison",
     "Graph",
     "GuardError",
+    "Intervention",
     "Model",
     "ModelError",
     "Node",
@@ -73,6 +75,7 @@ __all__ = [
     "bundled",
     "convert",
     "explain",
+    "given",
     "graph",
     "load",
     "off_by_one",

@@ -213,9 +213,9 @@ def test_random_nodes_change_no_cell() -> None:
 
 def test_other_interventions_draw_too() -> None:
     options: dict[str, Any] = {"progress": False, "lint": False}
-    for how in ({"intervention": "zero"}, {"intervention": "mean"}, {"intervention": "given", "value": 0.2}):
+    for how in ({"intervention": "zero"}, {"intervention": "mean"}, {"intervention": ct.given(0.2)}):
         table = ct.patch(model("gpt2"), INDUCTION, CASES[0][1], baseline=2, seed=3, **how, **options)
-        made, prompts = compile_path(model("gpt2"), INDUCTION, CASES[0][1], intervention=how["intervention"])  # type: ignore[arg-type]
+        made, prompts = compile_path(model("gpt2"), INDUCTION, CASES[0][1], intervention=how["intervention"])
         cell = random_cells(made, prompts, 2, 3)[1]
         alone = ct.patch(model("gpt2"), INDUCTION, cell.path, baseline=0, **how, **options)
         assert table.random is not None

@@ -159,5 +159,5 @@ def test_a_distance_of_a_node_that_is_one_number() -> None:
     assert torch.allclose(effects("embed @ B -> delta[0] @ B"), differs[:, b].norm(dim=-1), atol=1e-12)
     assert torch.allclose(effects("embed -> delta[0,1]"), differs[:, :, 1].norm(dim=-1), atol=1e-12)
     path = "delta[0,1] @ B -> delta[1,1] @ B+1"
-    zero, given = effects(path, intervention="zero"), effects(path, intervention="given", value=0.0)
+    zero, given = effects(path, intervention="zero"), effects(path, intervention=ct.given(0.0))
     assert torch.equal(zero, given) and (zero > 0).all()

@@ -72,11 +72,11 @@ def test_sites_of_a_middle_set_may_meet_since_no_distance_is_measured_there() ->
 
 
 def test_a_number_is_given_in_the_models_own_precision() -> None:
-    one, other = (patched("mlp[0] @ B -> logits", intervention="given", value=value).values() for value in (0.7, np.float64(0.7)))
-    whole = patched("mlp[0] @ B -> logits", intervention="given", value=np.full(16, 0.7)).values()
+    one, other = (patched("mlp[0] @ B -> logits", intervention=ct.given(value)).values() for value in (0.7, np.float64(0.7)))
+    whole = patched("mlp[0] @ B -> logits", intervention=ct.given(np.full(16, 0.7))).values()
     assert np.array_equal(one, whole) and np.array_equal(other, whole)
     with pytest.raises(ct.CircuitryError, match="not finite"):
-        patched("mlp[0] @ B -> logits", intervention="given", value=float("nan"))
+        patched("mlp[0] @ B -> logits", intervention=ct.given(float("nan")))
 
 
 def test_a_source_that_is_the_same_in_some_examples_is_refused_with_their_number() -> None:
@@ -90,8 +90,8 @@ def test_a_source_that_is_the_same_in_some_examples_is_refused_with_their_number
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"intervention": "given", "value": 0.3}, "attend to later tokens"),
-        ({"intervention": "given", "value": torch.tensor(0.3)}, "attend to later tokens"),
+        ({"intervention": ct.given(0.3)}, "attend to later tokens"),
+        ({"intervention": ct.given(torch.tensor(0.3))}, "attend to later tokens"),
         ({"intervention": "mean"}, "later tokens or padding"),
     ],
     ids=str,

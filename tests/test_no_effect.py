@@ -32,12 +32,6 @@ SHORT = 20
     ("options", "message"),
     [
         (
-            {"value": 5.0},
-            "value=5.0 has no effect: intervention 'resample' puts the value from the other prompt in place; "
-            "use intervention='given', or leave value out",
-        ),
-        ({"value": torch.zeros(16), "intervention": "mean"}, "value has no effect: intervention 'mean' puts the mean over"),
-        (
             {"axis": "port"},
             "axis='port' has no effect: it names the labels of several paths, and there is one; give paths by label",
         ),

@@ -157,7 +157,7 @@ def test_a_mean_is_over_real_tokens(after: str) -> None:
     mean = torch.stack([values[[k for k in range(4) if at < prompts.stops[k]], at].mean(0) for at in range(9)])
     one, other = (
         patched("mlp[0] -> logits @ END+2", task=task, **how)
-        for how in ({"intervention": "mean"}, {"intervention": "given", "value": mean})
+        for how in ({"intervention": "mean"}, {"intervention": ct.given(mean)})
     )
     np.testing.assert_allclose(one.frame["effect"], other.frame["effect"], atol=1e-10)
 

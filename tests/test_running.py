@@ -38,16 +38,19 @@ from patching import PROMPTS, TASK, effects, laid, patched
         ({"engine": "onnx"}, "no engine 'onnx'; known: nnsight, reference"),
         ({"metric": "logits"}, "no metric 'logits'; did you mean 'logit'?"),
         ({"metric": 3}, "no metric 3; known here: foil_logit, kl, log_probability, logit, logit_difference, probability"),
-        ({"intervention": "noise"}, "no intervention 'noise'; known: resample, zero, mean, given"),
+        ({"intervention": "noise"}, "no intervention 'noise'; known here: given, mean, resample, zero"),
         ({"direction": "up"}, "no direction 'up'; known: noising, denoising"),
-        ({"intervention": "given"}, "intervention 'given' needs value=, a number or a tensor of the node's shape"),
         (
-            {"path": "mlp[0] @ B -> logits", "intervention": "given", "value": torch.zeros(5, 16)},
-            "value= is (5, 16), and mlp[0] @ B has shape (16,)",
+            {"intervention": "given"},
+            "intervention 'given' needs a value: ct.given(2.0), or ct.given(a tensor of the node's shape)",
         ),
         (
-            {"path": "mlp[0] @ B -> logits", "intervention": "given", "value": "x"},
-            "value= is str, and mlp[0] @ B has shape (16,)",
+            {"path": "mlp[0] @ B -> logits", "intervention": ct.given(torch.zeros(5, 16))},
+            "'given' puts (5, 16) where mlp[0] @ B has shape (16,)",
+        ),
+        (
+            {"path": "mlp[0] @ B -> logits", "intervention": ct.given("x")},
+            "'given' puts str where mlp[0] @ B has shape (16,)",
         ),
         ({"memory": "lots"}, "memory='lots': expected a number of bytes, or text such as '512MiB' or '2GB'"),
         ({"memory": "1.2.3MB"}, "memory='1.2.3MB': expected a number of bytes, or text such as '512MiB' or '2GB'"),
@@ -286,7 +289,7 @@ def test_axes_choose_cells() -> None:
 def test_a_table_knows_where_it_comes_from() -> None:
     about = patched().about
     assert about["path"] == "mlp[{layer}] @ B -> logits" and about["task"] == repr(TASK) and about["seed"] == 0
-    assert about["intervention"], about["base"] == ("resample", "clean")
+    assert (about["intervention"], about["base"]) == ("resample", "clean")
     assert len(about["skipped"]) == 1 and about["skipped"][0].startswith("{'layer': 2}: no unfrozen node between")
     assert set(about["versions"]) == {"python", "circuitry-lm", "torch", "transformers", "nnsight", "numpy", "scipy"}
 

@@ -10,7 +10,7 @@ import torch
 
 import circuitry as ct
 from agreement import model, ragged, where
-from circuitry.planning import plan
+from circuitry.planning import given, plan
 from circuitry.prompting import Prompts
 from moved import moved, values
 
@@ -80,7 +80,7 @@ def test_a_source_with_one_value_is_refused(message: str) -> None:
 
 def test_the_rule_is_for_resampling_alone() -> None:
     """Zeros, a mean or a given value are not what the clean prompt has."""
-    for intervention in ("zero", "mean", "given"):
+    for intervention in ("zero", "mean", given(1.0)):
         assert plan("embed @ B+1 -> logits", model("gpt2").graph, intervention=intervention, **WHERE).cells
     with pytest.raises(ct.PathError, match="is the same in both"):
         plan("embed @ B+1 -> logits", model("gpt2").graph, direction="denoising", **WHERE)

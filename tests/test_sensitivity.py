@@ -218,7 +218,7 @@ def test_no_setting_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ablations": ["noise"]}, "no intervention 'noise'; known: resample, zero, mean, given"),
+        ({"ablations": ["noise"]}, "no intervention 'noise'; known here: given, mean, resample, zero"),
         ({"directions": ["up"]}, "no direction 'up'; known: noising, denoising"),
         ({"metrics": ["logits"]}, "no metric 'logits'; did you mean 'logit'?"),
         ({"frozen": {"x": ["gates"]}}, "mamba has no node 'gates'; did you mean 'gate'?"),

@@ -17,6 +17,7 @@ from ..errors import CircuitryError, no_effect
 from ..models import Model
 from ..paths import Node, Path, parse, parse_node
 from ..planning import plan, reads_logits
+from ..planning.interventions import intervention
 from ..planning.names import POSITION, axis_kinds
 from ..prompting import Task
 from ..results import PatchingTable
@@ -165,7 +166,7 @@ def _check_settings(
             raise CircuitryError(
                 f"the frozen sets {same[0]!r} and {label!r} are the same; each setting is counted once, so name it once"
             )
-    if set(directions) == {"denoising"} and (only := [ablation for ablation in ablations if ablation != "resample"]):
+    if set(directions) == {"denoising"} and (only := [one for one in ablations if not intervention(one).from_other]):
         why = f"ablation {only[0]!r} takes nothing from the other prompt and is run as noising only"
         raise no_effect("directions", list(directions), why, "add 'noising', or leave out all ablations but 'resample'")
     for name, instead in (("metric", "metrics"), ("intervention", "ablations"), ("direction", "directions")):
@@ -175,7 +176,7 @@ def _check_settings(
 
 def _runs(ablations: Sequence[str], directions: Sequence[str]) -> Iterator[tuple[Any, Any]]:
     for ablation in ablations:
-        for direction in directions if ablation == "resample" else ("noising",):
+        for direction in directions if intervention(ablation).from_other else ("noising",):
             yield ablation, direction
 
 

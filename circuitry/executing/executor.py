@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..planning import Plan
 from ..prompting import Prompts
@@ -29,7 +29,7 @@ class Executor(Protocol):
         """What ``run`` would take."""
         ...
 
-    def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, value: Any = None, extra: int = 0) -> list[Effects]:
+    def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects of every cell on every example, by each metric, behind guards.
 
         The last ``extra`` cells are random nodes, which the guards leave out. Raises GuardError where a check of the run fails.

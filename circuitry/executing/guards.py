@@ -36,7 +36,7 @@ def check(model: Model, plan: Plan, prompts: Prompts, count: int | None = None) 
     last = (len(plan.cells) if count is None else count) - 1
     chosen = np.unique(np.linspace(0, last, _CELLS).astype(int))
     cells = [plan.cells[k] for k in chosen]
-    if plan.intervention == "resample":
+    if plan.intervention.from_other:
         same = same_input(few, plan.base)
         for alike in reading_alike(cells):
             laid = schedule(plan, [cells[k] for k in alike], same)

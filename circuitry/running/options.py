@@ -41,22 +41,6 @@ def check_given(model: Any, task: Any) -> None:
             raise CircuitryError(f"the {what} is the text {given!r}; {make}: ct.{how}({given!r})")
 
 
-def check_value(intervention: str, value: Any) -> None:
-    """Refuse a value that nothing takes, and "given" without one.
-
-    >>> check_value("zero", 5.0)
-    Traceback (most recent call last):
-    circuitry.errors.CircuitryError: value=5.0 has no effect: intervention 'zero' puts zeros in place; use intervention='given', or leave value out
-    """
-    puts = {"resample": "the value from the other prompt", "zero": "zeros", "mean": "the mean over the corrupted prompts"}
-    if intervention == "given" and value is None:
-        raise CircuitryError("intervention 'given' needs value=, a number or a tensor of the node's shape")
-    if intervention in puts and value is not None:
-        shown = value if isinstance(value, int | float) else ...
-        why = f"intervention {intervention!r} puts {puts[intervention]} in place"
-        raise no_effect("value", shown, why, "use intervention='given', or leave value out")
-
-
 def check_axis(path: Any, axis: str) -> None:
     """Refuse a name for the labels of several paths where there is one path.
 

@@ -25,7 +25,7 @@ from ..results.table import COLUMNS
 from ..results.units import DISTANCE
 from .baseline import DRAWN, random_cells, random_frame
 from .cautions import check_baseline, check_distinct, check_preference
-from .options import MEMORY, check_axis, check_given, check_value, random_nodes
+from .options import MEMORY, check_axis, check_given, random_nodes
 from .provenance import provenance
 
 Engine = Literal["nnsight", "reference"]
@@ -42,7 +42,7 @@ def compile_path(
     path: Paths,
     freezing: Node | Sequence[Node] = (),
     axes: AxisValues | None = None,
-    intervention: Intervention = "resample",
+    intervention: Intervention | str = "resample",
     direction: Direction = "noising",
     axis: str = "path",
     lint: Lint = True,
@@ -84,9 +84,8 @@ def patch(
     axes: AxisValues | None = None,
     axis: str = "path",
     metric: MetricLike | Sequence[MetricLike] | None = None,
-    intervention: Intervention = "resample",
+    intervention: Intervention | str = "resample",
     direction: Direction = "noising",
-    value: Any = None,
     baseline: int | None = None,
     seed: int = 0,
     engine: Engine = "nnsight",
@@ -107,7 +106,7 @@ def patch(
             list, are measured in one run and are the table's first axis. A path that ends at another node, or at a set, has no
             metric: its effect is the L2 distance from the base run over all that it reads.
         intervention: what the source becomes: "resample" (its value on the other prompt), "zero", "mean" (over the
-            corrupted prompts) or "given" (``value``).
+            corrupted prompts), ``ct.given(2.0)`` (a number or a tensor of the node's shape), or an ``Intervention`` of your own.
         direction: "noising" patches corrupted values into the clean run; "denoising" swaps the two.
         baseline: how many random nodes to patch in the same way, for comparison (``table.random``), drawn with ``seed``; 16 by
             default.
@@ -129,7 +128,6 @@ def patch(
     """
     count = random_nodes(engine, baseline, seed, verify, memory)
     made, prompts = compile_path(model, task, path, freezing, axes, intervention, direction, axis, lint)
-    check_value(intervention, value)
     metric = _metric(_own_metrics(metric, task, model), made)
     several = _named(metric, made) if isinstance(metric, Sequence) and not isinstance(metric, str) else None
     wanted = [resolve_metric(one) for one in (_one(metric) if several is None else several.values())]
@@ -147,7 +145,7 @@ def patch(
         extra = random_cells(made, prompts, count, seed)
         every = replace(made, cells=made.cells + extra)
         bound = parse_memory(MEMORY if memory is None else memory)
-        effects = Rows(model, memory=bound, progress=progress).run(every, prompts, chosen, value=value, extra=len(extra))
+        effects = Rows(model, memory=bound, progress=progress).run(every, prompts, chosen, extra=len(extra))
         if verify:
             checked = {"verified": verified(model, made, prompts, chosen, effects, verify, bound)}
     else:

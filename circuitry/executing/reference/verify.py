@@ -54,8 +54,8 @@ def check_comparable(made: Plan) -> None:
     Traceback (most recent call last):
     circuitry.errors.CircuitryError: the reference engine only resamples, it has no 'zero'
     """
-    if made.intervention != "resample":
-        raise CircuitryError(f"the reference engine only resamples, it has no {made.intervention!r}")
+    if not made.intervention.from_other:
+        raise CircuitryError(f"the reference engine only resamples, it has no {made.intervention.name!r}")
 
 
 def verified(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -27,7 +26,6 @@ def run_plan(
     metrics: Sequence[Metric],
     *,
     memory: int,
-    value: Any = None,
     progress: bool = False,
     batch: Callable[..., list[Tensor]] = run,
 ) -> list[Effects]:
@@ -41,14 +39,14 @@ def run_plan(
     (1, 2)
     """
     filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
-    constants = constant_values(model, plan, prompts, value, memory)
+    constants = constant_values(model, plan, prompts, memory)
     work = list(chunks(plan, model, len(prompts), prompts.length, memory))
     total = len(plan.cells) * len(prompts)
     with tqdm(total=total, desc=str(plan.path)[:60], unit="patch", disable=not progress, leave=False) as bar:
         for cells, examples in work:
             part = prompts.take(examples)
-            # Values made elsewhere (mean, given) may have one for every position, padding included.
-            part = _trimmed(plan, part) if plan.intervention in ("resample", "zero") else part
+            # Values that were made beforehand may have one for every position, padding included.
+            part = part if plan.intervention.by_position else _trimmed(plan, part)
             laid = schedule(plan, [plan.cells[k] for k in cells], part)
             values = batch(model, laid, part, constants)
             where = np.ix_(cells, examples)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ...models import Model
 from ...planning import Plan
@@ -37,7 +36,7 @@ class Rows:
         rows = sum(len(examples) * (2 + sum(len(plan.cells[k].passes) for k in cells)) for cells, examples in batches)
         return Cost(len(batches), rows * prompts.length * plan.graph.sizes["layer"])
 
-    def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, value: Any = None, extra: int = 0) -> list[Effects]:
+    def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``)."""
         guards.check(self.model, plan, prompts, len(plan.cells) - extra)
-        return run_plan(self.model, plan, prompts, metrics, memory=self.memory, value=value, progress=self.progress)
+        return run_plan(self.model, plan, prompts, metrics, memory=self.memory, progress=self.progress)

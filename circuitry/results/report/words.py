@@ -12,12 +12,6 @@ from ..table import PatchingTable
 from .formats import percent
 from .run import Run
 
-_SOURCES = {
-    "resample": "the value it has on the other prompt of the pair (resample ablation)",
-    "zero": "zero (zero ablation)",
-    "mean": "its mean over the other prompts (mean ablation)",
-    "given": "a given value",
-}
 _DIRECTIONS = {
     "clean": "the clean run is patched with what the corrupted one has (noising)",
     "corrupted": "the corrupted run is patched with what the clean one has (denoising)",
@@ -107,7 +101,8 @@ def _posed(about: Mapping[str, Any], tables: list[PatchingTable]) -> str:
 
 
 def _intervention(tables: list[PatchingTable]) -> str:
-    given = _distinct(_SOURCES.get(str(kind), str(kind)) for kind in _said(tables, "intervention"))
+    known = [about for table in tables if "intervention" in (about := table.about)]
+    given = _distinct(about.get("source_becomes") or f"what {about['intervention']} ablation puts there" for about in known)
     ways = _distinct(_DIRECTIONS.get(str(base), str(base)) for base in _said(tables, "base"))
     said = f"The source of a path is set to {' or '.join(given)}" if given else ""
     return f"{said}{'; ' if said and ways else ''}{'; '.join(ways)}." if said or ways else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .architecture import Graph, graph
 from .errors import CircuitryError, GuardError, ModelError, PathError, TaskError
 from .paths import Axis, Node, Path, Position, Site, axis, parse
-from .planning import Intervention, given
+from .planning import Intervention, Metric, given
 from .prompting import Task, task
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ __all__ = [
     "Graph",
     "GuardError",
     "Intervention",
+    "Metric",
     "Model",
     "ModelError",
     "Node",

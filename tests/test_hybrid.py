@@ -17,13 +17,13 @@ import circuitry as ct
 import tiny
 from agreement import both, model, ragged
 from circuitry import Node, Site, parse
-from circuitry.executing.metrics import metric
 from circuitry.executing.rows import driver
 from circuitry.executing.rows.engine import run_plan
 from circuitry.executing.rows.schedule import schedule
 from circuitry.models import mamba
 from circuitry.planning import cells, plan
 from circuitry.planning.frozen import matching
+from circuitry.planning.metrics import metric
 from rounding import only_rounded
 
 EXACT = 1e-10
@@ -324,8 +324,8 @@ def test_experts_are_chosen_for_each_token_alone() -> None:
     """Routing is inside ``mlp``: other examples in the batch change nothing, and a patch before it may change the expert."""
     ours, prompts = model("jamba-moe"), ragged(4)
     made = plan("ssm_state[0] @ B -> logits freezing head", ours.graph, where=agreement.where(prompts), length=prompts.length)
-    whole = run_plan(ours, made, prompts, [metric("logit")[0]], memory=1 << 30)[0].effect
-    alone = [run_plan(ours, made, prompts.take(np.array([k])), [metric("logit")[0]], memory=1 << 30)[0].effect for k in range(4)]
+    whole = run_plan(ours, made, prompts, [metric("logit")], memory=1 << 30)[0].effect
+    alone = [run_plan(ours, made, prompts.take(np.array([k])), [metric("logit")], memory=1 << 30)[0].effect for k in range(4)]
     np.testing.assert_allclose(np.concatenate(alone, 1), whole, atol=EXACT)
     chosen: list[Tensor] = []
     router = ours.hf.model.layers[1].feed_forward.router

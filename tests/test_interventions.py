@@ -14,11 +14,11 @@ import agreement
 from agreement import model
 from circuitry import CircuitryError
 from circuitry.executing.constants import constant_values
-from circuitry.executing.metrics import metric
 from circuitry.executing.rows import driver, engine
 from circuitry.executing.rows.schedule import schedule
 from circuitry.planning import INTERVENTIONS as KNOWN
 from circuitry.planning import Intervention, given, plan
+from circuitry.planning.metrics import metric
 from patching import PROMPTS, patched
 
 
@@ -41,7 +41,7 @@ def by_engine(kind: str, path: str, intervention: Any, memory: int = 1 << 30, **
     made = plan(
         path, model(kind).graph, where=agreement.where(PROMPTS), length=PROMPTS.length, intervention=intervention, **options
     )
-    found = engine.run_plan(model(kind), made, PROMPTS, [metric("logit")[0]], memory=memory)[0]
+    found = engine.run_plan(model(kind), made, PROMPTS, [metric("logit")], memory=memory)[0]
     return (found.effect + found.base)[0]
 
 

@@ -14,7 +14,8 @@ from agreement import model
 from circuitry import CircuitryError
 from circuitry.executing.activations import read, spliced
 from circuitry.executing.memory import parse_memory
-from circuitry.executing.metrics import evaluate, metric
+from circuitry.executing.metrics import evaluate
+from circuitry.planning.metrics import metric
 from circuitry.prompting import Prompts, TaskDefinition
 from circuitry.prompting.task import task_of
 from circuitry.suites.study import Study
@@ -99,8 +100,8 @@ def test_a_metric_of_truth_values_is_refused() -> None:
         (lambda logits, answer, foil: logits[:, 0] * 1j, "complex numbers"),
     ):
         with pytest.raises(CircuitryError, match=f"^the metric returned {said}"):
-            evaluate(metric(own)[0], logits, logits, token, token)
-    count = metric(lambda logits, answer, foil: (logits.argmax(-1) == answer).long())[0]
+            evaluate(metric(own), logits, logits, token, token)
+    count = metric(lambda logits, answer, foil: (logits.argmax(-1) == answer).long())
     assert evaluate(count, logits, logits, token, token).tolist() == [1, 0]
 
 

@@ -26,7 +26,8 @@ from circuitry.executing.effects import Effects
 from circuitry.executing.memory import parse_memory
 from circuitry.executing.rows import chunks, driver
 from circuitry.executing.rows.schedule import Copy, _Layout, schedule
-from circuitry.planning import Write, plan
+from circuitry.planning import METRICS, Write, plan
+from circuitry.running import cautions
 from patching import PROMPTS, TASK, effects, laid, patched
 
 # --- mistakes --------------------------------------------------------------------------------------------------------------
@@ -238,7 +239,7 @@ def test_no_behaviour_no_experiment() -> None:
     effects_of = Effects(*(np.array([values]) for values in ([0.0, 0.0], [1.0, 1.1], [1.05, 1.0])))
     made, _ = laid("mlp[0] @ B -> logits")
     with pytest.warns(UserWarning) as found:
-        ct.running.cautions.check_baseline(effects_of, "logit", made, TASK)
+        cautions.check_baseline(effects_of, METRICS["logit"], made, TASK)
     assert str(found[0].message) == (
         "<task induction: distance=8, corruption='B', prefix=2, examples=5, seed=0>: the model does no better on clean than on "
         "corrupted prompts (0.025 +- 0.075), so there is no behaviour here to explain; try another distance or model, or lint=False"
@@ -252,13 +253,11 @@ def test_the_baseline_is_checked_in_both_directions(direction: str) -> None:
     made = replace(laid("mlp[0] @ B -> logits")[0], base="clean" if direction == "noising" else "corrupted")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ct.running.cautions.check_baseline(good, "logit", made, TASK)
-        for metric_without, plan_without in (("kl", made), ("logit", laid("embed -> mlp[1]")[0])):
-            ct.running.cautions.check_baseline(
-                replace(good, base=good.other, other=good.base), metric_without, plan_without, TASK
-            )
+        cautions.check_baseline(good, METRICS["logit"], made, TASK)
+        for metric_without, plan_without in ((METRICS["kl"], made), (METRICS["logit"], laid("embed -> mlp[1]")[0])):
+            cautions.check_baseline(replace(good, base=good.other, other=good.base), metric_without, plan_without, TASK)
     with pytest.warns(UserWarning, match="the model does no better on clean than on corrupted prompts"):
-        ct.running.cautions.check_baseline(replace(good, base=good.other, other=good.base), "logit", made, TASK)
+        cautions.check_baseline(replace(good, base=good.other, other=good.base), METRICS["logit"], made, TASK)
 
 
 def test_patch_lints_unless_told_not_to() -> None:

@@ -295,7 +295,7 @@ def one_by_one(kind: str, path: Any, prompts: Prompts, metrics: tuple[str, ...],
     for k in range(len(prompts)):
         one, stop = prompts.take(slice(k, k + 1)), int(prompts.where["END"][k]) + 1
         cut = replace(one, clean=one.clean[:, :stop], corrupted=one.corrupted[:, :stop])
-        effects = run_plan(model(kind), made, cut, [METRICS[m][0] for m in metrics], memory=1 << 30)
+        effects = run_plan(model(kind), made, cut, [METRICS[m] for m in metrics], memory=1 << 30)
         found.append([(e.effect[:, 0], e.base[:, 0], e.other[:, 0]) for e in effects])
     return np.moveaxis(np.array(found), 0, -1)
 

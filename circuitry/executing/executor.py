@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..planning import Plan
+from ..planning import Metric, Plan
 from ..prompting import Prompts
 from .effects import Effects
-from .metrics import Metric
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Engines: the nnsight driver, the independent reference, guards, and ``patch``."""
 
-from ..executing.metrics import METRICS
+from ..planning import METRICS
 from .patching import explain, patch
 
 __all__ = ["METRICS", "explain", "patch"]

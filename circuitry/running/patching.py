@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-import torch
-
-from ..errors import CircuitryError, no_effect
+from ..errors import CircuitryError
 from ..executing.effects import Effects, ends_at_logits, unit_of
 from ..executing.inputs import check_prompts
 from ..executing.memory import parse_memory
-from ..executing.metrics import METRICS, metric
 from ..executing.reference.verify import by_reference, check_comparable, verified
 from ..executing.rows.executor import Rows
 from ..models import Model
 from ..paths import Node, Path, parse
-from ..planning import CellPlan, Intervention, Plan, join, plan
+from ..planning import METRICS, CellPlan, Intervention, Metric, Plan, join, plan
 from ..planning import explain as explain_plan
 from ..prompting import Prompts, Task
 from ..results import PatchingTable
 from ..results.table import COLUMNS
-from ..results.units import DISTANCE
 from .baseline import DRAWN, random_cells, random_frame
 from .cautions import check_baseline, check_distinct, check_preference
+from .measured import MetricLike, is_several, metrics
 from .options import MEMORY, check_axis, check_given, random_nodes
 from .provenance import provenance
 
 Engine = Literal["nnsight", "reference"]
 Direction = Literal["noising", "denoising"]
 Paths = Path | str | Mapping[Any, Path | str]
-MetricLike = str | Callable[..., torch.Tensor]
 AxisValues = Mapping[str, Sequence[int | str]]
 Lint = bool | Literal["prompts"]
 
@@ -102,7 +98,7 @@ def patch(
         freezing: nodes to freeze on the last leg, added to those the path names.
         axes: values for open axes; by default every layer, head ..., and the task's sweep for positions.
         metric: "logit" (of the answer, the paper's, and what is measured if nothing is said), "logit_difference", "foil_logit",
-            "probability", "log_probability", "kl", or a function (logits [row, vocab], answer [row], foil [row]) -> [row]. Several, as a
+            "probability", "log_probability", "kl", a function (logits [row, vocab], answer [row], foil [row]) -> [row], or a ``ct.Metric``. Several, as a
             list, are measured in one run and are the table's first axis. A path that ends at another node, or at a set, has no
             metric: its effect is the L2 distance from the base run over all that it reads.
         intervention: what the source becomes: "resample" (its value on the other prompt), "zero", "mean" (over the
@@ -128,13 +124,9 @@ def patch(
     """
     count = random_nodes(engine, baseline, seed, verify, memory)
     made, prompts = compile_path(model, task, path, freezing, axes, intervention, direction, axis, lint)
-    metric = _metric(_own_metrics(metric, task, model), made)
-    several = _named(metric, made) if isinstance(metric, Sequence) and not isinstance(metric, str) else None
-    wanted = [resolve_metric(one) for one in (_one(metric) if several is None else several.values())]
-    chosen = [function for function, _ in wanted]
+    wanted = metrics(metric, task, model, made)
     preference = lint is True and not task.definition.copied and ends_at_logits(made)
-    if preference:
-        chosen.append(METRICS["logit_difference"][0])
+    chosen = [*wanted, METRICS["logit_difference"]] if preference else wanted
     if verify or engine == "reference":
         check_comparable(made)
     extra: tuple[CellPlan, ...] = ()
@@ -153,67 +145,22 @@ def patch(
     about = {} if prompts.distinct == len(prompts) else {"distinct_examples": prompts.distinct}
     if lint is True:
         check_distinct(prompts, task)
-        check_baseline(effects[0], metric if several is None else next(iter(several.values())), made, task)
+        check_baseline(effects[0], wanted[0], made, task)
         if preference:
             check_preference(effects.pop(), made, task)
-    tables = [
-        _table(made, extra, one, unit, provenance(model, task, made, unit_of(made, unit), len(prompts)) | about | checked)
-        for one, (_, unit) in zip(effects, wanted, strict=True)
-    ]
-    if several is None:
-        return tables[0]
-    return PatchingTable.of_metrics(dict(zip(several, tables, strict=True)), str(made.path))
+    tables = {
+        one.name: _table(made, extra, found, one, provenance(model, task, made, one, len(prompts)) | about | checked)
+        for one, found in zip(wanted, effects, strict=True)
+    }
+    return PatchingTable.of_metrics(tables, str(made.path)) if is_several(metric) else next(iter(tables.values()))
 
 
-def _own_metrics(metric: Any, task: Task, model: Model) -> Any:
-    """Names of the task's own metrics replaced by what they stand for; everything else as it is."""
-    if isinstance(metric, Sequence) and not isinstance(metric, str):
-        return [_own_metrics(one, task, model) for one in metric]
-    if not isinstance(metric, str) or metric not in task.definition.metrics:
-        return metric
-    own = task.definition.metrics[metric](model.vocabulary)
-
-    def named(*of_rows: torch.Tensor) -> torch.Tensor:
-        return own(*of_rows)  # type: ignore[no-any-return]
-
-    named.__name__ = metric  # what the table calls it
-    return named
-
-
-def _metric(asked: MetricLike | Sequence[MetricLike] | None, made: Plan) -> MetricLike | Sequence[MetricLike]:
-    """The metric asked for, or the usual one; refused for a path whose effect is a distance."""
-    if asked is None or ends_at_logits(made):
-        return "logit" if asked is None else asked
-    shown = asked if isinstance(asked, str) else ...
-    why = f"this path ends at {', '.join(map(str, made.path.legs[-1].targets))}, where the effect is the {DISTANCE}"
-    raise no_effect("metric", shown, why, "leave metric out, or end the path at logits")
-
-
-def _one(metric: Any) -> list[MetricLike]:
-    return [metric]
-
-
-def _named(metrics: Sequence[MetricLike], made: Plan) -> dict[str, MetricLike]:
-    """Several metrics by name, refused before anything runs where the table could not tell them apart."""
-    names = [one if isinstance(one, str) else getattr(one, "__name__", "metric") for one in metrics]
-    if not names:
-        raise CircuitryError("no metric to measure; name at least one")
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise CircuitryError(f"two metrics are called {twice[0]!r}; give each function a name of its own, and each metric once")
-    if "metric" in made.axes:
-        raise CircuitryError("several metrics make an axis 'metric', so no other axis can be called that")
-    return dict(zip(names, metrics, strict=True))
-
-
-def _table(made: Plan, extra: tuple[CellPlan, ...], effects: Effects, unit: str, about: dict[str, Any]) -> PatchingTable:
+def _table(made: Plan, extra: tuple[CellPlan, ...], effects: Effects, metric: Metric, about: dict[str, Any]) -> PatchingTable:
     """The effects by one metric as a table, those of the random nodes beside them."""
     found, by_chance = effects.split(len(made.cells))
     cells = [dict(cell.values) for cell in made.cells]
-    table = PatchingTable.of(cells, found.effect, found.base, found.other, unit_of(made, unit), about)
+    table = PatchingTable.of(cells, found.effect, found.base, found.other, unit_of(made, metric), about)
     return replace(table, random=random_frame(extra, by_chance) if extra else None)
-
-
-resolve_metric = metric
 
 
 def explain(model: Model, task: Task, path: Paths, **options: Any) -> str:

@@ -10,10 +10,10 @@ import torch
 
 from ...errors import CircuitryError, GuardError
 from ...models import Model
-from ...planning import Plan
+from ...planning import Metric, Plan
 from ...prompting import Prompts
 from ..effects import Effects, ends_at_logits
-from ..metrics import Metric, evaluate
+from ..metrics import evaluate
 from ..rows.engine import run_plan
 from .follow import distances, follow_all
 
@@ -24,7 +24,8 @@ def by_reference(model: Model, made: Plan, prompts: Prompts, metrics: Sequence[M
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> by_reference(model, made, prompts, [ct.executing.metrics.metric("logit")[0]], [0])[0].effect.shape
+    >>> from circuitry.planning import METRICS
+    >>> by_reference(model, made, prompts, [METRICS["logit"]], [0])[0].effect.shape
     (1, 2)
     """
     clean, corrupted = (torch.from_numpy(t).to(model.device) for t in (prompts.clean, prompts.corrupted))

@@ -9,11 +9,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ...models import Model
-from ...planning import Plan, absolute
+from ...planning import Metric, Plan, absolute
 from ...prompting import Prompts
 from ..constants import constant_values
 from ..effects import Effects, measured
-from ..metrics import Metric
 from .chunks import chunks
 from .driver import run
 from .schedule import schedule
@@ -34,8 +33,8 @@ def run_plan(
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> from circuitry.executing.metrics import METRICS
-    >>> run_plan(model, made, prompts, [METRICS["logit"][0]], memory=1 << 28)[0].effect.shape
+    >>> from circuitry.planning import METRICS
+    >>> run_plan(model, made, prompts, [METRICS["logit"]], memory=1 << 28)[0].effect.shape
     (1, 2)
     """
     filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)

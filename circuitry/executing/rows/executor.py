@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...models import Model
-from ...planning import Plan
+from ...planning import Metric, Plan
 from ...prompting import Prompts
 from .. import guards
 from ..effects import Effects
 from ..executor import Cost
-from ..metrics import Metric
 from .chunks import chunks
 from .engine import run_plan
 
@@ -22,7 +21,7 @@ class Rows:
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
     >>> Rows(model, memory=1 << 28).cost(made, prompts)
-    Cost(batches=1, token_layers=864)
+    Cost(batches=1, token_layers=768)
     """
 
     name = "rows"

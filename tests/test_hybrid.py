@@ -354,16 +354,14 @@ def test_a_norm_without_its_weights_is_caught(broken: str, monkeypatch: pytest.M
 def test_random_nodes_are_drawn_among_those_there_are() -> None:
     ours = model("jamba")
     for path, there in (("head[{layer},0] @ END -> logits", {1, 3}), ("ssm_state[{layer}] @ B -> logits", {0, 2})):
-        table = ct.patch(ours, TASK, path, baseline=24, progress=False, lint=False, verify=1)
+        table = ct.patch(ours, TASK, path, baseline=24, executor=ct.executor(verify=1), lint=False)
         assert table.random is not None
         assert {ct.parse(f"{n} -> logits").sources[0].node.indices[0] for n in table.random["node"]} == there
         assert set(table.frame["layer"]) == there
 
 
 def test_where_a_token_is_taken_up_is_asked_of_every_layer() -> None:
-    found = ct.off_by_one(
-        tiny.model("jamba", dtype=torch.float32), TASK.but(examples=10, corruption="B"), resamples=100, progress=False
-    )
+    found = ct.off_by_one(tiny.model("jamba", dtype=torch.float32), TASK.but(examples=10, corruption="B"), resamples=100)
     assert set(found.frame["layer"]) >= {0, 1, 2, 3}
 
 

@@ -43,8 +43,8 @@ def test_a_window_is_composed_over_legs() -> None:
     """A layer with a window of two brings a token one position on, so a second leg from there brings it two at most."""
     task, model = ct.task("induction", distance=8, examples=2), tiny.model("mistral", layers=2, sliding_window=2)
     with pytest.raises(PathError):
-        ct.patch(model, task, "embed @ B -> head[1,0] -> logits @ END", progress=False, lint=False)
-    found = ct.patch(model, task, "embed @ B -> head[1,0] -> logits @ B+2", progress=False, lint=False)
+        ct.patch(model, task, "embed @ B -> head[1,0] -> logits @ END", lint=False)
+    found = ct.patch(model, task, "embed @ B -> head[1,0] -> logits @ B+2", lint=False)
     assert (found.values() != 0).all()
 
 
@@ -53,12 +53,12 @@ def test_a_window_is_composed_over_legs() -> None:
 )
 @pytest.mark.parametrize("kind", ("gpt2", "llama"))
 def test_the_reference_measures_a_whole_layer_that_is_read(kind: str, path: str) -> None:
-    table = patched(path, kind, verify=1)
+    table = patched(path, kind, executor=ct.executor(verify=1))
     assert table.about["verified"].startswith("1 of 1 cells agree") and (table.values() > 0).all()
 
 
 def test_random_nodes_have_an_effect_in_every_example() -> None:
-    table = ct.patch(tiny.model("gpt2", layers=2), MIXED, "embed @ S2 -> logits", progress=False, lint=False)
+    table = ct.patch(tiny.model("gpt2", layers=2), MIXED, "embed @ S2 -> logits", lint=False)
     assert table.random is not None and (table.random["effect"].abs() > 1e-12).all()
 
 

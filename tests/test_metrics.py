@@ -79,10 +79,10 @@ def test_a_metric_of_your_own() -> None:
         (lambda *_: 1.0, "float"),
     ],
 )
-@pytest.mark.parametrize("which", ("nnsight", "reference"))
+@pytest.mark.parametrize("which", ("rows", "reference"))
 def test_a_metric_of_the_wrong_shape_is_refused(own: Callable[..., Any], said: str, which: str) -> None:
     with pytest.raises(CircuitryError) as found:
-        patched(metric=own, engine=which)
+        patched(metric=own, executor=which)
     assert str(found.value) == f"the metric returned {said}; it should return one number a row, shape (5,)"
 
 

@@ -21,7 +21,7 @@ from circuitry.evidence.grid_figure import draw
 from circuitry.results.statistics import RESAMPLES
 
 TASK = ct.task("induction", distance=5, examples=6, prefix=2)
-OPTIONS: dict[str, Any] = {"progress": False}
+OPTIONS: dict[str, Any] = {}
 STATE = "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"
 KINDS = ("gpt_neox", "gpt_neox-sequential", "gpt2", "llama", "mistral", "qwen2", "qwen3", "mamba")
 

@@ -122,13 +122,13 @@ def sensitivity(
         frozen: sets to freeze on the last leg, by label, instead of what the path says; by default the path as written, nothing
             at all, and what is written with each of gate, read-out matrix, skip connection and MLPs that the model has. Sets
             with which the path could have no effect are left out.
-        options: given to ``circuitry.patch``: axes, memory, progress ...
+        options: given to ``circuitry.patch``: axes, executor ...
 
     Raises CircuitryError where no setting is left, and for a setting that is given twice or would have no effect.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=8)
-    >>> found = sensitivity(model, task, "h[{layer}] @ B+3 -> logits freezing h", ablations=["resample"], metrics=["logit"], progress=False)
+    >>> found = sensitivity(model, task, "h[{layer}] @ B+3 -> logits freezing h", ablations=["resample"], metrics=["logit"])
     >>> found.cell, len(found.frame)
     (3, 10)
     """

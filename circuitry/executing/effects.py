@@ -38,6 +38,15 @@ class Effects:
         parts = (self.effect, self.base, self.other)
         return Effects(*(p[:cells] for p in parts)), Effects(*(p[cells:] for p in parts))
 
+    def part(self, cells: NDArray[np.int64], examples: int) -> Effects:
+        """Some cells on the first ``examples``.
+
+        >>> one = np.ones((3, 4))
+        >>> Effects(one, one, one).part(np.array([0, 2]), 1).effect.shape
+        (2, 1)
+        """
+        return Effects(*(p[cells, :examples] for p in (self.effect, self.base, self.other)))
+
 
 def measured(values: list[Tensor], reading: Any, prompts: Prompts, metric: Metric, plan: Plan) -> tuple[Floats, Floats, Floats]:
     """Effect [cell, example], and the metric on the base and on the other input [example].

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +23,8 @@ class Executor(Protocol):
     """Runs plans on one model, within a bound of memory."""
 
     name: str
+    provenance: Mapping[str, str]
+    """What a table records of the last run, beside the executor's name."""
 
     def cost(self, plan: Plan, prompts: Prompts) -> Cost:
         """What ``run`` would take."""

@@ -25,7 +25,7 @@ def run_plan(
     metrics: Sequence[Metric],
     *,
     memory: int,
-    progress: bool = False,
+    progress: bool | None = False,
     batch: Callable[..., list[Tensor]] = run,
 ) -> list[Effects]:
     """Run every cell on every example, in batches of predicted size under ``memory`` bytes; effects by each metric.
@@ -41,7 +41,9 @@ def run_plan(
     constants = constant_values(model, plan, prompts, memory)
     work = list(chunks(plan, model, len(prompts), prompts.length, memory))
     total = len(plan.cells) * len(prompts)
-    with tqdm(total=total, desc=str(plan.path)[:60], unit="patch", disable=not progress, leave=False) as bar:
+    with tqdm(
+        total=total, desc=str(plan.path)[:60], unit="patch", disable=None if progress is None else not progress, leave=False
+    ) as bar:
         for cells, examples in work:
             part = prompts.take(examples)
             # Values that were made beforehand may have one for every position, padding included.

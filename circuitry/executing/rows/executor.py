@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ...models import Model
 from ...planning import Metric, Plan
@@ -25,8 +25,9 @@ class Rows:
     """
 
     name = "rows"
+    provenance: Mapping[str, str] = {}
 
-    def __init__(self, model: Model, *, memory: int, progress: bool = False) -> None:
+    def __init__(self, model: Model, *, memory: int, progress: bool | None = False) -> None:
         self.model, self.memory, self.progress = model, memory, progress
 
     def cost(self, plan: Plan, prompts: Prompts) -> Cost:

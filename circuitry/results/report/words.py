@@ -56,7 +56,7 @@ def methods(run: Run) -> str:
     about, tables = run.about, list(run.tables.values())
     sentences = [_model(about), _task(about, tables)]
     if tables:
-        sentences += [_intervention(tables), _frozen(tables), _metric(tables), *_statistics(tables), _engine(about)]
+        sentences += [_intervention(tables), _frozen(tables), _metric(tables), *_statistics(tables), _executor(about, tables)]
     sentences.append(_software(about))
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -148,10 +148,10 @@ def _statistics(tables: list[PatchingTable]) -> list[str]:
     return said
 
 
-def _engine(about: Mapping[str, Any]) -> str:
-    engine = about.get("settings", {}).get("engine", "nnsight")
-    if engine != "nnsight":
-        return f"Paths were run by the engine {engine}."
+def _executor(about: Mapping[str, Any], tables: list[PatchingTable]) -> str:
+    ran = _said(tables, "executor")  # tables of old name none
+    if ran == ["reference"] or about.get("settings", {}).get("engine") == "reference":
+        return "Paths were run by the independent reference, one cell at a time."
     return (
         "Paths were run on nnsight; each experiment first checked that patching nothing gives the unpatched run, that patching "
         "the whole input gives the other run, and that every place was reached."

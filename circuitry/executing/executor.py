@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from ..planning import Plan
+from ..planning import Metric, Plan
 from ..prompting import Prompts
 from .effects import Effects
-from .metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -24,12 +23,14 @@ class Executor(Protocol):
     """Runs plans on one model, within a bound of memory."""
 
     name: str
+    provenance: Mapping[str, str]
+    """What a table records of the last run, beside the executor's name."""
 
     def cost(self, plan: Plan, prompts: Prompts) -> Cost:
         """What ``run`` would take."""
         ...
 
-    def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, value: Any = None, extra: int = 0) -> list[Effects]:
+    def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects of every cell on every example, by each metric, behind guards.
 
         The last ``extra`` cells are random nodes, which the guards leave out. Raises GuardError where a check of the run fails.

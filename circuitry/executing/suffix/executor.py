@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,21 +10,18 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ...models import Model
-from ...planning import Plan
+from ...planning import Metric, Plan
 from ...planning.live import LiveSets
 from ...prompting import Prompts
 from ..constants import constant_values
 from ..effects import Effects, ends_at_logits
 from ..executor import Cost
-from ..metrics import METRICS, Metric
 from . import guarded
 from .batches import Size, batches, token_counts
 from .driver import run
 from .layout import Builder
 from .measure import measure
 from .rows import Job, Runs
-
-_OF_TWO = [METRICS[name][0] for name in ("logit", "foil_logit", "logit_difference")]
 
 
 class Suffix:
@@ -34,13 +30,14 @@ class Suffix:
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
-    >>> Suffix(model, memory=1 << 28).run(made, prompts, [ct.executing.metrics.METRICS["logit"][0]])[0].effect.shape
+    >>> Suffix(model, memory=1 << 28).run(made, prompts, [ct.planning.METRICS["logit"]])[0].effect.shape
     (4, 2)
     """
 
     name = "suffix"
+    provenance: Mapping[str, str] = {}
 
-    def __init__(self, model: Model, *, memory: int, progress: bool = False) -> None:
+    def __init__(self, model: Model, *, memory: int, progress: bool | None = None) -> None:
         self.model, self.memory, self.progress = model, memory, progress
 
     def cost(self, plan: Plan, prompts: Prompts) -> Cost:
@@ -51,14 +48,20 @@ class Suffix:
         shared = sum(int(whole[batch.examples, :-1].sum()) for batch in made)
         return Cost(len(made), shared + int(of_jobs[:, :, :-1].sum()))
 
-    def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, value: Any = None, extra: int = 0) -> list[Effects]:
+    def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``)."""
         filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
-        constants = constant_values(self.model, plan, prompts, value, self.memory)
+        constants = constant_values(self.model, plan, prompts, self.memory)
         lives, jobs = LiveSets(plan.graph, prompts.length), self._jobs(plan, prompts, extra)
-        narrow = ends_at_logits(plan) and all(metric in _OF_TWO for metric in metrics)
+        narrow = ends_at_logits(plan) and all(metric.reads != "all" for metric in metrics)
         total = len(plan.cells) * len(prompts)
-        with tqdm(total=total, desc=str(plan.path)[:60], unit="patch", disable=not self.progress, leave=False) as bar:
+        with tqdm(
+            total=total,
+            desc=str(plan.path)[:60],
+            unit="patch",
+            disable=None if self.progress is None else not self.progress,
+            leave=False,
+        ) as bar:
             for batch in batches(plan, jobs, prompts, lives, self._size(prompts, narrow)):
                 part = prompts.take(batch.examples)
                 layout = Builder(Runs(plan, batch.jobs, part, lives), self.model.device).build()

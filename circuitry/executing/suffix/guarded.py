@@ -32,7 +32,7 @@ def guards_of(plan: Plan, examples: int, cells: int) -> Iterator[Job]:
     [True, True, False]
     """
     few = np.arange(min(examples, _EXAMPLES))
-    if plan.intervention == "resample":
+    if plan.intervention.from_other:
         for number in sampled(cells):
             yield Job(-1, plan.cells[number], few, nothing=True)
     yield Job(-1, _everything(plan), few)

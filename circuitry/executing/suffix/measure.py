@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...planning import Plan
+from ...planning import Metric, Plan
 from ...prompting import Prompts
 from ..effects import ends_at_logits
-from ..metrics import Metric, evaluate
+from ..metrics import evaluate
 from .layout import Read, Reading
 
 Floats: TypeAlias = NDArray[np.float64]

@@ -35,11 +35,15 @@ class Size:
         return bool(self.inside * tokens[:-1].max(initial=0) <= self.most and self.after * tokens[-1] <= self.most)
 
 
-def batches(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, size: Size) -> Iterator[Batch]:
+def batches(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, size: Size) -> list[Batch]:
     """Each batch has as many examples as fit with all their cells; where one does not, its cells are spread over several.
 
     The cut depends on nothing but the plan, the prompts and the bound, so that the same experiment is always cut alike.
     """
+    return [batch for batch in _cut(plan, jobs, prompts, lives, size) if batch.jobs]  # the guards are not on every example
+
+
+def _cut(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, size: Size) -> Iterator[Batch]:
     whole, of_jobs = token_counts(plan, jobs, prompts, lives)
     chosen: list[int] = []
     total = np.zeros(whole.shape[1], np.int64)

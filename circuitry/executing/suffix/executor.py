@@ -43,7 +43,7 @@ class Suffix:
     def cost(self, plan: Plan, prompts: Prompts) -> Cost:
         """What ``run`` would take, with its guards."""
         lives, jobs = LiveSets(plan.graph, prompts.length), self._jobs(plan, prompts, 0)
-        made = list(batches(plan, jobs, prompts, lives, self._size(prompts, narrow=True)))
+        made = batches(plan, jobs, prompts, lives, self._size(prompts, narrow=True))
         whole, of_jobs = token_counts(plan, jobs, prompts, lives)
         shared = sum(int(whole[batch.examples, :-1].sum()) for batch in made)
         return Cost(len(made), shared + int(of_jobs[:, :, :-1].sum()))

@@ -87,7 +87,7 @@ def test_a_table_that_was_run_comes_back_the_same(tmp_path: Path) -> None:
 
 PATHS: dict[str, Any] = {
     "one": "ssm_state[{layer}] @ {pos} -> logits freezing ssm_state",
-    "labelled": ct.labelled("part", {p: f"h[{{layer}}].{p} @ {{pos}} -> logits directly" for p in ("read", "carry")}),
+    "labelled": ct.labelled("part", {p: f"h[{{layer}}].{p} @ {{pos}} -> logits freezing gate" for p in ("read", "carry")}),
 }
 
 

@@ -11,9 +11,10 @@ from .executor import Executor
 from .memory import parse_memory
 from .reference.executor import Reference
 from .rows.executor import Rows
+from .suffix.executor import Suffix
 from .verified import Verified
 
-DEFAULT = "rows"
+DEFAULT = "suffix"
 """What executes a plan if nothing is said."""
 MEMORY = "512MiB"
 """Bound for one batch, if none is given."""
@@ -25,7 +26,7 @@ class Opener(Protocol):
     def __call__(self, model: Model, *, memory: int, progress: bool | None) -> Executor: ...
 
 
-EXECUTORS: dict[str, Opener] = {"rows": Rows, "reference": Reference}
+EXECUTORS: dict[str, Opener] = {"suffix": Suffix, "rows": Rows, "reference": Reference}
 _IDLE: dict[tuple[str, str], str] = {
     ("reference", "verify"): "executor 'reference' is what the others are compared with",
     ("reference", "memory"): "executor 'reference' runs one cell at a time, with all examples at once",
@@ -64,7 +65,7 @@ def executor(
     """What executes the plan of an experiment, for ``executor=`` of ``circuitry.patch`` and all that patches.
 
     Args:
-        name: "rows" (every patched run is a whole row of a batch) or "reference" (plain PyTorch hooks, one cell at a time,
+        name: "suffix" (patched runs are computed only where they can differ), "rows" (every one is a whole row of a batch) or "reference" (plain PyTorch hooks, one cell at a time,
             slow; in float32 at least).
         memory: bound for one batch, bytes or text such as "2GiB"; 512MiB by default.
         verify: check this many cells against the reference, on two examples each. Of a model in half precision both run a

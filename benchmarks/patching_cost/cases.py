@@ -10,7 +10,8 @@ import torch
 
 Cell: TypeAlias = dict[str, int]
 
-A, B = 3, 4  # where the induction task puts its first two tokens, whatever the length
+A, B = 3, 4  # where the induction task has its first two tokens, whatever the length; the second is the one that is changed
+LATE = 17  # how many tokens before the end of the prompt [A] stands where the source is near END
 OFFSETS = 8  # positions of the residual sweep
 
 
@@ -41,15 +42,27 @@ class Shape:
             config = AutoConfig.for_model("gpt2", **sizes, **special, initializer_range=1.7 * self.width**-0.5)
         else:
             sizes = {"num_hidden_layers": self.layers, "hidden_size": self.width, "state_size": self.state}
-            # Short steps, so that a state still remembers the changed token at the end of a long prompt.
             steps = {"time_step_rank": self.rank, "time_step_min": 1e-4, "time_step_max": 1e-2, "time_step_floor": 1e-5}
             config = AutoConfig.for_model("mamba", **sizes, **steps, **special)
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+        if not self.heads:
+            _strengthen(model)
+        return model
+
+
+@torch.no_grad()
+def _strengthen(mamba: Any) -> None:
+    """States of a new Mamba hardly count beside its skip connection; here what they write and read is well above rounding."""
+    for block in mamba.backbone.layers:
+        block.mixer.x_proj.weight.mul_(16)
+        block.mixer.out_proj.weight.mul_(4)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One sweep. ``experiment`` names the method of a hook loop and the formula of the floor; ``at`` is the source's position."""
+    """One sweep. ``experiment`` names the method of a hook loop and the formula of the floor; ``at`` is the source's position.
+    ``first`` is where the task's [A] stands.
+    """
 
     name: str
     experiment: str
@@ -59,6 +72,7 @@ class Case:
     prompts: int
     cells: tuple[Cell, ...]
     at: int = -1
+    first: int = A
 
     @property
     def end(self) -> int:
@@ -124,9 +138,10 @@ def residual(name: str, shape: Shape, length: int, prompts: int) -> Case:
 def states(name: str, shape: Shape, length: int, prompts: int, late: bool = False) -> Case:
     """The state of every layer after the changed token, or four tokens before END; other states frozen."""
     at, text = (length - 5, "END-4") if late else (B + 1, "B+1")
+    first = length - LATE if late else A  # near enough for the state to remember the changed token
     cells = tuple({"layer": l} for l in range(shape.layers))
     path = f"ssm_state[{{layer}}] @ {text} -> logits freezing ssm_state"
-    return Case(name, "state", path, shape, length, prompts, cells, at=at)
+    return Case(name, "state", path, shape, length, prompts, cells, at, first)
 
 
 def scan_inputs(name: str, shape: Shape, length: int, prompts: int) -> Case:

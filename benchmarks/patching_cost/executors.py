@@ -5,9 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import circuitry as ct
+import torch
 
-from .cases import A, Case, Cell
+import circuitry as ct
+from circuitry.models import Vocabulary
+
+from .cases import Case, Cell
 from .hooks import Ids
 
 TODAY = {"rows": "nnsight"}  # what an executor was called before there were several
@@ -47,15 +50,13 @@ class Executor:
 
 
 def task_of(case: Case) -> Any:
-    """Induction on token numbers, with [A] at the same token whatever the length."""
-    return ct.task("induction", examples=case.prompts, distance=case.length - 1 - A, prefix=A)
+    """Induction on token numbers, with [A] where the case has it."""
+    return ct.task("induction", examples=case.prompts, distance=case.end - case.first, prefix=case.first)
 
 
 def ids_of(case: Case) -> Ids:
     """The prompts that every method gets."""
-    import torch
-
-    prompts = task_of(case).prompts(ct.models.Vocabulary.of(None, case.shape.vocab), lint=False)
+    prompts = task_of(case).prompts(Vocabulary.of(None, case.shape.vocab), lint=False)
     return Ids(*map(torch.from_numpy, (prompts.clean, prompts.corrupted, prompts.answer)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -22,21 +23,24 @@ def missing(case: Case) -> str:
     if importlib.util.find_spec("transformer_lens") is None:
         return "skipped: transformer_lens is not installed"
     try:
-        from transformer_lens.model_bridge.sources import build_bridge_from_module  # noqa: F401
-    except ImportError as error:
+        _builder()
+    except (ImportError, AttributeError) as error:
         return f"skipped: transformer_lens 4.0 or later is needed ({error})"
     return ""
+
+
+def _builder() -> Any:
+    """The function that makes a model of TransformerLens around a module, without the hub; 4.0 brought it."""
+    return importlib.import_module("transformer_lens.model_bridge.sources").build_bridge_from_module
 
 
 class LensLoop:
     """Patches a cell of ``case`` with hooks by name."""
 
     def __init__(self, case: Case, ids: Ids) -> None:
-        from transformer_lens.model_bridge.sources import build_bridge_from_module
-
         self.case, self.ids = case, ids
         stock = case.shape.model(case.length)
-        self.model: Any = build_bridge_from_module(stock, "GPT2LMHeadModel", hf_config=stock.config)
+        self.model = _builder()(stock, "GPT2LMHeadModel", hf_config=stock.config)
 
     @torch.no_grad()
     def record(self) -> None:

@@ -13,12 +13,12 @@ from torch import Tensor
 
 import tiny
 from circuitry import Path, parse
+from circuitry.executing.reference.follow import follow
+from circuitry.executing.rows import driver
+from circuitry.executing.rows.chunks import reading_alike
+from circuitry.executing.rows.schedule import schedule
 from circuitry.planning import cells, plan
-from circuitry.planning.schedule import schedule
 from circuitry.prompting import Prompts
-from circuitry.running import driver
-from circuitry.running.chunks import reading_alike
-from circuitry.running.reference import follow
 
 Direction = Literal["noising", "denoising"]
 SWEEP = ("A", "B", "B+1", "END")

@@ -8,15 +8,15 @@ import agreement
 import circuitry as ct
 from agreement import model, ragged
 from circuitry import PatchingTable
+from circuitry.executing.rows.schedule import schedule
 from circuitry.planning import Plan, plan
-from circuitry.planning.schedule import schedule
 
 PROMPTS = ragged()
 TASK = ct.task("induction", distance=8, examples=5, prefix=2)
 
 
 def patched(path: str = "mlp[{layer}] @ B -> logits", kind: str = "gpt2", **options: Any) -> PatchingTable:
-    return ct.patch(model(kind), options.pop("task", TASK), path, **{"progress": False, "lint": False, **options})
+    return ct.patch(model(kind), options.pop("task", TASK), path, **{"lint": False, **options})
 
 
 def effects(table: PatchingTable) -> Any:

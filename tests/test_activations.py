@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import tiny
 from circuitry.errors import CircuitryError
+from circuitry.executing.activations import read
 from circuitry.paths import Node
-from circuitry.running.activations import read
 from circuitry.universality.activations import Activations, Corpus, activations, corpus, stream
 from corpora import LONG, OTHER, bundled, corpora, numbers
 

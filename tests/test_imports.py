@@ -23,6 +23,7 @@ LAYERS = (
     {"paths"},
     {"architecture", "prompting"},
     {"planning", "models", "results"},
+    {"executing"},
     {"running"},
     {"evidence"},
     {"suites"},

@@ -23,12 +23,12 @@ import circuitry as ct
 import tiny
 from agreement import both, disagreement, model, ragged
 from circuitry.architecture import Graph, Place
+from circuitry.executing.rows import driver
+from circuitry.executing.rows.schedule import Copy, _Layout, schedule
 from circuitry.models import mamba, mamba2, ssd
 from circuitry.models.mamba import exact
 from circuitry.paths import Node
 from circuitry.planning import plan
-from circuitry.planning.schedule import Copy, _Layout, schedule
-from circuitry.running import driver
 from rounding import only_rounded
 from test_engines import drawn
 

@@ -16,8 +16,8 @@ import torch
 
 import tiny
 from circuitry.errors import CircuitryError
+from circuitry.executing.activations import read
 from circuitry.models import Model
-from circuitry.running.activations import read
 from circuitry.universality.activations import Corpus
 from circuitry.universality.matching import Matches, mppc
 from circuitry.universality.matching.dense import Correlations

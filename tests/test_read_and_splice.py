@@ -13,9 +13,9 @@ import torch
 import agreement
 import tiny
 from circuitry.errors import CircuitryError
+from circuitry.executing.activations import Change, read, spliced
+from circuitry.executing.reference.follow import Reference
 from circuitry.paths import Node
-from circuitry.running.activations import Change, read, spliced
-from circuitry.running.reference import Reference
 
 IDS = np.random.default_rng(0).integers(0, 61, (3, 7))
 OTHER = np.random.default_rng(1).integers(0, 61, (3, 7))

@@ -42,7 +42,7 @@ def constant(value: Tensor, features: int = 8) -> SAE:
 
 
 def width_of(model: Model, node: str) -> int:
-    from circuitry.running.activations import read
+    from circuitry.executing.activations import read
 
     (value,) = read(model, [node], np.zeros((1, 1), np.int64)).values()
     return value[0, 0].numel()

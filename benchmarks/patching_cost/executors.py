@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
@@ -13,23 +12,12 @@ from circuitry.models import Vocabulary
 from .cases import Case, Cell
 from .hooks import Ids
 
-TODAY = {"rows": "nnsight"}  # what an executor was called before there were several
+EXECUTORS = ("suffix", "rows")
 
 
 def patch(executor: str, model: Any, task: Any, path: Any, axes: Any = None) -> Any:
     """The one call of ``ct.patch``, as a user would make it: planning, guards and statistics are part of it."""
-    how: dict[str, Any] = {"baseline": 0, "lint": False, "progress": False}
-    how |= {"executor": executor} if _has_executors() else {"engine": TODAY[executor]}
-    return ct.patch(model, task, path, axes=axes, **how)
-
-
-def available() -> list[str]:
-    """The executors that this version of circuitry has, fastest first."""
-    return ["suffix", "rows"] if _has_executors() else list(TODAY)
-
-
-def _has_executors() -> bool:
-    return "executor" in inspect.signature(ct.patch).parameters
+    return ct.patch(model, task, path, axes=axes, executor=ct.executor(executor, progress=False), baseline=0, lint=False)
 
 
 class Executor:

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import lens_loop
 from .cases import Case
-from .executors import Executor, available, ids_of
+from .executors import EXECUTORS, Executor, ids_of
 from .gpt2_loop import GPT2Loop
 from .hooks import Loop
 from .lens_loop import LensLoop
@@ -63,7 +63,7 @@ def compare(case: Case, skip: frozenset[str] = frozenset(), sample: int | None =
     """Run every method that is not skipped; of the slow ones ``sample`` cells, scaled to all."""
     measured: dict[str, Measured] = {}
     skipped: dict[str, str] = {}
-    for name in available():
+    for name in EXECUTORS:
         if name not in skip:
             measured[name] = _executor(name, case, None if name == "suffix" else sample)
     base = 0.0

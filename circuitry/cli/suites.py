@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options as read
-from .options import Device, Dtype, Examples, ExamplesOfTask, MemoryOption, ModelOption, Options, Out, Revision, Seed
+from .options import (
+    Device,
+    Dtype,
+    Examples,
+    ExamplesOfTask,
+    ExecutorName,
+    MemoryOption,
+    ModelOption,
+    Options,
+    Out,
+    Revision,
+    Seed,
+    Verify,
+)
 
 if TYPE_CHECKING:
     from ..suites import SuiteResult
@@ -34,6 +47,8 @@ def run(
     option: Options = None,
     examples: ExamplesOfTask = None,
     seed: Seed = 0,
+    executor: ExecutorName = None,
+    verify: Verify = 0,
     memory: MemoryOption = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
@@ -43,7 +58,7 @@ def run(
 
     The same command again goes on where an interrupted run stopped. Another run never overwrites this one.
     """
-    told = read.merged(option, examples=examples, seed=seed, fresh=fresh, **read.given(memory=memory))
+    told = read.merged(option, examples=examples, seed=seed, fresh=fresh, **read.executor(executor, memory, verify))
     _suite(suite, model, out, dtype, device, revision, **told)
 
 

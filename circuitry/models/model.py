@@ -16,6 +16,7 @@ from ..errors import ModelError
 from .attention import most_positions
 from .borrowed import Borrowed, borrow
 from .checks import check_causality, check_logits
+from .gates import put_gate, put_narrow
 from .instruments import INSTRUMENTS
 from .vocabulary import Vocabulary
 
@@ -44,6 +45,10 @@ class Model:
             blocks = self._modules(family)
             if not all(hasattr(block, "circuitry") for block in blocks):  # by an earlier load of the same module
                 INSTRUMENTS[instrument].attach(self.hf, blocks)
+        for adding in self.graph.families:
+            for block in self._modules(adding.name) if adding.adds else ():
+                put_gate(block)
+        put_narrow(self.hf.get_output_embeddings())
         check_logits(self.hf, self.graph.place(self.graph.node("logits")))
         check_causality(
             self.hf, self.graph.sizes["layer"], max((INSTRUMENTS[name].chunk for name in architecture.taps.values()), default=0)
@@ -199,6 +204,17 @@ class Model:
         config, size = self.hf.config, self.dtype.itemsize
         widest = max(INSTRUMENTS[name].values(config, length) for name in self.graph.architecture.taps.values())
         return int(size * (widest + 4 * length * config.hidden_size + 3 * config.vocab_size))
+
+    def bytes_per_token(self, length: int) -> int:
+        """The same of one token among ``length`` in a layer, where tokens are packed and few have logits.
+
+        >>> import circuitry as ct
+        >>> model = ct.load("bundled:mamba")
+        >>> 0 < 64 * model.bytes_per_token(64) < model.bytes_per_row(64)
+        True
+        """
+        logits = self.dtype.itemsize * 3 * int(self.hf.config.vocab_size)
+        return (self.bytes_per_row(length) - logits) // length + 1
 
 
 def wrap(

@@ -10,10 +10,10 @@ from numpy.random import Generator
 
 from ..architecture import Graph
 from ..errors import PathError
+from ..executing.effects import Effects
 from ..paths import Index, Leg, Node, Path, Position, Site
 from ..planning import Cell, CellPlan, Plan, cell_plan, check_effects, differs_everywhere, nodes_of
 from ..prompting import Prompts
-from .engine import Effects
 
 DRAWN = ("draw", "node")
 """What the random nodes of a table have beside its own columns."""
@@ -36,7 +36,7 @@ def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tup
     ['h', 'h']
     """
     rng, found = np.random.default_rng(seed), []
-    changed = prompts.differing if plan.intervention == "resample" else None
+    changed = prompts.differing if plan.intervention.from_other else None
     for _ in range(count):
         like = plan.cells[rng.integers(len(plan.cells))]
         for attempt in range(_TRIES):

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import CircuitryError, no_effect
+from ...executing.activations import read
+from ...executing.memory import parse_memory
 from ...models import Model
 from ...paths import Node, parse_node
-from ...running.activations import read
-from ...running.chunks import parse_memory
 from .corpus import Corpus, tokenizer_digest
 from .corpus import corpus as tokenised
 from .texts import Texts

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ...errors import CircuitryError
+from ...executing.activations import read
 from ...models import Model
 from ...paths import Node
-from ...running.activations import read
 
 ROLES = ("mlp_hidden", "mlp", "write_input")
 """In which order families are asked for neurons."""

@@ -13,9 +13,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ...errors import CircuitryError
+from ...executing.memory import parse_memory
 from ...models import Model
 from ...paths import Node
-from ...running.chunks import parse_memory
 from ..activations import Corpus, activations
 from .best import Best
 from .dense import Correlations

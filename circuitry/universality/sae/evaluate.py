@@ -20,8 +20,8 @@ from .sae import SAE
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ...executing.activations import Change
     from ...models import Model
-    from ...running.activations import Change
     from ..activations import Corpus
 
 
@@ -57,8 +57,8 @@ def evaluate(
     """
     import pandas as pd
 
-    from ...running.activations import read, spliced
-    from ...running.chunks import parse_memory
+    from ...executing.activations import read, spliced
+    from ...executing.memory import parse_memory
 
     found = by_node(model, saes)
     some = corpus.take(tokens) if tokens is not None else corpus

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import nnsight
 import numpy as np
 import torch
-from nnsight.intervention.interleaver import OutOfOrderError
 from torch import Tensor
 
-from ..architecture import Graph, Place
-from ..errors import GuardError
-from ..models import Model
-from ..paths import Node, Site
-from ..planning import absolute
-from ..planning.plan import Write
-from ..planning.schedule import ALL, Copy, Schedule, joined
-from ..prompting import Prompts
-
-_LOCK = threading.Lock()
-_ORDERS: weakref.WeakKeyDictionary[Model, dict[tuple[str, str], int]] = weakref.WeakKeyDictionary()
+from ...architecture import Graph, Place
+from ...errors import GuardError
+from ...models import Model
+from ...paths import Node, Site
+from ...planning import absolute
+from ...planning.plan import Write
+from ...prompting import Prompts
+from ..places import alone, execution_order, raw_value, tensor_of, turn, write
+from .schedule import ALL, Copy, Schedule, joined
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,7 @@ def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[W
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> from circuitry.planning.schedule import schedule
+    >>> from circuitry.executing.rows.schedule import schedule
     >>> [tuple(value.shape) for value in run(model, schedule(made, made.cells, prompts), prompts)]
     [(6, 2048)]
     """
@@ -66,30 +60,6 @@ def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[W
         raise GuardError(f"only {0 if got is None else len(got)} of {len(visits)} places were reached; no result is reported")
     values = {(v.place, v.occurrence): got[k] for k, v in enumerate(visits) if v.read}
     return [_at_site(site, model.graph, values, schedule, prompts, stops, kept) for site in schedule.reading.sites]
-
-
-@contextmanager
-def alone(model: Model, stops: tuple[int, ...]) -> Iterator[None]:
-    """Around a trace: no other one runs, no gradients are kept, and recurrent layers stop at these positions.
-
-    nnsight allows one trace at a time. Raises GuardError where the trace waited for a place that was never reached.
-
-    >>> import circuitry as ct
-    >>> model = ct.load("bundled:mamba")
-    >>> with alone(model, (3,)):
-    ...     print(model.mixers[0].circuitry.stops)
-    (3,)
-    """
-    with _LOCK, torch.no_grad():
-        for mixer in model.mixers:
-            mixer.circuitry.stops = stops
-        try:
-            yield
-        except OutOfOrderError as error:
-            raise GuardError(f"a place was never reached ({error}); no result is reported") from error
-        finally:
-            for mixer in model.mixers:
-                mixer.circuitry.stops = ()
 
 
 def _play(net: Any, tracer: Any, visits: list[_Visit], constants: Mapping[Write, Tensor]) -> dict[int, Tensor]:
@@ -111,48 +81,6 @@ def _visit(net: Any, tracer: Any, visit: _Visit, constants: Mapping[Write, Tenso
         write(net, visit.place, raw, changed)
         value = changed
     return value.detach().clone() if visit.read else value.new_empty(0)
-
-
-def raw_value(net: Any, tracer: Any, place: Place) -> Any:
-    """Inside a trace: what a module is given or returns; of the model itself, what comes out at the very end.
-
-    >>> import circuitry as ct
-    >>> model = ct.load("bundled:mamba")
-    >>> with model.net.trace(torch.zeros(1, 2, dtype=int), use_cache=False) as tracer:
-    ...     block = nnsight.save(raw_value(model.net, tracer, Place("backbone.layers.0")))
-    ...     logits = nnsight.save(tensor_of(raw_value(model.net, tracer, Place(""))))
-    >>> tuple(block.shape), tuple(logits.shape)
-    ((1, 2, 128), (1, 2, 2048))
-    """
-    return getattr(net.get(place.module), place.io) if place.module else tracer.result
-
-
-def tensor_of(raw: Any) -> Tensor:
-    """The tensor that counts in what a module returns: a model's logits, the first of several, or what is there.
-
-    >>> tensor_of((torch.ones(2), None))
-    tensor([1., 1.])
-    """
-    value: Tensor = raw.logits if hasattr(raw, "logits") else raw[0] if isinstance(raw, tuple | list) else raw
-    return value
-
-
-def write(net: Any, place: Place, raw: Any, changed: Tensor) -> None:
-    """Inside a trace: put ``changed`` in the place of what was there, ``raw``.
-
-    >>> import circuitry as ct
-    >>> model, place = ct.load("bundled:mamba"), Place("backbone.norm_f")
-    >>> with model.net.trace(torch.zeros(1, 2, dtype=int), use_cache=False) as tracer:
-    ...     raw = raw_value(model.net, tracer, place)
-    ...     write(model.net, place, raw, torch.zeros_like(raw))
-    ...     logits = nnsight.save(tracer.result.logits)
-    >>> bool((logits == 0).all())
-    True
-    """
-    if place.io == "input":
-        tensor_of(raw).copy_(changed)  # in place, since the stream that goes around a norm is the tensor that goes into it
-    else:
-        net.get(place.module).output = type(raw)((changed, *raw[1:])) if isinstance(raw, tuple | list) else changed
 
 
 def _apply(copy: Copy, value: Tensor, visit: _Visit, constants: Mapping[Write, Tensor]) -> None:
@@ -208,55 +136,6 @@ def _visits(model: Model, schedule: Schedule, prompts: Prompts, stops: tuple[int
         for place, stop in wanted.keys() | reads
     ]
     return sorted(made, key=lambda v: turn(v.place, v.occurrence, order))
-
-
-def turn(place: Place, occurrence: int, order: Mapping[tuple[str, str], int]) -> tuple[int, int, int]:
-    """What to sort by, to visit places in execution order. State taps take turns, one round a stop; all else is called once.
-
-    >>> turn(Place("h.0", "input"), 0, {("h.0", "input"): 3})
-    (3, 0, 0)
-    """
-    own = order[place.module, place.io]
-    if place.position is not None:
-        return own, 0, 0
-    taps = place.module.rsplit(".", 1)[0]
-    return order[f"{taps}.state", "output"], occurrence, own
-
-
-def execution_order(model: Model) -> dict[tuple[str, str], int]:
-    """When each module's input and output come by in a forward pass, found by running one.
-
-    >>> import circuitry as ct
-    >>> order = execution_order(ct.load("bundled:mamba"))
-    >>> order["backbone.layers.0", "input"] < order["lm_head", "output"] < order["", "output"]
-    True
-    """
-    if model in _ORDERS:
-        return _ORDERS[model]
-    order: dict[tuple[str, str], int] = {}
-    hooks: list[Any] = []
-
-    def note(name: str, io: str) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
-            order.setdefault((name, io), len(order))
-
-        return hook
-
-    for name, module in model.hf.named_modules():
-        hooks.append(module.register_forward_pre_hook(note(name, "input")))
-        hooks.append(module.register_forward_hook(note(name, "output")))
-    for mixer in model.mixers:
-        mixer.circuitry.stops = (0,)
-    try:
-        with torch.no_grad():
-            model.hf(torch.zeros(1, 2, dtype=torch.long, device=model.device), use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for mixer in model.mixers:
-            mixer.circuitry.stops = ()
-    _ORDERS[model] = order
-    return order
 
 
 def _at_site(

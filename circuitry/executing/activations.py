@@ -16,8 +16,8 @@ from ..architecture import Place
 from ..errors import CircuitryError, GuardError
 from ..models import Model
 from ..paths import Node
-from .driver import alone, execution_order, raw_value, tensor_of, turn, write
 from .inputs import check_ids
+from .places import alone, execution_order, raw_value, tensor_of, turn, write
 
 Change = Callable[[Tensor], Tensor]
 """From a node's values to others of the same shape."""

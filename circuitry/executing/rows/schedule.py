@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..architecture import Graph, Place
-from ..paths import Position, Site
-from ..prompting import Prompts
-from .plan import CellPlan, Pass, Plan, Write
-from .positions import absolute
+from ...architecture import Graph, Place
+from ...paths import Position, Site
+from ...planning.plan import CellPlan, Pass, Plan, Write
+from ...planning.positions import absolute
+from ...prompting import Prompts
 
 Ints = NDArray[np.int64]
 ALL = -1

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from ..errors import CircuitryError
-from ..paths import Leg, Node, Path, Position, Site
+from ...errors import CircuitryError
+from ...paths import Leg, Node, Path, Position, Site
 from .naive import attention, mamba, mamba2, rwkv
 
 Key: TypeAlias = tuple[str, tuple[int, ...], str]
@@ -265,7 +265,7 @@ def _place(end: Site) -> Position | None:
 
 def _known(values: Values, node: Node) -> Tensor:
     if (key := _key(node)) not in values:
-        raise CircuitryError(f"the reference engine does not record {node}; engine='nnsight' without verify= measures it")
+        raise CircuitryError(f"the reference does not record {node}; another executor without verify= measures it")
     return values[key]
 
 

@@ -1,0 +1,67 @@
+"""Plan and prompts to effects, batch by batch, behind guards that refuse to report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ...models import Model
+from ...planning import Metric, Plan, absolute
+from ...prompting import Prompts
+from ..constants import constant_values
+from ..effects import Effects, measured
+from .chunks import chunks
+from .driver import run
+from .schedule import schedule
+
+
+def run_plan(
+    model: Model,
+    plan: Plan,
+    prompts: Prompts,
+    metrics: Sequence[Metric],
+    *,
+    memory: int,
+    progress: bool | None = False,
+    batch: Callable[..., list[Tensor]] = run,
+) -> list[Effects]:
+    """Run every cell on every example, in batches of predicted size under ``memory`` bytes; effects by each metric.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> from circuitry.planning import METRICS
+    >>> run_plan(model, made, prompts, [METRICS["logit"]], memory=1 << 28)[0].effect.shape
+    (1, 2)
+    """
+    filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
+    constants = constant_values(model, plan, prompts, memory)
+    work = list(chunks(plan, model, len(prompts), prompts.length, memory))
+    total = len(plan.cells) * len(prompts)
+    with tqdm(
+        total=total, desc=str(plan.path)[:60], unit="patch", disable=None if progress is None else not progress, leave=False
+    ) as bar:
+        for cells, examples in work:
+            part = prompts.take(examples)
+            # Values that were made beforehand may have one for every position, padding included.
+            part = part if plan.intervention.by_position else _trimmed(plan, part)
+            laid = schedule(plan, [plan.cells[k] for k in cells], part)
+            values = batch(model, laid, part, constants)
+            where = np.ix_(cells, examples)
+            for number, metric in enumerate(metrics):
+                for kind, got in enumerate(measured(values, laid.reading, part, metric, plan)):
+                    filled[number, kind][where] = got
+            bar.update(len(cells) * len(examples))
+    return [Effects(*one) for one in filled]
+
+
+def _trimmed(plan: Plan, prompts: Prompts) -> Prompts:
+    """Without what follows the last END, unless the plan writes or reads there."""
+    passes = [one for cell in plan.cells for one in cell.passes]
+    ats = {at for one in passes for at in (*(w.at for w in one.writes), *(s.at for s in one.reads))}
+    last = max((max(absolute(at, prompts.where)) for at in ats if at is not None), default=0)
+    everywhere = any(site.at is None for one in passes for site in one.reads)
+    return prompts.trimmed(max(last + 1, int(prompts.stops.max()) if everywhere else 0))

@@ -1,0 +1,42 @@
+"""The executor that runs every patched run as a whole row, from the first token and the first layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ...models import Model
+from ...planning import Metric, Plan
+from ...prompting import Prompts
+from .. import guards
+from ..effects import Effects
+from ..executor import Cost
+from .chunks import chunks
+from .engine import run_plan
+
+
+class Rows:
+    """Clean, corrupted and patched runs are rows of one batch; ``memory`` bounds one batch, in bytes.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
+    >>> Rows(model, memory=1 << 28).cost(made, prompts)
+    Cost(batches=1, token_layers=768)
+    """
+
+    name = "rows"
+    provenance: Mapping[str, str] = {}
+
+    def __init__(self, model: Model, *, memory: int, progress: bool | None = False) -> None:
+        self.model, self.memory, self.progress = model, memory, progress
+
+    def cost(self, plan: Plan, prompts: Prompts) -> Cost:
+        """What ``run`` would take, without its guards."""
+        batches = list(chunks(plan, self.model, len(prompts), prompts.length, self.memory))
+        rows = sum(len(examples) * (2 + sum(len(plan.cells[k].passes) for k in cells)) for cells, examples in batches)
+        return Cost(len(batches), rows * prompts.length * plan.graph.sizes["layer"])
+
+    def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
+        """Effects by each metric (``Executor.run``)."""
+        guards.check(self.model, plan, prompts, len(plan.cells) - extra)
+        return run_plan(self.model, plan, prompts, metrics, memory=self.memory, progress=self.progress)

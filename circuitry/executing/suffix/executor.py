@@ -1,0 +1,91 @@
+"""The executor that computes patched runs only where they can differ: from their first live layer, at their live tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ...models import Model
+from ...planning import Metric, Plan
+from ...planning.live import LiveSets
+from ...prompting import Prompts
+from ..constants import constant_values
+from ..effects import Effects, ends_at_logits
+from ..executor import Cost
+from . import guarded
+from .batches import Size, batches, token_counts
+from .driver import run
+from .layout import Builder
+from .measure import measure
+from .rows import Job, Runs
+
+
+class Suffix:
+    """Clean and corrupted runs are computed whole, once a batch, patched ones where they are live; ``memory`` bounds a batch, in bytes.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
+    >>> Suffix(model, memory=1 << 28).run(made, prompts, [ct.planning.METRICS["logit"]])[0].effect.shape
+    (4, 2)
+    """
+
+    name = "suffix"
+    provenance: Mapping[str, str] = {}
+
+    def __init__(self, model: Model, *, memory: int, progress: bool | None = None) -> None:
+        self.model, self.memory, self.progress = model, memory, progress
+
+    def cost(self, plan: Plan, prompts: Prompts) -> Cost:
+        """What ``run`` would take, with its guards."""
+        lives, jobs = LiveSets(plan.graph, prompts.length), self._jobs(plan, prompts, 0)
+        made = list(batches(plan, jobs, prompts, lives, self._size(prompts, narrow=True)))
+        whole, of_jobs = token_counts(plan, jobs, prompts, lives)
+        shared = sum(int(whole[batch.examples, :-1].sum()) for batch in made)
+        return Cost(len(made), shared + int(of_jobs[:, :, :-1].sum()))
+
+    def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
+        """Effects by each metric (``Executor.run``)."""
+        filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
+        constants = constant_values(self.model, plan, prompts, self.memory)
+        lives, jobs = LiveSets(plan.graph, prompts.length), self._jobs(plan, prompts, extra)
+        narrow = ends_at_logits(plan) and all(metric.reads != "all" for metric in metrics)
+        total = len(plan.cells) * len(prompts)
+        with tqdm(
+            total=total,
+            desc=str(plan.path)[:60],
+            unit="patch",
+            disable=None if self.progress is None else not self.progress,
+            leave=False,
+        ) as bar:
+            for batch in batches(plan, jobs, prompts, lives, self._size(prompts, narrow)):
+                part = prompts.take(batch.examples)
+                layout = Builder(Runs(plan, batch.jobs, part, lives), self.model.device).build()
+                values = run(self.model, layout, constants, self._columns(part) if narrow else None)
+                for reading in layout.readings:
+                    if reading.job.number < 0:
+                        guarded.check(self.model, reading, values)
+                        continue
+                    examples = batch.examples[reading.job.examples]
+                    for number, metric in enumerate(metrics):
+                        filled[number, :, reading.job.number][:, examples] = measure(values, reading, part, metric, plan, narrow)
+                    bar.update(len(reading.job.examples))
+        return [Effects(*one) for one in filled]
+
+    def _jobs(self, plan: Plan, prompts: Prompts, extra: int) -> list[Job]:
+        """A job for every cell, and those of the guards."""
+        cells = [Job(number, cell, np.arange(len(prompts))) for number, cell in enumerate(plan.cells)]
+        return [*cells, *guarded.guards_of(plan, len(prompts), len(cells) - extra)]
+
+    def _size(self, prompts: Prompts, narrow: bool) -> Size:
+        config, size = self.model.hf.config, self.model.dtype.itemsize
+        after = size * (4 * config.hidden_size + (0 if narrow else 3 * config.vocab_size))
+        return Size(self.model.bytes_per_token(prompts.length), after, self.memory)
+
+    def _columns(self, part: Prompts) -> Tensor:
+        """The logits [example, 2] that these metrics read: the answer's and the foil's."""
+        return torch.from_numpy(np.stack([part.answer, part.foil], 1)).to(self.model.device)

@@ -20,6 +20,7 @@ import some_matches
 import test_imports
 from circuitry.cli import app
 from circuitry.evidence import grid, offsets, write_profile
+from circuitry.executing.open import EXECUTORS
 from circuitry.models.compiled import NAMES, stream
 from circuitry.models.loading import BUNDLED, bundled
 from circuitry.models.training.__main__ import SAVE_EVERY, arguments
@@ -232,6 +233,7 @@ def test_help_lists_what_there_is() -> None:
     }
     assert {*re.split(", | or ", helps["patch", "metric"])} == METRICS.keys()
     assert {*re.split(", | or ", helps["patch", "intervention"])} == {*INTERVENTIONS} - {"given"}, "a value cannot be given there"
+    assert {*re.split(", | or ", helps["patch", "executor"].partition(": ")[2])} == EXECUTORS.keys()
     assert helps["run", "suite"].startswith(", ".join(SHIPPED))
 
 

@@ -36,7 +36,7 @@ from patching import PROMPTS, TASK, effects, laid, patched
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"executor": "onnx"}, "no executor 'onnx'; known here: reference, rows"),
+        ({"executor": "onnx"}, "no executor 'onnx'; known here: reference, rows, suffix"),
         ({"metric": "logits"}, "no metric 'logits'; did you mean 'logit'?"),
         ({"metric": 3}, "no metric 3; known here: foil_logit, kl, log_probability, logit, logit_difference, probability"),
         ({"intervention": "noise"}, "no intervention 'noise'; known here: given, mean, resample, zero"),
@@ -149,7 +149,7 @@ def test_patching_nothing_must_change_nothing(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(
         GuardError, match=r"^patching nothing does not give the unpatched run \(off by .* of the largest value\); no result"
     ):
-        patched()
+        patched(executor="rows")
 
 
 def test_patching_everything_must_give_the_other_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,13 +157,13 @@ def test_patching_everything_must_give_the_other_run(monkeypatch: pytest.MonkeyP
     with pytest.raises(
         GuardError, match=r"^patching the whole input does not give the other run \(off by .* of the largest value\); no result"
     ):
-        patched()
+        patched(executor="rows")
 
 
 def test_numbers_that_are_none_are_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guards, "run", lambda *a: [torch.full_like(v, torch.nan) for v in driver.run(*a)])
     with pytest.raises(GuardError, match=r"off by nan of the largest value"):
-        patched()
+        patched(executor="rows")
 
 
 def test_guards_run_on_cells_of_every_target(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def test_guards_run_on_cells_of_every_target(monkeypatch: pytest.MonkeyPatch) ->
         return driver.run(ours, batch, prompts)
 
     monkeypatch.setattr(guards, "run", run)
-    patched("embed -> mlp[{layer}]")
+    patched("embed -> mlp[{layer}]", executor="rows")
     assert len(set(seen)) == 4
 
 
@@ -198,11 +198,11 @@ def test_verify_refuses_what_the_reference_does_not_confirm(monkeypatch: pytest.
     """A freeze that was forgotten passes the guards, since patching nothing still changes nothing."""
     path = "mlp[0] @ B -> logits freezing head[1]"
     monkeypatch.setattr(_Layout, "_held", lambda *_: {})
-    patched(path)
+    patched(path, executor="rows")
     with pytest.raises(
         GuardError, match=r"^executor \'\w+\' and the reference differ by .* \(relative\); no result is reported$"
     ):
-        patched(path, executor=ct.executor(verify=1))
+        patched(path, executor=ct.executor("rows", verify=1))
 
 
 @pytest.mark.parametrize("direction", ("noising", "denoising"))

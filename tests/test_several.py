@@ -158,7 +158,7 @@ def test_the_reference_engine_and_verify_take_several_paths(monkeypatch: pytest.
     assert {**{k: v for k, v in one.about.items() if k != "verified"}, "executor": "reference"} == other.about
     monkeypatch.setattr(_Layout, "_held", lambda *_: {})
     with pytest.raises(GuardError, match="and the reference differ by"):
-        patched("llama", paths, executor=ct.executor(verify=9))
+        patched("llama", paths, executor=ct.executor("rows", verify=9))
 
 
 def test_explain_lists_the_paths_and_stops_after_eight() -> None:

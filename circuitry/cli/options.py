@@ -39,7 +39,9 @@ Intervention = Annotated[str, typer.Option(help="resample, zero or mean")]
 Direction = Annotated[str, typer.Option(help="noising or denoising")]
 Memory = Annotated[str, typer.Option(help="bound for one batch, such as 512MiB")]
 MemoryOption = Annotated[str | None, typer.Option("--memory", help="bound for one batch, such as 512MiB, which is the default")]
-ExecutorName = Annotated[str | None, typer.Option("--executor", help="what runs the plan: rows or reference")]
+ExecutorName = Annotated[
+    str | None, typer.Option("--executor", help="what runs the plan: suffix (the default), rows or reference")
+]
 Verify = Annotated[int, typer.Option(help="check this many cells against the independent reference")]
 Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]

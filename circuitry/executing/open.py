@@ -65,8 +65,8 @@ def executor(
     """What executes the plan of an experiment, for ``executor=`` of ``circuitry.patch`` and all that patches.
 
     Args:
-        name: "suffix" (patched runs are computed only where they can differ), "rows" (every one is a whole row of a batch) or "reference" (plain PyTorch hooks, one cell at a time,
-            slow; in float32 at least).
+        name: "suffix" (patched runs are computed only where they can differ), "rows" (every one is a whole row of a batch) or
+            "reference" (plain PyTorch hooks, one cell at a time, slow; in float32 at least).
         memory: bound for one batch, bytes or text such as "2GiB"; 512MiB by default.
         verify: check this many cells against the reference, on two examples each. Of a model in half precision both run a
             copy in float32, and the table says how far rounding moved these effects.

@@ -104,10 +104,11 @@ def convolve(mixer: Any, x: Tensor) -> Tensor:
     padded = F.pad(x, (0, 0, width - 1, 0)) if inside is None else x
     wide = torch.promote_types(x.dtype, torch.float32)  # in half precision a convolution adds up in float32
     total: Any = 0.0 if conv.bias is None else conv.bias.to(wide)
+    weight = conv.weight[:, 0].to(wide)
     for k in range(width):
         back = padded[:, width - 1 - k : width - 1 - k + length] if inside is None else inside.lagged(x, k)
-        seen = taps.conv_tap[k](back)
-        total = total + seen.to(wide) * conv.weight[:, 0, width - 1 - k]
+        seen = taps.conv_tap[k](back).to(wide)
+        total = torch.addcmul(total, seen, weight[:, width - 1 - k]) if torch.is_tensor(total) else seen * weight[:, width - 1 - k]
     return mixer.act(total.to(x.dtype))  # type: ignore[no-any-return]
 
 
@@ -123,8 +124,13 @@ def _selection(mixer: Any, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if hasattr(mixer, "dt_layernorm"):  # FalconMamba and Jamba
         norms = mixer.dt_layernorm, mixer.b_layernorm, mixer.c_layernorm
         low, B, C = (_normed(value, norm) for value, norm in zip((low, B, C), norms, strict=True))
-    step = (mixer.dt_proj.weight @ low.transpose(1, 2)).transpose(1, 2)
-    return F.softplus(step + mixer.dt_proj.bias.to(step.dtype)), B, C
+    if (inside := packed_of(mixer)) is None:
+        step = (mixer.dt_proj.weight @ low.transpose(1, 2)).transpose(1, 2)
+        return F.softplus(step + mixer.dt_proj.bias.to(step.dtype)), B, C
+    step = F.linear(low[:, inside.scanning], mixer.dt_proj.weight)
+    delta = step.new_zeros(*low.shape[:2], step.shape[2])  # of a token that only reads a state nobody asks for its step size
+    delta[:, inside.scanning] = F.softplus(step + mixer.dt_proj.bias.to(step.dtype))
+    return delta, B, C
 
 
 def _normed(value: Tensor, norm: Any) -> Tensor:

@@ -17,6 +17,7 @@ from .attention import most_positions
 from .borrowed import Borrowed, borrow
 from .checks import check_causality, check_logits
 from .instruments import INSTRUMENTS
+from .spread import input_device, is_spread, stored
 from .vocabulary import Vocabulary
 
 
@@ -31,8 +32,6 @@ class Model:
     _borrowed: Borrowed | None = None
 
     def __init__(self, hf: Any, tokenizer: Any = None, name: str = "model", graph: str | None = None) -> None:
-        from nnsight import NNsight
-
         self.name, self.tokenizer, self._file = name, tokenizer, graph
         self._hf = hf.eval()
         self.hf.config.use_cache = False
@@ -51,7 +50,7 @@ class Model:
         with warnings.catch_warnings():
             # RWKV's output projection is called `output`, as is what nnsight serves on every module; it is no place of a node.
             warnings.filterwarnings("ignore", "Module .* has a submodule named 'output'", UserWarning)
-            self._net: Any = NNsight(self.hf)
+            self._net: Any = _wrapped(self.hf)
 
     @property
     def hf(self) -> Any:
@@ -91,12 +90,18 @@ class Model:
     def widened(self) -> Model:
         """This model, or where it is narrower than float32, a copy in float32: the same function of the same weights, rounded less.
 
+        Raises ModelError where it is spread over devices, which a copy would not be.
+
         >>> import circuitry as ct
         >>> ct.load("bundled:mamba", dtype="bfloat16").widened().dtype
         torch.float32
         """
         if self.dtype.itemsize >= torch.float32.itemsize:
             return self
+        if is_spread(self.hf):
+            raise ModelError(
+                f"{self.name} is spread by device_map, so it cannot be copied; load it in float32 to compare engines"
+            )
         return Model(copy.deepcopy(self.hf).float(), self.tokenizer, self.name, self._file)
 
     def __enter__(self) -> Self:
@@ -140,14 +145,13 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are.
+        """Where the parameters are; of a model that is spread, where its inputs go.
 
         >>> import circuitry as ct
         >>> ct.load("bundled:mamba").device
         device(type='cpu')
         """
-        device: torch.device = self.hf.device
-        return device
+        return input_device(self.hf)
 
     @property
     def parameters(self) -> int:
@@ -157,7 +161,9 @@ class Model:
         >>> ct.load("bundled:mamba").parameters < 1_000_000
         True
         """
-        return sum(p.numel() for p in self.hf.parameters())
+        tied = self.hf.get_expanded_tied_weights_keys(all_submodels=True)  # where they are on disk, they are there twice
+        own = {p for name, p in self.hf.named_parameters(remove_duplicate=False) if name not in tied}
+        return sum(p.numel() for p in own)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -168,7 +174,7 @@ class Model:
         False
         """
         digest = hashlib.blake2b(digest_size=8)
-        for name, value in self.hf.state_dict().items():
+        for name, value in stored(self.hf):
             digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
             digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
@@ -199,6 +205,16 @@ class Model:
         config, size = self.hf.config, self.dtype.itemsize
         widest = max(INSTRUMENTS[name].values(config, length) for name in self.graph.architecture.taps.values())
         return int(size * (widest + 4 * length * config.hidden_size + 3 * config.vocab_size))
+
+
+def _wrapped(hf: Any) -> Any:
+    """The module for nnsight, which would move inputs to its first weight's device, and that may be without values."""
+    from nnsight import NNsight
+
+    class Wrapped(NNsight):  # type: ignore[misc]
+        device = None
+
+    return Wrapped(hf)
 
 
 def wrap(

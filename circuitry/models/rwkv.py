@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from .spread import input_device
 from .wkv import wkv
 
 _LAGS = 2
@@ -117,7 +118,7 @@ def attach(model: Any, blocks: list[Any]) -> None:
     Identity()
     """
     _stop_rescaling(model)
-    ids = torch.arange(12, device=model.device)[None] % model.config.vocab_size
+    ids = torch.arange(12, device=input_device(model))[None] % model.config.vocab_size
     stock = _stock_logits(model, ids)
     for block in model.rwkv.blocks:
         for part, taps, forward in (

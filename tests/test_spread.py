@@ -12,17 +12,17 @@ import torch
 import circuitry as ct
 import tiny
 from circuitry.errors import CircuitryError, ModelError
+from circuitry.executing.metrics import metric
+from circuitry.executing.suffix.executor import Suffix
 from circuitry.models import spread
+from circuitry.running.patching import compile_path
 from patching import TASK, effects
 
 accelerate = pytest.importorskip("accelerate")
 
 PATHS = ["resid[{layer}] @ B -> logits", "embed @ B -> resid[2] @ B+1"]
 HEADS, STATES = "head[{layer},{head}] @ END -> logits freezing head", "{0}[{{layer}}] @ B+1 -> logits freezing {0}"
-IN_THE_CLASS = pytest.mark.xfail(
-    strict=True, reason="accelerate's hooks and nnsight run the forward of the class, and ours is the instance's"
-)
-GIVEN_WHOLE = ["gpt_neox", "gpt2", "llama", pytest.param("rwkv", marks=IN_THE_CLASS)]
+GIVEN_WHOLE = ["gpt_neox", "gpt2", "llama", "rwkv"]
 """Whose blocks call every module whose weights they use, so that accelerate may fetch one weight at a time."""
 
 
@@ -83,9 +83,7 @@ def test_everything_on_disk_in_half_precision(kind: str, tmp_path: Path) -> None
     on_disk(kind, "bfloat16", tmp_path)
 
 
-@pytest.mark.parametrize(
-    "kind", ["gpt_neox", "llama", "rwkv", "jamba", *(pytest.param(k, marks=IN_THE_CLASS) for k in ("mamba", "mamba2"))]
-)
+@pytest.mark.parametrize("kind", ["gpt_neox", "llama", "rwkv", "jamba", "mamba", "mamba2"])
 def test_everything_on_disk_in_float64(kind: str, tmp_path: Path) -> None:
     on_disk(kind, "float64", tmp_path)
 
@@ -98,6 +96,18 @@ def test_the_reference_reads_weights_from_disk(kind: str, tmp_path: Path) -> Non
     same(patched(parted, engine="reference"), patched(whole, engine="reference"))
     table = ct.patch(parted, TASK, PATHS[0], verify=1, lint=False, progress=False)
     assert table.about["verified"].startswith("1 of 3 cells agree")
+
+
+@pytest.mark.parametrize("kind", ["gpt_neox", "llama", "mamba", "mamba2", "jamba"])
+def test_patched_tokens_alone_give_the_same(kind: str, tmp_path: Path) -> None:
+    name = saved(kind, tmp_path)
+    whole = ct.load(name)
+    parted = ct.load(name, device_map=second_half(whole))
+    for path in paths(whole):
+        made, prompts = compile_path(whole, TASK.but(examples=3), path, lint=False)
+        found = [Suffix(model, memory=1 << 28).run(made, prompts, [metric("logit")[0]])[0].effect for model in (parted, whole)]
+        assert abs(found[1]).max() > 1e-3
+        assert (found[0] == found[1]).all()
 
 
 def test_a_copy_for_comparison_is_refused(tmp_path: Path) -> None:
@@ -195,7 +205,7 @@ def test_weights_of_a_mixer_must_be_fetched_together(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mamba", "mamba2"])
-@pytest.mark.parametrize("part", ["Block", pytest.param("Mixer", marks=IN_THE_CLASS)])
+@pytest.mark.parametrize("part", ["Block", "Mixer"])
 def test_mixers_that_their_owner_has_spread(kind: str, part: str, tmp_path: Path) -> None:
     hf, whole = tiny.stock(kind, dtype=torch.float32), ct.load(tiny.stock(kind, dtype=torch.float32))
     fetched = [type(hf.backbone.layers[0]).__name__.replace("Block", part)]

@@ -10,6 +10,7 @@ import networkx as nx
 
 from ..errors import CircuitryError, UnknownNameError, suggest
 from ..paths import Node, parse_node
+from .distances import Distances
 from .families import CAUSAL, NEXT, Architecture, Edge, Family, Place, Rule, window
 from .reach import Reach, State, Way, spread, ways
 
@@ -253,6 +254,11 @@ class Graph:
     @functools.cached_property
     def _ways(self) -> list[Way]:
         return ways(sorted(self.edges, key=lambda edge: self._rank[edge[0]]))
+
+    @functools.cached_property
+    def distances(self) -> Distances:
+        """The same as sets of distances up to a length, for asking often."""
+        return Distances.of(self.nodes(ports=True), self.edges)
 
     def unroll(self, positions: int) -> nx.DiGraph[tuple[Node, int]]:
         """The position-level graph over ``positions`` tokens: nodes are (node, position). It does not tell parts of a value apart.

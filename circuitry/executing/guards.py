@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -33,9 +34,7 @@ def check(model: Model, plan: Plan, prompts: Prompts, count: int | None = None) 
     >>> check(model, made, prompts)
     """
     few = prompts.take(slice(_EXAMPLES))
-    last = (len(plan.cells) if count is None else count) - 1
-    chosen = np.unique(np.linspace(0, last, _CELLS).astype(int))
-    cells = [plan.cells[k] for k in chosen]
+    cells = [plan.cells[k] for k in sampled(len(plan.cells) if count is None else count)]
     if plan.intervention == "resample":
         same = same_input(few, plan.base)
         for alike in reading_alike(cells):
@@ -51,6 +50,27 @@ def check(model: Model, plan: Plan, prompts: Prompts, count: int | None = None) 
     _compare(
         model, logits[laid.reading.rows[0]], logits[laid.reading.other], "patching the whole input does not give the other run"
     )
+
+
+def sampled(count: int) -> list[int]:
+    """The cells that a guard looks at, spread over a table.
+
+    >>> sampled(100)
+    [0, 19, 39, 59, 79, 99]
+    """
+    return np.unique(np.linspace(0, count - 1, _CELLS).astype(int)).tolist()  # type: ignore[no-any-return]
+
+
+def check_same(model: Model, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]], problem: str) -> None:
+    """Raise GuardError where what was found is not what must be found.
+
+    >>> import circuitry as ct
+    >>> check_same(ct.load("bundled:mamba"), [(torch.ones(2), torch.zeros(2))], "one is not zero")
+    Traceback (most recent call last):
+    circuitry.errors.GuardError: one is not zero (off by 1 of the largest value); no result is reported
+    """
+    for found, wanted in pairs:
+        _compare(model, found, wanted, problem)
 
 
 def _compare(model: Model, found: torch.Tensor, wanted: torch.Tensor, problem: str) -> None:

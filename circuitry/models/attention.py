@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from .packed import Inside
 from .spread import input_device
 
 NAME = "circuitry"
@@ -46,15 +48,100 @@ def _tapped(
     tap.calls += 1
     group = query.shape[1] // key.shape[1]
     q, k, v = tap.q(query), tap.k(key.repeat_interleave(group, 1)), tap.v(value.repeat_interleave(group, 1))
-    scores = q @ k.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    inside: Inside | None = getattr(module, "circuitry_packed", None)
+    scores = (q @ k.transpose(2, 3) if inside is None else _scores(q, k, inside)) * (
+        query.shape[-1] ** -0.5 if scaling is None else scaling
+    )
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     if attention_mask is not None:
-        scores = scores + attention_mask
+        scores = scores + (attention_mask if inside is None else _mask(attention_mask, inside))
     wide = torch.promote_types(q.dtype, torch.float32)
     pattern = tap.pattern(torch.softmax(scores, -1, dtype=wide).to(q.dtype))
-    z = tap.z((pattern @ v).transpose(1, 2).contiguous())
+    mixed = pattern @ v if inside is None else _mixed(pattern, v, inside)
+    z = tap.z(mixed.transpose(1, 2).contiguous())
     return z, pattern
+
+
+def _scores(q: Tensor, k: Tensor, inside: Inside) -> Tensor:
+    """Scores [1, head, token, position]: a row's own keys where it has any, those of its base row elsewhere."""
+    q, k = q[0], k[0]
+    scores = q.new_zeros(*q.shape[:2], inside.tokens.length)
+    for whole, readers in _readers(inside):  # one product for all that see one base row, without a copy of its keys for each
+        scores[:, readers, : whole.stop - whole.start] = q[:, readers] @ k[:, whole].mT
+    for row, positions in _long(inside):
+        scores[:, row, positions] = q[:, row] @ k[:, row].mT
+    for tokens, at in _short(inside):
+        scores[:, tokens[:, :, None], at[:, None, :]] = q[:, tokens] @ k[:, tokens].mT
+    return scores[None]
+
+
+def _mixed(pattern: Tensor, v: Tensor, inside: Inside) -> Tensor:
+    """What each token's pattern takes of the values [1, head, token, d_head]: of its base row's, and of what its row has instead."""
+    pattern, v = pattern[0], v[0]
+    z, own = torch.zeros_like(v), v
+    if len(base := _base(inside)):
+        own = torch.cat([v[:, : -len(base)], v[:, -len(base) :] - v[:, base]], 1)
+    for whole, readers in _readers(inside):
+        z[:, readers] = pattern[:, readers, : whole.stop - whole.start] @ v[:, whole]
+    for row, positions in _long(inside):
+        z[:, row] += pattern[:, row, positions] @ own[:, row]
+    for tokens, at in _short(inside):
+        z[:, tokens] += pattern[:, tokens[:, :, None], at[:, None, :]] @ own[:, tokens]
+    return z[None]
+
+
+def _mask(mask: Tensor, inside: Inside) -> Tensor:
+    """The model's mask [row, head or 1, query, key] as it is of these tokens, [1, head or 1, token, key]."""
+    rows = inside.batch if len(mask) > 1 else torch.zeros_like(inside.batch)
+    return mask[rows, :, inside.position].transpose(0, 1)[None]
+
+
+_LONG = 24
+"""Tokens from which on a row's own scores are written as a block of their own, not together with those of rows as long."""
+
+
+def _readers(inside: Inside) -> list[tuple[slice, slice]]:
+    """The tokens of each base row, and those of all the rows that fall back on it, which stand side by side."""
+    tokens, made = inside.tokens, list[tuple[slice, slice]]()
+    for row in range(tokens.whole):
+        rows = np.flatnonzero(tokens.base == row)[1:]
+        if len(rows) and tokens.ends[rows[0]] < tokens.ends[rows[-1] + 1]:
+            whole = slice(int(tokens.ends[row]), int(tokens.ends[row + 1]))
+            made.append((whole, slice(int(tokens.ends[rows[0]]), int(tokens.ends[rows[-1] + 1]))))
+    return made
+
+
+def _long(inside: Inside) -> list[tuple[slice, slice]]:
+    """Of every long row without gaps: where its tokens stand, and their positions."""
+    tokens, made = inside.tokens, list[tuple[slice, slice]]()
+    for first, last in zip(tokens.ends[:-1].tolist(), tokens.ends[1:].tolist(), strict=True):
+        if last - first >= _LONG and tokens.position[last - 1] - tokens.position[first] == last - first - 1:
+            made.append((slice(first, last), slice(int(tokens.position[first]), int(tokens.position[last - 1]) + 1)))
+    return made
+
+
+def _short(inside: Inside) -> list[tuple[Tensor, Tensor]]:
+    """All other rows in groups of as many tokens: where these stand, and their positions, both [row, number]."""
+    if "short" not in inside.cache:
+        tokens, long = inside.tokens, {row.start for row, _ in _long(inside)}
+        made = []
+        for where in tokens.by_length():
+            where = where[~np.isin(where[:, 0], list(long))]
+            if len(where):
+                made.append((tokens.index(where), tokens.index(tokens.position[where])))
+        inside.cache["short"] = made
+    return inside.cache["short"]  # type: ignore[no-any-return]
+
+
+def _base(inside: Inside) -> Tensor:
+    """Where the tokens of the base rows stand that the rows which fall back on them have instead; those rows are the last."""
+    if "base" not in inside.cache:
+        tokens = inside.tokens
+        first = int(tokens.ends[np.count_nonzero(tokens.base == np.arange(len(tokens.base)))])
+        row, position = tokens.row[first:], tokens.position[first:]
+        inside.cache["base"] = tokens.index(tokens.own(tokens.base[row], position))
+    return inside.cache["base"]  # type: ignore[no-any-return]
 
 
 def values(config: Any, length: int) -> int:

@@ -18,13 +18,14 @@ _MADE_OF = ("_modules", "_parameters", "_buffers")
 class Borrowed:
     """What a module is when it comes: everything that loading, nnsight or a change of dtype puts elsewhere or adds.
 
-    Attributes of every module (its mode, its ``forward``, its submodules), of every config, and the data of every tensor: a
+    The class and the attributes of every module (its mode, its submodules), of every config, and the data of every tensor: a
     change of dtype gives a parameter other data, so the original ones are kept and not computed back. ``holders`` are the
     models made of it; the last one that is released gives it back.
     """
 
     def __init__(self, hf: Any) -> None:
         modules = list(hf.modules())
+        self._classes = [(m, type(m)) for m in modules]
         self._modules = [(vars(m), dict(vars(m)), {name: dict(vars(m)[name]) for name in _MADE_OF}) for m in modules]
         configs = {id(c): c for m in modules for c in _configs(getattr(m, "config", None))}
         self._configs = [(vars(config), dict(vars(config))) for config in configs.values()]
@@ -42,6 +43,8 @@ class Borrowed:
         >>> module.weight.dtype, module.training
         (torch.float32, True)
         """
+        for module, stock in self._classes:
+            module.__class__ = stock
         for attributes, before, parts in self._modules:
             attributes.clear()
             attributes.update(before)

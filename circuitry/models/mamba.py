@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -13,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .scan import scan
+from .gates import PACKED, replace_forward, stock_forward
+from .packed import Inside
+from .scan import scan, scan_packed
 from .spread import check_together, input_device
 
 _TAPS = (
@@ -46,8 +47,8 @@ def _forward(
     With a cache, as in ``generate``, the stock method runs: no node is visited then.
     """
     if cache_params is not None:
-        return type(self).forward(self, hidden_states, cache_params, attention_mask, **more)  # type: ignore[no-any-return]
-    taps: Any = self.circuitry
+        return stock_forward(self)(hidden_states, cache_params, attention_mask, **more)  # type: ignore[no-any-return]
+    taps, inside = self.circuitry, packed_of(self)
     mask = None if attention_mask is None else attention_mask[:, :, None]
     x, gate = self.in_proj(masked(hidden_states, mask)).chunk(2, -1)
     c = taps.ssm_in(masked(convolve(self, taps.conv_in(x)), mask))
@@ -60,9 +61,23 @@ def _forward(
         return taps.state_read(h), taps.state_carry(h)
 
     written = taps.write_value(u), taps.write_delta(delta), A, taps.write_B(B)
-    exact = taps.exact or torch.is_grad_enabled()  # the fast scan works in place, which gradients cannot follow
-    s = taps.ssm_out(scan(*written, C, taps.stops, at_stop, exact=exact) + skip * self.D.to(A.dtype))
+    if inside is not None:
+        y = scan_packed(*written, C, inside, at_stop)
+    else:
+        exact = taps.exact or torch.is_grad_enabled()  # the fast scan works in place, which gradients cannot follow
+        y = scan(*written, C, taps.stops, at_stop, exact=exact)
+    s = taps.ssm_out(y + skip * self.D.to(A.dtype))
     return self.out_proj((s * taps.gate(F.silu(gate))).to(x.dtype))  # type: ignore[no-any-return]
+
+
+def packed_of(block: Any) -> Inside | None:
+    """What the gate before a block lets in, where tokens are packed.
+
+    >>> import circuitry as ct
+    >>> packed_of(ct.load("bundled:mamba").mixers[0]) is None
+    True
+    """
+    return getattr(block, PACKED, None)
 
 
 def masked(value: Tensor, mask: Tensor | None) -> Tensor:
@@ -86,11 +101,13 @@ def convolve(mixer: Any, x: Tensor) -> Tensor:
     if taps.exact:
         out = F.conv1d(x.transpose(1, 2), conv.weight, conv.bias, padding=width - 1, groups=x.shape[2])[:, :, :length]
         return mixer.act(out).transpose(1, 2)  # type: ignore[no-any-return]
-    padded = F.pad(x, (0, 0, width - 1, 0))
+    inside = packed_of(mixer)
+    padded = F.pad(x, (0, 0, width - 1, 0)) if inside is None else x
     wide = torch.promote_types(x.dtype, torch.float32)  # in half precision a convolution adds up in float32
     total: Any = 0.0 if conv.bias is None else conv.bias.to(wide)
     for k in range(width):
-        seen = taps.conv_tap[k](padded[:, width - 1 - k : width - 1 - k + length])
+        back = padded[:, width - 1 - k : width - 1 - k + length] if inside is None else inside.lagged(x, k)
+        seen = taps.conv_tap[k](back)
         total = total + seen.to(wide) * conv.weight[:, 0, width - 1 - k]
     return mixer.act(total.to(x.dtype))  # type: ignore[no-any-return]
 
@@ -185,11 +202,11 @@ def instrument(model: Any, mixers: list[Any], taps: Callable[[int], nn.Module], 
     stock = _stock_logits(model, ids)
     for mixer in mixers:
         mixer.circuitry = taps(mixer.conv_kernel_size)
-        mixer.forward = types.MethodType(forward, mixer)
+        replace_forward(mixer, forward)
     with exact(mixers):
         ours = model(ids, use_cache=False).logits
     if model.dtype == torch.float64 != ours.dtype:
-        model.forward = types.MethodType(_unrounded, model)
+        replace_forward(model, _unrounded)
     error = 0.0 if stock is None else (stock - ours).abs().max().item()
     # In float64 the stock model still computes its scan in float32, and we do not; in float32 and below the bits must be the same.
     if error > (1e-4 if ours.dtype == torch.float64 or model.dtype == torch.float64 else 0.0):
@@ -207,7 +224,7 @@ def _unrounded(self: Any, *args: Any, **options: Any) -> Any:
     seen: list[Tensor] = []
     handle = self.get_output_embeddings().register_forward_hook(lambda _, __, out: seen.append(out))
     try:
-        out = type(self).forward(self, *args, **options)
+        out = stock_forward(self)(*args, **options)
     finally:
         handle.remove()
     out.logits = seen[0]

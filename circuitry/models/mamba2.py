@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .mamba import convolve, instrument, masked
-from .ssd import CHUNK, ssd
+from .gates import stock_forward
+from .mamba import convolve, instrument, masked, packed_of
+from .ssd import CHUNK, ssd, ssd_packed
 
 _TAPS = (
     "conv_in", "ssm_in", "value", "B", "C", "skip", "delta", "write_value", "write_delta", "write_B",
@@ -43,8 +44,8 @@ def _forward(
     With a cache, as in ``generate``, the stock method runs: no node is visited then.
     """
     if cache_params is not None:
-        return type(self).forward(self, hidden_states, cache_params, attention_mask, **more)  # type: ignore[no-any-return]
-    taps: Any = self.circuitry
+        return stock_forward(self)(hidden_states, cache_params, attention_mask, **more)  # type: ignore[no-any-return]
+    taps, inside = self.circuitry, packed_of(self)
     mask = None if attention_mask is None else attention_mask[:, :, None]
     gate, x, step = self.in_proj(masked(hidden_states, mask)).split([self.intermediate_size, self.conv_dim, self.num_heads], -1)
     delta = taps.delta(F.softplus(step + self.dt_bias.to(step.dtype)).clamp(*self.time_step_limit))
@@ -60,7 +61,10 @@ def _forward(
         return taps.state_read(h), taps.state_carry(h)
 
     written = taps.write_value(value), taps.write_delta(delta), A, taps.write_B(B)
-    y = ssd(*written, C, taps.stops, at_stop, exact=self.chunk_size if taps.exact else 0)
+    if inside is not None:
+        y = ssd_packed(*written, C, inside, at_stop)
+    else:
+        y = ssd(*written, C, taps.stops, at_stop, exact=self.chunk_size if taps.exact else 0)
     s = taps.ssm_out(y + self.D[:, None] * skip.to(A.dtype)).flatten(2)
     return self.out_proj(_normed(self.norm, s * taps.gate(F.silu(gate.to(A.dtype)))).to(x.dtype))  # type: ignore[no-any-return]
 

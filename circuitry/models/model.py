@@ -16,6 +16,7 @@ from ..errors import ModelError
 from .attention import most_positions
 from .borrowed import Borrowed, borrow
 from .checks import check_causality, check_logits
+from .gates import put_gate, put_narrow
 from .instruments import INSTRUMENTS
 from .spread import input_device, is_spread, stored
 from .vocabulary import Vocabulary
@@ -43,6 +44,10 @@ class Model:
             blocks = self._modules(family)
             if not all(hasattr(block, "circuitry") for block in blocks):  # by an earlier load of the same module
                 INSTRUMENTS[instrument].attach(self.hf, blocks)
+        for adding in self.graph.families:
+            for block in self._modules(adding.name) if adding.adds else ():
+                put_gate(block)
+        put_narrow(self.hf.get_output_embeddings())
         check_logits(self.hf, self.graph.place(self.graph.node("logits")))
         check_causality(
             self.hf, self.graph.sizes["layer"], max((INSTRUMENTS[name].chunk for name in architecture.taps.values()), default=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from typing import Any
 
 import torch
@@ -10,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from .gates import PACKED, replace_forward, stock_forward
+from .packed import Inside
 from .spread import input_device
-from .wkv import wkv
+from .wkv import wkv, wkv_packed
 
 _LAGS = 2
 
@@ -55,7 +56,7 @@ def _time_mixing(self: Any, hidden: Tensor, state: Any = None, use_cache: bool =
     With a state to go on from or to keep, as in ``generate``, the stock method runs: no node is visited then.
     """
     if state is not None or use_cache:
-        return type(self).forward(self, hidden, state, use_cache)  # type: ignore[no-any-return]
+        return stock_forward(self)(hidden, state, use_cache)  # type: ignore[no-any-return]
     taps: Any = self.circuitry
     mixed = _mixed(self, taps.shift_in(hidden), ("key", "value", "receptance"))
     # Contiguous, since a matrix product may round otherwise on a slice of something wider.
@@ -68,14 +69,16 @@ def _time_mixing(self: Any, hidden: Tensor, state: Any = None, use_cache: bool =
         return taps.state_read(h), taps.state_carry(h)
 
     written = taps.write_key(key), taps.write_value(value)
-    out = wkv(written, (key, value), -torch.exp(self.time_decay), self.time_first, taps.stops, at_stop)
+    inside: Inside | None = getattr(self, PACKED, None)
+    given = written, (key, value), -torch.exp(self.time_decay), self.time_first
+    out = wkv(*given, taps.stops, at_stop) if inside is None else wkv_packed(*given, inside, at_stop)
     return self.output(gate * taps.wkv_out(out)), None
 
 
 def _channel_mixing(self: Any, hidden: Tensor, state: Any = None) -> tuple[Tensor, Any]:
     """Channel mixing with its values passed through the taps. Replaces the stock method on each instance, as time mixing's."""
     if state is not None:
-        return type(self).forward(self, hidden, state)  # type: ignore[no-any-return]
+        return stock_forward(self)(hidden, state)  # type: ignore[no-any-return]
     taps: Any = self.circuitry
     key, receptance = _mixed(self, taps.mlp_in(hidden), ("key", "receptance"))
     value = self.value(taps.hidden(torch.square(torch.relu(self.key(key)))))
@@ -85,7 +88,12 @@ def _channel_mixing(self: Any, hidden: Tensor, state: Any = None) -> tuple[Tenso
 def _mixed(block: Any, x: Tensor, consumers: tuple[str, ...]) -> list[Tensor]:
     """What each consumer is given: this token and the one before it, mixed by the consumer's own weights."""
     taps = block.circuitry
-    now, before = (tap(F.pad(x, (0, 0, k, 0))[:, : x.shape[1]]) for k, tap in enumerate(taps.tap))
+    inside: Inside | None = getattr(block, PACKED, None)
+
+    def shifted(k: int) -> Tensor:
+        return F.pad(x, (0, 0, k, 0))[:, : x.shape[1]] if inside is None else inside.lagged(x, k)
+
+    now, before = (tap(shifted(k)) for k, tap in enumerate(taps.tap))
     made = []
     for consumer in consumers:
         own, weight = getattr(taps, f"tap_{consumer}"), getattr(block, f"time_mix_{consumer}")
@@ -125,7 +133,8 @@ def attach(model: Any, blocks: list[Any]) -> None:
             (block.attention, TimeTaps(), _time_mixing),
             (block.feed_forward, ChannelTaps(), _channel_mixing),
         ):
-            part.circuitry, part.forward = taps, types.MethodType(forward, part)
+            part.circuitry = taps
+            replace_forward(part, forward)
     ours = model(ids, use_cache=False).logits
     error = (stock - ours).abs().max().item()
     # In float64 the stock model still keeps its state in float32, and we do not; in float32 and below the bits must be the same.

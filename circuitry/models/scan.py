@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from .packed import Inside
 from .threads import on_threads
 
 AtStop: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -41,7 +42,7 @@ def scan(
     """
     batch, length, inner = u.shape
     h = A.new_zeros(batch, inner, A.shape[1]) if h0 is None else h0
-    kernel = _exact if exact else _blocks
+    kernel = _exact if exact else _one_reader
     y, start = [], 0
     for stop in [*sorted(set(stops)), length]:
         end = min(stop + 1, length)
@@ -68,13 +69,50 @@ def _exact(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor)
     return torch.stack(y, -1).transpose(1, 2), h
 
 
+def scan_packed(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, inside: Inside, at_stop: AtStop = lambda h: (h, h)
+) -> Tensor:
+    """The same of packed tokens, [1, token, ...]: all rows step by step together, each from its base row's state where it begins.
+
+    A token that its row does not scan reads the state of its base row. ``at_stop`` is given the states [row, d_inner, d_state] of the
+    rows that are scanned at a position (``Segment.rows``), at each of the calls (``Scanned.calls``).
+    """
+    y = u.new_empty(u.shape)
+    states = A.new_zeros(0, *A.shape)
+    for step, call in inside.steps():
+        if step.take is not None:
+            states = states[inside.tokens.index(step.take)]
+        elif not len(states):
+            states = A.new_zeros(len(step.rows), *A.shape)
+        where = inside.tokens.index(step.tokens)
+        parts, ends = list[Tensor](), list[Tensor]()
+        for rows, readers in step.parts():
+            table = inside.tokens.index(readers)
+            given = u[0, where[rows]], delta[0, where[rows]], A, B[0, where[rows]]
+            read, end = _blocks(*given, C[0, table.clamp(min=0)].mT, states[rows])
+            parts.append(read)
+            ends.append(end)
+            y[0, table[table >= 0]] = read.permute(0, 1, 3, 2)[table >= 0].to(y.dtype)
+        states = torch.cat(ends) if len(ends) > 1 else ends[0]
+        if call is not None:
+            seen, states = at_stop(states)
+            last = where[step.whole :, -1]  # of a whole row nothing is changed
+            y[0, last] = (seen[step.whole :].to(C.dtype) @ C[0, last, :, None])[..., 0].to(y.dtype)
+    return y
+
+
+def _one_reader(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    y, last = _blocks(u, delta, A, B, C[..., None], h)
+    return y[..., 0], last
+
+
 def _blocks(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """Groups of rows small enough for the cache, time first so that one token's states are contiguous.
+    """Groups of rows small enough for the cache, time first so that one token's states are contiguous; C [row, pos, d_state, readers].
 
     Each group is one thread's: the loop's many small operations, split over torch's own threads, would spend their time
     waiting for each other, above all on a busy machine.
     """
-    y, last = torch.empty_like(u, memory_format=torch.contiguous_format), torch.empty_like(h)
+    y, last = u.new_empty(*u.shape, C.shape[-1]), torch.empty_like(h)
     rows = max(1, _CACHE // (BLOCK * A.numel() * u.element_size()))
 
     def run(start: int) -> None:
@@ -89,12 +127,12 @@ def _blocks(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor
 
 def _group(A: Tensor, h: Tensor, u: Tensor, delta: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     """All tokens of one group of rows; arguments are [pos, rows, ...]."""
-    y = torch.empty_like(u)
+    y = u.new_empty(*u.shape, C.shape[-1])
     for start in range(0, len(u), BLOCK):
         block = slice(start, start + BLOCK)
         decay = torch.mul(delta[block, :, :, None], A).exp_()
         states = (delta[block] * u[block])[..., None] * B[block, :, None, :]
         for t in range(len(states)):
             h = states[t].addcmul_(decay[t], h)
-        y[block] = torch.matmul(states, C[block, :, :, None])[..., 0]
+        y[block] = torch.matmul(states, C[block])
     return y, h

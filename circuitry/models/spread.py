@@ -55,6 +55,8 @@ def spread(hf: Any, device_map: DeviceMap) -> Any:
     for block in blocks.values():  # which is in one place, so that nothing need be moved within it
         for part in block.children():
             remove_hook_from_submodules(part)
+            for module in part.modules():
+                vars(module).pop("forward", None)  # the class's, which a hook leaves on the instance
     return hf
 
 

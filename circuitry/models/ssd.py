@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .packed import Inside
 from .scan import AtStop
 
 CHUNK = 64
@@ -45,7 +46,7 @@ def ssd(
         if start < end:
             part = slice(start, end)
             given = x[:, part], decay[:, part], B[:, part], C[:, part], h
-            read, h = _stock(*given, exact) if exact else _chunks(*given)
+            read, h = _stock(*given, exact) if exact else _one_reader(*given)
             if stop < length:
                 seen, h = at_stop(h)
                 y += [read[:, :-1], (seen @ C[:, stop, :, :, None])[:, None, ..., 0]]
@@ -55,23 +56,60 @@ def ssd(
     return torch.cat(y, 1) if len(y) > 1 else y[0]
 
 
+def ssd_packed(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, inside: Inside, at_stop: AtStop = lambda h: (h, h)
+) -> Tensor:
+    """The same of packed tokens, [1, token, ...], as ``scan.scan_packed`` does it."""
+    x, delta, B, C = (t.to(A.dtype) for t in (x, delta, B, C))
+    x, decay, y = (x * delta[..., None])[0], (A * delta)[0], torch.empty_like(x)
+    states = x.new_zeros(0, *x.shape[1:], B.shape[-1])
+    for step, call in inside.steps():
+        if step.take is not None:
+            states = states[inside.tokens.index(step.take)]
+        elif not len(states):
+            states = x.new_zeros(len(step.rows), *states.shape[1:])
+        where = inside.tokens.index(step.tokens)
+        ends = list[Tensor]()
+        for rows, readers in step.parts():
+            table = inside.tokens.index(readers)
+            read, end = _chunks(x[where[rows]], decay[where[rows]], B[0, where[rows]], C[0, table.clamp(min=0)], states[rows])
+            ends.append(end)
+            y[0, table[table >= 0]] = read[table >= 0]
+        states = torch.cat(ends) if len(ends) > 1 else ends[0]
+        if call is not None:
+            seen, states = at_stop(states)
+            last = where[step.whole :, -1]  # of a whole row nothing is changed
+            y[0, last] = (seen[step.whole :] @ C[0, last, :, :, None])[..., 0]
+    return y
+
+
+def _one_reader(x: Tensor, decay: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    y, last = _chunks(x, decay, B, C[:, :, None], h)
+    return y[:, :, 0], last
+
+
 def _chunks(x: Tensor, decay: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """Chunk after chunk, heads first; ``decay`` is the logarithm of what each token leaves of the state."""
+    """Chunk after chunk, heads first; ``decay`` is the logarithm of what each token leaves of the state.
+
+    C is [batch, pos, reader, head, d_state], as is y: several may read the state that is after a token.
+    """
     # Made contiguous so that a value that was written back unchanged gives the same bits, whatever its strides.
-    x, B, C = (t.transpose(1, 2).contiguous() for t in (x, B, C))
-    decay, y = decay.transpose(1, 2).contiguous(), []
+    x, B = (t.transpose(1, 2).contiguous() for t in (x, B))
+    C, decay, y = C.permute(0, 3, 1, 2, 4).contiguous(), decay.transpose(1, 2).contiguous(), []
     for start in range(0, x.shape[2], CHUNK):
         part = slice(start, start + CHUNK)
         read, h = _chunk(x[:, :, part], decay[:, :, part], B[:, :, part], C[:, :, part], h)
         y.append(read)
-    return torch.cat(y, 2).transpose(1, 2), h
+    return torch.cat(y, 2).permute(0, 2, 3, 1, 4), h
 
 
 def _chunk(x: Tensor, decay: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     """One chunk, [batch, head, pos, ...]: what its tokens read of each other, of the state before it, and the state after it."""
-    total = decay.cumsum(-1)
-    scores = C @ B.mT * _kept(decay)
-    y = scores @ x + C @ h.mT * total.exp()[..., None]
+    total, kept = decay.cumsum(-1), _kept(decay)
+    readers, queries = C.shape[3], C.flatten(2, 3)
+    seen = total if readers == 1 else total.repeat_interleave(readers, -1)
+    scores = queries @ B.mT * (kept if readers == 1 else kept.repeat_interleave(readers, -2))
+    y = (scores @ x + queries @ h.mT * seen.exp()[..., None]).unflatten(2, (-1, readers))  # type: ignore[no-untyped-call]
     left = (total[..., -1:] - total).exp()[..., None]
     return y, h * total[..., -1, None, None].exp() + (x * left).mT @ B
 

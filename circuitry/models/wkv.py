@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from .packed import Inside
 from .threads import on_threads
 
 AtStop: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -52,6 +53,38 @@ def wkv(
     return torch.cat(y, 1) if len(y) > 1 else y[0]
 
 
+def wkv_packed(
+    written: Pair, bonus: Pair, decay: Tensor, first: Tensor, inside: Inside, at_stop: AtStop = lambda h: (h, h)
+) -> Tensor:
+    """The same of packed tokens, [1, token, channel], as ``scan.scan_packed`` does it."""
+    y = torch.empty_like(bonus[0])
+    wide = torch.promote_types(y.dtype, torch.float32)
+    read = carried = torch.zeros(0, y.shape[2], 3, dtype=wide, device=y.device)
+    for step, call in inside.steps():
+        if step.take is not None:
+            take = inside.tokens.index(step.take)
+            same = torch.from_numpy(step.stays).to(take.device)  # a row that begins here reads what its base row carries
+            read, carried = torch.where(same[:, None, None], read[take], carried[take]), carried[take]
+        elif not len(carried):
+            carried = torch.zeros(len(step.rows), *carried.shape[1:], dtype=wide, device=y.device)
+            carried[..., 2] = -1e38
+            read = carried
+        where = inside.tokens.index(step.tokens)
+        ends = list[Tensor]()
+        for rows, readers in step.parts():
+            table = inside.tokens.index(readers)
+            own, seen = where[rows], table.clamp(min=0)
+            keys, values = ((t[0, own]) for t in written)
+            bonuses = bonus[0][0, seen].transpose(2, 3), bonus[1][0, seen].transpose(2, 3)
+            out, end = _segment((keys, values), bonuses, decay, first, _parts(read[rows]), _parts(carried[rows]))
+            ends.append(torch.stack(end, -1))
+            y[0, table[table >= 0]] = out.transpose(2, 3)[table >= 0]
+        read = carried = torch.cat(ends) if len(ends) > 1 else ends[0]
+        if call is not None:
+            read, carried = at_stop(carried)
+    return y
+
+
 def _cut(pair: Pair, part: slice) -> Pair:
     return pair[0][:, part], pair[1][:, part]
 
@@ -66,8 +99,8 @@ def _segment(written: Pair, bonus: Pair, decay: Tensor, first: Tensor, read: Sta
     key = bonus[0]
     if torch.is_grad_enabled():
         return _tokens(written, bonus, decay, first, read, carried)
-    y, last = torch.empty_like(key), torch.empty(3, *key[:, 0].shape, dtype=carried[0].dtype, device=key.device)
-    rows = max(1, _ROWS // key.shape[2]) if key.device.type == "cpu" else len(key)
+    y, last = torch.empty_like(key), torch.empty(3, *carried[0].shape, dtype=carried[0].dtype, device=key.device)
+    rows = max(1, _ROWS // key[0, 0].numel()) if key.device.type == "cpu" else len(key)
 
     def run(start: int) -> None:
         group = slice(start, start + rows)
@@ -84,9 +117,17 @@ def _tokens(written: Pair, bonus: Pair, decay: Tensor, first: Tensor, read: Stat
     y = []
     columns = (t.unbind(1) for t in (*written, *bonus))
     for write_key, write_value, key, value in zip(*columns, strict=True):
-        y.append(_read_out(read, key.to(carried[0].dtype) + first, value).to(key.dtype))
+        y.append(_read_by(read, key.to(carried[0].dtype), value, first).to(key.dtype))
         read = carried = _after(carried, decay, write_key.to(carried[0].dtype), write_value)
     return torch.stack(y, 1), carried
+
+
+def _read_by(state: State, key: Tensor, value: Tensor, first: Tensor) -> Tensor:
+    """What a token reads, or each of several [row, channel, reader]."""
+    if key.dim() == 2:
+        return _read_out(state, key + first, value)
+    numerator, denominator, most = (part[..., None] for part in state)
+    return _read_out((numerator, denominator, most), key + first[:, None], value)
 
 
 def _read_out(state: State, key: Tensor, value: Tensor) -> Tensor:

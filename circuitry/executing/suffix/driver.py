@@ -1,0 +1,206 @@
+"""Runs one laid-out batch in one nnsight trace over the model, whose layers are given packed tokens in place of whole rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import nnsight
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...architecture import Graph, Place
+from ...errors import GuardError
+from ...models import Model
+from ...models.gates import PACKED, Wanted
+from ...models.packed import Inside, Tokens
+from ...paths import Node
+from ...planning import Write
+from ...planning.regions import Region
+from ..places import alone, execution_order, raw_value, tensor_of, turn, write
+from .layout import ALL, Call, Copy, Layout, joined
+
+Values = Mapping[Call, Tensor]
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """One stop of the trace: a place, which of its calls, the copies to make there and whether its value is read."""
+
+    call: Call
+    occurrence: int
+    copies: tuple[Copy, ...]
+    read: bool
+
+
+def run(model: Model, layout: Layout, constants: Mapping[Write, Tensor], columns: Tensor | None = None) -> Values:
+    """Run a batch and return what stands at each place that is read: [token, ...], or of a state [row, ...].
+
+    ``columns`` [example, n] are the numbers of the logits that are wanted of each example, None for all of them. Raises GuardError where a
+    place was never reached.
+    """
+    runs, prompts = layout.runs, layout.runs.prompts
+    swapped = runs.plan.base == "corrupted"
+    other = (layout.batch >= runs.count) & (layout.batch < 2 * runs.count)
+    example = runs.base[layout.batch] % runs.count
+    ids = np.where((other ^ swapped)[:, None], prompts.corrupted[example], prompts.clean[example])[:, : layout.length]
+    visits = _visits(model, layout)
+    inputs = torch.from_numpy(np.ascontiguousarray(ids)).to(model.device)
+    got: dict[int, Tensor] | None = None
+    with alone(model, ()), packed(model, layout, columns):  # noqa: SIM117 (nnsight reads the inner statement from source)
+        with model.net.trace(inputs, use_cache=False, logits_to_keep=0) as tracer:
+            got = nnsight.save(_play(model.net, tracer, visits, constants))
+    if got is None or len(got) != len(visits):
+        raise GuardError(f"only {0 if got is None else len(got)} of {len(visits)} places were reached; no result is reported")
+    return {visit.call: got[number] for number, visit in enumerate(visits) if visit.read}
+
+
+@contextmanager
+def packed(model: Model, layout: Layout, columns: Tensor | None) -> Iterator[None]:
+    """Within: every layer is given the tokens of its region, every block those that it computes, the output layer the columns."""
+    regions, graph = layout.runs.lives.regions, model.graph
+    tokens = layout.tokens
+    nothing = _none_of(layout)
+    with ExitStack() as stack:
+        before = tokens[Region(-1)]
+        for number, name in enumerate([*regions.layers, _final_norm(graph)]):
+            here = tokens.get(Region(number), nothing)
+            take = _take(here, before) if number < len(regions.layers) else _padded(here, before)
+            stack.callback(model.hf.get_submodule(name).register_forward_pre_hook(_taking(take), with_kwargs=True).remove)
+            before = here
+        for block, node in regions.blocks.items():
+            around = tokens.get(Region(regions.of(node).layer), nothing)
+            inside = _inside(layout, block, around, tokens.get(Region(regions.of(node).layer, block), nothing))
+            _set(stack, model.hf.get_submodule(block), PACKED, inside)
+        example = before.index(layout.runs.base[before.row] % layout.runs.count)
+        _set(stack, model.hf.get_output_embeddings(), PACKED, Wanted(len(before), None if columns is None else columns[example]))
+        yield
+
+
+def _none_of(layout: Layout) -> Tokens:
+    none = np.zeros(0, np.int64)
+    one = layout.tokens[Region(-1)]
+    return Tokens(none, none, one.base, one.whole, one.length, one.device)
+
+
+def _set(stack: ExitStack, module: Any, name: str, value: Any) -> None:
+    setattr(module, name, value)
+    stack.callback(setattr, module, name, None)
+
+
+def _final_norm(graph: Graph) -> str:
+    return graph.place(Node(graph.by_role("resid")[0].name, (graph.sizes["layer"],))).module
+
+
+def _take(here: Tokens, before: Tokens) -> Tensor | None:
+    """Where a region's tokens come from in the region before; None where they are the same."""
+    if len(here) == len(before) and np.array_equal(here.row, before.row) and np.array_equal(here.position, before.position):
+        return None
+    return here.index(before.of(here.row, here.position))
+
+
+def _padded(here: Tokens, before: Tokens) -> Tensor:
+    """The same after the last layer, with a few tokens more, since some models cut what comes there into rows of the prompts' length."""
+    take = before.of(here.row, here.position)
+    return here.index(np.concatenate([take, np.repeat(take[:1], -len(take) % here.length)]))
+
+
+def _taking(take: Tensor | None) -> Callable[..., Any]:
+    """A hook before a layer: of the stream [row, position, ...] the tokens it is to have."""
+
+    def hook(_: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        name = None if args else next(iter(options))
+        x = args[0] if name is None else options[name]
+        x = x.flatten(0, 1)[None] if len(x) > 1 else x
+        x = x if take is None else x[:, take]
+        return ((x, *args[1:]), options) if name is None else (args, {**options, name: x})
+
+    return hook
+
+
+def _inside(layout: Layout, block: str, around: Tokens, here: Tokens) -> Inside:
+    """The way into a block and out of it."""
+    runs = layout.runs
+    live = around.own(here.row, here.position)
+    out = here.of(around.row, around.position)
+    same = len(here) == len(around)
+    batch_of = np.zeros(len(runs.base), np.int64)
+    batch_of[: 2 * runs.count] = np.arange(2 * runs.count)
+    row = np.where(here.row < 2 * runs.count, here.row, runs.base[here.row])
+    return Inside(
+        here,
+        None if same else here.index(live),
+        None if same else here.index(out),
+        here.index(batch_of[row]),
+        layout.scanned.get(block),
+    )
+
+
+def _play(net: Any, tracer: Any, visits: list[_Visit], constants: Mapping[Write, Tensor]) -> dict[int, Tensor]:
+    """Inside the trace: visit by visit, in execution order. A place not reached ends the loop; the caller counts."""
+    got: dict[int, Tensor] = {}
+    for number, visit in enumerate(visits):
+        for _ in tracer.iter[visit.occurrence]:
+            got[number] = _visit(net, tracer, visit, constants)
+    return got
+
+
+def _visit(net: Any, tracer: Any, visit: _Visit, constants: Mapping[Write, Tensor]) -> Tensor:
+    place = visit.call[0]
+    raw = raw_value(net, tracer, place)
+    value = tensor_of(raw)
+    if visit.copies:
+        changed = value.clone()
+        view = changed.view(1, -1, *changed.shape[2:]) if changed.shape[0] > 1 and place.position is not None else changed
+        for copy in visit.copies:
+            _apply(copy, _by_token(view, place), visit, constants)
+        write(net, place, raw, changed)
+        value = changed
+    if not visit.read:
+        return value.new_empty(0)
+    return _by_token(
+        value.detach().flatten(0, 1)[None] if value.shape[0] > 1 and place.position is not None else value.detach(), place
+    ).clone()
+
+
+def _by_token(value: Tensor, place: Place) -> Tensor:
+    """A view with tokens (of a state: rows) first and heads second."""
+    if place.position is None:
+        return value if place.unit is None else value.movedim(place.unit, 1)
+    value = value[0]
+    front = [place.position - 1] + ([] if place.unit is None else [place.unit - 1])
+    return value.movedim(front, list(range(len(front))))
+
+
+def _apply(copy: Copy, value: Tensor, visit: _Visit, constants: Mapping[Write, Tensor]) -> None:
+    to = torch.from_numpy(copy.to).to(value.device)
+    unit = () if (copy.unit == ALL).all() else (torch.from_numpy(copy.unit).to(value.device),)
+    if copy.value is None:
+        value[(to, *unit)] = value[(torch.from_numpy(copy.source).to(value.device), *unit)]
+        return
+    constant = constants[copy.value]
+    if copy.value.at is None and constant.dim():
+        constant = constant[torch.from_numpy(copy.position).to(constant.device)]
+    value[(to, *unit)] = constant.to(value)
+
+
+def _visits(model: Model, layout: Layout) -> list[_Visit]:
+    """Everything to do, in the order in which the model gets there."""
+    copies = {call: tuple(some) for call, every in layout.copies.items() if (some := joined(every))}
+    reads = {read.call for reading in layout.readings for read in reading.reads}
+    order = execution_order(model)
+    made = [
+        _Visit(call, _occurrence(layout, call), copies.get(call, ()), call in reads) for call in dict.fromkeys([*copies, *reads])
+    ]
+    return sorted(made, key=lambda visit: turn(visit.call[0], visit.occurrence, order))
+
+
+def _occurrence(layout: Layout, call: Call) -> int:
+    place, position = call
+    if position is None:
+        return 0
+    block = layout.runs.lives.regions.at(place).block
+    return layout.scanned[block].calls.index(position)

@@ -1,0 +1,64 @@
+"""From what stood at the places that were read to effects: the metric's, or a distance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...planning import Plan
+from ...prompting import Prompts
+from ..effects import ends_at_logits
+from ..metrics import Metric, evaluate
+from .layout import Read, Reading
+
+Floats: TypeAlias = NDArray[np.float64]
+Measured: TypeAlias = tuple[Floats, Floats, Floats]
+"""Of each example: the effect, and the metric on the base and on the other run."""
+
+
+def measure(
+    values: Mapping[Any, Tensor], reading: Reading, prompts: Prompts, metric: Metric, plan: Plan, narrow: bool
+) -> Measured:
+    """The effects of one job. ``narrow``: of the logits there are two columns, the answer's and the foil's."""
+    if not ends_at_logits(plan):
+        return _distances(values, reading)
+    (read,), examples = reading.reads, reading.job.examples
+    logits = values[read.call][torch.from_numpy(read.own)]
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    base, other, patched = logits.chunk(3)
+    answer, foil = (torch.from_numpy(np.asarray(t)[examples]).to(logits.device) for t in (prompts.answer, prompts.foil))
+    if narrow:
+        answer, foil = torch.zeros_like(answer), torch.ones_like(foil)
+    on_base, on_other, on_patched = (_numpy(evaluate(metric, run, base, answer, foil)) for run in (base, other, patched))
+    return on_patched - on_base, on_base, on_other
+
+
+def of_site(values: Mapping[Any, Tensor], read: Read) -> Tensor:
+    """What stands where a site is read, [token, ...] or of a state [row, ...].
+
+    >>> of_site({"place": torch.zeros(2, 3, 4)}, Read("place", 1, *[np.zeros(1, int)] * 3)).shape
+    torch.Size([2, 4])
+    """
+    value = values[read.call]
+    return value if read.unit is None else value[:, read.unit]
+
+
+def _distances(values: Mapping[Any, Tensor], reading: Reading) -> Measured:
+    """L2 distance of each run from the base run, over all that is read."""
+    count = len(reading.job.examples)
+    total = torch.zeros(3 * count, dtype=torch.float64)
+    for read in reading.reads:
+        value = of_site(values, read)
+        change = (value[torch.from_numpy(read.own)].double() - value[torch.from_numpy(read.base)].double()) ** 2
+        total.index_add_(0, torch.from_numpy(read.runs), change.reshape(len(change), -1).sum(1).cpu())
+    base, other, patched = (total**0.5).numpy().reshape(3, count)
+    return patched - base, base, other
+
+
+def _numpy(values: Tensor) -> Floats:
+    return values.double().cpu().numpy()

@@ -1,0 +1,155 @@
+"""Where a patched run can differ from its base run, and matters: all that has to be computed of it. Plain data, no torch.
+
+A token of a node is live on a leg if a change at the leg's sources can have arrived there and what is read depends on it. Everything
+else of a patched run is what the base run has. More may be called live than is, never less: a token that is computed for nothing
+comes out as the base run has it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ..architecture import Graph
+from ..architecture.distances import Bits, filled
+from ..paths import Node
+from .plan import Pass
+from .regions import Region, regions_of
+
+Nodes = tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class End:
+    """Nodes that are written, or read, at one token; ``every``: at all from that one on (written) or up to it (read)."""
+
+    nodes: Nodes
+    at: int
+    every: bool = False
+
+
+@dataclass(frozen=True)
+class Live:
+    """Bit t: the token t is live. ``tokens`` says so by region, ``states`` by block for its recurrent states, a range without gaps."""
+
+    tokens: Mapping[Region, Bits]
+    states: Mapping[str, Bits]
+
+
+class LiveSets:
+    """Answers where the legs of a plan are live, remembering what several of them share.
+
+    >>> import circuitry as ct
+    >>> from circuitry.planning import plan
+    >>> g = ct.graph("gpt2", layer=3, head=2)
+    >>> one = plan("head[1,0] @ END -> logits freezing head", g, where={"END": [4]}).cells[0].passes[0]
+    >>> live = LiveSets(g, 7).of(one, [End((g.node("head[1,0]"),), 4)], [End((g.node("logits"),), 4)])
+    >>> [f"{region.layer} {region.block}" for region in sorted(live.tokens)]
+    ['1 ', '1 transformer.h.1.attn', '1 transformer.h.1.mlp', '2 ', '2 transformer.h.2.mlp', '3 ']
+    """
+
+    def __init__(self, graph: Graph, length: int) -> None:
+        self.graph, self.length, self.full = graph, length, (1 << length) - 1
+        self.regions = regions_of(graph)
+        self._states = frozenset(node for family in graph.by_role("state") for node in graph.nodes(family.name, ports=True))
+        self._needed: dict[tuple[frozenset[Node], Nodes], dict[Node, Bits]] = {}
+        self._moved: dict[tuple[frozenset[Node], Nodes, tuple[Nodes, ...]], dict[Node, Bits]] = {}
+        self._shapes: dict[object, _Shape] = {}
+
+    def of(self, one: Pass, starts: Iterable[End], stops: Iterable[End]) -> Live:
+        """Where one leg is live that is written at ``starts`` and read at ``stops``."""
+        begins, ends = tuple(starts), tuple(stops)
+        key = one.holds, tuple(start.nodes for start in begins), tuple(stop.nodes for stop in ends)
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._shapes[key] = self._shape(*key)
+        return self._placed(shape, tuple((s.at, s.every) for s in begins), tuple((s.at, s.every) for s in ends))
+
+    def _shape(self, holds: frozenset[Node], sources: tuple[Nodes, ...], targets: tuple[Nodes, ...]) -> _Shape:
+        """What has moved and is needed, whatever the tokens are: of each region the few different pairs of sets among its nodes."""
+        needed = [self._needed_by(holds, nodes) for nodes in targets]
+        within = set[Node]().union(*needed)
+        moved = [self.graph.distances.moved(nodes, self.length, holds, within) for nodes in sources]
+        tokens: dict[Region, set[_Pair]] = {}
+        states: dict[str, set[_Pair]] = {}
+        for node in set[Node]().union(*moved):
+            pair = tuple(m.get(node, 0) for m in moved), tuple(n.get(node, 0) for n in needed)
+            region = self.regions.of(node)
+            tokens.setdefault(region, set()).add(pair)
+            if node in self._states:
+                states.setdefault(region.block, set()).add(pair)
+        for block, node in self.regions.blocks.items():
+            if block not in self.regions.inner and any(node in m for m in moved):
+                # Its output may be where the change begins, and then there is nothing to compute.
+                arriving = tuple(self.graph.distances.arriving(node, m, self.length) for m in moved)
+                if any(arriving):
+                    pair = arriving, tuple(n.get(node, 0) for n in needed)
+                    tokens.setdefault(Region(self.regions.of(node).layer, block), set()).add(pair)
+        return _Shape(
+            {region: frozenset(pairs) for region, pairs in tokens.items()},
+            {block: frozenset(pairs) for block, pairs in states.items()},
+        )
+
+    def _needed_by(self, holds: frozenset[Node], nodes: Nodes) -> dict[Node, Bits]:
+        if (holds, nodes) not in self._needed:
+            self._needed[holds, nodes] = self.graph.distances.needed(nodes, self.length, holds)
+        return self._needed[holds, nodes]
+
+    def _placed(self, shape: _Shape, starts: tuple[_At, ...], stops: tuple[_At, ...]) -> Live:
+        tokens = {region: bits for region, pairs in shape.tokens.items() if (bits := self._met(pairs, starts, stops))}
+        states = {block: _hull(bits) for block, pairs in shape.states.items() if (bits := self._met(pairs, starts, stops))}
+        for region, bits in list(tokens.items()):
+            if region.block:
+                tokens[region] = bits = bits | states.get(region.block, 0)
+                around = Region(region.layer)
+                tokens[around] = tokens.get(around, 0) | bits
+        return Live(tokens, states)
+
+    @functools.lru_cache(maxsize=1 << 14)  # noqa: B019 (lives as long as one run)
+    def _met(self, pairs: frozenset[_Pair], starts: tuple[_At, ...], stops: tuple[_At, ...]) -> Bits:
+        """The tokens at which a change is and is needed, by any of the pairs."""
+        found = 0
+        for moved, needed in pairs:
+            here = 0
+            for bits, (at, every) in zip(moved, starts, strict=True):
+                here |= filled(bits << at, self.full) if every else (bits << at) & self.full
+            there = 0
+            for bits, (at, every) in zip(needed, stops, strict=True):
+                back = _backwards(bits, at)
+                there |= (1 << back.bit_length()) - 1 if every else back
+            found |= here & there
+        return found
+
+
+_At = tuple[int, bool]
+_Pair = tuple[tuple[Bits, ...], tuple[Bits, ...]]
+"""Of a node: what has moved there from each start, and what each stop needs of it."""
+
+
+@dataclass(frozen=True)
+class _Shape:
+    tokens: Mapping[Region, frozenset[_Pair]]
+    states: Mapping[str, frozenset[_Pair]]
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _backwards(bits: Bits, at: int) -> Bits:
+    """Distances back from a token, as tokens."""
+    low = bits & ((1 << (at + 1)) - 1)
+    return int(bin(low)[2:].zfill(at + 1)[::-1], 2)
+
+
+def _hull(bits: Bits) -> Bits:
+    """From the first to the last, without gaps: a state goes through every token in between."""
+    return ((1 << bits.bit_length()) - 1) & ~((bits & -bits) - 1)
+
+
+def positions(bits: Bits) -> list[int]:
+    """The tokens of a set, in order.
+
+    >>> positions(0b1101)
+    [0, 2, 3]
+    """
+    text = bin(bits)[:1:-1]
+    return [number for number, bit in enumerate(text) if bit == "1"]

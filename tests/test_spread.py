@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import circuitry as ct
 import tiny
+from circuitry.cli import app
 from circuitry.errors import CircuitryError, ModelError
 from circuitry.executing.metrics import metric
 from circuitry.executing.suffix.executor import Suffix
@@ -240,3 +242,20 @@ def test_weights_that_are_nowhere() -> None:
         ModelError, match=r"transformer\.h\.1\..* has no values \(it is on the device 'meta'\), and accelerate keeps"
     ):
         ct.load(hf)
+
+
+@pytest.mark.parametrize("command", [["patch", "bundled:gpt2"], ["run", "induction", "--model", "bundled:gpt2"]])
+def test_the_command_line_has_it(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And refuses a device beside it, as ``load`` does."""
+    asked: list[dict[str, Any]] = []
+
+    def load(name: str, **options: Any) -> None:
+        asked.append(options)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("circuitry.models.load", load)
+    rest = [PATHS[0]] if command[0] == "patch" else []
+    for more in ([], ["--device", "cuda"]):
+        with pytest.raises(ZeroDivisionError):
+            CliRunner().invoke(app, [*command, *rest, "--device-map", "auto", *more], catch_exceptions=False)
+    assert [(one["device_map"], one["device"]) for one in asked] == [("auto", None), ("auto", "cuda")]

@@ -12,6 +12,7 @@ from ..files import write_csv
 from . import options as read
 from .options import (
     Device,
+    DeviceMap,
     Direction,
     Dtype,
     ExamplesOfTask,
@@ -49,6 +50,7 @@ def patch(
     memory: Memory = "512MiB",
     dtype: Dtype = "float32",
     device: Device = "cpu",
+    device_map: DeviceMap = None,
     out: Annotated[Path | None, typer.Option(help="also write the table: .csv, .json, .md, .tex, .parquet, .png or .svg")] = None,
 ) -> None:
     """Patch one path on one model and print its table."""
@@ -57,9 +59,8 @@ def patch(
     writer = _writer(out)
     how: Any = {"metric": metric, "intervention": intervention, "direction": direction, "baseline": baseline}
     posed = read.task(task, option, examples, seed)
-    table = run_patch(
-        read.load(model, dtype, device, revision), posed, path, axes=read.axes(axis), verify=verify, memory=memory, **how
-    )
+    loaded = read.load(model, dtype, device, revision, device_map)
+    table = run_patch(loaded, posed, path, axes=read.axes(axis), verify=verify, memory=memory, **how)
     print(table)
     if out is not None:
         writer(table, out)

@@ -41,6 +41,9 @@ Memory = Annotated[str, typer.Option(help="bound for one batch, such as 512MiB")
 MemoryOption = Annotated[str | None, typer.Option("--memory", help="bound for one batch, such as 512MiB, which is the default")]
 Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
+DeviceMap = Annotated[
+    str | None, typer.Option(help="auto, balanced, balanced_low_0 or sequential: spread a model that is larger than one device")
+]
 Texts = Annotated[
     str | None,
     typer.Option(help="a folder, a .txt, .jsonl or .parquet file, or a dataset's name; by default Python's own documentation"),
@@ -49,10 +52,15 @@ Context = Annotated[int, typer.Option(help="tokens of a document at most")]
 Out = Annotated[Path, typer.Option(help="folder for results")]
 
 
-def load(name: str, dtype: str = "float32", device: str = "cpu", revision: str | None = None) -> LoadedModel:
+def load(
+    name: str, dtype: str = "float32", device: str = "cpu", revision: str | None = None, device_map: str | None = None
+) -> LoadedModel:
     """Load a model; what its name may be says ``circuitry.load``."""
     from ..models import load as load_model
 
+    if device_map is not None:
+        where = None if device == "cpu" else device  # which nobody need have asked for
+        return load_model(name, dtype=dtype, device=where, device_map=device_map, revision=revision)
     if device == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: each process has its own
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     return load_model(name, dtype=dtype, device=device, revision=revision)

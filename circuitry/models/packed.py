@@ -48,7 +48,7 @@ class Tokens:
             return np.full(len(rows), -1)
         wanted = rows * self.length + positions
         found = np.searchsorted(self._keys, wanted).clip(max=len(self) - 1)
-        return np.where((self._keys[found] == wanted) & (positions >= 0), found, -1)
+        return np.where((self._keys[found] == wanted) & (positions >= 0) & (positions < self.length), found, -1)
 
     def of(self, rows: Ints, positions: Ints) -> Ints:
         """Where what a row is at a position stands: its own token, or its base row's; -1 where neither is there."""
@@ -208,4 +208,4 @@ def _table(reading: tuple[Ints, Ints, Ints], rows: Ints, where: Ints, first: int
     table = np.full((len(rows) * (last - first), 2 + int(rank.max(initial=-1))), -1)
     table[:, 0] = where[: len(rows)].ravel()
     table[cell, 1 + rank] = token
-    return table.reshape(len(rows), last - first, -1)
+    return table.reshape(len(rows), last - first, table.shape[1])

@@ -135,7 +135,9 @@ class _Shape:
 
 @functools.lru_cache(maxsize=1 << 14)
 def _backwards(bits: Bits, at: int) -> Bits:
-    """Distances back from a token, as tokens."""
+    """Distances back from a token, as tokens; none where the token comes before the first one."""
+    if at < 0:
+        return 0
     low = bits & ((1 << (at + 1)) - 1)
     return int(bin(low)[2:].zfill(at + 1)[::-1], 2)
 

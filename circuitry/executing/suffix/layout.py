@@ -169,11 +169,11 @@ class Builder:
             for node in self.graph.nodes(family.name):
                 region = self.regions.of(node)
                 if region.block not in made:
-                    made[region.block] = self._scanned_in(region.block, region.layer, calls.get(region.block, set()))
+                    made[region.block] = self._scanned_in(region, tokens[region], calls.get(region.block, set()))
         return made
 
-    def _scanned_in(self, block: str, layer: int, calls: set[int]) -> Scanned:
-        if layer > self.last:
+    def _scanned_in(self, region: Region, tokens: Tokens, calls: set[int]) -> Scanned:
+        if region.layer > self.last:
             return Scanned(np.array([0]), np.array([0]), np.array([1]))
         rows, start, stop = (
             [np.arange(2 * self.runs.count)],
@@ -181,13 +181,14 @@ class Builder:
             [np.tile(self.runs.stops, 2)],
         )
         for leg in self.runs.legs:
-            if bits := leg.live.states.get(block, 0):
+            if bits := leg.live.states.get(region.block, 0):
                 rows.append(leg.rows)
                 start.append(leg.low + (bits & -bits).bit_length() - 1)
-                stop.append(leg.low + bits.bit_length())
+                end = leg.low + bits.bit_length()
+                stop.append(end + (tokens.own(leg.rows, end) >= 0))  # some read a state at the next token
         every = np.concatenate(rows)
         order = np.argsort(every)
-        return Scanned(every[order], np.concatenate(start)[order], np.concatenate(stop)[order], tuple(sorted(calls)))
+        return Scanned(every[order], np.concatenate(start)[order], np.concatenate(stop)[order], tuple(sorted(call for call in calls if call < self.length)))
 
     def _calls(self) -> dict[str, set[int]]:
         """The positions at which states are written or read, by block."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from ..files import check_place
 
 if TYPE_CHECKING:
     from ..models import Model as LoadedModel
+    from ..team import Team
 
 _MODELS = "bundled:NAME, compiled:NAME, package:NAME, a Hugging Face NAME or NAME@REVISION, a folder, or a .gguf file"
 Model = Annotated[str, typer.Argument(help=_MODELS)]
@@ -64,6 +66,27 @@ def load(
     if device == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: each process has its own
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     return load_model(name, dtype=dtype, device=device, revision=revision)
+
+
+@contextmanager
+def together() -> Iterator[Team]:
+    """The processes that torchrun has started for a command, who share its work; only the first of them says and writes anything."""
+    from ..executing.distributed import together as share
+
+    with ExitStack() as stack:
+        every = stack.enter_context(share())
+        if every.rank:
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(redirect_stdout(nowhere))
+            stack.enter_context(redirect_stderr(nowhere))
+        try:
+            yield every
+        except CircuitryError:
+            if every.rank == 0:
+                raise
+            raise SystemExit(
+                0
+            ) from None  # of all, or else the first says that this one has ended; torchrun stops it if another fails
 
 
 def task(name: str, options: list[str] | None, examples: int | None, seed: int, usual: int | None = None) -> Any:

@@ -43,10 +43,12 @@ def run(
 ) -> None:
     """Run a whole suite on a model: tables, figures, the circuit, a summary and report.html in a folder.
 
-    The same command again goes on where an interrupted run stopped. Another run never overwrites this one.
+    The same command again goes on where an interrupted run stopped. Another run never overwrites this one. Under torchrun,
+    processes share the work; all of them must see the folder.
     """
     told = read.merged(option, examples=examples, seed=seed, fresh=fresh, **read.given(memory=memory))
-    _suite(suite, read.load(model, dtype, device, revision, device_map), out, **told)
+    with read.together():
+        _suite(suite, read.load(model, dtype, device, revision, device_map), out, **told)
 
 
 @app.command()

@@ -8,8 +8,13 @@ from typing import Any, Protocol
 
 from ..planning import Plan
 from ..prompting import Prompts
+from ..team import Team
 from .effects import Effects
 from .metrics import Metric
+
+EXAMPLES = 8
+"""Examples that share a batch, at most: rounding depends on what does, and so must not depend on how many processes share the batches."""
+ALONE = Team()
 
 
 @dataclass(frozen=True)
@@ -29,9 +34,12 @@ class Executor(Protocol):
         """What ``run`` would take."""
         ...
 
-    def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, value: Any = None, extra: int = 0) -> list[Effects]:
+    def run(
+        self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, value: Any = None, extra: int = 0, team: Team = ALONE
+    ) -> list[Effects]:
         """Effects of every cell on every example, by each metric, behind guards.
 
-        The last ``extra`` cells are random nodes, which the guards leave out. Raises GuardError where a check of the run fails.
+        The last ``extra`` cells are random nodes, which the guards leave out. Of several processes each runs its share of the
+        batches, and has NaN for the others'. Raises GuardError where a check of the run fails.
         """
         ...

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from ..errors import CircuitryError, no_effect
+from ..executing.distributed import shared_by_all
 from ..executing.effects import Effects, ends_at_logits, unit_of
 from ..executing.inputs import check_prompts
 from ..executing.memory import parse_memory
@@ -147,7 +148,8 @@ def patch(
         extra = random_cells(made, prompts, count, seed)
         every = replace(made, cells=made.cells + extra)
         bound = parse_memory(MEMORY if memory is None else memory)
-        effects = Rows(model, memory=bound, progress=progress).run(every, prompts, chosen, value=value, extra=len(extra))
+        executor = shared_by_all(Rows(model, memory=bound, progress=progress))
+        effects = executor.run(every, prompts, chosen, value=value, extra=len(extra))
         if verify:
             checked = {"verified": verified(model, made, prompts, chosen, effects, verify, bound)}
     else:

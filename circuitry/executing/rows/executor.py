@@ -8,9 +8,10 @@ from typing import Any
 from ...models import Model
 from ...planning import Plan
 from ...prompting import Prompts
+from ...team import Team
 from .. import guards
 from ..effects import Effects
-from ..executor import Cost
+from ..executor import ALONE, Cost
 from ..metrics import Metric
 from .chunks import chunks
 from .engine import run_plan
@@ -37,7 +38,10 @@ class Rows:
         rows = sum(len(examples) * (2 + sum(len(plan.cells[k].passes) for k in cells)) for cells, examples in batches)
         return Cost(len(batches), rows * prompts.length * plan.graph.sizes["layer"])
 
-    def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, value: Any = None, extra: int = 0) -> list[Effects]:
+    def run(
+        self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, value: Any = None, extra: int = 0, team: Team = ALONE
+    ) -> list[Effects]:
         """Effects by each metric (``Executor.run``)."""
-        guards.check(self.model, plan, prompts, len(plan.cells) - extra)
-        return run_plan(self.model, plan, prompts, metrics, memory=self.memory, value=value, progress=self.progress)
+        if team.mine(team.world - 1):  # who has as many batches as the others, or one less
+            guards.check(self.model, plan, prompts, len(plan.cells) - extra)
+        return run_plan(self.model, plan, prompts, metrics, memory=self.memory, value=value, progress=self.progress, team=team)

@@ -188,7 +188,12 @@ class Builder:
                 stop.append(end + (tokens.own(leg.rows, end) >= 0))  # some read a state at the next token
         every = np.concatenate(rows)
         order = np.argsort(every)
-        return Scanned(every[order], np.concatenate(start)[order], np.concatenate(stop)[order], tuple(sorted(call for call in calls if call < self.length)))
+        return Scanned(
+            every[order],
+            np.concatenate(start)[order],
+            np.concatenate(stop)[order],
+            tuple(sorted(call for call in calls if call < self.length)),
+        )
 
     def _calls(self) -> dict[str, set[int]]:
         """The positions at which states are written or read, by block."""

@@ -105,12 +105,13 @@ class Team:
         >>> Team(0, 2).ended()
         'another of 2 processes has ended'
         """
-        gone = [] if self.present is None else [rank for rank in range(self.world) if self.present.state(rank) == "ended"]
-        if not gone:
+        here = self.present
+        gone = [] if here is None else [rank for rank in range(self.world) if here.state(rank) == "ended"]
+        if here is None or not gone:
             return f"another of {self.world} processes has ended"
-        return (
-            f"process{'es' * (len(gone) > 1)} {', '.join(map(str, gone))} of {self.world} {'have' if gone[1:] else 'has'} ended"
-        )
+        said = [f" ({words.read_text()})" for rank in gone if (words := _last_words(here.folder, rank)).exists()]
+        which = f"process{'es' * (len(gone) > 1)} {', '.join(map(str, gone))} of {self.world}"
+        return f"{which} {'have' if gone[1:] else 'has'} ended{''.join(said)}"
 
     @contextmanager
     def _meeting(self) -> Iterator[None]:
@@ -164,11 +165,12 @@ def present(every: Team) -> Iterator[Team]:
     try:
         with share.hold():
             every.wait()
-            yield Team(every.rank, every.world, share)
-    except Exception as error:
-        with suppress(OSError):
-            _last_words(folder, every.rank).write_text(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
-        raise
+            try:
+                yield Team(every.rank, every.world, share)
+            except Exception as error:
+                with suppress(OSError):
+                    _last_words(folder, every.rank).write_text(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+                raise
     finally:
         if every.rank == 0:
             shutil.rmtree(folder, ignore_errors=True)

@@ -28,7 +28,7 @@ def main() -> None:
         seconds, effects = [], []
         for engine in ("nnsight", "reference"):
             start = time.perf_counter()
-            table = ct.patch(model, task, path, engine=engine, progress=False)  # type: ignore[arg-type]
+            table = ct.patch(model, task, path, executor=engine)  # type: ignore[arg-type]
             seconds.append(time.perf_counter() - start)
             effects.append(table.mean().to_numpy())
         gap = np.abs(effects[0] - effects[1]).max()

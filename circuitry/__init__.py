@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from .architecture import Graph, graph
 from .errors import CircuitryError, GuardError, ModelError, PathError, TaskError
-from .paths import Axis, Node, Path, Position, Site, axis, parse
+from .paths import Axis, Node, Path, Position, Site, axis, labelled, parse
+from .planning import Intervention, Metric, given
 from .prompting import Task, task
 
 if TYPE_CHECKING:
     from . import universality
     from .evidence import Offsets, Scores, Sensitivity, off_by_one, score, sensitivity
+    from .executing.open import executor
     from .models import Model, load
     from .models.convert import convert
     from .models.loading import bundled
     from .results import Comparison, PatchingTable
-    from .running import explain, patch
+    from .running import explain, patch, random_nodes
     from .suites import Suite, SuiteResult, Table, run, suite
     from .universality.activations import activations
 
@@ -36,10 +38,12 @@ _LAZY = {
     "activations": "universality.activations",
     "bundled": "models",
     "convert": "models",
+    "executor": "executing.open",
     "explain": "running",
     "load": "models",
     "off_by_one": "evidence",
     "patch": "running",
+    "random_nodes": "running",
     "run": "suites",
     "score": "evidence",
     "sensitivity": "evidence",
@@ -52,6 +56,8 @@ __all__ = [
     "Comparison",
     "Graph",
     "GuardError",
+    "Intervention",
+    "Metric",
     "Model",
     "ModelError",
     "Node",
@@ -72,12 +78,16 @@ __all__ = [
     "axis",
     "bundled",
     "convert",
+    "executor",
     "explain",
+    "given",
     "graph",
+    "labelled",
     "load",
     "off_by_one",
     "parse",
     "patch",
+    "random_nodes",
     "run",
     "score",
     "sensitivity",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from numbers import Integral
 
 
 class CircuitryError(ValueError):
@@ -57,6 +58,20 @@ def no_effect(name: str, value: object, why: str, instead: str) -> CircuitryErro
     """
     shown = name if value is ... else f"{name}={value!r}"
     return CircuitryError(f"{shown} has no effect: {why}; {instead}")
+
+
+def whole(name: str, value: object, least: int = 0) -> int:
+    """A whole number from ``least`` up. Raises CircuitryError for anything else.
+
+    >>> whole("baseline", -1)
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: baseline must be at least 0, got -1
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise CircuitryError(f"{name} must be a whole number, got {value!r}")
+    if value < least:
+        raise CircuitryError(f"{name} must be at least {least}, got {value}")
+    return int(value)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -61,7 +61,7 @@ def effects(model: ct.Model, task: ct.Task) -> dict[Cell, tuple[float, float]]:
 
 
 def _patched(model: ct.Model, task: ct.Task, path: Any, **options: Any) -> Any:
-    return ct.patch(model, task, path, metric=METRICS, baseline=0, progress=False, lint=False, **options)
+    return ct.patch(model, task, path, metric=METRICS, baseline=0, lint=False, **options)
 
 
 def _extremes(frame: pd.DataFrame, by: list[str]) -> dict[Any, tuple[float, float]]:

@@ -11,7 +11,7 @@ from circuitry.suites import SuiteResult
 
 @functools.cache
 def result(name: str) -> SuiteResult:
-    return ct.run("induction", ct.load(f"bundled:{name}"), distances=[8], distance=10, examples=12, baseline=4, progress=False)
+    return ct.run("induction", ct.load(f"bundled:{name}"), distances=[8], distance=10, examples=12, baseline=4)
 
 
 @functools.cache

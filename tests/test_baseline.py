@@ -190,9 +190,9 @@ def test_a_set_keeps_its_size_and_what_stood_at_one_position_stays_together() ->
 
 @pytest.mark.parametrize(("kind", "path"), [CASES[1], CASES[2], CASES[4], CASES[9], CASES[12]])
 def test_the_effect_of_a_draw_is_that_of_its_path(kind: str, path: str) -> None:
-    options: dict[str, Any] = {"progress": False, "lint": False}
+    options: dict[str, Any] = {"lint": False}
     ours, (made, prompts) = model(kind), compiled(kind, path)
-    table = ct.patch(ours, INDUCTION, path, baseline=4, seed=5, **options)
+    table = ct.patch(ours, INDUCTION, path, baseline=ct.random_nodes(4, seed=5), **options)
     cells = random_cells(made, prompts, 4, 5)
     assert table.random is not None and len(table.random) == 4 * len(prompts)
     assert list(dict.fromkeys(table.random["draw"])) == [0, 1, 2, 3]
@@ -204,7 +204,7 @@ def test_the_effect_of_a_draw_is_that_of_its_path(kind: str, path: str) -> None:
 
 
 def test_random_nodes_change_no_cell() -> None:
-    options: dict[str, Any] = {"progress": False, "lint": False}
+    options: dict[str, Any] = {"lint": False}
     with_, without = (ct.patch(model("gpt2"), INDUCTION, CASES[0][1], baseline=n, **options) for n in (16, 0))
     np.testing.assert_allclose(with_.frame["effect"], without.frame["effect"], atol=1e-12)
     assert without.random is None and with_.frame["example"].equals(without.frame["example"])
@@ -212,16 +212,20 @@ def test_random_nodes_change_no_cell() -> None:
 
 
 def test_other_interventions_draw_too() -> None:
-    options: dict[str, Any] = {"progress": False, "lint": False}
-    for how in ({"intervention": "zero"}, {"intervention": "mean"}, {"intervention": "given", "value": 0.2}):
-        table = ct.patch(model("gpt2"), INDUCTION, CASES[0][1], baseline=2, seed=3, **how, **options)
-        made, prompts = compile_path(model("gpt2"), INDUCTION, CASES[0][1], intervention=how["intervention"])  # type: ignore[arg-type]
+    options: dict[str, Any] = {"lint": False}
+    for how in ({"intervention": "zero"}, {"intervention": "mean"}, {"intervention": ct.given(0.2)}):
+        table = ct.patch(model("gpt2"), INDUCTION, CASES[0][1], baseline=ct.random_nodes(2, seed=3), **how, **options)
+        made, prompts = compile_path(model("gpt2"), INDUCTION, CASES[0][1], intervention=how["intervention"])
         cell = random_cells(made, prompts, 2, 3)[1]
         alone = ct.patch(model("gpt2"), INDUCTION, cell.path, baseline=0, **how, **options)
         assert table.random is not None
         np.testing.assert_allclose(table.random["effect"].to_numpy()[3:], alone.frame["effect"], atol=1e-10)
 
 
-def test_the_reference_engine_has_no_random_nodes() -> None:
-    table = ct.patch(model("gpt2"), INDUCTION, CASES[0][1], engine="reference", progress=False, lint=False)
-    assert table.random is None
+def test_the_reference_patches_the_same_random_nodes() -> None:
+    one, other = (
+        ct.patch(model("gpt2"), INDUCTION, CASES[0][1], executor=name, baseline=5, lint=False).random
+        for name in ("rows", "reference")
+    )
+    assert one is not None and other is not None and one["node"].equals(other["node"])
+    np.testing.assert_allclose(one["effect"], other["effect"], atol=1e-10)

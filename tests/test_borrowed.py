@@ -71,7 +71,7 @@ def test_a_module_comes_back_as_it_went_in(kind: str, dtype: str | None) -> None
     before = state(hf)
     with ct.load(hf, dtype=dtype) as model:
         assert model.dtype == getattr(torch, dtype or "float32") and state(hf) != before
-        ct.patch(model, TASK, "embed @ B -> logits", progress=False, lint=False)
+        ct.patch(model, TASK, "embed @ B -> logits", lint=False)
     assert state(hf) == before
     # What was loaded is what a module that never was loaded is.
     untouched = fresh(kind)
@@ -157,7 +157,7 @@ def test_an_error_inside_the_block_gives_the_module_back() -> None:
     hf = fresh("gpt2")
     before = state(hf)
     with pytest.raises(ct.PathError), ct.load(hf) as model:
-        ct.patch(model, TASK, "nothing -> logits", progress=False)
+        ct.patch(model, TASK, "nothing -> logits")
     assert state(hf) == before
 
 
@@ -167,7 +167,7 @@ def test_an_error_inside_the_block_gives_the_module_back() -> None:
         lambda model: model.hf,
         lambda model: model.net,
         lambda model: model.dtype,
-        lambda model: ct.patch(model, TASK, "embed -> logits", progress=False),
+        lambda model: ct.patch(model, TASK, "embed -> logits"),
     ],
 )
 def test_a_released_model_says_so(use: Callable[[ct.Model], Any]) -> None:
@@ -199,7 +199,7 @@ def test_a_loaded_model_generates_what_the_stock_model_does(kind: str) -> None:
     with ct.load(hf) as model:
         assert generated(model.hf) == wanted
         assert generated(model.hf, use_cache=False) == without
-        ct.patch(model, TASK, "embed @ B -> logits", progress=False, lint=False)
+        ct.patch(model, TASK, "embed @ B -> logits", lint=False)
         assert generated(model.hf) == wanted
 
 

@@ -215,6 +215,20 @@ def test_patch_measures_what_the_library_does(tmp_path: Path) -> None:
     assert np.array_equal(found.frame["effect"], direct.frame["effect"])
 
 
+def test_patch_is_executed_as_its_flags_say(tmp_path: Path) -> None:
+    tables = {}
+    for name, how in {
+        "rows": ("--executor", "rows", "--memory", "8MiB", "--verify", "1"),
+        "reference": ("--executor", "reference"),
+    }.items():
+        target = tmp_path / f"{name}.json"
+        circuitry("patch", "bundled:mamba", STATES, *SHORT, *how, "--baseline", "0", "--out", str(target))
+        tables[name] = ct.PatchingTable.from_json(target)
+        assert tables[name].about["executor"] == name
+    assert tables["rows"].about["verified"].startswith("1 of 4 cells agree")
+    np.testing.assert_allclose(tables["rows"].frame["effect"], tables["reference"].frame["effect"], atol=1e-3)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".md", ".tex", ".parquet", ".png", ".svg"])
 def test_patch_writes_every_kind_of_file(suffix: str, tmp_path: Path) -> None:
     target = tmp_path / f"table{suffix}"

@@ -104,7 +104,7 @@ def test_the_truth_holds_in_the_whole_model(name: str, corruption: str) -> None:
     paths = {
         f"{node} @ {at}": f"{node} @ {at} -> logits" for node, at in sorted(sites | others) if _possible(model, task, node, at)
     }
-    table = ct.patch(model, task, paths, baseline=0, progress=False).mean().abs()
+    table = ct.patch(model, task, paths, baseline=0).mean().abs()
     right = table[[f"{node} @ {at}" for node, at in sites]]
     assert right.min() > MUCH and table.drop(right.index).max() < NOTHING and len(table) > len(right) + 15
 
@@ -198,9 +198,7 @@ def test_the_test_of_the_truth_can_fail(name: str, broken: Callable[[str], Any])
 def test_without_its_duplicate_token_head_the_ioi_model_is_another() -> None:
     layers = ((written_ioi.back(1), written_ioi.ANY_NAME, written_ioi.back(2)), *written_ioi.LAYERS[1:])
     broken = wrap(written_ioi.build(layers), written_ioi.tokenizer(), name="broken")
-    table = [
-        ct.patch(m, ioi("S2"), "head[0,1] @ S2 -> logits", baseline=0, progress=False, lint=False) for m in (whole("ioi"), broken)
-    ]
+    table = [ct.patch(m, ioi("S2"), "head[0,1] @ S2 -> logits", baseline=0, lint=False) for m in (whole("ioi"), broken)]
     working, none = (abs(float(one.mean().iloc[0])) for one in table)
     assert working > MUCH and none < NOTHING
 

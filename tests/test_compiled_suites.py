@@ -61,9 +61,9 @@ EDGES["mamba2"] = EDGES["mamba"]
 @functools.cache
 def run(name: str) -> SuiteResult:
     if name == "ioi":
-        return ct.run("ioi", ct.load("compiled:ioi"), examples=12, progress=False)
+        return ct.run("ioi", ct.load("compiled:ioi"), examples=12)
     model = wrap(MAKERS[name](SMALL), name=f"compiled:{name}")
-    return ct.run("induction", model, distances=[8], distance=8, prefix=2, examples=12, progress=False)
+    return ct.run("induction", model, distances=[8], distance=8, prefix=2, examples=12)
 
 
 @pytest.mark.parametrize("name", FOUND)

@@ -61,7 +61,7 @@ SETS: dict[str, tuple[str, str, dict[str, str | None]]] = {
 @pytest.mark.parametrize("task", (TASK, RAGGED), ids=("one length", "mixed lengths"))
 def test_a_distance_is_over_all_targets_and_every_token_of_each(name: str, task: ct.Task) -> None:
     kind, targets, parts = SETS[name]
-    table = patched(f"embed -> {targets}", kind, task=task, verify=1)
+    table = patched(f"embed -> {targets}", kind, task=task, executor=ct.executor(verify=1))
     wanted = by_hand(kind, parts, task)
     np.testing.assert_allclose(distances(table), wanted, rtol=1e-9)
     np.testing.assert_allclose(table.frame["other"], wanted, rtol=1e-9)
@@ -69,13 +69,13 @@ def test_a_distance_is_over_all_targets_and_every_token_of_each(name: str, task:
     assert "agree" in table.about["verified"]
 
 
-@pytest.mark.parametrize("engine", ("nnsight", "reference"))
+@pytest.mark.parametrize("engine", ("rows", "reference"))
 def test_logits_in_a_set_are_read_at_end_in_any_order(engine: str) -> None:
     texts = ("(mlp[0] @ B, logits)", "(mlp[0] @ B, logits @ END)", "(logits, mlp[0] @ B)", "(logits @ END, mlp[0] @ B)")
-    found = [distances(patched(f"embed @ B -> {text}", engine=engine)) for text in texts]
+    found = [distances(patched(f"embed @ B -> {text}", executor=engine)) for text in texts]
     for one in found[1:]:
         np.testing.assert_allclose(one, found[0], rtol=1e-12)
-    parts = [distances(patched(f"embed @ B -> {text}", engine=engine)) for text in ("mlp[0] @ B", "(logits @ B+2, logits)")]
+    parts = [distances(patched(f"embed @ B -> {text}", executor=engine)) for text in ("mlp[0] @ B", "(logits @ B+2, logits)")]
     assert (found[0] > parts[0]).all(), "the logits are in it"
     assert (parts[1] > 0).all()
 
@@ -101,6 +101,6 @@ def test_the_reference_follows_distances_through_frozen_nodes_and_legs() -> None
         ("mamba", "ssm_in[0] @ B -> (ssm_state[1] @ B+2, mixer_out[1]) freezing gate"),
         ("rwkv", "wkv_in[0] @ B -> (wkv_state[1] @ B+2, logits)"),
     ):
-        one, other = (patched(path, kind, **how) for how in ({"verify": 9}, {"engine": "reference"}))
+        one, other = (patched(path, kind, **how) for how in ({"executor": ct.executor(verify=9)}, {"executor": "reference"}))
         np.testing.assert_allclose(distances(one), distances(other), rtol=1e-8)
         assert (distances(one) > 1e-6).all()

@@ -21,12 +21,14 @@ import circuitry as ct
 import tiny
 from circuitry.errors import CircuitryError, GuardError
 from circuitry.executing import distributed as sharing
-from circuitry.executing.distributed import Distributed, current, shared_by_all, together
+from circuitry.executing.distributed import Distributed, current, together
 from circuitry.executing.effects import Effects
 from circuitry.executing.executor import EXAMPLES
-from circuitry.executing.metrics import metric
+from circuitry.executing.open import EXECUTORS, open_executor
 from circuitry.executing.rows.chunks import chunks
 from circuitry.executing.rows.executor import Rows
+from circuitry.executing.suffix.executor import Suffix
+from circuitry.planning import METRICS
 from circuitry.results import PatchingTable
 from circuitry.running.patching import compile_path
 from circuitry.suites.folder import RunFolder
@@ -101,6 +103,11 @@ def tables(folder: Path) -> dict[str, bytes]:
     return found
 
 
+def written(folder: Path) -> dict[str, tuple[int, int]]:
+    found = {str(file): file.stat() for file in folder.rglob("*")}
+    return {name: (one.st_ino, one.st_mtime_ns) for name, one in found.items()}
+
+
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("suite") / "two.py"
@@ -127,11 +134,11 @@ def test_a_suite_in_two_processes(suite: Path, whole: dict[str, bytes], tmp_path
     assert done.stdout.count("report: ") == 1, "only the first process says anything"
     assert [one.name for one in tmp_path.iterdir()] == ["two-mamba"]
     assert tables(tmp_path / "two-mamba") == whole
-    finished = (tmp_path / "two-mamba" / "run.json").stat()
+    finished = written(tmp_path / "two-mamba")
     again = circuitry(*run_suite(suite, tmp_path), processes=2)
     assert again.returncode == 0, again.stderr
     assert again.stdout == done.stdout
-    assert (tmp_path / "two-mamba" / "run.json").stat() == finished, "a complete run is read"
+    assert written(tmp_path / "two-mamba") == finished, "a complete run is read"
     assert [one.name for one in tmp_path.iterdir()] == ["two-mamba"]
 
 
@@ -187,21 +194,23 @@ def compiled(kind: str, path: str, examples: int = 20) -> tuple[ct.Model, Any, A
     ("kind", "path"), [("gpt2", "head[{layer},{head}] @ END -> logits"), ("rwkv", "resid[{layer}] @ B -> logits")]
 )
 @pytest.mark.parametrize("memory", [1 << 12, 1 << 28])
-def test_shares_make_up_the_whole(kind: str, path: str, memory: int) -> None:
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_shares_make_up_the_whole(kind: str, path: str, memory: int, name: str) -> None:
     model, made, prompts = compiled(kind, path)
-    chosen = [metric("logit")[0], metric("kl")[0]]
-    inner = Rows(model, memory=memory)
-    wanted = inner.run(made, prompts, chosen)
-    shares = [inner.run(made, prompts, chosen, team=Team(rank, 2)) for rank in range(2)]
+    chosen = [METRICS["logit"], METRICS["kl"]]
+    opener = EXECUTORS[name]
+    wanted = opener(model, memory=memory, progress=False, team=Team()).run(made, prompts, chosen)
+    inner = [opener(model, memory=memory, progress=False, team=Team(rank, 2)) for rank in range(2)]
+    shares = [one.run(made, prompts, chosen) for one in inner]
     for one, other, all_ in zip(*shares, wanted, strict=True):
         there = [~np.isnan(part.effect) for part in (one, other)]
         assert (there[0] ^ there[1]).all() and there[0].any() and there[1].any()
         assert not np.isnan(all_.effect).any()
     for rank in range(2):
-        found = Distributed(inner, Half(rank, (shares[1 - rank], None))).run(made, prompts, chosen)
+        found = Distributed(inner[rank], Half(rank, (shares[1 - rank], None))).run(made, prompts, chosen)
         for mine, all_ in zip(found, wanted, strict=True):
-            for name in ("effect", "base", "other"):
-                assert (getattr(mine, name) == getattr(all_, name)).all()
+            for kept in ("effect", "base", "other"):
+                assert (getattr(mine, kept) == getattr(all_, kept)).all()
 
 
 def test_what_is_no_number_stays_so() -> None:
@@ -209,6 +218,8 @@ def test_what_is_no_number_stays_so() -> None:
     known = np.array([[np.nan, 2.0]])
 
     class Inner:
+        name, provenance = "inner", dict[str, str]()
+
         def run(self, *_: Any, **__: Any) -> list[Effects]:
             return [Effects(known, known, known)]
 
@@ -220,13 +231,14 @@ def test_batches_are_cut_alike_for_any_number_of_processes() -> None:
     model, made, prompts = compiled("gpt2", "mlp[{layer}] @ B -> logits")
     cut = [len(examples) for _, examples in chunks(made, model, len(prompts), prompts.length, 1 << 40)]
     assert cut == [EXAMPLES, EXAMPLES, 20 - 2 * EXAMPLES]
+    assert Suffix(model, memory=1 << 40).cost(made, prompts).batches == 3
 
 
 @pytest.mark.parametrize("error", [GuardError("nothing is reported"), ct.CircuitryError("other")])
 def test_what_another_process_raises_is_raised(error: Exception) -> None:
     model, made, prompts = compiled("gpt2", "mlp[{layer}] @ B -> logits")
     with pytest.raises(type(error), match=str(error)):
-        Distributed(Rows(model, memory=1 << 28), Half(0, ([], error))).run(made, prompts, [metric("logit")[0]])
+        Distributed(Rows(model, memory=1 << 28), Half(0, ([], error))).run(made, prompts, [METRICS["logit"]])
 
 
 def test_what_this_process_raises_is_told_to_the_others() -> None:
@@ -238,6 +250,8 @@ def test_what_this_process_raises_is_told_to_the_others() -> None:
             return super().gathered(mine)
 
     class Inner:
+        name, provenance = "inner", dict[str, str]()
+
         def run(self, *_: Any, **__: Any) -> list[Effects]:
             raise ZeroDivisionError("inside")
 
@@ -253,15 +267,14 @@ def test_guards_run_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[int] = []
     monkeypatch.setattr("circuitry.executing.guards.check", lambda *_: checked.append(1))
     for rank in range(3):
-        Rows(model, memory=1 << 28).run(made, prompts, [metric("logit")[0]], team=Team(rank, 3))
+        Rows(model, memory=1 << 28, team=Team(rank, 3)).run(made, prompts, [METRICS["logit"]])
     assert len(checked) == 1
 
 
 def test_alone_nothing_is_shared() -> None:
-    inner = Rows(tiny.model("gpt2"), memory=1 << 28)
     with together() as every:
         assert every == Team() == current()
-        assert shared_by_all(inner) is inner
+        assert isinstance(open_executor("rows", tiny.model("gpt2")), Rows)
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 

@@ -180,7 +180,7 @@ def test_words_that_stand_for_numbers() -> None:
 
 def test_random_nodes_and_dtype_are_those_that_the_page_says() -> None:
     model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)
-    random = ct.patch(model, task, "h[{layer}] @ B+3 -> logits freezing h", progress=False).random
+    random = ct.patch(model, task, "h[{layer}] @ B+3 -> logits freezing h").random
     assert random is not None
     assert f"`dtype` is {str(model.dtype).removeprefix('torch.')} unless you say otherwise" in _words("docs/how-to/big-models.md")
     assert f"compared with, {random['draw'].nunique()} unless `baseline` says otherwise" in _words("docs/how-to/big-models.md")
@@ -279,7 +279,7 @@ def test_the_table_of_hand_written_models_is_what_they_are() -> None:
 
 def test_settings_and_columns_of_a_sensitivity_are_those_in_the_page() -> None:
     model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)
-    how: Any = {"ablations": ["resample"], "directions": ["noising"], "metrics": ["logit"], "frozen": {}, "progress": False}
+    how: Any = {"ablations": ["resample"], "directions": ["noising"], "metrics": ["logit"], "frozen": {}}
     made = ct.sensitivity(model, task, "h[{layer}] @ B+3 -> logits freezing h", **how)
     page = "docs/sensitivity.md"
     assert [*grid.SETTING, *_first_cells(page, "| column | what it is |")] == [*made.frame]

@@ -19,13 +19,13 @@ import tiny
 from agreement import both, disagreement, model, ragged
 from circuitry import Graph, Node, Path, PathError, Position, Site, parse
 from circuitry.architecture import Place
-from circuitry.executing.metrics import metric
 from circuitry.executing.rows import driver
 from circuitry.executing.rows.engine import run_plan
 from circuitry.executing.rows.schedule import ALL, Copy, _Layout, joined, schedule
 from circuitry.paths import Leg
 from circuitry.planning import Plan, absolute, plan
 from circuitry.planning.frozen import matching
+from circuitry.planning.metrics import metric
 from circuitry.prompting import Prompts
 from paths_by_kind import FAMILIES
 
@@ -248,7 +248,7 @@ def values(kind: str, path: str, prompts: Prompts) -> list[Tensor]:
 
 
 def effects(kind: str, path: str, prompts: Prompts, memory: int = 1 << 30) -> np.ndarray[Any, Any]:
-    return run_plan(model(kind), compiled(kind, path), prompts, [metric("logit")[0]], memory=memory)[0].effect
+    return run_plan(model(kind), compiled(kind, path), prompts, [metric("logit")], memory=memory)[0].effect
 
 
 some_path = st.sampled_from([pair for pair in EVERY if pair[0] in KINDS])

@@ -14,7 +14,7 @@ import tiny
 from circuitry import content
 
 KINDS = {"gpt2": "gpt2", "gpt_neox": "gpt_neox", "llama": "llama", "mamba": "mamba", "mamba2": "mamba2", "falcon_mamba": "falcon_mamba", "jamba": "jamba", "rwkv": "rwkv"}  # fmt: skip
-SHORT: dict[str, Any] = {"examples": 3, "progress": False, "baseline": 2}
+SHORT: dict[str, Any] = {"examples": 3, "baseline": 2}
 INDUCTION: dict[str, Any] = {"distances": [8], "distance": 8, "prefix": 2}
 
 

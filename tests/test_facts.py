@@ -106,7 +106,9 @@ def test_they_are_patched_on_every_kind_of_model(name: str, kind: str) -> None:
     model = ct.load(tiny.stock(kind, vocab=len(words.tokenizer)), dtype=torch.float64, tokenizer=words.tokenizer)
     path = "resid[{layer}] @ {position} -> logits"
     metrics = ["logit_difference", *ct.task(name).definition.metrics]
-    table = ct.patch(model, ct.task(name, examples=3), path, metric=metrics, progress=False, lint="prompts", baseline=2, verify=3)
+    table = ct.patch(
+        model, ct.task(name, examples=3), path, metric=metrics, executor=ct.executor(verify=3), lint="prompts", baseline=2
+    )
     whole = table.select("metric", "logit_difference").mean()
     first = ct.task(name).definition.positions[0]
     assert whole[0, first] != 0 and abs(whole.get((0, "END"), 0.0)) < 1e-12  # left out where the prompts do not differ

@@ -138,9 +138,7 @@ def test_a_part_that_was_not_finished_is_made_again(tmp_path: Path) -> None:
 
 def test_a_part_comes_back_as_it_was_made(tmp_path: Path) -> None:
     """Also the first time, so that an interrupted run and a whole one see the same values."""
-    made = ct.patch(
-        model(), ct.task("induction", distance=8, examples=4), "h[{layer}] @ B+1 -> logits", lint=False, progress=False
-    )
+    made = ct.patch(model(), ct.task("induction", distance=8, examples=4), "h[{layer}] @ B+1 -> logits", lint=False)
     for _ in range(2):
         found = opened(tmp_path, 0).part("key", lambda: made)
         assert found.axes == made.axes and found.unit == made.unit

@@ -51,7 +51,7 @@ def model(kind: str) -> ct.Model:
 
 @cache
 def ran(kind: str, **options: Any) -> SuiteResult:
-    return ct.run("agreement", model(kind), examples=10, baseline=0, progress=False)
+    return ct.run("agreement", model(kind), examples=10, baseline=0)
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -74,11 +74,11 @@ def test_before_the_first_layer_all_is_at_the_subject_and_after_the_last_at_end(
 
 def test_those_that_write_to_the_last_token_are_patched_together() -> None:
     neox, task = ct.load("bundled:gpt_neox"), ct.task("ioi", examples=12)
-    found = ct.run(suite_for("ioi"), neox, examples=12, baseline=0, progress=False)
+    found = ct.run(suite_for("ioi"), neox, examples=12, baseline=0)
     writers = [one.node for one in found.summary.components if one.table == "heads"]
     assert len(writers) > 1 and all(node.endswith(" @ END") for node in writers)
     path = f"({', '.join(writers)}) -> logits freezing head"
-    alone = ct.patch(neox, task, path, metric="logit_difference", lint="prompts", baseline=0, progress=False)
+    alone = ct.patch(neox, task, path, metric="logit_difference", lint="prompts", baseline=0)
     assert found.summary.explained == pytest.approx(float(alone.share().iloc[0]))
     assert found.summary.together == f"the {len(writers)} nodes at END"
     assert found.summary.baseline["top-1 accuracy"] > 0.5, "IOI copies its answer"
@@ -96,16 +96,16 @@ def test_the_baseline_of_a_task_that_copies_nothing_is_how_often_the_answer_is_a
 
 
 def test_another_metric_may_be_asked_for() -> None:
-    found = ct.run("agreement", model("mamba"), examples=4, metric="probability", baseline=0, progress=False)
+    found = ct.run("agreement", model("mamba"), examples=4, metric="probability", baseline=0)
     assert found.tables["states"].unit == "change of the answer's probability"
 
 
 def test_some_layers_may_be_asked_for() -> None:
-    found = ct.run("agreement", model("jamba"), layers=[1, 2], examples=4, baseline=0, progress=False)
+    found = ct.run("agreement", model("jamba"), layers=[1, 2], examples=4, baseline=0)
     layers = {name: sorted(set(table.frame["layer"])) for name, table in found.tables.items()}
     assert layers == {"stream": [1, 2], "heads": [1], "states": [2], "mlps": [1, 2]}
     with pytest.raises(CircuitryError, match="layers=9: model has layers 0 to 3"):
-        ct.run("agreement", model("jamba"), layers=9, examples=4, progress=False)
+        ct.run("agreement", model("jamba"), layers=9, examples=4)
 
 
 # --- how it is asked for ---------------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def test_files_of_one_name_do_not_share_a_folder(tmp_path: Path) -> None:
     folders = []
     for rows in (ROWS, other, ROWS):
         path = written(tmp_path / "p.csv", rows)
-        found = ct.run(path, ct.load("bundled:mamba"), out=tmp_path / "runs", baseline=0, progress=False)
+        found = ct.run(path, ct.load("bundled:mamba"), out=tmp_path / "runs", baseline=0)
         folders.append(Path(found.record["folder"]).name)
     assert folders == ["p-mamba", "p-mamba-2", "p-mamba"]
 

@@ -33,7 +33,7 @@ TASK = ct.task("induction", distance=8, examples=4, prefix=2)
 
 
 def patch(model: ct.Model, path: str, **options: Any) -> ct.PatchingTable:
-    return ct.patch(model, TASK, path, **{"progress": False, "lint": False, "baseline": 0, **options})
+    return ct.patch(model, TASK, path, **{"lint": False, "baseline": 0, **options})
 
 
 @pytest.mark.parametrize("dtype", HALF)
@@ -41,9 +41,9 @@ def patch(model: ct.Model, path: str, **options: Any) -> ct.PatchingTable:
 def test_verify_raises_no_false_alarm(kind: str, dtype: str) -> None:
     """And says how far rounding moved the effects, here computed again on a float32 model of the same weights."""
     model = tiny.model(kind, dtype=getattr(torch, dtype))
-    table = patch(model, PATHS[kind], verify=9)
+    table = patch(model, PATHS[kind], executor=ct.executor(verify=9))
     found = re.fullmatch(
-        rf"\d of \d cells agree (exactly|within (\S+) \(relative\)) with the reference engine on 2 examples, both in float32; {dtype} "
+        rf"\d of \d cells agree (exactly|within (\S+) \(relative\)) with the reference on 2 examples, both in float32; {dtype} "
         r"moves these effects by up to (\S+) \(relative\)",
         table.about["verified"],
     )
@@ -83,8 +83,8 @@ def test_verify_finds_an_engine_that_is_wrong(
     if module is attention:
         AttentionInterface.register(attention.NAME, wrong)
     try:
-        with pytest.raises(ct.GuardError, match="the nnsight engine and the reference differ by"):
-            patch(model, "embed @ B -> logits", verify=1)
+        with pytest.raises(ct.GuardError, match="and the reference differ by"):
+            patch(model, "embed @ B -> logits", executor=ct.executor(verify=1))
     finally:
         AttentionInterface.register(attention.NAME, real if module is attention else attention._tapped)
 
@@ -94,7 +94,7 @@ def test_verify_finds_an_engine_that_is_wrong(
 def test_the_reference_computes_in_float32(kind: str, dtype: str) -> None:
     narrow = tiny.model(kind, dtype=getattr(torch, dtype))
     wide = ct.load(tiny.stock(kind, dtype=getattr(torch, dtype)), dtype="float32")
-    found, wanted = (patch(model, "embed @ B -> logits", engine="reference").frame["effect"] for model in (narrow, wide))
+    found, wanted = (patch(model, "embed @ B -> logits", executor="reference").frame["effect"] for model in (narrow, wide))
     assert np.abs(found - wanted).max() < 1e-5 < np.abs(wanted).max()
 
 
@@ -123,12 +123,12 @@ def test_means_are_not_rounded_to_the_models_dtype() -> None:
 
 
 def test_effects_that_overflow_in_half_precision_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from circuitry.executing.reference import verify
+    from circuitry.executing import verified
 
-    real, model = verify._apart, tiny.model("gpt2", dtype=torch.float16)
-    monkeypatch.setattr(verify, "_apart", lambda one, other: real(one, other) if real(one, other) < 1e-5 else float("nan"))
+    real, model = verified._apart, tiny.model("gpt2", dtype=torch.float16)
+    monkeypatch.setattr(verified, "_apart", lambda one, other: real(one, other) if real(one, other) < 1e-5 else float("nan"))
     with pytest.raises(ct.GuardError, match="in float16 some effects are not numbers"):
-        patch(model, "embed @ B -> logits", verify=1)
+        patch(model, "embed @ B -> logits", executor=ct.executor(verify=1))
 
 
 def test_a_wider_model_is_its_own_wide_model() -> None:

@@ -17,13 +17,13 @@ import circuitry as ct
 import tiny
 from agreement import both, model, ragged
 from circuitry import Node, Site, parse
-from circuitry.executing.metrics import metric
 from circuitry.executing.rows import driver
 from circuitry.executing.rows.engine import run_plan
 from circuitry.executing.rows.schedule import schedule
 from circuitry.models import mamba
 from circuitry.planning import cells, plan
 from circuitry.planning.frozen import matching
+from circuitry.planning.metrics import metric
 from rounding import only_rounded
 
 EXACT = 1e-10
@@ -324,8 +324,8 @@ def test_experts_are_chosen_for_each_token_alone() -> None:
     """Routing is inside ``mlp``: other examples in the batch change nothing, and a patch before it may change the expert."""
     ours, prompts = model("jamba-moe"), ragged(4)
     made = plan("ssm_state[0] @ B -> logits freezing head", ours.graph, where=agreement.where(prompts), length=prompts.length)
-    whole = run_plan(ours, made, prompts, [metric("logit")[0]], memory=1 << 30)[0].effect
-    alone = [run_plan(ours, made, prompts.take(np.array([k])), [metric("logit")[0]], memory=1 << 30)[0].effect for k in range(4)]
+    whole = run_plan(ours, made, prompts, [metric("logit")], memory=1 << 30)[0].effect
+    alone = [run_plan(ours, made, prompts.take(np.array([k])), [metric("logit")], memory=1 << 30)[0].effect for k in range(4)]
     np.testing.assert_allclose(np.concatenate(alone, 1), whole, atol=EXACT)
     chosen: list[Tensor] = []
     router = ours.hf.model.layers[1].feed_forward.router
@@ -354,16 +354,14 @@ def test_a_norm_without_its_weights_is_caught(broken: str, monkeypatch: pytest.M
 def test_random_nodes_are_drawn_among_those_there_are() -> None:
     ours = model("jamba")
     for path, there in (("head[{layer},0] @ END -> logits", {1, 3}), ("ssm_state[{layer}] @ B -> logits", {0, 2})):
-        table = ct.patch(ours, TASK, path, baseline=24, progress=False, lint=False, verify=1)
+        table = ct.patch(ours, TASK, path, baseline=24, executor=ct.executor(verify=1), lint=False)
         assert table.random is not None
         assert {ct.parse(f"{n} -> logits").sources[0].node.indices[0] for n in table.random["node"]} == there
         assert set(table.frame["layer"]) == there
 
 
 def test_where_a_token_is_taken_up_is_asked_of_every_layer() -> None:
-    found = ct.off_by_one(
-        tiny.model("jamba", dtype=torch.float32), TASK.but(examples=10, corruption="B"), resamples=100, progress=False
-    )
+    found = ct.off_by_one(tiny.model("jamba", dtype=torch.float32), TASK.but(examples=10, corruption="B"), resamples=100)
     assert set(found.frame["layer"]) >= {0, 1, 2, 3}
 
 

@@ -151,7 +151,7 @@ def planted() -> ct.Model:
 
 
 def test_the_suite_recovers_a_chain_of_two_heads_that_was_written_by_hand() -> None:
-    found = ct.run("induction", planted(), distances=[8], distance=8, prefix=3, examples=16, progress=False)
+    found = ct.run("induction", planted(), distances=[8], distance=8, prefix=3, examples=16)
     assert [(c.node, c.role, round(c.share, 6), c.position) for c in found.summary.components] == [
         ("head[1,0]", "induction head", 1, "B+1"),
         ("head[0,0]", "writes the v ([B'])", 1, "B+1"),
@@ -161,7 +161,7 @@ def test_the_suite_recovers_a_chain_of_two_heads_that_was_written_by_hand() -> N
 
 
 def test_senders_and_reads_follow_the_chain_to_the_token() -> None:
-    study = Study(planted(), known.task(), options={"progress": False})
+    study = Study(planted(), known.task(), options={})
     heads, around = [(1, 0), (1, 1)], ["A", "B", "B+1", "B+2"]
     taken = reads(study, "Values", heads, "v", around).share()
     sent = senders(study, "To the values", [(1, 0)], "v", "", around)
@@ -174,7 +174,7 @@ def test_senders_and_reads_follow_the_chain_to_the_token() -> None:
 
 def test_a_sender_is_the_head_that_writes_what_is_read_not_the_one_before_it() -> None:
     """Head 0.0 acts on head 2.0 only through head 1.0, and all heads are frozen on the way."""
-    study = Study(known.llama([(0, 1, 1)], [(1, 1, 2)], [(2, None, 2)]), known.task(), options={"progress": False})
+    study = Study(known.llama([(0, 1, 1)], [(1, 1, 2)], [(2, None, 2)]), known.task(), options={})
     sent = senders(study, "To the values", [(2, 0)], "v", "", ["B+1", "B+2"])
     assert [(one, at) for one, at, _ in strong_senders(sent)] == [((1, 0), "B+2")]
 
@@ -185,7 +185,7 @@ def test_heads_of_the_first_layer_have_no_senders() -> None:
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
 def test_a_model_without_the_behaviour_is_reported_as_such(kind: str) -> None:
-    found = ct.run("induction", random_model(kind, seed=1), distances=[8], distance=8, examples=20, progress=False)
+    found = ct.run("induction", random_model(kind, seed=1), distances=[8], distance=8, examples=20)
     assert found.summary.components == [] and found.summary.offset == "none"
     assert "no induction circuit was found" in found.summary.text() and "nothing" in found.summary.text()
     assert found.summary.offsets is None and "written" not in found.summary.text(), "nobody looked"
@@ -195,7 +195,7 @@ def test_a_model_without_the_behaviour_is_reported_as_such(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "mamba"])
 def test_with_too_few_examples_for_statistics_the_suite_runs_all_the_same(kind: str) -> None:
     """Two examples show nothing at q < 0.05, so shares decide: all stages run, on whatever they find."""
-    found = ct.run("induction", random_model(kind), distances=[8], distance=8, examples=2, progress=False)
+    found = ct.run("induction", random_model(kind), distances=[8], distance=8, examples=2)
     assert found.summary.components and found.circuit is not None
 
 
@@ -215,7 +215,7 @@ def test_a_reader_that_no_changed_token_has_reached_is_left_out() -> None:
     study = Study(
         tiny.model("mamba2", dtype=torch.float32),
         ct.task("induction", distance=8, examples=4),
-        options={"progress": False, "baseline": 0},
+        options={"baseline": 0},
     )
     readers = {at: set(_ports(study, pd.Series({(0, at): 1.0}), [0]).frame["reader"]) for at in ("B", "B+1")}
     assert readers == {"B": {"all", "value", "B", "delta"}, "B+1": {"all", "value", "B"}}

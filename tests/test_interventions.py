@@ -12,12 +12,14 @@ from torch import Tensor
 
 import agreement
 from agreement import model
+from circuitry import CircuitryError
 from circuitry.executing.constants import constant_values
-from circuitry.executing.metrics import metric
 from circuitry.executing.rows import driver, engine
 from circuitry.executing.rows.schedule import schedule
-from circuitry.planning import plan
-from patching import PROMPTS
+from circuitry.planning import INTERVENTIONS as KNOWN
+from circuitry.planning import Intervention, given, plan
+from circuitry.planning.metrics import metric
+from patching import PROMPTS, patched
 
 
 def by_hooks(kind: str, node: str, values: Callable[[Tensor], Tensor], corrupted: bool = False) -> Tensor:
@@ -34,12 +36,12 @@ def by_hooks(kind: str, node: str, values: Callable[[Tensor], Tensor], corrupted
     return logits[torch.arange(3), torch.from_numpy(PROMPTS.where["END"])]
 
 
-def by_engine(kind: str, path: str, intervention: Any, value: Any = None, memory: int = 1 << 30, **options: Any) -> Any:
+def by_engine(kind: str, path: str, intervention: Any, memory: int = 1 << 30, **options: Any) -> Any:
     """The metric on the patched run: the logit of every example's answer."""
     made = plan(
         path, model(kind).graph, where=agreement.where(PROMPTS), length=PROMPTS.length, intervention=intervention, **options
     )
-    found = engine.run_plan(model(kind), made, PROMPTS, [metric("logit")[0]], memory=memory, value=value)[0]
+    found = engine.run_plan(model(kind), made, PROMPTS, [metric("logit")], memory=memory)[0]
     return (found.effect + found.base)[0]
 
 
@@ -81,33 +83,30 @@ GIVEN = torch.linspace(-1, 1, 16, dtype=torch.float64)
 
 HEAD = (slice(None), slice(None), 1)
 
-INTERVENTIONS: dict[str, tuple[str, str, str, Callable[[], Callable[[Tensor], Tensor]], Any]] = {
-    "zero at a position": ("gpt2", "mlp[1] @ B", "zero", lambda: put(at("B"), 0), None),
-    "zero everywhere": ("llama", "mlp[1]", "zero", lambda: put(..., 0), None),
-    "zero one head": ("gpt2", "head[1,1]", "zero", lambda: put(HEAD, 0), None),
+INTERVENTIONS: dict[str, tuple[str, str, Any, Callable[[], Callable[[Tensor], Tensor]]]] = {
+    "zero at a position": ("gpt2", "mlp[1] @ B", "zero", lambda: put(at("B"), 0)),
+    "zero everywhere": ("llama", "mlp[1]", "zero", lambda: put(..., 0)),
+    "zero one head": ("gpt2", "head[1,1]", "zero", lambda: put(HEAD, 0)),
     "mean at a position": (
         "gpt2",
         "mlp[1] @ B",
         "mean",
         lambda: put(at("B"), collected("gpt2", "mlp[1]")[at("B")].mean(0)),
-        None,
     ),
     "mean everywhere": (
         "mamba",
         "ssm_in[1].delta",
         "mean",
         lambda: put(..., mean_of(collected("mamba", "ssm_in[1].delta"))),
-        None,
     ),
-    "mean of one head": ("gpt2", "head[1,1]", "mean", lambda: put(HEAD, mean_of(collected("gpt2", "head[1,1]"))[:, 1]), None),
-    "given at a position": ("gpt2", "mlp[1] @ B", "given", lambda: put(at("B"), GIVEN), GIVEN),
-    "given as a number": ("gpt2", "mlp[1] @ B", "given", lambda: put(at("B"), 0.5), 0.5),
+    "mean of one head": ("gpt2", "head[1,1]", "mean", lambda: put(HEAD, mean_of(collected("gpt2", "head[1,1]"))[:, 1])),
+    "given at a position": ("gpt2", "mlp[1] @ B", given(GIVEN), lambda: put(at("B"), GIVEN)),
+    "given as a number": ("gpt2", "mlp[1] @ B", given(0.5), lambda: put(at("B"), 0.5)),
     "given at every position": (
         "llama",
         "mlp[1]",
-        "given",
+        given(GIVEN + torch.arange(10)[:, None]),
         lambda: put(..., GIVEN + torch.arange(10)[:, None]),
-        GIVEN + torch.arange(10)[:, None],
     ),
 }
 
@@ -115,10 +114,10 @@ INTERVENTIONS: dict[str, tuple[str, str, str, Callable[[], Callable[[Tensor], Te
 @pytest.mark.parametrize("name", INTERVENTIONS)
 @pytest.mark.parametrize("memory", (1, 1 << 30))
 def test_interventions_do_what_a_hook_does(name: str, memory: int) -> None:
-    kind, site, intervention, change, value = INTERVENTIONS[name]
+    kind, site, intervention, change = INTERVENTIONS[name]
     logits = by_hooks(kind, site.split(" ")[0], change())
     wanted = logits.gather(-1, torch.from_numpy(PROMPTS.answer)[:, None])[:, 0]
-    found = by_engine(kind, f"{site} -> logits", intervention, value, memory)
+    found = by_engine(kind, f"{site} -> logits", intervention, memory)
     np.testing.assert_allclose(found, wanted, atol=1e-10)
     assert np.abs(found - by_engine(kind, f"{site} -> logits", "resample")).max() > 1e-3
 
@@ -131,21 +130,49 @@ def test_denoising_puts_clean_values_into_the_corrupted_run() -> None:
     np.testing.assert_allclose(by_engine("gpt2", "mlp[1] @ B -> logits", "resample", direction="denoising"), wanted, atol=1e-10)
 
 
-@pytest.mark.parametrize("intervention", ("zero", "mean", "given"))
+@pytest.mark.parametrize("intervention", ("zero", "mean", given(torch.full((32, 4), 0.25, dtype=torch.float64))), ids=str)
 @pytest.mark.parametrize("site", ("ssm_state[0]", "ssm_state[0] @ B"))
-def test_states_are_set_to_constants(intervention: str, site: str) -> None:
+def test_states_are_set_to_constants(intervention: Any, site: str) -> None:
     """A state has no module that holds all positions: its reader tells whether it was set."""
     ours = model("mamba")
-    made = plan(f"{site} -> ssm_state[0].read", ours.graph, where=agreement.where(PROMPTS), length=10, intervention=intervention)  # type: ignore[arg-type]
+    made = plan(f"{site} -> ssm_state[0].read", ours.graph, where=agreement.where(PROMPTS), length=10, intervention=intervention)
     states = plan("embed -> ssm_state[0]", ours.graph, where=agreement.where(PROMPTS), length=10)
     laid = schedule(states, states.cells, PROMPTS)
     corrupted = driver.run(ours, laid, PROMPTS)[0][torch.from_numpy(laid.reading.other)]
     value = torch.full((32, 4), 0.25, dtype=torch.float64)
     laid = schedule(made, made.cells, PROMPTS)
-    constants = constant_values(ours, made, PROMPTS, value, 1 << 30)
+    constants = constant_values(ours, made, PROMPTS, 1 << 30)
     read = driver.run(ours, laid, PROMPTS, constants)[0][torch.from_numpy(laid.reading.rows[0])]
     where = at("B") if "@" in site else (slice(None), slice(None))
-    wanted = {"zero": 0 * value, "mean": corrupted[where].mean(0) if "@" in site else mean_of(corrupted), "given": value}[
-        intervention
-    ]
+    wanted = {
+        "zero": 0 * value,
+        "mean": corrupted[where].mean(0) if "@" in site else mean_of(corrupted),
+    }.get(intervention, value)
     assert (read[where] - wanted).abs().max() < 1e-12
+
+
+def test_a_fifth_intervention_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name it is known to the planner, the executors, ``explain`` and the record of a table, and by its value as well."""
+    negated = Intervention("negated", "its mean, negated", lambda source, _: -source.mean())
+    wanted = by_hooks("gpt2", "mlp[1]", put(at("B"), -collected("gpt2", "mlp[1]")[at("B")].mean(0)))
+    wanted = wanted.gather(-1, torch.from_numpy(PROMPTS.answer)[:, None])[:, 0]
+    np.testing.assert_allclose(by_engine("gpt2", "mlp[1] @ B -> logits", negated), wanted, atol=1e-10)
+    monkeypatch.setitem(KNOWN, "negated", negated)
+    np.testing.assert_allclose(by_engine("gpt2", "mlp[1] @ B -> logits", "negated"), wanted, atol=1e-10)
+    about = patched("mlp[1] @ B -> logits", intervention="negated").about
+    assert (about["intervention"], about["source_becomes"]) == ("negated", "its mean, negated")
+    assert "  value      its mean, negated\n" in about["plan"]
+
+
+def test_an_intervention_of_a_value_says_which_in_what_is_saved() -> None:
+    steered = Intervention("doubled", "a multiple of its mean", lambda source, by: by * source.mean(), needs_value=True)
+    doubled = by_engine("gpt2", "mlp[1] @ B -> logits", steered.of(2.0))
+    wanted = by_hooks("gpt2", "mlp[1]", put(at("B"), 2 * collected("gpt2", "mlp[1]")[at("B")].mean(0)))
+    np.testing.assert_allclose(doubled, wanted.gather(-1, torch.from_numpy(PROMPTS.answer)[:, None])[:, 0], atol=1e-10)
+    assert str(steered.of(2.0)) == "doubled(2.0)"
+    one, other, again = (str(given(GIVEN + by)) for by in (0, 1, 0))
+    assert one == again != other and one.startswith("given(16 ")
+    with pytest.raises(CircuitryError, match=r"^intervention 'doubled' needs a value"):
+        by_engine("gpt2", "mlp[1] @ B -> logits", steered)
+    with pytest.raises(CircuitryError, match=r"^intervention 'zero' takes no value; use ct.given\(2\)$"):
+        KNOWN["zero"].of(2)

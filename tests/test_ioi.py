@@ -389,7 +389,7 @@ def test_rows_of_several_lengths_are_patched_as_they_are_alone(kind: str) -> Non
     assert len(set(prompts.where["END"].tolist())) > 1
     node = {"gpt2": "mlp", "mamba": "ssm_in"}[kind]
     path = f"{node}[{{layer}}] @ {{position}} -> logits"
-    table = ct.patch(small, task, path, verify=4, progress=False, lint=False)
+    table = ct.patch(small, task, path, executor=ct.executor(verify=4), lint=False)
     assert list(dict.fromkeys(table.frame["position"])) == ["IO", "IO+1", "S1", "S1+1", "S2", "END"]
     alone = small.hf(torch.from_numpy(prompts.take(slice(1)).trimmed().clean), use_cache=False).logits[0, -1]
     whole = small.hf(torch.from_numpy(prompts.clean), use_cache=False).logits[0, prompts.where["END"][0]]

@@ -17,7 +17,7 @@ from circuitry.suites.ioi_heads import Found
 
 @functools.cache
 def result(name: str) -> SuiteResult:
-    return ct.run("ioi", ct.load(f"bundled:{name}"), examples=12, baseline=4, progress=False)
+    return ct.run("ioi", ct.load(f"bundled:{name}"), examples=12, baseline=4)
 
 
 def nodes(found: SuiteResult, role: str) -> list[str]:
@@ -141,7 +141,7 @@ def test_pictures_are_saved_and_listed(tmp_path: Path) -> None:
 
 @functools.cache
 def random_result(kind: str, examples: int, corruption: str = "auto") -> SuiteResult:
-    return ct.run("ioi", tiny.model(kind), examples=examples, corruption=corruption, progress=False)
+    return ct.run("ioi", tiny.model(kind), examples=examples, corruption=corruption)
 
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
@@ -174,7 +174,7 @@ def test_an_unknown_corruption_is_answered_with_the_known_ones() -> None:
 
 
 def test_another_metric_may_be_asked_for() -> None:
-    found = ct.run("ioi", tiny.model("mamba"), examples=20, metric="probability", progress=False)
+    found = ct.run("ioi", tiny.model("mamba"), examples=20, metric="probability")
     assert found.tables["state_by_position"].unit == "change of the answer's probability"
     assert random_result("mamba", 20).tables["state_by_position"].unit == "change of logit(answer) - logit(foil)"
 
@@ -185,7 +185,7 @@ def test_another_metric_may_be_asked_for() -> None:
 def test_a_chain_of_two_heads_is_followed_back_to_the_name() -> None:
     """Head 0.0 brings every token one position on; head 1.0 takes it from there to the logits. The others do nothing."""
     model = known.llama([(0, 1, 1), (1, 1, 1)], [(1, None, 2), (0, None, 1)])
-    study = Study(model, ct.task("ioi", corruption="IO", examples=12), options={"progress": False})
+    study = Study(model, ct.task("ioi", corruption="IO", examples=12), options={})
     around = ["IO", "IO+1", "IO+2", "S1+1", "S2"]
     taken = reads(study, "Values", [(1, 0), (1, 1)], "v", around).share()
     sent = senders(study, "To the values", [(1, 0)], "v", "", around)
@@ -198,9 +198,7 @@ def test_a_chain_of_two_heads_is_followed_back_to_the_name() -> None:
 
 
 def test_a_port_that_reads_elsewhere_has_no_senders_at_the_wrong_position() -> None:
-    study = Study(
-        known.llama([(0, 1, 1)], [(1, None, 2)]), ct.task("ioi", corruption="IO", examples=12), options={"progress": False}
-    )
+    study = Study(known.llama([(0, 1, 1)], [(1, None, 2)]), ct.task("ioi", corruption="IO", examples=12), options={})
     assert strong_senders(senders(study, "To the values at IO", [(1, 0)], "v", "IO", ["IO"])) == []
     assert len(strong_senders(senders(study, "To the values at IO+1", [(1, 0)], "v", "IO+1", ["IO+1"]))) == 1
 

@@ -33,11 +33,13 @@ def test_a_name_without_its_head_is_all_heads(rest: str) -> None:
 def test_a_table_over_layers_of_heads() -> None:
     task = ct.task("induction", distance=8, examples=4)
     path = "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"
-    table = ct.patch(model("mamba2"), task, path, verify=2, lint=False, progress=False)
+    table = ct.patch(model("mamba2"), task, path, executor=ct.executor(verify=2), lint=False)
     assert table.axes == ("layer",) and list(table.mean().index) == [0, 1, 2] and (table.mean() != 0).all()
-    by_head = ct.patch(model("mamba2"), task, path.replace("{layer}", "{layer},{head}"), verify=2, lint=False, progress=False)
+    by_head = ct.patch(
+        model("mamba2"), task, path.replace("{layer}", "{layer},{head}"), executor=ct.executor(verify=2), lint=False
+    )
     assert by_head.axes == ("layer", "head") and len(by_head.mean()) == 12
-    only = ct.patch(model("mamba2"), task, "ssm_in[1] @ B -> logits freezing h except h[1,2]", lint=False, progress=False)
+    only = ct.patch(model("mamba2"), task, "ssm_in[1] @ B -> logits freezing h except h[1,2]", lint=False)
     assert only.mean().abs().max() > 0
 
 
@@ -57,7 +59,7 @@ def test_a_step_size_is_made_of_the_stream_and_writes_one_head() -> None:
 
 @pytest.mark.parametrize(("suite", "options"), [("induction", {"distances": [8], "distance": 8}), ("ioi", {})])
 def test_suites_find_nothing_in_a_random_model(suite: str, options: dict[str, Any]) -> None:
-    found = ct.run(suite, tiny.model("mamba2", layers=2, dtype=torch.float32), examples=16, progress=False, **options)
+    found = ct.run(suite, tiny.model("mamba2", layers=2, dtype=torch.float32), examples=16, **options)
     assert found.summary.architecture == "mamba2" and found.summary.components == []
     assert set(found.tables["state_by_position"].frame["layer"]) == {0, 1}
 
@@ -69,14 +71,14 @@ def test_where_a_token_is_taken_up_is_asked_by_layer() -> None:
 
 def test_a_circuit_of_heads_is_scored() -> None:
     task = ct.task("induction", distance=8, examples=4)
-    found = ct.score(tiny.model("mamba2", layers=2), task, ["h[0,1]", "h[1,3]"], random=2, subsets=1, progress=False)
+    found = ct.score(tiny.model("mamba2", layers=2), task, ["h[0,1]", "h[1,3]"], random=2, subsets=1)
     assert list(found.minimality["node"]) == ["ssm_state[0,1]", "ssm_state[1,3]"] and len(found.random) == 2
 
 
 @pytest.mark.parametrize(("suite", "options"), [("induction", {"distances": [8], "distance": 8}), ("ioi", {})])
 def test_suites_take_layers_of_heads_apart(suite: str, options: dict[str, Any]) -> None:
     """With so few examples a share is enough to be named, also of nothing."""
-    found = ct.run(suite, tiny.model("mamba2", layers=3, dtype=torch.float32), examples=4, progress=False, **options)
+    found = ct.run(suite, tiny.model("mamba2", layers=3, dtype=torch.float32), examples=4, **options)
     states = [one.node for one in found.summary.components if one.role == "state"]
     assert states and set(states) <= {f"ssm_state[{n}]" for n in range(3)}
     if suite == "induction":
@@ -87,8 +89,8 @@ def test_suites_take_layers_of_heads_apart(suite: str, options: dict[str, Any]) 
 
 def test_a_circuit_of_whole_layers_is_scored() -> None:
     task = ct.task("induction", distance=8, examples=4)
-    whole = ct.score(tiny.model("mamba2"), task, ["h[1]"], random=2, subsets=1, progress=False)
-    heads = ct.score(tiny.model("mamba2"), task, [f"h[1,{n}]" for n in range(4)], random=2, subsets=1, progress=False)
+    whole = ct.score(tiny.model("mamba2"), task, ["h[1]"], random=2, subsets=1)
+    heads = ct.score(tiny.model("mamba2"), task, [f"h[1,{n}]" for n in range(4)], random=2, subsets=1)
     assert whole.roles == {"node": ["ssm_state[1]"]} and len(whole.random) == len(whole.outsiders) == 2
     assert whole.faithfulness == pytest.approx(heads.faithfulness)
     with pytest.raises(ct.CircuitryError, match="a circuit of 2 kinds of nodes"):
@@ -98,11 +100,11 @@ def test_a_circuit_of_whole_layers_is_scored() -> None:
 def test_random_nodes_of_a_layer_are_those_of_a_layer() -> None:
     task = ct.task("induction", distance=8, examples=4)
     path = "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"
-    table = ct.patch(tiny.model("mamba2"), task, path, baseline=4, lint=False, progress=False)
+    table = ct.patch(tiny.model("mamba2"), task, path, baseline=4, lint=False)
     assert table.random is not None
     assert {name.split(" @")[0] for name in table.random["node"]} <= {f"ssm_state[{layer}]" for layer in range(3)}
     written = ", ".join(f"ssm_state[1,{n}] @ B+1" for n in range(4))
-    one_by_one = ct.patch(tiny.model("mamba2"), task, f"({written}) -> logits", baseline=4, lint=False, progress=False)
+    one_by_one = ct.patch(tiny.model("mamba2"), task, f"({written}) -> logits", baseline=4, lint=False)
     assert one_by_one.random is not None
     assert {name.split(" @")[0] for name in one_by_one.random["node"]} <= {f"ssm_state[{layer}]" for layer in range(3)}
 
@@ -152,12 +154,12 @@ def test_a_distance_of_a_node_that_is_one_number() -> None:
     differs = clean - corrupted
 
     def effects(path: str, **options: Any) -> Tensor:
-        found = ct.patch(ours, task, path, lint=False, progress=False, baseline=0, **options)
+        found = ct.patch(ours, task, path, lint=False, baseline=0, **options)
         return torch.tensor(found.frame["effect"].tolist(), dtype=torch.float64)
 
     assert torch.allclose(effects("embed @ B -> delta[0,1] @ B"), differs[:, b, 1].abs(), atol=1e-12)
     assert torch.allclose(effects("embed @ B -> delta[0] @ B"), differs[:, b].norm(dim=-1), atol=1e-12)
     assert torch.allclose(effects("embed -> delta[0,1]"), differs[:, :, 1].norm(dim=-1), atol=1e-12)
     path = "delta[0,1] @ B -> delta[1,1] @ B+1"
-    zero, given = effects(path, intervention="zero"), effects(path, intervention="given", value=0.0)
+    zero, given = effects(path, intervention="zero"), effects(path, intervention=ct.given(0.0))
     assert torch.equal(zero, given) and (zero > 0).all()

@@ -43,8 +43,8 @@ def test_a_window_is_composed_over_legs() -> None:
     """A layer with a window of two brings a token one position on, so a second leg from there brings it two at most."""
     task, model = ct.task("induction", distance=8, examples=2), tiny.model("mistral", layers=2, sliding_window=2)
     with pytest.raises(PathError):
-        ct.patch(model, task, "embed @ B -> head[1,0] -> logits @ END", progress=False, lint=False)
-    found = ct.patch(model, task, "embed @ B -> head[1,0] -> logits @ B+2", progress=False, lint=False)
+        ct.patch(model, task, "embed @ B -> head[1,0] -> logits @ END", lint=False)
+    found = ct.patch(model, task, "embed @ B -> head[1,0] -> logits @ B+2", lint=False)
     assert (found.values() != 0).all()
 
 
@@ -53,12 +53,12 @@ def test_a_window_is_composed_over_legs() -> None:
 )
 @pytest.mark.parametrize("kind", ("gpt2", "llama"))
 def test_the_reference_measures_a_whole_layer_that_is_read(kind: str, path: str) -> None:
-    table = patched(path, kind, verify=1)
+    table = patched(path, kind, executor=ct.executor(verify=1))
     assert table.about["verified"].startswith("1 of 1 cells agree") and (table.values() > 0).all()
 
 
 def test_random_nodes_have_an_effect_in_every_example() -> None:
-    table = ct.patch(tiny.model("gpt2", layers=2), MIXED, "embed @ S2 -> logits", progress=False, lint=False)
+    table = ct.patch(tiny.model("gpt2", layers=2), MIXED, "embed @ S2 -> logits", lint=False)
     assert table.random is not None and (table.random["effect"].abs() > 1e-12).all()
 
 
@@ -72,11 +72,11 @@ def test_sites_of_a_middle_set_may_meet_since_no_distance_is_measured_there() ->
 
 
 def test_a_number_is_given_in_the_models_own_precision() -> None:
-    one, other = (patched("mlp[0] @ B -> logits", intervention="given", value=value).values() for value in (0.7, np.float64(0.7)))
-    whole = patched("mlp[0] @ B -> logits", intervention="given", value=np.full(16, 0.7)).values()
+    one, other = (patched("mlp[0] @ B -> logits", intervention=ct.given(value)).values() for value in (0.7, np.float64(0.7)))
+    whole = patched("mlp[0] @ B -> logits", intervention=ct.given(np.full(16, 0.7))).values()
     assert np.array_equal(one, whole) and np.array_equal(other, whole)
     with pytest.raises(ct.CircuitryError, match="not finite"):
-        patched("mlp[0] @ B -> logits", intervention="given", value=float("nan"))
+        patched("mlp[0] @ B -> logits", intervention=ct.given(float("nan")))
 
 
 def test_a_source_that_is_the_same_in_some_examples_is_refused_with_their_number() -> None:
@@ -90,8 +90,8 @@ def test_a_source_that_is_the_same_in_some_examples_is_refused_with_their_number
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"intervention": "given", "value": 0.3}, "attend to later tokens"),
-        ({"intervention": "given", "value": torch.tensor(0.3)}, "attend to later tokens"),
+        ({"intervention": ct.given(0.3)}, "attend to later tokens"),
+        ({"intervention": ct.given(torch.tensor(0.3))}, "attend to later tokens"),
         ({"intervention": "mean"}, "later tokens or padding"),
     ],
     ids=str,

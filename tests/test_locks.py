@@ -138,7 +138,7 @@ def run(at: Path) -> object:
     suite = ct.Suite(
         name="s", about="a", task="induction", options={"distance": 8}, tables=[ct.Table("t", "T", "resid[1] @ B -> logits")]
     )
-    return ct.run(suite, tiny.model("gpt_neox"), out=at.parent, examples=4, baseline=0, progress=False)
+    return ct.run(suite, tiny.model("gpt_neox"), out=at.parent, examples=4, baseline=0)
 
 
 def browsed(at: Path) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from circuitry import CircuitryError
-from circuitry.executing.metrics import evaluate, metric
+import circuitry as ct
+from circuitry import CircuitryError, PatchingTable
+from circuitry.executing.metrics import evaluate
+from circuitry.planning.metrics import metric
+from circuitry.results.units import DISTANCE, KL, signed
 from circuitry.running import METRICS
 from patching import effects, patched
 
@@ -41,7 +45,7 @@ BY_HAND = {
 
 @pytest.mark.parametrize("name", METRICS)
 def test_metric_by_hand(name: str) -> None:
-    np.testing.assert_allclose(evaluate(metric(name)[0], LOGITS, BASE, ANSWER, FOIL), BY_HAND[name], atol=1e-12)
+    np.testing.assert_allclose(evaluate(metric(name), LOGITS, BASE, ANSWER, FOIL), BY_HAND[name], atol=1e-12)
 
 
 floats = st.floats(-30, 30)
@@ -50,8 +54,8 @@ floats = st.floats(-30, 30)
 @given(st.lists(st.tuples(floats, floats), min_size=2, max_size=8))
 def test_kl_is_never_negative_and_zero_from_itself(pairs: list[tuple[float, float]]) -> None:
     logits, base = torch.tensor(pairs, dtype=torch.float64).T[:, None]
-    assert METRICS["kl"][0](logits, base, ANSWER, FOIL).item() > -1e-12
-    assert METRICS["kl"][0](base + 5, base, ANSWER, FOIL).item() == pytest.approx(0, abs=1e-12)
+    assert METRICS["kl"].function(logits, base, ANSWER, FOIL).item() > -1e-12
+    assert METRICS["kl"].function(base + 5, base, ANSWER, FOIL).item() == pytest.approx(0, abs=1e-12)
 
 
 def entropy(logits: Tensor, answer: Tensor, foil: Tensor) -> Tensor:
@@ -75,10 +79,10 @@ def test_a_metric_of_your_own() -> None:
         (lambda *_: 1.0, "float"),
     ],
 )
-@pytest.mark.parametrize("which", ("nnsight", "reference"))
+@pytest.mark.parametrize("which", ("rows", "reference"))
 def test_a_metric_of_the_wrong_shape_is_refused(own: Callable[..., Any], said: str, which: str) -> None:
     with pytest.raises(CircuitryError) as found:
-        patched(metric=own, engine=which)
+        patched(metric=own, executor=which)
     assert str(found.value) == f"the metric returned {said}; it should return one number a row, shape (5,)"
 
 
@@ -87,7 +91,7 @@ def test_effects_are_the_metric_patched_less_the_metric_on_the_base_run(name: st
     """Patching the whole input: the effect is the other run's metric less the base run's."""
     table = patched("embed -> logits", metric=name)
     np.testing.assert_allclose(table.frame["effect"], table.frame["other"] - table.frame["base"], atol=1e-12)
-    assert table.unit == METRICS[name][1] and (table.frame["effect"].abs() > 1e-6).all()
+    assert table.unit == METRICS[name].unit and (table.frame["effect"].abs() > 1e-6).all()
 
 
 def test_a_path_that_ends_inside_gives_distances() -> None:
@@ -102,3 +106,34 @@ def test_an_open_target_has_its_own_base_in_every_cell() -> None:
     table = patched("embed -> logits @ {pos}", axes={"pos": ["B", "B+1", "END"]})
     assert table.frame.groupby("pos")["base"].first().nunique() == 3
     np.testing.assert_allclose(table.share(), 1)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_reads_the_tokens_it_says(name: str) -> None:
+    """Logits of these tokens alone, answer and foil first, give the same; where it reads all of them, another one matters."""
+    one = METRICS[name]
+    both = [torch.stack([values.gather(-1, t[:, None])[:, 0] for t in (ANSWER, FOIL)], 1) for values in (LOGITS, BASE)]
+    first, second = torch.zeros(2, dtype=torch.long), torch.ones(2, dtype=torch.long)
+    if one.reads == "all":
+        others = torch.ones_like(LOGITS).scatter(-1, ANSWER[:, None], 0).scatter(-1, FOIL[:, None], 0)
+        assert not torch.allclose(one.function(LOGITS + others, BASE, ANSWER, FOIL), one.function(LOGITS, BASE, ANSWER, FOIL))
+        return
+    columns = 1 if one.reads == "answer" else 2
+    found = one.function(both[0][:, :columns], both[1][:, :columns], first, second)
+    assert torch.equal(found, one.function(LOGITS, BASE, ANSWER, FOIL))
+
+
+def test_a_table_knows_which_of_its_metrics_are_never_negative(tmp_path: Path) -> None:
+    distance = ct.Metric("moved", lambda logits, base, answer, foil: (logits - base).norm(dim=-1), signed=False, needs_gap=False)
+    one, both = patched(metric=distance), patched(metric=["logit", distance])
+    one.to_json(tmp_path / "one.json")
+    assert one.unit == "change of moved" and one.about["never_negative"] == ["change of moved"]
+    assert not PatchingTable.from_json(tmp_path / "one.json").signed().any()
+    assert both.select("metric", "logit").signed().all() and not both.select("metric", "moved").signed().any()
+    assert patched(metric=ct.Metric("moved", distance.function)).signed().all(), "it is tested unless it says otherwise"
+
+
+def test_units_of_old_tables_are_those_of_the_metrics_that_are_never_negative() -> None:
+    assert {KL} == {one.unit for one in METRICS.values() if not one.signed} and not signed(KL) and not signed(DISTANCE)
+    assert all(signed(one.unit) == one.signed for one in METRICS.values())
+    assert not patched("embed -> mlp[{layer}] @ END").signed().any()

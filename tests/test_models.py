@@ -364,7 +364,7 @@ def test_a_graph_file_of_ones_own_loads_a_model_that_has_no_shipped_one(tmp_path
         ct.load(stock)
     made = ct.load(stock, graph=str(file))
     assert made.graph.name == "stablelm"
-    table = ct.patch(made, ct.task("induction", distance=8, examples=2), "mlp[0] @ B -> logits", lint=False, progress=False)
+    table = ct.patch(made, ct.task("induction", distance=8, examples=2), "mlp[0] @ B -> logits", lint=False)
     assert table.frame["effect"].abs().min() > 0
 
 

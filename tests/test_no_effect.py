@@ -14,7 +14,8 @@ from agreement import model
 from circuitry import CircuitryError
 from circuitry.executing.activations import read, spliced
 from circuitry.executing.memory import parse_memory
-from circuitry.executing.metrics import evaluate, metric
+from circuitry.executing.metrics import evaluate
+from circuitry.planning.metrics import metric
 from circuitry.prompting import Prompts, TaskDefinition
 from circuitry.prompting.task import task_of
 from circuitry.suites.study import Study
@@ -32,21 +33,6 @@ SHORT = 20
     ("options", "message"),
     [
         (
-            {"value": 5.0},
-            "value=5.0 has no effect: intervention 'resample' puts the value from the other prompt in place; "
-            "use intervention='given', or leave value out",
-        ),
-        ({"value": torch.zeros(16), "intervention": "mean"}, "value has no effect: intervention 'mean' puts the mean over"),
-        (
-            {"axis": "port"},
-            "axis='port' has no effect: it names the labels of several paths, and there is one; give paths by label",
-        ),
-        ({"seed": 3, "baseline": 0}, "seed=3 has no effect: it draws random nodes, and there are none; ask for baseline=16"),
-        ({"seed": 3, "engine": "reference"}, "seed=3 has no effect: it draws random nodes, and there are none"),
-        ({"verify": 2, "engine": "reference"}, "verify=2 has no effect: engine='reference' is what it compares with"),
-        ({"baseline": 4, "engine": "reference"}, "baseline=4 has no effect: engine='reference' patches no random nodes"),
-        ({"memory": "1GiB", "engine": "reference"}, "memory='1GiB' has no effect: engine='reference' runs one cell at a time"),
-        (
             {"path": "embed -> mlp[1]", "metric": "kl"},
             "metric='kl' has no effect: this path ends at mlp[1], where the effect is the L2 distance from the base run; "
             "leave metric out, or end the path at logits",
@@ -58,8 +44,6 @@ SHORT = 20
         ({"baseline": -1}, "baseline must be at least 0, got -1"),
         ({"baseline": True}, "baseline must be a whole number, got True"),
         ({"baseline": 2.5}, "baseline must be a whole number, got 2.5"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
-        ({"verify": -1}, "verify must be at least 0, got -1"),
         ({"metric": True}, "no metric True; known here"),
         ({"metric": [["logit"]]}, "no metric ['logit']; known here"),
         ({"axes": {"layer": [0, 0, 0]}, "path": "mlp[{layer}] @ B -> logits"}, "{layer} has 0 twice; name each value once"),
@@ -72,11 +56,36 @@ def test_patch_refuses_by_name(options: dict[str, Any], message: str) -> None:
     assert str(found.value).startswith(message) and "\n" not in str(found.value)
 
 
-def test_what_agrees_with_the_engine_is_not_refused() -> None:
-    """No random nodes is what the reference does anyway, and a seed has something to draw."""
-    assert patched(ONE, engine="reference", baseline=0).random is None
-    assert patched(ONE, baseline=2, seed=3, memory=1e9).random is not None
-    assert patched({"a": ONE}, axis="port").axes == ("port",)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ct.random_nodes(0, seed=3), "seed=3 has no effect: it draws random nodes, and there are none; ask for 16"),
+        (lambda: ct.random_nodes(-1), "baseline must be at least 0, got -1"),
+        (lambda: ct.random_nodes(4, seed=-1), "seed must be at least 0, got -1"),
+        (lambda: ct.executor("onnx"), "no executor 'onnx'; known here: "),
+        (
+            lambda: ct.executor("reference", verify=2),
+            "verify=2 has no effect: executor 'reference' is what the others are compared",
+        ),
+        (lambda: ct.executor("reference", memory="1GiB"), "memory='1GiB' has no effect: executor 'reference' runs one cell"),
+        (lambda: ct.executor(verify=-1), "verify must be at least 0, got -1"),
+        (lambda: ct.executor(memory="lots"), "memory='lots': expected a number of bytes, or text such as"),
+        (lambda: ct.labelled("port", ONE), "expected the name of an axis and paths by label, such as ct.labelled('port', {"),  # type: ignore[arg-type]
+        (lambda: ct.labelled({"q": ONE}, "port"), "expected the name of an axis and paths by label"),  # type: ignore[arg-type]
+    ],
+)
+def test_values_for_patch_refuse_what_they_cannot_mean(make: Any, message: str) -> None:
+    with pytest.raises(CircuitryError) as found:
+        make()
+    assert str(found.value).startswith(message) and "\n" not in str(found.value)
+
+
+def test_what_agrees_with_the_executor_is_not_refused() -> None:
+    """A seed has something to draw, and a bar is shown by any executor."""
+    assert patched(ONE, executor="reference", baseline=0).random is None
+    assert patched(ONE, executor=ct.executor("reference", progress=False), baseline=1).random is not None
+    assert patched(ONE, baseline=ct.random_nodes(2, seed=3), executor=ct.executor(memory=1e9)).random is not None
+    assert patched(ct.labelled("port", {"a": ONE})).axes == ("port",)  # type: ignore[arg-type]
     assert patched(ONE).unit == patched(ONE, metric="logit").unit
 
 
@@ -105,8 +114,8 @@ def test_a_metric_of_truth_values_is_refused() -> None:
         (lambda logits, answer, foil: logits[:, 0] * 1j, "complex numbers"),
     ):
         with pytest.raises(CircuitryError, match=f"^the metric returned {said}"):
-            evaluate(metric(own)[0], logits, logits, token, token)
-    count = metric(lambda logits, answer, foil: (logits.argmax(-1) == answer).long())[0]
+            evaluate(metric(own), logits, logits, token, token)
+    count = metric(lambda logits, answer, foil: (logits.argmax(-1) == answer).long())
     assert evaluate(count, logits, logits, token, token).tolist() == [1, 0]
 
 
@@ -126,7 +135,7 @@ def own_task(length: int, top: int) -> ct.Task:
 
 def test_prompts_that_the_model_cannot_read_are_refused_on_one_line() -> None:
     short = model("gpt2", n_positions=SHORT)
-    assert len(ct.patch(short, own_task(SHORT, 5), "embed -> logits", progress=False, lint=False).frame) == 3
+    assert len(ct.patch(short, own_task(SHORT, 5), "embed -> logits", lint=False).frame) == 3
     unfit = f"the task's prompts do not fit the model: {short.name} has token ids from 0 to 60, got"
     for task, message in (
         (
@@ -137,10 +146,10 @@ def test_prompts_that_the_model_cannot_read_are_refused_on_one_line() -> None:
         (own_task(SHORT, -2), f"{unfit} -2"),
     ):
         with pytest.raises(ct.TaskError) as found:
-            ct.patch(short, task, "embed -> logits", progress=False, lint=False)
+            ct.patch(short, task, "embed -> logits", lint=False)
         assert str(found.value) == message
     for kind in ("mamba", "rwkv"):
-        ct.patch(model(kind), own_task(40, 5), "embed -> logits", progress=False, lint=False, baseline=0)
+        ct.patch(model(kind), own_task(40, 5), "embed -> logits", lint=False, baseline=0)
 
 
 def test_ids_that_the_model_cannot_read_are_refused_by_reading_and_splicing() -> None:
@@ -185,22 +194,22 @@ def test_the_grid_counts_each_setting_once() -> None:
         ({"intervention": "zero"}, "intervention= is what the grid is over; give ablations=[...]"),
     ):
         with pytest.raises(CircuitryError) as found:
-            ct.sensitivity(ours, TASK, path, progress=False, **options)
+            ct.sensitivity(ours, TASK, path, **options)
         assert str(found.value).startswith(message)
 
 
 def test_a_path_that_ends_inside_is_one_column_of_the_grid() -> None:
     """Three metrics of one distance would count every setting three times."""
     path = "mlp[{layer}] @ B -> mlp[2] @ B"
-    found = ct.sensitivity(model("gpt2"), TASK, path, ablations=["resample"], progress=False)
+    found = ct.sensitivity(model("gpt2"), TASK, path, ablations=["resample"])
     assert found.frame["metric"].unique().tolist() == ["distance"]
     assert len(found.frame) == len(found.tables) and found.plot() is not None
     with pytest.raises(CircuitryError, match=r"^metric has no effect: this path ends at mlp"):
-        ct.sensitivity(model("gpt2"), TASK, path, ablations=["resample"], metrics=["logit"], progress=False)
+        ct.sensitivity(model("gpt2"), TASK, path, ablations=["resample"], metrics=["logit"])
 
 
 def test_a_suites_metric_is_of_its_tables_at_the_logits() -> None:
-    study = Study(model("gpt2"), TASK, options={"metric": "logit_difference", "progress": False})
+    study = Study(model("gpt2"), TASK, options={"metric": "logit_difference"})
     assert study.patch("t", ONE).unit == "change of logit(answer) - logit(foil)"
     assert study.patch("t", "embed -> mlp[{layer}]").unit == "L2 distance from the base run"
     with pytest.raises(CircuitryError, match=r"^metric='kl' has no effect"):

@@ -44,7 +44,7 @@ def fact(kind: str = "best", copied: bool = False, examples: int = 6, **parts: A
 
 
 def patched(task: Task, **options: Any) -> ct.PatchingTable:
-    return ct.patch(model(), task, PATH, **{"progress": False, "baseline": 0, "metric": "logit_difference", **options})
+    return ct.patch(model(), task, PATH, **{"baseline": 0, "metric": "logit_difference", **options})
 
 
 def test_an_answer_that_is_not_to_be_copied_need_not_be_there() -> None:
@@ -91,13 +91,13 @@ def test_it_is_asked_whatever_is_measured_and_is_no_part_of_the_table(metric: An
 def test_a_task_that_copies_is_not_asked() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        ct.patch(model(), ct.task("induction", distance=4, examples=4), PATH, progress=False, baseline=0)
+        ct.patch(model(), ct.task("induction", distance=4, examples=4), PATH, baseline=0)
     assert not [one for one in caught if "prefer" in str(one.message)]
 
 
 def test_a_path_that_ends_at_a_node_has_no_answer_to_ask_for() -> None:
     with warnings.catch_warnings(action="error"):
-        ct.patch(model(), fact("worst"), "mlp[0] @ B -> mlp[1]", progress=False, baseline=0)
+        ct.patch(model(), fact("worst"), "mlp[0] @ B -> mlp[1]", baseline=0)
 
 
 NONSENSE: dict[str, Any] = {
@@ -149,7 +149,7 @@ def test_suites_and_measures_lint_their_prompts() -> None:
     """They are silent about what the model does, since they say that themselves; not about prompts without sense."""
     task = fact(copied=True)
     suite = Suite("one", "", "induction", tables=[Table("t", "T", PATH)])
-    study = Study(model(), task, options={"progress": False})
+    study = Study(model(), task, options={})
     doors = (lambda: suite.carry_out(study), lambda: ct.sensitivity(model(), task, PATH), lambda: ct.off_by_one(model(), task))
     for door in doors:
         with pytest.raises(TaskError, match="example 0: the answer does not stand"):

@@ -93,7 +93,7 @@ def test_a_detector_that_looks_one_token_beside_is_caught(shift: int, monkeypatc
 def test_the_other_layers_have_to_be_held() -> None:
     """Without freezing, the head that moves the token on has the whole effect, at B: the detector must not report that."""
     model = known.llama([(0, 1, 1)], [(1, None, 2)])
-    live = ct.patch(model, TASK, "head[0,0].v @ B -> logits", progress=False)
+    live = ct.patch(model, TASK, "head[0,0].v @ B -> logits")
     assert live.share().iloc[0] == pytest.approx(1, abs=1e-3)
 
 

@@ -14,6 +14,7 @@ from circuitry.architecture import Graph
 from circuitry.paths import Node, Path, Position, Site
 from circuitry.planning import Intervention, Pass, Write, cells, explain, kind, plan
 from circuitry.planning.frozen import frozen_nodes, held_by
+from circuitry.planning.plan import MADE
 
 MAMBA = ct.graph("mamba", layer=3, lag=3)
 NEOX = ct.graph("gpt_neox", layer=3, head=2)
@@ -78,8 +79,8 @@ def test_chosen_positions_need_no_task() -> None:
             "no values for {l}; name at least one, or leave it out of axes for all",
         ),
         (
-            lambda: plan("mlp[0] -> logits", GPT2, intervention="average"),  # type: ignore[arg-type]
-            "no intervention 'average'; known: resample, zero, mean, given",
+            lambda: plan("mlp[0] -> logits", GPT2, intervention="average"),
+            "no intervention 'average'; known here: given, mean, resample, zero",
         ),
         (
             lambda: plan("mlp[0] -> logits", GPT2, direction="both"),  # type: ignore[arg-type]
@@ -199,7 +200,7 @@ def test_passes_hand_what_a_leg_read_to_the_next() -> None:
 
 def test_direction_and_intervention() -> None:
     made = plan("h[0] -> logits", MAMBA, direction="denoising", intervention="zero")
-    assert (made.base, made.other, made.cells[0].passes[0].writes[0].value) == ("corrupted", "clean", "zero")
+    assert (made.base, made.other, made.cells[0].passes[0].writes[0].value) == ("corrupted", "clean", MADE)
 
 
 def test_a_path_may_be_text_or_value() -> None:
@@ -268,9 +269,15 @@ def test_explain(graph: Graph, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("intervention", "value"), [("zero", "zeros"), ("mean", "mean over the corrupted prompts"), ("given", "as given")]
+    ("intervention", "value"),
+    [
+        ("zero", "zeros (zero ablation)"),
+        ("mean", "its mean over the corrupted prompts (mean ablation)"),
+        (ct.given(2.0), "a given value"),
+    ],
+    ids=str,
 )
-def test_explain_says_what_is_put_in(intervention: Intervention, value: str) -> None:
+def test_explain_says_what_is_put_in(intervention: Intervention | str, value: str) -> None:
     lines = explain(plan("mlp[0] -> logits", GPT2, intervention=intervention), examples=8).split("\n")
     assert lines[3:5] == [
         f"  value      {value}",

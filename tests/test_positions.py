@@ -46,7 +46,7 @@ def test_some_prompts_are_too_short_and_some_are_not() -> None:
         "embed -> head[1,0].k @ S2+6 -> logits",
     ),
 )
-@pytest.mark.parametrize("options", ({}, {"intervention": "mean"}, {"engine": "reference"}), ids=("patch", "mean", "reference"))
+@pytest.mark.parametrize("options", ({}, {"intervention": "mean"}, {"executor": "reference"}), ids=("patch", "mean", "reference"))
 def test_a_position_in_the_padding_is_refused_with_the_number_of_examples(path: str, options: dict[str, Any]) -> None:
     assert said(path, **options) == (
         f"S2+6 lies after the end of the prompt in {LATE} of 8 examples, where there is only padding"
@@ -140,10 +140,10 @@ def test_what_follows_end_is_real_unless_it_is_padding(after: str, options: dict
     prompts = task.prompts(model("gpt2").vocabulary)
     assert prompts.stops.tolist() == stops == prompts.take(slice(4)).stops.tolist()
     assert prompts.take(slice(0, 1)).stops.tolist() == stops[:1], "some of the examples keep their lengths"
-    for engine in ("nnsight", "reference"):
-        np.testing.assert_allclose(patched("embed -> mlp[1]", task=task, engine=engine).values()[0], distance(task), rtol=1e-9)
+    for engine in ("rows", "reference"):
+        np.testing.assert_allclose(patched("embed -> mlp[1]", task=task, executor=engine).values()[0], distance(task), rtol=1e-9)
     if min(stops) > 7:
-        table = patched("embed -> logits @ END+2", task=task, verify=1)
+        table = patched("embed -> logits @ END+2", task=task, executor=ct.executor(verify=1))
         assert (table.frame["effect"].abs() > 1e-6).all()
     else:
         assert said("embed -> logits @ END+2", task).startswith("END+2 lies after the end of the prompt in every example")
@@ -157,7 +157,7 @@ def test_a_mean_is_over_real_tokens(after: str) -> None:
     mean = torch.stack([values[[k for k in range(4) if at < prompts.stops[k]], at].mean(0) for at in range(9)])
     one, other = (
         patched("mlp[0] -> logits @ END+2", task=task, **how)
-        for how in ({"intervention": "mean"}, {"intervention": "given", "value": mean})
+        for how in ({"intervention": "mean"}, {"intervention": ct.given(mean)})
     )
     np.testing.assert_allclose(one.frame["effect"], other.frame["effect"], atol=1e-10)
 

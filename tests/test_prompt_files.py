@@ -296,8 +296,8 @@ def test_a_model_without_a_tokenizer_cannot_read_text(tmp_path: Path) -> None:
 def test_rows_are_patched_as_they_are_alone(tmp_path: Path) -> None:
     """Each row's effect is that of a file with this row only, which has no padding."""
     path = "h[{layer}] @ {position} -> logits freezing h"
-    options: dict[str, Any] = {"progress": False, "baseline": 0, "lint": False, "metric": "logit_difference"}
-    whole = ct.patch(model(), ct.task(written(tmp_path / "p.csv")), path, verify=2, **options).frame
+    options: dict[str, Any] = {"baseline": 0, "lint": False, "metric": "logit_difference"}
+    whole = ct.patch(model(), ct.task(written(tmp_path / "p.csv")), path, executor=ct.executor(verify=2), **options).frame
     for row in range(3):
         alone = ct.patch(model(), ct.task(written(tmp_path / f"{row}.csv", ROWS[row : row + 1])), path, **options).frame
         np.testing.assert_allclose(whole[whole["example"] == row]["effect"], alone["effect"], atol=1e-4)
@@ -320,4 +320,4 @@ def test_the_linter_asks_whether_the_model_prefers_the_answers(begin: str, tmp_p
     with pytest.warns(UserWarning, match="the model does not prefer the answer to the foil"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does no better.*")
         task = ct.task(written(tmp_path / "p.csv", turned), begin=begin)
-        ct.patch(model(), task, "h[2] @ IO -> logits", progress=False, baseline=0)
+        ct.patch(model(), task, "h[2] @ IO -> logits", baseline=0)

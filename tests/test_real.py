@@ -44,25 +44,27 @@ def test_it_does_induction(smollm: ct.Model) -> None:
 def test_its_induction_heads_read_the_token_after_the_first_a(smollm: ct.Model) -> None:
     """The heads with the strongest direct effect do what defines an induction head: their value at B is what matters."""
     task = ct.task("induction", distance=16, examples=4)
-    heads = ct.patch(smollm, task, "head[{layer},{head}] @ END -> logits freezing head", memory="2GiB", progress=False).share()
+    heads = ct.patch(
+        smollm, task, "head[{layer},{head}] @ END -> logits freezing head", executor=ct.executor(memory="2GiB")
+    ).share()
     layer, head = heads.index[int(heads.to_numpy().argmax())]
     assert heads.max() > 0.05
     path = f"head[{layer},{head}].v @ {{position}} -> logits freezing head"
-    read = ct.patch(smollm, task, path, axes={"position": ["A", "B", "B+1", "B+2"]}, memory="2GiB", progress=False).share()
+    read = ct.patch(smollm, task, path, axes={"position": ["A", "B", "B+1", "B+2"]}, executor=ct.executor(memory="2GiB")).share()
     assert read.idxmax() == "B"
 
 
 def test_a_path_on_it_agrees_with_the_reference(smollm: ct.Model) -> None:
     task = ct.task("induction", distance=8, examples=2)
     path = "head[{layer},0] @ B -> head[15,{head}].k freezing head -> logits"
-    ct.patch(smollm, task, path, axes={"layer": [3, 10], "head": [0, 4]}, verify=4, progress=False, lint=False)
+    ct.patch(smollm, task, path, axes={"layer": [3, 10], "head": [0, 4]}, executor=ct.executor(verify=4), lint=False)
 
 
 def test_its_late_heads_write_the_indirect_object(smollm: ct.Model) -> None:
     """It prefers the indirect object to the subject, and heads of its last layers act on that directly at END."""
     task = ct.task("ioi", corruption="ABC", examples=8)
     path, layers = "head[{layer},{head}] @ END -> logits freezing head", list(range(20, 30))
-    table = ct.patch(smollm, task, path, axes={"layer": layers}, metric="logit_difference", memory="2GiB", progress=False)
+    table = ct.patch(smollm, task, path, axes={"layer": layers}, metric="logit_difference", executor=ct.executor(memory="2GiB"))
     assert (table.frame["base"] > 0).mean() > 0.9
     assert table.share().max() > 0.1
 
@@ -79,7 +81,7 @@ def test_it_knows_what_the_prompts_do_not_say(smollm: ct.Model, name: str) -> No
         )
     differences = [logits[rows, prompts.answer] - logits[rows, prompts.foil] for logits in (clean, corrupted)]
     assert (differences[0] > 0).float().mean() > 0.8 and differences[0].mean() > 1 > differences[1].mean()
-    ct.patch(smollm, task, "mlp[0] -> logits", metric="logit_difference", baseline=0, progress=False)
+    ct.patch(smollm, task, "mlp[0] -> logits", metric="logit_difference", baseline=0)
 
 
 def test_it_reads_years_digit_by_digit(smollm: ct.Model) -> None:

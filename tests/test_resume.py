@@ -39,7 +39,7 @@ SUITE = ct.Suite(
     tables=[
         ct.Table("states", "States", STATES, over={"distance": [8, 10]}, axes={"position": ["B+1", "B+2"]}, note="Read it so."),
         ct.Table("writes", "Writes", writes, axes={"position": ["B", "B+1", "B+2"]}),
-        ct.Table("parts", "Parts", {p: f"h[{{layer}}].{p} @ B+1 -> logits freezing h" for p in ("read", "carry")}, axis="part"),
+        ct.Table("parts", "Parts", ct.labelled("part", {p: f"h[{{layer}}].{p} @ B+1 -> logits freezing h" for p in ("read", "carry")})),
     ],
 )
 """
@@ -81,7 +81,7 @@ def patched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def run(suite: Path, **options: Any) -> SuiteResult:
-    return ct.run(suite, model(), **{"out": suite.parent / "runs", "examples": 4, "progress": False, **options})
+    return ct.run(suite, model(), **{"out": suite.parent / "runs", "examples": 4, **options})
 
 
 def interrupted(suite: Path, after: int) -> None:
@@ -150,7 +150,9 @@ def test_an_interrupted_run_says_so_and_a_report_shows_its_tables(mine: Path) ->
 
 def test_a_run_that_was_killed_goes_on_in_another_process(mine: Path, patched: list[str]) -> None:
     """SIGKILL leaves no time to tidy up: what is on disk at that moment must be whole."""
-    script = f"import circuitry as ct, tiny; ct.run({str(mine)!r}, tiny.model('mamba'), out={str(mine.parent / 'runs')!r}, examples=4, progress=False)"
+    script = (
+        f"import circuitry as ct, tiny; ct.run({str(mine)!r}, tiny.model('mamba'), out={str(mine.parent / 'runs')!r}, examples=4)"
+    )
     here = os.pathsep.join([str(Path(ct.__file__).parents[1]), str(Path(tiny.__file__).parent)])
     child = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "HOLD": "1", "PYTHONPATH": here})
     parts, deadline = mine.parent / "runs" / "mine-model" / "parts", time.monotonic() + 200
@@ -196,7 +198,17 @@ def test_fresh_runs_again_beside_the_first(mine: Path, patched: list[str]) -> No
 # --- runs that are not the same --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("other", [{"examples": 5}, {"seed": 1}, {"prefix": 6}, {"metric": "probability"}, {"baseline": 2}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"examples": 5},
+        {"seed": 1},
+        {"prefix": 6},
+        {"metric": "probability"},
+        {"baseline": 2},
+        {"executor": ct.executor(verify=1)},
+    ],
+)
 def test_other_settings_get_another_folder(other: dict[str, Any], mine: Path, patched: list[str]) -> None:
     interrupted(mine, 2)
     before = contents(mine.parent / "runs" / "mine-model")
@@ -204,7 +216,10 @@ def test_other_settings_get_another_folder(other: dict[str, Any], mine: Path, pa
     assert len(patched) == 2 + PATCHES and contents(mine.parent / "runs" / "mine-model") == before
 
 
-@pytest.mark.parametrize("same", [{"memory": "64MiB"}, {"command": "circuitry run ./mine.py"}])
+@pytest.mark.parametrize(
+    "same",
+    [{"executor": ct.executor(memory="64MiB", progress=False)}, {"executor": "rows"}, {"command": "circuitry run ./mine.py"}],
+)
 def test_what_changes_no_number_makes_no_other_run(same: dict[str, Any], mine: Path, patched: list[str]) -> None:
     interrupted(mine, 2)
     assert folder_of(run(mine, **same)).name == "mine-model"
@@ -213,7 +228,7 @@ def test_what_changes_no_number_makes_no_other_run(same: dict[str, Any], mine: P
 
 def test_other_weights_get_another_folder(mine: Path) -> None:
     first = folder_of(run(mine))
-    other = ct.run(mine, tiny.model("mamba", seed=1), out=mine.parent / "runs", examples=4, progress=False)
+    other = ct.run(mine, tiny.model("mamba", seed=1), out=mine.parent / "runs", examples=4)
     assert (first.name, folder_of(other).name) == ("mine-model", "mine-model-2")
 
 
@@ -231,7 +246,7 @@ def test_a_suite_given_as_a_value_is_known_by_all_it_says(tmp_path: Path) -> Non
     def made(position: str) -> SuiteResult:
         tables = [ct.Table("states", "States", f"h[{{layer}}] @ {position} -> logits freezing h")]
         suite = ct.Suite("mine", "", "induction", options={"distance": 8}, tables=tables)
-        return ct.run(suite, model(), out=tmp_path, examples=4, progress=False)
+        return ct.run(suite, model(), out=tmp_path, examples=4)
 
     assert [folder_of(made(position)).name for position in ("B+1", "B+2", "B+1")] == ["mine-model", "mine-model-2", "mine-model"]
     assert "@ B+2" in made("B+2").tables["states"].about["path"]

@@ -71,9 +71,9 @@ def test_the_weights_are_those_that_transformers_reads_there() -> None:
 def test_a_table_says_which_revision_it_is_of(hub: dict[str, str]) -> None:
     task = ct.task("induction", distance=8, examples=2)
     model = ct.load(NAME, revision="step1")
-    table = ct.patch(model, task, "mlp[0] -> logits", baseline=0, progress=False)
+    table = ct.patch(model, task, "mlp[0] -> logits", baseline=0)
     assert (table.about["model"], table.about["commit"]) == (f"{NAME}@step1", hub["step1"])
-    assert "commit" not in ct.patch(ct.load("bundled:gpt_neox"), task, "mlp[0] -> logits", baseline=0, progress=False).about
+    assert "commit" not in ct.patch(ct.load("bundled:gpt_neox"), task, "mlp[0] -> logits", baseline=0).about
 
 
 def test_runs_of_two_revisions_are_two_runs(hub: dict[str, str], tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from circuitry.executing.effects import Effects
 from circuitry.executing.memory import parse_memory
 from circuitry.executing.rows import chunks, driver
 from circuitry.executing.rows.schedule import Copy, _Layout, schedule
-from circuitry.planning import Write, plan
+from circuitry.planning import METRICS, Write, plan
+from circuitry.running import cautions
 from patching import PROMPTS, TASK, effects, laid, patched
 
 # --- mistakes --------------------------------------------------------------------------------------------------------------
@@ -35,24 +36,25 @@ from patching import PROMPTS, TASK, effects, laid, patched
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "onnx"}, "no engine 'onnx'; known: nnsight, reference"),
+        ({"executor": "onnx"}, "no executor 'onnx'; known here: reference, rows"),
         ({"metric": "logits"}, "no metric 'logits'; did you mean 'logit'?"),
         ({"metric": 3}, "no metric 3; known here: foil_logit, kl, log_probability, logit, logit_difference, probability"),
-        ({"intervention": "noise"}, "no intervention 'noise'; known: resample, zero, mean, given"),
+        ({"intervention": "noise"}, "no intervention 'noise'; known here: given, mean, resample, zero"),
         ({"direction": "up"}, "no direction 'up'; known: noising, denoising"),
-        ({"intervention": "given"}, "intervention 'given' needs value=, a number or a tensor of the node's shape"),
         (
-            {"path": "mlp[0] @ B -> logits", "intervention": "given", "value": torch.zeros(5, 16)},
-            "value= is (5, 16), and mlp[0] @ B has shape (16,)",
+            {"intervention": "given"},
+            "intervention 'given' needs a value: ct.given(2.0), or ct.given(a tensor of the node's shape)",
         ),
         (
-            {"path": "mlp[0] @ B -> logits", "intervention": "given", "value": "x"},
-            "value= is str, and mlp[0] @ B has shape (16,)",
+            {"path": "mlp[0] @ B -> logits", "intervention": ct.given(torch.zeros(5, 16))},
+            "'given' puts (5, 16) where mlp[0] @ B has shape (16,)",
         ),
-        ({"memory": "lots"}, "memory='lots': expected a number of bytes, or text such as '512MiB' or '2GB'"),
-        ({"memory": "1.2.3MB"}, "memory='1.2.3MB': expected a number of bytes, or text such as '512MiB' or '2GB'"),
-        ({"engine": "reference", "intervention": "zero"}, "the reference engine only resamples, it has no 'zero'"),
-        ({"verify": 1, "intervention": "mean"}, "the reference engine only resamples, it has no 'mean'"),
+        (
+            {"path": "mlp[0] @ B -> logits", "intervention": ct.given("x")},
+            "'given' puts str where mlp[0] @ B has shape (16,)",
+        ),
+        ({"executor": "reference", "intervention": "zero"}, "the reference only resamples, it has no 'zero'"),
+        ({"executor": ct.executor(verify=1), "intervention": "mean"}, "the reference only resamples, it has no 'mean'"),
         ({"axes": {"layer": 7}}, "layer=7 is out of range; {layer} has values 0 to 2"),
         ({"axes": {"head": 0}}, "the path has no open axis 'head'; it has: layer"),
     ],
@@ -178,20 +180,18 @@ def test_guards_run_on_cells_of_every_target(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_verify_passes_where_the_engines_agree() -> None:
     for path in ("head[{layer},{head}] @ B -> logits freezing mlp", "mlp[0] @ B -> logits @ {pos}"):
-        np.testing.assert_array_equal(effects(patched(path, verify=3)), effects(patched(path)))
+        np.testing.assert_array_equal(effects(patched(path, executor=ct.executor(verify=3))), effects(patched(path)))
 
 
 def test_what_was_verified_stands_in_the_table_and_its_files(tmp_path: Path) -> None:
-    made = patched("mlp[{layer}] @ B -> logits", verify=2)
+    made = patched("mlp[{layer}] @ B -> logits", executor=ct.executor(verify=2))
     said = made.about["verified"]
-    assert re.fullmatch(
-        r"2 of \d cells agree (exactly|within \de-\d+ \(relative\)) with the reference engine on 2 examples", said
-    )
+    assert re.fullmatch(r"2 of \d cells agree (exactly|within \de-\d+ \(relative\)) with the reference on 2 examples", said)
     assert said in repr(made) and said in made.caption() and said in made.to_markdown()
     made.to_json(tmp_path / "t.json")
     assert ct.PatchingTable.from_json(tmp_path / "t.json").about["verified"] == said
     plain = patched("mlp[{layer}] @ B -> logits")
-    assert "verified" not in plain.about and "reference engine" not in repr(plain)
+    assert "verified" not in plain.about and "the reference" not in repr(plain)
 
 
 def test_verify_refuses_what_the_reference_does_not_confirm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,9 +200,9 @@ def test_verify_refuses_what_the_reference_does_not_confirm(monkeypatch: pytest.
     monkeypatch.setattr(_Layout, "_held", lambda *_: {})
     patched(path)
     with pytest.raises(
-        GuardError, match=r"^the nnsight engine and the reference differ by .* \(relative\); no result is reported$"
+        GuardError, match=r"^executor \'\w+\' and the reference differ by .* \(relative\); no result is reported$"
     ):
-        patched(path, verify=1)
+        patched(path, executor=ct.executor(verify=1))
 
 
 @pytest.mark.parametrize("direction", ("noising", "denoising"))
@@ -218,8 +218,8 @@ def test_the_reference_engine_gives_the_same_table(kind: str, path: str, directi
     task = ct.task("induction", distance=5, examples=3, prefix=1)
     for name in ("logit", "kl"):
         options: dict[str, Any] = {"kind": kind, "task": task, "direction": direction, "metric": name, "axes": None}
-        one, other = patched(path, **options), patched(path, engine="reference", **options)
-        assert one.about == other.about and one.axes == other.axes
+        one, other = patched(path, **options), patched(path, executor="reference", **options)
+        assert {**one.about, "executor": "reference"} == other.about and one.axes == other.axes
         axes = [*one.axes, "example"]
         assert one.frame[axes].equals(other.frame[axes])
         for column in ("effect", "base", "other"):
@@ -235,7 +235,7 @@ def test_no_behaviour_no_experiment() -> None:
     effects_of = Effects(*(np.array([values]) for values in ([0.0, 0.0], [1.0, 1.1], [1.05, 1.0])))
     made, _ = laid("mlp[0] @ B -> logits")
     with pytest.warns(UserWarning) as found:
-        ct.running.cautions.check_baseline(effects_of, "logit", made, TASK)
+        cautions.check_baseline(effects_of, METRICS["logit"], made, TASK)
     assert str(found[0].message) == (
         "<task induction: distance=8, corruption='B', prefix=2, examples=5, seed=0>: the model does no better on clean than on "
         "corrupted prompts (0.025 +- 0.075), so there is no behaviour here to explain; try another distance or model, or lint=False"
@@ -249,13 +249,11 @@ def test_the_baseline_is_checked_in_both_directions(direction: str) -> None:
     made = replace(laid("mlp[0] @ B -> logits")[0], base="clean" if direction == "noising" else "corrupted")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ct.running.cautions.check_baseline(good, "logit", made, TASK)
-        for metric_without, plan_without in (("kl", made), ("logit", laid("embed -> mlp[1]")[0])):
-            ct.running.cautions.check_baseline(
-                replace(good, base=good.other, other=good.base), metric_without, plan_without, TASK
-            )
+        cautions.check_baseline(good, METRICS["logit"], made, TASK)
+        for metric_without, plan_without in ((METRICS["kl"], made), (METRICS["logit"], laid("embed -> mlp[1]")[0])):
+            cautions.check_baseline(replace(good, base=good.other, other=good.base), metric_without, plan_without, TASK)
     with pytest.warns(UserWarning, match="the model does no better on clean than on corrupted prompts"):
-        ct.running.cautions.check_baseline(replace(good, base=good.other, other=good.base), "logit", made, TASK)
+        cautions.check_baseline(replace(good, base=good.other, other=good.base), METRICS["logit"], made, TASK)
 
 
 def test_patch_lints_unless_told_not_to() -> None:
@@ -270,11 +268,8 @@ def test_patch_lints_unless_told_not_to() -> None:
 
 
 def test_freezing_adds_to_the_path() -> None:
-    g = model("gpt2").graph
-    for held in (g.head[1], [g.head[1]], (g.head[1],)):
-        np.testing.assert_array_equal(
-            effects(patched("mlp[0] @ B -> logits", freezing=held)), effects(patched("mlp[0] @ B -> logits freezing head[1]"))
-        )
+    path = ct.parse("mlp[0] @ B -> logits").freezing(model("gpt2").graph.head[1])
+    np.testing.assert_array_equal(effects(patched(path)), effects(patched("mlp[0] @ B -> logits freezing head[1]")))  # type: ignore[arg-type]
 
 
 def test_axes_choose_cells() -> None:
@@ -286,7 +281,7 @@ def test_axes_choose_cells() -> None:
 def test_a_table_knows_where_it_comes_from() -> None:
     about = patched().about
     assert about["path"] == "mlp[{layer}] @ B -> logits" and about["task"] == repr(TASK) and about["seed"] == 0
-    assert about["intervention"], about["base"] == ("resample", "clean")
+    assert (about["intervention"], about["base"]) == ("resample", "clean")
     assert len(about["skipped"]) == 1 and about["skipped"][0].startswith("{'layer': 2}: no unfrozen node between")
     assert set(about["versions"]) == {"python", "circuitry-lm", "torch", "transformers", "nnsight", "numpy", "scipy"}
 
@@ -296,7 +291,7 @@ def test_patching_leaves_the_model_as_it_was() -> None:
         ids, ours = torch.from_numpy(PROMPTS.clean), model(kind)
         with torch.no_grad():
             before = ours.hf(ids, use_cache=False).logits
-            patched("embed @ B -> logits", kind, verify=1)
+            patched("embed @ B -> logits", kind, executor=ct.executor(verify=1))
             assert torch.equal(ours.hf(ids, use_cache=False).logits, before)
 
 

@@ -354,11 +354,11 @@ def test_engines_agree_on_any_path(data: st.DataObject) -> None:
 
 
 def test_the_induction_suite_runs_and_finds_nothing_in_random_weights() -> None:
-    found = ct.run("induction", tiny.model("rwkv", dtype=torch.float32), distances=[8], distance=8, examples=4, progress=False)
+    found = ct.run("induction", tiny.model("rwkv", dtype=torch.float32), distances=[8], distance=8, examples=4)
     assert set(found.tables["state_by_position"].frame["layer"]) == {0, 1, 2}
 
 
 def test_evidence_works_on_states_that_are_read_by_the_next_token() -> None:
     ours, task = tiny.model("rwkv", dtype=torch.float32), ct.task("induction", distance=8, examples=10)
-    assert ct.off_by_one(ours, task, progress=False).models[0].kind == "none"
-    assert "faithfulness" in ct.score(ours, task.but(examples=4), {"state": ["wkv_state[1]"]}, progress=False).text()
+    assert ct.off_by_one(ours, task).models[0].kind == "none"
+    assert "faithfulness" in ct.score(ours, task.but(examples=4), {"state": ["wkv_state[1]"]}).text()

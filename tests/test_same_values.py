@@ -10,7 +10,7 @@ import torch
 
 import circuitry as ct
 from agreement import model, ragged, where
-from circuitry.planning import plan
+from circuitry.planning import given, plan
 from circuitry.prompting import Prompts
 from moved import moved, values
 
@@ -80,7 +80,7 @@ def test_a_source_with_one_value_is_refused(message: str) -> None:
 
 def test_the_rule_is_for_resampling_alone() -> None:
     """Zeros, a mean or a given value are not what the clean prompt has."""
-    for intervention in ("zero", "mean", "given"):
+    for intervention in ("zero", "mean", given(1.0)):
         assert plan("embed @ B+1 -> logits", model("gpt2").graph, intervention=intervention, **WHERE).cells
     with pytest.raises(ct.PathError, match="is the same in both"):
         plan("embed @ B+1 -> logits", model("gpt2").graph, direction="denoising", **WHERE)
@@ -132,19 +132,19 @@ def test_the_example_that_differs_must_be_one_in_which_it_arrives() -> None:
 def test_a_sweep_leaves_such_cells_out_and_says_so() -> None:
     task, ours = ct.task("induction", distance=8, examples=4), ct.load("bundled:mamba")
     path = "ssm_in[{layer}] @ {position} -> logits freezing ssm_state except ssm_state[{layer}]"
-    table = ct.patch(ours, task, path, progress=False)
+    table = ct.patch(ours, task, path)
     there = set(map(tuple, table.frame[["layer", "position"]].drop_duplicates().to_numpy()))
     assert there == {(n, f"B+{k}" if k else "B") for n in range(4) for k in range(6)} - {(0, "B+4"), (0, "B+5")}
     said = ct.explain(ours, task, path)
     assert "cells are left out; the first: no token in which the prompts differ reaches ssm_in[0] @ A" in said
     grid = table.pivot()
     assert list(grid.columns) == ["B", "B+1", "B+2", "B+3", "B+4", "B+5"] and grid.isna().sum().sum() == 2
-    assert set(ct.patch(ours, task, path, intervention="zero", progress=False).frame["position"]) == {*grid.columns, "A"}
+    assert set(ct.patch(ours, task, path, intervention="zero").frame["position"]) == {*grid.columns, "A"}
 
 
 def test_random_nodes_have_values_that_differ_too() -> None:
     task, ours = ct.task("induction", distance=8, examples=4), ct.load("bundled:gpt_neox")
-    table = ct.patch(ours, task, "mlp[{layer}] @ B -> logits", baseline=30, progress=False, lint=False)
+    table = ct.patch(ours, task, "mlp[{layer}] @ B -> logits", baseline=30, lint=False)
     assert table.random is not None and (table.random.groupby("node")["effect"].apply(lambda e: e.abs().max()) > 0).all()
 
 

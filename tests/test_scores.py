@@ -25,7 +25,7 @@ from circuitry.executing.reference.follow import follow
 
 TASK = known.task(examples=12)
 TINY = ct.task("induction", distance=5, examples=4, prefix=2)
-OPTIONS: dict[str, Any] = {"progress": False, "memory": "64MiB"}
+OPTIONS: dict[str, Any] = {"executor": ct.executor(memory="64MiB")}
 
 # What a head does: (block read, lag or None, block written). Only 0.0, which copies B one token on, and 1.0, which takes it from
 # there to the logits, carry anything there; what 0.1 and 1.1 write nobody reads.

@@ -21,7 +21,7 @@ from circuitry.evidence.grid_figure import draw
 from circuitry.results.statistics import RESAMPLES
 
 TASK = ct.task("induction", distance=5, examples=6, prefix=2)
-OPTIONS: dict[str, Any] = {"progress": False}
+OPTIONS: dict[str, Any] = {}
 STATE = "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"
 KINDS = ("gpt_neox", "gpt_neox-sequential", "gpt2", "llama", "mistral", "qwen2", "qwen3", "mamba")
 
@@ -218,7 +218,7 @@ def test_no_setting_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ablations": ["noise"]}, "no intervention 'noise'; known: resample, zero, mean, given"),
+        ({"ablations": ["noise"]}, "no intervention 'noise'; known here: given, mean, resample, zero"),
         ({"directions": ["up"]}, "no direction 'up'; known: noising, denoising"),
         ({"metrics": ["logits"]}, "no metric 'logits'; did you mean 'logit'?"),
         ({"frozen": {"x": ["gates"]}}, "mamba has no node 'gates'; did you mean 'gate'?"),

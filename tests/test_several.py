@@ -15,7 +15,7 @@ from torch import Tensor
 import circuitry as ct
 from agreement import model
 from circuitry import CircuitryError, GuardError, PatchingTable, PathError
-from circuitry.executing.reference import verify
+from circuitry.executing.reference.executor import by_reference
 from circuitry.executing.rows.engine import run_plan
 from circuitry.executing.rows.schedule import _Layout
 from circuitry.planning import join, plan
@@ -28,7 +28,7 @@ RAGGED = ct.task("ioi", examples=5, order="both")
 
 
 def patched(kind: str, path: Any, task: ct.Task = TASK, **options: Any) -> PatchingTable:
-    return ct.patch(model(kind), task, path, **{"progress": False, "lint": False, "baseline": 0, **options})
+    return ct.patch(model(kind), task, path, **{"lint": False, "baseline": 0, **options})
 
 
 def columns(table: PatchingTable) -> Any:
@@ -61,7 +61,7 @@ PATHS = dict.fromkeys(("gpt_neox", "gpt_neox-sequential", "gpt2", "llama", "mist
 @pytest.mark.parametrize("direction", ("noising", "denoising"))
 def test_several_paths_are_each_path_alone(kind: str, paths: dict[str, str], direction: str) -> None:
     """With other legs, other frozen sets and other targets beside it, and in batches that cannot hold them all."""
-    found = patched(kind, paths, direction=direction, memory=20 * model(kind).bytes_per_row(8))
+    found = patched(kind, paths, direction=direction, executor=ct.executor(memory=20 * model(kind).bytes_per_row(8)))
     assert found.axes == ("path", "layer") and list(dict.fromkeys(found.frame["path"])) == list(paths)
     for label, path in paths.items():
         alone = patched(kind, path, direction=direction)
@@ -74,7 +74,7 @@ def test_several_paths_are_each_path_alone(kind: str, paths: dict[str, str], dir
 
 def test_other_interventions_work_on_several_paths() -> None:
     paths = {"mlp": "mlp[{layer}] @ B -> logits", "heads": "(head[{layer},0], head[{layer},1]) -> logits"}
-    for options in ({"intervention": "zero"}, {"intervention": "mean"}, {"intervention": "given", "value": 0.25}):
+    for options in ({"intervention": "zero"}, {"intervention": "mean"}, {"intervention": ct.given(0.25)}):
         found = patched("gpt2", paths, **options)
         for label, path in paths.items():
             alone = patched("gpt2", path, **options)
@@ -134,7 +134,7 @@ def test_cells_that_cannot_have_an_effect_are_left_out_path_by_path() -> None:
 )
 def test_paths_that_share_no_table_are_refused(paths: Mapping[str, str], axis: str, message: str) -> None:
     with pytest.raises(CircuitryError) as found:
-        patched("gpt2", paths, axis=axis)
+        patched("gpt2", ct.labelled(axis, paths))
     assert str(found.value) == message
 
 
@@ -152,13 +152,13 @@ def test_a_path_without_effect_among_several_is_refused() -> None:
 
 def test_the_reference_engine_and_verify_take_several_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     paths = {label: HEADS[label] for label in ("heads held", "two legs", "read elsewhere")}
-    one, other = patched("llama", paths, verify=9), patched("llama", paths, engine="reference")
+    one, other = patched("llama", paths, executor=ct.executor(verify=9)), patched("llama", paths, executor="reference")
     assert one.frame[["path", "layer", "example"]].equals(other.frame[["path", "layer", "example"]])
     np.testing.assert_allclose(columns(one), columns(other), atol=1e-10)
-    assert {k: v for k, v in one.about.items() if k != "verified"} == other.about
+    assert {**{k: v for k, v in one.about.items() if k != "verified"}, "executor": "reference"} == other.about
     monkeypatch.setattr(_Layout, "_held", lambda *_: {})
-    with pytest.raises(GuardError, match="the nnsight engine and the reference differ by"):
-        patched("llama", paths, verify=9)
+    with pytest.raises(GuardError, match="and the reference differ by"):
+        patched("llama", paths, executor=ct.executor(verify=9))
 
 
 def test_explain_lists_the_paths_and_stops_after_eight() -> None:
@@ -171,12 +171,12 @@ def test_explain_lists_the_paths_and_stops_after_eight() -> None:
     assert said[8] == "(and 2 more paths)"
     assert said[9].split() == ["table", "10", "cells", "over", "path"]
     assert said[-1] == "(passes are those of the first cell, path=to 0)"
-    eight = ct.explain(model("gpt2"), TASK, dict(list(paths.items())[:8]), axis="receiver").splitlines()
+    eight = ct.explain(model("gpt2"), TASK, ct.labelled("receiver", dict(list(paths.items())[:8]))).splitlines()
     assert eight[8].split() == ["table", "8", "cells", "over", "receiver"]
 
 
 def test_a_table_of_several_paths_says_which() -> None:
-    found = patched("mamba", STATES, axis="how")
+    found = patched("mamba", ct.labelled("how", STATES))
     assert found.about["paths"] == STATES and found.axes == ("how", "layer")
     assert patched("mamba", STATES["two legs"]).about["paths"] == {}
 
@@ -215,7 +215,7 @@ def test_several_metrics_are_each_metric_alone() -> None:
 
 def test_several_metrics_of_several_paths() -> None:
     paths = {label: STATES[label] for label in ("states held", "two legs")}
-    found = patched("mamba", paths, metric=("logit", "kl"), axis="which")
+    found = patched("mamba", ct.labelled("which", paths), metric=("logit", "kl"))
     assert found.axes == ("metric", "which", "layer")
     for metric in ("logit", "kl"):
         for label, path in paths.items():
@@ -229,14 +229,17 @@ def test_one_metric_in_a_list_is_an_axis_of_one() -> None:
 
 def test_the_reference_and_verify_take_several_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     path, metrics = "mlp[{layer}] @ B -> logits freezing head[1]", ["logit", "kl"]
-    one, other = (patched("gpt2", path, metric=metrics, **how) for how in ({"verify": 2}, {"engine": "reference"}))
-    np.testing.assert_allclose(columns(one), columns(other), atol=1e-10)
-    seen = verify.by_reference
-    monkeypatch.setattr(
-        verify, "by_reference", lambda *a: [seen(*a)[0], *(replace(e, effect=e.effect + 1e-3) for e in seen(*a)[1:])]
+    one, other = (
+        patched("gpt2", path, metric=metrics, **how) for how in ({"executor": ct.executor(verify=2)}, {"executor": "reference"})
     )
-    with pytest.raises(GuardError, match="the nnsight engine and the reference differ by"):
-        patched("gpt2", path, metric=metrics, verify=2)
+    np.testing.assert_allclose(columns(one), columns(other), atol=1e-10)
+    seen = by_reference
+    monkeypatch.setattr(
+        "circuitry.executing.verified.by_reference",
+        lambda *a: [seen(*a)[0], *(replace(e, effect=e.effect + 1e-3) for e in seen(*a)[1:])],
+    )
+    with pytest.raises(GuardError, match="and the reference differ by"):
+        patched("gpt2", path, metric=metrics, executor=ct.executor(verify=2))
 
 
 def _lambda() -> Callable[..., Tensor]:
@@ -262,10 +265,10 @@ def test_metrics_that_no_table_tells_apart_are_refused(metrics: list[Any], messa
 
 
 def test_the_axis_of_several_metrics_is_taken() -> None:
-    path = {"a": "mlp[0] @ B -> logits"}
-    assert patched("gpt2", path, axis="metric").axes == ("metric",)
+    path = ct.labelled("metric", {"a": "mlp[0] @ B -> logits"})
+    assert patched("gpt2", path).axes == ("metric",)
     with pytest.raises(CircuitryError, match=r"^several metrics make an axis 'metric', so no other axis can be called that$"):
-        patched("gpt2", path, axis="metric", metric=["logit", "kl"])
+        patched("gpt2", path, metric=["logit", "kl"])
 
 
 def test_a_metric_without_a_name_of_its_own_is_called_metric() -> None:
@@ -288,14 +291,14 @@ def prompts_of(kind: str) -> Prompts:
     return RAGGED.prompts(model(kind).vocabulary)
 
 
-def one_by_one(kind: str, path: Any, prompts: Prompts, metrics: tuple[str, ...], intervention: Any, value: Any = None) -> Any:
+def one_by_one(kind: str, path: Any, prompts: Prompts, metrics: tuple[str, ...], intervention: Any) -> Any:
     """Effect, base and other [metric, 3, cell, example], each example alone and cut after its END by hand."""
     made, _ = compile_path(model(kind), RAGGED, path, intervention=intervention)
     found = []
     for k in range(len(prompts)):
         one, stop = prompts.take(slice(k, k + 1)), int(prompts.where["END"][k]) + 1
         cut = replace(one, clean=one.clean[:, :stop], corrupted=one.corrupted[:, :stop])
-        effects = run_plan(model(kind), made, cut, [METRICS[m][0] for m in metrics], memory=1 << 30, value=value)
+        effects = run_plan(model(kind), made, cut, [METRICS[m] for m in metrics], memory=1 << 30)
         found.append([(e.effect[:, 0], e.base[:, 0], e.other[:, 0]) for e in effects])
     return np.moveaxis(np.array(found), 0, -1)
 
@@ -308,14 +311,15 @@ RAGGED_PATHS = {
 
 
 @pytest.mark.parametrize("kind", RAGGED_PATHS)
-@pytest.mark.parametrize("intervention", ("resample", "zero", "mean", "given"))
-def test_padding_and_batches_change_no_effect(kind: str, intervention: str) -> None:
+@pytest.mark.parametrize("intervention", ("resample", "zero", "mean", ct.given(0.3)), ids=str)
+def test_padding_and_batches_change_no_effect(kind: str, intervention: Any) -> None:
     """Every way to cut the batches gives what each example gives alone; a mean is over all of them, so it is not one alone."""
     prompts, metrics = prompts_of(kind), ("logit", "kl")
     assert len(set(prompts.where["END"])) > 2, "prompts of several lengths"
-    value = 0.3 if intervention == "given" else None
     tables = [
-        patched(kind, RAGGED_PATHS[kind], RAGGED, metric=metrics, intervention=intervention, value=value, memory=rows * row)
+        patched(
+            kind, RAGGED_PATHS[kind], RAGGED, metric=metrics, intervention=intervention, executor=ct.executor(memory=rows * row)
+        )
         for row in [model(kind).bytes_per_row(prompts.length)]
         for rows in (1, 9, 1000)
     ]
@@ -323,7 +327,7 @@ def test_padding_and_batches_change_no_effect(kind: str, intervention: str) -> N
         np.testing.assert_allclose(columns(table), columns(tables[0]), atol=1e-10)
     assert tables[0].frame["effect"].abs().max() > 1e-3
     if intervention != "mean":
-        alone = one_by_one(kind, RAGGED_PATHS[kind], prompts, metrics, intervention, value)
+        alone = one_by_one(kind, RAGGED_PATHS[kind], prompts, metrics, intervention)
         for number, name in enumerate(("effect", "base", "other")):
             np.testing.assert_allclose(tables[0].frame[name], alone[:, number].ravel(), atol=1e-10)
 
@@ -337,10 +341,8 @@ def test_a_mean_is_over_all_examples_wherever_the_batches_are_cut() -> None:
     handle.remove()
     mean = seen[0][torch.arange(len(prompts)), torch.from_numpy(prompts.where["S2"])].mean(0)
     path, small = "mlp[1] @ S2 -> logits", 3 * ours.bytes_per_row(prompts.length)
-    by_mean = patched("gpt2", path, RAGGED, intervention="mean", memory=small)
-    np.testing.assert_allclose(
-        columns(by_mean), columns(patched("gpt2", path, RAGGED, intervention="given", value=mean)), atol=1e-10
-    )
+    by_mean = patched("gpt2", path, RAGGED, intervention="mean", executor=ct.executor(memory=small))
+    np.testing.assert_allclose(columns(by_mean), columns(patched("gpt2", path, RAGGED, intervention=ct.given(mean))), atol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -351,7 +353,7 @@ def test_a_distance_at_every_position_stops_at_the_end_of_the_prompt(kind: str, 
     row = model(kind).bytes_per_row(prompts_of(kind).length)
     alone = one_by_one(kind, path, prompts_of(kind), ("logit",), "resample")
     for rows in (1, 1000):
-        table = patched(kind, path, RAGGED, memory=rows * row)
+        table = patched(kind, path, RAGGED, executor=ct.executor(memory=rows * row))
         np.testing.assert_allclose(table.frame["effect"], alone[0, 0, 0], rtol=1e-10)
         np.testing.assert_allclose(table.frame["other"], alone[0, 2, 0], rtol=1e-10)
     assert (alone[0, 0] > 0).all()

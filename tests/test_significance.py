@@ -28,7 +28,7 @@ from circuitry.suites.study import Study, keys, sure
 Sampler = Callable[[np.random.Generator, tuple[int, ...]], Any]
 TASK = ct.task("induction", distance=5, examples=8, prefix=2)
 HEADS = "head[{layer},{head}] -> logits"
-OPTIONS: dict[str, Any] = {"progress": False, "lint": False}
+OPTIONS: dict[str, Any] = {"lint": False}
 SKEWED = "too few examples for effects this skewed"
 
 

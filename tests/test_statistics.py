@@ -311,7 +311,7 @@ def induction(swapped: bool = False) -> PatchingTable:
     task = ct.task("induction", distance=8, examples=24)
     asked = Swapped(task.definition, task.options, task.examples) if swapped else task
     model = ct.load("bundled:mamba")
-    return ct.patch(model, asked, PATH, metric="logit_difference", progress=False, lint=False, baseline=0)
+    return ct.patch(model, asked, PATH, metric="logit_difference", lint=False, baseline=0)
 
 
 def test_to_swap_answer_and_foil_is_to_turn_the_effect_round() -> None:

@@ -136,8 +136,8 @@ SUITE = ct.Suite(
         ct.Table("states", "States", "h[{layer}] @ {position} -> logits freezing h", axes={"position": ["B+2", "B+3"]},
                  over={"distance": [8, 10]}, layout=("layer", "distance", "position"), note="Read it so."),
         ct.Table("writes", "Writes", strongest, axes={"position": ["B", "B+1"]}, metric="probability"),
-        ct.Table("parts", "Read-out and carry", {p: f"h[{{layer}}].{p} @ B+1 -> logits freezing h" for p in ("read", "carry")},
-                 axis="part", options={"corruption": "A"}),
+        ct.Table("parts", "Read-out and carry", ct.labelled("part", {p: f"h[{{layer}}].{p} @ B+1 -> logits freezing h" for p in ("read", "carry")}),
+                 options={"corruption": "A"}),
         ct.Table("heads", "Heads", "head[{layer},{head}] @ END -> logits", needs="head"),
     ],
 )
@@ -151,7 +151,7 @@ def write(folder: Path, text: str) -> str:
 
 
 def small(name: Any, **options: Any) -> SuiteResult:
-    return ct.run(name, random_model("mamba"), **{"examples": 4, "progress": False, **options})
+    return ct.run(name, random_model("mamba"), **{"examples": 4, **options})
 
 
 def test_a_suite_in_a_file_runs_as_it_is_declared(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_declared_table_equals_the_patch_it_stands_for(tmp_path: Path) -> None
     found = small(write(tmp_path, MINE))
     task = ct.task("induction", examples=4, distance=10)
     model, where = random_model("mamba"), {"position": ["B+2", "B+3"]}
-    direct = ct.patch(model, task, "h[{layer}] @ {position} -> logits freezing h", axes=where, lint=False, progress=False).mean()
+    direct = ct.patch(model, task, "h[{layer}] @ {position} -> logits freezing h", axes=where, lint=False).mean()
     there = found.tables["states"].select("distance", 10).mean()
     assert there.to_numpy().tolist() == direct.to_numpy().tolist()
 
@@ -185,18 +185,18 @@ def test_a_path_that_is_a_function_sees_the_tables_above_it(tmp_path: Path) -> N
 def test_a_table_is_left_out_where_its_role_is_missing(tmp_path: Path) -> None:
     text = MINE[: MINE.index('        ct.Table("states"')] + MINE[MINE.index('        ct.Table("heads"') :]
     assert list(small(write(tmp_path, text)).tables) == []
-    here = ct.run(write(tmp_path, text), random_model("gpt2"), examples=4, progress=False)
+    here = ct.run(write(tmp_path, text), random_model("gpt2"), examples=4)
     assert list(here.tables) == ["heads"]
 
 
 def test_the_default_conclusion_names_cells_as_paths_do() -> None:
-    labelled = {
+    paths = {
         "one": "h[{layer}] @ {position} -> logits freezing h",
         "both": "(h[{layer}].read @ B+1, h[0] @ {position}) -> logits",
     }
     tables = [
         ct.Table("states", "States", STATES, over={"distance": (8,)}),
-        ct.Table("labelled", "Labelled", labelled, axis="what", axes={"position": ["B+3"], "layer": [1]}),
+        ct.Table("labelled", "Labelled", ct.labelled("what", paths), axes={"position": ["B+3"], "layer": [1]}),
         ct.Table("together", "Together", "(h[0] @ B+3, h[1] @ B+3) -> logits freezing h"),
     ]
     found = small(ct.Suite("mine", "", "induction", options={"distance": 8}, tables=tables)).summary.components
@@ -216,7 +216,7 @@ def test_the_default_conclusion_lists_nodes_and_counts_their_other_cells() -> No
     axes = {"position": ["B+1", "B+2", "B+3", "B+4"]}
     everywhere = ct.Table("states", "States", "h[{layer}] @ {position} -> logits freezing h", axes=axes)
     declared = ct.Suite("mine", "", "induction", options={"distance": 8, "prefix": 3}, tables=[everywhere])
-    found = ct.run(declared, known.mamba(known.lags(0), known.lags(0, 0, 4)), examples=12, progress=False)
+    found = ct.run(declared, known.mamba(known.lags(0), known.lags(0, 0, 4)), examples=12)
     (first,) = found.summary.components
     assert first.node == f"h[1] @ {first.position}" and first.role == "states, and 2 more cells"
     assert first.share == found.tables["states"].share().max() == pytest.approx(1)

@@ -76,7 +76,7 @@ def test_json_from_before_random_nodes_is_read(tmp_path: Path) -> None:
 
 def test_a_table_that_was_run_comes_back_the_same(tmp_path: Path) -> None:
     task = ct.task("induction", distance=4, examples=3, prefix=1)
-    made = ct.patch(model("mamba"), task, "ssm_state[{layer}] @ {pos} -> logits", progress=False, lint=False)
+    made = ct.patch(model("mamba"), task, "ssm_state[{layer}] @ {pos} -> logits", lint=False)
     made.to_json(tmp_path / "t.json")
     back = PatchingTable.from_json(tmp_path / "t.json")
     pd.testing.assert_frame_equal(back.frame, made.frame)
@@ -97,4 +97,4 @@ def test_an_axis_cannot_be_called_like_a_column() -> None:
     with pytest.raises(
         CircuitryError, match=r"^every table has a column 'effect', so no axis can be called that; {effects} would do$"
     ):
-        ct.patch(model("gpt2"), task, "mlp[{effect}] -> logits", progress=False)
+        ct.patch(model("gpt2"), task, "mlp[{effect}] -> logits")

@@ -155,9 +155,7 @@ def test_a_task_of_your_own_by_its_path(own: Path) -> None:
 def test_a_task_of_your_own_is_patched_like_any(own: Path) -> None:
     import tiny
 
-    table = ct.patch(
-        tiny.model("gpt2", layers=2), ct.task(own, examples=3), "resid[{layer}] @ {pos} -> logits", progress=False, lint=False
-    )
+    table = ct.patch(tiny.model("gpt2", layers=2), ct.task(own, examples=3), "resid[{layer}] @ {pos} -> logits", lint=False)
     assert table.axes == ("layer", "pos") and set(table.frame["pos"]) == {"START"}
 
 

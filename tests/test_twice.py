@@ -44,7 +44,7 @@ def test_positions_that_differ_in_one_example_are_two() -> None:
 
 def test_of_a_sweep_nobody_chose_the_plain_name_stays_and_the_other_is_listed() -> None:
     """In "IO and S1", IO+2 is S1."""
-    study = Study(model("gpt2"), ABBA, options={"progress": False})
+    study = Study(model("gpt2"), ABBA, options={})
     table = study.patch("t", STATES, position=["IO+2", "S1", "IO", "END-1", "S1+1", "IO+3"])
     assert list(table.mean().index) == ["S1", "IO", "END-1", "S1+1"]
     assert table.about["skipped"] == [
@@ -113,9 +113,7 @@ def test_a_table_has_each_cell_once() -> None:
 
 def test_scores_measure_each_set_of_nodes_once() -> None:
     """Of a role with one node, leaving out the node and leaving out the role are one experiment."""
-    found = ct.score(
-        model("gpt2"), TASK, {"one": ["head[0,0]"], "two": ["head[1,0]", "head[1,1]"]}, random=0, subsets=0, progress=False
-    )
+    found = ct.score(model("gpt2"), TASK, {"one": ["head[0,0]"], "two": ["head[1,0]", "head[1,1]"]}, random=0, subsets=0)
     labels = found.table.frame["set"].unique().tolist()
     assert "circuit without head[0,0]" not in labels and "circuit without two" not in labels
     assert len(found.table.frame.groupby("set")["effect"].apply(tuple).unique()) == len(labels)

@@ -141,15 +141,15 @@ def test_verify_passes_where_the_engine_is_right_and_not_where_it_is_wrong(
     kind: str, wrong_attention: Callable[..., None]
 ) -> None:
     model, path = tiny.model(kind, **SLIDING[kind]), "mlp[0] @ B -> logits @ B+2 freezing head[2]"
-    assert "agree" in ct.patch(model, TASK, path, verify=1, progress=False, lint=False).about["verified"]
+    assert "agree" in ct.patch(model, TASK, path, executor=ct.executor(verify=1), lint=False).about["verified"]
 
     def without_window(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, **more: Any) -> Any:
         causal = torch.full(mask.shape[-2:], torch.finfo(mask.dtype).min, dtype=mask.dtype).triu(1)
         return attention._tapped(module, q, k, v, causal, **more)
 
     wrong_attention(without_window)
-    with pytest.raises(ct.GuardError, match="the nnsight engine and the reference differ"):
-        ct.patch(model, TASK, path, verify=1, progress=False, lint=False)
+    with pytest.raises(ct.GuardError, match="and the reference differ"):
+        ct.patch(model, TASK, path, executor=ct.executor(verify=1), lint=False)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -164,8 +164,8 @@ def test_scores_and_logits_with_a_cap(path: str, tmp_path: Path) -> None:
 def test_a_cap_that_the_engine_leaves_out_is_found(tmp_path: Path, wrong_attention: Callable[..., None]) -> None:
     model = gemma2(tmp_path, attn_logit_softcapping=0.2)
     wrong_attention(lambda *args, softcap=None, **more: attention._tapped(*args, **more))
-    with pytest.raises(ct.GuardError, match="the nnsight engine and the reference differ"):
-        ct.patch(model, TASK, "embed @ B -> logits", verify=1, progress=False, lint=False)
+    with pytest.raises(ct.GuardError, match="and the reference differ"):
+        ct.patch(model, TASK, "embed @ B -> logits", executor=ct.executor(verify=1), lint=False)
 
 
 def test_a_mask_that_is_not_what_the_config_says_is_refused() -> None:

@@ -16,8 +16,9 @@ from .options import (
     Direction,
     Dtype,
     ExamplesOfTask,
+    ExecutorName,
     Intervention,
-    Memory,
+    MemoryOption,
     Model,
     Options,
     PathText,
@@ -25,6 +26,7 @@ from .options import (
     Seed,
     TaskName,
     Values,
+    Verify,
 )
 
 app = typer.Typer()
@@ -46,8 +48,9 @@ def patch(
     intervention: Intervention = "resample",
     direction: Direction = "noising",
     baseline: Annotated[int | None, typer.Option(help="random nodes to compare with, 16 by default")] = None,
-    verify: Annotated[int, typer.Option(help="check this many cells against the reference engine")] = 0,
-    memory: Memory = "512MiB",
+    executor: ExecutorName = None,
+    verify: Verify = 0,
+    memory: MemoryOption = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
     device_map: DeviceMap = None,
@@ -57,11 +60,12 @@ def patch(
     from ..running import patch as run_patch
 
     writer = _writer(out)
-    how: Any = {"metric": metric, "intervention": intervention, "direction": direction, "baseline": baseline}
+    how: Any = {"metric": metric, "intervention": intervention, "direction": direction, **read.given(baseline=baseline)}
+    how |= read.executor(executor, memory, verify)
     posed = read.task(task, option, examples, seed)
     with read.together() as every:
         loaded = read.load(model, dtype, device, revision, device_map)
-        table = run_patch(loaded, posed, path, axes=read.axes(axis), verify=verify, memory=memory, **how)
+        table = run_patch(loaded, posed, path, axes=read.axes(axis), **how)
         print(table)
         if out is not None and every.rank == 0:
             writer(table, out)
@@ -106,7 +110,8 @@ def sensitivity(
     axis: Values = None,
     examples: ExamplesOfTask = None,
     seed: Seed = 0,
-    memory: Memory = "512MiB",
+    executor: ExecutorName = None,
+    memory: MemoryOption = None,
     out: Annotated[Path | None, typer.Option(help="also write the grid: .png, .svg or .csv")] = None,
 ) -> None:
     """Measure a path under every ablation, direction, metric and frozen set: does the finding depend on the method?"""
@@ -118,7 +123,7 @@ def sensitivity(
         read.task(task, option, examples, seed, usual=64),
         path,
         axes=read.axes(axis),
-        memory=memory,
+        **read.executor(executor, memory),
     )
     print(found.frame.round(3).to_string(index=False))
     print(found.text())
@@ -136,6 +141,8 @@ def offsets(
     reach: Annotated[int, typer.Option(help="the last position looked at, in tokens after the token")] = 4,
     examples: ExamplesOfTask = None,
     seed: Seed = 0,
+    executor: ExecutorName = None,
+    memory: MemoryOption = None,
     out: Annotated[Path | None, typer.Option(help="also write what was found: .json, .md, .png or .svg")] = None,
 ) -> None:
     """The off-by-one detector: how many tokens after a token each model takes it up. Under torchrun, processes share the work."""
@@ -143,8 +150,9 @@ def offsets(
 
     read.check_suffix(out, "this", (".json", ".md", ".png", ".svg"))
     posed = read.task(task, option, examples, seed, usual=64)
+    how = read.executor(executor, memory)
     with read.together() as every:
-        found = off_by_one([read.load(name) for name in models], posed, token, reach=reach, say=read.say)
+        found = off_by_one([read.load(name) for name in models], posed, token, reach=reach, say=read.say, **how)
         print(found.to_markdown())
         if out is not None and every.rank == 0:
             plot: Callable[[Path], object] = found.plot

@@ -41,6 +41,8 @@ Intervention = Annotated[str, typer.Option(help="resample, zero or mean")]
 Direction = Annotated[str, typer.Option(help="noising or denoising")]
 Memory = Annotated[str, typer.Option(help="bound for one batch, such as 512MiB")]
 MemoryOption = Annotated[str | None, typer.Option("--memory", help="bound for one batch, such as 512MiB, which is the default")]
+ExecutorName = Annotated[str | None, typer.Option("--executor", help="what runs the plan: rows or reference")]
+Verify = Annotated[int, typer.Option(help="check this many cells against the independent reference")]
 Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
 DeviceMap = Annotated[
@@ -81,12 +83,12 @@ def together() -> Iterator[Team]:
             stack.enter_context(redirect_stderr(nowhere))
         try:
             yield every
-        except CircuitryError:
-            if every.rank == 0:
+        except CircuitryError as error:
+            if every.world == 1:
                 raise
-            raise SystemExit(
-                0
-            ) from None  # of all, or else the first says that this one has ended; torchrun stops it if another fails
+            if every.rank == 0:  # said here, where a process that is told to stop still comes to it
+                print(error, file=sys.stderr, flush=True)
+            raise SystemExit(0 if every.rank else 2) from None  # torchrun stops all where one fails
 
 
 def task(name: str, options: list[str] | None, examples: int | None, seed: int, usual: int | None = None) -> Any:
@@ -98,6 +100,15 @@ def task(name: str, options: list[str] | None, examples: int | None, seed: int, 
         raise CircuitryError("name is given as an option; its own flag is --task")
     posed = make_task(name, **given)
     return posed if examples is not None or usual is None else posed.but(examples=min(usual, posed.examples))
+
+
+def executor(name: str | None, memory: str | None, verify: int = 0) -> dict[str, Any]:
+    """``executor=`` of its flags; nothing where none was given, so that a refusal names only what was."""
+    from ..executing.open import DEFAULT
+    from ..executing.open import executor as choose
+
+    asked = name is not None or memory is not None or verify
+    return {"executor": choose(name or DEFAULT, memory=memory, verify=verify)} if asked else {}
 
 
 def axes(texts: list[str] | None) -> dict[str, list[Any]]:

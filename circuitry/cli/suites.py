@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options as read
-from .options import Device, DeviceMap, Dtype, Examples, ExamplesOfTask, MemoryOption, ModelOption, Options, Out, Revision, Seed
+from .options import (
+    Device,
+    DeviceMap,
+    Dtype,
+    Examples,
+    ExamplesOfTask,
+    ExecutorName,
+    MemoryOption,
+    ModelOption,
+    Options,
+    Out,
+    Revision,
+    Seed,
+    Verify,
+)
 
 if TYPE_CHECKING:
     from ..models import Model as LoadedModel
@@ -35,6 +49,8 @@ def run(
     option: Options = None,
     examples: ExamplesOfTask = None,
     seed: Seed = 0,
+    executor: ExecutorName = None,
+    verify: Verify = 0,
     memory: MemoryOption = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
@@ -46,7 +62,7 @@ def run(
     The same command again goes on where an interrupted run stopped. Another run never overwrites this one. Under torchrun,
     processes share the work; all of them must see the folder.
     """
-    told = read.merged(option, examples=examples, seed=seed, fresh=fresh, **read.given(memory=memory))
+    told = read.merged(option, examples=examples, seed=seed, fresh=fresh, **read.executor(executor, memory, verify))
     with read.together():
         _suite(suite, read.load(model, dtype, device, revision, device_map), out, **told)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from . import options as read
-from .options import Device, Dtype, Examples, MemoryOption, Options, Out, Seed, Texts
+from .options import Device, Dtype, Examples, ExecutorName, MemoryOption, Options, Out, Seed, Texts
 
 app = typer.Typer()
 
@@ -21,6 +21,7 @@ def circuits(
     option: Options = None,
     examples: Examples = 32,
     seed: Seed = 0,
+    executor: ExecutorName = None,
     memory: MemoryOption = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
@@ -32,7 +33,7 @@ def circuits(
     from ..suites.folder import plain
     from ..universality import circuits as compare
 
-    told = read.merged(option, dtype=dtype, device=device, examples=examples, seed=seed, **read.given(memory=memory))
+    told = read.merged(option, dtype=dtype, device=device, examples=examples, seed=seed, **read.executor(executor, memory))
     found = compare(models, suite, out=out, say=read.say, **told)
     print(found.text())
     folder = found.save(out / f"circuits-{plain(suite)}")

@@ -17,6 +17,7 @@ from ..errors import CircuitryError, no_effect
 from ..models import Model
 from ..paths import Node, Path, parse, parse_node
 from ..planning import plan, reads_logits
+from ..planning.interventions import intervention
 from ..planning.names import POSITION, axis_kinds
 from ..prompting import Task
 from ..results import PatchingTable
@@ -121,13 +122,13 @@ def sensitivity(
         frozen: sets to freeze on the last leg, by label, instead of what the path says; by default the path as written, nothing
             at all, and what is written with each of gate, read-out matrix, skip connection and MLPs that the model has. Sets
             with which the path could have no effect are left out.
-        options: given to ``circuitry.patch``: axes, memory, progress ...
+        options: given to ``circuitry.patch``: axes, executor ...
 
     Raises CircuitryError where no setting is left, and for a setting that is given twice or would have no effect.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=8)
-    >>> found = sensitivity(model, task, "h[{layer}] @ B+3 -> logits freezing h", ablations=["resample"], metrics=["logit"], progress=False)
+    >>> found = sensitivity(model, task, "h[{layer}] @ B+3 -> logits freezing h", ablations=["resample"], metrics=["logit"])
     >>> found.cell, len(found.frame)
     (3, 10)
     """
@@ -165,7 +166,7 @@ def _check_settings(
             raise CircuitryError(
                 f"the frozen sets {same[0]!r} and {label!r} are the same; each setting is counted once, so name it once"
             )
-    if set(directions) == {"denoising"} and (only := [ablation for ablation in ablations if ablation != "resample"]):
+    if set(directions) == {"denoising"} and (only := [one for one in ablations if not intervention(one).from_other]):
         why = f"ablation {only[0]!r} takes nothing from the other prompt and is run as noising only"
         raise no_effect("directions", list(directions), why, "add 'noising', or leave out all ablations but 'resample'")
     for name, instead in (("metric", "metrics"), ("intervention", "ablations"), ("direction", "directions")):
@@ -175,7 +176,7 @@ def _check_settings(
 
 def _runs(ablations: Sequence[str], directions: Sequence[str]) -> Iterator[tuple[Any, Any]]:
     for ablation in ablations:
-        for direction in directions if ablation == "resample" else ("noising",):
+        for direction in directions if intervention(ablation).from_other else ("noising",):
             yield ablation, direction
 
 

@@ -49,7 +49,7 @@ def off_by_one(
         token: a position's name; by default the one that the corruption changes.
         reach: the last position looked at, in tokens after ``token``; all must lie before END.
         resamples: bootstrap resamples of the examples, drawn with ``seed``, for intervals at ``level``.
-        say: told what runs next. ``options`` go to ``patch``: metric, direction, memory ...
+        say: told what runs next. ``options`` go to ``patch``: metric, direction, executor ...
 
     Raises CircuitryError where the task changes other tokens, the text is too short, or the examples are too few for any result.
 
@@ -114,9 +114,10 @@ def _layers(graph: Graph, family: str) -> list[int]:
 
 def _table(model: Model, task: Task, positions: list[str], options: Mapping[str, Any]) -> PatchingTable:
     """Effects by layer and position, whatever the layers are."""
+    from ..executing.open import executor
     from ..running import patch
 
-    given = {"lint": "prompts", "progress": False, "baseline": 0, **options}
+    given = {"lint": "prompts", "executor": executor(progress=False), "baseline": 0, **options}
     made = [
         patch(model, task, path, axes={"layer": layers, "position": positions}, **given)
         for path, layers in paths(model.graph).items()
@@ -179,10 +180,10 @@ def _labels(models: Sequence[Model]) -> Iterator[str]:
 
 def _check_options(options: Mapping[str, Any]) -> None:
     """Refuse options of ``patch`` that the detector sets itself, or makes no use of."""
-    if options.get("baseline"):
+    if options.get("baseline", 0) != 0:
         why = "a verdict compares positions with each other and with the whole effect, not with random nodes"
         raise no_effect("baseline", options["baseline"], why, "leave baseline out")
-    if mine := [name for name in ("axes", "axis", "freezing") if name in options]:
+    if mine := [name for name in ("axes",) if name in options]:
         raise CircuitryError(f"{mine[0]}= is the detector's own: it looks at every layer, from the token to reach; leave it out")
     if isinstance(options.get("metric"), list | tuple):
         raise CircuitryError(f"the detector measures one metric, got {options['metric']!r}; name one")

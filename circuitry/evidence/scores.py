@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from ..architecture import Graph
 from ..errors import CircuitryError, no_effect
 from ..models import Model
-from ..paths import Leg, Node, Path, Site, parse_node
+from ..paths import Leg, Node, Path, Site, labelled, parse_node
 from ..planning.frozen import matching
 from ..prompting import Task
 from ..results import PatchingTable
 from ..results.statistics import resampling
 from ..results.writing import count
 from ..running import patch
+from ..running.measured import MetricLike
 
 Floats = NDArray[np.float64]
 Nodes = frozenset[Node]
@@ -82,7 +83,7 @@ def score(
     task: Task,
     circuit: Mapping[str, Sequence[str]] | Sequence[str],
     *,
-    metric: str = "logit_difference",
+    metric: MetricLike = "logit_difference",
     random: int = 20,
     subsets: int = 8,
     seed: int = 0,
@@ -97,7 +98,7 @@ def score(
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:gpt_neox"), ct.task("ioi", examples=4)
-    >>> found = score(model, task, {"mover": ["head[3,1]", "head[3,3]"]}, random=2, subsets=1, progress=False)
+    >>> found = score(model, task, {"mover": ["head[3,1]", "head[3,3]"]}, random=2, subsets=1)
     >>> found.table.axes, len(found.random)
     (('set',), 2)
     """
@@ -111,7 +112,7 @@ def score(
     rng = np.random.default_rng(seed)
     groups = _Groups(roles, inside, every, _draws(every, inside, random, rng), _subsets(roles, inside, subsets, rng))
     paths: dict[str, str | Path] = {label: _path(nodes) for nodes, label in groups.labels.items() if nodes}
-    table = patch(model, task, paths, axis="set", metric=metric, lint="prompts", baseline=0, **options)
+    table = patch(model, task, labelled("set", paths), metric=metric, lint="prompts", baseline=0, **options)
     table.about |= {
         "paths": {},
         "plan": "",
@@ -124,11 +125,11 @@ def score(
 def _check_options(metric: Any, options: Mapping[str, Any]) -> None:
     if isinstance(metric, list | tuple):
         raise CircuitryError(f"a circuit is scored by one metric, got {metric!r}; name one")
-    if options.get("baseline"):
+    if options.get("baseline", 0) != 0:
         raise no_effect(
             "baseline", options["baseline"], "a circuit is compared with random sets", "use random=, or leave baseline out"
         )
-    if mine := [name for name in ("axes", "axis", "freezing", "lint") if name in options]:
+    if mine := [name for name in ("axes", "lint") if name in options]:
         raise CircuitryError(f"{mine[0]}= is set by the scores themselves, which replace whole sets of nodes; leave it out")
 
 

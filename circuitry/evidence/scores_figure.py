@@ -21,7 +21,7 @@ def draw(scores: Scores) -> Figure:
     >>> import circuitry as ct
     >>> from circuitry.evidence.scores import score
     >>> found = score(ct.load("bundled:gpt_neox"), ct.task("ioi", examples=4), {"m": ["head[3,1]", "head[3,3]"]},
-    ...               random=2, subsets=1, progress=False)
+    ...               random=2, subsets=1)
     >>> len(draw(found).axes)
     3
     """

@@ -1,80 +1,103 @@
-"""The tensors that an intervention puts in place where it takes none from the other input: zeros, means, values that are given."""
+"""The tensors that an intervention puts in place where it takes none from the other input, as its own maker says."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import CircuitryError
 from ..models import Model
 from ..paths import Site, parse
-from ..planning import CellPlan, Pass, Plan, Write, absolute
+from ..planning import CellPlan, Intervention, Pass, Plan, Write, absolute
 from ..prompting import Prompts
 from .rows.chunks import chunks
 from .rows.driver import run
 from .rows.schedule import schedule
 
 
-def constant_values(model: Model, plan: Plan, prompts: Prompts, value: Any, memory: int) -> Mapping[Write, Tensor]:
-    """The tensors that writes of zero, mean or given value put in place.
+def constant_values(model: Model, plan: Plan, prompts: Prompts, memory: int) -> Mapping[Write, Tensor]:
+    """What the plan's intervention puts in place at each of its writes; nothing where that comes from the other input.
+
+    Numbers stay numbers (of no dimension), tensors have the node's own shape. Raises CircuitryError where one does not fit.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> dict(constant_values(model, made, prompts, None, 1 << 28))
-    {}
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "gate[0] @ END -> logits", intervention="mean")
+    >>> [tuple(value.shape) for value in constant_values(model, made, prompts, 1 << 28).values()]
+    [(256,)]
     """
-    writes = list(dict.fromkeys(w for cell in plan.cells for w in cell.passes[0].writes if not isinstance(w.value, int)))
-    if plan.intervention == "resample":
+    if plan.intervention.make is None:
         return {}
-    for write in writes:
-        _check_pattern(write, plan.intervention, prompts, value)
-    if plan.intervention == "mean":
-        return {w: mean_value(model, w, prompts, memory) for w in writes}
-    if plan.intervention == "zero":
-        return dict.fromkeys(writes, torch.zeros(()))
-    return {w: given_value(model, w, prompts, value, memory) for w in writes}
+    writes = dict.fromkeys(w for cell in plan.cells for w in cell.passes[0].writes)
+    sources = {write: _Source(model, write, prompts, memory) for write in writes}
+    return {write: source.fitted(plan.intervention) for write, source in sources.items()}
 
 
-def _check_pattern(write: Write, intervention: str, prompts: Prompts, value: Any) -> None:
-    """Refuse values of an attention pattern that would put weight on tokens which the query cannot see, or on padding."""
-    site, alike = Site(write.node, write.at), len(set(prompts.stops.tolist())) == 1
-    if write.node.port != "pattern" or intervention == "zero":
-        return
-    if intervention == "given" and np.ndim(value) == 0:  # a number, be it Python's, numpy's or a tensor
-        raise CircuitryError(
-            f"{site} is how one token's attention is shared out; value={value} would attend to later tokens too. Give a row"
-        )
-    if intervention == "mean" and not (alike and (write.at is None or len(set(absolute(write.at, prompts.where))) == 1)):
-        raise CircuitryError(
-            f"the mean of {site} over prompts of different shape attends to later tokens or padding; use 'zero' or 'resample'"
-        )
+@dataclass(frozen=True)
+class _Source:
+    """A write, as the maker of its value sees it (``planning.interventions.Source``)."""
 
+    model: Model
+    write: Write
+    prompts: Prompts
+    memory: int
 
-def given_value(model: Model, write: Write, prompts: Prompts, value: Any, memory: int) -> Tensor:
-    """The caller's value in the node's own shape. Raises CircuitryError where it does not fit.
+    @property
+    def site(self) -> Site:
+        return Site(self.write.node, self.write.at)
 
-    >>> import circuitry as ct
-    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> from circuitry.planning import Write
-    >>> tuple(given_value(model, Write(model.graph.node("gate[0]"), ct.Position("B"), "given"), prompts, 2.0, 1 << 28).shape)
-    (256,)
-    """
-    like, place = mean_value(model, write, prompts.take(slice(1)), memory), Site(write.node, write.at)
-    try:
-        # A number takes the node's own dtype: as a tensor by itself it would be float32.
-        given = torch.as_tensor(value, dtype=like.dtype if isinstance(value, int | float) else None).expand_as(like)
-    except (RuntimeError, TypeError, ValueError) as error:
-        shape = tuple(getattr(value, "shape", ())) or type(value).__name__
-        raise CircuitryError(f"value= is {shape}, and {place} has shape {tuple(like.shape)}") from error
-    if not given.isfinite().all():
-        raise CircuitryError(f"value= for {place} holds numbers that are not finite; every effect would be one of them")
-    return given
+    def mean(self) -> Tensor:
+        alike = len(set(self.prompts.stops.tolist())) == 1
+        at = self.write.at
+        if self._is_pattern and not (alike and (at is None or len(set(absolute(at, self.prompts.where))) == 1)):
+            raise CircuitryError(
+                f"the mean of {self.site} over prompts of different shape attends to later tokens or padding; use 'zero' or 'resample'"
+            )
+        return mean_value(self.model, self.write, self.prompts, self.memory)
+
+    @property
+    def _is_pattern(self) -> bool:
+        """Whether it is an attention pattern: how one token's attention is shared out among those that it can see."""
+        return self.write.node.port == "pattern"
+
+    def fitted(self, intervention: Intervention) -> Tensor:
+        """The value that an intervention makes, in the node's own shape unless it is one number."""
+        made = intervention.make(self, intervention.value) if intervention.make else None
+        if isinstance(made, int | float):
+            made = torch.tensor(
+                made, dtype=torch.float64
+            )  # by itself it would be a float32; it is written in the node's own dtype
+        value = self._tensor(made, intervention)
+        if not value.isfinite().all():
+            raise CircuitryError(
+                f"{intervention} for {self.site} holds numbers that are not finite; every effect would be one of them"
+            )
+        if self._is_pattern and value.dim() == 0 and value != 0:
+            raise CircuitryError(
+                f"{self.site} is how one token's attention is shared out; {value.item():g} everywhere would attend to later tokens too. "
+                "Give a row"
+            )
+        return value
+
+    def _tensor(self, made: Any, intervention: Intervention) -> Tensor:
+        shape: Any = type(made).__name__
+        try:
+            value = torch.as_tensor(made)
+            if value.dim() == 0:
+                return value
+            shape = tuple(value.shape)
+            return value.expand_as(self._like())
+        except (RuntimeError, TypeError, ValueError) as error:
+            wanted = tuple(self._like().shape)
+            raise CircuitryError(f"{intervention.name!r} puts {shape} where {self.site} has shape {wanted}") from error
+
+    def _like(self) -> Tensor:
+        """A tensor of the shape that a value must have: the mean over one example."""
+        return mean_value(self.model, self.write, self.prompts.take(slice(1)), self.memory)
 
 
 def mean_value(model: Model, write: Write, prompts: Prompts, memory: int) -> Tensor:
@@ -85,8 +108,8 @@ def mean_value(model: Model, write: Write, prompts: Prompts, memory: int) -> Ten
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> from circuitry.planning import Write
-    >>> tuple(mean_value(model, Write(model.graph.node("gate[0]"), ct.Position("B"), "mean"), prompts, 1 << 28).shape)
+    >>> from circuitry.planning.plan import MADE, Write
+    >>> tuple(mean_value(model, Write(model.graph.node("gate[0]"), ct.Position("B"), MADE), prompts, 1 << 28).shape)
     (256,)
     """
     path = parse("embed -> logits")

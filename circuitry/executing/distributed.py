@@ -12,44 +12,42 @@ from typing import Any
 import numpy as np
 
 from ..errors import CircuitryError
-from ..planning import Plan
+from ..planning import Metric, Plan
 from ..prompting import Prompts
 from ..team import Team, present, team
 from .effects import Effects
 from .executor import ALONE, Cost, Executor
-from .metrics import Metric
 
 _TEAM: ContextVar[Team] = ContextVar("team", default=ALONE)
 
 
 class Distributed:
-    """``inner``, whose batches the processes of a team take in turns. What shares a batch does not depend on how many they are, so
-    every number is the same, bit for bit, as in one process with as many threads.
+    """Puts together what the executors of a team run, of which ``inner`` is this process's and has its share.
+
+    What shares a batch does not depend on how many processes there are, so every number is the same, bit for bit, as in one process
+    with as many threads.
 
     >>> import circuitry as ct
     >>> from circuitry.executing.rows.executor import Rows
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
-    >>> Distributed(Rows(model, memory=1 << 28), Team()).run(made, prompts, [ct.executing.metrics.METRICS["logit"][0]])[0].effect.shape
+    >>> Distributed(Rows(model, memory=1 << 28), Team()).run(made, prompts, [ct.planning.METRICS["logit"]])[0].effect.shape
     (4, 2)
     """
 
-    name = "distributed"
-
     def __init__(self, inner: Executor, team: Team) -> None:
         self.inner, self.team = inner, team
+        self.name, self.provenance = inner.name, inner.provenance  # whose numbers they are
 
     def cost(self, plan: Plan, prompts: Prompts) -> Cost:
         """What all processes take together."""
         return self.inner.cost(plan, prompts)
 
-    def run(
-        self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, value: Any = None, extra: int = 0, team: Team = ALONE
-    ) -> list[Effects]:
+    def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``), the whole of them in every process. What one process raises, all raise."""
         mine, error = list[Effects](), None
         try:
-            mine = self.inner.run(plan, prompts, metrics, value=value, extra=extra, team=self.team)
+            mine = self.inner.run(plan, prompts, metrics, extra=extra)
         except Exception as raised:
             error = raised
         parts = self.team.gathered((mine, None if error is None else _sendable(error)))
@@ -69,17 +67,6 @@ def _together(parts: Sequence[Effects]) -> Effects:
     """What each process has filled in; the rest is NaN."""
     made = [np.stack([getattr(part, name) for part in parts]) for name in ("effect", "base", "other")]
     return Effects(*(np.take_along_axis(all_, np.isnan(all_).argmin(0)[None], 0)[0] for all_ in made))
-
-
-def shared_by_all(inner: Executor) -> Executor:
-    """The executor to use: ``inner``, or within ``together`` the one that shares its batches.
-
-    >>> import circuitry as ct
-    >>> from circuitry.executing.rows.executor import Rows
-    >>> shared_by_all(Rows(ct.load("bundled:mamba"), memory=1 << 28)).name
-    'rows'
-    """
-    return Distributed(inner, _TEAM.get()) if _TEAM.get().world > 1 else inner
 
 
 def current() -> Team:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..paths import Site
-from ..planning import Plan, reads_logits
+from ..planning import Metric, Plan, reads_logits
 from ..prompting import Prompts
 from ..results.units import DISTANCE
-from .metrics import Metric, evaluate
+from .metrics import evaluate
 
 Floats = NDArray[np.float64]
 
@@ -38,6 +38,15 @@ class Effects:
         parts = (self.effect, self.base, self.other)
         return Effects(*(p[:cells] for p in parts)), Effects(*(p[cells:] for p in parts))
 
+    def part(self, cells: NDArray[np.int64], examples: int) -> Effects:
+        """Some cells on the first ``examples``.
+
+        >>> one = np.ones((3, 4))
+        >>> Effects(one, one, one).part(np.array([0, 2]), 1).effect.shape
+        (2, 1)
+        """
+        return Effects(*(p[cells, :examples] for p in (self.effect, self.base, self.other)))
+
 
 def measured(values: list[Tensor], reading: Any, prompts: Prompts, metric: Metric, plan: Plan) -> tuple[Floats, Floats, Floats]:
     """Effect [cell, example], and the metric on the base and on the other input [example].
@@ -45,13 +54,13 @@ def measured(values: list[Tensor], reading: Any, prompts: Prompts, metric: Metri
     ``values`` are those of the sites that ``reading`` names, in every row of a batch.
 
     >>> import circuitry as ct
-    >>> from circuitry.executing.metrics import METRICS
+    >>> from circuitry.planning import METRICS
     >>> from circuitry.executing.rows.driver import run
     >>> from circuitry.executing.rows.schedule import schedule
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
     >>> laid = schedule(made, made.cells, prompts)
-    >>> measured(run(model, laid, prompts), laid.reading, prompts, METRICS["logit"][0], made)[0].shape
+    >>> measured(run(model, laid, prompts), laid.reading, prompts, METRICS["logit"], made)[0].shape
     (1, 2)
     """
     cells, examples = reading.rows.shape
@@ -90,17 +99,30 @@ def ends_at_logits(plan: Plan) -> bool:
     """Whether the last leg reads the logits, at one position and nothing else; else the effect is a distance over all it reads.
 
     >>> import circuitry as ct
-    >>> [ends_at_logits(make_plan(f"embed -> {end}", ct.graph("gpt2"))) for end in ("logits", "mlp[0]", "(logits, mlp[0])")]
+    >>> from circuitry.planning import plan
+    >>> [ends_at_logits(plan(f"embed -> {end}", ct.graph("gpt2"))) for end in ("logits", "mlp[0]", "(logits, mlp[0])")]
     [True, False, False]
     """
     return reads_logits(plan.cells[0].path, plan.graph)
 
 
-def unit_of(plan: Plan, unit: str) -> str:
+def unit_of(plan: Plan, metric: Metric) -> str:
     """The unit of the effects: the metric's, or a distance.
 
     >>> import circuitry as ct
-    >>> unit_of(make_plan("embed -> mlp[0]", ct.graph("gpt2")), "logits")
+    >>> from circuitry.planning import METRICS, plan
+    >>> unit_of(plan("embed -> mlp[0]", ct.graph("gpt2")), METRICS["logit"])
     'L2 distance from the base run'
     """
-    return unit if ends_at_logits(plan) else DISTANCE
+    return metric.unit if ends_at_logits(plan) else DISTANCE
+
+
+def signed_of(plan: Plan, metric: Metric) -> bool:
+    """Whether the effects can be negative: those by the metric, as it says itself, and no distance.
+
+    >>> import circuitry as ct
+    >>> from circuitry.planning import METRICS, plan
+    >>> [signed_of(plan(f"embed -> {end}", ct.graph("gpt2")), METRICS["logit"]) for end in ("logits", "mlp[0]")]
+    [True, False]
+    """
+    return ends_at_logits(plan) and metric.signed

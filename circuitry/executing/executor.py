@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from ..planning import Plan
+from ..planning import Metric, Plan
 from ..prompting import Prompts
 from ..team import Team
 from .effects import Effects
-from .metrics import Metric
 
 EXAMPLES = 8
 """Examples that share a batch, at most: rounding depends on what does, and so must not depend on how many processes share the batches."""
@@ -29,17 +28,17 @@ class Executor(Protocol):
     """Runs plans on one model, within a bound of memory."""
 
     name: str
+    provenance: Mapping[str, str]
+    """What a table records of the last run, beside the executor's name."""
 
     def cost(self, plan: Plan, prompts: Prompts) -> Cost:
         """What ``run`` would take."""
         ...
 
-    def run(
-        self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, value: Any = None, extra: int = 0, team: Team = ALONE
-    ) -> list[Effects]:
+    def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects of every cell on every example, by each metric, behind guards.
 
-        The last ``extra`` cells are random nodes, which the guards leave out. Of several processes each runs its share of the
-        batches, and has NaN for the others'. Raises GuardError where a check of the run fails.
+        The last ``extra`` cells are random nodes, which the guards leave out. An executor that is one of a ``team`` runs its share of
+        the batches, and has NaN for what the others run. Raises GuardError where a check of the run fails.
         """
         ...

@@ -35,7 +35,7 @@ def check(model: Model, plan: Plan, prompts: Prompts, count: int | None = None) 
     """
     few = prompts.take(slice(_EXAMPLES))
     cells = [plan.cells[k] for k in sampled(len(plan.cells) if count is None else count)]
-    if plan.intervention == "resample":
+    if plan.intervention.from_other:
         same = same_input(few, plan.base)
         for alike in reading_alike(cells):
             laid = schedule(plan, [cells[k] for k in alike], same)

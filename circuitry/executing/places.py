@@ -49,6 +49,7 @@ def raw_value(net: Any, tracer: Any, place: Place) -> Any:
 
     >>> import circuitry as ct
     >>> model = ct.load("bundled:mamba")
+    >>> import nnsight
     >>> with model.net.trace(torch.zeros(1, 2, dtype=int), use_cache=False) as tracer:
     ...     block = nnsight.save(raw_value(model.net, tracer, Place("backbone.layers.0")))
     ...     logits = nnsight.save(tensor_of(raw_value(model.net, tracer, Place(""))))
@@ -73,6 +74,7 @@ def write(net: Any, place: Place, raw: Any, changed: Tensor) -> None:
 
     >>> import circuitry as ct
     >>> model, place = ct.load("bundled:mamba"), Place("backbone.norm_f")
+    >>> import nnsight
     >>> with model.net.trace(torch.zeros(1, 2, dtype=int), use_cache=False) as tracer:
     ...     raw = raw_value(model.net, tracer, place)
     ...     write(model.net, place, raw, torch.zeros_like(raw))

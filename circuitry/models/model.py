@@ -211,6 +211,17 @@ class Model:
         widest = max(INSTRUMENTS[name].values(config, length) for name in self.graph.architecture.taps.values())
         return int(size * (widest + 4 * length * config.hidden_size + 3 * config.vocab_size))
 
+    def bytes_per_token(self, length: int) -> int:
+        """The same of one token among ``length`` in a layer, where tokens are packed and few have logits.
+
+        >>> import circuitry as ct
+        >>> model = ct.load("bundled:mamba")
+        >>> 0 < 64 * model.bytes_per_token(64) < model.bytes_per_row(64)
+        True
+        """
+        logits = self.dtype.itemsize * 3 * int(self.hf.config.vocab_size)
+        return (self.bytes_per_row(length) - logits) // length + 1
+
 
 def _wrapped(hf: Any) -> Any:
     """The module for nnsight, which would move inputs to its first weight's device, and that may be without values."""

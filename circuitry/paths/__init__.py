@@ -1,6 +1,7 @@
 """The path language: values, text and Python operators. Imports no torch."""
 
 from .json import from_json, to_json
+from .labelled import Labelled, labelled
 from .parse import GRAMMAR, parse, parse_node, parse_position
 from .values import Axis, Index, Leg, Node, Path, Position, Site, axis, position, sites
 
@@ -8,6 +9,7 @@ __all__ = [
     "GRAMMAR",
     "Axis",
     "Index",
+    "Labelled",
     "Leg",
     "Node",
     "Path",
@@ -15,6 +17,7 @@ __all__ = [
     "Site",
     "axis",
     "from_json",
+    "labelled",
     "parse",
     "parse_node",
     "parse_position",

@@ -4,15 +4,19 @@ from .cells import Cell, Sweep, cells
 from .effects import check_effects, differs_everywhere
 from .explain import explain, kind
 from .frozen import nodes_of
+from .interventions import INTERVENTIONS, Intervention, given
+from .metrics import METRICS, Metric
 from .names import check_names
-from .plan import INTERVENTIONS, CellPlan, Intervention, Pass, Plan, Write, cell_plan, join, plan, reads_logits
+from .plan import CellPlan, Pass, Plan, Write, cell_plan, join, plan, reads_logits
 from .positions import absolute
 
 __all__ = [
     "INTERVENTIONS",
+    "METRICS",
     "Cell",
     "CellPlan",
     "Intervention",
+    "Metric",
     "Pass",
     "Plan",
     "Sweep",
@@ -24,6 +28,7 @@ __all__ = [
     "check_names",
     "differs_everywhere",
     "explain",
+    "given",
     "join",
     "kind",
     "nodes_of",

@@ -35,12 +35,10 @@ def explain(plan: Plan, examples: int = 1) -> str:
         lines.append(f"(and {len(plan.named) - _SHOWN} more paths)")
     lines.append(_line("table", _table(plan)))
     lines.append(_line(plan.base, "record what is held" if any(p.holds for p in cell.passes) else "the baseline"))
-    if plan.intervention == "resample":
+    if plan.intervention.from_other:
         lines.append(_line(plan.other, f"record {_writes(cell.passes[0].writes)}"))
     else:
-        lines.append(
-            _line("value", {"zero": "zeros", "mean": "mean over the corrupted prompts"}.get(plan.intervention, "as given"))
-        )
+        lines.append(_line("value", plan.intervention.phrase))
     lines += [_line(f"pass {k + 1}", _pass(plan, p, k)) for k, p in enumerate(cell.passes)]
     lines.append(_line("kind", kind(plan)))
     legs = len(cell.passes)
@@ -73,7 +71,8 @@ def _writes(writes: Iterable[Write]) -> str:
 
 
 def _pass(plan: Plan, one: Pass, number: int) -> str:
-    source = f"pass {number}" if number else {"resample": plan.other}.get(plan.intervention, plan.intervention)
+    first = plan.other if plan.intervention.from_other else plan.intervention
+    source = f"pass {number}" if number else first
     reads = ", ".join(str(site) if site.at is not None else f"{site} @ every position" for site in one.reads)
     held = f"; hold {_held(one.holds, plan.graph)} at {plan.base}" if one.holds else ""
     return f"on the {plan.base} input: write {_writes(one.writes)} from {source}{held}; read {reads}"

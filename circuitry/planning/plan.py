@@ -12,17 +12,19 @@ from ..paths import Node, Path, Position, Site, parse
 from .cells import Cell, Sweep, Value, cells
 from .effects import Changed, check_effects
 from .frozen import check_useful, ends, frozen_nodes, nodes_of
+from .interventions import RESAMPLE, Intervention
+from .interventions import intervention as resolve
 from .names import POSITION, axis_kinds, check_names
 from .positions import Lengths, Where
 from .twice import aliases, experiment
 
-Intervention = Literal["resample", "zero", "mean", "given"]
-INTERVENTIONS: tuple[Intervention, ...] = ("resample", "zero", "mean", "given")
+OTHER, MADE = "other", "given"
+"""Where the value of a first leg's write comes from: the other input, or the intervention, which made it beforehand."""
 
 
 @dataclass(frozen=True)
 class Write:
-    """Put a value into a node at a position (None: all): ``value`` is "other", "zero", "mean", "given" or a pass number."""
+    """Put a value into a node at a position (None: all): ``value`` is OTHER, MADE or the number of the pass that read it."""
 
     node: Node
     at: Position | None
@@ -60,7 +62,7 @@ class Plan:
     axes: dict[str, str]
     cells: tuple[CellPlan, ...]
     skipped: tuple[tuple[Cell, str], ...]
-    intervention: Intervention = "resample"
+    intervention: Intervention = RESAMPLE
     base: Literal["clean", "corrupted"] = "clean"
     named: Mapping[str, Path] = field(default_factory=dict)
 
@@ -84,7 +86,7 @@ def plan(
     changed: Changed | None = None,
     sweep: Sequence[str] | None = None,
     axes: Mapping[str, Sequence[Value]] | None = None,
-    intervention: Intervention = "resample",
+    intervention: Intervention | str = RESAMPLE,
     direction: Literal["noising", "denoising"] = "noising",
 ) -> Plan:
     """Compile a path for a graph; ``where``, ``length`` and ``changed`` describe a task's prompts, None where there is no task.
@@ -101,8 +103,7 @@ def plan(
     >>> len(made.cells), sorted(map(str, made.cells[1].passes[0].holds))
     (3, ['ssm_state[0]', 'ssm_state[2]'])
     """
-    if intervention not in INTERVENTIONS:
-        raise CircuitryError(f"no intervention {intervention!r}; known: {', '.join(INTERVENTIONS)}")
+    puts = resolve(intervention)
     if direction not in ("noising", "denoising"):
         raise CircuitryError(f"no direction {direction!r}; known: noising, denoising")
     parsed = parse(path) if isinstance(path, str) else path
@@ -118,8 +119,8 @@ def plan(
             skipped.append((cell, again))
             continue
         try:
-            check_effects(cell.path, graph, where, length, changed if intervention == "resample" else None)
-            made = cell_plan(cell, graph, intervention)
+            check_effects(cell.path, graph, where, length, changed if puts.from_other else None)
+            made = cell_plan(cell, graph, puts)
             if (twin := good.setdefault(experiment(cell.path, graph, where), made)) is not made:
                 skipped.append((cell, f"the same experiment as {dict(twin.values)}"))
         except PathError as error:
@@ -128,7 +129,7 @@ def plan(
     if not good and first:
         raise first
     base: Literal["clean", "corrupted"] = "clean" if direction == "noising" else "corrupted"
-    return Plan(parsed, graph, axis_kinds(parsed, graph), tuple(good.values()), tuple(skipped), intervention, base)
+    return Plan(parsed, graph, axis_kinds(parsed, graph), tuple(good.values()), tuple(skipped), puts, base)
 
 
 def _repeated(
@@ -148,7 +149,7 @@ def cell_plan(cell: Cell, graph: Graph, intervention: Intervention) -> CellPlan:
     """What runs for one cell.
 
     >>> import circuitry as ct
-    >>> len(cell_plan(Cell((), ct.parse("mlp[0] -> mlp[1] -> logits")), ct.graph("gpt2"), "resample").passes)
+    >>> len(cell_plan(Cell((), ct.parse("mlp[0] -> mlp[1] -> logits")), ct.graph("gpt2"), RESAMPLE).passes)
     2
     """
     return CellPlan(cell.values, cell.path, _passes(cell.path, graph, intervention))
@@ -220,7 +221,7 @@ def _passes(path: Path, graph: Graph, intervention: Intervention) -> tuple[Pass,
     """One pass a leg: the first takes the other input's values, each later one what the leg before it read."""
     made, sources = [], path.sources
     for number, leg in enumerate(path.legs):
-        value: str | int = number - 1 if number else {"resample": "other"}.get(intervention, intervention)
+        value: str | int = number - 1 if number else OTHER if intervention.from_other else MADE
         writes = tuple(Write(node, s.at, value) for s in sources for node in nodes_of(s, graph))
         holds = frozen_nodes(graph, ends(sources, graph), ends(leg.targets, graph), leg)
         reads = tuple(Site(node, _read_at(t, graph)) for t in leg.targets for node in nodes_of(t, graph))

@@ -107,7 +107,8 @@ class Measurements:
         units = {name: table.unit for name, table in tables.items()}
         shared = next(iter(units.values())) if len(set(units.values())) == 1 else SEVERAL
         made = cls.stack({name: replace(table, unit=shared) for name, table in tables.items()}, "metric", title)
-        return replace(made, about={**made.about, "unit": shared, "units": units})
+        never = {unit for name, table in tables.items() if not signed(unit := units[name], table.about)}
+        return replace(made, about={**made.about, "unit": shared, "units": units, "never_negative": sorted(never)})
 
     def unit_of(self, metric: Any) -> str:
         """The unit of one value of the axis ``metric``.
@@ -126,7 +127,7 @@ class Measurements:
         """
         cells = self.mean().index
         metrics = cells.get_level_values("metric") if "metric" in self.axes else [None] * len(cells)
-        return pd.Series([signed(self.unit_of(metric)) for metric in metrics], index=cells, dtype=bool)
+        return pd.Series([signed(self.unit_of(metric), self.about) for metric in metrics], index=cells, dtype=bool)
 
     def select(self, axis: str, value: Any) -> Self:
         """The part of the table with one value of one axis, which is an axis no more; random nodes of that value only.
@@ -190,7 +191,7 @@ class Measurements:
         if self.random is None:
             return None
         units = {metric: self.unit_of(metric) for metric in self.random.get("metric", pd.Series([None])).unique()}
-        known = [signed(units[metric]) for metric in self.random.get("metric", [None] * len(self.random))]
+        known = [signed(units[metric], self.about) for metric in self.random.get("metric", [None] * len(self.random))]
         random = self.random[known]
         keys = [random[axis] for axis in self.axes if axis in random] + [random["draw"]]
         return _filled(random["example"].groupby(keys, sort=False), random["effect"])

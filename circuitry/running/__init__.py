@@ -1,6 +1,7 @@
 """Engines: the nnsight driver, the independent reference, guards, and ``patch``."""
 
-from ..executing.metrics import METRICS
+from ..planning import METRICS
+from .options import random_nodes
 from .patching import explain, patch
 
-__all__ = ["METRICS", "explain", "patch"]
+__all__ = ["METRICS", "explain", "patch", "random_nodes"]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 
-from ..executing.effects import Effects, unit_of
-from ..executing.metrics import metric as resolve_metric
-from ..planning import Plan
+from ..executing.effects import Effects, ends_at_logits
+from ..planning import Metric, Plan
 from ..prompting import Prompts, Task
-from ..results.units import signed
 
 
 def check_distinct(prompts: Prompts, task: Task) -> None:
@@ -29,7 +26,7 @@ def check_distinct(prompts: Prompts, task: Task) -> None:
         )
 
 
-def check_baseline(effects: Effects, metric: Any, made: Plan, task: Task) -> None:
+def check_baseline(effects: Effects, metric: Metric, made: Plan, task: Task) -> None:
     """Warn where there is nothing to explain: the two inputs do not differ in the metric.
 
     A path's effect is a part of the difference between the clean and the corrupted run; where that is within its own
@@ -39,9 +36,9 @@ def check_baseline(effects: Effects, metric: Any, made: Plan, task: Task) -> Non
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
     >>> one = np.ones((1, 2))
-    >>> check_baseline(Effects(one, 5 + one, one), "logit", made, task)
+    >>> check_baseline(Effects(one, 5 + one, one), ct.running.METRICS["logit"], made, task)
     """
-    if not signed(unit_of(made, resolve_metric(metric)[1])):
+    if not (ends_at_logits(made) and metric.needs_gap):
         return
     gap = (effects.base - effects.other).mean(0)
     spread = gap.std(ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else 0.0

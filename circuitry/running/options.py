@@ -1,31 +1,37 @@
-"""What ``patch`` is asked for, checked before anything runs: numbers in their range, and no option that would have no effect."""
+"""What ``patch`` is asked for beside its path: checked before anything runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from numbers import Integral
+from dataclasses import dataclass
 from typing import Any
 
-from ..errors import CircuitryError, no_effect
+from ..errors import CircuitryError, no_effect, whole
 
 RANDOM_NODES = 16
 """Random nodes that every table is compared with."""
-MEMORY = "512MiB"
-"""Bound for one batch, if none is given."""
 
 
-def whole(name: str, value: Any, least: int = 0) -> int:
-    """A whole number from ``least`` up. Raises CircuitryError for anything else.
+@dataclass(frozen=True)
+class RandomNodes:
+    """How many random nodes are patched beside a path, and the seed that they are drawn with."""
 
-    >>> whole("baseline", -1)
+    count: int = RANDOM_NODES
+    seed: int = 0
+
+
+def random_nodes(count: int = RANDOM_NODES, seed: int = 0) -> RandomNodes:
+    """Random nodes that a table is compared with, drawn with a seed of your own: ``baseline=ct.random_nodes(16, seed=3)``.
+
+    Raises CircuitryError for numbers out of range, and for a seed where there is nothing to draw.
+
+    >>> random_nodes(0, seed=3)
     Traceback (most recent call last):
-    circuitry.errors.CircuitryError: baseline must be at least 0, got -1
+    circuitry.errors.CircuitryError: seed=3 has no effect: it draws random nodes, and there are none; ask for 16, or leave seed out
     """
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise CircuitryError(f"{name} must be a whole number, got {value!r}")
-    if value < least:
-        raise CircuitryError(f"{name} must be at least {least}, got {value}")
-    return int(value)
+    made = RandomNodes(whole("baseline", count), whole("seed", seed))
+    if made.seed and not made.count:
+        raise no_effect("seed", made.seed, "it draws random nodes, and there are none", "ask for 16, or leave seed out")
+    return made
 
 
 def check_given(model: Any, task: Any) -> None:
@@ -39,59 +45,3 @@ def check_given(model: Any, task: Any) -> None:
         if isinstance(given, str):
             make = "load it first" if how == "load" else "make it first"
             raise CircuitryError(f"the {what} is the text {given!r}; {make}: ct.{how}({given!r})")
-
-
-def check_value(intervention: str, value: Any) -> None:
-    """Refuse a value that nothing takes, and "given" without one.
-
-    >>> check_value("zero", 5.0)
-    Traceback (most recent call last):
-    circuitry.errors.CircuitryError: value=5.0 has no effect: intervention 'zero' puts zeros in place; use intervention='given', or leave value out
-    """
-    puts = {"resample": "the value from the other prompt", "zero": "zeros", "mean": "the mean over the corrupted prompts"}
-    if intervention == "given" and value is None:
-        raise CircuitryError("intervention 'given' needs value=, a number or a tensor of the node's shape")
-    if intervention in puts and value is not None:
-        shown = value if isinstance(value, int | float) else ...
-        why = f"intervention {intervention!r} puts {puts[intervention]} in place"
-        raise no_effect("value", shown, why, "use intervention='given', or leave value out")
-
-
-def check_axis(path: Any, axis: str) -> None:
-    """Refuse a name for the labels of several paths where there is one path.
-
-    >>> check_axis("mlp[0] -> logits", "port")
-    Traceback (most recent call last):
-    circuitry.errors.CircuitryError: axis='port' has no effect: it names the labels of several paths, and there is one; give paths by label, or leave axis out
-    """
-    if not isinstance(path, Mapping) and axis != "path":
-        why = "it names the labels of several paths, and there is one"
-        raise no_effect("axis", axis, why, "give paths by label, or leave axis out")
-
-
-def random_nodes(engine: str, baseline: int | None, seed: int, verify: int, memory: Any) -> int:
-    """How many random nodes are patched beside the path. Raises CircuitryError for numbers out of range and idle options.
-
-    >>> random_nodes("nnsight", None, 0, 0, None), random_nodes("reference", None, 0, 0, None)
-    (16, 0)
-    >>> random_nodes("reference", None, 0, 3, None)
-    Traceback (most recent call last):
-    circuitry.errors.CircuitryError: verify=3 has no effect: engine='reference' is what it compares with; use engine='nnsight', or leave verify out
-    """
-    count, seed, verify = (
-        whole("baseline", RANDOM_NODES if baseline is None else baseline),
-        whole("seed", seed),
-        whole("verify", verify),
-    )
-    if engine == "reference":
-        count = 0 if baseline is None else count
-        for name, value, why in (
-            ("verify", verify, "engine='reference' is what it compares with"),
-            ("baseline", count, "engine='reference' patches no random nodes"),
-            ("memory", memory, "engine='reference' runs one cell at a time, with all examples at once"),
-        ):
-            if value:
-                raise no_effect(name, value, why, f"use engine='nnsight', or leave {name} out")
-    if seed and not count:
-        raise no_effect("seed", seed, "it draws random nodes, and there are none", "ask for baseline=16, or leave seed out")
-    return count

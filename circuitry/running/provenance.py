@@ -6,34 +6,38 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ..executing.effects import signed_of, unit_of
 from ..models import Model
-from ..planning import Plan
+from ..planning import Metric, Plan
 from ..planning import explain as explain_plan
-from ..prompting import Task
+from ..prompting import Prompts, Task
 
 
-def provenance(model: Model, task: Task, made: Plan, unit: str, examples: int = 1) -> dict[str, Any]:
+def provenance(model: Model, task: Task, made: Plan, metric: Metric, prompts: Prompts) -> dict[str, Any]:
     """The record of one table: path, plan, model, task, intervention, seed and versions.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> provenance(model, task, made, "logits")["path"]
+    >>> provenance(model, task, made, ct.running.METRICS["logit"], prompts)["path"]
     'h[2] @ B+1 -> logits'
     """
     return {
         "path": str(made.path),
         "paths": {label: str(path) for label, path in made.named.items()},
-        "plan": explain_plan(made, examples),
+        "plan": explain_plan(made, len(prompts)),
         "model": model.name,
         **commit(model),
         "task": repr(task),
-        "intervention": made.intervention,
+        "intervention": str(made.intervention),
+        "source_becomes": made.intervention.phrase,
         "base": made.base,
-        "unit": unit,
+        "unit": (unit := unit_of(made, metric)),
+        "never_negative": [] if signed_of(made, metric) else [unit],
         "seed": task.seed,
         "skipped": [f"{dict(cell.values)}: {reason}" for cell, reason in made.skipped],
         "versions": versions(),
+        **({} if prompts.distinct == len(prompts) else {"distinct_examples": prompts.distinct}),
     }
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from ..errors import CircuitryError, suggest
 from ..results import PatchingTable
 from ..results.writing import count
+from ..running.patching import Paths
 from .result import Component, SuiteResult
 from .study import MOST_KEYS, Study, keys
 
-Path = str | Mapping[Any, str]
 Axes = Mapping[str, Sequence[Any]]
 
 
@@ -21,7 +21,7 @@ Axes = Mapping[str, Sequence[Any]]
 class Table:
     """One table of a suite.
 
-    ``path`` is a path's text, or several by label (the labels are the axis ``axis``), or a function of the Study that gives
+    ``path`` is a path's text, or several by label (``ct.labelled`` names their axis), or a function of the Study that gives
     either: it may look at ``study.tables``, which holds the tables above this one. ``axes``: values of open axes, or such a
     function. ``over``: a task option and its values, which become the first axis. ``options``: task options for this table. ``layout``: the order of
     the axes, the last one across. ``needs``: the role of a node without which the table is left out.
@@ -29,12 +29,11 @@ class Table:
 
     name: str
     title: str
-    path: Path | Callable[[Study], Path]
+    path: Paths | Callable[[Study], Paths]
     axes: Axes | Callable[[Study], Axes] = field(default_factory=dict)
     over: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     metric: Any = None
-    axis: str = "path"
     layout: tuple[str, ...] = ()
     needs: str | None = None
     note: str = ""
@@ -43,13 +42,13 @@ class Table:
         """Patch, lay out and keep.
 
         >>> import circuitry as ct
-        >>> study = Study(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4), options={"progress": False})
+        >>> study = Study(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4))
         >>> Table("states", "States", "h[{layer}] @ B+1 -> logits freezing h").make(study).axes
         ('layer',)
         """
         path = self.path(study) if callable(self.path) else self.path
         axes = self.axes(study) if callable(self.axes) else self.axes
-        how: dict[str, Any] = {"task": dict(self.options), "axis": self.axis, "metric": self.metric, **axes}
+        how: dict[str, Any] = {"task": dict(self.options), "metric": self.metric, **axes}
         if len(self.over) > 1:
             raise CircuitryError(f"table {self.name!r} runs over {len(self.over)} task options; one would do")
         if self.over:
@@ -118,7 +117,7 @@ class Suite:
         """Make every table and conclude.
 
         >>> import circuitry as ct
-        >>> study = Study(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=16), options={"progress": False})
+        >>> study = Study(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=16))
         >>> declared = Suite("s", "", "induction", tables=[Table("states", "States", "h[{layer}] @ B+3 -> logits freezing h")])
         >>> declared.carry_out(study).summary.components[0].node
         'h[3] @ B+3'

@@ -8,7 +8,8 @@ from dataclasses import replace
 from ..errors import CircuitryError
 from ..prompting import task
 from ..results.writing import count
-from .declare import Axes, Path, Suite, Table, findings
+from ..running.patching import Paths
+from .declare import Axes, Suite, Table, findings
 from .result import SuiteResult
 from .study import Study
 
@@ -33,7 +34,7 @@ def _layers(role: str) -> Callable[[Study], Axes]:
 def _table(name: str, title: str, role: str, path: str, note: str) -> Table:
     """``path`` with NODE for the architecture's name of the role, and CARRIERS for all that moves information along the text."""
 
-    def written(study: Study) -> Path:
+    def written(study: Study) -> Paths:
         return path.replace("NODE", study.name(role)).replace("CARRIERS", study.carriers)
 
     return Table(name, title, written, axes=_layers(role), needs=role, note=note)
@@ -83,7 +84,7 @@ def conclude(study: Study) -> SuiteResult:
     """Heads, states and MLPs by their strongest cell; those that write to the last token are patched together.
 
     >>> import circuitry as ct
-    >>> study = Study(ct.load("bundled:mamba"), ct.task("ioi", examples=4), options={"progress": False, "metric": "logit_difference"})
+    >>> study = Study(ct.load("bundled:mamba"), ct.task("ioi", examples=4), options={"metric": "logit_difference"})
     >>> suite = suite_for("ioi")
     >>> study.settings = dict(suite.settings)
     >>> [c.table for c in suite.carry_out(study).summary.components][0]

@@ -20,7 +20,7 @@ def run(study: Study) -> SuiteResult:
     Raises CircuitryError for a distance too short to hold B+5.
 
     >>> import circuitry as ct
-    >>> found = ct.run("induction", ct.load("bundled:gpt_neox"), distances=[8], distance=8, examples=4, progress=False)
+    >>> found = ct.run("induction", ct.load("bundled:gpt_neox"), distances=[8], distance=8, examples=4)
     >>> found.summary.components[0].role
     'induction head'
     """

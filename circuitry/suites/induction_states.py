@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..paths import labelled
 from ..results import PatchingTable
 from ..results.circuit import Circuit, CircuitEdge, CircuitNode
 from ..results.writing import count
@@ -93,7 +94,7 @@ def _ports(study: Study, offsets: pd.Series, layers: list[int]) -> PatchingTable
     sources = {port or "all": f"{write}[{layer}]{port and '.' + port}" for port in ("", *_writers(study, layer))}
     sources |= {family.name: f"{family.name}[{layer}]" for family in study.model.graph.by_role("step")}
     paths = {reader: path for reader, source in sources.items() if study.possible(path := f"{source} {way}")}
-    return study.patch(f"Which reader of {write}[{layer}] @ {position} carries the effect", paths, axis="reader")
+    return study.patch(f"Which reader of {write}[{layer}] @ {position} carries the effect", labelled("reader", paths))
 
 
 def _writers(study: Study, layer: int) -> list[str]:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
+from ..paths import labelled
 from ..results.circuit import Circuit
 from ..results.writing import count
 from .result import Picture, SuiteResult, Summary
@@ -128,7 +129,7 @@ def _movers(study: Study, movers: list[Head], found: Found) -> None:
     """Through which port the movers get their information, where they copy from, and who put it there."""
     paths = {port: f"{site(study, movers, port)} -> logits freezing {study.carriers}" for port in "qkv"}
     note = "All heads that write the answer, together. Queries say where to look, values what is copied."
-    study.keep("mover_ports", study.patch("What the heads that write the answer need: q, k or v", paths, axis="port"), note)
+    study.keep("mover_ports", study.patch("What the heads that write the answer need: q, k or v", labelled("port", paths)), note)
     read = study.keep("movers_read", reads(study, "Where the heads that write the answer copy from", movers, "v", POSITIONS))
     elsewhere = [p for p in read_at(read) if p != "IO"]
     made = senders(study, "Earlier heads to the answering heads' v, at every position", movers, "v", "") if elsewhere else None

@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import content
 from ..errors import CircuitryError, no_effect, suggest
+from ..executing.open import DEFAULT, choice
 from ..models import Model
 from ..prompting import Task, task
 from ..results.report import write_report
@@ -23,7 +24,7 @@ from .result import SuiteResult
 from .study import Study
 
 SHIPPED = ("induction", "ioi")
-_PATCH = ("metric", "intervention", "direction", "baseline", "memory", "progress", "verify", "engine")
+_PATCH = ("metric", "intervention", "direction", "baseline", "executor")
 """Options that go to every ``patch`` of a suite."""
 
 
@@ -82,7 +83,7 @@ def run(
     runs the same in that folder, and for a disk that is full or cannot be written: what is there stays, and the same call goes on.
 
     >>> import circuitry as ct
-    >>> found = run("induction", ct.load("bundled:mamba"), distances=[8], distance=8, examples=8, progress=False)
+    >>> found = run("induction", ct.load("bundled:mamba"), distances=[8], distance=8, examples=8)
     >>> found.summary.components[0].node
     'ssm_state[3]'
     """
@@ -134,7 +135,8 @@ def _record(
 ) -> dict[str, Any]:
     """What ``run.json`` says of a run before it starts; ``identity`` is what makes two runs the same."""
     shown = {"examples": posed.examples, "seed": posed.seed, **posed.options, **settings, **patching}
-    shown = {k: v for k, v in shown.items() if k not in ("progress", "memory")}
+    if (ran := str(choice(shown.pop("executor", DEFAULT)))) != DEFAULT:
+        shown["executor"] = ran
     sources = [_source("suites", name), _source("tasks", chosen.task)]
     identity = {
         "suite": chosen.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..paths import labelled
 from ..results import PatchingTable
 from .study import KEY_SHARE, Study, keys
 
@@ -35,7 +36,7 @@ def senders(
     Without ``positions`` a sender is patched at every position at once.
 
     >>> import circuitry as ct
-    >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2), options={"progress": False})
+    >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
     >>> senders(study, "To the keys", [(1, 0)], "k", "B", ["B"]).axes
     ('layer', 'head', 'position')
     """
@@ -47,7 +48,7 @@ def senders(
         where = " @ {position}" if positions else ""
         paths[layer] = f"{head}[{layer},{{head}}]{where} -> {later} freezing {study.carriers} -> logits"
     axes = {"position": list(positions)} if positions else {}
-    return study.patch(title, paths, axis="layer", task=task, **axes) if paths else None
+    return study.patch(title, labelled("layer", paths), task=task, **axes) if paths else None
 
 
 def reads(
@@ -65,7 +66,7 @@ def reads(
     that port of those of the heads that come later.
 
     >>> import circuitry as ct
-    >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2), options={"progress": False})
+    >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
     >>> reads(study, "Values", [(1, 0)], "v", ["A", "B"]).axes
     ('head', 'position')
     """
@@ -76,14 +77,14 @@ def reads(
             later = site(study, [other for other in through[0] if other[0] > one[0]], *through[1:])
             way = f"-> {later} freezing {study.carriers} -> logits"
         paths[f"{one[0]},{one[1]}"] = f"{site(study, [one], port)} @ {{position}} {way}"
-    return study.patch(title, paths, axis="head", task=task, position=list(positions))
+    return study.patch(title, labelled("head", paths), task=task, position=list(positions))
 
 
 def together(study: Study, title: str, heads: Sequence[Head], port: str, position: str, **task: Any) -> float:
     """What a port of all these heads carries at once, as a share of the whole effect; the rest of the model stays live.
 
     >>> import circuitry as ct
-    >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2), options={"progress": False})
+    >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
     >>> 0 < together(study, "Keys", [(1, 0), (1, 2)], "k", "B", corruption="A") < 2
     True
     """

@@ -13,13 +13,14 @@ import torch
 from ..errors import CircuitryError, PathError
 from ..evidence import Offsets, off_by_one
 from ..evidence.write_profile import place
+from ..executing.open import DEFAULT, choice
 from ..models import Model
-from ..paths import parse
+from ..paths import Labelled, Path, parse
 from ..planning import Sweep, reads_logits
 from ..prompting import Task
 from ..results import PatchingTable
 from ..running import patch
-from ..running.patching import compile_path
+from ..running.patching import Paths, compile_path
 from .folder import RunFolder
 from .result import Component, Summary
 
@@ -67,10 +68,9 @@ class Study:
     def patch(
         self,
         title: str,
-        path: str | Mapping[Any, str],
+        path: Paths,
         *,
         task: Mapping[str, Any] | None = None,
-        axis: str = "path",
         metric: Any = None,
         **axes: Any,
     ) -> PatchingTable:
@@ -78,7 +78,7 @@ class Study:
 
         Of positions that turn out to be one token in every prompt, all but one are left out (``table.about["skipped"]``).
         """
-        self.say(f"{title}: {path if isinstance(path, str) else next(iter(path.values()))}")
+        self.say(f"{title}: {_first(path)}")
         asked = self.task.but(**(task or {}))
         options = {"lint": "prompts", **self.options} | ({"metric": metric} if metric is not None else {})
         if metric is None and not self._has_metric(path):
@@ -89,15 +89,15 @@ class Study:
         }
 
         def make() -> PatchingTable:
-            return patch(self.model, asked, path, axes=swept, axis=axis, **options)
+            return patch(self.model, asked, path, axes=swept, **options)
 
-        numbers = {k: v for k, v in options.items() if k not in ("progress", "memory")}
-        made = self.folder.part((path, asked, axis, axes, numbers), make) if self.folder else make()
+        numbers = {**options, "executor": str(choice(options.get("executor", DEFAULT)))}
+        made = self.folder.part((path, asked, axes, numbers), make) if self.folder else make()
         return made.titled(title)
 
-    def _has_metric(self, path: str | Mapping[Any, str]) -> bool:
-        first = path if isinstance(path, str) else next(iter(path.values()), "embed -> logits")
-        return reads_logits(parse(first), self.model.graph)
+    def _has_metric(self, path: Paths) -> bool:
+        first = _first(path)
+        return reads_logits(parse(first) if isinstance(first, str) else first, self.model.graph)
 
     def possible(self, path: str) -> bool:
         """Whether a path can have an effect, by the graph and by where the prompts differ."""
@@ -107,7 +107,7 @@ class Study:
             return False
         return True
 
-    def over(self, option: str, values: Sequence[Any], title: str, path: str | Mapping[Any, str], **how: Any) -> PatchingTable:
+    def over(self, option: str, values: Sequence[Any], title: str, path: Paths, **how: Any) -> PatchingTable:
         """The same table for several values of a task option, which becomes its first axis."""
         if twice := [value for value in values if list(values).count(value) > 1]:
             raise CircuitryError(
@@ -134,7 +134,8 @@ class Study:
     @property
     def plain_options(self) -> dict[str, Any]:
         """The options of ``patch`` without random nodes and verification, for what draws or checks by itself."""
-        return {k: v for k, v in self.options.items() if k not in ("baseline", "verify")}
+        options = {k: v for k, v in self.options.items() if k != "baseline"}
+        return options | ({"executor": choice(options["executor"]).unverified()} if "executor" in options else {})
 
     def offsets(self, token: str, reach: int = 4, **task: Any) -> Offsets | None:
         """Where the model takes up a token (``ct.off_by_one``); None where there are too few examples or tokens to say."""
@@ -208,6 +209,12 @@ class Study:
         """Logits at END, [example, vocab]; one prompt at a time, so that memory does not grow."""
         rows = (torch.from_numpy(row[: end + 1])[None].to(self.model.device) for row, end in zip(ids, ends, strict=True))
         return torch.cat([self.model.hf(row, use_cache=False, logits_to_keep=1).logits[:, -1].cpu() for row in rows])
+
+
+def _first(path: Paths) -> Path | str:
+    """The path, or the first of several; with none at all ``patch`` says what is missing."""
+    several = path.paths if isinstance(path, Labelled) else path
+    return next(iter(several.values()), "embed -> logits") if isinstance(several, Mapping) else several
 
 
 def keys(table: PatchingTable, *, most: int = MOST_KEYS, negative: bool = False) -> list[Any]:

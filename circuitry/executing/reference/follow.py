@@ -265,7 +265,7 @@ def _place(end: Site) -> Position | None:
 
 def _known(values: Values, node: Node) -> Tensor:
     if (key := _key(node)) not in values:
-        raise CircuitryError(f"the reference engine does not record {node}; engine='nnsight' without verify= measures it")
+        raise CircuitryError(f"the reference does not record {node}; another executor without verify= measures it")
     return values[key]
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from ...models import Model
-from ...planning import Plan, absolute
+from ...planning import Metric, Plan, absolute
 from ...prompting import Prompts
 from ...team import Team
 from ..constants import constant_values
 from ..effects import Effects, measured
 from ..executor import ALONE
-from ..metrics import Metric
 from .chunks import chunks
 from .driver import run
 from .schedule import schedule
@@ -29,8 +27,7 @@ def run_plan(
     metrics: Sequence[Metric],
     *,
     memory: int,
-    value: Any = None,
-    progress: bool = False,
+    progress: bool | None = False,
     batch: Callable[..., list[Tensor]] = run,
     team: Team = ALONE,
 ) -> list[Effects]:
@@ -41,19 +38,21 @@ def run_plan(
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> from circuitry.executing.metrics import METRICS
-    >>> run_plan(model, made, prompts, [METRICS["logit"][0]], memory=1 << 28)[0].effect.shape
+    >>> from circuitry.planning import METRICS
+    >>> run_plan(model, made, prompts, [METRICS["logit"]], memory=1 << 28)[0].effect.shape
     (1, 2)
     """
     filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
-    constants = constant_values(model, plan, prompts, value, memory)
+    constants = constant_values(model, plan, prompts, memory)
     work = team.share(list(chunks(plan, model, len(prompts), prompts.length, memory)))
     total = sum(len(cells) * len(examples) for cells, examples in work)
-    with tqdm(total=total, desc=str(plan.path)[:60], unit="patch", disable=not progress, leave=False) as bar:
+    with tqdm(
+        total=total, desc=str(plan.path)[:60], unit="patch", disable=None if progress is None else not progress, leave=False
+    ) as bar:
         for cells, examples in work:
             part = prompts.take(examples)
-            # Values made elsewhere (mean, given) may have one for every position, padding included.
-            part = _trimmed(plan, part) if plan.intervention in ("resample", "zero") else part
+            # Values that were made beforehand may have one for every position, padding included.
+            part = part if plan.intervention.by_position else _trimmed(plan, part)
             laid = schedule(plan, [plan.cells[k] for k in cells], part)
             values = batch(model, laid, part, constants)
             where = np.ix_(cells, examples)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from ...models import Model
-from ...planning import Plan
+from ...planning import Metric, Plan
 from ...prompting import Prompts
 from ...team import Team
 from .. import guards
 from ..effects import Effects
 from ..executor import ALONE, Cost
-from ..metrics import Metric
 from .chunks import chunks
 from .engine import run_plan
 
@@ -24,13 +22,14 @@ class Rows:
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
     >>> Rows(model, memory=1 << 28).cost(made, prompts)
-    Cost(batches=1, token_layers=864)
+    Cost(batches=1, token_layers=768)
     """
 
     name = "rows"
+    provenance: Mapping[str, str] = {}
 
-    def __init__(self, model: Model, *, memory: int, progress: bool = False) -> None:
-        self.model, self.memory, self.progress = model, memory, progress
+    def __init__(self, model: Model, *, memory: int, progress: bool | None = False, team: Team = ALONE) -> None:
+        self.model, self.memory, self.progress, self.team = model, memory, progress, team
 
     def cost(self, plan: Plan, prompts: Prompts) -> Cost:
         """What ``run`` would take, without its guards."""
@@ -38,10 +37,8 @@ class Rows:
         rows = sum(len(examples) * (2 + sum(len(plan.cells[k].passes) for k in cells)) for cells, examples in batches)
         return Cost(len(batches), rows * prompts.length * plan.graph.sizes["layer"])
 
-    def run(
-        self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, value: Any = None, extra: int = 0, team: Team = ALONE
-    ) -> list[Effects]:
+    def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``)."""
-        if team.mine(team.world - 1):  # who has as many batches as the others, or one less
+        if self.team.mine(self.team.world - 1):  # who has as many batches as the others, or one less
             guards.check(self.model, plan, prompts, len(plan.cells) - extra)
-        return run_plan(self.model, plan, prompts, metrics, memory=self.memory, value=value, progress=self.progress, team=team)
+        return run_plan(self.model, plan, prompts, metrics, memory=self.memory, progress=self.progress, team=self.team)

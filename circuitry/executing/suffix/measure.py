@@ -10,21 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...planning import Plan
+from ...planning import Metric, Plan
 from ...prompting import Prompts
 from ..effects import ends_at_logits
-from ..metrics import Metric, evaluate
+from ..metrics import evaluate
 from .layout import Read, Reading
 
 Floats: TypeAlias = NDArray[np.float64]
-Measured: TypeAlias = tuple[Floats, Floats, Floats]
-"""Of each example: the effect, and the metric on the base and on the other run."""
 
 
-def measure(
-    values: Mapping[Any, Tensor], reading: Reading, prompts: Prompts, metric: Metric, plan: Plan, narrow: bool
-) -> Measured:
-    """The effects of one job. ``narrow``: of the logits there are two columns, the answer's and the foil's."""
+def measure(values: Mapping[Any, Tensor], reading: Reading, prompts: Prompts, metric: Metric, plan: Plan, narrow: bool) -> Floats:
+    """[3, example] of one job: the effect, and the metric on the base and on the other run. ``narrow``: of the logits there are two columns, the answer's and the foil's."""
     if not ends_at_logits(plan):
         return _distances(values, reading)
     (read,), examples = reading.reads, reading.job.examples
@@ -35,7 +31,7 @@ def measure(
     if narrow:
         answer, foil = torch.zeros_like(answer), torch.ones_like(foil)
     on_base, on_other, on_patched = (_numpy(evaluate(metric, run, base, answer, foil)) for run in (base, other, patched))
-    return on_patched - on_base, on_base, on_other
+    return np.stack([on_patched - on_base, on_base, on_other])
 
 
 def of_site(values: Mapping[Any, Tensor], read: Read) -> Tensor:
@@ -48,7 +44,7 @@ def of_site(values: Mapping[Any, Tensor], read: Read) -> Tensor:
     return value if read.unit is None else value[:, read.unit]
 
 
-def _distances(values: Mapping[Any, Tensor], reading: Reading) -> Measured:
+def _distances(values: Mapping[Any, Tensor], reading: Reading) -> Floats:
     """L2 distance of each run from the base run, over all that is read."""
     count = len(reading.job.examples)
     total = torch.zeros(3 * count, dtype=torch.float64)
@@ -57,7 +53,7 @@ def _distances(values: Mapping[Any, Tensor], reading: Reading) -> Measured:
         change = (value[torch.from_numpy(read.own)].double() - value[torch.from_numpy(read.base)].double()) ** 2
         total.index_add_(0, torch.from_numpy(read.runs), change.reshape(len(change), -1).sum(1).cpu())
     base, other, patched = (total**0.5).numpy().reshape(3, count)
-    return patched - base, base, other
+    return np.stack([patched - base, base, other])
 
 
 def _numpy(values: Tensor) -> Floats:

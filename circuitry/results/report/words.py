@@ -12,12 +12,6 @@ from ..table import PatchingTable
 from .formats import percent
 from .run import Run
 
-_SOURCES = {
-    "resample": "the value it has on the other prompt of the pair (resample ablation)",
-    "zero": "zero (zero ablation)",
-    "mean": "its mean over the other prompts (mean ablation)",
-    "given": "a given value",
-}
 _DIRECTIONS = {
     "clean": "the clean run is patched with what the corrupted one has (noising)",
     "corrupted": "the corrupted run is patched with what the clean one has (denoising)",
@@ -62,7 +56,7 @@ def methods(run: Run) -> str:
     about, tables = run.about, list(run.tables.values())
     sentences = [_model(about), _task(about, tables)]
     if tables:
-        sentences += [_intervention(tables), _frozen(tables), _metric(tables), *_statistics(tables), _engine(about)]
+        sentences += [_intervention(tables), _frozen(tables), _metric(tables), *_statistics(tables), _executor(about, tables)]
     sentences.append(_software(about))
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -107,7 +101,8 @@ def _posed(about: Mapping[str, Any], tables: list[PatchingTable]) -> str:
 
 
 def _intervention(tables: list[PatchingTable]) -> str:
-    given = _distinct(_SOURCES.get(str(kind), str(kind)) for kind in _said(tables, "intervention"))
+    known = [about for table in tables if "intervention" in (about := table.about)]
+    given = _distinct(about.get("source_becomes") or f"what {about['intervention']} ablation puts there" for about in known)
     ways = _distinct(_DIRECTIONS.get(str(base), str(base)) for base in _said(tables, "base"))
     said = f"The source of a path is set to {' or '.join(given)}" if given else ""
     return f"{said}{'; ' if said and ways else ''}{'; '.join(ways)}." if said or ways else ""
@@ -153,10 +148,10 @@ def _statistics(tables: list[PatchingTable]) -> list[str]:
     return said
 
 
-def _engine(about: Mapping[str, Any]) -> str:
-    engine = about.get("settings", {}).get("engine", "nnsight")
-    if engine != "nnsight":
-        return f"Paths were run by the engine {engine}."
+def _executor(about: Mapping[str, Any], tables: list[PatchingTable]) -> str:
+    ran = _said(tables, "executor")  # tables of old name none
+    if ran == ["reference"] or about.get("settings", {}).get("engine") == "reference":
+        return "Paths were run by the independent reference, one cell at a time."
     return (
         "Paths were run on nnsight; each experiment first checked that patching nothing gives the unpatched run, that patching "
         "the whole input gives the other run, and that every place was reached."

@@ -177,7 +177,7 @@ def circuits(
     ``out`` each run gets its folder there, and one that is complete is not run again. Raises CircuitryError for fewer than two
     models.
 
-    >>> found = circuits(["bundled:gpt_neox", "bundled:mamba"], "induction", distances=[8], distance=8, examples=12, progress=False)
+    >>> found = circuits(["bundled:gpt_neox", "bundled:mamba"], "induction", distances=[8], distance=8, examples=12)
     >>> [len(having) for having in found.matched().values()]
     [2, 2, 1]
     """

@@ -1,0 +1,101 @@
+"""The executor that others are compared with: it follows paths by itself, with plain hooks, one cell and one run after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ...errors import CircuitryError
+from ...models import Model
+from ...paths import Path
+from ...planning import Metric, Plan
+from ...prompting import Prompts
+from ...team import Team
+from ..effects import Effects, ends_at_logits
+from ..executor import ALONE, Cost
+from ..metrics import evaluate
+from .follow import distances, follow_all
+
+
+class Reference:
+    """One cell at a time, with all examples at once, in float32 at least; it needs no guards, since it shares nothing with them.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
+    >>> Reference(model).cost(made, prompts)
+    Cost(batches=4, token_layers=1152)
+    """
+
+    name = "reference"
+    provenance: Mapping[str, str] = {}
+
+    def __init__(self, model: Model, *, memory: int = 0, progress: bool | None = None, team: Team = ALONE) -> None:
+        self.model, self.progress, self.team = model, progress, team
+
+    def cost(self, plan: Plan, prompts: Prompts) -> Cost:
+        """What ``run`` would take: base, other and every leg of each cell, in passes of their own."""
+        passes = sum(2 + len(cell.passes) for cell in plan.cells)
+        return Cost(len(plan.cells), passes * len(prompts) * prompts.length * plan.graph.sizes["layer"])
+
+    def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
+        """Effects by each metric (``Executor.run``). Raises CircuitryError for an intervention other than resampling."""
+        check_comparable(plan)
+        mine = self.team.share(range(len(plan.cells)))
+        filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
+        if mine:
+            part = replace(plan, cells=tuple(plan.cells[number] for number in mine))
+            for number, one in enumerate(by_reference(self.model.widened(), part, prompts, metrics, self.progress)):
+                filled[number][:, mine] = one.effect, one.base, one.other
+        return [Effects(*one) for one in filled]
+
+
+def by_reference(
+    model: Model, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], progress: bool | None = False
+) -> list[Effects]:
+    """Effects of all cells, all examples at once, one cell after the other; by each metric.
+
+    >>> import circuitry as ct
+    >>> from circuitry.planning import METRICS
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> by_reference(model, made, prompts, [METRICS["logit"]])[0].effect.shape
+    (1, 2)
+    """
+    bar = tqdm(plan.cells, str(plan.path)[:60], unit="cell", disable=None if progress is None else not progress, leave=False)
+    found = [_runs(model, plan, cell.path, prompts, metrics) for cell in bar]
+    by_metric = np.array(found).transpose(1, 2, 0, 3)
+    return [Effects(patched - on_base, on_base, on_other) for on_base, on_other, patched in by_metric]
+
+
+def _runs(model: Model, plan: Plan, path: Path, prompts: Prompts, metrics: Sequence[Metric]) -> list[list[np.ndarray]]:
+    """By each metric, what it is on the base, on the other and on the patched run [example]."""
+    clean, corrupted = (torch.from_numpy(ids).to(model.device) for ids in (prompts.clean, prompts.corrupted))
+    base, other = (clean, corrupted) if plan.base == "clean" else (corrupted, clean)
+    read = follow_all(model.hf, path, base, other, {name: at.tolist() for name, at in prompts.where.items()})
+    runs: list[list[Tensor]]
+    if ends_at_logits(plan):
+        answer, foil = (torch.from_numpy(tokens).to(model.device) for tokens in (prompts.answer, prompts.foil))
+        runs = [[evaluate(one, logits, read[0][1][0], answer, foil) for logits in read[0][1]] for one in metrics]
+    else:
+        away, patched = distances(read, prompts.stops.tolist())
+        runs = [[torch.zeros_like(away), away, patched] for _ in metrics]
+    return [[values.double().cpu().numpy() for values in of_metric] for of_metric in runs]
+
+
+def check_comparable(plan: Plan) -> None:
+    """Refuse what the reference does not do, before anything runs. Raises CircuitryError.
+
+    >>> import circuitry as ct
+    >>> from circuitry.planning import plan
+    >>> check_comparable(plan("mlp[0] -> logits", ct.graph("gpt2"), intervention="zero"))
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: the reference only resamples, it has no 'zero'
+    """
+    if not plan.intervention.from_other:
+        raise CircuitryError(f"the reference only resamples, it has no {plan.intervention.name!r}")

@@ -1,0 +1,96 @@
+"""Cuts an experiment into batches that fit a memory bound: whole examples with all their cells first, since these share two runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...models.packed import Ints
+from ...planning import Plan
+from ...planning.live import LiveSets
+from ...prompting import Prompts
+from ..executor import EXAMPLES
+from .rows import Job, Runs
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What shares one forward pass: some examples, and jobs on them (by number among these examples)."""
+
+    examples: Ints
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bytes that one token takes inside the layers and after them, and what all of a batch may take."""
+
+    inside: int
+    after: int
+    most: int
+
+    def fits(self, tokens: Ints) -> bool:
+        """Whether a batch with so many tokens in each layer [layer], the last of them after all layers, stays within the bound."""
+        return bool(self.inside * tokens[:-1].max(initial=0) <= self.most and self.after * tokens[-1] <= self.most)
+
+
+def batches(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, size: Size) -> Iterator[Batch]:
+    """Each batch has as many examples as fit with all their cells, ``EXAMPLES`` at most; where one does not, its cells are spread over several.
+
+    The cut depends on nothing but the plan, the prompts and the bound, so that the same experiment is always cut alike.
+    """
+    whole, of_jobs = token_counts(plan, jobs, prompts, lives)
+    chosen: list[int] = []
+    total = np.zeros(whole.shape[1], np.int64)
+    for example in range(len(prompts)):
+        more = whole[example] + of_jobs[:, example].sum(0)
+        if chosen and (len(chosen) == EXAMPLES or not size.fits(total + more)):
+            yield _batch(jobs, range(len(jobs)), chosen)
+            chosen, total = [], np.zeros_like(total)
+        if not chosen and not size.fits(more):
+            parts = (_batch(jobs, some, [example]) for some in _split(whole[example], of_jobs[:, example], size))
+            yield from (part for part in parts if part.jobs)  # guards are jobs of a few examples only
+            continue
+        chosen.append(example)
+        total = total + more
+    if chosen:
+        yield _batch(jobs, range(len(jobs)), chosen)
+
+
+def _split(whole: Ints, of_jobs: Ints, size: Size) -> Iterator[list[int]]:
+    """Jobs of one example in groups that fit beside its two whole runs; at least one each."""
+    some, total = list[int](), whole
+    for number, more in enumerate(of_jobs):
+        if some and not size.fits(total + more):
+            yield some
+            some, total = [], whole
+        some.append(number)
+        total = total + more
+    if some:
+        yield some
+
+
+def _batch(jobs: Sequence[Job], numbers: Sequence[int], examples: Sequence[int]) -> Batch:
+    there = np.array(examples, np.int64)
+    made = []
+    for number in numbers:
+        mine = np.flatnonzero(np.isin(there, jobs[number].examples))
+        if len(mine):
+            made.append(replace(jobs[number], examples=mine))
+    return Batch(there, tuple(made))
+
+
+def token_counts(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets) -> tuple[Ints, Ints]:
+    """Tokens in each layer and after all of them: of the two whole runs [example, layer], and of each job [job, example, layer]."""
+    runs, last = Runs(plan, jobs, prompts, lives), len(lives.regions.layers)
+    number = {id(job): at for at, job in enumerate(jobs)}
+    counts = np.zeros((len(jobs), len(prompts), last + 1), np.int64)
+    for leg in runs.legs:
+        for region, bits in leg.live.tokens.items():
+            if not region.block and region.layer >= 0:
+                counts[number[id(leg.job)], leg.examples, region.layer] += bits.bit_count()
+    whole = np.repeat(2 * runs.stops[:, None], last + 1, 1)
+    whole[:, -1] = 2 * np.maximum(1, (counts[:, :, -1] > 0).sum(0).clip(max=runs.stops))
+    return whole, counts

@@ -1,0 +1,65 @@
+"""The guards as jobs of the same batches: patch nothing and get the base run, patch everything and get the other run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...models import Model
+from ...models.packed import Ints
+from ...paths import Node
+from ...planning import CellPlan, Pass, Plan, Write
+from ..guards import check_same, sampled
+from .layout import Reading
+from .measure import of_site
+from .rows import Job
+
+_EXAMPLES = 2
+
+
+def guards_of(plan: Plan, examples: int, cells: int) -> Iterator[Job]:
+    """The jobs of the guards, for a sample of the first ``cells`` cells and two examples.
+
+    >>> import circuitry as ct
+    >>> made, prompts = ct.running.patching.compile_path(
+    ...     ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=3), "h[{layer}] @ B+1 -> logits")
+    >>> [job.nothing for job in guards_of(made, 3, cells=2)]
+    [True, True, False]
+    """
+    few = np.arange(min(examples, _EXAMPLES))
+    if plan.intervention.from_other:
+        for number in sampled(cells):
+            yield Job(-1, plan.cells[number], few, nothing=True)
+    yield Job(-1, _everything(plan), few)
+
+
+def _everything(plan: Plan) -> CellPlan:
+    """The whole input replaced, read where the first cell is: it must be what the other run is."""
+    embed = Node(plan.graph.by_role("embed")[0].name)
+    first = plan.cells[0]
+    return replace(first, passes=(Pass((Write(embed, None, "other"),), frozenset(), first.passes[-1].reads),))
+
+
+def check(model: Model, reading: Reading, values: Mapping[Any, Tensor]) -> None:
+    """Raise GuardError where a guard's run is not what it must be."""
+    problem = "patching nothing does not give the unpatched run"
+    if not reading.job.nothing:
+        problem = "patching the whole input does not give the other run"
+    check_same(model, (_pair(values, reading, number) for number in range(len(reading.reads))), problem)
+
+
+def _pair(values: Mapping[Any, Tensor], reading: Reading, number: int) -> tuple[Tensor, Tensor]:
+    """What the guard's run is at a site, and what it must be: the base run, or the other one."""
+    read, count = reading.reads[number], len(reading.job.examples)
+    value, mine = of_site(values, read), read.runs >= 2 * count
+    wanted = read.base[mine] if reading.job.nothing else read.own[(read.runs >= count) & ~mine]
+    return value[_index(read.own[mine])], value[_index(wanted)]
+
+
+def _index(numbers: Ints) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(numbers))

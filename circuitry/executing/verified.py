@@ -1,0 +1,80 @@
+"""An executor around another: some of its cells are run again by the independent reference, and must come out the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ..errors import GuardError
+from ..models import Model
+from ..planning import Metric, Plan
+from ..prompting import Prompts
+from .effects import Effects
+from .executor import Cost, Executor
+from .reference.executor import by_reference, check_comparable
+
+_EXAMPLES = 2
+
+
+class Verified:
+    """Runs what ``opened`` makes for a model, and compares ``count`` cells spread over the table with the reference.
+
+    Two executors that round to half precision differ by more than an error of either may be, so they are compared in float32;
+    what that leaves out, how far half precision moves an effect, is said and is no error.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> table = ct.patch(model, task, "h[2] @ B+1 -> logits", executor=ct.executor(verify=1))
+    >>> table.about["verified"].startswith("1 of 1 cells agree")
+    True
+    """
+
+    def __init__(self, opened: Callable[[Model], Executor], model: Model, count: int) -> None:
+        self.inner, self.opened, self.model, self.count = opened(model), opened, model, count
+        self.name = self.inner.name
+        self.provenance: Mapping[str, str] = {}
+
+    def cost(self, plan: Plan, prompts: Prompts) -> Cost:
+        """What ``run`` would take, without the verification."""
+        return self.inner.cost(plan, prompts)
+
+    def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
+        """Effects by each metric (``Executor.run``). Raises GuardError where the reference has others."""
+        check_comparable(plan)
+        effects = self.inner.run(plan, prompts, metrics, extra=extra)
+        own = replace(plan, cells=plan.cells[: len(plan.cells) - extra])
+        self.provenance = {**self.inner.provenance, "verified": self._compared(own, prompts, metrics, effects)}
+        return effects
+
+    def _compared(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], effects: Sequence[Effects]) -> str:
+        """That the sampled cells agree, in words."""
+        few, wide = prompts.take(slice(_EXAMPLES)), self.model.widened()
+        picked = np.unique(np.linspace(0, len(plan.cells) - 1, self.count).astype(int))
+        part = replace(plan, cells=tuple(plan.cells[k] for k in picked))
+        ours = [one.part(picked, len(few)) for one in effects]
+        compared = ours if wide is self.model else self.opened(wide).run(part, few, metrics)
+        most = 0.0
+        for found, wanted in zip(compared, by_reference(wide, part, few, metrics), strict=True):
+            error = _apart(found, wanted)
+            if not error <= (1e-8 if wide.dtype == torch.float64 else 5e-3):
+                raise GuardError(
+                    f"executor {self.name!r} and the reference differ by {error:.2g} (relative); no result is reported"
+                )
+            most = max(most, error)
+        closely = f"within {most:.0e} (relative)" if most else "exactly"
+        said = f"{len(picked)} of {len(plan.cells)} cells agree {closely} with the reference on {len(few)} examples"
+        if wide is self.model:
+            return said
+        narrow = str(self.model.dtype).removeprefix("torch.")
+        moved = max(_apart(one, exact) for one, exact in zip(ours, compared, strict=True))
+        if not np.isfinite(moved):
+            raise GuardError(f"in {narrow} some effects are not numbers, in float32 they are; no result is reported")
+        return f"{said}, both in float32; {narrow} moves these effects by up to {moved:.1e} (relative)"
+
+
+def _apart(one: Effects, other: Effects) -> float:
+    """How far effects are apart, in units of the metric itself where that is more than 1."""
+    return float(np.abs(one.effect - other.effect).max() / max(1.0, np.abs(one.base).max(), np.abs(one.other).max()))

@@ -1,0 +1,33 @@
+"""Several paths of one table, by label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import CircuitryError
+from .values import Path
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Paths by label; the labels are the first axis of their table, called ``axis``."""
+
+    axis: str
+    paths: Mapping[Any, Path | str]
+
+
+def labelled(axis: str, paths: Mapping[Any, Path | str]) -> Labelled:
+    """Several paths that make one table, with a name for the axis that tells them apart; of a plain mapping it is ``path``.
+
+    Raises CircuitryError for what is no mapping of paths by label.
+
+    >>> labelled("port", {port: f"head[1,0].{port} -> logits" for port in "qk"}).paths["k"]
+    'head[1,0].k -> logits'
+    """
+    if not isinstance(axis, str) or not isinstance(paths, Mapping):
+        raise CircuitryError(
+            f"expected the name of an axis and paths by label, such as ct.labelled('port', {{'q': ..., 'k': ...}}), got {axis!r}, {paths!r}"
+        )
+    return Labelled(axis, paths)

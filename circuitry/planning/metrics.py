@@ -1,0 +1,109 @@
+"""What of the answer's logits is measured: one entry a metric, with all that tables and executors must know of it.
+
+Metrics work with whatever tensors an executor hands them, so this module imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from ..errors import CircuitryError, suggest
+
+Function: TypeAlias = Callable[[Any, Any, Any, Any], Any]
+"""(logits [row, vocab], base logits [row, vocab], answer [row], foil [row]) -> [row]."""
+Reads = Literal["answer", "answer and foil", "all"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is measured; the effect of a patch is the metric on the patched run less that on the base run.
+
+    ``function``: (logits [row, vocab], base logits [row, vocab], answer [row], foil [row]) -> [row]. ``unit``: by default the
+    change of ``name``. ``signed``: whether an effect can be negative; where it cannot, its mean is above zero without meaning
+    anything by that, so it is not tested. ``needs_gap``: whether there is nothing to explain where clean and corrupted prompts
+    do not differ in it. ``reads``: the tokens whose logits it looks at; where these are not all, an executor may give it the
+    logits of fewer, and ``answer`` and ``foil`` are their numbers among those.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)
+    >>> spread = ct.Metric("spread", lambda logits, base, answer, foil: logits.std(-1), unit="standard deviation of the logits")
+    >>> ct.patch(model, task, "h[2] @ B+1 -> logits", metric=spread, lint=False).unit
+    'standard deviation of the logits'
+    """
+
+    name: str
+    function: Function
+    unit: str = ""
+    signed: bool = True
+    needs_gap: bool = True
+    reads: Reads = "all"
+
+    def __post_init__(self) -> None:
+        if not self.unit:
+            object.__setattr__(self, "unit", f"change of {self.name}")
+
+
+def _pick(values: Any, tokens: Any) -> Any:
+    return values.gather(-1, tokens[:, None])[:, 0]
+
+
+def _kl(logits: Any, base: Any, answer: Any, foil: Any) -> Any:
+    p = base.log_softmax(-1)
+    return (p.exp() * (p - logits.log_softmax(-1))).sum(-1)
+
+
+METRICS: dict[str, Metric] = {
+    one.name: one
+    for one in (
+        Metric(
+            "logit",
+            lambda logits, base, answer, foil: _pick(logits, answer),
+            unit="change of the answer's logit",
+            reads="answer",
+        ),
+        Metric(
+            "foil_logit",
+            lambda logits, base, answer, foil: _pick(logits, foil),
+            unit="change of the foil's logit",
+            reads="answer and foil",
+        ),
+        Metric(
+            "logit_difference",
+            lambda logits, base, answer, foil: _pick(logits, answer) - _pick(logits, foil),
+            unit="change of logit(answer) - logit(foil)",
+            reads="answer and foil",
+        ),
+        Metric(
+            "probability",
+            lambda logits, base, answer, foil: _pick(logits.softmax(-1), answer),
+            unit="change of the answer's probability",
+        ),
+        Metric(
+            "log_probability",
+            lambda logits, base, answer, foil: _pick(logits.log_softmax(-1), answer),
+            unit="change of the answer's log probability, nats",
+        ),
+        Metric("kl", _kl, unit="KL divergence from the base run, nats", signed=False, needs_gap=False),
+    )
+}
+"""By name: what ``metric=`` takes as text."""
+
+
+def metric(what: Metric | str | Callable[[Any, Any, Any], Any]) -> Metric:
+    """A metric by name, one that is a value already, or one of a function (logits [row, vocab], answer [row], foil [row]) -> [row].
+
+    Raises CircuitryError for an unknown name.
+
+    >>> metric("kl").unit
+    'KL divergence from the base run, nats'
+    """
+    if isinstance(what, Metric):
+        return what
+    if callable(what):
+        own = what
+        return Metric(getattr(own, "__name__", "metric"), lambda logits, base, answer, foil: own(logits, answer, foil))
+    if not isinstance(what, str) or what not in METRICS:
+        raise CircuitryError(f"no metric {what!r}; {suggest(str(what), METRICS)}")
+    return METRICS[what]

@@ -223,6 +223,25 @@ class Model:
         return (self.bytes_per_row(length) - logits) // length + 1
 
 
+def unloaded(config: Any, dtype: torch.dtype = torch.bfloat16, graph: str | None = None) -> Model:
+    """A model without weights, which says what it would take: its size, and what an executor expects of a plan. It runs nothing.
+
+    >>> from transformers import LlamaConfig
+    >>> model = unloaded(LlamaConfig())
+    >>> f"{model.parameters / 1e9:.1f}", model.graph.sizes["layer"], model.device
+    ('6.7', 32, device(type='meta'))
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    with torch.device("meta"):
+        hf = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).to(dtype)
+    model = Model.__new__(Model)
+    model.name, model.tokenizer, model._file, model._hf, model._net = config.model_type, None, graph, hf, None
+    architecture = definition_for(config.model_type, graph)
+    model.graph = Graph(architecture, architecture.sizes(config), architecture.windows(config))
+    return model
+
+
 def _wrapped(hf: Any) -> Any:
     """The module for nnsight, which would move inputs to its first weight's device, and that may be without values."""
     from nnsight import NNsight

@@ -72,7 +72,15 @@ def measure(args: argparse.Namespace) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=1000, n_positions=64, n_embd=args.width, n_layer=args.layers, n_head=args.width // 64, bos_token_id=0, eos_token_id=0)
+    config = GPT2Config(
+        vocab_size=1000,
+        n_positions=64,
+        n_embd=args.width,
+        n_layer=args.layers,
+        n_head=args.width // 64,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
     task = ct.task("induction", distance=24, examples=args.examples)
     with ct.load(GPT2LMHeadModel(config)) as model, together() as every:
         how: dict[str, Any] = {"lint": False, "baseline": 0, "executor": ct.executor(args.executor, progress=False)}

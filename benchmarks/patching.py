@@ -1,42 +1,120 @@
-"""How long a sweep takes: all cells as rows of one batch, against the same cells one at a time with plain PyTorch hooks.
+"""What a sweep costs: circuitry's executors, a plain loop of hooks over the stock model, TransformerLens, and the predicted floor.
 
     python benchmarks/patching.py
+    python benchmarks/patching.py --cases a b --sample 8
+    python benchmarks/patching.py --growth --figure growth.svg --sample 8
 
-Both run here, one after the other, on the same model and prompts, and their effects are compared.
+Process CPU seconds of one thread. Models have random weights in the shape of GPT-2 small and of Mamba-130M; all methods get the same
+weights and prompts, and their effects are compared in the same run. An executor's time is that of the whole call of ``circuitry.patch``
+(planning, guards, statistics); a loop's is that of its two passes that record and of one forward pass a cell, two where the path
+has two legs, with all prompts in the batch and the last token's logits only. TransformerLens runs where it is installed (4.0 or later).
+
+The floor is arithmetic that no exact method can avoid, in multiply-adds, computed from the shapes alone; its seconds are those of the hook
+loop, scaled. All cells at full size take hours, most of them in the loops and in "rows"; ``--sample 8`` times 8 cells of these and
+scales them, ``--quick`` runs tiny models in seconds.
 """
 
 from __future__ import annotations
 
-import time
+import argparse
+import functools
+import sys
+from pathlib import Path
 
-import numpy as np
 import torch
-
-import circuitry as ct
-
-CASES = [
-    ("bundled:gpt_neox", "head[{layer},{head}] @ END -> logits freezing head"),
-    ("bundled:mamba", "ssm_state[{layer}] @ B+2 -> logits freezing ssm_state"),
-]
+import transformers
+from patching_cost import floor, growth
+from patching_cost.cases import Case, every_case
+from patching_cost.measuring import EQUAL, HOOKS, Comparison, compare
 
 
-def main() -> None:
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; 32 examples, distance 32; seconds")
-    task = ct.task("induction", distance=32, examples=32)
-    for name, path in CASES:
-        model = ct.load(name)
-        seconds, effects = [], []
-        for engine in ("nnsight", "reference"):
-            start = time.perf_counter()
-            table = ct.patch(model, task, path, executor=engine)  # type: ignore[arg-type]
-            seconds.append(time.perf_counter() - start)
-            effects.append(table.mean().to_numpy())
-        gap = np.abs(effects[0] - effects[1]).max()
-        print(f"{name}  {path}")
-        print(
-            f"  one batch {seconds[0]:.2f}  one cell at a time {seconds[1]:.2f}  ratio {seconds[1] / seconds[0]:.1f}  largest gap {gap:.1g}"
-        )
+def main(given: list[str] | None = None) -> int:
+    """Print everything that is asked for; 1 where effects differ."""
+    args = arguments(given)
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}, one thread, float32; CPU seconds")
+    skip = frozenset(args.skip)
+    if not args.quick:
+        warm_up(skip)
+    measure = functools.partial(compare, skip=skip, sample=args.sample)
+    equal = True
+    for case in every_case(args.quick, args.length, args.prompts):
+        if case.name in args.cases:
+            equal &= show(measure(case))
+    if args.growth or args.figure:
+        equal &= grow(args, measure)
+    return 0 if equal else 1
+
+
+def arguments(given: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="*", default=list("abcdef"), choices=list("abcdef"), help="all of them by default")
+    parser.add_argument("--quick", action="store_true", help="tiny models, for a test of the benchmark itself")
+    parser.add_argument("--skip", nargs="*", default=[], choices=["suffix", "rows", "hooks", "lens"], metavar="METHOD")
+    parser.add_argument("--prompts", type=int, default=16, help="an eighth of them in case (e), a quarter for the growth")
+    parser.add_argument("--length", type=int, default=20, help="tokens of a prompt, but in case (e)")
+    parser.add_argument("--sample", type=int, metavar="K", help="time K cells of all methods but suffix, and scale to all cells")
+    parser.add_argument("--growth", action="store_true", help="also: cost by number of cells, tokens and layers")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the growth; .svg, .png or .pdf")
+    args = parser.parse_args(given)
+    for name, least in (("prompts", 1), ("length", 12), ("sample", 2)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            parser.error(f"--{name} must be at least {least}, got {value}")
+    return args
+
+
+def warm_up(skip: frozenset[str]) -> None:
+    """Imports and first calls, so that the first case does not pay for them."""
+    for case in every_case(quick=True, length=20, prompts=1):
+        compare(case, skip)
+
+
+def show(found: Comparison) -> bool:
+    """Print one case; whether its effects are equal."""
+    loop = found.measured.get(HOOKS)
+    ratio = floor.ratio(found.case)
+    print(f"\n{found.case}\n\n| | CPU seconds | {HOOKS} / this | this / floor |\n|---|---:|---:|---:|")
+    for name, one in found.measured.items():
+        against = (f"{loop.seconds / one.seconds:.2f}", f"{one.seconds * ratio / loop.seconds:.2f}") if loop else ("", "")
+        print(f"| {name}{_timed(one.timed, found.case)} | {one.seconds:.4g} | {' | '.join(against)} |", flush=True)
+    print(f"| floor, predicted | {f'{loop.seconds / ratio:.4g}' if loop else ''} | {ratio:.2f} | 1.00 |\n")
+    for name, why in found.skipped.items():
+        print(f"{name} {why}")
+    return equality(found)
+
+
+def _timed(cells: int, case: Case) -> str:
+    return "" if cells == len(case.cells) else f" ({cells} cells, scaled to {len(case.cells)})"
+
+
+def equality(found: Comparison) -> bool:
+    """Print how far effects differ; whether they are equal up to rounding."""
+    if len(found.measured) < 2:
+        print("effects: nothing to compare with")
+        return True
+    equal = found.relative <= EQUAL
+    verdict = "equal" if equal else "NOT EQUAL"
+    print(f"effects {verdict}: largest difference {found.gap:.1g}, {found.relative:.1g} of the largest logit or effect; "
+          f"largest effect {found.largest:.2g}", flush=True)  # fmt: skip
+    return equal
+
+
+def grow(args: argparse.Namespace, measure: functools.partial[Comparison]) -> bool:
+    """Print the growth and draw it; whether all effects are equal."""
+    prompts = max(1, args.prompts // 4)
+    sampled = f"; {args.sample} cells of all methods but suffix, scaled" if args.sample else ""
+    print(f"\nGrowth of case (a), {prompts} prompts, CPU seconds{sampled}")
+    series = []
+    for one in growth.measure(args.quick, args.length, prompts, measure):
+        print(f"\n{one}", flush=True)
+        series.append(one)
+    if args.figure:
+        growth.draw(series, args.figure)
+    worst = max((found for one in series for _, found in one.points), key=lambda found: found.relative)
+    print(f"\nof these, the case whose effects differ most: {worst.case}")
+    return equality(worst)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,7 +17,11 @@ from circuitry import CircuitryError, PatchingTable
 from circuitry.results import Comparison
 from circuitry.results.naming import told_apart
 
-TASK = "<task induction: distance=8, examples=16, seed=0>"
+TASK: dict[str, Any] = {"name": "induction", "options": {"distance": 8}, "examples": 16, "seed": 0}
+
+
+def posed(name: str, **options: Any) -> dict[str, Any]:
+    return {"name": name, "options": options}
 
 
 def table(
@@ -213,12 +217,18 @@ def test_tables_are_named_by_what_tells_them_apart() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "names"),
     [
-        ({"model": "m", "task": "<task a: x=1>"}, {"model": "n", "task": "<task b: x=2>"}, ("m", "n")),
-        ({"task": TASK}, {"task": TASK.replace("distance=8", "distance=16")}, ("distance=8", "distance=16")),
-        ({"task": TASK}, {"task": TASK.replace("8", "9").replace("d=0", "d=1")}, ("distance=8, seed=0", "distance=9, seed=1")),
-        ({"task": "<task a: c='A' or 'B', n=1>"}, {"task": "<task a: c='A', n=1>"}, ("c='A' or 'B'", "c='A'")),
-        ({"task": "<task a: n=1>"}, {"task": "<task b: n=1>"}, ("a", "b")),
-        ({"task": "<task a: n=1>"}, {"task": "<task a: n=1, m=2>"}, ("<task a: n=1>", "<task a: n=1, m=2>")),
+        ({"model": "m", "task": posed("a", x=1)}, {"model": "n", "task": posed("b", x=2)}, ("m", "n")),
+        ({"task": TASK}, {"task": {**TASK, "options": {"distance": 16}}}, ("distance=8", "distance=16")),
+        ({"task": TASK}, {"task": {**TASK, "options": {"distance": 9}, "seed": 1}}, ("distance=8, seed=0", "distance=9, seed=1")),
+        (
+            {"task": {**posed("a", c="A", n=1), "varies": {"c": ["A", "B"]}}},
+            {"task": posed("a", c="A", n=1)},
+            ("c='A' or 'B'", "c='A'"),
+        ),
+        ({"task": posed("a", n=1)}, {"task": posed("b", n=1)}, ("a", "b")),
+        ({"task": {**posed("a"), "source": "1f"}}, {"task": {**posed("a"), "source": "2e"}}, ("a (1f)", "a (2e)")),
+        ({"task": posed("a", n=1)}, {"task": posed("a", n=1, m=2)}, ("<task a: n=1>", "<task a: n=1, m=2>")),
+        ({"task": "<task a: n=1>"}, {"task": "<task a: n=2>"}, ("<task a: n=1>", "<task a: n=2>")),
         ({"path": "h[{l}] @ B -> logits freezing h"}, {"path": "h[{l}] @ B+1 -> logits freezing h"}, ("B", "B+1")),
         ({"path": "h[0] -> logits freezing h"}, {"path": "h[0] -> logits"}, ("h[0] -> logits freezing h", "h[0] -> logits")),
         ({"path": "mlp[0] -> logits"}, {"path": "h[1] @ B -> logits"}, ("mlp[0]", "h[1] @ B")),
@@ -226,7 +236,7 @@ def test_tables_are_named_by_what_tells_them_apart() -> None:
         ({"title": "States, distance 8"}, {"title": "States, distance 16"}, ("8", "16")),
     ],
 )
-def test_names_have_only_what_differs(first: dict[str, str], second: dict[str, str], names: tuple[str, str]) -> None:
+def test_names_have_only_what_differs(first: dict[str, Any], second: dict[str, Any], names: tuple[str, str]) -> None:
     assert told_apart(first, second) == names and told_apart(second, first) == names[::-1]
 
 

@@ -160,14 +160,14 @@ def test_findings_in_words() -> None:
 
 
 def test_methods_name_every_value_of_a_stack() -> None:
-    posed = "<task induction: distance={}, corruption='B'>"
-    stacked = PatchingTable.stack({d: made([{}], np.ones((1, 4)), task=posed.format(d)) for d in (8, 16)}, "distance")
+    posed = {d: {"name": "induction", "options": {"distance": d, "corruption": "B"}} for d in (8, 16)}
+    stacked = PatchingTable.stack({d: made([{}], np.ones((1, 4)), task=posed[d]) for d in posed}, "distance")
     assert "Prompts: task induction (distance=8 or 16, corruption='B');" in methods(Run(Path(), RUN, {"one": stacked}))
 
 
 def test_methods_name_the_tasks_that_the_tables_had() -> None:
-    posed = "<task induction: distance={}, corruption='{}'>"
-    one, two = (made([{"distance": d} for d in (8, 16)], np.ones((2, 4)), task=posed.format(8, c)) for c in "AB")
+    posed = [{"name": "induction", "options": {"distance": 8, "corruption": c}} for c in "AB"]
+    one, two = (made([{"distance": d} for d in (8, 16)], np.ones((2, 4)), task=task) for task in posed)
     assert "Prompts: task induction (distance=8 or 16, corruption='A' or 'B');" in methods(
         Run(Path(), RUN, {"one": one, "two": two})
     )

@@ -280,7 +280,7 @@ def test_axes_choose_cells() -> None:
 
 def test_a_table_knows_where_it_comes_from() -> None:
     about = patched().about
-    assert about["path"] == "mlp[{layer}] @ B -> logits" and about["task"] == repr(TASK) and about["seed"] == 0
+    assert about["path"] == "mlp[{layer}] @ B -> logits" and about["task"] == TASK.record and about["seed"] == 0
     assert (about["intervention"], about["base"]) == ("resample", "clean")
     assert len(about["skipped"]) == 1 and about["skipped"][0].startswith("{'layer': 2}: no unfrozen node between")
     assert set(about["versions"]) == {"python", "circuitry-lm", "torch", "transformers", "nnsight", "numpy", "scipy"}

@@ -163,7 +163,7 @@ def test_a_suite_in_a_file_runs_as_it_is_declared(tmp_path: Path) -> None:
     }
     assert found.tables["states"].about["note"] == "Read it so."
     assert found.tables["writes"].unit == "change of the answer's probability"
-    assert "corruption='A'" in found.tables["parts"].about["task"] and "distance=8" in found.tables["parts"].about["task"]
+    assert found.tables["parts"].about["task"]["options"] == {"distance": 8, "corruption": "A", "prefix": 7}
     assert found.circuit is None and found.record["suite"] == "mine"
 
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circuitry import CircuitryError, PatchingTable
+from circuitry.prompting import record
 from some_tables import ABOUT, CAPTION, CELLS, EFFECT, EVERY, NONE, THREE, layers, table
 
 # --- statistics ------------------------------------------------------------------------------------------------------------
@@ -147,23 +148,32 @@ def test_what_is_stacked_can_be_selected() -> None:
 
 
 def test_a_stack_over_a_task_option_names_all_its_values_and_a_part_only_its_own(tmp_path: Path) -> None:
-    tasks = {8: "<task induction: distance=8, seed=0>", 16: "<task induction: distance=16, seed=0>"}
+    tasks = {n: {"name": "induction", "options": {"distance": n}, "seed": 0} for n in (8, 16)}
     both = PatchingTable.stack(
         {value: replace(layers(1, 2), about={**ABOUT, "task": tasks[value]}) for value in tasks}, "distance"
     )
-    assert both.about["task"] == "<task induction: distance=8 or 16, seed=0>" and "distance=8 or 16" in both.caption()
+    assert "<task induction: distance=8 or 16, seed=0>" in both.caption()
     both.to_json(tmp_path / "t.json")
     for made in (both, PatchingTable.from_json(tmp_path / "t.json")):
         for value, task in tasks.items():
             for part in (made.select("distance", value), made.select("layer", 1).select("distance", value)):
                 assert part.about["task"] == task and not {"over", "tasks"} & set(part.about)
-        assert made.select("layer", 1).about["task"] == both.about["task"]
+        assert made.select("layer", 1).about["task"] == both.about["task"] == {**tasks[8], "varies": {"distance": [8, 16]}}
 
 
-def test_a_stack_over_something_else_names_every_task() -> None:
-    tasks = ["<task a: n=1>", "<task b: n=1>"]
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        [{"name": "a", "options": {"n": 1}}, {"name": "b", "options": {"n": 1}}],
+        [{"name": "a", "options": {"wording": 0, "n": 1}}, {"name": "a", "options": {"wording": 1, "n": 2}}],
+        ["<task a: n=1>", "<task b: n=1>"],
+    ],
+    ids=("two tasks", "two options", "tables of old"),
+)
+def test_a_stack_over_something_else_names_every_task(tasks: list[Any]) -> None:
     both = PatchingTable.stack({k: replace(layers(1), about={**ABOUT, "task": tasks[k]}) for k in (0, 1)}, "wording")
-    assert both.about["task"] == "<task a: n=1> or <task b: n=1>" and both.select("wording", 1).about["task"] == tasks[1]
+    assert both.about["task"] == tasks and " or ".join(map(record.text, tasks)) in both.caption()
+    assert both.select("wording", 1).about["task"] == tasks[1]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ import pytest
 import circuitry as ct
 from agreement import model
 from circuitry import CircuitryError, PatchingTable
+from circuitry.results.recorded import path_of
 from some_tables import EFFECT, EVERY, RANDOM, table
 
 
@@ -81,6 +83,28 @@ def test_a_table_that_was_run_comes_back_the_same(tmp_path: Path) -> None:
     back = PatchingTable.from_json(tmp_path / "t.json")
     pd.testing.assert_frame_equal(back.frame, made.frame)
     assert back.about == made.about and json.loads((tmp_path / "t.json").read_text())["axes"] == ["layer", "pos"]
+
+
+PATHS: dict[str, Any] = {
+    "one": "ssm_state[{layer}] @ {pos} -> logits freezing ssm_state",
+    "labelled": ct.labelled("part", {p: f"h[{{layer}}].{p} @ {{pos}} -> logits freezing gate" for p in ("read", "carry")}),
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_record_holds_its_paths_as_data_and_one_of_old_as_text(name: str, tmp_path: Path) -> None:
+    task = ct.task("induction", distance=4, examples=3, prefix=1)
+    made = ct.patch(model("mamba"), task, PATHS[name], axes={"pos": ["B", "B+1"]}, lint=False, baseline=0)
+    made.to_json(tmp_path / "t.json")
+    about = PatchingTable.from_json(tmp_path / "t.json").about
+    old = {key: value for key, value in about.items() if key != "path_data"} | {"task": repr(task)}
+    for cell in made.mean().index:
+        values = dict(zip(made.axes, cell, strict=True))
+        path = path_of(about, values)
+        assert path is not None and path.axes == () and path == path_of(old, values)
+        assert str(path.sources[0].at) == values["pos"] and path.sources[0].node.indices == (values["layer"],)
+    assert replace(made, about=old).caption() == made.caption()
+    assert path_of({**about, "path_data": {}}, {}) is None
 
 
 def test_save_writes_everything_under_the_name_given(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import circuitry as ct
 from circuitry import CircuitryError, TaskError
 from circuitry.models import Vocabulary
-from circuitry.prompting import Prompts, Task, lint
+from circuitry.prompting import Prompts, Task, lint, record
 
 VOCABULARY = Vocabulary(np.arange(10, 90))
 
@@ -97,6 +98,13 @@ def test_a_task_shows_its_options() -> None:
     assert repr(task) == "<task induction: distance=8, corruption='B', prefix=7, examples=5, seed=0>"
     assert repr(task.but(seed=2, corruption="A")) == "<task induction: distance=8, corruption='A', prefix=7, examples=5, seed=2>"
     assert task.but() == task and task.name == "induction"
+
+
+def test_a_record_is_plain_data_and_its_words_are_the_tasks_own() -> None:
+    task = ct.task("induction", distance=np.int64(8), examples=5)
+    data = json.loads(json.dumps(task.record))
+    assert data == task.record and record.text(data) == repr(task)
+    assert record.text(data, without=["distance", "seed"]) == "<task induction: corruption='B', prefix=7, examples=5>"
 
 
 def test_positions_are_values_with_completion() -> None:

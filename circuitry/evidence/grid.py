@@ -150,7 +150,7 @@ def sensitivity(
     shares = first.share()
     cell = shares.index.tolist()[int(shares.argmax())]
     rows = [_row(key, metric, table.select("metric", metric), cell, holds) for key, table in tables.items() for metric in named]
-    about = {"model": model.name, "task": repr(task)} | ({"claim": holds.__doc__ or holds.__name__} if holds else {})
+    about = {"model": model.name, "task": task.record} | ({"claim": holds.__doc__ or holds.__name__} if holds else {})
     return Sensitivity(str(written), cell, pd.DataFrame(rows), tables, about)
 
 

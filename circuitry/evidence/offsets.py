@@ -76,7 +76,7 @@ def off_by_one(
         measured = measure(effects, whole, resamples=resamples, level=level, seed=seed)
         found += rows(label, model.graph.name, layers, measured)
         verdicts += _verdicts(label, model.graph.name, name, layers, measured)
-    about = {"task": repr(task), "reach": reach, "resamples": resamples, "level": level, "seed": seed}
+    about = {"task": task.record, "reach": reach, "resamples": resamples, "level": level, "seed": seed}
     return Offsets(name, pd.DataFrame(found), tuple(verdicts), tables, about)
 
 
@@ -123,7 +123,8 @@ def _table(model: Model, task: Task, positions: list[str], options: Mapping[str,
         for path, layers in paths(model.graph).items()
     ]
     frame = pd.concat([table.frame for table in made], ignore_index=True)
-    about = {**made[0].about, "path": "; ".join(str(table.about["path"]) for table in made)}
+    by_path = {str(table.about["path"]): table.about["path_data"][""] for table in made}
+    about = {**made[0].about, "path": "; ".join(by_path), "path_data": by_path}
     return PatchingTable(frame, ("layer", "position"), made[0].unit, about)
 
 

@@ -115,6 +115,7 @@ def score(
     table = patch(model, task, labelled("set", paths), metric=metric, lint="prompts", baseline=0, **options)
     table.about |= {
         "paths": {},
+        "path_data": {},
         "plan": "",
         "path": "(every node outside the set) -> logits",
         "title": "What is lost when all but a set of nodes is replaced (share: 1 less f)",

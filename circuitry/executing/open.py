@@ -78,8 +78,8 @@ def executor(
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> ct.patch(model, task, "h[2] @ B+1 -> logits", executor=ct.executor(verify=1), lint=False).about["verified"][:20]
-    '1 of 1 cells agree e'
+    >>> ct.patch(model, task, "h[2] @ B+1 -> logits", executor=ct.executor(verify=1), lint=False).about["verified"][:18]
+    '1 of 1 cells agree'
     """
     if not isinstance(name, str) or name not in EXECUTORS:
         raise CircuitryError(f"no executor {name!r}; {suggest(str(name), EXECUTORS)}")

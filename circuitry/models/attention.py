@@ -93,6 +93,7 @@ def _mixed(pattern: Tensor, v: Tensor, inside: Inside) -> Tensor:
 
 def _mask(mask: Tensor, inside: Inside) -> Tensor:
     """The model's mask [row, head or 1, query, key] as it is of these tokens, [1, head or 1, token, key]."""
+    mask = mask[(None,) * (4 - mask.dim())]
     rows = inside.batch if len(mask) > 1 else torch.zeros_like(inside.batch)
     return mask[rows, :, inside.position].transpose(0, 1)[None]
 

@@ -1,6 +1,6 @@
 """The path language: values, text and Python operators. Imports no torch."""
 
-from .json import from_json, to_json
+from .json import from_data, from_json, to_data, to_json
 from .labelled import Labelled, labelled
 from .parse import GRAMMAR, parse, parse_node, parse_position
 from .values import Axis, Index, Leg, Node, Path, Position, Site, axis, position, sites
@@ -16,6 +16,7 @@ __all__ = [
     "Position",
     "Site",
     "axis",
+    "from_data",
     "from_json",
     "labelled",
     "parse",
@@ -23,5 +24,6 @@ __all__ = [
     "parse_position",
     "position",
     "sites",
+    "to_data",
     "to_json",
 ]

@@ -11,6 +11,17 @@ from .parse import parse
 from .values import Axis, Leg, Node, Path, Position, Site
 
 
+def to_data(path: Path) -> dict[str, Any]:
+    """The path as plain data, as JSON holds it; an open axis is ``{"name": ...}``.
+
+    >>> from circuitry.paths import parse
+    >>> to_data(parse("embed -> logits"))["sources"][0]["node"]["family"]
+    'embed'
+    """
+    data: dict[str, Any] = json.loads(json.dumps(asdict(path)))
+    return data
+
+
 def to_json(path: Path) -> str:
     """The path as JSON text; an open axis is ``{"name": ...}``.
 
@@ -19,7 +30,7 @@ def to_json(path: Path) -> str:
     >>> from_json(to_json(path)) == path
     True
     """
-    return json.dumps(asdict(path))
+    return json.dumps(to_data(path))
 
 
 def from_json(text: str) -> Path:
@@ -31,12 +42,29 @@ def from_json(text: str) -> Path:
     """
     try:
         data = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _no_path(error) from error
+    return from_data(data)
+
+
+def from_data(data: Any) -> Path:
+    """Read what ``to_data`` made. Raises CircuitryError for anything else.
+
+    >>> from circuitry.paths import parse
+    >>> str(from_data(to_data(parse("embed -> logits"))))
+    'embed -> logits'
+    """
+    try:
         path = Path(_sites(data["sources"]), tuple(_leg(leg) for leg in data["legs"]))
         if parse(str(path)) != path:
             raise ValueError(f"it would be written {path}")
         return path
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise CircuitryError(f"this JSON is no path ({error!r}); circuitry.paths.to_json writes one") from error
+        raise _no_path(error) from error
+
+
+def _no_path(error: Exception) -> CircuitryError:
+    return CircuitryError(f"this JSON is no path ({error!r}); circuitry.paths.to_json writes one")
 
 
 def _index(data: Any) -> Any:

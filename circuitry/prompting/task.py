@@ -18,6 +18,7 @@ from .definition import TaskDefinition
 from .from_file import definition_from_file
 from .prompts import Prompts, check
 from .prompts import lint as lint_prompts
+from .record import plain, text
 
 _KINDS: dict[type, Any] = {int: Integral, float: Real, type(None): object}
 """What an option may be, by the type of its default, where that is wider than the type itself."""
@@ -54,9 +55,18 @@ class Task:
     seed: int = 0
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{k}={v!r}" for k, v in {**self.options, "examples": self.examples, "seed": self.seed}.items())
-        source = self.definition.source and f" ({self.definition.source})"
-        return f"<task {self.definition.name}{source}: {shown}>"
+        return text(self.record)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The task as plain data, for what is saved; ``prompting.record.text`` says it in words.
+
+        >>> task("induction", distance=8).record["options"]["distance"]
+        8
+        """
+        name, source = self.definition.name, self.definition.source
+        options = {name: plain(value) for name, value in self.options.items()}
+        return {"name": name, "source": source, "options": options, "examples": plain(self.examples), "seed": plain(self.seed)}
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..errors import CircuitryError, suggest
 from ..files import write_csv
+from ..prompting.record import text
 from . import statistics as evidence
 from . import writing
 from .measurements import Measurements
@@ -204,8 +205,8 @@ def _check(first: Measurements, second: Measurements, by: str) -> None:
 
 def _paired(first: Measurements, second: Measurements) -> bool:
     """Whether both have the same prompts, example by example, as far as their records say."""
-    task = first.about.get("task")
-    return task is not None and task == second.about.get("task") and first.values().shape[1] == second.values().shape[1]
+    task = text(first.about.get("task"))
+    return task != "" and task == text(second.about.get("task")) and first.values().shape[1] == second.values().shape[1]
 
 
 def _some(cells: Any) -> str:

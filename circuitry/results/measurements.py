@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import CircuitryError, suggest
+from ..prompting import record
 from .statistics import Array
 from .units import KL, SEVERAL, signed
 
@@ -282,9 +283,7 @@ def _having(frame: pd.DataFrame, axis: str, value: Any) -> pd.DataFrame:
 
 def _tasks(tables: Mapping[Any, Measurements], axis: str) -> dict[str, Any]:
     """The task of tables that differ in an option of it, with all its values; each table's own stays under ``tasks``."""
-    tasks = {str(value): str(table.about.get("task", "")) for value, table in tables.items()}
-    if len(set(tasks.values())) < 2:
+    tasks = {str(value): table.about.get("task", "") for value, table in tables.items()}
+    if len({record.text(task) for task in tasks.values()}) < 2:
         return {}
-    value, task = next(iter(tables)), next(iter(tasks.values()))
-    every = task.replace(f"{axis}={value!r}", f"{axis}={' or '.join(map(repr, tables))}")
-    return {"task": every if every != task else " or ".join(dict.fromkeys(tasks.values())), "tasks": tasks, "over": axis}
+    return {"task": record.together(list(tasks.values()), axis, list(tables)), "tasks": tasks, "over": axis}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any
+
+from ..prompting.record import option, settings, text, title
 
 KEYS = ("model", "task", "path", "intervention", "base", "unit", "title")
 """What is looked at, in order; ``base`` is the input that is patched, clean or corrupted."""
@@ -14,7 +15,7 @@ KEYS = ("model", "task", "path", "intervention", "base", "unit", "title")
 def told_apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, str]:
     """Two names from the records of two tables: models; options of a task; of another text the words that differ.
 
-    >>> told_apart({"task": "<task ioi: order='both', seed=0>"}, {"task": "<task ioi: order='ABBA', seed=0>"})
+    >>> told_apart(*({"task": {"name": "ioi", "options": {"order": order}, "seed": 0}} for order in ("both", "ABBA")))
     ("order='both'", "order='ABBA'")
     >>> told_apart({"path": "h[{layer}] @ B+1 -> logits"}, {"path": "h[{layer}] @ B+2 -> logits"})
     ('B+1', 'B+2')
@@ -22,19 +23,20 @@ def told_apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str
     ('first', 'second')
     """
     for key in KEYS:
-        one, other = (str(about.get(key) or "") for about in (first, second))
+        one, other = (text(about.get(key)) if key == "task" else str(about.get(key) or "") for about in (first, second))
         if one and other and one != other:
-            names = _options(one, other) if key == "task" else _words(one, other) if key != "model" else (one, other)
+            names = _options(first[key], second[key]) if key == "task" else _words(one, other) if key != "model" else (one, other)
             return names if all(names) else (one, other)
     return "first", "second"
 
 
-def _options(one: str, other: str) -> tuple[str, str]:
+def _options(one: Any, other: Any) -> tuple[str, str]:
     """What differs between two tasks: their names, or the options that only one of them has so; empty where one has no other."""
-    first, second = (text.removeprefix("<task ").split(":")[0] for text in (one, other))
-    if first != second:
-        return first, second
-    ours, theirs = (re.findall(r"\w+=(?:'[^']*'(?: or '[^']*')*|[^,>]+)", text) for text in (one, other))
+    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+        return "", ""  # several tasks, or a record of old: the whole text tells them apart
+    if title(one) != title(other):
+        return title(one), title(other)
+    ours, theirs = ([option(name, values) for name, values in settings(task).items()] for task in (one, other))
     return ", ".join(o for o in ours if o not in theirs), ", ".join(o for o in theirs if o not in ours)
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..errors import CircuitryError
 from ..files import write_csv, write_whole
+from ..prompting.record import text
 from . import statistics as evidence
 from . import writing
 from .measurements import COLUMNS as COLUMNS
@@ -146,7 +147,7 @@ class PatchingTable(Measurements):
         distinct = self.about.get("distinct_examples", examples)
         different = f" ({distinct} different {'prompt' if distinct == 1 else 'prompts'})" if distinct < examples else ""
         error = " ± standard error" if self.sem().notna().any() else ""
-        where = ", ".join(str(self.about[k]) for k in ("model", "task") if k in self.about)
+        where = ", ".join(filter(None, [str(self.about.get("model", "")), text(self.about.get("task"))]))
         return "; ".join(
             filter(None, [f"mean {self.unit}{error} over {writing.count(examples, 'example')}{different}", where, *self.notes()])
         )

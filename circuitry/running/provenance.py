@@ -8,6 +8,7 @@ from typing import Any
 
 from ..executing.effects import signed_of, unit_of
 from ..models import Model
+from ..paths import to_data
 from ..planning import Metric, Plan
 from ..planning import explain as explain_plan
 from ..prompting import Prompts, Task
@@ -25,10 +26,11 @@ def provenance(model: Model, task: Task, made: Plan, metric: Metric, prompts: Pr
     return {
         "path": str(made.path),
         "paths": {label: str(path) for label, path in made.named.items()},
+        "path_data": {str(label): to_data(path) for label, path in (made.named or {"": made.path}).items()},
         "plan": explain_plan(made, len(prompts)),
         "model": model.name,
         **commit(model),
-        "task": repr(task),
+        "task": task.record,
         "intervention": str(made.intervention),
         "source_becomes": made.intervention.phrase,
         "base": made.base,

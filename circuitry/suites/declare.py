@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import CircuitryError, suggest
 from ..results import PatchingTable
+from ..results.recorded import path_of, paths_of
 from ..results.writing import count
 from ..running.patching import Paths
 from .result import Component, SuiteResult
@@ -179,7 +179,8 @@ def _component(study: Study, name: str, cells: list[Any]) -> Component:
 
 def _node(table: PatchingTable, cell: Any) -> str:
     """The patched nodes without their positions."""
-    return re.sub(r" @ [^,)]+", "", source(table, cell))
+    path = path_of(table.about, _values(table, cell))
+    return ", ".join(str(site.node) for site in path.sources) if path else source(table, cell)
 
 
 def source(table: PatchingTable, cell: Any) -> str:
@@ -190,18 +191,17 @@ def source(table: PatchingTable, cell: Any) -> str:
     >>> source(one, 3)
     'h[3] @ B'
     """
-    values = _values(table, cell)
-    labelled = [str(table.about.get("paths", {}).get(str(v), "")) for v in values.values()]
-    text = next(filter(None, labelled), str(table.about["path"])).split(" -> ")[0]
-    for axis, value in values.items():
-        text = text.replace(f"{{{axis}}}", str(value))
-    return text
+    path = path_of(table.about, _values(table, cell))
+    if path is None:
+        return str(table.about.get("path", ""))  # a description
+    named = ", ".join(map(str, path.sources))
+    return named if len(path.sources) == 1 else f"({named})"
 
 
 def _conditions(table: PatchingTable, cell: Any) -> list[str]:
     """Under what a cell was measured, as far as its path does not say it: a distance, a metric, the label of a path."""
-    text = str(table.about["path"])
-    return [f"{axis} {value}" for axis, value in _values(table, cell).items() if f"{{{axis}}}" not in text]
+    open_axes = {axis for path in paths_of(table.about).values() for axis in path.axes}
+    return [f"{axis} {value}" for axis, value in _values(table, cell).items() if axis not in open_axes]
 
 
 def _position(table: PatchingTable, cell: Any) -> str:

@@ -120,7 +120,7 @@ def _carry_out(chosen: Suite, study: Study, folder: RunFolder | None, record: di
         if folder and folder.writes:
             write_report(folder.path)
         raise
-    record["task"] = repr(study.task)  # a suite may have chosen what its task left to it
+    record["task"] = study.task.record  # a suite may have chosen what its task left to it
     result.record = record
     if folder:
         result.record = {**folder.record, "task": record["task"], "folder": str(folder.path), **folder.end()}
@@ -157,7 +157,7 @@ def _record(
         "layers": model.graph.sizes["layer"],
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": str(model.device),
-        "task": repr(posed),
+        "task": posed.record,
         "settings": shown,
         "command": command,
         "versions": versions(),

@@ -36,11 +36,15 @@ class Size:
         return bool(self.inside * tokens[:-1].max(initial=0) <= self.most and self.after * tokens[-1] <= self.most)
 
 
-def batches(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, size: Size) -> Iterator[Batch]:
+def batches(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, size: Size) -> list[Batch]:
     """Each batch has as many examples as fit with all their cells, ``EXAMPLES`` at most; where one does not, its cells are spread over several.
 
     The cut depends on nothing but the plan, the prompts and the bound, so that the same experiment is always cut alike.
     """
+    return [batch for batch in _cut(plan, jobs, prompts, lives, size) if batch.jobs]  # the guards are not on every example
+
+
+def _cut(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, size: Size) -> Iterator[Batch]:
     whole, of_jobs = token_counts(plan, jobs, prompts, lives)
     chosen: list[int] = []
     total = np.zeros(whole.shape[1], np.int64)
@@ -50,8 +54,7 @@ def batches(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, 
             yield _batch(jobs, range(len(jobs)), chosen)
             chosen, total = [], np.zeros_like(total)
         if not chosen and not size.fits(more):
-            parts = (_batch(jobs, some, [example]) for some in _split(whole[example], of_jobs[:, example], size))
-            yield from (part for part in parts if part.jobs)  # guards are jobs of a few examples only
+            yield from (_batch(jobs, some, [example]) for some in _split(whole[example], of_jobs[:, example], size))
             continue
         chosen.append(example)
         total = total + more

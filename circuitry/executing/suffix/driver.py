@@ -47,6 +47,7 @@ def run(model: Model, layout: Layout, constants: Mapping[Write, Tensor], columns
     other = (layout.batch >= runs.count) & (layout.batch < 2 * runs.count)
     example = runs.base[layout.batch] % runs.count
     ids = np.where((other ^ swapped)[:, None], prompts.corrupted[example], prompts.clean[example])[:, : layout.length]
+    ids = np.concatenate([ids, np.repeat(ids[:1], layout.filling, 0)])
     visits = _visits(model, layout)
     inputs = torch.from_numpy(np.ascontiguousarray(ids)).to(model.device)
     got: dict[int, Tensor] | None = None
@@ -63,12 +64,12 @@ def packed(model: Model, layout: Layout, columns: Tensor | None) -> Iterator[Non
     """Within: every layer is given the tokens of its region, every block those that it computes, the output layer the columns."""
     regions, graph = layout.runs.lives.regions, model.graph
     tokens = layout.tokens
-    nothing = _none_of(layout)
+    nothing, size = _none_of(layout), (len(layout.batch) + layout.filling) * layout.length
     with ExitStack() as stack:
         before = tokens[Region(-1)]
         for number, name in enumerate([*regions.layers, _final_norm(graph)]):
             here = tokens.get(Region(number), nothing)
-            take = _take(here, before) if number < len(regions.layers) else _padded(here, before)
+            take = _take(here, before) if number < len(regions.layers) else _padded(here, before, size)
             stack.callback(model.hf.get_submodule(name).register_forward_pre_hook(_taking(take), with_kwargs=True).remove)
             before = here
         for block, node in regions.blocks.items():
@@ -102,10 +103,10 @@ def _take(here: Tokens, before: Tokens) -> Tensor | None:
     return here.index(before.of(here.row, here.position))
 
 
-def _padded(here: Tokens, before: Tokens) -> Tensor:
-    """The same after the last layer, with a few tokens more, since some models cut what comes there into rows of the prompts' length."""
+def _padded(here: Tokens, before: Tokens, size: int) -> Tensor:
+    """The same after the last layer, filled up to the size of the model's batch, into whose shape some models bring it again."""
     take = before.of(here.row, here.position)
-    return here.index(np.concatenate([take, np.repeat(take[:1], -len(take) % here.length)]))
+    return here.index(np.concatenate([take, np.repeat(take[:1], size - len(take))]))
 
 
 def _taking(take: Tensor | None) -> Callable[..., Any]:

@@ -44,7 +44,7 @@ class Suffix:
     def cost(self, plan: Plan, prompts: Prompts) -> Cost:
         """What ``run`` would take, with its guards."""
         lives, jobs = LiveSets(plan.graph, prompts.length), self._jobs(plan, prompts, 0)
-        made = list(batches(plan, jobs, prompts, lives, self._size(prompts, narrow=True)))
+        made = batches(plan, jobs, prompts, lives, self._size(prompts, narrow=True))
         whole, of_jobs = token_counts(plan, jobs, prompts, lives)
         shared = sum(int(whole[batch.examples, :-1].sum()) for batch in made)
         return Cost(len(made), shared + int(of_jobs[:, :, :-1].sum()))
@@ -55,7 +55,7 @@ class Suffix:
         constants = constant_values(self.model, plan, prompts, self.memory)
         lives, jobs = LiveSets(plan.graph, prompts.length), self._jobs(plan, prompts, extra)
         narrow = ends_at_logits(plan) and all(metric.reads != "all" for metric in metrics)
-        work = self.team.share(list(batches(plan, jobs, prompts, lives, self._size(prompts, narrow))))
+        work = self.team.share(batches(plan, jobs, prompts, lives, self._size(prompts, narrow)))
         total = sum(len(job.examples) for batch in work for job in batch.jobs if job.number >= 0)
         with tqdm(
             total=total,

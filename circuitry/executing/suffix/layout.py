@@ -65,6 +65,8 @@ class Layout:
     tokens: dict[Region, Tokens]
     scanned: dict[str, Scanned]
     batch: Ints
+    filling: int = 0
+    """Rows more, so that the model's batch has room for all tokens that are read after the last layer."""
     copies: dict[Call, list[Copy]] = field(default_factory=lambda: defaultdict(list))
     readings: list[Reading] = field(default_factory=list)
 
@@ -83,6 +85,7 @@ class Builder:
         tokens = self._tokens()
         made = Layout(self.runs, self.length, tokens, self._scanned(tokens), self._batch())
         tokens[Region(-1)] = self._embedded(made.batch)
+        made.filling = max(0, -(-len(tokens[self.final]) // self.length) - len(made.batch))
         self.made = made
         for leg in self.runs.legs:
             self._add_writes(leg)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import CircuitryError
-from ...paths import Axis, Node, Site, parse, position
+from ...paths import Site, parse
 from ..circuit import Circuit, CircuitEdge, CircuitNode
+from ..recorded import path_of
 from ..table import PatchingTable
 from .cells import Cell
 
@@ -92,30 +93,7 @@ def _any(sites: Sequence[Site], wanted: Site | None) -> bool:
 
 def _ends(table: PatchingTable, values: Mapping[str, Any]) -> tuple[list[Site], list[Site]]:
     """The sites that a cell's path patches, and those that it reads, axes filled in; what is frozen does not count."""
-    try:
-        path = parse(path_of(table, values))
-        read = (target for leg in path.legs for target in leg.targets)
-        return [_filled(site, values) for site in path.sources], [_filled(site, values) for site in read]
-    except (CircuitryError, ValueError):
+    path = path_of(table.about, values)
+    if path is None:
         return [], []  # a table made by other means, whose path is a description
-
-
-def path_of(table: PatchingTable, values: Mapping[str, Any]) -> str:
-    """The path of a cell: that of its axis value where ``about["paths"]`` has one, else the table's.
-
-    >>> import pandas as pd
-    >>> table = PatchingTable(pd.DataFrame(), ("port",), "logit", {"path": "a -> b", "paths": {"k": "c -> d"}})
-    >>> path_of(table, {"port": "k"}), path_of(table, {"port": "v"})
-    ('c -> d', 'a -> b')
-    """
-    paths = table.about.get("paths") or {}
-    return str(next((paths[str(v)] for v in values.values() if str(v) in paths), table.about.get("path", "")))
-
-
-def _filled(site: Site, values: Mapping[str, Any]) -> Site:
-    indices = tuple(int(values[i.name]) if isinstance(i, Axis) and i.name in values else i for i in site.node.indices)
-    node = Node(site.node.family, indices, site.node.port)
-    if site.at is None or not isinstance(site.at.base, Axis) or site.at.base.name not in values:
-        return Site(node, site.at)
-    at = values[site.at.base.name]
-    return Site(node, position(at if isinstance(at, str) else int(at)) + site.at.offset)
+    return list(path.sources), [target for leg in path.legs for target in leg.targets]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
 
 from ...files import write_whole
+from ...prompting.record import text
 from ..colours import fill, number
 from ..table import PatchingTable
 from . import words
@@ -69,9 +69,7 @@ class Experiment:
     @property
     def caption(self) -> str:
         """How many examples, which task, and what the numbers can show; what the page's legends say is left out."""
-        task = str(self.table.about.get("task", ""))
-        for axis in self.table.axes:  # a task's option that is an axis differs between the cells
-            task = re.sub(rf"\b{re.escape(axis)}=[^,>]*(, )?", "", task)
+        task = text(self.table.about.get("task"), without=self.table.axes)  # an option that is an axis differs between cells
         notes = [note for note in self.table.notes() if not note.startswith("*")]
         examples = f"means over {self.table.frame['example'].nunique()} examples"
         return "; ".join(filter(None, [examples, task, *notes]))
@@ -175,7 +173,7 @@ def render(
     loader = ChoiceLoader([PackageLoader(name) for name in (package, __package__) if name])
     made = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     made.filters |= {"signed": number, "percent": percent, "small": small, "interval": interval, "url": quote}
-    made.filters |= {"brief": brief, "measured": measured, "moment": moment}
+    made.filters |= {"brief": brief, "measured": measured, "moment": moment, "task": text}
     made.globals |= {"paint": paint, "level": LEVEL, "ramp": ", ".join(fill(step / 4 - 1, 1) for step in range(9))}
     style, code = (Markup("".join(made.get_template(name).render() for name in names)) for names in (styles, [script]))
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()

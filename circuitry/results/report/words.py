@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...errors import CircuitryError
-from ...paths import parse
+from ...prompting import record
+from ..recorded import paths_of
 from ..table import PatchingTable
 from .formats import percent
 from .run import Run
@@ -87,17 +87,18 @@ def _task(about: Mapping[str, Any], tables: list[PatchingTable]) -> str:
 
 def _posed(about: Mapping[str, Any], tables: list[PatchingTable]) -> str:
     """The task with its options; an option that differs between tables, or between a table's cells, has all its values."""
-    texts = _said(tables, "task") or [about.get("task") or ""]
-    names = _distinct(name for text in texts for name in re.findall(r"^<task (\w+)", str(text)))
+    recorded = [table.about["task"] for table in tables if "task" in table.about] or [about.get("task")]
+    tasks = [one for task in recorded for one in (task if isinstance(task, list) else [task])]
+    names = _distinct(task["name"] for task in tasks if isinstance(task, Mapping))
     options: dict[str, list[str]] = {}
-    for text in texts:
-        for option, value in re.findall(r"(\w+)=('[^']*'|[^,>]+)", str(text)):
-            options.setdefault(option, []).extend(value.split(" or "))
+    for task in tasks:
+        for option, values in record.settings(task).items():
+            options.setdefault(option, []).extend(map(repr, values))
     for table in tables:
         for axis in set(table.axes) & set(options):
             options[axis] += [repr(value) for value in table.frame[axis].unique().tolist()]
     said = ", ".join(f"{option}={' or '.join(_distinct(values))}" for option, values in options.items())
-    return f"task {' and '.join(names)}" + (f" ({said})" if said else "") if names else str(texts[0])
+    return f"task {' and '.join(names)}" + (f" ({said})" if said else "") if names else record.text(tasks[0])
 
 
 def _intervention(tables: list[PatchingTable]) -> str:
@@ -112,13 +113,9 @@ def _frozen(tables: list[PatchingTable]) -> str:
     """What any path of the run holds."""
     held: dict[str, None] = {}
     for table in tables:
-        for text in (str(table.about.get("path", "")), *map(str, (table.about.get("paths") or {}).values())):
-            try:
-                legs = parse(text).legs
-            except CircuitryError:
-                continue
-            held |= dict.fromkeys(str(node) for leg in legs for node in leg.frozen)
-            held |= dict.fromkeys("everything between the ends of a direct path" for leg in legs if leg.directly)
+        legs = [leg for path in paths_of(table.about).values() for leg in path.legs]
+        held |= dict.fromkeys(str(node) for leg in legs for node in leg.frozen)
+        held |= dict.fromkeys("everything between the ends of a direct path" for leg in legs if leg.directly)
     if not held:
         return "Nothing is frozen: everything after the source is recomputed."
     return f"Held at its unpatched value at all positions, as each path states: {', '.join(held)}; everything else is recomputed."

@@ -1,0 +1,70 @@
+"""What the hook loops share: the prompts as tensors, hooks that are taken off again, and the answer's logit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from .cases import Case, Cell
+
+Hook: TypeAlias = tuple[Any, bool, Callable[..., Any]]
+"""A module, whether its input is changed (else its output), and a function from the value to the value in its place or None."""
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Prompts: ``clean`` and ``corrupted`` [prompt, pos], ``answer`` [prompt]."""
+
+    clean: Tensor
+    corrupted: Tensor
+    answer: Tensor
+
+
+class Loop(Protocol):
+    """One cell at a time: ``record`` runs both inputs once, ``effect`` is the change of the answer's logit [prompt]."""
+
+    base: Tensor
+    """The answer's logit in the clean run [prompt]."""
+
+    def __init__(self, case: Case, ids: Ids) -> None: ...
+    def record(self) -> None: ...
+    def effect(self, cell: Cell) -> Tensor: ...
+
+
+@contextmanager
+def hooked(hooks: Sequence[Hook]) -> Iterator[None]:
+    handles = [_register(*hook) for hook in hooks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _register(module: Any, before: bool, edit: Callable[..., Any]) -> Any:
+    if before:
+
+        def pre(_: Any, args: Any) -> Any:
+            changed = edit(args[0])
+            return None if changed is None else (changed, *args[1:])
+
+        return module.register_forward_pre_hook(pre)
+
+    def post(_: Any, __: Any, out: Any) -> Any:
+        changed = edit(out[0] if isinstance(out, tuple) else out)
+        return changed if changed is None or not isinstance(out, tuple) else (changed, *out[1:])
+
+    return module.register_forward_hook(post)
+
+
+@torch.no_grad()
+def answer_logit(model: Any, ids: Tensor, answer: Tensor, hooks: Sequence[Hook] = ()) -> Tensor:
+    """The answer's logit at the last token [prompt]; no other token's logits are computed."""
+    with hooked(hooks):
+        logits = model(ids, use_cache=False, logits_to_keep=1).logits[:, -1]
+    return logits.gather(1, answer[:, None])[:, 0]  # type: ignore[no-any-return]

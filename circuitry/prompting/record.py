@@ -1,0 +1,80 @@
+"""A task as the record of a table or a run holds it: plain data that goes through JSON, and that data in words.
+
+``{"name": ..., "source": ..., "options": {...}, "examples": ..., "seed": ...}``; of cells that differ in some options,
+``"varies": {option: [value, ...]}`` has all their values. Records of old are text, which is shown as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+Record: TypeAlias = Mapping[str, Any]
+
+
+def plain(value: Any) -> Any:
+    """An option as JSON gives it back: lists for tuples, Python's numbers for numpy's.
+
+    >>> plain((8, 16))
+    [8, 16]
+    """
+    if isinstance(value, tuple | list):
+        return [plain(one) for one in value]
+    return value.item() if hasattr(value, "item") else value
+
+
+def settings(task: Any) -> dict[str, list[Any]]:
+    """Every option of a record, examples and seed among them, with its values: one, or several where it varies.
+
+    >>> settings({"name": "a", "options": {"n": 1, "c": "B"}, "seed": 0, "varies": {"n": [1, 2]}})
+    {'n': [1, 2], 'c': ['B'], 'seed': [0]}
+    """
+    if not isinstance(task, Mapping):
+        return {}
+    asked = {**task.get("options", {}), **{name: task[name] for name in ("examples", "seed") if name in task}}
+    return {name: list(task.get("varies", {}).get(name, [value])) for name, value in asked.items()}
+
+
+def title(task: Record) -> str:
+    """The name of a task, with what tells two of that name apart.
+
+    >>> title({"name": "names.csv", "source": "9123f52c"})
+    'names.csv (9123f52c)'
+    """
+    return f"{task['name']} ({task['source']})" if task.get("source") else str(task["name"])
+
+
+def text(task: Any, without: Iterable[str] = ()) -> str:
+    """A record in words, ``without`` some options; text of old, and nothing at all, as they are.
+
+    >>> text({"name": "a", "options": {"n": 1, "c": "B"}, "varies": {"n": [1, 2]}}), text("<task a: n=1>")
+    ("<task a: n=1 or 2, c='B'>", '<task a: n=1>')
+    """
+    if isinstance(task, list):
+        return " or ".join(dict.fromkeys(text(one, without) for one in task))
+    if not isinstance(task, Mapping):
+        return str(task or "")
+    left = set(without)
+    shown = ", ".join(option(name, values) for name, values in settings(task).items() if name not in left)
+    return f"<task {title(task)}: {shown}>" if shown else f"<task {title(task)}>"
+
+
+def option(name: str, values: Sequence[Any]) -> str:
+    """An option with its values in words.
+
+    >>> option("corruption", ["A", "B"])
+    "corruption='A' or 'B'"
+    """
+    return f"{name}={' or '.join(dict.fromkeys(map(repr, values)))}"
+
+
+def together(tasks: Sequence[Any], name: str, values: Sequence[Any]) -> Any:
+    """The record of several tasks as one: one that varies in the option ``name`` if they differ in nothing else, else all of them.
+
+    >>> tasks = [{"name": "a", "options": {"n": n, "c": "B"}} for n in (1, 2)]
+    >>> text(together(tasks, "n", [1, 2])), text(together(tasks, "wording", ["x", "y"]))
+    ("<task a: n=1 or 2, c='B'>", "<task a: n=1, c='B'> or <task a: n=2, c='B'>")
+    """
+    if len({text(task, [name]) for task in tasks}) == 1 and all(name in settings(task) for task in tasks):
+        return {**tasks[0], "varies": {**tasks[0].get("varies", {}), name: plain(list(values))}}
+    return [task for k, task in enumerate(tasks) if text(task) not in map(text, tasks[:k])]

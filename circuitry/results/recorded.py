@@ -1,0 +1,49 @@
+"""The paths of a table as values, from its record: what a cell patches and reads, with its axes filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..errors import CircuitryError
+from ..paths import Axis, Path, Site, from_data, parse, position
+
+
+def paths_of(about: Mapping[str, Any]) -> dict[str, Path]:
+    """The paths of a record by label; one without a label has the label "". None where it is a description.
+
+    >>> {label: str(path) for label, path in paths_of({"path": "a -> b"}).items()}, paths_of({"path": "every node -> all"})
+    ({'': 'a -> b'}, {})
+    """
+    if "path_data" in about:
+        return {label: from_data(data) for label, data in about["path_data"].items()}
+    texts = about.get("paths") or {"": about.get("path", "")}  # a table of old, or one made by hand
+    try:
+        return {label: parse(str(text)) for label, text in texts.items()}
+    except CircuitryError:
+        return {}
+
+
+def path_of(about: Mapping[str, Any], values: Mapping[str, Any]) -> Path | None:
+    """The path of a cell with these axis values; None where the record has none for it.
+
+    >>> about = {"path": "a -> b", "paths": {"k": "c[{n}] -> d", "q": "a -> b"}}
+    >>> str(path_of(about, {"port": "k", "n": 3})), path_of({}, {})
+    ('c[3] -> d', None)
+    """
+    paths = paths_of(about)
+    path = next((paths[str(value)] for value in values.values() if str(value) in paths), paths.get(""))
+    if path is None:
+        return None
+    legs = tuple(replace(leg, targets=tuple(_filled(site, values) for site in leg.targets)) for leg in path.legs)
+    return Path(tuple(_filled(site, values) for site in path.sources), legs)
+
+
+def _filled(site: Site, values: Mapping[str, Any]) -> Site:
+    indices = tuple(int(values[i.name]) if isinstance(i, Axis) and i.name in values else i for i in site.node.indices)
+    node = replace(site.node, indices=indices)
+    if site.at is None or not isinstance(site.at.base, Axis) or site.at.base.name not in values:
+        return Site(node, site.at)
+    at = values[site.at.base.name]
+    return Site(node, position(at if isinstance(at, str) else int(at)) + site.at.offset)

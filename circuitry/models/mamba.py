@@ -15,6 +15,7 @@ from ..errors import ModelError
 from .gates import PACKED, replace_forward, stock_forward
 from .packed import Inside
 from .scan import scan, scan_packed
+from .spread import check_together, input_device
 
 _TAPS = (
     "conv_in", "ssm_in", "value", "delta", "B", "C", "skip", "write_value", "write_delta", "write_B",
@@ -198,11 +199,12 @@ def instrument(model: Any, mixers: list[Any], taps: Callable[[int], nn.Module], 
     >>> hf.backbone.layers[0].mixer.circuitry.gate
     Identity()
     """
+    check_together(mixers)
     for block in model.modules():
         # Float64 runs would otherwise be rounded to float32 at every residual addition.
         if hasattr(block, "residual_in_fp32"):
             block.residual_in_fp32 = block.residual_in_fp32 and model.dtype != torch.float64
-    ids = torch.arange(12, device=model.device)[None] % model.config.vocab_size
+    ids = torch.arange(12, device=input_device(model))[None] % model.config.vocab_size
     stock = _stock_logits(model, ids)
     for mixer in mixers:
         mixer.circuitry = taps(mixer.conv_kernel_size)

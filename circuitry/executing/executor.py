@@ -11,17 +11,31 @@ from ..prompting import Prompts
 from ..team import Team
 from .effects import Effects
 
-EXAMPLES = 8
+EXAMPLES = 16
 """Examples that share a batch, at most: rounding depends on what does, and so must not depend on how many processes share the batches."""
 ALONE = Team()
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What an executor expects of a plan: batches, and tokens times layers in all of them."""
+    """What an executor expects of a plan: batches, and tokens times layers in all of them.
+
+    ``whole`` is what it would be if every run were computed as a whole.
+    """
 
     batches: int
     token_layers: int
+    whole: int
+
+    def __str__(self) -> str:
+        """
+        >>> print(Cost(2, 640, 6400))
+        2 batches; 640 tokens times layers, where whole runs would be 6,400 (10 times as many)
+        """
+        batches = f"{self.batches} batch{'es' if self.batches != 1 else ''}"
+        said = f"{batches}; {self.token_layers:,} tokens times layers"
+        more = self.whole / self.token_layers
+        return said if more < 1.05 else f"{said}, where whole runs would be {self.whole:,} ({more:.2g} times as many)"
 
 
 class Executor(Protocol):

@@ -1,9 +1,9 @@
-"""A plan in words, as a database explains a query: passes, frozen set, kind of path patching, predicted cost."""
+"""A plan in words, as a database explains a query: passes, frozen set, kind of path patching. What it costs knows the executor."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..architecture import Graph
 from ..paths import Node, Site
@@ -14,8 +14,8 @@ _SHOWN = 8
 """Paths of a plan made of several that are printed."""
 
 
-def explain(plan: Plan, examples: int = 1) -> str:
-    """What will run, for reading.
+def explain(plan: Plan, more: Mapping[str, str] | None = None) -> str:
+    """What will run, for reading; ``more`` are lines that others add, by their labels.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import plan
@@ -26,10 +26,9 @@ def explain(plan: Plan, examples: int = 1) -> str:
       corrupted  record ssm_state[0] @ 4
       pass 1     on the clean input: write ssm_state[0] @ 4 from corrupted; hold ssm_state (3 of 4) at clean; read logits @ END
       kind       path patching through live nodes: everything but ssm_state is recomputed
-      cost       6 rows an example in one batch: 24 layer-forwards an example; one cell at a time it is 12 passes, 48
     (passes are those of the first cell, layer=0)
     """
-    cell, layers = plan.cells[0], plan.graph.sizes["layer"]
+    cell = plan.cells[0]
     lines = [f"{label}: {path}" for label, path in plan.named.items()][:_SHOWN] or [str(plan.path)]
     if len(plan.named) > _SHOWN:
         lines.append(f"(and {len(plan.named) - _SHOWN} more paths)")
@@ -41,12 +40,7 @@ def explain(plan: Plan, examples: int = 1) -> str:
         lines.append(_line("value", plan.intervention.phrase))
     lines += [_line(f"pass {k + 1}", _pass(plan, p, k)) for k, p in enumerate(cell.passes)]
     lines.append(_line("kind", kind(plan)))
-    legs = len(cell.passes)
-    rows, naive = 2 + legs * len(plan.cells), (2 + legs) * len(plan.cells)
-    lines.append(
-        _line("cost", f"{rows} rows an example in one batch: {rows * layers * examples} layer-forwards"
-        f"{' an example' if examples == 1 else f' for {examples} examples'}; one cell at a time it is {naive} passes, {naive * layers * examples}")
-    )  # fmt: skip
+    lines += [_line(label, text) for label, text in (more or {}).items()]
     if cell.values:
         lines.append(f"(passes are those of the first cell, {', '.join(f'{k}={v}' for k, v in cell.values)})")
     if plan.skipped:

@@ -155,3 +155,28 @@ def positions(bits: Bits) -> list[int]:
     """
     text = bin(bits)[:1:-1]
     return [number for number, bit in enumerate(text) if bit == "1"]
+
+
+def described(live: Live, graph: Graph) -> str:
+    """In words: the blocks that are computed anew, with how many tokens, by family.
+
+    >>> import circuitry as ct
+    >>> described(Live({Region(0, "transformer.h.0.mlp"): 0b1, Region(1, "transformer.h.1.mlp"): 0b11}, {}), ct.graph("gpt2"))
+    'mlp 0 to 1 (1 to 2 tokens)'
+    """
+    layers, counts = dict[str, list[int]](), dict[str, list[int]]()
+    for region, bits in sorted(live.tokens.items()):
+        if region.block:
+            family = regions_of(graph).blocks[region.block].family
+            layers.setdefault(family, []).append(region.layer)
+            counts.setdefault(family, []).append(bits.bit_count())
+    if not layers:
+        return "nothing but the residual stream; no block is computed again"
+    return ", ".join(
+        f"{family} {_span(layers[family])} ({_span(counts[family])} token{'s' * (max(counts[family]) > 1)})" for family in layers
+    )
+
+
+def _span(numbers: list[int]) -> str:
+    least, most = min(numbers), max(numbers)
+    return str(least) if least == most else f"{least} to {most}"

@@ -10,10 +10,12 @@ from ..errors import CircuitryError
 from ..executing.effects import Effects, ends_at_logits, unit_of
 from ..executing.inputs import check_prompts
 from ..executing.open import DEFAULT, ExecutorLike, open_executor
+from ..executing.suffix.rows import first_legs
 from ..models import Model
 from ..paths import Labelled, Path, labelled, parse
 from ..planning import METRICS, CellPlan, Intervention, Metric, Plan, join, plan
 from ..planning import explain as explain_plan
+from ..planning.live import described
 from ..prompting import Prompts, Task
 from ..results import PatchingTable
 from ..results.table import COLUMNS
@@ -137,8 +139,11 @@ def _table(made: Plan, extra: tuple[CellPlan, ...], effects: Effects, metric: Me
     return replace(table, random=random_frame(extra, by_chance) if extra else None)
 
 
-def explain(model: Model, task: Task, path: Paths, **options: Any) -> str:
-    """What ``patch`` would run, in words; takes its ``axes``, ``intervention`` and ``direction``.
+def explain(model: Model, task: Task, path: Paths, *, executor: ExecutorLike = DEFAULT, **options: Any) -> str:
+    """What ``patch`` would run, in words; takes its ``axes``, ``intervention``, ``direction`` and ``executor``.
+
+    ``live`` says of each pass which blocks give something new, and for how many tokens of the first prompt; everything else of a
+    patched run is what the run has that it is patched into.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)
@@ -146,4 +151,6 @@ def explain(model: Model, task: Task, path: Paths, **options: Any) -> str:
       table      1 cell
     """
     made, prompts = compile_path(model, task, path, **options)
-    return explain_plan(made, len(prompts))
+    live = {f"live {leg.number + 1}": described(leg.live, made.graph) for leg in first_legs(made, prompts)}
+    opened = open_executor(executor, model)
+    return explain_plan(made, {**live, "cost": f"{opened.name}: {opened.cost(made, prompts)}"})

@@ -27,7 +27,7 @@ def provenance(model: Model, task: Task, made: Plan, metric: Metric, prompts: Pr
         "path": str(made.path),
         "paths": {label: str(path) for label, path in made.named.items()},
         "path_data": {str(label): to_data(path) for label, path in (made.named or {"": made.path}).items()},
-        "plan": explain_plan(made, len(prompts)),
+        "plan": explain_plan(made),
         "model": model.name,
         **commit(model),
         "task": task.record,

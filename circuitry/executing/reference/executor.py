@@ -29,7 +29,7 @@ class Reference:
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
     >>> Reference(model).cost(made, prompts)
-    Cost(batches=4, token_layers=1152)
+    Cost(batches=4, token_layers=1536, whole=1536)
     """
 
     name = "reference"
@@ -41,7 +41,8 @@ class Reference:
     def cost(self, plan: Plan, prompts: Prompts) -> Cost:
         """What ``run`` would take: base, other and every leg of each cell, in passes of their own."""
         passes = sum(2 + len(cell.passes) for cell in plan.cells)
-        return Cost(len(plan.cells), passes * len(prompts) * prompts.length * plan.graph.sizes["layer"])
+        tokens = passes * len(prompts) * prompts.length * plan.graph.sizes["layer"]
+        return Cost(len(plan.cells), tokens, tokens)
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``). Raises CircuitryError for an intervention other than resampling."""

@@ -22,7 +22,7 @@ class Rows:
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
     >>> Rows(model, memory=1 << 28).cost(made, prompts)
-    Cost(batches=1, token_layers=768)
+    Cost(batches=1, token_layers=768, whole=768)
     """
 
     name = "rows"
@@ -35,7 +35,8 @@ class Rows:
         """What ``run`` would take, without its guards."""
         batches = list(chunks(plan, self.model, len(prompts), prompts.length, self.memory))
         rows = sum(len(examples) * (2 + sum(len(plan.cells[k].passes) for k in cells)) for cells, examples in batches)
-        return Cost(len(batches), rows * prompts.length * plan.graph.sizes["layer"])
+        tokens = rows * prompts.length * plan.graph.sizes["layer"]
+        return Cost(len(batches), tokens, tokens)
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``)."""

@@ -47,7 +47,9 @@ class Suffix:
         made = batches(plan, jobs, prompts, lives, self._size(prompts, narrow=True))
         whole, of_jobs = token_counts(plan, jobs, prompts, lives)
         shared = sum(int(whole[batch.examples, :-1].sum()) for batch in made)
-        return Cost(len(made), shared + int(of_jobs[:, :, :-1].sum()))
+        legs = sum(len(job.examples) * len(job.cell.passes) for job in jobs)
+        every = (2 * len(prompts) + legs) * prompts.length * plan.graph.sizes["layer"]
+        return Cost(len(made), shared + int(of_jobs[:, :, :-1].sum()), every)
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``)."""

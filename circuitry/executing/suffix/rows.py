@@ -143,3 +143,16 @@ def offsets_of(bits: int) -> tuple[int, ...]:
     (0, 2, 3)
     """
     return tuple(number for number, bit in enumerate(bin(bits)[:1:-1]) if bit == "1")
+
+
+def first_legs(plan: Plan, prompts: Prompts) -> list[Leg]:
+    """The legs of a plan's first cell on the first example.
+
+    >>> import circuitry as ct
+    >>> made, prompts = ct.running.patching.compile_path(
+    ...     ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=3), "h[1] @ B+1 -> logits")
+    >>> [leg.number for leg in first_legs(made, prompts)]
+    [0]
+    """
+    lives, one = LiveSets(plan.graph, prompts.length), np.arange(1)
+    return Runs(plan, [Job(0, plan.cells[0], one)], prompts.take(one), lives).legs

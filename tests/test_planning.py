@@ -279,7 +279,8 @@ def test_explain_says_what_is_put_in(intervention: Intervention | str, value: st
         f"  value      {value}",
         f"  pass 1     on the clean input: write mlp[0] from {intervention}; read logits @ END",
     ]
-    assert lines[-1].startswith("
+    assert lines[-1] == "  cost       little"
+
 
 def test_kind_looks_at_every_leg() -> None:
     assert kind(plan("mlp[0] -> mlp[1] directly -> logits directly", GPT2)).startswith("one edge")

@@ -1,0 +1,136 @@
+"""Packed tokens give what whole rows and the independent reference give: on any path, of every type of model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import circuitry as ct
+import tiny
+from agreement import apart, model, planned, ragged
+from circuitry.executing.suffix.executor import Suffix
+from circuitry.planning import METRICS
+from strategies import alike_on, few
+
+EXACT = 1e-10
+LITTLE, SOME, PLENTY = 1, 300_000, 1 << 30
+"""Bounds of memory: one cell of one example a batch, a few, everything at once."""
+
+NARROW = ("logit", "logit_difference", "foil_logit")
+"""Metrics for which two logits are computed, not all."""
+
+metrics = st.sampled_from((("logit",), NARROW, ("kl",), ("logit", "probability")))
+interventions = st.sampled_from(("resample", "resample", "resample", "zero", "mean", ct.given(0.3)))
+directions = st.sampled_from(("noising", "denoising"))
+memories = st.sampled_from((LITTLE, SOME, PLENTY, PLENTY))
+
+
+def compare(data: st.DataObject, ours: Any, length: int = 10, most: int = 3) -> None:
+    """Draw an experiment, and compare the executors on it. What the planner refuses is no experiment."""
+    paths = data.draw(alike_on(ours.graph, most))
+    intervention, direction = data.draw(interventions), data.draw(directions)
+    prompts = ragged(data.draw(st.integers(1, 4)), length, seed=data.draw(st.integers(0, 99)))
+    try:
+        made = planned(ours, paths, prompts, intervention=intervention, direction=direction)
+    except ct.CircuitryError:
+        return
+    others = ("rows", "reference") if intervention == "resample" else ("rows",)
+    assert apart(ours, made, prompts, data.draw(metrics), data.draw(memories), others) < EXACT
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+@given(data=st.data())
+@few(8)
+def test_any_experiment(kind: str, data: st.DataObject) -> None:
+    compare(data, model(kind))
+
+
+@pytest.mark.parametrize("kind", tiny.OTHERS)
+@given(data=st.data())
+@few(2)
+def test_any_experiment_on_a_type_that_shares_a_graph(kind: str, data: st.DataObject) -> None:
+    compare(data, model(kind), most=2)
+
+
+WINDOWS = {"mistral": {}, "ministral": {}, "qwen2": {"use_sliding_window": True, "max_window_layers": 1}}
+"""Types with a sliding window: in every layer, as the configuration says, in all layers after the first."""
+
+
+@pytest.mark.parametrize("kind", WINDOWS)
+@given(data=st.data())
+@few(5)
+def test_a_window_shorter_than_the_prompt(kind: str, data: st.DataObject) -> None:
+    ours = model(kind, sliding_window=3, **WINDOWS[kind])
+    assert ours.graph.windows, "some layer has a window"
+    compare(data, ours)
+
+
+LONG = {"gpt2": 40, "mistral": 70, "mamba": 40, "falcon_mamba": 40, "jamba": 40, "rwkv": 40, "mamba2": 140}
+"""Prompts of several stretches of a scan, and of more tokens than an attention row has at once."""
+
+
+@pytest.mark.parametrize("kind", LONG)
+@given(data=st.data())
+@few(3)
+def test_long_prompts(kind: str, data: st.DataObject) -> None:
+    compare(data, model(kind), length=LONG[kind], most=2)
+
+
+# --- half precision --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ("gpt2", "llama", "mamba", "mamba2", "rwkv", "jamba"))
+@given(data=st.data())
+@few(2)
+def test_half_precision_is_as_far_from_whole_rows_as_rounding(kind: str, data: st.DataObject) -> None:
+    """Both round, and not at the same products; an effect is a difference of two numbers that were rounded."""
+    ours, prompts = model(kind, dtype=torch.bfloat16), ragged(3)
+    try:
+        made = planned(ours, data.draw(alike_on(ours.graph, 2)), prompts)
+    except ct.CircuitryError:
+        return
+    assert apart(ours, made, prompts, ("logit",), others=("rows",)) < 0.1
+
+
+# --- batches and logits ----------------------------------------------------------------------------------------------------
+
+TABLES = {
+    "gpt2": "head[{layer},{head}] @ {pos} -> logits freezing mlp[2]",
+    "mamba": "ssm_state[{layer}] @ {pos} -> logits",
+    "rwkv": "wkv_in[{layer}] @ {pos} -> wkv_state[2] @ END",
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_no_bound_of_memory_changes_an_effect(kind: str) -> None:
+    ours, prompts = model(kind), ragged(4)
+    made = planned(ours, [TABLES[kind]], prompts)
+    counts, found = [], []
+    for memory in (LITTLE, 30_000, SOME, PLENTY):
+        executor = Suffix(ours, memory=memory)
+        counts.append(executor.cost(made, prompts).batches)
+        found.append(executor.run(made, prompts, [METRICS["logit"]])[0])
+    assert counts[0] >= len(made.cells) * len(prompts) and counts == sorted(counts, reverse=True) and counts[-1] == 1
+    assert len(set(counts)) > 2, "these bounds cut differently"
+    for one in found[1:]:
+        np.testing.assert_allclose(one.effect, found[0].effect, atol=EXACT)
+    assert np.abs(found[0].effect).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ("gpt2", "granite", "phimoe", "mamba2", "rwkv"))
+def test_two_logits_are_those_of_all(kind: str) -> None:
+    """With what a model does after its output layer, biases and scaling; KL reads every logit, so then all are there."""
+    changes = {"granite": {"logits_scaling": 3.0}, "phimoe": {"lm_head_bias": True}}.get(kind, {})
+    ours, prompts = model(kind, **changes), ragged(4)
+    made = planned(ours, ["embed @ B -> logits", "embed @ A -> logits @ END"], prompts)
+    few_logits = Suffix(ours, memory=PLENTY).run(made, prompts, [METRICS[name] for name in NARROW])
+    all_logits = Suffix(ours, memory=PLENTY).run(made, prompts, [METRICS[name] for name in (*NARROW, "kl")])
+    for one, other in zip(few_logits, all_logits, strict=False):
+        np.testing.assert_allclose(one.effect, other.effect, atol=EXACT)
+        np.testing.assert_allclose(one.other, other.other, atol=EXACT)
+        assert np.abs(one.effect).max() > 1e-3

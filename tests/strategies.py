@@ -1,11 +1,9 @@
-"""Hypothesis strategies: every path that can be written, paths over the nodes of a graph, and text that is almost a path."""
+"""Hypothesis strategies: every path that can be written, and text that is almost one."""
 
 from __future__ import annotations
 
-from hypothesis import settings
 from hypothesis import strategies as st
 
-from circuitry import Graph
 from circuitry.paths import Axis, Leg, Node, Path, Position, Site
 from circuitry.paths.parse import WORDS
 
@@ -32,58 +30,6 @@ def legs(draw: st.DrawFn) -> Leg:
 
 
 paths = st.builds(Path, sets_of_sites, st.lists(legs(), min_size=1, max_size=3).map(tuple))
-
-
-def few(count: int) -> settings:
-    """So many examples, the same on every run; under a profile that looks for new ones, as many as that says."""
-    return settings(max_examples=count) if settings().derandomize else settings()
-
-
-@st.composite
-def paths_on(draw: st.DrawFn, graph: Graph, most_legs: int = 2) -> Path:
-    """A path over nodes that exist; it may still be one that can have no effect."""
-    return draw(paths_to(graph, draw(_ends(graph)), most_legs))
-
-
-@st.composite
-def alike_on(draw: st.DrawFn, graph: Graph, most: int = 3) -> list[Path]:
-    """Several such paths that end alike, so that they make one table."""
-    end = draw(_ends(graph))
-    return draw(st.lists(paths_to(graph, end, 3), min_size=1, max_size=most))
-
-
-@st.composite
-def paths_to(draw: st.DrawFn, graph: Graph, end: tuple[Site, ...], most_legs: int) -> Path:
-    """A path over a graph that ends at these sites."""
-    some = st.lists(_sites(graph), min_size=1, max_size=2).map(tuple)
-    whole = st.builds(lambda n, keep: Node(n.family, n.indices[:keep], n.port), st.sampled_from(_body(graph)), st.integers(0, 2))
-    frozen = st.lists(whole, max_size=2).map(tuple)
-    between = [Leg(draw(some), draw(frozen)) for _ in range(draw(st.integers(0, most_legs - 1)))]
-    return Path(draw(some), (*between, Leg(end, draw(frozen), (), draw(st.booleans()))))
-
-
-_POSITIONS = st.sampled_from(
-    (None, Position("A"), Position("B"), Position("B", 1), Position("END"), Position("END", -1), Position(3))
-)
-
-
-def _body(graph: Graph) -> list[Node]:
-    return [node for node in graph.nodes(ports=True) if node.family != "logits"]
-
-
-def _sites(graph: Graph) -> st.SearchStrategy[Site]:
-    return st.builds(Site, st.sampled_from(_body(graph)), _POSITIONS)
-
-
-def _ends(graph: Graph) -> st.SearchStrategy[tuple[Site, ...]]:
-    """The logits most often; other nodes, and sets."""
-    logits = st.builds(Site, st.just(Node("logits")), _POSITIONS)
-    return st.one_of(
-        logits.map(lambda site: (site,)),
-        _sites(graph).map(lambda site: (site,)),
-        st.tuples(logits | _sites(graph), _sites(graph)),
-    )
-
 
 TOKENS = (
     *WORDS,

@@ -17,17 +17,17 @@ from torch import Tensor
 import agreement
 import tiny
 from agreement import both, disagreement, model, ragged
-from circuitry import Graph, Node, PathError, parse
+from circuitry import Graph, Node, Path, PathError, Position, Site, parse
 from circuitry.architecture import Place
 from circuitry.executing.rows import driver
 from circuitry.executing.rows.engine import run_plan
 from circuitry.executing.rows.schedule import ALL, Copy, _Layout, joined, schedule
+from circuitry.paths import Leg
 from circuitry.planning import Plan, absolute, plan
 from circuitry.planning.frozen import matching
 from circuitry.planning.metrics import metric
 from circuitry.prompting import Prompts
 from paths_by_kind import FAMILIES
-from strategies import paths_on
 
 EXACT = 1e-10
 PROMPTS = ragged()
@@ -90,12 +90,30 @@ def test_cells_left_out_have_no_effect(kind: str, path: str) -> None:
 # --- paths drawn at random -------------------------------------------------------------------------------------------------
 
 
+@st.composite
+def drawn(draw: st.DrawFn, graph: Graph) -> Path:
+    """A path over nodes that exist; it may still be one that can have no effect."""
+    nodes = graph.nodes(ports=True)
+    body = [node for node in nodes if node.family != "logits"]
+    position = st.sampled_from(
+        (None, Position("A"), Position("B"), Position("B", 1), Position("END"), Position("END", -1), Position(3))
+    )
+    source = st.builds(Site, st.sampled_from(body), position)
+    middle = st.lists(st.builds(Site, st.sampled_from(body), position), min_size=1, max_size=2).map(tuple)
+    end = st.builds(Site, st.just(Node("logits")) | st.sampled_from(nodes), position).map(lambda site: (site,))
+    whole = st.builds(lambda n, keep: Node(n.family, n.indices[:keep], n.port), st.sampled_from(body), st.integers(0, 2))
+    frozen = st.lists(whole, max_size=2).map(tuple)
+    between = [Leg(draw(middle), draw(frozen)) for _ in range(draw(st.integers(0, 1)))]
+    last = Leg(draw(end), draw(frozen), (), draw(st.booleans()))
+    return Path(draw(st.lists(source, min_size=1, max_size=2).map(tuple)), (*between, last))
+
+
 @pytest.mark.parametrize("kind", ("gpt_neox", "gpt2", "llama", "mamba", "jamba"))
 @given(data=st.data())
 @settings(max_examples=80)
 def test_engines_agree_on_any_path(kind: str, data: st.DataObject) -> None:
     """What the planner accepts, both engines answer alike; what it refuses as without effect has none."""
-    path = data.draw(paths_on(model(kind).graph))
+    path = data.draw(drawn(model(kind).graph))
     try:
         found = both(model(kind), str(path), PROMPTS)
     except PathError as error:

@@ -14,6 +14,7 @@ from torch import Tensor
 import tiny
 from circuitry import Path, parse
 from circuitry.executing.effects import Effects
+from circuitry.executing.executor import Executor
 from circuitry.executing.reference.executor import Reference
 from circuitry.executing.reference.follow import follow
 from circuitry.executing.rows import driver
@@ -104,7 +105,7 @@ def planned(model: Any, paths: Sequence[Path | str], prompts: Prompts, **options
     return join(made, "path") if len(made) > 1 else made["0"]
 
 
-OTHERS = {"rows": Rows, "reference": Reference}
+OTHERS: dict[str, Callable[..., Executor]] = {"rows": Rows, "reference": Reference}
 
 
 def apart(
@@ -117,8 +118,9 @@ def apart(
 ) -> float:
     """How far the suffix executor is from the others on a plan, relative to the largest value that one of them has."""
     chosen = [METRICS[name] for name in metrics]
-    ours = Suffix(model, memory=memory).run(made, prompts, chosen)
-    return max(_differ(ours, OTHERS[name](model, memory=memory).run(made, prompts, chosen)) for name in others)
+    ours = Suffix(model, memory=memory, progress=False).run(made, prompts, chosen)
+    theirs = [OTHERS[name](model, memory=memory, progress=False).run(made, prompts, chosen) for name in others]
+    return float(np.max([_differ(ours, one) for one in theirs]))  # not a number where one of them is none
 
 
 def _differ(ours: Sequence[Effects], theirs: Sequence[Effects]) -> float:
@@ -129,7 +131,7 @@ def _differ(ours: Sequence[Effects], theirs: Sequence[Effects]) -> float:
         for field in fields
     ]
     largest = [np.abs(getattr(one, field)).max() for one in theirs for field in fields]
-    return float(np.max(most) / max(1.0, *largest))  # not a number where one of them is none
+    return float(np.max(most) / np.max([1.0, *largest]))
 
 
 def where(prompts: Prompts) -> dict[str, list[int]]:

@@ -72,7 +72,7 @@ def paths(rng: random.Random, graph: Graph) -> list[Path]:
     def leg() -> Leg:
         return Leg(some(rng, 1, lambda: site(body)), some(rng, 0, whole))
 
-    end = (Site(Node("logits"), rng.choice(POSITIONS)) if rng.random() < 0.6 else site(nodes),)
+    end: tuple[Site, ...] = (Site(Node("logits"), rng.choice(POSITIONS)) if rng.random() < 0.6 else site(nodes),)
     end = (*end, site(body)) if rng.random() < 0.15 else end
     made = []
     for _ in range(rng.choice((1, 1, 1, 2))):

@@ -20,7 +20,7 @@ seeds = st.integers(0, 10**9)
 def found(leg: Leg, example: int) -> dict[Region | str, set[int]]:
     """What the live sets say of one example."""
     low = int(leg.low[leg.examples.tolist().index(example)])
-    every = [*leg.live.tokens.items(), *leg.live.states.items()]
+    every: list[tuple[Region | str, int]] = [*leg.live.tokens.items(), *leg.live.states.items()]
     return {name: {low + offset for offset in positions(bits)} for name, bits in every}
 
 

@@ -42,7 +42,11 @@ def test_any_experiment_on_a_type_that_shares_a_graph(kind: str, seed: int) -> N
     compare(model(kind), seed)
 
 
-WINDOWS = {"mistral": {}, "ministral": {}, "qwen2": {"use_sliding_window": True, "max_window_layers": 1}}
+WINDOWS: dict[str, dict[str, Any]] = {
+    "mistral": {},
+    "ministral": {},
+    "qwen2": {"use_sliding_window": True, "max_window_layers": 1},
+}
 """Types with a sliding window: in every layer, as the configuration says, in all layers after the first."""
 
 
@@ -104,11 +108,14 @@ def test_no_bound_of_memory_changes_an_effect(kind: str) -> None:
     assert np.abs(found[0].effect).max() > 1e-3
 
 
+AFTER: dict[str, dict[str, Any]] = {"granite": {"logits_scaling": 3.0}, "phimoe": {"lm_head_bias": True}}
+"""What some do to their logits."""
+
+
 @pytest.mark.parametrize("kind", ("gpt2", "granite", "phimoe", "mamba2", "rwkv"))
 def test_two_logits_are_those_of_all(kind: str) -> None:
     """With what a model does after its output layer, biases and scaling; KL reads every logit, so then all are there."""
-    changes = {"granite": {"logits_scaling": 3.0}, "phimoe": {"lm_head_bias": True}}.get(kind, {})
-    ours, prompts = model(kind, **changes), ragged(4)
+    ours, prompts = model(kind, **AFTER.get(kind, {})), ragged(4)
     made = planned(ours, ["embed @ B -> logits", "embed @ A -> logits @ END"], prompts)
     few_logits = Suffix(ours, memory=PLENTY).run(made, prompts, [METRICS[name] for name in NARROW])
     all_logits = Suffix(ours, memory=PLENTY).run(made, prompts, [METRICS[name] for name in (*NARROW, "kl")])

@@ -95,7 +95,7 @@ def equality(found: Comparison) -> bool:
         return True
     equal = found.relative <= EQUAL
     verdict = "equal" if equal else "NOT EQUAL"
-    print(f"effects {verdict}: largest difference {found.gap:.1g}, {found.relative:.1g} of the largest logit or effect; "
+    print(f"effects {verdict}: largest difference {found.gap:.1g}, {found.relative:.1g} of a logit's or the largest effect's size; "
           f"largest effect {found.largest:.2g}", flush=True)  # fmt: skip
     return equal
 

@@ -181,9 +181,9 @@ def test_demo_runs_every_suite_on_every_bundled_model_and_compares_them(tmp_path
     """The order of things only: the suites themselves take minutes and are tested elsewhere."""
     ran, compared = [], []
 
-    def suite(name: str, model: str, out: Path, *_: str, examples: int) -> Path:
-        ran.append((name, model, examples))
-        return out / f"{name}-{model.split(':')[1]}"
+    def suite(name: str, model: ct.Model, out: Path, *, examples: int) -> Path:
+        ran.append((name, model.name, examples))
+        return out / f"{name}-{model.name.split(':')[1]}"
 
     monkeypatch.setattr(cli.suites, "_suite", suite)
     monkeypatch.setattr(cli.suites, "_compare", lambda first, second, out: compared.append((first.name, second.name, out.name)))

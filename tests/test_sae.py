@@ -16,9 +16,9 @@ from torch import Tensor
 
 import circuitry as ct
 from circuitry.paths import parse_node
+from circuitry.team import Team
 from circuitry.universality.activations import activations
 from circuitry.universality.sae import SAE, Recipe, SAEConfig, train_sae
-from circuitry.universality.sae.distributed import Team
 from circuitry.universality.sae.learner import Learner
 from planted import Planted, recovered, weights
 

@@ -18,9 +18,9 @@ from torch import Tensor
 
 import circuitry as ct
 import planted
+from circuitry.team import Team
 from circuitry.universality.sae import Trained, train_sae
 from circuitry.universality.sae.checkpoints import TrainingFolder
-from circuitry.universality.sae.distributed import Team
 from planted import Planted, weights
 
 SETTINGS: dict[str, Any] = {"features": 24, "measured": 128, "dead_after": 256, "progress": False}

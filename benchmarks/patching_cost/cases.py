@@ -42,20 +42,24 @@ class Shape:
             config = AutoConfig.for_model("gpt2", **sizes, **special, initializer_range=1.7 * self.width**-0.5)
         else:
             sizes = {"num_hidden_layers": self.layers, "hidden_size": self.width, "state_size": self.state}
-            steps = {"time_step_rank": self.rank, "time_step_min": 1e-4, "time_step_max": 1e-2, "time_step_floor": 1e-5}
-            config = AutoConfig.for_model("mamba", **sizes, **steps, **special)
+            sizes |= {"time_step_rank": self.rank}
+            config = AutoConfig.for_model("mamba", **sizes, **special, initializer_range=self.width**-0.5)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
         if not self.heads:
-            _strengthen(model)
+            _temper(model)
         return model
 
 
 @torch.no_grad()
-def _strengthen(mamba: Any) -> None:
-    """States of a new Mamba hardly count beside its skip connection; here what they write and read is well above rounding."""
+def _temper(mamba: Any) -> None:
+    """Each block changes the stream by a part, and states count beside the skip connection, as in a trained Mamba.
+
+    A new one blows its stream up in the first blocks, and 24 of them make of float32's rounding a thousandth of the logits.
+    """
+    mamba.backbone.embeddings.weight.mul_(mamba.config.hidden_size**0.5)
     for block in mamba.backbone.layers:
-        block.mixer.x_proj.weight.mul_(16)
-        block.mixer.out_proj.weight.mul_(4)
+        block.mixer.x_proj.weight.mul_(2)
+        block.mixer.out_proj.weight.mul_(2)
 
 
 @dataclass(frozen=True)

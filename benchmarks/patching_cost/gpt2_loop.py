@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from .cases import Case, Cell
-from .hooks import Hook, Ids, answer_logit
+from .hooks import Hook, Ids, last_logits, pick
 
 Cache = dict[tuple[str, int], Tensor]
 
@@ -24,11 +24,11 @@ class GPT2Loop:
     def record(self) -> None:
         self.clean: Cache = {}
         self.corrupted: Cache = {}
-        self.base = answer_logit(self.model, self.ids.clean, self.ids.answer, self._recorders(self.clean))
-        answer_logit(self.model, self.ids.corrupted, self.ids.answer, self._recorders(self.corrupted))
+        self.base = last_logits(self.model, self.ids.clean, self._recorders(self.clean))
+        last_logits(self.model, self.ids.corrupted, self._recorders(self.corrupted))
 
     def effect(self, cell: Cell) -> Tensor:
-        return getattr(self, f"_{self.case.experiment}")(**cell) - self.base  # type: ignore[no-any-return]
+        return getattr(self, f"_{self.case.experiment}")(**cell) - pick(self.base, self.ids.answer)  # type: ignore[no-any-return]
 
     def _recorders(self, cache: Cache) -> list[Hook]:
         def keep(name: str, layer: int) -> Any:
@@ -45,7 +45,7 @@ class GPT2Loop:
         return hooks
 
     def _run(self, hooks: list[Hook]) -> Tensor:
-        return answer_logit(self.model, self.ids.clean, self.ids.answer, hooks)
+        return pick(last_logits(self.model, self.ids.clean, hooks), self.ids.answer)
 
     def _columns(self, head: int) -> slice:
         return slice(head * self.d_head, (head + 1) * self.d_head)

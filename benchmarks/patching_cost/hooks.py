@@ -29,7 +29,7 @@ class Loop(Protocol):
     """One cell at a time: ``record`` runs both inputs once, ``effect`` is the change of the answer's logit [prompt]."""
 
     base: Tensor
-    """The answer's logit in the clean run [prompt]."""
+    """Logits of the last token in the clean run [prompt, vocab]."""
 
     def __init__(self, case: Case, ids: Ids) -> None: ...
     def record(self) -> None: ...
@@ -63,8 +63,12 @@ def _register(module: Any, before: bool, edit: Callable[..., Any]) -> Any:
 
 
 @torch.no_grad()
-def answer_logit(model: Any, ids: Tensor, answer: Tensor, hooks: Sequence[Hook] = ()) -> Tensor:
-    """The answer's logit at the last token [prompt]; no other token's logits are computed."""
+def last_logits(model: Any, ids: Tensor, hooks: Sequence[Hook] = ()) -> Tensor:
+    """Logits of the last token [prompt, vocab]; those of other tokens are not computed."""
     with hooked(hooks):
-        logits = model(ids, use_cache=False, logits_to_keep=1).logits[:, -1]
-    return logits.gather(1, answer[:, None])[:, 0]  # type: ignore[no-any-return]
+        return model(ids, use_cache=False, logits_to_keep=1).logits[:, -1]  # type: ignore[no-any-return]
+
+
+def pick(logits: Tensor, answer: Tensor) -> Tensor:
+    """The answer's logit [prompt]."""
+    return logits.gather(1, answer[:, None])[:, 0]

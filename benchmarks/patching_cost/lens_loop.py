@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .cases import Case, Cell
-from .hooks import Ids
+from .hooks import Ids, pick
 
 Hook = tuple[str, Callable[..., Any]]
 
@@ -50,18 +50,15 @@ class LensLoop:
             return name.endswith(names)
 
         logits, self.clean = self.model.run_with_cache(self.ids.clean, names_filter=kept)
-        self.base = self._answer(logits)
+        self.base = logits[:, -1]
         _, self.corrupted = self.model.run_with_cache(self.ids.corrupted, names_filter=kept)
 
     def effect(self, cell: Cell) -> Tensor:
-        return getattr(self, f"_{self.case.experiment}")(**cell) - self.base  # type: ignore[no-any-return]
-
-    def _answer(self, logits: Tensor) -> Tensor:
-        return logits[:, -1].gather(1, self.ids.answer[:, None])[:, 0]
+        return getattr(self, f"_{self.case.experiment}")(**cell) - pick(self.base, self.ids.answer)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def _run(self, hooks: list[Hook]) -> Tensor:
-        return self._answer(self.model.run_with_hooks(self.ids.clean, fwd_hooks=hooks))
+        return pick(self.model.run_with_hooks(self.ids.clean, fwd_hooks=hooks)[:, -1], self.ids.answer)
 
     def _write_head(self, layer: int, head: int) -> Hook:
         name, end = f"blocks.{layer}.attn.hook_z", self.case.end

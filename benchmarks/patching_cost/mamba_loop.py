@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .cases import Case, Cell
-from .hooks import Ids, answer_logit
+from .hooks import Ids, last_logits, pick
 
 Writes = tuple[Tensor, Tensor, Tensor]
 """What is written to the state: value and step size [prompt, channel, pos], B [prompt, pos, state]."""
@@ -52,9 +52,9 @@ class MambaLoop:
 
     def record(self) -> None:
         self.recording, self.edits = True, {}
-        self.base = answer_logit(self.model, self.ids.clean, self.ids.answer)
+        self.base = last_logits(self.model, self.ids.clean)
         self.clean, self.recorded = self.recorded, {}
-        answer_logit(self.model, self.ids.corrupted, self.ids.answer)
+        last_logits(self.model, self.ids.corrupted)
         self.corrupted, self.recorded, self.recording = self.recorded, {}, False
 
     def effect(self, cell: Cell) -> Tensor:
@@ -65,7 +65,7 @@ class MambaLoop:
         else:
             at = cell["position"]
             self.edits = {layer: Edit(scan_input=(at, self.corrupted[layer].scan_input[:, :, at]))}
-        return answer_logit(self.model, self.ids.clean, self.ids.answer) - self.base
+        return pick(last_logits(self.model, self.ids.clean) - self.base, self.ids.answer)
 
     def _forward_of(self, layer: int) -> Any:
         def forward(hidden: Tensor, *_: Any, **__: Any) -> Tensor:

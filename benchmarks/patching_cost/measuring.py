@@ -33,7 +33,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What every method took on a case, and why some did not run. ``logit``: the largest clean logit of an answer."""
+    """What every method took on a case, and why some did not run. ``logit``: the size of a clean logit, root mean square over
+    the vocabulary.
+    """
 
     case: Case
     measured: dict[str, Measured]
@@ -95,11 +97,12 @@ def _executor(name: str, case: Case, sample: int | None) -> Measured:
 
 
 def _loop(kind: type[Loop], case: Case, sample: int | None) -> tuple[Measured, float]:
-    """Measured, and the largest clean logit of an answer."""
+    """Measured, and the size of a clean
+    logit, root mean square over the vocabulary."""
     loop, cells = kind(case, ids_of(case)), case.sampled(sample)
     fixed, _ = cpu_seconds(loop.record)
     each, effects = cpu_seconds(lambda: {tuple(cell.values()): loop.effect(cell).numpy() for cell in cells})
-    return Measured(fixed + each * len(case.cells) / len(cells), effects, len(cells)), float(loop.base.abs().max())
+    return Measured(fixed + each * len(case.cells) / len(cells), effects, len(cells)), float(loop.base.square().mean().sqrt())
 
 
 def _check_cells(name: str, effects: Effects, cells: tuple[dict[str, int], ...]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 import networkx as nx
@@ -12,7 +12,11 @@ from ..errors import CircuitryError, UnknownNameError, suggest
 from ..paths import Node, parse_node
 from .distances import Distances
 from .families import CAUSAL, NEXT, Architecture, Edge, Family, Place, Rule, window
-from .reach import Reach, State, Way, spread, ways
+from .reach import Reach, State, Ways, spread, ways
+
+_Question = tuple[tuple[Node, ...], frozenset[Node]]
+_REMEMBERED = 1 << 10
+"""Answers of ``reach`` that are kept: planner and executor ask the same of every cell."""
 
 
 class Graph:
@@ -29,6 +33,8 @@ class Graph:
 
     def __init__(self, architecture: Architecture, sizes: Mapping[str, int], windows: Mapping[int, int] | None = None) -> None:
         self.architecture, self.sizes, self.windows = architecture, dict(sizes), dict(windows or {})
+        self._ancestors, self._reached = dict[Node, set[Node]](), dict[_Question, dict[Node, Reach]]()
+        self._listed: dict[tuple[str | None, int | None, bool], list[Node]] = {}
         self._families = {family.name: family for family in architecture.families}
         self.nx: nx.DiGraph[Node] = nx.DiGraph()
         for source, target, rule in architecture.edges(self.sizes):
@@ -53,6 +59,16 @@ class Graph:
         sizes = ", ".join(f"{k}={v}" for k, v in self.sizes.items())
         sizes += ", window=" + "/".join(map(str, sorted(set(self.windows.values())))) if self.windows else ""
         return f"<{self.name} graph: {sizes}; {len(self.nx)} nodes, {self.nx.number_of_edges()} edges>"
+
+    @functools.cached_property
+    def adding(self) -> frozenset[Node]:
+        """The nodes whose value is added to the residual stream."""
+        return frozenset(node for node in self.nx if self._families[node.family].adds)
+
+    @functools.cached_property
+    def stream(self) -> frozenset[Node]:
+        """The residual stream's own nodes."""
+        return frozenset(node for node in self.nx if self._families[node.family].role == "resid")
 
     def _windowed(self, source: Node, rule: Rule) -> Rule:
         """What a layer's attention reaches, by the sliding window that this model may have in that layer."""
@@ -110,9 +126,12 @@ class Graph:
         >>> [str(n) for n in ct.graph("gpt_neox").nodes("head", layer=3)][:2]
         ['head[3,0]', 'head[3,1]']
         """
-        name = self.family(family).name if family else None
-        chosen = (n for n in self.nx if name in (None, n.family) and (ports or n.port is None))
-        return sorted((n for n in chosen if layer is None or n.indices[:1] == (layer,)), key=self._rank.__getitem__)
+        key = self.family(family).name if family else None, layer, ports
+        if key not in self._listed:
+            chosen = (n for n in self.nx if key[0] in (None, n.family) and (ports or n.port is None))
+            here = (n for n in chosen if layer is None or n.indices[:1] == (layer,))
+            self._listed[key] = sorted(here, key=self._rank.__getitem__)
+        return list(self._listed[key])
 
     def indices(self, family: str) -> tuple[tuple[int, ...], ...]:
         """The indices of every node of a family, in order; in a hybrid a family may be in some layers only.
@@ -180,8 +199,11 @@ class Graph:
         >>> [str(n) for n in ct.graph("gpt_neox").ancestors("resid[0]")]
         ['embed']
         """
-        states = [state for state in self._flow if state[0] == self.node(node)]
-        return {found for state in states for found, _ in nx.ancestors(self._flow, state)} - {self.node(node)}
+        wanted = self.node(node)
+        if wanted not in self._ancestors:
+            states = [state for state in self._flow if state[0] == wanted]
+            self._ancestors[wanted] = {found for state in states for found, _ in nx.ancestors(self._flow, state)} - {wanted}
+        return set(self._ancestors[wanted])
 
     def descendants(self, node: str | Node) -> set[Node]:
         """Every node that depends on ``node``, at any position.
@@ -194,7 +216,7 @@ class Graph:
 
     @functools.cached_property
     def _flow(self) -> nx.DiGraph[State]:
-        return nx.DiGraph((source, target) for source, target, _ in self._ways)
+        return nx.DiGraph((source, target) for source, target, _ in ways(self._in_order))
 
     def place(self, node: Node) -> Place:
         """Where a node's own value is found, with the module's name filled in.
@@ -228,7 +250,7 @@ class Graph:
             return Place(place.end, "input", place.position, place.unit)
         return replace(place, module=place.module.format_map(names))
 
-    def reach(self, sources: Iterable[Node], without: set[Node] = frozenset()) -> dict[Node, Reach]:  # type: ignore[assignment]
+    def reach(self, sources: Iterable[Node], without: Collection[Node] = frozenset()) -> dict[Node, Reach]:
         """How far along the tokens a change at any of ``sources`` can have moved at every node it arrives at.
 
         ``without`` are nodes held at their base value: nothing passes through them.
@@ -238,7 +260,13 @@ class Graph:
         >>> g.reach([g.node("x[3]")])[g.node("c[3]")].most
         3
         """
-        return spread(self._ways, self._rank, sources, without)
+        starts = tuple(sources)
+        key = starts, frozenset(without)
+        if key not in self._reached:
+            if len(self._reached) >= _REMEMBERED:
+                self._reached.clear()
+            self._reached[key] = spread(self._ways, starts, key[1])
+        return dict(self._reached[key])
 
     @functools.cached_property
     def from_tokens(self) -> dict[Node, Reach]:
@@ -252,8 +280,12 @@ class Graph:
         return self.reach([Node(family.name) for family in self.by_role("embed")])
 
     @functools.cached_property
-    def _ways(self) -> list[Way]:
-        return ways(sorted(self.edges, key=lambda edge: self._rank[edge[0]]))
+    def _ways(self) -> Ways:
+        return Ways.of(ways(self._in_order), self._rank)
+
+    @functools.cached_property
+    def _in_order(self) -> list[Edge]:
+        return sorted(self.edges, key=lambda edge: self._rank[edge[0]])
 
     @functools.cached_property
     def distances(self) -> Distances:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -76,7 +76,7 @@ class Reach:
         >>> Reach(((0, 0),)).joined(Reach(((1, 1), (4, 4))))
         Reach(ranges=((0, 1), (4, 4)))
         """
-        return self if self == other else _merged((*self.ranges, *other.ranges))
+        return self if self is other or self.ranges == other.ranges else _merged((*self.ranges, *other.ranges))
 
     def onward(self) -> Reach:
         """What is reached by going round a recurrent loop any number of times.
@@ -132,27 +132,60 @@ def _leaves(source: Node, target: Node) -> bool:
     return (source.family, source.indices) == (target.family, target.indices)
 
 
-def spread(edges: Iterable[Way], rank: Mapping[Node, int], sources: Iterable[Node], without: set[Node]) -> dict[Node, Reach]:
-    """How far a change at any of ``sources`` moves over ``edges``, which are in order of computation (``Graph.reach``).
+@dataclass(frozen=True)
+class Ways:
+    """The ways between states in order of computation, all of them as numbers: a graph is asked for each cell of a sweep."""
+
+    states: tuple[State, ...]
+    number: Mapping[State, int]
+    steps: tuple[tuple[int, int, Rule, bool], ...]
+    """From which state to which, by which rule, and whether it leads back in the order of computation."""
+
+    @staticmethod
+    def of(edges: Iterable[Way], rank: Mapping[Node, int]) -> Ways:
+        """``edges`` are in order of computation, ``rank`` is each node's place in it.
+
+        >>> from circuitry.architecture.families import lag
+        >>> a, b = Node("a"), Node("b")
+        >>> len(Ways.of(ways([(a, b, lag(2))]), {a: 0, b: 1}).steps)
+        1
+        """
+        every = list(edges)
+        states = tuple(dict.fromkeys(state for source, target, _ in every for state in (source, target)))
+        number = {state: at for at, state in enumerate(states)}
+        steps = ((number[s], number[t], rule, rank[t[0]] < rank[s[0]]) for s, t, rule in every)
+        return Ways(states, number, tuple(steps))
+
+
+def spread(ways: Ways, sources: Iterable[Node], without: Collection[Node]) -> dict[Node, Reach]:
+    """How far a change at any of ``sources`` moves (``Graph.reach``).
 
     >>> from circuitry.architecture.families import lag
     >>> a, b = Node("a"), Node("b")
-    >>> spread(ways([(a, b, lag(2))]), {a: 0, b: 1}, [a], set())[b]
+    >>> spread(Ways.of(ways([(a, b, lag(2))]), {a: 0, b: 1}), [a], set())[b]
     Reach(ranges=((2, 2),))
     """
-    found: dict[State, Reach] = {(node, ""): Reach(((0, 0),)) for node in sources}
+    here, merged = Reach(((0, 0),)), dict[Node, Reach]()
+    found: list[Reach | None] = [None] * len(ways.states)
+    for node in sources:
+        merged[node] = here
+        if (start := ways.number.get((node, ""))) is not None:
+            found[start] = here
+    closed = [state[0] in without for state in ways.states] if without else [False] * len(ways.states)
     changed = True
     while changed:  # twice at most: once along the order of computation, once more after a recurrent loop
         changed = False
-        for source, target, rule in edges:
-            if source not in found or target[0] in without:
+        begin = next((at for at, step in enumerate(ways.steps) if found[step[0]] is not None), len(ways.steps))
+        for source, target, rule, back in ways.steps[begin:]:
+            reach = found[source]
+            if reach is None or closed[target]:
                 continue
-            new, back = found[source].then(rule), rank[target[0]] < rank[source[0]]
+            new, known = reach.then(rule), found[target]
             new = new.onward() if back else new
-            joined = found[target].joined(new) if target in found else new
-            changed = changed or (back and joined != found.get(target))
+            joined = new if known is None else known.joined(new)
+            changed = changed or (back and joined != known)
             found[target] = joined
-    merged: dict[Node, Reach] = {}
-    for (node, _), reach in found.items():
-        merged[node] = merged[node].joined(reach) if node in merged else reach
+    for (node, _), there in zip(ways.states, found, strict=True):
+        if there is not None:
+            merged[node] = merged[node].joined(there) if node in merged else there
     return merged

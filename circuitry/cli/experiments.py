@@ -12,6 +12,7 @@ from ..files import write_csv
 from . import options as read
 from .options import (
     Device,
+    DeviceMap,
     Direction,
     Dtype,
     ExamplesOfTask,
@@ -52,20 +53,23 @@ def patch(
     memory: MemoryOption = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
+    device_map: DeviceMap = None,
     out: Annotated[Path | None, typer.Option(help="also write the table: .csv, .json, .md, .tex, .parquet, .png or .svg")] = None,
 ) -> None:
-    """Patch one path on one model and print its table."""
+    """Patch one path on one model and print its table. Under torchrun, processes share the work."""
     from ..running import patch as run_patch
 
     writer = _writer(out)
     how: Any = {"metric": metric, "intervention": intervention, "direction": direction, **read.given(baseline=baseline)}
     how |= read.executor(executor, memory, verify)
     posed = read.task(task, option, examples, seed)
-    table = run_patch(read.load(model, dtype, device, revision), posed, path, axes=read.axes(axis), **how)
-    print(table)
-    if out is not None:
-        writer(table, out)
-        print(f"written: {out.resolve()}")
+    with read.together() as every:
+        loaded = read.load(model, dtype, device, revision, device_map)
+        table = run_patch(loaded, posed, path, axes=read.axes(axis), **how)
+        print(table)
+        if out is not None and every.rank == 0:
+            writer(table, out)
+            print(f"written: {out.resolve()}")
 
 
 def _writer(out: Path | None) -> Callable[[Any, Path], object]:
@@ -141,16 +145,17 @@ def offsets(
     memory: MemoryOption = None,
     out: Annotated[Path | None, typer.Option(help="also write what was found: .json, .md, .png or .svg")] = None,
 ) -> None:
-    """The off-by-one detector: how many tokens after a token each model takes it up."""
+    """The off-by-one detector: how many tokens after a token each model takes it up. Under torchrun, processes share the work."""
     from ..evidence import off_by_one
 
     read.check_suffix(out, "this", (".json", ".md", ".png", ".svg"))
     posed = read.task(task, option, examples, seed, usual=64)
     how = read.executor(executor, memory)
-    found = off_by_one([read.load(name) for name in models], posed, token, reach=reach, say=read.say, **how)
-    print(found.to_markdown())
-    if out is not None:
-        plot: Callable[[Path], object] = found.plot
-        writers: dict[str, Callable[[Path], object]] = {".json": found.to_json, ".md": found.to_markdown}
-        writers.get(out.suffix, plot)(out)
-        print(f"written: {out.resolve()}")
+    with read.together() as every:
+        found = off_by_one([read.load(name) for name in models], posed, token, reach=reach, say=read.say, **how)
+        print(found.to_markdown())
+        if out is not None and every.rank == 0:
+            plot: Callable[[Path], object] = found.plot
+            writers: dict[str, Callable[[Path], object]] = {".json": found.to_json, ".md": found.to_markdown}
+            writers.get(out.suffix, plot)(out)
+            print(f"written: {out.resolve()}")

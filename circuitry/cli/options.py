@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from ..files import check_place
 
 if TYPE_CHECKING:
     from ..models import Model as LoadedModel
+    from ..team import Team
 
 _MODELS = "bundled:NAME, compiled:NAME, package:NAME, a Hugging Face NAME or NAME@REVISION, a folder, or a .gguf file"
 Model = Annotated[str, typer.Argument(help=_MODELS)]
@@ -45,6 +47,9 @@ ExecutorName = Annotated[
 Verify = Annotated[int, typer.Option(help="check this many cells against the independent reference")]
 Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
+DeviceMap = Annotated[
+    str | None, typer.Option(help="auto, balanced, balanced_low_0 or sequential: spread a model that is larger than one device")
+]
 Texts = Annotated[
     str | None,
     typer.Option(help="a folder, a .txt, .jsonl or .parquet file, or a dataset's name; by default Python's own documentation"),
@@ -53,13 +58,39 @@ Context = Annotated[int, typer.Option(help="tokens of a document at most")]
 Out = Annotated[Path, typer.Option(help="folder for results")]
 
 
-def load(name: str, dtype: str = "float32", device: str = "cpu", revision: str | None = None) -> LoadedModel:
+def load(
+    name: str, dtype: str = "float32", device: str = "cpu", revision: str | None = None, device_map: str | None = None
+) -> LoadedModel:
     """Load a model; what its name may be says ``circuitry.load``."""
     from ..models import load as load_model
 
+    if device_map is not None:
+        where = None if device == "cpu" else device  # which nobody need have asked for
+        return load_model(name, dtype=dtype, device=where, device_map=device_map, revision=revision)
     if device == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: each process has its own
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     return load_model(name, dtype=dtype, device=device, revision=revision)
+
+
+@contextmanager
+def together() -> Iterator[Team]:
+    """The processes that torchrun has started for a command, who share its work; only the first of them says and writes anything."""
+    from ..executing.distributed import together as share
+
+    with ExitStack() as stack:
+        every = stack.enter_context(share())
+        if every.rank:
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(redirect_stdout(nowhere))
+            stack.enter_context(redirect_stderr(nowhere))
+        try:
+            yield every
+        except CircuitryError as error:
+            if every.world == 1:
+                raise
+            if every.rank == 0:  # said here, where a process that is told to stop still comes to it
+                print(error, file=sys.stderr, flush=True)
+            raise SystemExit(0 if every.rank else 2) from None  # torchrun stops all where one fails
 
 
 def task(name: str, options: list[str] | None, examples: int | None, seed: int, usual: int | None = None) -> Any:

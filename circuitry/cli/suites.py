@@ -11,6 +11,7 @@ import typer
 from . import options as read
 from .options import (
     Device,
+    DeviceMap,
     Dtype,
     Examples,
     ExamplesOfTask,
@@ -25,6 +26,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..models import Model as LoadedModel
     from ..suites import SuiteResult
 
 app = typer.Typer()
@@ -52,14 +54,17 @@ def run(
     memory: MemoryOption = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
+    device_map: DeviceMap = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="run again in a new folder, even if this run exists")] = False,
 ) -> None:
     """Run a whole suite on a model: tables, figures, the circuit, a summary and report.html in a folder.
 
-    The same command again goes on where an interrupted run stopped. Another run never overwrites this one.
+    The same command again goes on where an interrupted run stopped. Another run never overwrites this one. Under torchrun,
+    processes share the work; all of them must see the folder.
     """
     told = read.merged(option, examples=examples, seed=seed, fresh=fresh, **read.executor(executor, memory, verify))
-    _suite(suite, model, out, dtype, device, revision, **told)
+    with read.together():
+        _suite(suite, read.load(model, dtype, device, revision, device_map), out, **told)
 
 
 @app.command()
@@ -68,15 +73,14 @@ def demo(out: Out = Path("runs"), examples: Examples = 32) -> None:
     from ..suites.runner import SHIPPED
 
     for suite in SHIPPED:
-        first, second = (_suite(suite, name, out, "float32", "cpu", examples=examples) for name in DEMO)
+        first, second = (_suite(suite, read.load(name), out, examples=examples) for name in DEMO)
         _compare(first, second, out / f"{first.name}-and-{second.name}")
     print(f"\nall results: {out.resolve()}")
 
 
-def _suite(suite: str, name: str, out: Path, dtype: str, device: str, revision: str | None = None, **options: Any) -> Path:
+def _suite(suite: str, model: LoadedModel, out: Path, **options: Any) -> Path:
     from ..suites import run as run_suite
 
-    model = read.load(name, dtype, device, revision)
     print(f"\n{model}", flush=True)
     try:
         result = run_suite(suite, model, out=out, say=read.say, command=read.typed(), **options)

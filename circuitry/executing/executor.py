@@ -8,7 +8,12 @@ from typing import Protocol
 
 from ..planning import Metric, Plan
 from ..prompting import Prompts
+from ..team import Team
 from .effects import Effects
+
+EXAMPLES = 8
+"""Examples that share a batch, at most: rounding depends on what does, and so must not depend on how many processes share the batches."""
+ALONE = Team()
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Executor(Protocol):
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects of every cell on every example, by each metric, behind guards.
 
-        The last ``extra`` cells are random nodes, which the guards leave out. Raises GuardError where a check of the run fails.
+        The last ``extra`` cells are random nodes, which the guards leave out. An executor that is one of a ``team`` runs its share of
+        the batches, and has NaN for what the others run. Raises GuardError where a check of the run fails.
         """
         ...

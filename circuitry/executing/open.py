@@ -7,6 +7,8 @@ from typing import Protocol, TypeAlias
 
 from ..errors import CircuitryError, no_effect, suggest, whole
 from ..models import Model
+from ..team import Team
+from .distributed import Distributed, current
 from .executor import Executor
 from .memory import parse_memory
 from .reference.executor import Reference
@@ -23,7 +25,7 @@ MEMORY = "512MiB"
 class Opener(Protocol):
     """What makes an executor for a model: its class."""
 
-    def __call__(self, model: Model, *, memory: int, progress: bool | None) -> Executor: ...
+    def __call__(self, model: Model, *, memory: int, progress: bool | None, team: Team) -> Executor: ...
 
 
 EXECUTORS: dict[str, Opener] = {"suffix": Suffix, "rows": Rows, "reference": Reference}
@@ -97,7 +99,7 @@ def choice(what: ExecutorLike) -> ExecutorChoice:
 
 
 def open_executor(what: ExecutorLike, model: Model) -> Executor:
-    """The executor of a model. Raises CircuitryError for an unknown name.
+    """The executor of a model, whose batches processes share that work ``together``. Raises CircuitryError for an unknown name.
 
     >>> import circuitry as ct
     >>> open_executor("rows", ct.load("bundled:mamba")).name
@@ -106,6 +108,7 @@ def open_executor(what: ExecutorLike, model: Model) -> Executor:
     made = choice(what)
 
     def opened(on: Model) -> Executor:
-        return EXECUTORS[made.name](on, memory=made.memory, progress=made.progress)
+        inner = EXECUTORS[made.name](on, memory=made.memory, progress=made.progress, team=current())
+        return Distributed(inner, current()) if current().world > 1 else inner
 
     return Verified(opened, model, made.verify) if made.verify else opened(model)

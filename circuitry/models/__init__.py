@@ -2,8 +2,8 @@
 
 from .convert import Converted, convert
 from .loading import bundled, load
-from .model import Model, wrap
+from .model import Model, unloaded, wrap
 from .scan import scan
 from .vocabulary import Vocabulary
 
-__all__ = ["Converted", "Model", "Vocabulary", "bundled", "convert", "load", "scan", "wrap"]
+__all__ = ["Converted", "Model", "Vocabulary", "bundled", "convert", "load", "scan", "unloaded", "wrap"]

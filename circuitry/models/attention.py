@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .packed import Inside
+from .spread import input_device
 
 NAME = "circuitry"
 
@@ -184,7 +185,7 @@ def attach(model: Any, layers: list[Any]) -> None:
     AttentionInterface.register(NAME, _tapped)
     AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["eager"])
     length = min(10, most_positions(model.config) or 10)  # learned positions may be fewer
-    ids = torch.arange(length, device=model.device)[None] % model.config.vocab_size
+    ids = torch.arange(length, device=input_device(model))[None] % model.config.vocab_size
     model.set_attn_implementation("eager")
     stock = model(ids, use_cache=False).logits
     for layer in layers:

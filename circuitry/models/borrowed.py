@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import ModelError
+from .spread import is_spread
 
 _HERE = "circuitry_borrowed"
 _MADE_OF = ("_modules", "_parameters", "_buffers")
@@ -73,7 +74,7 @@ class Borrowed:
     def move(self, hf: Any, dtype: torch.dtype | None, device: torch.device | str | None) -> None:
         """Give the module the dtype and the device that are asked for; None leaves what it has.
 
-        Raises ModelError where a model is made of it already and has others.
+        Raises ModelError where a model is made of it already and has others, and where accelerate has spread it.
 
         >>> module = torch.nn.Linear(2, 2)
         >>> Borrowed(module).move(module, torch.float64, None)
@@ -85,6 +86,11 @@ class Borrowed:
             raise ModelError(
                 f"a model in {hf.dtype} on {hf.device} is made of this module already, and another cannot have "
                 f"{' and '.join(map(str, wanted.values()))}; release the first, or give each a copy of the module"
+            )
+        if wanted and is_spread(hf):
+            raise ModelError(
+                f"{type(hf).__name__} is spread over devices by accelerate, and cannot be given {' and '.join(map(str, wanted.values()))}; "
+                "load it as it is"
             )
         if wanted:
             hf.to(**wanted)

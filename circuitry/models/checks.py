@@ -12,6 +12,7 @@ from torch import Tensor
 from ..architecture import Place
 from ..errors import ModelError
 from .attention import most_positions
+from .spread import input_device
 
 _MORE, _WINDOW = 16, 8
 """Tokens beyond the scan's chunk, and the most that a window has while it is checked: checking 4,096 would take minutes."""
@@ -32,7 +33,7 @@ def check_logits(hf: Any, place: Place) -> None:
     seen: list[Any] = []
     handle = hf.get_submodule(place.module).register_forward_hook(lambda _, __, out: seen.append(out))
     try:
-        logits = hf(torch.arange(4, device=hf.device)[None] % hf.config.vocab_size, use_cache=False).logits
+        logits = hf(torch.arange(4, device=input_device(hf))[None] % hf.config.vocab_size, use_cache=False).logits
     finally:
         handle.remove()
     if len(seen) != 1 or not torch.equal(seen[0].to(logits.dtype), logits):
@@ -61,7 +62,7 @@ def check_causality(hf: Any, layers: int, chunk: int) -> None:
     # In float64 too: the norms and softmax of stock models are float32 at most.
     eps = max(torch.finfo(hf.dtype).eps, torch.finfo(torch.float32).eps)
     with _narrow(hf.config), _rounded(hf.get_input_embeddings(), 3, eps):
-        logits = hf(ids.to(hf.device), use_cache=False).logits.double().cpu()
+        logits = hf(ids.to(input_device(hf)), use_cache=False).logits.double().cpu()
     if logits.isnan().any():
         raise ModelError(f"the model's logits are not numbers in {hf.dtype}; load it in another dtype, such as float32")
     noise = max(_moved(logits, 3, length), eps * logits[logits.isfinite()].abs().max().item())

@@ -6,6 +6,7 @@ A gate lets a block compute only the tokens for which it gives something new (``
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -27,7 +28,14 @@ def replace_forward(module: nn.Module, forward: Callable[..., Any]) -> None:
     >>> module(torch.zeros(1)).item(), type(module).__name__
     (1.0, 'Identity')
     """
-    module.__class__ = _with(cast(Any, type(module)), forward)
+    _become(module, _with(cast(Any, type(module)), forward))
+
+
+def _become(module: Any, kind: Any) -> None:
+    """Change a module's class, also where accelerate has kept the forward of the one it had, to call it between its hooks."""
+    module.__class__ = kind
+    if "_old_forward" in vars(module):
+        module._old_forward = types.MethodType(kind.forward, module)
 
 
 @functools.cache
@@ -91,7 +99,7 @@ def put_gate(module: nn.Module) -> None:
     (True, True)
     """
     if not isinstance(module, Gate):
-        module.__class__ = _gated(cast(Any, type(module)))
+        _become(module, _gated(cast(Any, type(module))))
 
 
 @dataclass(frozen=True)
@@ -136,4 +144,4 @@ def put_narrow(module: nn.Module) -> None:
     True
     """
     if not isinstance(module, Narrow):
-        module.__class__ = _narrowed(cast(Any, type(module)))
+        _become(module, _narrowed(cast(Any, type(module))))

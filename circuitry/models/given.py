@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..errors import ModelError
+from .spread import check_fetched, is_spread
 from .wholeness import PLAIN
 
 _PARALLEL = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"}
@@ -80,10 +81,15 @@ def _check_state(hf: Any) -> None:
     if any("OptimizedModule" in _classes(module) or module._compiled_call_impl is not None for module in inside):
         raise ModelError(f"{name} is compiled; give one on which neither torch.compile nor model.compile() was called")
     devices = {str(parameter.device) for parameter in hf.parameters()}
-    if "meta" in devices:
+    if is_spread(hf):
+        check_fetched(hf)
+    elif "meta" in devices:
         raise ModelError(f"{name} has weights without values (on the device 'meta'); load it without offloading")
-    if len(devices) > 1:
-        raise ModelError(f"{name} is spread over {', '.join(sorted(devices))}; load it onto one device, without device_map")
+    elif len(devices) > 1:
+        raise ModelError(
+            f"{name} is on {', '.join(sorted(devices))}, and nothing moves tensors between them; load it onto one device, "
+            "or let accelerate.dispatch_model spread it"
+        )
     if _is_quantised(hf):
         raise ModelError(
             f"{name} is quantised; load it without quantisation, or give model.dequantize() where its quantiser has it"

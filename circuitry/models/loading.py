@@ -18,6 +18,7 @@ from .gguf import load_gguf, one_file
 from .given import check_given
 from .model import Model, wrap
 from .quiet import quiet
+from .spread import DeviceMap, spread
 
 BUNDLED = Path(__file__).parent / "bundled"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
@@ -38,6 +39,7 @@ def load(
     *,
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
+    device_map: DeviceMap | None = None,
     tokenizer: Any = None,
     graph: str | None = None,
     revision: str | None = None,
@@ -54,7 +56,8 @@ def load(
       ``circuitry convert`` makes them of pickled ones
     * a Hugging Face model object of your own, which ``Model.release`` gives back as it came
 
-    ``dtype`` is float32 and ``device`` the CPU where none is given; a model object of your own keeps those it has.
+    ``dtype`` is float32 and ``device`` the CPU where none is given; a model object of your own keeps those it has. ``device_map``
+    spreads a model that is larger than one device: "auto", "balanced" and the like, or {name of a part: a device, or "disk"}.
     ``graph``: the file of an architecture of your own (``"./mine.py"``), for a ``model_type`` without a shipped one. ``revision``: a
     branch, tag or commit on the hub, such as a checkpoint of the training; the same as ``NAME@REVISION``. Returns the
     model in eval mode, without cache, instrumented and checked against the stock model. transformers' progress bars and advice
@@ -69,17 +72,21 @@ def load(
     """
     own = None if dtype is None else _dtype(dtype)
     _check_device("cpu" if device is None else device)
+    if device is not None and device_map is not None:
+        raise CircuitryError(f"device={str(device)!r} is one place for all, and device_map says where each part goes; give one")
     with quiet():
         if not isinstance(what, str | Path):
             check_given(what)
             _check_no_revision(type(what).__name__, revision)
+            _check_no_map(device_map)
             return wrap(what, tokenizer, graph=graph, dtype=own, device=device)
         name = str(what)
         if name.startswith("package:"):
             what = _in_package(name.removeprefix("package:"))
         source = _source(str(what), revision)
         hf, found = _read(source, own or torch.float32, graph, tokenizer)
-        return Model(hf.to(device or "cpu"), found, Path(what).name if str(what).endswith(".gguf") else source.name, graph)
+        placed = hf.to(device or "cpu") if device_map is None else spread(hf, device_map)
+        return Model(placed, found, Path(what).name if str(what).endswith(".gguf") else source.name, graph)
 
 
 def _source(what: str, revision: str | None) -> Source:
@@ -99,6 +106,14 @@ def _source(what: str, revision: str | None) -> Source:
 def _check_no_revision(what: str, revision: str | None) -> None:
     if revision is not None:
         raise CircuitryError(f"revision={revision!r} goes with a name on the Hugging Face hub, and {what} is none")
+
+
+def _check_no_map(device_map: DeviceMap | None) -> None:
+    if device_map is not None:
+        raise CircuitryError(
+            "device_map goes with a name, a folder or a file; a model object of your own is loaded as accelerate has spread it: "
+            "accelerate.dispatch_model, or from_pretrained(..., device_map=)"
+        )
 
 
 def _read(source: Source, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:

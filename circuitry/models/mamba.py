@@ -15,6 +15,7 @@ from ..errors import ModelError
 from .gates import PACKED, replace_forward, stock_forward
 from .packed import Inside
 from .scan import scan, scan_packed
+from .spread import check_together, input_device
 
 _TAPS = (
     "conv_in", "ssm_in", "value", "delta", "B", "C", "skip", "write_value", "write_delta", "write_B",
@@ -104,10 +105,11 @@ def convolve(mixer: Any, x: Tensor) -> Tensor:
     padded = F.pad(x, (0, 0, width - 1, 0)) if inside is None else x
     wide = torch.promote_types(x.dtype, torch.float32)  # in half precision a convolution adds up in float32
     total: Any = 0.0 if conv.bias is None else conv.bias.to(wide)
+    weight = conv.weight[:, 0].to(wide)
     for k in range(width):
         back = padded[:, width - 1 - k : width - 1 - k + length] if inside is None else inside.lagged(x, k)
-        seen = taps.conv_tap[k](back)
-        total = total + seen.to(wide) * conv.weight[:, 0, width - 1 - k]
+        seen = taps.conv_tap[k](back).to(wide)
+        total = torch.addcmul(total, seen, weight[:, width - 1 - k]) if torch.is_tensor(total) else seen * weight[:, width - 1 - k]
     return mixer.act(total.to(x.dtype))  # type: ignore[no-any-return]
 
 
@@ -123,8 +125,13 @@ def _selection(mixer: Any, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if hasattr(mixer, "dt_layernorm"):  # FalconMamba and Jamba
         norms = mixer.dt_layernorm, mixer.b_layernorm, mixer.c_layernorm
         low, B, C = (_normed(value, norm) for value, norm in zip((low, B, C), norms, strict=True))
-    step = (mixer.dt_proj.weight @ low.transpose(1, 2)).transpose(1, 2)
-    return F.softplus(step + mixer.dt_proj.bias.to(step.dtype)), B, C
+    if (inside := packed_of(mixer)) is None:
+        step = (mixer.dt_proj.weight @ low.transpose(1, 2)).transpose(1, 2)
+        return F.softplus(step + mixer.dt_proj.bias.to(step.dtype)), B, C
+    step = F.linear(low[:, inside.scanning], mixer.dt_proj.weight)
+    delta = step.new_zeros(*low.shape[:2], step.shape[2])  # of a token that only reads a state nobody asks for its step size
+    delta[:, inside.scanning] = F.softplus(step + mixer.dt_proj.bias.to(step.dtype))
+    return delta, B, C
 
 
 def _normed(value: Tensor, norm: Any) -> Tensor:
@@ -192,11 +199,12 @@ def instrument(model: Any, mixers: list[Any], taps: Callable[[int], nn.Module], 
     >>> hf.backbone.layers[0].mixer.circuitry.gate
     Identity()
     """
+    check_together(mixers)
     for block in model.modules():
         # Float64 runs would otherwise be rounded to float32 at every residual addition.
         if hasattr(block, "residual_in_fp32"):
             block.residual_in_fp32 = block.residual_in_fp32 and model.dtype != torch.float64
-    ids = torch.arange(12, device=model.device)[None] % model.config.vocab_size
+    ids = torch.arange(12, device=input_device(model))[None] % model.config.vocab_size
     stock = _stock_logits(model, ids)
     for mixer in mixers:
         mixer.circuitry = taps(mixer.conv_kernel_size)

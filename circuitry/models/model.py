@@ -18,6 +18,7 @@ from .borrowed import Borrowed, borrow
 from .checks import check_causality, check_logits
 from .gates import put_gate, put_narrow
 from .instruments import INSTRUMENTS
+from .spread import input_device, is_spread, stored
 from .vocabulary import Vocabulary
 
 
@@ -32,8 +33,6 @@ class Model:
     _borrowed: Borrowed | None = None
 
     def __init__(self, hf: Any, tokenizer: Any = None, name: str = "model", graph: str | None = None) -> None:
-        from nnsight import NNsight
-
         self.name, self.tokenizer, self._file = name, tokenizer, graph
         self._hf = hf.eval()
         self.hf.config.use_cache = False
@@ -56,7 +55,7 @@ class Model:
         with warnings.catch_warnings():
             # RWKV's output projection is called `output`, as is what nnsight serves on every module; it is no place of a node.
             warnings.filterwarnings("ignore", "Module .* has a submodule named 'output'", UserWarning)
-            self._net: Any = NNsight(self.hf)
+            self._net: Any = _wrapped(self.hf)
 
     @property
     def hf(self) -> Any:
@@ -96,12 +95,18 @@ class Model:
     def widened(self) -> Model:
         """This model, or where it is narrower than float32, a copy in float32: the same function of the same weights, rounded less.
 
+        Raises ModelError where it is spread over devices, which a copy would not be.
+
         >>> import circuitry as ct
         >>> ct.load("bundled:mamba", dtype="bfloat16").widened().dtype
         torch.float32
         """
         if self.dtype.itemsize >= torch.float32.itemsize:
             return self
+        if is_spread(self.hf):
+            raise ModelError(
+                f"{self.name} is spread by device_map, so it cannot be copied; load it in float32 to compare engines"
+            )
         return Model(copy.deepcopy(self.hf).float(), self.tokenizer, self.name, self._file)
 
     def __enter__(self) -> Self:
@@ -145,14 +150,13 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are.
+        """Where the parameters are; of a model that is spread, where its inputs go.
 
         >>> import circuitry as ct
         >>> ct.load("bundled:mamba").device
         device(type='cpu')
         """
-        device: torch.device = self.hf.device
-        return device
+        return input_device(self.hf)
 
     @property
     def parameters(self) -> int:
@@ -162,7 +166,9 @@ class Model:
         >>> ct.load("bundled:mamba").parameters < 1_000_000
         True
         """
-        return sum(p.numel() for p in self.hf.parameters())
+        tied = self.hf.get_expanded_tied_weights_keys(all_submodels=True)  # where they are on disk, they are there twice
+        own = {p for name, p in self.hf.named_parameters(remove_duplicate=False) if name not in tied}
+        return sum(p.numel() for p in own)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -173,7 +179,7 @@ class Model:
         False
         """
         digest = hashlib.blake2b(digest_size=8)
-        for name, value in self.hf.state_dict().items():
+        for name, value in stored(self.hf):
             digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
             digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
@@ -215,6 +221,35 @@ class Model:
         """
         logits = self.dtype.itemsize * 3 * int(self.hf.config.vocab_size)
         return (self.bytes_per_row(length) - logits) // length + 1
+
+
+def unloaded(config: Any, dtype: torch.dtype = torch.bfloat16, graph: str | None = None) -> Model:
+    """A model without weights, which says what it would take: its size, and what an executor expects of a plan. It runs nothing.
+
+    >>> from transformers import LlamaConfig
+    >>> model = unloaded(LlamaConfig())
+    >>> f"{model.parameters / 1e9:.1f}", model.graph.sizes["layer"], model.device
+    ('6.7', 32, device(type='meta'))
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    with torch.device("meta"):
+        hf = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).to(dtype)
+    model = Model.__new__(Model)
+    model.name, model.tokenizer, model._file, model._hf, model._net = config.model_type, None, graph, hf, None
+    architecture = definition_for(config.model_type, graph)
+    model.graph = Graph(architecture, architecture.sizes(config), architecture.windows(config))
+    return model
+
+
+def _wrapped(hf: Any) -> Any:
+    """The module for nnsight, which would move inputs to its first weight's device, and that may be without values."""
+    from nnsight import NNsight
+
+    class Wrapped(NNsight):  # type: ignore[misc]
+        device = None
+
+    return Wrapped(hf)
 
 
 def wrap(

@@ -89,6 +89,28 @@ class Scanned:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Rows of a segment that are read by as many tokens each: ``tokens`` [row, pos] are their own, ``readers`` [row, pos, m] those that
+    read their state there; of these, as they stand in that table, only numbers ``real`` (None: all) are tokens, which are ``to``."""
+
+    rows: slice
+    tokens: Ints
+    readers: Ints
+    real: Ints | None
+    to: Ints
+
+    @staticmethod
+    def of(rows: slice, tokens: Ints, readers: Ints) -> Part:
+        """From a table with -1 where there is no token.
+
+        >>> Part.of(slice(0, 1), np.array([[4]]), np.array([[[4, 7, -1]]])).to.tolist()
+        [4, 7]
+        """
+        real = np.flatnonzero(readers >= 0)
+        return Part(rows, tokens, readers.clip(min=0), None if len(real) == readers.size else real, readers.ravel()[real])
+
+
+@dataclass(frozen=True)
 class Segment:
     """Tokens ``first`` to ``last`` (exclusive), in which the same rows go on: ``rows`` [n] are numbers in ``Scanned``.
 
@@ -106,10 +128,10 @@ class Segment:
     whole: int
     readers: Ints
 
-    def parts(self) -> list[tuple[slice, Ints]]:
-        """Whole rows with all their readers, and the others, which are read by their own tokens alone [row, token, 1]."""
+    def parts(self) -> list[Part]:
+        """Whole rows with all their readers, and the others, which are read by their own tokens alone."""
         parts = [(slice(0, self.whole), self.readers), (slice(self.whole, None), self.tokens[self.whole :, :, None])]
-        return [(rows, readers) for rows, readers in parts if len(readers)]
+        return [Part.of(rows, self.tokens[rows], readers) for rows, readers in parts if len(readers)]
 
 
 @dataclass(frozen=True)
@@ -128,6 +150,20 @@ class Inside:
     cache: dict[str, Any] = field(default_factory=dict)
 
     @functools.cached_property
+    def scanning(self) -> Tensor:
+        """Where the tokens stand that go into a state at all; the others only read one."""
+        assert self.scanned is not None
+        start, stop = np.zeros((2, len(self.tokens.base)), np.int64)
+        start[self.scanned.rows], stop[self.scanned.rows] = self.scanned.start, self.scanned.stop
+        row, position = self.tokens.row, self.tokens.position
+        return self.tokens.index(np.flatnonzero((start[row] <= position) & (position < stop[row])))
+
+    def put(self, y: Tensor, part: Part, read: Tensor) -> None:
+        """Put what was read [row, pos, m, ...] where the tokens stand that read it, in y [1, token, ...]."""
+        flat = read.flatten(0, 2)
+        y[0, self.tokens.index(part.to)] = (flat if part.real is None else flat[self.tokens.index(part.real)]).to(y.dtype)
+
+    @functools.cached_property
     def position(self) -> Tensor:
         """The position [token] of each token."""
         return self.tokens.index(self.tokens.position)
@@ -136,11 +172,13 @@ class Inside:
         """A value [1, token, ...] as it is ``lag`` tokens back, zero before the text."""
         if lag == 0:
             return x
-        where = self.cache.setdefault(f"back {lag}", None)
-        if where is None:
-            where = self.cache[f"back {lag}"] = self.tokens.back(lag)
-        padded = torch.cat([x, x.new_zeros(1, 1, *x.shape[2:])], 1)
-        return padded[:, where]
+        if f"back {lag}" not in self.cache:
+            found = self.tokens.back(lag)
+            self.cache[f"back {lag}"] = found.clamp(max=len(self.tokens) - 1), (found == len(self.tokens)).nonzero()[:, 0]
+        where, before = self.cache[f"back {lag}"]
+        shifted = x[:, where]
+        shifted[:, before] = 0
+        return shifted
 
     @functools.cached_property
     def segments(self) -> list[Segment]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from .gates import PACKED, replace_forward, stock_forward
 from .packed import Inside
+from .spread import input_device
 from .wkv import wkv, wkv_packed
 
 _LAGS = 2
@@ -125,7 +126,7 @@ def attach(model: Any, blocks: list[Any]) -> None:
     Identity()
     """
     _stop_rescaling(model)
-    ids = torch.arange(12, device=model.device)[None] % model.config.vocab_size
+    ids = torch.arange(12, device=input_device(model))[None] % model.config.vocab_size
     stock = _stock_logits(model, ids)
     for block in model.rwkv.blocks:
         for part, taps, forward in (

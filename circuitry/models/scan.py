@@ -84,36 +84,34 @@ def scan_packed(
             states = states[inside.tokens.index(step.take)]
         elif not len(states):
             states = A.new_zeros(len(step.rows), *A.shape)
-        where = inside.tokens.index(step.tokens)
-        parts, ends = list[Tensor](), list[Tensor]()
-        for rows, readers in step.parts():
-            table = inside.tokens.index(readers)
-            given = u[0, where[rows]], delta[0, where[rows]], A, B[0, where[rows]]
-            read, end = _blocks(*given, C[0, table.clamp(min=0)].mT, states[rows])
-            parts.append(read)
+        ends = list[Tensor]()
+        for part in step.parts():
+            own = inside.tokens.index(part.tokens)
+            given = u[0, own], delta[0, own], A, B[0, own], C[0, inside.tokens.index(part.readers)]
+            read, end = _blocks(*given, states[part.rows])
             ends.append(end)
-            y[0, table[table >= 0]] = read.permute(0, 1, 3, 2)[table >= 0].to(y.dtype)
+            inside.put(y, part, read)
         states = torch.cat(ends) if len(ends) > 1 else ends[0]
         if call is not None:
             seen, states = at_stop(states)
-            last = where[step.whole :, -1]  # of a whole row nothing is changed
+            last = inside.tokens.index(step.tokens[step.whole :, -1])  # of a whole row nothing is changed
             y[0, last] = (seen[step.whole :].to(C.dtype) @ C[0, last, :, None])[..., 0].to(y.dtype)
     return y
 
 
 def _one_reader(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    y, last = _blocks(u, delta, A, B, C[..., None], h)
-    return y[..., 0], last
+    y, last = _blocks(u, delta, A, B, C[:, :, None], h)
+    return y[:, :, 0], last
 
 
 def _blocks(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """Groups of rows small enough for the cache, time first so that one token's states are contiguous; C [row, pos, d_state, readers].
+    """Groups of rows small enough for the cache, time first so that one token's states are contiguous; C [row, pos, reader, d_state].
 
     Each group is one thread's: the loop's many small operations, split over torch's own threads, would spend their time
     waiting for each other, above all on a busy machine.
     """
-    y, last = u.new_empty(*u.shape, C.shape[-1]), torch.empty_like(h)
-    rows = max(1, _CACHE // (BLOCK * A.numel() * u.element_size()))
+    y, last = u.new_empty(*C.shape[:3], u.shape[2]), torch.empty_like(h)
+    rows = max(1, _CACHE // (min(BLOCK, u.shape[1]) * A.numel() * u.element_size()))
 
     def run(start: int) -> None:
         group = slice(start, start + rows)
@@ -127,12 +125,12 @@ def _blocks(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor
 
 def _group(A: Tensor, h: Tensor, u: Tensor, delta: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     """All tokens of one group of rows; arguments are [pos, rows, ...]."""
-    y = u.new_empty(*u.shape, C.shape[-1])
+    y = u.new_empty(*C.shape[:3], u.shape[2])
     for start in range(0, len(u), BLOCK):
         block = slice(start, start + BLOCK)
         decay = torch.mul(delta[block, :, :, None], A).exp_()
         states = (delta[block] * u[block])[..., None] * B[block, :, None, :]
         for t in range(len(states)):
             h = states[t].addcmul_(decay[t], h)
-        y[block] = torch.matmul(states, C[block])
+        y[block] = torch.matmul(C[block], states.mT)
     return y, h

@@ -68,17 +68,16 @@ def ssd_packed(
             states = states[inside.tokens.index(step.take)]
         elif not len(states):
             states = x.new_zeros(len(step.rows), *states.shape[1:])
-        where = inside.tokens.index(step.tokens)
         ends = list[Tensor]()
-        for rows, readers in step.parts():
-            table = inside.tokens.index(readers)
-            read, end = _chunks(x[where[rows]], decay[where[rows]], B[0, where[rows]], C[0, table.clamp(min=0)], states[rows])
+        for part in step.parts():
+            own = inside.tokens.index(part.tokens)
+            read, end = _chunks(x[own], decay[own], B[0, own], C[0, inside.tokens.index(part.readers)], states[part.rows])
             ends.append(end)
-            y[0, table[table >= 0]] = read[table >= 0]
+            inside.put(y, part, read)
         states = torch.cat(ends) if len(ends) > 1 else ends[0]
         if call is not None:
             seen, states = at_stop(states)
-            last = where[step.whole :, -1]  # of a whole row nothing is changed
+            last = inside.tokens.index(step.tokens[step.whole :, -1])  # of a whole row nothing is changed
             y[0, last] = (seen[step.whole :] @ C[0, last, :, :, None])[..., 0]
     return y
 

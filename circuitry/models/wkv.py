@@ -69,16 +69,13 @@ def wkv_packed(
             carried = torch.zeros(len(step.rows), *carried.shape[1:], dtype=wide, device=y.device)
             carried[..., 2] = -1e38
             read = carried
-        where = inside.tokens.index(step.tokens)
         ends = list[Tensor]()
-        for rows, readers in step.parts():
-            table = inside.tokens.index(readers)
-            own, seen = where[rows], table.clamp(min=0)
-            keys, values = ((t[0, own]) for t in written)
-            bonuses = bonus[0][0, seen].transpose(2, 3), bonus[1][0, seen].transpose(2, 3)
-            out, end = _segment((keys, values), bonuses, decay, first, _parts(read[rows]), _parts(carried[rows]))
+        for part in step.parts():
+            own, seen = inside.tokens.index(part.tokens), inside.tokens.index(part.readers)
+            given = (written[0][0, own], written[1][0, own]), (bonus[0][0, seen], bonus[1][0, seen])
+            out, end = _segment(*given, decay, first, _parts(read[part.rows]), _parts(carried[part.rows]))
             ends.append(torch.stack(end, -1))
-            y[0, table[table >= 0]] = out.transpose(2, 3)[table >= 0]
+            inside.put(y, part, out)
         read = carried = torch.cat(ends) if len(ends) > 1 else ends[0]
         if call is not None:
             read, carried = at_stop(carried)
@@ -123,11 +120,9 @@ def _tokens(written: Pair, bonus: Pair, decay: Tensor, first: Tensor, read: Stat
 
 
 def _read_by(state: State, key: Tensor, value: Tensor, first: Tensor) -> Tensor:
-    """What a token reads, or each of several [row, channel, reader]."""
-    if key.dim() == 2:
-        return _read_out(state, key + first, value)
-    numerator, denominator, most = (part[..., None] for part in state)
-    return _read_out((numerator, denominator, most), key + first[:, None], value)
+    """What a token reads, or each of several [row, reader, channel]."""
+    numerator, denominator, most = state if key.dim() == 2 else (part[:, None] for part in state)
+    return _read_out((numerator, denominator, most), key + first, value)
 
 
 def _read_out(state: State, key: Tensor, value: Tensor) -> Tensor:

@@ -87,9 +87,8 @@ def _covers(pattern: Node, node: Node) -> bool:
 
 def _between(graph: Graph, sources: list[Node], targets: list[Node]) -> set[Node]:
     """Nodes that add to the stream after the sources and before a target, save the sources' own way into it."""
-    after = set(graph.reach(sources))
-    before = {node for target in targets for node in graph.ancestors(target)}
-    return {n for n in after & before if graph.family(n.family).adds} - own_way(graph, sources)
+    after, before = graph.reach(sources), set[Node]().union(*map(graph.ancestors, targets))
+    return {n for n in graph.adding if n in after and n in before} - own_way(graph, sources)
 
 
 def own_way(graph: Graph, sources: list[Node]) -> set[Node]:
@@ -100,8 +99,7 @@ def own_way(graph: Graph, sources: list[Node]) -> set[Node]:
     >>> sorted(map(str, own_way(g, [g.node("head[3,0]")]))), own_way(g, [g.node("resid[3]")])
     (['attn[3]', 'head[3,0]'], set())
     """
-    stream = {n for n in graph.nx if graph.family(n.family).role == "resid"}
-    return set(graph.reach([s for s in sources if s not in stream], without=stream))
+    return set(graph.reach([s for s in sources if s not in graph.stream], without=graph.stream))
 
 
 def check_useful(path: Path, graph: Graph, cells: Sequence[Path]) -> None:

@@ -223,8 +223,12 @@ class Measurements:
         """
         base, other = (self.frame[column] for column in ("base", "other"))
         whole: pd.Series = self._grouped(other - base).mean()
-        noise = _ROUNDING * self._grouped(base.abs() + other.abs()).mean()
-        return self.mean() / whole.where(whole.abs() > noise)
+        return self.mean() / whole.where(whole.abs() > self._rounding())
+
+    def _rounding(self) -> pd.Series:
+        """By cell, an effect that is no more than rounding of the metric on the two inputs."""
+        base, other = (self.frame[column].abs() for column in ("base", "other"))
+        return _ROUNDING * pd.Series(self._grouped(base + other).mean())
 
     def pivot(self, values: pd.Series | None = None) -> pd.DataFrame:
         """Cell means (or other values by cell) as a grid: the first axis in rows, the last in columns.

@@ -95,7 +95,9 @@ class PatchingTable(Measurements):
         return [means.get(key) for key in keys]
 
     def _beyond_random(self) -> list[float]:
-        pairs = zip(self.mean().abs(), self._random_by_cell(), strict=True)
+        # A draw may be the cell's own node: it is no smaller, whatever the last bit of either says.
+        least = self.mean().abs() - self._rounding()
+        pairs = zip(least, self._random_by_cell(), strict=True)
         return [np.nan if each is None or np.isnan(mean) else float((each < mean).mean()) for mean, each in pairs]
 
     def random_band(self, share: float = 0.95) -> pd.Series:

@@ -6,16 +6,18 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..errors import CircuitryError, FileError
+from ..executing.distributed import current
 from ..files import write_whole
 from ..locks import hold
 from ..results import PatchingTable
+from ..team import Team
 
 RUNNING, COMPLETE = "running", "complete"
 
@@ -24,11 +26,13 @@ RUNNING, COMPLETE = "running", "complete"
 class RunFolder:
     """A folder with ``run.json`` (``record``), tables as they come, and ``parts/``: every finished patch, until the run ends.
 
-    Runs are told apart by ``record["identity"]``: suite, model, its weights, task, settings and versions.
+    Runs are told apart by ``record["identity"]``: suite, model, its weights, task, settings and versions. Of a ``team`` of processes
+    the first finds, holds and writes the folder, and the others read it.
     """
 
     path: Path
     record: dict[str, Any]
+    team: Team = field(default_factory=current)
 
     @classmethod
     def open(cls, parent: Path, name: str, record: Mapping[str, Any], *, fresh: bool = False) -> RunFolder:
@@ -44,7 +48,12 @@ class RunFolder:
         >>> one.path == again.path, other.path.name
         (True, 'run-2')
         """
-        number, path, alike = 1, parent / name, []
+        team = current()
+        return cls(*team.told(cls._open(parent, name, record, fresh=fresh) if team.rank == 0 else (parent, {})))
+
+    @classmethod
+    def _open(cls, parent: Path, name: str, record: Mapping[str, Any], *, fresh: bool) -> tuple[Path, dict[str, Any]]:
+        number, path, alike = 1, parent / name, list[RunFolder]()
         while path.exists():
             found = _read(path)
             if found and _same(found.get("identity"), record["identity"]):
@@ -52,15 +61,16 @@ class RunFolder:
             number += 1
             path = parent / f"{name}-{number}"
         if alike and not fresh:
-            return next((one for one in alike if not one.complete), alike[-1])
+            chosen = next((one for one in alike if not one.complete), alike[-1])
+            return chosen.path, chosen.record
         made = cls(path, {**record, "started": _now(), "finished": None, "state": RUNNING, "tables": []})
         try:
             write_whole(path, made._begin)
         except FileError:
             if path.is_dir():  # another run has made it at this moment
-                return cls.open(parent, name, record, fresh=fresh)
+                return cls._open(parent, name, record, fresh=fresh)
             raise
-        return made
+        return made.path, made.record
 
     def _begin(self, new: Path) -> None:
         (new / "parts").mkdir(parents=True)
@@ -79,9 +89,18 @@ class RunFolder:
         ...     folder.complete
         False
         """
-        with hold(self.path):
-            self.record = _read(self.path) or self.record  # it may have been finished since it was found
+        with hold(self.path) if self.writes else nullcontext():
+            self.record = self.team.told(_read(self.path) or self.record)  # it may have been finished since it was found
             yield
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes.
+
+        >>> RunFolder(Path("x"), {}).writes
+        True
+        """
+        return self.team.rank == 0
 
     @property
     def complete(self) -> bool:
@@ -94,7 +113,8 @@ class RunFolder:
 
     def write(self) -> None:
         """Write ``run.json``, whole or not at all."""
-        write_whole(self.path / "run.json", self._text())
+        if self.writes:
+            write_whole(self.path / "run.json", self._text())
 
     def part(self, key: object, make: Callable[[], PatchingTable]) -> PatchingTable:
         """A table an interrupted run has made already, or a new one. ``key`` says everything it depends on.
@@ -108,8 +128,11 @@ class RunFolder:
         [1.0]
         """
         file = self.path / "parts" / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:24]}.json"
-        if not file.exists():
-            write_whole(file, make().to_json)
+        if not self.team.told(file.exists()):
+            made = make()
+            if self.writes:
+                write_whole(file, made.to_json)
+            self.team.wait()
         return PatchingTable.from_json(file)
 
     def keep(self, name: str, table: PatchingTable) -> None:
@@ -122,7 +145,8 @@ class RunFolder:
         >>> folder.record["tables"]
         ['one']
         """
-        table.to_json(self.path / "tables" / f"{name}.json")
+        if self.writes:
+            table.to_json(self.path / "tables" / f"{name}.json")
         self.record["tables"] = [*(n for n in self.record["tables"] if n != name), name]
         self.write()
 
@@ -136,10 +160,12 @@ class RunFolder:
 
     def finish(self) -> None:
         """Mark the run as complete, after everything is written, and drop what only an interrupted one needs."""
-        record = _read(self.path) or self.record
+        record = self.team.told(_read(self.path) or self.record)
         self.record = record if record["state"] == COMPLETE else {**record, **self.end()}  # the report has its time already
         self.write()
-        shutil.rmtree(self.path / "parts", ignore_errors=True)
+        self.team.wait()  # who still reads a part
+        if self.writes:
+            shutil.rmtree(self.path / "parts", ignore_errors=True)
 
 
 def _now() -> str:

@@ -108,7 +108,7 @@ def run(
 
 
 def _read_back(folder: RunFolder) -> SuiteResult:
-    if not (folder.path / "report.html").exists():  # the run was killed while it wrote it
+    if folder.writes and not (folder.path / "report.html").exists():  # the run was killed while it wrote it
         write_report(folder.path)
     return SuiteResult.load(folder.path)
 
@@ -117,14 +117,15 @@ def _carry_out(chosen: Suite, study: Study, folder: RunFolder | None, record: di
     try:
         result = chosen.carry_out(study)
     except KeyboardInterrupt:
-        if folder:
+        if folder and folder.writes:
             write_report(folder.path)
         raise
     record["task"] = study.task.record  # a suite may have chosen what its task left to it
     result.record = record
     if folder:
         result.record = {**folder.record, "task": record["task"], "folder": str(folder.path), **folder.end()}
-        result.save(folder.path)
+        if folder.writes:
+            result.save(folder.path)
         folder.finish()
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from ...models import Model
 from ...paths import Path
 from ...planning import Metric, Plan
 from ...prompting import Prompts
+from ...team import Team
 from ..effects import Effects, ends_at_logits
-from ..executor import Cost
+from ..executor import ALONE, Cost
 from ..metrics import evaluate
 from .follow import distances, follow_all
 
@@ -33,8 +35,8 @@ class Reference:
     name = "reference"
     provenance: Mapping[str, str] = {}
 
-    def __init__(self, model: Model, *, memory: int = 0, progress: bool | None = None) -> None:
-        self.model, self.progress = model, progress
+    def __init__(self, model: Model, *, memory: int = 0, progress: bool | None = None, team: Team = ALONE) -> None:
+        self.model, self.progress, self.team = model, progress, team
 
     def cost(self, plan: Plan, prompts: Prompts) -> Cost:
         """What ``run`` would take: base, other and every leg of each cell, in passes of their own."""
@@ -44,7 +46,13 @@ class Reference:
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``). Raises CircuitryError for an intervention other than resampling."""
         check_comparable(plan)
-        return by_reference(self.model.widened(), plan, prompts, metrics, self.progress)
+        mine = self.team.share(range(len(plan.cells)))
+        filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
+        if mine:
+            part = replace(plan, cells=tuple(plan.cells[number] for number in mine))
+            for number, one in enumerate(by_reference(self.model.widened(), part, prompts, metrics, self.progress)):
+                filled[number][:, mine] = one.effect, one.base, one.other
+        return [Effects(*one) for one in filled]
 
 
 def by_reference(

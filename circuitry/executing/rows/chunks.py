@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from ...models import Model
 from ...paths import Site
 from ...planning import CellPlan, Plan
+from ..executor import EXAMPLES
 
 Ints: TypeAlias = NDArray[np.int64]
 
 
 def chunks(plan: Plan, model: Model, examples: int, length: int, memory: int) -> Iterator[tuple[Ints, Ints]]:
-    """(cells, examples) of each batch: as many rows as fit, at least one cell of one example.
+    """(cells, examples) of each batch: as many rows as fit, of ``EXAMPLES`` at most, and at least one cell of one example.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
@@ -28,7 +29,7 @@ def chunks(plan: Plan, model: Model, examples: int, length: int, memory: int) ->
         legs = len(plan.cells[alike[0]].passes)
         most = max(2 + legs, memory // model.bytes_per_row(length))
         cells = min(len(alike), max(1, (most - 2) // legs))
-        at_once = max(1, most // (2 + legs * cells))
+        at_once = min(EXAMPLES, max(1, most // (2 + legs * cells)))
         for first in range(0, examples, at_once):
             for start in range(0, len(alike), cells):
                 yield alike[start : start + cells], np.arange(first, min(first + at_once, examples))

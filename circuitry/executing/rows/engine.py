@@ -11,8 +11,10 @@ from tqdm.auto import tqdm
 from ...models import Model
 from ...planning import Metric, Plan, absolute
 from ...prompting import Prompts
+from ...team import Team
 from ..constants import constant_values
 from ..effects import Effects, measured
+from ..executor import ALONE
 from .chunks import chunks
 from .driver import run
 from .schedule import schedule
@@ -27,8 +29,11 @@ def run_plan(
     memory: int,
     progress: bool | None = False,
     batch: Callable[..., list[Tensor]] = run,
+    team: Team = ALONE,
 ) -> list[Effects]:
     """Run every cell on every example, in batches of predicted size under ``memory`` bytes; effects by each metric.
+
+    Of several processes each runs its share of the batches.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
@@ -39,8 +44,8 @@ def run_plan(
     """
     filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
     constants = constant_values(model, plan, prompts, memory)
-    work = list(chunks(plan, model, len(prompts), prompts.length, memory))
-    total = len(plan.cells) * len(prompts)
+    work = team.share(list(chunks(plan, model, len(prompts), prompts.length, memory)))
+    total = sum(len(cells) * len(examples) for cells, examples in work)
     with tqdm(
         total=total, desc=str(plan.path)[:60], unit="patch", disable=None if progress is None else not progress, leave=False
     ) as bar:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from ...models import Model
 from ...planning import Metric, Plan
 from ...prompting import Prompts
+from ...team import Team
 from .. import guards
 from ..effects import Effects
-from ..executor import Cost
+from ..executor import ALONE, Cost
 from .chunks import chunks
 from .engine import run_plan
 
@@ -27,8 +28,8 @@ class Rows:
     name = "rows"
     provenance: Mapping[str, str] = {}
 
-    def __init__(self, model: Model, *, memory: int, progress: bool | None = False) -> None:
-        self.model, self.memory, self.progress = model, memory, progress
+    def __init__(self, model: Model, *, memory: int, progress: bool | None = False, team: Team = ALONE) -> None:
+        self.model, self.memory, self.progress, self.team = model, memory, progress, team
 
     def cost(self, plan: Plan, prompts: Prompts) -> Cost:
         """What ``run`` would take, without its guards."""
@@ -38,5 +39,6 @@ class Rows:
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``)."""
-        guards.check(self.model, plan, prompts, len(plan.cells) - extra)
-        return run_plan(self.model, plan, prompts, metrics, memory=self.memory, progress=self.progress)
+        if self.team.mine(self.team.world - 1):  # who has as many batches as the others, or one less
+            guards.check(self.model, plan, prompts, len(plan.cells) - extra)
+        return run_plan(self.model, plan, prompts, metrics, memory=self.memory, progress=self.progress, team=self.team)

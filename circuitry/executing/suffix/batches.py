@@ -11,6 +11,7 @@ from ...models.packed import Ints
 from ...planning import Plan
 from ...planning.live import LiveSets
 from ...prompting import Prompts
+from ..executor import EXAMPLES
 from .rows import Job, Runs
 
 
@@ -36,7 +37,7 @@ class Size:
 
 
 def batches(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, size: Size) -> list[Batch]:
-    """Each batch has as many examples as fit with all their cells; where one does not, its cells are spread over several.
+    """Each batch has as many examples as fit with all their cells, ``EXAMPLES`` at most; where one does not, its cells are spread over several.
 
     The cut depends on nothing but the plan, the prompts and the bound, so that the same experiment is always cut alike.
     """
@@ -49,7 +50,7 @@ def _cut(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, siz
     total = np.zeros(whole.shape[1], np.int64)
     for example in range(len(prompts)):
         more = whole[example] + of_jobs[:, example].sum(0)
-        if chosen and not size.fits(total + more):
+        if chosen and (len(chosen) == EXAMPLES or not size.fits(total + more)):
             yield _batch(jobs, range(len(jobs)), chosen)
             chosen, total = [], np.zeros_like(total)
         if not chosen and not size.fits(more):

@@ -13,9 +13,10 @@ from ...models import Model
 from ...planning import Metric, Plan
 from ...planning.live import LiveSets
 from ...prompting import Prompts
+from ...team import Team
 from ..constants import constant_values
 from ..effects import Effects, ends_at_logits
-from ..executor import Cost
+from ..executor import ALONE, Cost
 from . import guarded
 from .batches import Size, batches, token_counts
 from .driver import run
@@ -37,8 +38,8 @@ class Suffix:
     name = "suffix"
     provenance: Mapping[str, str] = {}
 
-    def __init__(self, model: Model, *, memory: int, progress: bool | None = None) -> None:
-        self.model, self.memory, self.progress = model, memory, progress
+    def __init__(self, model: Model, *, memory: int, progress: bool | None = None, team: Team = ALONE) -> None:
+        self.model, self.memory, self.progress, self.team = model, memory, progress, team
 
     def cost(self, plan: Plan, prompts: Prompts) -> Cost:
         """What ``run`` would take, with its guards."""
@@ -54,7 +55,8 @@ class Suffix:
         constants = constant_values(self.model, plan, prompts, self.memory)
         lives, jobs = LiveSets(plan.graph, prompts.length), self._jobs(plan, prompts, extra)
         narrow = ends_at_logits(plan) and all(metric.reads != "all" for metric in metrics)
-        total = len(plan.cells) * len(prompts)
+        work = self.team.share(batches(plan, jobs, prompts, lives, self._size(prompts, narrow)))
+        total = sum(len(job.examples) for batch in work for job in batch.jobs if job.number >= 0)
         with tqdm(
             total=total,
             desc=str(plan.path)[:60],
@@ -62,7 +64,7 @@ class Suffix:
             disable=None if self.progress is None else not self.progress,
             leave=False,
         ) as bar:
-            for batch in batches(plan, jobs, prompts, lives, self._size(prompts, narrow)):
+            for batch in work:
                 part = prompts.take(batch.examples)
                 layout = Builder(Runs(plan, batch.jobs, part, lives), self.model.device).build()
                 values = run(self.model, layout, constants, self._columns(part) if narrow else None)

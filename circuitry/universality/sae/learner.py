@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...errors import CircuitryError
-from .distributed import Team
+from ...team import Team
 from .recipe import Recipe
 from .sae import SAE, SAEConfig
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...errors import CircuitryError
 from ...paths import Node, parse_node
-from .distributed import Team
+from ...team import Team
 
 Batch: TypeAlias = Mapping[Node, Tensor]
 

@@ -21,8 +21,8 @@ from ...files import sweep
 from ...locks import hold
 from ...models.threads import on_threads
 from ...paths import Node, parse_node
+from ...team import Team, team
 from .checkpoints import TrainingFolder
-from .distributed import Team, team
 from .learner import Learner, seed_of
 from .recipe import Recipe
 from .sae import SAEConfig

@@ -1,0 +1,176 @@
+"""The processes that work on one thing together: how many, which of them this is, and what they tell each other."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor, distributed
+
+from .errors import CircuitryError
+from .locks import Share
+
+Item = TypeVar("Item")
+_PATIENCE = timedelta(days=1)
+"""A process that is slow is waited for; one that has ended closes its connections, which the others see at once."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """How many processes there are (``world``) and which of them this is (``rank``). Alone, all of this does nothing.
+
+    What several processes do together raises CircuitryError where one of them has ended.
+    """
+
+    rank: int = 0
+    world: int = 1
+    present: Share | None = None
+
+    def mean(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor, in place, by its mean over processes."""
+        self.sum(kept := list(tensors))
+        for tensor in kept if self.world > 1 else ():
+            tensor /= self.world
+
+    def sum(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor, in place, by its sum over processes."""
+        if self.world > 1:
+            for tensor in tensors:
+                distributed.all_reduce(tensor)
+
+    def first(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor, in place, by the first process's."""
+        if self.world > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor, 0)
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.world > 1:
+            with self._meeting():
+                distributed.barrier()
+
+    def mine(self, number: int) -> bool:
+        """Whether this process has the share of this number: they take turns.
+
+        >>> [Team(1, 3).mine(number) for number in range(5)]
+        [False, True, False, False, True]
+        """
+        return number % self.world == self.rank
+
+    def share(self, items: Sequence[Item]) -> list[Item]:
+        """This process's part of the items.
+
+        >>> Team(1, 3).share("abcde")
+        ['b', 'e']
+        """
+        return [item for number, item in enumerate(items) if self.mine(number)]
+
+    def gathered(self, mine: Any) -> list[Any]:
+        """What every process has, in the order of their ranks, in each of them.
+
+        >>> Team().gathered("this")
+        ['this']
+        """
+        if self.world == 1:
+            return [mine]
+        found = [None] * self.world
+        with self._meeting():
+            distributed.all_gather_object(found, mine)
+        return found
+
+    def told(self, mine: Item) -> Item:
+        """What the first process has, in each of them.
+
+        >>> Team().told("this")
+        'this'
+        """
+        if self.world == 1:
+            return mine
+        found = [mine]
+        with self._meeting():
+            distributed.broadcast_object_list(found, 0)
+        return found[0]
+
+    def ended(self) -> str:
+        """Which processes of this machine have ended, in words.
+
+        >>> Team(0, 2).ended()
+        'another of 2 processes has ended'
+        """
+        here = self.present
+        gone = [] if here is None else [rank for rank in range(self.world) if here.state(rank) == "ended"]
+        if here is None or not gone:
+            return f"another of {self.world} processes has ended"
+        said = [f" ({words.read_text()})" for rank in gone if (words := _last_words(here.folder, rank)).exists()]
+        which = f"process{'es' * (len(gone) > 1)} {', '.join(map(str, gone))} of {self.world}"
+        return f"{which} {'have' if gone[1:] else 'has'} ended{''.join(said)}"
+
+    @contextmanager
+    def _meeting(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:  # a connection was closed
+            raise CircuitryError(
+                f"{self.ended()}, so the others stop; what is written is whole, and the same command goes on"
+            ) from error
+
+
+def _last_words(folder: Path, rank: int) -> Path:
+    """Where a process writes why it ends."""
+    return folder / f"rank-{rank}.txt"
+
+
+@contextmanager
+def team() -> Iterator[Team]:
+    """The processes that ``torchrun`` has started, or the one there is.
+
+    A process group that is there already is used and left; else one is made, with gloo.
+
+    >>> with team() as alone:
+    ...     print(alone.rank, alone.world)
+    0 1
+    """
+    mine = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized()
+    if mine:
+        distributed.init_process_group("gloo", timeout=_PATIENCE)
+    try:
+        there = distributed.is_available() and distributed.is_initialized()
+        yield Team(distributed.get_rank(), distributed.get_world_size()) if there else Team()
+    finally:
+        if mine:
+            distributed.destroy_process_group()
+
+
+@contextmanager
+def present(every: Team) -> Iterator[Team]:
+    """The same processes, who see which of them has ended: each holds a lock as long as it lives.
+
+    >>> with present(Team()) as alone:
+    ...     print(alone)
+    Team(rank=0, world=1, present=None)
+    """
+    if every.world == 1:
+        yield every
+        return
+    folder = Path(every.told(tempfile.mkdtemp(prefix="circuitry-team-") if every.rank == 0 else ""))
+    share = Share(folder, every.rank, every.world)
+    try:
+        with share.hold():
+            every.wait()
+            try:
+                yield Team(every.rank, every.world, share)
+            except Exception as error:
+                with suppress(OSError):
+                    _last_words(folder, every.rank).write_text(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+                raise
+    finally:
+        if every.rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)

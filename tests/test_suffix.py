@@ -73,7 +73,7 @@ def test_long_prompts(kind: str, seed: int) -> None:
 # --- half precision --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ("gpt2", "llama", "mamba", "mamba2", "rwkv", "jamba"))
+@pytest.mark.parametrize("kind", ("gpt2", "llama", "qwen3_moe", "mamba", "mamba2", "rwkv", "jamba"))
 @given(seed=seeds)
 @few(2)
 def test_half_precision_is_as_far_from_whole_rows_as_rounding(kind: str, seed: int) -> None:

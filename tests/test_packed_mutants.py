@@ -90,10 +90,10 @@ def enters_the_state_of_the_other_run(m: Patch) -> None:
 
 @mutant("mamba", "ssm_in[1] @ B+1 -> logits")
 def enters_from_nothing(m: Patch) -> None:
-    """A row's own tokens are read by one token each, whole rows by more."""
+    """Every row that is read by nothing but its own tokens."""
     scan = importlib.import_module("circuitry.models.scan")  # the package has a function of that name
     real = scan._blocks
-    blocks: Callable[..., Any] = lambda u, delta, A, B, C, h: real(u, delta, A, B, C, 0 * h if C.shape[-1] == 1 else h)  # noqa: E731
+    blocks: Callable[..., Any] = lambda u, delta, A, B, C, h: real(u, delta, A, B, C, 0 * h if C.shape[2] == 1 else h)  # noqa: E731
     m.setattr(scan, "_blocks", blocks)
 
 

@@ -1,9 +1,9 @@
-"""Both engines on one path: what the nnsight engine says of it, what the reference says, and how far they are apart."""
+"""Executors on one path: what each says of it, and how far they are apart."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,11 +13,16 @@ from torch import Tensor
 
 import tiny
 from circuitry import Path, parse
+from circuitry.executing.effects import Effects
+from circuitry.executing.executor import Executor
+from circuitry.executing.reference.executor import Reference
 from circuitry.executing.reference.follow import follow
 from circuitry.executing.rows import driver
 from circuitry.executing.rows.chunks import reading_alike
+from circuitry.executing.rows.executor import Rows
 from circuitry.executing.rows.schedule import schedule
-from circuitry.planning import cells, plan
+from circuitry.executing.suffix.executor import Suffix
+from circuitry.planning import METRICS, Plan, cells, join, plan
 from circuitry.prompting import Prompts
 
 Direction = Literal["noising", "denoising"]
@@ -91,6 +96,42 @@ def by_reference(
     clean, corrupted = torch.from_numpy(prompts.clean), torch.from_numpy(prompts.corrupted)
     base, other = (clean, corrupted) if direction == "noising" else (corrupted, clean)
     return follow(model.hf, replace(path, legs=(*path.legs[:-1], turned)), base, other, where(prompts))
+
+
+def planned(model: Any, paths: Sequence[Path | str], prompts: Prompts, **options: Any) -> Plan:
+    """One plan of paths that end alike. Raises PathError where one of them can have no effect."""
+    known = {"where": where(prompts), "length": prompts.length, "sweep": SWEEP, **options}
+    made = {str(number): plan(path, model.graph, **known) for number, path in enumerate(dict.fromkeys(paths))}
+    return join(made, "path") if len(made) > 1 else made["0"]
+
+
+OTHERS: dict[str, Callable[..., Executor]] = {"rows": Rows, "reference": Reference}
+
+
+def apart(
+    model: Any,
+    made: Plan,
+    prompts: Prompts,
+    metrics: Sequence[str] = ("logit",),
+    memory: int = 1 << 30,
+    others: Sequence[str] = ("reference",),
+) -> float:
+    """How far the suffix executor is from the others on a plan, relative to the largest value that one of them has."""
+    chosen = [METRICS[name] for name in metrics]
+    ours = Suffix(model, memory=memory, progress=False).run(made, prompts, chosen)
+    theirs = [OTHERS[name](model, memory=memory, progress=False).run(made, prompts, chosen) for name in others]
+    return float(np.max([_differ(ours, one) for one in theirs]))  # not a number where one of them is none
+
+
+def _differ(ours: Sequence[Effects], theirs: Sequence[Effects]) -> float:
+    fields = ("effect", "base", "other")
+    most = [
+        np.abs(getattr(one, field) - getattr(other, field)).max()
+        for one, other in zip(ours, theirs, strict=True)
+        for field in fields
+    ]
+    largest = [np.abs(getattr(one, field)).max() for one in theirs for field in fields]
+    return float(np.max(most) / np.max([1.0, *largest]))
 
 
 def where(prompts: Prompts) -> dict[str, list[int]]:

@@ -11,4 +11,5 @@ __all__ = ["chromium", "show"]
 # The same examples on every run, so that a red test stays red; `--hypothesis-profile=explore` looks for new ones.
 settings.register_profile("fixed", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=2000)
+settings.register_profile("explore-some", deadline=None, max_examples=150)
 settings.load_profile("fixed")

@@ -67,12 +67,15 @@ def test_verify_raises_no_false_alarm(kind: str, dtype: str) -> None:
         ("gpt2", attention, "_tapped"),
     ],
 )
+@pytest.mark.parametrize("executor", ("suffix", "rows"))
 def test_verify_finds_an_engine_that_is_wrong(
-    kind: str, module: Any, name: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+    executor: str, kind: str, module: Any, name: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wrong by a fifth inside each layer: in float32 that is far from rounding."""
     from transformers import AttentionInterface
 
+    if executor == "suffix" and module is not attention:
+        name += "_packed"
     model, real = tiny.model(kind, dtype=getattr(torch, dtype)), getattr(module, name)
 
     def wrong(*args: Any, **options: Any) -> Any:
@@ -84,7 +87,7 @@ def test_verify_finds_an_engine_that_is_wrong(
         AttentionInterface.register(attention.NAME, wrong)
     try:
         with pytest.raises(ct.GuardError, match="and the reference differ by"):
-            patch(model, "embed @ B -> logits", executor=ct.executor(verify=1))
+            patch(model, "embed @ B -> logits", executor=ct.executor(executor, verify=1))
     finally:
         AttentionInterface.register(attention.NAME, real if module is attention else attention._tapped)
 

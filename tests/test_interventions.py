@@ -14,8 +14,10 @@ import agreement
 from agreement import model
 from circuitry import CircuitryError
 from circuitry.executing.constants import constant_values
-from circuitry.executing.rows import driver, engine
+from circuitry.executing.rows import driver
+from circuitry.executing.rows.executor import Rows
 from circuitry.executing.rows.schedule import schedule
+from circuitry.executing.suffix.executor import Suffix
 from circuitry.planning import INTERVENTIONS as KNOWN
 from circuitry.planning import Intervention, given, plan
 from circuitry.planning.metrics import metric
@@ -36,12 +38,14 @@ def by_hooks(kind: str, node: str, values: Callable[[Tensor], Tensor], corrupted
     return logits[torch.arange(3), torch.from_numpy(PROMPTS.where["END"])]
 
 
-def by_engine(kind: str, path: str, intervention: Any, memory: int = 1 << 30, **options: Any) -> Any:
+def by_engine(
+    kind: str, path: str, intervention: Any, memory: int = 1 << 30, opener: Callable[..., Any] = Suffix, **options: Any
+) -> Any:
     """The metric on the patched run: the logit of every example's answer."""
     made = plan(
         path, model(kind).graph, where=agreement.where(PROMPTS), length=PROMPTS.length, intervention=intervention, **options
     )
-    found = engine.run_plan(model(kind), made, PROMPTS, [metric("logit")], memory=memory)[0]
+    found = opener(model(kind), memory=memory).run(made, PROMPTS, [metric("logit")])[0]
     return (found.effect + found.base)[0]
 
 
@@ -113,11 +117,12 @@ INTERVENTIONS: dict[str, tuple[str, str, Any, Callable[[], Callable[[Tensor], Te
 
 @pytest.mark.parametrize("name", INTERVENTIONS)
 @pytest.mark.parametrize("memory", (1, 1 << 30))
-def test_interventions_do_what_a_hook_does(name: str, memory: int) -> None:
+@pytest.mark.parametrize("opener", (Suffix, Rows))
+def test_interventions_do_what_a_hook_does(opener: Callable[..., Any], name: str, memory: int) -> None:
     kind, site, intervention, change = INTERVENTIONS[name]
     logits = by_hooks(kind, site.split(" ")[0], change())
     wanted = logits.gather(-1, torch.from_numpy(PROMPTS.answer)[:, None])[:, 0]
-    found = by_engine(kind, f"{site} -> logits", intervention, memory)
+    found = by_engine(kind, f"{site} -> logits", intervention, memory, opener)
     np.testing.assert_allclose(found, wanted, atol=1e-10)
     assert np.abs(found - by_engine(kind, f"{site} -> logits", "resample")).max() > 1e-3
 

@@ -15,6 +15,7 @@ import circuitry as ct
 import tiny
 from circuitry.architecture import Place, model_types
 from circuitry.executing.activations import spliced
+from circuitry.executing.places import execution_order
 from circuitry.models import Model
 from circuitry.running.patching import compile_path
 
@@ -127,7 +128,7 @@ def test_both_engines_read_what_the_stock_model_returns(kind: str, changes: dict
     task = ct.task("induction", distance=8, examples=2, prefix=2)
     _, prompts = compile_path(model, task, "embed -> logits")
     other = logits(model.hf, prompts.corrupted)[range(2), prompts.where["END"]].softmax(-1)[range(2), prompts.answer]
-    for engine in ("rows", "reference"):
+    for engine in ("suffix", "rows", "reference"):
         table = ct.patch(model, task, "embed -> logits", metric="probability", executor=engine, lint=False)
         assert np.abs(table.frame["other"].to_numpy() - other.numpy()).max() < EXACT, engine
 
@@ -177,16 +178,28 @@ def test_logits_in_float64_are_not_rounded_to_float32(kind: str) -> None:
     assert found.dtype == torch.float64 and not torch.equal(found, found.float().double())
 
 
-def test_only_the_positions_that_are_read_have_logits() -> None:
-    """A whole vocabulary at every token would be the largest tensor by far."""
-    model = tiny.model("granite")
+def shapes_of_logits(model: Model, **options: Any) -> list[tuple[int, ...]]:
+    """What the output layer gives, pass by pass, for two cells on three examples."""
+    execution_order(model)  # once a model, by a run of its own
     shapes: list[tuple[int, ...]] = []
     handle = model.hf.lm_head.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape)))
-    ct.patch(model, TASK, "mlp[{layer}] @ B -> logits", lint=False, baseline=0)
+    ct.patch(model, TASK, "mlp[{layer}] @ B -> logits", lint=False, baseline=0, **options)
     handle.remove()
-    assert {positions for rows, positions, _ in shapes if rows > 1} == {
-        1
-    }  # one row is the dry run that finds the order of places
+    return shapes
+
+
+def test_only_the_positions_that_are_read_have_logits() -> None:
+    """A whole vocabulary at every token would be the largest tensor by far: there is one for each run, of a cell or of a guard."""
+    model, runs = tiny.model("granite"), 3 + 3 + 2 * 3 + 2 * 2 + 2
+    assert {positions for _, positions, _ in shapes_of_logits(model, executor="rows")} == {1}
+    assert shapes_of_logits(model, metric="kl") == [(1, runs, 61)]
+
+
+def test_only_the_logits_that_a_metric_reads_are_computed() -> None:
+    """The answer's and the foil's; one metric that reads them all is enough that all are there."""
+    model, runs = tiny.model("granite"), 3 + 3 + 2 * 3 + 2 * 2 + 2
+    assert shapes_of_logits(model, metric=["logit", "logit_difference", "foil_logit"]) == [(1, runs, 2)]
+    assert shapes_of_logits(model, metric=["logit", "probability"]) == [(1, runs, 61)]
 
 
 def test_logits_are_read_and_never_written() -> None:

@@ -26,6 +26,10 @@ from circuitry.executing.effects import Effects
 from circuitry.executing.memory import parse_memory
 from circuitry.executing.rows import chunks, driver
 from circuitry.executing.rows.schedule import Copy, _Layout, schedule
+from circuitry.executing.suffix import driver as suffix_driver
+from circuitry.executing.suffix import guarded
+from circuitry.executing.suffix.layout import Builder
+from circuitry.executing.suffix.measure import of_site
 from circuitry.planning import METRICS, Write, plan
 from circuitry.running import cautions
 from patching import PROMPTS, TASK, effects, laid, patched
@@ -138,44 +142,106 @@ def test_a_position_that_is_never_reached_is_no_result(monkeypatch: pytest.Monke
     assert both(model("mamba"), "embed -> ssm_state[2]", PROMPTS)[0].error < 1e-10, "the model is as it was"
 
 
-def broken(monkeypatch: pytest.MonkeyPatch, change: Callable[[_Layout, Copy], Copy]) -> None:
-    put_as_it_is = _Layout._put
-    monkeypatch.setattr(_Layout, "_put", lambda self, place, stop, copy: put_as_it_is(self, place, stop, change(self, copy)))
+def test_a_place_that_no_pass_of_packed_tokens_reaches_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    hf = tiny.stock("gpt2")
+    hf.transformer.h[1].idle = torch.nn.Identity()
+    ours, places_of = ct.load(hf, dtype="float64"), suffix_driver._visits
+    order = {**places.execution_order(ours), ("transformer.h.1.idle", "output"): 5}
+    monkeypatch.setattr(suffix_driver, "execution_order", lambda _: order)
+
+    def elsewhere(*known: Any) -> Any:
+        first, *others = places_of(*known)
+        return [replace(first, call=(replace(first.call[0], module="transformer.h.1.idle"), None)), *others]
+
+    monkeypatch.setattr(suffix_driver, "_visits", elsewhere)
+    with pytest.raises(GuardError, match=r"^a place was never reached \('model.transformer.h.1.idle.*\); no result is reported$"):
+        ct.patch(ours, TASK, "mlp[0] @ B -> logits", lint=False)
 
 
-def test_patching_nothing_must_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_no_pass_of_packed_tokens_makes_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = "embed -> ssm_state[1] @ B"
+    before = effects(patched(path, "mamba"))
+    monkeypatch.setattr(suffix_driver, "_occurrence", lambda _, call: 0 if call[1] is None else 99)
+    with (
+        warnings.catch_warnings(),
+        pytest.raises(GuardError, match=r"^only \d of \d places were reached; no result is reported$"),
+    ):
+        warnings.simplefilter("ignore")  # nnsight's own, that the trace ended early
+        patched(path, "mamba")
+    monkeypatch.undo()
+    np.testing.assert_array_equal(effects(patched(path, "mamba")), before, "the model is as it was")
+
+
+Source = Callable[[Any, Any, int], Any]
+"""Another source of what is copied: of rows as they are, the base rows and how many examples there are."""
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, change: Source) -> None:
+    """What is written comes from other rows, by every executor."""
+    put, source = _Layout._put, Builder._source
+
+    def of_rows(self: _Layout, place: Any, stop: Any, copy: Copy) -> None:
+        base = np.repeat(self.base, len(copy.source) // len(self.base))
+        put(self, place, stop, replace(copy, source=change(copy.source, base, len(self.base))))
+
+    def of_runs(self: Builder, write: Any, leg: Any) -> Any:
+        return change(source(self, write, leg), leg.examples, self.runs.count)
+
+    monkeypatch.setattr(_Layout, "_put", of_rows)
+    monkeypatch.setattr(Builder, "_source", of_runs)
+
+
+BOTH = pytest.mark.parametrize("executor", ("suffix", "rows"))
+
+
+@BOTH
+def test_patching_nothing_must_change_nothing(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values that come from another example are seen although the two inputs are the same."""
-    broken(monkeypatch, lambda _, copy: replace(copy, source=np.roll(copy.source, 1)))
+    if executor == "rows":
+        broken(monkeypatch, lambda rows, base, count: np.roll(rows, 1))
+    else:
+        broken(monkeypatch, lambda rows, base, count: rows - rows % count + (rows + 1) % count)
     with pytest.raises(
         GuardError, match=r"^patching nothing does not give the unpatched run \(off by .* of the largest value\); no result"
     ):
-        patched(executor="rows")
+        patched(executor=executor)
 
 
-def test_patching_everything_must_give_the_other_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken(monkeypatch, lambda layout, copy: replace(copy, source=np.repeat(layout.base, len(copy.source) // len(layout.base))))
+@BOTH
+def test_patching_everything_must_give_the_other_run(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken(monkeypatch, lambda rows, base, count: base)
     with pytest.raises(
         GuardError, match=r"^patching the whole input does not give the other run \(off by .* of the largest value\); no result"
     ):
-        patched(executor="rows")
+        patched(executor=executor)
 
 
-def test_numbers_that_are_none_are_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+@BOTH
+def test_numbers_that_are_none_are_no_result(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guards, "run", lambda *a: [torch.full_like(v, torch.nan) for v in driver.run(*a)])
+    monkeypatch.setattr(guarded, "of_site", lambda *a: torch.full_like(of_site(*a), torch.nan))
     with pytest.raises(GuardError, match=r"off by nan of the largest value"):
-        patched(executor="rows")
+        patched(executor=executor)
 
 
-def test_guards_run_on_cells_of_every_target(monkeypatch: pytest.MonkeyPatch) -> None:
+@BOTH
+def test_guards_run_on_cells_of_every_target(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And once more, where the whole input is patched: of rows by its effect on the logits, of packed tokens on the first target."""
     seen: list[Any] = []
+    checked = guarded.check
 
     def run(ours: Any, batch: Any, prompts: Any) -> list[Tensor]:
         seen.append(batch.reading.sites)
         return driver.run(ours, batch, prompts)
 
+    def check(ours: Any, reading: Any, values: Any) -> None:
+        seen.append(reading.job.cell.passes[-1].reads)
+        checked(ours, reading, values)
+
     monkeypatch.setattr(guards, "run", run)
-    patched("embed -> mlp[{layer}]", executor="rows")
-    assert len(set(seen)) == 4
+    monkeypatch.setattr(guarded, "check", check)
+    patched("embed -> mlp[{layer}]", executor=executor)
+    assert len(seen) == 4 and {str(sites[0].node) for sites in seen} >= {"mlp[0]", "mlp[1]", "mlp[2]"}
 
 
 def test_verify_passes_where_the_engines_agree() -> None:
@@ -194,15 +260,17 @@ def test_what_was_verified_stands_in_the_table_and_its_files(tmp_path: Path) -> 
     assert "verified" not in plain.about and "the reference" not in repr(plain)
 
 
-def test_verify_refuses_what_the_reference_does_not_confirm(monkeypatch: pytest.MonkeyPatch) -> None:
+@BOTH
+def test_verify_refuses_what_the_reference_does_not_confirm(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A freeze that was forgotten passes the guards, since patching nothing still changes nothing."""
-    path = "mlp[0] @ B -> logits freezing head[1]"
+    path = "mlp[0] @ B -> logits freezing head[1,0]"
     monkeypatch.setattr(_Layout, "_held", lambda *_: {})
-    patched(path, executor="rows")
+    monkeypatch.setattr(Builder, "_held", lambda *_: {})
+    patched(path, executor=executor)
     with pytest.raises(
         GuardError, match=r"^executor \'\w+\' and the reference differ by .* \(relative\); no result is reported$"
     ):
-        patched(path, executor=ct.executor("rows", verify=1))
+        patched(path, executor=ct.executor(executor, verify=1))
 
 
 @pytest.mark.parametrize("direction", ("noising", "denoising"))

@@ -18,6 +18,7 @@ from circuitry import CircuitryError, GuardError, PatchingTable, PathError
 from circuitry.executing.reference.executor import by_reference
 from circuitry.executing.rows.engine import run_plan
 from circuitry.executing.rows.schedule import _Layout
+from circuitry.executing.suffix.layout import Builder
 from circuitry.planning import join, plan
 from circuitry.prompting import Prompts
 from circuitry.running import METRICS
@@ -152,13 +153,15 @@ def test_a_path_without_effect_among_several_is_refused() -> None:
 
 def test_the_reference_engine_and_verify_take_several_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     paths = {label: HEADS[label] for label in ("heads held", "two legs", "read elsewhere")}
+    paths["one held"] = "head[{layer},1] @ B -> logits freezing head[2,0]"
     one, other = patched("llama", paths, executor=ct.executor(verify=9)), patched("llama", paths, executor="reference")
     assert one.frame[["path", "layer", "example"]].equals(other.frame[["path", "layer", "example"]])
     np.testing.assert_allclose(columns(one), columns(other), atol=1e-10)
     assert {**{k: v for k, v in one.about.items() if k != "verified"}, "executor": "reference"} == other.about
-    monkeypatch.setattr(_Layout, "_held", lambda *_: {})
-    with pytest.raises(GuardError, match="and the reference differ by"):
-        patched("llama", paths, executor=ct.executor("rows", verify=9))
+    for name, layout in (("suffix", Builder), ("rows", _Layout)):
+        monkeypatch.setattr(layout, "_held", lambda *_: {})
+        with pytest.raises(GuardError, match="and the reference differ by"):
+            patched("llama", paths, executor=ct.executor(name, verify=9))
 
 
 def test_explain_lists_the_paths_and_stops_after_eight() -> None:

@@ -77,8 +77,13 @@ def _scores(q: Tensor, k: Tensor, inside: Inside) -> Tensor:
 
 
 def _mixed(pattern: Tensor, v: Tensor, inside: Inside) -> Tensor:
-    """What each token's pattern takes of the values [1, head, token, d_head]: of its base row's, and of what its row has instead."""
-    pattern, v = pattern[0], v[0]
+    """What each token's pattern takes of the values [1, head, token, d_head]: of its base row's, and of what its row has instead.
+
+    In half precision this is added up in float32 and rounded once, as the stock product is: for one rounding more, a mixture of
+    experts may choose another expert for a token that nothing was done to.
+    """
+    dtype, wide = v.dtype, torch.promote_types(v.dtype, torch.float32)
+    pattern, v = pattern[0].to(wide), v[0].to(wide)
     z, own = torch.zeros_like(v), v
     if len(base := _base(inside)):
         own = torch.cat([v[:, : -len(base)], v[:, -len(base) :] - v[:, base]], 1)
@@ -88,7 +93,7 @@ def _mixed(pattern: Tensor, v: Tensor, inside: Inside) -> Tensor:
         z[:, row] += pattern[:, row, positions] @ own[:, row]
     for tokens, at in _short(inside):
         z[:, tokens] += pattern[:, tokens[:, :, None], at[:, None, :]] @ own[:, tokens]
-    return z[None]
+    return z[None].to(dtype)
 
 
 def _mask(mask: Tensor, inside: Inside) -> Tensor:

@@ -185,6 +185,8 @@ def _apply(copy: Copy, value: Tensor, visit: _Visit, constants: Mapping[Write, T
     constant = constants[copy.value]
     if copy.value.at is None and constant.dim():
         constant = constant[torch.from_numpy(copy.position).to(constant.device)]
+    if constant.dim():
+        constant = constant[..., : value.shape[-1]]  # of a pattern: no more tokens than the batch has
     value[(to, *unit)] = constant.to(value)
 
 

@@ -1,0 +1,134 @@
+"""Packed tokens give what whole rows and the independent reference give: on any path, of every type of model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import circuitry as ct
+import tiny
+from agreement import apart, model, planned, ragged
+from circuitry.executing.suffix.executor import Suffix
+from circuitry.planning import METRICS
+from random_paths import LITTLE, NARROW, PLENTY, SOME, experiment, few
+
+EXACT = 1e-10
+seeds = st.integers(0, 10**9)
+
+
+def compare(ours: Any, seed: int, length: int = 10) -> None:
+    """Draw an experiment, and compare the executors on it; the reference does not know all interventions."""
+    drawn = experiment(ours, seed, length)
+    others = ("rows", "reference") if drawn.plan.intervention.from_other else ("rows",)
+    assert apart(ours, drawn.plan, drawn.prompts, drawn.metrics, drawn.memory, others) < EXACT, drawn
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+@given(seed=seeds)
+@few(8)
+def test_any_experiment(kind: str, seed: int) -> None:
+    compare(model(kind), seed)
+
+
+@pytest.mark.parametrize("kind", tiny.OTHERS)
+@given(seed=seeds)
+@few(2)
+def test_any_experiment_on_a_type_that_shares_a_graph(kind: str, seed: int) -> None:
+    compare(model(kind), seed)
+
+
+WINDOWS: dict[str, dict[str, Any]] = {
+    "mistral": {},
+    "ministral": {},
+    "qwen2": {"use_sliding_window": True, "max_window_layers": 1},
+}
+"""Types with a sliding window: in every layer, as the configuration says, in all layers after the first."""
+
+
+@pytest.mark.parametrize("kind", WINDOWS)
+@given(seed=seeds)
+@few(5)
+def test_a_window_shorter_than_the_prompt(kind: str, seed: int) -> None:
+    ours = model(kind, sliding_window=3, **WINDOWS[kind])
+    assert ours.graph.windows, "some layer has a window"
+    compare(ours, seed)
+
+
+LONG = {"gpt2": 40, "mistral": 70, "mamba": 40, "falcon_mamba": 40, "jamba": 40, "rwkv": 40, "mamba2": 140}
+"""Prompts of several stretches of a scan, and of more tokens than an attention row has at once."""
+
+
+@pytest.mark.parametrize("kind", LONG)
+@given(seed=seeds)
+@few(3)
+def test_long_prompts(kind: str, seed: int) -> None:
+    compare(model(kind), seed, length=LONG[kind])
+
+
+# --- half precision --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ("gpt2", "llama", "qwen3_moe", "mamba", "mamba2", "rwkv", "jamba"))
+@given(seed=seeds)
+@few(2)
+def test_half_precision_is_as_far_from_whole_rows_as_rounding(kind: str, seed: int) -> None:
+    """Both round, and not at the same products; an effect is a difference of two numbers that were rounded."""
+    ours = model(kind, dtype=torch.bfloat16)
+    drawn = experiment(ours, seed)
+    assert apart(ours, drawn.plan, drawn.prompts, others=("rows",)) < 0.1, drawn
+
+
+# --- batches and logits ----------------------------------------------------------------------------------------------------
+
+TABLES = {
+    "gpt2": "head[{layer},{head}] @ {pos} -> logits freezing mlp[2]",
+    "mamba": "ssm_state[{layer}] @ {pos} -> logits",
+    "rwkv": "wkv_in[{layer}] @ {pos} -> wkv_state[2] @ END",
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_no_bound_of_memory_changes_an_effect(kind: str) -> None:
+    ours, prompts = model(kind), ragged(4)
+    made = planned(ours, [TABLES[kind]], prompts)
+    counts, found = [], []
+    for memory in (LITTLE, 30_000, SOME, PLENTY):
+        executor = Suffix(ours, memory=memory)
+        counts.append(executor.cost(made, prompts).batches)
+        found.append(executor.run(made, prompts, [METRICS["logit"]])[0])
+    assert counts[0] >= len(made.cells) * len(prompts) and counts == sorted(counts, reverse=True) and counts[-1] == 1
+    assert len(set(counts)) > 2, "these bounds cut differently"
+    for one in found[1:]:
+        np.testing.assert_allclose(one.effect, found[0].effect, atol=EXACT)
+    assert np.abs(found[0].effect).max() > 1e-3
+
+
+AFTER: dict[str, dict[str, Any]] = {"granite": {"logits_scaling": 3.0}, "phimoe": {"lm_head_bias": True}}
+"""What some do to their logits."""
+
+
+@pytest.mark.parametrize("kind", ("gpt2", "granite", "phimoe", "mamba2", "rwkv"))
+def test_two_logits_are_those_of_all(kind: str) -> None:
+    """With what a model does after its output layer, biases and scaling; KL reads every logit, so then all are there."""
+    ours, prompts = model(kind, **AFTER.get(kind, {})), ragged(4)
+    made = planned(ours, ["embed @ B -> logits", "embed @ A -> logits @ END"], prompts)
+    few_logits = Suffix(ours, memory=PLENTY).run(made, prompts, [METRICS[name] for name in NARROW])
+    all_logits = Suffix(ours, memory=PLENTY).run(made, prompts, [METRICS[name] for name in (*NARROW, "kl")])
+    for one, other in zip(few_logits, all_logits, strict=False):
+        np.testing.assert_allclose(one.effect, other.effect, atol=EXACT)
+        np.testing.assert_allclose(one.other, other.other, atol=EXACT)
+        assert np.abs(one.effect).max() > 1e-3
+
+
+def test_a_pattern_that_is_given_has_no_more_tokens_than_are_computed() -> None:
+    """What is read stands before the end of the prompts, so fewer tokens are computed than the value was made for."""
+    ours, prompts = model("gpt2"), ragged(1)
+    rows = [0.5, 0.25, 0.25, *[0.0] * 7]
+    for intervention in ("mean", ct.given(torch.tensor(rows, dtype=torch.float64))):
+        made = planned(ours, ["head[1,1].pattern @ 3 -> logits @ 4"], prompts, intervention=intervention)
+        assert apart(ours, made, prompts, others=("rows",)) < EXACT

@@ -1,0 +1,162 @@
+"""What the suffix executor does not compute: tokens that each block is given are counted by plain hooks on its matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import tiny
+from agreement import model, planned, ragged
+from circuitry.executing.places import execution_order
+from circuitry.executing.suffix import guarded
+from circuitry.executing.suffix.executor import Suffix
+from circuitry.models import mamba, mamba2, rwkv
+from circuitry.planning import METRICS, Plan
+from circuitry.planning.regions import Region, regions_of
+from circuitry.prompting import Prompts
+from random_paths import PLENTY, experiment, few
+from unrolled import legs_of, live, runs_of, total
+
+PROMPTS = ragged(3)
+FILLER = 1
+"""A layer after the last that is read is given one token, since no layer can be left out."""
+
+
+@pytest.fixture(autouse=True)
+def no_guards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have runs of their own."""
+    monkeypatch.setattr(guarded, "guards_of", lambda *_: iter(()))
+
+
+@contextmanager
+def counting(ours: Any) -> Iterator[dict[str, int]]:
+    """Within: how many tokens the first product of each block was given, by the block's module."""
+    execution_order(ours)  # found once a model, by a run of its own
+    counts: dict[str, int] = {}
+    hooks = []
+
+    def count(block: str) -> Any:
+        def hook(_: Any, args: tuple[Tensor, ...]) -> None:
+            counts.setdefault(block, args[0].numel() // args[0].shape[-1])
+
+        return hook
+
+    for block in regions_of(ours.graph).blocks:
+        for module in ours.hf.get_submodule(block).modules():
+            if getattr(getattr(module, "weight", None), "dim", lambda: 0)() == 2:
+                hooks.append(module.register_forward_pre_hook(count(block)))
+    try:
+        yield counts
+    finally:
+        for one in hooks:
+            one.remove()
+
+
+def counted(ours: Any, made: Plan, prompts: Prompts) -> dict[str, int]:
+    """By block, in one pass: tokens of the two whole runs and of what is patched."""
+    with counting(ours) as counts:
+        assert Suffix(ours, memory=PLENTY).cost(made, prompts).batches == 1
+        Suffix(ours, memory=PLENTY).run(made, prompts, [METRICS["logit"]])
+    return counts
+
+
+def patched(kind: str, path: str) -> dict[str, int]:
+    """The same without the whole runs, for an experiment that reads the logits."""
+    whole = 2 * int(PROMPTS.stops.sum())
+    return {block: count - whole for block, count in counted(model(kind), planned(model(kind), [path], PROMPTS), PROMPTS).items()}
+
+
+# --- by hand ---------------------------------------------------------------------------------------------------------------
+
+EACH = len(PROMPTS)
+TO_END = int((PROMPTS.stops - 2).sum()) - int(PROMPTS.where["A"].sum()) + EACH
+"""Tokens from B to END of all prompts: B follows A."""
+
+
+def gpt2(attention: tuple[int, ...], mlp: tuple[int, ...]) -> dict[str, int]:
+    both = zip(attention, mlp, strict=True)
+    return {
+        f"transformer.h.{layer}.{name}": n for layer, two in enumerate(both) for name, n in zip(("attn", "mlp"), two, strict=True)
+    }
+
+
+def test_a_head_whose_readers_are_frozen_has_one_token_in_mlps_and_none_in_attention() -> None:
+    assert patched("gpt2", "head[0,1] @ END -> logits freezing head") == gpt2((EACH, 0, 0), (EACH, EACH, EACH))
+    assert patched("gpt2", "head[1,1] @ END -> logits freezing head") == gpt2((0, EACH, 0), (0, EACH, EACH))
+
+
+def test_what_goes_directly_to_the_logits_has_no_token_in_any_block() -> None:
+    """Nor in its own, whose output is what is written."""
+    assert set(patched("gpt2", "mlp[0] @ END -> logits directly").values()) == {0}
+    assert set(patched("llama", "attn[1] @ END -> logits directly").values()) == {0}
+
+
+def test_from_a_token_on_all_others_are_live_but_in_the_last_layer() -> None:
+    """There the keys of all are live, and nothing but END in the MLP."""
+    assert patched("gpt2", "mlp[0] @ B -> logits") == gpt2((0, TO_END, TO_END), (0, TO_END, EACH))
+
+
+def test_a_layer_before_the_source_has_no_patched_token() -> None:
+    found = patched("mamba", "ssm_in[1] @ END -> logits")
+    assert list(found.values()) == [0, EACH, EACH]
+
+
+def test_after_the_last_layer_that_is_read_nothing_is_computed() -> None:
+    made = planned(model("gpt2"), ["embed @ B -> mlp[0] @ B+1"], PROMPTS)
+    found = counted(model("gpt2"), made, PROMPTS)
+    assert {count for block, count in found.items() if ".h.0." not in block} == {FILLER}
+    assert all(count > FILLER for block, count in found.items() if ".h.0." in block)
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "name", "state"),
+    [
+        ("mamba", mamba, "scan_packed", "ssm_state"),
+        ("mamba2", mamba2, "ssd_packed", "ssm_state"),
+        ("rwkv", rwkv, "wkv_packed", "wkv_state"),
+    ],
+)
+def test_a_frozen_state_is_scanned_in_no_patched_run(
+    kind: str, module: Any, name: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of the scan, over all rows: those of the two whole runs, and where the state is free, of the patched ones from B on."""
+    steps: list[int] = []
+    scan, whole = getattr(module, name), 2 * int(PROMPTS.stops.sum())
+
+    def counting_steps(*args: Any) -> Any:
+        inside = next(one for one in args if hasattr(one, "scanned"))
+        steps.append(sum(one.tokens.size for one in inside.segments))
+        return scan(*args)
+
+    monkeypatch.setattr(module, name, counting_steps)
+    patched(kind, f"embed @ B -> logits freezing {state}")
+    assert steps == [whole, whole, whole]
+    steps.clear()
+    patched(kind, f"embed @ B -> logits freezing {state}[1]")
+    assert steps[1] == whole and steps[0] > whole + EACH and steps[2] > whole + EACH
+
+
+# --- on any path -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+@given(seed=st.integers(0, 10**9))
+@few(5)
+def test_every_block_computes_its_live_tokens_and_the_whole_runs(kind: str, seed: int) -> None:
+    """Live by brute force (``unrolled``); whole as far as the last token that any leg reads."""
+    ours, drawn = model(kind), experiment(model(kind), seed, intervention="resample")
+    runs, regions = runs_of(drawn.plan, drawn.prompts), regions_of(ours.graph)
+    where = [live(ours.graph, leg, drawn.prompts, example, first) for leg, example, first in legs_of(runs)]
+    last = max(regions.of(site.node).layer for cell in drawn.plan.cells for one in cell.passes for site in one.reads)
+    wanted = {}
+    for block, node in regions.blocks.items():
+        layer = regions.of(node).layer
+        whole = 2 * int(runs.stops.sum()) if layer <= last else FILLER
+        wanted[block] = whole + total(where, Region(layer, block))
+    assert counted(ours, drawn.plan, drawn.prompts) == wanted, str(drawn.plan.path)

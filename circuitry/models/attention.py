@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .packed import Inside
+from .threads import on_threads
 from .spread import input_device
 
 NAME = "circuitry"
@@ -67,10 +68,18 @@ def _scores(q: Tensor, k: Tensor, inside: Inside) -> Tensor:
     """Scores [1, head, token, position]: a row's own keys where it has any, those of its base row elsewhere."""
     q, k = q[0], k[0]
     scores = q.new_zeros(*q.shape[:2], inside.tokens.length)
-    for whole, readers in _readers(inside):  # one product for all that see one base row, without a copy of its keys for each
+
+    def seen(pair: tuple[slice, slice]) -> None:  # one product for all that see one base row, without a copy of its keys for each
+        whole, readers = pair
         scores[:, readers, : whole.stop - whole.start] = q[:, readers] @ k[:, whole].mT
-    for row, positions in _long(inside):
+
+    def own(pair: tuple[slice, slice]) -> None:
+        row, positions = pair
         scores[:, row, positions] = q[:, row] @ k[:, row].mT
+
+    # Many small products, which torch's own threads would make slower (``threads``).
+    on_threads(seen, _readers(inside), q.device)
+    on_threads(own, _long(inside), q.device)
     for tokens, at in _short(inside):
         scores[:, tokens[:, :, None], at[:, None, :]] = q[:, tokens] @ k[:, tokens].mT
     return scores[None]
@@ -87,10 +96,17 @@ def _mixed(pattern: Tensor, v: Tensor, inside: Inside) -> Tensor:
     z, own = torch.zeros_like(v), v
     if len(base := _base(inside)):
         own = torch.cat([v[:, : -len(base)], v[:, -len(base) :] - v[:, base]], 1)
-    for whole, readers in _readers(inside):
+
+    def of_base(pair: tuple[slice, slice]) -> None:
+        whole, readers = pair
         z[:, readers] = pattern[:, readers, : whole.stop - whole.start] @ v[:, whole]
-    for row, positions in _long(inside):
+
+    def of_own(pair: tuple[slice, slice]) -> None:
+        row, positions = pair
         z[:, row] += pattern[:, row, positions] @ own[:, row]
+
+    on_threads(of_base, _readers(inside), v.device)
+    on_threads(of_own, _long(inside), v.device)
     for tokens, at in _short(inside):
         z[:, tokens] += pattern[:, tokens[:, :, None], at[:, None, :]] @ own[:, tokens]
     return z[None].to(dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -132,3 +133,20 @@ def test_a_pattern_that_is_given_has_no_more_tokens_than_are_computed() -> None:
     for intervention in ("mean", ct.given(torch.tensor(rows, dtype=torch.float64))):
         made = planned(ours, ["head[1,1].pattern @ 3 -> logits @ 4"], prompts, intervention=intervention)
         assert apart(ours, made, prompts, others=("rows",)) < EXACT
+
+
+def by_row(site: str, *weights: float) -> float:
+    """One head's attention on the first tokens, given; of these prompts B is the third token, or comes later."""
+    row = torch.tensor([*weights, *[0.0] * (10 - len(weights))], dtype=torch.float64)
+    made = planned(model("gpt2"), [f"{site} -> logits @ END"], ragged(3), intervention=ct.given(row))
+    return apart(model("gpt2"), made, ragged(3), others=("rows",))
+
+
+def test_a_pattern_that_attends_to_later_tokens_is_refused() -> None:
+    """They may not be computed at all."""
+    assert by_row("head[1,1].pattern @ B", 0.5, 0.25, 0.25) < EXACT and by_row("head[1,1].pattern", 1.0) < EXACT
+    for site, weights in (("head[1,1].pattern @ B", (0.5, 0.2, 0.2, 0.1)), ("head[1,1].pattern", (0.5, 0.5))):
+        with pytest.raises(
+            ct.CircuitryError, match=rf"^{re.escape(site)} is how .*, and given\(10 .*\) attends to tokens after it; give"
+        ):
+            by_row(site, *weights)

@@ -135,6 +135,14 @@ def test_a_pattern_that_is_given_has_no_more_tokens_than_are_computed() -> None:
         assert apart(ours, made, prompts, others=("rows",)) < EXACT
 
 
+def test_a_given_value_may_be_one_number_for_each_token() -> None:
+    """The step size of one head of Mamba-2."""
+    ours, prompts = model("mamba2-single"), ragged(3)
+    for site in ("delta[1,0] @ B", "delta[1,0]"):
+        made = planned(ours, [f"{site} -> logits"], prompts, intervention="mean")
+        assert apart(ours, made, prompts, others=("rows",)) < EXACT
+
+
 def by_row(site: str, *weights: float) -> float:
     """One head's attention on the first tokens, given; of these prompts B is the third token, or comes later."""
     row = torch.tensor([*weights, *[0.0] * (10 - len(weights))], dtype=torch.float64)

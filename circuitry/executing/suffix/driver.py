@@ -185,7 +185,7 @@ def _apply(copy: Copy, value: Tensor, visit: _Visit, constants: Mapping[Write, T
     constant = constants[copy.value]
     if copy.value.at is None and constant.dim():
         constant = constant[torch.from_numpy(copy.position).to(constant.device)]
-    if constant.dim():
+    if constant.dim() and value.dim() > 1 + len(unit):
         constant = constant[..., : value.shape[-1]]  # of a pattern: no more tokens than the batch has
     value[(to, *unit)] = constant.to(value)
 

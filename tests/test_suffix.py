@@ -135,6 +135,14 @@ def test_a_pattern_that_is_given_has_no_more_tokens_than_are_computed() -> None:
         assert apart(ours, made, prompts, others=("rows",)) < EXACT
 
 
+def test_more_tokens_may_be_read_at_the_end_than_the_prompts_have() -> None:
+    """The model's batch has rows then that are filling, and the first layer takes none of them."""
+    ours, prompts = model("llama"), ragged(1, length=8)
+    made = planned(ours, ["head[{layer},{head}] @ {pos} -> logits"], prompts, axes={"layer": [1, 2]})
+    assert len(made.cells) > 2 * prompts.length
+    assert apart(ours, made, prompts, others=("rows",)) < EXACT
+
+
 def test_a_given_value_may_be_one_number_for_each_token() -> None:
     """The step size of one head of Mamba-2."""
     ours, prompts = model("mamba2-single"), ragged(3)

@@ -100,6 +100,7 @@ def test_the_reference_follows_distances_through_frozen_nodes_and_legs() -> None
         ("gpt2", "mlp[0] @ B -> (head[1,0].k, head[1,1].v @ B) -> (mlp[2], logits) freezing head[2]"),
         ("mamba", "ssm_in[0] @ B -> (ssm_state[1] @ B+2, mixer_out[1]) freezing gate"),
         ("rwkv", "wkv_in[0] @ B -> (wkv_state[1] @ B+2, logits)"),
+        ("mamba2", "ssm_in[1].B @ B -> delta[2,3] @ B+1"),  # one number a token
     ):
         one, other = (patched(path, kind, **how) for how in ({"executor": ct.executor(verify=9)}, {"executor": "reference"}))
         np.testing.assert_allclose(distances(one), distances(other), rtol=1e-8)

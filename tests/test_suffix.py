@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -132,3 +134,37 @@ def test_a_pattern_that_is_given_has_no_more_tokens_than_are_computed() -> None:
     for intervention in ("mean", ct.given(torch.tensor(rows, dtype=torch.float64))):
         made = planned(ours, ["head[1,1].pattern @ 3 -> logits @ 4"], prompts, intervention=intervention)
         assert apart(ours, made, prompts, others=("rows",)) < EXACT
+
+
+def test_more_tokens_may_be_read_at_the_end_than_the_prompts_have() -> None:
+    """The model's batch has rows then that are filling, and the first layer takes none of them, though it takes all others."""
+    ours, same = model("llama"), ragged(1, length=8)
+    prompts = replace(same, corrupted=(same.clean + 7) % 61)
+    made = planned(ours, ["head[{layer},{head}] @ {pos} -> logits"], prompts, axes={"layer": [1, 2]})
+    assert len(made.cells) > 2 * prompts.length
+    assert apart(ours, made, prompts, others=("rows",)) < EXACT
+
+
+def test_a_given_value_may_be_one_number_for_each_token() -> None:
+    """The step size of one head of Mamba-2."""
+    ours, prompts = model("mamba2-single"), ragged(3)
+    for site in ("delta[1,0] @ B", "delta[1,0]"):
+        made = planned(ours, [f"{site} -> logits"], prompts, intervention="mean")
+        assert apart(ours, made, prompts, others=("rows",)) < EXACT
+
+
+def by_row(site: str, *weights: float) -> float:
+    """One head's attention on the first tokens, given; of these prompts B is the third token, or comes later."""
+    row = torch.tensor([*weights, *[0.0] * (10 - len(weights))], dtype=torch.float64)
+    made = planned(model("gpt2"), [f"{site} -> logits @ END"], ragged(3), intervention=ct.given(row))
+    return apart(model("gpt2"), made, ragged(3), others=("rows",))
+
+
+def test_a_pattern_that_attends_to_later_tokens_is_refused() -> None:
+    """They may not be computed at all."""
+    assert by_row("head[1,1].pattern @ B", 0.5, 0.25, 0.25) < EXACT and by_row("head[1,1].pattern", 1.0) < EXACT
+    for site, weights in (("head[1,1].pattern @ B", (0.5, 0.2, 0.2, 0.1)), ("head[1,1].pattern", (0.5, 0.5))):
+        with pytest.raises(
+            ct.CircuitryError, match=rf"^{re.escape(site)} is how .*, and given\(10 .*\) attends to tokens after it; give"
+        ):
+            by_row(site, *weights)

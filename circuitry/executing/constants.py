@@ -81,7 +81,18 @@ class _Source:
                 f"{self.site} is how one token's attention is shared out; {value.item():g} everywhere would attend to later tokens too. "
                 "Give a row"
             )
+        if self._is_pattern and value.dim() and self._looks_ahead(value):
+            raise CircuitryError(
+                f"{self.site} is how one token's attention is shared out, and {intervention} attends to tokens after it; "
+                "give a row that is zero there"
+            )
         return value
+
+    def _looks_ahead(self, pattern: Tensor) -> bool:
+        """Whether a row [key] attends to tokens after its own, in the example where that comes first; or any of all [query, key]."""
+        if self.write.at is None:
+            return bool(pattern.triu(1).any())
+        return bool(pattern[min(absolute(self.write.at, self.prompts.where)) + 1 :].any())
 
     def _tensor(self, made: Any, intervention: Intervention) -> Tensor:
         shape: Any = type(made).__name__

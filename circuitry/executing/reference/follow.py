@@ -251,9 +251,8 @@ def distances(found: list[tuple[Site, Reading]], tokens: list[int]) -> tuple[Ten
         squares = torch.zeros(len(tokens), dtype=torch.float64)
         for end, values in found:
             for example, count in enumerate(tokens):
-                stop = count if _place(end) is None else None
-                change = values[run][example][:stop].double() - values[0][example][:stop].double()
-                squares[example] += change.pow(2).sum().cpu()
+                change = values[run][example].double() - values[0][example].double()
+                squares[example] += (change[:count] if _place(end) is None else change).pow(2).sum().cpu()
         totals.append(squares.sqrt())
     return totals[0], totals[1]
 

@@ -69,7 +69,10 @@ def packed(model: Model, layout: Layout, columns: Tensor | None) -> Iterator[Non
         before = tokens[Region(-1)]
         for number, name in enumerate([*regions.layers, _final_norm(graph)]):
             here = tokens.get(Region(number), nothing)
-            take = _take(here, before) if number < len(regions.layers) else _padded(here, before, size)
+            if number == len(regions.layers):
+                take: Tensor | None = _padded(here, before, size)
+            else:
+                take = _take(here, before, len(before) if number else size)
             stack.callback(model.hf.get_submodule(name).register_forward_pre_hook(_taking(take), with_kwargs=True).remove)
             before = here
         for block, node in regions.blocks.items():
@@ -96,9 +99,13 @@ def _final_norm(graph: Graph) -> str:
     return graph.place(Node(graph.by_role("resid")[0].name, (graph.sizes["layer"],))).module
 
 
-def _take(here: Tokens, before: Tokens) -> Tensor | None:
-    """Where a region's tokens come from in the region before; None where they are the same."""
-    if len(here) == len(before) and np.array_equal(here.row, before.row) and np.array_equal(here.position, before.position):
+def _take(here: Tokens, before: Tokens, given: int) -> Tensor | None:
+    """Where a region's tokens come from in the region before; None where they are the same, and no more than these are ``given``."""
+    if (
+        len(here) == len(before) == given
+        and np.array_equal(here.row, before.row)
+        and np.array_equal(here.position, before.position)
+    ):
         return None
     return here.index(before.of(here.row, here.position))
 
@@ -185,7 +192,7 @@ def _apply(copy: Copy, value: Tensor, visit: _Visit, constants: Mapping[Write, T
     constant = constants[copy.value]
     if copy.value.at is None and constant.dim():
         constant = constant[torch.from_numpy(copy.position).to(constant.device)]
-    if constant.dim():
+    if constant.dim() and value.dim() > 1 + len(unit):
         constant = constant[..., : value.shape[-1]]  # of a pattern: no more tokens than the batch has
     value[(to, *unit)] = constant.to(value)
 

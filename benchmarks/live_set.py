@@ -1,6 +1,6 @@
 """Draws which tokens of which layers are computed of a patched run, as the planner says it: the picture of docs/architecture.md.
 
-    python benchmarks/live_set.py docs/images/live-set.svg
+python benchmarks/live_set.py docs/images/live-set.svg
 """
 
 from __future__ import annotations

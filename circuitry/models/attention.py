@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .packed import Inside
-from .threads import on_threads
 from .spread import input_device
+from .threads import on_threads
 
 NAME = "circuitry"
 

@@ -1,4 +1,4 @@
-"""A plan in words, as a database explains a query: passes, frozen set, kind of path patching. What it costs knows the executor."""
+"""A plan in words, as a database explains a query: passes, frozen set, kind of path patching. The executor knows what it costs."""
 
 from __future__ import annotations
 

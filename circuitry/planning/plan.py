@@ -18,7 +18,7 @@ from .names import POSITION, axis_kinds, check_names
 from .positions import Lengths, Where
 from .twice import aliases, experiment
 
-OTHER, MADE = "other", "given"
+OTHER, MADE = "other", "made"
 """Where the value of a first leg's write comes from: the other input, or the intervention, which made it beforehand."""
 
 
@@ -29,6 +29,15 @@ class Write:
     node: Node
     at: Position | None
     value: str | int
+
+    @property
+    def made(self) -> bool:
+        """Whether the intervention makes the value, and it stands in no other row.
+
+        >>> Write(Node("embed"), None, OTHER).made
+        False
+        """
+        return self.value == MADE
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ class _Layout:
             self._put(place, None, Copy(to, np.repeat(self.base, len(units)), np.full(len(to), ALL), unit, leg))
 
     def _write(self, write: Write, rows: Ints, source: Ints, leg: int) -> None:
-        place, value = self.graph.place(write.node), write if write.value in ("zero", "mean", "given") else None
+        place, value = self.graph.place(write.node), write if write.made else None
         unit = np.full(len(rows), write.node.indices[-1] if place.unit is not None else ALL)
         at = self._positions(write.at)
         if place.position is not None:

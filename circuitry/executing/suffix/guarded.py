@@ -14,6 +14,7 @@ from ...models import Model
 from ...models.packed import Ints
 from ...paths import Node
 from ...planning import CellPlan, Pass, Plan, Write
+from ...planning.plan import OTHER
 from ..guards import check_same, sampled
 from .layout import Reading
 from .measure import of_site
@@ -42,7 +43,7 @@ def _everything(plan: Plan) -> CellPlan:
     """The whole input replaced, read where the first cell is: it must be what the other run is."""
     embed = Node(plan.graph.by_role("embed")[0].name)
     first = plan.cells[0]
-    return replace(first, passes=(Pass((Write(embed, None, "other"),), frozenset(), first.passes[-1].reads),))
+    return replace(first, passes=(Pass((Write(embed, None, OTHER),), frozenset(), first.passes[-1].reads),))
 
 
 def check(model: Model, reading: Reading, values: Mapping[Any, Tensor]) -> None:

@@ -225,7 +225,7 @@ class Builder:
                 continue
             which, to = self._written(write.at, leg, tokens)
             at = tokens.position[to]
-            value = None if isinstance(write.value, int) or write.value == "other" else write
+            value = write if write.made else None
             unit = np.full(len(to), int(write.node.indices[-1]) if place.unit is not None else ALL)  # type: ignore[arg-type]
             self.made.copies[place, None].append(Copy(leg.number, to, tokens.of(source[which], at), unit, at, value))
 
@@ -247,7 +247,7 @@ class Builder:
         scanned = self.made.scanned.get(self.regions.of(write.node).block)
         if scanned is None:
             return
-        value = None if isinstance(write.value, int) or write.value == "other" else write
+        value = write if write.made else None
         example, position = self._spelled(write.at, leg.examples)
         row_of = dict(zip(leg.examples.tolist(), range(len(leg.rows)), strict=True))
         which = np.array([row_of[e] for e in example.tolist()], np.int64)

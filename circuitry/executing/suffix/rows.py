@@ -12,6 +12,7 @@ from ...models.packed import Ints
 from ...paths import Node, Position, Site
 from ...planning import CellPlan, Pass, Plan, Write, absolute
 from ...planning.live import End, Live, LiveSets
+from ...planning.plan import OTHER
 from ...prompting import Prompts
 
 
@@ -92,7 +93,7 @@ class Runs:
         """The first token at which a write can change something, in each example, and whether it can at all that follow."""
         if write.at is not None:
             return self._at(write.at, job.examples), False
-        if write.value == "other":
+        if write.value == OTHER:
             return (self.prompts.clean != self.prompts.corrupted).argmax(1)[job.examples], True
         return earliest, True
 

@@ -218,7 +218,7 @@ def test_other_settings_get_another_folder(other: dict[str, Any], mine: Path, pa
 
 @pytest.mark.parametrize(
     "same",
-    [{"executor": ct.executor(memory="64MiB", progress=False)}, {"executor": "rows"}, {"command": "circuitry run ./mine.py"}],
+    [{"executor": ct.executor(memory="64MiB", progress=False)}, {"executor": "suffix"}, {"command": "circuitry run ./mine.py"}],
 )
 def test_what_changes_no_number_makes_no_other_run(same: dict[str, Any], mine: Path, patched: list[str]) -> None:
     interrupted(mine, 2)

@@ -120,7 +120,7 @@ def test_options_of_suite_task_and_patch_are_given_alike(runs: dict[str, tuple[P
     (induction, _), (ioi, _) = runs["induction-mamba"], runs["ioi-gpt_neox"]
     assert json.loads((induction / "run.json").read_text())["settings"]["distances"] == [8]
     assert json.loads((ioi / "run.json").read_text())["settings"]["baseline"] == 0
-    assert "order='ABBA'" in json.loads((ioi / "run.json").read_text())["task"]
+    assert json.loads((ioi / "run.json").read_text())["task"]["options"]["order"] == "ABBA"
 
 
 def test_run_prints_every_table_and_cuts_long_ones(runs: dict[str, tuple[Path, str]]) -> None:

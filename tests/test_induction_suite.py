@@ -82,7 +82,7 @@ def test_the_summary_says_of_what_each_share_is() -> None:
     first = next(c for c in found.summary.components if c.role == "writes the k ([A'])")
     layer, head = (int(n) for n in first.node.removeprefix("head[").rstrip("]").split(","))
     assert first.share == found.tables["senders_k"].share()[layer, head, first.position]
-    assert "corruption='A'" in found.tables["senders_k"].about["task"]
+    assert found.tables["senders_k"].about["task"]["options"]["corruption"] == "A"
     assert any("is of what [B'] changes" in note and "the token it writes to" in note for note in found.summary.notes)
 
 

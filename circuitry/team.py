@@ -34,25 +34,37 @@ class Team:
     present: Share | None = None
 
     def mean(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each tensor, in place, by its mean over processes."""
+        """Replace each tensor, in place, by its mean over processes.
+
+        >>> Team().mean([])
+        """
         self.sum(kept := list(tensors))
         for tensor in kept if self.world > 1 else ():
             tensor /= self.world
 
     def sum(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each tensor, in place, by its sum over processes."""
+        """Replace each tensor, in place, by its sum over processes.
+
+        >>> Team().sum([])
+        """
         if self.world > 1:
             for tensor in tensors:
                 distributed.all_reduce(tensor)
 
     def first(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each tensor, in place, by the first process's."""
+        """Replace each tensor, in place, by the first process's.
+
+        >>> Team().first([])
+        """
         if self.world > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, 0)
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Until every process is here.
+
+        >>> Team().wait()
+        """
         if self.world > 1:
             with self._meeting():
                 distributed.barrier()

@@ -20,6 +20,7 @@ LAYERS = (
     {"errors"},
     {"content", "files"},
     {"locks"},
+    {"team"},
     {"paths"},
     {"architecture", "prompting"},
     {"planning", "models", "results"},

@@ -76,6 +76,14 @@ def scan_packed(
 
     A token that its row does not scan reads the state of its base row. ``at_stop`` is given the states [row, d_inner, d_state] of the
     rows that are scanned at a position (``Segment.rows``), at each of the calls (``Scanned.calls``).
+
+    >>> from circuitry.models.packed import Inside, Scanned, Tokens
+    >>> import numpy as np
+    >>> tokens = Tokens(np.array([0, 0, 0, 1]), np.array([0, 1, 2, 2]), np.array([0, 0]), whole=1, length=3)
+    >>> inside = Inside(tokens, None, None, torch.zeros(4), Scanned(np.array([0, 1]), np.array([0, 2]), np.array([3, 3])))
+    >>> one = torch.ones(1, 4, 1)
+    >>> scan_packed(one, one, torch.zeros(1, 1), one, one, inside).flatten().tolist()
+    [1.0, 2.0, 3.0, 3.0]
     """
     y = u.new_empty(u.shape)
     states = A.new_zeros(0, *A.shape)

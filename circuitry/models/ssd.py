@@ -59,7 +59,16 @@ def ssd(
 def ssd_packed(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, inside: Inside, at_stop: AtStop = lambda h: (h, h)
 ) -> Tensor:
-    """The same of packed tokens, [1, token, ...], as ``scan.scan_packed`` does it."""
+    """The same of packed tokens, [1, token, ...], as ``scan.scan_packed`` does it.
+
+    >>> from circuitry.models.packed import Inside, Scanned, Tokens
+    >>> import numpy as np
+    >>> tokens = Tokens(np.array([0, 0, 0, 1]), np.array([0, 1, 2, 2]), np.array([0, 0]), whole=1, length=3)
+    >>> inside = Inside(tokens, None, None, torch.zeros(4), Scanned(np.array([0, 1]), np.array([0, 2]), np.array([3, 3])))
+    >>> one = torch.ones(1, 4, 1, 1)
+    >>> ssd_packed(one, one[..., 0], torch.zeros(1), one, one, inside).flatten().tolist()
+    [1.0, 2.0, 3.0, 3.0]
+    """
     x, delta, B, C = (t.to(A.dtype) for t in (x, delta, B, C))
     x, decay, y = (x * delta[..., None])[0], (A * delta)[0], torch.empty_like(x)
     states = x.new_zeros(0, *x.shape[1:], B.shape[-1])

@@ -56,7 +56,16 @@ def wkv(
 def wkv_packed(
     written: Pair, bonus: Pair, decay: Tensor, first: Tensor, inside: Inside, at_stop: AtStop = lambda h: (h, h)
 ) -> Tensor:
-    """The same of packed tokens, [1, token, channel], as ``scan.scan_packed`` does it."""
+    """The same of packed tokens, [1, token, channel], as ``scan.scan_packed`` does it.
+
+    >>> from circuitry.models.packed import Inside, Scanned, Tokens
+    >>> import numpy as np
+    >>> tokens = Tokens(np.array([0, 0, 0, 1]), np.array([0, 1, 2, 2]), np.array([0, 0]), whole=1, length=3)
+    >>> inside = Inside(tokens, None, None, torch.zeros(4), Scanned(np.array([0, 1]), np.array([0, 2]), np.array([3, 3])))
+    >>> pair = torch.zeros(1, 4, 1), torch.tensor([1.0, 2.0, 6.0, 9.0]).view(1, 4, 1)
+    >>> wkv_packed(pair, pair, torch.zeros(1), torch.zeros(1), inside).flatten().tolist()
+    [1.0, 1.5, 3.0, 4.0]
+    """
     y = torch.empty_like(bonus[0])
     wide = torch.promote_types(y.dtype, torch.float32)
     read = carried = torch.zeros(0, y.shape[2], 3, dtype=wide, device=y.device)

@@ -153,4 +153,4 @@ def explain(model: Model, task: Task, path: Paths, *, executor: ExecutorLike = D
     made, prompts = compile_path(model, task, path, **options)
     live = {f"live {leg.number + 1}": described(leg.live, made.graph) for leg in first_legs(made, prompts)}
     opened = open_executor(executor, model)
-    return explain_plan(made, {**live, "cost": f"{opened.name}: {opened.cost(made, prompts)}"})
+    return explain_plan(made, {**live, "cost": f"{opened.name}, {len(prompts)} examples: {opened.cost(made, prompts)}"})

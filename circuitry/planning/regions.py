@@ -52,7 +52,10 @@ class Regions:
         for number, layer in enumerate(self.layers):
             if place.module == layer or place.module.startswith(f"{layer}."):
                 return Region(number)
-        raise CircuitryError(f"{place.module or 'the model itself'} is neither in a layer of this architecture nor at its ends")
+        raise CircuitryError(
+            f"{place.module or 'the model itself'} is neither in a layer of this architecture nor before or after all of them, so it is "
+            "not known where a patched run is live; executor='rows' computes whole runs"
+        )
 
     @functools.cached_property
     def _nodes(self) -> dict[Node, Region]:

@@ -17,7 +17,7 @@ from ..errors import CircuitryError, GuardError
 from ..models import Model
 from ..paths import Node
 from .inputs import check_ids
-from .places import alone, execution_order, raw_value, tensor_of, turn, write
+from .places import alone, execution_order, play, turn
 
 Change = Callable[[Tensor], Tensor]
 """From a node's values to others of the same shape."""
@@ -102,25 +102,23 @@ def _trace(
     """Run the model once, act at every stop; what came of it, and the logits of the last ``keep`` positions (0: of all)."""
     recurrent = any(stop.place.position is None for stop in stops)
     inputs = torch.from_numpy(np.ascontiguousarray(ids, np.int64)).to(model.device)
-    got: tuple[list[Tensor], Tensor] | None = None
+
+    def at(number: int, value: Tensor) -> tuple[Tensor | None, Tensor]:
+        made = act(stops[number], value)
+        return made if changing else None, made
+
+    got: tuple[dict[int, Tensor], Tensor] | None = None
     with alone(model, tuple(range(ids.shape[1])) if recurrent else ()):  # noqa: SIM117 (nnsight reads the inner statement)
         with model.net.trace(inputs, use_cache=False, logits_to_keep=keep) as tracer:
-            got = nnsight.save(_play(model.net, tracer, stops, act, changing))
+            got = nnsight.save(_played(model.net, tracer, stops, at))
     if got is None or len(got[0]) != len(stops):
         raise GuardError(f"not all of {len(stops)} places were reached; no result is reported")
-    return got
+    return [got[0][number] for number in range(len(stops))], got[1]
 
 
-def _play(net: Any, tracer: Any, stops: list[_Stop], act: Callable[..., Tensor], changing: bool) -> tuple[list[Tensor], Tensor]:
-    """Inside the trace: stop by stop, in execution order."""
-    made: list[Tensor] = []
-    for stop in stops:
-        for _ in tracer.iter[stop.occurrence]:
-            raw = raw_value(net, tracer, stop.place)
-            made.append(act(stop, tensor_of(raw)))
-            if changing:
-                write(net, stop.place, raw, made[-1])
-    return made, tracer.result.logits
+def _played(net: Any, tracer: Any, stops: list[_Stop], act: Callable[..., Any]) -> tuple[dict[int, Tensor], Tensor]:
+    """Inside the trace: what came of every stop, and the logits."""
+    return play(net, tracer, [(stop.place, stop.occurrence) for stop in stops], act), tracer.result.logits
 
 
 def _stops(model: Model, nodes: Iterable[Node], length: int) -> list[_Stop]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,6 +67,32 @@ def tensor_of(raw: Any) -> Tensor:
     """
     value: Tensor = raw.logits if hasattr(raw, "logits") else raw[0] if isinstance(raw, tuple | list) else raw
     return value
+
+
+def play(
+    net: Any, tracer: Any, stops: Sequence[tuple[Place, int]], act: Callable[[int, Tensor], tuple[Tensor | None, Tensor]]
+) -> dict[int, Tensor]:
+    """Inside a trace: stop by stop (a place, and which of its calls), in execution order.
+
+    ``act`` is given the number of a stop and the value there, and returns what to write there (None: nothing) and what to keep. A place
+    that is not reached ends the loop without an error, so the caller counts what comes back.
+
+    >>> import circuitry as ct
+    >>> import nnsight
+    >>> model = ct.load("bundled:mamba")
+    >>> with model.net.trace(torch.zeros(1, 2, dtype=int), use_cache=False) as tracer:
+    ...     got = nnsight.save(play(model.net, tracer, [(Place("backbone.norm_f"), 0)], lambda number, value: (None, value)))
+    >>> tuple(got[0].shape)
+    (1, 2, 128)
+    """
+    got: dict[int, Tensor] = {}
+    for number, (place, occurrence) in enumerate(stops):
+        for _ in tracer.iter[occurrence]:
+            raw = raw_value(net, tracer, place)
+            changed, got[number] = act(number, tensor_of(raw))
+            if changed is not None:
+                write(net, place, raw, changed)
+    return got
 
 
 def write(net: Any, place: Place, raw: Any, changed: Tensor) -> None:

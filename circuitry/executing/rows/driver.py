@@ -18,7 +18,7 @@ from ...paths import Node, Site
 from ...planning import absolute
 from ...planning.plan import Write
 from ...prompting import Prompts
-from ..places import alone, execution_order, raw_value, tensor_of, turn, write
+from ..places import alone, execution_order, play, turn
 from .schedule import ALL, Copy, Schedule, joined
 
 
@@ -51,36 +51,29 @@ def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[W
     visits = _visits(model, schedule, prompts, stops)
     inputs = torch.from_numpy(ids).to(model.device)
     keep = torch.tensor(kept, device=model.device)
+    stops_of = [(visit.place, visit.occurrence) for visit in visits]
+
+    def act(number: int, value: Tensor) -> tuple[Tensor | None, Tensor]:
+        return _visit(visits[number], value, constants or {})
+
     got: dict[int, Tensor] | None = None
     with alone(model, stops):  # noqa: SIM117 (nnsight reads the inner statement from source)
         # The body of a trace is compiled from source, so it only calls an ordinary function.
         with model.net.trace(inputs, use_cache=False, logits_to_keep=keep) as tracer:
-            got = nnsight.save(_play(model.net, tracer, visits, constants or {}))
+            got = nnsight.save(play(model.net, tracer, stops_of, act))
     if got is None or len(got) != len(visits):
         raise GuardError(f"only {0 if got is None else len(got)} of {len(visits)} places were reached; no result is reported")
     values = {(v.place, v.occurrence): got[k] for k, v in enumerate(visits) if v.read}
     return [_at_site(site, model.graph, values, schedule, prompts, stops, kept) for site in schedule.reading.sites]
 
 
-def _play(net: Any, tracer: Any, visits: list[_Visit], constants: Mapping[Write, Tensor]) -> dict[int, Tensor]:
-    """Inside the trace: visit by visit, in execution order. A place not reached ends the loop; the caller counts."""
-    got: dict[int, Tensor] = {}
-    for number, visit in enumerate(visits):
-        for _ in tracer.iter[visit.occurrence]:
-            got[number] = _visit(net, tracer, visit, constants)
-    return got
-
-
-def _visit(net: Any, tracer: Any, visit: _Visit, constants: Mapping[Write, Tensor]) -> Tensor:
-    raw = raw_value(net, tracer, visit.place)
-    value = tensor_of(raw)
-    if visit.copies:
-        changed = value.clone()
-        for copy in visit.copies:
-            _apply(copy, changed, visit, constants)
-        write(net, visit.place, raw, changed)
-        value = changed
-    return value.detach().clone() if visit.read else value.new_empty(0)
+def _visit(visit: _Visit, value: Tensor, constants: Mapping[Write, Tensor]) -> tuple[Tensor | None, Tensor]:
+    """What to write at a place, None where nothing is copied there, and what to keep of it."""
+    changed = value.clone() if visit.copies else None
+    kept = value if changed is None else changed
+    for copy in visit.copies:
+        _apply(copy, kept, visit, constants)
+    return changed, kept.detach().clone() if visit.read else value.new_empty(0)
 
 
 def _apply(copy: Copy, value: Tensor, visit: _Visit, constants: Mapping[Write, Tensor]) -> None:

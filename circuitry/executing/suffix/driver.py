@@ -20,7 +20,7 @@ from ...models.packed import Inside, Tokens
 from ...paths import Node
 from ...planning import Write
 from ...planning.regions import Region
-from ..places import alone, execution_order, raw_value, tensor_of, turn, write
+from ..places import alone, execution_order, play, turn
 from .layout import ALL, Call, Copy, Layout, joined
 
 Values = Mapping[Call, Tensor]
@@ -50,10 +50,15 @@ def run(model: Model, layout: Layout, constants: Mapping[Write, Tensor], columns
     ids = np.concatenate([ids, np.repeat(ids[:1], layout.filling, 0)])
     visits = _visits(model, layout)
     inputs = torch.from_numpy(np.ascontiguousarray(ids)).to(model.device)
+    stops = [(visit.call[0], visit.occurrence) for visit in visits]
+
+    def act(number: int, value: Tensor) -> tuple[Tensor | None, Tensor]:
+        return _visit(visits[number], value, constants)
+
     got: dict[int, Tensor] | None = None
     with alone(model, ()), packed(model, layout, columns):  # noqa: SIM117 (nnsight reads the inner statement from source)
         with model.net.trace(inputs, use_cache=False, logits_to_keep=0) as tracer:
-            got = nnsight.save(_play(model.net, tracer, visits, constants))
+            got = nnsight.save(play(model.net, tracer, stops, act))
     if got is None or len(got) != len(visits):
         raise GuardError(f"only {0 if got is None else len(got)} of {len(visits)} places were reached; no result is reported")
     return {visit.call: got[number] for number, visit in enumerate(visits) if visit.read}
@@ -147,31 +152,19 @@ def _inside(layout: Layout, block: str, around: Tokens, here: Tokens) -> Inside:
     )
 
 
-def _play(net: Any, tracer: Any, visits: list[_Visit], constants: Mapping[Write, Tensor]) -> dict[int, Tensor]:
-    """Inside the trace: visit by visit, in execution order. A place not reached ends the loop; the caller counts."""
-    got: dict[int, Tensor] = {}
-    for number, visit in enumerate(visits):
-        for _ in tracer.iter[visit.occurrence]:
-            got[number] = _visit(net, tracer, visit, constants)
-    return got
-
-
-def _visit(net: Any, tracer: Any, visit: _Visit, constants: Mapping[Write, Tensor]) -> Tensor:
+def _visit(visit: _Visit, value: Tensor, constants: Mapping[Write, Tensor]) -> tuple[Tensor | None, Tensor]:
+    """What to write at a place, None where nothing is copied there, and what to keep of it, by token."""
     place = visit.call[0]
-    raw = raw_value(net, tracer, place)
-    value = tensor_of(raw)
-    if visit.copies:
-        changed = value.clone()
-        view = changed.view(1, -1, *changed.shape[2:]) if changed.shape[0] > 1 and place.position is not None else changed
-        for copy in visit.copies:
-            _apply(copy, _by_token(view, place), visit, constants)
-        write(net, place, raw, changed)
-        value = changed
-    if not visit.read:
-        return value.new_empty(0)
-    return _by_token(
-        value.detach().flatten(0, 1)[None] if value.shape[0] > 1 and place.position is not None else value.detach(), place
-    ).clone()
+    changed = value.clone() if visit.copies else None
+    view = _packed(value if changed is None else changed, place)
+    for copy in visit.copies:
+        _apply(copy, _by_token(view, place), visit, constants)
+    return changed, _by_token(view.detach(), place).clone() if visit.read else value.new_empty(0)
+
+
+def _packed(value: Tensor, place: Place) -> Tensor:
+    """A value as packed tokens: before the layers it still has rows."""
+    return value if place.position is None or len(value) == 1 else value.view(1, -1, *value.shape[2:])
 
 
 def _by_token(value: Tensor, place: Place) -> Tensor:

@@ -26,7 +26,7 @@ from .rows import Job, Runs
 
 _GATHERED = 1.8
 """Memory of a packed token, in that of a token of a whole row: its stream and its values are gathered on the way into a block and out of
-it. Measured as the growth of the process, for GPT-2 and Mamba, at bounds of 64 to 512 MiB."""
+it. ``benchmarks/memory.py`` prints how much a process grows, beside the bound."""
 
 
 class Suffix:

@@ -1,0 +1,72 @@
+"""How much memory a batch really takes: growth of the process, against the bound that was asked for.
+
+python benchmarks/memory.py
+"""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM
+
+import circuitry as ct
+from circuitry.executing.suffix.executor import Suffix
+from circuitry.planning import METRICS, plan
+from circuitry.prompting import Prompts
+
+CASES = (
+    ("gpt2", "resid[{layer}] @ {position} -> logits", 64, 8, 40),
+    ("gpt2", "resid[{layer}] @ {position} -> logits", 512, 16, 128),
+    ("mamba", "ssm_in[{layer}] @ {position} -> logits", 128, 16, 40),
+)
+"""Shape (GPT-2 small, 8 layers of Mamba-130M), path, bound in MiB, prompts, tokens."""
+
+
+def resident(what: str) -> int:
+    """MiB in memory now ("VmRSS"), or the most since ``forget`` ("VmHWM"), as Linux counts them."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[what].split()[0]) >> 10
+
+
+def forget() -> None:
+    """Begin to count the most from here."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def prompts(count: int, length: int) -> Prompts:
+    clean = np.random.default_rng(0).integers(1, 50000, (count, length))
+    corrupted, at = clean.copy(), length // 3
+    corrupted[:, at] += 1
+    where = {"A": np.full(count, at), "END": np.full(count, length - 1)}
+    return Prompts(clean, corrupted, clean[:, at], corrupted[:, at], where, ("A",))
+
+
+def one(name: str, path: str, bound: int, count: int, length: int) -> None:
+    torch.set_num_threads(1)
+    hf = GPT2LMHeadModel(GPT2Config()) if name == "gpt2" else MambaForCausalLM(MambaConfig(num_hidden_layers=8))
+    model, given = ct.load(hf.eval()), prompts(count, length)
+    where = {place: at.tolist() for place, at in given.where.items()}
+    made = plan(path, model.graph, where=where, length=given.stops.tolist(), changed=given.differing, sweep=["A", "A+1"])
+    small = plan("embed -> logits", model.graph, where={"END": [length - 1]}, length=[length])
+    Suffix(model, memory=1).run(small, given.take(slice(1)), [METRICS["logit"]])
+    gc.collect()
+    forget()
+    before = resident("VmRSS")
+    Suffix(model, memory=bound << 20).run(made, given, [METRICS["logit"]])
+    print(
+        f"{name:6} {path}, {count} prompts of {length} tokens: bound {bound} MiB, grew by {resident('VmHWM') - before}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        one(*CASES[int(sys.argv[1])])
+    else:  # a process each, since freed memory is not always given back
+        for number in range(len(CASES)):
+            subprocess.run([sys.executable, __file__, str(number)], check=True)

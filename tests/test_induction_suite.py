@@ -11,7 +11,7 @@ import torch
 import circuitry as ct
 import known
 import tiny
-from circuitry.suites import Study, SuiteResult, reads, senders, strong_senders
+from circuitry.suites import Receivers, Study, SuiteResult, reads, senders, strong_senders
 from circuitry.suites.induction_states import _ports
 from suite_runs import random_model, result
 
@@ -164,8 +164,8 @@ def test_senders_and_reads_follow_the_chain_to_the_token() -> None:
     study = Study(planted(), known.task(), options={})
     heads, around = [(1, 0), (1, 1)], ["A", "B", "B+1", "B+2"]
     taken = reads(study, "Values", heads, "v", around).share()
-    sent = senders(study, "To the values", [(1, 0)], "v", "", around)
-    before = reads(study, "Before", [(0, 0)], "v", around, through=([(1, 0)], "v", "")).share()
+    sent = senders(study, "To the values", Receivers([(1, 0)], "v", ""), around)
+    before = reads(study, "Before", [(0, 0)], "v", around, through=Receivers([(1, 0)], "v", "")).share()
     assert sent is not None
     assert taken["1,0", "B+1"] == pytest.approx(1) and taken.drop(("1,0", "B+1")).abs().max() < 1e-6
     assert [(one, at, round(share, 6)) for one, at, share in strong_senders(sent)] == [((0, 0), "B+1", 1)]
@@ -175,12 +175,25 @@ def test_senders_and_reads_follow_the_chain_to_the_token() -> None:
 def test_a_sender_is_the_head_that_writes_what_is_read_not_the_one_before_it() -> None:
     """Head 0.0 acts on head 2.0 only through head 1.0, and all heads are frozen on the way."""
     study = Study(known.llama([(0, 1, 1)], [(1, 1, 2)], [(2, None, 2)]), known.task(), options={})
-    sent = senders(study, "To the values", [(2, 0)], "v", "", ["B+1", "B+2"])
+    sent = senders(study, "To the values", Receivers([(2, 0)], "v", ""), ["B+1", "B+2"])
     assert [(one, at) for one, at, _ in strong_senders(sent)] == [((1, 0), "B+2")]
 
 
+def test_what_receivers_do_elsewhere_is_not_followed() -> None:
+    """Head 0.0 acts on head 2.0 through head 1.0, which puts B out at B+2 and not at END."""
+    study = Study(known.llama([(0, 1, 1)], [(1, 1, 2)], [(2, None, 2)]), known.task(), options={})
+    assert senders_share(study, Receivers([(1, 0)], "v", "B+1", acting="B+2")) == pytest.approx(1)
+    assert senders_share(study, Receivers([(1, 0)], "v", "B+1", acting="END")) == pytest.approx(0, abs=1e-6)
+
+
+def senders_share(study: Study, receivers: Receivers) -> float:
+    sent = senders(study, "To the values", receivers, ["B+1"])
+    assert sent is not None
+    return float(sent.share()[0, 0, "B+1"])
+
+
 def test_heads_of_the_first_layer_have_no_senders() -> None:
-    assert senders(Study(planted(), known.task()), "To the values", [(0, 0), (0, 1)], "v", "") is None
+    assert senders(Study(planted(), known.task()), "To the values", Receivers([(0, 0), (0, 1)], "v", "")) is None
 
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)

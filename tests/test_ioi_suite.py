@@ -11,7 +11,7 @@ import pytest
 import circuitry as ct
 import known
 import tiny
-from circuitry.suites import Study, SuiteResult, reads, senders, strong_senders
+from circuitry.suites import Receivers, Study, SuiteResult, reads, senders, strong_senders
 from circuitry.suites.ioi_heads import Found
 
 
@@ -188,9 +188,9 @@ def test_a_chain_of_two_heads_is_followed_back_to_the_name() -> None:
     study = Study(model, ct.task("ioi", corruption="IO", examples=12), options={})
     around = ["IO", "IO+1", "IO+2", "S1+1", "S2"]
     taken = reads(study, "Values", [(1, 0), (1, 1)], "v", around).share()
-    sent = senders(study, "To the values", [(1, 0)], "v", "", around)
-    everywhere = senders(study, "To the values, from every position", [(1, 0)], "v", "")
-    before = reads(study, "Before", [(0, 0)], "v", around, through=([(1, 0)], "v", "")).share()
+    sent = senders(study, "To the values", Receivers([(1, 0)], "v", ""), around)
+    everywhere = senders(study, "To the values, from every position", Receivers([(1, 0)], "v", ""))
+    before = reads(study, "Before", [(0, 0)], "v", around, through=Receivers([(1, 0)], "v", "")).share()
     assert taken["1,0", "IO+1"] == pytest.approx(1) and taken.drop(("1,0", "IO+1")).abs().max() < 1e-6
     assert [(one, at, round(share, 6)) for one, at, share in strong_senders(sent)] == [((0, 0), "IO+1", 1)]
     assert [(one, at, round(share, 6)) for one, at, share in strong_senders(everywhere, "IO+1")] == [((0, 0), "IO+1", 1)]
@@ -199,8 +199,8 @@ def test_a_chain_of_two_heads_is_followed_back_to_the_name() -> None:
 
 def test_a_port_that_reads_elsewhere_has_no_senders_at_the_wrong_position() -> None:
     study = Study(known.llama([(0, 1, 1)], [(1, None, 2)]), ct.task("ioi", corruption="IO", examples=12), options={})
-    assert strong_senders(senders(study, "To the values at IO", [(1, 0)], "v", "IO", ["IO"])) == []
-    assert len(strong_senders(senders(study, "To the values at IO+1", [(1, 0)], "v", "IO+1", ["IO+1"]))) == 1
+    assert strong_senders(senders(study, "To the values at IO", Receivers([(1, 0)], "v", "IO"), ["IO"])) == []
+    assert len(strong_senders(senders(study, "To the values at IO+1", Receivers([(1, 0)], "v", "IO+1"), ["IO+1"]))) == 1
 
 
 def test_a_head_with_two_roles_counts_in_the_first() -> None:

@@ -3,12 +3,13 @@
 from .declare import Suite, Table, findings
 from .result import Component, Picture, SuiteResult, Summary
 from .runner import run, suite
-from .senders import reads, senders, strong_senders
+from .senders import Receivers, reads, senders, strong_senders
 from .study import Study, keys, profile
 
 __all__ = [
     "Component",
     "Picture",
+    "Receivers",
     "Study",
     "Suite",
     "SuiteResult",

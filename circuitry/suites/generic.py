@@ -101,10 +101,10 @@ def conclude(study: Study) -> SuiteResult:
         summary = replace(summary, notes=[*summary.notes, f"{what}: there is no behaviour here to explain"])
     if writers:
         sites = ", ".join(one.node for one in writers)
-        joint = study.patch("All of these together", f"({sites}) -> logits freezing {study.carriers}")
+        joint = study.share("All of these together", f"({sites}) -> logits freezing {study.carriers}")
         summary = replace(
             summary,
-            explained=float(joint.share().iloc[0]),
+            explained=joint,
             together=f"the {count(len(writers), 'node')} at {' and '.join(sorted(last))}",
         )
     return SuiteResult(every, None, summary)

@@ -10,7 +10,7 @@ from ..results import PatchingTable
 from ..results.circuit import Circuit
 from ..results.writing import count
 from .result import SuiteResult, Summary
-from .senders import Head, read_at, reads, senders, site, strong_senders, together
+from .senders import Head, Receivers, read_at, reads, senders, site, strong_senders, together
 from .stages import Drawing
 from .study import Study, keys
 
@@ -56,7 +56,7 @@ def _senders(study: Study, port: str, corruption: str, found: list[Head]) -> Non
     """Every earlier head to a port of the induction heads: patched where keys and values were found to be read, queries at END."""
     positions = ["END"] if port == "q" else read_at(study.tables[f"reads_{port}"])
     title = f"Earlier heads to the induction heads' {port} ([{corruption}'])"
-    made = senders(study, title, found, port, "", positions, corruption=corruption)
+    made = senders(study, title, Receivers(found, port, ""), positions, corruption=corruption)
     if made is not None:
         study.keep(f"senders_{port}", made)
 
@@ -71,13 +71,13 @@ def _senders_read(study: Study, found: list[Head]) -> None:
     writers = list(dict.fromkeys(one for one, port, _, _ in _strong(study) if port == "k"))
     if writers:
         title = "Where the heads that write the keys read ([A'])"
-        study.keep("senders_read", reads(study, title, writers, "v", AROUND, (found, "k", ""), corruption="A"))
+        study.keep("senders_read", reads(study, title, writers, "v", AROUND, Receivers(found, "k", ""), corruption="A"))
 
 
 def _joint(study: Study, found: list[Head]) -> float:
     """Share of the effect when all induction heads are patched at once."""
     path = f"{site(study, found, position='END')} -> logits freezing {study.carriers}"
-    return float(study.patch("All induction heads together", path).share().iloc[0])
+    return study.share("All induction heads together", path)
 
 
 def _summary(study: Study, found: list[Head]) -> Summary:
@@ -123,7 +123,9 @@ def _circuit(study: Study, shares: pd.Series, found: list[Head]) -> Circuit:
         if not ours:
             continue
         position = ours[0][1]
-        whole = together(study, f"The {port} of all induction heads together", found, port, position, corruption=corruption)
+        whole = together(
+            study, f"The {port} of all induction heads together", Receivers(found, port, position), corruption=corruption
+        )
         ends = {site(study, [one]): _read_share(study, port, one) for one in found}
         hub = drawing.hub(f"{port} of these heads", position, whole, ends, [layer for layer, _ in found])
         for one, name in drawing.senders(head, ours, hub).items():
@@ -141,7 +143,9 @@ def _draw_copying(study: Study, found: list[Head], drawing: Drawing) -> None:
         values = read[f"{one[0]},{one[1]}"]
         at, title = str(values.idxmax()), "The v of all induction heads together"
         if f"token @ {at}" not in {node.name for node in drawing.nodes}:
-            drawing.node(f"token @ {at}", at, -1, together(study, title, found, "v", at, corruption=PORTS["v"]), "embed")
+            drawing.node(
+                f"token @ {at}", at, -1, together(study, title, Receivers(found, "v", at), corruption=PORTS["v"]), "embed"
+            )
         drawing.token(at, site(study, [one]), float(values.max()), "v")
 
 

@@ -79,7 +79,7 @@ def _joint(study: Study, layers: list[int]) -> float:
     """Share of the effect when all key states are patched at once after the last write."""
     state = study.name("state")
     sites = ", ".join(f"{state}[{layer}] @ {LAST}" for layer in sorted(layers))
-    return float(study.patch("All key states together", f"({sites}) -> logits freezing {study.carriers}").share().iloc[0])
+    return study.share("All key states together", f"({sites}) -> logits freezing {study.carriers}")
 
 
 def _ports(study: Study, offsets: pd.Series, layers: list[int]) -> PatchingTable:

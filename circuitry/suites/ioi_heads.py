@@ -19,7 +19,7 @@ from ..paths import labelled
 from ..results.circuit import Circuit
 from ..results.writing import count
 from .result import Picture, SuiteResult, Summary
-from .senders import Head, Sender, read_at, reads, senders, site, strong_senders, together
+from .senders import Head, Receivers, Sender, read_at, reads, senders, site, strong_senders, together
 from .stages import Drawing
 from .study import KEY_SHARE, Study, keys, sure
 
@@ -132,7 +132,8 @@ def _movers(study: Study, movers: list[Head], found: Found) -> None:
     study.keep("mover_ports", study.patch("What the heads that write the answer need: q, k or v", labelled("port", paths)), note)
     read = study.keep("movers_read", reads(study, "Where the heads that write the answer copy from", movers, "v", POSITIONS))
     elsewhere = [p for p in read_at(read) if p != "IO"]
-    made = senders(study, "Earlier heads to the answering heads' v, at every position", movers, "v", "") if elsewhere else None
+    receivers = Receivers(movers if elsewhere else [], "v", "")
+    made = senders(study, "Earlier heads to the answering heads' v, at every position", receivers)
     if made is not None:
         note = "The movers copy from tokens other than the name itself, so an earlier head must have put it there."
         found.roles[WRITER] = strong_senders(study.keep("senders_v", made, note))
@@ -140,23 +141,21 @@ def _movers(study: Study, movers: list[Head], found: Found) -> None:
 
 def _inhibition(study: Study, movers: list[Head], found: Found) -> None:
     """S-inhibition heads, what they read at S2, and what those heads look for."""
-    made = senders(study, "Earlier heads to the answering heads' q at END", movers, "q", "END", ["END"])
+    made = senders(study, "Earlier heads to the answering heads' q at END", Receivers(movers, "q", "END"), ["END"])
     if made is None:
         return
     found.roles[INHIBITION] = strong_senders(
         study.keep("senders_q", made, "S-inhibition heads tell the movers where not to look.")
     )
-    inhibiting = found.heads(INHIBITION)
-    made = (
-        senders(study, "Earlier heads to the S-inhibition heads' v at S2", inhibiting, "v", "S2", ["S2"]) if inhibiting else None
-    )
+    inhibiting = Receivers(found.heads(INHIBITION), "v", "S2")
+    made = senders(study, "Earlier heads to the S-inhibition heads' v at S2", inhibiting, ["S2"])
     if made is None:
         return
     at_s2 = strong_senders(study.keep("senders_inhibition_v", made, "Duplicate-token and induction heads notice S at S2."))
     if not at_s2:
         return
     title = "Where the heads that notice S match it (k)"
-    looked = reads(study, title, [one for one, _, _ in at_s2], "k", ["IO", "IO+1", "S1", "S1+1"], (inhibiting, "v", "S2"))
+    looked = reads(study, title, [one for one, _, _ in at_s2], "k", ["IO", "IO+1", "S1", "S1+1"], inhibiting)
     matched = study.keep("noticing_read", looked, "A key at S1 makes a duplicate-token head, a key at S1+1 an induction head.")
     where = dict(reversed(keys(matched, most=len(matched.mean()))))  # the strongest of each head stands last in reverse
     for one, at, share in at_s2:
@@ -166,8 +165,8 @@ def _inhibition(study: Study, movers: list[Head], found: Found) -> None:
 
 
 def _previous(study: Study, found: Found) -> None:
-    heads = found.heads(INDUCTION)
-    made = senders(study, "Earlier heads to the induction heads' k at S1+1", heads, "k", "S1+1", ["S1+1"]) if heads else None
+    induction = Receivers(found.heads(INDUCTION), "k", "S1+1", acting="S2")
+    made = senders(study, "Earlier heads to the induction heads' k at S1+1", induction, ["S1+1"])
     if made is not None:
         found.roles[PREVIOUS] = strong_senders(study.keep("senders_k", made, "Previous-token heads write S one token on."))
 
@@ -184,7 +183,7 @@ def _score(study: Study, found: Found) -> Scores:
 def _summary(study: Study, found: Found, scores: Scores) -> Summary:
     ends = found.heads(*DIRECT, NEGATIVE)
     movers = f"{site(study, ends, position='END')} -> logits freezing {study.carriers}"
-    joint = float(study.patch("All heads at END together", movers).share().iloc[0])
+    joint = study.share("All heads at END together", movers)
     components = [
         study.component(site(study, [one]), role, *_cell(study, role, one, at), at)
         for role, heads in found.roles.items()
@@ -233,7 +232,7 @@ def _stage(study: Study, drawing: Drawing, receivers: list[Sender], stage: tuple
     head, heads, (title, port, where) = study.name("head"), [one for one, _, _ in receivers], stage
     at = where or _most_read(study)
     ours = [(one, at, share) for one, _, share in ours]
-    whole = together(study, f"The {port} of these heads together", heads, port, where)
+    whole = together(study, f"The {port} of these heads together", Receivers(heads, port, where, receivers[0][1]))
     ends = {f"{head}[{a},{b}] @ {place}": float("nan") for (a, b), place, _ in receivers}
     hub = drawing.hub(title, at, whole, ends, [one[0] for one in heads])
     drawing.senders(head, ours, hub)

@@ -91,7 +91,7 @@ def _written(taken: dict[str, Offsets | None], layer: int) -> str:
 def _summary(study: Study, components: list[Component], taken: dict[str, Offsets | None], scores: Scores) -> Summary:
     end = study.last()
     sites = ", ".join(f"{one.node} @ {end}" for one in components)
-    joint = float(study.patch("All key states together", f"({sites}) -> logits freezing {study.carriers}").share().iloc[0])
+    joint = study.share("All key states together", f"({sites}) -> logits freezing {study.carriers}")
     notes = [f"states alone have, patched at {end}, {study.rule()}", READING, *study.caveats(study.tables["state_by_position"])]
     verdict = "\n".join([*(f"{token}: {o.text()}" for token, o in taken.items() if o), scores.text()])
     together = f"the {count(len(components), 'state')}"

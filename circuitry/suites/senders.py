@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..paths import labelled
@@ -27,26 +28,65 @@ def site(study: Study, heads: Iterable[Head], port: str = "", position: str = ""
     return members[0] if len(members) == 1 else f"({', '.join(members)})"
 
 
-def senders(
-    study: Study, title: str, receivers: Sequence[Head], port: str, at: str, positions: Sequence[str] = (), **task: Any
-) -> PatchingTable | None:
-    """Every earlier head, through a port of the receivers ``at`` a position, on to the logits; None where no head is earlier.
+@dataclass(frozen=True)
+class Receivers:
+    """A port of several heads: the position at which it takes something in ("": every one), and that at which the heads act."""
 
-    A sender's receivers are all those in layers after it. All heads are frozen on the way to the receivers, nothing after.
-    Without ``positions`` a sender is patched at every position at once.
+    heads: Sequence[Head]
+    port: str
+    position: str
+    acting: str = "END"
+
+    def after(self, layer: int) -> Receivers:
+        """Those of the heads in later layers."""
+        return replace(self, heads=[one for one in self.heads if one[0] > layer])
+
+    def onward(self, study: Study) -> str:
+        """The path from the port to the logits: through what the heads then put out where they act, and from there freely.
+
+        What the heads do elsewhere is not followed.
+
+        >>> import circuitry as ct
+        >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction"))
+        >>> Receivers([(1, 0)], "k", "B").onward(study)
+        'head[1,0].k @ B -> head[1,0] @ END directly -> logits'
+        """
+        return f"{self._port(study)} {self._rest(study)}"
+
+    def through(self, study: Study) -> str:
+        """The same from an earlier node, with all heads frozen on the way to the port.
+
+        >>> import circuitry as ct
+        >>> Receivers([(1, 0)], "q", "END").through(Study(ct.load("bundled:gpt_neox"), ct.task("induction")))
+        '-> head[1,0].q @ END freezing head -> logits'
+        """
+        return f"-> {self._port(study)} freezing {study.carriers} {self._rest(study)}"
+
+    def _port(self, study: Study) -> str:
+        return site(study, self.heads, self.port, self.position)
+
+    def _rest(self, study: Study) -> str:
+        if self.port == "q" and self.position == self.acting:
+            return "-> logits"  # a query changes its head nowhere else
+        return f"-> {site(study, self.heads, position=self.acting)} directly -> logits"
+
+
+def senders(study: Study, title: str, receivers: Receivers, positions: Sequence[str] = (), **task: Any) -> PatchingTable | None:
+    """Every earlier head, through a port of the receivers, on to the logits; None where no head is earlier, or none receives.
+
+    A sender's receivers are all those in layers after it. Without ``positions`` a sender is patched at every position at once.
 
     >>> import circuitry as ct
     >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
-    >>> senders(study, "To the keys", [(1, 0)], "k", "B", ["B"]).axes
+    >>> senders(study, "To the keys", Receivers([(1, 0)], "k", "B"), ["B"]).axes
     ('layer', 'head', 'position')
     """
     head = study.name("head")
     paths: dict[int, str] = {}
-    last = max(layer for layer, _ in receivers)
+    last = max((layer for layer, _ in receivers.heads), default=0)
     for layer in sorted({layer for layer, _ in study.model.graph.indices(head) if layer < last}):
-        later = site(study, [one for one in receivers if one[0] > layer], port, at)
         where = " @ {position}" if positions else ""
-        paths[layer] = f"{head}[{layer},{{head}}]{where} -> {later} freezing {study.carriers} -> logits"
+        paths[layer] = f"{head}[{layer},{{head}}]{where} {receivers.after(layer).through(study)}"
     axes = {"position": list(positions)} if positions else {}
     return study.patch(title, labelled("layer", paths), task=task, **axes) if paths else None
 
@@ -57,13 +97,12 @@ def reads(
     heads: Sequence[Head],
     port: str,
     positions: Sequence[str],
-    through: tuple[Sequence[Head], str, str] | None = None,
+    through: Receivers | None = None,
     **task: Any,
 ) -> PatchingTable:
     """A port of each head patched at every position: where the head reads is where it matters.
 
-    By default its output goes to the logits with all other heads frozen; ``through`` (heads, port, position) sends it through
-    that port of those of the heads that come later.
+    By default its output goes to the logits with all other heads frozen; with ``through`` by those of the receivers that come later.
 
     >>> import circuitry as ct
     >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
@@ -72,23 +111,21 @@ def reads(
     """
     paths = {}
     for one in heads:
-        way = f"-> logits freezing {study.carriers}"
-        if through is not None:
-            later = site(study, [other for other in through[0] if other[0] > one[0]], *through[1:])
-            way = f"-> {later} freezing {study.carriers} -> logits"
+        way = through.after(one[0]).through(study) if through else f"-> logits freezing {study.carriers}"
         paths[f"{one[0]},{one[1]}"] = f"{site(study, [one], port)} @ {{position}} {way}"
     return study.patch(title, labelled("head", paths), task=task, position=list(positions))
 
 
-def together(study: Study, title: str, heads: Sequence[Head], port: str, position: str, **task: Any) -> float:
-    """What a port of all these heads carries at once, as a share of the whole effect; the rest of the model stays live.
+def together(study: Study, title: str, receivers: Receivers, **task: Any) -> float:
+    """What a port of all these heads carries at once, as a share of the whole effect.
 
     >>> import circuitry as ct
     >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
-    >>> 0 < together(study, "Keys", [(1, 0), (1, 2)], "k", "B", corruption="A") < 2
+    >>> 0 < together(study, "Keys", Receivers([(1, 0), (1, 2)], "k", "B"), corruption="A") < 2
     True
     """
-    return float(study.patch(title, f"{site(study, heads, port, position)} -> logits", task=task).share().iloc[0])
+    changed = [one for one in receivers.heads if study.possible(replace(receivers, heads=[one]).onward(study), **task)]
+    return study.share(title, replace(receivers, heads=changed).onward(study), **task) if changed else 0.0
 
 
 def read_at(table: PatchingTable) -> list[str]:

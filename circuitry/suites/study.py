@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -95,14 +95,22 @@ class Study:
         made = self.folder.part((path, asked, axes, numbers), make) if self.folder else make()
         return made.titled(title)
 
+    def share(self, title: str, path: str, **task: Any) -> float:
+        """The share of the whole effect that one path has; ``task`` as for ``patch``.
+
+        A number that no table is kept of is not compared with random nodes, which would cost more than itself.
+        """
+        alone = replace(self, options={**self.options, "baseline": 0})
+        return float(alone.patch(title, path, task=task).share().iloc[0])
+
     def _has_metric(self, path: Paths) -> bool:
         first = _first(path)
         return reads_logits(parse(first) if isinstance(first, str) else first, self.model.graph)
 
-    def possible(self, path: str) -> bool:
-        """Whether a path can have an effect, by the graph and by where the prompts differ."""
+    def possible(self, path: str, **task: Any) -> bool:
+        """Whether a path can have an effect, by the graph and by where the prompts differ; ``task`` as for ``patch``."""
         try:
-            compile_path(self.model, self.task, path)
+            compile_path(self.model, self.task.but(**task), path)
         except PathError:
             return False
         return True

@@ -56,7 +56,7 @@ def _senders(study: Study, port: str, corruption: str, found: list[Head]) -> Non
     """Every earlier head to a port of the induction heads: patched where keys and values were found to be read, queries at END."""
     positions = ["END"] if port == "q" else read_at(study.tables[f"reads_{port}"])
     title = f"Earlier heads to the induction heads' {port} ([{corruption}'])"
-    made = senders(study, title, Receivers(found, port, ""), positions, corruption=corruption)
+    made = senders(study, title, Receivers(found, port, "{position}"), positions, corruption=corruption)
     if made is not None:
         study.keep(f"senders_{port}", made)
 

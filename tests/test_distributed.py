@@ -31,6 +31,7 @@ from circuitry.executing.suffix.executor import Suffix
 from circuitry.planning import METRICS
 from circuitry.results import PatchingTable
 from circuitry.running.patching import compile_path
+from circuitry.suites import Study
 from circuitry.suites.folder import RunFolder
 from circuitry.team import Team, present
 
@@ -335,6 +336,21 @@ def test_one_process_finds_and_writes_a_folder(tmp_path: Path, monkeypatch: pyte
     assert found == [(tmp_path / "run", "complete", ["kept"], [1.0])] * 2
     assert sorted(made) == [0, 0, 1, 1], "every process takes part in what is made, and in nothing that is there"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_processes_share_the_prompts_of_the_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=3))
+    alone = study.baseline()
+    run: list[int] = []
+    end = Study._end
+
+    def work(rank: int) -> dict[str, float]:
+        sharing._TEAM.set(Team(rank, 2))
+        return study.baseline()
+
+    monkeypatch.setattr(Study, "_end", lambda self, ids: run.append(sharing.current().rank) or end(self, ids))  # type: ignore[func-returns-value]
+    assert in_threads(2, work, monkeypatch) == [alone, alone]
+    assert sorted(run) == [0, 0, 0, 0, 1, 1], "clean and corrupted, of three prompts"
 
 
 def test_who_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:

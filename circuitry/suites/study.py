@@ -13,6 +13,7 @@ import torch
 from ..errors import CircuitryError, PathError
 from ..evidence import Offsets, off_by_one
 from ..evidence.write_profile import place
+from ..executing.distributed import current
 from ..executing.open import DEFAULT, choice
 from ..models import Model
 from ..paths import Labelled, Path, parse
@@ -214,9 +215,16 @@ class Study:
         }
 
     def _ends(self, ids: Any, ends: Any) -> torch.Tensor:
-        """Logits at END, [example, vocab]; one prompt at a time, so that memory does not grow."""
-        rows = (torch.from_numpy(row[: end + 1])[None].to(self.model.device) for row, end in zip(ids, ends, strict=True))
-        return torch.cat([self.model.hf(row, use_cache=False, logits_to_keep=1).logits[:, -1].cpu() for row in rows])
+        """Logits at END, [example, vocab]; one prompt at a time, so that memory does not grow. Several processes take turns."""
+        every = current()
+        mine = [self._end(ids[number, : end + 1]) for number, end in enumerate(ends) if every.mine(number)]
+        found = every.gathered(mine)
+        return torch.stack([found[number % every.world][number // every.world] for number in range(len(ends))])
+
+    def _end(self, ids: Any) -> torch.Tensor:
+        given = torch.from_numpy(ids)[None].to(self.model.device)
+        logits: torch.Tensor = self.model.hf(given, use_cache=False, logits_to_keep=1).logits
+        return logits[0, -1].cpu()
 
 
 def _first(path: Paths) -> Path | str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from ..errors import CircuitryError, suggest
 
@@ -24,7 +24,7 @@ class Metric:
     change of ``name``. ``signed``: whether an effect can be negative; where it cannot, its mean is above zero without meaning
     anything by that, so it is not tested. ``needs_gap``: whether there is nothing to explain where clean and corrupted prompts
     do not differ in it. ``reads``: the tokens whose logits it looks at; where these are not all, an executor may give it the
-    logits of fewer, and ``answer`` and ``foil`` are their numbers among those.
+    logits of fewer, and ``answer`` and ``foil`` are their numbers among those. Raises CircuitryError for no name or an unknown ``reads``.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)
@@ -41,6 +41,10 @@ class Metric:
     reads: Reads = "all"
 
     def __post_init__(self) -> None:
+        if not self.name:
+            raise CircuitryError("a metric needs a name, which tables show; got ''")
+        if self.reads not in get_args(Reads):
+            raise CircuitryError(f"a metric reads {' or '.join(map(repr, get_args(Reads)))}; got reads={self.reads!r}")
         if not self.unit:
             object.__setattr__(self, "unit", f"change of {self.name}")
 

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 
+from ..errors import GuardError
 from ..executing.effects import Effects, ends_at_logits
 from ..planning import Metric, Plan
 from ..prompting import Prompts, Task
@@ -23,6 +24,24 @@ def check_distinct(prompts: Prompts, task: Task) -> None:
             f"{task!r}: only {distinct} of its {len(prompts)} prompts are different ones, so intervals and stars rest on fewer prompts "
             f"than they count; ask for examples={distinct} or fewer, or lint=False",
             stacklevel=3,
+        )
+
+
+def check_finite(effects: Effects, what: str, dtype: object) -> None:
+    """Refuse effects that are no numbers: a table would take them for missing examples, and average over the others.
+
+    Raises GuardError with how many they are.
+
+    >>> import torch
+    >>> check_finite(Effects(np.array([[np.inf, 1]]), np.zeros((1, 2)), np.ones((1, 2))), "change of y", torch.float16)
+    Traceback (most recent call last):
+    circuitry.errors.GuardError: change of y is not a finite number in 1 of 2 examples; it was computed in torch.float16, so a wider dtype or a smaller given value may do
+    """
+    wrong = ~(np.isfinite(effects.effect) & np.isfinite(effects.base) & np.isfinite(effects.other))
+    if wrong.any():
+        raise GuardError(
+            f"{what} is not a finite number in {wrong.any(0).sum()} of {wrong.shape[1]} examples; it was computed in {dtype}, "
+            "so a wider dtype or a smaller given value may do"
         )
 
 

@@ -20,7 +20,7 @@ from ..prompting import Prompts, Task
 from ..results import PatchingTable
 from ..results.table import COLUMNS
 from .baseline import DRAWN, random_cells, random_frame
-from .cautions import check_baseline, check_distinct, check_preference
+from .cautions import check_baseline, check_distinct, check_finite, check_preference
 from .measured import MetricLike, is_several, metrics
 from .options import RANDOM_NODES, RandomNodes, check_given, random_nodes
 from .provenance import provenance
@@ -118,6 +118,8 @@ def patch(
     chosen = [*wanted, METRICS["logit_difference"]] if preference else wanted
     extra = random_cells(made, prompts, drawn.count, drawn.seed)
     effects = opened.run(replace(made, cells=made.cells + extra), prompts, chosen, extra=len(extra))
+    for one, found in zip(chosen, effects, strict=True):
+        check_finite(found, unit_of(made, one), model.dtype)
     if lint is True:
         check_distinct(prompts, task)
         check_baseline(effects[0], wanted[0], made, task)

@@ -15,7 +15,7 @@ from circuitry.executing.suffix.layout import Builder
 from circuitry.models import attention, stretches
 from circuitry.models.packed import Inside, Tokens
 from circuitry.planning import live
-from circuitry.planning.live import Live, LiveSets
+from circuitry.planning.live import LiveSets
 
 Patch = pytest.MonkeyPatch
 MUTANTS: Mutants = {}
@@ -27,9 +27,7 @@ mutant = into(MUTANTS)
 
 def _change_live(m: Patch, change: Callable[[Any, int], int]) -> None:
     """Of each region other tokens."""
-    wrap(
-        m, LiveSets, "of", lambda one, *_: Live({region: change(region, bits) for region, bits in one.tokens.items()}, one.states)
-    )
+    wrap(m, LiveSets, "of", lambda one, *_: replace(one, tokens={at: change(at, bits) for at, bits in one.tokens.items()}))
 
 
 def without_first(bits: int) -> int:
@@ -62,7 +60,7 @@ def leaves_out_one_layer_of_several(m: Patch) -> None:
 
 @mutant("mamba", "ssm_in[1] @ B -> logits")
 def scans_from_one_token_too_late(m: Patch) -> None:
-    wrap(m, LiveSets, "of", lambda one, *_: Live(one.tokens, {block: without_first(bits) for block, bits in one.states.items()}))
+    wrap(m, LiveSets, "of", lambda one, *_: replace(one, states={at: without_first(bits) for at, bits in one.states.items()}))
 
 
 @mutant("rwkv", "wkv_state[1] @ B -> logits @ B+1")
@@ -188,6 +186,16 @@ def sees_the_token_after_its_own(m: Patch) -> None:
 @mutant("gpt2", "mlp[0] @ B -> logits")
 def gives_outputs_to_the_wrong_tokens(m: Patch) -> None:
     wrap(m, driver, "_inside", lambda one, *_: one if one.out is None else replace(one, out=one.out.roll(1)))
+
+
+@mutant("gpt2", "mlp[0] @ B -> logits")
+def projects_what_its_base_row_is_given(m: Patch) -> None:
+    wrap(m, LiveSets, "of", lambda one, *_: replace(one, given={}))
+
+
+@mutant("mamba", "ssm_in[1] @ B -> logits")
+def takes_the_projection_of_the_next_token(m: Patch) -> None:
+    wrap(m, driver, "_given", lambda found, *_: found and (found[0], found[1].roll(1)))
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..architecture import Graph
 from ..architecture.distances import Bits, filled
@@ -38,7 +38,7 @@ class Live:
 
     tokens: Mapping[Region, Bits]
     states: Mapping[str, Bits]
-    given: Mapping[str, Bits] = field(default_factory=dict)
+    given: Mapping[str, Bits]
 
 
 class LiveSets:
@@ -175,7 +175,7 @@ def described(live: Live, graph: Graph) -> str:
     """In words: the blocks that are computed anew, with how many tokens, by family.
 
     >>> import circuitry as ct
-    >>> described(Live({Region(0, "transformer.h.0.mlp"): 0b1, Region(1, "transformer.h.1.mlp"): 0b11}, {}), ct.graph("gpt2"))
+    >>> described(Live({Region(0, "transformer.h.0.mlp"): 0b1, Region(1, "transformer.h.1.mlp"): 0b11}, {}, {}), ct.graph("gpt2"))
     'mlp 0 to 1 (1 to 2 tokens)'
     """
     layers, counts = dict[str, list[int]](), dict[str, list[int]]()

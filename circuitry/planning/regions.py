@@ -44,6 +44,15 @@ class Regions:
 
     def at(self, place: Place) -> Region:
         """The region of a place. Raises CircuitryError for a module that is in no layer, nor before or after all of them."""
+        if place not in self._known:
+            self._known[place] = self._found(place)
+        return self._known[place]
+
+    @functools.cached_property
+    def _known(self) -> dict[Place, Region]:
+        return {}
+
+    def _found(self, place: Place) -> Region:
         if (end := self._ends.get((place.module, place.io))) is not None:
             return end
         for block, node in self.blocks.items():

@@ -292,12 +292,8 @@ class Builder:
     def _held(self, leg: Leg) -> dict[Place, tuple[Region, Ints]]:
         found: dict[Place, list[int]] = {}
         regions: dict[Place, Region] = {}
-        for node in leg.plan.holds:
+        for node in (node for region in leg.live.tokens for node in self._nodes.get(region, ()) if node in leg.plan.holds):
             region = self.regions.of(node)
-            if node in self._outputs:
-                region = Region(region.layer, self._outputs[node])
-            if region not in leg.live.tokens:
-                continue
             if self.graph.family(node.family).held_by and not node.port and region.block not in leg.live.states:
                 continue  # its state is not computed, but read from the base run
             for place in self.graph.holds(node):
@@ -307,8 +303,14 @@ class Builder:
         return {p: (regions[p], np.array([ALL] if len(u) == heads else sorted(u))) for p, u in found.items()}
 
     @cached_property
-    def _outputs(self) -> dict[Node, str]:
-        return {node: block for block, node in self.regions.blocks.items()}
+    def _nodes(self) -> dict[Region, list[Node]]:
+        """The nodes of each region, a block's output with those inside."""
+        outputs = {node: block for block, node in self.regions.blocks.items()}
+        found: dict[Region, list[Node]] = {}
+        for node in self.graph.nodes(ports=True):
+            region = self.regions.of(node)
+            found.setdefault(Region(region.layer, outputs.get(node, region.block)), []).append(node)
+        return found
 
     # --- readings ----------------------------------------------------------------------------------------------------------
 

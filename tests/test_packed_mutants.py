@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,10 +12,10 @@ import pytest
 from breaking import PROMPTS, Mutants, check_noticed, into, wrap
 from circuitry.executing.suffix import driver
 from circuitry.executing.suffix.layout import Builder
-from circuitry.models import attention, packed
+from circuitry.models import attention, stretches
 from circuitry.models.packed import Inside, Tokens
 from circuitry.planning import live
-from circuitry.planning.live import Live, LiveSets
+from circuitry.planning.live import LiveSets
 
 Patch = pytest.MonkeyPatch
 MUTANTS: Mutants = {}
@@ -28,9 +27,7 @@ mutant = into(MUTANTS)
 
 def _change_live(m: Patch, change: Callable[[Any, int], int]) -> None:
     """Of each region other tokens."""
-    wrap(
-        m, LiveSets, "of", lambda one, *_: Live({region: change(region, bits) for region, bits in one.tokens.items()}, one.states)
-    )
+    wrap(m, LiveSets, "of", lambda one, *_: replace(one, tokens={at: change(at, bits) for at, bits in one.tokens.items()}))
 
 
 def without_first(bits: int) -> int:
@@ -63,7 +60,7 @@ def leaves_out_one_layer_of_several(m: Patch) -> None:
 
 @mutant("mamba", "ssm_in[1] @ B -> logits")
 def scans_from_one_token_too_late(m: Patch) -> None:
-    wrap(m, LiveSets, "of", lambda one, *_: Live(one.tokens, {block: without_first(bits) for block, bits in one.states.items()}))
+    wrap(m, LiveSets, "of", lambda one, *_: replace(one, states={at: without_first(bits) for at, bits in one.states.items()}))
 
 
 @mutant("rwkv", "wkv_state[1] @ B -> logits @ B+1")
@@ -81,25 +78,37 @@ def needs_one_token_less_than_it_does(m: Patch) -> None:
 
 
 @mutant("mamba", "ssm_in[1] @ B+1 -> logits")
-def enters_the_state_of_the_other_run(m: Patch) -> None:
-    def other(take: Any, rows: Any, before: Any, *_: Any) -> Any:
-        return np.where(np.isin(rows, before), take, (take + len(PROMPTS)) % len(before))
+def enters_after_its_base_row_has_gone_on(m: Patch) -> None:
+    def late(made: Any, *_: Any) -> Any:
+        every = list(made)
+        return [one for one in every if one.rows[0] == 0] + [one for one in every if one.rows[0] != 0]
 
-    wrap(m, packed, "_taken", other)
+    wrap(m, stretches, "steps", late)
 
 
 @mutant("mamba", "ssm_in[1] @ B+1 -> logits")
 def enters_from_nothing(m: Patch) -> None:
-    """Every row that is read by nothing but its own tokens."""
-    scan = importlib.import_module("circuitry.models.scan")  # the package has a function of that name
-    real = scan._blocks
-    blocks: Callable[..., Any] = lambda u, delta, A, B, C, h: real(u, delta, A, B, C, 0 * h if C.shape[2] == 1 else h)  # noqa: E731
-    m.setattr(scan, "_blocks", blocks)
+    _change_taken(m, lambda take: take * 0 - 1)
 
 
 @mutant("mamba2", "ssm_in[1] @ B+1 -> logits")
 def enters_the_state_of_the_next_example(m: Patch) -> None:
-    wrap(m, packed, "_taken", lambda take, rows, before, *_: np.where(np.isin(rows, before), take, (take + 1) % len(PROMPTS)))
+    _change_taken(m, lambda take: (take + 1) % len(PROMPTS))
+
+
+@mutant("rwkv", "wkv_in[1] @ B+1 -> logits")
+def enters_the_mean_of_the_next_example(m: Patch) -> None:
+    enters_the_state_of_the_next_example(m)
+
+
+def _change_taken(m: Patch, change: Callable[[Any], Any]) -> None:
+    """Where a row begins, another state."""
+    wrap(m, stretches, "_taken", lambda take, rows, *_: np.where(take == rows, take, change(take)))
+
+
+@mutant("mamba", "ssm_state[1] @ B -> logits")
+def forgets_what_is_carried_past_a_stop(m: Patch) -> None:
+    wrap(m, stretches, "steps", lambda made, *_: [replace(one, keep=False) if hasattr(one, "keep") else one for one in made])
 
 
 @mutant("mamba", "conv_in[1] @ B -> logits")
@@ -155,7 +164,7 @@ def reads_the_frozen_state_of_the_next_example(m: Patch) -> None:
         row, position, token = found
         return np.where(position < PROMPTS.where["B"].min() + 2, (row + 1) % len(PROMPTS), row), position, token
 
-    wrap(m, packed, "_readers", shifted)
+    wrap(m, stretches, "_readers", shifted)
 
 
 @mutant("gpt2", "mlp[0] @ B -> logits")
@@ -177,6 +186,16 @@ def sees_the_token_after_its_own(m: Patch) -> None:
 @mutant("gpt2", "mlp[0] @ B -> logits")
 def gives_outputs_to_the_wrong_tokens(m: Patch) -> None:
     wrap(m, driver, "_inside", lambda one, *_: one if one.out is None else replace(one, out=one.out.roll(1)))
+
+
+@mutant("gpt2", "mlp[0] @ B -> logits")
+def projects_what_its_base_row_is_given(m: Patch) -> None:
+    wrap(m, LiveSets, "of", lambda one, *_: replace(one, given={}))
+
+
+@mutant("mamba", "ssm_in[1] @ B -> logits")
+def takes_the_projection_of_the_next_token(m: Patch) -> None:
+    wrap(m, driver, "_given", lambda found, *_: found and (found[0], found[1].roll(1)))
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +36,17 @@ def compare(ours: Any, seed: int, length: int = 10) -> None:
 @few(8)
 def test_any_experiment(kind: str, seed: int) -> None:
     compare(model(kind), seed)
+
+
+@pytest.mark.parametrize("kind", ["mamba", "rwkv"])
+@given(seed=seeds)
+@few(8)
+def test_any_experiment_with_states_scanned_row_by_row(kind: str, seed: int) -> None:
+    """Real models have rows too large for the cache to hold several."""
+    with pytest.MonkeyPatch.context() as small:
+        small.setattr(sys.modules["circuitry.models.scan"], "_CACHE", 1)
+        small.setattr(sys.modules["circuitry.models.wkv"], "_ROWS", 1)
+        compare(model(kind), seed)
 
 
 @pytest.mark.parametrize("kind", tiny.OTHERS)

@@ -16,7 +16,7 @@ from agreement import model, planned, ragged
 from circuitry.executing.places import execution_order
 from circuitry.executing.suffix import guarded
 from circuitry.executing.suffix.executor import Suffix
-from circuitry.models import mamba, mamba2, rwkv
+from circuitry.models import mamba, mamba2, rwkv, stretches
 from circuitry.planning import METRICS, Plan
 from circuitry.planning.regions import Region, regions_of
 from circuitry.prompting import Prompts
@@ -131,7 +131,8 @@ def test_a_frozen_state_is_scanned_in_no_patched_run(
 
     def counting_steps(*args: Any) -> Any:
         inside = next(one for one in args if hasattr(one, "scanned"))
-        steps.append(sum(one.tokens.size for one in inside.segments))
+        every = stretches.steps(inside.tokens, inside.scanned)
+        steps.append(sum(one.tokens.size for one in every if isinstance(one, stretches.Stretch)))
         return scan(*args)
 
     monkeypatch.setattr(module, name, counting_steps)

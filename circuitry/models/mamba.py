@@ -109,9 +109,11 @@ def convolve(mixer: Any, x: Tensor) -> Tensor:
     for k in range(width):
         back = padded[:, width - 1 - k : width - 1 - k + length] if inside is None else inside.lagged(x, k)
         seen = taps.conv_tap[k](back).to(wide)
-        total = (
-            torch.addcmul(total, seen, weight[:, width - 1 - k]) if torch.is_tensor(total) else seen * weight[:, width - 1 - k]
-        )
+        tap = weight[:, width - 1 - k]
+        if k == 0 or torch.is_grad_enabled():
+            total = torch.addcmul(total, seen, tap) if torch.is_tensor(total) else seen * tap
+        else:
+            total.addcmul_(seen, tap)
     return mixer.act(total.to(x.dtype))  # type: ignore[no-any-return]
 
 

@@ -7,7 +7,6 @@ does not hold it is what its base row is there. Tokens are sorted by row, and in
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -89,57 +88,12 @@ class Scanned:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Rows of a segment that are read by as many tokens each: ``tokens`` [row, pos] are their own, ``readers`` [row, pos, m] those that
-    read their state there; of these, as they stand in that table, only numbers ``real`` (None: all) are tokens, which are ``to``."""
-
-    rows: slice
-    tokens: Ints
-    readers: Ints
-    real: Ints | None
-    to: Ints
-
-    @staticmethod
-    def of(rows: slice, tokens: Ints, readers: Ints) -> Part:
-        """From a table with -1 where there is no token.
-
-        >>> Part.of(slice(0, 1), np.array([[4]]), np.array([[[4, 7, -1]]])).to.tolist()
-        [4, 7]
-        """
-        real = np.flatnonzero(readers >= 0)
-        return Part(rows, tokens, readers.clip(min=0), None if len(real) == readers.size else real, readers.ravel()[real])
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Tokens ``first`` to ``last`` (exclusive), in which the same rows go on: ``rows`` [n] are numbers in ``Scanned``.
-
-    ``tokens`` [n, token] says where they stand, ``take`` [n] from which row of the segment before each goes on (None: as they are, or
-    from nothing) and ``stays`` [n] which had one of its own there, ``whole`` how many of them are whole rows of which others read, ``readers`` [whole, token, m] where tokens stand
-    that read the state of a whole row (the row's own first, -1 where there are fewer).
-    """
-
-    first: int
-    last: int
-    rows: Ints
-    tokens: Ints
-    take: Ints | None
-    stays: NDArray[np.bool_]
-    whole: int
-    readers: Ints
-
-    def parts(self) -> list[Part]:
-        """Whole rows with all their readers, and the others, which are read by their own tokens alone."""
-        parts = [(slice(0, self.whole), self.readers), (slice(self.whole, None), self.tokens[self.whole :, :, None])]
-        return [Part.of(rows, self.tokens[rows], readers) for rows, readers in parts if len(readers)]
-
-
-@dataclass(frozen=True)
 class Inside:
     """Tokens inside a block, and the way in and out: ``live`` are those of the layer's tokens that the block computes (None: all),
     ``out`` says for each of the layer's tokens which of the block's outputs is its own or its base row's (None: they are the same).
 
-    ``batch`` [token] is the row of the model's own batch that a token comes from.
+    ``batch`` [token] is the row of the model's own batch that a token comes from. ``given`` are those tokens whose own input is not
+    their base row's, and where each token finds its own or its base row's among these (None: all are).
     """
 
     tokens: Tokens
@@ -147,6 +101,7 @@ class Inside:
     out: Tensor | None
     batch: Tensor
     scanned: Scanned | None = None
+    given: tuple[Tensor, Tensor] | None = None
     cache: dict[str, Any] = field(default_factory=dict)
 
     @functools.cached_property
@@ -157,11 +112,6 @@ class Inside:
         start[self.scanned.rows], stop[self.scanned.rows] = self.scanned.start, self.scanned.stop
         row, position = self.tokens.row, self.tokens.position
         return self.tokens.index(np.flatnonzero((start[row] <= position) & (position < stop[row])))
-
-    def put(self, y: Tensor, part: Part, read: Tensor) -> None:
-        """Put what was read [row, pos, m, ...] where the tokens stand that read it, in y [1, token, ...]."""
-        flat = read.flatten(0, 2)
-        y[0, self.tokens.index(part.to)] = (flat if part.real is None else flat[self.tokens.index(part.real)]).to(y.dtype)
 
     @functools.cached_property
     def position(self) -> Tensor:
@@ -179,71 +129,3 @@ class Inside:
         shifted = x[:, where]
         shifted[:, before] = 0
         return shifted
-
-    @functools.cached_property
-    def segments(self) -> list[Segment]:
-        """The stretches of text in which the same rows are scanned."""
-        assert self.scanned is not None
-        return segments(self.tokens, self.scanned)
-
-    def steps(self) -> Sequence[tuple[Segment, int | None]]:
-        """Every segment, and the position of the call of the state's taps at its end, if there is one."""
-        calls = set(self.scanned.calls) if self.scanned is not None else set()
-        return [(one, one.last - 1 if one.last - 1 in calls else None) for one in self.segments]
-
-
-def segments(tokens: Tokens, scanned: Scanned) -> list[Segment]:
-    """Cut the text where a row begins or ends to be scanned, and after every call of the state's taps.
-
-    >>> two = Tokens(np.array([0, 0, 0, 1]), np.array([0, 1, 2, 1]), np.array([0, 0]), whole=1, length=3)
-    >>> made = segments(two, Scanned(np.array([0, 1]), np.array([0, 1]), np.array([3, 2])))
-    >>> [(one.first, one.last, one.rows.tolist(), None if one.take is None else one.take.tolist()) for one in made]
-    [(0, 1, [0], None), (1, 2, [0, 1], [0, 0]), (2, 3, [0], [0])]
-    """
-    cuts = np.unique(np.concatenate([scanned.start, scanned.stop, np.array(scanned.calls, np.int64) + 1, [0]]))
-    first_token = tokens.own(scanned.rows, scanned.start)
-    number = np.full(len(tokens.base), -1)
-    number[scanned.rows] = np.arange(len(scanned.rows))
-    reading = _readers(tokens, scanned, number)
-    made, before = list[Segment](), np.zeros(0, np.int64)
-    for first, last in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
-        rows = np.flatnonzero((scanned.start <= first) & (scanned.stop >= last))
-        where = first_token[rows, None] + (first - scanned.start[rows, None]) + np.arange(last - first)
-        take = None if not len(before) or np.array_equal(rows, before) else _taken(rows, before, number, scanned, tokens)
-        whole = int((scanned.rows[rows] < tokens.whole).sum())
-        table = _table(reading, rows[:whole], where, first, last)
-        made.append(Segment(first, last, rows, where, take, np.isin(rows, before), whole, table))
-        before = rows
-    return made
-
-
-def _taken(rows: Ints, before: Ints, number: Ints, scanned: Scanned, tokens: Tokens) -> Ints:
-    """Where each row's state stands among those of the segment before: its own, or where it begins its base row's."""
-    place = np.full(len(scanned.rows), -1)
-    place[before] = np.arange(len(before))
-    return np.where(place[rows] >= 0, place[rows], place[number[tokens.base[scanned.rows[rows]]]])
-
-
-def _readers(tokens: Tokens, scanned: Scanned, number: Ints) -> tuple[Ints, Ints, Ints]:
-    """Tokens that read the state of their base row: that row (by its number in ``scanned``), the position, and where they stand."""
-    mine = number[tokens.row]
-    known = mine >= 0
-    inside = known & (scanned.start[mine] <= tokens.position) & (tokens.position < scanned.stop[mine])
-    others = np.flatnonzero(~inside)
-    return number[tokens.base[tokens.row[others]]], tokens.position[others], others
-
-
-def _table(reading: tuple[Ints, Ints, Ints], rows: Ints, where: Ints, first: int, last: int) -> Ints:
-    """[whole, token, m] of the tokens that read each whole row's state at each position; its own is the first."""
-    row, position, token = reading
-    here = (position >= first) & (position < last)
-    place = np.full(int(rows.max(initial=-1)) + 1, -1)
-    place[rows] = np.arange(len(rows))
-    cell = place[row[here]] * (last - first) + position[here] - first
-    order = np.argsort(cell, kind="stable")
-    cell, token = cell[order], token[here][order]
-    rank = np.arange(len(cell)) - np.searchsorted(cell, cell)
-    table = np.full((len(rows) * (last - first), 2 + int(rank.max(initial=-1))), -1)
-    table[:, 0] = where[: len(rows)].ravel()
-    table[cell, 1 + rank] = token
-    return table.reshape(len(rows), last - first, table.shape[1])

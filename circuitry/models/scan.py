@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .packed import Inside
+from .stretches import scan_rows
 from .threads import on_threads
 
 AtStop: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -42,7 +44,7 @@ def scan(
     """
     batch, length, inner = u.shape
     h = A.new_zeros(batch, inner, A.shape[1]) if h0 is None else h0
-    kernel = _exact if exact else _one_reader
+    kernel = _exact if exact else _blocks
     y, start = [], 0
     for stop in [*sorted(set(stops)), length]:
         end = min(stop + 1, length)
@@ -72,10 +74,10 @@ def _exact(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor)
 def scan_packed(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, inside: Inside, at_stop: AtStop = lambda h: (h, h)
 ) -> Tensor:
-    """The same of packed tokens, [1, token, ...]: all rows step by step together, each from its base row's state where it begins.
+    """The same of packed tokens, [1, token, ...]: each row from its base row's state where it begins (``stretches``).
 
     A token that its row does not scan reads the state of its base row. ``at_stop`` is given the states [row, d_inner, d_state] of the
-    rows that are scanned at a position (``Segment.rows``), at each of the calls (``Scanned.calls``).
+    rows that are scanned at a position (``Stop.rows``), at each of the calls (``Scanned.calls``).
 
     >>> from circuitry.models.packed import Inside, Scanned, Tokens
     >>> import numpy as np
@@ -85,60 +87,57 @@ def scan_packed(
     >>> scan_packed(one, one, torch.zeros(1, 1), one, one, inside).flatten().tolist()
     [1.0, 2.0, 3.0, 3.0]
     """
-    y = u.new_empty(u.shape)
-    states = A.new_zeros(0, *A.shape)
-    for step, call in inside.steps():
-        if step.take is not None:
-            states = states[inside.tokens.index(step.take)]
-        elif not len(states):
-            states = A.new_zeros(len(step.rows), *A.shape)
-        ends = list[Tensor]()
-        for part in step.parts():
-            own = inside.tokens.index(part.tokens)
-            given = u[0, own], delta[0, own], A, B[0, own], C[0, inside.tokens.index(part.readers)]
-            read, end = _blocks(*given, states[part.rows])
-            ends.append(end)
-            inside.put(y, part, read)
-        states = torch.cat(ends) if len(ends) > 1 else ends[0]
-        if call is not None:
-            seen, states = at_stop(states)
-            last = inside.tokens.index(step.tokens[step.whole :, -1])  # of a whole row nothing is changed
-            y[0, last] = (seen[step.whole :].to(C.dtype) @ C[0, last, :, None])[..., 0].to(y.dtype)
-    return y
 
+    powers = _powers(A)
 
-def _one_reader(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    y, last = _blocks(u, delta, A, B, C[:, :, None], h)
-    return y[:, :, 0], last
+    def kernel(tokens: Tensor, readers: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        time_first = [t[tokens.T] for t in (u[0], delta[0], B[0])] + [C[0, readers.transpose(0, 1)]]
+        read, end = _group(powers, h, *(t.to(A.dtype) for t in time_first))
+        return read.transpose(0, 1), end
+
+    def stopped(h: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        seen, carried = at_stop(h)
+        return (seen.to(C.dtype) @ C[0, tokens, :, None])[..., 0], carried
+
+    return scan_rows(inside, A.new_zeros(A.shape), u, lambda length: _rows(A, length), kernel, stopped)
 
 
 def _blocks(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """Groups of rows small enough for the cache, time first so that one token's states are contiguous; C [row, pos, reader, d_state].
+    """Groups of rows small enough for the cache, time first so that one token's states are contiguous.
 
     Each group is one thread's: the loop's many small operations, split over torch's own threads, would spend their time
     waiting for each other, above all on a busy machine.
     """
-    y, last = u.new_empty(*C.shape[:3], u.shape[2]), torch.empty_like(h)
-    rows = max(1, _CACHE // (min(BLOCK, u.shape[1]) * A.numel() * u.element_size()))
+    y, last, powers, rows = torch.empty_like(u), torch.empty_like(h), _powers(A), _rows(A, u.shape[1])
 
     def run(start: int) -> None:
         group = slice(start, start + rows)
-        time_first = (t[group].transpose(0, 1).to(A.dtype).contiguous() for t in (u, delta, B, C))
-        read, last[group] = _group(A, h[group], *time_first)
-        y[group] = read.transpose(0, 1)
+        time_first = (t[group].transpose(0, 1).to(A.dtype).contiguous() for t in (u, delta, B, C[:, :, None]))
+        read, last[group] = _group(powers, h[group], *time_first)
+        y[group] = read[:, :, 0].transpose(0, 1)
 
     on_threads(run, range(0, len(u), rows), u.device)
     return y, last
 
 
-def _group(A: Tensor, h: Tensor, u: Tensor, delta: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-    """All tokens of one group of rows; arguments are [pos, rows, ...]."""
+def _rows(A: Tensor, length: int) -> int:
+    """How many rows are a group."""
+    return max(1, _CACHE // (min(BLOCK, length) * A.numel() * A.element_size()))
+
+
+def _powers(A: Tensor) -> Tensor:
+    """A as exponents of two: on a CPU ``exp2`` takes a third of the time of ``exp``."""
+    return A / math.log(2)
+
+
+def _group(powers: Tensor, h: Tensor, u: Tensor, delta: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    """All tokens of one group of rows; arguments are [pos, rows, ...], C is [pos, rows, reader, d_state] and so is what is read."""
     y = u.new_empty(*C.shape[:3], u.shape[2])
     for start in range(0, len(u), BLOCK):
         block = slice(start, start + BLOCK)
-        decay = torch.mul(delta[block, :, :, None], A).exp_()
+        decay = torch.mul(delta[block, :, :, None], powers).exp2_()
         states = (delta[block] * u[block])[..., None] * B[block, :, None, :]
-        for t in range(len(states)):
-            h = states[t].addcmul_(decay[t], h)
+        for after, left in zip(states.unbind(0), decay.unbind(0), strict=True):
+            h = after.addcmul_(left, h)
         y[block] = torch.matmul(C[block], states.mT)
     return y, h

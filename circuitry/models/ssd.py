@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .packed import Inside
 from .scan import AtStop
+from .stretches import scan_rows
 
 CHUNK = 64
 """Tokens a chunk of the fast scan: memory grows with the square of it, the number of steps with its inverse."""
@@ -70,25 +71,16 @@ def ssd_packed(
     [1.0, 2.0, 3.0, 3.0]
     """
     x, delta, B, C = (t.to(A.dtype) for t in (x, delta, B, C))
-    x, decay, y = (x * delta[..., None])[0], (A * delta)[0], torch.empty_like(x)
-    states = x.new_zeros(0, *x.shape[1:], B.shape[-1])
-    for step, call in inside.steps():
-        if step.take is not None:
-            states = states[inside.tokens.index(step.take)]
-        elif not len(states):
-            states = x.new_zeros(len(step.rows), *states.shape[1:])
-        ends = list[Tensor]()
-        for part in step.parts():
-            own = inside.tokens.index(part.tokens)
-            read, end = _chunks(x[own], decay[own], B[0, own], C[0, inside.tokens.index(part.readers)], states[part.rows])
-            ends.append(end)
-            inside.put(y, part, read)
-        states = torch.cat(ends) if len(ends) > 1 else ends[0]
-        if call is not None:
-            seen, states = at_stop(states)
-            last = inside.tokens.index(step.tokens[step.whole :, -1])  # of a whole row nothing is changed
-            y[0, last] = (seen[step.whole :] @ C[0, last, :, :, None])[..., 0]
-    return y
+    x, decay = x * delta[..., None], A * delta
+
+    def kernel(tokens: Tensor, readers: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        return _chunks(x[0, tokens], decay[0, tokens], B[0, tokens], C[0, readers], h)
+
+    def stopped(h: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        seen, carried = at_stop(h)
+        return (seen @ C[0, tokens, :, :, None])[..., 0], carried
+
+    return scan_rows(inside, x.new_zeros(*x.shape[2:], B.shape[-1]), x, lambda _: len(inside.tokens), kernel, stopped)
 
 
 def _one_reader(x: Tensor, decay: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from .packed import Inside
+from .stretches import scan_rows
 from .threads import on_threads
 
 AtStop: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """What happens at a stop: from the state [batch, channel, 3] to what the next token reads and what is carried on."""
 State: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Numerator, denominator and running maximum, each [batch, channel]; the first two are scaled by exp(-maximum)."""
-Pair: TypeAlias = tuple[Tensor, Tensor]
+Pair: TypeAlias = Sequence[Tensor]
 """Keys and values, each [batch, pos, channel]."""
 
 _ROWS = 1 << 15
@@ -66,29 +67,20 @@ def wkv_packed(
     >>> wkv_packed(pair, pair, torch.zeros(1), torch.zeros(1), inside).flatten().tolist()
     [1.0, 1.5, 3.0, 4.0]
     """
-    y = torch.empty_like(bonus[0])
-    wide = torch.promote_types(y.dtype, torch.float32)
-    read = carried = torch.zeros(0, y.shape[2], 3, dtype=wide, device=y.device)
-    for step, call in inside.steps():
-        if step.take is not None:
-            take = inside.tokens.index(step.take)
-            same = torch.from_numpy(step.stays).to(take.device)  # a row that begins here reads what its base row carries
-            read, carried = torch.where(same[:, None, None], read[take], carried[take]), carried[take]
-        elif not len(carried):
-            carried = torch.zeros(len(step.rows), *carried.shape[1:], dtype=wide, device=y.device)
-            carried[..., 2] = -1e38
-            read = carried
-        ends = list[Tensor]()
-        for part in step.parts():
-            own, seen = inside.tokens.index(part.tokens), inside.tokens.index(part.readers)
-            given = (written[0][0, own], written[1][0, own]), (bonus[0][0, seen], bonus[1][0, seen])
-            out, end = _segment(*given, decay, first, _parts(read[part.rows]), _parts(carried[part.rows]))
-            ends.append(torch.stack(end, -1))
-            inside.put(y, part, out)
-        read = carried = torch.cat(ends) if len(ends) > 1 else ends[0]
-        if call is not None:
-            read, carried = at_stop(carried)
-    return y
+    wide = torch.promote_types(bonus[0].dtype, torch.float32)
+    nothing = torch.zeros(2, len(decay), 3, dtype=wide, device=decay.device)  # what the next token reads, and what is carried on
+    nothing[..., 2] = -1e38
+
+    def kernel(tokens: Tensor, readers: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        given = [t[0, tokens] for t in written], [t[0, readers] for t in bonus]
+        out, end = _tokens(*given, decay, first, _parts(h[:, 0]), _parts(h[:, 1]))
+        return out, torch.stack(end, -1)[:, None].expand_as(h)
+
+    def stopped(h: Tensor, _: Tensor) -> tuple[None, Tensor]:
+        return None, torch.stack(at_stop(h[:, 1]), 1)
+
+    rows = max(1, _ROWS // len(decay)) if decay.device.type == "cpu" else len(inside.tokens)
+    return scan_rows(inside, nothing, bonus[0], lambda _: rows, kernel, stopped)
 
 
 def _cut(pair: Pair, part: slice) -> Pair:

@@ -44,6 +44,15 @@ class Regions:
 
     def at(self, place: Place) -> Region:
         """The region of a place. Raises CircuitryError for a module that is in no layer, nor before or after all of them."""
+        if place not in self._known:
+            self._known[place] = self._found(place)
+        return self._known[place]
+
+    @functools.cached_property
+    def _known(self) -> dict[Place, Region]:
+        return {}
+
+    def _found(self, place: Place) -> Region:
         if (end := self._ends.get((place.module, place.io))) is not None:
             return end
         for block, node in self.blocks.items():
@@ -72,9 +81,13 @@ class Regions:
         return {(place.module, place.io): region for place, region in places.items()}
 
     @functools.cached_property
-    def inner(self) -> frozenset[str]:
-        """Blocks that have nodes inside; of the others only the output is one."""
-        return frozenset(region.block for region in self._nodes.values()) - {""}
+    def inner(self) -> Mapping[str, frozenset[Node]]:
+        """The nodes inside of each block that has any; of the others only the output is a node."""
+        found: dict[str, set[Node]] = {}
+        for node, region in self._nodes.items():
+            if region.block:
+                found.setdefault(region.block, set()).add(node)
+        return {block: frozenset(nodes) for block, nodes in found.items()}
 
 
 def _layer(node: Node) -> int:

@@ -58,11 +58,12 @@ class Reading:
 
 @dataclass
 class Layout:
-    """``tokens`` by region and ``scanned`` by block; ``batch`` rows are those that go through the embedding as a whole."""
+    """``tokens`` by region, ``given`` and ``scanned`` by block (``Live``); ``batch`` rows are those that go through the embedding as a whole."""
 
     runs: Runs
     length: int
     tokens: dict[Region, Tokens]
+    given: dict[str, Tokens]
     scanned: dict[str, Scanned]
     batch: Ints
     filling: int = 0
@@ -83,7 +84,7 @@ class Builder:
     def build(self) -> Layout:
         """The whole layout."""
         tokens = self._tokens()
-        made = Layout(self.runs, self.length, tokens, self._scanned(tokens), self._batch())
+        made = Layout(self.runs, self.length, tokens, self._given(tokens), self._scanned(tokens), self._batch())
         tokens[Region(-1)] = self._embedded(made.batch)
         made.filling = max(0, -(-len(tokens[self.final]) // self.length) - len(made.batch))
         self.made = made
@@ -107,6 +108,20 @@ class Builder:
             rows[region].append(row)
             positions[region].append(position)
         return {region: self._sorted(np.concatenate(rows[region]), np.concatenate(positions[region])) for region in rows}
+
+    def _given(self, tokens: Mapping[Region, Tokens]) -> dict[str, Tokens]:
+        """Of every block the tokens at which what it is given is not what the base run has: of whole runs, and where a change comes in."""
+        made = {}
+        for block, region in self._blocks():
+            every = tokens[Region(region.layer, block)]
+            differs = np.zeros((len(self.runs.base), self.length), bool)
+            differs[: 2 * self.runs.count] = True
+            for leg in self.runs.legs:
+                if offsets := list(offsets_of(leg.live.given.get(block, 0))):
+                    differs[leg.rows[:, None], leg.low[:, None] + offsets] = True
+            here = differs[every.row, every.position]
+            made[block] = self._sorted(every.row[here], every.position[here])
+        return made
 
     def _sorted(self, row: Ints, position: Ints) -> Tokens:
         keys = np.unique(row * self.length + position)
@@ -277,12 +292,8 @@ class Builder:
     def _held(self, leg: Leg) -> dict[Place, tuple[Region, Ints]]:
         found: dict[Place, list[int]] = {}
         regions: dict[Place, Region] = {}
-        for node in leg.plan.holds:
+        for node in (node for region in leg.live.tokens for node in self._nodes.get(region, ()) if node in leg.plan.holds):
             region = self.regions.of(node)
-            if node in self._outputs:
-                region = Region(region.layer, self._outputs[node])
-            if region not in leg.live.tokens:
-                continue
             if self.graph.family(node.family).held_by and not node.port and region.block not in leg.live.states:
                 continue  # its state is not computed, but read from the base run
             for place in self.graph.holds(node):
@@ -292,8 +303,14 @@ class Builder:
         return {p: (regions[p], np.array([ALL] if len(u) == heads else sorted(u))) for p, u in found.items()}
 
     @cached_property
-    def _outputs(self) -> dict[Node, str]:
-        return {node: block for block, node in self.regions.blocks.items()}
+    def _nodes(self) -> dict[Region, list[Node]]:
+        """The nodes of each region, a block's output with those inside."""
+        outputs = {node: block for block, node in self.regions.blocks.items()}
+        found: dict[Region, list[Node]] = {}
+        for node in self.graph.nodes(ports=True):
+            region = self.regions.of(node)
+            found.setdefault(Region(region.layer, outputs.get(node, region.block)), []).append(node)
+        return found
 
     # --- readings ----------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,162 @@
+"""The recurrent states of packed tokens: rows are scanned in stretches of text, each from its base row's state where it begins."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from torch import Tensor
+
+from .packed import Inside, Ints, Scanned, Tokens
+from .threads import on_threads
+
+Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From ``tokens`` and ``readers`` of some rows (``Stretch``) and their states to what is read [row, pos, m, ...] and the states after."""
+Stopping: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor | None, Tensor]]
+"""From the states of rows and their ``tokens`` (``Stop``) to what these read now, None where that is as before, and the states to go on with."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Rows that are scanned from one position to another in one go; ``rows`` [n] are numbers in ``Scanned``.
+
+    ``tokens`` [n, pos] says where they stand, ``take`` [n] whose state each begins with, -1 before the text, ``keep`` whether anyone asks for the last one.
+    ``readers`` [n, pos, m] are the tokens that read the state there: the row's own first, -1 where there are fewer.
+    """
+
+    rows: Ints
+    tokens: Ints
+    readers: Ints
+    take: Ints
+    keep: bool
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A call of the state's taps for ``rows`` [n], numbers in ``Scanned``; ``tokens`` [n] are theirs, -1 where nothing can be changed."""
+
+    rows: Ints
+    tokens: Ints
+
+
+def scan_rows(
+    inside: Inside, empty: Tensor, like: Tensor, group: Callable[[int], int], kernel: Kernel, at_stop: Stopping
+) -> Tensor:
+    """What every token reads, [1, token, ...] as in ``like``; ``empty`` is the state before the text.
+
+    ``group`` says how many rows the kernel is given at once, from how many tokens they have.
+    """
+    assert inside.scanned is not None
+    scanned, index = inside.scanned, inside.tokens.index
+    kept = len(scanned.rows) if scanned.calls else _whole(inside.tokens, scanned)
+    states = empty.expand(kept + 1, *empty.shape).clone()  # the last one, which is number -1, stays empty
+    y = like.new_empty(len(inside.tokens) + 1, *like.shape[2:])  # the last one is for nobody
+    for step in steps(inside.tokens, scanned):
+        rows, tokens = index(step.rows), index(step.tokens)
+        if isinstance(step, Stop):
+            seen, states[rows] = at_stop(states[rows], tokens)
+            if seen is not None:
+                y[tokens] = seen.to(y.dtype)
+            continue
+        _stretch(y, states, (rows if step.keep else None, tokens, index(step.readers), index(step.take)), group, kernel)
+    return y[None, :-1]
+
+
+def _stretch(
+    y: Tensor, states: Tensor, step: tuple[Tensor | None, Tensor, Tensor, Tensor], group: Callable[[int], int], kernel: Kernel
+) -> None:
+    rows, tokens, readers, take = step
+    size = group(tokens.shape[1])
+
+    def run(start: int) -> None:
+        some = slice(start, start + size)
+        read, end = kernel(tokens[some], readers[some], states[take[some]])
+        y[readers[some]] = read.to(y.dtype)
+        if rows is not None:
+            states[rows[some]] = end
+
+    on_threads(run, range(0, len(tokens), size), y.device)
+
+
+def steps(tokens: Tokens, scanned: Scanned) -> Iterator[Stretch | Stop]:
+    """Every stretch, and every stop after what comes before it and before what goes on from there.
+
+    Whole rows pause wherever another row begins, and rows that begin there come first.
+
+    >>> two = Tokens(np.array([0, 0, 0, 1]), np.array([0, 1, 2, 1]), np.array([0, 0]), whole=1, length=3)
+    >>> made = steps(two, Scanned(np.array([0, 1]), np.array([0, 1]), np.array([3, 2])))
+    >>> [(one.rows.tolist(), one.tokens.tolist(), one.take.tolist()) for one in made]
+    [([0], [[0]], [-1]), ([1], [[3]], [0]), ([0], [[1, 2]], [0])]
+    """
+    stops = np.array(scanned.calls, np.int64) + 1
+    whole = _whole(tokens, scanned)
+    pauses = np.unique(np.concatenate([scanned.start, scanned.stop[:whole], stops]))
+    pieces = [(first, True, last, rows) for first, last, rows in _pieces(scanned, np.arange(whole), pauses)]
+    pieces += [(first, False, last, rows) for first, last, rows in _pieces(scanned, np.arange(whole, len(scanned.rows)), stops)]
+    pieces.sort(key=lambda piece: piece[:3])
+    number, made = np.full(len(tokens.base), -1), 0
+    number[scanned.rows] = np.arange(len(scanned.rows))
+    reading = _readers(tokens, scanned, number)
+    for stop in [*stops.tolist(), tokens.length + 1]:
+        while made < len(pieces) and pieces[made][0] < stop:
+            first, is_whole, last, rows = pieces[made]
+            where = tokens.own(scanned.rows[rows], np.full(len(rows), first))[:, None] + np.arange(last - first)
+            keep = is_whole or bool((stops == last).any())
+            readers = _table(reading, rows, where, first, last) if is_whole else where[:, :, None]
+            yield Stretch(rows, where, readers, _taken(rows, first, number, scanned, tokens), keep)
+            made += 1
+        if stop <= tokens.length:
+            rows = np.flatnonzero((scanned.start < stop) & (scanned.stop >= stop))
+            own = tokens.own(scanned.rows[rows], np.full(len(rows), stop - 1))
+            yield Stop(rows, np.where(rows < whole, -1, own))
+
+
+def _whole(tokens: Tokens, scanned: Scanned) -> int:
+    """How many of the rows are whole ones that others begin from; these are the first."""
+    return int((scanned.rows < tokens.whole).sum())
+
+
+def _pieces(scanned: Scanned, rows: Ints, pauses: Ints) -> list[tuple[int, int, Ints]]:
+    """Of rows that are cut at some positions: from where to where, and which."""
+    found: dict[tuple[int, int], list[Ints]] = {}
+    ranges, which = np.unique(np.stack([scanned.start[rows], scanned.stop[rows]], 1), axis=0, return_inverse=True)
+    for number, (start, stop) in enumerate(ranges.tolist()):
+        cuts = [start, *pauses[(pauses > start) & (pauses < stop)].tolist(), stop]
+        for piece in itertools.pairwise(cuts):
+            found.setdefault(piece, []).append(rows[which.ravel() == number])
+    return [(*piece, np.sort(np.concatenate(some))) for piece, some in found.items()]
+
+
+def _taken(rows: Ints, first: int, number: Ints, scanned: Scanned, tokens: Tokens) -> Ints:
+    """Whose state each row goes on with: its own, or where it begins its base row's; at the first token -1."""
+    if first == 0:
+        return np.full(len(rows), -1)
+    return np.where(scanned.start[rows] < first, rows, number[tokens.base[scanned.rows[rows]]])
+
+
+def _readers(tokens: Tokens, scanned: Scanned, number: Ints) -> tuple[Ints, Ints, Ints]:
+    """Tokens that read the state of their base row: that row (by its number in ``scanned``), the position, and where they stand."""
+    mine = number[tokens.row]
+    known = mine >= 0
+    inside = known & (scanned.start[mine] <= tokens.position) & (tokens.position < scanned.stop[mine])
+    others = np.flatnonzero(~inside)
+    return number[tokens.base[tokens.row[others]]], tokens.position[others], others
+
+
+def _table(reading: tuple[Ints, Ints, Ints], rows: Ints, where: Ints, first: int, last: int) -> Ints:
+    """[row, pos, m] of the tokens that read each whole row's state at each position; its own is the first."""
+    row, position, token = reading
+    place = np.full(int(rows.max(initial=-1)) + 1, -1)
+    place[rows] = np.arange(len(rows))
+    here = (position >= first) & (position < last) & np.isin(row, rows)
+    cell = place[row[here]] * (last - first) + position[here] - first
+    order = np.argsort(cell, kind="stable")
+    cell, token = cell[order], token[here][order]
+    rank = np.arange(len(cell)) - np.searchsorted(cell, cell)
+    table = np.full((len(rows) * (last - first), 2 + int(rank.max(initial=-1))), -1)
+    table[:, 0] = where.ravel()
+    table[cell, 1 + rank] = token
+    return table.reshape(len(rows), last - first, table.shape[1])

@@ -232,7 +232,7 @@ def test_batches_are_cut_alike_for_any_number_of_processes() -> None:
     model, made, prompts = compiled("gpt2", "mlp[{layer}] @ B -> logits")
     cut = [len(examples) for _, examples in chunks(made, model, len(prompts), prompts.length, 1 << 40)]
     assert cut == [EXAMPLES, 20 - EXAMPLES]
-    assert Suffix(model, memory=1 << 40).cost(made, prompts).batches == 2
+    assert Suffix(model, memory=1 << 40).cost(made, prompts, [METRICS["logit"]]).batches == 2
 
 
 @pytest.mark.parametrize("error", [GuardError("nothing is reported"), ct.CircuitryError("other")])

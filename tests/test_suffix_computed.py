@@ -61,7 +61,7 @@ def counting(ours: Any) -> Iterator[dict[str, int]]:
 def counted(ours: Any, made: Plan, prompts: Prompts) -> dict[str, int]:
     """By block, in one pass: tokens of the two whole runs and of what is patched."""
     with counting(ours) as counts:
-        assert Suffix(ours, memory=PLENTY).cost(made, prompts).batches == 1
+        assert Suffix(ours, memory=PLENTY).cost(made, prompts, [METRICS["logit"]]).batches == 1
         Suffix(ours, memory=PLENTY).run(made, prompts, [METRICS["logit"]])
     return counts
 

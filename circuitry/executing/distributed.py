@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -39,9 +39,13 @@ class Distributed:
         self.inner, self.team = inner, team
         self.name, self.provenance = inner.name, inner.provenance  # whose numbers they are
 
-    def cost(self, plan: Plan, prompts: Prompts) -> Cost:
+    def cost(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> Cost:
         """What all processes take together."""
-        return self.inner.cost(plan, prompts)
+        return self.inner.cost(plan, prompts, metrics, extra=extra)
+
+    def described(self, plan: Plan, prompts: Prompts) -> Mapping[str, str]:
+        """What the executor of each of them says."""
+        return self.inner.described(plan, prompts)
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``), the whole of them in every process. What one process raises, all raise."""

@@ -10,6 +10,7 @@ from ..planning import Metric, Plan
 from ..prompting import Prompts
 from ..team import Team
 from .effects import Effects
+from .memory import in_words
 
 EXAMPLES = 16
 """Examples that share a batch, at most: rounding depends on what does, and so must not depend on how many processes share the batches."""
@@ -20,22 +21,27 @@ ALONE = Team()
 class Cost:
     """What an executor expects of a plan: batches, and tokens times layers in all of them.
 
-    ``whole`` is what it would be if every run were computed as a whole.
+    ``whole`` is what it would be if every run were computed as a whole. ``short`` is how many bytes one example takes where that is more
+    than the bound of memory, else 0.
     """
 
     batches: int
     token_layers: int
     whole: int
+    short: int = 0
 
     def __str__(self) -> str:
         """
         >>> print(Cost(2, 640, 6400))
         2 batches; 640 tokens times layers, where whole runs would be 6,400 (10 times as many)
+        >>> print(Cost(8, 640, 640, 900 << 20))
+        8 batches; 640 tokens times layers; memory is short: one example takes 900 MiB
         """
         batches = f"{self.batches} batch{'es' if self.batches != 1 else ''}"
         said = f"{batches}; {self.token_layers:,} tokens times layers"
         more = self.whole / self.token_layers
-        return said if more < 1.05 else f"{said}, where whole runs would be {self.whole:,} ({more:.2g} times as many)"
+        said += "" if more < 1.05 else f", where whole runs would be {self.whole:,} ({more:.2g} times as many)"
+        return said + (f"; memory is short: one example takes {in_words(self.short)}" if self.short else "")
 
 
 class Executor(Protocol):
@@ -45,8 +51,12 @@ class Executor(Protocol):
     provenance: Mapping[str, str]
     """What a table records of the last run, beside the executor's name."""
 
-    def cost(self, plan: Plan, prompts: Prompts) -> Cost:
+    def cost(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> Cost:
         """What ``run`` would take."""
+        ...
+
+    def described(self, plan: Plan, prompts: Prompts) -> Mapping[str, str]:
+        """What a reader should know of how the first cell of a plan is run, by label."""
         ...
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:

@@ -28,3 +28,13 @@ def parse_memory(memory: float | str) -> int:
     if not (math.isfinite(amount) and amount >= 1 and amount == int(amount)):
         raise CircuitryError(f"memory={memory!r}: expected a number of bytes, or text such as '512MiB' or '2GB'")
     return int(amount)
+
+
+def in_words(count: int) -> str:
+    """A number of bytes, as people read it.
+
+    >>> in_words(900 << 20), in_words(3 << 29), in_words(2048)
+    ('900 MiB', '1.5 GiB', '2 KiB')
+    """
+    unit = next((unit for unit in ("GiB", "MiB") if count >= _UNITS[unit[0].lower()]), "KiB")
+    return f"{count / _UNITS[unit[0].lower()]:.3g} {unit}"

@@ -37,9 +37,13 @@ class Verified:
         self.name = self.inner.name
         self.provenance: Mapping[str, str] = {}
 
-    def cost(self, plan: Plan, prompts: Prompts) -> Cost:
+    def cost(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> Cost:
         """What ``run`` would take, without the verification."""
-        return self.inner.cost(plan, prompts)
+        return self.inner.cost(plan, prompts, metrics, extra=extra)
+
+    def described(self, plan: Plan, prompts: Prompts) -> Mapping[str, str]:
+        """What the executor says that is verified."""
+        return self.inner.described(plan, prompts)
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``). Raises GuardError where the reference has others."""

@@ -42,7 +42,7 @@ class MambaTaps(nn.Module):
 def _forward(
     self: Any, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **more: Any
 ) -> Tensor:
-    """The mixer's forward with its values passed through the taps. Replaces the stock method on each instance.
+    """The mixer's forward with its values passed through the taps. It takes the stock forward's place (``gates.replace_forward``).
 
     With a cache, as in ``generate``, the stock method runs: no node is visited then.
     """

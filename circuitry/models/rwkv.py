@@ -51,7 +51,7 @@ class ChannelTaps(_Taps):
 
 
 def _time_mixing(self: Any, hidden: Tensor, state: Any = None, use_cache: bool = False) -> tuple[Tensor, Any]:
-    """Time mixing with its values passed through the taps. Replaces the stock method on each instance.
+    """Time mixing with its values passed through the taps. It takes the stock forward's place (``gates.replace_forward``).
 
     With a state to go on from or to keep, as in ``generate``, the stock method runs: no node is visited then.
     """
@@ -76,7 +76,7 @@ def _time_mixing(self: Any, hidden: Tensor, state: Any = None, use_cache: bool =
 
 
 def _channel_mixing(self: Any, hidden: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-    """Channel mixing with its values passed through the taps. Replaces the stock method on each instance, as time mixing's."""
+    """Channel mixing with its values passed through the taps. It takes the stock forward's place (``gates.replace_forward``), as time mixing's."""
     if state is not None:
         return stock_forward(self)(hidden, state)  # type: ignore[no-any-return]
     taps: Any = self.circuitry

@@ -109,30 +109,15 @@ class LiveSets:
         return self._needed[holds, nodes]
 
     def _placed(self, shape: _Shape, starts: tuple[_At, ...], stops: tuple[_At, ...]) -> Live:
-        tokens = {region: bits for region, pairs in shape.tokens.items() if (bits := self._met(pairs, starts, stops))}
-        states = {block: _hull(bits) for block, pairs in shape.states.items() if (bits := self._met(pairs, starts, stops))}
-        given = {block: bits for block, pairs in shape.given.items() if (bits := self._met(pairs, starts, stops))}
+        tokens = {region: bits for region, pairs in shape.tokens.items() if (bits := _met(pairs, starts, stops, self.full))}
+        states = {block: _hull(bits) for block, pairs in shape.states.items() if (bits := _met(pairs, starts, stops, self.full))}
+        given = {block: bits for block, pairs in shape.given.items() if (bits := _met(pairs, starts, stops, self.full))}
         for region, bits in list(tokens.items()):
             if region.block:
                 tokens[region] = bits = bits | states.get(region.block, 0)
                 around = Region(region.layer)
                 tokens[around] = tokens.get(around, 0) | bits
         return Live(tokens, states, given)
-
-    @functools.lru_cache(maxsize=1 << 14)  # noqa: B019 (lives as long as one run)
-    def _met(self, pairs: frozenset[_Pair], starts: tuple[_At, ...], stops: tuple[_At, ...]) -> Bits:
-        """The tokens at which a change is and is needed, by any of the pairs."""
-        found = 0
-        for moved, needed in pairs:
-            here = 0
-            for bits, (at, every) in zip(moved, starts, strict=True):
-                here |= filled(bits << at, self.full) if every else (bits << at) & self.full
-            there = 0
-            for bits, (at, every) in zip(needed, stops, strict=True):
-                back = _backwards(bits, at)
-                there |= (1 << back.bit_length()) - 1 if every else back
-            found |= here & there
-        return found
 
 
 _At = tuple[int, bool]
@@ -145,6 +130,22 @@ class _Shape:
     tokens: Mapping[Region, frozenset[_Pair]]
     states: Mapping[str, frozenset[_Pair]]
     given: Mapping[str, frozenset[_Pair]]
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _met(pairs: frozenset[_Pair], starts: tuple[_At, ...], stops: tuple[_At, ...], full: Bits) -> Bits:
+    """The tokens, of all in ``full``, at which a change is and is needed, by any of the pairs."""
+    found = 0
+    for moved, needed in pairs:
+        here = 0
+        for bits, (at, every) in zip(moved, starts, strict=True):
+            here |= filled(bits << at, full) if every else (bits << at) & full
+        there = 0
+        for bits, (at, every) in zip(needed, stops, strict=True):
+            back = _backwards(bits, at)
+            there |= (1 << back.bit_length()) - 1 if every else back
+        found |= here & there
+    return found
 
 
 @functools.lru_cache(maxsize=1 << 14)

@@ -85,6 +85,16 @@ class Plan:
         """
         return "corrupted" if self.base == "clean" else "clean"
 
+    @property
+    def title(self) -> str:
+        """The path; of a plan made of several the first, and how many more there are.
+
+        >>> import circuitry as ct
+        >>> join({n: plan(f"mlp[{n}] -> logits", ct.graph("gpt2")) for n in (0, 1)}, "which").title
+        'mlp[0] -> logits (and 1 more)'
+        """
+        return str(self.path) + (f" (and {len(self.named) - 1} more)" if len(self.named) > 1 else "")
+
 
 def plan(
     path: Path | str,

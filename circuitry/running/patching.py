@@ -10,12 +10,10 @@ from ..errors import CircuitryError
 from ..executing.effects import Effects, ends_at_logits, unit_of
 from ..executing.inputs import check_prompts
 from ..executing.open import DEFAULT, ExecutorLike, open_executor
-from ..executing.suffix.rows import first_legs
 from ..models import Model
 from ..paths import Labelled, Path, labelled, parse
 from ..planning import METRICS, CellPlan, Intervention, Metric, Plan, join, plan
 from ..planning import explain as explain_plan
-from ..planning.live import described
 from ..prompting import Prompts, Task
 from ..results import PatchingTable
 from ..results.table import COLUMNS
@@ -111,12 +109,11 @@ def patch(
     >>> table.axes, len(table.frame)
     (('layer',), 16)
     """
-    drawn = baseline if isinstance(baseline, RandomNodes) else random_nodes(baseline)
     made, prompts = compile_path(model, task, path, axes=axes, intervention=intervention, direction=direction, lint=lint)
     wanted, opened = metrics(metric, task, model, made), open_executor(executor, model)
     preference = lint is True and not task.definition.copied and ends_at_logits(made)
     chosen = [*wanted, METRICS["logit_difference"]] if preference else wanted
-    extra = random_cells(made, prompts, drawn.count, drawn.seed)
+    extra = _random(made, prompts, baseline)
     effects = opened.run(replace(made, cells=made.cells + extra), prompts, chosen, extra=len(extra))
     for one, found in zip(chosen, effects, strict=True):
         check_finite(found, unit_of(made, one), model.dtype)
@@ -130,7 +127,7 @@ def patch(
         one.name: _table(made, extra, found, one, provenance(model, task, made, one, prompts) | ran)
         for one, found in zip(wanted, effects, strict=True)
     }
-    return PatchingTable.of_metrics(tables, str(made.path)) if is_several(metric) else next(iter(tables.values()))
+    return PatchingTable.of_metrics(tables, made.title) if is_several(metric) else next(iter(tables.values()))
 
 
 def _table(made: Plan, extra: tuple[CellPlan, ...], effects: Effects, metric: Metric, about: dict[str, Any]) -> PatchingTable:
@@ -141,18 +138,37 @@ def _table(made: Plan, extra: tuple[CellPlan, ...], effects: Effects, metric: Me
     return replace(table, random=random_frame(extra, by_chance) if extra else None)
 
 
-def explain(model: Model, task: Task, path: Paths, *, executor: ExecutorLike = DEFAULT, **options: Any) -> str:
-    """What ``patch`` would run, in words; takes its ``axes``, ``intervention``, ``direction`` and ``executor``.
+def _random(made: Plan, prompts: Prompts, baseline: int | RandomNodes) -> tuple[CellPlan, ...]:
+    drawn = baseline if isinstance(baseline, RandomNodes) else random_nodes(baseline)
+    return random_cells(made, prompts, drawn.count, drawn.seed)
 
-    ``live`` says of each pass which blocks give something new, and for how many tokens of the first prompt; everything else of a
-    patched run is what the run has that it is patched into.
+
+def explain(
+    model: Model,
+    task: Task,
+    path: Paths,
+    *,
+    axes: AxisValues | None = None,
+    metric: MetricLike | Sequence[MetricLike] | None = None,
+    intervention: Intervention | str = "resample",
+    direction: Direction = "noising",
+    baseline: int | RandomNodes = RANDOM_NODES,
+    executor: ExecutorLike = DEFAULT,
+    lint: Lint = True,
+) -> str:
+    """What ``patch`` would run, in words; it takes the same. Runs nothing.
+
+    ``cost`` is what the executor expects of all cells, random nodes among them. ``live``, where the executor is one that computes only a
+    part of a patched run, says of each pass which blocks give something new, and for how many tokens of the first prompt; everything else
+    is what the run has that it is patched into.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)
     >>> print(ct.explain(model, task, "conv_in[1] @ B -> ssm_in[1] @ B+1").splitlines()[1])
       table      1 cell
     """
-    made, prompts = compile_path(model, task, path, **options)
-    live = {f"live {leg.number + 1}": described(leg.live, made.graph) for leg in first_legs(made, prompts)}
-    opened = open_executor(executor, model)
-    return explain_plan(made, {**live, "cost": f"{opened.name}, {len(prompts)} examples: {opened.cost(made, prompts)}"})
+    made, prompts = compile_path(model, task, path, axes=axes, intervention=intervention, direction=direction, lint=lint)
+    opened, extra = open_executor(executor, model), _random(made, prompts, baseline)
+    cost = opened.cost(replace(made, cells=made.cells + extra), prompts, metrics(metric, task, model, made), extra=len(extra))
+    more = {**opened.described(made, prompts), "cost": f"{opened.name}, {len(prompts)} examples: {cost}"}
+    return explain_plan(made, more)

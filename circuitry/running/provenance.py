@@ -24,7 +24,7 @@ def provenance(model: Model, task: Task, made: Plan, metric: Metric, prompts: Pr
     'h[2] @ B+1 -> logits'
     """
     return {
-        "path": str(made.path),
+        "path": made.title,
         "paths": {label: str(path) for label, path in made.named.items()},
         "path_data": {str(label): to_data(path) for label, path in (made.named or {"": made.path}).items()},
         "plan": explain_plan(made),

@@ -28,7 +28,7 @@ class Reference:
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
-    >>> Reference(model).cost(made, prompts)
+    >>> Reference(model).cost(made, prompts, [ct.planning.METRICS["logit"]])
     Cost(batches=4, token_layers=1536, whole=1536)
     """
 
@@ -38,11 +38,15 @@ class Reference:
     def __init__(self, model: Model, *, memory: int = 0, progress: bool | None = None, team: Team = ALONE) -> None:
         self.model, self.progress, self.team = model, progress, team
 
-    def cost(self, plan: Plan, prompts: Prompts) -> Cost:
+    def cost(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> Cost:
         """What ``run`` would take: base, other and every leg of each cell, in passes of their own."""
         passes = sum(2 + len(cell.passes) for cell in plan.cells)
         tokens = passes * len(prompts) * prompts.length * plan.graph.sizes["layer"]
         return Cost(len(plan.cells), tokens, tokens)
+
+    def described(self, plan: Plan, prompts: Prompts) -> Mapping[str, str]:
+        """Nothing: every run is whole."""
+        return {}
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``). Raises CircuitryError for an intervention other than resampling."""

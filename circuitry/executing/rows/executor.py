@@ -21,7 +21,7 @@ class Rows:
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
-    >>> Rows(model, memory=1 << 28).cost(made, prompts)
+    >>> Rows(model, memory=1 << 28).cost(made, prompts, [ct.planning.METRICS["logit"]])
     Cost(batches=1, token_layers=768, whole=768)
     """
 
@@ -31,12 +31,16 @@ class Rows:
     def __init__(self, model: Model, *, memory: int, progress: bool | None = False, team: Team = ALONE) -> None:
         self.model, self.memory, self.progress, self.team = model, memory, progress, team
 
-    def cost(self, plan: Plan, prompts: Prompts) -> Cost:
+    def cost(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> Cost:
         """What ``run`` would take, without its guards."""
         batches = list(chunks(plan, self.model, len(prompts), prompts.length, self.memory))
         rows = sum(len(examples) * (2 + sum(len(plan.cells[k].passes) for k in cells)) for cells, examples in batches)
         tokens = rows * prompts.length * plan.graph.sizes["layer"]
         return Cost(len(batches), tokens, tokens)
+
+    def described(self, plan: Plan, prompts: Prompts) -> Mapping[str, str]:
+        """Nothing: every run is whole."""
+        return {}
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``)."""

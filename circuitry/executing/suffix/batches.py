@@ -14,6 +14,9 @@ from ...prompting import Prompts
 from ..executor import EXAMPLES
 from .rows import Job, Runs
 
+_BESIDE = 0.25
+"""What jobs may take beside two whole runs that leave no room for them, as a share of these."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -31,9 +34,13 @@ class Size:
     after: int
     most: int
 
+    def of(self, tokens: Ints) -> int:
+        """Bytes that a batch takes with so many tokens in each layer [layer], the last of them after all layers."""
+        return int(max(self.inside * tokens[:-1].max(initial=0), self.after * tokens[-1]))
+
     def fits(self, tokens: Ints) -> bool:
-        """Whether a batch with so many tokens in each layer [layer], the last of them after all layers, stays within the bound."""
-        return bool(self.inside * tokens[:-1].max(initial=0) <= self.most and self.after * tokens[-1] <= self.most)
+        """Whether such a batch stays within the bound."""
+        return self.of(tokens) <= self.most
 
 
 def batches(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, size: Size) -> list[Batch]:
@@ -63,7 +70,12 @@ def _cut(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, siz
 
 
 def _split(whole: Ints, of_jobs: Ints, size: Size) -> Iterator[list[int]]:
-    """Jobs of one example in groups that fit beside its two whole runs; at least one each."""
+    """Jobs of one example in groups that fit beside its two whole runs; at least one each.
+
+    Where these two alone take about as much as the bound or more, groups of single jobs would repeat them for next to nothing, so the jobs
+    of a group may then take ``_BESIDE`` of what they take.
+    """
+    size = replace(size, most=max(size.most, int((1 + _BESIDE) * size.of(whole))))
     some, total = list[int](), whole
     for number, more in enumerate(of_jobs):
         if some and not size.fits(total + more):
@@ -87,13 +99,15 @@ def _batch(jobs: Sequence[Job], numbers: Sequence[int], examples: Sequence[int])
 
 def token_counts(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets) -> tuple[Ints, Ints]:
     """Tokens in each layer and after all of them: of the two whole runs [example, layer], and of each job [job, example, layer]."""
-    runs, last = Runs(plan, jobs, prompts, lives), len(lives.regions.layers)
+    runs, final = Runs(plan, jobs, prompts, lives), len(lives.regions.layers)
     number = {id(job): at for at, job in enumerate(jobs)}
-    counts = np.zeros((len(jobs), len(prompts), last + 1), np.int64)
+    counts = np.zeros((len(jobs), len(prompts), final + 1), np.int64)
     for leg in runs.legs:
         for region, bits in leg.live.tokens.items():
             if not region.block and region.layer >= 0:
                 counts[number[id(leg.job)], leg.examples, region.layer] += bits.bit_count()
-    whole = np.repeat(2 * runs.stops[:, None], last + 1, 1)
-    whole[:, -1] = 2 * np.maximum(1, (counts[:, :, -1] > 0).sum(0).clip(max=runs.stops))
+    whole = np.repeat(2 * runs.stops[:, None], final + 1, 1)
+    whole[:, runs.last + 1 :] = 0
+    if runs.last == final:
+        whole[:, -1] = 2 * np.maximum(1, (counts[:, :, -1] > 0).sum(0).clip(max=runs.stops))
     return whole, counts

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from ...models import Model
 from ...planning import Metric, Plan
-from ...planning.live import LiveSets
+from ...planning.live import LiveSets, described
 from ...prompting import Prompts
 from ...team import Team
 from ..constants import constant_values
@@ -22,7 +22,7 @@ from .batches import Size, batches, token_counts
 from .driver import run
 from .layout import Builder
 from .measure import measure
-from .rows import Job, Runs
+from .rows import Job, Runs, first_legs
 
 _GATHERED = 1.8
 """Memory of a packed token, in that of a token of a whole row: its stream and its values are gathered on the way into a block and out of
@@ -45,22 +45,28 @@ class Suffix:
     def __init__(self, model: Model, *, memory: int, progress: bool | None = None, team: Team = ALONE) -> None:
         self.model, self.memory, self.progress, self.team = model, memory, progress, team
 
-    def cost(self, plan: Plan, prompts: Prompts) -> Cost:
+    def cost(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> Cost:
         """What ``run`` would take, with its guards."""
-        lives, jobs = LiveSets(plan.graph, prompts.length), self._jobs(plan, prompts, 0)
-        made = batches(plan, jobs, prompts, lives, self._size(prompts, narrow=True))
+        lives, jobs = LiveSets(plan.graph, prompts.length), self._jobs(plan, prompts, extra)
+        size = self._size(prompts, _narrow(plan, metrics))
+        made = batches(plan, jobs, prompts, lives, size)
         whole, of_jobs = token_counts(plan, jobs, prompts, lives)
         shared = sum(int(whole[batch.examples, :-1].sum()) for batch in made)
         legs = sum(len(job.examples) * len(job.cell.passes) for job in jobs)
         every = (2 * len(prompts) + legs) * prompts.length * plan.graph.sizes["layer"]
-        return Cost(len(made), shared + int(of_jobs[:, :, :-1].sum()), every)
+        least = max(size.of(tokens) for tokens in whole)
+        return Cost(len(made), shared + int(of_jobs[:, :, :-1].sum()), every, least if least > self.memory else 0)
+
+    def described(self, plan: Plan, prompts: Prompts) -> Mapping[str, str]:
+        """Of each pass the blocks that are computed anew, with how many tokens of the first prompt."""
+        return {f"live {leg.number + 1}": described(leg.live, plan.graph) for leg in first_legs(plan, prompts)}
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``)."""
         filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
         constants = constant_values(self.model, plan, prompts, self.memory)
         lives, jobs = LiveSets(plan.graph, prompts.length), self._jobs(plan, prompts, extra)
-        narrow = ends_at_logits(plan) and all(metric.reads != "all" for metric in metrics)
+        narrow = _narrow(plan, metrics)
         work = self.team.share(batches(plan, jobs, prompts, lives, self._size(prompts, narrow)))
         total = sum(len(job.examples) for batch in work for job in batch.jobs if job.number >= 0)
         with tqdm(
@@ -97,3 +103,8 @@ class Suffix:
     def _columns(self, part: Prompts) -> Tensor:
         """The logits [example, 2] that these metrics read: the answer's and the foil's."""
         return torch.from_numpy(np.stack([part.answer, part.foil], 1)).to(self.model.device)
+
+
+def _narrow(plan: Plan, metrics: Sequence[Metric]) -> bool:
+    """Whether all metrics do with the logits of answer and foil."""
+    return ends_at_logits(plan) and all(metric.reads != "all" for metric in metrics)

@@ -133,7 +133,7 @@ class Builder:
         """The base and the other runs: all tokens of every layer that is needed, and after the last one those that are read."""
         count, stops = self.runs.count, self.runs.stops
         every = np.repeat(np.arange(2 * count), np.tile(stops, 2)), np.concatenate([np.arange(stop) for stop in (*stops, *stops)])
-        last = max([region.layer for region in rows] + [self._last_read()])
+        last = self.runs.last
         one = np.zeros(1, np.int64), np.zeros(1, np.int64)  # goes through all layers, so that none of them has no token
         self.last = last
         made = {Region(layer): every if layer <= last else one for layer in range(self.final.layer + 1)}
@@ -148,9 +148,6 @@ class Builder:
     def _blocks(self) -> Iterator[tuple[str, Region]]:
         for block, node in self.regions.blocks.items():
             yield block, self.regions.of(node)
-
-    def _last_read(self) -> int:
-        return max(self.regions.of(site.node).layer for job in self.runs.jobs for site in job.cell.passes[-1].reads)
 
     def _read_after(self, job: Job) -> tuple[Ints, Ints]:
         """Base rows and positions that a job reads after the last layer."""

@@ -61,6 +61,12 @@ class Runs:
         self.base = np.concatenate([np.arange(2 * self.count), np.repeat(np.arange(self.count), self._width)])
         self.legs = [leg for job, first in zip(self.jobs, starts, strict=True) for leg in self._legs(job, first)]
 
+    @functools.cached_property
+    def last(self) -> int:
+        """The last layer in which any run is live or read; past the last of all for what comes after the layers."""
+        live = [region.layer for leg in self.legs for region in leg.live.tokens]
+        return max(live + [self.lives.regions.of(site.node).layer for job in self.jobs for site in job.cell.passes[-1].reads])
+
     def _first_rows(self) -> list[Ints]:
         """Of each job the row of its first leg in each of its examples; the rows of one example stand side by side."""
         width = np.zeros(self.count, np.int64)

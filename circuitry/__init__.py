@@ -97,15 +97,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "universality":
-        from importlib import import_module
+_PACKAGES = ("evidence", "executing", "models", "paths", "planning", "prompting", "results", "running", "suites", "universality")
 
-        return import_module(".universality", __name__)
-    if name not in _LAZY:
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY and name not in _PACKAGES:
         raise AttributeError(f"module 'circuitry' has no attribute {name!r}")
     from importlib import import_module
 
+    if name in _PACKAGES:
+        return import_module(f".{name}", __name__)
     return getattr(import_module(f".{_LAZY[name]}", __name__), name)
 
 

@@ -29,7 +29,7 @@ class Reference:
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> made, prompts = ct.running.patching.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
     >>> Reference(model).cost(made, prompts, [ct.planning.METRICS["logit"]])
-    Cost(batches=4, token_layers=1536, whole=1536)
+    Cost(batches=4, token_layers=1536, whole=1536, short=0)
     """
 
     name = "reference"

@@ -127,7 +127,7 @@ def main(arguments: Sequence[str]) -> int:
         importlib.import_module(name)
     tests = files_of(root, options.tests or [f"tests/test_{name}.py" for name in TESTS])
     kept = options.resume.with_suffix(".reach.json") if options.resume else None
-    reach = measured(root, modules, [*tests, *modules], kept, options.jobs)
+    reach = measured(root, modules, tests, kept, options.jobs)
     done = {} if options.only else _kept(options.resume, options.again)
     todo = [mutant for mutant in mutants if mutant.key not in done]
     run = lambda mutant: outcome(root, mutant, reach, options.seconds, bool(options.only))  # noqa: E731

@@ -44,28 +44,29 @@ class Reach:
 
 
 def measured(root: Path, modules: Sequence[str], tests: Sequence[str], kept: Path | None, jobs: int) -> Reach:
-    """Run every file of tests without a mutant, in a fork each. Raises SystemExit where one fails."""
+    """Run every file of tests, and all doctests, without a mutant, in a fork each. Raises SystemExit where a test fails."""
     known: dict[str, Any] = json.loads(kept.read_text()) if kept and kept.is_file() else {}
-    digests = {test: _digest(root, (test, *modules, *_helpers(root, tests))) for test in tests}
+    groups = {test: [test] for test in tests} | {"doctests": list(modules)}
+    digests = {name: _digest(root, (*files, *modules, *_helpers(root, tests))) for name, files in groups.items()}
     trees = {root / file: telling(file, (root / file).read_text()) for file in modules}
 
-    def run(test: str) -> dict[str, Any]:
+    def run(group: str) -> dict[str, Any]:
         watch, before = Watch(), set(sys.modules)
         Changed(trees, watch.reach).install()
-        code = run_tests(root, [test], watch, shown=False)
+        code = run_tests(root, groups[group], watch, shown=False)
         reached = {name: sorted(called) for name, called in watch.reached.items()}
         return {"passed": code == PASSED, "output": "" if code == PASSED else watch.output, "seconds": watch.seconds, "reached": reached,
-                "imports": _installed(root, set(sys.modules) - before), "digest": digests[test]}  # fmt: skip
+                "imports": _installed(root, set(sys.modules) - before), "digest": digests[group]}  # fmt: skip
 
-    missing = [test for test in tests if known.get(test, {}).get("digest") != digests[test]]
-    for test, made, why in tqdm(forked(missing, run, jobs), total=len(missing), desc="without a mutant", unit="file"):
+    missing = [group for group in groups if known.get(group, {}).get("digest") != digests[group]]
+    for group, made, why in tqdm(forked(missing, run, jobs), total=len(missing), desc="without a mutant", unit="file"):
         if made is None or not made["passed"]:
-            raise SystemExit(f"tests must pass without a mutant; {test} does not:\n{made['output'] if made else why}")
-        known[test] = made
+            raise SystemExit(f"tests must pass without a mutant; {group} does not:\n{made['output'] if made else why}")
+        known[group] = made
         if kept:
             kept.write_text(json.dumps(known))
-    _import(name for test in tests for name in known[test]["imports"])
-    return _joined([known[test] for test in tests])
+    _import(name for group in groups for name in known[group]["imports"])
+    return _joined([known[group] for group in groups])
 
 
 def _joined(files: Sequence[Mapping[str, Any]]) -> Reach:

@@ -45,9 +45,19 @@ LEFT_OUT = ("circuitry/planning/explain.py", "circuitry/executing/distributed.py
 """Text, and what needs several processes. The executor ``reference`` is what tests compare with."""
 TESTS = (
     *("causality", "compiled", "edges", "engines", "every_architecture", "few_positions", "first_token", "frozen_ends", "given"),
-    *("half", "hybrid", "interventions", "layers_of_heads", "legs", "live_sets", "logits", "mamba2", "metrics", "no_effect"),
-    *("not_copied", "packed_mutants", "planning", "planning_messages", "positions", "read_and_splice", "running", "rwkv"),
-    *("same_values", "several", "suffix", "suffix_computed", "suffix_mutants", "twice", "windows"),
+    *("half", "hybrid", "interventions", "layers_of_heads", "legs", "live_sets", "logits", "mamba2", "metrics", "models"),
+    *(
+        "no_effect",
+        "not_copied",
+        "packed_mutants",
+        "planning",
+        "planning_messages",
+        "positions",
+        "read_and_splice",
+        "running",
+        "rwkv",
+    ),
+    *("same_values", "several", "spread", "suffix", "suffix_computed", "suffix_mutants", "twice", "windows"),
 )
 SLOW_TO_IMPORT = ("torch", "transformers", "nnsight", "numpy", "hypothesis", "pandas", "scipy.stats")
 
@@ -59,8 +69,8 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", metavar="FILE:LINE", help="all mutants of one line, and what the tests print")
     parser.add_argument("--list", action="store_true", help="print the mutants and run none")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="keep outcomes here, and go on from those that are there")
-    parser.add_argument("--again", action="store_true", help="run those that survived once more")
-    parser.add_argument("--seconds", type=float, default=60, help="CPU seconds of tests for each mutant, the fastest first")
+    parser.add_argument("--again", action="store_true", help="run those that survived without a known reason once more")
+    parser.add_argument("--seconds", type=float, default=300, help="CPU seconds of tests for each mutant, the fastest first")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time, each with one thread")
     parser.add_argument("--root", type=Path, default=ROOT, help="folder that what follows is relative to")
     parser.add_argument("--modules", nargs="+", default=MODULES, help="what to change")
@@ -128,23 +138,24 @@ def main(arguments: Sequence[str]) -> int:
     tests = files_of(root, options.tests or [f"tests/test_{name}.py" for name in TESTS])
     kept = options.resume.with_suffix(".reach.json") if options.resume else None
     reach = measured(root, modules, tests, kept, options.jobs)
-    done = {} if options.only else _kept(options.resume, options.again)
-    todo = [mutant for mutant in mutants if mutant.key not in done]
+    reasons = reasons_in(options.equivalent)
+    done = _kept(options.resume, reasons if options.again else None)
+    todo = [mutant for mutant in mutants if mutant.key not in done or options.only]
     run = lambda mutant: outcome(root, mutant, reach, options.seconds, bool(options.only))  # noqa: E731
     for mutant, made, why in tqdm(forked(todo, run, options.jobs), total=len(todo), unit="mutant"):
         done[mutant.key] = made or {"killed": True, "by": why, "tests": 0, "seconds": 0.0}
-        if options.resume and not options.only:
+        if options.resume:
             with options.resume.open("a") as lines:
                 print(json.dumps({"mutant": mutant.key, "line": mutant.line, **done[mutant.key]}), file=lines)
-    print(report(mutants, done, reasons_in(options.equivalent)))
+    print(report(mutants, done, reasons))
     return 0
 
 
-def _kept(file: Path | None, again: bool) -> dict[Any, dict[str, Any]]:
-    """Outcomes of a run that was ended, the last one of each mutant."""
+def _kept(file: Path | None, reasons: Mapping[Any, str] | None) -> dict[Any, dict[str, Any]]:
+    """Outcomes of a run that was ended, the last one of each mutant; without those that survived for no known reason (None: with them)."""
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file and file.is_file() else []
     found = {tuple(line.pop("mutant")): line for line in lines}
-    return {key: line for key, line in found.items() if line["killed"] or not again}
+    return {key: line for key, line in found.items() if line["killed"] or reasons is None or key in reasons}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ AXES = {"movedim", "swapaxes", "permute", "moveaxis"}
 """Calls whose last two arguments are swapped. Those of ``transpose`` mean the same either way."""
 WORDS = {"__repr__", "__str__", "explain"}
 """Functions that make text."""
-SHOWN = {"tqdm", "update", "TypeVar", "isinstance", "super"}
+SHOWN = {"tqdm", "update", "TypeVar", "isinstance"}
 """Calls that show progress, or whose arguments are types."""
 CHECKS = {"strict"}
 """Keywords that ask for a check of what holds anyway, as in ``zip(strict=True)``."""
@@ -103,6 +103,8 @@ def _only_words(node: ast.AST) -> bool:
     match node:
         case ast.JoinedStr() | ast.arguments(defaults=[], kw_defaults=[]) | ast.Import() | ast.ImportFrom():
             return True
+        case ast.Expr(value=ast.Call(func=ast.Attribute(attr="__init__"))):
+            return True  # without it a module of torch cannot be made
         case ast.Expr(value=ast.Constant()) | ast.Assign(targets=[ast.Name(id="__all__")]):
             return True
         case ast.AnnAssign(annotation=ast.Name(id="TypeAlias")):

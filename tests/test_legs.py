@@ -75,8 +75,12 @@ def test_a_number_is_given_in_the_models_own_precision() -> None:
     one, other = (patched("mlp[0] @ B -> logits", intervention=ct.given(value)).values() for value in (0.7, np.float64(0.7)))
     whole = patched("mlp[0] @ B -> logits", intervention=ct.given(np.full(16, 0.7))).values()
     assert np.array_equal(one, whole) and np.array_equal(other, whole)
+
+
+@pytest.mark.parametrize("value", [float("nan"), np.where(np.arange(16) == 3, np.inf, 0.7)], ids=["a number", "one of a tensor"])
+def test_a_value_that_is_not_finite_is_refused(value: Any) -> None:
     with pytest.raises(ct.CircuitryError, match="not finite"):
-        patched("mlp[0] @ B -> logits", intervention=ct.given(float("nan")))
+        patched("mlp[0] @ B -> logits", intervention=ct.given(value))
 
 
 def test_a_source_that_is_the_same_in_some_examples_is_refused_with_their_number() -> None:

@@ -115,6 +115,9 @@ def test_a_mamba_that_is_something_else_is_refused(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ModelError, match="instrumented Mamba differs from the stock model by"):
         tiny.model("mamba")
     monkeypatch.undo()
+    monkeypatch.setattr(mamba, "scan", lambda *args, **options: scan(*args, **options) * (1.001 if options["exact"] else 1))
+    with pytest.raises(ModelError, match="instrumented Mamba differs from the stock model by"):
+        tiny.model("mamba")
     monkeypatch.setattr(mamba, "scan", lambda *args, **options: scan(*args, **options) * (1 if options["exact"] else 1.5))
     with pytest.raises(ModelError, match="the fast scan differs from the exact one by"):
         tiny.model("mamba")

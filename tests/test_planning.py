@@ -113,6 +113,16 @@ def test_cells_without_effect_are_left_out_with_the_reason() -> None:
     assert explain(made).endswith("(3 cells are left out; the first: mlp[0] is both the start and the end of this leg)")
 
 
+@pytest.mark.parametrize("source", ["mlp[0] @ A", "(embed, mlp[0] @ A)", "(mlp[0] @ A, embed)"])
+@pytest.mark.parametrize("changed", [None, [(0,), (0,)]], ids=["not known", "known"])
+def test_a_source_without_effect_in_some_examples_is_refused_beside_any_other(
+    source: str, changed: list[tuple[int, ...]] | None
+) -> None:
+    """Whether or not it is known where prompts differ, of which a source at every position would be the only one to ask."""
+    with pytest.raises(ct.PathError, match=r"nothing flows from mlp\[0\] @ A to logits @ B in 1 of 2 examples"):
+        plan(f"{source} -> logits @ B", GPT2, where={**WHERE, "B": [5, 2]}, length=[10, 10], changed=changed)
+
+
 def test_where_no_cell_has_an_effect_the_first_reason_is_raised() -> None:
     with pytest.raises(ct.PathError, match=r"no unfrozen node between gate\[0\] and logits"):
         plan("gate[{l}] @ {p} -> logits directly", MAMBA, where=WHERE, length=LENGTH, sweep=["A", "B"])

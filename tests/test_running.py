@@ -25,6 +25,7 @@ from circuitry.executing import guards, places
 from circuitry.executing.effects import Effects
 from circuitry.executing.memory import parse_memory
 from circuitry.executing.rows import chunks, driver
+from circuitry.executing.rows.executor import Rows
 from circuitry.executing.rows.schedule import Copy, _Layout, schedule
 from circuitry.executing.suffix import driver as suffix_driver
 from circuitry.executing.suffix import guarded
@@ -32,6 +33,7 @@ from circuitry.executing.suffix.layout import Builder
 from circuitry.executing.suffix.measure import of_site
 from circuitry.planning import METRICS, Write, plan
 from circuitry.running import cautions
+from circuitry.team import Team
 from patching import PROMPTS, TASK, effects, laid, patched
 
 # --- mistakes --------------------------------------------------------------------------------------------------------------
@@ -106,6 +108,17 @@ def test_chunks_cover_every_cell_and_example_once(path: str, examples: int, leng
         assert rows * row <= memory or (len(part), len(cells)) == (1, 1)
         assert len({made.cells[k].passes[-1].reads for k in cells}) == 1
     assert (seen == 1).all()
+
+
+def test_of_several_processes_each_runs_its_batches() -> None:
+    """A batch is one cell of one example here; without what the others send, the rest is not a number."""
+    made, _ = laid("mlp[{layer}] @ B -> logits")
+    shares = [
+        Rows(model("gpt2"), memory=1, team=Team(rank, 2)).run(made, PROMPTS, [METRICS["logit"]])[0].effect for rank in (0, 1)
+    ]
+    assert (np.isnan(shares[0]) != np.isnan(shares[1])).all()
+    whole = Rows(model("gpt2"), memory=1 << 30).run(made, PROMPTS, [METRICS["logit"]])[0].effect
+    np.testing.assert_allclose(np.nansum(shares, 0), whole, atol=1e-10)
 
 
 def test_memory_grows_with_the_prompt() -> None:

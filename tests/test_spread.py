@@ -15,6 +15,7 @@ import tiny
 from circuitry.cli import app
 from circuitry.errors import CircuitryError, ModelError
 from circuitry.models import spread
+from circuitry.models.gates import replace_forward, stock_forward
 from patching import TASK, effects
 
 accelerate = pytest.importorskip("accelerate")
@@ -203,6 +204,15 @@ def test_mixers_that_their_owner_has_spread(kind: str, part: str, tmp_path: Path
     with ct.load(hf) as model:
         assert model.fingerprint == whole.fingerprint
         same(patched(model), patched(whole))
+
+
+def test_a_forward_of_ours_is_called_between_the_hooks_of_accelerate() -> None:
+    """Which has kept the forward that a module had; only within a trace nnsight asks the class."""
+    module, hook = torch.nn.Identity(), accelerate.hooks.ModelHook()
+    hook.post_forward = lambda module, output: 2 * output
+    accelerate.hooks.add_hook_to_module(module, hook)
+    replace_forward(module, lambda self, x: stock_forward(self)(x) + 1)
+    assert module(torch.ones(1)).item() == 4
 
 
 @pytest.mark.parametrize(("what", "said"), [({"dtype": "float64"}, "torch.float64"), ({"device": "cpu"}, "cpu")])

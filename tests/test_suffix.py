@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import circuitry as ct
 import tiny
 from agreement import apart, model, planned, ragged
+from circuitry.executing.suffix import guarded
 from circuitry.executing.suffix.executor import Suffix
 from circuitry.planning import METRICS
 from random_paths import LITTLE, NARROW, PLENTY, SOME, experiment, few
@@ -130,6 +131,17 @@ def test_no_bound_of_memory_changes_an_effect(kind: str) -> None:
     for one in found[1:]:
         np.testing.assert_allclose(one.effect, found[0].effect, atol=EXACT)
     assert np.abs(found[0].effect).max() > 1e-3
+
+
+@pytest.mark.parametrize(("options", "cells"), [({}, [0, 1]), ({"extra": 0}, [0, 1]), ({"extra": 1}, [0])], ids=str)
+def test_guards_look_at_cells_that_are_not_extra(options: Any, cells: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, prompts = model("gpt2"), ragged(2)
+    made = planned(ours, ["mlp[0] @ B -> logits", "mlp[1] @ B -> logits"], prompts)
+    checked: list[Any] = []
+    monkeypatch.setattr(guarded, "check", lambda _, reading, values: checked.append(reading.job))
+    Suffix(ours, memory=PLENTY).run(made, prompts, [METRICS["logit"]], **options)
+    assert [made.cells.index(job.cell) for job in checked if job.nothing] == cells
+    assert [job.nothing for job in checked].count(False) == 1
 
 
 AFTER: dict[str, dict[str, Any]] = {"granite": {"logits_scaling": 3.0}, "phimoe": {"lm_head_bias": True}}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,9 +16,12 @@ import tiny
 from agreement import model, planned, ragged
 from circuitry.executing.places import execution_order
 from circuitry.executing.suffix import guarded
+from circuitry.executing.suffix.batches import token_counts
 from circuitry.executing.suffix.executor import Suffix
+from circuitry.executing.suffix.rows import Job
 from circuitry.models import mamba, mamba2, rwkv, stretches
 from circuitry.planning import METRICS, Plan
+from circuitry.planning.live import LiveSets
 from circuitry.planning.regions import Region, regions_of
 from circuitry.prompting import Prompts
 from random_paths import PLENTY, experiment, few
@@ -112,6 +116,29 @@ def test_after_the_last_layer_that_is_read_nothing_is_computed() -> None:
     found = counted(model("gpt2"), made, PROMPTS)
     assert {count for block, count in found.items() if ".h.0." not in block} == {FILLER}
     assert all(count > FILLER for block, count in found.items() if ".h.0." in block)
+
+
+@pytest.mark.parametrize(
+    ("path", "tokens"),
+    [
+        ("mlp[0] @ B -> logits", EACH + 2 * TO_END),  # the first layer has the tokens that are written, and computes none of them
+        ("head[1,1] @ END -> logits freezing head", 2 * EACH),
+        ("mlp[2] @ END -> logits directly", EACH),
+    ],
+)
+def test_the_cost_counts_each_token_of_a_layer_once(path: str, tokens: int) -> None:
+    """However many of its blocks compute it."""
+    cost = Suffix(model("gpt2"), memory=PLENTY).cost(planned(model("gpt2"), [path], PROMPTS), PROMPTS)
+    assert cost.token_layers == 3 * 2 * int(PROMPTS.stops.sum()) + tokens
+
+
+def test_the_whole_runs_have_no_more_tokens_after_all_layers_than_in_them() -> None:
+    """However many jobs read there."""
+    made = planned(model("gpt2"), ["head[{layer},{head}] @ {pos} -> logits"], PROMPTS)
+    jobs = [Job(number, cell, np.arange(EACH)) for number, cell in enumerate(made.cells)]
+    assert len(jobs) > PROMPTS.length
+    whole, _ = token_counts(made, jobs, PROMPTS, LiveSets(made.graph, PROMPTS.length))
+    assert whole[:, -1].tolist() == whole[:, 0].tolist() == (2 * PROMPTS.stops).tolist()
 
 
 @pytest.mark.parametrize(

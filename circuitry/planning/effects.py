@@ -106,7 +106,7 @@ def _check_every_example(one: _Leg) -> None:
             "choose a position after the change in every example",
             at_position=True,
         )
-    if any(source.at is None for source in one.sources) and one.changed is None:
+    if all(source.at is None for source in one.sources) and one.changed is None:
         return  # it begins before whatever is read
     apart = (_offsets(one, source, target) for source in one.sources for target in one.leg.targets)
     if all(offsets is None or len(set(offsets)) == 1 for offsets in apart):

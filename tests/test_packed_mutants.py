@@ -188,16 +188,6 @@ def gives_outputs_to_the_wrong_tokens(m: Patch) -> None:
     wrap(m, driver, "_inside", lambda one, *_: one if one.out is None else replace(one, out=one.out.roll(1)))
 
 
-@mutant("gpt2", "mlp[0] @ B -> logits")
-def projects_what_its_base_row_is_given(m: Patch) -> None:
-    wrap(m, LiveSets, "of", lambda one, *_: replace(one, given={}))
-
-
-@mutant("mamba", "ssm_in[1] @ B -> logits")
-def takes_the_projection_of_the_next_token(m: Patch) -> None:
-    wrap(m, driver, "_given", lambda found, *_: found and (found[0], found[1].roll(1)))
-
-
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check_noticed(*MUTANTS[name], monkeypatch)

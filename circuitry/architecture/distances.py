@@ -67,12 +67,11 @@ class Distances:
         """Bit k of a node: what it is k tokens before a target's own token can be seen there. Nothing is seen through nodes ``without``."""
         return self._spread(self.back, -1, targets, length, without, None)
 
-    def arriving(self, node: Node, moved: Mapping[Node, Bits], length: int, past: Collection[Node] = ()) -> Bits:
-        """What arrives at a node over its edges, but those from nodes ``past``, whatever the node itself starts with."""
+    def arriving(self, node: Node, moved: Mapping[Node, Bits], length: int) -> Bits:
+        """What arrives at a node over its edges, whatever the node itself starts with."""
         full, found = (1 << length) - 1, 0
         for source, rule in self.back[self.rank[node]]:
-            if (bits := moved.get(self.nodes[source], 0)) and self.nodes[source] not in past:
-                found |= _over(bits, rule, full)
+            found |= _over(moved.get(self.nodes[source], 0), rule, full)
         return found
 
     def _spread(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -70,9 +70,7 @@ class Gate:
         given = x if inside.live is None else x[:, inside.live]
         rest = [_of_tokens(value, *batch, size) for value in args[1:]]
         named = {key: given if key == name else _of_tokens(value, *batch, size) for key, value in options.items()}
-        inside.cache["given"] = given
         made = super().forward(*([] if name else [given]), *rest, **named)  # type: ignore[misc]
-        del inside.cache["given"]
         if inside.out is None:
             return made
         return (made[0][:, inside.out], *made[1:]) if isinstance(made, tuple) else made[:, inside.out]
@@ -87,49 +85,21 @@ def _of_tokens(value: Any, batch: Tensor, position: Tensor, length: int) -> Any:
     return value[batch if len(value) > 1 else torch.zeros_like(batch), position][None]
 
 
-class Projection:
-    """Stands before the class of a linear layer inside a block."""
-
-    circuitry_packed: Inside | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The layer's forward; of what its block is given, only of the tokens at which that is not what their base row has."""
-        inside = self.circuitry_packed
-        if inside is None or inside.given is None or x is not inside.cache.get("given"):
-            return super().forward(x)  # type: ignore[misc,no-any-return]
-        differing, found = inside.given
-        return super().forward(x[:, differing])[:, found]  # type: ignore[misc,no-any-return]
-
-
 @functools.cache
-def _before(kind: Any, stock: Any) -> Any:
-    return type(stock.__name__, (kind, stock), {"__module__": stock.__module__})
+def _gated(stock: Any) -> type:
+    return type(stock.__name__, (Gate, stock), {"__module__": stock.__module__})
 
 
 def put_gate(module: nn.Module) -> None:
-    """Put a gate before a block, and one before every linear layer in it, once.
+    """Put a gate before a block, once.
 
     >>> block = nn.Linear(2, 2)
     >>> put_gate(block)
     >>> isinstance(block, Gate), isinstance(block, nn.Linear)
     (True, True)
     """
-    if isinstance(module, Gate):
-        return
-    for inner in projections(module):
-        _become(inner, _before(Projection, cast(Any, type(inner))))
-    _become(module, _before(Gate, cast(Any, type(module))))
-
-
-def projections(block: nn.Module) -> Iterator[nn.Module]:
-    """The linear layers inside of a block.
-
-    >>> [layer.out_features for layer in projections(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))]
-    [3]
-    """
-    from transformers.pytorch_utils import Conv1D
-
-    return (module for module in block.modules() if module is not block and isinstance(module, nn.Linear | Conv1D))
+    if not isinstance(module, Gate):
+        _become(module, _gated(cast(Any, type(module))))
 
 
 @dataclass(frozen=True)
@@ -158,6 +128,11 @@ class Narrow:
         return made if bias is None else made + bias[wanted.columns]  # type: ignore[no-any-return]
 
 
+@functools.cache
+def _narrowed(stock: Any) -> type:
+    return type(stock.__name__, (Narrow, stock), {"__module__": stock.__module__})
+
+
 def put_narrow(module: nn.Module) -> None:
     """Let an output layer be asked for a few of its logits.
 
@@ -169,4 +144,4 @@ def put_narrow(module: nn.Module) -> None:
     True
     """
     if not isinstance(module, Narrow):
-        _become(module, _before(Narrow, cast(Any, type(module))))
+        _become(module, _narrowed(cast(Any, type(module))))

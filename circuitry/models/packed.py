@@ -92,8 +92,7 @@ class Inside:
     """Tokens inside a block, and the way in and out: ``live`` are those of the layer's tokens that the block computes (None: all),
     ``out`` says for each of the layer's tokens which of the block's outputs is its own or its base row's (None: they are the same).
 
-    ``batch`` [token] is the row of the model's own batch that a token comes from. ``given`` are those tokens whose own input is not
-    their base row's, and where each token finds its own or its base row's among these (None: all are).
+    ``batch`` [token] is the row of the model's own batch that a token comes from.
     """
 
     tokens: Tokens
@@ -101,7 +100,6 @@ class Inside:
     out: Tensor | None
     batch: Tensor
     scanned: Scanned | None = None
-    given: tuple[Tensor, Tensor] | None = None
     cache: dict[str, Any] = field(default_factory=dict)
 
     @functools.cached_property

@@ -31,14 +31,10 @@ class End:
 
 @dataclass(frozen=True)
 class Live:
-    """Bit t: the token t is live. ``tokens`` says so by region, ``states`` by block for its recurrent states, a range without gaps.
-
-    ``given`` says by block at which tokens what it is given can differ; at others the change begins in the block.
-    """
+    """Bit t: the token t is live. ``tokens`` says so by region, ``states`` by block for its recurrent states, a range without gaps."""
 
     tokens: Mapping[Region, Bits]
     states: Mapping[str, Bits]
-    given: Mapping[str, Bits]
 
 
 class LiveSets:
@@ -57,7 +53,6 @@ class LiveSets:
         self.graph, self.length, self.full = graph, length, (1 << length) - 1
         self.regions = regions_of(graph)
         self._states = frozenset(node for family in graph.by_role("state") for node in graph.nodes(family.name, ports=True))
-        self._outputs = {node: block for block, node in self.regions.blocks.items()}
         self._needed: dict[tuple[frozenset[Node], Nodes], dict[Node, Bits]] = {}
         self._moved: dict[tuple[frozenset[Node], Nodes, tuple[Nodes, ...]], dict[Node, Bits]] = {}
         self._shapes: dict[object, _Shape] = {}
@@ -78,18 +73,12 @@ class LiveSets:
         moved = [self.graph.distances.moved(nodes, self.length, holds, within) for nodes in sources]
         tokens: dict[Region, set[_Pair]] = {}
         states: dict[str, set[_Pair]] = {}
-        given: dict[str, set[_Pair]] = {}
         for node in set[Node]().union(*moved):
             pair = tuple(m.get(node, 0) for m in moved), tuple(n.get(node, 0) for n in needed)
             region = self.regions.of(node)
             tokens.setdefault(region, set()).add(pair)
             if node in self._states:
                 states.setdefault(region.block, set()).add(pair)
-            if block := region.block or self._outputs.get(node, ""):
-                past = self.regions.inner.get(block, ())
-                entering = tuple(self.graph.distances.arriving(node, m, self.length, past) for m in moved)
-                if any(entering):
-                    given.setdefault(block, set()).add((entering, pair[1]))
         for block, node in self.regions.blocks.items():
             if block not in self.regions.inner and any(node in m for m in moved):
                 # Its output may be where the change begins, and then there is nothing to compute.
@@ -100,7 +89,6 @@ class LiveSets:
         return _Shape(
             {region: frozenset(pairs) for region, pairs in tokens.items()},
             {block: frozenset(pairs) for block, pairs in states.items()},
-            {block: frozenset(pairs) for block, pairs in given.items()},
         )
 
     def _needed_by(self, holds: frozenset[Node], nodes: Nodes) -> dict[Node, Bits]:
@@ -111,13 +99,12 @@ class LiveSets:
     def _placed(self, shape: _Shape, starts: tuple[_At, ...], stops: tuple[_At, ...]) -> Live:
         tokens = {region: bits for region, pairs in shape.tokens.items() if (bits := _met(pairs, starts, stops, self.full))}
         states = {block: _hull(bits) for block, pairs in shape.states.items() if (bits := _met(pairs, starts, stops, self.full))}
-        given = {block: bits for block, pairs in shape.given.items() if (bits := _met(pairs, starts, stops, self.full))}
         for region, bits in list(tokens.items()):
             if region.block:
                 tokens[region] = bits = bits | states.get(region.block, 0)
                 around = Region(region.layer)
                 tokens[around] = tokens.get(around, 0) | bits
-        return Live(tokens, states, given)
+        return Live(tokens, states)
 
 
 _At = tuple[int, bool]
@@ -129,7 +116,6 @@ _Pair = tuple[tuple[Bits, ...], tuple[Bits, ...]]
 class _Shape:
     tokens: Mapping[Region, frozenset[_Pair]]
     states: Mapping[str, frozenset[_Pair]]
-    given: Mapping[str, frozenset[_Pair]]
 
 
 @functools.lru_cache(maxsize=1 << 14)
@@ -176,7 +162,7 @@ def described(live: Live, graph: Graph) -> str:
     """In words: the blocks that are computed anew, with how many tokens, by family.
 
     >>> import circuitry as ct
-    >>> described(Live({Region(0, "transformer.h.0.mlp"): 0b1, Region(1, "transformer.h.1.mlp"): 0b11}, {}, {}), ct.graph("gpt2"))
+    >>> described(Live({Region(0, "transformer.h.0.mlp"): 0b1, Region(1, "transformer.h.1.mlp"): 0b11}, {}), ct.graph("gpt2"))
     'mlp 0 to 1 (1 to 2 tokens)'
     """
     layers, counts = dict[str, list[int]](), dict[str, list[int]]()

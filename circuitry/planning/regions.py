@@ -81,13 +81,9 @@ class Regions:
         return {(place.module, place.io): region for place, region in places.items()}
 
     @functools.cached_property
-    def inner(self) -> Mapping[str, frozenset[Node]]:
-        """The nodes inside of each block that has any; of the others only the output is a node."""
-        found: dict[str, set[Node]] = {}
-        for node, region in self._nodes.items():
-            if region.block:
-                found.setdefault(region.block, set()).add(node)
-        return {block: frozenset(nodes) for block, nodes in found.items()}
+    def inner(self) -> frozenset[str]:
+        """Blocks that have nodes inside; of the others only the output is one."""
+        return frozenset(region.block for region in self._nodes.values()) - {""}
 
 
 def _layer(node: Node) -> int:

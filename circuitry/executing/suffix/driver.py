@@ -15,7 +15,7 @@ from torch import Tensor
 from ...architecture import Graph, Place
 from ...errors import GuardError
 from ...models import Model
-from ...models.gates import PACKED, Wanted, projections
+from ...models.gates import PACKED, Wanted
 from ...models.packed import Inside, Tokens
 from ...paths import Node
 from ...planning import Write
@@ -24,8 +24,6 @@ from ..places import alone, execution_order, play, turn
 from .layout import ALL, Call, Copy, Layout, joined
 
 Values = Mapping[Call, Tensor]
-_MOST = 7 / 8
-"""The share of a block's tokens whose input differs, from which on all are projected."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +83,7 @@ def packed(model: Model, layout: Layout, columns: Tensor | None) -> Iterator[Non
         for block, node in regions.blocks.items():
             around = tokens.get(Region(regions.of(node).layer), nothing)
             inside = _inside(layout, block, around, tokens.get(Region(regions.of(node).layer, block), nothing))
-            for module in (model.hf.get_submodule(block), *projections(model.hf.get_submodule(block))):
-                _set(stack, module, PACKED, inside)
+            _set(stack, model.hf.get_submodule(block), PACKED, inside)
         example = before.index(layout.runs.base[before.row] % layout.runs.count)
         _set(stack, model.hf.get_output_embeddings(), PACKED, Wanted(len(before), None if columns is None else columns[example]))
         yield
@@ -152,15 +149,7 @@ def _inside(layout: Layout, block: str, around: Tokens, here: Tokens) -> Inside:
         None if same else here.index(out),
         here.index(batch_of[row]),
         layout.scanned.get(block),
-        _given(here, layout.given[block]),
     )
-
-
-def _given(here: Tokens, differing: Tokens) -> tuple[Tensor, Tensor] | None:
-    """Which of a block's tokens differ, and where each finds its own or its base row's; None where it would not pay to gather these."""
-    if len(differing) > _MOST * len(here):
-        return None
-    return here.index(here.own(differing.row, differing.position)), here.index(differing.of(here.row, here.position))
 
 
 def _visit(visit: _Visit, value: Tensor, constants: Mapping[Write, Tensor]) -> tuple[Tensor | None, Tensor]:

@@ -58,12 +58,11 @@ class Reading:
 
 @dataclass
 class Layout:
-    """``tokens`` by region, ``given`` and ``scanned`` by block (``Live``); ``batch`` rows are those that go through the embedding as a whole."""
+    """``tokens`` by region and ``scanned`` by block; ``batch`` rows are those that go through the embedding as a whole."""
 
     runs: Runs
     length: int
     tokens: dict[Region, Tokens]
-    given: dict[str, Tokens]
     scanned: dict[str, Scanned]
     batch: Ints
     filling: int = 0
@@ -84,7 +83,7 @@ class Builder:
     def build(self) -> Layout:
         """The whole layout."""
         tokens = self._tokens()
-        made = Layout(self.runs, self.length, tokens, self._given(tokens), self._scanned(tokens), self._batch())
+        made = Layout(self.runs, self.length, tokens, self._scanned(tokens), self._batch())
         tokens[Region(-1)] = self._embedded(made.batch)
         made.filling = max(0, -(-len(tokens[self.final]) // self.length) - len(made.batch))
         self.made = made
@@ -108,20 +107,6 @@ class Builder:
             rows[region].append(row)
             positions[region].append(position)
         return {region: self._sorted(np.concatenate(rows[region]), np.concatenate(positions[region])) for region in rows}
-
-    def _given(self, tokens: Mapping[Region, Tokens]) -> dict[str, Tokens]:
-        """Of every block the tokens at which what it is given is not what the base run has: of whole runs, and where a change comes in."""
-        made = {}
-        for block, region in self._blocks():
-            every = tokens[Region(region.layer, block)]
-            differs = np.zeros((len(self.runs.base), self.length), bool)
-            differs[: 2 * self.runs.count] = True
-            for leg in self.runs.legs:
-                if offsets := list(offsets_of(leg.live.given.get(block, 0))):
-                    differs[leg.rows[:, None], leg.low[:, None] + offsets] = True
-            here = differs[every.row, every.position]
-            made[block] = self._sorted(every.row[here], every.position[here])
-        return made
 
     def _sorted(self, row: Ints, position: Ints) -> Tokens:
         keys = np.unique(row * self.length + position)

@@ -71,6 +71,7 @@ def scans_to_one_token_too_early(m: Patch) -> None:
 
 @mutant("gpt2", "mlp[0] @ B -> logits")
 def needs_one_token_less_than_it_does(m: Patch) -> None:
+    m.setattr(live, "_met", live._met.__wrapped__)  # what it remembers is from before, and would outlive the mutant
     wrap(m, live, "_backwards", lambda bits, *_: without_first(bits) if bits.bit_count() > 1 else bits)
 
 

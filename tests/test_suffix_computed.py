@@ -128,7 +128,7 @@ def test_after_the_last_layer_that_is_read_nothing_is_computed() -> None:
 )
 def test_the_cost_counts_each_token_of_a_layer_once(path: str, tokens: int) -> None:
     """However many of its blocks compute it."""
-    cost = Suffix(model("gpt2"), memory=PLENTY).cost(planned(model("gpt2"), [path], PROMPTS), PROMPTS)
+    cost = Suffix(model("gpt2"), memory=PLENTY).cost(planned(model("gpt2"), [path], PROMPTS), PROMPTS, [METRICS["logit"]])
     assert cost.token_layers == 3 * 2 * int(PROMPTS.stops.sum()) + tokens
 
 

@@ -32,7 +32,15 @@ def path_of(about: Mapping[str, Any], values: Mapping[str, Any]) -> Path | None:
     >>> str(path_of(about, {"port": "k", "n": 3})), path_of({}, {})
     ('c[3] -> d', None)
     """
-    paths = paths_of(about)
+    return path_among(paths_of(about), values)
+
+
+def path_among(paths: Mapping[str, Path], values: Mapping[str, Any]) -> Path | None:
+    """The same among the paths of a record, for whom asks about many cells.
+
+    >>> str(path_among({"": parse("c[{n}] -> d")}, {"n": 3}))
+    'c[3] -> d'
+    """
     path = next((paths[str(value)] for value in values.values() if str(value) in paths), paths.get(""))
     if path is None:
         return None

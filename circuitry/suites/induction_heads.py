@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..planning import METRICS
 from ..results import PatchingTable
 from ..results.circuit import Circuit
 from ..results.writing import count
@@ -108,8 +109,18 @@ def baselines(study: Study) -> dict[str, float]:
     >>> list(baselines(study))[0]
     'top-1 accuracy, distance 8'
     """
-    found = {d: study.baseline(distance=d) for d in study.settings["distances"]}
+    found = {d: study.baseline(_gap(study, d), distance=d) for d in study.settings["distances"]}
     return {f"{name}, distance {d}": value for d, one in found.items() for name, value in one.items()}
+
+
+def _gap(study: Study, distance: int) -> float | None:
+    """What corruption costs the answer's logit, where the suite's first table has measured that: clean less corrupted."""
+    table = study.tables.get("heads_to_logits")
+    if table is None or table.unit != METRICS["logit"].unit:
+        return None
+    one = table.select("distance", distance)
+    gap = float((one.values("base")[0] - one.values("other")[0]).mean())
+    return -gap if one.about["base"] == "corrupted" else gap
 
 
 def _circuit(study: Study, shares: pd.Series, found: list[Head]) -> Circuit:

@@ -198,20 +198,22 @@ class Study:
         return Summary(name, family, components, explained, profile(taken), known, notes, verdict, together)
 
     @torch.no_grad()
-    def baseline(self, **task: Any) -> dict[str, float]:
-        """On clean prompts accuracy and logit difference, and what corruption costs the answer's logit.
+    def baseline(self, gap: float | None = None, **task: Any) -> dict[str, float]:
+        """On clean prompts accuracy and logit difference, and what corruption costs the answer's logit: the ``gap``, where it is known.
 
         Accuracy is how often the answer is on top, or above the foil where the answer is one of several right ones and not copied.
         """
         prompts = self.task.but(**task).prompts(self.model.vocabulary)
-        clean, corrupted = (self._ends(ids, prompts.where["END"]) for ids in (prompts.clean, prompts.corrupted))
+        clean = self._ends(prompts.clean, prompts.where["END"])
         rows, answer, foil = range(len(prompts)), prompts.answer, prompts.foil
         difference = clean[rows, answer] - clean[rows, foil]
+        if gap is None:
+            gap = (clean - self._ends(prompts.corrupted, prompts.where["END"]))[rows, answer].mean().item()
         on_top, above = float((clean.argmax(-1).numpy() == answer).mean()), (difference > 0).double().mean().item()
         return {
             **({"top-1 accuracy": on_top} if self.task.definition.copied else {"answer above foil": above}),
             "logit difference, answer less foil": difference.mean().item(),
-            "answer's logit, clean less corrupted": (clean - corrupted)[rows, answer].mean().item(),
+            "answer's logit, clean less corrupted": gap,
         }
 
     def _ends(self, ids: Any, ends: Any) -> torch.Tensor:

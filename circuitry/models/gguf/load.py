@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import redirect_stderr
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -29,12 +29,25 @@ def load_gguf(path: Path, dtype: torch.dtype, graph: str | None, tokenizer: Any)
     if find_spec("gguf") is None or find_spec("accelerate") is None:
         raise ModelError("reading GGUF files needs the extra: pip install 'circuitry-lm[gguf]'")
     try:
-        with whole(path) as (file, reader):
+        with whole(path) as (file, reader), _parsed_once(reader):
             return _read(file, reader, path.name, dtype, graph, tokenizer)
     except ModelError:
         raise
     except Exception as error:  # whatever a damaged file leads its readers to
         raise ModelError(f"{path.name} could not be read as GGUF: {_short(error)}") from error
+
+
+@contextmanager
+def _parsed_once(reader: Any) -> Iterator[None]:
+    """Within: transformers, which parses a file anew for the config, the weights and the tokenizer, takes what is parsed already."""
+    import gguf
+
+    stock = gguf.GGUFReader
+    gguf.GGUFReader = lambda *_, **__: reader
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = stock
 
 
 def _read(file: Path, reader: Any, name: str, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:

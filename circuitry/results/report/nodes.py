@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import CircuitryError
-from ...paths import Site, parse
+from ...paths import Path, Site, parse
 from ..circuit import Circuit, CircuitEdge, CircuitNode
-from ..recorded import path_of
+from ..recorded import path_among, paths_of
 from ..table import PatchingTable
 from .cells import Cell
 
@@ -39,9 +39,10 @@ def panels(circuit: Circuit, experiments: Sequence[tuple[PatchingTable, Sequence
     >>> panels(Circuit("c", ("A",), (CircuitNode("mlp[0]", "A", 0, 1.0),), ()), [])[0].total
     0
     """
+    paths = [paths_of(table.about) for table, _ in experiments]
     named = [
-        (number, cell, *_ends(table, cell.values))
-        for number, (table, cells) in enumerate(experiments, 1)
+        (number, cell, *_ends(paths[number - 1], cell.values))
+        for number, (_, cells) in enumerate(experiments, 1)
         for cell in cells
         if math.isfinite(cell.mean)
     ]
@@ -91,9 +92,9 @@ def _any(sites: Sequence[Site], wanted: Site | None) -> bool:
     return wanted is not None and any(is_at(site, wanted) for site in sites)
 
 
-def _ends(table: PatchingTable, values: Mapping[str, Any]) -> tuple[list[Site], list[Site]]:
+def _ends(paths: Mapping[str, Path], values: Mapping[str, Any]) -> tuple[list[Site], list[Site]]:
     """The sites that a cell's path patches, and those that it reads, axes filled in; what is frozen does not count."""
-    path = path_of(table.about, values)
+    path = path_among(paths, values)
     if path is None:
         return [], []  # a table made by other means, whose path is a description
     return list(path.sources), [target for leg in path.legs for target in leg.targets]

@@ -48,6 +48,16 @@ def scan_rows(
     """What every token reads, [1, token, ...] as in ``like``; ``empty`` is the state before the text.
 
     ``group`` says how many rows the kernel is given at once, from how many tokens they have.
+
+    >>> import torch
+    >>> tokens = Tokens(np.array([0, 0, 0, 1]), np.array([0, 1, 2, 2]), np.array([0, 0]), whole=1, length=3)
+    >>> inside = Inside(tokens, None, None, torch.zeros(4), Scanned(np.array([0, 1]), np.array([0, 2]), np.array([3, 3])))
+    >>> x = torch.tensor([[1.0, 2.0, 4.0, 8.0]])
+    >>> def summed(tokens, readers, h):
+    ...     sums = h[:, None] + x[0, tokens].cumsum(1)
+    ...     return sums[:, :, None].expand(readers.shape), sums[:, -1]
+    >>> scan_rows(inside, x.new_zeros(()), x, lambda n: 1, summed, None)
+    tensor([[ 1.,  3.,  7., 11.]])
     """
     assert inside.scanned is not None
     scanned, index = inside.scanned, inside.tokens.index

@@ -58,7 +58,7 @@ class Prompts:
         >>> Prompts(clean, corrupted, end, end, {"END": end}, None).first_changed.tolist()
         [1]
         """
-        if self.changed is None:
+        if not self.changed:
             return (self.clean != self.corrupted).argmax(1)  # type: ignore[no-any-return]
         return np.min([self.where[name] for name in self.changed], axis=0)  # type: ignore[no-any-return]
 

@@ -12,6 +12,7 @@ import circuitry as ct
 import known
 import tiny
 from circuitry.suites import Receivers, Study, SuiteResult, reads, senders, strong_senders
+from circuitry.suites.induction_heads import baselines
 from circuitry.suites.induction_states import _ports
 from suite_runs import random_model, result
 
@@ -232,3 +233,21 @@ def test_a_reader_that_no_changed_token_has_reached_is_left_out() -> None:
     )
     readers = {at: set(_ports(study, pd.Series({(0, at): 1.0}), [0]).frame["reader"]) for at in ("B", "B+1")}
     assert readers == {"B": {"all", "value", "B", "delta"}, "B+1": {"all", "value", "B"}}
+
+
+@pytest.mark.parametrize("direction", ["noising", "denoising"])
+def test_a_baseline_that_a_table_has_measured_is_the_same(direction: str) -> None:
+    study = Study(
+        ct.load("bundled:gpt_neox"),
+        ct.task("induction", examples=3),
+        settings={"distances": [8]},
+        options={"direction": direction},
+    )
+    alone = baselines(study)
+    study.keep("heads_to_logits", study.over("distance", [8], "Heads", "head[3,{head}] @ END -> logits freezing head"))
+    assert baselines(study) == pytest.approx(alone, abs=1e-4)
+    study.tables["heads_to_logits"].frame["other"] -= 1.0
+    shift = 1.0 if direction == "noising" else -1.0
+    assert baselines(study)["answer's logit, clean less corrupted, distance 8"] == pytest.approx(
+        alone["answer's logit, clean less corrupted, distance 8"] + shift, abs=1e-4
+    )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -24,6 +25,7 @@ from circuitry import CircuitryError, GuardError
 from circuitry.executing import guards, places
 from circuitry.executing.effects import Effects
 from circuitry.executing.memory import parse_memory
+from circuitry.executing.open import EXECUTORS
 from circuitry.executing.rows import chunks, driver
 from circuitry.executing.rows.executor import Rows
 from circuitry.executing.rows.schedule import Copy, _Layout, schedule
@@ -382,3 +384,38 @@ def test_write_is_hashable_and_plans_are_plain_data() -> None:
     made, _ = laid("(mlp[0] @ B, mlp[1] @ 3) -> logits freezing head[1]")
     assert len({w for one in made.cells[0].passes for w in one.writes if isinstance(w, Write)}) == 2
     assert pickle.loads(pickle.dumps(made.cells)) == made.cells
+
+
+@pytest.mark.parametrize("metric", ["logit", "kl"])
+def test_the_cost_that_is_explained_is_of_the_batches_that_run(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KL needs all logits, so fewer runs share a batch."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    wide = transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(vocab_size=5000, **sizes))
+    model, task = ct.load(wide), ct.task("induction", distance=8, examples=6)
+    how: Any = {"metric": metric, "executor": ct.executor(memory="1MiB"), "lint": False}
+    path = "mlp[{layer}] @ B -> logits"
+    said, ran, run = ct.explain(model, task, path, **how), list[int](), suffix_driver.run
+    monkeypatch.setattr("circuitry.executing.suffix.executor.run", lambda *given: ran.append(1) or run(*given))  # type: ignore[func-returns-value]
+    ct.patch(model, task, path, **how)
+    assert f"6 examples: {len(ran)} batch{'es' * (len(ran) > 1)};" in said
+    assert len(ran) > 1 or metric == "logit"
+
+
+def test_only_the_executor_that_has_live_sets_explains_them() -> None:
+    model, task = ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2)
+    lives = {name: "  live 1" in ct.explain(model, task, "mlp[1] @ B -> logits", executor=name) for name in EXECUTORS}
+    assert lives == {"suffix": True, "rows": False, "reference": False}
+
+
+@pytest.mark.parametrize("end", ["logits", "mlp[3] @ END"])
+def test_effects_that_are_not_finite_are_refused(end: str) -> None:
+    """A table would leave them out of its means as missing examples."""
+    model, task = ct.load("bundled:gpt_neox", dtype="float16"), ct.task("induction", distance=8, examples=2)
+    with pytest.raises(GuardError, match=r"not a finite number in 2 of 2 examples; it was computed in torch\.float16"):
+        ct.patch(model, task, f"mlp[1] @ B -> {end}", intervention=ct.given(1e6), lint=False)
+
+
+@pytest.mark.parametrize(("name", "reads"), [("", "all"), ("spread", "everything")])
+def test_a_metric_is_checked_when_it_is_made(name: str, reads: Any) -> None:
+    with pytest.raises(ct.CircuitryError, match=r"a metric (needs a name|reads 'answer' or)"):
+        ct.Metric(name, lambda logits, base, answer, foil: logits[:, 0], reads=reads)

@@ -14,7 +14,7 @@ from ...prompting import Prompts
 from ..executor import EXAMPLES
 from .rows import Job, Runs
 
-_BESIDE = 0.25
+_BESIDE = 0.2
 """What jobs may take beside two whole runs that leave no room for them, as a share of these."""
 
 

@@ -65,6 +65,21 @@ def test_two_loads_are_one_model_and_its_numbers_are_those_of_gguf(tmp_path: Pat
         assert len(np.unique(held[0, :32])) <= 16
 
 
+def test_a_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gguf
+
+    file, parsed = write(tmp_path / "tiny.gguf", stock("llama")), list[str]()
+
+    class Counted(gguf.GGUFReader):  # type: ignore[misc]
+        def __init__(self, path: Any, *rest: Any) -> None:
+            parsed.append(str(path))
+            super().__init__(path, *rest)
+
+    monkeypatch.setattr(gguf, "GGUFReader", Counted)
+    ct.load(file)
+    assert parsed == [str(file)] and gguf.GGUFReader is Counted, "what is there meanwhile is put back"
+
+
 def test_a_model_from_gguf_is_like_any_other(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """It is saved as a folder, nothing is shown meanwhile, and transformers' own reading of the file is taken as a model object."""
     from transformers import AutoModelForCausalLM

@@ -41,13 +41,15 @@ class Experiment:
     memory: int
 
 
-def experiment(ours: Any, seed: int, length: int = 10, **options: Any) -> Experiment:
-    """Paths that end alike, prompts, an intervention and a direction: the first that the planner accepts."""
+def experiment(
+    ours: Any, seed: int, length: int = 10, draw: Callable[[random.Random, Graph], list[Path]] | None = None, **options: Any
+) -> Experiment:
+    """Paths that end alike (by default ``paths``), prompts, an intervention and a direction: the first that the planner accepts."""
     rng = random.Random(seed)
     while True:
         prompts = ragged(rng.randint(1, 4), length, seed=rng.randint(0, 99))
         chosen = {"intervention": rng.choice(INTERVENTIONS), "direction": rng.choice(("noising", "denoising")), **options}
-        drawn = paths(rng, ours.graph)
+        drawn = (draw or paths)(rng, ours.graph)
         if chosen["intervention"] not in ("resample", "zero") and any(s.node.port == "pattern" for p in drawn for s in p.sources):
             continue  # neither one number nor a mean over prompts of several lengths is a pattern
         try:
@@ -80,6 +82,22 @@ def paths(rng: random.Random, graph: Graph) -> list[Path]:
         last = Leg(end, some(rng, 0, whole), (), rng.random() < 0.3)
         made.append(Path(some(rng, 1, lambda: site(body)), (*between, last)))
     return made
+
+
+def alike(rng: random.Random, graph: Graph) -> list[Path]:
+    """Several paths whose sources are one set with a few nodes more or fewer, and which go on alike."""
+    nodes = graph.nodes(ports=True)
+    body = [node for node in nodes if node.family not in ("logits", "embed")]
+    all_of = dict.fromkeys(Site(rng.choice(body), rng.choice((None, None, *POSITIONS))) for _ in range(rng.randint(2, 6)))
+
+    def end(least: int) -> tuple[Site, ...]:
+        return some(rng, least, lambda: Site(rng.choice(nodes), rng.choice(POSITIONS)))
+
+    logits = (Site(Node("logits"), rng.choice(POSITIONS)),)
+    between = [Leg(end(1), some(rng, 0, lambda: rng.choice(body)))] if rng.random() < 0.3 else []
+    last = Leg(end(1) if rng.random() < 0.4 else logits, some(rng, 0, lambda: rng.choice(body)), (), rng.random() < 0.2)
+    sets = [[site for site in all_of if rng.random() < 0.8] for _ in range(rng.randint(2, 5))]
+    return [Path(tuple(one), (*between, last)) for one in sets if one]
 
 
 def some(rng: random.Random, least: int, make: Callable[[], T]) -> tuple[T, ...]:

@@ -19,15 +19,15 @@ from agreement import apart, model, planned, ragged
 from circuitry.executing.suffix import guarded
 from circuitry.executing.suffix.executor import Suffix
 from circuitry.planning import METRICS
-from random_paths import LITTLE, NARROW, PLENTY, SOME, experiment, few
+from random_paths import LITTLE, NARROW, PLENTY, SOME, alike, experiment, few
 
 EXACT = 1e-10
 seeds = st.integers(0, 10**9)
 
 
-def compare(ours: Any, seed: int, length: int = 10) -> None:
+def compare(ours: Any, seed: int, length: int = 10, **options: Any) -> None:
     """Draw an experiment, and compare the executors on it; the reference does not know all interventions."""
-    drawn = experiment(ours, seed, length)
+    drawn = experiment(ours, seed, length, **options)
     others = ("rows", "reference") if drawn.plan.intervention.from_other else ("rows",)
     assert apart(ours, drawn.plan, drawn.prompts, drawn.metrics, drawn.memory, others) < EXACT, drawn
 
@@ -37,6 +37,39 @@ def compare(ours: Any, seed: int, length: int = 10) -> None:
 @few(8)
 def test_any_experiment(kind: str, seed: int) -> None:
     compare(model(kind), seed)
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+@given(seed=seeds)
+@few(5)
+def test_runs_that_begin_alike(kind: str, seed: int) -> None:
+    compare(model(kind), seed, draw=alike)
+
+
+@pytest.mark.parametrize(
+    ("sources", "rest"),
+    [
+        # The second computes nothing before layer 2, so the third and the fourth are there what the first one is.
+        (["(mlp[0] @ B, mlp[2] @ END)", "mlp[0] @ B", "(mlp[0] @ B, mlp[1] @ END)", "(mlp[0] @ B, head[2,0] @ END)"], "-> logits"),
+        # What is read before the last layer is read of each run.
+        (["(mlp[0] @ B, head[1,1] @ B)", "mlp[0] @ B", "(mlp[0] @ B, mlp[1] @ B)"], "-> (mlp[1] @ B, head[2,0].k @ B)"),
+        # Second legs write at one node what differs from run to run; first legs are read in two layers.
+        (["mlp[0] @ A", "mlp[0] @ B", "(mlp[0] @ A, embed @ A)"], "-> mlp[1] @ B -> logits"),
+        (["(mlp[0] @ B, mlp[1] @ B)", "mlp[0] @ B"], "-> (mlp[1] @ B, mlp[2] @ END) -> logits"),
+    ],
+)  # fmt: skip
+def test_runs_that_begin_alike_by_hand(sources: list[str], rest: str) -> None:
+    made = planned(model("gpt2"), [f"{one} {rest}" for one in sources], ragged())
+    assert apart(model("gpt2"), made, ragged()) < EXACT
+
+
+def test_runs_that_end_otherwise_do_not_begin_alike() -> None:
+    """They hold other nodes, or are read elsewhere."""
+    ends = ["-> logits freezing head[2]", "-> logits freezing mlp[1]", "-> logits", "-> logits directly"]
+    made = planned(model("gpt2"), [f"mlp[0] @ END {end}" for end in ends], ragged())
+    assert apart(model("gpt2"), made, ragged()) < EXACT
+    made = planned(model("gpt2"), [f"mlp[0] @ A -> mlp[2] @ {at}" for at in ("A", "END")], ragged(1))
+    assert apart(model("gpt2"), made, ragged(1)) < EXACT
 
 
 @pytest.mark.parametrize("kind", ["mamba", "rwkv"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from circuitry.planning import METRICS, Plan
 from circuitry.planning.live import LiveSets
 from circuitry.planning.regions import Region, regions_of
 from circuitry.prompting import Prompts
-from random_paths import PLENTY, experiment, few
+from random_paths import PLENTY, SOME, alike, experiment, few, paths
 from unrolled import legs_of, live, runs_of, total
 
 PROMPTS = ragged(3)
@@ -60,6 +61,26 @@ def counting(ours: Any) -> Iterator[dict[str, int]]:
     finally:
         for one in hooks:
             one.remove()
+
+
+@contextmanager
+def tokens_in_layers(ours: Any) -> Iterator[list[int]]:
+    """Within: how many tokens each layer computed, layer after layer; the one token that fills a layer counts for nothing."""
+    execution_order(ours)
+    counts: list[int] = []
+    layers = [ours.hf.get_submodule(name) for name in regions_of(ours.graph).layers]
+    hooks = [layer.register_forward_hook(lambda _, __, out: counts.append(_tokens(out))) for layer in layers]
+    try:
+        yield counts
+    finally:
+        for one in hooks:
+            one.remove()
+
+
+def _tokens(out: Any) -> int:
+    value = out[0] if isinstance(out, tuple) else out
+    tokens = value.numel() // value.shape[-1]
+    return tokens if tokens > FILLER else 0
 
 
 def counted(ours: Any, made: Plan, prompts: Prompts) -> dict[str, int]:
@@ -116,6 +137,34 @@ def test_after_the_last_layer_that_is_read_nothing_is_computed() -> None:
     found = counted(model("gpt2"), made, PROMPTS)
     assert {count for block, count in found.items() if ".h.0." not in block} == {FILLER}
     assert all(count > FILLER for block, count in found.items() if ".h.0." in block)
+
+
+def test_runs_that_begin_alike_share_their_first_layers() -> None:
+    """Up to the layer in which one of them is written otherwise, or is read."""
+    first, *more = ["(mlp[0] @ B, mlp[1] @ END) -> logits", "(mlp[0] @ B, mlp[2] @ END) -> logits", "mlp[0] @ B -> logits"]
+    alone = counted(model("gpt2"), planned(model("gpt2"), [first], PROMPTS), PROMPTS)
+    every = counted(model("gpt2"), planned(model("gpt2"), [first, *more], PROMPTS), PROMPTS)
+    assert {block: count - alone[block] for block, count in every.items()} == gpt2((0, TO_END, 2 * TO_END), (0, TO_END, 2 * EACH))
+
+
+def test_a_run_that_is_there_already_is_not_run_again() -> None:
+    made = planned(model("mamba"), ["ssm_in[1] @ B -> logits"], PROMPTS)
+    twice = replace(made, cells=made.cells * 2)
+    assert counted(model("mamba"), twice, PROMPTS) == counted(model("mamba"), made, PROMPTS)
+    (one,) = Suffix(model("mamba"), memory=PLENTY).run(twice, PROMPTS, [METRICS["logit"]])
+    assert one.effect[0].tolist() == one.effect[1].tolist() and one.effect.all()
+
+
+@pytest.mark.parametrize("draw", [paths, alike])
+@pytest.mark.parametrize("memory", [SOME, PLENTY])
+def test_the_cost_is_what_is_given_to_the_layers(draw: Any, memory: int) -> None:
+    """By counting hooks on layers, over all batches."""
+    ours = model("gpt2")
+    for seed in range(6):
+        drawn = experiment(ours, seed, draw=draw, intervention="resample")
+        with tokens_in_layers(ours) as counts:
+            Suffix(ours, memory=memory).run(drawn.plan, drawn.prompts, [METRICS["logit"]])
+        assert sum(counts) == Suffix(ours, memory=memory).cost(drawn.plan, drawn.prompts, [METRICS["logit"]]).token_layers
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ unrolled: Callable[[Graph, int], nx.DiGraph[Token]] = functools.cache(Graph.unro
 
 
 def runs_of(made: Plan, prompts: Prompts) -> Runs:
-    """The runs of a plan, without guards."""
+    """The runs of a plan, without guards, each from its own beginning."""
     jobs = [Job(number, cell, np.arange(len(prompts))) for number, cell in enumerate(made.cells)]
-    return Runs(made, jobs, prompts, LiveSets(made.graph, prompts.length))
+    return Runs(made, jobs, prompts, LiveSets(made.graph, prompts.length), share=False)
 
 
 def legs_of(runs: Runs) -> Iterator[tuple[Leg, int, int]]:

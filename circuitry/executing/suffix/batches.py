@@ -53,6 +53,7 @@ def batches(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, 
 
 def _cut(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, size: Size) -> Iterator[Batch]:
     whole, of_jobs = token_counts(plan, jobs, prompts, lives)
+    alone: Ints | None = None
     chosen: list[int] = []
     total = np.zeros(whole.shape[1], np.int64)
     for example in range(len(prompts)):
@@ -61,7 +62,9 @@ def _cut(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, siz
             yield _batch(jobs, range(len(jobs)), chosen)
             chosen, total = [], np.zeros_like(total)
         if not chosen and not size.fits(more):
-            yield from (_batch(jobs, some, [example]) for some in _split(whole[example], of_jobs[:, example], size))
+            if alone is None:  # jobs that share a beginning may come into different batches
+                _, alone = token_counts(plan, jobs, prompts, lives, share=False)
+            yield from (_batch(jobs, some, [example]) for some in _split(whole[example], alone[:, example], size))
             continue
         chosen.append(example)
         total = total + more
@@ -97,9 +100,12 @@ def _batch(jobs: Sequence[Job], numbers: Sequence[int], examples: Sequence[int])
     return Batch(there, tuple(made))
 
 
-def token_counts(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets) -> tuple[Ints, Ints]:
-    """Tokens in each layer and after all of them: of the two whole runs [example, layer], and of each job [job, example, layer]."""
-    runs, final = Runs(plan, jobs, prompts, lives), len(lives.regions.layers)
+def token_counts(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, *, share: bool = True) -> tuple[Ints, Ints]:
+    """Tokens in each layer and after all of them: of the two whole runs [example, layer], and of each job [job, example, layer].
+
+    Of jobs that begin alike the first one counts for all, unless they do not ``share`` (``beginnings``).
+    """
+    runs, final = Runs(plan, jobs, prompts, lives, share=share), len(lives.regions.layers)
     number = {id(job): at for at, job in enumerate(jobs)}
     counts = np.zeros((len(jobs), len(prompts), final + 1), np.int64)
     for leg in runs.legs:

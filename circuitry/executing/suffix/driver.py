@@ -16,7 +16,7 @@ from ...architecture import Graph, Place
 from ...errors import GuardError
 from ...models import Model
 from ...models.gates import PACKED, Wanted
-from ...models.packed import Inside, Tokens
+from ...models.packed import Inside, Ints, Tokens
 from ...paths import Node
 from ...planning import Write
 from ...planning.regions import Region
@@ -74,10 +74,11 @@ def packed(model: Model, layout: Layout, columns: Tensor | None) -> Iterator[Non
         before = tokens[Region(-1)]
         for number, name in enumerate([*regions.layers, _final_norm(graph)]):
             here = tokens.get(Region(number), nothing)
+            came = layout.runs.came(here.row, number)
             if number == len(regions.layers):
-                take: Tensor | None = _padded(here, before, size)
+                take: Tensor | None = _padded(here, came, before, size)
             else:
-                take = _take(here, before, len(before) if number else size)
+                take = _take(here, came, before, len(before) if number else size)
             stack.callback(model.hf.get_submodule(name).register_forward_pre_hook(_taking(take), with_kwargs=True).remove)
             before = here
         for block, node in regions.blocks.items():
@@ -104,20 +105,23 @@ def _final_norm(graph: Graph) -> str:
     return graph.place(Node(graph.by_role("resid")[0].name, (graph.sizes["layer"],))).module
 
 
-def _take(here: Tokens, before: Tokens, given: int) -> Tensor | None:
-    """Where a region's tokens come from in the region before; None where they are the same, and no more than these are ``given``."""
+def _take(here: Tokens, came: Ints, before: Tokens, given: int) -> Tensor | None:
+    """Where a region's tokens come from in the region before, those of the rows ``came`` [token].
+
+    None where they are the same, and no more than these are ``given``.
+    """
     if (
         len(here) == len(before) == given
         and np.array_equal(here.row, before.row)
         and np.array_equal(here.position, before.position)
     ):
         return None
-    return here.index(before.of(here.row, here.position))
+    return here.index(before.of(came, here.position))
 
 
-def _padded(here: Tokens, before: Tokens, size: int) -> Tensor:
+def _padded(here: Tokens, came: Ints, before: Tokens, size: int) -> Tensor:
     """The same after the last layer, filled up to the size of the model's batch, into whose shape some models bring it again."""
-    take = before.of(here.row, here.position)
+    take = before.of(came, here.position)
     return here.index(np.concatenate([take, np.repeat(take[:1], size - len(take))]))
 
 

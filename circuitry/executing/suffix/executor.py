@@ -50,12 +50,14 @@ class Suffix:
         lives, jobs = LiveSets(plan.graph, prompts.length), self._jobs(plan, prompts, extra)
         size = self._size(prompts, _narrow(plan, metrics))
         made = batches(plan, jobs, prompts, lives, size)
-        whole, of_jobs = token_counts(plan, jobs, prompts, lives)
+        whole, _ = token_counts(plan, jobs, prompts, lives)
         shared = sum(int(whole[batch.examples, :-1].sum()) for batch in made)
+        counts = (token_counts(plan, batch.jobs, prompts.take(batch.examples), lives)[1] for batch in made)
+        own = sum(int(count[:, :, :-1].sum()) for count in counts)
         legs = sum(len(job.examples) * len(job.cell.passes) for job in jobs)
         every = (2 * len(prompts) + legs) * prompts.length * plan.graph.sizes["layer"]
         least = max(size.of(tokens) for tokens in whole)
-        return Cost(len(made), shared + int(of_jobs[:, :, :-1].sum()), every, least if least > self.memory else 0)
+        return Cost(len(made), shared + own, every, least if least > self.memory else 0)
 
     def described(self, plan: Plan, prompts: Prompts) -> Mapping[str, str]:
         """Of each pass the blocks that are computed anew, with how many tokens of the first prompt."""

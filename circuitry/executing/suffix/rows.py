@@ -14,6 +14,7 @@ from ...planning import CellPlan, Pass, Plan, Write, absolute
 from ...planning.live import End, Live, LiveSets
 from ...planning.plan import OTHER
 from ...prompting import Prompts
+from .beginnings import Begun, begun
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,27 @@ class Leg:
 class Runs:
     """Rows: for every example the base run, then for every example the other run, then the legs of all jobs, example by example.
 
-    ``examples`` are those that the batch has, ``stops`` [example] how many tokens of each prompt have to be computed.
+    ``examples`` are those that the batch has, ``stops`` [example] how many tokens of each prompt have to be computed. ``share``: legs that
+    begin alike share their first layers.
     """
 
-    def __init__(self, plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets) -> None:
+    def __init__(self, plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, *, share: bool = True) -> None:
         self.plan, self.prompts, self.lives, self.count = plan, prompts, lives, len(prompts)
         self.jobs, self.stops = list(jobs), np.ones(len(prompts), np.int64)
         starts = self._first_rows()
         self.base = np.concatenate([np.arange(2 * self.count), np.repeat(np.arange(self.count), self._width)])
-        self.legs = [leg for job, first in zip(self.jobs, starts, strict=True) for leg in self._legs(job, first)]
+        legs = [leg for job, first in zip(self.jobs, starts, strict=True) for leg in self._legs(job, first)]
+        self.origin, self.begins = np.arange(len(self.base)), np.full(len(self.base), -1)
+        self.legs = [self._cut(one) for one in begun(legs, lives.regions)] if share else legs
+
+    def came(self, rows: Ints, layer: int) -> Ints:
+        """The rows whose stream comes into a layer: those that begin there were up to it what their origins are."""
+        return np.where(self.begins[rows] == layer, self.origin[rows], rows)
+
+    def _cut(self, one: Begun) -> Leg:
+        if one.origin is not None:
+            self.origin[one.leg.rows], self.begins[one.leg.rows] = one.origin.leg.rows, one.layer
+        return one.leg
 
     @functools.cached_property
     def last(self) -> int:

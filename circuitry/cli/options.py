@@ -37,6 +37,10 @@ Options = Annotated[
     typer.Option("--option", "-o", help="an option as name=value, such as distance=64; repeatable; 8,16,32 is a list"),
 ]
 Values = Annotated[list[str] | None, typer.Option("--axis", help="values of an open axis, such as layer=0,1; repeatable")]
+Metric = Annotated[
+    str | None, typer.Option(help="logit (the default), foil_logit, logit_difference, probability, log_probability or kl")
+]
+Baseline = Annotated[int | None, typer.Option(help="random nodes to compare with, 16 by default")]
 Intervention = Annotated[str, typer.Option(help="resample, zero or mean")]
 Direction = Annotated[str, typer.Option(help="noising or denoising")]
 Memory = Annotated[str, typer.Option(help="bound for one batch, such as 512MiB")]

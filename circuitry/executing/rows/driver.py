@@ -11,11 +11,12 @@ from torch import Tensor
 
 from ...architecture import Graph, Place
 from ...models import Model
-from ...paths import Node, Site
+from ...paths import Site
 from ...planning import absolute
 from ...planning.plan import Write
 from ...prompting import Prompts
 from ..copies import ALL, Call, Copy
+from ..places import own_value
 from ..trace import Visit, traced, visits
 from .schedule import Schedule
 
@@ -125,14 +126,9 @@ def _at_site(
         column = np.searchsorted(kept, at)[schedule.example]
         return values[place, 0][rows, torch.from_numpy(column)]
     if place.position is None:
-        every = torch.stack([_unit(values[place, k], place, node) for k in range(len(stops))], 1)
+        every = torch.cat([own_value(values[place, k], place, node) for k in range(len(stops))], 1)
         if at is None:
             return every
         return every[rows, torch.from_numpy(np.searchsorted(stops, at)[schedule.example])]
-    value = _unit(values[place, 0], place, node)
-    value = value.movedim(place.position - (place.unit is not None and place.unit < place.position), 1)
+    value = own_value(values[place, 0], place, node)
     return value if at is None else value[rows, torch.from_numpy(np.ascontiguousarray(at[schedule.example]))]
-
-
-def _unit(value: Tensor, place: Place, node: Node) -> Tensor:
-    return value if place.unit is None else value.select(place.unit, int(node.indices[-1]))  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,12 @@ def test_a_component_from_nowhere_is_refused() -> None:
     stray.summary.components[0].table = "gone"
     with pytest.raises(ct.CircuitryError, match="does not say from which table"):
         parts("m", stray)
+
+
+@pytest.mark.parametrize("node", ["logits", "embed", "head[{layer},0]"])
+def test_a_component_of_no_layer_has_no_depth(node: str) -> None:
+    with pytest.raises(ct.CircuitryError, match=rf"^{re.escape(node)} stands in no layer, so it has no depth$"):
+        _ = Component(node, "state", 0.5, "B").layer
 
 
 def test_everything_is_written(tmp_path: Path) -> None:

@@ -245,6 +245,27 @@ def test_explain_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pass 2" in out and "on the clean input: write head[1,0].k from pass 1" in out
 
 
+def test_explain_takes_what_patch_takes() -> None:
+    """All but what is only done after a run: checking cells, and writing the table."""
+    command = typer.main.get_command(cli.app)
+    patch, explain = ({one.name for one in command.commands[name].params} for name in ("patch", "explain"))  # type: ignore[attr-defined]
+    assert patch - explain == {"verify", "out"} and explain <= patch
+
+
+def test_explain_predicts_the_cost_of_what_is_asked() -> None:
+    """Each option changes the line of the cost, as it changes what ``patch`` runs."""
+
+    def cost(*more: str) -> str:
+        out = circuitry("explain", "bundled:mamba", STATES, *SHORT, *more)
+        return next(line.split(None, 1)[1] for line in out.splitlines() if line.split()[0] == "cost")
+
+    plain = cost()
+    assert plain.startswith("suffix, 4 examples: 1 batch;")
+    assert cost("--executor", "rows").startswith("rows, 4 examples: 1 batch;")
+    assert plain != cost("--memory", "2MiB") != cost("--memory", "2MiB", "--dtype", "float64")
+    assert cost("--baseline", "0") != plain
+
+
 def test_sensitivity_prints_every_setting_and_writes_them(tmp_path: Path) -> None:
     target = tmp_path / "new" / "grid.csv"
     out = circuitry(
@@ -325,6 +346,7 @@ RUN = ("run", "induction", "--model", "bundled:mamba", "--examples", "2", "--out
         ([*RUN, "-o", "distances=8,8"], "distances has 8 twice; name each value once"),
         (["sae", "train", "bundled:mamba", "resid[1]", "--out", "OUT", "--k", "5"], "k=5 has no effect: kind 'relu'"),
         (["explain", "bundled:mamba", "h[0] -> logitz"], "logitz"),
+        (["explain", *H0, "--metric", "logits"], "no metric 'logits'"),
         (["sensitivity", *H0, "--out", "x.doc"], "the grid cannot be written as '.doc'"),
         (["offsets", "bundled:mamba", "--out", "x.doc"], "this cannot be written as '.doc'"),
         (["offsets", "bundled:mamba", "--token", "C"], "C"),

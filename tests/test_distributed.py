@@ -266,7 +266,7 @@ def test_what_this_process_raises_is_told_to_the_others() -> None:
 def test_guards_run_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     model, made, prompts = compiled("gpt2", "mlp[{layer}] @ B -> logits")
     checked: list[int] = []
-    monkeypatch.setattr("circuitry.executing.guards.check", lambda *_: checked.append(1))
+    monkeypatch.setattr("circuitry.executing.rows.guarded.check", lambda *_: checked.append(1))
     for rank in range(3):
         Rows(model, memory=1 << 28, team=Team(rank, 3)).run(made, prompts, [METRICS["logit"]])
     assert len(checked) == 1

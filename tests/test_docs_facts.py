@@ -279,6 +279,21 @@ def test_the_table_of_hand_written_models_is_what_they_are() -> None:
         assert tokens == (f"{model.hf.config.vocab_size} numbers" if model.tokenizer is None else "those of the bundled models")
 
 
+def _argument(function: Callable[..., Any], name: str) -> set[str]:
+    """The names in quotation marks in what a docstring says of an argument."""
+    said = re.search(rf"^ +{name}: (.*?)(?=^ +\w+: |\n\n)", inspect.getdoc(function) or "", re.M | re.S)
+    return set(re.findall(r'"(\w+)"', said[1] if said else ""))
+
+
+def test_names_in_docstrings_are_those_that_are_known() -> None:
+    named = {name for name, one in INTERVENTIONS.items() if not one.needs_value}
+    assert _argument(ct.patch, "metric") == {*METRICS}
+    assert _argument(ct.patch, "intervention") == named
+    assert _argument(ct.patch, "direction") == {*grid.DIRECTIONS}
+    assert _argument(ct.executor, "name") == {*EXECUTORS}
+    assert {*grid.METRICS} <= {*METRICS}
+
+
 def test_settings_and_columns_of_a_sensitivity_are_those_in_the_page() -> None:
     model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)
     how: Any = {"ablations": ["resample"], "directions": ["noising"], "metrics": ["logit"], "frozen": {}}

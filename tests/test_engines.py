@@ -19,9 +19,12 @@ import tiny
 from agreement import both, disagreement, model, ragged
 from circuitry import Graph, Node, Path, PathError, Position, Site, parse
 from circuitry.architecture import Place
+from circuitry.executing import trace
+from circuitry.executing.copies import ALL, Copy, joined, units_held
 from circuitry.executing.rows import driver
+from circuitry.executing.rows import schedule as rows_schedule
 from circuitry.executing.rows.engine import run_plan
-from circuitry.executing.rows.schedule import ALL, Copy, _Layout, joined, schedule
+from circuitry.executing.rows.schedule import _Layout, schedule
 from circuitry.paths import Leg
 from circuitry.planning import Plan, absolute, plan
 from circuitry.planning.frozen import matching
@@ -180,8 +183,7 @@ def test_mutant_of_a_copy_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("path", ("mlp[0] @ B -> logits freezing head[1]", "mlp[0] @ END -> logits directly"))
 def test_mutant_that_drops_a_freeze_is_caught(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = _Layout._held
-    monkeypatch.setattr(_Layout, "_held", lambda self, one: dict(list(held(self, one).items())[1:]))
+    monkeypatch.setattr(rows_schedule, "units_held", lambda *known: dict(list(units_held(*known).items())[1:]))
     assert disagreement(model("gpt2"), path, PROMPTS) > 1e-6
 
 
@@ -226,7 +228,7 @@ def test_mutant_that_freezes_its_own_ends_is_caught(monkeypatch: pytest.MonkeyPa
 
 
 def test_mutant_that_follows_legs_in_the_wrong_order_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "joined", lambda copies: joined(copies)[::-1])
+    monkeypatch.setattr(trace, "joined", lambda copies: joined(copies)[::-1])
     assert disagreement(model("gpt2"), "resid[1] @ B -> (resid[1] @ B, mlp[1] @ B) -> logits", PROMPTS) > 1e-6
 
 

@@ -113,16 +113,14 @@ def test_a_state_is_wider_than_a_model_in_half_precision(kind: str, state: str, 
 
 
 def test_means_are_not_rounded_to_the_models_dtype() -> None:
-    from circuitry.executing.constants import mean_value
-    from circuitry.planning import Write
+    from circuitry.executing.means import means
+    from circuitry.paths import Site
     from circuitry.running.patching import compile_path
 
     model = tiny.model("rwkv", dtype=torch.float16)
     _, prompts = compile_path(model, TASK, "wkv_state[1] @ B -> logits")
-    assert (
-        mean_value(model, Write(model.graph.node("wkv_state[1]"), ct.Position("B"), "mean"), prompts, 1 << 28).dtype
-        == torch.float32
-    )
+    site = Site(model.graph.node("wkv_state[1]"), ct.Position("B"))
+    assert means(model, [site], prompts, 1 << 28)[site].dtype == torch.float32
 
 
 def test_effects_that_overflow_in_half_precision_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

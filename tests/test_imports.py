@@ -97,6 +97,30 @@ def test_every_layer_is_looked_at() -> None:
     assert {layer_of(".".join(file.relative_to(ROOT).with_suffix("").parts)) for file in FILES} == set(LEVEL)
 
 
+EXECUTORS = ("rows", "suffix", "reference")
+CHOOSING = {"open": set(EXECUTORS), "verified": {"reference"}}
+"""Modules at the seam that choose an executor, or compare with one."""
+SEAM = sorted((PACKAGE / "executing").rglob("*.py"))
+
+
+def executors_imported(file: Path) -> set[str]:
+    """The executors, other than its own, that a file below ``executing`` imports from."""
+    modules = (module.split(".") for module in imported(file))
+    found = {parts[2] for parts in modules if parts[:2] == ["circuitry", "executing"] and len(parts) > 2}
+    return found & set(EXECUTORS) - {file.parent.name}
+
+
+@pytest.mark.parametrize("file", SEAM, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_no_executor_knows_another_and_the_seam_knows_none(file: Path) -> None:
+    allowed = CHOOSING.get(file.stem, set()) if file.parent.name == "executing" else set()
+    assert executors_imported(file) <= allowed
+
+
+def test_what_chooses_an_executor_imports_it() -> None:
+    """So that the test above sees imports at all."""
+    assert {name: executors_imported(PACKAGE / "executing" / f"{name}.py") for name in CHOOSING} == CHOOSING
+
+
 @pytest.mark.parametrize(
     ("line", "found"),
     [

@@ -39,7 +39,7 @@ TABLES = {
 
 
 def layers(found: SuiteResult, role: str) -> list[int]:
-    return [int(c.node.split("[")[1].split(",")[0].rstrip("]")) for c in found.summary.components if c.role == role]
+    return [c.layer for c in found.summary.components if c.role == role]
 
 
 # --- the bundled models ----------------------------------------------------------------------------------------------------

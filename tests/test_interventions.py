@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 import agreement
+import circuitry as ct
 from agreement import model
 from circuitry import CircuitryError
 from circuitry.executing.constants import constant_values
@@ -21,7 +23,7 @@ from circuitry.executing.suffix.executor import Suffix
 from circuitry.planning import INTERVENTIONS as KNOWN
 from circuitry.planning import Intervention, given, plan
 from circuitry.planning.metrics import metric
-from patching import PROMPTS, patched
+from patching import PROMPTS, TASK, patched
 
 
 def by_hooks(kind: str, node: str, values: Callable[[Tensor], Tensor], corrupted: bool = False) -> Tensor:
@@ -181,3 +183,53 @@ def test_an_intervention_of_a_value_says_which_in_what_is_saved() -> None:
         by_engine("gpt2", "mlp[1] @ B -> logits", steered)
     with pytest.raises(CircuitryError, match=r"^intervention 'zero' takes no value; use ct.given\(2\)$"):
         KNOWN["zero"].of(2)
+
+
+NO_NUMBERS = {
+    "complex numbers": "complex numbers in place; expected real ones; .real, .imag or .abs() makes them",
+    "truth values": "truth values in place; expected numbers; .double() makes them",
+    "plain": "a tensor that is sparse, nested, quantised or without values in place; expected a plain one",
+    "large": "a number that no tensor can hold in place; expected a number, or a tensor of the node's shape",
+}
+ONES = torch.ones(16)
+
+
+@pytest.mark.parametrize("asked", (ct.patch, ct.explain))
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (ONES.to(torch.complex64), "complex numbers"),
+        (1j, "complex numbers"),
+        (np.complex64(1), "complex numbers"),
+        (ONES.bool(), "truth values"),
+        (True, "truth values"),
+        (np.bool_(True), "truth values"),
+        (ONES.to_sparse(), "plain"),
+        (ONES.to("meta"), "plain"),
+        (10**400, "large"),
+    ],
+)
+def test_what_is_no_real_number_is_refused_by_name(asked: Callable[..., Any], value: Any, why: str) -> None:
+    with pytest.raises(CircuitryError) as found:
+        asked(model("gpt2"), TASK, "mlp[1] @ B -> logits", intervention=given(value), lint=False)
+    assert str(found.value) == f"'given' puts {NO_NUMBERS[why]}"
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [("x", "str"), ([[1], [1, 2]], "list"), (np.array([None]), "ndarray"), (Fraction(1, 2), "Fraction"), (lambda: 1, "function")],
+)
+def test_what_is_no_number_at_all_is_refused_by_its_type(value: Any, what: str) -> None:
+    with pytest.raises(
+        CircuitryError, match=rf"^'given' puts {what} in place; expected a number, or a tensor of the node's shape$"
+    ):
+        ct.patch(model("gpt2"), TASK, "mlp[1] @ B -> logits", intervention=given(value), lint=False)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.ones(16), np.ones(16, np.uint16), [1] * 16, np.float32(1), torch.nn.Parameter(ONES), ONES.to(torch.float8_e4m3fn)],
+)
+def test_numbers_of_every_kind_are_taken(value: Any) -> None:
+    wanted, found = (by_engine("gpt2", "mlp[1] @ B -> logits", given(one)) for one in (1, value))
+    np.testing.assert_allclose(found, wanted, atol=1e-10)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ import circuitry as ct
 import tiny
 from agreement import both, disagreement, model, ragged
 from circuitry.architecture import Graph, Place
+from circuitry.executing.copies import Copy
 from circuitry.executing.rows import driver
-from circuitry.executing.rows.schedule import Copy, _Layout, schedule
+from circuitry.executing.rows.schedule import _Layout, schedule
 from circuitry.models import mamba, mamba2, ssd
 from circuitry.models.mamba import exact
 from circuitry.paths import Node
@@ -360,7 +362,7 @@ def test_mutant_that_holds_two_of_three_parts_of_a_state_is_caught(dropped: int,
 )
 def test_mutant_that_takes_the_next_head_is_caught(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def next_head(copy: Copy) -> Copy:
-        return Copy(copy.to, copy.source, copy.position, np.where(copy.unit < 0, -1, (copy.unit + 1) % 4), copy.leg, copy.value)
+        return replace(copy, unit=np.where(copy.unit < 0, -1, (copy.unit + 1) % 4))
 
     put = _Layout._put
     monkeypatch.setattr(_Layout, "_put", lambda self, place, stop, copy: put(self, place, stop, next_head(copy)))

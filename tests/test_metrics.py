@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import circuitry as ct
+from agreement import model
 from circuitry import CircuitryError, PatchingTable
-from circuitry.executing.metrics import evaluate
+from circuitry.executing.metrics import check_reads, evaluate
 from circuitry.planning.metrics import metric
 from circuitry.results.units import DISTANCE, KL, signed
 from circuitry.running import METRICS
-from patching import effects, patched
+from patching import TASK, effects, patched
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]], dtype=torch.float64)
 
@@ -83,7 +84,8 @@ def test_a_metric_of_your_own() -> None:
 def test_a_metric_of_the_wrong_shape_is_refused(own: Callable[..., Any], said: str, which: str) -> None:
     with pytest.raises(CircuitryError) as found:
         patched(metric=own, executor=which)
-    assert str(found.value) == f"the metric returned {said}; it should return one number a row, shape (5,)"
+    name = own.__name__
+    assert str(found.value) == f"the metric {name!r} returned {said}; it should return one number a row, shape (5,)"
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -121,6 +123,45 @@ def test_a_metric_reads_the_tokens_it_says(name: str) -> None:
     columns = 1 if one.reads == "answer" else 2
     found = one.function(both[0][:, :columns], both[1][:, :columns], first, second)
     assert torch.equal(found, one.function(LOGITS, BASE, ANSWER, FOIL))
+
+
+@pytest.mark.parametrize(
+    ("function", "what"),
+    [
+        (lambda logits, base, answer, foil: logits[:, 9], "of [2, 2] it fails: index 9 is out of bounds"),
+        (
+            lambda logits, base, answer, foil: logits.gather(1, 9 + answer[:, None])[:, 0],
+            "of [2, 2] it fails: index 9 is out of bounds",
+        ),
+        (
+            lambda logits, base, answer, foil: next(a for a, b in [logits.unbind(1)]),
+            "of [2, 7] it fails: too many values to unpack",
+        ),
+        (lambda logits, base, answer, foil: logits.softmax(-1).amax(-1), "it gives other numbers."),
+        (lambda logits, base, answer, foil: logits[:, 0], "it gives other numbers."),
+        (lambda logits, base, answer, foil: (logits - base).norm(dim=-1), "it gives other numbers."),
+    ],
+)
+@pytest.mark.parametrize("reads", ["answer", "answer and foil"])
+@pytest.mark.parametrize("asked", [ct.patch, ct.explain])
+def test_a_metric_that_reads_more_than_it_says_is_refused(function: Any, what: str, reads: Any, asked: Any) -> None:
+    """Before anything runs, and by name; without ``reads`` it is taken."""
+    known: dict[str, Any] = {"path": "mlp[0] @ B -> logits", "lint": False}
+    with pytest.raises(CircuitryError) as found:
+        asked(model("gpt2"), TASK, **known, metric=ct.Metric("mine", function, reads=reads))
+    said = str(found.value)
+    assert (
+        said.startswith(f"metric 'mine' says reads={reads!r}, so of logits [row, vocabulary] it must give the same")
+        and what in said
+    )
+    assert said.endswith("Leave reads out, so that it is always given all")
+    if "unpack" not in what:
+        asked(model("gpt2"), TASK, **known, metric=ct.Metric("mine", function))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_no_metric_of_ours_reads_more_than_it_says(name: str) -> None:
+    check_reads(METRICS[name])
 
 
 def test_a_table_knows_which_of_its_metrics_are_never_negative(tmp_path: Path) -> None:

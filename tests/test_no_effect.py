@@ -113,7 +113,7 @@ def test_a_metric_of_truth_values_is_refused() -> None:
         ),
         (lambda logits, answer, foil: logits[:, 0] * 1j, "complex numbers"),
     ):
-        with pytest.raises(CircuitryError, match=f"^the metric returned {said}"):
+        with pytest.raises(CircuitryError, match=f"^the metric '<lambda>' returned {said}"):
             evaluate(metric(own), logits, logits, token, token)
     count = metric(lambda logits, answer, foil: (logits.argmax(-1) == answer).long())
     assert evaluate(count, logits, logits, token, token).tolist() == [1, 0]

@@ -22,13 +22,16 @@ import circuitry as ct
 import tiny
 from agreement import both, model
 from circuitry import CircuitryError, GuardError
-from circuitry.executing import guards, places
+from circuitry.executing import places, trace
+from circuitry.executing.copies import Copy
 from circuitry.executing.effects import Effects
 from circuitry.executing.memory import parse_memory
 from circuitry.executing.open import EXECUTORS
 from circuitry.executing.rows import chunks, driver
+from circuitry.executing.rows import guarded as rows_guarded
+from circuitry.executing.rows import schedule as rows_schedule
 from circuitry.executing.rows.executor import Rows
-from circuitry.executing.rows.schedule import Copy, _Layout, schedule
+from circuitry.executing.rows.schedule import _Layout, schedule
 from circuitry.executing.suffix import driver as suffix_driver
 from circuitry.executing.suffix import guarded
 from circuitry.executing.suffix.layout import Builder
@@ -59,7 +62,7 @@ from patching import PROMPTS, TASK, effects, laid, patched
         ),
         (
             {"path": "mlp[0] @ B -> logits", "intervention": ct.given("x")},
-            "'given' puts str where mlp[0] @ B has shape (16,)",
+            "'given' puts str in place; expected a number, or a tensor of the node's shape",
         ),
         ({"executor": "reference", "intervention": "zero"}, "the reference only resamples, it has no 'zero'"),
         ({"executor": ct.executor(verify=1), "intervention": "mean"}, "the reference only resamples, it has no 'mean'"),
@@ -140,7 +143,7 @@ def test_a_module_that_is_never_called_is_no_result(monkeypatch: pytest.MonkeyPa
     (place, stop), copies = batch.copies.popitem()
     batch.copies[replace(place, module="transformer.h.1.idle"), stop] = copies
     order = {**places.execution_order(ours), ("transformer.h.1.idle", "output"): 5}
-    monkeypatch.setattr(driver, "execution_order", lambda _: order)
+    monkeypatch.setattr(trace, "execution_order", lambda _: order)
     with pytest.raises(
         GuardError, match=r"^a place was never reached \('model.transformer.h.1.idle.output.i0' .*\); no result is reported$"
     ):
@@ -162,7 +165,7 @@ def test_a_place_that_no_pass_of_packed_tokens_reaches_is_no_result(monkeypatch:
     hf.transformer.h[1].idle = torch.nn.Identity()
     ours, places_of = ct.load(hf, dtype="float64"), suffix_driver._visits
     order = {**places.execution_order(ours), ("transformer.h.1.idle", "output"): 5}
-    monkeypatch.setattr(suffix_driver, "execution_order", lambda _: order)
+    monkeypatch.setattr(trace, "execution_order", lambda _: order)
 
     def elsewhere(*known: Any) -> Any:
         first, *others = places_of(*known)
@@ -233,7 +236,7 @@ def test_patching_everything_must_give_the_other_run(executor: str, monkeypatch:
 
 @BOTH
 def test_numbers_that_are_none_are_no_result(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guards, "run", lambda *a: [torch.full_like(v, torch.nan) for v in driver.run(*a)])
+    monkeypatch.setattr(rows_guarded, "run", lambda *a: [torch.full_like(v, torch.nan) for v in driver.run(*a)])
     monkeypatch.setattr(guarded, "of_site", lambda *a: torch.full_like(of_site(*a), torch.nan))
     with pytest.raises(GuardError, match=r"off by nan of the largest value"):
         patched(executor=executor)
@@ -253,7 +256,7 @@ def test_guards_run_on_cells_of_every_target(executor: str, monkeypatch: pytest.
         seen.append(reading.job.cell.passes[-1].reads)
         checked(ours, reading, values)
 
-    monkeypatch.setattr(guards, "run", run)
+    monkeypatch.setattr(rows_guarded, "run", run)
     monkeypatch.setattr(guarded, "check", check)
     patched("embed -> mlp[{layer}]", executor=executor)
     assert len(seen) == 4 and {str(sites[0].node) for sites in seen} >= {"mlp[0]", "mlp[1]", "mlp[2]"}
@@ -279,7 +282,7 @@ def test_what_was_verified_stands_in_the_table_and_its_files(tmp_path: Path) -> 
 def test_verify_refuses_what_the_reference_does_not_confirm(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A freeze that was forgotten passes the guards, since patching nothing still changes nothing."""
     path = "mlp[0] @ B -> logits freezing head[1,0]"
-    monkeypatch.setattr(_Layout, "_held", lambda *_: {})
+    monkeypatch.setattr(rows_schedule, "units_held", lambda *_: {})
     monkeypatch.setattr(Builder, "_held", lambda *_: {})
     patched(path, executor=executor)
     with pytest.raises(

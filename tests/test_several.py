@@ -16,9 +16,9 @@ import circuitry as ct
 from agreement import model
 from circuitry import CircuitryError, GuardError, PatchingTable, PathError
 from circuitry.executing.reference.executor import by_reference
+from circuitry.executing.rows import schedule
 from circuitry.executing.rows.engine import run_plan
-from circuitry.executing.rows.schedule import _Layout
-from circuitry.executing.suffix.layout import Builder
+from circuitry.executing.suffix import layout
 from circuitry.planning import join, plan
 from circuitry.prompting import Prompts
 from circuitry.running import METRICS
@@ -158,8 +158,8 @@ def test_the_reference_engine_and_verify_take_several_paths(monkeypatch: pytest.
     assert one.frame[["path", "layer", "example"]].equals(other.frame[["path", "layer", "example"]])
     np.testing.assert_allclose(columns(one), columns(other), atol=1e-10)
     assert {**{k: v for k, v in one.about.items() if k != "verified"}, "executor": "reference"} == other.about
-    for name, layout in (("suffix", Builder), ("rows", _Layout)):
-        monkeypatch.setattr(layout, "_held", lambda *_: {})
+    for name, laying_out in (("suffix", layout), ("rows", schedule)):
+        monkeypatch.setattr(laying_out, "units_held", lambda *_: {})
         with pytest.raises(GuardError, match="and the reference differ by"):
             patched("llama", paths, executor=ct.executor(name, verify=9))
 

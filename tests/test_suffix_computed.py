@@ -9,19 +9,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 import tiny
 from agreement import model, planned, ragged
+from circuitry.executing.constants import constant_values
 from circuitry.executing.places import execution_order
+from circuitry.executing.rows.executor import Rows
 from circuitry.executing.suffix import guarded
 from circuitry.executing.suffix.batches import token_counts
 from circuitry.executing.suffix.executor import Suffix
 from circuitry.executing.suffix.rows import Job
 from circuitry.models import mamba, mamba2, rwkv, stretches
-from circuitry.planning import METRICS, Plan
+from circuitry.planning import METRICS, Intervention, Plan
+from circuitry.planning import given as given_value
+from circuitry.planning.interventions import RESAMPLE
 from circuitry.planning.live import LiveSets
 from circuitry.planning.regions import Region, regions_of
 from circuitry.prompting import Prompts
@@ -237,3 +242,50 @@ def test_every_block_computes_its_live_tokens_and_the_whole_runs(kind: str, seed
         whole = 2 * int(runs.stops.sum()) if layer <= last else FILLER
         wanted[block] = whole + total(where, Region(layer, block))
     assert counted(ours, drawn.plan, drawn.prompts) == wanted, str(drawn.plan.path)
+
+
+# --- what interventions run beforehand -------------------------------------------------------------------------------------
+
+HEADS = "head[{layer},{head}] @ {pos} -> logits"
+MADE: dict[str, tuple[str | Intervention, int]] = {
+    "a mean": ("mean", EACH),
+    "a mean of one's own": (Intervention("doubled", "twice its mean", lambda source, _: 2 * source.mean()), EACH),
+    "a given tensor": (given_value(torch.zeros(8)), 1),
+    "a given number": (given_value(0.5), 0),
+    "zero": ("zero", 0),
+}
+
+
+@contextmanager
+def passes(ours: Any) -> Iterator[list[tuple[int, ...]]]:
+    """Within: the shapes of the ids of every forward pass."""
+    execution_order(ours)  # found once a model, by a run of its own
+    found: list[tuple[int, ...]] = []
+    hook = ours.hf.get_input_embeddings().register_forward_pre_hook(lambda _, args: found.append(tuple(args[0].shape)))
+    try:
+        yield found
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("memory", [1, PLENTY])
+@pytest.mark.parametrize("opener", [Suffix, Rows])
+@pytest.mark.parametrize("name", MADE)
+def test_the_cost_counts_what_an_intervention_runs_beforehand(
+    name: str, opener: Any, memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each prompt goes through the model once for all values of a plan: those passes, and those that patch, are what is predicted."""
+    monkeypatch.setattr("circuitry.executing.rows.guarded.check", lambda *_: None)
+    ours, (how, examples) = model("gpt2"), MADE[name]
+    made = planned(ours, [HEADS], PROMPTS, intervention=how)
+    assert len({write for cell in made.cells for write in cell.passes[0].writes}) > EACH
+    executor, metrics = opener(ours, memory=memory), [METRICS["logit"]]
+    with passes(ours) as ran:
+        values = constant_values(ours, made, PROMPTS, memory)
+        before = list(ran)
+        executor.run(made, PROMPTS, metrics)
+    assert len(values) > EACH and sum(rows for rows, _ in before) == examples
+    said, layers = executor.cost(made, PROMPTS, metrics), ours.graph.sizes["layer"]
+    plain = executor.cost(replace(made, intervention=RESAMPLE), PROMPTS, metrics)
+    assert said.token_layers - plain.token_layers == layers * sum(rows * length for rows, length in before)
+    assert said.batches == len(ran) - len(before)

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from breaking import PROMPTS, Mutants, check_noticed, into, wrap
-from circuitry.executing.suffix import driver, executor
-from circuitry.executing.suffix.layout import ALL, Builder
+from circuitry.executing import trace
+from circuitry.executing.copies import ALL
+from circuitry.executing.suffix import executor
+from circuitry.executing.suffix.layout import Builder
 from circuitry.executing.suffix.rows import Runs, positions_of
 from circuitry.models.packed import Tokens
 
@@ -82,7 +84,7 @@ def holds_what_the_other_run_has(m: Patch) -> None:
 
 @mutant("gpt2", "resid[1] @ B -> (resid[1] @ B, mlp[1] @ B) -> logits")
 def follows_legs_backwards(m: Patch) -> None:
-    wrap(m, driver, "joined", lambda copies, *_: copies[::-1])
+    wrap(m, trace, "joined", lambda copies, *_: copies[::-1])
 
 
 @mutant("mamba", "ssm_state[1] @ B -> logits")
@@ -91,7 +93,7 @@ def writes_the_state_of_the_next_call(m: Patch) -> None:
 
 
 def _change_copies(m: Patch, change: Callable[[Any], Any]) -> None:
-    wrap(m, driver, "joined", lambda copies, *_: [change(copy) for copy in copies])
+    wrap(m, trace, "joined", lambda copies, *_: [change(copy) for copy in copies])
 
 
 # --- readings --------------------------------------------------------------------------------------------------------------

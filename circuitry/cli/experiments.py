@@ -11,6 +11,7 @@ import typer
 from ..files import write_csv
 from . import options as read
 from .options import (
+    Baseline,
     Device,
     DeviceMap,
     Direction,
@@ -19,6 +20,7 @@ from .options import (
     ExecutorName,
     Intervention,
     MemoryOption,
+    Metric,
     Model,
     Options,
     PathText,
@@ -42,12 +44,10 @@ def patch(
     axis: Values = None,
     examples: ExamplesOfTask = None,
     seed: Seed = 0,
-    metric: Annotated[
-        str | None, typer.Option(help="logit (the default), foil_logit, logit_difference, probability, log_probability or kl")
-    ] = None,
+    metric: Metric = None,
     intervention: Intervention = "resample",
     direction: Direction = "noising",
-    baseline: Annotated[int | None, typer.Option(help="random nodes to compare with, 16 by default")] = None,
+    baseline: Baseline = None,
     executor: ExecutorName = None,
     verify: Verify = 0,
     memory: MemoryOption = None,
@@ -60,12 +60,11 @@ def patch(
     from ..running import patch as run_patch
 
     writer = _writer(out)
-    how: Any = {"metric": metric, "intervention": intervention, "direction": direction, **read.given(baseline=baseline)}
-    how |= read.executor(executor, memory, verify)
+    how = _asked(axis, metric, intervention, direction, baseline) | read.executor(executor, memory, verify)
     posed = read.task(task, option, examples, seed)
     with read.together() as every:
         loaded = read.load(model, dtype, device, revision, device_map)
-        table = run_patch(loaded, posed, path, axes=read.axes(axis), **how)
+        table = run_patch(loaded, posed, path, **how)
         print(table)
         if out is not None and every.rank == 0:
             writer(table, out)
@@ -89,15 +88,36 @@ def _writer(out: Path | None) -> Callable[[Any, Path], object]:
 
 @app.command()
 def explain(
-    model: Model, path: PathText, revision: Revision = None, task: TaskName = "induction", option: Options = None,
-    axis: Values = None, examples: ExamplesOfTask = None, seed: Seed = 0, intervention: Intervention = "resample",
+    model: Model,
+    path: PathText,
+    revision: Revision = None,
+    task: TaskName = "induction",
+    option: Options = None,
+    axis: Values = None,
+    examples: ExamplesOfTask = None,
+    seed: Seed = 0,
+    metric: Metric = None,
+    intervention: Intervention = "resample",
     direction: Direction = "noising",
-) -> None:  # fmt: skip
+    baseline: Baseline = None,
+    executor: ExecutorName = None,
+    memory: MemoryOption = None,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    device_map: DeviceMap = None,
+) -> None:
     """Say what a path would run: passes, frozen set, kind of path patching, predicted cost. Runs nothing."""
     from ..running import explain as run_explain
 
-    how: Any = {"axes": read.axes(axis), "intervention": intervention, "direction": direction}
-    print(run_explain(read.load(model, revision=revision), read.task(task, option, examples, seed), path, **how))
+    how = _asked(axis, metric, intervention, direction, baseline) | read.executor(executor, memory)
+    posed = read.task(task, option, examples, seed)
+    print(run_explain(read.load(model, dtype, device, revision, device_map), posed, path, **how))
+
+
+def _asked(axis: list[str] | None, metric: str | None, intervention: str, direction: str, baseline: int | None) -> dict[str, Any]:
+    """What ``patch`` and ``explain`` are asked for alike."""
+    asked = {"axes": read.axes(axis), "metric": metric, "intervention": intervention, "direction": direction}
+    return asked | read.given(baseline=baseline)
 
 
 @app.command()

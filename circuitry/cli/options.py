@@ -13,10 +13,18 @@ import typer
 
 from ..errors import CircuitryError
 from ..files import check_place
+from ..planning import INTERVENTIONS, METRICS
 
 if TYPE_CHECKING:
     from ..models import Model as LoadedModel
     from ..team import Team
+
+
+def _either(names: Iterable[str], usual: str = "") -> str:
+    """Names as a choice, in words."""
+    *others, last = (f"{name} (the default)" if name == usual else name for name in names)
+    return f"{', '.join(others)} or {last}"
+
 
 _MODELS = "bundled:NAME, compiled:NAME, package:NAME, a Hugging Face NAME or NAME@REVISION, a folder, or a .gguf file"
 Model = Annotated[str, typer.Argument(help=_MODELS)]
@@ -37,7 +45,9 @@ Options = Annotated[
     typer.Option("--option", "-o", help="an option as name=value, such as distance=64; repeatable; 8,16,32 is a list"),
 ]
 Values = Annotated[list[str] | None, typer.Option("--axis", help="values of an open axis, such as layer=0,1; repeatable")]
-Intervention = Annotated[str, typer.Option(help="resample, zero or mean")]
+Metric = Annotated[str | None, typer.Option(help=_either(METRICS, usual="logit"))]
+Baseline = Annotated[int | None, typer.Option(help="random nodes to compare with, 16 by default")]
+Intervention = Annotated[str, typer.Option(help=_either(name for name, one in INTERVENTIONS.items() if not one.needs_value))]
 Direction = Annotated[str, typer.Option(help="noising or denoising")]
 Memory = Annotated[str, typer.Option(help="bound for one batch, such as 512MiB")]
 MemoryOption = Annotated[str | None, typer.Option("--memory", help="bound for one batch, such as 512MiB, which is the default")]

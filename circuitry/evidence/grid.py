@@ -17,7 +17,7 @@ from ..errors import CircuitryError, no_effect
 from ..models import Model
 from ..paths import Node, Path, parse, parse_node
 from ..planning import plan, reads_logits
-from ..planning.interventions import intervention
+from ..planning.interventions import INTERVENTIONS, intervention
 from ..planning.names import POSITION, axis_kinds
 from ..prompting import Task
 from ..results import PatchingTable
@@ -25,7 +25,8 @@ from ..results.statistics import SIGNIFICANT
 from ..running import patch
 
 METRICS = ("logit", "logit_difference", "log_probability")
-ABLATIONS = ("resample", "zero", "mean")
+"""The metrics that are measured if nothing is said: of those with the answer's sign, one on each scale."""
+ABLATIONS = tuple(name for name, one in INTERVENTIONS.items() if not one.needs_value)
 DIRECTIONS = ("noising", "denoising")
 AS_WRITTEN = "as written"
 OPEN_ROLES = (("gate", ""), ("write_input", "C"), ("write_input", "skip"), ("mlp", ""))

@@ -160,9 +160,18 @@ def _draws(every: Nodes, inside: Nodes, count: int, rng: Generator) -> tuple[lis
     return sets, [others[k] for k in picked]
 
 
+def all_of(role: str) -> str:
+    """What all nodes of a role are called where they are removed together.
+
+    >>> all_of("name mover")
+    'all name mover'
+    """
+    return f"all {role}"
+
+
 def _subsets(roles: Mapping[str, list[Node]], inside: Nodes, count: int, rng: Generator) -> dict[str, Nodes]:
     """Subsets K for completeness: every role, and random halves, none of them twice."""
-    found, ordered = {f"all {role}": frozenset(nodes) for role, nodes in roles.items()}, sorted(inside, key=str)
+    found, ordered = {all_of(role): frozenset(nodes) for role, nodes in roles.items()}, sorted(inside, key=str)
     size = len(ordered) // 2
     drawn = (frozenset(ordered[k] for k in rng.choice(len(ordered), size, replace=False)) for _ in range(4 * count))
     halves = [half for half in dict.fromkeys(drawn) if half and half not in found.values()][:count]
@@ -194,10 +203,10 @@ class _Groups:
         found |= {f"circuit without {k}": outside | nodes for k, nodes in self.subsets.items()}
         found |= {f"model without {k}": nodes for k, nodes in self.subsets.items()}
         for role, nodes in self.roles.items():
-            found[f"circuit without all {role}"] = outside | frozenset(nodes)
+            found[f"circuit without {all_of(role)}"] = outside | frozenset(nodes)
             for node in nodes:
                 found[f"circuit without {node}"] = outside | {node}
-                found[f"circuit without all {role} but {node}"] = outside | (frozenset(nodes) - {node})
+                found[f"circuit without {all_of(role)} but {node}"] = outside | (frozenset(nodes) - {node})
         found |= {f"random {k + 1}": self.every - nodes for k, nodes in enumerate(self.draws[0])}
         found |= {f"circuit and {node}": outside - {node} for node in self.draws[1]}
         return found
@@ -243,6 +252,6 @@ def _minimality(groups: _Groups, kept: Any) -> pd.DataFrame:
     for role, nodes in groups.roles.items():
         for node in nodes:
             from_all = abs(kept("circuit") - kept(f"circuit without {node}"))
-            alone = abs(kept(f"circuit without all {role} but {node}") - kept(f"circuit without all {role}"))
+            alone = abs(kept(f"circuit without {all_of(role)} but {node}") - kept(f"circuit without {all_of(role)}"))
             rows.append((str(node), role, float(from_all), float(alone), float(max(from_all, alone))))
     return pd.DataFrame(rows, columns=["node", "role", "from the circuit", "without its role", "change"])

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..results.figures import STYLE
-from .scores import Scores
+from .scores import Scores, all_of
 
 _COLOUR, _QUIET = "#2166ac", "#999999"
 
@@ -51,7 +51,7 @@ def _completeness(ax: Any, scores: Scores) -> None:
     rows = scores.completeness
     ends = [min(0.0, *rows["circuit"], *rows["model"]), max(1.0, *rows["circuit"], *rows["model"])]
     ax.plot(ends, ends, color=_QUIET, linewidth=0.8)
-    roles = rows["without"].str.startswith("all ")
+    roles = rows["without"].isin(list(map(all_of, scores.roles)))
     for chosen, marker, label in ((roles, "o", "a role removed"), (~roles, "x", "a random half removed")):
         ax.scatter(rows["model"][chosen], rows["circuit"][chosen], s=16, marker=marker, color=_COLOUR, label=label)
     ax.set(title="completeness", xlabel="f of the model without it", ylabel="f of the circuit without it")

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import nnsight
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..architecture import Place
-from ..errors import CircuitryError, GuardError
+from ..errors import CircuitryError
 from ..models import Model
 from ..paths import Node
 from .inputs import check_ids
-from .places import alone, execution_order, play, turn
+from .places import execution_order, own_value, turn
+from .trace import traced
 
 Change = Callable[[Tensor], Tensor]
 """From a node's values to others of the same shape."""
@@ -30,6 +29,10 @@ class _Stop:
     place: Place
     occurrence: int
     nodes: tuple[Node, ...]
+
+
+Act = Callable[[_Stop, Tensor], tuple[Tensor | None, Tensor]]
+"""From a stop and the value there to what to write there (None: nothing) and what to keep."""
 
 
 def read(model: Model, nodes: Iterable[Node | str], ids: NDArray[np.int64]) -> dict[Node, Tensor]:
@@ -48,11 +51,11 @@ def read(model: Model, nodes: Iterable[Node | str], ids: NDArray[np.int64]) -> d
     wanted = list(dict.fromkeys(model.graph.node(node) for node in nodes))
     stops = _stops(model, wanted, ids.shape[1])
     keep = 0 if any(node.family == "logits" for node in wanted) else 1
-    got, _ = _trace(model, stops, ids, lambda stop, raw: raw.detach().clone(), keep)
+    got = _trace(model, stops, ids, lambda _, raw: (None, raw.detach().clone()), keep)
     values: dict[Node, list[Tensor]] = {node: [] for node in wanted}
     for stop, value in zip(stops, got, strict=True):
         for node in stop.nodes:
-            values[node].append(_own(value, stop.place, node))
+            values[node].append(own_value(value, stop.place, node))
     return {node: torch.cat(parts, 1) for node, parts in values.items()}
 
 
@@ -74,51 +77,33 @@ def spliced(
     named = {model.graph.node(node): change for node, change in changes.items()}
     if any(model.graph.family(node.family).role == "logits" for node in named):
         raise CircuitryError("nothing comes after the logits, so they cannot be replaced on the way; change what is returned")
-    stops = _stops(model, named, ids.shape[1])
+    output = _Stop(model.graph.place(Node(model.graph.by_role("logits")[0].name)), 0, ())
+    stops = [*_stops(model, named, ids.shape[1]), output]
     chosen = torch.from_numpy(where).to(model.device)
 
-    def replaced(stop: _Stop, raw: Tensor) -> Tensor:
+    def replaced(stop: _Stop, raw: Tensor) -> tuple[Tensor | None, Tensor]:
+        if stop is output:
+            return None, raw
         changed = raw.clone()
         for node in stop.nodes:
-            value = _own(changed, stop.place, node)
+            value = own_value(changed, stop.place, node)
             at = chosen if stop.place.position is not None else chosen[:, stop.occurrence, None]
             new = named[node](value.clone())
             if new.shape != value.shape:
                 raise CircuitryError(f"the change of {node} made {tuple(new.shape)} of {tuple(value.shape)}; the shape must stay")
             value[at] = new.to(value)[at]
-        return changed
+        return changed, raw.new_empty(0)
 
-    return _trace(model, stops, ids, replaced, keep=0, changing=True)[1]
+    return _trace(model, stops, ids, replaced, keep=0)[-1]
 
 
-def _trace(
-    model: Model,
-    stops: list[_Stop],
-    ids: NDArray[np.int64],
-    act: Callable[[_Stop, Tensor], Tensor],
-    keep: int,
-    changing: bool = False,
-) -> tuple[list[Tensor], Tensor]:
-    """Run the model once, act at every stop; what came of it, and the logits of the last ``keep`` positions (0: of all)."""
+def _trace(model: Model, stops: list[_Stop], ids: NDArray[np.int64], act: Act, keep: int) -> list[Tensor]:
+    """Run the model once, act at every stop; of the logits there are the last ``keep`` (0: all)."""
     recurrent = any(stop.place.position is None for stop in stops)
-    inputs = torch.from_numpy(np.ascontiguousarray(ids, np.int64)).to(model.device)
-
-    def at(number: int, value: Tensor) -> tuple[Tensor | None, Tensor]:
-        made = act(stops[number], value)
-        return made if changing else None, made
-
-    got: tuple[dict[int, Tensor], Tensor] | None = None
-    with alone(model, tuple(range(ids.shape[1])) if recurrent else ()):  # noqa: SIM117 (nnsight reads the inner statement)
-        with model.net.trace(inputs, use_cache=False, logits_to_keep=keep) as tracer:
-            got = nnsight.save(_played(model.net, tracer, stops, at))
-    if got is None or len(got[0]) != len(stops):
-        raise GuardError(f"not all of {len(stops)} places were reached; no result is reported")
-    return [got[0][number] for number in range(len(stops))], got[1]
-
-
-def _played(net: Any, tracer: Any, stops: list[_Stop], act: Callable[..., Any]) -> tuple[dict[int, Tensor], Tensor]:
-    """Inside the trace: what came of every stop, and the logits."""
-    return play(net, tracer, [(stop.place, stop.occurrence) for stop in stops], act), tracer.result.logits
+    inputs = torch.from_numpy(np.ascontiguousarray(ids, np.int64))
+    there = [(stop.place, stop.occurrence) for stop in stops]
+    states = tuple(range(ids.shape[1])) if recurrent else ()
+    return traced(model, inputs, there, lambda number, value: act(stops[number], value), states=states, keep=keep)
 
 
 def _stops(model: Model, nodes: Iterable[Node], length: int) -> list[_Stop]:
@@ -130,12 +115,3 @@ def _stops(model: Model, nodes: Iterable[Node], length: int) -> list[_Stop]:
     calls = {place: length if place.position is None else 1 for place in there}
     made = [_Stop(place, call, tuple(of)) for place, of in there.items() for call in range(calls[place])]
     return sorted(made, key=lambda stop: turn(stop.place, stop.occurrence, order))
-
-
-def _own(value: Tensor, place: Place, node: Node) -> Tensor:
-    """A node's own part of the value of its place, as a view [row, position, ...]."""
-    if place.unit is not None:
-        value = value.select(place.unit, int(node.indices[-1]))  # type: ignore[arg-type]
-    if place.position is None:
-        return value.unsqueeze(1)
-    return value.movedim(place.position - (place.unit is not None and place.unit < place.position), 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,12 +12,11 @@ from torch import Tensor
 
 from ..errors import CircuitryError
 from ..models import Model
-from ..paths import Site, parse
-from ..planning import CellPlan, Intervention, Pass, Plan, Write, absolute
+from ..paths import Site
+from ..planning import Intervention, Plan, Write, absolute
 from ..prompting import Prompts
-from .rows.chunks import chunks
-from .rows.driver import run
-from .rows.schedule import schedule
+from .executor import Cost
+from .means import cost_of_means, means
 
 
 def constant_values(model: Model, plan: Plan, prompts: Prompts, memory: int) -> Mapping[Write, Tensor]:
@@ -32,46 +32,90 @@ def constant_values(model: Model, plan: Plan, prompts: Prompts, memory: int) -> 
     """
     if plan.intervention.make is None:
         return {}
-    writes = dict.fromkeys(w for cell in plan.cells for w in cell.passes[0].writes)
-    sources = {write: _Source(model, write, prompts, memory) for write in writes}
-    return {write: source.fitted(plan.intervention) for write, source in sources.items()}
+    sites = {write: Site(write.node, write.at) for cell in plan.cells for write in cell.passes[0].writes}
+    known = _Known(model, tuple(sites.values()), prompts, memory)
+    return {write: _Source(site, known).fitted(plan.intervention) for write, site in sites.items()}
+
+
+def cost_of_constants(model: Model, plan: Plan, prompts: Prompts, memory: int) -> Cost:
+    """What the passes take that ``constant_values`` runs: over all prompts for means, over one for the shapes of given tensors.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "gate[{layer}] @ END -> logits", intervention="mean")
+    >>> cost_of_constants(model, made, prompts, 1 << 28).token_layers == len(prompts) * prompts.length * 4
+    True
+    """
+    make, value = plan.intervention.make, plan.intervention.value
+    if make is None:
+        return Cost(0, 0, 0)
+    try:
+        made = make(_Asking(), value)
+    except _MeanAsked:
+        return cost_of_means(model, prompts, memory)
+    return cost_of_means(model, _first(prompts), memory) if _as_tensor(made, plan.intervention).dim() else Cost(0, 0, 0)
+
+
+class _MeanAsked(Exception):
+    """A maker has asked for a mean."""
+
+
+class _Asking:
+    """What a maker is given to learn whether it asks for a mean, since all of a plan's are asked alike."""
+
+    def mean(self) -> Any:
+        raise _MeanAsked
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of all sites that are written, found for all of them together when the first is asked for."""
+
+    model: Model
+    sites: tuple[Site, ...]
+    prompts: Prompts
+    memory: int
+
+    @cached_property
+    def means(self) -> Mapping[Site, Tensor]:
+        return means(self.model, self.sites, self.prompts, self.memory)
+
+    @cached_property
+    def shapes(self) -> Mapping[Site, torch.Size]:
+        known = "means" in vars(self)  # a mean has the shape, and costs nothing once it is there
+        found = self.means if known else means(self.model, self.sites, _first(self.prompts), self.memory)
+        return {site: value.shape for site, value in found.items()}
+
+
+def _first(prompts: Prompts) -> Prompts:
+    return prompts.take(slice(1))
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A write, as the maker of its value sees it (``planning.interventions.Source``)."""
+    """A site that is written, as the maker of its value sees it (``planning.interventions.Source``)."""
 
-    model: Model
-    write: Write
-    prompts: Prompts
-    memory: int
-
-    @property
-    def site(self) -> Site:
-        return Site(self.write.node, self.write.at)
+    site: Site
+    known: _Known
 
     def mean(self) -> Tensor:
-        alike = len(set(self.prompts.stops.tolist())) == 1
-        at = self.write.at
-        if self._is_pattern and not (alike and (at is None or len(set(absolute(at, self.prompts.where))) == 1)):
+        prompts, at = self.known.prompts, self.site.at
+        alike = len(set(prompts.stops.tolist())) == 1
+        if self._is_pattern and not (alike and (at is None or len(set(absolute(at, prompts.where))) == 1)):
             raise CircuitryError(
                 f"the mean of {self.site} over prompts of different shape attends to later tokens or padding; use 'zero' or 'resample'"
             )
-        return mean_value(self.model, self.write, self.prompts, self.memory)
+        return self.known.means[self.site]
 
     @property
     def _is_pattern(self) -> bool:
         """Whether it is an attention pattern: how one token's attention is shared out among those that it can see."""
-        return self.write.node.port == "pattern"
+        return self.site.node.port == "pattern"
 
     def fitted(self, intervention: Intervention) -> Tensor:
         """The value that an intervention makes, in the node's own shape unless it is one number."""
         made = intervention.make(self, intervention.value) if intervention.make else None
-        if isinstance(made, int | float):
-            made = torch.tensor(
-                made, dtype=torch.float64
-            )  # by itself it would be a float32; it is written in the node's own dtype
-        value = self._tensor(made, intervention)
+        value = self._in_shape(_as_tensor(made, intervention), intervention)
         if not value.isfinite().all():
             raise CircuitryError(
                 f"{intervention} for {self.site} holds numbers that are not finite; every effect would be one of them"
@@ -90,55 +134,39 @@ class _Source:
 
     def _looks_ahead(self, pattern: Tensor) -> bool:
         """Whether a row [key] attends to tokens after its own, in the example where that comes first; or any of all [query, key]."""
-        if self.write.at is None:
+        if self.site.at is None:
             return bool(pattern.triu(1).any())
-        return bool(pattern[min(absolute(self.write.at, self.prompts.where)) + 1 :].any())
+        return bool(pattern[min(absolute(self.site.at, self.known.prompts.where)) + 1 :].any())
 
-    def _tensor(self, made: Any, intervention: Intervention) -> Tensor:
-        shape: Any = type(made).__name__
+    def _in_shape(self, value: Tensor, intervention: Intervention) -> Tensor:
+        if value.dim() == 0:
+            return value
+        wanted = self.known.shapes[self.site]
         try:
-            value = torch.as_tensor(made)
-            if value.dim() == 0:
-                return value
-            shape = tuple(value.shape)
-            return value.expand_as(self._like())
-        except (RuntimeError, TypeError, ValueError) as error:
-            wanted = tuple(self._like().shape)
-            raise CircuitryError(f"{intervention.name!r} puts {shape} where {self.site} has shape {wanted}") from error
-
-    def _like(self) -> Tensor:
-        """A tensor of the shape that a value must have: the mean over one example."""
-        return mean_value(self.model, self.write, self.prompts.take(slice(1)), self.memory)
+            return value.expand(wanted)
+        except RuntimeError as error:
+            raise CircuitryError(
+                f"{intervention.name!r} puts {tuple(value.shape)} where {self.site} has shape {tuple(wanted)}"
+            ) from error
 
 
-def mean_value(model: Model, write: Write, prompts: Prompts, memory: int) -> Tensor:
-    """The mean of a node at a position over all corrupted prompts; at every position where the write names none.
+def _as_tensor(made: Any, intervention: Intervention) -> Tensor:
+    """A number or tensor that was made, as a tensor of real numbers. Raises CircuitryError for anything else."""
+    try:
+        # By itself a number would be a float32; it is written in the node's own dtype.
+        value = torch.tensor(made, dtype=torch.float64) if type(made) in (int, float) else torch.as_tensor(made)
+    except (OverflowError, RuntimeError, TypeError, ValueError) as error:
+        large = isinstance(error, OverflowError)
+        what = "a number that no tensor can hold" if large else f"{type(made).__name__}"
+        raise _refused(intervention, what, "a number, or a tensor of the node's shape") from None
+    if value.is_meta or value.is_quantized or value.is_nested or value.layout != torch.strided:
+        raise _refused(intervention, "a tensor that is sparse, nested, quantised or without values", "a plain one")
+    if value.is_complex():
+        raise _refused(intervention, "complex numbers", "real ones; .real, .imag or .abs() makes them")
+    if value.dtype == torch.bool:
+        raise _refused(intervention, "truth values", "numbers; .double() makes them")
+    return value.float() if value.is_floating_point() and value.itemsize == 1 else value  # torch can do little in eight bits
 
-    Padding counts for nothing: the mean at a position is over the prompts that reach it, zero where none does.
 
-    >>> import circuitry as ct
-    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> from circuitry.planning.plan import MADE, Write
-    >>> tuple(mean_value(model, Write(model.graph.node("gate[0]"), ct.Position("B"), MADE), prompts, 1 << 28).shape)
-    (256,)
-    """
-    path = parse("embed -> logits")
-    reader = CellPlan((), path, (Pass((), frozenset(), (Site(write.node, write.at),)),))
-    plan = Plan(path, model.graph, {}, (reader,), ())
-    total: Any = None
-    count: Any = 0
-    for _, examples in chunks(plan, model, len(prompts), prompts.length, memory):
-        part = prompts.take(examples)
-        laid = schedule(plan, plan.cells, part)
-        values = run(model, laid, part)[0][laid.reading.other]
-        dtype, values = values.dtype, values.double()
-        there = torch.ones(len(part), dtype=torch.float64, device=values.device)
-        if write.at is None:
-            stops = torch.from_numpy(part.stops).to(values.device)
-            there = (torch.arange(values.shape[1], device=values.device) < stops[:, None]).double()
-        there = there.reshape(*there.shape, *[1] * (values.dim() - there.dim()))
-        part_sum = (values * there).sum(0)
-        total = part_sum if total is None else total + part_sum
-        count = count + there.sum(0)
-    return (total / count.clamp(min=1)).to(dtype)  # type: ignore[no-any-return]
+def _refused(intervention: Intervention, what: str, expected: str) -> CircuitryError:
+    return CircuitryError(f"{intervention.name!r} puts {what} in place; expected {expected}")

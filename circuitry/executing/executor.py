@@ -30,6 +30,15 @@ class Cost:
     whole: int
     short: int = 0
 
+    def __add__(self, other: Cost) -> Cost:
+        """What both take, one after the other.
+
+        >>> Cost(1, 10, 20) + Cost(2, 5, 5, short=7)
+        Cost(batches=3, token_layers=15, whole=25, short=7)
+        """
+        both = self.batches + other.batches, self.token_layers + other.token_layers, self.whole + other.whole
+        return Cost(*both, max(self.short, other.short))
+
     def __str__(self) -> str:
         """
         >>> print(Cost(2, 640, 6400))

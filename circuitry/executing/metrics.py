@@ -20,9 +20,47 @@ def evaluate(metric: Metric, logits: Tensor, base: Tensor, answer: Tensor, foil:
     value = metric.function(logits, base, answer, foil)
     if not isinstance(value, Tensor) or value.shape != answer.shape:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise CircuitryError(f"the metric returned {shape}; it should return one number a row, shape {tuple(answer.shape)}")
+        raise CircuitryError(
+            f"the metric {metric.name!r} returned {shape}; it should return one number a row, shape {tuple(answer.shape)}"
+        )
     if value.dtype == torch.bool:
-        raise CircuitryError("the metric returned truth values, which have no difference; make numbers of them with .double()")
+        raise CircuitryError(
+            f"the metric {metric.name!r} returned truth values, which have no difference; make numbers of them with .double()"
+        )
     if value.is_complex():
-        raise CircuitryError("the metric returned complex numbers")
+        raise CircuitryError(f"the metric {metric.name!r} returned complex numbers")
     return value
+
+
+def check_reads(metric: Metric, device: torch.device | str = "cpu") -> None:
+    """Refuse a metric that reads other logits than it says, by trying it on made-up ones: an executor may give it no more than these.
+
+    Raises CircuitryError with the shapes that it is given, and what it did.
+
+    >>> check_reads(Metric("token 3", lambda logits, base, answer, foil: logits[:, 3], reads="answer"))
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: metric 'token 3' says reads='answer', so of logits [row, vocabulary] it must give the same as of those of answer and foil alone, [row, 2], where their numbers are 0 and 1; of [2, 2] it fails: index 3 is out of bounds for dimension 1 with size 2. Leave reads out, so that it is always given all
+    """
+    if metric.reads == "all":
+        return
+    answer, foil = torch.tensor([[3, 5], [1, 6]], device=device)
+    alone, (first, second) = torch.stack([answer, foil], 1), torch.tensor([[0, 0], [1, 1]], device=device)
+    logits, base = (wave(torch.arange(14.0, device=device)).reshape(2, 7) for wave in (torch.sin, torch.cos))
+    few = _tried(metric, logits.gather(1, alone), base.gather(1, alone), first, second)
+    every = _tried(metric, logits, base, answer, foil)
+    if not torch.allclose(few.double(), every.double(), atol=1e-5):
+        raise _misread(metric, "it gives other numbers")
+
+
+def _tried(metric: Metric, logits: Tensor, base: Tensor, answer: Tensor, foil: Tensor) -> Tensor:
+    try:
+        return evaluate(metric, logits, base, answer, foil)
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise _misread(metric, f"of {list(logits.shape)} it fails: {error}") from error
+
+
+def _misread(metric: Metric, what: str) -> CircuitryError:
+    return CircuitryError(
+        f"metric {metric.name!r} says reads={metric.reads!r}, so of logits [row, vocabulary] it must give the same as of those of answer "
+        f"and foil alone, [row, 2], where their numbers are 0 and 1; {what}. Leave reads out, so that it is always given all"
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import CircuitryError, no_effect
 from ..executing.effects import ends_at_logits
+from ..executing.metrics import check_reads
 from ..models import Model
 from ..planning import METRICS, Metric, Plan
 from ..planning.metrics import metric
@@ -29,7 +30,8 @@ def is_several(asked: Any) -> bool:
 def metrics(asked: MetricLike | Sequence[MetricLike] | None, task: Task, model: Model, made: Plan) -> list[Metric]:
     """The metrics asked for, the answer's logit if nothing is said.
 
-    Raises CircuitryError for an unknown name, for two of one name, and for any where the effect is a distance.
+    Raises CircuitryError for an unknown name, for two of one name, for one that reads other logits than it says, and for any where the
+    effect is a distance.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
@@ -55,8 +57,11 @@ def _one(asked: MetricLike, task: Task, model: Model) -> Metric:
     if isinstance(asked, str) and asked in task.definition.metrics:
         own = metric(task.definition.metrics[asked](model.vocabulary))
         unit = own.unit if own.unit != f"change of {own.name}" else ""
-        return replace(own, name=asked, unit=unit)
-    return metric(asked)
+        found = replace(own, name=asked, unit=unit)
+    else:
+        found = metric(asked)
+    check_reads(found, model.device)
+    return found
 
 
 def _check_names(names: Sequence[str], made: Plan) -> None:

@@ -101,7 +101,7 @@ def _summary(study: Study, components: list[Component], taken: dict[str, Offsets
 
 def _writers(study: Study, components: list[Component], taken: dict[str, Offsets | None]) -> list[Component]:
     """What writes the names into the states that carry them, of what that name's corruption changes."""
-    write, layers = study.name("write_input"), [layer_of(one) for one in components]
+    write, layers = study.name("write_input"), [one.layer for one in components]
     found = []
     for token, offsets in taken.items():
         for verdict in offsets.verdicts if offsets else ():
@@ -111,21 +111,12 @@ def _writers(study: Study, components: list[Component], taken: dict[str, Offsets
     return found
 
 
-def layer_of(one: Component) -> int:
-    """The layer a component stands in.
-
-    >>> layer_of(Component("ssm_state[3]", "state", 0.9, "END"))
-    3
-    """
-    return int(one.node.split("[")[1].split(",")[0].rstrip("]"))
-
-
 def _circuit(study: Study, components: list[Component], taken: dict[str, Offsets | None]) -> Circuit:
     """For every key layer: the names, where the layer writes each, its state at END, and the answer."""
     write, drawing, main = study.name("write_input"), Drawing(), study.tables["state_by_position"].frame
     whole = float((main["other"] - main["base"]).mean())
     for one in components:
-        layer = layer_of(one)
+        layer = one.layer
         state = drawing.node(f"{one.node} @ {study.last()}", study.last(), layer + 0.35, one.share, "state")
         drawing.edge(state, "logits", one.share)
         for token, offsets in taken.items():

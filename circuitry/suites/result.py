@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..errors import CircuitryError
 from ..files import write_whole
+from ..paths import parse_node
 from ..results import PatchingTable
 from ..results.circuit import Circuit
 from .folder import read_record
@@ -34,6 +35,18 @@ class Component:
     position: str
     table: str = ""
     cell: tuple[Any, ...] = ()
+
+    @property
+    def layer(self) -> int:
+        """The layer that the node stands in. Raises CircuitryError for one that stands in none.
+
+        >>> Component("ssm_state[3]", "state", 0.9, "END").layer
+        3
+        """
+        layer = next(iter(parse_node(self.node).indices), None)
+        if not isinstance(layer, int):
+            raise CircuitryError(f"{self.node} stands in no layer, so it has no depth")
+        return layer
 
 
 @dataclass

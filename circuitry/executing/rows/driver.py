@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import nnsight
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...architecture import Graph, Place
-from ...errors import GuardError
 from ...models import Model
-from ...paths import Node, Site
+from ...paths import Site
 from ...planning import absolute
 from ...planning.plan import Write
 from ...prompting import Prompts
-from ..places import alone, execution_order, play, turn
-from .schedule import ALL, Copy, Schedule, joined
-
-
-@dataclass(frozen=True)
-class _Visit:
-    """One stop of the trace: a place, which of its calls, the copies to make there and whether its value is read."""
-
-    place: Place
-    occurrence: int
-    copies: tuple[Copy, ...]
-    read: bool
+from ..copies import ALL, Call, Copy
+from ..places import own_value
+from ..trace import Visit, traced, visits
+from .schedule import Schedule
 
 
 def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[Write, Tensor] | None = None) -> list[Tensor]:
@@ -48,26 +37,20 @@ def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[W
     ids = np.where(schedule.corrupted[:, None], prompts.corrupted[schedule.example], prompts.clean[schedule.example])
     stops = _stops(model.graph, schedule, prompts)
     kept = sorted({p for site in schedule.reading.sites for p in _kept(site, prompts)}) or [prompts.length - 1]
-    visits = _visits(model, schedule, prompts, stops)
-    inputs = torch.from_numpy(ids).to(model.device)
+    every = _visits(model, schedule, stops)
+    inputs = torch.from_numpy(ids)
     keep = torch.tensor(kept, device=model.device)
-    stops_of = [(visit.place, visit.occurrence) for visit in visits]
 
     def act(number: int, value: Tensor) -> tuple[Tensor | None, Tensor]:
-        return _visit(visits[number], value, constants or {})
+        return _visit(every[number], value, constants or {})
 
-    got: dict[int, Tensor] | None = None
-    with alone(model, stops):  # noqa: SIM117 (nnsight reads the inner statement from source)
-        # The body of a trace is compiled from source, so it only calls an ordinary function.
-        with model.net.trace(inputs, use_cache=False, logits_to_keep=keep) as tracer:
-            got = nnsight.save(play(model.net, tracer, stops_of, act))
-    if got is None or len(got) != len(visits):
-        raise GuardError(f"only {0 if got is None else len(got)} of {len(visits)} places were reached; no result is reported")
-    values = {(v.place, v.occurrence): got[k] for k, v in enumerate(visits) if v.read}
+    stops_of = [(visit.call[0], visit.occurrence) for visit in every]
+    got = traced(model, inputs, stops_of, act, states=stops, keep=keep)
+    values = {(v.call[0], v.occurrence): got[k] for k, v in enumerate(every) if v.read}
     return [_at_site(site, model.graph, values, schedule, prompts, stops, kept) for site in schedule.reading.sites]
 
 
-def _visit(visit: _Visit, value: Tensor, constants: Mapping[Write, Tensor]) -> tuple[Tensor | None, Tensor]:
+def _visit(visit: Visit, value: Tensor, constants: Mapping[Write, Tensor]) -> tuple[Tensor | None, Tensor]:
     """What to write at a place, None where nothing is copied there, and what to keep of it."""
     changed = value.clone() if visit.copies else None
     kept = value if changed is None else changed
@@ -76,9 +59,9 @@ def _visit(visit: _Visit, value: Tensor, constants: Mapping[Write, Tensor]) -> t
     return changed, kept.detach().clone() if visit.read else value.new_empty(0)
 
 
-def _apply(copy: Copy, value: Tensor, visit: _Visit, constants: Mapping[Write, Tensor]) -> None:
+def _apply(copy: Copy, value: Tensor, visit: Visit, constants: Mapping[Write, Tensor]) -> None:
     """Copy rows within a value. Position and head are moved to dimensions 1 and 2, where both are indexed."""
-    place = visit.place
+    place = visit.call[0]
     front = tuple(d for d in (place.position, place.unit) if d is not None)
     moved = value.movedim(front, tuple(range(1, 1 + len(front))))
     where: tuple[Any, ...] = () if place.position is None else (_index(copy.position),)
@@ -115,20 +98,13 @@ def _kept(site: Site, prompts: Prompts) -> list[int]:
     return absolute(site.at, prompts.where) if site.at is not None else list(range(prompts.length))
 
 
-def _visits(model: Model, schedule: Schedule, prompts: Prompts, stops: tuple[int, ...]) -> list[_Visit]:
+def _visits(model: Model, schedule: Schedule, stops: tuple[int, ...]) -> list[Visit]:
     """Everything to do, in the order in which the model gets there."""
-    wanted = {key: tuple(joined(copies)) for key, copies in schedule.copies.items()}
-    reads: set[tuple[Place, int | None]] = set()
+    reads: list[Call] = []
     for site in schedule.reading.sites:
         place = model.graph.place(site.node)
-        at = [None] if place.position is not None else stops
-        reads |= {(place, stop) for stop in at}
-    order = execution_order(model)
-    made = [
-        _Visit(place, stops.index(stop) if stop is not None else 0, wanted.get((place, stop), ()), (place, stop) in reads)
-        for place, stop in wanted.keys() | reads
-    ]
-    return sorted(made, key=lambda v: turn(v.place, v.occurrence, order))
+        reads += [(place, None)] if place.position is not None else [(place, stop) for stop in stops]
+    return visits(model, schedule.copies, reads, lambda call: 0 if call[1] is None else stops.index(call[1]))
 
 
 def _at_site(
@@ -150,14 +126,9 @@ def _at_site(
         column = np.searchsorted(kept, at)[schedule.example]
         return values[place, 0][rows, torch.from_numpy(column)]
     if place.position is None:
-        every = torch.stack([_unit(values[place, k], place, node) for k in range(len(stops))], 1)
+        every = torch.cat([own_value(values[place, k], place, node) for k in range(len(stops))], 1)
         if at is None:
             return every
         return every[rows, torch.from_numpy(np.searchsorted(stops, at)[schedule.example])]
-    value = _unit(values[place, 0], place, node)
-    value = value.movedim(place.position - (place.unit is not None and place.unit < place.position), 1)
+    value = own_value(values[place, 0], place, node)
     return value if at is None else value[rows, torch.from_numpy(np.ascontiguousarray(at[schedule.example]))]
-
-
-def _unit(value: Tensor, place: Place, node: Node) -> Tensor:
-    return value if place.unit is None else value.select(place.unit, int(node.indices[-1]))  # type: ignore[arg-type]

@@ -13,10 +13,11 @@ from ...planning import Metric, Plan, absolute
 from ...prompting import Prompts
 from ...team import Team
 from ..constants import constant_values
-from ..effects import Effects, measured
+from ..effects import Effects
 from ..executor import ALONE
 from .chunks import chunks
 from .driver import run
+from .measure import measured
 from .schedule import schedule
 
 

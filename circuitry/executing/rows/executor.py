@@ -8,9 +8,10 @@ from ...models import Model
 from ...planning import Metric, Plan
 from ...prompting import Prompts
 from ...team import Team
-from .. import guards
+from ..constants import cost_of_constants
 from ..effects import Effects
 from ..executor import ALONE, Cost
+from . import guarded
 from .chunks import chunks
 from .engine import run_plan
 
@@ -36,7 +37,7 @@ class Rows:
         batches = list(chunks(plan, self.model, len(prompts), prompts.length, self.memory))
         rows = sum(len(examples) * (2 + sum(len(plan.cells[k].passes) for k in cells)) for cells, examples in batches)
         tokens = rows * prompts.length * plan.graph.sizes["layer"]
-        return Cost(len(batches), tokens, tokens)
+        return Cost(len(batches), tokens, tokens) + cost_of_constants(self.model, plan, prompts, self.memory)
 
     def described(self, plan: Plan, prompts: Prompts) -> Mapping[str, str]:
         """Nothing: every run is whole."""
@@ -45,5 +46,5 @@ class Rows:
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``)."""
         if self.team.mine(self.team.world - 1):  # who has as many batches as the others, or one less
-            guards.check(self.model, plan, prompts, len(plan.cells) - extra)
+            guarded.check(self.model, plan, prompts, len(plan.cells) - extra)
         return run_plan(self.model, plan, prompts, metrics, memory=self.memory, progress=self.progress, team=self.team)

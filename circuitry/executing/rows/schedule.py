@@ -7,9 +7,8 @@ place in the same forward pass: nothing has to be stored, and a frozen node cost
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,25 +18,9 @@ from ...paths import Position, Site
 from ...planning.plan import CellPlan, Pass, Plan, Write
 from ...planning.positions import absolute
 from ...prompting import Prompts
+from ..copies import ALL, Call, Copy, unit_of, units_held
 
 Ints = NDArray[np.int64]
-ALL = -1
-
-
-@dataclass(frozen=True)
-class Copy:
-    """Rows ``to`` [n] take the value of rows ``source`` [n], or the constant ``value`` where that is set.
-
-    ``position`` and ``unit`` [n] say which token and which head, ALL for every one. Copies of a later ``leg`` come after those
-    of the legs before it: what they copy may just have been written.
-    """
-
-    to: Ints
-    source: Ints
-    position: Ints
-    unit: Ints
-    leg: int
-    value: Write | None = None
 
 
 @dataclass(frozen=True)
@@ -52,15 +35,12 @@ class Reading:
 
 @dataclass
 class Schedule:
-    """One batch. ``example`` [row] and ``corrupted`` [row] say what each row's input is; ``copies`` what happens where.
-
-    A key of ``copies`` is a place and, for one that is called once a position (a state), that position, else None.
-    """
+    """One batch. ``example`` [row] and ``corrupted`` [row] say what each row's input is; ``copies`` what happens where."""
 
     example: Ints
     corrupted: NDArray[np.bool_]
     reading: Reading
-    copies: dict[tuple[Place, int | None], list[Copy]] = field(default_factory=dict)
+    copies: dict[Call, list[Copy]] = field(default_factory=dict)
 
 
 def schedule(plan: Plan, cells: Sequence[CellPlan], prompts: Prompts) -> Schedule:
@@ -104,13 +84,13 @@ class _Layout:
         for write in one.writes:
             source = cell_rows[write.value] if isinstance(write.value, int) else self.base + 1
             self._write(write, rows, source, leg)
-        for place, units in self._held(one).items():
+        for place, units in units_held(self.graph, one.holds).items():
             to, unit = np.repeat(rows, len(units)), np.tile(units, len(rows))
             self._put(place, None, Copy(to, np.repeat(self.base, len(units)), np.full(len(to), ALL), unit, leg))
 
     def _write(self, write: Write, rows: Ints, source: Ints, leg: int) -> None:
         place, value = self.graph.place(write.node), write if write.made else None
-        unit = np.full(len(rows), write.node.indices[-1] if place.unit is not None else ALL)
+        unit = np.full(len(rows), unit_of(place, write.node))
         at = self._positions(write.at)
         if place.position is not None:
             self._put(place, None, Copy(rows, source, at, unit, leg, value))
@@ -128,33 +108,5 @@ class _Layout:
             return np.full(len(self.prompts), ALL)
         return np.broadcast_to(np.array(absolute(at, self.prompts.where)), len(self.prompts))
 
-    def _held(self, one: Pass) -> dict[Place, Ints]:
-        """Places to hold, with the units held there: ALL where it is every head of the layer."""
-        units: dict[Place, list[int]] = {}
-        for node in one.holds:
-            for place in self.graph.holds(node):
-                units.setdefault(place, []).append(int(node.indices[-1]) if place.unit is not None else ALL)  # type: ignore[arg-type]
-        heads = self.graph.sizes.get("head", 0)
-        return {p: np.array([ALL] if len(u) == heads else sorted(u)) for p, u in units.items()}
-
     def _put(self, place: Place, stop: int | None, copy: Copy) -> None:
         self.schedule.copies.setdefault((place, stop), []).append(copy)
-
-
-def joined(copies: Iterable[Copy]) -> list[Copy]:
-    """Copies at one place, those of one kind put together: a few large copies instead of many small ones.
-
-    >>> one = np.array([0])
-    >>> len(joined([Copy(one, one, one - 1, one - 1, leg=0), Copy(one + 1, one, one - 1, one - 1, leg=0)]))
-    1
-    """
-    groups: dict[tuple[int, bool, bool, Write | None], list[Copy]] = {}
-    for copy in copies:
-        kind = copy.leg, bool((copy.position == ALL).all()), bool((copy.unit == ALL).all()), copy.value
-        groups.setdefault(kind, []).append(copy)
-    fields = ("to", "source", "position", "unit")
-    made = []
-    for members in groups.values():
-        together: dict[str, Any] = {name: np.concatenate([getattr(copy, name) for copy in members]) for name in fields}
-        made.append(replace(members[0], **together))
-    return sorted(made, key=lambda copy: copy.leg)

@@ -4,36 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import nnsight
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...architecture import Graph, Place
-from ...errors import GuardError
 from ...models import Model
 from ...models.gates import PACKED, Wanted
 from ...models.packed import Inside, Ints, Tokens
 from ...paths import Node
 from ...planning import Write
 from ...planning.regions import Region
-from ..places import alone, execution_order, play, turn
-from .layout import ALL, Call, Copy, Layout, joined
+from ..copies import ALL, Call, Copy
+from ..trace import Visit, traced, visits
+from .layout import Layout
 
 Values = Mapping[Call, Tensor]
-
-
-@dataclass(frozen=True)
-class _Visit:
-    """One stop of the trace: a place, which of its calls, the copies to make there and whether its value is read."""
-
-    call: Call
-    occurrence: int
-    copies: tuple[Copy, ...]
-    read: bool
 
 
 def run(model: Model, layout: Layout, constants: Mapping[Write, Tensor], columns: Tensor | None = None) -> Values:
@@ -48,20 +36,15 @@ def run(model: Model, layout: Layout, constants: Mapping[Write, Tensor], columns
     example = runs.base[layout.batch] % runs.count
     ids = np.where((other ^ swapped)[:, None], prompts.corrupted[example], prompts.clean[example])[:, : layout.length]
     ids = np.concatenate([ids, np.repeat(ids[:1], layout.filling, 0)])
-    visits = _visits(model, layout)
-    inputs = torch.from_numpy(np.ascontiguousarray(ids)).to(model.device)
-    stops = [(visit.call[0], visit.occurrence) for visit in visits]
+    every = _visits(model, layout)
 
     def act(number: int, value: Tensor) -> tuple[Tensor | None, Tensor]:
-        return _visit(visits[number], value, constants)
+        return _visit(every[number], value, constants)
 
-    got: dict[int, Tensor] | None = None
-    with alone(model, ()), packed(model, layout, columns):  # noqa: SIM117 (nnsight reads the inner statement from source)
-        with model.net.trace(inputs, use_cache=False, logits_to_keep=0) as tracer:
-            got = nnsight.save(play(model.net, tracer, stops, act))
-    if got is None or len(got) != len(visits):
-        raise GuardError(f"only {0 if got is None else len(got)} of {len(visits)} places were reached; no result is reported")
-    return {visit.call: got[number] for number, visit in enumerate(visits) if visit.read}
+    stops = [(visit.call[0], visit.occurrence) for visit in every]
+    inputs = torch.from_numpy(np.ascontiguousarray(ids))
+    got = traced(model, inputs, stops, act, within=packed(model, layout, columns))
+    return {visit.call: value for visit, value in zip(every, got, strict=True) if visit.read}
 
 
 @contextmanager
@@ -156,7 +139,7 @@ def _inside(layout: Layout, block: str, around: Tokens, here: Tokens) -> Inside:
     )
 
 
-def _visit(visit: _Visit, value: Tensor, constants: Mapping[Write, Tensor]) -> tuple[Tensor | None, Tensor]:
+def _visit(visit: Visit, value: Tensor, constants: Mapping[Write, Tensor]) -> tuple[Tensor | None, Tensor]:
     """What to write at a place, None where nothing is copied there, and what to keep of it, by token."""
     place = visit.call[0]
     changed = value.clone() if visit.copies else None
@@ -180,7 +163,7 @@ def _by_token(value: Tensor, place: Place) -> Tensor:
     return value.movedim(front, list(range(len(front))))
 
 
-def _apply(copy: Copy, value: Tensor, visit: _Visit, constants: Mapping[Write, Tensor]) -> None:
+def _apply(copy: Copy, value: Tensor, visit: Visit, constants: Mapping[Write, Tensor]) -> None:
     to = torch.from_numpy(copy.to).to(value.device)
     unit = () if (copy.unit == ALL).all() else (torch.from_numpy(copy.unit).to(value.device),)
     if copy.value is None:
@@ -194,15 +177,10 @@ def _apply(copy: Copy, value: Tensor, visit: _Visit, constants: Mapping[Write, T
     value[(to, *unit)] = constant.to(value)
 
 
-def _visits(model: Model, layout: Layout) -> list[_Visit]:
+def _visits(model: Model, layout: Layout) -> list[Visit]:
     """Everything to do, in the order in which the model gets there."""
-    copies = {call: tuple(some) for call, every in layout.copies.items() if (some := joined(every))}
-    reads = {read.call for reading in layout.readings for read in reading.reads}
-    order = execution_order(model)
-    made = [
-        _Visit(call, _occurrence(layout, call), copies.get(call, ()), call in reads) for call in dict.fromkeys([*copies, *reads])
-    ]
-    return sorted(made, key=lambda visit: turn(visit.call[0], visit.occurrence, order))
+    reads = [read.call for reading in layout.readings for read in reading.reads]
+    return visits(model, layout.copies, reads, lambda call: _occurrence(layout, call))
 
 
 def _occurrence(layout: Layout, call: Call) -> int:

@@ -14,7 +14,7 @@ from ...planning import Metric, Plan
 from ...planning.live import LiveSets, described
 from ...prompting import Prompts
 from ...team import Team
-from ..constants import constant_values
+from ..constants import constant_values, cost_of_constants
 from ..effects import Effects, ends_at_logits
 from ..executor import ALONE, Cost
 from . import guarded
@@ -57,7 +57,8 @@ class Suffix:
         legs = sum(len(job.examples) * len(job.cell.passes) for job in jobs)
         every = (2 * len(prompts) + legs) * prompts.length * plan.graph.sizes["layer"]
         least = max(size.of(tokens) for tokens in whole)
-        return Cost(len(made), shared + own, every, least if least > self.memory else 0)
+        cost = Cost(len(made), shared + own, every, least if least > self.memory else 0)
+        return cost + cost_of_constants(self.model, plan, prompts, self.memory)
 
     def described(self, plan: Plan, prompts: Prompts) -> Mapping[str, str]:
         """Of each pass the blocks that are computed anew, with how many tokens of the first prompt."""

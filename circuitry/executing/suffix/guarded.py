@@ -15,12 +15,10 @@ from ...models.packed import Ints
 from ...paths import Node
 from ...planning import CellPlan, Pass, Plan, Write
 from ...planning.plan import OTHER
-from ..guards import check_same, sampled
+from ..guards import EVERYTHING, EXAMPLES, NOTHING, check_same, sampled
 from .layout import Reading
 from .measure import of_site
 from .rows import Job
-
-_EXAMPLES = 2
 
 
 def guards_of(plan: Plan, examples: int, cells: int) -> Iterator[Job]:
@@ -32,7 +30,7 @@ def guards_of(plan: Plan, examples: int, cells: int) -> Iterator[Job]:
     >>> [job.nothing for job in guards_of(made, 3, cells=2)]
     [True, True, False]
     """
-    few = np.arange(min(examples, _EXAMPLES))
+    few = np.arange(min(examples, EXAMPLES))
     if plan.intervention.from_other:
         for number in sampled(cells):
             yield Job(-1, plan.cells[number], few, nothing=True)
@@ -48,9 +46,7 @@ def _everything(plan: Plan) -> CellPlan:
 
 def check(model: Model, reading: Reading, values: Mapping[Any, Tensor]) -> None:
     """Raise GuardError where a guard's run is not what it must be."""
-    problem = "patching nothing does not give the unpatched run"
-    if not reading.job.nothing:
-        problem = "patching the whole input does not give the other run"
+    problem = NOTHING if reading.job.nothing else EVERYTHING
     check_same(model, (_pair(values, reading, number) for number in range(len(reading.reads))), problem)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, cast
 
 import numpy as np
 
@@ -15,26 +14,8 @@ from ...models.packed import Ints, Scanned, Tokens
 from ...paths import Node, Position, Site
 from ...planning import Write
 from ...planning.regions import Region, Regions
+from ..copies import Call, Copy, unit_of, units_held
 from .rows import Job, Leg, Runs, offsets_of, positions_of
-
-ALL = -1
-Call = tuple[Place, int | None]
-"""A place, and for one that is called once a position (a state) the position."""
-
-
-@dataclass(frozen=True)
-class Copy:
-    """What stands at ``to`` [n] becomes what stands at ``source`` [n], or ``value`` where that is set, at ``position`` [n].
-
-    Both are numbers of tokens in the place's region, or of rows in a state's; ``unit`` [n] says which head, ALL for every one.
-    """
-
-    leg: int
-    to: Ints
-    source: Ints
-    unit: Ints
-    position: Ints
-    value: Write | None = None
 
 
 @dataclass(frozen=True)
@@ -223,8 +204,8 @@ class Builder:
             which, to = self._written(write.at, leg, tokens)
             at = tokens.position[to]
             value = write if write.made else None
-            unit = np.full(len(to), int(write.node.indices[-1]) if place.unit is not None else ALL)  # type: ignore[arg-type]
-            self.made.copies[place, None].append(Copy(leg.number, to, tokens.of(source[which], at), unit, at, value))
+            unit = np.full(len(to), unit_of(place, write.node))
+            self.made.copies[place, None].append(Copy(to, tokens.of(source[which], at), at, unit, leg.number, value))
 
     def _source(self, write: Write, leg: Leg) -> Ints:
         """The rows [n] whose value is written."""
@@ -256,33 +237,30 @@ class Builder:
             here, to = here[there], to[there]
             own = active[source[here]]
             own = np.where(own >= 0, own, active[self.runs.base[source[here]]])
-            unit = np.full(len(to), int(write.node.indices[-1]) if place.unit is not None else ALL)  # type: ignore[arg-type]
-            self.made.copies[place, call].append(Copy(leg.number, to, own, unit, np.full(len(to), call), value))
+            unit = np.full(len(to), unit_of(place, write.node))
+            self.made.copies[place, call].append(Copy(to, own, np.full(len(to), call), unit, leg.number, value))
 
     def _add_holds(self, leg: Leg) -> None:
         """Hold what is frozen wherever the leg computes it at all; elsewhere it has the base run's value anyway."""
-        for place, (region, units) in self._held(leg).items():
-            tokens = self.made.tokens[region]
+        for place, units in self._held(leg).items():
+            tokens = self.made.tokens[self.regions.at(place)]
             _, to = _of_rows(leg.rows, tokens)
             at = tokens.position[to]
             source = tokens.own(self.runs.base[tokens.row[to]], at)
             number = len(units)
             self.made.copies[place, None].append(
-                Copy(leg.number, np.repeat(to, number), np.repeat(source, number), np.tile(units, len(to)), np.repeat(at, number))
+                Copy(np.repeat(to, number), np.repeat(source, number), np.repeat(at, number), np.tile(units, len(to)), leg.number)
             )
 
-    def _held(self, leg: Leg) -> dict[Place, tuple[Region, Ints]]:
-        found: dict[Place, list[int]] = {}
-        regions: dict[Place, Region] = {}
-        for node in (node for region in leg.live.tokens for node in self._nodes.get(region, ()) if node in leg.plan.holds):
-            region = self.regions.of(node)
-            if self.graph.family(node.family).held_by and not node.port and region.block not in leg.live.states:
-                continue  # its state is not computed, but read from the base run
-            for place in self.graph.holds(node):
-                found.setdefault(place, []).append(int(node.indices[-1]) if place.unit is not None else ALL)  # type: ignore[arg-type]
-                regions[place] = self.regions.at(place)
-        heads = self.graph.sizes.get("head", 0)
-        return {p: (regions[p], np.array([ALL] if len(u) == heads else sorted(u))) for p, u in found.items()}
+    def _held(self, leg: Leg) -> dict[Place, Ints]:
+        """Places to hold, with the heads held there, of the nodes that the leg computes at all."""
+        nodes = (node for region in leg.live.tokens for node in self._nodes.get(region, ()) if node in leg.plan.holds)
+        return units_held(self.graph, (node for node in nodes if not self._is_read_from_base(node, leg)))
+
+    def _is_read_from_base(self, node: Node, leg: Leg) -> bool:
+        """Whether a node is a state that is not computed anew, so that nothing has to hold it."""
+        state = self.graph.family(node.family).held_by and not node.port
+        return bool(state) and self.regions.of(node).block not in leg.live.states
 
     @cached_property
     def _nodes(self) -> dict[Region, list[Node]]:
@@ -311,7 +289,7 @@ class Builder:
         number = np.searchsorted(examples, example)
         runs = np.concatenate([number, number + len(examples), number + 2 * len(examples)])
         at = np.tile(position, 3)
-        unit = None if place.unit is None else int(site.node.indices[-1])  # type: ignore[arg-type]
+        unit = None if place.unit is None else unit_of(place, site.node)
         base = self.runs.base[rows[runs]] % self.runs.count  # the other runs are compared with the base ones, too
         if place.position is not None:
             tokens = self.made.tokens[region]
@@ -338,22 +316,3 @@ def _active(scanned: Scanned, call: int, rows: int) -> Ints:
     found = np.full(rows, -1)
     found[scanned.rows[going]] = np.arange(len(going))
     return found
-
-
-def joined(copies: Iterable[Copy]) -> list[Copy]:
-    """Copies at one place, those of one kind put together, in order of their legs.
-
-    >>> one = np.array([0])
-    >>> len(joined([Copy(0, one, one, one - 1, one), Copy(0, one + 1, one, one - 1, one)]))
-    1
-    """
-    groups: dict[tuple[int, bool, Write | None], list[Copy]] = {}
-    for copy in copies:
-        if len(copy.to):
-            groups.setdefault((copy.leg, bool((copy.unit == ALL).all()), copy.value), []).append(copy)
-    names = ("to", "source", "unit", "position")
-    made = [
-        replace(members[0], **cast(Any, {name: np.concatenate([getattr(one, name) for one in members]) for name in names}))
-        for members in groups.values()
-    ]
-    return sorted(made, key=lambda copy: copy.leg)

@@ -66,9 +66,12 @@ def row_of(role: str) -> str:
     >>> row_of("state") == row_of("induction head"), row_of("S-inhibition head")
     (True, 'S-inhibition head')
     """
-    if role.startswith("writes "):
-        return _WRITES
-    return next((row for row, roles in CORRESPONDENCE.items() if role in roles), role)
+    return next((row for row, roles in CORRESPONDENCE.items() if any(_is(role, known) for known in roles)), role)
+
+
+def _is(role: str, known: str) -> bool:
+    """Whether a role is one of ``CORRESPONDENCE``, where dots stand for the rest of it."""
+    return role.startswith(known.removesuffix("...")) if known.endswith("...") else role == known
 
 
 def _known(summary: Mapping[str, Any]) -> dict[str, str]:
@@ -83,11 +86,8 @@ def _place(circuit: Circuit, node: CircuitNode, known: Mapping[str, str]) -> tup
     head elsewhere than at the last position hands to other heads, which no state does.
     """
     role, last = known.get(node.name) or known.get(node.label) or node.role, node.position == circuit.positions[-1]
-    if role.startswith("writes "):
-        return _WRITES, role
     if role == "head":
         return (_CARRIES if last else _WRITES), role
-    for row, roles in CORRESPONDENCE.items():
-        if role in roles and (last or role != "induction head"):
-            return row, role
-    return role or "other parts", role or "other parts"
+    if role == "induction head" and not last:
+        return role, role
+    return row_of(role) or "other parts", role or "other parts"

@@ -55,9 +55,10 @@ def parts(model: str, result: SuiteResult) -> list[Part]:
         table = result.tables[one.table]
         row = list(table.mean().index).index(one.cell if len(one.cell) > 1 else one.cell[0])
         whole = table.values("other")[row] - table.values("base")[row]
-        layer = layer_of(one.node)
-        depth = (layer + 0.5) / layers
-        found.append(Part(model, step_of(one.role), one.role, one.node, one.position, layer, depth, table.values()[row], whole))
+        depth = (one.layer + 0.5) / layers
+        found.append(
+            Part(model, step_of(one.role), one.role, one.node, one.position, one.layer, depth, table.values()[row], whole)
+        )
     return _once(found)
 
 
@@ -69,18 +70,6 @@ def step_of(role: str) -> str:
     """
     token = re.search(r"\(\[(\w+)'\]\)", role)
     return f"{row_of(role)}: {token[1]}" if token else row_of(role)
-
-
-def layer_of(node: str) -> int:
-    """The first index of a node.
-
-    >>> layer_of("head[3,1]")
-    3
-    """
-    found = re.match(r"\w+\[(\d+)", node)
-    if not found:
-        raise CircuitryError(f"{node} stands in no layer, so it has no depth")
-    return int(found[1])
 
 
 def _once(found: Sequence[Part]) -> list[Part]:

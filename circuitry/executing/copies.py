@@ -1,0 +1,81 @@
+"""What is copied where in a batch, as plain numbers, whatever a batch is made of: whole rows or packed tokens. No torch is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..architecture import Graph, Place
+from ..models.packed import Ints
+from ..paths import Node
+from ..planning import Write
+
+ALL = -1
+Call = tuple[Place, int | None]
+"""A place, and for one that is called once a position (a state) the position."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """What stands at ``to`` [n] becomes what stands at ``source`` [n], or the constant ``value`` where that is set.
+
+    Both are numbers of rows or of packed tokens. ``position`` and ``unit`` [n] say which token and which head, ALL for every one. Copies
+    of a later ``leg`` come after those of the legs before it: what they copy may just have been written.
+    """
+
+    to: Ints
+    source: Ints
+    position: Ints
+    unit: Ints
+    leg: int
+    value: Write | None = None
+
+
+def joined(copies: Iterable[Copy]) -> list[Copy]:
+    """Copies at one place, those of one kind put together, in order of their legs: a few large copies instead of many small ones.
+
+    >>> one = np.array([0])
+    >>> len(joined([Copy(one, one, one - 1, one - 1, leg=0), Copy(one + 1, one, one - 1, one - 1, leg=0)]))
+    1
+    """
+    groups: dict[tuple[int, bool, bool, Write | None], list[Copy]] = {}
+    for copy in copies:
+        if len(copy.to):
+            kind = copy.leg, bool((copy.position == ALL).all()), bool((copy.unit == ALL).all()), copy.value
+            groups.setdefault(kind, []).append(copy)
+    fields = ("to", "source", "position", "unit")
+    made = []
+    for members in groups.values():
+        together: dict[str, Any] = {name: np.concatenate([getattr(copy, name) for copy in members]) for name in fields}
+        made.append(replace(members[0], **together))
+    return sorted(made, key=lambda copy: copy.leg)
+
+
+def unit_of(place: Place, node: Node) -> int:
+    """The head that a node is of its place, ALL where it is the whole of it.
+
+    >>> import circuitry as ct
+    >>> graph = ct.graph("gpt2")
+    >>> [unit_of(graph.place(node), node) for node in map(graph.node, ("head[1,2]", "mlp[1]"))]
+    [2, -1]
+    """
+    return ALL if place.unit is None else int(node.indices[-1])  # type: ignore[arg-type]
+
+
+def units_held(graph: Graph, nodes: Iterable[Node]) -> dict[Place, Ints]:
+    """Places to hold, so that these nodes are, with the heads held there: ALL where it is every head of the layer.
+
+    >>> import circuitry as ct
+    >>> graph = ct.graph("gpt2", layer=1, head=2)
+    >>> [units.tolist() for units in units_held(graph, [graph.node("head[0,1]")]).values()]
+    [[1]]
+    """
+    units: dict[Place, list[int]] = {}
+    for node in nodes:
+        for place in graph.holds(node):
+            units.setdefault(place, []).append(unit_of(place, node))
+    heads = graph.sizes.get("head", 0)
+    return {place: np.array([ALL] if len(held) == heads else sorted(held)) for place, held in units.items()}

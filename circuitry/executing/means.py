@@ -1,0 +1,117 @@
+"""Means of nodes over the corrupted prompts: all that are wanted in the same passes, of which only sums are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..architecture import Place
+from ..models import Model
+from ..paths import Site
+from ..planning import absolute
+from ..prompting import Prompts
+from .executor import EXAMPLES, Cost
+from .places import execution_order, own_value, turn
+from .trace import traced
+
+
+def means(model: Model, sites: Iterable[Site], prompts: Prompts, memory: int) -> dict[Site, Tensor]:
+    """By site the mean over all corrupted prompts, in the node's own shape [...]; at every position, [position, ...], where it names none.
+
+    Padding counts for nothing: the mean at a position is over the prompts that reach it, zero where none does.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> prompts, site = task.prompts(model.vocabulary), ct.parse("gate[0] @ B -> logits").sources[0]
+    >>> tuple(means(model, [site], prompts, 1 << 28)[site].shape)
+    (256,)
+    """
+    wanted = list(dict.fromkeys(sites))
+    parts = [prompts.take(part) for part in _parts(model, prompts, memory)]
+    sums = [_sums(model, wanted, part) for part in parts]
+    return {site: _mean([one[site] for one in sums], site, prompts) for site in wanted}
+
+
+def cost_of_means(model: Model, prompts: Prompts, memory: int) -> Cost:
+    """What ``means`` takes, however many sites there are.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> cost_of_means(model, task.prompts(model.vocabulary), 1 << 28).batches
+    1
+    """
+    tokens = len(prompts) * prompts.length * model.graph.sizes["layer"]
+    return Cost(len(_parts(model, prompts, memory)), tokens, tokens)
+
+
+def _parts(model: Model, prompts: Prompts, memory: int) -> list[slice]:
+    """Examples that share a pass: as many as fit, ``EXAMPLES`` at most, and one at least."""
+    size = min(EXAMPLES, max(1, memory // model.bytes_per_row(prompts.length)))
+    return [slice(first, first + size) for first in range(0, len(prompts), size)]
+
+
+def _mean(sums: Sequence[tuple[Tensor, torch.dtype]], site: Site, prompts: Prompts) -> Tensor:
+    """From the sums over all parts of the prompts, in the node's own dtype, which they are kept with."""
+    total = torch.stack([summed for summed, _ in sums]).sum(0)
+    count = _there(site, prompts).sum(0).to(total.device)
+    count = count.sum() if site.at is not None else count.clamp(min=1).reshape(-1, *[1] * (total.dim() - 1))
+    return (total / count).to(sums[0][1])
+
+
+def _sums(model: Model, sites: Sequence[Site], prompts: Prompts) -> dict[Site, tuple[Tensor, torch.dtype]]:
+    """By site the sum over these prompts in float64, [...] or [position, ...], and the dtype of what was summed: of one pass."""
+    there = {site: _there(site, prompts) for site in sites}
+    states = _states(model, there)
+    stops = _stops(model, sites, states)
+    found: dict[Site, list[Tensor]] = {site: [] for site in sites}
+    dtypes: dict[Site, torch.dtype] = {}
+
+    def act(number: int, value: Tensor) -> tuple[Tensor | None, Tensor]:
+        place, call, here = stops[number]
+        for site in here:
+            own = own_value(value, place, site.node)
+            among = there[site] if place.position is not None else there[site][:, states[call], None]
+            found[site].append(_summed(own, among.to(own.device), site.at is None))
+            dtypes[site] = own.dtype
+        return None, value.new_empty(0)
+
+    ids = torch.from_numpy(prompts.corrupted)
+    traced(model, ids, [(place, call) for place, call, _ in stops], act, states=states, keep=1)
+    return {site: (torch.cat(s) if site.at is None else torch.stack(s).sum(0), dtypes[site]) for site, s in found.items()}
+
+
+def _summed(own: Tensor, among: Tensor, by_position: bool) -> Tensor:
+    """Of values [example, position, ...] the sum of those ``among`` [example, position] which it is asked for, in float64."""
+    if not by_position:
+        return own[among].double().sum(0)
+    return torch.where(among.reshape(*among.shape, *[1] * (own.dim() - 2)), own.double(), 0.0).sum(0)
+
+
+def _there(site: Site, prompts: Prompts) -> Tensor:
+    """Where [example, position] a site has a value."""
+    every = torch.arange(prompts.length)
+    if site.at is None:
+        return every < torch.from_numpy(prompts.stops)[:, None]
+    return (every == torch.tensor(absolute(site.at, prompts.where))[:, None]).expand(len(prompts), -1)
+
+
+def _states(model: Model, there: Mapping[Site, Tensor]) -> tuple[int, ...]:
+    """The positions at which states are wanted: all of them where a site names none."""
+    found: set[int] = set()
+    for site, among in there.items():
+        if model.graph.place(site.node).position is None:
+            found |= set(range(among.shape[1]) if site.at is None else among.any(0).nonzero().flatten().tolist())
+    return tuple(sorted(found))
+
+
+def _stops(model: Model, sites: Sequence[Site], states: tuple[int, ...]) -> list[tuple[Place, int, tuple[Site, ...]]]:
+    """Places, each of their calls and the sites that are there, in the order in which the model gets there."""
+    found: dict[Place, list[Site]] = {}
+    for site in sites:
+        found.setdefault(model.graph.place(site.node), []).append(site)
+    order = execution_order(model)
+    calls = {place: len(states) if place.position is None else 1 for place in found}
+    made = [(place, call, tuple(here)) for place, here in found.items() for call in range(calls[place])]
+    return sorted(made, key=lambda stop: turn(stop[0], stop[1], order))

@@ -1,0 +1,66 @@
+"""The guards as batches of their own: patch nothing and get the base run, patch everything and get the other run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...models import Model
+from ...planning import Plan
+from ...planning import plan as make_plan
+from ...prompting import Prompts
+from ..guards import EVERYTHING, EXAMPLES, NOTHING, check_same, sampled
+from .chunks import reading_alike
+from .driver import run
+from .schedule import schedule
+
+
+def check(model: Model, plan: Plan, prompts: Prompts, count: int | None = None) -> None:
+    """Patch nothing and get the base run; patch everything and get the other run. Raises GuardError otherwise.
+
+    The first runs the plan's own writes and holds, on a sample of its first ``count`` cells (None: of all), with
+    the base input in place of the other.
+    That every place was reached is checked in each batch (``driver.run``).
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> check(model, made, prompts)
+    """
+    few = prompts.take(slice(EXAMPLES))
+    cells = [plan.cells[k] for k in sampled(len(plan.cells) if count is None else count)]
+    if plan.intervention.from_other:
+        same = same_input(few, plan.base)
+        for alike in reading_alike(cells):
+            laid = schedule(plan, [cells[k] for k in alike], same)
+            rows = ((value[laid.reading.rows], value[laid.reading.base]) for value in run(model, laid, same))
+            check_same(model, ((one, base.expand_as(one)) for one, base in rows), NOTHING)
+    everything = patch_everything(model, few)
+    laid = schedule(everything, everything.cells, few)
+    logits = run(model, laid, few)[0]
+    check_same(model, [(logits[laid.reading.rows[0]], logits[laid.reading.other])], EVERYTHING)
+
+
+def patch_everything(model: Model, prompts: Prompts) -> Plan:
+    """The plan that replaces the whole input: its result must be the other run.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> str(patch_everything(model, prompts).path)
+    'embed -> logits'
+    """
+    return make_plan("embed -> logits", model.graph, where=prompts.where, length=prompts.stops.tolist())
+
+
+def same_input(prompts: Prompts, base: str) -> Prompts:
+    """Prompts whose other input is the base input: patching must then change nothing.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> same = same_input(prompts, "clean")
+    >>> bool((same.corrupted == prompts.clean).all())
+    True
+    """
+    kept = prompts.clean if base == "clean" else prompts.corrupted
+    return replace(prompts, clean=kept, corrupted=kept)

@@ -1,0 +1,76 @@
+"""One forward pass in one nnsight trace: places are visited in execution order, and something is done at each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import nnsight
+from torch import Tensor
+
+from ..architecture import Place
+from ..errors import GuardError
+from ..models import Model
+from .copies import Call, Copy, joined
+from .places import alone, execution_order, play, turn
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One stop of a trace: a place, which of its calls, the copies to make there and whether its value is read."""
+
+    call: Call
+    occurrence: int
+    copies: tuple[Copy, ...]
+    read: bool
+
+
+def visits(
+    model: Model, copies: Mapping[Call, Iterable[Copy]], reads: Iterable[Call], occurrence: Callable[[Call], int]
+) -> list[Visit]:
+    """Everything to do in a pass, in the order in which the model gets there.
+
+    >>> import circuitry as ct
+    >>> model = ct.load("bundled:gpt_neox")
+    >>> later, first = ((model.graph.place(model.graph.node(name)), None) for name in ("mlp[2]", "mlp[0]"))
+    >>> [visit.call == first for visit in visits(model, {}, [later, first], lambda call: 0)]
+    [True, False]
+    """
+    made, wanted = {call: tuple(some) for call, every in copies.items() if (some := joined(every))}, dict.fromkeys(reads)
+    order = execution_order(model)
+    every = [Visit(call, occurrence(call), made.get(call, ()), call in wanted) for call in dict.fromkeys([*made, *wanted])]
+    return sorted(every, key=lambda visit: turn(visit.call[0], visit.occurrence, order))
+
+
+def traced(
+    model: Model,
+    ids: Tensor,
+    stops: Sequence[tuple[Place, int]],
+    act: Callable[[int, Tensor], tuple[Tensor | None, Tensor]],
+    *,
+    states: tuple[int, ...] = (),
+    keep: int | Tensor = 0,
+    within: AbstractContextManager[None] | None = None,
+) -> list[Tensor]:
+    """Run a model on ``ids`` [row, position] and return what ``act`` kept at each stop (``places.play``).
+
+    Recurrent layers stop at the positions ``states``; of the logits there are those that ``keep`` says, as transformers has it (0: all).
+    The pass is ``within`` a context, which is entered when no other trace runs. Raises GuardError where a place was never reached.
+
+    >>> import circuitry as ct
+    >>> import torch
+    >>> model = ct.load("bundled:mamba")
+    >>> stops = [(model.graph.place(model.graph.node("resid[1]")), 0)]
+    >>> tuple(traced(model, torch.zeros(1, 2, dtype=int), stops, lambda number, value: (None, value))[0].shape)
+    (1, 2, 128)
+    """
+    ids, got = ids.to(model.device), None
+    with alone(model, states), within or nullcontext():  # noqa: SIM117 (nnsight reads the inner statement from source)
+        # The body of a trace is compiled from source, so it only calls an ordinary function.
+        with model.net.trace(ids, use_cache=False, logits_to_keep=keep) as tracer:
+            got = nnsight.save(play(model.net, tracer, stops, act))
+    found: dict[int, Tensor] = got or {}
+    if len(found) != len(stops):
+        raise GuardError(f"only {len(found)} of {len(stops)} places were reached; no result is reported")
+    return [found[number] for number in range(len(stops))]

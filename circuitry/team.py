@@ -77,13 +77,20 @@ class Team:
         """
         return number % self.world == self.rank
 
-    def share(self, items: Sequence[Item]) -> list[Item]:
-        """This process's part of the items.
+    def share(self, items: Sequence[Item], sizes: Sequence[int] | None = None) -> list[Item]:
+        """This process's part of the items: they take turns, or with ``sizes`` the largest first, each by who has least.
 
-        >>> Team(1, 3).share("abcde")
-        ['b', 'e']
+        >>> Team(1, 3).share("abcde"), Team(1, 2).share("abcde", [5, 1, 4, 1, 1])
+        (['b', 'e'], ['b', 'c', 'e'])
         """
-        return [item for number, item in enumerate(items) if self.mine(number)]
+        if sizes is None:
+            return [item for number, item in enumerate(items) if self.mine(number)]
+        taken, mine = [0] * self.world, []
+        for number in sorted(range(len(items)), key=lambda number: -sizes[number]):
+            rank = taken.index(min(taken))
+            taken[rank] += sizes[number]
+            mine += [number] if rank == self.rank else []
+        return [items[number] for number in sorted(mine)]
 
     def gathered(self, mine: Any) -> list[Any]:
         """What every process has, in the order of their ranks, in each of them.

@@ -142,6 +142,24 @@ class Graph:
         """
         return self._indices[self.family(family).name]
 
+    def members(self, node: Node) -> tuple[Node, ...]:
+        """The nodes that a name stands for, under their full names: one, or all of a layer where it names the layer alone.
+
+        >>> import circuitry as ct
+        >>> [str(n) for n in ct.graph("gpt2", head=2).members(ct.Node("head", (3,), "q"))]
+        ['head[3,0].q', 'head[3,1].q']
+        """
+        if node not in self._members:
+            full = self.canonical(node)
+            given = len(full.indices)
+            known = self.indices(full.family)
+            self._members[node] = tuple(replace(full, indices=every) for every in known if every[:given] == full.indices)
+        return self._members[node]
+
+    @functools.cached_property
+    def _members(self) -> dict[Node, tuple[Node, ...]]:
+        return {}
+
     @functools.cached_property
     def _indices(self) -> dict[str, tuple[tuple[int, ...], ...]]:
         found: dict[str, set[tuple[int, ...]]] = {name: set() for name in self._families}
@@ -245,10 +263,17 @@ class Graph:
         return [self._filled(p, node, family) for p in places] or [self.place(node)]
 
     def _filled(self, place: Place, node: Node, family: Family) -> Place:
-        names = dict(zip(family.indices, node.indices, strict=True))
-        if place.end is not None and node.indices[0] == self.sizes["layer"]:
-            return Place(place.end, "input", place.position, place.unit)
-        return replace(place, module=place.module.format_map(names))
+        if (place, node) not in self._places:
+            names = dict(zip(family.indices, node.indices, strict=True))
+            if place.end is not None and node.indices[0] == self.sizes["layer"]:
+                self._places[place, node] = Place(place.end, "input", place.position, place.unit)
+            else:
+                self._places[place, node] = replace(place, module=place.module.format_map(names))
+        return self._places[place, node]
+
+    @functools.cached_property
+    def _places(self) -> dict[tuple[Place, Node], Place]:
+        return {}
 
     def reach(self, sources: Iterable[Node], without: Collection[Node] = frozenset()) -> dict[Node, Reach]:
         """How far along the tokens a change at any of ``sources`` can have moved at every node it arrives at.

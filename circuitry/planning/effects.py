@@ -209,7 +209,7 @@ def _arrives(one: _Leg, source: Site, target: Site, reach: Mapping[Node, Reach])
 
 def _arriving(one: _Leg, source: Site, target: Site, reach: Mapping[Node, Reach]) -> list[bool] | None:
     """In which examples a change at the source's position can be at the target's; None for all, as far as that is known."""
-    rules = [reach[node] for node in nodes_of(target, one.graph) if node in reach]
+    rules = list(dict.fromkeys(reach[node] for node in nodes_of(target, one.graph) if node in reach))
     offsets = _offsets(one, source, target)
     if not rules:
         return [False]
@@ -281,12 +281,15 @@ def _arrived(starts: Sequence[Sequence[tuple[int, ...]]], rules: list[list[Reach
     count = max(len(starts[0]), len(sizes))  # of either there may be one for all examples
     begins = list(zip(*starts, strict=True)) * (count // len(starts[0]))
 
-    @functools.cache  # examples of one wording are alike
-    def reached(begun: tuple[tuple[int, ...], ...], size: int) -> tuple[int, ...]:
-        pairs = [(p, rule) for some, own in zip(begun, rules, strict=True) for p in some for rule in own]
-        return tuple(at for at in range(size) if any(rule.reaches(at - p) for p, rule in pairs))
+    ways = tuple(tuple(dict.fromkeys(own)) for own in rules)
+    return [_positions(begun, ways, size) for begun, size in zip(begins, sizes * (count // len(sizes)), strict=True)]
 
-    return [reached(begun, size) for begun, size in zip(begins, sizes * (count // len(sizes)), strict=True)]
+
+@functools.lru_cache(maxsize=1 << 14)
+def _positions(begun: tuple[tuple[int, ...], ...], rules: tuple[tuple[Reach, ...], ...], size: int) -> tuple[int, ...]:
+    """The positions of one text that are reached; examples of one wording are alike, and so are most cells of a sweep."""
+    pairs = [(p, rule) for some, own in zip(begun, rules, strict=True) for p in some for rule in own]
+    return tuple(at for at in range(size) if any(rule.reaches(at - p) for p, rule in pairs))
 
 
 def differs_everywhere(path: Path, graph: Graph, where: Where, changed: Changed | None) -> bool:

@@ -12,15 +12,13 @@ from .parts import Part, parts
 
 
 def nodes_of(site: Site, graph: Graph) -> list[Node]:
-    """The nodes a site stands for, under their full names: one, or all of a layer where it names the layer alone.
+    """The nodes a site stands for (``Graph.members``).
 
     >>> import circuitry as ct
     >>> [str(n) for n in nodes_of(ct.Site(ct.Node("head", (3,), "q")), ct.graph("gpt2", head=2))]
     ['head[3,0].q', 'head[3,1].q']
     """
-    node = graph.canonical(site.node)
-    given = len(node.indices)
-    return [replace(node, indices=every) for every in graph.indices(node.family) if every[:given] == node.indices]
+    return list(graph.members(site.node))
 
 
 def ends(members: tuple[Site, ...], graph: Graph) -> list[Node]:

@@ -8,7 +8,7 @@ comes out as the base run has it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..architecture import Graph
@@ -56,15 +56,33 @@ class LiveSets:
         self._needed: dict[tuple[frozenset[Node], Nodes], dict[Node, Bits]] = {}
         self._moved: dict[tuple[frozenset[Node], Nodes, tuple[Nodes, ...]], dict[Node, Bits]] = {}
         self._shapes: dict[object, _Shape] = {}
+        self._lives: dict[tuple[object, ...], Live] = {}
+        self._held: dict[frozenset[Node], dict[Region, list[Node]]] = {}
 
     def of(self, one: Pass, starts: Iterable[End], stops: Iterable[End]) -> Live:
         """Where one leg is live that is written at ``starts`` and read at ``stops``."""
         begins, ends = tuple(starts), tuple(stops)
         key = one.holds, tuple(start.nodes for start in begins), tuple(stop.nodes for stop in ends)
-        shape = self._shapes.get(key)
-        if shape is None:
-            shape = self._shapes[key] = self._shape(*key)
-        return self._placed(shape, tuple((s.at, s.every) for s in begins), tuple((s.at, s.every) for s in ends))
+        places = tuple((s.at, s.every) for s in begins), tuple((s.at, s.every) for s in ends)
+        if (*key, *places) not in self._lives:
+            if key not in self._shapes:
+                self._shapes[key] = self._shape(*key)
+            self._lives[*key, *places] = self._placed(self._shapes[key], *places)
+        return self._lives[*key, *places]
+
+    def held(self, holds: frozenset[Node]) -> Mapping[Region, Sequence[Node]]:
+        """What is frozen, by the region that computes it: a block's output is computed with what is inside."""
+        if holds not in self._held:
+            found: dict[Region, list[Node]] = {}
+            for node in filter(holds.__contains__, self.graph.nodes(ports=True)):
+                region = self.regions.of(node)
+                found.setdefault(Region(region.layer, self._outputs.get(node, region.block)), []).append(node)
+            self._held[holds] = found
+        return self._held[holds]
+
+    @functools.cached_property
+    def _outputs(self) -> dict[Node, str]:
+        return {node: block for block, node in self.regions.blocks.items()}
 
     def _shape(self, holds: frozenset[Node], sources: tuple[Nodes, ...], targets: tuple[Nodes, ...]) -> _Shape:
         """What has moved and is needed, whatever the tokens are: of each region the few different pairs of sets among its nodes."""

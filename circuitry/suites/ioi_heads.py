@@ -8,6 +8,7 @@ wrote it there are looked for too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..paths import labelled
 from ..results.circuit import Circuit
 from ..results.writing import count
 from .result import Picture, SuiteResult, Summary
-from .senders import Head, Receivers, Sender, read_at, reads, senders, site, strong_senders, together
+from .senders import Head, Receivers, Sender, jointly, read_at, reads, senders, site, strong_senders
 from .stages import Drawing
 from .study import KEY_SHARE, Study, keys, sure
 
@@ -29,14 +30,35 @@ DIRECT = (MOVER, SUPPRESSOR, HELPER)
 WRITER = "writes the answering heads' v"
 INHIBITION, DUPLICATE, INDUCTION, PREVIOUS = "S-inhibition head", "duplicate-token head", "induction head", "previous-token head"
 OTHER = "writes the S-inhibition heads' v"
-STAGES = (
-    (DIRECT, "answering heads", "q", "END", (INHIBITION,)),
-    (DIRECT, "answering heads", "v", "", (WRITER,)),
-    ((INHIBITION,), "S-inhibition", "v", "S2", (DUPLICATE, INDUCTION, OTHER)),
-    ((INDUCTION,), "induction", "k", "S1+1", (PREVIOUS,)),
-)
-"""Receivers, what the picture calls them, their port, its position ("": every one), and the roles of the heads that write it."""
+AT_END = "all heads at END"
 
+
+@dataclass(frozen=True)
+class Stage:
+    """Heads of some roles, what the picture calls them, their port, its position ("": every one), and the roles of the heads that write it."""
+
+    receivers: tuple[str, ...]
+    called: str
+    port: str
+    position: str
+    senders: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """What its hub is called.
+
+        >>> STAGES[0].title
+        'q of answering heads'
+        """
+        return f"{self.port} of {self.called}"
+
+
+STAGES = (
+    Stage(DIRECT, "answering heads", "q", "END", (INHIBITION,)),
+    Stage(DIRECT, "answering heads", "v", "", (WRITER,)),
+    Stage((INHIBITION,), "S-inhibition", "v", "S2", (DUPLICATE, INDUCTION, OTHER)),
+    Stage((INDUCTION,), "induction", "k", "S1+1", (PREVIOUS,)),
+)
 
 TABLES = {
     WRITER: "senders_v",
@@ -61,7 +83,15 @@ class Found:
         >>> Found({"name mover": [((9, 9), "END", 0.5)]}).heads("name mover", "induction head")
         [(9, 9)]
         """
-        return list(dict.fromkeys(one for role in roles for one, _, _ in self.roles.get(role, [])))
+        return list(dict.fromkeys(one for one, _, _ in self.of(*roles)))
+
+    def of(self, *roles: str) -> list[Sender]:
+        """What is known of the heads of these roles; a head that has several of them comes with each.
+
+        >>> Found({"name mover": [((9, 9), "END", 0.5)]}).of("induction head", "name mover")
+        [((9, 9), 'END', 0.5)]
+        """
+        return [one for role in roles for one in self.roles.get(role, [])]
 
     def once(self) -> dict[str, list[Head]]:
         """Heads by role, where one that has several stands in the first.
@@ -89,7 +119,8 @@ def run(study: Study) -> SuiteResult:
     _inhibition(study, movers, found)
     scores = _score(study, found)
     pictures = {"scores": Picture("Is it the circuit?", scores.text(), draw(scores))}
-    return SuiteResult(study.tables, _circuit(study, found), _summary(study, found, scores), pictures)
+    wholes = _wholes(study, found)
+    return SuiteResult(study.tables, _circuit(study, found, wholes), _summary(study, found, scores, wholes[AT_END]), pictures)
 
 
 def _direct(study: Study) -> pd.Series:
@@ -180,10 +211,20 @@ def _score(study: Study, found: Found) -> Scores:
     return scores
 
 
-def _summary(study: Study, found: Found, scores: Scores) -> Summary:
+def _wholes(study: Study, found: Found) -> dict[str, float]:
+    """What all heads at END have together, and what the port of each stage carries; shares, by what they are called."""
+    ends = site(study, found.heads(*DIRECT, NEGATIVE), position="END")
+    paths = {AT_END: f"{ends} -> logits freezing {study.carriers}"}
+    for stage in STAGES:
+        if found.of(*stage.senders):
+            receivers = found.of(*stage.receivers)
+            heads, acting = [one for one, _, _ in receivers], receivers[0][1]
+            paths[stage.title] = jointly(study, Receivers(heads, stage.port, stage.position, acting))
+    return dict.fromkeys(paths, 0.0) | study.shares({title: path for title, path in paths.items() if path})
+
+
+def _summary(study: Study, found: Found, scores: Scores, joint: float) -> Summary:
     ends = found.heads(*DIRECT, NEGATIVE)
-    movers = f"{site(study, ends, position='END')} -> logits freezing {study.carriers}"
-    joint = study.share("All heads at END together", movers)
     components = [
         study.component(site(study, [one]), role, *_cell(study, role, one, at), at)
         for role, heads in found.roles.items()
@@ -209,33 +250,26 @@ def _cell(study: Study, role: str, head: Head, at: str) -> tuple[str, tuple[Any,
     return name, (*head, at) if "position" in study.tables[name].axes else head
 
 
-def _circuit(study: Study, found: Found) -> Circuit:
+def _circuit(study: Study, found: Found, wholes: Mapping[str, float]) -> Circuit:
     """The chain of roles, with a hub where several heads share a port."""
     head, drawing = study.name("head"), Drawing()
     for role in (*DIRECT, NEGATIVE):
         for one, at, share in found.roles.get(role, []):
             drawing.edge(drawing.node(f"{head}[{one[0]},{one[1]}] @ {at}", at, one[0], share, "head"), "logits", share)
     drawing.node("logits", "END", study.model.graph.sizes["layer"] + 0.3, 1.0, "logits")
-    for receivers, called, port, where, roles in STAGES:
-        ours, theirs = ([one for role in some for one in found.roles.get(role, [])] for some in (roles, receivers))
-        if ours:
-            _stage(study, drawing, theirs, (f"{port} of {called}", port, where), ours)
+    for stage in STAGES:
+        if found.of(*stage.senders):
+            _stage(study, drawing, stage, found, wholes[stage.title])
     _tokens(study, drawing, found)
     return drawing.circuit(f"IOI circuit of {study.model.name}", tuple(POSITIONS))
 
 
-def _stage(study: Study, drawing: Drawing, receivers: list[Sender], stage: tuple[str, str, str], ours: list[Sender]) -> None:
-    """One hub (its title, the port, its position): the receivers' port and its senders.
-
-    Senders that were patched at every position stand where the receivers read most.
-    """
-    head, heads, (title, port, where) = study.name("head"), [one for one, _, _ in receivers], stage
-    at = where or _most_read(study)
-    ours = [(one, at, share) for one, _, share in ours]
-    whole = together(study, f"The {port} of these heads together", Receivers(heads, port, where, receivers[0][1]))
+def _stage(study: Study, drawing: Drawing, stage: Stage, found: Found, whole: float) -> None:
+    """One hub: the receivers' port and its senders. Senders that were patched at every position stand where the receivers read most."""
+    head, receivers, at = study.name("head"), found.of(*stage.receivers), stage.position or _most_read(study)
     ends = {f"{head}[{a},{b}] @ {place}": float("nan") for (a, b), place, _ in receivers}
-    hub = drawing.hub(title, at, whole, ends, [one[0] for one in heads])
-    drawing.senders(head, ours, hub)
+    hub = drawing.hub(stage.title, at, whole, ends, [one[0] for one, _, _ in receivers])
+    drawing.senders(head, [(one, at, share) for one, _, share in found.of(*stage.senders)], hub)
 
 
 def _most_read(study: Study) -> str:

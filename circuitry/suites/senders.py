@@ -124,8 +124,19 @@ def together(study: Study, title: str, receivers: Receivers, **task: Any) -> flo
     >>> 0 < together(study, "Keys", Receivers([(1, 0), (1, 2)], "k", "B"), corruption="A") < 2
     True
     """
+    path = jointly(study, receivers, **task)
+    return study.share(title, path, **task) if path else 0.0
+
+
+def jointly(study: Study, receivers: Receivers, **task: Any) -> str:
+    """The path of ``together``: of the heads whose port can change at all; "" where that is none of them.
+
+    >>> import circuitry as ct
+    >>> jointly(Study(ct.load("bundled:gpt_neox"), ct.task("induction")), Receivers([(1, 0), (1, 2)], "q", "END"))
+    '(head[1,0].q @ END, head[1,2].q @ END) -> logits'
+    """
     changed = [one for one in receivers.heads if study.possible(replace(receivers, heads=[one]).onward(study), **task)]
-    return study.share(title, replace(receivers, heads=changed).onward(study), **task) if changed else 0.0
+    return replace(receivers, heads=changed).onward(study) if changed else ""
 
 
 def read_at(table: PatchingTable) -> list[str]:

@@ -20,10 +20,11 @@ _BESIDE = 0.2
 
 @dataclass(frozen=True)
 class Batch:
-    """What shares one forward pass: some examples, and jobs on them (by number among these examples)."""
+    """What shares one forward pass: some examples, and jobs on them (by number among these examples); ``tokens``, over all layers."""
 
     examples: Ints
     jobs: tuple[Job, ...]
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -59,21 +60,21 @@ def _cut(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, siz
     for example in range(len(prompts)):
         more = whole[example] + of_jobs[:, example].sum(0)
         if chosen and (len(chosen) == EXAMPLES or not size.fits(total + more)):
-            yield _batch(jobs, range(len(jobs)), chosen)
+            yield _batch(jobs, range(len(jobs)), chosen, total)
             chosen, total = [], np.zeros_like(total)
         if not chosen and not size.fits(more):
             if alone is None:  # jobs that share a beginning may come into different batches
                 _, alone = token_counts(plan, jobs, prompts, lives, share=False)
-            yield from (_batch(jobs, some, [example]) for some in _split(whole[example], alone[:, example], size))
+            yield from (_batch(jobs, some, [example], tokens) for some, tokens in _split(whole[example], alone[:, example], size))
             continue
         chosen.append(example)
         total = total + more
     if chosen:
-        yield _batch(jobs, range(len(jobs)), chosen)
+        yield _batch(jobs, range(len(jobs)), chosen, total)
 
 
-def _split(whole: Ints, of_jobs: Ints, size: Size) -> Iterator[list[int]]:
-    """Jobs of one example in groups that fit beside its two whole runs; at least one each.
+def _split(whole: Ints, of_jobs: Ints, size: Size) -> Iterator[tuple[list[int], Ints]]:
+    """Jobs of one example in groups that fit beside its two whole runs, at least one each; and the tokens of both together [layer].
 
     Where these two alone take about as much as the bound or more, groups of single jobs would repeat them for next to nothing, so the jobs
     of a group may then take ``_BESIDE`` of what they take.
@@ -82,22 +83,22 @@ def _split(whole: Ints, of_jobs: Ints, size: Size) -> Iterator[list[int]]:
     some, total = list[int](), whole
     for number, more in enumerate(of_jobs):
         if some and not size.fits(total + more):
-            yield some
+            yield some, total
             some, total = [], whole
         some.append(number)
         total = total + more
     if some:
-        yield some
+        yield some, total
 
 
-def _batch(jobs: Sequence[Job], numbers: Sequence[int], examples: Sequence[int]) -> Batch:
+def _batch(jobs: Sequence[Job], numbers: Sequence[int], examples: Sequence[int], tokens: Ints) -> Batch:
     there = np.array(examples, np.int64)
     made = []
     for number in numbers:
         mine = np.flatnonzero(np.isin(there, jobs[number].examples))
         if len(mine):
             made.append(replace(jobs[number], examples=mine))
-    return Batch(there, tuple(made))
+    return Batch(there, tuple(made), int(tokens.sum()))
 
 
 def token_counts(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, *, share: bool = True) -> tuple[Ints, Ints]:

@@ -70,7 +70,8 @@ class Suffix:
         constants = constant_values(self.model, plan, prompts, self.memory)
         lives, jobs = LiveSets(plan.graph, prompts.length), self._jobs(plan, prompts, extra)
         narrow = _narrow(plan, metrics)
-        work = self.team.share(batches(plan, jobs, prompts, lives, self._size(prompts, narrow)))
+        every = batches(plan, jobs, prompts, lives, self._size(prompts, narrow))
+        work = self.team.share(every, [batch.tokens for batch in every])
         total = sum(len(job.examples) for batch in work for job in batch.jobs if job.number >= 0)
         with tqdm(
             total=total,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 
@@ -254,23 +253,14 @@ class Builder:
 
     def _held(self, leg: Leg) -> dict[Place, Ints]:
         """Places to hold, with the heads held there, of the nodes that the leg computes at all."""
-        nodes = (node for region in leg.live.tokens for node in self._nodes.get(region, ()) if node in leg.plan.holds)
+        held = self.runs.lives.held(leg.plan.holds)
+        nodes = (node for region in leg.live.tokens for node in held.get(region, ()))
         return units_held(self.graph, (node for node in nodes if not self._is_read_from_base(node, leg)))
 
     def _is_read_from_base(self, node: Node, leg: Leg) -> bool:
         """Whether a node is a state that is not computed anew, so that nothing has to hold it."""
         state = self.graph.family(node.family).held_by and not node.port
         return bool(state) and self.regions.of(node).block not in leg.live.states
-
-    @cached_property
-    def _nodes(self) -> dict[Region, list[Node]]:
-        """The nodes of each region, a block's output with those inside."""
-        outputs = {node: block for block, node in self.regions.blocks.items()}
-        found: dict[Region, list[Node]] = {}
-        for node in self.graph.nodes(ports=True):
-            region = self.regions.of(node)
-            found.setdefault(Region(region.layer, outputs.get(node, region.block)), []).append(node)
-        return found
 
     # --- readings ----------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import circuitry as ct
 import known
 import tiny
 from circuitry.suites import Receivers, Study, SuiteResult, reads, senders, strong_senders
-from circuitry.suites.ioi_heads import Found
+from circuitry.suites.ioi_roles import Found
 
 
 @functools.cache

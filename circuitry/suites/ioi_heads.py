@@ -9,7 +9,7 @@ wrote it there are looked for too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -19,93 +19,29 @@ from ..evidence.scores_figure import draw
 from ..paths import labelled
 from ..results.circuit import Circuit
 from ..results.writing import count
+from .ioi_roles import (
+    AT_END,
+    DIRECT,
+    DUPLICATE,
+    HELPER,
+    INDUCTION,
+    INHIBITION,
+    MOVER,
+    NEGATIVE,
+    OTHER,
+    POSITIONS,
+    PREVIOUS,
+    STAGES,
+    SUPPRESSOR,
+    TABLES,
+    WRITER,
+    Found,
+    Stage,
+)
 from .result import Picture, SuiteResult, Summary
-from .senders import Head, Receivers, Sender, jointly, read_at, reads, senders, site, strong_senders
+from .senders import Head, Receivers, jointly, read_at, reads, senders, site, strong_senders
 from .stages import Drawing
 from .study import KEY_SHARE, Study, keys, sure
-
-POSITIONS = ["IO", "IO+1", "S1", "S1+1", "S2", "S2+1", "END-2", "END-1", "END"]
-MOVER, SUPPRESSOR, HELPER, NEGATIVE = "name mover", "S suppressor", "other helping head", "negative name mover"
-DIRECT = (MOVER, SUPPRESSOR, HELPER)
-WRITER = "writes the answering heads' v"
-INHIBITION, DUPLICATE, INDUCTION, PREVIOUS = "S-inhibition head", "duplicate-token head", "induction head", "previous-token head"
-OTHER = "writes the S-inhibition heads' v"
-AT_END = "all heads at END"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Heads of some roles, what the picture calls them, their port, its position ("": every one), and the roles of the heads that write it."""
-
-    receivers: tuple[str, ...]
-    called: str
-    port: str
-    position: str
-    senders: tuple[str, ...]
-
-    @property
-    def title(self) -> str:
-        """What its hub is called.
-
-        >>> STAGES[0].title
-        'q of answering heads'
-        """
-        return f"{self.port} of {self.called}"
-
-
-STAGES = (
-    Stage(DIRECT, "answering heads", "q", "END", (INHIBITION,)),
-    Stage(DIRECT, "answering heads", "v", "", (WRITER,)),
-    Stage((INHIBITION,), "S-inhibition", "v", "S2", (DUPLICATE, INDUCTION, OTHER)),
-    Stage((INDUCTION,), "induction", "k", "S1+1", (PREVIOUS,)),
-)
-
-TABLES = {
-    WRITER: "senders_v",
-    INHIBITION: "senders_q",
-    DUPLICATE: "senders_inhibition_v",
-    INDUCTION: "senders_inhibition_v",
-    OTHER: "senders_inhibition_v",
-    PREVIOUS: "senders_k",
-}
-"""The table in which a head of a role is found; all others in that of heads to the logits."""
-
-
-@dataclass
-class Found:
-    """Heads by role, each with the position at which it acts and its share of the whole effect."""
-
-    roles: dict[str, list[Sender]] = field(default_factory=dict)
-
-    def heads(self, *roles: str) -> list[Head]:
-        """The heads of these roles, each once.
-
-        >>> Found({"name mover": [((9, 9), "END", 0.5)]}).heads("name mover", "induction head")
-        [(9, 9)]
-        """
-        return list(dict.fromkeys(one for one, _, _ in self.of(*roles)))
-
-    def of(self, *roles: str) -> list[Sender]:
-        """What is known of the heads of these roles; a head that has several of them comes with each.
-
-        >>> Found({"name mover": [((9, 9), "END", 0.5)]}).of("induction head", "name mover")
-        [((9, 9), 'END', 0.5)]
-        """
-        return [one for role in roles for one in self.roles.get(role, [])]
-
-    def once(self) -> dict[str, list[Head]]:
-        """Heads by role, where one that has several stands in the first.
-
-        >>> Found({"name mover": [((9, 9), "END", 0.5)], "induction head": [((9, 9), "S2", 0.1)]}).once()
-        {'name mover': [(9, 9)]}
-        """
-        seen: set[Head] = set()
-        made: dict[str, list[Head]] = {}
-        for role in self.roles:
-            ours = [one for one in self.heads(role) if one not in seen]
-            seen |= set(ours)
-            made |= {role: ours} if ours else {}
-        return made
 
 
 def run(study: Study) -> SuiteResult:

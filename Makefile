@@ -32,8 +32,8 @@ docs: $(VENV)/docs.stamp
 
 bundled:
 	@echo "The bundled models are in the repository. To train one again (resumable, one CPU core, hours):"
-	@echo "    $(VENV)/bin/python -m circuitry.models.training NAME --corpus english.txt.xz --work work/NAME --out runs/NAME"
-	@echo "NAME is one of those listed by: $(VENV)/bin/python -m circuitry.models.training --help"
+	@echo "    $(VENV)/bin/python -m circuitry.training NAME --corpus english.txt.xz --work work/NAME --out runs/NAME"
+	@echo "NAME is one of those listed by: $(VENV)/bin/python -m circuitry.training --help"
 
 clean:
 	rm -rf $(VENV) runs site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -27,7 +27,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy.sparse import csr_array
 
-from circuitry.universality.matching import FeatureActs, mppc
+from circuitry.features.matching import FeatureActs, mppc
 
 Sparse: TypeAlias = "csr_array[Any, tuple[int, int]]"
 BLOCK = 1 << 14

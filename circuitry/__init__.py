@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from . import universality
     from .evidence import Offsets, Scores, Sensitivity, off_by_one, score, sensitivity
     from .executing.open import executor
+    from .features.activations import activations
     from .models import Model, load
     from .models.convert import convert
     from .models.loading import bundled
+    from .patching import explain, patch, random_nodes
     from .results import Comparison, PatchingTable
-    from .running import explain, patch, random_nodes
     from .suites import Suite, SuiteResult, Table, run, suite
-    from .universality.activations import activations
 
 _LAZY = {
     "Comparison": "results",
@@ -35,15 +35,15 @@ _LAZY = {
     "Suite": "suites",
     "SuiteResult": "suites",
     "Table": "suites",
-    "activations": "universality.activations",
+    "activations": "features.activations",
     "bundled": "models",
     "convert": "models",
     "executor": "executing.open",
-    "explain": "running",
+    "explain": "patching",
     "load": "models",
     "off_by_one": "evidence",
-    "patch": "running",
-    "random_nodes": "running",
+    "patch": "patching",
+    "random_nodes": "patching",
     "run": "suites",
     "score": "evidence",
     "sensitivity": "evidence",
@@ -97,7 +97,24 @@ __all__ = [
 ]
 
 
-_PACKAGES = ("evidence", "executing", "models", "paths", "planning", "prompting", "results", "running", "suites", "universality")
+_PACKAGES = (
+    "compiled",
+    "drawing",
+    "evidence",
+    "executing",
+    "features",
+    "models",
+    "paths",
+    "patching",
+    "planning",
+    "prompting",
+    "reports",
+    "results",
+    "store",
+    "studies",
+    "suites",
+    "universality",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,8 @@ from types import ModuleType
 from .errors import CircuitryError, suggest
 
 _PACKAGE = Path(__file__).parent
+BUNDLED = _PACKAGE / "models" / "bundled"
+"""The trained models that come with the package, a folder each."""
 OWN = (".py", ".csv", ".jsonl")
 """A name that ends so is the path of a file of the user's own: a definition, or a table of prompts."""
 

@@ -1,4 +1,4 @@
-"""What circuitry raises. Messages say what is wrong and what would do, and are printed without a traceback by the CLI."""
+"""What circuitry raises. A message says what was expected, what came and what to try; the command line prints it without a traceback."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numbers import Integral
 
 
 class CircuitryError(ValueError):
-    """A mistake that the person running circuitry can mend; the message says how."""
+    """An error that the user can fix; the message says how."""
 
 
 class PathError(CircuitryError):
@@ -48,6 +48,15 @@ class FileError(CircuitryError):
 
 class GuardError(CircuitryError):
     """A run whose own checks failed: its numbers would not be what the path says, so there are none."""
+
+
+def expected(what: str, got: object, hint: str = "") -> str:
+    """The text of a message about something else than was expected; ``got`` is shown as Python would write it.
+
+    >>> expected("a position (a name, a whole number or an axis)", 1.5, "try 2")
+    'expected a position (a name, a whole number or an axis), got 1.5; try 2'
+    """
+    return f"expected {what}, got {got!r}" + (f"; {hint}" if hint else "")
 
 
 def no_effect(name: str, value: object, why: str, instead: str) -> CircuitryError:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from torch import Tensor, distributed
 
 from .errors import CircuitryError
-from .locks import Share
+from .store.locks import Share
 
 Item = TypeVar("Item")
 _PATIENCE = timedelta(days=1)

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 
 import circuitry as ct
+from circuitry.compiled import GroundTruth
+from circuitry.compiled.truth import span
 from circuitry.errors import PathError
-from circuitry.models.compiled import GroundTruth
-from circuitry.models.compiled.truth import span
 from circuitry.paths import Node
 
 NOTHING, MUCH = 1e-4, 5.0

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import circuitry as ct
-from circuitry.universality.activations import Corpus
+from circuitry.features.activations import Corpus
 
 LONG = "Mary and John went to the store"
 OTHER = "The other document is this one."

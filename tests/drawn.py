@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 
-from circuitry.results.circuit import Circuit, CircuitEdge, CircuitNode
+from circuitry.drawing.circuit import Circuit, CircuitEdge, CircuitNode
 
 ARCHITECTURES = ("mamba", "gpt_neox", "gpt2", "llama")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from circuitry.universality.activations.corpus import Corpus
-from circuitry.universality.features.contexts import Context, top_contexts
+from circuitry.features.activations.corpus import Corpus
+from circuitry.features.dashboard.contexts import Context, top_contexts
 
 DOCUMENTS, LENGTH, WORDS = 40, 60, 200
 TOKEN, SPELLINGS, PHRASE, ANYWHERE, SILENT, CLASS, NUMB = range(7)

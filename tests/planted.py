@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from circuitry.features.sae import SAE, Trained, train_sae
 from circuitry.paths import Node, parse_node
-from circuitry.universality.sae import SAE, Trained, train_sae
 
 CHUNK = 32
 

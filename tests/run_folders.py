@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from circuitry import PatchingTable
-from circuitry.results.circuit import Circuit, CircuitEdge, CircuitNode
-from circuitry.results.report import write_comparison
+from circuitry.drawing.circuit import Circuit, CircuitEdge, CircuitNode
+from circuitry.reports import write_comparison
 
 EVIL = "<script>window.hacked = 1</script>\"'&amp;"
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from circuitry.universality.experiment.result import Compared, Universality
-from circuitry.universality.matching.matches import COLUMNS
+from circuitry.features.matching.matches import COLUMNS
+from circuitry.studies.experiment.result import Compared, Universality
 
 LAYERS = {"A": 4, "B": 3, "A2": 4, "C": 2}
 FEATURES = 20

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import tiny
 from circuitry.errors import CircuitryError
 from circuitry.executing.activations import read
+from circuitry.features.activations import Activations, Corpus, activations, corpus, stream
 from circuitry.paths import Node
-from circuitry.universality.activations import Activations, Corpus, activations, corpus, stream
 from corpora import LONG, OTHER, bundled, corpora, numbers
 
 # Stream: its laws, with a model whose only node's value is the token's id

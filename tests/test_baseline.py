@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 import circuitry as ct
 from agreement import model
 from circuitry import Path, PathError
+from circuitry.patching.baseline import random_cells
+from circuitry.patching.experiment import compile_path
 from circuitry.planning import CellPlan, Plan, cell_plan, check_effects
 from circuitry.prompting import Prompts
-from circuitry.running.baseline import random_cells
-from circuitry.running.patching import compile_path
 
 INDUCTION = ct.task("induction", distance=5, examples=3, prefix=2)
 IOI = ct.task("ioi", examples=5, order="both")

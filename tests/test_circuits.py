@@ -17,9 +17,10 @@ import circuitry as ct
 from circuitry.cli import app
 from circuitry.results import PatchingTable
 from circuitry.results.statistics import Array, mean_interval
+from circuitry.studies import circuits
+from circuitry.studies.circuits.alignment import Part, depths, measured, overlap, parts, strengths
 from circuitry.suites.result import Component, SuiteResult, Summary
-from circuitry.universality import Circuits, circuits
-from circuitry.universality.circuits.alignment import Part, depths, measured, overlap, parts, strengths
+from circuitry.universality import Circuits
 
 EXAMPLES = 12
 STRENGTHS = arrays.arrays(float, (3, 4), elements=st.floats(0, 1))

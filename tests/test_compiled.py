@@ -17,9 +17,9 @@ import torch
 
 import circuitry as ct
 from circuitry import content
+from circuitry.compiled import NAMES, GroundTruth, TrueEdge, build, mamba, mamba2, rwkv, transformer, truth
+from circuitry.compiled import ioi as written_ioi
 from circuitry.errors import ModelError
-from circuitry.models.compiled import NAMES, GroundTruth, TrueEdge, build, mamba, mamba2, rwkv, transformer, truth
-from circuitry.models.compiled import ioi as written_ioi
 from circuitry.models.model import wrap
 from compiled import (
     DISTANCES,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import circuitry as ct
-from circuitry.models.compiled import mamba, mamba2, rwkv, transformer, truth
+from circuitry.compiled import mamba, mamba2, rwkv, transformer, truth
 from circuitry.models.model import wrap
 from circuitry.suites import SuiteResult
 from compiled import SMALL

@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerFast
 
 import tiny
 from circuitry.errors import CircuitryError
-from circuitry.universality.activations import Corpus, corpus
-from circuitry.universality.activations.corpus import special_ids
+from circuitry.features.activations import Corpus, corpus
+from circuitry.features.activations.corpus import special_ids
 from corpora import LONG, OTHER, bundled, corpora, numbers
 
 WORDS = st.lists(st.sampled_from(["Mary", "went", "to", "the", "store.", "<|endoftext|>", "Ünïcode"]), min_size=6, max_size=40)

@@ -16,14 +16,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 
 import circuitry as ct
-from circuitry.results.architecture_diagram import draw_layer
-from circuitry.results.architecture_layer import collapse
-from circuitry.results.circuit import Circuit, CircuitNode
-from circuitry.results.circuit_layout import lay_out
-from circuitry.results.figures import save
-from circuitry.results.geometry import Box, sampled
-from circuitry.results.layered import layered
-from circuitry.results.routing import place_label, route
+from circuitry.drawing.architecture import draw_layer
+from circuitry.drawing.architecture_layer import collapse
+from circuitry.drawing.circuit import Circuit, CircuitNode
+from circuitry.drawing.circuit_layout import lay_out
+from circuitry.drawing.figures import save
+from circuitry.drawing.geometry import Box, sampled
+from circuitry.drawing.layered import layered
+from circuitry.drawing.routing import place_label, route
 from drawn import ARCHITECTURES, EMPTY, MAMBA, TRANSFORMER, large
 
 
@@ -158,7 +158,7 @@ def test_tokens_are_never_read_as_mathematics(tmp_path: Path) -> None:
 def test_drawing_leaves_global_state_alone(tmp_path: Path) -> None:
     code = f"""
 import sys
-from circuitry.results.circuit import Circuit
+from circuitry.drawing.circuit import Circuit
 circuit = Circuit("t", ("A",), (), ())
 circuit.to_dot(), circuit.to_json()
 import matplotlib

@@ -24,19 +24,19 @@ import tiny
 from circuitry.cli import main
 from circuitry.errors import FileError
 from circuitry.evidence.offsets_result import Offsets
-from circuitry.files import write_whole
+from circuitry.features.dashboard.answers import Answers
+from circuitry.features.dashboard.proxy import ProxyJudge
+from circuitry.features.dashboard.question import COMPLEXITY, Question
+from circuitry.features.matching import FeatureActs, mppc
+from circuitry.features.sae import SAE, SAEConfig, Trained, train_sae
 from circuitry.models import convert
-from circuitry.results.report import write_comparison, write_report
+from circuitry.reports import write_comparison, write_report
 from circuitry.results.writing import write_frames
+from circuitry.store.files import write_whole
+from circuitry.studies.circuits import circuits
 from circuitry.suites import SuiteResult, Summary
 from circuitry.suites.folder import RunFolder
 from circuitry.universality import Corpus
-from circuitry.universality.circuits import circuits
-from circuitry.universality.features.answers import Answers
-from circuitry.universality.features.proxy import ProxyJudge
-from circuitry.universality.features.question import COMPLEXITY, Question
-from circuitry.universality.matching import FeatureActs, mppc
-from circuitry.universality.sae import SAE, SAEConfig, Trained, train_sae
 from full_disk import contents, fill, free, full
 from planted import Planted, weights
 

@@ -28,9 +28,9 @@ from circuitry.executing.open import EXECUTORS, open_executor
 from circuitry.executing.rows.chunks import chunks
 from circuitry.executing.rows.executor import Rows
 from circuitry.executing.suffix.executor import Suffix
+from circuitry.patching.experiment import compile_path
 from circuitry.planning import METRICS
 from circuitry.results import PatchingTable
-from circuitry.running.patching import compile_path
 from circuitry.suites import Study
 from circuitry.suites.folder import RunFolder
 from circuitry.team import Team, present

@@ -187,7 +187,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "generated:" not in (tmp_path / "path-language.html").read_text()
     page = (tmp_path / "api/running.html").read_text()
-    assert 'id="circuitry.running.patch"' in page
+    assert 'id="circuitry.patching.patch"' in page
     assert "<blockquote>" not in page, "an example that is no code block becomes a quotation"
 
 

@@ -19,32 +19,35 @@ import compiled
 import some_matches
 import test_imports
 from circuitry.cli import app
+from circuitry.compiled import NAMES, stream
+from circuitry.content import BUNDLED
+from circuitry.drawing.circuit import Circuit, CircuitNode
 from circuitry.evidence import grid, offsets, write_profile
 from circuitry.executing.open import EXECUTORS
-from circuitry.models.compiled import NAMES, stream
-from circuitry.models.loading import BUNDLED, bundled
-from circuitry.models.training.__main__ import SAVE_EVERY, arguments
-from circuitry.models.training.recipes import RECIPES
+from circuitry.features import activations
+from circuitry.features.activations.texts import SHORTEST
+from circuitry.features.dashboard.browser import LIMIT
+from circuitry.features.dashboard.contexts import CONTEXTS, WINDOW
+from circuitry.features.dashboard.endpoint import SETTINGS, EndpointJudge
+from circuitry.features.dashboard.score import _LETTERS, BELOW
+from circuitry.features.dashboard.study import CASES, study
+from circuitry.features.matching.matches import CHANCE, COLUMNS
+from circuitry.features.matching.shards import index_dtype
+from circuitry.features.matching.writer import Writer
+from circuitry.models.loading import bundled
+from circuitry.patching import METRICS
 from circuitry.planning import INTERVENTIONS, plan
-from circuitry.results.circuit import Circuit, CircuitNode
-from circuitry.results.report import compare, nodes, page, write_report
-from circuitry.running import METRICS
+from circuitry.reports import compare, nodes, page, write_report
+from circuitry.studies import circuits, experiment
+from circuitry.studies.experiment.measures import NEAR_ZERO
+from circuitry.studies.experiment.plan import Settings
 from circuitry.suites import Picture, SuiteResult, Summary
 from circuitry.suites.induction import DISTANCES
 from circuitry.suites.runner import SHIPPED
 from circuitry.suites.study import KEY_SHARE, MOST_KEYS, Q
-from circuitry.universality import Recipe, activations, circuits, corpus, encode, experiment, mppc, train_sae
-from circuitry.universality.activations.texts import SHORTEST
-from circuitry.universality.experiment.measures import NEAR_ZERO
-from circuitry.universality.experiment.plan import Settings
-from circuitry.universality.features.browser import LIMIT
-from circuitry.universality.features.contexts import CONTEXTS, WINDOW
-from circuitry.universality.features.endpoint import SETTINGS, EndpointJudge
-from circuitry.universality.features.score import _LETTERS, BELOW
-from circuitry.universality.features.study import CASES, study
-from circuitry.universality.matching.matches import CHANCE, COLUMNS
-from circuitry.universality.matching.shards import index_dtype
-from circuitry.universality.matching.writer import Writer
+from circuitry.training.__main__ import SAVE_EVERY, arguments
+from circuitry.training.recipes import RECIPES
+from circuitry.universality import Recipe, corpus, encode, mppc, train_sae
 from pages import ROOT, blocks
 from run_folders import run_folder
 

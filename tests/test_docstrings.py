@@ -16,7 +16,7 @@ NO_EXAMPLE = {
     # Commands: their examples are the command lines of the README, which tests/test_cli.py runs.
     "circuitry.cli",
     # Scripts that train for hours: what they are made of is tested where it is used.
-    "circuitry.models.training",
+    "circuitry.training",
     # The two halves of each shipped suite: circuitry.suites.induction and circuitry.suites.ioi have an example, tests run both.
     "circuitry.suites.induction_heads.run",
     "circuitry.suites.induction_states.run",

@@ -10,7 +10,7 @@ import pytest
 
 import circuitry as ct
 from circuitry.architecture import export
-from circuitry.results.circuit import Circuit, CircuitEdge, CircuitNode
+from circuitry.drawing.circuit import Circuit, CircuitEdge, CircuitNode
 from drawn import ARCHITECTURES, EMPTY, MAMBA, TRANSFORMER, large
 
 # --- exports of graphs

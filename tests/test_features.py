@@ -10,9 +10,9 @@ from scipy.sparse import csr_array
 
 import circuitry as ct
 from circuitry.errors import CircuitryError
-from circuitry.universality.activations.corpus import Corpus
-from circuitry.universality.features.contexts import profiles, top_contexts
-from circuitry.universality.features.tokens import readable
+from circuitry.features.activations.corpus import Corpus
+from circuitry.features.dashboard.contexts import profiles, top_contexts
+from circuitry.features.dashboard.tokens import readable
 from features_known import ALL, CLASS, PHRASE, SILENT, TOKEN, activations, corpus, known_contexts
 
 

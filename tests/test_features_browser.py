@@ -14,9 +14,9 @@ import pytest
 
 from browsing import Open
 from circuitry.errors import CircuitryError
-from circuitry.universality.features.browser import LIMIT, browser
-from circuitry.universality.features.proxy import ProxyJudge
-from circuitry.universality.features.score import contexts_of, judge_layers
+from circuitry.features.dashboard.browser import LIMIT, browser
+from circuitry.features.dashboard.proxy import ProxyJudge
+from circuitry.features.dashboard.score import contexts_of, judge_layers
 from features_known import CLASS, EVIL, NUMB, PHRASE, SILENT, TOKEN, Words, activations, corpus, matches
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def test_text_of_documents_is_escaped(page: Path) -> None:
 
 
 def test_mutual_best_matches() -> None:
-    from circuitry.universality.features.entries import entries
+    from circuitry.features.dashboard.entries import entries
 
     reverse = table().assign(layer_b=lambda f: np.where(f["feature_a"] == PHRASE, 1, f["layer_b"]))
     made = entries(matches(3), matches(3), reverse, SIDES, corpus(), Words())["matches"]

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from circuitry.errors import CircuitryError
-from circuitry.universality.features.contexts import Context
-from circuitry.universality.features.endpoint import EndpointJudge
-from circuitry.universality.features.judge import judge
-from circuitry.universality.features.question import COMPLEXITY, Question
-from circuitry.universality.features.score import estimate, judge_features
+from circuitry.features.dashboard.contexts import Context
+from circuitry.features.dashboard.endpoint import EndpointJudge
+from circuitry.features.dashboard.judge import judge
+from circuitry.features.dashboard.question import COMPLEXITY, Question
+from circuitry.features.dashboard.score import estimate, judge_features
 
 pytest.importorskip("openai")
 SECRET = "sk-not-a-real-key"

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circuitry.errors import CircuitryError
-from circuitry.universality.features.contexts import Context
-from circuitry.universality.features.proxy import ProxyJudge, complexity, monosemanticity
-from circuitry.universality.features.question import COMPLEXITY, MONOSEMANTIC, MONOSEMANTICITY, Question, Rubric, rubric
-from circuitry.universality.features.score import (
+from circuitry.features.dashboard.contexts import Context
+from circuitry.features.dashboard.proxy import ProxyJudge, complexity, monosemanticity
+from circuitry.features.dashboard.question import COMPLEXITY, MONOSEMANTIC, MONOSEMANTICITY, Question, Rubric, rubric
+from circuitry.features.dashboard.score import (
     judge_features,
 )
 from features_known import ANYWHERE, CLASS, CONTEXT, NUMB, PHRASE, SILENT, SPELLINGS, TOKEN, known_contexts

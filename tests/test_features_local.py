@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from circuitry.errors import CircuitryError
-from circuitry.universality.features.judge import judge
-from circuitry.universality.features.local import LocalJudge
-from circuitry.universality.features.question import COMPLEXITY, Question, Rubric
+from circuitry.features.dashboard.judge import judge
+from circuitry.features.dashboard.local import LocalJudge
+from circuitry.features.dashboard.question import COMPLEXITY, Question, Rubric
 from features_known import CONTEXT
 
 

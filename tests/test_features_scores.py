@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circuitry.errors import CircuitryError
-from circuitry.universality.features.answers import Answers
-from circuitry.universality.features.contexts import Context
-from circuitry.universality.features.figure import figure5
-from circuitry.universality.features.proxy import ProxyJudge
-from circuitry.universality.features.question import COMPLEXITY, Question
-from circuitry.universality.features.score import (
+from circuitry.features.dashboard.answers import Answers
+from circuitry.features.dashboard.contexts import Context
+from circuitry.features.dashboard.figure import figure5
+from circuitry.features.dashboard.proxy import ProxyJudge
+from circuitry.features.dashboard.question import COMPLEXITY, Question
+from circuitry.features.dashboard.score import (
     contexts_of,
     estimate,
     judge_features,

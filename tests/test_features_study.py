@@ -17,14 +17,14 @@ import circuitry as ct
 from circuitry.cli.features import app
 from circuitry.cli.options import values
 from circuitry.errors import CircuitryError
-from circuitry.universality.activations.corpus import Corpus
-from circuitry.universality.activations.corpus import corpus as make_corpus
-from circuitry.universality.features.contexts import top_contexts
-from circuitry.universality.features.question import Question
-from circuitry.universality.features.score import Estimate
-from circuitry.universality.features.study import study
-from circuitry.universality.matching.mppc import mppc
-from circuitry.universality.matching.store import FeatureActs, feature_acts
+from circuitry.features.activations.corpus import Corpus
+from circuitry.features.activations.corpus import corpus as make_corpus
+from circuitry.features.dashboard.contexts import top_contexts
+from circuitry.features.dashboard.question import Question
+from circuitry.features.dashboard.score import Estimate
+from circuitry.features.dashboard.study import study
+from circuitry.features.matching.mppc import mppc
+from circuitry.features.matching.store import FeatureActs, feature_acts
 from features_known import Words, activations, matches
 from features_known import corpus as known
 
@@ -78,7 +78,7 @@ def test_what_cannot_be_interpreted_has_a_page_of_its_own(tmp_path: Path, monkey
     assert pd.read_csv(tmp_path / "uninterpretable.csv")["feature_a"].tolist() == [5, 3]
     page = (tmp_path / "uninterpretable.html").read_text()
     assert "<h1>Below 0.2, and uninterpretable</h1>" in page and "2 matches." in page
-    monkeypatch.setattr(importlib.import_module("circuitry.universality.features.study"), "CASES", 1)
+    monkeypatch.setattr(importlib.import_module("circuitry.features.dashboard.study"), "CASES", 1)
     study(table, *sides, known(), Words(), tmp_path, judge=_proxy())
     page = (tmp_path / "uninterpretable.html").read_text()
     assert "uninterpretable: the 1 lowest of 2</h1>" in page and "1 match." in page
@@ -86,7 +86,7 @@ def test_what_cannot_be_interpreted_has_a_page_of_its_own(tmp_path: Path, monkey
 
 
 def _proxy() -> Any:
-    from circuitry.universality.features.proxy import ProxyJudge
+    from circuitry.features.dashboard.proxy import ProxyJudge
 
     return ProxyJudge()
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import circuitry as ct
+from circuitry.features.activations.corpus import corpus, special_ids
 from circuitry.models import Vocabulary
-from circuitry.universality.activations.corpus import corpus, special_ids
 
 WORDS = ("[UNK]", "<s>", "<|endoftext|>", "[gMASK]", "<sop>", "x", "Mary", "and", "John", "</s>")
 

@@ -114,8 +114,8 @@ def test_a_state_is_wider_than_a_model_in_half_precision(kind: str, state: str, 
 
 def test_means_are_not_rounded_to_the_models_dtype() -> None:
     from circuitry.executing.means import means
+    from circuitry.patching.experiment import compile_path
     from circuitry.paths import Site
-    from circuitry.running.patching import compile_path
 
     model = tiny.model("rwkv", dtype=torch.float16)
     _, prompts = compile_path(model, TASK, "wkv_state[1] @ B -> logits")

@@ -366,7 +366,7 @@ def test_where_a_token_is_taken_up_is_asked_of_every_layer() -> None:
 
 
 def test_either_kind_of_layer_is_drawn() -> None:
-    from circuitry.results.architecture_diagram import draw_layer
+    from circuitry.drawing.architecture import draw_layer
 
     drawn = [{t.get_text() for t in draw_layer(SMALL, layer).get_axes()[0].texts} for layer in (0, 1)]
     assert "ssm_state[l].carry" in drawn[0] and "attn[l]" not in drawn[0]

@@ -18,16 +18,19 @@ PACKAGE = ROOT / "circuitry"
 # package's face, universality) stands on top, and nothing that is listed may import it.
 LAYERS = (
     {"errors"},
-    {"content", "files"},
-    {"locks"},
+    {"content"},
+    {"store"},
     {"team"},
     {"paths"},
     {"architecture", "prompting"},
+    {"drawing", "compiled", "native"},
     {"planning", "models", "results"},
-    {"executing"},
-    {"running"},
+    {"executing", "reports"},
+    {"patching"},
     {"evidence"},
-    {"suites"},
+    {"suites", "features"},
+    {"studies"},
+    {"universality"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 LIGHT = ("circuitry", "circuitry.paths", "circuitry.architecture", "circuitry.prompting", "circuitry.planning")
@@ -127,7 +130,7 @@ def test_what_chooses_an_executor_imports_it() -> None:
         ("from ..running import patch", ["running"]),
         ("from .. import running", ["running"]),
         ("import circuitry.results.table", ["results"]),
-        ("from circuitry.universality.sae import SAE", ["universality"]),
+        ("from circuitry.features.sae import SAE", ["features"]),
         ("from circuitry import cli", ["cli"]),
         ("from ..models import Model", ["models"]),
         ("def late():\n    from ..running.engine import Engine", ["running"]),

@@ -21,13 +21,13 @@ from scipy.sparse import csr_array
 import circuitry as ct
 import tiny
 from circuitry.errors import CircuitryError, FileError
-from circuitry.locks import Share, held, hold
+from circuitry.features.activations import Corpus
+from circuitry.features.dashboard.study import study
+from circuitry.features.matching import FeatureActs, mppc
+from circuitry.features.matching.tiles import Tiles
+from circuitry.features.sae import Trained, train_sae
+from circuitry.store.locks import Share, held, hold
 from circuitry.suites.folder import RunFolder
-from circuitry.universality.activations import Corpus
-from circuitry.universality.features.study import study
-from circuitry.universality.matching import FeatureActs, mppc
-from circuitry.universality.matching.tiles import Tiles
-from circuitry.universality.sae import Trained, train_sae
 
 ROOT = Path(__file__).parents[1]
 X = np.maximum(np.random.default_rng(0).normal(size=(200, 6)) - 1, 0)
@@ -69,7 +69,7 @@ def start() -> Iterator[Start]:
 
 def holding(folder: Path, what: str = "hold(folder)") -> str:
     return (
-        "from pathlib import Path\nfrom circuitry.locks import Share, hold\n"
+        "from pathlib import Path\nfrom circuitry.store.locks import Share, hold\n"
         f"folder = Path({str(folder)!r})\nwith {what}:\n    print('here', flush=True)\n    input()"
     )
 
@@ -121,7 +121,7 @@ def test_where_nothing_can_be_locked_work_goes_on(tmp_path: Path, monkeypatch: p
     def unknown(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("circuitry.locks.fcntl.flock", unknown)
+    monkeypatch.setattr("circuitry.store.locks.fcntl.flock", unknown)
     with hold(tmp_path), hold(tmp_path):
         assert held(tmp_path), "as nobody can know"
 
@@ -217,8 +217,8 @@ def part(folder: Path, rank: int, then: str) -> str:
     """Process ``rank`` of two, which computes the first of its layer pairs, or none, and stops there."""
     return f"""
 import numpy as np
-from circuitry.universality.matching import mppc
-from circuitry.universality.matching.tiles import Tiles
+from circuitry.features.matching import mppc
+from circuitry.features.matching.tiles import Tiles
 put = Tiles.put
 def stop(self, pair, tile):
     {then}
@@ -242,7 +242,7 @@ def test_waiting_for_a_process_that_is_killed_ends(tmp_path: Path, start: Start,
         waits.append(seconds)
         other.kill()
 
-    monkeypatch.setattr("circuitry.universality.matching.tiles.time.sleep", meanwhile)
+    monkeypatch.setattr("circuitry.features.matching.tiles.time.sleep", meanwhile)
     with pytest.raises(CircuitryError) as caught:
         mppc(*SIDES, **HOW, out=tmp_path / "out", share=(0, 2))
     told = str(caught.value)
@@ -270,7 +270,7 @@ def test_waiting_for_a_process_that_fails_ends(tmp_path: Path, monkeypatch: pyte
 
     identity = {"some": "comparison"}
     tiles = Tiles(2, 2, identity, tmp_path, 0, 2)
-    monkeypatch.setattr("circuitry.universality.matching.tiles.time.sleep", fails)
+    monkeypatch.setattr("circuitry.features.matching.tiles.time.sleep", fails)
     monkeypatch.setattr(Tiles, "_missing", lambda self, pairs: [(0, 1), (1, 1)])
     with pytest.raises(CircuitryError, match=r"process 1 of 2 has ended.*missing.*: \(0, 1\), \(1, 1\);"), tiles.open():
         tiles.wait()
@@ -287,10 +287,10 @@ def test_a_process_that_is_yet_to_come_is_waited_for(tmp_path: Path, start: Star
         if len(came) == 3:
             mppc(*SIDES, **HOW, out=tmp_path / "out", share=(1, 2))
 
-    monkeypatch.setattr("circuitry.universality.matching.tiles.time.sleep", comes)
+    monkeypatch.setattr("circuitry.features.matching.tiles.time.sleep", comes)
     found = mppc(*SIDES, **HOW, out=tmp_path / "out", share=(0, 2))
     assert len(came) == 3 and found.forward.equals(mppc(*SIDES, **HOW).forward)
-    monkeypatch.setattr("circuitry.universality.matching.tiles.PATIENCE", -1.0)
+    monkeypatch.setattr("circuitry.features.matching.tiles.PATIENCE", -1.0)
     with pytest.raises(CircuitryError, match=r"process 1 of 2 has not come.*: \(0, 1\), \(1, 1\);"):
         mppc(*SIDES, **HOW, out=tmp_path / "other", share=(0, 2))
 
@@ -301,7 +301,7 @@ def test_a_process_that_has_just_ended_well_is_not_missed(tmp_path: Path, monkey
     looks = iter([[(0, 1)], [], []])
     monkeypatch.setattr(Tiles, "_missing", lambda *_: next(looks))
     monkeypatch.setattr(Share, "state", lambda *_: "ended")
-    monkeypatch.setattr("circuitry.universality.matching.tiles.time.sleep", lambda _: None)
+    monkeypatch.setattr("circuitry.features.matching.tiles.time.sleep", lambda _: None)
     with tiles.open():
         tiles.wait()
 

@@ -17,7 +17,7 @@ from circuitry.architecture import Place, model_types
 from circuitry.executing.activations import spliced
 from circuitry.executing.places import execution_order
 from circuitry.models import Model
-from circuitry.running.patching import compile_path
+from circuitry.patching.experiment import compile_path
 
 EXACT = 1e-10
 TASK = ct.task("induction", distance=8, examples=3, prefix=2)

@@ -17,9 +17,9 @@ import circuitry as ct
 from agreement import model
 from circuitry import CircuitryError, PatchingTable
 from circuitry.executing.metrics import check_reads, evaluate
+from circuitry.patching import METRICS
 from circuitry.planning.metrics import metric
 from circuitry.results.units import DISTANCE, KL, signed
-from circuitry.running import METRICS
 from patching import TASK, effects, patched
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]], dtype=torch.float64)

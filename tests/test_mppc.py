@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from circuitry.errors import CircuitryError
-from circuitry.universality.matching import FeatureActs, mppc
-from circuitry.universality.matching.best import engine as engine_of
-from circuitry.universality.matching.null import rotation
+from circuitry.features.matching import FeatureActs, mppc
+from circuitry.features.matching.best import engine as engine_of
+from circuitry.features.matching.null import rotation
 
 Array = NDArray[np.float64]
 ENGINES = pytest.mark.parametrize("engine", ["numba", "scipy"])
@@ -114,7 +114,7 @@ def test_numbers_do_not_depend_on_threads_or_engine(engine: str, threads: int) -
 
 
 def test_threads_share_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    from circuitry.universality.matching import kernel
+    from circuitry.features.matching import kernel
 
     original, shares = kernel.rows, []
 
@@ -133,9 +133,7 @@ def test_threads_share_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_of_equal_matches_the_lowest_layer_and_feature_is_taken(
     engine: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "circuitry.universality.matching.fallback.ROWS", 16
-    )  # so that a feature and its twin are not in one product
+    monkeypatch.setattr("circuitry.features.matching.fallback.ROWS", 16)  # so that a feature and its twin are not in one product
     x = layer(0)
     twice = np.concatenate([x, x], 1)
     found = mppc([x], [twice, twice], min_count=1, null=None, engine=engine, threads=threads, progress=False)
@@ -272,8 +270,8 @@ def test_more_live_features_than_two_bytes_can_number(tmp_path: Path) -> None:
 def test_without_numba_scipy_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     one = mppc(A, B, progress=False)
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "circuitry.universality.matching.kernel")
-    monkeypatch.delattr("circuitry.universality.matching.kernel")
+    monkeypatch.delitem(sys.modules, "circuitry.features.matching.kernel")
+    monkeypatch.delattr("circuitry.features.matching.kernel")
     assert engine_of() == "scipy"
     same(one.forward, mppc(A, B, progress=False).forward, 1e-12)
     with pytest.raises(CircuitryError, match=r"circuitry-lm\[fast\]"):
@@ -281,7 +279,7 @@ def test_without_numba_scipy_computes_the_same(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_machine_code_is_kept_where_there_is_a_folder_for_it_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    from circuitry.universality.matching import kernel
+    from circuitry.features.matching import kernel
 
     asked: list[bool] = []
     njit = numba.njit

@@ -16,10 +16,10 @@ from safetensors.numpy import load_file
 from scipy.sparse import csr_array
 
 from circuitry.errors import CircuitryError
-from circuitry.universality.matching import FeatureActs, Writer, feature_acts, mppc
-from circuitry.universality.matching.blocks import Block
-from circuitry.universality.matching.moments import Moments
-from circuitry.universality.matching.sides import packed, unpacked
+from circuitry.features.matching import FeatureActs, Writer, feature_acts, mppc
+from circuitry.features.matching.blocks import Block
+from circuitry.features.matching.moments import Moments
+from circuitry.features.matching.sides import packed, unpacked
 
 Array = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from circuitry.errors import CircuitryError
-from circuitry.universality.matching import FeatureActs, mppc
-from circuitry.universality.matching.index import sealed
+from circuitry.features.matching import FeatureActs, mppc
+from circuitry.features.matching.index import sealed
 from test_mppc_files import values
 
 

@@ -17,14 +17,14 @@ import torch
 import tiny
 from circuitry.errors import CircuitryError
 from circuitry.executing.activations import read
+from circuitry.features.activations import Corpus
+from circuitry.features.matching import Matches, mppc
+from circuitry.features.matching.dense import Correlations
+from circuitry.features.matching.encode import encode
+from circuitry.features.matching.hidden import neuron_nodes, read_neurons
+from circuitry.features.matching.neurons import mppc_neurons
+from circuitry.features.sae import SAE, SAEConfig, evaluate
 from circuitry.models import Model
-from circuitry.universality.activations import Corpus
-from circuitry.universality.matching import Matches, mppc
-from circuitry.universality.matching.dense import Correlations
-from circuitry.universality.matching.encode import encode
-from circuitry.universality.matching.hidden import neuron_nodes, read_neurons
-from circuitry.universality.matching.neurons import mppc_neurons
-from circuitry.universality.sae import SAE, SAEConfig, evaluate
 
 ROOT = Path(__file__).parents[1]
 LENGTHS = [11, 3, 17, 8, 1, 21, 12, 5]

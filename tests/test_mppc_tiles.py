@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from circuitry.cli import mppc as command
 from circuitry.errors import CircuitryError
-from circuitry.universality.matching import FeatureActs, Matches, mppc
-from circuitry.universality.matching.tiles import Tiles
+from circuitry.features.matching import FeatureActs, Matches, mppc
+from circuitry.features.matching.tiles import Tiles
 from test_mppc import A, B, same
 
 ROOT = Path(__file__).parents[1]
@@ -132,12 +132,10 @@ def test_each_process_computes_its_own_tiles_and_waits_for_the_others(
 
     def meanwhile(seconds: float) -> None:
         paused.append(seconds)
-        monkeypatch.setattr(
-            "circuitry.universality.matching.tiles.time.sleep", lambda _: pytest.fail("waited for what was there")
-        )
+        monkeypatch.setattr("circuitry.features.matching.tiles.time.sleep", lambda _: pytest.fail("waited for what was there"))
         mppc(*written, out=tmp_path / "out", share=(1, 2), progress=False)
 
-    monkeypatch.setattr("circuitry.universality.matching.tiles.time.sleep", meanwhile)
+    monkeypatch.setattr("circuitry.features.matching.tiles.time.sleep", meanwhile)
     found = mppc(*written, out=tmp_path / "out", share=(0, 2), progress=False)
     assert len(paused) == 1
     pd.testing.assert_frame_equal(found.forward, mppc(*written, progress=False).forward)

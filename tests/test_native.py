@@ -22,8 +22,8 @@ import circuitry as ct
 import tiny
 from checkpoints import CHECKPOINTS, FORMATS, Weights, as_mamba_ssm, logits, read, rwkv, stock, written
 from circuitry import CircuitryError, cli
-from circuitry.models.loading import BUNDLED
-from circuitry.models.native import mamba_ssm
+from circuitry.content import BUNDLED
+from circuitry.native import mamba_ssm
 
 # --- what they become ------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import circuitry as ct
 import tiny
 from checkpoints import written
 from circuitry import ModelError
-from circuitry.models.native import find
+from circuitry.native import find
 
 # --- pickles ---------------------------------------------------------------------------------------------------------------
 

@@ -15,14 +15,14 @@ from circuitry import CircuitryError
 from circuitry.executing.activations import read, spliced
 from circuitry.executing.memory import parse_memory
 from circuitry.executing.metrics import evaluate
+from circuitry.features.activations import activations, corpus
+from circuitry.features.sae import train_sae
+from circuitry.features.sae.recipe import Recipe
 from circuitry.planning.metrics import metric
 from circuitry.prompting import Prompts, TaskDefinition
 from circuitry.prompting.task import task_of
+from circuitry.studies import experiment
 from circuitry.suites.study import Study
-from circuitry.universality import experiment
-from circuitry.universality.activations import activations, corpus
-from circuitry.universality.sae import train_sae
-from circuitry.universality.sae.recipe import Recipe
 from patching import TASK, patched
 
 ONE = "mlp[0] @ B -> logits"

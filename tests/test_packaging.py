@@ -69,7 +69,7 @@ def test_the_wheel_owns_one_name(wheel: Path) -> None:
 def test_the_wheel_holds_what_the_package_reads(wheel: Path) -> None:
     """Whatever git keeps in the package is in the wheel: weights and C sources as well as Python."""
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"circuitry/py.typed", "circuitry/models/training/scan.c"} <= names
+    assert {"circuitry/py.typed", "circuitry/training/scan.c"} <= names
     kept = {str(p.relative_to(ROOT)) for p in (ROOT / "circuitry").rglob("*") if p.is_file() and "__pycache__" not in p.parts}
     assert kept <= names
 

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circuitry import CircuitryError, PatchingTable
-from circuitry.results.circuit import Circuit, CircuitNode
-from circuitry.results.report import write_report
-from circuitry.results.report.cells import Cell, cells_of, heat_map
-from circuitry.results.report.formats import brief
-from circuitry.results.report.nodes import panels
-from circuitry.results.report.run import Run
-from circuitry.results.report.words import findings, methods
+from circuitry.drawing.circuit import Circuit, CircuitNode
+from circuitry.reports import write_report
+from circuitry.reports.cells import Cell, cells_of, heat_map
+from circuitry.reports.formats import brief
+from circuitry.reports.nodes import panels
+from circuitry.reports.run import Run
+from circuitry.reports.words import findings, methods
 from run_folders import EVIL, RUN, STATES, SUMMARY, circuit, made, run_folder, tables, text_of
 
 
@@ -134,9 +134,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, file: str, content: 
 
 
 def test_a_report_needs_no_torch(tmp_path: Path) -> None:
-    code = (
-        "import sys; from circuitry.results.report import write_report; write_report(sys.argv[1]); print('torch' in sys.modules)"
-    )
+    code = "import sys; from circuitry.reports import write_report; write_report(sys.argv[1]); print('torch' in sys.modules)"
     command = [sys.executable, "-c", code, str(run_folder(tmp_path))]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     assert done.stdout == "False\n"

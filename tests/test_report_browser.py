@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from browsing import Open
-from circuitry.results.report import write_report
+from circuitry.reports import write_report
 from run_folders import EVIL, STATES, compared, run_folder
 
 if TYPE_CHECKING:

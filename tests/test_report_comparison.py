@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from circuitry.results.report import write_comparison
-from circuitry.results.report.roles import aligned
+from circuitry.reports import write_comparison
+from circuitry.reports.roles import aligned
 from run_folders import circuit, compared, run_folder, tables, text_of
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import circuitry as ct
 import tiny
-from circuitry.running import patch
+from circuitry.patching import patch
 from circuitry.suites import SuiteResult
 from circuitry.suites.folder import read_record
 
@@ -134,7 +134,7 @@ def test_a_run_may_be_interrupted_more_than_once(mine: Path, patched: list[str])
 
 
 def test_an_interrupted_run_says_so_and_a_report_shows_its_tables(mine: Path) -> None:
-    from circuitry.results.report import write_report
+    from circuitry.reports import write_report
 
     interrupted(mine, 3)
     folder = mine.parent / "runs" / "mine-model"

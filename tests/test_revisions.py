@@ -12,7 +12,7 @@ import pytest
 import circuitry as ct
 import tiny
 from circuitry import CircuitryError, ModelError
-from circuitry.models.loading import BUNDLED
+from circuitry.content import BUNDLED
 from test_cli import called, circuitry
 
 NAME = "somebody/tiny"

@@ -36,8 +36,8 @@ from circuitry.executing.suffix import driver as suffix_driver
 from circuitry.executing.suffix import guarded
 from circuitry.executing.suffix.layout import Builder
 from circuitry.executing.suffix.measure import of_site
+from circuitry.patching import cautions
 from circuitry.planning import METRICS, Write, plan
-from circuitry.running import cautions
 from circuitry.team import Team
 from patching import PROMPTS, TASK, effects, laid, patched
 

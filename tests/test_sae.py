@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import circuitry as ct
+from circuitry.features.activations import activations
+from circuitry.features.sae import SAE, Recipe, SAEConfig, train_sae
+from circuitry.features.sae.learner import Learner
 from circuitry.paths import parse_node
 from circuitry.team import Team
-from circuitry.universality.activations import activations
-from circuitry.universality.sae import SAE, Recipe, SAEConfig, train_sae
-from circuitry.universality.sae.learner import Learner
 from planted import Planted, recovered, weights
 
 NODE = "resid[0]"

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 import circuitry as ct
 from circuitry.cli.options import values
 from circuitry.cli.sae import app
+from circuitry.features.activations import Corpus, corpus
+from circuitry.features.matching import feature_acts, mppc
+from circuitry.features.sae import SAE, SAEConfig, Trained, evaluate
 from circuitry.models import Model
-from circuitry.universality.activations import Corpus, corpus
-from circuitry.universality.matching import feature_acts, mppc
-from circuitry.universality.sae import SAE, SAEConfig, Trained, evaluate
 
 TEXTS = [
     "The keys to the cabinet are on the table, and the cabinet is in the hall.",
@@ -124,7 +124,7 @@ def test_the_numbers_are_those_of_a_run_by_hand(transformer: Model, text: Corpus
 
 
 def test_saying_the_mean_explains_no_variance(transformer: Model, text: Corpus) -> None:
-    from circuitry.universality.activations import activations
+    from circuitry.features.activations import activations
 
     stream = activations(transformer, "resid[2]", corpus=text)
     (values,) = [values for _, batch in stream.in_order() for values in batch.values()]

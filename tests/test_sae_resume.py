@@ -18,9 +18,9 @@ from torch import Tensor
 
 import circuitry as ct
 import planted
+from circuitry.features.sae import Trained, train_sae
+from circuitry.features.sae.checkpoints import TrainingFolder
 from circuitry.team import Team
-from circuitry.universality.sae import Trained, train_sae
-from circuitry.universality.sae.checkpoints import TrainingFolder
 from planted import Planted, weights
 
 SETTINGS: dict[str, Any] = {"features": 24, "measured": 128, "dead_after": 256, "progress": False}
@@ -114,7 +114,7 @@ def stopped(out: Path, after: int, **settings: Any) -> None:
 )
 def test_what_resumes_is_what_stopped(tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The report too, which is due every fourth step: what was added up before is kept."""
-    monkeypatch.setattr("circuitry.universality.sae.train.REPORTS", 6)
+    monkeypatch.setattr("circuitry.features.sae.train.REPORTS", 6)
     stopped(tmp_path / "run", 9, **settings)
     resumed, whole = train(tmp_path / "run", **settings), train(None, **settings)
     assert same(weights(resumed), weights(whole)) and resumed.log.equals(whole.log) and len(whole.log) == 12
@@ -156,7 +156,7 @@ def test_a_kill_while_a_checkpoint_is_written_costs_that_checkpoint_only(tmp_pat
     shutil.copytree(tmp_path / "earlier", run / "checkpoint-5")
     shutil.copytree(run / "checkpoint-9", run / "checkpoint.new")
     (run / "checkpoint.new" / "1.safetensors").write_bytes(b"half")
-    assert TrainingFolder(run).open(TrainingFolder(run).record()["identity"]) == 9  # type: ignore[index]
+    assert TrainingFolder(run).open(TrainingFolder(run).work.record()["identity"]) == 9  # type: ignore[index]
     assert same(weights(train(run)), weights(train(None)))
     assert sorted(file.name for file in run.iterdir()) == ["log.csv", "mlp-0", "resid-0", "training.json"]
 

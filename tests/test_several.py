@@ -19,10 +19,10 @@ from circuitry.executing.reference.executor import by_reference
 from circuitry.executing.rows import schedule
 from circuitry.executing.rows.engine import run_plan
 from circuitry.executing.suffix import layout
+from circuitry.patching import METRICS
+from circuitry.patching.experiment import compile_path
 from circuitry.planning import join, plan
 from circuitry.prompting import Prompts
-from circuitry.running import METRICS
-from circuitry.running.patching import compile_path
 
 TASK = ct.task("induction", distance=5, examples=3, prefix=2)
 RAGGED = ct.task("ioi", examples=5, order="both")

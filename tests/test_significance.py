@@ -17,10 +17,10 @@ from agreement import model
 from circuitry import PatchingTable
 from circuitry.evidence import sensitivity
 from circuitry.evidence.write_profile import measure
+from circuitry.reports.cells import cells_of
+from circuitry.reports.page import Experiment
+from circuitry.reports.words import _statistics
 from circuitry.results import statistics as evidence
-from circuitry.results.report.cells import cells_of
-from circuitry.results.report.page import Experiment
-from circuitry.results.report.words import _statistics
 from circuitry.results.skewness import ENOUGH, Outliers, johnson, johnson_two, widths
 from circuitry.results.units import DISTANCE, KL, SEVERAL
 from circuitry.suites.study import Study, keys, sure

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from circuitry import CircuitryError
-from circuitry.results import figures
+from circuitry.drawing import figures
 from some_tables import ABOUT, CELLS, EFFECT, EVERY, RANDOM, layers, table
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet
 import pytest
 
 from circuitry.errors import CircuitryError
-from circuitry.universality.activations import describe, documents, manual
+from circuitry.features.activations import describe, documents, manual
 from corpora import LONG, OTHER
 
 

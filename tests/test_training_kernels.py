@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import tiny
-from circuitry.models.training.scan import _library, fast_mamba_training, fast_rwkv_training, fast_training
+from circuitry.training.scan import _library, fast_mamba_training, fast_rwkv_training, fast_training
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="training needs a C compiler")
 
@@ -51,7 +51,7 @@ def kernels(*given: Tensor) -> list[list[Tensor]]:
     """Value and gradients of WKV by the stock loop and by the compiled one."""
     from transformers.models.rwkv.modeling_rwkv import rwkv_linear_attention_cpu as stock
 
-    from circuitry.models.training.scan import _linear_attention
+    from circuitry.training.scan import _linear_attention
 
     made = []
     for function in (stock, _linear_attention):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import some_matches
 from circuitry.errors import CircuitryError
-from circuitry.universality.experiment.measures import depth_distance, depth_map, difference, interval, layer_groups, near_zero
-from circuitry.universality.experiment.result import Universality
+from circuitry.studies.experiment.measures import depth_distance, depth_map, difference, interval, layer_groups, near_zero
+from circuitry.studies.experiment.result import Universality
 
 
 def test_the_difference_goes_feature_by_feature_whatever_the_order_of_rows() -> None:

@@ -14,10 +14,11 @@ import pytest
 
 import circuitry as ct
 from circuitry.errors import CircuitryError
-from circuitry.universality import Universality, experiment
-from circuitry.universality.experiment.plan import dictionaries, sites
-from circuitry.universality.features.question import Question
-from circuitry.universality.features.score import Estimate
+from circuitry.features.dashboard.question import Question
+from circuitry.features.dashboard.score import Estimate
+from circuitry.studies import experiment
+from circuitry.studies.experiment.plan import dictionaries, sites
+from circuitry.universality import Universality
 
 PLACES = ["store", "garden", "river", "school", "market", "tower", "harbour", "forest"]
 TEXTS = [

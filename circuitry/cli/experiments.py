@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..files import write_csv
+from ..store.files import write_csv
 from . import options as read
 from .options import (
     Baseline,
@@ -57,7 +57,7 @@ def patch(
     out: Annotated[Path | None, typer.Option(help="also write the table: .csv, .json, .md, .tex, .parquet, .png or .svg")] = None,
 ) -> None:
     """Patch one path on one model and print its table. Under torchrun, processes share the work."""
-    from ..running import patch as run_patch
+    from ..patching import patch as run_patch
 
     writer = _writer(out)
     how = _asked(axis, metric, intervention, direction, baseline) | read.executor(executor, memory, verify)
@@ -107,7 +107,7 @@ def explain(
     device_map: DeviceMap = None,
 ) -> None:
     """Say what a path would run: passes, frozen set, kind of path patching, predicted cost. Runs nothing."""
-    from ..running import explain as run_explain
+    from ..patching import explain as run_explain
 
     how = _asked(axis, metric, intervention, direction, baseline) | read.executor(executor, memory)
     posed = read.task(task, option, examples, seed)

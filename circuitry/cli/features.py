@@ -12,7 +12,7 @@ from . import options as read
 from .options import Device, Dtype
 
 if TYPE_CHECKING:
-    from ..universality.features.score import Estimate
+    from ..features.dashboard.score import Estimate
 
 app = typer.Typer()
 Acts = Annotated[Path, typer.Argument(help="a folder of feature activations, one folder inside it for each layer")]
@@ -47,10 +47,10 @@ def features(
 
     Answers of a judge are kept in the folder: the same command again goes on where it was stopped and asks nothing twice.
     """
-    from ..universality.activations.corpus import Corpus
-    from ..universality.features.judge import judge as make_judge
-    from ..universality.features.study import study
-    from ..universality.matching import Matches, feature_acts
+    from ..features.activations.corpus import Corpus
+    from ..features.dashboard.judge import judge as make_judge
+    from ..features.dashboard.study import study
+    from ..features.matching import Matches, feature_acts
 
     def agree(told: Estimate) -> None:
         print(told.text(), flush=True)
@@ -89,7 +89,7 @@ def _price(text: str | None) -> tuple[float, float] | None:
 
 def _tokenizer(name: str | None, digest: str) -> Any:
     """The tokenizer of a model. Raises CircuitryError where the corpus has the tokens of another."""
-    from ..universality.activations.corpus import tokenizer_digest
+    from ..features.activations.corpus import tokenizer_digest
 
     if name is None:
         raise CircuitryError("the activations do not say which model they are of; --tokenizer MODEL would do")

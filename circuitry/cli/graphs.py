@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..content import names
-from ..files import check_place, write_whole
+from ..store.files import check_place, write_whole
 from . import options as read
 from .options import Revision
 
@@ -51,8 +51,8 @@ def _write_graph(made: Any, target: Path, layer: int) -> None:
     if target.suffix in written:
         write_whole(target, written[target.suffix](made))
         return
-    from ..results.architecture_diagram import draw_layer
-    from ..results.figures import save
+    from ..drawing.architecture import draw_layer
+    from ..drawing.figures import save
 
     save(draw_layer(made, layer), target)
 
@@ -61,8 +61,8 @@ def _write_graph(made: Any, target: Path, layer: int) -> None:
 def models() -> None:
     """List the models that ship with circuitry, and the kinds it can load."""
     from ..architecture import model_types
+    from ..compiled import NAMES
     from ..models import bundled
-    from ..models.compiled import NAMES
 
     print("trained, ready to use offline:")
     for name in bundled():

@@ -26,8 +26,8 @@ def mppc(
 
     Writes forward and reverse tables as Parquet and CSV. Under torchrun, or with RANK and WORLD_SIZE set, processes share the work.
     """
-    from ..universality.matching import feature_acts, mppc
-    from ..universality.matching.tiles import environment
+    from ..features.matching import feature_acts, mppc
+    from ..features.matching.tiles import environment
 
     chosen = None if null == "none" else int(null) if null.isdigit() else null
     share = environment()

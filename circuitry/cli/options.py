@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import CircuitryError
-from ..files import check_place
 from ..planning import INTERVENTIONS, METRICS
+from ..store.files import check_place
 
 if TYPE_CHECKING:
     from ..models import Model as LoadedModel

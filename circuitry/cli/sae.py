@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import CircuitryError, no_effect
-from ..files import check_place, write_csv
+from ..store.files import check_place, write_csv
 from . import options as read
 from .options import Context, Device, Dtype, Memory, Model, Revision, Texts
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..features.activations import Corpus
+    from ..features.sae import SAE
     from ..models import Model as LoadedModel
-    from ..universality.activations import Corpus
-    from ..universality.sae import SAE
 
 ItsModel = Annotated[str | None, typer.Option(help="the model, where the files do not name it")]
 ItsNode = Annotated[str | None, typer.Option(help="the node, where the file of a single SAE does not name it")]
@@ -56,7 +56,7 @@ def train(
 
     Works under torchrun: each process takes its own batches.
     """
-    from ..universality.sae import train_sae
+    from ..features.sae import train_sae
 
     how: dict[str, Any] = {"batch": batch, "buffer": buffer, "context": context, "seed": seed}
     told = read.merged(setting, kind=kind, tokens=tokens, **how, **read.given(k=k, expansion=expansion, l1=l1))
@@ -84,7 +84,7 @@ def evaluate(
     """L0, explained variance, dead features, and how much of the cross-entropy is recovered when the model runs on x̂."""
     import pandas as pd
 
-    from ..universality.sae import evaluate as run
+    from ..features.sae import evaluate as run
 
     read.check_suffix(out, "a table", [".csv"])
     rows = []
@@ -122,8 +122,8 @@ def encode(
 
     To compare two models, give both the same corpus file.
     """
-    from ..universality.activations import Corpus
-    from ..universality.matching.encode import encode as run
+    from ..features.activations import Corpus
+    from ..features.matching.encode import encode as run
 
     if corpus.exists() and (texts or tokens or skip or context):
         read.warn(f"{corpus} is there already and is used as it is, whatever --texts, --tokens, --skip and --context say")
@@ -141,7 +141,7 @@ def encode(
 
 def _text(model: Any, texts: str | None, tokens: int, skip: int, context: int) -> Corpus:
     """As much of the text as is wanted, after the documents that are passed over."""
-    from ..universality.activations import corpus
+    from ..features.activations import corpus
 
     if not skip:
         return corpus(model, texts, tokens=tokens, context=context)
@@ -173,7 +173,7 @@ def _show(table: pd.DataFrame) -> None:
 
 def _saes(folder: Path, node: str | None) -> dict[Any, SAE]:
     """The SAEs of a training, or the one of a folder."""
-    from ..universality.sae import SAE, Trained
+    from ..features.sae import SAE, Trained
 
     if (folder / "training.json").is_file():
         if node is not None:

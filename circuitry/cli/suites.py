@@ -104,7 +104,7 @@ def _print_result(result: SuiteResult) -> None:
 @app.command()
 def report(folder: RunPath) -> None:
     """Build report.html of a run again, from the files in its folder."""
-    from ..results.report import write_report
+    from ..reports import write_report
 
     print(f"written: {write_report(folder).resolve()}")
 
@@ -123,6 +123,6 @@ def compare(
 
 
 def _compare(first: Path, second: Path, out: Path) -> None:
-    from ..results.report import write_comparison
+    from ..reports import write_comparison
 
     print(f"written: {write_comparison(first, second, out).resolve()}")

@@ -30,8 +30,8 @@ def circuits(
 
     Every run has its folder and report, as with 'run'; circuits.html puts them side by side.
     """
+    from ..studies import circuits as compare
     from ..suites.folder import plain
-    from ..universality import circuits as compare
 
     told = read.merged(option, dtype=dtype, device=device, examples=examples, seed=seed, **read.executor(executor, memory))
     found = compare(models, suite, out=out, say=read.say, **told)
@@ -74,7 +74,7 @@ def universality(
     The paper's sections 4 and 5: figures 3, 5, 8, 9, 10 and 11, tables, a page, and a page of matched features. A run that was
     killed goes on where it was. Scores are a proxy computed from activations; 'circuitry features' takes other judges.
     """
-    from ..universality import experiment
+    from ..studies import experiment
 
     own: dict[str, Any] = {"nodes": nodes, "min_count": min_count, "neurons": neurons, "seed": seed}
     settings = read.merged(option, tokens=tokens, match_tokens=match_tokens, **own, **read.given(expansion=expansion))

@@ -15,6 +15,7 @@ import pandas as pd
 from ..architecture import Graph
 from ..errors import CircuitryError, no_effect
 from ..models import Model
+from ..patching import patch
 from ..paths import Node, Path, parse, parse_node
 from ..planning import plan, reads_logits
 from ..planning.interventions import INTERVENTIONS, intervention
@@ -22,7 +23,6 @@ from ..planning.names import POSITION, axis_kinds
 from ..prompting import Task
 from ..results import PatchingTable
 from ..results.statistics import SIGNIFICANT
-from ..running import patch
 
 METRICS = ("logit", "logit_difference", "log_probability")
 """The metrics that are measured if nothing is said: of those with the answer's sign, one on each scale."""
@@ -91,7 +91,7 @@ class Sensitivity:
 
     def plot(self, path: str | None = None) -> Any:
         """Settings as a grid, metrics across: the share of the finding's cell, crossed out where it does not hold."""
-        from ..results.figures import save
+        from ..drawing.figures import save
         from .grid_figure import draw
 
         figure = draw(self)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..results.figures import COLOURS, STYLE, centred
+from ..drawing.figures import COLOURS, STYLE, centred
 from .grid import AS_WRITTEN, Sensitivity
 
 _WAYS = ["ablation", "direction", "frozen"]

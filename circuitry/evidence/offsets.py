@@ -115,7 +115,7 @@ def _layers(graph: Graph, family: str) -> list[int]:
 def _table(model: Model, task: Task, positions: list[str], options: Mapping[str, Any]) -> PatchingTable:
     """Effects by layer and position, whatever the layers are."""
     from ..executing.open import executor
-    from ..running import patch
+    from ..patching import patch
 
     given = {"lint": "prompts", "executor": executor(progress=False), "baseline": 0, **options}
     made = [

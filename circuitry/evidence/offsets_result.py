@@ -14,8 +14,8 @@ import pandas as pd
 from tabulate import tabulate
 
 from ..errors import CircuitryError
-from ..files import write_whole
 from ..results import PatchingTable
+from ..store.files import write_whole
 from .write_profile import CARRIES, place
 
 NUMBERS = ("effect", "share", "low", "high", "q")
@@ -132,7 +132,7 @@ class Offsets:
         >>> type(off_by_one(ct.load("bundled:gpt_neox"), task).plot()).__name__
         'Figure'
         """
-        from ..results.figures import save
+        from ..drawing.figures import save
         from .offsets_figure import draw
 
         figure = draw(self)

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from ..architecture import Graph
 from ..errors import CircuitryError, no_effect
 from ..models import Model
+from ..patching import patch
+from ..patching.measured import MetricLike
 from ..paths import Leg, Node, Path, Site, labelled, parse_node
 from ..planning.frozen import matching
 from ..prompting import Task
 from ..results import PatchingTable
 from ..results.statistics import resampling
 from ..results.writing import count
-from ..running import patch
-from ..running.measured import MetricLike
 
 Floats = NDArray[np.float64]
 Nodes = frozenset[Node]

@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..results.figures import STYLE
+from ..drawing.figures import STYLE
 from .scores import Scores, all_of
 
 _COLOUR, _QUIET = "#2166ac", "#999999"

@@ -26,7 +26,7 @@ def constant_values(model: Model, plan: Plan, prompts: Prompts, memory: int) -> 
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "gate[0] @ END -> logits", intervention="mean")
+    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "gate[0] @ END -> logits", intervention="mean")
     >>> [tuple(value.shape) for value in constant_values(model, made, prompts, 1 << 28).values()]
     [(256,)]
     """
@@ -42,7 +42,7 @@ def cost_of_constants(model: Model, plan: Plan, prompts: Prompts, memory: int) -
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "gate[{layer}] @ END -> logits", intervention="mean")
+    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "gate[{layer}] @ END -> logits", intervention="mean")
     >>> cost_of_constants(model, made, prompts, 1 << 28).token_layers == len(prompts) * prompts.length * 4
     True
     """

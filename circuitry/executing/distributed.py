@@ -30,7 +30,7 @@ class Distributed:
     >>> import circuitry as ct
     >>> from circuitry.executing.rows.executor import Rows
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
+    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
     >>> Distributed(Rows(model, memory=1 << 28), Team()).run(made, prompts, [ct.planning.METRICS["logit"]])[0].effect.shape
     (4, 2)
     """

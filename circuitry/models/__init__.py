@@ -1,9 +1,9 @@
 """Loading models and instrumenting them: taps that engines can address, over the stock parameters."""
 
+from ..prompting.vocabulary import Vocabulary
 from .convert import Converted, convert
 from .loading import bundled, load
 from .model import Model, unloaded, wrap
 from .scan import scan
-from .vocabulary import Vocabulary
 
 __all__ = ["Converted", "Model", "Vocabulary", "bundled", "convert", "load", "scan", "unloaded", "wrap"]

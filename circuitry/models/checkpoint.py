@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ModelError
-from .native import how_to_convert, tensors
+from ..native import how_to_convert, tensors
 
 SINGLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_config.json"
 _DEQUANTISING = {"compressed-tensors": "CompressedTensorsConfig", "fp8": "FineGrainedFP8Config", "mxfp4": "Mxfp4Config"}

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from ..errors import CircuitryError, ModelError
-from ..files import write_whole
+from ..native import Native, build, find, tensors
+from ..store.files import write_whole
+from ..store.wholeness import PLAIN
 from .checkpoint import Source, check_not_quantised, merged
-from .native import Native, build, find, tensors
 from .quiet import quiet
-from .wholeness import PLAIN
 
 _TOKENIZER = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from ..errors import ModelError
+from ..store.wholeness import PLAIN
 from .spread import check_fetched, is_spread
-from .wholeness import PLAIN
 
 _PARALLEL = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"}
 _WRAPPERS: tuple[tuple[Callable[[Any], bool], str], ...] = (

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from .. import native
 from ..architecture import definition_for
+from ..content import BUNDLED
 from ..errors import CircuitryError, ModelError, suggest
-from . import native
 from .checkpoint import Source, check_not_quantised
 from .gguf import load_gguf, one_file
 from .given import check_given
@@ -20,7 +21,6 @@ from .model import Model, wrap
 from .quiet import quiet
 from .spread import DeviceMap, spread
 
-BUNDLED = Path(__file__).parent / "bundled"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -156,7 +156,7 @@ def _folder(what: str) -> str:
 
 
 def _compiled(what: str, dtype: torch.dtype, tokenizer: Any) -> tuple[Any, Any]:
-    from .compiled import NAMES, build
+    from ..compiled import NAMES, build
 
     if (name := what.removeprefix("compiled:")) not in NAMES:
         raise ModelError(f"there is no model {what!r}; {suggest(what, [f'compiled:{known}' for known in NAMES])}")

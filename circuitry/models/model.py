@@ -13,13 +13,13 @@ import torch
 
 from ..architecture import Graph, definition_for
 from ..errors import ModelError
+from ..prompting.vocabulary import Vocabulary
 from .attention import most_positions
 from .borrowed import Borrowed, borrow
 from .checks import check_causality, check_logits
 from .gates import put_gate, put_narrow
 from .instruments import INSTRUMENTS
 from .spread import input_device, is_spread, stored
-from .vocabulary import Vocabulary
 
 
 class Model:

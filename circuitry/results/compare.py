@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from ..errors import CircuitryError, suggest
-from ..files import write_csv
 from ..prompting.record import text
+from ..store.files import write_csv
 from . import statistics as evidence
 from . import writing
 from .measurements import Measurements
@@ -125,7 +125,8 @@ class Comparison:
         >>> len(t.compare(t).plot().axes)
         2
         """
-        from .figures import plot_comparison, save
+        from ..drawing.figures import save
+        from .figures import plot_comparison
 
         figure = plot_comparison(self)
         if path is not None:

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from ..errors import CircuitryError
-from ..files import write_whole
+from ..drawing.figures import COLOURS, STYLE, centred
 
 if TYPE_CHECKING:
     from .compare import Comparison
     from .table import PatchingTable
 
-COLOURS = "RdBu"
-STYLE: Any = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "svg.hashsalt": "circuitry", "svg.fonttype": "none"}
 _SMALL_GRID = 160
 _MOST_ROWS = 40
 _LONG_LABEL = 14
@@ -30,24 +25,6 @@ _PAIR = ("#b35806", "#542788")  # orange and violet, told apart by all readers, 
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
-
-
-def save(figure: Figure, path: str | FilePath) -> None:
-    """Write a figure as PNG, SVG or PDF by its suffix; the same figure gives the same file.
-
-    Raises CircuitryError for another suffix.
-
-    >>> save(Figure(), "figure.doc")
-    Traceback (most recent call last):
-    circuitry.errors.CircuitryError: a figure cannot be written as '.doc'; .png, .svg or .pdf would do
-    """
-    target = FilePath(path)
-    if target.suffix not in (".png", ".svg", ".pdf"):
-        raise CircuitryError(f"a figure cannot be written as {target.suffix!r}; .png, .svg or .pdf would do")
-    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {"Software": None}}[target.suffix]
-    how: Any = {"format": target.suffix[1:], "dpi": 200, "bbox_inches": "tight", "metadata": undated}
-    with matplotlib.rc_context(STYLE):
-        write_whole(target, lambda new: figure.savefig(new, **how))
 
 
 def plot_table(table: PatchingTable) -> Figure:
@@ -64,17 +41,6 @@ def plot_table(table: PatchingTable) -> Figure:
     """
     with matplotlib.rc_context(STYLE):
         return _heat_map(table) if len(table.axes) >= 2 else _bars(table)
-
-
-def centred(values: Floats) -> TwoSlopeNorm:
-    """A colour scale with zero in the middle.
-
-    >>> centred(np.array([-1.0, 4.0])).vmin
-    -4.0
-    """
-    known = np.abs(values[np.isfinite(values)])
-    most = float(known.max(initial=0.0)) or 1.0
-    return TwoSlopeNorm(0.0, -most, most)
 
 
 def _heat_map(table: PatchingTable) -> Figure:

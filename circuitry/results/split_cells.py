@@ -10,8 +10,8 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ..drawing.figures import COLOURS, STYLE, centred
 from ..errors import CircuitryError
-from .figures import COLOURS, STYLE, centred
 from .table import PatchingTable
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ..errors import CircuitryError
-from ..files import write_csv, write_whole
 from ..prompting.record import text
+from ..store.files import write_csv, write_whole
 from . import statistics as evidence
 from . import writing
 from .measurements import COLUMNS as COLUMNS
@@ -161,7 +161,8 @@ class PatchingTable(Measurements):
         >>> type(t.plot()).__name__
         'Figure'
         """
-        from .figures import plot_table, save
+        from ..drawing.figures import save
+        from .figures import plot_table
 
         figure = plot_table(self)
         if path is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
-from ..files import write_csv, write_whole
+from ..store.files import write_csv, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import CircuitryError, suggest
+from ..patching.experiment import Paths
 from ..results import PatchingTable
 from ..results.recorded import path_of, paths_of
 from ..results.writing import count
-from ..running.patching import Paths
 from .result import Component, SuiteResult
 from .study import MOST_KEYS, Study, keys
 

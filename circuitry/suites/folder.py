@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -14,11 +13,12 @@ from typing import Any
 
 from ..errors import CircuitryError, FileError
 from ..executing.distributed import current
-from ..files import write_whole
-from ..locks import hold
 from ..results import PatchingTable
+from ..store.files import write_whole
+from ..store.resumable import Resumable, same
 from ..team import Team
 
+RECORD = "run.json"
 RUNNING, COMPLETE = "running", "complete"
 
 
@@ -56,7 +56,7 @@ class RunFolder:
         number, path, alike = 1, parent / name, list[RunFolder]()
         while path.exists():
             found = _read(path)
-            if found and _same(found.get("identity"), record["identity"]):
+            if found and same(found.get("identity"), record["identity"]):
                 alike.append(cls(path, found))
             number += 1
             path = parent / f"{name}-{number}"
@@ -74,10 +74,7 @@ class RunFolder:
 
     def _begin(self, new: Path) -> None:
         (new / "parts").mkdir(parents=True)
-        (new / "run.json").write_text(self._text(), encoding="utf-8")
-
-    def _text(self) -> str:
-        return json.dumps(self.record, indent=1, default=str)
+        _work(new).write(self.record)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -89,7 +86,7 @@ class RunFolder:
         ...     folder.complete
         False
         """
-        with hold(self.path) if self.writes else nullcontext():
+        with _work(self.path).held() if self.writes else nullcontext():
             self.record = self.team.told(_read(self.path) or self.record)  # it may have been finished since it was found
             yield
 
@@ -114,7 +111,7 @@ class RunFolder:
     def write(self) -> None:
         """Write ``run.json``, whole or not at all."""
         if self.writes:
-            write_whole(self.path / "run.json", self._text())
+            _work(self.path).write(self.record)
 
     def part(self, key: object, make: Callable[[], PatchingTable]) -> PatchingTable:
         """A table an interrupted run has made already, or a new one. ``key`` says everything it depends on.
@@ -172,18 +169,14 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _same(first: object, second: object) -> bool:
-    """Whether two identities are one, also where one of them has been through JSON."""
-    return json.dumps(first, sort_keys=True, default=str) == json.dumps(second, sort_keys=True, default=str)
+def _work(path: Path) -> Resumable:
+    return Resumable(path, RECORD, "run")
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     """The record of a run, or None where this is no run folder or its record cannot be read."""
-    try:
-        found = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and "state" in found else None
+    found = _work(path).record()
+    return found if found and "state" in found else None
 
 
 def read_record(path: Path) -> dict[str, Any]:

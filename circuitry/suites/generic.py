@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..errors import CircuitryError
+from ..patching.experiment import Paths
 from ..prompting import task
 from ..results.writing import count
-from ..running.patching import Paths
 from .declare import Axes, Suite, Table, findings
 from .result import SuiteResult
 from .study import Study

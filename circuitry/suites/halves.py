@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..results.circuit import Circuit
+from ..drawing.circuit import Circuit
 from .result import SuiteResult
 from .study import Study
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from ..drawing.circuit import Circuit, CircuitEdge, CircuitNode
 from ..paths import labelled
 from ..results import PatchingTable
-from ..results.circuit import Circuit, CircuitEdge, CircuitNode
 from ..results.writing import count
 from .induction_heads import baselines
 from .result import Component, SuiteResult, Summary

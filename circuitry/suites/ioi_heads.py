@@ -14,10 +14,10 @@ from typing import Any
 
 import pandas as pd
 
+from ..drawing.circuit import Circuit
 from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
 from ..paths import labelled
-from ..results.circuit import Circuit
 from ..results.writing import count
 from .ioi_roles import (
     AT_END,

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..drawing.circuit import Circuit
 from ..evidence import Offsets
 from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
 from ..evidence.write_profile import place
-from ..results.circuit import Circuit
 from ..results.split_cells import split_cells
 from ..results.writing import count
 from .result import Component, Picture, SuiteResult, Summary

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ..drawing.circuit import Circuit
 from ..errors import CircuitryError
-from ..files import write_whole
 from ..paths import parse_node
 from ..results import PatchingTable
-from ..results.circuit import Circuit
+from ..store.files import write_whole
 from .folder import read_record
 
 if TYPE_CHECKING:
@@ -172,8 +172,8 @@ class SuiteResult:
         >>> sorted(path.name for path in empty.save(tempfile.mkdtemp()).iterdir())
         ['report.html', 'run.json', 'summary.json', 'summary.md']
         """
-        from ..results.figures import save
-        from ..results.report import write_report
+        from ..drawing.figures import save
+        from ..reports import write_report
 
         target = Path(folder)
         for name, table in self.tables.items():

@@ -14,9 +14,9 @@ from .. import content
 from ..errors import CircuitryError, no_effect, suggest
 from ..executing.open import DEFAULT, choice
 from ..models import Model
+from ..patching.provenance import commit, versions
 from ..prompting import Task, task
-from ..results.report import write_report
-from ..running.provenance import commit, versions
+from ..reports import write_report
 from .declare import Suite
 from .folder import RunFolder, plain
 from .generic import suite_for

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..results.circuit import Circuit, CircuitEdge, CircuitNode
+from ..drawing.circuit import Circuit, CircuitEdge, CircuitNode
 from .senders import Head, Sender
 
 

@@ -16,12 +16,12 @@ from ..evidence.write_profile import place
 from ..executing.distributed import current
 from ..executing.open import DEFAULT, choice
 from ..models import Model
+from ..patching import patch
+from ..patching.experiment import Paths, compile_path
 from ..paths import Labelled, Path, labelled, parse
 from ..planning import Sweep, reads_logits
 from ..prompting import Task
 from ..results import PatchingTable
-from ..running import patch
-from ..running.patching import Paths, compile_path
 from .folder import RunFolder
 from .result import Component, Summary
 

@@ -44,8 +44,8 @@ def _drawing(name: str) -> str:
 
 
 def _drawn(name: str) -> str:
-    from circuitry.results.architecture_diagram import draw_layer
-    from circuitry.results.figures import save
+    from circuitry.drawing.architecture import draw_layer
+    from circuitry.drawing.figures import save
 
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "graph.svg"

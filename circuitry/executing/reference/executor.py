@@ -27,7 +27,7 @@ class Reference:
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
+    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
     >>> Reference(model).cost(made, prompts, [ct.planning.METRICS["logit"]])
     Cost(batches=4, token_layers=1536, whole=1536, short=0)
     """
@@ -68,7 +68,7 @@ def by_reference(
     >>> import circuitry as ct
     >>> from circuitry.planning import METRICS
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
     >>> by_reference(model, made, prompts, [METRICS["logit"]])[0].effect.shape
     (1, 2)
     """

@@ -21,7 +21,7 @@ def chunks(plan: Plan, model: Model, examples: int, length: int, memory: int) ->
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
     >>> [(cells.tolist(), examples.tolist()) for cells, examples in chunks(made, model, 2, prompts.length, 1 << 30)]
     [([0], [0, 1])]
     """
@@ -40,7 +40,7 @@ def reading_alike(cells: Sequence[CellPlan]) -> list[Ints]:
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
     >>> [group.tolist() for group in reading_alike(made.cells)]
     [[0]]
     """

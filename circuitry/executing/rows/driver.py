@@ -29,7 +29,7 @@ def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[W
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
     >>> from circuitry.executing.rows.schedule import schedule
     >>> [tuple(value.shape) for value in run(model, schedule(made, made.cells, prompts), prompts)]
     [(6, 2048)]

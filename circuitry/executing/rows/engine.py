@@ -38,7 +38,7 @@ def run_plan(
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
     >>> from circuitry.planning import METRICS
     >>> run_plan(model, made, prompts, [METRICS["logit"]], memory=1 << 28)[0].effect.shape
     (1, 2)

@@ -21,7 +21,7 @@ class Rows:
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
+    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
     >>> Rows(model, memory=1 << 28).cost(made, prompts, [ct.planning.METRICS["logit"]])
     Cost(batches=1, token_layers=768, whole=768, short=0)
     """

@@ -23,7 +23,7 @@ def check(model: Model, plan: Plan, prompts: Prompts, count: int | None = None) 
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
     >>> check(model, made, prompts)
     """
     few = prompts.take(slice(EXAMPLES))
@@ -45,7 +45,7 @@ def patch_everything(model: Model, prompts: Prompts) -> Plan:
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
     >>> str(patch_everything(model, prompts).path)
     'embed -> logits'
     """
@@ -57,7 +57,7 @@ def same_input(prompts: Prompts, base: str) -> Prompts:
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
     >>> same = same_input(prompts, "clean")
     >>> bool((same.corrupted == prompts.clean).all())
     True

@@ -34,7 +34,7 @@ class Suffix:
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.running.patching.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
+    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
     >>> Suffix(model, memory=1 << 28).run(made, prompts, [ct.planning.METRICS["logit"]])[0].effect.shape
     (4, 2)
     """

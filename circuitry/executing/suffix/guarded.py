@@ -25,7 +25,7 @@ def guards_of(plan: Plan, examples: int, cells: int) -> Iterator[Job]:
     """The jobs of the guards, for a sample of the first ``cells`` cells and two examples.
 
     >>> import circuitry as ct
-    >>> made, prompts = ct.running.patching.compile_path(
+    >>> made, prompts = ct.patching.experiment.compile_path(
     ...     ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=3), "h[{layer}] @ B+1 -> logits")
     >>> [job.nothing for job in guards_of(made, 3, cells=2)]
     [True, True, False]

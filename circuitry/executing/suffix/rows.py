@@ -169,7 +169,7 @@ def first_legs(plan: Plan, prompts: Prompts) -> list[Leg]:
     """The legs of a plan's first cell on the first example.
 
     >>> import circuitry as ct
-    >>> made, prompts = ct.running.patching.compile_path(
+    >>> made, prompts = ct.patching.experiment.compile_path(
     ...     ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=3), "h[1] @ B+1 -> logits")
     >>> [leg.number for leg in first_legs(made, prompts)]
     [0]

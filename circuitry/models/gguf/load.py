@@ -14,7 +14,7 @@ import torch
 
 from ...architecture import definition_for
 from ...errors import ModelError
-from ..wholeness import check_loaded, check_used
+from ...store.wholeness import check_loaded, check_used
 from .parts import value, whole
 from .settings import settle
 

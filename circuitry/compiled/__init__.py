@@ -1,0 +1,48 @@
+"""Models whose circuits are known because their weights are written by hand: nothing is trained.
+
+ct.load("compiled:mamba")                      # a model like any other
+ct.compiled.truth("compiled:mamba")     # every node and edge that matters in it
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from ..errors import ModelError, suggest
+from .truth import GroundTruth, TrueComponent, TrueEdge, TrueNode
+
+NAMES = ("ioi", "mamba", "mamba2", "rwkv", "transformer")
+"""The compiled models; ``ct.load`` knows them as "compiled:mamba" and so on."""
+
+__all__ = ["NAMES", "GroundTruth", "TrueComponent", "TrueEdge", "TrueNode", "build", "truth"]
+
+
+def build(name: str) -> tuple[Any, Any]:
+    """The Hugging Face model of a name, in float32 and eval mode, and its tokenizer, None where tokens are numbers.
+
+    Raises ModelError for a name that is not in ``NAMES``.
+
+    >>> hf, tokenizer = build("mamba")
+    >>> type(hf).__name__, tokenizer
+    ('MambaForCausalLM', None)
+    """
+    module = _module(name)
+    return module.build(), getattr(module, "tokenizer", lambda: None)()
+
+
+def truth(name: str) -> GroundTruth:
+    """Which nodes and edges of a compiled model carry its task, by construction. Raises ModelError for an unknown name.
+
+    >>> truth("mamba").components[0].node
+    'ssm_state[1]'
+    """
+    found: GroundTruth = _module(name).truth()
+    return found
+
+
+def _module(name: str) -> Any:
+    short = name.removeprefix("compiled:")
+    if short not in NAMES:
+        raise ModelError(f"no compiled model {name!r}; {suggest(short, NAMES)}")
+    return import_module(f".{short}", __name__)

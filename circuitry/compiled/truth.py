@@ -1,0 +1,140 @@
+"""What is true of a compiled model: the nodes and edges that carry a task, at which positions, and that nothing else does.
+
+It is written as routes, such as ``embed @ A -> resid[0] @ A -> conv_in[0] @ A -[lag 1]-> conv_tap[0,1] @ B``, one a line. ``B..END``
+is every position from B to END. A plain arrow stays at its position, and joins two ranges wherever both are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..paths import parse_position
+
+PASSES = "passes it on"
+"""The role of a node on the way that is no component of the circuit."""
+_ARROW = re.compile(r"\s+-(?:\[([^]]+)\]-)?>\s+")
+
+
+@dataclass(frozen=True)
+class TrueNode:
+    """A node that carries what a corruption changes, at ``positions`` ("B", or "B..END"), in a suite's word for its role."""
+
+    corruption: str
+    node: str
+    positions: str
+    role: str
+
+
+@dataclass(frozen=True)
+class TrueEdge:
+    """An edge that carries what a corruption changes, from site to site, and ``how`` ("same position", "lag 1" ...)."""
+
+    corruption: str
+    source: str
+    target: str
+    how: str
+
+
+@dataclass(frozen=True)
+class TrueComponent:
+    """A component as the summary of a suite lists it: its role, and where it reads or is written."""
+
+    node: str
+    role: str
+    position: str
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The circuit of a compiled model on one task.
+
+    ``nodes`` are all nodes that change the logits at END if they take their value from the corrupted prompt, with everything
+    after them recomputed, one entry for each corruption; ``edges`` is how they are connected. ``components`` are those that the
+    task's suite should name. ``offsets`` says how many tokens after a token it is taken up, as ``ct.off_by_one`` measures it.
+    """
+
+    model: str
+    task: str
+    nodes: tuple[TrueNode, ...]
+    edges: tuple[TrueEdge, ...]
+    components: tuple[TrueComponent, ...]
+    offsets: Mapping[str, int]
+
+    @property
+    def corruptions(self) -> tuple[str, ...]:
+        """The task's corruptions that it is about.
+
+        >>> from circuitry.compiled import truth
+        >>> truth("mamba").corruptions
+        ('A', 'B')
+        """
+        return tuple(dict.fromkeys(node.corruption for node in self.nodes))
+
+    def sites(self, corruption: str, where: Mapping[str, int]) -> set[tuple[str, int]]:
+        """Every (node, position) that matters under a corruption, for a prompt whose named positions are ``where``.
+
+        >>> from circuitry.compiled import truth
+        >>> sorted(truth("mamba").sites("B", {"A": 1, "B": 2, "END": 4}))[-3:]
+        [('ssm_state[1].carry', 2), ('ssm_state[1].carry', 3), ('ssm_state[1].read', 4)]
+        """
+        ours = [one for one in self.nodes if one.corruption == corruption]
+        return {(one.node, at) for one in ours for at in span(one.positions, where)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON.
+
+        >>> from circuitry.compiled import truth
+        >>> truth("mamba").to_dict()["components"][0]
+        {'node': 'ssm_state[1]', 'role': 'state', 'position': 'B'}
+        """
+        made = asdict(self)
+        return {**made, **{name: list(made[name]) for name in ("nodes", "edges", "components")}}
+
+
+def span(positions: str, where: Mapping[str, int]) -> range:
+    """The numbers of the positions "B+1" or "B..END" in a prompt.
+
+    >>> span("B+1..END", {"B": 2, "END": 5})
+    range(3, 6)
+    """
+    first, _, last = positions.partition("..")
+    return range(_number(first, where), _number(last or first, where) + 1)
+
+
+def _number(text: str, where: Mapping[str, int]) -> int:
+    at = parse_position(text)
+    return where[str(at.base)] + at.offset
+
+
+def ground_truth(
+    model: str, task: str, routes: Mapping[str, str], components: tuple[TrueComponent, ...], offsets: Mapping[str, int]
+) -> GroundTruth:
+    """Nodes and edges from ``routes``, the text of each corruption.
+
+    >>> found = ground_truth("m", "t", {"B": "embed @ B -> resid[0] @ B -[lag 1]-> conv_tap[0,1] @ B+1"}, (), {})
+    >>> [str(node.node) for node in found.nodes], found.edges[1].how
+    (['embed', 'resid[0]', 'conv_tap[0,1]'], 'lag 1')
+    """
+    role = {one.node: one.role for one in components}
+    nodes: dict[TrueNode, None] = {}
+    edges: dict[TrueEdge, None] = {}
+    for corruption, text in routes.items():
+        for sites, how in map(_route, filter(str.strip, text.splitlines())):
+            for node, at in (site.split(" @ ") for site in sites):
+                nodes[TrueNode(corruption, node, at, role.get(node, PASSES))] = None
+            edges |= dict.fromkeys(TrueEdge(corruption, *ends) for ends in zip(sites, sites[1:], how, strict=False))
+    return GroundTruth(model, task, tuple(nodes), tuple(edges), components, dict(offsets))
+
+
+def _route(line: str) -> tuple[list[str], list[str]]:
+    """The sites of one line, and how each leads to the next."""
+    parts = list(_parts(line.strip()))
+    return parts[::2], parts[1::2]
+
+
+def _parts(line: str) -> Iterator[str]:
+    for number, part in enumerate(_ARROW.split(line)):
+        yield "same position" if number % 2 and part is None else part

@@ -1,0 +1,1 @@
+"""Circuits, architectures and figures as pictures."""

@@ -1,0 +1,224 @@
+"""A circuit as a value: the components that carry a behaviour, at which token, and what flows between them.
+
+It is what a suite concludes from its tables. It prints as a picture (token positions across, depth upwards, as in Figure 7
+of "Towards Universality"), as DOT, as Mermaid and as JSON. Only drawing needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..architecture.export import quoted
+from ..errors import CircuitryError, suggest
+from ..store.files import write_whole
+from .colours import arrow_colour, fill, ink, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class CircuitNode:
+    """A component at a token position.
+
+    ``depth`` orders the picture from the bottom: its whole part is the layer, its fraction the order inside the layer.
+    ``effect`` is in the circuit's unit; NaN says that it was not measured. ``role`` is that of the node's family.
+
+    >>> CircuitNode("ssm_state[1] @ B+1", "B+1", 1.5, -2.0).label
+    'ssm_state[1]'
+    """
+
+    name: str
+    position: str
+    depth: float
+    effect: float
+    role: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name without the position, which the picture's columns say."""
+        component, _, position = self.name.rpartition("@")
+        return component.rstrip() if position.strip() == self.position and component else self.name
+
+
+@dataclass(frozen=True)
+class CircuitEdge:
+    """What flows from one node to another, by name; ``label`` says how, such as "lag 2".
+
+    ``effect`` is in the circuit's unit; NaN says that it was not measured.
+
+    >>> CircuitEdge("conv_in[1]@A", "ssm_in[1]@B+1", -1.7, "lag 2").effect
+    -1.7
+    """
+
+    source: str
+    target: str
+    effect: float
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """Nodes and edges over token positions, which are listed in the order of the text.
+
+    Raises CircuitryError for a name that stands twice, an edge between nodes that are not there, an unknown position.
+
+    >>> a, b = CircuitNode("head[0,1]@B", "B", 0, -1.0), CircuitNode("logits@END", "END", 2, -3.0)
+    >>> circuit = Circuit("induction", ("A", "B", "END"), (a, b), (CircuitEdge(a.name, b.name, -0.5, "k"),))
+    >>> Circuit.from_json(circuit.to_json()) == circuit
+    True
+    """
+
+    title: str
+    positions: tuple[str, ...]
+    nodes: tuple[CircuitNode, ...]
+    edges: tuple[CircuitEdge, ...]
+    unit: str = "change of logit"
+
+    def __post_init__(self) -> None:
+        names = [node.name for node in self.nodes]
+        _refuse_twice("node", names)
+        _refuse_twice("position", self.positions)
+        _refuse_twice("edge", [f"{edge.source} -> {edge.target} {edge.label}".rstrip() for edge in self.edges])
+        for node in self.nodes:
+            if node.position not in self.positions:
+                raise CircuitryError(f"{node.name} is at no known position: {suggest(node.position, self.positions)}")
+        for end in (end for edge in self.edges for end in (edge.source, edge.target)):
+            if end not in names:
+                raise CircuitryError(f"an edge names {end!r}, no node: {suggest(end, names)}")
+
+    @property
+    def limit(self) -> float:
+        """The largest effect of a node, in the circuit's unit: where the colours end. 1 where there is none."""
+        return max((abs(n.effect) for n in self.nodes if math.isfinite(n.effect)), default=0.0) or 1.0
+
+    def to_dot(self) -> str:
+        """The circuit in Graphviz's DOT language, a cluster for each position.
+
+        >>> print(Circuit("t", ("A",), (CircuitNode("x@A", "A", 0, 1.0),), ()).to_dot().splitlines()[4])
+          subgraph cluster_0 { label="A"; style=dotted;
+        """
+        lines = [f"digraph {quoted(self.title)} {{", f"  label={quoted(f'{self.title} ({self.unit})')}; rankdir=BT;"]
+        lines += ['  node [shape=box, style="rounded,filled", fontname="sans-serif"];', '  edge [fontname="sans-serif"];']
+        for column, position in enumerate(self.positions):
+            inside = [node for node in self.nodes if node.position == position]
+            lines.append(f"  subgraph cluster_{column} {{ label={quoted(position)}; style=dotted;")
+            lines += [*map(self._dot_node, inside), "  }"]
+        return "\n".join([*lines, *map(self._dot_edge, self.edges), "}"]) + "\n"
+
+    def _dot_node(self, node: CircuitNode) -> str:
+        colours = f'fillcolor="{fill(node.effect, self.limit)}", fontcolor="{ink(node.effect, self.limit)}"'
+        return f"    {quoted(node.name)} [label={quoted(_lines(node.label, node.effect))}, {colours}];"
+
+    def _dot_edge(self, edge: CircuitEdge) -> str:
+        style = f'label={quoted(_lines(edge.label, edge.effect))}, color="{arrow_colour(edge.effect)}"'
+        return f"  {quoted(edge.source)} -> {quoted(edge.target)} [{style}];"
+
+    def to_mermaid(self) -> str:
+        """The circuit as a Mermaid flow chart, which GitHub and many notebooks show, with a box for each position.
+
+        >>> print(Circuit("t", ("A",), (CircuitNode("x@A", "A", 0, 1.0),), ()).to_mermaid().splitlines()[5])
+            n0["x<br/>+1.00"]
+        """
+        return "\n".join(self._mermaid()) + "\n"
+
+    def _mermaid(self) -> Iterator[str]:
+        ids = {node.name: f"n{i}" for i, node in enumerate(self.nodes)}
+        yield from ("---", f"title: {json.dumps(f'{self.title} ({self.unit})')}", "---", "flowchart BT")
+        for column, position in enumerate(self.positions):
+            yield f'  subgraph p{column}["{_mermaid_text(position)}"]'
+            for node in self.nodes:
+                if node.position == position:
+                    yield f'    {ids[node.name]}["{_mermaid_text(_lines(node.label, node.effect))}"]'
+            yield "  end"
+        for edge in self.edges:
+            said = _mermaid_text(_lines(edge.label, edge.effect))
+            yield f"  {ids[edge.source]} -->" + (f'|"{said}"| ' if said else " ") + ids[edge.target]
+        for node in self.nodes:
+            yield f"  style {ids[node.name]} fill:{fill(node.effect, self.limit)},color:{ink(node.effect, self.limit)}"
+
+    def to_json(self) -> str:
+        """The circuit as JSON; an effect that was not measured is null.
+
+        >>> json.loads(Circuit("t", ("A",), (CircuitNode("x", "A", 0, math.nan),), ()).to_json())["nodes"][0]["effect"] is None
+        True
+        """
+        data = asdict(self)
+        for item in (*data["nodes"], *data["edges"]):
+            item["effect"] = item["effect"] if math.isfinite(item["effect"]) else None
+        return json.dumps(data, indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Circuit:
+        """Read what ``to_json`` wrote. Raises CircuitryError for anything else.
+
+        >>> Circuit.from_json('{"title": "t", "positions": ["A"], "nodes": [], "edges": [], "unit": "logit"}').unit
+        'logit'
+        """
+        try:
+            data = json.loads(text)
+            nodes = tuple(CircuitNode(**_measured(node)) for node in data["nodes"])
+            edges = tuple(CircuitEdge(**_measured(edge)) for edge in data["edges"])
+            return cls(data["title"], tuple(data["positions"]), nodes, edges, data["unit"])
+        except CircuitryError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CircuitryError(f"this JSON is no circuit ({error!r}); Circuit.to_json writes one") from error
+
+    def draw(self, ax: Axes | None = None) -> Figure:
+        """The picture, on a new figure of its natural size in inches or shrunk onto axes of your own.
+
+        >>> Circuit("nothing", ("A", "B"), (), ()).draw().get_axes()[0].texts[-1].get_text()
+        'no node above the threshold'
+        """
+        from .circuit_picture import draw
+
+        return draw(self, ax)
+
+    def save(self, path: str | Path) -> None:
+        """Write the circuit as .svg, .png or .pdf (the picture), .dot, .mmd (Mermaid) or .json, by the file's suffix.
+
+        Raises CircuitryError for another suffix.
+
+        >>> Circuit("nothing", (), (), ()).save("circuit.docx")
+        Traceback (most recent call last):
+            ...
+        circuitry.errors.CircuitryError: a circuit is not saved as '.docx'; use one of .svg, .png, .pdf, .dot, .mmd, .json
+        """
+        texts = {".dot": self.to_dot, ".mmd": self.to_mermaid, ".json": self.to_json}
+        pictures, kind = (".svg", ".png", ".pdf"), Path(path).suffix
+        if kind in texts:
+            write_whole(Path(path), texts[kind]())
+        elif kind in pictures:
+            from .figures import save
+
+            save(self.draw(), path)
+        else:
+            raise CircuitryError(f"a circuit is not saved as {kind!r}; use one of {', '.join((*pictures, *texts))}")
+
+
+def _refuse_twice(what: str, names: Sequence[str]) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise CircuitryError(f"{what} {name!r} stands {times} times in the circuit; names must differ")
+
+
+def _lines(label: str, effect: float) -> str:
+    return "\n".join(line for line in (label, number(effect)) if line)
+
+
+def _measured(item: dict[str, Any]) -> dict[str, Any]:
+    return {**item, "effect": math.nan if item["effect"] is None else item["effect"]}
+
+
+def _mermaid_text(text: str) -> str:
+    for character, entity in (("#", "#35;"), ("&", "#amp;"), ('"', "#quot;"), ("<", "#lt;"), (">", "#gt;"), ("\n", "<br/>")):
+        text = text.replace(character, entity)
+    return text

@@ -1,0 +1,136 @@
+"""Draws a circuit: token positions across, depth upwards, boxes coloured by effect, arrows as wide as theirs."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import defaultdict
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from .circuit import Circuit, CircuitEdge
+from .circuit_layout import HEADING_SIZE, LABEL_SIZE, NAME_SIZE, NUMBER_SIZE, Layout, lay_out
+from .colours import arrow_colour, fill, ink, number
+from .geometry import Box, Points, fan, sampled
+from .paper import Page, text_size
+from .routing import place_label, route
+
+EMPTY = "no node above the threshold"
+_TITLE_SIZE, _LINE = 8.5, 0.17
+_BAR_WIDTH, _BAR_HEIGHT = 1.1, 0.07
+_BASE_WITHOUT_BAR = 0.35
+
+
+def draw(circuit: Circuit, ax: Axes | None = None) -> Figure:
+    """The picture of a circuit, at its natural size in inches or shrunk onto ``ax``.
+
+    >>> from circuitry.drawing.circuit import CircuitNode
+    >>> figure = draw(Circuit("t", ("A",), (CircuitNode("mlp[0]@A", "A", 0, -1.5),), ()))
+    >>> [text.get_text() for text in figure.get_axes()[0].texts][:4]
+    ['t', 'A', 'layer 0', 'mlp[0]']
+    """
+    layout = lay_out(circuit)
+    title = textwrap.fill(circuit.title, max(12, int(layout.width * 12.5))).split("\n") if circuit.title else []
+    page = Page(layout.width, layout.height + _LINE * len(title) + 0.08, ax)
+    for line, text in enumerate(reversed(title)):
+        page.text(0.1, layout.height + _LINE * (line + 0.5), text, _TITLE_SIZE, bold=True, ha="left")
+    _draw_frame(page, layout)
+    if circuit.nodes:
+        _draw_arrows(page, circuit, layout)
+        _draw_nodes(page, circuit, layout.boxes)
+        _draw_bar(page, circuit, layout)
+    else:
+        halo = {"facecolor": "white", "edgecolor": "none"}
+        page.text(layout.width / 2, layout.height - 0.45, EMPTY, NAME_SIZE, style="italic", color="#666666", bbox=halo)
+    return page.figure
+
+
+def _draw_frame(page: Page, layout: Layout) -> None:
+    """Token names under the columns, layer names left of the rows, and thin lines between."""
+    if not layout.columns:
+        return
+    start, end = layout.columns[0][1], layout.columns[-1][2]
+    base = layout.bands[0][1] - 0.18 if layout.bands else _BASE_WITHOUT_BAR
+    page.line((start, end), (base, base), "#888888", 0.8)
+    for position, left, right in layout.columns:
+        page.text((left + right) / 2, base - 0.12, position, HEADING_SIZE, bold=True)
+        if right < end:
+            page.line((right, right), (base, layout.height - 0.04), width=0.5, linestyle=(0, (1, 2)))
+    for name, bottom, top in layout.bands:
+        page.text(start - 0.08, (bottom + top) / 2, name, LABEL_SIZE, ha="right", color="#666666")
+    for (_, _, below), (_, above, _) in zip(layout.bands, layout.bands[1:], strict=False):
+        page.line((start, end), ((below + above) / 2,) * 2, width=0.5)
+
+
+def _draw_nodes(page: Page, circuit: Circuit, boxes: dict[str, Box]) -> None:
+    for node in circuit.nodes:
+        box, colour = boxes[node.name], ink(node.effect, circuit.limit)
+        page.box(box, fill(node.effect, circuit.limit), "#555555", name=f"node {node.name}")
+        shown = number(node.effect)
+        page.text(box.x, box.y + (0.06 if shown else 0), node.label, NAME_SIZE, color=colour, zorder=4)
+        if shown:
+            page.text(box.x, box.y - 0.065, shown, NUMBER_SIZE, color=colour, zorder=4)
+
+
+def _draw_arrows(page: Page, circuit: Circuit, layout: Layout) -> None:
+    """Draw strong arrows over weak ones, and put each label in a free place on its arrow."""
+    most = max((abs(edge.effect) for edge in circuit.edges if np.isfinite(edge.effect)), default=0.0) or 1.0
+    curves = _routes(circuit, layout)
+    lines = {edge: sampled(curve) for edge, curve in curves.items()}
+    # Labels stay on the page: what is beside it counts as a label that is already there.
+    labels = [Box(x, 0.0, 20.0, 1000.0) for x in (-10.0, layout.width + 10.0)]
+    for edge, curve in curves.items():
+        share = min(1.0, abs(edge.effect) / most) if np.isfinite(edge.effect) else 0.0
+        colour, strength = arrow_colour(edge.effect), 0.4 + 0.6 * share
+        page.arrow(curve, colour, 0.6 + 1.9 * share, f"edge {edge.source} -> {edge.target}", alpha=strength, zorder=2 + share / 2)
+        if text := ("\n" if len(edge.label) > 8 else " ").join(part for part in (edge.label, number(edge.effect)) if part):
+            others = [line for other, line in lines.items() if other is not edge]
+            labels.append(place_label(curve, text_size(text, LABEL_SIZE), layout.boxes.values(), labels, others))
+            halo = {"facecolor": "white", "edgecolor": "none", "boxstyle": "square,pad=0.08"}
+            page.text(labels[-1].x, labels[-1].y, text, LABEL_SIZE, color=colour, bbox=halo, zorder=3.5)
+
+
+def _routes(circuit: Circuit, layout: Layout) -> dict[CircuitEdge, Points]:
+    """A curve for each edge, strong ones first; nothing leaves the columns."""
+    boxes, ends = layout.boxes, _ends(circuit.edges, layout.boxes)
+    within = layout.columns[0][1], layout.columns[-1][2]
+    curves: dict[CircuitEdge, Points] = {}
+    for edge in sorted(circuit.edges, key=lambda e: -abs(np.nan_to_num(e.effect))):
+        obstacles = [box for name, box in boxes.items() if name not in (edge.source, edge.target)]
+        curves[edge] = route(*ends[edge], obstacles, [sampled(curve) for curve in curves.values()], within)
+    return curves
+
+
+def _ends(edges: tuple[CircuitEdge, ...], boxes: dict[str, Box]) -> dict[CircuitEdge, tuple[Points, Points]]:
+    """Where each arrow leaves and arrives, spread along the box so that arrows there do not cross each other."""
+    sides: dict[tuple[str, bool], list[tuple[CircuitEdge, str]]] = defaultdict(list)
+    for edge in edges:
+        rise = boxes[edge.target].y - boxes[edge.source].y
+        # Upwards from top to bottom, downwards the other way, and between boxes of one row from top to top.
+        sides[edge.source, rise >= 0].append((edge, edge.target))
+        sides[edge.target, rise <= 0].append((edge, edge.source))
+    found: dict[tuple[CircuitEdge, str], Points] = {}
+    for (name, top), arrows in sides.items():
+        box = boxes[name]
+        for (edge, _), x in zip(arrows, fan(box, [boxes[other] for _, other in arrows]), strict=True):
+            found[edge, name] = np.array([x, box.top if top else box.bottom])
+    return {edge: (found[edge, edge.source], found[edge, edge.target]) for edge in edges}
+
+
+def _draw_bar(page: Page, circuit: Circuit, layout: Layout) -> None:
+    """The scale of the colours, from minus to plus the largest effect, with its unit."""
+    left, y = layout.width - _BAR_WIDTH - 0.3, 0.26
+    shades = np.linspace(-circuit.limit, circuit.limit, 101)
+    picture = np.array([[to_rgb(fill(float(value), circuit.limit)) for value in shades]])
+    limits = page.ax.get_xlim(), page.ax.get_ylim()
+    area = (left, left + _BAR_WIDTH, y, y + _BAR_HEIGHT)
+    page.ax.imshow(picture, extent=area, aspect="equal", zorder=2, interpolation="bilinear")
+    page.ax.set(xlim=limits[0], ylim=limits[1])
+    middle = y + _BAR_HEIGHT / 2
+    frame = Box(left + _BAR_WIDTH / 2, middle, _BAR_WIDTH, _BAR_HEIGHT)
+    page.box(frame, "none", "#888888", 0.5, boxstyle="square,pad=0")
+    for share, value in ((0.0, -circuit.limit), (0.5, 0.0), (1.0, circuit.limit)):
+        page.text(left + share * _BAR_WIDTH, y - 0.09, number(value), LABEL_SIZE)
+    page.text(left - 0.1, middle, circuit.unit, LABEL_SIZE, ha="right", color="#444444")

@@ -1,0 +1,48 @@
+"""What all figures share: one style, one colour map for effects with zero in its middle, and how a figure is written."""
+
+from __future__ import annotations
+
+from pathlib import Path as FilePath
+from typing import Any, TypeAlias
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.figure import Figure
+
+from ..errors import CircuitryError
+from ..store.files import write_whole
+
+COLOURS = "RdBu"
+STYLE: Any = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "svg.hashsalt": "circuitry", "svg.fonttype": "none"}
+
+Floats: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+
+def save(figure: Figure, path: str | FilePath) -> None:
+    """Write a figure as PNG, SVG or PDF by its suffix; the same figure gives the same file.
+
+    Raises CircuitryError for another suffix.
+
+    >>> save(Figure(), "figure.doc")
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: a figure cannot be written as '.doc'; .png, .svg or .pdf would do
+    """
+    target = FilePath(path)
+    if target.suffix not in (".png", ".svg", ".pdf"):
+        raise CircuitryError(f"a figure cannot be written as {target.suffix!r}; .png, .svg or .pdf would do")
+    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {"Software": None}}[target.suffix]
+    how: Any = {"format": target.suffix[1:], "dpi": 200, "bbox_inches": "tight", "metadata": undated}
+    with matplotlib.rc_context(STYLE):
+        write_whole(target, lambda new: figure.savefig(new, **how))
+
+
+def centred(values: Floats) -> TwoSlopeNorm:
+    """A colour scale with zero in the middle.
+
+    >>> centred(np.array([-1.0, 4.0])).vmin
+    -4.0
+    """
+    known = np.abs(values[np.isfinite(values)])
+    most = float(known.max(initial=0.0)) or 1.0
+    return TwoSlopeNorm(0.0, -most, most)

@@ -1,0 +1,27 @@
+"""Sparse features: the activations of a node over a corpus, autoencoders trained on them, features matched across models, and a dashboard of them."""
+
+from .activations import Activations, Corpus, activations, corpus
+from .dashboard import browser, judge
+from .matching import FeatureActs, Matches, mppc
+from .matching.encode import encode
+from .matching.neurons import mppc_neurons
+from .sae import SAE, Recipe, Trained, evaluate, train_sae
+
+__all__ = [
+    "SAE",
+    "Activations",
+    "Corpus",
+    "FeatureActs",
+    "Matches",
+    "Recipe",
+    "Trained",
+    "activations",
+    "browser",
+    "corpus",
+    "encode",
+    "evaluate",
+    "judge",
+    "mppc",
+    "mppc_neurons",
+    "train_sae",
+]

@@ -1,0 +1,238 @@
+"""Token ids of documents, with the tokens whose activations are used, and a file for them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from ...errors import CircuitryError
+from ...store.files import write_whole
+from .texts import Texts, describe, documents
+
+if TYPE_CHECKING:
+    from ...models import Model
+
+_AT_ONCE = 256
+"""Documents tokenised at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Token ids of documents, one after another, each with the token that begins a text first.
+
+    ``ids`` [token] int32; document k is ``ids[starts[k]:starts[k + 1]]``, ``starts`` [document + 1] int64. ``special`` [token]
+    is true for tokens whose activations are not used (those that begin and end a text, padding, any the tokenizer calls
+    special). ``source`` says in words what the text is, ``tokenizer`` is a digest of its tokens and their ids.
+    """
+
+    ids: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    special: NDArray[np.bool_]
+    source: str
+    tokenizer: str
+
+    def __post_init__(self) -> None:
+        edges = self.starts[[0, -1]].tolist() if len(self.starts) > 1 else []
+        if edges != [0, len(self.ids)] or (np.diff(self.starts) < 1).any() or self.special.shape != self.ids.shape:
+            raise CircuitryError("a corpus has one document or more, none of them empty, that fill its ids, and a mask as long")
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __repr__(self) -> str:
+        return f"<corpus {self.digest}: {self.tokens} tokens used of {len(self.ids)}, {len(self)} documents; {self.source}>"
+
+    @functools.cached_property
+    def used(self) -> NDArray[np.int64]:
+        """Where in ``ids`` the used tokens are [used token]."""
+        return np.flatnonzero(~self.special)
+
+    @functools.cached_property
+    def edges(self) -> NDArray[np.int64]:
+        """How many used tokens come before each document, and in all [document + 1]."""
+        return np.searchsorted(self.used, self.starts)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are used."""
+        return len(self.used)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Of ids, starts and special: two corpora with the same one have the same tokens, documents and mask."""
+        made = hashlib.blake2b(digest_size=8)
+        for values, dtype in ((self.ids, "<i4"), (self.starts, "<i8"), (self.special, "?")):
+            made.update(np.ascontiguousarray(values, dtype).data)
+        return made.hexdigest()
+
+    def take(self, tokens: int) -> Corpus:
+        """The first documents with this many used tokens, the last of them cut where they are reached; at most all.
+
+        >>> from circuitry.features.activations.corpus import Corpus
+        >>> some = Corpus(np.arange(8, dtype=np.int32), np.array([0, 5, 8]), np.arange(8) % 5 == 0, "numbers", "")
+        >>> some.take(5).ids.tolist(), some.take(5).tokens
+        ([0, 1, 2, 3, 4, 5, 6], 5)
+        """
+        if tokens < 1:
+            raise CircuitryError(f"{tokens} tokens are no corpus; ask for 1 or more")
+        if tokens >= self.tokens:
+            return self
+        end = int(self.used[tokens - 1]) + 1
+        return self._documents(0, int(np.searchsorted(self.starts, end)), end)
+
+    def skip(self, tokens: int) -> Corpus:
+        """What is left without the first documents that have this many used tokens, the last of them left out as a whole.
+
+        Raises CircuitryError where nothing is left.
+
+        >>> some = Corpus(np.arange(8, dtype=np.int32), np.array([0, 3, 5, 8]), np.arange(8) == 0, "numbers", "")
+        >>> some.skip(3).ids.tolist()
+        [5, 6, 7]
+        """
+        at = int(np.searchsorted(self.edges, tokens))
+        if at >= len(self):
+            raise CircuitryError(f"the text has {self.tokens} tokens, so no document is left after the first {tokens}")
+        return self._documents(at, len(self), len(self.ids))
+
+    def split(self, share: float) -> tuple[Corpus, Corpus]:
+        """The first documents, with this ``share`` of the used tokens as nearly as whole documents allow, and the others.
+
+        Raises CircuitryError for one document alone and for a share that is not between 0 and 1.
+
+        >>> some = corpus(__import__("circuitry").load("bundled:mamba"), ["Twenty characters or more."] * 4)
+        >>> [len(part) for part in some.split(0.75)]
+        [3, 1]
+        """
+        if len(self) < 2 or not 0 < share < 1:
+            raise CircuitryError(
+                f"a corpus of {len(self)} documents cannot be split at a share of {share}: one part would be empty"
+            )
+        at = 1 + int(np.abs(self.edges[1:-1] - share * self.tokens).argmin())
+        return self._documents(0, at, int(self.starts[at])), self._documents(at, len(self), len(self.ids))
+
+    def _documents(self, first: int, stop: int, end: int) -> Corpus:
+        """Documents ``first`` to ``stop``, the last of which ends at token ``end``."""
+        begin = int(self.starts[first])
+        starts = np.append(self.starts[first:stop], end) - begin
+        return replace(self, ids=self.ids[begin:end], starts=starts, special=self.special[begin:end])
+
+    def save(self, file: str | Path) -> None:
+        """Write it to a safetensors file, whole or not at all."""
+        from safetensors.numpy import save_file
+
+        about = {"source": self.source, "tokenizer": self.tokenizer, "digest": self.digest}
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in ("ids", "starts", "special")}
+        write_whole(Path(file), lambda path: save_file(arrays, path, about))
+
+    @classmethod
+    def load(cls, file: str | Path) -> Corpus:
+        """Read what ``save`` wrote. Raises CircuitryError where there is none, or where it was changed."""
+        from safetensors import SafetensorError, safe_open
+
+        if not Path(file).is_file():
+            raise CircuitryError(f"{file} holds no corpus: there is no such file; `circuitry sae encode --corpus` writes one")
+        try:
+            with safe_open(file, "np") as opened:
+                about = opened.metadata() or {}
+                arrays = {name: opened.get_tensor(name) for name in ("ids", "starts", "special")}
+            made = cls(**arrays, source=about["source"], tokenizer=about["tokenizer"])
+        except (OSError, SafetensorError, KeyError) as error:
+            raise CircuitryError(f"{file} holds no corpus: {error}") from error
+        if made.digest != about.get("digest"):
+            raise CircuitryError(f"{file} was changed: its tokens are not those of corpus {about.get('digest')}")
+        return made
+
+
+def corpus(
+    model: Model | Any, texts: Texts = None, *, tokens: int | None = None, context: int = 1024, progress: bool = True
+) -> Corpus:
+    """Tokenise text, as much of it as ``tokens`` used tokens need.
+
+    Every document begins with the token that begins a text, if there is one, and is cut to ``context`` tokens, that one
+    included, or to as many as the model has positions for. Activations of special tokens are not used; they are known by id.
+
+    Args:
+        model: a model with a tokenizer, or a Hugging Face tokenizer.
+        texts: what ``documents`` reads; None for the documentation of the running Python.
+        tokens: used tokens, exactly; the last document is cut. All there are where the text has fewer, or for None.
+        context: tokens of a document at most, 2 or more.
+        progress: show a bar where it takes longer than a second.
+
+    Raises CircuitryError for a model without a tokenizer, and for texts that cannot be read or have no document.
+
+    >>> import circuitry as ct
+    >>> made = corpus(ct.load("bundled:mamba"), ["Mary went to the store and bought a drink.", "too short"])
+    >>> len(made), made.special.tolist()[:3], made.tokens == len(made.ids) - 1
+    (1, [True, False, False], True)
+    """
+    tokenizer = model.tokenizer if hasattr(model, "graph") else model
+    if tokenizer is None or not callable(tokenizer):
+        raise CircuitryError(f"{model!r} has no tokenizer, so it cannot read text; load it with one, or make the Corpus yourself")
+    if context < 2 or (tokens is not None and tokens < 1):
+        raise CircuitryError("a document has 2 tokens or more, and a corpus 1 used token or more")
+    limit = model.positions if model is not tokenizer else None
+    special = special_ids(tokenizer)
+    rows: list[NDArray[np.int32]] = []
+    used = 0
+    with tqdm(total=tokens, desc="tokenise", unit="token", unit_scale=True, disable=not progress, leave=False, delay=1) as bar:
+        for row in _rows(tokenizer, texts, min(context, limit or context)):
+            rows.append(row)
+            count = int((~np.isin(row, special)).sum())
+            used += count
+            bar.update(count)
+            if tokens is not None and used >= tokens:
+                break
+    if not rows:
+        raise CircuitryError(f"{describe(texts)}: no document of 20 characters or more")
+    ids, starts = np.concatenate(rows), np.cumsum([0, *map(len, rows)], dtype=np.int64)
+    made = Corpus(ids, starts, np.isin(ids, special), describe(texts), tokenizer_digest(tokenizer))
+    return made if tokens is None else made.take(tokens)
+
+
+def _rows(tokenizer: Any, texts: Texts, context: int) -> Iterator[NDArray[np.int32]]:
+    """Ids of one document after another."""
+    first = _front(tokenizer)
+    left = documents(texts)
+    while batch := list(itertools.islice(left, _AT_ONCE)):
+        for ids in tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]:
+            if row := [*first, *ids][:context]:
+                yield np.array(row, np.int32)
+
+
+def _front(tokenizer: Any) -> tuple[int, ...]:
+    from ...prompting.vocabulary import Vocabulary
+
+    return Vocabulary(np.arange(0), tokenizer).front
+
+
+def special_ids(tokenizer: Any) -> list[int]:
+    """Ids of tokens that are no text: what the tokenizer calls special, and the token that begins a text.
+
+    >>> import circuitry as ct
+    >>> special_ids(ct.load("bundled:mamba").tokenizer)
+    [0]
+    """
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    marked = {index for index, token in added.items() if token.special}
+    return sorted({*marked, *_front(tokenizer), *tokenizer.all_special_ids})
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """A digest of every token and its id: tokenizers with the same one give ids that mean the same.
+
+    >>> import circuitry as ct
+    >>> one, other = (ct.load(f"bundled:{name}").tokenizer for name in ("mamba", "gpt_neox"))
+    >>> tokenizer_digest(one) == tokenizer_digest(other)
+    True
+    """
+    tokens = sorted((index, token) for token, index in tokenizer.get_vocab().items())
+    return hashlib.blake2b(repr(tokens).encode(), digest_size=8).hexdigest()

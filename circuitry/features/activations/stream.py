@@ -1,0 +1,271 @@
+"""Activations of graph nodes on a corpus: in shuffled batches without end, or once in the corpus's own order."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...errors import CircuitryError, no_effect
+from ...executing.activations import read
+from ...executing.memory import parse_memory
+from ...models import Model
+from ...paths import Node, parse_node
+from .corpus import Corpus, tokenizer_digest
+from .corpus import corpus as tokenised
+from .texts import Texts
+
+CONTEXT = 1024
+"""Tokens of a document at most, if nothing is said."""
+Ints = NDArray[np.int64]
+Reader: TypeAlias = Callable[[Model, Iterable[Node], Ints], dict[Node, Tensor]]
+"""From ids [row, position] to values [row, position, ...] of nodes."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Used tokens ``first`` to ``stop`` of some documents, one after another: arrays [part]."""
+
+    document: Ints
+    first: Ints
+    stop: Ints
+
+    @property
+    def at(self) -> Ints:
+        """Where each part begins in what they make together."""
+        counts = self.stop - self.first
+        begins: Ints = np.cumsum(counts) - counts
+        return begins
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """Values of nodes at the used tokens of a corpus. Made by ``activations``.
+
+    The endless sequence of used tokens (all documents in a seeded order, then all in another one, and so on) is cut into
+    buffers of ``buffer`` tokens; a document that is cut is run for both. A buffer is filled by forward passes, shuffled and
+    emptied wholly, in batches of ``batch``. All of it follows from ``seed`` and the number of the batch, so any batch can be
+    made without those before it. No token comes twice before all have come once, but for those that share a buffer with
+    the next epoch's first. ``reader`` reads the values, else the engine does. Of ``world`` processes, each with its own ``rank``, this one gets batch ``rank`` of every ``world``.
+    """
+
+    model: Model
+    nodes: tuple[Node, ...]
+    corpus: Corpus
+    batch: int
+    buffer: int
+    seed: int
+    memory: int
+    rank: int = 0
+    world: int = 1
+    reader: Reader | None = None
+
+    @functools.cached_property
+    def widths(self) -> dict[Node, int]:
+        """How many numbers each node has at one token: all dimensions after position in one.
+
+        >>> import circuitry as ct
+        >>> from circuitry.features.activations import activations
+        >>> found = activations(ct.load("bundled:mamba"), ["resid[4]", "h[0]"], ["Twenty characters or more."])
+        >>> {str(node): width for node, width in found.widths.items()}
+        {'resid[4]': 128, 'ssm_state[0]': 8192}
+        """
+        one, two = (self._read(np.zeros((1, length), np.int64)) for length in (1, 2))
+        if growing := [str(node) for node in self.nodes if one[node].shape[2:] != two[node].shape[2:]]:
+            raise CircuitryError(
+                f"{growing[0]} has as many numbers at a token as there are tokens, so it has no width of its own"
+            )
+        return {node: value[0, 0].numel() for node, value in one.items()}
+
+    def batches(self, start: int = 0) -> Iterator[dict[Node, Tensor]]:
+        """Endless shuffled batches, float32 [batch, width], on the model's device, from this process's batch ``start`` on.
+
+        They are what they would be had the stream begun at 0, to the bit; buffers before ``start`` are not computed.
+
+        >>> import circuitry as ct
+        >>> from circuitry.features.activations import activations
+        >>> found = activations(ct.load("bundled:mamba"), "resid[4]", ["Twenty characters or more."] * 3, batch=8, buffer=16)
+        >>> stream = found.batches()
+        >>> first, second = next(stream), next(stream)
+        >>> node = found.nodes[0]
+        >>> first[node].shape, bool((next(found.batches(1))[node] == second[node]).all())
+        (torch.Size([8, 128]), True)
+        """
+        each = self.buffer // self.batch
+        number = start * self.world + self.rank
+        while True:
+            window, first = divmod(number, each)
+            values = self._values(self._shuffled(window))
+            order = np.random.default_rng([self.seed, 1, window]).permutation(self.buffer).reshape(each, self.batch)
+            for mine in order[first :: self.world]:
+                at = torch.from_numpy(mine).to(self.model.device)
+                yield {node: value[at] for node, value in values.items()}
+                number += self.world
+            del values  # before the next buffer is made
+
+    def in_order(self, start: int = 0) -> Iterator[tuple[slice, dict[Node, Tensor]]]:
+        """Every used token once, in the corpus's order, from number ``start`` on: their numbers, and float32 [n, width], n <= batch.
+
+        All processes get the same, whatever their rank.
+
+        >>> import circuitry as ct
+        >>> from circuitry.features.activations import activations
+        >>> found = activations(ct.load("bundled:mamba"), "resid[4]", ["Twenty characters or more."] * 3, tokens=20, batch=8)
+        >>> [(at.start, at.stop) for at, _ in found.in_order()]
+        [(0, 8), (8, 16), (16, 20)]
+        """
+        documents = np.arange(len(self.corpus))
+        for begin in range(start - start % self.buffer, self.corpus.tokens, self.buffer):
+            end = min(begin + self.buffer, self.corpus.tokens)
+            values = self._values(self._window(documents, begin, end))
+            for at in range(max(begin, start), end, self.batch):
+                stop = min(at + self.batch, end)
+                yield slice(at, stop), {node: value[at - begin : stop - begin].clone() for node, value in values.items()}
+            del values
+
+    def _window(self, documents: Ints, start: int, stop: int) -> _Part:
+        """Used tokens ``start`` to ``stop`` of documents one after another."""
+        counts = np.diff(self.corpus.edges)[documents]
+        ends = np.cumsum(counts)
+        begins = ends - counts
+        inside = np.flatnonzero((ends > start) & (begins < stop) & (counts > 0))
+        begins, counts = begins[inside], counts[inside]
+        return _Part(documents[inside], np.maximum(start - begins, 0), np.minimum(stop - begins, counts))
+
+    def _shuffled(self, window: int) -> _Part:
+        """The used tokens of one buffer; it may hold the end of one epoch and the beginning of the next."""
+        start, every = window * self.buffer, self.corpus.tokens
+        stop = start + self.buffer
+        parts = []
+        for epoch in range(start // every, -(-stop // every)):
+            documents = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.corpus))
+            parts.append(self._window(documents, max(start - epoch * every, 0), min(stop - epoch * every, every)))
+        return _Part(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("document", "first", "stop")))
+
+    def _read(self, ids: Ints) -> dict[Node, Tensor]:
+        return (self.reader or read)(self.model, self.nodes, ids)
+
+    def _values(self, parts: _Part) -> dict[Node, Tensor]:
+        """Values at the tokens of parts, in their order: float32 [token, width]."""
+        total, used, starts = int((parts.stop - parts.first).sum()), self.corpus.used, self.corpus.starts
+        made = {n: torch.empty(total, width, device=self.model.device) for n, width in self.widths.items()}
+        last = used[self.corpus.edges[parts.document] + parts.stop - 1]
+        lengths, at = last + 1 - starts[parts.document], parts.at
+        for group in self._groups(lengths):
+            ids = np.zeros((len(group), int(lengths[group].max())), np.int64)
+            rows, columns, slots = [], [], []
+            for row, part in enumerate(group):
+                document, first, stop = parts.document[part], parts.first[part], parts.stop[part]
+                begin = starts[document]
+                ids[row, : lengths[part]] = self.corpus.ids[begin : begin + lengths[part]]
+                columns.append(used[self.corpus.edges[document] + np.arange(first, stop)] - begin)
+                rows.append(np.full(stop - first, row))
+                slots.append(at[part] + np.arange(stop - first))
+            index = tuple(torch.from_numpy(np.concatenate(k)).to(self.model.device) for k in (rows, columns, slots))
+            for node, value in self._read(ids).items():
+                made[node][index[2]] = value[index[0], index[1]].reshape(-1, self.widths[node]).float()
+        return made
+
+    def _groups(self, lengths: Ints) -> Iterator[Ints]:
+        """Rows to run together: of similar length, and as many as fit into ``memory``, but one at least."""
+        order = np.argsort(-lengths, kind="stable")
+        read_out = 3 * self.model.dtype.itemsize * sum(self.widths.values())  # what is there, its copy, and all positions of it
+        while len(order):
+            longest = int(lengths[order[0]])
+            fit = max(1, self.memory // (self.model.bytes_per_row(longest) + read_out * longest))
+            yield order[:fit]
+            order = order[fit:]
+
+
+def activations(
+    model: Model,
+    nodes: str | Node | Iterable[str | Node],
+    texts: Texts = None,
+    *,
+    tokens: int | None = None,
+    context: int = CONTEXT,
+    batch: int = 1024,
+    buffer: int = 65536,
+    seed: int = 0,
+    corpus: Corpus | None = None,
+    memory: int | str = "512MiB",
+    rank: int = 0,
+    world: int = 1,
+) -> Activations:
+    """Activations of nodes on text: one forward pass feeds all of them, special tokens are left out.
+
+    Args:
+        model: a loaded model.
+        nodes: nodes such as ``"resid[3]"``, or families such as ``"head"`` for all their nodes; one, or several.
+        texts, tokens, context: as for ``corpus``.
+        batch: tokens of a batch.
+        buffer: tokens shuffled together, rounded up to whole batches; at most the corpus's, rounded so. It takes 4 bytes for
+            each of them and each of a node's numbers.
+        seed: of the order of documents and of tokens within a buffer.
+        corpus: a corpus made before, instead of texts; ``tokens`` then takes its first documents.
+        memory: bound for one forward pass, bytes or text such as "2GiB". Other bounds give values that differ by rounding.
+        rank, world: of ``world`` processes that share the stream, this is number ``rank``. Every one of them runs the model.
+
+    Raises CircuitryError for nodes that are not there, the logits, and a corpus that the model cannot read.
+
+    >>> import circuitry as ct
+    >>> found = activations(ct.load("bundled:gpt_neox"), ["mlp", "resid[4]"], ["Twenty characters or more."])
+    >>> [str(node) for node in found.nodes]
+    ['mlp[0]', 'mlp[1]', 'mlp[2]', 'mlp[3]', 'resid[4]']
+    """
+    if batch < 1 or buffer < batch:
+        raise CircuitryError(f"a batch of {batch} tokens does not come out of a buffer of {buffer}")
+    if not 0 <= rank < world:
+        raise CircuitryError(f"there is no process {rank} of {world}; they are numbered from 0")
+    chosen = tuple(dict.fromkeys(node for one in _several(nodes) for node in _nodes(model, one)))
+    if not chosen:
+        raise CircuitryError("there is no node to collect; name one such as 'resid[3]', or a family")
+    if corpus is not None and texts is not None:
+        raise CircuitryError("give texts or a corpus, not both")
+    if corpus is not None and context != CONTEXT:
+        raise no_effect("context", context, "the corpus is cut into documents already", "leave context out, or give texts")
+    if corpus is None:
+        corpus = tokenised(model, texts, tokens=tokens, context=context)
+    elif tokens is not None:
+        corpus = corpus.take(tokens)
+    _check(model, corpus)
+    whole = -(-min(buffer, corpus.tokens) // batch) * batch
+    made = Activations(model, chosen, corpus, batch, whole, seed, parse_memory(memory), rank, world)
+    _ = made.widths  # reads every node once, and raises for one that cannot be collected
+    return made
+
+
+def _several(nodes: str | Node | Iterable[str | Node]) -> list[str | Node]:
+    return [nodes] if isinstance(nodes, str | Node) else list(nodes)
+
+
+def _nodes(model: Model, text: str | Node) -> list[Node]:
+    """One node, or all nodes of a family, in the order they are computed."""
+    node = parse_node(text) if isinstance(text, str) else text
+    family = model.graph.family(node.family).name
+    if family == "logits":
+        raise CircuitryError("logits are no activations to collect: they are one number for every token there is")
+    members = model.graph.nodes(family)
+    found = members if not node.indices and members[0].indices else [model.graph.node(node)]
+    return [model.graph.node(replace(member, port=node.port)) for member in found] if found is members else found
+
+
+def _check(model: Model, corpus: Corpus) -> None:
+    """Raise CircuitryError for a corpus of other tokens, or of longer documents, than the model has."""
+    longest, limit = int(np.diff(corpus.starts).max()), model.positions
+    if not corpus.tokens:
+        raise CircuitryError("the corpus has special tokens only")
+    if model.tokenizer is not None and corpus.tokenizer and tokenizer_digest(model.tokenizer) != corpus.tokenizer:
+        raise CircuitryError(f"{corpus!r} was made with another tokenizer than that of {model.name}; make one with corpus(model)")
+    if corpus.ids.min() < 0 or corpus.ids.max() >= model.hf.config.vocab_size:
+        raise CircuitryError(f"token {corpus.ids.max()} is none of {model.name}'s {model.hf.config.vocab_size}")
+    if limit is not None and longest > limit:
+        raise CircuitryError(
+            f"a document of {longest} tokens is longer than {model.name}'s {limit} positions; make the corpus with context={limit}"
+        )

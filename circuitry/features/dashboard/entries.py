@@ -1,0 +1,133 @@
+"""What the feature browser knows of matches and of their features, as plain data for its script."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from .contexts import Context, Profile, profiles
+
+if TYPE_CHECKING:
+    from ..activations.corpus import Corpus
+
+
+def entries(
+    frame: pd.DataFrame,
+    every: pd.DataFrame,
+    reverse: pd.DataFrame | None,
+    sides: tuple[Sequence[Any], Sequence[Any]],
+    corpus: Corpus,
+    tokenizer: Any,
+    scores: pd.DataFrame | None = None,
+    **how: Any,
+) -> dict[str, Any]:
+    """Matches, the features in them (each once, by side), and the texts of tokens, which contexts refer to by number.
+
+    ``frame`` has the columns of matches and is a part of ``every``, by which it is counted how many features have the same best
+    match (``shared``); ``sides`` are the activations of both models, by layer; ``how`` is for ``profiles``.
+
+    >>> import numpy as np
+    >>> from scipy.sparse import csr_array
+    >>> from circuitry.features.activations.corpus import Corpus
+    >>> told = Corpus(np.array([0, 5, 6], np.int32), np.array([0, 3]), np.array([True, False, False]), "three ids", "")
+    >>> row = {"layer_a": 0, "feature_a": 0, "mppc": 1.0, "layer_b": 0, "feature_b": 0}
+    >>> one = csr_array([[0.0], [2.0]])
+    >>> entries(pd.DataFrame([row]), pd.DataFrame([row]), None, ([one], [one]), told, None)["matches"]
+    [{'a': 0, 'b': 0, 'mppc': 1, 'null': None, 'mutual': None, 'shared': 1}]
+    """
+    texts: dict[str, int] = {}
+    features: list[list[dict[str, Any]]] = []
+    places: list[dict[tuple[int, int], int]] = []
+    for side, acts in zip("ab", sides, strict=True):
+        pairs = sorted({(int(k), int(f)) for k, f in frame[[f"layer_{side}", f"feature_{side}"]].to_numpy()})
+        places.append({pair: number for number, pair in enumerate(pairs)})
+        features.append(_features(pairs, acts, corpus, tokenizer, texts, how))
+    back = None if reverse is None else _best(reverse)
+    known = _scores(scores)
+    shared = every.dropna(subset=["mppc"]).groupby(["layer_b", "feature_b"]).size().to_dict()
+    matches = []
+    for row in frame.to_dict("records"):
+        a, b = ((int(row[f"layer_{side}"]), int(row[f"feature_{side}"])) for side in "ab")
+        mutual = None if back is None else back.get(b) == a
+        numbers = {"mppc": _number(row["mppc"]), "null": _number(row.get("null"))}
+        matches.append(
+            {"a": places[0][a], "b": places[1][b], **numbers, "mutual": mutual, "shared": shared[b], **known.get(a, {})}
+        )
+    return {"matches": matches, "features": features, "texts": list(texts)}
+
+
+def _features(
+    pairs: Sequence[tuple[int, int]],
+    acts: Sequence[Any],
+    corpus: Corpus,
+    tokenizer: Any,
+    texts: dict[str, int],
+    how: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """One side's features in the order of ``pairs``, a layer at a time, so that one layer's activations are in memory."""
+    made = []
+    for layer in sorted({layer for layer, _ in pairs}):
+        found = profiles(acts[layer], corpus, tokenizer, [feature for of, feature in pairs if of == layer], **how)
+        about = {"layer": layer, "node": node(acts[layer], layer), "depth": _number(told(acts[layer]).get("depth"))}
+        made += [{**about, "feature": feature, **_profile(profile, texts)} for feature, profile in found.items()]
+    return made
+
+
+def told(acts: Any) -> Mapping[str, Any]:
+    """What feature activations say of themselves (``node``, ``depth``, ``model``); nothing for a plain array.
+
+    >>> told(object())
+    {}
+    """
+    found: Mapping[str, Any] = getattr(acts, "index", {})
+    return found if isinstance(found, Mapping) else {}
+
+
+def node(acts: Any, layer: int) -> str:
+    """The graph node whose activations these are; where nothing says so, which layer of those compared.
+
+    >>> node(object(), 3)
+    'layer 3'
+    """
+    return str(told(acts).get("node") or f"layer {layer}")
+
+
+def _profile(profile: Profile, texts: dict[str, int]) -> dict[str, Any]:
+    counts = {"fires": profile.fires, "tokens": profile.tokens, "most": _number(profile.most), "histogram": profile.histogram}
+    return {**counts, "contexts": [_context(context, texts) for context in profile.contexts]}
+
+
+def _context(context: Context, texts: dict[str, int]) -> dict[str, Any]:
+    tokens = [texts.setdefault(token, len(texts)) for token in context.tokens]
+    values = [_number(value) for value in context.values]
+    return {"t": tokens, "v": values, "p": context.peak, "d": context.document, "e": _number(context.elsewhere)}
+
+
+def _number(value: Any) -> float | int | None:
+    """Three significant digits; None, which JSON has, for NaN, which it has not."""
+    if value is None or not math.isfinite(value):
+        return None
+    short = float(f"{float(value):.3g}")
+    return int(short) if short == int(short) and short < 1e6 else short
+
+
+def _best(reverse: pd.DataFrame) -> dict[tuple[int, int], tuple[int, int]]:
+    """The best match of every feature of model B."""
+    known = reverse.dropna(subset=["mppc"])
+    columns = (known[name].to_numpy(int) for name in ("layer_a", "feature_a", "layer_b", "feature_b"))
+    return {(la, fa): (lb, fb) for la, fa, lb, fb in zip(*(column.tolist() for column in columns), strict=True)}
+
+
+def _scores(scores: pd.DataFrame | None) -> dict[tuple[int, int], dict[str, Any]]:
+    """The judge's scores of model A's features; a proxy's are called so."""
+    if scores is None or not len(scores):
+        return {}
+    names = [name for name in scores if name not in ("layer", "feature", "judge", "proxy")]
+    made = {}
+    for row in scores.to_dict("records"):
+        mark = " (proxy)" if row["proxy"] else ""
+        made[int(row["layer"]), int(row["feature"])] = {"scores": {f"{name}{mark}": _number(row[name]) for name in names}}
+    return made

@@ -1,0 +1,207 @@
+"""Scores of features by a judge, and what they are for: which matches to score, and which cannot be interpreted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from ...errors import CircuitryError
+from .answers import Answers
+from .contexts import Context, top_contexts
+from .judge import Judge
+from .question import Question, Rubric, rubric
+
+if TYPE_CHECKING:
+    from ..activations.corpus import Corpus
+
+BELOW = 0.2
+"""Matches below this MPPC are mostly uninterpretable in the paper (section 5.2 and appendix F)."""
+SCORES = ("complexity", "monosemanticity")
+_LETTERS = 2.2
+"""Characters of a question to a token, as SmolLM2's tokenizer cuts them: half as many as in plain text, since they are full of numbers
+and quotation marks."""
+Feature = TypeVar("Feature")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a judge has yet to be asked, and about how many tokens that is; ``cost`` is in the currency of the prices, or None."""
+
+    judge: str
+    questions: int
+    answered: int
+    tokens_in: int
+    tokens_out: int
+    cost: float | None
+
+    def text(self) -> str:
+        """All of it as a sentence.
+
+        >>> print(Estimate("a model", 2000, 10, 3_000_000, 32_000, 7.82).text())
+        2,000 questions to a model (10 more are answered): about 3,000,000 tokens to read and at most 32,000 to write, about 7.82 in all
+        """
+        known = f" ({self.answered:,} more are answered)" if self.answered else ""
+        said = f"{self.questions:,} questions to {self.judge}{known}: about {self.tokens_in:,} tokens to read"
+        cost = "" if self.cost is None else f", about {self.cost:,.2f} in all"
+        return f"{said} and at most {self.tokens_out:,} to write{cost}"
+
+    def __add__(self, other: Estimate) -> Estimate:
+        """Both together."""
+        cost = None if self.cost is None or other.cost is None else self.cost + other.cost
+        questions, answered = self.questions + other.questions, self.answered + other.answered
+        reading, writing = self.tokens_in + other.tokens_in, self.tokens_out + other.tokens_out
+        return Estimate(self.judge, questions, answered, reading, writing, cost)
+
+
+def estimate(
+    judge: Judge,
+    contexts: Mapping[Feature, Sequence[Context]],
+    what: str | Rubric = "complexity",
+    *,
+    cache: str | Path | None = None,
+    price: tuple[float, float] | None = None,
+) -> Estimate:
+    """What ``judge_features`` would ask, before anything is asked. ``price``: of a million tokens read, and written.
+
+    Tokens read are estimated at 2.2 characters each; an answer is taken to be as long as the judge lets it be.
+
+    >>> from circuitry.features.dashboard.proxy import ProxyJudge
+    >>> estimate(ProxyJudge(), {7: [Context(("a",), (1.0,), 0, 0)]}).questions
+    1
+    """
+    known, measure = Answers(cache), rubric(what)
+    questions = [Question(measure, found) for found in contexts.values() if found]
+    left = [question for question in questions if not known.has(judge, question)]
+    reading = round(sum(len(question.text) for question in left) / _LETTERS)
+    writing = len(left) * int(getattr(judge, "answer_tokens", 1))
+    cost = None if price is None else (reading * price[0] + writing * price[1]) / 1e6
+    return Estimate(judge.name, len(left), len(questions) - len(left), reading, writing, cost)
+
+
+def judge_features(
+    judge: Judge,
+    contexts: Mapping[Feature, Sequence[Context]],
+    what: str | Rubric = "complexity",
+    *,
+    cache: str | Path | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """One row for each feature: ``feature``, ``score`` (NaN where there is none), ``answer``, ``what``, ``judge``, ``proxy``.
+
+    A score is missing where the judge refused or gave no whole number on the scale, and where a feature has no contexts. Every
+    answer is kept in the folder ``cache`` at once, unless it is a proxy's. Raises what the judge raises.
+
+    >>> from circuitry.features.dashboard.proxy import ProxyJudge
+    >>> told = {7: [Context(("a",), (1.0,), 0, document, elsewhere=1.0) for document in range(3)], 8: []}
+    >>> judge_features(ProxyJudge(), told)[["feature", "score", "proxy"]].values.tolist()
+    [[7, 1.0, True], [8, nan, True]]
+    """
+    known, measure = Answers(None if judge.proxy else cache), rubric(what)
+    rows = []
+    for feature, found in tqdm(contexts.items(), measure.name, unit="feature", disable=None if progress else True):
+        question, answer = Question(measure, found), None
+        if found:
+            if not known.has(judge, question):
+                known.put(judge, question, judge.score(question))
+            answer = known.get(judge, question)
+        score = question.read(answer)
+        said = None if answer is None else str(answer)
+        rows.append((feature, float("nan") if score is None else float(score), said, measure.name, judge.name, judge.proxy))
+    return pd.DataFrame(rows, columns=["feature", "score", "answer", "what", "judge", "proxy"])
+
+
+def contexts_of(
+    acts: Sequence[Any], corpus: Corpus, tokenizer: Any, wanted: Iterable[tuple[int, int]], **how: Any
+) -> dict[tuple[int, int], list[Context]]:
+    """Top contexts of features of several layers, by (layer, feature); a layer is a place in ``acts``. ``how``: as ``top_contexts``.
+
+    >>> from scipy.sparse import csr_array
+    >>> from circuitry.features.activations.corpus import Corpus
+    >>> told = Corpus(np.array([0, 5, 6], np.int32), np.array([0, 3]), np.array([True, False, False]), "three ids", "")
+    >>> list(contexts_of([csr_array([[0.0, 1.0], [2.0, 0.0]])], told, None, [(0, 1), (0, 0)]))
+    [(0, 1), (0, 0)]
+    """
+    pairs = [(int(layer), int(feature)) for layer, feature in wanted]
+    found: dict[int, dict[int, list[Context]]] = {}
+    for layer in sorted({layer for layer, _ in pairs}):
+        own = [feature for of, feature in pairs if of == layer]
+        found[layer] = top_contexts(acts[layer], corpus, tokenizer, own, **how)
+    return {(layer, feature): found[layer][feature] for layer, feature in pairs}
+
+
+def judge_layers(
+    judge: Judge,
+    contexts: Mapping[tuple[int, int], Sequence[Context]],
+    what: Sequence[str | Rubric] = SCORES,
+    *,
+    cache: str | Path | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Several scores of features of several layers: ``layer``, ``feature``, a column for each score, ``judge``, ``proxy``.
+
+    >>> from circuitry.features.dashboard.proxy import ProxyJudge
+    >>> told = {(3, 7): [Context(("a",), (1.0,), 0, document, elsewhere=1.0) for document in range(3)]}
+    >>> judge_layers(ProxyJudge(), told).columns.tolist()
+    ['layer', 'feature', 'complexity', 'monosemanticity', 'judge', 'proxy']
+    """
+    made = pd.DataFrame(list(contexts), columns=["layer", "feature"], dtype=np.int64)
+    for one in what:
+        found = judge_features(judge, contexts, one, cache=cache, progress=progress)
+        made[rubric(one).name] = found["score"]
+    return made.assign(judge=judge.name, proxy=judge.proxy)
+
+
+def pick(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
+    """At most ``limit`` rows of a table of matches, over the whole range of MPPC, highest first.
+
+    A tenth are the highest, a tenth the lowest, the rest lie at equal steps of rank between. Features without an MPPC are left
+    out. Raises CircuitryError for a limit below 1.
+
+    >>> pick(pd.DataFrame({"mppc": [0.1, 0.9, float("nan"), 0.5, 0.7, 0.3]}), 3)["mppc"].tolist()
+    [0.9, 0.5, 0.1]
+    """
+    if limit < 1:
+        raise CircuitryError(f"{limit} matches are nothing to show; limit=1 or more would do")
+    ranked = frame.dropna(subset=["mppc"]).sort_values("mppc", ascending=False, kind="stable")
+    count = len(ranked)
+    if count <= limit:
+        return ranked.reset_index(drop=True)
+    ends = max(1, limit // 10) if limit > 1 else 0
+    between = limit - 2 * ends
+    middle = ends + ((np.arange(between) + 0.5) * (count - 2 * ends) / max(1, between)).astype(int)
+    places = np.concatenate([np.arange(ends), middle, np.arange(count - ends, count)]) if ends else np.zeros(1, int)
+    return ranked.iloc[places].reset_index(drop=True)
+
+
+def uninterpretable(frame: pd.DataFrame, scores: pd.DataFrame, below: float = BELOW, at_most: float = 2) -> pd.DataFrame:
+    """Matches with an MPPC below ``below`` whose feature has monosemanticity ``at_most`` or less, the least alike first.
+
+    The paper's appendix F. ``frame`` is a table of matches (``layer_a``, ``feature_a``, ``mppc`` ...) or a Matches, ``scores``
+    what ``judge_layers`` gave. Features that were not scored are left out.
+
+    >>> matches = pd.DataFrame({"layer_a": [0, 0, 0], "feature_a": [1, 2, 3], "mppc": [0.1, 0.15, 0.9]})
+    >>> scores = pd.DataFrame({"layer": 0, "feature": [1, 2, 3], "monosemanticity": [1.0, 5.0, 1.0], "proxy": False})
+    >>> uninterpretable(matches, scores)[["feature_a", "mppc"]].values.tolist()
+    [[1.0, 0.1]]
+    """
+    both = with_scores(getattr(frame, "forward", frame), scores)
+    chosen = both[(both["mppc"] < below) & (both["monosemanticity"] <= at_most)]
+    return chosen.sort_values(["mppc", "layer_a", "feature_a"]).reset_index(drop=True)
+
+
+def with_scores(frame: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """A table of matches with the scores of its features (of model A) in columns; rows without any stay, with NaN.
+
+    >>> matches = pd.DataFrame({"layer_a": [0, 0], "feature_a": [1, 2], "mppc": [0.1, 0.9]})
+    >>> scores = pd.DataFrame({"layer": [0], "feature": [2], "complexity": [1.0]})
+    >>> with_scores(matches, scores)["complexity"].tolist()
+    [nan, 1.0]
+    """
+    named = scores.rename(columns={"layer": "layer_a", "feature": "feature_a"})
+    return frame.merge(named, on=["layer_a", "feature_a"], how="left", validate="many_to_one")

@@ -1,0 +1,131 @@
+"""Everything about the features of a pair of models in one folder: the browser, scores, figure 5, and what cannot be interpreted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ...errors import no_effect
+from ...store.files import write_csv
+from ...store.locks import hold
+from .browser import LIMIT, browser
+from .judge import Judge
+from .score import BELOW, SCORES, Estimate, contexts_of, estimate, judge_layers, pick, uninterpretable
+
+if TYPE_CHECKING:
+    from ..activations.corpus import Corpus
+
+CASES = 50
+"""Matches on the page of uninterpretable ones at most, those with the lowest MPPC."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """What was found and written: ``scores`` of features of model A, ``cases`` that cannot be interpreted, ``files`` by name."""
+
+    scores: pd.DataFrame
+    cases: pd.DataFrame
+    files: Mapping[str, Path]
+
+    def text(self) -> str:
+        """What was found, for a terminal."""
+        lines = [] if self.files else ["no feature has a match: there is nothing to show"]
+        if len(self.scores):
+            judge, proxy = self.scores.iloc[0][["judge", "proxy"]]
+            means = [f"{name} {self.scores[name].mean():.2f} on average" for name in SCORES if name in self.scores]
+            told = "no judge read the text; a proxy computed from activations: " if proxy else f"scored by {judge}: "
+            missing = int(self.scores[[name for name in SCORES if name in self.scores]].isna().any(axis=1).sum())
+            lines.append(f"{told}{len(self.scores)} features, {', '.join(means)}; {missing} without a score")
+            lines.append(f"{len(self.cases)} of them with an MPPC below {BELOW} and monosemanticity of 2 or less")
+        return "\n".join([*lines, *(f"{name}: {file.resolve()}" for name, file in self.files.items())])
+
+
+def study(
+    matches: Any,
+    acts_a: Sequence[Any],
+    acts_b: Sequence[Any],
+    corpus: Corpus,
+    tokenizer: Any,
+    out: str | Path,
+    *,
+    judge: Judge | None = None,
+    variants: Mapping[str, Any] | None = None,
+    limit: int = LIMIT,
+    price: tuple[float, float] | None = None,
+    agree: Callable[[Estimate], object] | None = None,
+    names: tuple[str, str] | None = None,
+    progress: bool = False,
+) -> Features:
+    """Write features.html and, with a judge, scores.csv, figure5.png and .svg, uninterpretable.csv and, of its rows if any, .html into a folder.
+
+    The features of at most ``limit`` matches are shown and judged. ``variants`` are matches of the same features elsewhere, by name
+    ("SAE seed", "model seed"), for figure 5. Before a judge that is no proxy is asked, ``agree`` is called with the estimate, at the
+    ``price`` of a million tokens read and written; what it raises stops everything. Answers are kept in the folder, so the same call
+    goes on where it was. Other arguments and errors are those of ``browser`` and of the judge.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from scipy.sparse import csr_array
+    >>> from circuitry.features.activations.corpus import Corpus
+    >>> told = Corpus(np.array([0, 5, 6], np.int32), np.array([0, 3]), np.array([True, False, False]), "three ids", "")
+    >>> table = pd.DataFrame([{"layer_a": 0, "feature_a": 0, "mppc": 1.0, "layer_b": 0, "feature_b": 0}])
+    >>> list(study(table, [csr_array([[0.0], [2.0]])], [csr_array([[0.0], [2.0]])], told, None, tempfile.mkdtemp()).files)
+    ['features']
+    """
+    _check_asked(judge, variants, price, agree)
+    folder, frame = Path(out), getattr(matches, "forward", matches)
+    shown = pick(frame, limit)
+    if not len(shown):
+        return Features(pd.DataFrame(), pd.DataFrame(), {})
+    sides = (acts_a, acts_b, corpus, tokenizer)
+    scores = cases = pd.DataFrame()
+    files: dict[str, Path] = {}
+    with hold(folder):  # two at once would ask a judge everything twice
+        if judge is not None:
+            wanted = shown[["layer_a", "feature_a"]].drop_duplicates().itertuples(index=False, name=None)
+            contexts = contexts_of(acts_a, corpus, tokenizer, wanted)
+            if agree is not None and not judge.proxy:
+                one, two = (estimate(judge, contexts, what, cache=folder, price=price) for what in SCORES)
+                agree(one + two)
+            scores = judge_layers(judge, contexts, cache=folder, progress=progress)
+            cases = uninterpretable(shown, scores)
+            files = _tables(folder, scores, cases) | _figure(folder, {**(variants or {}), "architecture": matches}, scores)
+        files = {"features": browser(matches, *sides, folder, names=names, scores=scores, limit=limit), **files}
+        if len(cases):
+            lowest = cases.head(CASES)
+            some = f": the {CASES} lowest of {len(cases)}" if len(cases) > CASES else ""
+            title = f"Below {BELOW}, and uninterpretable{some}"
+            target = folder / "uninterpretable.html"
+            files["uninterpretable"] = browser(lowest, *sides, target, names=names, scores=scores, title=title, limit=CASES)
+    return Features(scores, cases, files)
+
+
+def _check_asked(judge: Judge | None, variants: Mapping[str, Any] | None, price: Any, agree: Any) -> None:
+    """Refuse what only a judge makes use of where there is none."""
+    if variants and judge is None:
+        raise no_effect("variants", ..., "they are drawn in figure 5, which needs scores", "give judge=, or leave variants out")
+    if price is not None and (judge is None or judge.proxy):
+        raise no_effect("price", price, "no judge is paid for", "give judge=, or leave price out")
+    if price is not None and agree is None:
+        raise no_effect("price", price, "nobody is told what the questions would cost", "give agree=, or leave price out")
+
+
+def _tables(folder: Path, scores: pd.DataFrame, cases: pd.DataFrame) -> dict[str, Path]:
+    files = {"scores": folder / "scores.csv", "cases": folder / "uninterpretable.csv"}
+    write_csv(scores, files["scores"], index=False)
+    write_csv(cases, files["cases"], index=False)
+    return files
+
+
+def _figure(folder: Path, variants: Mapping[str, Any], scores: pd.DataFrame) -> dict[str, Path]:
+    from ...drawing.figures import save
+    from .figure import figure5
+
+    figure = figure5({name: getattr(matches, "forward", matches) for name, matches in variants.items()}, scores)
+    for suffix in (".svg", ".png"):
+        save(figure, folder / f"figure5{suffix}")
+    return {"figure 5": folder / "figure5.png"}

@@ -1,0 +1,126 @@
+"""Feature activations of a model: every autoencoder applied to its node, in one pass over a corpus."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from tqdm.auto import tqdm
+
+from ...models import Model
+from ...paths import Node
+from ..activations import Corpus, activations
+from ..sae.named import Given, by_node, check_width
+from .blocks import Block
+from .origin import MASK, first_tokens, folders, origin
+from .store import FeatureActs
+from .writer import Writer, held
+
+if TYPE_CHECKING:
+    from ..sae import SAE
+
+
+def encode(
+    model: Model,
+    saes: Given,
+    corpus: Corpus,
+    out: str | PathLike[str],
+    *,
+    batch: int = 1024,
+    buffer: int = 8192,
+    memory: int | str = "512MiB",
+    value: str = "float16",
+    shard: int = 1 << 16,
+    progress: bool = True,
+) -> list[FeatureActs]:
+    """Write the feature activations of each autoencoder into a folder of its own in ``out``, at the corpus's used tokens.
+
+    Args:
+        model: what the autoencoders were trained on.
+        saes: one autoencoder, or several: by node (or its text), as ``train_sae`` returns them, or each naming its node in
+            ``config.about``.
+        corpus: of the model's tokens. MPPC compares activations on the same corpus only.
+        out: a folder. The same call goes on where it was killed, and writes nothing where all is there.
+        batch, buffer, memory: tokens that an autoencoder gets at once, tokens kept in memory, and the bound of a forward pass.
+        value: "float16" (4 bytes for each activation that is not 0) or "float32" (6).
+        shard: tokens of a file.
+        progress: show a bar, where there is a terminal.
+
+    Raises CircuitryError for a corpus that the model cannot read, nodes that are not there, autoencoders of another width, a folder
+    that holds something else, and activations too large for the type.
+
+    >>> import tempfile
+    >>> import circuitry as ct
+    >>> from circuitry.features.activations import corpus
+    >>> from circuitry.features.sae import SAE, SAEConfig
+    >>> model = ct.load("bundled:mamba")
+    >>> encode(model, {"resid[4]": SAE(SAEConfig(128, 256))}, corpus(model, ["A text of some length."]), tempfile.mkdtemp(), progress=False)
+    [<bundled:mamba resid[4]: 256 features on 9 tokens>]
+    """
+    named = by_node(model, saes)
+    places = folders(named, Path(out))
+    with held(places.values()):
+        return _encode(model, named, corpus, places, batch, buffer, memory, value, shard, progress)
+
+
+def _encode(
+    model: Model, named: Mapping[Node, SAE], corpus: Corpus, places: Mapping[Node, Path], batch: int, buffer: int, memory: int | str,
+    value: str, shard: int, progress: bool,
+) -> list[FeatureActs]:  # fmt: skip
+    writers = {
+        node: Writer(
+            folder,
+            named[node].config.features,
+            {**origin(model, node), "sae": digest(named[node]), "kind": named[node].config.kind},
+            corpus.digest,
+            mask=MASK,
+            documents=first_tokens(corpus),
+            value=value,
+            shard=shard,
+        )
+        for node, folder in places.items()
+    }
+    if left := {node: writer for node, writer in writers.items() if not writer.complete}:
+        stream = activations(model, list(left), corpus=corpus, batch=batch, buffer=buffer, memory=memory)
+        start = min(writer.tokens for writer in left.values())
+        skip = {node: writer.tokens - start for node, writer in left.items()}
+        with tqdm(total=corpus.tokens, initial=start, desc="encode", unit="token", disable=None if progress else True) as bar:
+            for at, values in stream.in_order(start):
+                for node, writer in left.items():
+                    check_width(node, named[node], values[node])
+                    block = features(named[node], values[node])
+                    writer.add(block.split(max(skip[node] - (at.start - start), 0))[1])
+                bar.update(at.stop - at.start)
+    return [writer.close() for writer in writers.values()]
+
+
+@torch.no_grad()
+def features(sae: SAE, x: torch.Tensor) -> Block:
+    """Feature activations of activations [token, width].
+
+    >>> from circuitry.features.sae import SAE, SAEConfig
+    >>> features(SAE(SAEConfig(4, 16, "topk", k=2)), torch.ones(3, 4)).count.tolist()
+    [2, 2, 2]
+    """
+    made = sae.encode(x.to(sae.W_enc.device))
+    token, feature = made.nonzero(as_tuple=True)
+    count = torch.bincount(token, minlength=len(x))
+    return Block.of(tuple(part.cpu().numpy() for part in (feature, made[token, feature], count)), made.shape[-1])
+
+
+def digest(sae: SAE) -> str:
+    """Of an autoencoder's weights and kind.
+
+    >>> from circuitry.features.sae import SAE, SAEConfig
+    >>> digest(SAE(SAEConfig(4, 16))) == digest(SAE(SAEConfig(4, 16), seed=1))
+    False
+    """
+    made = hashlib.blake2b(f"{sae.config.kind} {sae.config.k} {sae.config.centred}".encode(), digest_size=8)
+    for name, weight in sae.state_dict().items():
+        made.update(f"{name} {tuple(weight.shape)}".encode())
+        made.update(weight.detach().cpu().float().contiguous().numpy().data)
+    return made.hexdigest()

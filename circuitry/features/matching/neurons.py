@@ -1,0 +1,174 @@
+"""The neuron baseline: MPPC of the neurons of two models, which are not sparse, from one stream of both (section 4.3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ...errors import CircuitryError
+from ...executing.memory import parse_memory
+from ...models import Model
+from ...paths import Node
+from ..activations import Corpus, activations
+from .best import Best
+from .dense import Correlations
+from .hidden import neuron_nodes, read_neurons
+from .matches import Matches
+from .moments import Ints
+from .mppc import MIN_COUNT, VERSION, finish
+from .null import rotation
+from .origin import MASK, first_tokens, origin
+from .tiles import Tile, Tiles
+
+Chunk: TypeAlias = Mapping[Node, Tensor]
+Nodes: TypeAlias = str | Node | Iterable[Node | str] | None
+Pair: TypeAlias = tuple[Node, Node]
+
+
+def mppc_neurons(
+    model_a: Model,
+    nodes_a: Nodes,
+    model_b: Model,
+    nodes_b: Nodes,
+    corpus: Corpus,
+    *,
+    min_count: int = MIN_COUNT,
+    null: str | None = "shift",
+    out: str | PathLike[str] | None = None,
+    batch: int = 4096,
+    memory: int | str = "2GiB",
+    share: tuple[int, int] = (0, 1),
+    progress: bool = True,
+) -> Matches:
+    """As ``mppc``, of the models' neurons instead of features, computed while both models run.
+
+    Args:
+        nodes_a, nodes_b: which nodes; an ``mlp`` node stands for the neurons in it. None: every layer's neurons.
+        corpus: of tokens that both models have.
+        null: "shift": the same with ``model_b``'s text shifted by half of the corpus's tokens, in whole documents. None: without.
+        batch: tokens of both models that are multiplied at once.
+        memory: bound for sums of products, 8 bytes for every two neurons. Layer pairs beyond it take another pass over the corpus.
+        min_count, out, share, progress: as for ``mppc``.
+
+    >>> import circuitry as ct
+    >>> from circuitry.features.activations import corpus
+    >>> model = ct.load("bundled:gpt_neox")
+    >>> found = mppc_neurons(model, ["mlp[0]"], model, ["mlp[0]"], corpus(model, ["Twenty characters or more."]), null=None)
+    >>> found.forward["mppc"].round(3).unique().tolist()
+    [1.0]
+    """
+    models = model_a, model_b
+    nodes = [_nodes(model, given, corpus) for model, given in zip(models, (nodes_a, nodes_b), strict=True)]
+    rotate, document = _rotation(null, corpus)
+    about = _about(models, nodes, corpus, min_count, rotate)
+    tiles = Tiles(len(nodes[0]), len(nodes[1]), about, Path(out) if out is not None else None, *share)
+    run = _Run(models, corpus, min_count, batch, progress)
+    with tiles.open():
+        left = {pair: (nodes[0][pair[0]], nodes[1][pair[1]]) for pair in tiles.own() if tiles.get(pair) is None}
+        for group in _groups(left, about, parse_memory(memory) // 8):
+            pairs = [left[pair] for pair in group]
+            matches = run(pairs)
+            nulls = [found[0] for found in run(pairs, document)] if rotate is not None else [None] * len(pairs)
+            for pair, match, by_chance in zip(group, matches, nulls, strict=True):
+                tiles.put(pair, Tile(*match, by_chance))
+        return finish(tiles, out)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Passes of both models over the corpus."""
+
+    models: tuple[Model, Model]
+    corpus: Corpus
+    min_count: int
+    batch: int
+    progress: bool
+
+    def __call__(self, pairs: list[Pair], first: int = 0) -> list[tuple[Best, Ints, Ints]]:
+        """Best matches and counts of pairs of layers; the second model's text begins with document ``first``."""
+        found = Correlations(pairs, self.min_count)
+        chunks = self._together(pairs, first)
+        found.feed(tqdm(chunks, "neurons", unit="batch", disable=None if self.progress else True, leave=False))
+        return [(found.best(pair), *found.counts(pair)) for pair in pairs]
+
+    def _together(self, pairs: Iterable[Pair], first: int) -> Iterator[tuple[Chunk, Chunk]]:
+        """Chunks of both models at the same tokens."""
+        rows, columns = (list(dict.fromkeys(side)) for side in zip(*pairs, strict=True))
+        own, other = (
+            self._stream(self.models[0], rows, self.corpus),
+            self._stream(self.models[1], columns, rolled(self.corpus, first)),
+        )
+        yield from zip(own, other, strict=True)
+
+    def _stream(self, model: Model, nodes: list[Node], corpus: Corpus) -> Iterator[Chunk]:
+        """A model's neurons at the used tokens, ``batch`` at a time."""
+        made = activations(model, nodes, corpus=corpus, batch=self.batch, buffer=4 * self.batch)
+        for _, values in replace(made, reader=read_neurons).in_order():
+            yield values
+
+
+def rolled(corpus: Corpus, first: int) -> Corpus:
+    """The corpus with document ``first`` in front, and those before it at the end.
+
+    >>> made = Corpus(np.arange(5, dtype=np.int32), np.array([0, 2, 5]), np.zeros(5, bool), "numbers", "")
+    >>> rolled(made, 1).ids.tolist(), rolled(made, 1).starts.tolist()
+    ([2, 3, 4, 0, 1], [0, 3, 5])
+    """
+    at, end = int(corpus.starts[first]), len(corpus.ids)
+    starts = np.concatenate([corpus.starts[first:] - at, corpus.starts[1 : first + 1] + end - at])
+    return replace(corpus, ids=np.roll(corpus.ids, -at), special=np.roll(corpus.special, -at), starts=starts)
+
+
+def _nodes(model: Model, given: Nodes, corpus: Corpus) -> list[Node]:
+    """Nodes as told, or those of the neurons. Raises CircuitryError for a corpus that the model cannot read."""
+    several = [given] if isinstance(given, str | Node) else given
+    chosen = neuron_nodes(model) if several is None else [model.graph.node(node) for node in several]
+    activations(model, chosen, corpus=corpus)
+    return chosen
+
+
+def _rotation(null: str | None, corpus: Corpus) -> tuple[int | None, int]:
+    """By how many tokens and from which document on the other model's text is shifted."""
+    if null not in (None, "shift"):
+        raise CircuitryError(f"no null of neurons is called {null!r}; 'shift' or None would do")
+    first = first_tokens(corpus)
+    if null and len(first) < 2:
+        raise CircuitryError("a corpus of one document cannot be shifted by documents; give more, or null=None")
+    rotate = rotation(null, corpus.tokens, first)
+    return rotate, 0 if rotate is None else int(np.searchsorted(corpus.starts, corpus.used[rotate], side="right")) - 1
+
+
+def _groups(left: Iterable[tuple[int, int]], about: Mapping[str, Any], numbers: int) -> Iterator[list[tuple[int, int]]]:
+    """Layer pairs whose products together are at most so many numbers, or one pair."""
+    group: list[tuple[int, int]] = []
+    size = 0
+    for row, column in left:
+        own = about["a"][row]["features"] * about["b"][column]["features"]
+        if group and size + own > numbers:
+            yield group
+            group, size = [], 0
+        group.append((row, column))
+        size += own
+    if group:
+        yield group
+
+
+def _about(
+    models: tuple[Model, Model], nodes: list[list[Node]], corpus: Corpus, min_count: int, rotate: int | None
+) -> dict[str, Any]:
+    """Everything the numbers depend on, as for features."""
+    said: dict[str, Any] = {"version": VERSION, "tokens": corpus.tokens, "min_count": min_count, "shift": rotate}
+    for name, model, chosen in zip("ab", models, nodes, strict=True):
+        values = read_neurons(model, chosen, np.zeros((1, 1), np.int64))
+        said[name] = [
+            {**origin(model, node), "neurons": True, "corpus": corpus.digest, "mask": MASK, "features": values[node].shape[-1]}
+            for node in chosen
+        ]
+    return said

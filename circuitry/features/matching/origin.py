@@ -1,0 +1,62 @@
+"""What activations are of, as their files and results say it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import CircuitryError
+from ...paths import Node
+from ...store.files import slug
+from .moments import Ints
+
+if TYPE_CHECKING:
+    from ...models import Model
+    from ..activations import Corpus
+
+MASK = "special tokens of the corpus left out"
+
+
+def origin(model: Model, node: Node) -> dict[str, Any]:
+    """Name, node, layer, depth and model of a node's activations, and a digest of the model's weights.
+
+    ``layer`` is the node's first index. ``depth`` is the share of the layers before it: for the stream before layer l of L, l / L;
+    for a node inside layer l, (l + 0.5) / L.
+
+    >>> import circuitry as ct
+    >>> origin(ct.load("bundled:mamba"), ct.graph("mamba").node("resid[1]"))["depth"]
+    0.25
+    """
+    layer = int(node.indices[0]) if node.indices else None  # type: ignore[arg-type]
+    inside = 0.0 if model.graph.family(node.family).role == "resid" else 0.5
+    depth = None if layer is None else (layer + inside) / model.graph.sizes["layer"]
+    about = {"node": str(node), "layer": layer, "depth": depth, "model": model.name, "weights": model.fingerprint}
+    return {"name": f"{model.name} {node}", **about, "dtype": str(model.dtype).removeprefix("torch.")}
+
+
+def first_tokens(corpus: Corpus) -> Ints:
+    """Number of the first used token of each document that has any.
+
+    >>> import numpy as np
+    >>> from circuitry.features.activations import Corpus
+    >>> made = Corpus(np.arange(5, dtype=np.int32), np.array([0, 3, 5]), np.array([True, False, False, True, False]), "text", "")
+    >>> first_tokens(made)
+    array([0, 2])
+    """
+    found: Ints = corpus.edges[:-1][np.diff(corpus.edges) > 0]
+    return found
+
+
+def folders(nodes: Iterable[Node], out: Path) -> Mapping[Node, Path]:
+    """A folder for each node's feature activations. Raises CircuitryError where there is no node.
+
+    >>> [path.name for path in folders([Node("resid", (3,)), Node("head", (0, 1), "q")], Path("x")).values()]
+    ['resid-3', 'head-0-1-q']
+    """
+    made = {node: out / slug(node) for node in nodes}
+    if not made:
+        raise CircuitryError("there is no autoencoder to encode with")
+    return made

@@ -1,0 +1,165 @@
+"""The layer pairs of a comparison: each is computed once, by one of the processes, and kept as one file."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from tqdm.auto import tqdm
+
+from ...errors import CircuitryError
+from ...store.files import sweep
+from ...store.locks import Share
+from ...store.resumable import Resumable
+from .best import Best
+from .moments import Ints
+from .shards import save_whole
+
+PATIENCE = 1800.0
+"""Seconds after which a process that never came is not waited for any more."""
+PARTS = ("row", "row_at", "column", "column_at")
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """What is known of a layer pair: best matches, on how many tokens features are not 0, and best matches by chance, with a null."""
+
+    match: Best
+    row_count: Ints
+    column_count: Ints
+    null: Best | None = None
+
+    def save(self, file: Path) -> None:
+        """Write it, whole or not at all."""
+        kinds = {"match": self.match, "null": self.null}
+        found = {f"{kind}.{name}": getattr(one, name) for kind, one in kinds.items() if one for name in PARTS}
+        save_whole(file, {**found, "row_count": self.row_count, "column_count": self.column_count})
+
+    @classmethod
+    def load(cls, file: Path) -> Tile | None:
+        """Read one back; None where there is none, or a damaged one."""
+        try:
+            data = load_file(file)
+            kinds = [Best(*(data[f"{kind}.{name}"] for name in PARTS)) for kind in ("match", "null") if f"{kind}.row" in data]
+            return cls(kinds[0], data["row_count"], data["column_count"], *kinds[1:])
+        except (OSError, SafetensorError, LookupError):
+            return None
+
+
+def environment() -> tuple[int, int]:
+    """Number of this process and of all, as torchrun tells them (RANK and WORLD_SIZE); (0, 1) for a single one.
+
+    >>> environment()
+    (0, 1)
+    """
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+@dataclass
+class Tiles:
+    """All layer pairs of ``rows`` layers with ``columns`` others, in a folder or, without one, in memory.
+
+    ``identity`` says everything that the numbers depend on. Process ``rank`` of ``world`` computes every ``world``-th of them;
+    they share the folder and nothing else.
+
+    >>> tiles = Tiles(2, 3, rank=1, world=2, folder=Path("shared"))
+    >>> list(tiles.own())
+    [(0, 1), (1, 0), (1, 2)]
+    """
+
+    rows: int
+    columns: int
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    rank: int = 0
+    world: int = 1
+    _kept: dict[tuple[int, int], Tile] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world:
+            raise CircuitryError(f"there is no process {self.rank} of {self.world}; they are numbered from 0")
+        if self.world > 1 and self.folder is None:
+            raise CircuitryError("several processes need a folder that they share; name it with out=")
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Make the folder, or find it again, and hold this process's part of it.
+
+        Raises CircuitryError where it holds another comparison, and FileError where another process has that part.
+        """
+        if self.folder is None:
+            yield
+            return
+        work = Resumable(self.folder, "comparison.json", "comparison")
+        work.check(self.identity, alone=False)
+        with self._share.hold():
+            if self.world == 1:
+                sweep(self.folder / "tiles")
+            work.begin(self.identity, alone=False)
+            yield
+
+    @functools.cached_property
+    def _share(self) -> Share:
+        assert self.folder is not None
+        return Share(self.folder, self.rank, self.world)
+
+    def own(self) -> Iterator[tuple[int, int]]:
+        """This process's pairs."""
+        for number in range(self.rank, self.rows * self.columns, self.world):
+            yield divmod(number, self.columns)
+
+    def get(self, pair: tuple[int, int]) -> Tile | None:
+        """A tile, or None where it is not there or damaged."""
+        return self._kept.get(pair) if self.folder is None else Tile.load(self._file(pair))
+
+    def put(self, pair: tuple[int, int], tile: Tile) -> None:
+        """Keep a tile."""
+        if self.folder is None:
+            self._kept[pair] = tile
+        else:
+            tile.save(self._file(pair))
+
+    def wait(self) -> None:
+        """Until the other processes have done theirs.
+
+        Raises CircuitryError that names the layer pairs which are missing where a process has ended before they were done, or has
+        not come in ``PATIENCE`` seconds. What is there stays.
+        """
+        if self.folder is None:
+            return
+        left = [(row, column) for row in range(self.rows) for column in range(self.columns)]
+        every, since = len(left), time.monotonic()
+        with tqdm(total=every, desc="waiting for other processes", unit="pair", mininterval=5, delay=1, leave=False) as bar:
+            while left := self._missing(left):
+                bar.update(every - len(left) - bar.n)
+                self._expect(left, time.monotonic() - since)
+                time.sleep(0.2)
+
+    def _missing(self, pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        return [pair for pair in pairs if not self._file(pair).is_file()]
+
+    def _expect(self, left: list[tuple[int, int]], waited: float) -> None:
+        """Raise CircuitryError where one of these pairs will not come."""
+        by_rank: dict[int, list[tuple[int, int]]] = {}
+        for row, column in left:
+            by_rank.setdefault((row * self.columns + column) % self.world, []).append((row, column))
+        for rank, pairs in by_rank.items():
+            state = self._share.state(rank) if rank != self.rank else "ended"
+            gone = {"here": "", "ended": "has ended", "absent": "has not come" if waited > PATIENCE else ""}[state]
+            if gone and (missing := self._missing(pairs)):  # it may have ended well just now
+                raise CircuitryError(
+                    f"process {rank} of {self.world} {gone}, and layer pairs of its part are missing in {self.folder}: "
+                    f"{', '.join(map(str, missing))}; all others are kept, and the same command goes on with these"
+                )
+
+    def _file(self, pair: tuple[int, int]) -> Path:
+        assert self.folder is not None
+        return self.folder / "tiles" / f"{pair[0]:03}-{pair[1]:03}.safetensors"

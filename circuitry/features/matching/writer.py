@@ -1,0 +1,136 @@
+"""Writes feature activations shard by shard; a kill at any moment loses one shard at most."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import CircuitryError, suggest
+from ...store.files import sweep, write_whole
+from ...store.locks import hold
+from ...store.resumable import Resumable
+from .blocks import Block
+from .index import DOCUMENTS, INDEX, STARTED, digest_of_documents, sealed
+from .moments import Ints, Moments
+from .shards import VALUES, digest, read_shard, rounded, save_whole, shard_name, write_shard
+from .store import FeatureActs
+
+
+@contextmanager
+def held(folders: Iterable[Path]) -> Iterator[None]:
+    """Hold folders while feature activations are written; those that are whole are only read, maybe from a disk that is read-only.
+
+    >>> import tempfile
+    >>> with held([Path(tempfile.mkdtemp())]):
+    ...     pass
+    """
+    with ExitStack() as stack:
+        for folder in folders:
+            if not (folder / INDEX).is_file():
+                stack.enter_context(hold(folder))
+        yield
+
+
+class Writer:
+    """Takes batches of tokens and writes them into a folder, ``shard`` tokens a file; ``close`` writes the index.
+
+    Args:
+        folder: a new one, or one that a killed Writer with the same arguments has left.
+        features: how many there are.
+        about: what they are of, kept in the index: ``name``, ``node``, ``layer``, ``depth``, ``model`` ...
+        corpus: digest of the tokens, which must be the same for all that are compared.
+        mask: in words, which tokens of the corpus are not among them.
+        documents: number of the first token of each document, for a null that shifts by whole documents.
+        value: the type of values in the files, float16 or float32.
+        shard: tokens of a file.
+
+    Raises CircuitryError for a folder that holds something else. It does not see whether another one writes there: for that,
+    ``FeatureActs.write`` and ``encode`` hold the folder.
+
+    >>> import tempfile
+    >>> writer = Writer(tempfile.mkdtemp(), features=3, shard=2)
+    >>> writer.add(np.eye(3))
+    >>> writer.tokens, writer.close()
+    (2, <tmp...: 3 features on 3 tokens>)
+    """
+
+    def __init__(
+        self,
+        folder: str | PathLike[str],
+        features: int,
+        about: Mapping[str, Any] | None = None,
+        corpus: str = "",
+        *,
+        mask: str = "",
+        documents: Ints | None = None,
+        value: str = "float16",
+        shard: int = 1 << 16,
+    ) -> None:
+        if value not in VALUES:
+            raise CircuitryError(f"values cannot be written as {value!r}; {suggest(value, VALUES)}")
+        self.folder, self.features, self.value, self.shard = Path(folder), features, value, shard
+        given = {**(about or {}), "corpus": corpus, "mask": mask, "features": features, "value": value, "shard": shard}
+        self.identity: dict[str, Any] = json.loads(json.dumps(given))
+        self._waiting: list[Block] = []
+        self._shards: list[dict[str, Any]] = []
+        self._moments = Moments.none(features)
+        self._documents = np.asarray([] if documents is None else documents, np.int64)
+        self._open()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the folder is whole already."""
+        return (self.folder / INDEX).is_file()
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are in whole files."""
+        return self._moments.tokens
+
+    def add(self, batch: Any) -> None:
+        """The next tokens: dense [token, feature], sparse, (feature, value, count) or a Block. Raises CircuitryError for what is none."""
+        block = batch if isinstance(batch, Block) else Block.of(batch, self.features)
+        self._waiting.append(rounded(block, self.value, self.features))
+        while sum(one.tokens for one in self._waiting) >= self.shard:
+            first, rest = Block.joined(self._waiting).split(self.shard)
+            self._write(first)
+            self._waiting = [rest]
+
+    def close(self) -> FeatureActs:
+        """Write what is left, and the index. Raises CircuitryError where no token has come."""
+        if not self.complete:
+            if self._waiting and (last := Block.joined(self._waiting)).tokens:
+                self._write(last)
+            if not self.tokens:
+                raise CircuitryError(f"no tokens were given, so {self.folder} has no feature activations")
+            said = {**self.identity, "tokens": self.tokens, "shards": self._shards, "moments": self._moments.to_json()}
+            said["documents"] = digest_of_documents(self._documents)
+            write_whole(self.folder / INDEX, json.dumps(sealed(json.loads(json.dumps(said)))))
+        return FeatureActs.open(self.folder)
+
+    def _open(self) -> None:
+        """Make the folder, or take stock of what is in it."""
+        Resumable(self.folder, STARTED, "set of feature activations").begin(self.identity)
+        sweep(self.folder)
+        if len(self._documents) and not self.complete:
+            save_whole(self.folder / DOCUMENTS, {"first": self._documents})
+        while not self.complete and (file := self._file()).is_file() and (block := read_shard(file)).tokens == self.shard:
+            self._count(
+                block, {"file": file.name, "tokens": block.tokens, "nonzeros": len(block.feature), "digest": digest(block)}
+            )
+
+    def _file(self) -> Path:
+        return self.folder / shard_name(len(self._shards))
+
+    def _write(self, block: Block) -> None:
+        self._count(block, write_shard(self._file(), block))
+
+    def _count(self, block: Block, said: dict[str, Any]) -> None:
+        self._moments = self._moments + block.moments(self.features)
+        self._shards.append(said)

@@ -1,0 +1,151 @@
+"""How good SAEs are: features per token, variance explained, and what the model loses when it runs on reconstructions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from ...paths import Node
+from .named import Given, by_node, check_width
+from .sae import SAE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ...executing.activations import Change
+    from ...models import Model
+    from ..activations import Corpus
+
+
+def evaluate(
+    model: Model,
+    saes: Given,
+    corpus: Corpus,
+    *,
+    tokens: int | None = None,
+    memory: int | str = "512MiB",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Evaluate SAEs, one at a time, at the used tokens of a corpus: a row for each.
+
+    ``saes``: one, or several: by node, as from ``train_sae``, or each naming its node in ``config.about``. ``tokens``: only this many.
+    Costs two forward passes, and two for every SAE.
+
+    Columns: ``node``; ``tokens``; ``l0``, features that fire at a token; ``explained_variance``, 1 - Σ‖x - x̂‖² / Σ‖x - mean‖²,
+    0 for an SAE that always says the mean; ``ce_clean``, ``ce_spliced``, ``ce_zero``: the cross-entropy of the next token, in
+    nats, as the model is, with x̂ for x, with 0 for x; ``recovered``, (zero - spliced) / (zero - clean), 1 for a perfect SAE and
+    0 for one that is as bad as nothing, NaN where the model does no worse with 0; ``dead``, the share of features that fired at none of these tokens. Values of special
+    tokens are left as they are, and what they predict is not counted.
+
+    Raises CircuitryError for nodes that are not there and SAEs of another width.
+
+    >>> import circuitry as ct
+    >>> from circuitry.features.activations import corpus
+    >>> from circuitry.features.sae import SAEConfig
+    >>> model = ct.load("bundled:gpt_neox")
+    >>> text = corpus(model, ["The keys to the cabinet are on the table, and the cabinet is in the hall."])
+    >>> evaluate(model, {"resid[2]": SAE(SAEConfig(128, 2048))}, text, progress=False).round(1).to_dict("records")[0]["node"]
+    'resid[2]'
+    """
+    import pandas as pd
+
+    from ...executing.activations import read, spliced
+    from ...executing.memory import parse_memory
+
+    found = by_node(model, saes)
+    some = corpus.take(tokens) if tokens is not None else corpus
+    sums = {node: _Sums(sae) for node, sae in found.items()}
+    clean, counted = 0.0, 0
+    with tqdm(total=some.tokens, desc="evaluate", unit="token", unit_scale=True, disable=not progress, leave=False) as bar:
+        for rows in _rows(model, some, found, parse_memory(memory)):
+            values = read(model, found, rows.ids)
+            clean += _cross_entropy(spliced(model, rows.ids, {}, rows.used), rows)
+            for node, each in sums.items():
+                each.add(node, values[node][torch.from_numpy(rows.used).to(model.device)])
+                each.spliced += _cross_entropy(spliced(model, rows.ids, {node: _reconstruct(each.sae)}, rows.used), rows)
+                each.zero += _cross_entropy(spliced(model, rows.ids, {node: torch.zeros_like}, rows.used), rows)
+            counted += int(rows.predicting.sum())
+            bar.update(int(rows.used.sum()))
+    return pd.DataFrame([{"node": str(node), **each.result(clean, counted)} for node, each in sums.items()])
+
+
+def _reconstruct(sae: SAE) -> Change:
+    """The change of a node into its reconstruction; what comes after position is one row of numbers to the SAE."""
+    return lambda value: sae(value.flatten(2))[0].reshape(value.shape)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Documents as rows [row, position], padded on the right: ids, used tokens, and those with a token after them to predict."""
+
+    ids: NDArray[np.int64]
+    used: NDArray[np.bool_]
+    predicting: NDArray[np.bool_]
+
+
+def _rows(model: Model, corpus: Corpus, saes: Mapping[Node, SAE], memory: int) -> Iterator[_Rows]:
+    """All documents, those of similar length together, as many as fit."""
+    lengths = np.diff(corpus.starts)
+    order = np.argsort(-lengths, kind="stable")
+    widest = max((sae.config.features + sae.config.width for sae in saes.values()), default=0)
+    while len(order):
+        longest = int(lengths[order[0]])
+        each = model.bytes_per_row(longest) + 4 * longest * (3 * model.hf.config.vocab_size + 2 * widest)
+        group, order = np.split(order, [min(len(order), max(1, memory // each))])
+        ids, used = np.zeros((len(group), longest), np.int64), np.zeros((len(group), longest), bool)
+        for row, document in enumerate(group):
+            at = slice(corpus.starts[document], corpus.starts[document + 1])
+            ids[row, : lengths[document]], used[row, : lengths[document]] = corpus.ids[at], ~corpus.special[at]
+        yield _Rows(ids, used, used & (np.arange(longest) < lengths[group][:, None] - 1))
+
+
+def _cross_entropy(logits: Tensor, rows: _Rows) -> float:
+    """Summed over the tokens that predict."""
+    total = 0.0
+    for row, at in enumerate(rows.predicting):
+        (where,) = np.nonzero(at)
+        targets = torch.from_numpy(rows.ids[row, where + 1]).to(logits.device)
+        total += float(functional.cross_entropy(logits[row, where].float(), targets, reduction="sum"))
+    return total
+
+
+class _Sums:
+    """What is added up for one SAE."""
+
+    def __init__(self, sae: SAE) -> None:
+        self.sae, self.tokens, self.squares = sae, 0, 0.0
+        self.counts = torch.zeros(sae.config.features, dtype=torch.int64, device=sae.W_enc.device)
+        self.moments = torch.zeros(1 + sae.config.width, dtype=torch.float64, device=sae.W_enc.device)
+        self.spliced = self.zero = 0.0
+
+    @torch.no_grad()
+    def add(self, node: Node, values: Tensor) -> None:
+        x = values.flatten(1).float()
+        check_width(node, self.sae, x)
+        for part in torch.split(x, 4096):
+            made, features = self.sae(part)
+            self.counts += (features > 0).sum(0)
+            self.tokens += len(part)
+            self.squares += float((part - made).double().square().sum())
+            self.moments += torch.cat([part.double().square().sum()[None], part.double().sum(0)])
+
+    def result(self, clean: float, counted: int) -> dict[str, Any]:
+        spread = float(self.moments[0] - self.moments[1:].square().sum() / self.tokens)
+        ablated = self.zero - clean
+        entropies = {"ce_clean": clean, "ce_spliced": self.spliced, "ce_zero": self.zero}
+        return {
+            "tokens": self.tokens,
+            "l0": int(self.counts.sum()) / self.tokens,
+            "explained_variance": 1 - self.squares / spread if spread > 0 else float("nan"),
+            **{name: total / counted if counted else float("nan") for name, total in entropies.items()},
+            "recovered": (self.zero - self.spliced) / ablated if ablated > 0 else float("nan"),
+            "dead": float((self.counts == 0).double().mean()),
+        }

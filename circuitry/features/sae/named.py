@@ -1,0 +1,56 @@
+"""One SAE or several, by the nodes of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from torch import Tensor
+
+from ...errors import CircuitryError
+from ...paths import Node
+from .sae import SAE
+
+if TYPE_CHECKING:
+    from ...models import Model
+
+Given: TypeAlias = SAE | Mapping[Any, SAE] | Iterable[SAE]
+"""One, or several: by node (or its text), as ``train_sae`` returns them, or each naming its node in ``config.about``."""
+
+
+def by_node(model: Model, saes: Given) -> dict[Node, SAE]:
+    """SAEs by the model's nodes, on its device.
+
+    Raises CircuitryError where there is none, one that does not say its node, a node that is not there, or two of one node.
+
+    >>> import circuitry as ct
+    >>> from circuitry.features.sae import SAEConfig
+    >>> found = by_node(ct.load("bundled:mamba"), SAE(SAEConfig(128, 256, about={"node": "resid[2]"})))
+    >>> {str(node): sae for node, sae in found.items()}
+    {'resid[2]': SAE(resid[2] relu, 128 -> 256)}
+    """
+    if isinstance(saes, SAE):
+        saes = [saes]
+    pairs = list(saes.items()) if isinstance(saes, Mapping) else [(_node(sae), sae) for sae in saes]
+    found: dict[Node, SAE] = {}
+    for name, sae in pairs:
+        if (node := model.graph.node(name)) in found:
+            raise CircuitryError(f"two SAEs are given for {node}; give one of them at a time")
+        found[node] = sae.on(model.device)
+    if not found:
+        raise CircuitryError("no autoencoder is given; give one, or several by node")
+    return found
+
+
+def check_width(node: Node, sae: SAE, x: Tensor) -> None:
+    """Raise CircuitryError where activations [token, width] are not what an SAE takes."""
+    if x.shape[1] != sae.config.width:
+        raise CircuitryError(f"{node} has {x.shape[1]} numbers at a token, its SAE takes {sae.config.width}")
+
+
+def _node(sae: Any) -> str:
+    if not isinstance(sae, SAE):
+        raise CircuitryError(f"{sae!r} is no SAE; give one, several, or several by node")
+    if not (name := sae.config.about.get("node")):
+        raise CircuitryError("this SAE does not say which node it is of; give it by node, such as {'resid[3]': sae}")
+    return str(name)

@@ -1,0 +1,269 @@
+"""Training SAEs: many nodes from one stream, each with an optimizer of its own, in one process or several."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from ...errors import CircuitryError, no_effect
+from ...models.threads import on_threads
+from ...paths import Node, parse_node
+from ...store.files import sweep
+from ...team import Team, team
+from .checkpoints import TrainingFolder
+from .learner import Learner, seed_of
+from .recipe import Recipe
+from .sae import SAEConfig
+from .source import Batch, Batches, Source, source
+from .trained import COLUMNS, Trained
+
+if TYPE_CHECKING:
+    from ...models import Model
+    from ..activations import Corpus
+    from ..activations.texts import Texts
+
+BATCH, BUFFER, CONTEXT, SAVE_EVERY = 1024, 65536, 1024, 300.0
+"""Defaults: tokens of a batch, of a buffer and of a document, and seconds between checkpoints."""
+REPORTS = 100
+"""How many reports a training gives, in the bar and in the log."""
+
+
+def train_sae(
+    model: Model | None,
+    nodes: str | Node | Iterable[str | Node] | None = None,
+    texts: Texts = None,
+    *,
+    corpus: Corpus | None = None,
+    activations: Batches | None = None,
+    out: str | PathLike[str] | None = None,
+    seed: int = 0,
+    batch: int = BATCH,
+    buffer: int = BUFFER,
+    context: int = CONTEXT,
+    save_every: float = SAVE_EVERY,
+    progress: bool = True,
+    **recipe: Any,
+) -> Trained:
+    """Train a sparse autoencoder on each node, all of them from one pass of the model over the text.
+
+    ReLU with L1 as in appendix A of the paper; what the paper leaves open, and topk, are settings: ``recipe`` takes every field of
+    ``Recipe``, where each default stands with its reason. Weights are float32.
+
+    Args:
+        model, nodes, texts, corpus, context, batch, buffer, seed: as for ``circuitry.activations``; ``seed`` is also that of the
+            weights. A batch is of one process.
+        activations: a stream made before, any object with its ``batches(start)``, or an iterable of tensors [token, width] of
+            the one node named (or of dictionaries from nodes to tensors), in place of model and texts. An iterable is read from
+            its beginning again when a training goes on.
+        out: the folder. Every ``save_every`` seconds a checkpoint is written there; the same call goes on where a killed one
+            stopped, and ends with the same bits (with the same number of threads). A complete one is read back.
+        progress: a bar with L0, explained variance and the share of dead features, means over nodes.
+
+    Under ``torchrun`` each process takes its own batches and gradients are averaged. Raises CircuitryError for settings that are
+    not known, batches that end before ``tokens``, and a folder with other settings; FileError for a folder that another training
+    writes to, and for a disk that is full or cannot be written: then the last checkpoint is whole, and the same call goes on.
+
+    >>> import torch
+    >>> points = torch.randn(8, 64, 4, generator=torch.Generator().manual_seed(0))
+    >>> found = train_sae(None, "resid[0]", activations=points, tokens=512, features=16, progress=False)
+    >>> found["resid[0]"]
+    SAE(resid[0] relu, 4 -> 16)
+    """
+    settings = Recipe.of(**recipe)
+    if activations is not None:
+        _check_stream(
+            model=(model, None), texts=(texts, None), corpus=(corpus, None),
+            batch=(batch, BATCH), buffer=(buffer, BUFFER), context=(context, CONTEXT),
+        )  # fmt: skip
+    if out is None and save_every != SAVE_EVERY:
+        raise no_effect(
+            "save_every", save_every, "checkpoints go to a folder, and there is none", "give out=, or leave save_every out"
+        )
+    with team() as crew:
+        if activations is None:
+            if model is None or nodes is None:
+                raise CircuitryError("name a model and its nodes, or give activations")
+            from ..activations import activations as collect
+
+            if corpus is not None and context != CONTEXT:
+                raise no_effect(
+                    "context", context, "the corpus is cut into documents already", "leave context out, or give texts"
+                )
+            text: dict[str, Any] = {"corpus": corpus} if corpus is not None else {"tokens": settings.tokens, "context": context}
+            how: dict[str, Any] = {"batch": batch, "buffer": buffer, "seed": seed, "rank": crew.rank, "world": crew.world}
+            activations = collect(model, nodes, texts, **text, **how)
+        made = source(activations, _named(nodes), crew)
+        training = _Training(settings, seed, made, crew, save_every, progress)
+        return training.run(TrainingFolder(Path(out)) if out is not None else None)
+
+
+def _complete(record: Mapping[str, Any] | None) -> bool:
+    return record is not None and record["state"] == "complete"
+
+
+def _check_stream(**given: tuple[Any, Any]) -> None:
+    """Refuse what says how activations are made, (value, default), beside activations that are made already."""
+    for name, (value, default) in given.items():
+        if value is not None and value != default:
+            shown = value if isinstance(value, int) else ...
+            raise no_effect(name, shown, "the activations are given already", f"leave {name} out, or leave activations out")
+
+
+def _named(nodes: str | Node | Iterable[str | Node] | None) -> list[Node]:
+    several = [nodes] if isinstance(nodes, str | Node) else list(nodes or ())
+    return [parse_node(node) if isinstance(node, str) else node for node in several]
+
+
+@dataclass
+class _Training:
+    """One call of ``train_sae``."""
+
+    recipe: Recipe
+    seed: int
+    source: Source
+    team: Team
+    save_every: float
+    progress: bool
+    rows: list[list[float]] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a step, over all processes."""
+        return self.source.tokens * self.team.world
+
+    @property
+    def steps(self) -> int:
+        return -(-self.recipe.tokens // self.tokens)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that the weights depend on, apart from the machine."""
+        return {
+            "nodes": [str(node) for node in self.source.widths],
+            "widths": list(self.source.widths.values()),
+            "recipe": asdict(self.recipe),
+            "seed": self.seed,
+            "batch": self.source.tokens,
+            "processes": self.team.world,
+            **self.source.identity,
+        }
+
+    def run(self, folder: TrainingFolder | None) -> Trained:
+        """Train from where the folder says to the end; the first process holds the folder."""
+        # Before the lock, which makes the folder: settings that do not fit leave nothing behind.
+        configs = {node: self.recipe.config(width, {"node": str(node)}) for node, width in self.source.widths.items()}
+        if folder is not None and _complete(folder.work.check(self.identity)):  # which may be on a disk that cannot be written
+            return Trained.load(folder.path)
+        with folder.work.held() if folder is not None and self.team.rank == 0 else nullcontext():
+            return self._run(folder, configs)
+
+    def _run(self, folder: TrainingFolder | None, configs: dict[Node, SAEConfig]) -> Trained:
+        done = self._open(folder)
+        if folder is not None and done is None:
+            return Trained.load(folder.path)
+        stream = self.source.batches(done or 0)
+        learners, stream = self._learners(configs, stream, folder, done or 0)
+        self._go(learners, stream, folder, done or 0)
+        return self._end(learners, folder)
+
+    def _open(self, folder: TrainingFolder | None) -> int | None:
+        """Steps done; None where the training is complete."""
+        if folder is None:
+            return 0
+        if self.team.rank == 0:
+            folder.open(self.identity)
+            sweep(folder.path)
+        self.team.wait()
+        done = folder.open(self.identity)
+        return None if _complete(folder.work.record()) else done
+
+    def _learners(
+        self, configs: dict[Node, SAEConfig], stream: Iterator[Batch], folder: TrainingFolder | None, done: int
+    ) -> tuple[dict[Node, Learner], Iterator[Batch]]:
+        """A learner for every node, as it was or new, and the stream from its first batch."""
+        first = 1 if done else -(-self.recipe.measured // self.tokens)
+        some = list(itertools.islice(stream, min(first, self.steps - done)))
+        if not some and done < self.steps:
+            raise CircuitryError(f"the activations ended after {done * self.tokens} tokens")
+        device = next(iter(some[0].values())).device if some else torch.device("cpu")
+        learners = {node: Learner(one, self.recipe, seed_of(self.seed, node), device) for node, one in configs.items()}
+        if folder is not None and done:
+            *states, log = folder.load(done)
+            self.rows = log["rows"].tolist()
+            for learner, state in zip(learners.values(), states, strict=True):
+                learner.restore(state)
+        else:
+            for node, learner in learners.items():
+                learner.measure([batch[node] for batch in some], self.team)
+        return learners, itertools.chain(some, stream)
+
+    def _go(self, learners: dict[Node, Learner], stream: Iterator[Batch], folder: TrainingFolder | None, done: int) -> None:
+        """The steps that are left."""
+        first, saved, every = self.team.rank == 0, time.monotonic(), max(1, self.steps // REPORTS)
+        with tqdm(total=self.steps * self.tokens, initial=done * self.tokens, desc="train SAEs", unit="token",
+                  unit_scale=True, disable=not (self.progress and first), leave=False) as bar:  # fmt: skip
+            for step in range(done, self.steps):
+                if (batch := next(stream, None)) is None:
+                    raise CircuitryError(f"the activations ended after {step * self.tokens} of {self.recipe.tokens} tokens")
+                self._step(learners, batch, step)
+                bar.update(self.tokens)
+                if (step + 1) % every == 0 or step + 1 == self.steps:
+                    self._report(learners, step + 1, bar)
+                if folder is not None and first and time.monotonic() - saved >= self.save_every:
+                    rows = {"rows": torch.tensor(self.rows, dtype=torch.float64).reshape(-1, 2 + len(COLUMNS))}
+                    folder.save(step + 1, [*(learner.tensors() for learner in learners.values()), rows])
+                    saved = time.monotonic()
+
+    def _step(self, learners: dict[Node, Learner], batch: Batch, step: int) -> None:
+        """Every SAE learns from its part of the batch; SAEs share nothing, but processes must sum theirs in the same order."""
+
+        def learn(node: Node) -> None:
+            learners[node].learn(batch[node], step, self.steps, self.team)
+
+        if self.team.world > 1:
+            for node in learners:
+                learn(node)
+        else:
+            on_threads(learn, learners, next(iter(batch.values())).device)
+
+    def _report(self, learners: dict[Node, Learner], step: int, bar: Any) -> None:
+        told = [learner.report() for learner in learners.values()]
+        for node, one in zip(learners, told, strict=True):
+            if not math.isfinite(one["loss"]):
+                raise CircuitryError(f"the loss of {node} is not finite by step {step}; a lower lr, or clip=1.0, may help")
+        self.rows += [[step, number, *(one[column] for column in COLUMNS)] for number, one in enumerate(told)]
+        mean = {column: sum(one[column] for one in told) / len(told) for column in COLUMNS}
+        bar.set_postfix_str(f"L0 {mean['l0']:.1f}, EV {mean['explained_variance']:.3f}, dead {mean['dead']:.1%}", refresh=False)
+
+    def _end(self, learners: dict[Node, Learner], folder: TrainingFolder | None) -> Trained:
+        """The SAEs, in files if there is a folder."""
+        versions = self._versions()
+        about = {**self.source.about, **self.identity, "versions": versions}
+        for mine in ("nodes", "widths"):
+            del about[mine]
+        saes = {n: one.result({"node": str(n), **about, "scale": float(one.scale)}) for n, one in learners.items()}
+        trained = Trained(saes, np.array(self.rows), self.tokens, folder.path if folder is not None else None)
+        if folder is not None and self.team.rank == 0:
+            trained.save(folder.path)
+            folder.finish({"identity": self.identity, "state": "complete", "versions": versions})
+        self.team.wait()
+        return trained
+
+    def _versions(self) -> dict[str, str]:
+        """Of what computed the numbers; a model's libraries are not loaded to say theirs where there was none."""
+        if "model" not in self.source.about:
+            return {"torch": torch.__version__}
+        from ...patching.provenance import versions
+
+        return versions()

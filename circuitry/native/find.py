@@ -1,0 +1,85 @@
+"""What a path holds: an original mamba-ssm folder, an RWKV-4 checkpoint, or neither."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import ModelError
+from . import mamba_ssm, rwkv4
+
+PICKLED = (".pth", ".pt", ".bin")
+
+
+@dataclass(frozen=True)
+class Native:
+    """An original checkpoint.
+
+    ``weights`` is its one file, ``settings`` what a mamba-ssm folder has in config.json, and None for RWKV-4, whose sizes are
+    those of its weights.
+    """
+
+    weights: Path
+    settings: dict[str, Any] | None = None
+
+    @property
+    def kind(self) -> str:
+        """Whose checkpoint it is, for messages."""
+        return "RWKV-4" if self.settings is None else "mamba-ssm"
+
+    @property
+    def pickled(self) -> bool:
+        """Whether the weights must be converted before ``load`` reads them."""
+        return self.weights.suffix in PICKLED
+
+    def translated(self, weights: dict[str, torch.Tensor], name: str) -> tuple[Any, dict[str, torch.Tensor]]:
+        """The Hugging Face config, and the weights by transformers' names. Raises ModelError for what transformers lacks."""
+        if self.settings is None:
+            return rwkv4.config(weights, name), rwkv4.renamed(weights)
+        return mamba_ssm.config(self.settings, name), mamba_ssm.renamed(weights, self.settings, name)
+
+
+def find(path: Path) -> Native | None:
+    """The original checkpoint at a path: a folder, or an RWKV-4 file. None for anything else, such as a Hugging Face folder.
+
+    Raises ModelError for a folder that has no weights or several, and for a file that is not there.
+    """
+    if path.is_dir():
+        return _mamba_ssm(path) if (path / "config.json").is_file() else _rwkv4(path)
+    if path.suffix not in (".safetensors", *PICKLED):
+        return None
+    if not path.is_file():
+        raise ModelError(f"no file {path}")
+    return Native(path)
+
+
+def _mamba_ssm(folder: Path) -> Native | None:
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError:
+        return None  # transformers says what is wrong with it
+    if not isinstance(settings, dict) or "model_type" in settings or not {"d_model", "n_layer"} <= set(settings):
+        return None
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return Native(folder / name, settings)
+    raise ModelError(f"{folder} has the config.json of a mamba-ssm model, but no model.safetensors and no pytorch_model.bin")
+
+
+def _rwkv4(folder: Path) -> Native | None:
+    for pattern in ("*.safetensors", "*.pth"):
+        if files := sorted(folder.glob(pattern)):
+            if len(files) > 1:
+                raise ModelError(f"{folder} holds {len(files)} checkpoints and no config.json; give one file, such as {files[0]}")
+            return Native(files[0])
+    return None
+
+
+def how_to_convert(name: str) -> str:
+    """What to do about pickled weights."""
+    return f"convert them once: circuitry convert {shlex.quote(name)} NEW_FOLDER"

@@ -1,0 +1,115 @@
+"""The random-node baseline: what a path does when its source is any node of the same kind, anywhere it could have an effect."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from numpy.random import Generator
+
+from ..architecture import Graph
+from ..errors import PathError
+from ..executing.effects import Effects
+from ..paths import Index, Leg, Node, Path, Position, Site
+from ..planning import Cell, CellPlan, Plan, cell_plan, check_effects, differs_everywhere, nodes_of
+from ..prompting import Prompts
+
+DRAWN = ("draw", "node")
+"""What the random nodes of a table have beside its own columns."""
+_TRIES, _MOVES = 48, 6
+"""How often a draw is tried, and how many of the first tries also move its position."""
+Moved = dict[tuple[Index, ...], tuple[int, ...]]
+"""Where each node of a path is moved to, by its indices."""
+
+
+def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tuple[CellPlan, ...]:
+    """Cells of the plan with their sources moved to random indices and positions; fewer than ``count`` where few are possible.
+
+    A node that ``except`` spares together with a source moves with it. Positions are drawn from those between the first
+    changed token and END, where the graph says that the path can still have an effect; else the position stays as it is.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> [str(cell.path.sources[0].node.family) for cell in random_cells(made, prompts, 2)]
+    ['h', 'h']
+    """
+    rng, found = np.random.default_rng(seed), []
+    changed = prompts.differing if plan.intervention.from_other else None
+    for _ in range(count):
+        like = plan.cells[rng.integers(len(plan.cells))]
+        for attempt in range(_TRIES):
+            path = _moved(like.path, plan.graph, prompts, rng, keep_position=attempt >= _MOVES)
+            try:
+                check_effects(path, plan.graph, prompts.where, prompts.stops.tolist(), changed)
+            except PathError:
+                continue
+            if not differs_everywhere(path, plan.graph, prompts.where, changed):
+                continue  # exact zeros among its examples would make any real node look special
+            found.append(cell_plan(Cell(like.values, path), plan.graph, plan.intervention))
+            break
+    return tuple(found)
+
+
+def _moved(path: Path, graph: Graph, prompts: Prompts, rng: Generator, *, keep_position: bool) -> Path:
+    path = _whole(path, graph)
+    moved = _drawn([site.node for site in path.sources], graph, rng)
+    room = int((prompts.where["END"] - prompts.first_changed).min())
+    old = dict.fromkeys(site.at for site in path.sources)  # in order: a set's would differ from process to process
+    places = {at: None if at is None else Position("END", -int(rng.integers(room + 1))) for at in old}
+    places = {at: at for at in old} if keep_position else places
+    sources = tuple(Site(replace(s.node, indices=moved[s.node.indices]), places[s.at]) for s in path.sources)
+    return Path(sources, tuple(_leg(leg, moved) for leg in path.legs))
+
+
+def _whole(path: Path, graph: Graph) -> Path:
+    """The path with sources that are all heads of a layer named as that layer, so that they move to all heads of another."""
+    layers = dict.fromkeys(Site(replace(site.node, indices=site.node.indices[:1]), site.at) for site in path.sources)
+    named = tuple(layers)
+    return replace(path, sources=named) if _written(named, graph) == _written(path.sources, graph) else path
+
+
+def _written(sources: tuple[Site, ...], graph: Graph) -> list[Site]:
+    return [Site(node, site.at) for site in sources for node in nodes_of(site, graph)]
+
+
+def _drawn(nodes: list[Node], graph: Graph, rng: Generator) -> Moved:
+    """New indices, as different as the old ones were; nodes that share theirs move together, so only to where all of them are."""
+    there: dict[tuple[Index, ...], list[tuple[tuple[int, ...], ...]]] = {}
+    for node in nodes:
+        known = (indices[: len(node.indices)] for indices in graph.indices(node.family))
+        there.setdefault(node.indices, []).append(tuple(known))
+    made: Moved = {}
+    for indices, of in there.items():
+        every = sorted(set[tuple[int, ...]].intersection(*map(set, of)))
+        free = [one for one in every if one not in made.values()] or every
+        made[indices] = free[int(rng.integers(len(free)))]
+    return made
+
+
+def _leg(leg: Leg, moved: Moved) -> Leg:
+    spared = tuple(replace(node, indices=moved.get(node.indices, node.indices)) for node in leg.spared)
+    return replace(leg, spared=spared)
+
+
+def random_frame(cells: tuple[CellPlan, ...], effects: Effects) -> pd.DataFrame:
+    """Their effects as PatchingTable.random holds them: draw, node, example, effect, base, other.
+
+    >>> import circuitry as ct
+    >>> cell = ct.patching.experiment.compile_path(
+    ...     ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2), "h[2] @ B+1 -> logits")[0].cells[0]
+    >>> one = np.ones((1, 2))
+    >>> random_frame((cell,), Effects(one, one, one)).node.tolist()
+    ['h[2] @ B+1', 'h[2] @ B+1']
+    """
+    count, examples = effects.effect.shape
+    names = [", ".join(map(str, cell.path.sources)) for cell in cells]
+    return pd.DataFrame({
+        "draw": np.repeat(np.arange(count), examples),
+        "node": np.repeat(np.array(names, dtype=object), examples),
+        "example": np.tile(np.arange(examples), count),
+        "effect": effects.effect.ravel(),
+        "base": effects.base.ravel(),
+        "other": effects.other.ravel(),
+    })  # fmt: skip

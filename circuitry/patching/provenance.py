@@ -1,0 +1,71 @@
+"""What a reader needs to get the same numbers again, and to say in a paper how they were made."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from ..executing.effects import signed_of, unit_of
+from ..models import Model
+from ..paths import to_data
+from ..planning import Metric, Plan
+from ..planning import explain as explain_plan
+from ..prompting import Prompts, Task
+
+
+def provenance(model: Model, task: Task, made: Plan, metric: Metric, prompts: Prompts) -> dict[str, Any]:
+    """The record of one table: path, plan, model, task, intervention, seed and versions.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> provenance(model, task, made, ct.patching.METRICS["logit"], prompts)["path"]
+    'h[2] @ B+1 -> logits'
+    """
+    return {
+        "path": made.title,
+        "paths": {label: str(path) for label, path in made.named.items()},
+        "path_data": {str(label): to_data(path) for label, path in (made.named or {"": made.path}).items()},
+        "plan": explain_plan(made),
+        "model": model.name,
+        **commit(model),
+        "task": task.record,
+        "intervention": str(made.intervention),
+        "source_becomes": made.intervention.phrase,
+        "base": made.base,
+        "unit": (unit := unit_of(made, metric)),
+        "never_negative": [] if signed_of(made, metric) else [unit],
+        "seed": task.seed,
+        "skipped": [f"{dict(cell.values)}: {reason}" for cell, reason in made.skipped],
+        "versions": versions(),
+        **({} if prompts.distinct == len(prompts) else {"distinct_examples": prompts.distinct}),
+    }
+
+
+def commit(model: Model) -> dict[str, str]:
+    """The commit that the files of a model from the Hugging Face hub are of, whatever its branch is at later.
+
+    >>> import circuitry as ct
+    >>> commit(ct.load("bundled:mamba"))
+    {}
+    """
+    found = getattr(model.hf.config, "_commit_hash", None)
+    return {"commit": found} if found else {}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes the numbers.
+
+    >>> sorted(versions())
+    ['circuitry-lm', 'nnsight', 'numpy', 'python', 'scipy', 'torch', 'transformers']
+    """
+    names = ("circuitry-lm", "torch", "transformers", "nnsight", "numpy", "scipy")
+    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

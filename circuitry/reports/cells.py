@@ -1,0 +1,185 @@
+"""The cells of a table with their statistics, as a page shows them: text, colours, and what a pointer over them says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ..drawing.colours import fill, ink, number
+from ..results.measurements import merged
+from ..results.table import PatchingTable
+from .formats import percent, small
+
+LEVEL = 0.05
+"""The false discovery rate below which a cell counts as found."""
+_SHOWN = ("mean", "se", "low", "high", "share", "q", "beyond_random")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its axis values by name, and the columns of ``PatchingTable.statistics``.
+
+    ``anchor`` is its id in the page, ``band`` what |mean| 95 % of random nodes stay within, ``prompts`` how many were measured,
+    ``signed`` whether its effect can be negative, so that zero is something to be told from.
+    """
+
+    anchor: str
+    values: dict[str, Any]
+    mean: float
+    se: float
+    low: float
+    high: float
+    share: float
+    q: float
+    beyond: float
+    prompts: int
+    band: float = math.nan
+    signed: bool = True
+
+    @property
+    def place(self) -> str:
+        """Its axis values as text.
+
+        >>> Cell("c", {"layer": 3, "position": "B"}, 1.0, 0.1, 0.8, 1.2, 0.5, 0.01, 1.0, 16).place
+        'layer 3, position B'
+        """
+        return ", ".join(f"{axis} {value}" for axis, value in self.values.items()) or "the one cell"
+
+    @property
+    def label(self) -> str:
+        """Its axis values alone.
+
+        >>> Cell("c", {"layer": 3}, 1.0, 0.1, 0.8, 1.2, 0.5, 0.01, 1.0, 16).label
+        '3'
+        """
+        return ", ".join(map(str, self.values.values())) or "all"
+
+    @property
+    def found(self) -> bool:
+        """Whether the effect differs from zero at a false discovery rate of 5 % over the table.
+
+        >>> Cell("c", {}, 1.0, 0.1, 0.8, 1.2, 0.5, 0.01, 1.0, 16).found
+        True
+        """
+        return bool(self.q < LEVEL)
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the effect may be zero for all that is known; one that is never negative is not tested, and not unsure.
+
+        >>> [Cell("c", {}, 1.0, 0.1, 0.8, 1.2, 0.5, math.nan, 1.0, 16, signed=kind).unsure for kind in (True, False)]
+        [True, False]
+        """
+        return self.signed and not self.found
+
+    @property
+    def tip(self) -> str:
+        """Everything about the cell, one ``name: value`` a line.
+
+        >>> Cell("c", {"layer": 3}, -1.0, 0.1, -1.2, -0.8, 0.5, 0.01, 1.0, 16).tip.splitlines()[:2]
+        ['layer: 3', 'mean effect: −1.00']
+        """
+        lines = [f"{axis}: {value}" for axis, value in self.values.items()]
+        lines += [f"mean effect: {number(self.mean) or 'not measured'}"]
+        if math.isfinite(self.low):
+            lines += [f"95 % interval: {interval(self)}"]
+        said = {
+            "standard error": number(self.se).lstrip("+"),
+            "share of the whole": percent(self.share),
+            "q": small(self.q),
+            "prompts": str(self.prompts),
+            "stronger than": f"{percent(self.beyond)} of random nodes" if math.isfinite(self.beyond) else "",
+        }
+        return "\n".join([*lines, *(f"{name}: {text}" for name, text in said.items() if text)])
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a heat map: its axis values, each with the number of rows that it heads (0 where an earlier row has it)."""
+
+    heads: list[tuple[str, int]]
+    cells: list[Cell | None]
+
+
+def cells_of(table: PatchingTable, number_of_table: int = 1) -> list[Cell]:
+    """All cells in the table's order; ``number_of_table`` makes their anchors unique in a page.
+
+    >>> import numpy as np
+    >>> table = PatchingTable.of([{"layer": 0}], np.ones((1, 4)), np.zeros(4), np.full(4, 2.0), "logit")
+    >>> [(cell.anchor, cell.mean, cell.share) for cell in cells_of(table, 2)]
+    [('cell-2-0', 1.0, 0.5)]
+    """
+    statistics, bands, signed = table.statistics(), table.random_band(), table.signed()
+    axes = list(table.axes)
+    counted = table.frame.groupby(axes, sort=False)["effect"].count() if axes else pd.Series([table.frame["effect"].count()])
+    made = []
+    for i, (place, prompts) in enumerate(zip(statistics.index, counted, strict=True)):
+        values = place if isinstance(place, tuple) else (place,)
+        mean, se, low, high, share, q, beyond = (float(statistics[column].iloc[i]) for column in _SHOWN)
+        named = dict(zip(axes, values, strict=True)) if axes else {}
+        anchor, band = f"cell-{number_of_table}-{i}", float(bands.iloc[i])
+        made.append(Cell(anchor, named, mean, se, low, high, share, q, beyond, int(prompts), band, bool(signed.iloc[i])))
+    return made
+
+
+def heat_map(cells: Sequence[Cell], axes: Sequence[str]) -> tuple[list[str], list[Row]]:
+    """Column heads and rows: the last axis across, the others down; None where the table has no such cell.
+
+    >>> one, two = (Cell("c", {"layer": n, "at": "B"}, 1.0, 0, 0, 0, 0, 0, 0, 1) for n in (0, 1))
+    >>> columns, rows = heat_map([one, two], ["layer", "at"])
+    >>> columns, [row.heads for row in rows]
+    (['B'], [[('0', 1)], [('1', 1)]])
+    """
+    by_place = {tuple(cell.values[axis] for axis in axes): cell for cell in cells}
+    places = list(dict.fromkeys(place[:-1] for place in by_place))
+    columns = merged([[last for *place, last in by_place if tuple(place) == row] for row in places])
+    heads = _spans([tuple(map(str, place)) for place in places])
+    rows = [Row(head, [by_place.get((*place, c)) for c in columns]) for head, place in zip(heads, places, strict=True)]
+    return [str(column) for column in columns], rows
+
+
+def _spans(places: list[tuple[str, ...]]) -> list[list[tuple[str, int]]]:
+    """For each row and axis, its value and how many rows from here on share it and all values before it."""
+
+    def span(row: int, axis: int) -> int:
+        start = places[row][: axis + 1]
+        if row and places[row - 1][: axis + 1] == start:
+            return 0
+        return next((n for n, place in enumerate(places[row:]) if place[: axis + 1] != start), len(places) - row)
+
+    return [[(value, span(row, axis)) for axis, value in enumerate(place)] for row, place in enumerate(places)]
+
+
+def limit(values: Iterator[float] | Sequence[float]) -> float:
+    """Where a colour scale ends: the largest absolute value, 1 where there is none.
+
+    >>> limit([-3.0, float("nan"), 2.0]), limit([])
+    (3.0, 1.0)
+    """
+    return max((abs(value) for value in values if math.isfinite(value)), default=0.0) or 1.0
+
+
+def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
+    """The colours of a cell and of the text on it; pale where the effect is not found, so that noise does not catch the eye.
+
+    >>> paint(-2.0, 2.0), paint(-2.0, 2.0, found=False)
+    (('#b2182b', '#ffffff'), ('#e4aeb5', '#5f5f5f'))
+    """
+    colour = fill(value, most)
+    if found:
+        return colour, ink(value, most)
+    channels = (round(255 - 0.35 * (255 - int(colour[i : i + 2], 16))) for i in (1, 3, 5))
+    return "#" + "".join(f"{channel:02x}" for channel in channels), "#5f5f5f"
+
+
+def interval(cell: Cell) -> str:
+    """A cell's interval as text; nothing where there is none.
+
+    >>> interval(Cell("c", {}, -1.0, 0.1, -1.2, -0.8, 0.5, 0.01, 1.0, 16))
+    '−1.20 to −0.80'
+    """
+    return f"{number(cell.low)} to {number(cell.high)}" if math.isfinite(cell.low) else ""

@@ -1,0 +1,30 @@
+"""A matplotlib figure as an element of a page."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING
+
+import matplotlib
+
+from ..drawing.figures import STYLE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def inline(figure: Figure) -> str:
+    """A figure as an SVG element as wide as what it stands in, up to one and a half times its own size.
+
+    >>> from matplotlib.figure import Figure
+    >>> inline(Figure()).startswith("<svg")
+    True
+    """
+    file = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
+    text = file.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    size = rf'\1 width="100%" style="max-width: {figure.get_figwidth() * 1.5:.1f}in"'
+    return re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', size, svg, count=1)

@@ -1,0 +1,100 @@
+"""What is known of a circuit's node: the cells of all tables whose path names it, and its edges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..drawing.circuit import Circuit, CircuitEdge, CircuitNode
+from ..errors import CircuitryError
+from ..paths import Path, Site, parse
+from ..results.recorded import path_among, paths_of
+from ..results.table import PatchingTable
+from .cells import Cell
+
+MOST = 24
+"""A node's panel shows this many cells, those that patch it first; the logits are read by nearly every path."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What a click on a node shows: its strongest cells by experiment's number, how many it has in all, and its edges."""
+
+    node: CircuitNode
+    groups: dict[int, list[Cell]]
+    total: int
+    edges: list[CircuitEdge]
+
+    @property
+    def shown(self) -> int:
+        """How many cells the panel shows."""
+        return sum(map(len, self.groups.values()))
+
+
+def panels(circuit: Circuit, experiments: Sequence[tuple[PatchingTable, Sequence[Cell]]]) -> list[Panel]:
+    """A panel for each node of the circuit, in its order; experiments are numbered from 1.
+
+    >>> panels(Circuit("c", ("A",), (CircuitNode("mlp[0]", "A", 0, 1.0),), ()), [])[0].total
+    0
+    """
+    paths = [paths_of(table.about) for table, _ in experiments]
+    named = [
+        (number, cell, *_ends(paths[number - 1], cell.values))
+        for number, (_, cells) in enumerate(experiments, 1)
+        for cell in cells
+        if math.isfinite(cell.mean)
+    ]
+    made = []
+    for node in circuit.nodes:
+        wanted = site_of(node.name)
+        patched = [(number, cell) for number, cell, sources, _ in named if _any(sources, wanted)]
+        read = [(number, cell) for number, cell, sources, rest in named if _any(rest, wanted) and not _any(sources, wanted)]
+        rows = sorted(patched, key=_weakness) + sorted(read, key=_weakness)
+        groups: dict[int, list[Cell]] = {}
+        for number, cell in rows[:MOST]:
+            groups.setdefault(number, []).append(cell)
+        edges = [edge for edge in circuit.edges if node.name in (edge.source, edge.target)]
+        made.append(Panel(node, groups, len(rows), edges))
+    return made
+
+
+def _weakness(row: tuple[int, Cell]) -> float:
+    """Sorts the strongest first: by share, which tables of different units have in common."""
+    return -abs(row[1].share) if math.isfinite(row[1].share) else 0.0
+
+
+def site_of(name: str) -> Site | None:
+    """The site that a circuit's node stands for; None for a name for people, such as "keys of these heads @ B".
+
+    >>> site_of("head[1,0] @ B"), site_of("keys of these heads")
+    (Site(node=Node(family='head', indices=(1, 0), port=None), at=Position(base='B', offset=0)), None)
+    """
+    try:
+        return parse(f"{name} -> x").sources[0]
+    except CircuitryError:
+        return None
+
+
+def is_at(site: Site, wanted: Site) -> bool:
+    """Whether a site is of the ``wanted`` component: any of its ports, and any position unless one is wanted.
+
+    >>> key = parse("head[1,0].k @ B -> logits").sources[0]
+    >>> [is_at(key, parse(f"{name} -> x").sources[0]) for name in ("head[1,0]", "head[1,0] @ B", "head[1,0] @ A", "head[1,1]")]
+    [True, True, False, False]
+    """
+    same = (site.node.family, site.node.indices) == (wanted.node.family, wanted.node.indices)
+    return same and wanted.node.port in (None, site.node.port) and wanted.at in (None, site.at)
+
+
+def _any(sites: Sequence[Site], wanted: Site | None) -> bool:
+    return wanted is not None and any(is_at(site, wanted) for site in sites)
+
+
+def _ends(paths: Mapping[str, Path], values: Mapping[str, Any]) -> tuple[list[Site], list[Site]]:
+    """The sites that a cell's path patches, and those that it reads, axes filled in; what is frozen does not count."""
+    path = path_among(paths, values)
+    if path is None:
+        return [], []  # a table made by other means, whose path is a description
+    return list(path.sources), [target for leg in path.legs for target in leg.targets]

@@ -1,0 +1,180 @@
+"""Writes report.html: one file with its style, script and pictures inside, which asks the network for nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader
+from markupsafe import Markup
+
+from ..drawing.colours import fill, number
+from ..prompting.record import text
+from ..results.table import PatchingTable
+from ..store.files import write_whole
+from . import words
+from .cells import LEVEL, Cell, Row, cells_of, heat_map, interval, limit, paint
+from .formats import brief, measured, moment, percent, small
+from .nodes import panels
+from .picture import picture
+from .run import Run, read_run
+
+_PICTURES = 2_500_000
+"""Figures are put into the page up to this many bytes together, so that it stays under 5 MB; base64 makes them a third larger."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One table as the page shows it.
+
+    ``columns`` and ``rows`` are its heat map, empty where it is drawn as bars; colours end at the effect ``most`` and the share
+    ``most_share``.
+    """
+
+    number: int
+    name: str
+    table: PatchingTable
+    cells: list[Cell]
+    columns: list[str]
+    rows: list[Row]
+    most: float
+    most_share: float
+    files: list[tuple[str, str]]
+
+    @classmethod
+    def of(cls, number: int, name: str, table: PatchingTable, files: list[tuple[str, str]]) -> Experiment:
+        """Work out what the page shows of a table.
+
+        >>> import numpy as np
+        >>> table = PatchingTable.of([{"layer": 0}], np.ones((1, 4)), np.zeros(4), np.ones(4), "logit", {"title": "T"})
+        >>> Experiment.of(1, "table1", table, []).title
+        'T'
+        """
+        cells = cells_of(table, number)
+        columns, rows = heat_map(cells, table.axes) if len(table.axes) > 1 else ([], [])
+        most, most_share = limit([cell.mean for cell in cells]), limit([cell.share for cell in cells])
+        return cls(number, name, table, cells, columns, rows, most, most_share, files)
+
+    @property
+    def title(self) -> str:
+        """What stands above it: the table's title, else its file name."""
+        return str(self.table.about.get("title") or self.name)
+
+    @property
+    def caption(self) -> str:
+        """How many examples, which task, and what the numbers can show; what the page's legends say is left out."""
+        task = text(self.table.about.get("task"), without=self.table.axes)  # an option that is an axis differs between cells
+        notes = [note for note in self.table.notes() if not note.startswith("*")]
+        examples = f"means over {self.table.frame['example'].nunique()} examples"
+        return "; ".join(filter(None, [examples, task, *notes]))
+
+    @property
+    def band(self) -> float:
+        """What 95 % of the random nodes stay within, at most; NaN without any."""
+        return max((cell.band for cell in self.cells if cell.band == cell.band), default=float("nan"))
+
+    @property
+    def has_shares(self) -> bool:
+        """Whether any cell's share is known."""
+        return any(cell.share == cell.share for cell in self.cells)
+
+    @property
+    def tested(self) -> bool:
+        """Whether any cell was tested against zero, as those are whose effects can be negative."""
+        return any(cell.signed for cell in self.cells)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The least and the greatest value on the axis of the bars, zero among them."""
+        ends = [value for cell in self.cells for value in (cell.mean, cell.low, cell.high, cell.band, -cell.band)]
+        ends = [end for end in ends if math.isfinite(end)]
+        low, high = min([0.0, *ends]), max([0.0, *ends])
+        return (low, high) if high > low else (0.0, 1.0)
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write report.html into a run folder, complete or not, and return its path. The same run gives the same file.
+
+    Raises CircuitryError for a folder that is no run.
+
+    >>> write_report("nowhere")
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: there is no folder nowhere; 'circuitry run SUITE --model MODEL' makes one
+    """
+    run = read_run(folder)
+    page = render("report.html", **_contents(run))
+    target = run.folder / "report.html"
+    write_whole(target, page)
+    return target
+
+
+def _contents(run: Run) -> dict[str, Any]:
+    """What the template is given."""
+    made = experiments(run)
+    known = [(one.table, one.cells) for one in made]
+    return {
+        "run": run,
+        "experiments": made,
+        "summary": run.summary,
+        "findings": words.findings(run.summary) if run.summary else [],
+        "circuit": Markup(picture(run.circuit, "node")) if run.circuit else None,
+        "panels": panels(run.circuit, known) if run.circuit else [],
+        "figures": _figures(run),
+        "methods": words.methods(run),
+        "citation": run.about.get("cites", ""),
+    }
+
+
+def experiments(run: Run, start: int = 1) -> list[Experiment]:
+    """The tables of a run, numbered from ``start``, in the order of the report.
+
+    >>> experiments(Run(Path("r"), {}, {}))
+    []
+    """
+    tables = enumerate(run.tables.items(), start)
+    return [Experiment.of(n, name, table, list(run.files(name))) for n, (name, table) in tables]
+
+
+def _figures(run: Run) -> list[dict[str, Any]]:
+    """Figures with their pictures as data URIs: as an image an SVG can run no script and reach no network.
+
+    The PNG stands in for an SVG that is too large, and nothing for a picture for which there is no room.
+    """
+    room, made = _PICTURES, []
+    for figure in run.about.get("figures") or []:
+        files = [
+            (run.folder / "figures" / f"{figure['name']}{end}", kind) for end, kind in ((".svg", "svg+xml"), (".png", "png"))
+        ]
+        fitting = ((file, kind) for file, kind in files if file.is_file() and file.stat().st_size <= room)
+        file, kind = next(fitting, (None, ""))
+        data = file.read_bytes() if file else b""
+        room -= len(data)
+        made.append({**figure, "data": f"data:image/{kind};base64,{base64.b64encode(data).decode()}" if data else None})
+    return made
+
+
+def render(
+    template: str, *, package: str = "", styles: Sequence[str] = ("style.css",), script: str = "report.js", **contents: Any
+) -> str:
+    """A page from a template of this package, or of another one that extends its frame; what is put in is escaped.
+
+    The page's own script is allowed by its hash, so nothing that got into the page by another way can run.
+
+    >>> render("report.html", run=Run(Path("r"), {"model": "<b>", "suite": "s", "state": "complete"}, {}), experiments=[],
+    ...     summary=None, findings=[], circuit=None, panels=[], figures=[], methods="", citation="").count("<b>")
+    0
+    """
+    loader = ChoiceLoader([PackageLoader(name) for name in (package, __package__) if name])
+    made = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    made.filters |= {"signed": number, "percent": percent, "small": small, "interval": interval, "url": quote}
+    made.filters |= {"brief": brief, "measured": measured, "moment": moment, "task": text}
+    made.globals |= {"paint": paint, "level": LEVEL, "ramp": ", ".join(fill(step / 4 - 1, 1) for step in range(9))}
+    style, code = (Markup("".join(made.get_template(name).render() for name in names)) for names in (styles, [script]))
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    return made.get_template(template).render(style=style, script=code, digest=digest, **contents)

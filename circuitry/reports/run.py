@@ -1,0 +1,111 @@
+"""Reads a run folder: what was run, its tables, and, once it is complete, its summary and circuit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..drawing.circuit import Circuit
+from ..errors import CircuitryError
+from ..results.table import PatchingTable
+
+_NEEDED = ("model", "state", "tables")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder in memory: ``about`` is run.json, ``summary`` summary.json; ``missing`` names tables that are not there."""
+
+    folder: Path
+    about: dict[str, Any]
+    tables: dict[str, PatchingTable]
+    missing: tuple[str, ...] = ()
+    summary: dict[str, Any] | None = None
+    circuit: Circuit | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run came to its end.
+
+        >>> Run(Path("runs/ioi"), {"state": "running"}, {}).complete
+        False
+        """
+        return bool(self.about["state"] == "complete")
+
+    def files(self, name: str) -> Iterator[tuple[str, str]]:
+        """What the folder holds of a table: a word for each file and its path from the folder.
+
+        >>> list(Run(Path("nowhere"), {}, {}).files("table1"))
+        []
+        """
+        endings = (".csv", "-statistics.csv", ".parquet", ".json", ".md", ".tex", ".png", ".svg")
+        words = ("CSV", "CSV (statistics)", "Parquet", "JSON", "Markdown", "LaTeX", "PNG", "SVG")
+        for ending, word in zip(endings, words, strict=True):
+            if (self.folder / "tables" / f"{name}{ending}").is_file():
+                yield word, f"tables/{name}{ending}"
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read a run folder, complete or not. Raises CircuitryError for a folder that is none.
+
+    >>> read_run("nowhere")
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: there is no folder nowhere; 'circuitry run SUITE --model MODEL' makes one
+    """
+    place = Path(folder)
+    about = _about(place)
+    listed = [str(name) for name in dict.fromkeys([*about["tables"], *about.get("planned", [])])]
+    if about["state"] == "complete":  # a table may be left out on an architecture that has no such node
+        listed = [str(name) for name in about["tables"]]
+    found = sorted(file.stem for file in (place / "tables").glob("*.json"))
+    tables = {name: _table(place, name, about) for name in dict.fromkeys([*listed, *found])}
+    summary, circuit = place / "summary.json", place / "circuit.json"
+    return Run(
+        place,
+        about,
+        {name: table for name, table in tables.items() if table is not None},
+        tuple(name for name, table in tables.items() if table is None),
+        _json(summary) if summary.is_file() else None,
+        Circuit.from_json(circuit.read_text(encoding="utf-8")) if circuit.is_file() else None,
+    )
+
+
+def _about(place: Path) -> dict[str, Any]:
+    made_by = "'circuitry run SUITE --model MODEL' makes one"
+    if not place.is_dir():
+        raise CircuitryError(f"there is no folder {place}; {made_by}")
+    if not (place / "run.json").is_file():
+        raise CircuitryError(f"{place} is no run folder: it has no run.json; {made_by}")
+    about = _json(place / "run.json")
+    if lacking := [key for key in _NEEDED if key not in about]:
+        raise CircuitryError(f"{place / 'run.json'} does not say {', '.join(lacking)}; {made_by}")
+    return about
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CircuitryError(f"{file} is no JSON ({error}); run the suite again to write it anew") from error
+    if not isinstance(data, dict):
+        raise CircuitryError(f"{file} holds no object but {type(data).__name__}; run the suite again to write it anew")
+    return data
+
+
+def _table(place: Path, name: str, about: dict[str, Any]) -> PatchingTable | None:
+    """A table of the run; None where a run that was stopped has not written it, or only in part."""
+    file = place / "tables" / f"{name}.json"
+    stopped = about["state"] != "complete"
+    if not file.is_file():
+        if stopped:
+            return None
+        raise CircuitryError(f"{place} lists the table {name!r} but has no {file.name} in tables/; run the suite again")
+    try:
+        return PatchingTable.from_json(file)
+    except CircuitryError:
+        if stopped:
+            return None
+        raise

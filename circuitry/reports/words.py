@@ -1,0 +1,181 @@
+"""A run in sentences: what was found, and a methods paragraph to paste."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..prompting import record
+from ..results.recorded import paths_of
+from ..results.table import PatchingTable
+from .formats import percent
+from .run import Run
+
+_DIRECTIONS = {
+    "clean": "the clean run is patched with what the corrupted one has (noising)",
+    "corrupted": "the corrupted run is patched with what the clean one has (denoising)",
+}
+
+
+def findings(summary: Mapping[str, Any]) -> list[str]:
+    """The summary in sentences: how many components, how much they explain together, where it is written.
+
+    >>> findings({"components": [], "explained": 0.0, "offsets": {}, "offset": "none"})
+    ['No component reached the threshold.', 'It was found to be written nowhere that was looked at.']
+    """
+    components = summary.get("components") or []
+    said = []
+    if components:
+        nodes = {re.sub(r" @ [^,)]+", "", str(one["node"])) for one in components}  # one may have several roles, or places
+        one, share = len(nodes) == 1, percent(summary.get("explained"))
+        carried = "One component carries the behaviour" if one else f"{len(nodes)} components carry the behaviour"
+        who = "it has" if one else f"{summary.get('together') or 'these'} together have"
+        said.append(f"{carried}; {who} {share} of the whole effect." if share else f"{carried}.")
+    else:
+        said.append("No component reached the threshold.")
+    if verdict := summary.get("verdict"):
+        said += [_sentence(line) for line in str(verdict).splitlines() if line.strip()]
+    elif (offsets := summary.get("offsets")) is None:
+        pass  # nobody looked
+    elif offsets:
+        strong = ", ".join(f"{name} {percent(share)}" for name, share in offsets.items() if share >= 0.005)
+        said.append(f"Most of it is written at {summary.get('offset') or max(offsets, key=offsets.get)} ({strong}).")
+    else:
+        said.append("It was found to be written nowhere that was looked at.")
+    return said
+
+
+def methods(run: Run) -> str:
+    """How the numbers were made, as a paragraph to paste: only what the run itself recorded.
+
+    >>> from pathlib import Path
+    >>> methods(Run(Path("r"), {"suite": "ioi", "model": "bundled:mamba", "state": "complete", "tables": []}, {}))[:60]
+    'Circuits of bundled:mamba were measured with the suite ioi o'
+    """
+    about, tables = run.about, list(run.tables.values())
+    sentences = [_model(about), _task(about, tables)]
+    if tables:
+        sentences += [_intervention(tables), _frozen(tables), _metric(tables), *_statistics(tables), _executor(about, tables)]
+    sentences.append(_software(about))
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _model(about: Mapping[str, Any]) -> str:
+    size = f"{about['parameters']:,} parameters" if about.get("parameters") else ""
+    facts = ", ".join(str(fact) for fact in (about.get("architecture"), size, about.get("dtype"), about.get("device")) if fact)
+    said = f"Circuits of {about['model']}{f' ({facts})' if facts else ''} were measured with"
+    said += f" the suite {about['suite']} of" if about.get("suite") else ""
+    version = str(about.get("versions", {}).get("circuitry-lm", ""))
+    said += f" circuitry {version}" if version[:1].isdigit() else " circuitry"  # a checkout on the path has no version
+    return f"{said}: {_sentence(str(about['about']))}" if about.get("about") else f"{said}."
+
+
+def _task(about: Mapping[str, Any], tables: list[PatchingTable]) -> str:
+    settings = about.get("settings", {})
+    counts = sorted({int(table.frame["example"].nunique()) for table in tables})
+    number = _range(counts) if counts else str(settings.get("examples", ""))
+    seed = settings.get("seed", next((table.about["seed"] for table in tables if "seed" in table.about), None))
+    task = _posed(about, tables)
+    others = ", ".join(f"{k} {_plain(v)}" for k, v in settings.items() if k not in ("examples", "seed") and f"{k}=" not in task)
+    facts = [task]
+    facts += [f"{number} pairs of a clean and a corrupted prompt in every cell" if number else ""]
+    facts += [f"seed {seed}" if seed is not None else "", f"settings: {others}" if others else ""]
+    said = "; ".join(fact for fact in facts if fact)
+    return f"Prompts: {said}." if said else ""
+
+
+def _posed(about: Mapping[str, Any], tables: list[PatchingTable]) -> str:
+    """The task with its options; an option that differs between tables, or between a table's cells, has all its values."""
+    recorded = [table.about["task"] for table in tables if "task" in table.about] or [about.get("task")]
+    tasks = [one for task in recorded for one in (task if isinstance(task, list) else [task])]
+    names = _distinct(task["name"] for task in tasks if isinstance(task, Mapping))
+    options: dict[str, list[str]] = {}
+    for task in tasks:
+        for option, values in record.settings(task).items():
+            options.setdefault(option, []).extend(map(repr, values))
+    for table in tables:
+        for axis in set(table.axes) & set(options):
+            options[axis] += [repr(value) for value in table.frame[axis].unique().tolist()]
+    said = ", ".join(f"{option}={' or '.join(_distinct(values))}" for option, values in options.items())
+    return f"task {' and '.join(names)}" + (f" ({said})" if said else "") if names else record.text(tasks[0])
+
+
+def _intervention(tables: list[PatchingTable]) -> str:
+    known = [about for table in tables if "intervention" in (about := table.about)]
+    given = _distinct(about.get("source_becomes") or f"what {about['intervention']} ablation puts there" for about in known)
+    ways = _distinct(_DIRECTIONS.get(str(base), str(base)) for base in _said(tables, "base"))
+    said = f"The source of a path is set to {' or '.join(given)}" if given else ""
+    return f"{said}{'; ' if said and ways else ''}{'; '.join(ways)}." if said or ways else ""
+
+
+def _frozen(tables: list[PatchingTable]) -> str:
+    """What any path of the run holds."""
+    held: dict[str, None] = {}
+    for table in tables:
+        legs = [leg for path in paths_of(table.about).values() for leg in path.legs]
+        held |= dict.fromkeys(str(node) for leg in legs for node in leg.frozen)
+        held |= dict.fromkeys("everything between the ends of a direct path" for leg in legs if leg.directly)
+    if not held:
+        return "Nothing is frozen: everything after the source is recomputed."
+    return f"Held at its unpatched value at all positions, as each path states: {', '.join(held)}; everything else is recomputed."
+
+
+def _metric(tables: list[PatchingTable]) -> str:
+    units = ", ".join(_distinct(table.unit for table in tables))
+    return f"Effects are given as {units}; a share is the mean effect divided by that of exchanging the whole input."
+
+
+def _statistics(tables: list[PatchingTable]) -> list[str]:
+    said = [
+        "Intervals are 95 % bootstrap intervals of the mean over prompts.",
+    ]
+    signs = [bool(signed) for table in tables for signed in table.signed()]
+    if any(signs):
+        said.append(
+            "Each mean is tested against zero by a two-sided sign-flip permutation test and by Johnson's t test, which allows for "
+            "skewness; q is the larger p value after Benjamini and Hochberg over all cells of the table, and cells with q < 0.05 "
+            "count as found. No q is given where outliers as other cells have them may be missing among a cell's prompts."
+        )
+    if not all(signs):
+        said.append("Divergences and distances are never negative, so they are not tested against zero.")
+    draws = sorted({int(table.random["draw"].nunique()) for table in tables if table.random is not None})
+    if draws:
+        said.append(f"Effects are compared with those of {_range(draws)} randomly drawn nodes, patched the same way.")
+    return said
+
+
+def _executor(about: Mapping[str, Any], tables: list[PatchingTable]) -> str:
+    ran = _said(tables, "executor")  # tables of old name none
+    if ran == ["reference"] or about.get("settings", {}).get("engine") == "reference":
+        return "Paths were run by the independent reference, one cell at a time."
+    return (
+        "Paths were run on nnsight; each experiment first checked that patching nothing gives the unpatched run, that patching "
+        "the whole input gives the other run, and that every place was reached."
+    )
+
+
+def _software(about: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items())
+    return f"Versions: {versions}." if versions else ""
+
+
+def _said(tables: list[PatchingTable], key: str) -> list[Any]:
+    return _distinct(table.about[key] for table in tables if key in table.about)
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))
+
+
+def _range(numbers: list[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _sentence(text: str) -> str:
+    """The text with one full stop at its end."""
+    return re.sub(r"[.\s]*$", "", text) + "."

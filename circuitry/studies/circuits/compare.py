@@ -1,0 +1,216 @@
+"""One suite on several models, and how far their circuits are the same: the paper's Figure 7 as a measurement."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ...errors import CircuitryError
+from ...evidence.write_profile import least_examples
+from ...models import Model, load
+from ...results.statistics import least_discovery
+from ...results.writing import write_frames
+from ...store.files import write_whole
+from ...suites import SuiteResult, run
+from .alignment import Part, depths, measured, overlap, parts, shares, strengths
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Circuits:
+    """Circuits of several models on one task, aligned. Made by ``circuitry.studies.circuits``.
+
+    ``results`` are the suite's, by model. A *step* is what nodes of different machinery do alike (a state and an induction head
+    both keep the answer and hand it on); which roles do which step is in ``circuitry.reports.roles``.
+    """
+
+    suite: str
+    results: Mapping[str, SuiteResult]
+
+    @functools.cached_property
+    def parts(self) -> list[Part]:
+        """Every component of every model, with its measurements."""
+        return [part for model, result in self.results.items() for part in parts(model, result)]
+
+    @functools.cached_property
+    def steps(self) -> list[str]:
+        """The steps that any model has, those of most models first."""
+        found = {part.step for part in self.parts}
+        having = {step: len({part.model for part in self.parts if part.step == step}) for step in found}
+        return sorted(found, key=lambda step: (-having[step], step))
+
+    @functools.cached_property
+    def examples(self) -> int:
+        """How many prompts each model was measured on. Raises CircuitryError where they differ."""
+        counts = {part.model: len(part.effect) for part in self.parts}
+        if len(set(counts.values())) > 1:
+            raise CircuitryError(f"these runs differ in their number of examples ({counts}); run them with the same")
+        return next(iter(counts.values()), 0)
+
+    def of(self, model: str) -> list[Part]:
+        """The parts of one model."""
+        return [part for part in self.parts if part.model == model]
+
+    @functools.cached_property
+    def frame(self) -> pd.DataFrame:
+        """A row for every component: model, step, role, node, position, layer, depth (0 to 1), share with its interval."""
+        columns = ["model", "step", "role", "node", "position", "layer", "depth"]
+        rows = pd.DataFrame([[getattr(part, c) for c in columns] for part in self.parts], columns=columns)
+        value, low, high = measured(shares(self.parts), self.examples) if self.parts else (np.zeros(0),) * 3
+        return rows.assign(share=value, low=low, high=high)
+
+    @functools.cached_property
+    def by_step(self) -> pd.DataFrame:
+        """A row for every step and model: how much of the effect the step has there, and its mean depth, with intervals.
+
+        A model in which the suite named no node for the step has NaN: the step is unmatched there.
+        """
+        rows = []
+        for model in self.results:
+            ours = self.of(model)
+            strong, deep = (measured(f(ours, self.steps), self.examples) for f in (strengths, depths))
+            for number, step in enumerate(self.steps):
+                there = [part for part in ours if part.step == step]
+                values = [*(a[number] for a in strong), *(a[number] for a in deep)] if there else [float("nan")] * 6
+                rows.append([step, model, len(there), ", ".join(dict.fromkeys(part.role for part in there)), *values])
+        names = ["step", "model", "nodes", "roles", "strength", "low", "high", "depth", "depth_low", "depth_high"]
+        return pd.DataFrame(rows, columns=names)
+
+    @functools.cached_property
+    def agreement(self) -> pd.DataFrame:
+        """A row for every pair of models: the share of their circuits that they have in common, by step and by step and depth.
+
+        Strengths of steps (``by_step``) compared by Ruzicka's similarity: 1 is the same, 0 nothing in common; with depth, a
+        step in another third of the layers counts as another step. Intervals are over prompts, the same in both models.
+        """
+        rows = []
+        for first, second in itertools.combinations(self.results, 2):
+            found: list[float] = []
+            for by_depth in (False, True):
+                one, other = (strengths(self.of(model), self.steps, by_depth) for model in (first, second))
+                found += _agreement(one, other, self.examples)
+            rows.append([first, second, *found])
+        names = ["first", "second", "by step", "low", "high", "by step and depth", "depth_low", "depth_high"]
+        return pd.DataFrame(rows, columns=names)
+
+    def matched(self) -> dict[str, list[str]]:
+        """Which models have each step."""
+        return {step: [m for m in self.results if any(p.step == step for p in self.of(m))] for step in self.steps}
+
+    @functools.cached_property
+    def doubt(self) -> str:
+        """That so few examples leave components unfound which are there; empty where there are enough."""
+        cells = max((len(table.mean()) for result in self.results.values() for table in result.tables.values()), default=0)
+        if not self.examples or least_discovery(self.examples, cells) == 1:
+            return ""
+        return (
+            f"{self.examples} examples are few for tables of up to {cells} cells: a cell cannot be significant by itself, so what was "
+            f"not found may be there; {least_examples(cells)} would do"
+        )
+
+    def text(self) -> str:
+        """What was found, for a terminal: step by step, then pair by pair."""
+        lines = [f"circuits of {self.suite} in {len(self.results)} models, {self.examples} examples"]
+        for step, having in self.matched().items():
+            lines.append(f"  {step} ({len(having)} of {len(self.results)} models)")
+            for row in self.by_step[self.by_step["step"] == step].to_dict("records"):
+                lines.append(f"    {row['model']:<28} {_said(row)}")
+        lines.append("  in common, of what either has (1: the same circuit)")
+        for row in self.agreement.to_dict("records"):
+            by_step = _interval(row["by step"], row["low"], row["high"])
+            deep = _interval(row["by step and depth"], row["depth_low"], row["depth_high"])
+            lines.append(f"    {row['first']} and {row['second']}: {by_step} by step, {deep} by step and depth")
+        return "\n".join([*lines, *([f"  note: {self.doubt}"] if self.doubt else [])])
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def plot(self) -> Figure:
+        """Depth and strength of every step in every model, and the agreement of every pair."""
+        from .figure import draw
+
+        return draw(self)
+
+    def save(self, folder: str | PathLike[str]) -> Path:
+        """Write the three tables (CSV and Markdown), the figure (PNG and SVG), circuits.json and circuits.html; the folder."""
+        from ...drawing.figures import save
+        from .page import write_page
+
+        target = Path(folder)
+        frames = {"components": self.frame, "steps": self.by_step, "agreement": self.agreement}
+        write_frames(frames, target)
+        for suffix in (".png", ".svg"):
+            save(self.plot(), target / f"circuits{suffix}")
+        records = {name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()}
+        data = {"suite": self.suite, "examples": self.examples, **records}
+        write_whole(target / "circuits.json", json.dumps(data, indent=1))
+        write_page(self, target)
+        return target
+
+
+def circuits(
+    models: Sequence[str | Model | SuiteResult],
+    task: str = "induction",
+    *,
+    out: str | PathLike[str] | None = None,
+    examples: int = 32,
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str = "cpu",
+    say: Callable[[str], None] = lambda _: None,
+    **options: Any,
+) -> Circuits:
+    """Run a suite on several models and align what it finds by step and relative depth.
+
+    ``models``: names as for ``circuitry.load``, loaded models, or results of the suite. ``options`` go to ``circuitry.run``; with
+    ``out`` each run gets its folder there, and one that is complete is not run again. Raises CircuitryError for fewer than two
+    models.
+
+    >>> found = circuits(["bundled:gpt_neox", "bundled:mamba"], "induction", distances=[8], distance=8, examples=12)
+    >>> [len(having) for having in found.matched().values()]
+    [2, 2, 1]
+    """
+    if len(models) < 2:
+        raise CircuitryError(f"{len(models)} model is nothing to compare; name two at least")
+    results: dict[str, SuiteResult] = {}
+    for one in models:
+        result = one if isinstance(one, SuiteResult) else None
+        if result is None:
+            model = one if isinstance(one, Model) else load(str(one), dtype=dtype, device=device)
+            say(f"{task} on {model.name}")
+            result = run(task, model, out=out, examples=examples, seed=seed, say=say, **options)
+        results[_free(result.summary.model, results)] = result
+    return Circuits(task, results)
+
+
+def _agreement(one: Callable[..., Any], other: Callable[..., Any], examples: int) -> list[float]:
+    """Estimate, low and high of the overlap of two circuits."""
+    found = measured(lambda weights: overlap(one(weights), other(weights))[:, None], examples)
+    return [float(values[0]) for values in found]
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    number = sum(known.split(" #")[0] == name for known in taken)
+    return name if not number else f"{name} #{number + 1}"
+
+
+def _said(row: Mapping[Any, Any]) -> str:
+    if not row["nodes"]:
+        return "none found"
+    strength, depth = _interval(row["strength"], row["low"], row["high"]), row["depth"]
+    return f"{strength} at depth {depth:.2f}: {row['nodes']} {row['roles']}"
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"

@@ -1,0 +1,86 @@
+"""Several circuits in one picture: where in depth each step is done, by which nodes, and how far each pair agrees."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from ...drawing.figures import STYLE
+
+if TYPE_CHECKING:
+    from .compare import Circuits
+
+_COLOURS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666")  # ColorBrewer's Dark2
+_AREA = 260.0  # of a node with all of the effect, in square points
+
+
+def draw(found: Circuits) -> Figure:
+    """Left: a column a model, a dot for each step in each layer, its area the share of its nodes. Right: agreement of pairs.
+
+    >>> from circuitry.suites import Summary, SuiteResult
+    >>> from circuitry.studies.circuits import circuits
+    >>> nothing = SuiteResult({}, None, Summary("m", "mamba", [], 0.0, {}), record={"layers": 4})
+    >>> [ax.get_title()[:9] for ax in draw(circuits([nothing, nothing])).axes]
+    ['induction', 'in common', '']
+    """
+    count = len(found.results)
+    with matplotlib.rc_context(STYLE):
+        widths = max(3.2, 1.3 * count), max(2.4, 0.8 * count)
+        figure = Figure(figsize=(sum(widths) + 0.8, max(3.9, 0.8 * count + 0.6)), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=widths)
+        _depths(left, found)
+        _pairs(right, found)
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower left", frameon=False, fontsize=7)
+    return figure
+
+
+def _depths(ax: Any, found: Circuits) -> None:
+    models = list(found.results)
+    width = 0.7 / max(1, len(found.steps))
+    for number, step in enumerate(found.steps):
+        ours = found.frame[found.frame["step"] == step].groupby(["model", "depth"], sort=False)["share"].agg(["sum", "count"])
+        shift, colour = (number - (len(found.steps) - 1) / 2) * width, _COLOURS[number % len(_COLOURS)]
+        across = [models.index(model) + shift for model, _ in ours.index]
+        depth, area = [at for _, at in ours.index], _AREA * np.clip(ours["sum"], 0.02, 1)
+        ax.scatter(across, depth, s=area, color=colour, alpha=0.8, linewidth=0, label=textwrap.fill(step, 70))
+        for x, y, count in zip(across, depth, ours["count"], strict=True):
+            if count > 1:
+                ax.annotate(f"{count} nodes", (x, y), (0, 9), textcoords="offset points", ha="center", fontsize=6)
+    ax.set_xticks(range(len(models)), [_wrapped(m) for m in models])
+    ax.set(xlim=(-0.5, len(models) - 0.5), ylim=(0, 1), ylabel="depth, as a share of the layers")
+    ax.set_title(f"{found.suite}: who does what, and where (area: share of the effect)")
+    for edge in range(1, len(models)):
+        ax.axvline(edge - 0.5, color="#dddddd", linewidth=0.8, zorder=0)
+
+
+def _pairs(ax: Any, found: Circuits) -> None:
+    """Above the diagonal by step and depth, below it by step."""
+    models = list(found.results)
+    grid = np.full((len(models), len(models)), np.nan)
+    said: dict[tuple[int, int], str] = {}
+    for (a, b), row in zip(itertools.combinations(range(len(models)), 2), found.agreement.to_dict("records"), strict=True):
+        for (i, j), name, low, high in (
+            ((b, a), "by step", "low", "high"),
+            ((a, b), "by step and depth", "depth_low", "depth_high"),
+        ):
+            grid[i, j] = row[name]
+            said[i, j] = f"{row[name]:.2f}\n({row[low]:.2f}–\n{row[high]:.2f})"
+    shown = ax.imshow(grid, vmin=0, vmax=1, cmap="Blues")
+    for (i, j), text in said.items():
+        ax.text(j, i, text, ha="center", va="center", fontsize=6, color="white" if grid[i, j] > 0.6 else "#222222")
+    names = [_wrapped(m) for m in models]
+    ax.set_xticks(range(len(models)), names, rotation=90 if len(models) > 3 else 0, fontsize=6)
+    ax.set_yticks(range(len(models)), names, fontsize=6)
+    ax.set_title("in common: below by step,\nabove by step and depth")
+    ax.figure.colorbar(shown, ax=ax, fraction=0.046, pad=0.04)
+
+
+def _wrapped(model: str) -> str:
+    """A model's name on several lines, cut where it says where the model is from."""
+    return textwrap.fill(model.replace(":", ":\n").replace("/", "/\n"), 18, replace_whitespace=False, break_on_hyphens=False)

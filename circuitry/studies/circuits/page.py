@@ -1,0 +1,54 @@
+"""circuits.html: the comparison of several circuits as one page, with a link to the report of every run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from ...reports.inline import inline
+from ...reports.page import render
+from ...reports.picture import picture
+from ...reports.roles import CORRESPONDENCE
+from ...store.files import write_whole
+
+if TYPE_CHECKING:
+    from .compare import Circuits
+
+
+def write_page(found: Circuits, folder: Path) -> Path:
+    """Write circuits.html into ``folder``; its path.
+
+    >>> import tempfile
+    >>> from circuitry.suites import Summary, SuiteResult
+    >>> from circuitry.studies.circuits import circuits
+    >>> nothing = SuiteResult({}, None, Summary("m", "mamba", [], 0.0, {}), record={"layers": 4})
+    >>> write_page(circuits([nothing, nothing]), Path(tempfile.mkdtemp())).name
+    'circuits.html'
+    """
+    target = folder / "circuits.html"
+    write_whole(target, render("circuits.html", **_contents(found, folder)))
+    return target
+
+
+def _contents(found: Circuits, folder: Path) -> dict[str, Any]:
+    """What the template is given."""
+    drawn = {model: result.circuit for model, result in found.results.items() if result.circuit is not None}
+    return {
+        "found": found,
+        "matched": found.matched(),
+        "rows": {step: found.by_step[found.by_step["step"] == step].to_dict("records") for step in found.steps},
+        "components": found.frame.to_dict("records"),
+        "agreement": found.agreement.to_dict("records"),
+        "correspondence": CORRESPONDENCE,
+        "figure": Markup(inline(found.plot())),
+        "pictures": [(m, Markup(picture(c, f"circuit-{n}", linked=False))) for n, (m, c) in enumerate(drawn.items(), 1)],
+        "reports": {model: _link(result.record.get("folder"), folder) for model, result in found.results.items()},
+    }
+
+
+def _link(run: str | None, folder: Path) -> str:
+    """The way from the page to a run's own report; nothing where the run has no folder."""
+    return Path(os.path.relpath(Path(run) / "report.html", folder)).as_posix() if run else ""

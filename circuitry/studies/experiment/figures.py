@@ -1,0 +1,147 @@
+"""The paper's figures 3, 8, 9, 10 and 11, from tables of matched features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ...drawing.figures import STYLE
+from ...features.dashboard.figure import COLOURS as FEATURES
+from .measures import LEVEL, NEAR_ZERO, Floats, interval, layer_groups, near_zero
+
+COLOURS = {"neurons": "#7f7f7f", **FEATURES}
+"""Of the four comparisons in every figure."""
+_BINS = np.linspace(0, 1, 51)
+_REST = ("#e7298a", "#66a61e", "#e6ab02", "#a6761d")
+
+
+def figure3(tables: Mapping[str, pd.DataFrame], difference: pd.DataFrame | None, depth: Floats, names: tuple[str, str]) -> Figure:
+    """(a) Distributions of MPPC, one for each table, (b) of the difference to the seed variant, (c) where matches lie in depth.
+
+    ``depth`` is ``depth_map``'s, ``names`` are of the model whose features are matched and of the other. Figure 11 is the same for a
+    third model. Without ``difference`` (no seed variant) the middle is empty and says so.
+
+    >>> table = pd.DataFrame({"layer_a": [0, 1], "layer_b": [0, 1], "mppc": [0.9, 0.8]})
+    >>> made = figure3({"architecture": table}, None, np.eye(2), ("A", "B"))
+    >>> [ax.get_title()[:3] for ax in made.axes][:3]
+    ['(a)', '(b)', '(c)']
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 2.9), layout="constrained")
+        left, middle, right = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
+        distributions(left, tables, "(a) MPPC")
+        _difference(middle, difference)
+        heat(right, depth, names, "(c) layer of the best match")
+    return figure
+
+
+def figure8(frame: pd.DataFrame, layers: int, name: str) -> Figure:
+    """MPPC by groups of neighbouring layers (appendix B).
+
+    >>> table = pd.DataFrame({"layer_a": [0, 1], "mppc": [0.9, 0.8]})
+    >>> figure8(table, 2, "A").axes[0].get_xlabel()
+    'MPPC'
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+        ax = figure.subplots()
+        shades = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.85, len(layer_groups(layers))))
+        for group, shade in zip(layer_groups(layers), shades, strict=True):
+            own = frame[frame["layer_a"].isin(group)]["mppc"].dropna()
+            ends = f"{group[0] + 1}" if len(group) == 1 else f"{group[0] + 1} to {group[-1] + 1}"
+            _outline(ax, own, f"after block {ends}: mean {own.mean():.2f}", shade)
+        _finish(ax, f"MPPC of features of {name}, by layer")
+    return figure
+
+
+def figure9(pairs: Sequence[tuple[str, str, pd.DataFrame, pd.DataFrame]]) -> Figure:
+    """MPPC in both directions, a panel for each pair: (one model, other model, forward, reverse) (appendix C).
+
+    >>> table = pd.DataFrame({"mppc": [0.9, 0.8]})
+    >>> len(figure9([("A", "B", table, table)]).axes)
+    1
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.4 * max(1, len(pairs)), 3.0), layout="constrained")
+        axes = figure.subplots(1, max(1, len(pairs)), squeeze=False)[0]
+        for ax, letter, (one, other, forward, reverse) in zip(axes, "abcdef", pairs, strict=False):
+            for frame, text, colour in ((forward, f"{one} in {other}", "#d95f02"), (reverse, f"{other} in {one}", "#7570b3")):
+                _outline(ax, frame["mppc"].dropna(), f"{text}: mean {frame['mppc'].mean():.2f}", colour)
+            _finish(ax, f"({letter}) MPPC in both directions")
+    return figure
+
+
+def figure10(depth: Floats, names: tuple[str, str]) -> Figure:
+    """Where in depth the matches of the reverse direction lie (appendix C).
+
+    >>> figure10(np.eye(2), ("B", "A")).axes[0].get_ylabel()
+    'layer of A'
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.6, 3.0), layout="constrained")
+        heat(figure.subplots(), depth, names, "layer of the best match, reverse")
+    return figure
+
+
+def distributions(ax: Any, tables: Mapping[str, pd.DataFrame], title: str) -> None:
+    """One outline for each table, all with area 1."""
+    rest = iter(_REST)
+    for label, frame in tables.items():
+        known = frame["mppc"].dropna()
+        _outline(ax, known, f"{label}: mean {known.mean():.2f}", COLOURS.get(label) or next(rest, "#000000"))
+    _finish(ax, title)
+
+
+def _outline(ax: Any, values: pd.Series[float], label: str, colour: Any) -> None:
+    """A histogram as a line, with a pale area; a correlation below zero counts as zero."""
+    if len(values):
+        inside = np.clip(values, 0, 1)
+        ax.hist(inside, _BINS, density=True, histtype="stepfilled", color=colour, alpha=0.12)
+        ax.hist(inside, _BINS, density=True, histtype="step", color=colour, linewidth=1.3, label=label)
+
+
+def _finish(ax: Any, title: str) -> None:
+    ax.set(title=title, xlabel="MPPC", ylabel="density", xlim=(0, 1))
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, fontsize=6.5, loc="best")
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+
+
+def _difference(ax: Any, difference: pd.DataFrame | None) -> None:
+    ax.set_title("(b) MPPC less that in the seed variant")
+    if difference is None or not len(difference):
+        ax.text(0.5, 0.5, "no seed variant\nwas compared", ha="center", va="center", transform=ax.transAxes)
+        ax.set_axis_off()
+        return
+    values = difference["difference"].to_numpy()
+    most = max(0.25, float(np.quantile(np.abs(values), 0.995)))
+    ax.hist(np.clip(values, -most, most), np.linspace(-most, most, 61), density=True, color="#d95f02", alpha=0.75)
+    low, high = interval(values)
+    ax.axvspan(low, high, color="#999999", alpha=0.18, linewidth=0)
+    ax.axvline(0, color="#444444", linewidth=0.8)
+    said = f"{LEVEL:.0%} of features: {low:.2f} to {high:.2f}\n{near_zero(values):.0%} within ±{NEAR_ZERO}"
+    ax.text(0.03, 0.97, said, va="top", fontsize=6.5, transform=ax.transAxes)
+    ax.set(xlabel="difference", ylabel="density", xlim=(-most, most), ylim=(0, 1.2 * ax.get_ylim()[1]))  # room for the words
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+
+
+def heat(ax: Any, depth: Floats, names: tuple[str, str], title: str) -> None:
+    """A map of layers against layers, with numbers where there is room for them."""
+    own, other = names
+    shown = ax.imshow(depth, origin="lower", aspect="auto", cmap="Blues", vmin=0, vmax=max(0.01, float(depth.max())))
+    ax.set(title=title, xlabel=f"layer of {own}", ylabel=f"layer of {other}")
+    for axis, count in ((ax.xaxis, depth.shape[1]), (ax.yaxis, depth.shape[0])):
+        every = max(1, -(-count // 12))
+        axis.set_ticks(range(0, count, every), [str(k + 1) for k in range(0, count, every)])
+    if depth.size <= 64:
+        for (row, column), value in np.ndenumerate(depth):
+            dark = value > 0.6 * depth.max()
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color="white" if dark else "#222222")
+    ax.figure.colorbar(shown, ax=ax, fraction=0.046, pad=0.04)

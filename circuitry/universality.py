@@ -1,0 +1,44 @@
+"""What several models have in common: their circuits, aligned by role and depth, and their sparse features, matched by activation."""
+
+from .features import (
+    SAE,
+    Activations,
+    Corpus,
+    FeatureActs,
+    Matches,
+    Recipe,
+    Trained,
+    activations,
+    browser,
+    corpus,
+    encode,
+    evaluate,
+    judge,
+    mppc,
+    mppc_neurons,
+    train_sae,
+)
+from .studies import Circuits, Universality, circuits, experiment
+
+__all__ = [
+    "SAE",
+    "Activations",
+    "Circuits",
+    "Corpus",
+    "FeatureActs",
+    "Matches",
+    "Recipe",
+    "Trained",
+    "Universality",
+    "activations",
+    "browser",
+    "circuits",
+    "corpus",
+    "encode",
+    "evaluate",
+    "experiment",
+    "judge",
+    "mppc",
+    "mppc_neurons",
+    "train_sae",
+]

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from .write_profile import CARRIES, place
+from ..thresholds import CARRIES
+from .write_profile import place
 
 if TYPE_CHECKING:
     from .offsets_result import Offsets, Verdict

@@ -12,9 +12,9 @@ import pandas as pd
 from ..drawing.colours import fill, ink, number
 from ..results.measurements import merged
 from ..results.table import PatchingTable
+from ..thresholds import SIGNIFICANT
 from .formats import percent, small
 
-LEVEL = 0.05
 """The false discovery rate below which a cell counts as found."""
 _SHOWN = ("mean", "se", "low", "high", "share", "q", "beyond_random")
 
@@ -65,7 +65,7 @@ class Cell:
         >>> Cell("c", {}, 1.0, 0.1, 0.8, 1.2, 0.5, 0.01, 1.0, 16).found
         True
         """
-        return bool(self.q < LEVEL)
+        return bool(self.q < SIGNIFICANT)
 
     @property
     def unsure(self) -> bool:

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from ...drawing.figures import STYLE
 from ...features.dashboard.figure import COLOURS as FEATURES
-from .measures import LEVEL, NEAR_ZERO, Floats, interval, layer_groups, near_zero
+from ...thresholds import FEATURES_INSIDE, NEAR_ZERO
+from .measures import Floats, interval, layer_groups, near_zero
 
 COLOURS = {"neurons": "#7f7f7f", **FEATURES}
 """Of the four comparisons in every figure."""
@@ -125,7 +126,7 @@ def _difference(ax: Any, difference: pd.DataFrame | None) -> None:
     low, high = interval(values)
     ax.axvspan(low, high, color="#999999", alpha=0.18, linewidth=0)
     ax.axvline(0, color="#444444", linewidth=0.8)
-    said = f"{LEVEL:.0%} of features: {low:.2f} to {high:.2f}\n{near_zero(values):.0%} within ±{NEAR_ZERO}"
+    said = f"{FEATURES_INSIDE:.0%} of features: {low:.2f} to {high:.2f}\n{near_zero(values):.0%} within ±{NEAR_ZERO}"
     ax.text(0.03, 0.97, said, va="top", fontsize=6.5, transform=ax.transAxes)
     ax.set(xlabel="difference", ylabel="density", xlim=(-most, most), ylim=(0, 1.2 * ax.get_ylim()[1]))  # room for the words
     for side in ("top", "right"):

@@ -102,14 +102,14 @@ def test_a_card_says_what_the_model_is_and_how_it_is_trained(name: str) -> None:
     assert f"A small {kind} model ({model.parameters:,} parameters, {layers} layers, float32)" in card
     assert f"({sum(stage.steps for stage in RECIPES[kind].stages)} steps)" in card
     assert f"byte-level BPE with {len(model.tokenizer)} tokens" in card
-    [command] = re.findall(r"^    python -m circuitry\.models\.training (.+)$", _card(name), re.MULTILINE)
+    [command] = re.findall(r"^    python -m circuitry\.training (.+)$", _card(name), re.MULTILINE)
     read = arguments().parse_args(shlex.split(command))
     assert (read.model, read.seed) == (kind, int((*re.findall(r"_s(\d)", name), "0")[0]))
 
 
 def test_the_command_that_trains_again_can_be_read() -> None:
     [command] = re.findall(
-        r"^    python -m circuitry\.models\.training (.+)$", (ROOT / "docs/models.md").read_text(), re.MULTILINE
+        r"^    python -m circuitry\.training (.+)$", (ROOT / "docs/models.md").read_text(), re.MULTILINE
     )
     assert arguments().parse_args(shlex.split(command)).model in RECIPES
 

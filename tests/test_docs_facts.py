@@ -108,9 +108,7 @@ def test_a_card_says_what_the_model_is_and_how_it_is_trained(name: str) -> None:
 
 
 def test_the_command_that_trains_again_can_be_read() -> None:
-    [command] = re.findall(
-        r"^    python -m circuitry\.training (.+)$", (ROOT / "docs/models.md").read_text(), re.MULTILINE
-    )
+    [command] = re.findall(r"^    python -m circuitry\.training (.+)$", (ROOT / "docs/models.md").read_text(), re.MULTILINE)
     assert arguments().parse_args(shlex.split(command)).model in RECIPES
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..drawing.colours import fill, ink, number
+from ..drawing.colours import PALE_INK, fill, ink, number
 from ..results.measurements import merged
 from ..results.table import PatchingTable
 from ..thresholds import SIGNIFICANT
@@ -173,7 +173,7 @@ def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
     if found:
         return colour, ink(value, most)
     channels = (round(255 - 0.35 * (255 - int(colour[i : i + 2], 16))) for i in (1, 3, 5))
-    return "#" + "".join(f"{channel:02x}" for channel in channels), "#5f5f5f"
+    return "#" + "".join(f"{channel:02x}" for channel in channels), PALE_INK
 
 
 def interval(cell: Cell) -> str:

@@ -84,8 +84,9 @@ class Offsets:
         >>> one, two = (Verdict(m, "mamba", "all", "off by one", (1,), (), (1,), (), 1.0, "") for m in "ab")
         >>> Offsets("B", pd.DataFrame(), (one, two), {}).pooled()
         ['mamba: 2 of 2 models at B+1']
-        >>> Offsets("B", pd.DataFrame(), (replace(one, kind="none", at=()), two), {}).pooled()
-        ['mamba: 1 of 2 models at no position, 1 of 2 models at B+1']
+        >>> none = Verdict("c", "mamba", "all", "none", (), (), (), (), 0.0, "")
+        >>> Offsets("B", pd.DataFrame(), (one, none), {}).pooled()
+        ['mamba: 1 of 2 models at B+1, 1 of 2 models at no position']
         """
         names = dict.fromkeys(v.architecture for v in self.models)
         return [f"{name}: {self._counted([v for v in self.models if v.architecture == name])}" for name in names]

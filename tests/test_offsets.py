@@ -191,7 +191,7 @@ def test_the_two_tokens_of_a_pair_have_their_own_offsets() -> None:
 @pytest.mark.parametrize(
     ("options", "task", "message"),
     [
-        ({"token": "A"}, TASK, "A's write position shows only if A alone is corrupted, and the task corrupts B; try corruption='A'"),
+        ({"token": "A"}, TASK, "write position shows only if A alone is corrupted, and the task corrupts B; try corruption='A'"),
         ({"token": "C"}, TASK, "names no position 'C'; known here: A, B, END"),
         ({}, task_of(NAMES, {"corruption": "all"}, 16, 0), "the task corrupts IO, S1; try corruption='IO'"),
         ({"reach": 7}, TASK, r"B\+7 does not lie before END in every example; try reach=6 or a longer text"),

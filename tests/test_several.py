@@ -141,7 +141,7 @@ def test_paths_that_share_no_table_are_refused(paths: Mapping[str, str], axis: s
 
 def test_a_column_of_every_table_is_no_open_axis() -> None:
     with pytest.raises(
-        CircuitryError, match=r"^every table has a column 'effect', so no axis can be called that; \{effects\} would"
+        CircuitryError, match=r"^every table has a column 'effect', so no axis can be called that; try \{effects\}"
     ):
         patched("gpt2", "mlp[{effect}] @ B -> logits")
 

@@ -350,7 +350,7 @@ RUN = ("run", "induction", "--model", "bundled:mamba", "--examples", "2", "--out
         (["sensitivity", *H0, "--out", "x.doc"], "the grid cannot be written as '.doc'"),
         (["offsets", "bundled:mamba", "--out", "x.doc"], "this cannot be written as '.doc'"),
         (["offsets", "bundled:mamba", "--token", "C"], "C"),
-        (["graph", "mamba", "--out", "x.doc"], "a figure cannot be written as '.doc'"),
+        (["graph", "mamba", "--out", "x.doc"], "expected a figure file that ends in .png, .svg or .pdf, got 'x.doc'"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_message(words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

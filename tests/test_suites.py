@@ -261,7 +261,7 @@ Edit = Callable[[str], str]
         (lambda text: text, {"distanze": 8}, "suite 'mine' has no option 'distanze'; did you mean 'distance'"),
         (lambda text: text, {"thorugh": 8}, "suite 'mine' has no option 'thorugh'; did you mean 'thorough'"),
         (lambda text: text.replace('layout=("layer", ', 'layout=("head", '), {}, "table 'states' has the axes distance, layer, position; its layout names head, distance, position"),
-        (lambda text: text.replace('"distance": [8, 10]', '"distance": [8], "prefix": [3]'), {}, "expected one task option in over= of table 'states', got ['distance', 'prefix']"),
+        (lambda text: text.replace('"distance": [8, 10]', '"distance": [8], "prefix": [3]'), {}, "expected one task option in over= of table 'states', got .'distance', 'prefix'."),
         (lambda text: text.replace('Table("writes"', 'Table("states"'), {}, "suite 'mine' has 2 tables named 'states'"),
         (lambda text: text.replace('Table("writes"', 'Table("../writes"'), {}, "'../writes' cannot be one"),
         (lambda text: text.replace('task="induction"', 'task="inductoin"'), {}, "no definition 'inductoin' in tasks: did you mean 'induction'"),

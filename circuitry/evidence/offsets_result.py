@@ -23,7 +23,7 @@ NUMBERS = ("effect", "share", "low", "high", "q")
 
 @dataclass(frozen=True)
 class Verdict:
-    """Where one model, or one layer of it, takes the token up.
+    """Where one model, or one layer of it, writes the token.
 
     ``layer`` is a number, or "all" for the model. ``kind``: "on the token", "off by one", "off by 2" ..., "several", "none", or
     "undecided". ``at``: the offsets that carry the token; ``open``: those of which the examples do not say; ``peak``: the

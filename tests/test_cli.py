@@ -327,8 +327,8 @@ RUN = ("run", "induction", "--model", "bundled:mamba", "--examples", "2", "--out
         ([*RUN, "-o", "distanze=8"], "suite 'induction' has no option 'distanze'; did you mean 'distance"),
         ([*RUN, "-o", "distances"], "'distances' is not of the form name=value"),
         (["run", "ioi", "--model", "bundled:gpt_neox", "--out", "OUT", "-o", "corruption=ABD"], "no corruption 'ABD'; known here: ABC"),
-        (["report", "OUT"], "there is no folder"),
-        (["compare", "OUT", "OUT"], "there is no folder"),
+        (["report", "OUT"], "OUT does not exist"),
+        (["compare", "OUT", "OUT"], "OUT does not exist"),
         (["patch", "bundled:nothing", "mlp[0] -> logits"], "no model 'bundled:nothing' ships with circuitry; known here: bundled:gpt_neox, bundled:gpt_neox_s1"),
         (["patch", "bundled:mamba", "mlp[0] -> logits"], "mamba has no node 'mlp'"),
         (["patch", "bundled:mamba", "h[0] logits"], "expected '->'"),
@@ -351,7 +351,7 @@ RUN = ("run", "induction", "--model", "bundled:mamba", "--examples", "2", "--out
         (["sensitivity", *H0, "--out", "x.doc"], "the grid cannot be written as '.doc'"),
         (["offsets", "bundled:mamba", "--out", "x.doc"], "this cannot be written as '.doc'"),
         (["offsets", "bundled:mamba", "--token", "C"], "C"),
-        (["graph", "mamba", "--out", "x.doc"], "a figure cannot be written as '.doc'"),
+        (["graph", "mamba", "--out", "x.doc"], "expected a figure file that ends in .png, .svg or .pdf, got 'x.doc'"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_message(words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,7 +175,7 @@ def test_what_only_one_table_has_is_not_listed_without_end() -> None:
         ({"cells": [{"head": 0}]}, {}, r"the tables have different axes \(layer and head\); select\(\) drops an axis"),
         ({"cells": [{}]}, {}, r"the tables have different axes \(layer and none\); select\(\) drops an axis"),
         ({"cells": [{"layer": 7}]}, {}, "no cell is in both tables; the first has 0, the second 7"),
-        ({"unit": "KL"}, {"by": "effect"}, "effects in logit and in KL have no difference; by='share' would do"),
+        ({"unit": "KL"}, {"by": "effect"}, "effects in logit and in KL cannot be subtracted; try by='share'"),
         ({}, {"by": "effects"}, "tables are not compared by 'effects'; did you mean 'effect'?"),
     ],
 )

@@ -89,7 +89,7 @@ def test_circuit_json_keeps_what_was_not_measured() -> None:
     "text", ["", "[]", "{}", '{"title": "t", "positions": [], "nodes": [{"name": 1}], "edges": [], "unit": ""}']
 )
 def test_other_json_is_no_circuit(text: str) -> None:
-    with pytest.raises(ct.CircuitryError, match=r"this JSON is no circuit .*Circuit\.to_json writes one"):
+    with pytest.raises(ct.CircuitryError, match=r"this JSON does not describe a circuit .*Circuit\.to_json writes one"):
         Circuit.from_json(text)
 
 
@@ -99,9 +99,11 @@ def test_circuits_that_contradict_themselves_are_refused() -> None:
         Circuit("t", ("A",), (node, node), ())
     with pytest.raises(ct.CircuitryError, match=r"position 'A' stands 2 times"):
         Circuit("t", ("A", "A"), (node,), ())
-    with pytest.raises(ct.CircuitryError, match=r"mlp\[0\]@A is at no known position: known here: B"):
+    with pytest.raises(ct.CircuitryError, match=r"mlp\[0\]@A is at an unknown position; known here: B"):
         Circuit("t", ("B",), (node,), ())
-    with pytest.raises(ct.CircuitryError, match=r"an edge names 'mlp\[0\]@B', no node: did you mean 'mlp\[0\]@A'\?"):
+    with pytest.raises(
+        ct.CircuitryError, match=r"an edge names 'mlp\[0\]@B', which is not a node .*; did you mean 'mlp\[0\]@A'\?"
+    ):
         Circuit("t", ("A",), (node,), (CircuitEdge("mlp[0]@A", "mlp[0]@B", 1.0),))
     edge = CircuitEdge("mlp[0]@A", "x", 1.0, "k")
     with pytest.raises(ct.CircuitryError, match=r"edge 'mlp\[0\]@A -> x k' stands 2 times"):

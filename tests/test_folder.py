@@ -55,7 +55,7 @@ def test_a_foreign_folder_of_the_same_name_is_never_touched(fill: Callable[[Path
     assert made.path.name == "run-2"
     made.finish()
     assert contents(taken) == before and sorted(taken.iterdir()) == listed
-    with pytest.raises(ct.CircuitryError, match="is no run"):
+    with pytest.raises(ct.CircuitryError, match="expected a run folder"):
         read_record(taken)
 
 

@@ -91,7 +91,7 @@ def test_the_baseline_of_a_task_that_copies_nothing_is_how_often_the_answer_is_a
     found = ran("gpt2").summary
     assert found.baseline["answer above foil"] == pytest.approx((difference > 0).mean())
     assert "top-1 accuracy" not in found.baseline
-    said = [note for note in found.notes if "does not prefer the answer to the foil" in note]
+    said = [note for note in found.notes if "prefer the answer to the foil" in note and "nothing to explain" in note]
     assert bool(said) == (difference.mean() <= 0)
 
 

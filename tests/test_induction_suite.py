@@ -248,6 +248,6 @@ def test_a_baseline_that_a_table_has_measured_is_the_same(direction: str) -> Non
     assert baselines(study) == pytest.approx(alone, abs=1e-4)
     study.tables["heads_to_logits"].frame["other"] -= 1.0
     shift = 1.0 if direction == "noising" else -1.0
-    assert baselines(study)["answer's logit, clean less corrupted, distance 8"] == pytest.approx(
-        alone["answer's logit, clean less corrupted, distance 8"] + shift, abs=1e-4
+    assert baselines(study)["answer's logit (clean - corrupted), distance 8"] == pytest.approx(
+        alone["answer's logit (clean - corrupted), distance 8"] + shift, abs=1e-4
     )

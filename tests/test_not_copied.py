@@ -73,7 +73,7 @@ def test_the_model_must_prefer_the_answer_on_clean_prompts(direction: Any) -> No
     spread = difference.std(ddof=1) / 6**0.5
     assert [m for m in messages if "prefer" in m] == [
         "<task fact: examples=6, seed=0>: the model does not prefer the answer to the foil on clean prompts (logit difference "
-        f"{difference.mean():.3g} +- {spread:.2g}, over zero in 0 of 6), so there is no behaviour here to explain; "
+        f"{difference.mean():.3g} +- {spread:.2g}, over zero in 0 of 6), so there is nothing to explain here; "
         "try another model, or lint=False"
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import circuitry as ct
 import known
 from circuitry.evidence import Verdict, off_by_one
-from circuitry.evidence.offsets import paths
+from circuitry.evidence.offsets import changed_token, paths
 from circuitry.evidence.write_profile import least_examples
 from circuitry.prompting import Prompts, TaskDefinition
 from circuitry.prompting.task import task_of
@@ -190,15 +191,15 @@ def test_the_two_tokens_of_a_pair_have_their_own_offsets() -> None:
 @pytest.mark.parametrize(
     ("options", "task", "message"),
     [
-        ({"token": "A"}, TASK, "where A is taken up shows only if A alone is corrupted, and the task corrupts B; corruption='A'"),
+        ({"token": "A"}, TASK, "write position shows only if A alone is corrupted, and the task corrupts B; try corruption='A'"),
         ({"token": "C"}, TASK, "names no position 'C'; known here: A, B, END"),
-        ({}, task_of(NAMES, {"corruption": "all"}, 16, 0), "the task corrupts IO, S1; corruption='IO' may do that"),
-        ({"reach": 7}, TASK, r"B\+7 does not lie before END in every example; reach=6, or a longer text, would do"),
-        ({}, TASK.but(distance=2), r"a longer text would do"),
-        ({}, TASK.but(examples=4), "4 examples cannot show anything at q < 0.05 over 5 cells; examples=8 would do"),
-        ({"reach": 0}, TASK, "reach=0 looks at no position after the token"),
-        ({"resamples": 10}, TASK, "10 bootstrap resamples give no interval"),
-        ({"level": 95}, TASK, "level=95 is no level"),
+        ({}, task_of(NAMES, {"corruption": "all"}, 16, 0), "the task corrupts IO, S1; try corruption='IO'"),
+        ({"reach": 7}, TASK, r"B\+7 does not lie before END in every example; try reach=6 or a longer text"),
+        ({}, TASK.but(distance=2), r"try a longer text"),
+        ({}, TASK.but(examples=4), "4 examples cannot show anything at q < 0.05 over 5 cells; try examples=8"),
+        ({"reach": 0}, TASK, "reach must be at least 1, got 0"),
+        ({"resamples": 10}, TASK, "resamples must be at least 100, got 10; 2000 is usual"),
+        ({"level": 95}, TASK, "level must be at least 0.5 and below 1, got 95"),
     ],
 )
 def test_what_cannot_be_answered_is_refused(options: dict[str, Any], task: ct.Task, message: str) -> None:
@@ -206,8 +207,14 @@ def test_what_cannot_be_answered_is_refused(options: dict[str, Any], task: ct.Ta
         off_by_one(known.mamba(known.lags(0, 2)), task, **options)
 
 
+def test_a_corrupted_token_without_a_name_is_refused() -> None:
+    prompts = replace(TASK.prompts(known.mamba(known.lags(2)).vocabulary), changed=())
+    with pytest.raises(ct.TaskError, match="does not name the token that it corrupts, so its write position cannot be measured"):
+        changed_token(TASK, prompts, None)
+
+
 def test_no_model_is_refused() -> None:
-    with pytest.raises(ct.CircuitryError, match="no model given"):
+    with pytest.raises(ct.CircuitryError, match=r"^expected a model or a list of models, got \[\]$"):
         off_by_one([], TASK)
 
 

@@ -151,40 +151,40 @@ def test_operators_build_what_text_does(built: Path, text: str) -> None:
     ("do", "message"),
     [
         (lambda: loose.parse(3), "a path is text such as 'mlp[0] -> logits', not int"),
-        (lambda: loose.mlp["0"], "'0' is no index of 'mlp'; a number or axis('layer') would do"),
-        (lambda: loose.mlp[0.5], "0.5 is no index of 'mlp'; a number or axis('layer') would do"),
-        (lambda: mlp[True], "True is no index of 'mlp'; a number or axis('layer') would do"),
+        (lambda: loose.mlp["0"], "expected an index of 'mlp' (a whole number or axis('layer')), got '0'"),
+        (lambda: loose.mlp[0.5], "expected an index of 'mlp' (a whole number or axis('layer')), got 0.5"),
+        (lambda: mlp[True], "expected an index of 'mlp' (a whole number or axis('layer')), got True"),
         (lambda: head[1, -1], "index -1 of 'head': indices count from 0 up"),
         (lambda: Position(-1), "position -1+0 is not written as one number from 0 up"),
         (lambda: Position(3, 1), "position 3+1 is not written as one number from 0 up"),
         (lambda: position(-1), "position -1 is before the first token; positions count from 0"),
         (lambda: mlp[0] @ 3 - 4, "position -1 is before the first token; positions count from 0"),
-        (lambda: mlp[0] @ True, "True is no position; a name the task knows, a number or axis('name') would do"),
-        (lambda: loose.mlp[0] @ 1.5, "1.5 is no position; a name the task knows, a number or axis('name') would do"),
+        (lambda: mlp[0] @ True, "expected a position (a name the task knows, a whole number or axis('name')), got True"),
+        (lambda: loose.mlp[0] @ 1.5, "expected a position (a name the task knows, a whole number or axis('name')), got 1.5"),
         (lambda: loose.B + 1.5, "a position moves by a whole number of tokens, not by 1.5"),
         (lambda: B - True, "a position moves by a whole number of tokens, not by True"),
         (lambda: loose.B - "1", "a position moves by a whole number of tokens, not by '1'"),
         (lambda: loose.mlp[0] @ B + "1", "a position moves by a whole number of tokens, not by '1'"),
         (lambda: Site(mlp[0]) + 1, "mlp[0] has no position to move; write mlp[0] @ 'B' + 1"),
         (lambda: Site(mlp[0]) - 1, "mlp[0] has no position to move; write mlp[0] @ 'B' + 1"),
-        (lambda: loose.mlp[0] >> "logits", "'logits' is no place in a model; a node such as g.logits or a site (node @ position) would do"),
-        (lambda: "embed" >> loose.mlp[0], "'embed' is no place in a model; a node such as g.logits or a site (node @ position) would do"),
-        (lambda: loose.mlp[0] >> (logits, 3), "3 is no place in a model; a node such as g.logits or a site (node @ position) would do"),
+        (lambda: loose.mlp[0] >> "logits", "expected a node such as g.logits, or a site (node @ position), got 'logits'"),
+        (lambda: "embed" >> loose.mlp[0], "expected a node such as g.logits, or a site (node @ position), got 'embed'"),
+        (lambda: loose.mlp[0] >> (logits, 3), "expected a node such as g.logits, or a site (node @ position), got 3"),
         (lambda: mlp[0] >> (), "an empty set of sites; name at least one node"),
         (lambda: mlp[0] > logits, "write mlp[0] >> target (two arrows); '>' compares"),
         (lambda: mlp[0] @ B > logits, "write mlp[0] @ B >> target (two arrows); '>' compares"),
         (lambda: loose.path.freezing(head @ B), "freezing holds a node at all positions; write head without '@ B'"),
-        (lambda: loose.path.freezing("head"), "'head' is no node; freezing(g.head) would do"),
-        (lambda: loose.path.directly().sparing("head"), "'head' is no node; sparing(g.head) would do"),
+        (lambda: loose.path.freezing("head"), "expected a node, got 'head'; try freezing(g.head)"),
+        (lambda: loose.path.directly().sparing("head"), "expected a node, got 'head'; try sparing(g.head)"),
         (
             lambda: (embed >> logits).sparing(head),
             "nothing is frozen on this leg yet, so nothing can be spared; call .freezing(...) first",
         ),
-        (lambda: axis("a b"), "'a b' cannot name an axis; a plain word such as 'layer' would do"),
-        (lambda: axis("except"), "'except' cannot name an axis; a plain word such as 'layer' would do"),
-        (lambda: axis("schicht\u00e4"), "'schicht\u00e4' cannot name an axis; a plain word such as 'layer' would do"),
-        (lambda: loose.axis(3), "3 cannot name an axis; a plain word such as 'layer' would do"),
-        (lambda: from_json("{}"), "this JSON is no path (KeyError('sources')); circuitry.paths.to_json writes one"),
+        (lambda: axis("a b"), "expected the name of an axis, a plain word such as 'layer', got 'a b'"),
+        (lambda: axis("except"), "expected the name of an axis, a plain word such as 'layer', got 'except'"),
+        (lambda: axis("schicht\u00e4"), "expected the name of an axis, a plain word such as 'layer', got 'schicht\u00e4'"),
+        (lambda: loose.axis(3), "expected the name of an axis, a plain word such as 'layer', got 3"),
+        (lambda: from_json("{}"), "this JSON does not describe a path (KeyError('sources')); circuitry.paths.to_json writes one"),
     ],
 )  # fmt: skip
 def test_operators_say_what_is_wrong(do: Callable[[], object], message: str) -> None:
@@ -221,7 +221,7 @@ def test_a_node_answers_no_private_questions() -> None:
     ],
 )
 def test_other_json_is_refused(text: str) -> None:
-    with pytest.raises(CircuitryError, match="this JSON is no path"):
+    with pytest.raises(CircuitryError, match="this JSON does not describe a path"):
         from_json(text)
 
 

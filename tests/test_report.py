@@ -110,20 +110,20 @@ def test_a_run_that_was_stopped_is_reported_as_such(tmp_path: Path) -> None:
         (folder / name).unlink()
     page = text_of(write_report(folder))
     assert "This run is incomplete" in page and "Not there: later, broken." in page
-    assert "States by position" in page and 'id="circuit"' not in page and "There is no summary" in page
+    assert "States by position" in page and 'id="circuit"' not in page and "This run has no summary" in page
 
 
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
         ("run.json", None, "it has no run.json; 'circuitry run SUITE --model MODEL' makes one"),
-        ("run.json", "{", "is no JSON"),
-        ("run.json", "[]", "holds no object but list"),
+        ("run.json", "{", "is not JSON"),
+        ("run.json", "[]", "must hold a JSON object, not a list"),
         ("run.json", '{"model": "m"}', "does not say state, tables"),
         ("tables/states.json", None, "lists the table 'states' but has no states.json"),
-        ("tables/states.json", "{}", "is no patching table"),
-        ("summary.json", "x", "is no JSON"),
-        ("circuit.json", "{}", "this JSON is no circuit"),
+        ("tables/states.json", "{}", "does not hold a patching table"),
+        ("summary.json", "x", "is not JSON"),
+        ("circuit.json", "{}", "this JSON does not describe a circuit"),
     ],
 )
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, file: str, content: str | None, message: str) -> None:
@@ -150,7 +150,7 @@ def test_findings_in_words() -> None:
     places = [{**SUMMARY["components"][0], "node": f"(h[1] @ B+{n}, h[2] @ B)"} for n in (1, 2)]
     assert findings({"components": places})[0] == "One component carries the behaviour.", "at two places it is still one"
     assert len(findings({"components": two, "offsets": None})) == 1, "nobody looked where it is written"
-    assert "nowhere" in findings({"components": two, "offsets": {}})[1]
+    assert "No write position" in findings({"components": two, "offsets": {}})[1]
     assert (
         findings({"components": two, "explained": 1.01})[0]
         == "2 components carry the behaviour; these together have 101 % of the whole effect."

@@ -68,4 +68,4 @@ def test_two_runs_of_one_model_are_told_apart_by_folder(tmp_path: Path) -> None:
         (second / name).unlink()
     page = text_of(write_comparison(first, second, tmp_path / "out"))
     assert "<title>first-run and second-run</title>" in page
-    assert "No table has the same name in both runs" in page and "There is no circuit" in page and "There is no summary" in page
+    assert "No table has the same name in both runs" in page and "has no circuit" in page and "has no summary" in page

@@ -144,7 +144,7 @@ def test_an_interrupted_run_says_so_and_a_report_shows_its_tables(mine: Path) ->
     assert "States" in page and "Parts" not in page
     assert "This run is incomplete" in page and "Not there: parts." in page
     assert write_report(folder).read_text() == page
-    with pytest.raises(ct.CircuitryError, match="no complete run"):
+    with pytest.raises(ct.CircuitryError, match="is incomplete"):
         SuiteResult.load(folder)
 
 

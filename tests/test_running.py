@@ -324,7 +324,7 @@ def test_no_behaviour_no_experiment() -> None:
         cautions.check_baseline(effects_of, METRICS["logit"], made, TASK)
     assert str(found[0].message) == (
         "<task induction: distance=8, corruption='B', prefix=2, examples=5, seed=0>: the model does no better on clean than on "
-        "corrupted prompts (0.025 +- 0.075), so there is no behaviour here to explain; try another distance or model, or lint=False"
+        "corrupted prompts (0.025 +- 0.075), so there is nothing to explain here; try another distance or model, or lint=False"
     )
 
 
@@ -343,7 +343,7 @@ def test_the_baseline_is_checked_in_both_directions(direction: str) -> None:
 
 
 def test_patch_lints_unless_told_not_to() -> None:
-    with pytest.warns(UserWarning, match="so there is no behaviour here to explain"):
+    with pytest.warns(UserWarning, match="so there is nothing to explain here"):
         patched(task=TASK.but(seed=1), lint=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

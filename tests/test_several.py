@@ -127,7 +127,7 @@ def test_cells_that_cannot_have_an_effect_are_left_out_path_by_path() -> None:
             (
                 {"a": "mlp[0] @ B -> logits"},
                 taken,
-                f"every table has a column '{taken}', so no axis can be called that; {{{taken}s}} would do",
+                f"every table has a column '{taken}', so no axis can be called that; try {{{taken}s}}",
             )
             for taken in ("example", "effect", "base", "other", "draw", "node")
         ],
@@ -141,7 +141,7 @@ def test_paths_that_share_no_table_are_refused(paths: Mapping[str, str], axis: s
 
 def test_a_column_of_every_table_is_no_open_axis() -> None:
     with pytest.raises(
-        CircuitryError, match=r"^every table has a column 'effect', so no axis can be called that; \{effects\} would"
+        CircuitryError, match=r"^every table has a column 'effect', so no axis can be called that; try \{effects\}"
     ):
         patched("gpt2", "mlp[{effect}] @ B -> logits")
 
@@ -282,7 +282,7 @@ def test_a_metric_without_a_name_of_its_own_is_called_metric() -> None:
 def test_the_first_of_several_metrics_is_linted() -> None:
     """KL from the base run is nothing that the model could do better; the answer's logit is, and a random model does not."""
     task = TASK.but(seed=1)
-    with pytest.warns(UserWarning, match="so there is no behaviour here to explain"):
+    with pytest.warns(UserWarning, match="so there is nothing to explain here"):
         patched("gpt2", "mlp[0] @ B -> logits", task, metric=["logit", "kl"], lint=True)
     patched("gpt2", "mlp[0] @ B -> logits", task, metric=["kl", "logit"], lint=True)
 

@@ -279,9 +279,10 @@ def test_a_report_shows_them_as_they_are(divergence: PatchingTable) -> None:
 def test_suites_go_by_the_share_where_there_is_no_q(divergence: PatchingTable) -> None:
     assert sure(divergence).all() and keys(divergence)
     study = Study(model("gpt2"), TASK, tables={"kl": divergence, "small": table(np.ones((2, 16)))})
-    assert "by the share alone in kl, where effects are never negative, so that none has a q" in study.rule()
+    assert "by effect size only in kl: effects that are never negative are not tested" in study.rule()
     assert "by p < 0.05 in small, whose effects are too few to tell how skewed they are" in study.rule()
     assert study.caveats(divergence) == []
+    assert ["nothing to explain here" in said for said in study.caveats(table(np.ones((2, 16))))] == [True]
 
 
 def test_a_finding_in_divergences_holds_by_being_the_strongest() -> None:

@@ -58,13 +58,13 @@ def test_where_several_cells_together_can_be_shown_the_share_alone_does_not_deci
     lucky[:, 3] = 4.0
     mixed = table([*sure, *lucky])
     assert mixed.can_show() and keys(mixed, most=99) == list(range(20))
-    assert mixed.share().min() >= KEY_SHARE, "by the share alone all would be keys"
+    assert mixed.share().min() >= KEY_SHARE, "by effect size only all would be keys"
     assert not table(np.ones((60, 5))).can_show() and len(keys(table(np.ones((60, 5))), most=99)) == 60
 
 
 def test_the_rule_names_the_tables_whose_shares_decided_alone() -> None:
     study = Study(random_model("mamba"), ct.task("induction", examples=4), tables={"few": table([[1.0] * 4])})
-    assert "by the share alone in few, where 4 examples cannot show anything at that q" in study.rule()
+    assert "by effect size only in few: 4 examples are too few for significance" in study.rule()
     study.tables = {"many": table(np.ones((60, 8)))}
     assert "alone" not in study.rule()
 
@@ -91,22 +91,22 @@ def test_a_result_is_saved_with_all_its_files_and_read_back_as_it_was(tmp_path: 
 def test_a_folder_without_a_summary_is_refused_with_what_would_do(tmp_path: Path) -> None:
     folder = SuiteResult({}, None, Summary("m", "mamba", [], 0.0, {})).save(tmp_path / "run")
     (folder / "summary.json").unlink()
-    with pytest.raises(ct.CircuitryError, match=r"no complete run.*running it again"):
+    with pytest.raises(ct.CircuitryError, match=r"the run in .* is incomplete .*; run it again"):
         SuiteResult.load(folder)
-    with pytest.raises(ct.CircuitryError, match="no run"):
+    with pytest.raises(ct.CircuitryError, match="expected a run folder"):
         SuiteResult.load(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"offset": "B"}', '{"offset": "B", "explained": 1, "components": [3]}'])
 def test_what_is_no_summary_is_refused(text: str) -> None:
-    with pytest.raises(ct.CircuitryError, match="no summary of a suite"):
+    with pytest.raises(ct.CircuitryError, match="does not describe a suite's summary"):
         Summary.from_json(text)
 
 
 def test_a_summary_without_offsets_says_nothing_of_them() -> None:
     """None is not the same as an empty profile, which says that somebody looked and found nothing."""
     looked, not_looked = Summary("m", "mamba", [], 0.0, {}), Summary("m", "mamba", [], 0.0, None)
-    assert "written nowhere that was looked at" in looked.text() and "written" not in not_looked.text()
+    assert "no write position found" in looked.text() and "write position" not in not_looked.text()
     assert Summary.from_json(not_looked.to_json()) == not_looked and not_looked.offset == "none"
 
 
@@ -261,7 +261,7 @@ Edit = Callable[[str], str]
         (lambda text: text, {"distanze": 8}, "suite 'mine' has no option 'distanze'; did you mean 'distance'"),
         (lambda text: text, {"thorugh": 8}, "suite 'mine' has no option 'thorugh'; did you mean 'thorough'"),
         (lambda text: text.replace('layout=("layer", ', 'layout=("head", '), {}, "table 'states' has the axes distance, layer, position; its layout names head, distance, position"),
-        (lambda text: text.replace('"distance": [8, 10]', '"distance": [8], "prefix": [3]'), {}, "table 'states' runs over 2 task options; one would do"),
+        (lambda text: text.replace('"distance": [8, 10]', '"distance": [8], "prefix": [3]'), {}, "expected one task option in over= of table 'states', got .'distance', 'prefix'."),
         (lambda text: text.replace('Table("writes"', 'Table("states"'), {}, "suite 'mine' has 2 tables named 'states'"),
         (lambda text: text.replace('Table("writes"', 'Table("../writes"'), {}, "'../writes' cannot be one"),
         (lambda text: text.replace('task="induction"', 'task="inductoin"'), {}, "no definition 'inductoin' in tasks: did you mean 'induction'"),

@@ -179,12 +179,15 @@ def test_a_stack_over_something_else_names_every_task(tasks: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PatchingTable.stack({}, "distance"), "no tables to stack by 'distance'; at least one would do"),
+        (lambda: PatchingTable.stack({}, "distance"), "expected at least one table to stack by 'distance', got {}"),
         (
             lambda: PatchingTable.stack({8: NONE}, "effect"),
-            "these tables have a column 'effect' already; another name .* would do",
+            "these tables have a column 'effect' already; try another name for the new axis",
         ),
-        (lambda: PatchingTable.stack({8: layers(1)}, "layer"), "these tables have a column 'layer' already; another .* would do"),
+        (
+            lambda: PatchingTable.stack({8: layers(1)}, "layer"),
+            "these tables have a column 'layer' already; try another name for the new axis",
+        ),
         (lambda: PatchingTable.stack({8: layers(1), 16: NONE}, "far"), r"the table at far 16 has axes \(\) .* can be stacked"),
         (lambda: layers(1).select("layr", 0), "this table has no axis 'layr'; did you mean 'layer'[?]"),
         (lambda: layers(1, 2).select("layer", 7), "no cell has layer 7; there are 0, 1"),

@@ -30,7 +30,7 @@ def test_json_comes_back_the_same(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ("", "[]", "{}", '{"rows": {}}', '{"rows": 3, "axes": [], "unit": "", "about": {}}'))
 def test_other_json_is_no_table(text: str, tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(text)
-    with pytest.raises(CircuitryError, match=r"t\.json is no patching table \(.*\); to_json writes one$"):
+    with pytest.raises(CircuitryError, match=r"t\.json does not hold a patching table \(.*\); to_json writes one$"):
         PatchingTable.from_json(tmp_path / "t.json")
 
 
@@ -119,6 +119,6 @@ def test_save_writes_everything_under_the_name_given(tmp_path: Path) -> None:
 def test_an_axis_cannot_be_called_like_a_column() -> None:
     task = ct.task("induction", distance=4, examples=3, prefix=1)
     with pytest.raises(
-        CircuitryError, match=r"^every table has a column 'effect', so no axis can be called that; {effects} would do$"
+        CircuitryError, match=r"^every table has a column 'effect', so no axis can be called that; try {effects}$"
     ):
         ct.patch(model("gpt2"), task, "mlp[{effect}] -> logits")

@@ -130,6 +130,6 @@ def test_a_large_heat_map_has_dots_where_it_is_significant() -> None:
 
 
 def test_a_picture_of_another_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CircuitryError, match=r"^a figure cannot be written as '.jpg'; .png, .svg or .pdf would do$"):
+    with pytest.raises(CircuitryError, match=r"^expected a figure file that ends in .png, .svg or .pdf, got 't\.jpg'$"):
         table().plot(tmp_path / "t.jpg")
     assert figures.COLOURS == "RdBu"

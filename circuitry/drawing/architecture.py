@@ -37,7 +37,7 @@ class Plan:
 
 
 def draw_layer(graph: Graph, layer: int = 0, ax: Axes | None = None) -> Figure:
-    """A diagram of one layer of a model, on a new figure of its natural size or shrunk onto axes of your own.
+    """A diagram of one layer of a model, on a new figure of its natural size or shrunk onto given axes.
 
     Raises CircuitryError for a layer the model does not have.
 

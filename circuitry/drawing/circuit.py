@@ -89,10 +89,10 @@ class Circuit:
         _refuse_twice("edge", [f"{edge.source} -> {edge.target} {edge.label}".rstrip() for edge in self.edges])
         for node in self.nodes:
             if node.position not in self.positions:
-                raise CircuitryError(f"{node.name} is at no known position: {suggest(node.position, self.positions)}")
+                raise CircuitryError(f"{node.name} is at an unknown position; {suggest(node.position, self.positions)}")
         for end in (end for edge in self.edges for end in (edge.source, edge.target)):
             if end not in names:
-                raise CircuitryError(f"an edge names {end!r}, no node: {suggest(end, names)}")
+                raise CircuitryError(f"an edge names {end!r}, which is not a node of the circuit; {suggest(end, names)}")
 
     @property
     def limit(self) -> float:
@@ -170,10 +170,10 @@ class Circuit:
         except CircuitryError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CircuitryError(f"this JSON is no circuit ({error!r}); Circuit.to_json writes one") from error
+            raise CircuitryError(f"this JSON does not describe a circuit ({error!r}); Circuit.to_json writes one") from error
 
     def draw(self, ax: Axes | None = None) -> Figure:
-        """The picture, on a new figure of its natural size in inches or shrunk onto axes of your own.
+        """The picture, on a new figure of its natural size in inches or shrunk onto given axes.
 
         >>> Circuit("nothing", ("A", "B"), (), ()).draw().get_axes()[0].texts[-1].get_text()
         'no node above the threshold'

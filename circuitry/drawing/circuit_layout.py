@@ -1,7 +1,7 @@
 """Where the boxes of a circuit go: columns are token positions, rows are depths, and no two boxes overlap. Inches.
 
 Only positions that have nodes take the width of boxes, and only depths that have nodes take a row, so that a circuit in
-layers 17 and 20 of 24 is no taller than one in layers 0 and 1.
+layers 17 and 20 of 24 is as tall as one in layers 0 and 1.
 """
 
 from __future__ import annotations

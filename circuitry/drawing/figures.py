@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from ..errors import CircuitryError
+from ..errors import CircuitryError, expected
 from ..store.files import write_whole
 
 COLOURS = "RdBu"
@@ -26,11 +26,11 @@ def save(figure: Figure, path: str | FilePath) -> None:
 
     >>> save(Figure(), "figure.doc")
     Traceback (most recent call last):
-    circuitry.errors.CircuitryError: a figure cannot be written as '.doc'; .png, .svg or .pdf would do
+    circuitry.errors.CircuitryError: expected a figure file that ends in .png, .svg or .pdf, got 'figure.doc'
     """
     target = FilePath(path)
     if target.suffix not in (".png", ".svg", ".pdf"):
-        raise CircuitryError(f"a figure cannot be written as {target.suffix!r}; .png, .svg or .pdf would do")
+        raise CircuitryError(expected("a figure file that ends in .png, .svg or .pdf", target.name))
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {"Software": None}}[target.suffix]
     how: Any = {"format": target.suffix[1:], "dpi": 200, "bbox_inches": "tight", "metadata": undated}
     with matplotlib.rc_context(STYLE):

@@ -41,7 +41,7 @@ def text_size(text: str, points: float, bold: bool = False) -> tuple[float, floa
 
 
 class Page:
-    """A drawing area measured in inches, origin at the lower left; on axes of your own it shrinks to fit them.
+    """A drawing area measured in inches, origin at the lower left; on given axes it shrinks to fit them.
 
     >>> page = Page(4, 3)
     >>> page.figure.get_size_inches().tolist()

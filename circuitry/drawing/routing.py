@@ -79,7 +79,7 @@ def _touched(curve: Points, drawn: Sequence[Points]) -> int:
 
 
 def _away_from_ends(points: Points) -> NDArray[np.bool_]:
-    """Arrows that share an end lie close together there, which is no fault."""
+    """Arrows that share an end lie close together there, which is not a fault."""
     return np.asarray((_distances(points, points[[0, -1]]) > 0.22).all(axis=1))
 
 

@@ -1,4 +1,4 @@
-"""Evidence about a behaviour beyond one table: is it the circuit, does it depend on the method, and where is a token taken up.
+"""Evidence about a behaviour beyond one table: is it the circuit, does it depend on the method, and where is a token written.
 
 What was found is read back without torch; what needs torch loads when it is first used.
 """

@@ -1,8 +1,8 @@
-"""The off-by-one detector: how many tokens after a token a model takes up what it later needs of it (paper section 6.3).
+"""The off-by-one detector: how many tokens after a token a model writes what it later needs of it (paper section 6.3).
 
-What carries information along the text is asked, layer by layer, where it takes the token up: a state-space model's scan input,
-or the values of all attention heads, at the token and at each position after it. Later positions read both, and in both all
-other layers are held, so that a share at B+1 means the same in a Mamba and in a Transformer.
+For each layer of what carries information along the text, the detector measures where the token is written: into a state-space
+model's scan input, or into the values of all attention heads, at the token and at each position after it. Later positions read
+both, and in both all other layers are frozen, so that a share at B+1 means the same in a Mamba and in a Transformer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..architecture import Graph
-from ..errors import CircuitryError, TaskError, no_effect, suggest
+from ..errors import CircuitryError, TaskError, expected, no_effect, suggest
 from ..prompting import Prompts, Task
 from ..results import PatchingTable
 from ..results.skewness import ENOUGH
@@ -41,7 +41,7 @@ def off_by_one(
     say: Callable[[str], None] = lambda _: None,
     **options: Any,
 ) -> Offsets:
-    """At which position, counted from a token, each model takes up what it needs of that token.
+    """At which position, counted from a token, each model writes what it needs of that token.
 
     Args:
         models: one model or several: seeds of one architecture, or different ones.
@@ -68,7 +68,7 @@ def off_by_one(
         prompts = task.prompts(model.vocabulary)
         name = changed_token(task, prompts, token)
         _check_room(prompts, name, reach)
-        say(f"{label}: where {name} is taken up")
+        say(f"{label}: where {name} is written")
         positions = [place(name, n) for n in range(reach + 1)]
         tables[label] = table = _table(model, task, positions, options)
         layers, effects, whole = arrays(table, positions)
@@ -81,7 +81,7 @@ def off_by_one(
 
 
 def paths(graph: Graph) -> dict[str, list[int]]:
-    """The paths that ask where each kind of layer takes something up, at an open position, with the layers that have it.
+    """The paths that measure where each kind of layer writes, at an open position, with the layers that have it.
 
     A state is patched at what is written to it, attention at the values of all heads of a layer at once; every other state and
     head is held. Raises CircuitryError for an architecture with neither.
@@ -156,17 +156,17 @@ def changed_token(task: Task, prompts: Prompts, token: str | None) -> str:
     >>> task = ct.task("induction", distance=8, examples=2, corruption="A")
     >>> changed_token(task, task.prompts(Vocabulary.of(None, 40)), "B")
     Traceback (most recent call last):
-    circuitry.errors.TaskError: where B is taken up shows only if B alone is corrupted, and the task corrupts A; corruption='B' may do that
+    circuitry.errors.TaskError: B's write position shows only if B alone is corrupted, and the task corrupts A; try corruption='B'
     """
     if not prompts.changed:
-        raise TaskError(f"{task!r} gives the token that it corrupts no name, so where it is taken up cannot be measured")
+        raise TaskError(f"{task!r} does not name the token that it corrupts, so its write position cannot be measured")
     wanted, changed = token or prompts.changed[0], prompts.changed
     if wanted not in prompts.where:
         raise TaskError(f"task {task.name!r} names no position {wanted!r}; {suggest(wanted, prompts.where)}")
     if changed != (wanted,):
-        hint = f"; corruption={wanted!r} may do that" if "corruption" in task.options else ""
+        hint = f"; try corruption={wanted!r}" if "corruption" in task.options else ""
         raise TaskError(
-            f"where {wanted} is taken up shows only if {wanted} alone is corrupted, and the task corrupts {', '.join(changed)}{hint}"
+            f"{wanted}'s write position shows only if {wanted} alone is corrupted, and the task corrupts {', '.join(changed)}{hint}"
         )
     return wanted
 
@@ -192,13 +192,13 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 def _check_numbers(models: int, reach: int, resamples: int, level: float) -> None:
     if not models:
-        raise CircuitryError("no model given; one, or a list of several, would do")
+        raise CircuitryError(expected("a model or a list of models", []))
     if reach < 1:
-        raise CircuitryError(f"reach={reach} looks at no position after the token; the least is 1")
+        raise CircuitryError(f"reach must be at least 1, got {reach}")
     if resamples < 100:
-        raise CircuitryError(f"{resamples} bootstrap resamples give no interval; the least is 100, 2000 is usual")
+        raise CircuitryError(f"resamples must be at least 100, got {resamples}; 2000 is usual")
     if not 0.5 <= level < 1:
-        raise CircuitryError(f"level={level} is no level of an interval; 0.95 is usual")
+        raise CircuitryError(f"level must be at least 0.5 and below 1, got {level}; 0.95 is usual")
 
 
 def _check_different(models: Sequence[Model]) -> None:
@@ -212,15 +212,15 @@ def _check_room(prompts: Prompts, token: str, reach: int) -> None:
     """All positions looked at lie before END: there, the answer is read off and nothing needs to be kept."""
     room = int((prompts.where["END"] - prompts.where[token]).min()) - 1
     if room < reach:
-        would = f"reach={room}, or a longer text," if room >= 1 else "a longer text"
-        raise TaskError(f"{place(token, reach)} does not lie before END in every example; {would} would do")
+        instead = f"reach={room} or a longer text" if room >= 1 else "a longer text"
+        raise TaskError(f"{place(token, reach)} does not lie before END in every example; try {instead}")
 
 
 def _check_examples(effects: Floats) -> None:
     layers, offsets, examples = effects.shape
     if examples < (least := least_examples(layers * offsets)):
         raise TaskError(
-            f"{examples} examples cannot show anything at q < {SIGNIFICANT} over {layers * offsets} cells; examples={least} would do"
+            f"{examples} examples cannot show anything at q < {SIGNIFICANT} over {layers * offsets} cells; try examples={least}"
         )
     if (seen := effects.size + examples) < ENOUGH:
         raise TaskError(

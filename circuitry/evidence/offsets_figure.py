@@ -23,7 +23,7 @@ _STYLE: Any = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "svg.ha
 
 
 def draw(found: Offsets) -> Figure:
-    """Bars are shares of what the model takes up at each offset: dark where the offset carries the token, light where that is open.
+    """Bars are shares of what the model writes at each offset: dark where the offset carries the token, light where that is open.
 
     Whiskers are bootstrap intervals, the dashed line is the share an interval must lie above. The heat map has each layer's
     effects as percentages of the whole effect.

@@ -24,7 +24,7 @@ NUMBERS = ("effect", "share", "low", "high", "q")
 
 @dataclass(frozen=True)
 class Verdict:
-    """Where one model, or one layer of it, takes the token up.
+    """Where one model, or one layer of it, writes the token.
 
     ``layer`` is a number, or "all" for the model. ``kind``: "on the token", "off by one", "off by 2" ..., "several", "none", or
     "undecided". ``at``: the offsets that carry the token; ``open``: those of which the examples do not say; ``peak``: the
@@ -80,11 +80,14 @@ class Offsets:
         return "\n".join([*(v.text for v in self.models), *(self.pooled() if len(self.models) > 1 else [])])
 
     def pooled(self) -> list[str]:
-        """For each architecture, how many of its models take the token up where.
+        """For each architecture, how many of its models write the token at which position.
 
         >>> one, two = (Verdict(m, "mamba", "all", "off by one", (1,), (), (1,), (), 1.0, "") for m in "ab")
         >>> Offsets("B", pd.DataFrame(), (one, two), {}).pooled()
         ['mamba: 2 of 2 models at B+1']
+        >>> none = Verdict("c", "mamba", "all", "none", (), (), (), (), 0.0, "")
+        >>> Offsets("B", pd.DataFrame(), (one, none), {}).pooled()
+        ['mamba: 1 of 2 models at B+1, 1 of 2 models at no position']
         """
         names = dict.fromkeys(v.architecture for v in self.models)
         return [f"{name}: {self._counted([v for v in self.models if v.architecture == name])}" for name in names]
@@ -92,7 +95,7 @@ class Offsets:
     def _counted(self, verdicts: Sequence[Verdict]) -> str:
         def where(verdict: Verdict) -> str:
             if verdict.kind in ("none", "undecided"):
-                return {"none": "nowhere", "undecided": "undecided"}[verdict.kind]
+                return {"none": "at no position", "undecided": "undecided"}[verdict.kind]
             return "at " + " and ".join(place(self.token, n) for n in verdict.at)
 
         total = f"of {len(verdicts)} model{'s' * (len(verdicts) > 1)}"
@@ -120,7 +123,7 @@ class Offsets:
 
     def _how(self) -> str:
         return (
-            f"*Shares of what is taken up at each position, with {self.about.get('level', 0.95):.0%} bootstrap intervals over examples. "
+            f"*Shares of what is written at each position, with {self.about.get('level', 0.95):.0%} bootstrap intervals over examples. "
             f"A position counts if the whole interval is above {CARRIES:.0%}.*"
         )
 

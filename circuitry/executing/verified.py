@@ -23,7 +23,7 @@ class Verified:
     """Runs what ``opened`` makes for a model, and compares ``count`` cells spread over the table with the reference.
 
     Two executors that round to half precision differ by more than an error of either may be, so they are compared in float32;
-    what that leaves out, how far half precision moves an effect, is said and is no error.
+    how far half precision moves an effect is reported beside it, and is not an error.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)

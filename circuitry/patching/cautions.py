@@ -28,7 +28,7 @@ def check_distinct(prompts: Prompts, task: Task) -> None:
 
 
 def check_finite(effects: Effects, what: str, dtype: object) -> None:
-    """Refuse effects that are no numbers: a table would take them for missing examples, and average over the others.
+    """Refuse effects that are not finite numbers: a table would take them for missing examples, and average over the others.
 
     Raises GuardError with how many they are.
 
@@ -65,7 +65,7 @@ def check_baseline(effects: Effects, metric: Metric, made: Plan, task: Task) -> 
     if sign * gap.mean() <= 2 * spread:
         warnings.warn(
             f"{task!r}: the model does no better on clean than on corrupted prompts ({gap.mean():.3g} +- {spread:.2g}), "
-            "so there is no behaviour here to explain; try another distance or model, or lint=False",
+            "so there is nothing to explain here; try another distance or model, or lint=False",
             stacklevel=3,
         )
 
@@ -87,7 +87,7 @@ def check_preference(effects: Effects, made: Plan, task: Task) -> None:
     if clean.mean() <= 2 * spread:
         warnings.warn(
             f"{task!r}: the model does not prefer the answer to the foil on clean prompts (logit difference {clean.mean():.3g} "
-            f"+- {spread:.2g}, over zero in {int((clean > 0).sum())} of {len(clean)}), so there is no behaviour here to explain; "
+            f"+- {spread:.2g}, over zero in {int((clean > 0).sum())} of {len(clean)}), so there is nothing to explain here; "
             "try another model, or lint=False",
             stacklevel=3,
         )

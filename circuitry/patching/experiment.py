@@ -63,7 +63,7 @@ def compile_path(
     else:
         made = compiled(several)
     if taken := [name for name in made.axes if name in (*COLUMNS, *DRAWN)]:
-        raise CircuitryError(f"every table has a column {taken[0]!r}, so no axis can be called that; {{{taken[0]}s}} would do")
+        raise CircuitryError(f"every table has a column {taken[0]!r}, so no axis can be called that; try {{{taken[0]}s}}")
     return made, prompts
 
 

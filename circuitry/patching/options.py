@@ -20,7 +20,7 @@ class RandomNodes:
 
 
 def random_nodes(count: int = RANDOM_NODES, seed: int = 0) -> RandomNodes:
-    """Random nodes that a table is compared with, drawn with a seed of your own: ``baseline=ct.random_nodes(16, seed=3)``.
+    """Random nodes that a table is compared with, drawn with the given seed: ``baseline=ct.random_nodes(16, seed=3)``.
 
     Raises CircuitryError for numbers out of range, and for a seed where there is nothing to draw.
 

@@ -64,7 +64,7 @@ def from_data(data: Any) -> Path:
 
 
 def _no_path(error: Exception) -> CircuitryError:
-    return CircuitryError(f"this JSON is no path ({error!r}); circuitry.paths.to_json writes one")
+    return CircuitryError(f"this JSON does not describe a path ({error!r}); circuitry.paths.to_json writes one")
 
 
 def _index(data: Any) -> Any:

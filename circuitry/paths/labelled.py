@@ -21,7 +21,7 @@ class Labelled:
 def labelled(axis: str, paths: Mapping[Any, Path | str]) -> Labelled:
     """Several paths that make one table, with a name for the axis that tells them apart; of a plain mapping it is ``path``.
 
-    Raises CircuitryError for what is no mapping of paths by label.
+    Raises CircuitryError for anything but a mapping of paths by label.
 
     >>> labelled("port", {port: f"head[1,0].{port} -> logits" for port in "qk"}).paths["k"]
     'head[1,0].k -> logits'

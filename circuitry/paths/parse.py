@@ -142,7 +142,7 @@ class _Parser:
         return self._tokens[self._at - 1].text == ")"
 
     def _after_site(self) -> str:
-        """What would do where a site is followed by something that cannot follow it."""
+        """A hint for a site that is followed by something that cannot follow it."""
         if self._is(","):
             return "a set of nodes stands in parentheses: (head[9,6], head[9,9]) -> logits"
         if self._is("@") and self._after_set:
@@ -250,7 +250,7 @@ class _Parser:
         if base + offset < 0:
             self._fail(f"position {base + offset} is before the first token", "positions count from 0", start)
         if base + offset >= 10**_MOST_DIGITS:
-            self._fail(f"position {base + offset} is past the end of any prompt", "a smaller number would do", start)
+            self._fail(f"position {base + offset} is past the end of any prompt", "try a smaller number", start)
         return Position(base + offset)
 
     def _base(self) -> str | int | Axis:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
-from ..errors import CircuitryError
+from ..errors import CircuitryError, expected
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def position(value: PositionLike) -> Position:
 
         return parse_position(value)
     if isinstance(value, bool) or not isinstance(value, int | Position | Axis):
-        raise CircuitryError(f"{value!r} is no position; a name the task knows, a number or axis('name') would do")
+        raise CircuitryError(expected("a position (a name the task knows, a whole number or axis('name'))", value))
     return _absolute(value) if isinstance(value, int) else value if isinstance(value, Position) else Position(value)
 
 
@@ -124,7 +124,7 @@ class Node(_Operators):
         chosen = indices if isinstance(indices, tuple) else (indices,)
         for index in chosen:
             if isinstance(index, bool) or not isinstance(index, int | Axis):
-                raise CircuitryError(f"{index!r} is no index of {self.family!r}; a number or axis('layer') would do")
+                raise CircuitryError(expected(f"an index of {self.family!r} (a whole number or axis('layer'))", index))
             if isinstance(index, int) and index < 0:
                 raise CircuitryError(f"index {index} of {self.family!r}: indices count from 0 up")
         return replace(self, indices=chosen)
@@ -205,9 +205,7 @@ def sites(value: SitesLike) -> tuple[Site, ...]:
     members = value if isinstance(value, tuple) else (value,)
     for member in members:
         if not isinstance(member, Node | Site):
-            raise CircuitryError(
-                f"{member!r} is no place in a model; a node such as g.logits or a site (node @ position) would do"
-            )
+            raise CircuitryError(expected("a node such as g.logits, or a site (node @ position)", member))
     if not members:
         raise CircuitryError("an empty set of sites; name at least one node")
     return tuple(m if isinstance(m, Site) else Site(m) for m in members)
@@ -311,7 +309,7 @@ def axis(name: str) -> Axis:
     from .parse import WORDS
 
     if not isinstance(name, str) or not name.isidentifier() or not name.isascii() or name in WORDS:
-        raise CircuitryError(f"{name!r} cannot name an axis; a plain word such as 'layer' would do")
+        raise CircuitryError(expected("the name of an axis, a plain word such as 'layer'", name))
     return Axis(name)
 
 
@@ -320,7 +318,7 @@ def _nodes(verb: str, values: tuple[Node, ...]) -> tuple[Node, ...]:
         if isinstance(value, Site):
             raise CircuitryError(f"{verb} holds a node at all positions; write {value.node} without '@ {value.at}'")
         if not isinstance(value, Node):
-            raise CircuitryError(f"{value!r} is no node; {verb}(g.head) would do")
+            raise CircuitryError(expected("a node", value, f"try {verb}(g.head)"))
     return values
 
 

@@ -89,7 +89,7 @@ RESAMPLE = INTERVENTIONS["resample"]
 
 
 def given(value: Any) -> Intervention:
-    """The intervention that puts a value of your own in place: a number, or a tensor of the node's shape.
+    """The intervention that puts a custom value in place: a number, or a tensor of the node's shape.
 
     A tensor may have one value for every position before that, [position, ...]; it is the same in all examples.
 

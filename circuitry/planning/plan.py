@@ -108,7 +108,7 @@ def plan(
     intervention: Intervention | str = RESAMPLE,
     direction: Literal["noising", "denoising"] = "noising",
 ) -> Plan:
-    """Compile a path for a graph; ``where``, ``length`` and ``changed`` describe a task's prompts, None where there is no task.
+    """Compile a path for a graph; ``where``, ``length`` and ``changed`` describe a task's prompts, None without a task.
 
     Where the source takes its value on the other prompt, a source that no token in ``changed`` (the positions at which the two
     prompts of each example differ) can have reached has the same value on both, and so no effect.

@@ -12,7 +12,7 @@ T = TypeVar("T")
 Where = Mapping[str, Iterable[int]]
 """Absolute token position of every named position, one number an example."""
 Lengths = int | Sequence[int] | None
-"""Tokens of the prompts without their padding: one number an example, or None where there are no prompts. One number for all says
+"""Tokens of the prompts without their padding: one number an example, or None without prompts. One number for all says
 how wide the rows are: then only what lies outside of them, or has no effect in any example, is refused."""
 
 

@@ -52,11 +52,11 @@ def write_comparison(first: str | Path, second: str | Path, out: str | Path) -> 
     """Write compare.html into the folder ``out``, with the comparison of every common table in tables/; return its path.
 
     A comparison of the same two folders is written anew; where ``out`` holds anything else, the folder gets a free name beside
-    it (``out-2``). Raises CircuitryError where one of the two is no run folder.
+    it (``out-2``). Raises CircuitryError where one of the two is not a run folder.
 
     >>> write_comparison("nowhere", "nowhere", "out")
     Traceback (most recent call last):
-    circuitry.errors.CircuitryError: there is no folder nowhere; 'circuitry run SUITE --model MODEL' makes one
+    circuitry.errors.CircuitryError: folder nowhere does not exist; 'circuitry run SUITE --model MODEL' makes one
     """
     runs = read_run(first), read_run(second)
     target = _free(Path(out), runs)

@@ -102,11 +102,11 @@ class Experiment:
 def write_report(folder: str | Path) -> Path:
     """Write report.html into a run folder, complete or not, and return its path. The same run gives the same file.
 
-    Raises CircuitryError for a folder that is no run.
+    Raises CircuitryError for a folder that is not a run folder.
 
     >>> write_report("nowhere")
     Traceback (most recent call last):
-    circuitry.errors.CircuitryError: there is no folder nowhere; 'circuitry run SUITE --model MODEL' makes one
+    circuitry.errors.CircuitryError: folder nowhere does not exist; 'circuitry run SUITE --model MODEL' makes one
     """
     run = read_run(folder)
     page = render("report.html", **_contents(run))
@@ -145,7 +145,7 @@ def experiments(run: Run, start: int = 1) -> list[Experiment]:
 def _figures(run: Run) -> list[dict[str, Any]]:
     """Figures with their pictures as data URIs: as an image an SVG can run no script and reach no network.
 
-    The PNG stands in for an SVG that is too large, and nothing for a picture for which there is no room.
+    The PNG stands in for an SVG that is too large; a picture that does not fit into the page at all has none.
     """
     room, made = _PICTURES, []
     for figure in run.about.get("figures") or []:

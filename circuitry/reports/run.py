@@ -53,7 +53,7 @@ def read_run(folder: str | Path) -> Run:
 
     >>> read_run("nowhere")
     Traceback (most recent call last):
-    circuitry.errors.CircuitryError: there is no folder nowhere; 'circuitry run SUITE --model MODEL' makes one
+    circuitry.errors.CircuitryError: folder nowhere does not exist; 'circuitry run SUITE --model MODEL' makes one
     """
     place = Path(folder)
     about = _about(place)
@@ -76,9 +76,9 @@ def read_run(folder: str | Path) -> Run:
 def _about(place: Path) -> dict[str, Any]:
     made_by = "'circuitry run SUITE --model MODEL' makes one"
     if not place.is_dir():
-        raise CircuitryError(f"there is no folder {place}; {made_by}")
+        raise CircuitryError(f"folder {place} does not exist; {made_by}")
     if not (place / "run.json").is_file():
-        raise CircuitryError(f"{place} is no run folder: it has no run.json; {made_by}")
+        raise CircuitryError(f"{place} is not a run folder: it has no run.json; {made_by}")
     about = _json(place / "run.json")
     if lacking := [key for key in _NEEDED if key not in about]:
         raise CircuitryError(f"{place / 'run.json'} does not say {', '.join(lacking)}; {made_by}")
@@ -89,9 +89,9 @@ def _json(file: Path) -> dict[str, Any]:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CircuitryError(f"{file} is no JSON ({error}); run the suite again to write it anew") from error
+        raise CircuitryError(f"{file} is not JSON ({error}); run the suite again to write it anew") from error
     if not isinstance(data, dict):
-        raise CircuitryError(f"{file} holds no object but {type(data).__name__}; run the suite again to write it anew")
+        raise CircuitryError(f"{file} must hold a JSON object, not a {type(data).__name__}; run the suite again to write it anew")
     return data
 
 

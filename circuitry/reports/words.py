@@ -22,7 +22,7 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
     """The summary in sentences: how many components, how much they explain together, where it is written.
 
     >>> findings({"components": [], "explained": 0.0, "offsets": {}, "offset": "none"})
-    ['No component reached the threshold.', 'It was found to be written nowhere that was looked at.']
+    ['No component reached the threshold.', 'No write position was found.']
     """
     components = summary.get("components") or []
     said = []
@@ -37,12 +37,12 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
     if verdict := summary.get("verdict"):
         said += [_sentence(line) for line in str(verdict).splitlines() if line.strip()]
     elif (offsets := summary.get("offsets")) is None:
-        pass  # nobody looked
+        pass  # not measured
     elif offsets:
         strong = ", ".join(f"{name} {percent(share)}" for name, share in offsets.items() if share >= 0.005)
         said.append(f"Most of it is written at {summary.get('offset') or max(offsets, key=offsets.get)} ({strong}).")
     else:
-        said.append("It was found to be written nowhere that was looked at.")
+        said.append("No write position was found.")
     return said
 
 

@@ -74,7 +74,7 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """Of how many cells there is no q, and which cells only one table has.
+        """How many cells have no q, and which cells only one table has.
 
         >>> from circuitry.results import PatchingTable
         >>> one, two = (PatchingTable.of([{"layer": 0}], np.full((1, 8), x), np.zeros(8), np.full(8, 2.0), "logit") for x in (1.0, 2.0))
@@ -202,7 +202,7 @@ def _check(first: Measurements, second: Measurements, by: str) -> None:
         shown = " and ".join(", ".join(table.axes) or "none" for table in (first, second))
         raise CircuitryError(f"the tables have different axes ({shown}); select() drops an axis")
     if by == "effect" and first.unit != second.unit:
-        raise CircuitryError(f"effects in {first.unit} and in {second.unit} have no difference; by='share' would do")
+        raise CircuitryError(f"effects in {first.unit} and in {second.unit} cannot be subtracted; try by='share'")
 
 
 def _paired(first: Measurements, second: Measurements) -> bool:

@@ -129,7 +129,7 @@ def _bars(table: PatchingTable) -> Figure:
 
 
 def _whiskers(ax: Any, places: Floats, centres: Floats, seen: pd.DataFrame, way: str, **style: Any) -> None:
-    """Intervals from ``low`` to ``high`` around centres; none where there is no interval."""
+    """Intervals from ``low`` to ``high`` around centres; a cell without an interval has none."""
     lengths = np.stack([centres - seen["low"], seen["high"] - centres])
     lengths = np.nan_to_num(lengths.clip(0))
     at = (places, centres) if way == "y" else (centres, places)

@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
-from ..errors import CircuitryError, suggest
+from ..errors import CircuitryError, expected, suggest
 from ..prompting import record
 from .statistics import Array
 from .units import KL, SEVERAL, signed
@@ -74,17 +74,17 @@ class Measurements:
     def stack(cls, tables: Mapping[Any, Measurements], axis: str, title: str = "") -> Self:
         """Several tables of one path as one, with a new first axis: distance, corruption ... ; random nodes keep its values.
 
-        Raises CircuitryError where there is no table, or tables do not have the same axes and unit.
+        Raises CircuitryError without a table, or where tables do not have the same axes and unit.
 
         >>> one = Measurements.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
         >>> Measurements.stack({8: one, 16: one}, "distance", "by distance").axes
         ('distance', 'layer')
         """
         if not tables:
-            raise CircuitryError(f"no tables to stack by {axis!r}; at least one would do")
+            raise CircuitryError(expected(f"at least one table to stack by {axis!r}", tables))
         first = next(iter(tables.values()))
         if axis in (*first.axes, *COLUMNS):
-            raise CircuitryError(f"these tables have a column {axis!r} already; another name for the new axis would do")
+            raise CircuitryError(f"these tables have a column {axis!r} already; try another name for the new axis")
         for value, table in tables.items():
             if (table.axes, table.unit) != (first.axes, first.unit):
                 raise CircuitryError(
@@ -133,7 +133,7 @@ class Measurements:
     def select(self, axis: str, value: Any) -> Self:
         """The part of the table with one value of one axis, which is an axis no more; random nodes of that value only.
 
-        Raises CircuitryError where there is no such axis or value.
+        Raises CircuitryError for an axis or a value that the table does not have.
 
         >>> one = Measurements.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
         >>> Measurements.stack({8: one, 16: one}, "distance").select("distance", 8).axes
@@ -226,7 +226,7 @@ class Measurements:
         return self.mean() / whole.where(whole.abs() > self._rounding())
 
     def _rounding(self) -> pd.Series:
-        """By cell, an effect that is no more than rounding of the metric on the two inputs."""
+        """By cell, the largest effect that may be rounding of the metric on the two inputs."""
         base, other = (self.frame[column].abs() for column in ("base", "other"))
         return _ROUNDING * pd.Series(self._grouped(base + other).mean())
 

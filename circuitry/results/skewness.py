@@ -20,7 +20,7 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 ENOUGH = 90
 """Of this many effects, something that happens to one in twenty is missed in one case of a hundred."""
 TESTABLE = 6
-"""With fewer examples no p of a sign-flip test is below 0.05, so there is no star to withhold."""
+"""With fewer examples no p of a sign-flip test is below 0.05, so no star can be withheld."""
 _FAR, _SLACK, _MISSED = 3.0, 5.0, 0.05
 _LARGEST_T = 4.0
 _FLAT, _ROUNDING = 0.01, 1e-6

@@ -39,7 +39,7 @@ def describe(
 
     A cell with fewer than two examples, or with an infinite one, has NaN. A cell with p below 0.05 has no q where its mean could
     be due to outliers that are not among its examples (``Outliers.may_hide``), judged by ``outliers``, by default those of all
-    cells. Where not ``signed`` [cell], effects are never negative, and there is no test. The order of the examples does not
+    cells. Where not ``signed`` [cell], effects are never negative and are not tested. The order of the examples does not
     matter.
 
     >>> describe(np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [1.0, np.nan, np.nan]])).round(3)["p"].tolist()
@@ -232,7 +232,7 @@ def _welch(chosen: Array, pooled: Array) -> Array:
 def false_discovery(p: Array, hidden: Array | None = None) -> Array:
     """Benjamini and Hochberg's adjusted p over all that are not NaN: below q, at most a share q is expected to be false.
 
-    Where ``hidden``, a p below 0.05 cannot be trusted, and there is no q; such a p still counts for the others.
+    Where ``hidden``, a p below 0.05 cannot be trusted and gets no q; such a p still counts for the others.
 
     >>> false_discovery(np.array([0.01, np.nan, 0.02, 0.5])).tolist()
     [0.03, nan, 0.03, 0.5]

@@ -96,7 +96,7 @@ class PatchingTable(Measurements):
         return [means.get(key) for key in keys]
 
     def _beyond_random(self) -> list[float]:
-        # A draw may be the cell's own node: it is no smaller, whatever the last bit of either says.
+        # A draw may be the cell's own node: it is not smaller, whatever the last bit of either says.
         least = self.mean().abs() - self._rounding()
         pairs = zip(least, self._random_by_cell(), strict=True)
         return [np.nan if each is None or np.isnan(mean) else float((each < mean).mean()) for mean, each in pairs]
@@ -243,7 +243,7 @@ class PatchingTable(Measurements):
             random = _frame(data["random"]) if data.get("random") else None
             return cls(_frame(data["rows"]), tuple(data["axes"]), data["unit"], data["about"], random)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CircuitryError(f"{path} is no patching table ({error}); to_json writes one") from error
+            raise CircuitryError(f"{path} does not hold a patching table ({error}); to_json writes one") from error
 
     def to_markdown(self, path: str | FilePath | None = None, digits: int = 2) -> str:
         """Means with standard errors in Markdown, a star where significant, with the caption; one axis shows intervals too.

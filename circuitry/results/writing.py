@@ -49,7 +49,7 @@ def probability(value: float) -> str:
 
 
 def share(value: float) -> str:
-    """A share as per cent; two dashes where there is no whole.
+    """A share as per cent; two dashes without a whole.
 
     >>> share(0.123), share(-0.001), share(float("inf"))
     ('12%', '0%', '--')

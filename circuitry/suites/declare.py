@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..errors import CircuitryError, suggest
+from ..errors import CircuitryError, expected, suggest
 from ..patching.experiment import Paths
 from ..results import PatchingTable
 from ..results.recorded import path_of, paths_of
@@ -51,7 +51,7 @@ class Table:
         axes = self.axes(study) if callable(self.axes) else self.axes
         how: dict[str, Any] = {"task": dict(self.options), "metric": self.metric, **axes}
         if len(self.over) > 1:
-            raise CircuitryError(f"table {self.name!r} runs over {len(self.over)} task options; one would do")
+            raise CircuitryError(expected(f"one task option in over= of table {self.name!r}", list(self.over)))
         if self.over:
             option, values = next(iter(self.over.items()))
             made = study.over(option, values, self.title, path, **how)

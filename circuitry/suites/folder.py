@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import CircuitryError, FileError
+from ..errors import CircuitryError, FileError, expected
 from ..executing.distributed import current
 from ..results import PatchingTable
 from ..store.files import write_whole
@@ -174,7 +174,7 @@ def _work(path: Path) -> Resumable:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The record of a run, or None where this is no run folder or its record cannot be read."""
+    """The record of a run, or None where this is not a run folder or its record cannot be read."""
     found = _work(path).record()
     return found if found and "state" in found else None
 
@@ -184,11 +184,11 @@ def read_record(path: Path) -> dict[str, Any]:
 
     >>> read_record(Path("nowhere"))
     Traceback (most recent call last):
-    circuitry.errors.CircuitryError: nowhere is no run: it has no readable run.json; `circuitry run` makes such folders
+    circuitry.errors.CircuitryError: expected a run folder, with a readable run.json, got 'nowhere'; `circuitry run` makes one
     """
     found = _read(path)
     if found is None:
-        raise CircuitryError(f"{path} is no run: it has no readable run.json; `circuitry run` makes such folders")
+        raise CircuitryError(expected("a run folder, with a readable run.json", str(path), "`circuitry run` makes one"))
     return found
 
 

@@ -96,9 +96,9 @@ def conclude(study: Study) -> SuiteResult:
     last = {study.last() if study.model.graph.by_role("state") else "END", "END"}
     writers = [one for one in found.summary.components if one.table in ("heads", "states") and (one.position or "END") in last]
     summary = found.summary
-    if (preferred := summary.baseline["logit difference, answer less foil"]) <= 0:
+    if (preferred := summary.baseline["logit difference (answer - foil)"]) <= 0:
         what = f"on clean prompts the model does not prefer the answer to the foil (logit difference {preferred:.3g})"
-        summary = replace(summary, notes=[*summary.notes, f"{what}: there is no behaviour here to explain"])
+        summary = replace(summary, notes=[*summary.notes, f"{what}: there is nothing to explain here"])
     if writers:
         sites = ", ".join(one.node for one in writers)
         joint = study.share("All of these together", f"({sites}) -> logits freezing {study.carriers}")

@@ -114,7 +114,7 @@ def baselines(study: Study) -> dict[str, float]:
 
 
 def _gap(study: Study, distance: int) -> float | None:
-    """What corruption costs the answer's logit, where the suite's first table has measured that: clean less corrupted."""
+    """What corruption costs the answer's logit, where the suite's first table has measured that: clean - corrupted."""
     table = study.tables.get("heads_to_logits")
     if table is None or table.unit != METRICS["logit"].unit:
         return None

@@ -79,7 +79,7 @@ def _token(study: Study, ids: NDArray[np.int64], where: dict[str, NDArray[np.int
 
 
 def _written(taken: dict[str, Offsets | None], layer: int) -> str:
-    """Where a layer takes up the names, as far as that was found."""
+    """Where a layer writes the names, as far as that was found."""
     found = []
     for token, offsets in taken.items():
         for verdict in offsets.verdicts if offsets else ():

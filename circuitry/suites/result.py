@@ -53,10 +53,10 @@ class Component:
 class Summary:
     """The comparable end of a suite.
 
-    ``explained`` is the share of the whole effect (clean less corrupted) that ``together`` have, the components that act last:
+    ``explained`` is the share of the whole effect (clean - corrupted) that ``together`` have, the components that act last:
     patched at once, with everything of their kind held; NaN where that was not measured. ``offsets`` maps "B", "B+1" ... to
     the share of the information about the token that is written there (paper section 6.3), normalised to 1, empty where none was
-    found and None where nobody looked; ``offset`` is where most of it is. ``verdict`` says what was found, a sentence a line.
+    found and None if not measured; ``offset`` is where most of it is. ``verdict`` says what was found, a sentence a line.
     """
 
     model: str
@@ -94,7 +94,7 @@ class Summary:
         m (mamba)
           carried by (these together 0% of the effect):
             nothing
-          written nowhere that was looked at
+          no write position found
         """
         lines = [f"{self.model} ({self.architecture})"]
         lines += [f"  {k}: {v:.3g}" for k, v in self.baseline.items()]
@@ -108,7 +108,7 @@ class Summary:
         lines += [] if self.components else ["    nothing"]
         if self.offsets is not None:
             written = ", ".join(f"{name} {share:.0%}" for name, share in self.offsets.items() if share >= 0.005)
-            lines.append(f"  written at {self.offset} ({written})" if self.offsets else "  written nowhere that was looked at")
+            lines.append(f"  written at {self.offset} ({written})" if self.offsets else "  no write position found")
         lines += [f"  {line}" for line in self.verdict.splitlines()]
         return "\n".join([*lines, *(f"  note: {n}" for n in self.notes)])
 
@@ -135,7 +135,9 @@ class Summary:
             explained = math.nan if data["explained"] is None else data["explained"]
             return cls(**{**data, "components": [_component(c) for c in data["components"]], "explained": explained})
         except (KeyError, TypeError, ValueError) as error:
-            raise CircuitryError(f"this JSON is no summary of a suite ({error!r}); Summary.to_json writes one") from error
+            raise CircuitryError(
+                f"this JSON does not describe a suite's summary ({error!r}); Summary.to_json writes one"
+            ) from error
 
 
 def _component(data: dict[str, Any]) -> Component:
@@ -144,7 +146,7 @@ def _component(data: dict[str, Any]) -> Component:
 
 @dataclass
 class Picture:
-    """A figure that is no table's own, with what it shows."""
+    """A figure that belongs to no table, with what it shows."""
 
     title: str
     caption: str
@@ -206,7 +208,7 @@ class SuiteResult:
             tables = {name: PatchingTable.from_json(path / "tables" / f"{name}.json") for name in record["tables"]}
         except OSError as error:
             raise CircuitryError(
-                f"{path} is no complete run ({error}); running it again with the same arguments completes it"
+                f"the run in {path} is incomplete ({error}); run it again with the same arguments to complete it"
             ) from error
         drawn = path / "circuit.json"
         circuit = Circuit.from_json(drawn.read_text(encoding="utf-8")) if drawn.exists() else None

@@ -29,7 +29,7 @@ _PATCH = ("metric", "intervention", "direction", "baseline", "executor")
 
 
 def suite(name: str | PathLike[str]) -> Suite:
-    """A suite by name, by the path of a file of your own that defines ``SUITE``, or the generic one by the name of a task.
+    """A suite by name, by the path of a custom file that defines ``SUITE``, or the generic one by the name of a task.
 
     A task without a suite of its own has the generic one: a shipped task, a file that defines ``TASK``, a table of prompts.
     Raises CircuitryError where there is none.
@@ -46,9 +46,7 @@ def suite(name: str | PathLike[str]) -> Suite:
             return _checked(content.constant("suites", text, "SUITE"), text)
     elif Path(text).suffix not in content.OWN and text not in content.names("tasks"):
         known = suggest(text, {*SHIPPED, *content.names("tasks")})
-        raise CircuitryError(
-            f"no suite {text!r}; {known}; a file of your own is named by its path, such as ./mine.py or prompts.csv"
-        )
+        raise CircuitryError(f"no suite {text!r}; {known}; name a custom file by its path, such as ./mine.py or prompts.csv")
     return suite_for(text)
 
 
@@ -76,7 +74,7 @@ def run(
 ) -> SuiteResult:
     """Run a suite: tables, circuit, summary. With ``out``, in a folder below it named after suite and model.
 
-    With the same arguments a run that was interrupted goes on where it was, and a complete one is read back; one with other
+    With the same arguments an interrupted run resumes, and a complete one is read back; one with other
     arguments gets a folder of its own, and ``fresh=True`` always does. Ctrl-C leaves a report of what was there by then.
     ``options`` are those of the suite, of its task, or of ``circuitry.patch``; ``say`` is told what runs next, ``command`` is
     recorded. The folder is ``result.record["folder"]``. Raises CircuitryError for an unknown option; FileError where another process

@@ -154,8 +154,8 @@ class Study:
         return options | ({"executor": choice(options["executor"]).unverified()} if "executor" in options else {})
 
     def offsets(self, token: str, reach: int = 4, **task: Any) -> Offsets | None:
-        """Where the model takes up a token (``ct.off_by_one``); None where there are too few examples or tokens to say."""
-        self.say(f"Where {token} is taken up")
+        """Where the model writes a token (``ct.off_by_one``); None where there are too few examples or tokens to say."""
+        self.say(f"Where {token} is written")
         try:
             return off_by_one(self.model, self.task.but(**task), token, reach=reach, **self.plain_options)
         except CircuitryError as error:
@@ -169,24 +169,22 @@ class Study:
         small = [name for name, table in self.tables.items() if name not in mute and not table.outliers.enough]
         said = f"at least {KEY_SHARE:.0%} of the whole effect and q < {SIGNIFICANT:g} (of each table the {MOST_KEYS} strongest)"
         if few:
-            said += (
-                f"; by the share alone in {', '.join(few)}, where {self.task.examples} examples cannot show anything at that q"
-            )
+            said += f"; by effect size only in {', '.join(few)}: {self.task.examples} examples are too few for significance"
         if untested:
-            said += f"; by the share alone in {', '.join(untested)}, where effects are never negative, so that none has a q"
+            said += f"; by effect size only in {', '.join(untested)}: effects that are never negative are not tested"
         if small:
             said += f"; by p < {SIGNIFICANT:g} in {', '.join(small)}, whose effects are too few to tell how skewed they are"
         return said
 
     def caveats(self, table: PatchingTable) -> list[str]:
-        """What a reader must know first: that there may be no behaviour to explain, by the prompts of the suite's main table."""
+        """What a reader must know first: that there may be nothing to explain, by the prompts of the suite's main table."""
         if not table.signed().all():
             return []
         sign = -1 if table.about.get("base") == "corrupted" else 1
         gap = sign * (table.values("base")[0] - table.values("other")[0])
         if gap.mean() > 2 * gap.std() / max(1, len(gap) - 1) ** 0.5:
             return []
-        return ["the model does no better on clean than on corrupted prompts: there is no behaviour here to explain"]
+        return ["the model does no better on clean than on corrupted prompts: there is nothing to explain here"]
 
     def summary(
         self,
@@ -199,7 +197,7 @@ class Study:
         verdict: str = "",
         baseline: dict[str, float] | None = None,
     ) -> Summary:
-        """The end of a suite: what it found, with the model, where a token was ``taken`` up, and by default the baseline."""
+        """The end of a suite: what it found, with the model, where a token is written (``taken``), and by default the baseline."""
         known = self.baseline() if baseline is None else baseline
         name, family = self.model.name, self.model.graph.name
         return Summary(name, family, components, explained, profile(taken), known, notes, verdict, together)
@@ -219,8 +217,8 @@ class Study:
         on_top, above = float((clean.argmax(-1).numpy() == answer).mean()), (difference > 0).double().mean().item()
         return {
             **({"top-1 accuracy": on_top} if self.task.definition.copied else {"answer above foil": above}),
-            "logit difference, answer less foil": difference.mean().item(),
-            "answer's logit, clean less corrupted": gap,
+            "logit difference (answer - foil)": difference.mean().item(),
+            "answer's logit (clean - corrupted)": gap,
         }
 
     def _ends(self, ids: Any, ends: Any) -> torch.Tensor:
@@ -273,7 +271,7 @@ def sure(table: PatchingTable) -> pd.Series:
 
 
 def profile(offsets: Offsets | None) -> dict[str, float] | None:
-    """The model's profile of where a token is taken up, by position: empty where nothing was found, None where it was not measured.
+    """The model's profile of where a token is written, by position: empty where nothing was found, None where it was not measured.
 
     >>> print(profile(None))
     None

@@ -53,7 +53,7 @@ def measured(
 def _distance(
     values: list[Tensor], sites: Sequence[Site], rows: NDArray[np.int64], base: NDArray[np.int64], stops: Any
 ) -> Tensor:
-    """L2 distance between rows [row], over all sites; of a site at every position the padding is no part of the prompt."""
+    """L2 distance between rows [row], over all sites; of a site at every position the padding is not part of the prompt."""
     total = torch.zeros(len(rows), dtype=torch.float64, device=values[0].device)
     for value, site in zip(values, sites, strict=True):
         squared = (value[rows].double() - value[base].double()) ** 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from circuitry.paths import Axis, Leg, Node, Path, Position, Site
-from circuitry.paths.parse import WORDS
+from circuitry.paths.scanner import WORDS
 
 LARGEST = 10**9 - 1
 

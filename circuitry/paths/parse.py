@@ -12,38 +12,16 @@ position = ( NAME | INT | "{" NAME "}" ) [ ( "+" | "-" ) INT ]
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
-from ..errors import CircuitryError, PathError
-from .values import Axis, Index, Leg, Node, Path, Position, Site
+from ..errors import CircuitryError
+from .scanner import EXAMPLE, WORDS, Scanner
+from .values import Axis, Index, Leg, Node, Path, Position, Site, placed
 
 GRAMMAR = "\n".join(line.strip() for line in (__doc__ or "").splitlines()[2:])
-WORDS = ("freezing", "except", "directly")
-_TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<int>[0-9]+)|(?P<sign>->|[\[\](){}@,.+-]))")
-_FOREIGN = {
-    "*": "for every one, leave it open: {layer}",
-    ">": "an arrow is written ->",
-    "=": "an arrow is written ->",
-    "→": "an arrow is written ->",
-    ":": "for a range, leave it open: {layer}",
-}
-_EXAMPLE = "for example: ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"
-_MOST_DIGITS = 9
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class _Token:
-    kind: str
-    text: str
-    column: int
-
-    def __str__(self) -> str:
-        return "the end" if self.kind == "end" else repr(self.text)
 
 
 def parse(text: str) -> Path:
@@ -78,53 +56,8 @@ def parse_position(text: str) -> Position:
     return _Parser(text).whole(_Parser.position)
 
 
-class _Parser:
-    def __init__(self, text: str) -> None:
-        self._text, self._at, self._frozen_last = text, 0, False
-        self._tokens = self._scan()
-
-    def _scan(self) -> list[_Token]:
-        tokens, column = [], 0
-        while self._text[column:].strip():
-            match = _TOKEN.match(self._text, column)
-            if match is None or match.lastgroup is None:
-                column += len(self._text[column:]) - len(self._text[column:].lstrip())
-                sign = self._text[column]
-                shown = repr(sign) if sign.isprintable() else f"the character U+{ord(sign):04X}"
-                raise PathError(self._text, column, f"{shown} means nothing in a path", _FOREIGN.get(sign, _EXAMPLE))
-            group = match.lastgroup
-            tokens.append(_Token(group, match[group], match.start(group)))
-            column = match.end()
-        return [*tokens, _Token("end", "", len(self._text.rstrip()))]
-
-    @property
-    def _next(self) -> _Token:
-        return self._tokens[self._at]
-
-    def _is(self, *texts: str) -> bool:
-        return self._next.kind != "end" and self._next.text in texts
-
-    def _take(self) -> _Token:
-        token = self._next
-        self._at += 1
-        return token
-
-    def _skip(self, text: str) -> bool:
-        found = self._is(text)
-        self._at += found
-        return found
-
-    def _fail(self, problem: str, hint: str = "", token: _Token | None = None) -> NoReturn:
-        raise PathError(self._text, (token or self._next).column, problem, hint)
-
-    def whole(self, rule: Callable[[_Parser], T], refuse: Callable[[], NoReturn] | None = None) -> T:
-        value = rule(self)
-        if self._next.kind != "end":
-            (refuse or self._refuse_more)()
-        return value
-
-    def _refuse_more(self) -> NoReturn:
-        self._fail(f"expected the end, found {self._next}")
+class _Parser(Scanner):
+    _frozen_last = False
 
     def refuse_rest(self) -> NoReturn:
         """Complain about what follows a path's last leg."""
@@ -147,17 +80,17 @@ class _Parser:
             return "a set of nodes stands in parentheses: (head[9,6], head[9,9]) -> logits"
         if self._is("@") and self._after_set:
             return "each node of a set has its own position: (head[9,6] @ END, head[9,9] @ END)"
-        return "indices share one pair of brackets: head[9,9]" if self._is("[") else _EXAMPLE
+        return "indices share one pair of brackets: head[9,9]" if self._is("[") else EXAMPLE
 
     def path(self) -> Path:
         if self._next.kind == "end":
-            self._fail("an empty path", _EXAMPLE)
+            self._fail("an empty path", EXAMPLE)
         sources, legs = self._sites(), []
         while self._skip("->"):
             legs.append(self._leg())
         if not legs:
             if self._is(*WORDS):
-                self._fail(f"{self._next} comes after a target", _EXAMPLE)
+                self._fail(f"{self._next} comes after a target", EXAMPLE)
             if self._next.kind == "end":
                 self._fail("a path needs a target", "add one: -> logits")
             wanted = "'->'" if sources[-1].at or self._after_set else "'->' or '@'"
@@ -200,19 +133,11 @@ class _Parser:
         return Site(node, self.position() if self._skip("@") else None)
 
     def node(self) -> Node:
-        hint = "heads are written head[9,9]" if self._next.kind == "int" else _EXAMPLE
+        hint = "heads are written head[9,9]" if self._next.kind == "int" else EXAMPLE
         name = self._name("a node such as ssm_state or logits", hint)
         indices = self._list(self._index, "]") if self._skip("[") else ()
         port = self._name(f"a port of {name.text!r}", "for example: head[9,9].q") if self._skip(".") else None
         return Node(name.text, indices, port.text if port else None)
-
-    def _name(self, wanted: str, hint: str = _EXAMPLE) -> _Token:
-        token = self._next
-        if token.kind != "name":
-            self._fail(f"expected {wanted}, found {token}", hint)
-        if token.text in WORDS:
-            self._fail(f"expected {wanted}, found the word {token}", hint)
-        return self._take()
 
     def _index(self) -> Index:
         if self._is("{"):
@@ -225,39 +150,8 @@ class _Parser:
             self._fail(f"expected a number or an open axis, found {self._next}", "for every one, leave it open: [{layer}]")
         return self._int()
 
-    def _int(self) -> int:
-        if self._next.kind != "int":
-            self._fail(f"expected a whole number, found {self._next}", "for example: B+1")
-        if len(self._next.text) > _MOST_DIGITS:
-            self._fail(f"a number of {len(self._next.text)} digits", "no model is that large")
-        return int(self._take().text)
-
     def _axis(self) -> Axis:
-        self._take()
-        name = self._name("the name of an open axis", "for example: {layer}")
-        if not self._skip("}"):
-            self._fail(f"expected '}}', found {self._next}", f"close it: {{{name.text}}}")
-        return Axis(name.text)
+        return Axis(self._open_axis())
 
     def position(self) -> Position:
-        base = self._base()
-        start, offset = self._next, 0
-        if self._is("+", "-"):
-            sign = 1 if self._take().text == "+" else -1
-            offset = sign * self._int()
-        if not isinstance(base, int):
-            return Position(base, offset)
-        if base + offset < 0:
-            self._fail(f"position {base + offset} is before the first token", "positions count from 0", start)
-        if base + offset >= 10**_MOST_DIGITS:
-            self._fail(f"position {base + offset} is past the end of any prompt", "try a smaller number", start)
-        return Position(base + offset)
-
-    def _base(self) -> str | int | Axis:
-        if self._is("{"):
-            return self._axis()
-        if self._next.kind == "int":
-            return self._int()
-        if self._is("-"):
-            self._fail("positions count from 0 up", "for the last token, name it: END")
-        return self._name("a position such as B+1, 7 or {pos}").text
+        return placed(*self.place())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
 from ..errors import CircuitryError, expected
+from .scanner import WORDS, Scanner
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,19 @@ def position(value: PositionLike) -> Position:
     True
     """
     if isinstance(value, str):
-        from .parse import parse_position
-
-        return parse_position(value)
+        return placed(*Scanner(value).whole(Scanner.place))
     if isinstance(value, bool) or not isinstance(value, int | Position | Axis):
         raise CircuitryError(expected("a position (a name the task knows, a whole number or axis('name'))", value))
     return _absolute(value) if isinstance(value, int) else value if isinstance(value, Position) else Position(value)
+
+
+def placed(kind: str, base: str | int, offset: int) -> Position:
+    """The position that a text names (``Scanner.place``).
+
+    >>> placed("axis", "pos", 1)
+    Position(base=Axis(name='pos'), offset=1)
+    """
+    return Position(Axis(str(base)) if kind == "axis" else base, offset)
 
 
 class _Operators:
@@ -306,8 +314,6 @@ def axis(name: str) -> Axis:
     >>> axis("layer")
     Axis(name='layer')
     """
-    from .parse import WORDS
-
     if not isinstance(name, str) or not name.isidentifier() or not name.isascii() or name in WORDS:
         raise CircuitryError(expected("the name of an axis, a plain word such as 'layer'", name))
     return Axis(name)

@@ -243,7 +243,7 @@ def test_nodes_may_be_named_alone_by_family_or_by_a_short_name() -> None:
         ({"batch": 9, "buffer": 8}, "batch of 1 to 8 tokens .*got 9"),
         ({"rank": 2, "world": 2}, "rank from 0 to 1 .*got 2"),
         ({"texts": [LONG]}, "texts or a corpus, not both"),
-        ({"corpus": replace(MADE, ids=MADE.ids + 60)}, "token id 103, model only ids up to 60"),
+        ({"corpus": replace(MADE, ids=MADE.ids + 60)}, "to 103, model has 0 to 60"),
         ({"corpus": replace(MADE, special=MADE.ids > 0)}, "special tokens only"),
         ({"corpus": None, "texts": [LONG]}, "has no tokenizer"),
     ],

@@ -212,7 +212,13 @@ def test_the_shift_is_half_of_the_tokens_at_a_document(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("null", "tokens", "told"),
-    [("rotate", 9, "got 'rotate'"), (0, 9, "shift by 0 leaves"), (18, 9, "try 1 to 8"), ("shift", 1, "one token"), (True, 9, "got True")],
+    [
+        ("rotate", 9, "got 'rotate'"),
+        (0, 9, "shift by 0 leaves"),
+        (18, 9, "try 1 to 8"),
+        ("shift", 1, "one token"),
+        (True, 9, "got True"),
+    ],
 )
 def test_a_shift_that_is_none_is_refused(null: Any, tokens: int, told: str) -> None:
     with pytest.raises(CircuitryError, match=told):

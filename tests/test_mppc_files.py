@@ -212,7 +212,7 @@ def test_nothing_to_write_or_read_is_told(tmp_path: Path) -> None:
         feature_acts(tmp_path / "deep")
     (tmp_path / "saes").mkdir()
     (tmp_path / "saes" / "training.json").write_text("{}")
-    with pytest.raises(CircuitryError, match="it has autoencoders; `circuitry sae encode"):
+    with pytest.raises(CircuitryError, match="it holds autoencoders; run `circuitry sae encode"):
         feature_acts(tmp_path / "saes")
     with pytest.raises(CircuitryError, match="did you mean 'float16'"):
         FeatureActs.write(tmp_path / "b", [values()], features=9, value="float15")

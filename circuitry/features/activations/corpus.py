@@ -43,7 +43,9 @@ class Corpus:
     def __post_init__(self) -> None:
         edges = self.starts[[0, -1]].tolist() if len(self.starts) > 1 else []
         if edges != [0, len(self.ids)] or (np.diff(self.starts) < 1).any() or self.special.shape != self.ids.shape:
-            raise CircuitryError("a corpus needs documents, none of them empty, that cover all its ids, and a mask of the same length")
+            raise CircuitryError(
+                "a corpus needs documents, none of them empty, that cover all its ids, and a mask of the same length"
+            )
 
     def __len__(self) -> int:
         return len(self.starts) - 1

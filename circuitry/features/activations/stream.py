@@ -250,7 +250,9 @@ def _nodes(model: Model, text: str | Node) -> list[Node]:
     node = parse_node(text) if isinstance(text, str) else text
     family = model.graph.family(node.family).name
     if family == "logits":
-        raise CircuitryError("logits cannot be collected: they hold a number for every token of the vocabulary; try a node such as 'resid[3]'")
+        raise CircuitryError(
+            "logits cannot be collected: they hold a number for every token of the vocabulary; try a node such as 'resid[3]'"
+        )
     members = model.graph.nodes(family)
     found = members if not node.indices and members[0].indices else [model.graph.node(node)]
     return [model.graph.node(replace(member, port=node.port)) for member in found] if found is members else found
@@ -263,8 +265,11 @@ def _check(model: Model, corpus: Corpus) -> None:
         raise CircuitryError("the corpus has special tokens only")
     if model.tokenizer is not None and corpus.tokenizer and tokenizer_digest(model.tokenizer) != corpus.tokenizer:
         raise CircuitryError(f"{corpus!r} was made with another tokenizer than that of {model.name}; make one with corpus(model)")
-    if corpus.ids.min() < 0 or corpus.ids.max() >= model.hf.config.vocab_size:
-        raise CircuitryError(f"the corpus has token id {corpus.ids.max()}, {model.name} only ids up to {model.hf.config.vocab_size - 1}")
+    first, last = corpus.ids.min(), corpus.ids.max()
+    if first < 0 or last >= model.hf.config.vocab_size:
+        raise CircuitryError(
+            f"the corpus has token ids {first} to {last}, {model.name} has 0 to {model.hf.config.vocab_size - 1}"
+        )
     if limit is not None and longest > limit:
         raise CircuitryError(
             f"a document of {longest} tokens is longer than {model.name}'s {limit} positions; make the corpus with context={limit}"

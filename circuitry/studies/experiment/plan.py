@@ -84,9 +84,7 @@ def dictionaries(models: Sequence[Model], variant: Model | None, seed: int) -> d
     everyone = [*models, *([variant] if variant else [])]
     prints = [model.fingerprint for model in everyone]
     if twice := [model.name for model, own in zip(everyone, prints, strict=True) if prints.count(own) > 1]:
-        raise CircuitryError(
-            f"{' and '.join(twice)} have the same weights; every run compares two SAE seeds of a model already"
-        )
+        raise CircuitryError(f"{' and '.join(twice)} have the same weights; every run compares two SAE seeds of a model already")
     for model in everyone:
         if model.tokenizer is None or tokenizer_digest(model.tokenizer) != tokenizer_digest(models[0].tokenizer):
             raise CircuitryError(

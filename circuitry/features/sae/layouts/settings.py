@@ -108,9 +108,7 @@ def chosen(layout: str, weights: Mapping[str, Tensor], wanted: Mapping[str, str]
     """
     for name, value in weights.items():
         if name not in wanted:
-            raise CircuitryError(
-                f"{layout} with a tensor {name} {tuple(value.shape)} is not read: what it does is unknown"
-            )
+            raise CircuitryError(f"{layout} with a tensor {name} {tuple(value.shape)} is not read: what it does is unknown")
     if missing := sorted(wanted.keys() - weights.keys()):
         raise CircuitryError(f"{layout} without {', '.join(missing)} is not read: it must have {', '.join(wanted)}")
     for name, ours in wanted.items():

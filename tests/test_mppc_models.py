@@ -129,7 +129,7 @@ def test_killed_encoding_goes_on_where_it_was(
 def test_encoding_with_another_autoencoder_is_refused(tmp_path: Path, model: Model, corpus: Corpus) -> None:
     encode(model, saes(model, ("resid[1]",)), corpus, tmp_path, progress=False)
     other = {node: SAE(sae.config, seed=7) for node, sae in saes(model, ("resid[1]",)).items()}
-    with pytest.raises(CircuitryError, match=r"other feature activations \(sae:"):
+    with pytest.raises(CircuitryError, match=r"another set of feature activations \(sae:"):
         encode(model, other, corpus, tmp_path, progress=False)
     with pytest.raises(CircuitryError, match="no autoencoder"):
         encode(model, {}, corpus, tmp_path, progress=False)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .results import Comparison, PatchingTable
     from .suites import Suite, SuiteResult, Table, run, suite
 
+__version__ = "0.1.0"
+
 _LAZY = {
     "Comparison": "results",
     "Model": "models",

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -379,3 +380,9 @@ def test_values_are_numbers_and_lists_where_they_read_like_it() -> None:
         "e": "ABBA",
     }
     assert read.axes(["layer=1", "position=B,B+1"]) == {"layer": [1], "position": ["B", "B+1"]}
+
+
+def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.app(["--version"])
+    assert capsys.readouterr().out.split() == [ct.__version__] == [version("circuitry-lm")]

@@ -22,7 +22,7 @@ from circuitry.cli import app
 from circuitry.compiled import NAMES, stream
 from circuitry.content import BUNDLED
 from circuitry.drawing.circuit import Circuit, CircuitNode
-from circuitry.evidence import grid, offsets, write_profile
+from circuitry.evidence import grid, offsets
 from circuitry.executing.open import EXECUTORS
 from circuitry.features import activations
 from circuitry.features.activations.texts import SHORTEST
@@ -39,12 +39,12 @@ from circuitry.patching import METRICS
 from circuitry.planning import INTERVENTIONS, plan
 from circuitry.reports import compare, nodes, page, write_report
 from circuitry.studies import circuits, experiment
-from circuitry.studies.experiment.measures import NEAR_ZERO
 from circuitry.studies.experiment.plan import Settings
 from circuitry.suites import Picture, SuiteResult, Summary
 from circuitry.suites.induction import DISTANCES
 from circuitry.suites.runner import SHIPPED
-from circuitry.suites.study import KEY_SHARE, MOST_KEYS, Q
+from circuitry.thresholds import CARRIES, KEY_SHARE, MOST_KEYS, NEAR_ZERO, WRITE_FLOOR
+from circuitry.thresholds import SIGNIFICANT as Q
 from circuitry.training.__main__ import SAVE_EVERY, arguments
 from circuitry.training.recipes import RECIPES
 from circuitry.universality import Recipe, corpus, encode, mppc, train_sae
@@ -102,15 +102,13 @@ def test_a_card_says_what_the_model_is_and_how_it_is_trained(name: str) -> None:
     assert f"A small {kind} model ({model.parameters:,} parameters, {layers} layers, float32)" in card
     assert f"({sum(stage.steps for stage in RECIPES[kind].stages)} steps)" in card
     assert f"byte-level BPE with {len(model.tokenizer)} tokens" in card
-    [command] = re.findall(r"^    python -m circuitry\.models\.training (.+)$", _card(name), re.MULTILINE)
+    [command] = re.findall(r"^    python -m circuitry\.training (.+)$", _card(name), re.MULTILINE)
     read = arguments().parse_args(shlex.split(command))
     assert (read.model, read.seed) == (kind, int((*re.findall(r"_s(\d)", name), "0")[0]))
 
 
 def test_the_command_that_trains_again_can_be_read() -> None:
-    [command] = re.findall(
-        r"^    python -m circuitry\.models\.training (.+)$", (ROOT / "docs/models.md").read_text(), re.MULTILINE
-    )
+    [command] = re.findall(r"^    python -m circuitry\.training (.+)$", (ROOT / "docs/models.md").read_text(), re.MULTILINE)
     assert arguments().parse_args(shlex.split(command)).model in RECIPES
 
 
@@ -153,8 +151,8 @@ FACTS = {
         f"safetensors, {_default(Writer, 'shard'):,} tokens a file",
     ],
     "docs/off-by-one.md": [
-        f"A cell is a *write* if it is at least {write_profile.FLOOR:.0%}",
-        f"a position counts if its whole interval lies above {write_profile.CARRIES:.0%}",
+        f"A cell is a *write* if it is at least {WRITE_FLOOR:.0%}",
+        f"a position counts if its whole interval lies above {CARRIES:.0%}",
         f"not within {offsets.APART:.0%} of the whole effect",
         f"the maximum in {_default(ct.off_by_one, 'level'):.0%} of the resamples",
     ],

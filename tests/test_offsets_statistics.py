@@ -20,9 +20,10 @@ import circuitry as ct
 import known
 from circuitry.evidence import Offsets, off_by_one
 from circuitry.evidence.offsets_figure import CARRYING, OTHER
-from circuitry.evidence.write_profile import CARRIES, FLOOR, in_words, kind_of, measure, profile
+from circuitry.evidence.write_profile import in_words, kind_of, measure, profile
 from circuitry.models import Vocabulary
 from circuitry.results.statistics import resampling
+from circuitry.thresholds import CARRIES, WRITE_FLOOR
 
 ROOT, TASK = Path(__file__).parents[1], known.task()
 PAGE = (ROOT / "docs" / "off-by-one.md").read_text()
@@ -85,7 +86,7 @@ def test_what_works_against_the_behaviour_is_no_write_and_takes_nothing_away() -
 
 
 def test_an_effect_below_the_floor_is_no_write_however_certain() -> None:
-    effects = np.full((1, 2, 32), FLOOR / 2)
+    effects = np.full((1, 2, 32), WRITE_FLOOR / 2)
     assert measure(effects, np.ones(32), resamples=200, level=0.95, seed=0).model is None
 
 

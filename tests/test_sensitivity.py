@@ -18,7 +18,7 @@ from circuitry import CircuitryError, PatchingTable, PathError
 from circuitry.evidence import grid
 from circuitry.evidence.grid import Sensitivity, frozen_sets, sensitivity
 from circuitry.evidence.grid_figure import draw
-from circuitry.results.statistics import RESAMPLES
+from circuitry.thresholds import RESAMPLES
 
 TASK = ct.task("induction", distance=5, examples=6, prefix=2)
 OPTIONS: dict[str, Any] = {}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import circuitry as ct
 import known
 from circuitry.suites import Study, SuiteResult, Summary, findings, keys
-from circuitry.suites.study import KEY_SHARE
+from circuitry.thresholds import KEY_SHARE
 from suite_runs import random_model, result
 
 FILES = {".csv", ".parquet", ".json", ".md", ".tex", ".png", ".svg", "-statistics.csv"}

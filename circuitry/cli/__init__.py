@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import errno
 import sys
+from typing import Annotated
 
 import typer
 
+from .. import __version__
 from ..errors import CircuitryError
 from . import convert, experiments, features, graphs, mppc, sae, suites, universality
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """What a disk says that is full, beyond a quota, or read-only."""
 app = typer.Typer(
-    help="Which components carry a behaviour, and along which paths, in Transformers and state-space models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,6 +31,21 @@ app.add_typer(
     help="Train and evaluate sparse autoencoders, and write their features' activations.",
     no_args_is_help=True,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Which components carry a behaviour, and along which paths, in Transformers and state-space models."""
 
 
 def main() -> None:

@@ -14,16 +14,15 @@ from matplotlib.figure import Figure
 
 from ..architecture import Graph
 from .architecture_layer import Key, Layer, collapse
+from .colours import DARK, FAMILIES, GREY, INK, MOVES, STREAM, STREAM_FILL
 from .geometry import Box, Points, fan, sampled
 from .layered import layered
-from .paper import INK, Page, text_size
+from .paper import Page, text_size
 from .routing import place_label, through
 
 _NAME_SIZE, _SHAPE_SIZE, _RULE_SIZE, _TITLE_SIZE = 7.0, 5.6, 6.5, 8.5  # points
 _ROW, _HEIGHT, _GAP, _MARGIN, _FOOT, _HEAD = 0.5, 0.29, 0.14, 0.14, 0.46, 0.5  # inches
 _LOOP, _APART = 0.24, 0.05  # how far an arrow back goes aside; arrows into and out of the stream, from its middle
-_FILLS = ("#d9e8f6", "#fde3c8", "#d8efd8", "#f6d9dc", "#e6def2", "#f3ecc8", "#d5eeee", "#efe0d6")
-_STREAM_FILL, _STREAM, _MOVES = "#e4e4e4", "#8a8a8a", "#b3541e"
 NOTE = "Arrows without a word stay at the same token."
 
 
@@ -52,7 +51,7 @@ def draw_layer(graph: Graph, layer: int = 0, ax: Axes | None = None) -> Figure:
     page = Page(plan.width, plan.height, ax)
     title = f"{graph.name}: one of {graph.sizes['layer']} layers"
     page.text(_MARGIN, plan.height - 0.17, title, _TITLE_SIZE, bold=True, ha="left")
-    page.text(_MARGIN, 0.12, NOTE, _SHAPE_SIZE, color="#666666", ha="left")
+    page.text(_MARGIN, 0.12, NOTE, _SHAPE_SIZE, color=GREY, ha="left")
     _draw_arrows(page, found, plan)
     _draw_boxes(page, found, plan)
     return page.figure
@@ -157,28 +156,28 @@ def _draw_arrows(page: Page, layer: Layer, plan: Plan) -> None:
     curves, labels = _curves(layer, plan), list[Box]()
     for edge, curve in curves.items():
         said, stream = layer.rule(edge), all(map(layer.in_stream, edge))
-        colour, width = (_MOVES, 1.1) if said else (_STREAM, 2.2) if stream else (INK, 0.8)
+        colour, width = (MOVES, 1.1) if said else (STREAM, 2.2) if stream else (INK, 0.8)
         page.arrow(curve, colour, width, " -> ".join(map(layer.label, edge)), zorder=2.5 if said else 2)
         if said:
             others = [sampled(curve) for other, curve in curves.items() if other != edge]
             labels.append(place_label(curve, text_size(said, _RULE_SIZE), plan.boxes.values(), labels, others))
             halo = {"facecolor": "white", "edgecolor": "none", "boxstyle": "square,pad=0.08"}
-            page.text(labels[-1].x, labels[-1].y, said, _RULE_SIZE, color=_MOVES, bbox=halo, zorder=5, style="italic")
+            page.text(labels[-1].x, labels[-1].y, said, _RULE_SIZE, color=MOVES, bbox=halo, zorder=5, style="italic")
     for box in (box for key, box in plan.boxes.items() if layer.in_stream(key)):
         if box.top + _ROW > plan.height - _HEAD:
-            page.line((box.x, box.x), (box.top, box.top + 0.14), _STREAM, 2.2)
+            page.line((box.x, box.x), (box.top, box.top + 0.14), STREAM, 2.2)
         if box.bottom <= _FOOT:
-            page.line((box.x, box.x), (box.bottom - 0.14, box.bottom), _STREAM, 2.2)
+            page.line((box.x, box.x), (box.bottom - 0.14, box.bottom), STREAM, 2.2)
 
 
 def _draw_boxes(page: Page, layer: Layer, plan: Plan) -> None:
     families = list(dict.fromkeys(key.family for key in layer.nodes if not layer.in_stream(key)))
     for key, nodes in layer.nodes.items():
         box, shape, name = plan.boxes[key], layer.shape(key), layer.label(key)
-        fill = _STREAM_FILL if layer.in_stream(key) else _FILLS[families.index(key.family) % len(_FILLS)]
+        fill = STREAM_FILL if layer.in_stream(key) else FAMILIES[families.index(key.family) % len(FAMILIES)]
         for behind in (2, 1) if len(nodes) > 1 else ():
-            page.box(Box(box.x + 0.022 * behind, box.y + 0.022 * behind, box.width, box.height), fill, "#666666", 0.5)
-        page.box(box, fill, "#666666" if key.port else "#333333", 0.5 if key.port else 0.9, name)
+            page.box(Box(box.x + 0.022 * behind, box.y + 0.022 * behind, box.width, box.height), fill, GREY, 0.5)
+        page.box(box, fill, GREY if key.port else DARK, 0.5 if key.port else 0.9, name)
         page.text(box.x, box.y + (0.055 if shape else 0), name, _NAME_SIZE, zorder=4)
         if shape:
-            page.text(box.x, box.y - 0.07, shape, _SHAPE_SIZE, zorder=4, color="#666666")
+            page.text(box.x, box.y - 0.07, shape, _SHAPE_SIZE, zorder=4, color=GREY)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from .circuit import Circuit, CircuitEdge
 from .circuit_layout import HEADING_SIZE, LABEL_SIZE, NAME_SIZE, NUMBER_SIZE, Layout, lay_out
-from .colours import arrow_colour, fill, ink, number
+from .colours import DARK, EDGE, GREY, LINE, arrow_colour, fill, ink, number
 from .geometry import Box, Points, fan, sampled
 from .paper import Page, text_size
 from .routing import place_label, route
@@ -43,7 +43,7 @@ def draw(circuit: Circuit, ax: Axes | None = None) -> Figure:
         _draw_bar(page, circuit, layout)
     else:
         halo = {"facecolor": "white", "edgecolor": "none"}
-        page.text(layout.width / 2, layout.height - 0.45, EMPTY, NAME_SIZE, style="italic", color="#666666", bbox=halo)
+        page.text(layout.width / 2, layout.height - 0.45, EMPTY, NAME_SIZE, style="italic", color=GREY, bbox=halo)
     return page.figure
 
 
@@ -53,13 +53,13 @@ def _draw_frame(page: Page, layout: Layout) -> None:
         return
     start, end = layout.columns[0][1], layout.columns[-1][2]
     base = layout.bands[0][1] - 0.18 if layout.bands else _BASE_WITHOUT_BAR
-    page.line((start, end), (base, base), "#888888", 0.8)
+    page.line((start, end), (base, base), LINE, 0.8)
     for position, left, right in layout.columns:
         page.text((left + right) / 2, base - 0.12, position, HEADING_SIZE, bold=True)
         if right < end:
             page.line((right, right), (base, layout.height - 0.04), width=0.5, linestyle=(0, (1, 2)))
     for name, bottom, top in layout.bands:
-        page.text(start - 0.08, (bottom + top) / 2, name, LABEL_SIZE, ha="right", color="#666666")
+        page.text(start - 0.08, (bottom + top) / 2, name, LABEL_SIZE, ha="right", color=GREY)
     for (_, _, below), (_, above, _) in zip(layout.bands, layout.bands[1:], strict=False):
         page.line((start, end), ((below + above) / 2,) * 2, width=0.5)
 
@@ -67,7 +67,7 @@ def _draw_frame(page: Page, layout: Layout) -> None:
 def _draw_nodes(page: Page, circuit: Circuit, boxes: dict[str, Box]) -> None:
     for node in circuit.nodes:
         box, colour = boxes[node.name], ink(node.effect, circuit.limit)
-        page.box(box, fill(node.effect, circuit.limit), "#555555", name=f"node {node.name}")
+        page.box(box, fill(node.effect, circuit.limit), EDGE, name=f"node {node.name}")
         shown = number(node.effect)
         page.text(box.x, box.y + (0.06 if shown else 0), node.label, NAME_SIZE, color=colour, zorder=4)
         if shown:
@@ -130,7 +130,7 @@ def _draw_bar(page: Page, circuit: Circuit, layout: Layout) -> None:
     page.ax.set(xlim=limits[0], ylim=limits[1])
     middle = y + _BAR_HEIGHT / 2
     frame = Box(left + _BAR_WIDTH / 2, middle, _BAR_WIDTH, _BAR_HEIGHT)
-    page.box(frame, "none", "#888888", 0.5, boxstyle="square,pad=0")
+    page.box(frame, "none", LINE, 0.5, boxstyle="square,pad=0")
     for share, value in ((0.0, -circuit.limit), (0.5, 0.0), (1.0, circuit.limit)):
         page.text(left + share * _BAR_WIDTH, y - 0.09, number(value), LABEL_SIZE)
-    page.text(left - 0.1, middle, circuit.unit, LABEL_SIZE, ha="right", color="#444444")
+    page.text(left - 0.1, middle, circuit.unit, LABEL_SIZE, ha="right", color=DARK)

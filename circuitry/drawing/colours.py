@@ -1,4 +1,7 @@
-"""Effects as colours and as text: red below zero, blue above, as ColorBrewer's RdBu (9 classes) has them. Needs no matplotlib."""
+"""The palette of all pictures and pages, and effects as colours and as text. Needs no matplotlib.
+
+An effect is red below zero and blue above, as in ColorBrewer's RdBu (9 classes).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,19 @@ import math
 _RDBU = ("b2182b", "d6604d", "f4a582", "fddbc7", "f7f7f7", "d1e5f0", "92c5de", "4393c3", "2166ac")
 _STOPS = [tuple(int(stop[i : i + 2], 16) for i in (0, 2, 4)) for stop in _RDBU]
 UNKNOWN = "#e6e6e6"
+FOUND, PERHAPS, OTHERS = "#2166ac", "#92c5de", "#cccccc"
+"""What was found, what the data do not decide, and all else."""
+CATEGORIES = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666")
+"""What has no order, such as models (ColorBrewer's Dark2)."""
+PAIR = ("#b35806", "#542788")
+"""Two things beside each other: orange and violet, which all readers tell apart and no effect has."""
+FAMILIES = ("#d9e8f6", "#fde3c8", "#d8efd8", "#f6d9dc", "#e6def2", "#f3ecc8", "#d5eeee", "#efe0d6")
+STREAM_FILL, STREAM, MOVES = "#e4e4e4", "#8a8a8a", "#b3541e"
+"""In the diagram of an architecture: fills of node families, the residual stream and its line, what moves along the text."""
+INK, DARK, EDGE, GREY, LINE, PALE, FAINT = "#222222", "#444444", "#555555", "#666666", "#888888", "#bbbbbb", "#c8c8c8"
+"""Text and lines, from dark to light."""
+PALE_INK = "#5f5f5f"
+"""Text on the pale colour of an effect that is not significant."""
 
 
 def fill(effect: float, limit: float) -> str:

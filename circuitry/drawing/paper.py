@@ -18,12 +18,12 @@ from matplotlib.path import Path as Curve
 from matplotlib.textpath import TextPath
 
 from ..errors import CircuitryError
+from .colours import FAINT, INK
 from .geometry import Box, Points, shortened
 
 Span: TypeAlias = tuple[float, float]
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so a picture is the same on every machine
-INK, FAINT = "#222222", "#c8c8c8"
 
 
 @functools.cache

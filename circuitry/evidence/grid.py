@@ -22,7 +22,7 @@ from ..planning.interventions import INTERVENTIONS, intervention
 from ..planning.names import POSITION, axis_kinds
 from ..prompting import Task
 from ..results import PatchingTable
-from ..results.statistics import SIGNIFICANT
+from ..thresholds import SIGNIFICANT
 
 METRICS = ("logit", "logit_difference", "log_probability")
 """The metrics that are measured if nothing is said: of those with the answer's sign, one on each scale."""

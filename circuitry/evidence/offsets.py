@@ -18,9 +18,9 @@ from ..errors import CircuitryError, TaskError, no_effect, suggest
 from ..prompting import Prompts, Task
 from ..results import PatchingTable
 from ..results.skewness import ENOUGH
-from ..results.statistics import SIGNIFICANT
+from ..thresholds import SIGNIFICANT, WRITE_FLOOR
 from .offsets_result import Offsets, Verdict
-from .write_profile import FLOOR, Floats, Measured, Profile, in_words, kind_of, least_examples, measure, place, rows
+from .write_profile import Floats, Measured, Profile, in_words, kind_of, least_examples, measure, place, rows
 
 if TYPE_CHECKING:
     from ..models import Model
@@ -232,7 +232,7 @@ def _check_examples(effects: Floats) -> None:
 def _verdicts(label: str, architecture: str, token: str, layers: list[int], found: Measured) -> Iterator[Verdict]:
     """The whole model first, then its layers."""
     last = place(token, found.mean.shape[1] - 1)
-    nothing = f"no position from {token} to {last} has {FLOOR:.0%} of the whole effect at q < {SIGNIFICANT}"
+    nothing = f"no position from {token} to {last} has {WRITE_FLOOR:.0%} of the whole effect at q < {SIGNIFICANT}"
     if not found.there:
         clear, why = ("no ", f"p = {found.whole_p:.2g}")
         if found.whole_p < SIGNIFICANT:

@@ -9,12 +9,14 @@ import numpy as np
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from .write_profile import CARRIES, place
+from ..drawing.colours import FOUND, OTHERS, PERHAPS
+from ..thresholds import CARRIES
+from .write_profile import place
 
 if TYPE_CHECKING:
     from .offsets_result import Offsets, Verdict
 
-CARRYING, OPEN, OTHER = "#2166ac", "#92c5de", "#cccccc"
+CARRYING, OPEN, OTHER = FOUND, PERHAPS, OTHERS
 MOST_LAYERS = 12
 """Layers in the heat map: those with the largest effects, in order."""
 _STYLE: Any = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "svg.hashsalt": "circuitry", "svg.fonttype": "none"}

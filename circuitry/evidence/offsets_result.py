@@ -16,7 +16,8 @@ from tabulate import tabulate
 from ..errors import CircuitryError
 from ..results import PatchingTable
 from ..store.files import write_whole
-from .write_profile import CARRIES, place
+from ..thresholds import CARRIES
+from .write_profile import place
 
 NUMBERS = ("effect", "share", "low", "high", "q")
 

@@ -9,10 +9,9 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..drawing.colours import FOUND, LINE
 from ..drawing.figures import STYLE
 from .scores import Scores, all_of
-
-_COLOUR, _QUIET = "#2166ac", "#999999"
 
 
 def draw(scores: Scores) -> Figure:
@@ -39,10 +38,10 @@ def draw(scores: Scores) -> Figure:
 
 def _faithfulness(ax: Any, scores: Scores) -> None:
     if scores.random:
-        ax.hist(scores.random, bins=12, color=_QUIET, label=f"{len(scores.random)} random sets")
+        ax.hist(scores.random, bins=12, color=LINE, label=f"{len(scores.random)} random sets")
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.axvspan(*scores.interval, color=_COLOUR, alpha=0.2, linewidth=0)
-    ax.axvline(scores.faithfulness, color=_COLOUR, label="the circuit, with its interval")
+    ax.axvspan(*scores.interval, color=FOUND, alpha=0.2, linewidth=0)
+    ax.axvline(scores.faithfulness, color=FOUND, label="the circuit, with its interval")
     ax.set(title="faithfulness", xlabel="f of what is kept", ylabel="random sets")
 
 
@@ -50,17 +49,17 @@ def _completeness(ax: Any, scores: Scores) -> None:
     """On the diagonal, circuit and model lose the same by the same removal."""
     rows = scores.completeness
     ends = [min(0.0, *rows["circuit"], *rows["model"]), max(1.0, *rows["circuit"], *rows["model"])]
-    ax.plot(ends, ends, color=_QUIET, linewidth=0.8)
+    ax.plot(ends, ends, color=LINE, linewidth=0.8)
     roles = rows["without"].isin(list(map(all_of, scores.roles)))
     for chosen, marker, label in ((roles, "o", "a role removed"), (~roles, "x", "a random half removed")):
-        ax.scatter(rows["model"][chosen], rows["circuit"][chosen], s=16, marker=marker, color=_COLOUR, label=label)
+        ax.scatter(rows["model"][chosen], rows["circuit"][chosen], s=16, marker=marker, color=FOUND, label=label)
     ax.set(title="completeness", xlabel="f of the model without it", ylabel="f of the circuit without it")
 
 
 def _minimality(ax: Any, scores: Scores) -> None:
     rows = scores.minimality.sort_values("change")
-    ax.barh(rows["node"], rows["change"], color=_COLOUR)
+    ax.barh(rows["node"], rows["change"], color=FOUND)
     if scores.outsiders:
-        ax.axvline(max(scores.outsiders), color=_QUIET, linestyle="--", label="the most that a node from outside changes")
+        ax.axvline(max(scores.outsiders), color=LINE, linestyle="--", label="the most that a node from outside changes")
     ax.set(title="minimality", xlabel="change of f")
     ax.tick_params(axis="y", labelsize=6)

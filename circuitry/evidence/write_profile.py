@@ -14,14 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..results.skewness import Outliers, widths
-from ..results.statistics import SIGNIFICANT, corrected, draws_for, false_discovery, least_discovery, mean_test, resampling
+from ..results.statistics import corrected, draws_for, false_discovery, least_discovery, mean_test, resampling
+from ..thresholds import CARRIES, SIGNIFICANT, WRITE_FLOOR
 
 Floats: TypeAlias = NDArray[np.float64]
-
-CARRIES = 0.10
-"""An offset carries the token if the whole interval of its share lies above this, and does not if it lies below."""
-FLOOR = 0.01
-"""A cell is a write if its false discovery rate is below 0.05 and its mean at least this part of the whole effect."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,7 @@ def measure(effects: Floats, whole: Floats, *, resamples: int, level: float, see
     p = mean_test(scaled.reshape(-1, examples), draws, seed)
     q = false_discovery(p, _hidden(cells, outliers)).reshape(layers, offsets)
     mean = scaled.mean(-1)
-    write = (q < SIGNIFICANT) & (mean >= FLOOR)
+    write = (q < SIGNIFICANT) & (mean >= WRITE_FLOOR)
     if not write.any():
         return Measured(mean, q, whole_p, there, None, (None,) * layers, np.zeros_like(mean))
     used = np.where(((q < SIGNIFICANT) & (mean < 0))[..., None], 0.0, scaled)

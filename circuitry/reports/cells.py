@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from ..drawing.colours import fill, ink, number
+from ..drawing.colours import PALE_INK, fill, ink, number
 from ..results.measurements import merged
 from ..results.table import PatchingTable
+from ..thresholds import SIGNIFICANT
 from .formats import percent, small
 
-LEVEL = 0.05
 """The false discovery rate below which a cell counts as found."""
 _SHOWN = ("mean", "se", "low", "high", "share", "q", "beyond_random")
 
@@ -65,7 +65,7 @@ class Cell:
         >>> Cell("c", {}, 1.0, 0.1, 0.8, 1.2, 0.5, 0.01, 1.0, 16).found
         True
         """
-        return bool(self.q < LEVEL)
+        return bool(self.q < SIGNIFICANT)
 
     @property
     def unsure(self) -> bool:
@@ -173,7 +173,7 @@ def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
     if found:
         return colour, ink(value, most)
     channels = (round(255 - 0.35 * (255 - int(colour[i : i + 2], 16))) for i in (1, 3, 5))
-    return "#" + "".join(f"{channel:02x}" for channel in channels), "#5f5f5f"
+    return "#" + "".join(f"{channel:02x}" for channel in channels), PALE_INK
 
 
 def interval(cell: Cell) -> str:

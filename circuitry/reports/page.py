@@ -18,8 +18,9 @@ from ..drawing.colours import fill, number
 from ..prompting.record import text
 from ..results.table import PatchingTable
 from ..store.files import write_whole
+from ..thresholds import SIGNIFICANT
 from . import words
-from .cells import LEVEL, Cell, Row, cells_of, heat_map, interval, limit, paint
+from .cells import Cell, Row, cells_of, heat_map, interval, limit, paint
 from .formats import brief, measured, moment, percent, small
 from .nodes import panels
 from .picture import picture
@@ -174,7 +175,7 @@ def render(
     made = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     made.filters |= {"signed": number, "percent": percent, "small": small, "interval": interval, "url": quote}
     made.filters |= {"brief": brief, "measured": measured, "moment": moment, "task": text}
-    made.globals |= {"paint": paint, "level": LEVEL, "ramp": ", ".join(fill(step / 4 - 1, 1) for step in range(9))}
+    made.globals |= {"paint": paint, "level": SIGNIFICANT, "ramp": ", ".join(fill(step / 4 - 1, 1) for step in range(9))}
     style, code = (Markup("".join(made.get_template(name).render() for name in names)) for names in (styles, [script]))
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     return made.get_template(template).render(style=style, script=code, digest=digest, **contents)

@@ -13,6 +13,7 @@ import pandas as pd
 from ..errors import CircuitryError, suggest
 from ..prompting.record import text
 from ..store.files import write_csv
+from ..thresholds import LEVEL, RESAMPLES, SIGNIFICANT
 from . import statistics as evidence
 from . import writing
 from .measurements import Measurements
@@ -48,7 +49,7 @@ class Comparison:
     missing: list[str]
     outliers: Outliers
 
-    def significant(self, q: float = evidence.SIGNIFICANT) -> pd.Series:
+    def significant(self, q: float = SIGNIFICANT) -> pd.Series:
         """Which cells differ, with an adjusted p below ``q``.
 
         >>> from circuitry.results import PatchingTable
@@ -68,7 +69,7 @@ class Comparison:
         """
         cells = writing.count(int(self.frame["p"].notna().sum()), "cell")
         parts = [self.unit, " and ".join(self.names), f"{self.level:.0%} bootstrap interval of the difference"]
-        parts.append(f"* q < {evidence.SIGNIFICANT:g} ({self.method}, false-discovery control over {cells})")
+        parts.append(f"* q < {SIGNIFICANT:g} ({self.method}, false-discovery control over {cells})")
         return "; ".join([*parts, *self.notes])
 
     @property
@@ -92,7 +93,7 @@ class Comparison:
         for index, (first, second, difference, low, high, _, q) in zip(self.frame.index, numbers, strict=True):
             names = index if isinstance(index, tuple) and len(self.axes) > 1 else (index if self.axes else "effect",)
             shown = [writing.number(first, digits), writing.number(second, digits)]
-            shown += [writing.measured(difference, star=q < evidence.SIGNIFICANT, digits=digits), writing.span(low, high, digits)]
+            shown += [writing.measured(difference, star=q < SIGNIFICANT, digits=digits), writing.span(low, high, digits)]
             rows.append([*map(str, names), *shown, writing.probability(q)])
         labels = list(self.axes) or [""]
         return [*labels, *self.names, "difference", f"{self.level:.0%} interval", "q"], rows, len(labels)
@@ -153,8 +154,8 @@ def compare(
     first: Measurements,
     second: Measurements,
     by: By = "share",
-    level: float = evidence.LEVEL,
-    resamples: int = evidence.RESAMPLES,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
     """Compare the cells that both tables have, by their share of the whole effect or by the effect itself.

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..drawing.colours import PAIR
 from ..drawing.figures import COLOURS, STYLE, centred
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ _SMALL_GRID = 160
 _MOST_ROWS = 40
 _LONG_LABEL = 14
 _CHARACTERS = 22  # that fit an inch at 6 points
-_PAIR = ("#b35806", "#542788")  # orange and violet, told apart by all readers, and no colours of effects
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
@@ -167,7 +167,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
         left, right = figure.subplots(1, 2, sharey=True)
         places = np.arange(len(shown))
         left.hlines(places, shown["first"], shown["second"], color="0.7", linewidth=1.5, zorder=1)
-        for column, name, colour, marker in zip(("first", "second"), comparison.names, _PAIR, "os", strict=True):
+        for column, name, colour, marker in zip(("first", "second"), comparison.names, PAIR, "os", strict=True):
             left.scatter(shown[column], places, s=14, color=colour, marker=marker, label=_short(name), zorder=2)
         right.scatter(shown["difference"], places, s=14, c=np.where(significant, "0.15", "white"), edgecolors="0.15", zorder=3)
         _whiskers(right, places, shown["difference"].to_numpy(), shown, "x", zorder=2)

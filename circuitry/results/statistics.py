@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
+from ..thresholds import LEVEL, RESAMPLES, SIGNIFICANT
 from .skewness import ENOUGH, TESTABLE, Outliers, alike, johnson, johnson_two, widths
 from .skewness import Array as Array
 
-LEVEL, RESAMPLES, SIGNIFICANT = 0.95, 2000, 0.05
 TEST, TWO_SAMPLE_TEST = "sign flips and Johnson's t", "label shuffles and Johnson's t"
 """``mean_test`` and ``two_sample_test`` in a caption."""
 EXACT = 4096

@@ -14,6 +14,7 @@ import pandas as pd
 from ..errors import CircuitryError
 from ..prompting.record import text
 from ..store.files import write_csv, write_whole
+from ..thresholds import LEVEL, RESAMPLES, SIGNIFICANT
 from . import statistics as evidence
 from . import writing
 from .measurements import COLUMNS as COLUMNS
@@ -47,7 +48,7 @@ class PatchingTable(Measurements):
         random = self.random_values()
         return Outliers.of([self.values()[self.signed()], *([] if random is None else [random])])
 
-    def statistics(self, level: float = evidence.LEVEL, resamples: int = evidence.RESAMPLES, seed: int = 0) -> pd.DataFrame:
+    def statistics(self, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
         """What can be said of each cell's mean effect, indexed as ``mean``.
 
         ``mean``, ``se`` (standard error), ``low`` and ``high`` (bootstrap interval over examples), ``share`` (of the whole
@@ -59,14 +60,14 @@ class PatchingTable(Measurements):
         >>> t.statistics().round(2)[["mean", "se", "share", "p"]].values.tolist()
         [[2.0, 0.58, 0.5, 0.25]]
         """
-        usual = (level, resamples, seed) == (evidence.LEVEL, evidence.RESAMPLES, 0)
+        usual = (level, resamples, seed) == (LEVEL, RESAMPLES, 0)
         described = self._described if usual else self._describe(level, resamples, seed)
         made = described.copy()
         for place, name, column in ((0, "mean", self.mean()), (1, "se", self.sem()), (4, "share", self.share())):
             made.insert(place, name, column)
         return made.assign(beyond_random=self._beyond_random())
 
-    def significant(self, q: float = evidence.SIGNIFICANT) -> pd.Series:
+    def significant(self, q: float = SIGNIFICANT) -> pd.Series:
         """Which cells have an adjusted p below ``q``.
 
         >>> t = PatchingTable.of([{"layer": k} for k in (0, 1)], np.ones((2, 48)), np.zeros(48), np.ones(48), "logit")
@@ -75,7 +76,7 @@ class PatchingTable(Measurements):
         """
         return self._described["q"] < q
 
-    def can_show(self, q: float = evidence.SIGNIFICANT) -> bool:
+    def can_show(self, q: float = SIGNIFICANT) -> bool:
         """Whether there are examples enough for a cell, or some of them together, to have an adjusted p below ``q``.
 
         >>> cells = [{"layer": n} for n in range(16)]
@@ -116,7 +117,7 @@ class PatchingTable(Measurements):
         >>> PatchingTable.of([{"layer": 0}], np.ones((1, 96)), np.zeros(96), np.ones(96), "logit").notes()
         ["* q < 0.05 (sign flips and Johnson's t, false-discovery control over 1 cell)"]
         """
-        q, tested = evidence.SIGNIFICANT, int(self._described["p"].notna().sum())
+        q, tested = SIGNIFICANT, int(self._described["p"].notna().sum())
         examples = int(np.isfinite(self.values()).sum(1).max(initial=0))
         found = []
         if tested:

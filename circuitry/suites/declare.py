@@ -11,8 +11,9 @@ from ..patching.experiment import Paths
 from ..results import PatchingTable
 from ..results.recorded import path_of, paths_of
 from ..results.writing import count
+from ..thresholds import MOST_KEYS
 from .result import Component, SuiteResult
-from .study import MOST_KEYS, Study, keys
+from .study import Study, keys
 
 Axes = Mapping[str, Sequence[Any]]
 

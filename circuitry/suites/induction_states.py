@@ -14,9 +14,10 @@ from ..drawing.circuit import Circuit, CircuitEdge, CircuitNode
 from ..paths import labelled
 from ..results import PatchingTable
 from ..results.writing import count
+from ..thresholds import KEY_SHARE
 from .induction_heads import baselines
 from .result import Component, SuiteResult, Summary
-from .study import KEY_SHARE, Study, keys
+from .study import Study, keys
 
 AFTER = ["B", "B+1", "B+2", "B+3", "B+4", "B+5"]
 AROUND = ["A", "B", "B+1", "B+2", "B+3"]

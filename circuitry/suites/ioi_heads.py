@@ -19,6 +19,7 @@ from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
 from ..paths import labelled
 from ..results.writing import count
+from ..thresholds import KEY_SHARE
 from .ioi_roles import (
     AT_END,
     DIRECT,
@@ -41,7 +42,7 @@ from .ioi_roles import (
 from .result import Picture, SuiteResult, Summary
 from .senders import Head, Receivers, jointly, read_at, reads, senders, site, strong_senders
 from .stages import Drawing
-from .study import KEY_SHARE, Study, keys, sure
+from .study import Study, keys, sure
 
 
 def run(study: Study) -> SuiteResult:

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..paths import labelled
 from ..results import PatchingTable
-from .study import KEY_SHARE, Study, keys
+from ..thresholds import KEY_SHARE
+from .study import Study, keys
 
 Head = tuple[int, int]
 """(layer, number)."""

@@ -22,13 +22,9 @@ from ..paths import Labelled, Path, labelled, parse
 from ..planning import Sweep, reads_logits
 from ..prompting import Task
 from ..results import PatchingTable
+from ..thresholds import KEY_SHARE, MOST_KEYS, SIGNIFICANT
 from .folder import RunFolder
 from .result import Component, Summary
-
-KEY_SHARE = 0.05
-"""A component is named if patching it alone has at least this share of the whole effect, and q below Q."""
-Q = 0.05
-MOST_KEYS = 8
 
 
 @dataclass
@@ -168,10 +164,10 @@ class Study:
 
     def rule(self) -> str:
         """The threshold of a finding in words, and the tables in which there were too few examples for the whole of it."""
-        mute = {name: bool(table.signed().any()) for name, table in self.tables.items() if not table.can_show(Q)}
+        mute = {name: bool(table.signed().any()) for name, table in self.tables.items() if not table.can_show(SIGNIFICANT)}
         few, untested = ([name for name, signed in mute.items() if signed == kind] for kind in (True, False))
         small = [name for name, table in self.tables.items() if name not in mute and not table.outliers.enough]
-        said = f"at least {KEY_SHARE:.0%} of the whole effect and q < {Q:g} (of each table the {MOST_KEYS} strongest)"
+        said = f"at least {KEY_SHARE:.0%} of the whole effect and q < {SIGNIFICANT:g} (of each table the {MOST_KEYS} strongest)"
         if few:
             said += (
                 f"; by the share alone in {', '.join(few)}, where {self.task.examples} examples cannot show anything at that q"
@@ -179,7 +175,7 @@ class Study:
         if untested:
             said += f"; by the share alone in {', '.join(untested)}, where effects are never negative, so that none has a q"
         if small:
-            said += f"; by p < {Q:g} in {', '.join(small)}, whose effects are too few to tell how skewed they are"
+            said += f"; by p < {SIGNIFICANT:g} in {', '.join(small)}, whose effects are too few to tell how skewed they are"
         return said
 
     def caveats(self, table: PatchingTable) -> list[str]:
@@ -247,9 +243,9 @@ def _first(path: Paths) -> Path | str:
 
 
 def keys(table: PatchingTable, *, most: int = MOST_KEYS, negative: bool = False) -> list[Any]:
-    """Cells with at least KEY_SHARE of the whole effect and q below Q, the strongest first.
+    """Cells with at least KEY_SHARE of the whole effect and q below SIGNIFICANT, the strongest first.
 
-    With too few examples for any cell to reach Q, the share alone decides. ``negative``: cells that work against the behaviour,
+    With too few examples for any cell to reach SIGNIFICANT, the share alone decides. ``negative``: cells that work against the behaviour,
     by the same thresholds.
 
     >>> import numpy as np
@@ -264,16 +260,16 @@ def keys(table: PatchingTable, *, most: int = MOST_KEYS, negative: bool = False)
 
 
 def sure(table: PatchingTable) -> pd.Series:
-    """Which cells are clear enough for a finding: q below Q, or p where no q can be given for want of effects, else all.
+    """Which cells are clear enough for a finding: q below SIGNIFICANT, or p where no q can be given for want of effects, else all.
 
     >>> import numpy as np
     >>> cells = [{"layer": n} for n in range(4)]
     >>> [sure(PatchingTable.of(cells, np.zeros((4, n)), np.zeros(n), np.ones(n), "logit")).any().item() for n in (4, 12)]
     [True, False]
     """
-    if not table.can_show(Q):
+    if not table.can_show(SIGNIFICANT):
         return pd.Series(True, table.mean().index)
-    return table.significant(Q) if table.outliers.enough else table.statistics()["p"] < Q
+    return table.significant(SIGNIFICANT) if table.outliers.enough else table.statistics()["p"] < SIGNIFICANT
 
 
 def profile(offsets: Offsets | None) -> dict[str, float] | None:

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ...drawing.colours import fill
+from ...drawing.colours import CATEGORIES, FAINT, INK, LINE, PALE, fill
 from ...drawing.figures import STYLE
 from ...errors import CircuitryError
 from .score import with_scores
 
-COLOURS = {"SAE seed": "#1b9e77", "model seed": "#7570b3", "architecture": "#d95f02"}
+COLOURS = {"SAE seed": CATEGORIES[0], "model seed": CATEGORIES[2], "architecture": CATEGORIES[1]}
 """The same in all figures about features: ColorBrewer's Dark2."""
-_REST = (fill(-0.45, 1), "#777777", "#bbbbbb")
+_REST = (fill(-0.45, 1), LINE, PALE)
 
 
 def figure5(
@@ -72,7 +72,7 @@ def _boxes(ax: Any, tables: Mapping[str, pd.DataFrame], score: str, colours: Map
     )
     width, rest = 0.8 / len(tables), iter(_REST)
     for number, (name, frame) in enumerate(tables.items()):
-        colour = colours.get(name) or next(rest, "#dddddd")
+        colour = colours.get(name) or next(rest, FAINT)
         ax.bar(0, 0, color=colour, label=name)  # for the legend
         for place, level in enumerate(levels):
             values = frame.loc[frame[score] == level, "mppc"].to_numpy(float)
@@ -95,7 +95,7 @@ def _box(ax: Any, values: Any, at: float, width: float, colour: str) -> None:
         patch_artist=True,
         manage_ticks=False,
         flierprops={"markersize": 2, "markeredgecolor": "0.5", "markeredgewidth": 0.5},
-        medianprops={"color": "#111111", "linewidth": 1.4},
+        medianprops={"color": INK, "linewidth": 1.4},
     )
     drawn["boxes"][0].set(facecolor=colour, edgecolor="0.25", linewidth=0.6)
     ax.text(at, -0.035, str(len(values)), ha="center", va="top", fontsize=5.5, color="0.35")

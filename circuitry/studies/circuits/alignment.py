@@ -11,10 +11,10 @@ import numpy as np
 
 from ...errors import CircuitryError
 from ...reports.roles import row_of
-from ...results.statistics import RESAMPLES, Array, corrected, resampling
+from ...results.statistics import Array, corrected, resampling
 from ...suites import SuiteResult
+from ...thresholds import RESAMPLES
 
-THIRDS = ("early", "middle", "late")
 Weighted: TypeAlias = Callable[[Array], Array]
 """From weights of examples [row, example], rows adding up to 1, to estimates [row, quantity]."""
 

@@ -10,12 +10,12 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from ...drawing.colours import CATEGORIES, FAINT, INK
 from ...drawing.figures import STYLE
 
 if TYPE_CHECKING:
     from .compare import Circuits
 
-_COLOURS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666")  # ColorBrewer's Dark2
 _AREA = 260.0  # of a node with all of the effect, in square points
 
 
@@ -45,7 +45,7 @@ def _depths(ax: Any, found: Circuits) -> None:
     width = 0.7 / max(1, len(found.steps))
     for number, step in enumerate(found.steps):
         ours = found.frame[found.frame["step"] == step].groupby(["model", "depth"], sort=False)["share"].agg(["sum", "count"])
-        shift, colour = (number - (len(found.steps) - 1) / 2) * width, _COLOURS[number % len(_COLOURS)]
+        shift, colour = (number - (len(found.steps) - 1) / 2) * width, CATEGORIES[number % len(CATEGORIES)]
         across = [models.index(model) + shift for model, _ in ours.index]
         depth, area = [at for _, at in ours.index], _AREA * np.clip(ours["sum"], 0.02, 1)
         ax.scatter(across, depth, s=area, color=colour, alpha=0.8, linewidth=0, label=textwrap.fill(step, 70))
@@ -56,7 +56,7 @@ def _depths(ax: Any, found: Circuits) -> None:
     ax.set(xlim=(-0.5, len(models) - 0.5), ylim=(0, 1), ylabel="depth, as a share of the layers")
     ax.set_title(f"{found.suite}: who does what, and where (area: share of the effect)")
     for edge in range(1, len(models)):
-        ax.axvline(edge - 0.5, color="#dddddd", linewidth=0.8, zorder=0)
+        ax.axvline(edge - 0.5, color=FAINT, linewidth=0.8, zorder=0)
 
 
 def _pairs(ax: Any, found: Circuits) -> None:
@@ -73,7 +73,7 @@ def _pairs(ax: Any, found: Circuits) -> None:
             said[i, j] = f"{row[name]:.2f}\n({row[low]:.2f}–\n{row[high]:.2f})"
     shown = ax.imshow(grid, vmin=0, vmax=1, cmap="Blues")
     for (i, j), text in said.items():
-        ax.text(j, i, text, ha="center", va="center", fontsize=6, color="white" if grid[i, j] > 0.6 else "#222222")
+        ax.text(j, i, text, ha="center", va="center", fontsize=6, color="white" if grid[i, j] > 0.6 else INK)
     names = [_wrapped(m) for m in models]
     ax.set_xticks(range(len(models)), names, rotation=90 if len(models) > 3 else 0, fontsize=6)
     ax.set_yticks(range(len(models)), names, fontsize=6)

@@ -10,14 +10,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ...drawing.colours import CATEGORIES, DARK, INK, LINE
 from ...drawing.figures import STYLE
 from ...features.dashboard.figure import COLOURS as FEATURES
-from .measures import LEVEL, NEAR_ZERO, Floats, interval, layer_groups, near_zero
+from ...thresholds import FEATURES_INSIDE, NEAR_ZERO
+from .measures import Floats, interval, layer_groups, near_zero
 
-COLOURS = {"neurons": "#7f7f7f", **FEATURES}
+COLOURS = {"neurons": LINE, **FEATURES}
 """Of the four comparisons in every figure."""
 _BINS = np.linspace(0, 1, 51)
-_REST = ("#e7298a", "#66a61e", "#e6ab02", "#a6761d")
+_REST = CATEGORIES[3:7]
 
 
 def figure3(tables: Mapping[str, pd.DataFrame], difference: pd.DataFrame | None, depth: Floats, names: tuple[str, str]) -> Figure:
@@ -70,7 +72,10 @@ def figure9(pairs: Sequence[tuple[str, str, pd.DataFrame, pd.DataFrame]]) -> Fig
         figure = Figure(figsize=(4.4 * max(1, len(pairs)), 3.0), layout="constrained")
         axes = figure.subplots(1, max(1, len(pairs)), squeeze=False)[0]
         for ax, letter, (one, other, forward, reverse) in zip(axes, "abcdef", pairs, strict=False):
-            for frame, text, colour in ((forward, f"{one} in {other}", "#d95f02"), (reverse, f"{other} in {one}", "#7570b3")):
+            for frame, text, colour in (
+                (forward, f"{one} in {other}", CATEGORIES[1]),
+                (reverse, f"{other} in {one}", CATEGORIES[2]),
+            ):
                 _outline(ax, frame["mppc"].dropna(), f"{text}: mean {frame['mppc'].mean():.2f}", colour)
             _finish(ax, f"({letter}) MPPC in both directions")
     return figure
@@ -93,7 +98,7 @@ def distributions(ax: Any, tables: Mapping[str, pd.DataFrame], title: str) -> No
     rest = iter(_REST)
     for label, frame in tables.items():
         known = frame["mppc"].dropna()
-        _outline(ax, known, f"{label}: mean {known.mean():.2f}", COLOURS.get(label) or next(rest, "#000000"))
+        _outline(ax, known, f"{label}: mean {known.mean():.2f}", COLOURS.get(label) or next(rest, INK))
     _finish(ax, title)
 
 
@@ -121,11 +126,11 @@ def _difference(ax: Any, difference: pd.DataFrame | None) -> None:
         return
     values = difference["difference"].to_numpy()
     most = max(0.25, float(np.quantile(np.abs(values), 0.995)))
-    ax.hist(np.clip(values, -most, most), np.linspace(-most, most, 61), density=True, color="#d95f02", alpha=0.75)
+    ax.hist(np.clip(values, -most, most), np.linspace(-most, most, 61), density=True, color=CATEGORIES[1], alpha=0.75)
     low, high = interval(values)
-    ax.axvspan(low, high, color="#999999", alpha=0.18, linewidth=0)
-    ax.axvline(0, color="#444444", linewidth=0.8)
-    said = f"{LEVEL:.0%} of features: {low:.2f} to {high:.2f}\n{near_zero(values):.0%} within ±{NEAR_ZERO}"
+    ax.axvspan(low, high, color=LINE, alpha=0.18, linewidth=0)
+    ax.axvline(0, color=DARK, linewidth=0.8)
+    said = f"{FEATURES_INSIDE:.0%} of features: {low:.2f} to {high:.2f}\n{near_zero(values):.0%} within ±{NEAR_ZERO}"
     ax.text(0.03, 0.97, said, va="top", fontsize=6.5, transform=ax.transAxes)
     ax.set(xlabel="difference", ylabel="density", xlim=(-most, most), ylim=(0, 1.2 * ax.get_ylim()[1]))  # room for the words
     for side in ("top", "right"):
@@ -143,5 +148,5 @@ def heat(ax: Any, depth: Floats, names: tuple[str, str], title: str) -> None:
     if depth.size <= 64:
         for (row, column), value in np.ndenumerate(depth):
             dark = value > 0.6 * depth.max()
-            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color="white" if dark else "#222222")
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color="white" if dark else INK)
     ax.figure.colorbar(shown, ax=ax, fraction=0.046, pad=0.04)

@@ -15,12 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...features.matching.matches import summarised
+from ...thresholds import FEATURES_INSIDE, NEAR_ZERO
 
 Floats: TypeAlias = NDArray[np.float64]
-NEAR_ZERO = 0.05
-"""How far from zero a difference may be and still count as none. The paper does not say what it took."""
-LEVEL = 0.9
-"""The share of the features whose differences lie in the interval (section 4.4)."""
 
 
 def summary(frame: pd.DataFrame) -> dict[str, float]:
@@ -50,7 +47,7 @@ def difference(main: pd.DataFrame, seed: pd.DataFrame) -> pd.DataFrame:
     return both[[*keys, "difference"]].dropna().reset_index(drop=True)
 
 
-def interval(values: Any, level: float = LEVEL) -> tuple[float, float]:
+def interval(values: Any, level: float = FEATURES_INSIDE) -> tuple[float, float]:
     """The ends between which the middle ``level`` of the values lies; NaN where there are none.
 
     >>> interval(np.arange(101.0), level=0.5)

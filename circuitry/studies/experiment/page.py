@@ -11,7 +11,7 @@ from ...features.matching.matches import HIGH
 from ...reports.inline import inline
 from ...reports.page import render
 from ...store.files import write_whole
-from .measures import LEVEL, NEAR_ZERO
+from ...thresholds import FEATURES_INSIDE, NEAR_ZERO
 
 if TYPE_CHECKING:
     from .result import Universality
@@ -63,6 +63,6 @@ def _contents(found: Universality, folder: Path) -> dict[str, Any]:
             if (folder / "matched" / f"{name}.html").exists()
         },
         "high": HIGH,
-        "level": LEVEL,
+        "level": FEATURES_INSIDE,
         "near_zero": NEAR_ZERO,
     }

@@ -15,7 +15,8 @@ import pandas as pd
 
 from ...errors import CircuitryError
 from ...store.files import slug, write_whole
-from .measures import LEVEL, NEAR_ZERO, Floats, depth_distance, depth_map, difference, interval, near_zero, summary
+from ...thresholds import FEATURES_INSIDE, NEAR_ZERO
+from .measures import Floats, depth_distance, depth_map, difference, interval, near_zero, summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,7 +111,7 @@ class Universality:
                 )
         for row in self.marginal.to_dict("records"):
             lines.append(
-                f"  {row['model']} less the seed variant: {row['mean difference']:+.2f}; {LEVEL:.0%} of features {row['low']:+.2f} to "
+                f"  {row['model']} less the seed variant: {row['mean difference']:+.2f}; {FEATURES_INSIDE:.0%} of features {row['low']:+.2f} to "
                 f"{row['high']:+.2f}; {row[f'within ±{NEAR_ZERO}']:.0%} within ±{NEAR_ZERO}"
             )
         return "\n".join([*lines, *self.record.get("notes", [])])

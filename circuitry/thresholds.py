@@ -1,0 +1,20 @@
+"""Every threshold by which something counts as found, in one place; docs/statistics.md says why each is what it is."""
+
+LEVEL = 0.95
+"""Confidence of the bootstrap intervals of means, shares and differences."""
+RESAMPLES = 2000
+"""Bootstrap resamples behind such an interval."""
+SIGNIFICANT = 0.05
+"""An effect is significant, and has a star, if its q (p after false-discovery control over the table) is below this."""
+KEY_SHARE = 0.05
+"""A suite names a component if patching it alone has at least this share of the whole effect, and q below SIGNIFICANT."""
+MOST_KEYS = 8
+"""How many components a suite names of one table, the strongest."""
+WRITE_FLOOR = 0.01
+"""A position is a write position of a token if it carries at least this share of the whole effect, and q is below SIGNIFICANT."""
+CARRIES = 0.10
+"""An offset carries the token if the whole interval of its share lies above this, and does not if it lies below."""
+NEAR_ZERO = 0.05
+"""How far from zero a difference of MPPC may be and still count as none. The paper does not say what it took."""
+FEATURES_INSIDE = 0.9
+"""The share of the features whose differences of MPPC lie in the interval that is reported (the paper's section 4.4)."""

@@ -173,7 +173,7 @@ def test_models_without_a_circuit_have_nothing_in_common() -> None:
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        ([HEADS], "1 model is nothing to compare; name two at least"),
+        ([HEADS], "expected at least two models to compare, got 1"),
         ([HEADS, result("b", ("h[0]", "state", 0.5), examples=5)], "differ in their number of examples"),
     ],
 )

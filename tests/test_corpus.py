@@ -76,13 +76,13 @@ def test_a_document_is_no_longer_than_the_model_has_positions() -> None:
         (lambda: corpus(tiny.model("gpt2"), [LONG]), "has no tokenizer, so it cannot read text"),
         (lambda: corpus("bundled:mamba", [LONG]), "'bundled:mamba' has no tokenizer"),
         (lambda: corpus(bundled(), ["short"]), "texts given in Python: no document of 20 characters"),
-        (lambda: corpus(bundled(), [LONG], context=1), "a document has 2 tokens or more"),
-        (lambda: corpus(bundled(), [LONG], tokens=0), "a corpus 1 used token or more"),
-        (lambda: numbers([3, 2]).take(0), "ask for 1 or more"),
+        (lambda: corpus(bundled(), [LONG], context=1), "context must be at least 2, got 1"),
+        (lambda: corpus(bundled(), [LONG], tokens=0), "tokens must be at least 1, got 0"),
+        (lambda: numbers([3, 2]).take(0), "tokens must be at least 1, got 0"),
         (lambda: numbers([3, 2]).split(0.0), "one part would be empty"),
         (lambda: replace(numbers([3, 2]), starts=np.array([0, 5, 5])), "none of them empty"),
-        (lambda: replace(numbers([3, 2]), starts=np.array([0, 4])), "fill its ids"),
-        (lambda: replace(numbers([3, 2]), special=np.zeros(4, bool)), "a mask as long"),
+        (lambda: replace(numbers([3, 2]), starts=np.array([0, 4])), "cover all its ids"),
+        (lambda: replace(numbers([3, 2]), special=np.zeros(4, bool)), "a mask of the same length"),
     ],
 )
 def test_a_corpus_that_cannot_be(make: Any, message: str) -> None:

@@ -97,7 +97,7 @@ def many_sparse(dense: Any) -> Any:
 def test_nothing_to_show(tmp_path: Path) -> None:
     with pytest.raises(CircuitryError, match="no feature has a match"):
         browser(matches().assign(mppc=np.nan), *SIDES, corpus(), Words(), tmp_path)
-    with pytest.raises(CircuitryError, match="0 matches are nothing to show"):
+    with pytest.raises(CircuitryError, match="limit must be at least 1, got 0"):
         browser(matches(), *SIDES, corpus(), Words(), tmp_path, limit=0)
     assert not list(tmp_path.iterdir())
 

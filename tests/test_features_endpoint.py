@@ -169,7 +169,7 @@ def test_an_answer_that_is_none_is_asked_for_again(server: Server, asking: Endpo
     server.replies = [reply, said("5")]
     assert asking.score(QUESTION) == "5"
     server.replies = [reply] * 4
-    with pytest.raises(CircuitryError, match="no chat completion"):
+    with pytest.raises(CircuitryError, match="not a chat completion"):
         asking.score(QUESTION)
 
 

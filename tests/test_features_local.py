@@ -14,7 +14,7 @@ from features_known import CONTEXT
 def test_judges_by_name() -> None:
     assert judge("proxy").name == "proxy from activations"
     for wrong in ("gpt", "proxy:x", "local:", "endpoint"):
-        with pytest.raises(CircuitryError, match=r"there is no judge .*endpoint:MODEL would do"):
+        with pytest.raises(CircuitryError, match=r"expected a judge \(.*endpoint:MODEL\), got "):
             judge(wrong)
 
 

@@ -212,7 +212,13 @@ def test_the_shift_is_half_of_the_tokens_at_a_document(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("null", "tokens", "told"),
-    [("rotate", 9, "no null"), (0, 9, "is none"), (18, 9, "is none"), ("shift", 1, "one token"), (True, 9, "no null")],
+    [
+        ("rotate", 9, "got 'rotate'"),
+        (0, 9, "shift by 0 leaves"),
+        (18, 9, "try 1 to 8"),
+        ("shift", 1, "one token"),
+        (True, 9, "got True"),
+    ],
 )
 def test_a_shift_that_is_none_is_refused(null: Any, tokens: int, told: str) -> None:
     with pytest.raises(CircuitryError, match=told):
@@ -298,7 +304,7 @@ def test_machine_code_is_kept_where_there_is_a_folder_for_it_and_only_there(monk
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [({"engine": "nunba"}, "did you mean 'numba'"), ({"threads": 0}, "0 threads"), ({"share": (2, 2)}, "no process 2 of 2")],
+    [({"engine": "nunba"}, "did you mean 'numba'"), ({"threads": 0}, "at least 1, got 0"), ({"share": (2, 2)}, "0 to 1 .*got 2")],
 )
 def test_mistakes_are_told(options: dict[str, Any], told: str) -> None:
     with pytest.raises(CircuitryError, match=told):

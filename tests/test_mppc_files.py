@@ -115,7 +115,7 @@ def test_a_value_beyond_the_type_is_refused(tmp_path: Path) -> None:
     [
         (np.zeros((2, 3)), r"\[token, 9\], not \[2, 3\]"),
         (np.full((1, 9), np.nan), "not a finite number"),
-        (([9], [1.0], [1]), "feature 9 is none of 9"),
+        (([9], [1.0], [1]), "expected features from 0 to 8, got 9"),
         (([1, 0], [1.0, 1.0], [2]), "ascending order"),
         (([1, 1], [1.0, 1.0], [2]), "ascending order"),
         (([1], [1.0], [2]), "do not fit"),
@@ -144,7 +144,7 @@ def test_a_killed_writer_goes_on_and_ends_the_same(tmp_path: Path, kept: int) ->
 
     with pytest.raises(KeyboardInterrupt):
         FeatureActs.write(tmp_path / "part", killed(), features=9, corpus="c", shard=8)
-    with pytest.raises(CircuitryError, match="did not come to its end"):
+    with pytest.raises(CircuitryError, match="writing was interrupted"):
         FeatureActs.open(tmp_path / "part")
     writer = Writer(tmp_path / "part", 9, corpus="c", shard=8)
     assert writer.tokens == 8 * kept
@@ -205,14 +205,14 @@ def test_a_damaged_file_is_found(tmp_path: Path) -> None:
 def test_nothing_to_write_or_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(CircuitryError, match="no tokens"):
         FeatureActs.write(tmp_path / "a", [], features=9)
-    with pytest.raises(CircuitryError, match="no feature activations: there is no such folder"):
+    with pytest.raises(CircuitryError, match="no feature activations: the folder does not exist"):
         feature_acts(tmp_path / "nowhere")
     FeatureActs.write(tmp_path / "deep" / "down" / "here", [values()], features=9)
-    with pytest.raises(CircuitryError, match="those are further down, in down"):
+    with pytest.raises(CircuitryError, match="try the folders in down"):
         feature_acts(tmp_path / "deep")
     (tmp_path / "saes").mkdir()
     (tmp_path / "saes" / "training.json").write_text("{}")
-    with pytest.raises(CircuitryError, match="it has autoencoders; `circuitry sae encode"):
+    with pytest.raises(CircuitryError, match="it holds autoencoders; run `circuitry sae encode"):
         feature_acts(tmp_path / "saes")
     with pytest.raises(CircuitryError, match="did you mean 'float16'"):
         FeatureActs.write(tmp_path / "b", [values()], features=9, value="float15")

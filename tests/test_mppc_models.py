@@ -90,7 +90,7 @@ def test_one_autoencoder_is_encoded_as_several_are(tmp_path: Path, model: Model,
         ({"resid[1]": SAE(SAEConfig(9, 24))}, r"resid\[1\] has 16 numbers at a token, its SAE takes 9"),
         ({"resid[9]": SAE(SAEConfig(16, 24))}, "has no node resid"),
         ([], "no autoencoder is given"),
-        (["resid[1]"], "'resid[1]' is no SAE"),
+        (["resid[1]"], "expected an SAE, several SAEs, or SAEs by node, got 'resid[1]'"),
     ],
 )
 @pytest.mark.parametrize("door", ["encode", "evaluate"])
@@ -129,7 +129,7 @@ def test_killed_encoding_goes_on_where_it_was(
 def test_encoding_with_another_autoencoder_is_refused(tmp_path: Path, model: Model, corpus: Corpus) -> None:
     encode(model, saes(model, ("resid[1]",)), corpus, tmp_path, progress=False)
     other = {node: SAE(sae.config, seed=7) for node, sae in saes(model, ("resid[1]",)).items()}
-    with pytest.raises(CircuitryError, match=r"other feature activations \(sae:"):
+    with pytest.raises(CircuitryError, match=r"another set of feature activations \(sae:"):
         encode(model, other, corpus, tmp_path, progress=False)
     with pytest.raises(CircuitryError, match="no autoencoder"):
         encode(model, {}, corpus, tmp_path, progress=False)
@@ -227,7 +227,7 @@ def test_dense_sums_survive_a_mean_far_above_its_spread() -> None:
 def test_mistakes_about_neurons_are_told(model: Model, corpus: Corpus) -> None:
     with pytest.raises(CircuitryError, match="one document"):
         mppc_neurons(model, None, model, None, Corpus(corpus.ids[:11], np.array([0, 11]), corpus.special[:11], "", ""))
-    with pytest.raises(CircuitryError, match="no null of neurons"):
+    with pytest.raises(CircuitryError, match="as the null of neurons, got 'permute'"):
         mppc_neurons(model, None, model, None, corpus, null="permute")
     with pytest.raises(CircuitryError, match="no node 'mpl'"):
         mppc_neurons(model, ["mpl[0]"], model, None, corpus)

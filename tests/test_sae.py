@@ -92,7 +92,7 @@ def test_directions_of_norm_1_reconstruct_the_same() -> None:
     ("make", "told"),
     [
         (lambda: SAEConfig(4, 8, "tokp"), "did you mean 'topk'"),
-        (lambda: SAEConfig(0, 8), "count from 1"),
+        (lambda: SAEConfig(0, 8), "must be at least 1, got width=0 and features=8"),
         (lambda: SAEConfig(4, 8, "topk", 9), "from 1 to 8"),
         (lambda: SAE.of(SAEConfig(4, 8), SAE(SAEConfig(4, 9)).state_dict()), "weights of this relu SAE"),
         (lambda: Recipe.of(l_1=2.0), "did you mean 'l1'"),

@@ -58,11 +58,11 @@ def test_lines_of_json(packed: bool, tmp_path: Path) -> None:
     [
         ("a.jsonl", b'{"a": "x", "b": "y"}', "line 1 of a.jsonl has no field 'text', and 2 fields of text"),
         ("a.jsonl", b'\n{"a": 1}', r"line 2 of a.jsonl has no field 'text', and 0 fields of text \(none\)"),
-        ("a.jsonl", b'["x"]', "line 1 of a.jsonl is no JSON object"),
+        ("a.jsonl", b'["x"]', "line 1 of a.jsonl is not a JSON object"),
         ("a.jsonl", b"{", "a.jsonl cannot be read as lines of JSON"),
         ("a.jsonl.gz", gzip.compress(b"{}" * 99, mtime=0)[:-9], "a.jsonl.gz cannot be read"),
         ("a.parquet", b"x", "a.parquet cannot be read as Parquet"),
-        ("a.csv", b"x", "a.csv is no file of text"),
+        ("a.csv", b"x", "expected a file of text .*got 'a.csv'"),
     ],
 )
 def test_a_file_that_holds_no_text_says_why(name: str, raw: bytes, message: str, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_hugging_face_data_set_without_the_extra_or_the_network(monkeypatch: p
         raise ConnectionError("nobody answers\nand more")
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    with pytest.raises(CircuitryError, match=r"did not give .* \(nobody answers\). Offline, give a folder"):
+    with pytest.raises(CircuitryError, match=r"could not be downloaded from the Hub \(nobody answers\). Offline, give a folder"):
         next(documents("owner/name"))
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(CircuitryError, match=r"pip install 'circuitry-lm\[datasets\]'"):

@@ -121,7 +121,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(tmp_path: Path) -> 
 
 
 class Paid:
-    """A judge that is no proxy, and counts what it is asked."""
+    """A judge other than the proxy, which counts what it is asked."""
 
     name, key, proxy, asked = "paid", "paid at 3", False, 0
 
@@ -172,7 +172,7 @@ def test_mistakes_are_refused(changes: dict[str, Any], message: str, tmp_path: P
 
 
 def test_one_model_and_other_tokenizers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CircuitryError, match="1 model is nothing to compare"):
+    with pytest.raises(CircuitryError, match="expected at least two models to compare, got 1"):
         experiment(["bundled:mamba"], out=tmp_path)
     with pytest.raises(CircuitryError, match="compiled:mamba has another tokenizer than bundled:gpt_neox, or none"):
         experiment(["bundled:gpt_neox", "compiled:mamba"], out=tmp_path, **SMALL)

@@ -79,7 +79,7 @@ def _joined(files: Sequence[Mapping[str, Any]]) -> Reach:
 
 
 def _helpers(root: Path, tests: Iterable[str]) -> list[str]:
-    """Python files beside the tests that are no tests."""
+    """Python files beside the tests that are not tests."""
     folders = {(root / test).parent for test in tests if Path(test).name.startswith("test_")}
     return sorted(str(file.relative_to(root)) for folder in folders for file in folder.glob("*.py") if file.name[:5] != "test_")
 

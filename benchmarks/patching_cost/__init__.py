@@ -1,1 +1,1 @@
-"""What ``benchmarks/patching.py`` is made of: the cases, plain hook loops that share no code with circuitry, the predicted floor."""
+"""What ``benchmarks/patching.py`` is made of: the cases, plain hook loops without circuitry's code, the predicted floor."""

@@ -51,7 +51,7 @@ class Trainer:
         self.mixed = Sentences(self.tokenizer, self.vocabulary)
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Weight decay on matrices only; Mamba's A is no matrix in this sense."""
+        """Weight decay on matrices only; Mamba's A is not a matrix in this sense."""
         named = list(self.model.named_parameters())
         decayed = [p for n, p in named if p.ndim == 2 and not n.endswith("A_log")]
         rest = [p for n, p in named if p.ndim != 2 or n.endswith("A_log")]

@@ -18,7 +18,7 @@ command works offline. Trained from scratch ({steps} steps) by
     python -m circuitry.training {architecture} --seed {seed} --corpus english.txt.xz --work work/{architecture}
 
 on three kinds of data: random-token induction, sentences in which one of two people acts again (indirect object
-identification), and public-domain English. It is made to have small circuits that can be studied; it is no useful language
+identification), and public-domain English. It is made to have small circuits that can be studied; it is not a useful language
 model, knows nothing, and its English is poor.
 
 Measured by the training script when it finished (256 prompts a line; held-out templates share neither opening nor action

@@ -79,7 +79,7 @@ class _WKV(torch.autograd.Function):
 def _linear_attention(
     time_decay: Tensor, time_first: Tensor, key: Tensor, value: Tensor, state: Any = None, return_state: bool = False
 ) -> tuple[Tensor, None]:
-    """The call transformers makes in training: there is no state before, and none is asked for."""
+    """The call transformers makes in training: no state comes before it, and none is asked for."""
     if state is not None or return_state:
         raise ValueError("the compiled WKV keeps no state; call the model with use_cache=False")
     y: Tensor = _WKV.apply(-torch.exp(time_decay), time_first, key, value)  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ...errors import CircuitryError
+from ...errors import CircuitryError, whole
 from ...store.files import write_whole
 from .texts import Texts, describe, documents
 
@@ -43,7 +43,9 @@ class Corpus:
     def __post_init__(self) -> None:
         edges = self.starts[[0, -1]].tolist() if len(self.starts) > 1 else []
         if edges != [0, len(self.ids)] or (np.diff(self.starts) < 1).any() or self.special.shape != self.ids.shape:
-            raise CircuitryError("a corpus has one document or more, none of them empty, that fill its ids, and a mask as long")
+            raise CircuitryError(
+                "a corpus needs documents, none of them empty, that cover all its ids, and a mask of the same length"
+            )
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -82,8 +84,7 @@ class Corpus:
         >>> some.take(5).ids.tolist(), some.take(5).tokens
         ([0, 1, 2, 3, 4, 5, 6], 5)
         """
-        if tokens < 1:
-            raise CircuitryError(f"{tokens} tokens are no corpus; ask for 1 or more")
+        whole("tokens", tokens, 1)
         if tokens >= self.tokens:
             return self
         end = int(self.used[tokens - 1]) + 1
@@ -139,7 +140,7 @@ class Corpus:
         from safetensors import SafetensorError, safe_open
 
         if not Path(file).is_file():
-            raise CircuitryError(f"{file} holds no corpus: there is no such file; `circuitry sae encode --corpus` writes one")
+            raise CircuitryError(f"{file} holds no corpus: the file does not exist; `circuitry sae encode --corpus` writes one")
         try:
             with safe_open(file, "np") as opened:
                 about = opened.metadata() or {}
@@ -177,8 +178,9 @@ def corpus(
     tokenizer = model.tokenizer if hasattr(model, "graph") else model
     if tokenizer is None or not callable(tokenizer):
         raise CircuitryError(f"{model!r} has no tokenizer, so it cannot read text; load it with one, or make the Corpus yourself")
-    if context < 2 or (tokens is not None and tokens < 1):
-        raise CircuitryError("a document has 2 tokens or more, and a corpus 1 used token or more")
+    whole("context", context, 2)
+    if tokens is not None:
+        whole("tokens", tokens, 1)
     limit = model.positions if model is not tokenizer else None
     special = special_ids(tokenizer)
     rows: list[NDArray[np.int32]] = []
@@ -215,7 +217,7 @@ def _front(tokenizer: Any) -> tuple[int, ...]:
 
 
 def special_ids(tokenizer: Any) -> list[int]:
-    """Ids of tokens that are no text: what the tokenizer calls special, and the token that begins a text.
+    """Ids of tokens that are not text: what the tokenizer calls special, and the token that begins a text.
 
     >>> import circuitry as ct
     >>> special_ids(ct.load("bundled:mamba").tokenizer)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import CircuitryError, no_effect
+from ...errors import CircuitryError, expected, no_effect
 from ...executing.activations import read
 from ...executing.memory import parse_memory
 from ...models import Model
@@ -220,12 +220,12 @@ def activations(
     ['mlp[0]', 'mlp[1]', 'mlp[2]', 'mlp[3]', 'resid[4]']
     """
     if batch < 1 or buffer < batch:
-        raise CircuitryError(f"a batch of {batch} tokens does not come out of a buffer of {buffer}")
+        raise CircuitryError(expected(f"a batch of 1 to {buffer} tokens (buffer={buffer})", batch))
     if not 0 <= rank < world:
-        raise CircuitryError(f"there is no process {rank} of {world}; they are numbered from 0")
+        raise CircuitryError(expected(f"a rank from 0 to {world - 1} (of {world} processes)", rank))
     chosen = tuple(dict.fromkeys(node for one in _several(nodes) for node in _nodes(model, one)))
     if not chosen:
-        raise CircuitryError("there is no node to collect; name one such as 'resid[3]', or a family")
+        raise CircuitryError("no node to collect; name one such as 'resid[3]', or a family")
     if corpus is not None and texts is not None:
         raise CircuitryError("give texts or a corpus, not both")
     if corpus is not None and context != CONTEXT:
@@ -250,7 +250,9 @@ def _nodes(model: Model, text: str | Node) -> list[Node]:
     node = parse_node(text) if isinstance(text, str) else text
     family = model.graph.family(node.family).name
     if family == "logits":
-        raise CircuitryError("logits are no activations to collect: they are one number for every token there is")
+        raise CircuitryError(
+            "logits cannot be collected: they hold a number for every token of the vocabulary; try a node such as 'resid[3]'"
+        )
     members = model.graph.nodes(family)
     found = members if not node.indices and members[0].indices else [model.graph.node(node)]
     return [model.graph.node(replace(member, port=node.port)) for member in found] if found is members else found
@@ -263,8 +265,11 @@ def _check(model: Model, corpus: Corpus) -> None:
         raise CircuitryError("the corpus has special tokens only")
     if model.tokenizer is not None and corpus.tokenizer and tokenizer_digest(model.tokenizer) != corpus.tokenizer:
         raise CircuitryError(f"{corpus!r} was made with another tokenizer than that of {model.name}; make one with corpus(model)")
-    if corpus.ids.min() < 0 or corpus.ids.max() >= model.hf.config.vocab_size:
-        raise CircuitryError(f"token {corpus.ids.max()} is none of {model.name}'s {model.hf.config.vocab_size}")
+    first, last = corpus.ids.min(), corpus.ids.max()
+    if first < 0 or last >= model.hf.config.vocab_size:
+        raise CircuitryError(
+            f"the corpus has token ids {first} to {last}, {model.name} has 0 to {model.hf.config.vocab_size - 1}"
+        )
     if limit is not None and longest > limit:
         raise CircuitryError(
             f"a document of {longest} tokens is longer than {model.name}'s {limit} positions; make the corpus with context={limit}"

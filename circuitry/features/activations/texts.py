@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ...errors import CircuitryError
+from ...errors import CircuitryError, expected
 from .manual import manual
 
 Texts: TypeAlias = str | Path | Iterable[str] | None
@@ -101,7 +101,7 @@ def _file(path: Path) -> Iterator[str]:
         return _parquet(path)
     if path.suffix in (".txt", ".md"):
         return _plain(path)
-    raise CircuitryError(f"{path.name} is no file of text that can be read here; {', '.join(_FILES)} can")
+    raise CircuitryError(expected(f"a file of text ({', '.join(_FILES)})", path.name))
 
 
 def _plain(path: Path) -> Iterator[str]:
@@ -122,7 +122,7 @@ def _json_lines(path: Path) -> Iterator[str]:
 def _text_of(row: Any, where: str) -> str:
     """The field ``text``, or the only one that is text."""
     if not isinstance(row, Mapping):
-        raise CircuitryError(f"{where} is no JSON object with a field 'text'")
+        raise CircuitryError(f"{where} is not a JSON object with a field 'text'")
     if isinstance(row.get("text"), str):
         return str(row["text"])
     fields = [name for name, value in row.items() if isinstance(value, str)]
@@ -152,7 +152,7 @@ def _dataset(name: str) -> Iterator[str]:
         from datasets import load_dataset
     except ImportError as error:
         raise CircuitryError(
-            f"there is no file or folder {name!r}, and to read it as a Hugging Face data set the extra is needed: "
+            f"no file or folder {name!r}; to read a Hugging Face data set of that name, install the extra: "
             "pip install 'circuitry-lm[datasets]'"
         ) from error
     path, _, configuration = name.partition(":")
@@ -163,7 +163,7 @@ def _dataset(name: str) -> Iterator[str]:
         raise
     except Exception as error:  # the hub's clients raise kinds of their own
         raise CircuitryError(
-            f"{name!r} is no file or folder here, and the Hugging Face hub did not give a data set of that name "
-            f"({(str(error).strip().splitlines() or [type(error).__name__])[0]}). Offline, give a folder, a file or an iterable of str, or nothing, "
-            "for the documentation of Python itself"
+            f"no file or folder {name!r}, and a data set of that name could not be downloaded from the Hub "
+            f"({(str(error).strip().splitlines() or [type(error).__name__])[0]}). Offline, give a folder, a file or an iterable of str; "
+            "without texts, the documentation of Python itself is read"
         ) from error

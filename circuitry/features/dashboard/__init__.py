@@ -1,4 +1,4 @@
-"""Features to look at: top contexts, a browser page of matches, scores by judges, and figure 5."""
+"""Feature dashboard: top contexts, a browser page of matches, scores by judges, and figure 5."""
 
 from .browser import browser
 from .contexts import Context, Profile, profiles, top_contexts

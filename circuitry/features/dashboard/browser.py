@@ -47,7 +47,7 @@ def browser(
         names: of the models; those that the activations know without.
         scores: what ``judge_layers`` gave for features of model A; a proxy's are called so on the page.
 
-    Raises CircuitryError where there is no match to show, or activations are not of this corpus.
+    Raises CircuitryError if no match can be shown, or if the activations are of another corpus.
 
     >>> import tempfile
     >>> import numpy as np

@@ -108,7 +108,7 @@ def profiles(
     if sparse.shape[0] != len(text.ids):
         raise CircuitryError(f"activations of {sparse.shape[0]} tokens are not of this corpus, which has {len(text.ids)}")
     if wanted and not 0 <= wanted[0] <= wanted[-1] < sparse.shape[1]:
-        raise CircuitryError(f"there are features 0 to {sparse.shape[1] - 1}, not {wanted[0]} to {wanted[-1]}")
+        raise CircuitryError(f"expected features from 0 to {sparse.shape[1] - 1}, got {wanted[0]} to {wanted[-1]}")
     columns = sparse[:, wanted].tocsc()
     columns.eliminate_zeros()
     columns.sort_indices()

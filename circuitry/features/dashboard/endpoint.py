@@ -115,10 +115,10 @@ class EndpointJudge:
             if not passing or error.code == "insufficient_quota":
                 raise CircuitryError(f"{self.name} {self._said(error)}") from None
             return None, self._said(error), _retry_after(error.response.headers.get("retry-after"), wait)
-        except (openai.APIError, ValueError):  # ValueError: a body that is no JSON
-            return None, "an answer that is no chat completion", wait
+        except (openai.APIError, ValueError):  # ValueError: a body that is not JSON
+            return None, "an answer that is not a chat completion", wait
         if not getattr(made, "choices", None):
-            return None, "an answer that is no chat completion", wait
+            return None, "an answer that is not a chat completion", wait
         return self._content(made, question), "", 0.0
 
     def _content(self, made: Any, question: Question) -> str | None:

@@ -41,7 +41,7 @@ def figure5(
     'complexity (proxy)'
     """
     if not variants or not len(scores):
-        raise CircuitryError("figure 5 needs a table of matches or more, and scores of their features")
+        raise CircuitryError("figure 5 needs at least one table of matches, and scores of their features")
     joined = {name: with_scores(frame, scores).dropna(subset=["mppc"]) for name, frame in variants.items()}
     shown = COLOURS if colours is None else colours
     known = next((column for column in ("monosemanticity", "monosemantic") if column in scores), "monosemanticity")

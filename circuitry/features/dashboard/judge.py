@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ...errors import CircuitryError
+from ...errors import CircuitryError, expected
 from .question import Question
 
 
@@ -55,4 +55,4 @@ def judge(name: str, **options: Any) -> Judge:
         from .endpoint import EndpointJudge
 
         return EndpointJudge(model, **options)
-    raise CircuitryError(f"there is no judge {name!r}; {', '.join(KINDS)} would do")
+    raise CircuitryError(expected(f"a judge ({', '.join(KINDS)})", name))

@@ -48,7 +48,7 @@ class LocalJudge:
     def probabilities(self, question: Question) -> dict[int, float]:
         """The probability of each level as the answer, among levels.
 
-        Raises CircuitryError where a level is no single token of the model, or the question is longer than the model reads.
+        Raises CircuitryError where a level is not a single token of the model, or the question is longer than the model reads.
 
         >>> from circuitry.features.dashboard.contexts import Context
         >>> from circuitry.features.dashboard.question import COMPLEXITY, Question
@@ -77,7 +77,7 @@ class LocalJudge:
         most = self.model.positions
         if most is not None and len(ids) > most:
             raise CircuitryError(
-                f"the question has {len(ids)} tokens and {self.name} reads {most}; fewer or shorter contexts, or another judge, would do"
+                f"the question has {len(ids)} tokens and {self.name} reads {most}; try fewer or shorter contexts, or another judge"
             )
         return ids
 

@@ -44,7 +44,7 @@ class ProxyJudge:
         """
         name = question.rubric.name
         if name not in _MEASURES:
-            raise CircuitryError(f"there is no proxy for {name!r}; {suggest(name, _MEASURES)}")
+            raise CircuitryError(f"no proxy for {name!r}; {suggest(name, _MEASURES)}")
         if len(question.contexts) < 2:
             return None
         share = _MEASURES[name](question.contexts)

@@ -67,14 +67,14 @@ RUBRICS = {rubric.name: rubric for rubric in (COMPLEXITY, MONOSEMANTICITY, MONOS
 
 
 def rubric(what: str | Rubric) -> Rubric:
-    """A rubric by its name, or your own as it is. Raises CircuitryError for an unknown name or one without two levels.
+    """A rubric by its name, or a custom one as it is. Raises CircuitryError for an unknown name or one without two levels.
 
     >>> sorted(rubric("complexity").levels)
     [1, 2, 3, 4, 5]
     """
     if isinstance(what, str):
         if what not in RUBRICS:
-            raise CircuitryError(f"there is no score {what!r}; {suggest(what, RUBRICS)}")
+            raise CircuitryError(f"unknown score {what!r}; {suggest(what, RUBRICS)}")
         return RUBRICS[what]
     if len(what.levels) < 2:
         raise CircuitryError(f"the score {what.name!r} needs two levels or more")
@@ -113,7 +113,7 @@ class Question:
         return "\n".join([opening, "", f"{self.rubric.about} Score it so:", *levels, "", "Excerpts:", *excerpts, "", ending])
 
     def read(self, answer: str | int | None) -> int | None:
-        """The score in an answer; None where there is none: a refusal, several numbers, one that is no level.
+        """The score in an answer; None where there is none: a refusal, several numbers, a number that is not a level.
 
         A number alone counts, and one at the end of a text that says it is the score. What a model thought before is left out.
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ...errors import CircuitryError
+from ...errors import whole
 from .answers import Answers
 from .contexts import Context, top_contexts
 from .judge import Judge
@@ -166,8 +166,7 @@ def pick(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
     >>> pick(pd.DataFrame({"mppc": [0.1, 0.9, float("nan"), 0.5, 0.7, 0.3]}), 3)["mppc"].tolist()
     [0.9, 0.5, 0.1]
     """
-    if limit < 1:
-        raise CircuitryError(f"{limit} matches are nothing to show; limit=1 or more would do")
+    whole("limit", limit, 1)
     ranked = frame.dropna(subset=["mppc"]).sort_values("mppc", ascending=False, kind="stable")
     count = len(ranked)
     if count <= limit:

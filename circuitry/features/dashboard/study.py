@@ -63,7 +63,7 @@ def study(
     """Write features.html and, with a judge, scores.csv, figure5.png and .svg, uninterpretable.csv and, of its rows if any, .html into a folder.
 
     The features of at most ``limit`` matches are shown and judged. ``variants`` are matches of the same features elsewhere, by name
-    ("SAE seed", "model seed"), for figure 5. Before a judge that is no proxy is asked, ``agree`` is called with the estimate, at the
+    ("SAE seed", "model seed"), for figure 5. Before a judge other than the proxy is asked, ``agree`` is called with the estimate, at the
     ``price`` of a million tokens read and written; what it raises stops everything. Answers are kept in the folder, so the same call
     goes on where it was. Other arguments and errors are those of ``browser`` and of the judge.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import CircuitryError, suggest
+from ...errors import CircuitryError, suggest, whole
 from .moments import Floats, Ints
 from .sides import ByFeature, ByToken
 
@@ -58,8 +58,8 @@ def threads(number: int | None) -> int:
     >>> threads(3)
     3
     """
-    if number is not None and number < 1:
-        raise CircuitryError(f"{number} threads compute nothing; 1 or more would do")
+    if number is not None:
+        whole("threads", number, 1)
     given = os.environ.get("OMP_NUM_THREADS", "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return number or (int(given) if given.isdigit() and int(given) else cores)

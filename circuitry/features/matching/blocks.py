@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from ...errors import CircuitryError
+from ...errors import CircuitryError, expected
 from .moments import Ints, Moments
 
 Array: TypeAlias = NDArray[Any]
@@ -55,7 +55,7 @@ class Block:
                 f"{len(feature)} features, {len(self.value)} values and counts that add up to {total} do not fit"
             )
         if len(feature) and (feature.min() < 0 or feature.max() >= features):
-            raise CircuitryError(f"feature {feature.max()} is none of {features}; they are numbered from 0")
+            raise CircuitryError(expected(f"features from 0 to {features - 1}", int(feature.max())))
         if not np.isfinite(self.value).all():
             raise CircuitryError("an activation is not a finite number; nothing can be correlated with it")
         rising = np.diff(feature) > 0

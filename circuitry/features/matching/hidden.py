@@ -2,7 +2,7 @@
 
 Neurons are what the last projection of an MLP reads. No node of a Transformer's graph has them: ``mlp`` is what the block adds to the
 stream, and ``running.activations.read`` reads nodes only. So here the projection's input is read with a forward hook. Where the
-graph has them (RWKV's ``mlp_hidden``), or there is no MLP (Mamba's ``ssm_in``, the post-SiLU activations of the paper's
+graph has them (RWKV's ``mlp_hidden``), or the model has no MLP (Mamba's ``ssm_in``, the post-SiLU activations of the paper's
 section 4.3.1), they are read like any node.
 """
 

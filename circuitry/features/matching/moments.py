@@ -13,7 +13,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 NAMES = ("count", "sum", "squares", "max")
 CONSTANT = 1e-10
-"""A feature whose squared deviations are no more than this share of its squares is constant: the rest is rounding."""
+"""A feature whose squared deviations are at most this share of its squares is constant: the rest is rounding."""
 
 
 @dataclass(frozen=True)

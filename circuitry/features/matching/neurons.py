@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ...errors import CircuitryError
+from ...errors import CircuitryError, expected
 from ...executing.memory import parse_memory
 from ...models import Model
 from ...paths import Node
@@ -137,7 +137,7 @@ def _nodes(model: Model, given: Nodes, corpus: Corpus) -> list[Node]:
 def _rotation(null: str | None, corpus: Corpus) -> tuple[int | None, int]:
     """By how many tokens and from which document on the other model's text is shifted."""
     if null not in (None, "shift"):
-        raise CircuitryError(f"no null of neurons is called {null!r}; 'shift' or None would do")
+        raise CircuitryError(expected("'shift' or None as the null of neurons", null))
     first = first_tokens(corpus)
     if null and len(first) < 2:
         raise CircuitryError("a corpus of one document cannot be shifted by documents; give more, or null=None")

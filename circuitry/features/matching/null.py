@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...errors import CircuitryError
+from ...errors import CircuitryError, expected
 from .moments import Ints
 
 
@@ -13,7 +13,7 @@ def rotation(null: str | int | None, tokens: int, documents: Ints) -> int | None
 
     "shift": by half of the tokens, at the beginning of the ``documents`` (numbers of their first tokens) that is nearest, where
     those are known; every token is then far from its own text. A number: by as many tokens. Raises CircuitryError for
-    anything else, and for a shift that is none.
+    anything else, and for a shift that moves nothing.
 
     >>> rotation("shift", 100, np.array([0, 45, 80])), rotation("shift", 100, np.array([], int)), rotation(7, 100, np.array([0]))
     (45, 50, 7)
@@ -22,10 +22,10 @@ def rotation(null: str | int | None, tokens: int, documents: Ints) -> int | None
         return None
     if isinstance(null, int) and not isinstance(null, bool):
         if not null % tokens:
-            raise CircuitryError(f"a shift by {null} of {tokens} tokens is none; 1 to {tokens - 1} would do")
+            raise CircuitryError(f"a shift by {null} leaves {tokens} tokens where they are; try 1 to {tokens - 1}")
         return null % tokens
     if null != "shift":
-        raise CircuitryError(f"no null is called {null!r}; 'shift', a number of tokens, or None would do")
+        raise CircuitryError(expected("'shift', a number of tokens or None as the null", null))
     if tokens < 2:
         raise CircuitryError("one token cannot be shifted; give more tokens, or null=None")
     inside = documents[(documents > 0) & (documents < tokens)]

@@ -51,12 +51,12 @@ def first_tokens(corpus: Corpus) -> Ints:
 
 
 def folders(nodes: Iterable[Node], out: Path) -> Mapping[Node, Path]:
-    """A folder for each node's feature activations. Raises CircuitryError where there is no node.
+    """A folder for each node's feature activations. Raises CircuitryError if no node is given.
 
     >>> [path.name for path in folders([Node("resid", (3,)), Node("head", (0, 1), "q")], Path("x")).values()]
     ['resid-3', 'head-0-1-q']
     """
     made = {node: out / slug(node) for node in nodes}
     if not made:
-        raise CircuitryError("there is no autoencoder to encode with")
+        raise CircuitryError("no autoencoder to encode with; give at least one")
     return made

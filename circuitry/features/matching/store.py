@@ -169,15 +169,15 @@ class FeatureActs:
 
 
 def _why_none(path: Path) -> str:
-    """What a folder without an index is, and what would do."""
+    """Why a folder without an index holds no feature activations, and what to try."""
     if not path.is_dir():
-        return "there is no such folder"
+        return "the folder does not exist"
     if (path / STARTED).is_file():
-        return "writing them did not come to its end; the same command goes on with it"
+        return "writing was interrupted; run the same command to resume"
     if (path / "training.json").is_file():
-        return f"it has autoencoders; `circuitry sae encode {path}` writes what their features are on text"
+        return f"it holds autoencoders; run `circuitry sae encode {path}` to write the activations of their features"
     below = sorted({file.parent.parent.name for file in path.glob(f"*/*/{INDEX}")})
-    return f"those are further down, in {', '.join(below)}" if below else f"it has no {INDEX}"
+    return f"try the folders in {', '.join(below)}" if below else f"it has no {INDEX}"
 
 
 def feature_acts(folders: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[FeatureActs]:

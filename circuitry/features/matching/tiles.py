@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from tqdm.auto import tqdm
 
-from ...errors import CircuitryError
+from ...errors import CircuitryError, expected
 from ...store.files import sweep
 from ...store.locks import Share
 from ...store.resumable import Resumable
@@ -85,7 +85,7 @@ class Tiles:
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world:
-            raise CircuitryError(f"there is no process {self.rank} of {self.world}; they are numbered from 0")
+            raise CircuitryError(expected(f"a rank from 0 to {self.world - 1} (of {self.world} processes)", self.rank))
         if self.world > 1 and self.folder is None:
             raise CircuitryError("several processes need a folder that they share; name it with out=")
 
@@ -157,7 +157,7 @@ class Tiles:
             if gone and (missing := self._missing(pairs)):  # it may have ended well just now
                 raise CircuitryError(
                     f"process {rank} of {self.world} {gone}, and layer pairs of its part are missing in {self.folder}: "
-                    f"{', '.join(map(str, missing))}; all others are kept, and the same command goes on with these"
+                    f"{', '.join(map(str, missing))}; all others are kept; run the same command to compute these"
                 )
 
     def _file(self, pair: tuple[int, int]) -> Path:

@@ -69,15 +69,15 @@ def load(folder: str | PathLike[str]) -> SAE:
 
     >>> load("nowhere")
     Traceback (most recent call last):
-    circuitry.errors.CircuitryError: nowhere holds no SAE: there is no such folder
+    circuitry.errors.CircuitryError: nowhere holds no SAE: the folder does not exist
     """
     place = Path(folder)
     names = (WEIGHTS, "sae.safetensors", "checkpoints/pruned.safetensors", "checkpoints/final.safetensors")
     file = next((place / name for name in names if (place / name).is_file()), None)
     if not place.is_dir():
-        raise CircuitryError(f"{place} holds no SAE: there is no such folder")
+        raise CircuitryError(f"{place} holds no SAE: the folder does not exist")
     if file is None:
-        raise CircuitryError(f"{place} holds no SAE: there is none of {', '.join(names)}")
+        raise CircuitryError(f"{place} holds no SAE: it has none of {', '.join(names)}")
     settings = _settings(place)
     try:
         weights: Weights = load_file(file)
@@ -89,7 +89,7 @@ def load(folder: str | PathLike[str]) -> SAE:
         return sparsify.read(settings, weights)
     if "decoder.weight" in weights or "W_D" in weights:
         return openmoss.read(settings, weights)
-    raise CircuitryError(f"{file} is in no layout that is known here; its tensors are {', '.join(sorted(weights))}")
+    raise CircuitryError(f"{file} has an unknown layout; its tensors are {', '.join(sorted(weights))}")
 
 
 def _settings(place: Path) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Learner:
         gradients = {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}
         team.mean(gradients.values())
         directions, fixed = self.sae.W_dec, self.recipe.bound == "fixed"
-        if fixed:  # what would only change a direction's norm is no part of the step
+        if fixed:  # what would only change a direction's norm is left out of the step
             along = (gradients["W_dec"] * directions).sum(1, keepdim=True) / directions.square().sum(1, keepdim=True)
             gradients["W_dec"] -= along * directions
         if self.recipe.clip is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor
 
-from ...errors import CircuitryError
+from ...errors import CircuitryError, expected
 from ...paths import Node
 from .sae import SAE
 
@@ -50,7 +50,7 @@ def check_width(node: Node, sae: SAE, x: Tensor) -> None:
 
 def _node(sae: Any) -> str:
     if not isinstance(sae, SAE):
-        raise CircuitryError(f"{sae!r} is no SAE; give one, several, or several by node")
+        raise CircuitryError(expected("an SAE, several SAEs, or SAEs by node", sae))
     if not (name := sae.config.about.get("node")):
         raise CircuitryError("this SAE does not say which node it is of; give it by node, such as {'resid[3]': sae}")
     return str(name)

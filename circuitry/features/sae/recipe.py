@@ -70,7 +70,7 @@ class Recipe:
         if self.revive == "auxiliary" and self.kind == "relu":
             raise CircuitryError(
                 "the auxiliary loss is for topk: a dead relu feature is 0 everywhere and learns nothing from it; "
-                "revive='resample' would do"
+                "use revive='resample'"
             )
         for name in ("features", "tokens", "expansion", "lr", "k", "measured", "clip", "dead_after", "resample_every"):
             if (getattr(self, name) or 0) <= 0 and getattr(self, name) is not None:
@@ -103,7 +103,7 @@ class Recipe:
         if self.revive != "resample":
             found["resample_every"] = "nothing is resampled", "use revive='resample', or leave resample_every out"
         if self.revive != "auxiliary":
-            found["auxiliary"] = "there is no auxiliary loss", "use revive='auxiliary', or leave auxiliary out"
+            found["auxiliary"] = "the loss has no auxiliary part", "use revive='auxiliary', or leave auxiliary out"
         if self.features is not None:
             found["expansion"] = f"features={self.features} says how many there are", "leave one of the two out"
         if not self.normalise:
@@ -153,4 +153,4 @@ def _of_type(name: str, value: object, wanted: str) -> None:
 def _known(name: str, value: object, known: tuple[str | None, ...]) -> None:
     if value not in known:
         hint = suggest(str(value), [one for one in known if one])
-        raise CircuitryError(f"no {name} of an SAE's training is called {value!r}; {hint}")
+        raise CircuitryError(f"unknown {name} of an SAE's training: {value!r}; {hint}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ...errors import CircuitryError
+from ...errors import CircuitryError, expected
 from ...evidence.write_profile import least_examples
 from ...models import Model, load
 from ...results.statistics import least_discovery
@@ -116,7 +116,7 @@ class Circuits:
             return ""
         return (
             f"{self.examples} examples are few for tables of up to {cells} cells: a cell cannot be significant by itself, so what was "
-            f"not found may be there; {least_examples(cells)} would do"
+            f"not found may be there; try {least_examples(cells)} or more"
         )
 
     def text(self) -> str:
@@ -182,7 +182,7 @@ def circuits(
     [2, 2, 1]
     """
     if len(models) < 2:
-        raise CircuitryError(f"{len(models)} model is nothing to compare; name two at least")
+        raise CircuitryError(expected("at least two models to compare", len(models)))
     results: dict[str, SuiteResult] = {}
     for one in models:
         result = one if isinstance(one, SuiteResult) else None

@@ -47,7 +47,7 @@ class Settings:
 
     @classmethod
     def of(cls, **given: Any) -> Settings:
-        """Settings by name; what is no field of these is one of the recipe. Raises CircuitryError for a name that is neither.
+        """Settings by name; a name that is not a field here is one of the recipe. Raises CircuitryError for a name that is neither.
 
         >>> Settings.of(tokens=5, l1=3.0).recipe
         {'l1': 3.0}
@@ -84,13 +84,11 @@ def dictionaries(models: Sequence[Model], variant: Model | None, seed: int) -> d
     everyone = [*models, *([variant] if variant else [])]
     prints = [model.fingerprint for model in everyone]
     if twice := [model.name for model, own in zip(everyone, prints, strict=True) if prints.count(own) > 1]:
-        raise CircuitryError(
-            f"{' and '.join(twice)} have the same weights; to compare two SAE seeds of a model is part of every run"
-        )
+        raise CircuitryError(f"{' and '.join(twice)} have the same weights; every run compares two SAE seeds of a model already")
     for model in everyone:
         if model.tokenizer is None or tokenizer_digest(model.tokenizer) != tokenizer_digest(models[0].tokenizer):
             raise CircuitryError(
-                f"{model.name} has another tokenizer than {models[0].name}, or none: they share no tokens to compare"
+                f"{model.name} has another tokenizer than {models[0].name}, or none; compare models with one tokenizer"
             )
     first, second, *others = models
     further = {f"{ARCHITECTURE}: {model.name}": model for model in others}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...errors import CircuitryError, no_effect
+from ...errors import CircuitryError, expected, no_effect
 from ...features.activations import Corpus, corpus
 from ...features.activations.texts import Texts
 from ...features.dashboard import Features, Judge, study
@@ -66,7 +66,7 @@ def experiment(
         texts: as for ``circuitry.activations``; None for the documentation of the running Python.
         judge: who scores features for figure 5; None for a proxy computed from activations, which is called that everywhere.
         judged: how many matches, over the whole range of MPPC, are shown and scored.
-        price, agree: before a judge that is no proxy is asked, ``agree`` is called with what its questions would cost at the
+        price, agree: before a judge other than the proxy is asked, ``agree`` is called with what its questions would cost at the
             ``price`` of a million tokens read and written; without it ``say`` is told. What it raises stops the run, which can go on.
         fresh: begin anew in a new folder; else the same call goes on where a killed run was, and a complete one is read back.
         settings: fields of ``Settings``, or of the training recipe (``circuitry.features.sae.Recipe``).
@@ -75,7 +75,7 @@ def experiment(
 
     >>> experiment(["bundled:mamba"])
     Traceback (most recent call last):
-    circuitry.errors.CircuitryError: 1 model is nothing to compare; name two at least
+    circuitry.errors.CircuitryError: expected at least two models to compare, got 1
     """
     chosen = Settings.of(**settings)
     for name, value in (("price", price), ("agree", agree)):
@@ -85,7 +85,7 @@ def experiment(
             )
     loaded = [one if isinstance(one, Model) else load(one, dtype=dtype, device=device) for one in models]
     if len(loaded) < 2:
-        raise CircuitryError(f"{len(loaded)} model is nothing to compare; name two at least")
+        raise CircuitryError(expected("at least two models to compare", len(loaded)))
     variant = seed_variant if isinstance(seed_variant, Model | None) else load(seed_variant, dtype=dtype, device=device)
     sets = dictionaries(loaded, variant, chosen.seed)
     text = _text(sets, chosen, texts, progress)

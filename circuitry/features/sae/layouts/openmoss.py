@@ -36,7 +36,7 @@ def read(given: Mapping[str, Any], weights: Mapping[str, Tensor]) -> SAE:
     ``sparsity_include_decoder_norm`` features are multiplied by their directions' norms first, and directions have norm 1.
     """
     settings = Settings(FILE, given)
-    settings.only("sae_type", "sae", why="it is no autoencoder of one node")
+    settings.only("sae_type", "sae", why="it is not an autoencoder of one node")
     settings.only("use_glu_encoder", False, why="it has a gated encoder")
     settings.only("force_unit_decoder_norm", False, why="its encoder was trained with other directions than it has")
     came, went = settings.take("hook_point_in", None), settings.take("hook_point_out", None)

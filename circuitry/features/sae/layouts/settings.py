@@ -23,7 +23,7 @@ class Settings:
     8
     >>> given.done()
     Traceback (most recent call last):
-    circuitry.errors.CircuitryError: a sparsify file with seed 1 is not read: it is not known here what that does
+    circuitry.errors.CircuitryError: a sparsify file with seed 1 is not read: what it does is unknown
     """
 
     def __init__(self, layout: str, given: Mapping[str, Any]) -> None:
@@ -92,25 +92,23 @@ class Settings:
             self._left.pop(name, None)
 
     def drop_false(self) -> None:
-        """Drop settings that are false, none or empty: what they would do is not done."""
+        """Drop settings that are false, none or empty: they switch nothing on."""
         self._left = {name: value for name, value in self._left.items() if value}
 
     def done(self) -> None:
         """Raise CircuitryError for what is left."""
         for name, value in sorted(self._left.items()):
-            raise self.refuse(name, value, "it is not known here what that does")
+            raise self.refuse(name, value, "what it does is unknown")
 
 
 def chosen(layout: str, weights: Mapping[str, Tensor], wanted: Mapping[str, str]) -> dict[str, Tensor]:
     """The tensors that are ``wanted`` (ours by their name in the file), under our names.
 
-    Raises CircuitryError where one is missing, and where one is left over: what it would do is not known.
+    Raises CircuitryError where one is missing, and where one is left over: its effect is not known.
     """
     for name, value in weights.items():
         if name not in wanted:
-            raise CircuitryError(
-                f"{layout} with a tensor {name} {tuple(value.shape)} is not read: it is not known here what that does"
-            )
+            raise CircuitryError(f"{layout} with a tensor {name} {tuple(value.shape)} is not read: what it does is unknown")
     if missing := sorted(wanted.keys() - weights.keys()):
         raise CircuitryError(f"{layout} without {', '.join(missing)} is not read: it must have {', '.join(wanted)}")
     for name, ours in wanted.items():

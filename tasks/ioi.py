@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from circuitry.errors import TaskError, suggest
+from circuitry.errors import TaskError, expected, suggest
 from circuitry.prompting import Prompts, TaskDefinition, front
 
 NAMES = """Mary John Tom James Sarah Peter Alice Robert Laura David Emma Henry Anna George Lucy William Kate Charles Jane Paul
@@ -83,7 +83,7 @@ class Words:
 def make(vocabulary, rng, *, examples, order, corruption, template, begin):
     _check(order=(order, ORDERS), corruption=(corruption, CORRUPTIONS))
     if template not in range(-1, len(WORDINGS)):
-        raise TaskError(f"no template {template}; there are 0 to {len(WORDINGS) - 1}, and -1 for any")
+        raise TaskError(expected(f"a template from 0 to {len(WORDINGS) - 1}, or -1 for any", template))
     ahead = front(vocabulary, begin)
     words = _words(vocabulary) if vocabulary.tokenizer is not None else _numbers(vocabulary, rng)
     turns = ORDERS[order]
@@ -103,7 +103,7 @@ def make(vocabulary, rng, *, examples, order, corruption, template, begin):
 def _check(**chosen):
     for option, (value, known) in chosen.items():
         if value not in known:
-            raise TaskError(f"no {option} {value!r}; {suggest(value, known)}")
+            raise TaskError(f"unknown {option} {value!r}; {suggest(value, known)}")
 
 
 def _example(words, rng, order, template, ahead):
@@ -127,7 +127,7 @@ def _words(vocabulary):
     """Names that are single tokens, or words that stand in for them; places and objects."""
     names = vocabulary.single(NAMES)
     if len(names) < FEWEST_NAMES:
-        _warn(f"only {len(names)} names are single tokens of this model, so other words stand in for names")
+        _warn(f"only {len(names)} names are single tokens of this model, so other words are used for names")
         names = _stand_ins(vocabulary)
     return Words(names, _things(vocabulary, "places", PLACES), _things(vocabulary, "objects", OBJECTS), vocabulary.encode)
 
@@ -150,7 +150,7 @@ def _stand_ins(vocabulary):
     if len(found) < FEWEST_NAMES:
         found = vocabulary.single(words)
     if len(found) < FEWEST_NAMES:
-        raise TaskError(f"{len(found)} words are single tokens of this model; IOI needs at least {FEWEST_NAMES} for names")
+        raise TaskError(f"IOI needs at least {FEWEST_NAMES} words that are one token, for names; this model has {len(found)}")
     return found
 
 
@@ -162,7 +162,7 @@ def _numbers(vocabulary, rng):
     """Random tokens for words: up to half of them for names, the others for everything else."""
     tokens = rng.permutation(vocabulary.ordinary).tolist()
     if len(tokens) < 2 * FEWEST_NAMES:
-        raise TaskError(f"{len(tokens)} tokens are too few for names and other words; the least is {2 * FEWEST_NAMES}")
+        raise TaskError(f"IOI needs at least {2 * FEWEST_NAMES} tokens, for names and other words; this model has {len(tokens)}")
     names = dict(zip(NAMES, tokens[: len(tokens) // 2], strict=False))
     others = dict.fromkeys(PIECE.findall(" ".join((*WORDINGS, *PLACES, *OBJECTS))))
     read = dict(zip(others, itertools.cycle(tokens[len(names) :]), strict=False)) | names

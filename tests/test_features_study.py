@@ -139,7 +139,7 @@ def test_an_endpoint_is_asked_only_after_a_yes(folder: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--price", "2"], "'2' is no pair of prices"),
+        (["--price", "2"], "expected two prices of a million tokens, read and written, got '2'"),
         (["--tokenizer", "compiled:mamba", "--judge", "nobody"], "there is no judge 'nobody'"),
         (["--matches", "nowhere"], "nowhere holds no matches"),
         (["--url", "http://127.0.0.1:9/v1"], "--url has no effect: no endpoint is asked; use --judge endpoint:MODEL, or leave"),

@@ -1,4 +1,4 @@
-"""Models whose circuits are known because their weights are written by hand: nothing is trained.
+"""Compiled models: their circuits are known because their weights are constructed, not trained.
 
 ct.load("compiled:mamba")                      # a model like any other
 ct.compiled.truth("compiled:mamba")     # every node and edge that matters in it

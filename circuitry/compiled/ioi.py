@@ -54,7 +54,7 @@ def back(lag: int, copies: str = "name") -> Head:
     return Head((Term("position", "position", 1, lag),), copies, "spare")
 
 
-# Where a name does not occur twice, and before S2, the first two look at tokens that are no names, and copy nothing.
+# Where a name does not occur twice, and before S2, the first two look at tokens that are not names, and copy nothing.
 DUPLICATE = Head((Term("name", "name", 2), Term("position", "position", -4), Term("on", "other", 1)), "name", "duplicate")
 INHIBITION = Head((Term("on", "duplicate", 2), Term("on", "other", 1)), "duplicate", "inhibit")
 MOVER = Head((Term("on", "name", 1), Term("inhibit", "name", -2)), "name", "out")

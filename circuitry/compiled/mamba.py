@@ -77,7 +77,7 @@ ssm_in[1] @ B -> ssm_in[1].value @ B -> ssm_state[1] @ B..END
 
 
 def truth() -> GroundTruth:
-    """Layer 1 takes up [B] where it stands, and [A] one token later.
+    """Layer 1 writes [B] to its state at [B], and [A] one token after [A].
 
     >>> truth().offsets
     {'A': 1, 'B': 0}

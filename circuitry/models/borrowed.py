@@ -84,12 +84,12 @@ class Borrowed:
         wanted: dict[str, Any] = {name: value for name, value in (("dtype", dtype), ("device", device)) if value is not None}
         if self.holders and any(_differs(tensor, **wanted) for tensor in hf.parameters()):
             raise ModelError(
-                f"a model in {hf.dtype} on {hf.device} is made of this module already, and another cannot have "
-                f"{' and '.join(map(str, wanted.values()))}; release the first, or give each a copy of the module"
+                f"this module is already loaded in {hf.dtype} on {hf.device}, and cannot also be loaded in "
+                f"{' and '.join(map(str, wanted.values()))}; release the first model, or give each a copy of the module"
             )
         if wanted and is_spread(hf):
             raise ModelError(
-                f"{type(hf).__name__} is spread over devices by accelerate, and cannot be given {' and '.join(map(str, wanted.values()))}; "
+                f"{type(hf).__name__} is spread over devices by accelerate, and cannot be moved to {' and '.join(map(str, wanted.values()))}; "
                 "load it as it is"
             )
         if wanted:

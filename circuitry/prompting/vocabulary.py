@@ -26,7 +26,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer: Any, size: int, longest: int | None = None) -> Vocabulary:
-        """The vocabulary of a tokenizer with logits of ``size`` entries; all ids where there is no tokenizer.
+        """The vocabulary of a tokenizer with logits of ``size`` entries; all ids if there is no tokenizer.
 
         >>> Vocabulary.of(None, 3).ordinary.tolist()
         [0, 1, 2]

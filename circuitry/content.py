@@ -38,7 +38,7 @@ def names(kind: str) -> list[str]:
 def load(kind: str, name: str) -> ModuleType:
     """Run the definition ``name``: a shipped one, or the path of a custom file (``./mine.py``).
 
-    Raises CircuitryError if there is no such file.
+    Raises CircuitryError if the file does not exist.
 
     >>> load("graphs", "mamba").GRAPH.name
     'mamba'

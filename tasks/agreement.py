@@ -2,7 +2,7 @@
 2016; Marks et al. 2025). Corrupted, the subject has the other number, so answer and foil change places.
 
 ``attractor``: the noun between subject and verb has the "opposite" number (the default), the "same", or "any". ``template`` fixes one
-wording of WORDINGS (-1: any), ``verb`` one pair of VERBS ("any"). ``begin`` says what stands in front. Only nouns are used of which
+wording of WORDINGS (-1: any), ``verb`` one pair of VERBS ("any"). ``begin`` says what comes first. Only nouns are used of which
 both numbers are one token of the model, and no prompt comes twice.
 """
 

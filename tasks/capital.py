@@ -1,7 +1,7 @@
 """The capital of a country: "The capital of France is" is answered " Paris"; corrupted, the country is another one.
 
 The prompt does not contain the fact: the model must know it. The foil is the capital of the corrupted prompt's country, so the
-two prompts exchange answer and foil. ``template`` fixes one wording of WORDINGS (-1: any), ``begin`` says what stands in front.
+two prompts exchange answer and foil. ``template`` fixes one wording of WORDINGS (-1: any), ``begin`` says what comes before the text.
 Only countries and capitals that are one token of the model are used, and no prompt comes twice.
 """
 

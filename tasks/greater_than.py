@@ -7,7 +7,7 @@ one in the prompt, ``foil`` the greatest that is surely wrong, one less; so the 
 "probability_difference" sums over all: the probability of everything from the answer up less that of everything up to the foil.
 Corrupted, YY is 01 (a single digit 0), after which the foil is right as well.
 
-``century`` is the first half of both years, ``begin`` says what stands in front. No prompt comes twice.
+``century`` is the first half of both years, ``begin`` says what comes before the text. No prompt comes twice.
 """
 
 import itertools

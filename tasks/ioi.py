@@ -1,7 +1,7 @@
 """Indirect object identification: "Then, Brandon and Mark went to the hospital. Mark gave a computer to" is answered
 "Brandon" (Wang et al. 2023; the paper's appendix H).
 
-IO is the indirect object, the answer; S the subject, the foil, which stands at S1 and again at S2. In order "ABBA" IO comes
+IO is the indirect object, the answer; S the subject, the foil, which occurs at S1 and again at S2. In order "ABBA" IO comes
 first, in "BABA" S does; "both" takes turns. ``template`` fixes one wording of WORDINGS (-1: any). ``begin`` puts in front what
 the tokenizer puts before a text, or where it puts nothing the token between documents ("auto": if there is one; "yes"; "no"):
 the bundled models have seen no sentence without.
@@ -64,7 +64,7 @@ CORRUPTIONS = {
     "S1": {"S1": 3},
     "S2": {"S2": 3},
 }
-"""Who stands where in the corrupted prompt; 0 is IO, 1 is S, and 2 to 4 are people who are not in the clean one."""
+"""Who is where in the corrupted prompt; 0 is IO, 1 is S, and 2 to 4 are people who are not in the clean one."""
 PEOPLE = 5
 FEWEST_NAMES, FEWEST_THINGS = 8, 2
 PIECE = re.compile(r"\w+|[^\w\s]")

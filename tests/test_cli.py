@@ -328,7 +328,7 @@ RUN = ("run", "induction", "--model", "bundled:mamba", "--examples", "2", "--out
         (["run", "ioi", "--model", "bundled:gpt_neox", "--out", "OUT", "-o", "corruption=ABD"], "unknown corruption 'ABD'; known here: ABC"),
         (["report", "OUT"], "there is no folder"),
         (["compare", "OUT", "OUT"], "there is no folder"),
-        (["patch", "bundled:nothing", "mlp[0] -> logits"], "no model 'bundled:nothing' ships with circuitry; known here: bundled:gpt_neox, bundled:gpt_neox_s1"),
+        (["patch", "bundled:nothing", "mlp[0] -> logits"], "expected a bundled model, got 'bundled:nothing'; known here: bundled:gpt_neox, bundled:gpt_neox_s1"),
         (["patch", "bundled:mamba", "mlp[0] -> logits"], "mamba has no node 'mlp'"),
         (["patch", "bundled:mamba", "h[0] logits"], "expected '->'"),
         (["patch", *H0, "--out", "x.doc"], "a table cannot be written as '.doc'; try .csv, .json"),

@@ -92,7 +92,7 @@ def no_json(folder: Path) -> Path:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "bundled": (lambda _: "bundled:nothing", "no model 'bundled:nothing' ships with circuitry; known here: *"),
+    "bundled": (lambda _: "bundled:nothing", "expected a bundled model, got 'bundled:nothing'; known here: *"),
     "hub": (
         lambda _: "nobody/nothing",
         "'nobody/nothing' could not be loaded: it is not a folder here, and it could not be downloaded from the Hugging Face hub (*). "
@@ -155,7 +155,7 @@ def matches(found: str, wanted: str) -> None:
     [
         ({"dtype": "float23"}, "expected a dtype, got 'float23'; did you mean 'float32'?"),
         ({"dtype": "int8"}, "expected a dtype, got 'int8'; known here: bfloat16, float16, float32, float64"),
-        ({"device": "nowhere"}, "there is no device 'nowhere' here (*); 'cpu' works everywhere"),
+        ({"device": "nowhere"}, "device 'nowhere' is not available here (*); 'cpu' works everywhere"),
     ],
 )
 def test_a_wrong_option_says_what_would_do(options: dict[str, Any], message: str) -> None:
@@ -212,7 +212,7 @@ def test_compiled_models_load_by_name() -> None:
     assert (ours.name, ours.graph.name, ours.dtype, ours.tokenizer) == ("compiled:mamba", "mamba", torch.bfloat16, None)
     mine = object()
     assert ct.load("compiled:mamba", tokenizer=mine).tokenizer is mine
-    with pytest.raises(ModelError, match=r"^there is no model 'compiled:mambo'; did you mean 'compiled:mamba'\?$"):
+    with pytest.raises(ModelError, match=r"^expected a compiled model, got 'compiled:mambo'; did you mean 'compiled:mamba'\?$"):
         ct.load("compiled:mambo")
 
 

@@ -117,7 +117,7 @@ def task(name: str, options: list[str] | None, examples: int | None, seed: int, 
 
 
 def executor(name: str | None, memory: str | None, verify: int = 0) -> dict[str, Any]:
-    """``executor=`` of its flags; nothing where none was given, so that a refusal names only what was."""
+    """``executor=`` from its flags, or nothing if none was given, so that a refusal names only given flags."""
     from ..executing.open import DEFAULT
     from ..executing.open import executor as choose
 
@@ -144,7 +144,7 @@ def merged(texts: list[str] | None, **flags: Any) -> dict[str, Any]:
 
 
 def given(**flags: Any) -> dict[str, Any]:
-    """Flags that were given; the others are left to whoever is called, which refuses those that have no effect."""
+    """Only the flags that were given; the called function refuses those that have no effect."""
     return {name: value for name, value in flags.items() if value is not None}
 
 

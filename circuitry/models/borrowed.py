@@ -1,4 +1,4 @@
-"""A module that a caller built: borrowed while models are made of it, and given back exactly as it came."""
+"""A module that a caller built: borrowed while models use it, then restored to exactly its earlier state."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Borrowed:
                 tensor.grad = grad
 
     def release(self, model: Any = None) -> None:
-        """One model less is made of it, where there is one; where there is none any more, it is given back.
+        """Drop one of the models that use the module; when none is left, the module is given back.
 
         >>> Borrowed(torch.nn.Linear(2, 2)).release()
         """
@@ -74,7 +74,7 @@ class Borrowed:
     def move(self, hf: Any, dtype: torch.dtype | None, device: torch.device | str | None) -> None:
         """Give the module the dtype and the device that are asked for; None leaves what it has.
 
-        Raises ModelError where a model is made of it already and has others, and where accelerate has spread it.
+        Raises ModelError if a model already uses it with another dtype or device, or if accelerate has spread it.
 
         >>> module = torch.nn.Linear(2, 2)
         >>> Borrowed(module).move(module, torch.float64, None)
@@ -101,7 +101,7 @@ class Borrowed:
 
 
 def borrow(hf: Any) -> Borrowed:
-    """Borrow a module, once for all the models made of it; where none of those is left, it is given back and borrowed anew.
+    """Borrow a module, once for all models that use it; if none of them is left, it is given back and borrowed anew.
 
     >>> module, model = torch.nn.Linear(2, 2), torch.nn.Identity()
     >>> kept = borrow(module)

@@ -25,7 +25,7 @@ _TOKENIZER = (
 
 @dataclass(frozen=True)
 class Converted:
-    """What ``convert`` did: from which file or files, of what kind, to which folder, and what stands in it."""
+    """What ``convert`` did: from which file or files, of what kind, to which folder, and what it contains."""
 
     sources: tuple[Path, ...]
     kind: str

@@ -144,7 +144,7 @@ def _check_device(device: str | torch.device) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise CircuitryError(
-            f"there is no device {str(device)!r} here ({str(error).splitlines()[0][:60]}); 'cpu' works everywhere"
+            f"device {str(device)!r} is not available here ({str(error).splitlines()[0][:60]}); 'cpu' works everywhere"
         ) from error
 
 
@@ -153,7 +153,7 @@ def _folder(what: str) -> str:
     if not what.startswith("bundled:"):
         return what
     if what not in bundled():
-        raise ModelError(f"no model {what!r} ships with circuitry; {suggest(what, bundled())}")
+        raise ModelError(expected("a bundled model", what, suggest(what, bundled())))
     return str(BUNDLED / what.removeprefix("bundled:"))
 
 
@@ -161,7 +161,7 @@ def _compiled(what: str, dtype: torch.dtype, tokenizer: Any) -> tuple[Any, Any]:
     from ..compiled import NAMES, build
 
     if (name := what.removeprefix("compiled:")) not in NAMES:
-        raise ModelError(f"there is no model {what!r}; {suggest(what, [f'compiled:{known}' for known in NAMES])}")
+        raise ModelError(expected("a compiled model", what, suggest(what, [f"compiled:{known}" for known in NAMES])))
     hf, own = build(name)
     return hf.to(dtype), tokenizer or own
 

@@ -1,4 +1,4 @@
-"""The option ``begin`` of tasks in words: what stands in front of the text."""
+"""The option ``begin`` of tasks in words: which tokens come before the text."""
 
 from __future__ import annotations
 

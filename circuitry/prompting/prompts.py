@@ -52,7 +52,7 @@ class Prompts:
 
     @property
     def first_changed(self) -> Ids:
-        """Where the first token that may differ stands in each example [example].
+        """The position of the first token that may differ in each example [example].
 
         >>> clean, corrupted, end = np.array([[5, 6, 7]]), np.array([[5, 1, 2]]), np.array([2])
         >>> Prompts(clean, corrupted, end, end, {"END": end}, None).first_changed.tolist()

@@ -140,7 +140,7 @@ def blank(folder: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Remove from a folder, if it is there, what a killed process had begun to write; for a folder that nobody else writes to.
+    """Remove the unfinished files of a killed process from a folder, if it exists; only for a folder without other writers.
 
     >>> import tempfile
     >>> there = Path(tempfile.mkdtemp())

@@ -115,7 +115,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "damaged": (damaged, "the weights in FOLDER/model.safetensors cannot be read: *"),
     "incomplete": (
         config(n_layer=4),
-        "FOLDER lacks 12 weights of a gpt2 of its sizes, such as transformer.h.3.attn.c_attn.bias; it is not whole, or no *",
+        "FOLDER lacks 12 weights of a gpt2 of its sizes, such as transformer.h.3.attn.c_attn.bias; it is incomplete, or not a *",
     ),
     "other shapes": (
         config(n_embd=32),

@@ -161,7 +161,7 @@ def test_another_corpus_or_tokenizer_is_refused(folder: Path, tmp_path: Path) ->
     text = Corpus.load(folder / "corpus.safetensors")
     with pytest.raises(CircuitryError, match=r"the activations are of the corpus \w+, not of \w+"):
         top_contexts(acts, text.take(text.tokens - 1), None, [0])
-    with pytest.raises(CircuitryError, match="does not have the tokens of bundled:mamba"):
+    with pytest.raises(CircuitryError, match="was not made with the tokenizer of bundled:mamba"):
         _tokenizer("bundled:mamba", "another")
     assert _tokenizer("bundled:mamba", text.tokenizer) is not None
     with pytest.raises(CircuitryError, match="do not say which model"):

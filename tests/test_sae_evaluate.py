@@ -170,7 +170,7 @@ def test_the_command_line_trains_and_evaluates(tmp_path: Path) -> None:
     single = ["evaluate", str(tmp_path / "run" / "resid-1"), *shared]
     skipped = CliRunner().invoke(app, [*single, "--skip", "64", "--model", "bundled:mamba"])
     assert skipped.exit_code == 0 and "trained on this text" not in skipped.stderr, skipped.output
-    assert "trained on bundled:gpt_neox, and is used on bundled:mamba" in skipped.stderr
+    assert "trained on bundled:gpt_neox but is used on bundled:mamba" in skipped.stderr
     nothing = CliRunner().invoke(app, [*single, "--skip", "100000"])
     assert "so no document is left after the first 100000" in str(nothing.exception)
     twice = CliRunner().invoke(app, [*command, "-o", "batch=8"])

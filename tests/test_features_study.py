@@ -164,7 +164,7 @@ def test_another_corpus_or_tokenizer_is_refused(folder: Path, tmp_path: Path) ->
     with pytest.raises(CircuitryError, match="was not made with the tokenizer of bundled:mamba"):
         _tokenizer("bundled:mamba", "another")
     assert _tokenizer("bundled:mamba", text.tokenizer) is not None
-    with pytest.raises(CircuitryError, match="do not say which model"):
+    with pytest.raises(CircuitryError, match="do not name their model"):
         _tokenizer(None, "")
 
 

@@ -138,7 +138,7 @@ class Team:
             yield
         except RuntimeError as error:  # a connection was closed
             raise CircuitryError(
-                f"{self.ended()}, so the others stop; every written file is complete; run the same command to resume"
+                f"{self.ended()}, so the others stop. Every written file is complete; run the same command to resume"
             ) from error
 
 

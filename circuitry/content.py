@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).parent
 BUNDLED = _PACKAGE / "models" / "bundled"
 """The trained models that come with the package, a folder each."""
 OWN = (".py", ".csv", ".jsonl")
-"""A name that ends so is the path of a file of the user's own: a definition, or a table of prompts."""
+"""A name with one of these suffixes is the path of a custom file: a definition, or a table of prompts."""
 
 
 def folder(kind: str) -> Path:
@@ -36,9 +36,9 @@ def names(kind: str) -> list[str]:
 
 
 def load(kind: str, name: str) -> ModuleType:
-    """Run the definition ``name``: a shipped one, or the path of a file of your own (``./mine.py``).
+    """Run the definition ``name``: a shipped one, or the path of a custom file (``./mine.py``).
 
-    Raises CircuitryError where there is no such file.
+    Raises CircuitryError if the file does not exist.
 
     >>> load("graphs", "mamba").GRAPH.name
     'mamba'

@@ -138,7 +138,7 @@ class Team:
             yield
         except RuntimeError as error:  # a connection was closed
             raise CircuitryError(
-                f"{self.ended()}, so the others stop; what is written is whole, and the same command goes on"
+                f"{self.ended()}, so the others stop. Every written file is complete; run the same command to resume"
             ) from error
 
 

@@ -2,13 +2,13 @@
 2016; Marks et al. 2025). Corrupted, the subject has the other number, so answer and foil change places.
 
 ``attractor``: the noun between subject and verb has the "opposite" number (the default), the "same", or "any". ``template`` fixes one
-wording of WORDINGS (-1: any), ``verb`` one pair of VERBS ("any"). ``begin`` says what stands in front. Only nouns are used of which
+wording of WORDINGS (-1: any), ``verb`` one pair of VERBS ("any"). ``begin`` says what comes first. Only nouns are used of which
 both numbers are one token of the model, and no prompt comes twice.
 """
 
 import itertools
 
-from circuitry.errors import TaskError, suggest
+from circuitry.errors import TaskError, expected, suggest
 from circuitry.prompting import Example, TaskDefinition, stack
 
 NOUNS = """author guard doctor teacher manager student farmer officer artist singer dancer pilot writer customer lawyer driver king
@@ -30,17 +30,17 @@ FEWEST = 4
 
 def make(vocabulary, rng, *, examples, attractor, template, verb, begin):
     if template not in range(-1, len(WORDINGS)):
-        raise TaskError(f"no template {template}; there are 0 to {len(WORDINGS) - 1}, and -1 for any")
+        raise TaskError(expected(f"a template from 0 to {len(WORDINGS) - 1}, or -1 for any", template))
     for option, value, known in (("attractor", attractor, ATTRACTORS), ("verb", verb, (*VERBS, "any"))):
         if value not in known:
-            raise TaskError(f"no {option} {value!r}; {suggest(value, known)}")
+            raise TaskError(f"unknown {option} {value!r}; {suggest(value, known)}")
     nouns, tokens = _words(vocabulary)
     wordings = WORDINGS if template < 0 else (WORDINGS[template],)
     numbers = [(s, a) for s in (0, 1) for a in (0, 1) if attractor == "any" or (s == a) == (attractor == "same")]
     verbs = [VERBS[name] for name in VERBS if verb in (name, "any") and all(one in tokens for one in VERBS[name])]
     every = list(itertools.product(wordings, itertools.permutations(nouns, 2), numbers, verbs))
     if examples > len(every):
-        raise TaskError(f"{len(every)} different prompts can be made for this model, not {examples}")
+        raise TaskError(f"examples must be at most {len(every)} for this model, so that no prompt repeats, got {examples}")
     chosen = [every[k] for k in rng.permutation(len(every))[:examples]]
     return stack([_example(vocabulary, tokens, *one) for one in chosen], ("SUBJECT",), vocabulary, begin)
 
@@ -48,7 +48,7 @@ def make(vocabulary, rng, *, examples, attractor, template, verb, begin):
 def _words(vocabulary):
     """Nouns of which both numbers are one token, as (singular, plural), and the tokens of all words."""
     if vocabulary.tokenizer is None:
-        raise TaskError("agreement is between words, and the model was loaded without a tokenizer; circuitry.load takes one")
+        raise TaskError("agreement needs words, and the model was loaded without a tokenizer; give circuitry.load a tokenizer")
     forms = [form for noun in NOUNS for form in (noun, f"{noun}s")]
     tokens = vocabulary.single([*forms, *itertools.chain(*VERBS.values())])
     nouns = [(noun, f"{noun}s") for noun in NOUNS if noun in tokens and f"{noun}s" in tokens]

@@ -1,11 +1,11 @@
 """The capital of a country: "The capital of France is" is answered " Paris"; corrupted, the country is another one.
 
-A fact that stands nowhere in the prompt: the model must know it. The foil is the capital of the corrupted prompt's country, so the
-two prompts exchange answer and foil. ``template`` fixes one wording of WORDINGS (-1: any), ``begin`` says what stands in front.
+The prompt does not contain the fact: the model must know it. The foil is the capital of the corrupted prompt's country, so the
+two prompts exchange answer and foil. ``template`` fixes one wording of WORDINGS (-1: any), ``begin`` says what comes before the text.
 Only countries and capitals that are one token of the model are used, and no prompt comes twice.
 """
 
-from circuitry.errors import TaskError
+from circuitry.errors import TaskError, expected
 from circuitry.prompting import Example, TaskDefinition, stack
 
 CAPITALS = dict(
@@ -34,13 +34,13 @@ FEWEST = 4
 
 def make(vocabulary, rng, *, examples, template, begin):
     if template not in range(-1, len(WORDINGS)):
-        raise TaskError(f"no template {template}; there are 0 to {len(WORDINGS) - 1}, and -1 for any")
+        raise TaskError(expected(f"a template from 0 to {len(WORDINGS) - 1}, or -1 for any", template))
     countries, cities = _words(vocabulary)
     wordings = WORDINGS if template < 0 else (WORDINGS[template],)
     every = [(wording, country) for wording in wordings for country in countries]
     if examples > len(every):
         raise TaskError(
-            f"{len(every)} different prompts about {len(countries)} countries can be made for this model, not {examples}"
+            f"examples must be at most {len(every)} for this model, which knows {len(countries)} countries as one token, got {examples}"
         )
     chosen = [every[k] for k in rng.permutation(len(every))[:examples]]
     made = [_example(vocabulary, rng, wording, country, countries, cities) for wording, country in chosen]
@@ -50,7 +50,7 @@ def make(vocabulary, rng, *, examples, template, begin):
 def _words(vocabulary):
     """Countries that are one token as their capital is, and the tokens of both."""
     if vocabulary.tokenizer is None:
-        raise TaskError("a capital is a fact in words, and the model was loaded without a tokenizer; circuitry.load takes one")
+        raise TaskError("capitals need words, and the model was loaded without a tokenizer; give circuitry.load a tokenizer")
     countries, cities = vocabulary.single(CAPITALS), vocabulary.single(CAPITALS.values())
     known = {country: token for country, token in countries.items() if CAPITALS[country] in cities}
     if len(known) < FEWEST:

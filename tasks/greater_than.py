@@ -7,12 +7,12 @@ one in the prompt, ``foil`` the greatest that is surely wrong, one less; so the 
 "probability_difference" sums over all: the probability of everything from the answer up less that of everything up to the foil.
 Corrupted, YY is 01 (a single digit 0), after which the foil is right as well.
 
-``century`` is the first half of both years, ``begin`` says what stands in front. No prompt comes twice.
+``century`` is the first half of both years, ``begin`` says what comes before the text. No prompt comes twice.
 """
 
 import itertools
 
-from circuitry.errors import TaskError
+from circuitry.errors import TaskError, expected
 from circuitry.prompting import Example, TaskDefinition, stack
 
 NOUNS = """war siege project campaign trial marriage expedition study conflict voyage strike drought plague famine debate contract
@@ -25,14 +25,14 @@ UNITS, CENTURIES = range(10), range(11, 20)
 
 def make(vocabulary, rng, *, examples, century, begin):
     if century not in CENTURIES:
-        raise TaskError(f"century {century}: expected the first two digits of a year, 11 to 19")
+        raise TaskError(expected("the first two digits of a year, 11 to 19, as century", century))
     numbers = _numbers(vocabulary, century)
     lowest = 1 if len(numbers) > 10 else 0
     starts = [n for n in numbers if {lowest, n - 1, n + 1} <= numbers.keys() and n - 1 > lowest]
     units = ("",) if len(numbers) > 10 else UNITS
     every = list(itertools.product(NOUNS, starts, units))
     if examples > len(every):
-        raise TaskError(f"{len(every)} different prompts can be made for this model, not {examples}")
+        raise TaskError(f"examples must be at most {len(every)} for this model, so that no prompt repeats, got {examples}")
     chosen = [every[k] for k in rng.permutation(len(every))[:examples]]
     return stack([_example(vocabulary, numbers, lowest, century, *one) for one in chosen], ("YEAR",), vocabulary, begin)
 
@@ -55,7 +55,7 @@ def probability_difference(vocabulary):
 def _numbers(vocabulary, century):
     """Tokens by number that may follow the century: 0 to 99 where two digits are one token, else 0 to 9."""
     if vocabulary.tokenizer is None:
-        raise TaskError("years are text, and the model was loaded without a tokenizer; circuitry.load takes one")
+        raise TaskError("years need text, and the model was loaded without a tokenizer; give circuitry.load a tokenizer")
     pairs = _following(vocabulary, century, [f"{n:02d}" for n in range(100)])
     if len(pairs) > 50:
         return pairs

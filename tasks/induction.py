@@ -6,17 +6,17 @@ after the first [A] the second one stands. Corruption "B" replaces [B] by [B'], 
 
 import numpy as np
 
-from circuitry.errors import TaskError
+from circuitry.errors import TaskError, expected
 from circuitry.prompting import Prompts, TaskDefinition
 
 
 def make(vocabulary, rng, *, examples, distance, corruption, prefix):
     if distance < 2:
-        raise TaskError(f"distance {distance} leaves no room for [B] between the two [A]; the least is 2")
+        raise TaskError(f"distance must be at least 2, to leave room for [B] between the two [A], got {distance}")
     if prefix < 0:
-        raise TaskError(f"a prefix of {prefix} tokens; the least is 0")
+        raise TaskError(f"prefix must be at least 0, got {prefix}")
     if corruption not in ("A", "B"):
-        raise TaskError(f"no corruption {corruption!r}; known: 'B' ([A][B'] ... [A]) and 'A' ([A'][B] ... [A])")
+        raise TaskError(expected("corruption 'B' ([A][B'] ... [A]) or 'A' ([A'][B] ... [A])", corruption))
     needed = prefix + distance + 1
     if needed > len(vocabulary.ordinary):
         raise TaskError(f"distance {distance} needs {needed} different tokens; the model has {len(vocabulary.ordinary)}")

@@ -1,7 +1,7 @@
 """Indirect object identification: "Then, Brandon and Mark went to the hospital. Mark gave a computer to" is answered
 "Brandon" (Wang et al. 2023; the paper's appendix H).
 
-IO is the indirect object, the answer; S the subject, the foil, which stands at S1 and again at S2. In order "ABBA" IO comes
+IO is the indirect object, the answer; S the subject, the foil, which occurs at S1 and again at S2. In order "ABBA" IO comes
 first, in "BABA" S does; "both" takes turns. ``template`` fixes one wording of WORDINGS (-1: any). ``begin`` puts in front what
 the tokenizer puts before a text, or where it puts nothing the token between documents ("auto": if there is one; "yes"; "no"):
 the bundled models have seen no sentence without.
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from circuitry.errors import TaskError, suggest
+from circuitry.errors import TaskError, expected, suggest
 from circuitry.prompting import Prompts, TaskDefinition, front
 
 NAMES = """Mary John Tom James Sarah Peter Alice Robert Laura David Emma Henry Anna George Lucy William Kate Charles Jane Paul
@@ -64,7 +64,7 @@ CORRUPTIONS = {
     "S1": {"S1": 3},
     "S2": {"S2": 3},
 }
-"""Who stands where in the corrupted prompt; 0 is IO, 1 is S, and 2 to 4 are people who are not in the clean one."""
+"""Who is where in the corrupted prompt; 0 is IO, 1 is S, and 2 to 4 are people who are not in the clean one."""
 PEOPLE = 5
 FEWEST_NAMES, FEWEST_THINGS = 8, 2
 PIECE = re.compile(r"\w+|[^\w\s]")
@@ -83,7 +83,7 @@ class Words:
 def make(vocabulary, rng, *, examples, order, corruption, template, begin):
     _check(order=(order, ORDERS), corruption=(corruption, CORRUPTIONS))
     if template not in range(-1, len(WORDINGS)):
-        raise TaskError(f"no template {template}; there are 0 to {len(WORDINGS) - 1}, and -1 for any")
+        raise TaskError(expected(f"a template from 0 to {len(WORDINGS) - 1}, or -1 for any", template))
     ahead = front(vocabulary, begin)
     words = _words(vocabulary) if vocabulary.tokenizer is not None else _numbers(vocabulary, rng)
     turns = ORDERS[order]
@@ -103,7 +103,7 @@ def make(vocabulary, rng, *, examples, order, corruption, template, begin):
 def _check(**chosen):
     for option, (value, known) in chosen.items():
         if value not in known:
-            raise TaskError(f"no {option} {value!r}; {suggest(value, known)}")
+            raise TaskError(f"unknown {option} {value!r}; {suggest(value, known)}")
 
 
 def _example(words, rng, order, template, ahead):
@@ -127,7 +127,7 @@ def _words(vocabulary):
     """Names that are single tokens, or words that stand in for them; places and objects."""
     names = vocabulary.single(NAMES)
     if len(names) < FEWEST_NAMES:
-        _warn(f"only {len(names)} names are single tokens of this model, so other words stand in for names")
+        _warn(f"only {len(names)} names are single tokens of this model, so other words are used for names")
         names = _stand_ins(vocabulary)
     return Words(names, _things(vocabulary, "places", PLACES), _things(vocabulary, "objects", OBJECTS), vocabulary.encode)
 
@@ -150,7 +150,7 @@ def _stand_ins(vocabulary):
     if len(found) < FEWEST_NAMES:
         found = vocabulary.single(words)
     if len(found) < FEWEST_NAMES:
-        raise TaskError(f"{len(found)} words are single tokens of this model; IOI needs at least {FEWEST_NAMES} for names")
+        raise TaskError(f"IOI needs at least {FEWEST_NAMES} words that are one token, for names; this model has {len(found)}")
     return found
 
 
@@ -162,7 +162,7 @@ def _numbers(vocabulary, rng):
     """Random tokens for words: up to half of them for names, the others for everything else."""
     tokens = rng.permutation(vocabulary.ordinary).tolist()
     if len(tokens) < 2 * FEWEST_NAMES:
-        raise TaskError(f"{len(tokens)} tokens are too few for names and other words; the least is {2 * FEWEST_NAMES}")
+        raise TaskError(f"IOI needs at least {2 * FEWEST_NAMES} tokens, for names and other words; this model has {len(tokens)}")
     names = dict(zip(NAMES, tokens[: len(tokens) // 2], strict=False))
     others = dict.fromkeys(PIECE.findall(" ".join((*WORDINGS, *PLACES, *OBJECTS))))
     read = dict(zip(others, itertools.cycle(tokens[len(names) :]), strict=False)) | names

@@ -155,7 +155,7 @@ def test_a_run_that_is_stopped_says_so_and_leaves_a_report(tmp_path: Path, monke
     mine.write_text(MINE)
     monkeypatch.setattr("circuitry.suites.study.patch", stop)
     code, _, err = called("run", str(mine), "--model", "bundled:mamba", "--out", str(tmp_path / "runs"), "--examples", "4")
-    assert code == 130 and "stopped; the same command goes on where it was" in err and "Traceback" not in err
+    assert code == 130 and "Interrupted. Run the same command to resume" in err and "Traceback" not in err
     assert "Not there: states." in (tmp_path / "runs" / "mine-mamba" / "report.html").read_text()
 
 
@@ -325,21 +325,21 @@ RUN = ("run", "induction", "--model", "bundled:mamba", "--examples", "2", "--out
         ([*RUN, "-o", "distances=8,x"], "distances=[8, 'x']: expected int, such as (8, 16, 32, 64, 128)"),
         ([*RUN, "-o", "distances=6"], "distance 6 is too short"),
         ([*RUN, "-o", "distanze=8"], "suite 'induction' has no option 'distanze'; did you mean 'distance"),
-        ([*RUN, "-o", "distances"], "'distances' is not of the form name=value"),
-        (["run", "ioi", "--model", "bundled:gpt_neox", "--out", "OUT", "-o", "corruption=ABD"], "no corruption 'ABD'; known here: ABC"),
+        ([*RUN, "-o", "distances"], "expected name=value, got 'distances'"),
+        (["run", "ioi", "--model", "bundled:gpt_neox", "--out", "OUT", "-o", "corruption=ABD"], "unknown corruption 'ABD'; known here: ABC"),
         (["report", "OUT"], "OUT does not exist"),
         (["compare", "OUT", "OUT"], "OUT does not exist"),
-        (["patch", "bundled:nothing", "mlp[0] -> logits"], "no model 'bundled:nothing' ships with circuitry; known here: bundled:gpt_neox, bundled:gpt_neox_s1"),
+        (["patch", "bundled:nothing", "mlp[0] -> logits"], "expected a bundled model, got 'bundled:nothing'; known here: bundled:gpt_neox, bundled:gpt_neox_s1"),
         (["patch", "bundled:mamba", "mlp[0] -> logits"], "mamba has no node 'mlp'"),
         (["patch", "bundled:mamba", "h[0] logits"], "expected '->'"),
-        (["patch", *H0, "--out", "x.doc"], "a table cannot be written as '.doc'"),
-        (["patch", *H0, "--option", "distance"], "'distance' is not of the form name=value"),
-        (["patch", *H0, "--axis", "layer"], "'layer' is not of the form name=value"),
-        (["patch", *H0, "-o", "examples=3"], "examples is given as an option; its own flag is --examples"),
-        (["explain", *H0, "-o", "name=other"], "name is given as an option; its own flag is --task"),
+        (["patch", *H0, "--out", "x.doc"], "a table cannot be written as '.doc'; try .csv, .json"),
+        (["patch", *H0, "--option", "distance"], "expected name=value, got 'distance'"),
+        (["patch", *H0, "--axis", "layer"], "expected name=value, got 'layer'"),
+        (["patch", *H0, "-o", "examples=3"], "examples cannot be given with --option; use --examples"),
+        (["explain", *H0, "-o", "name=other"], "name cannot be given with --option; use --task"),
         (["patch", *H0, "--task", "induktion"], "no definition 'induktion' in tasks: did you mean 'induction'?"),
         (["patch", *H0, "--metric", "logits"], "no metric 'logits'"),
-        (["patch", *H0, "--examples", "0"], "0 examples make no experiment"),
+        (["patch", *H0, "--examples", "0"], "examples must be at least 1, got 0"),
         (["patch", *H0, "--memory", "much"], "much"),
         (["patch", "bundled:mamba", "embed -> gate[1]", "--metric", "kl"], "metric='kl' has no effect: this path ends at gate[1]"),
         (["patch", *H0, "--baseline", "-1"], "baseline must be at least 0, got -1"),
@@ -348,8 +348,8 @@ RUN = ("run", "induction", "--model", "bundled:mamba", "--examples", "2", "--out
         (["sae", "train", "bundled:mamba", "resid[1]", "--out", "OUT", "--k", "5"], "k=5 has no effect: kind 'relu'"),
         (["explain", "bundled:mamba", "h[0] -> logitz"], "logitz"),
         (["explain", *H0, "--metric", "logits"], "no metric 'logits'"),
-        (["sensitivity", *H0, "--out", "x.doc"], "the grid cannot be written as '.doc'"),
-        (["offsets", "bundled:mamba", "--out", "x.doc"], "this cannot be written as '.doc'"),
+        (["sensitivity", *H0, "--out", "x.doc"], "the grid cannot be written as '.doc'; try .png, .svg, .csv"),
+        (["offsets", "bundled:mamba", "--out", "x.doc"], "the result cannot be written as '.doc'; try .json, .md, .png, .svg"),
         (["offsets", "bundled:mamba", "--token", "C"], "C"),
         (["graph", "mamba", "--out", "x.doc"], "expected a figure file that ends in .png, .svg or .pdf, got 'x.doc'"),
     ],

@@ -223,7 +223,7 @@ def test_the_truth_is_plain_data(name: str) -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"no compiled model 'mambo'.*mamba"):
+    with pytest.raises(ModelError, match=r"expected a compiled model, got 'mambo'.*mamba"):
         build("mambo")
-    with pytest.raises(ModelError, match="no compiled model"):
+    with pytest.raises(ModelError, match="expected a compiled model"):
         truth("")

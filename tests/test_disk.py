@@ -98,7 +98,7 @@ def test_a_full_disk_loses_nothing_and_the_same_call_goes_on(tmp_path: Path, doo
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with full(), pytest.raises(FileError) as caught:
         door(tmp_path)
-    assert one_line(caught, tmp_path).endswith("File too large; what was there before is as it was") or "os error 27" in str(
+    assert one_line(caught, tmp_path).endswith("File too large; what was there before is unchanged") or "os error 27" in str(
         caught.value
     )
     assert contents(tmp_path) in ({"mine/notes.txt": b"mine"}, {"mine/notes.txt": b"mine", "answers.jsonl": b""})

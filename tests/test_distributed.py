@@ -383,5 +383,5 @@ def test_a_closed_connection_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(CircuitryError) as found:
             meet()
         assert str(found.value) == (
-            "another of 3 processes has ended, so the others stop; what is written is whole, and the same command goes on"
+            "another of 3 processes has ended, so the others stop. Every written file is complete; run the same command to resume"
         )

@@ -139,7 +139,7 @@ def test_an_endpoint_is_asked_only_after_a_yes(folder: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--price", "2"], "'2' is no pair of prices"),
+        (["--price", "2"], "expected two prices of a million tokens, read and written, got '2'"),
         (["--tokenizer", "compiled:mamba", "--judge", "nobody"], "endpoint:MODEL), got 'nobody'"),
         (["--matches", "nowhere"], "nowhere holds no matches"),
         (["--url", "http://127.0.0.1:9/v1"], "--url has no effect: no endpoint is asked; use --judge endpoint:MODEL, or leave"),
@@ -161,10 +161,10 @@ def test_another_corpus_or_tokenizer_is_refused(folder: Path, tmp_path: Path) ->
     text = Corpus.load(folder / "corpus.safetensors")
     with pytest.raises(CircuitryError, match=r"the activations are of the corpus \w+, not of \w+"):
         top_contexts(acts, text.take(text.tokens - 1), None, [0])
-    with pytest.raises(CircuitryError, match="does not have the tokens of bundled:mamba"):
+    with pytest.raises(CircuitryError, match="was not made with the tokenizer of bundled:mamba"):
         _tokenizer("bundled:mamba", "another")
     assert _tokenizer("bundled:mamba", text.tokenizer) is not None
-    with pytest.raises(CircuitryError, match="do not say which model"):
+    with pytest.raises(CircuitryError, match="do not name their model"):
         _tokenizer(None, "")
 
 

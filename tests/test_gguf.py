@@ -199,9 +199,9 @@ def experts_apart(held: Tensors, _: Metadata) -> None:
 
 
 REFUSED: dict[str, tuple[str, Change, dict[str, Any], str]] = {
-    "a block's tensor": ("llama", lacks(BLOCK), {}, "t.gguf lacks 1 weight of a llama of its sizes: blk.1.attn_q.weight; it is not whole*"),
+    "a block's tensor": ("llama", lacks(BLOCK), {}, "t.gguf lacks 1 weight of a llama of its sizes: blk.1.attn_q.weight; it is incomplete*"),
     "half a weight": ("qwen2_moe", lacks("blk.1.ffn_gate_exps.weight"), {}, "t.gguf lacks 1 weight of a qwen2_moe of its sizes: blk.1.ffn_gate_exps.weight;*"),
-    "the other half": ("qwen3_moe", lacks("blk.0.ffn_up_exps.weight"), {}, "*: blk.0.ffn_up_exps.weight; it is not whole*"),
+    "the other half": ("qwen3_moe", lacks("blk.0.ffn_up_exps.weight"), {}, "*: blk.0.ffn_up_exps.weight; it is incomplete*"),
     "the embedding": ("llama", lacks("token_embd.weight"), {}, "t.gguf lacks * of a llama of its sizes*"),
     "another model's": ("llama", lambda *_: None, {"architecture": "mamba"}, "*"),
     "no attention's biases": ("mamba", holds("blk.1.ssm_in.bias", 64), {}, "t.gguf has 1 weight that a mamba of its sizes does not have: blk.1.ssm_in.bias"),
@@ -229,10 +229,10 @@ REFUSED: dict[str, tuple[str, Change, dict[str, Any], str]] = {
     "heads by layer": ("llama", says(attention__head_count_kv=[2, 1, 2]), {}, "t.gguf could not be read as GGUF: Validation error for field 'num_key_value_heads': *"),
     "what nobody knows, even 0": ("llama", says(attention__new_thing=0), {}, "t.gguf says llama.attention.new_thing = 0, which *"),
     "what nobody knows": ("llama", says(attention__new_thing=1), {}, "t.gguf says llama.attention.new_thing = 1, which *"),
-    "no heads": ("qwen2", silent("attention.head_count"), {}, "t.gguf does not say qwen2.attention.head_count, so its model cannot be known"),
-    "no heads of keys": ("llama", silent("attention.head_count_kv"), {}, "t.gguf does not say llama.attention.head_count_kv, so *"),
-    "no epsilon": ("llama", silent("attention.layer_norm_rms_epsilon"), {}, "t.gguf does not say llama.attention.layer_norm_rms_epsilon, so *"),
-    "an adapter": ("llama", lambda *_: None, {"other": {"general.type": "adapter"}}, "t.gguf holds no model but is of type 'adapter' (general.type); *"),
+    "no heads": ("qwen2", silent("attention.head_count"), {}, "t.gguf lacks qwen2.attention.head_count, without which its model cannot be built"),
+    "no heads of keys": ("llama", silent("attention.head_count_kv"), {}, "t.gguf lacks llama.attention.head_count_kv, without *"),
+    "no epsilon": ("llama", silent("attention.layer_norm_rms_epsilon"), {}, "t.gguf lacks llama.attention.layer_norm_rms_epsilon, without *"),
+    "an adapter": ("llama", lambda *_: None, {"other": {"general.type": "adapter"}}, "t.gguf is of type 'adapter' (general.type), not a model; *"),
     "not read": ("llama", lambda *_: None, {"architecture": "rwkv7"}, "t.gguf could not be read as GGUF: GGUF model with architecture rwkv7 is not supported yet."),
     "no graph": ("gpt2", lambda *_: None, {"architecture": "bloom"}, "models of type 'bloom' are refused: *"),
 }  # fmt: skip

@@ -104,15 +104,15 @@ GIVEN: dict[str, tuple[Callable[[], Any], str]] = {
     "adapters": (lambda: PeftModelForCausalLM(llama("LlamaForCausalLM")), "PeftModelForCausalLM wraps a model with adapters; merge them and give the result: model.merge_and_unload()"),
     "adapters inside": (adapted, "LlamaForCausalLM has adapters inside; merge them and give the result: peft's model.merge_and_unload()"),
     "a loaded model": (lambda: ct.load(llama("LlamaForCausalLM")), "Model is loaded already; use it as it is, or give ct.load the Hugging Face model: model.hf"),
-    "one's own": (Own, "Own has a config but is no transformers.PreTrainedModel, whose parts circuitry knows; give one that is"),
+    "one's own": (Own, "Own has a config but is not a transformers.PreTrainedModel, whose parts circuitry knows; give one that is"),
     "no head": (lambda: llama("LlamaModel"), "LlamaModel does not predict the next token; give a LlamaForCausalLM (AutoModelForCausalLM makes one)"),
     "a classifier": (lambda: llama("LlamaForSequenceClassification"), "LlamaForSequenceClassification does not predict the next token; give a LlamaForCausalLM (*"),
     "another head": (lambda: llama("LlamaForQuestionAnswering"), "LlamaForQuestionAnswering does not predict the next token; give a LlamaForCausalLM (*"),
-    "encoder and decoder": (t5, "T5ForConditionalGeneration has an encoder and a decoder; circuitry takes language models that are a decoder alone"),
+    "encoder and decoder": (t5, "T5ForConditionalGeneration has an encoder and a decoder; circuitry supports language models with a decoder only"),
     "without values": (on_meta, "LlamaForCausalLM has weights without values (on the device 'meta'); load it without offloading"),
-    "in integers": (in_integers, "LlamaForCausalLM is quantised; load it without quantisation, or give model.dequantize() where its quantiser has it"),
-    "quantised": (quantised, "LlamaForCausalLM is quantised; load it without quantisation, or give model.dequantize() where its quantiser has it"),
-    "weights alone": (lambda: llama("LlamaForCausalLM").state_dict(), "OrderedDict is no Hugging Face model; give a name, a folder, a GGUF file or such a model"),
+    "in integers": (in_integers, "LlamaForCausalLM is quantised; load it without quantisation, or give model.dequantize() if its quantiser supports it"),
+    "quantised": (quantised, "LlamaForCausalLM is quantised; load it without quantisation, or give model.dequantize() if its quantiser supports it"),
+    "weights alone": (lambda: llama("LlamaForCausalLM").state_dict(), "OrderedDict is not a Hugging Face model; give a name, a folder, a GGUF file or such a model"),
 }  # fmt: skip
 
 

@@ -120,12 +120,15 @@ def test_tab_completion_and_hasattr() -> None:
             "<gpt2 graph: layer=1, head=1, parallel=0; 12 nodes, 15 edges> has no node mlp[1]; there is mlp[0]",
         ),
         (lambda: ct.graph("gpt2", layers=1), "gpt2 has no size 'layers'; did you mean 'layer'?"),
-        (lambda: ct.graph(ct.graph("gpt2"), layer=1), "a model brings its own sizes; sizes go with an architecture's name"),
+        (
+            lambda: ct.graph(ct.graph("gpt2"), layer=1),
+            "a loaded model has its own sizes; give sizes only with an architecture's name",
+        ),
         (lambda: ct.graph("mamab"), "no definition 'mamab' in graphs: did you mean 'mamba'?"),
         (
             lambda: definition_for("t5"),
             f"no graph for models of type 't5': known here: {', '.join(sorted(model_types()))}. "
-            "A file of your own that defines GRAPH adds one: ct.load(..., graph='./mine.py')",
+            "To add one, write a custom file that defines GRAPH: ct.load(..., graph='./mine.py')",
         ),
     ],
 )

@@ -198,12 +198,12 @@ def test_corruptions_share_their_clean_prompts_and_their_new_people(seed: int) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"order": "ABAB"}, "no order 'ABAB'; did you mean 'BABA'?"),
-        ({"corruption": "io"}, "no corruption 'io'; known here: ABC, IO, S, S1, S2, all, s2_io_flip"),
-        ({"corruption": "s2_flip"}, "no corruption 's2_flip'; did you mean 's2_io_flip'?"),
-        ({"begin": "maybe"}, "no begin 'maybe'; known here: auto, no, yes"),
-        ({"template": -2}, f"no template -2; there are 0 to {len(ioi.WORDINGS) - 1}, and -1 for any"),
-        ({"template": 99}, f"no template 99; there are 0 to {len(ioi.WORDINGS) - 1}, and -1 for any"),
+        ({"order": "ABAB"}, "unknown order 'ABAB'; did you mean 'BABA'?"),
+        ({"corruption": "io"}, "unknown corruption 'io'; known here: ABC, IO, S, S1, S2, all, s2_io_flip"),
+        ({"corruption": "s2_flip"}, "unknown corruption 's2_flip'; did you mean 's2_io_flip'?"),
+        ({"begin": "maybe"}, "expected auto, yes or no as begin, got 'maybe'"),
+        ({"template": -2}, f"expected a template from 0 to {len(ioi.WORDINGS) - 1}, or -1 for any, got -2"),
+        ({"template": 99}, f"expected a template from 0 to {len(ioi.WORDINGS) - 1}, or -1 for any, got 99"),
         ({"template": "0"}, "template='0': expected int, such as -1"),
     ],
 )
@@ -217,7 +217,7 @@ def test_the_linter_refuses_a_change_that_is_not_declared() -> None:
     prompts = made(corruption="S")
     with pytest.raises(TaskError, match=r"example 0: clean and corrupted differ at token \d+, which the task does not declare"):
         lint(replace(prompts, changed=("S2",)))
-    with pytest.raises(TaskError, match="example 0: position S2 lies after END, so the answer cannot depend on what stands"):
+    with pytest.raises(TaskError, match="example 0: position S2 is after END, so the answer cannot depend on it"):
         lint(replace(prompts, where={**prompts.where, "S2": prompts.where["END"] + 1 - (np.arange(6) == 5)}))
 
 
@@ -256,7 +256,7 @@ def test_only_names_that_are_single_tokens_are_used() -> None:
 
 def test_other_words_stand_in_where_names_are_few() -> None:
     vocabulary = toy(f"{ENGLISH} Mary John Tom {ODD} plain lower words")
-    with pytest.warns(UserWarning, match="only 3 names are single tokens of this model, so other words stand in for names"):
+    with pytest.warns(UserWarning, match="only 3 names are single tokens of this model, so other words are used for names"):
         prompts = made(vocabulary, examples=80)
     names = {vocabulary.decode(int(t)) for t in (*prompts.answer, *prompts.foil)}
     assert names == {*ODD.split(), "Mary", "John", "Tom"}, "capitalised words that the sentences do not use"
@@ -273,7 +273,7 @@ def test_plain_words_stand_in_where_nothing_looks_like_a_name() -> None:
 def test_too_few_words_of_any_kind_are_refused() -> None:
     with (
         pytest.warns(UserWarning, match="only 2 names"),
-        pytest.raises(TaskError, match="4 words are single tokens of this model; IOI needs at least 8 for names"),
+        pytest.raises(TaskError, match="IOI needs at least 8 words that are one token, for names; this model has 4"),
     ):
         made(toy(f"{ENGLISH} Mary John Quark Zebra"))
 
@@ -320,7 +320,7 @@ def test_a_text_begins_with_what_stands_between_documents() -> None:
 
 
 def test_a_beginning_that_is_asked_for_must_be_there() -> None:
-    with pytest.raises(TaskError, match="no token that begins a text; begin='no' does without"):
+    with pytest.raises(TaskError, match="no token that begins a text; use begin='no'"):
         made(toy(f"{ENGLISH} {TWELVE}"), begin="yes")
 
 
@@ -345,7 +345,7 @@ def test_the_layout_without_a_tokenizer_is_that_of_the_words() -> None:
         "S2": {10},
         "END": {14},
     }
-    with pytest.raises(TaskError, match="15 tokens are too few for names and other words; the least is 16"):
+    with pytest.raises(TaskError, match="IOI needs at least 16 tokens, for names and other words; this model has 15"):
         made(Vocabulary.of(None, 15))
 
 

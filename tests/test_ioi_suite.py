@@ -169,7 +169,7 @@ def test_the_corruption_asked_for_is_the_one_that_is_used(kind: str, asked: str,
 
 
 def test_an_unknown_corruption_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ct.TaskError, match="no corruption 'ABD'; known here: ABC, IO"):
+    with pytest.raises(ct.TaskError, match="unknown corruption 'ABD'; known here: ABC, IO"):
         random_result("gpt2", 2, "ABD")
 
 

@@ -92,20 +92,20 @@ def no_json(folder: Path) -> Path:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "bundled": (lambda _: "bundled:nothing", "no model 'bundled:nothing' ships with circuitry; known here: *"),
+    "bundled": (lambda _: "bundled:nothing", "expected a bundled model, got 'bundled:nothing'; known here: *"),
     "hub": (
         lambda _: "nobody/nothing",
         "'nobody/nothing' could not be loaded: it is not a folder here, and it could not be downloaded from the Hugging Face hub (*). "
         "Offline, these work: *a folder, or a .gguf file",
     ),
     "missing": (lambda folder: folder / "deeper", "'FOLDER/deeper' could not be loaded: it is not a folder here, *"),
-    "empty": (emptied, "FOLDER is a folder without config.json, so it is no Hugging Face model"),
+    "empty": (emptied, "FOLDER is a folder without config.json, so it is not a Hugging Face model"),
     "not json": (no_json, "FOLDER holds no model that transformers knows: *is not a valid JSON file."),
     "no type": (config(model_type=None), "FOLDER holds no model that transformers knows: *Should have a `model_type` key*"),
     "new type": (config(model_type="rwkv99"), "FOLDER holds no model that transformers knows: *has model type `rwkv99`*"),
     "other type": (
         config(model_type="bert"),
-        "no graph for models of type 'bert': known here: *. A file of your own that defines GRAPH adds one: ct.load(..., graph='./mine.py')",
+        "no graph for models of type 'bert': known here: *. To add one, write a custom file that defines GRAPH: ct.load(..., graph='./mine.py')",
     ),
     "pickled": (
         pickled,
@@ -115,19 +115,19 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "damaged": (damaged, "the weights in FOLDER/model.safetensors cannot be read: *"),
     "incomplete": (
         config(n_layer=4),
-        "FOLDER lacks 12 weights of a gpt2 of its sizes, such as transformer.h.3.attn.c_attn.bias; it is not whole, or no *",
+        "FOLDER lacks 12 weights of a gpt2 of its sizes, such as transformer.h.3.attn.c_attn.bias; it is incomplete, or not a *",
     ),
     "other shapes": (
         config(n_embd=32),
         "FOLDER has 40 weights that a gpt2 of its sizes has in other shapes, such as "
-        "transformer.h.0.attn.c_attn.bias: (48,) and not (96,)",
+        "transformer.h.0.attn.c_attn.bias: expected (96,), got (48,)",
     ),
     "no file": (lambda folder: folder / "model.gguf", "no file FOLDER/model.gguf"),
     "no model": (
         lambda _: torch.nn.Linear(2, 2),
-        "Linear is no Hugging Face model; give a name, a folder, a GGUF file or such a model",
+        "Linear is not a Hugging Face model; give a name, a folder, a GGUF file or such a model",
     ),
-    "nothing": (lambda _: None, "NoneType is no Hugging Face model; give a name, a folder, a GGUF file or such a model"),
+    "nothing": (lambda _: None, "NoneType is not a Hugging Face model; give a name, a folder, a GGUF file or such a model"),
 }
 
 
@@ -153,9 +153,9 @@ def matches(found: str, wanted: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dtype": "float23"}, "no dtype 'float23'; did you mean 'float32'?"),
-        ({"dtype": "int8"}, "no dtype 'int8'; known here: bfloat16, float16, float32, float64"),
-        ({"device": "nowhere"}, "no device 'nowhere' here (*); 'cpu' works everywhere"),
+        ({"dtype": "float23"}, "expected a dtype, got 'float23'; did you mean 'float32'?"),
+        ({"dtype": "int8"}, "expected a dtype, got 'int8'; known here: bfloat16, float16, float32, float64"),
+        ({"device": "nowhere"}, "device 'nowhere' is not available here (*); 'cpu' works everywhere"),
     ],
 )
 def test_a_wrong_option_says_what_would_do(options: dict[str, Any], message: str) -> None:
@@ -212,7 +212,7 @@ def test_compiled_models_load_by_name() -> None:
     assert (ours.name, ours.graph.name, ours.dtype, ours.tokenizer) == ("compiled:mamba", "mamba", torch.bfloat16, None)
     mine = object()
     assert ct.load("compiled:mamba", tokenizer=mine).tokenizer is mine
-    with pytest.raises(ModelError, match=r"^there is no model 'compiled:mambo'; did you mean 'compiled:mamba'\?$"):
+    with pytest.raises(ModelError, match=r"^expected a compiled model, got 'compiled:mambo'; did you mean 'compiled:mamba'\?$"):
         ct.load("compiled:mambo")
 
 

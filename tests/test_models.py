@@ -100,11 +100,11 @@ def test_an_attention_that_is_something_else_is_refused(monkeypatch: pytest.Monk
     real = attention._tapped
     monkeypatch.setattr(attention, "_tapped", lambda *a, **k: tuple(1.01 * t for t in real(*a, **k)))
     with pytest.raises(
-        ModelError, match=r"gpt2: tapped logits differ from the stock model's by .*; this attention is not supported"
+        ModelError, match=r"gpt2: instrumented logits differ from the stock model's by .*; this attention is not supported"
     ):
         tiny.model("gpt2")
     monkeypatch.setattr(attention, "_tapped", lambda module, *a, **k: (real(module, *a, **k), real(module, *a, **k))[0])
-    with pytest.raises(ModelError, match="gpt2: the attention tap was called 6 times in 3 layers, not once each"):
+    with pytest.raises(ModelError, match="gpt2: the instrumented attention was called 6 times in 3 layers, not once each"):
         tiny.model("gpt2")
     monkeypatch.undo()
     tiny.model("gpt2")  # registers the real one again, which is the same for all models

@@ -142,7 +142,7 @@ def test_a_pickled_hugging_face_folder_is_converted(tmp_path: Path) -> None:
 def test_nothing_is_overwritten(kind: str, tmp_path: Path) -> None:
     target = tmp_path / "made"
     target.mkdir() if kind == "folder" else target.write_text("mine")
-    with pytest.raises(CircuitryError, match=r"made exists, and nothing is overwritten; name a new folder$"):
+    with pytest.raises(CircuitryError, match=r"made already exists and is not overwritten; name a new folder$"):
         ct.convert(written("mamba", tmp_path / "native", ".bin"), target)
     assert not list(target.iterdir()) if kind == "folder" else target.read_text() == "mine"
 
@@ -173,7 +173,7 @@ def test_the_command_says_what_it_did(tmp_path: Path, monkeypatch: pytest.Monkey
 
     said = f"RWKV-4 weights: {source}\nrwkv, 0.01M parameters, float32; no tokenizer beside them\nwritten: {target.resolve()}\n"
     assert called() == (0, said, "")
-    assert called() == (2, "", f"{target} exists, and nothing is overwritten; name a new folder\n")
+    assert called() == (2, "", f"{target} already exists and is not overwritten; name a new folder\n")
 
 
 # --- the package itself ----------------------------------------------------------------------------------------------------

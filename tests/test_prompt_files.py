@@ -114,7 +114,7 @@ def test_fewer_examples_are_a_choice_by_the_seed_which_a_larger_one_holds(tmp_pa
     assert all(few < more < every and len(few) == 2 for few, more, every in texts.values())
     assert len({frozenset(few) for few, _, _ in texts.values()}) > 1
     assert alike(prompts(path, seed=0), prompts(path, seed=1)), "all rows are all rows"
-    with pytest.raises(TaskError, match=r"p.csv has 6 rows; examples=7 asks for more"):
+    with pytest.raises(TaskError, match=r"examples must be at most 6, the rows of p.csv, got 7"):
         prompts(path, examples=7)
 
 
@@ -124,7 +124,7 @@ def test_what_stands_in_front_is_an_option(tmp_path: Path) -> None:
     for one, other, end in zip(auto.clean, without.clean, without.where["END"], strict=True):
         assert one[: end + 2].tolist() == [0, *other[: end + 1]]
     assert all((auto.where[name] == without.where[name] + 1).all() for name in auto.where)
-    with pytest.raises(TaskError, match="no begin 'maybe'"):
+    with pytest.raises(TaskError, match="expected auto, yes or no as begin, got 'maybe'"):
         prompts(path, begin="maybe")
 
 
@@ -166,24 +166,24 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     ),
     "unknown column": (
         f"{HEAD},subject\n",
-        "p.csv, line 1: no column 'subject'; known here: answer, clean, corrupted, foil; a position is named in capitals, such as SUBJECT",
+        "p.csv, line 1: unknown column 'subject'; known here: answer, clean, corrupted, foil; write a position in capitals, such as SUBJECT",
     ),
     "misspelt column": (
         "clean, corrupted,answer,foil\n",
-        "p.csv, line 1: no column ' corrupted'; did you mean 'corrupted'?; a position is named in capitals, such as SUBJECT",
+        "p.csv, line 1: unknown column ' corrupted'; did you mean 'corrupted'?; write a position in capitals, such as SUBJECT",
     ),
     "column twice": (f"{HEAD},foil\n", "p.csv, line 1: two columns are called 'foil'"),
     "END": (f"{HEAD},END\n", "p.csv, line 1: END is always the last token of the prompt, so it needs no column"),
     "semicolons": (HEAD.replace(",", ";"), "p.csv, line 1: columns are separated by ';'; expected commas"),
     "too many cells": (
         f"{HEAD}\n{GOOD}\n\nMary, and John met,Tom and John met, Mary, John\n",
-        "p.csv, line 4: 5 cells for 4 columns; a text with a comma stands in double quotes",
+        "p.csv, line 4: 5 cells for 4 columns; put a text with a comma in double quotes",
     ),
-    "too few cells": (f"{HEAD}\nMary met\n", "p.csv, line 2: 1 cells for 4 columns; a text with a comma stands in double quotes"),
+    "too few cells": (f"{HEAD}\nMary met\n", "p.csv, line 2: 1 cells for 4 columns; put a text with a comma in double quotes"),
     "open quote": (f'{HEAD}\n{GOOD}\n"Mary met,Tom, Mary, John\n', "p.csv, line 3: unexpected end of data"),
     "after a quoted line break": (
         f'{HEAD}\n"Mary\nmet John and","Tom\nmet John and", Mary, John\nMary met,,a,b\n',
-        "p.csv, line 5, corrupted: nothing stands there",
+        "p.csv, line 5, corrupted: the cell is empty",
     ),
     "bytes": (
         f"{HEAD}\n{GOOD}\nPel\xe9,Tom,a,b\n".encode("latin-1"),
@@ -210,7 +210,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "foil without a space": (
         f"{HEAD}\nMary met John and,Tom met John and, Mary,John\n",
         "p.csv, line 2, foil: 'John' after 'met John and' is not one token of this model: read as ' and|J|ohn'; with a space in front, "
-        "' John', it is",
+        "' John', it is one",
     ),
     "glued": (
         f"{HEAD}\nMary met John and,Tom met John and,C, John\n",
@@ -219,16 +219,16 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "prompt ends with a space": (
         f'{HEAD}\n"Mary met John and ","Tom met John and ",Mary,John\n',
         "p.csv, line 2, answer: 'Mary' after 'et John and ' is not one token of this model: read as ' Mary'; clean ends with a space: "
-        "end it without, and write ' Mary'",
+        "remove it, and write ' Mary'",
     ),
-    "no such piece": (f"{HEAD},IO\n{GOOD},Jack\n", "p.csv, line 2, IO: 'Jack' does not stand in clean, 'Mary met John and'"),
+    "no such piece": (f"{HEAD},IO\n{GOOD},Jack\n", "p.csv, line 2, IO: 'Jack' does not occur in clean, 'Mary met John and'"),
     "twice": (
         f"{HEAD},IO\nMary met Mary and,Tom met Tom and, Mary, John,Mary\n",
-        "p.csv, line 2, IO: 'Mary' stands 2 times in clean; 'Mary#2' is the second one",
+        "p.csv, line 2, IO: 'Mary' occurs 2 times in clean; write 'Mary#2' for the second one",
     ),
     "no third": (
         f"{HEAD},IO\nMary met Mary and,Tom met Tom and, Mary, John,Mary#3\n",
-        "p.csv, line 2, IO: 'Mary' stands 2 times in clean, so there is no number 3",
+        "p.csv, line 2, IO: 'Mary' occurs 2 times in clean; expected a number from 1 to 2, got 3",
     ),
     "inside a token": (
         f"{HEAD},IO\n{GOOD},Joh\n",
@@ -238,7 +238,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
         f"{HEAD},IO\n{GOOD},ohn\n",
         "p.csv, line 2, IO: 'ohn' does not begin and end with a token of this model: M|ary| met| John| and",
     ),
-    "no position": (f"{HEAD},IO\n{GOOD},\n", "p.csv, line 2, IO: nothing stands there"),
+    "no position": (f"{HEAD},IO\n{GOOD},\n", "p.csv, line 2, IO: the cell is empty"),
 }
 LINES: dict[str, tuple[str, str]] = {
     "json": ('{"clean": 1,}\n', "p.jsonl, line 1: not JSON: Expecting property name enclosed in double quotes at character 13"),
@@ -278,14 +278,14 @@ def test_files_that_are_not_there_or_of_another_kind_are_refused(tmp_path: Path)
     with pytest.raises(CircuitryError, match=r"no file .*nowhere.csv"):
         ct.task(tmp_path / "nowhere.csv")
     (tmp_path / "p.tsv").write_text(HEAD)
-    with pytest.raises(TaskError, match=r"p.tsv: a task is read from .py, .csv, .jsonl, not from '.tsv'"):
+    with pytest.raises(TaskError, match=r"expected a task file \(.py, .csv, .jsonl\), got '.*p.tsv'"):
         ct.task(tmp_path / "p.tsv")
 
 
 def test_a_model_without_a_tokenizer_cannot_read_text(tmp_path: Path) -> None:
     task = ct.task(written(tmp_path / "p.csv"))
     with pytest.raises(
-        TaskError, match=r"p.csv holds text, and the model was loaded without a tokenizer; circuitry.load takes one"
+        TaskError, match=r"p.csv holds text, and the model was loaded without a tokenizer; give circuitry.load a tokenizer"
     ):
         task.prompts(tiny.model("gpt2").vocabulary)
 

@@ -135,10 +135,10 @@ def test_several_models_may_be_revisions_of_one(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[str, str | None, type[CircuitryError], str]] = {
     "unknown": (NAME, "step9", ModelError, f"'{NAME}@step9' could not be loaded: it is not a folder here, and it could not be downloaded from the Hugging Face hub (*"),
     "two": (f"{NAME}@step1", "step2", CircuitryError, f"{NAME}@step1 names a revision, and revision='step2' another; give one of the two"),
-    "bundled": ("bundled:mamba", "main", CircuitryError, "revision='main' goes with a name on the Hugging Face hub, and bundled:mamba is none"),
-    "compiled": ("compiled:mamba", "main", CircuitryError, "revision='main' goes with a name *, and compiled:mamba is none"),
-    "file": ("model.gguf", "main", CircuitryError, "revision='main' goes with a name *, and model.gguf is none"),
-    "RWKV": ("RWKV-4.pth", "main", CircuitryError, "revision='main' goes with a name *, and RWKV-4.pth is none"),
+    "bundled": ("bundled:mamba", "main", CircuitryError, "revision='main' needs a name on the Hugging Face Hub, and bundled:mamba is not one"),
+    "compiled": ("compiled:mamba", "main", CircuitryError, "revision='main' needs a name *, and compiled:mamba is not one"),
+    "file": ("model.gguf", "main", CircuitryError, "revision='main' needs a name *, and model.gguf is not one"),
+    "RWKV": ("RWKV-4.pth", "main", CircuitryError, "revision='main' needs a name *, and RWKV-4.pth is not one"),
 }  # fmt: skip
 
 
@@ -157,11 +157,11 @@ def test_a_folder_and_a_model_have_no_revision(tmp_path: Path, monkeypatch: pyte
     assert ct.load(tmp_path / "it@step1").name == str(tmp_path / "it@step1")
     for what, name in ((tmp_path / "it@step1", tmp_path / "it@step1"), (hf, "GPT2LMHeadModel")):
         with pytest.raises(
-            CircuitryError, match=rf"^revision='main' goes with a name on the Hugging Face hub, and {name} is none$"
+            CircuitryError, match=rf"^revision='main' needs a name on the Hugging Face Hub, and {name} is not one$"
         ):
             ct.load(what, revision="main")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "it@step1").rename(tmp_path / "it")
     for what, revision in (("it@step1", None), ("it", "step1")):
-        with pytest.raises(CircuitryError, match=r"^revision='step1' goes with a name on the Hugging Face hub, and it is none$"):
+        with pytest.raises(CircuitryError, match=r"^revision='step1' needs a name on the Hugging Face Hub, and it is not one$"):
             ct.load(what, revision=revision)

@@ -170,11 +170,11 @@ def test_the_command_line_trains_and_evaluates(tmp_path: Path) -> None:
     single = ["evaluate", str(tmp_path / "run" / "resid-1"), *shared]
     skipped = CliRunner().invoke(app, [*single, "--skip", "64", "--model", "bundled:mamba"])
     assert skipped.exit_code == 0 and "trained on this text" not in skipped.stderr, skipped.output
-    assert "trained on bundled:gpt_neox, and is used on bundled:mamba" in skipped.stderr
+    assert "trained on bundled:gpt_neox but is used on bundled:mamba" in skipped.stderr
     nothing = CliRunner().invoke(app, [*single, "--skip", "100000"])
     assert "so no document is left after the first 100000" in str(nothing.exception)
     twice = CliRunner().invoke(app, [*command, "-o", "batch=8"])
-    assert "batch is given as an option; its own flag is --batch" in str(twice.exception)
+    assert "batch cannot be given with --option; use --batch" in str(twice.exception)
     nameless = identity(128).save(tmp_path / "nameless")
     refused = CliRunner().invoke(app, ["evaluate", str(nameless), *shared])
     assert isinstance(refused.exception, ct.CircuitryError) and "--node" in str(refused.exception)
@@ -195,7 +195,7 @@ def test_features_are_encoded_on_the_command_line_for_two_seeds_and_matched(tmp_
         encoding = ["encode", str(tmp_path / seed), "--corpus", corpus_file, "--texts", str(tmp_path / "text.txt")]
         done = CliRunner().invoke(app, [*encoding, "--out", str(tmp_path / f"acts{seed}")])
         assert done.exit_code == 0 and "resid[2]: 256 features" in done.output, done.output
-        assert ("is there already" in done.stderr) == (seed == "1")
+        assert ("exists and is used as it is" in done.stderr) == (seed == "1")
     a, b = (feature_acts(tmp_path / f"acts{seed}") for seed in "01")
     found = mppc(a, b, min_count=1, progress=False, null=None)
     assert found.forward["mppc"].max() > 0.5 and a[0].corpus == Corpus.load(corpus_file).digest

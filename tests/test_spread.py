@@ -128,7 +128,7 @@ def test_what_is_written_to_disk_goes_with_the_model(tmp_path: Path, monkeypatch
 WRONG: list[tuple[dict[str, Any], str]] = [
     (
         {"device_map": {"transformer": "cpu"}},
-        "device_map says nothing of lm_head.weight; '' stands for all that it does not name",
+        "device_map does not place lm_head.weight; add it, or use '' for everything that is not named",
     ),
     (
         {"device_map": {"": "cpu", "transformer.h.1.mlp": "disk"}},
@@ -136,13 +136,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"device_map": {"": "cpu", "transformer.hh": "disk"}},
-        "device_map names 'transformer.hh', and the model has no such part; did",
+        "device_map names 'transformer.hh', which is not a part of the model; did",
     ),
     ({"device_map": {"": "cpu", "transformer.h.1": "nowhere"}}, "device_map cannot be followed: "),
     ({"device_map": "nowhere"}, "device_map cannot be followed: "),
     (
         {"device_map": "auto", "device": "cpu"},
-        "device='cpu' is one place for all, and device_map says where each part goes; give one",
+        "device='cpu' puts the whole model in one place, and device_map places its parts; give one of the two",
     ),
 ]
 
@@ -188,7 +188,7 @@ def test_weights_of_a_mixer_must_be_fetched_together(kind: str) -> None:
     hf = tiny.stock(kind, dtype=torch.float32)
     accelerate.cpu_offload(hf, execution_device="cpu")
     mixer = type(hf.backbone.layers[0].mixer).__name__
-    with pytest.raises(ModelError, match=f"the weights of a {mixer} are fetched one by one, and must be there together: "):
+    with pytest.raises(ModelError, match=f"the weights of a {mixer} are fetched one by one, but must be there together; use "):
         ct.load(hf)
     assert not hasattr(hf.backbone.layers[0].mixer, "circuitry")
 
@@ -219,13 +219,15 @@ def test_a_forward_of_ours_is_called_between_the_hooks_of_accelerate() -> None:
 def test_a_spread_module_stays_as_it_is(what: dict[str, Any], said: str) -> None:
     hf = tiny.stock("gpt2", dtype=torch.float32)
     accelerate.cpu_offload(hf, execution_device="cpu")
-    with pytest.raises(ModelError, match=f"GPT2LMHeadModel is spread over devices by accelerate, and cannot be given {said}; "):
+    with pytest.raises(
+        ModelError, match=f"GPT2LMHeadModel is spread over devices by accelerate, and cannot be moved to {said}; "
+    ):
         ct.load(hf, **what)
 
 
 def test_a_map_does_not_go_with_a_module() -> None:
     with pytest.raises(
-        CircuitryError, match="device_map goes with a name, a folder or a file; a model object of your own is loaded"
+        CircuitryError, match="device_map needs a name, a folder or a file; spread a model object before you load it"
     ):
         ct.load(tiny.stock("gpt2"), device_map="auto")
 

@@ -64,17 +64,17 @@ def test_corruptions_share_their_clean_prompts() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"distance": 1}, "distance 1 leaves no room for [B] between the two [A]; the least is 2"),
-        ({"prefix": -1}, "a prefix of -1 tokens; the least is 0"),
-        ({"corruption": "C"}, "no corruption 'C'; known: 'B' ([A][B'] ... [A]) and 'A' ([A'][B] ... [A])"),
+        ({"distance": 1}, "distance must be at least 2, to leave room for [B] between the two [A], got 1"),
+        ({"prefix": -1}, "prefix must be at least 0, got -1"),
+        ({"corruption": "C"}, "expected corruption 'B' ([A][B'] ... [A]) or 'A' ([A'][B] ... [A]), got 'C'"),
         ({"distance": 500}, "distance 500 needs 508 different tokens; the model has 80"),
         ({"distance": "8"}, "distance='8': expected int, such as 32"),
         ({"distance": 8.5}, "distance=8.5: expected int, such as 32"),
         ({"distance": True}, "distance=True: expected int, such as 32"),
         ({"corruption": 1}, "corruption=1: expected str, such as 'B'"),
-        ({"examples": 0}, "0 examples make no experiment; ask for at least 1"),
+        ({"examples": 0}, "examples must be at least 1, got 0"),
         ({"examples": "all"}, "examples='all': expected int, such as 128"),
-        ({"seed": -1}, "a seed of -1; the least is 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"seed": None}, "seed=None: expected int, such as 0"),
     ],
 )
@@ -216,7 +216,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "shapes": ({"corrupted": IDS[:, :3]}, "clean prompts are (2, 4) and corrupted ones (2, 3); they must be aligned"),
     "no END": (
         {"where": {"B": np.array([1, 1])}},
-        "the task names no position END, so nobody knows where the answer is predicted",
+        "the task has no position END, the token at which the answer is predicted; add it to where",
     ),
     "past": ({"where": {**GOOD.where, "Z": np.array([0, 4])}}, "position Z lies outside the prompts (0 to 3)"),
     "before": ({"where": {**GOOD.where, "Z": np.array([0, -1])}}, "position Z lies outside the prompts (0 to 3)"),
@@ -230,8 +230,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "answer": (
         {"answer": np.array([6, 1])},
-        "example 1: the answer does not stand in the prompt, so it cannot be copied from there; a task whose answer is not to be "
-        "copied says copied=False",
+        "example 1: the answer is not in the prompt, so it cannot be copied from there; use copied=False for a task "
+        "that does not copy its answer",
     ),
     "foil": ({"foil": np.array([6, 2])}, "example 0: answer and foil are the same token"),
 }
@@ -253,7 +253,7 @@ def test_what_comes_after_the_answer_does_not_count() -> None:
     """Padding on the right may hold anything: no causal model sees it from END."""
     early = {**GOOD.where, "END": np.array([3, 2])}
     lint(replace(GOOD, where=early, corrupted=swapped(GOOD.corrupted, 1, 3, 0)))
-    with pytest.raises(TaskError, match="example 1: the answer does not stand in the prompt"):
+    with pytest.raises(TaskError, match="example 1: the answer is not in the prompt"):
         lint(
             replace(
                 GOOD,

@@ -100,8 +100,8 @@ LEFT: dict[str, tuple[str, Change, dict[str, Any], str]] = {
     "twice": ("gpt2", put("wte.weight", torch.ones(61, 16)), {}, "IT has 1 weight that a gpt2 of its sizes does not have: wte.weight"),
     "mask that is none": ("gpt2", put("transformer.h.0.attn.bias", torch.ones(1, 1, 8, 8)), {}, "*does not have: transformer.h.0.attn.bias*"),
     "other frequencies": ("llama", put("model.layers.0.self_attn.rotary_emb.inv_freq", torch.tensor([1.0, 0.02])), {}, "*rotary_emb.inv_freq*"),
-    "lacking": ("llama", lambda w: w.pop(Q), {}, f"IT lacks 1 weight of a llama of its sizes: {Q}; it is not whole, or no causal *"),
-    "lacking an expert": ("mixtral", lambda w: w.pop("model.layers.1.block_sparse_moe.experts.3.w2.weight"), {}, "*in other shapes: model.layers.1.mlp.experts.down_proj: (3, 16, 32) and not (4, 16, 32)"),
+    "lacking": ("llama", lambda w: w.pop(Q), {}, f"IT lacks 1 weight of a llama of its sizes: {Q}; it is incomplete, or not a causal *"),
+    "lacking an expert": ("mixtral", lambda w: w.pop("model.layers.1.block_sparse_moe.experts.3.w2.weight"), {}, "*in other shapes: model.layers.1.mlp.experts.down_proj: expected (4, 16, 32), got (3, 16, 32)"),
     "expert by another number": ("mixtral", no_expert, {}, "IT has expert 4 of model.layers.1.block_sparse_moe.experts, but no expert 2"),
     "sizes that make no model": ("llama", lambda _: None, {"num_attention_heads": 3}, "IT holds no model that transformers knows: *The hidden size (16) is not a multiple of the number of attention heads (3)*"),
 }  # fmt: skip

@@ -15,19 +15,19 @@ _REASONS = {
     "interface, so its heads cannot be reached",
     "exaone4 flex_olmo gemma2 gemma3 gemma3_text glm4 olmo2 olmo3": "it normalises what attention and MLP give before adding it "
     "to the stream, so the contributions of heads do not add up",
-    "flint gpt_oss granite_swa hy_v4 mimo_v2_flash": "its attention has sinks, which the taps do not compute",
-    "diffllama": "its heads subtract one attention pattern from another, and the taps know one a head",
+    "flint gpt_oss granite_swa hy_v4 mimo_v2_flash": "its attention has sinks, which circuitry does not compute",
+    "diffllama": "its heads subtract one attention pattern from another, and circuitry knows one pattern per head",
     "deepseek_v2 deepseek_v3 glm4_moe_lite minicpm3": "its heads share compressed keys and values (latent attention), "
     "for which no graph is written yet",
     "bamba falcon_h1 granitemoehybrid kimi_linear lfm2 minimax nemotron_h olmo_hybrid qwen3_next recurrent_gemma xlstm zamba "
-    "zamba2": "its recurrent layers have no instrument here yet",
+    "zamba2": "circuitry has no instrumentation for its recurrent layers yet",
 }
 REFUSED = {kind: reason for kinds, reason in _REASONS.items() for kind in kinds.split()}
-"""Hugging Face model types that are refused for a reason of their own, and the reason."""
+"""Hugging Face model types that circuitry refuses, and the reason for each."""
 
 
 def definition(name: str) -> Architecture:
-    """The architecture of a file in ``graphs/``, or of a file of your own (``./mine.py``).
+    """The architecture of a file in ``graphs/``, or of a custom file (``./mine.py``).
 
     Raises CircuitryError where there is none.
 
@@ -51,7 +51,7 @@ def model_types() -> dict[str, str]:
 
 
 def definition_for(model_type: str, file: str | None = None) -> Architecture:
-    """The architecture of a Hugging Face ``model_type``: a shipped one, or that of a ``file`` of your own.
+    """The architecture of a Hugging Face ``model_type``: a shipped one, or that of a custom ``file``.
 
     Raises ModelError for a type that has none, or that the file is not for.
 
@@ -68,13 +68,13 @@ def definition_for(model_type: str, file: str | None = None) -> Architecture:
     if model_type not in model_types():
         raise ModelError(
             f"no graph for models of type {model_type!r}: {suggest(model_type, model_types())}. "
-            "A file of your own that defines GRAPH adds one: ct.load(..., graph='./mine.py')"
+            "To add one, write a custom file that defines GRAPH: ct.load(..., graph='./mine.py')"
         )
     return definition(model_types()[model_type])
 
 
 def graph(what: Any, **sizes: int) -> Graph:
-    """The graph of a loaded model, or of an architecture by name or file, at the sizes of a known checkpoint or yours.
+    """The graph of a loaded model, or of an architecture by name or file, at the given sizes or those of a known checkpoint.
 
     Raises CircuitryError for an unknown name or size.
 
@@ -83,7 +83,7 @@ def graph(what: Any, **sizes: int) -> Graph:
     """
     if not isinstance(what, str):
         if sizes:
-            raise CircuitryError("a model brings its own sizes; sizes go with an architecture's name")
+            raise CircuitryError("a loaded model has its own sizes; give sizes only with an architecture's name")
         made: Graph = what.graph
         return made
     architecture = definition(what)

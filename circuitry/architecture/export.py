@@ -90,7 +90,7 @@ def _node_attributes(graph: Graph, node: Node) -> Attributes:
     if (layer := _layer(graph, node)) is not None:
         found["layer"] = layer
     if node.port:
-        # A port's shape is not its family's (a pattern is no head output), and its meaning is the definition's to tell.
+        # A port's shape is not its family's (a pattern is not a head output), and its meaning is the definition's to tell.
         return {**{k: v for k, v in found.items() if k not in ("meaning", "shape")}, "port": node.port}
     return {**found, "ports": " ".join(family.ports)} if family.ports else found
 

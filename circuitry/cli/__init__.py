@@ -17,7 +17,7 @@ from ..errors import CircuitryError
 from . import convert, experiments, features, graphs, mppc, sae, suites, universality
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""What a disk says that is full, beyond a quota, or read-only."""
+"""The errors of a disk that is full, over its quota, or read-only."""
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -49,7 +49,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user, or a disk that cannot be written, is one message and exit code 2."""
+    """Run the command line; an error the user can fix, or a disk that cannot be written, prints one message and exits with code 2."""
     try:
         app()
     except CircuitryError as error:

@@ -17,7 +17,7 @@ def convert(
     ],
     target: Annotated[Path, typer.Argument(help="a new folder")],
 ) -> None:
-    """Write a Hugging Face folder with safetensors of an original or pickled checkpoint; runs no code that is in it."""
+    """Convert an original or pickled checkpoint to a Hugging Face folder with safetensors. Code in the checkpoint is not run."""
     from ..models import convert as convert_checkpoint
 
     print(convert_checkpoint(source, target))

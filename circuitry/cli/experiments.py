@@ -72,7 +72,7 @@ def patch(
 
 
 def _writer(out: Path | None) -> Callable[[Any, Path], object]:
-    """How to write a table to this file; a wrong suffix is refused before anything runs."""
+    """The function that writes a table to this file; a wrong suffix is refused before anything runs."""
     known: dict[str, Callable[[Any, Path], object]] = {
         ".csv": lambda t, p: t.to_csv(p),
         ".json": lambda t, p: t.to_json(p),
@@ -106,7 +106,7 @@ def explain(
     device: Device = "cpu",
     device_map: DeviceMap = None,
 ) -> None:
-    """Say what a path would run: passes, frozen set, kind of path patching, predicted cost. Runs nothing."""
+    """Show what a path would run: passes, frozen set, kind of path patching, predicted cost. Nothing is run."""
     from ..patching import explain as run_explain
 
     how = _asked(axis, metric, intervention, direction, baseline) | read.executor(executor, memory)
@@ -158,17 +158,19 @@ def offsets(
     task: TaskName = "induction",
     option: Options = None,
     token: Annotated[str | None, typer.Option(help="a named position; by default the one that the corruption changes")] = None,
-    reach: Annotated[int, typer.Option(help="the last position looked at, in tokens after the token")] = 4,
+    reach: Annotated[int, typer.Option(help="the last position to measure, in tokens after the token")] = 4,
     examples: ExamplesOfTask = None,
     seed: Seed = 0,
     executor: ExecutorName = None,
     memory: MemoryOption = None,
-    out: Annotated[Path | None, typer.Option(help="also write what was found: .json, .md, .png or .svg")] = None,
+    out: Annotated[Path | None, typer.Option(help="also write the result: .json, .md, .png or .svg")] = None,
 ) -> None:
-    """The off-by-one detector: how many tokens after a token each model takes it up. Under torchrun, processes share the work."""
+    """Find the write position (states) or read position (attention) of a token in each model, in tokens after the token.
+
+    This is the off-by-one detector. Under torchrun, processes share the work."""
     from ..evidence import off_by_one
 
-    read.check_suffix(out, "this", (".json", ".md", ".png", ".svg"))
+    read.check_suffix(out, "the result", (".json", ".md", ".png", ".svg"))
     posed = read.task(task, option, examples, seed, usual=64)
     how = read.executor(executor, memory)
     with read.together() as every:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import CircuitryError, no_effect
+from ..errors import CircuitryError, expected, no_effect
 from . import options as read
 from .options import Device, Dtype
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from ..features.dashboard.score import Estimate
 
 app = typer.Typer()
-Acts = Annotated[Path, typer.Argument(help="a folder of feature activations, one folder inside it for each layer")]
-TOKENIZER = "whose tokenizer shows the text: a model as for other commands; by default the one that the activations name"
+Acts = Annotated[Path, typer.Argument(help="a folder of feature activations, with a subfolder for each layer")]
+TOKENIZER = "the model whose tokenizer decodes the text; by default the one that the activations name"
 
 
 @app.command()
@@ -24,28 +24,33 @@ def features(
     first: Acts,
     second: Acts,
     matches: Annotated[Path, typer.Option(help="the matches of their features, as 'circuitry mppc' writes them")],
-    corpus: Annotated[Path, typer.Option(help="the corpus that the activations are of, a safetensors file")],
-    out: Annotated[Path, typer.Option(help="folder for the page and everything else")] = Path("features"),
-    limit: Annotated[int, typer.Option(help="matches shown, and features judged")] = 300,
-    judge: Annotated[str | None, typer.Option(help="also score features: proxy, local:MODEL or endpoint:MODEL")] = None,
+    corpus: Annotated[Path, typer.Option(help="the corpus of the activations, a safetensors file")],
+    out: Annotated[Path, typer.Option(help="folder for the dashboard and its data")] = Path("features"),
+    limit: Annotated[int, typer.Option(help="how many matches to show, and features to score")] = 300,
+    judge: Annotated[
+        str | None, typer.Option(help="autointerp scorer that also scores features: proxy, local:MODEL or endpoint:MODEL")
+    ] = None,
     variant: Annotated[
         list[str] | None, typer.Option(help='matches with a seed variant, for figure 5: "model seed=FOLDER"; repeatable')
     ] = None,
-    url: Annotated[str | None, typer.Option(help="of an OpenAI-compatible endpoint; OpenAI's without")] = None,
-    key: Annotated[str | None, typer.Option(help="environment variable with the API key; OPENAI_API_KEY for OpenAI")] = None,
-    per_minute: Annotated[float | None, typer.Option(help="requests a minute at most, 60 by default")] = None,
-    setting: Annotated[
-        list[str] | None, typer.Option(help="of a request, instead of temperature and max_tokens: name=value; repeatable")
+    url: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible endpoint; by default OpenAI's")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="environment variable that holds the API key; OPENAI_API_KEY for OpenAI")
     ] = None,
-    price: Annotated[str | None, typer.Option(help="of a million tokens read and written, such as 2.5,10")] = None,
+    per_minute: Annotated[float | None, typer.Option(help="most requests per minute, 60 by default")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(help="a setting of each request as name=value, instead of temperature and max_tokens; repeatable"),
+    ] = None,
+    price: Annotated[str | None, typer.Option(help="prices of a million tokens, read and written, such as 2.5,10")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask before an endpoint is used")] = False,
     tokenizer: Annotated[str | None, typer.Option(help=TOKENIZER)] = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
 ) -> None:
-    """A page to look at matched features of two models, and with a judge their complexity and monosemanticity.
+    """Write a feature dashboard for matched features of two models; --judge also scores their complexity and monosemanticity.
 
-    Answers of a judge are kept in the folder: the same command again goes on where it was stopped and asks nothing twice.
+    The folder keeps the scorer's answers. Run the same command to resume: no question is asked twice.
     """
     from ..features.activations.corpus import Corpus
     from ..features.dashboard.judge import judge as make_judge
@@ -83,19 +88,20 @@ def _price(text: str | None) -> tuple[float, float] | None:
     try:
         reading, writing = (float(part) for part in text.split(","))
     except ValueError:
-        raise CircuitryError(f"{text!r} is no pair of prices; 2.5,10 would do: of a million tokens read, and written") from None
+        what = "two prices of a million tokens, read and written"
+        raise CircuitryError(expected(what, text, "try 2.5,10")) from None
     return reading, writing
 
 
 def _tokenizer(name: str | None, digest: str) -> Any:
-    """The tokenizer of a model. Raises CircuitryError where the corpus has the tokens of another."""
+    """The tokenizer of a model. Raises CircuitryError if the corpus was made with another one."""
     from ..features.activations.corpus import tokenizer_digest
 
     if name is None:
-        raise CircuitryError("the activations do not say which model they are of; --tokenizer MODEL would do")
+        raise CircuitryError("the activations do not name their model; give it with --tokenizer MODEL")
     found = read.load(name).tokenizer
     if found is not None and digest and tokenizer_digest(found) != digest:
         raise CircuitryError(
-            f"the corpus does not have the tokens of {name}; --tokenizer with the model it was made for would do"
+            f"the corpus was not made with the tokenizer of {name}; give the model that it was made for with --tokenizer"
         )
     return found

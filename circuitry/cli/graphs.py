@@ -20,7 +20,7 @@ def graph(
     model: Annotated[str, typer.Argument(help=f"a model, a file that defines GRAPH, or {', '.join(names('graphs'))}")],
     out: Annotated[Path | None, typer.Option(help="write .svg, .png, .dot, .graphml or .json; by default NAME-graph.svg")] = None,
     revision: Revision = None,
-    layer: Annotated[int, typer.Option(help="the layer to draw; those of a hybrid differ")] = 0,
+    layer: Annotated[int, typer.Option(help="the layer to draw; the layers of a hybrid differ")] = 0,
 ) -> None:
     """Show the nodes of a model's architecture, and draw one layer or write the whole graph."""
     from ..architecture import graph as make_graph
@@ -67,7 +67,7 @@ def models() -> None:
     print("trained, ready to use offline:")
     for name in bundled():
         print(f"  {name}")
-    print("written by hand, with known circuits:")
+    print("compiled, with known circuits:")
     for name in NAMES:
         print(f"  compiled:{name}")
     print("Hugging Face model types that can be loaded by name or folder (many from GGUF too):")

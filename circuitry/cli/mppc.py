@@ -9,16 +9,18 @@ import typer
 
 app = typer.Typer()
 
-_FOLDERS = "folders of feature activations, or folders that hold such: one for each layer"
+_FOLDERS = "folders of feature activations, one for each layer, or folders that contain them"
 
 
 @app.command()
 def mppc(
     features: Annotated[list[Path], typer.Argument(help=_FOLDERS)],
-    other: Annotated[list[Path], typer.Option("--with", help="the same of the other model, on the same tokens; repeatable")],
-    out: Annotated[Path, typer.Option(help="folder for the result; the same command goes on after a kill")],
+    other: Annotated[list[Path], typer.Option("--with", help="the same for the other model, on the same tokens; repeatable")],
+    out: Annotated[Path, typer.Option(help="folder for the result; run the same command to resume")],
     min_count: Annotated[int, typer.Option(help="features that fire on fewer tokens are left out")] = 10,
-    null: Annotated[str, typer.Option(help="shift, a number of tokens, or none: what is reached by chance")] = "shift",
+    null: Annotated[
+        str, typer.Option(help="how to estimate what is expected by chance: shift, a number of tokens, or none")
+    ] = "shift",
     threads: Annotated[int | None, typer.Option(help="default: OMP_NUM_THREADS, or all cores")] = None,
     engine: Annotated[str, typer.Option(help="numba, scipy, or auto: numba where it is installed")] = "auto",
 ) -> None:

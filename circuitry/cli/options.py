@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import CircuitryError
+from ..errors import CircuitryError, expected
 from ..planning import INTERVENTIONS, METRICS
 from ..store.files import check_place
 
@@ -30,13 +30,15 @@ _MODELS = "bundled:NAME, compiled:NAME, package:NAME, a Hugging Face NAME or NAM
 Model = Annotated[str, typer.Argument(help=_MODELS)]
 ModelOption = Annotated[str, typer.Option("--model", help=_MODELS)]
 Revision = Annotated[
-    str | None, typer.Option(help="a branch, tag or commit of a Hugging Face name, such as a checkpoint of its training")
+    str | None, typer.Option(help="branch, tag or commit of a Hugging Face model, such as a training checkpoint")
 ]
 PathText = Annotated[str, typer.Argument(help='for example "ssm_state[{layer}] @ B+3 -> logits freezing ssm_state"')]
 Examples = Annotated[int, typer.Option(help="prompts to average over")]
 ExamplesOfTask = Annotated[
     int | None,
-    typer.Option("--examples", help="prompts to average over; by default what the task says: 128, or every row of a file"),
+    typer.Option(
+        "--examples", help="prompts to average over; by default as many as the task defines: 128, or every row of a file"
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="seed of the prompts")]
 TaskName = Annotated[str, typer.Option(help="a shipped task, a file that defines TASK, or a table of prompts: .csv or .jsonl")]
@@ -49,8 +51,8 @@ Metric = Annotated[str | None, typer.Option(help=_either(METRICS, usual="logit")
 Baseline = Annotated[int | None, typer.Option(help="random nodes to compare with, 16 by default")]
 Intervention = Annotated[str, typer.Option(help=_either(name for name, one in INTERVENTIONS.items() if not one.needs_value))]
 Direction = Annotated[str, typer.Option(help="noising or denoising")]
-Memory = Annotated[str, typer.Option(help="bound for one batch, such as 512MiB")]
-MemoryOption = Annotated[str | None, typer.Option("--memory", help="bound for one batch, such as 512MiB, which is the default")]
+Memory = Annotated[str, typer.Option(help="memory limit for one batch, such as 512MiB")]
+MemoryOption = Annotated[str | None, typer.Option("--memory", help="memory limit for one batch, 512MiB by default")]
 ExecutorName = Annotated[
     str | None, typer.Option("--executor", help="what runs the plan: suffix (the default), rows or reference")
 ]
@@ -64,14 +66,14 @@ Texts = Annotated[
     str | None,
     typer.Option(help="a folder, a .txt, .jsonl or .parquet file, or a dataset's name; by default Python's own documentation"),
 ]
-Context = Annotated[int, typer.Option(help="tokens of a document at most")]
+Context = Annotated[int, typer.Option(help="most tokens per document")]
 Out = Annotated[Path, typer.Option(help="folder for results")]
 
 
 def load(
     name: str, dtype: str = "float32", device: str = "cpu", revision: str | None = None, device_map: str | None = None
 ) -> LoadedModel:
-    """Load a model; what its name may be says ``circuitry.load``."""
+    """Load a model; ``circuitry.load`` lists the names it may have."""
     from ..models import load as load_model
 
     if device_map is not None:
@@ -84,7 +86,7 @@ def load(
 
 @contextmanager
 def together() -> Iterator[Team]:
-    """The processes that torchrun has started for a command, who share its work; only the first of them says and writes anything."""
+    """The processes that torchrun has started for a command and that share its work; only the first prints and writes."""
     from ..executing.distributed import together as share
 
     with ExitStack() as stack:
@@ -109,13 +111,13 @@ def task(name: str, options: list[str] | None, examples: int | None, seed: int, 
 
     given = merged(options, examples=examples, seed=seed)
     if "name" in given:
-        raise CircuitryError("name is given as an option; its own flag is --task")
+        raise CircuitryError("name cannot be given with --option; use --task")
     posed = make_task(name, **given)
     return posed if examples is not None or usual is None else posed.but(examples=min(usual, posed.examples))
 
 
 def executor(name: str | None, memory: str | None, verify: int = 0) -> dict[str, Any]:
-    """``executor=`` of its flags; nothing where none was given, so that a refusal names only what was."""
+    """``executor=`` from its flags, or nothing if none was given, so that a refusal names only given flags."""
     from ..executing.open import DEFAULT
     from ..executing.open import executor as choose
 
@@ -134,15 +136,15 @@ def values(texts: list[str] | None) -> dict[str, Any]:
 
 
 def merged(texts: list[str] | None, **flags: Any) -> dict[str, Any]:
-    """Options by name beside arguments that have a flag of their own, which an option may not give again."""
+    """Options by name, and arguments that have their own flags; an option may not repeat one of these."""
     options = values(texts)
     if twice := sorted(options.keys() & flags.keys()):
-        raise CircuitryError(f"{twice[0]} is given as an option; its own flag is --{twice[0].replace('_', '-')}")
+        raise CircuitryError(f"{twice[0]} cannot be given with --option; use --{twice[0].replace('_', '-')}")
     return {**options, **flags}
 
 
 def given(**flags: Any) -> dict[str, Any]:
-    """Flags that were given; the others are left to whoever is called, which refuses those that have no effect."""
+    """Only the flags that were given; the called function refuses those that have no effect."""
     return {name: value for name, value in flags.items() if value is not None}
 
 
@@ -152,7 +154,7 @@ def pairs(texts: list[str] | None) -> list[tuple[str, str]]:
     for text in texts or []:
         name, equals, given = text.partition("=")
         if not equals or not name or not given:
-            raise CircuitryError(f"{text!r} is not of the form name=value")
+            raise CircuitryError(expected("name=value", text))
         found.append((name.strip(), given.strip()))
     return found
 
@@ -174,7 +176,7 @@ def value(text: str) -> int | float | bool | str | None:
 def check_suffix(out: Path | None, what: str, known: Iterable[str]) -> None:
     """Refuse a file of a kind that is not written, or in a place that cannot be written, before anything runs."""
     if out is not None and out.suffix not in known:
-        raise CircuitryError(f"{what} cannot be written as {out.suffix!r}; {', '.join(known)} would do")
+        raise CircuitryError(f"{what} cannot be written as {out.suffix!r}; try {', '.join(known)}")
     if out is not None:
         check_place(out)
 
@@ -185,11 +187,11 @@ def typed() -> str:
 
 
 def warn(what: str) -> None:
-    """What is easily overlooked, in logs too."""
+    """Print a note to stderr, so that logs show it too."""
     print(f"note: {what}", file=sys.stderr, flush=True)
 
 
 def say(what: str) -> None:
-    """What runs next, above the progress bar; only for people."""
+    """Print what runs next above the progress bar, on a terminal only."""
     if sys.stderr.isatty():
         print(f"  {what[:150]}", file=sys.stderr, flush=True)

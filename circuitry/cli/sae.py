@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from ..features.sae import SAE
     from ..models import Model as LoadedModel
 
-ItsModel = Annotated[str | None, typer.Option(help="the model, where the files do not name it")]
-ItsNode = Annotated[str | None, typer.Option(help="the node, where the file of a single SAE does not name it")]
-Skip = Annotated[int, typer.Option(help="tokens at the beginning of the text to pass over, in whole documents")]
+ItsModel = Annotated[str | None, typer.Option(help="the model, if the files do not name it")]
+ItsNode = Annotated[str | None, typer.Option(help="the node, if the file of a single SAE does not name it")]
+Skip = Annotated[int, typer.Option(help="tokens to skip at the beginning of the text, in whole documents")]
 
 app = typer.Typer(
     help="Sparse autoencoders on nodes: train them, evaluate them, write what their features are on text.", no_args_is_help=True
@@ -33,22 +33,22 @@ app = typer.Typer(
 def train(
     model: Model,
     nodes: Annotated[list[str], typer.Argument(help='nodes such as "resid[3]", or families such as resid for all their nodes')],
-    out: Annotated[Path, typer.Option(help="folder of the training; the same command goes on where a killed one stopped")],
+    out: Annotated[Path, typer.Option(help="folder for the training; run the same command to resume")],
     revision: Revision = None,
     texts: Texts = None,
-    tokens: Annotated[int, typer.Option(help="activations to train on, again and again where the text has fewer")] = 2_000_000,
+    tokens: Annotated[int, typer.Option(help="activations to train on; a shorter text is repeated")] = 2_000_000,
     expansion: Annotated[int | None, typer.Option(help="features, as a multiple of the node's width; 32 by default")] = None,
     kind: Annotated[str, typer.Option(help="relu, with L1, or topk")] = "relu",
     l1: Annotated[float | None, typer.Option(help="weight of the L1 penalty")] = None,
-    k: Annotated[int | None, typer.Option(help="features a token keeps, for topk; 32 by default")] = None,
+    k: Annotated[int | None, typer.Option(help="active features per token, for topk; 32 by default")] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", help="any other setting of the training as name=value, such as lr=0.001; repeatable"),
     ] = None,
-    batch: Annotated[int, typer.Option(help="tokens of a batch")] = 1024,
+    batch: Annotated[int, typer.Option(help="tokens per batch")] = 1024,
     buffer: Annotated[int, typer.Option(help="tokens shuffled together")] = 65536,
     context: Context = 1024,
-    seed: Annotated[int, typer.Option(help="of weights and of the order of tokens")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the weights and of the order of tokens")] = 0,
     dtype: Dtype = "float32",
     device: Device = "cpu",
 ) -> None:
@@ -81,7 +81,7 @@ def evaluate(
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="also write the table, as .csv")] = None,
 ) -> None:
-    """L0, explained variance, dead features, and how much of the cross-entropy is recovered when the model runs on x̂."""
+    """Measure L0, explained variance, dead features, and how much cross-entropy is recovered when the model runs on x̂."""
     import pandas as pd
 
     from ..features.sae import evaluate as run
@@ -104,15 +104,15 @@ def evaluate(
 @app.command()
 def encode(
     folder: Annotated[Path, typer.Argument(help="folder of a training, or of a single SAE in a known layout")],
-    out: Annotated[Path, typer.Option(help="folder for the activations, one below it for each SAE; the same command goes on")],
-    corpus: Annotated[Path, typer.Option(help="the corpus, a safetensors file; written where it is not there yet")],
+    out: Annotated[Path, typer.Option(help="folder for the activations, one subfolder per SAE; run the same command to resume")],
+    corpus: Annotated[Path, typer.Option(help="the corpus, a safetensors file; written if it does not exist")],
     model: ItsModel = None,
     revision: Revision = None,
     node: ItsNode = None,
     texts: Texts = None,
-    tokens: Annotated[int | None, typer.Option(help="tokens of a corpus that is written; a million by default")] = None,
+    tokens: Annotated[int | None, typer.Option(help="tokens of a new corpus; a million by default")] = None,
     skip: Skip = 0,
-    context: Annotated[int | None, typer.Option(help="tokens of a document at most, by default 1024")] = None,
+    context: Annotated[int | None, typer.Option(help="most tokens per document, 1024 by default")] = None,
     value: Annotated[str, typer.Option(help="type of the activations in the files: float16 or float32")] = "float16",
     memory: Memory = "512MiB",
     dtype: Dtype = "float32",
@@ -126,7 +126,7 @@ def encode(
     from ..features.matching.encode import encode as run
 
     if corpus.exists() and (texts or tokens or skip or context):
-        read.warn(f"{corpus} is there already and is used as it is, whatever --texts, --tokens, --skip and --context say")
+        read.warn(f"{corpus} exists and is used as it is; --texts, --tokens, --skip and --context have no effect")
     elif not corpus.exists():
         check_place(corpus)
     saes = _saes(folder, node)
@@ -140,7 +140,7 @@ def encode(
 
 
 def _text(model: Any, texts: str | None, tokens: int, skip: int, context: int) -> Corpus:
-    """As much of the text as is wanted, after the documents that are passed over."""
+    """The first ``tokens`` of the text after the skipped documents."""
     from ..features.activations import corpus
 
     if not skip:
@@ -152,7 +152,7 @@ def _warn_of_training_text(folder: Path, saes: dict[Any, SAE], text: Corpus, ski
     about = next(iter(saes.values())).config.about
     seen = about.get("recipe", {}).get("tokens", 1)
     if about.get("text") == text.source and skip < seen:
-        read.warn(f"{folder} was trained on this text ({text.source}); --skip {seen} would take what comes after it")
+        read.warn(f"{folder} was trained on this text ({text.source}); use --skip {seen} for the text after it")
 
 
 def _model(folder: Path, saes: dict[Any, SAE], given: str | None, dtype: str, device: str, revision: str | None) -> LoadedModel:
@@ -160,10 +160,10 @@ def _model(folder: Path, saes: dict[Any, SAE], given: str | None, dtype: str, de
     about = next(iter(saes.values())).config.about
     name = given or about.get("model")
     if not name:
-        raise CircuitryError(f"{folder} does not say which model it is of; give it with --model")
+        raise CircuitryError(f"{folder} does not name its model; give it with --model")
     loaded = read.load(str(name), dtype, device, revision)
     if given and about.get("weights") not in (None, loaded.fingerprint):
-        read.warn(f"{folder} was trained on {about.get('model')}, and is used on {loaded.name}, which has other weights")
+        read.warn(f"{folder} was trained on {about.get('model')} but is used on {loaded.name}, which has other weights")
     return loaded
 
 
@@ -184,5 +184,5 @@ def _saes(folder: Path, node: str | None) -> dict[Any, SAE]:
     sae = SAE.load(folder)
     named = node or sae.config.about.get("node")
     if named is None:
-        raise CircuitryError(f"{folder} does not say which node it is of; give it with --node")
+        raise CircuitryError(f"{folder} does not name its node; give it with --node")
     return {named: sae}

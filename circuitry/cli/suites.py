@@ -40,7 +40,7 @@ def run(
     suite: Annotated[
         str,
         typer.Argument(
-            help="induction, ioi, another task, or a file of your own: one that defines SUITE or TASK, such as ./mine.py, or a table of prompts"
+            help="induction, ioi, another task, or a custom file: one that defines SUITE or TASK, such as ./mine.py, or a table of prompts"
         ),
     ],
     model: ModelOption = "bundled:mamba",
@@ -59,8 +59,8 @@ def run(
 ) -> None:
     """Run a whole suite on a model: tables, figures, the circuit, a summary and report.html in a folder.
 
-    The same command again goes on where an interrupted run stopped. Another run never overwrites this one. Under torchrun,
-    processes share the work; all of them must see the folder.
+    Run the same command to resume an interrupted run. Runs never overwrite each other. Under torchrun, processes share the
+    work; all of them must see the folder.
     """
     told = read.merged(option, examples=examples, seed=seed, fresh=fresh, **read.executor(executor, memory, verify))
     with read.together():
@@ -69,7 +69,7 @@ def run(
 
 @app.command()
 def demo(out: Out = Path("runs"), examples: Examples = 32) -> None:
-    """Every suite on the bundled Transformer and the bundled Mamba, and the two side by side: offline, in minutes."""
+    """Run every suite on the bundled Transformer and the bundled Mamba, and compare the two: offline, in minutes."""
     from ..suites.runner import SHIPPED
 
     for suite in SHIPPED:
@@ -85,7 +85,7 @@ def _suite(suite: str, model: LoadedModel, out: Path, **options: Any) -> Path:
     try:
         result = run_suite(suite, model, out=out, say=read.say, command=read.typed(), **options)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on where it was, and what is there has a report.html", file=sys.stderr)
+        print("Interrupted. Run the same command to resume; a partial report.html is in the run's folder.", file=sys.stderr)
         raise typer.Exit(130) from None
     folder = Path(result.record["folder"])
     _print_result(result)
@@ -103,7 +103,7 @@ def _print_result(result: SuiteResult) -> None:
 
 @app.command()
 def report(folder: RunPath) -> None:
-    """Build report.html of a run again, from the files in its folder."""
+    """Rebuild report.html of a run from the files in its folder."""
     from ..reports import write_report
 
     print(f"written: {write_report(folder).resolve()}")
@@ -115,9 +115,9 @@ def compare(
     second: RunPath,
     out: Annotated[Path | None, typer.Option(help="folder for the comparison; by default beside the first run")] = None,
 ) -> None:
-    """Two runs side by side: summaries, circuits aligned by role, and every table that both have, with intervals.
+    """Compare two runs: summaries, circuits aligned by role, and every table that both have, with intervals.
 
-    The comparison of two runs can be made again; it overwrites nothing else, but takes a free name.
+    A repeated comparison of the same runs replaces the old one. Nothing else is overwritten: a free name is used instead.
     """
     _compare(first, second, out or first.parent / f"{first.name}-and-{second.name}")
 

@@ -15,7 +15,7 @@ app = typer.Typer()
 
 @app.command()
 def circuits(
-    suite: Annotated[str, typer.Argument(help="induction, ioi, or a file of your own that defines SUITE")],
+    suite: Annotated[str, typer.Argument(help="induction, ioi, or a custom file that defines SUITE")],
     models: Annotated[list[str], typer.Argument(help="two models or more, such as bundled:gpt_neox bundled:mamba")],
     out: Out = Path("runs"),
     option: Options = None,
@@ -26,9 +26,9 @@ def circuits(
     dtype: Dtype = "float32",
     device: Device = "cpu",
 ) -> None:
-    """Run a suite on several models and measure how far their circuits are the same, by step and by depth.
+    """Run a suite on several models and measure how similar their circuits are, by step and by depth.
 
-    Every run has its folder and report, as with 'run'; circuits.html puts them side by side.
+    Every run has its folder and report, as with 'run'; circuits.html compares them.
     """
     from ..studies import circuits as compare
     from ..suites.folder import plain
@@ -42,7 +42,9 @@ def circuits(
 
 @app.command()
 def universality(
-    models: Annotated[tuple[str, str], typer.Option(help="two models: whose features, and where they are looked for")] = (
+    models: Annotated[
+        tuple[str, str], typer.Option(help="two models: features of the first are matched to those of the second")
+    ] = (
         "bundled:gpt_neox",
         "bundled:mamba",
     ),
@@ -52,27 +54,27 @@ def universality(
     ] = None,
     out: Out = Path("runs"),
     texts: Texts = None,
-    tokens: Annotated[int, typer.Option(help="tokens to train autoencoders on, over and over where there are fewer")] = 1_000_000,
-    match_tokens: Annotated[int, typer.Option(help="tokens to match features on, of other documents")] = 200_000,
+    tokens: Annotated[int, typer.Option(help="tokens to train autoencoders on; a shorter text is repeated")] = 1_000_000,
+    match_tokens: Annotated[int, typer.Option(help="tokens to match features on, from other documents")] = 200_000,
     expansion: Annotated[
         int | None, typer.Option(help="features of an autoencoder, as a multiple of the node's width; 8 by default")
     ] = None,
     nodes: Annotated[str, typer.Option(help="the family of nodes: resid (after every block), mlp ...")] = "resid",
     min_count: Annotated[int, typer.Option(help="features that fire on fewer tokens are left out")] = 10,
-    neurons: Annotated[bool, typer.Option(help="the neuron baseline")] = True,
-    judged: Annotated[int, typer.Option(help="how many matched features are shown and scored")] = 300,
+    neurons: Annotated[bool, typer.Option(help="also match neurons, as a baseline")] = True,
+    judged: Annotated[int, typer.Option(help="how many matched features to show and score")] = 300,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="a setting of the training as name=value, such as l1=3")
     ] = None,
     seed: Annotated[int, typer.Option(help="seed of the autoencoders and their data")] = 0,
-    fresh: Annotated[bool, typer.Option(help="begin anew, in a new folder")] = False,
+    fresh: Annotated[bool, typer.Option(help="run again in a new folder")] = False,
     dtype: Dtype = "float32",
     device: Device = "cpu",
 ) -> None:
     """Train autoencoders on two models, match their features, and compare with neurons and with other seeds.
 
-    The paper's sections 4 and 5: figures 3, 5, 8, 9, 10 and 11, tables, a page, and a page of matched features. A run that was
-    killed goes on where it was. Scores are a proxy computed from activations; 'circuitry features' takes other judges.
+    The paper's sections 4 and 5: figures 3, 5, 8, 9, 10 and 11, tables, a report, and a feature dashboard. Run the same
+    command to resume. Scores are a proxy computed from activations; 'circuitry features' has other scorers.
     """
     from ..studies import experiment
 

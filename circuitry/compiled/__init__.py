@@ -1,4 +1,4 @@
-"""Models whose circuits are known because their weights are written by hand: nothing is trained.
+"""Compiled models: their circuits are known because their weights are constructed, not trained.
 
 ct.load("compiled:mamba")                      # a model like any other
 ct.compiled.truth("compiled:mamba")     # every node and edge that matters in it
@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from ..errors import ModelError, suggest
+from ..errors import ModelError, expected, suggest
 from .truth import GroundTruth, TrueComponent, TrueEdge, TrueNode
 
 NAMES = ("ioi", "mamba", "mamba2", "rwkv", "transformer")
@@ -44,5 +44,5 @@ def truth(name: str) -> GroundTruth:
 def _module(name: str) -> Any:
     short = name.removeprefix("compiled:")
     if short not in NAMES:
-        raise ModelError(f"no compiled model {name!r}; {suggest(short, NAMES)}")
+        raise ModelError(expected("a compiled model", name, suggest(short, NAMES)))
     return import_module(f".{short}", __name__)

@@ -1,9 +1,9 @@
 """Indirect object identification in a Transformer, for the sentences of the task "ioi" and the tokenizer of the bundled models.
 
-A name has an entry of its own in the stream; all other tokens are alike. At S2 a duplicate-token head finds the same name at S1
+Each name has its own entry in the stream; all other tokens are alike. At S2 a duplicate-token head finds the same name at S1
 and writes it beside S2. From END an S-inhibition head finds what was written there and copies it. The name mover looks for names,
 but not for that one, and copies what it finds to the answer. Positions have entries of their own too, so that a head can look a
-fixed number of tokens back, and the duplicate-token head not at itself. All other heads, and the MLPs, write where nobody reads.
+fixed number of tokens back, and the duplicate-token head not at itself. All other heads, and the MLPs, write where nothing reads.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def back(lag: int, copies: str = "name") -> Head:
     return Head((Term("position", "position", 1, lag),), copies, "spare")
 
 
-# Where a name does not occur twice, and before S2, the first two look at tokens that are no names, and copy nothing.
+# Where a name does not occur twice, and before S2, the first two look at tokens that are not names, and copy nothing.
 DUPLICATE = Head((Term("name", "name", 2), Term("position", "position", -4), Term("on", "other", 1)), "name", "duplicate")
 INHIBITION = Head((Term("on", "duplicate", 2), Term("on", "other", 1)), "duplicate", "inhibit")
 MOVER = Head((Term("on", "name", 1), Term("inhibit", "name", -2)), "name", "out")
@@ -80,7 +80,7 @@ def tokenizer() -> Any:
 
 @torch.no_grad()
 def build(layers: tuple[tuple[Head, ...], ...] = LAYERS) -> Any:
-    """A GPT2LMHeadModel with weights written by hand, three heads in every one of ``layers``.
+    """A GPT2LMHeadModel with constructed weights, three heads in every one of ``layers``.
 
     >>> ids = torch.tensor([tokenizer().encode("Then, Mary and John went to the park. John gave a ring to")])
     >>> tokenizer().decode(build()(ids).logits[0, -1].argmax())

@@ -2,7 +2,7 @@
 
 Every layer does the same with another lag: it keeps each token under the token ``lag`` positions before it, and reads out what
 is kept under the current one. Layer 1 has lag 1 and writes what the logits read. The others have lags 2 and 3 and write where
-nobody reads.
+nothing reads.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from .stream import LOGIT, ONE, TOKENS, Stream, blank, hashed
 from .truth import GroundTruth, TrueComponent, ground_truth
 
 LAYERS = ((2, "spare"), (1, "out"), (3, "spare"))
-"""Of each layer, how far the key stands before the value, and the block that it writes."""
+"""For each layer, how many tokens the key is before the value, and the block that the layer writes."""
 _WIDTH = 4
 
 
 @torch.no_grad()
 def build(tokens: int = TOKENS, layers: tuple[tuple[int, str], ...] = LAYERS) -> Any:
-    """A MambaForCausalLM with weights written by hand; ``layers`` as ``LAYERS``.
+    """A MambaForCausalLM with constructed weights; ``layers`` as ``LAYERS``.
 
     >>> build(tokens=5)(torch.tensor([[0, 3, 4, 1, 3]])).logits[0, -1].argmax().item()
     4
@@ -77,7 +77,7 @@ ssm_in[1] @ B -> ssm_in[1].value @ B -> ssm_state[1] @ B..END
 
 
 def truth() -> GroundTruth:
-    """Layer 1 takes up [B] where it stands, and [A] one token later.
+    """Layer 1 writes [B] to its state at [B], and [A] one token after [A].
 
     >>> truth().offsets
     {'A': 1, 'B': 0}

@@ -4,7 +4,7 @@ B is the token ``lag`` positions back, C the current one, both with an entry for
 a head is the token's number in binary, two entries a bit, since SiLU would spoil a sign. In layer 1 one head keeps each token under
 the token before it and writes what the logits read. Other heads keep other tokens under the same keys, or forget them; the last
 has no state and passes on the current token, with an entry that is always on and so large that the norm after the gate divides
-by nearly the same number everywhere. Other layers have other lags. All of these write where nobody reads.
+by nearly the same number everywhere. Other layers have other lags. All of these write where nothing reads.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Head:
 
 OTHERS = (Head(1, KEEPS), Head(2, KEEPS), Head(0, KEEPS), Head(0, FORGETS), Head(0, STATELESS))
 LAYERS = ((2, OTHERS), (1, (*OTHERS[:2], Head(0, KEEPS, "out"), *OTHERS[3:])), (3, OTHERS))
-"""Of each layer, how far the key stands before the current token, and its heads; the last one must have no state."""
+"""For each layer, how many tokens the key is before the current one, and its heads; the last one must have no state."""
 
 
 @torch.no_grad()
 def build(tokens: int = TOKENS, layers: tuple[tuple[int, tuple[Head, ...]], ...] = LAYERS) -> Any:
-    """A Mamba2ForCausalLM with weights written by hand; ``layers`` as ``LAYERS``.
+    """A Mamba2ForCausalLM with constructed weights; ``layers`` as ``LAYERS``.
 
     >>> build(tokens=5)(torch.tensor([[0, 3, 4, 1, 3]])).logits[0, -1].argmax().item()
     4

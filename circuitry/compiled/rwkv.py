@@ -3,7 +3,7 @@
 A channel's state is a mean of values, weighted by the exponential of its key. The key of a group is large after its own token and
 small after any other, so the group keeps what followed its token, nothing else. The value is the current token's number in
 binary, the same in every group. The receptance opens the group of the current token alone, and what comes out is the answer's
-number. Layer 0 does the same without the shift, layer 2 writes where nobody reads.
+number. Layer 0 does the same without the shift, layer 2 writes where nothing reads.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from .stream import TOKENS, Stream, bits, blank, hashed
 from .truth import GroundTruth, TrueComponent, ground_truth
 
 LAYERS = ((0, "spare"), (1, "out"), (1, "spare"))
-"""Of each layer, how many tokens back its keys look, and the block that it writes."""
+"""For each layer, how many tokens back its keys look, and the block that it writes."""
 SHARP, FAR, PER_BIT = 20.0, 100.0, 5.0
 """Keys and receptances are this or minus this; decay and the bonus of a token's own value are as small; logits are by this a bit."""
 
 
 @torch.no_grad()
 def build(tokens: int = TOKENS, layers: tuple[tuple[int, str], ...] = LAYERS) -> Any:
-    """An RwkvForCausalLM with weights written by hand; ``layers`` as ``LAYERS``.
+    """An RwkvForCausalLM with constructed weights; ``layers`` as ``LAYERS``.
 
     >>> build(tokens=5)(torch.tensor([[0, 3, 4, 1, 3]]), use_cache=False).logits[0, -1].argmax().item()
     4

@@ -3,7 +3,7 @@
 A head looks a fixed number of positions back, by the angle between its rotary query and key, or it looks for an entry that its
 query and the key have in common, in dimensions that are not rotated. Scores are so far apart that softmax is 0 or 1. In layer 0
 one head writes the previous token beside each token; in layer 1 one looks for the current token among these and copies the token
-that stands there. The other heads, and the MLPs, write where nobody reads.
+at that place. The other heads, and the MLPs, write where nothing reads.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ LAYERS = (
 
 @torch.no_grad()
 def build(tokens: int = TOKENS, layers: tuple[tuple[Head, ...], ...] = LAYERS) -> Any:
-    """A GPTNeoXForCausalLM with weights written by hand, three heads in every one of ``layers``.
+    """A GPTNeoXForCausalLM with constructed weights, three heads in every one of ``layers``.
 
     >>> build(tokens=5)(torch.tensor([[0, 3, 4, 1, 3]])).logits[0, -1].argmax().item()
     4
@@ -109,7 +109,7 @@ embed @ B -> resid[0] @ B -> resid[1] @ B -> head[1,0].v @ B -[attention]-> {_TA
 
 
 def truth() -> GroundTruth:
-    """Head 1 of layer 0 writes the keys of head 0 of layer 1. [A] acts through keys alone, so no value takes it up.
+    """Head 1 of layer 0 writes the keys of head 0 of layer 1. [A] acts through keys alone, so no value carries it.
 
     >>> [(one.node, one.role) for one in truth().components]
     [('head[1,0]', 'induction head'), ('head[0,1]', "writes the k ([A'])")]

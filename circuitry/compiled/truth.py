@@ -14,7 +14,7 @@ from typing import Any
 from ..paths import parse_position
 
 PASSES = "passes it on"
-"""The role of a node on the way that is no component of the circuit."""
+"""The role of a node on the way that is not a component of the circuit."""
 _ARROW = re.compile(r"\s+-(?:\[([^]]+)\]-)?>\s+")
 
 
@@ -53,7 +53,8 @@ class GroundTruth:
 
     ``nodes`` are all nodes that change the logits at END if they take their value from the corrupted prompt, with everything
     after them recomputed, one entry for each corruption; ``edges`` is how they are connected. ``components`` are those that the
-    task's suite should name. ``offsets`` says how many tokens after a token it is taken up, as ``ct.off_by_one`` measures it.
+    task's suite should name. ``offsets`` has the write position (states) or read position
+    (attention) of each token, in tokens after it, as ``ct.off_by_one`` measures it.
     """
 
     model: str

@@ -216,11 +216,11 @@ def attach(model: Any, layers: list[Any]) -> None:
     calls = [layer.circuitry.calls for layer in layers]
     if calls != [1] * len(layers):
         raise ModelError(
-            f"{model.config.model_type}: the attention tap was called {sum(calls)} times in {len(layers)} layers, not once each"
+            f"{model.config.model_type}: the instrumented attention was called {sum(calls)} times in {len(layers)} layers, not once each"
         )
     error = (stock - tapped).abs().max().item()
     # Wider than float32, stock models still take their softmax in float32; narrower or equal, the same bits must come out.
     if error > (1e-4 if tapped.dtype == torch.float64 else 0.0):
         raise ModelError(
-            f"{model.config.model_type}: tapped logits differ from the stock model's by {error:.2g}; this attention is not supported"
+            f"{model.config.model_type}: instrumented logits differ from the stock model's by {error:.2g}; this attention is not supported"
         )

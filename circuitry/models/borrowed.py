@@ -1,4 +1,4 @@
-"""A module that a caller built: borrowed while models are made of it, and given back exactly as it came."""
+"""A module that a caller built: borrowed while models use it, then restored to exactly its earlier state."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Borrowed:
                 tensor.grad = grad
 
     def release(self, model: Any = None) -> None:
-        """One model less is made of it, where there is one; where there is none any more, it is given back.
+        """Drop one of the models that use the module; when none is left, the module is given back.
 
         >>> Borrowed(torch.nn.Linear(2, 2)).release()
         """
@@ -74,7 +74,7 @@ class Borrowed:
     def move(self, hf: Any, dtype: torch.dtype | None, device: torch.device | str | None) -> None:
         """Give the module the dtype and the device that are asked for; None leaves what it has.
 
-        Raises ModelError where a model is made of it already and has others, and where accelerate has spread it.
+        Raises ModelError if a model already uses it with another dtype or device, or if accelerate has spread it.
 
         >>> module = torch.nn.Linear(2, 2)
         >>> Borrowed(module).move(module, torch.float64, None)
@@ -84,12 +84,12 @@ class Borrowed:
         wanted: dict[str, Any] = {name: value for name, value in (("dtype", dtype), ("device", device)) if value is not None}
         if self.holders and any(_differs(tensor, **wanted) for tensor in hf.parameters()):
             raise ModelError(
-                f"a model in {hf.dtype} on {hf.device} is made of this module already, and another cannot have "
-                f"{' and '.join(map(str, wanted.values()))}; release the first, or give each a copy of the module"
+                f"this module is already loaded in {hf.dtype} on {hf.device}, and cannot also be loaded in "
+                f"{' and '.join(map(str, wanted.values()))}; release the first model, or give each a copy of the module"
             )
         if wanted and is_spread(hf):
             raise ModelError(
-                f"{type(hf).__name__} is spread over devices by accelerate, and cannot be given {' and '.join(map(str, wanted.values()))}; "
+                f"{type(hf).__name__} is spread over devices by accelerate, and cannot be moved to {' and '.join(map(str, wanted.values()))}; "
                 "load it as it is"
             )
         if wanted:
@@ -101,7 +101,7 @@ class Borrowed:
 
 
 def borrow(hf: Any) -> Borrowed:
-    """Borrow a module, once for all the models made of it; where none of those is left, it is given back and borrowed anew.
+    """Borrow a module, once for all models that use it; if none of them is left, it is given back and borrowed anew.
 
     >>> module, model = torch.nn.Linear(2, 2), torch.nn.Identity()
     >>> kept = borrow(module)

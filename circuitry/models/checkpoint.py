@@ -1,4 +1,4 @@
-"""The weights of a Hugging Face model, in a folder or on the hub: which files they are in, and what is no plain checkpoint."""
+"""The weights of a Hugging Face model, in a folder or on the hub: which files they are in, and what is not a plain checkpoint."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ class Source:
     def config(self, offline: str = "") -> Any:
         """What transformers reads in its config.json.
 
-        Raises ModelError, for a name that the hub does not give with ``offline`` at its end.
+        Raises ModelError; where the name could not be downloaded from the Hub, the message ends with ``offline``.
         """
         from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
 
         if self.folder and self.file("config.json") is None:
-            raise ModelError(f"{self.name} is a folder without config.json, so it is no Hugging Face model")
+            raise ModelError(f"{self.name} is a folder without config.json, so it is not a Hugging Face model")
         try:
             return AutoConfig.from_pretrained(self.where, revision=self.revision, trust_remote_code=False)
         except (OSError, ValueError, StrictDataclassError) as error:
@@ -89,8 +89,8 @@ class Source:
     def weights(self, config: Any) -> dict[str, Tensor]:
         """Every weight of it by the name it has in the file.
 
-        Raises ModelError where there are none as safetensors, or where it does not say which files belong together, or one of
-        them is missing.
+        Raises ModelError if there are none as safetensors, if nothing says which files belong together, or if one of them is
+        missing.
         """
         if (file := getattr(config, "transformers_weights", None)) not in (None, SINGLE, INDEX):
             raise ModelError(

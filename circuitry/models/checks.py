@@ -71,7 +71,7 @@ def check_causality(hf: Any, layers: int, chunk: int) -> None:
         if moved > _SAFETY * layers**0.5 * noise:
             raise ModelError(
                 f"this model is not causal: changing token {at} of {length} moves the logits before it by {moved:.2g}, where rounding "
-                f"moves them by {noise:.2g}. A patch would then change what came before it; another version of transformers may be right"
+                f"moves them by {noise:.2g}. A patch would then change what came before it; try another version of transformers"
             )
 
 

@@ -25,7 +25,7 @@ _TOKENIZER = (
 
 @dataclass(frozen=True)
 class Converted:
-    """What ``convert`` did: from which file or files, of what kind, to which folder, and what stands in it."""
+    """What ``convert`` did: from which file or files, of what kind, to which folder, and what it contains."""
 
     sources: tuple[Path, ...]
     kind: str
@@ -57,7 +57,7 @@ def convert(source: str | Path, target: str | Path) -> Converted:
     """
     source, target = Path(source), Path(target)
     if target.exists():
-        raise CircuitryError(f"{target} exists, and nothing is overwritten; name a new folder")
+        raise CircuitryError(f"{target} already exists and is not overwritten; name a new folder")
     with quiet():
         files, kind, hf = _read(source)
         tokenizer = tuple(name for name in _TOKENIZER if (source / name).is_file())
@@ -94,7 +94,7 @@ def _pickled_hugging_face(folder: Path) -> tuple[tuple[Path, ...], Any, dict[str
     files = tuple(sorted(folder.glob("pytorch_model*.bin")))
     if not files:
         raise ModelError(
-            f"{folder} can not be converted: it is no mamba-ssm folder, no RWKV-4 checkpoint, and has no pytorch_model.bin"
+            f"{folder} cannot be converted: expected a mamba-ssm folder, an RWKV-4 checkpoint, or a folder with pytorch_model.bin"
         )
     config = Source(str(folder), str(folder)).config()
     check_not_quantised(config, str(folder))

@@ -30,26 +30,26 @@ _WRAPPERS: tuple[tuple[Callable[[Any], bool], str], ...] = (
     ),
     (
         lambda what: isinstance(what, torch.nn.Module) and hasattr(what, "config"),
-        "has a config but is no transformers.PreTrainedModel, whose parts circuitry knows; give one that is",
+        "has a config but is not a transformers.PreTrainedModel, whose parts circuitry knows; give one that is",
     ),
 )
 
 
 def check_given(what: Any) -> None:
-    """Refuse an object that is no causal language model of transformers, or not in a state to be taken apart.
+    """Refuse an object that is not a causal language model of transformers, or that circuitry cannot take apart as it is.
 
     Raises ModelError that says what to give instead.
 
     >>> check_given("gpt2")
     Traceback (most recent call last):
-    circuitry.errors.ModelError: str is no Hugging Face model; give a name, a folder, a GGUF file or such a model
+    circuitry.errors.ModelError: str is not a Hugging Face model; give a name, a folder, a GGUF file or such a model
     """
     from transformers import PreTrainedModel
 
     if not isinstance(what, PreTrainedModel):
         advice = (advice for is_one, advice in _WRAPPERS if is_one(what))
         name = what.__name__ if isinstance(what, type) else type(what).__name__
-        told = next(advice, "is no Hugging Face model; give a name, a folder, a GGUF file or such a model")
+        told = next(advice, "is not a Hugging Face model; give a name, a folder, a GGUF file or such a model")
         raise ModelError(f"{name} {told}")
     _check_head(what)
     _check_state(what)
@@ -65,7 +65,7 @@ def _check_head(hf: Any) -> None:
 
     name, config = type(hf).__name__, hf.config
     if getattr(config, "is_encoder_decoder", False):
-        raise ModelError(f"{name} has an encoder and a decoder; circuitry takes language models that are a decoder alone")
+        raise ModelError(f"{name} has an encoder and a decoder; circuitry supports language models with a decoder only")
     right = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if right is not None and not isinstance(hf, right):
         raise ModelError(f"{name} does not predict the next token; give a {right.__name__} (AutoModelForCausalLM makes one)")
@@ -92,7 +92,7 @@ def _check_state(hf: Any) -> None:
         )
     if _is_quantised(hf):
         raise ModelError(
-            f"{name} is quantised; load it without quantisation, or give model.dequantize() where its quantiser has it"
+            f"{name} is quantised; load it without quantisation, or give model.dequantize() if its quantiser supports it"
         )
 
 

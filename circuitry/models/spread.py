@@ -117,8 +117,8 @@ def check_together(blocks: Iterable[Any]) -> None:
         if any(getattr(hook, "offload", False) for hook in inside):
             kind = type(block).__name__
             raise ModelError(
-                f"the weights of a {kind} are fetched one by one, and must be there together: ct.load(NAME, device_map=...) sees to "
-                f"it, as does accelerate.dispatch_model(..., preload_module_classes=[{kind!r}])"
+                f"the weights of a {kind} are fetched one by one, but must be there together; use ct.load(NAME, device_map=...) or "
+                f"accelerate.dispatch_model(..., preload_module_classes=[{kind!r}])"
             )
 
 
@@ -174,18 +174,18 @@ def _apart(hf: Any, places: Mapping[str, Any], blocks: Mapping[str, Any]) -> dic
     """The place of every block, and of every module outside them that holds weights: that of the longest name around it."""
     for key in places:
         if inside := next((block for block in blocks if key.startswith(f"{block}.")), None):
-            raise CircuitryError(f"device_map divides {inside}, which must be in one place; say where it goes as a whole")
+            raise CircuitryError(f"device_map divides {inside}, which must be in one place; place it as a whole")
     names = [name for values in (hf.named_parameters, hf.named_buffers) for name, _ in values(remove_duplicate=False)]
     made, used = dict[str, Any](), set[str]()
     for name in names:
         around = [key for key in places if not key or f"{name}.".startswith(f"{key}.")]
         if not around:
-            raise CircuitryError(f"device_map says nothing of {name}; '' stands for all that it does not name")
+            raise CircuitryError(f"device_map does not place {name}; add it, or use '' for everything that is not named")
         used.update(around)
         part = next((block for block in blocks if name.startswith(f"{block}.")), name.rpartition(".")[0])
         made[part] = places[max(around, key=len)]
     if left := sorted(places.keys() - used):
-        raise CircuitryError(f"device_map names {left[0]!r}, and the model has no such part; {suggest(left[0], _parts(names))}")
+        raise CircuitryError(f"device_map names {left[0]!r}, which is not a part of the model; {suggest(left[0], _parts(names))}")
     return made
 
 

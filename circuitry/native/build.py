@@ -30,7 +30,7 @@ def tensors(file: Path, *, pickled: bool = False) -> dict[str, torch.Tensor]:
     except Exception as error:  # whatever a damaged file leads the reader to
         raise ModelError(f"the weights in {file} cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise ModelError(f"{file} holds no plain state dict, names and tensors and nothing else")
+        raise ModelError(f"expected a plain state dict in {file}: names and tensors, and nothing else")
     return dict(found)
 
 
@@ -48,13 +48,15 @@ def build(config: Any, weights: dict[str, torch.Tensor], dtype: torch.dtype, nam
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ModelError(f"{name} is of type {config.model_type!r}, of which transformers has no causal language model")
+        raise ModelError(f"{name} is of type {config.model_type!r}, for which transformers has no causal language model")
     check_stored(weights, name)
     try:
         hf, found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
             None, config=config, state_dict=weights, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
         )
     except (RuntimeError, ValueError, ArithmeticError) as error:  # sizes that make no model, or weights that do not fit together
-        raise ModelError(f"the config and the weights of {name} make no model: {str(error).strip().splitlines()[0]}") from error
+        raise ModelError(
+            f"the config and the weights of {name} do not make a model: {str(error).strip().splitlines()[0]}"
+        ) from error
     check_loaded(hf, found, weights, name)
     return hf

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..errors import ModelError, suggest
+from ..errors import ModelError, expected, suggest
 
 _DEFAULTS = {"vocab_size": 50277, "residual_in_fp32": True, "pad_vocab_size_multiple": 8, "tie_embeddings": True}
 # What transformers' models cannot do otherwise; None and an empty list or dict mean the same.
@@ -34,7 +34,7 @@ def config(settings: dict[str, Any], name: str) -> Any:
     mixer = dict(settings.get("ssm_cfg") or {})
     layer = mixer.pop("layer", "Mamba1")
     if layer not in ("Mamba1", "Mamba2"):
-        raise ModelError(f"config.json of {name} has ssm_cfg.layer {layer!r}; Mamba1 and Mamba2 can be read")
+        raise ModelError(f"config.json of {name}: {expected('Mamba1 or Mamba2 as ssm_cfg.layer', layer)}")
     known = _MAMBA2 if layer == "Mamba2" else _MAMBA1
     _check(mixer, set(known), _MAMBA2_ONLY if layer == "Mamba2" else {}, _NOT_THE_MODEL, f"ssm_cfg in config.json of {name}")
     if layer == "Mamba2":
@@ -45,7 +45,7 @@ def config(settings: dict[str, Any], name: str) -> Any:
             return MambaConfig(**sizes)
         return Mamba2Config(**sizes, num_heads=mixer["expand"] * settings["d_model"] // mixer["headdim"])
     except (StrictDataclassError, TypeError, ValueError, ArithmeticError) as error:
-        raise ModelError(f"config.json of {name} makes no model: {' '.join(str(error).split())}") from error
+        raise ModelError(f"config.json of {name} does not make a model: {' '.join(str(error).split())}") from error
 
 
 def _check(given: dict[str, Any], known: set[str], only: dict[str, Any], ignored: set[str], where: str) -> None:

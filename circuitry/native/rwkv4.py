@@ -23,7 +23,7 @@ _LATER = re.compile(r"^blocks\.\d+\.att\.(ln_x\.weight|gate\.weight|time_faaaa|t
 
 
 def config(weights: dict[str, torch.Tensor], name: str) -> Any:
-    """The RwkvConfig of a checkpoint, from its shapes. Raises ModelError for a later RWKV, and for what is none."""
+    """The RwkvConfig of a checkpoint, from its shapes. Raises ModelError for a later RWKV, and for anything else."""
     from transformers import RwkvConfig
 
     if later := next(filter(_LATER.match, weights), None):
@@ -31,7 +31,7 @@ def config(weights: dict[str, torch.Tensor], name: str) -> Any:
     blocks = [int(found[1]) for key in weights if (found := re.match(r"blocks\.(\d+)\.", key))]
     if max(blocks, default=0) == 0:
         # transformers divides by the number of blocks but one when it makes the model.
-        raise ModelError(f"{name} holds no RWKV-4 with two blocks or more")
+        raise ModelError(f"expected an RWKV-4 with at least two blocks in {name}")
     vocab, width = _shape(weights, "emb.weight", name)
     return RwkvConfig(
         vocab_size=vocab,
@@ -47,7 +47,7 @@ def config(weights: dict[str, torch.Tensor], name: str) -> Any:
 
 def _shape(weights: dict[str, torch.Tensor], key: str, name: str) -> tuple[int, int]:
     if key not in weights or weights[key].ndim != 2:
-        raise ModelError(f"{name} holds no RWKV-4: it has no matrix {key}")
+        raise ModelError(f"expected an RWKV-4 in {name}, but it has no matrix {key}")
     rows, columns = weights[key].shape
     return rows, columns
 

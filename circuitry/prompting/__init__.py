@@ -6,6 +6,7 @@ from .from_file import definition_from_file
 from .front import front
 from .prompts import Prompts, check, lint
 from .task import Positions, Task, task
+from .vocabulary import Vocabulary
 
 __all__ = [
     "Example",
@@ -13,6 +14,7 @@ __all__ = [
     "Prompts",
     "Task",
     "TaskDefinition",
+    "Vocabulary",
     "check",
     "definition_from_file",
     "front",

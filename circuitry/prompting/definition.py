@@ -15,7 +15,7 @@ class TaskDefinition:
 
     ``make(vocabulary, rng, **options)`` returns Prompts; ``options`` are its keyword arguments with their defaults.
     ``positions`` are the names of token positions, ``sweep`` those an open position axis runs over. ``copied``: the answer
-    stands in the prompt, and the linter insists on it; False for what the prompt does not say, such as a fact. ``metrics``: the
+    is in the prompt, and the linter insists on it; False for what the prompt does not say, such as a fact. ``metrics``: the
     task's own metrics by name, each a function from the vocabulary to a metric as ``circuitry.patch`` takes one. ``examples``
     is their number by default; ``source`` tells two tasks of one name apart.
     """

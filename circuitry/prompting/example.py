@@ -1,4 +1,4 @@
-"""Prompts from examples of any length, one by one: what stands in front, padding after END, and positions counted from the start."""
+"""Prompts from examples of any length, one by one: the tokens before the text, padding after END, and positions counted from the start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .prompts import Prompts
 
 @dataclass(frozen=True)
 class Example:
-    """One pair of prompts as token ids without what stands in front, with its answer, foil and positions. END is the last token."""
+    """One pair of prompts as token ids without the tokens before the text, with its answer, foil and positions. END is the last token."""
 
     clean: Sequence[int]
     corrupted: Sequence[int]

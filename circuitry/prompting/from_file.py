@@ -55,9 +55,9 @@ def definition_from_file(path: Path) -> TaskDefinition:
 def _make(table: Table, vocabulary: Any, rng: Generator, *, examples: int, begin: str) -> Prompts:
     """All rows in their order; of fewer ``examples`` a random choice, in which a smaller one of the same seed is contained."""
     if vocabulary.tokenizer is None:
-        raise TaskError(f"{table.name} holds text, and the model was loaded without a tokenizer; circuitry.load takes one")
+        raise TaskError(f"{table.name} holds text, and the model was loaded without a tokenizer; give circuitry.load a tokenizer")
     if examples > len(table.rows):
-        raise TaskError(f"{table.name} has {len(table.rows)} rows; examples={examples} asks for more")
+        raise TaskError(f"examples must be at most {len(table.rows)}, the rows of {table.name}, got {examples}")
     chosen = sorted(rng.permutation(len(table.rows))[:examples])
     read = [_Reader(table, table.rows[k], vocabulary).example() for k in chosen]
     prompts = stack(read, None, vocabulary, begin)
@@ -142,13 +142,15 @@ class _Reader:
         if len(starts) == 1:
             return starts[0]
         if starts:
-            raise self._problem(column, f"{span!r} stands {len(starts)} times in clean; {span + '#2'!r} is the second one")
+            raise self._problem(column, f"{span!r} occurs {len(starts)} times in clean; write {span + '#2'!r} for the second one")
         piece, mark, number = span.rpartition("#")
         starts = [at for at in range(len(text)) if piece and text.startswith(piece, at)]
         if not (mark and number.isdigit() and starts):
-            raise self._problem(column, f"{span!r} does not stand in clean, {text!r}")
+            raise self._problem(column, f"{span!r} does not occur in clean, {text!r}")
         if not 1 <= int(number) <= len(starts):
-            raise self._problem(column, f"{piece!r} stands {len(starts)} times in clean, so there is no number {number}")
+            raise self._problem(
+                column, f"{piece!r} occurs {len(starts)} times in clean; expected a number from 1 to {len(starts)}, got {number}"
+            )
         return starts[int(number) - 1]
 
     def _problem(self, column: str, what: str) -> TaskError:
@@ -157,8 +159,8 @@ class _Reader:
 
 def _hint(prompt: str, text: str, spaced: bool) -> str:
     if prompt[-1].isspace():
-        return f"; clean ends with a space: end it without, and write {' ' + text!r}"
-    return f"; with a space in front, {' ' + text!r}, it is" if spaced else ""
+        return f"; clean ends with a space: remove it, and write {' ' + text!r}"
+    return f"; with a space in front, {' ' + text!r}, it is one" if spaced else ""
 
 
 def _glued(prompt: str, text: str) -> bool:

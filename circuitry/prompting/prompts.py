@@ -52,7 +52,7 @@ class Prompts:
 
     @property
     def first_changed(self) -> Ids:
-        """Where the first token that may differ stands in each example [example].
+        """The position of the first token that may differ in each example [example].
 
         >>> clean, corrupted, end = np.array([[5, 6, 7]]), np.array([[5, 1, 2]]), np.array([2])
         >>> Prompts(clean, corrupted, end, end, {"END": end}, None).first_changed.tolist()
@@ -126,16 +126,16 @@ def check(prompts: Prompts) -> None:
     >>> ids = np.array([[5, 6, 5]])
     >>> check(Prompts(ids, ids, ids[:, 1], ids[:, 0], {"B": np.array([1])}, ()))
     Traceback (most recent call last):
-    circuitry.errors.TaskError: the task names no position END, so nobody knows where the answer is predicted
+    circuitry.errors.TaskError: the task has no position END, the token at which the answer is predicted; add it to where
     """
     if prompts.clean.shape != prompts.corrupted.shape:
         raise TaskError(
             f"clean prompts are {prompts.clean.shape} and corrupted ones {prompts.corrupted.shape}; they must be aligned"
         )
     if "END" not in prompts.where:
-        raise TaskError("the task names no position END, so nobody knows where the answer is predicted")
+        raise TaskError("the task has no position END, the token at which the answer is predicted; add it to where")
     if unknown := [name for name in prompts.changed or () if name not in prompts.where]:
-        raise TaskError(f"the task declares {unknown[0]} changed; {suggest(unknown[0], prompts.where)}")
+        raise TaskError(f"the task declares {unknown[0]} changed, but has no such position; {suggest(unknown[0], prompts.where)}")
     of_examples = {"answer": prompts.answer, "foil": prompts.foil, **{f"position {n}": at for n, at in prompts.where.items()}}
     for what, values in of_examples.items():
         if values.shape != (len(prompts),):
@@ -150,7 +150,7 @@ def check(prompts: Prompts) -> None:
 def lint(prompts: Prompts, *, copied: bool = True) -> None:
     """Refuse prompts that would make the experiment meaningless. Raises TaskError in plain words.
 
-    ``copied``: the answer must stand in the prompt, since the task is to copy it from there. A task with ``copied=False`` asks
+    ``copied``: the answer must be in the prompt, since the task is to copy it from there. A task with ``copied=False`` asks
     for what the prompt does not say, such as a fact; ``circuitry.patch`` then looks whether the model knows it.
 
     >>> ids = np.array([[5, 6, 5]])
@@ -161,9 +161,7 @@ def lint(prompts: Prompts, *, copied: bool = True) -> None:
     check(prompts)
     for name, at in prompts.where.items():
         if (late := np.flatnonzero(at > prompts.where["END"])).size:
-            raise TaskError(
-                f"example {late[0]}: position {name} lies after END, so the answer cannot depend on what stands there"
-            )
+            raise TaskError(f"example {late[0]}: position {name} is after END, so the answer cannot depend on it")
     for example in range(len(prompts)):
         _lint_example(prompts, example, copied)
 
@@ -194,8 +192,8 @@ def _lint_example(prompts: Prompts, example: int, copied: bool) -> None:
         )
     if copied and prompts.answer[example] not in clean:
         raise TaskError(
-            f"example {example}: the answer does not stand in the prompt, so it cannot be copied from there; "
-            "a task whose answer is not to be copied says copied=False"
+            f"example {example}: the answer is not in the prompt, so it cannot be copied from there; "
+            "use copied=False for a task that does not copy its answer"
         )
     if prompts.answer[example] == prompts.foil[example]:
         raise TaskError(f"example {example}: answer and foil are the same token")

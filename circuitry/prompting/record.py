@@ -1,7 +1,7 @@
 """A task as the record of a table or a run holds it: plain data that goes through JSON, and that data in words.
 
 ``{"name": ..., "source": ..., "options": {...}, "examples": ..., "seed": ...}``; of cells that differ in some options,
-``"varies": {option: [value, ...]}`` has all their values. Records of old are text, which is shown as it is.
+``"varies": {option: [value, ...]}`` has all their values. Old records are text, which is shown unchanged.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def _csv(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:
             _check_header(header, name, line)
         elif len(cells) != len(header):
             raise TaskError(
-                f"{name}, line {line}: {len(cells)} cells for {len(header)} columns; a text with a comma stands in double quotes"
+                f"{name}, line {line}: {len(cells)} cells for {len(header)} columns; put a text with a comma in double quotes"
             )
         else:
             yield line, dict(zip(header, cells, strict=True))
@@ -114,7 +114,7 @@ def _check_names(names: Any, where: str) -> None:
     unknown = [name for name in names if name not in NEEDED and not _POSITION.fullmatch(name)]
     if unknown:
         raise TaskError(
-            f"{where}: no column {unknown[0]!r}; {suggest(unknown[0], NEEDED)}; a position is named in capitals, such as SUBJECT"
+            f"{where}: unknown column {unknown[0]!r}; {suggest(unknown[0], NEEDED)}; write a position in capitals, such as SUBJECT"
         )
     if missing := [name for name in NEEDED if name not in names]:
         raise TaskError(f"{where}: the column {missing[0]!r} is missing; expected {', '.join(NEEDED)}, and positions in capitals")
@@ -159,7 +159,7 @@ def _unrepeated(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
 def _check_columns(table: Table, row: Row) -> None:
     for column, value in row.text.items():
         if not value:
-            raise table.problem(row, column, "nothing stands there")
+            raise table.problem(row, column, "the cell is empty")
     if row.text["answer"] == row.text["foil"]:
         raise table.problem(row, "foil", f"the same as the answer, {row.text['foil']!r}")
     if row.text["clean"] == row.text["corrupted"]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import content
-from ..errors import CircuitryError, TaskError, UnknownNameError, suggest
+from ..errors import CircuitryError, TaskError, UnknownNameError, expected, suggest
 from ..paths import Position
 from .definition import TaskDefinition
 from .from_file import definition_from_file
@@ -96,9 +96,9 @@ class Task:
         return task_of(self.definition, {**self.options, **options}, examples, seed)
 
     def prompts(self, vocabulary: Any, *, lint: bool = True) -> Prompts:
-        """The prompts for a model's vocabulary: same seed, same prompts. Raises TaskError where none can be made.
+        """The prompts for a model's vocabulary: same seed, same prompts. Raises TaskError if none can be made.
 
-        ``lint=False``: only what nothing could run on is refused, not what would be meaningless.
+        ``lint=False`` refuses only prompts that cannot run, not those that would be meaningless.
 
         >>> from circuitry.models import Vocabulary
         >>> prompts = task("induction", distance=8, examples=2).prompts(Vocabulary.of(None, 100))
@@ -119,7 +119,7 @@ class Task:
 
 
 def task(name: str | PathLike[str], *, examples: int | None = None, seed: int = 0, **options: Any) -> Task:
-    """A task by name, or by the path of a file of your own, with options.
+    """A task by name, or by the path of a custom file, with options.
 
     A file is one that defines ``TASK`` (``./mine.py``), or a table of prompts (``prompts.csv``, ``prompts.jsonl``; see
     ``definition_from_file``). ``examples``: how many prompts, by default 128, or every row of a table.
@@ -137,7 +137,7 @@ def _definition(name: str) -> TaskDefinition:
     if suffix in (".csv", ".jsonl"):
         return definition_from_file(content.find("tasks", name))
     if suffix not in ("", ".py") and Path(name).exists():
-        raise TaskError(f"{name}: a task is read from {', '.join(content.OWN)}, not from {suffix!r}")
+        raise TaskError(expected(f"a task file ({', '.join(content.OWN)})", name))
     found = content.constant("tasks", name, "TASK")
     if not isinstance(found, TaskDefinition):
         raise CircuitryError(f"TASK in {name} is {type(found).__name__}, not a TaskDefinition")
@@ -158,9 +158,9 @@ def task_of(definition: TaskDefinition, options: Mapping[str, Any], examples: in
     _check_kind("examples", examples, 128)
     _check_kind("seed", seed, 0)
     if examples < 1:
-        raise TaskError(f"{examples} examples make no experiment; ask for at least 1")
+        raise TaskError(f"examples must be at least 1, got {examples}")
     if seed < 0:
-        raise TaskError(f"a seed of {seed}; the least is 0")
+        raise TaskError(f"seed must be at least 0, got {seed}")
     return Task(definition, {**definition.options, **options}, examples, seed)
 
 

@@ -26,7 +26,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer: Any, size: int, longest: int | None = None) -> Vocabulary:
-        """The vocabulary of a tokenizer with logits of ``size`` entries; all ids where there is no tokenizer.
+        """The vocabulary of a tokenizer with logits of ``size`` entries; all ids without a tokenizer.
 
         >>> Vocabulary.of(None, 3).ordinary.tolist()
         [0, 1, 2]
@@ -85,7 +85,7 @@ class Vocabulary:
 
     @property
     def begin(self) -> int | None:
-        """The first token of a text, the first of ``front``; None where nothing stands in front.
+        """The first token of a text, the first of ``front``; None if nothing comes before a text.
 
         >>> Vocabulary.of(None, 3).begin is None
         True

@@ -29,18 +29,18 @@ _SHORT = 60
 def writing(place: Path) -> Iterator[None]:
     """Turn what a full, read-only or broken disk raises into a FileError: one line with the place and the reason.
 
-    Everything here is written beside its place and moved there when it is whole, so what was there before stays as it was.
+    Everything here is written beside its place and moved there when it is whole, so what was there before is unchanged.
 
     >>> import errno
     >>> with writing(Path("out.csv")):
     ...     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     Traceback (most recent call last):
-    circuitry.errors.FileError: out.csv cannot be written: No space left on device; what was there before is as it was
+    circuitry.errors.FileError: out.csv cannot be written: No space left on device; what was there before is unchanged
     """
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise FileError(f"{place} cannot be written: {_why(error)}; what was there before is as it was") from error
+        raise FileError(f"{place} cannot be written: {_why(error)}; what was there before is unchanged") from error
 
 
 def _why(error: Exception) -> str:
@@ -92,11 +92,11 @@ def write_csv(frame: pd.DataFrame, file: Path, **how: Any) -> None:
 
 
 def make_folder(folder: Path) -> Path:
-    """Make a folder and those above it, where they are not there; the folder. Raises FileError where that cannot be done.
+    """Make a folder and its parents if they do not exist, and return it. Raises FileError if that fails.
 
     >>> make_folder(Path(__file__) / "below")
     Traceback (most recent call last):
-    circuitry.errors.FileError: ...files.py/below cannot be written: Not a directory; what was there before is as it was
+    circuitry.errors.FileError: ...files.py/below cannot be written: Not a directory; what was there before is unchanged
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def check_place(file: Path) -> None:
 
     >>> check_place(Path(__file__).parent)
     Traceback (most recent call last):
-    circuitry.errors.FileError: ... cannot be written: it is a folder; what was there before is as it was
+    circuitry.errors.FileError: ... cannot be written: it is a folder; what was there before is unchanged
     """
     new = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}{NEW}")
     with writing(file):
@@ -140,7 +140,7 @@ def blank(folder: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Remove from a folder, if it is there, what a killed process had begun to write; for a folder that nobody else writes to.
+    """Remove the unfinished files of a killed process from a folder, if it exists; only for a folder without other writers.
 
     >>> import tempfile
     >>> there = Path(tempfile.mkdtemp())

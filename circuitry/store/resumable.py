@@ -1,4 +1,4 @@
-"""A folder with one piece of long work in it, which goes on after a kill: what work that is, and whether it is the same."""
+"""A folder with one long piece of work that can be resumed: what work it is, and whether a new call asks for the same."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Resumable:
     what: str
 
     def record(self) -> dict[str, Any] | None:
-        """What the file says, or None where there is none or it cannot be read.
+        """What the file says, or None if it does not exist or cannot be read.
 
         >>> Resumable(Path("nowhere"), "training.json", "training").record() is None
         True

@@ -57,7 +57,10 @@ _HINTS = (
         r"(scale|scale_inv|scales|qweight|qzeros|g_idx|absmax|quant_map|SCB|weight_packed|weight_shape|zero_point)$|quant_state",
         "this belongs to quantised weights; load the checkpoint that was quantised, or a dequantised copy",
     ),
-    (r"(^|\.)(mtp|nextn|eh_proj|shared_head)\.", "this predicts further tokens, and is no part of the model that was asked for"),
+    (
+        r"(^|\.)(mtp|nextn|eh_proj|shared_head)\.",
+        "this predicts further tokens and does not belong to the model that was asked for",
+    ),
     (
         r"rope_(freqs|factors)",
         "this rescales rotary frequencies, which transformers does not read from GGUF; load the same model from safetensors",
@@ -110,7 +113,7 @@ def check_loaded(hf: Any, found: Mapping[str, Any], weights: Weights, name: str)
     """
     kind = f"a {hf.config.model_type} of its sizes"
     if other := sorted(found["mismatched_keys"]):
-        shapes = [f"{key}: {tuple(given)} and not {tuple(wanted)}" for key, given, wanted in other]
+        shapes = [f"{key}: expected {tuple(wanted)}, got {tuple(given)}" for key, given, wanted in other]
         raise ModelError(f"{name} has {_named(f'{{}} that {kind} has in other shapes', shapes)}")
     left = _left_over(hf, found["unexpected_keys"], weights)
     check_used(left, {*found["missing_keys"], *_made_up(hf, weights)}, kind, name)
@@ -122,13 +125,13 @@ def check_used(left: Iterable[str], missing: Iterable[str], kind: str, name: str
 
     >>> check_used([], ["head.weight"], "a gpt2", "it")
     Traceback (most recent call last):
-    circuitry.errors.ModelError: it lacks 1 weight of a gpt2: head.weight; it is not whole, or no causal language model
+    circuitry.errors.ModelError: it lacks 1 weight of a gpt2: head.weight; it is incomplete, or not a causal language model
     """
     if names := sorted(left):
         hint = next((f"; {hint}" for pattern, hint in _HINTS if re.search(pattern, names[0])), "")
         raise ModelError(f"{name} has {_named(f'{{}} that {kind} does not have', names)}{hint}")
     if names := sorted(missing):
-        raise ModelError(f"{name} lacks {_named(f'{{}} of {kind}', names)}; it is not whole, or no causal language model")
+        raise ModelError(f"{name} lacks {_named(f'{{}} of {kind}', names)}; it is incomplete, or not a causal language model")
 
 
 def _named(text: str, keys: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from .settings import settle
 
 
 def load_gguf(path: Path, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
-    """The Hugging Face model of a GGUF file, or of all parts of one, and its tokenizer: yours, the file's, or None.
+    """The Hugging Face model of a GGUF file, or of all parts of one, and its tokenizer: the one given, the file's, or None.
 
     Raises ModelError for a file that cannot be read, or not all of which transformers' model would use.
     """

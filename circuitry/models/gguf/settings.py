@@ -1,4 +1,4 @@
-"""What a GGUF file says of its model beside the weights, and whether the config says the same.
+"""What a GGUF file says about its model beside the weights, and whether the config says the same.
 
 transformers reads some keys of each architecture and passes over the others in silence, and where it reads none its config has
 the values of some other checkpoint. Here every key that begins with the architecture's name is put into the config, or is known
@@ -67,7 +67,7 @@ def settle(config: Any, metadata: Mapping[str, Any], tensors: Mapping[str, Any],
     """Put into the config what the file says. Raises ModelError for what cannot be put there, and for what the file must say."""
     architecture = metadata["general.architecture"]
     if (kind := metadata.get("general.type", "model")) != "model":
-        raise ModelError(f"{name} holds no model but is of type {kind!r} (general.type); merge an adapter into its base first")
+        raise ModelError(f"{name} is of type {kind!r} (general.type), not a model; merge an adapter into its base first")
     prefix = f"{architecture}."
     said = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
     _check_said(config, said, prefix, name)
@@ -89,7 +89,7 @@ def _check_said(config: Any, said: Mapping[str, Any], prefix: str, name: str) ->
     if any(hasattr(config, attribute) for attribute in _EPS) and "attention.layer_norm_epsilon" not in said:
         wanted.append("attention.layer_norm_rms_epsilon")
     if missing := [key for key in wanted if key not in said]:
-        raise ModelError(f"{name} does not say {prefix}{missing[0]}, so its model cannot be known")
+        raise ModelError(f"{name} lacks {prefix}{missing[0]}, without which its model cannot be built")
 
 
 def _unsaid(config: Any, tensors: Mapping[str, Any]) -> dict[str, Any]:

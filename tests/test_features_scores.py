@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from circuitry.drawing.colours import INK
 from circuitry.errors import CircuitryError
 from circuitry.features.dashboard.answers import Answers
 from circuitry.features.dashboard.contexts import Context
@@ -156,7 +157,7 @@ def test_figure_5() -> None:
     assert [text.get_text() for text in right.get_xticklabels()] == ["1", "4", "5"]
     counts = [text.get_text() for text in left.texts]
     assert counts == ["2"] * 6
-    medians = [float(np.asarray(line.get_ydata())[0]) for line in left.lines if line.get_color() == "#111111"]
+    medians = [float(np.asarray(line.get_ydata())[0]) for line in left.lines if line.get_color() == INK]
     assert medians[:2] == pytest.approx([0.8, 0.5])
     legend = left.get_legend()
     assert legend and [text.get_text() for text in legend.get_texts()] == list(variants)

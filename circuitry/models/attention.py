@@ -50,13 +50,12 @@ def _tapped(
     group = query.shape[1] // key.shape[1]
     q, k, v = tap.q(query), tap.k(key.repeat_interleave(group, 1)), tap.v(value.repeat_interleave(group, 1))
     inside: Inside | None = getattr(module, "circuitry_packed", None)
-    scores = (q @ k.transpose(2, 3) if inside is None else _scores(q, k, inside)) * (
-        query.shape[-1] ** -0.5 if scaling is None else scaling
-    )
+    scores = q @ k.transpose(2, 3) if inside is None else _scores(q, k, inside)
+    scores *= query.shape[-1] ** -0.5 if scaling is None else scaling  # in place: of long prompts these are the largest tensors
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     if attention_mask is not None:
-        scores = scores + (attention_mask if inside is None else _mask(attention_mask, inside))
+        scores += attention_mask if inside is None else _mask(attention_mask, inside)
     wide = torch.promote_types(q.dtype, torch.float32)
     pattern = tap.pattern(torch.softmax(scores, -1, dtype=wide).to(q.dtype))
     mixed = pattern @ v if inside is None else _mixed(pattern, v, inside)

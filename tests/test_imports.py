@@ -163,7 +163,7 @@ def _absolute(file: Path) -> Iterator[str]:
 
 
 def test_colours_are_named_in_one_file() -> None:
-    """Greys that matplotlib counts, such as "0.5", are no colours of a palette."""
+    """Greys as matplotlib writes them, such as "0.5", do not count."""
     named = {file.name for file in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
              if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", node.value)}  # fmt: skip
     assert named == {"colours.py"}

@@ -53,6 +53,8 @@ def test_runs_that_begin_alike(kind: str, seed: int) -> None:
         (["(mlp[0] @ B, mlp[2] @ END)", "mlp[0] @ B", "(mlp[0] @ B, mlp[1] @ END)", "(mlp[0] @ B, head[2,0] @ END)"], "-> logits"),
         # What is read before the last layer is read of each run.
         (["(mlp[0] @ B, head[1,1] @ B)", "mlp[0] @ B", "(mlp[0] @ B, mlp[1] @ B)"], "-> (mlp[1] @ B, head[2,0].k @ B)"),
+        # They are alike up to layer 2, but both are read in layer 1 as well.
+        (["(mlp[0] @ B, mlp[2] @ END)", "mlp[0] @ B"], "-> (mlp[1] @ B, logits)"),
         # Second legs write at one node what differs from run to run; first legs are read in two layers.
         (["mlp[0] @ A", "mlp[0] @ B", "(mlp[0] @ A, embed @ A)"], "-> mlp[1] @ B -> logits"),
         (["(mlp[0] @ B, mlp[1] @ B)", "mlp[0] @ B"], "-> (mlp[1] @ B, mlp[2] @ END) -> logits"),

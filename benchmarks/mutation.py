@@ -135,7 +135,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     for name in SLOW_TO_IMPORT if not options.tests else ():
         importlib.import_module(name)
-    tests = files_of(root, options.tests or [f"tests/test_{name}.py" for name in TESTS])
+    tests = files_of(root, options.tests or [f"tests/*/test_{name}.py" for name in TESTS])
     kept = options.resume.with_suffix(".reach.json") if options.resume else None
     reach = measured(root, modules, tests, kept, options.jobs)
     reasons = reasons_in(options.equivalent)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-from browsing import chromium, show
+from support.browsing import chromium, show
+from support.refusals import offline
 
-__all__ = ["chromium", "show"]
+__all__ = ["chromium", "offline", "show"]
 
 # The same examples on every run, so that a red test stays red; `--hypothesis-profile=explore` looks for new ones.
 settings.register_profile("fixed", deadline=None, derandomize=True)

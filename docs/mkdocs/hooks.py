@@ -1,6 +1,6 @@
 """Makes the parts of the site that would go stale: a marker ``<!-- generated: NAME -->`` in a page stands for one of PARTS.
 
-``make docs`` runs it through mkdocs; nothing here is imported by circuitry. tests/test_docs.py checks what it writes.
+``make docs`` runs it through mkdocs; nothing here is imported by circuitry. tests/project/test_docs.py checks what it writes.
 """
 
 from __future__ import annotations

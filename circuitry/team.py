@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from torch import Tensor, distributed
 
 from .errors import CircuitryError
-from .store.locks import Share
+from .store.locks import Presence
 
 Item = TypeVar("Item")
 _PATIENCE = timedelta(days=1)
@@ -24,14 +24,14 @@ _PATIENCE = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Team:
-    """How many processes there are (``world``) and which of them this is (``rank``). Alone, all of this does nothing.
+    """How many processes there are (``world_size``) and which of them this is (``rank``). Alone, all of this does nothing.
 
     What several processes do together raises CircuitryError where one of them has ended.
     """
 
     rank: int = 0
-    world: int = 1
-    present: Share | None = None
+    world_size: int = 1
+    present: Presence | None = None
 
     def mean(self, tensors: Iterable[Tensor]) -> None:
         """Replace each tensor, in place, by its mean over processes.
@@ -39,15 +39,15 @@ class Team:
         >>> Team().mean([])
         """
         self.sum(kept := list(tensors))
-        for tensor in kept if self.world > 1 else ():
-            tensor /= self.world
+        for tensor in kept if self.world_size > 1 else ():
+            tensor /= self.world_size
 
     def sum(self, tensors: Iterable[Tensor]) -> None:
         """Replace each tensor, in place, by its sum over processes.
 
         >>> Team().sum([])
         """
-        if self.world > 1:
+        if self.world_size > 1:
             for tensor in tensors:
                 distributed.all_reduce(tensor)
 
@@ -56,7 +56,7 @@ class Team:
 
         >>> Team().first([])
         """
-        if self.world > 1:
+        if self.world_size > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, 0)
 
@@ -65,7 +65,7 @@ class Team:
 
         >>> Team().wait()
         """
-        if self.world > 1:
+        if self.world_size > 1:
             with self._meeting():
                 distributed.barrier()
 
@@ -75,17 +75,17 @@ class Team:
         >>> [Team(1, 3).mine(number) for number in range(5)]
         [False, True, False, False, True]
         """
-        return number % self.world == self.rank
+        return number % self.world_size == self.rank
 
-    def share(self, items: Sequence[Item], sizes: Sequence[int] | None = None) -> list[Item]:
+    def part(self, items: Sequence[Item], sizes: Sequence[int] | None = None) -> list[Item]:
         """This process's part of the items: they take turns, or with ``sizes`` the largest first, each by who has least.
 
-        >>> Team(1, 3).share("abcde"), Team(1, 2).share("abcde", [5, 1, 4, 1, 1])
+        >>> Team(1, 3).part("abcde"), Team(1, 2).part("abcde", [5, 1, 4, 1, 1])
         (['b', 'e'], ['b', 'c', 'e'])
         """
         if sizes is None:
             return [item for number, item in enumerate(items) if self.mine(number)]
-        taken, mine = [0] * self.world, []
+        taken, mine = [0] * self.world_size, []
         for number in sorted(range(len(items)), key=lambda number: -sizes[number]):
             rank = taken.index(min(taken))
             taken[rank] += sizes[number]
@@ -98,9 +98,9 @@ class Team:
         >>> Team().gathered("this")
         ['this']
         """
-        if self.world == 1:
+        if self.world_size == 1:
             return [mine]
-        found = [None] * self.world
+        found = [None] * self.world_size
         with self._meeting():
             distributed.all_gather_object(found, mine)
         return found
@@ -111,7 +111,7 @@ class Team:
         >>> Team().told("this")
         'this'
         """
-        if self.world == 1:
+        if self.world_size == 1:
             return mine
         found = [mine]
         with self._meeting():
@@ -125,11 +125,11 @@ class Team:
         'another of 2 processes has ended'
         """
         here = self.present
-        gone = [] if here is None else [rank for rank in range(self.world) if here.state(rank) == "ended"]
+        gone = [] if here is None else [rank for rank in range(self.world_size) if here.state(rank) == "ended"]
         if here is None or not gone:
-            return f"another of {self.world} processes has ended"
+            return f"another of {self.world_size} processes has ended"
         said = [f" ({words.read_text()})" for rank in gone if (words := _last_words(here.folder, rank)).exists()]
-        which = f"process{'es' * (len(gone) > 1)} {', '.join(map(str, gone))} of {self.world}"
+        which = f"process{'es' * (len(gone) > 1)} {', '.join(map(str, gone))} of {self.world_size}"
         return f"{which} {'have' if gone[1:] else 'has'} ended{''.join(said)}"
 
     @contextmanager
@@ -154,7 +154,7 @@ def team() -> Iterator[Team]:
     A process group that is there already is used and left; else one is made, with gloo.
 
     >>> with team() as alone:
-    ...     print(alone.rank, alone.world)
+    ...     print(alone.rank, alone.world_size)
     0 1
     """
     mine = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized()
@@ -174,18 +174,18 @@ def present(every: Team) -> Iterator[Team]:
 
     >>> with present(Team()) as alone:
     ...     print(alone)
-    Team(rank=0, world=1, present=None)
+    Team(rank=0, world_size=1, present=None)
     """
-    if every.world == 1:
+    if every.world_size == 1:
         yield every
         return
     folder = Path(every.told(tempfile.mkdtemp(prefix="circuitry-team-") if every.rank == 0 else ""))
-    share = Share(folder, every.rank, every.world)
+    present = Presence(folder, every.rank, every.world_size)
     try:
-        with share.hold():
+        with present.hold():
             every.wait()
             try:
-                yield Team(every.rank, every.world, share)
+                yield Team(every.rank, every.world_size, present)
             except Exception as error:
                 with suppress(OSError):
                     _last_words(folder, every.rank).write_text(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")

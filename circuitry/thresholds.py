@@ -6,7 +6,7 @@ RESAMPLES = 2000
 """Bootstrap resamples behind such an interval."""
 SIGNIFICANT = 0.05
 """An effect is significant, and has a star, if its q (p after false-discovery control over the table) is below this."""
-KEY_SHARE = 0.05
+KEY_EFFECT = 0.05
 """A suite names a component if patching it alone has at least this share of the whole effect, and q below SIGNIFICANT."""
 MOST_KEYS = 8
 """How many components a suite names of one table, the strongest."""

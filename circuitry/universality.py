@@ -13,9 +13,9 @@ from .features import (
     corpus,
     encode,
     evaluate,
-    judge,
     mppc,
     mppc_neurons,
+    scorer,
     train_sae,
 )
 from .studies import Circuits, Universality, circuits, experiment
@@ -37,8 +37,8 @@ __all__ = [
     "encode",
     "evaluate",
     "experiment",
-    "judge",
     "mppc",
     "mppc_neurons",
+    "scorer",
     "train_sae",
 ]

@@ -27,7 +27,7 @@ def features(
     corpus: Annotated[Path, typer.Option(help="the corpus of the activations, a safetensors file")],
     out: Annotated[Path, typer.Option(help="folder for the dashboard and its data")] = Path("features"),
     limit: Annotated[int, typer.Option(help="how many matches to show, and features to score")] = 300,
-    judge: Annotated[
+    scorer: Annotated[
         str | None, typer.Option(help="autointerp scorer that also scores features: proxy, local:MODEL or endpoint:MODEL")
     ] = None,
     variant: Annotated[
@@ -48,12 +48,12 @@ def features(
     dtype: Dtype = "float32",
     device: Device = "cpu",
 ) -> None:
-    """Write a feature dashboard for matched features of two models; --judge also scores their complexity and monosemanticity.
+    """Write a feature dashboard for matched features of two models; --scorer also scores their complexity and monosemanticity.
 
     The folder keeps the scorer's answers. Run the same command to resume: no question is asked twice.
     """
     from ..features.activations.corpus import Corpus
-    from ..features.dashboard.judge import judge as make_judge
+    from ..features.dashboard.scorer import scorer as make_scorer
     from ..features.dashboard.study import study
     from ..features.matching import Matches, feature_acts
 
@@ -62,22 +62,22 @@ def features(
         if told.questions and remote and not yes:
             typer.confirm("ask them?", abort=True)
 
-    remote = judge is not None and judge.startswith("endpoint:")
+    remote = scorer is not None and scorer.startswith("endpoint:")
     for flag, value in (("--url", url), ("--key", key), ("--per-minute", per_minute), ("--setting", setting), ("--yes", yes)):
         if value not in (None, False) and not remote:
-            raise no_effect(flag, ..., "no endpoint is asked", f"use --judge endpoint:MODEL, or leave {flag} out")
+            raise no_effect(flag, ..., "no endpoint is asked", f"use --scorer endpoint:MODEL, or leave {flag} out")
     endpoint: dict[str, Any] = {
         "url": url,
         "key": key,
         "per_minute": 60 if per_minute is None else per_minute,
         "settings": read.values(setting) or None,
     }
-    local = {"dtype": dtype, "device": device} if judge is not None and judge.startswith("local:") else {}
-    chosen = make_judge(judge, **(endpoint if remote else local)) if judge is not None else None
+    local = {"dtype": dtype, "device": device} if scorer is not None and scorer.startswith("local:") else {}
+    chosen = make_scorer(scorer, **(endpoint if remote else local)) if scorer is not None else None
     told = {name: Matches.load(Path(file)) for name, file in read.pairs(variant)}
     text, sides = Corpus.load(corpus), (feature_acts(first), feature_acts(second))
     words = _tokenizer(tokenizer or sides[0][0].index.get("model"), text.tokenizer)
-    how: dict[str, Any] = {"judge": chosen, "variants": told, "limit": limit, "price": _price(price), "agree": agree}
+    how: dict[str, Any] = {"scorer": chosen, "variants": told, "limit": limit, "price": _price(price), "agree": agree}
     found = study(Matches.load(matches), *sides, text, words, out, progress=True, **how)
     print(found.text())
 

@@ -32,7 +32,7 @@ def mppc(
     from ..features.matching.tiles import environment
 
     chosen = None if null == "none" else int(null) if null.isdigit() else null
-    share = environment()
+    rank, world_size = environment()
     found = mppc(
         feature_acts(features),
         feature_acts(other),
@@ -41,8 +41,9 @@ def mppc(
         out=out,
         threads=threads,
         engine=engine,
-        share=share,
+        rank=rank,
+        world_size=world_size,
     )
-    if share[0] == 0:
+    if rank == 0:
         print(found.text())
         print(f"written: {out}")

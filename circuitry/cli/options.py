@@ -98,7 +98,7 @@ def together() -> Iterator[Team]:
         try:
             yield every
         except CircuitryError as error:
-            if every.world == 1:
+            if every.world_size == 1:
                 raise
             if every.rank == 0:  # said here, where a process that is told to stop still comes to it
                 print(error, file=sys.stderr, flush=True)

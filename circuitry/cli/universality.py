@@ -62,7 +62,7 @@ def universality(
     nodes: Annotated[str, typer.Option(help="the family of nodes: resid (after every block), mlp ...")] = "resid",
     min_count: Annotated[int, typer.Option(help="features that fire on fewer tokens are left out")] = 10,
     neurons: Annotated[bool, typer.Option(help="also match neurons, as a baseline")] = True,
-    judged: Annotated[int, typer.Option(help="how many matched features to show and score")] = 300,
+    scored: Annotated[int, typer.Option(help="how many matched features to show and score")] = 300,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="a setting of the training as name=value, such as l1=3")
     ] = None,
@@ -85,7 +85,7 @@ def universality(
         seed_variant=seed_variant,
         texts=texts,
         out=out,
-        judged=judged,
+        scored=scored,
         fresh=fresh,
         command=read.typed(),
         dtype=dtype,

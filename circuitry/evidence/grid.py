@@ -39,7 +39,7 @@ SETTING = ("ablation", "direction", "frozen", "metric")
 @dataclass
 class Sensitivity:
     """A finding in every setting. ``frame`` has a row a setting: the four choices, the strongest cell, what the cell of the
-    finding has (``share`` of the whole effect, with its bootstrap interval, and ``q``), and whether the finding ``holds``.
+    finding has (``normalized`` effect, with its bootstrap interval, and ``q``), and whether the finding ``holds``.
 
     ``cell`` is the strongest cell of the first setting; ``tables`` the tables by (ablation, direction, frozen).
     """
@@ -90,7 +90,7 @@ class Sensitivity:
         return self.text()
 
     def plot(self, path: str | None = None) -> Any:
-        """Settings as a grid, metrics across: the share of the finding's cell, crossed out where it does not hold."""
+        """Settings as a grid, metrics across: the normalized of the finding's cell, crossed out where it does not hold."""
         from ..drawing.figures import save
         from .grid_figure import draw
 
@@ -148,8 +148,8 @@ def sensitivity(
     if not tables:
         raise CircuitryError("no setting is left to measure; give at least one ablation, direction, frozen set and metric")
     first = next(iter(tables.values())).select("metric", named[0])
-    shares = first.share()
-    cell = shares.index.tolist()[int(shares.argmax())]
+    effects = first.normalized()
+    cell = effects.index.tolist()[int(effects.argmax())]
     rows = [_row(key, metric, table.select("metric", metric), cell, holds) for key, table in tables.items() for metric in named]
     about = {"model": model.name, "task": task.record} | ({"claim": holds.__doc__ or holds.__name__} if holds else {})
     return Sensitivity(str(written), cell, pd.DataFrame(rows), tables, about)
@@ -167,7 +167,7 @@ def _check_settings(
             raise CircuitryError(
                 f"the frozen sets {same[0]!r} and {label!r} are the same; each setting is counted once, so name it once"
             )
-    if set(directions) == {"denoising"} and (only := [one for one in ablations if not intervention(one).from_other]):
+    if set(directions) == {"denoising"} and (only := [one for one in ablations if not intervention(one).from_source]):
         why = f"ablation {only[0]!r} takes nothing from the other prompt and is run as noising only"
         raise no_effect("directions", list(directions), why, "add 'noising', or leave out all ablations but 'resample'")
     for name, instead in (("metric", "metrics"), ("intervention", "ablations"), ("direction", "directions")):
@@ -177,7 +177,7 @@ def _check_settings(
 
 def _runs(ablations: Sequence[str], directions: Sequence[str]) -> Iterator[tuple[Any, Any]]:
     for ablation in ablations:
-        for direction in directions if intervention(ablation).from_other else ("noising",):
+        for direction in directions if intervention(ablation).from_source else ("noising",):
             yield ablation, direction
 
 
@@ -225,18 +225,18 @@ def _row(
     key: tuple[str, str, str], metric: str, table: PatchingTable, cell: Any, holds: Callable[[PatchingTable], bool] | None
 ) -> dict[str, Any]:
     """One setting: what its strongest cell is, and what it says of the finding's cell, which has no effect where it is not run."""
-    numbers, shares = table.statistics(), table.share()
-    strongest = shares.index.tolist()[int(shares.argmax())]
-    share, low, high, q, p = 0.0, 0.0, 0.0, 1.0, 1.0
-    if cell in shares.index:
+    numbers, effects = table.statistics(), table.normalized()
+    strongest = effects.index.tolist()[int(effects.argmax())]
+    normalized, low, high, q, p = 0.0, 0.0, 0.0, 1.0, 1.0
+    if cell in effects.index:
         one = numbers.loc[[cell]].iloc[0]
-        share, q, p = one["share"], one["q"], one["p"]
-        scale = share / one["mean"] if one["mean"] else 0.0
+        normalized, q, p = one["normalized"], one["q"], one["p"]
+        scale = normalized / one["mean"] if one["mean"] else 0.0
         low, high = sorted((one["low"] * scale, one["high"] * scale))
     return {
         **dict(zip(SETTING, (*key, metric), strict=True)),
         "strongest": strongest,
-        "share": float(share),
+        "normalized": float(normalized),
         "low": float(low),
         "high": float(high),
         "q": float(q),

@@ -16,15 +16,15 @@ _WAYS = ["ablation", "direction", "frozen"]
 
 
 def draw(found: Sensitivity) -> Figure:
-    """The share of the finding's cell in every setting, with a cross where the finding does not hold.
+    """The normalized of the finding's cell in every setting, with a cross where the finding does not hold.
 
     >>> frame = pd.DataFrame({"ablation": ["zero"], "direction": ["noising"], "frozen": ["as written"], "metric": ["logit"],
-    ...                       "share": [0.5], "holds": [False]})
+    ...                       "normalized": [0.5], "holds": [False]})
     >>> draw(Sensitivity("h[3] -> logits", 3, frame)).axes[0].get_yticklabels()[0].get_text()
     'zero, noising, as written'
     """
-    shares, held = _grid(found.frame, "share"), _grid(found.frame, "holds").to_numpy(float)
-    values = shares.to_numpy(float)
+    effects, held = _grid(found.frame, "normalized"), _grid(found.frame, "holds").to_numpy(float)
+    values = effects.to_numpy(float)
     dark = 0.6 * float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.6 + 0.9 * values.shape[1], 1.7 + 0.22 * len(values)), layout="constrained")
@@ -34,10 +34,10 @@ def draw(found: Sensitivity) -> Figure:
             mark = "" if held[row, column] else " ✗"
             colour = "white" if abs(value) > dark else "black"
             ax.text(column, row, f"{round(value, 2) + 0.0:.2f}{mark}", ha="center", va="center", fontsize=7, color=colour)
-        ax.set_yticks(range(len(values)), [_way(*index) for index in shares.index])
-        ax.set_xticks(range(values.shape[1]), [str(name).replace("_", "\n") for name in shares.columns])
+        ax.set_yticks(range(len(values)), [_way(*index) for index in effects.index])
+        ax.set_xticks(range(values.shape[1]), [str(name).replace("_", "\n") for name in effects.columns])
         ax.set_ylabel("ablation, direction, frozen set")
-        figure.colorbar(image, ax=ax, label="share of the whole effect")
+        figure.colorbar(image, ax=ax, label="normalized effect")
         claim = f"{found.claim}: in {found.held} of {len(found.frame)} settings (✗: not)"
         width = int(12 * figure.get_figwidth())
         figure.suptitle("\n".join(textwrap.fill(line, width) for line in (found.path, claim)), fontsize=8)

@@ -144,7 +144,7 @@ def arrays(table: PatchingTable, positions: Sequence[str]) -> tuple[list[int], F
     wide = frame.pivot(index=["layer", "position"], columns="example", values="effect")
     wide = wide.reindex(pd.MultiIndex.from_product([sorted(layers), list(positions)]), fill_value=0.0)
     first = frame.drop_duplicates("example").sort_values("example")
-    whole = (first["other"] - first["base"]).to_numpy(float)
+    whole = (first["source"] - first["base"]).to_numpy(float)
     return sorted(layers), wide.to_numpy(float).reshape(len(layers), len(positions), -1), whole
 
 

@@ -1,6 +1,6 @@
 """Is a set of nodes the circuit? Faithfulness, completeness and minimality (Wang et al. 2023, section 4), beside random sets.
 
-Nodes outside a set are replaced, at every position, by their values on the other input; f of a set is the metric that is
+Nodes outside a set are replaced, at every position, by their values on the source input; f of a set is the metric that is
 left, scaled so that the whole model has 1 and no node at all 0.
 """
 

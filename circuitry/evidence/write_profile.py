@@ -80,7 +80,7 @@ class Measured:
     model: Profile | None
     layers: tuple[Profile | None, ...]
     part: Floats
-    """Share of the model's profile [layer, offset]; zero where there is none."""
+    """Presence of the model's profile [layer, offset]; zero where there is none."""
 
 
 def least_examples(cells: int) -> int:

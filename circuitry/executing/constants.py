@@ -1,4 +1,4 @@
-"""The tensors that an intervention puts in place where it takes none from the other input, as its own maker says."""
+"""The tensors that an intervention puts in place where it takes none from the source input, as its own maker says."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .means import cost_of_means, means
 
 
 def constant_values(model: Model, plan: Plan, prompts: Prompts, memory: int) -> Mapping[Write, Tensor]:
-    """What the plan's intervention puts in place at each of its writes; nothing where that comes from the other input.
+    """What the plan's intervention puts in place at each of its writes; nothing where that comes from the source input.
 
     Numbers stay numbers (of no dimension), tensors have the node's own shape. Raises CircuitryError where one does not fit.
 

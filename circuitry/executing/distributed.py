@@ -69,14 +69,14 @@ def _sendable(error: Exception) -> Exception:
 
 def _together(parts: Sequence[Effects]) -> Effects:
     """What each process has filled in; the rest is NaN."""
-    made = [np.stack([getattr(part, name) for part in parts]) for name in ("effect", "base", "other")]
+    made = [np.stack([getattr(part, name) for part in parts]) for name in ("effect", "base", "source")]
     return Effects(*(np.take_along_axis(all_, np.isnan(all_).argmin(0)[None], 0)[0] for all_ in made))
 
 
 def current() -> Team:
     """The processes that share the work here; one outside of ``together``.
 
-    >>> current().world
+    >>> current().world_size
     1
     """
     return _TEAM.get()
@@ -89,16 +89,16 @@ def together() -> Iterator[Team]:
     A process that is told to stop, as torchrun does where another has ended, says so and is interrupted.
 
     >>> with together() as every:
-    ...     print(every.world)
+    ...     print(every.world_size)
     1
     """
     with team() as found, present(found) as every:
         token = _TEAM.set(every)
-        before = signal.signal(signal.SIGTERM, _stop) if every.world > 1 else None
+        before = signal.signal(signal.SIGTERM, _stop) if every.world_size > 1 else None
         try:
             yield every
         finally:
-            if every.world > 1:
+            if every.world_size > 1:
                 signal.signal(signal.SIGTERM, before)
             _TEAM.reset(token)
 

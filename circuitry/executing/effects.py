@@ -15,11 +15,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Effects:
-    """All [cell, example]: the effect, and the metric itself on the base and on the other input."""
+    """All [cell, example]: the effect, and the metric itself on the base and on the source input."""
 
     effect: Floats
     base: Floats
-    other: Floats
+    source: Floats
 
     def split(self, cells: int) -> tuple[Effects, Effects]:
         """The first ``cells`` cells, and the rest.
@@ -28,7 +28,7 @@ class Effects:
         >>> [len(part.effect) for part in Effects(one, one, one).split(1)]
         [1, 2]
         """
-        parts = (self.effect, self.base, self.other)
+        parts = (self.effect, self.base, self.source)
         return Effects(*(p[:cells] for p in parts)), Effects(*(p[cells:] for p in parts))
 
     def part(self, cells: NDArray[np.int64], examples: int) -> Effects:
@@ -38,7 +38,7 @@ class Effects:
         >>> Effects(one, one, one).part(np.array([0, 2]), 1).effect.shape
         (2, 1)
         """
-        return Effects(*(p[cells, :examples] for p in (self.effect, self.base, self.other)))
+        return Effects(*(p[cells, :examples] for p in (self.effect, self.base, self.source)))
 
 
 def ends_at_logits(plan: Plan) -> bool:

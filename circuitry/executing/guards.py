@@ -15,7 +15,7 @@ EXAMPLES = 2
 """Examples that a guard looks at."""
 _CELLS = 6
 NOTHING = "patching nothing does not give the unpatched run"
-EVERYTHING = "patching the whole input does not give the other run"
+EVERYTHING = "patching the whole input does not give the source run"
 """What was found where a guard fails."""
 
 

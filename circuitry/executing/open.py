@@ -109,6 +109,6 @@ def open_executor(what: ExecutorLike, model: Model) -> Executor:
 
     def opened(on: Model) -> Executor:
         inner = EXECUTORS[made.name](on, memory=made.memory, progress=made.progress, team=current())
-        return Distributed(inner, current()) if current().world > 1 else inner
+        return Distributed(inner, current()) if current().world_size > 1 else inner
 
     return Verified(opened, model, made.verify) if made.verify else opened(model)

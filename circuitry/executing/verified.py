@@ -81,4 +81,4 @@ class Verified:
 
 def _apart(one: Effects, other: Effects) -> float:
     """How far effects are apart, in units of the metric itself where that is more than 1."""
-    return float(np.abs(one.effect - other.effect).max() / max(1.0, np.abs(one.base).max(), np.abs(one.other).max()))
+    return float(np.abs(one.effect - other.effect).max() / max(1.0, np.abs(one.base).max(), np.abs(one.source).max()))

@@ -1,7 +1,7 @@
 """Sparse features: the activations of a node over a corpus, autoencoders trained on them, features matched across models, and a dashboard of them."""
 
 from .activations import Activations, Corpus, activations, corpus
-from .dashboard import browser, judge
+from .dashboard import browser, scorer
 from .matching import FeatureActs, Matches, mppc
 from .matching.encode import encode
 from .matching.neurons import mppc_neurons
@@ -20,8 +20,8 @@ __all__ = [
     "corpus",
     "encode",
     "evaluate",
-    "judge",
     "mppc",
     "mppc_neurons",
+    "scorer",
     "train_sae",
 ]

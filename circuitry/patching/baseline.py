@@ -36,7 +36,7 @@ def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tup
     ['h', 'h']
     """
     rng, found = np.random.default_rng(seed), []
-    changed = prompts.differing if plan.intervention.from_other else None
+    changed = prompts.differing if plan.intervention.from_source else None
     for _ in range(count):
         like = plan.cells[rng.integers(len(plan.cells))]
         for attempt in range(_TRIES):
@@ -111,5 +111,5 @@ def random_frame(cells: tuple[CellPlan, ...], effects: Effects) -> pd.DataFrame:
         "example": np.tile(np.arange(examples), count),
         "effect": effects.effect.ravel(),
         "base": effects.base.ravel(),
-        "other": effects.other.ravel(),
+        "source": effects.source.ravel(),
     })  # fmt: skip

@@ -37,7 +37,7 @@ def check_finite(effects: Effects, what: str, dtype: object) -> None:
     Traceback (most recent call last):
     circuitry.errors.GuardError: change of y is not a finite number in 1 of 2 examples; it was computed in torch.float16, so a wider dtype or a smaller given value may do
     """
-    wrong = ~(np.isfinite(effects.effect) & np.isfinite(effects.base) & np.isfinite(effects.other))
+    wrong = ~(np.isfinite(effects.effect) & np.isfinite(effects.base) & np.isfinite(effects.source))
     if wrong.any():
         raise GuardError(
             f"{what} is not a finite number in {wrong.any(0).sum()} of {wrong.shape[1]} examples; it was computed in {dtype}, "
@@ -59,7 +59,7 @@ def check_baseline(effects: Effects, metric: Metric, made: Plan, task: Task) -> 
     """
     if not (ends_at_logits(made) and metric.needs_gap):
         return
-    gap = (effects.base - effects.other).mean(0)
+    gap = (effects.base - effects.source).mean(0)
     spread = gap.std(ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else 0.0
     sign = 1 if made.base == "clean" else -1
     if sign * gap.mean() <= 2 * spread:
@@ -82,7 +82,7 @@ def check_preference(effects: Effects, made: Plan, task: Task) -> None:
     >>> one = np.ones((1, 2))
     >>> check_preference(Effects(one, one, -one), made, task)
     """
-    clean = (effects.base if made.base == "clean" else effects.other).mean(0)
+    clean = (effects.base if made.base == "clean" else effects.source).mean(0)
     spread = clean.std(ddof=1) / np.sqrt(len(clean)) if len(clean) > 1 else 0.0
     if clean.mean() <= 2 * spread:
         warnings.warn(

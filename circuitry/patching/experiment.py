@@ -90,7 +90,7 @@ def patch(
             "probability", "log_probability", "kl", a function (logits [row, vocab], answer [row], foil [row]) -> [row], or a
             ``ct.Metric``. Several, as a list, are measured in one run and are the table's first axis. A path that ends at
             another node, or at a set, has no metric: its effect is the L2 distance from the base run over all that it reads.
-        intervention: what the source becomes: "resample" (its value on the other prompt), "zero", "mean" (over the
+        intervention: what the patched node becomes: "resample" (its value on the source prompt), "zero", "mean" (over the
             corrupted prompts), ``ct.given(2.0)`` (a number or a tensor of the node's shape), or a ``ct.Intervention``.
         direction: "noising" patches corrupted values into the clean run; "denoising" swaps the two.
         baseline: how many random nodes to patch in the same way, for comparison (``table.random``);
@@ -134,7 +134,7 @@ def _table(made: Plan, extra: tuple[CellPlan, ...], effects: Effects, metric: Me
     """The effects by one metric as a table, those of the random nodes beside them."""
     found, by_chance = effects.split(len(made.cells))
     cells = [dict(cell.values) for cell in made.cells]
-    table = PatchingTable.of(cells, found.effect, found.base, found.other, unit_of(made, metric), about)
+    table = PatchingTable.of(cells, found.effect, found.base, found.source, unit_of(made, metric), about)
     return replace(table, random=random_frame(extra, by_chance) if extra else None)
 
 

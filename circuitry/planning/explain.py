@@ -34,8 +34,8 @@ def explain(plan: Plan, more: Mapping[str, str] | None = None) -> str:
         lines.append(f"(and {len(plan.named) - _SHOWN} more paths)")
     lines.append(_line("table", _table(plan)))
     lines.append(_line(plan.base, "record what is held" if any(p.holds for p in cell.passes) else "the baseline"))
-    if plan.intervention.from_other:
-        lines.append(_line(plan.other, f"record {_writes(cell.passes[0].writes)}"))
+    if plan.intervention.from_source:
+        lines.append(_line(plan.source, f"record {_writes(cell.passes[0].writes)}"))
     else:
         lines.append(_line("value", plan.intervention.phrase))
     lines += [_line(f"pass {k + 1}", _pass(plan, p, k)) for k, p in enumerate(cell.passes)]
@@ -65,7 +65,7 @@ def _writes(writes: Iterable[Write]) -> str:
 
 
 def _pass(plan: Plan, one: Pass, number: int) -> str:
-    first = plan.other if plan.intervention.from_other else plan.intervention
+    first = plan.source if plan.intervention.from_source else plan.intervention
     source = f"pass {number}" if number else first
     reads = ", ".join(str(site) if site.at is not None else f"{site} @ every position" for site in one.reads)
     held = f"; hold {_held(one.holds, plan.graph)} at {plan.base}" if one.holds else ""

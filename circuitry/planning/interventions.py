@@ -1,6 +1,6 @@
 """What a source becomes when it is patched: one entry an intervention, and nobody else asks for its name.
 
-An entry either leaves the source the value it has on the other input, or says how to make one that all examples share.
+An entry either leaves the patched node the value it has on the source input, or says how to make one that all examples share.
 Makers work with whatever tensors an executor hands them, so this module imports no torch.
 """
 
@@ -49,10 +49,10 @@ class Intervention:
     value: Any = None
 
     @property
-    def from_other(self) -> bool:
-        """Whether the values come from the other input.
+    def from_source(self) -> bool:
+        """Whether the values come from the source input.
 
-        >>> INTERVENTIONS["resample"].from_other, INTERVENTIONS["zero"].from_other
+        >>> INTERVENTIONS["resample"].from_source, INTERVENTIONS["zero"].from_source
         (True, False)
         """
         return self.make is None
@@ -77,7 +77,7 @@ class Intervention:
 INTERVENTIONS: dict[str, Intervention] = {
     one.name: one
     for one in (
-        Intervention("resample", "the value it has on the other prompt of the pair (resample ablation)", by_position=False),
+        Intervention("resample", "the value it has on the source prompt of the pair (resample ablation)", by_position=False),
         Intervention("zero", "zeros (zero ablation)", lambda source, value: 0.0, by_position=False),
         Intervention("mean", "its mean over the corrupted prompts (mean ablation)", lambda source, value: source.mean()),
         Intervention("given", "a given value", lambda source, value: value, needs_value=True),

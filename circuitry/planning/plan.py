@@ -18,13 +18,13 @@ from .names import POSITION, axis_kinds, check_names
 from .positions import Lengths, Where
 from .twice import aliases, experiment
 
-OTHER, MADE = "other", "made"
-"""Where the value of a first leg's write comes from: the other input, or the intervention, which made it beforehand."""
+SOURCE, MADE = "source", "made"
+"""Where the value of a first leg's write comes from: the source input, or the intervention, which made it beforehand."""
 
 
 @dataclass(frozen=True)
 class Write:
-    """Put a value into a node at a position (None: all): ``value`` is OTHER, MADE or the number of the pass that read it."""
+    """Put a value into a node at a position (None: all): ``value`` is SOURCE, MADE or the number of the pass that read it."""
 
     node: Node
     at: Position | None
@@ -34,7 +34,7 @@ class Write:
     def made(self) -> bool:
         """Whether the intervention makes the value, and it stands in no other row.
 
-        >>> Write(Node("embed"), None, OTHER).made
+        >>> Write(Node("embed"), None, SOURCE).made
         False
         """
         return self.value == MADE
@@ -60,7 +60,7 @@ class CellPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will run. ``base`` is the input that is patched and ``other`` the one its values come from.
+    """What will run. ``base`` is the input that is patched and ``source`` the one its values come from.
 
     Noising has base "clean"; denoising swaps the two. ``skipped`` are cells whose effect is exactly zero by the graph, with
     the reason; they are not run. ``named`` holds the paths of a plan made of several (``join``), by the label of each.
@@ -76,11 +76,11 @@ class Plan:
     named: Mapping[str, Path] = field(default_factory=dict)
 
     @property
-    def other(self) -> str:
+    def source(self) -> str:
         """The input whose values are patched in.
 
         >>> import circuitry as ct
-        >>> plan("mlp[0] -> logits", ct.graph("gpt2")).other
+        >>> plan("mlp[0] -> logits", ct.graph("gpt2")).source
         'corrupted'
         """
         return "corrupted" if self.base == "clean" else "clean"
@@ -110,7 +110,7 @@ def plan(
 ) -> Plan:
     """Compile a path for a graph; ``where``, ``length`` and ``changed`` describe a task's prompts, None without a task.
 
-    Where the source takes its value on the other prompt, a source that no token in ``changed`` (the positions at which the two
+    Where the patched node takes its value on the source prompt, one that no token in ``changed`` (the positions at which the two
     prompts of each example differ) can have reached has the same value on both, and so no effect.
 
     ``length``: tokens of each prompt without its padding, or one number for all. Cells that can have no effect, lie outside of
@@ -138,7 +138,7 @@ def plan(
             skipped.append((cell, again))
             continue
         try:
-            check_effects(cell.path, graph, where, length, changed if puts.from_other else None)
+            check_effects(cell.path, graph, where, length, changed if puts.from_source else None)
             made = cell_plan(cell, graph, puts)
             if (twin := good.setdefault(experiment(cell.path, graph, where), made)) is not made:
                 skipped.append((cell, f"the same experiment as {dict(twin.values)}"))
@@ -237,10 +237,10 @@ def _read_at(target: Site, graph: Graph) -> Position | None:
 
 
 def _passes(path: Path, graph: Graph, intervention: Intervention) -> tuple[Pass, ...]:
-    """One pass a leg: the first takes the other input's values, each later one what the leg before it read."""
+    """One pass a leg: the first takes the source input's values, each later one what the leg before it read."""
     made, sources = [], path.sources
     for number, leg in enumerate(path.legs):
-        value: str | int = number - 1 if number else OTHER if intervention.from_other else MADE
+        value: str | int = number - 1 if number else SOURCE if intervention.from_source else MADE
         writes = tuple(Write(node, s.at, value) for s in sources for node in nodes_of(s, graph))
         holds = frozen_nodes(graph, ends(sources, graph), ends(leg.targets, graph), leg)
         reads = tuple(Site(node, _read_at(t, graph)) for t in leg.targets for node in nodes_of(t, graph))

@@ -16,7 +16,7 @@ from ..thresholds import SIGNIFICANT
 from .formats import percent, small
 
 """The false discovery rate below which a cell counts as found."""
-_SHOWN = ("mean", "se", "low", "high", "share", "q", "beyond_random")
+_SHOWN = ("mean", "se", "low", "high", "normalized", "q", "random_quantile")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Cell:
     se: float
     low: float
     high: float
-    share: float
+    normalized: float
     q: float
     beyond: float
     prompts: int
@@ -89,7 +89,7 @@ class Cell:
             lines += [f"95 % interval: {interval(self)}"]
         said = {
             "standard error": number(self.se).lstrip("+"),
-            "share of the whole": percent(self.share),
+            "normalized effect": percent(self.normalized),
             "q": small(self.q),
             "prompts": str(self.prompts),
             "stronger than": f"{percent(self.beyond)} of random nodes" if math.isfinite(self.beyond) else "",
@@ -110,7 +110,7 @@ def cells_of(table: PatchingTable, number_of_table: int = 1) -> list[Cell]:
 
     >>> import numpy as np
     >>> table = PatchingTable.of([{"layer": 0}], np.ones((1, 4)), np.zeros(4), np.full(4, 2.0), "logit")
-    >>> [(cell.anchor, cell.mean, cell.share) for cell in cells_of(table, 2)]
+    >>> [(cell.anchor, cell.mean, cell.normalized) for cell in cells_of(table, 2)]
     [('cell-2-0', 1.0, 0.5)]
     """
     statistics, bands, signed = table.statistics(), table.random_band(), table.signed()
@@ -119,10 +119,10 @@ def cells_of(table: PatchingTable, number_of_table: int = 1) -> list[Cell]:
     made = []
     for i, (place, prompts) in enumerate(zip(statistics.index, counted, strict=True)):
         values = place if isinstance(place, tuple) else (place,)
-        mean, se, low, high, share, q, beyond = (float(statistics[column].iloc[i]) for column in _SHOWN)
+        mean, se, low, high, normalized, q, beyond = (float(statistics[column].iloc[i]) for column in _SHOWN)
         named = dict(zip(axes, values, strict=True)) if axes else {}
         anchor, band = f"cell-{number_of_table}-{i}", float(bands.iloc[i])
-        made.append(Cell(anchor, named, mean, se, low, high, share, q, beyond, int(prompts), band, bool(signed.iloc[i])))
+        made.append(Cell(anchor, named, mean, se, low, high, normalized, q, beyond, int(prompts), band, bool(signed.iloc[i])))
     return made
 
 
@@ -143,7 +143,7 @@ def heat_map(cells: Sequence[Cell], axes: Sequence[str]) -> tuple[list[str], lis
 
 
 def _spans(places: list[tuple[str, ...]]) -> list[list[tuple[str, int]]]:
-    """For each row and axis, its value and how many rows from here on share it and all values before it."""
+    """For each row and axis, its value and how many rows from here on normalized it and all values before it."""
 
     def span(row: int, axis: int) -> int:
         start = places[row][: axis + 1]

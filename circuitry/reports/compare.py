@@ -135,8 +135,8 @@ def _pair(one: Experiment, other: Experiment, out: Path) -> Pair:
 
 
 def _on_one_scale(one: Experiment, other: Experiment) -> tuple[Experiment, Experiment]:
-    """Both with colours that end at the same share, and at the same effect where the units are the same."""
-    share = max(one.most_share, other.most_share)
+    """Both with colours that end at the same normalized effect, and at the same effect where the units are the same."""
+    most = max(one.most_normalized, other.most_normalized)
     same = one.table.unit == other.table.unit
     effects = (max(one.most, other.most),) * 2 if same else (one.most, other.most)
-    return replace(one, most=effects[0], most_share=share), replace(other, most=effects[1], most_share=share)
+    return replace(one, most=effects[0], most_normalized=most), replace(other, most=effects[1], most_normalized=most)

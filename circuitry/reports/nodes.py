@@ -61,8 +61,8 @@ def panels(circuit: Circuit, experiments: Sequence[tuple[PatchingTable, Sequence
 
 
 def _weakness(row: tuple[int, Cell]) -> float:
-    """Sorts the strongest first: by share, which tables of different units have in common."""
-    return -abs(row[1].share) if math.isfinite(row[1].share) else 0.0
+    """Sorts the strongest first: by normalized effect, which tables of different units have in common."""
+    return -abs(row[1].normalized) if math.isfinite(row[1].normalized) else 0.0
 
 
 def site_of(name: str) -> Site | None:

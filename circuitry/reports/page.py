@@ -34,8 +34,8 @@ _PICTURES = 2_500_000
 class Experiment:
     """One table as the page shows it.
 
-    ``columns`` and ``rows`` are its heat map, empty where it is drawn as bars; colours end at the effect ``most`` and the share
-    ``most_share``.
+    ``columns`` and ``rows`` are its heat map, empty where it is drawn as bars; colours end at the effect ``most`` and the normalized effect
+    ``most_normalized``.
     """
 
     number: int
@@ -45,7 +45,7 @@ class Experiment:
     columns: list[str]
     rows: list[Row]
     most: float
-    most_share: float
+    most_normalized: float
     files: list[tuple[str, str]]
 
     @classmethod
@@ -59,8 +59,8 @@ class Experiment:
         """
         cells = cells_of(table, number)
         columns, rows = heat_map(cells, table.axes) if len(table.axes) > 1 else ([], [])
-        most, most_share = limit([cell.mean for cell in cells]), limit([cell.share for cell in cells])
-        return cls(number, name, table, cells, columns, rows, most, most_share, files)
+        most, most_normalized = limit([cell.mean for cell in cells]), limit([cell.normalized for cell in cells])
+        return cls(number, name, table, cells, columns, rows, most, most_normalized, files)
 
     @property
     def title(self) -> str:
@@ -81,9 +81,9 @@ class Experiment:
         return max((cell.band for cell in self.cells if cell.band == cell.band), default=float("nan"))
 
     @property
-    def has_shares(self) -> bool:
-        """Whether any cell's share is known."""
-        return any(cell.share == cell.share for cell in self.cells)
+    def has_normalized(self) -> bool:
+        """Whether any cell's normalized effect is known."""
+        return any(cell.normalized == cell.normalized for cell in self.cells)
 
     @property
     def tested(self) -> bool:

@@ -123,7 +123,7 @@ def _frozen(tables: list[PatchingTable]) -> str:
 
 def _metric(tables: list[PatchingTable]) -> str:
     units = ", ".join(_distinct(table.unit for table in tables))
-    return f"Effects are given as {units}; a share is the mean effect divided by that of exchanging the whole input."
+    return f"Effects are given as {units}; a normalized effect is the mean effect divided by that of exchanging the whole input."
 
 
 def _statistics(tables: list[PatchingTable]) -> list[str]:

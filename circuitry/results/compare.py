@@ -21,7 +21,7 @@ from .naming import told_apart
 from .skewness import Outliers, widths
 from .statistics import Array
 
-By: TypeAlias = Literal["share", "effect"]
+By: TypeAlias = Literal["normalized", "effect"]
 Pair: TypeAlias = tuple[Array, Array]
 COLUMNS = ["first", "second", "difference", "low", "high", "p", "q"]
 _FEW = 6
@@ -31,7 +31,7 @@ _FEW = 6
 class Comparison:
     """Cells that both tables have, and what differs.
 
-    ``frame`` is indexed by the axes, with columns ``first``, ``second`` (shares of the whole effect, or mean effects),
+    ``frame`` is indexed by the axes, with columns ``first``, ``second`` (normalized effects, or mean effects),
     ``difference`` (first less second), ``low`` and ``high`` (bootstrap interval of the difference at ``level``), ``p``
     (test of no difference) and ``q`` (adjusted for false discoveries over all cells; NaN where p is below 0.05 but could be due to
     outliers that are missing among the examples). ``names`` say which table is which, ``unit`` what the numbers are, ``method``
@@ -65,7 +65,7 @@ class Comparison:
         >>> from circuitry.results import PatchingTable
         >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.full(8, 2.0), "logit")
         >>> t.compare(t).caption()
-        "share of the whole effect; first and second; 95% bootstrap interval of the difference; * q < 0.05 (8 and 8 examples, label shuffles and Johnson's t, false-discovery control over 1 cell)"
+        "normalized effect; first and second; 95% bootstrap interval of the difference; * q < 0.05 (8 and 8 examples, label shuffles and Johnson's t, false-discovery control over 1 cell)"
         """
         cells = writing.count(int(self.frame["p"].notna().sum()), "cell")
         parts = [self.unit, " and ".join(self.names), f"{self.level:.0%} bootstrap interval of the difference"]
@@ -153,12 +153,12 @@ class Comparison:
 def compare(
     first: Measurements,
     second: Measurements,
-    by: By = "share",
+    by: By = "normalized",
     level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """Compare the cells that both tables have, by their share of the whole effect or by the effect itself.
+    """Compare the cells that both tables have, by their normalized effect or by the effect itself.
 
     Examples are paired where both tables have the same task text and as many examples, else the tables are two samples. Raises
     CircuitryError where the axes differ, no cell is shared, or effects of different units are to be compared.
@@ -188,7 +188,7 @@ def compare(
         if paired
         else f"{counts[0]} and {counts[1]} examples, {evidence.TWO_SAMPLE_TEST}"
     )
-    unit = "share of the whole effect" if by == "share" else f"mean {first.unit}"
+    unit = "normalized effect" if by == "normalized" else f"mean {first.unit}"
     names = told_apart(first.about, second.about)
     alone = [[cell for cell in place if cell not in set(shared)] for place in places]
     missing = [f"only in {name}: {_some(cells)}" for name, cells in zip(names, alone, strict=True) if cells]
@@ -202,7 +202,7 @@ def _check(first: Measurements, second: Measurements, by: str) -> None:
         shown = " and ".join(", ".join(table.axes) or "none" for table in (first, second))
         raise CircuitryError(f"the tables have different axes ({shown}); select() drops an axis")
     if by == "effect" and first.unit != second.unit:
-        raise CircuitryError(f"effects in {first.unit} and in {second.unit} cannot be subtracted; try by='share'")
+        raise CircuitryError(f"effects in {first.unit} and in {second.unit} cannot be subtracted; try by='normalized'")
 
 
 def _paired(first: Measurements, second: Measurements) -> bool:
@@ -230,7 +230,7 @@ def _known(effects: Pair, wholes: Pair, paired: bool) -> tuple[Pair, Pair]:
 
 
 def _samples(one: Pair, two: Pair, paired: bool) -> list[Array]:
-    """What is tested, [cell, example] with NaN for none: differences of pairs, or both sides' pulls on the share."""
+    """What is tested, [cell, example] with NaN for none: differences of pairs, or both sides' pulls on the normalized."""
     pulls = []
     for effect, whole in (one, two):
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -283,5 +283,5 @@ def _pulls(effect: Array, whole: Array) -> Array:
     """What each example says the ratio of means is, to first order: their mean is the ratio, their spread that of the ratio."""
     counted = np.isfinite(effect).sum(1)
     total, scale = np.nansum(effect, axis=1) / counted, (np.nansum(whole, axis=1) / counted)[:, None]
-    share = total[:, None] / scale
-    return np.asarray(share + (effect - share * whole) / scale)
+    normalized = total[:, None] / scale
+    return np.asarray(normalized + (effect - normalized * whole) / scale)

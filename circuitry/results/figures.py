@@ -157,7 +157,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
     >>> from circuitry.results import PatchingTable
     >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.full(8, 2.0), "logit")
     >>> plot_comparison(t.compare(t)).axes[0].get_xlabel()
-    'share of the whole effect'
+    'normalized effect'
     """
     frame = comparison.frame
     most = np.sort(frame[["first", "second"]].abs().max(axis=1).fillna(0).to_numpy().argsort(kind="stable")[::-1][:_MOST_ROWS])

@@ -17,7 +17,7 @@ from .units import KL, SEVERAL, signed
 
 _ROUNDING = 1e-6
 """Differences below this part of the numbers themselves are rounding in float32."""
-COLUMNS = ("example", "effect", "base", "other")
+COLUMNS = ("example", "effect", "base", "source")
 """What every table has beside its axes."""
 
 
@@ -25,10 +25,10 @@ COLUMNS = ("example", "effect", "base", "other")
 class Measurements:
     """Effects of a path, and where they come from.
 
-    ``frame`` has a column for every axis, then ``example``, ``effect`` (in ``unit``), ``base`` and ``other`` (the metric on
-    the unpatched and on the other input). ``about`` holds path, model, task, seed and versions, for the record. ``random`` has
+    ``frame`` has a column for every axis, then ``example``, ``effect`` (in ``unit``), ``base`` and ``source`` (the metric on
+    the unpatched and on the source input). ``about`` holds path, model, task, seed and versions, for the record. ``random`` has
     the effects of random nodes patched the same way: ``draw`` (which node), ``node``, ``example``, ``effect``, ``base``,
-    ``other``, and a column for any axis whose cells are to be compared only with rows of the same value. A table is a value:
+    ``source``, and a column for any axis whose cells are to be compared only with rows of the same value. A table is a value:
     make a new one rather than change it.
     """
 
@@ -51,12 +51,12 @@ class Measurements:
         cells: Sequence[dict[str, Any]],
         effect: np.ndarray[Any, Any],
         base: np.ndarray[Any, Any],
-        other: np.ndarray[Any, Any],
+        source: np.ndarray[Any, Any],
         unit: str,
         about: dict[str, Any] | None = None,
         random: pd.DataFrame | None = None,
     ) -> Self:
-        """Make a table of cells (axis values) and ``effect``, ``base`` and ``other`` [cell, example]; of these two, [example] will do.
+        """Make a table of cells (axis values) and ``effect``, ``base`` and ``source`` [cell, example]; of these two, [example] will do.
 
         >>> t = Measurements.of([{"layer": 0}, {"layer": 1}], np.array([[1.0], [3.0]]), np.zeros(1), np.ones(1), "logit")
         >>> t.mean().tolist()
@@ -67,7 +67,7 @@ class Measurements:
         columns: dict[str, Any] = {a: pd.Series([c[a] for c in cells], dtype=object).repeat(examples).to_numpy() for a in axes}
         columns["example"] = np.tile(np.arange(examples), len(cells))
         columns["effect"] = effect.ravel()
-        columns |= {name: np.broadcast_to(values, effect.shape).ravel() for name, values in (("base", base), ("other", other))}
+        columns |= {name: np.broadcast_to(values, effect.shape).ravel() for name, values in (("base", base), ("source", source))}
         return cls(pd.DataFrame(columns).infer_objects(), axes, unit, about or {}, random)
 
     @classmethod
@@ -213,22 +213,22 @@ class Measurements:
         """
         return self._grouped().sem()  # type: ignore[no-any-return]
 
-    def share(self) -> pd.Series:
-        """Mean effect as a share of what patching the whole input does: 1 is all of it, of the same sign.
+    def normalized(self) -> pd.Series:
+        """The normalized effect: the mean effect divided by that of patching the whole input. 1 is all of it, with the same sign.
 
-        NaN where the whole input does nothing but rounding: a share of that means nothing.
+        NaN where the whole input does nothing but rounding: a fraction of that means nothing.
 
-        >>> Measurements.of([{}], np.array([[-1.0]]), np.array([2.0]), np.array([0.0]), "logit").share().tolist()
+        >>> Measurements.of([{}], np.array([[-1.0]]), np.array([2.0]), np.array([0.0]), "logit").normalized().tolist()
         [0.5]
         """
-        base, other = (self.frame[column] for column in ("base", "other"))
-        whole: pd.Series = self._grouped(other - base).mean()
+        base, source = (self.frame[column] for column in ("base", "source"))
+        whole: pd.Series = self._grouped(source - base).mean()
         return self.mean() / whole.where(whole.abs() > self._rounding())
 
     def _rounding(self) -> pd.Series:
         """By cell, the largest effect that may be rounding of the metric on the two inputs."""
-        base, other = (self.frame[column].abs() for column in ("base", "other"))
-        return _ROUNDING * pd.Series(self._grouped(base + other).mean())
+        base, source = (self.frame[column].abs() for column in ("base", "source"))
+        return _ROUNDING * pd.Series(self._grouped(base + source).mean())
 
     def pivot(self, values: pd.Series | None = None) -> pd.DataFrame:
         """Cell means (or other values by cell) as a grid: the first axis in rows, the last in columns.

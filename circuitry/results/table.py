@@ -51,21 +51,20 @@ class PatchingTable(Measurements):
     def statistics(self, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
         """What can be said of each cell's mean effect, indexed as ``mean``.
 
-        ``mean``, ``se`` (standard error), ``low`` and ``high`` (bootstrap interval over examples), ``share`` (of the whole
-        effect), ``p`` (test of mean zero; NaN where effects are never negative), ``q`` (adjusted for false discoveries over all
-        cells; NaN where p is below 0.05 but outliers may be missing among the examples), and ``beyond_random`` (share of random
+        ``mean``, ``se`` (standard error), ``low`` and ``high`` (bootstrap interval over examples), ``normalized`` (effect: 1 is that of the whole input), ``p`` (test of mean zero; NaN where effects are never negative), ``q`` (adjusted for false discoveries over all
+        cells; NaN where p is below 0.05 but outliers may be missing among the examples), and ``random_quantile`` (fraction of random
         nodes whose |mean effect| is smaller; NaN without ``random``).
 
         >>> t = PatchingTable.of([{"layer": 0}], np.array([[1.0, 2.0, 3.0]]), np.zeros(3), np.full(3, 4.0), "logit")
-        >>> t.statistics().round(2)[["mean", "se", "share", "p"]].values.tolist()
+        >>> t.statistics().round(2)[["mean", "se", "normalized", "p"]].values.tolist()
         [[2.0, 0.58, 0.5, 0.25]]
         """
         usual = (level, resamples, seed) == (LEVEL, RESAMPLES, 0)
         described = self._described if usual else self._describe(level, resamples, seed)
         made = described.copy()
-        for place, name, column in ((0, "mean", self.mean()), (1, "se", self.sem()), (4, "share", self.share())):
+        for place, name, column in ((0, "mean", self.mean()), (1, "se", self.sem()), (4, "normalized", self.normalized())):
             made.insert(place, name, column)
-        return made.assign(beyond_random=self._beyond_random())
+        return made.assign(random_quantile=self._beyond_random())
 
     def significant(self, q: float = SIGNIFICANT) -> pd.Series:
         """Which cells have an adjusted p below ``q``.
@@ -170,7 +169,7 @@ class PatchingTable(Measurements):
             save(figure, path)
         return figure
 
-    def compare(self, other: PatchingTable, by: By = "share", **options: Any) -> Comparison:
+    def compare(self, other: PatchingTable, by: By = "normalized", **options: Any) -> Comparison:
         """This table beside another of the same axes, cell by cell, with tests of the difference: see ``Comparison``.
 
         >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.full(8, 2.0), "logit")
@@ -195,7 +194,7 @@ class PatchingTable(Measurements):
         >>> folder = FilePath(tempfile.mkdtemp())
         >>> t.to_csv(folder / "t.csv")
         >>> (folder / "t.csv").read_text().splitlines()[0]
-        'layer,example,effect,base,other'
+        'layer,example,effect,base,source'
         """
         write_csv(self.frame, FilePath(path), index=False)
 
@@ -275,8 +274,8 @@ class PatchingTable(Measurements):
         if len(self.axes) <= 1:
             columns = [map(str, seen.index if self.axes else ["effect"]), shown]
             columns.append(writing.span(low, high, digits) for low, high in zip(seen["low"], seen["high"], strict=True))
-            columns += [map(writing.share, seen["share"]), map(writing.probability, seen["q"])]
-            header = [self.axes[0] if self.axes else "", f"mean {self.unit}", "95% interval", "share", "q"]
+            columns += [map(writing.percent, seen["normalized"]), map(writing.probability, seen["q"])]
+            header = [self.axes[0] if self.axes else "", f"mean {self.unit}", "95% interval", "normalized", "q"]
             return header, [list(row) for row in zip(*columns, strict=True)], 1
         grid = self.pivot(shown).fillna("--")
         labels = [*self.axes[:-2], f"{self.axes[-2]} \\ {self.axes[-1]}"]

@@ -48,10 +48,10 @@ def probability(value: float) -> str:
     return "--" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def share(value: float) -> str:
-    """A share as per cent; two dashes without a whole.
+def percent(value: float) -> str:
+    """A fraction as per cent; two dashes without a whole.
 
-    >>> share(0.123), share(-0.001), share(float("inf"))
+    >>> percent(0.123), percent(-0.001), percent(float("inf"))
     ('12%', '0%', '--')
     """
     return f"{round(value, 2) + 0.0:.0%}" if math.isfinite(value) else "--"

@@ -76,11 +76,11 @@ def held(folder: Path, name: str = IN_USE) -> bool:
 
 
 @dataclass
-class Share:
-    """Process ``rank`` of ``world``, all of which write into one folder, each its part: who of them is at it, and who has ended.
+class Presence:
+    """Process ``rank`` of ``world_size``, all of which write into one folder, each its part: who of them is at it, and who has ended.
 
     >>> import tempfile
-    >>> one, other = (Share(Path(tempfile.gettempdir()) / "shared", rank, 2) for rank in range(2))
+    >>> one, other = (Presence(Path(tempfile.gettempdir()) / "shared", rank, 2) for rank in range(2))
     >>> with one.hold():
     ...     print(one.state(1))
     ...     with other.hold():
@@ -93,7 +93,7 @@ class Share:
 
     folder: Path
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     _before: dict[int, object] = field(default_factory=dict)
 
     @contextmanager
@@ -102,14 +102,14 @@ class Share:
 
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> with Share(folder, 0, 2).hold(), Share(folder, 1, 2).hold(), Share(folder).hold():
+        >>> with Presence(folder, 0, 2).hold(), Presence(folder, 1, 2).hold(), Presence(folder).hold():
         ...     pass
         Traceback (most recent call last):
         circuitry.errors.FileError: ... is in use by process ... on ... since ...; wait until it is done, or name another folder
         """
-        alone = self.world == 1
+        alone = self.world_size == 1
         with hold(self.folder, shared=not alone):
-            others = [rank for rank in range(self.world) if rank != self.rank]
+            others = [rank for rank in range(self.world_size) if rank != self.rank]
             self._before = {rank: _stamp(self._file(rank)) for rank in others if not held(self.folder, f"rank-{rank}")}
             if alone:
                 for left in self.folder.glob(f"rank-*{LOCK}"):  # of processes that were killed
@@ -125,7 +125,7 @@ class Share:
         What a killed process had left before this one came says nothing: the other may be about to come.
 
         >>> import tempfile
-        >>> Share(Path(tempfile.mkdtemp()), 0, 2).state(1)
+        >>> Presence(Path(tempfile.mkdtemp()), 0, 2).state(1)
         'absent'
         """
         if held(self.folder, f"rank-{rank}"):

@@ -101,7 +101,7 @@ def conclude(study: Study) -> SuiteResult:
         summary = replace(summary, notes=[*summary.notes, f"{what}: there is nothing to explain here"])
     if writers:
         sites = ", ".join(one.node for one in writers)
-        joint = study.share("All of these together", f"({sites}) -> logits freezing {study.carriers}")
+        joint = study.normalized_effect("All of these together", f"({sites}) -> logits freezing {study.carriers}")
         summary = replace(
             summary,
             explained=joint,

@@ -36,16 +36,16 @@ def run(study: Study) -> SuiteResult:
     )
     study.keep("heads_to_logits", every, "An induction head moves [B] to the end, so patching it there loses the answer.")
     here = _here(study)
-    shares, found = here.share(), keys(here)
+    effects, found = here.normalized(), keys(here)
     if not found:
-        return _nothing(study, shares)
+        return _nothing(study, effects)
     for port, words in (("v", "values"), ("k", "keys")):
         title = f"Where the induction heads' {words} are read ([{PORTS[port]}'])"
         study.keep(f"reads_{port}", reads(study, title, found, port, AROUND, corruption=PORTS[port]))
     for port, corruption in PORTS.items():
         _senders(study, port, corruption, found)
     _senders_read(study, found)
-    return SuiteResult(study.tables, _circuit(study, shares, found), _summary(study, found))
+    return SuiteResult(study.tables, _circuit(study, effects, found), _summary(study, found))
 
 
 def _here(study: Study) -> PatchingTable:
@@ -63,8 +63,8 @@ def _senders(study: Study, port: str, corruption: str, found: list[Head]) -> Non
 
 
 def _strong(study: Study) -> list[tuple[Head, str, str, float]]:
-    """Earlier heads over the threshold: (layer, head), the port they write, the position, their share."""
-    return [(one, port, at, share) for port in PORTS for one, at, share in strong_senders(study.tables.get(f"senders_{port}"))]
+    """Earlier heads over the threshold: (layer, head), the port they write, the position, their normalized effect."""
+    return [(one, port, at, effect) for port in PORTS for one, at, effect in strong_senders(study.tables.get(f"senders_{port}"))]
 
 
 def _senders_read(study: Study, found: list[Head]) -> None:
@@ -76,14 +76,14 @@ def _senders_read(study: Study, found: list[Head]) -> None:
 
 
 def _joint(study: Study, found: list[Head]) -> float:
-    """Share of the effect when all induction heads are patched at once."""
+    """Presence of the effect when all induction heads are patched at once."""
     path = f"{site(study, found, position='END')} -> logits freezing {study.carriers}"
-    return study.share("All induction heads together", path)
+    return study.normalized_effect("All induction heads together", path)
 
 
 def _summary(study: Study, found: list[Head]) -> Summary:
     """The same columns as a state-space model's: where the token's information is taken from is where it was written."""
-    read, distance = study.tables["reads_v"].share(), study.task.options["distance"]
+    read, distance = study.tables["reads_v"].normalized(), study.task.options["distance"]
     components = []
     for one in found:
         at = str(read[f"{one[0]},{one[1]}"].idxmax())
@@ -119,15 +119,15 @@ def _gap(study: Study, distance: int) -> float | None:
     if table is None or table.unit != METRICS["logit"].unit:
         return None
     one = table.select("distance", distance)
-    gap = float((one.values("base")[0] - one.values("other")[0]).mean())
+    gap = float((one.values("base")[0] - one.values("source")[0]).mean())
     return -gap if one.about["base"] == "corrupted" else gap
 
 
-def _circuit(study: Study, shares: pd.Series, found: list[Head]) -> Circuit:
+def _circuit(study: Study, effects: pd.Series, found: list[Head]) -> Circuit:
     """Token A, the heads that copy it one token on, the keys they write there, the heads that look for them, the answer."""
     drawing, head = Drawing(), study.name("head")
     for one in found:
-        drawing.edge(drawing.node(site(study, [one]), "END", one[0], float(shares[one]), "head"), "logits", float(shares[one]))
+        drawing.edge(drawing.node(site(study, [one]), "END", one[0], float(effects[one]), "head"), "logits", float(effects[one]))
     drawing.node("logits", "END", study.model.graph.sizes["layer"] + 0.3, 1.0, "logits")
     for port, corruption in PORTS.items():
         ours = strong_senders(study.tables.get(f"senders_{port}"))
@@ -149,7 +149,7 @@ def _circuit(study: Study, shares: pd.Series, found: list[Head]) -> Circuit:
 
 def _draw_copying(study: Study, found: list[Head], drawing: Drawing) -> None:
     """The tokens that the induction heads copy, where no earlier head comes between: of each, what all heads' values carry."""
-    read = study.tables["reads_v"].share()
+    read = study.tables["reads_v"].normalized()
     for one in found:
         values = read[f"{one[0]},{one[1]}"]
         at, title = str(values.idxmax()), "The v of all induction heads together"
@@ -163,20 +163,20 @@ def _draw_copying(study: Study, found: list[Head], drawing: Drawing) -> None:
 def _read_share(study: Study, port: str, one: Head) -> float:
     """What a port of one induction head carries where it is read; not measured for queries."""
     table = study.tables.get(f"reads_{port}")
-    return float(table.share()[f"{one[0]},{one[1]}"].max()) if table is not None else float("nan")
+    return float(table.normalized()[f"{one[0]},{one[1]}"].max()) if table is not None else float("nan")
 
 
 def _draw_reading(study: Study, one: Head, name: str, drawing: Drawing) -> None:
     """Where an earlier head reads: the token its value comes from."""
     table, key = study.tables.get("senders_read"), f"{one[0]},{one[1]}"
     if table is not None and key in set(table.frame["head"]):
-        read = table.share()[key]
+        read = table.normalized()[key]
         drawing.token(str(read.idxmax()), name, float(read.max()), "v")
 
 
-def _nothing(study: Study, shares: pd.Series) -> SuiteResult:
+def _nothing(study: Study, effects: pd.Series) -> SuiteResult:
     notes = [
-        f"no head has {study.rule()} (the most is {shares.max():.1%}): no induction circuit was found",
+        f"no head has {study.rule()} (the most is {effects.max():.1%}): no induction circuit was found",
         *study.caveats(_here(study)),
     ]
     summary = study.summary([], notes, explained=0.0, baseline=baselines(study))

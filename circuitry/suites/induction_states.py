@@ -14,7 +14,7 @@ from ..drawing.circuit import Circuit, CircuitEdge, CircuitNode
 from ..paths import labelled
 from ..results import PatchingTable
 from ..results.writing import count
-from ..thresholds import KEY_SHARE
+from ..thresholds import KEY_EFFECT
 from .induction_heads import baselines
 from .result import Component, SuiteResult, Summary
 from .study import Study, keys
@@ -35,11 +35,11 @@ def run(study: Study) -> SuiteResult:
     table1 = by_position.select("position", "B+1").titled("State at B+1, by layer (paper Table 1)")
     study.keep("table1_state_at_B+1", table1)
     last = detailed(study, by_position).select("position", LAST)
-    final, layers = last.share(), keys(last)
+    final, layers = last.normalized(), keys(last)
     if not layers:
         return _nothing(study, final)
     _writes(study, layers)
-    offsets = detailed(study, study.tables["table2_write_input"]).share()
+    offsets = detailed(study, study.tables["table2_write_input"]).normalized()
     study.keep("write_ports", _ports(study, offsets, layers))
     return SuiteResult(study.tables, _circuit(study, final, offsets, layers), _summary(study, offsets, layers))
 
@@ -77,10 +77,10 @@ def detailed(study: Study, table: PatchingTable) -> PatchingTable:
 
 
 def _joint(study: Study, layers: list[int]) -> float:
-    """Share of the effect when all key states are patched at once after the last write."""
+    """Presence of the effect when all key states are patched at once after the last write."""
     state = study.name("state")
     sites = ", ".join(f"{state}[{layer}] @ {LAST}" for layer in sorted(layers))
-    return study.share("All key states together", f"({sites}) -> logits freezing {study.carriers}")
+    return study.normalized_effect("All key states together", f"({sites}) -> logits freezing {study.carriers}")
 
 
 def _ports(study: Study, offsets: pd.Series, layers: list[int]) -> PatchingTable:
@@ -136,16 +136,16 @@ def _circuit(study: Study, final: pd.Series, offsets: pd.Series, layers: list[in
     state, write, conv = (study.name(role) for role in ("state", "write_input", "conv_input"))
     nodes: list[CircuitNode] = []
     edges: list[CircuitEdge] = []
-    from_a, from_b = (detailed(study, study.tables[f"table{n}_conv_input_{c}"]).share() for n, c in ((4, "A"), (3, "B")))
+    from_a, from_b = (detailed(study, study.tables[f"table{n}_conv_input_{c}"]).normalized() for n, c in ((4, "A"), (3, "B")))
     for layer in sorted(layers):
         here = str(offsets[layer].idxmax())
         c, h = f"{write}[{layer}]", f"{state}[{layer}]"
         for effects, corruption in ((from_a, "A"), (from_b, "B")):
-            at_position, share = str(effects[layer].idxmax()), float(effects[layer].max())
-            if share >= KEY_SHARE:
+            at_position, effect = str(effects[layer].idxmax()), float(effects[layer].max())
+            if effect >= KEY_EFFECT:
                 name, lag = f"{conv}[{layer}] @ {at_position}", AROUND.index(here) - AROUND.index(at_position)
                 if name not in {node.name for node in nodes}:
-                    nodes.append(CircuitNode(name, at_position, layer, share, "conv_input"))
+                    nodes.append(CircuitNode(name, at_position, layer, effect, "conv_input"))
                 edges.append(CircuitEdge(name, c, _tap_share(study, corruption, layer, lag, here), f"[{corruption}] lag {lag}"))
         nodes.append(CircuitNode(c, here, layer + 0.35, float(offsets[layer].max()), "write_input"))
         nodes.append(CircuitNode(h, study.last(), layer + 0.35, float(final[layer]), "state"))
@@ -156,12 +156,12 @@ def _circuit(study: Study, final: pd.Series, offsets: pd.Series, layers: list[in
     nodes.append(CircuitNode("logits", "END", study.model.graph.sizes["layer"] + 0.6, 1.0, "logits"))
     title = f"Induction circuit of {study.model.name}, distance {study.task.options['distance']}"
     columns = tuple(dict.fromkeys((*AROUND, study.last(), "END")))
-    return Circuit(title, columns, tuple(nodes), tuple(edges), "share of the effect")
+    return Circuit(title, columns, tuple(nodes), tuple(edges), "normalized effect")
 
 
 def _tap_share(study: Study, corruption: str, layer: int, lag: int, position: str) -> float:
     """What this one tap carries to the write position; NaN where the convolution does not reach that far."""
-    return float(study.tables["conv_edges"].share().get((corruption, layer, lag, position), float("nan")))
+    return float(study.tables["conv_edges"].normalized().get((corruption, layer, lag, position), float("nan")))
 
 
 def _nothing(study: Study, final: pd.Series) -> SuiteResult:

@@ -19,7 +19,7 @@ from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
 from ..paths import labelled
 from ..results.writing import count
-from ..thresholds import KEY_SHARE
+from ..thresholds import KEY_EFFECT
 from .ioi_roles import (
     AT_END,
     DIRECT,
@@ -47,11 +47,11 @@ from .study import Study, keys, sure
 
 def run(study: Study) -> SuiteResult:
     """All tables of the suite, the circuit, its scores and the summary."""
-    found, shares = Found(), _direct(study)
-    found.roles = {role: [(one, "END", float(shares[one])) for one in heads] for role, heads in _roles_at_end(study).items()}
+    found, effects = Found(), _direct(study)
+    found.roles = {role: [(one, "END", float(effects[one])) for one in heads] for role, heads in _roles_at_end(study).items()}
     movers = found.heads(*DIRECT)
     if not movers:
-        return _nothing(study, float(shares.max()))
+        return _nothing(study, float(effects.max()))
     _movers(study, movers, found)
     _inhibition(study, movers, found)
     scores = _score(study, found)
@@ -71,19 +71,19 @@ def _direct(study: Study) -> pd.Series:
     for own, name, words in (("logit", "IO", "A name mover raises IO."), ("foil_logit", "S", "An S suppressor lowers S.")):
         one = replace(made.select("metric", own), unit=f"change of the logit of {name}")
         study.keep(f"heads_to_{name}", one.titled(f"{title}: {name} alone"), words)
-    return direct.share()
+    return direct.normalized()
 
 
 def _roles_at_end(study: Study) -> dict[str, list[Head]]:
     """Heads that write IO; of the others, those that help or hurt the difference.
 
-    A mover writes IO's own logit, by the thresholds, and has a share of the difference, whose noise it shares with what it writes of S.
+    A mover writes IO's own logit, by the thresholds, and has a normalized effect on the difference, whose noise it shares with what it writes of S.
     """
     direct = study.tables["heads_to_logits"]
-    shares = direct.share()
-    to_s, whole = study.tables["heads_to_S"], abs((direct.frame["other"] - direct.frame["base"]).mean())
-    movers = [one for one in keys(study.tables["heads_to_IO"]) if shares[one] >= KEY_SHARE]
-    lowers = (to_s.mean() >= KEY_SHARE * whole) & sure(to_s)
+    effects = direct.normalized()
+    to_s, whole = study.tables["heads_to_S"], abs((direct.frame["source"] - direct.frame["base"]).mean())
+    movers = [one for one in keys(study.tables["heads_to_IO"]) if effects[one] >= KEY_EFFECT]
+    lowers = (to_s.mean() >= KEY_EFFECT * whole) & sure(to_s)
     helping, hurting = keys(direct), keys(direct, negative=True)
     return {
         MOVER: movers,
@@ -126,9 +126,9 @@ def _inhibition(study: Study, movers: list[Head], found: Found) -> None:
     looked = reads(study, title, [one for one, _, _ in at_s2], "k", ["IO", "IO+1", "S1", "S1+1"], inhibiting)
     matched = study.keep("noticing_read", looked, "A key at S1 makes a duplicate-token head, a key at S1+1 an induction head.")
     where = dict(reversed(keys(matched, most=len(matched.mean()))))  # the strongest of each head stands last in reverse
-    for one, at, share in at_s2:
+    for one, at, effect in at_s2:
         place = where.get(f"{one[0]},{one[1]}", "")
-        found.roles.setdefault({"S1": DUPLICATE, "S1+1": INDUCTION}.get(place, OTHER), []).append((one, at, share))
+        found.roles.setdefault({"S1": DUPLICATE, "S1+1": INDUCTION}.get(place, OTHER), []).append((one, at, effect))
     _previous(study, found)
 
 
@@ -149,7 +149,7 @@ def _score(study: Study, found: Found) -> Scores:
 
 
 def _wholes(study: Study, found: Found) -> dict[str, float]:
-    """What all heads at END have together, and what the port of each stage carries; shares, by what they are called."""
+    """What all heads at END have together, and what the port of each stage carries; effects, by what they are called."""
     ends = site(study, found.heads(*DIRECT, NEGATIVE), position="END")
     paths = {AT_END: f"{ends} -> logits freezing {study.carriers}"}
     for stage in STAGES:
@@ -157,7 +157,7 @@ def _wholes(study: Study, found: Found) -> dict[str, float]:
             receivers = found.of(*stage.receivers)
             heads, acting = [one for one, _, _ in receivers], receivers[0][1]
             paths[stage.title] = jointly(study, Receivers(heads, stage.port, stage.position, acting))
-    return dict.fromkeys(paths, 0.0) | study.shares({title: path for title, path in paths.items() if path})
+    return dict.fromkeys(paths, 0.0) | study.normalized_effects({title: path for title, path in paths.items() if path})
 
 
 def _summary(study: Study, found: Found, scores: Scores, joint: float) -> Summary:
@@ -170,11 +170,11 @@ def _summary(study: Study, found: Found, scores: Scores, joint: float) -> Summar
     missing = [r for r in (MOVER, INHIBITION, DUPLICATE, INDUCTION, PREVIOUS) if not found.roles.get(r)]
     notes = [
         f"heads of a role alone have, along that role's path, {study.rule()}; a name mover also of IO's own logit, "
-        "for which q is taken (shares here are of IO less S)",
+        "for which q is taken (normalized effects here are of IO - S)",
         *study.caveats(study.tables["heads_to_logits"]),
     ]
     notes += [f"not found: {', '.join(missing)}"] if missing else []
-    notes.append("scores take a head out at every position; a share of less than 0 works against the answer")
+    notes.append("scores take a head out at every position; a normalized effect below 0 works against the answer")
     taken = study.offsets("IO", corruption="IO")
     verdict = "\n".join([scores.text(), *([taken.text()] if taken else [])])
     together = f"the {count(len(ends), 'head')} at END"
@@ -191,8 +191,8 @@ def _circuit(study: Study, found: Found, wholes: Mapping[str, float]) -> Circuit
     """The chain of roles, with a hub where several heads share a port."""
     head, drawing = study.name("head"), Drawing()
     for role in (*DIRECT, NEGATIVE):
-        for one, at, share in found.roles.get(role, []):
-            drawing.edge(drawing.node(f"{head}[{one[0]},{one[1]}] @ {at}", at, one[0], share, "head"), "logits", share)
+        for one, at, effect in found.roles.get(role, []):
+            drawing.edge(drawing.node(f"{head}[{one[0]},{one[1]}] @ {at}", at, one[0], effect, "head"), "logits", effect)
     drawing.node("logits", "END", study.model.graph.sizes["layer"] + 0.3, 1.0, "logits")
     for stage in STAGES:
         if found.of(*stage.senders):
@@ -206,12 +206,12 @@ def _stage(study: Study, drawing: Drawing, stage: Stage, found: Found, whole: fl
     head, receivers, at = study.name("head"), found.of(*stage.receivers), stage.position or _most_read(study)
     ends = {f"{head}[{a},{b}] @ {place}": float("nan") for (a, b), place, _ in receivers}
     hub = drawing.hub(stage.title, at, whole, ends, [one[0] for one, _, _ in receivers])
-    drawing.senders(head, [(one, at, share) for one, _, share in found.of(*stage.senders)], hub)
+    drawing.senders(head, [(one, at, effect) for one, _, effect in found.of(*stage.senders)], hub)
 
 
 def _most_read(study: Study) -> str:
     """Where the heads that write the answer copy most from, apart from the name itself."""
-    read = study.tables["movers_read"].share().groupby("position", sort=False).sum()
+    read = study.tables["movers_read"].normalized().groupby("position", sort=False).sum()
     return str(read.drop("IO").idxmax())
 
 
@@ -222,12 +222,12 @@ def _tokens(study: Study, drawing: Drawing, found: Found) -> None:
         table = study.tables.get(name)
         if table is None:
             continue
-        shares = table.share()
+        effects = table.normalized()
         for role in roles:
             for (a, b), at, _ in found.roles.get(role, []):
-                row = shares[f"{a},{b}"]
+                row = effects[f"{a},{b}"]
                 for place in ("IO", "S1", "S2"):
-                    if row.get(place, 0.0) >= KEY_SHARE:
+                    if row.get(place, 0.0) >= KEY_EFFECT:
                         drawing.token(place, f"{head}[{a},{b}] @ {at}", float(row[place]), port)
 
 

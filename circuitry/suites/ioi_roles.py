@@ -55,7 +55,7 @@ TABLES = {
 
 @dataclass
 class Found:
-    """Heads by role, each with the position at which it acts and its share of the whole effect."""
+    """Heads by role, each with the position at which it acts and its normalized effect."""
 
     roles: dict[str, list[Sender]] = field(default_factory=dict)
 

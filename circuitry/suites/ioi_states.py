@@ -37,9 +37,9 @@ def run(study: Study) -> SuiteResult:
     title, note = "State of every layer, by position", f"At {end} a state has everything that the answer can read."
     states = study.keep("state_by_position", study.patch(title, path, position=AROUND), note)
     last = states.select("position", end)
-    layers, shares = keys(last), last.share()
+    layers, effects = keys(last), last.normalized()
     if not layers:
-        return _nothing(study, pictures, float(shares.max()))
+        return _nothing(study, pictures, float(effects.max()))
     taken = {token: study.offsets(token, reach, corruption=token) for token, reach in TOKENS.items()}
     for token, offsets in taken.items():
         if offsets:
@@ -91,7 +91,7 @@ def _written(taken: dict[str, Offsets | None], layer: int) -> str:
 def _summary(study: Study, components: list[Component], taken: dict[str, Offsets | None], scores: Scores) -> Summary:
     end = study.last()
     sites = ", ".join(f"{one.node} @ {end}" for one in components)
-    joint = study.share("All key states together", f"({sites}) -> logits freezing {study.carriers}")
+    joint = study.normalized_effect("All key states together", f"({sites}) -> logits freezing {study.carriers}")
     notes = [f"states alone have, patched at {end}, {study.rule()}", READING, *study.caveats(study.tables["state_by_position"])]
     verdict = "\n".join([*(f"{token}: {o.text()}" for token, o in taken.items() if o), scores.text()])
     together = f"the {count(len(components), 'state')}"
@@ -114,15 +114,15 @@ def _writers(study: Study, components: list[Component], taken: dict[str, Offsets
 def _circuit(study: Study, components: list[Component], taken: dict[str, Offsets | None]) -> Circuit:
     """For every key layer: the names, where the layer writes each, its state at END, and the answer."""
     write, drawing, main = study.name("write_input"), Drawing(), study.tables["state_by_position"].frame
-    whole = float((main["other"] - main["base"]).mean())
+    whole = float((main["source"] - main["base"]).mean())
     for one in components:
         layer = one.layer
-        state = drawing.node(f"{one.node} @ {study.last()}", study.last(), layer + 0.35, one.share, "state")
-        drawing.edge(state, "logits", one.share)
+        state = drawing.node(f"{one.node} @ {study.last()}", study.last(), layer + 0.35, one.normalized, "state")
+        drawing.edge(state, "logits", one.normalized)
         for token, offsets in taken.items():
-            for position, share in _strong(offsets, layer, whole):
-                name = drawing.node(f"{write}[{layer}] @ {position}", position, layer + 0.35, share, "write_input")
-                drawing.edge(name, state, share, f"[{token}]")
+            for position, effect in _strong(offsets, layer, whole):
+                name = drawing.node(f"{write}[{layer}] @ {position}", position, layer + 0.35, effect, "write_input")
+                drawing.edge(name, state, effect, f"[{token}]")
                 drawing.edge(drawing.node(f"token @ {token}", token, -1, float("nan"), "embed"), name, float("nan"))
     drawing.node("logits", "END", study.model.graph.sizes["layer"] + 0.6, 1.0, "logits")
     return drawing.circuit(f"IOI circuit of {study.model.name}", _columns(study))
@@ -134,7 +134,7 @@ def _columns(study: Study) -> tuple[str, ...]:
 
 
 def _strong(offsets: Offsets | None, layer: int, whole: float) -> list[tuple[str, float]]:
-    """Positions at which a layer is found to write a token, with their share of the whole effect.
+    """Positions at which a layer is found to write a token, with their normalized effect.
 
     The whole is that of the suite's own corruption, so that what works against the answer has another sign.
     """

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Component:
-    """A node that carries the behaviour: its share of the whole effect, and where it reads or is written.
+    """A node that carries the behaviour: its normalized effect, and where it reads or is written.
 
-    ``table`` and ``cell`` say which cell of which of the suite's tables the share is from.
+    ``table`` and ``cell`` say which cell of which of the suite's tables the normalized effect is from.
     """
 
     node: str
     role: str
-    share: float
+    normalized: float
     position: str
     table: str = ""
     cell: tuple[Any, ...] = ()
@@ -53,7 +53,7 @@ class Component:
 class Summary:
     """The comparable end of a suite.
 
-    ``explained`` is the share of the whole effect (clean - corrupted) that ``together`` have, the components that act last:
+    ``explained`` is the normalized effect (clean - corrupted) that ``together`` have, the components that act last:
     patched at once, with everything of their kind held; NaN where that was not measured. ``offsets`` maps "B", "B+1" ... to
     the share of the information about the token that is written there (paper section 6.3), normalised to 1, empty where none was
     found and None if not measured; ``offset`` is where most of it is. ``verdict`` says what was found, a sentence a line.
@@ -79,13 +79,13 @@ class Summary:
         return max(self.offsets, key=self.offsets.__getitem__) if self.offsets else "none"
 
     def frame(self) -> pd.DataFrame:
-        """The components as a table: node, role, share, position.
+        """The components as a table: node, role, normalized effect, position.
 
         >>> Summary("m", "mamba", [Component("h[1]", "state", 0.9, "B+1")], 0.9, {}).frame().shape
         (1, 4)
         """
         rows = [vars(c) for c in self.components]
-        return pd.DataFrame(rows, columns=["node", "role", "share", "position"])
+        return pd.DataFrame(rows, columns=["node", "role", "normalized", "position"])
 
     def text(self) -> str:
         """The summary for a terminal.
@@ -103,7 +103,7 @@ class Summary:
         wide = {key: max([least, *self.frame()[key].map(len)]) for key, least in (("node", 16), ("role", 22))}
         for c in self.components:
             lines.append(
-                f"    {c.node:<{wide['node']}} {c.role:<{wide['role']}} {c.share:>6.0%}{c.position and f' at {c.position}'}"
+                f"    {c.node:<{wide['node']}} {c.role:<{wide['role']}} {c.normalized:>6.0%}{c.position and f' at {c.position}'}"
             )
         lines += [] if self.components else ["    nothing"]
         if self.offsets is not None:

@@ -8,13 +8,13 @@ from typing import Any
 
 from ..paths import labelled
 from ..results import PatchingTable
-from ..thresholds import KEY_SHARE
+from ..thresholds import KEY_EFFECT
 from .study import Study, keys
 
 Head = tuple[int, int]
 """(layer, number)."""
 Sender = tuple[Head, str, float]
-"""(head, position at which it acts, share of the whole effect)."""
+"""(head, position at which it acts, normalized effect)."""
 
 
 def site(study: Study, heads: Iterable[Head], port: str = "", position: str = "") -> str:
@@ -118,7 +118,7 @@ def reads(
 
 
 def together(study: Study, title: str, receivers: Receivers, **task: Any) -> float:
-    """What a port of all these heads carries at once, as a share of the whole effect.
+    """What a port of all these heads carries at once, as a normalized effect.
 
     >>> import circuitry as ct
     >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
@@ -126,7 +126,7 @@ def together(study: Study, title: str, receivers: Receivers, **task: Any) -> flo
     True
     """
     path = jointly(study, receivers, **task)
-    return study.share(title, path, **task) if path else 0.0
+    return study.normalized_effect(title, path, **task) if path else 0.0
 
 
 def jointly(study: Study, receivers: Receivers, **task: Any) -> str:
@@ -148,8 +148,8 @@ def read_at(table: PatchingTable) -> list[str]:
     >>> read_at(PatchingTable.of(cells, np.array([[0.01], [0.4]]), np.zeros(1), np.ones(1), "logit"))
     ['B']
     """
-    profile = table.share().groupby("position", sort=False).sum()
-    return [str(p) for p in profile.index if profile[p] >= KEY_SHARE] or [str(profile.idxmax())]
+    profile = table.normalized().groupby("position", sort=False).sum()
+    return [str(p) for p in profile.index if profile[p] >= KEY_EFFECT] or [str(profile.idxmax())]
 
 
 def strong_senders(table: PatchingTable | None, at: str = "") -> list[Sender]:
@@ -160,5 +160,5 @@ def strong_senders(table: PatchingTable | None, at: str = "") -> list[Sender]:
     """
     if table is None:
         return []
-    shares = table.share()
-    return [((int(cell[0]), int(cell[1])), str(cell[2]) if len(cell) > 2 else at, float(shares[cell])) for cell in keys(table)]
+    effects = table.normalized()
+    return [((int(cell[0]), int(cell[1])), str(cell[2]) if len(cell) > 2 else at, float(effects[cell])) for cell in keys(table)]

@@ -43,8 +43,8 @@ class Drawing:
         'k of these heads @ B'
         """
         name = self.node(f"{title} @ {position}", position, min(layers) - 0.4, together, "head")
-        for receiver, share in receivers.items():
-            self.edge(name, receiver, share)
+        for receiver, effect in receivers.items():
+            self.edge(name, receiver, effect)
         return name
 
     def senders(self, family: str, found: list[Sender], hub: str) -> dict[Head, str]:
@@ -55,19 +55,19 @@ class Drawing:
         {(0, 3): 'head[0,3] @ B'}
         """
         names = {}
-        for (layer, number), at, share in found:
-            names[layer, number] = self.node(f"{family}[{layer},{number}] @ {at}", at, layer, share, "head")
-            self.edge(names[layer, number], hub, share)
+        for (layer, number), at, effect in found:
+            names[layer, number] = self.node(f"{family}[{layer},{number}] @ {at}", at, layer, effect, "head")
+            self.edge(names[layer, number], hub, effect)
         return names
 
-    def token(self, position: str, reader: str, share: float, port: str) -> None:
+    def token(self, position: str, reader: str, effect: float, port: str) -> None:
         """The token a head reads.
 
         >>> drawing = Drawing()
         >>> drawing.token("A", "head[0,3] @ B", 0.8, "v"); drawing.nodes[0].name
         'token @ A'
         """
-        self.edge(self.node(f"token @ {position}", position, -1, share, "embed"), reader, share, port)
+        self.edge(self.node(f"token @ {position}", position, -1, effect, "embed"), reader, effect, port)
 
     def circuit(self, title: str, positions: tuple[str, ...]) -> Circuit:
         """The finished circuit; positions at which nothing stands are left out.
@@ -77,4 +77,4 @@ class Drawing:
         """
         used = {node.position for node in self.nodes} | {positions[-1]}
         kept = tuple(p for p in positions if p in used)
-        return Circuit(title, kept, tuple(self.nodes), tuple(self.edges), "share of the effect")
+        return Circuit(title, kept, tuple(self.nodes), tuple(self.edges), "normalized effect")

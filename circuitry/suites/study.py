@@ -22,7 +22,7 @@ from ..paths import Labelled, Path, labelled, parse
 from ..planning import Sweep, reads_logits
 from ..prompting import Task
 from ..results import PatchingTable
-from ..thresholds import KEY_SHARE, MOST_KEYS, SIGNIFICANT
+from ..thresholds import KEY_EFFECT, MOST_KEYS, SIGNIFICANT
 from .folder import RunFolder
 from .result import Component, Summary
 
@@ -92,23 +92,23 @@ class Study:
         made = self.folder.part((path, asked, axes, numbers), make) if self.folder else make()
         return made.titled(title)
 
-    def share(self, title: str, path: str, **task: Any) -> float:
-        """The share of the whole effect that one path has; ``task`` as for ``patch``.
+    def normalized_effect(self, title: str, path: str, **task: Any) -> float:
+        """The normalized effect that one path has; ``task`` as for ``patch``.
 
         A number that no table is kept of is not compared with random nodes, which would cost more than itself.
         """
-        return self.shares({title: path}, **task)[title]
+        return self.normalized_effects({title: path}, **task)[title]
 
-    def shares(self, paths: Mapping[str, str], **task: Any) -> dict[str, float]:
+    def normalized_effects(self, paths: Mapping[str, str], **task: Any) -> dict[str, float]:
         """The same of several paths, by what they are called: their runs on the unpatched prompts are made once.
 
         >>> import circuitry as ct
         >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
-        >>> list(study.shares({"head 0": "head[1,0] @ END -> logits", "head 1": "head[1,1] @ END -> logits"}))
+        >>> list(study.normalized_effects({"head 0": "head[1,0] @ END -> logits", "head 1": "head[1,1] @ END -> logits"}))
         ['head 0', 'head 1']
         """
         alone = replace(self, options={**self.options, "baseline": 0})
-        found = alone.patch(", ".join(paths), labelled("which", paths), task=task).share()
+        found = alone.patch(", ".join(paths), labelled("which", paths), task=task).normalized()
         return {title: float(found[title]) for title in paths}
 
     def _has_metric(self, path: Paths) -> bool:
@@ -143,9 +143,9 @@ class Study:
         return table
 
     def component(self, node: str, role: str, table: str, cell: Any, at: str = "") -> Component:
-        """A node of the circuit, with its share in a cell of a kept table."""
+        """A node of the circuit, with its normalized effect in a cell of a kept table."""
         whole = cell if isinstance(cell, tuple) else (cell,)
-        return Component(node, role, float(self.tables[table].share()[cell]), at, table, whole)
+        return Component(node, role, float(self.tables[table].normalized()[cell]), at, table, whole)
 
     @property
     def plain_options(self) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class Study:
         mute = {name: bool(table.signed().any()) for name, table in self.tables.items() if not table.can_show(SIGNIFICANT)}
         few, untested = ([name for name, signed in mute.items() if signed == kind] for kind in (True, False))
         small = [name for name, table in self.tables.items() if name not in mute and not table.outliers.enough]
-        said = f"at least {KEY_SHARE:.0%} of the whole effect and q < {SIGNIFICANT:g} (of each table the {MOST_KEYS} strongest)"
+        said = f"at least {KEY_EFFECT:.0%} of the whole effect and q < {SIGNIFICANT:g} (of each table the {MOST_KEYS} strongest)"
         if few:
             said += f"; by effect size only in {', '.join(few)}: {self.task.examples} examples are too few for significance"
         if untested:
@@ -181,7 +181,7 @@ class Study:
         if not table.signed().all():
             return []
         sign = -1 if table.about.get("base") == "corrupted" else 1
-        gap = sign * (table.values("base")[0] - table.values("other")[0])
+        gap = sign * (table.values("base")[0] - table.values("source")[0])
         if gap.mean() > 2 * gap.std() / max(1, len(gap) - 1) ** 0.5:
             return []
         return ["the model does no better on clean than on corrupted prompts: there is nothing to explain here"]
@@ -226,7 +226,7 @@ class Study:
         every = current()
         mine = [self._end(ids[number, : end + 1]) for number, end in enumerate(ends) if every.mine(number)]
         found = every.gathered(mine)
-        return torch.stack([found[number % every.world][number // every.world] for number in range(len(ends))])
+        return torch.stack([found[number % every.world_size][number // every.world_size] for number in range(len(ends))])
 
     def _end(self, ids: Any) -> torch.Tensor:
         given = torch.from_numpy(ids)[None].to(self.model.device)
@@ -241,9 +241,9 @@ def _first(path: Paths) -> Path | str:
 
 
 def keys(table: PatchingTable, *, most: int = MOST_KEYS, negative: bool = False) -> list[Any]:
-    """Cells with at least KEY_SHARE of the whole effect and q below SIGNIFICANT, the strongest first.
+    """Cells with at least KEY_EFFECT of the whole effect and q below SIGNIFICANT, the strongest first.
 
-    With too few examples for any cell to reach SIGNIFICANT, the share alone decides. ``negative``: cells that work against the behaviour,
+    With too few examples for any cell to reach SIGNIFICANT, the size of the effect alone decides. ``negative``: cells that work against the behaviour,
     by the same thresholds.
 
     >>> import numpy as np
@@ -252,8 +252,8 @@ def keys(table: PatchingTable, *, most: int = MOST_KEYS, negative: bool = False)
     >>> keys(t), keys(t, negative=True)
     (['b', 'c'], ['d'])
     """
-    shares = table.share() * (-1 if negative else 1)
-    strong = shares[shares >= KEY_SHARE]
+    effects = table.normalized() * (-1 if negative else 1)
+    strong = effects[effects >= KEY_EFFECT]
     return list(strong[sure(table)[strong.index]].sort_values(ascending=False, kind="stable").index[:most])
 
 

@@ -23,7 +23,7 @@ def _last_logits(model: Any, ids: Iterable[Ids]) -> torch.Tensor:
 
 
 def induction_accuracy(model: Any, vocabulary: Ids, distance: int, count: int, rng: Generator) -> float:
-    """Share of prompts [A][B] ... [A], all other tokens distinct, whose top-1 token is B."""
+    """Presence of prompts [A][B] ... [A], all other tokens distinct, whose top-1 token is B."""
     ids, answers = induction_prompts(rng, count, distance, vocabulary)
     logits = _last_logits(model, np.array_split(ids, max(1, count // 32)))
     return float((logits.argmax(-1).numpy() == answers).mean())

@@ -64,7 +64,7 @@ def test_a_distance_is_over_all_targets_and_every_token_of_each(name: str, task:
     table = patched(f"embed -> {targets}", kind, task=task, executor=ct.executor(verify=1))
     wanted = by_hand(kind, parts, task)
     np.testing.assert_allclose(distances(table), wanted, rtol=1e-9)
-    np.testing.assert_allclose(table.frame["other"], wanted, rtol=1e-9)
+    np.testing.assert_allclose(table.frame["source"], wanted, rtol=1e-9)
     assert table.unit == "L2 distance from the base run" and (table.frame["base"] == 0).all()
     assert "agree" in table.about["verified"]
 

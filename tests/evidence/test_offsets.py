@@ -95,7 +95,7 @@ def test_the_other_layers_have_to_be_held() -> None:
     """Without freezing, the head that moves the token on has the whole effect, at B: the detector must not report that."""
     model = known.llama([(0, 1, 1)], [(1, None, 2)])
     live = ct.patch(model, TASK, "head[0,0].v @ B -> logits")
-    assert live.share().iloc[0] == pytest.approx(1, abs=1e-3)
+    assert live.normalized().iloc[0] == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -178,7 +178,7 @@ def test_the_known_models_do_not_know_the_answer_from_anything_else() -> None:
     """Their logits are what was written: corrupting B takes the answer's logit away and gives it to the other token."""
     model, prompts = known.mamba(known.lags(0, 2)), TASK.prompts(Vocabulary.of(None, known.TOKENS))
     table = ct.patch(model, TASK, "embed -> logits", metric="logit_difference")
-    assert np.allclose(table.frame["base"], -table.frame["other"]) and (table.frame["base"] > 0.1).all()
+    assert np.allclose(table.frame["base"], -table.frame["source"]) and (table.frame["base"] > 0.1).all()
     assert prompts.changed == ("B",)
 
 

@@ -165,7 +165,7 @@ def test_every_set_was_measured_as_a_path_of_its_own(kind: str) -> None:
         numbers = [found.table.select("set", one).frame for one in ([label] if label else labels)]
         same = [np.allclose(rows["effect"], alone.frame["effect"], rtol=0, atol=1e-10) for rows in numbers]
         assert sum(same) == 1, "each set is measured, and once"
-        np.testing.assert_allclose(numbers[0][["base", "other"]], alone.frame[["base", "other"]], atol=1e-10)
+        np.testing.assert_allclose(numbers[0][["base", "source"]], alone.frame[["base", "source"]], atol=1e-10)
 
 
 def test_the_interval_contains_the_value_and_is_that_of_resampled_examples() -> None:

@@ -138,8 +138,8 @@ def test_every_setting_is_a_patch_of_its_own(kind: str, path: str) -> None:
         alone = ct.patch(model(kind), TASK, sets[row["frozen"]], lint=False, baseline=0, **how, **some)
         kept = found.tables[row["ablation"], row["direction"], row["frozen"]].select("metric", row["metric"])
         np.testing.assert_allclose(kept.frame["effect"], alone.frame["effect"], atol=1e-10)
-        share, numbers = alone.share(), alone.statistics()
-        one, whole = numbers.loc[[found.cell]].iloc[0], (alone.frame["other"] - alone.frame["base"]).mean()
+        share, numbers = alone.normalized(), alone.statistics()
+        one, whole = numbers.loc[[found.cell]].iloc[0], (alone.frame["source"] - alone.frame["base"]).mean()
         assert row["share"] == pytest.approx(share.loc[[found.cell]].iloc[0], abs=1e-9)
         assert row["strongest"] == share.index.tolist()[int(share.argmax())]
         assert row["q"] == pytest.approx(one["q"]) and row["holds"] == (row["strongest"] == found.cell and row["q"] < 0.05)
@@ -148,13 +148,13 @@ def test_every_setting_is_a_patch_of_its_own(kind: str, path: str) -> None:
 
 
 def test_the_finding_is_that_of_the_first_setting() -> None:
-    shares = ct.patch(model("mamba"), TASK, STATE, lint=False, baseline=0, **OPTIONS).share()
+    shares = ct.patch(model("mamba"), TASK, STATE, lint=False, baseline=0, **OPTIONS).normalized()
     assert states().cell == shares.idxmax()
     other = sensitivity(model("mamba"), TASK, STATE, ablations=["zero"], metrics=["log_probability"], **OPTIONS)
     zeroed = ct.patch(
         model("mamba"), TASK, STATE, metric="log_probability", intervention="zero", lint=False, baseline=0, **OPTIONS
     )
-    assert other.cell == zeroed.share().idxmax()
+    assert other.cell == zeroed.normalized().idxmax()
 
 
 def test_frozen_sets_of_your_own_are_beside_the_path_as_written() -> None:
@@ -191,7 +191,7 @@ def test_a_cell_that_a_setting_cannot_run_has_no_effect_there() -> None:
         return bool((table.frame["p"] == "B").any())
 
     task = TASK.but(seed=0)
-    first = ct.patch(model("gpt2"), task, path, axes=axes, lint=False, baseline=0, **OPTIONS).share()
+    first = ct.patch(model("gpt2"), task, path, axes=axes, lint=False, baseline=0, **OPTIONS).normalized()
     assert first.index.tolist()[first.to_numpy().argmax()][1] == "B", "the seed makes it so"
     found = sensitivity(model("gpt2"), task, path, holds=at_b, frozen={"heads": ["head"]}, axes=axes, **some)
     one, other = found.frame.to_dict("records")
@@ -279,11 +279,11 @@ def test_a_finding_of_your_own_is_asked_of_every_table() -> None:
     def half(table: PatchingTable) -> bool:
         """layer 1 has at least half of the effect"""
         asked.append(table)
-        return bool(table.share()[1] >= 0.5)
+        return bool(table.normalized()[1] >= 0.5)
 
     some: dict[str, Any] = {"ablations": ["resample"], "directions": ["noising"], "metrics": ["logit", "kl"], **OPTIONS}
     found = sensitivity(model("mamba"), TASK, STATE, holds=half, **some)
-    assert found.frame["holds"].tolist() == [bool(table.share()[1] >= 0.5) for table in asked] and len(asked) == 10
+    assert found.frame["holds"].tolist() == [bool(table.normalized()[1] >= 0.5) for table in asked] and len(asked) == 10
     assert found.text().splitlines()[1].startswith("the finding (layer 1 has at least half of the effect) holds in ")
     unnamed = sensitivity(model("mamba"), TASK, STATE, holds=lambda table: True, ablations=["mean"], metrics=["kl"], **OPTIONS)
     assert "the finding (<lambda>) holds in 5 of 5 settings" in unnamed.text()

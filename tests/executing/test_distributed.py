@@ -210,7 +210,7 @@ def test_shares_make_up_the_whole(kind: str, path: str, memory: int, name: str) 
     for rank in range(2):
         found = Distributed(inner[rank], Half(rank, (shares[1 - rank], None))).run(made, prompts, chosen)
         for mine, all_ in zip(found, wanted, strict=True):
-            for kept in ("effect", "base", "other"):
+            for kept in ("effect", "base", "source"):
                 assert (getattr(mine, kept) == getattr(all_, kept)).all()
 
 

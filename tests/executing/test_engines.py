@@ -227,7 +227,7 @@ def values(kind: str, path: str, prompts: Prompts) -> list[Tensor]:
     made = compiled(kind, path)
     laid = schedule(made, made.cells[:1], prompts)
     read = driver.run(model(kind), laid, prompts)[0]
-    return [read[torch.from_numpy(rows)] for rows in (laid.reading.base, laid.reading.other, laid.reading.rows[0])]
+    return [read[torch.from_numpy(rows)] for rows in (laid.reading.base, laid.reading.source, laid.reading.rows[0])]
 
 
 def effects(kind: str, path: str, prompts: Prompts, memory: int = 1 << 30) -> np.ndarray[Any, Any]:

@@ -145,7 +145,7 @@ def test_states_are_set_to_constants(intervention: Any, site: str) -> None:
     made = plan(f"{site} -> ssm_state[0].read", ours.graph, where=agreement.where(PROMPTS), length=10, intervention=intervention)
     states = plan("embed -> ssm_state[0]", ours.graph, where=agreement.where(PROMPTS), length=10)
     laid = schedule(states, states.cells, PROMPTS)
-    corrupted = driver.run(ours, laid, PROMPTS)[0][torch.from_numpy(laid.reading.other)]
+    corrupted = driver.run(ours, laid, PROMPTS)[0][torch.from_numpy(laid.reading.source)]
     value = torch.full((32, 4), 0.25, dtype=torch.float64)
     laid = schedule(made, made.cells, PROMPTS)
     constants = constant_values(ours, made, PROMPTS, 1 << 30)

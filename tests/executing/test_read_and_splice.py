@@ -17,7 +17,7 @@ from circuitry.paths import Node
 from support import agreement, tiny
 
 IDS = np.random.default_rng(0).integers(0, 61, (3, 7))
-OTHER = np.random.default_rng(1).integers(0, 61, (3, 7))
+SOURCE = np.random.default_rng(1).integers(0, 61, (3, 7))
 WHERE = np.arange(7) != np.array([[0], [3], [6]])
 
 
@@ -78,7 +78,7 @@ def test_threads_may_share_a_model() -> None:
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
 def test_a_node_replaced_where_asked_changes_what_follows_as_the_reference_says(kind: str) -> None:
     model, where = agreement.model(kind), torch.from_numpy(WHERE)
-    given = Reference(model.hf).run(torch.from_numpy(OTHER), {})
+    given = Reference(model.hf).run(torch.from_numpy(SOURCE), {})
     families = {node.family: node for node in own_places(model) if key(node) in given}
     assert len(families) >= 4
     for node in families.values():

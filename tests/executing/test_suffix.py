@@ -28,7 +28,7 @@ seeds = st.integers(0, 10**9)
 def compare(ours: Any, seed: int, length: int = 10, **options: Any) -> None:
     """Draw an experiment, and compare the executors on it; the reference does not know all interventions."""
     drawn = experiment(ours, seed, length, **options)
-    others = ("rows", "reference") if drawn.plan.intervention.from_other else ("rows",)
+    others = ("rows", "reference") if drawn.plan.intervention.from_source else ("rows",)
     assert apart(ours, drawn.plan, drawn.prompts, drawn.metrics, drawn.memory, others) < EXACT, drawn
 
 
@@ -192,7 +192,7 @@ def test_two_logits_are_those_of_all(kind: str) -> None:
     all_logits = Suffix(ours, memory=PLENTY).run(made, prompts, [METRICS[name] for name in (*NARROW, "kl")])
     for one, other in zip(few_logits, all_logits, strict=False):
         np.testing.assert_allclose(one.effect, other.effect, atol=EXACT)
-        np.testing.assert_allclose(one.other, other.other, atol=EXACT)
+        np.testing.assert_allclose(one.source, other.source, atol=EXACT)
         assert np.abs(one.effect).max() > 1e-3
 
 

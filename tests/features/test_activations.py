@@ -19,7 +19,7 @@ from circuitry.executing.activations import read
 from circuitry.features.activations import Activations, Corpus, activations, corpus, stream
 from circuitry.paths import Node
 from support import tiny
-from support.corpora import LONG, OTHER, bundled, corpora, numbers
+from support.corpora import LONG, SOURCE, bundled, corpora, numbers
 
 # Stream: its laws, with a model whose only node's value is the token's id
 
@@ -81,18 +81,20 @@ def test_every_used_token_comes_once_an_epoch(echo: Echo, made: Corpus, batch: i
 
 
 @FIXTURE
-@given(made=corpora(), start=st.integers(0, 30), each=st.integers(1, 4), world=st.integers(1, 5))
-def test_from_any_batch_on_it_is_as_if_it_had_never_stopped(echo: Echo, made: Corpus, start: int, each: int, world: int) -> None:
-    found = echo.stream(made, each=each, rank=world - 1, world=world)
+@given(made=corpora(), start=st.integers(0, 30), each=st.integers(1, 4), world_size=st.integers(1, 5))
+def test_from_any_batch_on_it_is_as_if_it_had_never_stopped(
+    echo: Echo, made: Corpus, start: int, each: int, world_size: int
+) -> None:
+    found = echo.stream(made, each=each, rank=world_size - 1, world_size=world_size)
     whole = taken(found, start + 6)
     assert taken(found, 6, start) == whole[start:]
 
 
 @FIXTURE
-@given(made=corpora(), each=st.integers(1, 4), world=st.integers(1, 9))
-def test_processes_share_the_stream(echo: Echo, made: Corpus, each: int, world: int) -> None:
-    whole = taken(echo.stream(made, each=each), 3 * world)
-    shared = [taken(echo.stream(made, each=each, rank=rank, world=world), 3) for rank in range(world)]
+@given(made=corpora(), each=st.integers(1, 4), world_size=st.integers(1, 9))
+def test_processes_share_the_stream(echo: Echo, made: Corpus, each: int, world_size: int) -> None:
+    whole = taken(echo.stream(made, each=each), 3 * world_size)
+    shared = [taken(echo.stream(made, each=each, rank=rank, world_size=world_size), 3) for rank in range(world_size)]
     assert [batch for group in zip(*shared, strict=True) for batch in group] == whole
 
 
@@ -210,7 +212,7 @@ def test_batches_have_the_values_of_used_tokens(kind: str) -> None:
 
 
 def test_a_stream_of_a_real_model_resumes_to_the_bit() -> None:
-    found = activations(bundled(), ["h[1]", "resid"], [LONG, OTHER] * 3, batch=8, buffer=16, context=12)
+    found = activations(bundled(), ["h[1]", "resid"], [LONG, SOURCE] * 3, batch=8, buffer=16, context=12)
     whole = list(itertools.islice(found.batches(), 6))
     for start in (1, 2, 5):
         resumed = next(found.batches(start))
@@ -241,7 +243,7 @@ def test_nodes_may_be_named_alone_by_family_or_by_a_short_name() -> None:
         ({"nodes": []}, "no node"),
         ({"batch": 0}, "expected a batch of .*got 0"),
         ({"batch": 9, "buffer": 8}, "batch of 1 to 8 tokens .*got 9"),
-        ({"rank": 2, "world": 2}, "rank from 0 to 1 .*got 2"),
+        ({"rank": 2, "world_size": 2}, "rank from 0 to 1 .*got 2"),
         ({"texts": [LONG]}, "texts or a corpus, not both"),
         ({"corpus": replace(MADE, ids=MADE.ids + 60)}, "to 103, model has 0 to 60"),
         ({"corpus": replace(MADE, special=MADE.ids > 0)}, "special tokens only"),

@@ -19,7 +19,7 @@ from circuitry.errors import CircuitryError
 from circuitry.features.activations import Corpus, corpus
 from circuitry.features.activations.corpus import special_ids
 from support import tiny
-from support.corpora import LONG, OTHER, bundled, corpora, numbers
+from support.corpora import LONG, SOURCE, bundled, corpora, numbers
 
 WORDS = st.lists(st.sampled_from(["Mary", "went", "to", "the", "store.", "<|endoftext|>", "Ünïcode"]), min_size=6, max_size=40)
 TEXTS = st.lists(WORDS.map(" ".join).filter(lambda text: len(text) >= 20), min_size=1, max_size=6)
@@ -133,7 +133,7 @@ def test_a_digest_tells_ids_documents_and_masks_apart() -> None:
 
 
 def test_a_corpus_survives_a_file_and_a_changed_file_is_refused(tmp_path: Path) -> None:
-    made = corpus(bundled(), [LONG, OTHER], progress=False)
+    made = corpus(bundled(), [LONG, SOURCE], progress=False)
     made.save(tmp_path / "corpus.safetensors")
     again = Corpus.load(tmp_path / "corpus.safetensors")
     assert repr(again) == repr(made) and again.tokenizer == made.tokenizer

@@ -14,8 +14,8 @@ import pytest
 
 from circuitry.errors import CircuitryError
 from circuitry.features.dashboard.browser import LIMIT, browser
-from circuitry.features.dashboard.proxy import ProxyJudge
-from circuitry.features.dashboard.score import contexts_of, judge_layers
+from circuitry.features.dashboard.proxy import ProxyScorer
+from circuitry.features.dashboard.score import contexts_of, score_layers
 from support.browsing import Open
 from support.features_known import CLASS, EVIL, NUMB, PHRASE, SILENT, TOKEN, Words, activations, corpus, matches
 
@@ -34,7 +34,7 @@ def table() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     contexts = contexts_of(SIDES[0], corpus(), Words(), [(0, feature) for feature in range(7)])
-    scores = judge_layers(ProxyJudge(), contexts)
+    scores = score_layers(ProxyScorer(), contexts)
     names = ("a <b>", "b")
     return browser(table(), *SIDES, corpus(), Words(), tmp_path_factory.mktemp("page"), names=names, scores=scores)
 

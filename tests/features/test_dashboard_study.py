@@ -56,7 +56,7 @@ def run(folder: Path, *words: str | Path) -> Any:
 
 
 def test_the_command_writes_everything(folder: Path, tmp_path: Path) -> None:
-    done = run(folder, "--out", tmp_path, "--judge", "proxy", "--variant", f"model seed={folder / 'seeds'}")
+    done = run(folder, "--out", tmp_path, "--scorer", "proxy", "--variant", f"model seed={folder / 'seeds'}")
     assert done.exit_code == 0, done.output
     written = {file.name for file in tmp_path.iterdir()}
     assert {"features.html", "scores.csv", "uninterpretable.csv", "figure5.png", "figure5.svg"} <= written
@@ -64,7 +64,7 @@ def test_the_command_writes_everything(folder: Path, tmp_path: Path) -> None:
     assert len(scores) == 9 and scores["proxy"].all()
     assert scores.set_index("feature").loc[:5, "complexity"].eq(1).all(), "words are simple"
     assert scores.set_index("feature").loc[6:, "complexity"].gt(2).all(), "noise is not"
-    assert "no judge read the text; a proxy computed from activations: 9 features" in done.output
+    assert "no scorer read the text; a proxy computed from activations: 9 features" in done.output
     page = (tmp_path / "features.html").read_text()
     assert "bundled:mamba" in page and '"node": "resid[2]"' in page and '"depth": 0.5' in page and '"mutual": true' in page
     assert "model seed" in (tmp_path / "figure5.svg").read_text()
@@ -73,22 +73,22 @@ def test_the_command_writes_everything(folder: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_interpreted_has_a_page_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = matches(7).assign(mppc=[0.9, 0.8, 0.7, 0.1, np.nan, 0.05, 0.6])
     sides = [activations()], [activations(1)]
-    found = study(table, *sides, known(), Words(), tmp_path, judge=_proxy())
+    found = study(table, *sides, known(), Words(), tmp_path, scorer=_proxy())
     assert found.cases["feature_a"].tolist() == [5, 3] and "2 of them with an MPPC below 0.2" in found.text()
     assert pd.read_csv(tmp_path / "uninterpretable.csv")["feature_a"].tolist() == [5, 3]
     page = (tmp_path / "uninterpretable.html").read_text()
     assert "<h1>Below 0.2, and uninterpretable</h1>" in page and "2 matches." in page
     monkeypatch.setattr(importlib.import_module("circuitry.features.dashboard.study"), "CASES", 1)
-    study(table, *sides, known(), Words(), tmp_path, judge=_proxy())
+    study(table, *sides, known(), Words(), tmp_path, scorer=_proxy())
     page = (tmp_path / "uninterpretable.html").read_text()
     assert "uninterpretable: the 1 lowest of 2</h1>" in page and "1 match." in page
-    assert "uninterpretable" not in study(matches(3), *sides, known(), Words(), tmp_path, judge=_proxy()).files
+    assert "uninterpretable" not in study(matches(3), *sides, known(), Words(), tmp_path, scorer=_proxy()).files
 
 
 def _proxy() -> Any:
-    from circuitry.features.dashboard.proxy import ProxyJudge
+    from circuitry.features.dashboard.proxy import ProxyScorer
 
-    return ProxyJudge()
+    return ProxyScorer()
 
 
 def test_without_a_judge_there_is_the_page_alone(folder: Path, tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ def test_without_a_judge_there_is_the_page_alone(folder: Path, tmp_path: Path) -
 
 
 class Asked:
-    """A judge that is no proxy."""
+    """A scorer that is no proxy."""
 
-    name, proxy, answer_tokens = "a judge", False, 10
+    name, proxy, answer_tokens = "a scorer", False, 10
 
     def __init__(self) -> None:
         self.questions: list[Question] = []
@@ -120,18 +120,18 @@ def test_the_estimate_comes_before_the_first_question(tmp_path: Path) -> None:
         raise CircuitryError("too much")
 
     with pytest.raises(CircuitryError, match="too much"):
-        study(matches(), *sides, tmp_path, judge=asked, agree=stop, price=(1, 1))
+        study(matches(), *sides, tmp_path, scorer=asked, agree=stop, price=(1, 1))
     assert not asked.questions and not list(tmp_path.iterdir())
-    study(matches(), *sides, tmp_path, judge=asked, agree=told.append, price=(1, 1))
+    study(matches(), *sides, tmp_path, scorer=asked, agree=told.append, price=(1, 1))
     assert [one.questions for one in told] == [10, 10], "two scores of each feature with a match"
     assert told[0].tokens_in == pytest.approx(sum(len(question.text) for question in asked.questions) / 2.2, abs=2)
-    study(matches(), *sides, tmp_path, judge=asked, agree=told.append)
+    study(matches(), *sides, tmp_path, scorer=asked, agree=told.append)
     assert told[2].questions == 0 and told[2].answered == 10 and len(asked.questions) == 10
 
 
 def test_an_endpoint_is_asked_only_after_a_yes(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("openai")
-    done = run(folder, "--out", tmp_path, "--judge", "endpoint:m", "--url", "http://127.0.0.1:9/v1", "--price", "2,8")
+    done = run(folder, "--out", tmp_path, "--scorer", "endpoint:m", "--url", "http://127.0.0.1:9/v1", "--price", "2,8")
     assert done.exit_code == 1 and "18 questions to m at 127.0.0.1: about " in done.output and "about 0.0" in done.output
     assert not list(tmp_path.iterdir())
 
@@ -140,13 +140,13 @@ def test_an_endpoint_is_asked_only_after_a_yes(folder: Path, tmp_path: Path) -> 
     ("words", "message"),
     [
         (["--price", "2"], "expected two prices of a million tokens, read and written, got '2'"),
-        (["--tokenizer", "compiled:mamba", "--judge", "nobody"], "endpoint:MODEL), got 'nobody'"),
+        (["--tokenizer", "compiled:mamba", "--scorer", "nobody"], "endpoint:MODEL), got 'nobody'"),
         (["--matches", "nowhere"], "nowhere holds no matches"),
-        (["--url", "http://127.0.0.1:9/v1"], "--url has no effect: no endpoint is asked; use --judge endpoint:MODEL, or leave"),
-        (["--yes", "--judge", "proxy"], "--yes has no effect: no endpoint is asked"),
+        (["--url", "http://127.0.0.1:9/v1"], "--url has no effect: no endpoint is asked; use --scorer endpoint:MODEL, or leave"),
+        (["--yes", "--scorer", "proxy"], "--yes has no effect: no endpoint is asked"),
         (["--per-minute", "5"], "--per-minute has no effect"),
-        (["--price", "2,8"], "price=(2.0, 8.0) has no effect: no judge is paid for"),
-        (["--price", "2,8", "--judge", "proxy"], "price=(2.0, 8.0) has no effect: no judge is paid for"),
+        (["--price", "2,8"], "price=(2.0, 8.0) has no effect: no scorer is paid for"),
+        (["--price", "2,8", "--scorer", "proxy"], "price=(2.0, 8.0) has no effect: no scorer is paid for"),
     ],
 )
 def test_mistakes(folder: Path, tmp_path: Path, words: list[str], message: str) -> None:
@@ -197,5 +197,5 @@ def test_contexts_read_as_the_text_they_are_from(folder: Path) -> None:
 
 def test_where_nothing_matches_nothing_is_shown(tmp_path: Path) -> None:
     table = matches(3).assign(mppc=np.nan)
-    found = study(table, [activations(0)], [activations(1)], known(), Words(), tmp_path, judge=Asked())
+    found = study(table, [activations(0)], [activations(1)], known(), Words(), tmp_path, scorer=Asked())
     assert found.files == {} and found.text() == "no feature has a match: there is nothing to show"

@@ -288,7 +288,11 @@ def test_machine_code_is_kept_where_there_is_a_folder_for_it_and_only_there(monk
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [({"engine": "nunba"}, "did you mean 'numba'"), ({"threads": 0}, "at least 1, got 0"), ({"share": (2, 2)}, "0 to 1 .*got 2")],
+    [
+        ({"engine": "nunba"}, "did you mean 'numba'"),
+        ({"threads": 0}, "at least 1, got 0"),
+        ({"rank": 2, "world_size": 2}, "0 to 1 .*got 2"),
+    ],
 )
 def test_mistakes_are_told(options: dict[str, Any], told: str) -> None:
     with pytest.raises(CircuitryError, match=told):

@@ -62,7 +62,7 @@ def test_a_shard_has_the_types_of_the_format(tmp_path: Path) -> None:
     found = load_file(tmp_path / "shard-00000.safetensors")
     assert {name: array.dtype for name, array in found.items()} == {"feature": np.uint16, "value": np.float16, "count": np.uint16}
     wide = FeatureActs.write(
-        tmp_path / "wide", [csr_array(([1.0], ([0], [69_999])), shape=(2, 70_000))], features=70_000, value="float32"
+        tmp_path / "wide", [csr_array(([1.0], ([0], [69_999])), shape=(2, 70_000))], features=70_000, dtype="float32"
     )
     found = load_file(tmp_path / "wide" / "shard-00000.safetensors")
     assert {name: array.dtype for name, array in found.items()} == {"feature": np.uint32, "value": np.float32, "count": np.uint32}
@@ -101,7 +101,7 @@ def test_values_that_round_to_zero_are_not_counted(tmp_path: Path) -> None:
 def test_a_value_beyond_the_type_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CircuitryError, match="100000 does not fit into float16"):
         FeatureActs.write(tmp_path / "a", [np.array([[1e5]])], features=1)
-    assert FeatureActs.write(tmp_path / "b", [np.array([[1e5]])], features=1, value="float32").moments().max[0] == 1e5
+    assert FeatureActs.write(tmp_path / "b", [np.array([[1e5]])], features=1, dtype="float32").moments().max[0] == 1e5
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_nothing_to_write_or_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(CircuitryError, match="it holds autoencoders; run `circuitry sae encode"):
         feature_acts(tmp_path / "saes")
     with pytest.raises(CircuitryError, match="did you mean 'float16'"):
-        FeatureActs.write(tmp_path / "b", [values()], features=9, value="float15")
+        FeatureActs.write(tmp_path / "b", [values()], features=9, dtype="float15")
 
 
 def test_only_the_same_tokens_are_compared(tmp_path: Path) -> None:

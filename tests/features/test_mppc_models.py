@@ -61,7 +61,7 @@ def by_hand(model: Model, node: str, sae: SAE, corpus: Corpus) -> Any:
 
 def test_encoding_gives_the_features_of_the_used_tokens(tmp_path: Path, model: Model, corpus: Corpus) -> None:
     given = saes(model, ("resid[1]", "resid[2]"))
-    found = encode(model, given, corpus, tmp_path, batch=8, buffer=16, shard=16, value="float32", progress=False)
+    found = encode(model, given, corpus, tmp_path, batch=8, buffer=16, shard=16, dtype="float32", progress=False)
     for acts, (node, sae) in zip(found, given.items(), strict=True):
         wanted = by_hand(model, str(node), sae, corpus)
         np.testing.assert_allclose(acts.csr().toarray(), wanted, atol=1e-5)

@@ -133,11 +133,11 @@ def test_each_process_computes_its_own_tiles_and_waits_for_the_others(
     def meanwhile(seconds: float) -> None:
         paused.append(seconds)
         monkeypatch.setattr("circuitry.features.matching.tiles.time.sleep", lambda _: pytest.fail("waited for what was there"))
-        mppc(*written, out=tmp_path / "out", share=(1, 2), progress=False)
+        mppc(*written, out=tmp_path / "out", rank=1, world_size=2, progress=False)
 
     monkeypatch.setattr("circuitry.features.matching.tiles.time.sleep", meanwhile)
-    found = mppc(*written, out=tmp_path / "out", share=(0, 2), progress=False)
+    found = mppc(*written, out=tmp_path / "out", rank=0, world_size=2, progress=False)
     assert len(paused) == 1
     pd.testing.assert_frame_equal(found.forward, mppc(*written, progress=False).forward)
     with pytest.raises(CircuitryError, match="a folder that they share"):
-        mppc(*written, share=(0, 2))
+        mppc(*written, rank=0, world_size=2)

@@ -236,7 +236,11 @@ def test_dead_features_are_those_silent_for_the_window() -> None:
     for step in range(3):
         learner.learn(drawn(32, 6, seed=step), step, 10, ALONE)
         shares.append(learner.report()["dead"])
-    assert shares == [0, 4 / 12, 4 / 12] and learner.quiet.tolist()[:4] == [96] * 4 and not learner.quiet[4:].any()
+    assert (
+        shares == [0, 4 / 12, 4 / 12]
+        and learner.tokens_since_fired.tolist()[:4] == [96] * 4
+        and not learner.tokens_since_fired[4:].any()
+    )
     assert not learner.optimizer.state[learner.sae.b_enc]["exp_avg"][:4].any()
 
 
@@ -251,7 +255,7 @@ def test_dead_features_are_resampled_towards_the_error() -> None:
     torch.testing.assert_close(learner.sae.W_dec[:4].norm(dim=1), alive.expand(4))
     assert torch.cosine_similarity(learner.sae.W_enc.T[:4], learner.sae.W_dec[:4]).min() > 0.999
     state = learner.optimizer.state[learner.sae.W_dec]
-    assert not state["exp_avg"][:4].any() and state["exp_avg"][4:].all() and not learner.quiet.any()
+    assert not state["exp_avg"][:4].any() and state["exp_avg"][4:].all() and not learner.tokens_since_fired.any()
     assert not learner.optimizer.state[learner.sae.W_enc]["exp_avg"][:, :4].any()
     for step in range(4, 6):
         learner.learn(drawn(32, 6, seed=step), step, 10, ALONE)
@@ -264,7 +268,7 @@ def test_features_are_not_resampled_once_the_learning_rate_falls() -> None:
     for step in range(6, 10):
         learner.learn(drawn(32, 6, seed=step), step + 2, 12, ALONE)
         learner.sae.b_enc.data[:4] = -10
-    assert learner.recipe.decay == 0.2 and (learner.quiet[:4] == 128).all()
+    assert learner.recipe.decay == 0.2 and (learner.tokens_since_fired[:4] == 128).all()
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
@@ -295,7 +299,7 @@ def test_a_setting_of_the_wrong_kind_is_refused_before_a_folder_is_made(settings
 def test_the_auxiliary_loss_is_what_dead_features_leave_unexplained() -> None:
     recipe = Recipe(kind="topk", k=2, revive="auxiliary", dead_after=64, auxiliary=0.5)
     learner = Learner(SAEConfig(6, 12, "topk", 2), recipe, 0, CPU)
-    learner.quiet[:4] = 64
+    learner.tokens_since_fired[:4] = 64
     x = drawn(32, 6)
     with torch.no_grad():
         before = learner.sae.before(x)
@@ -305,10 +309,10 @@ def test_the_auxiliary_loss_is_what_dead_features_leave_unexplained() -> None:
     wanted = 0.5 * (error - f @ learner.sae.W_dec[:4].detach()).square().sum()
     found = learner._auxiliary(before, error)
     torch.testing.assert_close(torch.as_tensor(found).detach(), wanted)
-    learner.quiet[:] = 0
+    learner.tokens_since_fired[:] = 0
     assert learner._auxiliary(before, error) == 0
     plain = Learner(SAEConfig(6, 12, "topk", 2), Recipe(kind="topk", k=2, dead_after=64), 0, CPU)
-    plain.quiet[:4] = 64
+    plain.tokens_since_fired[:4] = 64
     assert plain._auxiliary(before, error) == 0
 
 

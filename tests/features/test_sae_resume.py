@@ -166,7 +166,9 @@ def test_no_checkpoint_is_a_pickle(tmp_path: Path) -> None:
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert {file.suffix for file in files} == {".json", ".safetensors"}
     state = load_file(tmp_path / "checkpoint-5" / "0.safetensors")
-    assert {"weight.W_enc", "exp_avg.W_dec", "exp_avg_sq.b_dec", "step.b_enc", "quiet", "meter", "scale"} <= set(state)
+    assert {"weight.W_enc", "exp_avg.W_dec", "exp_avg_sq.b_dec", "step.b_enc", "tokens_since_fired", "meter", "scale"} <= set(
+        state
+    )
     assert state["weight.W_enc"].dtype == torch.float32 and float(state["step.b_enc"]) == 5
 
 

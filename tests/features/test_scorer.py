@@ -1,4 +1,4 @@
-"""Questions to a judge, and what the proxy says of features whose reason to fire is known."""
+"""Questions to a scorer, and what the proxy says of features whose reason to fire is known."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from circuitry.errors import CircuitryError
 from circuitry.features.dashboard.contexts import Context
-from circuitry.features.dashboard.proxy import ProxyJudge, complexity, monosemanticity
+from circuitry.features.dashboard.proxy import ProxyScorer, complexity, monosemanticity
 from circuitry.features.dashboard.question import COMPLEXITY, MONOSEMANTIC, MONOSEMANTICITY, Question, Rubric, rubric
 from circuitry.features.dashboard.score import (
-    judge_features,
+    score_features,
 )
 from support.features_known import ANYWHERE, CLASS, CONTEXT, NUMB, PHRASE, SILENT, SPELLINGS, TOKEN, known_contexts
 
@@ -56,12 +56,12 @@ def test_scores_of_your_own() -> None:
     with pytest.raises(CircuitryError, match="two levels"):
         rubric(Rubric("one", "", {1: "all"}))
     with pytest.raises(CircuitryError, match="no proxy for 'length'"):
-        ProxyJudge().score(Question(mine, [CONTEXT] * 2))
+        ProxyScorer().score(Question(mine, [CONTEXT] * 2))
 
 
 def test_the_proxy_orders_features_whose_complexity_is_known() -> None:
     found = known_contexts()
-    scores = judge_features(ProxyJudge(), found).set_index("feature")["score"]
+    scores = score_features(ProxyScorer(), found).set_index("feature")["score"]
     assert scores[TOKEN] == scores[NUMB] == 1 and scores[ANYWHERE] == 5
     assert scores[TOKEN] < scores[SPELLINGS] < scores[CLASS] < scores[ANYWHERE]
     assert scores[TOKEN] < scores[PHRASE] < scores[ANYWHERE]
@@ -70,10 +70,10 @@ def test_the_proxy_orders_features_whose_complexity_is_known() -> None:
 
 def test_the_proxy_orders_features_whose_monosemanticity_is_known() -> None:
     found = known_contexts()
-    scores = judge_features(ProxyJudge(), found, "monosemanticity").set_index("feature")["score"]
+    scores = score_features(ProxyScorer(), found, "monosemanticity").set_index("feature")["score"]
     assert scores[TOKEN] == scores[PHRASE] == 5 and scores[ANYWHERE] == 1
     assert scores[ANYWHERE] < scores[SPELLINGS] < scores[TOKEN]
-    two = judge_features(ProxyJudge(), found, MONOSEMANTIC).set_index("feature")["score"]
+    two = score_features(ProxyScorer(), found, MONOSEMANTIC).set_index("feature")["score"]
     assert (two[TOKEN], two[ANYWHERE]) == (2, 1)
 
 
@@ -93,14 +93,14 @@ def _context(tokens: str, elsewhere: float) -> Context:
     ],
 )
 def test_the_proxy_by_hand(texts: list[str], elsewhere: float, score: int) -> None:
-    assert ProxyJudge().score(Question(COMPLEXITY, [_context(text, elsewhere) for text in texts])) == score
+    assert ProxyScorer().score(Question(COMPLEXITY, [_context(text, elsewhere) for text in texts])) == score
 
 
 def test_the_proxy_tells_spaces_from_the_edge_of_a_document() -> None:
     spaces = [Context(("a", "\n", word), (0.0, 1.0, 0.0), 1, 0) for word in "bcd"]
     edges = [Context((word,), (1.0,), 0, 0) for word in "bcd"]
-    assert ProxyJudge().score(Question(MONOSEMANTICITY, spaces)) == 5
-    assert ProxyJudge().score(Question(MONOSEMANTICITY, edges)) == 1
+    assert ProxyScorer().score(Question(MONOSEMANTICITY, spaces)) == 5
+    assert ProxyScorer().score(Question(MONOSEMANTICITY, edges)) == 1
     assert monosemanticity([Context((gap,), (1.0,), 0, 0) for gap in ("\n", " ")]) == 0, "nor are all spaces one"
 
 
@@ -114,4 +114,4 @@ def test_the_proxy_weighs_contexts_by_activation() -> None:
 
 
 def test_one_context_says_nothing() -> None:
-    assert ProxyJudge().score(Question(COMPLEXITY, [CONTEXT])) is None
+    assert ProxyScorer().score(Question(COMPLEXITY, [CONTEXT])) is None

@@ -1,4 +1,4 @@
-"""A judge behind an endpoint: against a server of this machine that says what it is told to, with a clock that nobody waits for."""
+"""A scorer behind an endpoint: against a server of this machine that says what it is told to, with a clock that nobody waits for."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 
 from circuitry.errors import CircuitryError
 from circuitry.features.dashboard.contexts import Context
-from circuitry.features.dashboard.endpoint import EndpointJudge
-from circuitry.features.dashboard.judge import judge
+from circuitry.features.dashboard.endpoint import EndpointScorer
 from circuitry.features.dashboard.question import COMPLEXITY, Question
-from circuitry.features.dashboard.score import estimate, judge_features
+from circuitry.features.dashboard.score import estimate, score_features
+from circuitry.features.dashboard.scorer import scorer
 
 pytest.importorskip("openai")
 SECRET = "sk-not-a-real-key"
@@ -99,11 +99,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def asking(server: Server, clock: Clock) -> EndpointJudge:
-    return EndpointJudge("a-model", server.url, per_minute=6000, attempts=4, clock=lambda: clock.now, sleep=clock.sleep)
+def asking(server: Server, clock: Clock) -> EndpointScorer:
+    return EndpointScorer("a-model", server.url, per_minute=6000, attempts=4, clock=lambda: clock.now, sleep=clock.sleep)
 
 
-def test_it_asks_the_question_and_gives_what_is_said(server: Server, asking: EndpointJudge) -> None:
+def test_it_asks_the_question_and_gives_what_is_said(server: Server, asking: EndpointScorer) -> None:
     server.replies = [said(" 4\n")]
     assert QUESTION.read(asking.score(QUESTION)) == 4
     assert server.asked == [
@@ -113,13 +113,15 @@ def test_it_asks_the_question_and_gives_what_is_said(server: Server, asking: End
     assert asking.name == "a-model at 127.0.0.1" and not asking.proxy
 
 
-def test_it_waits_and_asks_again_where_the_endpoint_is_busy_or_fails(server: Server, asking: EndpointJudge, clock: Clock) -> None:
+def test_it_waits_and_asks_again_where_the_endpoint_is_busy_or_fails(
+    server: Server, asking: EndpointScorer, clock: Clock
+) -> None:
     server.replies = [failed(429), failed(500), failed(503), said("2")]
     assert asking.score(QUESTION) == "2"
     assert [s for s in clock.slept if s >= 1] == [1, 2, 4] and len(server.asked) == 4
 
 
-def test_it_waits_as_long_as_it_is_told(server: Server, asking: EndpointJudge, clock: Clock) -> None:
+def test_it_waits_as_long_as_it_is_told(server: Server, asking: EndpointScorer, clock: Clock) -> None:
     server.replies = [
         failed(429, retry_after="17"),
         failed(429, retry_after="9999"),
@@ -130,14 +132,14 @@ def test_it_waits_as_long_as_it_is_told(server: Server, asking: EndpointJudge, c
     assert [s for s in clock.slept if s >= 1] == [17, 300, 4]
 
 
-def test_it_gives_up_after_so_many_attempts_and_keeps_what_it_has(server: Server, asking: EndpointJudge, tmp_path: Path) -> None:
+def test_it_gives_up_after_so_many_attempts_and_keeps_what_it_has(server: Server, asking: EndpointScorer, tmp_path: Path) -> None:
     server.replies = [said("1"), *[failed(500, "out of order")] * 4]
     with pytest.raises(
         CircuitryError, match=r"a-model at 127.0.0.1 gave no answer in 4 attempts: answered HTTP 500: out of order"
     ):
-        judge_features(asking, CONTEXTS, cache=tmp_path)
+        score_features(asking, CONTEXTS, cache=tmp_path)
     server.replies = [said("2"), said("3"), said("4")]
-    assert judge_features(asking, CONTEXTS, cache=tmp_path)["score"].tolist() == [1, 2, 3, 4]
+    assert score_features(asking, CONTEXTS, cache=tmp_path)["score"].tolist() == [1, 2, 3, 4]
     assert len(server.asked) == 8, "the first was not asked again"
 
 
@@ -158,14 +160,14 @@ def test_what_does_not_pass_is_said_at_once(
     monkeypatch.setenv("MY_KEY", SECRET)
     server.replies = [reply]
     with pytest.raises(CircuitryError, match=message) as error:
-        EndpointJudge("m", server.url, key="MY_KEY", clock=lambda: clock.now, sleep=clock.sleep).score(QUESTION)
+        EndpointScorer("m", server.url, key="MY_KEY", clock=lambda: clock.now, sleep=clock.sleep).score(QUESTION)
     assert SECRET not in str(error.value) and len(server.asked) == 1 and clock.slept == []
 
 
 @pytest.mark.parametrize(
     "reply", [(200, {}, "{}"), (200, {}, '{"choices": []}'), (200, {}, "<html>"), (200, {"content-type": "text/html"}, "<html>")]
 )
-def test_an_answer_that_is_none_is_asked_for_again(server: Server, asking: EndpointJudge, reply: Any) -> None:
+def test_an_answer_that_is_none_is_asked_for_again(server: Server, asking: EndpointScorer, reply: Any) -> None:
     server.replies = [reply, said("5")]
     assert asking.score(QUESTION) == "5"
     server.replies = [reply] * 4
@@ -173,16 +175,16 @@ def test_an_answer_that_is_none_is_asked_for_again(server: Server, asking: Endpo
         asking.score(QUESTION)
 
 
-def test_refusals_and_nonsense_are_missing_and_not_asked_again(server: Server, asking: EndpointJudge, tmp_path: Path) -> None:
+def test_refusals_and_nonsense_are_missing_and_not_asked_again(server: Server, asking: EndpointScorer, tmp_path: Path) -> None:
     server.replies = [said("4", refusal="I cannot."), said("3", "content_filter"), said("banana"), said("2")]
     for _ in range(2):
-        made = judge_features(asking, CONTEXTS, cache=tmp_path)
+        made = score_features(asking, CONTEXTS, cache=tmp_path)
         assert made["score"].isna().tolist() == [True, True, True, False] and made["answer"].tolist()[2] == "banana"
     assert len(server.asked) == 4
 
 
 def test_no_more_requests_a_minute_than_allowed(server: Server, clock: Clock) -> None:
-    slow = EndpointJudge("m", server.url, per_minute=20, clock=lambda: clock.now, sleep=clock.sleep)
+    slow = EndpointScorer("m", server.url, per_minute=20, clock=lambda: clock.now, sleep=clock.sleep)
     server.replies = [said("1"), said("1"), failed(429), *[said("1")] * 3]
     for _ in range(3):
         slow.score(QUESTION)
@@ -200,7 +202,7 @@ def test_a_server_that_is_not_there(clock: Clock, monkeypatch: pytest.MonkeyPatc
     gone.server_close()
     url = f"http://127.0.0.1:{gone.server_port}/v1"
     with pytest.raises(CircuitryError, match="gave no answer in 3 attempts: no connection"):
-        EndpointJudge("m", url, attempts=3, clock=lambda: clock.now, sleep=clock.sleep).score(QUESTION)
+        EndpointScorer("m", url, attempts=3, clock=lambda: clock.now, sleep=clock.sleep).score(QUESTION)
     assert [s for s in clock.slept if s >= 1] == [1, 2]
 
 
@@ -208,29 +210,29 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with pytest.raises(CircuitryError, match="the environment variable OPENAI_API_KEY holds no API key"):
-        EndpointJudge("m")
+        EndpointScorer("m")
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     server.replies = [said("1"), said("2")]
-    judge_features(EndpointJudge("m", server.url), {0: CONTEXTS[0]}, cache=tmp_path)
-    named = EndpointJudge("n", server.url, key="OPENAI_API_KEY")
-    judge_features(named, {0: CONTEXTS[0]}, cache=tmp_path)
+    score_features(EndpointScorer("m", server.url), {0: CONTEXTS[0]}, cache=tmp_path)
+    named = EndpointScorer("n", server.url, key="OPENAI_API_KEY")
+    score_features(named, {0: CONTEXTS[0]}, cache=tmp_path)
     assert server.keys == ["Bearer none", f"Bearer {SECRET}"], "another server gets OpenAI's key only if it is named"
     assert SECRET not in "".join(file.read_text() for file in tmp_path.iterdir()) + named.key + named.name + repr(named)
     with pytest.raises(CircuitryError, match="variable NO_SUCH holds no"):
-        EndpointJudge("m", server.url, key="NO_SUCH")
+        EndpointScorer("m", server.url, key="NO_SUCH")
 
 
 def test_settings_are_sent_and_tell_answers_apart(server: Server, tmp_path: Path) -> None:
-    plain = EndpointJudge("m", server.url)
-    thinking = EndpointJudge("m", server.url, settings={"max_completion_tokens": 4000})
+    plain = EndpointScorer("m", server.url)
+    thinking = EndpointScorer("m", server.url, settings={"max_completion_tokens": 4000})
     server.replies = [said("1"), said("2")]
-    first, second = (judge_features(one, {0: CONTEXTS[0]}, cache=tmp_path)["score"].tolist() for one in (plain, thinking))
+    first, second = (score_features(one, {0: CONTEXTS[0]}, cache=tmp_path)["score"].tolist() for one in (plain, thinking))
     assert (first, second) == ([1], [2])
     assert "temperature" not in server.asked[1] and server.asked[1]["max_completion_tokens"] == 4000
     assert estimate(thinking, CONTEXTS).tokens_out == 16_000 and estimate(plain, CONTEXTS).tokens_out == 64
 
 
 def test_judges_by_name_and_wrong_settings(server: Server) -> None:
-    assert judge("endpoint:org/model:free", url=server.url).name == "org/model:free at 127.0.0.1"
+    assert scorer("endpoint:org/model:free", url=server.url).name == "org/model:free at 127.0.0.1"
     with pytest.raises(CircuitryError, match="requests a minute must be more than 0"):
-        EndpointJudge("m", server.url, per_minute=0)
+        EndpointScorer("m", server.url, per_minute=0)

@@ -15,14 +15,14 @@ from circuitry.errors import CircuitryError
 from circuitry.features.dashboard.answers import Answers
 from circuitry.features.dashboard.contexts import Context
 from circuitry.features.dashboard.figure import figure5
-from circuitry.features.dashboard.proxy import ProxyJudge
+from circuitry.features.dashboard.proxy import ProxyScorer
 from circuitry.features.dashboard.question import COMPLEXITY, Question
 from circuitry.features.dashboard.score import (
     contexts_of,
     estimate,
-    judge_features,
-    judge_layers,
     pick,
+    score_features,
+    score_layers,
     uninterpretable,
     with_scores,
 )
@@ -30,7 +30,7 @@ from support.features_known import ALL, ANYWHERE, CLASS, CONTEXT, TOKEN, activat
 
 
 class Counting:
-    """A judge that answers as told, and counts."""
+    """A scorer that answers as told, and counts."""
 
     name, proxy = "counting", False
 
@@ -47,45 +47,45 @@ def contexts(count: int) -> dict[int, list[Context]]:
 
 
 def test_refusals_and_nonsense_are_missing() -> None:
-    made = judge_features(Counting(3, "Score: 2", None, "I will not.", 8), contexts(5))
+    made = score_features(Counting(3, "Score: 2", None, "I will not.", 8), contexts(5))
     assert made["score"].tolist()[:2] == [3, 2] and made["score"].isna().tolist() == [False, False, True, True, True]
     assert made["answer"].tolist()[:2] == ["3", "Score: 2"] and made["answer"].tolist()[3] == "I will not."
-    assert not made["proxy"].any() and set(made["judge"]) == {"counting"}
+    assert not made["proxy"].any() and set(made["scorer"]) == {"counting"}
 
 
 def test_a_run_that_is_killed_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
     with pytest.raises(IndexError):
-        judge_features(Counting(1, None), contexts(5), cache=tmp_path)
+        score_features(Counting(1, None), contexts(5), cache=tmp_path)
     with (tmp_path / "answers.jsonl").open("a") as file:
         file.write('{"key": "cut sh')
     second = Counting(3, 4, 5)
-    made = judge_features(second, contexts(5), cache=tmp_path)
+    made = score_features(second, contexts(5), cache=tmp_path)
     assert second.asked == 3 and made["score"].fillna(0).tolist() == [1, 0, 3, 4, 5]
     third = Counting()
-    assert judge_features(third, contexts(5), cache=tmp_path)["score"].fillna(0).tolist() == [1, 0, 3, 4, 5]
+    assert score_features(third, contexts(5), cache=tmp_path)["score"].fillna(0).tolist() == [1, 0, 3, 4, 5]
     assert third.asked == 0
 
 
 def test_another_question_or_judge_is_asked_again(tmp_path: Path) -> None:
-    judge_features(Counting(1), contexts(1), cache=tmp_path)
-    assert judge_features(Counting(2), contexts(1), "monosemanticity", cache=tmp_path)["score"].tolist() == [2]
+    score_features(Counting(1), contexts(1), cache=tmp_path)
+    assert score_features(Counting(2), contexts(1), "monosemanticity", cache=tmp_path)["score"].tolist() == [2]
     other = Counting(3)
     other.name = "another"
-    assert judge_features(other, contexts(1), cache=tmp_path)["score"].tolist() == [3]
+    assert score_features(other, contexts(1), cache=tmp_path)["score"].tolist() == [3]
     keyed = Counting(4)
     keyed.key = "counting with other settings"  # type: ignore[attr-defined]
-    assert judge_features(keyed, contexts(1), cache=tmp_path)["score"].tolist() == [4]
+    assert score_features(keyed, contexts(1), cache=tmp_path)["score"].tolist() == [4]
 
 
 def test_a_proxys_answers_are_computed_not_kept(tmp_path: Path) -> None:
-    judge_features(ProxyJudge(), contexts(2), cache=tmp_path)
+    score_features(ProxyScorer(), contexts(2), cache=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_an_estimate_before_anything_is_asked(tmp_path: Path) -> None:
     asked = Counting(1)
     asked.answer_tokens = 16  # type: ignore[attr-defined]
-    judge_features(asked, contexts(1), cache=tmp_path)
+    score_features(asked, contexts(1), cache=tmp_path)
     told = estimate(asked, {**contexts(3), 9: []}, cache=tmp_path, price=(2.0, 10.0))
     assert (told.questions, told.answered, told.tokens_out, asked.asked) == (2, 1, 32, 1)
     length = len(Question(COMPLEXITY, contexts(3)[2]).text)
@@ -105,7 +105,7 @@ def test_answers_of_a_damaged_file_are_asked_again(tmp_path: Path) -> None:
 def test_scores_of_several_layers() -> None:
     both = [activations(), activations()[:, [ANYWHERE]]]
     told = contexts_of(both, corpus(), None, [(1, 0), (0, TOKEN)])
-    made = judge_layers(ProxyJudge(), told)
+    made = score_layers(ProxyScorer(), told)
     assert made[["layer", "feature", "complexity", "monosemanticity"]].values.tolist() == [[1, 0, 5, 1], [0, TOKEN, 1, 5]]
     assert made["proxy"].all()
 
@@ -125,7 +125,7 @@ def test_a_sample_has_both_ends_and_the_range_between(limit: int, count: int) ->
 
 
 def test_low_matches_that_cannot_be_interpreted() -> None:
-    scores = judge_layers(ProxyJudge(), contexts_of([activations()], corpus(), None, [(0, f) for f in ALL]))
+    scores = score_layers(ProxyScorer(), contexts_of([activations()], corpus(), None, [(0, f) for f in ALL]))
     table = matches(7).assign(mppc=[0.1, 0.9, 0.9, 0.15, np.nan, 0.05, 0.9])
     made = uninterpretable(table, scores)
     assert made["feature_a"].tolist() == [CLASS, ANYWHERE], "low and inconsistent; TOKEN is low but consistent"
@@ -135,7 +135,7 @@ def test_low_matches_that_cannot_be_interpreted() -> None:
 
 def test_scores_do_not_multiply_rows() -> None:
     twice = pd.concat([matches(), matches()])
-    scores = pd.DataFrame({"layer": 0, "feature": [TOKEN], "complexity": [1.0], "judge": "x", "proxy": False})
+    scores = pd.DataFrame({"layer": 0, "feature": [TOKEN], "complexity": [1.0], "scorer": "x", "proxy": False})
     assert len(with_scores(twice, scores)) == len(twice)
     with pytest.raises(pd.errors.MergeError):
         with_scores(matches(), pd.concat([scores, scores]))
@@ -143,7 +143,7 @@ def test_scores_do_not_multiply_rows() -> None:
 
 def scored(proxy: bool = False) -> pd.DataFrame:
     told = {"layer": 0, "feature": range(6), "complexity": [1, 1, 2, 2, 4, np.nan], "monosemanticity": [5, 5, 4, 1, 1, 1]}
-    return pd.DataFrame(told).assign(judge="a judge", proxy=proxy)
+    return pd.DataFrame(told).assign(scorer="a scorer", proxy=proxy)
 
 
 def test_figure_5() -> None:
@@ -161,13 +161,13 @@ def test_figure_5() -> None:
     assert medians[:2] == pytest.approx([0.8, 0.5])
     legend = left.get_legend()
     assert legend and [text.get_text() for text in legend.get_texts()] == list(variants)
-    assert "proxy" not in left.get_title() and "a judge" in figure.get_supxlabel()
+    assert "proxy" not in left.get_title() and "a scorer" in figure.get_supxlabel()
 
 
 def test_figure_5_says_what_a_proxy_is() -> None:
     figure = figure5({"architecture": matches()}, scored(proxy=True))
     assert all("(proxy)" in ax.get_title() and "(proxy)" in ax.get_xlabel() for ax in figure.axes)
-    assert "no judge read the text" in figure.get_supxlabel()
+    assert "no scorer read the text" in figure.get_supxlabel()
 
 
 def test_figure_5_with_two_levels_and_without_scores() -> None:

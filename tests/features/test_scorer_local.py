@@ -1,29 +1,29 @@
-"""A judge that is a model of this machine."""
+"""A scorer that is a model of this machine."""
 
 from __future__ import annotations
 
 import pytest
 
 from circuitry.errors import CircuitryError
-from circuitry.features.dashboard.judge import judge
-from circuitry.features.dashboard.local import LocalJudge
+from circuitry.features.dashboard.local import LocalScorer
 from circuitry.features.dashboard.question import COMPLEXITY, Question, Rubric
+from circuitry.features.dashboard.scorer import scorer
 from support.features_known import CONTEXT
 
 
 def test_judges_by_name() -> None:
-    assert judge("proxy").name == "proxy from activations"
+    assert scorer("proxy").name == "proxy from activations"
     for wrong in ("gpt", "proxy:x", "local:", "endpoint"):
-        with pytest.raises(CircuitryError, match=r"expected a judge \(.*endpoint:MODEL\), got "):
-            judge(wrong)
+        with pytest.raises(CircuitryError, match=r"expected a scorer \(.*endpoint:MODEL\), got "):
+            scorer(wrong)
 
 
 @pytest.fixture(scope="module")
-def local() -> LocalJudge:
-    return LocalJudge("bundled:mamba")
+def local() -> LocalScorer:
+    return LocalScorer("bundled:mamba")
 
 
-def test_a_local_judge_takes_the_most_probable_level(local: LocalJudge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_judge_takes_the_most_probable_level(local: LocalScorer, monkeypatch: pytest.MonkeyPatch) -> None:
     question = Question(COMPLEXITY, [CONTEXT])
     found = local.probabilities(question)
     assert local.score(question) == max(found, key=lambda level: found[level])
@@ -47,21 +47,21 @@ def test_a_local_judge_takes_the_most_probable_level(local: LocalJudge, monkeypa
             head.weight.copy_(before)
 
 
-def test_a_local_judges_key_is_of_its_weights(local: LocalJudge) -> None:
+def test_a_local_judges_key_is_of_its_weights(local: LocalScorer) -> None:
     assert local.name == "bundled:mamba" and local.model.fingerprint in local.key and not local.proxy
 
 
-def test_a_local_judge_says_what_it_cannot_read(local: LocalJudge) -> None:
+def test_a_local_judge_says_what_it_cannot_read(local: LocalScorer) -> None:
     many = Rubric("many", "", dict.fromkeys(range(9, 13), ""))
     with pytest.raises(CircuitryError, match=r"not every one of 9, 10, 11, 12 is a single token of bundled:mamba"):
         local.score(Question(many, [CONTEXT]))
     with pytest.raises(CircuitryError, match="fewer or shorter contexts"):
-        LocalJudge("bundled:gpt_neox").score(Question(COMPLEXITY, [CONTEXT] * 100))
+        LocalScorer("bundled:gpt_neox").score(Question(COMPLEXITY, [CONTEXT] * 100))
     with pytest.raises(CircuitryError, match="has no tokenizer"):
-        LocalJudge("compiled:mamba")
+        LocalScorer("compiled:mamba")
 
 
-def test_a_local_judge_chats_where_the_tokenizer_has_a_template(local: LocalJudge) -> None:
+def test_a_local_judge_chats_where_the_tokenizer_has_a_template(local: LocalScorer) -> None:
     tokenizer = local.model.tokenizer
     tokenizer.chat_template = "<{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}>{% endif %}"
     try:

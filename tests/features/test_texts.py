@@ -18,12 +18,12 @@ import pytest
 
 from circuitry.errors import CircuitryError
 from circuitry.features.activations import describe, documents, manual
-from support.corpora import LONG, OTHER
+from support.corpora import LONG, SOURCE
 
 
 def test_a_folder_gives_its_plain_files_sorted_and_two_blank_lines_separate_documents(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
-    (tmp_path / "b.txt").write_text(f"{LONG}\n\nsecond paragraph\n\n\n  \nshort\n \n\n{OTHER}\n")
+    (tmp_path / "b.txt").write_text(f"{LONG}\n\nsecond paragraph\n\n\n  \nshort\n \n\n{SOURCE}\n")
     (tmp_path / "a.md").write_text("The first of all documents.")
     (tmp_path / "deep" / "c.txt").write_text("The last of all documents.")
     (tmp_path / "a.py").write_text("# no text at all, although long enough")
@@ -31,7 +31,7 @@ def test_a_folder_gives_its_plain_files_sorted_and_two_blank_lines_separate_docu
     assert found == [
         "The first of all documents.",
         f"{LONG}\n\nsecond paragraph",
-        OTHER,
+        SOURCE,
         "The last of all documents.",
     ]
     assert list(documents(str(tmp_path / "b.txt"))) == found[1:3]
@@ -40,17 +40,17 @@ def test_a_folder_gives_its_plain_files_sorted_and_two_blank_lines_separate_docu
 
 def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(LONG, encoding="utf-8-sig")
-    (tmp_path / "b.jsonl").write_text(json.dumps({"text": OTHER}), encoding="utf-8-sig")
-    assert [*documents(tmp_path), *documents(tmp_path / "b.jsonl")] == [LONG, OTHER]
+    (tmp_path / "b.jsonl").write_text(json.dumps({"text": SOURCE}), encoding="utf-8-sig")
+    assert [*documents(tmp_path), *documents(tmp_path / "b.jsonl")] == [LONG, SOURCE]
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_lines_of_json(packed: bool, tmp_path: Path) -> None:
-    lines = [{"text": LONG, "title": "x"}, {"number": 3, "body": OTHER}]
+    lines = [{"text": LONG, "title": "x"}, {"number": 3, "body": SOURCE}]
     raw = "\n\n".join(map(json.dumps, lines)).encode()
     file = tmp_path / ("a.jsonl.gz" if packed else "a.jsonl")
     file.write_bytes(gzip.compress(raw) if packed else raw)
-    assert list(documents(file)) == [LONG, OTHER]
+    assert list(documents(file)) == [LONG, SOURCE]
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_a_file_that_holds_no_text_says_why(name: str, raw: bytes, message: str,
 
 
 def test_parquet(tmp_path: Path) -> None:
-    pyarrow.parquet.write_table(pyarrow.table({"id": [1, 2, 3], "text": [LONG, None, OTHER]}), tmp_path / "a.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"id": [1, 2, 3], "text": [LONG, None, SOURCE]}), tmp_path / "a.parquet")
     pyarrow.parquet.write_table(pyarrow.table({"body": [LONG]}), tmp_path / "b.parquet")
-    assert list(documents(tmp_path / "a.parquet")) == [LONG, OTHER]
+    assert list(documents(tmp_path / "a.parquet")) == [LONG, SOURCE]
     with pytest.raises(CircuitryError, match=r"no column 'text'; its columns are body"):
         list(documents(tmp_path / "b.parquet"))
 
@@ -103,11 +103,11 @@ def test_a_hugging_face_data_set_is_streamed(monkeypatch: pytest.MonkeyPatch) ->
 
     def load_dataset(*names: Any, **options: Any) -> Iterator[Any]:
         asked.append((names, options))
-        yield from ({"text": text} for text in [LONG, "short", OTHER])
+        yield from ({"text": text} for text in [LONG, "short", SOURCE])
         raise AssertionError("read further than it was asked for")
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    assert list(itertools.islice(documents("owner/name:part"), 2)) == [LONG, OTHER]
+    assert list(itertools.islice(documents("owner/name:part"), 2)) == [LONG, SOURCE]
     assert asked == [(("owner/name", "part"), {"split": "train", "streaming": True})]
     assert describe("owner/name:part") == "the Hugging Face data set owner/name:part"
 

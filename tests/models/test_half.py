@@ -52,7 +52,7 @@ def test_verify_raises_no_false_alarm(kind: str, dtype: str) -> None:
     first = table.frame["example"] < 2
     moved, *metric = (
         np.abs(column[first].to_numpy()).max()
-        for column in (table.frame["effect"] - wide.frame["effect"], table.frame["base"], table.frame["other"])
+        for column in (table.frame["effect"] - wide.frame["effect"], table.frame["base"], table.frame["source"])
     )
     assert float(found[3]) == pytest.approx(moved / max(1, *metric), rel=0.06)
 

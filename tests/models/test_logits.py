@@ -130,7 +130,7 @@ def test_both_engines_read_what_the_stock_model_returns(kind: str, changes: dict
     other = logits(model.hf, prompts.corrupted)[range(2), prompts.where["END"]].softmax(-1)[range(2), prompts.answer]
     for engine in ("suffix", "rows", "reference"):
         table = ct.patch(model, task, "embed -> logits", metric="probability", executor=engine, lint=False)
-        assert np.abs(table.frame["other"].to_numpy() - other.numpy()).max() < EXACT, engine
+        assert np.abs(table.frame["source"].to_numpy() - other.numpy()).max() < EXACT, engine
 
 
 def replaced(block: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -198,7 +198,7 @@ def test_the_effect_of_a_draw_is_that_of_its_path(kind: str, path: str) -> None:
     assert list(dict.fromkeys(table.random["draw"])) == [0, 1, 2, 3]
     for number, cell in enumerate(cells):
         rows, alone = table.random[table.random["draw"] == number], ct.patch(ours, INDUCTION, cell.path, baseline=0, **options)
-        for column in ("example", "effect", "base", "other"):
+        for column in ("example", "effect", "base", "source"):
             np.testing.assert_allclose(rows[column], alone.frame[column], atol=1e-10)
         assert set(rows["node"]) == {", ".join(map(str, cell.path.sources))}
 
@@ -208,7 +208,7 @@ def test_random_nodes_change_no_cell() -> None:
     with_, without = (ct.patch(model("gpt2"), INDUCTION, CASES[0][1], baseline=n, **options) for n in (16, 0))
     np.testing.assert_allclose(with_.frame["effect"], without.frame["effect"], atol=1e-12)
     assert without.random is None and with_.frame["example"].equals(without.frame["example"])
-    assert without.statistics()["beyond_random"].isna().all() and not with_.statistics()["beyond_random"].isna().any()
+    assert without.statistics()["random_quantile"].isna().all() and not with_.statistics()["random_quantile"].isna().any()
 
 
 def test_other_interventions_draw_too() -> None:

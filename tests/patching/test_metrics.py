@@ -92,7 +92,7 @@ def test_a_metric_of_the_wrong_shape_is_refused(own: Callable[..., Any], said: s
 def test_effects_are_the_metric_patched_less_the_metric_on_the_base_run(name: str) -> None:
     """Patching the whole input: the effect is the other run's metric less the base run's."""
     table = patched("embed -> logits", metric=name)
-    np.testing.assert_allclose(table.frame["effect"], table.frame["other"] - table.frame["base"], atol=1e-12)
+    np.testing.assert_allclose(table.frame["effect"], table.frame["source"] - table.frame["base"], atol=1e-12)
     assert table.unit == METRICS[name].unit and (table.frame["effect"].abs() > 1e-6).all()
 
 
@@ -100,14 +100,14 @@ def test_a_path_that_ends_inside_gives_distances() -> None:
     table = patched("embed -> mlp[{layer}] @ END")
     assert table.unit == "L2 distance from the base run" == table.about["unit"]
     assert (table.frame["base"] == 0).all()
-    np.testing.assert_allclose(table.frame["effect"], table.frame["other"], atol=1e-12)
+    np.testing.assert_allclose(table.frame["effect"], table.frame["source"], atol=1e-12)
     assert table.mean().nunique() == 3, "each layer is read for itself"
 
 
 def test_an_open_target_has_its_own_base_in_every_cell() -> None:
     table = patched("embed -> logits @ {pos}", axes={"pos": ["B", "B+1", "END"]})
     assert table.frame.groupby("pos")["base"].first().nunique() == 3
-    np.testing.assert_allclose(table.share(), 1)
+    np.testing.assert_allclose(table.normalized(), 1)
 
 
 @pytest.mark.parametrize("name", METRICS)

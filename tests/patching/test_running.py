@@ -307,7 +307,7 @@ def test_the_reference_engine_gives_the_same_table(kind: str, path: str, directi
         assert {**one.about, "executor": "reference"} == other.about and one.axes == other.axes
         axes = [*one.axes, "example"]
         assert one.frame[axes].equals(other.frame[axes])
-        for column in ("effect", "base", "other"):
+        for column in ("effect", "base", "source"):
             np.testing.assert_allclose(one.frame[column], other.frame[column], atol=1e-10)
         assert one.frame["effect"].abs().max() > 1e-6
 
@@ -336,9 +336,9 @@ def test_the_baseline_is_checked_in_both_directions(direction: str) -> None:
         warnings.simplefilter("error")
         cautions.check_baseline(good, METRICS["logit"], made, TASK)
         for metric_without, plan_without in ((METRICS["kl"], made), (METRICS["logit"], laid("embed -> mlp[1]")[0])):
-            cautions.check_baseline(replace(good, base=good.other, other=good.base), metric_without, plan_without, TASK)
+            cautions.check_baseline(replace(good, base=good.source, source=good.base), metric_without, plan_without, TASK)
     with pytest.warns(UserWarning, match="the model does no better on clean than on corrupted prompts"):
-        cautions.check_baseline(replace(good, base=good.other, other=good.base), METRICS["logit"], made, TASK)
+        cautions.check_baseline(replace(good, base=good.source, source=good.base), METRICS["logit"], made, TASK)
 
 
 def test_patch_lints_unless_told_not_to() -> None:

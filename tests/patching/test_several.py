@@ -33,7 +33,7 @@ def patched(kind: str, path: Any, task: ct.Task = TASK, **options: Any) -> Patch
 
 
 def columns(table: PatchingTable) -> Any:
-    return table.frame[["effect", "base", "other"]].to_numpy()
+    return table.frame[["effect", "base", "source"]].to_numpy()
 
 
 # --- several paths ---------------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_cells_that_cannot_have_an_effect_are_left_out_path_by_path() -> None:
                 taken,
                 f"every table has a column '{taken}', so no axis can be called that; try {{{taken}s}}",
             )
-            for taken in ("example", "effect", "base", "other", "draw", "node")
+            for taken in ("example", "effect", "base", "source", "draw", "node")
         ],
     ],
 )
@@ -302,7 +302,7 @@ def one_by_one(kind: str, path: Any, prompts: Prompts, metrics: tuple[str, ...],
         one, stop = prompts.take(slice(k, k + 1)), int(prompts.where["END"][k]) + 1
         cut = replace(one, clean=one.clean[:, :stop], corrupted=one.corrupted[:, :stop])
         effects = run_plan(model(kind), made, cut, [METRICS[m] for m in metrics], memory=1 << 30)
-        found.append([(e.effect[:, 0], e.base[:, 0], e.other[:, 0]) for e in effects])
+        found.append([(e.effect[:, 0], e.base[:, 0], e.source[:, 0]) for e in effects])
     return np.moveaxis(np.array(found), 0, -1)
 
 
@@ -331,7 +331,7 @@ def test_padding_and_batches_change_no_effect(kind: str, intervention: Any) -> N
     assert tables[0].frame["effect"].abs().max() > 1e-3
     if intervention != "mean":
         alone = one_by_one(kind, RAGGED_PATHS[kind], prompts, metrics, intervention)
-        for number, name in enumerate(("effect", "base", "other")):
+        for number, name in enumerate(("effect", "base", "source")):
             np.testing.assert_allclose(tables[0].frame[name], alone[:, number].ravel(), atol=1e-10)
 
 
@@ -358,7 +358,7 @@ def test_a_distance_at_every_position_stops_at_the_end_of_the_prompt(kind: str, 
     for rows in (1, 1000):
         table = patched(kind, path, RAGGED, executor=ct.executor(memory=rows * row))
         np.testing.assert_allclose(table.frame["effect"], alone[0, 0, 0], rtol=1e-10)
-        np.testing.assert_allclose(table.frame["other"], alone[0, 2, 0], rtol=1e-10)
+        np.testing.assert_allclose(table.frame["source"], alone[0, 2, 0], rtol=1e-10)
     assert (alone[0, 0] > 0).all()
 
 

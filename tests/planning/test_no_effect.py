@@ -258,5 +258,5 @@ def test_a_corpus_is_cut_already() -> None:
 
 
 def test_a_proxy_has_no_price() -> None:
-    with pytest.raises(CircuitryError, match=r"^price has no effect: no judge is asked"):
+    with pytest.raises(CircuitryError, match=r"^price has no effect: no scorer is asked"):
         experiment(["a", "b"], price=(1.0, 2.0))

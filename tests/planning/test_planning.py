@@ -202,7 +202,7 @@ def test_passes_hand_what_a_leg_read_to_the_next() -> None:
     made = plan("head[0,1].z @ A -> (head[1,0].q, head[1,1].k @ B) freezing head -> logits", GPT2)
     q, k = Node("head", (1, 0), "q"), Node("head", (1, 1), "k")
     first, second = made.cells[0].passes
-    assert first.writes == (Write(Node("head", (0, 1)), Position("A"), "other"),)
+    assert first.writes == (Write(Node("head", (0, 1)), Position("A"), "source"),)
     assert first.reads == (Site(q), Site(k, Position("B"))) and first.holds == {Node("head", (0, 0))}
     assert second.writes == (Write(q, None, 0), Write(k, Position("B"), 0))
     assert second.reads == (Site(Node("logits"), Position("END")),) and not second.holds
@@ -210,7 +210,7 @@ def test_passes_hand_what_a_leg_read_to_the_next() -> None:
 
 def test_direction_and_intervention() -> None:
     made = plan("h[0] -> logits", MAMBA, direction="denoising", intervention="zero")
-    assert (made.base, made.other, made.cells[0].passes[0].writes[0].value) == ("corrupted", "clean", MADE)
+    assert (made.base, made.source, made.cells[0].passes[0].writes[0].value) == ("corrupted", "clean", MADE)
 
 
 def test_a_path_may_be_text_or_value() -> None:

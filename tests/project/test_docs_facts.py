@@ -25,7 +25,7 @@ from circuitry.features import activations
 from circuitry.features.activations.texts import SHORTEST
 from circuitry.features.dashboard.browser import LIMIT
 from circuitry.features.dashboard.contexts import CONTEXTS, WINDOW
-from circuitry.features.dashboard.endpoint import SETTINGS, EndpointJudge
+from circuitry.features.dashboard.endpoint import SETTINGS, EndpointScorer
 from circuitry.features.dashboard.score import _LETTERS, BELOW
 from circuitry.features.dashboard.study import CASES, study
 from circuitry.features.matching.matches import CHANCE, COLUMNS
@@ -40,7 +40,7 @@ from circuitry.studies.experiment.plan import Settings
 from circuitry.suites import Picture, SuiteResult, Summary
 from circuitry.suites.induction import DISTANCES
 from circuitry.suites.runner import SHIPPED
-from circuitry.thresholds import CARRIES, KEY_SHARE, MOST_KEYS, NEAR_ZERO, WRITE_FLOOR
+from circuitry.thresholds import CARRIES, KEY_EFFECT, MOST_KEYS, NEAR_ZERO, WRITE_FLOOR
 from circuitry.thresholds import SIGNIFICANT as Q
 from circuitry.training.__main__ import SAVE_EVERY, arguments
 from circuitry.training.recipes import RECIPES
@@ -126,7 +126,7 @@ FACTS = {
         f"cut to `context` tokens, {_default(corpus, 'context'):,} unless you say otherwise",
         f"bounded by `memory` ({_default(activations, 'memory').replace('MiB', ' MiB')})",
     ],
-    "docs/architecture.md": [f"at least {KEY_SHARE:.0%} of the effect with q < {Q}"],
+    "docs/architecture.md": [f"at least {KEY_EFFECT:.0%} of the effect with q < {Q}"],
     "docs/compiled.md": [
         f"| `compiled:mamba` | `MambaForCausalLM` | induction | {stream.TOKENS} numbers |",
         f"nothing else has an effect above {compiled.NOTHING:.4f} on the logits",
@@ -142,7 +142,7 @@ FACTS = {
         f"matches with an MPPC below {BELOW} whose feature",
         f"a page of the {CASES} lowest",
     ],
-    "docs/how-to/new-suite.md": [f"at least {KEY_SHARE:.0%} of the whole effect and q < {Q}"],
+    "docs/how-to/new-suite.md": [f"at least {KEY_EFFECT:.0%} of the whole effect and q < {Q}"],
     "docs/models.md": [f"a checkpoint every {SAVE_EVERY} steps"],
     "docs/mppc.md": [
         f"not 0 on fewer than `min_count` tokens ({_default(mppc, 'min_count')})",
@@ -176,7 +176,7 @@ def test_words_that_stand_for_numbers() -> None:
     assert (CONTEXTS, MOST_KEYS) == (10, 8)
     assert "Ten windows of" in _words("docs/features.md")
     assert "the eight strongest" in _words("docs/how-to/new-suite.md")
-    assert (_default(experiment, "judged"), _default(EndpointJudge, "attempts")) == (LIMIT, 6)
+    assert (_default(experiment, "scored"), _default(EndpointScorer, "attempts")) == (LIMIT, 6)
 
 
 def test_random_nodes_and_dtype_are_those_that_the_page_says() -> None:
@@ -188,7 +188,7 @@ def test_random_nodes_and_dtype_are_those_that_the_page_says() -> None:
 
 
 def test_the_bytes_of_an_activation() -> None:
-    said = 'two bytes for a feature\'s number (four from 65,536 features on), two for its value (`value="float32"`: four)'
+    said = 'two bytes for a feature\'s number (four from 65,536 features on), two for its value (`dtype="float32"`: four)'
     assert said in _words("docs/mppc.md")
     assert [index_dtype(features).itemsize for features in (65_535, 65_536)] == [2, 4]
     assert _default(encode, "value") == "float16"
@@ -245,7 +245,7 @@ LIBRARY: dict[str, tuple[Callable[..., Any], ...]] = {
     "circuits": (circuits,),
     "universality": (experiment, Settings),
     "mppc": (mppc,),
-    "features": (study, EndpointJudge),
+    "features": (study, EndpointScorer),
     "sae train": (train_sae, Recipe),
     "sae encode": (encode,),
 }
@@ -311,7 +311,7 @@ def test_columns_of_matches_are_those_in_the_page() -> None:
 
 def test_figures_of_an_experiment_are_those_in_the_page() -> None:
     scores = some_matches.found().comparisons["architecture"].forward[["layer_a", "feature_a"]]
-    scores = scores.set_axis(["layer", "feature"], axis=1).assign(complexity=1.0, monosemanticity=5.0, judge="me", proxy=True)
+    scores = scores.set_axis(["layer", "feature"], axis=1).assign(complexity=1.0, monosemanticity=5.0, scorer="me", proxy=True)
     figures = {f"figures/{name}" for name in some_matches.found(scores=scores).figures()}
     assert {*re.findall(r"`(figures/\w+)`", (ROOT / "docs/universality.md").read_text())} == figures
 

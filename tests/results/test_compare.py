@@ -68,8 +68,8 @@ def test_by_hand() -> None:
 def test_shares_are_those_of_the_tables() -> None:
     one, other = two(0, 0.5, 0.2, cells=5)
     made = one.compare(other).frame
-    np.testing.assert_allclose(made["first"], one.share())
-    np.testing.assert_allclose(made["second"], other.share())
+    np.testing.assert_allclose(made["first"], one.normalized())
+    np.testing.assert_allclose(made["second"], other.normalized())
     by_effect = one.compare(other, by="effect").frame
     np.testing.assert_allclose(by_effect["difference"], one.mean() - other.mean())
 

@@ -224,7 +224,7 @@ def test_a_divergence_has_an_interval_and_random_nodes_and_no_stars(divergence: 
     seen = divergence.statistics()
     assert (divergence.values() > 0).all() and divergence.unit == KL and not divergence.signed().any()
     assert seen[["p", "q"]].isna().all(axis=None) and not divergence.significant().any() and not divergence.can_show()
-    assert seen[["low", "high", "beyond_random"]].notna().all(axis=None) and (seen["low"] >= 0).all()
+    assert seen[["low", "high", "random_quantile"]].notna().all(axis=None) and (seen["low"] >= 0).all()
     said = "no q where effects are never negative"
     assert said in divergence.caption() and "q <" not in divergence.caption() and "random nodes: median" in divergence.caption()
     assert "*" not in divergence.to_markdown().partition("\n\n")[0] and said in divergence.to_latex()

@@ -50,13 +50,13 @@ def at_most(rate: float, trials: int) -> float:
 def test_three_examples_by_hand() -> None:
     """Of the 8 flips of 1, 2, 3 two reach 6 either way; of those of 1, -1, 5 six reach 5."""
     seen = table([[1.0, 2.0, 3.0], [1.0, -1.0, 5.0], [0.0, 0.0, 0.0]]).statistics()
-    assert list(seen.columns) == ["mean", "se", "low", "high", "share", "p", "q", "beyond_random"]
+    assert list(seen.columns) == ["mean", "se", "low", "high", "share", "p", "q", "random_quantile"]
     assert seen["mean"].tolist() == pytest.approx([2.0, 5 / 3, 0.0])
     assert seen["se"].tolist() == pytest.approx([1 / np.sqrt(3), np.sqrt(28 / 9), 0.0])
     assert seen["share"].tolist() == pytest.approx([0.5, 5 / 12, 0.0])
     assert seen["p"].tolist() == [0.25, 0.75, 1.0]
     assert seen["q"].tolist() == [0.75, 1.0, 1.0], "0.25 * 3 / 1, and 0.75 * 3 / 2 cut at the next"
-    assert seen["beyond_random"].isna().all()
+    assert seen["random_quantile"].isna().all()
     assert seen.index.equals(table(np.zeros((3, 3))).mean().index)
 
 
@@ -334,12 +334,12 @@ def random_nodes(means: list[float], examples: int = 4, **columns: Any) -> pd.Da
     draws = np.repeat(np.arange(len(means)), examples)
     effect = np.repeat(means, examples) + np.tile([-0.5, 0.5], len(draws) // 2)
     made = {"draw": draws, "node": "ssm_state[1] @ END-3", "example": np.tile(np.arange(examples), len(means)), "effect": effect}
-    return pd.DataFrame({**made, "base": 0.0, "other": 4.0, **columns})
+    return pd.DataFrame({**made, "base": 0.0, "source": 4.0, **columns})
 
 
 def test_a_cell_is_compared_with_the_means_of_random_nodes() -> None:
     made = table(np.array([[1.0], [-2.5], [0.1]]) * np.ones(4), random=random_nodes([0.2, -1.0, 2.0, -3.0]))
-    assert made.statistics()["beyond_random"].tolist() == [0.25, 0.75, 0.0], "a tie is not beyond"
+    assert made.statistics()["random_quantile"].tolist() == [0.25, 0.75, 0.0], "a tie is not beyond"
     assert made.random_band(1.0).tolist() == [3.0] * 3 and made.random_band(0.0).tolist() == pytest.approx([0.2] * 3)
     assert "random nodes: median |mean| 1.5, at most 3 over 4 draws" in made.caption()
     assert "random" not in table(np.ones((1, 4))).caption() and table(np.ones((1, 4))).random_band().isna().all()
@@ -350,7 +350,7 @@ def test_stacked_cells_are_compared_with_their_own_random_nodes() -> None:
     both = PatchingTable.stack({8: near, 16: far, 32: table(np.ones((2, 4)))}, "distance", "by distance")
     assert both.random is not None and both.random["distance"].tolist() == [8] * 8 + [16] * 8
     wanted = pd.Series([1.0, 1.0, 0.0, 0.0, np.nan, np.nan])
-    assert both.statistics()["beyond_random"].reset_index(drop=True).equals(wanted)
+    assert both.statistics()["random_quantile"].reset_index(drop=True).equals(wanted)
     for value, part in ((8, near), (16, far)):
         chosen = both.select("distance", value)
         assert chosen.random is not None and part.random is not None
@@ -365,4 +365,4 @@ def test_random_nodes_of_an_axis_value_are_kept_apart(position: str, layer: int)
     cells = [{"layer": k, "position": p} for k in range(4) for p in ("B+1", "END")]
     frames = [random_nodes([float(k)], layer=k) for k in range(4)]
     made = PatchingTable.of(cells, np.full((8, 4), 1.5), np.zeros(4), np.ones(4), "logit", random=pd.concat(frames))
-    assert made.statistics().loc[(layer, position), "beyond_random"] == float(layer < 1.5)
+    assert made.statistics().loc[(layer, position), "random_quantile"] == float(layer < 1.5)

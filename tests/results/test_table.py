@@ -23,15 +23,15 @@ from support.some_tables import ABOUT, CAPTION, CELLS, EFFECT, EVERY, NONE, THRE
 
 def test_one_row_for_every_cell_and_example() -> None:
     frame = table().frame
-    assert list(frame.columns) == ["layer", "pos", "example", "effect", "base", "other"]
+    assert list(frame.columns) == ["layer", "pos", "example", "effect", "base", "source"]
     assert len(frame) == 12 and frame["example"].tolist() == [0, 1] * 6
     assert frame["effect"].tolist() == EFFECT.ravel().tolist()
-    assert frame.loc[4].to_dict() == {"layer": 0, "pos": "B+1", "example": 0, "effect": -2.0, "base": 1.0, "other": 5.0}
+    assert frame.loc[4].to_dict() == {"layer": 0, "pos": "B+1", "example": 0, "effect": -2.0, "base": 1.0, "source": 5.0}
 
 
 def test_mean_and_share_by_hand() -> None:
     assert table().mean().tolist() == [2.0, -0.002, -3.0, 0.5, 0.0005, 15.0]
-    assert table().share().tolist() == [0.5, -0.0005, -0.75, 0.125, 0.000125, 3.75]
+    assert table().normalized().tolist() == [0.5, -0.0005, -0.75, 0.125, 0.000125, 3.75]
     assert table().mean().index.tolist() == [(cell["layer"], cell["pos"]) for cell in CELLS], "in the order of the cells"
     assert NONE.mean().tolist() == [3.0]
 
@@ -46,7 +46,7 @@ def test_a_share_is_of_the_cells_own_whole() -> None:
     """Where cells read different sites, each has its own base and its own whole."""
     base, other = np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([[2.0, 2.0], [1.5, 1.5]])
     made = PatchingTable.of([{"pos": "A"}, {"pos": "B"}], np.array([[1.0, 1.0], [0.5, 0.5]]), base, other, "logit")
-    assert made.share().tolist() == [0.5, 1.0]
+    assert made.normalized().tolist() == [0.5, 1.0]
 
 
 @given(st.lists(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=2), min_size=1, max_size=12))
@@ -135,7 +135,7 @@ def test_the_caption_says_what_cannot_be_shown() -> None:
 def test_what_is_stacked_can_be_selected() -> None:
     parts = {8: layers(1, 2), 16: layers(3, 4)}
     both = PatchingTable.stack(parts, "distance", "by distance")
-    assert list(both.frame.columns) == ["distance", "layer", "example", "effect", "base", "other"]
+    assert list(both.frame.columns) == ["distance", "layer", "example", "effect", "base", "source"]
     assert both.mean().to_dict() == {(8, 0): 1.0, (8, 1): 2.0, (16, 0): 3.0, (16, 1): 4.0}
     assert both.about == {**ABOUT, "distance": [8, 16], "title": "by distance"}
     assert "title" not in PatchingTable.stack(parts, "distance").about

@@ -39,7 +39,7 @@ def test_csv_has_every_row(name: str, tmp_path: Path) -> None:
     EVERY[name].to_csv(tmp_path / "deeper" / "t.csv")
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "deeper" / "t.csv"), EVERY[name].frame, check_dtype=False)
     with (tmp_path / "deeper" / "t.csv").open() as file:
-        assert next(csv.reader(file)) == [*EVERY[name].axes, "example", "effect", "base", "other"]
+        assert next(csv.reader(file)) == [*EVERY[name].axes, "example", "effect", "base", "source"]
 
 
 def test_parquet_comes_back_the_same(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_json_keeps_random_nodes_and_axes_of_any_kind(tmp_path: Path) -> None:
     assert back.random is not None and made.random is not None
     pd.testing.assert_frame_equal(back.random, made.random)
     pd.testing.assert_frame_equal(back.statistics(), made.statistics())
-    assert back.statistics()["beyond_random"].notna().tolist() == [True] * 4 + [False] * 4
+    assert back.statistics()["random_quantile"].notna().tolist() == [True] * 4 + [False] * 4
     assert repr(back) == repr(made) and [type(v) for v in back.frame["pair"]] == [tuple] * 16
     assert list(back.select("pair", (2, 3)).select("distance", "far").pivot().columns) == [3, "END"]
 
@@ -70,10 +70,10 @@ def test_json_keeps_random_nodes_and_axes_of_any_kind(tmp_path: Path) -> None:
 def test_json_from_before_random_nodes_is_read(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(
         '{"about": {}, "axes": ["layer"], "unit": "logit",'
-        ' "rows": {"layer": [0, 0], "example": [0, 1], "effect": [1.0, 3.0], "base": [0, 0], "other": [4, 4]}}'
+        ' "rows": {"layer": [0, 0], "example": [0, 1], "effect": [1.0, 3.0], "base": [0, 0], "source": [4, 4]}}'
     )
     back = PatchingTable.from_json(tmp_path / "t.json")
-    assert back.random is None and back.share().tolist() == [0.5]
+    assert back.random is None and back.normalized().tolist() == [0.5]
 
 
 def test_a_table_that_was_run_comes_back_the_same(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from circuitry.cli import main
 from circuitry.errors import FileError
 from circuitry.evidence.offsets_result import Offsets
 from circuitry.features.dashboard.answers import Answers
-from circuitry.features.dashboard.proxy import ProxyJudge
+from circuitry.features.dashboard.proxy import ProxyScorer
 from circuitry.features.dashboard.question import COMPLEXITY, Question
 from circuitry.features.matching import FeatureActs, mppc
 from circuitry.features.sae import SAE, SAEConfig, Trained, train_sae
@@ -43,7 +43,7 @@ EMPTY = SuiteResult({}, None, Summary("m", "mamba", [], 0.0, {}), record={"layer
 
 
 def answered(folder: Path) -> None:
-    Answers(folder).put(ProxyJudge(), Question(COMPLEXITY, ()), 3)
+    Answers(folder).put(ProxyScorer(), Question(COMPLEXITY, ()), 3)
 
 
 def trained(folder: Path) -> Trained:
@@ -79,7 +79,7 @@ DOORS: dict[str, Callable[[Path], object]] = {
     "a corpus": lambda at: corpus().save(at / "c.safetensors"),
     "feature activations": lambda at: FeatureActs.write(at / "acts", [X], features=6),
     "matches": lambda at: mppc(X, X, min_count=1, out=at / "out", progress=False),
-    "answers of judges": answered,
+    "answers of scorers": answered,
 }  # fmt: skip
 
 

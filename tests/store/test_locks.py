@@ -25,7 +25,7 @@ from circuitry.features.dashboard.study import study
 from circuitry.features.matching import FeatureActs, mppc
 from circuitry.features.matching.tiles import Tiles
 from circuitry.features.sae import Trained, train_sae
-from circuitry.store.locks import Share, held, hold
+from circuitry.store.locks import Presence, held, hold
 from circuitry.suites.folder import RunFolder
 from support import tiny
 
@@ -69,7 +69,7 @@ def start() -> Iterator[Start]:
 
 def holding(folder: Path, what: str = "hold(folder)") -> str:
     return (
-        "from pathlib import Path\nfrom circuitry.store.locks import Share, hold\n"
+        "from pathlib import Path\nfrom circuitry.store.locks import Presence, hold\n"
         f"folder = Path({str(folder)!r})\nwith {what}:\n    print('here', flush=True)\n    input()"
     )
 
@@ -152,7 +152,10 @@ DOORS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "training": ("folder", trained),
     "encoding": ("folder", lambda at: FeatureActs.write(at, [X], features=6)),
     "matching": ("folder", lambda at: mppc(*SIDES, min_count=1, null=None, out=at, progress=False)),
-    "a part of matching": ("folder", lambda at: mppc(*SIDES, min_count=1, null=None, out=at, share=(0, 2), progress=False)),
+    "a part of matching": (
+        "folder",
+        lambda at: mppc(*SIDES, min_count=1, null=None, out=at, rank=0, world_size=2, progress=False),
+    ),
     "a suite": ("s-model", run),
     "features": ("folder", browsed),
 }
@@ -226,7 +229,7 @@ def stop(self, pair, tile):
     input()
 Tiles.put = stop
 X = np.maximum(np.random.default_rng(0).normal(size=(200, 6)) - 1, 0)
-mppc([X, X[:, ::-1]], [X, 2 * X], min_count=1, null=None, engine="scipy", out={str(folder)!r}, share=({rank}, 2), progress=False)
+mppc([X, X[:, ::-1]], [X, 2 * X], min_count=1, null=None, engine="scipy", out={str(folder)!r}, rank={rank}, world_size=2, progress=False)
 """
 
 
@@ -244,7 +247,7 @@ def test_waiting_for_a_process_that_is_killed_ends(tmp_path: Path, start: Start,
 
     monkeypatch.setattr("circuitry.features.matching.tiles.time.sleep", meanwhile)
     with pytest.raises(CircuitryError) as caught:
-        mppc(*SIDES, **HOW, out=tmp_path / "out", share=(0, 2))
+        mppc(*SIDES, **HOW, out=tmp_path / "out", rank=0, world_size=2)
     told = str(caught.value)
     assert "process 1 of 2 has ended, and layer pairs of its part are missing" in told and ": (1, 1); all others are kept" in told
     assert "\n" not in told and "run the same command to compute these" in told and len(waits) == 1
@@ -285,14 +288,14 @@ def test_a_process_that_is_yet_to_come_is_waited_for(tmp_path: Path, start: Star
     def comes(seconds: float) -> None:
         came.append(seconds)
         if len(came) == 3:
-            mppc(*SIDES, **HOW, out=tmp_path / "out", share=(1, 2))
+            mppc(*SIDES, **HOW, out=tmp_path / "out", rank=1, world_size=2)
 
     monkeypatch.setattr("circuitry.features.matching.tiles.time.sleep", comes)
-    found = mppc(*SIDES, **HOW, out=tmp_path / "out", share=(0, 2))
+    found = mppc(*SIDES, **HOW, out=tmp_path / "out", rank=0, world_size=2)
     assert len(came) == 3 and found.forward.equals(mppc(*SIDES, **HOW).forward)
     monkeypatch.setattr("circuitry.features.matching.tiles.PATIENCE", -1.0)
     with pytest.raises(CircuitryError, match=r"process 1 of 2 has not come.*: \(0, 1\), \(1, 1\);"):
-        mppc(*SIDES, **HOW, out=tmp_path / "other", share=(0, 2))
+        mppc(*SIDES, **HOW, out=tmp_path / "other", rank=0, world_size=2)
 
 
 def test_a_process_that_has_just_ended_well_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +303,7 @@ def test_a_process_that_has_just_ended_well_is_not_missed(tmp_path: Path, monkey
     tiles = Tiles(1, 2, {}, tmp_path, 0, 2)
     looks = iter([[(0, 1)], [], []])
     monkeypatch.setattr(Tiles, "_missing", lambda *_: next(looks))
-    monkeypatch.setattr(Share, "state", lambda *_: "ended")
+    monkeypatch.setattr(Presence, "state", lambda *_: "ended")
     monkeypatch.setattr("circuitry.features.matching.tiles.time.sleep", lambda _: None)
     with tiles.open():
         tiles.wait()
@@ -309,6 +312,6 @@ def test_a_process_that_has_just_ended_well_is_not_missed(tmp_path: Path, monkey
 def test_one_part_is_computed_by_one_process(tmp_path: Path, start: Start) -> None:
     other = start(part(tmp_path / "out", 1, "pass"))
     with pytest.raises(FileError, match=f"is in use by process {other.process.pid} on "):
-        mppc(*SIDES, **HOW, out=tmp_path / "out", share=(1, 2))
+        mppc(*SIDES, **HOW, out=tmp_path / "out", rank=1, world_size=2)
     with pytest.raises(FileError, match="is in use by process"):
         mppc(*SIDES, **HOW, out=tmp_path / "out")

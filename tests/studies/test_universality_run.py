@@ -32,7 +32,7 @@ SMALL: dict[str, Any] = {
     "match_tokens": 700,
     "expansion": 2,
     "batch": 256,
-    "judged": 20,
+    "scored": 20,
     "min_count": 2,
     "progress": False,
 }
@@ -61,7 +61,7 @@ def test_every_comparison_and_figure_of_the_paper_is_there(found: Universality) 
     assert means.between(0, 1).all()
     assert means["SAE seed", "forward"] > means["neurons", "forward"]  # the same activations, so these agree even so early
     assert len(found.saes) == 4 * 5 and len(found.scores) == 20
-    assert "Small models" in found.text() and "no judge read the text" in found.text()
+    assert "Small models" in found.text() and "no scorer read the text" in found.text()
 
 
 def test_a_complete_run_is_read_back(found: Universality) -> None:
@@ -124,7 +124,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(tmp_path: Path) -> 
 
 
 class Paid:
-    """A judge other than the proxy, which counts what it is asked."""
+    """A scorer other than the proxy, which counts what it is asked."""
 
     name, key, proxy, asked = "paid", "paid at 3", False, 0
 
@@ -138,22 +138,22 @@ class Declined(Exception):
 
 
 def test_a_judge_is_asked_only_when_its_price_is_agreed_to_and_nothing_before_is_lost(tmp_path: Path) -> None:
-    judge, told = Paid(), list[Estimate]()
+    scorer, told = Paid(), list[Estimate]()
 
     def decline(estimate: Estimate) -> None:
         told.append(estimate)
         raise Declined
 
     with pytest.raises(Declined):
-        run(tmp_path, **PAIR, judge=judge, price=(10.0, 10.0), agree=decline)
-    assert judge.asked == 0 and told[0].cost and told[0].questions == 40
+        run(tmp_path, **PAIR, scorer=scorer, price=(10.0, 10.0), agree=decline)
+    assert scorer.asked == 0 and told[0].cost and told[0].questions == 40
     said = list[str]()
-    found = run(tmp_path, **PAIR, judge=judge, say=said.append)
-    assert judge.asked == 40 and (found.scores["judge"] == "paid").all()
+    found = run(tmp_path, **PAIR, scorer=scorer, say=said.append)
+    assert scorer.asked == 40 and (found.scores["scorer"] == "paid").all()
     assert any("40 questions to paid" in line for line in said)
     assert [file.name for file in tmp_path.iterdir()] == ["universality-gpt_neox-mamba"]
-    judge.key = "paid at 4"
-    assert run(tmp_path, **PAIR, judge=judge).record["folder"].endswith("-2"), "a judge with other settings is another run"
+    scorer.key = "paid at 4"
+    assert run(tmp_path, **PAIR, scorer=scorer).record["folder"].endswith("-2"), "a scorer with other settings is another run"
 
 
 def test_the_stream_before_the_first_block_is_no_site() -> None:

@@ -36,14 +36,14 @@ def test_a_suite_runs_and_finds_nothing_in_random_weights(kind: str, suite: str)
 def test_a_suite_goes_through_to_the_end(kind: str, suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a threshold that anything passes, so that every table, the circuit and the scores are made."""
     for module in ("study", "senders", "induction_states", "ioi_heads"):
-        monkeypatch.setattr(importlib.import_module(f"circuitry.suites.{module}"), "KEY_SHARE", -math.inf)
+        monkeypatch.setattr(importlib.import_module(f"circuitry.suites.{module}"), "KEY_EFFECT", -math.inf)
     options: dict[str, Any] = INDUCTION if suite == "induction" else {}
     model = tiny.model(kind, dtype=torch.float32, vocab=61 if suite == "induction" else 2000)
     found = ct.run(suite, model, **SHORT, **options)
     assert found.summary.components and found.circuit is not None and found.circuit.nodes
     for one in found.summary.components:
-        share = found.tables[one.table].share()[one.cell if len(one.cell) > 1 else one.cell[0]]
-        assert math.isclose(one.share, float(share)), one
+        share = found.tables[one.table].normalized()[one.cell if len(one.cell) > 1 else one.cell[0]]
+        assert math.isclose(one.normalized, float(share)), one
 
 
 def test_a_hybrid_has_both_halves() -> None:

@@ -66,7 +66,7 @@ def test_every_architecture_has_the_tables_of_its_nodes(kind: str) -> None:
 @pytest.mark.parametrize("kind", TABLES)
 def test_before_the_first_layer_all_is_at_the_subject_and_after_the_last_at_end(kind: str) -> None:
     """The stream's ends are known without running anything: the whole effect at the changed token, then at END."""
-    shares = ran(kind).tables["stream"].share()
+    shares = ran(kind).tables["stream"].normalized()
     layers = sorted({layer for layer, _ in shares.index})
     for layer, position in ((layers[0], "SUBJECT"), (layers[-1], "END")):
         assert shares[layer, position] == pytest.approx(1)
@@ -79,7 +79,7 @@ def test_those_that_write_to_the_last_token_are_patched_together() -> None:
     assert len(writers) > 1 and all(node.endswith(" @ END") for node in writers)
     path = f"({', '.join(writers)}) -> logits freezing head"
     alone = ct.patch(neox, task, path, metric="logit_difference", lint="prompts", baseline=0)
-    assert found.summary.explained == pytest.approx(float(alone.share().iloc[0]))
+    assert found.summary.explained == pytest.approx(float(alone.normalized().iloc[0]))
     assert found.summary.together == f"the {len(writers)} nodes at END"
     assert found.summary.baseline["top-1 accuracy"] > 0.5, "IOI copies its answer"
 

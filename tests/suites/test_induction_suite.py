@@ -72,7 +72,7 @@ def test_the_transformer_has_induction_heads_after_the_heads_that_write_their_ke
 
 
 def test_the_heads_that_write_the_keys_read_a() -> None:
-    read = result("gpt_neox").tables["senders_read"].share()
+    read = result("gpt_neox").tables["senders_read"].normalized()
     assert (read.groupby("head").idxmax().map(lambda cell: cell[1]) == "A").all()
 
 
@@ -81,7 +81,7 @@ def test_the_summary_says_of_what_each_share_is() -> None:
     found = result("gpt_neox")
     first = next(c for c in found.summary.components if c.role == "writes the k ([A'])")
     layer, head = (int(n) for n in first.node.removeprefix("head[").rstrip("]").split(","))
-    assert first.share == found.tables["senders_k"].share()[layer, head, first.position]
+    assert first.normalized == found.tables["senders_k"].normalized()[layer, head, first.position]
     assert found.tables["senders_k"].about["task"]["options"]["corruption"] == "A"
     assert any("is of what [B'] changes" in note and "the token it writes to" in note for note in found.summary.notes)
 
@@ -104,18 +104,18 @@ def test_the_convolution_brings_a_and_b_to_the_write_position() -> None:
     """Tables 3 and 4: [B'] acts only at B and [A'] only at A, whatever position the layer writes at."""
     found = result("mamba")
     layer = layers(found, "state")[0]
-    from_b, from_a = (found.tables[f"table{n}_conv_input_{c}"].share()[10, layer] for n, c in ((3, "B"), (4, "A")))
+    from_b, from_a = (found.tables[f"table{n}_conv_input_{c}"].normalized()[10, layer] for n, c in ((3, "B"), (4, "A")))
     assert from_b.idxmax() == "B" and from_a.idxmax() == "A"
 
 
 def test_the_tap_that_carries_b_spans_from_b_to_the_write() -> None:
     """Layer 3 writes B at B+2, so of all taps that arrive there only the one of lag 2 has seen the corrupted token."""
-    shares = result("mamba").tables["conv_edges"].share()["B", 3].xs("B+2", level="position")
+    shares = result("mamba").tables["conv_edges"].normalized()["B", 3].xs("B+2", level="position")
     assert shares.idxmax() == 2 and shares.drop(2).abs().max() < 0.01
 
 
 def test_the_ports_of_the_write_input_are_compared_with_all_of_them() -> None:
-    shares = result("mamba").tables["write_ports"].share()
+    shares = result("mamba").tables["write_ports"].normalized()
     assert set(shares.index) == {"all", "value", "delta", "B"}
     assert shares["all"] > 0.5
 
@@ -129,7 +129,7 @@ def test_the_first_table_of_the_paper_is_a_part_of_the_sweep() -> None:
 @pytest.mark.parametrize("name", TABLES)
 def test_a_component_says_from_which_cell_its_share_is(name: str) -> None:
     for one in result(name).summary.components:
-        assert one.share == result(name).tables[one.table].share()[one.cell]
+        assert one.normalized == result(name).tables[one.table].normalized()[one.cell]
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -152,7 +152,7 @@ def planted() -> ct.Model:
 
 def test_the_suite_recovers_a_chain_of_two_heads_that_was_written_by_hand() -> None:
     found = ct.run("induction", planted(), distances=[8], distance=8, prefix=3, examples=16)
-    assert [(c.node, c.role, round(c.share, 6), c.position) for c in found.summary.components] == [
+    assert [(c.node, c.role, round(c.normalized, 6), c.position) for c in found.summary.components] == [
         ("head[1,0]", "induction head", 1, "B+1"),
         ("head[0,0]", "writes the v ([B'])", 1, "B+1"),
     ]
@@ -163,9 +163,9 @@ def test_the_suite_recovers_a_chain_of_two_heads_that_was_written_by_hand() -> N
 def test_senders_and_reads_follow_the_chain_to_the_token() -> None:
     study = Study(planted(), known.task(), options={})
     heads, around = [(1, 0), (1, 1)], ["A", "B", "B+1", "B+2"]
-    taken = reads(study, "Values", heads, "v", around).share()
+    taken = reads(study, "Values", heads, "v", around).normalized()
     sent = senders(study, "To the values", Receivers([(1, 0)], "v", ""), around)
-    before = reads(study, "Before", [(0, 0)], "v", around, through=Receivers([(1, 0)], "v", "")).share()
+    before = reads(study, "Before", [(0, 0)], "v", around, through=Receivers([(1, 0)], "v", "")).normalized()
     assert sent is not None
     assert taken["1,0", "B+1"] == pytest.approx(1) and taken.drop(("1,0", "B+1")).abs().max() < 1e-6
     assert [(one, at, round(share, 6)) for one, at, share in strong_senders(sent)] == [((0, 0), "B+1", 1)]
@@ -189,7 +189,7 @@ def test_what_receivers_do_elsewhere_is_not_followed() -> None:
 def senders_share(study: Study, receivers: Receivers) -> float:
     sent = senders(study, "To the values", receivers, ["B+1"])
     assert sent is not None
-    return float(sent.share()[0, 0, "B+1"])
+    return float(sent.normalized()[0, 0, "B+1"])
 
 
 def test_heads_of_the_first_layer_have_no_senders() -> None:
@@ -245,7 +245,7 @@ def test_a_baseline_that_a_table_has_measured_is_the_same(direction: str) -> Non
     alone = baselines(study)
     study.keep("heads_to_logits", study.over("distance", [8], "Heads", "head[3,{head}] @ END -> logits freezing head"))
     assert baselines(study) == pytest.approx(alone, abs=1e-4)
-    study.tables["heads_to_logits"].frame["other"] -= 1.0
+    study.tables["heads_to_logits"].frame["source"] -= 1.0
     shift = 1.0 if direction == "noising" else -1.0
     assert baselines(study)["answer's logit (clean - corrupted), distance 8"] == pytest.approx(
         alone["answer's logit (clean - corrupted), distance 8"] + shift, abs=1e-4

@@ -32,7 +32,7 @@ def layer(node: str) -> int:
 
 def test_name_movers_stand_at_end_in_the_last_layer() -> None:
     movers = [c for c in result("gpt_neox").summary.components if c.role == "name mover"]
-    assert movers[0].node == "head[3,1]" and movers[0].share > 0.3
+    assert movers[0].node == "head[3,1]" and movers[0].normalized > 0.3
     assert {(layer(c.node), c.position) for c in movers} == {(3, "END")}
 
 
@@ -43,7 +43,7 @@ def test_earlier_heads_write_what_the_name_movers_copy() -> None:
 
 def test_name_movers_need_values_and_a_name_mover_raises_io_itself() -> None:
     tables = result("gpt_neox").tables
-    ports = tables["mover_ports"].share()
+    ports = tables["mover_ports"].normalized()
     assert set(ports.index) == {"q", "k", "v"} and ports.idxmax() == "v"
     assert tables["heads_to_IO"].mean()[3, 1] < 0, "patching it takes away from IO's logit"
 
@@ -79,7 +79,7 @@ def test_the_state_of_layer_3_carries_it_and_takes_every_name_up_two_tokens_late
 def test_the_writes_of_every_name_are_kept_as_a_table(token: str) -> None:
     table = result("mamba").tables[f"writes_{token}"]
     assert table.axes == ("layer", "position")
-    assert table.share().idxmax() == (3, f"{token}+2")
+    assert table.normalized().idxmax() == (3, f"{token}+2")
     assert table.about["task"]["options"]["corruption"] == token
 
 
@@ -110,7 +110,7 @@ def test_in_figure_13_the_strongest_write_of_io_is_two_tokens_after_it() -> None
 
 @pytest.mark.parametrize("name", ["gpt_neox", "mamba"])
 def test_the_circuit_alone_keeps_more_of_the_behaviour_than_any_random_set(name: str) -> None:
-    kept = 1 - result(name).tables["scores"].share()
+    kept = 1 - result(name).tables["scores"].normalized()
     random = kept[[label.startswith("random ") for label in kept.index]]
     assert len(random) >= 3 and kept["circuit"] > max(0.5, random.max())
     assert f"faithfulness {kept['circuit']:.2f}" in result(name).summary.verdict
@@ -186,10 +186,10 @@ def test_a_chain_of_two_heads_is_followed_back_to_the_name() -> None:
     model = known.llama([(0, 1, 1), (1, 1, 1)], [(1, None, 2), (0, None, 1)])
     study = Study(model, ct.task("ioi", corruption="IO", examples=12), options={})
     around = ["IO", "IO+1", "IO+2", "S1+1", "S2"]
-    taken = reads(study, "Values", [(1, 0), (1, 1)], "v", around).share()
+    taken = reads(study, "Values", [(1, 0), (1, 1)], "v", around).normalized()
     sent = senders(study, "To the values", Receivers([(1, 0)], "v", ""), around)
     everywhere = senders(study, "To the values, from every position", Receivers([(1, 0)], "v", ""))
-    before = reads(study, "Before", [(0, 0)], "v", around, through=Receivers([(1, 0)], "v", "")).share()
+    before = reads(study, "Before", [(0, 0)], "v", around, through=Receivers([(1, 0)], "v", "")).normalized()
     assert taken["1,0", "IO+1"] == pytest.approx(1) and taken.drop(("1,0", "IO+1")).abs().max() < 1e-6
     assert [(one, at, round(share, 6)) for one, at, share in strong_senders(sent)] == [((0, 0), "IO+1", 1)]
     assert [(one, at, round(share, 6)) for one, at, share in strong_senders(everywhere, "IO+1")] == [((0, 0), "IO+1", 1)]

@@ -46,11 +46,13 @@ def test_its_induction_heads_read_the_token_after_the_first_a(smollm: ct.Model) 
     task = ct.task("induction", distance=16, examples=4)
     heads = ct.patch(
         smollm, task, "head[{layer},{head}] @ END -> logits freezing head", executor=ct.executor(memory="2GiB")
-    ).share()
+    ).normalized()
     layer, head = heads.index[int(heads.to_numpy().argmax())]
     assert heads.max() > 0.05
     path = f"head[{layer},{head}].v @ {{position}} -> logits freezing head"
-    read = ct.patch(smollm, task, path, axes={"position": ["A", "B", "B+1", "B+2"]}, executor=ct.executor(memory="2GiB")).share()
+    read = ct.patch(
+        smollm, task, path, axes={"position": ["A", "B", "B+1", "B+2"]}, executor=ct.executor(memory="2GiB")
+    ).normalized()
     assert read.idxmax() == "B"
 
 
@@ -66,7 +68,7 @@ def test_its_late_heads_write_the_indirect_object(smollm: ct.Model) -> None:
     path, layers = "head[{layer},{head}] @ END -> logits freezing head", list(range(20, 30))
     table = ct.patch(smollm, task, path, axes={"layer": layers}, metric="logit_difference", executor=ct.executor(memory="2GiB"))
     assert (table.frame["base"] > 0).mean() > 0.9
-    assert table.share().max() > 0.1
+    assert table.normalized().max() > 0.1
 
 
 @pytest.mark.parametrize("name", ("greater_than", "agreement", "capital"))

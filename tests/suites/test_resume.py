@@ -28,7 +28,7 @@ STATES = "h[{layer}] @ {position} -> logits freezing h"
 def writes(study):
     if os.environ.get("HOLD"):
         signal.pause()
-    layer = study.tables["states"].share().groupby("layer").max().idxmax()
+    layer = study.tables["states"].normalized().groupby("layer").max().idxmax()
     return f"ssm_in[{layer}] @ {{position}} -> logits freezing h except h[{layer}]"
 
 SUITE = ct.Suite(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import circuitry as ct
 from circuitry.suites import Study, SuiteResult, Summary, findings, keys
-from circuitry.thresholds import KEY_SHARE
+from circuitry.thresholds import KEY_EFFECT
 from support import known
 from support.suite_runs import random_model, result
 
@@ -37,7 +37,7 @@ def test_keys_of_sure_effects_are_those_with_a_share_the_strongest_first(shares:
     for whole in (1.0, -2.0):
         exact = table([[whole * s] * 16 for s in shares], whole)
         for negative, sign in ((False, 1), (True, -1)):
-            strong = sorted((sign * s for s in shares if sign * s >= KEY_SHARE), reverse=True)
+            strong = sorted((sign * s for s in shares if sign * s >= KEY_EFFECT), reverse=True)
             assert [sign * shares[k] for k in keys(exact, negative=negative, most=99)] == strong
             assert len(keys(exact, negative=negative)) <= 8
 
@@ -58,7 +58,7 @@ def test_where_several_cells_together_can_be_shown_the_share_alone_does_not_deci
     lucky[:, 3] = 4.0
     mixed = table([*sure, *lucky])
     assert mixed.can_show() and keys(mixed, most=99) == list(range(20))
-    assert mixed.share().min() >= KEY_SHARE, "by effect size only all would be keys"
+    assert mixed.normalized().min() >= KEY_EFFECT, "by effect size only all would be keys"
     assert not table(np.ones((60, 5))).can_show() and len(keys(table(np.ones((60, 5))), most=99)) == 60
 
 
@@ -123,7 +123,7 @@ MINE = """
 import circuitry as ct
 
 def strongest(study):
-    layer = study.tables["states"].select("distance", 8).share().idxmax()[0]
+    layer = study.tables["states"].select("distance", 8).normalized().idxmax()[0]
     return f"ssm_in[{layer}] @ {{position}} -> logits freezing h except h[{layer}]"
 
 SUITE = ct.Suite(
@@ -178,7 +178,7 @@ def test_a_declared_table_equals_the_patch_it_stands_for(tmp_path: Path) -> None
 
 def test_a_path_that_is_a_function_sees_the_tables_above_it(tmp_path: Path) -> None:
     found = small(write(tmp_path, MINE))
-    by_layer = found.tables["states"].select("distance", 8).share().groupby("layer").max()
+    by_layer = found.tables["states"].select("distance", 8).normalized().groupby("layer").max()
     assert found.tables["writes"].about["path"].startswith(f"ssm_in[{by_layer.idxmax()}]")
 
 
@@ -219,7 +219,7 @@ def test_the_default_conclusion_lists_nodes_and_counts_their_other_cells() -> No
     found = ct.run(declared, known.mamba(known.lags(0), known.lags(0, 0, 4)), examples=12)
     (first,) = found.summary.components
     assert first.node == f"h[1] @ {first.position}" and first.role == "states, and 2 more cells"
-    assert first.share == found.tables["states"].share().max() == pytest.approx(1)
+    assert first.normalized == found.tables["states"].normalized().max() == pytest.approx(1)
     assert found.summary.offsets is None and "written" not in found.summary.text()
 
 
@@ -256,7 +256,7 @@ Edit = Callable[[str], str]
 @pytest.mark.parametrize(
     ("edit", "options", "message"),
     [
-        (lambda text: text.replace("SUITE =", "OTHER ="), {}, "mine.py defines no SUITE"),
+        (lambda text: text.replace("SUITE =", "SOURCE ="), {}, "mine.py defines no SUITE"),
         (lambda _: "SUITE = 'induction'", {}, "SUITE in .*mine.py is str, not a Suite"),
         (lambda text: text, {"distanze": 8}, "suite 'mine' has no option 'distanze'; did you mean 'distance'"),
         (lambda text: text, {"thorugh": 8}, "suite 'mine' has no option 'thorugh'; did you mean 'thorough'"),

@@ -124,7 +124,7 @@ def apart(
 
 
 def _differ(ours: Sequence[Effects], theirs: Sequence[Effects]) -> float:
-    fields = ("effect", "base", "other")
+    fields = ("effect", "base", "source")
     most = [
         np.abs(getattr(one, field) - getattr(other, field)).max()
         for one, other in zip(ours, theirs, strict=True)

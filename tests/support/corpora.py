@@ -12,7 +12,7 @@ import circuitry as ct
 from circuitry.features.activations import Corpus
 
 LONG = "Mary and John went to the store"
-OTHER = "The other document is this one."
+SOURCE = "The other document is this one."
 
 
 @functools.cache

@@ -65,7 +65,7 @@ def tables(seed: int = 0) -> dict[str, PatchingTable]:
     effects[4] = -5 + rng.normal(0, 0.01, 16)
     random = pd.DataFrame({
         "draw": np.repeat(range(8), 16), "node": "ssm_state[0] @ END-3", "example": np.tile(range(16), 8),
-        "effect": rng.normal(0, 0.2, 128), "base": 10.0, "other": 0.0,
+        "effect": rng.normal(0, 0.2, 128), "base": 10.0, "source": 0.0,
     })  # fmt: skip
     ports = {
         "k": "head[0,1] @ B -> head[1,0].k freezing head -> logits",

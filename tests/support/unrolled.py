@@ -24,7 +24,7 @@ unrolled: Callable[[Graph, int], nx.DiGraph[Token]] = functools.cache(Graph.unro
 def runs_of(made: Plan, prompts: Prompts) -> Runs:
     """The runs of a plan, without guards, each from its own beginning."""
     jobs = [Job(number, cell, np.arange(len(prompts))) for number, cell in enumerate(made.cells)]
-    return Runs(made, jobs, prompts, LiveSets(made.graph, prompts.length), share=False)
+    return Runs(made, jobs, prompts, LiveSets(made.graph, prompts.length), share_beginnings=False)
 
 
 def legs_of(runs: Runs) -> Iterator[tuple[Leg, int, int]]:
@@ -52,7 +52,7 @@ def _begins(leg: Leg, prompts: Prompts, example: int, earliest: int) -> set[Toke
         if write.at is not None:
             found.add((write.node, _at(write.at, prompts, example)))
         else:
-            start = differing if write.value == "other" else earliest
+            start = differing if write.value == "source" else earliest
             found |= {(write.node, t) for t in range(start, prompts.length)}
     return found
 

@@ -39,7 +39,7 @@ class Reference:
         self.model, self.progress, self.team = model, progress, team
 
     def cost(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> Cost:
-        """What ``run`` would take: base, other and every leg of each cell, in passes of their own."""
+        """What ``run`` would take: base, source and every leg of each cell, in passes of their own."""
         passes = sum(2 + len(cell.passes) for cell in plan.cells)
         tokens = passes * len(prompts) * prompts.length * plan.graph.sizes["layer"]
         return Cost(len(plan.cells), tokens, tokens)
@@ -51,12 +51,12 @@ class Reference:
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``). Raises CircuitryError for an intervention other than resampling."""
         check_comparable(plan)
-        mine = self.team.share(range(len(plan.cells)))
+        mine = self.team.part(range(len(plan.cells)))
         filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
         if mine:
             part = replace(plan, cells=tuple(plan.cells[number] for number in mine))
             for number, one in enumerate(by_reference(self.model.widened(), part, prompts, metrics, self.progress)):
-                filled[number][:, mine] = one.effect, one.base, one.other
+                filled[number][:, mine] = one.effect, one.base, one.source
         return [Effects(*one) for one in filled]
 
 
@@ -75,21 +75,21 @@ def by_reference(
     bar = tqdm(plan.cells, str(plan.path)[:60], unit="cell", disable=None if progress is None else not progress, leave=False)
     found = [_runs(model, plan, cell.path, prompts, metrics) for cell in bar]
     by_metric = np.array(found).transpose(1, 2, 0, 3)
-    return [Effects(patched - on_base, on_base, on_other) for on_base, on_other, patched in by_metric]
+    return [Effects(patched - on_base, on_base, on_source) for on_base, on_source, patched in by_metric]
 
 
 def _runs(model: Model, plan: Plan, path: Path, prompts: Prompts, metrics: Sequence[Metric]) -> list[list[np.ndarray]]:
-    """By each metric, what it is on the base, on the other and on the patched run [example]."""
+    """By each metric, what it is on the base, on the source and on the patched run [example]."""
     clean, corrupted = (torch.from_numpy(ids).to(model.device) for ids in (prompts.clean, prompts.corrupted))
-    base, other = (clean, corrupted) if plan.base == "clean" else (corrupted, clean)
-    read = follow_all(model.hf, path, base, other, {name: at.tolist() for name, at in prompts.where.items()})
+    base, source = (clean, corrupted) if plan.base == "clean" else (corrupted, clean)
+    read = follow_all(model.hf, path, base, source, {name: at.tolist() for name, at in prompts.where.items()})
     runs: list[list[Tensor]]
     if ends_at_logits(plan):
         answer, foil = (torch.from_numpy(tokens).to(model.device) for tokens in (prompts.answer, prompts.foil))
         runs = [[evaluate(one, logits, read[0][1][0], answer, foil) for logits in read[0][1]] for one in metrics]
     else:
-        away, patched = distances(read, prompts.stops.tolist())
-        runs = [[torch.zeros_like(away), away, patched] for _ in metrics]
+        source_distance, patched = distances(read, prompts.stops.tolist())
+        runs = [[torch.zeros_like(source_distance), source_distance, patched] for _ in metrics]
     return [[values.double().cpu().numpy() for values in of_metric] for of_metric in runs]
 
 
@@ -102,5 +102,5 @@ def check_comparable(plan: Plan) -> None:
     Traceback (most recent call last):
     circuitry.errors.CircuitryError: the reference only resamples, it has no 'zero'
     """
-    if not plan.intervention.from_other:
+    if not plan.intervention.from_source:
         raise CircuitryError(f"the reference only resamples, it has no {plan.intervention.name!r}")

@@ -24,7 +24,7 @@ Key: TypeAlias = tuple[str, tuple[int, ...], str]
 Where: TypeAlias = Mapping[str, list[int]]
 """Absolute token position of every named position, one number an example."""
 Reading: TypeAlias = tuple[Tensor, Tensor, Tensor]
-"""A target's value in the base run, the other run and the patched run."""
+"""A target's value in the base run, the source run and the patched run."""
 Edit: TypeAlias = Callable[[Tensor, int | None], Tensor]
 """From a value [batch, pos, ...] and None, or from a state [batch, ...] and its position, to what takes its place."""
 Edits: TypeAlias = Mapping[Key, Edit]
@@ -192,22 +192,22 @@ def _around(stack: ExitStack, layer: Any, norm: Any, key: Key, see: See) -> None
     stack.callback(layer.register_forward_hook(out).remove)
 
 
-def follow(hf: Any, path: Path, base: Tensor, other: Tensor, where: Where) -> Reading:
+def follow(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where) -> Reading:
     """Follow one path without open axes to its first target; arguments and what is returned of it are those of ``follow_all``.
 
     >>> import circuitry as ct
     >>> model, ids = ct.load("bundled:mamba"), torch.arange(6)[None] + 300
-    >>> base, other, patched = follow(model.hf, ct.parse("embed -> logits"), ids, ids + 1, {"END": [5]})
-    >>> bool(torch.allclose(other, patched))
+    >>> base, source, patched = follow(model.hf, ct.parse("embed -> logits"), ids, ids + 1, {"END": [5]})
+    >>> bool(torch.allclose(source, patched))
     True
     """
-    return follow_all(hf, path, base, other, where)[0][1]
+    return follow_all(hf, path, base, source, where)[0][1]
 
 
-def follow_all(hf: Any, path: Path, base: Tensor, other: Tensor, where: Where) -> list[tuple[Site, Reading]]:
-    """Follow one path without open axes; ``base`` and ``other`` are token ids [example, pos].
+def follow_all(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where) -> list[tuple[Site, Reading]]:
+    """Follow one path without open axes; ``base`` and ``source`` are token ids [example, pos].
 
-    Returns for each last target, a whole layer written out, the site and what it is in the base run, the other run and the patched run: [example, ...] at the target's
+    Returns for each last target, a whole layer written out, the site and what it is in the base run, the source run and the patched run: [example, ...] at the target's
     position, [example, pos, ...] where it has none; the logits at END where none is named. Raises CircuitryError for a node
     that the reference does not record.
 
@@ -218,7 +218,7 @@ def follow_all(hf: Any, path: Path, base: Tensor, other: Tensor, where: Where) -
     [(1, 6, 256), (1, 2048)]
     """
     reference = Reference(hf)
-    clean, corrupted = reference.run(base, {}), reference.run(other, {})
+    clean, corrupted = reference.run(base, {}), reference.run(source, {})
     path = _spelled_out(path, reference.names.short, clean)
     values, sources = corrupted, path.sources
     for leg in path.legs:
@@ -237,7 +237,7 @@ def follow_all(hf: Any, path: Path, base: Tensor, other: Tensor, where: Where) -
 
 
 def distances(found: list[tuple[Site, Reading]], tokens: list[int]) -> tuple[Tensor, Tensor]:
-    """L2 distance [example] of the other run and of the patched run from the base run, over all last targets together.
+    """L2 distance [example] of the source run and of the patched run from the base run, over all last targets together.
 
     Of a target at every position only an example's own ``tokens`` count, not its padding.
 

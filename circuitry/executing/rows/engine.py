@@ -45,7 +45,7 @@ def run_plan(
     """
     filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
     constants = constant_values(model, plan, prompts, memory)
-    work = team.share(list(chunks(plan, model, len(prompts), prompts.length, memory)))
+    work = team.part(list(chunks(plan, model, len(prompts), prompts.length, memory)))
     total = sum(len(cells) * len(examples) for cells, examples in work)
     with tqdm(
         total=total, desc=str(plan.path)[:60], unit="patch", disable=None if progress is None else not progress, leave=False

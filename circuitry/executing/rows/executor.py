@@ -45,6 +45,6 @@ class Rows:
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``)."""
-        if self.team.mine(self.team.world - 1):  # who has as many batches as the others, or one less
+        if self.team.mine(self.team.world_size - 1):  # who has as many batches as the others, or one less
             guarded.check(self.model, plan, prompts, len(plan.cells) - extra)
         return run_plan(self.model, plan, prompts, metrics, memory=self.memory, progress=self.progress, team=self.team)

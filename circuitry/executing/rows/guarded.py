@@ -1,4 +1,4 @@
-"""The guards as batches of their own: patch nothing and get the base run, patch everything and get the other run."""
+"""The guards as batches of their own: patch nothing and get the base run, patch everything and get the source run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .schedule import schedule
 
 
 def check(model: Model, plan: Plan, prompts: Prompts, count: int | None = None) -> None:
-    """Patch nothing and get the base run; patch everything and get the other run. Raises GuardError otherwise.
+    """Patch nothing and get the base run; patch everything and get the source run. Raises GuardError otherwise.
 
     The first runs the plan's own writes and holds, on a sample of its first ``count`` cells (None: of all), with
-    the base input in place of the other.
+    the base input in place of the source input.
     That every place was reached is checked in each batch (``driver.run``).
 
     >>> import circuitry as ct
@@ -28,7 +28,7 @@ def check(model: Model, plan: Plan, prompts: Prompts, count: int | None = None) 
     """
     few = prompts.take(slice(EXAMPLES))
     cells = [plan.cells[k] for k in sampled(len(plan.cells) if count is None else count)]
-    if plan.intervention.from_other:
+    if plan.intervention.from_source:
         same = same_input(few, plan.base)
         for alike in reading_alike(cells):
             laid = schedule(plan, [cells[k] for k in alike], same)
@@ -37,11 +37,11 @@ def check(model: Model, plan: Plan, prompts: Prompts, count: int | None = None) 
     everything = patch_everything(model, few)
     laid = schedule(everything, everything.cells, few)
     logits = run(model, laid, few)[0]
-    check_same(model, [(logits[laid.reading.rows[0]], logits[laid.reading.other])], EVERYTHING)
+    check_same(model, [(logits[laid.reading.rows[0]], logits[laid.reading.source])], EVERYTHING)
 
 
 def patch_everything(model: Model, prompts: Prompts) -> Plan:
-    """The plan that replaces the whole input: its result must be the other run.
+    """The plan that replaces the whole input: its result must be the source run.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
@@ -53,7 +53,7 @@ def patch_everything(model: Model, prompts: Prompts) -> Plan:
 
 
 def same_input(prompts: Prompts, base: str) -> Prompts:
-    """Prompts whose other input is the base input: patching must then change nothing.
+    """Prompts whose source input is the base input: patching must then change nothing.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)

@@ -21,7 +21,7 @@ from .schedule import Reading
 def measured(
     values: list[Tensor], reading: Reading, prompts: Prompts, metric: Metric, plan: Plan
 ) -> tuple[Floats, Floats, Floats]:
-    """Effect [cell, example], and the metric on the base and on the other input [example].
+    """Effect [cell, example], and the metric on the base and on the source input [example].
 
     ``values`` are those of the sites that ``reading`` names, in every row of a batch.
 
@@ -36,18 +36,18 @@ def measured(
     (1, 2)
     """
     cells, examples = reading.rows.shape
-    rows, base, other = reading.rows.ravel(), np.tile(reading.base, cells), reading.other
+    rows, base, source = reading.rows.ravel(), np.tile(reading.base, cells), reading.source
     if ends_at_logits(plan):
         answer, foil = (torch.from_numpy(np.asarray(t)).to(values[0].device) for t in (prompts.answer, prompts.foil))
         clean = values[0][reading.base].float() if values[0].dtype != torch.float64 else values[0][reading.base]
-        patched, corrupted = values[0][rows].to(clean.dtype), values[0][other].to(clean.dtype)
-        on_base, on_other = (evaluate(metric, logits, clean, answer, foil) for logits in (clean, corrupted))
+        patched, corrupted = values[0][rows].to(clean.dtype), values[0][source].to(clean.dtype)
+        on_base, on_source = (evaluate(metric, logits, clean, answer, foil) for logits in (clean, corrupted))
         on_patched = evaluate(metric, patched, clean.repeat(cells, 1), answer.repeat(cells), foil.repeat(cells))
         effect = on_patched.view(cells, examples) - on_base
-        return _numpy(effect), _numpy(on_base), _numpy(on_other)
+        return _numpy(effect), _numpy(on_base), _numpy(on_source)
     effect = _distance(values, reading.sites, rows, base, np.tile(prompts.stops, cells))
-    away = _distance(values, reading.sites, other, reading.base, prompts.stops)
-    return _numpy(effect.view(cells, examples)), np.zeros(examples), _numpy(away)
+    source_distance = _distance(values, reading.sites, source, reading.base, prompts.stops)
+    return _numpy(effect.view(cells, examples)), np.zeros(examples), _numpy(source_distance)
 
 
 def _distance(

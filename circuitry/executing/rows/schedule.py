@@ -1,7 +1,7 @@
 """A plan for some examples and cells: which batch row is copied into which, at which place. Plain numpy, no torch.
 
-All passes ride in one batch. The rows are, for every example, the base input, the other input, and one row for every leg of
-every cell. A write copies from the other input's row (or the previous leg's), a hold copies from the base row, at the same
+All passes ride in one batch. The rows are, for every example, the base input, the source input, and one row for every leg of
+every cell. A write copies from the source input's row (or the previous leg's), a hold copies from the base row, at the same
 place in the same forward pass: nothing has to be stored, and a frozen node costs one copy.
 """
 
@@ -30,7 +30,7 @@ class Reading:
     sites: tuple[Site, ...]
     rows: Ints
     base: Ints
-    other: Ints
+    source: Ints
 
 
 @dataclass

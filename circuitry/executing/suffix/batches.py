@@ -64,7 +64,7 @@ def _cut(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, siz
             chosen, total = [], np.zeros_like(total)
         if not chosen and not size.fits(more):
             if alone is None:  # jobs that share a beginning may come into different batches
-                _, alone = token_counts(plan, jobs, prompts, lives, share=False)
+                _, alone = token_counts(plan, jobs, prompts, lives, share_beginnings=False)
             yield from (_batch(jobs, some, [example], tokens) for some, tokens in _split(whole[example], alone[:, example], size))
             continue
         chosen.append(example)
@@ -101,12 +101,14 @@ def _batch(jobs: Sequence[Job], numbers: Sequence[int], examples: Sequence[int],
     return Batch(there, tuple(made), int(tokens.sum()))
 
 
-def token_counts(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, *, share: bool = True) -> tuple[Ints, Ints]:
+def token_counts(
+    plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, *, share_beginnings: bool = True
+) -> tuple[Ints, Ints]:
     """Tokens in each layer and after all of them: of the two whole runs [example, layer], and of each job [job, example, layer].
 
-    Of jobs that begin alike the first one counts for all, unless they do not ``share`` (``beginnings``).
+    Of jobs that begin alike the first one counts for all, unless they do not ``share_beginnings`` (``beginnings``).
     """
-    runs, final = Runs(plan, jobs, prompts, lives, share=share), len(lives.regions.layers)
+    runs, final = Runs(plan, jobs, prompts, lives, share_beginnings=share_beginnings), len(lives.regions.layers)
     number = {id(job): at for at, job in enumerate(jobs)}
     counts = np.zeros((len(jobs), len(prompts), final + 1), np.int64)
     for leg in runs.legs:

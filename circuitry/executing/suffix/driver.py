@@ -32,9 +32,9 @@ def run(model: Model, layout: Layout, constants: Mapping[Write, Tensor], columns
     """
     runs, prompts = layout.runs, layout.runs.prompts
     swapped = runs.plan.base == "corrupted"
-    other = (layout.batch >= runs.count) & (layout.batch < 2 * runs.count)
+    source = (layout.batch >= runs.count) & (layout.batch < 2 * runs.count)
     example = runs.base[layout.batch] % runs.count
-    ids = np.where((other ^ swapped)[:, None], prompts.corrupted[example], prompts.clean[example])[:, : layout.length]
+    ids = np.where((source ^ swapped)[:, None], prompts.corrupted[example], prompts.clean[example])[:, : layout.length]
     ids = np.concatenate([ids, np.repeat(ids[:1], layout.filling, 0)])
     every = _visits(model, layout)
 

@@ -71,7 +71,7 @@ class Suffix:
         lives, jobs = LiveSets(plan.graph, prompts.length), self._jobs(plan, prompts, extra)
         narrow = _narrow(plan, metrics)
         every = batches(plan, jobs, prompts, lives, self._size(prompts, narrow))
-        work = self.team.share(every, [batch.tokens for batch in every])
+        work = self.team.part(every, [batch.tokens for batch in every])
         total = sum(len(job.examples) for batch in work for job in batch.jobs if job.number >= 0)
         with tqdm(
             total=total,

@@ -1,4 +1,4 @@
-"""The guards as jobs of the same batches: patch nothing and get the base run, patch everything and get the other run."""
+"""The guards as jobs of the same batches: patch nothing and get the base run, patch everything and get the source run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...models import Model
 from ...models.packed import Ints
 from ...paths import Node
 from ...planning import CellPlan, Pass, Plan, Write
-from ...planning.plan import OTHER
+from ...planning.plan import SOURCE
 from ..guards import EVERYTHING, EXAMPLES, NOTHING, check_same, sampled
 from .layout import Reading
 from .measure import of_site
@@ -31,17 +31,17 @@ def guards_of(plan: Plan, examples: int, cells: int) -> Iterator[Job]:
     [True, True, False]
     """
     few = np.arange(min(examples, EXAMPLES))
-    if plan.intervention.from_other:
+    if plan.intervention.from_source:
         for number in sampled(cells):
             yield Job(-1, plan.cells[number], few, nothing=True)
     yield Job(-1, _everything(plan), few)
 
 
 def _everything(plan: Plan) -> CellPlan:
-    """The whole input replaced, read where the first cell is: it must be what the other run is."""
+    """The whole input replaced, read where the first cell is: it must be what the source run is."""
     embed = Node(plan.graph.by_role("embed")[0].name)
     first = plan.cells[0]
-    return replace(first, passes=(Pass((Write(embed, None, OTHER),), frozenset(), first.passes[-1].reads),))
+    return replace(first, passes=(Pass((Write(embed, None, SOURCE),), frozenset(), first.passes[-1].reads),))
 
 
 def check(model: Model, reading: Reading, values: Mapping[Any, Tensor]) -> None:
@@ -51,7 +51,7 @@ def check(model: Model, reading: Reading, values: Mapping[Any, Tensor]) -> None:
 
 
 def _pair(values: Mapping[Any, Tensor], reading: Reading, number: int) -> tuple[Tensor, Tensor]:
-    """What the guard's run is at a site, and what it must be: the base run, or the other one."""
+    """What the guard's run is at a site, and what it must be: the base run, or the source run."""
     read, count = reading.reads[number], len(reading.job.examples)
     value, mine = of_site(values, read), read.runs >= 2 * count
     wanted = read.base[mine] if reading.job.nothing else read.own[(read.runs >= count) & ~mine]

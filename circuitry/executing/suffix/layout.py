@@ -30,7 +30,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a job's last leg reads: first the base runs of its examples, then the other runs, then its own, [3, example] by number."""
+    """What a job's last leg reads: first the base runs of its examples, then the source runs, then its own, [3, example] by number."""
 
     job: Job
     reads: tuple[Read, ...]
@@ -95,7 +95,7 @@ class Builder:
     def _whole(
         self, rows: Mapping[Region, list[Ints]], positions: Mapping[Region, list[Ints]]
     ) -> dict[Region, tuple[Ints, Ints]]:
-        """The base and the other runs: all tokens of every layer that is needed, and after the last one those that are read."""
+        """The base and the source runs: all tokens of every layer that is needed, and after the last one those that are read."""
         count, stops = self.runs.count, self.runs.stops
         every = np.repeat(np.arange(2 * count), np.tile(stops, 2)), np.concatenate([np.arange(stop) for stop in (*stops, *stops)])
         last = self.runs.last
@@ -133,7 +133,7 @@ class Builder:
         return np.repeat(examples, stops), np.concatenate([np.arange(stop) for stop in stops])
 
     def _batch(self) -> Ints:
-        """The rows that go through the embedding: base and other runs, and those that are written there."""
+        """The rows that go through the embedding: base and source runs, and those that are written there."""
         written = [leg.rows for leg in self.runs.legs if Region(-1) in leg.live.tokens]
         return np.unique(np.concatenate([np.arange(2 * self.runs.count), *written]))
 
@@ -280,7 +280,7 @@ class Builder:
         runs = np.concatenate([number, number + len(examples), number + 2 * len(examples)])
         at = np.tile(position, 3)
         unit = None if place.unit is None else unit_of(place, site.node)
-        base = self.runs.base[rows[runs]] % self.runs.count  # the other runs are compared with the base ones, too
+        base = self.runs.base[rows[runs]] % self.runs.count  # the source runs are compared with the base ones, too
         if place.position is not None:
             tokens = self.made.tokens[region]
             yield Read((place, None), unit, runs, tokens.of(rows[runs], at), tokens.own(base, at))

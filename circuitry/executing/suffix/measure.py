@@ -20,18 +20,18 @@ Floats: TypeAlias = NDArray[np.float64]
 
 
 def measure(values: Mapping[Any, Tensor], reading: Reading, prompts: Prompts, metric: Metric, plan: Plan, narrow: bool) -> Floats:
-    """[3, example] of one job: the effect, and the metric on the base and on the other run. ``narrow``: of the logits there are two columns, the answer's and the foil's."""
+    """[3, example] of one job: the effect, and the metric on the base and on the source run. ``narrow``: of the logits there are two columns, the answer's and the foil's."""
     if not ends_at_logits(plan):
         return _distances(values, reading)
     (read,), examples = reading.reads, reading.job.examples
     logits = values[read.call][torch.from_numpy(read.own)]
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    base, other, patched = logits.chunk(3)
+    base, source, patched = logits.chunk(3)
     answer, foil = (torch.from_numpy(np.asarray(t)[examples]).to(logits.device) for t in (prompts.answer, prompts.foil))
     if narrow:
         answer, foil = torch.zeros_like(answer), torch.ones_like(foil)
-    on_base, on_other, on_patched = (_numpy(evaluate(metric, run, base, answer, foil)) for run in (base, other, patched))
-    return np.stack([on_patched - on_base, on_base, on_other])
+    on_base, on_source, on_patched = (_numpy(evaluate(metric, run, base, answer, foil)) for run in (base, source, patched))
+    return np.stack([on_patched - on_base, on_base, on_source])
 
 
 def of_site(values: Mapping[Any, Tensor], read: Read) -> Tensor:
@@ -52,8 +52,8 @@ def _distances(values: Mapping[Any, Tensor], reading: Reading) -> Floats:
         value = of_site(values, read)
         change = (value[torch.from_numpy(read.own)].double() - value[torch.from_numpy(read.base)].double()) ** 2
         total.index_add_(0, torch.from_numpy(read.runs), change.reshape(len(change), -1).sum(1).cpu())
-    base, other, patched = (total**0.5).numpy().reshape(3, count)
-    return np.stack([patched - base, base, other])
+    base, source, patched = (total**0.5).numpy().reshape(3, count)
+    return np.stack([patched - base, base, source])
 
 
 def _numpy(values: Tensor) -> Floats:

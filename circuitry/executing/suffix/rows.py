@@ -12,7 +12,7 @@ from ...models.packed import Ints
 from ...paths import Node, Position, Site
 from ...planning import CellPlan, Pass, Plan, Write, absolute
 from ...planning.live import End, Live, LiveSets
-from ...planning.plan import OTHER
+from ...planning.plan import SOURCE
 from ...prompting import Prompts
 from .beginnings import Begun, begun
 
@@ -50,20 +50,22 @@ class Leg:
 
 
 class Runs:
-    """Rows: for every example the base run, then for every example the other run, then the legs of all jobs, example by example.
+    """Rows: for every example the base run, then for every example the source run, then the legs of all jobs, example by example.
 
-    ``examples`` are those that the batch has, ``stops`` [example] how many tokens of each prompt have to be computed. ``share``: legs that
+    ``examples`` are those that the batch has, ``stops`` [example] how many tokens of each prompt have to be computed. ``share_beginnings``: legs that
     begin alike share their first layers.
     """
 
-    def __init__(self, plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, *, share: bool = True) -> None:
+    def __init__(
+        self, plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, *, share_beginnings: bool = True
+    ) -> None:
         self.plan, self.prompts, self.lives, self.count = plan, prompts, lives, len(prompts)
         self.jobs, self.stops = list(jobs), np.ones(len(prompts), np.int64)
         starts = self._first_rows()
         self.base = np.concatenate([np.arange(2 * self.count), np.repeat(np.arange(self.count), self._width)])
         legs = [leg for job, first in zip(self.jobs, starts, strict=True) for leg in self._legs(job, first)]
         self.origin, self.begins = np.arange(len(self.base)), np.full(len(self.base), -1)
-        self.legs = [self._cut(one) for one in begun(legs, lives.regions)] if share else legs
+        self.legs = [self._cut(one) for one in begun(legs, lives.regions)] if share_beginnings else legs
 
     def came(self, rows: Ints, layer: int) -> Ints:
         """The rows whose stream comes into a layer: those that begin there were up to it what their origins are."""
@@ -112,7 +114,7 @@ class Runs:
         """The first token at which a write can change something, in each example, and whether it can at all that follow."""
         if write.at is not None:
             return self._at(write.at, job.examples), False
-        if write.value == OTHER:
+        if write.value == SOURCE:
             return (self.prompts.clean != self.prompts.corrupted).argmax(1)[job.examples], True
         return earliest, True
 

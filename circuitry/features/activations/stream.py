@@ -52,7 +52,7 @@ class Activations:
     buffers of ``buffer`` tokens; a document that is cut is run for both. A buffer is filled by forward passes, shuffled and
     emptied wholly, in batches of ``batch``. All of it follows from ``seed`` and the number of the batch, so any batch can be
     made without those before it. No token comes twice before all have come once, but for those that share a buffer with
-    the next epoch's first. ``reader`` reads the values, else the engine does. Of ``world`` processes, each with its own ``rank``, this one gets batch ``rank`` of every ``world``.
+    the next epoch's first. ``reader`` reads the values, else the engine does. Of ``world_size`` processes, each with its own ``rank``, this one gets batch ``rank`` of every ``world_size``.
     """
 
     model: Model
@@ -63,7 +63,7 @@ class Activations:
     seed: int
     memory: int
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     reader: Reader | None = None
 
     @functools.cached_property
@@ -98,15 +98,15 @@ class Activations:
         (torch.Size([8, 128]), True)
         """
         each = self.buffer // self.batch
-        number = start * self.world + self.rank
+        number = start * self.world_size + self.rank
         while True:
             window, first = divmod(number, each)
             values = self._values(self._shuffled(window))
             order = np.random.default_rng([self.seed, 1, window]).permutation(self.buffer).reshape(each, self.batch)
-            for mine in order[first :: self.world]:
+            for mine in order[first :: self.world_size]:
                 at = torch.from_numpy(mine).to(self.model.device)
                 yield {node: value[at] for node, value in values.items()}
-                number += self.world
+                number += self.world_size
             del values  # before the next buffer is made
 
     def in_order(self, start: int = 0) -> Iterator[tuple[slice, dict[Node, Tensor]]]:
@@ -196,7 +196,7 @@ def activations(
     corpus: Corpus | None = None,
     memory: int | str = "512MiB",
     rank: int = 0,
-    world: int = 1,
+    world_size: int = 1,
 ) -> Activations:
     """Activations of nodes on text: one forward pass feeds all of them, special tokens are left out.
 
@@ -210,7 +210,7 @@ def activations(
         seed: of the order of documents and of tokens within a buffer.
         corpus: a corpus made before, instead of texts; ``tokens`` then takes its first documents.
         memory: bound for one forward pass, bytes or text such as "2GiB". Other bounds give values that differ by rounding.
-        rank, world: of ``world`` processes that share the stream, this is number ``rank``. Every one of them runs the model.
+        rank, world_size: of ``world_size`` processes that share the stream, this is number ``rank``. Every one of them runs the model.
 
     Raises CircuitryError for nodes that are not there, the logits, and a corpus that the model cannot read.
 
@@ -221,8 +221,8 @@ def activations(
     """
     if batch < 1 or buffer < batch:
         raise CircuitryError(expected(f"a batch of 1 to {buffer} tokens (buffer={buffer})", batch))
-    if not 0 <= rank < world:
-        raise CircuitryError(expected(f"a rank from 0 to {world - 1} (of {world} processes)", rank))
+    if not 0 <= rank < world_size:
+        raise CircuitryError(expected(f"a rank from 0 to {world_size - 1} (of {world_size} processes)", rank))
     chosen = tuple(dict.fromkeys(node for one in _several(nodes) for node in _nodes(model, one)))
     if not chosen:
         raise CircuitryError("no node to collect; name one such as 'resid[3]', or a family")
@@ -236,7 +236,7 @@ def activations(
         corpus = corpus.take(tokens)
     _check(model, corpus)
     whole = -(-min(buffer, corpus.tokens) // batch) * batch
-    made = Activations(model, chosen, corpus, batch, whole, seed, parse_memory(memory), rank, world)
+    made = Activations(model, chosen, corpus, batch, whole, seed, parse_memory(memory), rank, world_size)
     _ = made.widths  # reads every node once, and raises for one that cannot be collected
     return made
 

@@ -1,11 +1,11 @@
-"""Feature dashboard: top contexts, a browser page of matches, scores by judges, and figure 5."""
+"""Feature dashboard: top contexts, a browser page of matches, scores by scorers, and figure 5."""
 
 from .browser import browser
 from .contexts import Context, Profile, profiles, top_contexts
 from .figure import figure5
-from .judge import Judge, judge
 from .question import COMPLEXITY, MONOSEMANTIC, MONOSEMANTICITY, Question, Rubric
-from .score import Estimate, contexts_of, estimate, judge_features, judge_layers, pick, uninterpretable
+from .score import Estimate, contexts_of, estimate, pick, score_features, score_layers, uninterpretable
+from .scorer import Scorer, scorer
 from .study import Features, study
 
 __all__ = [
@@ -15,19 +15,19 @@ __all__ = [
     "Context",
     "Estimate",
     "Features",
-    "Judge",
     "Profile",
     "Question",
     "Rubric",
+    "Scorer",
     "browser",
     "contexts_of",
     "estimate",
     "figure5",
-    "judge",
-    "judge_features",
-    "judge_layers",
     "pick",
     "profiles",
+    "score_features",
+    "score_layers",
+    "scorer",
     "study",
     "top_contexts",
     "uninterpretable",

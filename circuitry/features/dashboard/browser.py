@@ -45,7 +45,7 @@ def browser(
         tokenizer: of the corpus, to show its tokens as text; None shows their numbers.
         out: a file that ends in .html, or a folder for ``features.html``.
         names: of the models; those that the activations know without.
-        scores: what ``judge_layers`` gave for features of model A; a proxy's are called so on the page.
+        scores: what ``score_layers`` gave for features of model A; a proxy's are called so on the page.
 
     Raises CircuitryError if no match can be shown, or if the activations are of another corpus.
 
@@ -66,14 +66,14 @@ def browser(
     how = {"contexts": contexts, "window": window}
     data = entries(shown, every, getattr(matches, "reverse", None), (acts_a, acts_b), corpus, tokenizer, scores, **how)
     both = names or (_name(acts_a, "model A"), _name(acts_b, "model B"))
-    judged = None if scores is None or not len(scores) else scores.iloc[0]
+    scored = None if scores is None or not len(scores) else scores.iloc[0]
     words = {
         "names": both,
         "title": title,
         "contexts": contexts,
         "window": window,
         "corpus": f"{corpus.source}, {corpus.tokens:,} tokens",
-        "judged": judged,
+        "scored": scored,
     }
     counts = {"shown": len(shown), "total": int(every["mppc"].notna().sum()), "silent": int(every["mppc"].isna().sum())}
     told_of = {"data": {**data, "names": both}, "limit": limit, "ends": max(1, limit // 10), **words, **counts}

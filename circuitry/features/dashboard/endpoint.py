@@ -1,4 +1,4 @@
-"""A judge behind any endpoint that speaks OpenAI's chat protocol: OpenAI's own, vLLM, llama.cpp, Ollama and others."""
+"""A scorer behind any endpoint that speaks OpenAI's chat protocol: OpenAI's own, vLLM, llama.cpp, Ollama and others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SETTINGS: Mapping[str, Any] = MappingProxyType({"temperature": 0, "max_tokens": 
 """Of every request unless others are given; models that think need other ones, such as ``max_completion_tokens``."""
 
 
-class EndpointJudge:
+class EndpointScorer:
     """Asks a model by its name, one question at a time.
 
     ``url`` is the endpoint's address up to ``/v1``, OpenAI's without. The API key comes from the environment variable that ``key``
@@ -28,7 +28,7 @@ class EndpointJudge:
 
     ``tokens_in`` and ``tokens_out`` count what the endpoint says it used.
 
-    Raises CircuitryError without the package openai (extra ``judge``) or without a key where OpenAI needs one.
+    Raises CircuitryError without the package openai (extra ``autointerp``) or without a key where OpenAI needs one.
     """
 
     proxy = False
@@ -51,7 +51,7 @@ class EndpointJudge:
         try:
             import openai
         except ImportError:
-            raise CircuitryError("a judge behind an endpoint needs openai: pip install 'circuitry-lm[judge]'") from None
+            raise CircuitryError("a scorer behind an endpoint needs openai: pip install 'circuitry-lm[autointerp]'") from None
         secret = _secret(key or ("OPENAI_API_KEY" if url is None else None))
         self._client = openai.OpenAI(api_key=secret, base_url=url, max_retries=0, timeout=timeout)
         self._pause, self._attempts, self._clock, self._sleep = 60 / per_minute, attempts, clock, sleep

@@ -122,10 +122,10 @@ def _best(reverse: pd.DataFrame) -> dict[tuple[int, int], tuple[int, int]]:
 
 
 def _scores(scores: pd.DataFrame | None) -> dict[tuple[int, int], dict[str, Any]]:
-    """The judge's scores of model A's features; a proxy's are called so."""
+    """The scorer's scores of model A's features; a proxy's are called so."""
     if scores is None or not len(scores):
         return {}
-    names = [name for name in scores if name not in ("layer", "feature", "judge", "proxy")]
+    names = [name for name in scores if name not in ("layer", "feature", "scorer", "proxy")]
     made = {}
     for row in scores.to_dict("records"):
         mark = " (proxy)" if row["proxy"] else ""

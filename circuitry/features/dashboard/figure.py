@@ -30,13 +30,13 @@ def figure5(
     """(a) MPPC by complexity, a box for each variant and score; (b) MPPC by monosemanticity, for the variant ``main``.
 
     ``variants`` are tables of matches (``layer_a``, ``feature_a``, ``mppc``) of the same model's features, by name: "SAE seed",
-    "model seed", "architecture"; ``scores`` is what ``judge_layers`` gave. Boxes hold the middle half, the line is the median,
+    "model seed", "architecture"; ``scores`` is what ``score_layers`` gave. Boxes hold the middle half, the line is the median,
     whiskers reach to the last value within 1.5 times the box; numbers below are counts of features. Features without a score are left
     out. Scores of a proxy are called so. Raises CircuitryError where there is nothing to draw.
 
     >>> matches = pd.DataFrame({"layer_a": 0, "feature_a": range(4), "mppc": [0.9, 0.8, 0.3, 0.1]})
     >>> told = {"layer": 0, "feature": range(4), "complexity": [1, 1, 4, 5], "monosemanticity": [5, 5, 3, 1]}
-    >>> made = figure5({"architecture": matches}, pd.DataFrame(told).assign(judge="me", proxy=True))
+    >>> made = figure5({"architecture": matches}, pd.DataFrame(told).assign(scorer="me", proxy=True))
     >>> made.axes[0].get_xlabel()
     'complexity (proxy)'
     """
@@ -60,8 +60,8 @@ def figure5(
 
 
 def _source(scores: pd.DataFrame) -> str:
-    judges = ", ".join(sorted(set(scores["judge"].astype(str))))
-    said = "no judge read the text: a proxy computed from activations" if bool(scores["proxy"].any()) else f"scores by {judges}"
+    scorers = ", ".join(sorted(set(scores["scorer"].astype(str))))
+    said = "no scorer read the text: a proxy computed from activations" if bool(scores["proxy"].any()) else f"scores by {scorers}"
     return f"{said}; numbers below the boxes: features"
 
 

@@ -1,4 +1,4 @@
-"""A language model on this machine as a judge."""
+"""A language model on this machine as a scorer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ...models import Model
 
 
-class LocalJudge:
+class LocalScorer:
     """A causal language model that is asked as a chat where its tokenizer has a template, and else to continue the question.
 
     The score is the level whose number is most probable as the next token, so every question has an answer and no sampling takes
@@ -52,7 +52,7 @@ class LocalJudge:
 
         >>> from circuitry.features.dashboard.contexts import Context
         >>> from circuitry.features.dashboard.question import COMPLEXITY, Question
-        >>> found = LocalJudge("bundled:mamba").probabilities(Question(COMPLEXITY, (Context((" a",), (1.0,), 0, 0),)))
+        >>> found = LocalScorer("bundled:mamba").probabilities(Question(COMPLEXITY, (Context((" a",), (1.0,), 0, 0),)))
         >>> list(found), round(sum(found.values()), 6)
         ([1, 2, 3, 4, 5], 1.0)
         """
@@ -77,7 +77,7 @@ class LocalJudge:
         most = self.model.positions
         if most is not None and len(ids) > most:
             raise CircuitryError(
-                f"the question has {len(ids)} tokens and {self.name} reads {most}; try fewer or shorter contexts, or another judge"
+                f"the question has {len(ids)} tokens and {self.name} reads {most}; try fewer or shorter contexts, or another scorer"
             )
         return ids
 

@@ -1,4 +1,4 @@
-"""A stand-in for a judge that needs none: scores computed from tokens and activations, without any idea of what a text means."""
+"""A stand-in for a scorer that needs none: scores computed from tokens and activations, without any idea of what a text means."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _PLACES = (-2, -1, 0, 1)
 """Where a common token is looked for, relative to the peak."""
 
 
-class ProxyJudge:
-    """Scores that follow from which tokens a feature fires on, and whether the token alone makes it fire. A proxy, not a judge.
+class ProxyScorer:
+    """Scores that follow from which tokens a feature fires on, and whether the token alone makes it fire. A proxy, not a scorer.
 
     Complexity, on a scale from 1 to 5, is 1 + 2 max(H, D) + D (H + V) with
 
@@ -39,7 +39,7 @@ class ProxyJudge:
 
         >>> from circuitry.features.dashboard.question import COMPLEXITY, Question
         >>> contexts = [Context((before, " cat"), (0.0, 2.0), 1, 0, elsewhere=1.0) for before in ("a", "the", "my")]
-        >>> ProxyJudge().score(Question(COMPLEXITY, contexts))
+        >>> ProxyScorer().score(Question(COMPLEXITY, contexts))
         1
         """
         name = question.rubric.name

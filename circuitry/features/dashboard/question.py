@@ -1,4 +1,4 @@
-"""What a judge is asked about a feature: its top contexts, and the criteria of a score."""
+"""What a scorer is asked about a feature: its top contexts, and the criteria of a score."""
 
 from __future__ import annotations
 

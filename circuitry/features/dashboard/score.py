@@ -1,4 +1,4 @@
-"""Scores of features by a judge, and what they are for: which matches to score, and which cannot be interpreted."""
+"""Scores of features by a scorer, and what they are for: which matches to score, and which cannot be interpreted."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 from ...errors import whole
 from .answers import Answers
 from .contexts import Context, top_contexts
-from .judge import Judge
 from .question import Question, Rubric, rubric
+from .scorer import Scorer
 
 if TYPE_CHECKING:
     from ..activations.corpus import Corpus
@@ -31,9 +31,9 @@ Feature = TypeVar("Feature")
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a judge has yet to be asked, and about how many tokens that is; ``cost`` is in the currency of the prices, or None."""
+    """What a scorer has yet to be asked, and about how many tokens that is; ``cost`` is in the currency of the prices, or None."""
 
-    judge: str
+    scorer: str
     questions: int
     answered: int
     tokens_in: int
@@ -47,7 +47,7 @@ class Estimate:
         2,000 questions to a model (10 more are answered): about 3,000,000 tokens to read and at most 32,000 to write, about 7.82 in all
         """
         known = f" ({self.answered:,} more are answered)" if self.answered else ""
-        said = f"{self.questions:,} questions to {self.judge}{known}: about {self.tokens_in:,} tokens to read"
+        said = f"{self.questions:,} questions to {self.scorer}{known}: about {self.tokens_in:,} tokens to read"
         cost = "" if self.cost is None else f", about {self.cost:,.2f} in all"
         return f"{said} and at most {self.tokens_out:,} to write{cost}"
 
@@ -56,64 +56,64 @@ class Estimate:
         cost = None if self.cost is None or other.cost is None else self.cost + other.cost
         questions, answered = self.questions + other.questions, self.answered + other.answered
         reading, writing = self.tokens_in + other.tokens_in, self.tokens_out + other.tokens_out
-        return Estimate(self.judge, questions, answered, reading, writing, cost)
+        return Estimate(self.scorer, questions, answered, reading, writing, cost)
 
 
 def estimate(
-    judge: Judge,
+    scorer: Scorer,
     contexts: Mapping[Feature, Sequence[Context]],
     what: str | Rubric = "complexity",
     *,
     cache: str | Path | None = None,
     price: tuple[float, float] | None = None,
 ) -> Estimate:
-    """What ``judge_features`` would ask, before anything is asked. ``price``: of a million tokens read, and written.
+    """What ``score_features`` would ask, before anything is asked. ``price``: of a million tokens read, and written.
 
-    Tokens read are estimated at 2.2 characters each; an answer is taken to be as long as the judge lets it be.
+    Tokens read are estimated at 2.2 characters each; an answer is taken to be as long as the scorer lets it be.
 
-    >>> from circuitry.features.dashboard.proxy import ProxyJudge
-    >>> estimate(ProxyJudge(), {7: [Context(("a",), (1.0,), 0, 0)]}).questions
+    >>> from circuitry.features.dashboard.proxy import ProxyScorer
+    >>> estimate(ProxyScorer(), {7: [Context(("a",), (1.0,), 0, 0)]}).questions
     1
     """
     known, measure = Answers(cache), rubric(what)
     questions = [Question(measure, found) for found in contexts.values() if found]
-    left = [question for question in questions if not known.has(judge, question)]
+    left = [question for question in questions if not known.has(scorer, question)]
     reading = round(sum(len(question.text) for question in left) / _LETTERS)
-    writing = len(left) * int(getattr(judge, "answer_tokens", 1))
+    writing = len(left) * int(getattr(scorer, "answer_tokens", 1))
     cost = None if price is None else (reading * price[0] + writing * price[1]) / 1e6
-    return Estimate(judge.name, len(left), len(questions) - len(left), reading, writing, cost)
+    return Estimate(scorer.name, len(left), len(questions) - len(left), reading, writing, cost)
 
 
-def judge_features(
-    judge: Judge,
+def score_features(
+    scorer: Scorer,
     contexts: Mapping[Feature, Sequence[Context]],
     what: str | Rubric = "complexity",
     *,
     cache: str | Path | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """One row for each feature: ``feature``, ``score`` (NaN where there is none), ``answer``, ``what``, ``judge``, ``proxy``.
+    """One row for each feature: ``feature``, ``score`` (NaN where there is none), ``answer``, ``what``, ``scorer``, ``proxy``.
 
-    A score is missing where the judge refused or gave no whole number on the scale, and where a feature has no contexts. Every
-    answer is kept in the folder ``cache`` at once, unless it is a proxy's. Raises what the judge raises.
+    A score is missing where the scorer refused or gave no whole number on the scale, and where a feature has no contexts. Every
+    answer is kept in the folder ``cache`` at once, unless it is a proxy's. Raises what the scorer raises.
 
-    >>> from circuitry.features.dashboard.proxy import ProxyJudge
+    >>> from circuitry.features.dashboard.proxy import ProxyScorer
     >>> told = {7: [Context(("a",), (1.0,), 0, document, elsewhere=1.0) for document in range(3)], 8: []}
-    >>> judge_features(ProxyJudge(), told)[["feature", "score", "proxy"]].values.tolist()
+    >>> score_features(ProxyScorer(), told)[["feature", "score", "proxy"]].values.tolist()
     [[7, 1.0, True], [8, nan, True]]
     """
-    known, measure = Answers(None if judge.proxy else cache), rubric(what)
+    known, measure = Answers(None if scorer.proxy else cache), rubric(what)
     rows = []
     for feature, found in tqdm(contexts.items(), measure.name, unit="feature", disable=None if progress else True):
         question, answer = Question(measure, found), None
         if found:
-            if not known.has(judge, question):
-                known.put(judge, question, judge.score(question))
-            answer = known.get(judge, question)
+            if not known.has(scorer, question):
+                known.put(scorer, question, scorer.score(question))
+            answer = known.get(scorer, question)
         score = question.read(answer)
         said = None if answer is None else str(answer)
-        rows.append((feature, float("nan") if score is None else float(score), said, measure.name, judge.name, judge.proxy))
-    return pd.DataFrame(rows, columns=["feature", "score", "answer", "what", "judge", "proxy"])
+        rows.append((feature, float("nan") if score is None else float(score), said, measure.name, scorer.name, scorer.proxy))
+    return pd.DataFrame(rows, columns=["feature", "score", "answer", "what", "scorer", "proxy"])
 
 
 def contexts_of(
@@ -135,26 +135,26 @@ def contexts_of(
     return {(layer, feature): found[layer][feature] for layer, feature in pairs}
 
 
-def judge_layers(
-    judge: Judge,
+def score_layers(
+    scorer: Scorer,
     contexts: Mapping[tuple[int, int], Sequence[Context]],
     what: Sequence[str | Rubric] = SCORES,
     *,
     cache: str | Path | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Several scores of features of several layers: ``layer``, ``feature``, a column for each score, ``judge``, ``proxy``.
+    """Several scores of features of several layers: ``layer``, ``feature``, a column for each score, ``scorer``, ``proxy``.
 
-    >>> from circuitry.features.dashboard.proxy import ProxyJudge
+    >>> from circuitry.features.dashboard.proxy import ProxyScorer
     >>> told = {(3, 7): [Context(("a",), (1.0,), 0, document, elsewhere=1.0) for document in range(3)]}
-    >>> judge_layers(ProxyJudge(), told).columns.tolist()
-    ['layer', 'feature', 'complexity', 'monosemanticity', 'judge', 'proxy']
+    >>> score_layers(ProxyScorer(), told).columns.tolist()
+    ['layer', 'feature', 'complexity', 'monosemanticity', 'scorer', 'proxy']
     """
     made = pd.DataFrame(list(contexts), columns=["layer", "feature"], dtype=np.int64)
     for one in what:
-        found = judge_features(judge, contexts, one, cache=cache, progress=progress)
+        found = score_features(scorer, contexts, one, cache=cache, progress=progress)
         made[rubric(one).name] = found["score"]
-    return made.assign(judge=judge.name, proxy=judge.proxy)
+    return made.assign(scorer=scorer.name, proxy=scorer.proxy)
 
 
 def pick(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
@@ -182,7 +182,7 @@ def uninterpretable(frame: pd.DataFrame, scores: pd.DataFrame, below: float = BE
     """Matches with an MPPC below ``below`` whose feature has monosemanticity ``at_most`` or less, the least alike first.
 
     The paper's appendix F. ``frame`` is a table of matches (``layer_a``, ``feature_a``, ``mppc`` ...) or a Matches, ``scores``
-    what ``judge_layers`` gave. Features that were not scored are left out.
+    what ``score_layers`` gave. Features that were not scored are left out.
 
     >>> matches = pd.DataFrame({"layer_a": [0, 0, 0], "feature_a": [1, 2, 3], "mppc": [0.1, 0.15, 0.9]})
     >>> scores = pd.DataFrame({"layer": 0, "feature": [1, 2, 3], "monosemanticity": [1.0, 5.0, 1.0], "proxy": False})

@@ -13,8 +13,8 @@ from ...errors import no_effect
 from ...store.files import write_csv
 from ...store.locks import hold
 from .browser import LIMIT, browser
-from .judge import Judge
-from .score import BELOW, SCORES, Estimate, contexts_of, estimate, judge_layers, pick, uninterpretable
+from .score import BELOW, SCORES, Estimate, contexts_of, estimate, pick, score_layers, uninterpretable
+from .scorer import Scorer
 
 if TYPE_CHECKING:
     from ..activations.corpus import Corpus
@@ -35,9 +35,9 @@ class Features:
         """What was found, for a terminal."""
         lines = [] if self.files else ["no feature has a match: there is nothing to show"]
         if len(self.scores):
-            judge, proxy = self.scores.iloc[0][["judge", "proxy"]]
+            scorer, proxy = self.scores.iloc[0][["scorer", "proxy"]]
             means = [f"{name} {self.scores[name].mean():.2f} on average" for name in SCORES if name in self.scores]
-            told = "no judge read the text; a proxy computed from activations: " if proxy else f"scored by {judge}: "
+            told = "no scorer read the text; a proxy computed from activations: " if proxy else f"scored by {scorer}: "
             missing = int(self.scores[[name for name in SCORES if name in self.scores]].isna().any(axis=1).sum())
             lines.append(f"{told}{len(self.scores)} features, {', '.join(means)}; {missing} without a score")
             lines.append(f"{len(self.cases)} of them with an MPPC below {BELOW} and monosemanticity of 2 or less")
@@ -52,7 +52,7 @@ def study(
     tokenizer: Any,
     out: str | Path,
     *,
-    judge: Judge | None = None,
+    scorer: Scorer | None = None,
     variants: Mapping[str, Any] | None = None,
     limit: int = LIMIT,
     price: tuple[float, float] | None = None,
@@ -60,12 +60,12 @@ def study(
     names: tuple[str, str] | None = None,
     progress: bool = False,
 ) -> Features:
-    """Write features.html and, with a judge, scores.csv, figure5.png and .svg, uninterpretable.csv and, of its rows if any, .html into a folder.
+    """Write features.html and, with a scorer, scores.csv, figure5.png and .svg, uninterpretable.csv and, of its rows if any, .html into a folder.
 
-    The features of at most ``limit`` matches are shown and judged. ``variants`` are matches of the same features elsewhere, by name
-    ("SAE seed", "model seed"), for figure 5. Before a judge other than the proxy is asked, ``agree`` is called with the estimate, at the
+    The features of at most ``limit`` matches are shown and scored. ``variants`` are matches of the same features elsewhere, by name
+    ("SAE seed", "model seed"), for figure 5. Before a scorer other than the proxy is asked, ``agree`` is called with the estimate, at the
     ``price`` of a million tokens read and written; what it raises stops everything. Answers are kept in the folder, so the same call
-    goes on where it was. Other arguments and errors are those of ``browser`` and of the judge.
+    goes on where it was. Other arguments and errors are those of ``browser`` and of the scorer.
 
     >>> import tempfile
     >>> import numpy as np
@@ -76,7 +76,7 @@ def study(
     >>> list(study(table, [csr_array([[0.0], [2.0]])], [csr_array([[0.0], [2.0]])], told, None, tempfile.mkdtemp()).files)
     ['features']
     """
-    _check_asked(judge, variants, price, agree)
+    _check_asked(scorer, variants, price, agree)
     folder, frame = Path(out), getattr(matches, "forward", matches)
     shown = pick(frame, limit)
     if not len(shown):
@@ -84,14 +84,14 @@ def study(
     sides = (acts_a, acts_b, corpus, tokenizer)
     scores = cases = pd.DataFrame()
     files: dict[str, Path] = {}
-    with hold(folder):  # two at once would ask a judge everything twice
-        if judge is not None:
+    with hold(folder):  # two at once would ask a scorer everything twice
+        if scorer is not None:
             wanted = shown[["layer_a", "feature_a"]].drop_duplicates().itertuples(index=False, name=None)
             contexts = contexts_of(acts_a, corpus, tokenizer, wanted)
-            if agree is not None and not judge.proxy:
-                one, two = (estimate(judge, contexts, what, cache=folder, price=price) for what in SCORES)
+            if agree is not None and not scorer.proxy:
+                one, two = (estimate(scorer, contexts, what, cache=folder, price=price) for what in SCORES)
                 agree(one + two)
-            scores = judge_layers(judge, contexts, cache=folder, progress=progress)
+            scores = score_layers(scorer, contexts, cache=folder, progress=progress)
             cases = uninterpretable(shown, scores)
             files = _tables(folder, scores, cases) | _figure(folder, {**(variants or {}), "architecture": matches}, scores)
         files = {"features": browser(matches, *sides, folder, names=names, scores=scores, limit=limit), **files}
@@ -104,12 +104,12 @@ def study(
     return Features(scores, cases, files)
 
 
-def _check_asked(judge: Judge | None, variants: Mapping[str, Any] | None, price: Any, agree: Any) -> None:
-    """Refuse what only a judge makes use of where there is none."""
-    if variants and judge is None:
-        raise no_effect("variants", ..., "they are drawn in figure 5, which needs scores", "give judge=, or leave variants out")
-    if price is not None and (judge is None or judge.proxy):
-        raise no_effect("price", price, "no judge is paid for", "give judge=, or leave price out")
+def _check_asked(scorer: Scorer | None, variants: Mapping[str, Any] | None, price: Any, agree: Any) -> None:
+    """Refuse what only a scorer makes use of where there is none."""
+    if variants and scorer is None:
+        raise no_effect("variants", ..., "they are drawn in figure 5, which needs scores", "give scorer=, or leave variants out")
+    if price is not None and (scorer is None or scorer.proxy):
+        raise no_effect("price", price, "no scorer is paid for", "give scorer=, or leave price out")
     if price is not None and agree is None:
         raise no_effect("price", price, "nobody is told what the questions would cost", "give agree=, or leave price out")
 

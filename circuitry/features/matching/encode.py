@@ -33,7 +33,7 @@ def encode(
     batch: int = 1024,
     buffer: int = 8192,
     memory: int | str = "512MiB",
-    value: str = "float16",
+    dtype: str = "float16",
     shard: int = 1 << 16,
     progress: bool = True,
 ) -> list[FeatureActs]:
@@ -46,7 +46,7 @@ def encode(
         corpus: of the model's tokens. MPPC compares activations on the same corpus only.
         out: a folder. The same call goes on where it was killed, and writes nothing where all is there.
         batch, buffer, memory: tokens that an autoencoder gets at once, tokens kept in memory, and the bound of a forward pass.
-        value: "float16" (4 bytes for each activation that is not 0) or "float32" (6).
+        dtype: "float16" (4 bytes for each activation that is not 0) or "float32" (6).
         shard: tokens of a file.
         progress: show a bar, where there is a terminal.
 
@@ -64,12 +64,12 @@ def encode(
     named = by_node(model, saes)
     places = folders(named, Path(out))
     with held(places.values()):
-        return _encode(model, named, corpus, places, batch, buffer, memory, value, shard, progress)
+        return _encode(model, named, corpus, places, batch, buffer, memory, dtype, shard, progress)
 
 
 def _encode(
     model: Model, named: Mapping[Node, SAE], corpus: Corpus, places: Mapping[Node, Path], batch: int, buffer: int, memory: int | str,
-    value: str, shard: int, progress: bool,
+    dtype: str, shard: int, progress: bool,
 ) -> list[FeatureActs]:  # fmt: skip
     writers = {
         node: Writer(
@@ -79,7 +79,7 @@ def _encode(
             corpus.digest,
             mask=MASK,
             documents=first_tokens(corpus),
-            value=value,
+            dtype=dtype,
             shard=shard,
         )
         for node, folder in places.items()

@@ -37,7 +37,8 @@ def mppc(
     out: str | PathLike[str] | None = None,
     threads: int | None = None,
     engine: str = "auto",
-    share: tuple[int, int] = (0, 1),
+    rank: int = 0,
+    world_size: int = 1,
     progress: bool = True,
 ) -> Matches:
     """For every feature the greatest Pearson correlation with any feature of any layer of the other side, both ways.
@@ -50,8 +51,8 @@ def mppc(
         out: a folder for the layer pairs as they are done, and for the result. The same call goes on from there.
         threads: None takes OMP_NUM_THREADS or all cores. Numbers do not depend on it.
         engine: "numba" (the extra ``fast``), "scipy" (slower, the same numbers), or "auto": numba where it is installed.
-        share: number of this process and of all that work on it, in the same ``out``; each waits for the others, and all
-            return the result. ``tiles.environment()`` reads it from torchrun.
+        rank, world_size: number of this process, and how many work on it, in the same ``out``; each waits for the others, and all
+            return the result. ``tiles.environment()`` reads both from torchrun.
         progress: show a bar, where there is a terminal.
 
     Memory: one layer of each side, 8 and 4 bytes for every activation that is not 0 (8 and 8 for float32; 16 for the first while it
@@ -71,7 +72,7 @@ def mppc(
     check_tokens(*sides)
     rotate = rotation(null, sides[0][0].tokens, _documents(sides[0][0]))
     about = _about(sides, min_count, rotate)
-    tiles = Tiles(len(sides[0]), len(sides[1]), about, Path(out) if out is not None else None, *share)
+    tiles = Tiles(len(sides[0]), len(sides[1]), about, Path(out) if out is not None else None, rank, world_size)
     compute = _Compute(sides, min_count, rotate, pairs.engine(engine), pairs.threads(threads))
     with tiles.open():
         for pair in tqdm(list(tiles.own()), "layer pairs", unit="pair", disable=None if progress else True, leave=False):

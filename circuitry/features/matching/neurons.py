@@ -44,7 +44,8 @@ def mppc_neurons(
     out: str | PathLike[str] | None = None,
     batch: int = 4096,
     memory: int | str = "2GiB",
-    share: tuple[int, int] = (0, 1),
+    rank: int = 0,
+    world_size: int = 1,
     progress: bool = True,
 ) -> Matches:
     """As ``mppc``, of the models' neurons instead of features, computed while both models run.
@@ -55,7 +56,7 @@ def mppc_neurons(
         null: "shift": the same with ``model_b``'s text shifted by half of the corpus's tokens, in whole documents. None: without.
         batch: tokens of both models that are multiplied at once.
         memory: bound for sums of products, 8 bytes for every two neurons. Layer pairs beyond it take another pass over the corpus.
-        min_count, out, share, progress: as for ``mppc``.
+        min_count, out, rank, world_size, progress: as for ``mppc``.
 
     >>> import circuitry as ct
     >>> from circuitry.features.activations import corpus
@@ -68,7 +69,7 @@ def mppc_neurons(
     nodes = [_nodes(model, given, corpus) for model, given in zip(models, (nodes_a, nodes_b), strict=True)]
     rotate, document = _rotation(null, corpus)
     about = _about(models, nodes, corpus, min_count, rotate)
-    tiles = Tiles(len(nodes[0]), len(nodes[1]), about, Path(out) if out is not None else None, *share)
+    tiles = Tiles(len(nodes[0]), len(nodes[1]), about, Path(out) if out is not None else None, rank, world_size)
     run = _Run(models, corpus, min_count, batch, progress)
     with tiles.open():
         left = {pair: (nodes[0][pair[0]], nodes[1][pair[1]]) for pair in tiles.own() if tiles.get(pair) is None}

@@ -36,7 +36,7 @@ def index_dtype(features: int) -> np.dtype[Any]:
     return np.dtype(np.uint16 if features < 1 << 16 else np.uint32)
 
 
-def rounded(block: Block, value: str, features: int) -> Block:
+def rounded(block: Block, dtype: str, features: int) -> Block:
     """A block in the types of a file. What rounds to 0 is dropped, so that counts are of what is in the file.
 
     Raises CircuitryError for a value that the type does not reach.
@@ -46,10 +46,10 @@ def rounded(block: Block, value: str, features: int) -> Block:
     """
     index = index_dtype(features)
     with np.errstate(over="ignore"):
-        kept = block.value.astype(VALUES[value])
+        kept = block.value.astype(VALUES[dtype])
     if not np.isfinite(kept).all():
         highest = np.abs(block.value).max()
-        raise CircuitryError(f"an activation of {highest:.6g} does not fit into {value}; write them with value='float32'")
+        raise CircuitryError(f"an activation of {highest:.6g} does not fit into {dtype}; write them with dtype='float32'")
     there = kept != 0
     if there.all():
         return Block(block.feature.astype(index), kept, block.count.astype(index))

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from ...errors import CircuitryError, expected
 from ...store.files import sweep
-from ...store.locks import Share
+from ...store.locks import Presence
 from ...store.resumable import Resumable
 from .best import Best
 from .moments import Ints
@@ -67,10 +67,10 @@ def environment() -> tuple[int, int]:
 class Tiles:
     """All layer pairs of ``rows`` layers with ``columns`` others, in a folder or, without one, in memory.
 
-    ``identity`` says everything that the numbers depend on. Process ``rank`` of ``world`` computes every ``world``-th of them;
+    ``identity`` says everything that the numbers depend on. Process ``rank`` of ``world_size`` computes every ``world_size``-th of them;
     they share the folder and nothing else.
 
-    >>> tiles = Tiles(2, 3, rank=1, world=2, folder=Path("shared"))
+    >>> tiles = Tiles(2, 3, rank=1, world_size=2, folder=Path("shared"))
     >>> list(tiles.own())
     [(0, 1), (1, 0), (1, 2)]
     """
@@ -80,13 +80,13 @@ class Tiles:
     identity: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     _kept: dict[tuple[int, int], Tile] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.world:
-            raise CircuitryError(expected(f"a rank from 0 to {self.world - 1} (of {self.world} processes)", self.rank))
-        if self.world > 1 and self.folder is None:
+        if not 0 <= self.rank < self.world_size:
+            raise CircuitryError(expected(f"a rank from 0 to {self.world_size - 1} (of {self.world_size} processes)", self.rank))
+        if self.world_size > 1 and self.folder is None:
             raise CircuitryError("several processes need a folder that they share; name it with out=")
 
     @contextmanager
@@ -100,20 +100,20 @@ class Tiles:
             return
         work = Resumable(self.folder, "comparison.json", "comparison")
         work.check(self.identity, alone=False)
-        with self._share.hold():
-            if self.world == 1:
+        with self._presence.hold():
+            if self.world_size == 1:
                 sweep(self.folder / "tiles")
             work.begin(self.identity, alone=False)
             yield
 
     @functools.cached_property
-    def _share(self) -> Share:
+    def _presence(self) -> Presence:
         assert self.folder is not None
-        return Share(self.folder, self.rank, self.world)
+        return Presence(self.folder, self.rank, self.world_size)
 
     def own(self) -> Iterator[tuple[int, int]]:
         """This process's pairs."""
-        for number in range(self.rank, self.rows * self.columns, self.world):
+        for number in range(self.rank, self.rows * self.columns, self.world_size):
             yield divmod(number, self.columns)
 
     def get(self, pair: tuple[int, int]) -> Tile | None:
@@ -150,13 +150,13 @@ class Tiles:
         """Raise CircuitryError where one of these pairs will not come."""
         by_rank: dict[int, list[tuple[int, int]]] = {}
         for row, column in left:
-            by_rank.setdefault((row * self.columns + column) % self.world, []).append((row, column))
+            by_rank.setdefault((row * self.columns + column) % self.world_size, []).append((row, column))
         for rank, pairs in by_rank.items():
-            state = self._share.state(rank) if rank != self.rank else "ended"
+            state = self._presence.state(rank) if rank != self.rank else "ended"
             gone = {"here": "", "ended": "has ended", "absent": "has not come" if waited > PATIENCE else ""}[state]
             if gone and (missing := self._missing(pairs)):  # it may have ended well just now
                 raise CircuitryError(
-                    f"process {rank} of {self.world} {gone}, and layer pairs of its part are missing in {self.folder}: "
+                    f"process {rank} of {self.world_size} {gone}, and layer pairs of its part are missing in {self.folder}: "
                     f"{', '.join(map(str, missing))}; all others are kept; run the same command to compute these"
                 )
 

@@ -69,13 +69,13 @@ class Writer:
         *,
         mask: str = "",
         documents: Ints | None = None,
-        value: str = "float16",
+        dtype: str = "float16",
         shard: int = 1 << 16,
     ) -> None:
-        if value not in VALUES:
-            raise CircuitryError(f"values cannot be written as {value!r}; {suggest(value, VALUES)}")
-        self.folder, self.features, self.value, self.shard = Path(folder), features, value, shard
-        given = {**(about or {}), "corpus": corpus, "mask": mask, "features": features, "value": value, "shard": shard}
+        if dtype not in VALUES:
+            raise CircuitryError(f"values cannot be written as {dtype!r}; {suggest(dtype, VALUES)}")
+        self.folder, self.features, self.dtype, self.shard = Path(folder), features, dtype, shard
+        given = {**(about or {}), "corpus": corpus, "mask": mask, "features": features, "value": dtype, "shard": shard}
         self.identity: dict[str, Any] = json.loads(json.dumps(given))
         self._waiting: list[Block] = []
         self._shards: list[dict[str, Any]] = []
@@ -96,7 +96,7 @@ class Writer:
     def add(self, batch: Any) -> None:
         """The next tokens: dense [token, feature], sparse, (feature, value, count) or a Block. Raises CircuitryError for what is none."""
         block = batch if isinstance(batch, Block) else Block.of(batch, self.features)
-        self._waiting.append(rounded(block, self.value, self.features))
+        self._waiting.append(rounded(block, self.dtype, self.features))
         while sum(one.tokens for one in self._waiting) >= self.shard:
             first, rest = Block.joined(self._waiting).split(self.shard)
             self._write(first)

@@ -27,7 +27,7 @@ class Learner:
         self.weights = dict(self.sae.named_parameters())
         self.optimizer = torch.optim.Adam(self.weights.values(), lr=recipe.lr, betas=BETAS, eps=EPSILON, fused=True)
         self.scale = torch.ones((), dtype=torch.float64)
-        self.quiet = torch.zeros(config.features, dtype=torch.int64, device=device)
+        self.tokens_since_fired = torch.zeros(config.features, dtype=torch.int64, device=device)
         """Tokens since each feature last fired."""
         self.meter = torch.zeros(5 + config.width, dtype=torch.float64, device=device)
         """Sums since the last report, over all processes: tokens, losses, features that fired, squared errors, squares, and x itself."""
@@ -45,7 +45,7 @@ class Learner:
     def learn(self, x: Tensor, step: int, steps: int, team: Team) -> None:
         """One step of Adam on a batch [token, D]."""
         done = step / steps
-        x = x.to(self.quiet.device, torch.float32) * float(self.scale)
+        x = x.to(self.tokens_since_fired.device, torch.float32) * float(self.scale)
         before = self.sae.before(x)
         features = self.sae.activate(before)
         error = x - self.sae.decode(features)
@@ -56,7 +56,7 @@ class Learner:
         fired = features.detach().sign().sum(0)
         self._update(done, team)
         self._count(x, loss.detach(), squares.detach(), fired, team)
-        every = max(1, self.recipe.resample_every // (len(x) * team.world))
+        every = max(1, self.recipe.resample_every // (len(x) * team.world_size))
         falling = self.recipe.decay > 0 and 1 - done <= self.recipe.decay  # what is new then would not be learned any more
         if self.recipe.revive == "resample" and (step + 1) % every == 0 and not falling:
             self._resample(error.detach(), step, team)
@@ -74,7 +74,7 @@ class Learner:
 
     def _auxiliary(self, before: Tensor, error: Tensor) -> Tensor | float:
         """Squared error of the strongest D/2 dead features, of each token, as a reconstruction of what the others leave."""
-        dead = self.quiet >= self.recipe.dead_after
+        dead = self.tokens_since_fired >= self.recipe.dead_after
         if self.recipe.revive != "auxiliary" or not (number := int(dead.sum())):
             return 0.0
         values, where = before[:, dead].topk(min(number, max(1, error.shape[1] // 2)), dim=1, sorted=False)
@@ -101,10 +101,10 @@ class Learner:
         sums = torch.stack([torch.tensor(1.0, device=x.device), loss, fired.sum() / len(x)]).double() * len(x)
         told = torch.cat([sums, torch.stack([squares, x.square().sum()]).double(), x.sum(0).double(), fired.double()])
         team.sum([told])
-        seen, firing = torch.split(told, [len(self.meter), len(self.quiet)])
+        seen, firing = torch.split(told, [len(self.meter), len(self.tokens_since_fired)])
         self.meter += seen
-        self.quiet += len(x) * team.world
-        self.quiet[firing > 0] = 0
+        self.tokens_since_fired += len(x) * team.world_size
+        self.tokens_since_fired[firing > 0] = 0
 
     @torch.no_grad()
     def _resample(self, error: Tensor, step: int, team: Team) -> None:
@@ -113,8 +113,8 @@ class Learner:
         As Bricken et al. (2023), with the token's error for a direction in place of the token: tokens are drawn by the square of
         their squared error, encoder weights get 0.2 of the living ones' mean norm.
         """
-        dead = (self.quiet >= self.recipe.dead_after).nonzero()[: len(error), 0]
-        alive = self.quiet < self.recipe.dead_after
+        dead = (self.tokens_since_fired >= self.recipe.dead_after).nonzero()[: len(error), 0]
+        alive = self.tokens_since_fired < self.recipe.dead_after
         if not len(dead) or not alive.any():
             return
         draw = torch.Generator().manual_seed(self.seed + step)
@@ -127,7 +127,7 @@ class Learner:
         for name, at in {"W_dec": dead, "b_enc": dead, "W_enc": (slice(None), dead)}.items():
             for moment in ("exp_avg", "exp_avg_sq"):
                 self.optimizer.state[self.weights[name]][moment][at] = 0
-        self.quiet[dead] = 0
+        self.tokens_since_fired[dead] = 0
 
     def report(self) -> dict[str, float]:
         """Loss, L0, explained variance and share of dead features since the last report, over all processes; starts anew."""
@@ -139,7 +139,7 @@ class Learner:
             "loss": loss / tokens,
             "l0": fired / tokens,
             "explained_variance": 1 - squares / spread if spread > 0 else float("nan"),
-            "dead": float((self.quiet >= self.recipe.dead_after).double().mean()),
+            "dead": float((self.tokens_since_fired >= self.recipe.dead_after).double().mean()),
         }
 
     def result(self, about: Mapping[str, Any]) -> SAE:
@@ -150,7 +150,7 @@ class Learner:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that the next step depends on."""
-        state = {"quiet": self.quiet, "meter": self.meter, "scale": self.scale}
+        state = {"tokens_since_fired": self.tokens_since_fired, "meter": self.meter, "scale": self.scale}
         for name, weight in self.weights.items():
             state |= {f"weight.{name}": weight.detach()}
             state |= {f"{key}.{name}": value for key, value in self.optimizer.state[weight].items()}
@@ -159,7 +159,7 @@ class Learner:
     @torch.no_grad()
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from ``tensors()``."""
-        for tensor, name in ((self.quiet, "quiet"), (self.meter, "meter"), (self.scale, "scale")):
+        for tensor, name in ((self.tokens_since_fired, "tokens_since_fired"), (self.meter, "meter"), (self.scale, "scale")):
             tensor.copy_(state[name])
         for name, weight in self.weights.items():
             weight.copy_(state[f"weight.{name}"])

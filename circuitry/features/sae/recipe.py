@@ -34,7 +34,7 @@ class Recipe:
     l1: float = 2.0
     """Weight of the L1 penalty. Open in the paper."""
     l1_warmup: float = 0.05
-    """Share of the steps over which the penalty rises from 0. Open in the paper."""
+    """Presence of the steps over which the penalty rises from 0. Open in the paper."""
     k: int = 32
     """Features a token keeps, for topk."""
     decoder: str | None = None
@@ -47,9 +47,9 @@ class Recipe:
     measured: int = 16_384
     """On how many tokens, the first ones, the mean norm is measured."""
     warmup: float = 0.0
-    """Share of the steps over which the learning rate rises from 0. Open in the paper."""
+    """Presence of the steps over which the learning rate rises from 0. Open in the paper."""
     decay: float = 0.2
-    """Share of the steps, the last ones, over which the learning rate falls to 0. Open in the paper."""
+    """Presence of the steps, the last ones, over which the learning rate falls to 0. Open in the paper."""
     clip: float | None = None
     """Greatest norm of the gradient; None: it is not clipped. The paper mentions none."""
     dead_after: int = 100_000

@@ -46,7 +46,7 @@ class Source:
 def source(given: Batches, nodes: list[Node], team: Team) -> Source:
     """Read batches off what is given: ``batches(start)`` where it has that, else one after another from its beginning.
 
-    Of several processes each takes every ``world``-th batch, beginning with its own.
+    Of several processes each takes every ``world_size``-th batch, beginning with its own.
 
     >>> import torch
     >>> found = source([torch.zeros(2, 3), torch.ones(2, 3)], [parse_node("resid[0]")], Team())
@@ -56,8 +56,8 @@ def source(given: Batches, nodes: list[Node], team: Team) -> Source:
     if not isinstance(given, Stream):
         return _of_tensors(given, nodes, team)
     stream: Any = given
-    if shared := hasattr(stream, "__dataclass_fields__") and hasattr(stream, "world"):
-        stream = replace(stream, rank=team.rank, world=team.world)
+    if shared := hasattr(stream, "__dataclass_fields__") and hasattr(stream, "world_size"):
+        stream = replace(stream, rank=team.rank, world_size=team.world_size)
     if hasattr(stream, "batch") and hasattr(stream, "widths"):
         widths, tokens = stream.widths, stream.batch
     else:
@@ -79,7 +79,7 @@ def _of_tensors(given: Any, nodes: list[Node], team: Team) -> Source:
     widths, tokens = _shape(known)
 
     def batches(start: int) -> Iterator[Batch]:
-        for item in itertools.islice(items, start * team.world + team.rank, None, team.world):
+        for item in itertools.islice(items, start * team.world_size + team.rank, None, team.world_size):
             yield _named(item, nodes)
 
     return Source(batches, widths, tokens, {"first batch": _digest(known)}, {"text": "tensors that were given"})
@@ -112,7 +112,7 @@ def _digest(batch: Batch) -> str:
 
 def _every(stream: Stream, team: Team, start: int) -> Iterator[Batch]:
     """This process's batches of a stream that knows of no others."""
-    return itertools.islice(stream.batches(start * team.world + team.rank), 0, None, team.world)
+    return itertools.islice(stream.batches(start * team.world_size + team.rank), 0, None, team.world_size)
 
 
 def _known(stream: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -101,7 +101,13 @@ def train_sae(
                     "context", context, "the corpus is cut into documents already", "leave context out, or give texts"
                 )
             text: dict[str, Any] = {"corpus": corpus} if corpus is not None else {"tokens": settings.tokens, "context": context}
-            how: dict[str, Any] = {"batch": batch, "buffer": buffer, "seed": seed, "rank": crew.rank, "world": crew.world}
+            how: dict[str, Any] = {
+                "batch": batch,
+                "buffer": buffer,
+                "seed": seed,
+                "rank": crew.rank,
+                "world_size": crew.world_size,
+            }
             activations = collect(model, nodes, texts, **text, **how)
         made = source(activations, _named(nodes), crew)
         training = _Training(settings, seed, made, crew, save_every, progress)
@@ -140,7 +146,7 @@ class _Training:
     @property
     def tokens(self) -> int:
         """Tokens of a step, over all processes."""
-        return self.source.tokens * self.team.world
+        return self.source.tokens * self.team.world_size
 
     @property
     def steps(self) -> int:
@@ -155,7 +161,7 @@ class _Training:
             "recipe": asdict(self.recipe),
             "seed": self.seed,
             "batch": self.source.tokens,
-            "processes": self.team.world,
+            "processes": self.team.world_size,
             **self.source.identity,
         }
 
@@ -231,7 +237,7 @@ class _Training:
         def learn(node: Node) -> None:
             learners[node].learn(batch[node], step, self.steps, self.team)
 
-        if self.team.world > 1:
+        if self.team.world_size > 1:
             for node in learners:
                 learn(node)
         else:

@@ -77,20 +77,20 @@ def _once(found: Sequence[Part]) -> list[Part]:
     best: dict[tuple[str, str], Part] = {}
     for part in found:
         kept = best.get((part.step, part.node))
-        if kept is None or _share(part) > _share(kept):
+        if kept is None or _normalized(part) > _normalized(kept):
             best[part.step, part.node] = part
     return list(best.values())
 
 
-def _share(part: Part) -> float:
+def _normalized(part: Part) -> float:
     return float(part.effect.mean() / part.whole.mean())
 
 
-def shares(found: Sequence[Part]) -> Weighted:
+def normalized(found: Sequence[Part]) -> Weighted:
     """Each part's share of the whole effect; negative ones are those that work against it.
 
     >>> part = Part("m", "s", "r", "h[0]", "B", 0, 0.5, np.array([1.0, 1.0]), np.array([2.0, 2.0]))
-    >>> shares([part])(np.array([[0.5, 0.5]])).tolist()
+    >>> normalized([part])(np.array([[0.5, 0.5]])).tolist()
     [[0.5]]
     """
     effect, whole = (np.array([getattr(part, name) for part in found]) for name in ("effect", "whole"))
@@ -98,7 +98,7 @@ def shares(found: Sequence[Part]) -> Weighted:
 
 
 def strengths(found: Sequence[Part], steps: Sequence[str], by_depth: bool = False) -> Weighted:
-    """How much of the whole effect each step has: its parts' shares added up, at most 1; by thirds of the depth if asked.
+    """How much of the whole effect each step has: its parts' normalized added up, at most 1; by thirds of the depth if asked.
 
     Parts are measured one at a time and may overlap, so a sum above 1 says no more than 1.
 
@@ -114,7 +114,7 @@ def strengths(found: Sequence[Part], steps: Sequence[str], by_depth: bool = Fals
     def measured(weights: Array) -> Array:
         if not found:
             return np.zeros((len(weights), len(steps) * (3 if by_depth else 1)))
-        each = np.clip(shares(found)(weights), 0, None)
+        each = np.clip(normalized(found)(weights), 0, None)
         total = each @ member
         within = total if not by_depth else np.einsum("rp,ps,pt->rst", each, member, third)
         bound = np.maximum(1, total)  # divided by, so that what is above 1 becomes 1 to the bit, whatever the weights
@@ -140,7 +140,7 @@ def depths(found: Sequence[Part], steps: Sequence[str]) -> Weighted:
     def measured(weights: Array) -> Array:
         if not found:
             return np.full((len(weights), len(steps)), np.nan)
-        each = np.clip(shares(found)(weights), 0, None)
+        each = np.clip(normalized(found)(weights), 0, None)
         with np.errstate(invalid="ignore"):
             return np.asarray(((each * depth) @ member) / (each @ member))
 

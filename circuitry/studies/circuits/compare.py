@@ -21,7 +21,7 @@ from ...results.statistics import least_discovery
 from ...results.writing import write_frames
 from ...store.files import write_whole
 from ...suites import SuiteResult, run
-from .alignment import Part, depths, measured, overlap, parts, shares, strengths
+from .alignment import Part, depths, measured, normalized, overlap, parts, strengths
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,11 +64,11 @@ class Circuits:
 
     @functools.cached_property
     def frame(self) -> pd.DataFrame:
-        """A row for every component: model, step, role, node, position, layer, depth (0 to 1), share with its interval."""
+        """A row for every component: model, step, role, node, position, layer, depth (0 to 1), normalized effect with its interval."""
         columns = ["model", "step", "role", "node", "position", "layer", "depth"]
         rows = pd.DataFrame([[getattr(part, c) for c in columns] for part in self.parts], columns=columns)
-        value, low, high = measured(shares(self.parts), self.examples) if self.parts else (np.zeros(0),) * 3
-        return rows.assign(share=value, low=low, high=high)
+        value, low, high = measured(normalized(self.parts), self.examples) if self.parts else (np.zeros(0),) * 3
+        return rows.assign(normalized=value, low=low, high=high)
 
     @functools.cached_property
     def by_step(self) -> pd.DataFrame:

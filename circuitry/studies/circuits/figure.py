@@ -44,7 +44,9 @@ def _depths(ax: Any, found: Circuits) -> None:
     models = list(found.results)
     width = 0.7 / max(1, len(found.steps))
     for number, step in enumerate(found.steps):
-        ours = found.frame[found.frame["step"] == step].groupby(["model", "depth"], sort=False)["share"].agg(["sum", "count"])
+        ours = (
+            found.frame[found.frame["step"] == step].groupby(["model", "depth"], sort=False)["normalized"].agg(["sum", "count"])
+        )
         shift, colour = (number - (len(found.steps) - 1) / 2) * width, CATEGORIES[number % len(CATEGORIES)]
         across = [models.index(model) + shift for model, _ in ours.index]
         depth, area = [at for _, at in ours.index], _AREA * np.clip(ours["sum"], 0.02, 1)
@@ -54,7 +56,7 @@ def _depths(ax: Any, found: Circuits) -> None:
                 ax.annotate(f"{count} nodes", (x, y), (0, 9), textcoords="offset points", ha="center", fontsize=6)
     ax.set_xticks(range(len(models)), [_wrapped(m) for m in models])
     ax.set(xlim=(-0.5, len(models) - 0.5), ylim=(0, 1), ylabel="depth, as a share of the layers")
-    ax.set_title(f"{found.suite}: who does what, and where (area: share of the effect)")
+    ax.set_title(f"{found.suite}: who does what, and where (area: normalized effect)")
     for edge in range(1, len(models)):
         ax.axvline(edge - 0.5, color=FAINT, linewidth=0.8, zorder=0)
 

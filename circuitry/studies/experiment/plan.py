@@ -29,7 +29,7 @@ class Settings:
     """How much text, and how the SAEs are trained.
 
     ``tokens`` are those that SAEs are trained on, over and over where the text has fewer, ``match_tokens`` those on which features are
-    compared, of other documents. ``value`` is the type of feature activations in files: float16 or, where they are too large for
+    compared, of other documents. ``dtype`` is the type of feature activations in files: float16 or, where they are too large for
     that, float32. ``recipe`` goes to ``train_sae``.
     """
 
@@ -42,7 +42,7 @@ class Settings:
     min_count: int = 10
     seed: int = 0
     neurons: bool = True
-    value: str = "float16"
+    dtype: str = "float16"
     recipe: dict[str, Any] = field(default_factory=dict)
 
     @classmethod

@@ -57,7 +57,7 @@ class Universality:
 
     ``comparisons`` are by name: "architecture", "model seed", "SAE seed", "neurons", and "architecture: NAME" for further models.
     ``saes`` has a row for every autoencoder: how sparse it is, what it explains, what of the model's loss its reconstruction keeps.
-    ``scores`` has the judge's scores of features, where there was one. ``record`` says how all of it was made.
+    ``scores`` has the scorer's scores of features, where there was one. ``record`` says how all of it was made.
     """
 
     comparisons: Mapping[str, Compared]

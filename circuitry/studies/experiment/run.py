@@ -1,4 +1,4 @@
-"""The paper's experiment from models to pages: train, encode, match, judge. Every step has its folder, so a killed run goes on."""
+"""The paper's experiment from models to pages: train, encode, match, score. Every step has its own folder, so a killed run resumes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pandas as pd
 from ...errors import CircuitryError, expected, no_effect
 from ...features.activations import Corpus, corpus
 from ...features.activations.texts import Texts
-from ...features.dashboard import Features, Judge, study
-from ...features.dashboard.proxy import ProxyJudge
+from ...features.dashboard import Features, Scorer, study
+from ...features.dashboard.proxy import ProxyScorer
 from ...features.dashboard.score import Estimate
 from ...features.matching import FeatureActs, Matches, mppc
 from ...features.matching.encode import encode
@@ -41,8 +41,8 @@ def experiment(
     seed_variant: str | Model | None = None,
     texts: Texts = None,
     out: str | PathLike[str] = "runs",
-    judge: Judge | None = None,
-    judged: int = 300,
+    scorer: Scorer | None = None,
+    scored: int = 300,
     price: tuple[float, float] | None = None,
     agree: Callable[[Estimate], object] | None = None,
     fresh: bool = False,
@@ -57,16 +57,16 @@ def experiment(
 
     Sparse autoencoders are trained on the first two models (and on any further ones), on another seed of the first, and once more
     on the first with another seed of their own. Features are matched by MPPC on tokens that no autoencoder was trained on, in both
-    directions, and scored by a judge.
+    directions, and scored by a scorer.
 
     Args:
         models: names as for ``circuitry.load``, or loaded models: first the one whose features are looked for, then where. All must
             have the same tokenizer.
         seed_variant: the first model with another seed, for skyline 1 and for the difference.
         texts: as for ``circuitry.activations``; None for the documentation of the running Python.
-        judge: who scores features for figure 5; None for a proxy computed from activations, which is called that everywhere.
-        judged: how many matches, over the whole range of MPPC, are shown and scored.
-        price, agree: before a judge other than the proxy is asked, ``agree`` is called with what its questions would cost at the
+        scorer: who scores features for figure 5; None for a proxy computed from activations, which is called that everywhere.
+        scored: how many matches, over the whole range of MPPC, are shown and scored.
+        price, agree: before a scorer other than the proxy is asked, ``agree`` is called with what its questions would cost at the
             ``price`` of a million tokens read and written; without it ``say`` is told. What it raises stops the run, which can go on.
         fresh: begin anew in a new folder; else the same call goes on where a killed run was, and a complete one is read back.
         settings: fields of ``Settings``, or of the training recipe (``circuitry.features.sae.Recipe``).
@@ -79,9 +79,12 @@ def experiment(
     """
     chosen = Settings.of(**settings)
     for name, value in (("price", price), ("agree", agree)):
-        if judge is None and value is not None:
+        if scorer is None and value is not None:
             raise no_effect(
-                name, ..., "no judge is asked: scores are a proxy computed from activations", f"give judge=, or leave {name} out"
+                name,
+                ...,
+                "no scorer is asked: scores are a proxy computed from activations",
+                f"give scorer=, or leave {name} out",
             )
     loaded = [one if isinstance(one, Model) else load(one, dtype=dtype, device=device) for one in models]
     if len(loaded) < 2:
@@ -89,14 +92,14 @@ def experiment(
     variant = seed_variant if isinstance(seed_variant, Model | None) else load(seed_variant, dtype=dtype, device=device)
     sets = dictionaries(loaded, variant, chosen.seed)
     text = _text(sets, chosen, texts, progress)
-    record = _record(sets, chosen, text, judge, judged, command)
+    record = _record(sets, chosen, text, scorer, scored, command)
     folder = RunFolder.open(Path(out), f"universality-{plain(loaded[0].name)}-{plain(loaded[1].name)}", record, fresh=fresh)
     if folder.complete:
         say(f"{folder.path} is complete; fresh=True (--fresh) would run it again in a new folder")
         return Universality.load(folder.path)
     asking = {"price": price, "agree": agree or (lambda told: say(told.text()))}
     with folder.held():
-        run = _Run(folder, sets, chosen, judge or ProxyJudge(), judged, asking, progress, say)
+        run = _Run(folder, sets, chosen, scorer or ProxyScorer(), scored, asking, progress, say)
         return run.go(*_parts(text, chosen, folder.path))
 
 
@@ -117,7 +120,7 @@ def _parts(text: Corpus, settings: Settings, folder: Path) -> tuple[Corpus, Corp
 
 
 def _record(
-    sets: dict[str, Dictionary], settings: Settings, text: Corpus, judge: Judge | None, judged: int, command: str
+    sets: dict[str, Dictionary], settings: Settings, text: Corpus, scorer: Scorer | None, scored: int, command: str
 ) -> dict[str, Any]:
     shown = {name: value for name, value in asdict(settings).items() if name != "recipe"} | settings.recipe
     weights = {name: one.model.fingerprint for name, one in sets.items()}
@@ -127,15 +130,15 @@ def _record(
         **model,
         "text": text.source,
         **shown,
-        "judge": judge.name if judge else ProxyJudge().name,
-        "judged": judged,
+        "scorer": scorer.name if scorer else ProxyScorer().name,
+        "scored": scored,
         "command": command,
         "versions": versions(),
         "identity": {
             "weights": weights,
             "text": text.digest,
             "settings": shown,
-            "judge": [getattr(judge, "key", judge.name) if judge else "", judged],
+            "scorer": [getattr(scorer, "key", scorer.name) if scorer else "", scored],
             "versions": versions(),
         },
     }
@@ -148,8 +151,8 @@ class _Run:
     folder: RunFolder
     sets: dict[str, Dictionary]
     settings: Settings
-    judge: Judge
-    judged: int
+    scorer: Scorer
+    scored: int
     asking: Mapping[str, Any]
     progress: bool
     say: Say
@@ -176,8 +179,8 @@ class _Run:
         """How it was made, and what a reader must know before the numbers."""
         small = [one.model.name for one in self.sets.values() if one.model.parameters < SMALL]
         notes = [f"Small models ({', '.join(dict.fromkeys(small))}): their features say little of larger ones'."] if small else []
-        if self.judge.proxy:
-            notes.append("Complexity and monosemanticity are a proxy computed from activations; no judge read the text.")
+        if self.scorer.proxy:
+            notes.append("Complexity and monosemanticity are a proxy computed from activations; no scorer read the text.")
         return self.folder.record | {"notes": notes, "folder": str(self.path)}
 
     def train(self, one: Dictionary, text: Corpus) -> Trained:
@@ -194,8 +197,8 @@ class _Run:
     def encode(self, one: Dictionary, saes: Trained, text: Corpus) -> list[FeatureActs]:
         """What its features are on the text to match on."""
         self.say(f"features of {one.model.name}, seed {one.seed}")
-        out, value = self.path / "features" / one.name, self.settings.value
-        return encode(one.model, saes, text, out, value=value, progress=self.progress)
+        out, dtype = self.path / "features" / one.name, self.settings.dtype
+        return encode(one.model, saes, text, out, dtype=dtype, progress=self.progress)
 
     def match(self, name: str, a: list[FeatureActs], b: list[FeatureActs]) -> Compared:
         """One comparison, in both directions."""
@@ -225,15 +228,15 @@ class _Run:
         return whole[["model", *(column for column in whole if column != "model")]]
 
     def look(self, compared: Mapping[str, Compared], acts: Mapping[str, list[FeatureActs]], text: Corpus) -> Features:
-        """Pages of matched features, and the judge's scores of them."""
-        self.say(f"matched features, and scores by {self.judge.name}")
+        """Pages of matched features, and the scorer's scores of them."""
+        self.say(f"matched features, and scores by {self.scorer.name}")
         main = compared[ARCHITECTURE]
         variants = {name: compared[name].forward for name in (SAE_SEED, MODEL_SEED) if name in compared}
         sides = acts[""], acts[ARCHITECTURE], text, self.sets[""].model.tokenizer
         how: dict[str, Any] = {
-            "judge": self.judge,
+            "scorer": self.scorer,
             "variants": variants,
-            "limit": self.judged,
+            "limit": self.scored,
             "names": (main.a, main.b),
             **self.asking,
         }

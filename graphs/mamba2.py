@@ -116,7 +116,7 @@ GRAPH = Architecture(
             Place(TAP + "state", position=None, unit=1),
             {port: Place(f"{TAP}state_{port}", position=None, unit=1) for port in ("read", "carry")},
             role="state",
-            held_by=tuple(Place(f"{TAP}write_{part}", unit=2) for part in ("value", "delta", "B")),
+            frozen_through=tuple(Place(f"{TAP}write_{part}", unit=2) for part in ("value", "delta", "B")),
         ),
         Family("gate", ("layer",), "batch pos d_inner", "gate after SiLU, g", Place(TAP + "gate"), role="gate"),
         Family(

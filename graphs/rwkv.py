@@ -105,7 +105,7 @@ FAMILIES = (
         "written, the mean is taken of each of the three numbers",
         Place(TIME + "state", position=None),
         {"read": Place(TIME + "state_read", position=None), "carry": Place(TIME + "state_carry", position=None)},
-        role="state", held_by=(Place(TIME + "write_key"), Place(TIME + "write_value")),
+        role="state", frozen_through=(Place(TIME + "write_key"), Place(TIME + "write_value")),
     ),
     Family("gate", ("layer",), "batch pos d_attn", "receptance after the sigmoid, g", Place(TIME + "gate"), role="gate"),
     Family(

@@ -84,10 +84,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of node: its indices, ports, tensor shape, and where it is read, written and held.
+    """A kind of node: its indices, ports, tensor shape, and where it is read, written and frozen.
 
     ``role`` is what suites ask for instead of a name, so that a state is found in any architecture. ``adds`` marks nodes
-    whose value is added to the residual stream. ``held_by`` lists the places to hold in order to freeze the node where
+    whose value is added to the residual stream. ``frozen_through`` lists the places to hold in order to freeze the node where
     that is not its own place; ``freezable`` names what can be frozen: "" the node itself, the name of a port that port.
     """
 
@@ -99,7 +99,7 @@ class Family:
     ports: Mapping[str, Place] = field(default_factory=dict)
     role: str = ""
     adds: bool = False
-    held_by: tuple[Place, ...] = ()
+    frozen_through: tuple[Place, ...] = ()
     freezable: tuple[str, ...] = ("",)
     value_port: str | None = None
     """The port that is another name for the node itself: a head's ``z``."""

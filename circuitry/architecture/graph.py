@@ -250,16 +250,16 @@ class Graph:
             raise CircuitryError(f"{node} is a sum that no module holds, so it cannot be read or written")
         return self._filled(place, node, family)
 
-    def holds(self, node: Node) -> list[Place]:
+    def freezing_places(self, node: Node) -> list[Place]:
         """The places to hold at their base value in order to freeze a node.
 
         >>> import circuitry as ct
         >>> g = ct.graph("mamba")
-        >>> [p.module.split(".")[-1] for p in g.holds(g.node("h[3]"))]
+        >>> [p.module.split(".")[-1] for p in g.freezing_places(g.node("h[3]"))]
         ['write_value', 'write_delta', 'write_B']
         """
         family = self.family(node.family)
-        places = family.held_by if node.port is None and family.held_by else ()
+        places = family.frozen_through if node.port is None and family.frozen_through else ()
         return [self._filled(p, node, family) for p in places] or [self.place(node)]
 
     def _filled(self, place: Place, node: Node, family: Family) -> Place:
@@ -278,7 +278,7 @@ class Graph:
     def reach(self, sources: Iterable[Node], without: Collection[Node] = frozenset()) -> dict[Node, Reach]:
         """How far along the tokens a change at any of ``sources`` can have moved at every node it arrives at.
 
-        ``without`` are nodes held at their base value: nothing passes through them.
+        ``without`` are frozen nodes: nothing passes through them.
 
         >>> import circuitry as ct
         >>> g = ct.graph("mamba")

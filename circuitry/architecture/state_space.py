@@ -90,7 +90,7 @@ def mixer_block(module: str) -> tuple[Family, ...]:
         Family(
             "ssm_state", ("layer",), "batch pos d_inner d_state", "state after a token has been written, h",
             Place(tap + "state", position=None), state, role="state",
-            held_by=tuple(Place(f"{tap}write_{part}") for part in ("value", "delta", "B")),
+            frozen_through=tuple(Place(f"{tap}write_{part}") for part in ("value", "delta", "B")),
         ),
         Family("gate", ("layer",), wide, "gate after SiLU, g", Place(tap + "gate"), role="gate"),
         Family("ssm_out", ("layer",), wide, "output of the scan, C h + D c", Place(tap + "ssm_out"), role="read_out"),

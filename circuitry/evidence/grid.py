@@ -191,10 +191,10 @@ def frozen_sets(graph: Graph, path: Path) -> Iterator[tuple[str, Path]]:
     leg = path.legs[-1]
     known = [(graph.by_role(role)[0], port) for role, port in OPEN_ROLES if graph.by_role(role)]
     more = [Node(family.name, (), port or None) for family, port in known if not port or port in family.ports]
-    sets = {AS_WRITTEN: leg, "nothing": replace(leg, frozen=(), spared=(), directly=False)}
+    sets = {AS_WRITTEN: leg, "nothing": replace(leg, frozen=(), exempt=(), directly=False)}
     if not leg.directly:
-        held = [graph.canonical(node) for node in leg.frozen]
-        sets |= {f"and {node}": replace(leg, frozen=(*leg.frozen, node)) for node in more if node not in held}
+        frozen = [graph.canonical(node) for node in leg.frozen]
+        sets |= {f"and {node}": replace(leg, frozen=(*leg.frozen, node)) for node in more if node not in frozen}
     for label, one in sets.items():
         made = replace(path, legs=(*path.legs[:-1], one))
         if label == AS_WRITTEN or (made != path and _possible(graph, made)):
@@ -204,10 +204,10 @@ def frozen_sets(graph: Graph, path: Path) -> Iterator[tuple[str, Path]]:
 def _given(graph: Graph, path: Path, frozen: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Path]]:
     yield AS_WRITTEN, path
     for label, names in frozen.items():
-        held = tuple(parse_node(name) for name in names)
-        families = {graph.family(node.family).name for node in held}
-        spared = tuple(node for node in path.legs[-1].spared if graph.family(node.family).name in families)
-        leg = replace(path.legs[-1], frozen=held, spared=spared, directly=False)
+        nodes = tuple(parse_node(name) for name in names)
+        families = {graph.family(node.family).name for node in nodes}
+        exempt = tuple(node for node in path.legs[-1].exempt if graph.family(node.family).name in families)
+        leg = replace(path.legs[-1], frozen=nodes, exempt=exempt, directly=False)
         yield label, replace(path, legs=(*path.legs[:-1], leg))
 
 

@@ -65,17 +65,17 @@ def unit_of(place: Place, node: Node) -> int:
     return ALL if place.unit is None else int(node.indices[-1])  # type: ignore[arg-type]
 
 
-def units_held(graph: Graph, nodes: Iterable[Node]) -> dict[Place, Ints]:
-    """Places to hold, so that these nodes are, with the heads held there: ALL where it is every head of the layer.
+def units_frozen(graph: Graph, nodes: Iterable[Node]) -> dict[Place, Ints]:
+    """Places to hold, so that these nodes are, with the heads frozen there: ALL where it is every head of the layer.
 
     >>> import circuitry as ct
     >>> graph = ct.graph("gpt2", layer=1, head=2)
-    >>> [units.tolist() for units in units_held(graph, [graph.node("head[0,1]")]).values()]
+    >>> [units.tolist() for units in units_frozen(graph, [graph.node("head[0,1]")]).values()]
     [[1]]
     """
     units: dict[Place, list[int]] = {}
     for node in nodes:
-        for place in graph.holds(node):
+        for place in graph.freezing_places(node):
             units.setdefault(place, []).append(unit_of(place, node))
     heads = graph.sizes.get("head", 0)
-    return {place: np.array([ALL] if len(held) == heads else sorted(held)) for place, held in units.items()}
+    return {place: np.array([ALL] if len(frozen) == heads else sorted(frozen)) for place, frozen in units.items()}

@@ -26,7 +26,7 @@ Moved = dict[tuple[Index, ...], tuple[int, ...]]
 def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tuple[CellPlan, ...]:
     """Cells of the plan with their sources moved to random indices and positions; fewer than ``count`` where few are possible.
 
-    A node that ``except`` spares together with a source moves with it. Positions are drawn from those between the first
+    A node that ``except`` exempts together with a source moves with it. Positions are drawn from those between the first
     changed token and END, where the graph says that the path can still have an effect; else the position stays as it is.
 
     >>> import circuitry as ct
@@ -89,12 +89,12 @@ def _drawn(nodes: list[Node], graph: Graph, rng: Generator) -> Moved:
 
 
 def _leg(leg: Leg, moved: Moved) -> Leg:
-    spared = tuple(replace(node, indices=moved.get(node.indices, node.indices)) for node in leg.spared)
-    return replace(leg, spared=spared)
+    exempt = tuple(replace(node, indices=moved.get(node.indices, node.indices)) for node in leg.exempt)
+    return replace(leg, exempt=exempt)
 
 
 def random_frame(cells: tuple[CellPlan, ...], effects: Effects) -> pd.DataFrame:
-    """Their effects as PatchingTable.random holds them: draw, node, example, effect, base, other.
+    """Their effects as PatchingTable.random holds them: draw, node, example, effect, base, source.
 
     >>> import circuitry as ct
     >>> cell = ct.patching.experiment.compile_path(

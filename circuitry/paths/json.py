@@ -84,5 +84,5 @@ def _position(data: dict[str, Any] | None) -> Position | None:
 
 
 def _leg(data: dict[str, Any]) -> Leg:
-    frozen, spared = (tuple(_node(n) for n in data[key]) for key in ("frozen", "spared"))
-    return Leg(_sites(data["targets"]), frozen, spared, data["directly"])
+    frozen, exempt = (tuple(_node(n) for n in data[key]) for key in ("frozen", "exempt"))
+    return Leg(_sites(data["targets"]), frozen, exempt, data["directly"])

@@ -102,11 +102,12 @@ class _Parser(Scanner):
         frozen = self._nodes() if self._skip("freezing") else ()
         if self._is("except") and not (frozen or directly):
             self._fail(
-                "'except' spares nodes from 'freezing', and nothing is frozen here", "for example: freezing head except head[9,9]"
+                "'except' exempts nodes from 'freezing', and nothing is frozen here",
+                "for example: freezing head except head[9,9]",
             )
-        spared = self._nodes() if self._skip("except") else ()
-        self._frozen_last = bool(frozen or spared)
-        return Leg(targets, frozen, spared, directly)
+        exempt = self._nodes() if self._skip("except") else ()
+        self._frozen_last = bool(frozen or exempt)
+        return Leg(targets, frozen, exempt, directly)
 
     def _sites(self) -> tuple[Site, ...]:
         if not self._skip("("):

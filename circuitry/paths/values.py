@@ -221,14 +221,14 @@ def sites(value: SitesLike) -> tuple[Site, ...]:
 
 @dataclass(frozen=True)
 class Leg:
-    """One arrow: what is read, what is held at its base value meanwhile, and what is spared from that (see ``Path.freezing``).
+    """One arrow: what is read, what is frozen at its base value meanwhile, and what is exempt (see ``Path.freezing``).
 
-    ``directly`` holds every node between that adds to the residual stream, so that only the stream itself connects the ends.
+    ``directly`` freezes every node between that adds to the residual stream, so that only the stream itself connects the ends.
     """
 
     targets: tuple[Site, ...]
     frozen: tuple[Node, ...] = ()
-    spared: tuple[Node, ...] = ()
+    exempt: tuple[Node, ...] = ()
     directly: bool = False
 
     def __str__(self) -> str:
@@ -237,8 +237,8 @@ class Leg:
             words.append("directly")
         if self.frozen:
             words.append(f"freezing {', '.join(map(str, self.frozen))}")
-        if self.spared:
-            words.append(f"except {', '.join(map(str, self.spared))}")
+        if self.exempt:
+            words.append(f"except {', '.join(map(str, self.exempt))}")
         return " ".join(words)
 
 
@@ -273,15 +273,15 @@ class Path:
         """
         return self._last(frozen=self.legs[-1].frozen + _nodes("freezing", nodes))
 
-    def sparing(self, *nodes: Node) -> Path:
+    def except_for(self, *nodes: Node) -> Path:
         """Leave these nodes live although ``freezing`` names them: ``except`` in text.
 
-        >>> print((Node("embed") >> Node("logits")).freezing(Node("mlp")).sparing(Node("mlp", (0,))))
+        >>> print((Node("embed") >> Node("logits")).freezing(Node("mlp")).except_for(Node("mlp", (0,))))
         embed -> logits freezing mlp except mlp[0]
         """
         if not self.legs[-1].frozen and not self.legs[-1].directly:
-            raise CircuitryError("nothing is frozen on this leg yet, so nothing can be spared; call .freezing(...) first")
-        return self._last(spared=self.legs[-1].spared + _nodes("sparing", nodes))
+            raise CircuitryError("nothing is frozen on this leg yet, so nothing can be exempted; call .freezing(...) first")
+        return self._last(exempt=self.legs[-1].exempt + _nodes("except_for", nodes))
 
     def directly(self) -> Path:
         """Hold everything between the two ends of the last leg: only the residual stream itself connects them.
@@ -304,7 +304,7 @@ class Path:
         found = [name for site in self.sources for name in site.axes]
         for leg in self.legs:
             found += [name for site in leg.targets for name in site.axes]
-            found += [name for node in (*leg.frozen, *leg.spared) for name in node.axes]
+            found += [name for node in (*leg.frozen, *leg.exempt) for name in node.axes]
         return tuple(dict.fromkeys(found))
 
 

@@ -120,6 +120,6 @@ def _filled(path: Path, values: Mapping[str, Value]) -> Path:
         return tuple(Site(node(s.node), place(s.at)) for s in members)
 
     def leg(one: Leg) -> Leg:
-        return Leg(fill(one.targets), tuple(map(node, one.frozen)), tuple(map(node, one.spared)), one.directly)
+        return Leg(fill(one.targets), tuple(map(node, one.frozen)), tuple(map(node, one.exempt)), one.directly)
 
     return Path(fill(path.sources), tuple(map(leg, path.legs)))

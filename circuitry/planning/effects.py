@@ -79,13 +79,13 @@ def check_effects(path: Path, graph: Graph, where: Where | None, length: Lengths
 
 def _check_leg(one: _Leg) -> None:
     graph, targets = one.graph, ends(one.leg.targets, one.graph)
-    held = frozen_nodes(graph, ends(one.sources, graph), targets, one.leg)
-    reached = [graph.reach(nodes_of(site, graph), held) for site in one.sources]
+    frozen = frozen_nodes(graph, ends(one.sources, graph), targets, one.leg)
+    reached = [graph.reach(nodes_of(site, graph), frozen) for site in one.sources]
     for site, reach in zip(one.sources, reached, strict=True):
         if not set(targets) & set(reach) - set(nodes_of(site, graph)):
-            raise _unconnected(one, site, targets, held)
+            raise _unconnected(one, site, targets, frozen)
         if not any(_arrives(one, site, target, reach) for target in one.leg.targets):
-            raise _too_far(one, site, reach, held)
+            raise _too_far(one, site, reach, frozen)
     live = [(site, reach) for site, reach in zip(one.sources, reached, strict=True) if any(_differs(one, site))]
     if not live:
         raise _alike(one)
@@ -111,8 +111,8 @@ def _check_every_example(one: _Leg) -> None:
     apart = (_offsets(one, source, target) for source in one.sources for target in one.leg.targets)
     if all(offsets is None or len(set(offsets)) == 1 for offsets in apart):
         return  # what holds of one example holds of all
-    held = frozen_nodes(one.graph, ends(one.sources, one.graph), ends(one.leg.targets, one.graph), one.leg)
-    reached = [(site, one.graph.reach(nodes_of(site, one.graph), held)) for site in one.sources]
+    frozen = frozen_nodes(one.graph, ends(one.sources, one.graph), ends(one.leg.targets, one.graph), one.leg)
+    reached = [(site, one.graph.reach(nodes_of(site, one.graph), frozen)) for site in one.sources]
     for site, reach in reached:
         each = [_arriving(one, site, target, reach) for target in one.leg.targets]
         _check_arriving(each, one.source(site), f"from {site} to {_names(one.leg.targets)}")
@@ -137,7 +137,7 @@ def _check_arriving(each: list[list[bool] | None], part: Part, way: str) -> None
         )
 
 
-def _unconnected(one: _Leg, site: Site, targets: list[Node], held: set[Node]) -> PathError:
+def _unconnected(one: _Leg, site: Site, targets: list[Node], frozen: set[Node]) -> PathError:
     part, names = one.source(site), ", ".join(str(t.node) for t in one.leg.targets)
     sources, target = nodes_of(site, one.graph), targets[0]
     free, source = one.graph.reach(sources), sources[0]
@@ -150,8 +150,8 @@ def _unconnected(one: _Leg, site: Site, targets: list[Node], held: set[Node]) ->
             hint = f"they lie side by side; what follows {source}: {_followers(one.graph, source)}"
         return part.error(f"nothing flows from {site.node} to {names}", hint)
     hint = "leave one that connects them live"
-    if spare := _spare(one, site, held):
-        hint += f", for example{_sparing(one, spare)}"
+    if exemption := _exemption(one, site, frozen):
+        hint += f", for example{_exempting(one, exemption)}"
     return part.error(f"{_freezing(one.leg)} cuts every path from {site.node} to {names}: the effect would be exactly zero", hint)
 
 
@@ -163,11 +163,11 @@ def _freezing(leg: Leg) -> str:
     return " ".join(["directly"] * leg.directly + [f"freezing {', '.join(map(str, leg.frozen))}"] * bool(leg.frozen))
 
 
-def _sparing(one: _Leg, node: Node) -> str:
-    """The leg's words with one more node spared; of a node frozen by its whole name, just the name."""
+def _exempting(one: _Leg, node: Node) -> str:
+    """The leg's words with one more node exempt; of a node frozen by its whole name, just the name."""
     if node in map(one.graph.canonical, one.leg.frozen):
         return f" {node}"
-    return f": {_freezing(one.leg)} except {', '.join(map(str, (*one.leg.spared, node)))}"
+    return f": {_freezing(one.leg)} except {', '.join(map(str, (*one.leg.exempt, node)))}"
 
 
 def _differs(one: _Leg, site: Site) -> list[bool]:
@@ -266,8 +266,8 @@ def _moved(one: _Leg) -> dict[Site, list[tuple[int, ...]]]:
         return {}
     count = max(len(some) for some in live if some is not None)
     starts = [some * (count // len(some)) for some in live if some is not None]
-    held = frozen_nodes(one.graph, ends(one.sources, one.graph), ends(one.leg.targets, one.graph), one.leg)
-    reached = [one.graph.reach(nodes_of(source, one.graph), held) for source in one.sources]
+    frozen = frozen_nodes(one.graph, ends(one.sources, one.graph), ends(one.leg.targets, one.graph), one.leg)
+    reached = [one.graph.reach(nodes_of(source, one.graph), frozen) for source in one.sources]
     found = {}
     for target in (target for target in one.leg.targets if target.at is None):
         nodes = nodes_of(target, one.graph)
@@ -310,7 +310,7 @@ def _read_at(one: _Leg, target: Site) -> Position | None:
     return Position("END") if target.at is None and logits else target.at
 
 
-def _too_far(one: _Leg, site: Site, reach: dict[Node, Reach], held: set[Node]) -> PathError:
+def _too_far(one: _Leg, site: Site, reach: dict[Node, Reach], frozen: set[Node]) -> PathError:
     """The nodes are connected, but no information gets from the one position to the other."""
     target, rule = next((t, reach[n]) for t in one.leg.targets for n in nodes_of(t, one.graph) if n in reach)
     part = one.source(site)
@@ -330,9 +330,9 @@ def _too_far(one: _Leg, site: Site, reach: dict[Node, Reach], held: set[Node]) -
             f"no unfrozen node between {site.node} and {target.node} moves information from {start} to {stop}: "
             "the effect would be exactly zero"
         )
-        hint = "choose the same position for both ends" + ", or spare more of what is held" * bool(held)
-        if spare := _spare(one, site, held):
-            hint = f"spare one that does, for example{_sparing(one, spare)}"
+        hint = "choose the same position for both ends" + ", or freeze less" * bool(frozen)
+        if exemption := _exemption(one, site, frozen):
+            hint = f"exempt one that does, for example{_exempting(one, exemption)}"
         return part.error(problem, hint)
     tokens = "token" if str(rule) in ("exactly 1", "at least 1") else "tokens"
     return part.error(
@@ -342,13 +342,13 @@ def _too_far(one: _Leg, site: Site, reach: dict[Node, Reach], held: set[Node]) -
     )
 
 
-def _spare(one: _Leg, site: Site, held: set[Node]) -> Node | None:
-    """A frozen node that would let the effect through if it were spared: one of the source's own layer if there is one."""
+def _exemption(one: _Leg, site: Site, frozen: set[Node]) -> Node | None:
+    """A frozen node that would let the effect through if it were exempt: one of the source's own layer if there is one."""
     sources = nodes_of(site, one.graph)
     layer = sources[0].indices[:1]
-    near = sorted(held, key=lambda n: (n.indices[:1] != layer, n.indices < layer, n.indices, n.family, str(n)))
+    near = sorted(frozen, key=lambda n: (n.indices[:1] != layer, n.indices < layer, n.indices, n.family, str(n)))
     for node in near[:_CANDIDATES]:
-        reach = one.graph.reach(sources, held - {node})
+        reach = one.graph.reach(sources, frozen - {node})
         if any(_arrives(one, site, target, reach) for target in one.leg.targets):
             return node
     return None

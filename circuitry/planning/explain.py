@@ -22,9 +22,9 @@ def explain(plan: Plan, more: Mapping[str, str] | None = None) -> str:
     >>> print(explain(plan("h[{layer}] @ 4 -> logits freezing h", ct.graph("mamba", layer=4))))
     h[{layer}] @ 4 -> logits freezing h
       table      4 cells over layer
-      clean      record what is held
+      clean      record what is frozen
       corrupted  record ssm_state[0] @ 4
-      pass 1     on the clean input: write ssm_state[0] @ 4 from corrupted; hold ssm_state (3 of 4) at clean; read logits @ END
+      pass 1     on the clean input: write ssm_state[0] @ 4 from corrupted; freeze ssm_state (3 of 4) at clean; read logits @ END
       kind       path patching through live nodes: everything but ssm_state is recomputed
     (passes are those of the first cell, layer=0)
     """
@@ -33,7 +33,7 @@ def explain(plan: Plan, more: Mapping[str, str] | None = None) -> str:
     if len(plan.named) > _SHOWN:
         lines.append(f"(and {len(plan.named) - _SHOWN} more paths)")
     lines.append(_line("table", _table(plan)))
-    lines.append(_line(plan.base, "record what is held" if any(p.holds for p in cell.passes) else "the baseline"))
+    lines.append(_line(plan.base, "record what is frozen" if any(p.frozen for p in cell.passes) else "the baseline"))
     if plan.intervention.from_source:
         lines.append(_line(plan.source, f"record {_writes(cell.passes[0].writes)}"))
     else:
@@ -68,11 +68,11 @@ def _pass(plan: Plan, one: Pass, number: int) -> str:
     first = plan.source if plan.intervention.from_source else plan.intervention
     source = f"pass {number}" if number else first
     reads = ", ".join(str(site) if site.at is not None else f"{site} @ every position" for site in one.reads)
-    held = f"; hold {_held(one.holds, plan.graph)} at {plan.base}" if one.holds else ""
-    return f"on the {plan.base} input: write {_writes(one.writes)} from {source}{held}; read {reads}"
+    frozen = f"; freeze {_frozen(one.frozen, plan.graph)} at {plan.base}" if one.frozen else ""
+    return f"on the {plan.base} input: write {_writes(one.writes)} from {source}{frozen}; read {reads}"
 
 
-def _held(nodes: frozenset[Node], graph: Graph) -> str:
+def _frozen(nodes: frozenset[Node], graph: Graph) -> str:
     """Frozen nodes by kind, with counts: ``head (143 of 144), mlp``."""
     counts = Counter((n.family, n.port) for n in nodes)
     shown = []
@@ -92,17 +92,17 @@ def kind(plan: Plan) -> str:
     'total effect (activation patching): nothing is frozen, everything downstream is recomputed'
     """
     passes = plan.cells[0].passes
-    if not any(p.holds for p in passes):
+    if not any(p.frozen for p in passes):
         return "total effect (activation patching): nothing is frozen, everything downstream is recomputed"
     if not any(_live(p, plan.graph) for p in passes):
         return "one edge: only the residual stream itself connects the two ends"
-    frozen = ", ".join(sorted({n.family for p in passes for n in p.holds}))
+    frozen = ", ".join(sorted({n.family for p in passes for n in p.frozen}))
     return f"path patching through live nodes: everything but {frozen} is recomputed"
 
 
 def _live(one: Pass, graph: Graph) -> set[Node]:
-    """Nodes between the ends that add to the stream and are neither held nor the sources' own way into it."""
+    """Nodes between the ends that add to the stream and are neither frozen nor the sources' own way into it."""
     sources, targets = [w.node for w in one.writes], [s.node for s in one.reads]
-    after = set(graph.reach(sources, set(one.holds)))
+    after = set(graph.reach(sources, set(one.frozen)))
     before = {n for t in targets for n in graph.ancestors(t)}
-    return {n for n in after & before if graph.family(n.family).adds} - own_way(graph, sources) - one.holds
+    return {n for n in after & before if graph.family(n.family).adds} - own_way(graph, sources) - one.frozen

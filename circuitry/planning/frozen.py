@@ -1,4 +1,4 @@
-"""What a leg holds at its base value, as concrete nodes of the graph."""
+"""What a leg freezes, as concrete nodes of the graph."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ends(members: tuple[Site, ...], graph: Graph) -> list[Node]:
 
 
 def frozen_nodes(graph: Graph, sources: list[Node], targets: list[Node], leg: Leg) -> set[Node]:
-    """What ``freezing`` names, and for ``directly`` all that adds to the stream in between, less what ``except`` spares.
+    """What ``freezing`` names, and for ``directly`` all that adds to the stream in between, less what ``except`` exempts.
 
     The leg's own ends stay live, with their ports, where a name without a port covers them (``freezing head``): it means all
     others. A port that is named (``freezing head.pattern``) is frozen on the ends too, unless it is itself the end.
@@ -42,18 +42,18 @@ def frozen_nodes(graph: Graph, sources: list[Node], targets: list[Node], leg: Le
     >>> sorted(map(str, frozen_nodes(g, [g.node("head[1,0].q")], [g.node("head[1,1]")], path.legs[0])))
     ['head[0,0]', 'head[0,1]', 'head[1,1].q']
     """
-    held = {n for pattern in leg.frozen for n in held_by(graph, pattern, [*sources, *targets])}
+    frozen = {n for pattern in leg.frozen for n in frozen_by_name(graph, pattern, [*sources, *targets])}
     if leg.directly:
-        held |= _between(graph, sources, targets).difference(sources, targets)
-    return {n for n in held if not _spared(graph, leg, n)}
+        frozen |= _between(graph, sources, targets).difference(sources, targets)
+    return {n for n in frozen if not _exempt(graph, leg, n)}
 
 
-def held_by(graph: Graph, pattern: Node, own: list[Node]) -> list[Node]:
-    """The nodes that one name after ``freezing`` holds on a leg with these ends.
+def frozen_by_name(graph: Graph, pattern: Node, own: list[Node]) -> list[Node]:
+    """The nodes that one name after ``freezing`` freezes on a leg with these ends.
 
     >>> import circuitry as ct
     >>> g = ct.graph("gpt2", head=2)
-    >>> [held_by(g, ct.Node("head", (3, 0), port), [g.node("head[3,0].q")]) for port in (None, "q")]
+    >>> [frozen_by_name(g, ct.Node("head", (3, 0), port), [g.node("head[3,0].q")]) for port in (None, "q")]
     [[], []]
     """
     if pattern.port is not None:
@@ -62,8 +62,8 @@ def held_by(graph: Graph, pattern: Node, own: list[Node]) -> list[Node]:
     return [n for n in matching(graph, pattern) if (n.family, n.indices) not in whole]
 
 
-def _spared(graph: Graph, leg: Leg, node: Node) -> bool:
-    return any(_covers(graph.canonical(pattern), node) for pattern in leg.spared)
+def _exempt(graph: Graph, leg: Leg, node: Node) -> bool:
+    return any(_covers(graph.canonical(pattern), node) for pattern in leg.exempt)
 
 
 def matching(graph: Graph, pattern: Node) -> list[Node]:
@@ -78,7 +78,7 @@ def matching(graph: Graph, pattern: Node) -> list[Node]:
 
 
 def _covers(pattern: Node, node: Node) -> bool:
-    """A name without a port spares the node with all its ports."""
+    """A name without a port exempts the node with all its ports."""
     same = pattern.family == node.family and pattern.indices == node.indices[: len(pattern.indices)]
     return same and pattern.port in (None, node.port)
 
@@ -101,7 +101,7 @@ def own_way(graph: Graph, sources: list[Node]) -> set[Node]:
 
 
 def check_useful(path: Path, graph: Graph, cells: Sequence[Path]) -> None:
-    """Refuse a name after ``freezing`` that holds nothing in any cell, and one after ``except`` that spares nothing in any.
+    """Refuse a name after ``freezing`` that holds nothing in any cell, and one after ``except`` that exempts nothing in any.
 
     In a single cell either may happen: the names are meant for the whole sweep. A family's name alone means all others, also
     where the model has no others. Raises PathError.
@@ -110,7 +110,7 @@ def check_useful(path: Path, graph: Graph, cells: Sequence[Path]) -> None:
     >>> from circuitry.planning import plan
     >>> plan("h[1] @ 4 -> logits @ 9 freezing h except gate", ct.graph("mamba"))
     Traceback (most recent call last):
-    circuitry.errors.PathError: gate is not frozen on this leg, so there is nothing to spare
+    circuitry.errors.PathError: gate is not frozen on this leg, so there is nothing to exempt
         h[1] @ 4 -> logits @ 9 freezing h except gate
                                                  ^
     drop it from 'except'
@@ -118,8 +118,8 @@ def check_useful(path: Path, graph: Graph, cells: Sequence[Path]) -> None:
     for part in parts(path):
         if part.kind == "frozen" and not any(_holds(graph, *_leg(one, part), part.number) for one in cells):
             raise _useless(graph, part, path.legs[part.leg])
-        if part.kind == "spared" and not any(_spares(graph, *_leg(one, part), part.number) for one in cells):
-            raise part.error(f"{part.node} is not frozen on this leg, so there is nothing to spare", "drop it from 'except'")
+        if part.kind == "exempt" and not any(_exempts(graph, *_leg(one, part), part.number) for one in cells):
+            raise part.error(f"{part.node} is not frozen on this leg, so there is nothing to exempt", "drop it from 'except'")
 
 
 def _leg(path: Path, part: Part) -> tuple[tuple[Site, ...], Leg]:
@@ -130,22 +130,22 @@ def _leg(path: Path, part: Part) -> tuple[tuple[Site, ...], Leg]:
 def _holds(graph: Graph, sources: tuple[Site, ...], leg: Leg, number: int) -> bool:
     pattern = graph.canonical(leg.frozen[number])
     if not pattern.indices and graph.family(pattern.family).indices:
-        return not any(_covers(graph.canonical(one), pattern) for one in leg.spared)
+        return not any(_covers(graph.canonical(one), pattern) for one in leg.exempt)
     own = [*ends(sources, graph), *ends(leg.targets, graph)]
-    return any(not _spared(graph, leg, n) for n in held_by(graph, leg.frozen[number], own))
+    return any(not _exempt(graph, leg, n) for n in frozen_by_name(graph, leg.frozen[number], own))
 
 
-def _spares(graph: Graph, sources: tuple[Site, ...], leg: Leg, number: int) -> bool:
+def _exempts(graph: Graph, sources: tuple[Site, ...], leg: Leg, number: int) -> bool:
     """Whether it covers what would be frozen without it; of a leg's own end, what is frozen by name."""
     named = {n for pattern in leg.frozen for n in matching(graph, pattern)}
     if leg.directly:
         named |= _between(graph, ends(sources, graph), ends(leg.targets, graph))
-    return any(_covers(graph.canonical(leg.spared[number]), n) for n in named)
+    return any(_covers(graph.canonical(leg.exempt[number]), n) for n in named)
 
 
 def _useless(graph: Graph, part: Part, leg: Leg) -> PathError:
-    if any(_covers(graph.canonical(one), graph.canonical(part.node)) for one in leg.spared):
-        return part.error(f"'except' spares all of {part.node}, so freezing it does nothing", "drop it from both")
+    if any(_covers(graph.canonical(one), graph.canonical(part.node)) for one in leg.exempt):
+        return part.error(f"'except' exempts all of {part.node}, so freezing it does nothing", "drop it from both")
     ports = graph.family(part.node.family).freezable
     hint = "drop it from 'freezing'"
     if part.node.port is None and len(ports) > 1:

@@ -57,12 +57,12 @@ class LiveSets:
         self._moved: dict[tuple[frozenset[Node], Nodes, tuple[Nodes, ...]], dict[Node, Bits]] = {}
         self._shapes: dict[object, _Shape] = {}
         self._lives: dict[tuple[object, ...], Live] = {}
-        self._held: dict[frozenset[Node], dict[Region, list[Node]]] = {}
+        self._by_region: dict[frozenset[Node], dict[Region, list[Node]]] = {}
 
     def of(self, one: Pass, starts: Iterable[End], stops: Iterable[End]) -> Live:
         """Where one leg is live that is written at ``starts`` and read at ``stops``."""
         begins, ends = tuple(starts), tuple(stops)
-        key = one.holds, tuple(start.nodes for start in begins), tuple(stop.nodes for stop in ends)
+        key = one.frozen, tuple(start.nodes for start in begins), tuple(stop.nodes for stop in ends)
         places = tuple((s.at, s.every) for s in begins), tuple((s.at, s.every) for s in ends)
         if (*key, *places) not in self._lives:
             if key not in self._shapes:
@@ -70,25 +70,25 @@ class LiveSets:
             self._lives[*key, *places] = self._placed(self._shapes[key], *places)
         return self._lives[*key, *places]
 
-    def held(self, holds: frozenset[Node]) -> Mapping[Region, Sequence[Node]]:
+    def frozen_by_region(self, frozen: frozenset[Node]) -> Mapping[Region, Sequence[Node]]:
         """What is frozen, by the region that computes it: a block's output is computed with what is inside."""
-        if holds not in self._held:
+        if frozen not in self._by_region:
             found: dict[Region, list[Node]] = {}
-            for node in filter(holds.__contains__, self.graph.nodes(ports=True)):
+            for node in filter(frozen.__contains__, self.graph.nodes(ports=True)):
                 region = self.regions.of(node)
                 found.setdefault(Region(region.layer, self._outputs.get(node, region.block)), []).append(node)
-            self._held[holds] = found
-        return self._held[holds]
+            self._by_region[frozen] = found
+        return self._by_region[frozen]
 
     @functools.cached_property
     def _outputs(self) -> dict[Node, str]:
         return {node: block for block, node in self.regions.blocks.items()}
 
-    def _shape(self, holds: frozenset[Node], sources: tuple[Nodes, ...], targets: tuple[Nodes, ...]) -> _Shape:
+    def _shape(self, frozen: frozenset[Node], sources: tuple[Nodes, ...], targets: tuple[Nodes, ...]) -> _Shape:
         """What has moved and is needed, whatever the tokens are: of each region the few different pairs of sets among its nodes."""
-        needed = [self._needed_by(holds, nodes) for nodes in targets]
+        needed = [self._needed_by(frozen, nodes) for nodes in targets]
         within = set[Node]().union(*needed)
-        moved = [self.graph.distances.moved(nodes, self.length, holds, within) for nodes in sources]
+        moved = [self.graph.distances.moved(nodes, self.length, frozen, within) for nodes in sources]
         tokens: dict[Region, set[_Pair]] = {}
         states: dict[str, set[_Pair]] = {}
         for node in set[Node]().union(*moved):
@@ -109,10 +109,10 @@ class LiveSets:
             {block: frozenset(pairs) for block, pairs in states.items()},
         )
 
-    def _needed_by(self, holds: frozenset[Node], nodes: Nodes) -> dict[Node, Bits]:
-        if (holds, nodes) not in self._needed:
-            self._needed[holds, nodes] = self.graph.distances.needed(nodes, self.length, holds)
-        return self._needed[holds, nodes]
+    def _needed_by(self, frozen: frozenset[Node], nodes: Nodes) -> dict[Node, Bits]:
+        if (frozen, nodes) not in self._needed:
+            self._needed[frozen, nodes] = self.graph.distances.needed(nodes, self.length, frozen)
+        return self._needed[frozen, nodes]
 
     def _placed(self, shape: _Shape, starts: tuple[_At, ...], stops: tuple[_At, ...]) -> Live:
         tokens = {region: bits for region, pairs in shape.tokens.items() if (bits := _met(pairs, starts, stops, self.full))}

@@ -79,7 +79,7 @@ def ranges(numbers: Collection[int]) -> str:
 
 
 def _check_indices(part: Part, family: Family, graph: Graph) -> None:
-    node, whole = part.node, part.kind in ("frozen", "spared")
+    node, whole = part.node, part.kind in ("frozen", "exempt")
     wanted = f"{family.name}[{','.join(f'{{{i}}}' for i in family.indices)}]" if family.indices else family.name
     if len(node.indices) > len(family.indices):
         problem = f"{node.family!r} has {len(family.indices)} {'index' if len(family.indices) == 1 else 'indices'}, not {len(node.indices)}"
@@ -120,10 +120,10 @@ def _check_port(part: Part, family: Family) -> None:
     if port is not None and port not in known:
         hint = suggest(port, known) if known else f"write {family.name} without a port"
         raise part.error(f"{family.name!r} has no port {port!r}", hint)
-    held = "" if port in (None, family.value_port) else str(port)
-    if part.kind in ("frozen", "spared") and held not in family.freezable:
+    frozen = "" if port in (None, family.value_port) else str(port)
+    if part.kind in ("frozen", "exempt") and frozen not in family.freezable:
         whole = f"freeze {family.name} whole" if "" in family.freezable else "freeze the nodes before it instead"
-        raise part.error(f"{part.node} cannot be held at its clean value", whole)
+        raise part.error(f"{part.node} cannot be frozen", whole)
 
 
 def _check_position(part: Part, positions: Collection[str] | None) -> None:

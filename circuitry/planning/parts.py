@@ -11,7 +11,7 @@ from typing import Literal
 from ..errors import PathError
 from ..paths import Node, Path, Site
 
-Kind = Literal["source", "target", "frozen", "spared"]
+Kind = Literal["source", "target", "frozen", "exempt"]
 
 
 @dataclass(frozen=True)
@@ -62,5 +62,5 @@ def _in_order(path: Path) -> Iterator[tuple[Kind, int, Site | Node]]:
             yield "target", number, site
         for node in leg.frozen:
             yield "frozen", number, node
-        for node in leg.spared:
-            yield "spared", number, node
+        for node in leg.exempt:
+            yield "exempt", number, node

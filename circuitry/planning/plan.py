@@ -1,4 +1,4 @@
-"""A plan: plain data that says, for every cell of the table, which passes run, what they write, hold and read."""
+"""A plan: plain data that says, for every cell of the table, which passes run, what they write, freeze and read."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Write:
 
 @dataclass(frozen=True)
 class Pass:
-    """One leg's forward pass on the base input: writes first, everything in ``holds`` at its base value, then reads."""
+    """One leg's forward pass on the base input: writes first, everything in ``frozen`` at its base value, then reads."""
 
     writes: tuple[Write, ...]
-    holds: frozenset[Node]
+    frozen: frozenset[Node]
     reads: tuple[Site, ...]
 
 
@@ -63,7 +63,7 @@ class Plan:
     """What will run. ``base`` is the input that is patched and ``source`` the one its values come from.
 
     Noising has base "clean"; denoising swaps the two. ``skipped`` are cells whose effect is exactly zero by the graph, with
-    the reason; they are not run. ``named`` holds the paths of a plan made of several (``join``), by the label of each.
+    the reason; they are not run. ``named`` frozen the paths of a plan made of several (``join``), by the label of each.
     """
 
     path: Path
@@ -119,7 +119,7 @@ def plan(
 
     >>> import circuitry as ct
     >>> made = plan("ssm_state[{layer}] @ 4 -> logits freezing ssm_state", ct.graph("mamba", layer=3))
-    >>> len(made.cells), sorted(map(str, made.cells[1].passes[0].holds))
+    >>> len(made.cells), sorted(map(str, made.cells[1].passes[0].frozen))
     (3, ['ssm_state[0]', 'ssm_state[2]'])
     """
     puts = resolve(intervention)
@@ -242,8 +242,8 @@ def _passes(path: Path, graph: Graph, intervention: Intervention) -> tuple[Pass,
     for number, leg in enumerate(path.legs):
         value: str | int = number - 1 if number else SOURCE if intervention.from_source else MADE
         writes = tuple(Write(node, s.at, value) for s in sources for node in nodes_of(s, graph))
-        holds = frozen_nodes(graph, ends(sources, graph), ends(leg.targets, graph), leg)
+        frozen = frozen_nodes(graph, ends(sources, graph), ends(leg.targets, graph), leg)
         reads = tuple(Site(node, _read_at(t, graph)) for t in leg.targets for node in nodes_of(t, graph))
-        made.append(Pass(writes, frozenset(holds), reads))
+        made.append(Pass(writes, frozenset(frozen), reads))
         sources = leg.targets
     return tuple(made)

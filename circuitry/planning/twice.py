@@ -70,7 +70,7 @@ def experiment(path: Path, graph: Graph, where: Where | None) -> Hashable:
         return frozenset((node, tokens(_read_at(site, graph), where)) for site in sites for node in nodes_of(site, graph))
 
     legs = [
-        (members(leg.targets), *(frozenset(map(graph.canonical, nodes)) for nodes in (leg.frozen, leg.spared)), leg.directly)
+        (members(leg.targets), *(frozenset(map(graph.canonical, nodes)) for nodes in (leg.frozen, leg.exempt)), leg.directly)
         for leg in path.legs
     ]
     return members(path.sources), tuple(legs)

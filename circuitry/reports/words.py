@@ -111,14 +111,16 @@ def _intervention(tables: list[PatchingTable]) -> str:
 
 def _frozen(tables: list[PatchingTable]) -> str:
     """What any path of the run holds."""
-    held: dict[str, None] = {}
+    frozen: dict[str, None] = {}
     for table in tables:
         legs = [leg for path in paths_of(table.about).values() for leg in path.legs]
-        held |= dict.fromkeys(str(node) for leg in legs for node in leg.frozen)
-        held |= dict.fromkeys("everything between the ends of a direct path" for leg in legs if leg.directly)
-    if not held:
+        frozen |= dict.fromkeys(str(node) for leg in legs for node in leg.frozen)
+        frozen |= dict.fromkeys("everything between the ends of a direct path" for leg in legs if leg.directly)
+    if not frozen:
         return "Nothing is frozen: everything after the source is recomputed."
-    return f"Held at its unpatched value at all positions, as each path states: {', '.join(held)}; everything else is recomputed."
+    return (
+        f"Held at its unpatched value at all positions, as each path states: {', '.join(frozen)}; everything else is recomputed."
+    )
 
 
 def _metric(tables: list[PatchingTable]) -> str:

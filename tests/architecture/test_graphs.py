@@ -53,7 +53,7 @@ def test_every_node_has_a_place(graph: Graph) -> None:
     for node in graph.nodes(ports=True):
         place = graph.place(node)
         assert "{" not in place.module.replace("{lag}", "")
-        assert graph.holds(node)
+        assert graph.freezing_places(node)
 
 
 @pytest.mark.parametrize("graph", ALL, ids=named)

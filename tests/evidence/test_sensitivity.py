@@ -158,7 +158,7 @@ def test_the_finding_is_that_of_the_first_setting() -> None:
 
 
 def test_frozen_sets_of_your_own_are_beside_the_path_as_written() -> None:
-    """What the path spares is spared where it is held, and only there."""
+    """What the path exempts is exempt where it is held, and only there."""
     path = "c[{layer}] @ B+1 -> logits freezing h except h[{layer}]"
     sets = {"states and gates": ["h", "g"], "gates": ["gate"], "nothing": []}
     some: dict[str, Any] = {"frozen": sets, "ablations": ["resample"], "directions": ["noising"], "metrics": ["logit"], **OPTIONS}

@@ -17,7 +17,7 @@ from torch import Tensor
 from circuitry import Graph, Node, PathError, parse
 from circuitry.architecture import Place
 from circuitry.executing import trace
-from circuitry.executing.copies import ALL, Copy, joined, units_held
+from circuitry.executing.copies import ALL, Copy, joined, units_frozen
 from circuitry.executing.rows import driver
 from circuitry.executing.rows import schedule as rows_schedule
 from circuitry.executing.rows.engine import run_plan
@@ -164,20 +164,20 @@ def test_mutant_of_a_copy_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("path", ("mlp[0] @ B -> logits freezing head[1]", "mlp[0] @ END -> logits directly"))
 def test_mutant_that_drops_a_freeze_is_caught(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows_schedule, "units_held", lambda *known: dict(list(units_held(*known).items())[1:]))
+    monkeypatch.setattr(rows_schedule, "units_frozen", lambda *known: dict(list(units_frozen(*known).items())[1:]))
     assert disagreement(model("gpt2"), path, PROMPTS) > 1e-6
 
 
 @pytest.mark.parametrize("dropped", range(3))
 def test_mutant_that_holds_two_of_three_parts_of_a_state_is_caught(dropped: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    holds = Graph.holds
+    freezing_places = Graph.freezing_places
 
     def fewer(self: Graph, node: Node) -> list[Place]:
-        places = holds(self, node)
+        places = freezing_places(self, node)
         assert len(places) == 3
         return places[:dropped] + places[dropped + 1 :]
 
-    monkeypatch.setattr(Graph, "holds", fewer)
+    monkeypatch.setattr(Graph, "freezing_places", fewer)
     assert disagreement(model("mamba"), "embed @ B -> logits freezing ssm_state", PROMPTS) > 1e-6
 
 

@@ -62,12 +62,12 @@ def holds_the_next_head(m: Patch) -> None:
 
 @mutant("gpt2", "embed @ B -> logits freezing head[1,0]")
 def holds_nothing(m: Patch) -> None:
-    m.setattr(Builder, "_held", lambda *_: {})
+    m.setattr(Builder, "_frozen", lambda *_: {})
 
 
 @mutant("llama", "embed @ B -> logits freezing head[1,2], head[2,0].v")
 def drops_one_hold(m: Patch) -> None:
-    wrap(m, Builder, "_held", lambda held, *_: dict(list(held.items())[1:]))
+    wrap(m, Builder, "_frozen", lambda held, *_: dict(list(held.items())[1:]))
 
 
 @mutant("gpt2", "embed @ B -> logits freezing head[1,0]")

@@ -166,14 +166,14 @@ def test_open_axes_run_over_the_layers_that_have_the_node() -> None:
 def test_names_without_indices_mean_the_nodes_there_are() -> None:
     assert {n.indices[0] for n in matching(SMALL, Node("head"))} == {1, 3}
     made = plan("embed -> logits freezing head, ssm_state", SMALL).cells[0].passes[0]
-    assert sorted(map(str, made.holds)) == [
+    assert sorted(map(str, made.frozen)) == [
         *(f"head[{layer},{head}]" for layer in (1, 3) for head in (0, 1)),
         *("ssm_state[0]", "ssm_state[2]"),
     ]
     whole = plan("head[3] @ 1 -> logits @ 1", SMALL).cells[0].passes[0]
     assert [str(write.node) for write in whole.writes] == ["head[3,0]", "head[3,1]"]
     direct = plan("head[1,0] @ 2 -> logits @ 2 directly", SMALL).cells[0].passes[0]
-    assert {n.family for n in direct.holds} == {"attn", "mixer_out", "mlp"}
+    assert {n.family for n in direct.frozen} == {"attn", "mixer_out", "mlp"}
 
 
 # --- the instrumented model ------------------------------------------------------------------------------------------------

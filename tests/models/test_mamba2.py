@@ -343,16 +343,16 @@ def test_a_frozen_head_has_bitwise_the_same_trajectory() -> None:
 
 @pytest.mark.parametrize("dropped", range(3))
 def test_mutant_that_holds_two_of_three_parts_of_a_state_is_caught(dropped: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    holds = Graph.holds
+    freezing_places = Graph.freezing_places
 
     def fewer(self: Graph, node: Node) -> list[Place]:
-        places = holds(self, node)
+        places = freezing_places(self, node)
         assert len(places) == 3
         return places[:dropped] + places[dropped + 1 :]
 
     path = "embed @ B -> logits freezing ssm_state[1]"
     assert disagreement(model("mamba2"), path, PROMPTS) < EXACT
-    monkeypatch.setattr(Graph, "holds", fewer)
+    monkeypatch.setattr(Graph, "freezing_places", fewer)
     assert disagreement(model("mamba2"), path, PROMPTS) > 1e-6
 
 

@@ -260,7 +260,7 @@ def test_held_keys_and_values_hold_the_trajectory_bit_for_bit_and_not_the_bonus(
     taps = ours.mixers[1].circuitry
     taps.stops = tuple(range(20))
     handles = [taps.state.register_forward_hook(lambda _, __, out: seen.append(out.clone()))]
-    for place in ours.graph.holds(ours.graph.node("wkv_state[1]")):
+    for place in ours.graph.freezing_places(ours.graph.node("wkv_state[1]")):
         hold = ours.hf.get_submodule(place.module)
         handles.append(hold.register_forward_hook(lambda _, __, out: out[:1].expand_as(out)))
     handles.append(taps.wkv_out.register_forward_hook(lambda _, __, out: seen.append(out.clone())))
@@ -274,9 +274,9 @@ def test_held_keys_and_values_hold_the_trajectory_bit_for_bit_and_not_the_bonus(
 
 @pytest.mark.parametrize("dropped", range(2))
 def test_mutant_that_holds_half_of_what_writes_a_state_is_caught(dropped: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    holds, path = Graph.holds, "embed @ B -> logits freezing wkv_state"
+    freezing_places, path = Graph.freezing_places, "embed @ B -> logits freezing wkv_state"
     assert both(model("rwkv"), path, PROMPTS)[0].error < EXACT
-    monkeypatch.setattr(Graph, "holds", lambda self, node: holds(self, node)[dropped : dropped + 1])
+    monkeypatch.setattr(Graph, "freezing_places", lambda self, node: freezing_places(self, node)[dropped : dropped + 1])
     assert both(model("rwkv"), path, PROMPTS)[0].error > 1e-6
 
 

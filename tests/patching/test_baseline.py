@@ -82,7 +82,7 @@ def test_a_draw_keeps_everything_but_where_its_sources_are(case: tuple[str, str]
         kinds, kinds_before = ([(s.node.family, s.node.port, s.at is None) for s in p.sources] for p in (path, before))
         assert set(kinds) == set(kinds_before) and len(set(path.sources)) == len(kinds) <= len(kinds_before)
         for leg, leg_before in zip(path.legs, before.legs, strict=True):
-            assert replace(leg, spared=()) == replace(leg_before, spared=())
+            assert replace(leg, exempt=()) == replace(leg_before, exempt=())
         assert cell.passes == cell_plan(ct.planning.Cell(cell.values, path), made.graph, made.intervention).passes
 
 
@@ -153,7 +153,7 @@ def test_draws_are_spread_over_nodes_and_positions(kind: str, path: str) -> None
                 source = replace(source, at=source.at and ct.Position("END", -1))
                 moved = {cell.path.sources[0].node.indices: source.node.indices}
                 legs = [
-                    replace(leg, spared=tuple(replace(n, indices=moved.get(n.indices, n.indices)) for n in leg.spared))
+                    replace(leg, exempt=tuple(replace(n, indices=moved.get(n.indices, n.indices)) for n in leg.exempt))
                     for leg in cell.path.legs
                 ]
                 try:
@@ -169,7 +169,7 @@ def test_what_except_spares_moves_along() -> None:
     _, _, cells = drawn("mamba", "c[{layer}] @ {position} -> logits freezing h except h[{layer}]", 40)
     assert {cell.path.sources[0].node.indices for cell in cells} == {(0,), (1,), (2,)}
     for cell in cells:
-        assert [n.indices for n in cell.path.legs[0].spared] == [cell.path.sources[0].node.indices]
+        assert [n.indices for n in cell.path.legs[0].exempt] == [cell.path.sources[0].node.indices]
 
 
 def test_nodes_that_share_their_indices_move_together() -> None:

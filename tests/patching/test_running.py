@@ -281,8 +281,8 @@ def test_what_was_verified_stands_in_the_table_and_its_files(tmp_path: Path) -> 
 def test_verify_refuses_what_the_reference_does_not_confirm(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A freeze that was forgotten passes the guards, since patching nothing still changes nothing."""
     path = "mlp[0] @ B -> logits freezing head[1,0]"
-    monkeypatch.setattr(rows_schedule, "units_held", lambda *_: {})
-    monkeypatch.setattr(Builder, "_held", lambda *_: {})
+    monkeypatch.setattr(rows_schedule, "units_frozen", lambda *_: {})
+    monkeypatch.setattr(Builder, "_frozen", lambda *_: {})
     patched(path, executor=executor)
     with pytest.raises(
         GuardError, match=r"^executor \'\w+\' and the reference differ by .* \(relative\); no result is reported$"

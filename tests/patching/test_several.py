@@ -159,7 +159,7 @@ def test_the_reference_engine_and_verify_take_several_paths(monkeypatch: pytest.
     np.testing.assert_allclose(columns(one), columns(other), atol=1e-10)
     assert {**{k: v for k, v in one.about.items() if k != "verified"}, "executor": "reference"} == other.about
     for name, laying_out in (("suffix", layout), ("rows", schedule)):
-        monkeypatch.setattr(laying_out, "units_held", lambda *_: {})
+        monkeypatch.setattr(laying_out, "units_frozen", lambda *_: {})
         with pytest.raises(GuardError, match="and the reference differ by"):
             patched("llama", paths, executor=ct.executor(name, verify=9))
 

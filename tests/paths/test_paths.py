@@ -120,13 +120,13 @@ def test_long_and_deep_text_is_read_in_good_time() -> None:
         ((state[1] @ B >> logits).freezing(state), "ssm_state[1] @ B -> logits freezing ssm_state"),
         ((embed >> logits).freezing(head, mlp), "embed -> logits freezing head, mlp"),
         ((embed >> logits).freezing(head).freezing(mlp[2]), "embed -> logits freezing head, mlp[2]"),
-        ((embed >> logits).freezing(head).sparing(head[9, 9]), "embed -> logits freezing head except head[9,9]"),
+        ((embed >> logits).freezing(head).except_for(head[9, 9]), "embed -> logits freezing head except head[9,9]"),
         (
-            (embed >> logits).freezing(head.q).sparing(head[1]).sparing(head[2]),
+            (embed >> logits).freezing(head.q).except_for(head[1]).except_for(head[2]),
             "embed -> logits freezing head.q except head[1], head[2]",
         ),
         ((embed >> logits).directly(), "embed -> logits directly"),
-        ((embed >> logits).directly().sparing(mlp), "embed -> logits directly except mlp"),
+        ((embed >> logits).directly().except_for(mlp), "embed -> logits directly except mlp"),
         ((embed >> logits).freezing(head).directly(), "embed -> logits directly freezing head"),
         (embed >> mlp[0] >> logits, "embed -> mlp[0] -> logits"),
         (
@@ -175,10 +175,10 @@ def test_operators_build_what_text_does(built: Path, text: str) -> None:
         (lambda: mlp[0] @ B > logits, "write mlp[0] @ B >> target (two arrows); '>' compares"),
         (lambda: loose.path.freezing(head @ B), "freezing holds a node at all positions; write head without '@ B'"),
         (lambda: loose.path.freezing("head"), "expected a node, got 'head'; try freezing(g.head)"),
-        (lambda: loose.path.directly().sparing("head"), "expected a node, got 'head'; try sparing(g.head)"),
+        (lambda: loose.path.directly().except_for("head"), "expected a node, got 'head'; try except_for(g.head)"),
         (
-            lambda: (embed >> logits).sparing(head),
-            "nothing is frozen on this leg yet, so nothing can be spared; call .freezing(...) first",
+            lambda: (embed >> logits).except_for(head),
+            "nothing is frozen on this leg yet, so nothing can be exempted; call .freezing(...) first",
         ),
         (lambda: axis("a b"), "expected the name of an axis, a plain word such as 'layer', got 'a b'"),
         (lambda: axis("except"), "expected the name of an axis, a plain word such as 'layer', got 'except'"),
@@ -217,7 +217,7 @@ def test_a_node_answers_no_private_questions() -> None:
         to_json(parse("mlp[0] -> logits")).replace("[0]", "[-1]"),
         to_json(parse("mlp[0] -> logits")).replace("[0]", '["0"]'),
         to_json(parse("mlp[0] @ B -> logits")).replace('"offset": 0', '"offset": "0"'),
-        to_json(parse("mlp[0] -> logits")).replace('"spared": []', '"spared": [{"family": "mlp", "indices": [], "port": null}]'),
+        to_json(parse("mlp[0] -> logits")).replace('"exempt": []', '"exempt": [{"family": "mlp", "indices": [], "port": null}]'),
     ],
 )
 def test_other_json_is_refused(text: str) -> None:

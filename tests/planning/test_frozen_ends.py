@@ -122,17 +122,17 @@ mlp[{layer}] is an end of this leg, which stays live, so freezing it does nothin
                                     ^
 drop it from 'freezing'
 
-'except' spares all of head[1].k, so freezing it does nothing
+'except' exempts all of head[1].k, so freezing it does nothing
     mlp[0] -> logits freezing head[1].k, mlp except head[1]
                               ^
 drop it from both
 
-'except' spares all of head, so freezing it does nothing
+'except' exempts all of head, so freezing it does nothing
     mlp[0] -> logits freezing head except head
                               ^
 drop it from both
 
-mlp[2] is not frozen on this leg, so there is nothing to spare
+mlp[2] is not frozen on this leg, so there is nothing to exempt
     mlp[0] -> mlp[2] freezing head except mlp[2]
                                           ^
 drop it from 'except'
@@ -165,9 +165,9 @@ def test_what_holds_something_in_one_cell_stays_in_all(path: str) -> None:
 
 def test_an_end_may_be_spared_by_name_where_it_is_frozen() -> None:
     graph = ct.graph("gpt2", layer=3, head=2)
-    assert plan("mlp[0] -> logits freezing mlp except mlp[0]", graph).cells[0].passes[0].holds == {
+    assert plan("mlp[0] -> logits freezing mlp except mlp[0]", graph).cells[0].passes[0].frozen == {
         ct.Node("mlp", (1,)),
         ct.Node("mlp", (2,)),
     }
-    held = plan("head[1,0].q -> logits freezing head.pattern except head[1,0].pattern", graph).cells[0].passes[0].holds
+    held = plan("head[1,0].q -> logits freezing head.pattern except head[1,0].pattern", graph).cells[0].passes[0].frozen
     assert ct.Node("head", (1, 0), "pattern") not in held and len(held) == 5

@@ -1,4 +1,4 @@
-"""From a path to a plan: cells, what is held, what is written and read, and how that is explained."""
+"""From a path to a plan: cells, what is frozen, what is written and read, and how that is explained."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import circuitry as ct
 from circuitry.architecture import Graph
 from circuitry.paths import Node, Path, Position, Site
 from circuitry.planning import Intervention, Pass, Write, cells, explain, kind, plan
-from circuitry.planning.frozen import frozen_nodes, held_by
+from circuitry.planning.frozen import frozen_by_name, frozen_nodes
 from circuitry.planning.plan import MADE
 
 MAMBA = ct.graph("mamba", layer=3, lag=3)
@@ -26,8 +26,8 @@ def first_pass(path: str, graph: Graph) -> Pass:
     return plan(path, graph).cells[0].passes[0]
 
 
-def held(path: str, graph: Graph) -> list[str]:
-    return sorted(map(str, first_pass(path, graph).holds))
+def frozen(path: str, graph: Graph) -> list[str]:
+    return sorted(map(str, first_pass(path, graph).frozen))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_where_no_cell_has_an_effect_the_first_reason_is_raised() -> None:
     ],
 )
 def test_freezing_holds(path: str, graph: Graph, expected: str) -> None:
-    assert held(path, graph) == expected.split()
+    assert frozen(path, graph) == expected.split()
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_freezing_holds(path: str, graph: Graph, expected: str) -> None:
     ],
 )
 def test_directly_holds(path: str, graph: Graph, expected: str) -> None:
-    assert held(path, graph) == expected.split()
+    assert frozen(path, graph) == expected.split()
 
 
 def test_passes_hand_what_a_leg_read_to_the_next() -> None:
@@ -203,9 +203,9 @@ def test_passes_hand_what_a_leg_read_to_the_next() -> None:
     q, k = Node("head", (1, 0), "q"), Node("head", (1, 1), "k")
     first, second = made.cells[0].passes
     assert first.writes == (Write(Node("head", (0, 1)), Position("A"), "source"),)
-    assert first.reads == (Site(q), Site(k, Position("B"))) and first.holds == {Node("head", (0, 0))}
+    assert first.reads == (Site(q), Site(k, Position("B"))) and first.frozen == {Node("head", (0, 0))}
     assert second.writes == (Write(q, None, 0), Write(k, Position("B"), 0))
-    assert second.reads == (Site(Node("logits"), Position("END")),) and not second.holds
+    assert second.reads == (Site(Node("logits"), Position("END")),) and not second.frozen
 
 
 def test_direction_and_intervention() -> None:
@@ -224,9 +224,9 @@ EXPLAINED = [
         """
 head[0,1] @ B -> head[1,0].k @ B freezing head -> logits
   table      1 cell
-  clean      record what is held
+  clean      record what is frozen
   corrupted  record head[0,1] @ B
-  pass 1     on the clean input: write head[0,1] @ B from corrupted; hold head (4 of 6) at clean; read head[1,0].k @ B
+  pass 1     on the clean input: write head[0,1] @ B from corrupted; freeze head (4 of 6) at clean; read head[1,0].k @ B
   pass 2     on the clean input: write head[1,0].k @ B from pass 1; read logits @ END
   kind       path patching through live nodes: everything but head is recomputed
 """,
@@ -236,9 +236,9 @@ head[0,1] @ B -> head[1,0].k @ B freezing head -> logits
         """
 ssm_in[{layer}] @ {pos} -> logits freezing ssm_state except ssm_state[{layer}]
   table      6 cells over layer, pos
-  clean      record what is held
+  clean      record what is frozen
   corrupted  record ssm_in[0] @ A
-  pass 1     on the clean input: write ssm_in[0] @ A from corrupted; hold ssm_state (2 of 3) at clean; read logits @ END
+  pass 1     on the clean input: write ssm_in[0] @ A from corrupted; freeze ssm_state (2 of 3) at clean; read logits @ END
   kind       path patching through live nodes: everything but ssm_state is recomputed
 (passes are those of the first cell, layer=0, pos=A)
 """,
@@ -248,9 +248,9 @@ ssm_in[{layer}] @ {pos} -> logits freezing ssm_state except ssm_state[{layer}]
         """
 embed @ A -> head[1,0].k @ A directly
   table      1 cell
-  clean      record what is held
+  clean      record what is frozen
   corrupted  record embed @ A
-  pass 1     on the clean input: write embed @ A from corrupted; hold attn (1 of 2), mlp (1 of 2) at clean; read head[1,0].k @ A
+  pass 1     on the clean input: write embed @ A from corrupted; freeze attn (1 of 2), mlp (1 of 2) at clean; read head[1,0].k @ A
   kind       one edge: only the residual stream itself connects the two ends
 """,
     ),
@@ -317,7 +317,7 @@ def test_a_path_is_refused_exactly_where_the_unrolled_graph_has_none(graph: Grap
         path = path.freezing(*frozen)
     path = path.directly() if data.draw(st.booleans()) else path
     unrolled = graph.unroll(6)
-    assume(all(held_by(graph, pattern, [source, target]) for pattern in frozen))
+    assume(all(frozen_by_name(graph, pattern, [source, target]) for pattern in frozen))
     holds = frozen_nodes(graph, [source], [target], path.legs[0])
     unrolled.remove_nodes_from([(node, p) for node in holds for p in range(6)])
     connected = nx.has_path(unrolled, (source, start), (target, stop))
@@ -327,4 +327,4 @@ def test_a_path_is_refused_exactly_where_the_unrolled_graph_has_none(graph: Grap
         assert not connected, error
     else:
         assert connected
-        assert made.cells[0].passes[0].holds == holds
+        assert made.cells[0].passes[0].frozen == holds

@@ -23,10 +23,10 @@ sets_of_nodes = st.lists(nodes, max_size=3).map(tuple)
 
 @st.composite
 def legs(draw: st.DrawFn) -> Leg:
-    """A leg; nodes are spared only where some are held."""
+    """A leg; nodes are exempt only where some are held."""
     frozen, directly = draw(sets_of_nodes), draw(st.booleans())
-    spared = draw(sets_of_nodes) if frozen or directly else ()
-    return Leg(draw(sets_of_sites), frozen, spared, directly)
+    exempt = draw(sets_of_nodes) if frozen or directly else ()
+    return Leg(draw(sets_of_sites), frozen, exempt, directly)
 
 
 paths = st.builds(Path, sets_of_sites, st.lists(legs(), min_size=1, max_size=3).map(tuple))

@@ -40,8 +40,8 @@ def live(graph: Graph, leg: Leg, prompts: Prompts, example: int, earliest: int) 
     """The live tokens of one example by region, and by block those of its recurrent states, without gaps."""
     begins, ends = _begins(leg, prompts, example, earliest), _ends(leg, prompts, example)
     text = unrolled(graph, prompts.length)
-    after = _spread(text, nx.descendants, begins, leg.plan.holds)
-    before = _spread(text, nx.ancestors, ends, leg.plan.holds)
+    after = _spread(text, nx.descendants, begins, leg.plan.frozen)
+    before = _spread(text, nx.ancestors, ends, leg.plan.frozen)
     return _by_region(graph, text, after, before)
 
 

@@ -283,7 +283,7 @@ def _spelled_out(path: Path, short: Mapping[str, str], known: Values) -> Path:
         return [at for f, at, p in known if (f, p) == (family, port) and at[: len(indices)] == indices]
 
     def leg(one: Leg) -> Leg:
-        return replace(one, targets=sites(one.targets), frozen=tuple(map(node, one.frozen)), spared=tuple(map(node, one.spared)))
+        return replace(one, targets=sites(one.targets), frozen=tuple(map(node, one.frozen)), exempt=tuple(map(node, one.exempt)))
 
     return replace(path, sources=sites(path.sources), legs=tuple(map(leg, path.legs)))
 
@@ -316,7 +316,7 @@ def _holds(leg: Leg, sources: tuple[Site, ...], clean: Values) -> dict[Key, Edit
     if leg.directly:
         free = {(w, s.node.indices[:1]) for s in sources for w in _own_writers(_key(s.node)[0])} | {end[:2] for end in ends}
         frozen |= {key for key in clean if key[0] in _WRITERS and key[:2] not in free}
-    return {key: _hold(clean[key]) for key in frozen if not any(_covers(_key(n), key, exact_port=False) for n in leg.spared)}
+    return {key: _hold(clean[key]) for key in frozen if not any(_covers(_key(n), key, exact_port=False) for n in leg.exempt)}
 
 
 def _covers(pattern: Key, key: Key, exact_port: bool) -> bool:

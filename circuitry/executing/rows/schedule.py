@@ -18,7 +18,7 @@ from ...paths import Position, Site
 from ...planning.plan import CellPlan, Pass, Plan, Write
 from ...planning.positions import absolute
 from ...prompting import Prompts
-from ..copies import ALL, Call, Copy, unit_of, units_held
+from ..copies import ALL, Call, Copy, unit_of, units_frozen
 
 Ints = NDArray[np.int64]
 
@@ -84,7 +84,7 @@ class _Layout:
         for write in one.writes:
             source = cell_rows[write.value] if isinstance(write.value, int) else self.base + 1
             self._write(write, rows, source, leg)
-        for place, units in units_held(self.graph, one.holds).items():
+        for place, units in units_frozen(self.graph, one.frozen).items():
             to, unit = np.repeat(rows, len(units)), np.tile(units, len(rows))
             self._put(place, None, Copy(to, np.repeat(self.base, len(units)), np.full(len(to), ALL), unit, leg))
 

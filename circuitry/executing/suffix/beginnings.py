@@ -49,7 +49,7 @@ def begun(legs: Iterable[Leg], regions: Regions) -> list[Begun]:
 
 
 def _begun(leg: Leg, known: dict[Any, _Alike], regions: Regions) -> Begun:
-    kind = leg.plan.holds, leg.plan.reads, leg.job.nothing, leg.examples.tobytes()
+    kind = leg.plan.frozen, leg.plan.reads, leg.job.nothing, leg.examples.tobytes()
     steps, way = _steps(leg.plan, regions), [known.setdefault(kind, _Alike())]
     for step in steps:
         way.append(way[-1].onward.setdefault(step, _Alike()))

@@ -13,7 +13,7 @@ from ...models.packed import Ints, Scanned, Tokens
 from ...paths import Node, Position, Site
 from ...planning import Write
 from ...planning.regions import Region, Regions
-from ..copies import Call, Copy, unit_of, units_held
+from ..copies import Call, Copy, unit_of, units_frozen
 from .rows import Job, Leg, Runs, offsets_of, positions_of
 
 
@@ -241,7 +241,7 @@ class Builder:
 
     def _add_holds(self, leg: Leg) -> None:
         """Hold what is frozen wherever the leg computes it at all; elsewhere it has the base run's value anyway."""
-        for place, units in self._held(leg).items():
+        for place, units in self._frozen(leg).items():
             tokens = self.made.tokens[self.regions.at(place)]
             _, to = _of_rows(leg.rows, tokens)
             at = tokens.position[to]
@@ -251,15 +251,15 @@ class Builder:
                 Copy(np.repeat(to, number), np.repeat(source, number), np.repeat(at, number), np.tile(units, len(to)), leg.number)
             )
 
-    def _held(self, leg: Leg) -> dict[Place, Ints]:
-        """Places to hold, with the heads held there, of the nodes that the leg computes at all."""
-        held = self.runs.lives.held(leg.plan.holds)
-        nodes = (node for region in leg.live.tokens for node in held.get(region, ()))
-        return units_held(self.graph, (node for node in nodes if not self._is_read_from_base(node, leg)))
+    def _frozen(self, leg: Leg) -> dict[Place, Ints]:
+        """Places to hold, with the heads frozen there, of the nodes that the leg computes at all."""
+        frozen = self.runs.lives.frozen_by_region(leg.plan.frozen)
+        nodes = (node for region in leg.live.tokens for node in frozen.get(region, ()))
+        return units_frozen(self.graph, (node for node in nodes if not self._is_read_from_base(node, leg)))
 
     def _is_read_from_base(self, node: Node, leg: Leg) -> bool:
         """Whether a node is a state that is not computed anew, so that nothing has to hold it."""
-        state = self.graph.family(node.family).held_by and not node.port
+        state = self.graph.family(node.family).frozen_through and not node.port
         return bool(state) and self.regions.of(node).block not in leg.live.states
 
     # --- readings ----------------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ class Leg:
 
     @property
     def plan(self) -> Pass:
-        """What is written, held and read."""
+        """What is written, frozen and read."""
         return self.job.cell.passes[self.number]
 
 

@@ -114,7 +114,7 @@ class Architecture:
     """The one constant of a file in ``graphs/``: everything circuitry knows about a kind of model.
 
     ``sizes`` maps a Hugging Face config to the number of layers, heads and so on; ``edges`` lists the edges for given
-    sizes; ``aliases`` are short names from the paper; ``taps`` says for a family of blocks which instrument of ``circuitry.models``
+    sizes; ``aliases`` are short names from the paper; ``instrumentation`` says for a family of blocks which entry of ``circuitry.models``
     is attached to their modules.
     """
 
@@ -124,7 +124,7 @@ class Architecture:
     families: tuple[Family, ...]
     sizes: Callable[[Any], dict[str, int]]
     edges: Callable[[Sizes], Iterable[Edge]]
-    taps: Mapping[str, str]
+    instrumentation: Mapping[str, str]
     layers: str
     """Template of the module that is one layer, such as ``gpt_neox.layers.{layer}``."""
     example: Mapping[str, int] = field(default_factory=dict)

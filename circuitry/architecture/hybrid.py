@@ -33,7 +33,7 @@ def hybrid(
     others ``mixer``; all have ``mlp`` after the norm ``middle``.
 
     >>> from circuitry.architecture import definition
-    >>> sorted(definition("jamba").taps)
+    >>> sorted(definition("jamba").instrumentation)
     ['attn', 'mixer_out']
     """
     families = (
@@ -44,8 +44,8 @@ def hybrid(
         LOGITS,
     )
     # The mixers first: instrumented, they run where stock Mamba cannot, and the check of attention runs the whole model.
-    taps = {"mixer_out": "mamba", "attn": "attention"}
-    return Architecture(name, model_types, citations, families, sizes, _edges, taps, layers, example, ALIASES)
+    instrumentation = {"mixer_out": "mamba", "attn": "attention"}
+    return Architecture(name, model_types, citations, families, sizes, _edges, instrumentation, layers, example, ALIASES)
 
 
 def _edges(sizes: Sizes) -> Iterator[Edge]:

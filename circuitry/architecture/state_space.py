@@ -21,7 +21,7 @@ def selective(*, name: str, model_types: tuple[str, ...], citations: tuple[str, 
     """An architecture of selective state-space layers (S6) with transformers' names for their modules.
 
     >>> from circuitry.architecture import definition
-    >>> definition("mamba").taps
+    >>> definition("mamba").instrumentation
     {'mixer_out': 'mamba'}
     """
     return Architecture(
@@ -30,7 +30,7 @@ def selective(*, name: str, model_types: tuple[str, ...], citations: tuple[str, 
         citations=citations,
         sizes=lambda config: {"layer": config.num_hidden_layers, "lag": config.conv_kernel},
         edges=_edges,
-        taps={"mixer_out": "mamba"},
+        instrumentation={"mixer_out": "mamba"},
         layers=_LAYER,
         example=example,
         aliases=ALIASES,
@@ -69,30 +69,30 @@ def mixer_edges(layer: int, width: int, after: Node) -> Iterator[Edge]:
 
 
 def mixer_block(module: str) -> tuple[Family, ...]:
-    """The families of a Mamba mixer that has its taps, in the order in which they are computed.
+    """The families of a Mamba mixer that has its hook points, in the order in which they are computed.
 
     >>> [family.name for family in mixer_block("model.layers.{layer}.mamba")][-3:]
     ['gate', 'ssm_out', 'mixer_out']
     """
-    tap = f"{module}.circuitry."
+    points = f"{module}.circuitry."
     wide = "batch pos d_inner"
-    state = {port: Place(f"{tap}state_{port}", position=None) for port in ("read", "carry")}
+    state = {port: Place(f"{points}state_{port}", position=None) for port in ("read", "carry")}
     return (
-        Family("conv_in", ("layer",), wide, "input of the convolution, x", Place(tap + "conv_in"), role="conv_input"),
+        Family("conv_in", ("layer",), wide, "input of the convolution, x", Place(points + "conv_in"), role="conv_input"),
         Family(
             "conv_tap", ("layer", "lag"), wide, "x of the token `lag` positions back, as one position's convolution sees it",
-            Place(tap + "conv_tap.{lag}"), role="conv_edge",
+            Place(points + "conv_tap.{lag}"), role="conv_edge",
         ),
         Family(
-            "ssm_in", ("layer",), wide, "input of the selective scan, c = SiLU(conv(x))", Place(tap + "ssm_in"),
-            {port: Place(tap + port) for port in CONSUMERS}, role="write_input", freezable=("", *CONSUMERS),
+            "ssm_in", ("layer",), wide, "input of the selective scan, c = SiLU(conv(x))", Place(points + "ssm_in"),
+            {port: Place(points + port) for port in CONSUMERS}, role="write_input", freezable=("", *CONSUMERS),
         ),
         Family(
             "ssm_state", ("layer",), "batch pos d_inner d_state", "state after a token has been written, h",
-            Place(tap + "state", position=None), state, role="state",
-            frozen_through=tuple(Place(f"{tap}write_{part}") for part in ("value", "delta", "B")),
+            Place(points + "state", position=None), state, role="state",
+            frozen_through=tuple(Place(f"{points}write_{part}") for part in ("value", "delta", "B")),
         ),
-        Family("gate", ("layer",), wide, "gate after SiLU, g", Place(tap + "gate"), role="gate"),
-        Family("ssm_out", ("layer",), wide, "output of the scan, C h + D c", Place(tap + "ssm_out"), role="read_out"),
+        Family("gate", ("layer",), wide, "gate after SiLU, g", Place(points + "gate"), role="gate"),
+        Family("ssm_out", ("layer",), wide, "output of the scan, C h + D c", Place(points + "ssm_out"), role="read_out"),
         Family("mixer_out", ("layer",), "batch pos d_model", "output of the block", Place(module), role="mixer", adds=True),
     )  # fmt: skip

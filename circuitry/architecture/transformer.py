@@ -30,7 +30,7 @@ def transformer(
     the other (``sizes["parallel"] == 0``). ``windows`` gives the width of every layer that has a sliding window.
 
     >>> from circuitry.architecture import definition
-    >>> definition("gpt_neox").taps
+    >>> definition("gpt_neox").instrumentation
     {'attn': 'attention'}
     """
     families = (
@@ -39,22 +39,22 @@ def transformer(
         mlp_block(f"{layers}.mlp"),
         LOGITS,
     )
-    taps = {"attn": "attention"}
-    return Architecture(name, model_types, citations, families, sizes, _edges, taps, layers, example, windows=windows)
+    instrumentation = {"attn": "attention"}
+    return Architecture(name, model_types, citations, families, sizes, _edges, instrumentation, layers, example, windows=windows)
 
 
 def attention_block(module: str) -> tuple[Family, Family]:
-    """The families ``head`` and ``attn`` of an attention module that has its taps.
+    """The families ``head`` and ``attn`` of an attention module that has its hook points.
 
     >>> [family.name for family in attention_block("model.layers.{layer}.self_attn")]
     ['head', 'attn']
     """
-    tap = f"{module}.circuitry."
-    ports = {port: Place(tap + port, position=2, unit=1) for port in ("q", "k", "v", "pattern")}
+    points = f"{module}.circuitry."
+    ports = {port: Place(points + port, position=2, unit=1) for port in ("q", "k", "v", "pattern")}
     return (
         Family(
             "head", ("layer", "head"), "batch pos d_head", "output of one attention head before the output projection (z)",
-            Place(tap + "z", position=1, unit=2), ports, role="head", freezable=("", *ports), value_port="z",
+            Place(points + "z", position=1, unit=2), ports, role="head", freezable=("", *ports), value_port="z",
         ),
         Family(
             "attn", ("layer",), "batch pos d_model", "output of the attention block, all heads together",

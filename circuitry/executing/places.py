@@ -131,7 +131,7 @@ def write(net: Any, place: Place, raw: Any, changed: Tensor) -> None:
 
 
 def turn(place: Place, occurrence: int, order: Mapping[tuple[str, str], int]) -> tuple[int, int, int]:
-    """What to sort by, to visit places in execution order. State taps take turns, one round a stop; all else is called once.
+    """What to sort by, to visit places in execution order. Hook points of a state take turns, one round a stop; all else is called once.
 
     >>> turn(Place("h.0", "input"), 0, {("h.0", "input"): 3})
     (3, 0, 0)
@@ -139,8 +139,8 @@ def turn(place: Place, occurrence: int, order: Mapping[tuple[str, str], int]) ->
     own = order[place.module, place.io]
     if place.position is not None:
         return own, 0, 0
-    taps = place.module.rsplit(".", 1)[0]
-    return order[f"{taps}.state", "output"], occurrence, own
+    points = place.module.rsplit(".", 1)[0]
+    return order[f"{points}.state", "output"], occurrence, own
 
 
 def execution_order(model: Model) -> dict[tuple[str, str], int]:

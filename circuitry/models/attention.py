@@ -1,7 +1,7 @@
-"""One tap for all attention models: q, k, v, pattern and z of every query head as modules that engines can address.
+"""The hook points of all attention models: q, k, v, pattern and z of every query head as modules that engines can address.
 
 Registered with transformers' attention interface, so no modelling code is copied. Keys and values are repeated per query head
-before their taps: that is what lets one head of a group be patched (grouped-query attention).
+before their hook points: that is what lets one head of a group be patched (grouped-query attention).
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def _tapped(
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Eager attention, bit for bit, with every value passed through its tap."""
-    tap: Any = module.circuitry
-    tap.calls += 1
+    """Eager attention, bit for bit, with every value passed through its hook point."""
+    points: Any = module.circuitry
+    points.calls += 1
     group = query.shape[1] // key.shape[1]
-    q, k, v = tap.q(query), tap.k(key.repeat_interleave(group, 1)), tap.v(value.repeat_interleave(group, 1))
+    q, k, v = points.q(query), points.k(key.repeat_interleave(group, 1)), points.v(value.repeat_interleave(group, 1))
     inside: Inside | None = getattr(module, "circuitry_packed", None)
     scores = q @ k.transpose(2, 3) if inside is None else _scores(q, k, inside)
     scores *= query.shape[-1] ** -0.5 if scaling is None else scaling  # in place: of long prompts these are the largest tensors
@@ -57,9 +57,9 @@ def _tapped(
     if attention_mask is not None:
         scores += attention_mask if inside is None else _mask(attention_mask, inside)
     wide = torch.promote_types(q.dtype, torch.float32)
-    pattern = tap.pattern(torch.softmax(scores, -1, dtype=wide).to(q.dtype))
+    pattern = points.pattern(torch.softmax(scores, -1, dtype=wide).to(q.dtype))
     mixed = pattern @ v if inside is None else _mixed(pattern, v, inside)
-    z = tap.z(mixed.transpose(1, 2).contiguous())
+    z = points.z(mixed.transpose(1, 2).contiguous())
     return z, pattern
 
 
@@ -189,7 +189,7 @@ def most_positions(config: Any) -> int | None:
 
 @torch.no_grad()
 def attach(model: Any, layers: list[Any]) -> None:
-    """Put the taps into a model and check them: called once a layer, logits equal to the stock eager ones.
+    """Put the hook points into a model and check them: called once a layer, logits equal to the stock eager ones.
 
     ``layers`` are the attention modules. Raises ModelError where the model does not use transformers' attention interface or
     computes something else.

@@ -23,7 +23,7 @@ _TAPS = (
 )  # fmt: skip
 
 
-class MambaTaps(nn.Module):
+class MambaHookPoints(nn.Module):
     """The identity modules of one mixer; see ``graphs/mamba.py`` for what passes through each.
 
     All are [batch, pos, d_inner] but write_B, [batch, pos, d_state], and the three of the state, [batch, d_inner, d_state],
@@ -42,32 +42,32 @@ class MambaTaps(nn.Module):
 def _forward(
     self: Any, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **more: Any
 ) -> Tensor:
-    """The mixer's forward with its values passed through the taps. It takes the stock forward's place (``gates.replace_forward``).
+    """The mixer's forward with its values passed through the hook points. It takes the stock forward's place (``gates.replace_forward``).
 
     With a cache, as in ``generate``, the stock method runs: no node is visited then.
     """
     if cache_params is not None:
         return stock_forward(self)(hidden_states, cache_params, attention_mask, **more)  # type: ignore[no-any-return]
-    taps, inside = self.circuitry, packed_of(self)
+    points, inside = self.circuitry, packed_of(self)
     mask = None if attention_mask is None else attention_mask[:, :, None]
     x, gate = self.in_proj(masked(hidden_states, mask)).chunk(2, -1)
-    c = taps.ssm_in(masked(convolve(self, taps.conv_in(x)), mask))
-    u, skip = taps.value(c), taps.skip(c)
+    c = points.ssm_in(masked(convolve(self, points.conv_in(x)), mask))
+    u, skip = points.value(c), points.skip(c)
     delta, B, C = _selection(self, c)
     A = -torch.exp(self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)))
 
     def at_stop(h: Tensor) -> tuple[Tensor, Tensor]:
-        h = taps.state(h)
-        return taps.state_read(h), taps.state_carry(h)
+        h = points.state(h)
+        return points.state_read(h), points.state_carry(h)
 
-    written = taps.write_value(u), taps.write_delta(delta), A, taps.write_B(B)
+    written = points.write_value(u), points.write_delta(delta), A, points.write_B(B)
     if inside is not None:
         y = scan_packed(*written, C, inside, at_stop)
     else:
-        exact = taps.exact or torch.is_grad_enabled()  # the fast scan works in place, which gradients cannot follow
-        y = scan(*written, C, taps.stops, at_stop, exact=exact)
-    s = taps.ssm_out(y + skip * self.D.to(A.dtype))
-    return self.out_proj((s * taps.gate(F.silu(gate))).to(x.dtype))  # type: ignore[no-any-return]
+        exact = points.exact or torch.is_grad_enabled()  # the fast scan works in place, which gradients cannot follow
+        y = scan(*written, C, points.stops, at_stop, exact=exact)
+    s = points.ssm_out(y + skip * self.D.to(A.dtype))
+    return self.out_proj((s * points.gate(F.silu(gate))).to(x.dtype))  # type: ignore[no-any-return]
 
 
 def packed_of(block: Any) -> Inside | None:
@@ -96,9 +96,9 @@ def convolve(mixer: Any, x: Tensor) -> Tensor:
     >>> convolve(ct.load("bundled:mamba").mixers[0], torch.zeros(1, 3, 256)).shape
     torch.Size([1, 3, 256])
     """
-    taps, conv = mixer.circuitry, mixer.conv1d
+    points, conv = mixer.circuitry, mixer.conv1d
     width, length = mixer.conv_kernel_size, x.shape[1]
-    if taps.exact:
+    if points.exact:
         out = F.conv1d(x.transpose(1, 2), conv.weight, conv.bias, padding=width - 1, groups=x.shape[2])[:, :, :length]
         return mixer.act(out).transpose(1, 2)  # type: ignore[no-any-return]
     inside = packed_of(mixer)
@@ -108,7 +108,7 @@ def convolve(mixer: Any, x: Tensor) -> Tensor:
     weight = conv.weight[:, 0].to(wide)
     for k in range(width):
         back = padded[:, width - 1 - k : width - 1 - k + length] if inside is None else inside.lagged(x, k)
-        seen = taps.conv_tap[k](back).to(wide)
+        seen = points.conv_tap[k](back).to(wide)
         tap = weight[:, width - 1 - k]
         if k == 0 or torch.is_grad_enabled():
             total = torch.addcmul(total, seen, tap) if torch.is_tensor(total) else seen * tap
@@ -119,13 +119,13 @@ def convolve(mixer: Any, x: Tensor) -> Tensor:
 
 def _selection(mixer: Any, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """delta, B and C from c, each from what its own port of ssm_in says; projected once where nobody changed any."""
-    taps, sizes = mixer.circuitry, [mixer.time_step_rank, mixer.ssm_state_size, mixer.ssm_state_size]
+    points, sizes = mixer.circuitry, [mixer.time_step_rank, mixer.ssm_state_size, mixer.ssm_state_size]
     shared = torch.split(mixer.x_proj(c), sizes, -1)
 
     def part(index: int, seen: Tensor) -> Tensor:
         return shared[index] if seen is c else torch.split(mixer.x_proj(seen), sizes, -1)[index]
 
-    low, B, C = part(0, taps.delta(c)), part(1, taps.B(c)), part(2, taps.C(c))
+    low, B, C = part(0, points.delta(c)), part(1, points.B(c)), part(2, points.C(c))
     if hasattr(mixer, "dt_layernorm"):  # FalconMamba and Jamba
         norms = mixer.dt_layernorm, mixer.b_layernorm, mixer.c_layernorm
         low, B, C = (_normed(value, norm) for value, norm in zip((low, B, C), norms, strict=True))
@@ -191,15 +191,15 @@ def attach(model: Any, mixers: list[Any]) -> None:
     >>> model.hf.backbone.layers[0].mixer.circuitry.state
     Identity()
     """
-    instrument(model, mixers, MambaTaps, _forward, "Mamba")
+    instrument(model, mixers, MambaHookPoints, _forward, "Mamba")
 
 
-def instrument(model: Any, mixers: list[Any], taps: Callable[[int], nn.Module], forward: Any, name: str) -> None:
-    """Give every mixer its taps and our forward, and check the result as ``attach`` says, for Mamba and Mamba-2.
+def instrument(model: Any, mixers: list[Any], points: Callable[[int], nn.Module], forward: Any, name: str) -> None:
+    """Give every mixer its hook points and our forward, and check the result as ``attach`` says, for Mamba and Mamba-2.
 
     >>> from transformers import MambaConfig, MambaForCausalLM
     >>> hf = MambaForCausalLM(MambaConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1)).eval()
-    >>> instrument(hf, [hf.backbone.layers[0].mixer], MambaTaps, _forward, "Mamba")
+    >>> instrument(hf, [hf.backbone.layers[0].mixer], MambaHookPoints, _forward, "Mamba")
     >>> hf.backbone.layers[0].mixer.circuitry.gate
     Identity()
     """
@@ -211,7 +211,7 @@ def instrument(model: Any, mixers: list[Any], taps: Callable[[int], nn.Module], 
     ids = torch.arange(12, device=input_device(model))[None] % model.config.vocab_size
     stock = _stock_logits(model, ids)
     for mixer in mixers:
-        mixer.circuitry = taps(mixer.conv_kernel_size)
+        mixer.circuitry = points(mixer.conv_kernel_size)
         replace_forward(mixer, forward)
     with exact(mixers):
         ours = model(ids, use_cache=False).logits

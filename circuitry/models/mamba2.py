@@ -18,10 +18,10 @@ _TAPS = (
 )  # fmt: skip
 
 
-class Mamba2Taps(nn.Module):
+class Mamba2HookPoints(nn.Module):
     """The identity modules of one mixer; see ``graphs/mamba2.py`` for what passes through each.
 
-    conv_in, the taps of the convolution and ssm_in are [batch, pos, d_inner + 2 groups d_state]; value, skip, B, C slices of it;
+    conv_in, the hook points of the convolution and ssm_in are [batch, pos, d_inner + 2 groups d_state]; value, skip, B, C slices of it;
     delta [batch, pos, head]; gate [batch, pos, d_inner]; ssm_out and write_value [batch, pos, head, d_head]; write_B
     [batch, pos, head, d_state]. The three of the state, [batch, head, d_head, d_state], are called once for every position in
     ``stops``. ``exact`` uses the stock operations in the stock order.
@@ -39,34 +39,34 @@ class Mamba2Taps(nn.Module):
 def _forward(
     self: Any, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **more: Any
 ) -> Tensor:
-    """The mixer's forward with its values passed through the taps. It takes the stock forward's place (``gates.replace_forward``).
+    """The mixer's forward with its values passed through the hook points. It takes the stock forward's place (``gates.replace_forward``).
 
     With a cache, as in ``generate``, the stock method runs: no node is visited then.
     """
     if cache_params is not None:
         return stock_forward(self)(hidden_states, cache_params, attention_mask, **more)  # type: ignore[no-any-return]
-    taps, inside = self.circuitry, packed_of(self)
+    points, inside = self.circuitry, packed_of(self)
     mask = None if attention_mask is None else attention_mask[:, :, None]
     gate, x, step = self.in_proj(masked(hidden_states, mask)).split([self.intermediate_size, self.conv_dim, self.num_heads], -1)
-    delta = taps.delta(F.softplus(step + self.dt_bias.to(step.dtype)).clamp(*self.time_step_limit))
-    c = taps.ssm_in(masked(convolve(self, taps.conv_in(x)), mask))
+    delta = points.delta(F.softplus(step + self.dt_bias.to(step.dtype)).clamp(*self.time_step_limit))
+    c = points.ssm_in(masked(convolve(self, points.conv_in(x)), mask))
     size = self.n_groups * self.ssm_state_size
     u, B, C = c.split([self.intermediate_size, size, size], -1)
-    value, skip = (tap(u).unflatten(-1, (self.num_heads, -1)) for tap in (taps.value, taps.skip))
-    B, C = _by_head(self, taps.B(B)), _by_head(self, taps.C(C))
+    value, skip = (point(u).unflatten(-1, (self.num_heads, -1)) for point in (points.value, points.skip))
+    B, C = _by_head(self, points.B(B)), _by_head(self, points.C(C))
     A = -torch.exp(self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)))
 
     def at_stop(h: Tensor) -> tuple[Tensor, Tensor]:
-        h = taps.state(h)
-        return taps.state_read(h), taps.state_carry(h)
+        h = points.state(h)
+        return points.state_read(h), points.state_carry(h)
 
-    written = taps.write_value(value), taps.write_delta(delta), A, taps.write_B(B)
+    written = points.write_value(value), points.write_delta(delta), A, points.write_B(B)
     if inside is not None:
         y = ssd_packed(*written, C, inside, at_stop)
     else:
-        y = ssd(*written, C, taps.stops, at_stop, exact=self.chunk_size if taps.exact else 0)
-    s = taps.ssm_out(y + self.D[:, None] * skip.to(A.dtype)).flatten(2)
-    return self.out_proj(_normed(self.norm, s * taps.gate(F.silu(gate.to(A.dtype)))).to(x.dtype))  # type: ignore[no-any-return]
+        y = ssd(*written, C, points.stops, at_stop, exact=self.chunk_size if points.exact else 0)
+    s = points.ssm_out(y + self.D[:, None] * skip.to(A.dtype)).flatten(2)
+    return self.out_proj(_normed(self.norm, s * points.gate(F.silu(gate.to(A.dtype)))).to(x.dtype))  # type: ignore[no-any-return]
 
 
 def _by_head(mixer: Any, value: Tensor) -> Tensor:
@@ -109,4 +109,4 @@ def attach(model: Any, mixers: list[Any]) -> None:
     >>> hf.backbone.layers[0].mixer.circuitry.state
     Identity()
     """
-    instrument(model, mixers, Mamba2Taps, _forward, "Mamba-2")
+    instrument(model, mixers, Mamba2HookPoints, _forward, "Mamba-2")

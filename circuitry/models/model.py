@@ -1,4 +1,4 @@
-"""A loaded model: the Hugging Face module with its taps in place, wrapped for nnsight, and its graph."""
+"""A loaded model: the Hugging Face module with its hook points in place, wrapped for nnsight, and its graph."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .attention import most_positions
 from .borrowed import Borrowed, borrow
 from .checks import check_causality, check_logits
 from .gates import put_gate, put_narrow
-from .instruments import INSTRUMENTS
+from .instrumentation import INSTRUMENTATION
 from .spread import input_device, is_spread, stored
 
 
@@ -40,17 +40,17 @@ class Model:
             self.hf.set_experts_implementation("eager")
         architecture = definition_for(hf.config.model_type, graph)
         self.graph = Graph(architecture, architecture.sizes(hf.config), architecture.windows(hf.config))
-        for family, instrument in architecture.taps.items():
+        for family, kind in architecture.instrumentation.items():
             blocks = self._modules(family)
             if not all(hasattr(block, "circuitry") for block in blocks):  # by an earlier load of the same module
-                INSTRUMENTS[instrument].attach(self.hf, blocks)
+                INSTRUMENTATION[kind].attach(self.hf, blocks)
         for adding in self.graph.families:
             for block in self._modules(adding.name) if adding.adds else ():
                 put_gate(block)
         put_narrow(self.hf.get_output_embeddings())
         check_logits(self.hf, self.graph.place(self.graph.node("logits")))
         check_causality(
-            self.hf, self.graph.sizes["layer"], max((INSTRUMENTS[name].chunk for name in architecture.taps.values()), default=0)
+            self.hf, self.graph.sizes["layer"], max((INSTRUMENTATION[name].chunk for name in architecture.instrumentation.values()), default=0)
         )
         with warnings.catch_warnings():
             # RWKV's output projection is called `output`, as is what nnsight serves on every module; no node is read there.
@@ -134,7 +134,7 @@ class Model:
         >>> len(ct.load("bundled:mamba").mixers)
         4
         """
-        blocks = [block for family in self.graph.architecture.taps for block in self._modules(family)]
+        blocks = [block for family in self.graph.architecture.instrumentation for block in self._modules(family)]
         return [block for block in blocks if hasattr(block.circuitry, "stops")]
 
     @property
@@ -208,7 +208,7 @@ class Model:
         True
         """
         config, size = self.hf.config, self.dtype.itemsize
-        widest = max(INSTRUMENTS[name].values(config, length) for name in self.graph.architecture.taps.values())
+        widest = max(INSTRUMENTATION[name].values(config, length) for name in self.graph.architecture.instrumentation.values())
         return int(size * (widest + 4 * length * config.hidden_size + 3 * config.vocab_size))
 
     def bytes_per_token(self, length: int) -> int:

@@ -1,4 +1,4 @@
-"""Tokens of many runs side by side, [1, token, ...], in place of rows of equal length: what instruments need to know of them.
+"""Tokens of many runs side by side, [1, token, ...], in place of rows of equal length: what instrumentation needs to know of them.
 
 Every run has a row. The first rows are whole runs, of which the others keep what they do not compute themselves: at a token that a row
 does not hold it is what its base row is there. Tokens are sorted by row, and in a row by position.
@@ -78,7 +78,7 @@ class Tokens:
 class Scanned:
     """The rows whose recurrent state a block computes: whole rows, then those of which it can differ, from ``start`` to ``stop`` [row].
 
-    ``calls`` are the positions at which the taps of the state are called.
+    ``calls`` are the positions at which the hook points of the state are called.
     """
 
     rows: Ints

@@ -17,7 +17,7 @@ from .wkv import wkv, wkv_packed
 _LAGS = 2
 
 
-class _Taps(nn.Module):
+class _HookPoints(nn.Module):
     """Identity modules by name, and for every lag the shifted input: whole, and as each consumer sees it."""
 
     def __init__(self, names: tuple[str, ...], consumers: tuple[str, ...]) -> None:
@@ -28,7 +28,7 @@ class _Taps(nn.Module):
             setattr(self, name, nn.ModuleList(nn.Identity() for _ in range(_LAGS)))
 
 
-class TimeTaps(_Taps):
+class TimeHookPoints(_HookPoints):
     """The identity modules of one time mixing; see ``graphs/rwkv.py`` for what passes through each.
 
     shift_in, those of the shift, key, value and receptance are [batch, pos, d_model], wkv_in [batch, pos, 3 * d_model];
@@ -43,7 +43,7 @@ class TimeTaps(_Taps):
         self.stops: tuple[int, ...] = ()
 
 
-class ChannelTaps(_Taps):
+class ChannelHookPoints(_HookPoints):
     """The identity modules of one channel mixing: all [batch, pos, d_model], but hidden, [batch, pos, d_ff]."""
 
     def __init__(self) -> None:
@@ -51,52 +51,52 @@ class ChannelTaps(_Taps):
 
 
 def _time_mixing(self: Any, hidden: Tensor, state: Any = None, use_cache: bool = False) -> tuple[Tensor, Any]:
-    """Time mixing with its values passed through the taps. It takes the stock forward's place (``gates.replace_forward``).
+    """Time mixing with its values passed through the hook points. It takes the stock forward's place (``gates.replace_forward``).
 
     With a state to go on from or to keep, as in ``generate``, the stock method runs: no node is visited then.
     """
     if state is not None or use_cache:
         return stock_forward(self)(hidden, state, use_cache)  # type: ignore[no-any-return]
-    taps: Any = self.circuitry
-    mixed = _mixed(self, taps.shift_in(hidden), ("key", "value", "receptance"))
+    points: Any = self.circuitry
+    mixed = _mixed(self, points.shift_in(hidden), ("key", "value", "receptance"))
     # Contiguous, since a matrix product may round otherwise on a slice of something wider.
-    parts = [part.contiguous() for part in taps.wkv_in(torch.cat(mixed, -1)).chunk(3, -1)]
-    key, value = self.key(taps.key(parts[0])), self.value(taps.value(parts[1]))
-    gate = taps.gate(torch.sigmoid(self.receptance(taps.receptance(parts[2]))))
+    parts = [part.contiguous() for part in points.wkv_in(torch.cat(mixed, -1)).chunk(3, -1)]
+    key, value = self.key(points.key(parts[0])), self.value(points.value(parts[1]))
+    gate = points.gate(torch.sigmoid(self.receptance(points.receptance(parts[2]))))
 
     def at_stop(h: Tensor) -> tuple[Tensor, Tensor]:
-        h = taps.state(h)
-        return taps.state_read(h), taps.state_carry(h)
+        h = points.state(h)
+        return points.state_read(h), points.state_carry(h)
 
-    written = taps.write_key(key), taps.write_value(value)
+    written = points.write_key(key), points.write_value(value)
     inside: Inside | None = getattr(self, PACKED, None)
     given = written, (key, value), -torch.exp(self.time_decay), self.time_first
-    out = wkv(*given, taps.stops, at_stop) if inside is None else wkv_packed(*given, inside, at_stop)
-    return self.output(gate * taps.wkv_out(out)), None
+    out = wkv(*given, points.stops, at_stop) if inside is None else wkv_packed(*given, inside, at_stop)
+    return self.output(gate * points.wkv_out(out)), None
 
 
 def _channel_mixing(self: Any, hidden: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-    """Channel mixing with its values passed through the taps. It takes the stock forward's place (``gates.replace_forward``), as time mixing's."""
+    """Channel mixing with its values passed through the hook points. It takes the stock forward's place (``gates.replace_forward``), as time mixing's."""
     if state is not None:
         return stock_forward(self)(hidden, state)  # type: ignore[no-any-return]
-    taps: Any = self.circuitry
-    key, receptance = _mixed(self, taps.mlp_in(hidden), ("key", "receptance"))
-    value = self.value(taps.hidden(torch.square(torch.relu(self.key(key)))))
-    return taps.gate(torch.sigmoid(self.receptance(receptance))) * value, None
+    points: Any = self.circuitry
+    key, receptance = _mixed(self, points.mlp_in(hidden), ("key", "receptance"))
+    value = self.value(points.hidden(torch.square(torch.relu(self.key(key)))))
+    return points.gate(torch.sigmoid(self.receptance(receptance))) * value, None
 
 
 def _mixed(block: Any, x: Tensor, consumers: tuple[str, ...]) -> list[Tensor]:
     """What each consumer is given: this token and the one before it, mixed by the consumer's own weights."""
-    taps = block.circuitry
+    points = block.circuitry
     inside: Inside | None = getattr(block, PACKED, None)
 
     def shifted(k: int) -> Tensor:
         return F.pad(x, (0, 0, k, 0))[:, : x.shape[1]] if inside is None else inside.lagged(x, k)
 
-    now, before = (tap(shifted(k)) for k, tap in enumerate(taps.tap))
+    now, before = (tap(shifted(k)) for k, tap in enumerate(points.tap))
     made = []
     for consumer in consumers:
-        own, weight = getattr(taps, f"tap_{consumer}"), getattr(block, f"time_mix_{consumer}")
+        own, weight = getattr(points, f"tap_{consumer}"), getattr(block, f"time_mix_{consumer}")
         made.append(own[0](now) * weight + own[1](before) * (1 - weight))
     return made
 
@@ -129,11 +129,11 @@ def attach(model: Any, blocks: list[Any]) -> None:
     ids = torch.arange(12, device=input_device(model))[None] % model.config.vocab_size
     stock = _stock_logits(model, ids)
     for block in model.rwkv.blocks:
-        for part, taps, forward in (
-            (block.attention, TimeTaps(), _time_mixing),
-            (block.feed_forward, ChannelTaps(), _channel_mixing),
+        for part, points, forward in (
+            (block.attention, TimeHookPoints(), _time_mixing),
+            (block.feed_forward, ChannelHookPoints(), _channel_mixing),
         ):
-            part.circuitry = taps
+            part.circuitry = points
             replace_forward(part, forward)
     ours = model(ids, use_cache=False).logits
     error = (stock - ours).abs().max().item()

@@ -25,7 +25,7 @@ def spread(hf: Any, device_map: DeviceMap) -> Any:
     """Put a module's blocks where ``device_map`` says: "auto" and its kin, one device for all, or {name of a part: device or "disk"}.
 
     What goes to disk is written into a temporary folder (TMPDIR says where), which lasts as long as the module. A block's weights are
-    fetched together when its turn comes, since instruments read some weights without calling the module that holds them.
+    fetched together when its turn comes, since instrumentation reads some weights without calling the module that holds them.
 
     Raises ModelError without accelerate, CircuitryError for a map that leaves out a part or divides a block.
 

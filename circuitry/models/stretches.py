@@ -36,7 +36,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Stop:
-    """A call of the state's taps for ``rows`` [n], numbers in ``Scanned``; ``tokens`` [n] are theirs, -1 where nothing can be changed."""
+    """A call of the state's hook points for ``rows`` [n], numbers in ``Scanned``; ``tokens`` [n] are theirs, -1 where nothing can be changed."""
 
     rows: Ints
     tokens: Ints

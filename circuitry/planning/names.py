@@ -100,9 +100,9 @@ def _check_indices(part: Part, family: Family, graph: Graph) -> None:
 
 
 def _kind_of_layer(layer: int, graph: Graph) -> str:
-    """What a layer of a hybrid is, by the instrument of its block; nothing for a layer that the model does not have."""
-    taps = graph.architecture.taps
-    found = [taps[f.name] for f in graph.families if f.name in taps and (layer,) in graph.indices(f.name)]
+    """What a layer of a hybrid is, by the instrumentation of its block; nothing for a layer that the model does not have."""
+    kinds = graph.architecture.instrumentation
+    found = [kinds[f.name] for f in graph.families if f.name in kinds and (layer,) in graph.indices(f.name)]
     return f"{'an' if found[0][0] in 'aeiou' else 'a'} {found[0]} layer" if found else ""
 
 

@@ -175,7 +175,7 @@ def compare(
         raise CircuitryError(f"no cell is in both tables; the first has {_some(places[0])}, the second {_some(places[1])}")
     tables = list(zip((first, second), ([place[cell] for cell in shared] for place in places), strict=True))
     effects = tuple(table.values()[rows] for table, rows in tables)
-    wholes = tuple((table.values("other") - table.values("base"))[rows] for table, rows in tables)
+    wholes = tuple((table.values("source") - table.values("base"))[rows] for table, rows in tables)
     if by == "effect":
         wholes = tuple(np.where(np.isnan(effect), np.nan, 1.0) for effect in effects)
     paired = _paired(first, second)

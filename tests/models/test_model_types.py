@@ -13,7 +13,7 @@ from torch import Tensor
 import circuitry as ct
 from circuitry.architecture import definition_for, model_types
 from circuitry.architecture.definitions import REFUSED
-from circuitry.models import attention, instruments
+from circuitry.models import attention, instrumentation
 from support import tiny
 from support.agreement import both, ragged
 
@@ -53,7 +53,7 @@ def test_the_page_lists_every_type_once() -> None:
 @pytest.mark.parametrize("kind", [kind for kind, _ in WORKS])
 def test_a_type_that_works_computes_what_the_stock_model_does(kind: str) -> None:
     hf = tiny.stock(kind, dtype=torch.float32)
-    if "attention" in definition_for(kind).taps.values():
+    if "attention" in definition_for(kind).instrumentation.values():
         hf.set_attn_implementation("eager")
     stock = logits(hf)
     ours = ct.load(hf)
@@ -156,5 +156,5 @@ def test_what_attention_gives_is_not_what_is_added(kind: str) -> None:
 
 
 def test_every_instrument_is_used() -> None:
-    used = {tap for kind in model_types() for tap in definition_for(kind).taps.values()}
-    assert used == instruments.INSTRUMENTS.keys()
+    used = {tap for kind in model_types() for tap in definition_for(kind).instrumentation.values()}
+    assert used == instrumentation.INSTRUMENTATION.keys()

@@ -24,7 +24,7 @@ from support.agreement import both, model, ragged
 from support.rounding import only_rounded
 
 EXACT = 1e-10
-TRANSFORMERS = [k for k in tiny.CONFIGS if {*ct.architecture.definition_for(k.split("-")[0]).taps.values()} == {"attention"}]
+TRANSFORMERS = [k for k in tiny.CONFIGS if {*ct.architecture.definition_for(k.split("-")[0]).instrumentation.values()} == {"attention"}]
 
 
 def tokens(rows: int = 3, length: int = 20, seed: int = 0) -> Tensor:

@@ -54,7 +54,7 @@ def parts(model: str, result: SuiteResult) -> list[Part]:
             raise CircuitryError(f"{one.node} of {model} does not say from which table it comes; run its suite again")
         table = result.tables[one.table]
         row = list(table.mean().index).index(one.cell if len(one.cell) > 1 else one.cell[0])
-        whole = table.values("other")[row] - table.values("base")[row]
+        whole = table.values("source")[row] - table.values("base")[row]
         depth = (one.layer + 0.5) / layers
         found.append(
             Part(model, step_of(one.role), one.role, one.node, one.position, one.layer, depth, table.values()[row], whole)

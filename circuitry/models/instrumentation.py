@@ -1,0 +1,28 @@
+"""The instrumentation that an architecture may ask for: how each is attached to its blocks, and how much memory its values take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import attention, mamba, mamba2, rwkv, ssd
+from .scan import BLOCK
+
+
+@dataclass(frozen=True)
+class Instrumentation:
+    """``attach(model, blocks)`` adds the hook points and checks them; ``values(config, length)`` is how many numbers one row of
+    ``length`` tokens has in one block at its peak; ``chunk`` is how many tokens its scan takes at a time, 0 without a scan."""
+
+    attach: Callable[[Any, list[Any]], None]
+    values: Callable[[Any, int], int]
+    chunk: int = 0
+
+
+INSTRUMENTATION = {
+    "attention": Instrumentation(attention.attach, attention.values),
+    "mamba": Instrumentation(mamba.attach, mamba.values, BLOCK),
+    "mamba2": Instrumentation(mamba2.attach, mamba2.values, ssd.CHUNK),
+    "rwkv": Instrumentation(rwkv.attach, rwkv.values),
+}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .models.loading import bundled
     from .patching import explain, patch, random_nodes
     from .results import Comparison, PatchingTable
-    from .suites import Suite, SuiteResult, Table, run, suite
+    from .suites import Suite, SuiteResult, TableSpec, run, suite
 
 __version__ = "0.1.0"
 
@@ -36,7 +36,7 @@ _LAZY = {
     "Sensitivity": "evidence",
     "Suite": "suites",
     "SuiteResult": "suites",
-    "Table": "suites",
+    "TableSpec": "suites",
     "activations": "features.activations",
     "bundled": "models",
     "convert": "models",
@@ -73,7 +73,7 @@ __all__ = [
     "Site",
     "Suite",
     "SuiteResult",
-    "Table",
+    "TableSpec",
     "Task",
     "TaskError",
     "activations",

@@ -40,7 +40,7 @@ def load(kind: str, name: str) -> ModuleType:
 
     Raises CircuitryError if the file does not exist.
 
-    >>> load("graphs", "mamba").GRAPH.name
+    >>> load("graphs", "mamba").ARCHITECTURE.name
     'mamba'
     """
     path = find(kind, name)
@@ -71,9 +71,9 @@ def _run(kind: str, path: Path, _changed: int) -> ModuleType:
 
 
 def constant(kind: str, name: str, constant_name: str) -> object:
-    """The one constant a definition must have: ``GRAPH`` or ``TASK``.
+    """The one constant a definition must have: ``ARCHITECTURE`` or ``TASK``.
 
-    >>> constant("graphs", "gpt2", "GRAPH").name
+    >>> constant("graphs", "gpt2", "ARCHITECTURE").name
     'gpt2'
     """
     module = load(kind, name)

@@ -2,7 +2,7 @@
 
 from circuitry.architecture import selective
 
-GRAPH = selective(
+ARCHITECTURE = selective(
     name="falcon_mamba",
     model_types=("falcon_mamba",),
     citations=("Zuo et al. 2024, Falcon Mamba: The First Competitive Attention-free 7B Language Model, arXiv:2410.05355",),

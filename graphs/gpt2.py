@@ -2,7 +2,7 @@
 
 from circuitry.architecture import transformer
 
-GRAPH = transformer(
+ARCHITECTURE = transformer(
     name="gpt2",
     model_types=("gpt2", "gpt_bigcode"),
     citations=("Radford et al. 2019, Language Models are Unsupervised Multitask Learners",),

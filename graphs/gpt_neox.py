@@ -5,7 +5,7 @@ Rotary embeddings are applied before the hook points: q and k are the vectors wh
 
 from circuitry.architecture import transformer
 
-GRAPH = transformer(
+ARCHITECTURE = transformer(
     name="gpt_neox",
     model_types=("gpt_neox",),
     citations=(

@@ -7,7 +7,7 @@ inside ``mlp``: a patch before it may change that. A layer has either kind of no
 
 from circuitry.architecture import hybrid
 
-GRAPH = hybrid(
+ARCHITECTURE = hybrid(
     name="jamba",
     model_types=("jamba",),
     citations=("Lieber et al. 2024, Jamba: A Hybrid Transformer-Mamba Language Model, arXiv:2403.19887",),

@@ -26,7 +26,7 @@ def windows(config: Any) -> dict[int, int]:
     return {n: width for n in layers if config.model_type in EVERYWHERE or config.layer_types[n] == "sliding_attention"}
 
 
-GRAPH = transformer(
+ARCHITECTURE = transformer(
     name="llama",
     model_types=(
         *("llama", "mistral", "ministral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe"),

@@ -10,7 +10,7 @@ trajectory, and nothing of the size of all states is ever stored; C, skip and ga
 
 from circuitry.architecture import selective
 
-GRAPH = selective(
+ARCHITECTURE = selective(
     name="mamba",
     model_types=("mamba",),
     citations=("Gu & Dao 2023, Mamba, arXiv:2312.00752", "Wang et al. 2024, Towards Universality, section 3.2"),

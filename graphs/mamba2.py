@@ -54,7 +54,7 @@ def _head(layer, head):
     yield from ((read, s, SAME), (C, s, SAME), (skip, s, SAME), (s, Node("mixer_out", (layer,)), SAME))
 
 
-GRAPH = Architecture(
+ARCHITECTURE = Architecture(
     name="mamba2",
     model_types=("mamba2",),
     citations=("Dao & Gu 2024, Transformers are SSMs (Mamba-2), arXiv:2405.21060",),

@@ -129,7 +129,7 @@ FAMILIES = (
     LOGITS,
 )  # fmt: skip
 
-GRAPH = Architecture(
+ARCHITECTURE = Architecture(
     name="rwkv",
     model_types=("rwkv",),
     citations=("Peng et al. 2023, RWKV: Reinventing RNNs for the Transformer Era, arXiv:2305.13048",),

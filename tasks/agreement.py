@@ -72,7 +72,7 @@ def _example(vocabulary, tokens, wording, nouns, numbers, verb):
 
 TASK = TaskDefinition(
     name="agreement",
-    about="The [SUBJECT] that the [ATTRACTOR] likes -> a verb in the number of the subject",
+    description="The [SUBJECT] that the [ATTRACTOR] likes -> a verb in the number of the subject",
     make=make,
     positions=("SUBJECT", "ATTRACTOR", "END"),
     sweep=("SUBJECT", "SUBJECT+1", "ATTRACTOR", "END"),

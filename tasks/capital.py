@@ -70,7 +70,7 @@ def _example(vocabulary, rng, wording, country, countries, cities):
 
 TASK = TaskDefinition(
     name="capital",
-    about="The capital of [COUNTRY] is -> its capital, which the prompt does not say",
+    description="The capital of [COUNTRY] is -> its capital, which the prompt does not say",
     make=make,
     positions=("COUNTRY", "END"),
     sweep=("COUNTRY", "END"),

@@ -89,7 +89,7 @@ def _example(vocabulary, numbers, lowest, century, noun, number, unit):
 
 TASK = TaskDefinition(
     name="greater_than",
-    about="The war lasted from the year 17[YEAR] to the year 17 -> a later one",
+    description="The war lasted from the year 17[YEAR] to the year 17 -> a later one",
     make=make,
     positions=("YEAR", "END"),
     sweep=("YEAR", "YEAR+1", "END"),

@@ -37,7 +37,7 @@ def make(vocabulary, rng, *, examples, distance, corruption, prefix):
 
 TASK = TaskDefinition(
     name="induction",
-    about="[A][B] ... [A] -> [B] on random tokens",
+    description="[A][B] ... [A] -> [B] on random tokens",
     make=make,
     positions=("A", "B", "END"),
     sweep=("A", "B", "B+1", "B+2", "B+3", "B+4", "B+5"),

@@ -171,7 +171,7 @@ def _numbers(vocabulary, rng):
 
 TASK = TaskDefinition(
     name="ioi",
-    about="[IO] and [S] ... [S] gave a ... to -> [IO] in English sentences",
+    description="[IO] and [S] ... [S] gave a ... to -> [IO] in English sentences",
     make=make,
     positions=("IO", "S1", "S2", "END"),
     sweep=("IO", "IO+1", "S1", "S1+1", "S2", "END"),

@@ -34,9 +34,9 @@ def definition(name: str) -> Architecture:
     >>> definition("mamba").model_types
     ('mamba',)
     """
-    found = content.constant("graphs", name, "GRAPH")
+    found = content.constant("graphs", name, "ARCHITECTURE")
     if not isinstance(found, Architecture):
-        raise CircuitryError(f"GRAPH in {name} is {type(found).__name__}, not an Architecture")
+        raise CircuitryError(f"ARCHITECTURE in {name} is {type(found).__name__}, not an Architecture")
     return found
 
 
@@ -68,7 +68,7 @@ def definition_for(model_type: str, file: str | None = None) -> Architecture:
     if model_type not in model_types():
         raise ModelError(
             f"no graph for models of type {model_type!r}: {suggest(model_type, model_types())}. "
-            "To add one, write a custom file that defines GRAPH: ct.load(..., graph='./mine.py')"
+            "To add one, write a custom file that defines ARCHITECTURE: ct.load(..., graph='./mine.py')"
         )
     return definition(model_types()[model_type])
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..content import names
-from ..store.files import check_place, write_whole
+from ..store.files import check_writable, write_whole
 from . import options as read
 from .options import Revision
 
@@ -17,7 +17,7 @@ app = typer.Typer()
 
 @app.command()
 def graph(
-    model: Annotated[str, typer.Argument(help=f"a model, a file that defines GRAPH, or {', '.join(names('graphs'))}")],
+    model: Annotated[str, typer.Argument(help=f"a model, a file that defines ARCHITECTURE, or {', '.join(names('graphs'))}")],
     out: Annotated[Path | None, typer.Option(help="write .svg, .png, .dot, .graphml or .json; by default NAME-graph.svg")] = None,
     revision: Revision = None,
     layer: Annotated[int, typer.Option(help="the layer to draw; the layers of a hybrid differ")] = 0,
@@ -26,7 +26,7 @@ def graph(
     from ..architecture import graph as make_graph
 
     target = out or Path(f"{_plain(model)}-graph.svg")
-    check_place(target)
+    check_writable(target)
     known = model in names("graphs") or model.endswith(".py")
     made = make_graph(model) if known else read.load(model, revision=revision).graph
     print(repr(made))

@@ -13,7 +13,7 @@ import typer
 
 from ..errors import CircuitryError, expected
 from ..planning import INTERVENTIONS, METRICS
-from ..store.files import check_place
+from ..store.files import check_writable
 
 if TYPE_CHECKING:
     from ..models import Model as LoadedModel
@@ -178,7 +178,7 @@ def check_suffix(out: Path | None, what: str, known: Iterable[str]) -> None:
     if out is not None and out.suffix not in known:
         raise CircuitryError(f"{what} cannot be written as {out.suffix!r}; try {', '.join(known)}")
     if out is not None:
-        check_place(out)
+        check_writable(out)
 
 
 def typed() -> str:

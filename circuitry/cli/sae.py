@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import CircuitryError, no_effect
-from ..store.files import check_place, write_csv
+from ..store.files import check_writable, write_csv
 from . import options as read
 from .options import Context, Device, Dtype, Memory, Model, Revision, Texts
 
@@ -130,7 +130,7 @@ def encode(
     if corpus.exists() and (texts or tokens or skip or context):
         read.warn(f"{corpus} exists and is used as it is; --texts, --tokens, --skip and --context have no effect")
     elif not corpus.exists():
-        check_place(corpus)
+        check_writable(corpus)
     saes = _saes(folder, node)
     loaded = _model(folder, saes, model, dtype, device, revision)
     if not corpus.exists():
@@ -151,21 +151,21 @@ def _text(model: Any, texts: str | None, tokens: int, skip: int, context: int) -
 
 
 def _warn_of_training_text(folder: Path, saes: dict[Any, SAE], text: Corpus, skip: int) -> None:
-    about = next(iter(saes.values())).config.about
-    seen = about.get("recipe", {}).get("tokens", 1)
-    if about.get("text") == text.source and skip < seen:
+    provenance = next(iter(saes.values())).config.provenance
+    seen = provenance.get("recipe", {}).get("tokens", 1)
+    if provenance.get("text") == text.source and skip < seen:
         read.warn(f"{folder} was trained on this text ({text.source}); use --skip {seen} for the text after it")
 
 
 def _model(folder: Path, saes: dict[Any, SAE], given: str | None, dtype: str, device: str, revision: str | None) -> LoadedModel:
     """The model named, or the one that the files name."""
-    about = next(iter(saes.values())).config.about
-    name = given or about.get("model")
+    provenance = next(iter(saes.values())).config.provenance
+    name = given or provenance.get("model")
     if not name:
         raise CircuitryError(f"{folder} does not name its model; give it with --model")
     loaded = read.load(str(name), dtype, device, revision)
-    if given and about.get("weights") not in (None, loaded.fingerprint):
-        read.warn(f"{folder} was trained on {about.get('model')} but is used on {loaded.name}, which has other weights")
+    if given and provenance.get("weights") not in (None, loaded.fingerprint):
+        read.warn(f"{folder} was trained on {provenance.get('model')} but is used on {loaded.name}, which has other weights")
     return loaded
 
 
@@ -184,7 +184,7 @@ def _saes(folder: Path, node: str | None) -> dict[Any, SAE]:
             )
         return dict(Trained.load(folder))
     sae = SAE.load(folder)
-    named = node or sae.config.about.get("node")
+    named = node or sae.config.provenance.get("node")
     if named is None:
         raise CircuitryError(f"{folder} does not name its node; give it with --node")
     return {named: sae}

@@ -24,7 +24,7 @@ _MARGIN, _BESIDE, _STACKED, _COLUMN_GAP, _ROW_GAP, _LABELLED_GAP = 0.1, 0.12, 0.
 _FOOT = 0.62  # position names and colour bar
 _LEAST_WIDTH = 3.2
 
-Cell: TypeAlias = tuple[str, float]
+Slot: TypeAlias = tuple[str, float]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def lay_out(circuit: Circuit) -> Layout:
     >>> bool(boxes["a"].x < boxes["b"].x and boxes["a"].y < boxes["b"].y)
     True
     """
-    cells: dict[Cell, list[CircuitNode]] = defaultdict(list)
+    cells: dict[Slot, list[CircuitNode]] = defaultdict(list)
     for node in circuit.nodes:
         cells[node.position, node.depth].append(node)
     most = max(map(len, cells.values()), default=1)
@@ -76,7 +76,7 @@ def _line_width(line: list[CircuitNode]) -> float:
     return sum(_box_size(node)[0] for node in line) + _BESIDE * (len(line) - 1)
 
 
-def _column_widths(circuit: Circuit, cells: dict[Cell, list[CircuitNode]], per_line: int) -> list[float]:
+def _column_widths(circuit: Circuit, cells: dict[Slot, list[CircuitNode]], per_line: int) -> list[float]:
     widths = []
     for position in circuit.positions:
         lines = [line for (name, _), nodes in cells.items() if name == position for line in _broken(nodes, per_line)]
@@ -94,7 +94,7 @@ def _columns(circuit: Circuit, widths: list[float], left: float) -> tuple[tuple[
 
 
 def _boxes(
-    circuit: Circuit, lines: dict[Cell, list[list[CircuitNode]]], centres: dict[str, float]
+    circuit: Circuit, lines: dict[Slot, list[list[CircuitNode]]], centres: dict[str, float]
 ) -> tuple[dict[str, Box], dict[float, tuple[float, float]]]:
     """Boxes by name, and the bottom and top of the row of each depth."""
     boxes: dict[str, Box] = {}

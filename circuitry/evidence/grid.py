@@ -48,7 +48,7 @@ class Sensitivity:
     cell: Any
     frame: pd.DataFrame
     tables: dict[tuple[str, str, str], PatchingTable] = field(repr=False, default_factory=dict)
-    about: dict[str, Any] = field(repr=False, default_factory=dict)
+    provenance: dict[str, Any] = field(repr=False, default_factory=dict)
 
     @property
     def held(self) -> int:
@@ -84,7 +84,7 @@ class Sensitivity:
         'cell 3, B is the strongest'
         """
         shown = ", ".join(map(str, self.cell)) if isinstance(self.cell, tuple) else str(self.cell)
-        return str(self.about.get("claim", f"cell {shown} is the strongest"))
+        return str(self.provenance.get("claim", f"cell {shown} is the strongest"))
 
     def __repr__(self) -> str:
         return self.text()
@@ -151,8 +151,8 @@ def sensitivity(
     effects = first.normalized()
     cell = effects.index.tolist()[int(effects.argmax())]
     rows = [_row(key, metric, table.select("metric", metric), cell, holds) for key, table in tables.items() for metric in named]
-    about = {"model": model.name, "task": task.record} | ({"claim": holds.__doc__ or holds.__name__} if holds else {})
-    return Sensitivity(str(written), cell, pd.DataFrame(rows), tables, about)
+    provenance = {"model": model.name, "task": task.record} | ({"claim": holds.__doc__ or holds.__name__} if holds else {})
+    return Sensitivity(str(written), cell, pd.DataFrame(rows), tables, provenance)
 
 
 def _check_settings(

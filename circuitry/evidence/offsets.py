@@ -20,7 +20,7 @@ from ..results import PatchingTable
 from ..results.skewness import ENOUGH
 from ..thresholds import SIGNIFICANT, WRITE_FLOOR
 from .offsets_result import Offsets, Verdict
-from .write_profile import Floats, Measured, Profile, in_words, kind_of, least_examples, measure, place, rows
+from .write_profile import Floats, Measured, Profile, in_words, kind_of, least_examples, measure, position_name, rows
 
 if TYPE_CHECKING:
     from ..models import Model
@@ -69,15 +69,15 @@ def off_by_one(
         name = changed_token(task, prompts, token)
         _check_room(prompts, name, reach)
         say(f"{label}: where {name} is written")
-        positions = [place(name, n) for n in range(reach + 1)]
+        positions = [position_name(name, n) for n in range(reach + 1)]
         tables[label] = table = _table(model, task, positions, options)
         layers, effects, whole = arrays(table, positions)
         _check_examples(effects)
         measured = measure(effects, whole, resamples=resamples, level=level, seed=seed)
         found += rows(label, model.graph.name, layers, measured)
         verdicts += _verdicts(label, model.graph.name, name, layers, measured)
-    about = {"task": task.record, "reach": reach, "resamples": resamples, "level": level, "seed": seed}
-    return Offsets(name, pd.DataFrame(found), tuple(verdicts), tables, about)
+    provenance = {"task": task.record, "reach": reach, "resamples": resamples, "level": level, "seed": seed}
+    return Offsets(name, pd.DataFrame(found), tuple(verdicts), tables, provenance)
 
 
 def paths(graph: Graph) -> dict[str, list[int]]:
@@ -123,9 +123,9 @@ def _table(model: Model, task: Task, positions: list[str], options: Mapping[str,
         for path, layers in paths(model.graph).items()
     ]
     frame = pd.concat([table.frame for table in made], ignore_index=True)
-    by_path = {str(table.about["path"]): table.about["path_data"][""] for table in made}
-    about = {**made[0].about, "path": "; ".join(by_path), "path_data": by_path}
-    return PatchingTable(frame, ("layer", "position"), made[0].unit, about)
+    by_path = {str(table.provenance["path"]): table.provenance["path_data"][""] for table in made}
+    provenance = {**made[0].provenance, "path": "; ".join(by_path), "path_data": by_path}
+    return PatchingTable(frame, ("layer", "position"), made[0].unit, provenance)
 
 
 def arrays(table: PatchingTable, positions: Sequence[str]) -> tuple[list[int], Floats, Floats]:
@@ -213,7 +213,7 @@ def _check_room(prompts: Prompts, token: str, reach: int) -> None:
     room = int((prompts.where["END"] - prompts.where[token]).min()) - 1
     if room < reach:
         instead = f"reach={room} or a longer text" if room >= 1 else "a longer text"
-        raise TaskError(f"{place(token, reach)} does not lie before END in every example; try {instead}")
+        raise TaskError(f"{position_name(token, reach)} does not lie before END in every example; try {instead}")
 
 
 def _check_examples(effects: Floats) -> None:
@@ -231,7 +231,7 @@ def _check_examples(effects: Floats) -> None:
 
 def _verdicts(label: str, architecture: str, token: str, layers: list[int], found: Measured) -> Iterator[Verdict]:
     """The whole model first, then its layers."""
-    last = place(token, found.mean.shape[1] - 1)
+    last = position_name(token, found.mean.shape[1] - 1)
     nothing = f"no position from {token} to {last} has {WRITE_FLOOR:.0%} of the whole effect at q < {SIGNIFICANT}"
     if not found.there:
         clear, why = ("no ", f"p = {found.whole_p:.2g}")
@@ -258,4 +258,6 @@ def _middle(token: str, one: Profile) -> str:
     if one.meaningless or (len(one.at) == 1 and not one.open):
         return ""
     middle, low, high = one.centre
-    return f"; most at {' or '.join(place(token, n) for n in one.peak)}, mean offset {middle:.2f} ({low:.2f} to {high:.2f})"
+    return (
+        f"; most at {' or '.join(position_name(token, n) for n in one.peak)}, mean offset {middle:.2f} ({low:.2f} to {high:.2f})"
+    )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ..drawing.colours import FOUND, OTHERS, PERHAPS
 from ..thresholds import CARRIES
-from .write_profile import place
+from .write_profile import position_name
 
 if TYPE_CHECKING:
     from .offsets_result import Offsets, Verdict
@@ -64,7 +64,7 @@ def _bars(ax: Any, found: Offsets, model: Verdict) -> None:
     ax.axhline(100 * CARRIES, color="0.4", linewidth=0.7, linestyle="--")
     ax.text(len(share) - 0.5, 100 * CARRIES, f"{CARRIES:.0%}", ha="right", va="bottom", fontsize=6, color="0.4")
     ax.set_ylim(min(0, 1.1 * low.min()), max(105, 1.05 * high.max()))
-    ax.set_xticks(range(len(share)), [place(found.token, n) for n in whole["offset"]])
+    ax.set_xticks(range(len(share)), [position_name(found.token, n) for n in whole["offset"]])
     ax.set_ylabel("share, %")
     ax.set_title(f"{model.model} ({model.architecture}): {model.kind}", loc="left", wrap=True)
     ax.spines[["top", "right"]].set_visible(False)
@@ -79,7 +79,7 @@ def _heat_map(ax: Any, found: Offsets, model: Verdict) -> None:
     for (row, column), value in np.ndenumerate(values):
         colour = "white" if abs(image.norm(value) - 0.5) > 0.3 else "black"
         ax.text(column, row, str(round(value)), ha="center", va="center", fontsize=7, color=colour)
-    ax.set_xticks(range(values.shape[1]), [place(found.token, n) for n in grid.columns])
+    ax.set_xticks(range(values.shape[1]), [position_name(found.token, n) for n in grid.columns])
     ax.set_yticks(range(len(kept)), [str(n) for n in kept.index])
     ax.set_ylabel("layer")
     ax.set_title("effect by layer, % of the whole effect", loc="left")

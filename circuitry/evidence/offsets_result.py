@@ -17,7 +17,7 @@ from ..errors import CircuitryError
 from ..results import PatchingTable
 from ..store.files import write_whole
 from ..thresholds import CARRIES
-from .write_profile import place
+from .write_profile import position_name
 
 NUMBERS = ("effect", "share", "low", "high", "q")
 
@@ -57,7 +57,7 @@ class Offsets:
     frame: pd.DataFrame
     verdicts: tuple[Verdict, ...]
     tables: dict[str, PatchingTable]
-    about: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return self.text()
@@ -96,7 +96,7 @@ class Offsets:
         def where(verdict: Verdict) -> str:
             if verdict.kind in ("none", "undecided"):
                 return {"none": "at no position", "undecided": "undecided"}[verdict.kind]
-            return "at " + " and ".join(place(self.token, n) for n in verdict.at)
+            return "at " + " and ".join(position_name(self.token, n) for n in verdict.at)
 
         total = f"of {len(verdicts)} model{'s' * (len(verdicts) > 1)}"
         return ", ".join(f"{count} {total} {at}" for at, count in Counter(map(where, verdicts)).most_common())
@@ -115,7 +115,7 @@ class Offsets:
             shares = whole.loc[whole["model"] == verdict.model, ["share", "low", "high"]].to_numpy() * 100
             cells = ["--" if np.isnan(s) else f"{round(s)}% ({round(low)} to {round(high)})" for s, low, high in shares]
             lines.append([verdict.model, verdict.kind, *cells])
-        header = ["model", "verdict", *(place(self.token, n) for n in sorted(set(whole["offset"])))]
+        header = ["model", "verdict", *(position_name(self.token, n) for n in sorted(set(whole["offset"])))]
         text = "\n\n".join([tabulate(lines, header, "pipe", disable_numparse=True), *self.text().splitlines(), self._how()])
         if path is not None:
             write_whole(Path(path), text + "\n")
@@ -123,7 +123,7 @@ class Offsets:
 
     def _how(self) -> str:
         return (
-            f"*Shares of what is written at each position, with {self.about.get('level', 0.95):.0%} bootstrap intervals over examples. "
+            f"*Shares of what is written at each position, with {self.provenance.get('level', 0.95):.0%} bootstrap intervals over examples. "
             f"A position counts if the whole interval is above {CARRIES:.0%}.*"
         )
 
@@ -154,12 +154,12 @@ class Offsets:
         'B'
         """
         tables = {
-            name: {"rows": t.frame.to_dict("list"), "axes": t.axes, "unit": t.unit, "about": t.about}
+            name: {"rows": t.frame.to_dict("list"), "axes": t.axes, "unit": t.unit, "provenance": t.provenance}
             for name, t in self.tables.items()
         }
         rows = self.frame.astype(object).where(self.frame.notna(), None).to_dict("list")  # strict JSON knows no NaN
         data = {"token": self.token, "rows": rows, "verdicts": [asdict(v) for v in self.verdicts], "tables": tables}
-        write_whole(Path(path), json.dumps({**data, "about": self.about}, default=str, allow_nan=False))
+        write_whole(Path(path), json.dumps({**data, "provenance": self.provenance}, default=str, allow_nan=False))
 
     @classmethod
     def from_json(cls, path: str | Path) -> Offsets:
@@ -174,11 +174,11 @@ class Offsets:
             frame = pd.DataFrame(data["rows"])
             numbers = dict.fromkeys(frame.columns.intersection([*NUMBERS]), float)
             tables = {
-                name: PatchingTable(pd.DataFrame(t["rows"]), tuple(t["axes"]), t["unit"], t["about"])
+                name: PatchingTable(pd.DataFrame(t["rows"]), tuple(t["axes"]), t["unit"], t["provenance"])
                 for name, t in data["tables"].items()
             }
             verdicts = tuple(_verdict(one) for one in data["verdicts"])
-            return cls(data["token"], frame.astype(numbers), verdicts, tables, data["about"])
+            return cls(data["token"], frame.astype(numbers), verdicts, tables, data["provenance"])
         except (OSError, KeyError, TypeError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise CircuitryError(f"{path} holds no offsets ({reason}); Offsets.to_json writes them") from error

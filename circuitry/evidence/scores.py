@@ -113,7 +113,7 @@ def score(
     groups = _Groups(roles, inside, every, _draws(every, inside, random, rng), _subsets(roles, inside, subsets, rng))
     paths: dict[str, str | Path] = {label: _path(nodes) for nodes, label in groups.labels.items() if nodes}
     table = patch(model, task, labelled("set", paths), metric=metric, lint="prompts", baseline=0, **options)
-    table.about |= {
+    table.provenance |= {
         "paths": {},
         "path_data": {},
         "plan": "",

@@ -184,7 +184,7 @@ def kind_of(found: Profile | None) -> str:
     return "on the token" if at == 0 else "off by one" if at == 1 else f"off by {at}"
 
 
-def place(token: str, offset: int) -> str:
+def position_name(token: str, offset: int) -> str:
     """A position as paths write it.
 
     >>> place("B", 0), place("IO", 2)
@@ -205,7 +205,7 @@ def in_words(token: str, found: Profile, part: Floats | None = None) -> str:
         strong = [] if part is None else np.flatnonzero(part[:, offset] >= CARRIES).tolist()
         layers = f"; layer{'s' * (len(strong) > 1)} {', '.join(map(str, strong))}" if strong else ""
         share, low, high = (round(100 * float(v[offset])) for v in (found.share, found.low, found.high))
-        return f"{place(token, offset)} ({share}%, {low} to {high}{layers})"
+        return f"{position_name(token, offset)} ({share}%, {low} to {high}{layers})"
 
     def listed(offsets: Sequence[int]) -> str:
         return " and ".join(one(n) for n in sorted(offsets, key=lambda n: -float(found.share[n])))

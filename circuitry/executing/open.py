@@ -78,7 +78,7 @@ def executor(
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> ct.patch(model, task, "h[2] @ B+1 -> logits", executor=ct.executor(verify=1), lint=False).about["verified"][:18]
+    >>> ct.patch(model, task, "h[2] @ B+1 -> logits", executor=ct.executor(verify=1), lint=False).provenance["verified"][:18]
     '1 of 1 cells agree'
     """
     if not isinstance(name, str) or name not in EXECUTORS:

@@ -28,7 +28,7 @@ class Verified:
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> table = ct.patch(model, task, "h[2] @ B+1 -> logits", executor=ct.executor(verify=1))
-    >>> table.about["verified"].startswith("1 of 1 cells agree")
+    >>> table.provenance["verified"].startswith("1 of 1 cells agree")
     True
     """
 

@@ -50,7 +50,9 @@ class Model:
         put_narrow(self.hf.get_output_embeddings())
         check_logits(self.hf, self.graph.place(self.graph.node("logits")))
         check_causality(
-            self.hf, self.graph.sizes["layer"], max((INSTRUMENTATION[name].chunk for name in architecture.instrumentation.values()), default=0)
+            self.hf,
+            self.graph.sizes["layer"],
+            max((INSTRUMENTATION[name].chunk for name in architecture.instrumentation.values()), default=0),
         )
         with warnings.catch_warnings():
             # RWKV's output projection is called `output`, as is what nnsight serves on every module; no node is read there.

@@ -130,11 +130,13 @@ def patch(
     return PatchingTable.of_metrics(tables, made.title) if is_several(metric) else next(iter(tables.values()))
 
 
-def _table(made: Plan, extra: tuple[CellPlan, ...], effects: Effects, metric: Metric, about: dict[str, Any]) -> PatchingTable:
+def _table(
+    made: Plan, extra: tuple[CellPlan, ...], effects: Effects, metric: Metric, provenance: dict[str, Any]
+) -> PatchingTable:
     """The effects by one metric as a table, those of the random nodes beside them."""
     found, by_chance = effects.split(len(made.cells))
     cells = [dict(cell.values) for cell in made.cells]
-    table = PatchingTable.of(cells, found.effect, found.base, found.source, unit_of(made, metric), about)
+    table = PatchingTable.of(cells, found.effect, found.base, found.source, unit_of(made, metric), provenance)
     return replace(table, random=random_frame(extra, by_chance) if extra else None)
 
 

@@ -10,7 +10,7 @@ from ..architecture import Graph, Reach
 from ..errors import PathError
 from ..paths import Leg, Node, Path, Position, Site
 from .frozen import ends, frozen_nodes, nodes_of
-from .parts import Part, parts
+from .mentions import Mention, mentions
 from .positions import Lengths, Where, absolute, check_inside, together
 from .twice import check_once
 
@@ -26,7 +26,7 @@ class _Leg:
     number: int
     leg: Leg
     sources: tuple[Site, ...]
-    parts: list[Part]
+    mentions: list[Mention]
     graph: Graph
     where: Where | None
     length: Lengths
@@ -34,14 +34,14 @@ class _Leg:
     moved: Mapping[Site, list[tuple[int, ...]]]
     """Of a leg after the first: where each of its sources at every position can have moved on the leg before, in each example."""
 
-    def source(self, site: Site) -> Part:
+    def source(self, site: Site) -> Mention:
         return self._part(site, "target", self.number - 1) if self.number else self._part(site, "source", 0)
 
-    def target(self, site: Site) -> Part:
+    def target(self, site: Site) -> Mention:
         return self._part(site, "target", self.number)
 
-    def _part(self, site: Site, kind: str, leg: int) -> Part:
-        return next(p for p in self.parts if (p.site, p.kind, p.leg) == (site, kind, leg))
+    def _part(self, site: Site, kind: str, leg: int) -> Mention:
+        return next(p for p in self.mentions if (p.site, p.kind, p.leg) == (site, kind, leg))
 
 
 def check_effects(path: Path, graph: Graph, where: Where | None, length: Lengths = None, changed: Changed | None = None) -> None:
@@ -60,7 +60,7 @@ def check_effects(path: Path, graph: Graph, where: Where | None, length: Lengths
         ^
     leave one that connects them live, for example: freezing mixer_out except mixer_out[1]
     """
-    found, sources, moved = parts(path), path.sources, dict[Site, list[tuple[int, ...]]]()
+    found, sources, moved = mentions(path), path.sources, dict[Site, list[tuple[int, ...]]]()
     for number, leg in enumerate(path.legs):
         one = _Leg(number, leg, sources, found, graph, where, length, None if number else changed, moved)
         if where is not None:
@@ -125,12 +125,12 @@ def _names(members: tuple[Site, ...]) -> str:
     return ", ".join(map(str, members))
 
 
-def _check_arriving(each: list[list[bool] | None], part: Part, way: str) -> None:
+def _check_arriving(each: list[list[bool] | None], mention: Mention, way: str) -> None:
     if any(arrives is None for arrives in each):
         return
     arrives = [any(some) for some in zip(*together(*(some for some in each if some)), strict=True)]
     if not all(arrives):
-        raise part.error(
+        raise mention.error(
             f"nothing flows {way} in {arrives.count(False)} of {len(arrives)} examples: the effect there would be exactly zero",
             "choose positions that stand in one order in every example",
             at_position=True,
@@ -138,21 +138,23 @@ def _check_arriving(each: list[list[bool] | None], part: Part, way: str) -> None
 
 
 def _unconnected(one: _Leg, site: Site, targets: list[Node], frozen: set[Node]) -> PathError:
-    part, names = one.source(site), ", ".join(str(t.node) for t in one.leg.targets)
+    mention, names = one.source(site), ", ".join(str(t.node) for t in one.leg.targets)
     sources, target = nodes_of(site, one.graph), targets[0]
     free, source = one.graph.reach(sources), sources[0]
     if target in sources:
-        return part.error(f"{target} is both the start and the end of this leg", "name two different nodes")
+        return mention.error(f"{target} is both the start and the end of this leg", "name two different nodes")
     if target not in free:
         if source in one.graph.reach([target]):
             hint = f"the model runs the other way: {target} -> {source}"
         else:
             hint = f"they lie side by side; what follows {source}: {_followers(one.graph, source)}"
-        return part.error(f"nothing flows from {site.node} to {names}", hint)
+        return mention.error(f"nothing flows from {site.node} to {names}", hint)
     hint = "leave one that connects them live"
     if exemption := _exemption(one, site, frozen):
         hint += f", for example{_exempting(one, exemption)}"
-    return part.error(f"{_freezing(one.leg)} cuts every path from {site.node} to {names}: the effect would be exactly zero", hint)
+    return mention.error(
+        f"{_freezing(one.leg)} cuts every path from {site.node} to {names}: the effect would be exactly zero", hint
+    )
 
 
 def _followers(graph: Graph, node: Node) -> str:
@@ -313,16 +315,16 @@ def _read_at(one: _Leg, target: Site) -> Position | None:
 def _too_far(one: _Leg, site: Site, reach: dict[Node, Reach], frozen: set[Node]) -> PathError:
     """The nodes are connected, but no information gets from the one position to the other."""
     target, rule = next((t, reach[n]) for t in one.leg.targets for n in nodes_of(t, one.graph) if n in reach)
-    part = one.source(site)
+    mention = one.source(site)
     start, stop = site.at, _read_at(one, target)
     offsets = [offset for some in _offsets(one, site, target) or [] for offset in some] or [0]
     if start is None:
-        return part.error(
+        return mention.error(
             f"nothing in which the prompts differ reaches {target} by way of {site.node}: the effect would be exactly zero",
             f"from {site.node} to {target.node} information moves {rule} tokens",
         )
     if max(offsets) < 0:
-        return part.error(
+        return mention.error(
             f"{stop} comes before {start}: nothing flows back in the text", "swap the two positions", at_position=True
         )
     if rule.most == 0:
@@ -333,9 +335,9 @@ def _too_far(one: _Leg, site: Site, reach: dict[Node, Reach], frozen: set[Node])
         hint = "choose the same position for both ends" + ", or freeze less" * bool(frozen)
         if exemption := _exemption(one, site, frozen):
             hint = f"exempt one that does, for example{_exempting(one, exemption)}"
-        return part.error(problem, hint)
+        return mention.error(problem, hint)
     tokens = "token" if str(rule) in ("exactly 1", "at least 1") else "tokens"
-    return part.error(
+    return mention.error(
         f"out of reach: from {site.node} to {target.node} information moves {rule} {tokens}, and {stop} is {min(offsets)} after {start}",
         "choose positions within that reach, or leave a node that carries it further unfrozen",
         at_position=True,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ..architecture import Graph
 from ..errors import PathError
 from ..paths import Leg, Node, Path, Site
-from .parts import Part, parts
+from .mentions import Mention, mentions
 
 
 def nodes_of(site: Site, graph: Graph) -> list[Node]:
@@ -115,16 +115,18 @@ def check_useful(path: Path, graph: Graph, cells: Sequence[Path]) -> None:
                                                  ^
     drop it from 'except'
     """
-    for part in parts(path):
-        if part.kind == "frozen" and not any(_holds(graph, *_leg(one, part), part.number) for one in cells):
-            raise _useless(graph, part, path.legs[part.leg])
-        if part.kind == "exempt" and not any(_exempts(graph, *_leg(one, part), part.number) for one in cells):
-            raise part.error(f"{part.node} is not frozen on this leg, so there is nothing to exempt", "drop it from 'except'")
+    for mention in mentions(path):
+        if mention.kind == "frozen" and not any(_holds(graph, *_leg(one, mention), mention.number) for one in cells):
+            raise _useless(graph, mention, path.legs[mention.leg])
+        if mention.kind == "exempt" and not any(_exempts(graph, *_leg(one, mention), mention.number) for one in cells):
+            raise mention.error(
+                f"{mention.node} is not frozen on this leg, so there is nothing to exempt", "drop it from 'except'"
+            )
 
 
-def _leg(path: Path, part: Part) -> tuple[tuple[Site, ...], Leg]:
+def _leg(path: Path, mention: Mention) -> tuple[tuple[Site, ...], Leg]:
     """The sources and the rest of the leg a part stands on."""
-    return path.legs[part.leg - 1].targets if part.leg else path.sources, path.legs[part.leg]
+    return path.legs[mention.leg - 1].targets if mention.leg else path.sources, path.legs[mention.leg]
 
 
 def _holds(graph: Graph, sources: tuple[Site, ...], leg: Leg, number: int) -> bool:
@@ -143,11 +145,11 @@ def _exempts(graph: Graph, sources: tuple[Site, ...], leg: Leg, number: int) -> 
     return any(_covers(graph.canonical(leg.exempt[number]), n) for n in named)
 
 
-def _useless(graph: Graph, part: Part, leg: Leg) -> PathError:
-    if any(_covers(graph.canonical(one), graph.canonical(part.node)) for one in leg.exempt):
-        return part.error(f"'except' exempts all of {part.node}, so freezing it does nothing", "drop it from both")
-    ports = graph.family(part.node.family).freezable
+def _useless(graph: Graph, mention: Mention, leg: Leg) -> PathError:
+    if any(_covers(graph.canonical(one), graph.canonical(mention.node)) for one in leg.exempt):
+        return mention.error(f"'except' exempts all of {mention.node}, so freezing it does nothing", "drop it from both")
+    ports = graph.family(mention.node.family).freezable
     hint = "drop it from 'freezing'"
-    if part.node.port is None and len(ports) > 1:
-        hint += f", or name the part of it to freeze, such as {replace(part.node, port=ports[-1])}"
-    return part.error(f"{part.node} is an end of this leg, which stays live, so freezing it does nothing", hint)
+    if mention.node.port is None and len(ports) > 1:
+        hint += f", or name the part of it to freeze, such as {replace(mention.node, port=ports[-1])}"
+    return mention.error(f"{mention.node} is an end of this leg, which stays live, so freezing it does nothing", hint)

@@ -37,7 +37,7 @@ class Intervention:
     >>> import circuitry as ct
     >>> negated = Intervention("negated", "the mean over the corrupted prompts, negated", lambda source, _: -source.mean())
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> ct.patch(model, task, "gate[0] @ END -> logits", intervention=negated, lint=False).about["intervention"]
+    >>> ct.patch(model, task, "gate[0] @ END -> logits", intervention=negated, lint=False).provenance["intervention"]
     'negated'
     """
 

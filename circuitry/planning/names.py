@@ -7,7 +7,7 @@ from collections.abc import Collection
 from ..architecture import Family, Graph
 from ..errors import CircuitryError, suggest
 from ..paths import Axis, Path
-from .parts import Part, parts
+from .mentions import Mention, mentions
 
 POSITION = "position"
 
@@ -20,24 +20,24 @@ def check_names(path: Path, graph: Graph, positions: Collection[str] | None) -> 
     >>> import circuitry as ct
     >>> check_names(ct.parse("mlp[0] -> logits"), ct.graph("gpt_neox"), None)
     """
-    for part in parts(path):
-        family = _family(part, graph)
-        _check_indices(part, family, graph)
-        _check_port(part, family)
-        _check_position(part, positions)
+    for mention in mentions(path):
+        family = _family(mention, graph)
+        _check_indices(mention, family, graph)
+        _check_port(mention, family)
+        _check_position(mention, positions)
     for axis, kind in axis_kinds(path, graph).items():
         if kind != POSITION:
             _check_axis(axis, kind, path, graph)
 
 
-def _family(part: Part, graph: Graph) -> Family:
+def _family(mention: Mention, graph: Graph) -> Family:
     try:
-        family = graph.family(part.node.family)
+        family = graph.family(mention.node.family)
     except CircuitryError:
         known = [f.name for f in graph.families]
-        raise part.error(f"{graph.name} has no node {part.node.family!r}", suggest(part.node.family, known)) from None
-    if part.kind == "source" and family.role == "logits":
-        raise part.error("the logits are the end of the model; nothing flows from them", "start at a node such as embed")
+        raise mention.error(f"{graph.name} has no node {mention.node.family!r}", suggest(mention.node.family, known)) from None
+    if mention.kind == "source" and family.role == "logits":
+        raise mention.error("the logits are the end of the model; nothing flows from them", "start at a node such as embed")
     return family
 
 
@@ -59,12 +59,17 @@ def axis_choices(axis: str, path: Path, graph: Graph) -> list[int]:
     >>> axis_choices("l", ct.parse("head[{l},0] -> mlp[{l}] -> logits"), ct.graph("jamba"))
     [4, 12, 20, 28]
     """
-    return sorted(set.intersection(*(set(choices(part.node.family, graph, number)) for part, number in _uses(axis, path))))
+    return sorted(set.intersection(*(set(choices(mention.node.family, graph, number)) for mention, number in _uses(axis, path))))
 
 
-def _uses(axis: str, path: Path) -> list[tuple[Part, int]]:
+def _uses(axis: str, path: Path) -> list[tuple[Mention, int]]:
     """The parts of a path that have an open index, and which of their indices it is."""
-    return [(part, number) for part in parts(path) for number, index in enumerate(part.node.indices) if index == Axis(axis)]
+    return [
+        (mention, number)
+        for mention in mentions(path)
+        for number, index in enumerate(mention.node.indices)
+        if index == Axis(axis)
+    ]
 
 
 def ranges(numbers: Collection[int]) -> str:
@@ -78,14 +83,14 @@ def ranges(numbers: Collection[int]) -> str:
     return ", ".join(f"{a} to {b}" if a != b else str(a) for a, b in zip(starts, stops, strict=True))
 
 
-def _check_indices(part: Part, family: Family, graph: Graph) -> None:
-    node, whole = part.node, part.kind in ("frozen", "exempt")
+def _check_indices(mention: Mention, family: Family, graph: Graph) -> None:
+    node, whole = mention.node, mention.kind in ("frozen", "exempt")
     wanted = f"{family.name}[{','.join(f'{{{i}}}' for i in family.indices)}]" if family.indices else family.name
     if len(node.indices) > len(family.indices):
         problem = f"{node.family!r} has {len(family.indices)} {'index' if len(family.indices) == 1 else 'indices'}, not {len(node.indices)}"
-        raise part.error(problem, f"it is written {wanted}")
+        raise mention.error(problem, f"it is written {wanted}")
     if family.indices and not node.indices and not whole:
-        raise part.error(f"say which {node.family!r}", f"for every one, leave it open: {wanted}")
+        raise mention.error(f"say which {node.family!r}", f"for every one, leave it open: {wanted}")
     if node.indices in graph.indices(node.family):
         return  # most often: a cell of a sweep, with every index filled in
     for number, (name, index) in enumerate(zip(family.indices, node.indices, strict=False)):
@@ -93,10 +98,10 @@ def _check_indices(part: Part, family: Family, graph: Graph) -> None:
         if isinstance(index, int) and index not in there:
             some = f"{name}{'s' if len(there) > 1 else ''} {ranges(there)}"
             if kind := _kind_of_layer(index, graph) if name == "layer" else "":
-                raise part.error(
+                raise mention.error(
                     f"layer {index} of this model is {kind}: it has no {node.family!r}", f"{family.name} is in {some}"
                 )
-            raise part.error(f"{name} {index} of {node.family!r} does not exist", f"{graph.name} has {some} there")
+            raise mention.error(f"{name} {index} of {node.family!r} does not exist", f"{graph.name} has {some} there")
 
 
 def _kind_of_layer(layer: int, graph: Graph) -> str:
@@ -109,29 +114,29 @@ def _kind_of_layer(layer: int, graph: Graph) -> str:
 def _check_axis(axis: str, kind: str, path: Path, graph: Graph) -> None:
     """Refuse an open index for which no value is left: no layer of a hybrid has both a head and a state."""
     if not axis_choices(axis, path, graph):
-        used = [part for part, _ in _uses(axis, path)]
-        names = list(dict.fromkeys(graph.family(part.node.family).name for part in used))
+        used = [mention for mention, _ in _uses(axis, path)]
+        names = list(dict.fromkeys(graph.family(mention.node.family).name for mention in used))
         raise used[-1].error(f"no {kind} of this model has {' and '.join(names)}, so {{{axis}}} has no value", "name two axes")
 
 
-def _check_port(part: Part, family: Family) -> None:
-    port = part.node.port
+def _check_port(mention: Mention, family: Family) -> None:
+    port = mention.node.port
     known = [*family.ports, *([family.value_port] if family.value_port else [])]
     if port is not None and port not in known:
         hint = suggest(port, known) if known else f"write {family.name} without a port"
-        raise part.error(f"{family.name!r} has no port {port!r}", hint)
+        raise mention.error(f"{family.name!r} has no port {port!r}", hint)
     frozen = "" if port in (None, family.value_port) else str(port)
-    if part.kind in ("frozen", "exempt") and frozen not in family.freezable:
+    if mention.kind in ("frozen", "exempt") and frozen not in family.freezable:
         whole = f"freeze {family.name} whole" if "" in family.freezable else "freeze the nodes before it instead"
-        raise part.error(f"{part.node} cannot be frozen", whole)
+        raise mention.error(f"{mention.node} cannot be frozen", whole)
 
 
-def _check_position(part: Part, positions: Collection[str] | None) -> None:
-    at = part.site.at if part.site else None
+def _check_position(mention: Mention, positions: Collection[str] | None) -> None:
+    at = mention.site.at if mention.site else None
     if at is None or positions is None or not isinstance(at.base, str):
         return
     if at.base not in positions:
-        raise part.error(f"the task names no position {at.base!r}", suggest(at.base, positions), at_position=True)
+        raise mention.error(f"the task names no position {at.base!r}", suggest(at.base, positions), at_position=True)
 
 
 def axis_kinds(path: Path, graph: Graph) -> dict[str, str]:
@@ -144,12 +149,14 @@ def axis_kinds(path: Path, graph: Graph) -> dict[str, str]:
     {'l': 'layer', 'h': 'head', 'p': 'position'}
     """
     kinds: dict[str, str] = {}
-    for part in parts(path):
-        family = graph.family(part.node.family)
-        used = [(i.name, k) for i, k in zip(part.node.indices, family.indices, strict=False) if isinstance(i, Axis)]
-        if part.site and part.site.at and isinstance(part.site.at.base, Axis):
-            used.append((part.site.at.base.name, POSITION))
+    for mention in mentions(path):
+        family = graph.family(mention.node.family)
+        used = [(i.name, k) for i, k in zip(mention.node.indices, family.indices, strict=False) if isinstance(i, Axis)]
+        if mention.site and mention.site.at and isinstance(mention.site.at.base, Axis):
+            used.append((mention.site.at.base.name, POSITION))
         for name, kind in used:
             if kinds.setdefault(name, kind) != kind:
-                raise part.error(f"the axis {{{name}}} is a {kinds[name]} and a {kind} at once", "give the two different names")
+                raise mention.error(
+                    f"the axis {{{name}}} is a {kinds[name]} and a {kind} at once", "give the two different names"
+                )
     return kinds

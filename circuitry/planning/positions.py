@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from ..paths import Position, Site
-from .parts import Part
+from .mentions import Mention
 
 T = TypeVar("T")
 Where = Mapping[str, Iterable[int]]
@@ -27,7 +27,7 @@ def absolute(at: Position, where: Where) -> list[int]:
     return [int(p) + at.offset for p in where[str(at.base)]]
 
 
-def check_inside(site: Site, part: Part, where: Where, length: Lengths) -> None:
+def check_inside(site: Site, mention: Mention, where: Where, length: Lengths) -> None:
     """Refuse a position outside a prompt: what stands in the padding of a shorter one is nothing that the model was asked.
 
     Raises PathError with the number of examples.
@@ -47,13 +47,13 @@ def check_inside(site: Site, part: Part, where: Where, length: Lengths) -> None:
     early, late = sum(p < 0 for p in at), sum(p >= stop for p, stop in zip(at, stops, strict=True))
     some = f" in {early or late} of {len(at)} examples" if 0 < (early or late) < len(at) else ""
     if early:
-        raise part.error(f"{site.at} is before the first token{some}", "move it inside", at_position=True)
+        raise mention.error(f"{site.at} is before the first token{some}", "move it inside", at_position=True)
     if late and len(set(stops)) == 1:
-        raise part.error(
+        raise mention.error(
             f"{site.at} is past the end of the prompts ({stops[0]} tokens){some}", "move it inside", at_position=True
         )
     if late:
-        raise part.error(
+        raise mention.error(
             f"{site.at} lies after the end of the prompt{some or ' in every example'}, where there is only padding",
             "choose a position inside every prompt, or examples of one length",
             at_position=True,

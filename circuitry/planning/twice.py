@@ -10,7 +10,7 @@ from ..errors import CircuitryError
 from ..paths import Node, Path, Position, Site, parse_position
 from .cells import Sweep, Value
 from .frozen import nodes_of
-from .parts import Part
+from .mentions import Mention
 from .positions import Where, absolute
 
 Tokens = tuple[Hashable, ...] | None
@@ -80,7 +80,7 @@ def _read_at(site: Site, graph: Graph) -> Position | None:
     return Position("END") if site.at is None and graph.family(site.node.family).role == "logits" else site.at
 
 
-def check_once(members: Iterable[Part], graph: Graph, where: Where | None, *, measured: bool = False) -> None:
+def check_once(members: Iterable[Mention], graph: Graph, where: Where | None, *, measured: bool = False) -> None:
     """Refuse a set of sites that names one site twice: a source would be written twice, a distance would count it twice.
 
     Two that meet in some examples only are refused where a distance is ``measured`` over them. Raises PathError.
@@ -94,29 +94,29 @@ def check_once(members: Iterable[Part], graph: Graph, where: Where | None, *, me
                      ^
     name each site once
     """
-    by_node: dict[Node, list[tuple[Site, Part]]] = {}
-    for part in members:
-        if part.site is not None:
-            for node in nodes_of(part.site, graph):
-                by_node.setdefault(node, []).append((part.site, part))
+    by_node: dict[Node, list[tuple[Site, Mention]]] = {}
+    for mention in members:
+        if mention.site is not None:
+            for node in nodes_of(mention.site, graph):
+                by_node.setdefault(node, []).append((mention.site, mention))
     for same in by_node.values():
-        for (first, _), (second, part) in combinations(same, 2):
+        for (first, _), (second, mention) in combinations(same, 2):
             one, other = (tokens(_read_at(site, graph), where) for site in (first, second))
             if one is None or other is None or one == other:
-                raise part.error(_said(first, second, one, other), "name each site once")
+                raise mention.error(_said(first, second, one, other), "name each site once")
             if measured and (met := _met(one, other)):
-                raise part.error(f"{second} is {first} in {met}, which a distance would count twice", "name each token once")
+                raise mention.error(f"{second} is {first} in {met}, which a distance would count twice", "name each token once")
 
 
 def _said(first: Site, second: Site, one: Tokens, other: Tokens) -> str:
     if first == second:
         return f"{second} stands twice in the set"
     if one == other:
-        part = "part of " if len(first.node.indices) != len(second.node.indices) else ""
-        part, inner, outer = (
-            (part, second, first) if len(first.node.indices) <= len(second.node.indices) else (part, first, second)
+        mention = "part of " if len(first.node.indices) != len(second.node.indices) else ""
+        mention, inner, outer = (
+            (mention, second, first) if len(first.node.indices) <= len(second.node.indices) else (mention, first, second)
         )
-        return f"{inner} is {part}{outer}, which the set names already"
+        return f"{inner} is {mention}{outer}, which the set names already"
     every, single = (first, second) if one is None else (second, first)
     return f"{single} is part of {every}, which is at every position"
 

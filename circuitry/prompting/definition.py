@@ -21,7 +21,7 @@ class TaskDefinition:
     """
 
     name: str
-    about: str
+    description: str
     make: Callable[..., Prompts]
     positions: tuple[str, ...]
     sweep: tuple[str, ...]

@@ -16,7 +16,7 @@ from ..errors import TaskError
 from .definition import TaskDefinition
 from .example import Example, stack
 from .prompts import Prompts
-from .rows import Row, Table, read_table
+from .rows import PromptTable, Row, read_table
 
 CHANGED = "CHANGED"
 """The position of a table without columns for positions: the last token at which corrupted differs from clean."""
@@ -41,7 +41,7 @@ def definition_from_file(path: Path) -> TaskDefinition:
     digest = hashlib.sha256(repr([dict(row.text) for row in table.rows]).encode()).hexdigest()[:8]
     return TaskDefinition(
         name=table.name,
-        about=f"{len(table.rows)} prompts from {table.name}",
+        description=f"{len(table.rows)} prompts from {table.name}",
         make=partial(_make, table),
         positions=positions,
         sweep=positions,
@@ -52,7 +52,7 @@ def definition_from_file(path: Path) -> TaskDefinition:
     )
 
 
-def _make(table: Table, vocabulary: Any, rng: Generator, *, examples: int, begin: str) -> Prompts:
+def _make(table: PromptTable, vocabulary: Any, rng: Generator, *, examples: int, begin: str) -> Prompts:
     """All rows in their order; of fewer ``examples`` a random choice, in which a smaller one of the same seed is contained."""
     if vocabulary.tokenizer is None:
         raise TaskError(f"{table.name} holds text, and the model was loaded without a tokenizer; give circuitry.load a tokenizer")
@@ -77,7 +77,7 @@ def _changed(prompts: Prompts) -> tuple[str, ...] | None:
 class _Reader:
     """One row and the tokens of its two prompts."""
 
-    def __init__(self, table: Table, row: Row, vocabulary: Any) -> None:
+    def __init__(self, table: PromptTable, row: Row, vocabulary: Any) -> None:
         self.table, self.row, self.vocabulary = table, row, vocabulary
         self.clean, self.corrupted = (vocabulary.encode(row.text[side]) for side in ("clean", "corrupted"))
 

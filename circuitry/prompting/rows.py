@@ -26,7 +26,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class PromptTable:
     """The rows of a file, its name, and the columns that name positions."""
 
     name: str
@@ -42,7 +42,7 @@ class Table:
         return TaskError(f"{self.name}, line {row.line}, {column}: {what}")
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> PromptTable:
     """The prompts in a .csv or .jsonl file. Raises TaskError with the line where something is wrong.
 
     >>> import tempfile
@@ -54,7 +54,7 @@ def read_table(path: Path) -> Table:
     rows = tuple(Row(line, text) for line, text in _READERS[path.suffix](_text(path), path.name))
     if not rows:
         raise TaskError(f"{path.name} has no prompts; every row needs {', '.join(NEEDED)}")
-    table = Table(path.name, rows, tuple(name for name in rows[0].text if name not in NEEDED))
+    table = PromptTable(path.name, rows, tuple(name for name in rows[0].text if name not in NEEDED))
     for row in rows:
         _check_columns(table, row)
     _check_repeated(table)
@@ -156,7 +156,7 @@ def _unrepeated(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _check_columns(table: Table, row: Row) -> None:
+def _check_columns(table: PromptTable, row: Row) -> None:
     for column, value in row.text.items():
         if not value:
             raise table.problem(row, column, "the cell is empty")
@@ -166,7 +166,7 @@ def _check_columns(table: Table, row: Row) -> None:
         raise table.problem(row, "corrupted", "the same as clean, so patching one into the other does nothing")
 
 
-def _check_repeated(table: Table) -> None:
+def _check_repeated(table: PromptTable) -> None:
     seen: dict[tuple[str, str], int] = {}
     for row in table.rows:
         pair = row.text["clean"], row.text["corrupted"]

@@ -20,7 +20,7 @@ _SHOWN = ("mean", "se", "low", "high", "normalized", "q", "random_quantile")
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellView:
     """One cell: its axis values by name, and the columns of ``PatchingTable.statistics``.
 
     ``anchor`` is its id in the page, ``band`` what |mean| 95 % of random nodes stay within, ``prompts`` how many were measured,
@@ -102,10 +102,10 @@ class Row:
     """A row of a heat map: its axis values, each with the number of rows that it heads (0 where an earlier row has it)."""
 
     heads: list[tuple[str, int]]
-    cells: list[Cell | None]
+    cells: list[CellView | None]
 
 
-def cells_of(table: PatchingTable, number_of_table: int = 1) -> list[Cell]:
+def cells_of(table: PatchingTable, number_of_table: int = 1) -> list[CellView]:
     """All cells in the table's order; ``number_of_table`` makes their anchors unique in a page.
 
     >>> import numpy as np
@@ -122,11 +122,11 @@ def cells_of(table: PatchingTable, number_of_table: int = 1) -> list[Cell]:
         mean, se, low, high, normalized, q, beyond = (float(statistics[column].iloc[i]) for column in _SHOWN)
         named = dict(zip(axes, values, strict=True)) if axes else {}
         anchor, band = f"cell-{number_of_table}-{i}", float(bands.iloc[i])
-        made.append(Cell(anchor, named, mean, se, low, high, normalized, q, beyond, int(prompts), band, bool(signed.iloc[i])))
+        made.append(CellView(anchor, named, mean, se, low, high, normalized, q, beyond, int(prompts), band, bool(signed.iloc[i])))
     return made
 
 
-def heat_map(cells: Sequence[Cell], axes: Sequence[str]) -> tuple[list[str], list[Row]]:
+def heat_map(cells: Sequence[CellView], axes: Sequence[str]) -> tuple[list[str], list[Row]]:
     """Column heads and rows: the last axis across, the others down; None where the table has no such cell.
 
     >>> one, two = (Cell("c", {"layer": n, "at": "B"}, 1.0, 0, 0, 0, 0, 0, 0, 1) for n in (0, 1))
@@ -176,7 +176,7 @@ def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
     return "#" + "".join(f"{channel:02x}" for channel in channels), PALE_INK
 
 
-def interval(cell: Cell) -> str:
+def interval(cell: CellView) -> str:
     """A cell's interval as text; nothing where there is none.
 
     >>> interval(Cell("c", {}, -1.0, 0.1, -1.2, -0.8, 0.5, 0.01, 1.0, 16))

@@ -112,7 +112,7 @@ def _contents(runs: tuple[Run, Run], out: Path) -> dict[str, Any]:
 
 def _names(runs: tuple[Run, Run]) -> tuple[str, str]:
     """What the two are called on the page: their models, or their folders where these are the same."""
-    one, two = (str(run.about["model"]) for run in runs)
+    one, two = (str(run.provenance["model"]) for run in runs)
     return (one, two) if one != two else (runs[0].folder.name, runs[1].folder.name)
 
 

@@ -12,7 +12,7 @@ from ..errors import CircuitryError
 from ..paths import Path, Site, parse
 from ..results.recorded import path_among, paths_of
 from ..results.table import PatchingTable
-from .cells import Cell
+from .cells import CellView
 
 MOST = 24
 """A node's panel shows this many cells, those that patch it first; the logits are read by nearly every path."""
@@ -23,7 +23,7 @@ class Panel:
     """What a click on a node shows: its strongest cells by experiment's number, how many it has in all, and its edges."""
 
     node: CircuitNode
-    groups: dict[int, list[Cell]]
+    groups: dict[int, list[CellView]]
     total: int
     edges: list[CircuitEdge]
 
@@ -33,13 +33,13 @@ class Panel:
         return sum(map(len, self.groups.values()))
 
 
-def panels(circuit: Circuit, experiments: Sequence[tuple[PatchingTable, Sequence[Cell]]]) -> list[Panel]:
+def panels(circuit: Circuit, experiments: Sequence[tuple[PatchingTable, Sequence[CellView]]]) -> list[Panel]:
     """A panel for each node of the circuit, in its order; experiments are numbered from 1.
 
     >>> panels(Circuit("c", ("A",), (CircuitNode("mlp[0]", "A", 0, 1.0),), ()), [])[0].total
     0
     """
-    paths = [paths_of(table.about) for table, _ in experiments]
+    paths = [paths_of(table.provenance) for table, _ in experiments]
     named = [
         (number, cell, *_ends(paths[number - 1], cell.values))
         for number, (_, cells) in enumerate(experiments, 1)
@@ -52,7 +52,7 @@ def panels(circuit: Circuit, experiments: Sequence[tuple[PatchingTable, Sequence
         patched = [(number, cell) for number, cell, sources, _ in named if _any(sources, wanted)]
         read = [(number, cell) for number, cell, sources, rest in named if _any(rest, wanted) and not _any(sources, wanted)]
         rows = sorted(patched, key=_weakness) + sorted(read, key=_weakness)
-        groups: dict[int, list[Cell]] = {}
+        groups: dict[int, list[CellView]] = {}
         for number, cell in rows[:MOST]:
             groups.setdefault(number, []).append(cell)
         edges = [edge for edge in circuit.edges if node.name in (edge.source, edge.target)]
@@ -60,7 +60,7 @@ def panels(circuit: Circuit, experiments: Sequence[tuple[PatchingTable, Sequence
     return made
 
 
-def _weakness(row: tuple[int, Cell]) -> float:
+def _weakness(row: tuple[int, CellView]) -> float:
     """Sorts the strongest first: by normalized effect, which tables of different units have in common."""
     return -abs(row[1].normalized) if math.isfinite(row[1].normalized) else 0.0
 

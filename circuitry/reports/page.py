@@ -20,7 +20,7 @@ from ..results.table import PatchingTable
 from ..store.files import write_whole
 from ..thresholds import SIGNIFICANT
 from . import words
-from .cells import Cell, Row, cells_of, heat_map, interval, limit, paint
+from .cells import CellView, Row, cells_of, heat_map, interval, limit, paint
 from .formats import brief, measured, moment, percent, small
 from .nodes import panels
 from .picture import picture
@@ -41,7 +41,7 @@ class Experiment:
     number: int
     name: str
     table: PatchingTable
-    cells: list[Cell]
+    cells: list[CellView]
     columns: list[str]
     rows: list[Row]
     most: float
@@ -65,12 +65,12 @@ class Experiment:
     @property
     def title(self) -> str:
         """What stands above it: the table's title, else its file name."""
-        return str(self.table.about.get("title") or self.name)
+        return str(self.table.provenance.get("title") or self.name)
 
     @property
     def caption(self) -> str:
         """How many examples, which task, and what the numbers can show; what the page's legends say is left out."""
-        task = text(self.table.about.get("task"), without=self.table.axes)  # an option that is an axis differs between cells
+        task = text(self.table.provenance.get("task"), without=self.table.axes)  # an option that is an axis differs between cells
         notes = [note for note in self.table.notes() if not note.startswith("*")]
         examples = f"means over {self.table.frame['example'].nunique()} examples"
         return "; ".join(filter(None, [examples, task, *notes]))
@@ -128,7 +128,7 @@ def _contents(run: Run) -> dict[str, Any]:
         "panels": panels(run.circuit, known) if run.circuit else [],
         "figures": _figures(run),
         "methods": words.methods(run),
-        "citation": run.about.get("cites", ""),
+        "citation": run.provenance.get("cites", ""),
     }
 
 
@@ -148,7 +148,7 @@ def _figures(run: Run) -> list[dict[str, Any]]:
     The PNG stands in for an SVG that is too large; a picture that does not fit into the page at all has none.
     """
     room, made = _PICTURES, []
-    for figure in run.about.get("figures") or []:
+    for figure in run.provenance.get("figures") or []:
         files = [
             (run.folder / "figures" / f"{figure['name']}{end}", kind) for end, kind in ((".svg", "svg+xml"), (".png", "png"))
         ]

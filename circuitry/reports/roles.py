@@ -27,7 +27,7 @@ _ABOVE = 2  # rows before those of roles without a counterpart
 
 
 @dataclass(frozen=True)
-class Part:
+class AlignedRow:
     """One row of the aligned circuits: what is done, and the nodes that do it in each."""
 
     name: str
@@ -35,7 +35,7 @@ class Part:
     sides: tuple[list[CircuitNode], ...]
 
 
-def aligned(circuits: Sequence[Circuit], summaries: Sequence[Mapping[str, Any]]) -> list[Part]:
+def aligned(circuits: Sequence[Circuit], summaries: Sequence[Mapping[str, Any]]) -> list[AlignedRow]:
     """Rows of roles that either circuit has, from the answer down; a role without a counterpart has a row of its own.
 
     >>> one = Circuit("a", ("END",), (CircuitNode("h[1]", "END", 1, 1.0, "state"),), ())
@@ -56,7 +56,7 @@ def aligned(circuits: Sequence[Circuit], summaries: Sequence[Mapping[str, Any]])
     for row in order:
         sides = tuple(sorted((n for n, at, _ in side if at == row), key=lambda n: -n.depth) for side in placed)
         roles = dict.fromkeys(role for side in placed for _, at, role in side if at == row)
-        made.append(Part(row, tuple(roles), sides))
+        made.append(AlignedRow(row, tuple(roles), sides))
     return made
 
 

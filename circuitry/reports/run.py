@@ -17,10 +17,10 @@ _NEEDED = ("model", "state", "tables")
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder in memory: ``about`` is run.json, ``summary`` summary.json; ``missing`` names tables that are not there."""
+    """A run folder in memory: ``provenance`` is run.json, ``summary`` summary.json; ``missing`` names tables that are not there."""
 
     folder: Path
-    about: dict[str, Any]
+    provenance: dict[str, Any]
     tables: dict[str, PatchingTable]
     missing: tuple[str, ...] = ()
     summary: dict[str, Any] | None = None
@@ -33,7 +33,7 @@ class Run:
         >>> Run(Path("runs/ioi"), {"state": "running"}, {}).complete
         False
         """
-        return bool(self.about["state"] == "complete")
+        return bool(self.provenance["state"] == "complete")
 
     def files(self, name: str) -> Iterator[tuple[str, str]]:
         """What the folder holds of a table: a word for each file and its path from the folder.
@@ -56,16 +56,16 @@ def read_run(folder: str | Path) -> Run:
     circuitry.errors.CircuitryError: folder nowhere does not exist; 'circuitry run SUITE --model MODEL' makes one
     """
     place = Path(folder)
-    about = _about(place)
-    listed = [str(name) for name in dict.fromkeys([*about["tables"], *about.get("planned", [])])]
-    if about["state"] == "complete":  # a table may be left out on an architecture that has no such node
-        listed = [str(name) for name in about["tables"]]
+    provenance = _about(place)
+    listed = [str(name) for name in dict.fromkeys([*provenance["tables"], *provenance.get("planned", [])])]
+    if provenance["state"] == "complete":  # a table may be left out on an architecture that has no such node
+        listed = [str(name) for name in provenance["tables"]]
     found = sorted(file.stem for file in (place / "tables").glob("*.json"))
-    tables = {name: _table(place, name, about) for name in dict.fromkeys([*listed, *found])}
+    tables = {name: _table(place, name, provenance) for name in dict.fromkeys([*listed, *found])}
     summary, circuit = place / "summary.json", place / "circuit.json"
     return Run(
         place,
-        about,
+        provenance,
         {name: table for name, table in tables.items() if table is not None},
         tuple(name for name, table in tables.items() if table is None),
         _json(summary) if summary.is_file() else None,
@@ -79,10 +79,10 @@ def _about(place: Path) -> dict[str, Any]:
         raise CircuitryError(f"folder {place} does not exist; {made_by}")
     if not (place / "run.json").is_file():
         raise CircuitryError(f"{place} is not a run folder: it has no run.json; {made_by}")
-    about = _json(place / "run.json")
-    if lacking := [key for key in _NEEDED if key not in about]:
+    provenance = _json(place / "run.json")
+    if lacking := [key for key in _NEEDED if key not in provenance]:
         raise CircuitryError(f"{place / 'run.json'} does not say {', '.join(lacking)}; {made_by}")
-    return about
+    return provenance
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -95,10 +95,10 @@ def _json(file: Path) -> dict[str, Any]:
     return data
 
 
-def _table(place: Path, name: str, about: dict[str, Any]) -> PatchingTable | None:
+def _table(place: Path, name: str, provenance: dict[str, Any]) -> PatchingTable | None:
     """A table of the run; None where a run that was stopped has not written it, or only in part."""
     file = place / "tables" / f"{name}.json"
-    stopped = about["state"] != "complete"
+    stopped = provenance["state"] != "complete"
     if not file.is_file():
         if stopped:
             return None

@@ -53,30 +53,38 @@ def methods(run: Run) -> str:
     >>> methods(Run(Path("r"), {"suite": "ioi", "model": "bundled:mamba", "state": "complete", "tables": []}, {}))[:60]
     'Circuits of bundled:mamba were measured with the suite ioi o'
     """
-    about, tables = run.about, list(run.tables.values())
-    sentences = [_model(about), _task(about, tables)]
+    provenance, tables = run.provenance, list(run.tables.values())
+    sentences = [_model(provenance), _task(provenance, tables)]
     if tables:
-        sentences += [_intervention(tables), _frozen(tables), _metric(tables), *_statistics(tables), _executor(about, tables)]
-    sentences.append(_software(about))
+        sentences += [
+            _intervention(tables),
+            _frozen(tables),
+            _metric(tables),
+            *_statistics(tables),
+            _executor(provenance, tables),
+        ]
+    sentences.append(_software(provenance))
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _model(about: Mapping[str, Any]) -> str:
-    size = f"{about['parameters']:,} parameters" if about.get("parameters") else ""
-    facts = ", ".join(str(fact) for fact in (about.get("architecture"), size, about.get("dtype"), about.get("device")) if fact)
-    said = f"Circuits of {about['model']}{f' ({facts})' if facts else ''} were measured with"
-    said += f" the suite {about['suite']} of" if about.get("suite") else ""
-    version = str(about.get("versions", {}).get("circuitry-lm", ""))
+def _model(provenance: Mapping[str, Any]) -> str:
+    size = f"{provenance['parameters']:,} parameters" if provenance.get("parameters") else ""
+    facts = ", ".join(
+        str(fact) for fact in (provenance.get("architecture"), size, provenance.get("dtype"), provenance.get("device")) if fact
+    )
+    said = f"Circuits of {provenance['model']}{f' ({facts})' if facts else ''} were measured with"
+    said += f" the suite {provenance['suite']} of" if provenance.get("suite") else ""
+    version = str(provenance.get("versions", {}).get("circuitry-lm", ""))
     said += f" circuitry {version}" if version[:1].isdigit() else " circuitry"  # a checkout on the path has no version
-    return f"{said}: {_sentence(str(about['about']))}" if about.get("about") else f"{said}."
+    return f"{said}: {_sentence(str(provenance['description']))}" if provenance.get("description") else f"{said}."
 
 
-def _task(about: Mapping[str, Any], tables: list[PatchingTable]) -> str:
-    settings = about.get("settings", {})
+def _task(provenance: Mapping[str, Any], tables: list[PatchingTable]) -> str:
+    settings = provenance.get("settings", {})
     counts = sorted({int(table.frame["example"].nunique()) for table in tables})
     number = _range(counts) if counts else str(settings.get("examples", ""))
-    seed = settings.get("seed", next((table.about["seed"] for table in tables if "seed" in table.about), None))
-    task = _posed(about, tables)
+    seed = settings.get("seed", next((table.provenance["seed"] for table in tables if "seed" in table.provenance), None))
+    task = _posed(provenance, tables)
     others = ", ".join(f"{k} {_plain(v)}" for k, v in settings.items() if k not in ("examples", "seed") and f"{k}=" not in task)
     facts = [task]
     facts += [f"{number} pairs of a clean and a corrupted prompt in every cell" if number else ""]
@@ -85,9 +93,9 @@ def _task(about: Mapping[str, Any], tables: list[PatchingTable]) -> str:
     return f"Prompts: {said}." if said else ""
 
 
-def _posed(about: Mapping[str, Any], tables: list[PatchingTable]) -> str:
+def _posed(provenance: Mapping[str, Any], tables: list[PatchingTable]) -> str:
     """The task with its options; an option that differs between tables, or between a table's cells, has all its values."""
-    recorded = [table.about["task"] for table in tables if "task" in table.about] or [about.get("task")]
+    recorded = [table.provenance["task"] for table in tables if "task" in table.provenance] or [provenance.get("task")]
     tasks = [one for task in recorded for one in (task if isinstance(task, list) else [task])]
     names = _distinct(task["name"] for task in tasks if isinstance(task, Mapping))
     options: dict[str, list[str]] = {}
@@ -102,8 +110,10 @@ def _posed(about: Mapping[str, Any], tables: list[PatchingTable]) -> str:
 
 
 def _intervention(tables: list[PatchingTable]) -> str:
-    known = [about for table in tables if "intervention" in (about := table.about)]
-    given = _distinct(about.get("source_becomes") or f"what {about['intervention']} ablation puts there" for about in known)
+    known = [provenance for table in tables if "intervention" in (provenance := table.provenance)]
+    given = _distinct(
+        provenance.get("source_becomes") or f"what {provenance['intervention']} ablation puts there" for provenance in known
+    )
     ways = _distinct(_DIRECTIONS.get(str(base), str(base)) for base in _said(tables, "base"))
     said = f"The source of a path is set to {' or '.join(given)}" if given else ""
     return f"{said}{'; ' if said and ways else ''}{'; '.join(ways)}." if said or ways else ""
@@ -113,7 +123,7 @@ def _frozen(tables: list[PatchingTable]) -> str:
     """What any path of the run holds."""
     frozen: dict[str, None] = {}
     for table in tables:
-        legs = [leg for path in paths_of(table.about).values() for leg in path.legs]
+        legs = [leg for path in paths_of(table.provenance).values() for leg in path.legs]
         frozen |= dict.fromkeys(str(node) for leg in legs for node in leg.frozen)
         frozen |= dict.fromkeys("everything between the ends of a direct path" for leg in legs if leg.directly)
     if not frozen:
@@ -147,9 +157,9 @@ def _statistics(tables: list[PatchingTable]) -> list[str]:
     return said
 
 
-def _executor(about: Mapping[str, Any], tables: list[PatchingTable]) -> str:
+def _executor(provenance: Mapping[str, Any], tables: list[PatchingTable]) -> str:
     ran = _said(tables, "executor")  # tables of old name none
-    if ran == ["reference"] or about.get("settings", {}).get("engine") == "reference":
+    if ran == ["reference"] or provenance.get("settings", {}).get("engine") == "reference":
         return "Paths were run by the independent reference, one cell at a time."
     return (
         "Paths were run on nnsight; each experiment first checked that patching nothing gives the unpatched run, that patching "
@@ -157,13 +167,13 @@ def _executor(about: Mapping[str, Any], tables: list[PatchingTable]) -> str:
     )
 
 
-def _software(about: Mapping[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items())
+def _software(provenance: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in provenance.get("versions", {}).items())
     return f"Versions: {versions}." if versions else ""
 
 
 def _said(tables: list[PatchingTable], key: str) -> list[Any]:
-    return _distinct(table.about[key] for table in tables if key in table.about)
+    return _distinct(table.provenance[key] for table in tables if key in table.provenance)
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

@@ -14,8 +14,7 @@ from ..errors import CircuitryError, suggest
 from ..prompting.record import text
 from ..store.files import write_csv
 from ..thresholds import LEVEL, RESAMPLES, SIGNIFICANT
-from . import statistics as evidence
-from . import writing
+from . import statistics, writing
 from .measurements import Measurements
 from .naming import told_apart
 from .skewness import Outliers, widths
@@ -81,7 +80,7 @@ class Comparison:
         >>> one.compare(two).notes
         ['no q for 1 cell: 16 effects are too few to tell how skewed they are, 90 are enough']
         """
-        return [*evidence.withheld(self.frame, self.outliers), *self.missing]
+        return [*statistics.withheld(self.frame, self.outliers), *self.missing]
 
     def __repr__(self) -> str:
         return f"{' and '.join(self.names)}\n{writing.plain(*self._cells(2))}\n({self.caption()})"
@@ -184,12 +183,12 @@ def compare(
     frame = _tested(*sides, paired, outliers, level, resamples, seed).set_axis(first.mean().index[tables[0][1]])
     counts = [effect.shape[1] for effect in effects]
     method = (
-        f"{counts[0]} pairs of examples, {evidence.TEST}"
+        f"{counts[0]} pairs of examples, {statistics.TEST}"
         if paired
-        else f"{counts[0]} and {counts[1]} examples, {evidence.TWO_SAMPLE_TEST}"
+        else f"{counts[0]} and {counts[1]} examples, {statistics.TWO_SAMPLE_TEST}"
     )
     unit = "normalized effect" if by == "normalized" else f"mean {first.unit}"
-    names = told_apart(first.about, second.about)
+    names = told_apart(first.provenance, second.provenance)
     alone = [[cell for cell in place if cell not in set(shared)] for place in places]
     missing = [f"only in {name}: {_some(cells)}" for name, cells in zip(names, alone, strict=True) if cells]
     return Comparison(frame, first.axes, unit, names, paired, method, level, missing, outliers)
@@ -207,8 +206,8 @@ def _check(first: Measurements, second: Measurements, by: str) -> None:
 
 def _paired(first: Measurements, second: Measurements) -> bool:
     """Whether both have the same prompts, example by example, as far as their records say."""
-    task = text(first.about.get("task"))
-    return task != "" and task == text(second.about.get("task")) and first.values().shape[1] == second.values().shape[1]
+    task = text(first.provenance.get("task"))
+    return task != "" and task == text(second.provenance.get("task")) and first.values().shape[1] == second.values().shape[1]
 
 
 def _some(cells: Any) -> str:
@@ -245,10 +244,10 @@ def _tested(one: Pair, two: Pair, paired: bool, outliers: Outliers, level: float
     for n, m in np.unique(counts[counts.min(1) >= 2], axis=0):
         rows = (counts == (n, m)).all(1)
         first, second = ((effect[rows, :k], whole[rows, :k]) for (effect, whole), k in ((one, n), (two, m)))
-        found[rows, :6] = _estimated(first, second, paired, level, resamples, seed, evidence.draws_for(len(counts)))
+        found[rows, :6] = _estimated(first, second, paired, level, resamples, seed, statistics.draws_for(len(counts)))
         samples = [np.sort(each, axis=1) for each in _samples(first, second, paired)]
         hidden[rows] = outliers.may_hide(found[rows, 2], np.max([widths(each) for each in samples], axis=0), min(n, m))
-    found[:, 6] = evidence.false_discovery(found[:, 5], hidden)
+    found[:, 6] = statistics.false_discovery(found[:, 5], hidden)
     return pd.DataFrame(found, columns=COLUMNS)
 
 
@@ -257,18 +256,18 @@ def _estimated(one: Pair, two: Pair, paired: bool, level: float, resamples: int,
     pulls = _pulls(*one), _pulls(*two)
     first, second = (each.mean(1) for each in pulls)
     rng, sizes = np.random.default_rng(seed), [each.shape[1] for each in pulls]
-    weights = [evidence.resampling(n, resamples, rng) for n in sizes[: 1 if paired else 2]]
+    weights = [statistics.resampling(n, resamples, rng) for n in sizes[: 1 if paired else 2]]
     ratios = [_ratios(side, weight) for side, weight in zip((one, two), (weights * 2)[:2], strict=True)]
     centred = [(each - each.mean(1, keepdims=True)) / n for each, n in zip(pulls, sizes, strict=True)]
     influence = centred[0] - centred[1] if paired else np.concatenate([centred[0], -centred[1]], axis=1)
     difference = first - second
     replicates = ratios[0] - ratios[1] - difference
-    interval = evidence.corrected(replicates, influence, level, min(sizes))
-    low, high = evidence.widened(interval, replicates, min(sizes), level)
+    interval = statistics.corrected(replicates, influence, level, min(sizes))
+    low, high = statistics.widened(interval, replicates, min(sizes), level)
     test = (
-        evidence.mean_test(pulls[0] - pulls[1], draws, seed)
+        statistics.mean_test(pulls[0] - pulls[1], draws, seed)
         if paired
-        else evidence.two_sample_test(pulls[0], pulls[1], draws, seed)
+        else statistics.two_sample_test(pulls[0], pulls[1], draws, seed)
     )
     return np.stack([first, second, difference, difference + low, difference + high, test], axis=1)
 

@@ -197,4 +197,4 @@ def _tick(index: Any) -> str:
 
 
 def _title(table: PatchingTable) -> str:
-    return str(table.about.get("title", table.about.get("path", "")))
+    return str(table.provenance.get("title", table.provenance.get("path", "")))

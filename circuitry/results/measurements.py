@@ -26,7 +26,7 @@ class Measurements:
     """Effects of a path, and where they come from.
 
     ``frame`` has a column for every axis, then ``example``, ``effect`` (in ``unit``), ``base`` and ``source`` (the metric on
-    the unpatched and on the source input). ``about`` holds path, model, task, seed and versions, for the record. ``random`` has
+    the unpatched and on the source input). ``provenance`` holds path, model, task, seed and versions, for the record. ``random`` has
     the effects of random nodes patched the same way: ``draw`` (which node), ``node``, ``example``, ``effect``, ``base``,
     ``source``, and a column for any axis whose cells are to be compared only with rows of the same value. A table is a value:
     make a new one rather than change it.
@@ -35,7 +35,7 @@ class Measurements:
     frame: pd.DataFrame
     axes: tuple[str, ...]
     unit: str
-    about: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
     random: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
@@ -53,7 +53,7 @@ class Measurements:
         base: np.ndarray[Any, Any],
         source: np.ndarray[Any, Any],
         unit: str,
-        about: dict[str, Any] | None = None,
+        provenance: dict[str, Any] | None = None,
         random: pd.DataFrame | None = None,
     ) -> Self:
         """Make a table of cells (axis values) and ``effect``, ``base`` and ``source`` [cell, example]; of these two, [example] will do.
@@ -68,7 +68,7 @@ class Measurements:
         columns["example"] = np.tile(np.arange(examples), len(cells))
         columns["effect"] = effect.ravel()
         columns |= {name: np.broadcast_to(values, effect.shape).ravel() for name, values in (("base", base), ("source", source))}
-        return cls(pd.DataFrame(columns).infer_objects(), axes, unit, about or {}, random)
+        return cls(pd.DataFrame(columns).infer_objects(), axes, unit, provenance or {}, random)
 
     @classmethod
     def stack(cls, tables: Mapping[Any, Measurements], axis: str, title: str = "") -> Self:
@@ -91,10 +91,10 @@ class Measurements:
                     f"the table at {axis} {value!r} has axes {table.axes} in {table.unit}, the first {first.axes} in {first.unit}; "
                     "tables of one path and one metric can be stacked"
                 )
-        about = {**first.about, **_tasks(tables, axis), axis: list(tables)} | ({"title": title} if title else {})
+        provenance = {**first.provenance, **_tasks(tables, axis), axis: list(tables)} | ({"title": title} if title else {})
         baselines = {value: table.random for value, table in tables.items() if table.random is not None}
         frame = _stacked({value: table.frame for value, table in tables.items()}, axis)
-        return cls(frame, (axis, *first.axes), first.unit, about, _stacked(baselines, axis) if baselines else None)
+        return cls(frame, (axis, *first.axes), first.unit, provenance, _stacked(baselines, axis) if baselines else None)
 
     @classmethod
     def of_metrics(cls, tables: Mapping[str, Measurements], title: str = "") -> Self:
@@ -108,8 +108,8 @@ class Measurements:
         units = {name: table.unit for name, table in tables.items()}
         shared = next(iter(units.values())) if len(set(units.values())) == 1 else SEVERAL
         made = cls.stack({name: replace(table, unit=shared) for name, table in tables.items()}, "metric", title)
-        never = {unit for name, table in tables.items() if not signed(unit := units[name], table.about)}
-        return replace(made, about={**made.about, "unit": shared, "units": units, "never_negative": sorted(never)})
+        never = {unit for name, table in tables.items() if not signed(unit := units[name], table.provenance)}
+        return replace(made, provenance={**made.provenance, "unit": shared, "units": units, "never_negative": sorted(never)})
 
     def unit_of(self, metric: Any) -> str:
         """The unit of one value of the axis ``metric``.
@@ -117,7 +117,7 @@ class Measurements:
         >>> Measurements.of([{"metric": "kl"}], np.ones((1, 2)), np.zeros(2), np.ones(2), SEVERAL).unit_of("kl")
         'KL divergence from the base run, nats'
         """
-        known = self.about.get("units") or ({"kl": KL} if self.unit == SEVERAL else {})  # tables of old did not say
+        known = self.provenance.get("units") or ({"kl": KL} if self.unit == SEVERAL else {})  # tables of old did not say
         return str(known.get(str(metric), self.unit))
 
     def signed(self) -> pd.Series:
@@ -128,7 +128,7 @@ class Measurements:
         """
         cells = self.mean().index
         metrics = cells.get_level_values("metric") if "metric" in self.axes else [None] * len(cells)
-        return pd.Series([signed(self.unit_of(metric), self.about) for metric in metrics], index=cells, dtype=bool)
+        return pd.Series([signed(self.unit_of(metric), self.provenance) for metric in metrics], index=cells, dtype=bool)
 
     def select(self, axis: str, value: Any) -> Self:
         """The part of the table with one value of one axis, which is an axis no more; random nodes of that value only.
@@ -150,23 +150,23 @@ class Measurements:
             random = _having(random, axis, value)
             random = None if random.empty else random
         axes = tuple(a for a in self.axes if a != axis)
-        about = {**self.about, axis: value}
-        if axis == about.get("over"):
-            about["task"] = about["tasks"][str(value)]
-            del about["over"], about["tasks"]
+        provenance = {**self.provenance, axis: value}
+        if axis == provenance.get("over"):
+            provenance["task"] = provenance["tasks"][str(value)]
+            del provenance["over"], provenance["tasks"]
         unit = self.unit_of(value) if axis == "metric" else self.unit
         if axis == "metric":
-            about = {**about, "unit": unit}
-            about.pop("units", None)
-        return replace(self, frame=frame, axes=axes, unit=unit, about=about, random=random)
+            provenance = {**provenance, "unit": unit}
+            provenance.pop("units", None)
+        return replace(self, frame=frame, axes=axes, unit=unit, provenance=provenance, random=random)
 
     def titled(self, title: str) -> Self:
         """The table with a title for its picture and heading.
 
-        >>> Measurements.of([{}], np.ones((1, 1)), np.zeros(1), np.ones(1), "logit").titled("T").about["title"]
+        >>> Measurements.of([{}], np.ones((1, 1)), np.zeros(1), np.ones(1), "logit").titled("T").provenance["title"]
         'T'
         """
-        return replace(self, about={**self.about, "title": title})
+        return replace(self, provenance={**self.provenance, "title": title})
 
     def _grouped(self, values: pd.Series | None = None) -> Any:
         """Effects (or other values a row) by cell, in the order of the cells; one group where no axis is open."""
@@ -192,7 +192,7 @@ class Measurements:
         if self.random is None:
             return None
         units = {metric: self.unit_of(metric) for metric in self.random.get("metric", pd.Series([None])).unique()}
-        known = [signed(units[metric], self.about) for metric in self.random.get("metric", [None] * len(self.random))]
+        known = [signed(units[metric], self.provenance) for metric in self.random.get("metric", [None] * len(self.random))]
         random = self.random[known]
         keys = [random[axis] for axis in self.axes if axis in random] + [random["draw"]]
         return _filled(random["example"].groupby(keys, sort=False), random["effect"])
@@ -287,7 +287,7 @@ def _having(frame: pd.DataFrame, axis: str, value: Any) -> pd.DataFrame:
 
 def _tasks(tables: Mapping[Any, Measurements], axis: str) -> dict[str, Any]:
     """The task of tables that differ in an option of it, with all its values; each table's own stays under ``tasks``."""
-    tasks = {str(value): table.about.get("task", "") for value, table in tables.items()}
+    tasks = {str(value): table.provenance.get("task", "") for value, table in tables.items()}
     if len({record.text(task) for task in tasks.values()}) < 2:
         return {}
     return {"task": record.together(list(tasks.values()), axis, list(tables)), "tasks": tasks, "over": axis}

@@ -23,7 +23,9 @@ def told_apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str
     ('first', 'second')
     """
     for key in KEYS:
-        one, other = (text(about.get(key)) if key == "task" else str(about.get(key) or "") for about in (first, second))
+        one, other = (
+            text(provenance.get(key)) if key == "task" else str(provenance.get(key) or "") for provenance in (first, second)
+        )
         if one and other and one != other:
             names = _options(first[key], second[key]) if key == "task" else _words(one, other) if key != "model" else (one, other)
             return names if all(names) else (one, other)

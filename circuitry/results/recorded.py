@@ -10,29 +10,29 @@ from ..errors import CircuitryError
 from ..paths import Axis, Path, Site, from_data, parse, position
 
 
-def paths_of(about: Mapping[str, Any]) -> dict[str, Path]:
+def paths_of(provenance: Mapping[str, Any]) -> dict[str, Path]:
     """The paths of a record by label; one without a label has the label "". None where it is a description.
 
     >>> {label: str(path) for label, path in paths_of({"path": "a -> b"}).items()}, paths_of({"path": "every node -> all"})
     ({'': 'a -> b'}, {})
     """
-    if "path_data" in about:
-        return {label: from_data(data) for label, data in about["path_data"].items()}
-    texts = about.get("paths") or {"": about.get("path", "")}  # a table of old, or one made by hand
+    if "path_data" in provenance:
+        return {label: from_data(data) for label, data in provenance["path_data"].items()}
+    texts = provenance.get("paths") or {"": provenance.get("path", "")}  # a table of old, or one made by hand
     try:
         return {label: parse(str(text)) for label, text in texts.items()}
     except CircuitryError:
         return {}
 
 
-def path_of(about: Mapping[str, Any], values: Mapping[str, Any]) -> Path | None:
+def path_of(provenance: Mapping[str, Any], values: Mapping[str, Any]) -> Path | None:
     """The path of a cell with these axis values; None where the record has none for it.
 
-    >>> about = {"path": "a -> b", "paths": {"k": "c[{n}] -> d", "q": "a -> b"}}
-    >>> str(path_of(about, {"port": "k", "n": 3})), path_of({}, {})
+    >>> provenance = {"path": "a -> b", "paths": {"k": "c[{n}] -> d", "q": "a -> b"}}
+    >>> str(path_of(provenance, {"port": "k", "n": 3})), path_of({}, {})
     ('c[3] -> d', None)
     """
-    return path_among(paths_of(about), values)
+    return path_among(paths_of(provenance), values)
 
 
 def path_among(paths: Mapping[str, Path], values: Mapping[str, Any]) -> Path | None:

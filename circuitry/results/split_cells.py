@@ -53,5 +53,5 @@ def split_cells(table: PatchingTable, axis: str, labels: Sequence[str] | None = 
         ax.set_xticks(range(columns), names, rotation=60, ha="right", rotation_mode="anchor")
         ax.set_yticks(range(rows), [str(i) for i in halves[0].index])
         figure.colorbar(patches, ax=ax, label=f"mean {table.unit}")
-        ax.set_title(f"{table.about.get('title', '')}\nleft half {values[0]}, right half {values[1]}".strip(), wrap=True)
+        ax.set_title(f"{table.provenance.get('title', '')}\nleft half {values[0]}, right half {values[1]}".strip(), wrap=True)
     return figure

@@ -15,11 +15,11 @@ from ..errors import CircuitryError
 from ..prompting.record import text
 from ..store.files import write_csv, write_whole
 from ..thresholds import LEVEL, RESAMPLES, SIGNIFICANT
-from . import statistics as evidence
-from . import writing
+from . import statistics, writing
 from .measurements import COLUMNS as COLUMNS
 from .measurements import Measurements
 from .skewness import Outliers
+from .statistics import Array
 
 if TYPE_CHECKING:
     from .compare import By, Comparison
@@ -35,7 +35,7 @@ class PatchingTable(Measurements):
         return self._describe()
 
     def _describe(self, *options: Any) -> pd.DataFrame:
-        made = evidence.describe(self.values(), *options, outliers=self.outliers, signed=self.signed().to_numpy())
+        made = statistics.describe(self.values(), *options, outliers=self.outliers, signed=self.signed().to_numpy())
         return made.set_axis(self.mean().index)
 
     @cached_property
@@ -83,14 +83,14 @@ class PatchingTable(Measurements):
         [False, True]
         """
         cells = int(self.signed().sum())
-        return evidence.least_discovery(self.frame["example"].nunique(), cells, q) <= cells
+        return statistics.least_discovery(self.frame["example"].nunique(), cells, q) <= cells
 
-    def _random_by_cell(self) -> list[evidence.Array | None]:
+    def _random_by_cell(self) -> list[Array | None]:
         """|Mean effect| of the random nodes that each cell is compared with."""
         cells = self.mean().index
         if self.random is None:
             return [None] * len(cells)
-        shared, means = evidence.random_means(self.random, self.axes)
+        shared, means = statistics.random_means(self.random, self.axes)
         keys = zip(*(cells.get_level_values(axis) for axis in shared), strict=True) if shared else [()] * len(cells)
         return [means.get(key) for key in keys]
 
@@ -120,9 +120,9 @@ class PatchingTable(Measurements):
         examples = int(np.isfinite(self.values()).sum(1).max(initial=0))
         found = []
         if tested:
-            found.append(f"{mark} q < {q:g} ({evidence.TEST}, false-discovery control over {writing.count(tested, 'cell')})")
-            found += evidence.withheld(self._described, self.outliers)
-            needed = evidence.least_discovery(examples, tested, q)
+            found.append(f"{mark} q < {q:g} ({statistics.TEST}, false-discovery control over {writing.count(tested, 'cell')})")
+            found += statistics.withheld(self._described, self.outliers)
+            needed = statistics.least_discovery(examples, tested, q)
             if needed > tested:
                 found.append(f"{examples} examples cannot show anything at q < {q:g} over {writing.count(tested, 'cell')}")
             elif needed > 1:
@@ -130,12 +130,12 @@ class PatchingTable(Measurements):
         if not self.signed().all():
             found.append("no q where effects are never negative: their means are above zero by construction")
         if self.random is not None:
-            _, means = evidence.random_means(self.random, self.axes)
+            _, means = statistics.random_means(self.random, self.axes)
             known = np.concatenate([[], *means.values()])
             middle, most = (float(np.quantile(known, part)) if known.size else np.nan for part in (0.5, 1.0))
             draws = writing.count(self.random["draw"].nunique(), "draw")
             found.append(f"random nodes: median |mean| {middle:.2g}, at most {most:.2g} over {draws}")
-        if checked := self.about.get("verified"):
+        if checked := self.provenance.get("verified"):
             found.append(str(checked))
         return found
 
@@ -146,10 +146,10 @@ class PatchingTable(Measurements):
         'mean change of logit over 1 example'
         """
         examples = self.frame["example"].nunique()
-        distinct = self.about.get("distinct_examples", examples)
+        distinct = self.provenance.get("distinct_examples", examples)
         different = f" ({distinct} different {'prompt' if distinct == 1 else 'prompts'})" if distinct < examples else ""
         error = " ± standard error" if self.sem().notna().any() else ""
-        where = ", ".join(filter(None, [str(self.about.get("model", "")), text(self.about.get("task"))]))
+        where = ", ".join(filter(None, [str(self.provenance.get("model", "")), text(self.provenance.get("task"))]))
         return "; ".join(
             filter(None, [f"mean {self.unit}{error} over {writing.count(examples, 'example')}{different}", where, *self.notes()])
         )
@@ -184,7 +184,7 @@ class PatchingTable(Measurements):
         header, rows, labels = self._cells(2)
         if sum(max(map(len, column)) + 2 for column in zip(header, *rows, strict=True)) > _WIDE:
             header, rows, labels = self._cells(2, errors=False)
-        return f"{self.about.get('path', 'patching table')}\n{writing.plain(header, rows, labels)}\n({self.caption()})"
+        return f"{self.provenance.get('path', 'patching table')}\n{writing.plain(header, rows, labels)}\n({self.caption()})"
 
     def to_csv(self, path: str | FilePath) -> None:
         """Every row, as CSV.
@@ -221,7 +221,7 @@ class PatchingTable(Measurements):
         >>> PatchingTable.from_json(folder / "t.json").axes
         ('layer',)
         """
-        data = {"about": self.about, "axes": self.axes, "unit": self.unit, "rows": self.frame.to_dict("list")}
+        data = {"provenance": self.provenance, "axes": self.axes, "unit": self.unit, "rows": self.frame.to_dict("list")}
         if self.random is not None:
             data["random"] = self.random.to_dict("list")
         write_whole(FilePath(path), json.dumps(data, default=str))
@@ -240,7 +240,7 @@ class PatchingTable(Measurements):
         try:
             data = json.loads(FilePath(path).read_text(encoding="utf-8"))
             random = _frame(data["random"]) if data.get("random") else None
-            return cls(_frame(data["rows"]), tuple(data["axes"]), data["unit"], data["about"], random)
+            return cls(_frame(data["rows"]), tuple(data["axes"]), data["unit"], data["provenance"], random)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CircuitryError(f"{path} does not hold a patching table ({error}); to_json writes one") from error
 

@@ -15,12 +15,12 @@ _NEVER_NEGATIVE = (KL, DISTANCE)
 """Those of tables that do not say so themselves: tables of old, and tables made by hand."""
 
 
-def signed(unit: str, about: Mapping[str, Any] = MappingProxyType({})) -> bool:
+def signed(unit: str, provenance: Mapping[str, Any] = MappingProxyType({})) -> bool:
     """Whether an effect in this unit can be negative. Where it cannot, its mean is above zero without meaning anything by that.
 
-    ``about`` is the record of the table, which says what its metrics said of themselves.
+    ``provenance`` is the record of the table, which says what its metrics said of themselves.
 
     >>> signed("change of the answer's logit"), signed(KL), signed("entropy", {"never_negative": ["entropy"]})
     (True, False, False)
     """
-    return unit not in about.get("never_negative", _NEVER_NEGATIVE)
+    return unit not in provenance.get("never_negative", _NEVER_NEGATIVE)

@@ -103,10 +103,10 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def check_place(file: Path) -> None:
+def check_writable(file: Path) -> None:
     """Raise FileError now where a file could not be written later, after a long computation. Nothing is left.
 
-    >>> check_place(Path(__file__).parent)
+    >>> check_writable(Path(__file__).parent)
     Traceback (most recent call last):
     circuitry.errors.FileError: ... cannot be written: it is a folder; what was there before is unchanged
     """

@@ -1,6 +1,6 @@
 """Task suites: a behaviour taken apart in one call, with tables, a circuit and a comparable summary."""
 
-from .declare import Suite, Table, findings
+from .declare import Suite, TableSpec, findings
 from .result import Component, Picture, SuiteResult, Summary
 from .runner import run, suite
 from .senders import Receivers, reads, senders, strong_senders
@@ -14,7 +14,7 @@ __all__ = [
     "Suite",
     "SuiteResult",
     "Summary",
-    "Table",
+    "TableSpec",
     "findings",
     "keys",
     "profile",

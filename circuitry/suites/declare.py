@@ -19,7 +19,7 @@ Axes = Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True)
-class Table:
+class TableSpec:
     """One table of a suite.
 
     ``path`` is a path's text, or several by label (``ct.labelled`` names their axis), or a function of the Study that gives
@@ -44,7 +44,7 @@ class Table:
 
         >>> import circuitry as ct
         >>> study = Study(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4))
-        >>> Table("states", "States", "h[{layer}] @ B+1 -> logits freezing h").make(study).axes
+        >>> TableSpec("states", "States", "h[{layer}] @ B+1 -> logits freezing h").make(study).axes
         ('layer',)
         """
         path = self.path(study) if callable(self.path) else self.path
@@ -76,10 +76,10 @@ class Suite:
     """
 
     name: str
-    about: str
+    description: str
     task: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    tables: Sequence[Table] = ()
+    tables: Sequence[TableSpec] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     run: Callable[[Study], SuiteResult] | None = None
     conclude: Callable[[Study], SuiteResult] | None = None
@@ -119,7 +119,7 @@ class Suite:
 
         >>> import circuitry as ct
         >>> study = Study(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=16))
-        >>> declared = Suite("s", "", "induction", tables=[Table("states", "States", "h[{layer}] @ B+3 -> logits freezing h")])
+        >>> declared = Suite("s", "", "induction", tables=[TableSpec("states", "States", "h[{layer}] @ B+3 -> logits freezing h")])
         >>> declared.carry_out(study).summary.components[0].node
         'h[3] @ B+3'
         """
@@ -180,7 +180,7 @@ def _component(study: Study, name: str, cells: list[Any]) -> Component:
 
 def _node(table: PatchingTable, cell: Any) -> str:
     """The patched nodes without their positions."""
-    path = path_of(table.about, _values(table, cell))
+    path = path_of(table.provenance, _values(table, cell))
     return ", ".join(str(site.node) for site in path.sources) if path else source(table, cell)
 
 
@@ -192,16 +192,16 @@ def source(table: PatchingTable, cell: Any) -> str:
     >>> source(one, 3)
     'h[3] @ B'
     """
-    path = path_of(table.about, _values(table, cell))
+    path = path_of(table.provenance, _values(table, cell))
     if path is None:
-        return str(table.about.get("path", ""))  # a description
+        return str(table.provenance.get("path", ""))  # a description
     named = ", ".join(map(str, path.sources))
     return named if len(path.sources) == 1 else f"({named})"
 
 
 def _conditions(table: PatchingTable, cell: Any) -> list[str]:
     """Under what a cell was measured, as far as its path does not say it: a distance, a metric, the label of a path."""
-    open_axes = {axis for path in paths_of(table.about).values() for axis in path.axes}
+    open_axes = {axis for path in paths_of(table.provenance).values() for axis in path.axes}
     return [f"{axis} {value}" for axis, value in _values(table, cell).items() if axis not in open_axes]
 
 

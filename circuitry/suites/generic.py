@@ -9,7 +9,7 @@ from ..errors import CircuitryError
 from ..patching.experiment import Paths
 from ..prompting import task
 from ..results.writing import count
-from .declare import Axes, Suite, Table, findings
+from .declare import Axes, Suite, TableSpec, findings
 from .result import SuiteResult
 from .study import Study
 
@@ -31,13 +31,13 @@ def _layers(role: str) -> Callable[[Study], Axes]:
     return of
 
 
-def _table(name: str, title: str, role: str, path: str, note: str) -> Table:
+def _table(name: str, title: str, role: str, path: str, note: str) -> TableSpec:
     """``path`` with NODE for the architecture's name of the role, and CARRIERS for all that moves information along the text."""
 
     def written(study: Study) -> Paths:
         return path.replace("NODE", study.name(role)).replace("CARRIERS", study.carriers)
 
-    return Table(name, title, written, axes=_layers(role), needs=role, note=note)
+    return TableSpec(name, title, written, axes=_layers(role), needs=role, note=note)
 
 
 TABLES = (
@@ -71,7 +71,7 @@ def suite_for(name: str) -> Suite:
     definition = task(name).definition
     return Suite(
         name=definition.name.removesuffix(".csv").removesuffix(".jsonl"),
-        about=f"what carries the answer of: {definition.about}",
+        description=f"what carries the answer of: {definition.description}",
         task=name,
         tables=TABLES,
         settings={"layers": ()},

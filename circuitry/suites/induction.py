@@ -35,7 +35,7 @@ def run(study: Study) -> SuiteResult:
 
 SUITE = Suite(
     name="induction",
-    about="[A][B] ... [A] -> [B]: which nodes carry it, when the pair is written down, and which paths bring it there",
+    description="[A][B] ... [A] -> [B]: which nodes carry it, when the pair is written down, and which paths bring it there",
     task="induction",
     settings={"distances": DISTANCES},
     run=run,

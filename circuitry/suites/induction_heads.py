@@ -120,7 +120,7 @@ def _gap(study: Study, distance: int) -> float | None:
         return None
     one = table.select("distance", distance)
     gap = float((one.values("base")[0] - one.values("source")[0]).mean())
-    return -gap if one.about["base"] == "corrupted" else gap
+    return -gap if one.provenance["base"] == "corrupted" else gap
 
 
 def _circuit(study: Study, effects: pd.Series, found: list[Head]) -> Circuit:

@@ -28,7 +28,7 @@ def run(study: Study) -> SuiteResult:
 
 SUITE = Suite(
     name="ioi",
-    about="which nodes carry the indirect object's name to the end of the sentence, and where each name is written down",
+    description="which nodes carry the indirect object's name to the end of the sentence, and where each name is written down",
     task="ioi",
     settings={"corruption": "auto"},
     run=run,

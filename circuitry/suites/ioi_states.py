@@ -11,7 +11,7 @@ from ..drawing.circuit import Circuit
 from ..evidence import Offsets
 from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
-from ..evidence.write_profile import place
+from ..evidence.write_profile import position_name
 from ..results.split_cells import split_cells
 from ..results.writing import count
 from .result import Component, Picture, SuiteResult, Summary
@@ -84,7 +84,7 @@ def _written(taken: dict[str, Offsets | None], layer: int) -> str:
     for token, offsets in taken.items():
         for verdict in offsets.verdicts if offsets else ():
             if verdict.layer == layer:
-                found += [place(token, n) for n in verdict.at]
+                found += [position_name(token, n) for n in verdict.at]
     return ", ".join(found) or "no single place"
 
 
@@ -105,7 +105,7 @@ def _writers(study: Study, components: list[Component], taken: dict[str, Offsets
     found = []
     for token, offsets in taken.items():
         for verdict in offsets.verdicts if offsets else ():
-            at = [place(token, n) for n in verdict.at] if verdict.layer in layers else []
+            at = [position_name(token, n) for n in verdict.at] if verdict.layer in layers else []
             role, table = f"writes {token} into the state", f"writes_{token}"
             found += [study.component(f"{write}[{verdict.layer}]", role, table, (verdict.layer, p), p) for p in at]
     return found
@@ -129,7 +129,7 @@ def _circuit(study: Study, components: list[Component], taken: dict[str, Offsets
 
 
 def _columns(study: Study) -> tuple[str, ...]:
-    written = [place(token, n) for token in TOKENS for n in range(5)]
+    written = [position_name(token, n) for token in TOKENS for n in range(5)]
     return tuple(dict.fromkeys([*written, study.last(), "END"]))
 
 
@@ -140,7 +140,7 @@ def _strong(offsets: Offsets | None, layer: int, whole: float) -> list[tuple[str
     """
     if offsets is None:
         return []
-    found = [place(offsets.token, n) for verdict in offsets.verdicts if verdict.layer == layer for n in verdict.at]
+    found = [position_name(offsets.token, n) for verdict in offsets.verdicts if verdict.layer == layer for n in verdict.at]
     effects = next(iter(offsets.tables.values())).mean()
     return [(position, float(effects[layer, position]) / whole) for position in found]
 

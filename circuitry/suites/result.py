@@ -223,5 +223,5 @@ class SuiteResult:
         parts = [f"# {self.summary.model}", f"```\n{self.summary.text()}\n```"]
         parts += ["![circuit](circuit.svg)"] if self.circuit else []
         for name, table in self.tables.items():
-            parts += [f"## {table.about.get('title', name)}", f"`{table.about.get('path', '')}`", table.to_markdown()]
+            parts += [f"## {table.provenance.get('title', name)}", f"`{table.provenance.get('path', '')}`", table.to_markdown()]
         return "\n\n".join(parts) + "\n"

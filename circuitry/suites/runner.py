@@ -146,7 +146,7 @@ def _record(
     }
     return {
         "suite": chosen.name,
-        "about": chosen.about,
+        "description": chosen.description,
         "cites": chosen.cites,
         "model": model.name,
         **commit(model),

@@ -12,7 +12,7 @@ import torch
 
 from ..errors import CircuitryError, PathError
 from ..evidence import Offsets, off_by_one
-from ..evidence.write_profile import place
+from ..evidence.write_profile import position_name
 from ..executing.distributed import current
 from ..executing.open import DEFAULT, choice
 from ..models import Model
@@ -136,7 +136,7 @@ class Study:
     def keep(self, name: str, table: PatchingTable, note: str = "") -> PatchingTable:
         """Make a table part of the result; ``note`` says how to read it."""
         if note:
-            table.about["note"] = note
+            table.provenance["note"] = note
         self.tables[name] = table
         if self.folder:
             self.folder.keep(self.prefix + name, table)
@@ -180,7 +180,7 @@ class Study:
         """What a reader must know first: that there may be nothing to explain, by the prompts of the suite's main table."""
         if not table.signed().all():
             return []
-        sign = -1 if table.about.get("base") == "corrupted" else 1
+        sign = -1 if table.provenance.get("base") == "corrupted" else 1
         gap = sign * (table.values("base")[0] - table.values("source")[0])
         if gap.mean() > 2 * gap.std() / max(1, len(gap) - 1) ** 0.5:
             return []
@@ -281,4 +281,6 @@ def profile(offsets: Offsets | None) -> dict[str, float] | None:
     if offsets.models[0].kind == "none":
         return {}
     whole = offsets.frame[offsets.frame["layer"] == "all"]
-    return {place(offsets.token, int(n)): round(float(s), 6) for n, s in zip(whole["offset"], whole["share"], strict=True)}
+    return {
+        position_name(offsets.token, int(n)): round(float(s), 6) for n, s in zip(whole["offset"], whole["share"], strict=True)
+    }

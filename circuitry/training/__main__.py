@@ -24,7 +24,7 @@ from . import sentences
 from .data import Ids, Rows, Sentences, english_rows, induction_rows
 from .evaluate import card, induction_accuracy
 from .publish import publish
-from .recipes import RECIPES, Recipe, Stage
+from .recipes import RECIPES, Curriculum, Stage
 from .scan import fast_training
 from .tokenizer import VOCABULARY, encode_corpus, read_corpus, train_tokenizer
 
@@ -36,7 +36,7 @@ class Trainer:
     """One run: everything random comes from (seed, step), so a resumed run makes the same batches."""
 
     def __init__(self, name: str, seed: int, corpus: Path, work: Path) -> None:
-        self.recipe: Recipe = RECIPES[name]
+        self.recipe: Curriculum = RECIPES[name]
         self.seed, self.work, self.step = seed, work, 0
         make_folder(work)
         torch.manual_seed(seed)

@@ -29,7 +29,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Curriculum:
     """How to build a model, its peak learning rate, and its curriculum."""
 
     build: Callable[[], Any]
@@ -140,7 +140,7 @@ SELECTIVE = (
 """The curriculum of both Mambas."""
 
 RECIPES = {
-    "gpt_neox": Recipe(
+    "gpt_neox": Curriculum(
         _gpt_neox,
         3e-3,
         (
@@ -154,9 +154,9 @@ RECIPES = {
             Stage(2900, 128, ioi=0.5, english=0.2),
         ),
     ),
-    "mamba": Recipe(_mamba, 4e-3, SELECTIVE),
-    "mamba2": Recipe(_mamba2, 4e-3, SELECTIVE),
-    "rwkv": Recipe(
+    "mamba": Curriculum(_mamba, 4e-3, SELECTIVE),
+    "mamba2": Curriculum(_mamba2, 4e-3, SELECTIVE),
+    "rwkv": Curriculum(
         _rwkv,
         3e-3,
         (

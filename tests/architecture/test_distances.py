@@ -66,7 +66,7 @@ def test_a_distance_is_over_all_targets_and_every_token_of_each(name: str, task:
     np.testing.assert_allclose(distances(table), wanted, rtol=1e-9)
     np.testing.assert_allclose(table.frame["source"], wanted, rtol=1e-9)
     assert table.unit == "L2 distance from the base run" and (table.frame["base"] == 0).all()
-    assert "agree" in table.about["verified"]
+    assert "agree" in table.provenance["verified"]
 
 
 @pytest.mark.parametrize("engine", ("rows", "reference"))

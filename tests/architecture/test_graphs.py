@@ -128,7 +128,7 @@ def test_tab_completion_and_hasattr() -> None:
         (
             lambda: definition_for("t5"),
             f"no graph for models of type 't5': known here: {', '.join(sorted(model_types()))}. "
-            "To add one, write a custom file that defines GRAPH: ct.load(..., graph='./mine.py')",
+            "To add one, write a custom file that defines ARCHITECTURE: ct.load(..., graph='./mine.py')",
         ),
     ],
 )
@@ -147,11 +147,11 @@ def test_a_definition_of_your_own_is_a_file(tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text((content.folder("graphs") / "gpt2.py").read_text().replace('name="gpt2"', 'name="mine"'))
     assert ct.graph(str(mine), layer=1, head=1).name == "mine"
-    mine.write_text("GRAPH = 3")
-    with pytest.raises(ct.CircuitryError, match=r"GRAPH in .*mine\.py is int, not an Architecture"):
+    mine.write_text("ARCHITECTURE = 3")
+    with pytest.raises(ct.CircuitryError, match=r"ARCHITECTURE in .*mine\.py is int, not an Architecture"):
         ct.graph(str(mine))
     mine.write_text("")
-    with pytest.raises(ct.CircuitryError, match=r"mine\.py defines no GRAPH; see the files in graphs/ for examples"):
+    with pytest.raises(ct.CircuitryError, match=r"mine\.py defines no ARCHITECTURE; see the files in graphs/ for examples"):
         ct.graph(str(mine))
     with pytest.raises(ct.CircuitryError, match=r"no file .*absent\.py"):
         ct.graph("./absent.py")

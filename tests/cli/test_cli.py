@@ -29,7 +29,7 @@ MINE = """
 import circuitry as ct
 
 SUITE = ct.Suite("mine", "states", "induction", options={"distance": 8}, settings={"at": ("B+1", "B+2")}, tables=[
-    ct.Table("states", "States of every layer", lambda study: "h[{layer}] @ " + study.settings["at"][0] + " -> logits freezing h"),
+    ct.TableSpec("states", "States of every layer", lambda study: "h[{layer}] @ " + study.settings["at"][0] + " -> logits freezing h"),
 ])
 """
 
@@ -109,7 +109,7 @@ def test_options_of_suite_task_and_patch_are_given_alike(runs: dict[str, tuple[P
 def test_run_prints_every_table_and_cuts_long_ones(runs: dict[str, tuple[Path, str]]) -> None:
     folder, said = runs["ioi-gpt_neox"]
     for name in json.loads((folder / "run.json").read_text())["tables"]:
-        assert json.loads((folder / "tables" / f"{name}.json").read_text())["about"]["title"] in said
+        assert json.loads((folder / "tables" / f"{name}.json").read_text())["provenance"]["title"] in said
     assert re.search(r"\.\.\. all \d+ lines: tables/scores\.md", said)
 
 
@@ -207,8 +207,8 @@ def test_patch_is_executed_as_its_flags_say(tmp_path: Path) -> None:
         target = tmp_path / f"{name}.json"
         circuitry("patch", "bundled:mamba", STATES, *SHORT, *how, "--baseline", "0", "--out", str(target))
         tables[name] = ct.PatchingTable.from_json(target)
-        assert tables[name].about["executor"] == name
-    assert tables["rows"].about["verified"].startswith("1 of 4 cells agree")
+        assert tables[name].provenance["executor"] == name
+    assert tables["rows"].provenance["verified"].startswith("1 of 4 cells agree")
     np.testing.assert_allclose(tables["rows"].frame["effect"], tables["reference"].frame["effect"], atol=1e-3)
 
 

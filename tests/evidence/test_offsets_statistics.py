@@ -138,7 +138,7 @@ def test_json_gives_everything_back_without_torch(tmp_path: Path) -> None:
     two().to_json(file)
     back = Offsets.from_json(file)
     pd.testing.assert_frame_equal(back.frame, two().frame)
-    assert (back.verdicts, back.token, back.about) == (two().verdicts, two().token, two().about)
+    assert (back.verdicts, back.token, back.provenance) == (two().verdicts, two().token, two().provenance)
     assert back.tables["known"].mean().tolist() == two().tables["known"].mean().tolist()
     code = "import sys; from circuitry.evidence import Offsets; print(Offsets.from_json(sys.argv[1])); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -289,8 +289,8 @@ def test_the_python_in_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_table_says_what_it_is() -> None:
-    about = tiny_scores("gpt2").table.about
-    assert (about["path"], about["paths"], about["title"]) == (
+    provenance = tiny_scores("gpt2").table.provenance
+    assert (provenance["path"], provenance["paths"], provenance["title"]) == (
         "(every node outside the set) -> logits",
         {},
         "What is lost when all but a set of nodes is replaced (share: 1 less f)",

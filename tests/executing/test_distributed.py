@@ -44,7 +44,7 @@ import os
 import signal
 from pathlib import Path
 
-from circuitry.suites import Suite, Table
+from circuitry.suites import Suite, TableSpec
 
 
 def second(study):
@@ -56,12 +56,12 @@ def second(study):
 
 SUITE = Suite(
     name="two",
-    about="two tables",
+    description="two tables",
     task="induction",
     options={"distance": 8},
     tables=[
-        Table("states", "States", "ssm_state[{layer}] @ B+2 -> logits freezing ssm_state", needs="state"),
-        Table("stream", "Stream", second),
+        TableSpec("states", "States", "ssm_state[{layer}] @ B+2 -> logits freezing ssm_state", needs="state"),
+        TableSpec("stream", "Stream", second),
     ],
 )
 '''

@@ -166,9 +166,9 @@ def test_a_fifth_intervention_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_allclose(by_engine("gpt2", "mlp[1] @ B -> logits", negated), wanted, atol=1e-10)
     monkeypatch.setitem(KNOWN, "negated", negated)
     np.testing.assert_allclose(by_engine("gpt2", "mlp[1] @ B -> logits", "negated"), wanted, atol=1e-10)
-    about = patched("mlp[1] @ B -> logits", intervention="negated").about
-    assert (about["intervention"], about["source_becomes"]) == ("negated", "its mean, negated")
-    assert "  value      its mean, negated\n" in about["plan"]
+    provenance = patched("mlp[1] @ B -> logits", intervention="negated").provenance
+    assert (provenance["intervention"], provenance["source_becomes"]) == ("negated", "its mean, negated")
+    assert "  value      its mean, negated\n" in provenance["plan"]
 
 
 def test_an_intervention_of_a_value_says_which_in_what_is_saved() -> None:

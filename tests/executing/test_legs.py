@@ -54,7 +54,7 @@ def test_a_window_is_composed_over_legs() -> None:
 @pytest.mark.parametrize("kind", ("gpt2", "llama"))
 def test_the_reference_measures_a_whole_layer_that_is_read(kind: str, path: str) -> None:
     table = patched(path, kind, executor=ct.executor(verify=1))
-    assert table.about["verified"].startswith("1 of 1 cells agree") and (table.values() > 0).all()
+    assert table.provenance["verified"].startswith("1 of 1 cells agree") and (table.values() > 0).all()
 
 
 def test_random_nodes_have_an_effect_in_every_example() -> None:

@@ -42,8 +42,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, node in (("a", "resid[1]"), ("b", "resid[2]"), ("seed", "resid[1]")):
         noise = rng.random((len(ids), 3)) * (rng.random((len(ids), 3)) < 0.2)
         words = (ids[:, None] == common) * (1 + 0.1 * rng.random((len(ids), 6)))
-        about = {"node": node, "layer": 0, "depth": 0.5, "model": "bundled:mamba"}
-        FeatureActs.write(made / name / "0", [np.concatenate([words, noise], 1)], features=9, about=about, corpus=text.digest)
+        provenance = {"node": node, "layer": 0, "depth": 0.5, "model": "bundled:mamba"}
+        FeatureActs.write(
+            made / name / "0", [np.concatenate([words, noise], 1)], features=9, provenance=provenance, corpus=text.digest
+        )
     acts = {name: feature_acts(made / name) for name in ("a", "b", "seed")}
     mppc(acts["a"], acts["b"], progress=False, min_count=2).save(made / "matches")
     mppc(acts["a"], acts["seed"], progress=False, min_count=2).save(made / "seeds")

@@ -190,8 +190,8 @@ def test_the_null_is_the_match_with_the_other_side_shifted(engine: str, shift: i
 
 def test_the_shift_is_half_of_the_tokens_at_a_document(tmp_path: Path) -> None:
     acts = FeatureActs.write(tmp_path / "a", [A[0]], features=70, documents=np.array([0, 100, 140, 260]))
-    assert mppc(acts, acts, min_count=1, progress=False).about["shift"] == 140
-    assert mppc(A[0], A[0], min_count=1, progress=False).about["shift"] == 150
+    assert mppc(acts, acts, min_count=1, progress=False).provenance["shift"] == 140
+    assert mppc(A[0], A[0], min_count=1, progress=False).provenance["shift"] == 150
 
 
 @pytest.mark.parametrize(

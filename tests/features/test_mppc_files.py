@@ -35,7 +35,9 @@ def batches(x: Array, sizes: tuple[int, ...] = (7, 1, 13)) -> Iterator[Array]:
 @pytest.mark.parametrize("shard", [3, 10, 50, 64])
 def test_what_is_read_is_what_was_written(tmp_path: Path, shard: int) -> None:
     x = values()
-    acts = FeatureActs.write(tmp_path, batches(x), features=9, corpus="c", about={"node": "resid[2]", "layer": 2}, shard=shard)
+    acts = FeatureActs.write(
+        tmp_path, batches(x), features=9, corpus="c", provenance={"node": "resid[2]", "layer": 2}, shard=shard
+    )
     np.testing.assert_array_equal(acts.csr().toarray(), x)
     assert acts.csr().data.dtype == np.float32
     assert len(list(tmp_path.glob("shard-*.safetensors"))) == -(-50 // shard)
@@ -238,6 +240,6 @@ def test_files_and_arrays_give_the_same(tmp_path: Path) -> None:
 
 def test_folders_of_layers_are_read_in_order_of_layers(tmp_path: Path) -> None:
     for layer in (11, 2, 10):
-        FeatureActs.write(tmp_path / f"resid-{layer}", [values()], features=9, about={"layer": layer})
+        FeatureActs.write(tmp_path / f"resid-{layer}", [values()], features=9, provenance={"layer": layer})
     assert [acts.index["layer"] for acts in feature_acts(tmp_path)] == [2, 10, 11]
     assert [acts.index["layer"] for acts in feature_acts([tmp_path / "resid-11", tmp_path / "resid-2"])] == [11, 2]

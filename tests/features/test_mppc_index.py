@@ -20,8 +20,10 @@ from support.some_activations import values
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     documents = np.array([0, 20], np.int64)
-    about = {"layer": 2, "node": "resid[2]"}
-    FeatureActs.write(tmp_path, [values()], features=9, corpus="c", about=about, mask="m", documents=documents, shard=20)
+    provenance = {"layer": 2, "node": "resid[2]"}
+    FeatureActs.write(
+        tmp_path, [values()], features=9, corpus="c", provenance=provenance, mask="m", documents=documents, shard=20
+    )
     return tmp_path
 
 

@@ -69,12 +69,12 @@ def test_encoding_gives_the_features_of_the_used_tokens(tmp_path: Path, model: M
         assert acts.index["depth"] == node.indices[0] / model.graph.sizes["layer"]
         used = np.cumsum([0, *(length - 1 for length in LENGTHS)])[:-1]
         assert acts.documents.tolist() == sorted({int(k) for k, length in zip(used, LENGTHS, strict=True) if length > 1})
-    assert mppc(found, found, min_count=1, progress=False).about["shift"] in found[0].documents
+    assert mppc(found, found, min_count=1, progress=False).provenance["shift"] in found[0].documents
 
 
 def test_one_autoencoder_is_encoded_as_several_are(tmp_path: Path, model: Model, corpus: Corpus) -> None:
     (node, sae), *_ = saes(model, ("resid[1]",)).items()
-    named = SAE.of(replace(sae.config, about={"node": "resid[1]"}), sae.state_dict())
+    named = SAE.of(replace(sae.config, provenance={"node": "resid[1]"}), sae.state_dict())
     how: dict[str, Any] = {"value": "float32", "progress": False}
     several: list[Any] = [named, [named], {"resid[1]": sae}, {node: sae}]
     for k, given in enumerate(several):
@@ -86,7 +86,7 @@ def test_one_autoencoder_is_encoded_as_several_are(tmp_path: Path, model: Model,
     ("given", "told"),
     [
         (SAE(SAEConfig(16, 24)), "does not say which node it is of"),
-        ([SAE(SAEConfig(16, 24, about={"node": "resid[1]"}))] * 2, r"two SAEs are given for resid\[1\]"),
+        ([SAE(SAEConfig(16, 24, provenance={"node": "resid[1]"}))] * 2, r"two SAEs are given for resid\[1\]"),
         ({"resid[1]": SAE(SAEConfig(9, 24))}, r"resid\[1\] has 16 numbers at a token, its SAE takes 9"),
         ({"resid[9]": SAE(SAEConfig(16, 24))}, "has no node resid"),
         ([], "no autoencoder is given"),
@@ -179,9 +179,9 @@ def test_the_neuron_baseline_is_what_numpy_finds(model: Model, corpus: Corpus, b
     other = tiny.model("mamba")
     found = mppc_neurons(model, None, other, None, corpus, batch=batch, memory=memory, progress=False)
     a, b = all_neurons(model, corpus), all_neurons(other, corpus)
-    shifted = np.searchsorted(corpus.starts, corpus.used[found.about["shift"]], side="right") - 1
+    shifted = np.searchsorted(corpus.starts, corpus.used[found.provenance["shift"]], side="right") - 1
     c = all_neurons(other, corpus, int(shifted))
-    assert abs(found.about["shift"] - corpus.tokens // 2) < 20
+    assert abs(found.provenance["shift"] - corpus.tokens // 2) < 20
     for column, others in (("mppc", b), ("null", c)):
         r = np.corrcoef(np.concatenate(a, 1).T, np.concatenate(others, 1).T)[
             : sum(x.shape[1] for x in a), sum(x.shape[1] for x in a) :
@@ -200,7 +200,7 @@ def test_a_model_is_its_own_neighbour(model: Model, corpus: Corpus, tmp_path: Pa
     own = found.forward[found.forward["layer_a"] == 0]
     assert (own["feature_b"] == own["feature_a"]).all()
     np.testing.assert_allclose(own["mppc"], 1, atol=1e-6)
-    assert Matches.load(tmp_path).about["a"][1]["node"] == "resid[1]"
+    assert Matches.load(tmp_path).provenance["a"][1]["node"] == "resid[1]"
 
 
 def test_neurons_are_computed_once(model: Model, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def test_results_are_written_and_read_back(tmp_path: Path) -> None:
     again = Matches.load(tmp_path)
     same(found.forward, again.forward)
     same(found.reverse, again.reverse)
-    assert again.about == found.about and again.about["min_count"] == 10
+    assert again.provenance == found.provenance and again.provenance["min_count"] == 10
     assert pd.read_csv(tmp_path / "forward.csv")["mppc"].count() == found.forward["mppc"].count()
     with pytest.raises(CircuitryError, match="holds no matches"):
         Matches.load(tmp_path / "tiles")
@@ -78,13 +78,13 @@ Sides: TypeAlias = tuple[list[FeatureActs], list[FeatureActs]]
 def written(tmp_path: Path) -> Sides:
     rng = np.random.default_rng(0)
     x = np.where(rng.random((400, 30)) < 0.1, rng.exponential(1, (400, 30)), 0)
-    about = [{"layer": k, "node": f"resid[{k}]"} for k in range(3)]
+    provenance = [{"layer": k, "node": f"resid[{k}]"} for k in range(3)]
     sides = []
     for side, order in (("a", np.arange(30)), ("b", rng.permutation(30))):
-        layers = [x[:, order] * (rng.random(x.shape) < 0.9) for _ in about]
+        layers = [x[:, order] * (rng.random(x.shape) < 0.9) for _ in provenance]
         sides.append(
             [
-                FeatureActs.write(tmp_path / side / f"resid-{k}", [layer], features=30, about=about[k], corpus="c")
+                FeatureActs.write(tmp_path / side / f"resid-{k}", [layer], features=30, provenance=provenance[k], corpus="c")
                 for k, layer in enumerate(layers)
             ]
         )
@@ -98,7 +98,7 @@ def test_the_command_matches_folders(tmp_path: Path, written: Sides) -> None:
     assert "forward: mean MPPC" in done.stdout and "above 0.95" in done.stdout and "near chance" in done.stdout
     found = mppc(*written, null=7, progress=False)
     pd.testing.assert_frame_equal(Matches.load(out).forward, found.forward)
-    assert found.about["shift"] == 7 and "90 of 90 features compared" in done.stdout
+    assert found.provenance["shift"] == 7 and "90 of 90 features compared" in done.stdout
     assert {file.name for file in out.glob("*.*")} >= {"forward.parquet", "forward.csv", "reverse.parquet", "reverse.csv"}
     folders = [str(acts.folder) for acts in written[1][:2]]
     done = CliRunner().invoke(

@@ -200,11 +200,11 @@ def test_normalisation_stays_inside() -> None:
     x = Planted().values(NODE, 999)
     torch.testing.assert_close(great.encode(1000 * x), small.encode(x), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(great(1000 * x)[0] / 1000, small(x)[0], rtol=1e-3, atol=1e-3)
-    scale = small.config.about["scale"]
+    scale = small.config.provenance["scale"]
     assert scale * torch.cat([Planted().values(NODE, n) for n in range(8)]).norm(dim=1).mean() == pytest.approx(8**0.5, rel=1e-5)
     without = {name: value for name, value in how.items() if name != "measured"}
     plain = train_sae(None, activations=Planted(size=1000.0), normalise=False, **without)[NODE]
-    assert plain.config.about["scale"] == 1 and not torch.allclose(plain.encode(1000 * x), small.encode(x), atol=1e-1)
+    assert plain.config.provenance["scale"] == 1 and not torch.allclose(plain.encode(1000 * x), small.encode(x), atol=1e-1)
 
 
 def test_predicting_the_mean_explains_no_variance() -> None:
@@ -351,15 +351,20 @@ def test_a_models_nodes_are_trained_from_one_stream() -> None:
     model = ct.load("bundled:gpt_neox")
     text = ["The keys to the cabinet are on the table, and the cabinet is in the hall."] * 4
     trained = train_sae(model, ["resid[1]", "head[0,1]"], text, tokens=96, batch=16, buffer=32, expansion=2, progress=False)
-    about = trained["head[0,1]"].config.about
+    provenance = trained["head[0,1]"].config.provenance
     assert [(str(node), sae.config.width, sae.config.features) for node, sae in trained.items()] == [
         ("resid[1]", 128, 256),
         ("head[0,1]", 32, 64),
     ]
-    assert (about["model"], about["node"], about["dtype"], about["batch"]) == ("bundled:gpt_neox", "head[0,1]", "float32", 16)
-    assert about["recipe"]["l1"] == Recipe().l1 and about["text"] and about["versions"]["torch"]
+    assert (provenance["model"], provenance["node"], provenance["dtype"], provenance["batch"]) == (
+        "bundled:gpt_neox",
+        "head[0,1]",
+        "float32",
+        16,
+    )
+    assert provenance["recipe"]["l1"] == Recipe().l1 and provenance["text"] and provenance["versions"]["torch"]
     stream = activations(model, ["resid[1]", "head[0,1]"], text, tokens=96, batch=16, buffer=32)
-    assert about["corpus"] == stream.corpus.digest
+    assert provenance["corpus"] == stream.corpus.digest
     again = train_sae(None, activations=stream, tokens=96, expansion=2, progress=False)
     assert all(torch.equal(value, weights(again)[name]) for name, value in weights(trained).items())
 

@@ -26,12 +26,12 @@ TEXTS = [
 ]
 
 
-def identity(width: int, about: dict[str, str] | None = None) -> SAE:
+def identity(width: int, provenance: dict[str, str] | None = None) -> SAE:
     """Features 0 to D are what is positive of x, the others what is negative of it."""
     eye = torch.eye(width)
     sides = torch.cat([eye, -eye])
     weights = {"W_enc": sides.T, "b_enc": torch.zeros(2 * width), "W_dec": sides, "b_dec": torch.zeros(width)}
-    return SAE.of(SAEConfig(width, 2 * width, about=about or {}), weights)
+    return SAE.of(SAEConfig(width, 2 * width, provenance=provenance or {}), weights)
 
 
 def constant(value: Tensor, features: int = 8) -> SAE:
@@ -161,7 +161,7 @@ def test_the_command_line_trains_and_evaluates(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0 and "explained_variance" in done.output, done.output
     trained = Trained.load(tmp_path / "run")
-    assert trained["mlp[0]"].config.features == 256 and trained["mlp[0]"].config.about["recipe"]["lr"] == 0.002
+    assert trained["mlp[0]"].config.features == 256 and trained["mlp[0]"].config.provenance["recipe"]["lr"] == 0.002
     shared = ["--texts", str(source), "--tokens", "40", "--out", str(tmp_path / "table.csv")]
     done = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), str(tmp_path / "run" / "resid-1"), *shared])
     assert done.exit_code == 0 and done.output.count("resid[1]") == 2 and "recovered" in done.output, done.output

@@ -22,8 +22,8 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def filled(kind: str, k: int | None, centred: bool = False, about: dict[str, Any] | None = None) -> SAE:
-    sae = SAE(SAEConfig(WIDTH, FEATURES, kind, k, centred, about or {}), seed=1)
+def filled(kind: str, k: int | None, centred: bool = False, provenance: dict[str, Any] | None = None) -> SAE:
+    sae = SAE(SAEConfig(WIDTH, FEATURES, kind, k, centred, provenance or {}), seed=1)
     for number, value in enumerate(sae.parameters()):
         value.data += 0.2 * drawn(*value.shape, seed=number)
     return sae
@@ -51,7 +51,7 @@ def test_what_is_written_is_read(tmp_path: Path, kind: str, k: int | None, centr
 
 def test_metadata_says_whose_layout_it_is(tmp_path: Path) -> None:
     """Without a version there, SAELens takes the file for one of before version 6 and drops the metadata."""
-    filled("relu", None, about={"node": "resid[3]", "model": "bundled:mamba"}).save(tmp_path)
+    filled("relu", None, provenance={"node": "resid[3]", "model": "bundled:mamba"}).save(tmp_path)
     metadata = json.loads((tmp_path / "cfg.json").read_text())["metadata"]
     assert metadata["sae_lens_version"].startswith("6.") and metadata["hook_name"] == "resid[3]"
 
@@ -62,7 +62,7 @@ def test_files_of_older_sae_lens_are_read(tmp_path: Path) -> None:
     settings = {"d_in": WIDTH, "d_sae": FEATURES, "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4}}
     found = load(written(tmp_path, settings, sae.state_dict(), "sae_weights.safetensors"))
     torch.testing.assert_close(found(X), sae(X))
-    assert found.config.about["from"] == "SAELens"
+    assert found.config.provenance["from"] == "SAELens"
 
 
 def test_a_feature_without_a_direction_makes_no_nan() -> None:
@@ -88,7 +88,7 @@ def test_a_sparsify_file_is_read(tmp_path: Path) -> None:
     settings = {"expansion_factor": 32, "normalize_decoder": True, "num_latents": FEATURES, "k": 4, "d_in": WIDTH}
     found = load(written(tmp_path, {**settings, "activation": "topk", "transcode": False}, weights, "sae.safetensors"))
     torch.testing.assert_close(found(X), sae(X))
-    assert found.config.centred and found.config.about["from"] == "sparsify"
+    assert found.config.centred and found.config.provenance["from"] == "sparsify"
 
 
 def test_a_folder_without_settings_is_refused(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_verify_raises_no_false_alarm(kind: str, dtype: str) -> None:
     found = re.fullmatch(
         rf"\d of \d cells agree (exactly|within (\S+) \(relative\)) with the reference on 2 examples, both in float32; {dtype} "
         r"moves these effects by up to (\S+) \(relative\)",
-        table.about["verified"],
+        table.provenance["verified"],
     )
     assert found is not None and float(found[2] or 0) < 1e-5
     wide = patch(ct.load(copy.deepcopy(tiny.stock(kind, dtype=getattr(torch, dtype))), dtype="float32"), PATHS[kind])

@@ -101,7 +101,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "new type": (config(model_type="rwkv99"), "FOLDER holds no model that transformers knows: *has model type `rwkv99`*"),
     "other type": (
         config(model_type="bert"),
-        "no graph for models of type 'bert': known here: *. To add one, write a custom file that defines GRAPH: ct.load(..., graph='./mine.py')",
+        "no graph for models of type 'bert': known here: *. To add one, write a custom file that defines ARCHITECTURE: ct.load(..., graph='./mine.py')",
     ),
     "pickled": (
         pickled,

@@ -42,7 +42,7 @@ COHERE = '''
 
 from circuitry.architecture import transformer
 
-GRAPH = transformer(
+ARCHITECTURE = transformer(
     name="cohere", model_types=("cohere",), citations=(),
     sizes=lambda config: {"layer": config.num_hidden_layers, "head": config.num_attention_heads, "parallel": 1},
     embed="model.embed_tokens", layers="model.layers.{layer}", attention="self_attn", middle="input_layernorm",
@@ -57,7 +57,7 @@ from dataclasses import replace
 from circuitry.architecture import Place, definition
 
 LLAMA = definition("llama")
-GRAPH = replace(
+ARCHITECTURE = replace(
     LLAMA, name="mine",
     families=tuple(replace(f, place=Place("lm_head")) if f.name == "logits" else f for f in LLAMA.families),
 )

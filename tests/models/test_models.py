@@ -24,7 +24,9 @@ from support.agreement import both, model, ragged
 from support.rounding import only_rounded
 
 EXACT = 1e-10
-TRANSFORMERS = [k for k in tiny.CONFIGS if {*ct.architecture.definition_for(k.split("-")[0]).instrumentation.values()} == {"attention"}]
+TRANSFORMERS = [
+    k for k in tiny.CONFIGS if {*ct.architecture.definition_for(k.split("-")[0]).instrumentation.values()} == {"attention"}
+]
 
 
 def tokens(rows: int = 3, length: int = 20, seed: int = 0) -> Tensor:
@@ -348,7 +350,7 @@ def test_a_model_without_tokenizer_has_numbers_for_tokens() -> None:
 OWN = """
 from circuitry.architecture import transformer
 
-GRAPH = transformer(
+ARCHITECTURE = transformer(
     name="stablelm", model_types=("stablelm",), citations=(), embed="model.embed_tokens", layers="model.layers.{layer}",
     sizes=lambda c: {"layer": c.num_hidden_layers, "head": c.num_attention_heads, "parallel": int(c.use_parallel_residual)},
     attention="self_attn", middle="post_attention_layernorm", final_norm="model.norm", example={"layer": 2, "head": 4, "parallel": 0},

@@ -24,7 +24,7 @@ MINE = """
 import circuitry as ct
 
 SUITE = ct.Suite("mine", "MLPs", "induction", options={"distance": 8}, tables=[
-    ct.Table("mlp", "MLP of every layer", "mlp[{layer}] @ END -> logits", axes={"layer": [0, 1]}),
+    ct.TableSpec("mlp", "MLP of every layer", "mlp[{layer}] @ END -> logits", axes={"layer": [0, 1]}),
 ])
 """
 
@@ -72,8 +72,8 @@ def test_a_table_says_which_revision_it_is_of(hub: dict[str, str]) -> None:
     task = ct.task("induction", distance=8, examples=2)
     model = ct.load(NAME, revision="step1")
     table = ct.patch(model, task, "mlp[0] -> logits", baseline=0)
-    assert (table.about["model"], table.about["commit"]) == (f"{NAME}@step1", hub["step1"])
-    assert "commit" not in ct.patch(ct.load("bundled:gpt_neox"), task, "mlp[0] -> logits", baseline=0).about
+    assert (table.provenance["model"], table.provenance["commit"]) == (f"{NAME}@step1", hub["step1"])
+    assert "commit" not in ct.patch(ct.load("bundled:gpt_neox"), task, "mlp[0] -> logits", baseline=0).provenance
 
 
 def test_runs_of_two_revisions_are_two_runs(hub: dict[str, str], tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_the_reference_reads_weights_from_disk(kind: str, tmp_path: Path) -> Non
     parted = ct.load(name, device_map=second_half(whole))
     same(patched(parted, "reference"), patched(whole, "reference"))
     table = ct.patch(parted, TASK, PATHS[0], executor=ct.executor(verify=1), lint=False)
-    assert table.about["verified"].startswith("1 of 3 cells agree")
+    assert table.provenance["verified"].startswith("1 of 3 cells agree")
 
 
 def test_a_copy_for_comparison_is_refused(tmp_path: Path) -> None:

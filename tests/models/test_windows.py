@@ -49,7 +49,7 @@ GEMMA2 = '''
 
 from circuitry.architecture import transformer
 
-GRAPH = transformer(
+ARCHITECTURE = transformer(
     name="gemma2", model_types=("gemma2",), citations=(),
     sizes=lambda config: {"layer": config.num_hidden_layers, "head": config.num_attention_heads, "parallel": 0},
     embed="model.embed_tokens", layers="model.layers.{layer}", attention="self_attn", middle="pre_feedforward_layernorm",
@@ -141,7 +141,7 @@ def test_verify_passes_where_the_engine_is_right_and_not_where_it_is_wrong(
     kind: str, wrong_attention: Callable[..., None]
 ) -> None:
     model, path = tiny.model(kind, **SLIDING[kind]), "mlp[0] @ B -> logits @ B+2 freezing head[2]"
-    assert "agree" in ct.patch(model, TASK, path, executor=ct.executor(verify=1), lint=False).about["verified"]
+    assert "agree" in ct.patch(model, TASK, path, executor=ct.executor(verify=1), lint=False).provenance["verified"]
 
     def without_window(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, **more: Any) -> Any:
         causal = torch.full(mask.shape[-2:], torch.finfo(mask.dtype).min, dtype=mask.dtype).triu(1)

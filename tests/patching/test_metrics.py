@@ -98,7 +98,7 @@ def test_effects_are_the_metric_patched_less_the_metric_on_the_base_run(name: st
 
 def test_a_path_that_ends_inside_gives_distances() -> None:
     table = patched("embed -> mlp[{layer}] @ END")
-    assert table.unit == "L2 distance from the base run" == table.about["unit"]
+    assert table.unit == "L2 distance from the base run" == table.provenance["unit"]
     assert (table.frame["base"] == 0).all()
     np.testing.assert_allclose(table.frame["effect"], table.frame["source"], atol=1e-12)
     assert table.mean().nunique() == 3, "each layer is read for itself"
@@ -168,7 +168,7 @@ def test_a_table_knows_which_of_its_metrics_are_never_negative(tmp_path: Path) -
     distance = ct.Metric("moved", lambda logits, base, answer, foil: (logits - base).norm(dim=-1), signed=False, needs_gap=False)
     one, both = patched(metric=distance), patched(metric=["logit", distance])
     one.to_json(tmp_path / "one.json")
-    assert one.unit == "change of moved" and one.about["never_negative"] == ["change of moved"]
+    assert one.unit == "change of moved" and one.provenance["never_negative"] == ["change of moved"]
     assert not PatchingTable.from_json(tmp_path / "one.json").signed().any()
     assert both.select("metric", "logit").signed().all() and not both.select("metric", "moved").signed().any()
     assert patched(metric=ct.Metric("moved", distance.function)).signed().all(), "it is tested unless it says otherwise"

@@ -66,11 +66,11 @@ def test_so_is_an_absolute_one() -> None:
 def test_in_a_sweep_it_is_left_out_and_listed() -> None:
     table = patched("mlp[0] @ {position} -> logits", task=RAGGED, axes={"position": ["S1", "S2+6", "S2"]}, baseline=0)
     assert list(table.mean().index) == ["S1", "S2"] and table.caption().startswith("mean change of the answer's logit ± standard")
-    (skipped,) = table.about["skipped"]
+    (skipped,) = table.provenance["skipped"]
     assert skipped == (
         f"{{'position': 'S2+6'}}: S2+6 lies after the end of the prompt in {LATE} of 8 examples, where there is only padding"
     )
-    assert "(1 cell is left out; the first: S2+6 lies after" in table.about["plan"]
+    assert "(1 cell is left out; the first: S2+6 lies after" in table.provenance["plan"]
 
 
 def test_an_effect_in_some_examples_only_is_refused() -> None:

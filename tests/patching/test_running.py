@@ -268,13 +268,13 @@ def test_verify_passes_where_the_engines_agree() -> None:
 
 def test_what_was_verified_stands_in_the_table_and_its_files(tmp_path: Path) -> None:
     made = patched("mlp[{layer}] @ B -> logits", executor=ct.executor(verify=2))
-    said = made.about["verified"]
+    said = made.provenance["verified"]
     assert re.fullmatch(r"2 of \d cells agree (exactly|within \de-\d+ \(relative\)) with the reference on 2 examples", said)
     assert said in repr(made) and said in made.caption() and said in made.to_markdown()
     made.to_json(tmp_path / "t.json")
-    assert ct.PatchingTable.from_json(tmp_path / "t.json").about["verified"] == said
+    assert ct.PatchingTable.from_json(tmp_path / "t.json").provenance["verified"] == said
     plain = patched("mlp[{layer}] @ B -> logits")
-    assert "verified" not in plain.about and "the reference" not in repr(plain)
+    assert "verified" not in plain.provenance and "the reference" not in repr(plain)
 
 
 @BOTH
@@ -304,7 +304,7 @@ def test_the_reference_engine_gives_the_same_table(kind: str, path: str, directi
     for name in ("logit", "kl"):
         options: dict[str, Any] = {"kind": kind, "task": task, "direction": direction, "metric": name, "axes": None}
         one, other = patched(path, **options), patched(path, executor="reference", **options)
-        assert {**one.about, "executor": "reference"} == other.about and one.axes == other.axes
+        assert {**one.provenance, "executor": "reference"} == other.provenance and one.axes == other.axes
         axes = [*one.axes, "example"]
         assert one.frame[axes].equals(other.frame[axes])
         for column in ("effect", "base", "source"):
@@ -364,11 +364,11 @@ def test_axes_choose_cells() -> None:
 
 
 def test_a_table_knows_where_it_comes_from() -> None:
-    about = patched().about
-    assert about["path"] == "mlp[{layer}] @ B -> logits" and about["task"] == TASK.record and about["seed"] == 0
-    assert (about["intervention"], about["base"]) == ("resample", "clean")
-    assert len(about["skipped"]) == 1 and about["skipped"][0].startswith("{'layer': 2}: no unfrozen node between")
-    assert set(about["versions"]) == {"python", "circuitry-lm", "torch", "transformers", "nnsight", "numpy", "scipy"}
+    provenance = patched().provenance
+    assert provenance["path"] == "mlp[{layer}] @ B -> logits" and provenance["task"] == TASK.record and provenance["seed"] == 0
+    assert (provenance["intervention"], provenance["base"]) == ("resample", "clean")
+    assert len(provenance["skipped"]) == 1 and provenance["skipped"][0].startswith("{'layer': 2}: no unfrozen node between")
+    assert set(provenance["versions"]) == {"python", "circuitry-lm", "torch", "transformers", "nnsight", "numpy", "scipy"}
 
 
 def test_patching_leaves_the_model_as_it_was() -> None:

@@ -101,7 +101,7 @@ def test_cells_that_cannot_have_an_effect_are_left_out_path_by_path() -> None:
     paths = {"mlps": "mlp[{layer}] @ B -> logits", "heads": "head[{layer},0] @ END -> logits"}
     found = patched("gpt2", paths)
     assert [k for k in found.mean().index if k[0] == "mlps"] == [("mlps", 0), ("mlps", 1)]
-    assert len(found.about["skipped"]) == 1 and found.about["skipped"][0].startswith("{'path': 'mlps', 'layer': 2}: ")
+    assert len(found.provenance["skipped"]) == 1 and found.provenance["skipped"][0].startswith("{'path': 'mlps', 'layer': 2}: ")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_the_reference_engine_and_verify_take_several_paths(monkeypatch: pytest.
     one, other = patched("llama", paths, executor=ct.executor(verify=9)), patched("llama", paths, executor="reference")
     assert one.frame[["path", "layer", "example"]].equals(other.frame[["path", "layer", "example"]])
     np.testing.assert_allclose(columns(one), columns(other), atol=1e-10)
-    assert {**{k: v for k, v in one.about.items() if k != "verified"}, "executor": "reference"} == other.about
+    assert {**{k: v for k, v in one.provenance.items() if k != "verified"}, "executor": "reference"} == other.provenance
     for name, laying_out in (("suffix", layout), ("rows", schedule)):
         monkeypatch.setattr(laying_out, "units_frozen", lambda *_: {})
         with pytest.raises(GuardError, match="and the reference differ by"):
@@ -180,8 +180,8 @@ def test_explain_lists_the_paths_and_stops_after_eight() -> None:
 
 def test_a_table_of_several_paths_says_which() -> None:
     found = patched("mamba", ct.labelled("how", STATES))
-    assert found.about["paths"] == STATES and found.axes == ("how", "layer")
-    assert patched("mamba", STATES["two legs"]).about["paths"] == {}
+    assert found.provenance["paths"] == STATES and found.axes == ("how", "layer")
+    assert patched("mamba", STATES["two legs"]).provenance["paths"] == {}
 
 
 def test_random_nodes_of_several_paths_come_from_all_of_them() -> None:
@@ -206,7 +206,7 @@ def test_several_metrics_are_each_metric_alone() -> None:
     path = "head[{layer},{head}] @ B -> logits freezing mlp"
     found = patched("gpt2", path, metric=wanted, baseline=6)
     assert found.axes == ("metric", "layer", "head") and found.unit == "change of the metric, each in its own unit"
-    assert list(dict.fromkeys(found.frame["metric"])) == [*METRICS, "spread"] == found.about["metric"]
+    assert list(dict.fromkeys(found.frame["metric"])) == [*METRICS, "spread"] == found.provenance["metric"]
     for metric, name in zip(wanted, [*METRICS, "spread"], strict=True):
         alone, one = patched("gpt2", path, metric=metric, baseline=6), found.select("metric", name)
         np.testing.assert_allclose(columns(one), columns(alone), atol=1e-12, err_msg=name)

@@ -47,18 +47,18 @@ def test_of_a_sweep_nobody_chose_the_plain_name_stays_and_the_other_is_listed() 
     study = Study(model("gpt2"), ABBA, options={})
     table = study.patch("t", STATES, position=["IO+2", "S1", "IO", "END-1", "S1+1", "IO+3"])
     assert list(table.mean().index) == ["S1", "IO", "END-1", "S1+1"]
-    assert table.about["skipped"] == [
+    assert table.provenance["skipped"] == [
         "{'position': 'IO+2'}: IO+2 is S1 in every example",
         "{'position': 'IO+3'}: IO+3 is S1+1 in every example",
     ]
-    (skipped,) = patched(STATES, axes={"position": Sweep(["B", "A+1"])}).about["skipped"]
+    (skipped,) = patched(STATES, axes={"position": Sweep(["B", "A+1"])}).provenance["skipped"]
     assert skipped == "{'position': 'A+1'}: A+1 is B in every example"
 
 
 def test_a_pair_of_nodes_is_measured_once_whatever_its_order() -> None:
     table = patched("(mlp[{a}] @ B, mlp[{b}] @ B) -> logits", axes={"a": [0, 1], "b": [0, 1]}, baseline=0)
     assert list(table.mean().index) == [(0, 1)] and table.frame["example"].tolist() == [0, 1, 2, 3, 4]
-    assert table.about["skipped"] == [
+    assert table.provenance["skipped"] == [
         "{'a': 0, 'b': 0}: mlp[0] @ B stands twice in the set",
         "{'a': 1, 'b': 0}: the same experiment as {'a': 0, 'b': 1}",
         "{'a': 1, 'b': 1}: mlp[1] @ B stands twice in the set",

@@ -14,7 +14,7 @@ import circuitry as ct
 from circuitry import CircuitryError, TaskError
 from circuitry.prompting import Prompts, Task, TaskDefinition, check, lint
 from circuitry.prompting.task import task_of
-from circuitry.suites import Study, Suite, Table
+from circuitry.suites import Study, Suite, TableSpec
 from support import tiny
 
 PATH = "mlp[{layer}] @ B -> logits"
@@ -146,7 +146,7 @@ def test_parts_that_do_not_fit_together_are_refused(parts: dict[str, Any], messa
 def test_suites_and_measures_lint_their_prompts() -> None:
     """They are silent about what the model does, since they say that themselves; not about prompts without sense."""
     task = fact(copied=True)
-    suite = Suite("one", "", "induction", tables=[Table("t", "T", PATH)])
+    suite = Suite("one", "", "induction", tables=[TableSpec("t", "T", PATH)])
     study = Study(model(), task, options={})
     doors = (lambda: suite.carry_out(study), lambda: ct.sensitivity(model(), task, PATH), lambda: ct.off_by_one(model(), task))
     for door in doors:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from circuitry import CircuitryError, PatchingTable
 from circuitry.drawing.circuit import Circuit, CircuitNode
 from circuitry.reports import write_report
-from circuitry.reports.cells import Cell, cells_of, heat_map
+from circuitry.reports.cells import CellView, cells_of, heat_map
 from circuitry.reports.formats import brief
 from circuitry.reports.nodes import panels
 from circuitry.reports.run import Run
@@ -192,7 +192,7 @@ def test_cells_without_an_interval_say_less() -> None:
 
 @given(st.lists(st.tuples(*[st.sampled_from([0, 1, "x"])] * 3), unique=True, min_size=1))
 def test_every_cell_has_its_place_in_the_grid(places: list[tuple[Any, ...]]) -> None:
-    cells = [Cell(str(n), dict(zip("abc", place, strict=True)), 1, 0, 0, 0, 0, 0, 0, 1) for n, place in enumerate(places)]
+    cells = [CellView(str(n), dict(zip("abc", place, strict=True)), 1, 0, 0, 0, 0, 0, 0, 1) for n, place in enumerate(places)]
     columns, rows = heat_map(cells, "abc")
     shown = [cell for row in rows for cell in row.cells if cell]
     assert sorted(cell.anchor for cell in shown) == sorted(cell.anchor for cell in cells)

@@ -25,12 +25,12 @@ def posed(name: str, **options: Any) -> dict[str, Any]:
 
 
 def table(
-    effect: Any, whole: Any = 4.0, unit: str = "logit", cells: list[dict[str, Any]] | None = None, **about: Any
+    effect: Any, whole: Any = 4.0, unit: str = "logit", cells: list[dict[str, Any]] | None = None, **provenance: Any
 ) -> PatchingTable:
     effect = np.atleast_2d(np.asarray(effect, float))
     cells = cells or [{"layer": k} for k in range(len(effect))]
     whole = np.broadcast_to(whole, effect.shape)
-    return PatchingTable.of(cells, effect, np.ones(effect.shape), 1 + whole, unit, {"task": TASK, **about})
+    return PatchingTable.of(cells, effect, np.ones(effect.shape), 1 + whole, unit, {"task": TASK, **provenance})
 
 
 def noisy(seed: int, share: float, cells: int = 1, n: int = 16, scale: float = 1.0) -> tuple[Any, Any]:
@@ -132,7 +132,7 @@ def test_the_other_way_round_is_the_other_sign(seed: int, paired: bool) -> None:
 
 def test_examples_are_paired_by_number_and_missing_ones_left_out() -> None:
     one, other = table([[1.0, 2.0, 3.0, 5.0]]), table([[0.5, 1.0, np.nan, 1.0]])
-    turned = PatchingTable(one.frame.iloc[::-1], one.axes, one.unit, one.about)
+    turned = PatchingTable(one.frame.iloc[::-1], one.axes, one.unit, one.provenance)
     wanted = table([[1.0, 2.0, 5.0]]).compare(table([[0.5, 1.0, 1.0]])).frame
     pd.testing.assert_frame_equal(one.compare(other).frame, wanted)
     pd.testing.assert_frame_equal(turned.compare(other).frame, wanted)

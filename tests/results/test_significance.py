@@ -169,15 +169,15 @@ def test_outliers_by_hand() -> None:
 @pytest.mark.parametrize("paired", (True, False))
 def test_differences_of_tables_are_treated_alike(paired: bool) -> None:
     rng, kept, plain = np.random.default_rng(0), 0, 0
-    about = [{"task": "t"}, {"task": "t" if paired else "u"}]
+    provenance = [{"task": "t"}, {"task": "t" if paired else "u"}]
     for _ in range(20):
         one, two = rare(0.01)(rng, (24, 8)), np.zeros((24, 8)) if paired else 0.01 * rng.normal(size=(24, 8))
-        made = table(one, about=about[0]).compare(table(two, about=about[1]), by="effect", resamples=100)
+        made = table(one, provenance=provenance[0]).compare(table(two, provenance=provenance[1]), by="effect", resamples=100)
         kept += int(((made.frame["p"] < 0.05) & made.frame["q"].notna()).sum())
         plain += int((made.frame["p"] < 0.05).sum())
     assert kept <= 0.075 * 480 < plain
     assert SKEWED in made.caption() and SKEWED in made.to_markdown() and not made.significant().any()
-    both = [table(rng.normal(size, 1, (24, 8)), about=each) for size, each in zip((5, 0), about, strict=True)]
+    both = [table(rng.normal(size, 1, (24, 8)), provenance=each) for size, each in zip((5, 0), provenance, strict=True)]
     assert both[0].compare(both[1], by="effect").significant().all()
 
 
@@ -203,7 +203,7 @@ def test_below_six_examples_intervals_are_at_least_students() -> None:
     student = stats.sem(values, axis=1) * stats.t.ppf(0.975, 3)
     near = np.abs(np.maximum(high - values.mean(1), values.mean(1) - low) / student - 1)
     assert np.median(near) < 0.02 and ((high - low) >= 1.9 * student).all()
-    one, two = table(values[:1], about={"task": "t"}), table(values[1:2], about={"task": "t"})
+    one, two = table(values[:1], provenance={"task": "t"}), table(values[1:2], provenance={"task": "t"})
     difference, row = values[0] - values[1], one.compare(two, by="effect").frame.iloc[0]
     assert row["high"] - row["low"] >= 1.9 * stats.sem(difference) * stats.t.ppf(0.975, 3)
 
@@ -250,14 +250,18 @@ def test_a_distance_has_none_either() -> None:
 def test_of_several_metrics_only_those_that_can_be_negative_are_tested(divergence: PatchingTable, tmp_path: Path) -> None:
     made = patched(metric=["kl", "logit"])
     made.to_json(tmp_path / "t.json")
-    old = replace(made, about={key: value for key, value in made.about.items() if key != "units"})  # as tables once were saved
+    old = replace(
+        made, provenance={key: value for key, value in made.provenance.items() if key != "units"}
+    )  # as tables once were saved
     for both in (made, PatchingTable.from_json(tmp_path / "t.json"), old):
         assert both.unit == SEVERAL and both.statistics()["p"].isna().to_numpy().tolist() == (~both.signed()).tolist()
         kl, logit = both.select("metric", "kl"), both.select("metric", "logit")
         assert kl.unit == KL and not kl.signed().any() and logit.signed().all()
         pd.testing.assert_frame_equal(kl.statistics(), divergence.statistics())
         assert logit.statistics()["p"].notna().all()
-    assert made.select("metric", "logit").unit == "change of the answer's logit" == made.select("metric", "logit").about["unit"]
+    assert (
+        made.select("metric", "logit").unit == "change of the answer's logit" == made.select("metric", "logit").provenance["unit"]
+    )
     logits = replace(made, random=None).outliers.seen
     assert logits == made.values().size // 2, "divergences say nothing of how skewed logits are"
 

@@ -137,28 +137,30 @@ def test_what_is_stacked_can_be_selected() -> None:
     both = PatchingTable.stack(parts, "distance", "by distance")
     assert list(both.frame.columns) == ["distance", "layer", "example", "effect", "base", "source"]
     assert both.mean().to_dict() == {(8, 0): 1.0, (8, 1): 2.0, (16, 0): 3.0, (16, 1): 4.0}
-    assert both.about == {**ABOUT, "distance": [8, 16], "title": "by distance"}
-    assert "title" not in PatchingTable.stack(parts, "distance").about
+    assert both.provenance == {**ABOUT, "distance": [8, 16], "title": "by distance"}
+    assert "title" not in PatchingTable.stack(parts, "distance").provenance
     for value, part in parts.items():
         chosen = both.select("distance", value)
         pd.testing.assert_frame_equal(chosen.frame, part.frame)
-        assert chosen.axes == ("layer",) and chosen.about["distance"] == value
+        assert chosen.axes == ("layer",) and chosen.provenance["distance"] == value
     assert both.select("layer", 1).mean().to_dict() == {8: 2.0, 16: 4.0}
-    assert both.titled("T").about == {**both.about, "title": "T"} and both.about["title"] == "by distance"
+    assert both.titled("T").provenance == {**both.provenance, "title": "T"} and both.provenance["title"] == "by distance"
 
 
 def test_a_stack_over_a_task_option_names_all_its_values_and_a_part_only_its_own(tmp_path: Path) -> None:
     tasks = {n: {"name": "induction", "options": {"distance": n}, "seed": 0} for n in (8, 16)}
     both = PatchingTable.stack(
-        {value: replace(layers(1, 2), about={**ABOUT, "task": tasks[value]}) for value in tasks}, "distance"
+        {value: replace(layers(1, 2), provenance={**ABOUT, "task": tasks[value]}) for value in tasks}, "distance"
     )
     assert "<task induction: distance=8 or 16, seed=0>" in both.caption()
     both.to_json(tmp_path / "t.json")
     for made in (both, PatchingTable.from_json(tmp_path / "t.json")):
         for value, task in tasks.items():
             for part in (made.select("distance", value), made.select("layer", 1).select("distance", value)):
-                assert part.about["task"] == task and not {"over", "tasks"} & set(part.about)
-        assert made.select("layer", 1).about["task"] == both.about["task"] == {**tasks[8], "varies": {"distance": [8, 16]}}
+                assert part.provenance["task"] == task and not {"over", "tasks"} & set(part.provenance)
+        assert (
+            made.select("layer", 1).provenance["task"] == both.provenance["task"] == {**tasks[8], "varies": {"distance": [8, 16]}}
+        )
 
 
 @pytest.mark.parametrize(
@@ -171,9 +173,9 @@ def test_a_stack_over_a_task_option_names_all_its_values_and_a_part_only_its_own
     ids=("two tasks", "two options", "tables of old"),
 )
 def test_a_stack_over_something_else_names_every_task(tasks: list[Any]) -> None:
-    both = PatchingTable.stack({k: replace(layers(1), about={**ABOUT, "task": tasks[k]}) for k in (0, 1)}, "wording")
-    assert both.about["task"] == tasks and " or ".join(map(record.text, tasks)) in both.caption()
-    assert both.select("wording", 1).about["task"] == tasks[1]
+    both = PatchingTable.stack({k: replace(layers(1), provenance={**ABOUT, "task": tasks[k]}) for k in (0, 1)}, "wording")
+    assert both.provenance["task"] == tasks and " or ".join(map(record.text, tasks)) in both.caption()
+    assert both.select("wording", 1).provenance["task"] == tasks[1]
 
 
 @pytest.mark.parametrize(

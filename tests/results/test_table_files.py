@@ -23,11 +23,11 @@ def test_json_comes_back_the_same(name: str, tmp_path: Path) -> None:
     EVERY[name].to_json(tmp_path / "deeper" / "t.json")
     back = PatchingTable.from_json(tmp_path / "deeper" / "t.json")
     pd.testing.assert_frame_equal(back.frame, EVERY[name].frame)
-    assert (back.axes, back.unit, back.about) == (EVERY[name].axes, EVERY[name].unit, EVERY[name].about)
+    assert (back.axes, back.unit, back.provenance) == (EVERY[name].axes, EVERY[name].unit, EVERY[name].provenance)
     assert repr(back) == repr(EVERY[name])
 
 
-@pytest.mark.parametrize("text", ("", "[]", "{}", '{"rows": {}}', '{"rows": 3, "axes": [], "unit": "", "about": {}}'))
+@pytest.mark.parametrize("text", ("", "[]", "{}", '{"rows": {}}', '{"rows": 3, "axes": [], "unit": "", "provenance": {}}'))
 def test_other_json_is_no_table(text: str, tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(text)
     with pytest.raises(CircuitryError, match=r"t\.json does not hold a patching table \(.*\); to_json writes one$"):
@@ -69,7 +69,7 @@ def test_json_keeps_random_nodes_and_axes_of_any_kind(tmp_path: Path) -> None:
 
 def test_json_from_before_random_nodes_is_read(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(
-        '{"about": {}, "axes": ["layer"], "unit": "logit",'
+        '{"provenance": {}, "axes": ["layer"], "unit": "logit",'
         ' "rows": {"layer": [0, 0], "example": [0, 1], "effect": [1.0, 3.0], "base": [0, 0], "source": [4, 4]}}'
     )
     back = PatchingTable.from_json(tmp_path / "t.json")
@@ -82,7 +82,7 @@ def test_a_table_that_was_run_comes_back_the_same(tmp_path: Path) -> None:
     made.to_json(tmp_path / "t.json")
     back = PatchingTable.from_json(tmp_path / "t.json")
     pd.testing.assert_frame_equal(back.frame, made.frame)
-    assert back.about == made.about and json.loads((tmp_path / "t.json").read_text())["axes"] == ["layer", "pos"]
+    assert back.provenance == made.provenance and json.loads((tmp_path / "t.json").read_text())["axes"] == ["layer", "pos"]
 
 
 PATHS: dict[str, Any] = {
@@ -96,15 +96,15 @@ def test_a_record_holds_its_paths_as_data_and_one_of_old_as_text(name: str, tmp_
     task = ct.task("induction", distance=4, examples=3, prefix=1)
     made = ct.patch(model("mamba"), task, PATHS[name], axes={"pos": ["B", "B+1"]}, lint=False, baseline=0)
     made.to_json(tmp_path / "t.json")
-    about = PatchingTable.from_json(tmp_path / "t.json").about
-    old = {key: value for key, value in about.items() if key != "path_data"} | {"task": repr(task)}
+    provenance = PatchingTable.from_json(tmp_path / "t.json").provenance
+    old = {key: value for key, value in provenance.items() if key != "path_data"} | {"task": repr(task)}
     for cell in made.mean().index:
         values = dict(zip(made.axes, cell, strict=True))
-        path = path_of(about, values)
+        path = path_of(provenance, values)
         assert path is not None and path.axes == () and path == path_of(old, values)
         assert str(path.sources[0].at) == values["pos"] and path.sources[0].node.indices == (values["layer"],)
-    assert replace(made, about=old).caption() == made.caption()
-    assert path_of({**about, "path_data": {}}, {}) is None
+    assert replace(made, provenance=old).caption() == made.caption()
+    assert path_of({**provenance, "path_data": {}}, {}) is None
 
 
 def test_save_writes_everything_under_the_name_given(tmp_path: Path) -> None:

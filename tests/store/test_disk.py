@@ -201,8 +201,8 @@ def test_a_suite_that_finds_no_space_goes_on(tmp_path: Path, monkeypatch: pytest
         return part(self, key, make)
 
     monkeypatch.setattr(ct.PatchingTable, "plot", lambda _, path: None)
-    tables = [ct.Table(name, name, f"{name}[{{layer}}] @ B -> logits") for name in ("resid", "mlp")]
-    suite = ct.Suite(name="mine", about="two tables", task="induction", options={"distance": 8}, tables=tables)
+    tables = [ct.TableSpec(name, name, f"{name}[{{layer}}] @ B -> logits") for name in ("resid", "mlp")]
+    suite = ct.Suite(name="mine", description="two tables", task="induction", options={"distance": 8}, tables=tables)
     how: dict[str, Any] = {"out": tmp_path, "examples": 4, "baseline": 0}
     model = tiny.model("gpt_neox")
     try:

@@ -136,7 +136,11 @@ def trained(at: Path) -> object:
 
 def run(at: Path) -> object:
     suite = ct.Suite(
-        name="s", about="a", task="induction", options={"distance": 8}, tables=[ct.Table("t", "T", "resid[1] @ B -> logits")]
+        name="s",
+        description="a",
+        task="induction",
+        options={"distance": 8},
+        tables=[ct.TableSpec("t", "T", "resid[1] @ B -> logits")],
     )
     return ct.run(suite, tiny.model("gpt_neox"), out=at.parent, examples=4, baseline=0)
 

@@ -18,7 +18,7 @@ from circuitry.cli import app
 from circuitry.results import PatchingTable
 from circuitry.results.statistics import Array, mean_interval
 from circuitry.studies import circuits
-from circuitry.studies.circuits.alignment import Part, depths, measured, overlap, parts, strengths
+from circuitry.studies.circuits.alignment import PlacedComponent, depths, measured, overlap, placed, strengths
 from circuitry.suites.result import Component, SuiteResult, Summary
 from circuitry.universality import Circuits
 
@@ -94,8 +94,8 @@ def test_shares_above_the_whole_count_as_the_whole() -> None:
     many = result("m", ("h[0]", "state", 0.8), ("h[3]", "state", 0.8))
     weights = np.full((1, EXAMPLES), 1 / EXAMPLES)
     step = "keeps it and hands it to the answer"
-    assert strengths(parts("m", many), [step])(weights).tolist() == [[1.0]]
-    assert strengths(parts("m", many), [step], by_depth=True)(weights)[0] == pytest.approx([0.5, 0, 0.5])
+    assert strengths(placed("m", many), [step])(weights).tolist() == [[1.0]]
+    assert strengths(placed("m", many), [step], by_depth=True)(weights)[0] == pytest.approx([0.5, 0, 0.5])
 
 
 @pytest.mark.parametrize("by_depth", [False, True])
@@ -103,14 +103,16 @@ def test_a_strength_at_its_bound_is_the_bound_to_the_bit(by_depth: bool) -> None
     """A last bit that differs between resamples would be taken for skewness, and move the interval."""
     rng = np.random.default_rng(0)
     effects = rng.uniform(0.5, 0.9, (3, EXAMPLES))
-    found = [Part("m", "s", "r", f"h[{n}]", "B", 0, 0.1, effect, np.ones(EXAMPLES)) for n, effect in enumerate(effects)]
+    found = [
+        PlacedComponent("m", "s", "r", f"h[{n}]", "B", 0, 0.1, effect, np.ones(EXAMPLES)) for n, effect in enumerate(effects)
+    ]
     strength = strengths(found, ["s"], by_depth)
     assert (strength(rng.dirichlet(np.ones(EXAMPLES), 500))[:, 0] == 1).all()
     assert [ends.tolist()[0] for ends in measured(strength, EXAMPLES)] == [1, 1, 1]
 
 
 def test_what_works_against_the_effect_has_no_strength() -> None:
-    found = parts("m", result("m", ("h[0]", "state", 0.8), ("h[3]", "state", -0.4)))
+    found = placed("m", result("m", ("h[0]", "state", 0.8), ("h[3]", "state", -0.4)))
     weights = np.full((1, EXAMPLES), 1 / EXAMPLES)
     assert strengths(found, [found[0].step])(weights)[0] == pytest.approx([0.8])
     assert depths(found, [found[0].step])(weights)[0] == pytest.approx([0.125])
@@ -119,7 +121,7 @@ def test_what_works_against_the_effect_has_no_strength() -> None:
 def test_a_node_that_does_a_step_twice_counts_once() -> None:
     twice = result("m", ("head[0,0]", "writes the k ([A'])", 0.3), ("head[1,0]", "writes the q ([A'])", 0.5))
     twice.summary.components[1].node = "head[0,0]"
-    (one,) = parts("m", twice)
+    (one,) = placed("m", twice)
     assert one.role == "writes the q ([A'])"
 
 
@@ -186,7 +188,7 @@ def test_a_component_from_nowhere_is_refused() -> None:
     stray = result("m", ("h[0]", "state", 0.5))
     stray.summary.components[0].table = "gone"
     with pytest.raises(ct.CircuitryError, match="does not say from which table"):
-        parts("m", stray)
+        placed("m", stray)
 
 
 @pytest.mark.parametrize("node", ["logits", "embed", "head[{layer},0]"])
@@ -217,6 +219,6 @@ def test_the_command_runs_the_suite_on_every_model(tmp_path: Path) -> None:
 
 
 def test_parts_say_their_measurements() -> None:
-    part: Part = parts("states", STATES)[0]
-    assert part.effect.mean() / part.whole.mean() == pytest.approx(0.6)
+    component: PlacedComponent = placed("states", STATES)[0]
+    assert component.effect.mean() / component.whole.mean() == pytest.approx(0.6)
     assert isinstance(ct.universality.circuits([HEADS, STATES]), Circuits)

@@ -47,7 +47,7 @@ def layers(found: SuiteResult, role: str) -> list[int]:
 @pytest.mark.parametrize("name", TABLES)
 def test_every_table_has_its_axes_and_a_title(name: str) -> None:
     assert {k: t.axes for k, t in result(name).tables.items()} == TABLES[name]
-    assert all(t.about["title"] for t in result(name).tables.values())
+    assert all(t.provenance["title"] for t in result(name).tables.values())
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -82,7 +82,7 @@ def test_the_summary_says_of_what_each_share_is() -> None:
     first = next(c for c in found.summary.components if c.role == "writes the k ([A'])")
     layer, head = (int(n) for n in first.node.removeprefix("head[").rstrip("]").split(","))
     assert first.normalized == found.tables["senders_k"].normalized()[layer, head, first.position]
-    assert found.tables["senders_k"].about["task"]["options"]["corruption"] == "A"
+    assert found.tables["senders_k"].provenance["task"]["options"]["corruption"] == "A"
     assert any("is of what [B'] changes" in note and "the token it writes to" in note for note in found.summary.notes)
 
 

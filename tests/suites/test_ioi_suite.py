@@ -80,7 +80,7 @@ def test_the_writes_of_every_name_are_kept_as_a_table(token: str) -> None:
     table = result("mamba").tables[f"writes_{token}"]
     assert table.axes == ("layer", "position")
     assert table.normalized().idxmax() == (3, f"{token}+2")
-    assert table.about["task"]["options"]["corruption"] == token
+    assert table.provenance["task"]["options"]["corruption"] == token
 
 
 def test_figure_13_splits_cells_between_io_and_s_over_the_tokens_of_one_wording() -> None:
@@ -89,7 +89,7 @@ def test_figure_13_splits_cells_between_io_and_s_over_the_tokens_of_one_wording(
     assert table.axes == ("metric", "layer", "position")
     assert set(table.frame["metric"]) == {"IO", "S"} and set(table.frame["layer"]) == {0, 1, 2, 3}
     assert table.random is not None and set(table.random["metric"]) == {"IO", "S"}
-    assert {"template": 0, "order": "ABBA"}.items() <= table.about["task"]["options"].items()
+    assert {"template": 0, "order": "ABBA"}.items() <= table.provenance["task"]["options"].items()
     labels = [text.get_text() for text in picture.figure.axes[0].get_xticklabels()]
     assert len(labels) == len(set(table.frame["position"]))
     assert [labels.count(name) for name in ("IO", "S1", "S2")] == [1, 1, 1]
@@ -162,7 +162,7 @@ def test_every_stage_runs_where_shares_alone_decide(kind: str) -> None:
 def test_the_corruption_asked_for_is_the_one_that_is_used(kind: str, asked: str, used: str) -> None:
     found = random_result(kind, 20, asked)
     table = found.tables["heads_to_logits" if kind == "gpt2" else "state_by_position"]
-    assert table.about["task"]["options"]["corruption"] == used
+    assert table.provenance["task"]["options"]["corruption"] == used
     assert found.record["task"]["options"]["corruption"] == used
     assert found.record["settings"]["corruption"] == asked
 

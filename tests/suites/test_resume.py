@@ -33,13 +33,13 @@ def writes(study):
 
 SUITE = ct.Suite(
     name="mine",
-    about="states, and where the strongest is written",
+    description="states, and where the strongest is written",
     task="induction",
     options={"distance": 8},
     tables=[
-        ct.Table("states", "States", STATES, over={"distance": [8, 10]}, axes={"position": ["B+1", "B+2"]}, note="Read it so."),
-        ct.Table("writes", "Writes", writes, axes={"position": ["B", "B+1", "B+2"]}),
-        ct.Table("parts", "Parts", ct.labelled("part", {p: f"h[{{layer}}].{p} @ B+1 -> logits freezing h" for p in ("read", "carry")})),
+        ct.TableSpec("states", "States", STATES, over={"distance": [8, 10]}, axes={"position": ["B+1", "B+2"]}, note="Read it so."),
+        ct.TableSpec("writes", "Writes", writes, axes={"position": ["B", "B+1", "B+2"]}),
+        ct.TableSpec("parts", "Parts", ct.labelled("part", {p: f"h[{{layer}}].{p} @ B+1 -> logits freezing h" for p in ("read", "carry")})),
     ],
 )
 """
@@ -174,7 +174,7 @@ def test_a_complete_run_is_read_back_and_not_touched(mine: Path, patched: list[s
     assert contents(folder_of(first)) == before
     assert again.summary.to_json() == first.summary.to_json() and list(again.tables) == list(first.tables)
     assert all((again.tables[k].frame["effect"] == t.frame["effect"]).all() for k, t in first.tables.items())
-    assert again.tables["states"].about["note"] == "Read it so."
+    assert again.tables["states"].provenance["note"] == "Read it so."
     assert "is complete" in told[0] and "--fresh" in told[0]
 
 
@@ -242,12 +242,12 @@ def test_a_suite_given_as_a_value_is_known_by_all_it_says(tmp_path: Path) -> Non
     """Two suites of one name in one notebook: the second must not be answered with the tables of the first."""
 
     def made(position: str) -> SuiteResult:
-        tables = [ct.Table("states", "States", f"h[{{layer}}] @ {position} -> logits freezing h")]
+        tables = [ct.TableSpec("states", "States", f"h[{{layer}}] @ {position} -> logits freezing h")]
         suite = ct.Suite("mine", "", "induction", options={"distance": 8}, tables=tables)
         return ct.run(suite, model(), out=tmp_path, examples=4)
 
     assert [folder_of(made(position)).name for position in ("B+1", "B+2", "B+1")] == ["mine-model", "mine-model-2", "mine-model"]
-    assert "@ B+2" in made("B+2").tables["states"].about["path"]
+    assert "@ B+2" in made("B+2").tables["states"].provenance["path"]
 
 
 def test_an_edited_task_is_another_run(mine: Path) -> None:

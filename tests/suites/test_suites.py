@@ -128,17 +128,17 @@ def strongest(study):
 
 SUITE = ct.Suite(
     name="mine",
-    about="where the strongest state is written",
+    description="where the strongest state is written",
     task="induction",
     options={"distance": 8},
     settings={"thorough": 0},
     tables=[
-        ct.Table("states", "States", "h[{layer}] @ {position} -> logits freezing h", axes={"position": ["B+2", "B+3"]},
+        ct.TableSpec("states", "States", "h[{layer}] @ {position} -> logits freezing h", axes={"position": ["B+2", "B+3"]},
                  over={"distance": [8, 10]}, layout=("layer", "distance", "position"), note="Read it so."),
-        ct.Table("writes", "Writes", strongest, axes={"position": ["B", "B+1"]}, metric="probability"),
-        ct.Table("parts", "Read-out and carry", ct.labelled("part", {p: f"h[{{layer}}].{p} @ B+1 -> logits freezing h" for p in ("read", "carry")}),
+        ct.TableSpec("writes", "Writes", strongest, axes={"position": ["B", "B+1"]}, metric="probability"),
+        ct.TableSpec("parts", "Read-out and carry", ct.labelled("part", {p: f"h[{{layer}}].{p} @ B+1 -> logits freezing h" for p in ("read", "carry")}),
                  options={"corruption": "A"}),
-        ct.Table("heads", "Heads", "head[{layer},{head}] @ END -> logits", needs="head"),
+        ct.TableSpec("heads", "Heads", "head[{layer},{head}] @ END -> logits", needs="head"),
     ],
 )
 """
@@ -161,9 +161,9 @@ def test_a_suite_in_a_file_runs_as_it_is_declared(tmp_path: Path) -> None:
         "writes": ("position",),
         "parts": ("part", "layer"),
     }
-    assert found.tables["states"].about["note"] == "Read it so."
+    assert found.tables["states"].provenance["note"] == "Read it so."
     assert found.tables["writes"].unit == "change of the answer's probability"
-    assert found.tables["parts"].about["task"]["options"] == {"distance": 8, "corruption": "A", "prefix": 7}
+    assert found.tables["parts"].provenance["task"]["options"] == {"distance": 8, "corruption": "A", "prefix": 7}
     assert found.circuit is None and found.record["suite"] == "mine"
 
 
@@ -179,11 +179,11 @@ def test_a_declared_table_equals_the_patch_it_stands_for(tmp_path: Path) -> None
 def test_a_path_that_is_a_function_sees_the_tables_above_it(tmp_path: Path) -> None:
     found = small(write(tmp_path, MINE))
     by_layer = found.tables["states"].select("distance", 8).normalized().groupby("layer").max()
-    assert found.tables["writes"].about["path"].startswith(f"ssm_in[{by_layer.idxmax()}]")
+    assert found.tables["writes"].provenance["path"].startswith(f"ssm_in[{by_layer.idxmax()}]")
 
 
 def test_a_table_is_left_out_where_its_role_is_missing(tmp_path: Path) -> None:
-    text = MINE[: MINE.index('        ct.Table("states"')] + MINE[MINE.index('        ct.Table("heads"') :]
+    text = MINE[: MINE.index('        ct.TableSpec("states"')] + MINE[MINE.index('        ct.TableSpec("heads"') :]
     assert list(small(write(tmp_path, text)).tables) == []
     here = ct.run(write(tmp_path, text), random_model("gpt2"), examples=4)
     assert list(here.tables) == ["heads"]
@@ -195,9 +195,9 @@ def test_the_default_conclusion_names_cells_as_paths_do() -> None:
         "both": "(h[{layer}].read @ B+1, h[0] @ {position}) -> logits",
     }
     tables = [
-        ct.Table("states", "States", STATES, over={"distance": (8,)}),
-        ct.Table("labelled", "Labelled", ct.labelled("what", paths), axes={"position": ["B+3"], "layer": [1]}),
-        ct.Table("together", "Together", "(h[0] @ B+3, h[1] @ B+3) -> logits freezing h"),
+        ct.TableSpec("states", "States", STATES, over={"distance": (8,)}),
+        ct.TableSpec("labelled", "Labelled", ct.labelled("what", paths), axes={"position": ["B+3"], "layer": [1]}),
+        ct.TableSpec("together", "Together", "(h[0] @ B+3, h[1] @ B+3) -> logits freezing h"),
     ]
     found = small(ct.Suite("mine", "", "induction", options={"distance": 8}, tables=tables)).summary.components
     named = {(c.role, c.node, c.position) for c in found}
@@ -214,7 +214,7 @@ def test_the_default_conclusion_names_cells_as_paths_do() -> None:
 def test_the_default_conclusion_lists_nodes_and_counts_their_other_cells() -> None:
     """Layer 1 of this Mamba takes B up two tokens on, so its state is found there and at each of the next positions."""
     axes = {"position": ["B+1", "B+2", "B+3", "B+4"]}
-    everywhere = ct.Table("states", "States", "h[{layer}] @ {position} -> logits freezing h", axes=axes)
+    everywhere = ct.TableSpec("states", "States", "h[{layer}] @ {position} -> logits freezing h", axes=axes)
     declared = ct.Suite("mine", "", "induction", options={"distance": 8, "prefix": 3}, tables=[everywhere])
     found = ct.run(declared, known.mamba(known.lags(0), known.lags(0, 0, 4)), examples=12)
     (first,) = found.summary.components
@@ -226,7 +226,7 @@ def test_the_default_conclusion_lists_nodes_and_counts_their_other_cells() -> No
 def test_the_default_conclusion_says_how_many_nodes_it_leaves_out() -> None:
     study = Study(random_model("mamba"), ct.task("induction", distance=8, examples=4))
     study.tables["wide"] = table([[1.0 - n / 20] * 12 for n in range(11)])
-    study.tables["wide"].about["path"] = "h[{cell}] @ B -> logits"
+    study.tables["wide"].provenance["path"] = "h[{cell}] @ B -> logits"
     summary = findings(study).summary
     assert [c.node for c in summary.components] == [f"h[{n}] @ B" for n in range(8)]
     assert "11 nodes pass in wide; its 8 strongest are listed" in summary.notes
@@ -234,7 +234,7 @@ def test_the_default_conclusion_says_how_many_nodes_it_leaves_out() -> None:
 
 def test_a_suite_cites_what_it_says_and_nothing_else(tmp_path: Path) -> None:
     for cites in ("", "@article{mine}"):
-        declared = ct.Suite("mine", "", "induction", tables=[ct.Table("s", "S", STATES)], cites=cites)
+        declared = ct.Suite("mine", "", "induction", tables=[ct.TableSpec("s", "S", STATES)], cites=cites)
         found = small(declared, distance=8, out=tmp_path)
         page = (Path(found.record["folder"]) / "report.html").read_text()
         assert found.record["cites"] == cites and ("@article{mine}" in page) is bool(cites)
@@ -246,7 +246,9 @@ def test_a_suite_may_conclude_for_itself() -> None:
     def conclude(study: Study) -> SuiteResult:
         return SuiteResult(study.tables, None, Summary("m", "mamba", [], 0.5, {}, notes=[str(study.settings["thorough"])]))
 
-    declared = ct.Suite("mine", "", "induction", settings={"thorough": 0}, tables=[ct.Table("s", "S", STATES)], conclude=conclude)
+    declared = ct.Suite(
+        "mine", "", "induction", settings={"thorough": 0}, tables=[ct.TableSpec("s", "S", STATES)], conclude=conclude
+    )
     assert small(declared, distance=8, thorough=3).summary.notes == ["3"]
 
 
@@ -262,8 +264,8 @@ Edit = Callable[[str], str]
         (lambda text: text, {"thorugh": 8}, "suite 'mine' has no option 'thorugh'; did you mean 'thorough'"),
         (lambda text: text.replace('layout=("layer", ', 'layout=("head", '), {}, "table 'states' has the axes distance, layer, position; its layout names head, distance, position"),
         (lambda text: text.replace('"distance": [8, 10]', '"distance": [8], "prefix": [3]'), {}, "expected one task option in over= of table 'states', got .'distance', 'prefix'."),
-        (lambda text: text.replace('Table("writes"', 'Table("states"'), {}, "suite 'mine' has 2 tables named 'states'"),
-        (lambda text: text.replace('Table("writes"', 'Table("../writes"'), {}, "'../writes' cannot be one"),
+        (lambda text: text.replace('TableSpec("writes"', 'TableSpec("states"'), {}, "suite 'mine' has 2 tables named 'states'"),
+        (lambda text: text.replace('TableSpec("writes"', 'TableSpec("../writes"'), {}, "'../writes' cannot be one"),
         (lambda text: text.replace('task="induction"', 'task="inductoin"'), {}, "no definition 'inductoin' in tasks: did you mean 'induction'"),
         (lambda text: text.replace('"distance": [8, 10]', '"distanz": [8, 10]'), {}, "task 'induction' has no option 'distanz'; did you mean 'distance'"),
         (lambda text: text.replace("h[{layer}] @ {position}", "hh[{layer}] @ {position}"), {}, "mamba has no node 'hh'"),

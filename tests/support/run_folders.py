@@ -21,7 +21,7 @@ LONG = ("circuit", "circuit without all heads that write the name movers' v but 
 STATES = "ssm_state[{layer}] @ {position} -> logits freezing ssm_state"
 
 RUN: dict[str, Any] = {
-    "suite": "induction", "about": "Which components complete a repeated pair", "model": "bundled:mamba", "architecture": "mamba",
+    "suite": "induction", "description": "Which components complete a repeated pair", "model": "bundled:mamba", "architecture": "mamba",
     "parameters": 784000, "dtype": "float32", "device": "cpu", "task": "<task induction: distance=8>", "state": "complete",
     "settings": {"examples": 16, "seed": 3, "distances": [8, 16]}, "command": "circuitry run induction --model bundled:mamba",
     "versions": {"circuitry-lm": "0.1.0", "torch": "2.13.0"}, "started": "2026-11-22T15:30:00+00:00", "cites": "arXiv:2410.06672",
@@ -49,11 +49,17 @@ def circuit(head: bool = False) -> Circuit:
     return Circuit("A circuit", ("A", "B", "B+1", "END"), nodes, edges, "share of the effect")
 
 
-def made(cells: list[dict[str, Any]], effect: Any, random: pd.DataFrame | None = None, **about: Any) -> PatchingTable:
+def made(cells: list[dict[str, Any]], effect: Any, random: pd.DataFrame | None = None, **provenance: Any) -> PatchingTable:
     examples = np.asarray(effect).shape[1]
-    about = {"seed": 3, "intervention": "resample", "base": "clean", "task": "<task induction: distance=8>", **about}
+    provenance = {"seed": 3, "intervention": "resample", "base": "clean", "task": "<task induction: distance=8>", **provenance}
     return PatchingTable.of(
-        cells, np.asarray(effect, float), np.full(examples, 10.0), np.full(examples, 0.0), "change of the logit", about, random
+        cells,
+        np.asarray(effect, float),
+        np.full(examples, 10.0),
+        np.full(examples, 0.0),
+        "change of the logit",
+        provenance,
+        random,
     )
 
 
@@ -108,7 +114,7 @@ def compared(folder: Path) -> Path:
     other["writes"] = made([{"head": 0}], np.ones((1, 16)))
     other["own"] = other.pop("all")
     for table in other.values():
-        table.about["model"] = "other"
+        table.provenance["model"] = "other"
     one = run_folder(folder / "one")
     two = run_folder(folder / "two", other, head=True, model="bundled:gpt_neox")
     return write_comparison(one, two, folder / "out")

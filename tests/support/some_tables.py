@@ -26,11 +26,11 @@ ABOUT: dict[str, Any] = {
 }
 
 
-def table(cells: list[dict[str, Any]] = CELLS, effect: Any = EFFECT, **about: Any) -> PatchingTable:
+def table(cells: list[dict[str, Any]] = CELLS, effect: Any = EFFECT, **provenance: Any) -> PatchingTable:
     effect = np.asarray(effect, float)
     examples = effect.shape[1]
     return PatchingTable.of(
-        cells, effect, np.full(examples, 1.0), np.full(examples, 5.0), "change of the logit", {**ABOUT, **about}
+        cells, effect, np.full(examples, 1.0), np.full(examples, 5.0), "change of the logit", {**ABOUT, **provenance}
     )
 
 

@@ -130,9 +130,9 @@ class Corpus:
         """Write it to a safetensors file, whole or not at all."""
         from safetensors.numpy import save_file
 
-        about = {"source": self.source, "tokenizer": self.tokenizer, "digest": self.digest}
+        provenance = {"source": self.source, "tokenizer": self.tokenizer, "digest": self.digest}
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in ("ids", "starts", "special")}
-        write_whole(Path(file), lambda path: save_file(arrays, path, about))
+        write_whole(Path(file), lambda path: save_file(arrays, path, provenance))
 
     @classmethod
     def load(cls, file: str | Path) -> Corpus:
@@ -143,13 +143,13 @@ class Corpus:
             raise CircuitryError(f"{file} holds no corpus: the file does not exist; `circuitry sae encode --corpus` writes one")
         try:
             with safe_open(file, "np") as opened:
-                about = opened.metadata() or {}
+                provenance = opened.metadata() or {}
                 arrays = {name: opened.get_tensor(name) for name in ("ids", "starts", "special")}
-            made = cls(**arrays, source=about["source"], tokenizer=about["tokenizer"])
+            made = cls(**arrays, source=provenance["source"], tokenizer=provenance["tokenizer"])
         except (OSError, SafetensorError, KeyError) as error:
             raise CircuitryError(f"{file} holds no corpus: {error}") from error
-        if made.digest != about.get("digest"):
-            raise CircuitryError(f"{file} was changed: its tokens are not those of corpus {about.get('digest')}")
+        if made.digest != provenance.get("digest"):
+            raise CircuitryError(f"{file} was changed: its tokens are not those of corpus {provenance.get('digest')}")
         return made
 
 

@@ -29,7 +29,7 @@ Reader: TypeAlias = Callable[[Model, Iterable[Node], Ints], dict[Node, Tensor]]
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Spans:
     """Used tokens ``first`` to ``stop`` of some documents, one after another: arrays [part]."""
 
     document: Ints
@@ -129,16 +129,16 @@ class Activations:
                 yield slice(at, stop), {node: value[at - begin : stop - begin].clone() for node, value in values.items()}
             del values
 
-    def _window(self, documents: Ints, start: int, stop: int) -> _Part:
+    def _window(self, documents: Ints, start: int, stop: int) -> _Spans:
         """Used tokens ``start`` to ``stop`` of documents one after another."""
         counts = np.diff(self.corpus.edges)[documents]
         ends = np.cumsum(counts)
         begins = ends - counts
         inside = np.flatnonzero((ends > start) & (begins < stop) & (counts > 0))
         begins, counts = begins[inside], counts[inside]
-        return _Part(documents[inside], np.maximum(start - begins, 0), np.minimum(stop - begins, counts))
+        return _Spans(documents[inside], np.maximum(start - begins, 0), np.minimum(stop - begins, counts))
 
-    def _shuffled(self, window: int) -> _Part:
+    def _shuffled(self, window: int) -> _Spans:
         """The used tokens of one buffer; it may hold the end of one epoch and the beginning of the next."""
         start, every = window * self.buffer, self.corpus.tokens
         stop = start + self.buffer
@@ -146,12 +146,12 @@ class Activations:
         for epoch in range(start // every, -(-stop // every)):
             documents = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.corpus))
             parts.append(self._window(documents, max(start - epoch * every, 0), min(stop - epoch * every, every)))
-        return _Part(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("document", "first", "stop")))
+        return _Spans(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("document", "first", "stop")))
 
     def _read(self, ids: Ints) -> dict[Node, Tensor]:
         return (self.reader or read)(self.model, self.nodes, ids)
 
-    def _values(self, parts: _Part) -> dict[Node, Tensor]:
+    def _values(self, parts: _Spans) -> dict[Node, Tensor]:
         """Values at the tokens of parts, in their order: float32 [token, width]."""
         total, used, starts = int((parts.stop - parts.first).sum()), self.corpus.used, self.corpus.starts
         made = {n: torch.empty(total, width, device=self.model.device) for n, width in self.widths.items()}

@@ -71,8 +71,8 @@ def _features(
     made = []
     for layer in sorted({layer for layer, _ in pairs}):
         found = profiles(acts[layer], corpus, tokenizer, [feature for of, feature in pairs if of == layer], **how)
-        about = {"layer": layer, "node": node(acts[layer], layer), "depth": _number(told(acts[layer]).get("depth"))}
-        made += [{**about, "feature": feature, **_profile(profile, texts)} for feature, profile in found.items()]
+        provenance = {"layer": layer, "node": node(acts[layer], layer), "depth": _number(told(acts[layer]).get("depth"))}
+        made += [{**provenance, "feature": feature, **_profile(profile, texts)} for feature, profile in found.items()]
     return made
 
 

@@ -21,7 +21,7 @@ class Rubric:
     """
 
     name: str
-    about: str
+    description: str
     levels: Mapping[int, str]
 
     @property
@@ -110,7 +110,9 @@ class Question:
         opening = _OPENING.format(count=len(self.contexts))
         excerpts = [f"{number}. {_line(context)}" for number, context in enumerate(self.contexts, 1)]
         ending = _ENDING.format(low=self.rubric.lowest, high=self.rubric.highest)
-        return "\n".join([opening, "", f"{self.rubric.about} Score it so:", *levels, "", "Excerpts:", *excerpts, "", ending])
+        return "\n".join(
+            [opening, "", f"{self.rubric.description} Score it so:", *levels, "", "Excerpts:", *excerpts, "", ending]
+        )
 
     def read(self, answer: str | int | None) -> int | None:
         """The score in an answer; None where there is none: a refusal, several numbers, a number that is not a level.

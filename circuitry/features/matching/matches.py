@@ -51,12 +51,12 @@ class Matches:
     correlation with any feature of any layer of the other side), whose that is (``layer_b``, ``feature_b``), on how many tokens
     each of the two is not 0, and ``null``, the greatest correlation with the other side shifted. Layers are numbered as they
     were given. A feature without a correlation has NaN, and -1 for its match. ``reverse`` is the same from the other side: its
-    ``layer_a`` is a layer of the second side. ``about`` says what was compared and how.
+    ``layer_a`` is a layer of the second side. ``provenance`` says what was compared and how.
     """
 
     forward: pd.DataFrame
     reverse: pd.DataFrame
-    about: Mapping[str, Any]
+    provenance: Mapping[str, Any]
 
     @classmethod
     def of(cls, tiles: Tiles) -> Matches:
@@ -95,7 +95,7 @@ class Matches:
             write_whole(target / f"{name}.parquet", functools.partial(frame.to_parquet, index=False))
             write_csv(frame, target / f"{name}.csv", index=False)
         write_csv(self.summary(), target / "summary.csv", index_label="direction")
-        write_whole(target / "about.json", json.dumps(dict(self.about), indent=1, default=str))
+        write_whole(target / "about.json", json.dumps(dict(self.provenance), indent=1, default=str))
         return target
 
     @classmethod
@@ -103,11 +103,11 @@ class Matches:
         """Read back what ``save`` wrote. Raises CircuitryError for a folder without it."""
         path = Path(folder)
         try:
-            about = json.loads((path / "about.json").read_text(encoding="utf-8"))
+            provenance = json.loads((path / "about.json").read_text(encoding="utf-8"))
             forward, reverse = (pd.read_parquet(path / f"{name}.parquet") for name in ("forward", "reverse"))
         except (OSError, ValueError):
             raise CircuitryError(f"{path} holds no matches; `circuitry mppc ... --out {path}` makes them") from None
-        return cls(forward, reverse, about)
+        return cls(forward, reverse, provenance)
 
 
 @dataclass(frozen=True)

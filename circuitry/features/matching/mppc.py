@@ -71,8 +71,8 @@ def mppc(
     sides = _acts(a), _acts(b)
     check_tokens(*sides)
     rotate = rotation(null, sides[0][0].tokens, _documents(sides[0][0]))
-    about = _about(sides, min_count, rotate)
-    tiles = Tiles(len(sides[0]), len(sides[1]), about, Path(out) if out is not None else None, rank, world_size)
+    provenance = _about(sides, min_count, rotate)
+    tiles = Tiles(len(sides[0]), len(sides[1]), provenance, Path(out) if out is not None else None, rank, world_size)
     compute = _Compute(sides, min_count, rotate, pairs.engine(engine), pairs.threads(threads))
     with tiles.open():
         for pair in tqdm(list(tiles.own()), "layer pairs", unit="pair", disable=None if progress else True, leave=False):

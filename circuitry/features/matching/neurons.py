@@ -68,12 +68,12 @@ def mppc_neurons(
     models = model_a, model_b
     nodes = [_nodes(model, given, corpus) for model, given in zip(models, (nodes_a, nodes_b), strict=True)]
     rotate, document = _rotation(null, corpus)
-    about = _about(models, nodes, corpus, min_count, rotate)
-    tiles = Tiles(len(nodes[0]), len(nodes[1]), about, Path(out) if out is not None else None, rank, world_size)
+    provenance = _about(models, nodes, corpus, min_count, rotate)
+    tiles = Tiles(len(nodes[0]), len(nodes[1]), provenance, Path(out) if out is not None else None, rank, world_size)
     run = _Run(models, corpus, min_count, batch, progress)
     with tiles.open():
         left = {pair: (nodes[0][pair[0]], nodes[1][pair[1]]) for pair in tiles.own() if tiles.get(pair) is None}
-        for group in _groups(left, about, parse_memory(memory) // 8):
+        for group in _groups(left, provenance, parse_memory(memory) // 8):
             pairs = [left[pair] for pair in group]
             matches = run(pairs)
             nulls = [found[0] for found in run(pairs, document)] if rotate is not None else [None] * len(pairs)
@@ -146,12 +146,12 @@ def _rotation(null: str | None, corpus: Corpus) -> tuple[int | None, int]:
     return rotate, 0 if rotate is None else int(np.searchsorted(corpus.starts, corpus.used[rotate], side="right")) - 1
 
 
-def _groups(left: Iterable[tuple[int, int]], about: Mapping[str, Any], numbers: int) -> Iterator[list[tuple[int, int]]]:
+def _groups(left: Iterable[tuple[int, int]], provenance: Mapping[str, Any], numbers: int) -> Iterator[list[tuple[int, int]]]:
     """Layer pairs whose products together are at most so many numbers, or one pair."""
     group: list[tuple[int, int]] = []
     size = 0
     for row, column in left:
-        own = about["a"][row]["features"] * about["b"][column]["features"]
+        own = provenance["a"][row]["features"] * provenance["b"][column]["features"]
         if group and size + own > numbers:
             yield group
             group, size = [], 0

@@ -33,8 +33,8 @@ def origin(model: Model, node: Node) -> dict[str, Any]:
     layer = int(node.indices[0]) if node.indices else None  # type: ignore[arg-type]
     inside = 0.0 if model.graph.family(node.family).role == "resid" else 0.5
     depth = None if layer is None else (layer + inside) / model.graph.sizes["layer"]
-    about = {"node": str(node), "layer": layer, "depth": depth, "model": model.name, "weights": model.fingerprint}
-    return {"name": f"{model.name} {node}", **about, "dtype": str(model.dtype).removeprefix("torch.")}
+    provenance = {"node": str(node), "layer": layer, "depth": depth, "model": model.name, "weights": model.fingerprint}
+    return {"name": f"{model.name} {node}", **provenance, "dtype": str(model.dtype).removeprefix("torch.")}
 
 
 def first_tokens(corpus: Corpus) -> Ints:

@@ -27,7 +27,7 @@ class FeatureActs:
 
     Tokens are the corpus's used ones, numbered from 0 in its order. ``index`` is what ``index.json`` says: ``tokens``,
     ``features``, the digest of the ``corpus``, the ``mask`` rule in words, ``shards``, ``moments``, and whatever else was given as
-    ``about`` (``name``, ``node``, ``layer``, ``depth``, ``model`` ...).
+    ``provenance`` (``name``, ``node``, ``layer``, ``depth``, ``model`` ...).
 
     >>> import tempfile
     >>> acts = FeatureActs.write(tempfile.mkdtemp(), [np.array([[0, 1.5], [2, 0]])], features=2, corpus="digest of the tokens")
@@ -46,7 +46,7 @@ class FeatureActs:
         folder: str | PathLike[str],
         batches: Iterable[Any],
         features: int,
-        about: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
         corpus: str = "",
         **settings: Any,
     ) -> FeatureActs:
@@ -59,7 +59,7 @@ class FeatureActs:
         from .writer import Writer, held
 
         with held([Path(folder)]):
-            writer = Writer(folder, features, about, corpus, **settings)
+            writer = Writer(folder, features, provenance, corpus, **settings)
             if not writer.complete:
                 skip = writer.tokens
                 for given in batches:
@@ -188,7 +188,7 @@ def feature_acts(folders: str | PathLike[str] | Sequence[str | PathLike[str]]) -
     >>> import tempfile
     >>> out = Path(tempfile.mkdtemp())
     >>> for layer in (10, 9):
-    ...     acts = FeatureActs.write(out / str(layer), [np.eye(3)], features=3, about={"layer": layer})
+    ...     acts = FeatureActs.write(out / str(layer), [np.eye(3)], features=3, provenance={"layer": layer})
     >>> [acts.index["layer"] for acts in feature_acts(out)]
     [9, 10]
     """

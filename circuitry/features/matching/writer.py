@@ -43,7 +43,7 @@ class Writer:
     Args:
         folder: a new one, or one that a killed Writer with the same arguments has left.
         features: how many there are.
-        about: what they are of, kept in the index: ``name``, ``node``, ``layer``, ``depth``, ``model`` ...
+        provenance: what they are of, kept in the index: ``name``, ``node``, ``layer``, ``depth``, ``model`` ...
         corpus: digest of the tokens, which must be the same for all that are compared.
         mask: in words, which tokens of the corpus are not among them.
         documents: number of the first token of each document, for a null that shifts by whole documents.
@@ -64,7 +64,7 @@ class Writer:
         self,
         folder: str | PathLike[str],
         features: int,
-        about: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
         corpus: str = "",
         *,
         mask: str = "",
@@ -75,7 +75,7 @@ class Writer:
         if dtype not in VALUES:
             raise CircuitryError(f"values cannot be written as {dtype!r}; {suggest(dtype, VALUES)}")
         self.folder, self.features, self.dtype, self.shard = Path(folder), features, dtype, shard
-        given = {**(about or {}), "corpus": corpus, "mask": mask, "features": features, "value": dtype, "shard": shard}
+        given = {**(provenance or {}), "corpus": corpus, "mask": mask, "features": features, "value": dtype, "shard": shard}
         self.identity: dict[str, Any] = json.loads(json.dumps(given))
         self._waiting: list[Block] = []
         self._shards: list[dict[str, Any]] = []

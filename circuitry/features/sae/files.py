@@ -30,12 +30,12 @@ def save(sae: SAE, folder: str | PathLike[str]) -> Path:
 
     >>> import tempfile
     >>> from circuitry.features.sae import SAEConfig
-    >>> made = save(SAE(SAEConfig(4, 8, about={"node": "resid[3]"})), tempfile.mkdtemp())
-    >>> load(made).config.about["node"]
+    >>> made = save(SAE(SAEConfig(4, 8, provenance={"node": "resid[3]"})), tempfile.mkdtemp())
+    >>> load(made).config.provenance["node"]
     'resid[3]'
     """
     target, config = Path(folder), sae.config
-    about = dict(config.about)
+    provenance = dict(config.provenance)
     settings = {
         "architecture": next(name for name, kind in saelens.KINDS.items() if kind == config.kind),
         "d_in": config.width,
@@ -49,9 +49,9 @@ def save(sae: SAE, folder: str | PathLike[str]) -> Path:
         "metadata": {
             "sae_lens_version": LAYOUT,
             "sae_lens_training_version": None,
-            "model_name": about.get("model"),
-            "hook_name": about.get("node"),
-            "circuitry": about,
+            "model_name": provenance.get("model"),
+            "hook_name": provenance.get("node"),
+            "circuitry": provenance,
         },
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in sae.state_dict().items()}

@@ -142,11 +142,11 @@ class Learner:
             "dead": float((self.tokens_since_fired >= self.recipe.dead_after).double().mean()),
         }
 
-    def result(self, about: Mapping[str, Any]) -> SAE:
+    def result(self, provenance: Mapping[str, Any]) -> SAE:
         """The SAE of activations as they are, whose file says this about it."""
         made = self.sae.scaled(float(self.scale))
         config = self.sae.config
-        return SAE.of(SAEConfig(config.width, config.features, config.kind, config.k, about=about), made.state_dict())
+        return SAE.of(SAEConfig(config.width, config.features, config.kind, config.k, provenance=provenance), made.state_dict())
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that the next step depends on."""

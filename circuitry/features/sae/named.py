@@ -25,7 +25,7 @@ def by_node(model: Model, saes: Given) -> dict[Node, SAE]:
 
     >>> import circuitry as ct
     >>> from circuitry.features.sae import SAEConfig
-    >>> found = by_node(ct.load("bundled:mamba"), SAE(SAEConfig(128, 256, about={"node": "resid[2]"})))
+    >>> found = by_node(ct.load("bundled:mamba"), SAE(SAEConfig(128, 256, provenance={"node": "resid[2]"})))
     >>> {str(node): sae for node, sae in found.items()}
     {'resid[2]': SAE(resid[2] relu, 128 -> 256)}
     """
@@ -51,6 +51,6 @@ def check_width(node: Node, sae: SAE, x: Tensor) -> None:
 def _node(sae: Any) -> str:
     if not isinstance(sae, SAE):
         raise CircuitryError(expected("an SAE, several SAEs, or SAEs by node", sae))
-    if not (name := sae.config.about.get("node")):
+    if not (name := sae.config.provenance.get("node")):
         raise CircuitryError("this SAE does not say which node it is of; give it by node, such as {'resid[3]': sae}")
     return str(name)

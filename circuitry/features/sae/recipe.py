@@ -110,10 +110,10 @@ class Recipe:
             found["measured"] = "nothing is normalised", "use normalise=True, or leave measured out"
         return found
 
-    def config(self, width: int, about: Mapping[str, Any]) -> SAEConfig:
+    def config(self, width: int, provenance: Mapping[str, Any]) -> SAEConfig:
         """What the SAE of a node of this width is."""
         features = self.features or self.expansion * width
-        return SAEConfig(width, features, self.kind, self.k if self.kind == "topk" else None, about=about)
+        return SAEConfig(width, features, self.kind, self.k if self.kind == "topk" else None, provenance=provenance)
 
     @property
     def bound(self) -> str:

@@ -23,7 +23,7 @@ class SAEConfig:
 
     ``kind``: relu; topk, which keeps the ``k`` greatest features of a token; jumprelu, which keeps those above a threshold of
     their own (read from files, not trained here). ``centred``: the decoder's bias is subtracted from the input first, as some
-    files want it. ``about``: where it comes from, which goes into its file: model, node, text, settings of the training.
+    files want it. ``provenance``: where it comes from, which goes into its file: model, node, text, settings of the training.
 
     >>> SAEConfig(width=4, features=16, kind="topk")
     Traceback (most recent call last):
@@ -35,7 +35,7 @@ class SAEConfig:
     kind: str = "relu"
     k: int | None = None
     centred: bool = False
-    about: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -159,4 +159,4 @@ class SAE(nn.Module):
     def extra_repr(self) -> str:
         """What stands between the brackets when an SAE is printed."""
         k = f", k={self.config.k}" if self.config.k else ""
-        return f"{self.config.about.get('node', '')} {self.config.kind}, {self.config.width} -> {self.config.features}{k}".strip()
+        return f"{self.config.provenance.get('node', '')} {self.config.kind}, {self.config.width} -> {self.config.features}{k}".strip()

@@ -33,14 +33,14 @@ Batches: TypeAlias = Stream | Iterable[Tensor] | Iterable[Mapping[Node, Tensor]]
 class Source:
     """Batches from a number on, as one process of a team gets them, and what is known of them.
 
-    ``widths`` by node; ``tokens`` of a batch; ``identity`` tells one stream from another; ``about`` is for the SAEs' files.
+    ``widths`` by node; ``tokens`` of a batch; ``identity`` tells one stream from another; ``provenance`` is for the SAEs' files.
     """
 
     batches: Callable[[int], Iterator[Batch]]
     widths: Mapping[Node, int]
     tokens: int
     identity: Mapping[str, Any]
-    about: Mapping[str, Any]
+    provenance: Mapping[str, Any]
 
 
 def source(given: Batches, nodes: list[Node], team: Team) -> Source:
@@ -119,13 +119,13 @@ def _known(stream: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """What tells this stream from others, and what a reader wants to know of it."""
     corpus, model = getattr(stream, "corpus", None), getattr(stream, "model", None)
     identity = {name: getattr(stream, name) for name in ("buffer", "seed", "memory") if hasattr(stream, name)}
-    about: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
     if corpus is not None:
-        identity["corpus"] = about["corpus"] = corpus.digest
-        about |= {"text": corpus.source, "tokenizer": corpus.tokenizer}
+        identity["corpus"] = provenance["corpus"] = corpus.digest
+        provenance |= {"text": corpus.source, "tokenizer": corpus.tokenizer}
     if model is not None:
-        identity["weights"] = about["weights"] = model.fingerprint
-        about |= {"model": model.name, "dtype": str(model.dtype).removeprefix("torch.")}
+        identity["weights"] = provenance["weights"] = model.fingerprint
+        provenance |= {"model": model.name, "dtype": str(model.dtype).removeprefix("torch.")}
     if corpus is None or model is None:
         identity["first batch"] = _digest(next(stream.batches(0), {}))
-    return {"stream": identity}, about
+    return {"stream": identity}, provenance

@@ -255,10 +255,10 @@ class _Training:
     def _end(self, learners: dict[Node, Learner], folder: TrainingFolder | None) -> Trained:
         """The SAEs, in files if there is a folder."""
         versions = self._versions()
-        about = {**self.source.about, **self.identity, "versions": versions}
+        provenance = {**self.source.provenance, **self.identity, "versions": versions}
         for mine in ("nodes", "widths"):
-            del about[mine]
-        saes = {n: one.result({"node": str(n), **about, "scale": float(one.scale)}) for n, one in learners.items()}
+            del provenance[mine]
+        saes = {n: one.result({"node": str(n), **provenance, "scale": float(one.scale)}) for n, one in learners.items()}
         trained = Trained(saes, np.array(self.rows), self.tokens, folder.path if folder is not None else None)
         if folder is not None and self.team.rank == 0:
             trained.save(folder.path)
@@ -268,7 +268,7 @@ class _Training:
 
     def _versions(self) -> dict[str, str]:
         """Of what computed the numbers; a model's libraries are not loaded to say theirs where there was none."""
-        if "model" not in self.source.about:
+        if "model" not in self.source.provenance:
             return {"torch": torch.__version__}
         from ...patching.provenance import versions
 

@@ -20,7 +20,7 @@ Weighted: TypeAlias = Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
-class Part:
+class PlacedComponent:
     """One component of one model's circuit, with the effects it was named for.
 
     ``effect`` and ``whole`` [example]: what patching the node does, and what patching the whole input does, in the unit of the
@@ -38,7 +38,7 @@ class Part:
     whole: Array
 
 
-def parts(model: str, result: SuiteResult) -> list[Part]:
+def placed(model: str, result: SuiteResult) -> list[PlacedComponent]:
     """The components a suite named that stand in a layer, each with its measurements.
 
     Raises CircuitryError for a result whose components do not say which cell of which table they are.
@@ -57,7 +57,9 @@ def parts(model: str, result: SuiteResult) -> list[Part]:
         whole = table.values("source")[row] - table.values("base")[row]
         depth = (one.layer + 0.5) / layers
         found.append(
-            Part(model, step_of(one.role), one.role, one.node, one.position, one.layer, depth, table.values()[row], whole)
+            PlacedComponent(
+                model, step_of(one.role), one.role, one.node, one.position, one.layer, depth, table.values()[row], whole
+            )
         )
     return _once(found)
 
@@ -72,44 +74,44 @@ def step_of(role: str) -> str:
     return f"{row_of(role)}: {token[1]}" if token else row_of(role)
 
 
-def _once(found: Sequence[Part]) -> list[Part]:
+def _once(found: Sequence[PlacedComponent]) -> list[PlacedComponent]:
     """A node that does one step in two ways counts once, where it is strongest."""
-    best: dict[tuple[str, str], Part] = {}
-    for part in found:
-        kept = best.get((part.step, part.node))
-        if kept is None or _normalized(part) > _normalized(kept):
-            best[part.step, part.node] = part
+    best: dict[tuple[str, str], PlacedComponent] = {}
+    for component in found:
+        kept = best.get((component.step, component.node))
+        if kept is None or _normalized(component) > _normalized(kept):
+            best[component.step, component.node] = component
     return list(best.values())
 
 
-def _normalized(part: Part) -> float:
-    return float(part.effect.mean() / part.whole.mean())
+def _normalized(component: PlacedComponent) -> float:
+    return float(component.effect.mean() / component.whole.mean())
 
 
-def normalized(found: Sequence[Part]) -> Weighted:
+def normalized(found: Sequence[PlacedComponent]) -> Weighted:
     """Each part's share of the whole effect; negative ones are those that work against it.
 
-    >>> part = Part("m", "s", "r", "h[0]", "B", 0, 0.5, np.array([1.0, 1.0]), np.array([2.0, 2.0]))
-    >>> normalized([part])(np.array([[0.5, 0.5]])).tolist()
+    >>> component = Part("m", "s", "r", "h[0]", "B", 0, 0.5, np.array([1.0, 1.0]), np.array([2.0, 2.0]))
+    >>> normalized([component])(np.array([[0.5, 0.5]])).tolist()
     [[0.5]]
     """
-    effect, whole = (np.array([getattr(part, name) for part in found]) for name in ("effect", "whole"))
+    effect, whole = (np.array([getattr(component, name) for component in found]) for name in ("effect", "whole"))
     return lambda weights: np.asarray((weights @ effect.T) / (weights @ whole.T))
 
 
-def strengths(found: Sequence[Part], steps: Sequence[str], by_depth: bool = False) -> Weighted:
+def strengths(found: Sequence[PlacedComponent], steps: Sequence[str], by_depth: bool = False) -> Weighted:
     """How much of the whole effect each step has: its parts' normalized added up, at most 1; by thirds of the depth if asked.
 
     Parts are measured one at a time and may overlap, so a sum above 1 says no more than 1.
 
-    >>> part = Part("m", "s", "r", "h[0]", "B", 0, 0.5, np.array([1.0, 1.0]), np.array([2.0, 2.0]))
-    >>> strengths([part], ["s", "t"])(np.array([[0.5, 0.5]])).tolist()
+    >>> component = Part("m", "s", "r", "h[0]", "B", 0, 0.5, np.array([1.0, 1.0]), np.array([2.0, 2.0]))
+    >>> strengths([component], ["s", "t"])(np.array([[0.5, 0.5]])).tolist()
     [[0.5, 0.0]]
-    >>> strengths([part], ["s"], by_depth=True)(np.array([[0.5, 0.5]])).tolist()
+    >>> strengths([component], ["s"], by_depth=True)(np.array([[0.5, 0.5]])).tolist()
     [[0.0, 0.5, 0.0]]
     """
-    member = np.array([[part.step == step for step in steps] for part in found], float).reshape(len(found), len(steps))
-    third = np.array([[_third(part) == number for number in range(3)] for part in found], float).reshape(len(found), 3)
+    member = np.array([[component.step == step for step in steps] for component in found], float).reshape(len(found), len(steps))
+    third = np.array([[_third(component) == number for number in range(3)] for component in found], float).reshape(len(found), 3)
 
     def measured(weights: Array) -> Array:
         if not found:
@@ -123,19 +125,19 @@ def strengths(found: Sequence[Part], steps: Sequence[str], by_depth: bool = Fals
     return measured
 
 
-def _third(part: Part) -> int:
-    return min(2, int(3 * part.depth))
+def _third(component: PlacedComponent) -> int:
+    return min(2, int(3 * component.depth))
 
 
-def depths(found: Sequence[Part], steps: Sequence[str]) -> Weighted:
+def depths(found: Sequence[PlacedComponent], steps: Sequence[str]) -> Weighted:
     """The mean depth of each step, weighted by the shares of its parts; NaN where it has none.
 
-    >>> part = Part("m", "s", "r", "h[0]", "B", 0, 0.25, np.array([1.0, 1.0]), np.array([2.0, 2.0]))
-    >>> depths([part], ["s"])(np.array([[0.5, 0.5]])).tolist()
+    >>> component = Part("m", "s", "r", "h[0]", "B", 0, 0.25, np.array([1.0, 1.0]), np.array([2.0, 2.0]))
+    >>> depths([component], ["s"])(np.array([[0.5, 0.5]])).tolist()
     [[0.25]]
     """
-    member = np.array([[part.step == step for step in steps] for part in found], float).reshape(len(found), len(steps))
-    depth = np.array([part.depth for part in found])
+    member = np.array([[component.step == step for step in steps] for component in found], float).reshape(len(found), len(steps))
+    depth = np.array([component.depth for component in found])
 
     def measured(weights: Array) -> Array:
         if not found:

@@ -21,7 +21,7 @@ from ...results.statistics import least_discovery
 from ...results.writing import write_frames
 from ...store.files import write_whole
 from ...suites import SuiteResult, run
-from .alignment import Part, depths, measured, normalized, overlap, parts, strengths
+from .alignment import PlacedComponent, depths, measured, normalized, overlap, placed, strengths
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,35 +39,35 @@ class Circuits:
     results: Mapping[str, SuiteResult]
 
     @functools.cached_property
-    def parts(self) -> list[Part]:
+    def placed(self) -> list[PlacedComponent]:
         """Every component of every model, with its measurements."""
-        return [part for model, result in self.results.items() for part in parts(model, result)]
+        return [component for model, result in self.results.items() for component in placed(model, result)]
 
     @functools.cached_property
     def steps(self) -> list[str]:
         """The steps that any model has, those of most models first."""
-        found = {part.step for part in self.parts}
-        having = {step: len({part.model for part in self.parts if part.step == step}) for step in found}
+        found = {component.step for component in self.placed}
+        having = {step: len({component.model for component in self.placed if component.step == step}) for step in found}
         return sorted(found, key=lambda step: (-having[step], step))
 
     @functools.cached_property
     def examples(self) -> int:
         """How many prompts each model was measured on. Raises CircuitryError where they differ."""
-        counts = {part.model: len(part.effect) for part in self.parts}
+        counts = {component.model: len(component.effect) for component in self.placed}
         if len(set(counts.values())) > 1:
             raise CircuitryError(f"these runs differ in their number of examples ({counts}); run them with the same")
         return next(iter(counts.values()), 0)
 
-    def of(self, model: str) -> list[Part]:
+    def of(self, model: str) -> list[PlacedComponent]:
         """The parts of one model."""
-        return [part for part in self.parts if part.model == model]
+        return [component for component in self.placed if component.model == model]
 
     @functools.cached_property
     def frame(self) -> pd.DataFrame:
         """A row for every component: model, step, role, node, position, layer, depth (0 to 1), normalized effect with its interval."""
         columns = ["model", "step", "role", "node", "position", "layer", "depth"]
-        rows = pd.DataFrame([[getattr(part, c) for c in columns] for part in self.parts], columns=columns)
-        value, low, high = measured(normalized(self.parts), self.examples) if self.parts else (np.zeros(0),) * 3
+        rows = pd.DataFrame([[getattr(component, c) for c in columns] for component in self.placed], columns=columns)
+        value, low, high = measured(normalized(self.placed), self.examples) if self.placed else (np.zeros(0),) * 3
         return rows.assign(normalized=value, low=low, high=high)
 
     @functools.cached_property
@@ -81,9 +81,9 @@ class Circuits:
             ours = self.of(model)
             strong, deep = (measured(f(ours, self.steps), self.examples) for f in (strengths, depths))
             for number, step in enumerate(self.steps):
-                there = [part for part in ours if part.step == step]
+                there = [component for component in ours if component.step == step]
                 values = [*(a[number] for a in strong), *(a[number] for a in deep)] if there else [float("nan")] * 6
-                rows.append([step, model, len(there), ", ".join(dict.fromkeys(part.role for part in there)), *values])
+                rows.append([step, model, len(there), ", ".join(dict.fromkeys(component.role for component in there)), *values])
         names = ["step", "model", "nodes", "roles", "strength", "low", "high", "depth", "depth_low", "depth_high"]
         return pd.DataFrame(rows, columns=names)
 

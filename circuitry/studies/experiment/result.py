@@ -163,16 +163,22 @@ class Universality:
         from .page import write_page
 
         target = Path(folder)
-        about = {}
+        provenance = {}
         for number, (name, one) in enumerate(self.comparisons.items()):
             file = f"{number}-{slug(name).lower()}"
             write_whole(target / "tables" / f"{file}-forward.parquet", one.forward.to_parquet)
             write_whole(target / "tables" / f"{file}-reverse.parquet", one.reverse.to_parquet)
-            about[name] = {"file": file, "a": one.a, "b": one.b, "depth_a": one.depth_a.tolist(), "depth_b": one.depth_b.tolist()}
+            provenance[name] = {
+                "file": file,
+                "a": one.a,
+                "b": one.b,
+                "depth_a": one.depth_a.tolist(),
+                "depth_b": one.depth_b.tolist(),
+            }
         frames = {"summary": self.frame, "difference": self.marginal, "saes": self.saes, "scores": self.scores}
         write_frames(frames, target / "tables")
         write_whole(
-            target / "universality.json", json.dumps({"record": self.record, "comparisons": about}, indent=1, default=str)
+            target / "universality.json", json.dumps({"record": self.record, "comparisons": provenance}, indent=1, default=str)
         )
         for name, figure in self.figures().items():
             for suffix in (".png", ".svg"):

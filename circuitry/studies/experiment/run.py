@@ -244,5 +244,5 @@ class _Run:
 
 
 def _compared(a: Model, b: Model, found: Matches) -> Compared:
-    depths = [np.array([layer["depth"] for layer in found.about[side]]) for side in "ab"]
+    depths = [np.array([layer["depth"] for layer in found.provenance[side]]) for side in "ab"]
     return Compared(a.name, b.name, found.forward, found.reverse, *depths)

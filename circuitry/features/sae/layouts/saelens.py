@@ -55,10 +55,10 @@ def read(given: Mapping[str, Any], weights: Mapping[str, Tensor]) -> SAE:
     for names in (_ORIGIN, _WRITTEN, _TRAINING):
         settings.harmless(names)
     settings.done()
-    about = metadata.get("circuitry") or {"from": "SAELens", **(metadata or given)}
+    provenance = metadata.get("circuitry") or {"from": "SAELens", **(metadata or given)}
     tensors = ["W_enc", "b_enc", "W_dec", "b_dec", *(["threshold"] if kind == "jumprelu" else [])]
     found = chosen(FILE, _without_ones(weights), {name: name for name in tensors})
-    made = SAE.of(SAEConfig(width, features, kind, k, centred, about), found)
+    made = SAE.of(SAEConfig(width, features, kind, k, centred, provenance), found)
     return made.unit() if ranked else made
 
 

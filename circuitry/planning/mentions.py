@@ -15,7 +15,7 @@ Kind = Literal["source", "target", "frozen", "exempt"]
 
 
 @dataclass(frozen=True)
-class Part:
+class Mention:
     """One node of a path as written: what it is there for, on which leg, and where in the text."""
 
     kind: Kind
@@ -35,7 +35,7 @@ class Part:
         return PathError(self.text, column, problem, hint)
 
 
-def parts(path: Path) -> list[Part]:
+def mentions(path: Path) -> list[Mention]:
     """All parts of a path in the order of its text.
 
     >>> from circuitry.paths import parse
@@ -49,7 +49,7 @@ def parts(path: Path) -> list[Part]:
         column = match.start() if match else cursor
         cursor = match.end() if match else cursor
         site = value if isinstance(value, Site) else None
-        found.append(Part(kind, leg, site.node if site else value, site, text, column, seen[kind, leg]))  # type: ignore[arg-type]
+        found.append(Mention(kind, leg, site.node if site else value, site, text, column, seen[kind, leg]))  # type: ignore[arg-type]
         seen[kind, leg] += 1
     return found
 

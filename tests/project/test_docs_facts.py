@@ -146,7 +146,7 @@ FACTS = {
     "docs/models.md": [f"a checkpoint every {SAVE_EVERY} steps"],
     "docs/mppc.md": [
         f"not 0 on fewer than `min_count` tokens ({_default(mppc, 'min_count')})",
-        f"what {CHANCE:.0%} of features reach shifted",
+        f"whose MPPC is at most the {CHANCE:.0%} quantile of the null",
         f"safetensors, {_default(Writer, 'shard'):,} tokens a file",
     ],
     "docs/off-by-one.md": [

@@ -177,7 +177,7 @@ def test_methods_name_the_tasks_that_the_tables_had() -> None:
 def test_a_cells_tip_has_its_numbers() -> None:
     cell = cells_of(tables()["writes"])[1]
     lines = dict(line.split(": ", 1) for line in cell.tip.splitlines())
-    assert lines["layer"] == "1" and lines["mean effect"] == "−5.00" and lines["share of the whole"] == "50 %"
+    assert lines["layer"] == "1" and lines["mean effect"] == "−5.00" and lines["normalized effect"] == "50 %"
     assert lines["prompts"] == "16" and lines["stronger than"] == "100 % of random nodes" and lines["q"] == "< 0.001"
     assert float(lines["95 % interval"].split(" to ")[0].replace("−", "-")) == pytest.approx(-5, abs=0.02)
     assert cell.found and not cells_of(tables()["states"])[0].found

@@ -53,13 +53,13 @@ def test_only_what_a_suite_follows_is_cited(tmp_path: Path) -> None:
 
 def test_tables_that_were_planned_and_not_begun_are_named(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, state="running", tables=["states"], planned=["states", "later"])
-    assert "Not there: later." in text_of(write_report(folder))
+    assert "Missing tables: later." in text_of(write_report(folder))
 
 
 def test_a_complete_run_lacks_nothing_that_it_left_out(tmp_path: Path) -> None:
     """A table for another architecture was planned and not made."""
     page = text_of(write_report(run_folder(tmp_path, planned=["states", "heads"])))
-    assert "Not there" not in page and "incomplete" not in page
+    assert "Missing tables" not in page and "incomplete" not in page
 
 
 def test_links_to_files_lead_somewhere(report: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_run_that_was_stopped_is_reported_as_such(tmp_path: Path) -> None:
     for name in ("summary.json", "circuit.json"):
         (folder / name).unlink()
     page = text_of(write_report(folder))
-    assert "This run is incomplete" in page and "Not there: later, broken." in page
+    assert "This run is incomplete" in page and "Missing tables: later, broken." in page
     assert "States by position" in page and 'id="circuit"' not in page and "This run has no summary" in page
 
 

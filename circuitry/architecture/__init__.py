@@ -1,6 +1,6 @@
 """Architectures as graphs: families, ports, position rules, and the networkx graph. Imports no torch."""
 
-from ..paths import Node
+from ..paths.values import Node
 from .definitions import definition, definition_for, graph, model_types
 from .families import CAUSAL, NEXT, SAME, Architecture, Edge, Family, Place, Rule, lag, part, window
 from .graph import Graph

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import TypeAlias
 
-from ..paths import Node
+from ..paths.values import Node
 from .families import FOREVER, Edge, Rule
 
 Bits: TypeAlias = int

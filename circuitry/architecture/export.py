@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import networkx as nx
 
-from ..paths import Node
+from ..paths.values import Node
 from .families import FOREVER, SAME, Rule
 from .graph import Graph
 

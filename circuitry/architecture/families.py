@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
-from ..paths import Node
+from ..paths.values import Node
 
 FOREVER = float("inf")
 

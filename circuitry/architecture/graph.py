@@ -9,7 +9,8 @@ from dataclasses import replace
 import networkx as nx
 
 from ..errors import CircuitryError, UnknownNameError, suggest
-from ..paths import Node, parse_node
+from ..paths.parse import parse_node
+from ..paths.values import Node
 from .distances import Distances
 from .families import CAUSAL, NEXT, Architecture, Edge, Family, Place, Rule, window
 from .reach import Reach, State, Ways, spread, ways

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..paths import Node
+from ..paths.values import Node
 from .families import SAME, Architecture, Edge, Sizes
 from .state_space import ALIASES, mixer_block, mixer_edges
 from .stream import LOGITS, stream

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ..paths import Node
+from ..paths.values import Node
 from .families import FOREVER, Edge, Rule
 
 State: TypeAlias = tuple[Node, str]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..paths import Node
+from ..paths.values import Node
 from .families import NEXT, SAME, Architecture, Edge, Family, Place, Sizes, lag
 from .stream import LOGITS, stream
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ..paths import Node
+from ..paths.values import Node
 from .families import CAUSAL, SAME, Architecture, Edge, Family, Place, Sizes
 from .stream import LOGITS, stream
 

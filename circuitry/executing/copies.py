@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..architecture import Graph, Place
+from ..architecture.families import Place
+from ..architecture.graph import Graph
 from ..models.packed import Ints
-from ..paths import Node
-from ..planning import Write
+from ..paths.values import Node
+from ..planning.plan import Write
 
 ALL = -1
 Call = tuple[Place, int | None]

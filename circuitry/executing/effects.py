@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..planning import Metric, Plan, reads_logits
+from ..planning.metrics import Metric
+from ..planning.plan import Plan, reads_logits
 from ..results.units import DISTANCE
 
 Floats = NDArray[np.float64]

@@ -12,10 +12,10 @@ import torch
 from nnsight.intervention.interleaver import OutOfOrderError
 from torch import Tensor
 
-from ..architecture import Place
+from ..architecture.families import Place
 from ..errors import GuardError
-from ..models import Model
-from ..paths import Node
+from ..models.model import Model
+from ..paths.values import Node
 
 _LOCK = threading.Lock()
 _ORDERS: weakref.WeakKeyDictionary[Model, dict[tuple[str, str], int]] = weakref.WeakKeyDictionary()

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, TypeAlias
 
-from ..architecture import Graph
+from ..architecture.graph import Graph
 from ..errors import CircuitryError
-from ..paths import Axis, Leg, Node, Path, Position, Site, parse_position
+from ..paths.parse import parse_position
+from ..paths.values import Axis, Leg, Node, Path, Position, Site
 from .names import POSITION, axis_choices, axis_kinds, ranges
 
 Value: TypeAlias = int | str

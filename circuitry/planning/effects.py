@@ -6,9 +6,10 @@ import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..architecture import Graph, Reach
+from ..architecture.graph import Graph
+from ..architecture.reach import Reach
 from ..errors import PathError
-from ..paths import Leg, Node, Path, Position, Site
+from ..paths.values import Leg, Node, Path, Position, Site
 from .frozen import ends, frozen_nodes, nodes_of
 from .parts import Part, parts
 from .positions import Lengths, Where, absolute, check_inside, together

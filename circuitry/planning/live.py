@@ -11,9 +11,9 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..architecture import Graph
 from ..architecture.distances import Bits, filled
-from ..paths import Node
+from ..architecture.graph import Graph
+from ..paths.values import Node
 from .plan import Pass
 from .regions import Region, regions_of
 

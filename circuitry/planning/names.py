@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..architecture import Family, Graph
+from ..architecture.families import Family
+from ..architecture.graph import Graph
 from ..errors import CircuitryError, suggest
-from ..paths import Axis, Path
+from ..paths.values import Axis, Path
 from .parts import Part, parts
 
 POSITION = "position"

@@ -6,9 +6,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..architecture import Graph
+from ..architecture.graph import Graph
 from ..errors import CircuitryError, PathError
-from ..paths import Node, Path, Position, Site, parse
+from ..paths.parse import parse
+from ..paths.values import Node, Path, Position, Site
 from .cells import Cell, Sweep, Value, cells
 from .effects import Changed, check_effects
 from .frozen import check_useful, ends, frozen_nodes, nodes_of

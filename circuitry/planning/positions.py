@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from ..paths import Position, Site
+from ..paths.values import Position, Site
 from .parts import Part
 
 T = TypeVar("T")

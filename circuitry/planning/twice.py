@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import combinations
 
-from ..architecture import Graph
+from ..architecture.graph import Graph
 from ..errors import CircuitryError
-from ..paths import Node, Path, Position, Site, parse_position
+from ..paths.parse import parse_position
+from ..paths.values import Node, Path, Position, Site
 from .cells import Sweep, Value
 from .frozen import nodes_of
 from .parts import Part

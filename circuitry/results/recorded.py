@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import CircuitryError
-from ..paths import Axis, Path, Site, from_data, parse, position
+from ..paths.json import from_data
+from ..paths.parse import parse
+from ..paths.values import Axis, Path, Site, position
 
 
 def paths_of(about: Mapping[str, Any]) -> dict[str, Path]:

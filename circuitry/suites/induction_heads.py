@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from ..drawing.circuit import Circuit
-from ..planning import METRICS
-from ..results import PatchingTable
+from ..planning.metrics import METRICS
+from ..results.table import PatchingTable
 from ..results.writing import count
 from .result import SuiteResult, Summary
 from .senders import Head, Receivers, read_at, reads, senders, site, strong_senders, together

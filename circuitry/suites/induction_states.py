@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from ..drawing.circuit import Circuit, CircuitEdge, CircuitNode
-from ..paths import labelled
-from ..results import PatchingTable
+from ..paths.labelled import labelled
+from ..results.table import PatchingTable
 from ..results.writing import count
 from ..thresholds import KEY_SHARE
 from .induction_heads import baselines

@@ -17,7 +17,7 @@ import pandas as pd
 from ..drawing.circuit import Circuit
 from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
-from ..paths import labelled
+from ..paths.labelled import labelled
 from ..results.writing import count
 from ..thresholds import KEY_SHARE
 from .ioi_roles import (

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..drawing.circuit import Circuit
-from ..evidence import Offsets
+from ..evidence.offsets_result import Offsets
 from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
 from ..evidence.write_profile import place

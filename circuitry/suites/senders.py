@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..paths import labelled
-from ..results import PatchingTable
+from ..paths.labelled import labelled
+from ..results.table import PatchingTable
 from ..thresholds import KEY_SHARE
 from .study import Study, keys
 

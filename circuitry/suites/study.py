@@ -11,17 +11,20 @@ import pandas as pd
 import torch
 
 from ..errors import CircuitryError, PathError
-from ..evidence import Offsets, off_by_one
+from ..evidence.offsets import off_by_one
+from ..evidence.offsets_result import Offsets
 from ..evidence.write_profile import place
 from ..executing.distributed import current
 from ..executing.open import DEFAULT, choice
-from ..models import Model
-from ..patching import patch
-from ..patching.experiment import Paths, compile_path
-from ..paths import Labelled, Path, labelled, parse
-from ..planning import Sweep, reads_logits
-from ..prompting import Task
-from ..results import PatchingTable
+from ..models.model import Model
+from ..patching.experiment import Paths, compile_path, patch
+from ..paths.labelled import Labelled, labelled
+from ..paths.parse import parse
+from ..paths.values import Path
+from ..planning.cells import Sweep
+from ..planning.plan import reads_logits
+from ..prompting.task import Task
+from ..results.table import PatchingTable
 from ..thresholds import KEY_SHARE, MOST_KEYS, SIGNIFICANT
 from .folder import RunFolder
 from .result import Component, Summary

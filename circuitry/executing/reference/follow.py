@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...errors import CircuitryError
-from ...paths import Leg, Node, Path, Position, Site
+from ...paths.values import Leg, Node, Path, Position, Site
 from .naive import attention, mamba, mamba2, rwkv
 
 Key: TypeAlias = tuple[str, tuple[int, ...], str]

@@ -8,9 +8,11 @@ import numpy as np
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ...models import Model
-from ...planning import Metric, Plan, absolute
-from ...prompting import Prompts
+from ...models.model import Model
+from ...planning.metrics import Metric
+from ...planning.plan import Plan
+from ...planning.positions import absolute
+from ...prompting.prompts import Prompts
 from ...team import Team
 from ..constants import constant_values
 from ..effects import Effects

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ...models import Model
-from ...planning import Metric, Plan
-from ...prompting import Prompts
+from ...models.model import Model
+from ...planning.metrics import Metric
+from ...planning.plan import Plan
+from ...prompting.prompts import Prompts
 from ...team import Team
 from ..constants import cost_of_constants
 from ..effects import Effects

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...models import Model
-from ...planning import Plan
-from ...planning import plan as make_plan
-from ...prompting import Prompts
+from ...models.model import Model
+from ...planning.plan import Plan
+from ...planning.plan import plan as make_plan
+from ...prompting.prompts import Prompts
 from ..guards import EVERYTHING, EXAMPLES, NOTHING, check_same, sampled
 from .chunks import reading_alike
 from .driver import run

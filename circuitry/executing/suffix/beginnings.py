@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from ...planning import Pass
 from ...planning.live import Live
+from ...planning.plan import Pass
 from ...planning.regions import Regions
 
 if TYPE_CHECKING:

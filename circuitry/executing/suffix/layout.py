@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...architecture import Place
+from ...architecture.families import Place
 from ...models.packed import Ints, Scanned, Tokens
-from ...paths import Node, Position, Site
-from ...planning import Write
+from ...paths.values import Node, Position, Site
+from ...planning.plan import Write
 from ...planning.regions import Region, Regions
 from ..copies import Call, Copy, unit_of, units_held
 from .rows import Job, Leg, Runs, offsets_of, positions_of

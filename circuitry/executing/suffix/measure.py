@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...planning import Metric, Plan
-from ...prompting import Prompts
+from ...planning.metrics import Metric
+from ...planning.plan import Plan
+from ...prompting.prompts import Prompts
 from ..effects import ends_at_logits
 from ..metrics import evaluate
 from .layout import Read, Reading

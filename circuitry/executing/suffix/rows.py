@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...models.packed import Ints
-from ...paths import Node, Position, Site
-from ...planning import CellPlan, Pass, Plan, Write, absolute
+from ...paths.values import Node, Position, Site
 from ...planning.live import End, Live, LiveSets
-from ...planning.plan import OTHER
-from ...prompting import Prompts
+from ...planning.plan import OTHER, CellPlan, Pass, Plan, Write
+from ...planning.positions import absolute
+from ...prompting.prompts import Prompts
 from .beginnings import Begun, begun
 
 

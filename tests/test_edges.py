@@ -10,7 +10,7 @@ import torch
 
 import tiny
 from circuitry.architecture import Graph, Reach, definition
-from circuitry.architecture.reach import Ways, ways
+from circuitry.architecture.flow import Ways, ways
 from circuitry.errors import PathError
 from circuitry.paths import Node
 from circuitry.planning import plan

@@ -11,7 +11,7 @@ import pytest
 
 from breaking import PROMPTS, Mutants, check_noticed, into, wrap
 from circuitry.executing.suffix import driver
-from circuitry.executing.suffix.layout import Builder
+from circuitry.executing.suffix.builder import Builder
 from circuitry.models import attention, stretches
 from circuitry.models.packed import Inside, Tokens
 from circuitry.planning import live

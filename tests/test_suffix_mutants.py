@@ -14,7 +14,7 @@ from breaking import PROMPTS, Mutants, check_noticed, into, wrap
 from circuitry.executing import trace
 from circuitry.executing.copies import ALL
 from circuitry.executing.suffix import executor
-from circuitry.executing.suffix.layout import Builder
+from circuitry.executing.suffix.builder import Builder
 from circuitry.executing.suffix.rows import Runs, positions_of
 from circuitry.models.packed import Tokens
 

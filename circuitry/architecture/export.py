@@ -13,8 +13,8 @@ from typing import TypeAlias
 import networkx as nx
 
 from ..paths.values import Node
-from .families import FOREVER, SAME, Rule
 from .graph import Graph
+from .rules import FOREVER, SAME, Rule
 
 Attributes: TypeAlias = dict[str, str | int | float]
 

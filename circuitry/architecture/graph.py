@@ -12,8 +12,10 @@ from ..errors import CircuitryError, UnknownNameError, suggest
 from ..paths.parse import parse_node
 from ..paths.values import Node
 from .distances import Distances
-from .families import CAUSAL, NEXT, Architecture, Edge, Family, Place, Rule, window
-from .reach import Reach, State, Ways, spread, ways
+from .families import Architecture, Family, Place
+from .flow import State, Ways, spread, ways
+from .reach import Reach
+from .rules import CAUSAL, NEXT, Edge, Rule, window
 
 _Question = tuple[tuple[Node, ...], frozenset[Node]]
 _REMEMBERED = 1 << 10

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..paths.values import Node
-from .families import CAUSAL, SAME, Architecture, Edge, Family, Place, Sizes
+from .families import Architecture, Family, Place, Sizes
+from .rules import CAUSAL, SAME, Edge
 from .stream import LOGITS, stream
 
 

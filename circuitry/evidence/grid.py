@@ -20,7 +20,8 @@ from ..paths.parse import parse, parse_node
 from ..paths.values import Node, Path
 from ..planning.interventions import INTERVENTIONS, intervention
 from ..planning.names import POSITION, axis_kinds
-from ..planning.plan import plan, reads_logits
+from ..planning.plan import plan
+from ..planning.readings import reads_logits
 from ..prompting.task import Task
 from ..results.table import PatchingTable
 from ..thresholds import SIGNIFICANT

@@ -14,8 +14,8 @@ from ..errors import CircuitryError
 from ..models.model import Model
 from ..paths.values import Site
 from ..planning.interventions import Intervention
-from ..planning.plan import Plan, Write
 from ..planning.positions import absolute
+from ..planning.values import Plan, Write
 from ..prompting.prompts import Prompts
 from .executor import Cost
 from .means import cost_of_means, means

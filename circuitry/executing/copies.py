@@ -12,7 +12,7 @@ from ..architecture.families import Place
 from ..architecture.graph import Graph
 from ..models.packed import Ints
 from ..paths.values import Node
-from ..planning.plan import Write
+from ..planning.values import Write
 
 ALL = -1
 Call = tuple[Place, int | None]

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import CircuitryError
 from ..planning.metrics import Metric
-from ..planning.plan import Plan
+from ..planning.values import Plan
 from ..prompting.prompts import Prompts
 from ..team import Team, present, team
 from .effects import Effects

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..planning.metrics import Metric
-from ..planning.plan import Plan, reads_logits
+from ..planning.readings import reads_logits
+from ..planning.values import Plan
 from ..results.units import DISTANCE
 
 Floats = NDArray[np.float64]

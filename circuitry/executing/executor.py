@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..planning.metrics import Metric
-from ..planning.plan import Plan
+from ..planning.values import Plan
 from ..prompting.prompts import Prompts
 from ..team import Team
 from .effects import Effects

@@ -11,7 +11,7 @@ import torch
 from ..errors import GuardError
 from ..models.model import Model
 from ..planning.metrics import Metric
-from ..planning.plan import Plan
+from ..planning.values import Plan
 from ..prompting.prompts import Prompts
 from .effects import Effects
 from .executor import Cost, Executor

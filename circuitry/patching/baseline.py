@@ -12,10 +12,10 @@ from ..architecture.graph import Graph
 from ..errors import PathError
 from ..executing.effects import Effects
 from ..paths.values import Index, Leg, Node, Path, Position, Site
-from ..planning.cells import Cell
 from ..planning.effects import check_effects, differs_everywhere
 from ..planning.frozen import nodes_of
-from ..planning.plan import CellPlan, Plan, cell_plan
+from ..planning.plan import cell_plan
+from ..planning.values import Cell, CellPlan, Plan
 from ..prompting.prompts import Prompts
 
 DRAWN = ("draw", "node")

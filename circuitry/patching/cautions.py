@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import GuardError
 from ..executing.effects import Effects, ends_at_logits
 from ..planning.metrics import Metric
-from ..planning.plan import Plan
+from ..planning.values import Plan
 from ..prompting.prompts import Prompts
 from ..prompting.task import Task
 

@@ -17,7 +17,8 @@ from ..paths.values import Path
 from ..planning.explain import explain as explain_plan
 from ..planning.interventions import Intervention
 from ..planning.metrics import METRICS, Metric
-from ..planning.plan import CellPlan, Plan, join, plan
+from ..planning.plan import join, plan
+from ..planning.values import CellPlan, Plan
 from ..prompting.prompts import Prompts
 from ..prompting.task import Task
 from ..results.table import COLUMNS, PatchingTable

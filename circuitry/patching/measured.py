@@ -11,7 +11,7 @@ from ..executing.effects import ends_at_logits
 from ..executing.metrics import check_reads
 from ..models.model import Model
 from ..planning.metrics import METRICS, Metric, metric
-from ..planning.plan import Plan
+from ..planning.values import Plan
 from ..prompting.task import Task
 from ..results.units import DISTANCE
 

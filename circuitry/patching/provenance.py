@@ -11,7 +11,7 @@ from ..models.model import Model
 from ..paths.json import to_data
 from ..planning.explain import explain as explain_plan
 from ..planning.metrics import Metric
-from ..planning.plan import Plan
+from ..planning.values import Plan
 from ..prompting.prompts import Prompts
 from ..prompting.task import Task
 

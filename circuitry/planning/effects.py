@@ -13,6 +13,7 @@ from ..paths.values import Leg, Node, Path, Position, Site
 from .frozen import ends, frozen_nodes, nodes_of
 from .parts import Part, parts
 from .positions import Lengths, Where, absolute, check_inside, together
+from .readings import read_at
 from .twice import check_once
 
 Changed = Sequence[Collection[int]]
@@ -220,7 +221,7 @@ def _arriving(one: _Leg, source: Site, target: Site, reach: Mapping[Node, Reach]
 def _offsets(one: _Leg, source: Site, target: Site) -> list[tuple[int, ...]] | None:
     """Tokens from source to target in each example: one number, or one from every position at which a source that is at all of
     them has two values. None where that is not fixed or not known."""
-    start, stop = source.at, _read_at(one, target)
+    start, stop = source.at, read_at(target, one.graph)
     if start is None and stop is not None:
         return _offsets_of_all(one, source, stop)
     if start is None or stop is None:
@@ -305,17 +306,11 @@ def differs_everywhere(path: Path, graph: Graph, where: Where, changed: Changed 
     return all(all(_differs(one, site)) for site in path.sources)
 
 
-def _read_at(one: _Leg, target: Site) -> Position | None:
-    """The logits are read at the answer unless the path says otherwise."""
-    logits = one.graph.family(target.node.family).role == "logits"
-    return Position("END") if target.at is None and logits else target.at
-
-
 def _too_far(one: _Leg, site: Site, reach: dict[Node, Reach], held: set[Node]) -> PathError:
     """The nodes are connected, but no information gets from the one position to the other."""
     target, rule = next((t, reach[n]) for t in one.leg.targets for n in nodes_of(t, one.graph) if n in reach)
     part = one.source(site)
-    start, stop = site.at, _read_at(one, target)
+    start, stop = site.at, read_at(target, one.graph)
     offsets = [offset for some in _offsets(one, site, target) or [] for offset in some] or [0]
     if start is None:
         return part.error(

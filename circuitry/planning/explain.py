@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from ..architecture.graph import Graph
 from ..paths.values import Node, Site
 from .frozen import own_way
-from .plan import Pass, Plan, Write
+from .values import Pass, Plan, Write
 
 _SHOWN = 8
 """Paths of a plan made of several that are printed."""

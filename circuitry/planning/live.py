@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from ..architecture.distances import Bits, filled
 from ..architecture.graph import Graph
 from ..paths.values import Node
-from .plan import Pass
 from .regions import Region, regions_of
+from .values import Pass
 
 Nodes = tuple[Node, ...]
 

@@ -9,10 +9,10 @@ from ..architecture.graph import Graph
 from ..errors import CircuitryError
 from ..paths.parse import parse_position
 from ..paths.values import Node, Path, Position, Site
-from .cells import Sweep, Value
 from .frozen import nodes_of
 from .parts import Part
 from .positions import Where, absolute
+from .values import Sweep, Value
 
 Tokens = tuple[Hashable, ...] | None
 """Where a site stands: one token an example, just one where it is the same in all of them, None for every position."""

@@ -21,8 +21,8 @@ from ..patching.experiment import Paths, compile_path, patch
 from ..paths.labelled import Labelled, labelled
 from ..paths.parse import parse
 from ..paths.values import Path
-from ..planning.cells import Sweep
-from ..planning.plan import reads_logits
+from ..planning.readings import reads_logits
+from ..planning.values import Sweep
 from ..prompting.task import Task
 from ..results.table import PatchingTable
 from ..thresholds import KEY_SHARE, MOST_KEYS, SIGNIFICANT

@@ -14,7 +14,7 @@ from ...errors import CircuitryError
 from ...models.model import Model
 from ...paths.values import Path
 from ...planning.metrics import Metric
-from ...planning.plan import Plan
+from ...planning.values import Plan
 from ...prompting.prompts import Prompts
 from ...team import Team
 from ..effects import Effects, ends_at_logits

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...models.model import Model
 from ...paths.values import Site
-from ...planning.plan import CellPlan, Plan
+from ...planning.values import CellPlan, Plan
 from ..executor import EXAMPLES
 
 Ints: TypeAlias = NDArray[np.int64]

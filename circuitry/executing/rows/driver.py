@@ -13,8 +13,8 @@ from ...architecture.families import Place
 from ...architecture.graph import Graph
 from ...models.model import Model
 from ...paths.values import Site
-from ...planning.plan import Write
 from ...planning.positions import absolute
+from ...planning.values import Write
 from ...prompting.prompts import Prompts
 from ..copies import ALL, Call, Copy
 from ..places import own_value

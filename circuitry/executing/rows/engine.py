@@ -10,8 +10,8 @@ from tqdm.auto import tqdm
 
 from ...models.model import Model
 from ...planning.metrics import Metric
-from ...planning.plan import Plan
 from ...planning.positions import absolute
+from ...planning.values import Plan
 from ...prompting.prompts import Prompts
 from ...team import Team
 from ..constants import constant_values

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ...models.model import Model
 from ...planning.metrics import Metric
-from ...planning.plan import Plan
+from ...planning.values import Plan
 from ...prompting.prompts import Prompts
 from ...team import Team
 from ..constants import cost_of_constants

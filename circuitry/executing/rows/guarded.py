@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...models.model import Model
-from ...planning.plan import Plan
 from ...planning.plan import plan as make_plan
+from ...planning.values import Plan
 from ...prompting.prompts import Prompts
 from ..guards import EVERYTHING, EXAMPLES, NOTHING, check_same, sampled
 from .chunks import reading_alike

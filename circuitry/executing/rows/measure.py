@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...paths.values import Site
 from ...planning.metrics import Metric
-from ...planning.plan import Plan
+from ...planning.values import Plan
 from ...prompting.prompts import Prompts
 from ..effects import Floats, ends_at_logits
 from ..metrics import evaluate

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ...architecture.families import Place
 from ...architecture.graph import Graph
 from ...paths.values import Position, Site
-from ...planning.plan import CellPlan, Pass, Plan, Write
 from ...planning.positions import absolute
+from ...planning.values import CellPlan, Pass, Plan, Write
 from ...prompting.prompts import Prompts
 from ..copies import ALL, Call, Copy, unit_of, units_held
 

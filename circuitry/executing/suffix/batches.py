@@ -9,7 +9,7 @@ import numpy as np
 
 from ...models.packed import Ints
 from ...planning.live import LiveSets
-from ...planning.plan import Plan
+from ...planning.values import Plan
 from ...prompting.prompts import Prompts
 from ..executor import EXAMPLES
 from .rows import Job, Runs

@@ -11,8 +11,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from ...planning.live import Live
-from ...planning.plan import Pass
 from ...planning.regions import Regions
+from ...planning.values import Pass
 
 if TYPE_CHECKING:
     from .rows import Leg

@@ -16,8 +16,8 @@ from ...models.gates import PACKED, Wanted
 from ...models.model import Model
 from ...models.packed import Inside, Ints, Tokens
 from ...paths.values import Node
-from ...planning.plan import Write
 from ...planning.regions import Region
+from ...planning.values import Write
 from ..copies import ALL, Call, Copy
 from ..trace import Visit, traced, visits
 from .layout import Layout

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from ...models.model import Model
 from ...planning.live import LiveSets, described
 from ...planning.metrics import Metric
-from ...planning.plan import Plan
+from ...planning.values import Plan
 from ...prompting.prompts import Prompts
 from ...team import Team
 from ..constants import constant_values, cost_of_constants
@@ -20,8 +20,8 @@ from ..effects import Effects, ends_at_logits
 from ..executor import ALONE, Cost
 from . import guarded
 from .batches import Size, batches, token_counts
+from .builder import Builder
 from .driver import run
-from .layout import Builder
 from .measure import measure
 from .rows import Job, Runs, first_legs
 

@@ -13,10 +13,9 @@ from torch import Tensor
 from ...models.model import Model
 from ...models.packed import Ints
 from ...paths.values import Node
-from ...planning.plan import OTHER, CellPlan, Pass, Plan, Write
+from ...planning.values import OTHER, CellPlan, Pass, Plan, Write
 from ..guards import EVERYTHING, EXAMPLES, NOTHING, check_same, sampled
-from .layout import Reading
-from .measure import of_site
+from .layout import Reading, of_site
 from .rows import Job
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from ...models.packed import Ints
 from ...paths.values import Node, Position, Site
 from ...planning.live import End, Live, LiveSets
-from ...planning.plan import OTHER, CellPlan, Pass, Plan, Write
 from ...planning.positions import absolute
+from ...planning.values import OTHER, CellPlan, Pass, Plan, Write
 from ...prompting.prompts import Prompts
 from .beginnings import Begun, begun
 

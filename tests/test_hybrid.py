@@ -18,7 +18,7 @@ import tiny
 from agreement import both, model, ragged
 from circuitry import Node, Site, parse
 from circuitry.executing.rows import driver
-from circuitry.executing.rows.engine import run_plan
+from circuitry.executing.rows.executor import run_plan
 from circuitry.executing.rows.schedule import schedule
 from circuitry.models import mamba
 from circuitry.planning import cells, plan

@@ -28,7 +28,7 @@ from circuitry.executing.copies import Copy
 from circuitry.executing.rows import driver
 from circuitry.executing.rows.schedule import _Layout, schedule
 from circuitry.models import mamba, mamba2, ssd
-from circuitry.models.mamba import exact
+from circuitry.models.mixers import exact
 from circuitry.paths import Node
 from circuitry.planning import plan
 from rounding import only_rounded
@@ -117,7 +117,7 @@ def test_with_a_cache_the_stock_method_runs() -> None:
 
 _WITH_KERNELS = """
 import sys, torch, tiny, circuitry as ct
-from circuitry.models.mamba import exact
+from circuitry.models.mixers import exact
 hf = tiny.stock("mamba2", dtype=torch.float32)
 ids = torch.arange(20)[None] + 3
 try:

@@ -17,7 +17,7 @@ from agreement import model
 from circuitry import CircuitryError, GuardError, PatchingTable, PathError
 from circuitry.executing.reference.executor import by_reference
 from circuitry.executing.rows import schedule
-from circuitry.executing.rows.engine import run_plan
+from circuitry.executing.rows.executor import run_plan
 from circuitry.executing.suffix import layout
 from circuitry.patching import METRICS
 from circuitry.patching.experiment import compile_path

@@ -23,7 +23,7 @@ def graph(
     layer: Annotated[int, typer.Option(help="the layer to draw; the layers of a hybrid differ")] = 0,
 ) -> None:
     """Show the nodes of a model's architecture, and draw one layer or write the whole graph."""
-    from ..architecture.definitions import graph as make_graph
+    from ..architecture.named import graph as make_graph
 
     target = out or Path(f"{_plain(model)}-graph.svg")
     check_place(target)

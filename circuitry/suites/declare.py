@@ -12,8 +12,9 @@ from ..results.recorded import path_of, paths_of
 from ..results.table import PatchingTable
 from ..results.writing import count
 from ..thresholds import MOST_KEYS
+from .keys import keys
 from .result import Component, SuiteResult
-from .study import Study, keys
+from .study import Study
 
 Axes = Mapping[str, Sequence[Any]]
 

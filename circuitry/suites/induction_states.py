@@ -16,8 +16,9 @@ from ..results.table import PatchingTable
 from ..results.writing import count
 from ..thresholds import KEY_SHARE
 from .induction_heads import baselines
+from .keys import keys
 from .result import Component, SuiteResult, Summary
-from .study import Study, keys
+from .study import Study
 
 AFTER = ["B", "B+1", "B+2", "B+3", "B+4", "B+5"]
 AROUND = ["A", "B", "B+1", "B+2", "B+3"]

@@ -39,10 +39,11 @@ from .ioi_roles import (
     Found,
     Stage,
 )
+from .keys import keys, sure
 from .result import Picture, SuiteResult, Summary
 from .senders import Head, Receivers, jointly, read_at, reads, senders, site, strong_senders
 from .stages import Drawing
-from .study import Study, keys, sure
+from .study import Study
 
 
 def run(study: Study) -> SuiteResult:

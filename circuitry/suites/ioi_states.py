@@ -14,9 +14,10 @@ from ..evidence.scores_figure import draw
 from ..evidence.write_profile import place
 from ..results.split_cells import split_cells
 from ..results.writing import count
+from .keys import keys
 from .result import Component, Picture, SuiteResult, Summary
 from .stages import Drawing
-from .study import Study, keys
+from .study import Study
 
 TOKENS = {"IO": 4, "S1": 4, "S2": 2}
 """Names whose writing is looked for, and how many tokens after each: few words stand between S2 and the end."""

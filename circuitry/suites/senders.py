@@ -9,7 +9,8 @@ from typing import Any
 from ..paths.labelled import labelled
 from ..results.table import PatchingTable
 from ..thresholds import KEY_SHARE
-from .study import Study, keys
+from .keys import keys
+from .study import Study
 
 Head = tuple[int, int]
 """(layer, number)."""

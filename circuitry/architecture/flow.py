@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
+
+import networkx as nx
 
 from ..paths.values import Node
 from .reach import Reach
@@ -15,6 +18,9 @@ State: TypeAlias = tuple[Node, str]
 
 
 Way: TypeAlias = tuple[State, State, Rule]
+_Question: TypeAlias = tuple[tuple[Node, ...], frozenset[Node]]
+_REMEMBERED = 1 << 10
+"""Answers of ``Flow.reach`` that are kept."""
 
 
 def ways(edges: Iterable[Edge]) -> list[Way]:
@@ -100,3 +106,46 @@ def spread(ways: Ways, sources: Iterable[Node], without: Collection[Node]) -> di
         if there is not None:
             merged[node] = merged[node].joined(there) if node in merged else there
     return merged
+
+
+class Flow:
+    """How far changes move through one graph, remembered: planner and executors ask the same of every cell.
+
+    ``edges`` are in order of computation, ``rank`` is each node's place in it.
+
+    >>> from circuitry.architecture.rules import lag
+    >>> a, b = Node("a"), Node("b")
+    >>> flow = Flow([(a, b, lag(2))], {a: 0, b: 1})
+    >>> str(flow.reach([a])[b]), flow.ancestors(b) == {a}
+    ('exactly 2', True)
+    """
+
+    def __init__(self, edges: Iterable[Edge], rank: Mapping[Node, int]) -> None:
+        self.known, self.rank = ways(edges), rank
+        self._reached = dict[_Question, dict[Node, Reach]]()
+        self._ancestors = dict[Node, set[Node]]()
+
+    @functools.cached_property
+    def ways(self) -> Ways:
+        """The ways as numbers, for ``spread``."""
+        return Ways.of(self.known, self.rank)
+
+    def reach(self, sources: Iterable[Node], without: Collection[Node] = frozenset()) -> dict[Node, Reach]:
+        """How far a change at any of ``sources`` can have moved at every node it arrives at (``Graph.reach``)."""
+        key = tuple(sources), frozenset(without)
+        if key not in self._reached:
+            if len(self._reached) >= _REMEMBERED:
+                self._reached.clear()
+            self._reached[key] = spread(self.ways, *key)
+        return dict(self._reached[key])
+
+    def ancestors(self, node: Node) -> set[Node]:
+        """Every node that ``node`` depends on: by its parts, so that what goes into one part is not behind another."""
+        if node not in self._ancestors:
+            states = [state for state in self._states if state[0] == node]
+            self._ancestors[node] = {found for state in states for found, _ in nx.ancestors(self._states, state)} - {node}
+        return set(self._ancestors[node])
+
+    @functools.cached_property
+    def _states(self) -> nx.DiGraph[State]:
+        return nx.DiGraph((source, target) for source, target, _ in self.known)

@@ -10,8 +10,9 @@ from ..architecture.graph import Graph
 from ..errors import CircuitryError, PathError
 from ..paths.parse import parse
 from ..paths.values import Path, Site
+from .arrivals import Changed
 from .cells import cells
-from .effects import Changed, check_effects
+from .effects import check_effects
 from .frozen import check_useful, ends, frozen_nodes, nodes_of
 from .interventions import RESAMPLE, Intervention
 from .interventions import intervention as resolve

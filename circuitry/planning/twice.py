@@ -12,6 +12,7 @@ from ..paths.values import Node, Path, Position, Site
 from .frozen import nodes_of
 from .parts import Part
 from .positions import Where, absolute
+from .readings import read_at
 from .values import Sweep, Value
 
 Tokens = tuple[Hashable, ...] | None
@@ -68,17 +69,13 @@ def experiment(path: Path, graph: Graph, where: Where | None) -> Hashable:
     """
 
     def members(sites: Iterable[Site]) -> frozenset[Hashable]:
-        return frozenset((node, tokens(_read_at(site, graph), where)) for site in sites for node in nodes_of(site, graph))
+        return frozenset((node, tokens(read_at(site, graph), where)) for site in sites for node in nodes_of(site, graph))
 
     legs = [
         (members(leg.targets), *(frozenset(map(graph.canonical, nodes)) for nodes in (leg.frozen, leg.spared)), leg.directly)
         for leg in path.legs
     ]
     return members(path.sources), tuple(legs)
-
-
-def _read_at(site: Site, graph: Graph) -> Position | None:
-    return Position("END") if site.at is None and graph.family(site.node.family).role == "logits" else site.at
 
 
 def check_once(members: Iterable[Part], graph: Graph, where: Where | None, *, measured: bool = False) -> None:
@@ -102,7 +99,7 @@ def check_once(members: Iterable[Part], graph: Graph, where: Where | None, *, me
                 by_node.setdefault(node, []).append((part.site, part))
     for same in by_node.values():
         for (first, _), (second, part) in combinations(same, 2):
-            one, other = (tokens(_read_at(site, graph), where) for site in (first, second))
+            one, other = (tokens(read_at(site, graph), where) for site in (first, second))
             if one is None or other is None or one == other:
                 raise part.error(_said(first, second, one, other), "name each site once")
             if measured and (met := _met(one, other)):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...models.model import Model
-from ...planning.plan import plan as make_plan
-from ...planning.values import Plan
+from ...paths.parse import parse
+from ...paths.values import Position, Site
+from ...planning.values import OTHER, CellPlan, Pass, Plan, Write
 from ...prompting.prompts import Prompts
 from ..guards import EVERYTHING, EXAMPLES, NOTHING, check_same, sampled
 from .chunks import reading_alike
@@ -34,22 +35,22 @@ def check(model: Model, plan: Plan, prompts: Prompts, count: int | None = None) 
             laid = schedule(plan, [cells[k] for k in alike], same)
             rows = ((value[laid.reading.rows], value[laid.reading.base]) for value in run(model, laid, same))
             check_same(model, ((one, base.expand_as(one)) for one, base in rows), NOTHING)
-    everything = patch_everything(model, few)
+    everything = patch_everything(model)
     laid = schedule(everything, everything.cells, few)
     logits = run(model, laid, few)[0]
     check_same(model, [(logits[laid.reading.rows[0]], logits[laid.reading.other])], EVERYTHING)
 
 
-def patch_everything(model: Model, prompts: Prompts) -> Plan:
+def patch_everything(model: Model) -> Plan:
     """The plan that replaces the whole input: its result must be the other run.
 
     >>> import circuitry as ct
-    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> str(patch_everything(model, prompts).path)
+    >>> str(patch_everything(ct.load("bundled:mamba")).path)
     'embed -> logits'
     """
-    return make_plan("embed -> logits", model.graph, where=prompts.where, length=prompts.stops.tolist())
+    graph, path = model.graph, parse("embed -> logits")
+    whole = Pass((Write(graph.node("embed"), None, OTHER),), frozenset(), (Site(graph.node("logits"), Position("END")),))
+    return Plan(path, graph, {}, (CellPlan((), path, (whole,)),), ())
 
 
 def same_input(prompts: Prompts, base: str) -> Prompts:

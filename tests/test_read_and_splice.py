@@ -14,7 +14,7 @@ import agreement
 import tiny
 from circuitry.errors import CircuitryError
 from circuitry.executing.activations import Change, read, spliced
-from circuitry.executing.reference.follow import Reference
+from circuitry.executing.reference.hooks import Reference
 from circuitry.paths import Node
 
 IDS = np.random.default_rng(0).integers(0, 61, (3, 7))

@@ -15,8 +15,6 @@ from .rules import Edge, Rule
 
 State: TypeAlias = tuple[Node, str]
 """A node and the part of its value that is meant: "" for all of it."""
-
-
 Way: TypeAlias = tuple[State, State, Rule]
 _Question: TypeAlias = tuple[tuple[Node, ...], frozenset[Node]]
 _REMEMBERED = 1 << 10

@@ -1,12 +1,15 @@
 """What several models have in common: their circuits, aligned by role and depth, and their sparse features, matched by activation."""
 
-from .features import browser, corpus, evaluate, judge, mppc
-from .features.activations.corpus import Corpus
+from .features.activations.corpus import Corpus, corpus
 from .features.activations.stream import Activations, activations
+from .features.dashboard.browser import browser
+from .features.dashboard.judge import judge
 from .features.matching.encode import encode
 from .features.matching.matches import Matches
+from .features.matching.mppc import mppc
 from .features.matching.neurons import mppc_neurons
 from .features.matching.store import FeatureActs
+from .features.sae.evaluate import evaluate
 from .features.sae.recipe import Recipe
 from .features.sae.sae import SAE
 from .features.sae.train import train_sae

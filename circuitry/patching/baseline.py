@@ -11,7 +11,8 @@ from numpy.random import Generator
 from ..architecture.graph import Graph
 from ..errors import PathError
 from ..executing.effects import Effects
-from ..paths.values import Index, Leg, Node, Path, Position, Site
+from ..paths.positions import Index, Position
+from ..paths.values import Leg, Node, Path, Site
 from ..planning.effects import check_effects, differs_everywhere
 from ..planning.frozen import nodes_of
 from ..planning.plan import cell_plan

@@ -21,7 +21,8 @@ from ..planning.plan import join, plan
 from ..planning.values import CellPlan, Plan
 from ..prompting.prompts import Prompts
 from ..prompting.task import Task
-from ..results.table import COLUMNS, PatchingTable
+from ..results.measurements import COLUMNS
+from ..results.table import PatchingTable
 from .baseline import DRAWN, random_cells, random_frame
 from .cautions import check_baseline, check_distinct, check_finite, check_preference
 from .measured import MetricLike, is_several, metrics

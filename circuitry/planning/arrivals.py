@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from ..architecture.graph import Graph
 from ..architecture.reach import Reach
-from ..paths.values import Leg, Node, Position, Site
+from ..paths.positions import Position
+from ..paths.values import Leg, Node, Site
 from .frozen import ends, frozen_nodes, nodes_of
 from .parts import Part
 from .positions import Lengths, Where, absolute, together

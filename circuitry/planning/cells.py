@@ -11,7 +11,8 @@ from typing import Any
 from ..architecture.graph import Graph
 from ..errors import CircuitryError
 from ..paths.parse import parse_position
-from ..paths.values import Axis, Leg, Node, Path, Position, Site
+from ..paths.positions import Axis, Position
+from ..paths.values import Leg, Node, Path, Site
 from .names import POSITION, axis_choices, axis_kinds, ranges
 from .values import Cell, Value
 

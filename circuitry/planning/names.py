@@ -7,7 +7,8 @@ from collections.abc import Collection
 from ..architecture.families import Family
 from ..architecture.graph import Graph
 from ..errors import CircuitryError, suggest
-from ..paths.values import Axis, Path
+from ..paths.positions import Axis
+from ..paths.values import Path
 from .parts import Part, parts
 
 POSITION = "position"

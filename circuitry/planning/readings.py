@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..architecture.graph import Graph
-from ..paths.values import Path, Position, Site
+from ..paths.positions import Position
+from ..paths.values import Path, Site
 
 
 def reads_logits(path: Path, graph: Graph) -> bool:

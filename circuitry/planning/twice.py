@@ -8,7 +8,8 @@ from itertools import combinations
 from ..architecture.graph import Graph
 from ..errors import CircuitryError
 from ..paths.parse import parse_position
-from ..paths.values import Node, Path, Position, Site
+from ..paths.positions import Position
+from ..paths.values import Node, Path, Site
 from .frozen import nodes_of
 from .parts import Part
 from .positions import Where, absolute

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from ..architecture.graph import Graph
-from ..paths.values import Node, Path, Position, Site
+from ..paths.positions import Position
+from ..paths.values import Node, Path, Site
 from .interventions import RESAMPLE, Intervention
 
 Value: TypeAlias = int | str

@@ -9,7 +9,8 @@ from typing import Any
 from ..errors import CircuitryError
 from ..paths.json import from_data
 from ..paths.parse import parse
-from ..paths.values import Axis, Path, Site, position
+from ..paths.positions import Axis
+from ..paths.values import Path, Site, position
 
 
 def paths_of(about: Mapping[str, Any]) -> dict[str, Path]:

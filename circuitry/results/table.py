@@ -16,7 +16,6 @@ from ..store.files import write_csv, write_whole
 from ..thresholds import SIGNIFICANT
 from . import statistics as evidence
 from . import writing
-from .measurements import COLUMNS as COLUMNS
 from .significance import Assessed
 
 if TYPE_CHECKING:

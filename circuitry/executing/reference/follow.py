@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ...errors import CircuitryError
-from ...paths.values import Leg, Node, Path, Position, Site
+from ...paths.positions import Position
+from ...paths.values import Leg, Node, Path, Site
 from .hooks import Edit, Key, Reference, Values
 
 Where: TypeAlias = Mapping[str, list[int]]

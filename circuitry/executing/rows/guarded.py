@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from ...models.model import Model
 from ...paths.parse import parse
-from ...paths.values import Position, Site
+from ...paths.positions import Position
+from ...paths.values import Site
 from ...planning.values import OTHER, CellPlan, Pass, Plan, Write
 from ...prompting.prompts import Prompts
 from ..guards import EVERYTHING, EXAMPLES, NOTHING, check_same, sampled

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ...architecture.families import Place
 from ...architecture.graph import Graph
-from ...paths.values import Position, Site
+from ...paths.positions import Position
+from ...paths.values import Site
 from ...planning.positions import absolute
 from ...planning.values import CellPlan, Pass, Plan, Write
 from ...prompting.prompts import Prompts

@@ -9,7 +9,8 @@ import numpy as np
 
 from ...architecture.families import Place
 from ...models.packed import Ints, Scanned, Tokens
-from ...paths.values import Node, Position, Site
+from ...paths.positions import Position
+from ...paths.values import Node, Site
 from ...planning.regions import Region, Regions
 from ...planning.values import Write
 from ..copies import Copy, unit_of, units_held

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...models.packed import Ints
-from ...paths.values import Node, Position, Site
+from ...paths.positions import Position
+from ...paths.values import Node, Site
 from ...planning.live import End, Live, LiveSets
 from ...planning.positions import absolute
 from ...planning.values import OTHER, CellPlan, Pass, Plan, Write

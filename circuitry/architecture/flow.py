@@ -88,7 +88,9 @@ def spread(ways: Ways, sources: Iterable[Node], without: Collection[Node]) -> di
             found[start] = here
     closed = [state[0] in without for state in ways.states] if without else [False] * len(ways.states)
     changed = True
-    while changed:  # twice at most: once along the order of computation, once more after a recurrent loop
+    # One look along the order of computation finds all but what a recurrent loop leads back to nodes before it. What has gone
+    # round is widened to every distance from there on, so a second look finds the rest, and a third would find nothing new.
+    while changed:
         changed = False
         begin = next((at for at, step in enumerate(ways.steps) if found[step[0]] is not None), len(ways.steps))
         for source, target, rule, back in ways.steps[begin:]:

@@ -95,7 +95,7 @@ class Reference:
         values: Values = {}
 
         def pass_through(key: Key, value: Tensor, at: int | None = None) -> Tensor:
-            if key in edits:
+            if key in edits:  # a copy, since an edit writes into what it is given, and the model may use the tensor elsewhere
                 value = edits[key](value.clone(), at)
             if at is None:
                 values[key] = value.detach().clone()

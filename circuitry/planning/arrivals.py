@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from ..architecture.graph import Graph
 from ..architecture.reach import Reach
 from ..paths.positions import Position
-from ..paths.values import Leg, Node, Site
+from ..paths.values import Leg, Node, Path, Site
 from .frozen import ends, frozen_nodes, nodes_of
-from .parts import Part
+from .parts import Part, parts
 from .positions import Lengths, Where, absolute, together
 from .readings import read_at
 
@@ -34,10 +34,24 @@ class ConcreteLeg:
     moved: Mapping[Site, list[tuple[int, ...]]]
     """Of a leg after the first: where each of its sources at every position can have moved on the leg before, in each example."""
 
+    @classmethod
+    def first(
+        cls, path: Path, graph: Graph, where: Where | None = None, length: Lengths = None, changed: Changed | None = None
+    ) -> ConcreteLeg:
+        """The first leg of a path without open axes.
+
+        >>> import circuitry as ct
+        >>> ConcreteLeg.first(ct.parse("mlp[0] -> mlp[1] -> logits"), ct.graph("gpt2")).leg.targets[0].node.indices
+        (1,)
+        """
+        return cls(0, path.legs[0], path.sources, parts(path), graph, where, length, changed, {})
+
     def source(self, site: Site) -> Part:
+        """Where the path names one of the leg's sources."""
         return self._part(site, "target", self.number - 1) if self.number else self._part(site, "source", 0)
 
     def target(self, site: Site) -> Part:
+        """Where the path names one of the leg's targets."""
         return self._part(site, "target", self.number)
 
     def _part(self, site: Site, kind: str, leg: int) -> Part:
@@ -45,7 +59,13 @@ class ConcreteLeg:
 
 
 def two_values(one: ConcreteLeg, site: Site) -> list[bool]:
-    """Whether the two prompts of each example may give the site different values; one answer where that is not known."""
+    """Whether the two prompts of each example may give the site different values; one answer where that is not known.
+
+    >>> import circuitry as ct
+    >>> leg = ConcreteLeg.first(ct.parse("embed @ 2 -> logits @ 3"), ct.graph("mamba", layer=2), {}, 4, [(2,), (3,)])
+    >>> two_values(leg, leg.sources[0])
+    [True, False]
+    """
     where = one.where or {}
     if one.changed is None or (site.at is not None and isinstance(site.at.base, str) and site.at.base not in where):
         return [True]
@@ -57,7 +77,14 @@ def two_values(one: ConcreteLeg, site: Site) -> list[bool]:
 
 
 def can_arrive(one: ConcreteLeg, source: Site, target: Site, reach: Mapping[Node, Reach]) -> bool:
-    """Whether a change at the source's position can be at the target's position."""
+    """Whether a change at the source's position can be at the target's position.
+
+    >>> import circuitry as ct
+    >>> leg = ConcreteLeg.first(ct.parse("ssm_state[0] @ 3 -> ssm_state[1] @ 2"), ct.graph("mamba", layer=2))
+    >>> (source,), (target,) = leg.sources, leg.leg.targets
+    >>> can_arrive(leg, source, target, leg.graph.reach([source.node]))
+    False
+    """
     arriving = arriving_in(one, source, target, reach)
     if arriving is None:
         return True
@@ -69,7 +96,15 @@ def can_arrive(one: ConcreteLeg, source: Site, target: Site, reach: Mapping[Node
 
 
 def arriving_in(one: ConcreteLeg, source: Site, target: Site, reach: Mapping[Node, Reach]) -> list[bool] | None:
-    """In which examples a change at the source's position can be at the target's; None for all, as far as that is known."""
+    """In which examples a change at the source's position can be at the target's; None for all, as far as that is known.
+
+    >>> import circuitry as ct
+    >>> path, where = ct.parse("ssm_state[0] @ B -> gate[1] @ C"), {"B": [1, 3], "C": [2, 2]}
+    >>> leg = ConcreteLeg.first(path, ct.graph("mamba", layer=2), where)
+    >>> (source,), (target,) = leg.sources, leg.leg.targets
+    >>> arriving_in(leg, source, target, leg.graph.reach([source.node]))
+    [True, False]
+    """
     rules = list(dict.fromkeys(reach[node] for node in nodes_of(target, one.graph) if node in reach))
     offsets = tokens_between(one, source, target)
     if not rules:
@@ -79,7 +114,13 @@ def arriving_in(one: ConcreteLeg, source: Site, target: Site, reach: Mapping[Nod
 
 def tokens_between(one: ConcreteLeg, source: Site, target: Site) -> list[tuple[int, ...]] | None:
     """Tokens from source to target in each example: one number, or one from every position at which a source that is at all of
-    them has two values. None where that is not fixed or not known."""
+    them has two values. None where that is not fixed or not known.
+
+    >>> import circuitry as ct
+    >>> leg = ConcreteLeg.first(ct.parse("h[0] @ B -> h[1] @ C"), ct.graph("mamba", layer=2), {"B": [1, 3], "C": [2, 2]})
+    >>> tokens_between(leg, leg.sources[0], leg.leg.targets[0])
+    [(1,), (-1,)]
+    """
     start, stop = source.at, read_at(target, one.graph)
     if start is None and stop is not None:
         return _offsets_of_all(one, source, stop)
@@ -121,7 +162,13 @@ def _live(one: ConcreteLeg, site: Site) -> list[tuple[int, ...]] | None:
 
 
 def moved_on(one: ConcreteLeg) -> dict[Site, list[tuple[int, ...]]]:
-    """Where each target at every position can have moved on this leg, as far as that is known."""
+    """Where each target at every position can have moved on this leg, as far as that is known.
+
+    >>> import circuitry as ct
+    >>> leg = ConcreteLeg.first(ct.parse("x[0] @ 1 -> c[0] -> logits"), ct.graph("mamba", layer=2), {}, 4)
+    >>> list(moved_on(leg).values())
+    [[(1, 2, 3)]]
+    """
     live = [_live(one, source) for source in one.sources]
     if one.length is None or any(some is None for some in live):
         return {}

@@ -113,5 +113,5 @@ def differs_everywhere(path: Path, graph: Graph, where: Where, changed: Changed 
     >>> [differs_everywhere(path, ct.graph("gpt2"), where, changed) for changed in ([(2,), (2,)], [(2,), (3,)])]
     [True, False]
     """
-    one = ConcreteLeg(0, path.legs[0], path.sources, [], graph, where, None, changed, {})
+    one = ConcreteLeg.first(path, graph, where, None, changed)
     return all(all(two_values(one, site)) for site in path.sources)

@@ -14,6 +14,13 @@ _CANDIDATES = 6
 
 
 def unconnected(one: ConcreteLeg, site: Site, targets: list[Node], held: set[Node]) -> PathError:
+    """Nothing flows from a source to any target: the model runs another way, or what is held is between.
+
+    >>> import circuitry as ct
+    >>> leg = ConcreteLeg.first(ct.parse("h[1] @ 1 -> h[0]"), ct.graph("mamba", layer=2))
+    >>> unconnected(leg, leg.sources[0], [leg.graph.node("h[0]")], set()).problem
+    'nothing flows from h[1] to h[0]'
+    """
     part, names = one.source(site), ", ".join(str(t.node) for t in one.leg.targets)
     sources, target = nodes_of(site, one.graph), targets[0]
     free, source = one.graph.reach(sources), sources[0]
@@ -47,7 +54,13 @@ def _sparing(one: ConcreteLeg, node: Node) -> str:
 
 
 def alike(one: ConcreteLeg) -> PathError:
-    """All sources have the same values in both prompts."""
+    """All sources have the same values in both prompts.
+
+    >>> import circuitry as ct
+    >>> leg = ConcreteLeg.first(ct.parse("embed @ 1 -> logits"), ct.graph("mamba", layer=2), {"B": [2]}, 4, [(2,)])
+    >>> alike(leg).hint
+    'the prompts differ at B; from there to embed information moves exactly 0 tokens'
+    """
     site, changed, where = one.sources[0], one.changed or (), one.where or {}
     names = [name for name, at in where.items() if all(p in tokens for p, tokens in zip(at, changed, strict=True))]
     tokens = ", ".join(names) or f"token {min(min(tokens, default=0) for tokens in changed)} or later"
@@ -60,7 +73,13 @@ def alike(one: ConcreteLeg) -> PathError:
 
 
 def too_far(one: ConcreteLeg, site: Site, reach: dict[Node, Reach], held: set[Node]) -> PathError:
-    """The nodes are connected, but no information gets from the one position to the other."""
+    """The nodes are connected, but no information gets from the one position to the other.
+
+    >>> import circuitry as ct
+    >>> leg = ConcreteLeg.first(ct.parse("x[0] @ 1 -> c[0] @ 9"), ct.graph("mamba", layer=2))
+    >>> too_far(leg, leg.sources[0], leg.graph.reach([leg.graph.node("x[0]")]), set()).problem
+    'out of reach: from x[0] to c[0] information moves 0 to 3 tokens, and 9 is 8 after 1'
+    """
     target, rule = next((t, reach[n]) for t in one.leg.targets for n in nodes_of(t, one.graph) if n in reach)
     part = one.source(site)
     start, stop = site.at, read_at(target, one.graph)

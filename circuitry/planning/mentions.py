@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import PathError
-from ..paths import Node, Path, Site
+from ..paths.values import Node, Path, Site
 
 Kind = Literal["source", "target", "frozen", "exempt"]
 

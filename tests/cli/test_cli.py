@@ -223,7 +223,7 @@ def test_explain_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_: Any, **__: Any) -> None:
         raise AssertionError("something was run")
 
-    monkeypatch.setattr("circuitry.executing.rows.engine.run_plan", run)
+    monkeypatch.setattr("circuitry.executing.suffix.executor.Suffix.run", run)
     out = circuitry("explain", "bundled:gpt_neox", "head[0,1] @ B -> head[1,0].k freezing head -> logits")
     assert "pass 2" in out and "on the clean input: write head[1,0].k from pass 1" in out
 

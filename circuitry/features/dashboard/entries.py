@@ -12,13 +12,14 @@ from .contexts import Context, Profile, profiles
 
 if TYPE_CHECKING:
     from ..activations.corpus import Corpus
+    from ..matching.sides import ActsLike
 
 
 def entries(
     frame: pd.DataFrame,
     every: pd.DataFrame,
     reverse: pd.DataFrame | None,
-    sides: tuple[Sequence[Any], Sequence[Any]],
+    sides: tuple[Sequence[ActsLike], Sequence[ActsLike]],
     corpus: Corpus,
     tokenizer: Any,
     scores: pd.DataFrame | None = None,
@@ -61,7 +62,7 @@ def entries(
 
 def _features(
     pairs: Sequence[tuple[int, int]],
-    acts: Sequence[Any],
+    acts: Sequence[ActsLike],
     corpus: Corpus,
     tokenizer: Any,
     texts: dict[str, int],
@@ -76,7 +77,7 @@ def _features(
     return made
 
 
-def told(acts: Any) -> Mapping[str, Any]:
+def told(acts: object) -> Mapping[str, Any]:
     """What feature activations say of themselves (``node``, ``depth``, ``model``); nothing for a plain array.
 
     >>> told(object())
@@ -86,7 +87,7 @@ def told(acts: Any) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def node(acts: Any, layer: int) -> str:
+def node(acts: object, layer: int) -> str:
     """The graph node whose activations these are; where nothing says so, which layer of those compared.
 
     >>> node(object(), 3)

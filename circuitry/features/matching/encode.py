@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm.auto import tqdm
 
-from ...models import Model
-from ...paths import Node
-from ..activations import Corpus, activations
+from ...models.model import Model
+from ...paths.values import Node
+from ..activations.corpus import Corpus
+from ..activations.stream import activations
 from ..sae.named import Given, by_node, check_width
 from .blocks import Block
 from .origin import MASK, first_tokens, folders, origin
@@ -21,7 +22,7 @@ from .store import FeatureActs
 from .writer import Writer, held
 
 if TYPE_CHECKING:
-    from ..sae import SAE
+    from ..sae.sae import SAE
 
 
 def encode(
@@ -42,7 +43,7 @@ def encode(
     Args:
         model: what the autoencoders were trained on.
         saes: one autoencoder, or several: by node (or its text), as ``train_sae`` returns them, or each naming its node in
-            ``config.about``.
+            ``config.provenance``.
         corpus: of the model's tokens. MPPC compares activations on the same corpus only.
         out: a folder. The same call goes on where it was killed, and writes nothing where all is there.
         batch, buffer, memory: tokens that an autoencoder gets at once, tokens kept in memory, and the bound of a forward pass.

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from ...paths import Node
+from ...paths.values import Node
 from .named import Given, by_node, check_width
 from .sae import SAE
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ...executing.activations import Change
-    from ...models import Model
-    from ..activations import Corpus
+    from ...models.model import Model
+    from ..activations.corpus import Corpus
 
 
 def evaluate(
@@ -36,7 +36,7 @@ def evaluate(
 ) -> pd.DataFrame:
     """Evaluate SAEs, one at a time, at the used tokens of a corpus: a row for each.
 
-    ``saes``: one, or several: by node, as from ``train_sae``, or each naming its node in ``config.about``. ``tokens``: only this many.
+    ``saes``: one, or several: by node, as from ``train_sae``, or each naming its node in ``config.provenance``. ``tokens``: only this many.
     Costs two forward passes, and two for every SAE.
 
     Columns: ``node``; ``tokens``; ``l0``, features that fire at a token; ``explained_variance``, 1 - Σ‖x - x̂‖² / Σ‖x - mean‖²,

@@ -26,7 +26,7 @@ and drops the rest of the metadata."""
 def save(sae: SAE, folder: str | PathLike[str]) -> Path:
     """Write an SAE as a folder that SAELens loads: ``cfg.json`` and ``sae_weights.safetensors``; the folder.
 
-    ``config.about`` is kept in the metadata, under ``circuitry``.
+    ``config.provenance`` is kept in the metadata, under ``circuitry``.
 
     >>> import tempfile
     >>> from circuitry.features.sae import SAEConfig

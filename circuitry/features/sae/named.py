@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from torch import Tensor
 
 from ...errors import CircuitryError, expected
-from ...paths import Node
+from ...paths.values import Node
 from .sae import SAE
 
 if TYPE_CHECKING:
-    from ...models import Model
+    from ...models.model import Model
 
 Given: TypeAlias = SAE | Mapping[Any, SAE] | Iterable[SAE]
-"""One, or several: by node (or its text), as ``train_sae`` returns them, or each naming its node in ``config.about``."""
+"""One, or several: by node (or its text), as ``train_sae`` returns them, or each naming its node in ``config.provenance``."""
 
 
 def by_node(model: Model, saes: Given) -> dict[Node, SAE]:

@@ -158,7 +158,9 @@ class PatchingTable(Assessed):
             random = _frame(data["random"]) if data.get("random") else None
             return cls(_frame(data["rows"]), tuple(data["axes"]), data["unit"], data["provenance"], random)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CircuitryError(f"{path} does not hold a patching table ({error}); to_json writes one") from error
+            former = error.args == ("provenance",)
+            hint = "circuitry before 0.1 wrote tables with other columns; patch again" if former else "to_json writes one"
+            raise CircuitryError(f"{path} does not hold a patching table ({error}); {hint}") from error
 
     def to_markdown(self, path: str | FilePath | None = None, digits: int = 2) -> str:
         """Means with standard errors in Markdown, a star where significant, with the caption; one axis shows intervals too.

@@ -204,8 +204,9 @@ class SuiteResult:
         path = Path(folder)
         record = read_record(path)
         try:
-            summary = Summary.from_json((path / "summary.json").read_text(encoding="utf-8"))
+            # Tables first: they say so where the whole folder is from an earlier version.
             tables = {name: PatchingTable.from_json(path / "tables" / f"{name}.json") for name in record["tables"]}
+            summary = Summary.from_json((path / "summary.json").read_text(encoding="utf-8"))
         except OSError as error:
             raise CircuitryError(
                 f"the run in {path} is incomplete ({error}); run it again with the same arguments to complete it"

@@ -34,6 +34,15 @@ def test_other_json_is_no_table(text: str, tmp_path: Path) -> None:
         PatchingTable.from_json(tmp_path / "t.json")
 
 
+def test_a_table_with_the_former_columns_is_refused_with_the_reason(tmp_path: Path) -> None:
+    rows = '{"layer": [0], "example": [0], "effect": [1.0], "base": [0], "other": [4]}'
+    (tmp_path / "t.json").write_text(f'{{"about": {{}}, "axes": ["layer"], "unit": "logit", "rows": {rows}}}')
+    with pytest.raises(
+        CircuitryError, match=r"t\.json does not .*; circuitry before 0\.1 wrote tables with other columns; patch again$"
+    ):
+        PatchingTable.from_json(tmp_path / "t.json")
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_csv_has_every_row(name: str, tmp_path: Path) -> None:
     EVERY[name].to_csv(tmp_path / "deeper" / "t.csv")

@@ -159,7 +159,7 @@ class PatchingTable(Assessed):
             return cls(_frame(data["rows"]), tuple(data["axes"]), data["unit"], data["provenance"], random)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             former = error.args == ("provenance",)
-            hint = "circuitry before 0.1 wrote tables with other columns; patch again" if former else "to_json writes one"
+            hint = "an earlier version wrote tables with other columns; patch again" if former else "to_json writes one"
             raise CircuitryError(f"{path} does not hold a patching table ({error}); {hint}") from error
 
     def to_markdown(self, path: str | FilePath | None = None, digits: int = 2) -> str:
@@ -167,7 +167,7 @@ class PatchingTable(Assessed):
 
         >>> t = PatchingTable.of([{"layer": 0}], np.array([[1.0, 2.0, 3.0]]), np.zeros(3), np.ones(3), "logit")
         >>> print(t.to_markdown().splitlines()[2])
-        | 0       |  2.00 ± 0.58 |  -0.46 to 4.46 |    200% | 0.250 |
+        | 0       |  2.00 ± 0.58 |  -0.46 to 4.46 |         200% | 0.250 |
         """
         return writing.written(writing.markdown(*self._cells(digits), self.caption()), path)
 

@@ -38,7 +38,7 @@ def test_a_table_with_the_former_columns_is_refused_with_the_reason(tmp_path: Pa
     rows = '{"layer": [0], "example": [0], "effect": [1.0], "base": [0], "other": [4]}'
     (tmp_path / "t.json").write_text(f'{{"about": {{}}, "axes": ["layer"], "unit": "logit", "rows": {rows}}}')
     with pytest.raises(
-        CircuitryError, match=r"t\.json does not .*; circuitry before 0\.1 wrote tables with other columns; patch again$"
+        CircuitryError, match=r"t\.json does not .*; an earlier version wrote tables with other columns; patch again$"
     ):
         PatchingTable.from_json(tmp_path / "t.json")
 

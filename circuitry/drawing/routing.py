@@ -35,10 +35,15 @@ def route(
     """
     low, high = within
     walls = [Box(low - 50, 0, 100, 1000), Box(high + 50, 0, 100, 1000)] if within != EVERYWHERE else []
-    clear = [curve for curve in _bends(start, end) if not any(box.grown(0.05).holds(sampled(curve)) for box in (*boxes, *walls))]
+    obstacles = [box.grown(0.05) for box in (*boxes, *walls)]
+    clear = [curve for curve in _bends(start, end) if _is_clear(sampled(curve), obstacles)]
     if not clear:
         return through(start, end, _lanes(start, end, boxes, drawn, within))
     return clear[_cheapest([_detour(curve) for curve in clear], lambda i: 0.02 * _touched(clear[i], drawn))]
+
+
+def _is_clear(points: Points, obstacles: Sequence[Box]) -> bool:
+    return not any(box.holds(points) for box in obstacles)
 
 
 def _cheapest(costs: Sequence[float], more: Callable[[int], float]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Self
 
 import networkx as nx
@@ -203,6 +204,10 @@ class Measurements:
         >>> Measurements.of([{}], np.array([[1.0, 2.0]]), np.zeros(2), np.ones(2), "logit").mean().tolist()
         [1.5]
         """
+        return self._mean.copy()
+
+    @cached_property
+    def _mean(self) -> pd.Series:
         return pd.Series(self._grouped().mean())
 
     def sem(self) -> pd.Series:
@@ -221,10 +226,14 @@ class Measurements:
         >>> Measurements.of([{}], np.array([[-1.0]]), np.array([2.0]), np.array([0.0]), "logit").normalized().tolist()
         [0.5]
         """
-        base, source = (self.frame[column] for column in ("base", "source"))
-        whole: pd.Series = self._grouped(source - base).mean()
-        return self.mean() / whole.where(whole.abs() > self._rounding())
+        return self._normalized.copy()
 
+    @cached_property
+    def _normalized(self) -> pd.Series:
+        whole: pd.Series = self._grouped(self.frame["source"] - self.frame["base"]).mean()
+        return self._mean / whole.where(whole.abs() > self._rounding)
+
+    @cached_property
     def _rounding(self) -> pd.Series:
         """By cell, the largest effect that may be rounding of the metric on the two inputs."""
         base, source = (self.frame[column].abs() for column in ("base", "source"))

@@ -84,7 +84,7 @@ class Assessed(Measurements):
 
     def _random_quantile(self) -> list[float]:
         # A draw may be the cell's own node: it is not smaller, whatever the last bit of either says.
-        least = self.mean().abs() - self._rounding()
+        least = self.mean().abs() - self._rounding
         pairs = zip(least, self._random_by_cell(), strict=True)
         return [np.nan if each is None or np.isnan(mean) else float((each < mean).mean()) for mean, each in pairs]
 

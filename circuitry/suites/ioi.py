@@ -16,7 +16,7 @@ def run(study: Study) -> SuiteResult:
     ``corruption="auto"``: three new names for a Transformer, as in Wang et al.; both names replaced, as in the paper, for states.
 
     >>> import circuitry as ct
-    >>> found = ct.run("ioi", ct.load("bundled:gpt_neox"), examples=12)
+    >>> found = ct.run("ioi", ct.load("bundled:gpt_neox"), examples=4, baseline=0)
     >>> found.summary.components[0].role
     'name mover'
     """

@@ -180,12 +180,14 @@ class SuiteResult:
         target = Path(folder)
         for name, table in self.tables.items():
             table.save(target / "tables", name)
+        figures = {f"figures/{name}": picture.figure for name, picture in self.pictures.items()}
         if self.circuit is not None:
-            for suffix in (".svg", ".png", ".dot", ".mmd", ".json"):
+            figures["circuit"] = self.circuit.draw()
+            for suffix in (".dot", ".mmd", ".json"):
                 self.circuit.save(target / f"circuit{suffix}")
-        for name, picture in self.pictures.items():
+        for name, figure in figures.items():
             for suffix in (".svg", ".png"):
-                save(picture.figure, target / "figures" / f"{name}{suffix}")
+                save(figure, target / f"{name}{suffix}")
         write_whole(target / "summary.json", self.summary.to_json())
         write_whole(target / "summary.md", self._markdown())
         write_whole(target / "run.json", json.dumps(self._record(), indent=1, default=str))

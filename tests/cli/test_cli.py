@@ -18,6 +18,7 @@ import circuitry as ct
 from circuitry import cli
 from circuitry.cli import options as read
 from support.command import called, circuitry
+from support.no_pictures import no_pictures
 
 COMMANDS = (
     "run", "demo", "report", "compare", "patch", "explain", "sensitivity", "offsets", "circuits", "universality", "mppc",
@@ -82,7 +83,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]
         ("induction", "gpt_neox", ("-o", "distances=8", "-o", "distance=8", "-o", "baseline=0")),
         ("ioi", "gpt_neox", ("-o", "order=ABBA", "-o", "baseline=0")),
     ):
-        said = circuitry("run", suite, "--model", f"bundled:{model}", "--out", str(out), *options, "--examples", "4")
+        with no_pictures():
+            said = circuitry("run", suite, "--model", f"bundled:{model}", "--out", str(out), *options, "--examples", "4")
         found[f"{suite}-{model}"] = (out / f"{suite}-{model}", said)
     return found
 
@@ -145,7 +147,8 @@ def test_report_builds_the_page_again(runs: dict[str, tuple[Path, str]]) -> None
     page = runs["induction-mamba"][0] / "report.html"
     before = page.read_text()
     page.unlink()
-    assert written(circuitry("report", str(page.parent))) == page.resolve()
+    with no_pictures():
+        assert written(circuitry("report", str(page.parent))) == page.resolve()
     assert page.read_text() == before
 
 

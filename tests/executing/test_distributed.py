@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import distributed
 
 import circuitry as ct
@@ -34,6 +33,8 @@ from circuitry.suites import Study
 from circuitry.suites.folder import RunFolder
 from circuitry.team import Team, present
 from support import tiny
+from support.no_pictures import no_pictures
+from support.two_processes import Two, called, environment, launch
 
 STATES = "ssm_state[{layer}] @ {pos} -> logits freezing ssm_state"
 TASK = ct.task("induction", distance=8, examples=20, prefix=2)
@@ -67,35 +68,43 @@ SUITE = Suite(
 '''
 
 
-def circuitry(*arguments: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
-    """The command line as a program, or as several that torchrun starts, with one thread each."""
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    environment = {**os.environ, "PYTHONPATH": str(Path(ct.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launch, "-m", "circuitry", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+def alone(*words: str) -> subprocess.CompletedProcess[str]:
+    """What a command says in this process, with one thread, as each of two has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return subprocess.CompletedProcess(words, *called(list(words)))
+    finally:
+        torch.set_num_threads(threads)
 
 
-def both(*arguments: str, out: Path) -> tuple[str, str]:
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+    with Two(tmp_path_factory.mktemp("two")) as processes:
+        yield processes
+
+
+def both(two: Two, *words: str, out: Path) -> tuple[str, str]:
     """What one process says and what two say, with the file they wrote, which must be the same."""
     said = []
-    for processes, name in ((1, f"one{out.suffix}"), (2, f"two{out.suffix}")):
-        done = circuitry(*arguments, "--out", str(out.with_name(name)), processes=processes)
+    for run, name in ((alone, f"one{out.suffix}"), (two.run, f"two{out.suffix}")):
+        done = run(*words, "--out", str(out.with_name(name)))
         assert done.returncode == 0, done.stderr
         said.append(done.stdout.replace(name, "file"))
     assert out.with_name(f"one{out.suffix}").read_bytes() == out.with_name(f"two{out.suffix}").read_bytes()
     return said[0], said[1]
 
 
-def test_patch_writes_the_same_bytes(tmp_path: Path) -> None:
+def test_patch_writes_the_same_bytes(two: Two, tmp_path: Path) -> None:
     axis = ["--axis", "pos=B,B+2", "--examples", "20", "-o", "distance=8"]
-    one, two = both("patch", "bundled:mamba", STATES, *axis, out=tmp_path / "table.csv")
-    assert one == two
-    assert one.count("written: ") == 1
+    said = both(two, "patch", "bundled:mamba", STATES, *axis, out=tmp_path / "table.csv")
+    assert said[0] == said[1]
+    assert said[0].count("written: ") == 1
 
 
-def test_offsets_writes_the_same_bytes(tmp_path: Path) -> None:
-    one, two = both("offsets", "bundled:gpt_neox", "--examples", "24", "-o", "distance=8", out=tmp_path / "found.md")
-    assert one == two
+def test_offsets_writes_the_same_bytes(two: Two, tmp_path: Path) -> None:
+    said = both(two, "offsets", "bundled:gpt_neox", "--examples", "24", "-o", "distance=8", out=tmp_path / "found.md")
+    assert said[0] == said[1]
 
 
 def tables(folder: Path) -> dict[str, bytes]:
@@ -120,7 +129,8 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The tables of the suite in one process that nothing disturbs."""
     out = tmp_path_factory.mktemp("whole")
-    done = circuitry(*run_suite(suite, out))
+    with no_pictures():
+        done = alone(*run_suite(suite, out))
     assert done.returncode == 0, done.stderr
     return tables(out / "two-mamba")
 
@@ -129,25 +139,26 @@ def run_suite(suite: Path, out: Path) -> list[str]:
     return ["run", str(suite), "--model", "bundled:mamba", "--out", str(out), "--examples", "20"]
 
 
-def test_a_suite_in_two_processes(suite: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
-    done = circuitry(*run_suite(suite, tmp_path), processes=2)
+def test_a_suite_in_two_processes(two: Two, suite: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    done = two.run(*run_suite(suite, tmp_path))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report: ") == 1, "only the first process says anything"
     assert [one.name for one in tmp_path.iterdir()] == ["two-mamba"]
     assert tables(tmp_path / "two-mamba") == whole
     finished = written(tmp_path / "two-mamba")
-    again = circuitry(*run_suite(suite, tmp_path), processes=2)
+    again = two.run(*run_suite(suite, tmp_path))
     assert again.returncode == 0, again.stderr
     assert again.stdout == done.stdout
     assert written(tmp_path / "two-mamba") == finished, "a complete run is read"
     assert [one.name for one in tmp_path.iterdir()] == ["two-mamba"]
 
 
-def test_a_killed_process_is_reported_and_the_run_goes_on(suite: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_a_killed_process_is_reported_and_the_run_goes_on(two: Two, suite: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
     marker = suite.with_name("kill")
     marker.touch()
     try:
-        killed = circuitry(*run_suite(suite, tmp_path / "runs"), processes=2)
+        command = launch("-m", "circuitry", *run_suite(suite, tmp_path / "runs"))
+        killed = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     finally:
         marker.unlink()
     assert killed.returncode != 0
@@ -157,15 +168,15 @@ def test_a_killed_process_is_reported_and_the_run_goes_on(suite: Path, whole: di
     parts = list((folder / "parts").iterdir())
     assert len(parts) == 1, "the first table was finished"
     shutil.copytree(tmp_path / "runs", tmp_path / "other")
-    for out, processes in (("runs", 2), ("other", 1)):  # whoever goes on
-        done = circuitry(*run_suite(suite, tmp_path / out), processes=processes)
+    for out, run in (("runs", two.run), ("other", alone)):  # whoever goes on
+        done = run(*run_suite(suite, tmp_path / out))
         assert done.returncode == 0, done.stderr
         assert [one.name for one in (tmp_path / out).iterdir()] == ["two-mamba"]
         assert tables(tmp_path / out / "two-mamba") == whole
 
 
-def test_an_error_is_said_once() -> None:
-    done = circuitry("patch", "bundled:mamba", "ssm_stat -> logits", processes=2)
+def test_an_error_is_said_once(two: Two) -> None:
+    done = two.run("patch", "bundled:mamba", "ssm_stat -> logits")
     assert done.returncode != 0
     assert done.stdout == ""
     assert done.stderr.count("mamba has no node 'ssm_stat'") == 1

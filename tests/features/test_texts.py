@@ -128,6 +128,7 @@ def test_the_default_is_the_interpreters_own_documentation() -> None:
     texts = list(documents())
     assert texts == list(documents()) and len(texts) == len(set(texts))
     made = manual.manual()
+    assert len(made.passages) > 200 and len(made.docstrings) > 4000
     assert 10 < sum(text in made.passages for text in texts[: len(made.passages) * 5]) < len(made.passages), "not shuffled"
     assert sum(len(text.split()) for text in texts) > 200_000
     assert any("JSON" in text for text in texts) and any(

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import typer
 
@@ -18,7 +17,6 @@ import circuitry as ct
 from circuitry.cli import app
 from circuitry.compiled import NAMES, stream
 from circuitry.content import BUNDLED
-from circuitry.drawing.circuit import Circuit, CircuitNode
 from circuitry.evidence import grid, offsets
 from circuitry.executing.open import EXECUTORS
 from circuitry.features import activations
@@ -34,10 +32,9 @@ from circuitry.features.matching.writer import Writer
 from circuitry.models.loading import bundled
 from circuitry.patching import METRICS
 from circuitry.planning import INTERVENTIONS, plan
-from circuitry.reports import compare, nodes, page, write_report
+from circuitry.reports import compare, nodes
 from circuitry.studies import circuits, experiment
 from circuitry.studies.experiment.plan import Settings
-from circuitry.suites import Picture, SuiteResult, Summary
 from circuitry.suites.induction import DISTANCES
 from circuitry.suites.runner import SHIPPED
 from circuitry.thresholds import CARRIES, KEY_EFFECT, MOST_KEYS, NEAR_ZERO, WRITE_FLOOR
@@ -47,8 +44,7 @@ from circuitry.training.recipes import RECIPES
 from circuitry.universality import Recipe, corpus, encode, mppc, train_sae
 from support import compiled, some_matches
 from support.layers import LEVEL, heavy_after_importing
-from support.pages import ROOT, blocks
-from support.run_folders import run_folder
+from support.pages import ROOT
 
 
 def _words(name: str) -> str:
@@ -314,72 +310,6 @@ def test_figures_of_an_experiment_are_those_in_the_page() -> None:
     scores = scores.set_axis(["layer", "feature"], axis=1).assign(complexity=1.0, monosemanticity=5.0, scorer="me", proxy=True)
     figures = {f"figures/{name}" for name in some_matches.found(scores=scores).figures()}
     assert {*re.findall(r"`(figures/\w+)`", (ROOT / "docs/universality.md").read_text())} == figures
-
-
-# --- files of runs ---------------------------------------------------------------------------------------------------------
-
-
-def _listed() -> set[str]:
-    """The names of files that docs/report.md gives, the name of a table as NAME."""
-    found = set()
-    for row in (ROOT / "docs/report.md").read_text().partition("| in the folder |")[2].split("\n\n")[0].splitlines()[2:]:
-        first, *others = re.findall(r"`([^`]+)`", row.split("|")[1])
-        stem = first.rpartition(".")[0]
-        found |= {first} | {f"{stem}{other}" if other.startswith(".") else other for other in others}
-    return found
-
-
-def test_a_run_folder_has_the_files_in_the_page_and_no_others(tmp_path: Path) -> None:
-    table = ct.PatchingTable.of(
-        [{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.ones(8), "logit", {"path": "h[{layer}] -> logits"}
-    )
-    circuit = Circuit("c", ("A",), (CircuitNode("h[0]", "A", 0, 1.0),), ())
-    drawn = {"own": Picture("Own", "", table.plot())}
-    folder = SuiteResult({"states": table}, circuit, Summary("m", "mamba", [], 0.0, {}), drawn).save(tmp_path)
-    files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
-    figures = {f"figures/own{end}" for end in (".svg", ".png")}
-    assert files - figures == {text.replace("NAME", "states") for text in _listed()} - {"figures/"} and figures <= files
-
-
-def test_tables_and_figures_of_the_suites_are_those_in_the_page_on_the_paper() -> None:
-    code = "".join(file.read_text() for file in (ROOT / "circuitry/suites").glob("*.py"))
-    named = re.findall(r"`(?:tables|figures)/(\w[\w+]*?)(?:_IO)?(?:\.svg)?`", (ROOT / "docs/paper.md").read_text())
-    assert len(named) == 7 and all(f'"{name}"' in code or f'f"{name}_' in code for name in [*named, "conv_edges", "write_ports"])
-
-
-def test_a_report_is_as_large_as_the_page_says(tmp_path: Path) -> None:
-    said = re.search(
-        r"Its figures take ([\d.]+) MB at most.* less than half a kilobyte: with up to ([\d,]+) cells it stays under (\d) MB",
-        _words("docs/report.md"),
-    )
-    assert said
-    figures, cells, most = (float(text.replace(",", "")) for text in said.groups())
-    sizes = []
-    for layers in (16, 32):
-        many = [{"layer": layer, "head": head} for layer in range(layers) for head in range(16)]
-        effects = np.random.default_rng(0).normal(-3, 5, (len(many), 8))
-        table = ct.PatchingTable.of(
-            many, effects, np.full(8, 20.0), np.full(8, 4.0), "logit", {"path": "head[{layer},{head}] -> logits"}
-        )
-        sizes.append(write_report(run_folder(tmp_path / str(layers), {"heads": table})).stat().st_size)
-    cell = (sizes[1] - sizes[0]) / 256
-    assert cell < 512 and 0 <= figures * 1e6 - page._PICTURES * 4 / 3 < 1e5
-    assert page._PICTURES * 4 / 3 + sizes[0] + cells * 512 < most * 1e6
-
-
-def test_the_code_on_real_models_in_the_page_on_matching_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With less of everything, and a document that is longer than one of the models has positions."""
-    [code] = [block.body for block in blocks(ROOT / "docs/mppc.md") if block.language == "py"]
-    small = code.replace('"resid", "texts/"', '"resid[4]", "texts/", tokens=600, batch=64, expansion=1').replace(
-        "1_000_000", "600"
-    )
-    assert small.count("600") == 2
-    monkeypatch.chdir(tmp_path)
-    Path("texts").mkdir()
-    Path("texts/one.txt").write_text("A sentence of some words. " * 300)
-    names: dict[str, Any] = {}
-    exec(compile(small, "docs/mppc.md", "exec"), names)
-    assert np.diff(names["text"].starts).max() == 512 and (tmp_path / "matches/forward.csv").is_file()
 
 
 # --- what a page says of itself --------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 
 from circuitry.reports import write_comparison
 from circuitry.reports.roles import aligned
+from support.no_pictures import no_pictures
 from support.run_folders import circuit, compared, run_folder, tables, text_of
 
 
@@ -28,6 +29,7 @@ def test_a_comparison_has_both(comparison: Path) -> None:
     assert strongest and re.findall(r"[+−][\d.]+", strongest[1])[:3] == ["+0.50", "+0.25", "+0.25"]
 
 
+@no_pictures()
 def test_a_comparison_takes_a_free_name_unless_it_is_the_same(comparison: Path, tmp_path: Path) -> None:
     one, two = comparison.parents[1] / "one", comparison.parents[1] / "two"
     taken = tmp_path / "taken"

@@ -21,6 +21,7 @@ from circuitry.studies import circuits
 from circuitry.studies.circuits.alignment import PlacedComponent, depths, measured, overlap, placed, strengths
 from circuitry.suites.result import Component, SuiteResult, Summary
 from circuitry.universality import Circuits
+from support.no_pictures import no_pictures
 
 EXAMPLES = 12
 STRENGTHS = arrays.arrays(float, (3, 4), elements=st.floats(0, 1))
@@ -210,7 +211,8 @@ def test_everything_is_written(tmp_path: Path) -> None:
 
 def test_the_command_runs_the_suite_on_every_model(tmp_path: Path) -> None:
     args = ["circuits", "induction", "bundled:gpt_neox", "bundled:mamba", "--examples", "12", "--out", str(tmp_path)]
-    done = CliRunner().invoke(app, [*args, "-o", "distances=8", "-o", "distance=8"])
+    with no_pictures():
+        done = CliRunner().invoke(app, [*args, "-o", "distances=8", "-o", "distance=8"])
     assert done.exit_code == 0, done.output
     assert "keeps it and hands it to the answer (2 of 2 models)" in done.output
     page = (tmp_path / "circuits-induction" / "circuits.html").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from circuitry.features.dashboard.score import Estimate
 from circuitry.studies import experiment
 from circuitry.studies.experiment.plan import dictionaries, sites
 from circuitry.universality import Universality
+from support.no_pictures import no_pictures
 
 PLACES = ["store", "garden", "river", "school", "market", "tower", "harbour", "forest"]
 TEXTS = [
@@ -42,12 +44,14 @@ PAIR: dict[str, Any] = {"models": ["bundled:gpt_neox", "bundled:mamba"], "seed_v
 
 def run(out: Path, **changes: Any) -> Universality:
     asked: dict[str, Any] = {"seed_variant": "bundled:gpt_neox_s1", **SMALL, **changes}
-    return experiment(asked.pop("models", ["bundled:gpt_neox", "bundled:mamba", "bundled:mamba_s1"]), out=out, **asked)
+    models = asked.pop("models", ["bundled:gpt_neox", "bundled:mamba", "bundled:mamba_s1"])
+    with contextlib.nullcontext() if asked.pop("drawn", False) else no_pictures():
+        return experiment(models, out=out, **asked)
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Universality:
-    return run(tmp_path_factory.mktemp("runs"))
+    return run(tmp_path_factory.mktemp("runs"), drawn=True)
 
 
 def test_every_comparison_and_figure_of_the_paper_is_there(found: Universality) -> None:
@@ -77,7 +81,7 @@ def test_other_text_of_the_same_size_is_another_run(tmp_path: Path) -> None:
     assert len(folders) == 2
 
 
-def run_folder(out: Path, texts: list[str]) -> str:
+def run_folder(out: Path, texts: list[str], **changes: Any) -> str:
     """The folder of a run that is stopped before it trains anything."""
     said: list[str] = []
 
@@ -87,7 +91,7 @@ def run_folder(out: Path, texts: list[str]) -> str:
 
     before = set(out.iterdir())
     with pytest.raises(KeyboardInterrupt):
-        run(out, **PAIR, texts=texts, say=stop)
+        run(out, **PAIR, texts=texts, say=stop, **changes)
     new = set(out.iterdir()) - before
     return (new.pop() if new else max(before, key=lambda path: (path / "match.corpus.safetensors").stat().st_mtime_ns)).name
 
@@ -102,10 +106,7 @@ run(Path(sys.argv[1]), **PAIR, say=lambda what: print(what, flush=True))
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(tmp_path: Path) -> None:
     here = str(Path(__file__).parent)
-    kept = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([here, *map(str, Path(here).parents[:2]), os.environ.get("PYTHONPATH", "")]),
-    }
+    kept = {**os.environ, "PYTHONPATH": os.pathsep.join([here, str(Path(here).parent), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-c", CODE, str(tmp_path / "killed")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=kept) as started:
         assert started.stdout is not None
@@ -153,7 +154,7 @@ def test_a_judge_is_asked_only_when_its_price_is_agreed_to_and_nothing_before_is
     assert any("40 questions to paid" in line for line in said)
     assert [file.name for file in tmp_path.iterdir()] == ["universality-gpt_neox-mamba"]
     scorer.key = "paid at 4"
-    assert run(tmp_path, **PAIR, scorer=scorer).record["folder"].endswith("-2"), "a scorer with other settings is another run"
+    assert run_folder(tmp_path, TEXTS, scorer=scorer).endswith("-2"), "a scorer with other settings is another run"
 
 
 def test_the_stream_before_the_first_block_is_no_site() -> None:

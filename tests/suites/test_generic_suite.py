@@ -15,6 +15,7 @@ from circuitry.suites import SuiteResult, suite
 from circuitry.suites.generic import suite_for
 from support import tiny
 from support.command import circuitry
+from support.no_pictures import no_pictures
 from support.own_task import OWN
 from support.prompt_tables import ROWS, written
 from support.vocabularies import vocabulary
@@ -140,7 +141,8 @@ def test_a_table_of_prompts_runs_from_the_command_line(tmp_path: Path) -> None:
     assert "4 examples" in circuitry("explain", "bundled:mamba", "h[1] @ IO -> logits", "--task", path)
     assert "examples=3" in circuitry("patch", "bundled:mamba", "h[1] @ IO -> logits", "--task", path, "--examples", "3")
     out = str(tmp_path / "runs")
-    said = circuitry("run", path, "--model", "bundled:mamba", "--out", out)
+    with no_pictures():
+        said = circuitry("run", path, "--model", "bundled:mamba", "--out", out)
     assert (Path(out) / "p-mamba" / "report.html").exists() and "States" in said.replace("State of", "States of")
 
 
@@ -150,7 +152,8 @@ def test_files_of_one_name_do_not_share_a_folder(tmp_path: Path) -> None:
     folders = []
     for rows in (ROWS, other, ROWS):
         path = written(tmp_path / "p.csv", rows)
-        found = ct.run(path, ct.load("bundled:mamba"), out=tmp_path / "runs", baseline=0)
+        with no_pictures():
+            found = ct.run(path, ct.load("bundled:mamba"), out=tmp_path / "runs", baseline=0)
         folders.append(Path(found.record["folder"]).name)
     assert folders == ["p-mamba", "p-mamba-2", "p-mamba"]
 

@@ -42,11 +42,6 @@ def placed(model: str, result: SuiteResult) -> list[PlacedComponent]:
     """The components a suite named that stand in a layer, each with its measurements.
 
     Raises CircuitryError for a result whose components do not say which cell of which table they are.
-
-    >>> import circuitry as ct
-    >>> found = ct.run("induction", ct.load("bundled:mamba"), distances=[8], distance=8, examples=8)
-    >>> placed("m", found)[0].node, placed("m", found)[0].depth
-    ('ssm_state[3]', 0.875)
     """
     layers, found = int(result.record["layers"]), []
     for one in result.summary.components:

@@ -125,7 +125,7 @@ def test_the_same_seed_draws_the_same_nodes(case: tuple[str, str], seed: int) ->
 def test_draws_are_the_same_in_every_process() -> None:
     """Sets of positions come in another order wherever text is hashed with another seed."""
     code = "import test_baseline as t; print([str(cell.path) for cell in t.drawn(*t.CASES[2], 4)[2]])"
-    folders = os.pathsep.join([str(FilePath(ct.__file__).parents[1]), str(FilePath(__file__).parent)])
+    folders = os.pathsep.join([str(FilePath(ct.__file__).parents[1]), *map(str, list(FilePath(__file__).parents)[:2])])
     # Without the variable this process hashes with a seed of its own.
     seed = "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"
     env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": folders}

@@ -106,7 +106,10 @@ run(Path(sys.argv[1]), **PAIR, say=lambda what: print(what, flush=True))
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(tmp_path: Path) -> None:
     here = str(Path(__file__).parent)
-    kept = {**os.environ, "PYTHONPATH": os.pathsep.join([here, str(Path(here).parent), os.environ.get("PYTHONPATH", "")])}
+    kept = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([here, *map(str, list(Path(here).parents)[:2]), os.environ.get("PYTHONPATH", "")]),
+    }
     command = [sys.executable, "-c", CODE, str(tmp_path / "killed")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=kept) as started:
         assert started.stdout is not None

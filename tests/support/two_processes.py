@@ -1,9 +1,7 @@
-"""Two processes that torchrun has started run one command line after another: to start them takes longer than most commands."""
+"""Two processes that torchrun has started run one command line after another: starting them takes longer than most commands."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
 import json
 import os
@@ -17,7 +15,7 @@ from typing import Self
 from torch import distributed
 
 import circuitry as ct
-from circuitry import cli
+from support.command import called
 
 PATIENCE = 300.0
 
@@ -29,25 +27,12 @@ def launch(*program: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Of a process that imports this circuitry and computes with one thread."""
-    return {**os.environ, "PYTHONPATH": str(Path(ct.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-
-
-def called(words: list[str]) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command that this process runs."""
-    out, err, before = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv, code = ["circuitry", *words], 0
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            cli.main()
-    except SystemExit as end:
-        code = int(end.code or 0)
-    finally:
-        sys.argv = before
-    return code, out.getvalue(), err.getvalue()
+    folders = [str(Path(ct.__file__).parents[1]), str(Path(__file__).parents[1])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"}
 
 
 class Two:
-    """Both processes, which get their commands as files in a folder and answer there."""
+    """Both processes. They get their commands as files in a folder, and answer there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.numbers = folder, itertools.count()
@@ -95,7 +80,7 @@ def _serve(folder: Path, rank: str) -> None:
         if words is None:
             distributed.destroy_process_group()
             break
-        _put(folder / f"{number}.{rank}.json", called([str(word) for word in words]))
+        _put(folder / f"{number}.{rank}.json", called(*map(str, words)))
 
 
 if __name__ == "__main__":

@@ -33,8 +33,9 @@ from circuitry.suites import Study
 from circuitry.suites.folder import RunFolder
 from circuitry.team import Team, present
 from support import tiny
+from support.command import called
 from support.no_pictures import no_pictures
-from support.two_processes import Two, called, environment, launch
+from support.two_processes import Two, environment, launch
 
 STATES = "ssm_state[{layer}] @ {pos} -> logits freezing ssm_state"
 TASK = ct.task("induction", distance=8, examples=20, prefix=2)
@@ -73,7 +74,7 @@ def alone(*words: str) -> subprocess.CompletedProcess[str]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return subprocess.CompletedProcess(words, *called(list(words)))
+        return subprocess.CompletedProcess(words, *called(*words))
     finally:
         torch.set_num_threads(threads)
 

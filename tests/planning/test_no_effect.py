@@ -173,7 +173,7 @@ def test_the_detector_the_scores_and_suites_refuse_what_they_do_not_use() -> Non
         (lambda: ct.score(ours, TASK, heads, baseline=3), "baseline=3 has no effect: a circuit is compared with random sets"),
         (lambda: ct.score(ours, TASK, heads, metric=["logit"]), "a circuit is scored by one metric"),  # type: ignore[arg-type]
         (lambda: ct.score(ours, TASK, heads, lint=True), "lint= is set by the scores themselves"),
-        (lambda: ct.run("induction", ours, fresh=True), "fresh=True has no effect: it is about a folder"),
+        (lambda: ct.run("induction", ours, fresh=True), "fresh=True has no effect: without out= there is no folder"),
         (lambda: ct.run("induction", ours, distances=[8, 16, 8]), "distances has 8 twice"),
         (lambda: Study(ours, TASK).over("distance", [8, 8], "t", ONE), "distance has 8 twice"),
     ]  # fmt: skip

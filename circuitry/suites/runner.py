@@ -86,7 +86,7 @@ def run(
     'ssm_state[3]'
     """
     if fresh and out is None:
-        raise no_effect("fresh", True, "without out= there is no folder with an earlier run", "give out=, or leave fresh out")
+        raise no_effect("fresh", True, "without out= a run has no folder", "give out=, or leave fresh out")
     chosen = name if isinstance(name, Suite) else suite(name)
     patching = {k: options.pop(k) for k in _PATCH if k in options}
     task_options = task(chosen.task).options

@@ -91,7 +91,7 @@ def _loop_space(layer: Layer, key: Key) -> float:
 
 
 def _curves(layer: Layer, plan: Plan) -> dict[tuple[Key, Key], Points]:
-    """The curve of each arrow: upwards along its lanes, at first or last level if an end is in the stream, or a backward loop."""
+    """The curve of each arrow: upwards along its lanes, level where it leaves or enters the stream, a loop if it runs backwards."""
     starts, ends = _fans(layer, plan)
     curves = {}
     for edge in layer.edges:

@@ -1,4 +1,4 @@
-"""The errors of circuitry. A message says what was expected, what was given and what to try; the command line prints no traceback."""
+"""The errors of circuitry. A message says what was expected, what was given and what to try."""
 
 from __future__ import annotations
 

@@ -96,6 +96,7 @@ def _suite(suite: str, model: LoadedModel, out: Path, **options: Any) -> Path:
 def _print_result(result: SuiteResult) -> None:
     for name, table in result.tables.items():
         lines = f"{table.provenance.get('title', '')}\n{table}".splitlines()
+        # A long table is cut, but not its last line: the caption, which says how to read it.
         shown = [*lines[:_MOST_LINES], f"... all {len(lines)} lines: tables/{name}.md", lines[-1]]
         print("\n" + "\n".join(lines if len(lines) <= _MOST_LINES + 2 else shown))
     print(f"\n{result.summary.text()}")

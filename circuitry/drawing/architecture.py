@@ -1,6 +1,6 @@
 """Draws one layer of an architecture: families and ports as boxes, the residual stream at the left, inputs at the bottom.
 
-An arrow without a label stays at the same token. The label of any other arrow is the graph's rule for how it moves between tokens.
+An arrow without a label stays at the same token. Any other label is the graph's rule for the move between tokens.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _loop_space(layer: Layer, key: Key) -> float:
 
 
 def _curves(layer: Layer, plan: Plan) -> dict[tuple[Key, Key], Points]:
-    """The curve of each arrow: upwards along its lanes, level where it leaves or enters the stream, a loop if it runs backwards."""
+    """The curve of each arrow: up along its lanes, level where it leaves or enters the stream, a loop if it runs backwards."""
     starts, ends = _fans(layer, plan)
     curves = {}
     for edge in layer.edges:

@@ -79,7 +79,7 @@ def _draw_arrows(page: Page, circuit: Circuit, layout: Layout) -> None:
     most = max((abs(edge.effect) for edge in circuit.edges if np.isfinite(edge.effect)), default=0.0) or 1.0
     curves = _routes(circuit, layout)
     lines = {edge: sampled(curve) for edge, curve in curves.items()}
-    # Labels stay on the page: what is beside it counts as a label that is already there.
+    # Two boxes outside the page count as labels, so that no label leaves the page.
     labels = [Box(x, 0.0, 20.0, 1000.0) for x in (-10.0, layout.width + 10.0)]
     for edge, curve in curves.items():
         share = min(1.0, abs(edge.effect) / most) if np.isfinite(edge.effect) else 0.0

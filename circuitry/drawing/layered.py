@@ -71,13 +71,13 @@ def _neighbours(chains: Iterable[list[Key]], sizes: Mapping[Key, float]) -> dict
 
 
 def _ordered(order: list[list[Key]], near: Near) -> list[list[Key]]:
-    """Sort each row by where its neighbours stand, upwards and downwards in turn; the order with the fewest crossings wins."""
+    """Sort each row by the mean index of its neighbours, upwards and downwards in turn; the order with fewest crossings wins."""
     best, fewest = [list(row) for row in order], _crossings(order, near)
     for sweep in range(_ORDER_SWEEPS):
         side = sweep % 2
         for row in order[:: 1 if side == 0 else -1]:
-            at = {key: i for other in order for i, key in enumerate(other)}
-            wanted = {key: _mean([at[other] for other in near[key][side]], at[key]) for key in row}
+            at = {key: i for keys in order for i, key in enumerate(keys)}
+            wanted = {key: _mean([at[neighbour] for neighbour in near[key][side]], at[key]) for key in row}
             row.sort(key=wanted.__getitem__)
         if (crossings := _crossings(order, near)) < fewest:
             best, fewest = [list(row) for row in order], crossings
@@ -108,11 +108,11 @@ def _placed(
 
 def _wanted(key: Key, x: Mapping[Key, float], near: Near, boxes: Container[Key]) -> tuple[float, float]:
     """The x that a box or lane is pulled to, and the strength of the pull (Gansner et al. 1993)."""
-    neighbours = [other for side in near[key] for other in side]
-    weights = [_PULL[(key not in boxes) + (other not in boxes)] for other in neighbours]
+    neighbours = [neighbour for side in near[key] for neighbour in side]
+    weights = [_PULL[(key not in boxes) + (neighbour not in boxes)] for neighbour in neighbours]
     if not neighbours:
         return x[key], 1.0
-    return sum(w * x[other] for w, other in zip(weights, neighbours, strict=True)) / sum(weights), float(sum(weights))
+    return sum(w * x[neighbour] for w, neighbour in zip(weights, neighbours, strict=True)) / sum(weights), float(sum(weights))
 
 
 def _apart(row: list[Key], wanted: list[tuple[float, float]], sizes: Mapping[Key, float], gap: float) -> dict[Key, float]:
@@ -123,26 +123,26 @@ def _apart(row: list[Key], wanted: list[tuple[float, float]], sizes: Mapping[Key
     # Without the offsets, the order of the boxes is all that is left of the constraint. Neighbours in the wrong order become
     # one block at their weighted mean (pool adjacent violators).
     blocks: list[tuple[float, float, int]] = []  # x without the offset, weight, number of boxes
-    for (place, weight), offset in zip(wanted, offsets, strict=True):
-        blocks.append((place - offset, weight, 1))
+    for (at, weight), offset in zip(wanted, offsets, strict=True):
+        blocks.append((at - offset, weight, 1))
         while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
             (a, w, m), (b, v, n) = blocks[-2:]
             blocks[-2:] = [((a * w + b * v) / (w + v), w + v, m + n)]
-    settled = [place for place, _, count in blocks for _ in range(count)]
-    return {key: place + offset for key, place, offset in zip(row, settled, offsets, strict=True)}
+    settled = [at for at, _, count in blocks for _ in range(count)]
+    return {key: at + offset for key, at, offset in zip(row, settled, offsets, strict=True)}
 
 
 def _straight(
     lanes: list[Key], wanted: list[float], order: list[list[Key]], x: Mapping[Key, float], sizes: Mapping[Key, float]
 ) -> dict[Key, float]:
     """The same x for all lanes of an arrow, the nearest that has room in every row; empty if there is none."""
-    beside = []
+    neighbours = []  # what is next to a lane in its row: +1 if on its left, -1 if on its right
     for row in (row for row in order if any(key in row for key in lanes)):
         i = next(i for i, key in enumerate(row) if key in lanes)
-        beside += [(sign, other) for sign, others in ((1, row[max(0, i - 1) : i]), (-1, row[i + 1 : i + 2])) for other in others]
-    for place in sorted(wanted, key=lambda place: sum(abs(place - x[key]) for key in lanes)):
-        if all(sign * (place - x[other]) >= (sizes[other] + _LANE_WIDTH) / 2 for sign, other in beside):
-            return dict.fromkeys(lanes, place)
+        neighbours += [(1, left) for left in row[max(0, i - 1) : i]] + [(-1, right) for right in row[i + 1 : i + 2]]
+    for candidate in sorted(wanted, key=lambda candidate: sum(abs(candidate - x[key]) for key in lanes)):
+        if all(sign * (candidate - x[key]) >= (sizes[key] + _LANE_WIDTH) / 2 for sign, key in neighbours):
+            return dict.fromkeys(lanes, candidate)
     return {}
 
 

@@ -76,7 +76,7 @@ def _touched(curve: Points, drawn: Sequence[Points]) -> int:
     """The number of sampled points of a curve that are close to another arrow."""
     points = sampled(curve)
     inner = points[_away_from_ends(points)]
-    return sum(int((_distances(inner, other[_away_from_ends(other)]) < 0.06).any(axis=1).sum()) for other in drawn)
+    return sum(int((_distances(inner, line[_away_from_ends(line)]) < 0.06).any(axis=1).sum()) for line in drawn)
 
 
 def _away_from_ends(points: Points) -> NDArray[np.bool_]:
@@ -117,7 +117,7 @@ def _free(
 ) -> Iterator[tuple[float, float]]:
     """The x at which an arrow can pass a row, each with the cost of the arrows that are already there."""
     sides = [x for box in row for k in range(4) for x in (box.left - _CLEAR - k * _LANE, box.right + _CLEAR + k * _LANE)]
-    band = [other[np.abs(other[:, 1] - y) < height / 2, 0] for other in drawn]
+    band = [line[np.abs(line[:, 1] - y) < height / 2, 0] for line in drawn]
     for x in sorted({round(x, 3) for x in (*wanted, *sides) if within[0] < x < within[1]}):
         if all(abs(x - box.x) >= box.width / 2 + _CLEAR - 1e-3 for box in row):
             yield x, sum(0.3 for xs in band if (np.abs(xs - x) < 0.8 * _LANE).any())
@@ -162,7 +162,7 @@ def place_label(
 
 
 def _label_places(curve: Points, size: tuple[float, float]) -> Iterator[tuple[Box, float]]:
-    """Boxes on and beside an arrow, away from its start and its head, each with its cost: the distance from the middle, mostly."""
+    """Boxes on and beside an arrow, away from its start and its head, each with its cost: mostly the distance to the middle."""
     points = sampled(curve)
     steps = np.diff(points, axis=0, append=2 * points[-1:] - points[-2:-1])
     walked = np.concatenate([[0.0], np.hypot(*steps[:-1].T).cumsum()])

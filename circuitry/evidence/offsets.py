@@ -205,6 +205,7 @@ def _check_numbers(models: int, reach: int, resamples: int, level: float) -> Non
 
 def _check_different(models: Sequence[Model]) -> None:
     """Refuse the same weights twice: "n of m models" would count them twice."""
+    # A fingerprint reads every weight, so a single model is not asked for one.
     fingerprints = [model.fingerprint for model in models] if len(models) > 1 else []
     if twice := [
         model.name for model, fingerprint in zip(models, fingerprints, strict=False) if fingerprints.count(fingerprint) > 1

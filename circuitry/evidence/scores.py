@@ -182,7 +182,7 @@ def _subsets(roles: Mapping[str, list[Node]], inside: Nodes, count: int, rng: Ge
 
 @dataclass(frozen=True)
 class _Groups:
-    """All sets of nodes that are measured: ``every`` node of the kind, those ``inside`` the circuit, and what is drawn from both."""
+    """The measured sets: ``every`` node of the kind, those ``inside`` the circuit, random ``draws``, and ``subsets``."""
 
     roles: dict[str, list[Node]]
     inside: Nodes

@@ -78,12 +78,12 @@ class Experiment:
     @property
     def band(self) -> float:
         """The largest |mean| that 95 % of random nodes do not exceed; NaN without random nodes."""
-        return max((cell.band for cell in self.cells if cell.band == cell.band), default=float("nan"))
+        return max((cell.band for cell in self.cells if not math.isnan(cell.band)), default=math.nan)
 
     @property
     def has_normalized(self) -> bool:
         """Whether any cell's normalized effect is known."""
-        return any(cell.normalized == cell.normalized for cell in self.cells)
+        return any(not math.isnan(cell.normalized) for cell in self.cells)
 
     @property
     def tested(self) -> bool:

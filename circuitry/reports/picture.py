@@ -37,7 +37,7 @@ def picture(circuit: Circuit, prefix: str, linked: bool = True) -> str:
         _rename(element, prefix)
     root.set("role", "group")
     root.set("aria-label", circuit.title or "circuit")
-    # The size in points would overflow a narrow page; the width is the natural one where there is room.
+    # A size in points would overflow a narrow page, so it becomes the largest width.
     root.set("style", f"max-width:{float(root.get('width', '400pt').removesuffix('pt')) * 1.5:.0f}px")
     for size in ("width", "height"):
         root.attrib.pop(size, None)

@@ -1,4 +1,4 @@
-"""Which parts of two circuits correspond, by role: a state and an attention head can do the same work in different architectures."""
+"""Which parts of two circuits correspond, by role: a state and an attention head can have the same function."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CORRESPONDENCE = {
     ),
     "the token itself": ("embed",),
 }
-"""Rows of the comparison, from the answer down, with the roles in each. In section 6 of "Towards Universality", Mamba's convolution
-and scan input do what a previous-token head does, and its state does what an induction head does."""
+"""Rows of the comparison, from the answer down, with the roles in each. In section 6 of "Towards Universality", Mamba's
+convolution and scan input do what a previous-token head does, and its state does what an induction head does."""
 _CARRIES, _WRITES = list(CORRESPONDENCE)[1:3]
 _ABOVE = 2  # rows of CORRESPONDENCE that come before the rows of roles without a counterpart
 

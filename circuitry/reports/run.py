@@ -17,7 +17,7 @@ _NEEDED = ("model", "state", "tables")
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder in memory: ``provenance`` is run.json, ``summary`` is summary.json, ``missing`` names tables without a file."""
+    """A run folder in memory: ``provenance`` is run.json, ``summary`` summary.json; ``missing`` names tables without a file."""
 
     folder: Path
     provenance: dict[str, Any]
@@ -89,9 +89,9 @@ def _json(file: Path) -> dict[str, Any]:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CircuitryError(f"{file} is not JSON ({error}); run the suite again to write it anew") from error
+        raise CircuitryError(f"{file} is not JSON ({error}); run the suite again to replace it") from error
     if not isinstance(data, dict):
-        raise CircuitryError(f"{file} must hold a JSON object, not a {type(data).__name__}; run the suite again to write it anew")
+        raise CircuitryError(f"{file} must hold a JSON object, not a {type(data).__name__}; run the suite again to replace it")
     return data
 
 

@@ -24,7 +24,7 @@ RUNNING, COMPLETE = "running", "complete"
 
 @dataclass
 class RunFolder:
-    """A folder with ``run.json`` (``record``), the finished tables, and ``parts/``, which has every finished patch until the run ends.
+    """A folder with ``run.json`` (``record``), the finished tables, and ``parts/``: every finished patch, until the run ends.
 
     ``record["identity"]`` identifies a run: suite, model, weights, task, settings and versions. In a ``team`` of processes
     the first one finds, locks and writes the folder, and the others read it.

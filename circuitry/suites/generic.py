@@ -32,7 +32,7 @@ def _layers(role: str) -> Callable[[Study], Axes]:
 
 
 def _table(name: str, title: str, role: str, path: str, note: str) -> TableSpec:
-    """In ``path``, NODE stands for the architecture's name of the role, and CARRIERS for all nodes that move information between tokens."""
+    """In ``path``, NODE is replaced by the architecture's name of the role, and CARRIERS by ``Study.carriers``."""
 
     def written(study: Study) -> Paths:
         return path.replace("NODE", study.name(role)).replace("CARRIERS", study.carriers)

@@ -55,7 +55,7 @@ def _at_distance(study: Study) -> PatchingTable:
 
 
 def _senders(study: Study, port: str, corruption: str, heads: list[Head]) -> None:
-    """Every earlier head to a port of the induction heads: for keys and values at the positions where these are read, for queries at END."""
+    """Every earlier head to a port of the induction heads: keys and values where they are read, queries at END."""
     positions = ["END"] if port == "q" else read_at(study.tables[f"reads_{port}"])
     title = f"Earlier heads to the induction heads' {port} ([{corruption}'])"
     table = senders(study, title, Receivers(heads, port, "{position}"), positions, corruption=corruption)
@@ -85,7 +85,7 @@ def _joint(study: Study, heads: list[Head]) -> float:
 
 
 def _summary(study: Study, heads: list[Head]) -> Summary:
-    """The same columns as for a state-space model: the position that a head reads corresponds to the one that a state is written at."""
+    """The same columns as for a state-space model: the position that a head reads is the counterpart of a write position."""
     read, distance = study.tables["reads_v"].normalized(), study.task.options["distance"]
     components = []
     for head in heads:
@@ -153,7 +153,7 @@ def _circuit(study: Study, effects: pd.Series, heads: list[Head]) -> Circuit:
 
 
 def _draw_copying(study: Study, heads: list[Head], drawing: Drawing) -> None:
-    """The tokens that the induction heads copy without an earlier head between, each with the joint effect of all heads' values there."""
+    """The tokens that the induction heads copy directly, each with the joint effect of all heads' values there."""
     read = study.tables["reads_v"].normalized()
     for head in heads:
         values = read[f"{head[0]},{head[1]}"]

@@ -1,4 +1,4 @@
-"""IOI in a Transformer: from the heads that write the name at END back to the tokens (Wang et al. 2023), and the circuit's scores.
+"""IOI in a Transformer: from the heads that write the name at END back to the tokens (Wang et al. 2023), with scores.
 
 A model need not have every role. Name movers raise IO's logit at END and S suppressors lower S's. S-inhibition heads act on
 the queries of both. Duplicate-token and induction heads act on the S-inhibition heads' values at S2, previous-token heads on
@@ -65,7 +65,7 @@ def run(study: Study) -> SuiteResult:
 
 
 def _direct(study: Study) -> pd.Series:
-    """Measure every head at END on the logit difference and on the logit of each name; returns normalized effects on the difference."""
+    """Measure every head at END on the logit difference and on each name's logit; returns normalized effects on the difference."""
     head, title = study.name("head"), "Heads to the logits at END"
     path, main = f"{head}[{{layer}},{{head}}] @ END -> logits freezing {study.carriers}", study.options["metric"]
     table = study.patch(title, path, metric=list(dict.fromkeys([main, "logit", "foil_logit"])))
@@ -207,7 +207,7 @@ def _circuit(study: Study, by_role: Found, joint_effects: Mapping[str, float]) -
 
 
 def _stage(study: Study, drawing: Drawing, stage: Stage, by_role: Found, joint: float) -> None:
-    """One hub: the receivers' port and its senders. Senders that were patched at every position are drawn where the receivers read most."""
+    """One hub: the receivers' port and its senders. Without a position in the stage, it is where the receivers read most."""
     family, receivers, at = study.name("head"), by_role.of(*stage.receivers), stage.position or _most_read(study)
     ends = {f"{family}[{a},{b}] @ {position}": float("nan") for (a, b), position, _ in receivers}
     hub = drawing.hub(stage.title, at, joint, ends, [head[0] for head, _, _ in receivers])

@@ -17,7 +17,7 @@ AT_END = "all heads at END"
 
 @dataclass(frozen=True)
 class Stage:
-    """Senders write a port of receivers: the receivers' roles, their name in the picture, the port, its position ("": all), the senders' roles."""
+    """Senders act on a ``port`` of receivers at a ``position`` ("": all); ``called`` is the receivers' name in the picture."""
 
     receivers: tuple[str, ...]
     called: str

@@ -167,7 +167,7 @@ class SuiteResult:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, folder: str | Path) -> Path:
-        """Write everything into a folder: tables, figures, the circuit, summary.json, run.json, and report.html, which shows all of it.
+        """Write everything into a folder: tables, figures, the circuit, summary.json, run.json, and report.html.
 
         >>> import tempfile
         >>> empty = SuiteResult({}, None, Summary("m", "mamba", [], 0.0, {}))

@@ -31,7 +31,7 @@ def site(study: Study, heads: Iterable[Head], port: str = "", position: str = ""
 
 @dataclass(frozen=True)
 class Receivers:
-    """A port of several heads, the ``position`` at which it is read ("": all), and the position at which the heads are ``acting``."""
+    """A port of several heads, the ``position`` of the port ("": all), and the position at which the heads are ``acting``."""
 
     heads: Sequence[Head]
     port: str
@@ -103,7 +103,7 @@ def reads(
 ) -> PatchingTable:
     """Patch a port of each head at every position. The effect is large at the positions that the head reads.
 
-    By default the head's output goes to the logits with all other heads frozen, with ``through`` to the receivers in later layers.
+    By default the head's output goes to the logits with all other heads frozen; with ``through``, to the later receivers.
 
     >>> import circuitry as ct
     >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))

@@ -1,4 +1,4 @@
-"""Draws heads that act through other heads: a hub for each shared port, the heads that write it, and the tokens that heads read."""
+"""Draws heads that act through other heads: a hub for each shared port, the heads that write it, the tokens that heads read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Drawing:
             self.edges.append(CircuitEdge(source, target, effect, label))
 
     def hub(self, title: str, position: str, together: float, receivers: dict[str, float], layers: list[int]) -> str:
-        """Add one node for a port of several heads, below them; ``together`` is its joint effect, ``receivers`` has each head's part.
+        """Add one node for a port of several heads; ``together`` is its joint effect, ``receivers`` has the effect of each head.
 
         >>> drawing = Drawing()
         >>> drawing.hub("k of these heads", "B", 0.9, {"head[1,0]": 0.4}, [1])

@@ -1,4 +1,4 @@
-"""The tools of a suite: a model, a task and settings; patching of paths given as text, kept tables, the thresholds of a finding."""
+"""The tools of a suite: a model, a task and settings; patching, kept tables, and the thresholds of a finding."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class Study:
         return ", ".join(family.name for role in ("state", "head") for family in self.model.graph.by_role(role))
 
     def name(self, role: str) -> str:
-        """The architecture's name for nodes of this role, such as "ssm_state" for "state". Raises CircuitryError if it has none."""
+        """The architecture's name for a role, such as "ssm_state" for "state". Raises CircuitryError if it has none."""
         families = self.model.graph.by_role(role)
         if not families:
             raise CircuitryError(f"{self.model.graph.name} has no node of role {role!r}, which this part of the suite needs")
         return families[0].name
 
     def last(self) -> str:
-        """The last token whose state the answer can read: END, or END-1 if a token reads only what earlier tokens wrote (RWKV)."""
+        """The last token whose state the answer can read: END, or END-1 if a token reads only earlier writes (RWKV)."""
         graph = self.model.graph
         reach = graph.reach([graph.nodes(self.name("state"))[0]])
         return "END" if reach[graph.node("logits")].least == 0 else "END-1"
@@ -127,7 +127,7 @@ class Study:
         return True
 
     def over(self, option: str, values: Sequence[Any], title: str, path: Paths, **options: Any) -> PatchingTable:
-        """One table for several values of a task option, which becomes its first axis. Raises CircuitryError for a repeated value."""
+        """One table for several values of a task option, its first axis. Raises CircuitryError for a repeated value."""
         if twice := [value for value in values if list(values).count(value) > 1]:
             raise CircuitryError(
                 f"{option} has {twice[0]!r} twice; name each value once, since a cell that comes twice counts its examples twice"
@@ -180,7 +180,7 @@ class Study:
         return text
 
     def caveats(self, table: PatchingTable) -> list[str]:
-        """A warning if clean and corrupted prompts of the suite's main table do not differ, so that there is nothing to explain."""
+        """A warning if clean and corrupted runs of the suite's main table do not differ: then there is nothing to explain."""
         if not table.signed().all():
             return []
         sign = -1 if table.provenance.get("base") == "corrupted" else 1
@@ -208,7 +208,7 @@ class Study:
 
     @torch.no_grad()
     def baseline(self, gap: float | None = None, **task: Any) -> dict[str, float]:
-        """Accuracy and logit difference on clean prompts, and the answer's logit, clean minus corrupted (``gap`` if already known).
+        """Accuracy and logit difference on clean prompts, and the answer's logit, clean minus corrupted (or ``gap``).
 
         Accuracy is how often the answer has the largest logit. If the answer is not copied from the prompt, other answers may be
         right too; then it is how often the answer is above the foil.
@@ -231,6 +231,7 @@ class Study:
         team = current()
         mine = [self._end(ids[number, : end + 1]) for number, end in enumerate(ends) if team.mine(number)]
         gathered = team.gathered(mine)
+        # Process r has the logits of the prompts r, r + world_size, ...
         return torch.stack([gathered[number % team.world_size][number // team.world_size] for number in range(len(ends))])
 
     def _end(self, ids: Any) -> torch.Tensor:

@@ -91,7 +91,7 @@ class Sensitivity:
         return self.text()
 
     def plot(self, path: str | None = None) -> Any:
-        """A grid of settings, metrics across: the normalized effect of the finding's cell, with a cross where it does not hold."""
+        """The normalized effect of the finding's cell by setting (rows) and metric, crossed where the finding does not hold."""
         from ..drawing.figures import save
         from .grid_figure import draw
 

@@ -249,7 +249,7 @@ class PatchingTable(Measurements):
 
         >>> t = PatchingTable.of([{"layer": 0}], np.array([[1.0, 2.0, 3.0]]), np.zeros(3), np.ones(3), "logit")
         >>> print(t.to_markdown().splitlines()[2])
-        | 0       |  2.00 ± 0.58 |  -0.46 to 4.46 |    200% | 0.250 |
+        | 0       |  2.00 ± 0.58 |  -0.46 to 4.46 |         200% | 0.250 |
         """
         return writing.written(writing.markdown(*self._cells(digits), self.caption()), path)
 

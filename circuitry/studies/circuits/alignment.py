@@ -45,7 +45,7 @@ def placed(model: str, result: SuiteResult) -> list[PlacedComponent]:
 
     >>> import circuitry as ct
     >>> found = ct.run("induction", ct.load("bundled:mamba"), distances=[8], distance=8, examples=8)
-    >>> parts("m", found)[0].node, parts("m", found)[0].depth
+    >>> placed("m", found)[0].node, placed("m", found)[0].depth
     ('ssm_state[3]', 0.875)
     """
     layers, found = int(result.record["layers"]), []
@@ -91,7 +91,7 @@ def _normalized(component: PlacedComponent) -> float:
 def normalized(found: Sequence[PlacedComponent]) -> Weighted:
     """Each part's share of the whole effect; negative ones are those that work against it.
 
-    >>> component = Part("m", "s", "r", "h[0]", "B", 0, 0.5, np.array([1.0, 1.0]), np.array([2.0, 2.0]))
+    >>> component = PlacedComponent("m", "s", "r", "h[0]", "B", 0, 0.5, np.array([1.0, 1.0]), np.array([2.0, 2.0]))
     >>> normalized([component])(np.array([[0.5, 0.5]])).tolist()
     [[0.5]]
     """
@@ -104,7 +104,7 @@ def strengths(found: Sequence[PlacedComponent], steps: Sequence[str], by_depth: 
 
     Parts are measured one at a time and may overlap, so a sum above 1 says no more than 1.
 
-    >>> component = Part("m", "s", "r", "h[0]", "B", 0, 0.5, np.array([1.0, 1.0]), np.array([2.0, 2.0]))
+    >>> component = PlacedComponent("m", "s", "r", "h[0]", "B", 0, 0.5, np.array([1.0, 1.0]), np.array([2.0, 2.0]))
     >>> strengths([component], ["s", "t"])(np.array([[0.5, 0.5]])).tolist()
     [[0.5, 0.0]]
     >>> strengths([component], ["s"], by_depth=True)(np.array([[0.5, 0.5]])).tolist()
@@ -132,7 +132,7 @@ def _third(component: PlacedComponent) -> int:
 def depths(found: Sequence[PlacedComponent], steps: Sequence[str]) -> Weighted:
     """The mean depth of each step, weighted by the shares of its parts; NaN where it has none.
 
-    >>> component = Part("m", "s", "r", "h[0]", "B", 0, 0.25, np.array([1.0, 1.0]), np.array([2.0, 2.0]))
+    >>> component = PlacedComponent("m", "s", "r", "h[0]", "B", 0, 0.25, np.array([1.0, 1.0]), np.array([2.0, 2.0]))
     >>> depths([component], ["s"])(np.array([[0.5, 0.5]])).tolist()
     [[0.25]]
     """

@@ -116,8 +116,8 @@ def explain(
 
 def _asked(axis: list[str] | None, metric: str | None, intervention: str, direction: str, baseline: int | None) -> dict[str, Any]:
     """The arguments that ``patch`` and ``explain`` share."""
-    asked = {"axes": read.axes(axis), "metric": metric, "intervention": intervention, "direction": direction}
-    return asked | read.given(baseline=baseline)
+    arguments = {"axes": read.axes(axis), "metric": metric, "intervention": intervention, "direction": direction}
+    return arguments | read.given(baseline=baseline)
 
 
 @app.command()

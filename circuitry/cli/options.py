@@ -123,8 +123,8 @@ def executor(name: str | None, memory: str | None, verify: int = 0) -> dict[str,
     from ..executing.open import DEFAULT
     from ..executing.open import executor as choose
 
-    asked = name is not None or memory is not None or verify
-    return {"executor": choose(name or DEFAULT, memory=memory, verify=verify)} if asked else {}
+    flagged = name is not None or memory is not None or verify
+    return {"executor": choose(name or DEFAULT, memory=memory, verify=verify)} if flagged else {}
 
 
 def axes(texts: list[str] | None) -> dict[str, list[Any]]:

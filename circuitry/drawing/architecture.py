@@ -108,12 +108,12 @@ def _curves(layer: Layer, plan: Plan) -> dict[tuple[Key, Key], Points]:
 
 def _upwards(source: Box, target: Box, lanes: list[Box], x: tuple[float, float], in_stream: tuple[bool, ...]) -> Points:
     """A curve between the given x of both boxes; an end in the stream is reached from the right instead."""
-    ways = [lane.x for lane in lanes]
+    lane_xs = [lane.x for lane in lanes]
     if in_stream[0]:
-        up = through(np.array([[*ways, x[1]][0], source.top]), np.array([x[1], target.bottom]), lanes)
+        up = through(np.array([[*lane_xs, x[1]][0], source.top]), np.array([x[1], target.bottom]), lanes)
         return _elbow(np.array([source.right, source.y + _APART]), up)
     if in_stream[1]:
-        up = through(np.array([x[0], source.top]), np.array([[x[0], *ways][-1], target.bottom]), lanes)
+        up = through(np.array([x[0], source.top]), np.array([[x[0], *lane_xs][-1], target.bottom]), lanes)
         return _elbow(np.array([target.right, target.y - _APART]), up[::-1])[::-1]
     return through(np.array([x[0], source.top]), np.array([x[1], target.bottom]), lanes)
 

@@ -93,22 +93,23 @@ def _lanes(start: Points, end: Points, boxes: Sequence[Box], drawn: Sequence[Poi
     low, high = sorted((start[1], end[1]))
     rows = sorted({box.y for box in boxes if low < box.y < high}, reverse=bool(start[1] > end[1]))
     # The cheapest path to each x of the row so far: x -> (cost, lanes).
-    ways: dict[float, tuple[float, list[Box]]] = {float(start[0]): (0.0, [])}
+    paths: dict[float, tuple[float, list[Box]]] = {float(start[0]): (0.0, [])}
     for y in rows:
         row = [box for box in boxes if box.y == y]
         height = max(box.height for box in row)
         step = {}
-        for x, busy in _free(row, y, height, [float(start[0]), float(end[0]), *ways], drawn, within):
-            cost, lanes = _shortest(ways, x)
+        for x, busy in _free(row, y, height, [float(start[0]), float(end[0]), *paths], drawn, within):
+            cost, lanes = _shortest(paths, x)
             step[x] = (cost + busy, [*lanes, Box(x, y, 0.0, height)])
-        ways = step or ways
-    return _shortest(ways, float(end[0]))[1]
+        paths = step or paths
+    return _shortest(paths, float(end[0]))[1]
 
 
-def _shortest(ways: dict[float, tuple[float, list[Box]]], x: float) -> tuple[float, list[Box]]:
+def _shortest(paths: dict[float, tuple[float, list[Box]]], x: float) -> tuple[float, list[Box]]:
     """The cheapest path extended to ``x``. A turn has a fixed cost; without it every path would be a staircase."""
     return min(
-        ((cost + abs(x - at) + _TURN * (abs(x - at) > 1e-3), lanes) for at, (cost, lanes) in ways.items()), key=lambda way: way[0]
+        ((cost + abs(x - at) + _TURN * (abs(x - at) > 1e-3), lanes) for at, (cost, lanes) in paths.items()),
+        key=lambda way: way[0],
     )
 
 

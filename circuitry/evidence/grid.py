@@ -143,9 +143,8 @@ def sensitivity(
     for ablation, direction in _runs(ablations, directions):
         for label, variant in sets.items():
             arguments = {"lint": "prompts", "baseline": 0, **options}
-            asked = (
-                list(named) if has_metric else metrics
-            )  # ``patch`` refuses a metric that the user gave for a path without logits
+            # Metrics that the user gave for a path without logits reach ``patch``, which refuses them.
+            asked = list(named) if has_metric else metrics
             table = patch(model, task, variant, metric=asked, intervention=ablation, direction=direction, **arguments)
             tables[ablation, direction, label] = (
                 table if has_metric else PatchingTable.stack({DISTANCE: table}, "metric", str(variant))

@@ -22,8 +22,8 @@ _SHOWN = ("mean", "se", "low", "high", "normalized", "q", "random_quantile")
 class CellView:
     """One cell: its axis values by name, and the columns of ``PatchingTable.statistics``.
 
-    ``anchor`` is its id in the page. ``band``: the |mean| that 95 % of random nodes do not exceed. ``prompts``: their number.
-    ``signed``: whether the effect can be negative; only such an effect is tested against zero.
+    ``anchor`` is its id in the page. ``band``: the |mean| that 95 % of random nodes do not exceed. ``prompts``: how many were
+    measured. ``signed``: whether the effect can be negative; only such an effect is tested against zero.
     """
 
     anchor: str

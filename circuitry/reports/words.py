@@ -112,12 +112,12 @@ def _posed(provenance: Mapping[str, Any], tables: list[PatchingTable]) -> str:
 
 def _intervention(tables: list[PatchingTable]) -> str:
     provenances = [provenance for table in tables if "intervention" in (provenance := table.provenance)]
-    given = _distinct(
+    replacements = _distinct(
         provenance.get("source_becomes") or f"what {provenance['intervention']} ablation puts there" for provenance in provenances
     )
-    ways = _distinct(_DIRECTIONS.get(str(base), str(base)) for base in _recorded(tables, "base"))
-    text = f"The source of a path is set to {' or '.join(given)}" if given else ""
-    return f"{text}{'; ' if text and ways else ''}{'; '.join(ways)}." if text or ways else ""
+    directions = _distinct(_DIRECTIONS.get(str(base), str(base)) for base in _recorded(tables, "base"))
+    text = f"The source of a path is set to {' or '.join(replacements)}" if replacements else ""
+    return f"{text}{'; ' if text and directions else ''}{'; '.join(directions)}." if text or directions else ""
 
 
 def _frozen(tables: list[PatchingTable]) -> str:

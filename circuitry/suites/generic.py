@@ -20,13 +20,13 @@ def _layers(role: str) -> Callable[[Study], Axes]:
     """The requested layers that have nodes of the role; without a request, all of them."""
 
     def of(study: Study) -> Axes:
-        asked = study.settings["layers"]
+        requested = study.settings["layers"]
         existing = {layer for layer, *_ in study.model.graph.indices(study.name(role))}
-        if unknown := [layer for layer in asked if layer not in range(study.model.graph.sizes["layer"] + 1)]:
+        if unknown := [layer for layer in requested if layer not in range(study.model.graph.sizes["layer"] + 1)]:
             raise CircuitryError(
                 f"layers={unknown[0]!r}: {study.model.name} has layers 0 to {study.model.graph.sizes['layer'] - 1}"
             )
-        return {"layer": [layer for layer in asked if layer in existing]} if asked else {}
+        return {"layer": [layer for layer in requested if layer in existing]} if requested else {}
 
     return of
 

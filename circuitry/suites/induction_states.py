@@ -92,10 +92,10 @@ def _ports(study: Study, offsets: pd.Series, layers: list[int]) -> PatchingTable
     """
     state, write, layer = study.name("state"), study.name("write_input"), layers[0]
     position = offsets[layer].idxmax()
-    way = f"@ {position} -> logits freezing {study.carriers} except {state}[{layer}]"
+    rest = f"@ {position} -> logits freezing {study.carriers} except {state}[{layer}]"
     sources = {port or "all": f"{write}[{layer}]{port and '.' + port}" for port in ("", *_writers(study, layer))}
     sources |= {family.name: f"{family.name}[{layer}]" for family in study.model.graph.by_role("step")}
-    paths = {reader: path for reader, source in sources.items() if study.possible(path := f"{source} {way}")}
+    paths = {reader: path for reader, source in sources.items() if study.possible(path := f"{source} {rest}")}
     return study.patch(f"Which reader of {write}[{layer}] @ {position} carries the effect", labelled("reader", paths))
 
 

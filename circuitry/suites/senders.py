@@ -112,8 +112,8 @@ def reads(
     """
     paths = {}
     for head in heads:
-        way = through.after(head[0]).through(study) if through else f"-> logits freezing {study.carriers}"
-        paths[f"{head[0]},{head[1]}"] = f"{site(study, [head], port)} @ {{position}} {way}"
+        rest = through.after(head[0]).through(study) if through else f"-> logits freezing {study.carriers}"
+        paths[f"{head[0]},{head[1]}"] = f"{site(study, [head], port)} @ {{position}} {rest}"
     return study.patch(title, labelled("head", paths), task=task, position=list(positions))
 
 

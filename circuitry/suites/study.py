@@ -77,7 +77,7 @@ class Study:
         If two positions are the same token in every prompt, only one is measured (``table.provenance["skipped"]`` has the other).
         """
         self.say(f"{title}: {_first(path)}")
-        asked = self.task.but(**(task or {}))
+        posed = self.task.but(**(task or {}))
         options = {"lint": "prompts", **self.options} | ({"metric": metric} if metric is not None else {})
         if metric is None and not self._has_metric(path):
             options.pop("metric", None)  # the suite's metric needs logits, and this path ends elsewhere
@@ -88,11 +88,11 @@ class Study:
         }
 
         def make() -> PatchingTable:
-            return patch(self.model, asked, path, axes=swept, **options)
+            return patch(self.model, posed, path, axes=swept, **options)
 
         # The text of an executor has only what can change a number, so a run resumes with more memory or without a progress bar.
         numbers = {**options, "executor": str(choice(options.get("executor", DEFAULT)))}
-        table = self.folder.part((path, asked, axes, numbers), make) if self.folder else make()
+        table = self.folder.part((path, posed, axes, numbers), make) if self.folder else make()
         return table.titled(title)
 
     def normalized_effect(self, title: str, path: str, **task: Any) -> float:
@@ -132,8 +132,8 @@ class Study:
             raise CircuitryError(
                 f"{option} has {twice[0]!r} twice; name each value once, since a cell that comes twice counts its examples twice"
             )
-        given = options.pop("task", None) or {}
-        tables = {v: self.patch(f"{title}, {option} {v}", path, task={**given, option: v}, **options) for v in values}
+        task_options = options.pop("task", None) or {}
+        tables = {v: self.patch(f"{title}, {option} {v}", path, task={**task_options, option: v}, **options) for v in values}
         return PatchingTable.stack(tables, option, title)
 
     def keep(self, name: str, table: PatchingTable, note: str = "") -> PatchingTable:
@@ -242,8 +242,8 @@ class Study:
 
 def _first(path: Paths) -> Path | str:
     """The path, or the first of several; for an empty dict any path will do, because ``patch`` then refuses it."""
-    several = path.paths if isinstance(path, Labelled) else path
-    return next(iter(several.values()), "embed -> logits") if isinstance(several, Mapping) else several
+    paths = path.paths if isinstance(path, Labelled) else path
+    return next(iter(paths.values()), "embed -> logits") if isinstance(paths, Mapping) else paths
 
 
 def keys(table: PatchingTable, *, most: int = MOST_KEYS, negative: bool = False) -> list[Any]:

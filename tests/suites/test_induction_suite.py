@@ -83,7 +83,9 @@ def test_the_summary_says_of_what_each_share_is() -> None:
     layer, head = (int(n) for n in first.node.removeprefix("head[").rstrip("]").split(","))
     assert first.normalized == found.tables["senders_k"].normalized()[layer, head, first.position]
     assert found.tables["senders_k"].provenance["task"]["options"]["corruption"] == "A"
-    assert any("normalized by that of the corruption [B']" in note and "the token it writes to" in note for note in found.summary.notes)
+    assert any(
+        "normalized by that of the corruption [B']" in note and "the token it writes to" in note for note in found.summary.notes
+    )
 
 
 def test_induction_heads_take_the_token_up_where_it_stands() -> None:

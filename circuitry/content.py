@@ -1,4 +1,4 @@
-"""Finds and runs the definition files in ``graphs/`` and ``tasks/``: content, loaded by path and never imported."""
+"""Finds and runs the definition files in ``graphs/`` and ``tasks/``, which are loaded by path and never imported."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .errors import CircuitryError, suggest
 
 _PACKAGE = Path(__file__).parent
 BUNDLED = _PACKAGE / "models" / "bundled"
-"""The trained models that come with the package, a folder each."""
+"""The trained models that come with the package, one folder for each."""
 OWN = (".py", ".csv", ".jsonl")
 """A name with one of these suffixes is the path of a custom file: a definition, or a table of prompts."""
 
 
 def folder(kind: str) -> Path:
-    """The folder of shipped definitions: inside the package when installed, beside it in a checkout.
+    """The folder of shipped definitions: inside the package if it is installed, beside the package in a checkout.
 
     >>> folder("graphs").name
     'graphs'
@@ -48,18 +48,19 @@ def load(kind: str, name: str) -> ModuleType:
 
 
 def find(kind: str, name: str) -> Path:
-    """The file of the definition ``name``. Raises CircuitryError where there is none.
+    """The file of the definition ``name``. Raises CircuitryError if there is none.
 
     >>> find("tasks", "induction").name
     'induction.py'
     """
-    own = Path(name).suffix in OWN
-    path = Path(name).resolve() if own else folder(kind) / f"{name}.py"
+    custom = Path(name).suffix in OWN
+    path = Path(name).resolve() if custom else folder(kind) / f"{name}.py"
     if not path.is_file():
-        raise CircuitryError(f"no file {path}" if own else f"no definition {name!r} in {kind}: {suggest(name, names(kind))}")
+        raise CircuitryError(f"no file {path}" if custom else f"no definition {name!r} in {kind}: {suggest(name, names(kind))}")
     return path
 
 
+# The time of the last change is part of the key, so that an edited file runs again.
 @functools.cache
 def _run(kind: str, path: Path, _changed: int) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"circuitry_{kind}_{path.stem}", path)
@@ -71,7 +72,7 @@ def _run(kind: str, path: Path, _changed: int) -> ModuleType:
 
 
 def constant(kind: str, name: str, constant_name: str) -> object:
-    """The one constant a definition must have: ``ARCHITECTURE`` or ``TASK``.
+    """The constant that a definition must have, such as ``ARCHITECTURE`` or ``TASK``. Raises CircuitryError if it is missing.
 
     >>> constant("graphs", "gpt2", "ARCHITECTURE").name
     'gpt2'

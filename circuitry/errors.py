@@ -1,4 +1,4 @@
-"""What circuitry raises. A message says what was expected, what came and what to try; the command line prints it without a traceback."""
+"""The errors of circuitry. A message says what was expected, what was given and what to try."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class CircuitryError(ValueError):
 
 
 class PathError(CircuitryError):
-    """A path that cannot be read, or that names an experiment which cannot be run or has no effect.
+    """A path that cannot be parsed, or whose experiment cannot be run or cannot have an effect.
 
-    ``text`` is the path, ``column`` the offending character (0-based), ``problem`` and ``hint`` two short sentences.
+    ``text`` is the path, ``column`` the offending character (0-based); ``problem`` and ``hint`` are two short sentences.
 
     >>> print(PathError("ssm[17] -> logits", 0, "mamba has no node 'ssm'", "known here: ssm_state, logits"))
     mamba has no node 'ssm'
@@ -25,17 +25,18 @@ class PathError(CircuitryError):
 
     def __init__(self, text: str, column: int, problem: str, hint: str = "") -> None:
         self.text, self.column, self.problem, self.hint = text, column, problem, hint
+        # A line break or an escape code in the path would move the caret.
         line = "".join(c if c.isprintable() else "?" for c in text)
         lines = [problem, f"    {line}", f"    {' ' * column}^", hint]
         super().__init__("\n".join(lines if hint else lines[:-1]))
 
 
 class UnknownNameError(CircuitryError, AttributeError):
-    """A name asked for as an attribute (``g.mpl``) that is not there; ``hasattr`` works as everywhere."""
+    """An unknown name that was used as an attribute (``g.mpl``). It is an AttributeError too, so that ``hasattr`` works."""
 
 
 class ModelError(CircuitryError):
-    """A model that cannot be loaded, or that circuitry cannot take apart faithfully."""
+    """A model that cannot be loaded, or that circuitry cannot instrument without changing what it computes."""
 
 
 class TaskError(CircuitryError):
@@ -47,11 +48,11 @@ class FileError(CircuitryError):
 
 
 class GuardError(CircuitryError):
-    """A run whose own checks failed: its numbers would not be what the path says, so there are none."""
+    """A run whose guards failed. It gives no numbers, because they would not be the effect of the path."""
 
 
 def expected(what: str, got: object, hint: str = "") -> str:
-    """The text of a message about something else than was expected; ``got`` is shown as Python would write it.
+    """The text of a message about an unexpected value; ``got`` is shown by its ``repr``.
 
     >>> expected("a position (a name, a whole number or an axis)", 1.5, "try 2")
     'expected a position (a name, a whole number or an axis), got 1.5; try 2'
@@ -60,7 +61,7 @@ def expected(what: str, got: object, hint: str = "") -> str:
 
 
 def no_effect(name: str, value: object, why: str, instead: str) -> CircuitryError:
-    """The refusal of an option that would change nothing; ``...`` as a value that is not shown.
+    """The error for an option that would change nothing; a value of ``...`` is not shown.
 
     >>> print(no_effect("seed", 3, "nothing is drawn", "leave seed out"))
     seed=3 has no effect: nothing is drawn; leave seed out
@@ -70,7 +71,7 @@ def no_effect(name: str, value: object, why: str, instead: str) -> CircuitryErro
 
 
 def whole(name: str, value: object, least: int = 0) -> int:
-    """A whole number from ``least`` up. Raises CircuitryError for anything else.
+    """Check that ``value`` is a whole number of at least ``least``, and return it as an int. Raises CircuitryError otherwise.
 
     >>> whole("baseline", -1)
     Traceback (most recent call last):

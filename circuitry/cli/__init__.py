@@ -17,7 +17,7 @@ from ..errors import CircuitryError
 from . import convert, experiments, features, graphs, mppc, sae, suites, universality
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""The errors of a disk that is full, over its quota, or read-only."""
+"""The error numbers of a disk that is full, over its quota, or read-only."""
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -55,7 +55,7 @@ def main() -> None:
     except CircuitryError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
-    except OSError as error:  # of other libraries, which write caches of their own
+    except OSError as error:  # from other libraries, which write their own caches; our files raise FileError
         if error.errno not in DISK:
             raise
         print(f"{error.filename or 'a file'} cannot be written: {error.strerror}", file=sys.stderr)

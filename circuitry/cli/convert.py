@@ -1,4 +1,4 @@
-"""The command that makes a checkpoint loadable: ``convert``."""
+"""The command for checkpoints that cannot be loaded directly: ``convert``."""
 
 from __future__ import annotations
 

@@ -60,20 +60,20 @@ def patch(
     from ..patching.experiment import patch as run_patch
 
     writer = _writer(out)
-    how = _asked(axis, metric, intervention, direction, baseline) | read.executor(executor, memory, verify)
+    settings = _asked(axis, metric, intervention, direction, baseline) | read.executor(executor, memory, verify)
     posed = read.task(task, option, examples, seed)
-    with read.together() as every:
+    with read.together() as team:
         loaded = read.load(model, dtype, device, revision, device_map)
-        table = run_patch(loaded, posed, path, **how)
+        table = run_patch(loaded, posed, path, **settings)
         print(table)
-        if out is not None and every.rank == 0:
+        if out is not None and team.rank == 0:
             writer(table, out)
             print(f"written: {out.resolve()}")
 
 
 def _writer(out: Path | None) -> Callable[[Any, Path], object]:
     """The function that writes a table to this file; a wrong suffix is refused before anything runs."""
-    known: dict[str, Callable[[Any, Path], object]] = {
+    writers: dict[str, Callable[[Any, Path], object]] = {
         ".csv": lambda t, p: t.to_csv(p),
         ".json": lambda t, p: t.to_json(p),
         ".md": lambda t, p: t.to_markdown(p),
@@ -82,8 +82,8 @@ def _writer(out: Path | None) -> Callable[[Any, Path], object]:
         ".svg": lambda t, p: t.plot(p),
         ".parquet": lambda t, p: t.to_parquet(p),
     }
-    read.check_suffix(out, "a table", known)
-    return known[out.suffix] if out is not None else lambda *_: None
+    read.check_suffix(out, "a table", writers)
+    return writers[out.suffix] if out is not None else lambda *_: None
 
 
 @app.command()
@@ -109,15 +109,15 @@ def explain(
     """Show what a path would run: passes, frozen set, kind of path patching, predicted cost. Nothing is run."""
     from ..patching.experiment import explain as run_explain
 
-    how = _asked(axis, metric, intervention, direction, baseline) | read.executor(executor, memory)
+    settings = _asked(axis, metric, intervention, direction, baseline) | read.executor(executor, memory)
     posed = read.task(task, option, examples, seed)
-    print(run_explain(read.load(model, dtype, device, revision, device_map), posed, path, **how))
+    print(run_explain(read.load(model, dtype, device, revision, device_map), posed, path, **settings))
 
 
 def _asked(axis: list[str] | None, metric: str | None, intervention: str, direction: str, baseline: int | None) -> dict[str, Any]:
-    """What ``patch`` and ``explain`` are asked for alike."""
-    asked = {"axes": read.axes(axis), "metric": metric, "intervention": intervention, "direction": direction}
-    return asked | read.given(baseline=baseline)
+    """The arguments that ``patch`` and ``explain`` share."""
+    arguments = {"axes": read.axes(axis), "metric": metric, "intervention": intervention, "direction": direction}
+    return arguments | read.given(baseline=baseline)
 
 
 @app.command()
@@ -138,17 +138,17 @@ def sensitivity(
     from ..evidence.grid import sensitivity as measure
 
     read.check_suffix(out, "the grid", (".png", ".svg", ".csv"))
-    found = measure(
+    result = measure(
         read.load(model, revision=revision),
         read.task(task, option, examples, seed, usual=64),
         path,
         axes=read.axes(axis),
         **read.executor(executor, memory),
     )
-    print(found.frame.round(3).to_string(index=False))
-    print(found.text())
+    print(result.frame.round(3).to_string(index=False))
+    print(result.text())
     if out is not None:
-        write_csv(found.frame, out, index=False) if out.suffix == ".csv" else found.plot(str(out))
+        write_csv(result.frame, out, index=False) if out.suffix == ".csv" else result.plot(str(out))
         print(f"written: {out.resolve()}")
 
 
@@ -172,12 +172,12 @@ def offsets(
 
     read.check_suffix(out, "the result", (".json", ".md", ".png", ".svg"))
     posed = read.task(task, option, examples, seed, usual=64)
-    how = read.executor(executor, memory)
-    with read.together() as every:
-        found = off_by_one([read.load(name) for name in models], posed, token, reach=reach, say=read.say, **how)
-        print(found.to_markdown())
-        if out is not None and every.rank == 0:
-            plot: Callable[[Path], object] = found.plot
-            writers: dict[str, Callable[[Path], object]] = {".json": found.to_json, ".md": found.to_markdown}
+    settings = read.executor(executor, memory)
+    with read.together() as team:
+        result = off_by_one([read.load(name) for name in models], posed, token, reach=reach, say=read.say, **settings)
+        print(result.to_markdown())
+        if out is not None and team.rank == 0:
+            plot: Callable[[Path], object] = result.plot
+            writers: dict[str, Callable[[Path], object]] = {".json": result.to_json, ".md": result.to_markdown}
             writers.get(out.suffix, plot)(out)
             print(f"written: {out.resolve()}")

@@ -1,4 +1,4 @@
-"""The command over features: ``features``."""
+"""The command for the feature dashboard: ``features``."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def features(
     from ..features.matching.matches import Matches
     from ..features.matching.store import feature_acts
 
-    def agree(told: Estimate) -> None:
-        print(told.text(), flush=True)
-        if told.questions and remote and not yes:
+    def agree(estimate: Estimate) -> None:
+        print(estimate.text(), flush=True)
+        if estimate.questions and remote and not yes:
             typer.confirm("ask them?", abort=True)
 
     remote = scorer is not None and scorer.startswith("endpoint:")
@@ -75,12 +75,18 @@ def features(
     }
     local = {"dtype": dtype, "device": device} if scorer is not None and scorer.startswith("local:") else {}
     chosen = make_scorer(scorer, **(endpoint if remote else local)) if scorer is not None else None
-    told = {name: Matches.load(Path(file)) for name, file in read.pairs(variant)}
+    matches_by_variant = {name: Matches.load(Path(file)) for name, file in read.pairs(variant)}
     text, sides = Corpus.load(corpus), (feature_acts(first), feature_acts(second))
-    words = _tokenizer(tokenizer or sides[0][0].index.get("model"), text.tokenizer)
-    how: dict[str, Any] = {"scorer": chosen, "variants": told, "limit": limit, "price": _price(price), "agree": agree}
-    found = study(Matches.load(matches), *sides, text, words, out, progress=True, **how)
-    print(found.text())
+    decoder = _tokenizer(tokenizer or sides[0][0].index.get("model"), text.tokenizer)
+    settings: dict[str, Any] = {
+        "scorer": chosen,
+        "variants": matches_by_variant,
+        "limit": limit,
+        "price": _price(price),
+        "agree": agree,
+    }
+    result = study(Matches.load(matches), *sides, text, decoder, out, progress=True, **settings)
+    print(result.text())
 
 
 def _price(text: str | None) -> tuple[float, float] | None:
@@ -100,9 +106,9 @@ def _tokenizer(name: str | None, digest: str) -> Any:
 
     if name is None:
         raise CircuitryError("the activations do not name their model; give it with --tokenizer MODEL")
-    found = read.load(name).tokenizer
-    if found is not None and digest and tokenizer_digest(found) != digest:
+    tokenizer = read.load(name).tokenizer
+    if tokenizer is not None and digest and tokenizer_digest(tokenizer) != digest:
         raise CircuitryError(
             f"the corpus was not made with the tokenizer of {name}; give the model that it was made for with --tokenizer"
         )
-    return found
+    return tokenizer

@@ -1,4 +1,4 @@
-"""Commands that show what there is: ``graph | models``."""
+"""Commands that list what is available: ``graph | models``."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def graph(
     from ..architecture.named import graph as make_graph
 
     target = out or Path(f"{_plain(model)}-graph.svg")
-    check_writable(target)
-    known = model in names("graphs") or model.endswith(".py")
-    made = make_graph(model) if known else read.load(model, revision=revision).graph
-    print(repr(made))
-    for family in made.families:
+    check_writable(target)  # before a model is loaded, which may take minutes
+    is_definition = model in names("graphs") or model.endswith(".py")
+    architecture = make_graph(model) if is_definition else read.load(model, revision=revision).graph
+    print(repr(architecture))
+    for family in architecture.families:
         indices = f"[{','.join(family.indices)}]" if family.indices else ""
         ports = f"  ports: {', '.join(family.ports)}" if family.ports else ""
         print(f"  {family.name + indices:<20} {family.shape:<28} {family.meaning}{ports}")
-    _write_graph(made, target, layer)
+    _write_graph(architecture, target, layer)
     print(f"written: {target.resolve()}")
 
 
@@ -44,17 +44,17 @@ def _plain(name: str) -> str:
     return plain(name)
 
 
-def _write_graph(made: Any, target: Path, layer: int) -> None:
+def _write_graph(architecture: Any, target: Path, layer: int) -> None:
     from ..architecture.export import to_dot, to_graphml, to_json
 
     written = {".dot": to_dot, ".graphml": to_graphml, ".json": to_json}
     if target.suffix in written:
-        write_whole(target, written[target.suffix](made))
+        write_whole(target, written[target.suffix](architecture))
         return
     from ..drawing.architecture import draw_layer
     from ..drawing.figures import save
 
-    save(draw_layer(made, layer), target)
+    save(draw_layer(architecture, layer), target)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Command for features of two models: ``mppc``."""
+"""The command that matches the features of two models: ``mppc``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def mppc(
 
     chosen = None if null == "none" else int(null) if null.isdigit() else null
     rank, world_size = environment()
-    found = mppc(
+    matches = mppc(
         feature_acts(features),
         feature_acts(other),
         min_count=min_count,
@@ -46,5 +46,5 @@ def mppc(
         world_size=world_size,
     )
     if rank == 0:
-        print(found.text())
+        print(matches.text())
         print(f"written: {out}")

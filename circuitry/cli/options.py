@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and how their texts are read."""
+"""Arguments that several commands share, and functions that read their values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def _either(names: Iterable[str], usual: str = "") -> str:
-    """Names as a choice, in words."""
+    """The names as "a, b or c"."""
     *others, last = (f"{name} (the default)" if name == usual else name for name in names)
     return f"{', '.join(others)} or {last}"
 
@@ -50,7 +50,7 @@ Options = Annotated[
 Values = Annotated[list[str] | None, typer.Option("--axis", help="values of an open axis, such as layer=0,1; repeatable")]
 Metric = Annotated[str | None, typer.Option(help=_either(METRICS, usual="logit"))]
 Baseline = Annotated[int | None, typer.Option(help="random nodes to compare with, 16 by default")]
-Intervention = Annotated[str, typer.Option(help=_either(name for name, one in INTERVENTIONS.items() if not one.needs_value))]
+Intervention = Annotated[str, typer.Option(help=_either(name for name, entry in INTERVENTIONS.items() if not entry.needs_value))]
 Direction = Annotated[str, typer.Option(help="noising or denoising")]
 Memory = Annotated[str, typer.Option(help="memory limit for one batch, such as 512MiB")]
 MemoryOption = Annotated[str | None, typer.Option("--memory", help="memory limit for one batch, 512MiB by default")]
@@ -78,66 +78,68 @@ def load(
     from ..models.loading import load as load_model
 
     if device_map is not None:
-        where = None if device == "cpu" else device  # which nobody need have asked for
-        return load_model(name, dtype=dtype, device=where, device_map=device_map, revision=revision)
-    if device == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: each process has its own
+        requested = None if device == "cpu" else device  # cpu is the flag's default, not a request
+        return load_model(name, dtype=dtype, device=requested, device_map=device_map, revision=revision)
+    if device == "cuda" and "LOCAL_RANK" in os.environ:  # under torchrun each process has its own GPU
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     return load_model(name, dtype=dtype, device=device, revision=revision)
 
 
 @contextmanager
 def together() -> Iterator[Team]:
-    """The processes that torchrun has started for a command and that share its work; only the first prints and writes."""
+    """Share a command's work among the processes that torchrun started; only the first one prints and writes."""
     from ..executing.distributed import together as share
 
     with ExitStack() as stack:
-        every = stack.enter_context(share())
-        if every.rank:
+        team = stack.enter_context(share())
+        if team.rank:
             nowhere = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(redirect_stdout(nowhere))
             stack.enter_context(redirect_stderr(nowhere))
         try:
-            yield every
+            yield team
         except CircuitryError as error:
-            if every.world_size == 1:
+            if team.world_size == 1:
                 raise
-            if every.rank == 0:  # said here, where a process that is told to stop still comes to it
+            # torchrun kills all processes as soon as one fails. The first one prints before it exits, and the others exit with
+            # code 0, so that none of them ends the first before it has printed.
+            if team.rank == 0:
                 print(error, file=sys.stderr, flush=True)
-            raise SystemExit(0 if every.rank else 2) from None  # torchrun stops all where one fails
+            raise SystemExit(0 if team.rank else 2) from None
 
 
 def task(name: str, options: list[str] | None, examples: int | None, seed: int, usual: int | None = None) -> Any:
-    """The task with its options; without ``examples`` as many as it has by default, of which no more than ``usual``."""
+    """The task with its options; without ``examples`` it has its default number of them, at most ``usual``."""
     from ..prompting.task import task as make_task
 
-    given = merged(options, examples=examples, seed=seed)
-    if "name" in given:
+    settings = merged(options, examples=examples, seed=seed)
+    if "name" in settings:
         raise CircuitryError("name cannot be given with --option; use --task")
-    posed = make_task(name, **given)
+    posed = make_task(name, **settings)
     return posed if examples is not None or usual is None else posed.but(examples=min(usual, posed.examples))
 
 
 def executor(name: str | None, memory: str | None, verify: int = 0) -> dict[str, Any]:
-    """``executor=`` from its flags, or nothing if none was given, so that a refusal names only given flags."""
+    """``executor=`` from its flags, or nothing if none was given, so that an error message names only flags that were given."""
     from ..executing.open import DEFAULT
     from ..executing.open import executor as choose
 
-    asked = name is not None or memory is not None or verify
-    return {"executor": choose(name or DEFAULT, memory=memory, verify=verify)} if asked else {}
+    flagged = name is not None or memory is not None or verify
+    return {"executor": choose(name or DEFAULT, memory=memory, verify=verify)} if flagged else {}
 
 
 def axes(texts: list[str] | None) -> dict[str, list[Any]]:
-    """Values of open axes: name=value,value."""
+    """Values of open axes by name, from texts such as ``name=value,value``."""
     return {name: [value(v) for v in text.split(",")] for name, text in pairs(texts)}
 
 
 def values(texts: list[str] | None) -> dict[str, Any]:
-    """Options by name; a comma makes a list."""
+    """Options by name, from texts such as ``name=value``; a comma makes a list."""
     return {name: [value(v) for v in text.split(",")] if "," in text else value(text) for name, text in pairs(texts)}
 
 
 def merged(texts: list[str] | None, **flags: Any) -> dict[str, Any]:
-    """Options by name, and arguments that have their own flags; an option may not repeat one of these."""
+    """Options by name, together with arguments that have their own flags. Raises CircuitryError if an option repeats a flag."""
     options = values(texts)
     if twice := sorted(options.keys() & flags.keys()):
         raise CircuitryError(f"{twice[0]} cannot be given with --option; use --{twice[0].replace('_', '-')}")
@@ -145,39 +147,39 @@ def merged(texts: list[str] | None, **flags: Any) -> dict[str, Any]:
 
 
 def given(**flags: Any) -> dict[str, Any]:
-    """Only the flags that were given; the called function refuses those that have no effect."""
+    """Only the flags that were given, so that the called function can refuse those that have no effect."""
     return {name: value for name, value in flags.items() if value is not None}
 
 
 def pairs(texts: list[str] | None) -> list[tuple[str, str]]:
-    """name=value texts, cut."""
-    found = []
+    """Texts ``name=value``, split at the first equals sign. Raises CircuitryError for any other text."""
+    cut = []
     for text in texts or []:
-        name, equals, given = text.partition("=")
-        if not equals or not name or not given:
+        name, equals, text_value = text.partition("=")
+        if not equals or not name or not text_value:
             raise CircuitryError(expected("name=value", text))
-        found.append((name.strip(), given.strip()))
-    return found
+        cut.append((name.strip(), text_value.strip()))
+    return cut
 
 
 def value(text: str) -> int | float | bool | str | None:
-    """A number, true, false or none where it reads like one."""
-    told = text.strip()
+    """The number, boolean or None that a text spells, or else the text itself."""
+    stripped = text.strip()
     words: dict[str, bool | None] = {"true": True, "false": False, "none": None}
-    if told.lower() in words:
-        return words[told.lower()]
-    if told.lstrip("-").isdigit():
-        return int(told)
+    if stripped.lower() in words:
+        return words[stripped.lower()]
+    if stripped.lstrip("-").isdigit():
+        return int(stripped)
     try:
-        return float(told)
+        return float(stripped)
     except ValueError:
-        return told
+        return stripped
 
 
-def check_suffix(out: Path | None, what: str, known: Iterable[str]) -> None:
-    """Refuse a file of a kind that is not written, or in a place that cannot be written, before anything runs."""
-    if out is not None and out.suffix not in known:
-        raise CircuitryError(f"{what} cannot be written as {out.suffix!r}; try {', '.join(known)}")
+def check_suffix(out: Path | None, kind: str, suffixes: Iterable[str]) -> None:
+    """Refuse a file with another suffix, or one that cannot be written, before anything runs."""
+    if out is not None and out.suffix not in suffixes:
+        raise CircuitryError(f"{kind} cannot be written as {out.suffix!r}; try {', '.join(suffixes)}")
     if out is not None:
         check_writable(out)
 
@@ -187,12 +189,12 @@ def typed() -> str:
     return " ".join(["circuitry", *(f'"{a}"' if " " in a else a for a in sys.argv[1:])])
 
 
-def warn(what: str) -> None:
+def warn(message: str) -> None:
     """Print a note to stderr, so that logs show it too."""
-    print(f"note: {what}", file=sys.stderr, flush=True)
+    print(f"note: {message}", file=sys.stderr, flush=True)
 
 
-def say(what: str) -> None:
+def say(message: str) -> None:
     """Print what runs next above the progress bar, on a terminal only."""
     if sys.stderr.isatty():
-        print(f"  {what[:150]}", file=sys.stderr, flush=True)
+        print(f"  {message[:150]}", file=sys.stderr, flush=True)

@@ -25,7 +25,7 @@ ItsNode = Annotated[str | None, typer.Option(help="the node, if the file of a si
 Skip = Annotated[int, typer.Option(help="tokens to skip at the beginning of the text, in whole documents")]
 
 app = typer.Typer(
-    help="Sparse autoencoders on nodes: train them, evaluate them, write what their features are on text.", no_args_is_help=True
+    help="Sparse autoencoders on nodes: train them, evaluate them, write their features' activations.", no_args_is_help=True
 )
 
 
@@ -58,9 +58,9 @@ def train(
     """
     from ..features.sae.train import train_sae
 
-    how: dict[str, Any] = {"batch": batch, "buffer": buffer, "context": context, "seed": seed}
-    told = read.merged(setting, kind=kind, tokens=tokens, **how, **read.given(k=k, expansion=expansion, l1=l1))
-    trained = train_sae(read.load(model, dtype, device, revision), nodes, texts, out=out, **told)
+    data: dict[str, Any] = {"batch": batch, "buffer": buffer, "context": context, "seed": seed}
+    settings = read.merged(setting, kind=kind, tokens=tokens, **data, **read.given(k=k, expansion=expansion, l1=l1))
+    trained = train_sae(read.load(model, dtype, device, revision), nodes, texts, out=out, **settings)
     if os.environ.get("RANK", "0") == "0":
         _show(trained.last)
         print(f"written: {out.resolve()}")
@@ -142,11 +142,12 @@ def encode(
 
 
 def _text(model: Any, texts: str | None, tokens: int, skip: int, context: int) -> Corpus:
-    """The first ``tokens`` of the text after the skipped documents."""
+    """The first ``tokens`` tokens of the text after the skipped documents."""
     from ..features.activations.corpus import corpus
 
     if not skip:
         return corpus(model, texts, tokens=tokens, context=context)
+    # ``skip`` drops whole documents and so up to a document's tokens too many; ``context`` is the most that one can have.
     return corpus(model, texts, tokens=skip + context + tokens, context=context).skip(skip).take(tokens)
 
 
@@ -157,14 +158,16 @@ def _warn_of_training_text(folder: Path, saes: dict[Any, SAE], text: Corpus, ski
         read.warn(f"{folder} was trained on this text ({text.source}); use --skip {seen} for the text after it")
 
 
-def _model(folder: Path, saes: dict[Any, SAE], given: str | None, dtype: str, device: str, revision: str | None) -> LoadedModel:
-    """The model named, or the one that the files name."""
+def _model(
+    folder: Path, saes: dict[Any, SAE], requested: str | None, dtype: str, device: str, revision: str | None
+) -> LoadedModel:
+    """The requested model, or else the one that the files name. Raises CircuitryError if there is neither."""
     provenance = next(iter(saes.values())).config.provenance
-    name = given or provenance.get("model")
+    name = requested or provenance.get("model")
     if not name:
         raise CircuitryError(f"{folder} does not name its model; give it with --model")
     loaded = read.load(str(name), dtype, device, revision)
-    if given and provenance.get("weights") not in (None, loaded.fingerprint):
+    if requested and provenance.get("weights") not in (None, loaded.fingerprint):
         read.warn(f"{folder} was trained on {provenance.get('model')} but is used on {loaded.name}, which has other weights")
     return loaded
 
@@ -174,7 +177,7 @@ def _show(table: pd.DataFrame) -> None:
 
 
 def _saes(folder: Path, node: str | None) -> dict[Any, SAE]:
-    """The SAEs of a training, or the one of a folder."""
+    """The SAEs of a training by node, or the single SAE of a folder. Raises CircuitryError if its node is not known."""
     from ..features.sae.sae import SAE
     from ..features.sae.trained import Trained
 

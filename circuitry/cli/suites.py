@@ -1,4 +1,4 @@
-"""Commands for whole suites and their folders: ``run | demo | report | compare``."""
+"""Commands for suites and their run folders: ``run | demo | report | compare``."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def run(
     Run the same command to resume an interrupted run. Runs never overwrite each other. Under torchrun, processes share the
     work; all of them must see the folder.
     """
-    told = read.merged(option, examples=examples, seed=seed, fresh=fresh, **read.executor(executor, memory, verify))
+    settings = read.merged(option, examples=examples, seed=seed, fresh=fresh, **read.executor(executor, memory, verify))
     with read.together():
-        _suite(suite, read.load(model, dtype, device, revision, device_map), out, **told)
+        _suite(suite, read.load(model, dtype, device, revision, device_map), out, **settings)
 
 
 @app.command()
@@ -96,6 +96,7 @@ def _suite(suite: str, model: LoadedModel, out: Path, **options: Any) -> Path:
 def _print_result(result: SuiteResult) -> None:
     for name, table in result.tables.items():
         lines = f"{table.provenance.get('title', '')}\n{table}".splitlines()
+        # A long table is cut, but not its last line: the caption, which says how to read it.
         shown = [*lines[:_MOST_LINES], f"... all {len(lines)} lines: tables/{name}.md", lines[-1]]
         print("\n" + "\n".join(lines if len(lines) <= _MOST_LINES + 2 else shown))
     print(f"\n{result.summary.text()}")

@@ -1,4 +1,4 @@
-"""Commands over several models: ``circuits`` and ``universality``."""
+"""Commands that compare several models: ``circuits`` and ``universality``."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def circuits(
     from ..studies.circuits.compare import circuits as compare
     from ..suites.folder import plain
 
-    told = read.merged(option, dtype=dtype, device=device, examples=examples, seed=seed, **read.executor(executor, memory))
-    found = compare(models, suite, out=out, say=read.say, **told)
-    print(found.text())
-    folder = found.save(out / f"circuits-{plain(suite)}")
+    settings = read.merged(option, dtype=dtype, device=device, examples=examples, seed=seed, **read.executor(executor, memory))
+    result = compare(models, suite, out=out, say=read.say, **settings)
+    print(result.text())
+    folder = result.save(out / f"circuits-{plain(suite)}")
     print(f"\nreport: {(folder / 'circuits.html').resolve()}")
 
 
@@ -78,9 +78,9 @@ def universality(
     """
     from ..studies.experiment.run import experiment
 
-    own: dict[str, Any] = {"nodes": nodes, "min_count": min_count, "neurons": neurons, "seed": seed}
-    settings = read.merged(option, tokens=tokens, match_tokens=match_tokens, **own, **read.given(expansion=expansion))
-    found = experiment(
+    flags: dict[str, Any] = {"nodes": nodes, "min_count": min_count, "neurons": neurons, "seed": seed}
+    settings = read.merged(option, tokens=tokens, match_tokens=match_tokens, **flags, **read.given(expansion=expansion))
+    result = experiment(
         [*models, *(also or ())],
         seed_variant=seed_variant,
         texts=texts,
@@ -93,5 +93,5 @@ def universality(
         say=read.say,
         **settings,
     )
-    print(found.text())
-    print(f"\nreport: {(Path(found.record['folder']) / 'universality.html').resolve()}")
+    print(result.text())
+    print(f"\nreport: {(Path(result.record['folder']) / 'universality.html').resolve()}")

@@ -1,6 +1,6 @@
 """Draws one layer of an architecture: families and ports as boxes, the residual stream at the left, inputs at the bottom.
 
-An arrow without a word stays at the same token; the others say how they move along the text, as the graph's rules have it.
+An arrow without a label stays at the same token. Any other label is the graph's rule for the move between tokens.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .routing import place_label, through
 
 _NAME_SIZE, _SHAPE_SIZE, _RULE_SIZE, _TITLE_SIZE = 7.0, 5.6, 6.5, 8.5  # points
 _ROW, _HEIGHT, _GAP, _MARGIN, _FOOT, _HEAD = 0.5, 0.29, 0.14, 0.14, 0.46, 0.5  # inches
-_LOOP, _APART = 0.24, 0.05  # how far an arrow back goes aside; arrows into and out of the stream, from its middle
-NOTE = "Arrows without a word stay at the same token."
+_LOOP, _APART = 0.24, 0.05  # inches: how far a backward arrow bends outwards; stream arrows from the middle of their box
+NOTE = "Arrows without a label stay at the same token."
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Boxes, the lanes of arrows that span several rows, and the size of the page, in inches."""
+    """Boxes, the lanes of arrows that span several rows, and the size of the page. All are in inches."""
 
     boxes: dict[Key, Box]
     lanes: dict[tuple[Key, Key], list[Box]]
@@ -46,19 +46,19 @@ def draw_layer(graph: Graph, layer: int = 0, ax: Axes | None = None) -> Figure:
     >>> "head[l,0..11].q" in texts, "causal" in texts
     (True, True)
     """
-    found = collapse(graph, layer)
-    plan = _plan(found)
+    collapsed = collapse(graph, layer)
+    plan = _plan(collapsed)
     page = Page(plan.width, plan.height, ax)
     title = f"{graph.name}: one of {graph.sizes['layer']} layers"
     page.text(_MARGIN, plan.height - 0.17, title, _TITLE_SIZE, bold=True, ha="left")
     page.text(_MARGIN, 0.12, NOTE, _SHAPE_SIZE, color=GREY, ha="left")
-    _draw_arrows(page, found, plan)
-    _draw_boxes(page, found, plan)
+    _draw_arrows(page, collapsed, plan)
+    _draw_boxes(page, collapsed, plan)
     return page.figure
 
 
 def _plan(layer: Layer) -> Plan:
-    """The stream in a column at the left, everything else in rows by its longest way from the stream."""
+    """The stream in a column at the left, everything else in rows by the longest path from the stream."""
     widths = {key: _width(layer, key) for key in layer.nodes}
     stream = max((width for key, width in widths.items() if layer.in_stream(key)), default=0.0)
     links = [edge for edge in layer.edges if not layer.backward(edge) and not all(map(layer.in_stream, edge))]
@@ -68,11 +68,11 @@ def _plan(layer: Layer) -> Plan:
     xs = {key: _MARGIN + stream / 2 if layer.in_stream(key) else left + placed.x[key] for key in widths}
     boxes = {key: Box(x, _level(layer.rows[key]), widths[key], _HEIGHT) for key, x in xs.items()}
     lanes = {
-        edge: [Box(left + x, _level(row), 0.0, _HEIGHT) for row, x in enumerate(its, layer.rows[edge[0]] + 1)]
-        for edge, its in placed.lanes.items()
+        edge: [Box(left + x, _level(row), 0.0, _HEIGHT) for row, x in enumerate(lane_xs, layer.rows[edge[0]] + 1)]
+        for edge, lane_xs in placed.lanes.items()
     }
     ends = [left + placed.x[key] + space / 2 for key, space in spaces.items()]
-    right = max([*ends, *(lane.x for its in lanes.values() for lane in its), _MARGIN + stream])
+    right = max([*ends, *(lane.x for row in lanes.values() for lane in row), _MARGIN + stream])
     return Plan(boxes, lanes, right + _MARGIN, _level(max(layer.rows.values())) + _HEIGHT / 2 + _HEAD)
 
 
@@ -85,13 +85,13 @@ def _level(row: int) -> float:
 
 
 def _loop_space(layer: Layer, key: Key) -> float:
-    """Room on both sides of a box that an arrow back leaves or enters, for the arrow and half of its words."""
+    """Room on both sides of a box for a backward arrow and half of its label."""
     rules = [layer.rule(edge) for edge in layer.edges if layer.backward(edge) and key in edge]
     return 2 * max((_LOOP + text_size(rule, _RULE_SIZE)[0] / 2 for rule in rules), default=0.0)
 
 
 def _curves(layer: Layer, plan: Plan) -> dict[tuple[Key, Key], Points]:
-    """Upwards along its lanes; to and from the stream level with it; an arrow back goes round the side."""
+    """The curve of each arrow: up along its lanes, level where it leaves or enters the stream, a loop if it runs backwards."""
     starts, ends = _fans(layer, plan)
     curves = {}
     for edge in layer.edges:
@@ -107,19 +107,19 @@ def _curves(layer: Layer, plan: Plan) -> dict[tuple[Key, Key], Points]:
 
 
 def _upwards(source: Box, target: Box, lanes: list[Box], x: tuple[float, float], in_stream: tuple[bool, ...]) -> Points:
-    """From and to where the boxes have it along x, unless an end is in the stream: that one is met from the right."""
-    ways = [lane.x for lane in lanes]
+    """A curve between the given x of both boxes; an end in the stream is reached from the right instead."""
+    lane_xs = [lane.x for lane in lanes]
     if in_stream[0]:
-        up = through(np.array([[*ways, x[1]][0], source.top]), np.array([x[1], target.bottom]), lanes)
+        up = through(np.array([[*lane_xs, x[1]][0], source.top]), np.array([x[1], target.bottom]), lanes)
         return _elbow(np.array([source.right, source.y + _APART]), up)
     if in_stream[1]:
-        up = through(np.array([x[0], source.top]), np.array([[x[0], *ways][-1], target.bottom]), lanes)
+        up = through(np.array([x[0], source.top]), np.array([[x[0], *lane_xs][-1], target.bottom]), lanes)
         return _elbow(np.array([target.right, target.y - _APART]), up[::-1])[::-1]
     return through(np.array([x[0], source.top]), np.array([x[1], target.bottom]), lanes)
 
 
 def _fans(layer: Layer, plan: Plan) -> tuple[dict[tuple[Key, Key], float], dict[tuple[Key, Key], float]]:
-    """Where along x each arrow leaves and enters its boxes."""
+    """The x at which each arrow leaves its source and the x at which it enters its target."""
     out: dict[Key, list[tuple[Key, Key]]] = defaultdict(list)
     into: dict[Key, list[tuple[Key, Key]]] = defaultdict(list)
     for edge in (edge for edge in layer.edges if not layer.backward(edge)):
@@ -144,7 +144,7 @@ def _loop(source: Box, target: Box) -> Points:
 
 
 def _elbow(start: Points, curve: Points) -> Points:
-    """A level line from ``start`` that bends into an upright curve."""
+    """A level line from ``start`` that turns into a vertical curve."""
     x, y = curve[0]
     bend = min(0.12, abs(x - start[0]), abs(y - start[1]))
     turn = np.array([x - np.sign(x - start[0]) * bend, start[1]])
@@ -155,14 +155,14 @@ def _elbow(start: Points, curve: Points) -> Points:
 def _draw_arrows(page: Page, layer: Layer, plan: Plan) -> None:
     curves, labels = _curves(layer, plan), list[Box]()
     for edge, curve in curves.items():
-        said, stream = layer.rule(edge), all(map(layer.in_stream, edge))
-        colour, width = (MOVES, 1.1) if said else (STREAM, 2.2) if stream else (INK, 0.8)
-        page.arrow(curve, colour, width, " -> ".join(map(layer.label, edge)), zorder=2.5 if said else 2)
-        if said:
+        rule, stream = layer.rule(edge), all(map(layer.in_stream, edge))
+        colour, width = (MOVES, 1.1) if rule else (STREAM, 2.2) if stream else (INK, 0.8)
+        page.arrow(curve, colour, width, " -> ".join(map(layer.label, edge)), zorder=2.5 if rule else 2)
+        if rule:
             others = [sampled(curve) for other, curve in curves.items() if other != edge]
-            labels.append(place_label(curve, text_size(said, _RULE_SIZE), plan.boxes.values(), labels, others))
+            labels.append(place_label(curve, text_size(rule, _RULE_SIZE), plan.boxes.values(), labels, others))
             halo = {"facecolor": "white", "edgecolor": "none", "boxstyle": "square,pad=0.08"}
-            page.text(labels[-1].x, labels[-1].y, said, _RULE_SIZE, color=MOVES, bbox=halo, zorder=5, style="italic")
+            page.text(labels[-1].x, labels[-1].y, rule, _RULE_SIZE, color=MOVES, bbox=halo, zorder=5, style="italic")
     for box in (box for key, box in plan.boxes.items() if layer.in_stream(key)):
         if box.top + _ROW > plan.height - _HEAD:
             page.line((box.x, box.x), (box.top, box.top + 0.14), STREAM, 2.2)

@@ -14,7 +14,7 @@ from ..paths.values import Node
 
 @dataclass(frozen=True)
 class Key:
-    """What becomes one box: a family or one of its ports, ``above`` layers after the one drawn."""
+    """The nodes that share one box: those of a family or of one of its ports, ``above`` layers after the drawn one."""
 
     family: str
     port: str | None
@@ -23,7 +23,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Layer:
-    """Boxes with the nodes they stand for, in order of computation, and the position rules of each arrow."""
+    """The nodes of each box, in order of computation, and the position rules of each arrow."""
 
     graph: Graph
     nodes: dict[Key, list[Node]]
@@ -31,15 +31,15 @@ class Layer:
 
     @functools.cached_property
     def rows(self) -> dict[Key, int]:
-        """The longest way to each box, in arrows; an arrow back, against the order of computation, does not count."""
-        found = dict.fromkeys(self.nodes, 0)
+        """The length of the longest path to each box, in arrows. Backward arrows do not count."""
+        rows = dict.fromkeys(self.nodes, 0)
         for source in self.nodes:
             for target in (b for a, b in self.edges if a == source and not self.backward((a, b))):
-                found[target] = max(found[target], found[source] + 1)
-        return found
+                rows[target] = max(rows[target], rows[source] + 1)
+        return rows
 
     def backward(self, edge: tuple[Key, Key]) -> bool:
-        """Whether an arrow runs against the order of computation: a state's way to its own next position."""
+        """Whether an arrow runs against the order of computation, as from a state to its own next position."""
         keys = list(self.nodes)
         return keys.index(edge[0]) > keys.index(edge[1])
 
@@ -48,18 +48,18 @@ class Layer:
         return self.graph.family(key.family).role == "resid"
 
     def label(self, key: Key) -> str:
-        """The name of a box as a path writes it, with ``l`` for the layer and ranges for the other indices."""
-        others = list(zip(*(node.indices for node in self.nodes[key]), strict=True))[1:]
-        indices = ",".join(["l" if key.above == 0 else f"l+{key.above}", *map(_range, others)])
+        """The name of a box as in a path, with ``l`` for the layer and ranges for the other indices."""
+        columns = list(zip(*(node.indices for node in self.nodes[key]), strict=True))[1:]
+        indices = ",".join(["l" if key.above == 0 else f"l+{key.above}", *map(_range, columns)])
         return f"{key.family}[{indices}]" + (f".{key.port}" if key.port else "")
 
     def shape(self, key: Key) -> str:
-        """What the node holds for one token of one example; a port says nothing of its own."""
+        """The shape of the node for one token of one example; empty for a port."""
         axes = () if key.port else self.graph.family(key.family).shape.split()
         return " × ".join(axis for axis in axes if axis not in ("batch", "pos"))
 
     def rule(self, edge: tuple[Key, Key]) -> str:
-        """How an arrow moves along the tokens: ``causal``, ``lag 0..3``; nothing for the same position."""
+        """How an arrow moves between tokens: ``causal``, ``lag 0..3``; empty for the same position."""
         rules = self.edges[edge]
         if len(rules) == 1:
             return next("" if rule == SAME else rule.name for rule in rules)
@@ -68,13 +68,13 @@ class Layer:
 
 
 def collapse(graph: Graph, layer: int = 0) -> Layer:
-    """One layer of a graph, with the stream it hands on.
+    """One layer of a graph, and the stream that it passes to the next layer.
 
     Raises CircuitryError for a layer the model does not have.
 
     >>> import circuitry as ct
-    >>> found = collapse(ct.graph("mamba"), 3)
-    >>> [found.label(key) for key in found.nodes][:3], [found.rule(edge) for edge in found.edges if found.rule(edge)]
+    >>> layer = collapse(ct.graph("mamba"), 3)
+    >>> [layer.label(key) for key in layer.nodes][:3], [layer.rule(edge) for edge in layer.edges if layer.rule(edge)]
     (['resid[l]', 'conv_in[l]', 'conv_tap[l,0..3]'], ['lag 0..3', 'next position'])
     """
     if layer not in range(graph.sizes["layer"]):
@@ -84,15 +84,15 @@ def collapse(graph: Graph, layer: int = 0) -> Layer:
     for node in graph.nodes(ports=True):
         if (key := _key(graph, node, layer)) is not None:
             nodes.setdefault(key, []).append(node)
-    for source, target, known in graph.nx.edges(data=True):
+    for source, target, data in graph.nx.edges(data=True):
         a, b = _key(graph, source, layer), _key(graph, target, layer)
         if a is not None and b is not None and a.above == 0:
-            edges.setdefault((a, b), set()).add(known["rule"])
+            edges.setdefault((a, b), set()).add(data["rule"])
     return Layer(graph, nodes, edges)
 
 
 def _key(graph: Graph, node: Node, layer: int) -> Key | None:
-    """The box of a node: none outside the layer, but for the next layer's stream."""
+    """The box of a node; None for nodes of other layers, except for the next layer's stream."""
     family = graph.family(node.family)
     if family.indices[:1] != ("layer",) or not isinstance(node.indices[0], int):
         return None

@@ -1,7 +1,7 @@
-"""A circuit as a value: the components that carry a behaviour, at which token, and what flows between them.
+"""A circuit as a value: the components that carry a behaviour, their token positions, and what flows between them.
 
-It is what a suite concludes from its tables. It prints as a picture (token positions across, depth upwards, as in Figure 7
-of "Towards Universality"), as DOT, as Mermaid and as JSON. Only drawing needs matplotlib.
+A suite derives it from its tables. It can be written as a picture (token positions across, depth upwards, as in Figure 7 of
+"Towards Universality"), as DOT, as Mermaid and as JSON. Only drawing needs matplotlib.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class CircuitNode:
     """A component at a token position.
 
-    ``depth`` orders the picture from the bottom: its whole part is the layer, its fraction the order inside the layer.
-    ``effect`` is in the circuit's unit; NaN says that it was not measured. ``role`` is that of the node's family.
+    ``depth`` orders the picture from the bottom: its integer part is the layer, its fraction the order inside the layer.
+    ``effect`` is in the circuit's unit, NaN if not measured. ``role`` is that of the node's family.
 
     >>> CircuitNode("ssm_state[1] @ B+1", "B+1", 1.5, -2.0).label
     'ssm_state[1]'
@@ -43,16 +43,16 @@ class CircuitNode:
 
     @property
     def label(self) -> str:
-        """The name without the position, which the picture's columns say."""
+        """The name without the position, which the column of the picture shows."""
         component, _, position = self.name.rpartition("@")
         return component.rstrip() if position.strip() == self.position and component else self.name
 
 
 @dataclass(frozen=True)
 class CircuitEdge:
-    """What flows from one node to another, by name; ``label`` says how, such as "lag 2".
+    """An arrow between two nodes, by name; ``label`` says what flows or how, such as "k" or "lag 2".
 
-    ``effect`` is in the circuit's unit; NaN says that it was not measured.
+    ``effect`` is in the circuit's unit, NaN if not measured.
 
     >>> CircuitEdge("conv_in[1]@A", "ssm_in[1]@B+1", -1.7, "lag 2").effect
     -1.7
@@ -68,7 +68,7 @@ class CircuitEdge:
 class Circuit:
     """Nodes and edges over token positions, which are listed in the order of the text.
 
-    Raises CircuitryError for a name that stands twice, an edge between nodes that are not there, an unknown position.
+    Raises CircuitryError for a repeated name, for an edge to a node that does not exist, and for an unknown position.
 
     >>> a, b = CircuitNode("head[0,1]@B", "B", 0, -1.0), CircuitNode("logits@END", "END", 2, -3.0)
     >>> circuit = Circuit("induction", ("A", "B", "END"), (a, b), (CircuitEdge(a.name, b.name, -0.5, "k"),))
@@ -96,7 +96,7 @@ class Circuit:
 
     @property
     def limit(self) -> float:
-        """The largest effect of a node, in the circuit's unit: where the colours end. 1 where there is none."""
+        """The largest absolute effect of a node, at which the colours end, in the circuit's unit; 1 if all are 0 or NaN."""
         return max((abs(n.effect) for n in self.nodes if math.isfinite(n.effect)), default=0.0) or 1.0
 
     def to_dot(self) -> str:
@@ -139,8 +139,8 @@ class Circuit:
                     yield f'    {ids[node.name]}["{_mermaid_text(_lines(node.label, node.effect))}"]'
             yield "  end"
         for edge in self.edges:
-            said = _mermaid_text(_lines(edge.label, edge.effect))
-            yield f"  {ids[edge.source]} -->" + (f'|"{said}"| ' if said else " ") + ids[edge.target]
+            label = _mermaid_text(_lines(edge.label, edge.effect))
+            yield f"  {ids[edge.source]} -->" + (f'|"{label}"| ' if label else " ") + ids[edge.target]
         for node in self.nodes:
             yield f"  style {ids[node.name]} fill:{fill(node.effect, self.limit)},color:{ink(node.effect, self.limit)}"
 
@@ -190,7 +190,7 @@ class Circuit:
         >>> Circuit("nothing", (), (), ()).save("circuit.docx")
         Traceback (most recent call last):
             ...
-        circuitry.errors.CircuitryError: a circuit is not saved as '.docx'; use one of .svg, .png, .pdf, .dot, .mmd, .json
+        circuitry.errors.CircuitryError: a circuit cannot be saved as '.docx'; try .svg, .png, .pdf, .dot, .mmd, .json
         """
         texts = {".dot": self.to_dot, ".mmd": self.to_mermaid, ".json": self.to_json}
         pictures, kind = (".svg", ".png", ".pdf"), Path(path).suffix
@@ -201,13 +201,13 @@ class Circuit:
 
             save(self.draw(), path)
         else:
-            raise CircuitryError(f"a circuit is not saved as {kind!r}; use one of {', '.join((*pictures, *texts))}")
+            raise CircuitryError(f"a circuit cannot be saved as {kind!r}; try {', '.join((*pictures, *texts))}")
 
 
-def _refuse_twice(what: str, names: Sequence[str]) -> None:
+def _refuse_twice(kind: str, names: Sequence[str]) -> None:
     for name, times in Counter(names).items():
         if times > 1:
-            raise CircuitryError(f"{what} {name!r} stands {times} times in the circuit; names must differ")
+            raise CircuitryError(f"{kind} {name!r} is in the circuit {times} times; names must differ")
 
 
 def _lines(label: str, effect: float) -> str:

@@ -1,7 +1,7 @@
-"""Where the boxes of a circuit go: columns are token positions, rows are depths, and no two boxes overlap. Inches.
+"""Places the boxes of a circuit: columns are token positions, rows are depths, and no two boxes overlap. Units are inches.
 
-Only positions that have nodes take the width of boxes, and only depths that have nodes take a row, so that a circuit in
-layers 17 and 20 of 24 is as tall as one in layers 0 and 1.
+Positions without nodes are only as wide as their names, and depths without nodes have no row. So a circuit in layers 17 and 20
+of 24 is as tall as one in layers 0 and 1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .geometry import Box
 from .paper import text_size
 
 NAME_SIZE, NUMBER_SIZE, LABEL_SIZE, HEADING_SIZE = 7.0, 6.5, 6.2, 8.0  # points
-PAGE = 7.0  # the text width of a two-column page, which side-by-side boxes wrap to stay within
+PAGE = 7.0  # the text width of a two-column page; boxes side by side wrap so as not to exceed it
 _MARGIN, _BESIDE, _STACKED, _COLUMN_GAP, _ROW_GAP, _LABELLED_GAP = 0.1, 0.12, 0.22, 0.26, 0.34, 0.4
 _FOOT = 0.62  # position names and colour bar
 _LEAST_WIDTH = 3.2
@@ -29,7 +29,7 @@ Slot: TypeAlias = tuple[str, float]
 
 @dataclass(frozen=True)
 class Layout:
-    """Boxes by node name, the columns as (position, left, right), the layers as (name, bottom, top), and the page's size."""
+    """Boxes by node name, columns as (position, left, right), ``bands`` of layers as (name, bottom, top), and the page's size."""
 
     boxes: dict[str, Box]
     columns: tuple[tuple[str, float, float], ...]
@@ -51,6 +51,7 @@ def lay_out(circuit: Circuit) -> Layout:
         cells[node.position, node.depth].append(node)
     most = max(map(len, cells.values()), default=1)
     left = _MARGIN + max((text_size(name, LABEL_SIZE)[0] for name, _ in _bands(circuit)), default=0.0) + _MARGIN
+    # As many boxes on each line as the page is wide enough for; one in any case.
     per_line = next((k for k in range(most, 1, -1) if left + sum(_column_widths(circuit, cells, k)) <= PAGE), 1)
     columns = _columns(circuit, _column_widths(circuit, cells, per_line), left)
     lines = {cell: _broken(nodes, per_line) for cell, nodes in cells.items()}
@@ -103,10 +104,10 @@ def _boxes(
     high = max((_box_size(node)[1] for node in circuit.nodes), default=0.0)
     bottom = _FOOT + 0.5 * _ROW_GAP
     for depth in sorted({node.depth for node in circuit.nodes}):
-        here = {position: its for (position, d), its in lines.items() if d == depth}
-        count = max(map(len, here.values()))
+        stacks = {position: stack for (position, d), stack in lines.items() if d == depth}
+        count = max(map(len, stacks.values()))
         top = bottom + count * high + (count - 1) * _STACKED
-        for position, stack in here.items():
+        for position, stack in stacks.items():
             # Lines start at the bottom of their row in every column, so that arrows pass all of a line at the same height.
             for count, line in enumerate(stack):
                 boxes |= _line_boxes(line, centres[position], bottom + count * (high + _STACKED) + high / 2, high)
@@ -115,7 +116,7 @@ def _boxes(
 
 
 def _gaps(circuit: Circuit) -> dict[float, float]:
-    """The room above the row of each depth: more where many arrows come in from other columns."""
+    """The gap above the row of each depth, larger if many arrows from other columns enter the next row."""
     gap = _LABELLED_GAP if any(edge.label for edge in circuit.edges) else _ROW_GAP
     nodes = {node.name: node for node in circuit.nodes}
     depths = sorted({node.depth for node in circuit.nodes})
@@ -135,7 +136,7 @@ def _line_boxes(line: list[CircuitNode], centre: float, y: float, height: float)
 
 
 def _bands(circuit: Circuit) -> Iterator[tuple[str, list[float]]]:
-    """The name and the depths of each layer; what is before or after all layers is named by its role."""
+    """The name and the depths of each layer; the embedding and the logits have their role as a name."""
     layers: dict[int, list[CircuitNode]] = defaultdict(list)
     for node in circuit.nodes:
         layers[math.floor(node.depth)].append(node)

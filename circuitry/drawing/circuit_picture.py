@@ -1,4 +1,4 @@
-"""Draws a circuit: token positions across, depth upwards, boxes coloured by effect, arrows as wide as theirs."""
+"""Draws a circuit: token positions across, depth upwards, boxes coloured by effect, arrows wider for larger effects."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def draw(circuit: Circuit, ax: Axes | None = None) -> Figure:
 
 
 def _draw_frame(page: Page, layout: Layout) -> None:
-    """Token names under the columns, layer names left of the rows, and thin lines between."""
+    """Token names below the columns, layer names left of the rows, and thin lines between them."""
     if not layout.columns:
         return
     start, end = layout.columns[0][1], layout.columns[-1][2]
@@ -79,7 +79,7 @@ def _draw_arrows(page: Page, circuit: Circuit, layout: Layout) -> None:
     most = max((abs(edge.effect) for edge in circuit.edges if np.isfinite(edge.effect)), default=0.0) or 1.0
     curves = _routes(circuit, layout)
     lines = {edge: sampled(curve) for edge, curve in curves.items()}
-    # Labels stay on the page: what is beside it counts as a label that is already there.
+    # Two boxes outside the page count as labels, so that no label leaves the page.
     labels = [Box(x, 0.0, 20.0, 1000.0) for x in (-10.0, layout.width + 10.0)]
     for edge, curve in curves.items():
         share = min(1.0, abs(edge.effect) / most) if np.isfinite(edge.effect) else 0.0
@@ -93,7 +93,7 @@ def _draw_arrows(page: Page, circuit: Circuit, layout: Layout) -> None:
 
 
 def _routes(circuit: Circuit, layout: Layout) -> dict[CircuitEdge, Points]:
-    """A curve for each edge, strong ones first; nothing leaves the columns."""
+    """A curve for each edge, within the columns. Strong edges choose their curves first, and weaker ones avoid these."""
     boxes, ends = layout.boxes, _ends(circuit.edges, layout.boxes)
     within = layout.columns[0][1], layout.columns[-1][2]
     curves: dict[CircuitEdge, Points] = {}
@@ -104,19 +104,19 @@ def _routes(circuit: Circuit, layout: Layout) -> dict[CircuitEdge, Points]:
 
 
 def _ends(edges: tuple[CircuitEdge, ...], boxes: dict[str, Box]) -> dict[CircuitEdge, tuple[Points, Points]]:
-    """Where each arrow leaves and arrives, spread along the box so that arrows there do not cross each other."""
+    """The start and end of each arrow, spread along the sides of the boxes so that arrows do not cross there."""
     sides: dict[tuple[str, bool], list[tuple[CircuitEdge, str]]] = defaultdict(list)
     for edge in edges:
         rise = boxes[edge.target].y - boxes[edge.source].y
         # Upwards from top to bottom, downwards the other way, and between boxes of one row from top to top.
         sides[edge.source, rise >= 0].append((edge, edge.target))
         sides[edge.target, rise <= 0].append((edge, edge.source))
-    found: dict[tuple[CircuitEdge, str], Points] = {}
+    points: dict[tuple[CircuitEdge, str], Points] = {}
     for (name, top), arrows in sides.items():
         box = boxes[name]
         for (edge, _), x in zip(arrows, fan(box, [boxes[other] for _, other in arrows]), strict=True):
-            found[edge, name] = np.array([x, box.top if top else box.bottom])
-    return {edge: (found[edge, edge.source], found[edge, edge.target]) for edge in edges}
+            points[edge, name] = np.array([x, box.top if top else box.bottom])
+    return {edge: (points[edge, edge.source], points[edge, edge.target]) for edge in edges}
 
 
 def _draw_bar(page: Page, circuit: Circuit, layout: Layout) -> None:

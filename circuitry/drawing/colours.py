@@ -11,14 +11,14 @@ _RDBU = ("b2182b", "d6604d", "f4a582", "fddbc7", "f7f7f7", "d1e5f0", "92c5de", "
 _STOPS = [tuple(int(stop[i : i + 2], 16) for i in (0, 2, 4)) for stop in _RDBU]
 UNKNOWN = "#e6e6e6"
 FOUND, PERHAPS, OTHERS = "#2166ac", "#92c5de", "#cccccc"
-"""What was found, what the data do not decide, and all else."""
+"""Colours of significant findings, of what the data do not decide, and of everything else."""
 CATEGORIES = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666")
-"""What has no order, such as models (ColorBrewer's Dark2)."""
+"""Colours for things without an order, such as models (ColorBrewer's Dark2)."""
 PAIR = ("#b35806", "#542788")
-"""Two things beside each other: orange and violet, which all readers tell apart and no effect has."""
+"""Colours for two things side by side: orange and violet are safe for colour-blind readers, and no effect has them."""
 FAMILIES = ("#d9e8f6", "#fde3c8", "#d8efd8", "#f6d9dc", "#e6def2", "#f3ecc8", "#d5eeee", "#efe0d6")
 STREAM_FILL, STREAM, MOVES = "#e4e4e4", "#8a8a8a", "#b3541e"
-"""In the diagram of an architecture: fills of node families, the residual stream and its line, what moves along the text."""
+"""In the diagram of an architecture: fills of node families; fill and line of the residual stream; arrows between tokens."""
 INK, DARK, EDGE, GREY, LINE, PALE, FAINT = "#222222", "#444444", "#555555", "#666666", "#888888", "#bbbbbb", "#c8c8c8"
 """Text and lines, from dark to light."""
 PALE_INK = "#5f5f5f"
@@ -33,14 +33,14 @@ def fill(effect: float, limit: float) -> str:
     """
     if not math.isfinite(effect):
         return UNKNOWN
-    place = (min(max(effect / limit, -1.0), 1.0) + 1) / 2 * (len(_STOPS) - 1)
-    below = min(int(place), len(_STOPS) - 2)
-    mixed = (a + (place - below) * (b - a) for a, b in zip(_STOPS[below], _STOPS[below + 1], strict=True))
+    position = (min(max(effect / limit, -1.0), 1.0) + 1) / 2 * (len(_STOPS) - 1)
+    below = min(int(position), len(_STOPS) - 2)
+    mixed = (a + (position - below) * (b - a) for a, b in zip(_STOPS[below], _STOPS[below + 1], strict=True))
     return "#" + "".join(f"{round(value):02x}" for value in mixed)
 
 
 def ink(effect: float, limit: float) -> str:
-    """Black or white, whichever is read more easily on ``fill(effect, limit)``.
+    """The colour of text on ``fill(effect, limit)``: black or white, whichever has more contrast.
 
     >>> ink(2, 2), ink(0, 2)
     ('#ffffff', '#222222')
@@ -53,7 +53,7 @@ def ink(effect: float, limit: float) -> str:
 
 
 def arrow_colour(effect: float) -> str:
-    """The colour of an arrow: dark enough to be seen however small the effect is.
+    """The colour of an arrow by the sign of its effect, dark enough to be seen even if the effect is small.
 
     >>> arrow_colour(-0.01), arrow_colour(0.01)
     ('#b2182b', '#2166ac')
@@ -62,7 +62,7 @@ def arrow_colour(effect: float) -> str:
 
 
 def number(effect: float) -> str:
-    """An effect as signed text, with a true minus; nothing for NaN.
+    """An effect as signed text, with a true minus; empty for NaN.
 
     >>> number(-1.234), number(0.0), number(0.0312), number(float("nan")), number(-120.3), number(0.0002)
     ('−1.23', '0', '+0.03', '', '−120', '+2e−04')

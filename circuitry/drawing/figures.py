@@ -1,4 +1,4 @@
-"""What all figures share: one style, one colour map for effects with zero in its middle, and how a figure is written."""
+"""The parts that all figures share: a style, a colour map for effects with zero in its middle, and ``save``."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ def save(figure: Figure, path: str | FilePath) -> None:
     target = FilePath(path)
     if target.suffix not in (".png", ".svg", ".pdf"):
         raise CircuitryError(expected("a figure file that ends in .png, .svg or .pdf", target.name))
+    # By default matplotlib writes its version or the time into these fields, and the files would differ.
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {"Software": None}}[target.suffix]
-    how: Any = {"format": target.suffix[1:], "dpi": 200, "bbox_inches": "tight", "metadata": undated}
+    options: Any = {"format": target.suffix[1:], "dpi": 200, "bbox_inches": "tight", "metadata": undated}
     with matplotlib.rc_context(STYLE):
-        write_whole(target, lambda new: figure.savefig(new, **how))
+        write_whole(target, lambda new: figure.savefig(new, **options))
 
 
 def centred(values: Floats) -> TwoSlopeNorm:
@@ -43,6 +44,6 @@ def centred(values: Floats) -> TwoSlopeNorm:
     >>> centred(np.array([-1.0, 4.0])).vmin
     -4.0
     """
-    known = np.abs(values[np.isfinite(values)])
-    most = float(known.max(initial=0.0)) or 1.0
+    finite = np.abs(values[np.isfinite(values)])
+    most = float(finite.max(initial=0.0)) or 1.0
     return TwoSlopeNorm(0.0, -most, most)

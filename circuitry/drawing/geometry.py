@@ -1,6 +1,6 @@
 """Rectangles and curves, in inches, x to the right and y up.
 
-A curve is cubic Bezier pieces end to end: an array of 4, 7, 10 ... points, shape ``[3 * pieces + 1, 2]``.
+A curve is a chain of cubic Bezier pieces: an array of 4, 7, 10 ... points, shape ``[3 * pieces + 1, 2]``.
 """
 
 from __future__ import annotations
@@ -65,22 +65,22 @@ class Box:
 
 
 def sampled(curve: Points, pieces: int = 40) -> Points:
-    """Points along a curve, both ends among them; shape ``[number of Bezier pieces * pieces + 1, 2]``.
+    """Points along a curve, including both ends; shape ``[number of Bezier pieces * pieces + 1, 2]``.
 
     >>> straight = np.array([[0, 0], [1, 0], [2, 0], [3, 0]], float)
     >>> sampled(straight, 2)[:, 0].tolist()
     [0.0, 1.5, 3.0]
     """
     t = np.linspace(0.0, 1.0, pieces + 1)[1:, None]
-    found = [curve[:1]]
+    points = [curve[:1]]
     for i in range(0, len(curve) - 1, 3):
         p0, p1, p2, p3 = curve[i : i + 4]
-        found.append((1 - t) ** 3 * p0 + 3 * (1 - t) ** 2 * t * p1 + 3 * (1 - t) * t**2 * p2 + t**3 * p3)
-    return np.concatenate(found)
+        points.append((1 - t) ** 3 * p0 + 3 * (1 - t) ** 2 * t * p1 + 3 * (1 - t) * t**2 * p2 + t**3 * p3)
+    return np.concatenate(points)
 
 
 def shortened(curve: Points, length: float) -> Points:
-    """The curve without about its last ``length`` inches, which the head of the arrow takes.
+    """The curve without about its last ``length`` inches, which the head of the arrow covers.
 
     >>> straight = np.array([[0, 0], [1, 0], [2, 0], [3, 0]], float)
     >>> shortened(straight, 1.0)[-1].round(1).tolist()
@@ -89,13 +89,14 @@ def shortened(curve: Points, length: float) -> Points:
     last = curve[-4:]
     far = np.flatnonzero(np.hypot(*(sampled(last, 400) - last[3]).T) >= length)
     t = far[-1] / 400 if len(far) else 0.5
+    # De Casteljau's construction: the first part of a Bezier curve that is cut at t.
     p01, p12, p23 = (a + t * (b - a) for a, b in itertools.pairwise(last))
     p012, p123 = p01 + t * (p12 - p01), p12 + t * (p23 - p12)
     return np.concatenate([curve[:-3], [p01, p012, p012 + t * (p123 - p012)]])
 
 
 def fan(box: Box, others: Sequence[Box]) -> list[float]:
-    """Where along x the arrows to or from ``others`` meet a box's side, side by side so that they do not cross there.
+    """The x at which the arrows to or from ``others`` meet the side of a box, ordered so that they do not cross there.
 
     >>> fan(Box(0, 0, 1, 1), [Box(2, 2, 1, 1), Box(-2, 2, 1, 1)])
     [0.08, -0.08]
@@ -107,7 +108,7 @@ def fan(box: Box, others: Sequence[Box]) -> list[float]:
 
 
 def length(points: Points) -> float:
-    """How long the broken line through the points is.
+    """The length of the line through the points.
 
     >>> length(np.array([[0.0, 0.0], [3.0, 4.0]]))
     5.0

@@ -1,7 +1,7 @@
-"""What the diagrams share: a page measured in inches, text whose size is known before it is drawn, boxes and arrows.
+"""The parts that the diagrams share: a page measured in inches, text whose size is known before it is drawn, boxes and arrows.
 
-Only matplotlib's object interface is used: no pyplot, no global state, no backend. Text is never read as mathematics, since
-tokens may hold any character.
+Only matplotlib's object interface is used: no pyplot, no global state, no backend. Text is never parsed as mathematics, because
+a token may contain any character, such as a dollar sign.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ FONT = "DejaVu Sans"  # comes with matplotlib, so a picture is the same on every
 
 @functools.cache
 def text_size(text: str, points: float, bold: bool = False) -> tuple[float, float]:
-    """Width and height in inches of text, which may have several lines.
+    """Width and height in inches of a text of one or several lines.
 
-    >>> one, two = text_size("head[0,1]", 7), text_size("head[0,1]\\n+1.00", 7)
-    >>> one[0] == two[0], one[1] < two[1]
+    >>> line, lines = text_size("head[0,1]", 7), text_size("head[0,1]\\n+1.00", 7)
+    >>> line[0] == lines[0], line[1] < lines[1]
     (True, True)
     """
     font = FontProperties(family=FONT, weight="bold" if bold else "normal")
@@ -41,7 +41,7 @@ def text_size(text: str, points: float, bold: bool = False) -> tuple[float, floa
 
 
 class Page:
-    """A drawing area measured in inches, origin at the lower left; on given axes it shrinks to fit them.
+    """A drawing area measured in inches, with the origin at the lower left; it is scaled to fit given axes.
 
     >>> page = Page(4, 3)
     >>> page.figure.get_size_inches().tolist()

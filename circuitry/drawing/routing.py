@@ -1,4 +1,4 @@
-"""Places arrows and their labels so that neither runs over a box, another label or, where it can be helped, another arrow."""
+"""Places arrows and their labels so that they avoid boxes, other labels and, if possible, other arrows."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ EVERYWHERE: Interval = (-np.inf, np.inf)
 
 _BOWS = (0.2, -0.2, 0.4, -0.4, 0.65, -0.65)
 _STIFFNESS = (0.4, 0.25, 0.6, 0.85, 1.1)
-_CLEAR, _LANE, _TURN = 0.07, 0.09, 0.4  # from a box, from arrow to arrow, and what a turn costs
+_CLEAR, _LANE, _TURN = 0.07, 0.09, 0.4  # inches from a box, inches between arrows, the cost of a turn in inches
 
 
 def route(
     start: Points, end: Points, boxes: Sequence[Box], drawn: Sequence[Points] = (), within: Interval = EVERYWHERE
 ) -> Points:
-    """A curve from ``start`` to ``end`` that keeps clear of ``boxes``, and of what is ``drawn`` already if it can be.
+    """A curve from ``start`` to ``end`` that avoids ``boxes``, and if possible the arrows that are already ``drawn``.
 
     ``boxes`` are the obstacles, without the two that the arrow joins; ``drawn`` are points sampled on other arrows;
-    ``within`` is the least and the largest x. One bend where that is free, else a lane between the boxes of each row.
+    ``within`` is the least and the largest x. The curve has a single bend if one is free, else a lane between the boxes of
+    each row.
 
     >>> wall = Box(0, 1, 0.4, 0.4)
     >>> curve = route(np.array([0.0, 0.0]), np.array([0.0, 2.0]), [wall])
@@ -47,7 +48,7 @@ def _is_clear(points: Points, obstacles: Sequence[Box]) -> bool:
 
 
 def _cheapest(costs: Sequence[float], more: Callable[[int], float]) -> int:
-    """The index with the least cost in all; ``more`` is dear to know, and asked only where it can still matter."""
+    """The index with the least total cost. ``more`` is expensive, so it is called only for indices that can still win."""
     best, least = 0, np.inf
     for i in sorted(range(len(costs)), key=costs.__getitem__):
         if costs[i] >= least:
@@ -58,7 +59,7 @@ def _cheapest(costs: Sequence[float], more: Callable[[int], float]) -> int:
 
 
 def _bends(start: Points, end: Points) -> Iterator[Points]:
-    """Curves that leave and arrive upright, then bowed ones; between boxes of one row, arcs above them."""
+    """Curves with vertical ends, then bowed ones; for two boxes of one row, arcs above them."""
     rise = np.array([0.0, end[1] - start[1]])
     if abs(rise[1]) < 0.1:
         lifts = (np.array([0.0, height]) for height in _STIFFNESS)
@@ -72,19 +73,19 @@ def _bends(start: Points, end: Points) -> Iterator[Points]:
 
 
 def _detour(curve: Points) -> float:
-    """The length in inches; leaving a box aslant counts as some more."""
+    """The length in inches, with a penalty for a start that is not vertical."""
     return length(sampled(curve)) + 0.35 * float(abs(curve[1, 0] - curve[0, 0]) > 1e-6)
 
 
 def _touched(curve: Points, drawn: Sequence[Points]) -> int:
-    """How much of a curve is close to other arrows, alongside or across, in sampled points."""
+    """The number of sampled points of a curve that are close to another arrow."""
     points = sampled(curve)
     inner = points[_away_from_ends(points)]
-    return sum(int((_distances(inner, other[_away_from_ends(other)]) < 0.06).any(axis=1).sum()) for other in drawn)
+    return sum(int((_distances(inner, line[_away_from_ends(line)]) < 0.06).any(axis=1).sum()) for line in drawn)
 
 
 def _away_from_ends(points: Points) -> NDArray[np.bool_]:
-    """Arrows that share an end lie close together there, which is not a fault."""
+    """The points away from both ends: arrows that share an end must be close there."""
     return np.asarray((_distances(points, points[[0, -1]]) > 0.22).all(axis=1))
 
 
@@ -93,42 +94,43 @@ def _distances(points: Points, others: Points) -> Points:
 
 
 def _lanes(start: Points, end: Points, boxes: Sequence[Box], drawn: Sequence[Points], within: Interval) -> list[Box]:
-    """For each row of boxes between the ends, a free upright lane, so that all lanes together are the shortest way."""
+    """For each row of boxes between the ends, a free vertical lane; together they are the cheapest path (dynamic programming)."""
     low, high = sorted((start[1], end[1]))
     rows = sorted({box.y for box in boxes if low < box.y < high}, reverse=bool(start[1] > end[1]))
-    # Ways so far by where they are: x -> (cost, lanes).
-    ways: dict[float, tuple[float, list[Box]]] = {float(start[0]): (0.0, [])}
+    # The cheapest path to each x of the row so far: x -> (cost, lanes).
+    paths: dict[float, tuple[float, list[Box]]] = {float(start[0]): (0.0, [])}
     for y in rows:
         row = [box for box in boxes if box.y == y]
         height = max(box.height for box in row)
         step = {}
-        for x, busy in _free(row, y, height, [float(start[0]), float(end[0]), *ways], drawn, within):
-            cost, lanes = _shortest(ways, x)
+        for x, busy in _free(row, y, height, [float(start[0]), float(end[0]), *paths], drawn, within):
+            cost, lanes = _shortest(paths, x)
             step[x] = (cost + busy, [*lanes, Box(x, y, 0.0, height)])
-        ways = step or ways
-    return _shortest(ways, float(end[0]))[1]
+        paths = step or paths
+    return _shortest(paths, float(end[0]))[1]
 
 
-def _shortest(ways: dict[float, tuple[float, list[Box]]], x: float) -> tuple[float, list[Box]]:
-    """The best way on to ``x``; a turn costs as much as some inches, or every way would be a staircase."""
+def _shortest(paths: dict[float, tuple[float, list[Box]]], x: float) -> tuple[float, list[Box]]:
+    """The cheapest path extended to ``x``. A turn has a fixed cost; without it every path would be a staircase."""
     return min(
-        ((cost + abs(x - at) + _TURN * (abs(x - at) > 1e-3), lanes) for at, (cost, lanes) in ways.items()), key=lambda way: way[0]
+        ((cost + abs(x - at) + _TURN * (abs(x - at) > 1e-3), lanes) for at, (cost, lanes) in paths.items()),
+        key=lambda way: way[0],
     )
 
 
 def _free(
     row: Sequence[Box], y: float, height: float, wanted: list[float], drawn: Sequence[Points], within: Interval
 ) -> Iterator[tuple[float, float]]:
-    """Where a row lets an arrow through, with the cost of the arrows that are there already."""
+    """The x at which an arrow can pass a row, each with the cost of the arrows that are already there."""
     sides = [x for box in row for k in range(4) for x in (box.left - _CLEAR - k * _LANE, box.right + _CLEAR + k * _LANE)]
-    band = [other[np.abs(other[:, 1] - y) < height / 2, 0] for other in drawn]
+    band = [line[np.abs(line[:, 1] - y) < height / 2, 0] for line in drawn]
     for x in sorted({round(x, 3) for x in (*wanted, *sides) if within[0] < x < within[1]}):
         if all(abs(x - box.x) >= box.width / 2 + _CLEAR - 1e-3 for box in row):
             yield x, sum(0.3 for xs in band if (np.abs(xs - x) < 0.8 * _LANE).any())
 
 
 def through(start: Points, end: Points, lanes: Sequence[Box]) -> Points:
-    """The curve from ``start`` to ``end`` along upright lanes, boxes without width, with an S-bend between each two.
+    """The curve from ``start`` to ``end`` along vertical lanes (boxes without width), with an S-bend between each two.
 
     >>> through(np.array([0.0, 0.0]), np.array([0.0, 3.0]), [Box(1, 1.5, 0, 1)])[3:7].tolist()
     [[1.0, 1.0], [1.0, 1.5], [1.0, 1.5], [1.0, 2.0]]
@@ -147,9 +149,9 @@ def through(start: Points, end: Points, lanes: Sequence[Box]) -> Points:
 def place_label(
     curve: Points, size: tuple[float, float], boxes: Iterable[Box], labels: Iterable[Box], others: Sequence[Points] = ()
 ) -> Box:
-    """Where on its arrow a label of this width and height goes: off all boxes and labels, off other arrows if it can be.
+    """The box of a label of this width and height on its arrow: clear of all boxes and labels, and if possible of other arrows.
 
-    The middle of the arrow is best; where that is taken, elsewhere on it, or just beside.
+    The middle of the arrow is best. If it is not free, the label goes elsewhere on the arrow or just beside it.
 
     >>> straight = np.array([[0, 0], [1, 0], [2, 0], [3, 0]], float)
     >>> place_label(straight, (0.5, 0.1), [], []).x
@@ -166,12 +168,12 @@ def place_label(
 
 
 def _label_places(curve: Points, size: tuple[float, float]) -> Iterator[tuple[Box, float]]:
-    """Places on and beside an arrow, clear of its head and its start, with their distance from the best one."""
+    """Boxes on and beside an arrow, away from its start and its head, each with its cost: mostly the distance to the middle."""
     points = sampled(curve)
     steps = np.diff(points, axis=0, append=2 * points[-1:] - points[-2:-1])
     walked = np.concatenate([[0.0], np.hypot(*steps[:-1].T).cumsum()])
     ends = min(0.22, 0.4 * walked[-1])
-    hidden = 0.65 if walked[-1] < 0.4 else 0.0  # a label on a short arrow leaves nothing of it
+    hidden = 0.65 if walked[-1] < 0.4 else 0.0  # a label on a short arrow would hide it, so beside it is better
     for point, step, way in zip(points, steps, walked, strict=True):
         if ends <= way <= walked[-1] - ends:
             aside = np.array([size[0] / 2 + 0.05, 0.0] if abs(step[1]) > abs(step[0]) else [0.0, size[1] / 2 + 0.03])

@@ -1,6 +1,6 @@
 """Evidence about a behaviour beyond one table: is it the circuit, does it depend on the method, and where is a token written.
 
-What was found is read back without torch; what needs torch loads when it is first used.
+Saved results can be read without torch. Modules that need torch are imported when they are first used.
 """
 
 from __future__ import annotations

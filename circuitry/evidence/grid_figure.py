@@ -1,4 +1,4 @@
-"""The methodology grid as a picture: one row a way of measuring, one column a metric."""
+"""The sensitivity grid as a picture: a row for each ablation, direction and frozen set, a column for each metric."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .grid import AS_WRITTEN, Sensitivity
 _WAYS = ["ablation", "direction", "frozen"]
 
 
-def draw(found: Sensitivity) -> Figure:
-    """The normalized of the finding's cell in every setting, with a cross where the finding does not hold.
+def draw(sensitivity: Sensitivity) -> Figure:
+    """The normalized effect of the finding's cell in every setting, with a cross where the finding does not hold.
 
     >>> frame = pd.DataFrame({"ablation": ["zero"], "direction": ["noising"], "frozen": ["as written"], "metric": ["logit"],
     ...                       "normalized": [0.5], "holds": [False]})
     >>> draw(Sensitivity("h[3] -> logits", 3, frame)).axes[0].get_yticklabels()[0].get_text()
     'zero, noising, as written'
     """
-    effects, held = _grid(found.frame, "normalized"), _grid(found.frame, "holds").to_numpy(float)
+    effects, holds = _grid(sensitivity.frame, "normalized"), _grid(sensitivity.frame, "holds").to_numpy(float)
     values = effects.to_numpy(float)
     dark = 0.6 * float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
     with matplotlib.rc_context(STYLE):
@@ -31,27 +31,27 @@ def draw(found: Sensitivity) -> Figure:
         ax = figure.add_subplot()
         image = ax.imshow(values, cmap=COLOURS, norm=centred(values), aspect="auto")
         for (row, column), value in np.ndenumerate(values):
-            mark = "" if held[row, column] else " ✗"
+            mark = "" if holds[row, column] else " ✗"
             colour = "white" if abs(value) > dark else "black"
             ax.text(column, row, f"{round(value, 2) + 0.0:.2f}{mark}", ha="center", va="center", fontsize=7, color=colour)
         ax.set_yticks(range(len(values)), [_way(*index) for index in effects.index])
         ax.set_xticks(range(values.shape[1]), [str(name).replace("_", "\n") for name in effects.columns])
         ax.set_ylabel("ablation, direction, frozen set")
         figure.colorbar(image, ax=ax, label="normalized effect")
-        claim = f"{found.claim}: in {found.held} of {len(found.frame)} settings (✗: not)"
+        claim = f"{sensitivity.claim}: in {sensitivity.held} of {len(sensitivity.frame)} settings (✗: not)"
         width = int(12 * figure.get_figwidth())
-        figure.suptitle("\n".join(textwrap.fill(line, width) for line in (found.path, claim)), fontsize=8)
+        figure.suptitle("\n".join(textwrap.fill(line, width) for line in (sensitivity.path, claim)), fontsize=8)
     return figure
 
 
 def _grid(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """A column of the frame by way and metric, both in the order in which they were measured."""
+    """A column of the frame by setting and metric, in the order of measurement, which ``unstack`` alone would sort."""
     grid = frame.set_index([*_WAYS, "metric"])[column].unstack()
     return grid.reindex(index=pd.MultiIndex.from_frame(frame[_WAYS].drop_duplicates()), columns=frame["metric"].unique())
 
 
 def _way(ablation: str, direction: str, frozen: str) -> str:
-    """One way of measuring; a set that adds to the path's own says so."""
+    """The label of a row; a set that adds nodes to those of the path reads "as written and ..."."""
     return (
         f"{ablation}, {direction}, {AS_WRITTEN} {frozen}" if frozen.startswith("and ") else f"{ablation}, {direction}, {frozen}"
     )

@@ -1,4 +1,4 @@
-"""What the off-by-one detector leaves: verdicts, shares with intervals, and how several models compare. Needs no torch to read."""
+"""The result of the off-by-one detector: verdicts, shares with intervals, and a count over models. Reading it needs no torch."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Verdict:
     """Where one model, or one layer of it, writes the token.
 
     ``layer`` is a number, or "all" for the model. ``kind``: "on the token", "off by one", "off by 2" ..., "several", "none", or
-    "undecided". ``at``: the offsets that carry the token; ``open``: those of which the examples do not say; ``peak``: the
-    confidence set of the strongest, likeliest first; ``centre``: the mean offset with its interval; ``weight``: the layer's part
-    of the model's profile.
+    "undecided". ``at``: the offsets that carry the token; ``open``: those for which the examples do not decide; ``peak``: the
+    confidence set of the strongest offset, likeliest first; ``centre``: the mean offset with its interval; ``weight``: the
+    layer's part of the model's profile.
     """
 
     model: str
@@ -46,11 +46,11 @@ class Verdict:
 
 @dataclass
 class Offsets:
-    """What ``off_by_one`` found.
+    """The result of ``off_by_one``.
 
-    ``frame`` has a row for every model, layer (and "all") and offset: ``effect`` as a share of the whole effect, with the false
-    discovery rate ``q``, and ``share`` of the layer's (or model's) profile with its interval ``low`` to ``high``; NaN where
-    nothing is written. ``verdicts`` has one for every model and each of its layers, ``tables`` the effects by model.
+    ``frame`` has a row for every model, layer (and "all") and offset: ``effect`` as a fraction of the whole effect, with the
+    false discovery rate ``q``, and the ``share`` of the layer's (or model's) profile with its interval ``low`` to ``high``, NaN
+    if nothing is written. ``verdicts`` has one for every model and each of its layers, ``tables`` the effects by model.
     """
 
     token: str
@@ -72,7 +72,7 @@ class Offsets:
         return tuple(v for v in self.verdicts if v.layer == "all")
 
     def text(self) -> str:
-        """A sentence for each model, and one for each architecture where there are several models.
+        """A sentence for each model, and if there are several models, one for each architecture.
 
         >>> print(Offsets("B", pd.DataFrame(), (Verdict("m", "mamba", "all", "none", (), (), (), (), 0.0, "m: none"),), {}).text())
         m: none
@@ -80,7 +80,7 @@ class Offsets:
         return "\n".join([*(v.text for v in self.models), *(self.pooled() if len(self.models) > 1 else [])])
 
     def pooled(self) -> list[str]:
-        """For each architecture, how many of its models write the token at which position.
+        """For each architecture, how many of its models write the token at each position.
 
         >>> one, two = (Verdict(m, "mamba", "all", "off by one", (1,), (), (1,), (), 1.0, "") for m in "ab")
         >>> Offsets("B", pd.DataFrame(), (one, two), {}).pooled()
@@ -102,33 +102,33 @@ class Offsets:
         return ", ".join(f"{count} {total} {at}" for at, count in Counter(map(where, verdicts)).most_common())
 
     def to_markdown(self, path: str | Path | None = None) -> str:
-        """Models against offsets: each share with its interval, the verdicts, and how to read them.
+        """A table of shares with intervals, a row for each model and a column for each offset, with verdicts and a legend.
 
         >>> frame = pd.DataFrame({"model": ["m"], "layer": ["all"], "offset": [1], "share": [1.0], "low": [0.9], "high": [1.0]})
         >>> verdict = Verdict("m", "mamba", "all", "off by one", (1,), (), (1,), (), 1.0, "m: off by one")
         >>> print(Offsets("B", frame, (verdict,), {}).to_markdown().splitlines()[2])
         | m       | off by one | 100% (90 to 100) |
         """
-        whole = self.frame[self.frame["layer"] == "all"]
+        model_rows = self.frame[self.frame["layer"] == "all"]
         lines = []
         for verdict in self.models:
-            shares = whole.loc[whole["model"] == verdict.model, ["share", "low", "high"]].to_numpy() * 100
+            shares = model_rows.loc[model_rows["model"] == verdict.model, ["share", "low", "high"]].to_numpy() * 100
             cells = ["--" if np.isnan(s) else f"{round(s)}% ({round(low)} to {round(high)})" for s, low, high in shares]
             lines.append([verdict.model, verdict.kind, *cells])
-        header = ["model", "verdict", *(position_name(self.token, n) for n in sorted(set(whole["offset"])))]
-        text = "\n\n".join([tabulate(lines, header, "pipe", disable_numparse=True), *self.text().splitlines(), self._how()])
+        header = ["model", "verdict", *(position_name(self.token, n) for n in sorted(set(model_rows["offset"])))]
+        text = "\n\n".join([tabulate(lines, header, "pipe", disable_numparse=True), *self.text().splitlines(), self._legend()])
         if path is not None:
             write_whole(Path(path), text + "\n")
         return text
 
-    def _how(self) -> str:
+    def _legend(self) -> str:
         return (
             f"*Shares of what is written at each position, with {self.provenance.get('level', 0.95):.0%} bootstrap intervals over examples. "
             f"A position counts if the whole interval is above {CARRIES:.0%}.*"
         )
 
     def plot(self, path: str | Path | None = None) -> Any:
-        """A row for each model: shares with intervals, and effects by layer; a matplotlib Figure, saved if named.
+        """A matplotlib Figure with a row for each model: shares with intervals, and effects by layer. ``path`` also saves it.
 
         >>> import circuitry as ct
         >>> from circuitry.evidence import off_by_one
@@ -177,7 +177,7 @@ class Offsets:
                 name: PatchingTable(pd.DataFrame(t["rows"]), tuple(t["axes"]), t["unit"], t["provenance"])
                 for name, t in data["tables"].items()
             }
-            verdicts = tuple(_verdict(one) for one in data["verdicts"])
+            verdicts = tuple(_verdict(verdict) for verdict in data["verdicts"])
             return cls(data["token"], frame.astype(numbers), verdicts, tables, data["provenance"])
         except (OSError, KeyError, TypeError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error

@@ -1,7 +1,7 @@
-"""Is a set of nodes the circuit? Faithfulness, completeness and minimality (Wang et al. 2023, section 4), beside random sets.
+"""Is a set of nodes the circuit? Faithfulness, completeness and minimality (Wang et al. 2023, section 4), with random sets.
 
-Nodes outside a set are replaced, at every position, by their values on the source input; f of a set is the metric that is
-left, scaled so that the whole model has 1 and no node at all 0.
+To measure f of a set, all nodes outside it get their values on the source input, at every position. f is the metric that is
+left, scaled so that f of the whole model is 1 and f of the empty set is 0.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ Nodes = frozenset[Node]
 class Scores:
     """Scores of a circuit, with those of random sets of the same size and kind.
 
-    ``faithfulness``: f(C), with its bootstrap interval over examples; ``random``: f of each random set. ``completeness``: for
-    each subset K, f(C without K), f(model without K) and their distance. ``minimality``: for each node, how much its removal
-    changes f at most, from the whole circuit or from the circuit without the others of its role; ``outsiders``: how much f
-    changes when a random node from outside joins. ``table``: every measured set, per example.
+    ``faithfulness``: f(C), with its bootstrap ``interval`` over examples; ``random``: f of each random set. ``completeness``:
+    for each subset K, f(C without K), f(model without K) and their distance. ``minimality``: for each node, how much its removal
+    changes f, from the whole circuit or from the circuit without the other nodes of its role, whichever is more. ``outsiders``:
+    how much f changes when a random node from outside is added. ``table``: every measured set, by example.
     """
 
     roles: dict[str, list[str]]
@@ -61,8 +61,8 @@ class Scores:
         size, gaps, change = sum(map(len, self.roles.values())), self.completeness["gap"], self.minimality["change"]
         low, high = self.interval
         lines = [
-            f"faithfulness {self.faithfulness:.2f} ({low:.2f} to {high:.2f}): what the circuit, {count(size, 'node')}, keeps alone",
-            f"random sets of as many: {np.mean(self.random):.2f} on average, {np.max(self.random):.2f} at most, of {len(self.random)}"
+            f"faithfulness {self.faithfulness:.2f} ({low:.2f} to {high:.2f}): the circuit alone, {count(size, 'node')}",
+            f"random sets of that size: {np.mean(self.random):.2f} on average, {np.max(self.random):.2f} at most, of {len(self.random)}"
             if self.random
             else "no random set was measured",
             f"completeness: without a subset, circuit and model differ by {gaps.mean():.2f} on average and {gaps.max():.2f} at most, "
@@ -72,10 +72,10 @@ class Scores:
         return "\n".join(lines)
 
     def _needed(self) -> str:
-        """How many nodes do more than those from outside; where there are none, that is not known."""
+        """How many nodes change f by more than any node from outside, as a sentence; it also says if none was measured."""
         size = count(len(self.minimality), "node")
         if not self.outsiders:
-            return f"how much each of {size} changes f was measured, but no node from outside"
+            return f"each of {size} was measured, but no node from outside"
         needed = int((self.minimality["change"] > max(self.outsiders)).sum())
         return f"{needed} of {size} change f by more than any of {count(len(self.outsiders), 'node')} from outside"
 
@@ -93,15 +93,15 @@ def score(
 ) -> Scores:
     """Score a circuit: nodes of one family, or roles with their nodes (``{"name mover": ["head[9,9]"]}``).
 
-    A name without its last index is one member that stands for all nodes of a layer (``ssm_state[3]`` where states have heads).
-    ``random`` sets of equal size and as many nodes from outside are measured beside it; completeness takes away each role,
-    and ``subsets`` random halves. Other options go to ``circuitry.patch``. Raises CircuitryError for nodes of several families,
-    a node named twice, or an empty circuit.
+    A name without its last index is one member and means all nodes of a layer (``ssm_state[3]`` if states have heads).
+    ``random`` is the number of random sets of the circuit's size, and of nodes from outside. Completeness removes each role, and
+    as many random halves as ``subsets`` says. Other options go to ``circuitry.patch``. Raises CircuitryError for nodes of several
+    families, a node named twice, or an empty circuit.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:gpt_neox"), ct.task("ioi", examples=4)
-    >>> found = score(model, task, {"mover": ["head[3,1]", "head[3,3]"]}, random=2, subsets=1)
-    >>> found.table.axes, len(found.random)
+    >>> scores = score(model, task, {"mover": ["head[3,1]", "head[3,3]"]}, random=2, subsets=1)
+    >>> scores.table.axes, len(scores.random)
     (('set',), 2)
     """
     _check_options(metric, options)
@@ -109,12 +109,13 @@ def score(
     roles = {role: [_member(model.graph, text) for text in nodes] for role, nodes in named.items() if nodes}
     inside = _checked(roles)
     kind = next(iter(inside))
-    alike = (n for n in model.graph.nodes(kind.family, ports=True) if n.port == kind.port)
-    every = frozenset(replace(n, indices=n.indices[: len(kind.indices)]) for n in alike)
+    same_kind = (n for n in model.graph.nodes(kind.family, ports=True) if n.port == kind.port)
+    every = frozenset(replace(n, indices=n.indices[: len(kind.indices)]) for n in same_kind)
     rng = np.random.default_rng(seed)
     groups = _Groups(roles, inside, every, _draws(every, inside, random, rng), _subsets(roles, inside, subsets, rng))
     paths: dict[str, str | Path] = {label: _path(nodes) for nodes, label in groups.labels.items() if nodes}
     table = patch(model, task, labelled("set", paths), metric=metric, lint="prompts", baseline=0, **options)
+    # The paths of the sets list every replaced node; one sentence says the same.
     table.provenance |= {
         "paths": {},
         "path_data": {},
@@ -132,12 +133,12 @@ def _check_options(metric: Any, options: Mapping[str, Any]) -> None:
         raise no_effect(
             "baseline", options["baseline"], "a circuit is compared with random sets", "use random=, or leave baseline out"
         )
-    if mine := [name for name in ("axes", "lint") if name in options]:
-        raise CircuitryError(f"{mine[0]}= is set by the scores themselves, which replace whole sets of nodes; leave it out")
+    if reserved := [name for name in ("axes", "lint") if name in options]:
+        raise CircuitryError(f"{reserved[0]}= is set by score(), which replaces sets of nodes; leave it out")
 
 
 def _member(graph: Graph, text: str) -> Node:
-    """A node, or by a name without the last index all nodes of a layer together: ``ssm_state[3]`` where states have heads."""
+    """A node. A name without the last index means all nodes of a layer together: ``ssm_state[3]`` if states have heads."""
     named = graph.canonical(parse_node(text))
     return named if named.indices and matching(graph, named) else graph.node(named)
 
@@ -147,23 +148,24 @@ def _checked(roles: Mapping[str, list[Node]]) -> Nodes:
     if not named:
         raise CircuitryError("an empty circuit has no scores; name at least one node")
     if twice := [node for node in named if named.count(node) > 1]:
-        raise CircuitryError(f"{twice[0]} stands in the circuit twice; give it one role")
+        raise CircuitryError(f"{twice[0]} is in the circuit twice; give it one role")
     if len(families := {(node.family, node.port, len(node.indices)) for node in named}) > 1:
-        raise CircuitryError(f"a circuit of {len(families)} kinds of nodes; score those of one kind, such as heads")
+        raise CircuitryError(f"expected nodes of one kind, got {len(families)} kinds; score those of one kind, such as heads")
     return frozenset(named)
 
 
 def _draws(every: Nodes, inside: Nodes, count: int, rng: Generator) -> tuple[list[Nodes], list[Node]]:
-    """Random sets of the circuit's size, all different and none the circuit itself, and random nodes from outside."""
-    ordered, others = sorted(every, key=str), sorted(every - inside, key=str)
+    """Random sets of the circuit's size, all different and different from the circuit, and random nodes from outside."""
+    ordered, outside = sorted(every, key=str), sorted(every - inside, key=str)
+    # Four times too many are drawn, since some repeat; a small family may still have fewer different sets than asked for.
     drawn = (frozenset(ordered[k] for k in rng.choice(len(ordered), len(inside), replace=False)) for _ in range(4 * count))
-    sets = list(dict.fromkeys(one for one in drawn if one != inside))[:count]
-    picked = rng.permutation(len(others))[:count]
-    return sets, [others[k] for k in picked]
+    sets = list(dict.fromkeys(nodes for nodes in drawn if nodes != inside))[:count]
+    picked = rng.permutation(len(outside))[:count]
+    return sets, [outside[k] for k in picked]
 
 
 def all_of(role: str) -> str:
-    """What all nodes of a role are called where they are removed together.
+    """The label of all nodes of a role, removed together.
 
     >>> all_of("name mover")
     'all name mover'
@@ -172,17 +174,17 @@ def all_of(role: str) -> str:
 
 
 def _subsets(roles: Mapping[str, list[Node]], inside: Nodes, count: int, rng: Generator) -> dict[str, Nodes]:
-    """Subsets K for completeness: every role, and random halves, none of them twice."""
-    found, ordered = {all_of(role): frozenset(nodes) for role, nodes in roles.items()}, sorted(inside, key=str)
+    """Subsets K for completeness: every role, and different random halves of the circuit."""
+    subsets, ordered = {all_of(role): frozenset(nodes) for role, nodes in roles.items()}, sorted(inside, key=str)
     size = len(ordered) // 2
     drawn = (frozenset(ordered[k] for k in rng.choice(len(ordered), size, replace=False)) for _ in range(4 * count))
-    halves = [half for half in dict.fromkeys(drawn) if half and half not in found.values()][:count]
-    return found | {f"half {number + 1}": half for number, half in enumerate(halves)}
+    halves = [half for half in dict.fromkeys(drawn) if half and half not in subsets.values()][:count]
+    return subsets | {f"half {number + 1}": half for number, half in enumerate(halves)}
 
 
 @dataclass(frozen=True)
 class _Groups:
-    """All sets of nodes that are measured."""
+    """The measured sets: ``every`` node of the kind, those ``inside`` the circuit, random ``draws``, and ``subsets``."""
 
     roles: dict[str, list[Node]]
     inside: Nodes
@@ -192,68 +194,68 @@ class _Groups:
 
     @cached_property
     def labels(self) -> dict[Nodes, str]:
-        """Every set of nodes that is replaced, once, under the first of its labels: a role of one node is that node too."""
-        found: dict[Nodes, str] = {}
+        """Each replaced set under its first label only: a role of one node and that node are one set, and are measured once."""
+        labels: dict[Nodes, str] = {}
         for label, nodes in self.removed().items():
-            found.setdefault(nodes, label)
-        return found
+            labels.setdefault(nodes, label)
+        return labels
 
     def removed(self) -> dict[str, Nodes]:
-        """What is replaced, by label."""
+        """The replaced nodes, by label."""
         outside = self.every - self.inside
-        found = {"nothing kept": self.every, "circuit": outside}
-        found |= {f"circuit without {k}": outside | nodes for k, nodes in self.subsets.items()}
-        found |= {f"model without {k}": nodes for k, nodes in self.subsets.items()}
+        removed = {"nothing kept": self.every, "circuit": outside}
+        removed |= {f"circuit without {k}": outside | nodes for k, nodes in self.subsets.items()}
+        removed |= {f"model without {k}": nodes for k, nodes in self.subsets.items()}
         for role, nodes in self.roles.items():
-            found[f"circuit without {all_of(role)}"] = outside | frozenset(nodes)
+            removed[f"circuit without {all_of(role)}"] = outside | frozenset(nodes)
             for node in nodes:
-                found[f"circuit without {node}"] = outside | {node}
-                found[f"circuit without {all_of(role)} but {node}"] = outside | (frozenset(nodes) - {node})
-        found |= {f"random {k + 1}": self.every - nodes for k, nodes in enumerate(self.draws[0])}
-        found |= {f"circuit and {node}": outside - {node} for node in self.draws[1]}
-        return found
+                removed[f"circuit without {node}"] = outside | {node}
+                removed[f"circuit without {all_of(role)} but {node}"] = outside | (frozenset(nodes) - {node})
+        removed |= {f"random {k + 1}": self.every - nodes for k, nodes in enumerate(self.draws[0])}
+        removed |= {f"circuit and {node}": outside - {node} for node in self.draws[1]}
+        return removed
 
 
 def _path(nodes: Iterable[Node]) -> Path:
-    """All of these replaced at every position, nothing held."""
+    """The path that replaces all these nodes at every position and freezes nothing."""
     return Path(tuple(Site(node) for node in sorted(nodes, key=str)), (Leg((Site(Node("logits")),)),))
 
 
 def _scores(groups: _Groups, table: PatchingTable, seed: int) -> Scores:
-    whole = table.frame[table.frame["set"] == "nothing kept"]
-    gone, base = whole["effect"].to_numpy(), whole["base"].to_numpy()
+    nothing_kept = table.frame[table.frame["set"] == "nothing kept"]
+    gone, base = nothing_kept["effect"].to_numpy(), nothing_kept["base"].to_numpy()
     effects = {str(label): rows.to_numpy() for label, rows in table.frame.groupby("set", sort=False)["effect"]}
 
     removed = groups.removed()
 
-    def kept(label: str, weights: Floats | None = None) -> Any:
-        """f: one less the share of the whole loss that this set's removal costs; [resample] with weights."""
+    def f_of(label: str, weights: Floats | None = None) -> Any:
+        """f of a label's set: 1 - (effect of its replaced nodes) / (effect of replacing all); [resample] with weights."""
         lost = effects.get(groups.labels[removed[label]], np.zeros(len(base)))
         w = np.ones(len(base)) if weights is None else weights
         return 1 - (w @ lost) / (w @ gone)
 
     weights = resampling(len(base), 2000, np.random.default_rng(seed))
-    low, high = np.quantile(kept("circuit", weights), [0.025, 0.975])
-    rows = [(k, kept(f"circuit without {k}"), kept(f"model without {k}")) for k in groups.subsets]
+    low, high = np.quantile(f_of("circuit", weights), [0.025, 0.975])
+    rows = [(k, f_of(f"circuit without {k}"), f_of(f"model without {k}")) for k in groups.subsets]
     completeness = pd.DataFrame(rows, columns=["without", "circuit", "model"])
     completeness["gap"] = (completeness["circuit"] - completeness["model"]).abs()
     return Scores(
         {role: [str(n) for n in nodes] for role, nodes in groups.roles.items()},
-        float(kept("circuit")),
+        float(f_of("circuit")),
         (float(low), float(high)),
-        [float(kept(f"random {k + 1}")) for k in range(len(groups.draws[0]))],
+        [float(f_of(f"random {k + 1}")) for k in range(len(groups.draws[0]))],
         completeness,
-        _minimality(groups, kept),
-        [float(abs(kept(f"circuit and {node}") - kept("circuit"))) for node in groups.draws[1]],
+        _minimality(groups, f_of),
+        [float(abs(f_of(f"circuit and {node}") - f_of("circuit"))) for node in groups.draws[1]],
         table,
     )
 
 
-def _minimality(groups: _Groups, kept: Any) -> pd.DataFrame:
+def _minimality(groups: _Groups, f_of: Any) -> pd.DataFrame:
     rows = []
     for role, nodes in groups.roles.items():
         for node in nodes:
-            from_all = abs(kept("circuit") - kept(f"circuit without {node}"))
-            alone = abs(kept(f"circuit without {all_of(role)} but {node}") - kept(f"circuit without {all_of(role)}"))
+            from_all = abs(f_of("circuit") - f_of(f"circuit without {node}"))
+            alone = abs(f_of(f"circuit without {all_of(role)} but {node}") - f_of(f"circuit without {all_of(role)}"))
             rows.append((str(node), role, float(from_all), float(alone), float(max(from_all, alone))))
     return pd.DataFrame(rows, columns=["node", "role", "from the circuit", "without its role", "change"])

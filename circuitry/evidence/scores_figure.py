@@ -1,4 +1,4 @@
-"""The scores of a circuit as a picture: faithfulness among random sets, completeness, and what each node is needed for."""
+"""The scores of a circuit as a picture: faithfulness among random sets, completeness, and minimality by node."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def draw(scores: Scores) -> Figure:
 
     >>> import circuitry as ct
     >>> from circuitry.evidence.scores import score
-    >>> found = score(ct.load("bundled:gpt_neox"), ct.task("ioi", examples=4), {"m": ["head[3,1]", "head[3,3]"]},
-    ...               random=2, subsets=1)
-    >>> len(draw(found).axes)
+    >>> scores = score(ct.load("bundled:gpt_neox"), ct.task("ioi", examples=4), {"m": ["head[3,1]", "head[3,3]"]},
+    ...                random=2, subsets=1)
+    >>> len(draw(scores).axes)
     3
     """
     with matplotlib.rc_context(STYLE):
@@ -30,8 +30,8 @@ def draw(scores: Scores) -> Figure:
         _faithfulness(first, scores)
         _completeness(second, scores)
         _minimality(third, scores)
-        named = [ax.get_legend_handles_labels() for ax in figure.axes]
-        handles, labels = (list(chain(*each)) for each in zip(*named, strict=True))
+        legends = [ax.get_legend_handles_labels() for ax in figure.axes]
+        handles, labels = (list(chain(*entries)) for entries in zip(*legends, strict=True))
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=7)
     return figure
 
@@ -46,7 +46,7 @@ def _faithfulness(ax: Any, scores: Scores) -> None:
 
 
 def _completeness(ax: Any, scores: Scores) -> None:
-    """On the diagonal, circuit and model lose the same by the same removal."""
+    """f without each subset, model across and circuit up; on the diagonal a removal costs both the same."""
     rows = scores.completeness
     ends = [min(0.0, *rows["circuit"], *rows["model"]), max(1.0, *rows["circuit"], *rows["model"])]
     ax.plot(ends, ends, color=LINE, linewidth=0.8)

@@ -1,7 +1,7 @@
-"""Where effects lie along the tokens, with intervals: from effects per example to shares, verdicts and words.
+"""At which offsets a token is written, with intervals: from effects of single examples to shares, verdicts and words.
 
-Effects here are [layer, offset, example], turned so that what takes away from the behaviour is positive, in units of the mean
-whole effect: a cell whose mean is 0.3 carries 30% of what corrupting the token does.
+Effects are [layer, offset, example], in units of the mean whole effect: a cell with mean 0.3 has 30% of the effect of corrupting
+the token. Positive effects weaken the behaviour, as the corruption does.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Floats: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Profile:
-    """Shares over offsets, summing to 1, each with its bootstrap interval.
+    """Shares over offsets, which sum to 1, each with its bootstrap interval.
 
-    ``peak`` is the confidence set of the offset with the largest share, the likeliest first; ``centre`` the mean offset with its
-    interval; ``weight`` the part of the model's profile that this one is (a layer's; 1 for the model).
+    ``peak`` is the confidence set of the offset with the largest share, the likeliest first; ``centre`` is the mean offset with
+    its interval; ``weight`` is a layer's part of the model's profile, 1 for the model itself.
     """
 
     share: Floats
@@ -47,7 +47,7 @@ class Profile:
 
     @property
     def open(self) -> tuple[int, ...]:
-        """Offsets of which the data do not say whether they carry the token: ``CARRIES`` lies within their interval.
+        """Offsets for which the data do not decide whether they carry the token: ``CARRIES`` lies within their interval.
 
         >>> wide = np.array([0.05, 0.95])
         >>> Profile(wide, wide - 0.1, wide + 0.1, (1,), (0.5, 0, 1)).open
@@ -57,7 +57,7 @@ class Profile:
 
     @property
     def meaningless(self) -> bool:
-        """The effects at all positions do not add up to something clearly above zero, of which there could be shares.
+        """Whether shares are meaningless because the effects at all positions do not add up to something clearly above zero.
 
         >>> some = np.array([0.2, 0.8])
         >>> Profile(some, 0 * some, 0 * some + 1, (0, 1), (0.8, 0, 1)).meaningless, Profile(some, some, some, (1,), (0.8, 0, 1)).meaningless
@@ -68,9 +68,9 @@ class Profile:
 
 @dataclass(frozen=True)
 class Measured:
-    """One model: mean effects and q [layer, offset], the model's profile, and one for every layer; None where nothing is written.
+    """One model: mean effects and q [layer, offset], the model's profile and those of its layers; None if nothing is written.
 
-    ``whole_p`` is of the whole effect, and ``there`` says whether it is significant.
+    ``whole_p`` is the p value of the whole effect, and ``there`` says whether it is significant.
     """
 
     mean: Floats
@@ -80,30 +80,31 @@ class Measured:
     model: Profile | None
     layers: tuple[Profile | None, ...]
     part: Floats
-    """Presence of the model's profile [layer, offset]; zero where there is none."""
+    """Each cell's part of the model's profile [layer, offset]; zero if nothing is written."""
 
 
 def least_examples(cells: int) -> int:
-    """Examples from which one cell among ``cells`` alone can be significant.
+    """The number of examples at which a single cell among ``cells`` can be significant.
 
     >>> least_examples(20), least_examples(120)
     (10, 13)
     """
-    return next((n for n in range(2, 13) if least_discovery(n, cells) == 1), 13)  # from 13 on, draws limit p, not examples
+    # From 13 examples on, the number of random sign flips limits p, not the number of examples.
+    return next((n for n in range(2, 13) if least_discovery(n, cells) == 1), 13)
 
 
 def measure(effects: Floats, whole: Floats, *, resamples: int, level: float, seed: int) -> Measured:
-    """Test every cell and profile the model and its layers.
+    """Test every cell, and compute the profiles of the model and its layers.
 
-    ``effects`` [layer, offset, example] and ``whole`` [example] are in any unit and of either sign; they are turned and scaled
-    here. All profiles share one set of bootstrap resamples of the examples. Cells significantly below zero (what a layer writes
-    there works against the behaviour) stay out of the profiles; cells that are not significant stay in, with their sign, so
-    that noise widens intervals and does not shift shares. Nothing is written where the whole effect is not significant. A cell
-    has no q where its p is below 0.05 but outliers may be missing among the examples (docs/statistics.md).
+    ``effects`` [layer, offset, example] and ``whole`` [example] may have any unit and sign; both are divided by the mean of
+    ``whole``. All profiles share one set of bootstrap resamples of the examples. Cells that are significantly below zero (what
+    the layer writes there works against the behaviour) are left out of the profiles. Cells that are not significant stay in,
+    with their sign, so that noise widens intervals and does not shift shares. If the whole effect is not significant, nothing is
+    written. A cell has no q if its p is below 0.05 but outliers may be missing among the examples (docs/statistics.md).
 
-    >>> one = np.ones(32)
-    >>> found = measure(np.array([[0 * one, 3 * one], [0 * one, one]]), 4 * one, resamples=200, level=0.95, seed=0)
-    >>> found.model.share.tolist(), found.layers[0].weight
+    >>> unit = np.ones(32)
+    >>> measured = measure(np.array([[0 * unit, 3 * unit], [0 * unit, unit]]), 4 * unit, resamples=200, level=0.95, seed=0)
+    >>> measured.model.share.tolist(), measured.layers[0].weight
     ([0.0, 1.0], 0.75)
     """
     layers, offsets, examples = effects.shape
@@ -111,43 +112,46 @@ def measure(effects: Floats, whole: Floats, *, resamples: int, level: float, see
     cells = effects.reshape(-1, examples)
     outliers = Outliers.of([whole[None], cells])
     whole_p = float(mean_test(whole[None], draws, seed)[0])
-    there = whole_p < SIGNIFICANT and not bool(_hidden(whole[None], outliers).any())
-    scaled = effects / whole.mean() if there else np.zeros_like(effects)
+    significant = whole_p < SIGNIFICANT and not bool(_hidden(whole[None], outliers).any())
+    scaled = effects / whole.mean() if significant else np.zeros_like(effects)
     p = mean_test(scaled.reshape(-1, examples), draws, seed)
     q = false_discovery(p, _hidden(cells, outliers)).reshape(layers, offsets)
     mean = scaled.mean(-1)
     write = (q < SIGNIFICANT) & (mean >= WRITE_FLOOR)
     if not write.any():
-        return Measured(mean, q, whole_p, there, None, (None,) * layers, np.zeros_like(mean))
+        return Measured(mean, q, whole_p, significant, None, (None,) * layers, np.zeros_like(mean))
     used = np.where(((q < SIGNIFICANT) & (mean < 0))[..., None], 0.0, scaled)
     weights = resampling(examples, resamples, np.random.default_rng(seed))
     part = used.mean(-1) / used.mean(-1).sum()
     profiles = [profile(used[n], weights, level, part[n].sum()) if write[n].any() else None for n in range(layers)]
-    return Measured(mean, q, whole_p, there, profile(used.sum(0), weights, level), tuple(profiles), part)
+    return Measured(mean, q, whole_p, significant, profile(used.sum(0), weights, level), tuple(profiles), part)
 
 
 def _hidden(effects: Floats, outliers: Outliers) -> NDArray[np.bool_]:
-    """Which means of effects [cell, example] could be due to outliers that are not among the examples."""
+    """Which means of ``effects`` [cell, example] could be due to outliers that are missing from the examples."""
     return outliers.may_hide(effects.mean(1), widths(np.sort(effects, axis=1)), effects.shape[1])
 
 
 def profile(effects: Floats, weights: Floats, level: float, weight: float = 1.0) -> Profile:
     """Shares of the mean effects at each offset, from ``effects`` [offset, example] and resamples ``weights`` [resample, example].
 
-    Where the sum is not clearly above zero, shares of it mean nothing: the intervals are then 0 to 1.
+    If the sum is not clearly above zero, its shares are meaningless and the intervals are 0 to 1.
 
     >>> weights = resampling(4, 200, np.random.default_rng(0))
-    >>> made = profile(np.array([[1.0, 1.0, 1.0, 1.0], [3.0, 3.0, 3.0, 3.0]]), weights, 0.95)
-    >>> made.share.tolist(), made.low.round(6).tolist(), made.peak
+    >>> written = profile(np.array([[1.0, 1.0, 1.0, 1.0], [3.0, 3.0, 3.0, 3.0]]), weights, 0.95)
+    >>> written.share.tolist(), written.low.round(6).tolist(), written.peak
     ([0.25, 0.75], [0.25, 0.75], (1,))
     """
     total, steps = effects.sum(0), np.arange(len(effects))
     share = effects.mean(1) / total.mean()
     totals = weights @ total
     if np.quantile(totals, (1 - level) / 2) <= 0:
-        none = np.zeros(len(effects))
-        return Profile(share, none, none + 1, tuple(steps.tolist()), (float(steps @ share), 0.0, float(steps[-1])), float(weight))
+        zeros = np.zeros(len(effects))
+        return Profile(
+            share, zeros, zeros + 1, tuple(steps.tolist()), (float(steps @ share), 0.0, float(steps[-1])), float(weight)
+        )
     shares = weights @ effects.T / totals[:, None]  # [resample, offset]
+    # The derivative of a ratio of means by each example, up to a positive factor, which cancels in the acceleration of BCa.
     influence = effects - share[:, None] * total
     low, high = share + np.array(corrected(shares - share, influence, level))
     middle = steps @ share
@@ -157,30 +161,31 @@ def profile(effects: Floats, weights: Floats, level: float, weight: float = 1.0)
 
 
 def peak_set(shares: Floats, level: float) -> tuple[int, ...]:
-    """The fewest offsets that hold the largest of ``shares`` [resample, offset] in at least ``level`` of the resamples.
+    """The fewest offsets that have the largest of ``shares`` [resample, offset] in at least ``level`` of the resamples.
 
     >>> peak_set(np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]]), 0.5)
     (0,)
     """
     frequency = np.bincount(shares.argmax(1), minlength=shares.shape[1]) / len(shares)
     order = np.argsort(-frequency, kind="stable")
+    # The margin is for rounding: a cumulative sum of 0.95 can be a last bit below the level.
     needed = int(np.searchsorted(np.cumsum(frequency[order]), level - 1e-12)) + 1
     return tuple(order[:needed].tolist())
 
 
-def kind_of(found: Profile | None) -> str:
+def kind_of(written: Profile | None) -> str:
     """The verdict in two or three words, the same for every architecture.
 
     >>> kind_of(None)
     'none'
     """
-    if found is None:
+    if written is None:
         return "none"
-    if len(found.at) > 1:
+    if len(written.at) > 1:
         return "several"
-    if not found.at or found.open:
+    if not written.at or written.open:
         return "undecided"
-    (at,) = found.at
+    (at,) = written.at
     return "on the token" if at == 0 else "off by one" if at == 1 else f"off by {at}"
 
 
@@ -193,7 +198,7 @@ def position_name(token: str, offset: int) -> str:
     return f"{token}+{offset}" if offset else token
 
 
-def in_words(token: str, found: Profile, part: Floats | None = None) -> str:
+def in_words(token: str, written: Profile, part: Floats | None = None) -> str:
     """The offsets that carry the token, the strongest first, with intervals and, given ``part`` [layer, offset], their layers.
 
     >>> wide = np.array([0.15, 0.85])
@@ -201,34 +206,33 @@ def in_words(token: str, found: Profile, part: Floats | None = None) -> str:
     'B+1 (85%, 75 to 95), perhaps also B (15%, 5 to 25)'
     """
 
-    def one(offset: int) -> str:
+    def described(offset: int) -> str:
         strong = [] if part is None else np.flatnonzero(part[:, offset] >= CARRIES).tolist()
         layers = f"; layer{'s' * (len(strong) > 1)} {', '.join(map(str, strong))}" if strong else ""
-        share, low, high = (round(100 * float(v[offset])) for v in (found.share, found.low, found.high))
+        share, low, high = (round(100 * float(v[offset])) for v in (written.share, written.low, written.high))
         return f"{position_name(token, offset)} ({share}%, {low} to {high}{layers})"
 
     def listed(offsets: Sequence[int]) -> str:
-        return " and ".join(one(n) for n in sorted(offsets, key=lambda n: -float(found.share[n])))
+        return " and ".join(described(n) for n in sorted(offsets, key=lambda n: -float(written.share[n])))
 
-    if found.meaningless:
+    if written.meaningless:
         return "effects at single positions do not add up to anything clearly above zero, so they have no shares"
-    sure, maybe = listed(found.at), listed(found.open)
+    sure, maybe = listed(written.at), listed(written.open)
     if not sure:
         return f"perhaps {maybe}" if maybe else f"spread out, no position has {CARRIES:.0%}"
     return f"{sure}, perhaps also {maybe}" if maybe else sure
 
 
-def rows(name: str, architecture: str, labels: Sequence[int], found: Measured) -> list[dict[str, Any]]:
+def rows(name: str, architecture: str, labels: Sequence[int], measured: Measured) -> list[dict[str, Any]]:
     """One row for every layer and offset, then one for the whole model (layer "all", with the least q of its layers).
 
-    >>> one = np.ones(48)
-    >>> found = measure(np.ones((1, 1, 48)), one, resamples=200, level=0.95, seed=0)
-    >>> [(row["layer"], row["share"]) for row in rows("m", "mamba", [0], found)]
+    >>> measured = measure(np.ones((1, 1, 48)), np.ones(48), resamples=200, level=0.95, seed=0)
+    >>> [(row["layer"], row["share"]) for row in rows("m", "mamba", [0], measured)]
     [(0, 1.0), ('all', 1.0)]
     """
-    effects, least = np.vstack([found.mean, found.mean.sum(0)]), np.vstack([found.q, np.fmin.reduce(found.q)])
-    made: list[dict[str, Any]] = []
-    for layer, one, effect, q in zip([*labels, "all"], [*found.layers, found.model], effects, least, strict=True):
+    effects, least = np.vstack([measured.mean, measured.mean.sum(0)]), np.vstack([measured.q, np.fmin.reduce(measured.q)])
+    records: list[dict[str, Any]] = []
+    for layer, layer_profile, effect, q in zip([*labels, "all"], [*measured.layers, measured.model], effects, least, strict=True):
         for offset in range(len(effect)):
             cell = {
                 "model": name,
@@ -237,6 +241,8 @@ def rows(name: str, architecture: str, labels: Sequence[int], found: Measured) -
                 "offset": offset,
                 "effect": float(effect[offset]),
             }
-            shares = {k: np.nan if one is None else float(getattr(one, k)[offset]) for k in ("share", "low", "high")}
-            made.append({**cell, **shares, "q": float(q[offset])})
-    return made
+            shares = {
+                k: np.nan if layer_profile is None else float(getattr(layer_profile, k)[offset]) for k in ("share", "low", "high")
+            }
+            records.append({**cell, **shares, "q": float(q[offset])})
+    return records

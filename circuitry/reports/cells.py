@@ -1,4 +1,4 @@
-"""The cells of a table with their statistics, as a page shows them: text, colours, and what a pointer over them says."""
+"""The cells of a table with their statistics, as a page shows them: text, colours and tooltips."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from ..results.table import PatchingTable
 from ..thresholds import SIGNIFICANT
 from .formats import percent, small
 
-"""The false discovery rate below which a cell counts as found."""
 _SHOWN = ("mean", "se", "low", "high", "normalized", "q", "random_quantile")
 
 
@@ -23,8 +22,8 @@ _SHOWN = ("mean", "se", "low", "high", "normalized", "q", "random_quantile")
 class CellView:
     """One cell: its axis values by name, and the columns of ``PatchingTable.statistics``.
 
-    ``anchor`` is its id in the page, ``band`` what |mean| 95 % of random nodes stay within, ``prompts`` how many were measured,
-    ``signed`` whether its effect can be negative, so that zero is something to be told from.
+    ``anchor`` is its id in the page. ``band``: the |mean| that 95 % of random nodes do not exceed. ``prompts``: how many were
+    measured. ``signed``: whether the effect can be negative; only such an effect is tested against zero.
     """
 
     anchor: str
@@ -69,7 +68,7 @@ class CellView:
 
     @property
     def unsure(self) -> bool:
-        """Whether the effect may be zero for all that is known; one that is never negative is not tested, and not unsure.
+        """Whether the effect was tested against zero and is not significant.
 
         >>> [CellView("c", {}, 1.0, 0.1, 0.8, 1.2, 0.5, math.nan, 1.0, 16, signed=kind).unsure for kind in (True, False)]
         [True, False]
@@ -78,7 +77,7 @@ class CellView:
 
     @property
     def tip(self) -> str:
-        """Everything about the cell, one ``name: value`` a line.
+        """Everything about the cell, one ``name: value`` on each line.
 
         >>> CellView("c", {"layer": 3}, -1.0, 0.1, -1.2, -0.8, 0.5, 0.01, 1.0, 16).tip.splitlines()[:2]
         ['layer: 3', 'mean effect: −1.00']
@@ -87,19 +86,19 @@ class CellView:
         lines += [f"mean effect: {number(self.mean) or 'not measured'}"]
         if math.isfinite(self.low):
             lines += [f"95 % interval: {interval(self)}"]
-        said = {
+        facts = {
             "standard error": number(self.se).lstrip("+"),
             "normalized effect": percent(self.normalized),
             "q": small(self.q),
             "prompts": str(self.prompts),
             "stronger than": f"{percent(self.beyond)} of random nodes" if math.isfinite(self.beyond) else "",
         }
-        return "\n".join([*lines, *(f"{name}: {text}" for name, text in said.items() if text)])
+        return "\n".join([*lines, *(f"{name}: {text}" for name, text in facts.items() if text)])
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a heat map: its axis values, each with the number of rows that it heads (0 where an earlier row has it)."""
+    """A row of a heat map: its axis values, each with the number of rows that it spans (0 if an earlier row spans this one)."""
 
     heads: list[tuple[str, int]]
     cells: list[CellView | None]
@@ -116,21 +115,23 @@ def cells_of(table: PatchingTable, number_of_table: int = 1) -> list[CellView]:
     statistics, bands, signed = table.statistics(), table.random_band(), table.signed()
     axes = list(table.axes)
     counted = table.frame.groupby(axes, sort=False)["effect"].count() if axes else pd.Series([table.frame["effect"].count()])
-    made = []
-    for i, (place, prompts) in enumerate(zip(statistics.index, counted, strict=True)):
-        values = place if isinstance(place, tuple) else (place,)
+    views = []
+    for i, (index, prompts) in enumerate(zip(statistics.index, counted, strict=True)):
+        values = index if isinstance(index, tuple) else (index,)
         mean, se, low, high, normalized, q, beyond = (float(statistics[column].iloc[i]) for column in _SHOWN)
         named = dict(zip(axes, values, strict=True)) if axes else {}
         anchor, band = f"cell-{number_of_table}-{i}", float(bands.iloc[i])
-        made.append(CellView(anchor, named, mean, se, low, high, normalized, q, beyond, int(prompts), band, bool(signed.iloc[i])))
-    return made
+        views.append(
+            CellView(anchor, named, mean, se, low, high, normalized, q, beyond, int(prompts), band, bool(signed.iloc[i]))
+        )
+    return views
 
 
 def heat_map(cells: Sequence[CellView], axes: Sequence[str]) -> tuple[list[str], list[Row]]:
-    """Column heads and rows: the last axis across, the others down; None where the table has no such cell.
+    """Column heads and rows: the last axis across, the others down; None for a cell that the table does not have.
 
-    >>> one, two = (CellView("c", {"layer": n, "at": "B"}, 1.0, 0, 0, 0, 0, 0, 0, 1) for n in (0, 1))
-    >>> columns, rows = heat_map([one, two], ["layer", "at"])
+    >>> cells = [CellView("c", {"layer": n, "at": "B"}, 1.0, 0, 0, 0, 0, 0, 0, 1) for n in (0, 1)]
+    >>> columns, rows = heat_map(cells, ["layer", "at"])
     >>> columns, [row.heads for row in rows]
     (['B'], [[('0', 1)], [('1', 1)]])
     """
@@ -143,7 +144,7 @@ def heat_map(cells: Sequence[CellView], axes: Sequence[str]) -> tuple[list[str],
 
 
 def _spans(places: list[tuple[str, ...]]) -> list[list[tuple[str, int]]]:
-    """For each row and axis, its value and how many rows from here on normalized it and all values before it."""
+    """For each row and axis, its value and the number of rows from this one on that share it and all values before it."""
 
     def span(row: int, axis: int) -> int:
         start = places[row][: axis + 1]
@@ -155,7 +156,7 @@ def _spans(places: list[tuple[str, ...]]) -> list[list[tuple[str, int]]]:
 
 
 def limit(values: Iterator[float] | Sequence[float]) -> float:
-    """Where a colour scale ends: the largest absolute value, 1 where there is none.
+    """The end of a colour scale: the largest absolute value, or 1 if there is none.
 
     >>> limit([-3.0, float("nan"), 2.0]), limit([])
     (3.0, 1.0)
@@ -164,7 +165,7 @@ def limit(values: Iterator[float] | Sequence[float]) -> float:
 
 
 def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
-    """The colours of a cell and of the text on it; pale where the effect is not found, so that noise does not catch the eye.
+    """The colours of a cell and of its text, pale if the effect is not significant, so that noise does not catch the eye.
 
     >>> paint(-2.0, 2.0), paint(-2.0, 2.0, found=False)
     (('#b2182b', '#ffffff'), ('#e4aeb5', '#5f5f5f'))
@@ -177,7 +178,7 @@ def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
 
 
 def interval(cell: CellView) -> str:
-    """A cell's interval as text; nothing where there is none.
+    """A cell's interval as text; empty if there is none.
 
     >>> interval(CellView("c", {}, -1.0, 0.1, -1.2, -0.8, 0.5, 0.01, 1.0, 16))
     '−1.20 to −0.80'

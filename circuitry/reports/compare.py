@@ -20,12 +20,12 @@ from .roles import CORRESPONDENCE, aligned
 from .run import Run, read_run
 
 MOST = 24
-"""A comparison shows this many cells, those that differ most; its files have all."""
+"""A comparison shows this many cells, those that differ most; its files have all of them."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A table that both runs have, and the comparison of its cells; ``problem`` says why there is none."""
+    """A table that both runs have, and the comparison of its cells, or the ``problem`` that prevents one."""
 
     name: str
     sides: tuple[Experiment, Experiment]
@@ -40,19 +40,19 @@ class Pair:
             return []
         frame = self.comparison.frame
         order = frame["difference"].abs().sort_values(ascending=False, kind="stable").dropna().index[:MOST]
-        made = []
-        for place in order:
-            values = place if isinstance(place, tuple) else (place,)
-            said = ", ".join(f"{axis} {value}" for axis, value in zip(self.comparison.axes, values, strict=False))
-            made.append((said or "the one cell", {str(k): float(v) for k, v in frame.loc[place].items()}))
-        return made
+        rows = []
+        for index in order:
+            values = index if isinstance(index, tuple) else (index,)
+            label = ", ".join(f"{axis} {value}" for axis, value in zip(self.comparison.axes, values, strict=False))
+            rows.append((label or "the one cell", {str(k): float(v) for k, v in frame.loc[index].items()}))
+        return rows
 
 
 def write_comparison(first: str | Path, second: str | Path, out: str | Path) -> Path:
     """Write compare.html into the folder ``out``, with the comparison of every common table in tables/; return its path.
 
-    A comparison of the same two folders is written anew; where ``out`` holds anything else, the folder gets a free name beside
-    it (``out-2``). Raises CircuitryError where one of the two is not a run folder.
+    An earlier comparison of the same two folders is replaced. If ``out`` has any other contents, the comparison gets a free name
+    beside it (``out-2``). Raises CircuitryError if one of the two is not a run folder.
 
     >>> write_comparison("nowhere", "nowhere", "out")
     Traceback (most recent call last):
@@ -68,7 +68,7 @@ def write_comparison(first: str | Path, second: str | Path, out: str | Path) -> 
 
 
 def _free(out: Path, runs: tuple[Run, Run]) -> Path:
-    """The folder asked for, or the next free name where it holds something else than a comparison of these runs."""
+    """The requested folder, or the next free name if it has anything but a comparison of these runs."""
     number, path = 1, out
     while path.exists() and not _ours(path, runs):
         number += 1
@@ -77,7 +77,7 @@ def _free(out: Path, runs: tuple[Run, Run]) -> Path:
 
 
 def _ours(path: Path, runs: tuple[Run, Run]) -> bool:
-    """Whether a folder is empty or holds a comparison of these runs."""
+    """Whether a folder is empty or has a comparison of these runs."""
     try:
         return not any(path.iterdir()) or json.loads((path / "compare.json").read_text(encoding="utf-8")) == _compared(path, runs)
     except (OSError, ValueError):
@@ -85,15 +85,15 @@ def _ours(path: Path, runs: tuple[Run, Run]) -> bool:
 
 
 def _compared(path: Path, runs: tuple[Run, Run]) -> list[str]:
-    """The folders compared, as seen from the comparison's own, so that all of them can be moved together."""
+    """The compared folders, relative to the comparison's folder, so that all three can be moved together."""
     return [Path(os.path.relpath(run.folder.resolve(), path.resolve())).as_posix() for run in runs]
 
 
 def _contents(runs: tuple[Run, Run], out: Path) -> dict[str, Any]:
-    """What the template is given."""
-    made = experiments(runs[0]), experiments(runs[1], len(runs[0].tables) + 1)
-    others = {one.name: one for one in made[1]}
-    pairs = [_pair(one, others[one.name], out) for one in made[0] if one.name in others]
+    """The variables of the template."""
+    sides = experiments(runs[0]), experiments(runs[1], len(runs[0].tables) + 1)
+    second = {experiment.name: experiment for experiment in sides[1]}
+    pairs = [_pair(experiment, second[experiment.name], out) for experiment in sides[0] if experiment.name in second]
     circuits = [run.circuit for run in runs]
     both = all(circuit is not None for circuit in circuits)
     shared = {pair.name for pair in pairs}
@@ -106,37 +106,37 @@ def _contents(runs: tuple[Run, Run], out: Path) -> dict[str, Any]:
         "pictures": [Markup(picture(c, f"circuit-{n}", linked=False)) if c else None for n, c in enumerate(circuits, 1)],
         "offsets": _offsets(runs),
         "pairs": pairs,
-        "alone": [[one for one in side if one.name not in shared] for side in made],
+        "alone": [[experiment for experiment in tables if experiment.name not in shared] for tables in sides],
     }
 
 
 def _names(runs: tuple[Run, Run]) -> tuple[str, str]:
-    """What the two are called on the page: their models, or their folders where these are the same."""
-    one, two = (str(run.provenance["model"]) for run in runs)
-    return (one, two) if one != two else (runs[0].folder.name, runs[1].folder.name)
+    """The names of the runs on the page: their models, or their folders if the models are the same."""
+    first, second = (str(run.provenance["model"]) for run in runs)
+    return (first, second) if first != second else (runs[0].folder.name, runs[1].folder.name)
 
 
 def _offsets(runs: tuple[Run, Run]) -> list[tuple[str, list[float | None]]]:
-    """For each position that either profile has, both shares; None where it was not looked at."""
+    """For each position that either profile has, both shares; None if not measured."""
     profiles = [(run.summary or {}).get("offsets") or {} for run in runs]
     return [(name, [profile.get(name) for profile in profiles]) for name in dict.fromkeys(k for p in profiles for k in p)]
 
 
-def _pair(one: Experiment, other: Experiment, out: Path) -> Pair:
-    one, other = _on_one_scale(one, other)
+def _pair(first: Experiment, second: Experiment, out: Path) -> Pair:
+    first, second = _on_one_scale(first, second)
     try:
-        comparison = one.table.compare(other.table)
+        comparison = first.table.compare(second.table)
     except CircuitryError as error:
-        return Pair(one.name, (one, other), None, str(error), [])
-    words_of = {".csv": "CSV", ".md": "Markdown", ".tex": "LaTeX", ".png": "PNG", ".svg": "SVG"}
-    written = comparison.save(out / "tables", one.name)
-    files = [(words_of.get(file.suffix, file.suffix), f"tables/{file.name}") for file in written]
-    return Pair(one.name, (one, other), comparison, "", files)
+        return Pair(first.name, (first, second), None, str(error), [])
+    kinds = {".csv": "CSV", ".md": "Markdown", ".tex": "LaTeX", ".png": "PNG", ".svg": "SVG"}
+    written = comparison.save(out / "tables", first.name)
+    files = [(kinds.get(file.suffix, file.suffix), f"tables/{file.name}") for file in written]
+    return Pair(first.name, (first, second), comparison, "", files)
 
 
-def _on_one_scale(one: Experiment, other: Experiment) -> tuple[Experiment, Experiment]:
-    """Both with colours that end at the same normalized effect, and at the same effect where the units are the same."""
-    most = max(one.most_normalized, other.most_normalized)
-    same = one.table.unit == other.table.unit
-    effects = (max(one.most, other.most),) * 2 if same else (one.most, other.most)
-    return replace(one, most=effects[0], most_normalized=most), replace(other, most=effects[1], most_normalized=most)
+def _on_one_scale(first: Experiment, second: Experiment) -> tuple[Experiment, Experiment]:
+    """Both with colours that end at the same normalized effect, and at the same effect if the units are the same."""
+    most = max(first.most_normalized, second.most_normalized)
+    same = first.table.unit == second.table.unit
+    effects = (max(first.most, second.most),) * 2 if same else (first.most, second.most)
+    return replace(first, most=effects[0], most_normalized=most), replace(second, most=effects[1], most_normalized=most)

@@ -7,19 +7,19 @@ from datetime import datetime
 
 
 def percent(share: float | None) -> str:
-    """A share as text, with a true minus; nothing for NaN or None.
+    """A fraction as a percentage, with a true minus; empty for NaN or None.
 
     >>> percent(0.934), percent(-0.02), percent(-0.001), percent(None)
     ('93 %', '−2 %', '0 %', '')
     """
     if share is None or not math.isfinite(share):
         return ""
-    whole = round(100 * share)
-    return f"{'−' if whole < 0 else ''}{abs(whole)} %"
+    rounded = round(100 * share)
+    return f"{'−' if rounded < 0 else ''}{abs(rounded)} %"
 
 
 def brief(value: float, tight: bool = False) -> str:
-    """An effect as text for a small cell: no plus, three digits, or two where it is tight; a dot for NaN.
+    """An effect as text for a small cell: no plus, three digits, or two if ``tight``; a dot for NaN.
 
     >>> brief(-9.654), brief(-9.654, tight=True), brief(0.031, tight=True), brief(-0.0001)
     ('−9.65', '−9.7', '0.03', '0')
@@ -54,7 +54,7 @@ def moment(text: str | None) -> str:
 
 
 def small(q: float) -> str:
-    """A probability as text; nothing for NaN.
+    """A probability as text; empty for NaN.
 
     >>> small(0.0001), small(0.0312), small(1.0)
     ('< 0.001', '0.031', '1')

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def inline(figure: Figure) -> str:
-    """A figure as an SVG element as wide as what it stands in, up to one and a half times its own size.
+    """A figure as an SVG element that is as wide as its container, up to one and a half times its own size.
 
     >>> from matplotlib.figure import Figure
     >>> inline(Figure()).startswith("<svg")

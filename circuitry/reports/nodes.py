@@ -1,4 +1,4 @@
-"""What is known of a circuit's node: the cells of all tables whose path names it, and its edges."""
+"""The panel of a circuit's node: the cells of all tables whose path names it, and its edges."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..results.table import PatchingTable
 from .cells import CellView
 
 MOST = 24
-"""A node's panel shows this many cells, those that patch it first; the logits are read by nearly every path."""
+"""A node's panel shows this many cells, first those that patch it; nearly every path reads the logits."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """What a click on a node shows: its strongest cells by experiment's number, how many it has in all, and its edges."""
+    """What a click on a node shows: its strongest cells by number of the experiment, their total number, and its edges."""
 
     node: CircuitNode
     groups: dict[int, list[CellView]]
@@ -30,7 +30,7 @@ class Panel:
 
     @property
     def shown(self) -> int:
-        """How many cells the panel shows."""
+        """The number of cells that the panel shows."""
         return sum(map(len, self.groups.values()))
 
 
@@ -47,7 +47,7 @@ def panels(circuit: Circuit, experiments: Sequence[tuple[PatchingTable, Sequence
         for cell in cells
         if math.isfinite(cell.mean)
     ]
-    made = []
+    results = []
     for node in circuit.nodes:
         wanted = site_of(node.name)
         patched = [(number, cell) for number, cell, sources, _ in named if _any(sources, wanted)]
@@ -57,29 +57,29 @@ def panels(circuit: Circuit, experiments: Sequence[tuple[PatchingTable, Sequence
         for number, cell in rows[:MOST]:
             groups.setdefault(number, []).append(cell)
         edges = [edge for edge in circuit.edges if node.name in (edge.source, edge.target)]
-        made.append(Panel(node, groups, len(rows), edges))
-    return made
+        results.append(Panel(node, groups, len(rows), edges))
+    return results
 
 
 def _weakness(row: tuple[int, CellView]) -> float:
-    """Sorts the strongest first: by normalized effect, which tables of different units have in common."""
+    """A sort key, strongest first: the normalized effect, which can be compared between tables of different units."""
     return -abs(row[1].normalized) if math.isfinite(row[1].normalized) else 0.0
 
 
 def site_of(name: str) -> Site | None:
-    """The site that a circuit's node stands for; None for a name for people, such as "keys of these heads @ B".
+    """The site of a circuit's node; None for a name that is not a node of the model, such as "keys of these heads @ B".
 
     >>> site_of("head[1,0] @ B"), site_of("keys of these heads")
     (Site(node=Node(family='head', indices=(1, 0), port=None), at=Position(base='B', offset=0)), None)
     """
     try:
-        return parse(f"{name} -> x").sources[0]
+        return parse(f"{name} -> x").sources[0]  # a site can only be parsed as a part of a path
     except CircuitryError:
         return None
 
 
 def is_at(site: Site, wanted: Site) -> bool:
-    """Whether a site is of the ``wanted`` component: any of its ports, and any position unless one is wanted.
+    """Whether a site belongs to the ``wanted`` one: a port or a position that ``wanted`` leaves open matches any.
 
     >>> key = parse("head[1,0].k @ B -> logits").sources[0]
     >>> [is_at(key, parse(f"{name} -> x").sources[0]) for name in ("head[1,0]", "head[1,0] @ B", "head[1,0] @ A", "head[1,1]")]
@@ -94,8 +94,8 @@ def _any(sites: Sequence[Site], wanted: Site | None) -> bool:
 
 
 def _ends(paths: Mapping[str, Path], values: Mapping[str, Any]) -> tuple[list[Site], list[Site]]:
-    """The sites that a cell's path patches, and those that it reads, axes filled in; what is frozen does not count."""
+    """The sites that a cell's path patches and those that it reads, with axes filled in; frozen nodes are neither."""
     path = path_among(paths, values)
     if path is None:
-        return [], []  # a table made by other means, whose path is a description
+        return [], []  # a table made by other means has a description instead of a path
     return list(path.sources), [target for leg in path.legs for target in leg.targets]

@@ -1,4 +1,4 @@
-"""Writes report.html: one file with its style, script and pictures inside, which asks the network for nothing."""
+"""Writes report.html: one file that contains its style, script and pictures, and needs no network."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _PICTURES = 2_500_000
 class Experiment:
     """One table as the page shows it.
 
-    ``columns`` and ``rows`` are its heat map, empty where it is drawn as bars; colours end at the effect ``most`` and the normalized effect
-    ``most_normalized``.
+    ``columns`` and ``rows`` are its heat map, empty if it is drawn as bars. Colours end at the effect ``most`` and at the
+    normalized effect ``most_normalized``.
     """
 
     number: int
@@ -50,7 +50,7 @@ class Experiment:
 
     @classmethod
     def of(cls, number: int, name: str, table: PatchingTable, files: list[tuple[str, str]]) -> Experiment:
-        """Work out what the page shows of a table.
+        """Compute what the page shows of a table.
 
         >>> import numpy as np
         >>> table = PatchingTable.of([{"layer": 0}], np.ones((1, 4)), np.zeros(4), np.ones(4), "logit", {"title": "T"})
@@ -64,12 +64,12 @@ class Experiment:
 
     @property
     def title(self) -> str:
-        """What stands above it: the table's title, else its file name."""
+        """Its heading: the table's title, or else its file name."""
         return str(self.table.provenance.get("title") or self.name)
 
     @property
     def caption(self) -> str:
-        """How many examples, which task, and what the numbers can show; what the page's legends say is left out."""
+        """The number of examples, the task and the table's notes, except those that the page's legends repeat."""
         task = text(self.table.provenance.get("task"), without=self.table.axes)  # an option that is an axis differs between cells
         notes = [note for note in self.table.notes() if not note.startswith("*")]
         examples = f"means over {self.table.frame['example'].nunique()} examples"
@@ -77,22 +77,22 @@ class Experiment:
 
     @property
     def band(self) -> float:
-        """What 95 % of the random nodes stay within, at most; NaN without any."""
-        return max((cell.band for cell in self.cells if cell.band == cell.band), default=float("nan"))
+        """The largest |mean| that 95 % of random nodes do not exceed; NaN without random nodes."""
+        return max((cell.band for cell in self.cells if not math.isnan(cell.band)), default=math.nan)
 
     @property
     def has_normalized(self) -> bool:
         """Whether any cell's normalized effect is known."""
-        return any(cell.normalized == cell.normalized for cell in self.cells)
+        return any(not math.isnan(cell.normalized) for cell in self.cells)
 
     @property
     def tested(self) -> bool:
-        """Whether any cell was tested against zero, as those are whose effects can be negative."""
+        """Whether any cell was tested against zero, which needs effects that can be negative."""
         return any(cell.signed for cell in self.cells)
 
     @property
     def scale(self) -> tuple[float, float]:
-        """The least and the greatest value on the axis of the bars, zero among them."""
+        """The least and the greatest value on the axis of the bars, which includes zero."""
         ends = [value for cell in self.cells for value in (cell.mean, cell.low, cell.high, cell.band, -cell.band)]
         ends = [end for end in ends if math.isfinite(end)]
         low, high = min([0.0, *ends]), max([0.0, *ends])
@@ -116,16 +116,16 @@ def write_report(folder: str | Path) -> Path:
 
 
 def _contents(run: Run) -> dict[str, Any]:
-    """What the template is given."""
-    made = experiments(run)
-    known = [(one.table, one.cells) for one in made]
+    """The variables of the template."""
+    entries = experiments(run)
+    tables = [(entry.table, entry.cells) for entry in entries]
     return {
         "run": run,
-        "experiments": made,
+        "experiments": entries,
         "summary": run.summary,
         "findings": words.findings(run.summary) if run.summary else [],
         "circuit": Markup(picture(run.circuit, "node")) if run.circuit else None,
-        "panels": panels(run.circuit, known) if run.circuit else [],
+        "panels": panels(run.circuit, tables) if run.circuit else [],
         "figures": _figures(run),
         "methods": words.methods(run),
         "citation": run.provenance.get("cites", ""),
@@ -143,11 +143,11 @@ def experiments(run: Run, start: int = 1) -> list[Experiment]:
 
 
 def _figures(run: Run) -> list[dict[str, Any]]:
-    """Figures with their pictures as data URIs: as an image an SVG can run no script and reach no network.
+    """Figures with their pictures as data URIs; an SVG that is shown as an image cannot run scripts or use the network.
 
-    The PNG stands in for an SVG that is too large; a picture that does not fit into the page at all has none.
+    A PNG replaces an SVG that is too large. A figure whose PNG does not fit into the page either has no data.
     """
-    room, made = _PICTURES, []
+    room, figures = _PICTURES, []
     for figure in run.provenance.get("figures") or []:
         files = [
             (run.folder / "figures" / f"{figure['name']}{end}", kind) for end, kind in ((".svg", "svg+xml"), (".png", "png"))
@@ -156,26 +156,26 @@ def _figures(run: Run) -> list[dict[str, Any]]:
         file, kind = next(fitting, (None, ""))
         data = file.read_bytes() if file else b""
         room -= len(data)
-        made.append({**figure, "data": f"data:image/{kind};base64,{base64.b64encode(data).decode()}" if data else None})
-    return made
+        figures.append({**figure, "data": f"data:image/{kind};base64,{base64.b64encode(data).decode()}" if data else None})
+    return figures
 
 
 def render(
     template: str, *, package: str = "", styles: Sequence[str] = ("style.css",), script: str = "report.js", **contents: Any
 ) -> str:
-    """A page from a template of this package, or of another one that extends its frame; what is put in is escaped.
+    """A page from a template of this package, or of another ``package`` that extends its frame; all values are escaped.
 
-    The page's own script is allowed by its hash, so nothing that got into the page by another way can run.
+    The page allows only its own script, by its hash, so a script that came in with the data cannot run.
 
     >>> render("report.html", run=Run(Path("r"), {"model": "<b>", "suite": "s", "state": "complete"}, {}), experiments=[],
     ...     summary=None, findings=[], circuit=None, panels=[], figures=[], methods="", citation="").count("<b>")
     0
     """
     loader = ChoiceLoader([PackageLoader(name) for name in (package, __package__) if name])
-    made = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {"signed": number, "percent": percent, "small": small, "interval": interval, "url": quote}
-    made.filters |= {"brief": brief, "measured": measured, "moment": moment, "task": text}
-    made.globals |= {"paint": paint, "level": SIGNIFICANT, "ramp": ", ".join(fill(step / 4 - 1, 1) for step in range(9))}
-    style, code = (Markup("".join(made.get_template(name).render() for name in names)) for names in (styles, [script]))
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"signed": number, "percent": percent, "small": small, "interval": interval, "url": quote}
+    environment.filters |= {"brief": brief, "measured": measured, "moment": moment, "task": text}
+    environment.globals |= {"paint": paint, "level": SIGNIFICANT, "ramp": ", ".join(fill(step / 4 - 1, 1) for step in range(9))}
+    style, code = (Markup("".join(environment.get_template(name).render() for name in names)) for names in (styles, [script]))
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    return made.get_template(template).render(style=style, script=code, digest=digest, **contents)
+    return environment.get_template(template).render(style=style, script=code, digest=digest, **contents)

@@ -1,4 +1,4 @@
-"""A circuit's picture as SVG inside a page: ids of its own, nodes that are links, and nothing that reaches outside."""
+"""A circuit's picture as SVG inside a page: with unique ids, with nodes as links, and without effects on the rest of the page."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _HREF = f"{{{_XLINK}}}href"
 
 
 def picture(circuit: Circuit, prefix: str, linked: bool = True) -> str:
-    """The circuit as an ``<svg>`` element; node n is a link to ``#PREFIX-n``, the id of its panel, if ``linked``.
+    """The circuit as an ``<svg>`` element. If ``linked``, node n is a link to ``#PREFIX-n``, the id of its panel.
 
-    All ids get the prefix, so that a page may hold several pictures.
+    All ids get the prefix, so that a page can contain several pictures.
 
     >>> from circuitry.drawing.circuit import CircuitNode
     >>> svg = picture(Circuit("c", ("A",), (CircuitNode("mlp[0]", "A", 0, 1.0),), ()), "c")
@@ -37,7 +37,7 @@ def picture(circuit: Circuit, prefix: str, linked: bool = True) -> str:
         _rename(element, prefix)
     root.set("role", "group")
     root.set("aria-label", circuit.title or "circuit")
-    # The size in points would overflow a narrow page; the width is the natural one where there is room.
+    # A size in points would overflow a narrow page, so it becomes the largest width.
     root.set("style", f"max-width:{float(root.get('width', '400pt').removesuffix('pt')) * 1.5:.0f}px")
     for size in ("width", "height"):
         root.attrib.pop(size, None)
@@ -50,18 +50,18 @@ def _link(root: ElementTree.Element, circuit: Circuit, prefix: str) -> None:
     """Put each node's box inside a link to its panel."""
     boxes = {f"node {node.name}": (index, node) for index, node in enumerate(circuit.nodes)}
     for parent in list(root.iter()):
-        for place, child in enumerate(list(parent)):
+        for position, child in enumerate(list(parent)):
             if child.get("id") in boxes:
                 index, node = boxes[child.get("id", "")]
                 label = f"{node.name} at {node.position} {number(node.effect)}".rstrip()
                 link = ElementTree.Element(f"{{{_SVG}}}a", {"href": f"#{prefix}-{index}", "class": "node", "aria-label": label})
                 link.append(child)
-                parent[place] = link
+                parent[position] = link
 
 
 def _rename(element: ElementTree.Element, prefix: str) -> None:
     if name := element.attrib.pop("id", ""):
-        # Two arrows between the same boxes have one name, and an id stands once.
+        # Two arrows between the same boxes have the same name, but an id must be unique.
         element.set(*(("data-name", name) if name.startswith(("node ", "edge ")) else ("id", f"{prefix}:{name}")))
     for key, value in element.attrib.items():
         if value.startswith("url(#"):

@@ -1,4 +1,4 @@
-"""Which parts of two circuits correspond, by role: a state and an attention head do the same work in different machinery."""
+"""Which parts of two circuits correspond, by role: a state and an attention head can have the same function."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ CORRESPONDENCE = {
     ),
     "the token itself": ("embed",),
 }
-"""Rows of the comparison, from the answer down, with the roles that stand in each: section 6 of "Towards Universality"
-finds that Mamba's convolution and scan input do what a previous-token head does, and its state what an induction head does."""
+"""Rows of the comparison, from the answer down, with the roles in each. In section 6 of "Towards Universality", Mamba's
+convolution and scan input do what a previous-token head does, and its state does what an induction head does."""
 _CARRIES, _WRITES = list(CORRESPONDENCE)[1:3]
-_ABOVE = 2  # rows before those of roles without a counterpart
+_ABOVE = 2  # rows of CORRESPONDENCE that come before the rows of roles without a counterpart
 
 
 @dataclass(frozen=True)
 class AlignedRow:
-    """One row of the aligned circuits: what is done, and the nodes that do it in each."""
+    """One row of the aligned circuits: a function, and the nodes that have it in each circuit."""
 
     name: str
     roles: tuple[str, ...]
@@ -36,56 +36,57 @@ class AlignedRow:
 
 
 def aligned(circuits: Sequence[Circuit], summaries: Sequence[Mapping[str, Any]]) -> list[AlignedRow]:
-    """Rows of roles that either circuit has, from the answer down; a role without a counterpart has a row of its own.
+    """Rows of roles that either circuit has, from the answer down; a role without a counterpart has a separate row.
 
-    >>> one = Circuit("a", ("END",), (CircuitNode("h[1]", "END", 1, 1.0, "state"),), ())
-    >>> two = Circuit("b", ("END",), (CircuitNode("head[1,0]", "END", 1, 1.0, "head"),), ())
-    >>> [(part.name, [[n.name for n in side] for side in part.sides]) for part in aligned([one, two], [{}, {}])]
+    >>> first = Circuit("a", ("END",), (CircuitNode("h[1]", "END", 1, 1.0, "state"),), ())
+    >>> second = Circuit("b", ("END",), (CircuitNode("head[1,0]", "END", 1, 1.0, "head"),), ())
+    >>> [(row.name, [[n.name for n in side] for side in row.sides]) for row in aligned([first, second], [{}, {}])]
     [('keeps it and hands it to the answer', [['h[1]'], ['head[1,0]']])]
     """
-    known = [_known(summary) for summary in summaries]
+    roles_by_node = [_named_roles(summary) for summary in summaries]
     placed = [
-        [(node, *_place(circuit, node, said)) for node in circuit.nodes] for circuit, said in zip(circuits, known, strict=True)
+        [(node, *_row_and_role(circuit, node, named)) for node in circuit.nodes]
+        for circuit, named in zip(circuits, roles_by_node, strict=True)
     ]
-    found: dict[str, float] = {}  # with the depth of the highest node there
-    for node, row, _ in (one for side in placed for one in side):
-        found[row] = max(node.depth, found.get(row, node.depth))
-    rows, alone = list(CORRESPONDENCE), sorted(found.keys() - CORRESPONDENCE.keys(), key=lambda row: (-found[row], row))
-    order = [row for row in (*rows[:_ABOVE], *alone, *rows[_ABOVE:]) if row in found]
-    made = []
+    heights: dict[str, float] = {}  # with the depth of the highest node there
+    for node, row, _ in (entry for side in placed for entry in side):
+        heights[row] = max(node.depth, heights.get(row, node.depth))
+    rows, alone = list(CORRESPONDENCE), sorted(heights.keys() - CORRESPONDENCE.keys(), key=lambda row: (-heights[row], row))
+    order = [row for row in (*rows[:_ABOVE], *alone, *rows[_ABOVE:]) if row in heights]
+    aligned_rows = []
     for row in order:
         sides = tuple(sorted((n for n, at, _ in side if at == row), key=lambda n: -n.depth) for side in placed)
         roles = dict.fromkeys(role for side in placed for _, at, role in side if at == row)
-        made.append(AlignedRow(row, tuple(roles), sides))
-    return made
+        aligned_rows.append(AlignedRow(row, tuple(roles), sides))
+    return aligned_rows
 
 
 def row_of(role: str) -> str:
-    """The row in which components of a role stand, as a suite's summary names it; a role without a counterpart is its own row.
+    """The row for components of a role; the row of a role without a counterpart has the role's name.
 
     >>> row_of("state") == row_of("induction head"), row_of("S-inhibition head")
     (True, 'S-inhibition head')
     """
-    return next((row for row, roles in CORRESPONDENCE.items() if any(_is(role, known) for known in roles)), role)
+    return next((row for row, roles in CORRESPONDENCE.items() if any(_matches(role, pattern) for pattern in roles)), role)
 
 
-def _is(role: str, known: str) -> bool:
-    """Whether a role is one of ``CORRESPONDENCE``, where dots stand for the rest of it."""
-    return role.startswith(known.removesuffix("...")) if known.endswith("...") else role == known
+def _matches(role: str, pattern: str) -> bool:
+    """Whether a role is the one that ``CORRESPONDENCE`` names; dots at its end match any rest."""
+    return role.startswith(pattern.removesuffix("...")) if pattern.endswith("...") else role == pattern
 
 
-def _known(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Role of each component that the summary names."""
-    return {str(one["node"]): str(one["role"]) for one in summary.get("components") or []}
+def _named_roles(summary: Mapping[str, Any]) -> dict[str, str]:
+    """The role of each component that the summary names."""
+    return {str(component["node"]): str(component["role"]) for component in summary.get("components") or []}
 
 
-def _place(circuit: Circuit, node: CircuitNode, known: Mapping[str, str]) -> tuple[str, str]:
-    """The row a node stands in, and its role: the summary's word for it, which is finer than the family's.
+def _row_and_role(circuit: Circuit, node: CircuitNode, named: Mapping[str, str]) -> tuple[str, str]:
+    """The row of a node and its role, from the summary if it names the node, because its roles are finer than a family's.
 
-    A head that the summary does not name hands to the answer if it stands at the last position, else it writes; an induction
-    head elsewhere than at the last position hands to other heads, which no state does.
+    A head that the summary does not name is taken to write the answer if it is at the last position, and otherwise to write for
+    other heads. An induction head at any other position acts through other heads. No state does that, so it has a separate row.
     """
-    role, last = known.get(node.name) or known.get(node.label) or node.role, node.position == circuit.positions[-1]
+    role, last = named.get(node.name) or named.get(node.label) or node.role, node.position == circuit.positions[-1]
     if role == "head":
         return (_CARRIES if last else _WRITES), role
     if role == "induction head" and not last:

@@ -17,7 +17,7 @@ _NEEDED = ("model", "state", "tables")
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder in memory: ``provenance`` is run.json, ``summary`` summary.json; ``missing`` names tables that are not there."""
+    """A run folder in memory: ``provenance`` is run.json, ``summary`` summary.json; ``missing`` names tables without a file."""
 
     folder: Path
     provenance: dict[str, Any]
@@ -28,7 +28,7 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether the run came to its end.
+        """Whether the run is finished.
 
         >>> Run(Path("runs/ioi"), {"state": "running"}, {}).complete
         False
@@ -36,7 +36,7 @@ class Run:
         return bool(self.provenance["state"] == "complete")
 
     def files(self, name: str) -> Iterator[tuple[str, str]]:
-        """What the folder holds of a table: a word for each file and its path from the folder.
+        """The files of a table: the format of each and its path in the folder.
 
         >>> list(Run(Path("nowhere"), {}, {}).files("table1"))
         []
@@ -49,22 +49,22 @@ class Run:
 
 
 def read_run(folder: str | Path) -> Run:
-    """Read a run folder, complete or not. Raises CircuitryError for a folder that is none.
+    """Read a run folder, complete or not. Raises CircuitryError if it is not one.
 
     >>> read_run("nowhere")
     Traceback (most recent call last):
     circuitry.errors.CircuitryError: folder nowhere does not exist; 'circuitry run SUITE --model MODEL' makes one
     """
-    place = Path(folder)
-    provenance = _about(place)
+    root = Path(folder)
+    provenance = _provenance(root)
     listed = [str(name) for name in dict.fromkeys([*provenance["tables"], *provenance.get("planned", [])])]
-    if provenance["state"] == "complete":  # a table may be left out on an architecture that has no such node
+    if provenance["state"] == "complete":  # a planned table may have been left out for an architecture without such nodes
         listed = [str(name) for name in provenance["tables"]]
-    found = sorted(file.stem for file in (place / "tables").glob("*.json"))
-    tables = {name: _table(place, name, provenance) for name in dict.fromkeys([*listed, *found])}
-    summary, circuit = place / "summary.json", place / "circuit.json"
+    saved = sorted(file.stem for file in (root / "tables").glob("*.json"))
+    tables = {name: _table(root, name, provenance) for name in dict.fromkeys([*listed, *saved])}
+    summary, circuit = root / "summary.json", root / "circuit.json"
     return Run(
-        place,
+        root,
         provenance,
         {name: table for name, table in tables.items() if table is not None},
         tuple(name for name, table in tables.items() if table is None),
@@ -73,15 +73,15 @@ def read_run(folder: str | Path) -> Run:
     )
 
 
-def _about(place: Path) -> dict[str, Any]:
-    made_by = "'circuitry run SUITE --model MODEL' makes one"
-    if not place.is_dir():
-        raise CircuitryError(f"folder {place} does not exist; {made_by}")
-    if not (place / "run.json").is_file():
-        raise CircuitryError(f"{place} is not a run folder: it has no run.json; {made_by}")
-    provenance = _json(place / "run.json")
+def _provenance(root: Path) -> dict[str, Any]:
+    hint = "'circuitry run SUITE --model MODEL' makes one"
+    if not root.is_dir():
+        raise CircuitryError(f"folder {root} does not exist; {hint}")
+    if not (root / "run.json").is_file():
+        raise CircuitryError(f"{root} is not a run folder: it has no run.json; {hint}")
+    provenance = _json(root / "run.json")
     if lacking := [key for key in _NEEDED if key not in provenance]:
-        raise CircuitryError(f"{place / 'run.json'} does not say {', '.join(lacking)}; {made_by}")
+        raise CircuitryError(f"{root / 'run.json'} does not say {', '.join(lacking)}; {hint}")
     return provenance
 
 
@@ -89,20 +89,20 @@ def _json(file: Path) -> dict[str, Any]:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CircuitryError(f"{file} is not JSON ({error}); run the suite again to write it anew") from error
+        raise CircuitryError(f"{file} is not JSON ({error}); run the suite again to replace it") from error
     if not isinstance(data, dict):
-        raise CircuitryError(f"{file} must hold a JSON object, not a {type(data).__name__}; run the suite again to write it anew")
+        raise CircuitryError(f"{file} must hold a JSON object, not a {type(data).__name__}; run the suite again to replace it")
     return data
 
 
-def _table(place: Path, name: str, provenance: dict[str, Any]) -> PatchingTable | None:
-    """A table of the run; None where a run that was stopped has not written it, or only in part."""
-    file = place / "tables" / f"{name}.json"
+def _table(root: Path, name: str, provenance: dict[str, Any]) -> PatchingTable | None:
+    """A table of the run; None if the run was stopped before it had written all of it."""
+    file = root / "tables" / f"{name}.json"
     stopped = provenance["state"] != "complete"
     if not file.is_file():
         if stopped:
             return None
-        raise CircuitryError(f"{place} lists the table {name!r} but has no {file.name} in tables/; run the suite again")
+        raise CircuitryError(f"{root} lists the table {name!r} but has no {file.name} in tables/; run the suite again")
     try:
         return PatchingTable.from_json(file)
     except CircuitryError:

@@ -1,4 +1,4 @@
-"""A run in sentences: what was found, and a methods paragraph to paste."""
+"""A run in sentences: its findings, and a paragraph of methods to paste into a paper."""
 
 from __future__ import annotations
 
@@ -19,35 +19,36 @@ _DIRECTIONS = {
 
 
 def findings(summary: Mapping[str, Any]) -> list[str]:
-    """The summary in sentences: how many components, how much they explain together, where it is written.
+    """The summary in sentences: the number of components, what they explain together, and the write position.
 
     >>> findings({"components": [], "explained": 0.0, "offsets": {}, "offset": "none"})
     ['No component reached the threshold.', 'No write position was found.']
     """
     components = summary.get("components") or []
-    said = []
+    sentences = []
     if components:
-        nodes = {re.sub(r" @ [^,)]+", "", str(one["node"])) for one in components}  # one may have several roles, or places
-        one, share = len(nodes) == 1, percent(summary.get("explained"))
-        carried = "One component carries the behaviour" if one else f"{len(nodes)} components carry the behaviour"
-        who = "it has" if one else f"{summary.get('together') or 'these'} together have"
-        said.append(f"{carried}; {who} {share} of the whole effect." if share else f"{carried}.")
+        # A node with several roles or positions is listed several times; without the position it counts once.
+        nodes = {re.sub(r" @ [^,)]+", "", str(component["node"])) for component in components}
+        single, share = len(nodes) == 1, percent(summary.get("explained"))
+        carried = "One component carries the behaviour" if single else f"{len(nodes)} components carry the behaviour"
+        who = "it has" if single else f"{summary.get('together') or 'these'} together have"
+        sentences.append(f"{carried}; {who} {share} of the whole effect." if share else f"{carried}.")
     else:
-        said.append("No component reached the threshold.")
+        sentences.append("No component reached the threshold.")
     if verdict := summary.get("verdict"):
-        said += [_sentence(line) for line in str(verdict).splitlines() if line.strip()]
+        sentences += [_sentence(line) for line in str(verdict).splitlines() if line.strip()]
     elif (offsets := summary.get("offsets")) is None:
         pass  # not measured
     elif offsets:
         strong = ", ".join(f"{name} {percent(share)}" for name, share in offsets.items() if share >= 0.005)
-        said.append(f"Most of it is written at {summary.get('offset') or max(offsets, key=offsets.get)} ({strong}).")
+        sentences.append(f"Most of it is written at {summary.get('offset') or max(offsets, key=offsets.get)} ({strong}).")
     else:
-        said.append("No write position was found.")
-    return said
+        sentences.append("No write position was found.")
+    return sentences
 
 
 def methods(run: Run) -> str:
-    """How the numbers were made, as a paragraph to paste: only what the run itself recorded.
+    """How the numbers were computed, as a paragraph to paste. It contains only what the run itself recorded.
 
     >>> from pathlib import Path
     >>> methods(Run(Path("r"), {"suite": "ioi", "model": "bundled:mamba", "state": "complete", "tables": []}, {}))[:60]
@@ -72,11 +73,11 @@ def _model(provenance: Mapping[str, Any]) -> str:
     facts = ", ".join(
         str(fact) for fact in (provenance.get("architecture"), size, provenance.get("dtype"), provenance.get("device")) if fact
     )
-    said = f"Circuits of {provenance['model']}{f' ({facts})' if facts else ''} were measured with"
-    said += f" the suite {provenance['suite']} of" if provenance.get("suite") else ""
+    text = f"Circuits of {provenance['model']}{f' ({facts})' if facts else ''} were measured with"
+    text += f" the suite {provenance['suite']} of" if provenance.get("suite") else ""
     version = str(provenance.get("versions", {}).get("circuitry-lm", ""))
-    said += f" circuitry {version}" if version[:1].isdigit() else " circuitry"  # a checkout on the path has no version
-    return f"{said}: {_sentence(str(provenance['description']))}" if provenance.get("description") else f"{said}."
+    text += f" circuitry {version}" if version[:1].isdigit() else " circuitry"  # a checkout on the path has no version
+    return f"{text}: {_sentence(str(provenance['description']))}" if provenance.get("description") else f"{text}."
 
 
 def _task(provenance: Mapping[str, Any], tables: list[PatchingTable]) -> str:
@@ -85,18 +86,18 @@ def _task(provenance: Mapping[str, Any], tables: list[PatchingTable]) -> str:
     number = _range(counts) if counts else str(settings.get("examples", ""))
     seed = settings.get("seed", next((table.provenance["seed"] for table in tables if "seed" in table.provenance), None))
     task = _posed(provenance, tables)
-    others = ", ".join(f"{k} {_plain(v)}" for k, v in settings.items() if k not in ("examples", "seed") and f"{k}=" not in task)
+    more = ", ".join(f"{k} {_plain(v)}" for k, v in settings.items() if k not in ("examples", "seed") and f"{k}=" not in task)
     facts = [task]
     facts += [f"{number} pairs of a clean and a corrupted prompt in every cell" if number else ""]
-    facts += [f"seed {seed}" if seed is not None else "", f"settings: {others}" if others else ""]
-    said = "; ".join(fact for fact in facts if fact)
-    return f"Prompts: {said}." if said else ""
+    facts += [f"seed {seed}" if seed is not None else "", f"settings: {more}" if more else ""]
+    text = "; ".join(fact for fact in facts if fact)
+    return f"Prompts: {text}." if text else ""
 
 
 def _posed(provenance: Mapping[str, Any], tables: list[PatchingTable]) -> str:
-    """The task with its options; an option that differs between tables, or between a table's cells, has all its values."""
+    """The task with its options; an option that differs between tables, or between the cells of one, lists all its values."""
     recorded = [table.provenance["task"] for table in tables if "task" in table.provenance] or [provenance.get("task")]
-    tasks = [one for task in recorded for one in (task if isinstance(task, list) else [task])]
+    tasks = [entry for task in recorded for entry in (task if isinstance(task, list) else [task])]
     names = _distinct(task["name"] for task in tasks if isinstance(task, Mapping))
     options: dict[str, list[str]] = {}
     for task in tasks:
@@ -105,22 +106,22 @@ def _posed(provenance: Mapping[str, Any], tables: list[PatchingTable]) -> str:
     for table in tables:
         for axis in set(table.axes) & set(options):
             options[axis] += [repr(value) for value in table.frame[axis].unique().tolist()]
-    said = ", ".join(f"{option}={' or '.join(_distinct(values))}" for option, values in options.items())
-    return f"task {' and '.join(names)}" + (f" ({said})" if said else "") if names else record.text(tasks[0])
+    listed = ", ".join(f"{option}={' or '.join(_distinct(values))}" for option, values in options.items())
+    return f"task {' and '.join(names)}" + (f" ({listed})" if listed else "") if names else record.text(tasks[0])
 
 
 def _intervention(tables: list[PatchingTable]) -> str:
-    known = [provenance for table in tables if "intervention" in (provenance := table.provenance)]
-    given = _distinct(
-        provenance.get("source_becomes") or f"what {provenance['intervention']} ablation puts there" for provenance in known
+    provenances = [provenance for table in tables if "intervention" in (provenance := table.provenance)]
+    replacements = _distinct(
+        provenance.get("source_becomes") or f"what {provenance['intervention']} ablation puts there" for provenance in provenances
     )
-    ways = _distinct(_DIRECTIONS.get(str(base), str(base)) for base in _said(tables, "base"))
-    said = f"The source of a path is set to {' or '.join(given)}" if given else ""
-    return f"{said}{'; ' if said and ways else ''}{'; '.join(ways)}." if said or ways else ""
+    directions = _distinct(_DIRECTIONS.get(str(base), str(base)) for base in _recorded(tables, "base"))
+    text = f"The source of a path is set to {' or '.join(replacements)}" if replacements else ""
+    return f"{text}{'; ' if text and directions else ''}{'; '.join(directions)}." if text or directions else ""
 
 
 def _frozen(tables: list[PatchingTable]) -> str:
-    """What any path of the run holds."""
+    """The nodes that any path of the run freezes, in words."""
     frozen: dict[str, None] = {}
     for table in tables:
         legs = [leg for path in paths_of(table.provenance).values() for leg in path.legs]
@@ -128,9 +129,7 @@ def _frozen(tables: list[PatchingTable]) -> str:
         frozen |= dict.fromkeys("everything between the ends of a direct path" for leg in legs if leg.directly)
     if not frozen:
         return "Nothing is frozen: everything after the source is recomputed."
-    return (
-        f"Held at its unpatched value at all positions, as each path states: {', '.join(frozen)}; everything else is recomputed."
-    )
+    return f"Frozen at the unpatched value at all positions, as each path states: {', '.join(frozen)}; everything else is recomputed."
 
 
 def _metric(tables: list[PatchingTable]) -> str:
@@ -139,31 +138,31 @@ def _metric(tables: list[PatchingTable]) -> str:
 
 
 def _statistics(tables: list[PatchingTable]) -> list[str]:
-    said = [
+    sentences = [
         "Intervals are 95 % bootstrap intervals of the mean over prompts.",
     ]
     signs = [bool(signed) for table in tables for signed in table.signed()]
     if any(signs):
-        said.append(
+        sentences.append(
             "Each mean is tested against zero by a two-sided sign-flip permutation test and by Johnson's t test, which allows for "
             "skewness; q is the larger p value after Benjamini and Hochberg over all cells of the table, and cells with q < 0.05 "
             "count as found. No q is given where outliers as other cells have them may be missing among a cell's prompts."
         )
     if not all(signs):
-        said.append("Divergences and distances are never negative, so they are not tested against zero.")
+        sentences.append("Divergences and distances are never negative, so they are not tested against zero.")
     draws = sorted({int(table.random["draw"].nunique()) for table in tables if table.random is not None})
     if draws:
-        said.append(f"Effects are compared with those of {_range(draws)} randomly drawn nodes, patched the same way.")
-    return said
+        sentences.append(f"Effects are compared with those of {_range(draws)} randomly drawn nodes, patched the same way.")
+    return sentences
 
 
 def _executor(provenance: Mapping[str, Any], tables: list[PatchingTable]) -> str:
-    ran = _said(tables, "executor")  # tables of old name none
+    ran = _recorded(tables, "executor")  # older tables do not name theirs
     if ran == ["reference"] or provenance.get("settings", {}).get("engine") == "reference":
         return "Paths were run by the independent reference, one cell at a time."
     return (
         "Paths were run on nnsight; each experiment first checked that patching nothing gives the unpatched run, that patching "
-        "the whole input gives the other run, and that every place was reached."
+        "the whole input gives the other run, and that every hook point was reached."
     )
 
 
@@ -172,7 +171,7 @@ def _software(provenance: Mapping[str, Any]) -> str:
     return f"Versions: {versions}." if versions else ""
 
 
-def _said(tables: list[PatchingTable], key: str) -> list[Any]:
+def _recorded(tables: list[PatchingTable], key: str) -> list[Any]:
     return _distinct(table.provenance[key] for table in tables if key in table.provenance)
 
 

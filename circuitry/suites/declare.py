@@ -1,4 +1,4 @@
-"""A suite as a value: a task, the tables to make of it, and what to conclude. One file that defines ``SUITE`` declares one."""
+"""A suite as a value: a task, the tables to measure on it, and how to summarise them. A suite file defines one as ``SUITE``."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ Axes = Mapping[str, Sequence[Any]]
 class TableSpec:
     """One table of a suite.
 
-    ``path`` is a path's text, or several by label (``ct.labelled`` names their axis), or a function of the Study that gives
-    either: it may look at ``study.tables``, which holds the tables above this one. ``axes``: values of open axes, or such a
-    function. ``over``: a task option and its values, which become the first axis. ``options``: task options for this table. ``layout``: the order of
-    the axes, the last one across. ``needs``: the role of a node without which the table is left out.
+    ``path`` is a path's text, or several by label (``ct.labelled`` names their axis), or a function of the Study that returns
+    either. Such a function can read ``study.tables``, which holds the tables listed before this one. ``axes``: values of open
+    axes, or a function of the Study that returns them. ``over``: a task option and its values, which become the first axis.
+    ``options``: task options for this table. ``layout``: the order of the axes; the last one is drawn across. ``needs``: a node
+    role; the table is left out if the model has no node of that role.
     """
 
     name: str
@@ -41,7 +42,7 @@ class TableSpec:
     note: str = ""
 
     def make(self, study: Study) -> PatchingTable:
-        """Patch, lay out and keep.
+        """Run the patches of this table, order its axes, and keep it in the study. Raises CircuitryError for a wrong layout.
 
         >>> import circuitry as ct
         >>> study = Study(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4))
@@ -50,30 +51,30 @@ class TableSpec:
         """
         path = self.path(study) if callable(self.path) else self.path
         axes = self.axes(study) if callable(self.axes) else self.axes
-        how: dict[str, Any] = {"task": dict(self.options), "metric": self.metric, **axes}
+        options: dict[str, Any] = {"task": dict(self.options), "metric": self.metric, **axes}
         if len(self.over) > 1:
             raise CircuitryError(expected(f"one task option in over= of table {self.name!r}", list(self.over)))
         if self.over:
             option, values = next(iter(self.over.items()))
-            made = study.over(option, values, self.title, path, **how)
+            table = study.over(option, values, self.title, path, **options)
         else:
-            made = study.patch(self.title, path, **how)
+            table = study.patch(self.title, path, **options)
         if self.layout:
-            if sorted(self.layout) != sorted(made.axes):
+            if sorted(self.layout) != sorted(table.axes):
                 raise CircuitryError(
-                    f"table {self.name!r} has the axes {', '.join(made.axes)}; its layout names {', '.join(self.layout)}"
+                    f"table {self.name!r} has the axes {', '.join(table.axes)}; its layout names {', '.join(self.layout)}"
                 )
-            made = replace(made, axes=self.layout)
-        return study.keep(self.name, made, self.note)
+            table = replace(table, axes=self.layout)
+        return study.keep(self.name, table, self.note)
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A task and what is asked of it. ``settings`` are the suite's own, with their defaults.
+    """A task and the experiments on it. ``settings`` are the options of the suite itself, with their defaults.
 
-    ``tables`` are made in order; ``conclude`` makes the result of them, by default a list of the nodes that matter. A suite
-    that decides what to do next from what it finds has ``run`` instead of both. ``cites``: BibTeX of what the experiments follow.
-    ``metric``: what is measured unless a table or the user asks for another.
+    ``tables`` are made in order. ``conclude`` turns them into the result, by default a list of the nodes that matter. A suite
+    whose next step depends on its earlier results has ``run`` instead of both. ``cites``: BibTeX of the papers it follows.
+    ``metric``: the metric of every table, unless the table or the user sets another.
     """
 
     name: str
@@ -92,13 +93,13 @@ class Suite:
         for name in names:
             if names.count(name) > 1:
                 raise CircuitryError(
-                    f"suite {self.name!r} has {names.count(name)} tables named {name!r}; each needs a name of its own"
+                    f"suite {self.name!r} has {names.count(name)} tables named {name!r}; give each a different name"
                 )
             if set(name) & set("/\\") or not name:
-                raise CircuitryError(f"a table's name becomes the name of its files, and {name!r} cannot be one")
+                raise CircuitryError(expected("a table name that can be a file name", name, "try one without slashes"))
 
     def split(self, given: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Options a user gave, as (settings of the suite, options of the task). Raises CircuitryError for one of neither.
+        """Split the user's options into (settings of the suite, options of the task). Raises CircuitryError for an unknown one.
 
         >>> Suite("s", "", "induction", settings={"distances": (8,)}).split({"distance": 16}, {"distance": 32})
         ({'distances': (8,)}, {'distance': 16})
@@ -116,7 +117,7 @@ class Suite:
         return settings, options
 
     def carry_out(self, study: Study) -> SuiteResult:
-        """Make every table and conclude.
+        """Make every table and return the result.
 
         >>> import circuitry as ct
         >>> study = Study(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=16))
@@ -125,6 +126,7 @@ class Suite:
         'h[3] @ B+3'
         """
         if self.metric is not None:
+            # The user's metric comes last and wins.
             study.options = {"metric": self.metric, **study.options}
         if self.run is not None:
             return self.run(study)
@@ -135,13 +137,13 @@ class Suite:
 
 
 def _check_kind(name: str, value: Any, default: Any) -> None:
-    """Refuse a setting of another kind than its default; where that is a tuple, values of another kind than its first."""
-    values, model = (value, default[0] if default else None) if isinstance(default, tuple) else ((value,), default)
-    wrong = [one for one in values if not isinstance(one, int | float if isinstance(model, float) else type(model))]
-    if isinstance(default, tuple) and (twice := [one for one in values if list(values).count(one) > 1]):
+    """Refuse a setting whose type differs from its default's; values of a tuple are compared with the default's first value."""
+    values, sample = (value, default[0] if default else None) if isinstance(default, tuple) else ((value,), default)
+    wrong = [v for v in values if not isinstance(v, int | float if isinstance(sample, float) else type(sample))]
+    if isinstance(default, tuple) and (twice := [v for v in values if list(values).count(v) > 1]):
         raise CircuitryError(f"{name} has {twice[0]!r} twice; name each value once")
-    if model is not None and wrong:
-        raise CircuitryError(f"{name}={value!r}: expected {type(model).__name__}, such as {default!r}")
+    if sample is not None and wrong:
+        raise CircuitryError(f"{name}={value!r}: expected {type(sample).__name__}, such as {default!r}")
 
 
 def findings(study: Study) -> SuiteResult:
@@ -151,12 +153,12 @@ def findings(study: Study) -> SuiteResult:
     >>> findings(Study(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4))).summary.components
     []
     """
-    found = {name: _by_node(table) for name, table in study.tables.items()}
-    components = [_component(study, name, cells) for name, nodes in found.items() for cells in nodes[:MOST_KEYS]]
+    nodes_by_table = {name: _by_node(table) for name, table in study.tables.items()}
+    components = [_component(study, name, cells) for name, nodes in nodes_by_table.items() for cells in nodes[:MOST_KEYS]]
     notes = [f"nodes by their strongest cell in each table, with {study.rule()}"]
     notes += [
         f"{len(nodes)} nodes pass in {name}; its {MOST_KEYS} strongest are listed"
-        for name, nodes in found.items()
+        for name, nodes in nodes_by_table.items()
         if len(nodes) > MOST_KEYS
     ]
     notes += study.caveats(next(iter(study.tables.values()))) if study.tables else []
@@ -164,18 +166,18 @@ def findings(study: Study) -> SuiteResult:
 
 
 def _by_node(table: PatchingTable) -> list[list[Any]]:
-    """Cells over the thresholds, those of one node together; nodes, and the cells of each, from the strongest."""
-    found: dict[str, list[Any]] = {}
+    """Cells above the thresholds, grouped by node; the nodes and the cells of each are sorted, strongest first."""
+    nodes: dict[str, list[Any]] = {}
     for cell in keys(table, most=len(table.mean())):
-        found.setdefault(_node(table, cell), []).append(cell)
-    return list(found.values())
+        nodes.setdefault(_node(table, cell), []).append(cell)
+    return list(nodes.values())
 
 
 def _component(study: Study, name: str, cells: list[Any]) -> Component:
-    """A node as its strongest cell shows it, with the number of its other cells."""
+    """A node with its strongest cell and the number of its other cells."""
     table = study.tables[name]
-    first, others = cells[0], [f"and {count(len(cells) - 1, 'more cell')}"] if len(cells) > 1 else []
-    role = ", ".join([name, *_conditions(table, first), *others])
+    first, more = cells[0], [f"and {count(len(cells) - 1, 'more cell')}"] if len(cells) > 1 else []
+    role = ", ".join([name, *_conditions(table, first), *more])
     return study.component(source(table, first), role, name, first, _position(table, first))
 
 
@@ -186,22 +188,23 @@ def _node(table: PatchingTable, cell: Any) -> str:
 
 
 def source(table: PatchingTable, cell: Any) -> str:
-    """Where a cell's value enters, as its path says it, with the axes filled in.
+    """The patched sites of a cell, as its path writes them, with the axes filled in.
 
     >>> import numpy as np
-    >>> one = PatchingTable.of([{"layer": 3}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit", {"path": "h[{layer}] @ B -> logits"})
-    >>> source(one, 3)
+    >>> provenance = {"path": "h[{layer}] @ B -> logits"}
+    >>> table = PatchingTable.of([{"layer": 3}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit", provenance)
+    >>> source(table, 3)
     'h[3] @ B'
     """
     path = path_of(table.provenance, _values(table, cell))
     if path is None:
-        return str(table.provenance.get("path", ""))  # a description
+        return str(table.provenance.get("path", ""))  # a table made by other means has a description here, not a path
     named = ", ".join(map(str, path.sources))
     return named if len(path.sources) == 1 else f"({named})"
 
 
 def _conditions(table: PatchingTable, cell: Any) -> list[str]:
-    """Under what a cell was measured, as far as its path does not say it: a distance, a metric, the label of a path."""
+    """The axis values of a cell that its path does not contain: a distance, a metric, the label of a path."""
     open_axes = {axis for path in paths_of(table.provenance).values() for axis in path.axes}
     return [f"{axis} {value}" for axis, value in _values(table, cell).items() if axis not in open_axes]
 
@@ -211,5 +214,5 @@ def _position(table: PatchingTable, cell: Any) -> str:
 
 
 def _values(table: PatchingTable, cell: Any) -> dict[str, Any]:
-    """The axis values of a cell as a table's index names it; none where the table is one cell."""
+    """The axis values of a cell, by axis; empty for a table of one cell."""
     return dict(zip(table.axes, cell if isinstance(cell, tuple) else (cell,), strict=True)) if table.axes else {}

@@ -1,4 +1,4 @@
-"""The folder of a run: what ran, the tables made so far, and how to go on after a kill. No run overwrites another."""
+"""The folder of a run: what ran, the tables finished so far, and what is needed to resume. No run overwrites another."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ RUNNING, COMPLETE = "running", "complete"
 
 @dataclass
 class RunFolder:
-    """A folder with ``run.json`` (``record``), tables as they come, and ``parts/``: every finished patch, until the run ends.
+    """A folder with ``run.json`` (``record``), the finished tables, and ``parts/``: every finished patch, until the run ends.
 
-    Runs are told apart by ``record["identity"]``: suite, model, its weights, task, settings and versions. Of a ``team`` of processes
-    the first finds, holds and writes the folder, and the others read it.
+    ``record["identity"]`` identifies a run: suite, model, weights, task, settings and versions. In a ``team`` of processes
+    the first one finds, locks and writes the folder, and the others read it.
     """
 
     path: Path
@@ -36,16 +36,16 @@ class RunFolder:
 
     @classmethod
     def open(cls, parent: Path, name: str, record: Mapping[str, Any], *, fresh: bool = False) -> RunFolder:
-        """The folder of this run: an earlier one of the same identity, rather one that was interrupted; else one of a new name.
+        """The folder of this run: an earlier one with the same identity, preferably an interrupted one; else a new one.
 
-        ``fresh``: a new folder in any case.
+        ``fresh``: always a new folder.
 
         >>> import tempfile
         >>> parent = Path(tempfile.mkdtemp())
-        >>> one = RunFolder.open(parent, "run", {"identity": {"seed": 0}, "suite": "s"})
+        >>> first = RunFolder.open(parent, "run", {"identity": {"seed": 0}, "suite": "s"})
         >>> again = RunFolder.open(parent, "run", {"identity": {"seed": 0}, "suite": "s"})
         >>> other = RunFolder.open(parent, "run", {"identity": {"seed": 1}, "suite": "s"})
-        >>> one.path == again.path, other.path.name
+        >>> first.path == again.path, other.path.name
         (True, 'run-2')
         """
         team = current()
@@ -53,24 +53,24 @@ class RunFolder:
 
     @classmethod
     def _open(cls, parent: Path, name: str, record: Mapping[str, Any], *, fresh: bool) -> tuple[Path, dict[str, Any]]:
-        number, path, alike = 1, parent / name, list[RunFolder]()
+        number, path, same_identity = 1, parent / name, list[RunFolder]()
         while path.exists():
-            found = _read(path)
-            if found and same(found.get("identity"), record["identity"]):
-                alike.append(cls(path, found))
+            stored = _read(path)
+            if stored and same(stored.get("identity"), record["identity"]):
+                same_identity.append(cls(path, stored))
             number += 1
             path = parent / f"{name}-{number}"
-        if alike and not fresh:
-            chosen = next((one for one in alike if not one.complete), alike[-1])
+        if same_identity and not fresh:
+            chosen = next((folder for folder in same_identity if not folder.complete), same_identity[-1])
             return chosen.path, chosen.record
-        made = cls(path, {**record, "started": _now(), "finished": None, "state": RUNNING, "tables": []})
+        new = cls(path, {**record, "started": _now(), "finished": None, "state": RUNNING, "tables": []})
         try:
-            write_whole(path, made._begin)
+            write_whole(path, new._begin)
         except FileError:
-            if path.is_dir():  # another run has made it at this moment
+            if path.is_dir():  # another process created it after the loop above looked; it may be the same run
                 return cls._open(parent, name, record, fresh=fresh)
             raise
-        return made.path, made.record
+        return new.path, new.record
 
     def _begin(self, new: Path) -> None:
         (new / "parts").mkdir(parents=True)
@@ -78,7 +78,7 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the folder while the run writes into it. Raises FileError, which says who holds it.
+        """Lock the folder while the run writes into it. Raises FileError, which names the process that has the lock.
 
         >>> import tempfile
         >>> folder = RunFolder.open(Path(tempfile.mkdtemp()), "run", {"identity": {}, "suite": "s"})
@@ -87,7 +87,8 @@ class RunFolder:
         False
         """
         with _work(self.path).held() if self.writes else nullcontext():
-            self.record = self.team.told(_read(self.path) or self.record)  # it may have been finished since it was found
+            # Another process may have finished the run between open() and the lock.
+            self.record = self.team.told(_read(self.path) or self.record)
             yield
 
     @property
@@ -101,7 +102,7 @@ class RunFolder:
 
     @property
     def complete(self) -> bool:
-        """Whether the run has come to its end.
+        """Whether the run is finished.
 
         >>> RunFolder(Path("x"), {"state": "running"}).complete
         False
@@ -114,26 +115,27 @@ class RunFolder:
             _work(self.path).write(self.record)
 
     def part(self, key: object, make: Callable[[], PatchingTable]) -> PatchingTable:
-        """A table an interrupted run has made already, or a new one. ``key`` says everything it depends on.
+        """The table that an interrupted run has already made for this key, or a new one. ``key``: all that the table depends on.
 
         >>> import tempfile
         >>> import numpy as np
         >>> folder = RunFolder.open(Path(tempfile.mkdtemp()), "run", {"identity": {}, "suite": "s"})
-        >>> one = PatchingTable.of([{}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
-        >>> _ = folder.part("key", lambda: one)
+        >>> table = PatchingTable.of([{}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
+        >>> _ = folder.part("key", lambda: table)
         >>> folder.part("key", lambda: 1 / 0).mean().tolist()
         [1.0]
         """
         file = self.path / "parts" / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:24]}.json"
+        # The first process decides for all: a run that only some processes join would wait for the others forever.
         if not self.team.told(file.exists()):
-            made = make()
+            table = make()
             if self.writes:
-                write_whole(file, made.to_json)
+                write_whole(file, table.to_json)
             self.team.wait()
         return PatchingTable.from_json(file)
 
     def keep(self, name: str, table: PatchingTable) -> None:
-        """Write a finished table, so that a report of an interrupted run shows it.
+        """Write a finished table, so that the report of an interrupted run shows it.
 
         >>> import tempfile
         >>> import numpy as np
@@ -148,7 +150,7 @@ class RunFolder:
         self.write()
 
     def end(self) -> dict[str, str]:
-        """What the record of a complete run has, and that of an interrupted one does not.
+        """The entries that complete a record.
 
         >>> RunFolder(Path("x"), {}).end()["state"]
         'complete'
@@ -156,11 +158,12 @@ class RunFolder:
         return {"state": COMPLETE, "finished": _now()}
 
     def finish(self) -> None:
-        """Mark the run as complete, after everything is written, and drop what only an interrupted one needs."""
+        """Mark the run as complete, after everything is written, and delete ``parts/``, which only an interrupted run needs."""
         record = self.team.told(_read(self.path) or self.record)
-        self.record = record if record["state"] == COMPLETE else {**record, **self.end()}  # the report has its time already
+        # Saving the result has already written a complete run.json; its time stays, because the report shows it.
+        self.record = record if record["state"] == COMPLETE else {**record, **self.end()}
         self.write()
-        self.team.wait()  # who still reads a part
+        self.team.wait()  # until no process reads a part
         if self.writes:
             shutil.rmtree(self.path / "parts", ignore_errors=True)
 
@@ -174,22 +177,22 @@ def _work(path: Path) -> Resumable:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The record of a run, or None where this is not a run folder or its record cannot be read."""
-    found = _work(path).record()
-    return found if found and "state" in found else None
+    """The record of a run, or None if this is not a run folder or its record cannot be read."""
+    record = _work(path).record()
+    return record if record and "state" in record else None
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record of a run folder. Raises CircuitryError where there is none.
+    """The record of a run folder. Raises CircuitryError if the folder has none.
 
     >>> read_record(Path("nowhere"))
     Traceback (most recent call last):
     circuitry.errors.CircuitryError: expected a run folder, with a readable run.json, got 'nowhere'; `circuitry run` makes one
     """
-    found = _read(path)
-    if found is None:
+    record = _read(path)
+    if record is None:
         raise CircuitryError(expected("a run folder, with a readable run.json", str(path), "`circuitry run` makes one"))
-    return found
+    return record
 
 
 def plain(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The suite of a task that has none of its own: what carries the answer, by layer, head and position, in any architecture."""
+"""The suite of a task without a custom one: what carries the answer, by layer, head and position, in any architecture."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ STREAM = "stream"
 
 
 def _layers(role: str) -> Callable[[Study], Axes]:
-    """The layers that the user asks for, as far as they have nodes of the role; all of them by default."""
+    """The requested layers that have nodes of the role; without a request, all of them."""
 
     def of(study: Study) -> Axes:
-        asked = study.settings["layers"]
-        known = {layer for layer, *_ in study.model.graph.indices(study.name(role))}
-        if unknown := [layer for layer in asked if layer not in range(study.model.graph.sizes["layer"] + 1)]:
+        requested = study.settings["layers"]
+        existing = {layer for layer, *_ in study.model.graph.indices(study.name(role))}
+        if unknown := [layer for layer in requested if layer not in range(study.model.graph.sizes["layer"] + 1)]:
             raise CircuitryError(
                 f"layers={unknown[0]!r}: {study.model.name} has layers 0 to {study.model.graph.sizes['layer'] - 1}"
             )
-        return {"layer": [layer for layer in asked if layer in known]} if asked else {}
+        return {"layer": [layer for layer in requested if layer in existing]} if requested else {}
 
     return of
 
 
 def _table(name: str, title: str, role: str, path: str, note: str) -> TableSpec:
-    """``path`` with NODE for the architecture's name of the role, and CARRIERS for all that moves information along the text."""
+    """In ``path``, NODE is replaced by the architecture's name of the role, and CARRIERS by ``Study.carriers``."""
 
     def written(study: Study) -> Paths:
         return path.replace("NODE", study.name(role)).replace("CARRIERS", study.carriers)
@@ -46,7 +46,7 @@ TABLES = (
         "Residual stream before every layer",
         "resid",
         "NODE[{layer}] @ {position} -> logits",
-        "All that is known at a position. Where the effect passes from one position to another, something has moved it.",
+        "All that the model knows at a position. Where the effect passes to another position, a node has moved it.",
     ),
     _table("heads", "Heads at END", "head", "NODE[{layer},{head}] @ END -> logits freezing CARRIERS", "Other heads are frozen."),
     _table(
@@ -63,7 +63,7 @@ TABLES = (
 def suite_for(name: str) -> Suite:
     """The generic suite on a task: a shipped one, a file that defines ``TASK``, or a table of prompts.
 
-    The metric is the logit difference, unless another is asked for. Its own option is ``layers``: some of them only.
+    The metric is the logit difference, unless the user sets another. The option ``layers`` restricts it to some layers.
 
     >>> suite_for("capital").task
     'capital'
@@ -81,7 +81,7 @@ def suite_for(name: str) -> Suite:
 
 
 def conclude(study: Study) -> SuiteResult:
-    """Heads, states and MLPs by their strongest cell; those that write to the last token are patched together.
+    """Heads, states and MLPs with their strongest cells; those that write to the last token are also patched together.
 
     >>> import circuitry as ct
     >>> study = Study(ct.load("bundled:mamba"), ct.task("ioi", examples=4), options={"metric": "logit_difference"})
@@ -90,21 +90,26 @@ def conclude(study: Study) -> SuiteResult:
     >>> [c.table for c in suite.carry_out(study).summary.components][0]
     'states'
     """
-    every = study.tables
-    inside = replace(study, tables={name: table for name, table in every.items() if name != STREAM})
-    found = findings(inside)
+    tables = study.tables
+    # The stream at END has the whole effect in the last layers of any model, which says nothing about its components.
+    without_stream = replace(study, tables={name: table for name, table in tables.items() if name != STREAM})
+    result = findings(without_stream)
     last = {study.last() if study.model.graph.by_role("state") else "END", "END"}
-    writers = [one for one in found.summary.components if one.table in ("heads", "states") and (one.position or "END") in last]
-    summary = found.summary
+    writers = [
+        component
+        for component in result.summary.components
+        if component.table in ("heads", "states") and (component.position or "END") in last
+    ]
+    summary = result.summary
     if (preferred := summary.baseline["logit difference (answer - foil)"]) <= 0:
-        what = f"on clean prompts the model does not prefer the answer to the foil (logit difference {preferred:.3g})"
-        summary = replace(summary, notes=[*summary.notes, f"{what}: there is nothing to explain here"])
+        problem = f"on clean prompts the model does not prefer the answer to the foil (logit difference {preferred:.3g})"
+        summary = replace(summary, notes=[*summary.notes, f"{problem}: there is nothing to explain here"])
     if writers:
-        sites = ", ".join(one.node for one in writers)
+        sites = ", ".join(component.node for component in writers)
         joint = study.normalized_effect("All of these together", f"({sites}) -> logits freezing {study.carriers}")
         summary = replace(
             summary,
             explained=joint,
             together=f"the {count(len(writers), 'node')} at {' and '.join(sorted(last))}",
         )
-    return SuiteResult(every, None, summary)
+    return SuiteResult(tables, None, summary)

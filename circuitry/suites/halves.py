@@ -1,4 +1,4 @@
-"""A suite in two halves, one for states and one for heads: a hybrid runs both, on the same prompts, and has one summary."""
+"""A suite in two halves, one for states and one for heads. A hybrid runs both on the same prompts and has one summary."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Half = Callable[[Study], SuiteResult]
 
 
 def run_halves(study: Study, states: Half, heads: Half) -> SuiteResult:
-    """The half that the architecture has nodes for, or both: tables prefixed ``states_`` and ``heads_``.
+    """Run the half that the architecture has nodes for, or both; with both, tables are prefixed ``states_`` and ``heads_``.
 
-    In a hybrid the effect of both kinds together is not measured, so ``explained`` is NaN; each half's own is in the notes.
+    In a hybrid the joint effect of both kinds is not measured, so ``explained`` is NaN; the notes have that of each half.
 
     >>> import circuitry as ct
     >>> study = Study(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2))
@@ -27,8 +27,8 @@ def run_halves(study: Study, states: Half, heads: Half) -> SuiteResult:
     halves = {name: run for name, role, run in (("states", "state", states), ("heads", "head", heads)) if graph.by_role(role)}
     if len(halves) == 1:
         return next(iter(halves.values()))(study)
-    found = {name: run(replace(study, tables={}, prefix=f"{name}_")) for name, run in halves.items()}
-    summaries = {name: one.summary for name, one in found.items()}
+    results = {name: run(replace(study, tables={}, prefix=f"{name}_")) for name, run in halves.items()}
+    summaries = {name: result.summary for name, result in results.items()}
     parts = [replace(c, table=c.table and f"{name}_{c.table}") for name, s in summaries.items() for c in s.components]
     alone = [f"{s.together} alone have {s.explained:.0%} of the effect" for s in summaries.values() if s.components]
     notes = [*alone, *(f"{name}: {note}" for name, s in summaries.items() for note in s.notes)]
@@ -40,17 +40,17 @@ def run_halves(study: Study, states: Half, heads: Half) -> SuiteResult:
         notes=list(dict.fromkeys(notes)),
         verdict="\n".join(f"{name}: {line}" for name, s in summaries.items() for line in s.verdict.splitlines()),
     )
-    tables = {f"{name}_{key}": table for name, one in found.items() for key, table in one.tables.items()}
-    pictures = {f"{name}_{key}": picture for name, one in found.items() for key, picture in one.pictures.items()}
-    drawn = [one.circuit for one in found.values() if one.circuit is not None]
+    tables = {f"{name}_{key}": table for name, result in results.items() for key, table in result.tables.items()}
+    pictures = {f"{name}_{key}": picture for name, result in results.items() for key, picture in result.pictures.items()}
+    drawn = [result.circuit for result in results.values() if result.circuit is not None]
     return SuiteResult(tables, _joined(drawn) if drawn else None, summary, pictures)
 
 
 def _joined(circuits: list[Circuit]) -> Circuit:
-    """All nodes and edges; a node of both, such as the logits, once."""
-    nodes = {node.name: node for circuit in reversed(circuits) for node in circuit.nodes}
+    """All nodes and edges; a node that both circuits have, such as the logits, occurs once."""
+    nodes = {node.name: node for circuit in reversed(circuits) for node in circuit.nodes}  # the first circuit's node wins
     edges = {(e.source, e.target, e.label): e for circuit in circuits for e in circuit.edges}
     longest = max((c.positions for c in circuits), key=len)
     extra = [p for c in circuits for p in c.positions if p not in longest]
-    positions = tuple(dict.fromkeys((*longest[:-1], *extra, longest[-1])))
+    positions = tuple(dict.fromkeys((*longest[:-1], *extra, longest[-1])))  # the last column stays the last: END
     return replace(circuits[0], positions=positions, nodes=tuple(nodes.values()), edges=tuple(edges.values()))

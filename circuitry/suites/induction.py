@@ -1,4 +1,4 @@
-"""The induction suite: one call for any architecture; which half of it runs is decided by the roles in the graph."""
+"""The induction suite: one call for any architecture. The roles in the graph decide which half runs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ LEAST = 7
 
 
 def run(study: Study) -> SuiteResult:
-    """Take the induction circuit apart (paper section 6 and appendix G; the same questions for a Transformer).
+    """Analyse the induction circuit (paper section 6 and appendix G; the same questions for a Transformer).
 
-    Raises CircuitryError for a distance too short to hold B+5.
+    Raises CircuitryError for a distance that leaves no room for B+5.
 
     >>> import circuitry as ct
-    >>> found = ct.run("induction", ct.load("bundled:gpt_neox"), distances=[8], distance=8, examples=4)
-    >>> found.summary.components[0].role
+    >>> result = ct.run("induction", ct.load("bundled:gpt_neox"), distances=[8], distance=8, examples=4)
+    >>> result.summary.components[0].role
     'induction head'
     """
     distance = study.task.options["distance"]
     distances = study.settings["distances"] = sorted({*study.settings["distances"], distance})
     if distances[0] < LEAST:
         raise CircuitryError(
-            f"distance {distances[0]} is too short: positions up to B+5 must come before the second [A]; the least is {LEAST}"
+            f"distance must be at least {LEAST}, got {distances[0]}: positions up to B+5 must come before the second [A]"
         )
     return run_halves(study, induction_states.run, induction_heads.run)
 

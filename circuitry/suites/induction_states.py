@@ -1,7 +1,7 @@
 """Induction in a state-space model: which states carry it, when they are written, and what the convolution brings there.
 
-The paper's appendix G, with one change forced by measurement: a patch of the state at B+1 cannot see a later write, so the
-key layers are found from the state after the last write, and the state is patched at every position from B to B+5.
+The paper's appendix G with one change. Some models write after B+1, and a patch of the state at B+1 cannot see that. So the
+state is patched at every position from B to B+5, and its effect at the last one decides which layers are key layers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from .study import Study
 AFTER = ["B", "B+1", "B+2", "B+3", "B+4", "B+5"]
 AROUND = ["A", "B", "B+1", "B+2", "B+3"]
 LAST = AFTER[-1]
-READING = "a convolution edge has its share of what the corruption in its role changes, at the token where it arrives"
+READING = (
+    "the effect of a convolution edge is normalized by that of the corruption in its role, and its position is the token where "
+    "the edge arrives"
+)
 
 
 def run(study: Study) -> SuiteResult:
@@ -46,16 +49,14 @@ def run(study: Study) -> SuiteResult:
 
 
 def _writes(study: Study, layers: list[int]) -> None:
-    """Tables 2 to 4 of the paper for the key layers, and the convolution's edges one by one."""
+    """Tables 2 to 4 of the paper for the key layers, and a table of the convolution's single edges."""
     state, write, conv, tap = (study.name(role) for role in ("state", "write_input", "conv_input", "conv_edge"))
     through = f"@ {{position}} -> logits freezing {study.carriers} except {state}[{{layer}}]"
     distances = study.settings["distances"]
 
     def table(title: str, source: str, corruption: str) -> PatchingTable:
-        where: dict[str, Any] = {"layer": layers, "position": AROUND}
-        return study.over(
-            "distance", distances, title, f"{source}[{{layer}}] {through}", task={"corruption": corruption}, **where
-        )
+        axes: dict[str, Any] = {"layer": layers, "position": AROUND}
+        return study.over("distance", distances, title, f"{source}[{{layer}}] {through}", task={"corruption": corruption}, **axes)
 
     study.keep("table2_write_input", table("Scan input of the key layers (Table 2)", write, "B"))
     study.keep("table3_conv_input_B", table("Convolution input under [A][B'] (Table 3)", conv, "B"))
@@ -65,37 +66,37 @@ def _writes(study: Study, layers: list[int]) -> None:
 
 
 def detailed(study: Study, table: PatchingTable) -> PatchingTable:
-    """The part of a table over distances at which the circuit is taken apart.
+    """The cells of a table at the task's distance, the one at which the circuit is analysed.
 
     >>> import circuitry as ct
     >>> import numpy as np
-    >>> one = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
+    >>> table = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
     >>> study = Study(ct.load("bundled:mamba"), ct.task("induction", distance=8))
-    >>> detailed(study, PatchingTable.stack({8: one, 16: one}, "distance")).axes
+    >>> detailed(study, PatchingTable.stack({8: table, 16: table}, "distance")).axes
     ('layer',)
     """
     return table.select("distance", study.task.options["distance"])
 
 
 def _joint(study: Study, layers: list[int]) -> float:
-    """Presence of the effect when all key states are patched at once after the last write."""
+    """The normalized effect of all key states patched at once, after the last write."""
     state = study.name("state")
     sites = ", ".join(f"{state}[{layer}] @ {LAST}" for layer in sorted(layers))
     return study.normalized_effect("All key states together", f"({sites}) -> logits freezing {study.carriers}")
 
 
 def _ports(study: Study, offsets: pd.Series, layers: list[int]) -> PatchingTable:
-    """How much it matters which of the scan input's readers see the patch: all of them (the paper's reading) or one.
+    """The effect of the scan input at its write position, seen by all its readers (as in the paper) or by one of them.
 
-    Only readers that write to the state: what C and the skip connection do at this token ends at this token. A step size that is
-    not made of the scan input, as Mamba-2's, is beside them, unless no changed token has reached it there.
+    Only readers that write to the state are measured: what C and the skip connection do at this token ends at this token. A
+    step size that is not computed from the scan input (Mamba-2's) is added to them, unless no changed token has reached it.
     """
     state, write, layer = study.name("state"), study.name("write_input"), layers[0]
     position = offsets[layer].idxmax()
-    way = f"@ {position} -> logits freezing {study.carriers} except {state}[{layer}]"
+    rest = f"@ {position} -> logits freezing {study.carriers} except {state}[{layer}]"
     sources = {port or "all": f"{write}[{layer}]{port and '.' + port}" for port in ("", *_writers(study, layer))}
     sources |= {family.name: f"{family.name}[{layer}]" for family in study.model.graph.by_role("step")}
-    paths = {reader: path for reader, source in sources.items() if study.possible(path := f"{source} {way}")}
+    paths = {reader: path for reader, source in sources.items() if study.possible(path := f"{source} {rest}")}
     return study.patch(f"Which reader of {write}[{layer}] @ {position} carries the effect", labelled("reader", paths))
 
 
@@ -107,16 +108,16 @@ def _writers(study: Study, layer: int) -> list[str]:
 
 
 def _components(study: Study, offsets: pd.Series, layers: list[int]) -> list[Component]:
-    """The states, and the convolution's edges that bring the pair to them."""
-    state, tap, here = study.name("state"), study.name("conv_edge"), study.task.options["distance"]
-    found = []
+    """The key states, and the convolution's edges that bring the pair to them."""
+    state, tap, distance = study.name("state"), study.name("conv_edge"), study.task.options["distance"]
+    components = []
     for layer in layers:
         at = str(offsets[layer].idxmax())
-        found.append(study.component(f"{state}[{layer}]", "state", "state_by_position", (here, layer, LAST), at))
+        components.append(study.component(f"{state}[{layer}]", "state", "state_by_position", (distance, layer, LAST), at))
     for corruption, layer, lag, at in keys(study.tables["conv_edges"]):
         role, cell = f"writes the state ([{corruption}'])", (corruption, layer, lag, at)
-        found.append(study.component(f"{tap}[{layer},{lag}]", role, "conv_edges", cell, at))
-    return found
+        components.append(study.component(f"{tap}[{layer},{lag}]", role, "conv_edges", cell, at))
+    return components
 
 
 def _summary(study: Study, offsets: pd.Series, layers: list[int]) -> Summary:
@@ -133,22 +134,24 @@ def _summary(study: Study, offsets: pd.Series, layers: list[int]) -> Summary:
 
 
 def _circuit(study: Study, final: pd.Series, offsets: pd.Series, layers: list[int]) -> Circuit:
-    """For every key layer: what the convolution brings together, the write, the state, and the answer."""
+    """For every key layer: the tokens that the convolution brings together, the write, the state, and the answer."""
     state, write, conv = (study.name(role) for role in ("state", "write_input", "conv_input"))
     nodes: list[CircuitNode] = []
     edges: list[CircuitEdge] = []
     from_a, from_b = (detailed(study, study.tables[f"table{n}_conv_input_{c}"]).normalized() for n, c in ((4, "A"), (3, "B")))
     for layer in sorted(layers):
-        here = str(offsets[layer].idxmax())
+        write_position = str(offsets[layer].idxmax())
         c, h = f"{write}[{layer}]", f"{state}[{layer}]"
         for effects, corruption in ((from_a, "A"), (from_b, "B")):
             at_position, effect = str(effects[layer].idxmax()), float(effects[layer].max())
             if effect >= KEY_EFFECT:
-                name, lag = f"{conv}[{layer}] @ {at_position}", AROUND.index(here) - AROUND.index(at_position)
+                name, lag = f"{conv}[{layer}] @ {at_position}", AROUND.index(write_position) - AROUND.index(at_position)
                 if name not in {node.name for node in nodes}:
                     nodes.append(CircuitNode(name, at_position, layer, effect, "conv_input"))
-                edges.append(CircuitEdge(name, c, _tap_share(study, corruption, layer, lag, here), f"[{corruption}] lag {lag}"))
-        nodes.append(CircuitNode(c, here, layer + 0.35, float(offsets[layer].max()), "write_input"))
+                edges.append(
+                    CircuitEdge(name, c, _tap_effect(study, corruption, layer, lag, write_position), f"[{corruption}] lag {lag}")
+                )
+        nodes.append(CircuitNode(c, write_position, layer + 0.35, float(offsets[layer].max()), "write_input"))
         nodes.append(CircuitNode(h, study.last(), layer + 0.35, float(final[layer]), "state"))
         edges += [
             CircuitEdge(c, h, float(offsets[layer].max()), "kept in the state"),
@@ -160,8 +163,8 @@ def _circuit(study: Study, final: pd.Series, offsets: pd.Series, layers: list[in
     return Circuit(title, columns, tuple(nodes), tuple(edges), "normalized effect")
 
 
-def _tap_share(study: Study, corruption: str, layer: int, lag: int, position: str) -> float:
-    """What this one tap carries to the write position; NaN where the convolution does not reach that far."""
+def _tap_effect(study: Study, corruption: str, layer: int, lag: int, position: str) -> float:
+    """The normalized effect of one convolution edge at the write position; NaN if the convolution does not reach that far."""
     return float(study.tables["conv_edges"].normalized().get((corruption, layer, lag, position), float("nan")))
 
 

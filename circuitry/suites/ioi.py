@@ -1,4 +1,4 @@
-"""The IOI suite: who carries the indirect object's name, in any architecture; the roles in the graph decide which half runs."""
+"""The IOI suite: what carries the indirect object's name, in any architecture. The roles in the graph decide which half runs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .study import Study
 
 
 def run(study: Study) -> SuiteResult:
-    """Take the IOI circuit apart: Wang et al. 2023 for a Transformer, appendix H of the paper for a state-space model.
+    """Analyse the IOI circuit: Wang et al. 2023 for a Transformer, appendix H of the paper for a state-space model.
 
     ``corruption="auto"``: three new names for a Transformer, as in Wang et al.; both names replaced, as in the paper, for states.
 
     >>> import circuitry as ct
-    >>> found = ct.run("ioi", ct.load("bundled:gpt_neox"), examples=4, baseline=0)
-    >>> found.summary.components[0].role
+    >>> result = ct.run("ioi", ct.load("bundled:gpt_neox"), examples=4, baseline=0)
+    >>> result.summary.components[0].role
     'name mover'
     """
     heads = bool(study.model.graph.by_role("head"))

@@ -1,9 +1,9 @@
-"""IOI in a Transformer: from the heads that write the name at END back to the tokens (Wang et al. 2023), and the circuit's scores.
+"""IOI in a Transformer: from the heads that write the name at END back to the tokens (Wang et al. 2023), with scores.
 
-Each role is a question that any Transformer can answer with no: name movers raise IO's logit at END and S suppressors lower
-S's; S-inhibition heads act on their queries; duplicate-token and induction heads on the S-inhibition heads' values at S2;
-previous-token heads on the induction heads' keys at S1+1. Where the movers copy from a token other than the name, the heads that
-wrote it there are looked for too.
+A model need not have every role. Name movers raise IO's logit at END and S suppressors lower S's. S-inhibition heads act on
+the queries of both. Duplicate-token and induction heads act on the S-inhibition heads' values at S2, previous-token heads on
+the induction heads' keys at S1+1. If the movers copy from a token other than the name, the suite also looks for the heads that
+wrote it there.
 """
 
 from __future__ import annotations
@@ -48,127 +48,132 @@ from .study import Study
 
 def run(study: Study) -> SuiteResult:
     """All tables of the suite, the circuit, its scores and the summary."""
-    found, effects = Found(), _direct(study)
-    found.roles = {role: [(one, "END", float(effects[one])) for one in heads] for role, heads in _roles_at_end(study).items()}
-    movers = found.heads(*DIRECT)
+    by_role, effects = Found(), _direct(study)
+    by_role.roles = {
+        role: [(head, "END", float(effects[head])) for head in heads] for role, heads in _roles_at_end(study).items()
+    }
+    movers = by_role.heads(*DIRECT)
     if not movers:
         return _nothing(study, float(effects.max()))
-    _movers(study, movers, found)
-    _inhibition(study, movers, found)
-    scores = _score(study, found)
+    _movers(study, movers, by_role)
+    _inhibition(study, movers, by_role)
+    scores = _score(study, by_role)
     pictures = {"scores": Picture("Is it the circuit?", scores.text(), draw(scores))}
-    wholes = _wholes(study, found)
-    return SuiteResult(study.tables, _circuit(study, found, wholes), _summary(study, found, scores, wholes[AT_END]), pictures)
+    joint_effects = _joint_effects(study, by_role)
+    return SuiteResult(
+        study.tables, _circuit(study, by_role, joint_effects), _summary(study, by_role, scores, joint_effects[AT_END]), pictures
+    )
 
 
 def _direct(study: Study) -> pd.Series:
-    """Every head at END on the logits: on their difference, and on each name's own. Shares of the difference."""
+    """Measure every head at END on the logit difference and on each name's logit; returns normalized effects on the difference."""
     head, title = study.name("head"), "Heads to the logits at END"
     path, main = f"{head}[{{layer}},{{head}}] @ END -> logits freezing {study.carriers}", study.options["metric"]
-    made = study.patch(title, path, metric=list(dict.fromkeys([main, "logit", "foil_logit"])))
+    table = study.patch(title, path, metric=list(dict.fromkeys([main, "logit", "foil_logit"])))
     note = "A head whose patch lowers the difference helps to answer; one whose patch raises it works against."
-    direct = made.select("metric", main)
+    direct = table.select("metric", main)
     study.keep("heads_to_logits", direct, note)
-    for own, name, words in (("logit", "IO", "A name mover raises IO."), ("foil_logit", "S", "An S suppressor lowers S.")):
-        one = replace(made.select("metric", own), unit=f"change of the logit of {name}")
-        study.keep(f"heads_to_{name}", one.titled(f"{title}: {name} alone"), words)
+    for metric, name, words in (("logit", "IO", "A name mover raises IO."), ("foil_logit", "S", "An S suppressor lowers S.")):
+        alone = replace(table.select("metric", metric), unit=f"change of the logit of {name}")
+        study.keep(f"heads_to_{name}", alone.titled(f"{title}: {name} alone"), words)
     return direct.normalized()
 
 
 def _roles_at_end(study: Study) -> dict[str, list[Head]]:
-    """Heads that write IO; of the others, those that help or hurt the difference.
+    """Heads by role: name movers write IO, suppressors lower S, the others only help or hurt the difference.
 
-    A mover writes IO's own logit, by the thresholds, and has a normalized effect on the difference, whose noise it shares with what it writes of S.
+    A mover passes the thresholds on IO's logit and has at least KEY_EFFECT of the difference. On the difference q is not asked
+    again: its noise contains that of S's logit too.
     """
     direct = study.tables["heads_to_logits"]
     effects = direct.normalized()
-    to_s, whole = study.tables["heads_to_S"], abs((direct.frame["source"] - direct.frame["base"]).mean())
-    movers = [one for one in keys(study.tables["heads_to_IO"]) if effects[one] >= KEY_EFFECT]
-    lowers = (to_s.mean() >= KEY_EFFECT * whole) & sure(to_s)
+    to_s, total = study.tables["heads_to_S"], abs((direct.frame["source"] - direct.frame["base"]).mean())
+    movers = [head for head in keys(study.tables["heads_to_IO"]) if effects[head] >= KEY_EFFECT]
+    lowers = (to_s.mean() >= KEY_EFFECT * total) & sure(to_s)
     helping, hurting = keys(direct), keys(direct, negative=True)
     return {
         MOVER: movers,
-        SUPPRESSOR: [one for one in helping if one not in movers and lowers[one]],
-        HELPER: [one for one in helping if one not in movers and not lowers[one]],
-        NEGATIVE: [one for one in hurting if one not in movers],
+        SUPPRESSOR: [head for head in helping if head not in movers and lowers[head]],
+        HELPER: [head for head in helping if head not in movers and not lowers[head]],
+        NEGATIVE: [head for head in hurting if head not in movers],
     }
 
 
-def _movers(study: Study, movers: list[Head], found: Found) -> None:
-    """Through which port the movers get their information, where they copy from, and who put it there."""
+def _movers(study: Study, movers: list[Head], by_role: Found) -> None:
+    """Which port the movers depend on, which token they copy from, and which heads wrote it there."""
     paths = {port: f"{site(study, movers, port)} -> logits freezing {study.carriers}" for port in "qkv"}
     note = "All heads that write the answer, together. Queries say where to look, values what is copied."
     study.keep("mover_ports", study.patch("What the heads that write the answer need: q, k or v", labelled("port", paths)), note)
     read = study.keep("movers_read", reads(study, "Where the heads that write the answer copy from", movers, "v", POSITIONS))
     elsewhere = [p for p in read_at(read) if p != "IO"]
     receivers = Receivers(movers if elsewhere else [], "v", "")
-    made = senders(study, "Earlier heads to the answering heads' v, at every position", receivers)
-    if made is not None:
+    table = senders(study, "Earlier heads to the answering heads' v, at every position", receivers)
+    if table is not None:
         note = "The movers copy from tokens other than the name itself, so an earlier head must have put it there."
-        found.roles[WRITER] = strong_senders(study.keep("senders_v", made, note))
+        by_role.roles[WRITER] = strong_senders(study.keep("senders_v", table, note))
 
 
-def _inhibition(study: Study, movers: list[Head], found: Found) -> None:
-    """S-inhibition heads, what they read at S2, and what those heads look for."""
-    made = senders(study, "Earlier heads to the answering heads' q at END", Receivers(movers, "q", "END"), ["END"])
-    if made is None:
+def _inhibition(study: Study, movers: list[Head], by_role: Found) -> None:
+    """S-inhibition heads, the heads that write their values at S2, and what those look for."""
+    table = senders(study, "Earlier heads to the answering heads' q at END", Receivers(movers, "q", "END"), ["END"])
+    if table is None:
         return
-    found.roles[INHIBITION] = strong_senders(
-        study.keep("senders_q", made, "S-inhibition heads tell the movers where not to look.")
+    by_role.roles[INHIBITION] = strong_senders(
+        study.keep("senders_q", table, "S-inhibition heads tell the movers where not to look.")
     )
-    inhibiting = Receivers(found.heads(INHIBITION), "v", "S2")
-    made = senders(study, "Earlier heads to the S-inhibition heads' v at S2", inhibiting, ["S2"])
-    if made is None:
+    inhibiting = Receivers(by_role.heads(INHIBITION), "v", "S2")
+    table = senders(study, "Earlier heads to the S-inhibition heads' v at S2", inhibiting, ["S2"])
+    if table is None:
         return
-    at_s2 = strong_senders(study.keep("senders_inhibition_v", made, "Duplicate-token and induction heads notice S at S2."))
+    at_s2 = strong_senders(study.keep("senders_inhibition_v", table, "Duplicate-token and induction heads notice S at S2."))
     if not at_s2:
         return
     title = "Where the heads that notice S match it (k)"
-    looked = reads(study, title, [one for one, _, _ in at_s2], "k", ["IO", "IO+1", "S1", "S1+1"], inhibiting)
-    matched = study.keep("noticing_read", looked, "A key at S1 makes a duplicate-token head, a key at S1+1 an induction head.")
-    where = dict(reversed(keys(matched, most=len(matched.mean()))))  # the strongest of each head stands last in reverse
-    for one, at, effect in at_s2:
-        place = where.get(f"{one[0]},{one[1]}", "")
-        found.roles.setdefault({"S1": DUPLICATE, "S1+1": INDUCTION}.get(place, OTHER), []).append((one, at, effect))
-    _previous(study, found)
+    matches = reads(study, title, [head for head, _, _ in at_s2], "k", ["IO", "IO+1", "S1", "S1+1"], inhibiting)
+    matched = study.keep("noticing_read", matches, "A key at S1 makes a duplicate-token head, a key at S1+1 an induction head.")
+    where = dict(reversed(keys(matched, most=len(matched.mean()))))  # dict() keeps the last, so each head's strongest
+    for head, at, effect in at_s2:
+        position = where.get(f"{head[0]},{head[1]}", "")
+        by_role.roles.setdefault({"S1": DUPLICATE, "S1+1": INDUCTION}.get(position, OTHER), []).append((head, at, effect))
+    _previous(study, by_role)
 
 
-def _previous(study: Study, found: Found) -> None:
-    induction = Receivers(found.heads(INDUCTION), "k", "S1+1", acting="S2")
-    made = senders(study, "Earlier heads to the induction heads' k at S1+1", induction, ["S1+1"])
-    if made is not None:
-        found.roles[PREVIOUS] = strong_senders(study.keep("senders_k", made, "Previous-token heads write S one token on."))
+def _previous(study: Study, by_role: Found) -> None:
+    induction = Receivers(by_role.heads(INDUCTION), "k", "S1+1", acting="S2")
+    table = senders(study, "Earlier heads to the induction heads' k at S1+1", induction, ["S1+1"])
+    if table is not None:
+        by_role.roles[PREVIOUS] = strong_senders(study.keep("senders_k", table, "Previous-token heads write S one token on."))
 
 
-def _score(study: Study, found: Found) -> Scores:
-    """Faithfulness, completeness and minimality of all heads found; where two roles share a head it counts in the first."""
+def _score(study: Study, by_role: Found) -> Scores:
+    """Faithfulness, completeness and minimality of all heads found; a head with several roles counts in its first."""
     study.say("Faithfulness, completeness and minimality, against random circuits")
-    named = {role: [site(study, [one]) for one in heads] for role, heads in found.once().items()}
+    named = {role: [site(study, [head]) for head in heads] for role, heads in by_role.once().items()}
     scores = score(study.model, study.task, named, **study.plain_options)
     study.keep("scores", scores.table, scores.text())
     return scores
 
 
-def _wholes(study: Study, found: Found) -> dict[str, float]:
-    """What all heads at END have together, and what the port of each stage carries; effects, by what they are called."""
-    ends = site(study, found.heads(*DIRECT, NEGATIVE), position="END")
+def _joint_effects(study: Study, by_role: Found) -> dict[str, float]:
+    """The normalized effect of all heads at END together, and of the port of each stage, by title; 0 where none is possible."""
+    ends = site(study, by_role.heads(*DIRECT, NEGATIVE), position="END")
     paths = {AT_END: f"{ends} -> logits freezing {study.carriers}"}
     for stage in STAGES:
-        if found.of(*stage.senders):
-            receivers = found.of(*stage.receivers)
-            heads, acting = [one for one, _, _ in receivers], receivers[0][1]
+        if by_role.of(*stage.senders):
+            receivers = by_role.of(*stage.receivers)
+            heads, acting = [head for head, _, _ in receivers], receivers[0][1]
             paths[stage.title] = jointly(study, Receivers(heads, stage.port, stage.position, acting))
     return dict.fromkeys(paths, 0.0) | study.normalized_effects({title: path for title, path in paths.items() if path})
 
 
-def _summary(study: Study, found: Found, scores: Scores, joint: float) -> Summary:
-    ends = found.heads(*DIRECT, NEGATIVE)
+def _summary(study: Study, by_role: Found, scores: Scores, joint: float) -> Summary:
+    ends = by_role.heads(*DIRECT, NEGATIVE)
     components = [
-        study.component(site(study, [one]), role, *_cell(study, role, one, at), at)
-        for role, heads in found.roles.items()
-        for one, at, _ in heads
+        study.component(site(study, [head]), role, *_cell(study, role, head, at), at)
+        for role, heads in by_role.roles.items()
+        for head, at, _ in heads
     ]
-    missing = [r for r in (MOVER, INHIBITION, DUPLICATE, INDUCTION, PREVIOUS) if not found.roles.get(r)]
+    missing = [r for r in (MOVER, INHIBITION, DUPLICATE, INDUCTION, PREVIOUS) if not by_role.roles.get(r)]
     notes = [
         f"heads of a role alone have, along that role's path, {study.rule()}; a name mover also of IO's own logit, "
         "for which q is taken (normalized effects here are of IO - S)",
@@ -183,53 +188,53 @@ def _summary(study: Study, found: Found, scores: Scores, joint: float) -> Summar
 
 
 def _cell(study: Study, role: str, head: Head, at: str) -> tuple[str, tuple[Any, ...]]:
-    """The table that shows a head of this role, and its cell there."""
+    """The table in which a head of this role was found, and its cell there."""
     name = TABLES.get(role, "heads_to_logits")
     return name, (*head, at) if "position" in study.tables[name].axes else head
 
 
-def _circuit(study: Study, found: Found, wholes: Mapping[str, float]) -> Circuit:
+def _circuit(study: Study, by_role: Found, joint_effects: Mapping[str, float]) -> Circuit:
     """The chain of roles, with a hub where several heads share a port."""
-    head, drawing = study.name("head"), Drawing()
+    family, drawing = study.name("head"), Drawing()
     for role in (*DIRECT, NEGATIVE):
-        for one, at, effect in found.roles.get(role, []):
-            drawing.edge(drawing.node(f"{head}[{one[0]},{one[1]}] @ {at}", at, one[0], effect, "head"), "logits", effect)
+        for head, at, effect in by_role.roles.get(role, []):
+            drawing.edge(drawing.node(f"{family}[{head[0]},{head[1]}] @ {at}", at, head[0], effect, "head"), "logits", effect)
     drawing.node("logits", "END", study.model.graph.sizes["layer"] + 0.3, 1.0, "logits")
     for stage in STAGES:
-        if found.of(*stage.senders):
-            _stage(study, drawing, stage, found, wholes[stage.title])
-    _tokens(study, drawing, found)
+        if by_role.of(*stage.senders):
+            _stage(study, drawing, stage, by_role, joint_effects[stage.title])
+    _tokens(study, drawing, by_role)
     return drawing.circuit(f"IOI circuit of {study.model.name}", tuple(POSITIONS))
 
 
-def _stage(study: Study, drawing: Drawing, stage: Stage, found: Found, whole: float) -> None:
-    """One hub: the receivers' port and its senders. Senders that were patched at every position stand where the receivers read most."""
-    head, receivers, at = study.name("head"), found.of(*stage.receivers), stage.position or _most_read(study)
-    ends = {f"{head}[{a},{b}] @ {place}": float("nan") for (a, b), place, _ in receivers}
-    hub = drawing.hub(stage.title, at, whole, ends, [one[0] for one, _, _ in receivers])
-    drawing.senders(head, [(one, at, effect) for one, _, effect in found.of(*stage.senders)], hub)
+def _stage(study: Study, drawing: Drawing, stage: Stage, by_role: Found, joint: float) -> None:
+    """One hub: the receivers' port and its senders. Without a position in the stage, it is where the receivers read most."""
+    family, receivers, at = study.name("head"), by_role.of(*stage.receivers), stage.position or _most_read(study)
+    ends = {f"{family}[{a},{b}] @ {position}": float("nan") for (a, b), position, _ in receivers}
+    hub = drawing.hub(stage.title, at, joint, ends, [head[0] for head, _, _ in receivers])
+    drawing.senders(family, [(head, at, effect) for head, _, effect in by_role.of(*stage.senders)], hub)
 
 
 def _most_read(study: Study) -> str:
-    """Where the heads that write the answer copy most from, apart from the name itself."""
+    """The position, other than the name itself, that the heads that write the answer copy most from."""
     read = study.tables["movers_read"].normalized().groupby("position", sort=False).sum()
     return str(read.drop("IO").idxmax())
 
 
-def _tokens(study: Study, drawing: Drawing, found: Found) -> None:
+def _tokens(study: Study, drawing: Drawing, by_role: Found) -> None:
     """The tokens that movers and noticing heads read themselves."""
-    head = study.name("head")
+    family = study.name("head")
     for name, roles, port in (("movers_read", DIRECT, "v"), ("noticing_read", (DUPLICATE, INDUCTION), "k")):
         table = study.tables.get(name)
         if table is None:
             continue
         effects = table.normalized()
         for role in roles:
-            for (a, b), at, _ in found.roles.get(role, []):
+            for (a, b), at, _ in by_role.roles.get(role, []):
                 row = effects[f"{a},{b}"]
-                for place in ("IO", "S1", "S2"):
-                    if row.get(place, 0.0) >= KEY_EFFECT:
-                        drawing.token(place, f"{head}[{a},{b}] @ {at}", float(row[place]), port)
+                for position in ("IO", "S1", "S2"):
+                    if row.get(position, 0.0) >= KEY_EFFECT:
+                        drawing.token(position, f"{family}[{a},{b}] @ {at}", float(row[position]), port)
 
 
 def _nothing(study: Study, most: float) -> SuiteResult:

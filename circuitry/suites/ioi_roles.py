@@ -1,4 +1,4 @@
-"""The roles of heads in IOI, the stages in which they act on each other, and what a suite has found of them (Wang et al. 2023)."""
+"""The roles of heads in IOI, the stages in which they act on each other, and the heads found for each role (Wang et al. 2023)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AT_END = "all heads at END"
 
 @dataclass(frozen=True)
 class Stage:
-    """Heads of some roles, what the picture calls them, their port, its position ("": every one), and the roles of the heads that write it."""
+    """Senders act on a ``port`` of receivers at a ``position`` ("": all); ``called`` is the receivers' name in the picture."""
 
     receivers: tuple[str, ...]
     called: str
@@ -27,7 +27,7 @@ class Stage:
 
     @property
     def title(self) -> str:
-        """What its hub is called.
+        """The name of its hub in the picture.
 
         >>> STAGES[0].title
         'q of answering heads'
@@ -50,7 +50,7 @@ TABLES = {
     OTHER: "senders_inhibition_v",
     PREVIOUS: "senders_k",
 }
-"""The table in which a head of a role is found; all others in that of heads to the logits."""
+"""The table in which heads of a role are found; other roles are found in the table of heads to the logits."""
 
 
 @dataclass
@@ -65,26 +65,26 @@ class Found:
         >>> Found({"name mover": [((9, 9), "END", 0.5)]}).heads("name mover", "induction head")
         [(9, 9)]
         """
-        return list(dict.fromkeys(one for one, _, _ in self.of(*roles)))
+        return list(dict.fromkeys(head for head, _, _ in self.of(*roles)))
 
     def of(self, *roles: str) -> list[Sender]:
-        """What is known of the heads of these roles; a head that has several of them comes with each.
+        """The heads of these roles with position and effect; a head that has several of the roles occurs once for each.
 
         >>> Found({"name mover": [((9, 9), "END", 0.5)]}).of("induction head", "name mover")
         [((9, 9), 'END', 0.5)]
         """
-        return [one for role in roles for one in self.roles.get(role, [])]
+        return [sender for role in roles for sender in self.roles.get(role, [])]
 
     def once(self) -> dict[str, list[Head]]:
-        """Heads by role, where one that has several stands in the first.
+        """Heads by role; a head with several roles is listed only in the first.
 
         >>> Found({"name mover": [((9, 9), "END", 0.5)], "induction head": [((9, 9), "S2", 0.1)]}).once()
         {'name mover': [(9, 9)]}
         """
         seen: set[Head] = set()
-        made: dict[str, list[Head]] = {}
+        heads_by_role: dict[str, list[Head]] = {}
         for role in self.roles:
-            ours = [one for one in self.heads(role) if one not in seen]
-            seen |= set(ours)
-            made |= {role: ours} if ours else {}
-        return made
+            new = [head for head in self.heads(role) if head not in seen]
+            seen |= set(new)
+            heads_by_role |= {role: new} if new else {}
+        return heads_by_role

@@ -20,8 +20,8 @@ from .stages import Drawing
 from .study import Study
 
 TOKENS = {"IO": 4, "S1": 4, "S2": 2}
-"""Names whose writing is looked for, and how many tokens after each: few words stand between S2 and the end."""
-READING = "what writes a name has its share of what a corruption of that name alone changes"
+"""Names whose write position is measured, and how many tokens after each: there are only a few words between S2 and the end."""
+READING = "the effect of a component that writes a name is normalized by that of a corruption of that name alone"
 AROUND = ["IO", "IO+1", "IO+2", "IO+3", "S1", "S1+1", "S2", "S2+1", "S2+2", "END-1", "END"]
 
 
@@ -54,44 +54,46 @@ def run(study: Study) -> SuiteResult:
 
 
 def _figure13(study: Study, path: str) -> Picture:
-    """One wording, so that tokens can stand on the axis; the change of IO's logit and of S's, at every position."""
+    """The change of IO's logit and of S's at every position, for prompts of one wording, so that the axis can show tokens."""
     fixed = {"template": 0, "order": "ABBA", "corruption": "all"}
     prompts = study.task.but(**fixed).prompts(study.model.vocabulary)
     ends = prompts.where["END"]
-    if len(set(ends.tolist())) > 1:  # places or objects of several tokens: the axis would mean something else in each example
+    if len(set(ends.tolist())) > 1:  # places or objects of several tokens move the tokens after them
         study.say("prompts of one wording differ in length, so tokens on the axis are those of the first")
     positions = [str(n) for n in range(int(ends.min()) + 1)]
     title = "Where each layer writes the names (paper Figure 13)"
-    made = study.patch(title, path, task=fixed, metric=["logit", "foil_logit"], position=positions)
+    measured = study.patch(title, path, task=fixed, metric=["logit", "foil_logit"], position=positions)
     names = {"logit": "IO", "foil_logit": "S"}
-    random = None if made.random is None else made.random.replace({"metric": names})
-    table = replace(made, frame=made.frame.replace({"metric": names}), random=random, unit="change of the logit of IO or S")
-    there = table.select("metric", "IO").pivot().columns  # a token before the first name is the same in both prompts
-    labels = [_token(study, prompts.clean[0], prompts.where, int(n)) for n in there]
-    caption = "Change of the logit of IO (left half of a cell) and of S (right half) when the scan input of a layer is patched at one token; all other states held."
+    random = None if measured.random is None else measured.random.replace({"metric": names})
+    table = replace(
+        measured, frame=measured.frame.replace({"metric": names}), random=random, unit="change of the logit of IO or S"
+    )
+    columns = table.select("metric", "IO").pivot().columns  # a token before the first name is the same in both prompts
+    labels = [_token(study, prompts.clean[0], prompts.where, int(n)) for n in columns]
+    caption = "Change of the logit of IO (left half of a cell) and of S (right half) when the scan input of a layer is patched at one token; all other states frozen."
     study.keep("figure13", table, f"{caption} Tokens: {' '.join(labels)}")
     return Picture(title, caption, split_cells(table, "metric", labels))
 
 
 def _token(study: Study, ids: NDArray[np.int64], where: dict[str, NDArray[np.int64]], position: int) -> str:
-    """What stands at a position: the role of a name, or the token itself."""
+    """The role of the name at a position, or else the token itself."""
     roles = [name for name, at in where.items() if name != "END" and int(at[0]) == position]
     return roles[0] if roles else study.model.vocabulary.decode(int(ids[position])).strip() or "_"
 
 
 def _written(taken: dict[str, Offsets | None], layer: int) -> str:
-    """Where a layer writes the names, as far as that was found."""
-    found = []
+    """The positions at which a layer writes the names, or that there is none."""
+    positions = []
     for token, offsets in taken.items():
         for verdict in offsets.verdicts if offsets else ():
             if verdict.layer == layer:
-                found += [position_name(token, n) for n in verdict.at]
-    return ", ".join(found) or "no single place"
+                positions += [position_name(token, n) for n in verdict.at]
+    return ", ".join(positions) or "no single place"
 
 
 def _summary(study: Study, components: list[Component], taken: dict[str, Offsets | None], scores: Scores) -> Summary:
     end = study.last()
-    sites = ", ".join(f"{one.node} @ {end}" for one in components)
+    sites = ", ".join(f"{component.node} @ {end}" for component in components)
     joint = study.normalized_effect("All key states together", f"({sites}) -> logits freezing {study.carriers}")
     notes = [f"states alone have, patched at {end}, {study.rule()}", READING, *study.caveats(study.tables["state_by_position"])]
     verdict = "\n".join([*(f"{token}: {o.text()}" for token, o in taken.items() if o), scores.text()])
@@ -101,27 +103,27 @@ def _summary(study: Study, components: list[Component], taken: dict[str, Offsets
 
 
 def _writers(study: Study, components: list[Component], taken: dict[str, Offsets | None]) -> list[Component]:
-    """What writes the names into the states that carry them, of what that name's corruption changes."""
-    write, layers = study.name("write_input"), [one.layer for one in components]
-    found = []
+    """The scan inputs that write the names into the key states; effects normalized by that of the name's own corruption."""
+    write, layers = study.name("write_input"), [component.layer for component in components]
+    writers = []
     for token, offsets in taken.items():
         for verdict in offsets.verdicts if offsets else ():
             at = [position_name(token, n) for n in verdict.at] if verdict.layer in layers else []
             role, table = f"writes {token} into the state", f"writes_{token}"
-            found += [study.component(f"{write}[{verdict.layer}]", role, table, (verdict.layer, p), p) for p in at]
-    return found
+            writers += [study.component(f"{write}[{verdict.layer}]", role, table, (verdict.layer, p), p) for p in at]
+    return writers
 
 
 def _circuit(study: Study, components: list[Component], taken: dict[str, Offsets | None]) -> Circuit:
-    """For every key layer: the names, where the layer writes each, its state at END, and the answer."""
+    """For every key layer: the names, the positions at which the layer writes each, its state at END, and the answer."""
     write, drawing, main = study.name("write_input"), Drawing(), study.tables["state_by_position"].frame
-    whole = float((main["source"] - main["base"]).mean())
-    for one in components:
-        layer = one.layer
-        state = drawing.node(f"{one.node} @ {study.last()}", study.last(), layer + 0.35, one.normalized, "state")
-        drawing.edge(state, "logits", one.normalized)
+    total = float((main["source"] - main["base"]).mean())
+    for component in components:
+        layer = component.layer
+        state = drawing.node(f"{component.node} @ {study.last()}", study.last(), layer + 0.35, component.normalized, "state")
+        drawing.edge(state, "logits", component.normalized)
         for token, offsets in taken.items():
-            for position, effect in _strong(offsets, layer, whole):
+            for position, effect in _strong(offsets, layer, total):
                 name = drawing.node(f"{write}[{layer}] @ {position}", position, layer + 0.35, effect, "write_input")
                 drawing.edge(name, state, effect, f"[{token}]")
                 drawing.edge(drawing.node(f"token @ {token}", token, -1, float("nan"), "embed"), name, float("nan"))
@@ -134,16 +136,16 @@ def _columns(study: Study) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*written, study.last(), "END"]))
 
 
-def _strong(offsets: Offsets | None, layer: int, whole: float) -> list[tuple[str, float]]:
-    """Positions at which a layer is found to write a token, with their normalized effect.
+def _strong(offsets: Offsets | None, layer: int, total: float) -> list[tuple[str, float]]:
+    """Positions at which a layer writes a token, with their normalized effect.
 
-    The whole is that of the suite's own corruption, so that what works against the answer has another sign.
+    ``total`` is the effect of the suite's corruption, not of the token's, so that writes against the answer keep their sign.
     """
     if offsets is None:
         return []
-    found = [position_name(offsets.token, n) for verdict in offsets.verdicts if verdict.layer == layer for n in verdict.at]
+    positions = [position_name(offsets.token, n) for verdict in offsets.verdicts if verdict.layer == layer for n in verdict.at]
     effects = next(iter(offsets.tables.values())).mean()
-    return [(position, float(effects[layer, position]) / whole) for position in found]
+    return [(position, float(effects[layer, position]) / total) for position in positions]
 
 
 def _nothing(study: Study, pictures: dict[str, Picture], most: float) -> SuiteResult:

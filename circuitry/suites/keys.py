@@ -1,4 +1,4 @@
-"""Which cells of a table are findings: large enough, and clear enough."""
+"""Which cells of a table are findings: large and significant."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..thresholds import KEY_EFFECT, MOST_KEYS, SIGNIFICANT
 def keys(table: PatchingTable, *, most: int = MOST_KEYS, negative: bool = False) -> list[Any]:
     """Cells with at least KEY_EFFECT of the whole effect and q below SIGNIFICANT, the strongest first.
 
-    With too few examples for any cell to reach SIGNIFICANT, the size of the effect alone decides. ``negative``: cells that work against the behaviour,
-    by the same thresholds.
+    If the examples are too few for any cell to reach SIGNIFICANT, only the size of the effect decides. ``negative``: cells that
+    work against the behaviour, by the same thresholds.
 
     >>> import numpy as np
     >>> effects = np.array([[0.04], [0.6], [0.2], [-0.3]]) * np.linspace(0.9, 1.1, 16)
@@ -28,7 +28,7 @@ def keys(table: PatchingTable, *, most: int = MOST_KEYS, negative: bool = False)
 
 
 def sure(table: PatchingTable) -> pd.Series:
-    """Which cells are clear enough for a finding: q below SIGNIFICANT, or p where no q can be given for want of effects, else all.
+    """Which cells are significant: by q, or by p if the effects are too few for a q; all cells if no test is possible.
 
     >>> import numpy as np
     >>> cells = [{"layer": n} for n in range(4)]

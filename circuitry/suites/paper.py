@@ -1,4 +1,4 @@
-"""The paper whose experiments the shipped suites follow, for the methods of their reports."""
+"""The paper whose experiments the shipped suites follow; reports cite it."""
 
 CITATION = """@article{wang2024towards,
   title   = {Towards Universality: Studying Mechanistic Similarity Across Language Model Architectures},

@@ -1,4 +1,4 @@
-"""What a suite leaves: named tables, the circuit they show, and a summary that any two models can be compared by."""
+"""The result of a suite: named tables, the circuit they show, and a summary in which any two models can be compared."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class Component:
-    """A node that carries the behaviour: its normalized effect, and where it reads or is written.
+    """A node that carries the behaviour: its normalized effect, and the position at which it reads or is written.
 
-    ``table`` and ``cell`` say which cell of which of the suite's tables the normalized effect is from.
+    ``table`` and ``cell`` name the suite's table and the cell that the normalized effect is from.
     """
 
     node: str
@@ -38,25 +38,25 @@ class Component:
 
     @property
     def layer(self) -> int:
-        """The layer that the node stands in. Raises CircuitryError for one that stands in none.
+        """The layer of the node. Raises CircuitryError for a node outside all layers.
 
         >>> Component("ssm_state[3]", "state", 0.9, "END").layer
         3
         """
         layer = next(iter(parse_node(self.node).indices), None)
         if not isinstance(layer, int):
-            raise CircuitryError(f"{self.node} stands in no layer, so it has no depth")
+            raise CircuitryError(f"{self.node} is in no layer, so it has no depth")
         return layer
 
 
 @dataclass
 class Summary:
-    """The comparable end of a suite.
+    """The findings of a suite, in a form that can be compared between models.
 
-    ``explained`` is the normalized effect (clean - corrupted) that ``together`` have, the components that act last:
-    patched at once, with everything of their kind held; NaN where that was not measured. ``offsets`` maps "B", "B+1" ... to
-    the share of the information about the token that is written there (paper section 6.3), normalised to 1, empty where none was
-    found and None if not measured; ``offset`` is where most of it is. ``verdict`` says what was found, a sentence a line.
+    ``explained`` is the normalized effect of ``together``, the components that act last: patched at once, with all other nodes
+    of their kind frozen; NaN if not measured. ``offsets`` maps "B", "B+1" ... to the share of the information about the token
+    that is written there (paper section 6.3); the shares sum to 1. It is empty if no write position was found, None if not
+    measured. ``offset`` is the position with the largest share. ``verdict`` has one finding on each line.
     """
 
     model: str
@@ -71,7 +71,7 @@ class Summary:
 
     @property
     def offset(self) -> str:
-        """The position at which most is written; "none" where nothing was found or looked for.
+        """The position at which most is written; "none" if nothing was found or measured.
 
         >>> Summary("m", "mamba", [], 0.9, {"B": 0.2, "B+1": 0.8}).offset
         'B+1'
@@ -146,7 +146,7 @@ def _component(data: dict[str, Any]) -> Component:
 
 @dataclass
 class Picture:
-    """A figure that belongs to no table, with what it shows."""
+    """A figure that belongs to no table, with a title and a caption."""
 
     title: str
     caption: str
@@ -155,7 +155,7 @@ class Picture:
 
 @dataclass
 class SuiteResult:
-    """Tables by name, the circuit they show (None where no circuit was looked for), the summary, and further pictures.
+    """Tables by name, the circuit they show (None if the suite draws none), the summary, and further pictures.
 
     ``record`` says what ran, with which settings and versions; it becomes ``run.json``.
     """
@@ -167,7 +167,7 @@ class SuiteResult:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, folder: str | Path) -> Path:
-        """Write everything into a folder: tables, figures, the circuit, summary.json, run.json, and report.html over all of it.
+        """Write everything into a folder: tables, figures, the circuit, summary.json, run.json, and report.html.
 
         >>> import tempfile
         >>> empty = SuiteResult({}, None, Summary("m", "mamba", [], 0.0, {}))
@@ -196,7 +196,7 @@ class SuiteResult:
 
     @classmethod
     def load(cls, folder: str | Path) -> SuiteResult:
-        """Read a complete run back; its further pictures stay files. Raises CircuitryError for a folder that is none.
+        """Read a complete run from its folder; ``pictures`` stay files. Raises CircuitryError if it is not one.
 
         >>> import tempfile
         >>> folder = SuiteResult({}, None, Summary("m", "mamba", [], 0.0, {})).save(tempfile.mkdtemp())
@@ -219,8 +219,8 @@ class SuiteResult:
 
     def _record(self) -> dict[str, Any]:
         figures = [{"name": name, "title": p.title, "caption": p.caption} for name, p in self.pictures.items()]
-        usual = {"state": "complete", "model": self.summary.model, "architecture": self.summary.architecture}
-        return {**usual, **self.record, "tables": list(self.tables), "figures": figures}
+        defaults = {"state": "complete", "model": self.summary.model, "architecture": self.summary.architecture}
+        return {**defaults, **self.record, "tables": list(self.tables), "figures": figures}
 
     def _markdown(self) -> str:
         parts = [f"# {self.summary.model}", f"```\n{self.summary.text()}\n```"]

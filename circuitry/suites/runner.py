@@ -1,4 +1,4 @@
-"""Run a suite on a model: in memory, or in a folder that survives a kill and ends with a report."""
+"""Run a suite on a model: in memory, or in a folder from which a killed run resumes, with a report at the end."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _PATCH = ("metric", "intervention", "direction", "baseline", "executor")
 
 
 def suite(name: str | PathLike[str]) -> Suite:
-    """A suite by name, by the path of a custom file that defines ``SUITE``, or the generic one by the name of a task.
+    """A suite by its name, by the path of a custom file that defines ``SUITE``, or by the name of a task.
 
-    A task without a suite of its own has the generic one: a shipped task, a file that defines ``TASK``, a table of prompts.
-    Raises CircuitryError where there is none.
+    A task without a custom suite gets the generic one: a shipped task, a file that defines ``TASK``, a table of prompts.
+    Raises CircuitryError for an unknown name.
 
     >>> suite("induction").task, suite("capital").name
     ('induction', 'capital')
@@ -41,19 +41,19 @@ def suite(name: str | PathLike[str]) -> Suite:
     if text in SHIPPED:
         return _checked(_shipped(text), text)
     if Path(text).suffix == ".py":
-        own = content.load("suites", text)
-        if hasattr(own, "SUITE") or not hasattr(own, "TASK"):
+        module = content.load("suites", text)
+        if hasattr(module, "SUITE") or not hasattr(module, "TASK"):
             return _checked(content.constant("suites", text, "SUITE"), text)
     elif Path(text).suffix not in content.OWN and text not in content.names("tasks"):
-        known = suggest(text, {*SHIPPED, *content.names("tasks")})
-        raise CircuitryError(f"no suite {text!r}; {known}; name a custom file by its path, such as ./mine.py or prompts.csv")
+        hint = suggest(text, {*SHIPPED, *content.names("tasks")})
+        raise CircuitryError(f"no suite {text!r}; {hint}; name a custom file by its path, such as ./mine.py or prompts.csv")
     return suite_for(text)
 
 
-def _checked(found: object, name: str) -> Suite:
-    if not isinstance(found, Suite):
-        raise CircuitryError(f"SUITE in {name} is {type(found).__name__}, not a Suite")
-    return found
+def _checked(value: object, name: str) -> Suite:
+    if not isinstance(value, Suite):
+        raise CircuitryError(f"SUITE in {name} must be a Suite, got {type(value).__name__}")
+    return value
 
 
 def _shipped(name: str) -> object:
@@ -74,39 +74,38 @@ def run(
 ) -> SuiteResult:
     """Run a suite: tables, circuit, summary. With ``out``, in a folder below it named after suite and model.
 
-    With the same arguments an interrupted run resumes, and a complete one is read back; one with other
-    arguments gets a folder of its own, and ``fresh=True`` always does. Ctrl-C leaves a report of what was there by then.
-    ``options`` are those of the suite, of its task, or of ``circuitry.patch``; ``say`` is told what runs next, ``command`` is
-    recorded. The folder is ``result.record["folder"]``. Raises CircuitryError for an unknown option; FileError where another process
-    runs the same in that folder, and for a disk that is full or cannot be written: what is there stays, and the same call goes on.
+    With the same arguments an interrupted run resumes, and a complete one is read from its folder. Other arguments, or
+    ``fresh=True``, make a new folder. Ctrl-C writes a report of the tables that are finished. The folder is
+    ``result.record["folder"]``. ``options`` are those of the suite, of its task, or of ``circuitry.patch``. ``say`` is called
+    with what runs next; ``command`` is recorded. Raises CircuitryError for an unknown option, and FileError if another process
+    runs the same in that folder or if the disk cannot be written. After such an error, the same call resumes the run.
 
     >>> import circuitry as ct
-    >>> found = run("induction", ct.load("bundled:mamba"), distances=[8], distance=8, examples=8)
-    >>> found.summary.components[0].node
+    >>> result = run("induction", ct.load("bundled:mamba"), distances=[8], distance=8, examples=8)
+    >>> result.summary.components[0].node
     'ssm_state[3]'
     """
     if fresh and out is None:
-        raise no_effect(
-            "fresh", True, "it is about a folder that a run has already, and this one has none", "give out=, or leave fresh out"
-        )
+        raise no_effect("fresh", True, "without out= a run has no folder", "give out=, or leave fresh out")
     chosen = name if isinstance(name, Suite) else suite(name)
     patching = {k: options.pop(k) for k in _PATCH if k in options}
-    known = task(chosen.task).options
-    settings, asked = chosen.split(options, known)
+    task_options = task(chosen.task).options
+    settings, asked = chosen.split(options, task_options)
     posed = task(chosen.task, examples=examples, seed=seed, **asked)
-    source = _digest(repr(chosen).encode()) if isinstance(name, Suite) else str(name)  # a value goes by all it says
+    source = _digest(repr(chosen).encode()) if isinstance(name, Suite) else str(name)  # a Suite value has no file to digest
     record = _record(source, chosen, model, posed, settings, patching, command)
     folder = RunFolder.open(Path(out), f"{chosen.name}-{plain(model.name)}", record, fresh=fresh) if out is not None else None
     if folder and folder.complete:
         say(f"{folder.path} is complete; fresh=True (--fresh) would run it again in a new folder")
         return _read_back(folder)
+    # The second look is needed: another process may finish this run while we wait for the lock.
     study = Study(model, posed, settings, patching, say, folder)
     with folder.held() if folder else nullcontext():
         return _read_back(folder) if folder and folder.complete else _carry_out(chosen, study, folder, record)
 
 
 def _read_back(folder: RunFolder) -> SuiteResult:
-    if folder.writes and not (folder.path / "report.html").exists():  # the run was killed while it wrote it
+    if folder.writes and not (folder.path / "report.html").exists():  # the run was killed before it had written the report
         write_report(folder.path)
     return SuiteResult.load(folder.path)
 
@@ -118,7 +117,7 @@ def _carry_out(chosen: Suite, study: Study, folder: RunFolder | None, record: di
         if folder and folder.writes:
             write_report(folder.path)
         raise
-    record["task"] = study.task.record  # a suite may have chosen what its task left to it
+    record["task"] = study.task.record  # a suite may have changed its task, such as corruption="auto"
     result.record = record
     if folder:
         result.record = {**folder.record, "task": record["task"], "folder": str(folder.path), **folder.end()}
@@ -131,7 +130,7 @@ def _carry_out(chosen: Suite, study: Study, folder: RunFolder | None, record: di
 def _record(
     name: str, chosen: Suite, model: Model, posed: Task, settings: Mapping[str, Any], patching: Mapping[str, Any], command: str
 ) -> dict[str, Any]:
-    """What ``run.json`` says of a run before it starts; ``identity`` is what makes two runs the same."""
+    """The contents of ``run.json`` before a run starts; two runs with the same ``identity`` are the same run."""
     shown = {"examples": posed.examples, "seed": posed.seed, **posed.options, **settings, **patching}
     if (ran := str(choice(shown.pop("executor", DEFAULT)))) != DEFAULT:
         shown["executor"] = ran
@@ -165,13 +164,13 @@ def _record(
 
 
 def _plainly(chosen: Suite, posed: Task) -> Task:
-    """The task without what its suite still decides, such as corruption="auto"."""
-    kept = {k: v for k, v in posed.options.items() if k not in chosen.settings}
-    return task(chosen.task, examples=posed.examples, seed=posed.seed, **kept)
+    """The task without the options that its suite replaces, such as corruption="auto", which no task accepts."""
+    options = {k: v for k, v in posed.options.items() if k not in chosen.settings}
+    return task(chosen.task, examples=posed.examples, seed=posed.seed, **options)
 
 
 def _inputs(model: Model, posed: Task) -> str:
-    """A digest of the graph and of the prompts: another graph file or tokenizer makes another run."""
+    """A digest of the graph and of the prompts, so that another graph file or tokenizer makes another run."""
     graph, prompts = model.graph, posed.prompts(model.vocabulary)
     places = [(str(node), graph.place(node)) for node in graph.nodes(ports=True) if graph.family(node.family).place]
     digest = hashlib.sha256(repr((places, sorted(map(str, graph.nx.edges(data=True))))).encode())
@@ -181,7 +180,7 @@ def _inputs(model: Model, posed: Task) -> str:
 
 
 def _source(kind: str, name: str) -> str:
-    """A digest of a file of the user's own, so that an edited one is another run; a shipped one goes by its version."""
+    """A digest of a custom file, so that an edited file makes another run; the version identifies a shipped one."""
     return _digest(content.find(kind, name).read_bytes()) if Path(name).suffix else name
 
 

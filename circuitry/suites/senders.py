@@ -1,4 +1,4 @@
-"""Heads that act through other heads: whom they write to, and where they read. Shared by the suites on Transformers."""
+"""Heads that act through other heads: which heads they write to, and where they read. Shared by the suites on Transformers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def site(study: Study, heads: Iterable[Head], port: str = "", position: str = ""
 
 @dataclass(frozen=True)
 class Receivers:
-    """A port of several heads: the position at which it takes something in ("": every one), and that at which the heads act."""
+    """A port of several heads, the ``position`` of the port ("": all), and the position at which the heads are ``acting``."""
 
     heads: Sequence[Head]
     port: str
@@ -40,13 +40,13 @@ class Receivers:
     acting: str = "END"
 
     def after(self, layer: int) -> Receivers:
-        """Those of the heads in later layers."""
-        return replace(self, heads=[one for one in self.heads if one[0] > layer])
+        """The receivers in layers after ``layer``."""
+        return replace(self, heads=[head for head in self.heads if head[0] > layer])
 
     def onward(self, study: Study) -> str:
-        """The path from the port to the logits: through what the heads then put out where they act, and from there freely.
+        """The path from the port to the logits: through the heads' output where they act, and from there through everything.
 
-        What the heads do elsewhere is not followed.
+        The heads' output at other positions is not patched.
 
         >>> import circuitry as ct
         >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction"))
@@ -56,7 +56,7 @@ class Receivers:
         return f"{self._port(study)} {self._rest(study)}"
 
     def through(self, study: Study) -> str:
-        """The same from an earlier node, with all heads frozen on the way to the port.
+        """The rest of a path from an earlier node to the port, with all heads frozen between, and on as in ``onward``.
 
         >>> import circuitry as ct
         >>> Receivers([(1, 0)], "q", "END").through(Study(ct.load("bundled:gpt_neox"), ct.task("induction")))
@@ -69,14 +69,14 @@ class Receivers:
 
     def _rest(self, study: Study) -> str:
         if self.port == "q" and self.position == self.acting:
-            return "-> logits"  # a query changes its head nowhere else
+            return "-> logits"  # a query changes the head's output at its own position only
         return f"-> {site(study, self.heads, position=self.acting)} directly -> logits"
 
 
 def senders(study: Study, title: str, receivers: Receivers, positions: Sequence[str] = (), **task: Any) -> PatchingTable | None:
-    """Every earlier head, through a port of the receivers, on to the logits; None where no head is earlier, or none receives.
+    """Patch every earlier head through a port of the receivers to the logits; None without receivers or earlier heads.
 
-    A sender's receivers are all those in layers after it. Without ``positions`` a sender is patched at every position at once.
+    A head sends to all receivers in later layers. Without ``positions`` it is patched at all positions at once.
 
     >>> import circuitry as ct
     >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
@@ -102,9 +102,9 @@ def reads(
     through: Receivers | None = None,
     **task: Any,
 ) -> PatchingTable:
-    """A port of each head patched at every position: where the head reads is where it matters.
+    """Patch a port of each head at every position. The effect is large at the positions that the head reads.
 
-    By default its output goes to the logits with all other heads frozen; with ``through`` by those of the receivers that come later.
+    By default the head's output goes to the logits with all other heads frozen; with ``through``, to the later receivers.
 
     >>> import circuitry as ct
     >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
@@ -112,14 +112,14 @@ def reads(
     ('head', 'position')
     """
     paths = {}
-    for one in heads:
-        way = through.after(one[0]).through(study) if through else f"-> logits freezing {study.carriers}"
-        paths[f"{one[0]},{one[1]}"] = f"{site(study, [one], port)} @ {{position}} {way}"
+    for head in heads:
+        rest = through.after(head[0]).through(study) if through else f"-> logits freezing {study.carriers}"
+        paths[f"{head[0]},{head[1]}"] = f"{site(study, [head], port)} @ {{position}} {rest}"
     return study.patch(title, labelled("head", paths), task=task, position=list(positions))
 
 
 def together(study: Study, title: str, receivers: Receivers, **task: Any) -> float:
-    """What a port of all these heads carries at once, as a normalized effect.
+    """The normalized effect of a port of all these heads at once; 0 if none of them can change.
 
     >>> import circuitry as ct
     >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
@@ -131,18 +131,18 @@ def together(study: Study, title: str, receivers: Receivers, **task: Any) -> flo
 
 
 def jointly(study: Study, receivers: Receivers, **task: Any) -> str:
-    """The path of ``together``: of the heads whose port can change at all; "" where that is none of them.
+    """The path of ``together``, with only those heads whose port can change; "" if there are none.
 
     >>> import circuitry as ct
     >>> jointly(Study(ct.load("bundled:gpt_neox"), ct.task("induction")), Receivers([(1, 0), (1, 2)], "q", "END"))
     '(head[1,0].q @ END, head[1,2].q @ END) -> logits'
     """
-    changed = [one for one in receivers.heads if study.possible(replace(receivers, heads=[one]).onward(study), **task)]
+    changed = [head for head in receivers.heads if study.possible(replace(receivers, heads=[head]).onward(study), **task)]
     return replace(receivers, heads=changed).onward(study) if changed else ""
 
 
 def read_at(table: PatchingTable) -> list[str]:
-    """The positions at which a port of several heads matters: those over the threshold, at least the strongest.
+    """The positions at which a port of several heads matters: all above the threshold, or else the strongest.
 
     >>> import numpy as np
     >>> cells = [{"head": "1,0", "position": p} for p in ("A", "B")]
@@ -154,7 +154,7 @@ def read_at(table: PatchingTable) -> list[str]:
 
 
 def strong_senders(table: PatchingTable | None, at: str = "") -> list[Sender]:
-    """Senders over the threshold, the strongest first; ``at`` stands for the position where the table has none.
+    """Senders above the threshold, the strongest first; ``at`` is their position if the table has no position axis.
 
     >>> strong_senders(None)
     []

@@ -1,4 +1,4 @@
-"""Draws what heads do through other heads: a hub for the port that several heads share, the heads that write it, where they read."""
+"""Draws heads that act through other heads: a hub for each shared port, the heads that write it, the tokens that heads read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .senders import Head, Sender
 
 @dataclass
 class Drawing:
-    """A circuit under construction. Names of nodes carry their position, since a head may act at two."""
+    """A circuit under construction. Names of nodes contain the position, because a head may act at two positions."""
 
     nodes: list[CircuitNode] = field(default_factory=list)
     edges: list[CircuitEdge] = field(default_factory=list)
 
     def node(self, name: str, position: str, depth: float, effect: float, role: str) -> str:
-        """Add a node unless it is there; its name.
+        """Add a node unless it exists, and return its name.
 
         >>> Drawing().node("head[1,0] @ B", "B", 1, 0.5, "head")
         'head[1,0] @ B'
@@ -26,7 +26,7 @@ class Drawing:
         return name
 
     def edge(self, source: str, target: str, effect: float, label: str = "") -> None:
-        """Add an arrow unless it is there.
+        """Add an arrow unless it exists.
 
         >>> drawing = Drawing()
         >>> drawing.edge("a", "b", 1.0); drawing.edge("a", "b", 1.0); len(drawing.edges)
@@ -36,7 +36,7 @@ class Drawing:
             self.edges.append(CircuitEdge(source, target, effect, label))
 
     def hub(self, title: str, position: str, together: float, receivers: dict[str, float], layers: list[int]) -> str:
-        """What several heads look for or copy at one position, as one node below them; ``receivers``: what each has of it.
+        """Add one node for a port of several heads; ``together`` is its joint effect, ``receivers`` has the effect of each head.
 
         >>> drawing = Drawing()
         >>> drawing.hub("k of these heads", "B", 0.9, {"head[1,0]": 0.4}, [1])
@@ -47,21 +47,21 @@ class Drawing:
             self.edge(name, receiver, effect)
         return name
 
-    def senders(self, family: str, found: list[Sender], hub: str) -> dict[Head, str]:
-        """Heads that write a hub, each at its position; their names.
+    def senders(self, family: str, heads: list[Sender], hub: str) -> dict[Head, str]:
+        """Add the heads that write a hub, each at its position, and return their names.
 
         >>> drawing = Drawing()
         >>> drawing.senders("head", [((0, 3), "B", 0.8)], drawing.hub("k", "B", 0.9, {}, [1]))
         {(0, 3): 'head[0,3] @ B'}
         """
         names = {}
-        for (layer, number), at, effect in found:
+        for (layer, number), at, effect in heads:
             names[layer, number] = self.node(f"{family}[{layer},{number}] @ {at}", at, layer, effect, "head")
             self.edge(names[layer, number], hub, effect)
         return names
 
     def token(self, position: str, reader: str, effect: float, port: str) -> None:
-        """The token a head reads.
+        """Add a token and an arrow to the head that reads it.
 
         >>> drawing = Drawing()
         >>> drawing.token("A", "head[0,3] @ B", 0.8, "v"); drawing.nodes[0].name
@@ -70,11 +70,11 @@ class Drawing:
         self.edge(self.node(f"token @ {position}", position, -1, effect, "embed"), reader, effect, port)
 
     def circuit(self, title: str, positions: tuple[str, ...]) -> Circuit:
-        """The finished circuit; positions at which nothing stands are left out.
+        """The finished circuit, without the positions that have no nodes, except the last.
 
         >>> Drawing().circuit("nothing", ("A", "END")).positions
         ('END',)
         """
         used = {node.position for node in self.nodes} | {positions[-1]}
-        kept = tuple(p for p in positions if p in used)
-        return Circuit(title, kept, tuple(self.nodes), tuple(self.edges), "normalized effect")
+        shown = tuple(p for p in positions if p in used)
+        return Circuit(title, shown, tuple(self.nodes), tuple(self.edges), "normalized effect")

@@ -1,4 +1,4 @@
-"""What a suite works with: one model, one task, its settings; patching by text, kept tables, and the thresholds of a finding."""
+"""The tools of a suite: a model, a task and settings; patching, kept tables, and the thresholds of a finding."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ from .result import Component, Summary
 class Study:
     """One model under one suite.
 
-    ``settings`` are the suite's own, ``options`` go to every ``patch``, ``say`` is told what runs next. ``tables`` are those
-    kept so far; with a ``folder`` they are written at once, and what an interrupted run has finished is not run again.
+    ``settings`` are the options of the suite, ``options`` go to every ``patch``, ``say`` is called with what runs next.
+    ``tables`` are those kept so far. With a ``folder`` they are written at once, and patches that an interrupted run has
+    finished are read from it. ``prefix`` goes before the names of the written tables.
     """
 
     model: Model
@@ -48,18 +49,18 @@ class Study:
 
     @property
     def carriers(self) -> str:
-        """All that moves information along the text, as ``freezing`` names it: states, heads, or in a hybrid both."""
+        """The families that move information between tokens, as ``freezing`` names them: states, heads, or both in a hybrid."""
         return ", ".join(family.name for role in ("state", "head") for family in self.model.graph.by_role(role))
 
     def name(self, role: str) -> str:
-        """The architecture's name for a node of this role, such as "ssm_state" for "state"."""
+        """The architecture's name for a role, such as "ssm_state" for "state". Raises CircuitryError if it has none."""
         families = self.model.graph.by_role(role)
         if not families:
-            raise CircuitryError(f"{self.model.graph.name} has no node of role {role!r}; this part of the suite is not for it")
+            raise CircuitryError(f"{self.model.graph.name} has no node of role {role!r}, which this part of the suite needs")
         return families[0].name
 
     def last(self) -> str:
-        """The last token whose state the answer can read: END, or END-1 where a token reads only what was written before it."""
+        """The last token whose state the answer can read: END, or END-1 if a token reads only earlier writes (RWKV)."""
         graph = self.model.graph
         reach = graph.reach([graph.nodes(self.name("state"))[0]])
         return "END" if reach[graph.node("logits")].least == 0 else "END-1"
@@ -73,36 +74,38 @@ class Study:
         metric: Any = None,
         **axes: Any,
     ) -> PatchingTable:
-        """One table. ``task``: options of the task for this table only; ``axes``: values of open axes.
+        """Measure one table. ``task``: options of the task for this table only; ``axes``: values of open axes.
 
-        Of positions that turn out to be one token in every prompt, all but one are left out (``table.provenance["skipped"]``).
+        If two positions are the same token in every prompt, only one is measured (``table.provenance["skipped"]`` has the other).
         """
         self.say(f"{title}: {_first(path)}")
-        asked = self.task.but(**(task or {}))
+        posed = self.task.but(**(task or {}))
         options = {"lint": "prompts", **self.options} | ({"metric": metric} if metric is not None else {})
         if metric is None and not self._has_metric(path):
-            options.pop("metric", None)  # the suite's metric is of its tables that end at the logits
+            options.pop("metric", None)  # the suite's metric needs logits, and this path ends elsewhere
 
+        # Sweep marks values that the suite chose, not the user: two that are the same token are merged instead of refused.
         swept: dict[str, Any] = {
             name: values if isinstance(values, str | int) else Sweep(values) for name, values in axes.items()
         }
 
         def make() -> PatchingTable:
-            return patch(self.model, asked, path, axes=swept, **options)
+            return patch(self.model, posed, path, axes=swept, **options)
 
+        # The text of an executor has only what can change a number, so a run resumes with more memory or without a progress bar.
         numbers = {**options, "executor": str(choice(options.get("executor", DEFAULT)))}
-        made = self.folder.part((path, asked, axes, numbers), make) if self.folder else make()
-        return made.titled(title)
+        table = self.folder.part((path, posed, axes, numbers), make) if self.folder else make()
+        return table.titled(title)
 
     def normalized_effect(self, title: str, path: str, **task: Any) -> float:
-        """The normalized effect that one path has; ``task`` as for ``patch``.
+        """The normalized effect of one path; ``task`` as for ``patch``.
 
-        A number that no table is kept of is not compared with random nodes, which would cost more than itself.
+        It is not compared with random nodes, which would cost more than the number itself.
         """
         return self.normalized_effects({title: path}, **task)[title]
 
     def normalized_effects(self, paths: Mapping[str, str], **task: Any) -> dict[str, float]:
-        """The same of several paths, by what they are called: their runs on the unpatched prompts are made once.
+        """The normalized effects of several paths by title. They share their unpatched runs.
 
         >>> import circuitry as ct
         >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
@@ -110,33 +113,33 @@ class Study:
         ['head 0', 'head 1']
         """
         alone = replace(self, options={**self.options, "baseline": 0})
-        found = alone.patch(", ".join(paths), labelled("which", paths), task=task).normalized()
-        return {title: float(found[title]) for title in paths}
+        effects = alone.patch(", ".join(paths), labelled("which", paths), task=task).normalized()
+        return {title: float(effects[title]) for title in paths}
 
     def _has_metric(self, path: Paths) -> bool:
         first = _first(path)
         return reads_logits(parse(first) if isinstance(first, str) else first, self.model.graph)
 
     def possible(self, path: str, **task: Any) -> bool:
-        """Whether a path can have an effect, by the graph and by where the prompts differ; ``task`` as for ``patch``."""
+        """Whether a path can have an effect, given the graph and the tokens that differ; ``task`` as for ``patch``."""
         try:
             compile_path(self.model, self.task.but(**task), path)
         except PathError:
             return False
         return True
 
-    def over(self, option: str, values: Sequence[Any], title: str, path: Paths, **how: Any) -> PatchingTable:
-        """The same table for several values of a task option, which becomes its first axis."""
+    def over(self, option: str, values: Sequence[Any], title: str, path: Paths, **options: Any) -> PatchingTable:
+        """One table for several values of a task option, its first axis. Raises CircuitryError for a repeated value."""
         if twice := [value for value in values if list(values).count(value) > 1]:
             raise CircuitryError(
                 f"{option} has {twice[0]!r} twice; name each value once, since a cell that comes twice counts its examples twice"
             )
-        given = how.pop("task", None) or {}
-        made = {v: self.patch(f"{title}, {option} {v}", path, task={**given, option: v}, **how) for v in values}
-        return PatchingTable.stack(made, option, title)
+        task_options = options.pop("task", None) or {}
+        tables = {v: self.patch(f"{title}, {option} {v}", path, task={**task_options, option: v}, **options) for v in values}
+        return PatchingTable.stack(tables, option, title)
 
     def keep(self, name: str, table: PatchingTable, note: str = "") -> PatchingTable:
-        """Make a table part of the result; ``note`` says how to read it."""
+        """Add a table to the result; ``note`` says how to read it."""
         if note:
             table.provenance["note"] = note
         self.tables[name] = table
@@ -146,17 +149,17 @@ class Study:
 
     def component(self, node: str, role: str, table: str, cell: Any, at: str = "") -> Component:
         """A node of the circuit, with its normalized effect in a cell of a kept table."""
-        whole = cell if isinstance(cell, tuple) else (cell,)
-        return Component(node, role, float(self.tables[table].normalized()[cell]), at, table, whole)
+        axis_values = cell if isinstance(cell, tuple) else (cell,)
+        return Component(node, role, float(self.tables[table].normalized()[cell]), at, table, axis_values)
 
     @property
     def plain_options(self) -> dict[str, Any]:
-        """The options of ``patch`` without random nodes and verification, for what draws or checks by itself."""
+        """The options of ``patch`` without random nodes and verification, for measurements with random baselines of their own."""
         options = {k: v for k, v in self.options.items() if k != "baseline"}
         return options | ({"executor": choice(options["executor"]).unverified()} if "executor" in options else {})
 
     def offsets(self, token: str, reach: int = 4, **task: Any) -> Offsets | None:
-        """Where the model writes a token (``ct.off_by_one``); None where there are too few examples or tokens to say."""
+        """The write position of a token (``ct.off_by_one``); None if it cannot be measured, such as with too few examples."""
         self.say(f"Where {token} is written")
         try:
             return off_by_one(self.model, self.task.but(**task), token, reach=reach, **self.plain_options)
@@ -165,25 +168,26 @@ class Study:
             return None
 
     def rule(self) -> str:
-        """The threshold of a finding in words, and the tables in which there were too few examples for the whole of it."""
+        """The thresholds of a finding in words, with the tables for which only a part of them could be applied."""
         mute = {name: bool(table.signed().any()) for name, table in self.tables.items() if not table.can_show(SIGNIFICANT)}
         few, untested = ([name for name, signed in mute.items() if signed == kind] for kind in (True, False))
         small = [name for name, table in self.tables.items() if name not in mute and not table.outliers.enough]
-        said = f"at least {KEY_EFFECT:.0%} of the whole effect and q < {SIGNIFICANT:g} (of each table the {MOST_KEYS} strongest)"
+        text = f"at least {KEY_EFFECT:.0%} of the whole effect and q < {SIGNIFICANT:g} (of each table the {MOST_KEYS} strongest)"
         if few:
-            said += f"; by effect size only in {', '.join(few)}: {self.task.examples} examples are too few for significance"
+            text += f"; by effect size only in {', '.join(few)}: {self.task.examples} examples are too few for significance"
         if untested:
-            said += f"; by effect size only in {', '.join(untested)}: effects that are never negative are not tested"
+            text += f"; by effect size only in {', '.join(untested)}: effects that are never negative are not tested"
         if small:
-            said += f"; by p < {SIGNIFICANT:g} in {', '.join(small)}, whose effects are too few to tell how skewed they are"
-        return said
+            text += f"; by p < {SIGNIFICANT:g} in {', '.join(small)}, whose effects are too few to tell how skewed they are"
+        return text
 
     def caveats(self, table: PatchingTable) -> list[str]:
-        """What a reader must know first: that there may be nothing to explain, by the prompts of the suite's main table."""
+        """A warning if clean and corrupted runs of the suite's main table do not differ: then there is nothing to explain."""
         if not table.signed().all():
             return []
         sign = -1 if table.provenance.get("base") == "corrupted" else 1
         gap = sign * (table.values("base")[0] - table.values("source")[0])
+        # Two standard errors, the same bound as in patching/cautions.py.
         if gap.mean() > 2 * gap.std() / max(1, len(gap) - 1) ** 0.5:
             return []
         return ["the model does no better on clean than on corrupted prompts: there is nothing to explain here"]
@@ -199,16 +203,17 @@ class Study:
         verdict: str = "",
         baseline: dict[str, float] | None = None,
     ) -> Summary:
-        """The end of a suite: what it found, with the model, where a token is written (``taken``), and by default the baseline."""
-        known = self.baseline() if baseline is None else baseline
+        """The summary of a suite; ``taken`` has the write position of a token, ``baseline`` is measured by default."""
+        measured = self.baseline() if baseline is None else baseline
         name, family = self.model.name, self.model.graph.name
-        return Summary(name, family, components, explained, profile(taken), known, notes, verdict, together)
+        return Summary(name, family, components, explained, profile(taken), measured, notes, verdict, together)
 
     @torch.no_grad()
     def baseline(self, gap: float | None = None, **task: Any) -> dict[str, float]:
-        """On clean prompts accuracy and logit difference, and what corruption costs the answer's logit: the ``gap``, where it is known.
+        """Accuracy and logit difference on clean prompts, and the answer's logit, clean minus corrupted (or ``gap``).
 
-        Accuracy is how often the answer is on top, or above the foil where the answer is one of several right ones and not copied.
+        Accuracy is how often the answer has the largest logit. If the answer is not copied from the prompt, other answers may be
+        right too; then it is how often the answer is above the foil.
         """
         prompts = self.task.but(**task).prompts(self.model.vocabulary)
         clean = self._ends(prompts.clean, prompts.where["END"])
@@ -224,26 +229,27 @@ class Study:
         }
 
     def _ends(self, ids: Any, ends: Any) -> torch.Tensor:
-        """Logits at END, [example, vocab]; one prompt at a time, so that memory does not grow. Several processes take turns."""
-        every = current()
-        mine = [self._end(ids[number, : end + 1]) for number, end in enumerate(ends) if every.mine(number)]
-        found = every.gathered(mine)
-        return torch.stack([found[number % every.world_size][number // every.world_size] for number in range(len(ends))])
+        """Logits at END, [example, vocab]; one prompt at a time, which bounds memory. Several processes take prompts in turn."""
+        team = current()
+        mine = [self._end(ids[number, : end + 1]) for number, end in enumerate(ends) if team.mine(number)]
+        gathered = team.gathered(mine)
+        # Process r has the logits of the prompts r, r + world_size, ...
+        return torch.stack([gathered[number % team.world_size][number // team.world_size] for number in range(len(ends))])
 
     def _end(self, ids: Any) -> torch.Tensor:
-        given = torch.from_numpy(ids)[None].to(self.model.device)
-        logits: torch.Tensor = self.model.hf(given, use_cache=False, logits_to_keep=1).logits
+        batch = torch.from_numpy(ids)[None].to(self.model.device)
+        logits: torch.Tensor = self.model.hf(batch, use_cache=False, logits_to_keep=1).logits
         return logits[0, -1].cpu()
 
 
 def _first(path: Paths) -> Path | str:
-    """The path, or the first of several; with none at all ``patch`` says what is missing."""
-    several = path.paths if isinstance(path, Labelled) else path
-    return next(iter(several.values()), "embed -> logits") if isinstance(several, Mapping) else several
+    """The path, or the first of several; for an empty dict any path will do, because ``patch`` then refuses it."""
+    paths = path.paths if isinstance(path, Labelled) else path
+    return next(iter(paths.values()), "embed -> logits") if isinstance(paths, Mapping) else paths
 
 
 def profile(offsets: Offsets | None) -> dict[str, float] | None:
-    """The model's profile of where a token is written, by position: empty where nothing was found, None where it was not measured.
+    """The share of a token that the model writes at each position: empty if no write position was found, None if not measured.
 
     >>> print(profile(None))
     None
@@ -252,7 +258,8 @@ def profile(offsets: Offsets | None) -> dict[str, float] | None:
         return None
     if offsets.models[0].kind == "none":
         return {}
-    whole = offsets.frame[offsets.frame["layer"] == "all"]
+    model_rows = offsets.frame[offsets.frame["layer"] == "all"]
     return {
-        position_name(offsets.token, int(n)): round(float(s), 6) for n, s in zip(whole["offset"], whole["share"], strict=True)
+        position_name(offsets.token, int(n)): round(float(s), 6)
+        for n, s in zip(model_rows["offset"], model_rows["share"], strict=True)
     }

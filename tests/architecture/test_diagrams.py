@@ -131,7 +131,7 @@ def test_save_goes_by_the_suffix(suffix: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["circuit.docx", "circuit"])
 def test_unknown_suffix_is_refused_before_anything_is_written(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ct.CircuitryError, match=r"a circuit is not saved as '(\.docx)?'; use one of \.svg, \.png, \.pdf, \.dot"):
+    with pytest.raises(ct.CircuitryError, match=r"a circuit cannot be saved as '(\.docx)?'; try \.svg, \.png, \.pdf, \.dot"):
         MAMBA.save(tmp_path / name)
     assert not (tmp_path / name).exists()
 

@@ -95,9 +95,9 @@ def test_other_json_is_no_circuit(text: str) -> None:
 
 def test_circuits_that_contradict_themselves_are_refused() -> None:
     node = CircuitNode("mlp[0]@A", "A", 0, 1.0)
-    with pytest.raises(ct.CircuitryError, match=r"node 'mlp\[0\]@A' stands 2 times"):
+    with pytest.raises(ct.CircuitryError, match=r"node 'mlp\[0\]@A' is in the circuit 2 times"):
         Circuit("t", ("A",), (node, node), ())
-    with pytest.raises(ct.CircuitryError, match=r"position 'A' stands 2 times"):
+    with pytest.raises(ct.CircuitryError, match=r"position 'A' is in the circuit 2 times"):
         Circuit("t", ("A", "A"), (node,), ())
     with pytest.raises(ct.CircuitryError, match=r"mlp\[0\]@A is at an unknown position; known here: B"):
         Circuit("t", ("B",), (node,), ())
@@ -106,7 +106,7 @@ def test_circuits_that_contradict_themselves_are_refused() -> None:
     ):
         Circuit("t", ("A",), (node,), (CircuitEdge("mlp[0]@A", "mlp[0]@B", 1.0),))
     edge = CircuitEdge("mlp[0]@A", "x", 1.0, "k")
-    with pytest.raises(ct.CircuitryError, match=r"edge 'mlp\[0\]@A -> x k' stands 2 times"):
+    with pytest.raises(ct.CircuitryError, match=r"edge 'mlp\[0\]@A -> x k' is in the circuit 2 times"):
         Circuit("t", ("A",), (node, CircuitNode("x", "A", 1, 1.0)), (edge, edge))
 
 

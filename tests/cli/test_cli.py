@@ -308,7 +308,7 @@ RUN = ("run", "induction", "--model", "bundled:mamba", "--examples", "2", "--out
         (["run", "ioi2", "--out", "OUT"], "no suite 'ioi2'; did you mean 'ioi'"),
         (["run", "./none.py", "--out", "OUT"], "no file "),
         ([*RUN, "-o", "distances=8,x"], "distances=[8, 'x']: expected int, such as (8, 16, 32, 64, 128)"),
-        ([*RUN, "-o", "distances=6"], "distance 6 is too short"),
+        ([*RUN, "-o", "distances=6"], "distance must be at least 7, got 6"),
         ([*RUN, "-o", "distanze=8"], "suite 'induction' has no option 'distanze'; did you mean 'distance"),
         ([*RUN, "-o", "distances"], "expected name=value, got 'distances'"),
         (["run", "ioi", "--model", "bundled:gpt_neox", "--out", "OUT", "-o", "corruption=ABD"], "unknown corruption 'ABD'; known here: ABC"),

@@ -255,10 +255,10 @@ def test_no_subset_is_counted_twice(circuit: Any) -> None:
     [
         ({}, "an empty circuit has no scores; name at least one node"),
         ({"mover": []}, "an empty circuit has no scores; name at least one node"),
-        ({"a": ["head[0,0]"], "b": ["head[0,0]"]}, "head[0,0] stands in the circuit twice; give it one role"),
-        ({"a": ["head[0,0]", "head[0,0].z"]}, "head[0,0] stands in the circuit twice; give it one role"),
-        ({"a": ["head[0,0]", "mlp[1]"]}, "a circuit of 2 kinds of nodes; score those of one kind, such as heads"),
-        ({"a": ["head[0,0]", "head[0,1].q"]}, "a circuit of 2 kinds of nodes; score those of one kind, such as heads"),
+        ({"a": ["head[0,0]"], "b": ["head[0,0]"]}, "head[0,0] is in the circuit twice; give it one role"),
+        ({"a": ["head[0,0]", "head[0,0].z"]}, "head[0,0] is in the circuit twice; give it one role"),
+        ({"a": ["head[0,0]", "mlp[1]"]}, "expected nodes of one kind, got 2 kinds; score those of one kind, such as heads"),
+        ({"a": ["head[0,0]", "head[0,1].q"]}, "expected nodes of one kind, got 2 kinds; score those of one kind, such as heads"),
         (
             {"a": ["head[7,0]"]},
             "<gpt2 graph: layer=3, head=2, parallel=0; 45 nodes, 65 edges> has no node head[7,0]; there are head[0,0] to head[2,1]",
@@ -318,13 +318,13 @@ def made(**changes: Any) -> Scores:
 
 def test_the_text_counts_what_is_needed() -> None:
     assert made().text().splitlines() == [
-        "faithfulness 0.80 (0.70 to 0.90): what the circuit, 2 nodes, keeps alone",
-        "random sets of as many: 0.20 on average, 0.30 at most, of 2",
+        "faithfulness 0.80 (0.70 to 0.90): the circuit alone, 2 nodes",
+        "random sets of that size: 0.20 on average, 0.30 at most, of 2",
         "completeness: without a subset, circuit and model differ by 0.25 on average and 0.40 at most, over 2 subsets",
         "minimality: 1 of 2 nodes change f by more than any of 2 nodes from outside (the least by 0.10, head[0,1])",
     ]
     assert made(random=[]).text().splitlines()[1] == "no random set was measured"
-    alone = "minimality: how much each of 2 nodes changes f was measured, but no node from outside (the least by 0.10, head[0,1])"
+    alone = "minimality: each of 2 nodes was measured, but no node from outside (the least by 0.10, head[0,1])"
     assert made(outsiders=[]).text().splitlines()[3] == alone
 
 

@@ -93,7 +93,7 @@ def test_a_circuit_of_whole_layers_is_scored() -> None:
     heads = ct.score(tiny.model("mamba2"), task, [f"h[1,{n}]" for n in range(4)], random=2, subsets=1)
     assert whole.roles == {"node": ["ssm_state[1]"]} and len(whole.random) == len(whole.outsiders) == 2
     assert whole.faithfulness == pytest.approx(heads.faithfulness)
-    with pytest.raises(ct.CircuitryError, match="a circuit of 2 kinds of nodes"):
+    with pytest.raises(ct.CircuitryError, match="expected nodes of one kind, got 2 kinds"):
         ct.score(tiny.model("mamba2"), task, ["h[1]", "h[2,0]"])
 
 

@@ -167,13 +167,13 @@ def test_the_detector_the_scores_and_suites_refuse_what_they_do_not_use() -> Non
     ours, heads = model("gpt2"), ["head[0,0]"]
     calls: list[tuple[Any, str]] = [
         (lambda: ct.off_by_one(ours, TASK, baseline=3), "baseline=3 has no effect: a verdict compares positions"),
-        (lambda: ct.off_by_one(ours, TASK, axes={}), "axes= is the detector's own"),
+        (lambda: ct.off_by_one(ours, TASK, axes={}), "axes= is set by the detector"),
         (lambda: ct.off_by_one(ours, TASK, metric=["logit", "kl"]), "the detector measures one metric"),
         (lambda: ct.off_by_one([ours, ours], TASK), f"{ours.name} and {ours.name} have the same weights; each model is counted once"),
         (lambda: ct.score(ours, TASK, heads, baseline=3), "baseline=3 has no effect: a circuit is compared with random sets"),
         (lambda: ct.score(ours, TASK, heads, metric=["logit"]), "a circuit is scored by one metric"),  # type: ignore[arg-type]
-        (lambda: ct.score(ours, TASK, heads, lint=True), "lint= is set by the scores themselves"),
-        (lambda: ct.run("induction", ours, fresh=True), "fresh=True has no effect: it is about a folder"),
+        (lambda: ct.score(ours, TASK, heads, lint=True), "lint= is set by score()"),
+        (lambda: ct.run("induction", ours, fresh=True), "fresh=True has no effect: without out= a run has no folder"),
         (lambda: ct.run("induction", ours, distances=[8, 16, 8]), "distances has 8 twice"),
         (lambda: Study(ours, TASK).over("distance", [8, 8], "t", ONE), "distance has 8 twice"),
     ]  # fmt: skip
@@ -190,8 +190,8 @@ def test_the_grid_counts_each_setting_once() -> None:
         ({"directions": ["noising"] * 2}, "directions has 'noising' twice"),
         ({"frozen": {"a": ["head"]}}, "the frozen sets 'as written' and 'a' are the same"),
         ({"ablations": ["mean"], "directions": ["denoising"]}, "directions=['denoising'] has no effect: ablation 'mean'"),
-        ({"metric": "kl"}, "metric= is what the grid is over; give metrics=[...]"),
-        ({"intervention": "zero"}, "intervention= is what the grid is over; give ablations=[...]"),
+        ({"metric": "kl"}, "metric= varies over the grid; give metrics=[...]"),
+        ({"intervention": "zero"}, "intervention= varies over the grid; give ablations=[...]"),
     ):
         with pytest.raises(CircuitryError) as found:
             ct.sensitivity(ours, TASK, path, **options)

@@ -194,7 +194,7 @@ def test_a_component_from_nowhere_is_refused() -> None:
 
 @pytest.mark.parametrize("node", ["logits", "embed", "head[{layer},0]"])
 def test_a_component_of_no_layer_has_no_depth(node: str) -> None:
-    with pytest.raises(ct.CircuitryError, match=rf"^{re.escape(node)} stands in no layer, so it has no depth$"):
+    with pytest.raises(ct.CircuitryError, match=rf"^{re.escape(node)} is in no layer, so it has no depth$"):
         _ = Component(node, "state", 0.5, "B").layer
 
 

@@ -83,7 +83,9 @@ def test_the_summary_says_of_what_each_share_is() -> None:
     layer, head = (int(n) for n in first.node.removeprefix("head[").rstrip("]").split(","))
     assert first.normalized == found.tables["senders_k"].normalized()[layer, head, first.position]
     assert found.tables["senders_k"].provenance["task"]["options"]["corruption"] == "A"
-    assert any("is of what [B'] changes" in note and "the token it writes to" in note for note in found.summary.notes)
+    assert any(
+        "normalized by that of the corruption [B']" in note and "the token it writes to" in note for note in found.summary.notes
+    )
 
 
 def test_induction_heads_take_the_token_up_where_it_stands() -> None:
@@ -214,7 +216,7 @@ def test_with_too_few_examples_for_statistics_the_suite_runs_all_the_same(kind: 
 
 @pytest.mark.parametrize(("options", "least"), [({"distances": [6]}, 6), ({"distances": [8], "distance": 5}, 5)])
 def test_distances_too_short_for_the_sweep_are_refused(options: dict[str, Any], least: int) -> None:
-    with pytest.raises(ct.CircuitryError, match=f"distance {least} is too short.*the least is 7"):
+    with pytest.raises(ct.CircuitryError, match=f"distance must be at least 7, got {least}"):
         ct.run("induction", random_model("mamba"), examples=2, **options)
 
 

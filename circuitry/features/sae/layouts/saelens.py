@@ -55,8 +55,8 @@ def read(given: Mapping[str, Any], weights: Mapping[str, Tensor]) -> SAE:
         settings.harmless(names)
     settings.done()
     provenance = metadata.get("circuitry") or {"from": "SAELens", **(metadata or given)}
-    names = ["W_enc", "b_enc", "W_dec", "b_dec", *(["threshold"] if kind == "jumprelu" else [])]
-    tensors = chosen(FILE, _without_ones(weights), {name: name for name in names})
+    wanted = ["W_enc", "b_enc", "W_dec", "b_dec", *(["threshold"] if kind == "jumprelu" else [])]
+    tensors = chosen(FILE, _without_ones(weights), {name: name for name in wanted})
     sae = SAE.of(SAEConfig(width, features, kind, k, centred, provenance), tensors)
     return sae.unit() if ranked else sae
 

@@ -38,7 +38,7 @@ MODULES = (
     "circuitry/executing/suffix/*.py",
     *(
         f"circuitry/models/{name}.py"
-        for name in ("attention", "gates", "mamba", "mamba2", "packed", "rwkv", "scan", "ssd", "stretches", "wkv")
+        for name in ("attention", "gates", "mamba", "mamba2", "mixers", "packed", "rwkv", "scan", "ssd", "stretches", "wkv")
     ),
 )
 LEFT_OUT = ("circuitry/planning/explain.py", "circuitry/executing/distributed.py")

@@ -1,24 +1,22 @@
 """What models share: their circuits, aligned by role and depth, and their sparse features, matched by activation."""
 
-from .features import (
-    SAE,
-    Activations,
-    Corpus,
-    FeatureActs,
-    Matches,
-    Recipe,
-    Trained,
-    activations,
-    browser,
-    corpus,
-    encode,
-    evaluate,
-    mppc,
-    mppc_neurons,
-    scorer,
-    train_sae,
-)
-from .studies import Circuits, Universality, circuits, experiment
+from .features.activations.corpus import Corpus, corpus
+from .features.activations.stream import Activations, activations
+from .features.dashboard.browser import browser
+from .features.dashboard.scorer import scorer
+from .features.matching.encode import encode
+from .features.matching.matches import Matches
+from .features.matching.mppc import mppc
+from .features.matching.neurons import mppc_neurons
+from .features.matching.store import FeatureActs
+from .features.sae.evaluate import evaluate
+from .features.sae.recipe import Recipe
+from .features.sae.sae import SAE
+from .features.sae.train import train_sae
+from .features.sae.trained import Trained
+from .studies.circuits.compare import Circuits, circuits
+from .studies.experiment.result import Universality
+from .studies.experiment.run import experiment
 
 __all__ = [
     "SAE",

@@ -1,11 +1,13 @@
 """Architectures as graphs: families, ports, position rules, and the networkx graph. Imports no torch."""
 
-from ..paths import Node
-from .definitions import definition, definition_for, graph, model_types
-from .families import CAUSAL, NEXT, SAME, Architecture, Edge, Family, Place, Rule, lag, part, window
+from ..paths.values import Node
+from .definitions import definition, definition_for, model_types
+from .families import Architecture, Family, Place
 from .graph import Graph
 from .hybrid import hybrid
+from .named import graph
 from .reach import Reach
+from .rules import CAUSAL, NEXT, SAME, Edge, Rule, lag, part, window
 from .state_space import selective
 from .stream import LOGITS
 from .transformer import transformer

@@ -1,14 +1,12 @@
-"""From a name, a file or a model to its graph."""
+"""From a name, a file or a model type to its architecture."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 from .. import content
 from ..errors import CircuitryError, ModelError, suggest
 from .families import Architecture
-from .graph import Graph
 
 _REASONS = {
     "bloom codegen falcon gpt_neo gptj mpt openai-gpt xglm": "its attention does not go through transformers' attention "
@@ -71,23 +69,3 @@ def definition_for(model_type: str, file: str | None = None) -> Architecture:
             "To add one, write a custom file that defines ARCHITECTURE: ct.load(..., graph='./mine.py')"
         )
     return definition(model_types()[model_type])
-
-
-def graph(what: Any, **sizes: int) -> Graph:
-    """The graph of a loaded model, or of an architecture by name or file, at the given sizes or those of a known checkpoint.
-
-    Raises CircuitryError for an unknown name or size.
-
-    >>> graph("mamba", layer=4)
-    <mamba graph: layer=4, lag=4; 75 nodes, 114 edges>
-    """
-    if not isinstance(what, str):
-        if sizes:
-            raise CircuitryError("a loaded model has its own sizes; give sizes only with an architecture's name")
-        made: Graph = what.graph
-        return made
-    architecture = definition(what)
-    for size in sizes:
-        if size not in architecture.example:
-            raise CircuitryError(f"{what} has no size {size!r}; {suggest(size, architecture.example)}")
-    return Graph(architecture, {**architecture.example, **sizes})

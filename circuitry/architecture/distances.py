@@ -1,6 +1,6 @@
 """Sets of distances in tokens as the bits of a number, moved along a graph's edges: fast enough to ask for every cell of a sweep.
 
-``reach.py`` knows the same of any length, exactly and part by part, and says it in words. Here a set ends at the length of the
+``flow.py`` knows the same of any length, exactly and part by part, and says it in words. Here a set ends at the length of the
 prompts, and a value that is several side by side counts as one: what comes out may be more than what can move, never less.
 """
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import TypeAlias
 
-from ..paths import Node
-from .families import FOREVER, Edge, Rule
+from ..paths.values import Node
+from .rules import FOREVER, Edge, Rule
 
 Bits: TypeAlias = int
 _Arrow: TypeAlias = tuple[int, Rule]
@@ -42,7 +42,7 @@ class Distances:
     def of(nodes: Iterable[Node], edges: Iterable[Edge]) -> Distances:
         """From nodes in order of computation and the edges between them.
 
-        >>> from circuitry.architecture.families import lag
+        >>> from circuitry.architecture.rules import lag
         >>> a, b = Node("a"), Node("b")
         >>> Distances.of([a, b], [(a, b, lag(2))]).moved([a], 4)[b]
         4

@@ -12,9 +12,9 @@ from typing import TypeAlias
 
 import networkx as nx
 
-from ..paths import Node
-from .families import FOREVER, SAME, Rule
+from ..paths.values import Node
 from .graph import Graph
+from .rules import FOREVER, SAME, Rule
 
 Attributes: TypeAlias = dict[str, str | int | float]
 

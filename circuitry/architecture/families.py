@@ -3,67 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from ..paths import Node
-
-FOREVER = float("inf")
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How far along the tokens an edge carries information: from ``least`` to ``most`` positions later.
-
-    >>> Rule("window", 0, 3).reaches(4)
-    False
-    """
-
-    name: str
-    least: float
-    most: float
-    part: str = ""
-    """Of a value that is several side by side: the one part that the edge goes into or, to a port of its own, comes from."""
-
-    def reaches(self, offset: float) -> bool:
-        """Whether a change at position p can arrive at p + offset over this edge.
-
-        >>> CAUSAL.reaches(7), SAME.reaches(1)
-        (True, False)
-        """
-        return self.least <= offset <= self.most
-
-
-SAME = Rule("same position", 0, 0)
-CAUSAL = Rule("causal", 0, FOREVER)
-NEXT = Rule("next position", 1, 1)
-
-
-def lag(k: int) -> Rule:
-    """A fixed delay of ``k`` tokens: one tap of a convolution.
-
-    >>> lag(2).reaches(2)
-    True
-    """
-    return Rule(f"lag {k}", k, k)
-
-
-def part(name: str) -> Rule:
-    """The same position, and of a value that is several side by side only one part.
-
-    >>> part("key").part
-    'key'
-    """
-    return replace(SAME, part=name)
-
-
-def window(width: int) -> Rule:
-    """A sliding window: a token is seen by itself and by the ``width`` - 1 tokens after it.
-
-    >>> window(3).reaches(2), window(3).reaches(3)
-    (True, False)
-    """
-    return Rule(f"window of {width}", 0, width - 1)
+from .rules import Edge
 
 
 @dataclass(frozen=True)
@@ -105,7 +48,6 @@ class Family:
     """The port that is another name for the node itself: a head's ``z``."""
 
 
-Edge: TypeAlias = tuple[Node, Node, Rule]
 Sizes: TypeAlias = Mapping[str, int]
 
 

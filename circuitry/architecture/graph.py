@@ -9,14 +9,14 @@ from dataclasses import replace
 import networkx as nx
 
 from ..errors import CircuitryError, UnknownNameError, suggest
-from ..paths import Node, parse_node
+from ..paths.parse import parse_node
+from ..paths.values import Node
 from .distances import Distances
-from .families import CAUSAL, NEXT, Architecture, Edge, Family, Place, Rule, window
-from .reach import Reach, State, Ways, spread, ways
-
-_Question = tuple[tuple[Node, ...], frozenset[Node]]
-_REMEMBERED = 1 << 10
-"""Answers of ``reach`` that are kept: planner and executor ask the same of every cell."""
+from .families import Architecture, Family, Place
+from .flow import Flow
+from .network import edges_of, network, ranks, unrolled
+from .reach import Reach
+from .rules import Edge
 
 
 class Graph:
@@ -33,12 +33,9 @@ class Graph:
 
     def __init__(self, architecture: Architecture, sizes: Mapping[str, int], windows: Mapping[int, int] | None = None) -> None:
         self.architecture, self.sizes, self.windows = architecture, dict(sizes), dict(windows or {})
-        self._ancestors, self._reached = dict[Node, set[Node]](), dict[_Question, dict[Node, Reach]]()
         self._listed: dict[tuple[str | None, int | None, bool], list[Node]] = {}
         self._families = {family.name: family for family in architecture.families}
-        self.nx: nx.DiGraph[Node] = nx.DiGraph()
-        for source, target, rule in architecture.edges(self.sizes):
-            self.nx.add_edge(source, target, rule=self._windowed(source, rule))
+        self.nx = network(architecture.edges(self.sizes), self.windows)
         for node in self.nx:
             self.nx.nodes[node].update(family=node.family, role=self._families[node.family].role)
         # A family without a node at these sizes (the middle of a parallel block) does not exist in this model.
@@ -69,11 +66,6 @@ class Graph:
     def stream(self) -> frozenset[Node]:
         """The residual stream's own nodes."""
         return frozenset(node for node in self.nx if self._families[node.family].role == "resid")
-
-    def _windowed(self, source: Node, rule: Rule) -> Rule:
-        """What a layer's attention reaches, by the sliding window that this model may have in that layer."""
-        width = self.windows.get(int(source.indices[0])) if rule == CAUSAL else None  # type: ignore[arg-type]
-        return rule if width is None else window(width)
 
     def __getattr__(self, name: str) -> Node:
         if name.startswith("_"):
@@ -169,10 +161,7 @@ class Graph:
 
     @functools.cached_property
     def _rank(self) -> dict[Node, int]:
-        """Order of computation; a state's loop to its own next position is the one cycle, and is left out."""
-        acyclic: nx.DiGraph[Node] = nx.DiGraph((s, t) for s, t, rule in self.edges if rule != NEXT or s.family != t.family)
-        acyclic.add_nodes_from(self.nx)
-        return {node: rank for rank, node in enumerate(nx.lexicographical_topological_sort(acyclic, key=_in_text_order))}
+        return ranks(self.nx)
 
     def node(self, text: str | Node) -> Node:
         """One node of this graph, by text or value; short names and a head's ``.z`` are resolved.
@@ -208,7 +197,7 @@ class Graph:
         >>> len(ct.graph("mamba", layer=1).edges)
         30
         """
-        return [(source, target, data["rule"]) for source, target, data in self.nx.edges(data=True)]
+        return edges_of(self.nx)
 
     def ancestors(self, node: str | Node) -> set[Node]:
         """Every node that ``node`` depends on, at any position.
@@ -217,11 +206,7 @@ class Graph:
         >>> [str(n) for n in ct.graph("gpt_neox").ancestors("resid[0]")]
         ['embed']
         """
-        wanted = self.node(node)
-        if wanted not in self._ancestors:
-            states = [state for state in self._flow if state[0] == wanted]
-            self._ancestors[wanted] = {found for state in states for found, _ in nx.ancestors(self._flow, state)} - {wanted}
-        return set(self._ancestors[wanted])
+        return self._flow.ancestors(self.node(node))
 
     def descendants(self, node: str | Node) -> set[Node]:
         """Every node that depends on ``node``, at any position.
@@ -233,8 +218,8 @@ class Graph:
         return set(self.reach([self.node(node)])) - {self.node(node)}
 
     @functools.cached_property
-    def _flow(self) -> nx.DiGraph[State]:
-        return nx.DiGraph((source, target) for source, target, _ in ways(self._in_order))
+    def _flow(self) -> Flow:
+        return Flow(sorted(self.edges, key=lambda edge: self._rank[edge[0]]), self._rank)
 
     def place(self, node: Node) -> Place:
         """Where a node's own value is found, with the module's name filled in.
@@ -285,13 +270,7 @@ class Graph:
         >>> g.reach([g.node("x[3]")])[g.node("c[3]")].most
         3
         """
-        starts = tuple(sources)
-        key = starts, frozenset(without)
-        if key not in self._reached:
-            if len(self._reached) >= _REMEMBERED:
-                self._reached.clear()
-            self._reached[key] = spread(self._ways, starts, key[1])
-        return dict(self._reached[key])
+        return self._flow.reach(sources, without)
 
     @functools.cached_property
     def from_tokens(self) -> dict[Node, Reach]:
@@ -305,14 +284,6 @@ class Graph:
         return self.reach([Node(family.name) for family in self.by_role("embed")])
 
     @functools.cached_property
-    def _ways(self) -> Ways:
-        return Ways.of(ways(self._in_order), self._rank)
-
-    @functools.cached_property
-    def _in_order(self) -> list[Edge]:
-        return sorted(self.edges, key=lambda edge: self._rank[edge[0]])
-
-    @functools.cached_property
     def distances(self) -> Distances:
         """The same as sets of distances up to a length, for asking often."""
         return Distances.of(self.nodes(ports=True), self.edges)
@@ -324,13 +295,4 @@ class Graph:
         >>> ct.graph("mamba", layer=1).unroll(2).has_edge((ct.graph("mamba").node("conv_tap[0,1]"), 1), (ct.graph("mamba").node("ssm_in[0]"), 1))
         True
         """
-        full: nx.DiGraph[tuple[Node, int]] = nx.DiGraph()
-        full.add_nodes_from((node, p) for node in self.nx for p in range(positions))
-        for source, target, rule in self.edges:
-            pairs = ((p, q) for p in range(positions) for q in range(p, positions) if rule.reaches(q - p))
-            full.add_edges_from(((source, p), (target, q)) for p, q in pairs)
-        return full
-
-
-def _in_text_order(node: Node) -> tuple[str, tuple[int, ...], str]:
-    return node.family, tuple(i for i in node.indices if isinstance(i, int)), node.port or ""
+        return unrolled(self.nx, positions)

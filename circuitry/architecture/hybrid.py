@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..paths import Node
-from .families import SAME, Architecture, Edge, Sizes
+from ..paths.values import Node
+from .families import Architecture, Sizes
+from .rules import SAME, Edge
 from .state_space import ALIASES, mixer_block, mixer_edges
 from .stream import LOGITS, stream
 from .transformer import attention_block, attention_edges, mlp_block, mlp_edges

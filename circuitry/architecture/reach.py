@@ -1,17 +1,11 @@
-"""How far along the tokens a change can move: sets of distances, and their way through the edges of a graph."""
+"""How far along the tokens a change can have moved: a set of distances, exactly and in words."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from ..paths import Node
-from .families import FOREVER, Edge, Rule
-
-State: TypeAlias = tuple[Node, str]
-"""A node and the part of its value that is meant: "" for all of it."""
-Way: TypeAlias = tuple[State, State, Rule]
+from .rules import FOREVER, Rule
 
 
 @dataclass(frozen=True)
@@ -104,88 +98,3 @@ def _merged(ranges: Iterable[tuple[float, float]]) -> Reach:
         else:
             found.append((least, most))
     return Reach(tuple(found))
-
-
-def ways(edges: Iterable[Edge]) -> list[Way]:
-    """The edges between states: what enters one part of a value leaves by that part only, what enters all of it by every part.
-
-    >>> from circuitry.architecture.families import SAME, part
-    >>> a, b, whole, seen = Node("a"), Node("b"), Node("c"), Node("c", (), "x")
-    >>> [(s[1], t[1]) for s, t, _ in ways([(a, whole, part("x")), (b, whole, SAME), (whole, seen, part("x"))])]
-    [('', 'x'), ('', ''), ('x', ''), ('', '')]
-    """
-    known, made = list(edges), list[Way]()
-    parts: dict[Node, set[str]] = {}
-    for source, target, rule in known:
-        if rule.part and not _leaves(source, target):
-            parts.setdefault(target, set()).add(rule.part)
-    for source, target, rule in known:
-        leaves = bool(rule.part) and _leaves(source, target)
-        there = parts.get(source, set())
-        starts = [*sorted(there & {rule.part} if leaves else there), ""]
-        made += [((source, one), (target, "" if leaves else rule.part), rule) for one in starts]
-    return made
-
-
-def _leaves(source: Node, target: Node) -> bool:
-    """Whether an edge goes from a node to a port of its own."""
-    return (source.family, source.indices) == (target.family, target.indices)
-
-
-@dataclass(frozen=True)
-class Ways:
-    """The ways between states in order of computation, all of them as numbers: a graph is asked for each cell of a sweep."""
-
-    states: tuple[State, ...]
-    number: Mapping[State, int]
-    steps: tuple[tuple[int, int, Rule, bool], ...]
-    """From which state to which, by which rule, and whether it leads back in the order of computation."""
-
-    @staticmethod
-    def of(edges: Iterable[Way], rank: Mapping[Node, int]) -> Ways:
-        """``edges`` are in order of computation, ``rank`` is each node's place in it.
-
-        >>> from circuitry.architecture.families import lag
-        >>> a, b = Node("a"), Node("b")
-        >>> len(Ways.of(ways([(a, b, lag(2))]), {a: 0, b: 1}).steps)
-        1
-        """
-        every = list(edges)
-        states = tuple(dict.fromkeys(state for source, target, _ in every for state in (source, target)))
-        number = {state: at for at, state in enumerate(states)}
-        steps = ((number[s], number[t], rule, rank[t[0]] < rank[s[0]]) for s, t, rule in every)
-        return Ways(states, number, tuple(steps))
-
-
-def spread(ways: Ways, sources: Iterable[Node], without: Collection[Node]) -> dict[Node, Reach]:
-    """How far a change at any of ``sources`` moves (``Graph.reach``).
-
-    >>> from circuitry.architecture.families import lag
-    >>> a, b = Node("a"), Node("b")
-    >>> spread(Ways.of(ways([(a, b, lag(2))]), {a: 0, b: 1}), [a], set())[b]
-    Reach(ranges=((2, 2),))
-    """
-    here, merged = Reach(((0, 0),)), dict[Node, Reach]()
-    found: list[Reach | None] = [None] * len(ways.states)
-    for node in sources:
-        merged[node] = here
-        if (start := ways.number.get((node, ""))) is not None:
-            found[start] = here
-    closed = [state[0] in without for state in ways.states] if without else [False] * len(ways.states)
-    changed = True
-    while changed:  # twice at most: once along the order of computation, once more after a recurrent loop
-        changed = False
-        begin = next((at for at, step in enumerate(ways.steps) if found[step[0]] is not None), len(ways.steps))
-        for source, target, rule, back in ways.steps[begin:]:
-            reach = found[source]
-            if reach is None or closed[target]:
-                continue
-            new, known = reach.then(rule), found[target]
-            new = new.onward() if back else new
-            joined = new if known is None else known.joined(new)
-            changed = changed or (back and joined != known)
-            found[target] = joined
-    for (node, _), there in zip(ways.states, found, strict=True):
-        if there is not None:
-            merged[node] = merged[node].joined(there) if node in merged else there
-    return merged

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..paths import Node
-from .families import NEXT, SAME, Architecture, Edge, Family, Place, Sizes, lag
+from ..paths.values import Node
+from .families import Architecture, Family, Place, Sizes
+from .rules import NEXT, SAME, Edge, lag
 from .stream import LOGITS, stream
 
 _LAYER = "backbone.layers.{layer}"

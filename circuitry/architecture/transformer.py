@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ..paths import Node
-from .families import CAUSAL, SAME, Architecture, Edge, Family, Place, Sizes
+from ..paths.values import Node
+from .families import Architecture, Family, Place, Sizes
+from .rules import CAUSAL, SAME, Edge
 from .stream import LOGITS, stream
 
 

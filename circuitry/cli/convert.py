@@ -18,6 +18,6 @@ def convert(
     target: Annotated[Path, typer.Argument(help="a new folder")],
 ) -> None:
     """Convert an original or pickled checkpoint to a Hugging Face folder with safetensors. Code in the checkpoint is not run."""
-    from ..models import convert as convert_checkpoint
+    from ..models.convert import convert as convert_checkpoint
 
     print(convert_checkpoint(source, target))

@@ -57,7 +57,7 @@ def patch(
     out: Annotated[Path | None, typer.Option(help="also write the table: .csv, .json, .md, .tex, .parquet, .png or .svg")] = None,
 ) -> None:
     """Patch one path on one model and print its table. Under torchrun, processes share the work."""
-    from ..patching import patch as run_patch
+    from ..patching.experiment import patch as run_patch
 
     writer = _writer(out)
     how = _asked(axis, metric, intervention, direction, baseline) | read.executor(executor, memory, verify)
@@ -107,7 +107,7 @@ def explain(
     device_map: DeviceMap = None,
 ) -> None:
     """Show what a path would run: passes, frozen set, kind of path patching, predicted cost. Nothing is run."""
-    from ..patching import explain as run_explain
+    from ..patching.experiment import explain as run_explain
 
     how = _asked(axis, metric, intervention, direction, baseline) | read.executor(executor, memory)
     posed = read.task(task, option, examples, seed)
@@ -135,7 +135,7 @@ def sensitivity(
     out: Annotated[Path | None, typer.Option(help="also write the grid: .png, .svg or .csv")] = None,
 ) -> None:
     """Measure a path under every ablation, direction, metric and frozen set: does the finding depend on the method?"""
-    from ..evidence import sensitivity as measure
+    from ..evidence.grid import sensitivity as measure
 
     read.check_suffix(out, "the grid", (".png", ".svg", ".csv"))
     found = measure(
@@ -168,7 +168,7 @@ def offsets(
     """Find the write position (states) or read position (attention) of a token in each model, in tokens after the token.
 
     This is the off-by-one detector. Under torchrun, processes share the work."""
-    from ..evidence import off_by_one
+    from ..evidence.offsets import off_by_one
 
     read.check_suffix(out, "the result", (".json", ".md", ".png", ".svg"))
     posed = read.task(task, option, examples, seed, usual=64)

@@ -55,7 +55,8 @@ def features(
     from ..features.activations.corpus import Corpus
     from ..features.dashboard.scorer import scorer as make_scorer
     from ..features.dashboard.study import study
-    from ..features.matching import Matches, feature_acts
+    from ..features.matching.matches import Matches
+    from ..features.matching.store import feature_acts
 
     def agree(told: Estimate) -> None:
         print(told.text(), flush=True)

@@ -23,7 +23,7 @@ def graph(
     layer: Annotated[int, typer.Option(help="the layer to draw; the layers of a hybrid differ")] = 0,
 ) -> None:
     """Show the nodes of a model's architecture, and draw one layer or write the whole graph."""
-    from ..architecture import graph as make_graph
+    from ..architecture.named import graph as make_graph
 
     target = out or Path(f"{_plain(model)}-graph.svg")
     check_writable(target)
@@ -60,9 +60,9 @@ def _write_graph(made: Any, target: Path, layer: int) -> None:
 @app.command()
 def models() -> None:
     """List the models that ship with circuitry, and the kinds it can load."""
-    from ..architecture import model_types
+    from ..architecture.definitions import model_types
     from ..compiled import NAMES
-    from ..models import bundled
+    from ..models.loading import bundled
 
     print("trained, ready to use offline:")
     for name in bundled():

@@ -28,7 +28,8 @@ def mppc(
 
     Writes forward and reverse tables as Parquet and CSV. Under torchrun, or with RANK and WORLD_SIZE set, processes share the work.
     """
-    from ..features.matching import feature_acts, mppc
+    from ..features.matching.mppc import mppc
+    from ..features.matching.store import feature_acts
     from ..features.matching.tiles import environment
 
     chosen = None if null == "none" else int(null) if null.isdigit() else null

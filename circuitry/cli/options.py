@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import CircuitryError, expected
-from ..planning import INTERVENTIONS, METRICS
+from ..planning.interventions import INTERVENTIONS
+from ..planning.metrics import METRICS
 from ..store.files import check_writable
 
 if TYPE_CHECKING:
-    from ..models import Model as LoadedModel
+    from ..models.model import Model as LoadedModel
     from ..team import Team
 
 
@@ -74,7 +75,7 @@ def load(
     name: str, dtype: str = "float32", device: str = "cpu", revision: str | None = None, device_map: str | None = None
 ) -> LoadedModel:
     """Load a model; ``circuitry.load`` lists the names it may have."""
-    from ..models import load as load_model
+    from ..models.loading import load as load_model
 
     if device_map is not None:
         where = None if device == "cpu" else device  # which nobody need have asked for
@@ -107,7 +108,7 @@ def together() -> Iterator[Team]:
 
 def task(name: str, options: list[str] | None, examples: int | None, seed: int, usual: int | None = None) -> Any:
     """The task with its options; without ``examples`` as many as it has by default, of which no more than ``usual``."""
-    from ..prompting import task as make_task
+    from ..prompting.task import task as make_task
 
     given = merged(options, examples=examples, seed=seed)
     if "name" in given:

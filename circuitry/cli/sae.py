@@ -16,9 +16,9 @@ from .options import Context, Device, Dtype, Memory, Model, Revision, Texts
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..features.activations import Corpus
-    from ..features.sae import SAE
-    from ..models import Model as LoadedModel
+    from ..features.activations.corpus import Corpus
+    from ..features.sae.sae import SAE
+    from ..models.model import Model as LoadedModel
 
 ItsModel = Annotated[str | None, typer.Option(help="the model, if the files do not name it")]
 ItsNode = Annotated[str | None, typer.Option(help="the node, if the file of a single SAE does not name it")]
@@ -56,7 +56,7 @@ def train(
 
     Works under torchrun: each process takes its own batches.
     """
-    from ..features.sae import train_sae
+    from ..features.sae.train import train_sae
 
     how: dict[str, Any] = {"batch": batch, "buffer": buffer, "context": context, "seed": seed}
     told = read.merged(setting, kind=kind, tokens=tokens, **how, **read.given(k=k, expansion=expansion, l1=l1))
@@ -84,7 +84,7 @@ def evaluate(
     """Measure L0, explained variance, dead features, and how much cross-entropy is recovered when the model runs on x̂."""
     import pandas as pd
 
-    from ..features.sae import evaluate as run
+    from ..features.sae.evaluate import evaluate as run
 
     read.check_suffix(out, "a table", [".csv"])
     rows = []
@@ -124,7 +124,7 @@ def encode(
 
     To compare two models, give both the same corpus file.
     """
-    from ..features.activations import Corpus
+    from ..features.activations.corpus import Corpus
     from ..features.matching.encode import encode as run
 
     if corpus.exists() and (texts or tokens or skip or context):
@@ -143,7 +143,7 @@ def encode(
 
 def _text(model: Any, texts: str | None, tokens: int, skip: int, context: int) -> Corpus:
     """The first ``tokens`` of the text after the skipped documents."""
-    from ..features.activations import corpus
+    from ..features.activations.corpus import corpus
 
     if not skip:
         return corpus(model, texts, tokens=tokens, context=context)
@@ -175,7 +175,8 @@ def _show(table: pd.DataFrame) -> None:
 
 def _saes(folder: Path, node: str | None) -> dict[Any, SAE]:
     """The SAEs of a training, or the one of a folder."""
-    from ..features.sae import SAE, Trained
+    from ..features.sae.sae import SAE
+    from ..features.sae.trained import Trained
 
     if (folder / "training.json").is_file():
         if node is not None:

@@ -26,8 +26,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..models import Model as LoadedModel
-    from ..suites import SuiteResult
+    from ..models.model import Model as LoadedModel
+    from ..suites.result import SuiteResult
 
 app = typer.Typer()
 _MOST_LINES = 40
@@ -79,7 +79,7 @@ def demo(out: Out = Path("runs"), examples: Examples = 32) -> None:
 
 
 def _suite(suite: str, model: LoadedModel, out: Path, **options: Any) -> Path:
-    from ..suites import run as run_suite
+    from ..suites.runner import run as run_suite
 
     print(f"\n{model}", flush=True)
     try:
@@ -104,7 +104,7 @@ def _print_result(result: SuiteResult) -> None:
 @app.command()
 def report(folder: RunPath) -> None:
     """Rebuild report.html of a run from the files in its folder."""
-    from ..reports import write_report
+    from ..reports.page import write_report
 
     print(f"written: {write_report(folder).resolve()}")
 
@@ -123,6 +123,6 @@ def compare(
 
 
 def _compare(first: Path, second: Path, out: Path) -> None:
-    from ..reports import write_comparison
+    from ..reports.compare import write_comparison
 
     print(f"written: {write_comparison(first, second, out).resolve()}")

@@ -30,7 +30,7 @@ def circuits(
 
     Every run has its folder and report, as with 'run'; circuits.html compares them.
     """
-    from ..studies import circuits as compare
+    from ..studies.circuits.compare import circuits as compare
     from ..suites.folder import plain
 
     told = read.merged(option, dtype=dtype, device=device, examples=examples, seed=seed, **read.executor(executor, memory))
@@ -76,7 +76,7 @@ def universality(
     The paper's sections 4 and 5: figures 3, 5, 8, 9, 10 and 11, tables, a report, and a feature dashboard. Run the same
     command to resume. Scores are a proxy computed from activations; 'circuitry features' has other scorers.
     """
-    from ..studies import experiment
+    from ..studies.experiment.run import experiment
 
     own: dict[str, Any] = {"nodes": nodes, "min_count": min_count, "neurons": neurons, "seed": seed}
     settings = read.merged(option, tokens=tokens, match_tokens=match_tokens, **own, **read.given(expansion=expansion))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..paths import parse_position
+from ..paths.parse import parse_position
 
 PASSES = "passes it on"
 """The role of a node on the way that is not a component of the circuit."""

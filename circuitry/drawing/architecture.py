@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..architecture import Graph
+from ..architecture.graph import Graph
 from .architecture_layer import Key, Layer, collapse
 from .colours import DARK, FAMILIES, GREY, INK, MOVES, STREAM, STREAM_FILL
 from .geometry import Box, Points, fan, sampled

@@ -6,8 +6,10 @@ import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..architecture import SAME, Graph, Node, Rule
+from ..architecture.graph import Graph
+from ..architecture.rules import SAME, Rule
 from ..errors import CircuitryError
+from ..paths.values import Node
 
 
 @dataclass(frozen=True)

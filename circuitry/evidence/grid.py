@@ -12,16 +12,18 @@ from typing import Any
 
 import pandas as pd
 
-from ..architecture import Graph
+from ..architecture.graph import Graph
 from ..errors import CircuitryError, no_effect
-from ..models import Model
-from ..patching import patch
-from ..paths import Node, Path, parse, parse_node
-from ..planning import plan, reads_logits
+from ..models.model import Model
+from ..patching.experiment import patch
+from ..paths.parse import parse, parse_node
+from ..paths.values import Node, Path
 from ..planning.interventions import INTERVENTIONS, intervention
 from ..planning.names import POSITION, axis_kinds
-from ..prompting import Task
-from ..results import PatchingTable
+from ..planning.plan import plan
+from ..planning.readings import reads_logits
+from ..prompting.task import Task
+from ..results.table import PatchingTable
 from ..thresholds import SIGNIFICANT
 
 METRICS = ("logit", "logit_difference", "log_probability")

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..architecture import Graph
+from ..architecture.graph import Graph
 from ..errors import CircuitryError, TaskError, expected, no_effect, suggest
-from ..prompting import Prompts, Task
-from ..results import PatchingTable
+from ..prompting.prompts import Prompts
+from ..prompting.task import Task
 from ..results.skewness import ENOUGH
+from ..results.table import PatchingTable
 from ..thresholds import SIGNIFICANT, WRITE_FLOOR
 from .offsets_result import Offsets, Verdict
 from .write_profile import Floats, Measured, Profile, in_words, kind_of, least_examples, measure, position_name, rows
 
 if TYPE_CHECKING:
-    from ..models import Model
+    from ..models.model import Model
 
 APART = 0.25
 """A verdict says what the effects of all cells add up to where that differs from the whole effect by more than this part of it."""
@@ -115,7 +116,7 @@ def _layers(graph: Graph, family: str) -> list[int]:
 def _table(model: Model, task: Task, positions: list[str], options: Mapping[str, Any]) -> PatchingTable:
     """Effects by layer and position, whatever the layers are."""
     from ..executing.open import executor
-    from ..patching import patch
+    from ..patching.experiment import patch
 
     given = {"lint": "prompts", "executor": executor(progress=False), "baseline": 0, **options}
     made = [

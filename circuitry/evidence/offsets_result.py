@@ -14,7 +14,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from ..errors import CircuitryError
-from ..results import PatchingTable
+from ..results.table import PatchingTable
 from ..store.files import write_whole
 from ..thresholds import CARRIES
 from .write_profile import position_name

@@ -16,16 +16,18 @@ import pandas as pd
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from ..architecture import Graph
+from ..architecture.graph import Graph
 from ..errors import CircuitryError, no_effect
-from ..models import Model
-from ..patching import patch
+from ..models.model import Model
+from ..patching.experiment import patch
 from ..patching.measured import MetricLike
-from ..paths import Leg, Node, Path, Site, labelled, parse_node
+from ..paths.labelled import labelled
+from ..paths.parse import parse_node
+from ..paths.values import Leg, Node, Path, Site
 from ..planning.frozen import matching
-from ..prompting import Task
-from ..results import PatchingTable
+from ..prompting.task import Task
 from ..results.statistics import resampling
+from ..results.table import PatchingTable
 from ..results.writing import count
 
 Floats = NDArray[np.float64]

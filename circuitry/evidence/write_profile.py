@@ -187,7 +187,7 @@ def kind_of(found: Profile | None) -> str:
 def position_name(token: str, offset: int) -> str:
     """A position as paths write it.
 
-    >>> place("B", 0), place("IO", 2)
+    >>> position_name("B", 0), position_name("IO", 2)
     ('B', 'IO+2')
     """
     return f"{token}+{offset}" if offset else token

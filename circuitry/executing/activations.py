@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..architecture import Place
+from ..architecture.families import Place
 from ..errors import CircuitryError
-from ..models import Model
-from ..paths import Node
+from ..models.model import Model
+from ..paths.values import Node
 from .inputs import check_ids
 from .places import execution_order, own_value, turn
 from .trace import traced

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from ..errors import CircuitryError
-from ..models import Model
-from ..paths import Site
-from ..planning import Intervention, Plan, Write, absolute
-from ..prompting import Prompts
+from ..models.model import Model
+from ..paths.values import Site
+from ..planning.interventions import Intervention
+from ..planning.positions import absolute
+from ..planning.values import Plan, Write
+from ..prompting.prompts import Prompts
 from .executor import Cost
 from .means import cost_of_means, means
 

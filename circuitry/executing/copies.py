@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..architecture import Graph, Place
+from ..architecture.families import Place
+from ..architecture.graph import Graph
 from ..models.packed import Ints
-from ..paths import Node
-from ..planning import Write
+from ..paths.values import Node
+from ..planning.values import Write
 
 ALL = -1
 Call = tuple[Place, int | None]
@@ -41,6 +42,8 @@ def joined(copies: Iterable[Copy]) -> list[Copy]:
     >>> len(joined([Copy(one, one, one - 1, one - 1, leg=0), Copy(one + 1, one, one - 1, one - 1, leg=0)]))
     1
     """
+    # A leg overwrites rows of its own only, and takes values from runs that are whole or from the leg before. So no copy of a leg
+    # reads what another one of it writes, and their order is free; only the order of the legs is not.
     groups: dict[tuple[int, bool, bool, Write | None], list[Copy]] = {}
     for copy in copies:
         if len(copy.to):

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import CircuitryError
-from ..planning import Metric, Plan
-from ..prompting import Prompts
+from ..planning.metrics import Metric
+from ..planning.values import Plan
+from ..prompting.prompts import Prompts
 from ..team import Team, present, team
 from .effects import Effects
 from .executor import ALONE, Cost, Executor

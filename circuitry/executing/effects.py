@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..planning import Metric, Plan, reads_logits
+from ..planning.metrics import Metric
+from ..planning.readings import reads_logits
+from ..planning.values import Plan
 from ..results.units import DISTANCE
 
 Floats = NDArray[np.float64]

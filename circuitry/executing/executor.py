@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..planning import Metric, Plan
-from ..prompting import Prompts
+from ..planning.metrics import Metric
+from ..planning.values import Plan
+from ..prompting.prompts import Prompts
 from ..team import Team
 from .effects import Effects
 from .memory import in_words

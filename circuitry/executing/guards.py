@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..errors import GuardError
-from ..models import Model
+from ..models.model import Model
 
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
 EXAMPLES = 2

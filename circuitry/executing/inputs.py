@@ -7,8 +7,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..errors import CircuitryError, TaskError
-from ..models import Model
-from ..prompting import Prompts
+from ..models.model import Model
+from ..prompting.prompts import Prompts
 
 
 def check_ids(model: Model, ids: NDArray[Any]) -> None:

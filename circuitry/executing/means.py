@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..architecture import Place
-from ..models import Model
-from ..paths import Site
-from ..planning import absolute
-from ..prompting import Prompts
+from ..architecture.families import Place
+from ..models.model import Model
+from ..paths.values import Site
+from ..planning.positions import absolute
+from ..prompting.prompts import Prompts
 from .executor import EXAMPLES, Cost
 from .places import execution_order, own_value, turn
 from .trace import traced

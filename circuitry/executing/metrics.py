@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CircuitryError
-from ..planning import Metric
+from ..planning.metrics import Metric
 
 
 def evaluate(metric: Metric, logits: Tensor, base: Tensor, answer: Tensor, foil: Tensor) -> Tensor:

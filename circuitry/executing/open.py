@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 from ..errors import CircuitryError, no_effect, suggest, whole
-from ..models import Model
+from ..models.model import Model
 from ..team import Team
 from .distributed import Distributed, current
 from .executor import Executor

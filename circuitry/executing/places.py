@@ -12,10 +12,10 @@ import torch
 from nnsight.intervention.interleaver import OutOfOrderError
 from torch import Tensor
 
-from ..architecture import Place
+from ..architecture.families import Place
 from ..errors import GuardError
-from ..models import Model
-from ..paths import Node
+from ..models.model import Model
+from ..paths.values import Node
 
 _LOCK = threading.Lock()
 _ORDERS: weakref.WeakKeyDictionary[Model, dict[tuple[str, str], int]] = weakref.WeakKeyDictionary()
@@ -125,7 +125,9 @@ def write(net: Any, place: Place, raw: Any, changed: Tensor) -> None:
     True
     """
     if place.io == "input":
-        tensor_of(raw).copy_(changed)  # in place, since the stream that goes around a norm is the tensor that goes into it
+        # In place: the stream that goes around a norm is the tensor that goes into it, and with another tensor in its stead
+        # only the way through the block would change.
+        tensor_of(raw).copy_(changed)
     else:
         net.get(place.module).output = type(raw)((changed, *raw[1:])) if isinstance(raw, tuple | list) else changed
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import nnsight
 from torch import Tensor
 
-from ..architecture import Place
+from ..architecture.families import Place
 from ..errors import GuardError
-from ..models import Model
+from ..models.model import Model
 from .copies import Call, Copy, joined
 from .places import alone, execution_order, play, turn
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from ..errors import GuardError
-from ..models import Model
-from ..planning import Metric, Plan
-from ..prompting import Prompts
+from ..models.model import Model
+from ..planning.metrics import Metric
+from ..planning.values import Plan
+from ..prompting.prompts import Prompts
 from .effects import Effects
 from .executor import Cost, Executor
 from .reference.executor import by_reference, check_comparable

@@ -1,11 +1,19 @@
 """Sparse features: activations of nodes on a corpus, autoencoders trained on them, matches across models, and a dashboard."""
 
-from .activations import Activations, Corpus, activations, corpus
-from .dashboard import browser, scorer
-from .matching import FeatureActs, Matches, mppc
+from .activations.corpus import Corpus, corpus
+from .activations.stream import Activations, activations
+from .dashboard.browser import browser
+from .dashboard.scorer import scorer
 from .matching.encode import encode
+from .matching.matches import Matches
+from .matching.mppc import mppc
 from .matching.neurons import mppc_neurons
-from .sae import SAE, Recipe, Trained, evaluate, train_sae
+from .matching.store import FeatureActs
+from .sae.evaluate import evaluate
+from .sae.recipe import Recipe
+from .sae.sae import SAE
+from .sae.train import train_sae
+from .sae.trained import Trained
 
 __all__ = [
     "SAE",

@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ModelError
-from ..native import how_to_convert, tensors
+from ..native.build import tensors
+from ..native.find import how_to_convert
 
 SINGLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_config.json"
 _DEQUANTISING = {"compressed-tensors": "CompressedTensorsConfig", "fp8": "FineGrainedFP8Config", "mxfp4": "Mxfp4Config"}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..architecture import Place
+from ..architecture.families import Place
 from ..errors import ModelError
 from .attention import most_positions
 from .spread import input_device

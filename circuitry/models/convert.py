@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from ..errors import CircuitryError, ModelError
-from ..native import Native, build, find, tensors
+from ..native.build import build, tensors
+from ..native.find import Native, find
 from ..store.files import write_whole
 from ..store.wholeness import PLAIN
 from .checkpoint import Source, check_not_quantised, merged

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from .. import native
-from ..architecture import definition_for
+from ..architecture.definitions import definition_for
 from ..content import BUNDLED
 from ..errors import CircuitryError, ModelError, expected, suggest
 from .checkpoint import Source, check_not_quantised
-from .gguf import load_gguf, one_file
+from .gguf.load import load_gguf
+from .gguf.parts import one_file
 from .given import check_given
 from .model import Model, wrap
 from .quiet import quiet

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .gates import stock_forward
-from .mamba import convolve, instrument, masked, packed_of
+from .mixers import convolve, instrument, masked, packed_of
 from .ssd import CHUNK, ssd, ssd_packed
 
 _TAPS = (

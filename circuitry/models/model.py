@@ -11,7 +11,8 @@ from typing import Any, Self
 
 import torch
 
-from ..architecture import Graph, definition_for
+from ..architecture.definitions import definition_for
+from ..architecture.graph import Graph
 from ..errors import ModelError
 from ..prompting.vocabulary import Vocabulary
 from .attention import most_positions

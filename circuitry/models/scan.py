@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from .packed import Inside
-from .stretches import scan_rows
+from .stretches import AtStop, scan_rows
 from .threads import on_threads
-
-AtStop: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""What happens at a stop: from the state [batch, d_inner, d_state] to what is read out and what is carried on."""
 
 BLOCK, _CACHE = 16, 1 << 21
 """Tokens a block, and the bytes one group of rows may take so that a block stays in the processor's cache."""

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .packed import Inside
-from .scan import AtStop
-from .stretches import scan_rows
+from .stretches import AtStop, scan_rows
 
 CHUNK = 64
 """Tokens a chunk of the fast scan: memory grows with the square of it, the number of steps with its inverse."""

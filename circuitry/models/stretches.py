@@ -17,6 +17,8 @@ Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """From ``tokens`` and ``readers`` of some rows (``Stretch``) and their states to what is read [row, pos, m, ...] and the states after."""
 Stopping: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor | None, Tensor]]
 """From the states of rows and their ``tokens`` (``Stop``) to what these read now, None where that is as before, and the states to go on with."""
+AtStop: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""What happens at a stop: from the state [batch, d_inner, d_state] to what is read out and what is carried on."""
 
 
 @dataclass(frozen=True)

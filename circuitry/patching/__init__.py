@@ -1,6 +1,6 @@
 """Engines: the nnsight driver, the independent reference, guards, and ``patch``."""
 
-from ..planning import METRICS
+from ..planning.metrics import METRICS
 from .experiment import explain, patch
 from .options import random_nodes
 

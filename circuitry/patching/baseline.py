@@ -8,12 +8,16 @@ import numpy as np
 import pandas as pd
 from numpy.random import Generator
 
-from ..architecture import Graph
+from ..architecture.graph import Graph
 from ..errors import PathError
 from ..executing.effects import Effects
-from ..paths import Index, Leg, Node, Path, Position, Site
-from ..planning import Cell, CellPlan, Plan, cell_plan, check_effects, differs_everywhere, nodes_of
-from ..prompting import Prompts
+from ..paths.positions import Index, Position
+from ..paths.values import Leg, Node, Path, Site
+from ..planning.effects import check_effects, differs_everywhere
+from ..planning.frozen import nodes_of
+from ..planning.plan import cell_plan
+from ..planning.values import Cell, CellPlan, Plan
+from ..prompting.prompts import Prompts
 
 DRAWN = ("draw", "node")
 """What the random nodes of a table have beside its own columns."""

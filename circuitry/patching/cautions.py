@@ -8,8 +8,10 @@ import numpy as np
 
 from ..errors import GuardError
 from ..executing.effects import Effects, ends_at_logits
-from ..planning import Metric, Plan
-from ..prompting import Prompts, Task
+from ..planning.metrics import Metric
+from ..planning.values import Plan
+from ..prompting.prompts import Prompts
+from ..prompting.task import Task
 
 
 def check_distinct(prompts: Prompts, task: Task) -> None:

@@ -10,13 +10,19 @@ from ..errors import CircuitryError
 from ..executing.effects import Effects, ends_at_logits, unit_of
 from ..executing.inputs import check_prompts
 from ..executing.open import DEFAULT, ExecutorLike, open_executor
-from ..models import Model
-from ..paths import Labelled, Path, labelled, parse
-from ..planning import METRICS, CellPlan, Intervention, Metric, Plan, join, plan
-from ..planning import explain as explain_plan
-from ..prompting import Prompts, Task
-from ..results import PatchingTable
-from ..results.table import COLUMNS
+from ..models.model import Model
+from ..paths.labelled import Labelled, labelled
+from ..paths.parse import parse
+from ..paths.values import Path
+from ..planning.explain import explain as explain_plan
+from ..planning.interventions import Intervention
+from ..planning.metrics import METRICS, Metric
+from ..planning.plan import join, plan
+from ..planning.values import CellPlan, Plan
+from ..prompting.prompts import Prompts
+from ..prompting.task import Task
+from ..results.measurements import COLUMNS
+from ..results.table import PatchingTable
 from .baseline import DRAWN, random_cells, random_frame
 from .cautions import check_baseline, check_distinct, check_finite, check_preference
 from .measured import MetricLike, is_several, metrics

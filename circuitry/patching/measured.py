@@ -9,10 +9,10 @@ from typing import Any
 from ..errors import CircuitryError, no_effect
 from ..executing.effects import ends_at_logits
 from ..executing.metrics import check_reads
-from ..models import Model
-from ..planning import METRICS, Metric, Plan
-from ..planning.metrics import metric
-from ..prompting import Task
+from ..models.model import Model
+from ..planning.metrics import METRICS, Metric, metric
+from ..planning.values import Plan
+from ..prompting.task import Task
 from ..results.units import DISTANCE
 
 MetricLike = Metric | str | Callable[..., Any]

@@ -7,11 +7,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..executing.effects import signed_of, unit_of
-from ..models import Model
-from ..paths import to_data
-from ..planning import Metric, Plan
-from ..planning import explain as explain_plan
-from ..prompting import Prompts, Task
+from ..models.model import Model
+from ..paths.json import to_data
+from ..planning.explain import explain as explain_plan
+from ..planning.metrics import Metric
+from ..planning.values import Plan
+from ..prompting.prompts import Prompts
+from ..prompting.task import Task
 
 
 def provenance(model: Model, task: Task, made: Plan, metric: Metric, prompts: Prompts) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from .json import from_data, from_json, to_data, to_json
 from .labelled import Labelled, labelled
 from .parse import GRAMMAR, parse, parse_node, parse_position
-from .values import Axis, Index, Leg, Node, Path, Position, Site, axis, position, sites
+from .positions import Axis, Index, Position
+from .values import Leg, Node, Path, Site, axis, position, sites
 
 __all__ = [
     "GRAMMAR",

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..errors import CircuitryError
 from .parse import parse
-from .values import Axis, Leg, Node, Path, Position, Site
+from .positions import Axis, Position
+from .values import Leg, Node, Path, Site
 
 
 def to_data(path: Path) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from ..errors import CircuitryError
+from .positions import Axis, Index, Position
 from .scanner import EXAMPLE, WORDS, Scanner
-from .values import Axis, Index, Leg, Node, Path, Position, Site, placed
+from .values import Leg, Node, Path, Site, placed
 
 GRAMMAR = "\n".join(line.strip() for line in (__doc__ or "").splitlines()[2:])
 

@@ -12,63 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
 from ..errors import CircuitryError, expected
+from .positions import Axis, Index, Position
 from .scanner import WORDS, Scanner
-
-
-@dataclass(frozen=True)
-class Axis:
-    """An index or position left open: the result is a table over it. Written ``{name}``.
-
-    >>> str(Axis("layer"))
-    '{layer}'
-    """
-
-    name: str
-
-    def __str__(self) -> str:
-        return f"{{{self.name}}}"
-
-
-Index: TypeAlias = int | Axis
-
-
-@dataclass(frozen=True)
-class Position:
-    """A token position: a name the task knows, a number or an open axis, plus an offset.
-
-    >>> str(Position("B") + 1), str(Position(Axis("pos")) - 2), str(Position(7))
-    ('B+1', '{pos}-2', '7')
-    """
-
-    base: str | int | Axis
-    offset: int = 0
-
-    def __post_init__(self) -> None:
-        if isinstance(self.base, int) and (self.base < 0 or self.offset):
-            raise CircuitryError(f"position {self.base}{self.offset:+d} is not written as one number from 0 up")
-
-    def __str__(self) -> str:
-        return f"{self.base}{self.offset:+d}" if self.offset else f"{self.base}"
-
-    def __add__(self, offset: int) -> Position:
-        return self._shifted(offset)
-
-    def __sub__(self, offset: int) -> Position:
-        return self._shifted(offset, -1)
-
-    def _shifted(self, offset: int, sign: int = 1) -> Position:
-        if isinstance(offset, bool) or not isinstance(offset, int):
-            raise CircuitryError(f"a position moves by a whole number of tokens, not by {offset!r}")
-        if isinstance(self.base, int):
-            return _absolute(self.base + sign * offset)
-        return replace(self, offset=self.offset + sign * offset)
-
-
-def _absolute(position: int) -> Position:
-    if position < 0:
-        raise CircuitryError(f"position {position} is before the first token; positions count from 0")
-    return Position(position)
-
 
 PositionLike: TypeAlias = Position | str | int | Axis
 
@@ -83,7 +28,7 @@ def position(value: PositionLike) -> Position:
         return placed(*Scanner(value).whole(Scanner.place))
     if isinstance(value, bool) or not isinstance(value, int | Position | Axis):
         raise CircuitryError(expected("a position (a name the task knows, a whole number or axis('name'))", value))
-    return _absolute(value) if isinstance(value, int) else value if isinstance(value, Position) else Position(value)
+    return Position(0) + value if isinstance(value, int) else value if isinstance(value, Position) else Position(value)
 
 
 def placed(kind: str, base: str | int, offset: int) -> Position:

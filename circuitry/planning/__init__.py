@@ -1,14 +1,16 @@
 """Path x graph x task -> plan, as plain data, and what it means in words. Imports no torch."""
 
-from .cells import Cell, Sweep, cells
+from .cells import cells
 from .effects import check_effects, differs_everywhere
 from .explain import explain, kind
 from .frozen import nodes_of
 from .interventions import INTERVENTIONS, Intervention, given
 from .metrics import METRICS, Metric
 from .names import check_names
-from .plan import CellPlan, Pass, Plan, Write, cell_plan, join, plan, reads_logits
+from .plan import cell_plan, join, plan
 from .positions import absolute
+from .readings import reads_logits
+from .values import Cell, CellPlan, Pass, Plan, Sweep, Write
 
 __all__ = [
     "INTERVENTIONS",

@@ -4,36 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Integral
-from typing import Any, TypeAlias
+from typing import Any
 
-from ..architecture import Graph
+from ..architecture.graph import Graph
 from ..errors import CircuitryError
-from ..paths import Axis, Leg, Node, Path, Position, Site, parse_position
+from ..paths.parse import parse_position
+from ..paths.positions import Axis, Position
+from ..paths.values import Leg, Node, Path, Site
 from .names import POSITION, axis_choices, axis_kinds, ranges
-
-Value: TypeAlias = int | str
-
-
-class Sweep(tuple[Value, ...]):
-    """Values of an axis that nobody chose for this run: a task's sweep, or a suite's own positions.
-
-    Where two of them turn out to be the same token, one is left out; values that a user chose are refused instead.
-
-    >>> Sweep(["B", "B+1"])
-    ('B', 'B+1')
-    """
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of the result table: the value of each axis, and the path with those values filled in."""
-
-    values: tuple[tuple[str, Value], ...]
-    path: Path
+from .values import Cell, Value
 
 
 def cells(

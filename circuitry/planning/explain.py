@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from ..architecture import Graph
-from ..paths import Node, Site
+from ..architecture.graph import Graph
+from ..paths.values import Node, Site
 from .frozen import own_way
-from .plan import Pass, Plan, Write
+from .values import Pass, Plan, Write
 
 _SHOWN = 8
 """Paths of a plan made of several that are printed."""

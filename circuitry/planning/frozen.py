@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..architecture import Graph
+from ..architecture.graph import Graph
 from ..errors import PathError
-from ..paths import Leg, Node, Path, Site
+from ..paths.values import Leg, Node, Path, Site
 from .mentions import Mention, mentions
 
 

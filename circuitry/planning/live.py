@@ -11,11 +11,11 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..architecture import Graph
 from ..architecture.distances import Bits, filled
-from ..paths import Node
-from .plan import Pass
+from ..architecture.graph import Graph
+from ..paths.values import Node
 from .regions import Region, regions_of
+from .values import Pass
 
 Nodes = tuple[Node, ...]
 

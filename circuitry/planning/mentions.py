@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import PathError
-from ..paths import Node, Path, Site
+from ..paths.values import Node, Path, Site
 
 Kind = Literal["source", "target", "frozen", "exempt"]
 
@@ -39,7 +39,7 @@ def mentions(path: Path) -> list[Mention]:
     """All parts of a path in the order of its text.
 
     >>> from circuitry.paths import parse
-    >>> [(p.kind, p.column) for p in parts(parse("mlp[0] -> logits freezing head"))]
+    >>> [(p.kind, p.column) for p in mentions(parse("mlp[0] -> logits freezing head"))]
     [('source', 0), ('target', 10), ('frozen', 26)]
     """
     text, cursor, found = str(path), 0, []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..architecture import Family, Graph
+from ..architecture.families import Family
+from ..architecture.graph import Graph
 from ..errors import CircuitryError, suggest
-from ..paths import Axis, Path
+from ..paths.positions import Axis
+from ..paths.values import Path
 from .mentions import Mention, mentions
 
 POSITION = "position"

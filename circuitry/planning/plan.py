@@ -3,97 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal
 
-from ..architecture import Graph
+from ..architecture.graph import Graph
 from ..errors import CircuitryError, PathError
-from ..paths import Node, Path, Position, Site, parse
-from .cells import Cell, Sweep, Value, cells
-from .effects import Changed, check_effects
+from ..paths.parse import parse
+from ..paths.values import Path, Site
+from .arrivals import Changed
+from .cells import cells
+from .effects import check_effects
 from .frozen import check_useful, ends, frozen_nodes, nodes_of
 from .interventions import RESAMPLE, Intervention
 from .interventions import intervention as resolve
 from .names import POSITION, axis_kinds, check_names
 from .positions import Lengths, Where
+from .readings import read_at
 from .twice import aliases, experiment
-
-SOURCE, MADE = "source", "made"
-"""Where the value of a first leg's write comes from: the source input, or the intervention, which made it beforehand."""
-
-
-@dataclass(frozen=True)
-class Write:
-    """Put a value into a node at a position (None: all): ``value`` is SOURCE, MADE or the number of the pass that read it."""
-
-    node: Node
-    at: Position | None
-    value: str | int
-
-    @property
-    def made(self) -> bool:
-        """Whether the intervention makes the value, and it stands in no other row.
-
-        >>> Write(Node("embed"), None, SOURCE).made
-        False
-        """
-        return self.value == MADE
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One leg's forward pass on the base input: writes first, everything in ``frozen`` at its base value, then reads."""
-
-    writes: tuple[Write, ...]
-    frozen: frozenset[Node]
-    reads: tuple[Site, ...]
-
-
-@dataclass(frozen=True)
-class CellPlan:
-    """One cell of the table: its axis values, its path without open axes, and its passes; the last one's reading is the result."""
-
-    values: tuple[tuple[str, Value], ...]
-    path: Path
-    passes: tuple[Pass, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will run. ``base`` is the input that is patched and ``source`` the one its values come from.
-
-    Noising has base "clean"; denoising swaps the two. ``skipped`` are cells whose effect is exactly zero by the graph, with
-    the reason; they are not run. ``named`` frozen the paths of a plan made of several (``join``), by the label of each.
-    """
-
-    path: Path
-    graph: Graph
-    axes: dict[str, str]
-    cells: tuple[CellPlan, ...]
-    skipped: tuple[tuple[Cell, str], ...]
-    intervention: Intervention = RESAMPLE
-    base: Literal["clean", "corrupted"] = "clean"
-    named: Mapping[str, Path] = field(default_factory=dict)
-
-    @property
-    def source(self) -> str:
-        """The input whose values are patched in.
-
-        >>> import circuitry as ct
-        >>> plan("mlp[0] -> logits", ct.graph("gpt2")).source
-        'corrupted'
-        """
-        return "corrupted" if self.base == "clean" else "clean"
-
-    @property
-    def title(self) -> str:
-        """The path; of a plan made of several the first, and how many more there are.
-
-        >>> import circuitry as ct
-        >>> join({n: plan(f"mlp[{n}] -> logits", ct.graph("gpt2")) for n in (0, 1)}, "which").title
-        'mlp[0] -> logits (and 1 more)'
-        """
-        return str(self.path) + (f" (and {len(self.named) - 1} more)" if len(self.named) > 1 else "")
+from .values import MADE, SOURCE, Cell, CellPlan, Pass, Plan, Sweep, Value, Write
 
 
 def plan(
@@ -205,16 +132,6 @@ def join(plans: Mapping[str, Plan], axis: str, where: Where | None = None) -> Pl
     return replace(first, axes={axis: "label", **first.axes}, cells=cells, skipped=skipped, named=named)
 
 
-def reads_logits(path: Path, graph: Graph) -> bool:
-    """Whether a path ends at the logits, at one position and nothing else: there its effect has a metric, elsewhere a distance.
-
-    >>> import circuitry as ct
-    >>> [reads_logits(ct.parse(f"embed -> {end}"), ct.graph("gpt2")) for end in ("logits @ 3", "mlp[0]", "(logits, mlp[0])")]
-    [True, False, False]
-    """
-    return [graph.family(site.node.family).role for site in path.legs[-1].targets] == ["logits"]
-
-
 def _check_different(plans: Mapping[str, Plan], where: Where | None) -> None:
     known: dict[Hashable, str] = {}
     for label, one in plans.items():
@@ -231,11 +148,6 @@ def _end(plan: Plan) -> str:
     return " and ".join(names if set(names) == {"logits"} else dict.fromkeys(names))
 
 
-def _read_at(target: Site, graph: Graph) -> Position | None:
-    """The logits are read at the answer unless the path says otherwise: from here on they have a position like any other site."""
-    return Position("END") if target.at is None and graph.family(target.node.family).role == "logits" else target.at
-
-
 def _passes(path: Path, graph: Graph, intervention: Intervention) -> tuple[Pass, ...]:
     """One pass a leg: the first takes the source input's values, each later one what the leg before it read."""
     made, sources = [], path.sources
@@ -243,7 +155,7 @@ def _passes(path: Path, graph: Graph, intervention: Intervention) -> tuple[Pass,
         value: str | int = number - 1 if number else SOURCE if intervention.from_source else MADE
         writes = tuple(Write(node, s.at, value) for s in sources for node in nodes_of(s, graph))
         frozen = frozen_nodes(graph, ends(sources, graph), ends(leg.targets, graph), leg)
-        reads = tuple(Site(node, _read_at(t, graph)) for t in leg.targets for node in nodes_of(t, graph))
+        reads = tuple(Site(node, read_at(t, graph)) for t in leg.targets for node in nodes_of(t, graph))
         made.append(Pass(writes, frozenset(frozen), reads))
         sources = leg.targets
     return tuple(made)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from ..paths import Position, Site
+from ..paths.positions import Position
+from ..paths.values import Site
 from .mentions import Mention
 
 T = TypeVar("T")

@@ -6,9 +6,10 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..architecture import Graph, Place
+from ..architecture.families import Place
+from ..architecture.graph import Graph
 from ..errors import CircuitryError
-from ..paths import Node
+from ..paths.values import Node
 
 
 @dataclass(frozen=True, order=True)

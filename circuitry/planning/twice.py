@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import combinations
 
-from ..architecture import Graph
+from ..architecture.graph import Graph
 from ..errors import CircuitryError
-from ..paths import Node, Path, Position, Site, parse_position
-from .cells import Sweep, Value
+from ..paths.parse import parse_position
+from ..paths.positions import Position
+from ..paths.values import Node, Path, Site
 from .frozen import nodes_of
 from .mentions import Mention
 from .positions import Where, absolute
+from .readings import read_at
+from .values import Sweep, Value
 
 Tokens = tuple[Hashable, ...] | None
 """Where a site stands: one token an example, just one where it is the same in all of them, None for every position."""
@@ -67,17 +70,13 @@ def experiment(path: Path, graph: Graph, where: Where | None) -> Hashable:
     """
 
     def members(sites: Iterable[Site]) -> frozenset[Hashable]:
-        return frozenset((node, tokens(_read_at(site, graph), where)) for site in sites for node in nodes_of(site, graph))
+        return frozenset((node, tokens(read_at(site, graph), where)) for site in sites for node in nodes_of(site, graph))
 
     legs = [
         (members(leg.targets), *(frozenset(map(graph.canonical, nodes)) for nodes in (leg.frozen, leg.exempt)), leg.directly)
         for leg in path.legs
     ]
     return members(path.sources), tuple(legs)
-
-
-def _read_at(site: Site, graph: Graph) -> Position | None:
-    return Position("END") if site.at is None and graph.family(site.node.family).role == "logits" else site.at
 
 
 def check_once(members: Iterable[Mention], graph: Graph, where: Where | None, *, measured: bool = False) -> None:
@@ -101,7 +100,7 @@ def check_once(members: Iterable[Mention], graph: Graph, where: Where | None, *,
                 by_node.setdefault(node, []).append((mention.site, mention))
     for same in by_node.values():
         for (first, _), (second, mention) in combinations(same, 2):
-            one, other = (tokens(_read_at(site, graph), where) for site in (first, second))
+            one, other = (tokens(read_at(site, graph), where) for site in (first, second))
             if one is None or other is None or one == other:
                 raise mention.error(_said(first, second, one, other), "name each site once")
             if measured and (met := _met(one, other)):

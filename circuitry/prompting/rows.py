@@ -36,7 +36,7 @@ class PromptTable:
     def problem(self, row: Row, column: str, what: str) -> TaskError:
         """An error that says where in the file it is.
 
-        >>> print(Table("p.csv", (), ()).problem(Row(3, {}), "foil", "empty"))
+        >>> print(PromptTable("p.csv", (), ()).problem(Row(3, {}), "foil", "empty"))
         p.csv, line 3, foil: empty
         """
         return TaskError(f"{self.name}, line {row.line}, {column}: {what}")

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import content
 from ..errors import CircuitryError, TaskError, UnknownNameError, expected, suggest
-from ..paths import Position
+from ..paths.positions import Position
 from .definition import TaskDefinition
 from .from_file import definition_from_file
 from .prompts import Prompts, check

@@ -44,7 +44,7 @@ class CellView:
     def place(self) -> str:
         """Its axis values as text.
 
-        >>> Cell("c", {"layer": 3, "position": "B"}, 1.0, 0.1, 0.8, 1.2, 0.5, 0.01, 1.0, 16).place
+        >>> CellView("c", {"layer": 3, "position": "B"}, 1.0, 0.1, 0.8, 1.2, 0.5, 0.01, 1.0, 16).place
         'layer 3, position B'
         """
         return ", ".join(f"{axis} {value}" for axis, value in self.values.items()) or "the one cell"
@@ -53,7 +53,7 @@ class CellView:
     def label(self) -> str:
         """Its axis values alone.
 
-        >>> Cell("c", {"layer": 3}, 1.0, 0.1, 0.8, 1.2, 0.5, 0.01, 1.0, 16).label
+        >>> CellView("c", {"layer": 3}, 1.0, 0.1, 0.8, 1.2, 0.5, 0.01, 1.0, 16).label
         '3'
         """
         return ", ".join(map(str, self.values.values())) or "all"
@@ -62,7 +62,7 @@ class CellView:
     def found(self) -> bool:
         """Whether the effect differs from zero at a false discovery rate of 5 % over the table.
 
-        >>> Cell("c", {}, 1.0, 0.1, 0.8, 1.2, 0.5, 0.01, 1.0, 16).found
+        >>> CellView("c", {}, 1.0, 0.1, 0.8, 1.2, 0.5, 0.01, 1.0, 16).found
         True
         """
         return bool(self.q < SIGNIFICANT)
@@ -71,7 +71,7 @@ class CellView:
     def unsure(self) -> bool:
         """Whether the effect may be zero for all that is known; one that is never negative is not tested, and not unsure.
 
-        >>> [Cell("c", {}, 1.0, 0.1, 0.8, 1.2, 0.5, math.nan, 1.0, 16, signed=kind).unsure for kind in (True, False)]
+        >>> [CellView("c", {}, 1.0, 0.1, 0.8, 1.2, 0.5, math.nan, 1.0, 16, signed=kind).unsure for kind in (True, False)]
         [True, False]
         """
         return self.signed and not self.found
@@ -80,7 +80,7 @@ class CellView:
     def tip(self) -> str:
         """Everything about the cell, one ``name: value`` a line.
 
-        >>> Cell("c", {"layer": 3}, -1.0, 0.1, -1.2, -0.8, 0.5, 0.01, 1.0, 16).tip.splitlines()[:2]
+        >>> CellView("c", {"layer": 3}, -1.0, 0.1, -1.2, -0.8, 0.5, 0.01, 1.0, 16).tip.splitlines()[:2]
         ['layer: 3', 'mean effect: −1.00']
         """
         lines = [f"{axis}: {value}" for axis, value in self.values.items()]
@@ -129,7 +129,7 @@ def cells_of(table: PatchingTable, number_of_table: int = 1) -> list[CellView]:
 def heat_map(cells: Sequence[CellView], axes: Sequence[str]) -> tuple[list[str], list[Row]]:
     """Column heads and rows: the last axis across, the others down; None where the table has no such cell.
 
-    >>> one, two = (Cell("c", {"layer": n, "at": "B"}, 1.0, 0, 0, 0, 0, 0, 0, 1) for n in (0, 1))
+    >>> one, two = (CellView("c", {"layer": n, "at": "B"}, 1.0, 0, 0, 0, 0, 0, 0, 1) for n in (0, 1))
     >>> columns, rows = heat_map([one, two], ["layer", "at"])
     >>> columns, [row.heads for row in rows]
     (['B'], [[('0', 1)], [('1', 1)]])
@@ -179,7 +179,7 @@ def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
 def interval(cell: CellView) -> str:
     """A cell's interval as text; nothing where there is none.
 
-    >>> interval(Cell("c", {}, -1.0, 0.1, -1.2, -0.8, 0.5, 0.01, 1.0, 16))
+    >>> interval(CellView("c", {}, -1.0, 0.1, -1.2, -0.8, 0.5, 0.01, 1.0, 16))
     '−1.20 to −0.80'
     """
     return f"{number(cell.low)} to {number(cell.high)}" if math.isfinite(cell.low) else ""

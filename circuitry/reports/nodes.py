@@ -9,7 +9,8 @@ from typing import Any
 
 from ..drawing.circuit import Circuit, CircuitEdge, CircuitNode
 from ..errors import CircuitryError
-from ..paths import Path, Site, parse
+from ..paths.parse import parse
+from ..paths.values import Path, Site
 from ..results.recorded import path_among, paths_of
 from ..results.table import PatchingTable
 from .cells import CellView

@@ -7,7 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import CircuitryError
-from ..paths import Axis, Path, Site, from_data, parse, position
+from ..paths.json import from_data
+from ..paths.parse import parse
+from ..paths.positions import Axis
+from ..paths.values import Path, Site, position
 
 
 def paths_of(provenance: Mapping[str, Any]) -> dict[str, Path]:

@@ -1,10 +1,9 @@
-"""The patching table: what was measured, what can be said of it, and how it is shown and written."""
+"""The patching table: effects with their statistics, and how they are shown and written."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,9 @@ import pandas as pd
 from ..errors import CircuitryError
 from ..prompting.record import text
 from ..store.files import write_csv, write_whole
-from ..thresholds import LEVEL, RESAMPLES, SIGNIFICANT
+from ..thresholds import SIGNIFICANT
 from . import statistics, writing
-from .measurements import COLUMNS as COLUMNS
-from .measurements import Measurements
-from .skewness import Outliers
-from .statistics import Array
+from .significance import Assessed
 
 if TYPE_CHECKING:
     from .compare import By, Comparison
@@ -27,88 +23,8 @@ if TYPE_CHECKING:
 _WIDE = 130  # characters: a wider grid is printed without standard errors
 
 
-class PatchingTable(Measurements):
+class PatchingTable(Assessed):
     """Effects of a path with their statistics; a table is a value: make a new one rather than change it."""
-
-    @cached_property
-    def _described(self) -> pd.DataFrame:
-        return self._describe()
-
-    def _describe(self, *options: Any) -> pd.DataFrame:
-        made = statistics.describe(self.values(), *options, outliers=self.outliers, signed=self.signed().to_numpy())
-        return made.set_axis(self.mean().index)
-
-    @cached_property
-    def outliers(self) -> Outliers:
-        """Examples far from the others, over all cells and random nodes whose effects can be negative.
-
-        >>> PatchingTable.of([{"layer": 0}], np.ones((1, 8)), np.zeros(8), np.ones(8), "logit").outliers.enough
-        False
-        """
-        random = self.random_values()
-        return Outliers.of([self.values()[self.signed()], *([] if random is None else [random])])
-
-    def statistics(self, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-        """What can be said of each cell's mean effect, indexed as ``mean``.
-
-        ``mean``, ``se`` (standard error), ``low`` and ``high`` (bootstrap interval over examples), ``normalized`` (effect: 1 is that of the whole input), ``p`` (test of mean zero; NaN where effects are never negative), ``q`` (adjusted for false discoveries over all
-        cells; NaN where p is below 0.05 but outliers may be missing among the examples), and ``random_quantile`` (fraction of random
-        nodes whose |mean effect| is smaller; NaN without ``random``).
-
-        >>> t = PatchingTable.of([{"layer": 0}], np.array([[1.0, 2.0, 3.0]]), np.zeros(3), np.full(3, 4.0), "logit")
-        >>> t.statistics().round(2)[["mean", "se", "normalized", "p"]].values.tolist()
-        [[2.0, 0.58, 0.5, 0.25]]
-        """
-        usual = (level, resamples, seed) == (LEVEL, RESAMPLES, 0)
-        described = self._described if usual else self._describe(level, resamples, seed)
-        made = described.copy()
-        for place, name, column in ((0, "mean", self.mean()), (1, "se", self.sem()), (4, "normalized", self.normalized())):
-            made.insert(place, name, column)
-        return made.assign(random_quantile=self._beyond_random())
-
-    def significant(self, q: float = SIGNIFICANT) -> pd.Series:
-        """Which cells have an adjusted p below ``q``.
-
-        >>> t = PatchingTable.of([{"layer": k} for k in (0, 1)], np.ones((2, 48)), np.zeros(48), np.ones(48), "logit")
-        >>> t.significant().tolist()
-        [True, True]
-        """
-        return self._described["q"] < q
-
-    def can_show(self, q: float = SIGNIFICANT) -> bool:
-        """Whether there are examples enough for a cell, or some of them together, to have an adjusted p below ``q``.
-
-        >>> cells = [{"layer": n} for n in range(16)]
-        >>> [PatchingTable.of(cells, np.ones((16, n)), np.zeros(n), np.ones(n), "logit").can_show() for n in (4, 12)]
-        [False, True]
-        """
-        cells = int(self.signed().sum())
-        return statistics.least_discovery(self.frame["example"].nunique(), cells, q) <= cells
-
-    def _random_by_cell(self) -> list[Array | None]:
-        """|Mean effect| of the random nodes that each cell is compared with."""
-        cells = self.mean().index
-        if self.random is None:
-            return [None] * len(cells)
-        shared, means = statistics.random_means(self.random, self.axes)
-        keys = zip(*(cells.get_level_values(axis) for axis in shared), strict=True) if shared else [()] * len(cells)
-        return [means.get(key) for key in keys]
-
-    def _beyond_random(self) -> list[float]:
-        # A draw may be the cell's own node: it is not smaller, whatever the last bit of either says.
-        least = self.mean().abs() - self._rounding()
-        pairs = zip(least, self._random_by_cell(), strict=True)
-        return [np.nan if each is None or np.isnan(mean) else float((each < mean).mean()) for mean, each in pairs]
-
-    def random_band(self, share: float = 0.95) -> pd.Series:
-        """What |mean effect| this share of the random nodes stays within, by cell; NaN without ``random``.
-
-        >>> random = pd.DataFrame({"draw": [0, 1, 2], "effect": [0.0, -2.0, 1.0]})
-        >>> PatchingTable.of([{}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit", random=random).random_band(1.0).tolist()
-        [2.0]
-        """
-        band = [np.nan if each is None else float(np.quantile(each, share)) for each in self._random_by_cell()]
-        return pd.Series(band, index=self.mean().index)
 
     def notes(self, mark: str = "*") -> list[str]:
         """What a reader of the numbers must know: what the mark means, what could have been shown, and what random nodes do.

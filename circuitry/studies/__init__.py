@@ -1,6 +1,7 @@
 """Studies of several models: their circuits, aligned by role and depth, and the paper's experiment on their features."""
 
-from .circuits import Circuits, circuits
-from .experiment import Universality, experiment
+from .circuits.compare import Circuits, circuits
+from .experiment.result import Universality
+from .experiment.run import experiment
 
 __all__ = ["Circuits", "Universality", "circuits", "experiment"]

@@ -8,12 +8,13 @@ from typing import Any
 
 from ..errors import CircuitryError, expected, suggest
 from ..patching.experiment import Paths
-from ..results import PatchingTable
 from ..results.recorded import path_of, paths_of
+from ..results.table import PatchingTable
 from ..results.writing import count
 from ..thresholds import MOST_KEYS
+from .keys import keys
 from .result import Component, SuiteResult
-from .study import Study, keys
+from .study import Study
 
 Axes = Mapping[str, Sequence[Any]]
 

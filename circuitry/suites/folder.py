@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import CircuitryError, FileError, expected
 from ..executing.distributed import current
-from ..results import PatchingTable
+from ..results.table import PatchingTable
 from ..store.files import write_whole
 from ..store.resumable import Resumable, same
 from ..team import Team

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..errors import CircuitryError
 from ..patching.experiment import Paths
-from ..prompting import task
+from ..prompting.task import task
 from ..results.writing import count
 from .declare import Axes, Suite, TableSpec, findings
 from .result import SuiteResult

@@ -7,13 +7,14 @@ from typing import Any
 import pandas as pd
 
 from ..drawing.circuit import Circuit
-from ..planning import METRICS
-from ..results import PatchingTable
+from ..planning.metrics import METRICS
+from ..results.table import PatchingTable
 from ..results.writing import count
+from .keys import keys
 from .result import SuiteResult, Summary
 from .senders import Head, Receivers, read_at, reads, senders, site, strong_senders, together
 from .stages import Drawing
-from .study import Study, keys
+from .study import Study
 
 AROUND = ["A", "B", "B+1", "B+2", "B+3"]
 PORTS = {"k": "A", "q": "A", "v": "B"}

@@ -11,13 +11,14 @@ from typing import Any
 import pandas as pd
 
 from ..drawing.circuit import Circuit, CircuitEdge, CircuitNode
-from ..paths import labelled
-from ..results import PatchingTable
+from ..paths.labelled import labelled
+from ..results.table import PatchingTable
 from ..results.writing import count
 from ..thresholds import KEY_EFFECT
 from .induction_heads import baselines
+from .keys import keys
 from .result import Component, SuiteResult, Summary
-from .study import Study, keys
+from .study import Study
 
 AFTER = ["B", "B+1", "B+2", "B+3", "B+4", "B+5"]
 AROUND = ["A", "B", "B+1", "B+2", "B+3"]

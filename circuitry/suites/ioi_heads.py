@@ -17,7 +17,7 @@ import pandas as pd
 from ..drawing.circuit import Circuit
 from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
-from ..paths import labelled
+from ..paths.labelled import labelled
 from ..results.writing import count
 from ..thresholds import KEY_EFFECT
 from .ioi_roles import (
@@ -39,10 +39,11 @@ from .ioi_roles import (
     Found,
     Stage,
 )
+from .keys import keys, sure
 from .result import Picture, SuiteResult, Summary
 from .senders import Head, Receivers, jointly, read_at, reads, senders, site, strong_senders
 from .stages import Drawing
-from .study import Study, keys, sure
+from .study import Study
 
 
 def run(study: Study) -> SuiteResult:

@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..drawing.circuit import Circuit
-from ..evidence import Offsets
+from ..evidence.offsets_result import Offsets
 from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
 from ..evidence.write_profile import position_name
 from ..results.split_cells import split_cells
 from ..results.writing import count
+from .keys import keys
 from .result import Component, Picture, SuiteResult, Summary
 from .stages import Drawing
-from .study import Study, keys
+from .study import Study
 
 TOKENS = {"IO": 4, "S1": 4, "S2": 2}
 """Names whose writing is looked for, and how many tokens after each: few words stand between S2 and the end."""

@@ -13,8 +13,8 @@ import pandas as pd
 
 from ..drawing.circuit import Circuit
 from ..errors import CircuitryError
-from ..paths import parse_node
-from ..results import PatchingTable
+from ..paths.parse import parse_node
+from ..results.table import PatchingTable
 from ..store.files import write_whole
 from .folder import read_record
 
@@ -175,7 +175,7 @@ class SuiteResult:
         ['report.html', 'run.json', 'summary.json', 'summary.md']
         """
         from ..drawing.figures import save
-        from ..reports import write_report
+        from ..reports.page import write_report
 
         target = Path(folder)
         for name, table in self.tables.items():

@@ -13,10 +13,10 @@ from typing import Any
 from .. import content
 from ..errors import CircuitryError, no_effect, suggest
 from ..executing.open import DEFAULT, choice
-from ..models import Model
+from ..models.model import Model
 from ..patching.provenance import commit, versions
-from ..prompting import Task, task
-from ..reports import write_report
+from ..prompting.task import Task, task
+from ..reports.page import write_report
 from .declare import Suite
 from .folder import RunFolder, plain
 from .generic import suite_for

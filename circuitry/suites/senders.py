@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..paths import labelled
-from ..results import PatchingTable
+from ..paths.labelled import labelled
+from ..results.table import PatchingTable
 from ..thresholds import KEY_EFFECT
-from .study import Study, keys
+from .keys import keys
+from .study import Study
 
 Head = tuple[int, int]
 """(layer, number)."""

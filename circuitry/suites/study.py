@@ -7,21 +7,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pandas as pd
 import torch
 
 from ..errors import CircuitryError, PathError
-from ..evidence import Offsets, off_by_one
+from ..evidence.offsets import off_by_one
+from ..evidence.offsets_result import Offsets
 from ..evidence.write_profile import position_name
 from ..executing.distributed import current
 from ..executing.open import DEFAULT, choice
-from ..models import Model
-from ..patching import patch
-from ..patching.experiment import Paths, compile_path
-from ..paths import Labelled, Path, labelled, parse
-from ..planning import Sweep, reads_logits
-from ..prompting import Task
-from ..results import PatchingTable
+from ..models.model import Model
+from ..patching.experiment import Paths, compile_path, patch
+from ..paths.labelled import Labelled, labelled
+from ..paths.parse import parse
+from ..paths.values import Path
+from ..planning.readings import reads_logits
+from ..planning.values import Sweep
+from ..prompting.task import Task
+from ..results.table import PatchingTable
 from ..thresholds import KEY_EFFECT, MOST_KEYS, SIGNIFICANT
 from .folder import RunFolder
 from .result import Component, Summary
@@ -73,7 +75,7 @@ class Study:
     ) -> PatchingTable:
         """One table. ``task``: options of the task for this table only; ``axes``: values of open axes.
 
-        Of positions that turn out to be one token in every prompt, all but one are left out (``table.about["skipped"]``).
+        Of positions that turn out to be one token in every prompt, all but one are left out (``table.provenance["skipped"]``).
         """
         self.say(f"{title}: {_first(path)}")
         asked = self.task.but(**(task or {}))
@@ -238,36 +240,6 @@ def _first(path: Paths) -> Path | str:
     """The path, or the first of several; with none at all ``patch`` says what is missing."""
     several = path.paths if isinstance(path, Labelled) else path
     return next(iter(several.values()), "embed -> logits") if isinstance(several, Mapping) else several
-
-
-def keys(table: PatchingTable, *, most: int = MOST_KEYS, negative: bool = False) -> list[Any]:
-    """Cells with at least KEY_EFFECT of the whole effect and q below SIGNIFICANT, the strongest first.
-
-    With too few examples for any cell to reach SIGNIFICANT, the size of the effect alone decides. ``negative``: cells that work against the behaviour,
-    by the same thresholds.
-
-    >>> import numpy as np
-    >>> effects = np.array([[0.04], [0.6], [0.2], [-0.3]]) * np.linspace(0.9, 1.1, 16)
-    >>> t = PatchingTable.of([{"cell": c} for c in "abcd"], effects, np.zeros(16), np.ones(16), "logit")
-    >>> keys(t), keys(t, negative=True)
-    (['b', 'c'], ['d'])
-    """
-    effects = table.normalized() * (-1 if negative else 1)
-    strong = effects[effects >= KEY_EFFECT]
-    return list(strong[sure(table)[strong.index]].sort_values(ascending=False, kind="stable").index[:most])
-
-
-def sure(table: PatchingTable) -> pd.Series:
-    """Which cells are clear enough for a finding: q below SIGNIFICANT, or p where no q can be given for want of effects, else all.
-
-    >>> import numpy as np
-    >>> cells = [{"layer": n} for n in range(4)]
-    >>> [sure(PatchingTable.of(cells, np.zeros((4, n)), np.zeros(n), np.ones(n), "logit")).any().item() for n in (4, 12)]
-    [True, False]
-    """
-    if not table.can_show(SIGNIFICANT):
-        return pd.Series(True, table.mean().index)
-    return table.significant(SIGNIFICANT) if table.outliers.enough else table.statistics()["p"] < SIGNIFICANT
 
 
 def profile(offsets: Offsets | None) -> dict[str, float] | None:

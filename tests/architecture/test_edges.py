@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from circuitry.architecture import Graph, Reach, definition
-from circuitry.architecture.reach import Ways, ways
+from circuitry.architecture.flow import Ways
 from circuitry.errors import PathError
 from circuitry.paths import Node
 from circuitry.planning import plan
@@ -98,13 +98,13 @@ def test_the_test_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny.model("rwkv", layers=2)
     tap, value, key = Node("shift_tap", (1, 1), "value"), Node("wkv_in", (1,), "value"), Node("wkv_in", (1,), "key")
     graph = Graph(model.graph.architecture, model.graph.sizes)
-    known = ways(graph._in_order)
-    monkeypatch.setattr(graph, "_ways", Ways.of([way for way in known if way[1] != (value, "")], graph._rank))
+    known = graph._flow.known
+    monkeypatch.setattr(graph._flow, "ways", Ways.of([way for way in known if way[1] != (value, "")], graph._rank))
     monkeypatch.setattr(model, "graph", graph)
     assert f"{tap} moves {value} @ +0" in wrong_edges(model, [tap])
     more = Graph(graph.architecture, graph.sizes)
     wrong = (tap, ""), (key, ""), more.nx.edges[Node("wkv_in", (1,)), key]["rule"]
-    monkeypatch.setattr(more, "_ways", Ways.of([*known, wrong], more._rank))
+    monkeypatch.setattr(more._flow, "ways", Ways.of([*known, wrong], more._rank))
     monkeypatch.setattr(model, "graph", more)
     assert f"{tap} does not move {key} @ +0" in wrong_edges(model, [tap])
 

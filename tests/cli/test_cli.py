@@ -138,7 +138,7 @@ def test_a_run_that_is_stopped_says_so_and_leaves_a_report(tmp_path: Path, monke
     monkeypatch.setattr("circuitry.suites.study.patch", stop)
     code, _, err = called("run", str(mine), "--model", "bundled:mamba", "--out", str(tmp_path / "runs"), "--examples", "4")
     assert code == 130 and "Interrupted. Run the same command to resume" in err and "Traceback" not in err
-    assert "Not there: states." in (tmp_path / "runs" / "mine-mamba" / "report.html").read_text()
+    assert "Missing tables: states." in (tmp_path / "runs" / "mine-mamba" / "report.html").read_text()
 
 
 def test_report_builds_the_page_again(runs: dict[str, tuple[Path, str]]) -> None:
@@ -223,7 +223,7 @@ def test_explain_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_: Any, **__: Any) -> None:
         raise AssertionError("something was run")
 
-    monkeypatch.setattr("circuitry.executing.rows.engine.run_plan", run)
+    monkeypatch.setattr("circuitry.executing.suffix.executor.Suffix.run", run)
     out = circuitry("explain", "bundled:gpt_neox", "head[0,1] @ B -> head[1,0].k freezing head -> logits")
     assert "pass 2" in out and "on the clean input: write head[1,0].k from pass 1" in out
 

@@ -140,11 +140,11 @@ def test_every_setting_is_a_patch_of_its_own(kind: str, path: str) -> None:
         np.testing.assert_allclose(kept.frame["effect"], alone.frame["effect"], atol=1e-10)
         share, numbers = alone.normalized(), alone.statistics()
         one, whole = numbers.loc[[found.cell]].iloc[0], (alone.frame["source"] - alone.frame["base"]).mean()
-        assert row["share"] == pytest.approx(share.loc[[found.cell]].iloc[0], abs=1e-9)
+        assert row["normalized"] == pytest.approx(share.loc[[found.cell]].iloc[0], abs=1e-9)
         assert row["strongest"] == share.index.tolist()[int(share.argmax())]
         assert row["q"] == pytest.approx(one["q"]) and row["holds"] == (row["strongest"] == found.cell and row["q"] < 0.05)
         assert (row["low"], row["high"]) == pytest.approx(tuple(sorted((one["low"] / whole, one["high"] / whole))), abs=1e-9)
-        assert row["low"] <= row["share"] <= row["high"]
+        assert row["low"] <= row["normalized"] <= row["high"]
 
 
 def test_the_finding_is_that_of_the_first_setting() -> None:
@@ -195,8 +195,8 @@ def test_a_cell_that_a_setting_cannot_run_has_no_effect_there() -> None:
     assert first.index.tolist()[first.to_numpy().argmax()][1] == "B", "the seed makes it so"
     found = sensitivity(model("gpt2"), task, path, holds=at_b, frozen={"heads": ["head"]}, axes=axes, **some)
     one, other = found.frame.to_dict("records")
-    assert one["holds"] and one["share"] == first.max()
-    assert (other["share"], other["low"], other["high"], other["q"], other["holds"]) == (0, 0, 0, 1, False)
+    assert one["holds"] and one["normalized"] == first.max()
+    assert (other["normalized"], other["low"], other["high"], other["q"], other["holds"]) == (0, 0, 0, 1, False)
     assert "something is left at B" in found.text() and found.frame["strongest"].str[1].tolist() == ["B", "END"]
 
 
@@ -259,7 +259,7 @@ def test_a_planted_finding_holds_only_where_it_should() -> None:
     assert found.cell == 0 and found.held == 4 and len(found.frame) == 8
     assert (found.frame["holds"] == (found.frame["frozen"] == "as written")).all()
     assert found.frame.loc[~found.frame["holds"], "strongest"].tolist() == [1] * 4
-    np.testing.assert_allclose(found.frame["share"], [0.8, 0.8, 0, 0] * 2, atol=0.01)
+    np.testing.assert_allclose(found.frame["normalized"], [0.8, 0.8, 0, 0] * 2, atol=0.01)
 
 
 def test_the_text_counts_settings_by_choice() -> None:
@@ -309,10 +309,10 @@ def test_the_picture_has_a_row_a_way_and_a_cross_where_the_finding_fails() -> No
     ]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["logit", "logit\ndifference"]
     assert [text.get_text() for text in ax.texts] == [
-        f"{round(row['share'], 2) + 0.0:.2f}{'' if row['holds'] else ' ✗'}" for row in planted().frame.to_dict("records")
+        f"{round(row['normalized'], 2) + 0.0:.2f}{'' if row['holds'] else ' ✗'}" for row in planted().frame.to_dict("records")
     ]
     assert sum("✗" in text.get_text() for text in ax.texts) == 4
-    np.testing.assert_array_equal(ax.images[0].get_array(), planted().frame["share"].to_numpy().reshape(4, 2))
+    np.testing.assert_array_equal(ax.images[0].get_array(), planted().frame["normalized"].to_numpy().reshape(4, 2))
 
 
 def test_labels_of_the_picture_do_not_meet() -> None:
@@ -333,7 +333,7 @@ def test_labels_of_the_picture_do_not_meet() -> None:
 
 def test_ways_that_were_measured_are_in_their_order_even_without_numbers() -> None:
     rows = [("zero", "noising", "b", "kl", np.nan), ("resample", "noising", "a", "kl", 0.5), ("mean", "noising", "a", "kl", 0.1)]
-    frame = pd.DataFrame(rows, columns=[*grid.SETTING, "share"]).assign(holds=[False, True, True])
+    frame = pd.DataFrame(rows, columns=[*grid.SETTING, "normalized"]).assign(holds=[False, True, True])
     texts = [text.get_text() for text in draw(Sensitivity("h[1] -> logits", 1, frame)).axes[0].texts]
     assert texts == ["nan ✗", "0.50", "0.10"]
 

@@ -20,7 +20,7 @@ from circuitry.executing import trace
 from circuitry.executing.copies import ALL, Copy, joined, units_frozen
 from circuitry.executing.rows import driver
 from circuitry.executing.rows import schedule as rows_schedule
-from circuitry.executing.rows.engine import run_plan
+from circuitry.executing.rows.executor import run_plan
 from circuitry.executing.rows.schedule import _Layout, schedule
 from circuitry.planning import Plan, absolute, plan
 from circuitry.planning.frozen import matching

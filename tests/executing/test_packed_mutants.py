@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from circuitry.executing.suffix import driver
-from circuitry.executing.suffix.layout import Builder
+from circuitry.executing.suffix.builder import Builder
 from circuitry.models import attention, stretches
 from circuitry.models.packed import Inside, Tokens
 from circuitry.planning import live

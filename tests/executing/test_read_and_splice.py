@@ -12,7 +12,7 @@ import torch
 
 from circuitry.errors import CircuitryError
 from circuitry.executing.activations import Change, read, spliced
-from circuitry.executing.reference.follow import Reference
+from circuitry.executing.reference.hooks import Reference
 from circuitry.paths import Node
 from support import agreement, tiny
 

@@ -13,7 +13,7 @@ import torch
 from circuitry.executing import trace
 from circuitry.executing.copies import ALL
 from circuitry.executing.suffix import executor
-from circuitry.executing.suffix.layout import Builder
+from circuitry.executing.suffix.builder import Builder
 from circuitry.executing.suffix.rows import Runs, positions_of
 from circuitry.models.packed import Tokens
 from support.breaking import PROMPTS, Mutants, check_noticed, into, wrap

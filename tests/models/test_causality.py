@@ -90,11 +90,11 @@ def test_a_mask_that_shows_later_tokens_is_found(kind: str, function: str, monke
 
 def test_a_convolution_that_looks_ahead_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the fast scan's convolution and in the exact one, which is the stock model's."""
-    from circuitry.models import mamba
+    from circuitry.models import mamba, mixers
 
-    real = mamba.convolve
+    real = mixers.convolve
     monkeypatch.setattr(mamba, "convolve", lambda mixer, x: real(mixer, x.flip(1)).flip(1))
-    monkeypatch.setattr(mamba, "_stock_logits", lambda *_: None)
+    monkeypatch.setattr(mixers, "_stock_logits", lambda *_: None)
     with pytest.raises(ct.ModelError, match=NOT_CAUSAL):
         tiny.model("mamba")
 

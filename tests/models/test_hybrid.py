@@ -15,9 +15,9 @@ from torch import Tensor
 import circuitry as ct
 from circuitry import Node, Site, parse
 from circuitry.executing.rows import driver
-from circuitry.executing.rows.engine import run_plan
+from circuitry.executing.rows.executor import run_plan
 from circuitry.executing.rows.schedule import schedule
-from circuitry.models import mamba
+from circuitry.models import mamba, mixers
 from circuitry.planning import cells, plan
 from circuitry.planning.frozen import matching
 from circuitry.planning.metrics import metric
@@ -191,7 +191,7 @@ def test_an_instrumented_jamba_gives_the_same_bits(kind: str, dtype: torch.dtype
     more = {"attention_mask": mask} if padded else {}
     stock = logits(hf, ids, **more)
     ours = ct.load(hf, dtype=dtype)
-    with mamba.exact(ours.mixers):
+    with mixers.exact(ours.mixers):
         assert torch.equal(logits(ours.hf, ids, **more), stock)
     if "moe" not in kind:  # rounding may send a token to another expert
         assert only_rounded(logits(ours.hf, ids, **more), stock, tiny.stock(kind, dtype=dtype), ids, **more)
@@ -240,9 +240,9 @@ def test_stock_kernels_are_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modeling_jamba, "mamba_selective_scan", fail)
     with pytest.raises(NotImplementedError):
         logits(hf, tokens())
-    monkeypatch.setattr(mamba, "find_spec", lambda _: object())
+    monkeypatch.setattr(mixers, "find_spec", lambda _: object())
     ours = ct.load(hf)
-    with mamba.exact(ours.mixers):
+    with mixers.exact(ours.mixers):
         assert torch.equal(logits(ours.hf, tokens()), stock)
 
 

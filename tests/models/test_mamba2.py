@@ -24,8 +24,8 @@ from circuitry.architecture import Graph, Place
 from circuitry.executing.copies import Copy
 from circuitry.executing.rows import driver
 from circuitry.executing.rows.schedule import _Layout, schedule
-from circuitry.models import mamba, mamba2, ssd
-from circuitry.models.mamba import exact
+from circuitry.models import mamba2, mixers, ssd
+from circuitry.models.mixers import exact
 from circuitry.paths import Node
 from circuitry.planning import plan
 from support import agreement, tiny
@@ -97,7 +97,7 @@ def test_float64_is_not_rounded_on_the_way(kind: str) -> None:
 
 
 def test_a_mamba2_that_is_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mamba, "_stock_logits", lambda hf, ids: 1.01 * logits(hf, ids))
+    monkeypatch.setattr(mixers, "_stock_logits", lambda hf, ids: 1.01 * logits(hf, ids))
     with pytest.raises(ct.ModelError, match="instrumented Mamba-2 differs from the stock model by"):
         tiny.model("mamba2")
     monkeypatch.undo()
@@ -116,7 +116,7 @@ def test_with_a_cache_the_stock_method_runs() -> None:
 
 _WITH_KERNELS = """
 import sys, torch, tiny, circuitry as ct
-from circuitry.models.mamba import exact
+from circuitry.models.mixers import exact
 hf = tiny.stock("mamba2", dtype=torch.float32)
 ids = torch.arange(20)[None] + 3
 try:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import circuitry as ct
 from circuitry import ModelError
-from circuitry.models import Vocabulary, mamba, scan
+from circuitry.models import Vocabulary, mamba, mixers, scan
 from support import tiny
 from support.agreement import both, model, ragged
 from support.rounding import only_rounded
@@ -70,7 +70,7 @@ def test_instrumented_mamba_gives_the_same_bits(dtype: torch.dtype, padded: bool
     more = {"attention_mask": mask} if padded else {}
     stock = logits(hf, ids, **more)
     ours = ct.load(hf, dtype=dtype)
-    with mamba.exact(ours.mixers):
+    with mixers.exact(ours.mixers):
         assert torch.equal(logits(ours.hf, ids, **more), stock)
     assert only_rounded(logits(ours.hf, ids, **more), stock, tiny.stock("mamba", dtype=dtype), ids, **more)
 
@@ -113,7 +113,7 @@ def test_an_attention_that_is_something_else_is_refused(monkeypatch: pytest.Monk
 
 
 def test_a_mamba_that_is_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mamba, "_stock_logits", lambda hf, ids: 1.01 * logits(hf, ids))
+    monkeypatch.setattr(mixers, "_stock_logits", lambda hf, ids: 1.01 * logits(hf, ids))
     with pytest.raises(ModelError, match="instrumented Mamba differs from the stock model by"):
         tiny.model("mamba")
     monkeypatch.undo()
@@ -127,7 +127,7 @@ def test_a_mamba_that_is_something_else_is_refused(monkeypatch: pytest.MonkeyPat
 
 _WITH_KERNELS = """
 import sys, torch, tiny, circuitry as ct
-from circuitry.models import mamba
+from circuitry.models import mixers
 hf = tiny.stock("mamba", dtype=torch.float32)
 ids = torch.arange(20)[None] + 3
 try:
@@ -136,7 +136,7 @@ try:
 except NotImplementedError as error:
     print("stock:", error)
 model = ct.load(hf)
-with mamba.exact(model.mixers), torch.no_grad():
+with mixers.exact(model.mixers), torch.no_grad():
     torch.save(model.hf(ids, use_cache=False).logits, sys.argv[1])
 """
 

@@ -105,7 +105,7 @@ def test_commands_on_one_model_take_a_revision(command: str, tmp_path: Path, mon
         asked.append((name, how["revision"]))
         raise CircuitryError("that is all")
 
-    monkeypatch.setattr("circuitry.models.load", load)
+    monkeypatch.setattr("circuitry.models.loading.load", load)
     words = [str(tmp_path) if word == "OUT" else word for word in COMMANDS[command]]
     for given, wanted in (((), None), (("--revision", "step1"), "step1")):
         assert called(*words, *given) == (2, "", "that is all\n")

@@ -251,7 +251,7 @@ def test_the_command_line_has_it(command: list[str], monkeypatch: pytest.MonkeyP
         asked.append(options)
         raise ZeroDivisionError
 
-    monkeypatch.setattr("circuitry.models.load", load)
+    monkeypatch.setattr("circuitry.models.loading.load", load)
     rest = [PATHS[0]] if command[0] == "patch" else []
     for more in ([], ["--device", "cuda"]):
         with pytest.raises(ZeroDivisionError):

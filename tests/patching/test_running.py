@@ -31,8 +31,8 @@ from circuitry.executing.rows.executor import Rows
 from circuitry.executing.rows.schedule import _Layout, schedule
 from circuitry.executing.suffix import driver as suffix_driver
 from circuitry.executing.suffix import guarded
-from circuitry.executing.suffix.layout import Builder
-from circuitry.executing.suffix.measure import of_site
+from circuitry.executing.suffix.builder import Builder
+from circuitry.executing.suffix.layout import of_site
 from circuitry.patching import cautions
 from circuitry.planning import METRICS, Write, plan
 from circuitry.team import Team

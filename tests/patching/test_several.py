@@ -16,8 +16,8 @@ import circuitry as ct
 from circuitry import CircuitryError, GuardError, PatchingTable, PathError
 from circuitry.executing.reference.executor import by_reference
 from circuitry.executing.rows import schedule
-from circuitry.executing.rows.engine import run_plan
-from circuitry.executing.suffix import layout
+from circuitry.executing.rows.executor import run_plan
+from circuitry.executing.suffix import builder
 from circuitry.patching import METRICS
 from circuitry.patching.experiment import compile_path
 from circuitry.planning import join, plan
@@ -158,7 +158,7 @@ def test_the_reference_engine_and_verify_take_several_paths(monkeypatch: pytest.
     assert one.frame[["path", "layer", "example"]].equals(other.frame[["path", "layer", "example"]])
     np.testing.assert_allclose(columns(one), columns(other), atol=1e-10)
     assert {**{k: v for k, v in one.provenance.items() if k != "verified"}, "executor": "reference"} == other.provenance
-    for name, laying_out in (("suffix", layout), ("rows", schedule)):
+    for name, laying_out in (("suffix", builder), ("rows", schedule)):
         monkeypatch.setattr(laying_out, "units_frozen", lambda *_: {})
         with pytest.raises(GuardError, match="and the reference differ by"):
             patched("llama", paths, executor=ct.executor(name, verify=9))

@@ -14,7 +14,7 @@ from circuitry.architecture import Graph
 from circuitry.paths import Node, Path, Position, Site
 from circuitry.planning import Intervention, Pass, Write, cells, explain, kind, plan
 from circuitry.planning.frozen import frozen_by_name, frozen_nodes
-from circuitry.planning.plan import MADE
+from circuitry.planning.values import MADE
 
 MAMBA = ct.graph("mamba", layer=3, lag=3)
 NEOX = ct.graph("gpt_neox", layer=3, head=2)

@@ -6,12 +6,16 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 from support.layers import HEAVY, LAYERS, LEVEL, LIGHT, PACKAGE, ROOT, heavy_after_importing
+
+SHALLOW = 20
+"""Who reads a module has to know those below it: a chain of imports stays shorter than this."""
 
 
 def test_the_language_the_graphs_and_the_planner_need_no_torch() -> None:
@@ -68,6 +72,103 @@ def test_a_module_imports_only_from_below(file: Path) -> None:
 
 def test_every_layer_is_looked_at() -> None:
     assert {layer_of(".".join(file.relative_to(ROOT).with_suffix("").parts)) for file in FILES} == set(LEVEL)
+
+
+def name_of(file: Path) -> str:
+    """The name under which a file of the package is imported."""
+    return ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def at_the_top(file: Path) -> Iterator[tuple[str, str]]:
+    """(module, name) of every import of the package's own at a file's top: what loads with it. Types alone do not."""
+    package = file.relative_to(PACKAGE.parent).parts[:-1]
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else ()
+            yield from ((".".join((*start, *filter(None, [node.module]))), alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+
+
+def needed() -> dict[str, set[str]]:
+    """By module, the modules that its import statements name; of a package its ``__init__``, where no module of it is named."""
+    files = {name_of(file): file for file in PACKAGE.rglob("*.py")}
+    found = {}
+    for name, file in files.items():
+        pairs = {f"{module}.{one}" if f"{module}.{one}" in files else module for module, one in at_the_top(file)}
+        found[name] = pairs & files.keys() - {name}
+    return found
+
+
+def longest_chain(needs: Mapping[str, set[str]]) -> tuple[str, ...]:
+    """The longest way down. Raises CycleError where modules import each other."""
+    ways = dict[str, tuple[str, ...]]()
+    for module in TopologicalSorter(needs).static_order():
+        ways[module] = (module, *max((ways[one] for one in needs[module]), key=len, default=()))
+    return max(ways.values(), key=len)
+
+
+def test_no_chain_of_imports_is_long() -> None:
+    chain = longest_chain(needed())
+    assert len(chain) < SHALLOW, "\n".join(chain)
+
+
+def test_the_test_of_chains_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through a package's face a chain is longer than to the module behind it."""
+    package = tmp_path / "circuitry"
+    (package / "paths").mkdir(parents=True)
+    (package / "paths" / "values.py").write_text("import json")
+    (package / "paths" / "__init__.py").write_text("from .values import Node")
+    (package / "__init__.py").write_text("")
+    (package / "new.py").write_text("def late() -> None:\n    from .paths import Node")
+    monkeypatch.setitem(globals(), "PACKAGE", package)
+    assert longest_chain(needed()) == ("circuitry.paths", "circuitry.paths.values")
+    for line, chain in (
+        ("from .paths.values import Node", ("circuitry.new", "circuitry.paths.values")),
+        ("from .paths import values", ("circuitry.new", "circuitry.paths.values")),
+        ("import circuitry.paths", ("circuitry.new", "circuitry.paths", "circuitry.paths.values")),
+        ("from .paths import Node", ("circuitry.new", "circuitry.paths", "circuitry.paths.values")),
+    ):
+        (package / "new.py").write_text(line)
+        assert max(longest_chain(needed()), chain, key=len) == longest_chain(needed())
+        assert needed()["circuitry.new"] == {chain[1]}
+
+
+def through_a_face(file: Path) -> list[str]:
+    """Names that a file takes from a package's ``__init__``, which has them from elsewhere."""
+    found = []
+    for module, name in at_the_top(file):
+        face = PACKAGE.parent.joinpath(*module.split("."), "__init__.py")
+        if face.exists() and name in {taken for source, taken in at_the_top(face) if source != module}:
+            found.append(f"{module}.{name}")
+    return found
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if file.name != "__init__.py"], ids=lambda file: str(file.relative_to(PACKAGE))
+)
+def test_inside_a_name_comes_from_where_it_is_defined(file: Path) -> None:
+    """What packages show is for users: inside, who follows an import finds the thing itself."""
+    assert through_a_face(file) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("from ..paths import Node", ["circuitry.paths.Node"]),
+        ("from circuitry.paths import Node, values", ["circuitry.paths.Node"]),
+        ("from ..paths.values import Node\nfrom .. import content", []),
+    ],
+)
+def test_the_test_of_faces_can_fail(line: str, found: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "circuitry"
+    (package / "paths").mkdir(parents=True)
+    (package / "paths" / "__init__.py").write_text("from .values import Node")
+    (package / "__init__.py").write_text("")
+    (package / "new").mkdir()
+    (package / "new" / "one.py").write_text(line)
+    monkeypatch.setitem(globals(), "PACKAGE", package)
+    assert through_a_face(package / "new" / "one.py") == found
 
 
 EXECUTORS = ("rows", "suffix", "reference")

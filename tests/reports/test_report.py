@@ -53,13 +53,13 @@ def test_only_what_a_suite_follows_is_cited(tmp_path: Path) -> None:
 
 def test_tables_that_were_planned_and_not_begun_are_named(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, state="running", tables=["states"], planned=["states", "later"])
-    assert "Not there: later." in text_of(write_report(folder))
+    assert "Missing tables: later." in text_of(write_report(folder))
 
 
 def test_a_complete_run_lacks_nothing_that_it_left_out(tmp_path: Path) -> None:
     """A table for another architecture was planned and not made."""
     page = text_of(write_report(run_folder(tmp_path, planned=["states", "heads"])))
-    assert "Not there" not in page and "incomplete" not in page
+    assert "Missing tables" not in page and "incomplete" not in page
 
 
 def test_links_to_files_lead_somewhere(report: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_run_that_was_stopped_is_reported_as_such(tmp_path: Path) -> None:
     for name in ("summary.json", "circuit.json"):
         (folder / name).unlink()
     page = text_of(write_report(folder))
-    assert "This run is incomplete" in page and "Not there: later, broken." in page
+    assert "This run is incomplete" in page and "Missing tables: later, broken." in page
     assert "States by position" in page and 'id="circuit"' not in page and "This run has no summary" in page
 
 
@@ -177,7 +177,7 @@ def test_methods_name_the_tasks_that_the_tables_had() -> None:
 def test_a_cells_tip_has_its_numbers() -> None:
     cell = cells_of(tables()["writes"])[1]
     lines = dict(line.split(": ", 1) for line in cell.tip.splitlines())
-    assert lines["layer"] == "1" and lines["mean effect"] == "−5.00" and lines["share of the whole"] == "50 %"
+    assert lines["layer"] == "1" and lines["mean effect"] == "−5.00" and lines["normalized effect"] == "50 %"
     assert lines["prompts"] == "16" and lines["stronger than"] == "100 % of random nodes" and lines["q"] == "< 0.001"
     assert float(lines["95 % interval"].split(" to ")[0].replace("−", "-")) == pytest.approx(-5, abs=0.02)
     assert cell.found and not cells_of(tables()["states"])[0].found

@@ -99,7 +99,7 @@ def test_effect_and_share(show: Open, report: Path) -> None:
     page = show(report)
     assert page.inner_text(STRONG) == "−5.00"
     before = page.locator(STRONG).evaluate("cell => getComputedStyle(cell).backgroundColor")
-    page.check("#share-1")
+    page.check("#normalized-1")
     assert page.inner_text(STRONG) == "50 %"
     assert page.locator(STRONG).evaluate("cell => getComputedStyle(cell).backgroundColor") != before
 
@@ -146,7 +146,7 @@ def test_without_scripts_it_can_be_read(show: Open, report: Path) -> None:
     assert "mean effect: −5.00" in str(page.get_attribute(STRONG, "title"))
     page.click("a.node[aria-label^='ssm_state[1]']")
     assert page.locator(".panel:visible").count() == 1
-    page.check("#share-1")
+    page.check("#normalized-1")
     assert page.inner_text(STRONG) == "50 %"
 
 

@@ -175,7 +175,7 @@ def test_what_only_one_table_has_is_not_listed_without_end() -> None:
         ({"cells": [{"head": 0}]}, {}, r"the tables have different axes \(layer and head\); select\(\) drops an axis"),
         ({"cells": [{}]}, {}, r"the tables have different axes \(layer and none\); select\(\) drops an axis"),
         ({"cells": [{"layer": 7}]}, {}, "no cell is in both tables; the first has 0, the second 7"),
-        ({"unit": "KL"}, {"by": "effect"}, "effects in logit and in KL cannot be subtracted; try by='share'"),
+        ({"unit": "KL"}, {"by": "effect"}, "effects in logit and in KL cannot be subtracted; try by='normalized'"),
         ({}, {"by": "effects"}, "tables are not compared by 'effects'; did you mean 'effect'?"),
     ],
 )
@@ -204,7 +204,7 @@ def test_it_prints_itself() -> None:
     assert lines[0] == "small and large" and lines[1].split() == ["layer", "small", "large", "difference", "95%", "interval", "q"]
     assert all("*" in line and " to " in line for line in lines[3:9])
     assert lines[-1].startswith(
-        "(share of the whole effect; small and large; 95% bootstrap interval of the difference; * q < 0.05 (16 pairs"
+        "(normalized effect; small and large; 95% bootstrap interval of the difference; * q < 0.05 (16 pairs"
     )
     assert "90% interval" in repr(table([[1.0, 2.0]]).compare(table([[1.0, 2.0]]), level=0.9))
 
@@ -251,7 +251,7 @@ def test_everything_is_written(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(pd.read_csv(written[0], index_col="layer"), made.frame)
     assert written[1].read_text() == made.to_markdown() + "\n" and r"\toprule" in written[2].read_text()
     shown = " ".join("".join(node.itertext()) for node in xml.parse(written[4]).iter() if node.tag.endswith("}text"))
-    for word in ("small", "large", "layer", "share of the whole effect", "difference", "filled: q < 0.05", "16 pairs"):
+    for word in ("small", "large", "layer", "normalized effect", "difference", "filled: q < 0.05", "16 pairs"):
         assert word in shown
 
 

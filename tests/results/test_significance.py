@@ -22,7 +22,8 @@ from circuitry.reports.words import _statistics
 from circuitry.results import statistics as evidence
 from circuitry.results.skewness import ENOUGH, Outliers, johnson, johnson_two, widths
 from circuitry.results.units import DISTANCE, KL, SEVERAL
-from circuitry.suites.study import Study, keys, sure
+from circuitry.suites.keys import keys, sure
+from circuitry.suites.study import Study
 from support.agreement import model
 
 Sampler = Callable[[np.random.Generator, tuple[int, ...]], Any]

@@ -50,10 +50,10 @@ def at_most(rate: float, trials: int) -> float:
 def test_three_examples_by_hand() -> None:
     """Of the 8 flips of 1, 2, 3 two reach 6 either way; of those of 1, -1, 5 six reach 5."""
     seen = table([[1.0, 2.0, 3.0], [1.0, -1.0, 5.0], [0.0, 0.0, 0.0]]).statistics()
-    assert list(seen.columns) == ["mean", "se", "low", "high", "share", "p", "q", "random_quantile"]
+    assert list(seen.columns) == ["mean", "se", "low", "high", "normalized", "p", "q", "random_quantile"]
     assert seen["mean"].tolist() == pytest.approx([2.0, 5 / 3, 0.0])
     assert seen["se"].tolist() == pytest.approx([1 / np.sqrt(3), np.sqrt(28 / 9), 0.0])
-    assert seen["share"].tolist() == pytest.approx([0.5, 5 / 12, 0.0])
+    assert seen["normalized"].tolist() == pytest.approx([0.5, 5 / 12, 0.0])
     assert seen["p"].tolist() == [0.25, 0.75, 1.0]
     assert seen["q"].tolist() == [0.75, 1.0, 1.0], "0.25 * 3 / 1, and 0.75 * 3 / 2 cut at the next"
     assert seen["random_quantile"].isna().all()

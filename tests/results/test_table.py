@@ -105,10 +105,10 @@ def test_a_wide_grid_prints_without_errors_but_with_stars() -> None:
 def test_one_axis_prints_a_row_for_each_cell() -> None:
     made = table([{"layer": 0}, {"layer": 1}], [[1.0, 2.0, 3.0], [np.nan] * 3])
     assert made.to_markdown().splitlines()[:4] == [
-        "| layer   |   mean change of the logit |   95% interval |   share |     q |",
-        "|:--------|---------------------------:|---------------:|--------:|------:|",
-        "| 0       |                2.00 ± 0.58 |  -0.46 to 4.46 |     50% | 0.250 |",
-        "| 1       |                         -- |             -- |      -- |    -- |",
+        "| layer   |   mean change of the logit |   95% interval |   normalized |     q |",
+        "|:--------|---------------------------:|---------------:|-------------:|------:|",
+        "| 0       |                2.00 ± 0.58 |  -0.46 to 4.46 |          50% | 0.250 |",
+        "| 1       |                         -- |             -- |           -- |    -- |",
     ]
 
 

@@ -255,7 +255,7 @@ def test_the_command_line_looks_at_the_place_before_it_computes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").write_text("mine")
-    monkeypatch.setattr(ct.models, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("circuitry.models.loading.load", lambda *_, **__: pytest.fail("a model was loaded"))
     monkeypatch.setattr(sys, "argv", ["circuitry", *given])
     with pytest.raises(SystemExit) as ended:
         main()

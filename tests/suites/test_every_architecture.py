@@ -35,7 +35,7 @@ def test_a_suite_runs_and_finds_nothing_in_random_weights(kind: str, suite: str)
 @pytest.mark.parametrize("kind", ["mamba2", "jamba", "rwkv"])
 def test_a_suite_goes_through_to_the_end(kind: str, suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a threshold that anything passes, so that every table, the circuit and the scores are made."""
-    for module in ("study", "senders", "induction_states", "ioi_heads"):
+    for module in ("keys", "senders", "induction_states", "ioi_heads"):
         monkeypatch.setattr(importlib.import_module(f"circuitry.suites.{module}"), "KEY_EFFECT", -math.inf)
     options: dict[str, Any] = INDUCTION if suite == "induction" else {}
     model = tiny.model(kind, dtype=torch.float32, vocab=61 if suite == "induction" else 2000)

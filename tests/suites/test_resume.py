@@ -142,7 +142,7 @@ def test_an_interrupted_run_says_so_and_a_report_shows_its_tables(mine: Path) ->
     assert (record["state"], record["finished"], record["tables"]) == ("running", None, ["states", "writes"])
     page = (folder / "report.html").read_text()
     assert "States" in page and "Parts" not in page
-    assert "This run is incomplete" in page and "Not there: parts." in page
+    assert "This run is incomplete" in page and "Missing tables: parts." in page
     assert write_report(folder).read_text() == page
     with pytest.raises(ct.CircuitryError, match="is incomplete"):
         SuiteResult.load(folder)

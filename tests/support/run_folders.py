@@ -30,7 +30,7 @@ RUN: dict[str, Any] = {
 
 SUMMARY: dict[str, Any] = {
     "model": "bundled:mamba", "architecture": "mamba", "explained": 0.93, "offset": "B+1", "offsets": {"B": 0.2, "B+1": 0.8},
-    "components": [{"node": "ssm_state[1]", "role": "state", "share": 0.5, "position": "B+1"}],
+    "components": [{"node": "ssm_state[1]", "role": "state", "normalized": 0.5, "position": "B+1"}],
     "baseline": {"top-1 accuracy": 0.984}, "notes": ["components have at least 5% of the effect"],
 }  # fmt: skip
 
@@ -46,7 +46,7 @@ def circuit(head: bool = False) -> Circuit:
         CircuitNode("logits", "END", 4, 1.0, "logits"),
     )
     edges = (CircuitEdge(writes, carries, 0.4, "kept"), CircuitEdge(carries, "logits", 0.5))
-    return Circuit("A circuit", ("A", "B", "B+1", "END"), nodes, edges, "share of the effect")
+    return Circuit("A circuit", ("A", "B", "B+1", "END"), nodes, edges, "normalized effect")
 
 
 def made(cells: list[dict[str, Any]], effect: Any, random: pd.DataFrame | None = None, **provenance: Any) -> PatchingTable:

@@ -11,10 +11,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ...errors import CircuitryError
-from ...models import Model
-from ...paths import Path
-from ...planning import Metric, Plan
-from ...prompting import Prompts
+from ...models.model import Model
+from ...paths.values import Path
+from ...planning.metrics import Metric
+from ...planning.values import Plan
+from ...prompting.prompts import Prompts
 from ...team import Team
 from ..effects import Effects, ends_at_logits
 from ..executor import ALONE, Cost

@@ -8,9 +8,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ...models import Model
-from ...paths import Site
-from ...planning import CellPlan, Plan
+from ...models.model import Model
+from ...paths.values import Site
+from ...planning.values import CellPlan, Plan
 from ..executor import EXAMPLES
 
 Ints: TypeAlias = NDArray[np.int64]

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...architecture import Graph, Place
-from ...models import Model
-from ...paths import Site
-from ...planning import absolute
-from ...planning.plan import Write
-from ...prompting import Prompts
+from ...architecture.families import Place
+from ...architecture.graph import Graph
+from ...models.model import Model
+from ...paths.values import Site
+from ...planning.positions import absolute
+from ...planning.values import Write
+from ...prompting.prompts import Prompts
 from ..copies import ALL, Call, Copy
 from ..places import own_value
 from ..trace import Visit, traced, visits

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from ...models import Model
-from ...planning import Metric, Plan
-from ...prompting import Prompts
+import numpy as np
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ...models.model import Model
+from ...planning.metrics import Metric
+from ...planning.positions import absolute
+from ...planning.values import Plan
+from ...prompting.prompts import Prompts
 from ...team import Team
-from ..constants import cost_of_constants
+from ..constants import constant_values, cost_of_constants
 from ..effects import Effects
 from ..executor import ALONE, Cost
 from . import guarded
 from .chunks import chunks
-from .engine import run_plan
+from .driver import run
+from .measure import measured
+from .schedule import schedule
 
 
 class Rows:
@@ -48,3 +56,55 @@ class Rows:
         if self.team.mine(self.team.world_size - 1):  # who has as many batches as the others, or one less
             guarded.check(self.model, plan, prompts, len(plan.cells) - extra)
         return run_plan(self.model, plan, prompts, metrics, memory=self.memory, progress=self.progress, team=self.team)
+
+
+def run_plan(
+    model: Model,
+    plan: Plan,
+    prompts: Prompts,
+    metrics: Sequence[Metric],
+    *,
+    memory: int,
+    progress: bool | None = False,
+    batch: Callable[..., list[Tensor]] = run,
+    team: Team = ALONE,
+) -> list[Effects]:
+    """Run every cell on every example, in batches of predicted size under ``memory`` bytes; effects by each metric.
+
+    Of several processes each runs its share of the batches.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> from circuitry.planning import METRICS
+    >>> run_plan(model, made, prompts, [METRICS["logit"]], memory=1 << 28)[0].effect.shape
+    (1, 2)
+    """
+    filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
+    constants = constant_values(model, plan, prompts, memory)
+    work = team.part(list(chunks(plan, model, len(prompts), prompts.length, memory)))
+    total = sum(len(cells) * len(examples) for cells, examples in work)
+    with tqdm(
+        total=total, desc=str(plan.path)[:60], unit="patch", disable=None if progress is None else not progress, leave=False
+    ) as bar:
+        for cells, examples in work:
+            part = prompts.take(examples)
+            # Values that were made beforehand may have one for every position, padding included.
+            part = part if plan.intervention.by_position else _trimmed(plan, part)
+            laid = schedule(plan, [plan.cells[k] for k in cells], part)
+            values = batch(model, laid, part, constants)
+            where = np.ix_(cells, examples)
+            for number, metric in enumerate(metrics):
+                for kind, got in enumerate(measured(values, laid.reading, part, metric, plan)):
+                    filled[number, kind][where] = got
+            bar.update(len(cells) * len(examples))
+    return [Effects(*one) for one in filled]
+
+
+def _trimmed(plan: Plan, prompts: Prompts) -> Prompts:
+    """Without what follows the last END, unless the plan writes or reads there."""
+    passes = [one for cell in plan.cells for one in cell.passes]
+    ats = {at for one in passes for at in (*(w.at for w in one.writes), *(s.at for s in one.reads))}
+    last = max((max(absolute(at, prompts.where)) for at in ats if at is not None), default=0)
+    everywhere = any(site.at is None for one in passes for site in one.reads)
+    return prompts.trimmed(max(last + 1, int(prompts.stops.max()) if everywhere else 0))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...models import Model
-from ...planning import Plan
-from ...planning import plan as make_plan
-from ...prompting import Prompts
+from ...models.model import Model
+from ...paths.parse import parse
+from ...paths.positions import Position
+from ...paths.values import Site
+from ...planning.values import SOURCE, CellPlan, Pass, Plan, Write
+from ...prompting.prompts import Prompts
 from ..guards import EVERYTHING, EXAMPLES, NOTHING, check_same, sampled
 from .chunks import reading_alike
 from .driver import run
@@ -34,22 +36,22 @@ def check(model: Model, plan: Plan, prompts: Prompts, count: int | None = None) 
             laid = schedule(plan, [cells[k] for k in alike], same)
             rows = ((value[laid.reading.rows], value[laid.reading.base]) for value in run(model, laid, same))
             check_same(model, ((one, base.expand_as(one)) for one, base in rows), NOTHING)
-    everything = patch_everything(model, few)
+    everything = patch_everything(model)
     laid = schedule(everything, everything.cells, few)
     logits = run(model, laid, few)[0]
     check_same(model, [(logits[laid.reading.rows[0]], logits[laid.reading.source])], EVERYTHING)
 
 
-def patch_everything(model: Model, prompts: Prompts) -> Plan:
+def patch_everything(model: Model) -> Plan:
     """The plan that replaces the whole input: its result must be the source run.
 
     >>> import circuitry as ct
-    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> str(patch_everything(model, prompts).path)
+    >>> str(patch_everything(ct.load("bundled:mamba")).path)
     'embed -> logits'
     """
-    return make_plan("embed -> logits", model.graph, where=prompts.where, length=prompts.stops.tolist())
+    graph, path = model.graph, parse("embed -> logits")
+    whole = Pass((Write(graph.node("embed"), None, SOURCE),), frozenset(), (Site(graph.node("logits"), Position("END")),))
+    return Plan(path, graph, {}, (CellPlan((), path, (whole,)),), ())
 
 
 def same_input(prompts: Prompts, base: str) -> Prompts:

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...paths import Site
-from ...planning import Metric, Plan
-from ...prompting import Prompts
+from ...paths.values import Site
+from ...planning.metrics import Metric
+from ...planning.values import Plan
+from ...prompting.prompts import Prompts
 from ..effects import Floats, ends_at_logits
 from ..metrics import evaluate
 from .schedule import Reading

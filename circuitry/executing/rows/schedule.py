@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ...architecture import Graph, Place
-from ...paths import Position, Site
-from ...planning.plan import CellPlan, Pass, Plan, Write
+from ...architecture.families import Place
+from ...architecture.graph import Graph
+from ...paths.positions import Position
+from ...paths.values import Site
 from ...planning.positions import absolute
-from ...prompting import Prompts
+from ...planning.values import CellPlan, Pass, Plan, Write
+from ...prompting.prompts import Prompts
 from ..copies import ALL, Call, Copy, unit_of, units_frozen
 
 Ints = NDArray[np.int64]

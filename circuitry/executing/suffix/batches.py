@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...models.packed import Ints
-from ...planning import Plan
 from ...planning.live import LiveSets
-from ...prompting import Prompts
+from ...planning.values import Plan
+from ...prompting.prompts import Prompts
 from ..executor import EXAMPLES
 from .rows import Job, Runs
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from ...planning import Pass
-from ...planning.live import Live
 from ...planning.regions import Regions
+from ...planning.values import Pass
 
 if TYPE_CHECKING:
     from .rows import Leg
@@ -71,7 +70,7 @@ def _after(leg: Leg, steps: Sequence[Step], alike: _Alike, depth: int, regions: 
         origin = origin.origin
     tokens = {region: bits for region, bits in leg.live.tokens.items() if region.layer >= layer}
     states = {block: bits for block, bits in leg.live.states.items() if regions.of(regions.blocks[block]).layer >= layer}
-    return Begun(replace(leg, live=Live(tokens, states)), origin, layer)
+    return Begun(replace(leg, live=replace(leg.live, tokens=tokens, states=states)), origin, layer)
 
 
 def _next(steps: Sequence[Step], depth: int) -> float:

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...architecture import Graph, Place
-from ...models import Model
+from ...architecture.families import Place
+from ...architecture.graph import Graph
 from ...models.gates import PACKED, Wanted
+from ...models.model import Model
 from ...models.packed import Inside, Ints, Tokens
-from ...paths import Node
-from ...planning import Write
+from ...paths.values import Node
 from ...planning.regions import Region
+from ...planning.values import Write
 from ..copies import ALL, Call, Copy
 from ..trace import Visit, traced, visits
 from .layout import Layout

@@ -9,18 +9,19 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ...models import Model
-from ...planning import Metric, Plan
+from ...models.model import Model
 from ...planning.live import LiveSets, described
-from ...prompting import Prompts
+from ...planning.metrics import Metric
+from ...planning.values import Plan
+from ...prompting.prompts import Prompts
 from ...team import Team
 from ..constants import constant_values, cost_of_constants
 from ..effects import Effects, ends_at_logits
 from ..executor import ALONE, Cost
 from . import guarded
 from .batches import Size, batches, token_counts
+from .builder import Builder
 from .driver import run
-from .layout import Builder
 from .measure import measure
 from .rows import Job, Runs, first_legs
 

@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...models import Model
+from ...models.model import Model
 from ...models.packed import Ints
-from ...paths import Node
-from ...planning import CellPlan, Pass, Plan, Write
-from ...planning.plan import SOURCE
+from ...paths.values import Node
+from ...planning.values import SOURCE, CellPlan, Pass, Plan, Write
 from ..guards import EVERYTHING, EXAMPLES, NOTHING, check_same, sampled
-from .layout import Reading
-from .measure import of_site
+from .layout import Reading, of_site
 from .rows import Job
 
 

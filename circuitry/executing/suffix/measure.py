@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...planning import Metric, Plan
-from ...prompting import Prompts
+from ...planning.metrics import Metric
+from ...planning.values import Plan
+from ...prompting.prompts import Prompts
 from ..effects import ends_at_logits
 from ..metrics import evaluate
-from .layout import Read, Reading
+from .layout import Reading, of_site
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -32,16 +33,6 @@ def measure(values: Mapping[Any, Tensor], reading: Reading, prompts: Prompts, me
         answer, foil = torch.zeros_like(answer), torch.ones_like(foil)
     on_base, on_source, on_patched = (_numpy(evaluate(metric, run, base, answer, foil)) for run in (base, source, patched))
     return np.stack([on_patched - on_base, on_base, on_source])
-
-
-def of_site(values: Mapping[Any, Tensor], read: Read) -> Tensor:
-    """What stands where a site is read, [token, ...] or of a state [row, ...].
-
-    >>> of_site({"place": torch.zeros(2, 3, 4)}, Read("place", 1, *[np.zeros(1, int)] * 3)).shape
-    torch.Size([2, 4])
-    """
-    value = values[read.call]
-    return value if read.unit is None else value[:, read.unit]
 
 
 def _distances(values: Mapping[Any, Tensor], reading: Reading) -> Floats:

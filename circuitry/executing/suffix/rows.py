@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...models.packed import Ints
-from ...paths import Node, Position, Site
-from ...planning import CellPlan, Pass, Plan, Write, absolute
+from ...paths.positions import Position
+from ...paths.values import Node, Site
 from ...planning.live import End, Live, LiveSets
-from ...planning.plan import SOURCE
-from ...prompting import Prompts
+from ...planning.positions import absolute
+from ...planning.values import SOURCE, CellPlan, Pass, Plan, Write
+from ...prompting.prompts import Prompts
 from .beginnings import Begun, begun
 
 

@@ -19,7 +19,7 @@ from ...store.files import write_whole
 from .texts import Texts, describe, documents
 
 if TYPE_CHECKING:
-    from ...models import Model
+    from ...models.model import Model
 
 _AT_ONCE = 256
 """Documents tokenised at once."""

@@ -15,8 +15,9 @@ from torch import Tensor
 from ...errors import CircuitryError, expected, no_effect
 from ...executing.activations import read
 from ...executing.memory import parse_memory
-from ...models import Model
-from ...paths import Node, parse_node
+from ...models.model import Model
+from ...paths.parse import parse_node
+from ...paths.values import Node
 from .corpus import Corpus, tokenizer_digest
 from .corpus import corpus as tokenised
 from .texts import Texts

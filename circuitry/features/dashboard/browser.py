@@ -17,6 +17,7 @@ from .score import pick
 
 if TYPE_CHECKING:
     from ..activations.corpus import Corpus
+    from ..matching.sides import ActsLike
 
 LIMIT = 300
 """Matches on a page, which make it about 1 MB large."""
@@ -24,8 +25,8 @@ LIMIT = 300
 
 def browser(
     matches: Any,
-    acts_a: Sequence[Any],
-    acts_b: Sequence[Any],
+    acts_a: Sequence[ActsLike],
+    acts_b: Sequence[ActsLike],
     corpus: Corpus,
     tokenizer: Any,
     out: str | Path,
@@ -83,5 +84,5 @@ def browser(
     return target
 
 
-def _name(acts: Sequence[Any], otherwise: str) -> str:
+def _name(acts: Sequence[object], otherwise: str) -> str:
     return str(index_of(acts[0]).get("model") or otherwise) if len(acts) else otherwise

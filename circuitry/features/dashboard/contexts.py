@@ -17,6 +17,7 @@ from .tokens import readable
 
 if TYPE_CHECKING:
     from ..activations.corpus import Corpus
+    from ..matching.sides import ActsLike
 
 CONTEXTS, WINDOW = 10, 17
 """As in the paper: ten contexts of 17 tokens each (appendix E)."""
@@ -66,7 +67,7 @@ class Profile:
 
 
 def top_contexts(
-    acts: Any, corpus: Corpus, tokenizer: Any, features: Iterable[int], *, contexts: int = CONTEXTS, window: int = WINDOW
+    acts: ActsLike, corpus: Corpus, tokenizer: Any, features: Iterable[int], *, contexts: int = CONTEXTS, window: int = WINDOW
 ) -> dict[int, list[Context]]:
     """The windows around the highest activations of features, highest first.
 
@@ -87,7 +88,7 @@ def top_contexts(
 
 
 def profiles(
-    acts: Any, corpus: Corpus, tokenizer: Any, features: Iterable[int], *, contexts: int = CONTEXTS, window: int = WINDOW
+    acts: ActsLike, corpus: Corpus, tokenizer: Any, features: Iterable[int], *, contexts: int = CONTEXTS, window: int = WINDOW
 ) -> dict[int, Profile]:
     """Top contexts and statistics of features. Arguments and errors as for ``top_contexts``.
 

@@ -12,13 +12,14 @@ from .contexts import Context, Profile, profiles
 
 if TYPE_CHECKING:
     from ..activations.corpus import Corpus
+    from ..matching.sides import ActsLike
 
 
 def entries(
     frame: pd.DataFrame,
     every: pd.DataFrame,
     reverse: pd.DataFrame | None,
-    sides: tuple[Sequence[Any], Sequence[Any]],
+    sides: tuple[Sequence[ActsLike], Sequence[ActsLike]],
     corpus: Corpus,
     tokenizer: Any,
     scores: pd.DataFrame | None = None,
@@ -61,7 +62,7 @@ def entries(
 
 def _features(
     pairs: Sequence[tuple[int, int]],
-    acts: Sequence[Any],
+    acts: Sequence[ActsLike],
     corpus: Corpus,
     tokenizer: Any,
     texts: dict[str, int],
@@ -76,7 +77,7 @@ def _features(
     return rows
 
 
-def index_of(acts: Any) -> Mapping[str, Any]:
+def index_of(acts: object) -> Mapping[str, Any]:
     """The index of stored feature activations (``node``, ``depth``, ``model``); empty for a plain array.
 
     >>> index_of(object())
@@ -86,7 +87,7 @@ def index_of(acts: Any) -> Mapping[str, Any]:
     return index if isinstance(index, Mapping) else {}
 
 
-def node(acts: Any, layer: int) -> str:
+def node(acts: object, layer: int) -> str:
     """The graph node of feature activations; if it is unknown, the number of the layer.
 
     >>> node(object(), 3)

@@ -8,7 +8,7 @@ from ...errors import CircuitryError
 from .question import Question
 
 if TYPE_CHECKING:
-    from ...models import Model
+    from ...models.model import Model
 
 
 class LocalScorer:
@@ -24,7 +24,7 @@ class LocalScorer:
     proxy = False
 
     def __init__(self, model: str | Model, *, dtype: str = "float32", device: str = "cpu") -> None:
-        from ...models import load
+        from ...models.loading import load
 
         self.model = load(model, dtype=dtype, device=device) if isinstance(model, str) else model
         if self.model.tokenizer is None:

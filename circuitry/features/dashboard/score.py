@@ -19,6 +19,7 @@ from .scorer import Scorer
 
 if TYPE_CHECKING:
     from ..activations.corpus import Corpus
+    from ..matching.sides import ActsLike
 
 BELOW = 0.2
 """Matches below this MPPC are mostly uninterpretable in the paper (section 5.2 and appendix F)."""
@@ -117,7 +118,7 @@ def score_features(
 
 
 def contexts_of(
-    acts: Sequence[Any], corpus: Corpus, tokenizer: Any, wanted: Iterable[tuple[int, int]], **options: Any
+    acts: Sequence[ActsLike], corpus: Corpus, tokenizer: Any, wanted: Iterable[tuple[int, int]], **options: Any
 ) -> dict[tuple[int, int], list[Context]]:
     """Top contexts of features by (layer, feature); ``layer`` is an index into ``acts``. ``options`` go to ``top_contexts``.
 

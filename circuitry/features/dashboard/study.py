@@ -18,6 +18,7 @@ from .scorer import Scorer
 
 if TYPE_CHECKING:
     from ..activations.corpus import Corpus
+    from ..matching.sides import ActsLike
 
 CASES = 50
 """Most matches on the page of uninterpretable ones; those with the lowest MPPC."""
@@ -46,8 +47,8 @@ class Features:
 
 def study(
     matches: Any,
-    acts_a: Sequence[Any],
-    acts_b: Sequence[Any],
+    acts_a: Sequence[ActsLike],
+    acts_b: Sequence[ActsLike],
     corpus: Corpus,
     tokenizer: Any,
     out: str | Path,

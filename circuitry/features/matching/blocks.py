@@ -15,6 +15,8 @@ from .moments import Ints, Moments
 
 Array: TypeAlias = NDArray[Any]
 Sparse: TypeAlias = "csr_array[Any, tuple[int, int]]"
+Tokens: TypeAlias = "Array | Sparse | tuple[Array, ...]"
+"""Activations of some tokens: dense [token, feature], sparse, or (feature, value, count) as ``Block`` has them."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Block:
         return len(self.count)
 
     @classmethod
-    def of(cls, given: Any, features: int) -> Block:
+    def of(cls, given: Tokens, features: int) -> Block:
         """From a dense array [token, feature], a sparse array, or (feature, value, count). Raises CircuitryError for anything else.
 
         >>> Block.of(np.array([[0.0, 2.0], [3.0, 4.0]]), features=2).feature

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm.auto import tqdm
 
-from ...models import Model
-from ...paths import Node
-from ..activations import Corpus, activations
+from ...models.model import Model
+from ...paths.values import Node
+from ..activations.corpus import Corpus
+from ..activations.stream import activations
 from ..sae.named import Given, by_node, check_width
 from .blocks import Block
 from .origin import MASK, first_tokens, folders, origin
@@ -21,7 +22,7 @@ from .store import FeatureActs
 from .writer import Writer, held
 
 if TYPE_CHECKING:
-    from ..sae import SAE
+    from ..sae.sae import SAE
 
 
 def encode(

@@ -19,8 +19,8 @@ from transformers.pytorch_utils import Conv1D
 
 from ...errors import CircuitryError
 from ...executing.activations import read
-from ...models import Model
-from ...paths import Node
+from ...models.model import Model
+from ...paths.values import Node
 
 ROLES = ("mlp_hidden", "mlp", "write_input")
 """Roles of families that may have neurons; the first one in the graph is used."""

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from ...errors import CircuitryError
 from . import best as pairs
 from .best import best
+from .blocks import Array, Sparse
 from .matches import Matches
 from .moments import Ints
 from .null import rotation
@@ -22,7 +23,8 @@ from .sides import Acts, ByFeature, ByToken, InMemory
 from .store import FeatureActs
 from .tiles import Tile, Tiles
 
-Given: TypeAlias = Any
+One: TypeAlias = "FeatureActs | InMemory | Sparse | Array"
+Given: TypeAlias = "One | Sequence[One]"
 """``FeatureActs``, a sparse array [token, feature], or several of either: one for each layer."""
 MIN_COUNT = 10
 VERSION = 1

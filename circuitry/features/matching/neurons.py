@@ -14,9 +14,10 @@ from tqdm.auto import tqdm
 
 from ...errors import CircuitryError, expected
 from ...executing.memory import parse_memory
-from ...models import Model
-from ...paths import Node
-from ..activations import Corpus, activations
+from ...models.model import Model
+from ...paths.values import Node
+from ..activations.corpus import Corpus
+from ..activations.stream import activations
 from .best import Best
 from .dense import Correlations
 from .hidden import neuron_nodes, read_neurons

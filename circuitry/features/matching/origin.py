@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import CircuitryError
-from ...paths import Node
+from ...paths.values import Node
 from ...store.files import slug
 from .moments import Ints
 
 if TYPE_CHECKING:
-    from ...models import Model
-    from ..activations import Corpus
+    from ...models.model import Model
+    from ..activations.corpus import Corpus
 
 MASK = "special tokens of the corpus left out"
 

@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -45,6 +45,10 @@ class Acts(Protocol):
         """All activations as a sparse array [token, feature] of float32."""
 
 
+ActsLike: TypeAlias = "Acts | Sparse"
+"""Feature activations, or a sparse array [token, feature]."""
+
+
 class InMemory:
     """A sparse or dense array [token, feature] as feature activations.
 
@@ -53,7 +57,7 @@ class InMemory:
     (3, 2, [1, 2])
     """
 
-    def __init__(self, array: Any, name: str = "array") -> None:
+    def __init__(self, array: Array | Sparse, name: str = "array") -> None:
         self.name, (self.tokens, self.features) = name, array.shape
         self.block = rounded(Block.of(array, self.features), "float32", self.features)
 

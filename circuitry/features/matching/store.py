@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from scipy.sparse import csr_array
 
 from ...errors import CircuitryError
-from .blocks import Block, Sparse
+from .blocks import Block, Sparse, Tokens
 from .index import DOCUMENTS, INDEX, SEAL, STARTED, check_index, check_shard, digest_of, digest_of_documents
 from .moments import Ints, Moments
 from .shards import read_shard
@@ -44,7 +44,7 @@ class FeatureActs:
     def write(
         cls,
         folder: str | PathLike[str],
-        batches: Iterable[Any],
+        batches: Iterable[Tokens],
         features: int,
         provenance: Mapping[str, Any] | None = None,
         corpus: str = "",

@@ -15,7 +15,7 @@ from ...errors import CircuitryError, suggest
 from ...store.files import sweep, write_whole
 from ...store.locks import hold
 from ...store.resumable import Resumable
-from .blocks import Block
+from .blocks import Block, Tokens
 from .index import DOCUMENTS, INDEX, STARTED, digest_of_documents, sealed
 from .moments import Ints, Moments
 from .shards import VALUES, digest, read_shard, rounded, save_whole, shard_name, write_shard
@@ -93,7 +93,7 @@ class Writer:
         """Number of tokens in complete files."""
         return self._moments.tokens
 
-    def add(self, batch: Any) -> None:
+    def add(self, batch: Tokens | Block) -> None:
         """Add the next tokens: dense [token, feature], sparse, (feature, value, count) or a Block. Raises CircuitryError for others."""
         block = batch if isinstance(batch, Block) else Block.of(batch, self.features)
         self._waiting.append(rounded(block, self.dtype, self.features))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from ...paths import Node
+from ...paths.values import Node
 from .named import Given, by_node, check_width
 from .sae import SAE
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ...executing.activations import Change
-    from ...models import Model
-    from ..activations import Corpus
+    from ...models.model import Model
+    from ..activations.corpus import Corpus
 
 
 def evaluate(

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from torch import Tensor
 
 from ...errors import CircuitryError, expected
-from ...paths import Node
+from ...paths.values import Node
 from .sae import SAE
 
 if TYPE_CHECKING:
-    from ...models import Model
+    from ...models.model import Model
 
 Given: TypeAlias = SAE | Mapping[Any, SAE] | Iterable[SAE]
 """One SAE; several by node (or its text), as ``train_sae`` returns them; or several that name their node in ``config.provenance``."""

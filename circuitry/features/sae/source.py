@@ -12,7 +12,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from torch import Tensor
 
 from ...errors import CircuitryError
-from ...paths import Node, parse_node
+from ...paths.parse import parse_node
+from ...paths.values import Node
 from ...team import Team
 
 Batch: TypeAlias = Mapping[Node, Tensor]

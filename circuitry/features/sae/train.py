@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 
 from ...errors import CircuitryError, no_effect
 from ...models.threads import on_threads
-from ...paths import Node, parse_node
+from ...paths.parse import parse_node
+from ...paths.values import Node
 from ...store.files import sweep
 from ...team import Team, team
 from .checkpoints import TrainingFolder
@@ -29,8 +30,8 @@ from .source import Batch, Batches, Source, source
 from .trained import COLUMNS, Trained
 
 if TYPE_CHECKING:
-    from ...models import Model
-    from ..activations import Corpus
+    from ...models.model import Model
+    from ..activations.corpus import Corpus
     from ..activations.texts import Texts
 
 BATCH, BUFFER, CONTEXT, SAVE_EVERY = 1024, 65536, 1024, 300.0
@@ -94,7 +95,7 @@ def train_sae(
         if activations is None:
             if model is None or nodes is None:
                 raise CircuitryError("name a model and its nodes, or give activations")
-            from ..activations import activations as collect
+            from ..activations.stream import activations as collect
 
             if corpus is not None and context != CONTEXT:
                 raise no_effect(

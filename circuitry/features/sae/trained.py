@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import CircuitryError
-from ...paths import Node, parse_node
+from ...paths.parse import parse_node
+from ...paths.values import Node
 from ...store.files import slug, write_csv
 from .checkpoints import TrainingFolder
 from .sae import SAE

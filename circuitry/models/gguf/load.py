@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ...architecture import definition_for
+from ...architecture.definitions import definition_for
 from ...errors import ModelError
 from ...store.wholeness import check_loaded, check_used
 from .parts import value, whole

@@ -12,7 +12,7 @@ import numpy as np
 from ...errors import CircuitryError
 from ...reports.roles import row_of
 from ...results.statistics import Array, corrected, resampling
-from ...suites import SuiteResult
+from ...suites.result import SuiteResult
 from ...thresholds import RESAMPLES
 
 Weighted: TypeAlias = Callable[[Array], Array]

@@ -16,11 +16,13 @@ import pandas as pd
 
 from ...errors import CircuitryError, expected
 from ...evidence.write_profile import least_examples
-from ...models import Model, load
+from ...models.loading import load
+from ...models.model import Model
 from ...results.statistics import least_discovery
 from ...results.writing import write_frames
 from ...store.files import write_whole
-from ...suites import SuiteResult, run
+from ...suites.result import SuiteResult
+from ...suites.runner import run
 from .alignment import PlacedComponent, depths, measured, normalized, overlap, placed, strengths
 
 if TYPE_CHECKING:

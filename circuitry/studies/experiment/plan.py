@@ -8,9 +8,9 @@ from typing import Any
 
 from ...errors import CircuitryError, suggest
 from ...features.activations.corpus import tokenizer_digest
-from ...features.sae import Recipe
-from ...models import Model
-from ...paths import Node
+from ...features.sae.recipe import Recipe
+from ...models.model import Model
+from ...paths.values import Node
 from ...suites.folder import plain
 from .result import ARCHITECTURE, MODEL_SEED, SAE_SEED
 

@@ -151,7 +151,7 @@ class Universality:
 
     def _figure5(self, tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
         """Figure 5 if features were scored, else nothing."""
-        from ...features.dashboard import figure5
+        from ...features.dashboard.figure import figure5
 
         variants = {name: tables[name] for name in (SAE_SEED, MODEL_SEED, ARCHITECTURE) if name in tables}
         return {"figure5": figure5(variants, self.scores)} if len(self.scores) else {}

@@ -12,16 +12,22 @@ import numpy as np
 import pandas as pd
 
 from ...errors import CircuitryError, expected, no_effect
-from ...features.activations import Corpus, corpus
+from ...features.activations.corpus import Corpus, corpus
 from ...features.activations.texts import Texts
-from ...features.dashboard import Features, Scorer, study
 from ...features.dashboard.proxy import ProxyScorer
 from ...features.dashboard.score import Estimate
-from ...features.matching import FeatureActs, Matches, mppc
+from ...features.dashboard.scorer import Scorer
+from ...features.dashboard.study import Features, study
 from ...features.matching.encode import encode
+from ...features.matching.matches import Matches
+from ...features.matching.mppc import mppc
 from ...features.matching.neurons import mppc_neurons
-from ...features.sae import Trained, evaluate, train_sae
-from ...models import Model, load
+from ...features.matching.store import FeatureActs
+from ...features.sae.evaluate import evaluate
+from ...features.sae.train import train_sae
+from ...features.sae.trained import Trained
+from ...models.loading import load
+from ...models.model import Model
 from ...patching.provenance import versions
 from ...store.files import slug, write_whole
 from ...suites.folder import RunFolder, plain

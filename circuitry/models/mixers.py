@@ -1,0 +1,136 @@
+"""What the mixers of Mamba and Mamba-2 share: the convolution, and how points are put in place and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from .gates import PACKED, replace_forward, stock_forward
+from .packed import Inside
+from .spread import check_together, input_device
+
+
+def packed_of(block: Any) -> Inside | None:
+    """What the gate before a block lets in, where tokens are packed.
+
+    >>> import circuitry as ct
+    >>> packed_of(ct.load("bundled:mamba").mixers[0]) is None
+    True
+    """
+    return getattr(block, PACKED, None)
+
+
+def masked(value: Tensor, mask: Tensor | None) -> Tensor:
+    """A value with padding set to zero, as the stock mixers do it.
+
+    >>> masked(torch.ones(1, 2), torch.tensor([[0, 1]])).tolist()
+    [[0.0, 1.0]]
+    """
+    return value if mask is None else (value * mask).to(value.dtype)
+
+
+def convolve(mixer: Any, x: Tensor) -> Tensor:
+    """Causal depthwise convolution and SiLU: a sum over taps, each tap what this position sees of one k tokens back.
+
+    >>> import circuitry as ct
+    >>> convolve(ct.load("bundled:mamba").mixers[0], torch.zeros(1, 3, 256)).shape
+    torch.Size([1, 3, 256])
+    """
+    points, conv = mixer.circuitry, mixer.conv1d
+    width, length = mixer.conv_kernel_size, x.shape[1]
+    if points.exact:
+        out = F.conv1d(x.transpose(1, 2), conv.weight, conv.bias, padding=width - 1, groups=x.shape[2])[:, :, :length]
+        return mixer.act(out).transpose(1, 2)  # type: ignore[no-any-return]
+    inside = packed_of(mixer)
+    padded = F.pad(x, (0, 0, width - 1, 0)) if inside is None else x
+    wide = torch.promote_types(x.dtype, torch.float32)  # in half precision a convolution adds up in float32
+    total: Any = 0.0 if conv.bias is None else conv.bias.to(wide)
+    weight = conv.weight[:, 0].to(wide)
+    for k in range(width):
+        back = padded[:, width - 1 - k : width - 1 - k + length] if inside is None else inside.lagged(x, k)
+        seen = points.conv_tap[k](back).to(wide)
+        tap = weight[:, width - 1 - k]
+        if k == 0 or torch.is_grad_enabled():
+            total = torch.addcmul(total, seen, tap) if torch.is_tensor(total) else seen * tap
+        else:
+            total.addcmul_(seen, tap)
+    return mixer.act(total.to(x.dtype))  # type: ignore[no-any-return]
+
+
+@contextmanager
+def exact(mixers: list[Any]) -> Iterator[None]:
+    """Within: the stock model's operations in its order, so that logits are the same bits.
+
+    >>> import circuitry as ct
+    >>> model = ct.load("bundled:mamba")
+    >>> with exact(model.mixers):
+    ...     model.mixers[0].circuitry.exact
+    True
+    """
+    for mixer in mixers:
+        mixer.circuitry.exact = True
+    try:
+        yield
+    finally:
+        for mixer in mixers:
+            mixer.circuitry.exact = False
+
+
+def instrument(model: Any, mixers: list[Any], points: Callable[[int], nn.Module], forward: Any, name: str) -> None:
+    """Give every mixer its hook points and our forward, and check the result as ``attach`` says, for Mamba and Mamba-2.
+
+    >>> from transformers import MambaConfig, MambaForCausalLM
+    >>> from circuitry.models.mamba import MambaHookPoints, _forward
+    >>> hf = MambaForCausalLM(MambaConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1)).eval()
+    >>> instrument(hf, [hf.backbone.layers[0].mixer], MambaHookPoints, _forward, "Mamba")
+    >>> hf.backbone.layers[0].mixer.circuitry.gate
+    Identity()
+    """
+    check_together(mixers)
+    for block in model.modules():
+        # Float64 runs would otherwise be rounded to float32 at every residual addition.
+        if hasattr(block, "residual_in_fp32"):
+            block.residual_in_fp32 = block.residual_in_fp32 and model.dtype != torch.float64
+    ids = torch.arange(12, device=input_device(model))[None] % model.config.vocab_size
+    stock = _stock_logits(model, ids)
+    for mixer in mixers:
+        mixer.circuitry = points(mixer.conv_kernel_size)
+        replace_forward(mixer, forward)
+    with exact(mixers):
+        ours = model(ids, use_cache=False).logits
+    if model.dtype == torch.float64 != ours.dtype:
+        replace_forward(model, _unrounded)
+    error = 0.0 if stock is None else (stock - ours).abs().max().item()
+    # In float64 the stock model still computes its scan in float32, and we do not; in float32 and below the bits must be the same.
+    if error > (1e-4 if ours.dtype == torch.float64 or model.dtype == torch.float64 else 0.0):
+        raise ModelError(
+            f"instrumented {name} differs from the stock model by {error:.2g}; this version of transformers is not supported"
+        )
+    fast = model(ids, use_cache=False).logits
+    error = ((fast - ours).abs().max() / ours.abs().max()).item()
+    if error > max(1e-2, 8 * torch.finfo(model.dtype).eps):
+        raise ModelError(f"the fast scan differs from the exact one by {error:.2g} of the largest logit")
+
+
+def _unrounded(self: Any, *args: Any, **options: Any) -> Any:
+    """The forward of a whole Mamba in float64, whose logits stock Mamba would round to float32 as the last thing it does."""
+    seen: list[Tensor] = []
+    handle = self.get_output_embeddings().register_forward_hook(lambda _, __, out: seen.append(out))
+    try:
+        out = stock_forward(self)(*args, **options)
+    finally:
+        handle.remove()
+    out.logits = seen[0]
+    return out
+
+
+def _stock_logits(model: Any, ids: Tensor) -> Tensor | None:
+    """None where stock Mamba would call compiled kernels: on a CPU they fail, on a GPU they round differently."""
+    return None if any(map(find_spec, ("mamba_ssm", "causal_conv1d"))) else model(ids, use_cache=False).logits

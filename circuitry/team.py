@@ -169,27 +169,27 @@ def team() -> Iterator[Team]:
 
 
 @contextmanager
-def present(every: Team) -> Iterator[Team]:
+def present(crew: Team) -> Iterator[Team]:
     """The same team, whose processes can tell which of them has ended: each holds a lock until it ends.
 
     >>> with present(Team()) as alone:
     ...     print(alone)
     Team(rank=0, world_size=1, present=None)
     """
-    if every.world_size == 1:
-        yield every
+    if crew.world_size == 1:
+        yield crew
         return
-    folder = Path(every.told(tempfile.mkdtemp(prefix="circuitry-team-") if every.rank == 0 else ""))
-    present = Presence(folder, every.rank, every.world_size)
+    folder = Path(crew.told(tempfile.mkdtemp(prefix="circuitry-team-") if crew.rank == 0 else ""))
+    present = Presence(folder, crew.rank, crew.world_size)
     try:
         with present.hold():
-            every.wait()  # a process that has not taken its lock yet would look absent, not ended
+            crew.wait()  # a process that has not taken its lock yet would look absent, not ended
             try:
-                yield Team(every.rank, every.world_size, present)
+                yield Team(crew.rank, crew.world_size, present)
             except Exception as error:
                 with suppress(OSError):
-                    _last_words(folder, every.rank).write_text(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+                    _last_words(folder, crew.rank).write_text(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
                 raise
     finally:
-        if every.rank == 0:
+        if crew.rank == 0:
             shutil.rmtree(folder, ignore_errors=True)

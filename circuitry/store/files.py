@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and folders that know what they hold."""
+"""Files that are written whole or not at all, and the folders they are in."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ _RECOMPUTED: tuple[tuple[str, Callable[[Tensor, Any], bool]], ...] = (
     (r"(^|\.)position_ids$", _counts_up),
     (r"\.rotary_emb\.inv_freq$", _is_as_configured),
 )
-"""What old checkpoints store although the model computes it: the causal mask, the number that stands for minus infinity in it,
-the positions, the rotary frequencies. Each is passed over only if it says what the model computes."""
+"""Tensors that old checkpoints store although the model computes them: the causal mask, the number used in it for minus infinity,
+the positions, the rotary frequencies. Each is ignored only if its values agree with the model's."""
 
 _HINTS = (
     (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def entries(
     frame: pd.DataFrame,
-    every: pd.DataFrame,
+    table: pd.DataFrame,
     reverse: pd.DataFrame | None,
     sides: tuple[Sequence[ActsLike], Sequence[ActsLike]],
     corpus: Corpus,
@@ -27,7 +27,7 @@ def entries(
 ) -> dict[str, Any]:
     """Matches, their features (each once, by side), and the texts of tokens, which contexts refer to by number.
 
-    ``frame`` has rows of ``every``, the table of all matches, from which ``shared`` counts how many features have the same best
+    ``frame`` has rows of ``table``, which has all matches and from which ``shared`` counts how many features have the same best
     match; ``sides`` are the activations of both models, by layer; ``options`` go to ``profiles``.
 
     >>> import numpy as np
@@ -48,7 +48,7 @@ def entries(
         features.append(_features(pairs, acts, corpus, tokenizer, texts, options))
     back = None if reverse is None else _best(reverse)
     scores_of = _scores(scores)
-    shared = every.dropna(subset=["mppc"]).groupby(["layer_b", "feature_b"]).size().to_dict()
+    shared = table.dropna(subset=["mppc"]).groupby(["layer_b", "feature_b"]).size().to_dict()
     matches = []
     for row in frame.to_dict("records"):
         a, b = ((int(row[f"layer_{side}"]), int(row[f"feature_{side}"])) for side in "ab")

@@ -99,8 +99,8 @@ def study(
         files = {"features": browser(matches, *sides, folder, names=names, scores=scores, limit=limit), **files}
         if len(cases):
             lowest = cases.head(CASES)
-            some = f": the {CASES} lowest of {len(cases)}" if len(cases) > CASES else ""
-            title = f"Below {BELOW}, and uninterpretable{some}"
+            count = f": the {CASES} lowest of {len(cases)}" if len(cases) > CASES else ""
+            title = f"Below {BELOW}, and uninterpretable{count}"
             target = folder / "uninterpretable.html"
             files["uninterpretable"] = browser(lowest, *sides, target, names=names, scores=scores, title=title, limit=CASES)
     return Features(scores, cases, files)

@@ -55,14 +55,14 @@ prefetch: Any = intrinsic(_prefetch)
 def _top(values: Any, lane: Any) -> float:
     """The greatest value, computed in lanes: each step of a single running maximum would wait for the one before."""
     lane[:] = -np.inf
-    whole = len(values) // LANES * LANES
-    for start in range(0, whole, LANES):
+    full = len(values) // LANES * LANES
+    for start in range(0, full, LANES):
         for k in range(LANES):
             lane[k] = max(lane[k], values[start + k])
     top = -np.inf
     for k in range(LANES):
         top = max(top, lane[k])
-    for k in range(whole, len(values)):
+    for k in range(full, len(values)):
         top = max(top, values[k])
     return top
 

@@ -61,11 +61,11 @@ def evaluate(
     from ...executing.memory import parse_memory
 
     named = by_node(model, saes)
-    some = corpus.take(tokens) if tokens is not None else corpus
+    text = corpus.take(tokens) if tokens is not None else corpus
     sums = {node: _Sums(sae) for node, sae in named.items()}
     clean, counted = 0.0, 0
-    with tqdm(total=some.tokens, desc="evaluate", unit="token", unit_scale=True, disable=not progress, leave=False) as bar:
-        for rows in _rows(model, some, named, parse_memory(memory)):
+    with tqdm(total=text.tokens, desc="evaluate", unit="token", unit_scale=True, disable=not progress, leave=False) as bar:
+        for rows in _rows(model, text, named, parse_memory(memory)):
             values = read(model, named, rows.ids)
             clean += _cross_entropy(spliced(model, rows.ids, {}, rows.used), rows)
             for node, tally in sums.items():

@@ -56,9 +56,9 @@ class Learner:
         fired = features.detach().sign().sum(0)
         self._update(done, team)
         self._count(x, loss.detach(), squares.detach(), fired, team)
-        every = max(1, self.recipe.resample_every // (len(x) * team.world_size))
+        interval = max(1, self.recipe.resample_every // (len(x) * team.world_size))
         falling = self.recipe.decay > 0 and 1 - done <= self.recipe.decay  # too late for a new feature to learn
-        if self.recipe.revive == "resample" and (step + 1) % every == 0 and not falling:
+        if self.recipe.revive == "resample" and (step + 1) % interval == 0 and not falling:
             self._resample(error.detach(), step, team)
 
     def _penalty(self, features: Tensor, done: float) -> Tensor | float:

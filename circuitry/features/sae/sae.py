@@ -42,8 +42,8 @@ class SAEConfig:
             raise CircuitryError(f"unknown kind of SAE {self.kind!r}; {suggest(self.kind, KINDS)}")
         if self.width < 1 or self.features < 1:
             raise CircuitryError(f"width and features must be at least 1, got width={self.width} and features={self.features}")
-        whole = isinstance(self.k, int) and not isinstance(self.k, bool)
-        if self.kind == "topk" and not (whole and 1 <= (self.k or 0) <= self.features):
+        integer = isinstance(self.k, int) and not isinstance(self.k, bool)
+        if self.kind == "topk" and not (integer and 1 <= (self.k or 0) <= self.features):
             raise CircuitryError(f"a topk SAE needs k from 1 to {self.features} (its features), not {self.k!r}")
 
     @property

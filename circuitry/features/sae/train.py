@@ -199,10 +199,10 @@ class _Training:
     ) -> tuple[dict[Node, Learner], Iterator[Batch]]:
         """A learner for every node, restored or new, and the stream with the batches read here put back in front."""
         first = 1 if done else -(-self.recipe.measured // self.tokens)  # one batch is enough to see the device
-        some = list(itertools.islice(stream, min(first, self.steps - done)))
-        if not some and done < self.steps:
+        head = list(itertools.islice(stream, min(first, self.steps - done)))
+        if not head and done < self.steps:
             raise CircuitryError(f"the activations ended after {done * self.tokens} tokens")
-        device = next(iter(some[0].values())).device if some else torch.device("cpu")
+        device = next(iter(head[0].values())).device if head else torch.device("cpu")
         learners = {node: Learner(config, self.recipe, seed_of(self.seed, node), device) for node, config in configs.items()}
         if folder is not None and done:
             *states, log = folder.load(done)
@@ -211,12 +211,12 @@ class _Training:
                 learner.restore(state)
         else:
             for node, learner in learners.items():
-                learner.measure([batch[node] for batch in some], self.team)
-        return learners, itertools.chain(some, stream)
+                learner.measure([batch[node] for batch in head], self.team)
+        return learners, itertools.chain(head, stream)
 
     def _go(self, learners: dict[Node, Learner], stream: Iterator[Batch], folder: TrainingFolder | None, done: int) -> None:
         """Take the remaining steps."""
-        first, saved, every = self.team.rank == 0, time.monotonic(), max(1, self.steps // REPORTS)
+        first, saved, interval = self.team.rank == 0, time.monotonic(), max(1, self.steps // REPORTS)
         with tqdm(total=self.steps * self.tokens, initial=done * self.tokens, desc="train SAEs", unit="token",
                   unit_scale=True, disable=not (self.progress and first), leave=False) as bar:  # fmt: skip
             for step in range(done, self.steps):
@@ -224,7 +224,7 @@ class _Training:
                     raise CircuitryError(f"the activations ended after {step * self.tokens} of {self.recipe.tokens} tokens")
                 self._step(learners, batch, step)
                 bar.update(self.tokens)
-                if (step + 1) % every == 0 or step + 1 == self.steps:
+                if (step + 1) % interval == 0 or step + 1 == self.steps:
                     self._report(learners, step + 1, bar)
                 if folder is not None and first and time.monotonic() - saved >= self.save_every:
                     rows = {"rows": torch.tensor(self.rows, dtype=torch.float64).reshape(-1, 2 + len(COLUMNS))}

@@ -140,8 +140,8 @@ def heat(ax: Any, depth: Floats, names: tuple[str, str], title: str) -> None:
     shown = ax.imshow(depth, origin="lower", aspect="auto", cmap="Blues", vmin=0, vmax=max(0.01, float(depth.max())))
     ax.set(title=title, xlabel=f"layer of {a}", ylabel=f"layer of {b}")
     for axis, count in ((ax.xaxis, depth.shape[1]), (ax.yaxis, depth.shape[0])):
-        every = max(1, -(-count // 12))
-        axis.set_ticks(range(0, count, every), [str(k + 1) for k in range(0, count, every)])
+        step = max(1, -(-count // 12))
+        axis.set_ticks(range(0, count, step), [str(k + 1) for k in range(0, count, step)])
     if depth.size <= 64:
         for (row, column), value in np.ndenumerate(depth):
             dark = value > 0.6 * depth.max()

@@ -116,7 +116,7 @@ def _finish(ax: Any, title: str) -> None:
 
 
 def _difference(ax: Any, difference: pd.DataFrame | None) -> None:
-    ax.set_title("(b) MPPC less that in the seed variant")
+    ax.set_title("(b) MPPC minus that in the seed variant")
     if difference is None or not len(difference):
         ax.text(0.5, 0.5, "no seed variant\nwas compared", ha="center", va="center", transform=ax.transAxes)
         ax.set_axis_off()

@@ -138,7 +138,7 @@ class Presence:
 
 
 def _stamp(file: Path) -> object:
-    """What distinguishes a file from another of the same name, or from itself rewritten; None if there is no file."""
+    """What distinguishes a file from another of the same name, or from itself rewritten; None without a file."""
     try:
         status = file.stat()
     except FileNotFoundError:

@@ -21,7 +21,7 @@ Given: TypeAlias = SAE | Mapping[Any, SAE] | Iterable[SAE]
 def by_node(model: Model, saes: Given) -> dict[Node, SAE]:
     """SAEs by the model's nodes, on the model's device.
 
-    Raises CircuitryError if there is no SAE, an SAE does not name its node, a node does not exist, or a node has two SAEs.
+    Raises CircuitryError without any SAE, for an SAE that does not name its node, an unknown node, or two SAEs of one node.
 
     >>> import circuitry as ct
     >>> from circuitry.features.sae import SAEConfig

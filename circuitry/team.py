@@ -1,4 +1,4 @@
-"""The processes that work on one thing together: how many, which of them this is, and what they tell each other."""
+"""The processes of one run: how many there are, which of them this is, and how they exchange values."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .store.locks import Presence
 
 Item = TypeVar("Item")
 _PATIENCE = timedelta(days=1)
-"""A process that is slow is waited for; one that has ended closes its connections, which the others see at once."""
+"""Slow processes are waited for this long; a process that ends closes its connections, which the others notice at once."""
 
 
 @dataclass(frozen=True)
 class Team:
-    """How many processes there are (``world_size``) and which of them this is (``rank``). Alone, all of this does nothing.
+    """How many processes there are (``world_size``) and which of them this is (``rank``). With one process, methods do nothing.
 
-    What several processes do together raises CircuitryError where one of them has ended.
+    Methods that wait for the other processes raise CircuitryError if one of them has ended.
     """
 
     rank: int = 0
@@ -38,8 +38,8 @@ class Team:
 
         >>> Team().mean([])
         """
-        self.sum(kept := list(tensors))
-        for tensor in kept if self.world_size > 1 else ():
+        self.sum(summed := list(tensors))
+        for tensor in summed if self.world_size > 1 else ():
             tensor /= self.world_size
 
     def sum(self, tensors: Iterable[Tensor]) -> None:
@@ -52,7 +52,7 @@ class Team:
                 distributed.all_reduce(tensor)
 
     def first(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each tensor, in place, by the first process's.
+        """Replace each tensor, in place, by that of process 0.
 
         >>> Team().first([])
         """
@@ -61,7 +61,7 @@ class Team:
                 distributed.broadcast(tensor, 0)
 
     def wait(self) -> None:
-        """Until every process is here.
+        """Wait until every process has come this far.
 
         >>> Team().wait()
         """
@@ -70,7 +70,7 @@ class Team:
                 distributed.barrier()
 
     def mine(self, number: int) -> bool:
-        """Whether this process has the share of this number: they take turns.
+        """Whether item ``number`` belongs to this process: processes take turns.
 
         >>> [Team(1, 3).mine(number) for number in range(5)]
         [False, True, False, False, True]
@@ -78,59 +78,59 @@ class Team:
         return number % self.world_size == self.rank
 
     def part(self, items: Sequence[Item], sizes: Sequence[int] | None = None) -> list[Item]:
-        """This process's part of the items: they take turns, or with ``sizes`` the largest first, each by who has least.
+        """This process's items: processes take turns, or, with ``sizes``, each item goes to the least loaded, largest first.
 
         >>> Team(1, 3).part("abcde"), Team(1, 2).part("abcde", [5, 1, 4, 1, 1])
         (['b', 'e'], ['b', 'c', 'e'])
         """
         if sizes is None:
             return [item for number, item in enumerate(items) if self.mine(number)]
-        taken, mine = [0] * self.world_size, []
+        load, mine = [0] * self.world_size, []
         for number in sorted(range(len(items)), key=lambda number: -sizes[number]):
-            rank = taken.index(min(taken))
-            taken[rank] += sizes[number]
+            rank = load.index(min(load))
+            load[rank] += sizes[number]
             mine += [number] if rank == self.rank else []
         return [items[number] for number in sorted(mine)]
 
     def gathered(self, mine: Any) -> list[Any]:
-        """What every process has, in the order of their ranks, in each of them.
+        """The values of all processes, in the order of their ranks; every process gets the list.
 
         >>> Team().gathered("this")
         ['this']
         """
         if self.world_size == 1:
             return [mine]
-        found = [None] * self.world_size
+        values = [None] * self.world_size
         with self._meeting():
-            distributed.all_gather_object(found, mine)
-        return found
+            distributed.all_gather_object(values, mine)
+        return values
 
     def told(self, mine: Item) -> Item:
-        """What the first process has, in each of them.
+        """The value of process 0, in every process.
 
         >>> Team().told("this")
         'this'
         """
         if self.world_size == 1:
             return mine
-        found = [mine]
+        values = [mine]
         with self._meeting():
-            distributed.broadcast_object_list(found, 0)
-        return found[0]
+            distributed.broadcast_object_list(values, 0)
+        return values[0]
 
     def ended(self) -> str:
-        """Which processes of this machine have ended, in words.
+        """Which processes of this machine have ended, for a message.
 
         >>> Team(0, 2).ended()
         'another of 2 processes has ended'
         """
-        here = self.present
-        gone = [] if here is None else [rank for rank in range(self.world_size) if here.state(rank) == "ended"]
-        if here is None or not gone:
+        present = self.present
+        gone = [] if present is None else [rank for rank in range(self.world_size) if present.state(rank) == "ended"]
+        if present is None or not gone:
             return f"another of {self.world_size} processes has ended"
-        said = [f" ({words.read_text()})" for rank in gone if (words := _last_words(here.folder, rank)).exists()]
-        which = f"process{'es' * (len(gone) > 1)} {', '.join(map(str, gone))} of {self.world_size}"
-        return f"{which} {'have' if gone[1:] else 'has'} ended{''.join(said)}"
+        reasons = [f" ({file.read_text()})" for rank in gone if (file := _last_words(present.folder, rank)).exists()]
+        processes = f"process{'es' * (len(gone) > 1)} {', '.join(map(str, gone))} of {self.world_size}"
+        return f"{processes} {'have' if gone[1:] else 'has'} ended{''.join(reasons)}"
 
     @contextmanager
     def _meeting(self) -> Iterator[None]:
@@ -143,53 +143,53 @@ class Team:
 
 
 def _last_words(folder: Path, rank: int) -> Path:
-    """Where a process writes why it ends."""
+    """The file into which a process writes why it ends."""
     return folder / f"rank-{rank}.txt"
 
 
 @contextmanager
 def team() -> Iterator[Team]:
-    """The processes that ``torchrun`` has started, or the one there is.
+    """The processes that ``torchrun`` has started, or this one alone.
 
-    A process group that is there already is used and left; else one is made, with gloo.
+    An existing process group is used and left open; else one is made, with gloo, and closed at the end.
 
     >>> with team() as alone:
     ...     print(alone.rank, alone.world_size)
     0 1
     """
-    mine = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized()
-    if mine:
+    starts = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized()
+    if starts:
         distributed.init_process_group("gloo", timeout=_PATIENCE)
     try:
-        there = distributed.is_available() and distributed.is_initialized()
-        yield Team(distributed.get_rank(), distributed.get_world_size()) if there else Team()
+        several = distributed.is_available() and distributed.is_initialized()
+        yield Team(distributed.get_rank(), distributed.get_world_size()) if several else Team()
     finally:
-        if mine:
+        if starts:
             distributed.destroy_process_group()
 
 
 @contextmanager
-def present(every: Team) -> Iterator[Team]:
-    """The same processes, who see which of them has ended: each holds a lock as long as it lives.
+def present(crew: Team) -> Iterator[Team]:
+    """The same team, whose processes can tell which of them has ended: each holds a lock until it ends.
 
     >>> with present(Team()) as alone:
     ...     print(alone)
     Team(rank=0, world_size=1, present=None)
     """
-    if every.world_size == 1:
-        yield every
+    if crew.world_size == 1:
+        yield crew
         return
-    folder = Path(every.told(tempfile.mkdtemp(prefix="circuitry-team-") if every.rank == 0 else ""))
-    present = Presence(folder, every.rank, every.world_size)
+    folder = Path(crew.told(tempfile.mkdtemp(prefix="circuitry-team-") if crew.rank == 0 else ""))
+    present = Presence(folder, crew.rank, crew.world_size)
     try:
         with present.hold():
-            every.wait()
+            crew.wait()  # a process that has not taken its lock yet would look absent, not ended
             try:
-                yield Team(every.rank, every.world_size, present)
+                yield Team(crew.rank, crew.world_size, present)
             except Exception as error:
                 with suppress(OSError):
-                    _last_words(folder, every.rank).write_text(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+                    _last_words(folder, crew.rank).write_text(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
                 raise
     finally:
-        if every.rank == 0:
+        if crew.rank == 0:
             shutil.rmtree(folder, ignore_errors=True)

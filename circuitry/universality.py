@@ -1,4 +1,4 @@
-"""What several models have in common: their circuits, aligned by role and depth, and their sparse features, matched by activation."""
+"""What models share: their circuits, aligned by role and depth, and their sparse features, matched by activation."""
 
 from .features.activations.corpus import Corpus, corpus
 from .features.activations.stream import Activations, activations

@@ -113,9 +113,7 @@ def encode(
     tokens: Annotated[int | None, typer.Option(help="tokens of a new corpus; a million by default")] = None,
     skip: Skip = 0,
     context: Annotated[int | None, typer.Option(help="most tokens per document, 1024 by default")] = None,
-    stored: Annotated[
-        str, typer.Option("--stored-dtype", help="type of the activations in the files: float16 or float32")
-    ] = "float16",
+    stored_dtype: Annotated[str, typer.Option(help="type of the activations in the files: float16 or float32")] = "float16",
     memory: Memory = "512MiB",
     dtype: Dtype = "float32",
     device: Device = "cpu",
@@ -136,7 +134,7 @@ def encode(
     if not corpus.exists():
         _text(loaded, texts, tokens or 1_000_000, skip, context or 1024).save(corpus)
         _warn_of_training_text(folder, saes, Corpus.load(corpus), skip)
-    for acts in run(loaded, saes, Corpus.load(corpus), out, memory=memory, dtype=stored):
+    for acts in run(loaded, saes, Corpus.load(corpus), out, memory=memory, stored_dtype=stored_dtype):
         print(acts)
     print(f"written: {out.resolve()}")
 

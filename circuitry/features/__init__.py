@@ -1,4 +1,4 @@
-"""Sparse features: the activations of a node over a corpus, autoencoders trained on them, features matched across models, and a dashboard of them."""
+"""Sparse features: activations of nodes on a corpus, autoencoders trained on them, matches across models, and a dashboard."""
 
 from .activations.corpus import Corpus, corpus
 from .activations.stream import Activations, activations

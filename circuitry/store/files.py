@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and folders that know what they hold."""
+"""Files that are written whole or not at all, and the folders they are in."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NEW, LOCK = ".new", ".lock"
-"""What the name of a file ends with while it is written, and that of a lock."""
+"""Suffixes of a file that is being written, and of a lock file."""
 _SHORT = 60
-"""Characters of a setting that is told; what is longer is only said to be another."""
+"""Characters: a longer setting is named in a message, not shown."""
 
 
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
-    """Turn what a full, read-only or broken disk raises into a FileError: one line with the place and the reason.
+    """Turn the errors of a full, read-only or broken disk into a FileError: one line with the place and the reason.
 
-    Everything here is written beside its place and moved there when it is whole, so what was there before is unchanged.
+    Files are written beside their final place and moved there when complete, so an earlier version stays as it was.
 
     >>> import errno
     >>> with writing(Path("out.csv")):
@@ -52,10 +52,10 @@ def _why(error: Exception) -> str:
 
 
 def write_whole(file: Path, content: str | Callable[[Path], object]) -> None:
-    """Write a file, whole or not at all: text, or what a function makes at the path it is given, be it a file or a folder.
+    """Write a file, whole or not at all: ``content`` is text, or a function that makes a file or a folder at the path it gets.
 
-    Folders above it are made. Any number of processes may write the same file; the last one stays. Raises FileError where that
-    cannot be done; nothing is left of the attempt.
+    Missing parent folders are made. Several processes may write the same file; the last one wins. Raises FileError if the file
+    cannot be written; nothing is left of the attempt.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "a.txt"
@@ -64,6 +64,7 @@ def write_whole(file: Path, content: str | Callable[[Path], object]) -> None:
     >>> file.read_text(), len(list(file.parent.iterdir()))
     ('other', 1)
     """
+    # In the same folder, since os.replace is atomic within one file system only; a random name, since writers may race.
     new = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}{NEW}")
     with writing(file):
         try:
@@ -77,8 +78,8 @@ def write_whole(file: Path, content: str | Callable[[Path], object]) -> None:
             _remove(new)
 
 
-def write_csv(frame: pd.DataFrame, file: Path, **how: Any) -> None:
-    """Write a table as CSV, whole or not at all; packed where the name ends with .gz, .bz2, .zip, .xz or .zst.
+def write_csv(frame: pd.DataFrame, file: Path, **options: Any) -> None:
+    """Write a table as CSV, whole or not at all; compressed if the name ends with .gz, .bz2, .zip, .xz or .zst.
 
     >>> import tempfile
     >>> import pandas as pd
@@ -87,8 +88,9 @@ def write_csv(frame: pd.DataFrame, file: Path, **how: Any) -> None:
     >>> pd.read_csv(file)["a"].tolist()
     [1]
     """
+    # pandas would infer this from the name, which ends with NEW while the file is written.
     packed: Any = {".gz": "gzip", ".bz2": "bz2", ".zip": "zip", ".xz": "xz", ".zst": "zstd"}.get(file.suffix)
-    write_whole(file, lambda new: frame.to_csv(new, compression=packed, **how))
+    write_whole(file, lambda new: frame.to_csv(new, compression=packed, **options))
 
 
 def make_folder(folder: Path) -> Path:
@@ -104,7 +106,7 @@ def make_folder(folder: Path) -> Path:
 
 
 def check_writable(file: Path) -> None:
-    """Raise FileError now where a file could not be written later, after a long computation. Nothing is left.
+    """Raise FileError now if a file could not be written later, after a long computation. Leaves nothing behind.
 
     >>> check_writable(Path(__file__).parent)
     Traceback (most recent call last):
@@ -122,18 +124,18 @@ def check_writable(file: Path) -> None:
 
 
 def _remove(new: Path) -> None:
-    """Remove what was begun, a file or a folder. On a disk that became read-only it stays, and ``sweep`` finds it later."""
+    """Remove an unfinished file or folder. On a disk that became read-only it stays, and ``sweep`` removes it later."""
     with suppress(OSError):
         shutil.rmtree(new) if new.is_dir() else new.unlink(missing_ok=True)
 
 
 def blank(folder: Path) -> bool:
-    """Whether a folder is not there, or holds nothing but its lock and what a killed process had begun to write.
+    """Whether a folder is missing, or holds nothing but its lock and the unfinished files of a killed process.
 
     >>> import tempfile
-    >>> there = Path(tempfile.mkdtemp())
-    >>> _ = (there / "a.json.1234.new").write_text("{")
-    >>> blank(there), blank(there / "nowhere"), blank(there.parent)
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "a.json.1234.new").write_text("{")
+    >>> blank(folder), blank(folder / "nowhere"), blank(folder.parent)
     (True, True, False)
     """
     return not folder.is_dir() or all(file.suffix in (NEW, LOCK) for file in folder.iterdir())
@@ -143,10 +145,10 @@ def sweep(folder: Path) -> None:
     """Remove the unfinished files of a killed process from a folder, if it exists; only for a folder without other writers.
 
     >>> import tempfile
-    >>> there = Path(tempfile.mkdtemp())
-    >>> _ = (there / "a.json.1234.new").write_text("{"), (there / "b.json").write_text("{}")
-    >>> sweep(there)
-    >>> [file.name for file in there.iterdir()]
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "a.json.1234.new").write_text("{"), (folder / "b.json").write_text("{}")
+    >>> sweep(folder)
+    >>> [file.name for file in folder.iterdir()]
     ['b.json']
     """
     for begun in folder.glob(f"*{NEW}"):
@@ -154,7 +156,7 @@ def sweep(folder: Path) -> None:
 
 
 def slug(name: object) -> str:
-    """Any name as that of a folder.
+    """Turn any name into a folder's name.
 
     >>> slug("head[0,11].q"), slug("architecture: bundled:rwkv")
     ('head-0-11-q', 'architecture-bundled-rwkv')
@@ -162,18 +164,18 @@ def slug(name: object) -> str:
     return re.sub(r"\W+", "-", str(name)).strip("-")
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any], under: str = "") -> str:
-    """What differs between two records, setting by setting; empty where nothing does.
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], under: str = "") -> str:
+    """What differs between a stored record and the wanted one, setting by setting; empty if they agree.
 
     >>> differences({"seed": 0, "stream": {"buffer": 8}}, {"seed": 1, "stream": {"buffer": 9}})
     'seed: 0 there, 1 here; stream buffer: 8 there, 9 here'
     """
-    told = []
-    for key in sorted({*there, *here}):
-        one, other = there.get(key), here.get(key)
-        if isinstance(one, dict) and isinstance(other, dict):
-            told += [found] if (found := differences(one, other, f"{under}{key} ")) else []
-        elif one != other:
-            short = max(len(str(one)), len(str(other))) <= _SHORT
-            told.append(f"{under}{key}: {one} there, {other} here" if short else f"other {under}{key}")
-    return "; ".join(told)
+    parts = []
+    for key in sorted({*stored, *wanted}):
+        old, new = stored.get(key), wanted.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            parts += [nested] if (nested := differences(old, new, f"{under}{key} ")) else []
+        elif old != new:
+            short = max(len(str(old)), len(str(new))) <= _SHORT
+            parts.append(f"{under}{key}: {old} there, {new} here" if short else f"other {under}{key}")
+    return "; ".join(parts)

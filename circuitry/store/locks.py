@@ -1,4 +1,4 @@
-"""Who writes into a folder: a lock that a process holds as long as it lives, however it ends."""
+"""Who writes into a folder: a lock that a process holds until it ends, even if it is killed."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ except ImportError:  # not on Windows, where nothing is locked
 
 IN_USE = "in-use"
 _TRIES, _PAUSE = 5, 0.02
-"""Somebody who only looks whether a lock is held has it for an instant."""
+"""``held`` takes a lock for an instant to test it, so a lock is tried several times before it counts as taken."""
 
 
 @contextmanager
 def hold(folder: Path, name: str = IN_USE, *, shared: bool = False, leave: bool = False) -> Iterator[None]:
-    """Hold a folder, or a part of it with a name, while writing there; the folder is made if it is not there.
+    """Hold a folder, or a named part of it, while writing there; the folder is made if it does not exist.
 
-    ``shared``: beside others who share it. ``leave``: after an error the lock's file stays, which no process holds then, so that
-    others see that this one has failed. The kernel ends a lock with its process, also one that was killed. Raises FileError that
-    says who holds it.
+    ``shared``: other processes may share the lock. ``leave``: after an error the lock's file stays, held by no process, so that
+    others see that this process failed. The kernel releases a lock when its process ends, even if it was killed. Raises
+    FileError, which says who holds the lock.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -51,14 +51,14 @@ def hold(folder: Path, name: str = IN_USE, *, shared: bool = False, leave: bool 
         yield
         failed = False
     finally:
-        # Only its last holder may remove the file: a newcomer would make another one and lock that.
+        # Only the last holder may remove the file: while another holds it, a newcomer would make a new file and lock that.
         with lock, suppress(OSError):
             if not (leave and failed) and (not shared or _locked(lock, shared=False)):
                 file.unlink(missing_ok=True)
 
 
 def held(folder: Path, name: str = IN_USE) -> bool:
-    """Whether a process holds a lock; true where that cannot be known.
+    """Whether a process holds a lock; true if that cannot be known.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -77,15 +77,15 @@ def held(folder: Path, name: str = IN_USE) -> bool:
 
 @dataclass
 class Presence:
-    """Process ``rank`` of ``world_size``, all of which write into one folder, each its part: who of them is at it, and who has ended.
+    """Process ``rank`` of ``world_size`` that share a folder, each writing its part: which of them are working, and which have ended.
 
     >>> import tempfile
-    >>> one, other = (Presence(Path(tempfile.gettempdir()) / "shared", rank, 2) for rank in range(2))
-    >>> with one.hold():
-    ...     print(one.state(1))
-    ...     with other.hold():
-    ...         print(one.state(1))
-    ...     print(one.state(1))
+    >>> first, second = (Presence(Path(tempfile.gettempdir()) / "shared", rank, 2) for rank in range(2))
+    >>> with first.hold():
+    ...     print(first.state(1))
+    ...     with second.hold():
+    ...         print(first.state(1))
+    ...     print(first.state(1))
     absent
     here
     absent
@@ -98,7 +98,7 @@ class Presence:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Hold this process's part; alone, the whole folder. Raises FileError where another process has it.
+        """Hold this process's part, or the whole folder if it is the only process. Raises FileError if another process has it.
 
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
@@ -109,20 +109,21 @@ class Presence:
         """
         alone = self.world_size == 1
         with hold(self.folder, shared=not alone):
-            others = [rank for rank in range(self.world_size) if rank != self.rank]
-            self._before = {rank: _stamp(self._file(rank)) for rank in others if not held(self.folder, f"rank-{rank}")}
+            peers = [rank for rank in range(self.world_size) if rank != self.rank]
+            # Lock files that an earlier run left behind must not look like processes of this run that have ended.
+            self._before = {rank: _stamp(self._file(rank)) for rank in peers if not held(self.folder, f"rank-{rank}")}
             if alone:
-                for left in self.folder.glob(f"rank-*{LOCK}"):  # of processes that were killed
-                    left.unlink(missing_ok=True)
+                for stale in self.folder.glob(f"rank-*{LOCK}"):  # of processes that were killed
+                    stale.unlink(missing_ok=True)
                 yield
             else:
                 with hold(self.folder, f"rank-{self.rank}", leave=True):
                     yield
 
     def state(self, rank: int) -> str:
-        """here: it holds its part; ended: it did, and was killed or failed; absent: it has not come yet, or ended well.
+        """here: it holds its part; ended: it was killed or failed; absent: it has not started yet, or has finished its work.
 
-        What a killed process had left before this one came says nothing: the other may be about to come.
+        A lock file that was left before this process started says nothing: its successor may be about to start.
 
         >>> import tempfile
         >>> Presence(Path(tempfile.mkdtemp()), 0, 2).state(1)
@@ -137,16 +138,16 @@ class Presence:
 
 
 def _stamp(file: Path) -> object:
-    """What tells a file from another of the same name, or from itself written anew; None where there is none."""
+    """What distinguishes a file from another of the same name, or from itself rewritten; None without a file."""
     try:
-        found = file.stat()
+        status = file.stat()
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns
 
 
 def _take(file: Path, shared: bool) -> IO[str]:
-    """The open and locked file, with the name of this process in it."""
+    """Open and lock the file, and write this process's name into it."""
     for _ in range(_TRIES):
         with writing(file):
             lock = file.open("a+", encoding="utf-8")
@@ -157,17 +158,17 @@ def _take(file: Path, shared: bool) -> IO[str]:
             sleep(_PAUSE)
         elif _same(lock, file):
             return _signed(lock, file, shared)
-        else:  # its holder has just removed it
+        else:  # its holder removed it between our open and our lock, so this lock protects nothing
             lock.close()
             holder = _holder("")
     raise FileError(f"{file.parent} is in use by {holder}; wait until it is done, or name another folder")
 
 
 def _locked(lock: IO[str] | IO[bytes], shared: bool) -> bool | None:
-    """Lock an open file; False where another holds it, None where it cannot be locked at all.
+    """Lock an open file; False if another process holds it, None if it cannot be locked at all.
 
-    Over NFS, Linux makes a lock of the whole file of this, which the server must support; where it is mounted with local locks,
-    processes of other machines are not seen.
+    Over NFS, Linux turns this into a lock of the whole file, which the server must support; if the file system is mounted with
+    local locks, processes on other machines are not seen.
     """
     if fcntl is None:
         return None
@@ -179,7 +180,7 @@ def _locked(lock: IO[str] | IO[bytes], shared: bool) -> bool | None:
 
 
 def _same(lock: IO[str], file: Path) -> bool:
-    """Whether an open file is still the one of this name."""
+    """Whether an open file is still the one at this path."""
     try:
         return os.path.samestat(os.fstat(lock.fileno()), file.stat())
     except OSError:
@@ -187,7 +188,7 @@ def _same(lock: IO[str], file: Path) -> bool:
 
 
 def _signed(lock: IO[str], file: Path, shared: bool) -> IO[str]:
-    """Write who holds it; of those who share it, the last who came stands there."""
+    """Write who holds the lock; of several who share it, the last one."""
     since = datetime.now().astimezone().isoformat(timespec="seconds")
     try:
         with writing(file):
@@ -206,7 +207,7 @@ def _signed(lock: IO[str], file: Path, shared: bool) -> IO[str]:
 
 def _holder(text: str) -> str:
     try:
-        found = json.loads(text)
-        return f"process {found['pid']} on {found['host']} since {found['since']}"
+        record = json.loads(text)
+        return f"process {record['pid']} on {record['host']} since {record['since']}"
     except (ValueError, LookupError, TypeError):
         return "another process"

@@ -1,4 +1,4 @@
-"""A folder with one long piece of work that can be resumed: what work it is, and whether a new call asks for the same."""
+"""A folder that holds one long computation: which one, and whether a new call may resume it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .locks import hold
 
 @dataclass(frozen=True)
 class Resumable:
-    """``file`` says what work the ``folder`` holds: the identity of it, or a record with that as its entry "identity".
+    """``file`` says which work the ``folder`` holds: its identity, or a record with the entry "identity".
 
     An identity is everything that the numbers depend on. ``what`` names the work in messages, such as "training".
     """
@@ -32,39 +32,40 @@ class Resumable:
         True
         """
         try:
-            found = json.loads((self.folder / self.file).read_text(encoding="utf-8"))
+            record = json.loads((self.folder / self.file).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) else None
+        return record if isinstance(record, dict) else None
 
     def check(self, identity: Mapping[str, Any], *, alone: bool = True) -> dict[str, Any] | None:
-        """The record of this work, or None where it has not begun; nothing is written.
+        """The record of this work, or None if it has not begun; writes nothing.
 
-        Raises CircuitryError where the folder holds other work, and with ``alone`` also where it holds anything else.
+        Raises CircuitryError if the folder holds other work, and with ``alone`` also if it holds anything else.
 
         >>> import tempfile
-        >>> one = Resumable(Path(tempfile.mkdtemp()), "training.json", "training")
-        >>> one.begin({"seed": 0}), one.check({"seed": 0})
+        >>> work = Resumable(Path(tempfile.mkdtemp()), "training.json", "training")
+        >>> work.begin({"seed": 0}), work.check({"seed": 0})
         ({'seed': 0}, {'seed': 0})
-        >>> one.check({"seed": 1})  # doctest: +ELLIPSIS
+        >>> work.check({"seed": 1})  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         circuitry.errors.CircuitryError: ... holds another training (seed: 0 there, 1 here); name another folder
         """
-        known = self.record()
-        if known is None and alone and not blank(self.folder):
+        record = self.record()
+        if record is None and alone and not blank(self.folder):
             raise CircuitryError(f"{self.folder} is not empty and holds no {self.what}; name another folder")
-        if known is not None and not same(found := known.get("identity", known), identity):
-            told = differences(found, plain(identity))
-            raise CircuitryError(f"{self.folder} holds another {self.what} ({told}); name another folder")
-        return known
+        if record is not None and not same(stored := record.get("identity", record), identity):
+            raise CircuitryError(
+                f"{self.folder} holds another {self.what} ({differences(stored, plain(identity))}); name another folder"
+            )
+        return record
 
     def begin(self, identity: Mapping[str, Any], *, alone: bool = True, **more: Any) -> dict[str, Any]:
-        """``check``, and write the file where the work has not begun; with ``more`` entries it is a record."""
-        known = self.check(identity, alone=alone)
-        if known is None:
-            known = {"identity": plain(identity), **more} if more else plain(identity)
-            self.write(known)
-        return known
+        """``check``, then write the file if the work has not begun: a record if there are ``more`` entries, else the identity."""
+        record = self.check(identity, alone=alone)
+        if record is None:
+            record = {"identity": plain(identity), **more} if more else plain(identity)
+            self.write(record)
+        return record
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Write the file, whole or not at all."""
@@ -75,9 +76,9 @@ class Resumable:
         """Hold the folder while writing into it. Raises FileError, which says who holds it.
 
         >>> import tempfile
-        >>> one = Resumable(Path(tempfile.mkdtemp()), "training.json", "training")
-        >>> with one.held():
-        ...     one.record()
+        >>> work = Resumable(Path(tempfile.mkdtemp()), "training.json", "training")
+        >>> with work.held():
+        ...     work.record()
         """
         with hold(self.folder):
             yield
@@ -89,12 +90,12 @@ def plain(identity: Mapping[str, Any]) -> dict[str, Any]:
     >>> plain({"sizes": (1, 2)})
     {'sizes': [1, 2]}
     """
-    found: dict[str, Any] = json.loads(json.dumps(identity, default=str))
-    return found
+    decoded: dict[str, Any] = json.loads(json.dumps(identity, default=str))
+    return decoded
 
 
 def same(first: Any, second: Any) -> bool:
-    """Whether two identities are one, also where one of them has been through JSON.
+    """Whether two identities are equal, even if one of them has been through JSON.
 
     >>> same({"sizes": [1, 2]}, {"sizes": (1, 2)})
     True

@@ -1,4 +1,4 @@
-"""Whether a model has the weights of its file, all of them and no others, whatever transformers passes over in silence."""
+"""Whether a model has all the weights of its file and no others, including those that transformers ignores in silence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _counts_up(value: Tensor, _: Any) -> bool:
 
 
 def _is_as_configured(value: Tensor, hf: Any) -> bool:
-    """Whether stored rotary frequencies are those that the config gives, but for the rounding of their dtype."""
+    """Whether stored rotary frequencies equal those of the config, up to the rounding of their dtype."""
     if not value.is_floating_point():
         return False
     eps = torch.finfo(value.dtype).eps
@@ -44,8 +44,8 @@ _RECOMPUTED: tuple[tuple[str, Callable[[Tensor, Any], bool]], ...] = (
     (r"(^|\.)position_ids$", _counts_up),
     (r"\.rotary_emb\.inv_freq$", _is_as_configured),
 )
-"""What old checkpoints store although the model computes it: the causal mask, the number that stands for minus infinity in it,
-the positions, the rotary frequencies. Each is passed over only if it says what the model computes."""
+"""Tensors that old checkpoints store although the model computes them: the causal mask, the number used in it for minus infinity,
+the positions, the rotary frequencies. Each is ignored only if its values agree with the model's."""
 
 _HINTS = (
     (
@@ -73,7 +73,7 @@ _HINTS = (
 
 
 def check_stored(weights: Weights, name: str) -> None:
-    """Refuse weights whose values are not simply the numbers stored, such as integers and float8, and experts left out.
+    """Refuse quantised weights (integers, float8), whose stored numbers are not the values, and files that lack an expert.
 
     Raises ModelError.
 
@@ -90,18 +90,19 @@ def check_stored(weights: Weights, name: str) -> None:
         )
     experts = defaultdict[str, set[int]](set)
     for key in weights:
-        if found := re.match(r"(.*\.experts)\.(\d+)\.", key):
-            experts[found[1]].add(int(found[2]))
-    for layer, there in experts.items():
-        if lacking := set(range(max(there))) - there:  # transformers numbers those that are there anew
-            raise ModelError(f"{name} has expert {max(there)} of {layer}, but no expert {min(lacking)}")
+        if match := re.match(r"(.*\.experts)\.(\d+)\.", key):
+            experts[match[1]].add(int(match[2]))
+    for layer, numbers in experts.items():
+        # transformers would renumber the experts that remain, so a gap gives another model without an error.
+        if lacking := set(range(max(numbers))) - numbers:
+            raise ModelError(f"{name} has expert {max(numbers)} of {layer}, but no expert {min(lacking)}")
 
 
-def check_loaded(hf: Any, found: Mapping[str, Any], weights: Weights, name: str) -> None:
-    """Refuse a model some of whose weights are not from the file, and a file some of whose weights are not in the model.
+def check_loaded(hf: Any, report: Mapping[str, Any], weights: Weights, name: str) -> None:
+    """Refuse a model with weights that are not from the file, and a file with weights that are not in the model.
 
-    ``found`` is what transformers says of the loading, by its names; ``weights`` is what the file has, by its own.
-    Raises ModelError with the first name of each kind.
+    ``report`` is the loading report of transformers, with its names of weights; ``weights`` are those of the file, with the
+    file's names. Raises ModelError with the first name of each kind.
 
     >>> from transformers import GPT2Config, GPT2LMHeadModel
     >>> hf = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1))
@@ -112,11 +113,11 @@ def check_loaded(hf: Any, found: Mapping[str, Any], weights: Weights, name: str)
     circuitry.errors.ModelError: it has 1 weight that a gpt2 of its sizes does not have: h.1.attn.bias
     """
     kind = f"a {hf.config.model_type} of its sizes"
-    if other := sorted(found["mismatched_keys"]):
-        shapes = [f"{key}: expected {tuple(wanted)}, got {tuple(given)}" for key, given, wanted in other]
+    if mismatched := sorted(report["mismatched_keys"]):
+        shapes = [f"{key}: expected {tuple(wanted)}, got {tuple(given)}" for key, given, wanted in mismatched]
         raise ModelError(f"{name} has {_named(f'{{}} that {kind} has in other shapes', shapes)}")
-    left = _left_over(hf, found["unexpected_keys"], weights)
-    check_used(left, {*found["missing_keys"], *_made_up(hf, weights)}, kind, name)
+    left = _left_over(hf, report["unexpected_keys"], weights)
+    check_used(left, {*report["missing_keys"], *_made_up(hf, weights)}, kind, name)
     _check_tied(hf, name)
 
 
@@ -135,7 +136,7 @@ def check_used(left: Iterable[str], missing: Iterable[str], kind: str, name: str
 
 
 def _named(text: str, keys: Sequence[str]) -> str:
-    """``text`` with how many weights there are, and the first of them."""
+    """``text`` with the number of weights, and the first of them."""
     if len(keys) == 1:
         return f"{text.format('1 weight')}: {keys[0]}"
     return f"{text.format(f'{len(keys)} weights')}, such as {keys[0]}"
@@ -146,18 +147,18 @@ def _may_be_recomputed(key: str) -> bool:
 
 
 def _left_over(hf: Any, unexpected: Iterable[str], weights: Weights) -> set[str]:
-    """Weights of the file that the model did not take, but for those that say what it computes anyway.
+    """Weights of the file that the model did not take, except those it computes itself with the same values.
 
-    transformers does not report those whose names match a pattern of the model's class, whatever they are.
+    transformers does not report names that match a pattern of the model's class, whatever they are.
     """
-    there, prefix = set(hf.state_dict()), f"{hf.base_model_prefix}."
-    passed_over = [*(hf._keys_to_ignore_on_load_unexpected or ()), *(pattern for pattern, _ in _RECOMPUTED)]
+    loaded, prefix = set(hf.state_dict()), f"{hf.base_model_prefix}."
+    ignored = [*(hf._keys_to_ignore_on_load_unexpected or ()), *(pattern for pattern, _ in _RECOMPUTED)]
     hidden = {
         key
         for key in weights
-        if any(re.search(pattern, key) for pattern in passed_over) and not {key, prefix + key, key.removeprefix(prefix)} & there
+        if any(re.search(pattern, key) for pattern in ignored) and not {key, prefix + key, key.removeprefix(prefix)} & loaded
     }
-    twice = {key for key in weights if prefix + key in weights}  # of which transformers takes one
+    twice = {key for key in weights if prefix + key in weights}  # transformers takes only one of the two
     recomputed = {key for key in {*unexpected, *hidden} if key in weights and _is_recomputed(key, weights[key], hf)}
     return {*unexpected, *hidden, *twice} - recomputed
 
@@ -167,22 +168,22 @@ def _is_recomputed(key: str, value: Tensor, hf: Any) -> bool:
 
 
 def _made_up(hf: Any, weights: Weights) -> set[str]:
-    """Weights that transformers does not report as missing, since their names match a pattern of the model's class."""
+    """Missing weights that transformers does not report, since their names match a pattern of the model's class."""
     patterns, prefix = hf._keys_to_ignore_on_load_missing or (), f"{hf.base_model_prefix}."
     named = {key for key in hf.state_dict() if any(re.search(pattern, key) for pattern in patterns)}
     return {key for key in named if not {key, key.removeprefix(prefix)} & set(weights)} - set(_ties(hf))
 
 
 def _ties(hf: Any) -> dict[str, str]:
-    """Weights that the config says are others, and which."""
+    """Weights that the config ties to others: the tied weight, and the one it must equal."""
     ties: dict[str, str] = hf.get_expanded_tied_weights_keys(all_submodels=True)
     return ties
 
 
 def _check_tied(hf: Any, name: str) -> None:
-    """transformers keeps two weights that should be one where the file has both and they differ."""
-    for one, other in _ties(hf).items():
-        if hf.get_parameter(one) is not hf.get_parameter(other):
+    """Refuse tied weights that differ in the file: transformers then keeps both, in silence."""
+    for tied, source in _ties(hf).items():
+        if hf.get_parameter(tied) is not hf.get_parameter(source):
             raise ModelError(
-                f"config.json of {name} says that {one} is {other} (tie_word_embeddings), but the file has another {one}"
+                f"config.json of {name} says that {tied} is {source} (tie_word_embeddings), but the file has another {tied}"
             )

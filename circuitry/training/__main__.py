@@ -33,7 +33,7 @@ WARMUP, SAVE_EVERY, REPORT_EVERY = 50, 200, 100
 
 
 class Trainer:
-    """One run: everything random comes from (seed, step), so a resumed run makes the same batches."""
+    """One run: all randomness comes from (seed, step), so a resumed run makes the same batches."""
 
     def __init__(self, name: str, seed: int, corpus: Path, work: Path) -> None:
         self.recipe: Curriculum = RECIPES[name]
@@ -46,12 +46,12 @@ class Trainer:
         self.english, self.held_out = tokens[:-HELD_OUT_TOKENS], tokens[-HELD_OUT_TOKENS:]
         self.vocabulary: Ids = np.random.default_rng(0).permutation(np.arange(1, VOCABULARY))
         self.sentences = {
-            names: Sentences(self.tokenizer, self.vocabulary, share) for names, share in ((False, 0.0), (True, 1.0))
+            random: Sentences(self.tokenizer, self.vocabulary, share) for random, share in ((False, 0.0), (True, 1.0))
         }
         self.mixed = Sentences(self.tokenizer, self.vocabulary)
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Weight decay on matrices only; Mamba's A is not a matrix in this sense."""
+        """Weight decay on matrices only, except Mamba's A, whose two dimensions hold decay rates."""
         named = list(self.model.named_parameters())
         decayed = [p for n, p in named if p.ndim == 2 and not n.endswith("A_log")]
         rest = [p for n, p in named if p.ndim != 2 or n.endswith("A_log")]
@@ -59,6 +59,7 @@ class Trainer:
 
     def _text(self, corpus: Path) -> tuple[Tokenizer, NDArray[np.uint16]]:
         saved, cache = self.work.parent / "tokenizer.json", self.work.parent / "corpus.npy"
+        # In the parent folder: all bundled models share one tokenizer, and so one tokenised corpus.
         if saved.exists() and cache.exists():
             return Tokenizer.from_file(str(saved)), np.load(cache, allow_pickle=False)
         text = read_corpus(corpus, 40)
@@ -69,22 +70,22 @@ class Trainer:
         return tokenizer, tokens
 
     def _batches(self, stage: Stage) -> list[tuple[float, Rows, int]]:
-        """(share of the loss, rows, number of tokens in the softmax) for each kind of data in this stage."""
+        """(share of the loss, rows, number of tokens in the softmax) for each kind of data in a stage."""
         rng = np.random.default_rng([self.seed, self.step])
         share = 1 - stage.ioi - stage.english
         rows = max(1, round(stage.tokens * share / stage.length))
-        made = [(share, induction_rows(rng, rows, stage.length, self.vocabulary[: stage.words], stage.periodic), stage.words)]
+        batches = [(share, induction_rows(rng, rows, stage.length, self.vocabulary[: stage.words], stage.periodic), stage.words)]
         if stage.ioi:
             rows = max(LEAST_IOI_ROWS, round(stage.tokens * stage.ioi / IOI_LENGTH))
             maker = self.mixed if stage.english else self.sentences[False]
-            made.append((stage.ioi, maker.rows(rng, rows, IOI_LENGTH, sentences.TRAINING), VOCABULARY))
+            batches.append((stage.ioi, maker.rows(rng, rows, IOI_LENGTH, sentences.TRAINING), VOCABULARY))
         if stage.english:
             rows = max(1, round(stage.tokens * stage.english / ENGLISH_LENGTH))
-            made.append((stage.english, english_rows(rng, rows, ENGLISH_LENGTH, self.english), VOCABULARY))
-        return made
+            batches.append((stage.english, english_rows(rng, rows, ENGLISH_LENGTH, self.english), VOCABULARY))
+        return batches
 
     def _loss(self, rows: Rows, words: int) -> torch.Tensor:
-        """Weighted cross-entropy; while the vocabulary is small the softmax is over that part of it only."""
+        """Weighted cross-entropy; in a stage with few words the softmax is over those words only."""
         ids, weight = torch.from_numpy(rows.ids), torch.from_numpy(rows.weight)[:, 1:]
         logits = self.model(ids).logits[:, :-1]
         if words < VOCABULARY:
@@ -111,7 +112,7 @@ class Trainer:
         return losses
 
     def save(self) -> None:
-        """Write model, optimizer and step in one file that a kill cannot leave half written."""
+        """Write model, optimizer and step into one file, whole or not at all."""
         tensors = {f"model.{n}": p.detach() for n, p in self.model.named_parameters()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
@@ -125,13 +126,13 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(tensors[f"model.{name}"])
-        kept = self.optimizer.state_dict()
+        state = self.optimizer.state_dict()
         for key, value in tensors.items():
             if key.startswith("optimizer."):
                 _, index, field = key.split(".", 2)
-                kept["state"].setdefault(int(index), {})[field] = value
-        self.optimizer.load_state_dict(kept)
-        self.step = int(min(s["step"] for s in kept["state"].values()))
+                state["state"].setdefault(int(index), {})[field] = value  # empty before the first step
+        self.optimizer.load_state_dict(state)
+        self.step = int(min(s["step"] for s in state["state"].values()))
 
     def run(self) -> None:
         total = sum(stage.steps for stage in self.recipe.stages)

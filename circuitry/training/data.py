@@ -25,13 +25,13 @@ class Rows:
 
 
 def induction_rows(rng: Generator, rows: int, length: int, vocabulary: Ids, periodic: bool) -> Rows:
-    """Rows in which some tokens can be predicted by induction and by nothing else.
+    """Rows in which some tokens can be predicted by induction and in no other way.
 
-    ``periodic``: a random period repeated to fill the row, the easy beginning. Otherwise segments of distinct tokens,
-    each followed by its pieces once more, shuffled. The period varies, or a model would learn to look back a fixed distance.
+    ``periodic``: a random period, repeated to fill the row, which is easy to learn first. Otherwise segments of distinct tokens,
+    each followed by the same tokens in shuffled pieces. Periods vary, or a model would learn to look back a fixed distance.
     """
-    made = [(_periodic_row if periodic else _shuffled_row)(rng, length, vocabulary) for _ in range(rows)]
-    return Rows(np.stack([ids for ids, _ in made]), np.stack([weight for _, weight in made]))
+    pairs = [(_periodic_row if periodic else _shuffled_row)(rng, length, vocabulary) for _ in range(rows)]
+    return Rows(np.stack([ids for ids, _ in pairs]), np.stack([weight for _, weight in pairs]))
 
 
 def _periodic_row(rng: Generator, length: int, vocabulary: Ids) -> tuple[Ids, NDArray[np.float32]]:
@@ -43,15 +43,15 @@ def _periodic_row(rng: Generator, length: int, vocabulary: Ids) -> tuple[Ids, ND
 
 
 def _shuffled_row(rng: Generator, length: int, vocabulary: Ids) -> tuple[Ids, NDArray[np.float32]]:
-    """Half the rows have one segment, the others several of random lengths: near and far distances are both practised."""
+    """One segment, or with equal probability several of random lengths, so that near and far distances both occur."""
     distinct = rng.choice(vocabulary, length // 2, replace=False)
     cuts = np.cumsum(rng.integers(4, length // 2 + 1, 8)) if rng.random() < 0.5 else np.array([], int)
-    parts = [_said_again(rng, segment) for segment in np.split(distinct, cuts[cuts < length // 2])]
+    parts = [_with_copy(rng, segment) for segment in np.split(distinct, cuts[cuts < length // 2])]
     return np.concatenate([ids for ids, _ in parts]), np.concatenate([weight for _, weight in parts])
 
 
-def _said_again(rng: Generator, segment: Ids) -> tuple[Ids, NDArray[np.float32]]:
-    """A segment, then its pieces of 2 to 6 tokens in another order; a piece's first token cannot be predicted."""
+def _with_copy(rng: Generator, segment: Ids) -> tuple[Ids, NDArray[np.float32]]:
+    """A segment, then its pieces of 2 to 6 tokens in random order; the first token of a piece cannot be predicted."""
     size = len(segment)
     cuts = np.cumsum(rng.integers(2, 7, size))
     pieces = np.split(segment, cuts[cuts < size - 1])
@@ -63,7 +63,7 @@ def _said_again(rng: Generator, segment: Ids) -> tuple[Ids, NDArray[np.float32]]
 
 
 class Sentences:
-    """Packs IOI sentences into rows. Names are sometimes random tokens, so that copying is learnt for any token."""
+    """Packs IOI sentences into rows. Some names are random tokens, so that the model learns to copy any token."""
 
     def __init__(self, tokenizer: Tokenizer, vocabulary: Ids, random_names: float = 0.3) -> None:
         self._tokenizer, self._vocabulary, self._random_names = tokenizer, vocabulary, random_names

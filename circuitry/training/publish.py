@@ -1,4 +1,4 @@
-"""Writes a finished model as a Hugging Face folder with a model card of the figures just measured."""
+"""Writes a trained model as a Hugging Face folder, with a model card of the measured figures."""
 
 from __future__ import annotations
 

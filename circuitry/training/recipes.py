@@ -13,10 +13,10 @@ from .tokenizer import VOCABULARY
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the curriculum. Induction never formed without the short, small-vocabulary beginning.
+    """One stage of the curriculum. Induction never formed without a beginning of short rows and few words.
 
-    ``length`` and ``words`` are the induction rows' length and number of distinct tokens; ``tokens`` the tokens a step.
-    ``ioi`` and ``english`` are shares of ``tokens`` taken from induction.
+    ``length`` and ``words`` are the length and the number of distinct tokens of induction rows; ``tokens`` is the number of
+    tokens a step, of which ``ioi`` and ``english`` are the shares of the other two kinds of data.
     """
 
     steps: int
@@ -55,7 +55,7 @@ def _gpt_neox() -> Any:
         eos_token_id=0,
     )
     model = GPTNeoXForCausalLM(config)
-    for layer in model.gpt_neox.layers:  # heads that begin with different preferences find the circuits sooner
+    for layer in model.gpt_neox.layers:  # heads that start with different preferences find the circuits sooner
         torch.nn.init.normal_(layer.attention.query_key_value.bias, std=0.7)
     return _scale_embedding(model)
 
@@ -91,7 +91,7 @@ def _mamba2() -> Any:
         n_groups=1,
         state_size=32,
         expand=2,
-        chunk_size=32,  # transformers' scan is products of chunks, fast enough to train with; these fit our lengths
+        chunk_size=32,  # suits our rows of 16 to 256 tokens; transformers' chunked scan is fast enough for training
         tie_word_embeddings=True,
         use_cache=False,
         bos_token_id=0,
@@ -108,7 +108,7 @@ def _rwkv() -> Any:
         vocab_size=VOCABULARY,
         hidden_size=128,
         num_hidden_layers=4,
-        attention_hidden_size=256,  # its state has one number a channel, so channels are what it remembers with
+        attention_hidden_size=256,  # the state has one number for each channel, so more channels are more memory
         intermediate_size=256,
         context_length=512,
         rescale_every=0,  # otherwise stock RWKV divides weights in place whenever it changes from training to eval mode
@@ -121,7 +121,7 @@ def _rwkv() -> Any:
 
 
 def _scale_embedding(model: Any) -> Any:
-    """Tied embeddings of width 128 train best at about this spread."""
+    """Initialise tied embeddings: at width 128 they train best with about this spread."""
     torch.nn.init.normal_(model.get_input_embeddings().weight, std=0.088)
     return model
 

@@ -1,4 +1,4 @@
-"""Fast CPU scans with gradients, put in place of transformers' fallbacks while a Mamba or an RWKV trains."""
+"""Fast CPU scans with gradients, which replace transformers' fallbacks while a Mamba or an RWKV trains."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 _COMPILE = ["-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-fopenmp", "-fPIC", "-c"]
 _LINK = ["-fopenmp", "-shared", "-lm"]
-"""Without -ffast-math: a library linked with it makes the whole process take very small numbers for 0."""
+"""Without -ffast-math: loading a library linked with it makes the whole process round denormal numbers to 0."""
 
 
 @functools.cache
@@ -79,7 +79,7 @@ class _WKV(torch.autograd.Function):
 def _linear_attention(
     time_decay: Tensor, time_first: Tensor, key: Tensor, value: Tensor, state: Any = None, return_state: bool = False
 ) -> tuple[Tensor, None]:
-    """The call transformers makes in training: no state comes before it, and none is asked for."""
+    """The call that transformers makes in training: with no previous state, and no request for the final one."""
     if state is not None or return_state:
         raise ValueError("the compiled WKV keeps no state; call the model with use_cache=False")
     y: Tensor = _WKV.apply(-torch.exp(time_decay), time_first, key, value)  # type: ignore[no-untyped-call]
@@ -97,7 +97,7 @@ def _selective_scan(
     delta_bias: Tensor,
     **_: Any,
 ) -> Tensor:
-    """The call transformers makes: u, dt, z are [batch, inner, length]; B, C are [batch, state, length]."""
+    """The call that transformers makes: u, dt, z are [batch, inner, length]; B, C are [batch, state, length]."""
     delta = F.softplus(dt.transpose(1, 2) + delta_bias)
     y: Tensor = _Scan.apply(u.transpose(1, 2), delta, A, B.transpose(1, 2), C.transpose(1, 2))  # type: ignore[no-untyped-call]
     return (y + u.transpose(1, 2) * D).transpose(1, 2) * F.silu(z)
@@ -120,11 +120,11 @@ def fast_rwkv_training() -> Iterator[None]:
     """
     from transformers.models.rwkv import modeling_rwkv as stock
 
-    kept, stock.rwkv_linear_attention = stock.rwkv_linear_attention, _linear_attention
+    original, stock.rwkv_linear_attention = stock.rwkv_linear_attention, _linear_attention
     try:
         yield
     finally:
-        stock.rwkv_linear_attention = kept
+        stock.rwkv_linear_attention = original
 
 
 @contextmanager
@@ -136,16 +136,16 @@ def fast_mamba_training() -> Iterator[None]:
     """
     from transformers.models.mamba import modeling_mamba as stock
 
-    kept = stock.mamba_selective_scan, stock.causal_conv1d_fn
+    originals = stock.mamba_selective_scan, stock.causal_conv1d_fn
     stock.mamba_selective_scan, stock.causal_conv1d_fn = _selective_scan, _causal_conv
     try:
         yield
     finally:
-        stock.mamba_selective_scan, stock.causal_conv1d_fn = kept
+        stock.mamba_selective_scan, stock.causal_conv1d_fn = originals
 
 
 def fast_training(model_type: str) -> AbstractContextManager[None]:
-    """The compiled scan of a kind of model, where there is one; nothing for the others.
+    """Swap in the compiled scan for a model type that has one; do nothing for others.
 
     >>> with fast_training("rwkv"), fast_training("gpt_neox"):
     ...     pass

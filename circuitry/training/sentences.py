@@ -1,7 +1,7 @@
 """Names, places, objects and sentence templates of the indirect-object sentences the bundled models learn.
 
 ``{A}`` and ``{B}`` are the two people of the first clause, ``{S}`` the one of them who acts again, ``{C}`` a bystander. The
-sentence stops where the other of the two (the indirect object) comes next. Places, objects and names are single tokens.
+sentence stops before the other of the two (the indirect object). Places, objects and names are single tokens.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ OBJECTS = [
     "basket",
 ]
 
-# Many beginnings, so that a model learns who is who in the sentence and not which word stands at which position.
+# Many openings, so that a model learns the roles of the people and not the positions of words.
 _CONJUNCTIONS = """When,After,While,As soon as,Since,Once,Although,If,Until,Now that,Though,Whenever,Unless,Even if,Just as,
 By the time,In case,As,Where,So long as,Wherever,Considering that,Provided that,Supposing that,Whereas,Inasmuch as,
 Notwithstanding that,Granted that,Until at last,Whenever else""".replace("\n", "").split(",")
@@ -220,8 +220,8 @@ _HELD_OUT_ACTIONS = [" {S} offered a {object} to", " {S} brought the old {object
 
 
 def _join(openings: list[str], actions: list[str]) -> list[str]:
-    """Every opening equally often, whether a sentence of its own (which a filler may follow) or a clause."""
-    fillers = {".": _FILLERS, ",": [""] * len(_FILLERS)}
+    """Every opening with every action; a filler may follow an opening that is a full sentence."""
+    fillers = {".": _FILLERS, ",": [""] * len(_FILLERS)}  # repeated, so that clauses come as often as sentences
     return [o + f + a for o in openings for f in fillers[o[-1]] for a in actions]
 
 
@@ -231,7 +231,7 @@ HELD_OUT = _join(_HELD_OUT_OPENINGS, _HELD_OUT_ACTIONS)
 
 
 def split_slots(template: str) -> list[str]:
-    """Cut a template into plain text and the slots for people; a slot swallows the space before it.
+    """Cut a template into plain text and slots for people; a slot includes the space before it.
 
     >>> split_slots("Then, {A} and {B} left. {S} gave")
     ['Then,', '{A}', ' and', '{B}', ' left.', '{S}', ' gave']

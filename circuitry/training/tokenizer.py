@@ -1,4 +1,4 @@
-"""The small tokenizer that all bundled models share: byte-level BPE in which every task word is one token."""
+"""The small tokenizer of all bundled models: byte-level BPE in which every task word is one token."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from . import sentences
 
 VOCABULARY = 2048
 _TASK_WORD_WEIGHT = 20_000
-"""Times each task word is repeated for the tokenizer's trainer: enough to be merged whole, whatever the corpus."""
+"""Repetitions of each task word in the training text: enough for it to become one token, whatever the corpus."""
 
 
 def train_tokenizer(text: str) -> Tokenizer:
-    """Train the tokenizer on ``text``; the result is the same for the same text."""
+    """Train the tokenizer on ``text``; deterministic."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -239,7 +239,7 @@ def test_nodes_may_be_named_alone_by_family_or_by_a_short_name() -> None:
         ({"nodes": "logits"}, "logits cannot be collected"),
         ({"nodes": ["resid[0]", "resid[9]"]}, r"has no node resid\[9\]"),
         ({"nodes": "rezid"}, "did you mean 'resid'"),
-        ({"nodes": "head.pattern"}, r"head\[0,0\].pattern has as many numbers at a token as there are tokens"),
+        ({"nodes": "head.pattern"}, r"head\[0,0\].pattern has no fixed width"),
         ({"nodes": []}, "no node"),
         ({"batch": 0}, "expected a batch of .*got 0"),
         ({"batch": 9, "buffer": 8}, "batch of 1 to 8 tokens .*got 9"),

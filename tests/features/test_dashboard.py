@@ -85,7 +85,7 @@ def test_statistics_of_a_feature() -> None:
 
 
 def test_activations_of_another_corpus_are_refused() -> None:
-    with pytest.raises(CircuitryError, match="activations of 10 tokens are not of this corpus, which has 2360"):
+    with pytest.raises(CircuitryError, match="2360 used tokens, got 10"):
         top_contexts(csr_array((10, 3)), corpus(), None, [0])
     with pytest.raises(CircuitryError, match="features from 0 to 6, got 2 to 7"):
         top_contexts(activations(), corpus(), None, [2, 7])

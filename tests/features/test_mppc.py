@@ -55,7 +55,7 @@ def test_it_is_the_greatest_correlation_that_numpy_finds(engine: str, min_count:
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
 def test_values_may_be_negative(engine: str, kind: Any, tmp_path: Path) -> None:
     x, y = np.random.default_rng(0).normal(size=(2, 200, 11)).astype(kind).astype(np.float64)
-    sides = [FeatureActs.write(tmp_path / name, [k], features=11, value=np.dtype(kind).name) for name, k in (("a", x), ("b", y))]
+    sides = [FeatureActs.write(tmp_path / name, [k], features=11, dtype=np.dtype(kind).name) for name, k in (("a", x), ("b", y))]
     found = mppc(*sides, null=None, engine=engine, progress=False).forward
     r = np.corrcoef(x.T, y.T)[:11, 11:]
     np.testing.assert_allclose(found["mppc"], r.max(1), atol=1e-9)
@@ -68,7 +68,7 @@ def test_types_of_values_may_differ_and_values_be_great(engine: str, great: str,
     x, y = np.random.default_rng(0).random((2, 60, 5)).astype(np.float16).astype(np.float64)
     many = 2.0**100
     sides = [
-        FeatureActs.write(tmp_path / name, [k * many if great in (name, "both") else k], features=5, value=kind)
+        FeatureActs.write(tmp_path / name, [k * many if great in (name, "both") else k], features=5, dtype=kind)
         for name, k, kind in (
             ("a", x, "float32" if great != "b" else "float16"),
             ("b", y, "float32" if great != "a" else "float16"),

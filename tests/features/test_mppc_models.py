@@ -61,7 +61,7 @@ def by_hand(model: Model, node: str, sae: SAE, corpus: Corpus) -> Any:
 
 def test_encoding_gives_the_features_of_the_used_tokens(tmp_path: Path, model: Model, corpus: Corpus) -> None:
     given = saes(model, ("resid[1]", "resid[2]"))
-    found = encode(model, given, corpus, tmp_path, batch=8, buffer=16, shard=16, dtype="float32", progress=False)
+    found = encode(model, given, corpus, tmp_path, batch=8, buffer=16, shard=16, stored_dtype="float32", progress=False)
     for acts, (node, sae) in zip(found, given.items(), strict=True):
         wanted = by_hand(model, str(node), sae, corpus)
         np.testing.assert_allclose(acts.csr().toarray(), wanted, atol=1e-5)
@@ -75,7 +75,7 @@ def test_encoding_gives_the_features_of_the_used_tokens(tmp_path: Path, model: M
 def test_one_autoencoder_is_encoded_as_several_are(tmp_path: Path, model: Model, corpus: Corpus) -> None:
     (node, sae), *_ = saes(model, ("resid[1]",)).items()
     named = SAE.of(replace(sae.config, provenance={"node": "resid[1]"}), sae.state_dict())
-    how: dict[str, Any] = {"value": "float32", "progress": False}
+    how: dict[str, Any] = {"dtype": "float32", "progress": False}
     several: list[Any] = [named, [named], {"resid[1]": sae}, {node: sae}]
     for k, given in enumerate(several):
         (acts,) = encode(model, given, corpus, tmp_path / str(k), **how)

@@ -104,7 +104,7 @@ def test_directions_of_norm_1_reconstruct_the_same() -> None:
         (lambda: train_sae(None, NODE), "a model and its nodes"),
         (lambda: train_sae(None, activations=[drawn(8, 4)]), "the one node"),
         (lambda: train_sae(None, NODE, activations=[]), "nothing to train on"),
-        (lambda: train_sae(None, NODE, activations=cast(Any, "text")), "nothing to train on"),
+        (lambda: train_sae(None, NODE, activations=cast(Any, "text")), "to train on, got str"),
         (lambda: train_sae(None, NODE, activations=[drawn(8, 4)] * 3, tokens=32, progress=False), "ended after 24 of 32"),
     ],
 )

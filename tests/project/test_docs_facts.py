@@ -184,10 +184,10 @@ def test_random_nodes_and_dtype_are_those_that_the_page_says() -> None:
 
 
 def test_the_bytes_of_an_activation() -> None:
-    said = 'two bytes for a feature\'s number (four from 65,536 features on), two for its value (`dtype="float32"`: four)'
+    said = 'two bytes for a feature\'s number (four from 65,536 features on), two for its value (`stored_dtype="float32"`: four)'
     assert said in _words("docs/mppc.md")
     assert [index_dtype(features).itemsize for features in (65_535, 65_536)] == [2, 4]
-    assert _default(encode, "value") == "float16"
+    assert _default(encode, "stored_dtype") == "float16"
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------------

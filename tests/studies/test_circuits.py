@@ -177,7 +177,7 @@ def test_models_without_a_circuit_have_nothing_in_common() -> None:
     ("models", "message"),
     [
         ([HEADS], "expected at least two models to compare, got 1"),
-        ([HEADS, result("b", ("h[0]", "state", 0.5), examples=5)], "differ in their number of examples"),
+        ([HEADS, result("b", ("h[0]", "state", 0.5), examples=5)], "the same number of examples"),
     ],
 )
 def test_what_cannot_be_compared_says_why(models: list[SuiteResult], message: str) -> None:
@@ -188,7 +188,7 @@ def test_what_cannot_be_compared_says_why(models: list[SuiteResult], message: st
 def test_a_component_from_nowhere_is_refused() -> None:
     stray = result("m", ("h[0]", "state", 0.5))
     stray.summary.components[0].table = "gone"
-    with pytest.raises(ct.CircuitryError, match="does not say from which table"):
+    with pytest.raises(ct.CircuitryError, match="does not name its table"):
         placed("m", stray)
 
 

@@ -1,4 +1,4 @@
-"""Activations of graph nodes on text: documents, their tokens, and the values of nodes there."""
+"""Activations of graph nodes on text: documents, their tokens, and the values of nodes at those tokens."""
 
 from .corpus import Corpus, corpus
 from .stream import Activations, activations

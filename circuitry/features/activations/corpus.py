@@ -27,11 +27,11 @@ _AT_ONCE = 256
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Token ids of documents, one after another, each with the token that begins a text first.
+    """Token ids of documents, one after another, each starting with the tokenizer's beginning-of-text token, if it has one.
 
     ``ids`` [token] int32; document k is ``ids[starts[k]:starts[k + 1]]``, ``starts`` [document + 1] int64. ``special`` [token]
-    is true for tokens whose activations are not used (those that begin and end a text, padding, any the tokenizer calls
-    special). ``source`` says in words what the text is, ``tokenizer`` is a digest of its tokens and their ids.
+    is true for tokens whose activations are not used (beginning and end of text, padding, any that the tokenizer calls
+    special). ``source`` describes the text in words; ``tokenizer`` is a digest of the tokenizer's tokens and their ids.
     """
 
     ids: NDArray[np.int32]
@@ -44,7 +44,7 @@ class Corpus:
         edges = self.starts[[0, -1]].tolist() if len(self.starts) > 1 else []
         if edges != [0, len(self.ids)] or (np.diff(self.starts) < 1).any() or self.special.shape != self.ids.shape:
             raise CircuitryError(
-                "a corpus needs documents, none of them empty, that cover all its ids, and a mask of the same length"
+                "a corpus needs documents that are not empty and cover all its ids, and a mask of the same length as the ids"
             )
 
     def __len__(self) -> int:
@@ -55,33 +55,33 @@ class Corpus:
 
     @functools.cached_property
     def used(self) -> NDArray[np.int64]:
-        """Where in ``ids`` the used tokens are [used token]."""
+        """Indices of the used tokens in ``ids`` [used token]."""
         return np.flatnonzero(~self.special)
 
     @functools.cached_property
     def edges(self) -> NDArray[np.int64]:
-        """How many used tokens come before each document, and in all [document + 1]."""
+        """Number of used tokens before each document, and in total [document + 1]."""
         return np.searchsorted(self.used, self.starts)
 
     @property
     def tokens(self) -> int:
-        """How many tokens are used."""
+        """Number of used tokens."""
         return len(self.used)
 
     @functools.cached_property
     def digest(self) -> str:
-        """Of ids, starts and special: two corpora with the same one have the same tokens, documents and mask."""
-        made = hashlib.blake2b(digest_size=8)
+        """A digest of ids, starts and special: corpora with the same digest have the same tokens, documents and mask."""
+        digest = hashlib.blake2b(digest_size=8)
         for values, dtype in ((self.ids, "<i4"), (self.starts, "<i8"), (self.special, "?")):
-            made.update(np.ascontiguousarray(values, dtype).data)
-        return made.hexdigest()
+            digest.update(np.ascontiguousarray(values, dtype).data)
+        return digest.hexdigest()
 
     def take(self, tokens: int) -> Corpus:
-        """The first documents with this many used tokens, the last of them cut where they are reached; at most all.
+        """The first documents, cut after this many used tokens; all of them if there are fewer.
 
         >>> from circuitry.features.activations.corpus import Corpus
-        >>> some = Corpus(np.arange(8, dtype=np.int32), np.array([0, 5, 8]), np.arange(8) % 5 == 0, "numbers", "")
-        >>> some.take(5).ids.tolist(), some.take(5).tokens
+        >>> text = Corpus(np.arange(8, dtype=np.int32), np.array([0, 5, 8]), np.arange(8) % 5 == 0, "numbers", "")
+        >>> text.take(5).ids.tolist(), text.take(5).tokens
         ([0, 1, 2, 3, 4, 5, 6], 5)
         """
         whole("tokens", tokens, 1)
@@ -91,12 +91,12 @@ class Corpus:
         return self._documents(0, int(np.searchsorted(self.starts, end)), end)
 
     def skip(self, tokens: int) -> Corpus:
-        """What is left without the first documents that have this many used tokens, the last of them left out as a whole.
+        """The documents after the first ``tokens`` used tokens; a document that these end in is left out.
 
-        Raises CircuitryError where nothing is left.
+        Raises CircuitryError if nothing is left.
 
-        >>> some = Corpus(np.arange(8, dtype=np.int32), np.array([0, 3, 5, 8]), np.arange(8) == 0, "numbers", "")
-        >>> some.skip(3).ids.tolist()
+        >>> text = Corpus(np.arange(8, dtype=np.int32), np.array([0, 3, 5, 8]), np.arange(8) == 0, "numbers", "")
+        >>> text.skip(3).ids.tolist()
         [5, 6, 7]
         """
         at = int(np.searchsorted(self.edges, tokens))
@@ -105,12 +105,12 @@ class Corpus:
         return self._documents(at, len(self), len(self.ids))
 
     def split(self, share: float) -> tuple[Corpus, Corpus]:
-        """The first documents, with this ``share`` of the used tokens as nearly as whole documents allow, and the others.
+        """Split into the first documents, with about this ``share`` of the used tokens, and the remaining ones.
 
-        Raises CircuitryError for one document alone and for a share that is not between 0 and 1.
+        Documents are not cut. Raises CircuitryError for a single document and for a share that is not between 0 and 1.
 
-        >>> some = corpus(__import__("circuitry").load("bundled:mamba"), ["Twenty characters or more."] * 4)
-        >>> [len(part) for part in some.split(0.75)]
+        >>> text = corpus(__import__("circuitry").load("bundled:mamba"), ["Twenty characters or more."] * 4)
+        >>> [len(part) for part in text.split(0.75)]
         [3, 1]
         """
         if len(self) < 2 or not 0 < share < 1:
@@ -136,7 +136,7 @@ class Corpus:
 
     @classmethod
     def load(cls, file: str | Path) -> Corpus:
-        """Read what ``save`` wrote. Raises CircuitryError where there is none, or where it was changed."""
+        """Read what ``save`` wrote. Raises CircuitryError if the file does not exist, is damaged or was changed."""
         from safetensors import SafetensorError, safe_open
 
         if not Path(file).is_file():
@@ -145,12 +145,12 @@ class Corpus:
             with safe_open(file, "np") as opened:
                 provenance = opened.metadata() or {}
                 arrays = {name: opened.get_tensor(name) for name in ("ids", "starts", "special")}
-            made = cls(**arrays, source=provenance["source"], tokenizer=provenance["tokenizer"])
+            loaded = cls(**arrays, source=provenance["source"], tokenizer=provenance["tokenizer"])
         except (OSError, SafetensorError, KeyError) as error:
             raise CircuitryError(f"{file} holds no corpus: {error}") from error
-        if made.digest != provenance.get("digest"):
+        if loaded.digest != provenance.get("digest"):
             raise CircuitryError(f"{file} was changed: its tokens are not those of corpus {provenance.get('digest')}")
-        return made
+        return loaded
 
 
 def corpus(
@@ -158,21 +158,21 @@ def corpus(
 ) -> Corpus:
     """Tokenise text, as much of it as ``tokens`` used tokens need.
 
-    Every document begins with the token that begins a text, if there is one, and is cut to ``context`` tokens, that one
-    included, or to as many as the model has positions for. Activations of special tokens are not used; they are known by id.
+    Every document starts with the beginning-of-text token, if there is one, and is cut to ``context`` tokens including it, or to
+    the model's number of positions. Activations of special tokens, recognised by id, are not used.
 
     Args:
         model: a model with a tokenizer, or a Hugging Face tokenizer.
         texts: what ``documents`` reads; None for the documentation of the running Python.
-        tokens: used tokens, exactly; the last document is cut. All there are where the text has fewer, or for None.
-        context: tokens of a document at most, 2 or more.
-        progress: show a bar where it takes longer than a second.
+        tokens: number of used tokens; the last document is cut to reach it exactly. None, or a shorter text: all of it.
+        context: most tokens of a document, at least 2.
+        progress: show a bar if it takes longer than a second.
 
     Raises CircuitryError for a model without a tokenizer, and for texts that cannot be read or have no document.
 
     >>> import circuitry as ct
-    >>> made = corpus(ct.load("bundled:mamba"), ["Mary went to the store and bought a drink.", "too short"])
-    >>> len(made), made.special.tolist()[:3], made.tokens == len(made.ids) - 1
+    >>> text = corpus(ct.load("bundled:mamba"), ["Mary went to the store and bought a drink.", "too short"])
+    >>> len(text), text.special.tolist()[:3], text.tokens == len(text.ids) - 1
     (1, [True, False, False], True)
     """
     tokenizer = model.tokenizer if hasattr(model, "graph") else model
@@ -196,15 +196,16 @@ def corpus(
     if not rows:
         raise CircuitryError(f"{describe(texts)}: no document of 20 characters or more")
     ids, starts = np.concatenate(rows), np.cumsum([0, *map(len, rows)], dtype=np.int64)
-    made = Corpus(ids, starts, np.isin(ids, special), describe(texts), tokenizer_digest(tokenizer))
-    return made if tokens is None else made.take(tokens)
+    tokenised = Corpus(ids, starts, np.isin(ids, special), describe(texts), tokenizer_digest(tokenizer))
+    return tokenised if tokens is None else tokenised.take(tokens)
 
 
 def _rows(tokenizer: Any, texts: Texts, context: int) -> Iterator[NDArray[np.int32]]:
-    """Ids of one document after another."""
+    """The ids of each document in turn."""
     first = _front(tokenizer)
     left = documents(texts)
     while batch := list(itertools.islice(left, _AT_ONCE)):
+        # Only the tokens in front are wanted: some tokenizers would also put one at the end.
         for ids in tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]:
             if row := [*first, *ids][:context]:
                 yield np.array(row, np.int32)
@@ -217,7 +218,7 @@ def _front(tokenizer: Any) -> tuple[int, ...]:
 
 
 def special_ids(tokenizer: Any) -> list[int]:
-    """Ids of tokens that are not text: what the tokenizer calls special, and the token that begins a text.
+    """Ids of tokens that are not text: those the tokenizer calls special, and the beginning-of-text token.
 
     >>> import circuitry as ct
     >>> special_ids(ct.load("bundled:mamba").tokenizer)
@@ -229,11 +230,11 @@ def special_ids(tokenizer: Any) -> list[int]:
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
-    """A digest of every token and its id: tokenizers with the same one give ids that mean the same.
+    """A digest of all tokens and their ids: the ids of tokenizers with the same digest mean the same tokens.
 
     >>> import circuitry as ct
-    >>> one, other = (ct.load(f"bundled:{name}").tokenizer for name in ("mamba", "gpt_neox"))
-    >>> tokenizer_digest(one) == tokenizer_digest(other)
+    >>> first, second = (ct.load(f"bundled:{name}").tokenizer for name in ("mamba", "gpt_neox"))
+    >>> tokenizer_digest(first) == tokenizer_digest(second)
     True
     """
     tokens = sorted((index, token) for token, index in tokenizer.get_vocab().items())

@@ -1,6 +1,6 @@
 """The running Python's own documentation as English text: its help topics and its standard library's docstrings.
 
-Every installation has it, so it needs neither a download nor a corpus of ours. Sources are read as text; nothing is imported.
+Every installation has it, so no text need be downloaded or shipped. Sources are read as text; nothing is imported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from tqdm.auto import tqdm
 from ...errors import CircuitryError
 
 PASSAGE = 1000
-"""Characters after which a passage of a help topic ends, with the paragraph it is in: a whole topic would be cut to its beginning."""
+"""A passage of a help topic ends with the paragraph in which it reaches this many characters. A topic as one document would be cut
+to the first ``context`` tokens."""
 
 _TESTS = {"test", "tests", "idle_test"}
 _HOLDERS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -35,7 +36,7 @@ class Manual:
     docstrings: tuple[str, ...]
 
     def shuffled(self) -> list[str]:
-        """All of them in one order, always the same: neighbours in a file are alike.
+        """All texts in a fixed shuffled order, since neighbours in a file are alike.
 
         >>> Manual(("a", "b"), ("c",)).shuffled() == Manual(("a", "b"), ("c",)).shuffled()
         True
@@ -53,25 +54,25 @@ class Manual:
 
 @functools.cache
 def manual() -> Manual:
-    """What the running Python's standard library says of itself. Raises CircuitryError where it was installed without sources."""
+    """The documentation of the running Python. Raises CircuitryError if Python was installed without its sources."""
     library = Path(sysconfig.get_path("stdlib"))
-    found: list[str] = []
+    topics: list[str] = []
     docstrings: list[str] = []
     for file in tqdm(list(_modules(library)), "Python's documentation", unit="file", delay=1, leave=False, disable=None):
         tree = _parsed(file)
         docstrings += filter(None, map(_docstring, _holders(tree)))
-        found += _topics(tree) if file.parts[-2:] == ("pydoc_data", "topics.py") else ()
+        topics += _topics(tree) if file.parts[-2:] == ("pydoc_data", "topics.py") else ()
     if not docstrings:
         raise CircuitryError(
             "this Python's standard library is installed without its sources, so it has no text to offer; "
             "give texts: a folder, a file, an iterable of str or the name of a Hugging Face data set"
         )
-    passages = [passage for topic in found for passage in _passages(topic)]
+    passages = [passage for topic in topics for passage in _passages(topic)]
     return Manual(tuple(dict.fromkeys(passages)), tuple(dict.fromkeys(docstrings)))
 
 
 def _modules(library: Path) -> Iterator[Path]:
-    """Sources of the standard library without its tests, sorted; what else is installed beside it is not looked at."""
+    """Sources of the standard library without its tests, sorted; other installed packages are left out."""
     for name in sorted(sys.stdlib_module_names):
         below = sorted((library / name).rglob("*.py"))
         yield from (file for file in below if not _TESTS & set(file.relative_to(library).parts))
@@ -80,9 +81,9 @@ def _modules(library: Path) -> Iterator[Path]:
 
 
 def _parsed(file: Path) -> ast.Module:
-    """A module's syntax tree; an empty one where this Python cannot read it."""
+    """A module's syntax tree; an empty one if this Python cannot read it."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of invalid escapes and the like, which are not ours
+        warnings.simplefilter("ignore")  # invalid escapes and the like in the library are not the user's concern
         try:
             return ast.parse(file.read_bytes())
         except (SyntaxError, ValueError, OSError):
@@ -90,7 +91,7 @@ def _parsed(file: Path) -> ast.Module:
 
 
 def _holders(node: ast.AST) -> Iterator[ast.AST]:
-    """What may have a docstring: the module, and its classes and functions wherever they are defined."""
+    """Everything that may have a docstring: the module, and its classes and functions at any depth."""
     if isinstance(node, _HOLDERS):
         yield node
     for child in ast.iter_child_nodes(node):
@@ -104,12 +105,12 @@ def _docstring(node: ast.AST) -> str | None:
 
 def _topics(tree: ast.Module) -> list[str]:
     """The values of the dictionary that pydoc shows for ``help("while")``."""
-    found = next((s.value for s in tree.body if isinstance(s, ast.Assign) and isinstance(s.value, ast.Dict)), None)
-    return list(ast.literal_eval(found).values()) if found is not None else []
+    dictionary = next((s.value for s in tree.body if isinstance(s, ast.Assign) and isinstance(s.value, ast.Dict)), None)
+    return list(ast.literal_eval(dictionary).values()) if dictionary is not None else []
 
 
 def _passages(text: str) -> Iterator[str]:
-    """Whole paragraphs, as many as it takes to be long enough."""
+    """Passages of whole paragraphs, each as many as reach ``PASSAGE`` characters."""
     passage = ""
     for paragraph in text.strip().split("\n\n"):
         passage = f"{passage}\n\n{paragraph}" if passage else paragraph

@@ -1,4 +1,4 @@
-"""Activations of graph nodes on a corpus: in shuffled batches without end, or once in the corpus's own order."""
+"""Activations of graph nodes on a corpus: in endless shuffled batches, or once in the corpus's order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .corpus import corpus as tokenised
 from .texts import Texts
 
 CONTEXT = 1024
-"""Tokens of a document at most, if nothing is said."""
+"""Most tokens of a document, by default."""
 Ints = NDArray[np.int64]
 Reader: TypeAlias = Callable[[Model, Iterable[Node], Ints], dict[Node, Tensor]]
 """From ids [row, position] to values [row, position, ...] of nodes."""
@@ -31,7 +31,7 @@ Reader: TypeAlias = Callable[[Model, Iterable[Node], Ints], dict[Node, Tensor]]
 
 @dataclass(frozen=True)
 class _Spans:
-    """Used tokens ``first`` to ``stop`` of some documents, one after another: arrays [part]."""
+    """Used tokens ``first`` to ``stop`` of several documents, one part after another: arrays [part]."""
 
     document: Ints
     first: Ints
@@ -39,7 +39,7 @@ class _Spans:
 
     @property
     def at(self) -> Ints:
-        """Where each part begins in what they make together."""
+        """Where each part begins in the sequence of all parts."""
         counts = self.stop - self.first
         begins: Ints = np.cumsum(counts) - counts
         return begins
@@ -49,11 +49,12 @@ class _Spans:
 class Activations:
     """Values of nodes at the used tokens of a corpus. Made by ``activations``.
 
-    The endless sequence of used tokens (all documents in a seeded order, then all in another one, and so on) is cut into
-    buffers of ``buffer`` tokens; a document that is cut is run for both. A buffer is filled by forward passes, shuffled and
-    emptied wholly, in batches of ``batch``. All of it follows from ``seed`` and the number of the batch, so any batch can be
-    made without those before it. No token comes twice before all have come once, but for those that share a buffer with
-    the next epoch's first. ``reader`` reads the values, else the engine does. Of ``world_size`` processes, each with its own ``rank``, this one gets batch ``rank`` of every ``world_size``.
+    The endless sequence of used tokens (all documents in a seeded order, then all in another order, and so on) is cut into
+    buffers of ``buffer`` tokens; a document that is cut runs for both buffers. A buffer is filled by forward passes, shuffled,
+    and used up in batches of ``batch``. Everything follows from ``seed`` and the number of the batch, so any batch can be made
+    without the batches before it. Every token comes once before any comes twice, except in a buffer that spans two epochs.
+    ``reader`` replaces the engine in reading values. Of ``world_size`` processes, the one with ``rank`` r gets batches r,
+    r + ``world_size``, and so on.
     """
 
     model: Model
@@ -69,59 +70,59 @@ class Activations:
 
     @functools.cached_property
     def widths(self) -> dict[Node, int]:
-        """How many numbers each node has at one token: all dimensions after position in one.
+        """Numbers of each node at one token: the product of all dimensions after position.
 
         >>> import circuitry as ct
         >>> from circuitry.features.activations import activations
-        >>> found = activations(ct.load("bundled:mamba"), ["resid[4]", "h[0]"], ["Twenty characters or more."])
-        >>> {str(node): width for node, width in found.widths.items()}
+        >>> acts = activations(ct.load("bundled:mamba"), ["resid[4]", "h[0]"], ["Twenty characters or more."])
+        >>> {str(node): width for node, width in acts.widths.items()}
         {'resid[4]': 128, 'ssm_state[0]': 8192}
         """
-        one, two = (self._read(np.zeros((1, length), np.int64)) for length in (1, 2))
-        if growing := [str(node) for node in self.nodes if one[node].shape[2:] != two[node].shape[2:]]:
-            raise CircuitryError(
-                f"{growing[0]} has as many numbers at a token as there are tokens, so it has no width of its own"
-            )
-        return {node: value[0, 0].numel() for node, value in one.items()}
+        # Two lengths, since attention patterns have a number for every token and would pass as a width.
+        short, long = (self._read(np.zeros((1, length), np.int64)) for length in (1, 2))
+        if growing := [str(node) for node in self.nodes if short[node].shape[2:] != long[node].shape[2:]]:
+            raise CircuitryError(f"{growing[0]} has no fixed width: it has a number for every token of the text")
+        return {node: value[0, 0].numel() for node, value in short.items()}
 
     def batches(self, start: int = 0) -> Iterator[dict[Node, Tensor]]:
         """Endless shuffled batches, float32 [batch, width], on the model's device, from this process's batch ``start`` on.
 
-        They are what they would be had the stream begun at 0, to the bit; buffers before ``start`` are not computed.
+        They equal, to the bit, those of a stream that begins at 0; buffers before ``start`` are not computed.
 
         >>> import circuitry as ct
         >>> from circuitry.features.activations import activations
-        >>> found = activations(ct.load("bundled:mamba"), "resid[4]", ["Twenty characters or more."] * 3, batch=8, buffer=16)
-        >>> stream = found.batches()
+        >>> acts = activations(ct.load("bundled:mamba"), "resid[4]", ["Twenty characters or more."] * 3, batch=8, buffer=16)
+        >>> stream = acts.batches()
         >>> first, second = next(stream), next(stream)
-        >>> node = found.nodes[0]
-        >>> first[node].shape, bool((next(found.batches(1))[node] == second[node]).all())
+        >>> node = acts.nodes[0]
+        >>> first[node].shape, bool((next(acts.batches(1))[node] == second[node]).all())
         (torch.Size([8, 128]), True)
         """
-        each = self.buffer // self.batch
+        per_buffer = self.buffer // self.batch
         number = start * self.world_size + self.rank
         while True:
-            window, first = divmod(number, each)
+            window, first = divmod(number, per_buffer)
             values = self._values(self._shuffled(window))
-            order = np.random.default_rng([self.seed, 1, window]).permutation(self.buffer).reshape(each, self.batch)
-            for mine in order[first :: self.world_size]:
-                at = torch.from_numpy(mine).to(self.model.device)
+            order = np.random.default_rng([self.seed, 1, window]).permutation(self.buffer).reshape(per_buffer, self.batch)
+            for tokens in order[first :: self.world_size]:
+                at = torch.from_numpy(tokens).to(self.model.device)
                 yield {node: value[at] for node, value in values.items()}
                 number += self.world_size
-            del values  # before the next buffer is made
+            del values  # else two buffers are in memory while the next one is filled
 
     def in_order(self, start: int = 0) -> Iterator[tuple[slice, dict[Node, Tensor]]]:
-        """Every used token once, in the corpus's order, from number ``start`` on: their numbers, and float32 [n, width], n <= batch.
+        """Every used token once, in the corpus's order, from number ``start`` on: a slice of numbers, and float32 [n, width], n <= batch.
 
         All processes get the same, whatever their rank.
 
         >>> import circuitry as ct
         >>> from circuitry.features.activations import activations
-        >>> found = activations(ct.load("bundled:mamba"), "resid[4]", ["Twenty characters or more."] * 3, tokens=20, batch=8)
-        >>> [(at.start, at.stop) for at, _ in found.in_order()]
+        >>> acts = activations(ct.load("bundled:mamba"), "resid[4]", ["Twenty characters or more."] * 3, tokens=20, batch=8)
+        >>> [(at.start, at.stop) for at, _ in acts.in_order()]
         [(0, 8), (8, 16), (16, 20)]
         """
         documents = np.arange(len(self.corpus))
+        # From the beginning of a buffer, wherever ``start`` is: other forward passes would round differently.
         for begin in range(start - start % self.buffer, self.corpus.tokens, self.buffer):
             end = min(begin + self.buffer, self.corpus.tokens)
             values = self._values(self._window(documents, begin, end))
@@ -131,7 +132,7 @@ class Activations:
             del values
 
     def _window(self, documents: Ints, start: int, stop: int) -> _Spans:
-        """Used tokens ``start`` to ``stop`` of documents one after another."""
+        """Used tokens ``start`` to ``stop`` of the documents in this order."""
         counts = np.diff(self.corpus.edges)[documents]
         ends = np.cumsum(counts)
         begins = ends - counts
@@ -141,21 +142,22 @@ class Activations:
 
     def _shuffled(self, window: int) -> _Spans:
         """The used tokens of one buffer; it may hold the end of one epoch and the beginning of the next."""
-        start, every = window * self.buffer, self.corpus.tokens
+        start, size = window * self.buffer, self.corpus.tokens
         stop = start + self.buffer
         parts = []
-        for epoch in range(start // every, -(-stop // every)):
+        for epoch in range(start // size, -(-stop // size)):
             documents = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.corpus))
-            parts.append(self._window(documents, max(start - epoch * every, 0), min(stop - epoch * every, every)))
+            parts.append(self._window(documents, max(start - epoch * size, 0), min(stop - epoch * size, size)))
         return _Spans(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("document", "first", "stop")))
 
     def _read(self, ids: Ints) -> dict[Node, Tensor]:
         return (self.reader or read)(self.model, self.nodes, ids)
 
     def _values(self, parts: _Spans) -> dict[Node, Tensor]:
-        """Values at the tokens of parts, in their order: float32 [token, width]."""
+        """Values at the tokens of the parts, in their order: float32 [token, width]."""
         total, used, starts = int((parts.stop - parts.first).sum()), self.corpus.used, self.corpus.starts
-        made = {n: torch.empty(total, width, device=self.model.device) for n, width in self.widths.items()}
+        values = {node: torch.empty(total, width, device=self.model.device) for node, width in self.widths.items()}
+        # Each document runs from its beginning, so that tokens see their context, but only to the last token needed.
         last = used[self.corpus.edges[parts.document] + parts.stop - 1]
         lengths, at = last + 1 - starts[parts.document], parts.at
         for group in self._groups(lengths):
@@ -170,13 +172,13 @@ class Activations:
                 slots.append(at[part] + np.arange(stop - first))
             index = tuple(torch.from_numpy(np.concatenate(k)).to(self.model.device) for k in (rows, columns, slots))
             for node, value in self._read(ids).items():
-                made[node][index[2]] = value[index[0], index[1]].reshape(-1, self.widths[node]).float()
-        return made
+                values[node][index[2]] = value[index[0], index[1]].reshape(-1, self.widths[node]).float()
+        return values
 
     def _groups(self, lengths: Ints) -> Iterator[Ints]:
-        """Rows to run together: of similar length, and as many as fit into ``memory``, but one at least."""
+        """Rows to run together: of similar length, and as many as fit into ``memory``, but at least one."""
         order = np.argsort(-lengths, kind="stable")
-        read_out = 3 * self.model.dtype.itemsize * sum(self.widths.values())  # what is there, its copy, and all positions of it
+        read_out = 3 * self.model.dtype.itemsize * sum(self.widths.values())  # a value may exist three times at once
         while len(order):
             longest = int(lengths[order[0]])
             fit = max(1, self.memory // (self.model.bytes_per_row(longest) + read_out * longest))
@@ -199,32 +201,32 @@ def activations(
     rank: int = 0,
     world_size: int = 1,
 ) -> Activations:
-    """Activations of nodes on text: one forward pass feeds all of them, special tokens are left out.
+    """Activations of nodes on text: one forward pass serves all nodes, and special tokens are left out.
 
     Args:
         model: a loaded model.
-        nodes: nodes such as ``"resid[3]"``, or families such as ``"head"`` for all their nodes; one, or several.
+        nodes: one or several: nodes such as ``"resid[3]"``, or families such as ``"head"`` for all their nodes.
         texts, tokens, context: as for ``corpus``.
         batch: tokens of a batch.
-        buffer: tokens shuffled together, rounded up to whole batches; at most the corpus's, rounded so. It takes 4 bytes for
-            each of them and each of a node's numbers.
-        seed: of the order of documents and of tokens within a buffer.
-        corpus: a corpus made before, instead of texts; ``tokens`` then takes its first documents.
+        buffer: tokens shuffled together, rounded up to whole batches; at most the corpus's, rounded likewise. It takes 4 bytes
+            for each number of a node at each token.
+        seed: for the order of documents and of tokens within a buffer.
+        corpus: an existing corpus, instead of texts; ``tokens`` then takes its first documents.
         memory: bound for one forward pass, bytes or text such as "2GiB". Other bounds give values that differ by rounding.
-        rank, world_size: of ``world_size`` processes that share the stream, this is number ``rank``. Every one of them runs the model.
+        rank, world_size: of ``world_size`` processes that share the stream, this is number ``rank``. Each of them runs the model.
 
-    Raises CircuitryError for nodes that are not there, the logits, and a corpus that the model cannot read.
+    Raises CircuitryError for nodes that do not exist, for the logits, and for a corpus that the model cannot read.
 
     >>> import circuitry as ct
-    >>> found = activations(ct.load("bundled:gpt_neox"), ["mlp", "resid[4]"], ["Twenty characters or more."])
-    >>> [str(node) for node in found.nodes]
+    >>> acts = activations(ct.load("bundled:gpt_neox"), ["mlp", "resid[4]"], ["Twenty characters or more."])
+    >>> [str(node) for node in acts.nodes]
     ['mlp[0]', 'mlp[1]', 'mlp[2]', 'mlp[3]', 'resid[4]']
     """
     if batch < 1 or buffer < batch:
         raise CircuitryError(expected(f"a batch of 1 to {buffer} tokens (buffer={buffer})", batch))
     if not 0 <= rank < world_size:
         raise CircuitryError(expected(f"a rank from 0 to {world_size - 1} (of {world_size} processes)", rank))
-    chosen = tuple(dict.fromkeys(node for one in _several(nodes) for node in _nodes(model, one)))
+    chosen = tuple(dict.fromkeys(node for name in _several(nodes) for node in _nodes(model, name)))
     if not chosen:
         raise CircuitryError("no node to collect; name one such as 'resid[3]', or a family")
     if corpus is not None and texts is not None:
@@ -236,10 +238,10 @@ def activations(
     elif tokens is not None:
         corpus = corpus.take(tokens)
     _check(model, corpus)
-    whole = -(-min(buffer, corpus.tokens) // batch) * batch
-    made = Activations(model, chosen, corpus, batch, whole, seed, parse_memory(memory), rank, world_size)
-    _ = made.widths  # reads every node once, and raises for one that cannot be collected
-    return made
+    buffer = -(-min(buffer, corpus.tokens) // batch) * batch
+    stream = Activations(model, chosen, corpus, batch, buffer, seed, parse_memory(memory), rank, world_size)
+    _ = stream.widths  # reads every node once, and raises for one that cannot be collected
+    return stream
 
 
 def _several(nodes: str | Node | Iterable[str | Node]) -> list[str | Node]:
@@ -247,20 +249,21 @@ def _several(nodes: str | Node | Iterable[str | Node]) -> list[str | Node]:
 
 
 def _nodes(model: Model, text: str | Node) -> list[Node]:
-    """One node, or all nodes of a family, in the order they are computed."""
+    """One node, or all nodes of a family, in the order of computation."""
     node = parse_node(text) if isinstance(text, str) else text
     family = model.graph.family(node.family).name
     if family == "logits":
         raise CircuitryError(
-            "logits cannot be collected: they hold a number for every token of the vocabulary; try a node such as 'resid[3]'"
+            "logits cannot be collected: they have a number for every token of the vocabulary; try a node such as 'resid[3]'"
         )
     members = model.graph.nodes(family)
-    found = members if not node.indices and members[0].indices else [model.graph.node(node)]
-    return [model.graph.node(replace(member, port=node.port)) for member in found] if found is members else found
+    if node.indices or not members[0].indices:
+        return [model.graph.node(node)]
+    return [model.graph.node(replace(member, port=node.port)) for member in members]
 
 
 def _check(model: Model, corpus: Corpus) -> None:
-    """Raise CircuitryError for a corpus of other tokens, or of longer documents, than the model has."""
+    """Raise CircuitryError for a corpus whose tokens are not the model's, or whose documents are too long for the model."""
     longest, limit = int(np.diff(corpus.starts).max()), model.positions
     if not corpus.tokens:
         raise CircuitryError("the corpus has special tokens only")

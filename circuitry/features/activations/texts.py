@@ -1,4 +1,4 @@
-"""Documents from wherever text is: a folder, a file, an iterable, a Hugging Face data set, or the interpreter's own documentation."""
+"""Documents from a folder, a file, an iterable, a Hugging Face data set, or the documentation of the running Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Texts: TypeAlias = str | Path | Iterable[str] | None
 """Where text comes from; ``documents`` says what may be given."""
 
 SHORTEST = 20
-"""Characters: a shorter document is dropped, since it says little and is mostly what comes right after the first token."""
+"""Characters: a shorter document is dropped, since it says little, and all its tokens lie right after the first one."""
 
 _BETWEEN = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*){2,}")
 _DATASET = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
@@ -24,7 +24,7 @@ _FILES = (".txt", ".md", ".jsonl", ".jsonl.gz", ".parquet")
 
 
 def documents(source: Texts = None) -> Iterator[str]:
-    """The documents of a source, one after another, without those of fewer than 20 characters.
+    """The documents of a source in order, without those of fewer than 20 characters.
 
     ``source`` is one of
 
@@ -35,9 +35,9 @@ def documents(source: Texts = None) -> Iterator[str]:
     * a .parquet file: the column ``text``
     * the name of a Hugging Face data set, with ``:configuration`` after it if it has several: the split ``train``, streamed
       (``pip install 'circuitry-lm[datasets]'``)
-    * an iterable of str, a document each
+    * an iterable of str, one for each document
 
-    Raises CircuitryError for a source that is not there or has no text.
+    Raises CircuitryError for a source that does not exist or has no text.
 
     >>> list(documents(["too short", "long enough to be a document"]))
     ['long enough to be a document']
@@ -46,7 +46,7 @@ def documents(source: Texts = None) -> Iterator[str]:
 
 
 def describe(source: Texts = None) -> str:
-    """What the text of a source is, in words, without the path to it.
+    """A description of a source in words, without its path.
 
     >>> describe(["one", "two"])
     'texts given in Python'
@@ -75,7 +75,7 @@ def _read(source: Texts) -> Iterable[str]:
         return _file(path)
     if isinstance(source, Path) or name.endswith(_FILES) or not _DATASET.fullmatch(name):
         raise CircuitryError(
-            f"no file or folder {name!r} here, and a Hugging Face data set is named OWNER/NAME; a text itself is given in a list"
+            f"no file or folder {name!r}; a Hugging Face data set is named OWNER/NAME, and texts themselves are given in a list"
         )
     return _dataset(name)
 
@@ -90,7 +90,7 @@ def _given(texts: Iterable[str]) -> Iterator[str]:
 def _folder(path: Path) -> Iterator[str]:
     files = sorted(file for file in path.rglob("*") if file.suffix in (".txt", ".md") and file.is_file())
     if not files:
-        raise CircuitryError(f"the folder {path} has no .txt or .md file; other files are given one by one")
+        raise CircuitryError(f"the folder {path} has no .txt or .md file; give other files one by one")
     return (text for file in files for text in _plain(file))
 
 
@@ -120,7 +120,7 @@ def _json_lines(path: Path) -> Iterator[str]:
 
 
 def _text_of(row: Any, where: str) -> str:
-    """The field ``text``, or the only one that is text."""
+    """The field ``text``, or the only field that is text."""
     if not isinstance(row, Mapping):
         raise CircuitryError(f"{where} is not a JSON object with a field 'text'")
     if isinstance(row.get("text"), str):
@@ -161,7 +161,7 @@ def _dataset(name: str) -> Iterator[str]:
             yield _text_of(row, f"row {number} of {name}")
     except CircuitryError:
         raise
-    except Exception as error:  # the hub's clients raise kinds of their own
+    except Exception as error:  # the Hub's clients raise many types of exceptions, with no common base
         raise CircuitryError(
             f"no file or folder {name!r}, and a data set of that name could not be downloaded from the Hub "
             f"({(str(error).strip().splitlines() or [type(error).__name__])[0]}). Offline, give a folder, a file or an iterable of str; "

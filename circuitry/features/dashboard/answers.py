@@ -1,4 +1,4 @@
-"""Answers of scorers on disk, so that a run that is stopped goes on where it was and asks nothing twice."""
+"""Answers of scorers on disk, so that a run resumes after a stop and asks no question twice."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .scorer import Scorer
 class Answers:
     """Answers by scorer and question, one line of JSON each in ``answers.jsonl`` of a folder; in memory without a folder.
 
-    A line holds the digest of the scorer's key and the prompt, the scorer's name, the score's name and the answer as it was given. A
-    line that was being written when a run was killed does not count.
+    A line holds the digest of the scorer's key and the prompt, the scorer's name, the score's name, and the unparsed answer. A
+    line that was cut off when a run was killed is ignored.
 
     >>> from circuitry.features.dashboard.proxy import ProxyScorer
     >>> from circuitry.features.dashboard.question import COMPLEXITY, Question
-    >>> known, asked = Answers(), Question(COMPLEXITY, ())
-    >>> known.put(ProxyScorer(), asked, 3)
-    >>> known.has(ProxyScorer(), asked), known.get(ProxyScorer(), asked)
+    >>> answers, question = Answers(), Question(COMPLEXITY, ())
+    >>> answers.put(ProxyScorer(), question, 3)
+    >>> answers.has(ProxyScorer(), question), answers.get(ProxyScorer(), question)
     (True, 3)
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self._file = None if folder is None else Path(folder) / "answers.jsonl"
-        self._known: dict[str, int | str | None] = {}
+        self._answers: dict[str, int | str | None] = {}
         if self._file is not None and self._file.exists():
             self._read(self._file)
 
@@ -35,26 +35,26 @@ class Answers:
         text = file.read_text(encoding="utf-8")
         for line in text.split("\n"):
             try:
-                one = json.loads(line)
-                self._known[one["key"]] = one["answer"]
+                entry = json.loads(line)
+                self._answers[entry["key"]] = entry["answer"]
             except (json.JSONDecodeError, KeyError, TypeError):
-                continue  # cut short by a kill
-        if text and not text.endswith("\n"):
+                continue  # cut off by a kill
+        if text and not text.endswith("\n"):  # else the next answer would be appended to the broken line
             with writing(file), file.open("a", encoding="utf-8") as out:
                 out.write("\n")
 
     def has(self, scorer: Scorer, question: Question) -> bool:
-        """Whether the question was answered, be it with a refusal."""
-        return _key(scorer, question) in self._known
+        """Whether the question was answered; a refusal counts."""
+        return _key(scorer, question) in self._answers
 
     def get(self, scorer: Scorer, question: Question) -> int | str | None:
-        """The answer. Raises KeyError where there is none."""
-        return self._known[_key(scorer, question)]
+        """The answer. Raises KeyError if there is none."""
+        return self._answers[_key(scorer, question)]
 
     def put(self, scorer: Scorer, question: Question, answer: int | str | None) -> None:
-        """Keep an answer; it is on disk when this returns."""
+        """Store an answer; it is on disk when this returns."""
         key = _key(scorer, question)
-        self._known[key] = answer
+        self._answers[key] = answer
         if self._file is not None:
             line = {"key": key, "scorer": scorer.name, "score": question.rubric.name, "answer": answer}
             make_folder(self._file.parent)
@@ -63,5 +63,5 @@ class Answers:
 
 
 def _key(scorer: Scorer, question: Question) -> str:
-    told = f"{getattr(scorer, 'key', scorer.name)}\n{question.text}"
-    return hashlib.sha256(told.encode()).hexdigest()
+    text = f"{getattr(scorer, 'key', scorer.name)}\n{question.text}"
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The feature browser: one page to look at matched features of two models side by side, which asks the network for nothing."""
+"""The feature browser: one page with matched features of two models side by side, which works offline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...errors import CircuitryError
 from ...reports.page import render
 from ...store.files import write_whole
 from .contexts import CONTEXTS, WINDOW
-from .entries import entries, told
+from .entries import entries, index_of
 from .score import pick
 
 if TYPE_CHECKING:
@@ -38,15 +38,15 @@ def browser(
     window: int = WINDOW,
     scores: pd.DataFrame | None = None,
 ) -> Path:
-    """Write a page of matches: for both features of each their top contexts, activations, layer and node; its path.
+    """Write a page of matches, with the top contexts, activations, layer and node of both features; returns its path.
 
     Args:
-        matches: a Matches, or a table with its columns, of which at most ``limit`` rows are shown, as ``pick`` chooses them.
+        matches: a Matches, or a table with its columns; ``pick`` chooses at most ``limit`` rows to show.
         acts_a, acts_b: activations of both models on the corpus, by layer: FeatureActs or sparse arrays.
-        tokenizer: of the corpus, to show its tokens as text; None shows their numbers.
+        tokenizer: the corpus's, to show tokens as text; None shows their ids.
         out: a file that ends in .html, or a folder for ``features.html``.
-        names: of the models; those that the activations know without.
-        scores: what ``score_layers`` gave for features of model A; a proxy's are called so on the page.
+        names: of the two models; by default the names stored with the activations.
+        scores: the result of ``score_layers`` for features of model A; the page marks scores of a proxy.
 
     Raises CircuitryError if no match can be shown, or if the activations are of another corpus.
 
@@ -54,18 +54,18 @@ def browser(
     >>> import numpy as np
     >>> from scipy.sparse import csr_array
     >>> from circuitry.features.activations.corpus import Corpus
-    >>> told = Corpus(np.array([0, 5, 6], np.int32), np.array([0, 3]), np.array([True, False, False]), "three ids", "")
+    >>> text = Corpus(np.array([0, 5, 6], np.int32), np.array([0, 3]), np.array([True, False, False]), "three ids", "")
     >>> row = {"layer_a": 0, "feature_a": 0, "mppc": 1.0, "layer_b": 0, "feature_b": 0}
-    >>> one = csr_array([[0.0], [2.0]])
-    >>> browser(pd.DataFrame([row]), [one], [one], told, None, tempfile.mkdtemp()).name
+    >>> acts = csr_array([[0.0], [2.0]])
+    >>> browser(pd.DataFrame([row]), [acts], [acts], text, None, tempfile.mkdtemp()).name
     'features.html'
     """
-    every = getattr(matches, "forward", matches)
-    shown = pick(every, limit)
+    table = getattr(matches, "forward", matches)
+    shown = pick(table, limit)
     if not len(shown):
         raise CircuitryError("no feature has a match that could be shown")
-    how = {"contexts": contexts, "window": window}
-    data = entries(shown, every, getattr(matches, "reverse", None), (acts_a, acts_b), corpus, tokenizer, scores, **how)
+    options = {"contexts": contexts, "window": window}
+    data = entries(shown, table, getattr(matches, "reverse", None), (acts_a, acts_b), corpus, tokenizer, scores, **options)
     both = names or (_name(acts_a, "model A"), _name(acts_b, "model B"))
     scored = None if scores is None or not len(scores) else scores.iloc[0]
     words = {
@@ -76,13 +76,13 @@ def browser(
         "corpus": f"{corpus.source}, {corpus.tokens:,} tokens",
         "scored": scored,
     }
-    counts = {"shown": len(shown), "total": int(every["mppc"].notna().sum()), "silent": int(every["mppc"].isna().sum())}
-    told_of = {"data": {**data, "names": both}, "limit": limit, "ends": max(1, limit // 10), **words, **counts}
-    page = render("features.html", package=__package__, styles=("style.css", "features.css"), script="features.js", **told_of)
+    counts = {"shown": len(shown), "total": int(table["mppc"].notna().sum()), "silent": int(table["mppc"].isna().sum())}
+    content = {"data": {**data, "names": both}, "limit": limit, "ends": max(1, limit // 10), **words, **counts}
+    page = render("features.html", package=__package__, styles=("style.css", "features.css"), script="features.js", **content)
     target = Path(out) if str(out).endswith(".html") else Path(out) / "features.html"
     write_whole(target, page)
     return target
 
 
 def _name(acts: Sequence[object], otherwise: str) -> str:
-    return str(told(acts[0]).get("model") or otherwise) if len(acts) else otherwise
+    return str(index_of(acts[0]).get("model") or otherwise) if len(acts) else otherwise

@@ -1,6 +1,6 @@
 """Where a feature is most active: windows of text around its highest activations, and how often and how much it fires.
 
-Rows of activations are the used tokens of a corpus, one after another; windows are cut from these, so special tokens are in none.
+Rows of activations are the used tokens of a corpus in order; windows are cut from these rows, so they have no special tokens.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from ..matching.sides import ActsLike
 
 CONTEXTS, WINDOW = 10, 17
-"""The paper's: ten contexts of 17 tokens each (appendix E)."""
+"""As in the paper: ten contexts of 17 tokens each (appendix E)."""
 BINS = 20
-_LOOKED_AT = 2000  # peaks at most, in search of windows that show something new
+_MOST_PEAKS = 2000  # tried in search of windows with new text; a feature that fires everywhere has one for every token
 Ints = NDArray[np.int64]
 
 
@@ -30,9 +30,9 @@ Ints = NDArray[np.int64]
 class Context:
     """A window of text around a peak of a feature.
 
-    ``tokens`` are texts, ``values`` the feature's activation on each of them, ``peak`` the index of the peak among them, ``document``
-    its number in the corpus. ``elsewhere``: of the other occurrences of the peak's token in the corpus, the share on which the
-    feature fires; NaN where there is none.
+    ``tokens`` are texts, ``values`` the feature's activation on each token, ``peak`` the index of the peak among them, ``document``
+    the number of the document in the corpus. ``elsewhere``: the share of the other occurrences of the peak's token in the corpus
+    on which the feature fires; NaN if there are none.
     """
 
     tokens: tuple[str, ...]
@@ -49,9 +49,9 @@ class Context:
 
 @dataclass(frozen=True)
 class Profile:
-    """A feature over a corpus: its top contexts, on how many of ``tokens`` it fires, and its activations where it does.
+    """A feature on a corpus: its top contexts, the number ``fires`` of the ``tokens`` it fires on, and its activations there.
 
-    ``histogram`` counts activations in equal bins from 0 to ``most``.
+    ``histogram`` counts activations in equal bins from 0 to the highest, ``most``.
     """
 
     contexts: tuple[Context, ...]
@@ -71,20 +71,20 @@ def top_contexts(
 ) -> dict[int, list[Context]]:
     """The windows around the highest activations of features, highest first.
 
-    Each from a document of its own as far as there are enough; after that windows of the same document that do not overlap. A text
-    that was had already is left out. ``acts`` are a FeatureActs or a sparse array [used token, feature]; a feature that never fires
-    has no contexts. Raises CircuitryError where activations are not of this corpus.
+    Each window is from another document if there are enough; then windows of the same document that do not overlap. Repeated text
+    is left out. ``acts`` are a FeatureActs or a sparse array [used token, feature]; a feature that never fires has no contexts.
+    Raises CircuitryError if the activations are not from this corpus.
 
     >>> import numpy as np
     >>> from scipy.sparse import csr_array
     >>> from circuitry.features.activations.corpus import Corpus
-    >>> told = Corpus(np.array([0, 5, 6, 7], np.int32), np.array([0, 4]), np.array([True, False, False, False]), "four ids", "")
-    >>> [only] = top_contexts(csr_array([[0.0], [2.0], [0.5]]), told, None, [0])[0]
-    >>> only.tokens, only.values, only.peak
+    >>> text = Corpus(np.array([0, 5, 6, 7], np.int32), np.array([0, 4]), np.array([True, False, False, False]), "four ids", "")
+    >>> [context] = top_contexts(csr_array([[0.0], [2.0], [0.5]]), text, None, [0])[0]
+    >>> context.tokens, context.values, context.peak
     (('5', '6', '7'), (0.0, 2.0, 0.5), 1)
     """
-    found = profiles(acts, corpus, tokenizer, features, contexts=contexts, window=window)
-    return {feature: list(profile.contexts) for feature, profile in found.items()}
+    by_feature = profiles(acts, corpus, tokenizer, features, contexts=contexts, window=window)
+    return {feature: list(profile.contexts) for feature, profile in by_feature.items()}
 
 
 def profiles(
@@ -95,9 +95,9 @@ def profiles(
     >>> import numpy as np
     >>> from scipy.sparse import csr_array
     >>> from circuitry.features.activations.corpus import Corpus
-    >>> told = Corpus(np.array([0, 5, 6, 7], np.int32), np.array([0, 4]), np.array([True, False, False, False]), "four ids", "")
-    >>> made = profiles(csr_array([[0.0], [2.0], [0.5]]), told, None, [0])[0]
-    >>> made.fires, made.tokens, made.most, sum(made.histogram)
+    >>> text = Corpus(np.array([0, 5, 6, 7], np.int32), np.array([0, 4]), np.array([True, False, False, False]), "four ids", "")
+    >>> profile = profiles(csr_array([[0.0], [2.0], [0.5]]), text, None, [0])[0]
+    >>> profile.fires, profile.tokens, profile.most, sum(profile.histogram)
     (2, 3, 2.0, 2)
     """
     wanted = sorted({int(feature) for feature in features})
@@ -107,21 +107,21 @@ def profiles(
     if digest and digest != corpus.digest:
         raise CircuitryError(f"the activations are of the corpus {digest}, not of {corpus.digest}; the tokens must be the same")
     if sparse.shape[0] != len(text.ids):
-        raise CircuitryError(f"activations of {sparse.shape[0]} tokens are not of this corpus, which has {len(text.ids)}")
+        raise CircuitryError(f"expected activations of the corpus's {len(text.ids)} used tokens, got {sparse.shape[0]}")
     if wanted and not 0 <= wanted[0] <= wanted[-1] < sparse.shape[1]:
         raise CircuitryError(f"expected features from 0 to {sparse.shape[1] - 1}, got {wanted[0]} to {wanted[-1]}")
     columns = sparse[:, wanted].tocsc()
     columns.eliminate_zeros()
     columns.sort_indices()
-    made = {}
+    by_feature = {}
     for number, feature in enumerate(wanted):
-        own = slice(columns.indptr[number], columns.indptr[number + 1])
-        rows, values = columns.indices[own].astype(np.int64), columns.data[own].astype(np.float64)
+        column = slice(columns.indptr[number], columns.indptr[number + 1])
+        rows, values = columns.indices[column].astype(np.int64), columns.data[column].astype(np.float64)
         shown = text.contexts(rows, values, contexts, window)
         counts, _ = np.histogram(values, BINS, (0.0, float(values.max(initial=0.0)) or 1.0))
         most = float(values.max(initial=0.0))
-        made[feature] = Profile(tuple(shown), len(rows), len(text.ids), most, tuple(counts.tolist()))
-    return made
+        by_feature[feature] = Profile(tuple(shown), len(rows), len(text.ids), most, tuple(counts.tolist()))
+    return by_feature
 
 
 @dataclass(frozen=True)
@@ -145,26 +145,26 @@ class _Text:
         for number in self._candidates(rows, values):
             around = self._window(int(rows[number]), window)
             tokens = self.ids[around].tobytes()
-            if tokens in seen or any(around.start < other.stop and other.start < around.stop for _, other in chosen):
+            if tokens in seen or any(around.start < shown.stop and shown.start < around.stop for _, shown in chosen):
                 continue
             seen.add(tokens)
             chosen.append((number, around))
             if len(chosen) == count:
                 break
         fired = np.bincount(self.ids[rows], minlength=len(self.counts))
-        chosen.sort(key=lambda one: (-values[one[0]], one[0]))
+        chosen.sort(key=lambda pair: (-values[pair[0]], pair[0]))
         return [self._context(number, around, rows, values, fired) for number, around in chosen]
 
     def _candidates(self, rows: Ints, values: NDArray[np.float64]) -> list[int]:
-        """Indices into ``rows``: the highest of every document, then all others, each by falling activation."""
+        """Indices into ``rows``: first the highest of every document, then all remaining ones, both by falling activation."""
         order = np.argsort(-values, kind="stable")
         documents = np.searchsorted(self.edges, rows[order], "right")
         first = np.zeros(len(order), bool)
         first[np.unique(documents, return_index=True)[1]] = True
-        return [int(number) for number in np.concatenate([order[first], order[~first]])[:_LOOKED_AT]]
+        return [int(number) for number in np.concatenate([order[first], order[~first]])[:_MOST_PEAKS]]
 
     def _window(self, row: int, window: int) -> slice:
-        """Rows around one, moved so that as many as possible lie in its document."""
+        """The window of rows around ``row``, moved so that as many as possible lie in its document."""
         document = int(np.searchsorted(self.edges, row, "right")) - 1
         start, end = int(self.edges[document]), int(self.edges[document + 1])
         low = max(start, min(row - window // 2, end - window))
@@ -175,11 +175,11 @@ class _Text:
         shown = np.zeros(around.stop - around.start)
         shown[rows[inside] - around.start] = values[inside]
         token = self.ids[peak]
-        others = int(self.counts[token]) - 1
+        repeats = int(self.counts[token]) - 1
         return Context(
             tuple(self.read(int(index)) for index in self.ids[around]),
             tuple(shown.tolist()),
             peak - around.start,
             int(np.searchsorted(self.edges, peak, "right")) - 1,
-            (int(fired[token]) - 1) / others if others else float("nan"),
+            (int(fired[token]) - 1) / repeats if repeats else float("nan"),
         )

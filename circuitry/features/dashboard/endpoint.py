@@ -1,4 +1,4 @@
-"""A scorer behind any endpoint that speaks OpenAI's chat protocol: OpenAI's own, vLLM, llama.cpp, Ollama and others."""
+"""A scorer behind any endpoint with OpenAI's chat protocol: OpenAI itself, vLLM, llama.cpp, Ollama and others."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .question import Question
 
 _LONGEST = 300.0  # seconds between two attempts
 SETTINGS: Mapping[str, Any] = MappingProxyType({"temperature": 0, "max_tokens": 16})
-"""Of every request unless others are given; models that think need other ones, such as ``max_completion_tokens``."""
+"""Default settings of every request; reasoning models need others, such as ``max_completion_tokens``."""
 
 
 class EndpointScorer:
     """Asks a model by its name, one question at a time.
 
-    ``url`` is the endpoint's address up to ``/v1``, OpenAI's without. The API key comes from the environment variable that ``key``
-    names and goes nowhere but into requests; ``OPENAI_API_KEY`` is used only without ``url``, so that no other server gets it unless you
-    name it. At most ``per_minute`` requests are sent a minute. Where the endpoint is busy, fails or cannot be reached, it is asked
-    again, ``attempts`` times in all, after 1, 2, 4 ... seconds or when it says. ``settings`` take the place of ``SETTINGS``.
+    ``url`` is the endpoint's address up to ``/v1``; by default OpenAI's. The API key comes from the environment variable named by
+    ``key`` and is used in requests only; ``OPENAI_API_KEY`` is read only without ``url``, so that no other server gets it unless
+    you name it. At most ``per_minute`` requests are sent a minute. If the endpoint is busy, fails or cannot be reached, it is
+    asked again, ``attempts`` times in all, after 1, 2, 4 ... seconds or when it says. ``settings`` replace ``SETTINGS``.
 
-    ``tokens_in`` and ``tokens_out`` count what the endpoint says it used.
+    ``tokens_in`` and ``tokens_out`` count the tokens that the endpoint reports.
 
-    Raises CircuitryError without the package openai (extra ``autointerp``) or without a key where OpenAI needs one.
+    Raises CircuitryError without the package openai (extra ``autointerp``), or without a key if OpenAI needs one.
     """
 
     proxy = False
@@ -66,7 +66,7 @@ class EndpointScorer:
 
     @property
     def key(self) -> str:
-        """The name and the settings, which answers depend on."""
+        """The name and the settings: everything that answers depend on."""
         return f"{self.name} {json.dumps(self.settings, sort_keys=True)}"
 
     @property
@@ -79,9 +79,9 @@ class EndpointScorer:
         )
 
     def score(self, question: Question) -> str | None:
-        """What the model said; None if it refused.
+        """The model's answer; None if it refused.
 
-        Raises CircuitryError where the endpoint does not answer in as many attempts, or says that the request is wrong.
+        Raises CircuitryError if the endpoint does not answer within ``attempts``, or rejects the request.
         """
         problem = ""
         for attempt in range(self._attempts):
@@ -105,7 +105,7 @@ class EndpointScorer:
         import openai
 
         try:
-            made = self._client.chat.completions.create(
+            completion = self._client.chat.completions.create(
                 model=self.model, messages=[{"role": "user", "content": question.text}], **self.settings
             )
         except openai.APIConnectionError as error:
@@ -113,19 +113,19 @@ class EndpointScorer:
         except openai.APIStatusError as error:
             passing = error.status_code >= 500 or error.status_code in (408, 409, 429)
             if not passing or error.code == "insufficient_quota":
-                raise CircuitryError(f"{self.name} {self._said(error)}") from None
-            return None, self._said(error), _retry_after(error.response.headers.get("retry-after"), wait)
+                raise CircuitryError(f"{self.name} {self._message(error)}") from None
+            return None, self._message(error), _retry_after(error.response.headers.get("retry-after"), wait)
         except (openai.APIError, ValueError):  # ValueError: a body that is not JSON
             return None, "an answer that is not a chat completion", wait
-        if not getattr(made, "choices", None):
+        if not getattr(completion, "choices", None):
             return None, "an answer that is not a chat completion", wait
-        return self._content(made, question), "", 0.0
+        return self._content(completion, question), "", 0.0
 
-    def _content(self, made: Any, question: Question) -> str | None:
-        choice = made.choices[0]
-        if made.usage is not None:
-            self.tokens_in += made.usage.prompt_tokens
-            self.tokens_out += made.usage.completion_tokens
+    def _content(self, completion: Any, question: Question) -> str | None:
+        choice = completion.choices[0]
+        if completion.usage is not None:
+            self.tokens_in += completion.usage.prompt_tokens
+            self.tokens_out += completion.usage.completion_tokens
         if choice.message.refusal or choice.finish_reason == "content_filter":
             return None
         answer: str = choice.message.content or ""
@@ -136,9 +136,9 @@ class EndpointScorer:
             )
         return answer
 
-    def _said(self, error: Any) -> str:
-        """What the endpoint said of a request, in one line; nothing of it where it may quote the key."""
-        if error.status_code in (401, 403):
+    def _message(self, error: Any) -> str:
+        """The endpoint's error message in one line, without the API key."""
+        if error.status_code in (401, 403):  # such messages may quote the key
             return f"does not accept the API key (HTTP {error.status_code})"
         body = error.body if isinstance(error.body, dict) else {}
         message = str(body.get("message") or "").replace(self._client.api_key, "[key]")
@@ -146,17 +146,17 @@ class EndpointScorer:
 
 
 def _secret(variable: str | None) -> str:
-    """The API key in an environment variable; a filler where none is asked for."""
+    """The API key in an environment variable; without a variable a placeholder, since the client requires some key."""
     if variable is None:
         return "none"
-    found = os.environ.get(variable)
-    if not found:
+    key = os.environ.get(variable)
+    if not key:
         raise CircuitryError(f"the environment variable {variable} holds no API key; set it, or give the url of another endpoint")
-    return found
+    return key
 
 
 def _retry_after(header: str | None, otherwise: float) -> float:
-    """Seconds to wait as the server says; some say a date, which is not looked at."""
+    """Seconds to wait, as the server asks; a date in the header is ignored."""
     try:
         return max(0.0, float(header)) if header else otherwise
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the feature browser knows of matches and of their features, as plain data for its script."""
+"""Matches and their features as plain data for the script of the feature browser."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ if TYPE_CHECKING:
 
 def entries(
     frame: pd.DataFrame,
-    every: pd.DataFrame,
+    table: pd.DataFrame,
     reverse: pd.DataFrame | None,
     sides: tuple[Sequence[ActsLike], Sequence[ActsLike]],
     corpus: Corpus,
     tokenizer: Any,
     scores: pd.DataFrame | None = None,
-    **how: Any,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Matches, the features in them (each once, by side), and the texts of tokens, which contexts refer to by number.
+    """Matches, their features (each once, by side), and the texts of tokens, which contexts refer to by number.
 
-    ``frame`` has the columns of matches and is a part of ``every``, by which it is counted how many features have the same best
-    match (``shared``); ``sides`` are the activations of both models, by layer; ``how`` is for ``profiles``.
+    ``frame`` has rows of ``table``, which has all matches and from which ``shared`` counts how many features have the same best
+    match; ``sides`` are the activations of both models, by layer; ``options`` go to ``profiles``.
 
     >>> import numpy as np
     >>> from scipy.sparse import csr_array
     >>> from circuitry.features.activations.corpus import Corpus
-    >>> told = Corpus(np.array([0, 5, 6], np.int32), np.array([0, 3]), np.array([True, False, False]), "three ids", "")
+    >>> text = Corpus(np.array([0, 5, 6], np.int32), np.array([0, 3]), np.array([True, False, False]), "three ids", "")
     >>> row = {"layer_a": 0, "feature_a": 0, "mppc": 1.0, "layer_b": 0, "feature_b": 0}
-    >>> one = csr_array([[0.0], [2.0]])
-    >>> entries(pd.DataFrame([row]), pd.DataFrame([row]), None, ([one], [one]), told, None)["matches"]
+    >>> acts = csr_array([[0.0], [2.0]])
+    >>> entries(pd.DataFrame([row]), pd.DataFrame([row]), None, ([acts], [acts]), text, None)["matches"]
     [{'a': 0, 'b': 0, 'mppc': 1, 'null': None, 'mutual': None, 'shared': 1}]
     """
     texts: dict[str, int] = {}
     features: list[list[dict[str, Any]]] = []
-    places: list[dict[tuple[int, int], int]] = []
+    numbered: list[dict[tuple[int, int], int]] = []
     for side, acts in zip("ab", sides, strict=True):
         pairs = sorted({(int(k), int(f)) for k, f in frame[[f"layer_{side}", f"feature_{side}"]].to_numpy()})
-        places.append({pair: number for number, pair in enumerate(pairs)})
-        features.append(_features(pairs, acts, corpus, tokenizer, texts, how))
+        numbered.append({pair: number for number, pair in enumerate(pairs)})
+        features.append(_features(pairs, acts, corpus, tokenizer, texts, options))
     back = None if reverse is None else _best(reverse)
-    known = _scores(scores)
-    shared = every.dropna(subset=["mppc"]).groupby(["layer_b", "feature_b"]).size().to_dict()
+    scores_of = _scores(scores)
+    shared = table.dropna(subset=["mppc"]).groupby(["layer_b", "feature_b"]).size().to_dict()
     matches = []
     for row in frame.to_dict("records"):
         a, b = ((int(row[f"layer_{side}"]), int(row[f"feature_{side}"])) for side in "ab")
         mutual = None if back is None else back.get(b) == a
         numbers = {"mppc": _number(row["mppc"]), "null": _number(row.get("null"))}
         matches.append(
-            {"a": places[0][a], "b": places[1][b], **numbers, "mutual": mutual, "shared": shared[b], **known.get(a, {})}
+            {"a": numbered[0][a], "b": numbered[1][b], **numbers, "mutual": mutual, "shared": shared[b], **scores_of.get(a, {})}
         )
     return {"matches": matches, "features": features, "texts": list(texts)}
 
@@ -66,34 +66,34 @@ def _features(
     corpus: Corpus,
     tokenizer: Any,
     texts: dict[str, int],
-    how: Mapping[str, Any],
+    options: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
-    """One side's features in the order of ``pairs``, a layer at a time, so that one layer's activations are in memory."""
-    made = []
+    """One side's features in the order of ``pairs``, layer by layer, so that only one layer's activations are in memory."""
+    rows = []
     for layer in sorted({layer for layer, _ in pairs}):
-        found = profiles(acts[layer], corpus, tokenizer, [feature for of, feature in pairs if of == layer], **how)
-        provenance = {"layer": layer, "node": node(acts[layer], layer), "depth": _number(told(acts[layer]).get("depth"))}
-        made += [{**provenance, "feature": feature, **_profile(profile, texts)} for feature, profile in found.items()]
-    return made
+        by_feature = profiles(acts[layer], corpus, tokenizer, [feature for of, feature in pairs if of == layer], **options)
+        provenance = {"layer": layer, "node": node(acts[layer], layer), "depth": _number(index_of(acts[layer]).get("depth"))}
+        rows += [{**provenance, "feature": feature, **_profile(profile, texts)} for feature, profile in by_feature.items()]
+    return rows
 
 
-def told(acts: object) -> Mapping[str, Any]:
-    """What feature activations say of themselves (``node``, ``depth``, ``model``); nothing for a plain array.
+def index_of(acts: object) -> Mapping[str, Any]:
+    """The index of stored feature activations (``node``, ``depth``, ``model``); empty for a plain array.
 
-    >>> told(object())
+    >>> index_of(object())
     {}
     """
-    found: Mapping[str, Any] = getattr(acts, "index", {})
-    return found if isinstance(found, Mapping) else {}
+    index: Mapping[str, Any] = getattr(acts, "index", {})
+    return index if isinstance(index, Mapping) else {}
 
 
 def node(acts: object, layer: int) -> str:
-    """The graph node whose activations these are; where nothing says so, which layer of those compared.
+    """The graph node of feature activations; if it is unknown, the number of the layer.
 
     >>> node(object(), 3)
     'layer 3'
     """
-    return str(told(acts).get("node") or f"layer {layer}")
+    return str(index_of(acts).get("node") or f"layer {layer}")
 
 
 def _profile(profile: Profile, texts: dict[str, int]) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def _context(context: Context, texts: dict[str, int]) -> dict[str, Any]:
 
 
 def _number(value: Any) -> float | int | None:
-    """Three significant digits; None, which JSON has, for NaN, which it has not."""
+    """A number with three significant digits, which keeps the page small; None for NaN, which JSON lacks."""
     if value is None or not math.isfinite(value):
         return None
     short = float(f"{float(value):.3g}")
@@ -117,18 +117,18 @@ def _number(value: Any) -> float | int | None:
 
 def _best(reverse: pd.DataFrame) -> dict[tuple[int, int], tuple[int, int]]:
     """The best match of every feature of model B."""
-    known = reverse.dropna(subset=["mppc"])
-    columns = (known[name].to_numpy(int) for name in ("layer_a", "feature_a", "layer_b", "feature_b"))
+    matched = reverse.dropna(subset=["mppc"])
+    columns = (matched[name].to_numpy(int) for name in ("layer_a", "feature_a", "layer_b", "feature_b"))
     return {(la, fa): (lb, fb) for la, fa, lb, fb in zip(*(column.tolist() for column in columns), strict=True)}
 
 
 def _scores(scores: pd.DataFrame | None) -> dict[tuple[int, int], dict[str, Any]]:
-    """The scorer's scores of model A's features; a proxy's are called so."""
+    """Scores of model A's features by name; the names of a proxy's scores say so."""
     if scores is None or not len(scores):
         return {}
     names = [name for name in scores if name not in ("layer", "feature", "scorer", "proxy")]
-    made = {}
+    by_feature = {}
     for row in scores.to_dict("records"):
         mark = " (proxy)" if row["proxy"] else ""
-        made[int(row["layer"]), int(row["feature"])] = {"scores": {f"{name}{mark}": _number(row[name]) for name in names}}
-    return made
+        by_feature[int(row["layer"]), int(row["feature"])] = {"scores": {f"{name}{mark}": _number(row[name]) for name in names}}
+    return by_feature

@@ -30,29 +30,29 @@ def figure5(
     """(a) MPPC by complexity, a box for each variant and score; (b) MPPC by monosemanticity, for the variant ``main``.
 
     ``variants`` are tables of matches (``layer_a``, ``feature_a``, ``mppc``) of the same model's features, by name: "SAE seed",
-    "model seed", "architecture"; ``scores`` is what ``score_layers`` gave. Boxes hold the middle half, the line is the median,
-    whiskers reach to the last value within 1.5 times the box; numbers below are counts of features. Features without a score are left
-    out. Scores of a proxy are called so. Raises CircuitryError where there is nothing to draw.
+    "model seed", "architecture"; ``scores`` is the result of ``score_layers``. Boxes span the middle half, the line is the median,
+    whiskers reach the last value within 1.5 times the box; the numbers below are counts of features. Features without a score are
+    left out. Labels mark scores of a proxy. Raises CircuitryError if there is nothing to draw.
 
     >>> matches = pd.DataFrame({"layer_a": 0, "feature_a": range(4), "mppc": [0.9, 0.8, 0.3, 0.1]})
-    >>> told = {"layer": 0, "feature": range(4), "complexity": [1, 1, 4, 5], "monosemanticity": [5, 5, 3, 1]}
-    >>> made = figure5({"architecture": matches}, pd.DataFrame(told).assign(scorer="me", proxy=True))
-    >>> made.axes[0].get_xlabel()
+    >>> scores = {"layer": 0, "feature": range(4), "complexity": [1, 1, 4, 5], "monosemanticity": [5, 5, 3, 1]}
+    >>> figure = figure5({"architecture": matches}, pd.DataFrame(scores).assign(scorer="me", proxy=True))
+    >>> figure.axes[0].get_xlabel()
     'complexity (proxy)'
     """
     if not variants or not len(scores):
         raise CircuitryError("figure 5 needs at least one table of matches, and scores of their features")
     joined = {name: with_scores(frame, scores).dropna(subset=["mppc"]) for name, frame in variants.items()}
     shown = COLOURS if colours is None else colours
-    known = next((column for column in ("monosemanticity", "monosemantic") if column in scores), "monosemanticity")
+    monosemanticity = next((column for column in ("monosemanticity", "monosemantic") if column in scores), "monosemanticity")
     proxy = " (proxy)" if bool(scores["proxy"].any()) else ""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.1), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=[1.5, 1])
         _boxes(left, joined, "complexity", shown)
-        one = main if main in joined else next(iter(joined))
-        _boxes(right, {one: joined[one]}, known, shown)
-        for ax, letter, score in ((left, "a", "complexity"), (right, "b", known)):
+        name = main if main in joined else next(iter(joined))
+        _boxes(right, {name: joined[name]}, monosemanticity, shown)
+        for ax, letter, score in ((left, "a", "complexity"), (right, "b", monosemanticity)):
             ax.set(title=f"({letter}) MPPC by {score}{proxy}", xlabel=f"{score}{proxy}")
         left.legend(*left.get_legend_handles_labels(), frameon=False, fontsize=7, loc="upper right")
         figure.supxlabel(_source(scores), fontsize=6, color="0.3", parse_math=False)
@@ -61,12 +61,14 @@ def figure5(
 
 def _source(scores: pd.DataFrame) -> str:
     scorers = ", ".join(sorted(set(scores["scorer"].astype(str))))
-    said = "no scorer read the text: a proxy computed from activations" if bool(scores["proxy"].any()) else f"scores by {scorers}"
-    return f"{said}; numbers below the boxes: features"
+    source = (
+        "no scorer read the text: a proxy computed from activations" if bool(scores["proxy"].any()) else f"scores by {scorers}"
+    )
+    return f"{source}; numbers below the boxes: features"
 
 
 def _boxes(ax: Any, tables: Mapping[str, pd.DataFrame], score: str, colours: Mapping[str, str]) -> None:
-    """Groups of boxes, a group for each score that any feature has."""
+    """Groups of boxes, one group for each score that occurs."""
     levels = sorted(
         {level for frame in tables.values() for level in frame.get(score, pd.Series(dtype=float)).dropna().astype(int)}
     )
@@ -74,10 +76,10 @@ def _boxes(ax: Any, tables: Mapping[str, pd.DataFrame], score: str, colours: Map
     for number, (name, frame) in enumerate(tables.items()):
         colour = colours.get(name) or next(rest, FAINT)
         ax.bar(0, 0, color=colour, label=name)  # for the legend
-        for place, level in enumerate(levels):
+        for group, level in enumerate(levels):
             values = frame.loc[frame[score] == level, "mppc"].to_numpy(float)
             if len(values):
-                at = place + (number - (len(tables) - 1) / 2) * width
+                at = group + (number - (len(tables) - 1) / 2) * width
                 _box(ax, values, at, width, colour)
     if not levels:
         ax.text(0.5, 0.5, "no feature was scored", ha="center", va="center", transform=ax.transAxes)

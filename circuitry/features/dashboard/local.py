@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class LocalScorer:
-    """A causal language model that is asked as a chat where its tokenizer has a template, and else to continue the question.
+    """A causal language model that answers as in a chat if its tokenizer has a chat template, else by continuing the question.
 
-    The score is the level whose number is most probable as the next token, so every question has an answer and no sampling takes
-    part. ``model`` is a loaded model or anything that ``circuitry.load`` takes, with ``dtype`` and ``device``. The models that ship with circuitry have about a
-    million parameters and have never seen such a question: they try out the machinery, and what they answer means nothing.
+    The score is the level whose number is the most probable next token, so every question has an answer and nothing is sampled.
+    ``model`` is a loaded model or anything that ``circuitry.load`` takes, with ``dtype`` and ``device``. The bundled models have
+    about a million parameters and have never seen such a question: use them to test the machinery; their answers mean nothing.
 
     Raises CircuitryError for a model without a tokenizer.
     """
@@ -28,7 +28,7 @@ class LocalScorer:
 
         self.model = load(model, dtype=dtype, device=device) if isinstance(model, str) else model
         if self.model.tokenizer is None:
-            raise CircuitryError(f"{self.model.name} has no tokenizer, so it cannot be asked anything")
+            raise CircuitryError(f"{self.model.name} has no tokenizer, so it cannot read questions")
 
     @property
     def name(self) -> str:
@@ -37,23 +37,23 @@ class LocalScorer:
 
     @property
     def key(self) -> str:
-        """The name and the weights, which answers depend on."""
+        """The name and the weights: everything that answers depend on."""
         return f"{self.name} {self.model.fingerprint}"
 
     def score(self, question: Question) -> int:
-        """The most probable level. Raises as ``probabilities``."""
-        found = self.probabilities(question)
-        return max(found, key=lambda level: (found[level], -level))
+        """The most probable level, the lower one of a tie. Raises what ``probabilities`` raises."""
+        by_level = self.probabilities(question)
+        return max(by_level, key=lambda level: (by_level[level], -level))
 
     def probabilities(self, question: Question) -> dict[int, float]:
-        """The probability of each level as the answer, among levels.
+        """The probability of each level as the answer, normalised over levels.
 
-        Raises CircuitryError where a level is not a single token of the model, or the question is longer than the model reads.
+        Raises CircuitryError if a level is not a single token of the model, or the question is too long for the model.
 
         >>> from circuitry.features.dashboard.contexts import Context
         >>> from circuitry.features.dashboard.question import COMPLEXITY, Question
-        >>> found = LocalScorer("bundled:mamba").probabilities(Question(COMPLEXITY, (Context((" a",), (1.0,), 0, 0),)))
-        >>> list(found), round(sum(found.values()), 6)
+        >>> by_level = LocalScorer("bundled:mamba").probabilities(Question(COMPLEXITY, (Context((" a",), (1.0,), 0, 0),)))
+        >>> list(by_level), round(sum(by_level.values()), 6)
         ([1, 2, 3, 4, 5], 1.0)
         """
         import torch
@@ -62,10 +62,10 @@ class LocalScorer:
         ids = torch.tensor([self._prompt(question.text)], device=self.model.device)
         with torch.no_grad():
             logits = self.model.hf(ids, use_cache=False, logits_to_keep=1).logits[0, -1].double()
-        every = logits.softmax(-1)
-        of = {level: sum(float(every[token]) for token in tokens) for level, tokens in forms.items()}
-        total = sum(of.values())
-        return {level: share / total if total else 1 / len(of) for level, share in of.items()}
+        probability = logits.softmax(-1)
+        by_level = {level: sum(float(probability[token]) for token in tokens) for level, tokens in forms.items()}
+        total = sum(by_level.values())
+        return {level: share / total if total else 1 / len(by_level) for level, share in by_level.items()}
 
     def _prompt(self, text: str) -> list[int]:
         tokenizer = self.model.tokenizer
@@ -82,7 +82,7 @@ class LocalScorer:
         return ids
 
     def _forms(self, levels: list[int]) -> dict[int, list[int]]:
-        """The tokens that each level may be answered with: bare or after a space, as far as every level has that form."""
+        """The tokens that answer with each level: bare and after a space, each form only if every level has it."""
         words = [str(level) for level in levels]
         bare = {word: ids[0] for word in words if len(ids := self.model.vocabulary.encode(word)) == 1}
         forms = [form for form in (bare, self.model.vocabulary.single(words)) if len(form) == len(words)]

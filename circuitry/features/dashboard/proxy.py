@@ -1,4 +1,4 @@
-"""A stand-in for a scorer that needs none: scores computed from tokens and activations, without any idea of what a text means."""
+"""A stand-in for a scorer: scores computed from tokens and activations, with no idea of what the text means."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from .question import Question
 
 Floats: TypeAlias = NDArray[np.float64]
 _PLACES = (-2, -1, 0, 1)
-"""Where a common token is looked for, relative to the peak."""
+"""Positions, relative to the peak, at which a common token is sought."""
 
 
 class ProxyScorer:
-    """Scores that follow from which tokens a feature fires on, and whether the token alone makes it fire. A proxy, not a scorer.
+    """Scores computed from the tokens that a feature fires on, and from whether the token alone makes it fire.
 
     Complexity, on a scale from 1 to 5, is 1 + 2 max(H, D) + D (H + V) with
 
     * H: the entropy of the peaks' tokens, weighted by activation, as a share of its maximum (0: one token)
-    * D: context dependence, the share of the peaks' tokens' other occurrences on which the feature does not fire (0: the token is
-      enough); where no token occurs again nothing is known and D is 0
-    * V: as H, of the tokens before the peaks (0: they are always the same, so the feature may be a phrase's)
+    * D: context dependence, the share of the other occurrences of the peaks' tokens on which the feature does not fire (0: the
+      token is enough); 0 too if no token occurs again
+    * V: as H, for the tokens before the peaks (0: they are always the same, so the feature may stand for a phrase)
 
-    Monosemanticity is the share of the activation at peaks that falls to one token at one place, of four around the peak, less what
-    as many different tokens would have. It sees no meaning: a feature for one idea in many words counts as polysemantic.
+    Monosemanticity is the share of the activation at peaks that goes to one token at one of four positions around the peak, minus
+    the share it would have if all tokens differed. It ignores meaning: a feature for one idea in many words counts as polysemantic.
     """
 
     name = "proxy from activations"
@@ -53,7 +53,7 @@ class ProxyScorer:
 
 
 def complexity(contexts: Sequence[Context]) -> float:
-    """The proxy for complexity, from 0 (one token does it) to 1.
+    """The proxy for complexity, from 0 (one token is enough) to 1.
 
     >>> complexity([Context((before, " of"), (0.0, 2.0), 1, 0, elsewhere=0.0) for before in ("all", "all")])
     0.5
@@ -61,9 +61,9 @@ def complexity(contexts: Sequence[Context]) -> float:
     weights = _weights(contexts)
     tokens, before = (_entropy([_at(c, place) for c in contexts], weights) for place in (0, -1))
     silent = np.array([1 - context.elsewhere for context in contexts])
-    known = np.isfinite(silent)
-    needed = float(np.average(silent[known], weights=weights[known])) if known.any() else 0.0
-    return (2 * max(tokens, needed) + needed * (tokens + before)) / 4
+    repeated = np.isfinite(silent)
+    dependence = float(np.average(silent[repeated], weights=weights[repeated])) if repeated.any() else 0.0
+    return (2 * max(tokens, dependence) + dependence * (tokens + before)) / 4
 
 
 def monosemanticity(contexts: Sequence[Context]) -> float:
@@ -82,27 +82,27 @@ _MEASURES = {"complexity": complexity, "monosemanticity": monosemanticity, "mono
 
 def _weights(contexts: Sequence[Context]) -> Floats:
     tops = np.array([context.top for context in contexts])
-    made: Floats = tops / tops.sum()
-    return made
+    weights: Floats = tops / tops.sum()
+    return weights
 
 
 def _at(context: Context, place: int) -> str | None:
-    """The token at a place relative to the peak; None beyond the edge of a document."""
+    """The token at a position relative to the peak; None beyond the ends of the window."""
     index = context.peak + place
     return context.tokens[index] if 0 <= index < len(context.tokens) else None
 
 
 def _folded(token: str | None) -> str | None:
-    """Without case and spaces around it; a token of spaces as it is."""
+    """The token without case and surrounding spaces; a token of spaces stays."""
     return None if token is None else (token.strip() or token).casefold()
 
 
 def _shares(tokens: Sequence[str | None], weights: Floats) -> Floats:
-    """How the weight is spread over different tokens; no token is like no other."""
+    """The weight of each distinct token; every missing token counts as distinct."""
     kinds: dict[object, int] = {}
     numbers = [kinds.setdefault(number if token is None else token, len(kinds)) for number, token in enumerate(tokens)]
-    made: Floats = np.bincount(numbers, weights).astype(np.float64)
-    return made
+    shares: Floats = np.bincount(numbers, weights).astype(np.float64)
+    return shares
 
 
 def _largest(tokens: Sequence[str | None], weights: Floats) -> float:
@@ -110,7 +110,7 @@ def _largest(tokens: Sequence[str | None], weights: Floats) -> float:
 
 
 def _entropy(tokens: Sequence[str | None], weights: Floats) -> float:
-    """Entropy as a share of the most that so many contexts can have."""
+    """Entropy as a share of its maximum for this number of contexts."""
     if len(tokens) < 2:
         return 0.0
     shares = _shares(tokens, weights)

@@ -1,4 +1,4 @@
-"""What a scorer is asked about a feature: its top contexts, and the criteria of a score."""
+"""The question to a scorer about a feature: its top contexts, and the criteria of a score."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .contexts import Context
 
 @dataclass(frozen=True)
 class Rubric:
-    """A score: its name, what it is about in one sentence, and what each of its whole numbers means.
+    """A score: its name, its description in one sentence, and the meaning of each of its whole numbers.
 
     >>> fluency = Rubric("fluency", "Say how fluent the excerpts are.", {1: "not at all", 2: "very"})
     >>> fluency.lowest, fluency.highest
@@ -67,7 +67,7 @@ RUBRICS = {rubric.name: rubric for rubric in (COMPLEXITY, MONOSEMANTICITY, MONOS
 
 
 def rubric(what: str | Rubric) -> Rubric:
-    """A rubric by its name, or a custom one as it is. Raises CircuitryError for an unknown name or one without two levels.
+    """A rubric by its name, or a custom one unchanged. Raises CircuitryError for an unknown name or fewer than two levels.
 
     >>> sorted(rubric("complexity").levels)
     [1, 2, 3, 4, 5]
@@ -92,8 +92,8 @@ _ENDING = "Answer with one whole number from {low} to {high}, and with nothing e
 class Question:
     """One feature and one score.
 
-    >>> asked = Question(COMPLEXITY, (Context((" a", "<b>"), (0.0, 2.5), 1, 0),))
-    >>> print(asked.text[-95:])
+    >>> question = Question(COMPLEXITY, (Context((" a", "<b>"), (0.0, 2.5), 1, 0),))
+    >>> print(question.text[-95:])
     Excerpts:
     1. " a":0 "<b>":2.5
     <BLANKLINE>
@@ -105,7 +105,7 @@ class Question:
 
     @property
     def text(self) -> str:
-        """The prompt: what is shown, the criteria, the excerpts, and what to answer."""
+        """The prompt: an explanation of the excerpts, the criteria, the excerpts, and the form of the answer."""
         levels = [f"{score}: {means}" for score, means in sorted(self.rubric.levels.items())]
         opening = _OPENING.format(count=len(self.contexts))
         excerpts = [f"{number}. {_line(context)}" for number, context in enumerate(self.contexts, 1)]
@@ -115,19 +115,19 @@ class Question:
         )
 
     def read(self, answer: str | int | None) -> int | None:
-        """The score in an answer; None where there is none: a refusal, several numbers, a number that is not a level.
+        """The score in an answer; None for a refusal, several numbers, or a number that is not a level.
 
-        A number alone counts, and one at the end of a text that says it is the score. What a model thought before is left out.
+        A number alone counts, and a number at the end of a text that calls it the score. Text up to ``</think>`` is ignored.
 
-        >>> asked = Question(COMPLEXITY, ())
-        >>> [asked.read(said) for said in (4, " 3.", "**Score: 2**", "<think>1 or 5?</think>5/5", "The answer is 4.")]
+        >>> question = Question(COMPLEXITY, ())
+        >>> [question.read(answer) for answer in (4, " 3.", "**Score: 2**", "<think>1 or 5?</think>5/5", "The answer is 4.")]
         [4, 3, 2, 5, 4]
-        >>> [asked.read(said) for said in (None, 9, "", "3 or 4", "4.5", "-4", "I cannot score this, not even 1")]
+        >>> [question.read(answer) for answer in (None, 9, "", "3 or 4", "4.5", "-4", "I cannot score this, not even 1")]
         [None, None, None, None, None, None, None]
         """
         if isinstance(answer, str):
-            found = _SCORE.fullmatch(answer.rpartition("</think>")[2])
-            answer = int(found["score"]) if found else None
+            match = _SCORE.fullmatch(answer.rpartition("</think>")[2])
+            answer = int(match["score"]) if match else None
         return answer if answer in self.rubric.levels else None
 
 

@@ -1,4 +1,4 @@
-"""Scores of features by a scorer, and what they are for: which matches to score, and which cannot be interpreted."""
+"""Scores of features by a scorer, the choice of matches to score, and the matches that cannot be interpreted."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ BELOW = 0.2
 """Matches below this MPPC are mostly uninterpretable in the paper (section 5.2 and appendix F)."""
 SCORES = ("complexity", "monosemanticity")
 _LETTERS = 2.2
-"""Characters of a question to a token, as SmolLM2's tokenizer cuts them: half as many as in plain text, since they are full of numbers
-and quotation marks."""
+"""Characters for each token of a question, with SmolLM2's tokenizer: half as many as in plain text, since questions are full of
+numbers and quotation marks."""
 Feature = TypeVar("Feature")
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a scorer has yet to be asked, and about how many tokens that is; ``cost`` is in the currency of the prices, or None."""
+    """Questions that remain to be asked, and roughly how many tokens they take; ``cost`` is in the currency of the prices, or None."""
 
     scorer: str
     questions: int
@@ -42,18 +42,18 @@ class Estimate:
     cost: float | None
 
     def text(self) -> str:
-        """All of it as a sentence.
+        """The estimate as a sentence.
 
         >>> print(Estimate("a model", 2000, 10, 3_000_000, 32_000, 7.82).text())
         2,000 questions to a model (10 more are answered): about 3,000,000 tokens to read and at most 32,000 to write, about 7.82 in all
         """
-        known = f" ({self.answered:,} more are answered)" if self.answered else ""
-        said = f"{self.questions:,} questions to {self.scorer}{known}: about {self.tokens_in:,} tokens to read"
+        answered = f" ({self.answered:,} more are answered)" if self.answered else ""
+        reading = f"{self.questions:,} questions to {self.scorer}{answered}: about {self.tokens_in:,} tokens to read"
         cost = "" if self.cost is None else f", about {self.cost:,.2f} in all"
-        return f"{said} and at most {self.tokens_out:,} to write{cost}"
+        return f"{reading} and at most {self.tokens_out:,} to write{cost}"
 
     def __add__(self, other: Estimate) -> Estimate:
-        """Both together."""
+        """The sum of two estimates for the same scorer."""
         cost = None if self.cost is None or other.cost is None else self.cost + other.cost
         questions, answered = self.questions + other.questions, self.answered + other.answered
         reading, writing = self.tokens_in + other.tokens_in, self.tokens_out + other.tokens_out
@@ -68,17 +68,17 @@ def estimate(
     cache: str | Path | None = None,
     price: tuple[float, float] | None = None,
 ) -> Estimate:
-    """What ``score_features`` would ask, before anything is asked. ``price``: of a million tokens read, and written.
+    """What ``score_features`` would ask, and its cost; asks nothing. ``price``: of a million tokens read, and of a million written.
 
-    Tokens read are estimated at 2.2 characters each; an answer is taken to be as long as the scorer lets it be.
+    Tokens read are estimated at 2.2 characters each; every answer is assumed to have the scorer's maximal length.
 
     >>> from circuitry.features.dashboard.proxy import ProxyScorer
     >>> estimate(ProxyScorer(), {7: [Context(("a",), (1.0,), 0, 0)]}).questions
     1
     """
-    known, measure = Answers(cache), rubric(what)
-    questions = [Question(measure, found) for found in contexts.values() if found]
-    left = [question for question in questions if not known.has(scorer, question)]
+    answers, criteria = Answers(cache), rubric(what)
+    questions = [Question(criteria, windows) for windows in contexts.values() if windows]
+    left = [question for question in questions if not answers.has(scorer, question)]
     reading = round(sum(len(question.text) for question in left) / _LETTERS)
     writing = len(left) * int(getattr(scorer, "answer_tokens", 1))
     cost = None if price is None else (reading * price[0] + writing * price[1]) / 1e6
@@ -93,47 +93,47 @@ def score_features(
     cache: str | Path | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """One row for each feature: ``feature``, ``score`` (NaN where there is none), ``answer``, ``what``, ``scorer``, ``proxy``.
+    """One row for each feature: ``feature``, ``score`` (NaN if it has none), ``answer``, ``what``, ``scorer``, ``proxy``.
 
-    A score is missing where the scorer refused or gave no whole number on the scale, and where a feature has no contexts. Every
-    answer is kept in the folder ``cache`` at once, unless it is a proxy's. Raises what the scorer raises.
+    A score is missing if the scorer refused or gave no whole number on the scale, or the feature has no contexts. Every answer is
+    stored in the folder ``cache`` at once, unless it is a proxy's. Raises what the scorer raises.
 
     >>> from circuitry.features.dashboard.proxy import ProxyScorer
-    >>> told = {7: [Context(("a",), (1.0,), 0, document, elsewhere=1.0) for document in range(3)], 8: []}
-    >>> score_features(ProxyScorer(), told)[["feature", "score", "proxy"]].values.tolist()
+    >>> contexts = {7: [Context(("a",), (1.0,), 0, document, elsewhere=1.0) for document in range(3)], 8: []}
+    >>> score_features(ProxyScorer(), contexts)[["feature", "score", "proxy"]].values.tolist()
     [[7, 1.0, True], [8, nan, True]]
     """
-    known, measure = Answers(None if scorer.proxy else cache), rubric(what)
+    answers, criteria = Answers(None if scorer.proxy else cache), rubric(what)
     rows = []
-    for feature, found in tqdm(contexts.items(), measure.name, unit="feature", disable=None if progress else True):
-        question, answer = Question(measure, found), None
-        if found:
-            if not known.has(scorer, question):
-                known.put(scorer, question, scorer.score(question))
-            answer = known.get(scorer, question)
+    for feature, windows in tqdm(contexts.items(), criteria.name, unit="feature", disable=None if progress else True):
+        question, answer = Question(criteria, windows), None
+        if windows:
+            if not answers.has(scorer, question):
+                answers.put(scorer, question, scorer.score(question))
+            answer = answers.get(scorer, question)
         score = question.read(answer)
-        said = None if answer is None else str(answer)
-        rows.append((feature, float("nan") if score is None else float(score), said, measure.name, scorer.name, scorer.proxy))
+        text = None if answer is None else str(answer)
+        rows.append((feature, float("nan") if score is None else float(score), text, criteria.name, scorer.name, scorer.proxy))
     return pd.DataFrame(rows, columns=["feature", "score", "answer", "what", "scorer", "proxy"])
 
 
 def contexts_of(
-    acts: Sequence[ActsLike], corpus: Corpus, tokenizer: Any, wanted: Iterable[tuple[int, int]], **how: Any
+    acts: Sequence[ActsLike], corpus: Corpus, tokenizer: Any, wanted: Iterable[tuple[int, int]], **options: Any
 ) -> dict[tuple[int, int], list[Context]]:
-    """Top contexts of features of several layers, by (layer, feature); a layer is a place in ``acts``. ``how``: as ``top_contexts``.
+    """Top contexts of features by (layer, feature); ``layer`` is an index into ``acts``. ``options`` go to ``top_contexts``.
 
     >>> from scipy.sparse import csr_array
     >>> from circuitry.features.activations.corpus import Corpus
-    >>> told = Corpus(np.array([0, 5, 6], np.int32), np.array([0, 3]), np.array([True, False, False]), "three ids", "")
-    >>> list(contexts_of([csr_array([[0.0, 1.0], [2.0, 0.0]])], told, None, [(0, 1), (0, 0)]))
+    >>> text = Corpus(np.array([0, 5, 6], np.int32), np.array([0, 3]), np.array([True, False, False]), "three ids", "")
+    >>> list(contexts_of([csr_array([[0.0, 1.0], [2.0, 0.0]])], text, None, [(0, 1), (0, 0)]))
     [(0, 1), (0, 0)]
     """
     pairs = [(int(layer), int(feature)) for layer, feature in wanted]
-    found: dict[int, dict[int, list[Context]]] = {}
+    by_layer: dict[int, dict[int, list[Context]]] = {}
     for layer in sorted({layer for layer, _ in pairs}):
-        own = [feature for of, feature in pairs if of == layer]
-        found[layer] = top_contexts(acts[layer], corpus, tokenizer, own, **how)
-    return {(layer, feature): found[layer][feature] for layer, feature in pairs}
+        features = [feature for of, feature in pairs if of == layer]
+        by_layer[layer] = top_contexts(acts[layer], corpus, tokenizer, features, **options)
+    return {(layer, feature): by_layer[layer][feature] for layer, feature in pairs}
 
 
 def score_layers(
@@ -147,21 +147,20 @@ def score_layers(
     """Several scores of features of several layers: ``layer``, ``feature``, a column for each score, ``scorer``, ``proxy``.
 
     >>> from circuitry.features.dashboard.proxy import ProxyScorer
-    >>> told = {(3, 7): [Context(("a",), (1.0,), 0, document, elsewhere=1.0) for document in range(3)]}
-    >>> score_layers(ProxyScorer(), told).columns.tolist()
+    >>> contexts = {(3, 7): [Context(("a",), (1.0,), 0, document, elsewhere=1.0) for document in range(3)]}
+    >>> score_layers(ProxyScorer(), contexts).columns.tolist()
     ['layer', 'feature', 'complexity', 'monosemanticity', 'scorer', 'proxy']
     """
-    made = pd.DataFrame(list(contexts), columns=["layer", "feature"], dtype=np.int64)
-    for one in what:
-        found = score_features(scorer, contexts, one, cache=cache, progress=progress)
-        made[rubric(one).name] = found["score"]
-    return made.assign(scorer=scorer.name, proxy=scorer.proxy)
+    table = pd.DataFrame(list(contexts), columns=["layer", "feature"], dtype=np.int64)
+    for score in what:
+        table[rubric(score).name] = score_features(scorer, contexts, score, cache=cache, progress=progress)["score"]
+    return table.assign(scorer=scorer.name, proxy=scorer.proxy)
 
 
 def pick(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
     """At most ``limit`` rows of a table of matches, over the whole range of MPPC, highest first.
 
-    A tenth are the highest, a tenth the lowest, the rest lie at equal steps of rank between. Features without an MPPC are left
+    A tenth of them are the highest, a tenth the lowest, and the rest are evenly spaced in rank. Features without an MPPC are left
     out. Raises CircuitryError for a limit below 1.
 
     >>> pick(pd.DataFrame({"mppc": [0.1, 0.9, float("nan"), 0.5, 0.7, 0.3]}), 3)["mppc"].tolist()
@@ -180,23 +179,23 @@ def pick(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
 
 
 def uninterpretable(frame: pd.DataFrame, scores: pd.DataFrame, below: float = BELOW, at_most: float = 2) -> pd.DataFrame:
-    """Matches with an MPPC below ``below`` whose feature has monosemanticity ``at_most`` or less, the least alike first.
+    """Matches with an MPPC below ``below`` whose feature has monosemanticity ``at_most`` or less, lowest MPPC first.
 
-    The paper's appendix F. ``frame`` is a table of matches (``layer_a``, ``feature_a``, ``mppc`` ...) or a Matches, ``scores``
-    what ``score_layers`` gave. Features that were not scored are left out.
+    As in the paper's appendix F. ``frame`` is a table of matches (``layer_a``, ``feature_a``, ``mppc`` ...) or a Matches,
+    ``scores`` the result of ``score_layers``. Features without a score are left out.
 
     >>> matches = pd.DataFrame({"layer_a": [0, 0, 0], "feature_a": [1, 2, 3], "mppc": [0.1, 0.15, 0.9]})
     >>> scores = pd.DataFrame({"layer": 0, "feature": [1, 2, 3], "monosemanticity": [1.0, 5.0, 1.0], "proxy": False})
     >>> uninterpretable(matches, scores)[["feature_a", "mppc"]].values.tolist()
     [[1.0, 0.1]]
     """
-    both = with_scores(getattr(frame, "forward", frame), scores)
-    chosen = both[(both["mppc"] < below) & (both["monosemanticity"] <= at_most)]
+    scored = with_scores(getattr(frame, "forward", frame), scores)
+    chosen = scored[(scored["mppc"] < below) & (scored["monosemanticity"] <= at_most)]
     return chosen.sort_values(["mppc", "layer_a", "feature_a"]).reset_index(drop=True)
 
 
 def with_scores(frame: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """A table of matches with the scores of its features (of model A) in columns; rows without any stay, with NaN.
+    """A table of matches with columns for the scores of its features (of model A); rows without scores stay, with NaN.
 
     >>> matches = pd.DataFrame({"layer_a": [0, 0], "feature_a": [1, 2], "mppc": [0.1, 0.9]})
     >>> scores = pd.DataFrame({"layer": [0], "feature": [2], "complexity": [1.0]})

@@ -1,4 +1,4 @@
-"""What gives a feature a score: one small interface, and the scorers that ship."""
+"""The interface of scorers, and the choice of one by its name."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from .question import Question
 class Scorer(Protocol):
     """Anything with a name that scores questions.
 
-    ``proxy`` says that no reader, human or model, looked at the text: the scores are computed from activations. A scorer may have a
-    ``key`` besides, which tells its answers from those of the same scorer with other settings.
+    ``proxy`` means that no reader, human or model, read the text: the scores are computed from activations. A scorer may also have
+    a ``key``, which separates its stored answers from those with other settings.
     """
 
     @property
     def name(self) -> str:
-        """Who gives the scores, as tables and figures say it."""
+        """Who gives the scores, for tables and figures."""
         ...
 
     @property
     def proxy(self) -> bool:
-        """Whether the scores only stand in for a scorer's."""
+        """Whether the scores are only a stand-in for those of a reader."""
         ...
 
     def score(self, question: Question) -> int | str | None:
-        """A whole number, a text that holds one, or None for a refusal."""
+        """A whole number, a text that contains one, or None for a refusal."""
         ...
 
 
 KINDS = ("proxy", "local:MODEL", "endpoint:MODEL")
-"""How scorers are named: offline from activations, a model on this machine, a model behind an OpenAI-compatible endpoint."""
+"""Names of scorers: offline from activations, a model on this machine, a model behind an OpenAI-compatible endpoint."""
 
 
 def scorer(name: str, **options: Any) -> Scorer:

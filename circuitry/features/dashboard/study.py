@@ -1,4 +1,4 @@
-"""Everything about the features of a pair of models in one folder: the browser, scores, figure 5, and what cannot be interpreted."""
+"""The matched features of two models in one folder: the browser, scores, figure 5, and the matches that cannot be interpreted."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from ..matching.sides import ActsLike
 
 CASES = 50
-"""Matches on the page of uninterpretable ones at most, those with the lowest MPPC."""
+"""Most matches on the page of uninterpretable ones; those with the lowest MPPC."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """What was found and written: ``scores`` of features of model A, ``cases`` that cannot be interpreted, ``files`` by name."""
+    """The results: ``scores`` of features of model A, ``cases`` that cannot be interpreted, and written ``files`` by name."""
 
     scores: pd.DataFrame
     cases: pd.DataFrame
     files: Mapping[str, Path]
 
     def text(self) -> str:
-        """What was found, for a terminal."""
+        """The results, for a terminal."""
         lines = [] if self.files else ["no feature has a match: there is nothing to show"]
         if len(self.scores):
             scorer, proxy = self.scores.iloc[0][["scorer", "proxy"]]
             means = [f"{name} {self.scores[name].mean():.2f} on average" for name in SCORES if name in self.scores]
-            told = "no scorer read the text; a proxy computed from activations: " if proxy else f"scored by {scorer}: "
+            source = "no scorer read the text; a proxy computed from activations: " if proxy else f"scored by {scorer}: "
             missing = int(self.scores[[name for name in SCORES if name in self.scores]].isna().any(axis=1).sum())
-            lines.append(f"{told}{len(self.scores)} features, {', '.join(means)}; {missing} without a score")
+            lines.append(f"{source}{len(self.scores)} features, {', '.join(means)}; {missing} without a score")
             lines.append(f"{len(self.cases)} of them with an MPPC below {BELOW} and monosemanticity of 2 or less")
         return "\n".join([*lines, *(f"{name}: {file.resolve()}" for name, file in self.files.items())])
 
@@ -61,20 +61,21 @@ def study(
     names: tuple[str, str] | None = None,
     progress: bool = False,
 ) -> Features:
-    """Write features.html and, with a scorer, scores.csv, figure5.png and .svg, uninterpretable.csv and, of its rows if any, .html into a folder.
+    """Write features.html into a folder and, with a scorer, scores.csv, figure5.png and .svg, uninterpretable.csv and .html.
 
-    The features of at most ``limit`` matches are shown and scored. ``variants`` are matches of the same features elsewhere, by name
-    ("SAE seed", "model seed"), for figure 5. Before a scorer other than the proxy is asked, ``agree`` is called with the estimate, at the
-    ``price`` of a million tokens read and written; what it raises stops everything. Answers are kept in the folder, so the same call
-    goes on where it was. Other arguments and errors are those of ``browser`` and of the scorer.
+    The features of at most ``limit`` matches are shown and scored. ``variants`` are matches of the same features in other
+    comparisons, by name ("SAE seed", "model seed"), for figure 5. Before a scorer other than the proxy is asked, ``agree`` is
+    called with the estimate at this ``price`` of a million tokens read and written; an exception from it stops the study.
+    uninterpretable.html is written only if there are such matches. Answers are stored in the folder, so the same call resumes.
+    Other arguments and errors are those of ``browser`` and of the scorer.
 
     >>> import tempfile
     >>> import numpy as np
     >>> from scipy.sparse import csr_array
     >>> from circuitry.features.activations.corpus import Corpus
-    >>> told = Corpus(np.array([0, 5, 6], np.int32), np.array([0, 3]), np.array([True, False, False]), "three ids", "")
+    >>> text = Corpus(np.array([0, 5, 6], np.int32), np.array([0, 3]), np.array([True, False, False]), "three ids", "")
     >>> table = pd.DataFrame([{"layer_a": 0, "feature_a": 0, "mppc": 1.0, "layer_b": 0, "feature_b": 0}])
-    >>> list(study(table, [csr_array([[0.0], [2.0]])], [csr_array([[0.0], [2.0]])], told, None, tempfile.mkdtemp()).files)
+    >>> list(study(table, [csr_array([[0.0], [2.0]])], [csr_array([[0.0], [2.0]])], text, None, tempfile.mkdtemp()).files)
     ['features']
     """
     _check_asked(scorer, variants, price, agree)
@@ -85,34 +86,34 @@ def study(
     sides = (acts_a, acts_b, corpus, tokenizer)
     scores = cases = pd.DataFrame()
     files: dict[str, Path] = {}
-    with hold(folder):  # two at once would ask a scorer everything twice
+    with hold(folder):  # two processes would ask, and pay for, every question twice
         if scorer is not None:
             wanted = shown[["layer_a", "feature_a"]].drop_duplicates().itertuples(index=False, name=None)
             contexts = contexts_of(acts_a, corpus, tokenizer, wanted)
             if agree is not None and not scorer.proxy:
-                one, two = (estimate(scorer, contexts, what, cache=folder, price=price) for what in SCORES)
-                agree(one + two)
+                first, second = (estimate(scorer, contexts, score, cache=folder, price=price) for score in SCORES)
+                agree(first + second)
             scores = score_layers(scorer, contexts, cache=folder, progress=progress)
             cases = uninterpretable(shown, scores)
             files = _tables(folder, scores, cases) | _figure(folder, {**(variants or {}), "architecture": matches}, scores)
         files = {"features": browser(matches, *sides, folder, names=names, scores=scores, limit=limit), **files}
         if len(cases):
             lowest = cases.head(CASES)
-            some = f": the {CASES} lowest of {len(cases)}" if len(cases) > CASES else ""
-            title = f"Below {BELOW}, and uninterpretable{some}"
+            count = f": the {CASES} lowest of {len(cases)}" if len(cases) > CASES else ""
+            title = f"Below {BELOW}, and uninterpretable{count}"
             target = folder / "uninterpretable.html"
             files["uninterpretable"] = browser(lowest, *sides, target, names=names, scores=scores, title=title, limit=CASES)
     return Features(scores, cases, files)
 
 
 def _check_asked(scorer: Scorer | None, variants: Mapping[str, Any] | None, price: Any, agree: Any) -> None:
-    """Refuse what only a scorer makes use of where there is none."""
+    """Refuse arguments that only a scorer uses if there is none."""
     if variants and scorer is None:
         raise no_effect("variants", ..., "they are drawn in figure 5, which needs scores", "give scorer=, or leave variants out")
     if price is not None and (scorer is None or scorer.proxy):
         raise no_effect("price", price, "no scorer is paid for", "give scorer=, or leave price out")
     if price is not None and agree is None:
-        raise no_effect("price", price, "nobody is told what the questions would cost", "give agree=, or leave price out")
+        raise no_effect("price", price, "only agree gets the estimated cost", "give agree=, or leave price out")
 
 
 def _tables(folder: Path, scores: pd.DataFrame, cases: pd.DataFrame) -> dict[str, Path]:

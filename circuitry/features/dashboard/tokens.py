@@ -1,4 +1,4 @@
-"""Tokens as text that people can read, one at a time."""
+"""Single tokens as readable text."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 def readable(tokenizer: Any) -> Callable[[int], str]:
-    """How a tokenizer's ids read, each by itself: with its leading space, and a part of a character as the bytes it is.
+    """A function from a token's id to its text, with its leading space; a part of a character is shown as bytes.
 
-    Without a tokenizer (None) an id reads as its number.
+    Without a tokenizer (None) the text is the id.
 
     >>> import circuitry as ct
     >>> tokenizer = ct.load("bundled:mamba").tokenizer
@@ -25,17 +25,19 @@ def readable(tokenizer: Any) -> Callable[[int], str]:
     def text(index: int) -> str:
         if tokenizer is None:
             return str(index)
-        said = str(tokenizer.decode([index], clean_up_tokenization_spaces=False))
+        decoded = str(tokenizer.decode([index], clean_up_tokenization_spaces=False))
         piece = str(tokenizer.convert_ids_to_tokens(index))
-        if "\ufffd" in said and all(letter in _BYTES for letter in piece):
+        if "\ufffd" in decoded and all(letter in _BYTES for letter in piece):
             return bytes(_BYTES[letter] for letter in piece).decode("utf-8", "backslashreplace")
-        return f" {said}" if piece.startswith("▁") and not said.startswith(" ") else said  # SentencePiece drops it
+        return (
+            f" {decoded}" if piece.startswith("▁") and not decoded.startswith(" ") else decoded
+        )  # SentencePiece drops the space of the first token that it decodes
 
     return text
 
 
 def _byte_letters() -> dict[str, int]:
-    """The letters by which byte-level BPE writes bytes: printable ones as they are, the rest moved to 256 onward (GPT-2)."""
+    """The characters with which byte-level BPE writes bytes: printable ones unchanged, the others from 256 on (as in GPT-2)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = (byte for byte in range(256) if byte not in printable)
     return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(rest)}

@@ -1,4 +1,4 @@
-"""One layer pair: the best match of every feature of either side, by the compiled kernel or by scipy."""
+"""One layer pair: the best match of every feature on either side, by the compiled kernel or by scipy."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ ENGINES = ("auto", "numba", "scipy")
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """The greatest correlation of each feature with any of the other side, and whose it is; NaN and -1 where there is none.
+    """Each feature's greatest correlation with a feature of the other side, and that feature; NaN and -1 if it has none.
 
-    ``row`` and ``row_at`` are of one side's features, ``column`` and ``column_at`` of the other's.
+    ``row`` and ``row_at`` belong to the first side's features, ``column`` and ``column_at`` to the second side's.
     """
 
     row: Floats
@@ -30,9 +30,9 @@ class Best:
 
 
 def engine(name: str = "auto") -> str:
-    """Which of numba and scipy computes: with "auto", numba where it can be imported (the extra ``fast``).
+    """The engine to use: "auto" becomes numba if it can be imported (the extra ``fast``), else scipy.
 
-    Raises CircuitryError for another name, and for numba where it cannot be imported.
+    Raises CircuitryError for another name, and for "numba" if it cannot be imported.
 
     >>> engine("scipy")
     'scipy'
@@ -46,14 +46,14 @@ def engine(name: str = "auto") -> str:
     except ImportError as error:
         if name == "numba":
             raise CircuitryError(
-                f"numba cannot be imported ({error}): pip install 'circuitry-lm[fast]', or take engine='scipy'"
+                f"numba cannot be imported ({error}): pip install 'circuitry-lm[fast]', or use engine='scipy'"
             ) from None
         return "scipy"
     return "numba"
 
 
 def threads(number: int | None) -> int:
-    """How many threads: as given, else OMP_NUM_THREADS, else one for each core that this process may use.
+    """The number of threads: as given, else OMP_NUM_THREADS, else one for each core that this process may use.
 
     >>> threads(3)
     3
@@ -66,30 +66,31 @@ def threads(number: int | None) -> int:
 
 
 def best(a: ByFeature, b: ByToken, rotate: int = 0, *, engine: str = "numba", threads: int = 1) -> Best:
-    """The best match of each feature of ``a`` in ``b`` and the other way round; token t of ``a`` goes with t + ``rotate`` of ``b``.
+    """The best match of each feature of ``a`` in ``b``, and of ``b`` in ``a``; token t of ``a`` is paired with t + ``rotate`` of ``b``.
 
-    Of equally good matches the lowest number is taken. The numbers do not depend on ``threads``.
+    Among equally good matches the lowest feature wins. Results do not depend on ``threads``.
 
     >>> from circuitry.features.matching.sides import InMemory
     >>> acts = InMemory(np.array([[0, 2, 1], [1, 0, 1], [0, 3, 1], [2, 1, 1]]))
     >>> best(ByFeature.of(acts, 1), ByToken.of(acts, 1), engine="scipy").row_at.tolist()
     [0, 1, -1]
     """
-    found = _empty(a, b)
+    result = _empty(a, b)
     if not len(a.chosen) or not len(b.chosen):
-        return found
+        return result
     parts = [np.sort(part) for k in range(threads) if len(part := _by_work(a)[k::threads])]
-    own = [(np.full(len(b.chosen), -np.inf), np.full(len(b.chosen), -1, np.int64)) for _ in parts]
-    compute = _numba(a, b, rotate, found) if engine == "numba" else _scipy(a, b, rotate, found)
+    # Threads write disjoint rows of the result, but every thread sees all columns: each has its own, merged at the end.
+    columns = [(np.full(len(b.chosen), -np.inf), np.full(len(b.chosen), -1, np.int64)) for _ in parts]
+    compute = _numba(a, b, rotate, result) if engine == "numba" else _scipy(a, b, rotate, result)
     with ThreadPoolExecutor(len(parts)) as pool:
-        list(pool.map(compute, parts, *zip(*own, strict=True)))
-    column, column_at = own[0]
-    for value, at in own[1:]:
+        list(pool.map(compute, parts, *zip(*columns, strict=True)))
+    column, column_at = columns[0]
+    for value, at in columns[1:]:
         better = (value > column) | ((value == column) & (at < column_at))
         column[better], column_at[better] = value[better], at[better]
-    found.column[b.chosen], found.column_at[b.chosen] = column, column_at
-    found.row_at[a.chosen] = b.chosen[found.row_at[a.chosen]]
-    return found
+    result.column[b.chosen], result.column_at[b.chosen] = column, column_at
+    result.row_at[a.chosen] = b.chosen[result.row_at[a.chosen]]
+    return result
 
 
 def _empty(a: ByFeature, b: ByToken) -> Best:
@@ -99,29 +100,29 @@ def _empty(a: ByFeature, b: ByToken) -> Best:
 
 
 def _by_work(a: ByFeature) -> Ints:
-    """Features in the order of how often they fire, so that threads which take turns get equally much to do."""
+    """Features by falling number of tokens they fire on, so that threads that take every k-th get about equal work."""
     firing = a.begin[a.chosen + 1] - a.begin[a.chosen]
     return a.chosen[np.argsort(-firing, kind="stable")]
 
 
-def _numba(a: ByFeature, b: ByToken, rotate: int, found: Best) -> Callable[[Ints, Floats, Ints], None]:
+def _numba(a: ByFeature, b: ByToken, rotate: int, result: Best) -> Callable[[Ints, Floats, Ints], None]:
     from .kernel import rows
 
-    own = a.begin, a.token, a.value, a.shift, a.scale
-    other = b.begin, b.pair, b.shift, b.scale
+    by_feature = a.begin, a.token, a.value, a.shift, a.scale
+    by_token = b.begin, b.pair, b.shift, b.scale
 
-    def compute(some: Ints, column: Floats, column_at: Ints) -> None:
-        rows(some, *own, *other, rotate, found.row, found.row_at, column, column_at)
+    def compute(features: Ints, column: Floats, column_at: Ints) -> None:
+        rows(features, *by_feature, *by_token, rotate, result.row, result.row_at, column, column_at)
 
     return compute
 
 
-def _scipy(a: ByFeature, b: ByToken, rotate: int, found: Best) -> Callable[[Ints, Floats, Ints], None]:
+def _scipy(a: ByFeature, b: ByToken, rotate: int, result: Best) -> Callable[[Ints, Floats, Ints], None]:
     from .fallback import rows
 
-    other = b.sparse()
+    sparse = b.sparse()
 
-    def compute(some: Ints, column: Floats, column_at: Ints) -> None:
-        rows(some, a, b, other, rotate, found.row, found.row_at, column, column_at)
+    def compute(features: Ints, column: Floats, column_at: Ints) -> None:
+        rows(features, a, b, sparse, rotate, result.row, result.row_at, column, column_at)
 
     return compute

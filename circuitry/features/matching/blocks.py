@@ -1,4 +1,4 @@
-"""Feature activations in memory: a run of tokens, each with the features that are not 0 there."""
+"""Feature activations in memory: consecutive tokens, each with its features that are not 0."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Tokens: TypeAlias = "Array | Sparse | tuple[Array, ...]"
 
 @dataclass(frozen=True)
 class Block:
-    """Values that are not 0, token after token, features ascending within a token.
+    """Values that are not 0, ordered by token and then by feature.
 
-    ``count`` [token] says how many a token has, ``feature`` and ``value`` [all of them] which and what.
+    ``count`` [token] is the number of values of each token; ``feature`` and ``value`` [value] are their features and values.
     """
 
     feature: Array
@@ -32,23 +32,23 @@ class Block:
 
     @property
     def tokens(self) -> int:
-        """How many tokens it has."""
+        """Number of tokens."""
         return len(self.count)
 
     @classmethod
     def of(cls, given: Tokens, features: int) -> Block:
-        """From a dense array [token, feature], a sparse one, or (feature, value, count). Raises CircuitryError for what is none.
+        """From a dense array [token, feature], a sparse array, or (feature, value, count). Raises CircuitryError for anything else.
 
         >>> Block.of(np.array([[0.0, 2.0], [3.0, 4.0]]), features=2).feature
         array([1, 0, 1])
         """
         if isinstance(given, tuple):
-            made = cls(*(np.asarray(part) for part in given))
+            block = cls(*(np.asarray(part) for part in given))
         elif hasattr(given, "tocsr"):
-            made = _from_sparse(given)
+            block = _from_sparse(given)
         else:
-            made = _from_dense(np.asarray(given), features)
-        return made._checked(features)
+            block = _from_dense(np.asarray(given), features)
+        return block._checked(features)
 
     def _checked(self, features: int) -> Block:
         feature, total = self.feature.astype(np.int64), int(self.count.sum())
@@ -62,13 +62,13 @@ class Block:
             raise CircuitryError("an activation is not a finite number; nothing can be correlated with it")
         rising = np.diff(feature) > 0
         edges = np.cumsum(self.count)[:-1] - 1
-        rising[edges[(edges >= 0) & (edges < len(rising))]] = True
+        rising[edges[(edges >= 0) & (edges < len(rising))]] = True  # from one token to the next it may fall
         if not rising.all():
             raise CircuitryError("the features of a token are not in ascending order, each of them once")
         return self
 
     def split(self, tokens: int) -> tuple[Block, Block]:
-        """The first tokens, and the others."""
+        """The first ``tokens`` tokens, and the remaining ones."""
         at = int(self.count[:tokens].sum(dtype=np.int64))
         return Block(self.feature[:at], self.value[:at], self.count[:tokens]), Block(
             self.feature[at:], self.value[at:], self.count[tokens:]
@@ -76,34 +76,35 @@ class Block:
 
     @classmethod
     def joined(cls, blocks: Iterable[Block]) -> Block:
-        """Several, one after another."""
-        found = list(blocks)
-        return cls(*(np.concatenate([getattr(block, name) for block in found]) for name in ("feature", "value", "count")))
+        """Several blocks as one, in this order."""
+        parts = list(blocks)
+        return cls(*(np.concatenate([getattr(block, name) for block in parts]) for name in ("feature", "value", "count")))
 
     def moments(self, features: int) -> Moments:
         """Sums over its tokens."""
         return Moments.of(self.feature, self.value, self.tokens, features)
 
     def pointers(self) -> Ints:
-        """Where each token's values begin [token + 1]."""
-        made = np.zeros(self.tokens + 1, np.int64)
-        np.cumsum(self.count, out=made[1:])
-        return made
+        """Index of each token's first value [token + 1]."""
+        begins = np.zeros(self.tokens + 1, np.int64)
+        np.cumsum(self.count, out=begins[1:])
+        return begins
 
 
 def _from_sparse(given: Any) -> Block:
-    found = csr_array(given)
-    if not found.has_canonical_format:
-        found = found.copy()
-        found.sum_duplicates()
-    if (found.data == 0).any():
-        found = found.copy()
-        found.eliminate_zeros()
-    return Block(found.indices, found.data, np.diff(found.indptr))
+    array = csr_array(given)
+    # scipy works in place, and a csr_array shares its memory with the caller's array: hence the copies.
+    if not array.has_canonical_format:
+        array = array.copy()
+        array.sum_duplicates()
+    if (array.data == 0).any():
+        array = array.copy()
+        array.eliminate_zeros()
+    return Block(array.indices, array.data, np.diff(array.indptr))
 
 
 def _from_dense(given: Array, features: int) -> Block:
     if given.ndim != 2 or given.shape[1] != features:
-        raise CircuitryError(f"activations of {features} features are [token, {features}], not {list(given.shape)}")
+        raise CircuitryError(f"expected activations [token, {features}], got an array of shape {list(given.shape)}")
     token, feature = np.nonzero(given)
     return Block(feature, given[token, feature], np.bincount(token, minlength=len(given)))

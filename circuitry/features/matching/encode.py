@@ -1,4 +1,4 @@
-"""Feature activations of a model: every autoencoder applied to its node, in one pass over a corpus."""
+"""Feature activations of a model: every autoencoder is applied to its node, in one pass over a corpus."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ def encode(
     batch: int = 1024,
     buffer: int = 8192,
     memory: int | str = "512MiB",
-    dtype: str = "float16",
+    stored_dtype: str = "float16",
     shard: int = 1 << 16,
     progress: bool = True,
 ) -> list[FeatureActs]:
-    """Write the feature activations of each autoencoder into a folder of its own in ``out``, at the corpus's used tokens.
+    """Write each autoencoder's feature activations at the corpus's used tokens, into a folder for each node below ``out``.
 
     Args:
-        model: what the autoencoders were trained on.
-        saes: one autoencoder, or several: by node (or its text), as ``train_sae`` returns them, or each naming its node in
+        model: the model on which the autoencoders were trained.
+        saes: one autoencoder; several by node (or its text), as ``train_sae`` returns them; or several that name their node in
             ``config.provenance``.
-        corpus: of the model's tokens. MPPC compares activations on the same corpus only.
-        out: a folder. The same call goes on where it was killed, and writes nothing where all is there.
+        corpus: with the model's tokens. MPPC compares activations on the same corpus only.
+        out: a folder. The same call resumes after a kill, and writes nothing if everything is complete.
         batch, buffer, memory: tokens that an autoencoder gets at once, tokens kept in memory, and the bound of a forward pass.
-        dtype: "float16" (4 bytes for each activation that is not 0) or "float32" (6).
+        stored_dtype: "float16" (4 bytes for each activation that is not 0) or "float32" (6).
         shard: tokens of a file.
-        progress: show a bar, where there is a terminal.
+        progress: show a bar if there is a terminal.
 
-    Raises CircuitryError for a corpus that the model cannot read, nodes that are not there, autoencoders of another width, a folder
-    that holds something else, and activations too large for the type.
+    Raises CircuitryError for a corpus that the model cannot read, nodes that do not exist, autoencoders of another width, a
+    folder that holds something else, and activations too large for the stored dtype.
 
     >>> import tempfile
     >>> import circuitry as ct
@@ -63,14 +63,14 @@ def encode(
     [<bundled:mamba resid[4]: 256 features on 9 tokens>]
     """
     named = by_node(model, saes)
-    places = folders(named, Path(out))
-    with held(places.values()):
-        return _encode(model, named, corpus, places, batch, buffer, memory, dtype, shard, progress)
+    folders_by_node = folders(named, Path(out))
+    with held(folders_by_node.values()):
+        return _encode(model, named, corpus, folders_by_node, batch, buffer, memory, stored_dtype, shard, progress)
 
 
 def _encode(
-    model: Model, named: Mapping[Node, SAE], corpus: Corpus, places: Mapping[Node, Path], batch: int, buffer: int, memory: int | str,
-    dtype: str, shard: int, progress: bool,
+    model: Model, named: Mapping[Node, SAE], corpus: Corpus, folders_by_node: Mapping[Node, Path], batch: int, buffer: int, memory: int | str,
+    stored_dtype: str, shard: int, progress: bool,
 ) -> list[FeatureActs]:  # fmt: skip
     writers = {
         node: Writer(
@@ -80,14 +80,14 @@ def _encode(
             corpus.digest,
             mask=MASK,
             documents=first_tokens(corpus),
-            dtype=dtype,
+            dtype=stored_dtype,
             shard=shard,
         )
-        for node, folder in places.items()
+        for node, folder in folders_by_node.items()
     }
     if left := {node: writer for node, writer in writers.items() if not writer.complete}:
         stream = activations(model, list(left), corpus=corpus, batch=batch, buffer=buffer, memory=memory)
-        start = min(writer.tokens for writer in left.values())
+        start = min(writer.tokens for writer in left.values())  # a kill can leave writers at different tokens
         skip = {node: writer.tokens - start for node, writer in left.items()}
         with tqdm(total=corpus.tokens, initial=start, desc="encode", unit="token", disable=None if progress else True) as bar:
             for at, values in stream.in_order(start):
@@ -107,21 +107,21 @@ def features(sae: SAE, x: torch.Tensor) -> Block:
     >>> features(SAE(SAEConfig(4, 16, "topk", k=2)), torch.ones(3, 4)).count.tolist()
     [2, 2, 2]
     """
-    made = sae.encode(x.to(sae.W_enc.device))
-    token, feature = made.nonzero(as_tuple=True)
+    dense = sae.encode(x.to(sae.W_enc.device))
+    token, feature = dense.nonzero(as_tuple=True)
     count = torch.bincount(token, minlength=len(x))
-    return Block.of(tuple(part.cpu().numpy() for part in (feature, made[token, feature], count)), made.shape[-1])
+    return Block.of(tuple(part.cpu().numpy() for part in (feature, dense[token, feature], count)), dense.shape[-1])
 
 
 def digest(sae: SAE) -> str:
-    """Of an autoencoder's weights and kind.
+    """A digest of an autoencoder's weights and kind.
 
     >>> from circuitry.features.sae import SAE, SAEConfig
     >>> digest(SAE(SAEConfig(4, 16))) == digest(SAE(SAEConfig(4, 16), seed=1))
     False
     """
-    made = hashlib.blake2b(f"{sae.config.kind} {sae.config.k} {sae.config.centred}".encode(), digest_size=8)
+    hasher = hashlib.blake2b(f"{sae.config.kind} {sae.config.k} {sae.config.centred}".encode(), digest_size=8)
     for name, weight in sae.state_dict().items():
-        made.update(f"{name} {tuple(weight.shape)}".encode())
-        made.update(weight.detach().cpu().float().contiguous().numpy().data)
-    return made.hexdigest()
+        hasher.update(f"{name} {tuple(weight.shape)}".encode())
+        hasher.update(weight.detach().cpu().float().contiguous().numpy().data)
+    return hasher.hexdigest()

@@ -1,9 +1,9 @@
-"""What the neurons of a model are, and their values.
+"""The neurons of a model and their values.
 
-Neurons are what the last projection of an MLP reads. No node of a Transformer's graph has them: ``mlp`` is what the block adds to the
-stream, and ``running.activations.read`` reads nodes only. So here the projection's input is read with a forward hook. Where the
-graph has them (RWKV's ``mlp_hidden``), or the model has no MLP (Mamba's ``ssm_in``, the post-SiLU activations of the paper's
-section 4.3.1), they are read like any node.
+Neurons are the input of an MLP's last projection. No node of a Transformer's graph has them: ``mlp`` is what the block adds to the
+stream, and ``executing.activations.read`` reads nodes only. So a forward hook reads the projection's input. If the graph has
+them (RWKV's ``mlp_hidden``), or the model has no MLP (Mamba's ``ssm_in``, the post-SiLU activations of the paper's section
+4.3.1), they are read like any node.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ...models.model import Model
 from ...paths.values import Node
 
 ROLES = ("mlp_hidden", "mlp", "write_input")
-"""In which order families are asked for neurons."""
+"""Roles of families that may have neurons; the first one in the graph is used."""
 
 
 def neuron_nodes(model: Model) -> list[Node]:
-    """The nodes that name a model's neurons: one a layer.
+    """The nodes that name a model's neurons, one for each layer.
 
     >>> import circuitry as ct
     >>> [[str(neuron_nodes(ct.load(name))[0])] for name in ("bundled:gpt_neox", "bundled:mamba")]
@@ -40,26 +40,26 @@ def neuron_nodes(model: Model) -> list[Node]:
 
 
 def read_neurons(model: Model, nodes: Iterable[Node], ids: NDArray[np.int64]) -> dict[Node, Tensor]:
-    """Values [row, position, width] of nodes; for an ``mlp`` node, of the neurons in it.
+    """Values [row, position, width] of nodes; for an ``mlp`` node, those of its neurons.
 
-    Raises CircuitryError for an MLP without one last projection, such as one of experts.
+    Raises CircuitryError for an MLP without a single last projection, such as one of experts.
 
     >>> import circuitry as ct
     >>> model = ct.load("bundled:gpt_neox")
     >>> {str(node): tuple(value.shape) for node, value in read_neurons(model, neuron_nodes(model)[:1], np.zeros((2, 7), int)).items()}
     {'mlp[0]': (2, 7, 512)}
     """
-    every = list(nodes)
-    inside = [node for node in every if model.graph.family(node.family).role == "mlp" and node.port is None]
-    plain = [node for node in every if node not in inside]
-    found = {node: value.flatten(2) for node, value in read(model, plain, ids).items()} if plain else {}
+    chosen = list(nodes)
+    inside = [node for node in chosen if model.graph.family(node.family).role == "mlp" and node.port is None]
+    plain = [node for node in chosen if node not in inside]
+    values = {node: value.flatten(2) for node, value in read(model, plain, ids).items()} if plain else {}
     if inside:
-        found |= _hidden(model, {node: projection(model, node) for node in inside}, ids)
-    return {node: found[node] for node in every}
+        values |= _hidden(model, {node: projection(model, node) for node in inside}, ids)
+    return {node: values[node] for node in chosen}
 
 
 def projection(model: Model, node: Node) -> nn.Module:
-    """The last projection of an MLP: of those that give the stream's width, the one that reads most.
+    """The last projection of an MLP: of the projections to the stream's width, the one with the widest input.
 
     >>> import circuitry as ct
     >>> model = ct.load("bundled:gpt_neox")
@@ -74,12 +74,12 @@ def projection(model: Model, node: Node) -> nn.Module:
         raise CircuitryError(
             f"{node} of {model.name} has no projection to {width} numbers (experts have none for every token), so name other nodes"
         )
-    widest: nn.Module = max(fitting, key=lambda one: one[0])[1]
+    widest: nn.Module = max(fitting, key=lambda pair: pair[0])[1]
     return widest
 
 
 def _size(module: nn.Module) -> tuple[int, int] | None:
-    """Numbers that a projection reads and gives."""
+    """Input and output widths of a projection; None for any other module."""
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
     return (int(module.nx), int(module.nf)) if isinstance(module, Conv1D) else None
@@ -87,11 +87,11 @@ def _size(module: nn.Module) -> tuple[int, int] | None:
 
 @torch.no_grad()
 def _hidden(model: Model, projections: Mapping[Node, nn.Module], ids: NDArray[np.int64]) -> dict[Node, Tensor]:
-    found: dict[Node, Tensor] = {}
+    values: dict[Node, Tensor] = {}
 
     def keep(node: Node) -> Any:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            found[node] = inputs[0].detach()
+            values[node] = inputs[0].detach()
 
         return hook
 
@@ -102,8 +102,8 @@ def _hidden(model: Model, projections: Mapping[Node, nn.Module], ids: NDArray[np
         for hook in hooks:
             hook.remove()
     for node in projections:
-        if node not in found or found[node].shape[:2] != ids.shape:
+        if node not in values or values[node].shape[:2] != ids.shape:  # routed tokens arrive as a flat list
             raise CircuitryError(
                 f"{node} of {model.name} sends tokens to experts, so it has no neurons for every token; name other nodes"
             )
-    return found
+    return values

@@ -1,4 +1,4 @@
-"""What ``index.json`` says of feature activations, and whether it is still what was written."""
+"""``index.json`` of feature activations, and the check that it is unchanged."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from .shards import VALUES, digest, shard_name
 
 INDEX, STARTED, DOCUMENTS = "index.json", "writing.json", "documents.safetensors"
 SEAL = "digest"
-"""The entry with the digest of all others. Folders of before there was one have none: their moments are computed from the files."""
+"""The entry with the digest of all other entries. Older folders lack it: their moments are checked against the files."""
 
 
-def sealed(said: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(index: Mapping[str, Any]) -> dict[str, Any]:
     """An index with its digest.
 
     >>> sealed({"tokens": 1})["digest"] == sealed({"tokens": 2})["digest"]
     False
     """
-    return {**said, SEAL: digest_of({key: value for key, value in said.items() if key != SEAL})}
+    return {**index, SEAL: digest_of({key: value for key, value in index.items() if key != SEAL})}
 
 
-def digest_of(said: Mapping[str, Any]) -> str:
-    """Of everything that an index says.
+def digest_of(index: Mapping[str, Any]) -> str:
+    """A digest of all entries of an index.
 
     >>> len(digest_of({}))
     16
     """
-    return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(json.dumps(index, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def digest_of_documents(first: Ints) -> str:
-    """Of the numbers of documents' first tokens; empty where there are none.
+    """A digest of the numbers of documents' first tokens; empty if there are none.
 
     >>> digest_of_documents(np.zeros(0, np.int64))
     ''
@@ -48,24 +48,24 @@ def digest_of_documents(first: Ints) -> str:
 
 
 def check_index(index: Any, folder: Path) -> None:
-    """Raise CircuitryError where an index was changed, or does not fit itself."""
+    """Raise CircuitryError if an index was changed or contradicts itself."""
     try:
-        told = _changed(index)
+        problem = _problem(index)
     except (KeyError, TypeError) as error:
-        told = f"an entry is missing or of another kind ({error})"
-    if told:
-        raise CircuitryError(f"{folder / INDEX} is not as it was written: {told}; write the feature activations again")
+        problem = f"an entry is missing or of another kind ({error})"
+    if problem:
+        raise CircuitryError(f"{folder / INDEX} is not as it was written: {problem}; write the feature activations again")
 
 
 def check_shard(index: Mapping[str, Any], shard: Mapping[str, Any], block: Block, file: Path) -> None:
-    """Raise CircuitryError where a file is not what the index says of it."""
-    there = {"tokens": block.tokens, "nonzeros": len(block.feature), "digest": digest(block)}
-    if {key: shard[key] for key in there} != there or block.value.dtype != VALUES[index["value"]]:
+    """Raise CircuitryError if a file does not agree with the index."""
+    actual = {"tokens": block.tokens, "nonzeros": len(block.feature), "digest": digest(block)}
+    if {key: shard[key] for key in actual} != actual or block.value.dtype != VALUES[index["value"]]:
         raise CircuitryError(f"{file} is not what {INDEX} says; write the feature activations again")
 
 
-def _changed(index: Any) -> str:
-    """What is wrong with an index; nothing where it is whole."""
+def _problem(index: Any) -> str:
+    """What is wrong with an index; empty if nothing is."""
     if SEAL in index and sealed(index) != index:
         return "it was changed afterwards"
     moments, tokens, features = index["moments"], index["tokens"], index["features"]

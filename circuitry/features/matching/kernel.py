@@ -1,7 +1,7 @@
-"""Correlations of rows of features, compiled by numba: the product, row by row, and all that follows from it while it is in cache.
+"""Correlations of rows of features, compiled by numba: one row of the product at a time, reduced while it is in cache.
 
 Sums are in float64 and in the order of tokens, without reassociation or fused multiply-add, so that a pair of features has the
-same correlation whichever of them is the row, whatever thread computes it, and with or without numba (``fallback``).
+same correlation whichever of them is the row, whichever thread computes it, and with or without numba (``fallback``).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 AHEAD, FURTHER = np.uint64(8), np.uint64(16)
-"""How many tokens ahead memory is asked for: for a token's values, and before that for where they are."""
+"""How many tokens ahead memory is prefetched: a token's values, and, earlier, the index where they begin."""
 LINE = np.uint64(64)
 ONE, TWO, THREE, FOUR = (np.uint64(k) for k in (1, 2, 3, 4))  # a signed number among them would make every index a float
 LANES = 64
 
 
 def compiled(function: Any) -> Any:
-    """Compile without the interpreter lock, and keep the machine code on disk where numba finds a folder it may write to.
+    """Compile to run without the interpreter lock, and cache the machine code on disk if numba finds a writable folder.
 
     >>> compiled(lambda x: x + 1)(2)
     3
@@ -35,7 +35,7 @@ def compiled(function: Any) -> Any:
 
 
 def _prefetch(context: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line of ``array[index]``, without waiting for it."""
+    """Prefetch the cache line of ``array[index]``, without waiting for it."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind, byte, flag = signature.args[0], ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -53,16 +53,16 @@ prefetch: Any = intrinsic(_prefetch)
 
 
 def _top(values: Any, lane: Any) -> float:
-    """The greatest value: in lanes, since one running maximum waits for itself at every step."""
+    """The greatest value, computed in lanes: each step of a single running maximum would wait for the one before."""
     lane[:] = -np.inf
-    whole = len(values) // LANES * LANES
-    for start in range(0, whole, LANES):
+    full = len(values) // LANES * LANES
+    for start in range(0, full, LANES):
         for k in range(LANES):
             lane[k] = max(lane[k], values[start + k])
     top = -np.inf
     for k in range(LANES):
         top = max(top, lane[k])
-    for k in range(whole, len(values)):
+    for k in range(full, len(values)):
         top = max(top, values[k])
     return top
 
@@ -71,7 +71,7 @@ highest: Any = compiled(_top)
 
 
 def _rotated(token: Any, turn: Any, tokens: Any) -> Any:
-    """The token it is paired with."""
+    """The other side's token that ``token`` is paired with."""
     t = np.uint64(token) + turn
     return t - tokens if t >= tokens else t
 
@@ -80,7 +80,7 @@ rotated: Any = compiled(_rotated)
 
 
 def _double(context: Any, bits: Any) -> Any:
-    """The float64 that has these bits."""
+    """The float64 with these bits."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.DoubleType())
@@ -110,13 +110,13 @@ def _rows(
 ) -> None:
     """Correlate ``chosen`` features with all of the other side.
 
-    ``begin``, ``token``, ``value``: one side by feature. ``other_begin``, ``other``: the other by token, each entry a feature and
-    a value as ``sides.packed`` has them. Token t is paired with the other side's token t + ``rotate``. Fills ``best`` and
-    ``best_at`` [feature] of chosen features, and raises ``column`` and ``column_at`` [other feature] where one of them is better; of
-    equal ones the first stays.
+    ``begin``, ``token``, ``value``: one side by feature. ``other_begin``, ``other``: the other side by token, each entry a feature
+    and a value as ``sides.packed`` packs them. Token t is paired with the other side's token t + ``rotate``. Fills ``best`` and
+    ``best_at`` [feature] for the chosen features, and updates ``column`` and ``column_at`` [other feature] where a correlation is
+    greater; of equal ones the first stays.
 
-    A value's bits, moved to where a float64 has its exponent and mantissa, are the value divided by ``factor`` twice; once before
-    and once after the sums, since both at once would be too much for great values.
+    A value's bits, moved to where a float64 has its exponent and mantissa, are the value divided by ``factor`` squared. One
+    ``factor`` is multiplied in before the sums and one after, since both at once would overflow for great values.
     """
     tokens, width, turn = np.uint64(len(other_begin) - 1), len(other_shift), np.uint64(rotate)
     total, lane = np.zeros(width, np.float64), np.empty(LANES, np.float64)

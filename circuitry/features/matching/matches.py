@@ -1,4 +1,4 @@
-"""The result: for every feature of either side its best match on the other, in tables."""
+"""The result of matching: for every feature of either side its best match on the other, in tables."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from .tiles import Tiles
 
 COLUMNS = ("layer_a", "feature_a", "mppc", "layer_b", "feature_b", "count_a", "count_b", "null")
 HIGH, CHANCE = 0.95, 0.95
-"""The paper counts matches above ``HIGH`` (section 4.4); near chance is what this share of features reaches shifted."""
+"""The paper counts matches above ``HIGH`` (section 4.4); ``CHANCE`` is the quantile of the null up to which a match is near chance."""
 
 
 def summarised(frame: pd.DataFrame) -> dict[str, float]:
-    """What a table of matches comes to; its entries are those of ``Matches.summary``.
+    """Statistics of a table of matches, the entries of ``Matches.summary``.
 
-    >>> found = summarised(pd.DataFrame({"mppc": [1.0, 0.5, np.nan], "null": [0.1, 0.1, np.nan]}))
-    >>> found["mean"], found["compared"], found["near null"]
+    >>> statistics = summarised(pd.DataFrame({"mppc": [1.0, 0.5, np.nan], "null": [0.1, 0.1, np.nan]}))
+    >>> statistics["mean"], statistics["compared"], statistics["near null"]
     (0.75, 2, 0.0)
     """
-    known, null = frame["mppc"].dropna(), (frame["null"] if "null" in frame else pd.Series(dtype=float)).dropna()
+    mppc, null = frame["mppc"].dropna(), (frame["null"] if "null" in frame else pd.Series(dtype=float)).dropna()
     chance = null.quantile(CHANCE) if len(null) else np.nan
     return {
         "features": len(frame),
-        "compared": len(known),
-        "mean": float(known.mean()),
-        "median": float(known.median()),
-        "above .95": float((known > HIGH).mean()) if len(known) else np.nan,
+        "compared": len(mppc),
+        "mean": float(mppc.mean()),
+        "median": float(mppc.median()),
+        "above .95": float((mppc > HIGH).mean()) if len(mppc) else np.nan,
         "null": float(null.mean()),
-        "near null": float((known <= chance).mean()) if len(null) and len(known) else np.nan,
+        "near null": float((mppc <= chance).mean()) if len(null) and len(mppc) else np.nan,
     }
 
 
@@ -47,11 +47,11 @@ def summarised(frame: pd.DataFrame) -> dict[str, float]:
 class Matches:
     """Best matches of features. Made by ``circuitry.universality.mppc``.
 
-    ``forward`` has a row for every feature of the first side: ``layer_a`` and ``feature_a``, its ``mppc`` (the greatest Pearson
-    correlation with any feature of any layer of the other side), whose that is (``layer_b``, ``feature_b``), on how many tokens
-    each of the two is not 0, and ``null``, the greatest correlation with the other side shifted. Layers are numbered as they
-    were given. A feature without a correlation has NaN, and -1 for its match. ``reverse`` is the same from the other side: its
-    ``layer_a`` is a layer of the second side. ``provenance`` says what was compared and how.
+    ``forward`` has a row for every feature of the first side: ``layer_a`` and ``feature_a``; its ``mppc``, the greatest Pearson
+    correlation with any feature of any layer of the other side; that feature (``layer_b``, ``feature_b``); the number of tokens
+    on which each of the two is not 0 (``count_a``, ``count_b``); and ``null``, the greatest correlation with the other side
+    shifted. Layers are numbered in the order given. A feature without a correlation has NaN, and -1 for its match. ``reverse``
+    is the same for the second side: its ``layer_a`` is a layer of the second side. ``provenance`` says what was compared and how.
     """
 
     forward: pd.DataFrame
@@ -69,13 +69,13 @@ class Matches:
         """A row for each direction.
 
         ``features``, ``compared`` (those with a correlation), ``mean`` and ``median`` MPPC, the share ``above .95``, the mean of
-        the ``null``, and ``near null``: the share with an MPPC no higher than what 95% of features reach by chance.
+        the ``null``, and ``near null``: the share whose MPPC does not exceed the 95th percentile of the null.
         """
         rows = {"forward": summarised(self.forward), "reverse": summarised(self.reverse)}
         return pd.DataFrame(rows).T.astype({"features": int, "compared": int})
 
     def text(self) -> str:
-        """What was found, for a terminal."""
+        """The summary, for a terminal."""
         lines = []
         for name, row in self.summary().iterrows():
             by_chance = f", {row['null']:.3f} by chance; {row['near null']:.1%} near chance" if row["null"] == row["null"] else ""
@@ -89,7 +89,7 @@ class Matches:
         return self.text()
 
     def save(self, folder: str | PathLike[str]) -> Path:
-        """Write both tables as Parquet and CSV, and ``about.json``; the folder."""
+        """Write both tables as Parquet and CSV, and ``about.json``; returns the folder."""
         target = Path(folder)
         for name, frame in (("forward", self.forward), ("reverse", self.reverse)):
             write_whole(target / f"{name}.parquet", functools.partial(frame.to_parquet, index=False))
@@ -112,7 +112,7 @@ class Matches:
 
 @dataclass(frozen=True)
 class _Side:
-    """One side of a tile: best correlations, whose they are, those by chance, and counts."""
+    """One side of a tile: best correlations, the features they are with, those by chance, and counts."""
 
     value: Floats
     at: Ints
@@ -129,22 +129,22 @@ def _side(tiles: Tiles, pair: tuple[int, int], side: str) -> _Side:
     return _Side(value, getattr(tile.match, f"{side}_at"), null, getattr(tile, f"{side}_count"))
 
 
-def _frame(layers: Sequence[Sequence[_Side]], others: Sequence[Sequence[_Side]]) -> pd.DataFrame:
-    """The table of one direction: ``layers`` [own layer][other's layer], ``others`` the other way round."""
-    counts = [layer[0].count for layer in others]
+def _frame(layers: Sequence[Sequence[_Side]], reverse: Sequence[Sequence[_Side]]) -> pd.DataFrame:
+    """The table of one direction: ``layers`` [own layer][other side's layer], ``reverse`` [other side's layer][own layer]."""
+    counts = [layer[0].count for layer in reverse]
     return pd.concat([_layer(number, parts, counts) for number, parts in enumerate(layers)], ignore_index=True)
 
 
 def _layer(number: int, parts: Sequence[_Side], counts: Sequence[Ints]) -> pd.DataFrame:
-    """The rows of one layer: the best over the other side's layers, of equally good ones the first."""
+    """The rows of one layer: the best match over the other side's layers; of equally good ones the first."""
     size = len(parts[0].value)
     value, null = np.full((2, size), np.nan)
     layer, at, count = np.full(size, -1), np.full(size, -1), np.zeros(size, np.int64)
-    for other, part in enumerate(parts):
+    for layer_b, part in enumerate(parts):
         better = (part.value > value) | (np.isnan(value) & ~np.isnan(part.value))
-        value[better], layer[better], at[better] = part.value[better], other, part.at[better]
-        count[better] = counts[other][part.at[better]]
-        null = np.fmax(null, part.null)
-    own = {"layer_a": number, "feature_a": np.arange(size), "count_a": parts[0].count}
-    found = {"mppc": value, "layer_b": layer, "feature_b": at, "count_b": count, "null": null}
-    return pd.DataFrame(own | found)[list(COLUMNS)]
+        value[better], layer[better], at[better] = part.value[better], layer_b, part.at[better]
+        count[better] = counts[layer_b][part.at[better]]
+        null = np.fmax(null, part.null)  # the null, like the match, is a maximum over all layers
+    feature = {"layer_a": number, "feature_a": np.arange(size), "count_a": parts[0].count}
+    match = {"mppc": value, "layer_b": layer, "feature_b": at, "count_b": count, "null": null}
+    return pd.DataFrame(feature | match)[list(COLUMNS)]

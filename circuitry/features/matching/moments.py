@@ -1,4 +1,4 @@
-"""Sums over tokens, one for each feature: what a correlation needs besides the products of two features."""
+"""Sums over tokens for each feature: everything a correlation needs besides the products of two features."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 NAMES = ("count", "sum", "squares", "max")
 CONSTANT = 1e-10
-"""A feature whose squared deviations are at most this share of its squares is constant: the rest is rounding."""
+"""A feature whose squared deviations are at most this share of its squares counts as constant: they are rounding errors."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of ``tokens`` tokens, for each feature [feature]: how many are not 0, their sum, sum of squares and greatest value."""
+    """Over ``tokens`` tokens, for each feature [feature]: number of values not 0, their sum, sum of squares, and the greatest value."""
 
     tokens: int
     count: Ints
@@ -28,7 +28,7 @@ class Moments:
 
     @classmethod
     def of(cls, feature: NDArray[Any], value: NDArray[Any], tokens: int, features: int) -> Moments:
-        """Of values that are not 0, each of a feature, at ``tokens`` tokens.
+        """The moments of values that are not 0, each of one feature, at ``tokens`` tokens.
 
         >>> Moments.of(np.array([0, 2, 0]), np.array([1.0, 2.0, 3.0]), tokens=4, features=3).sum
         array([4., 0., 2.])
@@ -39,12 +39,12 @@ class Moments:
         squares = np.bincount(feature, exact * exact, minlength=features).astype(np.float64)
         highest = np.full(features, -np.inf)
         np.maximum.at(highest, feature, exact)
-        highest = np.where(count < tokens, np.maximum(highest, 0), highest)
+        highest = np.where(count < tokens, np.maximum(highest, 0), highest)  # the values left out are 0
         return cls(tokens, count.astype(np.int64), total, squares, highest)
 
     @classmethod
     def none(cls, features: int) -> Moments:
-        """Of no tokens."""
+        """The moments of no tokens."""
         return cls.of(np.zeros(0, np.int64), np.zeros(0), 0, features)
 
     def __add__(self, other: Moments) -> Moments:
@@ -66,8 +66,10 @@ class Moments:
         return (self.count >= max(min_count, 1)) & (self.deviations > CONSTANT * self.squares)
 
     def standard(self) -> tuple[Floats, Floats]:
-        """``shift`` and ``scale`` of each feature: with S for the sum of products of features i and j over tokens, their Pearson
-        correlation is (S - shift_i shift_j) · scale_i scale_j. The scale of a constant feature is 0.
+        """``shift`` and ``scale`` of each feature.
+
+        The Pearson correlation of features i and j is (S - shift_i shift_j) · scale_i scale_j, where S is the sum of their
+        products over tokens. The scale of a constant feature is 0.
         """
         root = np.sqrt(max(self.tokens, 1))
         deviations = self.deviations
@@ -82,4 +84,4 @@ class Moments:
     def from_json(cls, data: Mapping[str, Any]) -> Moments:
         """What ``to_json`` wrote."""
         count, *rest = (data[name] for name in NAMES)
-        return cls(data["tokens"], np.array(count, np.int64), *(np.array(one, np.float64) for one in rest))
+        return cls(data["tokens"], np.array(count, np.int64), *(np.array(sums, np.float64) for sums in rest))

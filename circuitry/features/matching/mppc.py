@@ -43,31 +43,31 @@ def mppc(
     world_size: int = 1,
     progress: bool = True,
 ) -> Matches:
-    """For every feature the greatest Pearson correlation with any feature of any layer of the other side, both ways.
+    """For every feature of both sides, the greatest Pearson correlation with any feature of any layer of the other side.
 
     Args:
         a, b: feature activations on the same tokens, one for each layer: ``FeatureActs``, or sparse arrays [token, feature].
-        min_count: features that are not 0 on fewer tokens have no correlation, nor have constant ones. Two features that fire
-            once, on the same token, correlate perfectly; the paper does not say what it did with such.
-        null: "shift" or a number of tokens: the same is computed with ``b`` shifted, which takes as long again. None: without.
-        out: a folder for the layer pairs as they are done, and for the result. The same call goes on from there.
-        threads: None takes OMP_NUM_THREADS or all cores. Numbers do not depend on it.
-        engine: "numba" (the extra ``fast``), "scipy" (slower, the same numbers), or "auto": numba where it is installed.
-        rank, world_size: number of this process, and how many work on it, in the same ``out``; each waits for the others, and all
-            return the result. ``tiles.environment()`` reads both from torchrun.
-        progress: show a bar, where there is a terminal.
+        min_count: features that are not 0 on fewer tokens have no correlation, and constant ones have none either. Two features
+            that fire once, on the same token, would correlate perfectly; the paper does not say how it treats such features.
+        null: "shift" or a number of tokens: compute the same with ``b`` shifted, which doubles the time. None: no null.
+        out: a folder for finished layer pairs and for the result. The same call resumes from it.
+        threads: None takes OMP_NUM_THREADS or all cores. Results do not depend on it.
+        engine: "numba" (the extra ``fast``), "scipy" (slower, same results), or "auto": numba if it is installed.
+        rank, world_size: number of this process, and of all processes that share the work and ``out``; each waits for the others,
+            and all return the result. ``tiles.environment()`` reads both from torchrun.
+        progress: show a bar if there is a terminal.
 
     Memory: one layer of each side, 8 and 4 bytes for every activation that is not 0 (8 and 8 for float32; 16 for the first while it
-    is turned), and 16 bytes for every feature and thread. Of equally good matches the lowest layer and feature is taken.
+    is transposed), and 16 bytes for every feature and thread. Of equally good matches the lowest layer and feature wins.
 
-    Raises CircuitryError where the sides are not on the same tokens, ``out`` holds another comparison, or a process that shares the
-    work has ended before its part was done; FileError where another one computes the same part, or the disk cannot be written.
-    What is done is kept in all these cases, and the same call goes on.
+    Raises CircuitryError if the sides are not on the same tokens, ``out`` holds another comparison, or a process that shares the
+    work has ended before its part was done; FileError if another process computes the same part, or the disk cannot be written.
+    Finished layer pairs are kept in all these cases, and the same call resumes.
 
     >>> rng = np.random.default_rng(0)
     >>> x = np.maximum(rng.normal(size=(1000, 4)) - 1, 0)
-    >>> found = mppc(x, 2 * x[:, [2, 0, 3]], progress=False)
-    >>> found.forward["feature_b"].tolist(), found.forward["mppc"].round(3)[[0, 2, 3]].tolist()
+    >>> matches = mppc(x, 2 * x[:, [2, 0, 3]], progress=False)
+    >>> matches.forward["feature_b"].tolist(), matches.forward["mppc"].round(3)[[0, 2, 3]].tolist()
     ([1, 0, 0, 2], [1.0, 1.0, 1.0])
     """
     sides = _acts(a), _acts(b)
@@ -93,14 +93,14 @@ def finish(tiles: Tiles, out: str | PathLike[str] | None) -> Matches:
     [1.0, 1.0]
     """
     tiles.wait()
-    found = Matches.of(tiles)
+    matches = Matches.of(tiles)
     if out is not None and tiles.rank == 0:
-        found.save(out)
-    return found
+        matches.save(out)
+    return matches
 
 
 def check_tokens(a: Sequence[Acts], b: Sequence[Acts]) -> None:
-    """Raise CircuitryError where not all activations are on the same tokens: as many, of the same corpus, with the same mask.
+    """Raise CircuitryError unless all activations are on the same tokens: same number, same corpus, same mask.
 
     >>> check_tokens([InMemory(np.eye(3))], [InMemory(np.eye(4), "other")])
     Traceback (most recent call last):
@@ -109,17 +109,17 @@ def check_tokens(a: Sequence[Acts], b: Sequence[Acts]) -> None:
     if not a or not b:
         raise CircuitryError("there is nothing to compare: a side has no feature activations")
     first = a[0]
-    for other in (*a, *b):
-        if other.tokens != first.tokens:
+    for acts in (*a, *b):
+        if acts.tokens != first.tokens:
             raise CircuitryError(
-                f"{other.name} is on {other.tokens} tokens and {first.name} on {first.tokens}; both sides need the same tokens"
+                f"{acts.name} is on {acts.tokens} tokens and {first.name} on {first.tokens}; both sides need the same tokens"
             )
-    kept = [one for one in (*a, *b) if isinstance(one, FeatureActs)]
-    for other in kept[1:]:
-        for what, key in (("corpus", "corpus"), ("mask of special tokens", "mask")):
-            if other.index[key] != kept[0].index[key]:
+    stored = [acts for acts in (*a, *b) if isinstance(acts, FeatureActs)]  # arrays in memory do not name their corpus
+    for acts in stored[1:]:
+        for label, key in (("corpus", "corpus"), ("mask of special tokens", "mask")):
+            if acts.index[key] != stored[0].index[key]:
                 raise CircuitryError(
-                    f"{other.folder} has another {what} than {kept[0].folder} ({other.index[key]!r}, {kept[0].index[key]!r}), so "
+                    f"{acts.folder} has another {label} than {stored[0].folder} ({acts.index[key]!r}, {stored[0].index[key]!r}), so "
                     "their tokens are not the same; encode both models on one corpus"
                 )
 
@@ -138,26 +138,26 @@ class _Compute:
     def __call__(self, pair: tuple[int, int]) -> Tile:
         row, column = pair
         if self._row is None or self._row[0] != row:
-            self._row = None  # before the next is read
+            self._row = None  # frees the last layer before the next one is read
             self._row = row, ByFeature.of(self.sides[0][row], self.min_count)
-        other = ByToken.of(self.sides[1][column], self.min_count)
-        find = functools.partial(best, self._row[1], other, engine=self.engine, threads=self.threads)
-        counts = self._row[1].count, other.count
+        by_token = ByToken.of(self.sides[1][column], self.min_count)
+        find = functools.partial(best, self._row[1], by_token, engine=self.engine, threads=self.threads)
+        counts = self._row[1].count, by_token.count
         return Tile(find(), *counts, find(self.rotate) if self.rotate is not None else None)
 
 
 def _acts(given: Given) -> list[Acts]:
-    """One or several, of whatever kind."""
-    several = given if isinstance(given, list | tuple) else [given]
-    return [one if isinstance(one, FeatureActs | InMemory) else InMemory(one, f"array {k}") for k, one in enumerate(several)]
+    """A list of activations from one or several, stored or in memory."""
+    layers = given if isinstance(given, list | tuple) else [given]
+    return [acts if isinstance(acts, FeatureActs | InMemory) else InMemory(acts, f"array {k}") for k, acts in enumerate(layers)]
 
 
 def _about(sides: tuple[list[Acts], list[Acts]], min_count: int, rotate: int | None) -> dict[str, Any]:
-    """Everything the numbers depend on, and where they come from."""
-    said: dict[str, Any] = {"version": VERSION, "tokens": sides[0][0].tokens, "min_count": min_count, "shift": rotate}
+    """Everything that the results depend on, and where the activations come from."""
+    identity: dict[str, Any] = {"version": VERSION, "tokens": sides[0][0].tokens, "min_count": min_count, "shift": rotate}
     for name, side in zip("ab", sides, strict=True):
-        said[name] = [{**_origin(one), "name": one.name, "features": one.features, "digest": one.digest} for one in side]
-    return said
+        identity[name] = [{**_origin(acts), "name": acts.name, "features": acts.features, "digest": acts.digest} for acts in side]
+    return identity
 
 
 def _documents(acts: Acts) -> Ints:
@@ -165,6 +165,6 @@ def _documents(acts: Acts) -> Ints:
 
 
 def _origin(acts: Acts) -> dict[str, Any]:
-    """What the writer said about them."""
-    own = {"tokens", "shards", "moments", "shard", "documents", "digest"}
-    return {key: value for key, value in acts.index.items() if key not in own} if isinstance(acts, FeatureActs) else {}
+    """The provenance in the index of stored activations; empty for an array."""
+    data = {"tokens", "shards", "moments", "shard", "documents", "digest"}
+    return {key: value for key, value in acts.index.items() if key not in data} if isinstance(acts, FeatureActs) else {}

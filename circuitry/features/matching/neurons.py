@@ -49,21 +49,21 @@ def mppc_neurons(
     world_size: int = 1,
     progress: bool = True,
 ) -> Matches:
-    """As ``mppc``, of the models' neurons instead of features, computed while both models run.
+    """As ``mppc``, for the models' neurons instead of features, computed while both models run.
 
     Args:
-        nodes_a, nodes_b: which nodes; an ``mlp`` node stands for the neurons in it. None: every layer's neurons.
-        corpus: of tokens that both models have.
-        null: "shift": the same with ``model_b``'s text shifted by half of the corpus's tokens, in whole documents. None: without.
+        nodes_a, nodes_b: nodes of each model; an ``mlp`` node means its neurons. None: every layer's neurons.
+        corpus: with tokens that both models have.
+        null: "shift": the same with ``model_b``'s text shifted by half of the corpus's tokens, in whole documents. None: no null.
         batch: tokens of both models that are multiplied at once.
-        memory: bound for sums of products, 8 bytes for every two neurons. Layer pairs beyond it take another pass over the corpus.
+        memory: bound for sums of products, 8 bytes for each pair of neurons. Layer pairs beyond it take another pass over the corpus.
         min_count, out, rank, world_size, progress: as for ``mppc``.
 
     >>> import circuitry as ct
     >>> from circuitry.features.activations import corpus
     >>> model = ct.load("bundled:gpt_neox")
-    >>> found = mppc_neurons(model, ["mlp[0]"], model, ["mlp[0]"], corpus(model, ["Twenty characters or more."]), null=None)
-    >>> found.forward["mppc"].round(3).unique().tolist()
+    >>> matches = mppc_neurons(model, ["mlp[0]"], model, ["mlp[0]"], corpus(model, ["Twenty characters or more."]), null=None)
+    >>> matches.forward["mppc"].round(3).unique().tolist()
     [1.0]
     """
     models = model_a, model_b
@@ -77,7 +77,7 @@ def mppc_neurons(
         for group in _groups(left, provenance, parse_memory(memory) // 8):
             pairs = [left[pair] for pair in group]
             matches = run(pairs)
-            nulls = [found[0] for found in run(pairs, document)] if rotate is not None else [None] * len(pairs)
+            nulls = [result[0] for result in run(pairs, document)] if rotate is not None else [None] * len(pairs)
             for pair, match, by_chance in zip(group, matches, nulls, strict=True):
                 tiles.put(pair, Tile(*match, by_chance))
         return finish(tiles, out)
@@ -95,32 +95,30 @@ class _Run:
 
     def __call__(self, pairs: list[Pair], first: int = 0) -> list[tuple[Best, Ints, Ints]]:
         """Best matches and counts of pairs of layers; the second model's text begins with document ``first``."""
-        found = Correlations(pairs, self.min_count)
+        correlations = Correlations(pairs, self.min_count)
         chunks = self._together(pairs, first)
-        found.feed(tqdm(chunks, "neurons", unit="batch", disable=None if self.progress else True, leave=False))
-        return [(found.best(pair), *found.counts(pair)) for pair in pairs]
+        correlations.feed(tqdm(chunks, "neurons", unit="batch", disable=None if self.progress else True, leave=False))
+        return [(correlations.best(pair), *correlations.counts(pair)) for pair in pairs]
 
     def _together(self, pairs: Iterable[Pair], first: int) -> Iterator[tuple[Chunk, Chunk]]:
         """Chunks of both models at the same tokens."""
         rows, columns = (list(dict.fromkeys(side)) for side in zip(*pairs, strict=True))
-        own, other = (
-            self._stream(self.models[0], rows, self.corpus),
-            self._stream(self.models[1], columns, rolled(self.corpus, first)),
-        )
-        yield from zip(own, other, strict=True)
+        chunks_a = self._stream(self.models[0], rows, self.corpus)
+        chunks_b = self._stream(self.models[1], columns, rolled(self.corpus, first))
+        yield from zip(chunks_a, chunks_b, strict=True)
 
     def _stream(self, model: Model, nodes: list[Node], corpus: Corpus) -> Iterator[Chunk]:
         """A model's neurons at the used tokens, ``batch`` at a time."""
-        made = activations(model, nodes, corpus=corpus, batch=self.batch, buffer=4 * self.batch)
-        for _, values in replace(made, reader=read_neurons).in_order():
+        stream = activations(model, nodes, corpus=corpus, batch=self.batch, buffer=4 * self.batch)
+        for _, values in replace(stream, reader=read_neurons).in_order():
             yield values
 
 
 def rolled(corpus: Corpus, first: int) -> Corpus:
-    """The corpus with document ``first`` in front, and those before it at the end.
+    """The corpus with document ``first`` moved to the front, and the documents before it moved to the end.
 
-    >>> made = Corpus(np.arange(5, dtype=np.int32), np.array([0, 2, 5]), np.zeros(5, bool), "numbers", "")
-    >>> rolled(made, 1).ids.tolist(), rolled(made, 1).starts.tolist()
+    >>> text = Corpus(np.arange(5, dtype=np.int32), np.array([0, 2, 5]), np.zeros(5, bool), "numbers", "")
+    >>> rolled(text, 1).ids.tolist(), rolled(text, 1).starts.tolist()
     ([2, 3, 4, 0, 1], [0, 3, 5])
     """
     at, end = int(corpus.starts[first]), len(corpus.ids)
@@ -129,15 +127,15 @@ def rolled(corpus: Corpus, first: int) -> Corpus:
 
 
 def _nodes(model: Model, given: Nodes, corpus: Corpus) -> list[Node]:
-    """Nodes as told, or those of the neurons. Raises CircuitryError for a corpus that the model cannot read."""
+    """The given nodes, or those of the neurons. Raises CircuitryError for a corpus that the model cannot read."""
     several = [given] if isinstance(given, str | Node) else given
     chosen = neuron_nodes(model) if several is None else [model.graph.node(node) for node in several]
-    activations(model, chosen, corpus=corpus)
+    activations(model, chosen, corpus=corpus)  # for its checks only, before any file is written
     return chosen
 
 
 def _rotation(null: str | None, corpus: Corpus) -> tuple[int | None, int]:
-    """By how many tokens and from which document on the other model's text is shifted."""
+    """The shift of the second model's text in tokens, and the document it then begins with."""
     if null not in (None, "shift"):
         raise CircuitryError(expected("'shift' or None as the null of neurons", null))
     first = first_tokens(corpus)
@@ -148,16 +146,16 @@ def _rotation(null: str | None, corpus: Corpus) -> tuple[int | None, int]:
 
 
 def _groups(left: Iterable[tuple[int, int]], provenance: Mapping[str, Any], numbers: int) -> Iterator[list[tuple[int, int]]]:
-    """Layer pairs whose products together are at most so many numbers, or one pair."""
+    """Groups of layer pairs whose products together have at most ``numbers`` numbers, or a single larger pair."""
     group: list[tuple[int, int]] = []
     size = 0
     for row, column in left:
-        own = provenance["a"][row]["features"] * provenance["b"][column]["features"]
-        if group and size + own > numbers:
+        products = provenance["a"][row]["features"] * provenance["b"][column]["features"]
+        if group and size + products > numbers:
             yield group
             group, size = [], 0
         group.append((row, column))
-        size += own
+        size += products
     if group:
         yield group
 
@@ -165,12 +163,12 @@ def _groups(left: Iterable[tuple[int, int]], provenance: Mapping[str, Any], numb
 def _about(
     models: tuple[Model, Model], nodes: list[list[Node]], corpus: Corpus, min_count: int, rotate: int | None
 ) -> dict[str, Any]:
-    """Everything the numbers depend on, as for features."""
-    said: dict[str, Any] = {"version": VERSION, "tokens": corpus.tokens, "min_count": min_count, "shift": rotate}
+    """Everything that the results depend on, as for features."""
+    identity: dict[str, Any] = {"version": VERSION, "tokens": corpus.tokens, "min_count": min_count, "shift": rotate}
     for name, model, chosen in zip("ab", models, nodes, strict=True):
         values = read_neurons(model, chosen, np.zeros((1, 1), np.int64))
-        said[name] = [
+        identity[name] = [
             {**origin(model, node), "neurons": True, "corpus": corpus.digest, "mask": MASK, "features": values[node].shape[-1]}
             for node in chosen
         ]
-    return said
+    return identity

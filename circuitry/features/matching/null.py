@@ -1,4 +1,4 @@
-"""The null of a best correlation: one side shifted along the tokens, so that what fires together does so by chance."""
+"""The null of a best correlation: one side is shifted along the tokens, so that features fire together by chance only."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .moments import Ints
 
 
 def rotation(null: str | int | None, tokens: int, documents: Ints) -> int | None:
-    """By how many tokens the second side is shifted, in a circle; None without a null.
+    """The number of tokens by which the second side is rotated; None without a null.
 
-    "shift": by half of the tokens, at the beginning of the ``documents`` (numbers of their first tokens) that is nearest, where
-    those are known; every token is then far from its own text. A number: by as many tokens. Raises CircuitryError for
-    anything else, and for a shift that moves nothing.
+    "shift": half of the tokens, moved to the nearest beginning of a document if ``documents`` (numbers of their first tokens) are
+    known, so that every token is far from its own text. A number: that many tokens. Raises CircuitryError for anything else, and
+    for a shift that moves nothing.
 
     >>> rotation("shift", 100, np.array([0, 45, 80])), rotation("shift", 100, np.array([], int)), rotation(7, 100, np.array([0]))
     (45, 50, 7)

@@ -1,4 +1,4 @@
-"""What activations are of, as their files and results say it."""
+"""The provenance of activations for their files and results: model, node, layer, depth."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ MASK = "special tokens of the corpus left out"
 def origin(model: Model, node: Node) -> dict[str, Any]:
     """Name, node, layer, depth and model of a node's activations, and a digest of the model's weights.
 
-    ``layer`` is the node's first index. ``depth`` is the share of the layers before it: for the stream before layer l of L, l / L;
-    for a node inside layer l, (l + 0.5) / L.
+    ``layer`` is the node's first index. ``depth`` is the share of layers before the node: l / L for the stream before layer l of L,
+    (l + 0.5) / L for a node inside layer l.
 
     >>> import circuitry as ct
     >>> origin(ct.load("bundled:mamba"), ct.graph("mamba").node("resid[1]"))["depth"]
@@ -38,16 +38,16 @@ def origin(model: Model, node: Node) -> dict[str, Any]:
 
 
 def first_tokens(corpus: Corpus) -> Ints:
-    """Number of the first used token of each document that has any.
+    """Number of the first used token of each document that has one.
 
     >>> import numpy as np
     >>> from circuitry.features.activations import Corpus
-    >>> made = Corpus(np.arange(5, dtype=np.int32), np.array([0, 3, 5]), np.array([True, False, False, True, False]), "text", "")
-    >>> first_tokens(made)
+    >>> text = Corpus(np.arange(5, dtype=np.int32), np.array([0, 3, 5]), np.array([True, False, False, True, False]), "text", "")
+    >>> first_tokens(text)
     array([0, 2])
     """
-    found: Ints = corpus.edges[:-1][np.diff(corpus.edges) > 0]
-    return found
+    first: Ints = corpus.edges[:-1][np.diff(corpus.edges) > 0]
+    return first
 
 
 def folders(nodes: Iterable[Node], out: Path) -> Mapping[Node, Path]:
@@ -56,7 +56,7 @@ def folders(nodes: Iterable[Node], out: Path) -> Mapping[Node, Path]:
     >>> [path.name for path in folders([Node("resid", (3,)), Node("head", (0, 1), "q")], Path("x")).values()]
     ['resid-3', 'head-0-1-q']
     """
-    made = {node: out / slug(node) for node in nodes}
-    if not made:
+    by_node = {node: out / slug(node) for node in nodes}
+    if not by_node:
         raise CircuitryError("no autoencoder to encode with; give at least one")
-    return made
+    return by_node

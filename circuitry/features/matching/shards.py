@@ -1,4 +1,4 @@
-"""One file of feature activations: safetensors with the features, values and counts of some tokens."""
+"""One file of feature activations: safetensors with the features, values and counts of consecutive tokens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def shard_name(number: int) -> str:
 
 
 def index_dtype(features: int) -> np.dtype[Any]:
-    """Two bytes for features and counts where that is enough.
+    """The dtype of features and counts: two bytes if that is enough.
 
     >>> index_dtype(24576), index_dtype(65536)
     (dtype('uint16'), dtype('uint32'))
@@ -37,24 +37,24 @@ def index_dtype(features: int) -> np.dtype[Any]:
 
 
 def rounded(block: Block, dtype: str, features: int) -> Block:
-    """A block in the types of a file. What rounds to 0 is dropped, so that counts are of what is in the file.
+    """A block in the dtypes of a file. Values that round to 0 are dropped, so that counts agree with the file.
 
-    Raises CircuitryError for a value that the type does not reach.
+    Raises CircuitryError for a value beyond the range of the dtype.
 
     >>> rounded(Block(np.array([0, 1]), np.array([1.0, 1e-9]), np.array([2])), "float16", 2).count
     array([1], dtype=uint16)
     """
     index = index_dtype(features)
     with np.errstate(over="ignore"):
-        kept = block.value.astype(VALUES[dtype])
-    if not np.isfinite(kept).all():
+        value = block.value.astype(VALUES[dtype])
+    if not np.isfinite(value).all():
         highest = np.abs(block.value).max()
-        raise CircuitryError(f"an activation of {highest:.6g} does not fit into {dtype}; write them with dtype='float32'")
-    there = kept != 0
-    if there.all():
-        return Block(block.feature.astype(index), kept, block.count.astype(index))
-    token = np.repeat(np.arange(block.tokens), block.count)[there]
-    return Block(block.feature[there].astype(index), kept[there], np.bincount(token, minlength=block.tokens).astype(index))
+        raise CircuitryError(f"an activation of {highest:.6g} does not fit into {dtype}; store them as float32")
+    nonzero = value != 0
+    if nonzero.all():
+        return Block(block.feature.astype(index), value, block.count.astype(index))
+    token = np.repeat(np.arange(block.tokens), block.count)[nonzero]
+    return Block(block.feature[nonzero].astype(index), value[nonzero], np.bincount(token, minlength=block.tokens).astype(index))
 
 
 def save_whole(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
@@ -66,33 +66,33 @@ def save_whole(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
     >>> load_file(file)["count"]
     array([0, 1, 2])
     """
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    write_whole(file, lambda path: save_file(whole, path))
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_whole(file, lambda path: save_file(contiguous, path))
 
 
 def write_shard(file: Path, block: Block) -> dict[str, Any]:
-    """Write a block in the types it has; what the index says about the file."""
+    """Write a block in its own dtypes; returns the file's entry for the index."""
     arrays = {"feature": block.feature, "value": block.value, "count": block.count}
     save_whole(file, arrays)
     return {"file": file.name, "tokens": block.tokens, "nonzeros": len(block.feature), "digest": digest(block)}
 
 
 def read_shard(file: Path) -> Block:
-    """Read a file back. Raises CircuitryError where it is missing or damaged."""
+    """Read a file back. Raises CircuitryError if it is missing or damaged."""
     try:
-        found = load_file(file)
-        return Block(found["feature"], found["value"], found["count"])
+        arrays = load_file(file)
+        return Block(arrays["feature"], arrays["value"], arrays["count"])
     except (OSError, SafetensorError, KeyError) as error:
         raise CircuitryError(f"{file} cannot be read ({error}); write the feature activations again") from None
 
 
 def digest(block: Block) -> str:
-    """Of all bytes of a block.
+    """A digest of all bytes of a block.
 
     >>> len(digest(Block(np.array([0]), np.array([1.0]), np.array([1]))))
     16
     """
-    made = hashlib.blake2b(digest_size=8)
+    hasher = hashlib.blake2b(digest_size=8)
     for array in (block.feature, block.value, block.count):
-        made.update(np.ascontiguousarray(array).data)
-    return made.hexdigest()
+        hasher.update(np.ascontiguousarray(array).data)
+    return hasher.hexdigest()

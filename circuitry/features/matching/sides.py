@@ -1,4 +1,4 @@
-"""The two sides of a product: one layer's activations by feature, another's by token, without features that have no correlation."""
+"""The two sides of a product: one layer's activations by feature and another's by token, of features that have a correlation."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from .shards import digest, rounded
 
 
 class Acts(Protocol):
-    """What MPPC needs of feature activations: ``FeatureActs``, or an array in memory."""
+    """The interface of feature activations for MPPC: ``FeatureActs``, or an array in memory."""
 
     @property
     def name(self) -> str:
-        """What they are of, for people."""
+        """What they are, for messages and tables."""
 
     @property
     def tokens(self) -> int:
-        """How many tokens."""
+        """Number of tokens."""
 
     @property
     def features(self) -> int:
-        """How many features."""
+        """Number of features."""
 
     @property
     def digest(self) -> str:
-        """The same for the same activations."""
+        """A digest: equal for equal activations."""
 
     def moments(self) -> Moments:
         """Sums over tokens."""
 
     def blocks(self) -> Iterator[Block]:
-        """All tokens, from the first on."""
+        """All tokens in order, in blocks."""
 
     def csr(self) -> Sparse:
-        """All of it as a sparse array [token, feature] of float32."""
+        """All activations as a sparse array [token, feature] of float32."""
 
 
 ActsLike: TypeAlias = "Acts | Sparse"
@@ -63,7 +63,7 @@ class InMemory:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Of its shape and all values."""
+        """A digest of the shape and all values."""
         return hashlib.blake2b(f"{self.tokens} {self.features} {digest(self.block)}".encode(), digest_size=8).hexdigest()
 
     def moments(self) -> Moments:
@@ -71,7 +71,7 @@ class InMemory:
         return self.block.moments(self.features)
 
     def blocks(self) -> Iterator[Block]:
-        """The array."""
+        """The array as a single block."""
         yield self.block
 
     def csr(self) -> Sparse:
@@ -82,9 +82,9 @@ class InMemory:
 
 @dataclass(frozen=True, eq=False)
 class ByFeature:
-    """Activations feature by feature: those of feature i are at ``begin[i]`` to ``begin[i + 1]`` of ``token`` and ``value``.
+    """Activations by feature: those of feature i are at ``begin[i]`` to ``begin[i + 1]`` of ``token`` and ``value``.
 
-    ``chosen``: features that have a correlation. ``shift`` and ``scale`` [feature] as ``Moments.standard`` gives them.
+    ``chosen``: features that have a correlation. ``shift`` and ``scale`` [feature]: see ``Moments.standard``.
     """
 
     tokens: int
@@ -98,27 +98,27 @@ class ByFeature:
 
     @classmethod
     def of(cls, acts: Acts, min_count: int) -> ByFeature:
-        """Read activations and turn them."""
+        """Read activations and order them by feature."""
         moments = acts.moments()
-        turned = acts.csr().tocsc()
-        parts = (turned.indptr.astype(np.int64), turned.indices.astype(np.int32, copy=False), turned.data)
+        columns = acts.csr().tocsc()
+        parts = (columns.indptr.astype(np.int64), columns.indices.astype(np.int32, copy=False), columns.data)
         return cls(acts.tokens, moments.count, *parts, np.flatnonzero(moments.alive(min_count)), *moments.standard())
 
 
 def packed(feature: Array, value: Array) -> Array:
     """A feature and the bits of its value in one number: 16 bits each for float16, 32 each for float32.
 
-    >>> [hex(one) for one in packed(np.array([3, 4]), np.array([1.0, -2.0], np.float16))]
+    >>> [hex(pair) for pair in packed(np.array([3, 4]), np.array([1.0, -2.0], np.float16))]
     ['0x33c00', '0x4c000']
     """
     bits = value.itemsize * 8
-    whole: Array = feature.astype(f"u{bits // 4}") << np.array(bits, f"u{bits // 4}")
-    whole |= value.view(f"u{bits // 8}")
-    return whole
+    pair: Array = feature.astype(f"u{bits // 4}") << np.array(bits, f"u{bits // 4}")
+    pair |= value.view(f"u{bits // 8}")
+    return pair
 
 
 def unpacked(pair: Array) -> tuple[Array, Array]:
-    """What ``packed`` was made of.
+    """The features and values that ``packed`` was given.
 
     >>> unpacked(packed(np.array([3, 4]), np.array([1.0, -2.0], np.float16)))[1]
     array([ 1., -2.], dtype=float16)
@@ -129,10 +129,10 @@ def unpacked(pair: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True, eq=False)
 class ByToken:
-    """Activations token by token, features without a correlation left out and the others numbered anew.
+    """Activations by token; features without a correlation are left out and the remaining ones renumbered.
 
-    Those of token t are at ``begin[t]`` to ``begin[t + 1]`` of ``pair``, which is ``packed``; feature k was ``chosen[k]`` of
-    ``features``, whose counts are ``count``. ``shift`` and ``scale`` are of the chosen.
+    Those of token t are at ``begin[t]`` to ``begin[t + 1]`` of ``pair``, as ``packed`` returns them; feature k was ``chosen[k]`` of
+    the original ``features``, whose counts are ``count``. ``shift`` and ``scale`` belong to the chosen features.
     """
 
     features: int
@@ -145,17 +145,18 @@ class ByToken:
 
     @classmethod
     def of(cls, acts: Acts, min_count: int) -> ByToken:
-        """Read activations and take the features that have a correlation."""
+        """Read activations and keep the features that have a correlation."""
         moments = acts.moments()
         alive = moments.alive(min_count)
         chosen, (shift, scale) = np.flatnonzero(alive), moments.standard()
         number = (np.cumsum(alive) - 1).astype(np.uint32)
         pairs, counts = [np.zeros(0, np.uint32)], []
         for block in acts.blocks():
-            kept, count = alive[block.feature], block.count.astype(np.int64)
-            if len(lost := np.flatnonzero(~kept)):
-                count -= np.bincount(np.searchsorted(block.pointers(), lost, side="right") - 1, minlength=len(count))
-                block = Block(block.feature[kept], block.value[kept], count)
+            keep, count = alive[block.feature], block.count.astype(np.int64)
+            if len(dropped := np.flatnonzero(~keep)):
+                count -= np.bincount(np.searchsorted(block.pointers(), dropped, side="right") - 1, minlength=len(count))
+                block = Block(block.feature[keep], block.value[keep], count)
+            # A float16 shares its 32 bits with the feature, so 16 bits must be enough to number the chosen ones.
             pairs.append(packed(number[block.feature], block.value if len(chosen) < 1 << 16 else block.value.astype(np.float32)))
             counts.append(count)
         begin = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
@@ -164,7 +165,7 @@ class ByToken:
         return cls(acts.features, moments.count, begin, pair, chosen, shift[chosen], scale[chosen])
 
     def sparse(self) -> Sparse:
-        """As a sparse array [token, chosen feature] of float64."""
+        """The activations as a sparse array [token, chosen feature] of float64."""
         feature, value = unpacked(self.pair)
         shape = len(self.begin) - 1, len(self.chosen)
         return csr_array((value.astype(np.float64), feature.astype(np.int32), self.begin), shape)

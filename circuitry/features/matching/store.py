@@ -1,4 +1,4 @@
-"""Feature activations of one autoencoder over one corpus, in a folder: what MPPC and the feature browser read."""
+"""Feature activations of one autoencoder on one corpus, in a folder that MPPC and the feature dashboard read."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from .shards import read_shard
 class FeatureActs:
     """Feature activations [token, feature] on disk, most of them 0.
 
-    Tokens are the corpus's used ones, numbered from 0 in its order. ``index`` is what ``index.json`` says: ``tokens``,
-    ``features``, the digest of the ``corpus``, the ``mask`` rule in words, ``shards``, ``moments``, and whatever else was given as
+    Tokens are the corpus's used tokens, numbered from 0 in its order. ``index`` is the content of ``index.json``: ``tokens``,
+    ``features``, the digest of the ``corpus``, the ``mask`` rule in words, ``shards``, ``moments``, and the entries of the
     ``provenance`` (``name``, ``node``, ``layer``, ``depth``, ``model`` ...).
 
     >>> import tempfile
@@ -38,7 +38,7 @@ class FeatureActs:
     folder: Path
     index: Mapping[str, Any]
     _checked: set[Path] = field(default_factory=set, repr=False)
-    """Files whose bytes were compared with their digest, which is done once."""
+    """Files whose bytes have been compared with their digest, which is done only once."""
 
     @classmethod
     def write(
@@ -50,11 +50,11 @@ class FeatureActs:
         corpus: str = "",
         **settings: Any,
     ) -> FeatureActs:
-        """Write batches of tokens: each dense [token, feature], sparse, or (feature, value, count) as ``Block`` has them.
+        """Write batches of tokens, each dense [token, feature], sparse, or (feature, value, count) as in ``Block``.
 
-        Where an earlier call with the same arguments was killed, its whole files are kept and as many tokens of ``batches`` are
-        passed over; where it came to its end nothing is read. ``settings`` go to ``Writer``. Raises CircuitryError for a folder
-        that holds something else.
+        If an earlier call with the same arguments was killed, its complete files are kept and that many tokens of ``batches``
+        are skipped; if it finished, nothing is read. ``settings`` go to ``Writer``. Raises CircuitryError for a folder that holds
+        something else.
         """
         from .writer import Writer, held
 
@@ -64,16 +64,16 @@ class FeatureActs:
                 skip = writer.tokens
                 for given in batches:
                     block = Block.of(given, features)
-                    passed = min(skip, block.tokens)
-                    skip -= passed
-                    writer.add(block.split(passed)[1])
+                    skipped = min(skip, block.tokens)
+                    skip -= skipped
+                    writer.add(block.split(skipped)[1])
             return writer.close()
 
     @classmethod
     def open(cls, folder: str | PathLike[str]) -> FeatureActs:
-        """Feature activations written before.
+        """Open the feature activations in a folder.
 
-        Raises CircuitryError where there are none, where writing did not come to its end, or where ``index.json`` was changed.
+        Raises CircuitryError if there are none, writing was interrupted, or ``index.json`` was changed.
         """
         path = Path(folder)
         try:
@@ -85,17 +85,17 @@ class FeatureActs:
 
     @property
     def name(self) -> str:
-        """What they are of, for people."""
+        """What they are, for messages and tables."""
         return str(self.index.get("name") or self.index.get("node") or self.folder.name)
 
     @property
     def tokens(self) -> int:
-        """How many tokens."""
+        """Number of tokens."""
         return int(self.index["tokens"])
 
     @property
     def features(self) -> int:
-        """How many features."""
+        """Number of features."""
         return int(self.index["features"])
 
     @property
@@ -105,41 +105,41 @@ class FeatureActs:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Of the index, which has digests of everything else: two folders with the same digest hold the same."""
+        """A digest of the index, which has digests of all other files: folders with the same digest have the same content."""
         return digest_of(self.index)
 
     @functools.cached_property
     def documents(self) -> Ints:
-        """Number of the first token of each document, where the writer was told; empty where not.
+        """Number of the first token of each document; empty if the writer did not get them.
 
-        Raises CircuitryError where they are not those that the index was written with.
+        Raises CircuitryError if they do not agree with the index.
         """
         file = self.folder / DOCUMENTS
-        found: Ints = load_file(file)["first"] if file.is_file() else np.zeros(0, np.int64)
-        if self.index.get("documents", wanted := digest_of_documents(found)) != wanted:
+        first: Ints = load_file(file)["first"] if file.is_file() else np.zeros(0, np.int64)
+        if self.index.get("documents", digest := digest_of_documents(first)) != digest:
             raise CircuitryError(f"{file} is not what {INDEX} says; write the feature activations again")
-        return found
+        return first
 
     def moments(self) -> Moments:
         """Count, sum, sum of squares and greatest value of every feature, in float64.
 
-        Raises CircuitryError where an index without a digest of its own has others than its files.
+        Raises CircuitryError if an index without a digest has moments that differ from its files.
         """
         return self._moments
 
     @functools.cached_property
     def _moments(self) -> Moments:
-        said = self.index["moments"]
+        stored = self.index["moments"]
         if SEAL not in self.index:
             counted = sum((block.moments(self.features) for block in self.blocks()), Moments.none(self.features))
-            if counted.to_json() != said:
+            if counted.to_json() != stored:
                 raise CircuitryError(
                     f"{self.folder / INDEX} has other moments than its files; write the feature activations again"
                 )
-        return Moments.from_json(said)
+        return Moments.from_json(stored)
 
     def blocks(self) -> Iterator[Block]:
-        """Shard by shard, from the first token on, in the types of the files. Raises CircuitryError for a damaged one."""
+        """All tokens in order, shard by shard, in the dtypes of the files. Raises CircuitryError for a damaged file."""
         for shard in self.index["shards"]:
             file = self.folder / shard["file"]
             block = read_shard(file)
@@ -149,7 +149,7 @@ class FeatureActs:
             yield block
 
     def csr(self) -> Sparse:
-        """All of it as a sparse array [token, feature] of float32: 8 bytes for every value that is not 0."""
+        """All activations as a sparse array [token, feature] of float32: 8 bytes for every value that is not 0."""
         total = sum(shard["nonzeros"] for shard in self.index["shards"])
         feature, value, count = np.empty(total, np.int32), np.empty(total, np.float32), np.empty(self.tokens, np.int64)
         at = token = 0
@@ -158,11 +158,11 @@ class FeatureActs:
             feature[at:stop], value[at:stop], count[token : token + block.tokens] = block.feature, block.value, block.count
             at, token = stop, token + block.tokens
         pointers = Block(feature, value, count).pointers()
-        made = csr_array(
+        array = csr_array(
             (value, feature, pointers.astype(np.int32 if total < 1 << 31 else np.int64)), (self.tokens, self.features)
         )
-        made.has_canonical_format = True
-        return made
+        array.has_canonical_format = True  # features ascend within every token, so scipy need neither check nor sort
+        return array
 
     def __repr__(self) -> str:
         return f"<{self.name}: {self.features} features on {self.tokens} tokens>"
@@ -181,9 +181,9 @@ def _why_none(path: Path) -> str:
 
 
 def feature_acts(folders: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[FeatureActs]:
-    """Feature activations in folders: each either holds some, or has folders that do, taken by ``layer`` and then by name.
+    """Feature activations in folders: each folder holds some, or has subfolders that do, which are sorted by ``layer``, then name.
 
-    Raises CircuitryError for a folder with none.
+    Raises CircuitryError for a folder without any.
 
     >>> import tempfile
     >>> out = Path(tempfile.mkdtemp())
@@ -193,9 +193,9 @@ def feature_acts(folders: str | PathLike[str] | Sequence[str | PathLike[str]]) -
     [9, 10]
     """
     given = [folders] if isinstance(folders, str | PathLike) else list(folders)
-    found: list[FeatureActs] = []
+    layers: list[FeatureActs] = []
     for folder in map(Path, given):
         inside = [] if (folder / INDEX).is_file() else sorted(file.parent for file in folder.glob(f"*/{INDEX}"))
-        some = [FeatureActs.open(one) for one in inside] or [FeatureActs.open(folder)]
-        found += sorted(some, key=lambda acts: -1 if acts.index.get("layer") is None else acts.index["layer"])
-    return found
+        opened = [FeatureActs.open(subfolder) for subfolder in inside] or [FeatureActs.open(folder)]
+        layers += sorted(opened, key=lambda acts: -1 if acts.index.get("layer") is None else acts.index["layer"])
+    return layers

@@ -1,4 +1,4 @@
-"""The layer pairs of a comparison: each is computed once, by one of the processes, and kept as one file."""
+"""The layer pairs of a comparison: each is computed once, by one process, and stored as one file."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from .moments import Ints
 from .shards import save_whole
 
 PATIENCE = 1800.0
-"""Seconds after which a process that never came is not waited for any more."""
+"""Seconds to wait for a process that has not started."""
 PARTS = ("row", "row_at", "column", "column_at")
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """What is known of a layer pair: best matches, on how many tokens features are not 0, and best matches by chance, with a null."""
+    """Results of a layer pair: best matches, the number of tokens on which features are not 0, and best matches by chance, if any."""
 
     match: Best
     row_count: Ints
@@ -40,12 +40,12 @@ class Tile:
     def save(self, file: Path) -> None:
         """Write it, whole or not at all."""
         kinds = {"match": self.match, "null": self.null}
-        found = {f"{kind}.{name}": getattr(one, name) for kind, one in kinds.items() if one for name in PARTS}
-        save_whole(file, {**found, "row_count": self.row_count, "column_count": self.column_count})
+        arrays = {f"{kind}.{name}": getattr(best, name) for kind, best in kinds.items() if best for name in PARTS}
+        save_whole(file, {**arrays, "row_count": self.row_count, "column_count": self.column_count})
 
     @classmethod
     def load(cls, file: Path) -> Tile | None:
-        """Read one back; None where there is none, or a damaged one."""
+        """Read a tile back; None if the file is missing or damaged."""
         try:
             data = load_file(file)
             kinds = [Best(*(data[f"{kind}.{name}"] for name in PARTS)) for kind in ("match", "null") if f"{kind}.row" in data]
@@ -55,7 +55,7 @@ class Tile:
 
 
 def environment() -> tuple[int, int]:
-    """Number of this process and of all, as torchrun tells them (RANK and WORLD_SIZE); (0, 1) for a single one.
+    """Rank of this process and number of processes, from torchrun's RANK and WORLD_SIZE; (0, 1) without torchrun.
 
     >>> environment()
     (0, 1)
@@ -65,10 +65,10 @@ def environment() -> tuple[int, int]:
 
 @dataclass
 class Tiles:
-    """All layer pairs of ``rows`` layers with ``columns`` others, in a folder or, without one, in memory.
+    """All pairs of ``rows`` layers with ``columns`` layers of the other side, in a folder or, without one, in memory.
 
-    ``identity`` says everything that the numbers depend on. Process ``rank`` of ``world_size`` computes every ``world_size``-th of them;
-    they share the folder and nothing else.
+    ``identity`` is everything that the results depend on. Process ``rank`` of ``world_size`` computes every ``world_size``-th pair;
+    processes share the folder and nothing else.
 
     >>> tiles = Tiles(2, 3, rank=1, world_size=2, folder=Path("shared"))
     >>> list(tiles.own())
@@ -91,9 +91,9 @@ class Tiles:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Make the folder, or find it again, and hold this process's part of it.
+        """Make or reopen the folder, and hold this process's part of it.
 
-        Raises CircuitryError where it holds another comparison, and FileError where another process has that part.
+        Raises CircuitryError if it holds another comparison, and FileError if another process has that part.
         """
         if self.folder is None:
             yield
@@ -101,7 +101,7 @@ class Tiles:
         work = Resumable(self.folder, "comparison.json", "comparison")
         work.check(self.identity, alone=False)
         with self._presence.hold():
-            if self.world_size == 1:
+            if self.world_size == 1:  # with several, another process may be writing
                 sweep(self.folder / "tiles")
             work.begin(self.identity, alone=False)
             yield
@@ -117,29 +117,29 @@ class Tiles:
             yield divmod(number, self.columns)
 
     def get(self, pair: tuple[int, int]) -> Tile | None:
-        """A tile, or None where it is not there or damaged."""
+        """A tile, or None if it is missing or damaged."""
         return self._kept.get(pair) if self.folder is None else Tile.load(self._file(pair))
 
     def put(self, pair: tuple[int, int], tile: Tile) -> None:
-        """Keep a tile."""
+        """Store a tile."""
         if self.folder is None:
             self._kept[pair] = tile
         else:
             tile.save(self._file(pair))
 
     def wait(self) -> None:
-        """Until the other processes have done theirs.
+        """Wait until the other processes have computed their pairs.
 
-        Raises CircuitryError that names the layer pairs which are missing where a process has ended before they were done, or has
-        not come in ``PATIENCE`` seconds. What is there stays.
+        Raises CircuitryError, which names the missing layer pairs, if a process has ended before its pairs were done, or has not
+        started within ``PATIENCE`` seconds. Finished tiles stay.
         """
         if self.folder is None:
             return
         left = [(row, column) for row in range(self.rows) for column in range(self.columns)]
-        every, since = len(left), time.monotonic()
-        with tqdm(total=every, desc="waiting for other processes", unit="pair", mininterval=5, delay=1, leave=False) as bar:
+        total, since = len(left), time.monotonic()
+        with tqdm(total=total, desc="waiting for other processes", unit="pair", mininterval=5, delay=1, leave=False) as bar:
             while left := self._missing(left):
-                bar.update(every - len(left) - bar.n)
+                bar.update(total - len(left) - bar.n)
                 self._expect(left, time.monotonic() - since)
                 time.sleep(0.2)
 
@@ -147,14 +147,14 @@ class Tiles:
         return [pair for pair in pairs if not self._file(pair).is_file()]
 
     def _expect(self, left: list[tuple[int, int]], waited: float) -> None:
-        """Raise CircuitryError where one of these pairs will not come."""
+        """Raise CircuitryError if one of these pairs will never be computed."""
         by_rank: dict[int, list[tuple[int, int]]] = {}
         for row, column in left:
             by_rank.setdefault((row * self.columns + column) % self.world_size, []).append((row, column))
         for rank, pairs in by_rank.items():
             state = self._presence.state(rank) if rank != self.rank else "ended"
             gone = {"here": "", "ended": "has ended", "absent": "has not come" if waited > PATIENCE else ""}[state]
-            if gone and (missing := self._missing(pairs)):  # it may have ended well just now
+            if gone and (missing := self._missing(pairs)):  # look again: it may have finished in the meantime
                 raise CircuitryError(
                     f"process {rank} of {self.world_size} {gone}, and layer pairs of its part are missing in {self.folder}: "
                     f"{', '.join(map(str, missing))}; all others are kept; run the same command to compute these"

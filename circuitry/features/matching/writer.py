@@ -1,4 +1,4 @@
-"""Writes feature activations shard by shard; a kill at any moment loses one shard at most."""
+"""Writes feature activations shard by shard; a kill loses at most one shard."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .store import FeatureActs
 
 @contextmanager
 def held(folders: Iterable[Path]) -> Iterator[None]:
-    """Hold folders while feature activations are written; those that are whole are only read, maybe from a disk that is read-only.
+    """Hold folders while feature activations are written. Complete folders are only read, so they may be on a read-only disk.
 
     >>> import tempfile
     >>> with held([Path(tempfile.mkdtemp())]):
@@ -41,17 +41,17 @@ class Writer:
     """Takes batches of tokens and writes them into a folder, ``shard`` tokens a file; ``close`` writes the index.
 
     Args:
-        folder: a new one, or one that a killed Writer with the same arguments has left.
-        features: how many there are.
-        provenance: what they are of, kept in the index: ``name``, ``node``, ``layer``, ``depth``, ``model`` ...
-        corpus: digest of the tokens, which must be the same for all that are compared.
-        mask: in words, which tokens of the corpus are not among them.
+        folder: a new folder, or one that a killed Writer with the same arguments left.
+        features: number of features.
+        provenance: stored in the index: ``name``, ``node``, ``layer``, ``depth``, ``model`` ...
+        corpus: digest of the tokens; activations are compared only if it is the same.
+        mask: in words, which tokens of the corpus are left out.
         documents: number of the first token of each document, for a null that shifts by whole documents.
-        value: the type of values in the files, float16 or float32.
+        dtype: of values in the files, float16 or float32.
         shard: tokens of a file.
 
-    Raises CircuitryError for a folder that holds something else. It does not see whether another one writes there: for that,
-    ``FeatureActs.write`` and ``encode`` hold the folder.
+    Raises CircuitryError for a folder that holds something else. It does not lock the folder: ``FeatureActs.write`` and ``encode``
+    do that.
 
     >>> import tempfile
     >>> writer = Writer(tempfile.mkdtemp(), features=3, shard=2)
@@ -85,41 +85,42 @@ class Writer:
 
     @property
     def complete(self) -> bool:
-        """Whether the folder is whole already."""
+        """Whether the folder is complete."""
         return (self.folder / INDEX).is_file()
 
     @property
     def tokens(self) -> int:
-        """How many tokens are in whole files."""
+        """Number of tokens in complete files."""
         return self._moments.tokens
 
     def add(self, batch: Tokens | Block) -> None:
-        """The next tokens: dense [token, feature], sparse, (feature, value, count) or a Block. Raises CircuitryError for what is none."""
+        """Add the next tokens: dense [token, feature], sparse, (feature, value, count) or a Block. Raises CircuitryError for others."""
         block = batch if isinstance(batch, Block) else Block.of(batch, self.features)
         self._waiting.append(rounded(block, self.dtype, self.features))
-        while sum(one.tokens for one in self._waiting) >= self.shard:
+        while sum(part.tokens for part in self._waiting) >= self.shard:
             first, rest = Block.joined(self._waiting).split(self.shard)
             self._write(first)
             self._waiting = [rest]
 
     def close(self) -> FeatureActs:
-        """Write what is left, and the index. Raises CircuitryError where no token has come."""
+        """Write the remaining tokens, and the index. Raises CircuitryError if no token was added."""
         if not self.complete:
             if self._waiting and (last := Block.joined(self._waiting)).tokens:
                 self._write(last)
             if not self.tokens:
                 raise CircuitryError(f"no tokens were given, so {self.folder} has no feature activations")
-            said = {**self.identity, "tokens": self.tokens, "shards": self._shards, "moments": self._moments.to_json()}
-            said["documents"] = digest_of_documents(self._documents)
-            write_whole(self.folder / INDEX, json.dumps(sealed(json.loads(json.dumps(said)))))
+            index = {**self.identity, "tokens": self.tokens, "shards": self._shards, "moments": self._moments.to_json()}
+            index["documents"] = digest_of_documents(self._documents)
+            write_whole(self.folder / INDEX, json.dumps(sealed(json.loads(json.dumps(index)))))
         return FeatureActs.open(self.folder)
 
     def _open(self) -> None:
-        """Make the folder, or take stock of what is in it."""
+        """Make the folder, or count the complete files in it."""
         Resumable(self.folder, STARTED, "set of feature activations").begin(self.identity)
         sweep(self.folder)
         if len(self._documents) and not self.complete:
             save_whole(self.folder / DOCUMENTS, {"first": self._documents})
+        # A shorter file is the last one of a run that was killed before it wrote the index: it is written again.
         while not self.complete and (file := self._file()).is_file() and (block := read_shard(file)).tokens == self.shard:
             self._count(
                 block, {"file": file.name, "tokens": block.tokens, "nonzeros": len(block.feature), "digest": digest(block)}
@@ -131,6 +132,6 @@ class Writer:
     def _write(self, block: Block) -> None:
         self._count(block, write_shard(self._file(), block))
 
-    def _count(self, block: Block, said: dict[str, Any]) -> None:
+    def _count(self, block: Block, entry: dict[str, Any]) -> None:
         self._moments = self._moments + block.moments(self.features)
-        self._shards.append(said)
+        self._shards.append(entry)

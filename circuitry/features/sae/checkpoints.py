@@ -1,4 +1,4 @@
-"""The folder of a training: what it is, its last checkpoint, and in the end its SAEs. A kill at any moment leaves it whole."""
+"""The folder of a training: its settings, its last checkpoint, and finally its SAEs. It stays valid if the process is killed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _STEP = re.compile(r"checkpoint-(\d+)")
 
 @dataclass(frozen=True)
 class TrainingFolder:
-    """``training.json`` says what is trained; ``checkpoint-STEP`` has a safetensors file for every SAE, until the end."""
+    """``training.json`` says what is trained; ``checkpoint-STEP`` has a safetensors file for every SAE until training ends."""
 
     path: Path
 
     @property
     def work(self) -> Resumable:
-        """What the folder says of itself.
+        """The folder's record of the training.
 
         >>> TrainingFolder(Path("nowhere")).work.record() is None
         True
@@ -35,7 +35,7 @@ class TrainingFolder:
         return Resumable(self.path, RECORD, "training")
 
     def open(self, identity: Mapping[str, Any]) -> int:
-        """Make the folder or find it again; the number of steps done. Raises CircuitryError where it holds another training.
+        """Make or reopen the folder; returns the number of steps done. Raises CircuitryError if it holds another training.
 
         >>> import tempfile
         >>> folder = TrainingFolder(Path(tempfile.mkdtemp()) / "run")
@@ -46,7 +46,7 @@ class TrainingFolder:
         return max(self._steps(), default=0)
 
     def save(self, step: int, states: Sequence[Mapping[str, Tensor]]) -> None:
-        """Write a checkpoint, one file of tensors after another; it counts once its folder has its name."""
+        """Write a checkpoint, one file of tensors for each state."""
 
         def write(new: Path) -> None:
             new.mkdir()
@@ -54,7 +54,7 @@ class TrainingFolder:
                 save_file({name: value.contiguous() for name, value in state.items()}, new / f"{number}.safetensors")
 
         write_whole(self.path / f"checkpoint-{step}", write)
-        self._drop(step)
+        self._drop(step)  # only now: until the new folder has its name, the old checkpoint is the valid one
 
     def load(self, step: int) -> list[dict[str, Tensor]]:
         """The states of the checkpoint after ``step`` steps, in the order in which they were saved."""
@@ -62,15 +62,15 @@ class TrainingFolder:
         return [load_file(file) for file in files]
 
     def finish(self, record: Mapping[str, Any]) -> None:
-        """Say that the training is complete, then remove its checkpoints."""
+        """Record that the training is complete, then remove its checkpoints."""
         self.work.write(record)
         self._drop()
 
-    def _drop(self, kept: int | None = None) -> None:
-        """Remove checkpoints but one; what cannot be removed does no harm."""
+    def _drop(self, latest: int | None = None) -> None:
+        """Remove all checkpoints except ``latest``; one that cannot be removed does no harm."""
         for step in self._steps():
-            if step != kept:
+            if step != latest:
                 shutil.rmtree(self.path / f"checkpoint-{step}", ignore_errors=True)
 
     def _steps(self) -> list[int]:
-        return [int(found[1]) for file in self.path.iterdir() if (found := _STEP.fullmatch(file.name))]
+        return [int(match[1]) for file in self.path.iterdir() if (match := _STEP.fullmatch(file.name))]

@@ -36,16 +36,16 @@ def evaluate(
 ) -> pd.DataFrame:
     """Evaluate SAEs, one at a time, at the used tokens of a corpus: a row for each.
 
-    ``saes``: one, or several: by node, as from ``train_sae``, or each naming its node in ``config.provenance``. ``tokens``: only this many.
-    Costs two forward passes, and two for every SAE.
+    ``saes``: one SAE, several by node as from ``train_sae``, or several that name their node in ``config.provenance``.
+    ``tokens``: only this many tokens of the corpus. Costs two forward passes, and two more for each SAE.
 
     Columns: ``node``; ``tokens``; ``l0``, features that fire at a token; ``explained_variance``, 1 - Σ‖x - x̂‖² / Σ‖x - mean‖²,
-    0 for an SAE that always says the mean; ``ce_clean``, ``ce_spliced``, ``ce_zero``: the cross-entropy of the next token, in
-    nats, as the model is, with x̂ for x, with 0 for x; ``recovered``, (zero - spliced) / (zero - clean), 1 for a perfect SAE and
-    0 for one that is as bad as nothing, NaN where the model does no worse with 0; ``dead``, the share of features that fired at none of these tokens. Values of special
-    tokens are left as they are, and what they predict is not counted.
+    0 for an SAE that always returns the mean; ``ce_clean``, ``ce_spliced``, ``ce_zero``: the cross-entropy of the next token, in
+    nats, of the unchanged model, with x̂ for x, and with 0 for x; ``recovered``, (zero - spliced) / (zero - clean), 1 for a
+    perfect SAE and 0 for one no better than zeros, NaN if the model does no worse with zeros; ``dead``, the share of features
+    that fired at none of these tokens. Values of special tokens stay as they are, and their predictions are not counted.
 
-    Raises CircuitryError for nodes that are not there and SAEs of another width.
+    Raises CircuitryError for nodes that do not exist and for SAEs of another width.
 
     >>> import circuitry as ct
     >>> from circuitry.features.activations import corpus
@@ -60,25 +60,25 @@ def evaluate(
     from ...executing.activations import read, spliced
     from ...executing.memory import parse_memory
 
-    found = by_node(model, saes)
-    some = corpus.take(tokens) if tokens is not None else corpus
-    sums = {node: _Sums(sae) for node, sae in found.items()}
+    named = by_node(model, saes)
+    text = corpus.take(tokens) if tokens is not None else corpus
+    sums = {node: _Sums(sae) for node, sae in named.items()}
     clean, counted = 0.0, 0
-    with tqdm(total=some.tokens, desc="evaluate", unit="token", unit_scale=True, disable=not progress, leave=False) as bar:
-        for rows in _rows(model, some, found, parse_memory(memory)):
-            values = read(model, found, rows.ids)
+    with tqdm(total=text.tokens, desc="evaluate", unit="token", unit_scale=True, disable=not progress, leave=False) as bar:
+        for rows in _rows(model, text, named, parse_memory(memory)):
+            values = read(model, named, rows.ids)
             clean += _cross_entropy(spliced(model, rows.ids, {}, rows.used), rows)
-            for node, each in sums.items():
-                each.add(node, values[node][torch.from_numpy(rows.used).to(model.device)])
-                each.spliced += _cross_entropy(spliced(model, rows.ids, {node: _reconstruct(each.sae)}, rows.used), rows)
-                each.zero += _cross_entropy(spliced(model, rows.ids, {node: torch.zeros_like}, rows.used), rows)
+            for node, tally in sums.items():
+                tally.add(node, values[node][torch.from_numpy(rows.used).to(model.device)])
+                tally.spliced += _cross_entropy(spliced(model, rows.ids, {node: _reconstruct(tally.sae)}, rows.used), rows)
+                tally.zero += _cross_entropy(spliced(model, rows.ids, {node: torch.zeros_like}, rows.used), rows)
             counted += int(rows.predicting.sum())
             bar.update(int(rows.used.sum()))
-    return pd.DataFrame([{"node": str(node), **each.result(clean, counted)} for node, each in sums.items()])
+    return pd.DataFrame([{"node": str(node), **tally.result(clean, counted)} for node, tally in sums.items()])
 
 
 def _reconstruct(sae: SAE) -> Change:
-    """The change of a node into its reconstruction; what comes after position is one row of numbers to the SAE."""
+    """The change of a node into its reconstruction; the SAE sees all dimensions after position as one row."""
     return lambda value: sae(value.flatten(2))[0].reshape(value.shape)
 
 
@@ -92,14 +92,14 @@ class _Rows:
 
 
 def _rows(model: Model, corpus: Corpus, saes: Mapping[Node, SAE], memory: int) -> Iterator[_Rows]:
-    """All documents, those of similar length together, as many as fit."""
+    """All documents: those of similar length together, as many as fit into ``memory`` bytes."""
     lengths = np.diff(corpus.starts)
     order = np.argsort(-lengths, kind="stable")
     widest = max((sae.config.features + sae.config.width for sae in saes.values()), default=0)
     while len(order):
         longest = int(lengths[order[0]])
-        each = model.bytes_per_row(longest) + 4 * longest * (3 * model.hf.config.vocab_size + 2 * widest)
-        group, order = np.split(order, [min(len(order), max(1, memory // each))])
+        row_bytes = model.bytes_per_row(longest) + 4 * longest * (3 * model.hf.config.vocab_size + 2 * widest)
+        group, order = np.split(order, [min(len(order), max(1, memory // row_bytes))])
         ids, used = np.zeros((len(group), longest), np.int64), np.zeros((len(group), longest), bool)
         for row, document in enumerate(group):
             at = slice(corpus.starts[document], corpus.starts[document + 1])
@@ -108,17 +108,17 @@ def _rows(model: Model, corpus: Corpus, saes: Mapping[Node, SAE], memory: int) -
 
 
 def _cross_entropy(logits: Tensor, rows: _Rows) -> float:
-    """Summed over the tokens that predict."""
+    """The sum over the tokens whose prediction counts."""
     total = 0.0
-    for row, at in enumerate(rows.predicting):
-        (where,) = np.nonzero(at)
-        targets = torch.from_numpy(rows.ids[row, where + 1]).to(logits.device)
-        total += float(functional.cross_entropy(logits[row, where].float(), targets, reduction="sum"))
+    for row, predicting in enumerate(rows.predicting):
+        (at,) = np.nonzero(predicting)
+        targets = torch.from_numpy(rows.ids[row, at + 1]).to(logits.device)
+        total += float(functional.cross_entropy(logits[row, at].float(), targets, reduction="sum"))
     return total
 
 
 class _Sums:
-    """What is added up for one SAE."""
+    """Sums over tokens for one SAE."""
 
     def __init__(self, sae: SAE) -> None:
         self.sae, self.tokens, self.squares = sae, 0, 0.0
@@ -131,10 +131,10 @@ class _Sums:
         x = values.flatten(1).float()
         check_width(node, self.sae, x)
         for part in torch.split(x, 4096):
-            made, features = self.sae(part)
+            reconstruction, features = self.sae(part)
             self.counts += (features > 0).sum(0)
             self.tokens += len(part)
-            self.squares += float((part - made).double().square().sum())
+            self.squares += float((part - reconstruction).double().square().sum())
             self.moments += torch.cat([part.double().square().sum()[None], part.double().sum(0)])
 
     def result(self, clean: float, counted: int) -> dict[str, Any]:

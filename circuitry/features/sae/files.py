@@ -19,19 +19,19 @@ from .sae import SAE
 Weights: TypeAlias = dict[str, Tensor]
 SETTINGS, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 LAYOUT = "6.0.0"
-"""The version of SAELens whose layout this is. It must stand in ``metadata``: without it SAELens takes the file for an older one
-and drops the rest of the metadata."""
+"""The version of SAELens whose layout this is. ``metadata`` must name it: without it SAELens takes the file for an older one and
+drops the rest of the metadata."""
 
 
 def save(sae: SAE, folder: str | PathLike[str]) -> Path:
-    """Write an SAE as a folder that SAELens loads: ``cfg.json`` and ``sae_weights.safetensors``; the folder.
+    """Write an SAE as a folder that SAELens loads, ``cfg.json`` and ``sae_weights.safetensors``; returns the folder.
 
-    ``config.provenance`` is kept in the metadata, under ``circuitry``.
+    ``config.provenance`` is stored in the metadata, under ``circuitry``.
 
     >>> import tempfile
     >>> from circuitry.features.sae import SAEConfig
-    >>> made = save(SAE(SAEConfig(4, 8, provenance={"node": "resid[3]"})), tempfile.mkdtemp())
-    >>> load(made).config.provenance["node"]
+    >>> folder = save(SAE(SAEConfig(4, 8, provenance={"node": "resid[3]"})), tempfile.mkdtemp())
+    >>> load(folder).config.provenance["node"]
     'resid[3]'
     """
     target, config = Path(folder), sae.config
@@ -61,24 +61,24 @@ def save(sae: SAE, folder: str | PathLike[str]) -> Path:
 
 
 def load(folder: str | PathLike[str]) -> SAE:
-    """Read an SAE from a folder of SAELens, sparsify or OpenMOSS; which of them, its tensors' names tell.
+    """Read an SAE from a folder of SAELens, sparsify or OpenMOSS, recognised by the names of its tensors.
 
-    What normalises activations by one number, or ranks features by their share in the reconstruction, is folded into the
-    weights. Raises CircuitryError for what is none of these layouts or none of these functions (gates, transcoders,
-    normalisation token by token), and for any setting or tensor that is not known to change nothing.
+    Normalisation of activations by one number, and ranking of features by their share in the reconstruction, are folded into
+    the weights. Raises CircuitryError for another layout, for another function (gates, transcoders, normalisation of each
+    token), and for any setting or tensor that is not known to be harmless.
 
     >>> load("nowhere")
     Traceback (most recent call last):
     circuitry.errors.CircuitryError: nowhere holds no SAE: the folder does not exist
     """
-    place = Path(folder)
+    path = Path(folder)
     names = (WEIGHTS, "sae.safetensors", "checkpoints/pruned.safetensors", "checkpoints/final.safetensors")
-    file = next((place / name for name in names if (place / name).is_file()), None)
-    if not place.is_dir():
-        raise CircuitryError(f"{place} holds no SAE: the folder does not exist")
+    file = next((path / name for name in names if (path / name).is_file()), None)
+    if not path.is_dir():
+        raise CircuitryError(f"{path} holds no SAE: the folder does not exist")
     if file is None:
-        raise CircuitryError(f"{place} holds no SAE: it has none of {', '.join(names)}")
-    settings = _settings(place)
+        raise CircuitryError(f"{path} holds no SAE: it has none of {', '.join(names)}")
+    settings = _settings(path)
     try:
         weights: Weights = load_file(file)
     except (OSError, SafetensorError) as error:
@@ -92,14 +92,14 @@ def load(folder: str | PathLike[str]) -> SAE:
     raise CircuitryError(f"{file} has an unknown layout; its tensors are {', '.join(sorted(weights))}")
 
 
-def _settings(place: Path) -> dict[str, Any]:
+def _settings(path: Path) -> dict[str, Any]:
     for name in (SETTINGS, "hyperparams.json", "config.json"):
-        if (place / name).is_file():
+        if (path / name).is_file():
             try:
-                found = json.loads((place / name).read_text(encoding="utf-8"))
+                settings = json.loads((path / name).read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:
-                raise CircuitryError(f"{place / name} cannot be read ({error})") from None
-            if not isinstance(found, dict):
-                raise CircuitryError(f"{place / name} has no settings by name, but {type(found).__name__}")
-            return found
-    raise CircuitryError(f"{place} has weights but no settings: none of {SETTINGS}, hyperparams.json, config.json")
+                raise CircuitryError(f"{path / name} cannot be read ({error})") from None
+            if not isinstance(settings, dict):
+                raise CircuitryError(f"{path / name}: expected settings by name, got {type(settings).__name__}")
+            return settings
+    raise CircuitryError(f"{path} has weights but no settings: none of {SETTINGS}, hyperparams.json, config.json")

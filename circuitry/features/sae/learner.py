@@ -1,4 +1,4 @@
-"""One SAE in training: its loss, its optimizer, what it has seen, and all of that as tensors."""
+"""One SAE in training: its loss, its optimizer, its statistics, and all of that state as tensors."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Learner:
         """Sums since the last report, over all processes: tokens, losses, features that fired, squared errors, squares, and x itself."""
 
     def measure(self, batches: list[Tensor], team: Team) -> None:
-        """Set the scale with which the mean norm of these activations, of all processes, is √D."""
+        """Set the scale that makes the mean norm of these activations, over all processes, √D."""
         if self.recipe.normalise:
             norms = torch.cat([batch.double().norm(dim=1) for batch in batches])
-            found = torch.stack([norms.sum(), torch.tensor(float(len(norms)), dtype=torch.float64, device=norms.device)])
-            team.sum([found])
-            if not 0 < float(found[0]) < float("inf"):
+            sums = torch.stack([norms.sum(), torch.tensor(float(len(norms)), dtype=torch.float64, device=norms.device)])
+            team.sum([sums])
+            if not 0 < float(sums[0]) < float("inf"):
                 raise CircuitryError("these activations are all 0, or not all finite; there is nothing to learn from them")
-            self.scale = self.sae.config.width**0.5 * (found[1] / found[0]).cpu()
+            self.scale = self.sae.config.width**0.5 * (sums[1] / sums[0]).cpu()
 
     def learn(self, x: Tensor, step: int, steps: int, team: Team) -> None:
         """One step of Adam on a batch [token, D]."""
@@ -56,9 +56,9 @@ class Learner:
         fired = features.detach().sign().sum(0)
         self._update(done, team)
         self._count(x, loss.detach(), squares.detach(), fired, team)
-        every = max(1, self.recipe.resample_every // (len(x) * team.world_size))
-        falling = self.recipe.decay > 0 and 1 - done <= self.recipe.decay  # what is new then would not be learned any more
-        if self.recipe.revive == "resample" and (step + 1) % every == 0 and not falling:
+        interval = max(1, self.recipe.resample_every // (len(x) * team.world_size))
+        falling = self.recipe.decay > 0 and 1 - done <= self.recipe.decay  # too late for a new feature to learn
+        if self.recipe.revive == "resample" and (step + 1) % interval == 0 and not falling:
             self._resample(error.detach(), step, team)
 
     def _penalty(self, features: Tensor, done: float) -> Tensor | float:
@@ -73,13 +73,13 @@ class Learner:
         return weight * penalty
 
     def _auxiliary(self, before: Tensor, error: Tensor) -> Tensor | float:
-        """Squared error of the strongest D/2 dead features, of each token, as a reconstruction of what the others leave."""
+        """Squared error with which the D/2 strongest dead features of each token reconstruct the error of the living ones."""
         dead = self.tokens_since_fired >= self.recipe.dead_after
         if self.recipe.revive != "auxiliary" or not (number := int(dead.sum())):
             return 0.0
-        values, where = before[:, dead].topk(min(number, max(1, error.shape[1] // 2)), dim=1, sorted=False)
-        among = torch.zeros(len(before), number, device=before.device).scatter(1, where, values.relu())
-        return self.recipe.auxiliary * (error - among @ self.sae.W_dec[dead]).square().sum()
+        values, at = before[:, dead].topk(min(number, max(1, error.shape[1] // 2)), dim=1, sorted=False)
+        revived = torch.zeros(len(before), number, device=before.device).scatter(1, at, values.relu())
+        return self.recipe.auxiliary * (error - revived @ self.sae.W_dec[dead]).square().sum()
 
     @torch.no_grad()
     def _update(self, done: float, team: Team) -> None:
@@ -87,7 +87,7 @@ class Learner:
         gradients = {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}
         team.mean(gradients.values())
         directions, fixed = self.sae.W_dec, self.recipe.bound == "fixed"
-        if fixed:  # what would only change a direction's norm is left out of the step
+        if fixed:  # the norm is restored below, so a step along the direction would only disturb Adam's moments
             along = (gradients["W_dec"] * directions).sum(1, keepdim=True) / directions.square().sum(1, keepdim=True)
             gradients["W_dec"] -= along * directions
         if self.recipe.clip is not None:
@@ -98,20 +98,20 @@ class Learner:
             directions.mul_(self.sae.config.norm / directions.norm(dim=1, keepdim=True))
 
     def _count(self, x: Tensor, loss: Tensor, squares: Tensor, fired: Tensor, team: Team) -> None:
-        sums = torch.stack([torch.tensor(1.0, device=x.device), loss, fired.sum() / len(x)]).double() * len(x)
-        told = torch.cat([sums, torch.stack([squares, x.square().sum()]).double(), x.sum(0).double(), fired.double()])
-        team.sum([told])
-        seen, firing = torch.split(told, [len(self.meter), len(self.tokens_since_fired)])
+        means = torch.stack([torch.tensor(1.0, device=x.device), loss, fired.sum() / len(x)]).double() * len(x)
+        sums = torch.cat([means, torch.stack([squares, x.square().sum()]).double(), x.sum(0).double(), fired.double()])
+        team.sum([sums])
+        seen, firing = torch.split(sums, [len(self.meter), len(self.tokens_since_fired)])
         self.meter += seen
         self.tokens_since_fired += len(x) * team.world_size
         self.tokens_since_fired[firing > 0] = 0
 
     @torch.no_grad()
     def _resample(self, error: Tensor, step: int, team: Team) -> None:
-        """Point dead features at what is badly reconstructed, at most one a token; Adam forgets what it knew of them.
+        """Point dead features at badly reconstructed tokens, at most one feature a token, and reset their state in Adam.
 
-        As Bricken et al. (2023), with the token's error for a direction in place of the token: tokens are drawn by the square of
-        their squared error, encoder weights get 0.2 of the living ones' mean norm.
+        As Bricken et al. (2023), but with the token's error, not the token, as the direction: tokens are drawn with odds of
+        their squared error squared, and encoder weights get 0.2 of the mean norm of the living ones.
         """
         dead = (self.tokens_since_fired >= self.recipe.dead_after).nonzero()[: len(error), 0]
         alive = self.tokens_since_fired < self.recipe.dead_after
@@ -120,7 +120,7 @@ class Learner:
         draw = torch.Generator().manual_seed(self.seed + step)
         odds = error.double().square().sum(1).square().cpu().clamp(min=1e-30)
         towards = torch.nn.functional.normalize(error[torch.multinomial(odds, len(dead), generator=draw).to(error.device)], dim=1)
-        team.first([towards])
+        team.first([towards])  # each process drew from its own batch, but their weights must stay equal
         self.sae.W_dec[dead] = towards * self.sae.W_dec[alive].norm(dim=1).mean()
         self.sae.W_enc[:, dead] = 0.2 * self.sae.W_enc[:, alive].norm(dim=0).mean() * towards.T
         self.sae.b_enc[dead] = 0
@@ -130,11 +130,11 @@ class Learner:
         self.tokens_since_fired[dead] = 0
 
     def report(self) -> dict[str, float]:
-        """Loss, L0, explained variance and share of dead features since the last report, over all processes; starts anew."""
-        found = self.meter.clone()
+        """Loss, L0, explained variance and share of dead features since the last report, over all processes; resets the sums."""
+        sums = self.meter.clone()
         self.meter.zero_()
-        tokens, loss, fired, squares, power = found[:5].tolist()
-        spread = power - float(found[5:].square().sum()) / tokens
+        tokens, loss, fired, squares, power = sums[:5].tolist()
+        spread = power - float(sums[5:].square().sum()) / tokens
         return {
             "loss": loss / tokens,
             "l0": fired / tokens,
@@ -143,10 +143,10 @@ class Learner:
         }
 
     def result(self, provenance: Mapping[str, Any]) -> SAE:
-        """The SAE of activations as they are, whose file says this about it."""
-        made = self.sae.scaled(float(self.scale))
+        """The SAE for activations in the model's own units, with this provenance for its file."""
+        sae = self.sae.scaled(float(self.scale))
         config = self.sae.config
-        return SAE.of(SAEConfig(config.width, config.features, config.kind, config.k, provenance=provenance), made.state_dict())
+        return SAE.of(SAEConfig(config.width, config.features, config.kind, config.k, provenance=provenance), sae.state_dict())
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that the next step depends on."""
@@ -158,17 +158,17 @@ class Learner:
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from ``tensors()``."""
+        """Continue from the state that ``tensors()`` returned."""
         for tensor, name in ((self.tokens_since_fired, "tokens_since_fired"), (self.meter, "meter"), (self.scale, "scale")):
             tensor.copy_(state[name])
         for name, weight in self.weights.items():
             weight.copy_(state[f"weight.{name}"])
-            kept = {key: state[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-            self.optimizer.state[weight] = {key: value.to(weight.device).clone() for key, value in kept.items()}
+            moments = {key: state[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            self.optimizer.state[weight] = {key: value.to(weight.device).clone() for key, value in moments.items()}
 
 
 def seed_of(seed: int, node: object) -> int:
-    """The seed of one node's SAE: another for every node, the same whatever else is trained.
+    """The seed of one node's SAE: different for every node, independent of the other nodes trained.
 
     >>> seed_of(0, "resid[0]") == seed_of(0, "resid[0]") != seed_of(0, "resid[1]")
     True

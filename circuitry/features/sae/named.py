@@ -15,35 +15,35 @@ if TYPE_CHECKING:
     from ...models.model import Model
 
 Given: TypeAlias = SAE | Mapping[Any, SAE] | Iterable[SAE]
-"""One, or several: by node (or its text), as ``train_sae`` returns them, or each naming its node in ``config.provenance``."""
+"""One SAE; several by node (or its text), as ``train_sae`` returns them; or several that name their node in ``config.provenance``."""
 
 
 def by_node(model: Model, saes: Given) -> dict[Node, SAE]:
-    """SAEs by the model's nodes, on its device.
+    """SAEs by the model's nodes, on the model's device.
 
-    Raises CircuitryError where there is none, one that does not say its node, a node that is not there, or two of one node.
+    Raises CircuitryError without any SAE, for an SAE that does not name its node, an unknown node, or two SAEs of one node.
 
     >>> import circuitry as ct
     >>> from circuitry.features.sae import SAEConfig
-    >>> found = by_node(ct.load("bundled:mamba"), SAE(SAEConfig(128, 256, provenance={"node": "resid[2]"})))
-    >>> {str(node): sae for node, sae in found.items()}
+    >>> saes = by_node(ct.load("bundled:mamba"), SAE(SAEConfig(128, 256, provenance={"node": "resid[2]"})))
+    >>> {str(node): sae for node, sae in saes.items()}
     {'resid[2]': SAE(resid[2] relu, 128 -> 256)}
     """
     if isinstance(saes, SAE):
         saes = [saes]
     pairs = list(saes.items()) if isinstance(saes, Mapping) else [(_node(sae), sae) for sae in saes]
-    found: dict[Node, SAE] = {}
+    named: dict[Node, SAE] = {}
     for name, sae in pairs:
-        if (node := model.graph.node(name)) in found:
+        if (node := model.graph.node(name)) in named:
             raise CircuitryError(f"two SAEs are given for {node}; give one of them at a time")
-        found[node] = sae.on(model.device)
-    if not found:
+        named[node] = sae.on(model.device)
+    if not named:
         raise CircuitryError("no autoencoder is given; give one, or several by node")
-    return found
+    return named
 
 
 def check_width(node: Node, sae: SAE, x: Tensor) -> None:
-    """Raise CircuitryError where activations [token, width] are not what an SAE takes."""
+    """Raise CircuitryError if activations [token, width] do not have the width that an SAE takes."""
     if x.shape[1] != sae.config.width:
         raise CircuitryError(f"{node} has {x.shape[1]} numbers at a token, its SAE takes {sae.config.width}")
 

@@ -15,10 +15,10 @@ REVIVALS = (None, "resample", "auxiliary")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How SAEs are trained. The paper gives initialisation, Adam and its learning rate; it leaves the rest of this open.
+    """How SAEs are trained. The paper gives the initialisation, Adam and its learning rate; it leaves the other settings open.
 
-    The loss of a token is ‖x - x̂‖² (topk) or ‖x - x̂‖² + l1 · Σ f‖d‖ (relu), d a feature's direction, without ‖d‖ where ``decoder``
-    is free; of activations in units that ``normalise`` sets.
+    The loss of a token is ‖x - x̂‖² (topk) or ‖x - x̂‖² + l1 · Σ f‖d‖ (relu), where d is a feature's direction; with a free
+    ``decoder`` the factor ‖d‖ is left out. ``normalise`` sets the units of x.
     """
 
     kind: str = "relu"
@@ -28,13 +28,13 @@ class Recipe:
     expansion: int = 32
     """The paper's."""
     tokens: int = 2_000_000
-    """Activations to train on, over and over where the text has fewer. Open in the paper."""
+    """Activations to train on; a text with fewer is repeated. Open in the paper."""
     lr: float = 8e-4
     """Adam's learning rate; betas 0.9 and 0.999 and epsilon 1e-8 are the paper's too."""
     l1: float = 2.0
     """Weight of the L1 penalty. Open in the paper."""
     l1_warmup: float = 0.05
-    """Presence of the steps over which the penalty rises from 0. Open in the paper."""
+    """Fraction of the steps over which the penalty rises from 0. Open in the paper."""
     k: int = 32
     """Features a token keeps, for topk."""
     decoder: str | None = None
@@ -42,31 +42,31 @@ class Recipe:
     they start with; free: neither, so that the penalty can be evaded by long directions. Open in the paper; by default weighted
     for relu and fixed for topk."""
     normalise: bool = True
-    """Divide activations by one number so that their mean norm is √D while training; the SAE that comes out takes them as they
-    are. Open in the paper."""
+    """Divide activations by one number so that their mean norm is √D while training; the trained SAE takes them undivided. Open in
+    the paper."""
     measured: int = 16_384
-    """On how many tokens, the first ones, the mean norm is measured."""
+    """Number of tokens, the first ones, on which the mean norm is measured."""
     warmup: float = 0.0
-    """Presence of the steps over which the learning rate rises from 0. Open in the paper."""
+    """Fraction of the steps over which the learning rate rises from 0. Open in the paper."""
     decay: float = 0.2
-    """Presence of the steps, the last ones, over which the learning rate falls to 0. Open in the paper."""
+    """Fraction of the steps, at the end, over which the learning rate falls to 0. Open in the paper."""
     clip: float | None = None
-    """Greatest norm of the gradient; None: it is not clipped. The paper mentions none."""
+    """Greatest norm of the gradient; None: no clipping. The paper mentions none."""
     dead_after: int = 100_000
     """A feature that has not fired in this many tokens is called dead."""
     revive: str | None = None
-    """What is done for dead features: None, resample (Bricken et al. 2023) or, for topk, auxiliary (a loss, Gao et al. 2024)."""
+    """How dead features are revived: None, resample (Bricken et al. 2023) or, for topk, auxiliary (a loss, Gao et al. 2024)."""
     resample_every: int = 250_000
-    """After how many tokens dead features are resampled, if they are; not any more once the learning rate falls."""
+    """Tokens between resamplings of dead features, which end when the learning rate begins to fall."""
     auxiliary: float = 1 / 32
     """Weight of the auxiliary loss, if there is one."""
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            _of_type(one.name, getattr(self, one.name), str(one.type))
-        _known("kind", self.kind, ("relu", "topk"))
-        _known("decoder", self.decoder, (None, *DECODERS))
-        _known("revive", self.revive, REVIVALS)
+        for setting in fields(self):
+            _check_type(setting.name, getattr(self, setting.name), str(setting.type))
+        _check_choice("kind", self.kind, ("relu", "topk"))
+        _check_choice("decoder", self.decoder, (None, *DECODERS))
+        _check_choice("revive", self.revive, REVIVALS)
         if self.revive == "auxiliary" and self.kind == "relu":
             raise CircuitryError(
                 "the auxiliary loss is for topk: a dead relu feature is 0 everywhere and learns nothing from it; "
@@ -81,37 +81,38 @@ class Recipe:
 
     @classmethod
     def of(cls, **settings: Any) -> Recipe:
-        """A recipe of settings by name. Raises CircuitryError for a name that is not known."""
-        known = {field.name for field in fields(cls)}
+        """A recipe from settings by name. Raises CircuitryError for an unknown name."""
+        names = {field.name for field in fields(cls)}
         for name in settings:
-            if name not in known:
-                raise CircuitryError(f"training an SAE has no setting {name!r}; {suggest(name, known)}")
-        made = cls(**{name: value.item() if hasattr(value, "item") else value for name, value in settings.items()})  # of numpy
-        for name, (why, instead) in made._idle().items():
+            if name not in names:
+                raise CircuitryError(f"training an SAE has no setting {name!r}; {suggest(name, names)}")
+        # Numbers of numpy become Python's, since the recipe goes into JSON and its types are checked.
+        recipe = cls(**{name: value.item() if hasattr(value, "item") else value for name, value in settings.items()})
+        for name, (why, instead) in recipe._idle().items():
             if settings.get(name) is not None:
                 raise no_effect(name, settings[name], why, instead)
-        return made
+        return recipe
 
     def _idle(self) -> dict[str, tuple[str, str]]:
-        """Settings that change nothing beside the others, with the reason and what to do."""
-        found: dict[str, tuple[str, str]] = {}
+        """Settings that have no effect together with the others, each with the reason and what to do."""
+        idle: dict[str, tuple[str, str]] = {}
         if self.kind == "topk":
             for name in ("l1", "l1_warmup"):
-                found[name] = "topk has no L1 penalty", f"use kind='relu', or leave {name} out"
+                idle[name] = "topk has no L1 penalty", f"use kind='relu', or leave {name} out"
         else:
-            found["k"] = "kind 'relu' keeps as many features as fire", "use kind='topk', or leave k out"
+            idle["k"] = "kind 'relu' keeps as many features as fire", "use kind='topk', or leave k out"
         if self.revive != "resample":
-            found["resample_every"] = "nothing is resampled", "use revive='resample', or leave resample_every out"
+            idle["resample_every"] = "nothing is resampled", "use revive='resample', or leave resample_every out"
         if self.revive != "auxiliary":
-            found["auxiliary"] = "the loss has no auxiliary part", "use revive='auxiliary', or leave auxiliary out"
+            idle["auxiliary"] = "the loss has no auxiliary part", "use revive='auxiliary', or leave auxiliary out"
         if self.features is not None:
-            found["expansion"] = f"features={self.features} says how many there are", "leave one of the two out"
+            idle["expansion"] = f"features={self.features} says how many there are", "leave one of the two out"
         if not self.normalise:
-            found["measured"] = "nothing is normalised", "use normalise=True, or leave measured out"
-        return found
+            idle["measured"] = "nothing is normalised", "use normalise=True, or leave measured out"
+        return idle
 
     def config(self, width: int, provenance: Mapping[str, Any]) -> SAEConfig:
-        """What the SAE of a node of this width is."""
+        """The config of an SAE for a node of this width."""
         features = self.features or self.expansion * width
         return SAEConfig(width, features, self.kind, self.k if self.kind == "topk" else None, provenance=provenance)
 
@@ -121,12 +122,12 @@ class Recipe:
         return self.decoder or ("weighted" if self.kind == "relu" else "fixed")
 
     def rate(self, done: float) -> float:
-        """The learning rate when this share of the steps is done."""
+        """The learning rate after the fraction ``done`` of the steps."""
         rising = min(1.0, done / self.warmup) if self.warmup else 1.0
         return self.lr * rising * (min(1.0, (1 - done) / self.decay) if self.decay else 1.0)
 
     def penalty(self, done: float) -> float:
-        """The weight of the L1 penalty when this share of the steps is done; 0 for topk."""
+        """The weight of the L1 penalty after the fraction ``done`` of the steps; 0 for topk."""
         if self.kind != "relu":
             return 0.0
         return self.l1 * (min(1.0, done / self.l1_warmup) if self.l1_warmup else 1.0)
@@ -141,16 +142,17 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def _of_type(name: str, value: object, wanted: str) -> None:
-    """Refuse what is of none of the types of a field, written as "int | None"."""
+def _check_type(name: str, value: object, wanted: str) -> None:
+    """Refuse a value that has none of a field's types, written as "int | None"."""
     words = wanted.split(" | ")
+    # A bool is an int to isinstance, but k=True is a mistake.
     fits = any(isinstance(value, _TYPES[word]) and (word == "bool") == isinstance(value, bool) for word in words)
     if not fits:
         names = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word", "None": "none"}
         raise CircuitryError(f"{name} is {value!r}; it must be {' or '.join(names[word] for word in words)}")
 
 
-def _known(name: str, value: object, known: tuple[str | None, ...]) -> None:
-    if value not in known:
-        hint = suggest(str(value), [one for one in known if one])
+def _check_choice(name: str, value: object, choices: tuple[str | None, ...]) -> None:
+    if value not in choices:
+        hint = suggest(str(value), [choice for choice in choices if choice])
         raise CircuitryError(f"unknown {name} of an SAE's training: {value!r}; {hint}")

@@ -1,4 +1,4 @@
-"""A sparse autoencoder: the weights, and the function they are."""
+"""A sparse autoencoder: its weights, and the function they define."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ KINDS = ("relu", "topk", "jumprelu")
 
 @dataclass(frozen=True)
 class SAEConfig:
-    """What an SAE is, apart from its weights.
+    """The settings of an SAE, apart from its weights.
 
-    ``kind``: relu; topk, which keeps the ``k`` greatest features of a token; jumprelu, which keeps those above a threshold of
-    their own (read from files, not trained here). ``centred``: the decoder's bias is subtracted from the input first, as some
-    files want it. ``provenance``: where it comes from, which goes into its file: model, node, text, settings of the training.
+    ``kind``: relu; topk, which keeps the ``k`` greatest features of a token; jumprelu, which keeps features above a threshold
+    that each has (read from files, not trained here). ``centred``: the decoder's bias is subtracted from the input first, as
+    some files require. ``provenance`` is written into the SAE's file: model, node, text, settings of the training.
 
     >>> SAEConfig(width=4, features=16, kind="topk")
     Traceback (most recent call last):
@@ -42,8 +42,8 @@ class SAEConfig:
             raise CircuitryError(f"unknown kind of SAE {self.kind!r}; {suggest(self.kind, KINDS)}")
         if self.width < 1 or self.features < 1:
             raise CircuitryError(f"width and features must be at least 1, got width={self.width} and features={self.features}")
-        whole = isinstance(self.k, int) and not isinstance(self.k, bool)
-        if self.kind == "topk" and not (whole and 1 <= (self.k or 0) <= self.features):
+        integer = isinstance(self.k, int) and not isinstance(self.k, bool)
+        if self.kind == "topk" and not (integer and 1 <= (self.k or 0) <= self.features):
             raise CircuitryError(f"a topk SAE needs k from 1 to {self.features} (its features), not {self.k!r}")
 
     @property
@@ -56,10 +56,9 @@ class SAE(nn.Module):
     """A sparse autoencoder of activations of width D with F features, in float32.
 
     f = activation(x W_enc + b_enc) and x̂ = f W_dec + b_dec, with W_enc (D, F), b_enc (F,), W_dec (F, D), b_dec (D,): the rows of
-    ``W_dec`` are the features' directions. A jumprelu has a ``threshold`` (F,) besides. x is what the model computes; no scaling
-    is left to the caller.
+    ``W_dec`` are the features' directions. A jumprelu also has a ``threshold`` (F,). x are the model's values, unscaled.
 
-    Starts as appendix A of the paper says: rows of W_dec uniform, scaled to norm √(2D/F), W_enc its transpose, biases 0.
+    Initialised as in appendix A of the paper: rows of W_dec uniform, scaled to norm √(2D/F), W_enc its transpose, biases 0.
     About half of all features then fire, and x̂ is close to x. Of a topk SAE, which the paper does not have, they have norm 1.
     """
 
@@ -91,8 +90,8 @@ class SAE(nn.Module):
             return functional.relu(before)
         if self.config.kind == "jumprelu":
             return functional.relu(before) * (before > self.threshold)
-        values, where = before.topk(self.config.k or 0, dim=-1, sorted=False)
-        return torch.zeros_like(before).scatter(-1, where, functional.relu(values))
+        values, at = before.topk(self.config.k or 0, dim=-1, sorted=False)
+        return torch.zeros_like(before).scatter(-1, at, functional.relu(values))
 
     def decode(self, features: Tensor) -> Tensor:
         """Activations [..., D] from features [..., F]."""
@@ -105,58 +104,58 @@ class SAE(nn.Module):
 
     @torch.no_grad()
     def scaled(self, scale: float) -> SAE:
-        """The SAE that does to x what this one does to ``scale``·x: the same features, reconstructions divided by ``scale``."""
+        """The SAE that gives for x the features this one gives for ``scale``·x, and its reconstruction divided by ``scale``."""
         return self._with(W_enc=self.W_enc * scale, W_dec=self.W_dec / scale, b_dec=self.b_dec / scale)
 
     @torch.no_grad()
     def unit(self) -> SAE:
         """The SAE with directions of norm 1 and each feature multiplied by its direction's norm: a relu reconstructs the same.
 
-        A topk or jumprelu SAE then keeps features by their share in x̂, which is how some files mean it.
+        A topk or jumprelu SAE then selects features by their share in x̂, as some files intend.
         """
         norm = self.W_dec.norm(dim=1)
         norm = torch.where(norm > 0, norm, 1)  # a feature without a direction stays without one
         return self._with(W_enc=self.W_enc * norm, b_enc=self.b_enc * norm, W_dec=self.W_dec / norm[:, None])
 
     def on(self, device: torch.device | str) -> SAE:
-        """This SAE on a device: itself, if it is there, else a copy."""
+        """This SAE on a device: itself if it is on that device already, else a copy."""
         if self.W_enc.device == torch.device(device):
             return self
         return self._with(**{name: value.to(device) for name, value in self.state_dict().items()})
 
     def _with(self, **weights: Tensor) -> SAE:
-        """An SAE like this one, but for these weights."""
+        """A copy of this SAE with these weights replaced."""
         return SAE.of(self.config, {**self.state_dict(), **weights})
 
     @classmethod
     def of(cls, config: SAEConfig, weights: Mapping[str, Tensor]) -> SAE:
-        """An SAE of weights by name: W_enc, b_enc, W_dec, b_dec (and threshold), made float32.
+        """An SAE from weights by name: W_enc, b_enc, W_dec, b_dec (and threshold), converted to float32.
 
-        Raises CircuitryError where names or shapes are not those of ``config``.
+        Raises CircuitryError if names or shapes do not fit ``config``.
         """
-        with torch.device("meta"):
-            made = cls(config)
-        wanted = {name: tuple(value.shape) for name, value in made.state_dict().items()}
+        with torch.device("meta"):  # allocates nothing: the weights are assigned below
+            sae = cls(config)
+        wanted = {name: tuple(value.shape) for name, value in sae.state_dict().items()}
         given = {name: tuple(value.shape) for name, value in weights.items()}
         if wanted != given:
             raise CircuitryError(f"the weights of this {config.kind} SAE are {wanted}, not {given}")
-        made.load_state_dict({name: value.detach().float().contiguous() for name, value in weights.items()}, assign=True)
-        return made
+        sae.load_state_dict({name: value.detach().float().contiguous() for name, value in weights.items()}, assign=True)
+        return sae
 
     def save(self, folder: str | PathLike[str]) -> Path:
-        """Write ``cfg.json`` and ``sae_weights.safetensors`` in SAELens's layout; the folder."""
+        """Write ``cfg.json`` and ``sae_weights.safetensors`` in SAELens's layout; returns the folder."""
         from .files import save
 
         return save(self, folder)
 
     @classmethod
     def load(cls, folder: str | PathLike[str]) -> SAE:
-        """Read a folder in the layout of SAELens, sparsify or OpenMOSS. Raises CircuitryError where it is none of them."""
+        """Read a folder in the layout of SAELens, sparsify or OpenMOSS. Raises CircuitryError for any other."""
         from .files import load
 
         return load(folder)
 
     def extra_repr(self) -> str:
-        """What stands between the brackets when an SAE is printed."""
+        """The text between the brackets when an SAE is printed."""
         k = f", k={self.config.k}" if self.config.k else ""
         return f"{self.config.provenance.get('node', '')} {self.config.kind}, {self.config.width} -> {self.config.features}{k}".strip()

@@ -1,4 +1,4 @@
-"""Where a training's batches come from: a stream of a model's activations, one that somebody else wrote, or just tensors."""
+"""Where a training's batches come from: a stream of a model's activations, a custom stream, or plain tensors."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Batch: TypeAlias = Mapping[Node, Tensor]
 
 @runtime_checkable
 class Stream(Protocol):
-    """Batches [token, width] of nodes, any of which can be made again: ``circuitry.activations``, or an object like it."""
+    """Batches [token, width] of nodes that can be made again from any number on: ``circuitry.activations``, or an object like it."""
 
     def batches(self, start: int = 0) -> Iterator[Mapping[Node, Tensor]]:
-        """Batch number ``start`` and all that follow it."""
+        """Batch number ``start`` and all after it."""
 
 
 Batches: TypeAlias = Stream | Iterable[Tensor] | Iterable[Mapping[Node, Tensor]]
@@ -32,9 +32,9 @@ Batches: TypeAlias = Stream | Iterable[Tensor] | Iterable[Mapping[Node, Tensor]]
 
 @dataclass(frozen=True)
 class Source:
-    """Batches from a number on, as one process of a team gets them, and what is known of them.
+    """The batches of one process of a team, from a given number on, and their description.
 
-    ``widths`` by node; ``tokens`` of a batch; ``identity`` tells one stream from another; ``provenance`` is for the SAEs' files.
+    ``widths`` by node; ``tokens`` of a batch; ``identity`` distinguishes streams; ``provenance`` goes into the SAEs' files.
     """
 
     batches: Callable[[int], Iterator[Batch]]
@@ -45,13 +45,13 @@ class Source:
 
 
 def source(given: Batches, nodes: list[Node], team: Team) -> Source:
-    """Read batches off what is given: ``batches(start)`` where it has that, else one after another from its beginning.
+    """Read batches from a stream by ``batches(start)``, or from an iterable one after another.
 
-    Of several processes each takes every ``world_size``-th batch, beginning with its own.
+    Each of several processes takes every ``world_size``-th batch, starting at its rank.
 
     >>> import torch
-    >>> found = source([torch.zeros(2, 3), torch.ones(2, 3)], [parse_node("resid[0]")], Team())
-    >>> [(str(node), float(value.sum())) for batch in found.batches(1) for node, value in batch.items()]
+    >>> tensors = source([torch.zeros(2, 3), torch.ones(2, 3)], [parse_node("resid[0]")], Team())
+    >>> [(str(node), float(value.sum())) for batch in tensors.batches(1) for node, value in batch.items()]
     [('resid[0]', 6.0)]
     """
     if not isinstance(given, Stream):
@@ -64,30 +64,30 @@ def source(given: Batches, nodes: list[Node], team: Team) -> Source:
     else:
         widths, tokens = _shape(next(stream.batches(0), {}))
     batches = stream.batches if shared else functools.partial(_every, stream, team)
-    return Source(batches, dict(widths), tokens, *_known(stream))
+    return Source(batches, dict(widths), tokens, *_described(stream))
 
 
 def _of_tensors(given: Any, nodes: list[Node], team: Team) -> Source:
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
-        raise CircuitryError(f"{type(given).__name__} is nothing to train on; give activations, or an iterable of tensors")
+        raise CircuitryError(f"expected activations or an iterable of tensors to train on, got {type(given).__name__}")
     items: Iterable[Any] = given
-    if iter(given) is given:  # what was looked at must come again
-        first = list(itertools.islice(given, 1))
-        peeked, items = iter(first), itertools.chain(first, given)
+    if iter(given) is given:  # an iterator, which cannot start again: put the batch that is looked at back in front
+        peek = list(itertools.islice(given, 1))
+        peeked, items = iter(peek), itertools.chain(peek, given)
     else:
         peeked = iter(given)
-    known = _named(next(peeked, None), nodes)
-    widths, tokens = _shape(known)
+    first = _named(next(peeked, None), nodes)
+    widths, tokens = _shape(first)
 
     def batches(start: int) -> Iterator[Batch]:
         for item in itertools.islice(items, start * team.world_size + team.rank, None, team.world_size):
             yield _named(item, nodes)
 
-    return Source(batches, widths, tokens, {"first batch": _digest(known)}, {"text": "tensors that were given"})
+    return Source(batches, widths, tokens, {"first batch": _digest(first)}, {"text": "tensors that were given"})
 
 
 def _named(item: Any, nodes: list[Node]) -> Batch:
-    """Tensors under their nodes."""
+    """Tensors by node."""
     if isinstance(item, Mapping):
         return {parse_node(node) if isinstance(node, str) else node: value for node, value in item.items()}
     if isinstance(item, Tensor) and len(nodes) != 1:
@@ -103,21 +103,21 @@ def _shape(batch: Batch) -> tuple[dict[Node, int], int]:
 
 
 def _digest(batch: Batch) -> str:
-    """What tells tensors whose origin is not known from others."""
-    made = hashlib.blake2b(digest_size=8)
+    """A digest of tensors whose origin is unknown."""
+    digest = hashlib.blake2b(digest_size=8)
     for node, value in batch.items():
-        made.update(f"{node} {tuple(value.shape)}".encode())
-        made.update(value.detach().cpu().float().contiguous().numpy().data)
-    return made.hexdigest()
+        digest.update(f"{node} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().float().contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def _every(stream: Stream, team: Team, start: int) -> Iterator[Batch]:
-    """This process's batches of a stream that knows of no others."""
+    """This process's batches of a stream that does not know about other processes."""
     return itertools.islice(stream.batches(start * team.world_size + team.rank), 0, None, team.world_size)
 
 
-def _known(stream: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What tells this stream from others, and what a reader wants to know of it."""
+def _described(stream: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The identity and the provenance of a stream."""
     corpus, model = getattr(stream, "corpus", None), getattr(stream, "model", None)
     identity = {name: getattr(stream, name) for name in ("buffer", "seed", "memory") if hasattr(stream, name)}
     provenance: dict[str, Any] = {}
@@ -127,6 +127,6 @@ def _known(stream: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     if model is not None:
         identity["weights"] = provenance["weights"] = model.fingerprint
         provenance |= {"model": model.name, "dtype": str(model.dtype).removeprefix("torch.")}
-    if corpus is None or model is None:
+    if corpus is None or model is None:  # nothing else identifies the stream
         identity["first batch"] = _digest(next(stream.batches(0), {}))
     return {"stream": identity}, provenance

@@ -1,4 +1,4 @@
-"""Training SAEs: many nodes from one stream, each with an optimizer of its own, in one process or several."""
+"""Training SAEs: many nodes from one stream, each with its own optimizer, in one process or several."""
 
 from __future__ import annotations
 
@@ -58,27 +58,27 @@ def train_sae(
 ) -> Trained:
     """Train a sparse autoencoder on each node, all of them from one pass of the model over the text.
 
-    ReLU with L1 as in appendix A of the paper; what the paper leaves open, and topk, are settings: ``recipe`` takes every field of
-    ``Recipe``, where each default stands with its reason. Weights are float32.
+    ReLU with L1 as in appendix A of the paper, or topk. ``recipe`` takes every field of ``Recipe``, which gives each default and
+    its reason. Weights are float32.
 
     Args:
-        model, nodes, texts, corpus, context, batch, buffer, seed: as for ``circuitry.activations``; ``seed`` is also that of the
-            weights. A batch is of one process.
-        activations: a stream made before, any object with its ``batches(start)``, or an iterable of tensors [token, width] of
-            the one node named (or of dictionaries from nodes to tensors), in place of model and texts. An iterable is read from
-            its beginning again when a training goes on.
-        out: the folder. Every ``save_every`` seconds a checkpoint is written there; the same call goes on where a killed one
-            stopped, and ends with the same bits (with the same number of threads). A complete one is read back.
-        progress: a bar with L0, explained variance and the share of dead features, means over nodes.
+        model, nodes, texts, corpus, context, batch, buffer, seed: as for ``circuitry.activations``; ``seed`` also seeds the
+            weights. ``batch`` is per process.
+        activations: in place of model and texts, a stream (any object with ``batches(start)``), or an iterable of tensors
+            [token, width] of the one node named, or of dictionaries from nodes to tensors. An iterable is read from its
+            beginning again when a training is resumed.
+        out: the folder. Every ``save_every`` seconds a checkpoint is written there; the same call resumes a killed training and
+            ends with the same bits (with the same number of threads). A complete training is read back.
+        progress: show a bar with L0, explained variance and the share of dead features, means over nodes.
 
-    Under ``torchrun`` each process takes its own batches and gradients are averaged. Raises CircuitryError for settings that are
-    not known, batches that end before ``tokens``, and a folder with other settings; FileError for a folder that another training
-    writes to, and for a disk that is full or cannot be written: then the last checkpoint is whole, and the same call goes on.
+    Under ``torchrun`` each process takes its own batches and gradients are averaged. Raises CircuitryError for unknown settings,
+    batches that end before ``tokens``, and a folder with other settings; FileError for a folder that another training writes to,
+    and for a disk that is full or cannot be written: the last checkpoint is then valid, and the same call resumes.
 
     >>> import torch
     >>> points = torch.randn(8, 64, 4, generator=torch.Generator().manual_seed(0))
-    >>> found = train_sae(None, "resid[0]", activations=points, tokens=512, features=16, progress=False)
-    >>> found["resid[0]"]
+    >>> saes = train_sae(None, "resid[0]", activations=points, tokens=512, features=16, progress=False)
+    >>> saes["resid[0]"]
     SAE(resid[0] relu, 4 -> 16)
     """
     settings = Recipe.of(**recipe)
@@ -102,16 +102,15 @@ def train_sae(
                     "context", context, "the corpus is cut into documents already", "leave context out, or give texts"
                 )
             text: dict[str, Any] = {"corpus": corpus} if corpus is not None else {"tokens": settings.tokens, "context": context}
-            how: dict[str, Any] = {
+            options: dict[str, Any] = {
                 "batch": batch,
                 "buffer": buffer,
                 "seed": seed,
                 "rank": crew.rank,
                 "world_size": crew.world_size,
             }
-            activations = collect(model, nodes, texts, **text, **how)
-        made = source(activations, _named(nodes), crew)
-        training = _Training(settings, seed, made, crew, save_every, progress)
+            activations = collect(model, nodes, texts, **text, **options)
+        training = _Training(settings, seed, source(activations, _named(nodes), crew), crew, save_every, progress)
         return training.run(TrainingFolder(Path(out)) if out is not None else None)
 
 
@@ -120,7 +119,7 @@ def _complete(record: Mapping[str, Any] | None) -> bool:
 
 
 def _check_stream(**given: tuple[Any, Any]) -> None:
-    """Refuse what says how activations are made, (value, default), beside activations that are made already."""
+    """Refuse settings of how to collect activations, (value, default), if the activations are given."""
     for name, (value, default) in given.items():
         if value is not None and value != default:
             shown = value if isinstance(value, int) else ...
@@ -155,7 +154,7 @@ class _Training:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that the weights depend on, apart from the machine."""
+        """Everything that the weights depend on, except the machine."""
         return {
             "nodes": [str(node) for node in self.source.widths],
             "widths": list(self.source.widths.values()),
@@ -167,10 +166,10 @@ class _Training:
         }
 
     def run(self, folder: TrainingFolder | None) -> Trained:
-        """Train from where the folder says to the end; the first process holds the folder."""
+        """Train to the end, from the folder's last checkpoint if there is one; the first process holds the folder."""
         # Before the lock, which makes the folder: settings that do not fit leave nothing behind.
         configs = {node: self.recipe.config(width, {"node": str(node)}) for node, width in self.source.widths.items()}
-        if folder is not None and _complete(folder.work.check(self.identity)):  # which may be on a disk that cannot be written
+        if folder is not None and _complete(folder.work.check(self.identity)):  # no lock: the disk may be read-only
             return Trained.load(folder.path)
         with folder.work.held() if folder is not None and self.team.rank == 0 else nullcontext():
             return self._run(folder, configs)
@@ -198,13 +197,13 @@ class _Training:
     def _learners(
         self, configs: dict[Node, SAEConfig], stream: Iterator[Batch], folder: TrainingFolder | None, done: int
     ) -> tuple[dict[Node, Learner], Iterator[Batch]]:
-        """A learner for every node, as it was or new, and the stream from its first batch."""
-        first = 1 if done else -(-self.recipe.measured // self.tokens)
-        some = list(itertools.islice(stream, min(first, self.steps - done)))
-        if not some and done < self.steps:
+        """A learner for every node, restored or new, and the stream with the batches read here put back in front."""
+        first = 1 if done else -(-self.recipe.measured // self.tokens)  # one batch is enough to see the device
+        head = list(itertools.islice(stream, min(first, self.steps - done)))
+        if not head and done < self.steps:
             raise CircuitryError(f"the activations ended after {done * self.tokens} tokens")
-        device = next(iter(some[0].values())).device if some else torch.device("cpu")
-        learners = {node: Learner(one, self.recipe, seed_of(self.seed, node), device) for node, one in configs.items()}
+        device = next(iter(head[0].values())).device if head else torch.device("cpu")
+        learners = {node: Learner(config, self.recipe, seed_of(self.seed, node), device) for node, config in configs.items()}
         if folder is not None and done:
             *states, log = folder.load(done)
             self.rows = log["rows"].tolist()
@@ -212,12 +211,12 @@ class _Training:
                 learner.restore(state)
         else:
             for node, learner in learners.items():
-                learner.measure([batch[node] for batch in some], self.team)
-        return learners, itertools.chain(some, stream)
+                learner.measure([batch[node] for batch in head], self.team)
+        return learners, itertools.chain(head, stream)
 
     def _go(self, learners: dict[Node, Learner], stream: Iterator[Batch], folder: TrainingFolder | None, done: int) -> None:
-        """The steps that are left."""
-        first, saved, every = self.team.rank == 0, time.monotonic(), max(1, self.steps // REPORTS)
+        """Take the remaining steps."""
+        first, saved, interval = self.team.rank == 0, time.monotonic(), max(1, self.steps // REPORTS)
         with tqdm(total=self.steps * self.tokens, initial=done * self.tokens, desc="train SAEs", unit="token",
                   unit_scale=True, disable=not (self.progress and first), leave=False) as bar:  # fmt: skip
             for step in range(done, self.steps):
@@ -225,7 +224,7 @@ class _Training:
                     raise CircuitryError(f"the activations ended after {step * self.tokens} of {self.recipe.tokens} tokens")
                 self._step(learners, batch, step)
                 bar.update(self.tokens)
-                if (step + 1) % every == 0 or step + 1 == self.steps:
+                if (step + 1) % interval == 0 or step + 1 == self.steps:
                     self._report(learners, step + 1, bar)
                 if folder is not None and first and time.monotonic() - saved >= self.save_every:
                     rows = {"rows": torch.tensor(self.rows, dtype=torch.float64).reshape(-1, 2 + len(COLUMNS))}
@@ -233,7 +232,7 @@ class _Training:
                     saved = time.monotonic()
 
     def _step(self, learners: dict[Node, Learner], batch: Batch, step: int) -> None:
-        """Every SAE learns from its part of the batch; SAEs share nothing, but processes must sum theirs in the same order."""
+        """Every SAE learns from its part of the batch: on threads, unless several processes must sum gradients in one order."""
 
         def learn(node: Node) -> None:
             learners[node].learn(batch[node], step, self.steps, self.team)
@@ -245,21 +244,24 @@ class _Training:
             on_threads(learn, learners, next(iter(batch.values())).device)
 
     def _report(self, learners: dict[Node, Learner], step: int, bar: Any) -> None:
-        told = [learner.report() for learner in learners.values()]
-        for node, one in zip(learners, told, strict=True):
-            if not math.isfinite(one["loss"]):
+        reports = [learner.report() for learner in learners.values()]
+        for node, report in zip(learners, reports, strict=True):
+            if not math.isfinite(report["loss"]):
                 raise CircuitryError(f"the loss of {node} is not finite by step {step}; a lower lr, or clip=1.0, may help")
-        self.rows += [[step, number, *(one[column] for column in COLUMNS)] for number, one in enumerate(told)]
-        mean = {column: sum(one[column] for one in told) / len(told) for column in COLUMNS}
+        self.rows += [[step, number, *(report[column] for column in COLUMNS)] for number, report in enumerate(reports)]
+        mean = {column: sum(report[column] for report in reports) / len(reports) for column in COLUMNS}
         bar.set_postfix_str(f"L0 {mean['l0']:.1f}, EV {mean['explained_variance']:.3f}, dead {mean['dead']:.1%}", refresh=False)
 
     def _end(self, learners: dict[Node, Learner], folder: TrainingFolder | None) -> Trained:
-        """The SAEs, in files if there is a folder."""
+        """The trained SAEs, written to files if there is a folder."""
         versions = self._versions()
         provenance = {**self.source.provenance, **self.identity, "versions": versions}
-        for mine in ("nodes", "widths"):
-            del provenance[mine]
-        saes = {n: one.result({"node": str(n), **provenance, "scale": float(one.scale)}) for n, one in learners.items()}
+        for name in ("nodes", "widths"):  # of the whole run, not of one SAE
+            del provenance[name]
+        saes = {
+            node: learner.result({"node": str(node), **provenance, "scale": float(learner.scale)})
+            for node, learner in learners.items()
+        }
         trained = Trained(saes, np.array(self.rows), self.tokens, folder.path if folder is not None else None)
         if folder is not None and self.team.rank == 0:
             trained.save(folder.path)
@@ -268,7 +270,7 @@ class _Training:
         return trained
 
     def _versions(self) -> dict[str, str]:
-        """Of what computed the numbers; a model's libraries are not loaded to say theirs where there was none."""
+        """Versions of the libraries that computed the numbers; without a model, the model's libraries are not imported."""
         if "model" not in self.source.provenance:
             return {"torch": torch.__version__}
         from ...patching.provenance import versions

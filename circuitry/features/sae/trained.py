@@ -1,4 +1,4 @@
-"""What a training gives: SAEs by node, and how it went."""
+"""The result of a training: SAEs by node, and the training's log."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ COLUMNS = ("loss", "l0", "explained_variance", "dead")
 
 
 class Trained(Mapping[Node, SAE]):
-    """SAEs by node (or its text), as ``train_sae`` makes them and ``Trained.load`` reads them again.
+    """SAEs by node (or its text), as ``train_sae`` makes them and ``Trained.load`` reads them back.
 
-    ``rows`` [report, 2 + columns] are the step, the number of the node, and ``COLUMNS``; ``folder`` is None where nothing was
+    ``rows`` [report, 2 + columns] are the step, the number of the node, and ``COLUMNS``; ``folder`` is None if nothing was
     written.
     """
 
@@ -34,10 +34,10 @@ class Trained(Mapping[Node, SAE]):
         self._saes, self._rows, self._tokens, self.folder = dict(saes), rows, tokens, folder
 
     def __getitem__(self, node: Node | str) -> SAE:
-        found = parse_node(node) if isinstance(node, str) else node
-        if found not in self._saes:
+        key = parse_node(node) if isinstance(node, str) else node
+        if key not in self._saes:
             raise KeyError(f"no SAE of {node} here; there are {', '.join(map(str, self._saes))}")
-        return self._saes[found]
+        return self._saes[key]
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self._saes)
@@ -50,19 +50,19 @@ class Trained(Mapping[Node, SAE]):
 
     @property
     def log(self) -> pd.DataFrame:
-        """A row for every report and node: step, tokens, node, and means since the report before.
+        """A row for every report and node: step, tokens, node, and means since the previous report.
 
-        ``loss`` is that of the training, of a token; ``l0`` features that fire at a token; ``explained_variance`` 1 - Σ‖x - x̂‖²
-        / Σ‖x - mean‖²; ``dead`` the share of features that did not fire in the recipe's last ``dead_after`` tokens.
+        ``loss``: the training loss of a token; ``l0``: features that fire at a token; ``explained_variance``: 1 - Σ‖x - x̂‖² /
+        Σ‖x - mean‖²; ``dead``: the share of features that did not fire in the last ``dead_after`` tokens.
         """
         import pandas as pd
 
         nodes = [str(node) for node in self]
-        told = pd.DataFrame(self._rows[:, 2:], columns=list(COLUMNS))
-        told.insert(0, "node", [nodes[int(number)] for number in self._rows[:, 1]])
-        told.insert(0, "tokens", (self._rows[:, 0] * self._tokens).astype(int))
-        told.insert(0, "step", self._rows[:, 0].astype(int))
-        return told
+        table = pd.DataFrame(self._rows[:, 2:], columns=list(COLUMNS))
+        table.insert(0, "node", [nodes[int(number)] for number in self._rows[:, 1]])
+        table.insert(0, "tokens", (self._rows[:, 0] * self._tokens).astype(int))
+        table.insert(0, "step", self._rows[:, 0].astype(int))
+        return table
 
     @property
     def last(self) -> pd.DataFrame:
@@ -70,7 +70,7 @@ class Trained(Mapping[Node, SAE]):
         return self.log.tail(len(self)).reset_index(drop=True)
 
     def save(self, folder: str | PathLike[str]) -> Path:
-        """Write a folder for every SAE, in SAELens's layout, and ``log.csv``; the folder."""
+        """Write a folder for every SAE, in SAELens's layout, and ``log.csv``; returns the folder."""
         target = Path(folder)
         for node, sae in self._saes.items():
             sae.save(target / slug(node))
@@ -79,7 +79,7 @@ class Trained(Mapping[Node, SAE]):
 
     @classmethod
     def load(cls, folder: str | PathLike[str]) -> Trained:
-        """Read the folder of a complete training. Raises CircuitryError where it is none."""
+        """Read the folder of a complete training. Raises CircuitryError if it holds none."""
         import pandas as pd
 
         record: dict[str, Any] = TrainingFolder(Path(folder)).work.record() or {}

@@ -1,4 +1,4 @@
-"""Nodes of several circuits on common rows: the step a node does, and its depth as a share of the model's layers."""
+"""Nodes of several circuits on common scales: the step that a node performs, and its depth as a share of the model's layers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Weighted: TypeAlias = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class PlacedComponent:
-    """One component of one model's circuit, with the effects it was named for.
+    """One component of one model's circuit, with its measured effects.
 
-    ``effect`` and ``whole`` [example]: what patching the node does, and what patching the whole input does, in the unit of the
+    ``effect`` and ``whole`` [example]: the effects of patching the node and of patching the whole input, in the unit of the
     suite's table. ``depth`` is the middle of its layer as a share of all layers, 0 to 1.
     """
 
@@ -39,28 +39,26 @@ class PlacedComponent:
 
 
 def placed(model: str, result: SuiteResult) -> list[PlacedComponent]:
-    """The components a suite named that stand in a layer, each with its measurements.
+    """The components that a suite named, each with its measurements.
 
-    Raises CircuitryError for a result whose components do not say which cell of which table they are.
+    Raises CircuitryError for a result whose components do not name their table.
     """
-    layers, found = int(result.record["layers"]), []
-    for one in result.summary.components:
-        if one.table not in result.tables:
-            raise CircuitryError(f"{one.node} of {model} does not say from which table it comes; run its suite again")
-        table = result.tables[one.table]
-        row = list(table.mean().index).index(one.cell if len(one.cell) > 1 else one.cell[0])
+    layers, components = int(result.record["layers"]), []
+    for named in result.summary.components:
+        if named.table not in result.tables:
+            raise CircuitryError(f"{named.node} of {model} does not name its table; run its suite again")
+        table = result.tables[named.table]
+        row = list(table.mean().index).index(named.cell if len(named.cell) > 1 else named.cell[0])
         whole = table.values("source")[row] - table.values("base")[row]
-        depth = (one.layer + 0.5) / layers
-        found.append(
-            PlacedComponent(
-                model, step_of(one.role), one.role, one.node, one.position, one.layer, depth, table.values()[row], whole
-            )
+        depth, effect = (named.layer + 0.5) / layers, table.values()[row]
+        components.append(
+            PlacedComponent(model, step_of(named.role), named.role, named.node, named.position, named.layer, depth, effect, whole)
         )
-    return _once(found)
+    return _once(components)
 
 
 def step_of(role: str) -> str:
-    """What a role does in the algorithm, in words that hold for every architecture, with the token it is about.
+    """What a role does in the algorithm, in words that fit every architecture, and the token it concerns.
 
     >>> step_of("induction head"), step_of("writes the k ([A'])")
     ('keeps it and hands it to the answer', 'brings earlier tokens together and writes them: A')
@@ -69,12 +67,12 @@ def step_of(role: str) -> str:
     return f"{row_of(role)}: {token[1]}" if token else row_of(role)
 
 
-def _once(found: Sequence[PlacedComponent]) -> list[PlacedComponent]:
-    """A node that does one step in two ways counts once, where it is strongest."""
+def _once(components: Sequence[PlacedComponent]) -> list[PlacedComponent]:
+    """A node that does one step in two ways counts once, with the stronger effect."""
     best: dict[tuple[str, str], PlacedComponent] = {}
-    for component in found:
-        kept = best.get((component.step, component.node))
-        if kept is None or _normalized(component) > _normalized(kept):
+    for component in components:
+        strongest = best.get((component.step, component.node))
+        if strongest is None or _normalized(component) > _normalized(strongest):
             best[component.step, component.node] = component
     return list(best.values())
 
@@ -83,21 +81,21 @@ def _normalized(component: PlacedComponent) -> float:
     return float(component.effect.mean() / component.whole.mean())
 
 
-def normalized(found: Sequence[PlacedComponent]) -> Weighted:
-    """Each part's share of the whole effect; negative ones are those that work against it.
+def normalized(components: Sequence[PlacedComponent]) -> Weighted:
+    """The normalized effect of each component (1 is that of the whole input); negative ones work against the circuit.
 
     >>> component = PlacedComponent("m", "s", "r", "h[0]", "B", 0, 0.5, np.array([1.0, 1.0]), np.array([2.0, 2.0]))
     >>> normalized([component])(np.array([[0.5, 0.5]])).tolist()
     [[0.5]]
     """
-    effect, whole = (np.array([getattr(component, name) for component in found]) for name in ("effect", "whole"))
+    effect, whole = (np.array([getattr(component, name) for component in components]) for name in ("effect", "whole"))
     return lambda weights: np.asarray((weights @ effect.T) / (weights @ whole.T))
 
 
-def strengths(found: Sequence[PlacedComponent], steps: Sequence[str], by_depth: bool = False) -> Weighted:
-    """How much of the whole effect each step has: its parts' normalized added up, at most 1; by thirds of the depth if asked.
+def strengths(components: Sequence[PlacedComponent], steps: Sequence[str], by_depth: bool = False) -> Weighted:
+    """The strength of each step: the sum of its components' normalized effects, at most 1; ``by_depth``: for each third of the depth.
 
-    Parts are measured one at a time and may overlap, so a sum above 1 says no more than 1.
+    Components are measured one at a time and may overlap, so a sum above 1 means no more than 1.
 
     >>> component = PlacedComponent("m", "s", "r", "h[0]", "B", 0, 0.5, np.array([1.0, 1.0]), np.array([2.0, 2.0]))
     >>> strengths([component], ["s", "t"])(np.array([[0.5, 0.5]])).tolist()
@@ -105,16 +103,20 @@ def strengths(found: Sequence[PlacedComponent], steps: Sequence[str], by_depth: 
     >>> strengths([component], ["s"], by_depth=True)(np.array([[0.5, 0.5]])).tolist()
     [[0.0, 0.5, 0.0]]
     """
-    member = np.array([[component.step == step for step in steps] for component in found], float).reshape(len(found), len(steps))
-    third = np.array([[_third(component) == number for number in range(3)] for component in found], float).reshape(len(found), 3)
+    member = np.array([[component.step == step for step in steps] for component in components], float).reshape(
+        len(components), len(steps)
+    )
+    third = np.array([[_third(component) == number for number in range(3)] for component in components], float).reshape(
+        len(components), 3
+    )
 
     def measured(weights: Array) -> Array:
-        if not found:
+        if not components:
             return np.zeros((len(weights), len(steps) * (3 if by_depth else 1)))
-        each = np.clip(normalized(found)(weights), 0, None)
-        total = each @ member
-        within = total if not by_depth else np.einsum("rp,ps,pt->rst", each, member, third)
-        bound = np.maximum(1, total)  # divided by, so that what is above 1 becomes 1 to the bit, whatever the weights
+        effects = np.clip(normalized(components)(weights), 0, None)
+        total = effects @ member
+        within = total if not by_depth else np.einsum("rp,ps,pt->rst", effects, member, third)
+        bound = np.maximum(1, total)  # total / total is exactly 1, so a bounded strength is the same under all weights
         return np.asarray((within / bound) if not by_depth else (within / bound[:, :, None]).reshape(len(weights), -1))
 
     return measured
@@ -124,28 +126,30 @@ def _third(component: PlacedComponent) -> int:
     return min(2, int(3 * component.depth))
 
 
-def depths(found: Sequence[PlacedComponent], steps: Sequence[str]) -> Weighted:
-    """The mean depth of each step, weighted by the shares of its parts; NaN where it has none.
+def depths(components: Sequence[PlacedComponent], steps: Sequence[str]) -> Weighted:
+    """The mean depth of each step, weighted by the normalized effects of its components; NaN if it has none.
 
     >>> component = PlacedComponent("m", "s", "r", "h[0]", "B", 0, 0.25, np.array([1.0, 1.0]), np.array([2.0, 2.0]))
     >>> depths([component], ["s"])(np.array([[0.5, 0.5]])).tolist()
     [[0.25]]
     """
-    member = np.array([[component.step == step for step in steps] for component in found], float).reshape(len(found), len(steps))
-    depth = np.array([component.depth for component in found])
+    member = np.array([[component.step == step for step in steps] for component in components], float).reshape(
+        len(components), len(steps)
+    )
+    depth = np.array([component.depth for component in components])
 
     def measured(weights: Array) -> Array:
-        if not found:
+        if not components:
             return np.full((len(weights), len(steps)), np.nan)
-        each = np.clip(normalized(found)(weights), 0, None)
+        effects = np.clip(normalized(components)(weights), 0, None)
         with np.errstate(invalid="ignore"):
-            return np.asarray(((each * depth) @ member) / (each @ member))
+            return np.asarray(((effects * depth) @ member) / (effects @ member))
 
     return measured
 
 
 def overlap(first: Array, second: Array) -> Array:
-    """Agreement of two rows of strengths: what both have, as a share of what either has (Ruzicka); 1 is the same circuit.
+    """Ruzicka's similarity of rows of strengths, the sum of minima over the sum of maxima; 1 is the same circuit.
 
     >>> overlap(np.array([[0.5, 0.0]]), np.array([[1.0, 0.0]])).tolist()
     [0.5]
@@ -166,8 +170,8 @@ def measured(quantity: Weighted, examples: int, seed: int = 0) -> tuple[Array, A
         return value, np.full_like(value, np.nan), np.full_like(value, np.nan)
     replicates = quantity(resampling(examples, RESAMPLES, np.random.default_rng(seed)))
     without_one = quantity((1 - np.eye(examples)) / (examples - 1))
-    known = np.isfinite(replicates).all(0)
+    finite = np.isfinite(replicates).all(0)
     low, high = np.full_like(value, np.nan), np.full_like(value, np.nan)
-    found = corrected((replicates - value)[:, known], (value - without_one)[:, known].T)
-    low[known], high[known] = value[known] + found[0], value[known] + found[1]
+    below, above = corrected((replicates - value)[:, finite], (value - without_one)[:, finite].T)
+    low[finite], high[finite] = value[finite] + below, value[finite] + above
     return value, low, high

@@ -1,4 +1,4 @@
-"""One suite on several models, and how far their circuits are the same: the paper's Figure 7 as a measurement."""
+"""One suite on several models, and the agreement of their circuits: the paper's Figure 7 as a measurement."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 class Circuits:
     """Circuits of several models on one task, aligned. Made by ``circuitry.studies.circuits``.
 
-    ``results`` are the suite's, by model. A *step* is what nodes of different machinery do alike (a state and an induction head
-    both keep the answer and hand it on); which roles do which step is in ``circuitry.reports.roles``.
+    ``results`` are the suite's, by model. A *step* is a function that nodes of different kinds share (a state and an induction head
+    both keep the answer and pass it on); ``circuitry.reports.roles`` lists the roles of each step.
     """
 
     suite: str
@@ -48,20 +48,20 @@ class Circuits:
     @functools.cached_property
     def steps(self) -> list[str]:
         """The steps that any model has, those of most models first."""
-        found = {component.step for component in self.placed}
-        having = {step: len({component.model for component in self.placed if component.step == step}) for step in found}
-        return sorted(found, key=lambda step: (-having[step], step))
+        steps = {component.step for component in self.placed}
+        having = {step: len({component.model for component in self.placed if component.step == step}) for step in steps}
+        return sorted(steps, key=lambda step: (-having[step], step))
 
     @functools.cached_property
     def examples(self) -> int:
-        """How many prompts each model was measured on. Raises CircuitryError where they differ."""
+        """Number of prompts on which each model was measured. Raises CircuitryError if models differ in it."""
         counts = {component.model: len(component.effect) for component in self.placed}
         if len(set(counts.values())) > 1:
-            raise CircuitryError(f"these runs differ in their number of examples ({counts}); run them with the same")
+            raise CircuitryError(f"expected runs with the same number of examples, got {counts}; run them with one number")
         return next(iter(counts.values()), 0)
 
     def of(self, model: str) -> list[PlacedComponent]:
-        """The parts of one model."""
+        """The components of one model."""
         return [component for component in self.placed if component.model == model]
 
     @functools.cached_property
@@ -74,61 +74,61 @@ class Circuits:
 
     @functools.cached_property
     def by_step(self) -> pd.DataFrame:
-        """A row for every step and model: how much of the effect the step has there, and its mean depth, with intervals.
+        """A row for every step and model: the step's normalized effect in the model, and its mean depth, with intervals.
 
-        A model in which the suite named no node for the step has NaN: the step is unmatched there.
+        NaN means that the suite named no node of the model for the step.
         """
         rows = []
         for model in self.results:
-            ours = self.of(model)
-            strong, deep = (measured(f(ours, self.steps), self.examples) for f in (strengths, depths))
+            components = self.of(model)
+            strong, deep = (measured(quantity(components, self.steps), self.examples) for quantity in (strengths, depths))
             for number, step in enumerate(self.steps):
-                there = [component for component in ours if component.step == step]
-                values = [*(a[number] for a in strong), *(a[number] for a in deep)] if there else [float("nan")] * 6
-                rows.append([step, model, len(there), ", ".join(dict.fromkeys(component.role for component in there)), *values])
+                doing = [component for component in components if component.step == step]
+                values = [*(a[number] for a in strong), *(a[number] for a in deep)] if doing else [float("nan")] * 6
+                rows.append([step, model, len(doing), ", ".join(dict.fromkeys(component.role for component in doing)), *values])
         names = ["step", "model", "nodes", "roles", "strength", "low", "high", "depth", "depth_low", "depth_high"]
         return pd.DataFrame(rows, columns=names)
 
     @functools.cached_property
     def agreement(self) -> pd.DataFrame:
-        """A row for every pair of models: the share of their circuits that they have in common, by step and by step and depth.
+        """A row for every pair of models: the share of their circuits that they have in common, by step, and by step and depth.
 
-        Strengths of steps (``by_step``) compared by Ruzicka's similarity: 1 is the same, 0 nothing in common; with depth, a
+        Strengths of steps (``by_step``) are compared by Ruzicka's similarity: 1 means equal, 0 nothing in common. With depth, a
         step in another third of the layers counts as another step. Intervals are over prompts, the same in both models.
         """
         rows = []
         for first, second in itertools.combinations(self.results, 2):
-            found: list[float] = []
+            values: list[float] = []
             for by_depth in (False, True):
-                one, other = (strengths(self.of(model), self.steps, by_depth) for model in (first, second))
-                found += _agreement(one, other, self.examples)
-            rows.append([first, second, *found])
+                a, b = (strengths(self.of(model), self.steps, by_depth) for model in (first, second))
+                values += _agreement(a, b, self.examples)
+            rows.append([first, second, *values])
         names = ["first", "second", "by step", "low", "high", "by step and depth", "depth_low", "depth_high"]
         return pd.DataFrame(rows, columns=names)
 
     def matched(self) -> dict[str, list[str]]:
-        """Which models have each step."""
+        """The models that have each step."""
         return {step: [m for m in self.results if any(p.step == step for p in self.of(m))] for step in self.steps}
 
     @functools.cached_property
     def doubt(self) -> str:
-        """That so few examples leave components unfound which are there; empty where there are enough."""
+        """A warning that so few examples can miss components; empty if there are enough."""
         cells = max((len(table.mean()) for result in self.results.values() for table in result.tables.values()), default=0)
         if not self.examples or least_discovery(self.examples, cells) == 1:
             return ""
         return (
-            f"{self.examples} examples are few for tables of up to {cells} cells: a cell cannot be significant by itself, so what was "
-            f"not found may be there; try {least_examples(cells)} or more"
+            f"{self.examples} examples are few for tables of up to {cells} cells: a cell cannot be significant by itself, so "
+            f"components may be missed; try {least_examples(cells)} or more"
         )
 
     def text(self) -> str:
-        """What was found, for a terminal: step by step, then pair by pair."""
+        """The results, for a terminal: step by step, then pair by pair."""
         lines = [f"circuits of {self.suite} in {len(self.results)} models, {self.examples} examples"]
         for step, having in self.matched().items():
             lines.append(f"  {step} ({len(having)} of {len(self.results)} models)")
             for row in self.by_step[self.by_step["step"] == step].to_dict("records"):
-                lines.append(f"    {row['model']:<28} {_said(row)}")
-        lines.append("  in common, of what either has (1: the same circuit)")
+                lines.append(f"    {row['model']:<28} {_described(row)}")
+        lines.append("  agreement of pairs (1: the same circuit)")
         for row in self.agreement.to_dict("records"):
             by_step = _interval(row["by step"], row["low"], row["high"])
             deep = _interval(row["by step and depth"], row["depth_low"], row["depth_high"])
@@ -145,7 +145,7 @@ class Circuits:
         return draw(self)
 
     def save(self, folder: str | PathLike[str]) -> Path:
-        """Write the three tables (CSV and Markdown), the figure (PNG and SVG), circuits.json and circuits.html; the folder."""
+        """Write the three tables (CSV and Markdown), the figure (PNG and SVG), circuits.json and circuits.html; returns the folder."""
         from ...drawing.figures import save
         from .page import write_page
 
@@ -173,41 +173,40 @@ def circuits(
     say: Callable[[str], None] = lambda _: None,
     **options: Any,
 ) -> Circuits:
-    """Run a suite on several models and align what it finds by step and relative depth.
+    """Run a suite on several models and align their circuits by step and relative depth.
 
     ``models``: names as for ``circuitry.load``, loaded models, or results of the suite. ``options`` go to ``circuitry.run``; with
-    ``out`` each run gets its folder there, and one that is complete is not run again. Raises CircuitryError for fewer than two
-    models.
+    ``out`` each run gets a folder there, and a complete run is not repeated. Raises CircuitryError for fewer than two models.
 
-    >>> found = circuits(["bundled:gpt_neox", "bundled:mamba"], "induction", distances=[8], distance=8, examples=12)
-    >>> [len(having) for having in found.matched().values()]
+    >>> comparison = circuits(["bundled:gpt_neox", "bundled:mamba"], "induction", distances=[8], distance=8, examples=12)
+    >>> [len(having) for having in comparison.matched().values()]
     [2, 2, 1]
     """
     if len(models) < 2:
         raise CircuitryError(expected("at least two models to compare", len(models)))
     results: dict[str, SuiteResult] = {}
-    for one in models:
-        result = one if isinstance(one, SuiteResult) else None
+    for given in models:
+        result = given if isinstance(given, SuiteResult) else None
         if result is None:
-            model = one if isinstance(one, Model) else load(str(one), dtype=dtype, device=device)
+            model = given if isinstance(given, Model) else load(str(given), dtype=dtype, device=device)
             say(f"{task} on {model.name}")
             result = run(task, model, out=out, examples=examples, seed=seed, say=say, **options)
         results[_free(result.summary.model, results)] = result
     return Circuits(task, results)
 
 
-def _agreement(one: Callable[..., Any], other: Callable[..., Any], examples: int) -> list[float]:
+def _agreement(first: Callable[..., Any], second: Callable[..., Any], examples: int) -> list[float]:
     """Estimate, low and high of the overlap of two circuits."""
-    found = measured(lambda weights: overlap(one(weights), other(weights))[:, None], examples)
-    return [float(values[0]) for values in found]
+    estimates = measured(lambda weights: overlap(first(weights), second(weights))[:, None], examples)
+    return [float(values[0]) for values in estimates]
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
-    number = sum(known.split(" #")[0] == name for known in taken)
+    number = sum(label.split(" #")[0] == name for label in taken)
     return name if not number else f"{name} #{number + 1}"
 
 
-def _said(row: Mapping[Any, Any]) -> str:
+def _described(row: Mapping[Any, Any]) -> str:
     if not row["nodes"]:
         return "none found"
     strength, depth = _interval(row["strength"], row["low"], row["high"]), row["depth"]

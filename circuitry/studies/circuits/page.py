@@ -1,4 +1,4 @@
-"""circuits.html: the comparison of several circuits as one page, with a link to the report of every run."""
+"""The page of several circuits, circuits.html, with a link to the report of every run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from .compare import Circuits
 
 
-def write_page(found: Circuits, folder: Path) -> Path:
-    """Write circuits.html into ``folder``; its path.
+def write_page(comparison: Circuits, folder: Path) -> Path:
+    """Write circuits.html into ``folder`` and return its path.
 
     >>> import tempfile
     >>> from circuitry.suites import Summary, SuiteResult
@@ -29,26 +29,26 @@ def write_page(found: Circuits, folder: Path) -> Path:
     'circuits.html'
     """
     target = folder / "circuits.html"
-    write_whole(target, render("circuits.html", **_contents(found, folder)))
+    write_whole(target, render("circuits.html", **_contents(comparison, folder)))
     return target
 
 
-def _contents(found: Circuits, folder: Path) -> dict[str, Any]:
-    """What the template is given."""
-    drawn = {model: result.circuit for model, result in found.results.items() if result.circuit is not None}
+def _contents(comparison: Circuits, folder: Path) -> dict[str, Any]:
+    """The values for the template."""
+    drawn = {model: result.circuit for model, result in comparison.results.items() if result.circuit is not None}
     return {
-        "found": found,
-        "matched": found.matched(),
-        "rows": {step: found.by_step[found.by_step["step"] == step].to_dict("records") for step in found.steps},
-        "components": found.frame.to_dict("records"),
-        "agreement": found.agreement.to_dict("records"),
+        "circuits": comparison,
+        "matched": comparison.matched(),
+        "rows": {step: comparison.by_step[comparison.by_step["step"] == step].to_dict("records") for step in comparison.steps},
+        "components": comparison.frame.to_dict("records"),
+        "agreement": comparison.agreement.to_dict("records"),
         "correspondence": CORRESPONDENCE,
-        "figure": Markup(inline(found.plot())),
+        "figure": Markup(inline(comparison.plot())),
         "pictures": [(m, Markup(picture(c, f"circuit-{n}", linked=False))) for n, (m, c) in enumerate(drawn.items(), 1)],
-        "reports": {model: _link(result.record.get("folder"), folder) for model, result in found.results.items()},
+        "reports": {model: _link(result.record.get("folder"), folder) for model, result in comparison.results.items()},
     }
 
 
 def _link(run: str | None, folder: Path) -> str:
-    """The way from the page to a run's own report; nothing where the run has no folder."""
+    """The relative link from the page to a run's report; empty if the run has no folder."""
     return Path(os.path.relpath(Path(run) / "report.html", folder)).as_posix() if run else ""

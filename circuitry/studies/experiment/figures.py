@@ -17,20 +17,20 @@ from ...thresholds import FEATURES_INSIDE, NEAR_ZERO
 from .measures import Floats, interval, layer_groups, near_zero
 
 COLOURS = {"neurons": LINE, **FEATURES}
-"""Of the four comparisons in every figure."""
+"""Colours of the four comparisons in every figure."""
 _BINS = np.linspace(0, 1, 51)
 _REST = CATEGORIES[3:7]
 
 
 def figure3(tables: Mapping[str, pd.DataFrame], difference: pd.DataFrame | None, depth: Floats, names: tuple[str, str]) -> Figure:
-    """(a) Distributions of MPPC, one for each table, (b) of the difference to the seed variant, (c) where matches lie in depth.
+    """(a) Distributions of MPPC, one for each table; (b) of the difference to the seed variant; (c) the depth of matches.
 
-    ``depth`` is ``depth_map``'s, ``names`` are of the model whose features are matched and of the other. Figure 11 is the same for a
-    third model. Without ``difference`` (no seed variant) the middle is empty and says so.
+    ``depth`` is the result of ``depth_map``; ``names`` are those of the model whose features are matched and of the other model.
+    Figure 11 is the same for a third model. Without ``difference`` (no seed variant) panel (b) says so.
 
     >>> table = pd.DataFrame({"layer_a": [0, 1], "layer_b": [0, 1], "mppc": [0.9, 0.8]})
-    >>> made = figure3({"architecture": table}, None, np.eye(2), ("A", "B"))
-    >>> [ax.get_title()[:3] for ax in made.axes][:3]
+    >>> figure = figure3({"architecture": table}, None, np.eye(2), ("A", "B"))
+    >>> [ax.get_title()[:3] for ax in figure.axes][:3]
     ['(a)', '(b)', '(c)']
     """
     with matplotlib.rc_context(STYLE):
@@ -54,15 +54,15 @@ def figure8(frame: pd.DataFrame, layers: int, name: str) -> Figure:
         ax = figure.subplots()
         shades = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.85, len(layer_groups(layers))))
         for group, shade in zip(layer_groups(layers), shades, strict=True):
-            own = frame[frame["layer_a"].isin(group)]["mppc"].dropna()
+            mppc = frame[frame["layer_a"].isin(group)]["mppc"].dropna()
             ends = f"{group[0] + 1}" if len(group) == 1 else f"{group[0] + 1} to {group[-1] + 1}"
-            _outline(ax, own, f"after block {ends}: mean {own.mean():.2f}", shade)
+            _outline(ax, mppc, f"after block {ends}: mean {mppc.mean():.2f}", shade)
         _finish(ax, f"MPPC of features of {name}, by layer")
     return figure
 
 
 def figure9(pairs: Sequence[tuple[str, str, pd.DataFrame, pd.DataFrame]]) -> Figure:
-    """MPPC in both directions, a panel for each pair: (one model, other model, forward, reverse) (appendix C).
+    """MPPC in both directions, a panel for each pair: (model A, model B, forward, reverse) (appendix C).
 
     >>> table = pd.DataFrame({"mppc": [0.9, 0.8]})
     >>> len(figure9([("A", "B", table, table)]).axes)
@@ -71,18 +71,15 @@ def figure9(pairs: Sequence[tuple[str, str, pd.DataFrame, pd.DataFrame]]) -> Fig
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.4 * max(1, len(pairs)), 3.0), layout="constrained")
         axes = figure.subplots(1, max(1, len(pairs)), squeeze=False)[0]
-        for ax, letter, (one, other, forward, reverse) in zip(axes, "abcdef", pairs, strict=False):
-            for frame, text, colour in (
-                (forward, f"{one} in {other}", CATEGORIES[1]),
-                (reverse, f"{other} in {one}", CATEGORIES[2]),
-            ):
+        for ax, letter, (a, b, forward, reverse) in zip(axes, "abcdef", pairs, strict=False):
+            for frame, text, colour in ((forward, f"{a} in {b}", CATEGORIES[1]), (reverse, f"{b} in {a}", CATEGORIES[2])):
                 _outline(ax, frame["mppc"].dropna(), f"{text}: mean {frame['mppc'].mean():.2f}", colour)
             _finish(ax, f"({letter}) MPPC in both directions")
     return figure
 
 
 def figure10(depth: Floats, names: tuple[str, str]) -> Figure:
-    """Where in depth the matches of the reverse direction lie (appendix C).
+    """The depth of matches in the reverse direction (appendix C).
 
     >>> figure10(np.eye(2), ("B", "A")).axes[0].get_ylabel()
     'layer of A'
@@ -97,13 +94,13 @@ def distributions(ax: Any, tables: Mapping[str, pd.DataFrame], title: str) -> No
     """One outline for each table, all with area 1."""
     rest = iter(_REST)
     for label, frame in tables.items():
-        known = frame["mppc"].dropna()
-        _outline(ax, known, f"{label}: mean {known.mean():.2f}", COLOURS.get(label) or next(rest, INK))
+        mppc = frame["mppc"].dropna()
+        _outline(ax, mppc, f"{label}: mean {mppc.mean():.2f}", COLOURS.get(label) or next(rest, INK))
     _finish(ax, title)
 
 
 def _outline(ax: Any, values: pd.Series[float], label: str, colour: Any) -> None:
-    """A histogram as a line, with a pale area; a correlation below zero counts as zero."""
+    """A histogram as a line with a pale area; negative correlations are drawn as zero."""
     if len(values):
         inside = np.clip(values, 0, 1)
         ax.hist(inside, _BINS, density=True, histtype="stepfilled", color=colour, alpha=0.12)
@@ -119,7 +116,7 @@ def _finish(ax: Any, title: str) -> None:
 
 
 def _difference(ax: Any, difference: pd.DataFrame | None) -> None:
-    ax.set_title("(b) MPPC less that in the seed variant")
+    ax.set_title("(b) MPPC minus that in the seed variant")
     if difference is None or not len(difference):
         ax.text(0.5, 0.5, "no seed variant\nwas compared", ha="center", va="center", transform=ax.transAxes)
         ax.set_axis_off()
@@ -130,21 +127,21 @@ def _difference(ax: Any, difference: pd.DataFrame | None) -> None:
     low, high = interval(values)
     ax.axvspan(low, high, color=LINE, alpha=0.18, linewidth=0)
     ax.axvline(0, color=DARK, linewidth=0.8)
-    said = f"{FEATURES_INSIDE:.0%} of features: {low:.2f} to {high:.2f}\n{near_zero(values):.0%} within ±{NEAR_ZERO}"
-    ax.text(0.03, 0.97, said, va="top", fontsize=6.5, transform=ax.transAxes)
+    text = f"{FEATURES_INSIDE:.0%} of features: {low:.2f} to {high:.2f}\n{near_zero(values):.0%} within ±{NEAR_ZERO}"
+    ax.text(0.03, 0.97, text, va="top", fontsize=6.5, transform=ax.transAxes)
     ax.set(xlabel="difference", ylabel="density", xlim=(-most, most), ylim=(0, 1.2 * ax.get_ylim()[1]))  # room for the words
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
 
 
 def heat(ax: Any, depth: Floats, names: tuple[str, str], title: str) -> None:
-    """A map of layers against layers, with numbers where there is room for them."""
-    own, other = names
+    """A map of layers against layers, with numbers if there is room for them."""
+    a, b = names
     shown = ax.imshow(depth, origin="lower", aspect="auto", cmap="Blues", vmin=0, vmax=max(0.01, float(depth.max())))
-    ax.set(title=title, xlabel=f"layer of {own}", ylabel=f"layer of {other}")
+    ax.set(title=title, xlabel=f"layer of {a}", ylabel=f"layer of {b}")
     for axis, count in ((ax.xaxis, depth.shape[1]), (ax.yaxis, depth.shape[0])):
-        every = max(1, -(-count // 12))
-        axis.set_ticks(range(0, count, every), [str(k + 1) for k in range(0, count, every)])
+        step = max(1, -(-count // 12))
+        axis.set_ticks(range(0, count, step), [str(k + 1) for k in range(0, count, step)])
     if depth.size <= 64:
         for (row, column), value in np.ndenumerate(depth):
             dark = value > 0.6 * depth.max()

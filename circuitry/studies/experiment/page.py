@@ -1,4 +1,4 @@
-"""universality.html: the experiment as one page."""
+"""The page of the experiment, universality.html."""
 
 from __future__ import annotations
 
@@ -18,44 +18,43 @@ if TYPE_CHECKING:
 
 CAPTIONS = {
     "figure3": "The paper's figure 3. (a) How well each feature is matched: in another architecture, in another seed of the model, in another "
-    "seed of the autoencoder, and neurons with neurons. (b) Feature by feature, the MPPC in another architecture less that in the seed "
-    "variant: what the architecture adds. (c) Of each layer's features, the share whose best match is in each layer of the other model.",
+    "seed of the autoencoder, and neurons with neurons. (b) For each feature, the MPPC in another architecture minus that in the seed "
+    "variant: the effect of the architecture. (c) The share of each layer's features whose best match is in each layer of the other model.",
     "figure8": "The paper's figure 8 (appendix B): MPPC by layer.",
-    "figure9": "The paper's figure 9 (appendix C): MPPC is not symmetric, so here are both directions.",
+    "figure9": "The paper's figure 9 (appendix C): MPPC in both directions, since it is not symmetric.",
     "figure10": "The paper's figure 10 (appendix C): as figure 3(c), in the other direction.",
     "figure11": "The paper's figure 11 (appendix D): as figure 3, with another model.",
     "figure5": "The paper's figure 5: MPPC by a feature's complexity and monosemanticity score.",
 }
 
 
-def write_page(found: Universality, folder: Path) -> Path:
-    """Write universality.html into ``folder``; its path.
+def write_page(study: Universality, folder: Path) -> Path:
+    """Write universality.html into ``folder`` and return its path.
 
     >>> import tempfile
     >>> import numpy as np, pandas as pd
     >>> from circuitry.studies.experiment.result import Compared, Universality
     >>> table = pd.DataFrame([[0, 0, 0.9, 0, 1, 5, 5, 0.1]], columns=["layer_a", "feature_a", "mppc", "layer_b", "feature_b", "count_a", "count_b", "null"])
-    >>> one = Compared("A", "B", table, table, np.array([1.0]), np.array([1.0]))
-    >>> write_page(Universality({"architecture": one}, {"models": ["A", "B"]}), Path(tempfile.mkdtemp())).name
+    >>> compared = Compared("A", "B", table, table, np.array([1.0]), np.array([1.0]))
+    >>> write_page(Universality({"architecture": compared}, {"models": ["A", "B"]}), Path(tempfile.mkdtemp())).name
     'universality.html'
     """
     target = folder / "universality.html"
-    write_whole(target, render("universality.html", **_contents(found, folder)))
+    write_whole(target, render("universality.html", **_contents(study, folder)))
     return target
 
 
-def _contents(found: Universality, folder: Path) -> dict[str, Any]:
-    """What the template is given."""
+def _contents(study: Universality, folder: Path) -> dict[str, Any]:
+    """The values for the template."""
     figures = [
         (name, Markup(inline(figure)), CAPTIONS[name.split("-")[0]], (folder / "figures" / f"{name}.svg").exists())
-        for name, figure in found.figures().items()
+        for name, figure in study.figures().items()
     ]
     return {
-        "found": found,
-        "record": found.record,
-        "rows": found.frame.to_dict("records"),
-        "marginal": found.marginal.to_dict("records"),
-        "saes": found.saes.to_dict("records"),
+        "record": study.record,
+        "rows": study.frame.to_dict("records"),
+        "marginal": study.marginal.to_dict("records"),
+        "saes": study.saes.to_dict("records"),
         "figures": figures,
         "matched": {
             name: f"matched/{name}.html"

@@ -1,4 +1,4 @@
-"""What the experiment compares with what, on which nodes and which text. Plain data."""
+"""The plan of the experiment: which models are compared, on which nodes and how much text. Plain data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .result import ARCHITECTURE, MODEL_SEED, SAE_SEED
 
 @dataclass(frozen=True)
 class Dictionary:
-    """The SAEs of one model, trained with one seed. ``name`` is what its folders are called."""
+    """The SAEs of one model, trained with one seed. ``name`` is the name of their folders."""
 
     model: Model
     seed: int
@@ -26,11 +26,11 @@ class Dictionary:
 
 @dataclass(frozen=True)
 class Settings:
-    """How much text, and how the SAEs are trained.
+    """The amount of text, and the training of the SAEs.
 
-    ``tokens`` are those that SAEs are trained on, over and over where the text has fewer, ``match_tokens`` those on which features are
-    compared, of other documents. ``dtype`` is the type of feature activations in files: float16 or, where they are too large for
-    that, float32. ``recipe`` goes to ``train_sae``.
+    ``tokens`` are used to train SAEs (a shorter text is repeated), ``match_tokens``, from other documents, to compare features.
+    ``stored_dtype`` is that of feature activations in files: float16, or float32 if they are too large for it. ``recipe`` goes to
+    ``train_sae``.
     """
 
     tokens: int = 1_000_000
@@ -42,27 +42,28 @@ class Settings:
     min_count: int = 10
     seed: int = 0
     neurons: bool = True
-    dtype: str = "float16"
+    stored_dtype: str = "float16"
     recipe: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, **given: Any) -> Settings:
-        """Settings by name; a name that is not a field here is one of the recipe. Raises CircuitryError for a name that is neither.
+        """Settings by name, those of the recipe included. Raises CircuitryError for an unknown name.
 
         >>> Settings.of(tokens=5, l1=3.0).recipe
         {'l1': 3.0}
         """
-        own, of_recipe = ({one.name for one in fields(kind)} - {"recipe"} for kind in (cls, Recipe))
+        names, of_recipe = ({field.name for field in fields(kind)} - {"recipe"} for kind in (cls, Recipe))
         for name in given:
-            if name not in own | of_recipe:
-                raise CircuitryError(f"the experiment has no setting {name!r}; {suggest(name, own | of_recipe)}")
-        recipe = {name: value for name, value in given.items() if name not in own}
+            if name not in names | of_recipe:
+                raise CircuitryError(f"the experiment has no setting {name!r}; {suggest(name, names | of_recipe)}")
+        recipe = {name: value for name, value in given.items() if name not in names}
+        # A bad recipe is refused now, not when training starts.
         Recipe.of(**recipe, **{name: value for name, value in given.items() if name == "expansion"})
-        return cls(**{name: value for name, value in given.items() if name in own}, recipe=recipe)
+        return cls(**{name: value for name, value in given.items() if name in names}, recipe=recipe)
 
 
 def sites(model: Model, family: str) -> list[Node]:
-    """The nodes whose features are compared: all of a family, of the stream those after a block (section 4.2.1).
+    """The nodes whose features are compared: all nodes of a family; of the stream only those after a block (section 4.2.1).
 
     >>> import circuitry as ct
     >>> [str(node) for node in sites(ct.load("bundled:mamba"), "resid")]
@@ -72,35 +73,35 @@ def sites(model: Model, family: str) -> list[Node]:
 
 
 def dictionaries(models: Sequence[Model], variant: Model | None, seed: int) -> dict[str, Dictionary]:
-    """Every set of SAEs that is trained, by the comparison that needs it; "" is the first model's own.
+    """Every set of SAEs to train, by the comparison that needs it; "" is that of the first model.
 
-    Raises CircuitryError where a comparison would be of a model with itself, or of models with other tokens.
+    Raises CircuitryError if a model would be compared with itself, or models have different tokenizers.
 
     >>> import circuitry as ct
     >>> pair = [ct.load("bundled:gpt_neox"), ct.load("bundled:mamba")]
-    >>> {name: one.name for name, one in dictionaries(pair, None, 0).items()}
+    >>> {name: dictionary.name for name, dictionary in dictionaries(pair, None, 0).items()}
     {'': 'gpt_neox', 'architecture': 'mamba', 'SAE seed': 'gpt_neox-sae-seed'}
     """
     everyone = [*models, *([variant] if variant else [])]
     prints = [model.fingerprint for model in everyone]
-    if twice := [model.name for model, own in zip(everyone, prints, strict=True) if prints.count(own) > 1]:
+    if twice := [model.name for model, weights in zip(everyone, prints, strict=True) if prints.count(weights) > 1]:
         raise CircuitryError(f"{' and '.join(twice)} have the same weights; every run compares two SAE seeds of a model already")
     for model in everyone:
         if model.tokenizer is None or tokenizer_digest(model.tokenizer) != tokenizer_digest(models[0].tokenizer):
             raise CircuitryError(
                 f"{model.name} has another tokenizer than {models[0].name}, or none; compare models with one tokenizer"
             )
-    first, second, *others = models
-    further = {f"{ARCHITECTURE}: {model.name}": model for model in others}
+    first, second, *rest = models
+    further = {f"{ARCHITECTURE}: {model.name}": model for model in rest}
     seeds = {MODEL_SEED: variant} if variant else {}
-    made = {name: Dictionary(model, seed, "") for name, model in {"": first, ARCHITECTURE: second, **further, **seeds}.items()}
-    made[SAE_SEED] = Dictionary(first, seed + 1, "")
-    return {name: replace(one, name=_folder(one, seed, everyone)) for name, one in made.items()}
+    sets = {name: Dictionary(model, seed, "") for name, model in {"": first, ARCHITECTURE: second, **further, **seeds}.items()}
+    sets[SAE_SEED] = Dictionary(first, seed + 1, "")
+    return {name: replace(dictionary, name=_folder(dictionary, seed, everyone)) for name, dictionary in sets.items()}
 
 
-def _folder(one: Dictionary, seed: int, everyone: Sequence[Model]) -> str:
-    """The model's name, and what tells it from another model of that name and its SAEs from those of the other seed."""
-    name = plain(one.model.name)
+def _folder(dictionary: Dictionary, seed: int, everyone: Sequence[Model]) -> str:
+    """A folder name that distinguishes models of the same name, and the two SAE seeds of a model."""
+    name = plain(dictionary.model.name)
     if sum(plain(model.name) == name for model in everyone) > 1:
-        name += f"-{one.model.fingerprint[:8]}"
-    return name if one.seed == seed else f"{name}-sae-seed"
+        name += f"-{dictionary.model.fingerprint[:8]}"
+    return name if dictionary.seed == seed else f"{name}-sae-seed"

@@ -1,4 +1,4 @@
-"""What the experiment found: matched features of two models, their baseline and skylines, and what the paper reads off them."""
+"""The result of the experiment: matched features of two models, their baseline and skylines, and the paper's statistics of them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ ARCHITECTURE, MODEL_SEED, SAE_SEED, NEURONS = "architecture", "model seed", "SAE
 class Compared:
     """One model's features matched with another's, in both directions.
 
-    ``forward`` has a row for every feature of ``a``, ``reverse`` one for every feature of ``b``, in the columns of ``Matches`` (in ``reverse``
-    too ``layer_a`` is the layer of the feature that the row is about). ``depth_a`` and ``depth_b`` are the layers' depths, 0 to 1.
+    ``forward`` has a row for every feature of ``a``, ``reverse`` one for every feature of ``b``, with the columns of ``Matches``. In
+    ``reverse``, too, ``layer_a`` is the layer of the row's own feature. ``depth_a`` and ``depth_b`` are the layers' depths, 0 to 1.
     """
 
     a: str
@@ -42,12 +42,12 @@ class Compared:
 
     @property
     def map(self) -> Floats:
-        """[layer of b, layer of a]: where the best matches of each layer of ``a`` are."""
+        """[layer of b, layer of a]: shares of the best matches of each layer of ``a``."""
         return depth_map(self.forward, len(self.depth_a), len(self.depth_b))
 
     @property
     def reverse_map(self) -> Floats:
-        """[layer of a, layer of b]: where the best matches of each layer of ``b`` are."""
+        """[layer of a, layer of b]: shares of the best matches of each layer of ``b``."""
         return depth_map(self.reverse, len(self.depth_b), len(self.depth_a))
 
 
@@ -56,8 +56,8 @@ class Universality:
     """The paper's sections 4 and 5, measured on a pair of models. Made by ``circuitry.studies.experiment``.
 
     ``comparisons`` are by name: "architecture", "model seed", "SAE seed", "neurons", and "architecture: NAME" for further models.
-    ``saes`` has a row for every autoencoder: how sparse it is, what it explains, what of the model's loss its reconstruction keeps.
-    ``scores`` has the scorer's scores of features, where there was one. ``record`` says how all of it was made.
+    ``saes`` has a row for every autoencoder: its sparsity, the variance it explains, and the loss recovered by its reconstruction.
+    ``scores`` has the scores of features, if a scorer was asked. ``record`` is the provenance of the run.
     """
 
     comparisons: Mapping[str, Compared]
@@ -69,19 +69,19 @@ class Universality:
     def frame(self) -> pd.DataFrame:
         """A row for every comparison and direction: mean and median MPPC, share above .95, null, features compared, depth."""
         rows: list[dict[str, Any]] = []
-        for name, one in self.comparisons.items():
+        for name, pair in self.comparisons.items():
             directions = (
-                (one.a, one.b, one.forward, one.depth_a, one.depth_b),
-                (one.b, one.a, one.reverse, one.depth_b, one.depth_a),
+                (pair.a, pair.b, pair.forward, pair.depth_a, pair.depth_b),
+                (pair.b, pair.a, pair.reverse, pair.depth_b, pair.depth_a),
             )
-            for direction, (own, other, table, depth, others) in zip(("forward", "reverse"), directions, strict=True):
-                said = {"comparison": name, "direction": direction, "features of": own, "matched in": other}
-                apart, chance = depth_distance(table, depth, others)
-                rows.append({**said, **summary(table), "depth apart": apart, "depth apart by chance": chance})
+            for direction, (a, b, table, depth_a, depth_b) in zip(("forward", "reverse"), directions, strict=True):
+                labels = {"comparison": name, "direction": direction, "features of": a, "matched in": b}
+                apart, chance = depth_distance(table, depth_a, depth_b)
+                rows.append({**labels, **summary(table), "depth apart": apart, "depth apart by chance": chance})
         return pd.DataFrame(rows)
 
     def differences(self, name: str = ARCHITECTURE) -> pd.DataFrame | None:
-        """Feature by feature, MPPC in another architecture less that in the seed variant; None where one of them was not compared."""
+        """Each feature's MPPC in another architecture minus that in the seed variant; None if either comparison is missing."""
         if name not in self.comparisons or MODEL_SEED not in self.comparisons:
             return None
         return difference(self.comparisons[name].forward, self.comparisons[MODEL_SEED].forward)
@@ -90,17 +90,17 @@ class Universality:
     def marginal(self) -> pd.DataFrame:
         """A row for every other architecture: mean difference to the seed variant, its 90 % interval, its near-zero share."""
         rows = []
-        for name, one in self.comparisons.items():
-            found = self.differences(name) if name.startswith(ARCHITECTURE) else None
-            if found is not None:
-                low, high = interval(found["difference"])
-                share = near_zero(found["difference"])
-                rows.append([name, one.b, float(found["difference"].mean()), low, high, share, len(found)])
+        for name, pair in self.comparisons.items():
+            table = self.differences(name) if name.startswith(ARCHITECTURE) else None
+            if table is not None:
+                low, high = interval(table["difference"])
+                share = near_zero(table["difference"])
+                rows.append([name, pair.b, float(table["difference"].mean()), low, high, share, len(table)])
         columns = ["comparison", "model", "mean difference", "low", "high", f"within ±{NEAR_ZERO}", "features"]
         return pd.DataFrame(rows, columns=columns)
 
     def text(self) -> str:
-        """What was found, for a terminal."""
+        """The results, for a terminal."""
         lines = [f"features of {self.record['models'][0]} in other models"]
         for row in self.frame.to_dict("records"):
             if row["direction"] == "forward":
@@ -120,7 +120,7 @@ class Universality:
         return self.text()
 
     def figures(self) -> dict[str, Figure]:
-        """The paper's figures by file name: 3, 8, 9, 10, 11 where a third model was compared, 5 where features were scored."""
+        """The paper's figures by file name: 3, 8, 9, 10; 11 if a third model was compared, and 5 if features were scored."""
         from . import figures
 
         main = self.comparisons[ARCHITECTURE]
@@ -130,11 +130,11 @@ class Universality:
             if name in self.comparisons
         }
         pairs = [
-            (one.a, one.b, one.forward, one.reverse)
-            for name, one in self.comparisons.items()
+            (pair.a, pair.b, pair.forward, pair.reverse)
+            for name, pair in self.comparisons.items()
             if name in (ARCHITECTURE, MODEL_SEED)
         ]
-        made = {
+        drawn = {
             "figure3": figures.figure3(four, self.differences(), main.map, (main.a, main.b)),
             **self._figure5(four),
             "figure8": figures.figure8(main.forward, len(main.depth_a), main.a),
@@ -146,34 +146,34 @@ class Universality:
             third = self.comparisons[name]
             shown = {key: four[key] for key in (MODEL_SEED, SAE_SEED) if key in four} | {ARCHITECTURE: third.forward}
             suffix = "" if len(further) == 1 else f"-{number + 1}"
-            made[f"figure11{suffix}"] = figures.figure3(shown, self.differences(name), third.map, (third.a, third.b))
-        return made
+            drawn[f"figure11{suffix}"] = figures.figure3(shown, self.differences(name), third.map, (third.a, third.b))
+        return drawn
 
     def _figure5(self, tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
-        """Where features were scored."""
+        """Figure 5 if features were scored, else nothing."""
         from ...features.dashboard.figure import figure5
 
         variants = {name: tables[name] for name in (SAE_SEED, MODEL_SEED, ARCHITECTURE) if name in tables}
         return {"figure5": figure5(variants, self.scores)} if len(self.scores) else {}
 
     def save(self, folder: str | PathLike[str]) -> Path:
-        """Write every table (Parquet; summaries as CSV and Markdown), every figure (PNG and SVG) and universality.html; the folder."""
+        """Write all tables (Parquet; summaries as CSV and Markdown), figures (PNG and SVG) and universality.html; returns the folder."""
         from ...drawing.figures import save
         from ...results.writing import write_frames
         from .page import write_page
 
         target = Path(folder)
         provenance = {}
-        for number, (name, one) in enumerate(self.comparisons.items()):
+        for number, (name, pair) in enumerate(self.comparisons.items()):
             file = f"{number}-{slug(name).lower()}"
-            write_whole(target / "tables" / f"{file}-forward.parquet", one.forward.to_parquet)
-            write_whole(target / "tables" / f"{file}-reverse.parquet", one.reverse.to_parquet)
+            write_whole(target / "tables" / f"{file}-forward.parquet", pair.forward.to_parquet)
+            write_whole(target / "tables" / f"{file}-reverse.parquet", pair.reverse.to_parquet)
             provenance[name] = {
                 "file": file,
-                "a": one.a,
-                "b": one.b,
-                "depth_a": one.depth_a.tolist(),
-                "depth_b": one.depth_b.tolist(),
+                "a": pair.a,
+                "b": pair.b,
+                "depth_a": pair.depth_a.tolist(),
+                "depth_b": pair.depth_b.tolist(),
             }
         frames = {"summary": self.frame, "difference": self.marginal, "saes": self.saes, "scores": self.scores}
         write_frames(frames, target / "tables")
@@ -197,17 +197,17 @@ class Universality:
                 f"{target} has no readable universality.json; `circuitry universality` makes such folders"
             ) from None
         tables = target / "tables"
-        made = {
+        comparisons = {
             name: Compared(
-                one["a"],
-                one["b"],
-                pd.read_parquet(tables / f"{one['file']}-forward.parquet"),
-                pd.read_parquet(tables / f"{one['file']}-reverse.parquet"),
-                np.array(one["depth_a"]),
-                np.array(one["depth_b"]),
+                entry["a"],
+                entry["b"],
+                pd.read_parquet(tables / f"{entry['file']}-forward.parquet"),
+                pd.read_parquet(tables / f"{entry['file']}-reverse.parquet"),
+                np.array(entry["depth_a"]),
+                np.array(entry["depth_b"]),
             )
-            for name, one in data["comparisons"].items()
+            for name, entry in data["comparisons"].items()
         }
         extra = {name: tables / f"{name}.csv" for name in ("saes", "scores")}
         frames = {name: pd.read_csv(file) for name, file in extra.items() if file.exists()}
-        return cls(made, data["record"], **frames)
+        return cls(comparisons, data["record"], **frames)

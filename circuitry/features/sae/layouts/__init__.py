@@ -1,1 +1,1 @@
-"""Layouts of other libraries' files: for each, which settings are honoured, which are harmless, and that all others are refused."""
+"""File layouts of other libraries: which of their settings are used, which are harmless, and which are refused (all others)."""

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....errors import CircuitryError
 from ..sae import SAE, SAEConfig
 from .settings import Settings, chosen
 
@@ -16,13 +15,13 @@ FILE = "a SAELens file"
 KINDS = {"standard": "relu", "topk": "topk", "jumprelu": "jumprelu"}
 """Our kinds by SAELens's architectures."""
 
-# What the activations are of, and on which text: it is for the caller to give those.
+# Which activations, on which text: the caller gives both.
 _ORIGIN = """model_name model_class_name hook_name hook_point hook_layer hook_point_layer hook_head_index hook_point_head_index
 hook_eval hook_point_eval neuronpedia_id dataset_path dataset_trust_remote_code is_dataset_tokenized streaming tokenizer_name
 prepend_bos context_size seqpos_slice exclude_special_tokens disable_concat_sequences"""
-# Which version wrote it, in which type and where: we compute in float32, on the model's device.
+# Which version wrote the file, in which dtype and on which device: we compute in float32, on the model's device.
 _WRITTEN = "dtype device sae_lens_version sae_lens_training_version"
-# How it was trained. None of it is used when a trained SAE encodes or decodes.
+# How the SAE was trained. None of it is used when a trained SAE encodes or decodes.
 _TRAINING = """expansion_factor decoder_init_norm decoder_heuristic_init decoder_heuristic_init_norm decoder_orthogonal_init
 init_encoder_as_decoder_transpose b_dec_init_method normalize_sae_decoder noise_scale from_pretrained_path resume seed
 l1_coefficient l1_warm_up_steps lp_norm l0_coefficient l0_warm_up_steps mse_loss_normalization use_ghost_grads
@@ -40,7 +39,7 @@ wandb_log_frequency run_name checkpoint_path n_checkpoints save_final_checkpoint
 def read(given: Mapping[str, Any], weights: Mapping[str, Tensor]) -> SAE:
     """An SAE from the settings of ``cfg.json`` and the tensors of ``sae_weights.safetensors``.
 
-    b_dec is subtracted first unless the file says no, which is SAELens's own default.
+    b_dec is subtracted first unless the file says otherwise, as SAELens does.
     """
     settings = Settings(FILE, given)
     metadata = given.get("metadata") or {}
@@ -51,15 +50,15 @@ def read(given: Mapping[str, Any], weights: Mapping[str, Tensor]) -> SAE:
     width, features = settings.whole("d_in"), settings.whole("d_sae")
     centred = settings.flag("apply_b_dec_to_input", True)
     ranked = settings.flag("rescale_acts_by_decoder_norm", False) if kind == "topk" else False
-    settings.only("rescale_acts_by_decoder_norm", False, why="only of topk is it known what that does")
+    settings.only("rescale_acts_by_decoder_norm", False, why="its effect is known for topk only")
     for names in (_ORIGIN, _WRITTEN, _TRAINING):
         settings.harmless(names)
     settings.done()
     provenance = metadata.get("circuitry") or {"from": "SAELens", **(metadata or given)}
-    tensors = ["W_enc", "b_enc", "W_dec", "b_dec", *(["threshold"] if kind == "jumprelu" else [])]
-    found = chosen(FILE, _without_ones(weights), {name: name for name in tensors})
-    made = SAE.of(SAEConfig(width, features, kind, k, centred, provenance), found)
-    return made.unit() if ranked else made
+    wanted = ["W_enc", "b_enc", "W_dec", "b_dec", *(["threshold"] if kind == "jumprelu" else [])]
+    tensors = chosen(FILE, _without_ones(weights), {name: name for name in wanted})
+    sae = SAE.of(SAEConfig(width, features, kind, k, centred, provenance), tensors)
+    return sae.unit() if ranked else sae
 
 
 def _activation(settings: Settings) -> tuple[str, int | None]:
@@ -73,25 +72,25 @@ def _activation(settings: Settings) -> tuple[str, int | None]:
         options.done()
         settings.only("k", None, why=f"the activation function is {kind}")
         return kind, None
-    own, inside = settings.whole("k", None), options.whole("k", None)
+    k, nested = settings.whole("k", None), options.whole("k", None)
     options.done()
-    if own is None and inside is None:
-        settings.take("k")
-    if None not in (own, inside) and own != inside:
-        raise settings.refuse("k", own, f"activation_fn_kwargs say {inside}")
-    return kind, own or inside
+    if k is None and nested is None:
+        settings.take("k")  # raises, since there is none
+    if None not in (k, nested) and k != nested:
+        raise settings.refuse("k", k, f"activation_fn_kwargs say {nested}")
+    return kind, k or nested
 
 
 def _input_as_it_is(settings: Settings, hook: str, old: bool) -> None:
-    """Refuse an input that is changed before the encoder, or an output that is changed after the decoder."""
+    """Refuse files whose input is changed before the encoder, or whose output is changed after the decoder."""
     scheme = settings.take("normalize_activations", "none")
     if scheme in ("expected_average_only_in", True):
         raise settings.refuse(
             "normalize_activations", scheme, "it does not have the factor; SAELens can fold it into the weights"
         )
     if scheme not in ("none", None, False):
-        raise CircuitryError(f"{FILE} with normalize_activations {scheme!r}, token by token, is not read")
-    side_by_side = "it takes heads side by side, whose order is not ours"
+        raise settings.refuse("normalize_activations", scheme, "it normalises each token")
+    side_by_side = "it takes concatenated heads, whose order may differ from ours"
     settings.only("reshape_activations", "none", None, why=side_by_side)
     if old and "hook_z" in hook:
         raise settings.refuse("hook_name", hook, side_by_side)
@@ -100,7 +99,7 @@ def _input_as_it_is(settings: Settings, hook: str, old: bool) -> None:
 
 
 def _model_as_it_is(settings: Settings) -> None:
-    """Refuse SAEs of a model whose weights were changed while it was loaded (centred, or norms folded in): ours are not."""
+    """Refuse SAEs of a model whose weights were processed on loading (centred, or with norms folded in): we do neither."""
     for name in ("model_from_pretrained_kwargs", "model_kwargs"):
         changed = settings.inside(name)
         changed.drop_false()
@@ -108,7 +107,7 @@ def _model_as_it_is(settings: Settings) -> None:
 
 
 def _without_ones(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the factors of features that some versions wrote where there were none, all of them 1."""
+    """The weights without a ``scaling_factor`` of ones, which some versions wrote although they did not use it."""
     factor = weights.get("scaling_factor")
     unused = factor is not None and bool(torch.all(factor == 1))
     return {name: value for name, value in weights.items() if not (unused and name == "scaling_factor")}

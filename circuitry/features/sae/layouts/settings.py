@@ -1,4 +1,4 @@
-"""Settings of a file of somebody else: each is read with its type, or known to be harmless, or the file is refused by its name."""
+"""Settings of another library's file: each is read with its type, or listed as harmless; otherwise the file is refused."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _ABSENT: Any = object()
 
 
 class Settings:
-    """Settings of one file, read by name. ``done`` raises CircuitryError for those that nothing has asked for.
+    """Settings of one file, read by name. ``done`` raises CircuitryError for those that were never read.
 
-    ``layout`` says whose file it is ("a sparsify file"). A setting that has no default must be there.
+    ``layout`` names the kind of file ("a sparsify file"). A setting without a default is required.
 
     >>> given = Settings("a sparsify file", {"k": 8, "seed": 1})
     >>> given.whole("k")
@@ -60,34 +60,34 @@ class Settings:
             raise self.refuse(name, value, "it must be true or false")
         return value
 
-    def word(self, name: str, known: Collection[str], default: Any = _ABSENT) -> str:
-        """One of the words that are known, in any case."""
+    def word(self, name: str, choices: Collection[str], default: Any = _ABSENT) -> str:
+        """One of the ``choices``, in upper or lower case."""
         value = self.take(name, default)
-        if not isinstance(value, str) or value.lower() not in known:
-            raise self.refuse(name, value, f"{' or '.join(known)} is")
+        if not isinstance(value, str) or value.lower() not in choices:
+            raise self.refuse(name, value, f"{' or '.join(choices)} is")
         return value.lower()
 
     def only(self, name: str, *harmless: Any, why: str) -> None:
-        """A setting that may be missing, or have a value that changes nothing; ``why`` says what any other would change."""
+        """A setting that may be missing or have a ``harmless`` value; ``why`` says what any other value would change."""
         value = self.take(name, harmless[0])
-        if not any(type(value) is type(one) and value == one for one in harmless):
+        if not any(type(value) is type(allowed) and value == allowed for allowed in harmless):  # False == 0 is not enough
             raise self.refuse(name, value, why)
 
-    def size(self, name: str, found: int, *, needed: bool = False) -> None:
-        """A size that must be that of the weights, and may be missing if it is not ``needed``."""
-        value = self.whole(name, *([] if needed else [found]))
-        if value != found:
-            raise self.refuse(name, value, f"its weights have {found}")
+    def size(self, name: str, actual: int, *, needed: bool = False) -> None:
+        """A size that must equal that of the weights, and may be missing unless ``needed``."""
+        value = self.whole(name, *([] if needed else [actual]))
+        if value != actual:
+            raise self.refuse(name, value, f"its weights have {actual}")
 
     def inside(self, name: str) -> Settings:
-        """The settings that stand in one, if it is there."""
+        """The settings nested in a setting; none if it is missing."""
         value = self.take(name, None)
         if not isinstance(value, Mapping | None):
             raise self.refuse(name, value, "it must be settings by name")
         return Settings(f"{self.layout}, in {name},", value or {})
 
     def harmless(self, names: str) -> None:
-        """Settings, with spaces between their names, that do not change what the file computes, whatever their values."""
+        """Drop settings (names separated by spaces) that never change what the file computes, whatever their values."""
         for name in names.split():
             self._left.pop(name, None)
 
@@ -96,15 +96,15 @@ class Settings:
         self._left = {name: value for name, value in self._left.items() if value}
 
     def done(self) -> None:
-        """Raise CircuitryError for what is left."""
+        """Raise CircuitryError for any setting that is left."""
         for name, value in sorted(self._left.items()):
             raise self.refuse(name, value, "what it does is unknown")
 
 
 def chosen(layout: str, weights: Mapping[str, Tensor], wanted: Mapping[str, str]) -> dict[str, Tensor]:
-    """The tensors that are ``wanted`` (ours by their name in the file), under our names.
+    """The tensors that are ``wanted`` (a mapping from names in the file to our names), by our names.
 
-    Raises CircuitryError where one is missing, and where one is left over: its effect is not known.
+    Raises CircuitryError if one is missing, or if one is left over, since its effect is unknown.
     """
     for name, value in weights.items():
         if name not in wanted:
@@ -114,6 +114,6 @@ def chosen(layout: str, weights: Mapping[str, Tensor], wanted: Mapping[str, str]
     for name, ours in wanted.items():
         if weights[name].ndim != (2 if ours.startswith("W_") else 1):
             raise CircuitryError(
-                f"{layout} with a tensor {name} {tuple(weights[name].shape)} is not read: it is of other dimensions"
+                f"{layout} with a tensor {name} {tuple(weights[name].shape)} is not read: it has the wrong number of dimensions"
             )
     return {ours: weights[name] for name, ours in wanted.items()}

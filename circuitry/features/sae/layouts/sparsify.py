@@ -11,20 +11,20 @@ from ..sae import SAE, SAEConfig
 from .settings import Settings, chosen
 
 FILE = "a sparsify file"
-# Used only while it is trained: directions of norm 1 are so in the file, and a second k is only in the loss.
+# Used in training only: directions of norm 1 have that norm in the file, and the second k of multi_topk is in the loss only.
 _TRAINING = "normalize_decoder multi_topk expansion_factor"
 
 
 def read(given: Mapping[str, Any], weights: Mapping[str, Tensor]) -> SAE:
     """An SAE from the settings of ``cfg.json`` and the tensors of ``sae.safetensors``."""
-    settings, other = Settings(FILE, given), "it is a transcoder, which does not reconstruct what goes in"
+    settings = Settings(FILE, given)
     for name in ("transcode", "skip_connection"):
-        settings.only(name, False, None, why=other)
+        settings.only(name, False, None, why="it is a transcoder, which does not reconstruct its input")
     settings.only("signed", False, None, why="its features can be negative")
     settings.only("activation", "topk", why="topk is")
     wanted = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
-    found = chosen(FILE, weights, wanted)
-    features, width = found["W_dec"].shape
+    tensors = chosen(FILE, weights, wanted)
+    features, width = tensors["W_dec"].shape
     settings.size("d_in", width)
     settings.size("d_sae", features)
     if settings.take("num_latents", 0) not in (0, features):  # 0: as many as expansion_factor says
@@ -33,4 +33,4 @@ def read(given: Mapping[str, Any], weights: Mapping[str, Tensor]) -> SAE:
     k = settings.whole("k")
     settings.done()
     config = SAEConfig(width, features, "topk", k, True, {"from": "sparsify", **given})
-    return SAE.of(config, {**found, "W_enc": found["W_enc"].T})
+    return SAE.of(config, {**tensors, "W_enc": tensors["W_enc"].T})

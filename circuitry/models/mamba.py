@@ -17,7 +17,7 @@ from .packed import Inside
 from .scan import scan, scan_packed
 from .spread import check_together, input_device
 
-_TAPS = (
+_HOOK_POINTS = (
     "conv_in", "ssm_in", "value", "delta", "B", "C", "skip", "write_value", "write_delta", "write_B",
     "state", "state_read", "state_carry", "ssm_out", "gate",
 )  # fmt: skip
@@ -32,7 +32,7 @@ class MambaHookPoints(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        for name in _TAPS:
+        for name in _HOOK_POINTS:
             setattr(self, name, nn.Identity())
         self.conv_tap = nn.ModuleList(nn.Identity() for _ in range(width))
         self.stops: tuple[int, ...] = ()
@@ -71,7 +71,7 @@ def _forward(
 
 
 def packed_of(block: Any) -> Inside | None:
-    """What the gate before a block lets in, where tokens are packed.
+    """The packed tokens that a block computes in this run; None if tokens are not packed.
 
     >>> import circuitry as ct
     >>> packed_of(ct.load("bundled:mamba").mixers[0]) is None
@@ -81,7 +81,7 @@ def packed_of(block: Any) -> Inside | None:
 
 
 def masked(value: Tensor, mask: Tensor | None) -> Tensor:
-    """A value with padding set to zero, as the stock mixers do it.
+    """A value with its padding set to zero, as in the stock mixers.
 
     >>> masked(torch.ones(1, 2), torch.tensor([[0, 1]])).tolist()
     [[0.0, 1.0]]
@@ -90,7 +90,7 @@ def masked(value: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def convolve(mixer: Any, x: Tensor) -> Tensor:
-    """Causal depthwise convolution and SiLU: a sum over taps, each tap what this position sees of one k tokens back.
+    """Causal depthwise convolution and SiLU, as a sum over taps. Tap k is what a position sees of the token k positions back.
 
     >>> import circuitry as ct
     >>> convolve(ct.load("bundled:mamba").mixers[0], torch.zeros(1, 3, 256)).shape
@@ -110,6 +110,7 @@ def convolve(mixer: Any, x: Tensor) -> Tensor:
         back = padded[:, width - 1 - k : width - 1 - k + length] if inside is None else inside.lagged(x, k)
         seen = points.conv_tap[k](back).to(wide)
         tap = weight[:, width - 1 - k]
+        # Later taps are added in place, which gradients cannot follow; the first must not write into the bias.
         if k == 0 or torch.is_grad_enabled():
             total = torch.addcmul(total, seen, tap) if torch.is_tensor(total) else seen * tap
         else:
@@ -118,7 +119,7 @@ def convolve(mixer: Any, x: Tensor) -> Tensor:
 
 
 def _selection(mixer: Any, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """delta, B and C from c, each from what its own port of ssm_in says; projected once where nobody changed any."""
+    """delta, B and C, each from the value at its own port of ssm_in; one projection serves all ports that were not patched."""
     points, sizes = mixer.circuitry, [mixer.time_step_rank, mixer.ssm_state_size, mixer.ssm_state_size]
     shared = torch.split(mixer.x_proj(c), sizes, -1)
 
@@ -133,13 +134,13 @@ def _selection(mixer: Any, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         step = (mixer.dt_proj.weight @ low.transpose(1, 2)).transpose(1, 2)
         return F.softplus(step + mixer.dt_proj.bias.to(step.dtype)), B, C
     step = F.linear(low[:, inside.scanning], mixer.dt_proj.weight)
-    delta = step.new_zeros(*low.shape[:2], step.shape[2])  # of a token that only reads a state nobody asks for its step size
+    delta = step.new_zeros(*low.shape[:2], step.shape[2])  # a token that only reads a state needs no step size
     delta[:, inside.scanning] = F.softplus(step + mixer.dt_proj.bias.to(step.dtype))
     return delta, B, C
 
 
 def _normed(value: Tensor, norm: Any) -> Tensor:
-    """An RMS norm as the stock one does it, but without rounding float64 to float32; FalconMamba's has no weights."""
+    """The stock RMS norm, but without rounding float64 to float32; FalconMamba's has no weights."""
     wide = value.to(torch.promote_types(value.dtype, torch.float32))
     eps = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
     scaled = (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).type_as(value)
@@ -148,7 +149,7 @@ def _normed(value: Tensor, norm: Any) -> Tensor:
 
 @contextmanager
 def exact(mixers: list[Any]) -> Iterator[None]:
-    """Within: the stock model's operations in its order, so that logits are the same bits.
+    """Use the stock model's operations in its order, so that logits have the same bits.
 
     >>> import circuitry as ct
     >>> model = ct.load("bundled:mamba")
@@ -166,7 +167,7 @@ def exact(mixers: list[Any]) -> Iterator[None]:
 
 
 def values(config: Any, length: int) -> int:
-    """How many numbers a row of ``length`` tokens has in one mixer: what is as wide as its channels, and a few states.
+    """How many numbers a row of ``length`` tokens has in one mixer: values as wide as its channels, and a few states.
 
     >>> from transformers import MambaConfig
     >>> values(MambaConfig(), 64) > 64 * 1536
@@ -183,8 +184,8 @@ def values(config: Any, length: int) -> int:
 def attach(model: Any, mixers: list[Any]) -> None:
     """Instrument a Mamba and check it: exact mode gives the stock logits bit for bit, fast mode up to rounding.
 
-    ``mixers`` are its MambaMixer modules. Where stock Mamba itself cannot run (mamba-ssm or causal-conv1d importable without
-    a GPU) the exact mode stands in for it. Raises ModelError where they differ.
+    ``mixers`` are its MambaMixer modules. If mamba-ssm or causal-conv1d is installed, stock Mamba would call its compiled
+    kernels, so the fast mode is compared with the exact mode only. Raises ModelError if they differ.
 
     >>> import circuitry as ct
     >>> model = ct.load("bundled:mamba")
@@ -195,7 +196,7 @@ def attach(model: Any, mixers: list[Any]) -> None:
 
 
 def instrument(model: Any, mixers: list[Any], points: Callable[[int], nn.Module], forward: Any, name: str) -> None:
-    """Give every mixer its hook points and our forward, and check the result as ``attach`` says, for Mamba and Mamba-2.
+    """Give every mixer its hook points and our forward, and check the result like ``attach``. For Mamba and Mamba-2.
 
     >>> from transformers import MambaConfig, MambaForCausalLM
     >>> hf = MambaForCausalLM(MambaConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1)).eval()
@@ -205,7 +206,7 @@ def instrument(model: Any, mixers: list[Any], points: Callable[[int], nn.Module]
     """
     check_together(mixers)
     for block in model.modules():
-        # Float64 runs would otherwise be rounded to float32 at every residual addition.
+        # Otherwise float64 runs would be rounded to float32 at every residual addition.
         if hasattr(block, "residual_in_fp32"):
             block.residual_in_fp32 = block.residual_in_fp32 and model.dtype != torch.float64
     ids = torch.arange(12, device=input_device(model))[None] % model.config.vocab_size
@@ -230,7 +231,7 @@ def instrument(model: Any, mixers: list[Any], points: Callable[[int], nn.Module]
 
 
 def _unrounded(self: Any, *args: Any, **options: Any) -> Any:
-    """The forward of a whole Mamba in float64, whose logits stock Mamba would round to float32 as the last thing it does."""
+    """The forward of a complete Mamba in float64. Stock Mamba rounds its logits to float32 at the very end."""
     seen: list[Tensor] = []
     handle = self.get_output_embeddings().register_forward_hook(lambda _, __, out: seen.append(out))
     try:
@@ -242,5 +243,5 @@ def _unrounded(self: Any, *args: Any, **options: Any) -> Any:
 
 
 def _stock_logits(model: Any, ids: Tensor) -> Tensor | None:
-    """None where stock Mamba would call compiled kernels: on a CPU they fail, on a GPU they round differently."""
+    """The stock model's logits, or None if it would call compiled kernels: these fail on a CPU and round differently on a GPU."""
     return None if any(map(find_spec, ("mamba_ssm", "causal_conv1d"))) else model(ids, use_cache=False).logits

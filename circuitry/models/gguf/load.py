@@ -22,7 +22,7 @@ from .settings import settle
 def load_gguf(path: Path, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
     """The Hugging Face model of a GGUF file, or of all parts of one, and its tokenizer: the one given, the file's, or None.
 
-    Raises ModelError for a file that cannot be read, or not all of which transformers' model would use.
+    Raises ModelError if the file cannot be read, or if transformers would not use all of it.
     """
     if not path.is_file():
         raise ModelError(f"no file {path}")
@@ -33,13 +33,13 @@ def load_gguf(path: Path, dtype: torch.dtype, graph: str | None, tokenizer: Any)
             return _read(file, reader, path.name, dtype, graph, tokenizer)
     except ModelError:
         raise
-    except Exception as error:  # whatever a damaged file leads its readers to
+    except Exception as error:  # a damaged file makes its readers raise almost anything
         raise ModelError(f"{path.name} could not be read as GGUF: {_short(error)}") from error
 
 
 @contextmanager
 def _parsed_once(reader: Any) -> Iterator[None]:
-    """Within: transformers, which parses a file anew for the config, the weights and the tokenizer, takes what is parsed already."""
+    """Let transformers use this reader; by itself it parses a file again for the config, the weights and the tokenizer."""
     import gguf
 
     stock = gguf.GGUFReader
@@ -61,13 +61,13 @@ def _read(file: Path, reader: Any, name: str, dtype: torch.dtype, graph: str | N
     config = AutoConfig.from_pretrained(**where)
     definition_for(config.model_type, graph)
     settle(config, metadata, tensors, name)
-    with redirect_stderr(StringIO()):  # its bar for GGUF has no switch
-        hf, found = AutoModelForCausalLM.from_pretrained(
+    with redirect_stderr(StringIO()):  # its progress bar for GGUF cannot be turned off
+        hf, report = AutoModelForCausalLM.from_pretrained(
             **where, config=config, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
         )
     _check_tensors(hf, metadata["general.architecture"], tensors, name)
-    check_loaded(hf, found, {}, name)
-    if getattr(hf, "is_quantized", False):  # all its weights are floats now, and it may be saved like any other model
+    check_loaded(hf, report, {}, name)
+    if getattr(hf, "is_quantized", False):  # all its weights are floats now, so it may be saved like any other model
         hf.hf_quantizer.remove_quantization_config(hf)
     return hf, tokenizer or _tokenizer(where, reader, name)
 
@@ -75,7 +75,7 @@ def _read(file: Path, reader: Any, name: str, dtype: torch.dtype, graph: str | N
 def _check_tensors(hf: Any, architecture: str, tensors: Mapping[str, Any], name: str) -> None:
     """Refuse a file with tensors that transformers did not use, and one without those it needs.
 
-    transformers passes over the first in silence, and where half of a weight is missing it has zeros there.
+    transformers ignores the first without a message, and if half of a weight is missing, it fills that half with zeros.
     """
     used = _used(hf, architecture)
     left = {key for key in tensors if key not in used and not _turns_nothing(key, tensors[key])}
@@ -88,7 +88,7 @@ def _used(hf: Any, architecture: str) -> set[str]:
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
 
     processor = TENSOR_PROCESSORS.get(architecture, TensorProcessor)(config=hf.config.to_dict())
-    # It makes a table of names anew for every module inside; those of the model itself are all that is wanted.
+    # Without children, since the function makes another table of names for each of them, and that of the model has all names.
     outside = SimpleNamespace(config=hf.config, state_dict=hf.state_dict, named_children=lambda: ())
     names: Iterable[str] = get_gguf_hf_weights_map(outside, processor)
     # The weights of all experts of a layer are one parameter, which has no .weight in transformers.
@@ -96,7 +96,7 @@ def _used(hf: Any, architecture: str) -> set[str]:
 
 
 def _turns_nothing(key: str, tensor: Any) -> bool:
-    """Whether these are factors of rotary frequencies that are all 1; transformers multiplies by none."""
+    """Whether this tensor has factors of rotary frequencies that are all 1; transformers multiplies by none."""
     from gguf import dequantize
 
     return key.endswith("rope_freqs.weight") and bool((dequantize(tensor.data, tensor.tensor_type) == 1).all())

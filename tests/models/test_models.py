@@ -126,7 +126,8 @@ def test_a_mamba_that_is_something_else_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 _WITH_KERNELS = """
-import sys, torch, tiny, circuitry as ct
+import sys, torch, circuitry as ct
+from support import tiny
 from circuitry.models import mamba
 hf = tiny.stock("mamba", dtype=torch.float32)
 ids = torch.arange(20)[None] + 3

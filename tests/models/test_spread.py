@@ -219,9 +219,7 @@ def test_a_forward_of_ours_is_called_between_the_hooks_of_accelerate() -> None:
 def test_a_spread_module_stays_as_it_is(what: dict[str, Any], said: str) -> None:
     hf = tiny.stock("gpt2", dtype=torch.float32)
     accelerate.cpu_offload(hf, execution_device="cpu")
-    with pytest.raises(
-        ModelError, match=f"GPT2LMHeadModel is spread over devices by accelerate and cannot be moved to {said}; "
-    ):
+    with pytest.raises(ModelError, match=f"GPT2LMHeadModel is spread over devices by accelerate and cannot be moved to {said}; "):
         ct.load(hf, **what)
 
 

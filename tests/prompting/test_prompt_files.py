@@ -150,7 +150,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     ),
     "column twice": (f"{HEAD},foil\n", "p.csv, line 1: two columns are called 'foil'"),
     "END": (f"{HEAD},END\n", "p.csv, line 1: END is always the last token of the prompt, so it needs no column"),
-    "semicolons": (HEAD.replace(",", ";"), "p.csv, line 1: columns are separated by ';'; expected commas"),
+    "semicolons": (HEAD.replace(",", ";"), "p.csv, line 1: expected commas between columns, got ';'"),
     "too many cells": (
         f"{HEAD}\n{GOOD}\n\nMary, and John met,Tom and John met, Mary, John\n",
         "p.csv, line 4: 5 cells for 4 columns; put a text with a comma in double quotes",

@@ -2,9 +2,9 @@
 
     python benchmarks/distributed.py
 
-Every run is started by torchrun, as a user would. The time is from when all processes have loaded the model until all have the table.
-The fastest of several runs of each kind counts. The numbers of all runs must be the same, bit for bit. On a machine whose cores are busy
-with other work the speed-up is smaller.
+Every run is started by torchrun, as a user would. The time is from when all processes have loaded the model until all have the
+table. The fastest of several runs of each kind counts. The numbers of all runs must be the same, bit for bit. On a machine whose
+cores are busy with other work the speed-up is smaller.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     python benchmarks/mppc.py
 
-Feature activations are synthetic: firing rates follow a power law, 5% of features are dead, and every feature of one side shares a
-random part of its firing with one of the other. Each row of the result is a separate process with one thread: the CPU seconds of
-``circuitry.universality.mppc`` from files on disk (already compiled; the fastest of three runs, or one run if it takes longer than half
-a minute), and the process's peak memory. The dense product runs on some of the tokens and features and is scaled up, since all of it
-would take hours. Default sizes take a few minutes, 3 GB of memory and half a GB of disk.
+Feature activations are synthetic: firing rates follow a power law, 5% of features are dead, and every feature of one side shares
+a random part of its firing with one of the other. Each row of the result is a separate process with one thread: the CPU seconds
+of ``circuitry.universality.mppc`` from files on disk (already compiled; the fastest of three runs, or one run if it takes longer
+than half a minute), and the process's peak memory. The dense product runs on some of the tokens and features and is scaled up,
+since all of it would take hours. Default sizes take a few minutes, 3 GB of memory and half a GB of disk.
 """
 
 from __future__ import annotations

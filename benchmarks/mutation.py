@@ -2,13 +2,14 @@
 
 python benchmarks/mutation.py --resume runs/mutation.jsonl
 
-Each mutant has one change: a comparison, a boundary, an operator, a number, an end of a slice, a keyword or a statement that is left out.
-It is killed if one of the tests that call its function fails or does not end. Docstrings, annotations, messages and progress bars are
-never changed.
+Each mutant has one change: a comparison, a boundary, an operator, a number, an end of a slice, a keyword or a statement that is
+left out. It is killed if one of the tests that call its function fails or does not end. Docstrings, annotations, messages and
+progress bars are never changed.
 
-One process imports torch and other slow packages once, and forks for each mutant. The fork imports circuitry with the changed module, so
-no file is written. Among the libraries for this, cosmic-ray and mutatest start an interpreter for each mutant, which imports for 7 s
-before the first test. mutmut forks, but it changes no decorated function and no constant, and it draws no sample from a seed.
+One process imports torch and other slow packages once, and forks for each mutant. The fork imports circuitry with the changed
+module, so no file is written. Among the libraries for this, cosmic-ray and mutatest start an interpreter for each mutant, which
+imports for 7 s before the first test. mutmut forks, but it changes no decorated function and no constant, and it draws no sample
+from a seed.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _outcomes(file: Path | None, reasons: Mapping[Any, str] | None) -> dict[Any, dict[str, Any]]:
-    """The outcomes of an interrupted run, the last one of each mutant. Mutants that survived are left out unless ``reasons`` has them or is None."""
+    """The last outcome of each mutant in an interrupted run; of survivors only those in ``reasons`` (None: all)."""
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file and file.is_file() else []
     outcomes = {tuple(line.pop("mutant")): line for line in lines}
     return {key: line for key, line in outcomes.items() if line["killed"] or reasons is None or key in reasons}

@@ -4,15 +4,15 @@
     python benchmarks/patching.py --cases a b --sample 8
     python benchmarks/patching.py --growth --figure growth.svg --sample 8
 
-Process CPU seconds of one thread. Models have random weights in the shape of GPT-2 small and of Mamba-130M; all methods get the same
-weights and prompts, and their effects are compared in the same run. An executor's time is that of the complete call of
-``circuitry.patch`` (planning, guards, statistics). A loop's time is that of two passes that record and of one forward pass for each cell,
-two if the path has two legs, with all prompts in the batch and only the last token's logits. TransformerLens runs if 4.0 or later is
-installed.
+Process CPU seconds of one thread. Models have random weights in the shape of GPT-2 small and of Mamba-130M; all methods get the
+same weights and prompts, and their effects are compared in the same run. An executor's time is that of the complete call of
+``circuitry.patch`` (planning, guards, statistics). A loop's time is that of two passes that record and of one forward pass for
+each cell, two if the path has two legs, with all prompts in the batch and only the last token's logits. TransformerLens runs if
+4.0 or later is installed.
 
-The floor is the arithmetic that no exact method can avoid, in multiply-adds, computed from the shapes alone. Its seconds are those of the
-hook loop, scaled. All cells at full size take hours, most of them in the loops and in "rows". ``--sample 8`` times 8 cells of these and
-scales the time; ``--quick`` runs tiny models in seconds.
+The floor is the arithmetic that no exact method can avoid, in multiply-adds, computed from the shapes alone. Its seconds are
+those of the hook loop, scaled. All cells at full size take hours, most of them in the loops and in "rows". ``--sample 8`` times 8
+cells of these and scales the time; ``--quick`` runs tiny models in seconds.
 """
 
 from __future__ import annotations

@@ -2,11 +2,12 @@
 
     python benchmarks/significance.py
 
-Examples are normal, exponential, log-normal or rare events (one example in twenty is 1, plus normal noise of 0.1 or 0.01), minus their
-mean. In the last kind, the examples of each cell are multiplied by a log-normal number (sigma 2). A table has 12 cells and 16 random
-nodes of the same kind; a single cell has neither. Each row is a number of examples. ``old`` is the fraction of cells with p < 0.05 in a
-plain sign-flip test, ``new`` the fraction with p < 0.05 and a q, and ``withheld`` the fraction with p < 0.05 and no q, since outliers
-may be missing among the examples. Standard errors are over tables. The benchmark takes some minutes on one core.
+Examples are normal, exponential, log-normal or rare events (one example in twenty is 1, plus normal noise of 0.1 or 0.01), minus
+their mean. In the last kind, the examples of each cell are multiplied by a log-normal number (sigma 2). A table has 12 cells and
+16 random nodes of the same kind; a single cell has neither. Each row is a number of examples. ``old`` is the fraction of cells
+with p < 0.05 in a plain sign-flip test, ``new`` the fraction with p < 0.05 and a q, and ``withheld`` the fraction with p < 0.05
+and no q, since outliers may be missing among the examples. Standard errors are over tables. The benchmark takes some minutes on
+one core.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Llama and the many models built like it: rotary embeddings, an MLP, and key/value heads shared by groups of query heads.
 
-Every node is a *query* head: ``head[l,h].k`` is the key as head h alone sees it, so one head of a group can be patched.
-In some types, some layers see only the last tokens (a sliding window); the edges from keys and values then reach no further.
-If the MLP is a mixture of experts, the experts of a token are chosen inside ``mlp``. Granite scales the embedding and the output of
-each block before they are added to the stream; ``embed``, ``attn`` and ``mlp`` are the values before this scaling.
+Every node is a *query* head: ``head[l,h].k`` is the key as head h alone sees it, so one head of a group can be patched. In some
+types, some layers see only the last tokens (a sliding window); the edges from keys and values then reach no further. If the MLP
+is a mixture of experts, the experts of a token are chosen inside ``mlp``. Granite scales the embedding and the output of each
+block before they are added to the stream; ``embed``, ``attn`` and ``mlp`` are the values before this scaling.
 """
 
 from __future__ import annotations

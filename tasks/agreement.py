@@ -1,9 +1,9 @@
 """Subject-verb agreement across an attractor: "The doctors that the guard likes" continues with " are", not " is" (Linzen et al.
 2016; Marks et al. 2025). In the corrupted prompt the subject has the other number, so answer and foil are exchanged.
 
-``attractor``: the noun between subject and verb has the "opposite" number (the default), the "same", or "any". ``template`` selects one
-of WORDINGS (-1: any), ``verb`` one pair of VERBS ("any"). ``begin``: the tokens before the text. Only nouns are used whose singular
-and plural are both one token of the model, and no prompt occurs twice.
+``attractor``: the noun between subject and verb has the "opposite" number (the default), the "same", or "any". ``template``
+selects one of WORDINGS (-1: any), ``verb`` one pair of VERBS ("any"). ``begin``: the tokens before the text. Only nouns are used
+whose singular and plural are both one token of the model, and no prompt occurs twice.
 """
 
 import itertools

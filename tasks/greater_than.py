@@ -1,11 +1,12 @@
 """Greater-than: "The war lasted from the year 1743 to the year 17" continues with a later year (Hanna et al. 2023).
 
-The tokenizer decides what the answer is. If the last two digits of a year are one token (GPT-2), it is a number greater than YY; if
-cases digit is a token (SmolLM2, Llama 2, Qwen), it is a digit greater than that of the decade. The number in the prompt is neither
-right nor wrong: with single digits both "1743 to 1749" and "1743 to 1741" continue with 4. ``answer`` is the smallest number that is
-certainly right, one more than that in the prompt, and ``foil`` the largest that is certainly wrong, one less. The logit difference
-thus compares the two numbers at the edge. The metric "probability_difference" sums over all numbers: the probability from the answer
-upwards minus the probability up to the foil. In the corrupted prompt YY is 01 (a single digit 0), after which the foil is right too.
+The tokenizer decides what the answer is. If the last two digits of a year are one token (GPT-2), it is a number greater than YY;
+if cases digit is a token (SmolLM2, Llama 2, Qwen), it is a digit greater than that of the decade. The number in the prompt is
+neither right nor wrong: with single digits both "1743 to 1749" and "1743 to 1741" continue with 4. ``answer`` is the smallest
+number that is certainly right, one more than that in the prompt, and ``foil`` the largest that is certainly wrong, one less. The
+logit difference thus compares the two numbers at the edge. The metric "probability_difference" sums over all numbers: the
+probability from the answer upwards minus the probability up to the foil. In the corrupted prompt YY is 01 (a single digit 0),
+after which the foil is right too.
 
 ``century`` is the first half of both years. ``begin``: the tokens before the text. No prompt occurs twice.
 """

@@ -2,13 +2,13 @@
 "Brandon" (Wang et al. 2023; the paper's appendix H).
 
 IO is the indirect object and the answer. S is the subject and the foil; it occurs at S1 and again at S2. In order "ABBA" IO comes
-first, in "BABA" S does; "both" alternates. ``template`` selects one of WORDINGS (-1: any). ``begin``: the tokens before the text are
-those that the tokenizer adds, or else the token between documents ("auto": if there is one; "yes": required; "no": none). The bundled
-models have seen no text without such a token.
+first, in "BABA" S does; "both" alternates. ``template`` selects one of WORDINGS (-1: any). ``begin``: the tokens before the text
+are those that the tokenizer adds, or else the token between documents ("auto": if there is one; "yes": required; "no": none). The
+bundled models have seen no text without such a token.
 
-Corruptions: "all" [IO][S] ... [S] -> [IO'][S'] ... [S'], as in the paper; "ABC" three different new names; "s2_io_flip" IO at S2, so
-that S is the answer; "IO", "S1", "S2" a new name at that position; "S" the same new name at S1 and S2. The clean prompts are the
-same for all of them. Examples are sorted by length; shorter ones are padded after END.
+Corruptions: "all" [IO][S] ... [S] -> [IO'][S'] ... [S'], as in the paper; "ABC" three different new names; "s2_io_flip" IO at S2,
+so that S is the answer; "IO", "S1", "S2" a new name at that position; "S" the same new name at S1 and S2. The clean prompts are
+the same for all of them. Examples are sorted by length; shorter ones are padded after END.
 
 For a model without a tokenizer, each word of a sentence is a random token.
 """

@@ -23,7 +23,7 @@ SLOWER, AT_LEAST = 10, 20.0
 
 @dataclass(eq=False)
 class Watch:
-    """A pytest plugin: runs only the ``chosen`` tests (None: all), in this order, each with a time limit, and records the results."""
+    """A pytest plugin that runs only ``chosen`` tests (None: all), in order, each with a time limit, and records the results."""
 
     chosen: Mapping[str, float] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -80,7 +80,7 @@ def run_tests(root: Path, files: Iterable[str], watch: Watch, shown: bool) -> in
 
 
 def forked(tasks: Sequence[Task], work: Callable[[Task], Any], jobs: int) -> Iterator[tuple[Task, Any, str]]:
-    """Do each task in its own fork, ``jobs`` at a time: yields the task, the result of ``work``, and what ended the fork ("": a result).
+    """Do each task in its own fork, ``jobs`` at a time. Yields the task, its result, and what ended it ("" if it returned).
 
     >>> sorted((task, result, why) for task, result, why in forked([2, 3], lambda n: n * n, jobs=2))
     [(2, 4, ''), (3, 9, '')]

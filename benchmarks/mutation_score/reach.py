@@ -29,8 +29,8 @@ class Reach:
     def of(self, mutant: Mutant, most: float) -> dict[str, float]:
         """The tests that can notice a mutant, with their seconds: the fastest first, up to ``most`` seconds in total.
 
-        These are the tests that call its function. If it is in no function, or no test calls it, they are those that call any function
-        of its file.
+        These are the tests that call its function. If it is in no function, or no test calls it, they are those that call any
+        function of its file.
         """
         callers = self.tests.get(name_of(mutant.file, mutant.function), set())
         if not callers:

@@ -147,7 +147,7 @@ def states(name: str, shape: Shape, length: int, prompts: int, late: bool = Fals
 
 
 def scan_inputs(name: str, shape: Shape, length: int, prompts: int) -> Case:
-    """The input of every layer's scan at five positions; the first layer's convolution sees the changed token at four positions only."""
+    """The input of every layer's scan at five positions; in the first layer, the convolution sees the change at four only."""
     cells = tuple({"layer": l, "position": p} for l in range(shape.layers) for p in range(B, B + 5) if l or p < B + 4)
     return Case(name, "scan_input", "ssm_in[{layer}] @ {position} -> logits", shape, length, prompts, cells)
 

@@ -2,9 +2,9 @@
 
 The two passes over both inputs count completely. A patched row counts only where it can differ from its base: from its first live
 layer, at its live tokens, up to the last token that is read, and only with the answer's logit. If the mixers after the source are
-frozen, a token needs only its own MLP, or the projections of its own block, and no other token. Norms, softmax, activations and the
-exponentials of a scan are not multiply-adds and do not count, although a scan spends much of its time on them: the time of a Mamba
-sweep can fall more than is predicted here.
+frozen, a token needs only its own MLP, or the projections of its own block, and no other token. Norms, softmax, activations and
+the exponentials of a scan are not multiply-adds and do not count, although a scan spends much of its time on them: the time of a
+Mamba sweep can fall more than is predicted here.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _output(shape: Shape) -> float:
 
 
 def _mixer(shape: Shape, frozen: bool = False) -> float:
-    """One token of a Mamba block. If the state is frozen, of B, C and the step size only C is needed, and of the scan the read-out."""
+    """One token of a Mamba block. With a frozen state only C and the read-out are needed, and no step size, B or recurrence."""
     d, inner = shape.width, EXPAND * shape.width
     always = d * 2 * inner + CONV * inner + inner * d
     if frozen:
@@ -101,7 +101,7 @@ def _state(case: Case, cell: Cell) -> float:
 
 
 def _scan_input(case: Case, cell: Cell) -> float:
-    """A new step size, B and C at one token; the change of the state decays and is read at all later tokens; then complete blocks."""
+    """New step size, B and C at one token; the state's change decays and is read at all later tokens; then complete blocks."""
     shape, tokens = case.shape, case.length - cell["position"]
     inner = EXPAND * shape.width
     source = _selection(shape) + tokens * (2 * inner * shape.state + inner * shape.width)

@@ -1,4 +1,4 @@
-"""The loop for a stock Mamba. Hooks cannot reach into its scan, so the mixers run the stock operations here, with edits between them."""
+"""The loop for a stock Mamba. Hooks cannot reach into its scan, so mixers run the stock operations here, with edits between."""
 
 from __future__ import annotations
 

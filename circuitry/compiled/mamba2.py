@@ -1,10 +1,11 @@
 """Induction in a Mamba-2: as in the Mamba, with a convolution over value, key and query together, and a state for every head.
 
-B is the token ``lag`` positions back, C the current one. Both have an entry for every token and are shared by the heads. The value
-of a head is the token's number in binary, with two entries for each bit, since SiLU would destroy a sign. In layer 1 one head stores
-each token under the token before it and writes what the logits read. Other heads store other tokens under the same keys, or forget
-them. The last head has no state and passes on the current token, with an entry that is always on and so large that the norm after
-the gate divides by nearly the same number everywhere. Other layers have other lags. All of these write where nothing reads.
+B is the token ``lag`` positions back, C the current one. Both have an entry for every token and are shared by the heads. The
+value of a head is the token's number in binary, with two entries for each bit, since SiLU would destroy a sign. In layer 1 one
+head stores each token under the token before it and writes what the logits read. Other heads store other tokens under the same
+keys, or forget them. The last head has no state and passes on the current token, with an entry that is always on and so large
+that the norm after the gate divides by nearly the same number everywhere. Other layers have other lags. All of these write where
+nothing reads.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from .truth import GroundTruth, TrueComponent, ground_truth
 LAYERS = ((0, "spare"), (1, "out"), (1, "spare"))
 """For each layer, how many tokens back its keys look, and the block that it writes."""
 SHARP, FAR, PER_BIT = 20.0, 100.0, 5.0
-"""Keys and receptances are plus or minus SHARP; decay and the bonus of a token's own value are minus FAR; PER_BIT is a bit's logit."""
+"""Keys and receptances are plus or minus SHARP; decay and bonus of the current token are minus FAR; a bit has logit PER_BIT."""
 
 
 @torch.no_grad()

@@ -1,8 +1,8 @@
 """The residual stream of a compiled model, as named blocks of entries, and how weights read and write them.
 
 One entry is always on, and so large that a norm divides by nearly the same number whatever else is in the stream. It is also the
-source of everything that must not depend on the text. If norms subtract the mean (LayerNorm), two more entries keep it at zero: the
-negative of the large entry, and the negative sum of all others.
+source of everything that must not depend on the text. If norms subtract the mean (LayerNorm), two more entries keep it at zero:
+the negative of the large entry, and the negative sum of all others.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Stream:
         self.unit = float(table[0].square().mean().rsqrt())
 
     def read(self, weight: Tensor, rows: slice, block: str, values: Tensor | float) -> None:
-        """Let a linear map [row, stream] after a norm read a block's entries as if there were no norm; ``values`` [row, entry] or a number.
+        """Let a linear map [row, stream] read a block's entries as if no norm came before; ``values`` [row, entry] or a number.
 
         >>> stream, weight = Stream(token=2), torch.zeros(1, 19)
         >>> stream.unit = 0.5; stream.read(weight, slice(1), "token", torch.tensor([[1.0, 0.0]])); weight[0, :2].tolist()
@@ -113,7 +113,7 @@ def hashed(tokens: int, width: int = SPARE) -> Tensor:
 
 @torch.no_grad()
 def blank(kind: Any, config: Any) -> Any:
-    """A Hugging Face model of a class and config in eval mode and float32, with all parameters zero but the norms' weights, which are one.
+    """A Hugging Face model of a class and config in eval mode and float32; the weights of norms are one, all others zero.
 
     >>> from transformers import GPT2Config, GPT2LMHeadModel
     >>> blank(GPT2LMHeadModel, GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1)).transformer.ln_f.weight.tolist()

@@ -1,7 +1,8 @@
 """The ground truth of a compiled model: the only nodes and edges that carry a task, and their positions.
 
-It is written as routes, one on each line: ``embed @ A -> resid[0] @ A -> conv_in[0] @ A -[lag 1]-> conv_tap[0,1] @ B``. ``B..END``
-is every position from B to END. A plain arrow stays at its position; between two ranges it joins each position they share.
+It is written as routes, one on each line: ``embed @ A -> resid[0] @ A -> conv_in[0] @ A -[lag 1]-> conv_tap[0,1] @ B``.
+``B..END`` is every position from B to END. A plain arrow stays at its position; between two ranges it joins each position they
+share.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ class GroundTruth:
     """The circuit of a compiled model on one task.
 
     ``nodes`` are all nodes that change the logits at END if they take their value from the corrupted prompt, with everything
-    after them recomputed, one entry for each corruption; ``edges`` are their connections. ``components`` are those that the task's
-    suite should find. ``offsets`` is the write position (states) or read position (attention) of each token, in tokens after it, as
-    ``ct.off_by_one`` measures it.
+    after them recomputed, one entry for each corruption; ``edges`` are their connections. ``components`` are those that the
+    task's suite should find. ``offsets`` is the write position (states) or read position (attention) of each token, in tokens
+    after it, as ``ct.off_by_one`` measures it.
     """
 
     model: str

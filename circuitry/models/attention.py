@@ -89,8 +89,8 @@ def _scores(q: Tensor, k: Tensor, inside: Inside) -> Tensor:
 def _mixed(pattern: Tensor, v: Tensor, inside: Inside) -> Tensor:
     """Mix the values [1, head, token, d_head] by each token's pattern: its base row's values, and those its own row has instead.
 
-    In half precision the sum is made in float32 and rounded once, like the stock product. A second rounding could make a mixture of
-    experts choose another expert for a token that no patch reaches.
+    In half precision the sum is made in float32 and rounded once, like the stock product. A second rounding could make a mixture
+    of experts choose another expert for a token that no patch reaches.
     """
     dtype, wide = v.dtype, torch.promote_types(v.dtype, torch.float32)
     pattern, v = pattern[0].to(wide), v[0].to(wide)
@@ -218,7 +218,8 @@ def attach(model: Any, layers: list[Any]) -> None:
     calls = [layer.circuitry.calls for layer in layers]
     if calls != [1] * len(layers):
         raise ModelError(
-            f"{model.config.model_type}: expected one call of the instrumented attention in each of {len(layers)} layers, got {sum(calls)}"
+            f"{model.config.model_type}: expected one call of the instrumented attention in each of {len(layers)} layers, "
+            f"got {sum(calls)}"
         )
     error = (stock - ours).abs().max().item()
     # In float64, stock models still compute their softmax in float32, and we do not. In float32 and below the bits must be the same.

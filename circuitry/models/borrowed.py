@@ -18,9 +18,9 @@ _PARTS = ("_modules", "_parameters", "_buffers")
 class Borrowed:
     """The state of a module before it was loaded: everything that loading, nnsight or a change of dtype replaces or adds.
 
-    That is the class and the attributes of every module (its mode, its submodules), the attributes of every config, and the data of
-    every tensor. A change of dtype gives a parameter other data, so the original data is stored, not computed back. ``holders`` are the
-    models that use the module; when the last one is released, the module is given back.
+    That is the class and the attributes of every module (its mode, its submodules), the attributes of every config, and the data
+    of every tensor. A change of dtype gives a parameter other data, so the original data is stored, not computed back.
+    ``holders`` are the models that use the module; when the last one is released, the module is given back.
     """
 
     def __init__(self, hf: Any) -> None:

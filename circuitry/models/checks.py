@@ -22,7 +22,7 @@ _SAFETY = 4
 
 @torch.no_grad()
 def check_logits(hf: Any, place: Place) -> None:
-    """Refuse a place of the logits whose output is not what the model returns: some models scale or cap logits after their output layer.
+    """Refuse a place of the logits whose output the model does not return: some scale or cap it after their output layer.
 
     Raises ModelError. A place that is the model itself is right by construction.
 
@@ -50,8 +50,8 @@ def check_causality(hf: Any, layers: int, chunk: int) -> None:
 
     The check runs one batch of four rows, a few tokens longer than ``chunk``, the number of tokens that a scan takes at a time: a
     random prompt; the same with one token of the first chunk changed; with one of the second changed; and the same with every
-    embedding off by one rounding, which shows how far rounding alone moves logits in this model. A sliding window is narrowed to 8
-    tokens during the check, so that the prompt is longer than the window of every model. Raises ModelError.
+    embedding off by one rounding, which shows how far rounding alone moves logits in this model. A sliding window is narrowed to
+    8 tokens during the check, so that the prompt is longer than the window of every model. Raises ModelError.
 
     >>> import circuitry as ct
     >>> check_causality(ct.load("bundled:mamba").hf, layers=4, chunk=16)

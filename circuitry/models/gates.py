@@ -1,4 +1,4 @@
-"""Modules with a forward of ours, and a gate around each block. Both are on the class, so that no wrapper of the module overwrites them.
+"""Modules with a forward of ours, and a gate around each block. Both are on the class, where no wrapper overwrites them.
 
 A gate lets a block compute only the tokens whose output it changes (``packed.Inside``). In any other run it does nothing.
 """
@@ -78,7 +78,7 @@ class Gate:
 
 
 def _of_tokens(value: Any, batch: Tensor, position: Tensor, length: int) -> Any:
-    """An argument that has a value for every position of every row, such as rotary embeddings, for these tokens only. Masks stay as they are."""
+    """An argument with a value for every position of every row, such as rotary embeddings, for these tokens; others unchanged."""
     if isinstance(value, tuple | list):
         return type(value)(_of_tokens(item, batch, position, length) for item in value)
     if not isinstance(value, Tensor) or value.dim() not in (2, 3) or value.shape[1] != length:

@@ -87,8 +87,8 @@ def _check_state(hf: Any) -> None:
         raise ModelError(f"{name} has weights without values (on the device 'meta'); load it without offloading")
     elif len(devices) > 1:
         raise ModelError(
-            f"{name} is on several devices ({', '.join(sorted(devices))}), and nothing moves tensors between them; load it onto one device, "
-            "or let accelerate.dispatch_model spread it"
+            f"{name} is on several devices ({', '.join(sorted(devices))}), and nothing moves tensors between them; "
+            "load it onto one device, or let accelerate.dispatch_model spread it"
         )
     if _is_quantised(hf):
         raise ModelError(

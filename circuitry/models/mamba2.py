@@ -21,8 +21,8 @@ _HOOK_POINTS = (
 class Mamba2HookPoints(nn.Module):
     """The identity modules of one mixer; see ``graphs/mamba2.py`` for what passes through each.
 
-    conv_in, the hook points of the convolution and ssm_in are [batch, pos, d_inner + 2 groups d_state]; value, skip, B, C slices of it;
-    delta [batch, pos, head]; gate [batch, pos, d_inner]; ssm_out and write_value [batch, pos, head, d_head]; write_B
+    conv_in, the hook points of the convolution and ssm_in are [batch, pos, d_inner + 2 groups d_state]; value, skip, B, C slices
+    of it; delta [batch, pos, head]; gate [batch, pos, d_inner]; ssm_out and write_value [batch, pos, head, d_head]; write_B
     [batch, pos, head, d_state]. The three of the state, [batch, head, d_head, d_state], are called once for every position in
     ``stops``. ``exact`` uses the stock operations in the stock order.
     """

@@ -55,7 +55,7 @@ class Model:
             max((INSTRUMENTATION[name].chunk for name in architecture.instrumentation.values()), default=0),
         )
         with warnings.catch_warnings():
-            # RWKV's output projection is called `output`, like the attribute that nnsight adds to every module. No node is read there.
+            # RWKV's output projection is called `output`, like an attribute of nnsight's modules. No node is read there.
             warnings.filterwarnings("ignore", "Module .* has a submodule named 'output'", UserWarning)
             self._net: Any = _wrapped(self.hf)
 

@@ -1,7 +1,7 @@
 """Tokens of many runs side by side, [1, token, ...], instead of rows of equal length, and what instrumentation must know about them.
 
-Every run is a row. The first rows are complete runs. Each other row has only its live tokens and falls back on a complete one, its
-base row: at any other position it has the base row's values. Tokens are sorted by row, and within a row by position.
+Every run is a row. The first rows are complete runs. Each other row has only its live tokens and falls back on a complete one,
+its base row: at any other position it has the base row's values. Tokens are sorted by row, and within a row by position.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Scanned:
-    """The rows whose recurrent state a block computes, from ``start`` to ``stop`` [row]: complete rows, then those whose state can differ.
+    """The rows whose state a block computes, from ``start`` to ``stop`` [row]: complete ones, then those that can differ.
 
     ``calls`` are the positions at which the hook points of the state are called.
     """
@@ -94,7 +94,8 @@ class Scanned:
 @dataclass(frozen=True)
 class Inside:
     """The tokens inside a block, and the way in and out. ``live`` are those of the layer's tokens that the block computes (None: all).
-    ``out`` is, for each token of the layer, the index of the block's output for it or for its base row's token (None: the same order).
+    ``out`` is, for each token of the layer, the index of the block's output for it or for its base row's token (None: the same
+    order).
 
     ``batch`` [token] is the row of the model's own batch from which a token comes.
     """

@@ -76,7 +76,7 @@ def _time_mixing(self: Any, hidden: Tensor, state: Any = None, use_cache: bool =
 
 
 def _channel_mixing(self: Any, hidden: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-    """Channel mixing with its values passed through the hook points. It takes the stock forward's place (``gates.replace_forward``)."""
+    """Channel mixing with its values passed through the hook points, in place of the stock forward (``gates.replace_forward``)."""
     if state is not None:
         return stock_forward(self)(hidden, state)  # type: ignore[no-any-return]
     points: Any = self.circuitry

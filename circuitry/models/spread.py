@@ -22,10 +22,10 @@ _INFERRED = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 def spread(hf: Any, device_map: DeviceMap) -> Any:
-    """Put a module's blocks where ``device_map`` says: "auto" and the like, one device for all, or {name of a part: device or "disk"}.
+    """Put a module's blocks where ``device_map`` says: "auto" and the like, one device, or {name of a part: device or "disk"}.
 
-    Weights on disk are written to a temporary folder (set by TMPDIR), which lasts as long as the module. The weights of a block are
-    fetched together when it runs, since instrumentation reads some weights without calling the module that holds them.
+    Weights on disk are written to a temporary folder (set by TMPDIR), which lasts as long as the module. The weights of a block
+    are fetched together when it runs, since instrumentation reads some weights without calling the module that holds them.
 
     Raises ModelError if accelerate is not installed, and CircuitryError for a map that leaves out a part or divides a block.
 

@@ -14,18 +14,18 @@ from .packed import Inside, Ints, Scanned, Tokens
 from .threads import on_threads
 
 Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From ``tokens`` and ``readers`` of some rows (``Stretch``) and their states to the values read [row, pos, m, ...] and the states after."""
+"""From ``tokens`` and ``readers`` of rows (``Stretch``) and their states to values read [row, pos, m, ...] and states after."""
 Stopping: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor | None, Tensor]]
-"""From the states of rows and their ``tokens`` (``Stop``) to the values these read (None: unchanged) and the states to continue with."""
+"""From the states of rows and their ``tokens`` (``Stop``) to the values these read (None: unchanged) and the new states."""
 
 
 @dataclass(frozen=True)
 class Stretch:
     """Rows that are scanned from one position to another in one call of the kernel; ``rows`` [n] are numbers in ``Scanned``.
 
-    ``tokens`` [n, pos] are their tokens, ``take`` [n] the rows whose state each begins with (-1 before the text), and ``keep`` says
-    whether the last state is needed later. ``readers`` [n, pos, m] are the tokens that read the state at a position: the row's own
-    first, -1 where there are fewer.
+    ``tokens`` [n, pos] are their tokens, ``take`` [n] the rows whose state each begins with (-1 before the text), and ``keep``
+    says whether the last state is needed later. ``readers`` [n, pos, m] are the tokens that read the state at a position: the
+    row's own first, -1 where there are fewer.
     """
 
     rows: Ints
@@ -37,7 +37,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Stop:
-    """A call of the state's hook points for ``rows`` [n], numbers in ``Scanned``; ``tokens`` [n] are their tokens, -1 for complete rows."""
+    """A call of the state's hook points for ``rows`` [n], numbers in ``Scanned``; ``tokens`` [n] is -1 for complete rows."""
 
     rows: Ints
     tokens: Ints

@@ -13,7 +13,7 @@ from .stretches import scan_rows
 from .threads import on_threads
 
 AtStop: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Called at a stop with the state [batch, channel, 3]; returns the state that the next token reads and the one that is carried on."""
+"""Called at a stop with the state [batch, channel, 3]; returns the one that the next token reads and the one carried on."""
 State: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Numerator, denominator and running maximum, each [batch, channel]; the first two are scaled by exp(-maximum)."""
 Pair: TypeAlias = Sequence[Tensor]
@@ -28,10 +28,10 @@ def wkv(
 ) -> Tensor:
     """The mean of all values so far, weighted by exp(key) and by exp(decay) for every token that has passed.
 
-    y_t = (n + e^(first + k_t) v_t) / (d + e^(first + k_t)), with n and d those of the state after token t - 1; then
-    n <- e^decay n + e^(k_t) v_t, and d likewise with 1 for v_t. ``written`` are the keys and values that go into
-    the state, ``bonus`` those in this token's own read-out; ``decay`` (negative) and ``first`` are [channel]. ``at_stop`` is called with the
-    state after each position in ``stops``, in order. The state is float32, or float64 with float64 keys; y has the keys' dtype.
+    y_t = (n + e^(first + k_t) v_t) / (d + e^(first + k_t)), with n and d those of the state after token t - 1; then n <- e^decay
+    n + e^(k_t) v_t, and d likewise with 1 for v_t. ``written`` are the keys and values that go into the state, ``bonus`` those in
+    this token's own read-out; ``decay`` (negative) and ``first`` are [channel]. ``at_stop`` is called with the state after each
+    position in ``stops``, in order. The state is float32, or float64 with float64 keys; y has the keys' dtype.
 
     >>> pair = torch.zeros(1, 3, 1), torch.tensor([1.0, 2.0, 6.0]).view(1, 3, 1)
     >>> wkv(pair, pair, torch.zeros(1), torch.zeros(1)).flatten().tolist()

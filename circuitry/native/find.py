@@ -20,8 +20,8 @@ PICKLED = (".pth", ".pt", ".bin")
 class Native:
     """An original checkpoint.
 
-    ``weights`` is its only file of weights. ``settings`` is the config.json of a mamba-ssm folder, and None for RWKV-4, whose sizes
-    follow from its weights.
+    ``weights`` is its only file of weights. ``settings`` is the config.json of a mamba-ssm folder, and None for RWKV-4, whose
+    sizes follow from its weights.
     """
 
     weights: Path
@@ -38,7 +38,7 @@ class Native:
         return self.weights.suffix in PICKLED
 
     def translated(self, weights: dict[str, torch.Tensor], name: str) -> tuple[Any, dict[str, torch.Tensor]]:
-        """The Hugging Face config, and the weights by transformers' names. Raises ModelError for anything that transformers lacks."""
+        """The Hugging Face config, and weights by transformers' names. Raises ModelError for anything that transformers lacks."""
         if self.settings is None:
             return rwkv4.config(weights, name), rwkv4.renamed(weights)
         return mamba_ssm.config(self.settings, name), mamba_ssm.renamed(weights, self.settings, name)

@@ -13,11 +13,11 @@ from .prompts import Prompts
 class TaskDefinition:
     """The one constant of a file in ``tasks/``.
 
-    ``make(vocabulary, rng, **options)`` returns Prompts; ``options`` are its keyword arguments with their defaults.
-    ``positions`` are the names of token positions, and ``sweep`` those over which an open position axis runs. ``copied``: the linter
-    requires the answer in the prompt; False for a task whose prompt does not contain it, such as a fact. ``metrics``: the task's own
-    metrics by name, each a function from the vocabulary to a metric for ``circuitry.patch``. ``examples`` is the default number of
-    prompts; ``source`` distinguishes two tasks of one name.
+    ``make(vocabulary, rng, **options)`` returns Prompts; ``options`` are its keyword arguments with their defaults. ``positions``
+    are the names of token positions, and ``sweep`` those over which an open position axis runs. ``copied``: the linter requires
+    the answer in the prompt; False for a task whose prompt does not contain it, such as a fact. ``metrics``: the task's own
+    metrics by name, each a function from the vocabulary to a metric for ``circuitry.patch``. ``examples`` is the default number
+    of prompts; ``source`` distinguishes two tasks of one name.
     """
 
     name: str

@@ -14,7 +14,7 @@ from .prompts import Prompts
 
 @dataclass(frozen=True)
 class Example:
-    """One pair of prompts as token ids, with answer, foil and positions; without the tokens before the text. END is the last token."""
+    """A pair of prompts as token ids without those before the text; answer, foil and positions. END is the last token."""
 
     clean: Sequence[int]
     corrupted: Sequence[int]

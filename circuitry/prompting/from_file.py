@@ -25,10 +25,10 @@ CHANGED = "CHANGED"
 def definition_from_file(path: Path) -> TaskDefinition:
     """The task of a .csv or .jsonl file. Raises TaskError with the line of the error.
 
-    Columns: ``clean`` and ``corrupted``, with equally many tokens; ``answer`` and ``foil``, each one token that follows clean exactly
-    as it is written (usually with a space in front); and for every position a column whose name is in capitals. Its cell is a piece
-    of clean, and the last token of this piece is the position; ``the#2`` is the second "the". END is the last token of a prompt. A
-    table without positions has CHANGED, the last token at which the two prompts differ.
+    Columns: ``clean`` and ``corrupted``, with equally many tokens; ``answer`` and ``foil``, each one token that follows clean
+    exactly as it is written (usually with a space in front); and for every position a column whose name is in capitals. Its cell
+    is a piece of clean, and the last token of this piece is the position; ``the#2`` is the second "the". END is the last token of
+    a prompt. A table without positions has CHANGED, the last token at which the two prompts differ.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "capitals.csv"

@@ -18,10 +18,11 @@ class Prompts:
 
     ``where`` maps a position's name to its absolute position in each example [example]; it always has END, the token whose
     prediction is the answer. ``changed`` names the positions at which corrupted differs from clean; None if they have no names,
-    so that any token up to END may differ. Prompts shorter than the longest are padded on the right, after END; the predictions of a
-    causal model do not depend on the padding. ``lengths`` [example] are the tokens of each prompt without its padding. If they are
-    None, prompts with END at different tokens stop at END, and prompts with END at the same token are as long as their rows: what
-    follows END belongs to the prompt. The constructor checks nothing; a task calls ``check`` and ``lint`` on what ``make`` returns.
+    so that any token up to END may differ. Prompts shorter than the longest are padded on the right, after END; the predictions
+    of a causal model do not depend on the padding. ``lengths`` [example] are the tokens of each prompt without its padding. If
+    they are None, prompts with END at different tokens stop at END, and prompts with END at the same token are as long as their
+    rows: what follows END belongs to the prompt. The constructor checks nothing; a task calls ``check`` and ``lint`` on what
+    ``make`` returns.
 
     >>> clean = np.array([[5, 6, 7, 5]])  # [A][B] x [A], answered [B]
     >>> corrupted = np.array([[5, 3, 7, 5]])

@@ -122,7 +122,8 @@ def task(name: str | PathLike[str], *, examples: int | None = None, seed: int = 
     """A task by name, or by the path of a custom file, with options.
 
     A file either defines ``TASK`` (``./mine.py``) or is a table of prompts (``prompts.csv``, ``prompts.jsonl``; see
-    ``definition_from_file``). ``examples``: the number of prompts, by default that of the definition: 128, or every row of a table.
+    ``definition_from_file``). ``examples``: the number of prompts, by default that of the definition: 128, or every row of a
+    table.
 
     Raises CircuitryError for an unknown task or option, TaskError for a table that cannot be read.
 

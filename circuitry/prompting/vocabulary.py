@@ -69,8 +69,8 @@ class Vocabulary:
     def front(self) -> tuple[int, ...]:
         """The tokens in front of a text, usually one or none: those that the tokenizer itself puts there, ``tokenizer("x")``.
 
-        Many tokenizers put nothing there, although the model has hardly seen a text without a token before it. Then it is the token
-        between documents in training (``<|endoftext|>``) if the vocabulary has it, or else the tokenizer's bos token.
+        Many tokenizers put nothing there, although the model has hardly seen a text without a token before it. Then it is the
+        token between documents in training (``<|endoftext|>``) if the vocabulary has it, or else the tokenizer's bos token.
 
         >>> import circuitry as ct
         >>> ct.load("bundled:mamba").vocabulary.front

@@ -1,8 +1,8 @@
 """The settings of a GGUF file beside its weights, and the config that must agree with them.
 
-transformers reads some keys of each architecture and ignores the others without a message. A setting that it does not read has the
-config's default, which comes from some other checkpoint. Here every key that begins with the architecture's name is put into the
-config, or is known to change nothing, or is refused.
+transformers reads some keys of each architecture and ignores the others without a message. A setting that it does not read has
+the config's default, which comes from some other checkpoint. Here every key that begins with the architecture's name is put into
+the config, or is known to change nothing, or is refused.
 """
 
 from __future__ import annotations

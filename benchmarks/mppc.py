@@ -155,8 +155,8 @@ def dense(args: argparse.Namespace) -> dict[str, Any]:
 
 def peak() -> int:
     """The peak memory of this process so far, in bytes."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    maximum = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return maximum if sys.platform == "darwin" else maximum * 1024
 
 
 if __name__ == "__main__":

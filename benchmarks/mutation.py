@@ -108,13 +108,13 @@ def every_mutant(root: Path, modules: Sequence[str]) -> dict[str, list[Mutant]]:
     return {file: mutants_of(file, (root / file).read_text())[1] for file in modules}
 
 
-def outcome(root: Path, mutant: Mutant, reach: Reach, most: float, shown: bool) -> dict[str, Any]:
+def outcome(root: Path, mutant: Mutant, reach: Reach, budget: float, shown: bool) -> dict[str, Any]:
     """Run the tests on a mutant, in this process."""
     # The tree of this process is fresh, so the mutant is found again in it, by its key.
     tree, candidates = mutants_of(mutant.file, (root / mutant.file).read_text())
     {candidate.key: candidate for candidate in candidates}[mutant.key].apply()
     Changed({root / mutant.file: tree}).install()
-    watch = Watch(chosen := reach.of(mutant, most))
+    watch = Watch(chosen := reach.of(mutant, budget))
     code = run_tests(root, dict.fromkeys(test.split("::")[0] for test in chosen), watch, shown) if chosen else 0
     return {"killed": code == FAILED, "by": watch.failed, "tests": len(chosen), "seconds": sum(watch.seconds.values())}
 

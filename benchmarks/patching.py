@@ -29,9 +29,9 @@ from patching_cost.cases import Case, every_case
 from patching_cost.measuring import EQUAL, HOOKS, Comparison, compare
 
 
-def main(given: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Print the chosen cases. Returns 1 if effects differ."""
-    args = arguments(given)
+    args = arguments(argv)
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, one thread, float32; CPU seconds")
     skip = frozenset(args.skip)
@@ -47,7 +47,7 @@ def main(given: list[str] | None = None) -> int:
     return 0 if equal else 1
 
 
-def arguments(given: list[str] | None) -> argparse.Namespace:
+def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="*", default=list("abcdef"), choices=list("abcdef"), help="all of them by default")
     parser.add_argument("--quick", action="store_true", help="tiny models, for a test of the benchmark itself")
@@ -57,7 +57,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--sample", type=int, metavar="K", help="time K cells of all methods but suffix, and scale to all cells")
     parser.add_argument("--growth", action="store_true", help="also: cost by number of cells, tokens and layers")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the growth; .svg, .png or .pdf")
-    args = parser.parse_args(given)
+    args = parser.parse_args(argv)
     for name, least in (("prompts", 1), ("length", 12), ("sample", 2)):
         value = getattr(args, name)
         if value is not None and value < least:

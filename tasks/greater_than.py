@@ -1,7 +1,7 @@
 """Greater-than: "The war lasted from the year 1743 to the year 17" continues with a later year (Hanna et al. 2023).
 
 The tokenizer decides what the answer is. If the last two digits of a year are one token (GPT-2), it is a number greater than YY;
-if cases digit is a token (SmolLM2, Llama 2, Qwen), it is a digit greater than that of the decade. The number in the prompt is
+if every digit is a token (SmolLM2, Llama 2, Qwen), it is a digit greater than that of the decade. The number in the prompt is
 neither right nor wrong: with single digits both "1743 to 1749" and "1743 to 1741" continue with 4. ``answer`` is the smallest
 number that is certainly right, one more than that in the prompt, and ``foil`` the largest that is certainly wrong, one less. The
 logit difference thus compares the two numbers at the edge. The metric "probability_difference" sums over all numbers: the
@@ -45,10 +45,10 @@ def probability_difference(vocabulary):
 
     def measure(logits, answer, foil):
         candidates = answer.new_tensor(tokens)
-        order = answer.new_tensor(range(len(tokens)))
-        least, most = ((token[:, None] == candidates).int().argmax(-1, keepdim=True) for token in (answer, foil))
+        rank = answer.new_tensor(range(len(tokens)))
+        answer_rank, foil_rank = ((token[:, None] == candidates).int().argmax(-1, keepdim=True) for token in (answer, foil))
         probabilities = logits.softmax(-1)[:, candidates]
-        return (probabilities * (order >= least)).sum(-1) - (probabilities * (order <= most)).sum(-1)
+        return (probabilities * (rank >= answer_rank)).sum(-1) - (probabilities * (rank <= foil_rank)).sum(-1)
 
     return measure
 

@@ -26,8 +26,8 @@ class Reach:
     seconds: Mapping[str, float]
     tests: Mapping[str, set[str]]
 
-    def of(self, mutant: Mutant, most: float) -> dict[str, float]:
-        """The tests that can notice a mutant, with their seconds: the fastest first, up to ``most`` seconds in total.
+    def of(self, mutant: Mutant, budget: float) -> dict[str, float]:
+        """The tests that can notice a mutant, with their seconds: the fastest first, up to ``budget`` seconds in total.
 
         These are the tests that call its function. If it is in no function, or no test calls it, they are those that call any
         function of its file.
@@ -38,7 +38,7 @@ class Reach:
         chosen, total = {}, 0.0
         for test in sorted(callers, key=lambda test: (self.seconds[test], test)):
             total += self.seconds[test]
-            if total > most and chosen:
+            if total > budget and chosen:
                 break
             chosen[test] = self.seconds[test]
         return chosen

@@ -55,11 +55,11 @@ def measure(quick: bool, length: int, prompts: int, compare: Callable[[Case], Co
             measured[key] = compare(case)
         return measured[key]
 
-    few, lengths, depths = ((1, 2), (length, 32), (2,)) if quick else ((1, 3, 6), (length, 64, 256, 1024), (3, 6, 24))
-    usual = shape.layers
-    yield Series("cells", tuple((n * shape.heads, point(usual, length, n)) for n in (*few, usual)))
-    yield Series("tokens", tuple((n, point(usual, n, usual)) for n in lengths))
-    yield Series("layers", tuple((n, point(n, length, n)) for n in sorted({*depths, usual})))
+    sources, lengths, depths = ((1, 2), (length, 32), (2,)) if quick else ((1, 3, 6), (length, 64, 256, 1024), (3, 6, 24))
+    layers = shape.layers
+    yield Series("cells", tuple((n * shape.heads, point(layers, length, n)) for n in (*sources, layers)))
+    yield Series("tokens", tuple((n, point(layers, n, layers)) for n in lengths))
+    yield Series("layers", tuple((n, point(n, length, n)) for n in sorted({*depths, layers})))
 
 
 def draw(series: list[Series], file: Path) -> None:

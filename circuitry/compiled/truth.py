@@ -124,10 +124,10 @@ def ground_truth(
     nodes: dict[TrueNode, None] = {}
     edges: dict[TrueEdge, None] = {}
     for corruption, text in routes.items():
-        for sites, how in map(_route, filter(str.strip, text.splitlines())):
+        for sites, arrows in map(_route, filter(str.strip, text.splitlines())):
             for node, at in (site.split(" @ ") for site in sites):
                 nodes[TrueNode(corruption, node, at, role.get(node, PASSES))] = None
-            edges |= dict.fromkeys(TrueEdge(corruption, *ends) for ends in zip(sites, sites[1:], how, strict=False))
+            edges |= dict.fromkeys(TrueEdge(corruption, *ends) for ends in zip(sites, sites[1:], arrows, strict=False))
     return GroundTruth(model, task, tuple(nodes), tuple(edges), components, dict(offsets))
 
 

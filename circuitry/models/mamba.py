@@ -40,14 +40,14 @@ class MambaHookPoints(nn.Module):
 
 
 def _forward(
-    self: Any, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **more: Any
+    self: Any, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **options: Any
 ) -> Tensor:
     """The mixer's forward with its values passed through the hook points. It takes the stock forward's place (``gates.replace_forward``).
 
     With a cache, as in ``generate``, the stock method runs: no node is visited then.
     """
     if cache_params is not None:
-        return stock_forward(self)(hidden_states, cache_params, attention_mask, **more)  # type: ignore[no-any-return]
+        return stock_forward(self)(hidden_states, cache_params, attention_mask, **options)  # type: ignore[no-any-return]
     points, inside = self.circuitry, packed_of(self)
     mask = None if attention_mask is None else attention_mask[:, :, None]
     x, gate = self.in_proj(masked(hidden_states, mask)).chunk(2, -1)

@@ -159,10 +159,10 @@ def _stop_rescaling(model: Any) -> None:
     """Turn off rescaling, or refuse a model that has already done it."""
     # For float16, the stock model divides the output weights of layer i by 2^(i // rescale_every), in place, in its first forward
     # pass in eval mode, and halves the stream as often. That is another function, since the norms' epsilon is not scaled.
-    every = model.config.rescale_every
-    if model.rwkv.layers_are_rescaled and 0 < every < model.config.num_hidden_layers:
+    interval = model.config.rescale_every
+    if model.rwkv.layers_are_rescaled and 0 < interval < model.config.num_hidden_layers:
         raise ModelError(
-            f"this RWKV has run with config.rescale_every={every}, which divided its weights in place; "
+            f"this RWKV has run with config.rescale_every={interval}, which divided its weights in place; "
             "set it to 0 before the first forward pass, or load the model again"
         )
     model.config.rescale_every = 0

@@ -138,7 +138,7 @@ def _group(powers: Tensor, h: Tensor, u: Tensor, delta: Tensor, B: Tensor, C: Te
         decay = torch.mul(delta[block, :, :, None], powers).exp2_()
         states = (delta[block] * u[block])[..., None] * B[block, :, None, :]
         # ``states`` begins as what each token writes. In place it becomes the state after the token, so no second copy is stored.
-        for state, left in zip(states.unbind(0), decay.unbind(0), strict=True):
-            h = state.addcmul_(left, h)
+        for state, factor in zip(states.unbind(0), decay.unbind(0), strict=True):
+            h = state.addcmul_(factor, h)
         y[block] = torch.matmul(C[block], states.mT)
     return y, h

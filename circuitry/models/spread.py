@@ -184,8 +184,10 @@ def _apart(hf: Any, places: Mapping[str, Any], blocks: Mapping[str, Any]) -> dic
         used.update(around)
         part = next((block for block in blocks if name.startswith(f"{block}.")), name.rpartition(".")[0])
         placed[part] = places[max(around, key=len)]
-    if left := sorted(places.keys() - used):
-        raise CircuitryError(f"device_map names {left[0]!r}, which is not a part of the model; {suggest(left[0], _parts(names))}")
+    if unused := sorted(places.keys() - used):
+        raise CircuitryError(
+            f"device_map names {unused[0]!r}, which is not a part of the model; {suggest(unused[0], _parts(names))}"
+        )
     return placed
 
 

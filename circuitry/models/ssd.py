@@ -110,8 +110,8 @@ def _chunk(x: Tensor, decay: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[T
     seen = total if readers == 1 else total.repeat_interleave(readers, -1)
     scores = queries @ B.mT * (remains if readers == 1 else remains.repeat_interleave(readers, -2))
     y = (scores @ x + queries @ h.mT * seen.exp()[..., None]).unflatten(2, (-1, readers))  # type: ignore[no-untyped-call]
-    left = (total[..., -1:] - total).exp()[..., None]
-    return y, h * total[..., -1, None, None].exp() + (x * left).mT @ B
+    to_end = (total[..., -1:] - total).exp()[..., None]
+    return y, h * total[..., -1, None, None].exp() + (x * to_end).mT @ B
 
 
 def _remaining(decay: Tensor) -> Tensor:
@@ -132,8 +132,8 @@ def _stock(x: Tensor, decay: Tensor, B: Tensor, C: Tensor, h: Tensor, chunk: int
     total = decay.cumsum(-1)
     scores = torch.einsum("bclhn,bcshn->bclsh", C, B) * _remaining(decay).permute(0, 2, 3, 4, 1)
     y = torch.einsum("bclsh,bcshp->bclhp", scores, x)
-    left = (total[:, :, :, -1:] - total).exp()
-    written = torch.einsum("bclhn,bclhp->bchpn", B * left.permute(0, 2, 3, 1)[..., None], x)
+    to_end = (total[:, :, :, -1:] - total).exp()
+    written = torch.einsum("bclhn,bclhp->bchpn", B * to_end.permute(0, 2, 3, 1)[..., None], x)
     between = _remaining(F.pad(total[:, :, :, -1], (1, 0))).transpose(1, 3)
     states = torch.einsum("bzch,bzhpn->bchpn", between, torch.cat([h[:, None], written], 1))
     read = torch.einsum("bclhn,bchpn->bclhp", C, states[:, :-1])

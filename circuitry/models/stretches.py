@@ -116,10 +116,10 @@ def steps(tokens: Tokens, scanned: Scanned) -> Iterator[Stretch | Stop]:
     for stop in [*stops.tolist(), tokens.length + 1]:
         while done < len(pieces) and pieces[done][0] < stop:
             first, is_whole, last, rows = pieces[done]
-            where = tokens.own(scanned.rows[rows], np.full(len(rows), first))[:, None] + np.arange(last - first)
+            indices = tokens.own(scanned.rows[rows], np.full(len(rows), first))[:, None] + np.arange(last - first)
             keep = is_whole or bool((stops == last).any())
-            readers = _table(reading, rows, where, first, last) if is_whole else where[:, :, None]
-            yield Stretch(rows, where, readers, _taken(rows, first, number, scanned, tokens), keep)
+            readers = _table(reading, rows, indices, first, last) if is_whole else indices[:, :, None]
+            yield Stretch(rows, indices, readers, _taken(rows, first, number, scanned, tokens), keep)
             done += 1
         if stop <= tokens.length:
             rows = np.flatnonzero((scanned.start < stop) & (scanned.stop >= stop))
@@ -158,7 +158,7 @@ def _readers(tokens: Tokens, scanned: Scanned, number: Ints) -> tuple[Ints, Ints
     return number[tokens.base[tokens.row[others]]], tokens.position[others], others
 
 
-def _table(reading: tuple[Ints, Ints, Ints], rows: Ints, where: Ints, first: int, last: int) -> Ints:
+def _table(reading: tuple[Ints, Ints, Ints], rows: Ints, indices: Ints, first: int, last: int) -> Ints:
     """[row, pos, m]: the tokens that read each complete row's state at each position; its own token comes first."""
     row, position, token = reading
     rank_of = np.full(int(rows.max(initial=-1)) + 1, -1)
@@ -169,6 +169,6 @@ def _table(reading: tuple[Ints, Ints, Ints], rows: Ints, where: Ints, first: int
     cell, token = cell[order], token[chosen][order]
     rank = np.arange(len(cell)) - np.searchsorted(cell, cell)
     table = np.full((len(rows) * (last - first), 2 + int(rank.max(initial=-1))), -1)
-    table[:, 0] = where.ravel()
+    table[:, 0] = indices.ravel()
     table[cell, 1 + rank] = token
     return table.reshape(len(rows), last - first, table.shape[1])

@@ -89,8 +89,8 @@ def _cut(pair: Pair, part: slice) -> Pair:
 
 
 def _parts(state: Tensor) -> State:
-    numerator, denominator, most = state.unbind(-1)
-    return numerator, denominator, most
+    numerator, denominator, maximum = state.unbind(-1)
+    return numerator, denominator, maximum
 
 
 def _segment(written: Pair, bonus: Pair, decay: Tensor, first: Tensor, read: State, carried: State) -> tuple[Tensor, State]:
@@ -123,8 +123,8 @@ def _tokens(written: Pair, bonus: Pair, decay: Tensor, first: Tensor, read: Stat
 
 def _read_by(state: State, key: Tensor, value: Tensor, first: Tensor) -> Tensor:
     """The value that a token reads, or that each of several readers reads [row, reader, channel]."""
-    numerator, denominator, most = state if key.dim() == 2 else (part[:, None] for part in state)
-    return _read_out((numerator, denominator, most), key + first, value)
+    numerator, denominator, maximum = state if key.dim() == 2 else (part[:, None] for part in state)
+    return _read_out((numerator, denominator, maximum), key + first, value)
 
 
 def _read_out(state: State, key: Tensor, value: Tensor) -> Tensor:
@@ -133,13 +133,13 @@ def _read_out(state: State, key: Tensor, value: Tensor) -> Tensor:
 
 
 def _after(state: State, decay: Tensor, key: Tensor, value: Tensor) -> State:
-    numerator, denominator, most = state
-    return _joined((numerator, denominator, most + decay), key, value)
+    numerator, denominator, maximum = state
+    return _joined((numerator, denominator, maximum + decay), key, value)
 
 
 def _joined(state: State, key: Tensor, value: Tensor) -> State:
     """Add one value with the weight exp(key) to the state, scaled by the larger of the two exponents so that nothing overflows."""
-    numerator, denominator, most = state
-    top = torch.maximum(most, key)
-    old, new = torch.exp(most - top), torch.exp(key - top)
+    numerator, denominator, maximum = state
+    top = torch.maximum(maximum, key)
+    old, new = torch.exp(maximum - top), torch.exp(key - top)
     return old * numerator + new * value, old * denominator + new, top

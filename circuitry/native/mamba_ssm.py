@@ -48,13 +48,13 @@ def config(settings: dict[str, Any], name: str) -> Any:
         raise ModelError(f"config.json of {name} does not make a model: {' '.join(str(error).split())}") from error
 
 
-def _check(given: dict[str, Any], known: set[str], only: dict[str, Any], ignored: set[str], where: str) -> None:
+def _check(settings: dict[str, Any], names: set[str], only: dict[str, Any], ignored: set[str], where: str) -> None:
     """Refuse a setting with which transformers would compute something else than the authors' package."""
-    for key, value in given.items():
+    for key, value in settings.items():
         if key in only and (value or None) != (only[key] or None):
             raise ModelError(f"{where} has {key} {value!r}; transformers supports only {only[key]!r}")
-        if key not in {*known, *only, *ignored}:
-            raise ModelError(f"{where} has {key!r}, which mamba-ssm does not know; {suggest(key, {*known, *only})}")
+        if key not in {*names, *only, *ignored}:
+            raise ModelError(f"{where} has {key!r}, which mamba-ssm does not know; {suggest(key, {*names, *only})}")
 
 
 def _sizes(settings: dict[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class Stream:
             table[:, self["off"]] = -ON
             table[:, self["balance"]] = -sum(values.sum(1, keepdim=True) for values in blocks.values())
         table[:, self["on"]] = ON
+        # The large entry makes this nearly the same for all tokens, so the first one decides it for all.
         self.unit = float(table[0].square().mean().rsqrt())
 
     def read(self, weight: Tensor, rows: slice, block: str, values: Tensor | float) -> None:
@@ -119,7 +120,7 @@ def blank(kind: Any, config: Any) -> Any:
     >>> blank(GPT2LMHeadModel, GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1)).transformer.ln_f.weight.tolist()
     [1.0, 1.0, 1.0, 1.0]
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # the initialisation must not change the caller's random numbers
         hf = kind(config).float().eval()
     for name, parameter in hf.named_parameters():
         parameter.fill_(1.0 if parameter.ndim == 1 and name.endswith("weight") else 0.0)

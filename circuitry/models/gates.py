@@ -65,6 +65,7 @@ class Gate:
         inside = self.circuitry_packed
         if inside is None:
             return super().forward(*args, **options)  # type: ignore[misc]
+        # The stream is the first argument, and some models pass it by name.
         name = None if args else next(iter(options))
         x = args[0] if name is None else options[name]
         batch, size = (inside.batch, inside.position), inside.tokens.length

@@ -238,6 +238,7 @@ def unloaded(config: Any, dtype: torch.dtype = torch.bfloat16, graph: str | None
 
     with torch.device("meta"):
         hf = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).to(dtype)
+    # The constructor would run the model to check it, which needs weights.
     model = Model.__new__(Model)
     model.name, model.tokenizer, model._file, model._hf, model._net = config.model_type, None, graph, hf, None
     architecture = definition_for(config.model_type, graph)

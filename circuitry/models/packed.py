@@ -128,6 +128,7 @@ class Inside:
         if f"back {lag}" not in self.cache:
             earlier = self.tokens.back(lag)
             self.cache[f"back {lag}"] = earlier.clamp(max=len(self.tokens) - 1), (earlier == len(self.tokens)).nonzero()[:, 0]
+        # Tokens whose source is before the text have a valid index as well, and are set to zero afterwards.
         earlier, before = self.cache[f"back {lag}"]
         shifted = x[:, earlier]
         shifted[:, before] = 0

@@ -52,6 +52,7 @@ def scan(
             part = slice(start, end)
             read, h = kernel(u[:, part], delta[:, part], A, B[:, part], C[:, part], h)
             if stop < length:
+                # The kernel read this token from the state before the call, so it is read again.
                 seen, h = at_stop(h)
                 read[:, -1] = (seen.to(C.dtype) @ C[:, stop, :, None])[..., 0]
             y.append(read)

@@ -131,6 +131,7 @@ def _fetched(hf: Any, name: str) -> Tensor:
 def _keeper(hf: Any, name: str) -> tuple[Mapping[str, Tensor], str]:
     """The weights of the hook that fetches this one, and its name among them. The hook is on its module or on one around it."""
     parts = name.split(".")
+    # From the innermost module outwards. A hook on an outer module has this weight only if it places submodules.
     for cut in range(len(parts) - 1, -1, -1):
         for hook in _hooks(hf.get_submodule(".".join(parts[:cut]))):
             if getattr(hook, "offload", False) and (cut == len(parts) - 1 or hook.place_submodules):

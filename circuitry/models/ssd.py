@@ -49,6 +49,7 @@ def ssd(
             inputs = x[:, part], decay[:, part], B[:, part], C[:, part], h
             read, h = _stock(*inputs, exact) if exact else _one_reader(*inputs)
             if stop < length:
+                # The last token was read from the state before the call, so it is read again.
                 seen, h = at_stop(h)
                 y += [read[:, :-1], (seen @ C[:, stop, :, :, None])[:, None, ..., 0]]
             else:

@@ -167,6 +167,7 @@ def _table(reading: tuple[Ints, Ints, Ints], rows: Ints, indices: Ints, first: i
     cell = rank_of[row[chosen]] * (last - first) + position[chosen] - first
     order = np.argsort(cell, kind="stable")
     cell, token = cell[order], token[chosen][order]
+    # Cells are sorted, so this is how many tokens before each one read the same cell.
     rank = np.arange(len(cell)) - np.searchsorted(cell, cell)
     table = np.full((len(rows) * (last - first), 2 + int(rank.max(initial=-1))), -1)
     table[:, 0] = indices.ravel()

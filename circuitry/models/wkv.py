@@ -40,6 +40,7 @@ def wkv(
     key = bonus[0]
     wide = torch.promote_types(key.dtype, torch.float32)
     zero = torch.zeros_like(key[:, 0], dtype=wide)
+    # Two states, which differ only for the token after a stop: ``at_stop`` may change either.
     read = carried = (zero, zero, zero - 1e38)  # the stock model's maximum of no tokens
     y, start, length = [], 0, key.shape[1]
     for stop in [*sorted(set(stops)), length]:

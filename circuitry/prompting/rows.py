@@ -91,6 +91,7 @@ def _csv(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _csv_lines(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
     """The cells of each line that is not empty. A quoted text may span several lines and has the number of the first."""
+    # Without ``strict``, bad quoting would join texts without a message.
     reader, line = csv.reader(io.StringIO(text, newline=""), strict=True), 1
     try:
         for cells in reader:
@@ -124,6 +125,7 @@ def _check_names(names: Any, where: str) -> None:
 
 def _jsonl(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:
     first: dict[str, str] = {}
+    # Not splitlines: it also splits at characters that JSON allows inside a text, such as U+2028.
     for line, source in enumerate(text.split("\n"), 1):
         if not source.strip():
             continue

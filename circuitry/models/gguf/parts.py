@@ -62,6 +62,7 @@ def _parts(path: Path, count: int) -> list[Path]:
 
 
 def _check(parts: Sequence[Path], readers: Sequence[Any]) -> None:
+    # Files can be renamed, so the names alone prove nothing.
     for number, (part, reader) in enumerate(zip(parts, readers, strict=True)):
         if (value(reader, "split.no"), value(reader, "split.count")) != (number, len(parts)):
             raise ModelError(f"{part.name} is not the part that its name says (split.no {value(reader, 'split.no')})")

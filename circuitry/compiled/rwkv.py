@@ -38,9 +38,8 @@ def build(tokens: int = TOKENS, layers: tuple[tuple[int, str], ...] = LAYERS) ->
     )  # fmt: skip
     hf = blank(RwkvForCausalLM, config)
     stream.embed(hf.rwkv.embeddings.weight, token=torch.eye(tokens))
-    hf.rwkv.blocks[0].pre_ln.weight.fill_(
-        1 / stream.unit
-    )  # layer 0 norms the stream itself; with this weight the norm changes nothing
+    # Layer 0 norms the stream itself; with this weight the norm changes nothing.
+    hf.rwkv.blocks[0].pre_ln.weight.fill_(1 / stream.unit)
     for block, (lag, into) in zip(hf.rwkv.blocks, layers, strict=True):
         _store(block.attention, stream, code, lag, into)
         _distract(block.feed_forward, stream, tokens)

@@ -112,7 +112,7 @@ class Source:
             raise ModelError(f"{INDEX} of {self.name} cannot be read: it has no weight_map ({error})") from error
         if single is not None and files != [SINGLE]:
             raise ModelError(
-                f"{self.name} has {SINGLE} and {INDEX}, which names other files; remove the one that is not its weights"
+                f"{self.name} has {SINGLE} and {INDEX}, which names other files; remove the file that does not belong to it"
             )
         self._check_no_others(set(files))
         weights = merged([self._shard(file) for file in files], tensors, self.name)
@@ -130,7 +130,7 @@ class Source:
         others = sorted({path.name for path in Path(self.where).glob("model-*-of-*.safetensors")} - used) if self.folder else []
         if others:
             problem = f"not named by {INDEX}" if INDEX not in used and SINGLE not in used else f"beside {SINGLE}"
-            raise ModelError(f"{self.name} holds {others[0]}, {problem}; remove the weights that are not the model's")
+            raise ModelError(f"{self.name} holds {others[0]}, {problem}; remove the weights that do not belong to it")
 
     def _instead(self) -> str:
         names = sorted(path.name for path in Path(self.where).glob("*.safetensors")) if self.folder else []
@@ -147,14 +147,14 @@ def merged(files: Iterable[Path], read: Callable[[Path], dict[str, Tensor]], nam
 
     >>> merged([Path("a"), Path("b")], lambda file: {"w": Tensor()}, "it")
     Traceback (most recent call last):
-    circuitry.errors.ModelError: it has w in two files, one of them b; remove the one that is not its weights
+    circuitry.errors.ModelError: it has w in two files, one of them b; remove the file that does not belong to it
     """
     weights: dict[str, Tensor] = {}
     for file in files:
         part = read(file)
         if twice := sorted(weights.keys() & part.keys()):
             raise ModelError(
-                f"{name} has {twice[0]} in two files, one of them {file.name}; remove the one that is not its weights"
+                f"{name} has {twice[0]} in two files, one of them {file.name}; remove the file that does not belong to it"
             )
         weights |= part
     return weights

@@ -75,7 +75,7 @@ def _rwkv4(folder: Path) -> Native | None:
     for pattern in ("*.safetensors", "*.pth"):
         if files := sorted(folder.glob(pattern)):
             if len(files) > 1:
-                raise ModelError(f"{folder} holds {len(files)} checkpoints and no config.json; give one file, such as {files[0]}")
+                raise ModelError(f"expected one checkpoint in {folder}, got {len(files)}; give one file, such as {files[0]}")
             return Native(files[0])
     return None
 

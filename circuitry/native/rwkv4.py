@@ -27,7 +27,7 @@ def config(weights: dict[str, torch.Tensor], name: str) -> Any:
     from transformers import RwkvConfig
 
     if later := next(filter(_LATER.match, weights), None):
-        raise ModelError(f"{name} is an RWKV after version 4 (it has {later}); transformers has RWKV-4 only")
+        raise ModelError(f"expected an RWKV-4 in {name}, got a later version (it has {later}); transformers has RWKV-4 only")
     blocks = [int(match[1]) for key in weights if (match := re.match(r"blocks\.(\d+)\.", key))]
     if max(blocks, default=0) == 0:
         # When transformers initialises the model, it divides by the number of blocks minus one.

@@ -83,7 +83,7 @@ def _csv(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:
             _check_header(header, name, line)
         elif len(cells) != len(header):
             raise TaskError(
-                f"{name}, line {line}: {len(cells)} cells for {len(header)} columns; put a text with a comma in double quotes"
+                f"{name}, line {line}: expected {len(header)} cells, got {len(cells)}; put a text with a comma in double quotes"
             )
         else:
             yield line, dict(zip(header, cells, strict=True))

@@ -69,7 +69,7 @@ def _check(parts: Sequence[Path], readers: Sequence[Any]) -> None:
     names = [tensor.name for reader in readers for tensor in reader.tensors]
     count = value(readers[0], "split.tensors.count")
     if len(set(names)) < len(names) or count not in (None, len(names)):
-        raise ModelError(f"expected {count} tensors in the parts of {parts[0].name}, got {len(set(names))}")
+        raise ModelError(f"expected {count or len(names)} tensors in the parts of {parts[0].name}, got {len(set(names))}")
 
 
 def _join(readers: Sequence[Any], target: Path) -> None:

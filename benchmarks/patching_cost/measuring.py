@@ -87,12 +87,12 @@ def cpu_seconds(run: Callable[[], Any]) -> tuple[float, Any]:
 
 def _executor(name: str, case: Case, sample: int | None) -> Measured:
     """Measure one executor."""
-    engine, cells = Executor(name, case), case.sampled(sample)
-    seconds, effects = cpu_seconds(lambda: engine.effects(cells))
+    executor, cells = Executor(name, case), case.sampled(sample)
+    seconds, effects = cpu_seconds(lambda: executor.effects(cells))
     _check_cells(name, effects, cells)
     if 1 < len(cells) < len(case.cells):
         # Scaled by the cost of a further cell, so that the complete runs, which are made once, count once.
-        first, _ = cpu_seconds(lambda: engine.effects(cells[:1]))
+        first, _ = cpu_seconds(lambda: executor.effects(cells[:1]))
         seconds = first + (seconds - first) / (len(cells) - 1) * (len(case.cells) - 1)
     return Measured(seconds, effects, len(cells))
 

@@ -1,4 +1,4 @@
-"""The hook points of all attention models: q, k, v, pattern and z of every query head as modules that engines can address.
+"""The hook points of all attention models: q, k, v, pattern and z of every query head as modules that executors can address.
 
 Registered with transformers' attention interface, so no modelling code is copied. Keys and values are repeated per query head
 before their hook points: that is what lets one head of a group be patched (grouped-query attention).

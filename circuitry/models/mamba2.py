@@ -1,4 +1,4 @@
-"""Mamba-2 with every node of its graph as a module that engines can address, over the stock model's own parameters."""
+"""Mamba-2 with every node of its graph as a module that executors can address, over the stock model's own parameters."""
 
 from __future__ import annotations
 

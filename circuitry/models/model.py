@@ -107,7 +107,7 @@ class Model:
             return self
         if is_spread(self.hf):
             raise ModelError(
-                f"{self.name} is spread by device_map, so it cannot be copied; load it in float32 to compare engines"
+                f"{self.name} is spread by device_map, so it cannot be copied; load it in float32 to compare executors"
             )
         return Model(copy.deepcopy(self.hf).float(), self.tokenizer, self.name, self._file)
 

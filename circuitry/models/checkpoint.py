@@ -90,7 +90,7 @@ class Source:
     def weights(self, config: Any) -> dict[str, Tensor]:
         """Every weight, by its name in the file.
 
-        Raises ModelError if there are no safetensors, if nothing says which files belong together, or if one of these is missing.
+        Raises ModelError if safetensors are missing, if nothing says which files belong together, or if one of these is missing.
         """
         if (file := getattr(config, "transformers_weights", None)) not in (None, SINGLE, INDEX):
             raise ModelError(

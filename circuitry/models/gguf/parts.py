@@ -21,7 +21,7 @@ def value(reader: Any, key: str) -> Any:
 
 
 def one_file(files: Sequence[Path]) -> Path | None:
-    """The only file, or the first part of the only file that was split; None if there is no file or more than one."""
+    """The only file, or the first part of the only file that was split; None for no file and for more than one."""
     names = {match[1] if (match := _PART.fullmatch(str(file))) else str(file) for file in files}
     return min(files) if len(names) == 1 else None
 

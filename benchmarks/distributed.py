@@ -1,10 +1,10 @@
-"""What a second process gains: the same sweep in one process and in several, each with one thread, in turns.
+"""The speed-up by more processes: the same sweep in one process and in several, each with one thread, alternately.
 
     python benchmarks/distributed.py
 
-Every run is started by torchrun, as a user would. The clock runs from the moment when all processes have loaded the model until all have
-the table; the fastest of some runs of each kind counts. The numbers of all runs must be the same, bit for bit. A machine whose cores are
-busy with other work gives less.
+Every run is started by torchrun, as a user would. The time is from when all processes have loaded the model until all have the
+table. The fastest of several runs of each kind counts. The numbers of all runs must be the same, bit for bit. On a machine whose
+cores are busy with other work the speed-up is smaller.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def main() -> None:
         measure(args)
         return
     print(f"{args.layers} layers x {args.width}, {args.examples} examples, {args.executor}; load {os.getloadavg()[0]:.1f} before")
-    found: dict[int, list[dict[str, Any]]] = {1: [], args.processes: []}
+    runs_by_count: dict[int, list[dict[str, Any]]] = {1: [], args.processes: []}
     for _ in range(args.repeats):
-        for processes, runs in found.items():
+        for processes, runs in runs_by_count.items():
             runs.append(child(args, processes))
-    best = {processes: min(run["seconds"] for run in runs) for processes, runs in found.items()}
+    best = {processes: min(run["seconds"] for run in runs) for processes, runs in runs_by_count.items()}
     for processes, seconds in best.items():
         print(f"{processes} process{'es' * (processes > 1)}: {seconds:.2f} s, {best[1] / seconds:.2f} times one")
-    digests = {run["digest"] for runs in found.values() for run in runs}
+    digests = {run["digest"] for runs in runs_by_count.values() for run in runs}
     print("all numbers are the same, bit for bit" if len(digests) == 1 else "THE NUMBERS DIFFER")
     sys.exit(len(digests) != 1)
 
@@ -55,19 +55,19 @@ def arguments() -> argparse.Namespace:
 
 
 def child(args: argparse.Namespace, processes: int) -> dict[str, Any]:
-    """One run, by torchrun."""
+    """One run by torchrun: its seconds, and a digest of its numbers."""
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     sizes = [f"--{name}={getattr(args, name)}" for name in ("layers", "width", "examples", "executor")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, *launch, __file__, "--measure", *sizes], env=environment, stdout=subprocess.PIPE, check=True
     )
-    read: dict[str, Any] = json.loads(done.stdout)
-    return read
+    measured: dict[str, Any] = json.loads(done.stdout)
+    return measured
 
 
 def measure(args: argparse.Namespace) -> None:
-    """In one of the processes: seconds of the sweep, and a digest of its numbers."""
+    """Run the sweep in one of the processes; the first one prints its seconds and a digest of the numbers."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -82,15 +82,15 @@ def measure(args: argparse.Namespace) -> None:
         eos_token_id=0,
     )
     task = ct.task("induction", distance=24, examples=args.examples)
-    with ct.load(GPT2LMHeadModel(config)) as model, together() as every:
-        how: dict[str, Any] = {"lint": False, "baseline": 0, "executor": ct.executor(args.executor, progress=False)}
-        ct.patch(model, task.but(examples=2), PATH, axes={"layer": [0], "pos": ["END"]}, **how)  # what a first run alone takes
-        every.wait()
+    with ct.load(GPT2LMHeadModel(config)) as model, together() as team:
+        options: dict[str, Any] = {"lint": False, "baseline": 0, "executor": ct.executor(args.executor, progress=False)}
+        ct.patch(model, task.but(examples=2), PATH, axes={"layer": [0], "pos": ["END"]}, **options)  # warm up
+        team.wait()
         start = time.perf_counter()
-        table = ct.patch(model, task, PATH, axes={"pos": ["B", "END"]}, **how)
-        every.wait()
+        table = ct.patch(model, task, PATH, axes={"pos": ["B", "END"]}, **options)
+        team.wait()
         seconds = time.perf_counter() - start
-        if every.rank == 0:
+        if team.rank == 0:
             digest = hashlib.sha256(table.frame["effect"].to_numpy().tobytes()).hexdigest()
             print(json.dumps({"seconds": seconds, "digest": digest}))
 

@@ -1,4 +1,4 @@
-"""Draws which tokens of which layers are computed of a patched run, as the planner says it: the picture of docs/architecture.md.
+"""Draws the tokens and layers of a patched run that are computed, according to the planner: the picture of docs/architecture.md.
 
 python benchmarks/live_set.py docs/images/live-set.svg
 """
@@ -25,22 +25,23 @@ PANELS = (
     ("gpt2", "resid[2] @ 5 -> logits", 5, END),
     ("mamba", "ssm_state[1] @ 4 -> logits freezing ssm_state", 4, END),
 )
-"""Architecture, path, the token that is written and the one that is read."""
+"""Architecture, path, the token that is patched and the one that is read."""
 COLOURS = ("#ffffff", "#d9d4c7", "#7fa7c9", "#c8553d")
 WORDS = ("not computed", "only the stream", "one of two blocks", "every block")
 
 
 def computed(name: str, path: str, source: int, target: int) -> np.ndarray:
-    """[layer, token]: 0 for what the base run has, 1 for the stream alone, 2 and 3 with blocks."""
+    """[layer, token]: 0 for values of the base run, 1 for the stream alone, 2 with one of two blocks, 3 with every block."""
     graph = ct.graph(name, layer=LAYERS, **({"head": 2} if name == "gpt2" else {}))
     where = {"END": [END]}
-    one = plan(path, graph, where=where, length=[TOKENS]).cells[0].passes[0]
-    sources, targets = tuple(write.node for write in one.writes), tuple(site.node for site in one.reads)
-    live = LiveSets(graph, TOKENS).of(one, [End(sources, source)], [End(targets, target)])
+    first = plan(path, graph, where=where, length=[TOKENS]).cells[0].passes[0]
+    sources, targets = tuple(write.node for write in first.writes), tuple(site.node for site in first.reads)
+    live = LiveSets(graph, TOKENS).of(first, [End(sources, source)], [End(targets, target)])
     grid = np.zeros((LAYERS, TOKENS), int)
     blocks = 2 if name == "gpt2" else 1
     for layer in range(LAYERS):
         for token in range(TOKENS):
+            # Live tokens are bits of a number; a region is a layer's stream, or one of its blocks.
             if live.tokens.get(Region(layer), 0) >> token & 1:
                 inside = sum(bits >> token & 1 for region, bits in live.tokens.items() if region.layer == layer and region.block)
                 grid[layer, token] = 1 if not inside else 3 if inside == blocks else 2

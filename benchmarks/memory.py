@@ -1,4 +1,4 @@
-"""How much memory a batch really takes: growth of the process, against the bound that was asked for.
+"""The memory that a batch really takes: the growth of the process, compared with the bound.
 
 python benchmarks/memory.py
 """
@@ -27,14 +27,14 @@ CASES = (
 """Shape (GPT-2 small, 8 layers of Mamba-130M), path, bound in MiB, prompts, tokens."""
 
 
-def resident(what: str) -> int:
-    """MiB in memory now ("VmRSS"), or the most since ``forget`` ("VmHWM"), as Linux counts them."""
+def resident(name: str) -> int:
+    """MiB in memory now ("VmRSS"), or the peak since ``reset_peak`` ("VmHWM"), as Linux counts them."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines[what].split()[0]) >> 10
+    return int(lines[name].split()[0]) >> 10
 
 
-def forget() -> None:
-    """Begin to count the most from here."""
+def reset_peak() -> None:
+    """Set the peak to the memory of now."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -46,18 +46,19 @@ def prompts(count: int, length: int) -> Prompts:
     return Prompts(clean, corrupted, clean[:, at], corrupted[:, at], where, ("A",))
 
 
-def one(name: str, path: str, bound: int, count: int, length: int) -> None:
+def run(name: str, path: str, bound: int, count: int, length: int) -> None:
     torch.set_num_threads(1)
     hf = GPT2LMHeadModel(GPT2Config()) if name == "gpt2" else MambaForCausalLM(MambaConfig(num_hidden_layers=8))
-    model, given = ct.load(hf.eval()), prompts(count, length)
-    where = {place: at.tolist() for place, at in given.where.items()}
-    made = plan(path, model.graph, where=where, length=given.stops.tolist(), changed=given.differing, sweep=["A", "A+1"])
+    model, examples = ct.load(hf.eval()), prompts(count, length)
+    where = {position: at.tolist() for position, at in examples.where.items()}
+    sweep = plan(path, model.graph, where=where, length=examples.stops.tolist(), changed=examples.differing, sweep=["A", "A+1"])
     small = plan("embed -> logits", model.graph, where={"END": [length - 1]}, length=[length])
-    Suffix(model, memory=1).run(small, given.take(slice(1)), [METRICS["logit"]])
+    # A small run first, so that what is allocated once does not count.
+    Suffix(model, memory=1).run(small, examples.take(slice(1)), [METRICS["logit"]])
     gc.collect()
-    forget()
+    reset_peak()
     before = resident("VmRSS")
-    Suffix(model, memory=bound << 20).run(made, given, [METRICS["logit"]])
+    Suffix(model, memory=bound << 20).run(sweep, examples, [METRICS["logit"]])
     print(
         f"{name:6} {path}, {count} prompts of {length} tokens: bound {bound} MiB, grew by {resident('VmHWM') - before}",
         flush=True,
@@ -66,7 +67,7 @@ def one(name: str, path: str, bound: int, count: int, length: int) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        one(*CASES[int(sys.argv[1])])
-    else:  # a process each, since freed memory is not always given back
+        run(*CASES[int(sys.argv[1])])
+    else:  # each in its own process, since freed memory does not always go back to the system
         for number in range(len(CASES)):
             subprocess.run([sys.executable, __file__, str(number)], check=True)

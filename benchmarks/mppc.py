@@ -1,13 +1,12 @@
-"""What a layer pair of MPPC costs, in both directions, against a dense product on the same machine.
+"""The cost of MPPC for one pair of layers, in both directions, compared with a dense product on the same machine.
 
     python benchmarks/mppc.py
 
-Feature activations are synthetic: firing rates follow a power law, 5% of features are dead, every feature of one side shares a random
-part of its firing with one of the other. Each row of the result is a process of its own with one thread: CPU seconds of
-``circuitry.universality.mppc`` from files on disk (compiled before; the fastest of three runs, or one if that
-takes longer than half a minute), and the process's peak memory. The dense product runs on
-some of the tokens and features and is scaled up, since all of it would take hours. Default sizes take a few minutes, 3 GB of
-memory and half a GB of disk.
+Feature activations are synthetic: firing rates follow a power law, 5% of features are dead, and every feature of one side shares
+a random part of its firing with one of the other. Each row of the result is a separate process with one thread: the CPU seconds
+of ``circuitry.universality.mppc`` from files on disk (already compiled; the fastest of three runs, or one run if it takes longer
+than half a minute), and the process's peak memory. The dense product runs on some of the tokens and features and is scaled up,
+since all of it would take hours. Default sizes take a few minutes, 3 GB of memory and half a GB of disk.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from circuitry.features.matching import FeatureActs, mppc
 
 Sparse: TypeAlias = "csr_array[Any, tuple[int, int]]"
 BLOCK = 1 << 14
-REPEATS, PATIENCE = 3, 30.0  # the fastest of three runs counts, or the first, where it takes more seconds than that
+REPEATS, PATIENCE = 3, 30.0  # the fastest of three runs counts, or the first if it takes more seconds than this
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -44,8 +43,8 @@ def main() -> None:
         args.folder = scratch
         sides = [write(args, side) for side in "ab"]
         size = sum(file.stat().st_size for file in Path(scratch).rglob("*") if file.is_file())
-        l0 = [one.moments().count.sum() / one.tokens for one in sides]
-        dead = [float((one.moments().count == 0).mean()) for one in sides]
+        l0 = [acts.moments().count.sum() / acts.tokens for acts in sides]
+        dead = [float((acts.moments().count == 0).mean()) for acts in sides]
         print(f"{args.features:,} x {args.features:,} features, {args.tokens:,} tokens, L0 {l0[0]:.1f} and {l0[1]:.1f}, "
               f"{dead[0]:.1%} and {dead[1]:.1%} dead, {size / 1e6:,.0f} MB on disk")  # fmt: skip
         dense = child(args, "dense")
@@ -67,17 +66,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dense-features", type=int, default=4_096)
     parser.add_argument("--engines", nargs="*", default=["numba", "scipy"])
     parser.add_argument("--scratch", help="folder for the activations, removed afterwards; default: the system's")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)  # what a child process is for
+    parser.add_argument("--measure", help=argparse.SUPPRESS)  # what a child process measures
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def rates(features: int, l0: float, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Firing rates, a power law with l0 for their sum; none above a half, one in twenty 0."""
-    shape = 1 / (rng.permutation(features) + 10.0)
-    shape[rng.random(features) < 0.05] = 0
-    p = shape
-    for _ in range(50):  # what is cut off goes to the others
+    """Firing rates that follow a power law and sum to l0; none is above a half, and one in twenty is 0."""
+    p = 1 / (rng.permutation(features) + 10.0)
+    p[rng.random(features) < 0.05] = 0
+    for _ in range(50):  # what is cut off at a half goes to the other features
         p = np.minimum(p * l0 / p.sum(), 0.5)
     return p
 
@@ -87,37 +85,39 @@ def write(args: argparse.Namespace, side: str) -> FeatureActs:
 
 
 def blocks(args: argparse.Namespace, side: str) -> Iterator[Sparse]:
-    """Tokens of one side. Both are made of the same draws: the other side keeps a share of each feature's firing, renumbered."""
+    """The activations of one side, in blocks of tokens. Side b keeps a part of each feature's firing on side a, in another order."""
     rng = np.random.default_rng(0)
     p, order, shared = rates(args.features, args.l0, rng), rng.permutation(args.features), rng.random(args.features)
     for start in range(0, args.tokens, BLOCK):
         tokens = min(BLOCK, args.tokens - start)
-        one, own = fired(tokens, p, rng), fired(tokens, p * (1 - shared), rng)
-        kept = rng.random(one.nnz) < shared[one.indices]
-        noise = rng.uniform(0.8, 1.2, one.nnz)
+        # Both sides draw the same numbers, so that each can be written by itself.
+        acts, own = fired(tokens, p, rng), fired(tokens, p * (1 - shared), rng)
+        common = rng.random(acts.nnz) < shared[acts.indices]
+        noise = rng.uniform(0.8, 1.2, acts.nnz)
         if side == "b":
-            one.data *= kept * noise
-            one = one.maximum(own)[:, np.argsort(order)]
-        yield one
+            acts.data *= common * noise
+            acts = acts.maximum(own)[:, np.argsort(order)]
+        yield acts
 
 
 def fired(tokens: int, p: Any, rng: np.random.Generator) -> Sparse:
-    """Activations [token, feature]: every feature fires with its own probability, on each token for itself."""
-    count = rng.poisson(-np.log1p(-p) * tokens)  # with as many throws, a token is hit with probability p
+    """Activations [token, feature]: every feature fires with its own probability, independently on each token."""
+    # Tokens are drawn with repetition. With this many draws on average, a token is drawn at least once with probability p.
+    count = rng.poisson(-np.log1p(-p) * tokens)
     token, feature = rng.integers(0, tokens, count.sum()), np.repeat(np.arange(len(p)), count)
     return csr_array((rng.exponential(1, len(token)) + 0.1, (token, feature)), shape=(tokens, len(p)))
 
 
-def child(args: argparse.Namespace, what: str) -> dict[str, Any]:
-    """Measure in a process of its own."""
-    given = [
+def child(args: argparse.Namespace, engine: str) -> dict[str, Any]:
+    """Measure an engine, or "dense", in a separate process."""
+    sizes = [
         f"--{name.replace('_', '-')}={getattr(args, name)}"
         for name in ("features", "tokens", "dense_tokens", "dense_features", "folder")
     ]
-    command = [sys.executable, __file__, *given, f"--measure={what}"]
+    command = [sys.executable, __file__, *sizes, f"--measure={engine}"]
     done = subprocess.run(command, env=os.environ | ONE_THREAD, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    row: dict[str, Any] = json.loads(done.stdout)
+    return row
 
 
 def measured(args: argparse.Namespace) -> dict[str, Any]:
@@ -125,19 +125,19 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         return dense(args)
     with tempfile.TemporaryDirectory() as scratch:
         small = FeatureActs.write(scratch, [np.eye(8)], features=8)
-        mppc(small, small, min_count=1, null=None, engine=args.measure, progress=False)  # compiles what files need
+        mppc(small, small, min_count=1, null=None, engine=args.measure, progress=False)  # compiles the kernels
     sides = [FeatureActs.open(Path(args.folder) / side) for side in "ab"]
     before = peak()
     seconds: list[float] = []
     while len(seconds) < REPEATS and sum(seconds) < PATIENCE:
         start = time.process_time()
-        found = mppc(*sides, null=None, engine=args.measure, threads=1, progress=False)
+        matches = mppc(*sides, null=None, engine=args.measure, threads=1, progress=False)
         seconds.append(time.process_time() - start)
-    return {"seconds": min(seconds), "peak": peak(), "before": before, "mean": found.forward["mppc"].mean()}
+    return {"seconds": min(seconds), "peak": peak(), "before": before, "mean": matches.forward["mppc"].mean()}
 
 
 def dense(args: argparse.Namespace) -> dict[str, Any]:
-    """A product of random dense matrices of some tokens and features."""
+    """The seconds of a product of random dense matrices, with some of the tokens and features, and those of all, scaled."""
     import torch
 
     torch.set_num_threads(1)
@@ -154,9 +154,9 @@ def dense(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def peak() -> int:
-    """Greatest memory of this process so far, in bytes."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    """The peak memory of this process so far, in bytes."""
+    maximum = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return maximum if sys.platform == "darwin" else maximum * 1024
 
 
 if __name__ == "__main__":

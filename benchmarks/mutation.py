@@ -1,14 +1,15 @@
-"""How many small changes of the planner, the executors and the instruments the tests notice: the mutation score.
+"""The mutation score: how many small changes of the planner, the executors and the instrumentation the tests notice.
 
 python benchmarks/mutation.py --resume runs/mutation.jsonl
 
-Each mutant has one change: a comparison, a boundary, an operator, a number, an end of a slice, a keyword or a statement that is left out.
-It is killed if one of the tests that call its function fails, or does not end. Docstrings, annotations, messages and what shows
-progress are never changed.
+Each mutant has one change: a comparison, a boundary, an operator, a number, an end of a slice, a keyword or a statement that is
+left out. It is killed if one of the tests that call its function fails or does not end. Docstrings, annotations, messages and
+progress bars are never changed.
 
-A process imports torch and the like once, and forks for each mutant; the fork imports circuitry with the changed module in its place, so that
-no file is written. Of libraries for this, cosmic-ray and mutatest start an interpreter for each mutant, which imports for 7 s before
-the first test; mutmut forks, but changes no function that has a decorator and no constant, and draws no sample by a seed.
+One process imports torch and other slow packages once, and forks for each mutant. The fork imports circuitry with the changed
+module, so no file is written. Among the libraries for this, cosmic-ray and mutatest start an interpreter for each mutant, which
+imports for 7 s before the first test. mutmut forks, but it changes no decorated function and no constant, and it draws no sample
+from a seed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ MODULES = (
     ),
 )
 LEFT_OUT = ("circuitry/planning/explain.py", "circuitry/executing/distributed.py")
-"""Text, and what needs several processes. The executor ``reference`` is what tests compare with."""
+"""Text only, and a module that needs several processes. The executor ``reference`` is not changed, since tests compare with it."""
 TESTS = (
     *("causality", "compiled", "edges", "engines", "every_architecture", "few_positions", "first_token", "frozen_ends", "given"),
     *("half", "hybrid", "interventions", "layers_of_heads", "legs", "live_sets", "logits", "mamba2", "metrics", "models"),
@@ -64,35 +65,38 @@ SLOW_TO_IMPORT = ("torch", "transformers", "nnsight", "numpy", "hypothesis", "pa
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--mutants", type=int, default=160, help="how many, spread over the modules by what can be changed there")
+    parser.add_argument(
+        "--mutants", type=int, default=160, help="how many, distributed over the modules by the number of possible changes"
+    )
     parser.add_argument("--seed", type=int, default=0, help="which ones")
     parser.add_argument("--only", metavar="FILE:LINE", help="all mutants of one line, and what the tests print")
     parser.add_argument("--list", action="store_true", help="print the mutants and run none")
-    parser.add_argument("--resume", type=Path, metavar="FILE", help="keep outcomes here, and go on from those that are there")
-    parser.add_argument("--again", action="store_true", help="run those that survived without a known reason once more")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="store outcomes here, and resume from those already stored")
+    parser.add_argument("--again", action="store_true", help="run mutants again that survived without a known reason")
     parser.add_argument("--seconds", type=float, default=300, help="CPU seconds of tests for each mutant, the fastest first")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time, each with one thread")
-    parser.add_argument("--root", type=Path, default=ROOT, help="folder that what follows is relative to")
+    parser.add_argument("--root", type=Path, default=ROOT, help="folder to which the following paths are relative")
     parser.add_argument("--modules", nargs="+", default=MODULES, help="what to change")
-    parser.add_argument("--tests", nargs="+", help="files of tests; doctests of the modules are run, too")
+    parser.add_argument("--tests", nargs="+", help="files of tests; doctests of the modules are run as well")
     parser.add_argument("--equivalent", type=Path, default=Path(__file__).parent / "mutation_score" / "equivalent.toml")
     return parser.parse_args(arguments)
 
 
 def files_of(root: Path, patterns: Sequence[str]) -> list[str]:
-    found = (str(file.relative_to(root)) for pattern in patterns for file in sorted(root.glob(pattern)))
-    return [file for file in found if file not in LEFT_OUT]
+    files = (str(file.relative_to(root)) for pattern in patterns for file in sorted(root.glob(pattern)))
+    return [file for file in files if file not in LEFT_OUT]
 
 
 def sampled(mutants: Mapping[str, list[Mutant]], count: int, seed: int) -> list[Mutant]:
-    """So many mutants, from each file in proportion to how many it has, the same for the same seed."""
-    every = sum(map(len, mutants.values()))
-    shares = {file: min(1.0, count / every) * len(some) for file, some in mutants.items()}
-    numbers = {file: int(share) for file, share in shares.items()}
-    rest = min(count, every) - sum(numbers.values())
-    for file in sorted(shares, key=lambda file: numbers[file] - shares[file])[:rest]:
+    """``count`` mutants, from each file in proportion to how many it has; the same seed draws the same ones."""
+    total = sum(map(len, mutants.values()))
+    quotas = {file: min(1.0, count / total) * len(candidates) for file, candidates in mutants.items()}
+    numbers = {file: int(quota) for file, quota in quotas.items()}
+    rest = min(count, total) - sum(numbers.values())
+    # Rounding down leaves some over, which go to the files with the largest fractions.
+    for file in sorted(quotas, key=lambda file: numbers[file] - quotas[file])[:rest]:
         numbers[file] += 1
-    return [one for file, some in mutants.items() for one in _drawn(some, numbers[file], f"{seed} {file}")]
+    return [mutant for file, candidates in mutants.items() for mutant in _drawn(candidates, numbers[file], f"{seed} {file}")]
 
 
 def _drawn(mutants: Sequence[Mutant], count: int, seed: str) -> list[Mutant]:
@@ -104,22 +108,23 @@ def every_mutant(root: Path, modules: Sequence[str]) -> dict[str, list[Mutant]]:
     return {file: mutants_of(file, (root / file).read_text())[1] for file in modules}
 
 
-def outcome(root: Path, mutant: Mutant, reach: Reach, most: float, shown: bool) -> dict[str, Any]:
+def outcome(root: Path, mutant: Mutant, reach: Reach, budget: float, shown: bool) -> dict[str, Any]:
     """Run the tests on a mutant, in this process."""
-    tree, again = mutants_of(mutant.file, (root / mutant.file).read_text())
-    {one.key: one for one in again}[mutant.key].apply()
+    # The tree of this process is fresh, so the mutant is found again in it, by its key.
+    tree, candidates = mutants_of(mutant.file, (root / mutant.file).read_text())
+    {candidate.key: candidate for candidate in candidates}[mutant.key].apply()
     Changed({root / mutant.file: tree}).install()
-    watch = Watch(chosen := reach.of(mutant, most))
+    watch = Watch(chosen := reach.of(mutant, budget))
     code = run_tests(root, dict.fromkeys(test.split("::")[0] for test in chosen), watch, shown) if chosen else 0
     return {"killed": code == FAILED, "by": watch.failed, "tests": len(chosen), "seconds": sum(watch.seconds.values())}
 
 
 def chosen_by(options: argparse.Namespace, modules: Sequence[str]) -> list[Mutant]:
-    every = every_mutant(options.root, modules)
+    mutants = every_mutant(options.root, modules)
     if options.only:
         file, line = options.only.rsplit(":", 1)
-        return [mutant for mutant in every[file] if mutant.line == int(line)]
-    return sampled(every, options.mutants, options.seed)
+        return [mutant for mutant in mutants[file] if mutant.line == int(line)]
+    return sampled(mutants, options.mutants, options.seed)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -136,14 +141,14 @@ def main(arguments: Sequence[str]) -> int:
     for name in SLOW_TO_IMPORT if not options.tests else ():
         importlib.import_module(name)
     tests = files_of(root, options.tests or [f"tests/*/test_{name}.py" for name in TESTS])
-    kept = options.resume.with_suffix(".reach.json") if options.resume else None
-    reach = measured(root, modules, tests, kept, options.jobs)
+    stored = options.resume.with_suffix(".reach.json") if options.resume else None
+    reach = measured(root, modules, tests, stored, options.jobs)
     reasons = reasons_in(options.equivalent)
-    done = _kept(options.resume, reasons if options.again else None)
+    done = _outcomes(options.resume, reasons if options.again else None)
     todo = [mutant for mutant in mutants if mutant.key not in done or options.only]
     run = lambda mutant: outcome(root, mutant, reach, options.seconds, bool(options.only))  # noqa: E731
-    for mutant, made, why in tqdm(forked(todo, run, options.jobs), total=len(todo), unit="mutant"):
-        done[mutant.key] = made or {"killed": True, "by": why, "tests": 0, "seconds": 0.0}
+    for mutant, answer, why in tqdm(forked(todo, run, options.jobs), total=len(todo), unit="mutant"):
+        done[mutant.key] = answer or {"killed": True, "by": why, "tests": 0, "seconds": 0.0}
         if options.resume:
             with options.resume.open("a") as lines:
                 print(json.dumps({"mutant": mutant.key, "line": mutant.line, **done[mutant.key]}), file=lines)
@@ -151,11 +156,11 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _kept(file: Path | None, reasons: Mapping[Any, str] | None) -> dict[Any, dict[str, Any]]:
-    """Outcomes of a run that was ended, the last one of each mutant; without those that survived for no known reason (None: with them)."""
+def _outcomes(file: Path | None, reasons: Mapping[Any, str] | None) -> dict[Any, dict[str, Any]]:
+    """The last outcome of each mutant in an interrupted run; of survivors only those in ``reasons`` (None: all)."""
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file and file.is_file() else []
-    found = {tuple(line.pop("mutant")): line for line in lines}
-    return {key: line for key, line in found.items() if line["killed"] or reasons is None or key in reasons}
+    outcomes = {tuple(line.pop("mutant")): line for line in lines}
+    return {key: line for key, line in outcomes.items() if line["killed"] or reasons is None or key in reasons}
 
 
 if __name__ == "__main__":

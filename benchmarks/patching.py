@@ -1,17 +1,18 @@
-"""What a sweep costs: circuitry's executors, a plain loop of hooks over the stock model, TransformerLens, and the predicted floor.
+"""The cost of a sweep: circuitry's executors, a plain loop of hooks over the stock model, TransformerLens, and the predicted floor.
 
     python benchmarks/patching.py
     python benchmarks/patching.py --cases a b --sample 8
     python benchmarks/patching.py --growth --figure growth.svg --sample 8
 
-Process CPU seconds of one thread. Models have random weights in the shape of GPT-2 small and of Mamba-130M; all methods get the same
-weights and prompts, and their effects are compared in the same run. An executor's time is that of the whole call of ``circuitry.patch``
-(planning, guards, statistics); a loop's is that of its two passes that record and of one forward pass a cell, two where the path
-has two legs, with all prompts in the batch and the last token's logits only. TransformerLens runs where it is installed (4.0 or later).
+Process CPU seconds of one thread. Models have random weights in the shape of GPT-2 small and of Mamba-130M; all methods get the
+same weights and prompts, and their effects are compared in the same run. An executor's time is that of the complete call of
+``circuitry.patch`` (planning, guards, statistics). A loop's time is that of two passes that record and of one forward pass for
+each cell, two if the path has two legs, with all prompts in the batch and only the last token's logits. TransformerLens runs if
+4.0 or later is installed.
 
-The floor is arithmetic that no exact method can avoid, in multiply-adds, computed from the shapes alone; its seconds are those of the hook
-loop, scaled. All cells at full size take hours, most of them in the loops and in "rows"; ``--sample 8`` times 8 cells of these and
-scales them, ``--quick`` runs tiny models in seconds.
+The floor is the arithmetic that no exact method can avoid, in multiply-adds, computed from the shapes alone. Its seconds are
+those of the hook loop, scaled. All cells at full size take hours, most of them in the loops and in "rows". ``--sample 8`` times 8
+cells of these and scales the time; ``--quick`` runs tiny models in seconds.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from patching_cost.cases import Case, every_case
 from patching_cost.measuring import EQUAL, HOOKS, Comparison, compare
 
 
-def main(given: list[str] | None = None) -> int:
-    """Print everything that is asked for; 1 where effects differ."""
-    args = arguments(given)
+def main(argv: list[str] | None = None) -> int:
+    """Print the chosen cases. Returns 1 if effects differ."""
+    args = arguments(argv)
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, one thread, float32; CPU seconds")
     skip = frozenset(args.skip)
@@ -46,7 +47,7 @@ def main(given: list[str] | None = None) -> int:
     return 0 if equal else 1
 
 
-def arguments(given: list[str] | None) -> argparse.Namespace:
+def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="*", default=list("abcdef"), choices=list("abcdef"), help="all of them by default")
     parser.add_argument("--quick", action="store_true", help="tiny models, for a test of the benchmark itself")
@@ -56,7 +57,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--sample", type=int, metavar="K", help="time K cells of all methods but suffix, and scale to all cells")
     parser.add_argument("--growth", action="store_true", help="also: cost by number of cells, tokens and layers")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the growth; .svg, .png or .pdf")
-    args = parser.parse_args(given)
+    args = parser.parse_args(argv)
     for name, least in (("prompts", 1), ("length", 12), ("sample", 2)):
         value = getattr(args, name)
         if value is not None and value < least:
@@ -65,53 +66,53 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
 
 
 def warm_up(skip: frozenset[str]) -> None:
-    """Imports and first calls, so that the first case does not pay for them."""
+    """Run every case once on a tiny model, so that imports and first calls do not count for the first case."""
     for case in every_case(quick=True, length=20, prompts=1):
         compare(case, skip)
 
 
-def show(found: Comparison) -> bool:
-    """Print one case; whether its effects are equal."""
-    loop = found.measured.get(HOOKS)
-    ratio = floor.ratio(found.case)
-    print(f"\n{found.case}\n\n| | CPU seconds | {HOOKS} / this | this / floor |\n|---|---:|---:|---:|")
-    for name, one in found.measured.items():
-        against = (f"{loop.seconds / one.seconds:.2f}", f"{one.seconds * ratio / loop.seconds:.2f}") if loop else ("", "")
-        print(f"| {name}{_timed(one.timed, found.case)} | {one.seconds:.4g} | {' | '.join(against)} |", flush=True)
+def show(comparison: Comparison) -> bool:
+    """Print one case. Returns whether its effects are equal."""
+    loop = comparison.measured.get(HOOKS)
+    ratio = floor.ratio(comparison.case)
+    print(f"\n{comparison.case}\n\n| | CPU seconds | {HOOKS} / this | this / floor |\n|---|---:|---:|---:|")
+    for name, method in comparison.measured.items():
+        against = (f"{loop.seconds / method.seconds:.2f}", f"{method.seconds * ratio / loop.seconds:.2f}") if loop else ("", "")
+        print(f"| {name}{_timed(method.timed, comparison.case)} | {method.seconds:.4g} | {' | '.join(against)} |", flush=True)
     print(f"| floor, predicted | {f'{loop.seconds / ratio:.4g}' if loop else ''} | {ratio:.2f} | 1.00 |\n")
-    for name, why in found.skipped.items():
+    for name, why in comparison.skipped.items():
         print(f"{name} {why}")
-    return equality(found)
+    return equality(comparison)
 
 
 def _timed(cells: int, case: Case) -> str:
     return "" if cells == len(case.cells) else f" ({cells} cells, scaled to {len(case.cells)})"
 
 
-def equality(found: Comparison) -> bool:
-    """Print how far effects differ; whether they are equal up to rounding."""
-    if len(found.measured) < 2:
+def equality(comparison: Comparison) -> bool:
+    """Print how far effects differ. Returns whether they are equal up to rounding."""
+    if len(comparison.measured) < 2:
         print("effects: nothing to compare with")
         return True
-    equal = found.relative <= EQUAL
+    equal = comparison.relative <= EQUAL
     verdict = "equal" if equal else "NOT EQUAL"
-    print(f"effects {verdict}: largest difference {found.gap:.1g}, {found.relative:.1g} of a logit's or the largest effect's size; "
-          f"largest effect {found.largest:.2g}", flush=True)  # fmt: skip
+    print(f"effects {verdict}: largest difference {comparison.gap:.1g}, {comparison.relative:.1g} of a logit's or the largest effect's size; "
+          f"largest effect {comparison.largest:.2g}", flush=True)  # fmt: skip
     return equal
 
 
 def grow(args: argparse.Namespace, measure: functools.partial[Comparison]) -> bool:
-    """Print the growth and draw it; whether all effects are equal."""
+    """Print the growth and draw it. Returns whether all effects are equal."""
     prompts = max(1, args.prompts // 4)
     sampled = f"; {args.sample} cells of all methods but suffix, scaled" if args.sample else ""
     print(f"\nGrowth of case (a), {prompts} prompts, CPU seconds{sampled}")
-    series = []
-    for one in growth.measure(args.quick, args.length, prompts, measure):
-        print(f"\n{one}", flush=True)
-        series.append(one)
+    all_series = []
+    for series in growth.measure(args.quick, args.length, prompts, measure):
+        print(f"\n{series}", flush=True)
+        all_series.append(series)
     if args.figure:
-        growth.draw(series, args.figure)
-    worst = max((found for one in series for _, found in one.points), key=lambda found: found.relative)
+        growth.draw(all_series, args.figure)
+    worst = max((point for series in all_series for _, point in series.points), key=lambda point: point.relative)
     print(f"\nof these, the case whose effects differ most: {worst.case}")
     return equality(worst)
 

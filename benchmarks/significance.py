@@ -1,12 +1,13 @@
-"""How often effects of mean zero get a star, what real effects keep, and how often intervals hold the mean.
+"""How often effects of mean zero get a star, how often real effects do, and how often intervals contain the mean.
 
     python benchmarks/significance.py
 
-Examples are normal, exponential, log-normal or rare events (one example in twenty is 1, with normal noise of 0.1 or 0.01 beside), less
-their mean; at last, those of each cell are multiplied by a number of its own, which is log-normal (sigma 2). A table has 12 cells and 16 random nodes of the same kind; a lone cell has neither. Each row is a number of examples;
-``old`` is the share of cells with p < 0.05 in a plain sign-flip test, ``new`` the share that has p < 0.05 and a q, ``withheld`` the
-share with p < 0.05 and no q, since outliers may be missing among the examples. Standard errors are over tables. Takes some
-minutes on one core.
+Examples are normal, exponential, log-normal or rare events (one example in twenty is 1, plus normal noise of 0.1 or 0.01), minus
+their mean. In the last kind, the examples of each cell are multiplied by a log-normal number (sigma 2). A table has 12 cells and
+16 random nodes of the same kind; a single cell has neither. Each row is a number of examples. ``old`` is the fraction of cells
+with p < 0.05 in a plain sign-flip test, ``new`` the fraction with p < 0.05 and a q, and ``withheld`` the fraction with p < 0.05
+and no q, since outliers may be missing among the examples. Standard errors are over tables. The benchmark takes some minutes on
+one core.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from circuitry.results import statistics as evidence
+from circuitry.results import statistics
 from circuitry.results.skewness import ENOUGH, Outliers, widths
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
@@ -49,8 +50,8 @@ def main() -> None:
     args = parser.parse_args()
     start = time.process_time()
     nulls(f"Mean zero, tables of {CELLS} cells and {NODES} random nodes", CELLS, NODES, args)
-    nulls("Mean zero, tables as small as are tested: 90 effects, no random nodes", None, 0, args)
-    nulls("Mean zero, a lone cell", 1, 0, args)
+    nulls("Mean zero, the smallest tables that are tested: 90 effects, no random nodes", None, 0, args)
+    nulls("Mean zero, a single cell", 1, 0, args)
     power(args)
     shared(args)
     intervals(args)
@@ -64,22 +65,22 @@ def starred(effects: Floats, cells: int) -> tuple[Floats, Floats, Floats]:
     """
     tables, _, n = effects.shape
     flat = np.sort(effects[:, :cells].reshape(-1, n), axis=1)
-    old = evidence.sign_flip_test(flat, DRAWS) < evidence.SIGNIFICANT
-    below = evidence.mean_test(flat, DRAWS) < evidence.SIGNIFICANT
-    mean, width = (each.reshape(tables, cells) for each in (flat.mean(1), widths(flat)))
-    hidden = [Outliers.of([one]).may_hide(m, w, n) for one, m, w in zip(effects, mean, width, strict=True)]
+    old = statistics.sign_flip_test(flat, DRAWS) < statistics.SIGNIFICANT
+    below = statistics.mean_test(flat, DRAWS) < statistics.SIGNIFICANT
+    mean, width = (values.reshape(tables, cells) for values in (flat.mean(1), widths(flat)))
+    hidden = [Outliers.of([table]).may_hide(m, w, n) for table, m, w in zip(effects, mean, width, strict=True)]
     below = below.reshape(tables, cells)
     return old.reshape(tables, cells), below & ~np.array(hidden), below & np.array(hidden)
 
 
-def share(found: Floats) -> str:
-    """The share of cells, with its standard error over tables where it is neither 0 nor 1."""
-    each = found.mean(1)
-    return f"{each.mean():.1%} ± {each.std() / np.sqrt(len(each)):.1%}"
+def fraction(stars: Floats) -> str:
+    """The fraction of cells that are starred [table, cell], with its standard error over tables."""
+    by_table = stars.mean(1)
+    return f"{by_table.mean():.1%} ± {by_table.std() / np.sqrt(len(by_table)):.1%}"
 
 
-def show(name: str, n: int, found: tuple[Floats, Floats, Floats]) -> None:
-    old, new, withheld = map(share, found)
+def show(name: str, n: int, stars: tuple[Floats, Floats, Floats]) -> None:
+    old, new, withheld = map(fraction, stars)
     print(f"| {name} | {n} | {old} | {new} | {withheld} |")
 
 
@@ -88,7 +89,7 @@ def heading(title: str, *columns: str) -> None:
 
 
 def nulls(title: str, cells: int | None, nodes: int, args: argparse.Namespace) -> None:
-    """As many ``cells`` in a table, or as few as have 90 effects; and about as many cells over all tables."""
+    """Tables with ``cells`` cells, or with just enough for 90 effects; the number of cells in all tables stays about the same."""
     heading(title, "effects", "examples", "old", "new", "withheld")
     for name, sample in NULLS.items():
         for n in EXAMPLES:
@@ -98,7 +99,7 @@ def nulls(title: str, cells: int | None, nodes: int, args: argparse.Namespace) -
 
 
 def power(args: argparse.Namespace) -> None:
-    """Half of the cells, and of the nodes, have an effect of so many standard deviations; the stars of those cells are counted."""
+    """Half of the cells and of the nodes have an effect of ``size`` standard deviations; the stars of those cells are counted."""
     heading(
         "Normal effects, mean in standard deviations, half of a table's cells and nodes",
         "mean",
@@ -116,7 +117,7 @@ def power(args: argparse.Namespace) -> None:
 
 
 def shared(args: argparse.Namespace) -> None:
-    """The same examples have the events in every cell and node, so that other cells say nothing of those that were missed."""
+    """The events are in the same examples of every cell and node, so other cells do not show events that are missing in one."""
     heading("Mean zero, rare events in the same examples of all cells", "noise", "examples", "old", "new", "withheld")
     for noise in (0.1, 0.01):
         for n in EXAMPLES[1:]:
@@ -127,11 +128,11 @@ def shared(args: argparse.Namespace) -> None:
 
 
 def intervals(args: argparse.Namespace) -> None:
-    heading("How often the 95% interval holds the mean", "effects", *map(str, EXAMPLES))
+    heading("How often the 95% interval contains the mean", "effects", *map(str, EXAMPLES))
     for name, sample in NULLS.items():
         covered = []
         for n in EXAMPLES:
-            low, high = evidence.mean_interval(sample(np.random.default_rng(args.seed), (5 * args.tables, n)))
+            low, high = statistics.mean_interval(sample(np.random.default_rng(args.seed), (5 * args.tables, n)))
             covered.append(f"{((low <= 0) & (high >= 0)).mean():.1%}")
         print(f"| {name} | {' | '.join(covered)} |")
 

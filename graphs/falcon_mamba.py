@@ -1,4 +1,4 @@
-"""FalconMamba: Mamba with an RMS norm on the step size, B and C, which are inside the edges from ssm_in to its readers."""
+"""FalconMamba: Mamba with RMS norms on the step size, B and C. These norms are inside the edges from ssm_in to its readers."""
 
 from circuitry.architecture import selective
 

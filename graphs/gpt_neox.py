@@ -1,6 +1,6 @@
 """GPT-NeoX and Pythia: attention and MLP read the same residual stream (parallel) unless the config says otherwise.
 
-Rotary embeddings are applied before the hook points: q and k are the vectors whose products are the scores.
+The hook points come after the rotary embedding: q and k are the vectors whose products are the scores.
 """
 
 from circuitry.architecture import transformer

@@ -1,8 +1,9 @@
-"""Jamba: one layer in ``attn_period`` is attention, the others are Mamba; every layer has an MLP, in some of them of experts.
+"""Jamba: one layer in ``attn_period`` is attention, the others are Mamba; every layer has an MLP, which may be a mixture of experts.
 
-Heads are as in ``graphs/llama.py`` (without rotary embedding), states and all that is around them as in ``graphs/mamba.py``, with
-the norms on the step size, B and C inside the edges from ssm_in to its readers. Which experts a token is sent to is decided
-inside ``mlp``: a patch before it may change that. A layer has either kind of node: ``head[4,0]`` exists and ``ssm_state[4]`` does not.
+Heads are as in ``graphs/llama.py`` (without rotary embedding). States and the nodes around them are as in ``graphs/mamba.py``,
+with the norms on the step size, B and C inside the edges from ssm_in to its readers. The experts of a token are chosen inside
+``mlp``, so a patch before it may change the choice. A layer has only one kind of these nodes: ``head[4,0]`` exists, and
+``ssm_state[4]`` does not.
 """
 
 from circuitry.architecture import hybrid

@@ -1,9 +1,9 @@
 """Llama and the many models built like it: rotary embeddings, an MLP, and key/value heads shared by groups of query heads.
 
-Every node is a *query* head: ``head[l,h].k`` is the key as head h alone sees it, so one head of a group can be patched.
-Some types see only the last tokens in some layers (a sliding window); the edges from keys and values then reach as far as it does.
-Where the MLP is one of experts, which of them a token is sent to is decided inside ``mlp``. Granite multiplies the embedding
-and what a block gives before adding it to the stream; ``embed``, ``attn`` and ``mlp`` are the values before that.
+Every node is a *query* head: ``head[l,h].k`` is the key as head h alone sees it, so one head of a group can be patched. In some
+types, some layers see only the last tokens (a sliding window); the edges from keys and values then reach no further. If the MLP
+is a mixture of experts, the experts of a token are chosen inside ``mlp``. Granite scales the embedding and the output of each
+block before they are added to the stream; ``embed``, ``attn`` and ``mlp`` are the values before this scaling.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from circuitry.architecture import transformer
 EVERYWHERE = ("mistral", "mixtral", "phi3", "phimoe", "qwen3_moe", "starcoder2")
 """Types that put a sliding window in every layer, if their config gives a width."""
 BY_LAYER = ("cwm", "ministral", "qwen2", "qwen2_moe", "qwen3", "smollm3")
-"""Types whose config says of each layer whether it has one. The others have none, whatever their config says."""
+"""Types whose config says for each layer whether it has one. All other types have none, even if their config gives a width."""
 
 
 def windows(config: Any) -> dict[int, int]:

@@ -1,15 +1,15 @@
-"""Mamba-2 (SSD): Mamba's block with a convolution over x, B and C together, and a state of its own for every head.
+"""Mamba-2 (SSD): Mamba's block with a convolution over x, B and C together, and one state for each head.
 
 Names are those of ``graphs/mamba.py``: conv_in is what the convolution reads (x, B and C side by side), ssm_in the same after
-convolution and SiLU, ssm_state is h, gate is g, ssm_out is s = C h + D x. The readers of ssm_in each see their slice of it:
-what is written (``value``, x), the write and read-out matrices (``B``, ``C``) and the skip connection (``skip``, x again); the
-node without a port is all four. The step size ``delta`` is not made of ssm_in but of the stream, by the block's input
-projection, so that patching ssm_in leaves it as it is. It, the state and ssm_out are one node a head: ``ssm_state[3,1]``;
-``ssm_state[3]`` is all heads of layer 3. B and C are shared by the heads of a group.
+convolution and SiLU, ssm_state is h, gate is g, ssm_out is s = C h + D x. Each reader of ssm_in sees its slice: the value written
+(``value``, x), the write and read-out matrices (``B``, ``C``) and the skip connection (``skip``, x again); the node without a
+port is all four. The step size ``delta`` comes from the stream through the block's input projection, not from ssm_in, so patching
+ssm_in does not change it. delta, the state and ssm_out have one node for each head: ``ssm_state[3,1]``; ``ssm_state[3]`` is all
+heads of layer 3. The heads of a group share B and C.
 
-A state is frozen by holding what writes it (value, delta and B of its head): bitwise the same trajectory, and nothing of the size
-of all states is ever stored; C, skip and gate stay live. After the gate an RMS norm over the heads of a group mixes them, but
-only by its scale: it is inside the edge from ssm_out to mixer_out, as the gate's product is.
+A state is frozen by freezing what writes it (value, delta and B of its head). That gives the same trajectory, bit for bit, and
+stores no tensor the size of all states. C, skip and gate stay live. After the gate, an RMS norm over the heads of a group mixes
+them, but only by its scale. It is inside the edge from ssm_out to mixer_out, like the product with the gate.
 """
 
 from circuitry.architecture import LOGITS, NEXT, SAME, Architecture, Family, Node, Place, lag

@@ -1,20 +1,22 @@
-"""RWKV-4: time mixing, whose tokens mix by a shift of one token and by a decaying weighted mean, then channel mixing with a shift.
+"""RWKV-4: time mixing, which mixes tokens by a shift of one token and by a decaying weighted mean, then channel mixing with a shift.
 
-Names follow Mamba's where a node does the same work: shift_in is x, wkv_in is c (what the keys, values and receptances are made
-of), wkv_state is h, gate is g (the receptance), wkv_out is s, mixer_out is o. ``shift_tap[l,k] @ t`` is what the token at t sees
-of the token k positions before it (k = 0 is itself), for all consumers together; its ports are what one consumer sees, since each
-mixes the two tokens by weights of its own. mlp_tap is the same in channel mixing.
+A node with the same function as one in Mamba has the same letter: shift_in is x, wkv_in is c (from which keys, values and
+receptances are computed), wkv_state is h, gate is g (the receptance), wkv_out is s, mixer_out is o. ``shift_tap[l,k] @ t`` is
+what the token at t sees of the token k positions before it (k = 0 is itself), for all consumers together. Its ports are what one
+consumer sees, since each consumer mixes the two tokens by its own weights. mlp_tap is the same in channel mixing.
 
-``wkv_state @ t`` is what is known after token t has been written: numerator, denominator and running maximum of every channel,
-[d_attn, 3]. The weighted mean is numerator / denominator, and both are scaled by exp(-maximum), so only the three together mean
-something, and they are always patched together. With ``intervention="zero"`` a state is as if nothing had been written: numerator and
-denominator are 0, and the next read-out is the token's own value. ``"mean"`` takes the mean of each of the three numbers, so a prompt
-counts with the weight its own scale gives it: a state that could be, but not the mean over prompts of what is read out.
+``wkv_state @ t`` is the state after token t has been written: numerator, denominator and running maximum of every channel,
+[d_attn, 3]. The weighted mean is numerator / denominator, and both are scaled by exp(-maximum). Only the three together have a
+meaning, so they are always patched together. With ``intervention="zero"`` a state is as if nothing had been written: numerator
+and denominator are 0, and the next read-out is the token's own value. ``"mean"`` takes the mean of each of the three numbers, so
+the scale of a prompt decides its weight. The result is a possible state, but its read-out is not the mean of the prompts'
+read-outs.
 
 Two edges leave the state: port ``read``, which the *next* token's read-out sees, and port ``carry``, from which the next state is
-made. A token does not read its own write: it sees its own key and value through the bonus ``time_first``, the edge wkv_in.key and
-wkv_in.value -> wkv_out. Hence a state at the last token has no effect on that token's logits. A state is frozen by holding the keys and
-values as the recurrence sees them: bitwise the same trajectory; the bonus and the gate stay live.
+computed. A token does not read what it writes: it sees its own key and value through the bonus ``time_first``, the edges from
+wkv_in.key and wkv_in.value to wkv_out. A state at the last token therefore has no effect on that token's logits. A state is
+frozen by freezing the keys and values that the recurrence sees, which gives the same trajectory, bit for bit. The bonus and the
+gate stay live.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ def channel_mixing(layer: int, width: int) -> Iterator[Edge]:
 
 
 def shift(layer: int, width: int, stream: Node, source: str, tap: str, consumers: dict[str, tuple[Node, Rule]]) -> Iterator[Edge]:
-    """The stream, normed, as seen of each of ``width`` tokens by each consumer."""
+    """The edges from the normed stream to each consumer, one tap for each of ``width`` tokens."""
     x = Node(source, (layer,))
     yield stream, x, SAME
     for k in range(width):

@@ -1,9 +1,9 @@
-"""Subject-verb agreement across an attractor: "The doctors that the guard likes" goes on with " are", not " is" (Linzen et al.
-2016; Marks et al. 2025). Corrupted, the subject has the other number, so answer and foil change places.
+"""Subject-verb agreement across an attractor: "The doctors that the guard likes" continues with " are", not " is" (Linzen et al.
+2016; Marks et al. 2025). In the corrupted prompt the subject has the other number, so answer and foil are exchanged.
 
-``attractor``: the noun between subject and verb has the "opposite" number (the default), the "same", or "any". ``template`` fixes one
-wording of WORDINGS (-1: any), ``verb`` one pair of VERBS ("any"). ``begin`` says what comes first. Only nouns are used of which
-both numbers are one token of the model, and no prompt comes twice.
+``attractor``: the noun between subject and verb has the "opposite" number (the default), the "same", or "any". ``template``
+selects one of WORDINGS (-1: any), ``verb`` one pair of VERBS ("any"). ``begin``: the tokens before the text. Only nouns are used
+whose singular and plural are both one token of the model, and no prompt occurs twice.
 """
 
 import itertools
@@ -22,7 +22,7 @@ WORDINGS = (
     ("The {subject} near the {attractor} here", "The {subject} near the {attractor} here"),
     ("The {subject} with the {attractor} always", "The {subject} with the {attractor} always"),
 )
-"""Each with an attractor in the singular, and in the plural."""
+"""Each with a singular attractor and with a plural one."""
 VERBS = {"be": ("is", "are"), "were": ("was", "were"), "have": ("has", "have")}
 ATTRACTORS = ("opposite", "same", "any")
 FEWEST = 4
@@ -31,22 +31,22 @@ FEWEST = 4
 def make(vocabulary, rng, *, examples, attractor, template, verb, begin):
     if template not in range(-1, len(WORDINGS)):
         raise TaskError(expected(f"a template from 0 to {len(WORDINGS) - 1}, or -1 for any", template))
-    for option, value, known in (("attractor", attractor, ATTRACTORS), ("verb", verb, (*VERBS, "any"))):
-        if value not in known:
-            raise TaskError(f"unknown {option} {value!r}; {suggest(value, known)}")
+    for option, value, choices in (("attractor", attractor, ATTRACTORS), ("verb", verb, (*VERBS, "any"))):
+        if value not in choices:
+            raise TaskError(f"unknown {option} {value!r}; {suggest(value, choices)}")
     nouns, tokens = _words(vocabulary)
     wordings = WORDINGS if template < 0 else (WORDINGS[template],)
     numbers = [(s, a) for s in (0, 1) for a in (0, 1) if attractor == "any" or (s == a) == (attractor == "same")]
-    verbs = [VERBS[name] for name in VERBS if verb in (name, "any") and all(one in tokens for one in VERBS[name])]
-    every = list(itertools.product(wordings, itertools.permutations(nouns, 2), numbers, verbs))
-    if examples > len(every):
-        raise TaskError(f"examples must be at most {len(every)} for this model, so that no prompt repeats, got {examples}")
-    chosen = [every[k] for k in rng.permutation(len(every))[:examples]]
-    return stack([_example(vocabulary, tokens, *one) for one in chosen], ("SUBJECT",), vocabulary, begin)
+    verbs = [VERBS[name] for name in VERBS if verb in (name, "any") and all(form in tokens for form in VERBS[name])]
+    cases = list(itertools.product(wordings, itertools.permutations(nouns, 2), numbers, verbs))
+    if examples > len(cases):
+        raise TaskError(f"examples must be at most {len(cases)} for this model, so that no prompt repeats, got {examples}")
+    chosen = [cases[k] for k in rng.permutation(len(cases))[:examples]]
+    return stack([_example(vocabulary, tokens, *case) for case in chosen], ("SUBJECT",), vocabulary, begin)
 
 
 def _words(vocabulary):
-    """Nouns of which both numbers are one token, as (singular, plural), and the tokens of all words."""
+    """Nouns whose two numbers are one token each, as (singular, plural), and the tokens of all words."""
     if vocabulary.tokenizer is None:
         raise TaskError("agreement needs words, and the model was loaded without a tokenizer; give circuitry.load a tokenizer")
     forms = [form for noun in NOUNS for form in (noun, f"{noun}s")]

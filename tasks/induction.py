@@ -1,7 +1,8 @@
 """Induction on random tokens: [A][B] ... [A], where the model should answer [B] (Olsson et al. 2022; the paper's section 6).
 
-All other tokens are distinct and random, so nothing but the earlier pair predicts the answer. ``distance`` is how many tokens
-after the first [A] the second one stands. Corruption "B" replaces [B] by [B'], corruption "A" the first [A] by [A'].
+All other tokens are random and different, so only the earlier pair predicts the answer. ``distance`` is the number of tokens from
+the first [A] to the second. ``prefix`` is the number of tokens before the first [A]. Corruption "B" replaces [B] by [B'],
+corruption "A" the first [A] by [A'].
 """
 
 import numpy as np

@@ -1,16 +1,16 @@
 """Indirect object identification: "Then, Brandon and Mark went to the hospital. Mark gave a computer to" is answered
 "Brandon" (Wang et al. 2023; the paper's appendix H).
 
-IO is the indirect object, the answer; S the subject, the foil, which occurs at S1 and again at S2. In order "ABBA" IO comes
-first, in "BABA" S does; "both" takes turns. ``template`` fixes one wording of WORDINGS (-1: any). ``begin`` puts in front what
-the tokenizer puts before a text, or where it puts nothing the token between documents ("auto": if there is one; "yes"; "no"):
-the bundled models have seen no sentence without.
+IO is the indirect object and the answer. S is the subject and the foil; it occurs at S1 and again at S2. In order "ABBA" IO comes
+first, in "BABA" S does; "both" alternates. ``template`` selects one of WORDINGS (-1: any). ``begin``: the tokens before the text
+are those that the tokenizer adds, or else the token between documents ("auto": if there is one; "yes": required; "no": none). The
+bundled models have seen no text without such a token.
 
-Corruptions: "all" [IO][S] ... [S] -> [IO'][S'] ... [S'], the paper's; "ABC" three different new names; "s2_io_flip" IO at S2, so
-that S is asked for; "IO", "S1", "S2" a new name at that position; "S" the same new name at S1 and S2. The clean prompts are the
-same for all of them. Examples are sorted by length; shorter ones are padded after END.
+Corruptions: "all" [IO][S] ... [S] -> [IO'][S'] ... [S'], as in the paper; "ABC" three different new names; "s2_io_flip" IO at S2,
+so that S is the answer; "IO", "S1", "S2" a new name at that position; "S" the same new name at S1 and S2. The clean prompts are
+the same for all of them. Examples are sorted by length; shorter ones are padded after END.
 
-For a model without a tokenizer, every word of a sentence stands for a random token.
+For a model without a tokenizer, each word of a sentence is a random token.
 """
 
 import itertools
@@ -64,7 +64,7 @@ CORRUPTIONS = {
     "S1": {"S1": 3},
     "S2": {"S2": 3},
 }
-"""Who is where in the corrupted prompt; 0 is IO, 1 is S, and 2 to 4 are people who are not in the clean one."""
+"""The person at each position of the corrupted prompt: 0 is IO, 1 is S, and 2 to 4 are not in the clean prompt."""
 PEOPLE = 5
 FEWEST_NAMES, FEWEST_THINGS = 8, 2
 PIECE = re.compile(r"\w+|[^\w\s]")
@@ -72,7 +72,7 @@ PIECE = re.compile(r"\w+|[^\w\s]")
 
 @dataclass(frozen=True)
 class Words:
-    """Words that fit a model, and how it reads a sentence. ``names`` maps each to its one token."""
+    """Words that suit a model, and how it reads a sentence. ``names`` maps each name to its token."""
 
     names: dict[str, int]
     places: list[str]
@@ -88,12 +88,12 @@ def make(vocabulary, rng, *, examples, order, corruption, template, begin):
     words = _words(vocabulary) if vocabulary.tokenizer is not None else _numbers(vocabulary, rng)
     turns = ORDERS[order]
     drawn = [_example(words, rng, turns[k % len(turns)], template, ahead) for k in range(examples)]
-    drawn.sort(key=lambda one: len(one[0]))
+    drawn.sort(key=lambda example: len(example[0]))
     clean = np.full((examples, len(drawn[-1][0])), [*ahead, vocabulary.ordinary[0]][0])
     for row, (ids, _, _) in zip(clean, drawn, strict=True):
         row[: len(ids)] = ids
-    people = np.array([one[1] for one in drawn])
-    where = {name: np.array([one[2][name] for one in drawn]) for name in ("IO", "S1", "S2", "END")}
+    people = np.array([persons for _, persons, _ in drawn])
+    where = {name: np.array([at[name] for _, _, at in drawn]) for name in ("IO", "S1", "S2", "END")}
     corrupted, rows = clean.copy(), np.arange(examples)
     for name, person in CORRUPTIONS[corruption].items():
         corrupted[rows, where[name]] = people[:, person]
@@ -101,9 +101,9 @@ def make(vocabulary, rng, *, examples, order, corruption, template, begin):
 
 
 def _check(**chosen):
-    for option, (value, known) in chosen.items():
-        if value not in known:
-            raise TaskError(f"unknown {option} {value!r}; {suggest(value, known)}")
+    for option, (value, choices) in chosen.items():
+        if value not in choices:
+            raise TaskError(f"unknown {option} {value!r}; {suggest(value, choices)}")
 
 
 def _example(words, rng, order, template, ahead):
@@ -118,13 +118,13 @@ def _example(words, rng, order, template, ahead):
     io, s = ([at for at, token in enumerate(ids) if token == person] for person in people[:2])
     if (len(io), len(s)) != (1, 2):
         raise TaskError(
-            f"the tokenizer does not keep the names apart in {text!r}: {first} is read {len(io)} times, {second} {len(s)}"
+            f"the tokenizer does not separate the names in {text!r}: {first} is read {len(io)} times, {second} {len(s)}"
         )
     return ids, people, {"IO": io[0], "S1": s[0], "S2": s[1], "END": len(ids) - 1}
 
 
 def _words(vocabulary):
-    """Names that are single tokens, or words that stand in for them; places and objects."""
+    """Names that are single tokens, or other words instead of them; places and objects."""
     names = vocabulary.single(NAMES)
     if len(names) < FEWEST_NAMES:
         _warn(f"only {len(names)} names are single tokens of this model, so other words are used for names")
@@ -132,26 +132,26 @@ def _words(vocabulary):
     return Words(names, _things(vocabulary, "places", PLACES), _things(vocabulary, "objects", OBJECTS), vocabulary.encode)
 
 
-def _things(vocabulary, kind, known):
-    """Single tokens, so that prompts of one wording have one length; all words where there are hardly any."""
-    single = list(vocabulary.single(known))
+def _things(vocabulary, kind, words):
+    """The words that are single tokens, so that prompts of one wording have one length; all words if too few are."""
+    single = list(vocabulary.single(words))
     if len(single) >= FEWEST_THINGS:
         return single
     _warn(f"only {len(single)} {kind} are single tokens of this model, so longer ones are used: lengths differ within a wording")
-    return known
+    return words
 
 
 def _stand_ins(vocabulary):
-    """Single tokens that look like names, or like words where too few do; none that the sentences use themselves."""
+    """Single tokens that look like names, or like words if too few do, but none that the sentences contain."""
     taken = set(PIECE.findall(" ".join((*WORDINGS, *PLACES, *OBJECTS))))
     texts = dict.fromkeys(vocabulary.decode(int(token)).strip() for token in vocabulary.ordinary)
     words = [text for text in texts if text.isalpha() and len(text) > 2 and text not in taken]
-    found = vocabulary.single(word for word in words if word.istitle())
-    if len(found) < FEWEST_NAMES:
-        found = vocabulary.single(words)
-    if len(found) < FEWEST_NAMES:
-        raise TaskError(f"IOI needs at least {FEWEST_NAMES} words that are one token, for names; this model has {len(found)}")
-    return found
+    names = vocabulary.single(word for word in words if word.istitle())
+    if len(names) < FEWEST_NAMES:
+        names = vocabulary.single(words)
+    if len(names) < FEWEST_NAMES:
+        raise TaskError(f"IOI needs at least {FEWEST_NAMES} words that are one token, for names; this model has {len(names)}")
+    return names
 
 
 def _warn(message):
@@ -159,13 +159,13 @@ def _warn(message):
 
 
 def _numbers(vocabulary, rng):
-    """Random tokens for words: up to half of them for names, the others for everything else."""
+    """Random tokens for words: up to half of them for names, the rest for all other words."""
     tokens = rng.permutation(vocabulary.ordinary).tolist()
     if len(tokens) < 2 * FEWEST_NAMES:
         raise TaskError(f"IOI needs at least {2 * FEWEST_NAMES} tokens, for names and other words; this model has {len(tokens)}")
     names = dict(zip(NAMES, tokens[: len(tokens) // 2], strict=False))
-    others = dict.fromkeys(PIECE.findall(" ".join((*WORDINGS, *PLACES, *OBJECTS))))
-    read = dict(zip(others, itertools.cycle(tokens[len(names) :]), strict=False)) | names
+    pieces = dict.fromkeys(PIECE.findall(" ".join((*WORDINGS, *PLACES, *OBJECTS))))
+    read = dict(zip(pieces, itertools.cycle(tokens[len(names) :]), strict=False)) | names
     return Words(names, PLACES, OBJECTS, lambda text: [read[piece] for piece in PIECE.findall(text)])
 
 

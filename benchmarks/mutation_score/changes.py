@@ -18,18 +18,18 @@ SWAPPED = {
 NAMES = {"min": "max", "minimum": "maximum", "argmin": "argmax", "any": "all", "repeat": "tile", "triu": "tril"}
 NAMES |= {new: old for old, new in NAMES.items()}
 AXES = {"movedim", "swapaxes", "permute", "moveaxis"}
-"""Calls whose last two arguments are swapped. Those of ``transpose`` mean the same either way."""
+"""Calls whose last two arguments are swapped. ``transpose`` is not among them: it gives the same either way."""
 WORDS = {"__repr__", "__str__", "explain"}
-"""Functions that make text."""
+"""Functions that return text."""
 SHOWN = {"tqdm", "update", "TypeVar", "isinstance"}
 """Calls that show progress, or whose arguments are types."""
 CHECKS = {"strict"}
-"""Keywords that ask for a check of what holds anyway, as in ``zip(strict=True)``."""
+"""Keywords for a check of something that always holds, as in ``zip(strict=True)``."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: where it is and what it says; ``apply`` makes it in the tree it was found in."""
+    """One change: its place and its text. ``apply`` makes it in the tree from which it comes."""
 
     file: str
     line: int
@@ -40,7 +40,7 @@ class Mutant:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What tells it from others, also after edits elsewhere in its file: its line's text, and not its number."""
+        """Identifies the mutant, also after edits elsewhere in its file: it has the text of its line, not the number."""
         return self.file, self.function, self.text, self.change
 
 
@@ -52,16 +52,16 @@ def mutants_of(file: str, source: str) -> tuple[ast.Module, list[Mutant]]:
     """
     tree = ast.parse(source)
     finder = _Finder(file, source.splitlines())
-    finder.inside(tree, ())
-    return tree, finder.found
+    finder.visit(tree, ())
+    return tree, finder.mutants
 
 
 class _Finder:
     def __init__(self, file: str, lines: list[str]) -> None:
-        self.file, self.lines, self.found = file, lines, list[Mutant]()
+        self.file, self.lines, self.mutants = file, lines, list[Mutant]()
         self.alike = Counter[tuple[str, ...]]()
 
-    def inside(self, node: ast.AST, function: tuple[str, ...]) -> None:
+    def visit(self, node: ast.AST, function: tuple[str, ...]) -> None:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             function = (*function, node.name)
         for name, value in ast.iter_fields(node):
@@ -71,7 +71,7 @@ class _Finder:
                 if not _only_words(child):
                     self._changes(owner, at, child, function)
                     if not isinstance(child, ast.Raise):
-                        self.inside(child, function)
+                        self.visit(child, function)
 
     def _changes(self, owner: Any, at: Any, child: ast.AST, function: tuple[str, ...]) -> None:
         if isinstance(child, ast.BinOp) and isinstance(child.op, ast.BitOr) and not function:
@@ -83,11 +83,11 @@ class _Finder:
             if (number := self.alike[text, change, *function]) > 1:
                 change = f"{change} #{number}"
             new = ast.fix_missing_locations(ast.copy_location(new, child))
-            self.found.append(Mutant(self.file, line, ".".join(function), text, change, _setter(owner, at, new)))
+            self.mutants.append(Mutant(self.file, line, ".".join(function), text, change, _setter(owner, at, new)))
 
 
 def _slots(node: ast.AST, name: str, value: Any) -> Iterator[tuple[Any, Any, ast.AST]]:
-    """The children in a field: what holds each, under which name or number, and the child."""
+    """The children in a field: for each its owner, its name or number there, and the child itself."""
     if isinstance(value, list):
         yield from ((value, number, child) for number, child in enumerate(value) if isinstance(child, ast.AST))
     elif isinstance(value, ast.AST):
@@ -99,12 +99,12 @@ def _setter(owner: Any, at: Any, new: ast.AST) -> Callable[[], None]:
 
 
 def _only_words(node: ast.AST) -> bool:
-    """Whether a part of the source says something to people or to type checkers, and computes nothing."""
+    """Whether a part of the source is only for people or type checkers and computes nothing."""
     match node:
         case ast.JoinedStr() | ast.arguments(defaults=[], kw_defaults=[]) | ast.Import() | ast.ImportFrom():
             return True
         case ast.Expr(value=ast.Call(func=ast.Attribute(attr="__init__"))):
-            return True  # without it a module of torch cannot be made
+            return True  # without this call, a module of torch cannot be created
         case ast.Expr(value=ast.Constant()) | ast.Assign(targets=[ast.Name(id="__all__")]):
             return True
         case ast.AnnAssign(annotation=ast.Name(id="TypeAlias")):
@@ -114,14 +114,14 @@ def _only_words(node: ast.AST) -> bool:
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
             return name in SHOWN
         case ast.With(items=[ast.withitem(context_expr=ast.Call(func=ast.Attribute(attr="trace")))]):
-            return True  # nnsight compiles this block from the file, where no mutant is
+            return True  # nnsight compiles this block from the file, which has no mutant
         case ast.keyword(arg=name):
             return name in CHECKS
     return False
 
 
 def _statements(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
-    """Statements that are left out, and jumps that become others."""
+    """Statements that are left out, and jumps that become other jumps."""
     match node:
         case ast.Expr(value=ast.Call()) | ast.AugAssign() | ast.Return(value=None) | ast.Raise() | ast.Delete():
             yield f"drop {_short(node)}", ast.Pass()
@@ -169,7 +169,7 @@ def _operators(node: ast.AST) -> Iterator[ast.expr]:
                 new.ops[0] = kind()
                 yield new
         case ast.BinOp(left=ast.List() | ast.ListComp() | ast.Tuple() | ast.Constant(value=str())):
-            return  # these have no difference
+            return  # lists and texts cannot be subtracted
         case ast.BinOp(op=op) | ast.BoolOp(op=op):
             for kind in SWAPPED.get(type(op), []):
                 new = copy.deepcopy(node)

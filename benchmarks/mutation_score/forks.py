@@ -1,4 +1,4 @@
-"""Tests in a fork of a process that has imported what is slow to import, and nothing that is changed."""
+"""Runs tests in forks of a process that has imported the slow packages, but no module that is changed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ import pytest
 Task = TypeVar("Task")
 PASSED, FAILED = 0, 1
 SLOWER, AT_LEAST = 10, 20.0
-"""A test has this many times the CPU seconds that it takes by itself, and these seconds more; then it counts as failed."""
+"""A test may take SLOWER times its usual CPU seconds plus AT_LEAST seconds; after that it counts as failed."""
 
 
 @dataclass(eq=False)
 class Watch:
-    """A pytest plugin: runs only ``chosen`` tests (None: all), in their order, each within its time, and notes what happens."""
+    """A pytest plugin that runs only ``chosen`` tests (None: all), in order, each with a time limit, and records the results."""
 
     chosen: Mapping[str, float] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -35,8 +35,8 @@ class Watch:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         if self.chosen is not None:
-            there = {item.nodeid: item for item in items}
-            items[:] = [there[name] for name in self.chosen if name in there]
+            by_name = {item.nodeid: item for item in items}
+            items[:] = [by_name[name] for name in self.chosen if name in by_name]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
@@ -45,7 +45,7 @@ class Watch:
         if self.chosen is not None:
             limit = AT_LEAST + SLOWER * self.chosen[self.current]
             signal.setitimer(signal.ITIMER_PROF, limit)
-            signal.setitimer(signal.ITIMER_REAL, 10 * limit)  # of one that waits, and computes nothing
+            signal.setitimer(signal.ITIMER_REAL, 10 * limit)  # for a test that waits and uses no CPU time
         begin = time.process_time()
         result = yield
         self.seconds[self.current] = time.process_time() - begin
@@ -60,18 +60,18 @@ class Watch:
             self.failed = f"{report.nodeid} (import)"
 
     def reach(self, function: str) -> None:
-        """The test that runs has called a function."""
+        """Record that the running test has called a function."""
         if self.current:
             self.reached[self.current].add(function)
 
 
 def run_tests(root: Path, files: Iterable[str], watch: Watch, shown: bool) -> int:
-    """Run tests of some files in this process, and return PASSED or FAILED; what they print goes to ``watch.output`` unless it is shown."""
+    """Run tests of some files in this process; PASSED or FAILED. Their output goes to ``watch.output`` unless ``shown``."""
     printed = os.memfd_create("printed")
     for stream in () if shown else (1, 2):
         os.dup2(printed, stream)
     for number in (signal.SIGPROF, signal.SIGALRM):
-        signal.signal(number, signal.SIG_DFL)  # the kernel ends the process, whatever it does
+        signal.signal(number, signal.SIG_DFL)  # the kernel ends the process, even inside a long call of C code
     options = ["-q", "-x", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning", f"--rootdir={root}"]
     code = pytest.main([*options, *files], plugins=[watch])
     sys.stdout.flush()
@@ -80,9 +80,9 @@ def run_tests(root: Path, files: Iterable[str], watch: Watch, shown: bool) -> in
 
 
 def forked(tasks: Sequence[Task], work: Callable[[Task], Any], jobs: int) -> Iterator[tuple[Task, Any, str]]:
-    """Do each task in a fork of its own, ``jobs`` at a time: the task, what ``work`` returned, and what ended it ("" if it returned).
+    """Do each task in its own fork, ``jobs`` at a time. Yields the task, its result, and what ended it ("" if it returned).
 
-    >>> sorted((task, made, why) for task, made, why in forked([2, 3], lambda n: n * n, jobs=2))
+    >>> sorted((task, result, why) for task, result, why in forked([2, 3], lambda n: n * n, jobs=2))
     [(2, 4, ''), (3, 9, '')]
     """
     running: dict[int, tuple[Task, int]] = {}
@@ -100,15 +100,16 @@ def forked(tasks: Sequence[Task], work: Callable[[Task], Any], jobs: int) -> Ite
 
 
 def _start(work: Callable[[Task], Any], task: Task) -> tuple[int, int]:
-    """A fork that does a task. Its answer goes through a file without a name: a pipe holds too little of it."""
+    """Start a fork that does a task; its process id, and the file to which it writes its answer."""
+    # A file in memory, since a child that fills a pipe would wait for a parent that waits for the child.
     answer = os.memfd_create("answer")
     sys.stdout.flush()
     child = os.fork()
     if child:
         return child, answer
     try:
-        made = json.dumps(work(task)).encode()
-        os.pwrite(answer, made, 0)
+        text = json.dumps(work(task)).encode()
+        os.pwrite(answer, text, 0)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -1,4 +1,4 @@
-"""Modules as they are imported for a test: with one change in them, or telling which of their functions are called."""
+"""Imports modules for a test with one change in them, or so that they report which of their functions are called."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ REACHED = "__reached__"
 
 
 class Changed:
-    """Finds some modules as syntax trees, whatever their files say: the tree of files stays as it is."""
+    """An import finder that loads some modules from syntax trees instead of their files, so no file is changed."""
 
     def __init__(self, trees: Mapping[Path, ast.Module], reached: Callable[[str], None] | None = None) -> None:
         self.trees, self.reached = trees, reached
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        """What ``importlib`` asks every finder."""
+        """The spec of a module; ``importlib`` calls this on every finder."""
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         if spec is None or spec.origin is None or Path(spec.origin) not in self.trees:
             return None
@@ -28,7 +28,7 @@ class Changed:
         return spec
 
     def install(self) -> None:
-        """From now on, in this process."""
+        """Use this finder for all later imports of this process."""
         sys.meta_path.insert(0, self)  # type: ignore[arg-type]
 
 
@@ -47,7 +47,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 def telling(file: str, source: str) -> ast.Module:
-    """A module whose every function calls ``REACHED`` first, with what ``name_of`` calls it.
+    """A module in which every function first calls ``REACHED`` with its name by ``name_of``.
 
     >>> print(ast.unparse(telling("m.py", "def f(x):\\n    return x")))
     def f(x):
@@ -60,7 +60,7 @@ def telling(file: str, source: str) -> ast.Module:
 
 
 def name_of(file: str, function: str) -> str:
-    """A function among those of all files."""
+    """The name of a function among those of all files."""
     return f"{file} {function}"
 
 
@@ -71,8 +71,9 @@ def _tell(node: Any, file: str, outer: tuple[str, ...]) -> None:
             continue
         _tell(child, file, (*outer, child.name))
         if isinstance(child, ast.FunctionDef):
-            told = ast.Constant(name_of(file, ".".join((*outer, child.name))))
-            call = ast.Expr(ast.Call(ast.Name(REACHED, ast.Load()), [told], []))
+            name = ast.Constant(name_of(file, ".".join((*outer, child.name))))
+            call = ast.Expr(ast.Call(ast.Name(REACHED, ast.Load()), [name], []))
+            # A docstring stays first, or it would not be one.
             child.body.insert(
                 1 if ast.get_docstring(child, clean=False) is not None else 0, ast.copy_location(call, child.body[0])
             )

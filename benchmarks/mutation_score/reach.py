@@ -1,4 +1,4 @@
-"""Which tests call which function, and how long each takes: measured once, kept in a file, and measured again where something changed."""
+"""Which tests call which function, and how long each test takes. Stored in a file; only what changed is measured again."""
 
 from __future__ import annotations
 
@@ -21,31 +21,32 @@ from .modules import Changed, name_of, telling
 
 @dataclass(frozen=True)
 class Reach:
-    """``seconds`` of CPU by test, and the tests that call a function, by ``modules.name_of``."""
+    """CPU ``seconds`` by test, and the ``tests`` that call a function, by its ``modules.name_of``."""
 
     seconds: Mapping[str, float]
     tests: Mapping[str, set[str]]
 
-    def of(self, mutant: Mutant, most: float) -> dict[str, float]:
-        """The tests that can notice a mutant, with their seconds: the fastest first, as many as take ``most`` seconds together.
+    def of(self, mutant: Mutant, budget: float) -> dict[str, float]:
+        """The tests that can notice a mutant, with their seconds: the fastest first, up to ``budget`` seconds in total.
 
-        They are those that call its function; where it is in none, or none calls it, those that call any function of its file.
+        These are the tests that call its function. If it is in no function, or no test calls it, they are those that call any
+        function of its file.
         """
-        found = self.tests.get(name_of(mutant.file, mutant.function), set())
-        if not found:
-            found = set().union(*(tests for name, tests in self.tests.items() if name.startswith(name_of(mutant.file, ""))))
+        callers = self.tests.get(name_of(mutant.file, mutant.function), set())
+        if not callers:
+            callers = set().union(*(tests for name, tests in self.tests.items() if name.startswith(name_of(mutant.file, ""))))
         chosen, total = {}, 0.0
-        for test in sorted(found, key=lambda test: (self.seconds[test], test)):
+        for test in sorted(callers, key=lambda test: (self.seconds[test], test)):
             total += self.seconds[test]
-            if total > most and chosen:
+            if total > budget and chosen:
                 break
             chosen[test] = self.seconds[test]
         return chosen
 
 
-def measured(root: Path, modules: Sequence[str], tests: Sequence[str], kept: Path | None, jobs: int) -> Reach:
-    """Run every file of tests, and all doctests, without a mutant, in a fork each. Raises SystemExit where a test fails."""
-    known: dict[str, Any] = json.loads(kept.read_text()) if kept and kept.is_file() else {}
+def measured(root: Path, modules: Sequence[str], tests: Sequence[str], stored: Path | None, jobs: int) -> Reach:
+    """Run every file of tests, and all doctests, without a mutant, each in its own fork. Raises SystemExit if a test fails."""
+    results: dict[str, Any] = json.loads(stored.read_text()) if stored and stored.is_file() else {}
     groups = {test: [test] for test in tests} | {"doctests": list(modules)}
     digests = {name: _digest(root, (*files, *modules, *_helpers(root, tests))) for name, files in groups.items()}
     trees = {root / file: telling(file, (root / file).read_text()) for file in modules}
@@ -58,42 +59,42 @@ def measured(root: Path, modules: Sequence[str], tests: Sequence[str], kept: Pat
         return {"passed": code == PASSED, "output": "" if code == PASSED else watch.output, "seconds": watch.seconds, "reached": reached,
                 "imports": _installed(root, set(sys.modules) - before), "digest": digests[group]}  # fmt: skip
 
-    missing = [group for group in groups if known.get(group, {}).get("digest") != digests[group]]
-    for group, made, why in tqdm(forked(missing, run, jobs), total=len(missing), desc="without a mutant", unit="file"):
-        if made is None or not made["passed"]:
-            raise SystemExit(f"tests must pass without a mutant; {group} does not:\n{made['output'] if made else why}")
-        known[group] = made
-        if kept:
-            kept.write_text(json.dumps(known))
-    _import(name for group in groups for name in known[group]["imports"])
-    return _joined([known[group] for group in groups])
+    missing = [group for group in groups if results.get(group, {}).get("digest") != digests[group]]
+    for group, result, why in tqdm(forked(missing, run, jobs), total=len(missing), desc="without a mutant", unit="file"):
+        if result is None or not result["passed"]:
+            raise SystemExit(f"tests must pass without a mutant; {group} does not:\n{result['output'] if result else why}")
+        results[group] = result
+        if stored:
+            stored.write_text(json.dumps(results))
+    _import(name for group in groups for name in results[group]["imports"])
+    return _joined([results[group] for group in groups])
 
 
-def _joined(files: Sequence[Mapping[str, Any]]) -> Reach:
+def _joined(results: Sequence[Mapping[str, Any]]) -> Reach:
     tests: dict[str, set[str]] = {}
-    for one in files:
-        for test, functions in one["reached"].items():
+    for result in results:
+        for test, functions in result["reached"].items():
             for function in functions:
                 tests.setdefault(function, set()).add(test)
-    return Reach({test: seconds for one in files for test, seconds in one["seconds"].items()}, tests)
+    return Reach({test: seconds for result in results for test, seconds in result["seconds"].items()}, tests)
 
 
 def _helpers(root: Path, tests: Iterable[str]) -> list[str]:
-    """Python files beside the tests that are not tests."""
+    """The Python files in the folders of tests that are not tests."""
     folders = {(root / test).parent for test in tests if Path(test).name.startswith("test_")}
     return sorted(str(file.relative_to(root)) for folder in folders for file in folder.glob("*.py") if file.name[:5] != "test_")
 
 
 def _digest(root: Path, files: Iterable[str]) -> str:
-    """Of what a file's tests do: comments do not count."""
-    whole = hashlib.sha256()
+    """A digest of the code in some files; comments do not count."""
+    digest = hashlib.sha256()
     for file in files:
-        whole.update(ast.dump(ast.parse((root / file).read_text())).encode())
-    return whole.hexdigest()
+        digest.update(ast.dump(ast.parse((root / file).read_text())).encode())
+    return digest.hexdigest()
 
 
 def _installed(root: Path, names: Iterable[str]) -> list[str]:
-    """Modules that are not of this project, so that every fork can have them from the beginning."""
+    """The installed packages among some modules. They are imported before forking, so that no fork has to."""
     files = {name: getattr(sys.modules[name], "__file__", None) for name in names}
     return sorted(name for name, file in files.items() if file and "site-packages" in file and not file.startswith(str(root)))
 

@@ -1,4 +1,4 @@
-"""What a run says: a line for each module, and every mutant that survived, with the reason where it cannot change a result."""
+"""The report of a run: one line for each module, every mutant that survived, and the reasons of equivalent ones."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ Key = tuple[str, str, str, str]
 
 
 def reasons_in(file: Path) -> dict[Key, str]:
-    """Why some mutants are equivalent: of each its file, function, line's text and change."""
+    """Why some mutants are equivalent, by file, function, text of the line and change."""
     entries = tomllib.loads(file.read_text())["mutant"] if file.is_file() else []
-    return {(one["file"], one["function"], one["text"], one["change"]): one["reason"] for one in entries}
+    return {(entry["file"], entry["function"], entry["text"], entry["change"]): entry["reason"] for entry in entries}
 
 
 def report(mutants: Sequence[Mutant], outcomes: Mapping[Key, Mapping[str, Any]], reasons: Mapping[Key, str]) -> str:
     """The table, the score and the survivors."""
     done = [mutant for mutant in mutants if mutant.key in outcomes]
     killed = [mutant for mutant in done if outcomes[mutant.key]["killed"]]
-    equal = [mutant for mutant in done if mutant not in killed and mutant.key in reasons]
-    left = [mutant for mutant in done if mutant not in killed and mutant not in equal]
-    rows = [[file, *(_count(some, file) for some in (done, killed, equal, left))] for file in sorted({m.file for m in done})]
-    rows.append(["all", *(len(some) for some in (done, killed, equal, left))])
-    others = len(done) - len(equal)
+    equivalent = [mutant for mutant in done if mutant not in killed and mutant.key in reasons]
+    survived = [mutant for mutant in done if mutant not in killed and mutant not in equivalent]
+    groups = (done, killed, equivalent, survived)
+    rows = [[file, *(_count(group, file) for group in groups)] for file in sorted({m.file for m in done})]
+    rows.append(["all", *map(len, groups)])
+    counted = len(done) - len(equivalent)
     parts = [tabulate(rows, ["module", "mutants", "killed", "equivalent", "survived"], tablefmt="github")]
     parts.append(
-        f"{len(killed)} of {others} mutants that are not equivalent are killed: {100 * len(killed) / max(1, others):.1f} %"
+        f"{len(killed)} of {counted} mutants that are not equivalent are killed: {100 * len(killed) / max(1, counted):.1f} %"
     )
-    parts += [f"survived: {place(mutant)}" for mutant in left]
-    parts += [f"equivalent: {place(mutant)}\n    {reasons[mutant.key]}" for mutant in equal]
+    parts += [f"survived: {place(mutant)}" for mutant in survived]
+    parts += [f"equivalent: {place(mutant)}\n    {reasons[mutant.key]}" for mutant in equivalent]
     parts += [f"listed as equivalent, but killed: {place(mutant)}" for mutant in killed if mutant.key in reasons]
     return "\n".join(parts)
 

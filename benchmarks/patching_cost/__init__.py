@@ -1,1 +1,1 @@
-"""What ``benchmarks/patching.py`` is made of: the cases, plain hook loops without circuitry's code, the predicted floor."""
+"""The parts of ``benchmarks/patching.py``: the cases, plain hook loops without circuitry's code, the predicted floor."""

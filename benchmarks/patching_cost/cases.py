@@ -10,8 +10,8 @@ import torch
 
 Cell: TypeAlias = dict[str, int]
 
-A, B = 3, 4  # where the induction task has its first two tokens, whatever the length; the second is the one that is changed
-LATE = 17  # how many tokens before the end of the prompt [A] stands where the source is near END
+A, B = 3, 4  # the positions of the induction task's first two tokens; the second one is changed
+LATE = 17  # tokens from [A] to the end of the prompt if the source is near END
 OFFSETS = 8  # positions of the residual sweep
 
 
@@ -31,13 +31,13 @@ class Shape:
         return "gpt2" if self.heads else "mamba"
 
     def model(self, length: int) -> Any:
-        """A stock Hugging Face model with random weights, the same ones every time."""
+        """A stock Hugging Face model with random weights, the same at every call."""
         from transformers import AutoConfig, AutoModelForCausalLM
 
         torch.manual_seed(0)
         special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "vocab_size": self.vocab}
         if self.heads:
-            # Wider than at the start of training, so that attention is not flat and a head has an effect well above rounding.
+            # Wider than the usual initialisation, so that attention is not flat and a head's effect is well above rounding.
             sizes = {"n_layer": self.layers, "n_head": self.heads, "n_embd": self.width, "n_positions": max(length, 64)}
             config = AutoConfig.for_model("gpt2", **sizes, **special, initializer_range=1.7 * self.width**-0.5)
         else:
@@ -52,10 +52,8 @@ class Shape:
 
 @torch.no_grad()
 def _temper(mamba: Any) -> None:
-    """Each block changes the stream by a part, and states count beside the skip connection, as in a trained Mamba.
-
-    A new one blows its stream up in the first blocks, and 24 of them make of float32's rounding a thousandth of the logits.
-    """
+    """Make blocks change the stream moderately, and states matter beside the skip connection, as in a trained Mamba."""
+    # In an untrained one the stream explodes in the first blocks, and 24 of them amplify float32's rounding to 0.1 % of the logits.
     mamba.backbone.embeddings.weight.mul_(mamba.config.hidden_size**0.5)
     for block in mamba.backbone.layers:
         block.mixer.x_proj.weight.mul_(2)
@@ -65,7 +63,7 @@ def _temper(mamba: Any) -> None:
 @dataclass(frozen=True)
 class Case:
     """One sweep. ``experiment`` names the method of a hook loop and the formula of the floor; ``at`` is the source's position.
-    ``first`` is where the task's [A] stands.
+    ``first`` is the position of the task's [A].
     """
 
     name: str
@@ -96,7 +94,7 @@ class Case:
         return self.path.format(**cell)
 
     def sampled(self, count: int | None) -> tuple[Cell, ...]:
-        """So many cells, spread evenly over all; all where ``count`` is None or not smaller."""
+        """``count`` cells, spread evenly over all; all of them if ``count`` is None or not smaller."""
         if count is None or count >= len(self.cells):
             return self.cells
         step = len(self.cells) / count
@@ -109,32 +107,32 @@ class Case:
 
 
 def receiver(shape: Shape) -> tuple[int, int]:
-    """A head three quarters up."""
+    """The layer three quarters up, and the number of a head in it."""
     layer = shape.layers * 3 // 4
     return layer, min(layer, shape.heads - 1)
 
 
 def heads(name: str, shape: Shape, length: int, prompts: int, layers: Sequence[int] = (), directly: bool = False) -> Case:
-    """Every head at END to the logits, other heads frozen; of some layers only where ``layers`` says so."""
+    """Every head at END to the logits, with other heads frozen or ``directly``; only heads of ``layers`` if these are given."""
     cells = tuple({"layer": l, "head": h} for l in layers or range(shape.layers) for h in range(shape.heads))
-    experiment, how = ("direct", "directly") if directly else ("heads", "freezing head")
-    path = f"head[{{layer}},{{head}}] @ END -> logits {how}"
+    experiment, ending = ("direct", "directly") if directly else ("heads", "freezing head")
+    path = f"head[{{layer}},{{head}}] @ END -> logits {ending}"
     return Case(name, experiment, path, shape, length, prompts, cells, at=length - 1)
 
 
 def queries(name: str, shape: Shape, length: int, prompts: int) -> Case:
-    """Every head of earlier layers to one head's query, and on to the logits."""
+    """Every head of earlier layers to one head's query, and from there to the logits."""
     to, number = receiver(shape)
-    one = f"head[{to},{number}].q @ END"
+    query = f"head[{to},{number}].q @ END"
     cells = tuple({"layer": l, "head": h} for l in range(to) for h in range(shape.heads))
-    path = f"head[{{layer}},{{head}}] @ END -> {one} freezing head -> logits"
+    path = f"head[{{layer}},{{head}}] @ END -> {query} freezing head -> logits"
     return Case(name, "query", path, shape, length, prompts, cells, at=length - 1)
 
 
 def residual(name: str, shape: Shape, length: int, prompts: int) -> Case:
     """The residual stream before every layer, at positions spread from the changed token to END."""
     positions = [B + k * (length - 1 - B) // (OFFSETS - 1) for k in range(OFFSETS)]
-    # Before the first layer nothing but the changed token differs.
+    # Before the first layer only the changed token differs.
     cells = tuple({"layer": l, "position": p} for l in range(shape.layers) for p in positions if l or p == B)
     return Case(name, "residual", "resid[{layer}] @ {position} -> logits", shape, length, prompts, cells)
 
@@ -142,14 +140,14 @@ def residual(name: str, shape: Shape, length: int, prompts: int) -> Case:
 def states(name: str, shape: Shape, length: int, prompts: int, late: bool = False) -> Case:
     """The state of every layer after the changed token, or four tokens before END; other states frozen."""
     at, text = (length - 5, "END-4") if late else (B + 1, "B+1")
-    first = length - LATE if late else A  # near enough for the state to remember the changed token
+    first = length - LATE if late else A  # near enough to the source for the state to remember the changed token
     cells = tuple({"layer": l} for l in range(shape.layers))
     path = f"ssm_state[{{layer}}] @ {text} -> logits freezing ssm_state"
     return Case(name, "state", path, shape, length, prompts, cells, at, first)
 
 
 def scan_inputs(name: str, shape: Shape, length: int, prompts: int) -> Case:
-    """The input of every layer's scan at five positions; the first layer's convolution sees a change for four tokens only."""
+    """The input of every layer's scan at five positions; in the first layer, the convolution sees the change at four only."""
     cells = tuple({"layer": l, "position": p} for l in range(shape.layers) for p in range(B, B + 5) if l or p < B + 4)
     return Case(name, "scan_input", "ssm_in[{layer}] @ {position} -> logits", shape, length, prompts, cells)
 
@@ -159,7 +157,7 @@ SMALL_GPT2, SMALL_MAMBA = Shape(4, 16, heads=2, vocab=97), Shape(3, 16, vocab=97
 
 
 def every_case(quick: bool, length: int, prompts: int) -> Iterator[Case]:
-    """All cases, (a) to (f); long prompts are an eighth as many."""
+    """All cases, (a) to (f); case (e) has an eighth of the prompts."""
     gpt2, mamba = (SMALL_GPT2, SMALL_MAMBA) if quick else (GPT2, MAMBA)
     yield heads("a", gpt2, length, prompts)
     yield queries("b", gpt2, length, prompts)

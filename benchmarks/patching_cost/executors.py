@@ -16,29 +16,29 @@ EXECUTORS = ("suffix", "rows")
 
 
 def patch(executor: str, model: Any, task: Any, path: Any, axes: Any = None) -> Any:
-    """The one call of ``ct.patch``, as a user would make it: planning, guards and statistics are part of it."""
+    """One call of ``ct.patch`` as a user would make it, with planning, guards and statistics."""
     return ct.patch(model, task, path, axes=axes, executor=ct.executor(executor, progress=False), baseline=0, lint=False)
 
 
 class Executor:
-    """One executor on one case, with a model and prompts of its own."""
+    """One executor on one case, with its own model and prompts."""
 
     def __init__(self, executor: str, case: Case) -> None:
         self.executor, self.case = executor, case
         self.model, self.task = ct.load(case.shape.model(case.length)), task_of(case)
 
     def effects(self, cells: tuple[Cell, ...]) -> dict[tuple[int, ...], Any]:
-        """Effects [prompt] by cell, of the whole sweep in one call, or of some cells as paths of their own."""
+        """Effects [prompt] by cell, of the complete sweep in one call, or of some cells as separate paths."""
         if cells == self.case.cells:
             table = patch(self.executor, self.model, self.task, self.case.path, self.case.axes)
             return _by_cell(table, list(self.case.axes))
         paths = {str(k): self.case.path_of(cell) for k, cell in enumerate(cells)}
-        found = _by_cell(patch(self.executor, self.model, self.task, paths), ["path"])
-        return {tuple(cell.values()): found[k,] for k, cell in enumerate(cells)}
+        effects = _by_cell(patch(self.executor, self.model, self.task, paths), ["path"])
+        return {tuple(cell.values()): effects[k,] for k, cell in enumerate(cells)}
 
 
 def task_of(case: Case) -> Any:
-    """Induction on token numbers, with [A] where the case has it."""
+    """Induction on token numbers, with [A] at the position that the case gives."""
     return ct.task("induction", examples=case.prompts, distance=case.end - case.first, prefix=case.first)
 
 

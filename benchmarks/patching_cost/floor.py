@@ -1,10 +1,10 @@
-"""The least arithmetic of a sweep, in multiply-adds a prompt, and that of the hook loop.
+"""The least arithmetic of a sweep, in multiply-adds for each prompt, and that of the hook loop.
 
-The two passes over both inputs are counted in full. A patched row is counted only where it can differ from its base: from its first
-live layer on, at its live tokens, up to the last token that is read; of the logits only the answer's. Where the mixers after the
-source are frozen, a token needs its own MLP, or the projections of its own block, and nothing of other tokens. Norms, softmax,
-activations and the exponentials of a scan are not multiply-adds and are not counted, although a scan spends much of its time on
-them: a Mamba sweep can gain more in time than is predicted here.
+The two passes over both inputs count completely. A patched row counts only where it can differ from its base: from its first live
+layer, at its live tokens, up to the last token that is read, and only with the answer's logit. If the mixers after the source are
+frozen, a token needs only its own MLP, or the projections of its own block, and no other token. Norms, softmax, activations and
+the exponentials of a scan are not multiply-adds and do not count, although a scan spends much of its time on them: the time of a
+Mamba sweep can fall more than is predicted here.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ def ratio(case: Case) -> float:
 
 
 def loop(case: Case) -> float:
-    """The hook loop: two passes, then one forward a cell and leg, with all logits of the last token."""
+    """The hook loop: two passes, then one forward pass for each cell and leg, with all logits of the last token."""
     legs = 2 if case.experiment == "query" else 1
     return (2 + legs * len(case.cells)) * (_forward(case) + case.shape.width * case.shape.vocab)
 
 
 def floor(case: Case) -> float:
-    """Two passes, then of every cell what can differ."""
+    """The floor: two passes, and then the part of every cell that can differ."""
     row = _ROWS[case.experiment]
     return 2 * (_forward(case) + case.shape.width) + sum(row(case, cell) + case.shape.width for cell in case.cells)
 
@@ -48,17 +48,17 @@ def _block(shape: Shape, tokens: range) -> float:
 
 
 def _mlps(shape: Shape, layers: int) -> float:
-    """One token through the MLPs of so many layers."""
+    """One token through the MLPs of ``layers`` layers."""
     return layers * 2 * MLP * shape.width**2
 
 
 def _output(shape: Shape) -> float:
-    """One token of one head through its part of the output projection; or of the stream through that of one query."""
+    """One token of one head through its part of the output projection, or one token of the stream through one head's query."""
     return shape.width**2 / shape.heads
 
 
 def _mixer(shape: Shape, frozen: bool = False) -> float:
-    """One token of a Mamba block. With the state frozen only C is needed of what selects, and only the read-out of the scan."""
+    """One token of a Mamba block. With a frozen state only C and the read-out are needed, and no step size, B or recurrence."""
     d, inner = shape.width, EXPAND * shape.width
     always = d * 2 * inner + CONV * inner + inner * d
     if frozen:
@@ -77,7 +77,7 @@ def _heads(case: Case, cell: Cell) -> float:
 
 
 def _query(case: Case, cell: Cell) -> float:
-    """The first leg up to the query at END; then one row of its scores, and whole blocks after its layer, at END."""
+    """The first leg up to the query at END; then one row of its scores, and complete blocks after its layer, at END."""
     shape, (to, _) = case.shape, case.receiver
     first = _output(shape) + _mlps(shape, to - cell["layer"]) + _output(shape)
     row = 2 * case.length * shape.width / shape.heads + _output(shape) + _mlps(shape, 1)
@@ -93,7 +93,7 @@ def _direct(case: Case, cell: Cell) -> float:
 
 
 def _state(case: Case, cell: Cell) -> float:
-    """The change of one state, which decays and is read; after its layer all states are those of the base."""
+    """The change of one state, which decays and is read; after its layer all states are frozen."""
     shape, tokens = case.shape, case.length - case.at
     inner = EXPAND * shape.width
     source = 2 * inner * shape.state + inner * shape.width
@@ -101,7 +101,7 @@ def _state(case: Case, cell: Cell) -> float:
 
 
 def _scan_input(case: Case, cell: Cell) -> float:
-    """One token is selected anew; its state's change decays and is read at all later ones; later blocks run whole."""
+    """New step size, B and C at one token; the state's change decays and is read at all later tokens; then complete blocks."""
     shape, tokens = case.shape, case.length - cell["position"]
     inner = EXPAND * shape.width
     source = _selection(shape) + tokens * (2 * inner * shape.state + inner * shape.width)

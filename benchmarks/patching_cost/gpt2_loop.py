@@ -1,4 +1,4 @@
-"""The usual loop of hooks over a stock GPT-2: cache two runs, then one forward pass a cell with all prompts in the batch."""
+"""The usual loop of hooks over a stock GPT-2: cache two runs, then one forward pass for each cell with all prompts in the batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Cache = dict[tuple[str, int], Tensor]
 
 
 class GPT2Loop:
-    """Patches a cell of ``case`` by overwriting what modules of the stock model take and give."""
+    """Patches a cell of ``case`` by overwriting inputs and outputs of modules in the stock model."""
 
     def __init__(self, case: Case, ids: Ids) -> None:
         self.case, self.ids = case, ids
@@ -31,16 +31,16 @@ class GPT2Loop:
         return getattr(self, f"_{self.case.experiment}")(**cell) - pick(self.base, self.ids.answer)  # type: ignore[no-any-return]
 
     def _recorders(self, cache: Cache) -> list[Hook]:
-        def keep(name: str, layer: int) -> Any:
+        def store(name: str, layer: int) -> Any:
             return lambda value: cache.__setitem__((name, layer), value)
 
         hooks: list[Hook] = []
         for layer, block in enumerate(self.blocks):
             hooks += [
-                (block, True, keep("resid", layer)),
-                (block.attn.c_proj, True, keep("z", layer)),
-                (block.attn, False, keep("attn", layer)),
-                (block.mlp, False, keep("mlp", layer)),
+                (block, True, store("resid", layer)),
+                (block.attn.c_proj, True, store("z", layer)),
+                (block.attn, False, store("attn", layer)),
+                (block.mlp, False, store("mlp", layer)),
             ]
         return hooks
 
@@ -51,7 +51,7 @@ class GPT2Loop:
         return slice(head * self.d_head, (head + 1) * self.d_head)
 
     def _write_head(self, layer: int, head: int) -> Hook:
-        """The head takes its corrupted value at END; what it has elsewhere stays."""
+        """The head takes its corrupted value at END only."""
         end, columns = self.case.end, self._columns(head)
 
         def edit(z: Tensor) -> Tensor:
@@ -62,16 +62,16 @@ class GPT2Loop:
         return self.blocks[layer].attn.c_proj, True, edit
 
     def _freeze_heads(self, *live: tuple[int, int]) -> list[Hook]:
-        """All heads but some take their clean values."""
+        """All heads except the ``live`` ones take their clean values."""
 
         def freezer(layer: int) -> Any:
-            mine = [self._columns(head) for l, head in live if l == layer]
+            unfrozen = [self._columns(head) for l, head in live if l == layer]
 
             def edit(z: Tensor) -> Tensor:
-                if not mine:
+                if not unfrozen:
                     return self.clean["z", layer]
                 frozen = self.clean["z", layer].clone()
-                for columns in mine:
+                for columns in unfrozen:
                     frozen[:, :, columns] = z[:, :, columns]
                 return frozen
 
@@ -84,8 +84,8 @@ class GPT2Loop:
 
     def _query(self, layer: int, head: int) -> Tensor:
         """Two forward passes: read the receiver's query with other heads frozen, then put it into a clean run."""
-        end, (to, one) = self.case.end, self.case.receiver
-        columns, query = self._columns(one), self.blocks[to].attn.c_attn  # q, k and v side by side: q comes first
+        end, (to, receiver) = self.case.end, self.case.receiver
+        columns, query = self._columns(receiver), self.blocks[to].attn.c_attn  # q, k and v side by side: q comes first
         seen: list[Tensor] = []
 
         def read(qkv: Tensor) -> None:
@@ -96,7 +96,7 @@ class GPT2Loop:
             qkv[:, end, columns] = seen[0]
             return qkv
 
-        self._run([*self._freeze_heads((layer, head), (to, one)), self._write_head(layer, head), (query, False, read)])
+        self._run([*self._freeze_heads((layer, head), (to, receiver)), self._write_head(layer, head), (query, False, read)])
         return self._run([(query, False, write)])
 
     def _residual(self, layer: int, position: int) -> Tensor:
@@ -108,12 +108,12 @@ class GPT2Loop:
         return self._run([(self.blocks[layer], True, edit)])
 
     def _direct(self, layer: int, head: int) -> Tensor:
-        """Everything that later blocks add is held at its clean value, so that only the head's own output changes the stream."""
+        """All that later blocks add is frozen at its clean value, so that only the head's own output changes the stream."""
 
-        def held(name: str, l: int) -> Any:
+        def frozen(name: str, l: int) -> Any:
             return lambda _: self.clean[name, l]
 
         layers = range(self.case.shape.layers)
-        hooks: list[Hook] = [(self.blocks[l].attn, False, held("attn", l)) for l in layers if l > layer]
-        hooks += [(self.blocks[l].mlp, False, held("mlp", l)) for l in layers if l >= layer]
+        hooks: list[Hook] = [(self.blocks[l].attn, False, frozen("attn", l)) for l in layers if l > layer]
+        hooks += [(self.blocks[l].mlp, False, frozen("mlp", l)) for l in layers if l >= layer]
         return self._run([*hooks, self._write_head(layer, head)])

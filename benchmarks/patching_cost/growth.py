@@ -22,18 +22,18 @@ class Series:
     points: tuple[tuple[int, Comparison], ...]
 
     def seconds(self, method: str) -> list[float]:
-        """CPU seconds by a method; "floor" is what the hook loop's arithmetic would take if there were as little as predicted."""
+        """CPU seconds by a method; "floor" is the time of the hook loop divided by the predicted ratio of their arithmetic."""
         if method == "floor":
             return [point.measured[HOOKS].seconds / floor.ratio(point.case) for _, point in self.points]
         return [point.measured[method].seconds for _, point in self.points]
 
     @property
     def methods(self) -> list[str]:
-        found = list(self.points[0][1].measured)
-        return [*found, "floor"] if HOOKS in found else found
+        methods = list(self.points[0][1].measured)
+        return [*methods, "floor"] if HOOKS in methods else methods
 
     def __str__(self) -> str:
-        """As a table: CPU seconds by method, and what is predicted of the hook loop over the floor."""
+        """A table of CPU seconds by method, with the predicted ratio of the hook loop to the floor."""
         head = [self.quantity, *self.methods, f"{HOOKS} / floor, predicted"]
         lines = [f"| {' | '.join(head)} |", "|" + "---:|" * len(head)]
         for k, (value, point) in enumerate(self.points):
@@ -45,21 +45,21 @@ class Series:
 def measure(quick: bool, length: int, prompts: int, compare: Callable[[Case], Comparison]) -> Iterator[Series]:
     """Three series around one case, which is measured once."""
     shape = SMALL_GPT2 if quick else GPT2
-    known: dict[str, Comparison] = {}
+    measured: dict[str, Comparison] = {}
 
     def point(layers: int, tokens: int, sources: int) -> Comparison:
         chosen = [int((k + 0.5) * layers / sources) for k in range(sources)]
         case = heads("growth", replace(shape, layers=layers), tokens, prompts, chosen)
         key = f"{case} {case.cells}"
-        if key not in known:
-            known[key] = compare(case)
-        return known[key]
+        if key not in measured:
+            measured[key] = compare(case)
+        return measured[key]
 
-    few, lengths, depths = ((1, 2), (length, 32), (2,)) if quick else ((1, 3, 6), (length, 64, 256, 1024), (3, 6, 24))
-    usual = shape.layers
-    yield Series("cells", tuple((n * shape.heads, point(usual, length, n)) for n in (*few, usual)))
-    yield Series("tokens", tuple((n, point(usual, n, usual)) for n in lengths))
-    yield Series("layers", tuple((n, point(n, length, n)) for n in sorted({*depths, usual})))
+    sources, lengths, depths = ((1, 2), (length, 32), (2,)) if quick else ((1, 3, 6), (length, 64, 256, 1024), (3, 6, 24))
+    layers = shape.layers
+    yield Series("cells", tuple((n * shape.heads, point(layers, length, n)) for n in (*sources, layers)))
+    yield Series("tokens", tuple((n, point(layers, n, layers)) for n in lengths))
+    yield Series("layers", tuple((n, point(n, length, n)) for n in sorted({*depths, layers})))
 
 
 def draw(series: list[Series], file: Path) -> None:
@@ -70,12 +70,12 @@ def draw(series: list[Series], file: Path) -> None:
     style: Any = {"font.size": 8, "svg.hashsalt": "circuitry", "svg.fonttype": "none"}
     with rc_context(style):
         figure = Figure(figsize=(7.5, 2.6), layout="constrained")
-        for axes, one in zip(figure.subplots(1, len(series), sharey=True), series, strict=True):
-            values = [value for value, _ in one.points]
-            for method in one.methods:
+        for axes, panel in zip(figure.subplots(1, len(series), sharey=True), series, strict=True):
+            values = [value for value, _ in panel.points]
+            for method in panel.methods:
                 dashed = "--" if method == "floor" else "-"
-                axes.plot(values, one.seconds(method), dashed, marker=".", color=COLOURS[method], label=method)
-            axes.set(xscale="log", yscale="log", xlabel=one.quantity)
+                axes.plot(values, panel.seconds(method), dashed, marker=".", color=COLOURS[method], label=method)
+            axes.set(xscale="log", yscale="log", xlabel=panel.quantity)
             axes.set_xticks(values, [f"{value:,}" for value in values])
             axes.minorticks_off()
             axes.spines[["top", "right"]].set_visible(False)

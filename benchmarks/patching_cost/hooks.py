@@ -1,4 +1,4 @@
-"""What the hook loops share: the prompts as tensors, hooks that are taken off again, and the answer's logit."""
+"""Shared by the hook loops: the prompts as tensors, hooks for one call, and the answer's logit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from .cases import Case, Cell
 
 Hook: TypeAlias = tuple[Any, bool, Callable[..., Any]]
-"""A module, whether its input is changed (else its output), and a function from the value to the value in its place or None."""
+"""A module, whether its input is changed (else its output), and a function from the value to its replacement, or None to keep it."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ Hook = tuple[str, Callable[..., Any]]
 
 
 def missing(case: Case) -> str:
-    """Why this case cannot run in TransformerLens; empty where it can."""
+    """Why this case cannot run in TransformerLens; empty if it can."""
     if case.shape.kind != "gpt2":
         return "skipped: the case is not GPT-2-shaped"
     if importlib.util.find_spec("transformer_lens") is None:
@@ -30,7 +30,7 @@ def missing(case: Case) -> str:
 
 
 def _builder() -> Any:
-    """The function that makes a model of TransformerLens around a module, without the hub; 4.0 brought it."""
+    """The function that wraps a module as a model of TransformerLens, without the Hub; new in 4.0."""
     return importlib.import_module("transformer_lens.model_bridge.sources").build_bridge_from_module
 
 
@@ -46,12 +46,12 @@ class LensLoop:
     def record(self) -> None:
         names = ("hook_resid_pre", "hook_z", "hook_attn_out", "hook_mlp_out")
 
-        def kept(name: str) -> bool:
+        def recorded(name: str) -> bool:
             return name.endswith(names)
 
-        logits, self.clean = self.model.run_with_cache(self.ids.clean, names_filter=kept)
+        logits, self.clean = self.model.run_with_cache(self.ids.clean, names_filter=recorded)
         self.base = logits[:, -1]
-        _, self.corrupted = self.model.run_with_cache(self.ids.corrupted, names_filter=kept)
+        _, self.corrupted = self.model.run_with_cache(self.ids.corrupted, names_filter=recorded)
 
     def effect(self, cell: Cell) -> Tensor:
         return getattr(self, f"_{self.case.experiment}")(**cell) - pick(self.base, self.ids.answer)  # type: ignore[no-any-return]
@@ -72,11 +72,11 @@ class LensLoop:
 
     def _freeze_heads(self, *live: tuple[int, int]) -> list[Hook]:
         def freezer(layer: int) -> Hook:
-            name, mine = f"blocks.{layer}.attn.hook_z", [head for l, head in live if l == layer]
+            name, unfrozen = f"blocks.{layer}.attn.hook_z", [head for l, head in live if l == layer]
 
             def edit(z: Tensor, hook: Any) -> Tensor:
                 frozen = self.clean[name].clone()
-                frozen[:, :, mine] = z[:, :, mine]
+                frozen[:, :, unfrozen] = z[:, :, unfrozen]
                 return frozen  # type: ignore[no-any-return]
 
             return name, edit
@@ -87,19 +87,19 @@ class LensLoop:
         return self._run([*self._freeze_heads((layer, head)), self._write_head(layer, head)])
 
     def _query(self, layer: int, head: int) -> Tensor:
-        end, (to, one) = self.case.end, self.case.receiver
+        end, (to, receiver) = self.case.end, self.case.receiver
         name = f"blocks.{to}.attn.hook_q"
         seen: list[Tensor] = []
 
         def read(q: Tensor, hook: Any) -> None:
-            seen.append(q[:, end, one].clone())
+            seen.append(q[:, end, receiver].clone())
 
         def write(q: Tensor, hook: Any) -> Tensor:
             q = q.clone()
-            q[:, end, one] = seen[0]
+            q[:, end, receiver] = seen[0]
             return q
 
-        self._run([*self._freeze_heads((layer, head), (to, one)), self._write_head(layer, head), (name, read)])
+        self._run([*self._freeze_heads((layer, head), (to, receiver)), self._write_head(layer, head), (name, read)])
         return self._run([(name, write)])
 
     def _residual(self, layer: int, position: int) -> Tensor:
@@ -113,10 +113,10 @@ class LensLoop:
         return self._run([(name, edit)])
 
     def _direct(self, layer: int, head: int) -> Tensor:
-        def held(name: str) -> Hook:
+        def frozen(name: str) -> Hook:
             return name, lambda value, hook: self.clean[name]
 
         layers = range(self.case.shape.layers)
-        hooks = [held(f"blocks.{l}.hook_attn_out") for l in layers if l > layer]
-        hooks += [held(f"blocks.{l}.hook_mlp_out") for l in layers if l >= layer]
+        hooks = [frozen(f"blocks.{l}.hook_attn_out") for l in layers if l > layer]
+        hooks += [frozen(f"blocks.{l}.hook_mlp_out") for l in layers if l >= layer]
         return self._run([*hooks, self._write_head(layer, head)])

@@ -1,4 +1,4 @@
-"""The loop for a stock Mamba. Hooks do not reach into its scan, so the mixers run the stock operations here, with edits between them."""
+"""The loop for a stock Mamba. Hooks cannot reach into its scan, so mixers run the stock operations here, with edits between."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from .cases import Case, Cell
 from .hooks import Ids, last_logits, pick
 
 Writes = tuple[Tensor, Tensor, Tensor]
-"""What is written to the state: value and step size [prompt, channel, pos], B [prompt, pos, state]."""
+"""The values written to the state: value and step size [prompt, channel, pos], B [prompt, pos, state]."""
 
 
 @dataclass
 class Edit:
-    """What is changed in one mixer during a forward pass."""
+    """The changes in one mixer during a forward pass."""
 
     scan_input: tuple[int, Tensor] | None = None
-    """A position, and the scan's input [prompt, channel] there."""
+    """A position, and the scan's new input [prompt, channel] there."""
     frozen: Writes | None = None
-    """The state goes through its clean values: all of them would not fit in memory for long prompts, what writes them does."""
+    """The clean values that are written, which give the clean states. The states of long prompts would not fit in memory."""
     state: tuple[int, Tensor] | None = None
-    """A position, and the state [prompt, channel, state] there."""
+    """A position, and the new state [prompt, channel, state] there."""
 
 
 @dataclass
 class Recorded:
-    """What one mixer computed: the scan's input [prompt, channel, pos], what was written, and the state at the source's position."""
+    """Values of one mixer: the scan's input [prompt, channel, pos], the values written, and the state at the source's position."""
 
     scan_input: Tensor
     writes: Writes
@@ -38,7 +38,7 @@ class Recorded:
 
 
 class MambaLoop:
-    """Patches a cell of ``case`` by an edit in one mixer, and by frozen states in the others."""
+    """Patches a cell of ``case`` by an edit in one mixer; for the experiment "state", the other mixers' states are frozen."""
 
     def __init__(self, case: Case, ids: Ids) -> None:
         self.case, self.ids = case, ids
@@ -91,17 +91,17 @@ class MambaLoop:
         return mixer.out_proj(out.transpose(1, 2))  # type: ignore[no-any-return]
 
     def _scan(self, A: Tensor, writes: Writes, C: Tensor, edit: Edit) -> tuple[Tensor, Tensor]:
-        """What is read [prompt, channel, pos], and the state at the source's position."""
+        """The values read [prompt, channel, pos], and the state at the source's position."""
         value, delta, B = writes
         decay = torch.exp(A[None, :, None] * delta[..., None])
         drive = delta[..., None] * B[:, None] * value[..., None]
-        state = kept = torch.zeros_like(decay[:, :, 0])
+        state = at_source = torch.zeros_like(decay[:, :, 0])
         read = []
         for t in range(decay.shape[2]):
             state = decay[:, :, t] * state + drive[:, :, t]
             if edit.state is not None and t == edit.state[0]:
                 state = edit.state[1]
             if t == self.case.at:
-                kept = state
+                at_source = state
             read.append((state @ C[:, t, :, None])[..., 0])
-        return torch.stack(read, -1), kept
+        return torch.stack(read, -1), at_source

@@ -1,4 +1,4 @@
-"""Every method on one case: CPU seconds of one thread, effects, and whether these are equal."""
+"""Every method on one case: its CPU seconds in one thread, its effects, and whether these agree."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Effects = dict[tuple[int, ...], Any]
 
 @dataclass(frozen=True)
 class Measured:
-    """CPU seconds for the whole sweep, effects [prompt] by cell, and how many cells were timed."""
+    """CPU seconds for the complete sweep, effects [prompt] by cell, and how many cells were timed."""
 
     seconds: float
     effects: Effects
@@ -33,8 +33,8 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What every method took on a case, and why some did not run. ``logit``: the size of a clean logit, root mean square over
-    the vocabulary.
+    """The measurements of every method on a case, and why some did not run. ``logit``: the size of a clean logit, the root mean
+    square over the vocabulary.
     """
 
     case: Case
@@ -44,25 +44,25 @@ class Comparison:
 
     @property
     def gap(self) -> float:
-        """The largest difference between an effect by any two methods, over all cells that both have."""
-        tables = [one.effects for one in self.measured.values()]
+        """The largest difference between the effects of any two methods, over all cells that both have."""
+        tables = [method.effects for method in self.measured.values()]
         pairs = [(a[cell], b[cell]) for a in tables for b in tables for cell in a.keys() & b.keys()]
         return max((float(np.abs(a - b).max()) for a, b in pairs), default=0.0)
 
     @property
     def largest(self) -> float:
         """The largest effect."""
-        tables = [one.effects for one in self.measured.values()]
+        tables = [method.effects for method in self.measured.values()]
         return max((float(np.abs(value).max()) for table in tables for value in table.values()), default=0.0)
 
     @property
     def relative(self) -> float:
-        """The gap over the largest number that is compared: an effect is a difference of logits, and has their rounding."""
+        """The gap over the largest effect or the size of a logit: an effect is a difference of logits and has their rounding."""
         return self.gap / max(self.largest, self.logit)
 
 
 def compare(case: Case, skip: frozenset[str] = frozenset(), sample: int | None = None) -> Comparison:
-    """Run every method that is not skipped; of the slow ones ``sample`` cells, scaled to all."""
+    """Run every method that is not skipped; slow methods run ``sample`` cells, and their time is scaled to all cells."""
     measured: dict[str, Measured] = {}
     skipped: dict[str, str] = {}
     for name in EXECUTORS:
@@ -86,23 +86,23 @@ def cpu_seconds(run: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _executor(name: str, case: Case, sample: int | None) -> Measured:
-    """A sample is scaled by what further cells cost beyond the first, so that passes of the whole run count once."""
-    engine, cells = Executor(name, case), case.sampled(sample)
-    seconds, effects = cpu_seconds(lambda: engine.effects(cells))
+    """Measure one executor."""
+    executor, cells = Executor(name, case), case.sampled(sample)
+    seconds, effects = cpu_seconds(lambda: executor.effects(cells))
     _check_cells(name, effects, cells)
     if 1 < len(cells) < len(case.cells):
-        first, _ = cpu_seconds(lambda: engine.effects(cells[:1]))
+        # Scaled by the cost of a further cell, so that the complete runs, which are made once, count once.
+        first, _ = cpu_seconds(lambda: executor.effects(cells[:1]))
         seconds = first + (seconds - first) / (len(cells) - 1) * (len(case.cells) - 1)
     return Measured(seconds, effects, len(cells))
 
 
 def _loop(kind: type[Loop], case: Case, sample: int | None) -> tuple[Measured, float]:
-    """Measured, and the size of a clean
-    logit, root mean square over the vocabulary."""
+    """Measure a hook loop; also the size of a clean logit, the root mean square over the vocabulary."""
     loop, cells = kind(case, ids_of(case)), case.sampled(sample)
     fixed, _ = cpu_seconds(loop.record)
-    each, effects = cpu_seconds(lambda: {tuple(cell.values()): loop.effect(cell).numpy() for cell in cells})
-    return Measured(fixed + each * len(case.cells) / len(cells), effects, len(cells)), float(loop.base.square().mean().sqrt())
+    variable, effects = cpu_seconds(lambda: {tuple(cell.values()): loop.effect(cell).numpy() for cell in cells})
+    return Measured(fixed + variable * len(case.cells) / len(cells), effects, len(cells)), float(loop.base.square().mean().sqrt())
 
 
 def _check_cells(name: str, effects: Effects, cells: tuple[dict[str, int], ...]) -> None:

@@ -1,6 +1,6 @@
 """Compiled models: their circuits are known because their weights are constructed, not trained.
 
-ct.load("compiled:mamba")                      # a model like any other
+ct.load("compiled:mamba")               # a model like any other
 ct.compiled.truth("compiled:mamba")     # every node and edge that matters in it
 """
 
@@ -13,13 +13,13 @@ from ..errors import ModelError, expected, suggest
 from .truth import GroundTruth, TrueComponent, TrueEdge, TrueNode
 
 NAMES = ("ioi", "mamba", "mamba2", "rwkv", "transformer")
-"""The compiled models; ``ct.load`` knows them as "compiled:mamba" and so on."""
+"""The compiled models; ``ct.load`` takes them as "compiled:mamba" and so on."""
 
 __all__ = ["NAMES", "GroundTruth", "TrueComponent", "TrueEdge", "TrueNode", "build", "truth"]
 
 
 def build(name: str) -> tuple[Any, Any]:
-    """The Hugging Face model of a name, in float32 and eval mode, and its tokenizer, None where tokens are numbers.
+    """A compiled model as a Hugging Face model in float32 and eval mode, and its tokenizer; None if its tokens are numbers.
 
     Raises ModelError for a name that is not in ``NAMES``.
 
@@ -37,8 +37,8 @@ def truth(name: str) -> GroundTruth:
     >>> truth("mamba").components[0].node
     'ssm_state[1]'
     """
-    found: GroundTruth = _module(name).truth()
-    return found
+    ground_truth: GroundTruth = _module(name).truth()
+    return ground_truth
 
 
 def _module(name: str) -> Any:

@@ -1,9 +1,10 @@
 """Indirect object identification in a Transformer, for the sentences of the task "ioi" and the tokenizer of the bundled models.
 
-Each name has its own entry in the stream; all other tokens are alike. At S2 a duplicate-token head finds the same name at S1
-and writes it beside S2. From END an S-inhibition head finds what was written there and copies it. The name mover looks for names,
-but not for that one, and copies what it finds to the answer. Positions have entries of their own too, so that a head can look a
-fixed number of tokens back, and the duplicate-token head not at itself. All other heads, and the MLPs, write where nothing reads.
+Each name has its own entry in the stream; all other tokens share one. At S2 a duplicate-token head finds the same name at S1
+and writes it to the stream at S2. From END an S-inhibition head finds that name and copies it. The name mover looks for names,
+but not for that one, and copies what it finds to the answer. Each position has its own entry too, so that a head can look a
+fixed number of tokens back, and the duplicate-token head does not look at itself. All other heads, and the MLPs, write where
+nothing reads.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from .stream import LOGIT, Stream, blank, hashed
 from .truth import GroundTruth, TrueComponent, ground_truth
 
 POSITIONS, SHARP = 64, 150.0
-"""Longest text, and how far apart the scores of a head are, at the least."""
+"""The longest text, and the least distance between two scores of a head."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """A part of a head's score: ``strength`` where query and key have an entry of two blocks in common.
+    """A part of a head's score: ``strength`` if the query's block and the key's block have the same entry.
 
-    With the query "on", where the key has any entry of its block. ``lag``: the key's entries count for those so many further on.
+    With the query "on": if the key's block has any entry. ``lag``: the key's entry counts as the one ``lag`` further on.
     """
 
     query: str
@@ -38,7 +39,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Head:
-    """A head whose score is a sum of terms, and which writes the block it ``copies`` into another."""
+    """A head whose score is a sum of terms. It copies the block ``copies`` to the block ``into``."""
 
     terms: tuple[Term, ...]
     copies: str
@@ -54,7 +55,7 @@ def back(lag: int, copies: str = "name") -> Head:
     return Head((Term("position", "position", 1, lag),), copies, "spare")
 
 
-# Where a name does not occur twice, and before S2, the first two look at tokens that are not names, and copy nothing.
+# Before S2, or if no name occurs twice, the first two heads look at tokens that are not names, and so copy nothing.
 DUPLICATE = Head((Term("name", "name", 2), Term("position", "position", -4), Term("on", "other", 1)), "name", "duplicate")
 INHIBITION = Head((Term("on", "duplicate", 2), Term("on", "other", 1)), "duplicate", "inhibit")
 MOVER = Head((Term("on", "name", 1), Term("inhibit", "name", -2)), "name", "out")
@@ -114,7 +115,8 @@ def build(layers: tuple[tuple[Head, ...], ...] = LAYERS) -> Any:
 
 
 def _head(attention: Any, stream: Stream, head: Head, start: int, size: int) -> None:
-    """Each term has dimensions of its own in query and key; GPT-2 keeps its maps transposed."""
+    """Write the weights of one head. Each term has its own dimensions in query and key."""
+    # GPT-2 stores its maps as [input, output], the transpose of a linear layer's weight.
     q, k, v = (part.T for part in attention.c_attn.weight.chunk(3, 1))
     at = start
     for term in head.terms:
@@ -133,7 +135,7 @@ def _head(attention: Any, stream: Stream, head: Head, start: int, size: int) -> 
 
 
 def _keys(rows: int, width: int) -> Tensor:
-    """All entries of a block in one dimension, or each in its own."""
+    """The key's map: all entries of a block in one dimension, or each in its own."""
     return torch.ones(1, width) if rows == 1 else torch.eye(width)
 
 
@@ -163,13 +165,13 @@ head[2,2].k @ S2 -[attention]-> head[2,2].pattern @ END
 def truth() -> GroundTruth:
     """Three heads, for names replaced one at a time ("IO", "S1", "S2") and all at once by different ones ("ABC").
 
-    >>> [(one.node, one.role) for one in truth().components]
+    >>> [(component.node, component.role) for component in truth().components]
     [('head[2,2]', 'name mover'), ('head[1,0]', 'S-inhibition head'), ('head[0,1]', 'duplicate-token head')]
     """
-    found = (
+    components = (
         TrueComponent("head[2,2]", "name mover", "END"),
         TrueComponent("head[1,0]", "S-inhibition head", "END"),
         TrueComponent("head[0,1]", "duplicate-token head", "S2"),
     )
     routes = {"IO": _IO, "S1": _S1, "S2": _S2, "ABC": _IO + _S1 + _S2}
-    return ground_truth("compiled:ioi", "ioi", routes, found, {"IO": 0})
+    return ground_truth("compiled:ioi", "ioi", routes, components, {"IO": 0})

@@ -1,8 +1,8 @@
-"""Induction in a Mamba: the convolution brings [A] beside [B], the state keeps [B] under the key [A], the second [A] reads it.
+"""Induction in a Mamba: the convolution brings [A] to [B], the state stores [B] under the key [A], and the second [A] reads it.
 
-Every layer does the same with another lag: it keeps each token under the token ``lag`` positions before it, and reads out what
-is kept under the current one. Layer 1 has lag 1 and writes what the logits read. The others have lags 2 and 3 and write where
-nothing reads.
+Every layer does this with its own lag: it stores each token under the token ``lag`` positions before it, and reads what is stored
+under the current token. Layer 1 has lag 1 and writes what the logits read. The others have lags 2 and 3 and write where nothing
+reads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .stream import LOGIT, ONE, TOKENS, Stream, blank, hashed
 from .truth import GroundTruth, TrueComponent, ground_truth
 
 LAYERS = ((2, "spare"), (1, "out"), (3, "spare"))
-"""For each layer, how many tokens the key is before the value, and the block that the layer writes."""
+"""For each layer, the distance from key to value in tokens, and the block that the layer writes."""
 _WIDTH = 4
 
 
@@ -37,13 +37,13 @@ def build(tokens: int = TOKENS, layers: tuple[tuple[int, str], ...] = LAYERS) ->
     hf = blank(MambaForCausalLM, config)
     stream.embed(hf.backbone.embeddings.weight, token=torch.eye(tokens))
     for block, (lag, into) in zip(hf.backbone.layers, layers, strict=True):
-        _keep(block.mixer, stream, tokens, lag, into)
+        _store(block.mixer, stream, tokens, lag, into)
     stream.read(hf.lm_head.weight, slice(None), "out", LOGIT * torch.eye(tokens))
     return hf
 
 
-def _keep(mixer: Any, stream: Stream, tokens: int, lag: int, into: str) -> None:
-    """Channels are [token as value][token as key]; the state is value times key, without decay."""
+def _store(mixer: Any, stream: Stream, tokens: int, lag: int, into: str) -> None:
+    """Write the weights of one mixer. Channels are [token as value][token as key]; the state is value times key, without decay."""
     value, key, eye = slice(tokens), slice(tokens, 2 * tokens), torch.eye(tokens)
     for channels, steps in ((value, 0), (key, lag)):
         stream.read(mixer.in_proj.weight, channels, "token", eye)
@@ -57,7 +57,7 @@ def _keep(mixer: Any, stream: Stream, tokens: int, lag: int, into: str) -> None:
     stream.write(mixer.out_proj.weight, into, value, eye if into == "out" else hashed(tokens))
 
 
-_KEPT = """
+_STORED = """
 ssm_state[1] @ B..END -> ssm_state[1].carry @ B..END-1 -[next position]-> ssm_state[1] @ B..END
 ssm_state[1] @ B..END -> ssm_state[1].read @ END -> ssm_out[1] @ END -> mixer_out[1] @ END -> resid[2] @ END
 resid[2] @ END -> resid[3] @ END -> logits @ END
@@ -67,12 +67,12 @@ _ROUTES = {
 embed @ A -> resid[0] @ A -> resid[1] @ A -> conv_in[1] @ A -[lag 1]-> conv_tap[1,1] @ B -> ssm_in[1] @ B
 ssm_in[1] @ B -> ssm_in[1].B @ B -> ssm_state[1] @ B..END
 """
-    + _KEPT,
+    + _STORED,
     "B": """
 embed @ B -> resid[0] @ B -> resid[1] @ B -> conv_in[1] @ B -[lag 0]-> conv_tap[1,0] @ B -> ssm_in[1] @ B
 ssm_in[1] @ B -> ssm_in[1].value @ B -> ssm_state[1] @ B..END
 """
-    + _KEPT,
+    + _STORED,
 }
 
 
@@ -82,9 +82,9 @@ def truth() -> GroundTruth:
     >>> truth().offsets
     {'A': 1, 'B': 0}
     """
-    found = (
+    components = (
         TrueComponent("ssm_state[1]", "state", "B"),
         TrueComponent("conv_tap[1,0]", "writes the state ([B'])", "B"),
         TrueComponent("conv_tap[1,1]", "writes the state ([A'])", "B"),
     )
-    return ground_truth("compiled:mamba", "induction", _ROUTES, found, {"A": 1, "B": 0})
+    return ground_truth("compiled:mamba", "induction", _ROUTES, components, {"A": 1, "B": 0})

@@ -1,10 +1,11 @@
 """Induction in a Mamba-2: as in the Mamba, with a convolution over value, key and query together, and a state for every head.
 
-B is the token ``lag`` positions back, C the current one, both with an entry for every token, and shared by the heads. The value of
-a head is the token's number in binary, two entries a bit, since SiLU would spoil a sign. In layer 1 one head keeps each token under
-the token before it and writes what the logits read. Other heads keep other tokens under the same keys, or forget them; the last
-has no state and passes on the current token, with an entry that is always on and so large that the norm after the gate divides
-by nearly the same number everywhere. Other layers have other lags. All of these write where nothing reads.
+B is the token ``lag`` positions back, C the current one. Both have an entry for every token and are shared by the heads. The
+value of a head is the token's number in binary, with two entries for each bit, since SiLU would destroy a sign. In layer 1 one
+head stores each token under the token before it and writes what the logits read. Other heads store other tokens under the same
+keys, or forget them. The last head has no state and passes on the current token, with an entry that is always on and so large
+that the norm after the gate divides by nearly the same number everywhere. Other layers have other lags. All of these write where
+nothing reads.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from .stream import ON, ONE, TOKENS, Stream, bits, blank
 from .truth import GroundTruth, TrueComponent, ground_truth
 
 _WIDTH, _SIZE, PER_BIT, INNER = 4, 64, 5.0, 10 * ON
-"""Taps of the convolution, channels of a head, logits a bit, and the entry of the last head that is always on."""
+"""Taps of the convolution, channels of a head, logits for each bit, and the entry of the last head that is always on."""
 KEEPS, FORGETS, STATELESS = -30.0, 1.0, None
-"""A head's ``A_log``: no decay, or a decay to 1/15 a token; or no state."""
+"""A head's ``A_log``: no decay, or a decay to 1/15 with each token; None for no state."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Head:
 
 OTHERS = (Head(1, KEEPS), Head(2, KEEPS), Head(0, KEEPS), Head(0, FORGETS), Head(0, STATELESS))
 LAYERS = ((2, OTHERS), (1, (*OTHERS[:2], Head(0, KEEPS, "out"), *OTHERS[3:])), (3, OTHERS))
-"""For each layer, how many tokens the key is before the current one, and its heads; the last one must have no state."""
+"""For each layer, how many tokens back the key is, and the heads, of which the last must have no state."""
 
 
 @torch.no_grad()
@@ -67,7 +68,7 @@ def build(tokens: int = TOKENS, layers: tuple[tuple[int, tuple[Head, ...]], ...]
 
 
 def _keys(mixer: Any, stream: Stream, tokens: int, lag: int) -> None:
-    """B, C and the gate, which is always 1. The projection's rows are [gate][value][B][C][step size]."""
+    """Write the weights of B, C and the gate, which is always 1. The projection's rows are [gate][value][B][C][step size]."""
     start, eye = 2 * stream.size, torch.eye(tokens)
     for rows, back in ((slice(start, start + tokens), lag), (slice(start + tokens, start + 2 * tokens), 0)):
         _read(mixer, stream, rows, eye, back)
@@ -89,12 +90,13 @@ def _values(mixer: Any, stream: Stream, head: Head, number: int, code: torch.Ten
 
 
 def _read(mixer: Any, stream: Stream, rows: slice, values: torch.Tensor, back: int) -> None:
-    """Rows of the projection and their tap: the convolution does not see the gate's rows."""
+    """Let rows of the projection read the token ``back`` positions before."""
+    # The gate's rows come first and are not convolved: row ``stream.size`` of the projection is channel 0 of the convolution.
     stream.read(mixer.in_proj.weight, rows, "token", values)
     mixer.conv1d.weight[rows.start - stream.size : rows.stop - stream.size, 0, _WIDTH - 1 - back] = ONE
 
 
-_KEPT = """
+_STORED = """
 ssm_state[1,2] @ B..END -> ssm_state[1,2].carry @ B..END-1 -[next position]-> ssm_state[1,2] @ B..END
 ssm_state[1,2] @ B..END -> ssm_state[1,2].read @ END -> ssm_out[1,2] @ END -> mixer_out[1] @ END -> resid[2] @ END
 resid[2] @ END -> resid[3] @ END -> logits @ END
@@ -104,12 +106,12 @@ _ROUTES = {
 embed @ A -> resid[0] @ A -> resid[1] @ A -> conv_in[1] @ A -[lag 1]-> conv_tap[1,1] @ B -> ssm_in[1] @ B
 ssm_in[1] @ B -> ssm_in[1].B @ B -> ssm_state[1,2] @ B..END
 """
-    + _KEPT,
+    + _STORED,
     "B": """
 embed @ B -> resid[0] @ B -> resid[1] @ B -> conv_in[1] @ B -[lag 0]-> conv_tap[1,0] @ B -> ssm_in[1] @ B
 ssm_in[1] @ B -> ssm_in[1].value @ B -> ssm_state[1,2] @ B..END
 """
-    + _KEPT,
+    + _STORED,
 }
 
 
@@ -119,9 +121,9 @@ def truth() -> GroundTruth:
     >>> truth().offsets
     {'A': 1, 'B': 0}
     """
-    found = (
+    components = (
         TrueComponent("ssm_state[1,2]", "state", "B"),
         TrueComponent("conv_tap[1,0]", "writes the state ([B'])", "B"),
         TrueComponent("conv_tap[1,1]", "writes the state ([A'])", "B"),
     )
-    return ground_truth("compiled:mamba2", "induction", _ROUTES, found, {"A": 1, "B": 0})
+    return ground_truth("compiled:mamba2", "induction", _ROUTES, components, {"A": 1, "B": 0})

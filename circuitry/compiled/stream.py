@@ -1,8 +1,8 @@
 """The residual stream of a compiled model, as named blocks of entries, and how weights read and write them.
 
-One entry is always on, and so large that a norm divides by nearly the same number whatever else the stream holds. It is also the
-source of everything that must not depend on the text. Where norms take the mean away (LayerNorm), two further entries keep it at
-zero: one always off by as much, and the balance of all others.
+One entry is always on, and so large that a norm divides by nearly the same number whatever else is in the stream. It is also the
+source of everything that must not depend on the text. If norms subtract the mean (LayerNorm), two more entries keep it at zero:
+the negative of the large entry, and the negative sum of all others.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 TOKENS = 272
-"""Tokens of the vocabulary: enough for prompts of the induction task at distance 256, whose tokens are all different."""
+"""Tokens of the vocabulary: enough for the induction task at distance 256, whose prompts have no token twice but [A]."""
 ON, SPARE = 3000.0, 16
-"""The entry that is always on, and the entries that nothing but distractors write."""
+"""The value of the entry that is always on, and the number of entries that only distractors write."""
 LOGIT = 20.0
 """The answer's logit; all others are about zero."""
 ONE = 1.278464542761074
-"""SiLU of this is 1."""
+"""The number whose SiLU is 1."""
 
 
 class Stream:
@@ -54,7 +54,7 @@ class Stream:
     def embed(self, table: Tensor, **blocks: Tensor) -> None:
         """Fill a token embedding [token, stream] with ``blocks`` [token, entry] and the entry that is always on.
 
-        Sets ``unit``, what norms make of an entry of 1.
+        Sets ``unit``, the value of an entry of 1 after a norm.
 
         >>> stream, table = Stream(token=2), torch.zeros(2, 19)
         >>> stream.embed(table, token=torch.eye(2)); table[0, [0, 1, -1]].tolist(), round(stream.unit, 6)
@@ -66,10 +66,11 @@ class Stream:
             table[:, self["off"]] = -ON
             table[:, self["balance"]] = -sum(values.sum(1, keepdim=True) for values in blocks.values())
         table[:, self["on"]] = ON
+        # The large entry makes this nearly the same for all tokens, so the first one decides it for all.
         self.unit = float(table[0].square().mean().rsqrt())
 
     def read(self, weight: Tensor, rows: slice, block: str, values: Tensor | float) -> None:
-        """Let a linear map [row, stream] after a norm see a block's entries as they are; ``values`` [row, entry] or a number.
+        """Let a linear map [row, stream] read a block's entries as if no norm came before; ``values`` [row, entry] or a number.
 
         >>> stream, weight = Stream(token=2), torch.zeros(1, 19)
         >>> stream.unit = 0.5; stream.read(weight, slice(1), "token", torch.tensor([[1.0, 0.0]])); weight[0, :2].tolist()
@@ -78,7 +79,7 @@ class Stream:
         weight[rows, self[block]] = torch.as_tensor(values) / self.unit
 
     def constant(self, weight: Tensor, rows: slice, values: Tensor | float) -> None:
-        """Let a linear map [row, stream] after a norm give the same at every token: ``values`` [row] or a number.
+        """Let a linear map [row, stream] after a norm give the same output at every token: ``values`` [row] or a number.
 
         >>> stream, weight = Stream(token=2), torch.zeros(1, 19)
         >>> stream.constant(weight, slice(1), 3.0); round(weight[0, -1].item() * ON * stream.unit, 6)
@@ -87,9 +88,9 @@ class Stream:
         weight[rows, self["on"]] = torch.as_tensor(values).reshape(-1, 1) / (ON * self.unit)
 
     def write(self, weight: Tensor, block: str, columns: slice, values: Tensor) -> None:
-        """Let a linear map [stream, column] add ``values`` [entry, column] to a block, as far as it has room.
+        """Let a linear map [stream, column] add ``values`` [entry, column] to a block; entries beyond its width are left out.
 
-        Of what goes to the spare entries only a tenth is written, so that distractors do not show in norms.
+        Only a tenth is written to spare entries, so that distractors hardly change what norms divide by.
 
         >>> stream, weight = Stream(token=2, centred=True), torch.zeros(21, 2)
         >>> stream.write(weight, "token", slice(2), torch.eye(2)); weight[[0, 1, -1]].tolist()
@@ -103,7 +104,7 @@ class Stream:
 
 
 def hashed(tokens: int, width: int = SPARE) -> Tensor:
-    """What distractors write of a token [entry, token]: its number modulo ``width``.
+    """The entries that distractors write for a token [entry, token]: its number modulo ``width``.
 
     >>> hashed(3, 2).tolist()
     [[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
@@ -113,13 +114,13 @@ def hashed(tokens: int, width: int = SPARE) -> Tensor:
 
 @torch.no_grad()
 def blank(kind: Any, config: Any) -> Any:
-    """A Hugging Face model of a class and config in eval mode and float32, all parameters zero but the weights of norms, at one.
+    """A Hugging Face model of a class and config in eval mode and float32; the weights of norms are one, all others zero.
 
     >>> from transformers import GPT2Config, GPT2LMHeadModel
     >>> blank(GPT2LMHeadModel, GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1)).transformer.ln_f.weight.tolist()
     [1.0, 1.0, 1.0, 1.0]
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # the initialisation must not change the caller's random numbers
         hf = kind(config).float().eval()
     for name, parameter in hf.named_parameters():
         parameter.fill_(1.0 if parameter.ndim == 1 and name.endswith("weight") else 0.0)
@@ -127,7 +128,7 @@ def blank(kind: Any, config: Any) -> Any:
 
 
 def bits(tokens: int) -> Tensor:
-    """Each token's number in binary, -1 or 1 [token, bit]: a short code, where an entry for every token would be too wide.
+    """Each token's number in binary, -1 or 1 [token, bit]: a short code for when one entry for each token would be too wide.
 
     >>> bits(3).tolist()
     [[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]]

@@ -1,9 +1,9 @@
-"""Induction in a Transformer: a head that copies each token one position on, and one that looks for what was copied.
+"""Induction in a Transformer: one head copies each token to the next position, and another looks for these copies.
 
-A head looks a fixed number of positions back, by the angle between its rotary query and key, or it looks for an entry that its
-query and the key have in common, in dimensions that are not rotated. Scores are so far apart that softmax is 0 or 1. In layer 0
-one head writes the previous token beside each token; in layer 1 one looks for the current token among these and copies the token
-at that place. The other heads, and the MLPs, write where nothing reads.
+A head looks a fixed number of positions back, by the angle between its rotary query and key, or it looks for a key with the same
+entry as its query, in dimensions that are not rotated. Scores are so far apart that softmax is 0 or 1. In layer 0 one head writes
+the previous token into each position; in layer 1 one head looks for the current token among these and copies the token at that
+position. The other heads, and the MLPs, write where nothing reads.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from .stream import LOGIT, TOKENS, Stream, blank, hashed
 from .truth import GroundTruth, TrueComponent, ground_truth
 
 ROTARY, THETA = 16, 3.0
-"""Rotated dimensions of a head, and the base of their angles: the score of any wrong distance is far below that of the right one."""
+"""Rotated dimensions of a head, and the base of their angles, such that a wrong distance scores far below the right one."""
 SHARP = 150.0
-"""How far apart scores are, at the least."""
+"""The least distance between two scores of a head."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """A head that looks ``looks`` positions back, or for the block ``looks`` names, and writes the block it ``copies`` into another.
+    """A head that looks ``looks`` positions back, or for its token in the block ``looks``, and copies ``copies`` to ``into``.
 
-    Given a name, its query is the current token, and a key counts less by the entries of the block ``unless``.
+    If ``looks`` is a block, the query is the current token, and the entries of the block ``unless`` are subtracted from the key.
     """
 
     looks: int | str
@@ -41,7 +41,7 @@ LAYERS = (
     (Head("previous", "token", "out", unless="token"), Head(3, "token", "spare"), Head(1, "previous", "spare")),
     (Head(0, "out", "spare"), Head("previous", "previous", "spare"), Head(1, "out", "spare")),
 )
-"""The first position is its own predecessor, since a head must look somewhere: hence ``unless``."""
+"""The heads of each layer. The first position is its own predecessor, since a head must look somewhere: hence ``unless``."""
 
 
 @torch.no_grad()
@@ -75,8 +75,9 @@ def build(tokens: int = TOKENS, layers: tuple[tuple[Head, ...], ...] = LAYERS) -
 
 
 def _look(weight: Tensor, stream: Stream, head: Head, rows: tuple[slice, slice], angles: Tensor) -> None:
-    """Queries and keys. Scores are divided by the root of the head's size."""
+    """Write the weights of a head's query and key."""
     q, k = rows
+    # The model divides scores by the root of the head's size.
     gain = SHARP * (q.stop - q.start) ** 0.5
     if isinstance(head.looks, int):
         turned = torch.cat([torch.cos(angles * head.looks), -torch.sin(angles * head.looks)])
@@ -111,8 +112,8 @@ embed @ B -> resid[0] @ B -> resid[1] @ B -> head[1,0].v @ B -[attention]-> {_TA
 def truth() -> GroundTruth:
     """Head 1 of layer 0 writes the keys of head 0 of layer 1. [A] acts through keys alone, so no value carries it.
 
-    >>> [(one.node, one.role) for one in truth().components]
+    >>> [(component.node, component.role) for component in truth().components]
     [('head[1,0]', 'induction head'), ('head[0,1]', "writes the k ([A'])")]
     """
-    found = (TrueComponent("head[1,0]", "induction head", "B"), TrueComponent("head[0,1]", "writes the k ([A'])", "B"))
-    return ground_truth("compiled:transformer", "induction", _ROUTES, found, {"B": 0})
+    components = (TrueComponent("head[1,0]", "induction head", "B"), TrueComponent("head[0,1]", "writes the k ([A'])", "B"))
+    return ground_truth("compiled:transformer", "induction", _ROUTES, components, {"B": 0})

@@ -1,7 +1,8 @@
-"""What is true of a compiled model: the nodes and edges that carry a task, at which positions, and that nothing else does.
+"""The ground truth of a compiled model: the only nodes and edges that carry a task, and their positions.
 
-It is written as routes, such as ``embed @ A -> resid[0] @ A -> conv_in[0] @ A -[lag 1]-> conv_tap[0,1] @ B``, one a line. ``B..END``
-is every position from B to END. A plain arrow stays at its position, and joins two ranges wherever both are.
+It is written as routes, one on each line: ``embed @ A -> resid[0] @ A -> conv_in[0] @ A -[lag 1]-> conv_tap[0,1] @ B``.
+``B..END`` is every position from B to END. A plain arrow stays at its position; between two ranges it joins each position they
+share.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from typing import Any
 from ..paths.parse import parse_position
 
 PASSES = "passes it on"
-"""The role of a node on the way that is not a component of the circuit."""
+"""The role of a node that is on a route but is not a component of the circuit."""
 _ARROW = re.compile(r"\s+-(?:\[([^]]+)\]-)?>\s+")
 
 
 @dataclass(frozen=True)
 class TrueNode:
-    """A node that carries what a corruption changes, at ``positions`` ("B", or "B..END"), in a suite's word for its role."""
+    """A node that carries the effect of a corruption, at ``positions`` ("B", or "B..END"), and its role as suites call it."""
 
     corruption: str
     node: str
@@ -30,7 +31,7 @@ class TrueNode:
 
 @dataclass(frozen=True)
 class TrueEdge:
-    """An edge that carries what a corruption changes, from site to site, and ``how`` ("same position", "lag 1" ...)."""
+    """An edge that carries the effect of a corruption, from site to site, and ``how`` ("same position", "lag 1" ...)."""
 
     corruption: str
     source: str
@@ -40,7 +41,7 @@ class TrueEdge:
 
 @dataclass(frozen=True)
 class TrueComponent:
-    """A component as the summary of a suite lists it: its role, and where it reads or is written."""
+    """A component as a suite's summary lists it: its role, and the position at which it reads or is written."""
 
     node: str
     role: str
@@ -52,9 +53,9 @@ class GroundTruth:
     """The circuit of a compiled model on one task.
 
     ``nodes`` are all nodes that change the logits at END if they take their value from the corrupted prompt, with everything
-    after them recomputed, one entry for each corruption; ``edges`` is how they are connected. ``components`` are those that the
-    task's suite should name. ``offsets`` has the write position (states) or read position
-    (attention) of each token, in tokens after it, as ``ct.off_by_one`` measures it.
+    after them recomputed, one entry for each corruption; ``edges`` are their connections. ``components`` are those that the
+    task's suite should find. ``offsets`` is the write position (states) or read position (attention) of each token, in tokens
+    after it, as ``ct.off_by_one`` measures it.
     """
 
     model: str
@@ -66,7 +67,7 @@ class GroundTruth:
 
     @property
     def corruptions(self) -> tuple[str, ...]:
-        """The task's corruptions that it is about.
+        """The corruptions of the task for which the circuit is known.
 
         >>> from circuitry.compiled import truth
         >>> truth("mamba").corruptions
@@ -81,8 +82,8 @@ class GroundTruth:
         >>> sorted(truth("mamba").sites("B", {"A": 1, "B": 2, "END": 4}))[-3:]
         [('ssm_state[1].carry', 2), ('ssm_state[1].carry', 3), ('ssm_state[1].read', 4)]
         """
-        ours = [one for one in self.nodes if one.corruption == corruption]
-        return {(one.node, at) for one in ours for at in span(one.positions, where)}
+        nodes = [node for node in self.nodes if node.corruption == corruption]
+        return {(node.node, at) for node in nodes for at in span(node.positions, where)}
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON.
@@ -91,12 +92,12 @@ class GroundTruth:
         >>> truth("mamba").to_dict()["components"][0]
         {'node': 'ssm_state[1]', 'role': 'state', 'position': 'B'}
         """
-        made = asdict(self)
-        return {**made, **{name: list(made[name]) for name in ("nodes", "edges", "components")}}
+        fields = asdict(self)
+        return {**fields, **{name: list(fields[name]) for name in ("nodes", "edges", "components")}}
 
 
 def span(positions: str, where: Mapping[str, int]) -> range:
-    """The numbers of the positions "B+1" or "B..END" in a prompt.
+    """The position "B+1", or the positions "B..END", as numbers in a prompt.
 
     >>> span("B+1..END", {"B": 2, "END": 5})
     range(3, 6)
@@ -113,25 +114,25 @@ def _number(text: str, where: Mapping[str, int]) -> int:
 def ground_truth(
     model: str, task: str, routes: Mapping[str, str], components: tuple[TrueComponent, ...], offsets: Mapping[str, int]
 ) -> GroundTruth:
-    """Nodes and edges from ``routes``, the text of each corruption.
+    """The ground truth from ``routes``, the text for each corruption.
 
-    >>> found = ground_truth("m", "t", {"B": "embed @ B -> resid[0] @ B -[lag 1]-> conv_tap[0,1] @ B+1"}, (), {})
-    >>> [str(node.node) for node in found.nodes], found.edges[1].how
+    >>> truth = ground_truth("m", "t", {"B": "embed @ B -> resid[0] @ B -[lag 1]-> conv_tap[0,1] @ B+1"}, (), {})
+    >>> [str(node.node) for node in truth.nodes], truth.edges[1].how
     (['embed', 'resid[0]', 'conv_tap[0,1]'], 'lag 1')
     """
-    role = {one.node: one.role for one in components}
+    role = {component.node: component.role for component in components}
     nodes: dict[TrueNode, None] = {}
     edges: dict[TrueEdge, None] = {}
     for corruption, text in routes.items():
-        for sites, how in map(_route, filter(str.strip, text.splitlines())):
+        for sites, arrows in map(_route, filter(str.strip, text.splitlines())):
             for node, at in (site.split(" @ ") for site in sites):
                 nodes[TrueNode(corruption, node, at, role.get(node, PASSES))] = None
-            edges |= dict.fromkeys(TrueEdge(corruption, *ends) for ends in zip(sites, sites[1:], how, strict=False))
+            edges |= dict.fromkeys(TrueEdge(corruption, *ends) for ends in zip(sites, sites[1:], arrows, strict=False))
     return GroundTruth(model, task, tuple(nodes), tuple(edges), components, dict(offsets))
 
 
 def _route(line: str) -> tuple[list[str], list[str]]:
-    """The sites of one line, and how each leads to the next."""
+    """The sites of one line, and the kind of arrow after each but the last."""
     parts = list(_parts(line.strip()))
     return parts[::2], parts[1::2]
 

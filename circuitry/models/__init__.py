@@ -1,4 +1,4 @@
-"""Loading models and instrumenting them: hook points that engines can address, over the stock parameters."""
+"""Loading models and instrumenting them: hook points that executors can address, over the stock parameters."""
 
 from ..prompting.vocabulary import Vocabulary
 from .convert import Converted, convert

@@ -1,4 +1,4 @@
-"""The hook points of all attention models: q, k, v, pattern and z of every query head as modules that engines can address.
+"""The hook points of all attention models: q, k, v, pattern and z of every query head as modules that executors can address.
 
 Registered with transformers' attention interface, so no modelling code is copied. Keys and values are repeated per query head
 before their hook points: that is what lets one head of a group be patched (grouped-query attention).
@@ -21,7 +21,7 @@ NAME = "circuitry"
 
 
 class AttentionTap(nn.Module):
-    """The identity modules one attention layer passes its values through.
+    """The identity modules through which one attention layer passes its values.
 
     q, k, v: [batch, head, pos, d_head], after rotary embedding. pattern: [batch, head, query pos, key pos].
     z: [batch, pos, head, d_head].
@@ -34,7 +34,7 @@ class AttentionTap(nn.Module):
         self.calls = 0
 
 
-def _tapped(
+def _attend(
     module: Any,
     query: Tensor,
     key: Tensor,
@@ -51,7 +51,7 @@ def _tapped(
     q, k, v = points.q(query), points.k(key.repeat_interleave(group, 1)), points.v(value.repeat_interleave(group, 1))
     inside: Inside | None = getattr(module, "circuitry_packed", None)
     scores = q @ k.transpose(2, 3) if inside is None else _scores(q, k, inside)
-    scores *= query.shape[-1] ** -0.5 if scaling is None else scaling  # in place: of long prompts these are the largest tensors
+    scores *= query.shape[-1] ** -0.5 if scaling is None else scaling  # in place: these are the largest tensors of a long prompt
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     if attention_mask is not None:
@@ -64,99 +64,102 @@ def _tapped(
 
 
 def _scores(q: Tensor, k: Tensor, inside: Inside) -> Tensor:
-    """Scores [1, head, token, position]: a row's own keys where it has any, those of its base row elsewhere."""
+    """Scores [1, head, token, position]: with a row's own keys where it has any, else with those of its base row."""
     q, k = q[0], k[0]
     scores = q.new_zeros(*q.shape[:2], inside.tokens.length)
 
-    def seen(pair: tuple[slice, slice]) -> None:  # one product for all that see one base row, without a copy of its keys for each
-        whole, readers = pair
-        scores[:, readers, : whole.stop - whole.start] = q[:, readers] @ k[:, whole].mT
+    def with_base_keys(
+        pair: tuple[slice, slice],
+    ) -> None:  # one product for all readers of a base row: none needs a copy of its keys
+        base, readers = pair
+        scores[:, readers, : base.stop - base.start] = q[:, readers] @ k[:, base].mT
 
-    def own(pair: tuple[slice, slice]) -> None:
+    def with_own_keys(pair: tuple[slice, slice]) -> None:
         row, positions = pair
         scores[:, row, positions] = q[:, row] @ k[:, row].mT
 
-    # Many small products, which torch's own threads would make slower (``threads``).
-    on_threads(seen, _readers(inside), q.device)
-    on_threads(own, _long(inside), q.device)
-    for tokens, at in _short(inside):
-        scores[:, tokens[:, :, None], at[:, None, :]] = q[:, tokens] @ k[:, tokens].mT
+    # Own keys come second and overwrite the base row's. torch's own threads would slow down so many small products (``threads``).
+    on_threads(with_base_keys, _readers(inside), q.device)
+    on_threads(with_own_keys, _long(inside), q.device)
+    for tokens, positions in _short(inside):
+        scores[:, tokens[:, :, None], positions[:, None, :]] = q[:, tokens] @ k[:, tokens].mT
     return scores[None]
 
 
 def _mixed(pattern: Tensor, v: Tensor, inside: Inside) -> Tensor:
-    """What each token's pattern takes of the values [1, head, token, d_head]: of its base row's, and of what its row has instead.
+    """Mix the values [1, head, token, d_head] by each token's pattern: its base row's values, and those its own row has instead.
 
-    In half precision this is added up in float32 and rounded once, as the stock product is: for one rounding more, a mixture of
-    experts may choose another expert for a token that nothing was done to.
+    In half precision the sum is made in float32 and rounded once, like the stock product. A second rounding could make a mixture
+    of experts choose another expert for a token that no patch reaches.
     """
     dtype, wide = v.dtype, torch.promote_types(v.dtype, torch.float32)
     pattern, v = pattern[0].to(wide), v[0].to(wide)
     z, own = torch.zeros_like(v), v
     if len(base := _base(inside)):
+        # The product with the base row's values covers every position, so own tokens add only their difference from it.
         own = torch.cat([v[:, : -len(base)], v[:, -len(base) :] - v[:, base]], 1)
 
-    def of_base(pair: tuple[slice, slice]) -> None:
-        whole, readers = pair
-        z[:, readers] = pattern[:, readers, : whole.stop - whole.start] @ v[:, whole]
+    def add_base_values(pair: tuple[slice, slice]) -> None:
+        base, readers = pair
+        z[:, readers] = pattern[:, readers, : base.stop - base.start] @ v[:, base]
 
-    def of_own(pair: tuple[slice, slice]) -> None:
+    def add_own_values(pair: tuple[slice, slice]) -> None:
         row, positions = pair
         z[:, row] += pattern[:, row, positions] @ own[:, row]
 
-    on_threads(of_base, _readers(inside), v.device)
-    on_threads(of_own, _long(inside), v.device)
-    for tokens, at in _short(inside):
-        z[:, tokens] += pattern[:, tokens[:, :, None], at[:, None, :]] @ own[:, tokens]
+    on_threads(add_base_values, _readers(inside), v.device)
+    on_threads(add_own_values, _long(inside), v.device)
+    for tokens, positions in _short(inside):
+        z[:, tokens] += pattern[:, tokens[:, :, None], positions[:, None, :]] @ own[:, tokens]
     return z[None].to(dtype)
 
 
 def _mask(mask: Tensor, inside: Inside) -> Tensor:
-    """The model's mask [row, head or 1, query, key] as it is of these tokens, [1, head or 1, token, key]."""
+    """The rows of the model's mask [row, head or 1, query, key] that belong to these tokens: [1, head or 1, token, key]."""
     mask = mask[(None,) * (4 - mask.dim())]
     rows = inside.batch if len(mask) > 1 else torch.zeros_like(inside.batch)
     return mask[rows, :, inside.position].transpose(0, 1)[None]
 
 
 _LONG = 24
-"""Tokens from which on a row's own scores are written as a block of their own, not together with those of rows as long."""
+"""A row without gaps that has at least this many tokens gets a product of its own. All other rows of equal length share one."""
 
 
 def _readers(inside: Inside) -> list[tuple[slice, slice]]:
-    """The tokens of each base row, and those of all the rows that fall back on it, which stand side by side."""
-    tokens, made = inside.tokens, list[tuple[slice, slice]]()
+    """The tokens of each base row, and those of all rows that fall back on it, which are neighbours in the batch."""
+    tokens, pairs = inside.tokens, list[tuple[slice, slice]]()
     for row in range(tokens.whole):
         rows = np.flatnonzero(tokens.base == row)[1:]
         if len(rows) and tokens.ends[rows[0]] < tokens.ends[rows[-1] + 1]:
-            whole = slice(int(tokens.ends[row]), int(tokens.ends[row + 1]))
-            made.append((whole, slice(int(tokens.ends[rows[0]]), int(tokens.ends[rows[-1] + 1]))))
-    return made
+            base = slice(int(tokens.ends[row]), int(tokens.ends[row + 1]))
+            pairs.append((base, slice(int(tokens.ends[rows[0]]), int(tokens.ends[rows[-1] + 1]))))
+    return pairs
 
 
 def _long(inside: Inside) -> list[tuple[slice, slice]]:
-    """Of every long row without gaps: where its tokens stand, and their positions."""
-    tokens, made = inside.tokens, list[tuple[slice, slice]]()
+    """For every long row without gaps, the indices of its tokens and their positions."""
+    tokens, pairs = inside.tokens, list[tuple[slice, slice]]()
     for first, last in zip(tokens.ends[:-1].tolist(), tokens.ends[1:].tolist(), strict=True):
         if last - first >= _LONG and tokens.position[last - 1] - tokens.position[first] == last - first - 1:
-            made.append((slice(first, last), slice(int(tokens.position[first]), int(tokens.position[last - 1]) + 1)))
-    return made
+            pairs.append((slice(first, last), slice(int(tokens.position[first]), int(tokens.position[last - 1]) + 1)))
+    return pairs
 
 
 def _short(inside: Inside) -> list[tuple[Tensor, Tensor]]:
-    """All other rows in groups of as many tokens: where these stand, and their positions, both [row, number]."""
+    """All other rows, grouped by length: the indices of their tokens and their positions, both [row, number]."""
     if "short" not in inside.cache:
         tokens, long = inside.tokens, {row.start for row, _ in _long(inside)}
-        made = []
-        for where in tokens.by_length():
-            where = where[~np.isin(where[:, 0], list(long))]
-            if len(where):
-                made.append((tokens.index(where), tokens.index(tokens.position[where])))
-        inside.cache["short"] = made
+        groups = []
+        for rows in tokens.by_length():
+            rows = rows[~np.isin(rows[:, 0], list(long))]
+            if len(rows):
+                groups.append((tokens.index(rows), tokens.index(tokens.position[rows])))
+        inside.cache["short"] = groups
     return inside.cache["short"]  # type: ignore[no-any-return]
 
 
 def _base(inside: Inside) -> Tensor:
-    """Where the tokens of the base rows stand that the rows which fall back on them have instead; those rows are the last."""
+    """For each token of the rows that fall back on another (the last rows), the index of its base row's token at that position."""
     if "base" not in inside.cache:
         tokens = inside.tokens
         first = int(tokens.ends[np.count_nonzero(tokens.base == np.arange(len(tokens.base)))])
@@ -177,7 +180,7 @@ def values(config: Any, length: int) -> int:
 
 
 def most_positions(config: Any) -> int | None:
-    """How many positions the model was made for, as its configuration says; None where it does not.
+    """How many positions the model was made for, according to its config; None if the config does not say.
 
     >>> from transformers import GPT2Config
     >>> most_positions(GPT2Config(n_positions=8))
@@ -189,9 +192,9 @@ def most_positions(config: Any) -> int | None:
 
 @torch.no_grad()
 def attach(model: Any, layers: list[Any]) -> None:
-    """Put the hook points into a model and check them: called once a layer, logits equal to the stock eager ones.
+    """Put the hook points into a model and check them: each layer calls them once, and the logits equal the stock eager ones.
 
-    ``layers`` are the attention modules. Raises ModelError where the model does not use transformers' attention interface or
+    ``layers`` are the attention modules. Raises ModelError if the model does not use transformers' attention interface or
     computes something else.
 
     >>> import circuitry as ct
@@ -202,7 +205,7 @@ def attach(model: Any, layers: list[Any]) -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-    AttentionInterface.register(NAME, _tapped)
+    AttentionInterface.register(NAME, _attend)
     AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["eager"])
     length = min(10, most_positions(model.config) or 10)  # learned positions may be fewer
     ids = torch.arange(length, device=input_device(model))[None] % model.config.vocab_size
@@ -211,15 +214,16 @@ def attach(model: Any, layers: list[Any]) -> None:
     for layer in layers:
         layer.circuitry = AttentionTap()
     model.set_attn_implementation(NAME)
-    tapped = model(ids, use_cache=False).logits
+    ours = model(ids, use_cache=False).logits
     calls = [layer.circuitry.calls for layer in layers]
     if calls != [1] * len(layers):
         raise ModelError(
-            f"{model.config.model_type}: the instrumented attention was called {sum(calls)} times in {len(layers)} layers, not once each"
+            f"{model.config.model_type}: expected one call of the instrumented attention in each of {len(layers)} layers, "
+            f"got {sum(calls)}"
         )
-    error = (stock - tapped).abs().max().item()
-    # Wider than float32, stock models still take their softmax in float32; narrower or equal, the same bits must come out.
-    if error > (1e-4 if tapped.dtype == torch.float64 else 0.0):
+    error = (stock - ours).abs().max().item()
+    # In float64, stock models still compute their softmax in float32, and we do not. In float32 and below the bits must be the same.
+    if error > (1e-4 if ours.dtype == torch.float64 else 0.0):
         raise ModelError(
             f"{model.config.model_type}: instrumented logits differ from the stock model's by {error:.2g}; this attention is not supported"
         )

@@ -11,22 +11,22 @@ import torch
 from ..errors import ModelError
 from .spread import is_spread
 
-_HERE = "circuitry_borrowed"
-_MADE_OF = ("_modules", "_parameters", "_buffers")
+_ATTRIBUTE = "circuitry_borrowed"
+_PARTS = ("_modules", "_parameters", "_buffers")
 
 
 class Borrowed:
-    """What a module is when it comes: everything that loading, nnsight or a change of dtype puts elsewhere or adds.
+    """The state of a module before it was loaded: everything that loading, nnsight or a change of dtype replaces or adds.
 
-    The class and the attributes of every module (its mode, its submodules), of every config, and the data of every tensor: a
-    change of dtype gives a parameter other data, so the original ones are kept and not computed back. ``holders`` are the
-    models made of it; the last one that is released gives it back.
+    That is the class and the attributes of every module (its mode, its submodules), the attributes of every config, and the data
+    of every tensor. A change of dtype gives a parameter other data, so the original data is stored, not computed back.
+    ``holders`` are the models that use the module; when the last one is released, the module is given back.
     """
 
     def __init__(self, hf: Any) -> None:
         modules = list(hf.modules())
         self._classes = [(m, type(m)) for m in modules]
-        self._modules = [(vars(m), dict(vars(m)), {name: dict(vars(m)[name]) for name in _MADE_OF}) for m in modules]
+        self._modules = [(vars(m), dict(vars(m)), {name: dict(vars(m)[name]) for name in _PARTS}) for m in modules]
         configs = {id(c): c for m in modules for c in _configs(getattr(m, "config", None))}
         self._configs = [(vars(config), dict(vars(config))) for config in configs.values()]
         tensors = (*hf.parameters(), *hf.buffers())
@@ -37,14 +37,15 @@ class Borrowed:
         """Put everything back.
 
         >>> module = torch.nn.Linear(2, 2)
-        >>> kept = Borrowed(module)
+        >>> borrowed = Borrowed(module)
         >>> _ = module.double().eval()
-        >>> kept.give_back()
+        >>> borrowed.give_back()
         >>> module.weight.dtype, module.training
         (torch.float32, True)
         """
         for module, stock in self._classes:
             module.__class__ = stock
+        # ``before`` holds the original dictionaries of submodules and tensors, whose contents may have changed as well.
         for attributes, before, parts in self._modules:
             attributes.clear()
             attributes.update(before)
@@ -72,7 +73,7 @@ class Borrowed:
             self.give_back()
 
     def move(self, hf: Any, dtype: torch.dtype | None, device: torch.device | str | None) -> None:
-        """Give the module the dtype and the device that are asked for; None leaves what it has.
+        """Give the module this dtype and this device; None leaves what it has.
 
         Raises ModelError if a model already uses it with another dtype or device, or if accelerate has spread it.
 
@@ -84,12 +85,12 @@ class Borrowed:
         wanted: dict[str, Any] = {name: value for name, value in (("dtype", dtype), ("device", device)) if value is not None}
         if self.holders and any(_differs(tensor, **wanted) for tensor in hf.parameters()):
             raise ModelError(
-                f"this module is already loaded in {hf.dtype} on {hf.device}, and cannot also be loaded in "
+                f"this module is already loaded in {hf.dtype} on {hf.device} and cannot also be loaded in "
                 f"{' and '.join(map(str, wanted.values()))}; release the first model, or give each a copy of the module"
             )
         if wanted and is_spread(hf):
             raise ModelError(
-                f"{type(hf).__name__} is spread over devices by accelerate, and cannot be moved to {' and '.join(map(str, wanted.values()))}; "
+                f"{type(hf).__name__} is spread over devices by accelerate and cannot be moved to {' and '.join(map(str, wanted.values()))}; "
                 "load it as it is"
             )
         if wanted:
@@ -101,27 +102,27 @@ class Borrowed:
 
 
 def borrow(hf: Any) -> Borrowed:
-    """Borrow a module, once for all models that use it; if none of them is left, it is given back and borrowed anew.
+    """Borrow a module, once for all models that use it. If no model uses it any longer, it is given back and borrowed again.
 
     >>> module, model = torch.nn.Linear(2, 2), torch.nn.Identity()
-    >>> kept = borrow(module)
-    >>> kept.holders.add(model)
-    >>> borrow(module) is kept
+    >>> borrowed = borrow(module)
+    >>> borrowed.holders.add(model)
+    >>> borrow(module) is borrowed
     True
     """
-    kept: Borrowed | None = vars(hf).get(_HERE)
-    if kept is not None and not kept.holders:
-        kept.give_back()
-        kept = None
-    if kept is None:
-        kept = Borrowed(hf)
-        vars(hf)[_HERE] = kept
-    return kept
+    borrowed: Borrowed | None = vars(hf).get(_ATTRIBUTE)
+    if borrowed is not None and not borrowed.holders:
+        borrowed.give_back()
+        borrowed = None
+    if borrowed is None:
+        borrowed = Borrowed(hf)
+        vars(hf)[_ATTRIBUTE] = borrowed
+    return borrowed
 
 
 def _differs(tensor: torch.Tensor, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> bool:
-    other = dtype is not None and tensor.is_floating_point() and tensor.dtype != dtype
-    return other or (device is not None and tensor.device != torch.empty(0, device=device).device)
+    other_dtype = dtype is not None and tensor.is_floating_point() and tensor.dtype != dtype
+    return other_dtype or (device is not None and tensor.device != torch.empty(0, device=device).device)
 
 
 def _configs(config: Any) -> Iterator[Any]:

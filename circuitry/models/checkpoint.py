@@ -1,4 +1,4 @@
-"""The weights of a Hugging Face model, in a folder or on the hub: which files they are in, and what is not a plain checkpoint."""
+"""The weights of a Hugging Face model in a folder or on the Hub: which files hold them, and which checkpoints are refused."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ..native.find import how_to_convert
 
 SINGLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_config.json"
 _DEQUANTISING = {"compressed-tensors": "CompressedTensorsConfig", "fp8": "FineGrainedFP8Config", "mxfp4": "Mxfp4Config"}
-"""Quantisations that transformers can undo while it loads, and the config that says so."""
+"""Quantisations that transformers can undo while it loads, and the config class that asks for it."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A folder, or a name on the Hugging Face hub with the ``revision`` (a branch, tag or commit; None for the default branch)."""
+    """A folder, or a name on the Hugging Face Hub with the ``revision`` (a branch, tag or commit; None for the default branch)."""
 
     where: str
     name: str
     revision: str | None = None
 
     def file(self, name: str) -> Path | None:
-        """A file of it, downloaded if need be, or None where it has no such file.
+        """One of its files, downloaded if necessary, or None if it has no such file.
 
-        >>> Source(str(Path(__file__).parent), "here").file("config.json") is None
+        >>> Source(str(Path(__file__).parent), "models").file("config.json") is None
         True
         """
         from transformers.utils import cached_file
@@ -39,8 +39,8 @@ class Source:
         if self.folder:
             path = Path(self.where) / name
             return path if path.is_file() else None
-        found = cached_file(self.where, name, revision=self.revision, _raise_exceptions_for_missing_entries=False)
-        return None if found is None else Path(found)
+        cached = cached_file(self.where, name, revision=self.revision, _raise_exceptions_for_missing_entries=False)
+        return None if cached is None else Path(cached)
 
     @property
     def folder(self) -> bool:
@@ -49,7 +49,8 @@ class Source:
 
     @property
     def commit(self) -> str | None:
-        """The commit on the hub that its files are of. The client keeps each commit in a folder of that name."""
+        """The commit on the Hub from which its files come; None for a folder."""
+        # The Hub's client stores the files of a commit in a folder with the commit's name.
         file = None if self.folder else self.file("config.json")
         return None if file is None else next((part for part in file.parts if re.fullmatch("[0-9a-f]{40}", part)), None)
 
@@ -66,9 +67,9 @@ class Source:
             )
 
     def config(self, offline: str = "") -> Any:
-        """What transformers reads in its config.json.
+        """The config that transformers reads from its config.json.
 
-        Raises ModelError; where the name could not be downloaded from the Hub, the message ends with ``offline``.
+        Raises ModelError. If the name could not be downloaded from the Hub, the message ends with ``offline``.
         """
         from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
@@ -84,14 +85,13 @@ class Source:
             if self.folder:
                 raise ModelError(f"{self.name} holds no model that transformers knows: {first}") from error
             raise ModelError(
-                f"{self.name!r} could not be loaded: it is not a folder here, and it could not be downloaded from the Hugging Face hub ({first}). {offline}"
+                f"{self.name!r} could not be loaded: it is not a folder, and it could not be downloaded from the Hugging Face Hub ({first}). {offline}"
             ) from error
 
     def weights(self, config: Any) -> dict[str, Tensor]:
-        """Every weight of it by the name it has in the file.
+        """Every weight, by its name in the file.
 
-        Raises ModelError if there are none as safetensors, if nothing says which files belong together, or if one of them is
-        missing.
+        Raises ModelError if safetensors are missing, if nothing says which files belong together, or if one of these is missing.
         """
         if (file := getattr(config, "transformers_weights", None)) not in (None, SINGLE, INDEX):
             raise ModelError(
@@ -113,52 +113,52 @@ class Source:
             raise ModelError(f"{INDEX} of {self.name} cannot be read: it has no weight_map ({error})") from error
         if single is not None and files != [SINGLE]:
             raise ModelError(
-                f"{self.name} has {SINGLE} and {INDEX}, which names other files; remove the one that is not its weights"
+                f"{self.name} has {SINGLE} and {INDEX}, which names other files; remove the file that does not belong to it"
             )
         self._check_no_others(set(files))
-        found = merged([self._shard(file) for file in files], tensors, self.name)
-        if lacking := sorted(set(names) - set(found)):
+        weights = merged([self._shard(file) for file in files], tensors, self.name)
+        if lacking := sorted(set(names) - set(weights)):
             raise ModelError(f"{INDEX} of {self.name} names {lacking[0]}, which {names[lacking[0]]} does not hold")
-        return found
+        return weights
 
     def _shard(self, name: str) -> Path:
-        if (found := self.file(name)) is None:
-            raise ModelError(f"{INDEX} of {self.name} names {name}, which is not there")
-        return found
+        if (file := self.file(name)) is None:
+            raise ModelError(f"{INDEX} of {self.name} names {name}, which is missing")
+        return file
 
     def _check_no_others(self, used: set[str]) -> None:
-        """Refuse further parts of a checkpoint, as are left behind where one was written over another."""
+        """Refuse parts of another checkpoint, which remain when one checkpoint is written over another."""
         others = sorted({path.name for path in Path(self.where).glob("model-*-of-*.safetensors")} - used) if self.folder else []
         if others:
-            what = f"not named by {INDEX}" if INDEX not in used and SINGLE not in used else f"beside {SINGLE}"
-            raise ModelError(f"{self.name} holds {others[0]}, {what}; remove the weights that are not the model's")
+            problem = f"not named by {INDEX}" if INDEX not in used and SINGLE not in used else f"beside {SINGLE}"
+            raise ModelError(f"{self.name} holds {others[0]}, {problem}; remove the weights that do not belong to it")
 
     def _instead(self) -> str:
-        there = sorted(path.name for path in Path(self.where).glob("*.safetensors")) if self.folder else []
-        if there:
-            return f": {', '.join(there[:3])} cannot be read without {INDEX}, which says what belongs together"
+        names = sorted(path.name for path in Path(self.where).glob("*.safetensors")) if self.folder else []
+        if names:
+            return f": {', '.join(names[:3])} cannot be read without {INDEX}, which says what belongs together"
         if not self.folder:
-            return "; pickled weights are not loaded; where a pull request has safetensors, revision='refs/pr/NUMBER' loads them"
+            return "; pickled weights are not loaded; if a pull request has safetensors, load it with revision='refs/pr/NUMBER'"
         pickled = any(Path(self.where).glob("pytorch_model*.bin"))
         return "; pickled weights are not loaded" + (f"; {how_to_convert(self.name)}" if pickled else "")
 
 
 def merged(files: Iterable[Path], read: Callable[[Path], dict[str, Tensor]], name: str) -> dict[str, Tensor]:
-    """The weights of several files together. Raises ModelError where two hold a weight of the same name.
+    """The weights of several files together. Raises ModelError if two files hold a weight of the same name.
 
     >>> merged([Path("a"), Path("b")], lambda file: {"w": Tensor()}, "it")
     Traceback (most recent call last):
-    circuitry.errors.ModelError: it has w in two files, one of them b; remove the one that is not its weights
+    circuitry.errors.ModelError: it has w in two files, one of them b; remove the file that does not belong to it
     """
-    found: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     for file in files:
         part = read(file)
-        if twice := sorted(found.keys() & part.keys()):
+        if twice := sorted(weights.keys() & part.keys()):
             raise ModelError(
-                f"{name} has {twice[0]} in two files, one of them {file.name}; remove the one that is not its weights"
+                f"{name} has {twice[0]} in two files, one of them {file.name}; remove the file that does not belong to it"
             )
-        found |= part
-    return found
+        weights |= part
+    return weights
 
 
 def check_not_quantised(config: Any, name: str) -> None:
@@ -171,11 +171,11 @@ def check_not_quantised(config: Any, name: str) -> None:
     """
     text = config.get_text_config()
     keys = ("quantization_config", "compression_config", "quantization")  # the last is MLX's
-    settings = next((found for one in (config, text) for key in keys if (found := getattr(one, key, None))), None)
+    settings = next((value for part in (config, text) for key in keys if (value := getattr(part, key, None))), None)
     if settings is None:
         return
-    told = settings if isinstance(settings, dict) else settings.to_dict()
-    method = str(told.get("quant_method") or told.get("format") or "unknown method")
+    options = settings if isinstance(settings, dict) else settings.to_dict()
+    method = str(options.get("quant_method") or options.get("format") or "unknown method")
     raise ModelError(
         f"{name} is quantised ({method}), and circuitry needs the weights as numbers: load the checkpoint that was quantised"
         f"{_dequantise(method, name)}"
@@ -183,7 +183,7 @@ def check_not_quantised(config: Any, name: str) -> None:
 
 
 def _dequantise(method: str, name: str) -> str:
-    """How transformers makes an ordinary checkpoint of a quantised one, for those it can."""
+    """How transformers turns a quantised checkpoint into an ordinary one; empty for methods it cannot undo."""
     options, undo = "", ""
     if method in _DEQUANTISING:
         options = f", quantization_config={_DEQUANTISING[method]}(dequantize=True)"

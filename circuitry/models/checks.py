@@ -1,4 +1,4 @@
-"""What is checked of every model when it is loaded: that its logits are those it returns, and that no token sees a later one."""
+"""Two checks of every model when it is loaded: the logits node is what the model returns, and no token sees a later one."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from .attention import most_positions
 from .spread import input_device
 
 _MORE, _WINDOW = 16, 8
-"""Tokens beyond the scan's chunk, and the most that a window has while it is checked: checking 4,096 would take minutes."""
+"""Tokens beyond the scan's chunk, and the widest window during the check: checking one of 4,096 tokens would take minutes."""
 _SAFETY = 4
+"""The largest movement that counts as rounding, in multiples of the measured one times the root of the number of layers."""
 
 
 @torch.no_grad()
 def check_logits(hf: Any, place: Place) -> None:
-    """Refuse a place of the logits that is not what the model returns, which some scale or cap after their output layer.
+    """Refuse a place of the logits whose output the model does not return: some scale or cap it after their output layer.
 
-    Raises ModelError. The place that is the model itself is right by construction.
+    Raises ModelError. A place that is the model itself is right by construction.
 
     >>> import circuitry as ct
     >>> check_logits(ct.load("bundled:mamba").hf, Place("lm_head"))
@@ -45,12 +46,12 @@ def check_logits(hf: Any, place: Place) -> None:
 
 @torch.no_grad()
 def check_causality(hf: Any, layers: int, chunk: int) -> None:
-    """Refuse a model in which a token moves the logits before it: released versions of transformers had that fault.
+    """Refuse a model in which a token changes the logits before it. Released versions of transformers had this fault.
 
-    One batch of four rows, a few tokens longer than ``chunk``, the tokens that a scan takes at a time: a random prompt; the same
-    with a token of the first chunk changed, and with one of the second; and the same with every embedding off by one rounding,
-    which says how far rounding alone moves logits in this model. A sliding window is narrowed to 8 tokens meanwhile, so that the
-    prompt is longer than the window of every model. Raises ModelError.
+    The check runs one batch of four rows, a few tokens longer than ``chunk``, the number of tokens that a scan takes at a time: a
+    random prompt; the same with one token of the first chunk changed; with one of the second changed; and the same with every
+    embedding off by one rounding, which shows how far rounding alone moves logits in this model. A sliding window is narrowed to
+    8 tokens during the check, so that the prompt is longer than the window of every model. Raises ModelError.
 
     >>> import circuitry as ct
     >>> check_causality(ct.load("bundled:mamba").hf, layers=4, chunk=16)
@@ -70,30 +71,31 @@ def check_causality(hf: Any, layers: int, chunk: int) -> None:
         moved = _moved(logits, row, at)
         if moved > _SAFETY * layers**0.5 * noise:
             raise ModelError(
-                f"this model is not causal: changing token {at} of {length} moves the logits before it by {moved:.2g}, where rounding "
-                f"moves them by {noise:.2g}. A patch would then change what came before it; try another version of transformers"
+                f"this model is not causal: changing token {at} of {length} moves the logits before it by {moved:.2g}, and rounding "
+                f"moves them by {noise:.2g}. A patch would change what came before it; try another version of transformers"
             )
 
 
 def _prompts(length: int, vocabulary: int) -> tuple[Tensor, tuple[int, int]]:
-    """Four times a random prompt [row, pos], with a token changed in the second and in the third, and where."""
-    one = torch.randint(vocabulary, (length,), generator=torch.Generator().manual_seed(0))
+    """A random prompt four times [row, pos], with one token changed in the second and in the third, and these two positions."""
+    prompt = torch.randint(vocabulary, (length,), generator=torch.Generator().manual_seed(0))
     changed = max(1, length // 2 - _MORE // 4), max(1, length - _MORE // 4)
-    ids = one.repeat(4, 1)
+    ids = prompt.repeat(4, 1)
     for row, at in enumerate(changed, start=1):
         ids[row, at] = (ids[row, at] + 1) % vocabulary
     return ids, changed
 
 
 def _moved(logits: Tensor, row: int, end: int) -> float:
-    """How far a row is from the first one before a position, at most."""
-    one, other = logits[0, :end], logits[row, :end]
-    return torch.where(one == other, 0.0, one - other).abs().max().item() if end else 0.0
+    """The largest difference between a row and the first row at the positions before ``end``."""
+    unchanged, changed = logits[0, :end], logits[row, :end]
+    # Where both are -inf, their difference is not a number.
+    return torch.where(unchanged == changed, 0.0, unchanged - changed).abs().max().item() if end else 0.0
 
 
 @contextmanager
 def _narrow(config: Any) -> Iterator[None]:
-    """Within: no window of more than a few tokens."""
+    """Narrow a sliding window to a few tokens."""
     size = getattr(config, "sliding_window", None)
     if not size or size <= _WINDOW:
         yield
@@ -107,7 +109,7 @@ def _narrow(config: Any) -> Iterator[None]:
 
 @contextmanager
 def _rounded(embedding: Any, row: int, eps: float) -> Iterator[None]:
-    """Within: the embeddings of a row are off by one rounding, up or down."""
+    """Move the embeddings of one row by one rounding each, up or down."""
 
     def hook(_: Any, __: Any, out: Tensor) -> Tensor:
         signs = torch.randint(2, out[row].shape, generator=torch.Generator().manual_seed(1)).to(out) * 2 - 1

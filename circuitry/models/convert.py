@@ -26,7 +26,7 @@ _TOKENIZER = (
 
 @dataclass(frozen=True)
 class Converted:
-    """What ``convert`` did: from which file or files, of what kind, to which folder, and what it contains."""
+    """What ``convert`` did: the files it read and their kind, the folder it wrote, and the model in it."""
 
     sources: tuple[Path, ...]
     kind: str
@@ -37,20 +37,20 @@ class Converted:
     tokenizer: tuple[str, ...]
 
     def __str__(self) -> str:
-        made = f"{self.kind} weights: {', '.join(map(str, self.sources))}"
+        weights = f"{self.kind} weights: {', '.join(map(str, self.sources))}"
         size = f"{self.model_type}, {self.parameters / 1e6:.2f}M parameters, {str(self.dtype).removeprefix('torch.')}"
-        with_it = f"tokenizer: {', '.join(self.tokenizer)}" if self.tokenizer else "no tokenizer beside them"
-        return f"{made}\n{size}; {with_it}\nwritten: {self.folder.resolve()}"
+        tokenizer = f"tokenizer: {', '.join(self.tokenizer)}" if self.tokenizer else "no tokenizer beside them"
+        return f"{weights}\n{size}; {tokenizer}\nwritten: {self.folder.resolve()}"
 
 
 def convert(source: str | Path, target: str | Path) -> Converted:
-    """Write a Hugging Face folder with safetensors of an original mamba-ssm folder, an RWKV-4 checkpoint, or a pickled model.
+    """Convert an original mamba-ssm folder, an RWKV-4 checkpoint or a pickled model to a Hugging Face folder with safetensors.
 
     ``source``: a mamba-ssm folder, an RWKV-4 file or the folder that holds one, or a Hugging Face folder with
-    ``pytorch_model.bin``. Pickles are read by ``torch.load(weights_only=True)``, which runs nothing that is in them. ``target``:
-    a new folder, which is there whole or not at all. Weights keep their dtype; of several dtypes, the one that holds all.
+    ``pytorch_model.bin``. Pickles are read by ``torch.load(weights_only=True)``, which runs no code in them. ``target``: a new
+    folder, which appears complete or not at all. Weights keep their dtype; several dtypes become the narrowest that holds all.
 
-    Raises CircuitryError if the target exists, ModelError for a source that is none of these, holds code, or is not whole.
+    Raises CircuitryError if the target exists, and ModelError if the source is none of these, holds code or is incomplete.
 
     >>> convert("no/such/folder", "new")
     Traceback (most recent call last):

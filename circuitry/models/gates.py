@@ -1,6 +1,6 @@
-"""Modules with a forward of ours: on the class, so that it stays theirs whoever wraps the module, and a gate around each block.
+"""Modules with a forward of ours, and a gate around each block. Both are on the class, where no wrapper overwrites them.
 
-A gate lets a block compute only the tokens for which it gives something new (``packed.Inside``); outside of such a run it does nothing.
+A gate lets a block compute only the tokens whose output it changes (``packed.Inside``). In any other run it does nothing.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from .packed import Inside
 
 PACKED = "circuitry_packed"
-"""What a gated block is told for one run."""
+"""The attribute that tells a block about the packed tokens of one run."""
 
 
 def replace_forward(module: nn.Module, forward: Callable[..., Any]) -> None:
-    """Give one module another forward. ``stock_forward`` is what it had.
+    """Give one module another forward. ``stock_forward`` still returns the one it had.
 
     >>> module = nn.Identity()
     >>> replace_forward(module, lambda self, x: stock_forward(self)(x) + 1)
@@ -32,8 +32,9 @@ def replace_forward(module: nn.Module, forward: Callable[..., Any]) -> None:
 
 
 def _become(module: Any, kind: Any) -> None:
-    """Change a module's class, also where accelerate has kept the forward of the one it had, to call it between its hooks."""
+    """Change a module's class."""
     module.__class__ = kind
+    # accelerate calls the bound method that it stored here, between its hooks; it would still be the old class's forward.
     if "_old_forward" in vars(module):
         module._old_forward = types.MethodType(kind.forward, module)
 
@@ -55,31 +56,32 @@ def stock_forward(module: Any) -> Callable[..., Any]:
 
 
 class Gate:
-    """Stands before a block's class."""
+    """A base class put before a block's own class."""
 
     circuitry_packed: Inside | None = None
 
     def forward(self, *args: Any, **options: Any) -> Any:
-        """The block's forward, of the tokens that are live in it; of the others, what their base row has."""
+        """The block's forward for the tokens that are live in it; the others take the output of their base row's token."""
         inside = self.circuitry_packed
         if inside is None:
             return super().forward(*args, **options)  # type: ignore[misc]
+        # The stream is the first argument, and some models pass it by name.
         name = None if args else next(iter(options))
         x = args[0] if name is None else options[name]
         batch, size = (inside.batch, inside.position), inside.tokens.length
-        given = x if inside.live is None else x[:, inside.live]
-        rest = [_of_tokens(value, *batch, size) for value in args[1:]]
-        named = {key: given if key == name else _of_tokens(value, *batch, size) for key, value in options.items()}
-        made = super().forward(*([] if name else [given]), *rest, **named)  # type: ignore[misc]
+        live = x if inside.live is None else x[:, inside.live]
+        others = [_of_tokens(value, *batch, size) for value in args[1:]]
+        named = {key: live if key == name else _of_tokens(value, *batch, size) for key, value in options.items()}
+        out = super().forward(*([] if name else [live]), *others, **named)  # type: ignore[misc]
         if inside.out is None:
-            return made
-        return (made[0][:, inside.out], *made[1:]) if isinstance(made, tuple) else made[:, inside.out]
+            return out
+        return (out[0][:, inside.out], *out[1:]) if isinstance(out, tuple) else out[:, inside.out]
 
 
 def _of_tokens(value: Any, batch: Tensor, position: Tensor, length: int) -> Any:
-    """What a block is told of every position of every row, such as rotary embeddings, as it is of these tokens. Masks stay as they are."""
+    """An argument with a value for every position of every row, such as rotary embeddings, for these tokens; others unchanged."""
     if isinstance(value, tuple | list):
-        return type(value)(_of_tokens(one, batch, position, length) for one in value)
+        return type(value)(_of_tokens(item, batch, position, length) for item in value)
     if not isinstance(value, Tensor) or value.dim() not in (2, 3) or value.shape[1] != length:
         return value
     return value[batch if len(value) > 1 else torch.zeros_like(batch), position][None]
@@ -104,19 +106,19 @@ def put_gate(module: nn.Module) -> None:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The logits that are wanted: of the first ``count`` tokens, and of each of these only ``columns`` [token, n], or all (None)."""
+    """The logits to compute: of the first ``count`` tokens, and for each of these only ``columns`` [token, n], or all (None)."""
 
     count: int
     columns: Tensor | None
 
 
 class Narrow:
-    """Stands before the class of an output layer that may be asked for a few of its logits."""
+    """A base class put before an output layer's own class, to compute only some of its logits."""
 
     circuitry_packed: Wanted | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, token, vocabulary], or [1, token, column] of what is wanted."""
+        """Logits [batch, token, vocabulary], or only those wanted, [1, token, column]."""
         wanted = self.circuitry_packed
         if wanted is None:
             return super().forward(x)  # type: ignore[misc,no-any-return]
@@ -124,8 +126,8 @@ class Narrow:
         if wanted.columns is None:
             return super().forward(x)  # type: ignore[misc,no-any-return]
         weight, bias = self.weight[wanted.columns], getattr(self, "bias", None)  # type: ignore[attr-defined]
-        made = (weight @ x[0, :, :, None])[None, ..., 0]
-        return made if bias is None else made + bias[wanted.columns]  # type: ignore[no-any-return]
+        logits = (weight @ x[0, :, :, None])[None, ..., 0]
+        return logits if bias is None else logits + bias[wanted.columns]  # type: ignore[no-any-return]
 
 
 @functools.cache
@@ -134,13 +136,13 @@ def _narrowed(stock: Any) -> type:
 
 
 def put_narrow(module: nn.Module) -> None:
-    """Let an output layer be asked for a few of its logits.
+    """Let an output layer compute only some of its logits.
 
     >>> layer = nn.Linear(2, 5, bias=False)
     >>> put_narrow(layer)
-    >>> x, whole = torch.ones(1, 1, 2), layer(torch.ones(1, 1, 2))
+    >>> x, logits = torch.ones(1, 1, 2), layer(torch.ones(1, 1, 2))
     >>> layer.circuitry_packed = Wanted(1, torch.tensor([[3, 1]]))
-    >>> bool(torch.allclose(layer(x), whole[..., [3, 1]]))
+    >>> bool(torch.allclose(layer(x), logits[..., [3, 1]]))
     True
     """
     if not isinstance(module, Narrow):

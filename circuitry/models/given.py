@@ -1,4 +1,4 @@
-"""Which objects ``load`` takes as a model, and what to give instead of a wrapper around one."""
+"""Which objects ``load`` accepts as a model, and what to give instead of a wrapper around one."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from .spread import check_fetched, is_spread
 
 _PARALLEL = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"}
 _WRAPPERS: tuple[tuple[Callable[[Any], bool], str], ...] = (
-    (lambda what: isinstance(what, type), "is a class; give a model made with it"),
+    (lambda model: isinstance(model, type), "is a class; give a model made with it"),
     (
-        lambda what: "OptimizedModule" in _classes(what),
+        lambda model: "OptimizedModule" in _classes(model),
         "is compiled by torch.compile; give the model it was made of: model._orig_mod",
     ),
-    (lambda what: bool(_PARALLEL & _classes(what)), "wraps a model for training; give the model inside: model.module"),
+    (lambda model: bool(_PARALLEL & _classes(model)), "wraps a model for training; give the model inside: model.module"),
     (
-        lambda what: "PeftModel" in _classes(what) or hasattr(what, "merge_and_unload"),
+        lambda model: "PeftModel" in _classes(model) or hasattr(model, "merge_and_unload"),
         "wraps a model with adapters; merge them and give the result: model.merge_and_unload()",
     ),
-    (lambda what: "Pipeline" in _classes(what), "is a pipeline; give its model, and its tokenizer as tokenizer=: pipe.model"),
+    (lambda model: "Pipeline" in _classes(model), "is a pipeline; give its model, and its tokenizer as tokenizer=: pipe.model"),
     (
-        lambda what: hasattr(what, "hf") and hasattr(what, "graph"),
-        "is loaded already; use it as it is, or give ct.load the Hugging Face model: model.hf",
+        lambda model: hasattr(model, "hf") and hasattr(model, "graph"),
+        "is already loaded; use it as it is, or give ct.load the Hugging Face model: model.hf",
     ),
     (
-        lambda what: isinstance(what, torch.nn.Module) and hasattr(what, "config"),
+        lambda model: isinstance(model, torch.nn.Module) and hasattr(model, "config"),
         "has a config but is not a transformers.PreTrainedModel, whose parts circuitry knows; give one that is",
     ),
 )
 
 
-def check_given(what: Any) -> None:
+def check_given(model: Any) -> None:
     """Refuse an object that is not a causal language model of transformers, or that circuitry cannot take apart as it is.
 
     Raises ModelError that says what to give instead.
@@ -46,17 +46,17 @@ def check_given(what: Any) -> None:
     """
     from transformers import PreTrainedModel
 
-    if not isinstance(what, PreTrainedModel):
-        advice = (advice for is_one, advice in _WRAPPERS if is_one(what))
-        name = what.__name__ if isinstance(what, type) else type(what).__name__
-        told = next(advice, "is not a Hugging Face model; give a name, a folder, a GGUF file or such a model")
-        raise ModelError(f"{name} {told}")
-    _check_head(what)
-    _check_state(what)
+    if not isinstance(model, PreTrainedModel):
+        name = model.__name__ if isinstance(model, type) else type(model).__name__
+        other = "is not a Hugging Face model; give a name, a folder, a GGUF file or such a model"
+        advice = next((advice for applies, advice in _WRAPPERS if applies(model)), other)
+        raise ModelError(f"{name} {advice}")
+    _check_head(model)
+    _check_state(model)
 
 
-def _classes(what: Any) -> set[str]:
-    return {one.__name__ for one in type(what).__mro__}
+def _classes(model: Any) -> set[str]:
+    return {kind.__name__ for kind in type(model).__mro__}
 
 
 def _check_head(hf: Any) -> None:
@@ -75,10 +75,10 @@ def _check_head(hf: Any) -> None:
 
 def _check_state(hf: Any) -> None:
     name = type(hf).__name__
-    inside = list(hf.modules())
-    if any(hasattr(module, "base_layer") for module in inside):
+    modules = list(hf.modules())
+    if any(hasattr(module, "base_layer") for module in modules):
         raise ModelError(f"{name} has adapters inside; merge them and give the result: peft's model.merge_and_unload()")
-    if any("OptimizedModule" in _classes(module) or module._compiled_call_impl is not None for module in inside):
+    if any("OptimizedModule" in _classes(module) or module._compiled_call_impl is not None for module in modules):
         raise ModelError(f"{name} is compiled; give one on which neither torch.compile nor model.compile() was called")
     devices = {str(parameter.device) for parameter in hf.parameters()}
     if is_spread(hf):
@@ -87,8 +87,8 @@ def _check_state(hf: Any) -> None:
         raise ModelError(f"{name} has weights without values (on the device 'meta'); load it without offloading")
     elif len(devices) > 1:
         raise ModelError(
-            f"{name} is on {', '.join(sorted(devices))}, and nothing moves tensors between them; load it onto one device, "
-            "or let accelerate.dispatch_model spread it"
+            f"{name} is on several devices ({', '.join(sorted(devices))}), and nothing moves tensors between them; "
+            "load it onto one device, or let accelerate.dispatch_model spread it"
         )
     if _is_quantised(hf):
         raise ModelError(
@@ -97,9 +97,10 @@ def _check_state(hf: Any) -> None:
 
 
 def _is_quantised(hf: Any) -> bool:
-    """Whether a weight is not simply its numbers. transformers says so of every model from GGUF, also of one in plain floats."""
+    """Whether the weights are stored in another form than plain numbers."""
     if any(value.dtype not in PLAIN for value in hf.parameters()):
         return True
     method = getattr(getattr(hf.config, "quantization_config", None), "quant_method", None)
     packed = any(value.dtype == torch.uint8 for value in hf.buffers())
+    # transformers sets is_quantized for every model from GGUF, even if its weights are plain floats.
     return bool(getattr(hf, "is_quantized", False)) and (method != "gguf" or packed)

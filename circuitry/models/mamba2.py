@@ -1,4 +1,4 @@
-"""Mamba-2 with every node of its graph as a module that engines can address, over the stock model's own parameters."""
+"""Mamba-2 with every node of its graph as a module that executors can address, over the stock model's own parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .gates import stock_forward
 from .mixers import convolve, instrument, masked, packed_of
 from .ssd import CHUNK, ssd, ssd_packed
 
-_TAPS = (
+_HOOK_POINTS = (
     "conv_in", "ssm_in", "value", "B", "C", "skip", "delta", "write_value", "write_delta", "write_B",
     "state", "state_read", "state_carry", "ssm_out", "gate",
 )  # fmt: skip
@@ -21,15 +21,15 @@ _TAPS = (
 class Mamba2HookPoints(nn.Module):
     """The identity modules of one mixer; see ``graphs/mamba2.py`` for what passes through each.
 
-    conv_in, the hook points of the convolution and ssm_in are [batch, pos, d_inner + 2 groups d_state]; value, skip, B, C slices of it;
-    delta [batch, pos, head]; gate [batch, pos, d_inner]; ssm_out and write_value [batch, pos, head, d_head]; write_B
+    conv_in, the hook points of the convolution and ssm_in are [batch, pos, d_inner + 2 groups d_state]; value, skip, B, C slices
+    of it; delta [batch, pos, head]; gate [batch, pos, d_inner]; ssm_out and write_value [batch, pos, head, d_head]; write_B
     [batch, pos, head, d_state]. The three of the state, [batch, head, d_head, d_state], are called once for every position in
     ``stops``. ``exact`` uses the stock operations in the stock order.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        for name in _TAPS:
+        for name in _HOOK_POINTS:
             setattr(self, name, nn.Identity())
         self.conv_tap = nn.ModuleList(nn.Identity() for _ in range(width))
         self.stops: tuple[int, ...] = ()
@@ -37,14 +37,14 @@ class Mamba2HookPoints(nn.Module):
 
 
 def _forward(
-    self: Any, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **more: Any
+    self: Any, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **options: Any
 ) -> Tensor:
     """The mixer's forward with its values passed through the hook points. It takes the stock forward's place (``gates.replace_forward``).
 
     With a cache, as in ``generate``, the stock method runs: no node is visited then.
     """
     if cache_params is not None:
-        return stock_forward(self)(hidden_states, cache_params, attention_mask, **more)  # type: ignore[no-any-return]
+        return stock_forward(self)(hidden_states, cache_params, attention_mask, **options)  # type: ignore[no-any-return]
     points, inside = self.circuitry, packed_of(self)
     mask = None if attention_mask is None else attention_mask[:, :, None]
     gate, x, step = self.in_proj(masked(hidden_states, mask)).split([self.intermediate_size, self.conv_dim, self.num_heads], -1)
@@ -76,15 +76,15 @@ def _by_head(mixer: Any, value: Tensor) -> Tensor:
 
 
 def _normed(norm: Any, value: Tensor) -> Tensor:
-    """The gated norm after its gate; as the stock one does it, but without rounding float64 to float32."""
+    """The part of the stock gated norm after its gate, but without rounding float64 to float32."""
     grouped = value.reshape(*value.shape[:-1], -1, norm.group_size)
     scale = torch.rsqrt(grouped.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
     return norm.weight * (grouped * scale).flatten(-2)  # type: ignore[no-any-return]
 
 
 def values(config: Any, length: int) -> int:
-    """How many numbers a row of ``length`` tokens has in one mixer: what is as wide as its channels, B and C of every head,
-    a chunk's products of tokens, and a few states.
+    """How many numbers a row of ``length`` tokens has in one mixer: values as wide as its channels, B and C of every head,
+    the products of a chunk's tokens, and a few states.
 
     >>> from transformers import Mamba2Config
     >>> values(Mamba2Config(), 64) > 64 * 128 * 64
@@ -99,8 +99,8 @@ def values(config: Any, length: int) -> int:
 def attach(model: Any, mixers: list[Any]) -> None:
     """Instrument a Mamba-2 and check it: exact mode gives the stock logits bit for bit, fast mode up to rounding.
 
-    ``mixers`` are its Mamba2Mixer modules. Where stock Mamba-2 itself cannot run (mamba-ssm or causal-conv1d importable without
-    a GPU) the exact mode stands in for it. Raises ModelError where they differ.
+    ``mixers`` are its Mamba2Mixer modules. If mamba-ssm or causal-conv1d is installed, stock Mamba-2 would call its
+    compiled kernels, so the fast mode is compared with the exact mode only. Raises ModelError if they differ.
 
     >>> from transformers import Mamba2Config, Mamba2ForCausalLM
     >>> config = Mamba2Config(vocab_size=9, hidden_size=4, num_heads=2, head_dim=4, n_groups=1, state_size=2, num_hidden_layers=1)

@@ -18,7 +18,7 @@ from .spread import check_together, input_device
 
 
 def packed_of(block: Any) -> Inside | None:
-    """What the gate before a block lets in, where tokens are packed.
+    """The packed tokens that a block computes in this run; None if tokens are not packed.
 
     >>> import circuitry as ct
     >>> packed_of(ct.load("bundled:mamba").mixers[0]) is None
@@ -28,7 +28,7 @@ def packed_of(block: Any) -> Inside | None:
 
 
 def masked(value: Tensor, mask: Tensor | None) -> Tensor:
-    """A value with padding set to zero, as the stock mixers do it.
+    """A value with its padding set to zero, as in the stock mixers.
 
     >>> masked(torch.ones(1, 2), torch.tensor([[0, 1]])).tolist()
     [[0.0, 1.0]]
@@ -37,7 +37,7 @@ def masked(value: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def convolve(mixer: Any, x: Tensor) -> Tensor:
-    """Causal depthwise convolution and SiLU: a sum over taps, each tap what this position sees of one k tokens back.
+    """Causal depthwise convolution and SiLU, as a sum over taps. Tap k is what a position sees of the token k positions back.
 
     >>> import circuitry as ct
     >>> convolve(ct.load("bundled:mamba").mixers[0], torch.zeros(1, 3, 256)).shape
@@ -57,6 +57,7 @@ def convolve(mixer: Any, x: Tensor) -> Tensor:
         back = padded[:, width - 1 - k : width - 1 - k + length] if inside is None else inside.lagged(x, k)
         seen = points.conv_tap[k](back).to(wide)
         tap = weight[:, width - 1 - k]
+        # Later taps are added in place, which gradients cannot follow; the first must not write into the bias.
         if k == 0 or torch.is_grad_enabled():
             total = torch.addcmul(total, seen, tap) if torch.is_tensor(total) else seen * tap
         else:
@@ -66,7 +67,7 @@ def convolve(mixer: Any, x: Tensor) -> Tensor:
 
 @contextmanager
 def exact(mixers: list[Any]) -> Iterator[None]:
-    """Within: the stock model's operations in its order, so that logits are the same bits.
+    """Use the stock model's operations in its order, so that logits have the same bits.
 
     >>> import circuitry as ct
     >>> model = ct.load("bundled:mamba")
@@ -84,7 +85,7 @@ def exact(mixers: list[Any]) -> Iterator[None]:
 
 
 def instrument(model: Any, mixers: list[Any], points: Callable[[int], nn.Module], forward: Any, name: str) -> None:
-    """Give every mixer its hook points and our forward, and check the result as ``attach`` says, for Mamba and Mamba-2.
+    """Give every mixer its hook points and our forward, and check the result like ``attach``. For Mamba and Mamba-2.
 
     >>> from transformers import MambaConfig, MambaForCausalLM
     >>> from circuitry.models.mamba import MambaHookPoints, _forward
@@ -95,7 +96,7 @@ def instrument(model: Any, mixers: list[Any], points: Callable[[int], nn.Module]
     """
     check_together(mixers)
     for block in model.modules():
-        # Float64 runs would otherwise be rounded to float32 at every residual addition.
+        # Otherwise float64 runs would be rounded to float32 at every residual addition.
         if hasattr(block, "residual_in_fp32"):
             block.residual_in_fp32 = block.residual_in_fp32 and model.dtype != torch.float64
     ids = torch.arange(12, device=input_device(model))[None] % model.config.vocab_size
@@ -120,7 +121,7 @@ def instrument(model: Any, mixers: list[Any], points: Callable[[int], nn.Module]
 
 
 def _unrounded(self: Any, *args: Any, **options: Any) -> Any:
-    """The forward of a whole Mamba in float64, whose logits stock Mamba would round to float32 as the last thing it does."""
+    """The forward of a complete Mamba in float64. Stock Mamba rounds its logits to float32 at the very end."""
     seen: list[Tensor] = []
     handle = self.get_output_embeddings().register_forward_hook(lambda _, __, out: seen.append(out))
     try:
@@ -132,5 +133,5 @@ def _unrounded(self: Any, *args: Any, **options: Any) -> Any:
 
 
 def _stock_logits(model: Any, ids: Tensor) -> Tensor | None:
-    """None where stock Mamba would call compiled kernels: on a CPU they fail, on a GPU they round differently."""
+    """The stock model's logits, or None if it would call compiled kernels: these fail on a CPU and round differently on a GPU."""
     return None if any(map(find_spec, ("mamba_ssm", "causal_conv1d"))) else model(ids, use_cache=False).logits

@@ -43,10 +43,10 @@ class Model:
         self.graph = Graph(architecture, architecture.sizes(hf.config), architecture.windows(hf.config))
         for family, kind in architecture.instrumentation.items():
             blocks = self._modules(family)
-            if not all(hasattr(block, "circuitry") for block in blocks):  # by an earlier load of the same module
+            if not all(hasattr(block, "circuitry") for block in blocks):  # an earlier load of the same module has attached it
                 INSTRUMENTATION[kind].attach(self.hf, blocks)
-        for adding in self.graph.families:
-            for block in self._modules(adding.name) if adding.adds else ():
+        for branch in self.graph.families:
+            for block in self._modules(branch.name) if branch.adds else ():
                 put_gate(block)
         put_narrow(self.hf.get_output_embeddings())
         check_logits(self.hf, self.graph.place(self.graph.node("logits")))
@@ -56,21 +56,21 @@ class Model:
             max((INSTRUMENTATION[name].chunk for name in architecture.instrumentation.values()), default=0),
         )
         with warnings.catch_warnings():
-            # RWKV's output projection is called `output`, as is what nnsight serves on every module; no node is read there.
+            # RWKV's output projection is called `output`, like an attribute of nnsight's modules. No node is read there.
             warnings.filterwarnings("ignore", "Module .* has a submodule named 'output'", UserWarning)
             self._net: Any = _wrapped(self.hf)
 
     @property
     def hf(self) -> Any:
         """The instrumented Hugging Face module. Raises ModelError once the model is released."""
-        return self._there(self._hf)
+        return self._loaded(self._hf)
 
     @property
     def net(self) -> Any:
         """The module wrapped for nnsight. Raises ModelError once the model is released."""
-        return self._there(self._net)
+        return self._loaded(self._net)
 
-    def _there(self, module: Any) -> Any:
+    def _loaded(self, module: Any) -> Any:
         if module is None:
             raise ModelError(f"{self.name} was released; load it again")
         return module
@@ -96,9 +96,9 @@ class Model:
         vars(self).pop("mixers", None)
 
     def widened(self) -> Model:
-        """This model, or where it is narrower than float32, a copy in float32: the same function of the same weights, rounded less.
+        """This model, or a copy in float32 if its dtype is narrower: the same function of the same weights, with less rounding.
 
-        Raises ModelError where it is spread over devices, which a copy would not be.
+        Raises ModelError if it is spread over devices, since it cannot be copied then.
 
         >>> import circuitry as ct
         >>> ct.load("bundled:mamba", dtype="bfloat16").widened().dtype
@@ -108,7 +108,7 @@ class Model:
             return self
         if is_spread(self.hf):
             raise ModelError(
-                f"{self.name} is spread by device_map, so it cannot be copied; load it in float32 to compare engines"
+                f"{self.name} is spread by device_map, so it cannot be copied; load it in float32 to compare executors"
             )
         return Model(copy.deepcopy(self.hf).float(), self.tokenizer, self.name, self._file)
 
@@ -124,8 +124,8 @@ class Model:
         return f"<{self.name}: {self.graph.name}, {self.parameters / 1e6:.2f}M parameters, {self.dtype}, {self.device}>"
 
     def _modules(self, family: str) -> list[Any]:
-        """None where a hybrid is so small that it has no layer of the kind."""
-        if family not in {known.name for known in self.graph.families}:
+        """The modules of a family, one for each layer; empty if a small hybrid has no layer of this kind."""
+        if family not in {member.name for member in self.graph.families}:
             return []
         return [self.hf.get_submodule(self.graph.place(node).module) for node in self.graph.nodes(family)]
 
@@ -153,7 +153,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are; of a model that is spread, where its inputs go.
+        """The device of the parameters; for a model that is spread, the device of its inputs.
 
         >>> import circuitry as ct
         >>> ct.load("bundled:mamba").device
@@ -163,19 +163,20 @@ class Model:
 
     @property
     def parameters(self) -> int:
-        """Number of parameters, tied ones once.
+        """Number of parameters; tied ones count once.
 
         >>> import circuitry as ct
         >>> ct.load("bundled:mamba").parameters < 1_000_000
         True
         """
-        tied = self.hf.get_expanded_tied_weights_keys(all_submodels=True)  # where they are on disk, they are there twice
-        own = {p for name, p in self.hf.named_parameters(remove_duplicate=False) if name not in tied}
-        return sum(p.numel() for p in own)
+        # Tied weights are excluded by name: a model with weights on disk has two separate parameters for them.
+        tied = self.hf.get_expanded_tied_weights_keys(all_submodels=True)
+        untied = {p for name, p in self.hf.named_parameters(remove_duplicate=False) if name not in tied}
+        return sum(p.numel() for p in untied)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A digest of every weight's name, shape, dtype and bytes: the same for the same model in the same dtype.
+        """A digest of the name, shape, dtype and bytes of every weight: the same for the same model in the same dtype.
 
         >>> import circuitry as ct
         >>> ct.load("bundled:mamba").fingerprint == ct.load("bundled:gpt_neox").fingerprint
@@ -189,12 +190,12 @@ class Model:
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
-        """The tokens a task may use."""
+        """The tokens that a task may use."""
         return Vocabulary.of(self.tokenizer, self.hf.config.vocab_size, self.positions)
 
     @functools.cached_property
     def positions(self) -> int | None:
-        """The most tokens a prompt may have; None where nothing depends on absolute positions, as in a state-space model.
+        """The largest number of tokens in a prompt; None if nothing depends on absolute positions, as in a state-space model.
 
         >>> import circuitry as ct
         >>> ct.load("bundled:gpt_neox").positions, ct.load("bundled:mamba").positions
@@ -215,7 +216,7 @@ class Model:
         return int(size * (widest + 4 * length * config.hidden_size + 3 * config.vocab_size))
 
     def bytes_per_token(self, length: int) -> int:
-        """The same of one token among ``length`` in a layer, where tokens are packed and few have logits.
+        """Predicted peak memory of one of ``length`` packed tokens, in bytes, of which few have logits.
 
         >>> import circuitry as ct
         >>> model = ct.load("bundled:mamba")
@@ -227,7 +228,7 @@ class Model:
 
 
 def unloaded(config: Any, dtype: torch.dtype = torch.bfloat16, graph: str | None = None) -> Model:
-    """A model without weights, which says what it would take: its size, and what an executor expects of a plan. It runs nothing.
+    """A model without weights, for its size and for the cost of a plan on an executor. It cannot run.
 
     >>> from transformers import LlamaConfig
     >>> model = unloaded(LlamaConfig())
@@ -238,6 +239,7 @@ def unloaded(config: Any, dtype: torch.dtype = torch.bfloat16, graph: str | None
 
     with torch.device("meta"):
         hf = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).to(dtype)
+    # The constructor would run the model to check it, which needs weights.
     model = Model.__new__(Model)
     model.name, model.tokenizer, model._file, model._hf, model._net = config.model_type, None, graph, hf, None
     architecture = definition_for(config.model_type, graph)
@@ -246,10 +248,11 @@ def unloaded(config: Any, dtype: torch.dtype = torch.bfloat16, graph: str | None
 
 
 def _wrapped(hf: Any) -> Any:
-    """The module for nnsight, which would move inputs to its first weight's device, and that may be without values."""
+    """The module wrapped for nnsight."""
     from nnsight import NNsight
 
     class Wrapped(NNsight):  # type: ignore[misc]
+        # nnsight moves inputs to this device, by default that of the first weight, which is 'meta' if that weight is on disk.
         device = None
 
     return Wrapped(hf)
@@ -263,10 +266,10 @@ def wrap(
     dtype: torch.dtype | None = None,
     device: str | torch.device | None = None,
 ) -> Model:
-    """Make a Model of a Hugging Face module you built yourself, until it is released. Raises ModelError for anything else.
+    """Make a Model of a Hugging Face module that you built, until it is released. Raises ModelError for anything else.
 
-    ``graph``: the file of a custom architecture. The module keeps its own dtype and device by default. A module that is refused
-    is not changed.
+    ``graph``: the file of a custom architecture. The module keeps its dtype and device by default. A refused module is not
+    changed.
 
     >>> from transformers import GPT2Config, GPT2LMHeadModel
     >>> wrap(GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1)).eval()).graph.name

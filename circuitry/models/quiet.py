@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Errors only, and no bars, from transformers and the hub's client; afterwards both are as they were.
+    """Turn off the progress bars of transformers and of the Hub's client and all messages but errors; restore both afterwards.
 
     >>> from transformers.utils import logging
     >>> before = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -23,7 +23,7 @@ def quiet() -> Iterator[None]:
 
     level, bars, hub_bars = logging.get_verbosity(), logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
     logging.set_verbosity_error()
-    logging.disable_progress_bar()  # the hub's as well
+    logging.disable_progress_bar()  # also those of the Hub's client
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""RWKV-4 with every node of its graph as a module that engines can address, over the stock model's own parameters."""
+"""RWKV-4 with every node of its graph as a module that executors can address, over the stock model's own parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LAGS = 2
 
 
 class _HookPoints(nn.Module):
-    """Identity modules by name, and for every lag the shifted input: whole, and as each consumer sees it."""
+    """Identity modules by name, and for every lag two kinds for the shifted input: one for all consumers, and one for each."""
 
     def __init__(self, names: tuple[str, ...], consumers: tuple[str, ...]) -> None:
         super().__init__()
@@ -53,13 +53,13 @@ class ChannelHookPoints(_HookPoints):
 def _time_mixing(self: Any, hidden: Tensor, state: Any = None, use_cache: bool = False) -> tuple[Tensor, Any]:
     """Time mixing with its values passed through the hook points. It takes the stock forward's place (``gates.replace_forward``).
 
-    With a state to go on from or to keep, as in ``generate``, the stock method runs: no node is visited then.
+    If a state is given or asked for, as in ``generate``, the stock method runs: no node is visited then.
     """
     if state is not None or use_cache:
         return stock_forward(self)(hidden, state, use_cache)  # type: ignore[no-any-return]
     points: Any = self.circuitry
     mixed = _mixed(self, points.shift_in(hidden), ("key", "value", "receptance"))
-    # Contiguous, since a matrix product may round otherwise on a slice of something wider.
+    # Contiguous, since a matrix product may round differently on a slice of a wider tensor.
     parts = [part.contiguous() for part in points.wkv_in(torch.cat(mixed, -1)).chunk(3, -1)]
     key, value = self.key(points.key(parts[0])), self.value(points.value(parts[1]))
     gate = points.gate(torch.sigmoid(self.receptance(points.receptance(parts[2]))))
@@ -70,13 +70,13 @@ def _time_mixing(self: Any, hidden: Tensor, state: Any = None, use_cache: bool =
 
     written = points.write_key(key), points.write_value(value)
     inside: Inside | None = getattr(self, PACKED, None)
-    given = written, (key, value), -torch.exp(self.time_decay), self.time_first
-    out = wkv(*given, points.stops, at_stop) if inside is None else wkv_packed(*given, inside, at_stop)
+    inputs = written, (key, value), -torch.exp(self.time_decay), self.time_first
+    out = wkv(*inputs, points.stops, at_stop) if inside is None else wkv_packed(*inputs, inside, at_stop)
     return self.output(gate * points.wkv_out(out)), None
 
 
 def _channel_mixing(self: Any, hidden: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-    """Channel mixing with its values passed through the hook points. It takes the stock forward's place (``gates.replace_forward``), as time mixing's."""
+    """Channel mixing with its values passed through the hook points, in place of the stock forward (``gates.replace_forward``)."""
     if state is not None:
         return stock_forward(self)(hidden, state)  # type: ignore[no-any-return]
     points: Any = self.circuitry
@@ -86,7 +86,7 @@ def _channel_mixing(self: Any, hidden: Tensor, state: Any = None) -> tuple[Tenso
 
 
 def _mixed(block: Any, x: Tensor, consumers: tuple[str, ...]) -> list[Tensor]:
-    """What each consumer is given: this token and the one before it, mixed by the consumer's own weights."""
+    """Each consumer's input: this token and the one before it, mixed by the consumer's own weights."""
     points = block.circuitry
     inside: Inside | None = getattr(block, PACKED, None)
 
@@ -94,15 +94,15 @@ def _mixed(block: Any, x: Tensor, consumers: tuple[str, ...]) -> list[Tensor]:
         return F.pad(x, (0, 0, k, 0))[:, : x.shape[1]] if inside is None else inside.lagged(x, k)
 
     now, before = (tap(shifted(k)) for k, tap in enumerate(points.tap))
-    made = []
+    mixed = []
     for consumer in consumers:
-        own, weight = getattr(points, f"tap_{consumer}"), getattr(block, f"time_mix_{consumer}")
-        made.append(own[0](now) * weight + own[1](before) * (1 - weight))
-    return made
+        taps, weight = getattr(points, f"tap_{consumer}"), getattr(block, f"time_mix_{consumer}")
+        mixed.append(taps[0](now) * weight + taps[1](before) * (1 - weight))
+    return mixed
 
 
 def values(config: Any, length: int) -> int:
-    """How many numbers a row of ``length`` tokens has in one layer: what time mixing and channel mixing hold, and a few states.
+    """How many numbers a row of ``length`` tokens has in one layer: the values of time mixing and channel mixing, and a few states.
 
     >>> from transformers import RwkvConfig
     >>> values(RwkvConfig(hidden_size=768), 64) > 64 * 768
@@ -116,8 +116,8 @@ def values(config: Any, length: int) -> int:
 def attach(model: Any, blocks: list[Any]) -> None:
     """Instrument an RWKV and check it: the logits are those of the stock model, bit for bit in float32 and below.
 
-    ``blocks`` are its modules of time mixing; those of channel mixing are instrumented with them. Rescaling is turned off.
-    Raises ModelError where the logits differ, or where the model has already rescaled its weights.
+    ``blocks`` are its modules of time mixing; those of channel mixing are instrumented as well. Rescaling is turned off.
+    Raises ModelError if the logits differ, or if the model has already rescaled its weights.
 
     >>> from transformers import RwkvConfig, RwkvForCausalLM
     >>> import circuitry as ct
@@ -145,7 +145,7 @@ def attach(model: Any, blocks: list[Any]) -> None:
 
 
 def _stock_logits(model: Any, ids: Tensor) -> Tensor:
-    """By the stock loop: the compiled kernel, which stock RWKV may have loaded on a GPU, rounds differently."""
+    """The logits of the stock loop. The compiled kernel, which stock RWKV may have loaded on a GPU, rounds differently."""
     from transformers.models.rwkv import modeling_rwkv as stock
 
     kernel, stock.rwkv_cuda_kernel = stock.rwkv_cuda_kernel, None
@@ -156,12 +156,13 @@ def _stock_logits(model: Any, ids: Tensor) -> Tensor:
 
 
 def _stop_rescaling(model: Any) -> None:
-    """The stock model divides the output weights of layer i by 2^(i // rescale_every), in place, in its first forward pass in
-    eval mode, and halves the stream as often: for float16, and not the same function, since the norms' epsilon is not scaled."""
-    every = model.config.rescale_every
-    if model.rwkv.layers_are_rescaled and 0 < every < model.config.num_hidden_layers:
+    """Turn off rescaling, or refuse a model that has already done it."""
+    # For float16, the stock model divides the output weights of layer i by 2^(i // rescale_every), in place, in its first forward
+    # pass in eval mode, and halves the stream as often. That is another function, since the norms' epsilon is not scaled.
+    interval = model.config.rescale_every
+    if model.rwkv.layers_are_rescaled and 0 < interval < model.config.num_hidden_layers:
         raise ModelError(
-            f"this RWKV has run with config.rescale_every={every}, which divided its weights in place; "
+            f"this RWKV has run with config.rescale_every={interval}, which divided its weights in place; "
             "set it to 0 before the first forward pass, or load the model again"
         )
     model.config.rescale_every = 0

@@ -13,7 +13,7 @@ from .stretches import AtStop, scan_rows
 from .threads import on_threads
 
 BLOCK, _CACHE = 16, 1 << 21
-"""Tokens a block, and the bytes one group of rows may take so that a block stays in the processor's cache."""
+"""Tokens in a block, and bytes of one group of rows, such that a block stays in the processor's cache."""
 
 
 def scan(
@@ -34,8 +34,8 @@ def scan(
     uses the operations of the stock model in its order: slower, more memory, same bits. States have the dtype of A, which is
     wider than the rest in a half-precision model.
 
-    >>> one = torch.ones(1, 3, 1)
-    >>> scan(one, one, torch.zeros(1, 1), one, one).flatten().tolist()
+    >>> ones = torch.ones(1, 3, 1)
+    >>> scan(ones, ones, torch.zeros(1, 1), ones, ones).flatten().tolist()
     [1.0, 2.0, 3.0]
     """
     batch, length, inner = u.shape
@@ -48,6 +48,7 @@ def scan(
             part = slice(start, end)
             read, h = kernel(u[:, part], delta[:, part], A, B[:, part], C[:, part], h)
             if stop < length:
+                # The kernel read this token from the state before the call, so it is read again.
                 seen, h = at_stop(h)
                 read[:, -1] = (seen.to(C.dtype) @ C[:, stop, :, None])[..., 0]
             y.append(read)
@@ -56,7 +57,7 @@ def scan(
 
 
 def _exact(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """The stock loop, channels first: discretise everything, then one product a token."""
+    """The stock loop, channels first: discretise everything, then one product for each token."""
     u, delta = u.transpose(1, 2), delta.transpose(1, 2)
     decay = torch.exp(A[None, :, None, :] * delta[:, :, :, None])
     drive = delta[:, :, :, None] * B.to(A.dtype)[:, None, :, :] * u.to(A.dtype)[:, :, :, None]
@@ -70,17 +71,17 @@ def _exact(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor)
 def scan_packed(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, inside: Inside, at_stop: AtStop = lambda h: (h, h)
 ) -> Tensor:
-    """The same of packed tokens, [1, token, ...]: each row from its base row's state where it begins (``stretches``).
+    """The scan of packed tokens, [1, token, ...]: each row starts from its base row's state (``stretches``).
 
-    A token that its row does not scan reads the state of its base row. ``at_stop`` is given the states [row, d_inner, d_state] of the
-    rows that are scanned at a position (``Stop.rows``), at each of the calls (``Scanned.calls``).
+    A token that its row does not scan reads the state of its base row. ``at_stop`` gets the states [row, d_inner, d_state] of the
+    rows that are scanned at a position (``Stop.rows``), once for each of ``Scanned.calls``.
 
     >>> from circuitry.models.packed import Inside, Scanned, Tokens
     >>> import numpy as np
     >>> tokens = Tokens(np.array([0, 0, 0, 1]), np.array([0, 1, 2, 2]), np.array([0, 0]), whole=1, length=3)
     >>> inside = Inside(tokens, None, None, torch.zeros(4), Scanned(np.array([0, 1]), np.array([0, 2]), np.array([3, 3])))
-    >>> one = torch.ones(1, 4, 1)
-    >>> scan_packed(one, one, torch.zeros(1, 1), one, one, inside).flatten().tolist()
+    >>> ones = torch.ones(1, 4, 1)
+    >>> scan_packed(ones, ones, torch.zeros(1, 1), ones, ones, inside).flatten().tolist()
     [1.0, 2.0, 3.0, 3.0]
     """
 
@@ -99,10 +100,10 @@ def scan_packed(
 
 
 def _blocks(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """Groups of rows small enough for the cache, time first so that one token's states are contiguous.
+    """The fast scan in groups of rows small enough for the cache, time first, so that one token's states are contiguous.
 
-    Each group is one thread's: the loop's many small operations, split over torch's own threads, would spend their time
-    waiting for each other, above all on a busy machine.
+    One thread computes a whole group. torch's own threads would divide the loop's many small operations and mostly wait for each
+    other, above all on a busy machine.
     """
     y, last, powers, rows = torch.empty_like(u), torch.empty_like(h), _powers(A), _rows(A, u.shape[1])
 
@@ -117,12 +118,12 @@ def _blocks(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor
 
 
 def _rows(A: Tensor, length: int) -> int:
-    """How many rows are a group."""
+    """The number of rows in a group."""
     return max(1, _CACHE // (min(BLOCK, length) * A.numel() * A.element_size()))
 
 
 def _powers(A: Tensor) -> Tensor:
-    """A as exponents of two: on a CPU ``exp2`` takes a third of the time of ``exp``."""
+    """A as exponents of two, since ``exp2`` takes a third of the time of ``exp`` on a CPU."""
     return A / math.log(2)
 
 
@@ -133,7 +134,8 @@ def _group(powers: Tensor, h: Tensor, u: Tensor, delta: Tensor, B: Tensor, C: Te
         block = slice(start, start + BLOCK)
         decay = torch.mul(delta[block, :, :, None], powers).exp2_()
         states = (delta[block] * u[block])[..., None] * B[block, :, None, :]
-        for after, left in zip(states.unbind(0), decay.unbind(0), strict=True):
-            h = after.addcmul_(left, h)
+        # ``states`` begins as what each token writes. In place it becomes the state after the token, so no second copy is stored.
+        for state, factor in zip(states.unbind(0), decay.unbind(0), strict=True):
+            h = state.addcmul_(factor, h)
         y[block] = torch.matmul(C[block], states.mT)
     return y, h

@@ -12,7 +12,7 @@ from .packed import Inside
 from .stretches import AtStop, scan_rows
 
 CHUNK = 64
-"""Tokens a chunk of the fast scan: memory grows with the square of it, the number of steps with its inverse."""
+"""Tokens in a chunk of the fast scan. Memory grows with its square, the number of steps with its inverse."""
 
 
 def ssd(
@@ -33,8 +33,8 @@ def ssd(
     ``exact`` is the stock model's chunk length: then its operations are used in its order, for the same bits; 0 is the fast
     scan. All is computed in the dtype of A, which is wider than the rest in a half-precision model.
 
-    >>> one = torch.ones(1, 3, 1, 1)
-    >>> ssd(one, one[..., 0], torch.zeros(1), one, one).flatten().tolist()
+    >>> ones = torch.ones(1, 3, 1, 1)
+    >>> ssd(ones, ones[..., 0], torch.zeros(1), ones, ones).flatten().tolist()
     [1.0, 2.0, 3.0]
     """
     x, delta, B, C = (t.to(A.dtype) for t in (x, delta, B, C))
@@ -45,9 +45,10 @@ def ssd(
         end = min(stop + 1, length)
         if start < end:
             part = slice(start, end)
-            given = x[:, part], decay[:, part], B[:, part], C[:, part], h
-            read, h = _stock(*given, exact) if exact else _one_reader(*given)
+            inputs = x[:, part], decay[:, part], B[:, part], C[:, part], h
+            read, h = _stock(*inputs, exact) if exact else _one_reader(*inputs)
             if stop < length:
+                # The last token was read from the state before the call, so it is read again.
                 seen, h = at_stop(h)
                 y += [read[:, :-1], (seen @ C[:, stop, :, :, None])[:, None, ..., 0]]
             else:
@@ -59,14 +60,14 @@ def ssd(
 def ssd_packed(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, inside: Inside, at_stop: AtStop = lambda h: (h, h)
 ) -> Tensor:
-    """The same of packed tokens, [1, token, ...], as ``scan.scan_packed`` does it.
+    """The scan of packed tokens, [1, token, ...]; see ``scan.scan_packed``.
 
     >>> from circuitry.models.packed import Inside, Scanned, Tokens
     >>> import numpy as np
     >>> tokens = Tokens(np.array([0, 0, 0, 1]), np.array([0, 1, 2, 2]), np.array([0, 0]), whole=1, length=3)
     >>> inside = Inside(tokens, None, None, torch.zeros(4), Scanned(np.array([0, 1]), np.array([0, 2]), np.array([3, 3])))
-    >>> one = torch.ones(1, 4, 1, 1)
-    >>> ssd_packed(one, one[..., 0], torch.zeros(1), one, one, inside).flatten().tolist()
+    >>> ones = torch.ones(1, 4, 1, 1)
+    >>> ssd_packed(ones, ones[..., 0], torch.zeros(1), ones, ones, inside).flatten().tolist()
     [1.0, 2.0, 3.0, 3.0]
     """
     x, delta, B, C = (t.to(A.dtype) for t in (x, delta, B, C))
@@ -88,11 +89,11 @@ def _one_reader(x: Tensor, decay: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tu
 
 
 def _chunks(x: Tensor, decay: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """Chunk after chunk, heads first; ``decay`` is the logarithm of what each token leaves of the state.
+    """Chunk after chunk, heads first; ``decay`` is the logarithm of the factor by which each token shrinks the state.
 
-    C is [batch, pos, reader, head, d_state], as is y: several may read the state that is after a token.
+    C is [batch, pos, reader, head, d_state], and so is y: several readers may read the state after one token.
     """
-    # Made contiguous so that a value that was written back unchanged gives the same bits, whatever its strides.
+    # Contiguous, so that a value that is written back unchanged gives the same bits, whatever its strides.
     x, B = (t.transpose(1, 2).contiguous() for t in (x, B))
     C, decay, y = C.permute(0, 3, 1, 2, 4).contiguous(), decay.transpose(1, 2).contiguous(), []
     for start in range(0, x.shape[2], CHUNK):
@@ -103,21 +104,19 @@ def _chunks(x: Tensor, decay: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[
 
 
 def _chunk(x: Tensor, decay: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """One chunk, [batch, head, pos, ...]: what its tokens read of each other, of the state before it, and the state after it."""
-    total, kept = decay.cumsum(-1), _kept(decay)
+    """One chunk, [batch, head, pos, ...]: what its tokens read from each other and from the state before it; the state after it."""
+    total, remains = decay.cumsum(-1), _remaining(decay)
     readers, queries = C.shape[3], C.flatten(2, 3)
     seen = total if readers == 1 else total.repeat_interleave(readers, -1)
-    scores = queries @ B.mT * (kept if readers == 1 else kept.repeat_interleave(readers, -2))
+    scores = queries @ B.mT * (remains if readers == 1 else remains.repeat_interleave(readers, -2))
     y = (scores @ x + queries @ h.mT * seen.exp()[..., None]).unflatten(2, (-1, readers))  # type: ignore[no-untyped-call]
-    left = (total[..., -1:] - total).exp()[..., None]
-    return y, h * total[..., -1, None, None].exp() + (x * left).mT @ B
+    to_end = (total[..., -1:] - total).exp()[..., None]
+    return y, h * total[..., -1, None, None].exp() + (x * to_end).mT @ B
 
 
-def _kept(decay: Tensor) -> Tensor:
-    """[..., t, s]: how much of what token s wrote is left at token t; zero where s comes later.
-
-    The stock model's way: sums of the steps between, not differences of sums from the start, which would cancel.
-    """
+def _remaining(decay: Tensor) -> Tensor:
+    """[..., t, s]: the factor by which the value that token s wrote has shrunk at token t; zero if s comes later."""
+    # As in the stock model, the steps between are added up: differences of sums from the start would cancel.
     size = decay.shape[-1]
     before = torch.ones(size, size, dtype=torch.bool, device=decay.device).tril(-1)
     gap = decay[..., None].expand(*decay.shape, size).masked_fill(~before, 0).cumsum(-2)
@@ -125,17 +124,17 @@ def _kept(decay: Tensor) -> Tensor:
 
 
 def _stock(x: Tensor, decay: Tensor, B: Tensor, C: Tensor, h: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
-    """transformers' ``mamba2_chunk_scan`` step by step: all chunks at once, filled up with tokens that do nothing."""
+    """transformers' ``mamba2_chunk_scan`` step by step: all chunks at once, the last padded with tokens that change nothing."""
     length = x.shape[1]
     fill = -length % chunk
     x, B, C = (F.pad(t, (0, 0, 0, 0, 0, fill)).reshape(len(t), -1, chunk, *t.shape[2:]) for t in (x, B, C))
     decay = F.pad(decay, (0, 0, 0, fill)).reshape(len(decay), -1, chunk, decay.shape[2]).permute(0, 3, 1, 2)
     total = decay.cumsum(-1)
-    scores = torch.einsum("bclhn,bcshn->bclsh", C, B) * _kept(decay).permute(0, 2, 3, 4, 1)
+    scores = torch.einsum("bclhn,bcshn->bclsh", C, B) * _remaining(decay).permute(0, 2, 3, 4, 1)
     y = torch.einsum("bclsh,bcshp->bclhp", scores, x)
-    left = (total[:, :, :, -1:] - total).exp()
-    written = torch.einsum("bclhn,bclhp->bchpn", B * left.permute(0, 2, 3, 1)[..., None], x)
-    between = _kept(F.pad(total[:, :, :, -1], (1, 0))).transpose(1, 3)
+    to_end = (total[:, :, :, -1:] - total).exp()
+    written = torch.einsum("bclhn,bclhp->bchpn", B * to_end.permute(0, 2, 3, 1)[..., None], x)
+    between = _remaining(F.pad(total[:, :, :, -1], (1, 0))).transpose(1, 3)
     states = torch.einsum("bzch,bzhpn->bchpn", between, torch.cat([h[:, None], written], 1))
     read = torch.einsum("bclhn,bchpn->bclhp", C, states[:, :-1])
     y = (y + read * total.exp().permute(0, 2, 3, 1)[..., None]).contiguous()

@@ -1,4 +1,4 @@
-"""The recurrent states of packed tokens: rows are scanned in stretches of text, each from its base row's state where it begins."""
+"""The recurrent states of packed tokens. Rows are scanned in stretches of text; each row starts from its base row's state."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from .packed import Inside, Ints, Scanned, Tokens
 from .threads import on_threads
 
 Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From ``tokens`` and ``readers`` of some rows (``Stretch``) and their states to what is read [row, pos, m, ...] and the states after."""
+"""From ``tokens`` and ``readers`` of rows (``Stretch``) and their states to values read [row, pos, m, ...] and states after."""
 Stopping: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor | None, Tensor]]
-"""From the states of rows and their ``tokens`` (``Stop``) to what these read now, None where that is as before, and the states to go on with."""
+"""From the states of rows and their ``tokens`` (``Stop``) to the values these read (None: unchanged) and the new states."""
 AtStop: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""What happens at a stop: from the state [batch, d_inner, d_state] to what is read out and what is carried on."""
+"""Called at a stop with the state [batch, d_inner, d_state]; returns the state that is read out and the one that is carried on."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Rows that are scanned from one position to another in one go; ``rows`` [n] are numbers in ``Scanned``.
+    """Rows that are scanned from one position to another in one call of the kernel; ``rows`` [n] are numbers in ``Scanned``.
 
-    ``tokens`` [n, pos] says where they stand, ``take`` [n] whose state each begins with, -1 before the text, ``keep`` whether anyone asks for the last one.
-    ``readers`` [n, pos, m] are the tokens that read the state there: the row's own first, -1 where there are fewer.
+    ``tokens`` [n, pos] are their tokens, ``take`` [n] the rows whose state each begins with (-1 before the text), and ``keep``
+    says whether the last state is needed later. ``readers`` [n, pos, m] are the tokens that read the state at a position: the
+    row's own first, -1 where there are fewer.
     """
 
     rows: Ints
@@ -38,7 +39,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Stop:
-    """A call of the state's hook points for ``rows`` [n], numbers in ``Scanned``; ``tokens`` [n] are theirs, -1 where nothing can be changed."""
+    """A call of the state's hook points for ``rows`` [n], numbers in ``Scanned``; ``tokens`` [n] is -1 for complete rows."""
 
     rows: Ints
     tokens: Ints
@@ -47,9 +48,9 @@ class Stop:
 def scan_rows(
     inside: Inside, empty: Tensor, like: Tensor, group: Callable[[int], int], kernel: Kernel, at_stop: Stopping
 ) -> Tensor:
-    """What every token reads, [1, token, ...] as in ``like``; ``empty`` is the state before the text.
+    """The value that every token reads, [1, token, ...] as in ``like``; ``empty`` is the state before the text.
 
-    ``group`` says how many rows the kernel is given at once, from how many tokens they have.
+    ``group``: from the number of tokens in a row to the number of rows in one call of the kernel.
 
     >>> import torch
     >>> tokens = Tokens(np.array([0, 0, 0, 1]), np.array([0, 1, 2, 2]), np.array([0, 0]), whole=1, length=3)
@@ -63,9 +64,10 @@ def scan_rows(
     """
     assert inside.scanned is not None
     scanned, index = inside.scanned, inside.tokens.index
-    kept = len(scanned.rows) if scanned.calls else _whole(inside.tokens, scanned)
-    states = empty.expand(kept + 1, *empty.shape).clone()  # the last one, which is number -1, stays empty
-    y = like.new_empty(len(inside.tokens) + 1, *like.shape[2:])  # the last one is for nobody
+    # Without calls, only complete rows pass their states on to other rows.
+    count = len(scanned.rows) if scanned.calls else _whole(inside.tokens, scanned)
+    states = empty.expand(count + 1, *empty.shape).clone()  # the last one, number -1, stays empty: the state before the text
+    y = like.new_empty(len(inside.tokens) + 1, *like.shape[2:])  # the last one, number -1, takes what no token reads
     for step in steps(inside.tokens, scanned):
         rows, tokens = index(step.rows), index(step.tokens)
         if isinstance(step, Stop):
@@ -84,23 +86,24 @@ def _stretch(
     size = group(tokens.shape[1])
 
     def run(start: int) -> None:
-        some = slice(start, start + size)
-        read, end = kernel(tokens[some], readers[some], states[take[some]])
-        y[readers[some]] = read.to(y.dtype)
+        batch = slice(start, start + size)
+        read, end = kernel(tokens[batch], readers[batch], states[take[batch]])
+        y[readers[batch]] = read.to(y.dtype)
         if rows is not None:
-            states[rows[some]] = end
+            states[rows[batch]] = end
 
     on_threads(run, range(0, len(tokens), size), y.device)
 
 
 def steps(tokens: Tokens, scanned: Scanned) -> Iterator[Stretch | Stop]:
-    """Every stretch, and every stop after what comes before it and before what goes on from there.
+    """Every stretch and every stop, in order: a stop follows the stretches that end there and precedes those that begin there.
 
-    Whole rows pause wherever another row begins, and rows that begin there come first.
+    Complete rows pause wherever another row begins. Of stretches that begin at one position, those of other rows come first: the
+    next stretch of a complete row overwrites the state from which they start.
 
-    >>> two = Tokens(np.array([0, 0, 0, 1]), np.array([0, 1, 2, 1]), np.array([0, 0]), whole=1, length=3)
-    >>> made = steps(two, Scanned(np.array([0, 1]), np.array([0, 1]), np.array([3, 2])))
-    >>> [(one.rows.tolist(), one.tokens.tolist(), one.take.tolist()) for one in made]
+    >>> tokens = Tokens(np.array([0, 0, 0, 1]), np.array([0, 1, 2, 1]), np.array([0, 0]), whole=1, length=3)
+    >>> stretches = steps(tokens, Scanned(np.array([0, 1]), np.array([0, 1]), np.array([3, 2])))
+    >>> [(stretch.rows.tolist(), stretch.tokens.tolist(), stretch.take.tolist()) for stretch in stretches]
     [([0], [[0]], [-1]), ([1], [[3]], [0]), ([0], [[1, 2]], [0])]
     """
     stops = np.array(scanned.calls, np.int64) + 1
@@ -109,17 +112,17 @@ def steps(tokens: Tokens, scanned: Scanned) -> Iterator[Stretch | Stop]:
     pieces = [(first, True, last, rows) for first, last, rows in _pieces(scanned, np.arange(whole), pauses)]
     pieces += [(first, False, last, rows) for first, last, rows in _pieces(scanned, np.arange(whole, len(scanned.rows)), stops)]
     pieces.sort(key=lambda piece: piece[:3])
-    number, made = np.full(len(tokens.base), -1), 0
+    number, done = np.full(len(tokens.base), -1), 0
     number[scanned.rows] = np.arange(len(scanned.rows))
     reading = _readers(tokens, scanned, number)
     for stop in [*stops.tolist(), tokens.length + 1]:
-        while made < len(pieces) and pieces[made][0] < stop:
-            first, is_whole, last, rows = pieces[made]
-            where = tokens.own(scanned.rows[rows], np.full(len(rows), first))[:, None] + np.arange(last - first)
+        while done < len(pieces) and pieces[done][0] < stop:
+            first, is_whole, last, rows = pieces[done]
+            indices = tokens.own(scanned.rows[rows], np.full(len(rows), first))[:, None] + np.arange(last - first)
             keep = is_whole or bool((stops == last).any())
-            readers = _table(reading, rows, where, first, last) if is_whole else where[:, :, None]
-            yield Stretch(rows, where, readers, _taken(rows, first, number, scanned, tokens), keep)
-            made += 1
+            readers = _table(reading, rows, indices, first, last) if is_whole else indices[:, :, None]
+            yield Stretch(rows, indices, readers, _taken(rows, first, number, scanned, tokens), keep)
+            done += 1
         if stop <= tokens.length:
             rows = np.flatnonzero((scanned.start < stop) & (scanned.stop >= stop))
             own = tokens.own(scanned.rows[rows], np.full(len(rows), stop - 1))
@@ -127,48 +130,48 @@ def steps(tokens: Tokens, scanned: Scanned) -> Iterator[Stretch | Stop]:
 
 
 def _whole(tokens: Tokens, scanned: Scanned) -> int:
-    """How many of the rows are whole ones that others begin from; these are the first."""
+    """The number of complete rows, from which others begin; they come first."""
     return int((scanned.rows < tokens.whole).sum())
 
 
 def _pieces(scanned: Scanned, rows: Ints, pauses: Ints) -> list[tuple[int, int, Ints]]:
-    """Of rows that are cut at some positions: from where to where, and which."""
-    found: dict[tuple[int, int], list[Ints]] = {}
+    """Cut rows at the pauses: for each piece, its first position, its end, and the rows that have it."""
+    pieces: dict[tuple[int, int], list[Ints]] = {}
     ranges, which = np.unique(np.stack([scanned.start[rows], scanned.stop[rows]], 1), axis=0, return_inverse=True)
     for number, (start, stop) in enumerate(ranges.tolist()):
         cuts = [start, *pauses[(pauses > start) & (pauses < stop)].tolist(), stop]
         for piece in itertools.pairwise(cuts):
-            found.setdefault(piece, []).append(rows[which.ravel() == number])
-    return [(*piece, np.sort(np.concatenate(some))) for piece, some in found.items()]
+            pieces.setdefault(piece, []).append(rows[which.ravel() == number])
+    return [(*piece, np.sort(np.concatenate(groups))) for piece, groups in pieces.items()]
 
 
 def _taken(rows: Ints, first: int, number: Ints, scanned: Scanned, tokens: Tokens) -> Ints:
-    """Whose state each row goes on with: its own, or where it begins its base row's; at the first token -1."""
+    """The row whose state each row continues: itself, or its base row if it begins here; -1 at the first token."""
     if first == 0:
         return np.full(len(rows), -1)
     return np.where(scanned.start[rows] < first, rows, number[tokens.base[scanned.rows[rows]]])
 
 
 def _readers(tokens: Tokens, scanned: Scanned, number: Ints) -> tuple[Ints, Ints, Ints]:
-    """Tokens that read the state of their base row: that row (by its number in ``scanned``), the position, and where they stand."""
-    mine = number[tokens.row]
-    known = mine >= 0
-    inside = known & (scanned.start[mine] <= tokens.position) & (tokens.position < scanned.stop[mine])
+    """Tokens that read the state of their base row: that row (by its number in ``scanned``), the position, and the token's index."""
+    own = number[tokens.row]
+    inside = (own >= 0) & (scanned.start[own] <= tokens.position) & (tokens.position < scanned.stop[own])
     others = np.flatnonzero(~inside)
     return number[tokens.base[tokens.row[others]]], tokens.position[others], others
 
 
-def _table(reading: tuple[Ints, Ints, Ints], rows: Ints, where: Ints, first: int, last: int) -> Ints:
-    """[row, pos, m] of the tokens that read each whole row's state at each position; its own is the first."""
+def _table(reading: tuple[Ints, Ints, Ints], rows: Ints, indices: Ints, first: int, last: int) -> Ints:
+    """[row, pos, m]: the tokens that read each complete row's state at each position; its own token comes first."""
     row, position, token = reading
-    place = np.full(int(rows.max(initial=-1)) + 1, -1)
-    place[rows] = np.arange(len(rows))
-    here = (position >= first) & (position < last) & np.isin(row, rows)
-    cell = place[row[here]] * (last - first) + position[here] - first
+    rank_of = np.full(int(rows.max(initial=-1)) + 1, -1)
+    rank_of[rows] = np.arange(len(rows))
+    chosen = (position >= first) & (position < last) & np.isin(row, rows)
+    cell = rank_of[row[chosen]] * (last - first) + position[chosen] - first
     order = np.argsort(cell, kind="stable")
-    cell, token = cell[order], token[here][order]
+    cell, token = cell[order], token[chosen][order]
+    # Cells are sorted, so this is how many tokens before each one read the same cell.
     rank = np.arange(len(cell)) - np.searchsorted(cell, cell)
     table = np.full((len(rows) * (last - first), 2 + int(rank.max(initial=-1))), -1)
-    table[:, 0] = where.ravel()
+    table[:, 0] = indices.ravel()
     table[cell, 1 + rank] = token
     return table.reshape(len(rows), last - first, table.shape[1])

@@ -13,14 +13,14 @@ from .stretches import scan_rows
 from .threads import on_threads
 
 AtStop: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""What happens at a stop: from the state [batch, channel, 3] to what the next token reads and what is carried on."""
+"""Called at a stop with the state [batch, channel, 3]; returns the one that the next token reads and the one carried on."""
 State: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Numerator, denominator and running maximum, each [batch, channel]; the first two are scaled by exp(-maximum)."""
 Pair: TypeAlias = Sequence[Tensor]
 """Keys and values, each [batch, pos, channel]."""
 
 _ROWS = 1 << 15
-"""Numbers that the rows of a group have a token: what one thread's cache holds, and what torch does not split up."""
+"""Numbers for one token of a group of rows: few enough for the cache of one thread, and for torch not to split the work."""
 
 
 def wkv(
@@ -28,10 +28,10 @@ def wkv(
 ) -> Tensor:
     """The mean of all values so far, weighted by exp(key) and by exp(decay) for every token that has passed.
 
-    y_t = (n + e^(first + k_t) v_t) / (d + e^(first + k_t)), with n and d those of the state after token t - 1; then
-    n <- e^decay n + e^(k_t) v_t, and d likewise with 1 for v_t. ``written`` are keys and values as the state sees them,
-    ``bonus`` as this token's own read-out does; ``decay`` (negative) and ``first`` are [channel]. ``at_stop`` is called with the
-    state after each position in ``stops``, in order. The state is float32, or float64 with float64 keys; y has the keys' dtype.
+    y_t = (n + e^(first + k_t) v_t) / (d + e^(first + k_t)), with n and d those of the state after token t - 1; then n <- e^decay
+    n + e^(k_t) v_t, and d likewise with 1 for v_t. ``written`` are the keys and values that go into the state, ``bonus`` those in
+    this token's own read-out; ``decay`` (negative) and ``first`` are [channel]. ``at_stop`` is called with the state after each
+    position in ``stops``, in order. The state is float32, or float64 with float64 keys; y has the keys' dtype.
 
     >>> pair = torch.zeros(1, 3, 1), torch.tensor([1.0, 2.0, 6.0]).view(1, 3, 1)
     >>> wkv(pair, pair, torch.zeros(1), torch.zeros(1)).flatten().tolist()
@@ -39,8 +39,9 @@ def wkv(
     """
     key = bonus[0]
     wide = torch.promote_types(key.dtype, torch.float32)
-    nothing = torch.zeros_like(key[:, 0], dtype=wide)
-    read = carried = (nothing, nothing, nothing - 1e38)
+    zero = torch.zeros_like(key[:, 0], dtype=wide)
+    # Two states, which differ only for the token after a stop: ``at_stop`` may change either.
+    read = carried = (zero, zero, zero - 1e38)  # the stock model's maximum of no tokens
     y, start, length = [], 0, key.shape[1]
     for stop in [*sorted(set(stops)), length]:
         part = slice(start, min(stop + 1, length))
@@ -57,7 +58,7 @@ def wkv(
 def wkv_packed(
     written: Pair, bonus: Pair, decay: Tensor, first: Tensor, inside: Inside, at_stop: AtStop = lambda h: (h, h)
 ) -> Tensor:
-    """The same of packed tokens, [1, token, channel], as ``scan.scan_packed`` does it.
+    """The recurrence of packed tokens, [1, token, channel]; see ``scan.scan_packed``.
 
     >>> from circuitry.models.packed import Inside, Scanned, Tokens
     >>> import numpy as np
@@ -68,19 +69,20 @@ def wkv_packed(
     [1.0, 1.5, 3.0, 4.0]
     """
     wide = torch.promote_types(bonus[0].dtype, torch.float32)
-    nothing = torch.zeros(2, len(decay), 3, dtype=wide, device=decay.device)  # what the next token reads, and what is carried on
-    nothing[..., 2] = -1e38
+    # Two states for each row: the one that the next token reads, and the one that is carried on.
+    empty = torch.zeros(2, len(decay), 3, dtype=wide, device=decay.device)
+    empty[..., 2] = -1e38
 
     def kernel(tokens: Tensor, readers: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        given = [t[0, tokens] for t in written], [t[0, readers] for t in bonus]
-        out, end = _tokens(*given, decay, first, _parts(h[:, 0]), _parts(h[:, 1]))
+        inputs = [t[0, tokens] for t in written], [t[0, readers] for t in bonus]
+        out, end = _tokens(*inputs, decay, first, _parts(h[:, 0]), _parts(h[:, 1]))
         return out, torch.stack(end, -1)[:, None].expand_as(h)
 
     def stopped(h: Tensor, _: Tensor) -> tuple[None, Tensor]:
         return None, torch.stack(at_stop(h[:, 1]), 1)
 
     rows = max(1, _ROWS // len(decay)) if decay.device.type == "cpu" else len(inside.tokens)
-    return scan_rows(inside, nothing, bonus[0], lambda _: rows, kernel, stopped)
+    return scan_rows(inside, empty, bonus[0], lambda _: rows, kernel, stopped)
 
 
 def _cut(pair: Pair, part: slice) -> Pair:
@@ -88,12 +90,12 @@ def _cut(pair: Pair, part: slice) -> Pair:
 
 
 def _parts(state: Tensor) -> State:
-    numerator, denominator, most = state.unbind(-1)
-    return numerator, denominator, most
+    numerator, denominator, maximum = state.unbind(-1)
+    return numerator, denominator, maximum
 
 
 def _segment(written: Pair, bonus: Pair, decay: Tensor, first: Tensor, read: State, carried: State) -> tuple[Tensor, State]:
-    """All tokens between two stops, in groups of rows; the values do not depend on how rows are grouped."""
+    """All tokens between two stops, in groups of rows. The grouping does not change the values."""
     key = bonus[0]
     if torch.is_grad_enabled():
         return _tokens(written, bonus, decay, first, read, carried)
@@ -103,8 +105,8 @@ def _segment(written: Pair, bonus: Pair, decay: Tensor, first: Tensor, read: Sta
     def run(start: int) -> None:
         group = slice(start, start + rows)
         (wk, wv), (k, v) = ((keys[group], values[group]) for keys, values in (written, bonus))
-        seen, kept = ((h[0][group], h[1][group], h[2][group]) for h in (read, carried))
-        y[group], end = _tokens((wk, wv), (k, v), decay, first, seen, kept)
+        seen, continued = ((h[0][group], h[1][group], h[2][group]) for h in (read, carried))
+        y[group], end = _tokens((wk, wv), (k, v), decay, first, seen, continued)
         last[:, group] = torch.stack(end)
 
     on_threads(run, range(0, len(key), rows), key.device)
@@ -121,9 +123,9 @@ def _tokens(written: Pair, bonus: Pair, decay: Tensor, first: Tensor, read: Stat
 
 
 def _read_by(state: State, key: Tensor, value: Tensor, first: Tensor) -> Tensor:
-    """What a token reads, or each of several [row, reader, channel]."""
-    numerator, denominator, most = state if key.dim() == 2 else (part[:, None] for part in state)
-    return _read_out((numerator, denominator, most), key + first, value)
+    """The value that a token reads, or that each of several readers reads [row, reader, channel]."""
+    numerator, denominator, maximum = state if key.dim() == 2 else (part[:, None] for part in state)
+    return _read_out((numerator, denominator, maximum), key + first, value)
 
 
 def _read_out(state: State, key: Tensor, value: Tensor) -> Tensor:
@@ -132,13 +134,13 @@ def _read_out(state: State, key: Tensor, value: Tensor) -> Tensor:
 
 
 def _after(state: State, decay: Tensor, key: Tensor, value: Tensor) -> State:
-    numerator, denominator, most = state
-    return _joined((numerator, denominator, most + decay), key, value)
+    numerator, denominator, maximum = state
+    return _joined((numerator, denominator, maximum + decay), key, value)
 
 
 def _joined(state: State, key: Tensor, value: Tensor) -> State:
-    """The state with one more value of weight exp(key) in it, scaled by the larger of the two exponents."""
-    numerator, denominator, most = state
-    top = torch.maximum(most, key)
-    old, new = torch.exp(most - top), torch.exp(key - top)
+    """Add one value with the weight exp(key) to the state, scaled by the larger of the two exponents so that nothing overflows."""
+    numerator, denominator, maximum = state
+    top = torch.maximum(maximum, key)
+    old, new = torch.exp(maximum - top), torch.exp(key - top)
     return old * numerator + new * value, old * denominator + new, top

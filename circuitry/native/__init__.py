@@ -1,4 +1,4 @@
-"""Checkpoints as the authors of Mamba and RWKV-4 publish them, read into transformers' models; their packages are not needed."""
+"""Original checkpoints of Mamba and RWKV-4, read into models of transformers without the authors' packages."""
 
 from .build import build, tensors
 from .find import PICKLED, Native, find, how_to_convert

@@ -1,4 +1,4 @@
-"""What a path holds: an original mamba-ssm folder, an RWKV-4 checkpoint, or neither."""
+"""Whether a path is an original mamba-ssm folder, an RWKV-4 checkpoint, or neither."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PICKLED = (".pth", ".pt", ".bin")
 class Native:
     """An original checkpoint.
 
-    ``weights`` is its one file, ``settings`` what a mamba-ssm folder has in config.json, and None for RWKV-4, whose sizes are
-    those of its weights.
+    ``weights`` is its only file of weights. ``settings`` is the config.json of a mamba-ssm folder, and None for RWKV-4, whose
+    sizes follow from its weights.
     """
 
     weights: Path
@@ -29,7 +29,7 @@ class Native:
 
     @property
     def kind(self) -> str:
-        """Whose checkpoint it is, for messages."""
+        """The name of its format, for messages."""
         return "RWKV-4" if self.settings is None else "mamba-ssm"
 
     @property
@@ -38,7 +38,7 @@ class Native:
         return self.weights.suffix in PICKLED
 
     def translated(self, weights: dict[str, torch.Tensor], name: str) -> tuple[Any, dict[str, torch.Tensor]]:
-        """The Hugging Face config, and the weights by transformers' names. Raises ModelError for what transformers lacks."""
+        """The Hugging Face config, and weights by transformers' names. Raises ModelError for anything that transformers lacks."""
         if self.settings is None:
             return rwkv4.config(weights, name), rwkv4.renamed(weights)
         return mamba_ssm.config(self.settings, name), mamba_ssm.renamed(weights, self.settings, name)
@@ -47,7 +47,7 @@ class Native:
 def find(path: Path) -> Native | None:
     """The original checkpoint at a path: a folder, or an RWKV-4 file. None for anything else, such as a Hugging Face folder.
 
-    Raises ModelError for a folder that has no weights or several, and for a file that is not there.
+    Raises ModelError for a folder without weights or with several files of weights, and for a missing file.
     """
     if path.is_dir():
         return _mamba_ssm(path) if (path / "config.json").is_file() else _rwkv4(path)
@@ -62,7 +62,7 @@ def _mamba_ssm(folder: Path) -> Native | None:
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError:
-        return None  # transformers says what is wrong with it
+        return None  # a broken config.json: transformers reports it
     if not isinstance(settings, dict) or "model_type" in settings or not {"d_model", "n_layer"} <= set(settings):
         return None
     for name in ("model.safetensors", "pytorch_model.bin"):
@@ -75,11 +75,11 @@ def _rwkv4(folder: Path) -> Native | None:
     for pattern in ("*.safetensors", "*.pth"):
         if files := sorted(folder.glob(pattern)):
             if len(files) > 1:
-                raise ModelError(f"{folder} holds {len(files)} checkpoints and no config.json; give one file, such as {files[0]}")
+                raise ModelError(f"expected one checkpoint in {folder}, got {len(files)}; give one file, such as {files[0]}")
             return Native(files[0])
     return None
 
 
 def how_to_convert(name: str) -> str:
-    """What to do about pickled weights."""
+    """The advice for pickled weights."""
     return f"convert them once: circuitry convert {shlex.quote(name)} NEW_FOLDER"

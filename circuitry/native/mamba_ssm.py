@@ -12,15 +12,15 @@ import torch
 from ..errors import ModelError, expected, suggest
 
 _DEFAULTS = {"vocab_size": 50277, "residual_in_fp32": True, "pad_vocab_size_multiple": 8, "tie_embeddings": True}
-# What transformers' models cannot do otherwise; None and an empty list or dict mean the same.
+# The only values that transformers' models support; None, an empty list and an empty dict mean the same.
 _ONLY: dict[str, Any] = {"rms_norm": True, "d_intermediate": 0, "attn_layer_idx": [], "attn_cfg": {}}
-_IGNORED = {"fused_add_norm"}  # a kernel, the same sum
+_IGNORED = {"fused_add_norm"}  # a kernel for the same sum
 _BOTH = {"d_state": "state_size", "d_conv": "conv_kernel", "expand": "expand", "bias": "use_bias", "conv_bias": "use_conv_bias"}
 _MAMBA1 = {**_BOTH, "dt_rank": "time_step_rank"}
 _MAMBA2 = {**_BOTH, "headdim": "head_dim", "ngroups": "n_groups", "chunk_size": "chunk_size", "dt_limit": "time_step_limit"}
 _MAMBA2_DEFAULTS = {"d_state": 128, "expand": 2, "headdim": 64, "ngroups": 1}
 _MAMBA2_ONLY: dict[str, Any] = {"d_ssm": None, "D_has_hdim": False, "rmsnorm": True, "norm_before_gate": False}
-# How weights are initialised, and which kernels compute the same.
+# How weights are initialised, and the choice among kernels for the same function.
 _NOT_THE_MODEL = {"dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor", "use_fast_path"}
 _NOT_THE_MODEL |= {"conv_init", "A_init_range", "use_mem_eff_path", "sequence_parallel"}
 
@@ -35,12 +35,12 @@ def config(settings: dict[str, Any], name: str) -> Any:
     layer = mixer.pop("layer", "Mamba1")
     if layer not in ("Mamba1", "Mamba2"):
         raise ModelError(f"config.json of {name}: {expected('Mamba1 or Mamba2 as ssm_cfg.layer', layer)}")
-    known = _MAMBA2 if layer == "Mamba2" else _MAMBA1
-    _check(mixer, set(known), _MAMBA2_ONLY if layer == "Mamba2" else {}, _NOT_THE_MODEL, f"ssm_cfg in config.json of {name}")
+    names = _MAMBA2 if layer == "Mamba2" else _MAMBA1
+    _check(mixer, set(names), _MAMBA2_ONLY if layer == "Mamba2" else {}, _NOT_THE_MODEL, f"ssm_cfg in config.json of {name}")
     if layer == "Mamba2":
         mixer = {**_MAMBA2_DEFAULTS, **mixer}
     try:
-        sizes = _sizes(settings) | {theirs: mixer[ours] for ours, theirs in known.items() if ours in mixer}
+        sizes = _sizes(settings) | {theirs: mixer[original] for original, theirs in names.items() if original in mixer}
         if layer == "Mamba1":
             return MambaConfig(**sizes)
         return Mamba2Config(**sizes, num_heads=mixer["expand"] * settings["d_model"] // mixer["headdim"])
@@ -48,13 +48,13 @@ def config(settings: dict[str, Any], name: str) -> Any:
         raise ModelError(f"config.json of {name} does not make a model: {' '.join(str(error).split())}") from error
 
 
-def _check(given: dict[str, Any], known: set[str], only: dict[str, Any], ignored: set[str], where: str) -> None:
-    """Refuse what would be computed otherwise than the checkpoint's authors did."""
-    for key, value in given.items():
+def _check(settings: dict[str, Any], names: set[str], only: dict[str, Any], ignored: set[str], where: str) -> None:
+    """Refuse a setting with which transformers would compute something else than the authors' package."""
+    for key, value in settings.items():
         if key in only and (value or None) != (only[key] or None):
-            raise ModelError(f"{where} has {key} {value!r}; transformers has this model with {only[key]!r} only")
-        if key not in {*known, *only, *ignored}:
-            raise ModelError(f"{where} has {key!r}, which mamba-ssm does not know; {suggest(key, {*known, *only})}")
+            raise ModelError(f"{where} has {key} {value!r}; transformers supports only {only[key]!r}")
+        if key not in {*names, *only, *ignored}:
+            raise ModelError(f"{where} has {key!r}, which mamba-ssm does not know; {suggest(key, {*names, *only})}")
 
 
 def _sizes(settings: dict[str, Any]) -> dict[str, Any]:
@@ -72,11 +72,11 @@ def _sizes(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def renamed(weights: dict[str, torch.Tensor], settings: dict[str, Any], name: str) -> dict[str, torch.Tensor]:
-    """The weights by transformers' names; of two tied copies the embedding's. Raises ModelError where tied copies differ."""
+    """The weights by transformers' names, without the tied copy of the embedding. Raises ModelError if the two copies differ."""
     old, new, head = "backbone.embedding.weight", "backbone.embeddings.weight", "lm_head.weight"
-    made = {new if key == old else key: value for key, value in weights.items()}
-    if settings.get("tie_embeddings", True) and head in made and new in made:
-        if not torch.equal(made[head], made[new]):
-            raise ModelError(f"{name} has tie_embeddings, but its {head} is not its {old}")
-        del made[head]
-    return made
+    result = {new if key == old else key: value for key, value in weights.items()}
+    if settings.get("tie_embeddings", True) and head in result and new in result:
+        if not torch.equal(result[head], result[new]):
+            raise ModelError(f"{name} has tie_embeddings, but its {head} differs from its {old}")
+        del result[head]
+    return result

@@ -18,19 +18,19 @@ _PARTS = (
     (r"\.time_mix_v$", ".time_mix_value"),
     (r"\.time_mix_r$", ".time_mix_receptance"),
 )
-# Weights of time mixing in RWKV-5 and -5.2, -6, and -7.
+# Weights of time mixing that only RWKV-5, -5.2, -6 and -7 have.
 _LATER = re.compile(r"^blocks\.\d+\.att\.(ln_x\.weight|gate\.weight|time_faaaa|time_maa_\w+|r_k)$")
 
 
 def config(weights: dict[str, torch.Tensor], name: str) -> Any:
-    """The RwkvConfig of a checkpoint, from its shapes. Raises ModelError for a later RWKV, and for anything else."""
+    """The RwkvConfig of a checkpoint, from its shapes. Raises ModelError for a later RWKV, and for any other model."""
     from transformers import RwkvConfig
 
     if later := next(filter(_LATER.match, weights), None):
-        raise ModelError(f"{name} is an RWKV after version 4 (it has {later}); transformers has RWKV-4 only")
-    blocks = [int(found[1]) for key in weights if (found := re.match(r"blocks\.(\d+)\.", key))]
+        raise ModelError(f"expected an RWKV-4 in {name}, got a later version (it has {later}); transformers has RWKV-4 only")
+    blocks = [int(match[1]) for key in weights if (match := re.match(r"blocks\.(\d+)\.", key))]
     if max(blocks, default=0) == 0:
-        # transformers divides by the number of blocks but one when it makes the model.
+        # When transformers initialises the model, it divides by the number of blocks minus one.
         raise ModelError(f"expected an RWKV-4 with at least two blocks in {name}")
     vocab, width = _shape(weights, "emb.weight", name)
     return RwkvConfig(
@@ -39,7 +39,7 @@ def config(weights: dict[str, torch.Tensor], name: str) -> Any:
         num_hidden_layers=1 + max(blocks),
         attention_hidden_size=_shape(weights, "blocks.0.att.key.weight", name)[0],
         intermediate_size=_shape(weights, "blocks.0.ffn.key.weight", name)[0],
-        # Anything else and the first forward pass in eval mode divides weights in place, for the sake of float16.
+        # With another value, the first forward pass in eval mode divides weights in place, for float16.
         rescale_every=0,
         tie_word_embeddings=False,
     )

@@ -1,4 +1,4 @@
-"""What a file in ``tasks/`` defines, and what a table of prompts is read into."""
+"""The definition of a task, from a file in ``tasks/`` or from a table of prompts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .prompts import Prompts
 class TaskDefinition:
     """The one constant of a file in ``tasks/``.
 
-    ``make(vocabulary, rng, **options)`` returns Prompts; ``options`` are its keyword arguments with their defaults.
-    ``positions`` are the names of token positions, ``sweep`` those an open position axis runs over. ``copied``: the answer
-    is in the prompt, and the linter insists on it; False for what the prompt does not say, such as a fact. ``metrics``: the
-    task's own metrics by name, each a function from the vocabulary to a metric as ``circuitry.patch`` takes one. ``examples``
-    is their number by default; ``source`` tells two tasks of one name apart.
+    ``make(vocabulary, rng, **options)`` returns Prompts; ``options`` are its keyword arguments with their defaults. ``positions``
+    are the names of token positions, and ``sweep`` those over which an open position axis runs. ``copied``: the linter requires
+    the answer in the prompt; False for a task whose prompt does not contain it, such as a fact. ``metrics``: the task's own
+    metrics by name, each a function from the vocabulary to a metric for ``circuitry.patch``. ``examples`` is the default number
+    of prompts; ``source`` distinguishes two tasks of one name.
     """
 
     name: str

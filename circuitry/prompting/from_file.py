@@ -1,4 +1,4 @@
-"""A task from a table of prompts: every row is one example, its texts cut into the tokens of the model that is asked."""
+"""A task from a table of prompts: every row is one example, and the model's tokenizer reads its texts."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ CHANGED = "CHANGED"
 
 
 def definition_from_file(path: Path) -> TaskDefinition:
-    """The task of a .csv or .jsonl file. Raises TaskError with the line where something is wrong.
+    """The task of a .csv or .jsonl file. Raises TaskError with the line of the error.
 
-    Columns: ``clean`` and ``corrupted``, of equally many tokens; ``answer`` and ``foil``, each one token that follows clean as it
-    is written (mostly with a space in front); and for every position a column whose name is in capitals. It holds a piece of
-    clean, whose last token is the position; ``the#2`` is the second "the". END is the last token of a prompt. A table without
-    positions has CHANGED, the last token at which the two prompts differ.
+    Columns: ``clean`` and ``corrupted``, with equally many tokens; ``answer`` and ``foil``, each one token that follows clean
+    exactly as it is written (usually with a space in front); and for every position a column whose name is in capitals. Its cell
+    is a piece of clean, and the last token of this piece is the position; ``the#2`` is the second "the". END is the last token of
+    a prompt. A table without positions has CHANGED, the last token at which the two prompts differ.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "capitals.csv"
@@ -53,19 +53,19 @@ def definition_from_file(path: Path) -> TaskDefinition:
 
 
 def _make(table: PromptTable, vocabulary: Any, rng: Generator, *, examples: int, begin: str) -> Prompts:
-    """All rows in their order; of fewer ``examples`` a random choice, in which a smaller one of the same seed is contained."""
+    """All rows in their order, or a random choice of ``examples``, which contains every smaller choice with the same seed."""
     if vocabulary.tokenizer is None:
         raise TaskError(f"{table.name} holds text, and the model was loaded without a tokenizer; give circuitry.load a tokenizer")
     if examples > len(table.rows):
         raise TaskError(f"examples must be at most {len(table.rows)}, the rows of {table.name}, got {examples}")
     chosen = sorted(rng.permutation(len(table.rows))[:examples])
-    read = [_Reader(table, table.rows[k], vocabulary).example() for k in chosen]
-    prompts = stack(read, None, vocabulary, begin)
+    rows = [_Reader(table, table.rows[k], vocabulary).example() for k in chosen]
+    prompts = stack(rows, None, vocabulary, begin)
     return replace(prompts, changed=_changed(prompts))
 
 
 def _changed(prompts: Prompts) -> tuple[str, ...] | None:
-    """The named positions at which prompts differ, if they differ nowhere else."""
+    """The named positions at which prompts differ; None if they differ anywhere else."""
     differs, rows = prompts.clean != prompts.corrupted, np.arange(len(prompts))
     named = np.zeros(differs.shape, bool)
     names = tuple(name for name, at in prompts.where.items() if differs[rows, at].any())
@@ -75,14 +75,14 @@ def _changed(prompts: Prompts) -> tuple[str, ...] | None:
 
 
 class _Reader:
-    """One row and the tokens of its two prompts."""
+    """Reads one row as tokens of the model."""
 
     def __init__(self, table: PromptTable, row: Row, vocabulary: Any) -> None:
         self.table, self.row, self.vocabulary = table, row, vocabulary
         self.clean, self.corrupted = (vocabulary.encode(row.text[side]) for side in ("clean", "corrupted"))
 
     def example(self) -> Example:
-        """The row in tokens. Raises TaskError where they do not fit together."""
+        """The row as token ids. Raises TaskError if these do not fit together."""
         last = self._last_changed()
         answer, foil = self._one_token("answer"), self._one_token("foil")
         if answer == foil:
@@ -93,8 +93,8 @@ class _Reader:
     def _last_changed(self) -> int:
         if len(self.clean) != len(self.corrupted):
             shown = f"{self._shown(self.corrupted)} and {self._shown(self.clean)}"
-            what = f"{len(self.corrupted)} tokens, and clean has {len(self.clean)}; the two must be equally long ({shown})"
-            raise self._problem("corrupted", what)
+            message = f"{len(self.corrupted)} tokens, and clean has {len(self.clean)}; the two must be equally long ({shown})"
+            raise self._problem("corrupted", message)
         differs = [at for at, pair in enumerate(zip(self.clean, self.corrupted, strict=True)) if pair[0] != pair[1]]
         if not differs:
             raise self._problem("corrupted", "the same tokens as clean for this model")
@@ -104,39 +104,40 @@ class _Reader:
         return "|".join(self.vocabulary.decode(token) for token in ids)
 
     def _one_token(self, column: str) -> int:
-        """The one token with which clean goes on as the column says."""
+        """The token of a column's text, which must be one token after clean."""
         text, prompt = self.row.text[column], self.row.text["clean"]
-        token, spaced = (self._next(prompt, one) for one in (text, f" {text}"))
+        token, spaced = (self._next(prompt, following) for following in (text, f" {text}"))
         if token is not None and spaced is not None and _glued(prompt, text):
             raise self._problem(
                 column, f"{text!r} is read as {prompt[-12:] + text!r}; write {' ' + text!r} if a space comes first"
             )
         if token is None:
-            whole = self.vocabulary.encode(prompt + text)
-            tail = self._shown(whole[max(0, len(self.clean) - 1) :])
+            ids = self.vocabulary.encode(prompt + text)
+            tail = self._shown(ids[max(0, len(self.clean) - 1) :])
             problem = f"{text!r} after {prompt[-12:]!r} is not one token of this model: read as {tail!r}"
             raise self._problem(column, problem + _hint(prompt, text, spaced is not None))
         return token
 
     def _next(self, prompt: str, text: str) -> int | None:
-        """The token ``text`` if it is one that follows the prompt's own."""
-        whole = self.vocabulary.encode(prompt + text)
-        special = set(self.vocabulary.tokenizer.all_special_ids)  # such as the one for unknown words
-        return whole[-1] if whole[:-1] == self.clean and whole[-1] not in special else None
+        """The token of ``text`` after the prompt, or None if it is not one token there."""
+        ids = self.vocabulary.encode(prompt + text)
+        special = set(self.vocabulary.tokenizer.all_special_ids)  # such as the token for unknown words
+        return ids[-1] if ids[:-1] == self.clean and ids[-1] not in special else None
 
     def _position(self, column: str) -> int:
-        """The last token of the column's piece of clean."""
+        """The index of the last token of the column's piece of clean."""
         span, text = self.row.text[column], self.row.text["clean"]
-        begin = self._found(column, span)
+        begin = self._start(column, span)
         stop = begin + len(span if text.startswith(span, begin) else span.rpartition("#")[0])
+        # Many tokenizers put the space into the token of the word after it, so the piece may begin one space earlier.
         before = text[:begin].removesuffix(" ") if not text[begin].isspace() else text[:begin]
         cut = self.vocabulary.encode(text[:stop])
         if not cut or any(self.clean[: len(ids)] != ids for ids in (cut, self.vocabulary.encode(before))):
             raise self._problem(column, f"{span!r} does not begin and end with a token of this model: {self._shown(self.clean)}")
         return len(cut) - 1
 
-    def _found(self, column: str, span: str) -> int:
-        """Where the piece begins in clean: the only time it is there, or the one after ``#``."""
+    def _start(self, column: str, span: str) -> int:
+        """The character of clean at which the piece begins: its only occurrence, or the one with the number after ``#``."""
         text = self.row.text["clean"]
         starts = [at for at in range(len(text)) if text.startswith(span, at)]
         if len(starts) == 1:
@@ -153,8 +154,8 @@ class _Reader:
             )
         return starts[int(number) - 1]
 
-    def _problem(self, column: str, what: str) -> TaskError:
-        return self.table.problem(self.row, column, what)
+    def _problem(self, column: str, message: str) -> TaskError:
+        return self.table.problem(self.row, column, message)
 
 
 def _hint(prompt: str, text: str, spaced: bool) -> str:
@@ -164,5 +165,5 @@ def _hint(prompt: str, text: str, spaced: bool) -> str:
 
 
 def _glued(prompt: str, text: str) -> bool:
-    """Whether a word follows a word with nothing between them."""
+    """Whether the text would continue the last word of the prompt: a letter directly after a letter."""
     return prompt[-1].isalpha() and text[0].isalpha()

@@ -1,4 +1,4 @@
-"""The option ``begin`` of tasks in words: which tokens come before the text."""
+"""The option ``begin`` of tasks with text: which tokens come before the text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BEGINS = ("auto", "yes", "no")
 
 
 def front(vocabulary: Any, begin: str) -> list[int]:
-    """The tokens before a task's text, mostly one or none: ``vocabulary.front``, or none with "no"; "yes" insists on one.
+    """The tokens before a task's text, usually one or none: ``vocabulary.front``, or none with "no"; "yes" requires one.
 
     Raises TaskError if "yes" is asked for and the tokenizer has no such token.
 
@@ -20,7 +20,7 @@ def front(vocabulary: Any, begin: str) -> list[int]:
     """
     if begin not in BEGINS:
         raise TaskError(expected("auto, yes or no as begin", begin))
-    found = [] if begin == "no" else list(vocabulary.front)
-    if begin == "yes" and not found:
+    tokens = [] if begin == "no" else list(vocabulary.front)
+    if begin == "yes" and not tokens:
         raise TaskError("the model's tokenizer has no token that begins a text; use begin='no'")
-    return found
+    return tokens

@@ -17,11 +17,12 @@ class Prompts:
     """Aligned prompts. ``clean``, ``corrupted`` [example, pos]; ``answer``, ``foil`` [example] token ids.
 
     ``where`` maps a position's name to its absolute position in each example [example]; it always has END, the token whose
-    prediction is the answer. ``changed`` names the positions at which corrupted differs from clean; None where they have no
-    names, and any token up to END may differ. Prompts shorter than the longest are padded on the right, after END, which no causal
-    model can see. ``lengths`` [example] are the tokens of each prompt without its padding. Where they are None, prompts with END at
-    different tokens stop at END, and prompts with END at the same token are as long as their rows: what follows END is real. The
-    constructor checks nothing: ``check`` and ``lint`` do, which a task calls on what its ``make`` returns.
+    prediction is the answer. ``changed`` names the positions at which corrupted differs from clean; None if they have no names,
+    so that any token up to END may differ. Prompts shorter than the longest are padded on the right, after END; the predictions
+    of a causal model do not depend on the padding. ``lengths`` [example] are the tokens of each prompt without its padding. If
+    they are None, prompts with END at different tokens stop at END, and prompts with END at the same token are as long as their
+    rows: what follows END belongs to the prompt. The constructor checks nothing; a task calls ``check`` and ``lint`` on what
+    ``make`` returns.
 
     >>> clean = np.array([[5, 6, 7, 5]])  # [A][B] x [A], answered [B]
     >>> corrupted = np.array([[5, 3, 7, 5]])
@@ -42,10 +43,10 @@ class Prompts:
 
     @property
     def length(self) -> int:
-        """Tokens a row.
+        """The number of tokens in a row, padding included.
 
-        >>> one = np.zeros((3, 2), np.int64)
-        >>> Prompts(one, one, one[:, 0], one[:, 0], {"END": one[:, 0]}, ()).length
+        >>> ids = np.zeros((3, 2), np.int64)
+        >>> Prompts(ids, ids, ids[:, 0], ids[:, 0], {"END": ids[:, 0]}, ()).length
         2
         """
         return int(self.clean.shape[1])
@@ -64,7 +65,7 @@ class Prompts:
 
     @property
     def stops(self) -> Ids:
-        """Tokens of each prompt without its padding [example].
+        """The number of tokens in each prompt without its padding [example].
 
         >>> ids = np.zeros((2, 9), np.int64)
         >>> [Prompts(ids, ids, ids[:, 0], ids[:, 0], {"END": np.array(end)}, ()).stops.tolist() for end in ([3, 5], [5, 5])]
@@ -77,7 +78,7 @@ class Prompts:
 
     @property
     def distinct(self) -> int:
-        """How many of the examples are different ones, padding aside.
+        """The number of different examples; padding does not count.
 
         >>> ids = np.array([[1, 2, 0], [1, 2, 9], [3, 2, 0]])
         >>> Prompts(ids, ids, ids[:, 0], ids[:, 1], {"END": np.array([1, 1, 2])}, ()).distinct
@@ -88,7 +89,7 @@ class Prompts:
 
     @property
     def differing(self) -> tuple[tuple[int, ...], ...]:
-        """Of each example the positions, up to END, at which its two prompts have different tokens.
+        """For each example, the positions up to END at which its two prompts have different tokens.
 
         >>> ids = np.arange(4)[None]
         >>> Prompts(ids, ids + [[0, 5, 0, 5]], ids[:, 0], ids[:, 0], {"END": np.array([2])}, ()).differing
@@ -100,8 +101,8 @@ class Prompts:
     def take(self, examples: slice | Ids) -> Prompts:
         """Some of the examples.
 
-        >>> one = np.zeros((3, 2), np.int64)
-        >>> len(Prompts(one, one, one[:, 0], one[:, 0], {"END": one[:, 0]}, ()).take(slice(2)))
+        >>> ids = np.zeros((3, 2), np.int64)
+        >>> len(Prompts(ids, ids, ids[:, 0], ids[:, 0], {"END": ids[:, 0]}, ()).take(slice(2)))
         2
         """
         where = {name: at[examples] for name, at in self.where.items()}
@@ -109,7 +110,7 @@ class Prompts:
         return replace(self, where=where, lengths=self.stops[examples], **parts)
 
     def trimmed(self, least: int = 0) -> Prompts:
-        """Without the tokens after the last END of all examples, which no answer depends on; but at least ``least`` tokens.
+        """The prompts without the tokens after the last END of all examples, but with at least ``least`` tokens.
 
         >>> ids, ends = np.zeros((2, 9), np.int64), np.array([3, 5])
         >>> Prompts(ids, ids, ids[:, 0], ids[:, 0], {"END": ends}, ()).trimmed().length
@@ -121,7 +122,7 @@ class Prompts:
 
 
 def check(prompts: Prompts) -> None:
-    """Refuse prompts that do not fit together, so that nothing can run on them. Raises TaskError in plain words.
+    """Refuse prompts on which nothing can run, since their parts do not fit together. Raises TaskError.
 
     >>> ids = np.array([[5, 6, 5]])
     >>> check(Prompts(ids, ids, ids[:, 1], ids[:, 0], {"B": np.array([1])}, ()))
@@ -130,16 +131,16 @@ def check(prompts: Prompts) -> None:
     """
     if prompts.clean.shape != prompts.corrupted.shape:
         raise TaskError(
-            f"clean prompts are {prompts.clean.shape} and corrupted ones {prompts.corrupted.shape}; they must be aligned"
+            f"clean prompts have shape {prompts.clean.shape} and corrupted ones {prompts.corrupted.shape}; they must be aligned"
         )
     if "END" not in prompts.where:
         raise TaskError("the task has no position END, the token at which the answer is predicted; add it to where")
     if unknown := [name for name in prompts.changed or () if name not in prompts.where]:
         raise TaskError(f"the task declares {unknown[0]} changed, but has no such position; {suggest(unknown[0], prompts.where)}")
-    of_examples = {"answer": prompts.answer, "foil": prompts.foil, **{f"position {n}": at for n, at in prompts.where.items()}}
-    for what, values in of_examples.items():
+    by_example = {"answer": prompts.answer, "foil": prompts.foil, **{f"position {n}": at for n, at in prompts.where.items()}}
+    for part, values in by_example.items():
         if values.shape != (len(prompts),):
-            raise TaskError(f"{what} has shape {values.shape}; expected one number for each of {len(prompts)} examples")
+            raise TaskError(f"{part} has shape {values.shape}; expected one number for each of {len(prompts)} examples")
     for name, at in prompts.where.items():
         if at.min() < 0 or at.max() >= prompts.length:
             raise TaskError(f"position {name} lies outside the prompts (0 to {prompts.length - 1})")
@@ -148,10 +149,10 @@ def check(prompts: Prompts) -> None:
 
 
 def lint(prompts: Prompts, *, copied: bool = True) -> None:
-    """Refuse prompts that would make the experiment meaningless. Raises TaskError in plain words.
+    """Refuse prompts that would make the experiment meaningless. Raises TaskError.
 
     ``copied``: the answer must be in the prompt, since the task is to copy it from there. A task with ``copied=False`` asks
-    for what the prompt does not say, such as a fact; ``circuitry.patch`` then looks whether the model knows it.
+    for something that the prompt does not contain, such as a fact; ``circuitry.patch`` then checks whether the model knows it.
 
     >>> ids = np.array([[5, 6, 5]])
     >>> lint(Prompts(ids, ids, ids[:, 1], ids[:, 0], {"END": np.array([2])}, ()))
@@ -167,12 +168,12 @@ def lint(prompts: Prompts, *, copied: bool = True) -> None:
 
 
 def _check_lengths(prompts: Prompts) -> None:
-    given = np.asarray(prompts.lengths)
-    if given.shape != (len(prompts),):
-        raise TaskError(f"lengths have shape {given.shape}; expected one number an example, ({len(prompts)},)")
-    if (wrong := np.flatnonzero((given <= prompts.where["END"]) | (given > prompts.length))).size:
+    lengths = np.asarray(prompts.lengths)
+    if lengths.shape != (len(prompts),):
+        raise TaskError(f"lengths have shape {lengths.shape}; expected one number for each example, ({len(prompts)},)")
+    if (wrong := np.flatnonzero((lengths <= prompts.where["END"]) | (lengths > prompts.length))).size:
         raise TaskError(
-            f"example {wrong[0]} has length {given[wrong[0]]}; it must hold END, which is token {prompts.where['END'][wrong[0]]}, "
+            f"example {wrong[0]} has length {lengths[wrong[0]]}; it must include END, which is token {prompts.where['END'][wrong[0]]}, "
             f"and fit its row of {prompts.length}"
         )
 

@@ -1,7 +1,7 @@
-"""A task as the record of a table or a run holds it: plain data that goes through JSON, and that data in words.
+"""A task in the provenance of a table or a run: plain data that survives JSON, and that data in words.
 
-``{"name": ..., "source": ..., "options": {...}, "examples": ..., "seed": ...}``; of cells that differ in some options,
-``"varies": {option: [value, ...]}`` has all their values. Old records are text, which is shown unchanged.
+``{"name": ..., "source": ..., "options": {...}, "examples": ..., "seed": ...}``. If the cells of a table differ in an option,
+``"varies": {option: [value, ...]}`` has all its values. Records of old versions are text, which is shown unchanged.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ Record: TypeAlias = Mapping[str, Any]
 
 
 def plain(value: Any) -> Any:
-    """An option as JSON gives it back: lists for tuples, Python's numbers for numpy's.
+    """An option's value as it comes back from JSON: lists for tuples, Python's numbers for numpy's.
 
     >>> plain((8, 16))
     [8, 16]
     """
     if isinstance(value, tuple | list):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     return value.item() if hasattr(value, "item") else value
 
 
 def settings(task: Any) -> dict[str, list[Any]]:
-    """Every option of a record, examples and seed among them, with its values: one, or several where it varies.
+    """Every option of a record, including examples and seed, with its value, or all its values if it varies.
 
     >>> settings({"name": "a", "options": {"n": 1, "c": "B"}, "seed": 0, "varies": {"n": [1, 2]}})
     {'n': [1, 2], 'c': ['B'], 'seed': [0]}
     """
     if not isinstance(task, Mapping):
         return {}
-    asked = {**task.get("options", {}), **{name: task[name] for name in ("examples", "seed") if name in task}}
-    return {name: list(task.get("varies", {}).get(name, [value])) for name, value in asked.items()}
+    values = {**task.get("options", {}), **{name: task[name] for name in ("examples", "seed") if name in task}}
+    return {name: list(task.get("varies", {}).get(name, [value])) for name, value in values.items()}
 
 
 def title(task: Record) -> str:
-    """The name of a task, with what tells two of that name apart.
+    """The name of a task, with its source if it has one: two tables of prompts may have the same name.
 
     >>> title({"name": "names.csv", "source": "9123f52c"})
     'names.csv (9123f52c)'
@@ -45,17 +45,17 @@ def title(task: Record) -> str:
 
 
 def text(task: Any, without: Iterable[str] = ()) -> str:
-    """A record in words, ``without`` some options; text of old, and nothing at all, as they are.
+    """A record in words, ``without`` some options. Text stays as it is, and no task is the empty text.
 
     >>> text({"name": "a", "options": {"n": 1, "c": "B"}, "varies": {"n": [1, 2]}}), text("<task a: n=1>")
     ("<task a: n=1 or 2, c='B'>", '<task a: n=1>')
     """
     if isinstance(task, list):
-        return " or ".join(dict.fromkeys(text(one, without) for one in task))
+        return " or ".join(dict.fromkeys(text(part, without) for part in task))
     if not isinstance(task, Mapping):
         return str(task or "")
-    left = set(without)
-    shown = ", ".join(option(name, values) for name, values in settings(task).items() if name not in left)
+    hidden = set(without)
+    shown = ", ".join(option(name, values) for name, values in settings(task).items() if name not in hidden)
     return f"<task {title(task)}: {shown}>" if shown else f"<task {title(task)}>"
 
 
@@ -69,7 +69,7 @@ def option(name: str, values: Sequence[Any]) -> str:
 
 
 def together(tasks: Sequence[Any], name: str, values: Sequence[Any]) -> Any:
-    """The record of several tasks as one: one that varies in the option ``name`` if they differ in nothing else, else all of them.
+    """One record for several tasks: one that varies in the option ``name`` if they differ in nothing else, otherwise a list.
 
     >>> tasks = [{"name": "a", "options": {"n": n, "c": "B"}} for n in (1, 2)]
     >>> text(together(tasks, "n", [1, 2])), text(together(tasks, "wording", ["x", "y"]))

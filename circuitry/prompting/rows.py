@@ -1,4 +1,4 @@
-"""Reads a table of prompts, .csv or .jsonl: text by column, checked line by line as far as that needs no model."""
+"""Reads a table of prompts, .csv or .jsonl, as text by column, and makes every check that needs no model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _POSITION = re.compile(r"[A-Z][A-Z0-9_]*")
 
 @dataclass(frozen=True)
 class Row:
-    """One prompt as text by column, and the line of the file where it begins: 1 is the first, as an editor counts."""
+    """One prompt as text by column, and the line of the file where it begins; the first line is 1."""
 
     line: int
     text: Mapping[str, str]
@@ -33,17 +33,17 @@ class PromptTable:
     rows: tuple[Row, ...]
     positions: tuple[str, ...]
 
-    def problem(self, row: Row, column: str, what: str) -> TaskError:
-        """An error that says where in the file it is.
+    def problem(self, row: Row, column: str, message: str) -> TaskError:
+        """An error with its file, line and column.
 
         >>> print(PromptTable("p.csv", (), ()).problem(Row(3, {}), "foil", "empty"))
         p.csv, line 3, foil: empty
         """
-        return TaskError(f"{self.name}, line {row.line}, {column}: {what}")
+        return TaskError(f"{self.name}, line {row.line}, {column}: {message}")
 
 
 def read_table(path: Path) -> PromptTable:
-    """The prompts in a .csv or .jsonl file. Raises TaskError with the line where something is wrong.
+    """The prompts in a .csv or .jsonl file. Raises TaskError with the line of the error.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "p.csv"
@@ -67,7 +67,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise TaskError(f"{path.name} cannot be read: {error.strerror or error}") from error
     try:
-        return data.decode("utf-8-sig")  # spreadsheets put a mark in front
+        return data.decode("utf-8-sig")  # spreadsheet programs write a byte order mark
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise TaskError(
@@ -83,14 +83,15 @@ def _csv(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:
             _check_header(header, name, line)
         elif len(cells) != len(header):
             raise TaskError(
-                f"{name}, line {line}: {len(cells)} cells for {len(header)} columns; put a text with a comma in double quotes"
+                f"{name}, line {line}: expected {len(header)} cells, got {len(cells)}; put a text with a comma in double quotes"
             )
         else:
             yield line, dict(zip(header, cells, strict=True))
 
 
 def _csv_lines(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Lines with something on them; a quoted text may run over several, and counts from its first."""
+    """The cells of each line that is not empty. A quoted text may span several lines and has the number of the first."""
+    # Without ``strict``, bad quoting would join texts without a message.
     reader, line = csv.reader(io.StringIO(text, newline=""), strict=True), 1
     try:
         for cells in reader:
@@ -102,15 +103,15 @@ def _csv_lines(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_header(header: list[str], name: str, line: int) -> None:
-    if len(header) == 1 and (other := next((mark for mark in (";", "\t") if mark in header[0]), None)):
-        raise TaskError(f"{name}, line {line}: columns are separated by {other!r}; expected commas")
+    if len(header) == 1 and (separator := next((mark for mark in (";", "\t") if mark in header[0]), None)):
+        raise TaskError(f"{name}, line {line}: expected commas between columns, got {separator!r}")
     if twice := [column for column in header if header.count(column) > 1]:
         raise TaskError(f"{name}, line {line}: two columns are called {twice[0]!r}")
     _check_names(header, f"{name}, line {line}")
 
 
 def _check_names(names: Any, where: str) -> None:
-    """Refuse columns that are missing or not known; positions are those in capitals."""
+    """Refuse missing and unknown columns. A column in capitals is a position."""
     unknown = [name for name in names if name not in NEEDED and not _POSITION.fullmatch(name)]
     if unknown:
         raise TaskError(
@@ -124,29 +125,30 @@ def _check_names(names: Any, where: str) -> None:
 
 def _jsonl(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:
     first: dict[str, str] = {}
-    for line, one in enumerate(text.split("\n"), 1):
-        if not one.strip():
+    # Not splitlines: it also splits at characters that JSON allows inside a text, such as U+2028.
+    for line, source in enumerate(text.split("\n"), 1):
+        if not source.strip():
             continue
         where = f"{name}, line {line}"
-        found = _object(one, where)
-        _check_names(found, where)
-        first = first or found
-        if extra := sorted(found.keys() ^ first.keys()):
+        cells = _object(source, where)
+        _check_names(cells, where)
+        first = first or cells
+        if extra := sorted(cells.keys() ^ first.keys()):
             raise TaskError(f"{where}: {extra[0]} is given in some rows only; every row needs the same columns")
-        yield line, {column: found[column] for column in first}
+        yield line, {column: cells[column] for column in first}
 
 
 def _object(text: str, where: str) -> dict[str, str]:
     try:
-        found = json.loads(text, object_pairs_hook=lambda pairs: _unrepeated(pairs, where))
+        cells = json.loads(text, object_pairs_hook=lambda pairs: _unrepeated(pairs, where))
     except json.JSONDecodeError as error:
         raise TaskError(f"{where}: not JSON: {error.msg} at character {error.pos + 1}") from error
-    if not isinstance(found, dict):
-        raise TaskError(f"{where}: expected an object with {', '.join(NEEDED)}, got {type(found).__name__}")
-    for column, value in found.items():
+    if not isinstance(cells, dict):
+        raise TaskError(f"{where}: expected an object with {', '.join(NEEDED)}, got {type(cells).__name__}")
+    for column, value in cells.items():
         if not isinstance(value, str):
             raise TaskError(f"{where}, {column}: expected text, got {json.dumps(value)}")
-    return found
+    return cells
 
 
 def _unrepeated(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:

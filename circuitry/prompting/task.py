@@ -1,4 +1,4 @@
-"""A task: a definition from ``tasks/`` with its options, and the prompts it makes for a model."""
+"""A task: a definition with its options, and the prompts it makes for a model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .prompts import lint as lint_prompts
 from .record import plain, text
 
 _KINDS: dict[type, Any] = {int: Integral, float: Real, type(None): object}
-"""What an option may be, by the type of its default, where that is wider than the type itself."""
+"""The types that an option accepts, by the type of its default, if these are more than that type."""
 
 
 class Positions:
@@ -59,7 +59,7 @@ class Task:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The task as plain data, for what is saved; ``prompting.record.text`` says it in words.
+        """The task as plain data, for provenance; ``prompting.record.text`` puts it in words.
 
         >>> task("induction", distance=8).record["options"]["distance"]
         8
@@ -96,9 +96,9 @@ class Task:
         return task_of(self.definition, {**self.options, **options}, examples, seed)
 
     def prompts(self, vocabulary: Any, *, lint: bool = True) -> Prompts:
-        """The prompts for a model's vocabulary: same seed, same prompts. Raises TaskError if none can be made.
+        """The prompts for a model's vocabulary; the same seed gives the same prompts. Raises TaskError if none can be made.
 
-        ``lint=False`` refuses only prompts that cannot run, not those that would be meaningless.
+        With ``lint=False`` only prompts that cannot run are refused, not those that would be meaningless.
 
         >>> from circuitry.models import Vocabulary
         >>> prompts = task("induction", distance=8, examples=2).prompts(Vocabulary.of(None, 100))
@@ -106,23 +106,24 @@ class Task:
         (2, 16)
         """
         rng = np.random.default_rng(self.seed)
-        made = self.definition.make(vocabulary, rng, examples=self.examples, **self.options)
-        check(made)
+        prompts = self.definition.make(vocabulary, rng, examples=self.examples, **self.options)
+        check(prompts)
         if lint:
-            lint_prompts(made, copied=self.definition.copied)
-        if vocabulary.longest is not None and made.length > vocabulary.longest:
+            lint_prompts(prompts, copied=self.definition.copied)
+        if vocabulary.longest is not None and prompts.length > vocabulary.longest:
             raise TaskError(
-                f"task {self.name!r} makes prompts of {made.length} tokens and the model has {vocabulary.longest} positions; "
+                f"task {self.name!r} makes prompts of {prompts.length} tokens and the model has {vocabulary.longest} positions; "
                 "try shorter prompts or another model"
             )
-        return made
+        return prompts
 
 
 def task(name: str | PathLike[str], *, examples: int | None = None, seed: int = 0, **options: Any) -> Task:
     """A task by name, or by the path of a custom file, with options.
 
-    A file is one that defines ``TASK`` (``./mine.py``), or a table of prompts (``prompts.csv``, ``prompts.jsonl``; see
-    ``definition_from_file``). ``examples``: how many prompts, by default 128, or every row of a table.
+    A file either defines ``TASK`` (``./mine.py``) or is a table of prompts (``prompts.csv``, ``prompts.jsonl``; see
+    ``definition_from_file``). ``examples``: the number of prompts, by default that of the definition: 128, or every row of a
+    table.
 
     Raises CircuitryError for an unknown task or option, TaskError for a table that cannot be read.
 
@@ -138,14 +139,14 @@ def _definition(name: str) -> TaskDefinition:
         return definition_from_file(content.find("tasks", name))
     if suffix not in ("", ".py") and Path(name).exists():
         raise TaskError(expected(f"a task file ({', '.join(content.OWN)})", name))
-    found = content.constant("tasks", name, "TASK")
-    if not isinstance(found, TaskDefinition):
-        raise CircuitryError(f"TASK in {name} is {type(found).__name__}, not a TaskDefinition")
-    return found
+    definition = content.constant("tasks", name, "TASK")
+    if not isinstance(definition, TaskDefinition):
+        raise CircuitryError(f"expected a TaskDefinition as TASK in {name}, got {type(definition).__name__}")
+    return definition
 
 
 def task_of(definition: TaskDefinition, options: Mapping[str, Any], examples: int | None, seed: int) -> Task:
-    """Fill in defaults and refuse options the task does not have, or values of another kind than the default.
+    """A task with its defaults filled in. Refuses unknown options, and values of another type than the default.
 
     >>> task_of(task("induction").definition, {}, 4, 0).examples
     4
@@ -165,5 +166,6 @@ def task_of(definition: TaskDefinition, options: Mapping[str, Any], examples: in
 
 
 def _check_kind(name: str, value: Any, default: Any) -> None:
+    # A bool is an int for isinstance, so True would pass for a number.
     if not isinstance(value, _KINDS.get(type(default), type(default))) or isinstance(value, bool) != isinstance(default, bool):
         raise TaskError(f"{name}={value!r}: expected {type(default).__name__}, such as {default!r}")

@@ -1,4 +1,4 @@
-"""What a task may know of a model: its tokens, without the model."""
+"""The tokens of a model, which is all that a task may know about it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _BETWEEN_DOCUMENTS = "<|endoftext|>"  # of GPT-2, GPT-NeoX, Mamba, Qwen, SmolLM
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Token ids a task may draw from, and how to read and write text.
+    """The token ids from which a task may draw, and how to read and write text.
 
-    ``ordinary`` [n]: ids without special tokens, and without two ids that read the same. ``tokenizer`` is None for a
-    model loaded without one; tokens then read as numbers. ``longest``: how many tokens a prompt may have, None without a limit.
+    ``ordinary`` [n]: ids without special tokens, and only one id for each text. ``tokenizer`` is None for a model that was loaded
+    without one; tokens are then read as numbers. ``longest``: the most tokens that a prompt may have; None without a limit.
     """
 
     ordinary: NDArray[np.int64]
@@ -26,7 +26,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer: Any, size: int, longest: int | None = None) -> Vocabulary:
-        """The vocabulary of a tokenizer with logits of ``size`` entries; all ids without a tokenizer.
+        """The vocabulary of a tokenizer for a model with ``size`` logits; without a tokenizer, all ids.
 
         >>> Vocabulary.of(None, 3).ordinary.tolist()
         [0, 1, 2]
@@ -42,7 +42,7 @@ class Vocabulary:
         return cls(np.array(sorted(readable), np.int64), tokenizer, longest)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without special tokens added.
+        """The token ids of a text; no special tokens are added.
 
         >>> import circuitry as ct
         >>> words = ct.load("bundled:mamba").vocabulary
@@ -54,7 +54,7 @@ class Vocabulary:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def single(self, words: Iterable[str]) -> dict[str, int]:
-        """The words that are one token where they stand after a space, with that token. ValueError without a tokenizer.
+        """The words that are one token after a space, with that token. Raises ValueError without a tokenizer.
 
         >>> import circuitry as ct
         >>> list(ct.load("bundled:mamba").vocabulary.single(["Mary", "Bartholomew"]))
@@ -62,15 +62,15 @@ class Vocabulary:
         """
         before = self.encode("a")  # the space may belong to the word's token or be a mark that the tokenizer puts in front
         read = {word: self.encode(f"a {word}") for word in words}
-        special = set(self.tokenizer.all_special_ids)  # such as the one for unknown words
+        special = set(self.tokenizer.all_special_ids)  # such as the token for unknown words
         return {word: ids[-1] for word, ids in read.items() if ids[:-1] == before and ids[-1] not in special}
 
     @property
     def front(self) -> tuple[int, ...]:
-        """The tokens in front of a text, mostly one or none: those that the tokenizer itself puts there, ``tokenizer("x")``.
+        """The tokens in front of a text, usually one or none: those that the tokenizer itself puts there, ``tokenizer("x")``.
 
-        Many tokenizers put nothing there, although the model has hardly seen a text without a beginning. Then it is the token
-        between documents in training (``<|endoftext|>``) if the vocabulary has it, else the one that the tokenizer calls bos.
+        Many tokenizers put nothing there, although the model has hardly seen a text without a token before it. Then it is the
+        token between documents in training (``<|endoftext|>``) if the vocabulary has it, or else the tokenizer's bos token.
 
         >>> import circuitry as ct
         >>> ct.load("bundled:mamba").vocabulary.front
@@ -78,8 +78,8 @@ class Vocabulary:
         """
         if self.tokenizer is None:
             return ()
-        if own := _put_in_front(self.tokenizer):
-            return own
+        if added := _put_in_front(self.tokenizer):
+            return added
         between = self.tokenizer.get_vocab().get(_BETWEEN_DOCUMENTS, self.tokenizer.bos_token_id)
         return () if between is None else (between,)
 
@@ -102,10 +102,11 @@ class Vocabulary:
 
 
 def _put_in_front(tokenizer: Any) -> tuple[int, ...]:
-    """What the tokenizer adds before a text. Compared with the bare text, since an unknown "x" is a special token as well."""
-    whole, bare = (list(tokenizer("x", add_special_tokens=added)["input_ids"]) for added in (True, False))
-    starts = (at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
-    return tuple(whole[: next(starts, 0)])
+    """The tokens that the tokenizer adds before a text."""
+    full, bare = (list(tokenizer("x", add_special_tokens=added)["input_ids"]) for added in (True, False))
+    # Special tokens are not recognised by their ids: if "x" is unknown, its own token is special as well.
+    starts = (at for at in range(len(full)) if full[at : at + len(bare)] == bare)
+    return tuple(full[: next(starts, 0)])
 
 
 def _looks_special(token: str) -> bool:

@@ -33,7 +33,7 @@ def unused(x: int) -> int:
     return x - LEAST
 '''
 TESTS = """
-from support.planted import clamped
+from planted import clamped
 
 
 def test_low():

@@ -137,13 +137,13 @@ def truncate(parts: list[Path]) -> Path:
 
 
 PARTS: dict[str, tuple[Callable[[list[Path]], Path], str]] = {
-    "renamed": (rename, "first.gguf is one of 5 parts, and its name does not say which; the parts are found by their names, *"),
+    "renamed": (rename, "first.gguf is one of 5 parts, and its name does not say which; parts are found by their names, *"),
     "one missing": (lose, "m-00001-of-00005.gguf is one of 5 parts, and m-00002-of-00005.gguf is not beside it"),
     "the first alone": (
         lose_others,
         "m-00001-of-00005.gguf is one of 5 parts, and m-00002-of-00005.gguf, m-00003-of-00005.gguf, *",
     ),
-    "one twice": (exchange, "m-00002-of-00005.gguf does not hold the part that its name says (split.no 2)"),
+    "one twice": (exchange, "m-00002-of-00005.gguf is not the part that its name says (split.no 2)"),
     "truncated": (truncate, "m-00001-of-00005.gguf could not be read as GGUF: *"),
 }
 
@@ -166,7 +166,7 @@ def test_a_package_may_hold_the_parts_of_one_file(tmp_path: Path, monkeypatch: p
     write(package / "inside" / "m.gguf", hf := stock("llama"), tensors_a_part=7)
     assert (logits(ct.load("package:holds_parts").hf) - logits(ct.load(hf).hf)).abs().max() < 1e-4
     write(package / "other.gguf", hf)
-    with pytest.raises(ModelError, match=r"^the package 'holds_parts' holds 6 GGUF files, not one; give the file itself$"):
+    with pytest.raises(ModelError, match=r"^expected one GGUF file in the package 'holds_parts', got 6; give the file itself$"):
         ct.load("package:holds_parts")
 
 
@@ -229,9 +229,9 @@ REFUSED: dict[str, tuple[str, Change, dict[str, Any], str]] = {
     "heads by layer": ("llama", says(attention__head_count_kv=[2, 1, 2]), {}, "t.gguf could not be read as GGUF: Validation error for field 'num_key_value_heads': *"),
     "what nobody knows, even 0": ("llama", says(attention__new_thing=0), {}, "t.gguf says llama.attention.new_thing = 0, which *"),
     "what nobody knows": ("llama", says(attention__new_thing=1), {}, "t.gguf says llama.attention.new_thing = 1, which *"),
-    "no heads": ("qwen2", silent("attention.head_count"), {}, "t.gguf lacks qwen2.attention.head_count, without which its model cannot be built"),
-    "no heads of keys": ("llama", silent("attention.head_count_kv"), {}, "t.gguf lacks llama.attention.head_count_kv, without *"),
-    "no epsilon": ("llama", silent("attention.layer_norm_rms_epsilon"), {}, "t.gguf lacks llama.attention.layer_norm_rms_epsilon, without *"),
+    "no heads": ("qwen2", silent("attention.head_count"), {}, "t.gguf lacks qwen2.attention.head_count, which is needed to build its model"),
+    "no heads of keys": ("llama", silent("attention.head_count_kv"), {}, "t.gguf lacks llama.attention.head_count_kv, which is *"),
+    "no epsilon": ("llama", silent("attention.layer_norm_rms_epsilon"), {}, "t.gguf lacks llama.attention.layer_norm_rms_epsilon, which is *"),
     "an adapter": ("llama", lambda *_: None, {"other": {"general.type": "adapter"}}, "t.gguf is of type 'adapter' (general.type), not a model; *"),
     "not read": ("llama", lambda *_: None, {"architecture": "rwkv7"}, "t.gguf could not be read as GGUF: GGUF model with architecture rwkv7 is not supported yet."),
     "no graph": ("gpt2", lambda *_: None, {"architecture": "bloom"}, "models of type 'bloom' are refused: *"),

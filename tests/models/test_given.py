@@ -103,7 +103,7 @@ GIVEN: dict[str, tuple[Callable[[], Any], str]] = {
     "parallel": (lambda: torch.nn.DataParallel(llama("LlamaForCausalLM")), "DataParallel wraps a model for training; give the model inside: model.module"),
     "adapters": (lambda: PeftModelForCausalLM(llama("LlamaForCausalLM")), "PeftModelForCausalLM wraps a model with adapters; merge them and give the result: model.merge_and_unload()"),
     "adapters inside": (adapted, "LlamaForCausalLM has adapters inside; merge them and give the result: peft's model.merge_and_unload()"),
-    "a loaded model": (lambda: ct.load(llama("LlamaForCausalLM")), "Model is loaded already; use it as it is, or give ct.load the Hugging Face model: model.hf"),
+    "a loaded model": (lambda: ct.load(llama("LlamaForCausalLM")), "Model is already loaded; use it as it is, or give ct.load the Hugging Face model: model.hf"),
     "one's own": (Own, "Own has a config but is not a transformers.PreTrainedModel, whose parts circuitry knows; give one that is"),
     "no head": (lambda: llama("LlamaModel"), "LlamaModel does not predict the next token; give a LlamaForCausalLM (AutoModelForCausalLM makes one)"),
     "a classifier": (lambda: llama("LlamaForSequenceClassification"), "LlamaForSequenceClassification does not predict the next token; give a LlamaForCausalLM (*"),

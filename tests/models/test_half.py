@@ -64,7 +64,7 @@ def test_verify_raises_no_false_alarm(kind: str, dtype: str) -> None:
         ("mamba", mamba_module, "scan"),
         ("mamba2", mamba2_module, "ssd"),
         ("rwkv", rwkv_module, "wkv"),
-        ("gpt2", attention, "_tapped"),
+        ("gpt2", attention, "_attend"),
     ],
 )
 @pytest.mark.parametrize("executor", ("suffix", "rows"))
@@ -89,7 +89,7 @@ def test_verify_finds_an_engine_that_is_wrong(
         with pytest.raises(ct.GuardError, match="and the reference differ by"):
             patch(model, "embed @ B -> logits", executor=ct.executor(executor, verify=1))
     finally:
-        AttentionInterface.register(attention.NAME, real if module is attention else attention._tapped)
+        AttentionInterface.register(attention.NAME, real if module is attention else attention._attend)
 
 
 @pytest.mark.parametrize("dtype", HALF)

@@ -91,10 +91,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "bundled": (lambda _: "bundled:nothing", "expected a bundled model, got 'bundled:nothing'; known here: *"),
     "hub": (
         lambda _: "nobody/nothing",
-        "'nobody/nothing' could not be loaded: it is not a folder here, and it could not be downloaded from the Hugging Face hub (*). "
+        "'nobody/nothing' could not be loaded: it is not a folder, and it could not be downloaded from the Hugging Face Hub (*). "
         "Offline, these work: *a folder, or a .gguf file",
     ),
-    "missing": (lambda folder: folder / "deeper", "'FOLDER/deeper' could not be loaded: it is not a folder here, *"),
+    "missing": (lambda folder: folder / "deeper", "'FOLDER/deeper' could not be loaded: it is not a folder, *"),
     "empty": (emptied, "FOLDER is a folder without config.json, so it is not a Hugging Face model"),
     "not json": (no_json, "FOLDER holds no model that transformers knows: *is not a valid JSON file."),
     "no type": (config(model_type=None), "FOLDER holds no model that transformers knows: *Should have a `model_type` key*"),
@@ -141,7 +141,7 @@ def test_a_model_that_cannot_be_loaded_says_why(name: str, saved: Path) -> None:
     [
         ({"dtype": "float23"}, "expected a dtype, got 'float23'; did you mean 'float32'?"),
         ({"dtype": "int8"}, "expected a dtype, got 'int8'; known here: bfloat16, float16, float32, float64"),
-        ({"device": "nowhere"}, "device 'nowhere' is not available here (*); 'cpu' works everywhere"),
+        ({"device": "nowhere"}, "device 'nowhere' is not available (*); 'cpu' works everywhere"),
     ],
 )
 def test_a_wrong_option_says_what_would_do(options: dict[str, Any], message: str) -> None:

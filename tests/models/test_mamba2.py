@@ -115,7 +115,8 @@ def test_with_a_cache_the_stock_method_runs() -> None:
 
 
 _WITH_KERNELS = """
-import sys, torch, tiny, circuitry as ct
+import sys, torch, circuitry as ct
+from support import tiny
 from circuitry.models.mixers import exact
 hf = tiny.stock("mamba2", dtype=torch.float32)
 ids = torch.arange(20)[None] + 3

@@ -53,7 +53,7 @@ def left_padded(rows: int = 3, length: int = 20) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("kind", TRANSFORMERS)
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
 @pytest.mark.parametrize("padded", (False, True))
-def test_tapped_attention_gives_the_same_bits(kind: str, dtype: torch.dtype, padded: bool) -> None:
+def test_attend_attention_gives_the_same_bits(kind: str, dtype: torch.dtype, padded: bool) -> None:
     hf = tiny.stock(kind, dtype=dtype)
     hf.set_attn_implementation("eager")
     ids, mask = left_padded()
@@ -99,14 +99,14 @@ def test_instrumenting_twice_is_instrumenting_once(kind: str) -> None:
 def test_an_attention_that_is_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from circuitry.models import attention
 
-    real = attention._tapped
-    monkeypatch.setattr(attention, "_tapped", lambda *a, **k: tuple(1.01 * t for t in real(*a, **k)))
+    real = attention._attend
+    monkeypatch.setattr(attention, "_attend", lambda *a, **k: tuple(1.01 * t for t in real(*a, **k)))
     with pytest.raises(
         ModelError, match=r"gpt2: instrumented logits differ from the stock model's by .*; this attention is not supported"
     ):
         tiny.model("gpt2")
-    monkeypatch.setattr(attention, "_tapped", lambda module, *a, **k: (real(module, *a, **k), real(module, *a, **k))[0])
-    with pytest.raises(ModelError, match="gpt2: the instrumented attention was called 6 times in 3 layers, not once each"):
+    monkeypatch.setattr(attention, "_attend", lambda module, *a, **k: (real(module, *a, **k), real(module, *a, **k))[0])
+    with pytest.raises(ModelError, match="gpt2: expected one call of the instrumented attention in each of 3 layers, got 6"):
         tiny.model("gpt2")
     monkeypatch.undo()
     tiny.model("gpt2")  # registers the real one again, which is the same for all models
@@ -126,7 +126,8 @@ def test_a_mamba_that_is_something_else_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 _WITH_KERNELS = """
-import sys, torch, tiny, circuitry as ct
+import sys, torch, circuitry as ct
+from support import tiny
 from circuitry.models import mixers
 hf = tiny.stock("mamba", dtype=torch.float32)
 ids = torch.arange(20)[None] + 3

@@ -123,7 +123,7 @@ def test_the_revision_an_autoencoder_was_trained_on_is_found_again(command: str,
     circuitry(*words)
     code, _, err = called(*words, "--revision", "step2")
     assert (
-        code == 2 and err.splitlines()[-1] == f"{NAME}@step1 names a revision, and revision='step2' another; give one of the two"
+        code == 2 and err.splitlines()[-1] == f"{NAME}@step1 names one revision and revision='step2' another; give one of the two"
     )
 
 
@@ -133,8 +133,8 @@ def test_several_models_may_be_revisions_of_one(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[str, str | None, type[CircuitryError], str]] = {
-    "unknown": (NAME, "step9", ModelError, f"'{NAME}@step9' could not be loaded: it is not a folder here, and it could not be downloaded from the Hugging Face hub (*"),
-    "two": (f"{NAME}@step1", "step2", CircuitryError, f"{NAME}@step1 names a revision, and revision='step2' another; give one of the two"),
+    "unknown": (NAME, "step9", ModelError, f"'{NAME}@step9' could not be loaded: it is not a folder, and it could not be downloaded from the Hugging Face Hub (*"),
+    "two": (f"{NAME}@step1", "step2", CircuitryError, f"{NAME}@step1 names one revision and revision='step2' another; give one of the two"),
     "bundled": ("bundled:mamba", "main", CircuitryError, "revision='main' needs a name on the Hugging Face Hub, and bundled:mamba is not one"),
     "compiled": ("compiled:mamba", "main", CircuitryError, "revision='main' needs a name *, and compiled:mamba is not one"),
     "file": ("model.gguf", "main", CircuitryError, "revision='main' needs a name *, and model.gguf is not one"),

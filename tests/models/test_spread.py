@@ -132,7 +132,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"device_map": {"": "cpu", "transformer.h.1.mlp": "disk"}},
-        "device_map divides transformer.h.1, which must be in one place",
+        "device_map divides transformer.h.1; place it as a whole, on one device",
     ),
     (
         {"device_map": {"": "cpu", "transformer.hh": "disk"}},
@@ -142,7 +142,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"device_map": "nowhere"}, "device_map cannot be followed: "),
     (
         {"device_map": "auto", "device": "cpu"},
-        "device='cpu' puts the whole model in one place, and device_map places its parts; give one of the two",
+        "device='cpu' puts the whole model on one device, and device_map places its parts; give one of the two",
     ),
 ]
 
@@ -188,7 +188,7 @@ def test_weights_of_a_mixer_must_be_fetched_together(kind: str) -> None:
     hf = tiny.stock(kind, dtype=torch.float32)
     accelerate.cpu_offload(hf, execution_device="cpu")
     mixer = type(hf.backbone.layers[0].mixer).__name__
-    with pytest.raises(ModelError, match=f"the weights of a {mixer} are fetched one by one, but must be there together; use "):
+    with pytest.raises(ModelError, match=f"the weights of a {mixer} are fetched one by one, but are needed together; use "):
         ct.load(hf)
     assert not hasattr(hf.backbone.layers[0].mixer, "circuitry")
 
@@ -219,9 +219,7 @@ def test_a_forward_of_ours_is_called_between_the_hooks_of_accelerate() -> None:
 def test_a_spread_module_stays_as_it_is(what: dict[str, Any], said: str) -> None:
     hf = tiny.stock("gpt2", dtype=torch.float32)
     accelerate.cpu_offload(hf, execution_device="cpu")
-    with pytest.raises(
-        ModelError, match=f"GPT2LMHeadModel is spread over devices by accelerate, and cannot be moved to {said}; "
-    ):
+    with pytest.raises(ModelError, match=f"GPT2LMHeadModel is spread over devices by accelerate and cannot be moved to {said}; "):
         ct.load(hf, **what)
 
 

@@ -223,7 +223,7 @@ def named_elsewhere(where: Path) -> None:
 
 
 SHARDS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "gone": (gone, "model.safetensors.index.json of IT names model-00002-of-00003.safetensors, which is not there"),
+    "gone": (gone, "model.safetensors.index.json of IT names model-00002-of-00003.safetensors, which is missing"),
     "truncated": (truncated, "the weights in IT/model-00002-of-00003.safetensors cannot be read: *"),
     "no index": (no_index, "no safetensors weights for 'IT': model-00001-of-00003.safetensors, *cannot be read without model.safetensors.index.json, *"),
     "broken index": (broken_index, "model.safetensors.index.json of IT cannot be read: it has no weight_map (*)"),

@@ -64,7 +64,7 @@ def wrong_attention() -> Iterator[Callable[..., None]]:
     from transformers import AttentionInterface
 
     yield lambda function: AttentionInterface.register(attention.NAME, function)
-    AttentionInterface.register(attention.NAME, attention._tapped)
+    AttentionInterface.register(attention.NAME, attention._attend)
 
 
 def logits(hf: Any, ids: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ def test_verify_passes_where_the_engine_is_right_and_not_where_it_is_wrong(
 
     def without_window(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, **more: Any) -> Any:
         causal = torch.full(mask.shape[-2:], torch.finfo(mask.dtype).min, dtype=mask.dtype).triu(1)
-        return attention._tapped(module, q, k, v, causal, **more)
+        return attention._attend(module, q, k, v, causal, **more)
 
     wrong_attention(without_window)
     with pytest.raises(ct.GuardError, match="and the reference differ"):
@@ -163,7 +163,7 @@ def test_scores_and_logits_with_a_cap(path: str, tmp_path: Path) -> None:
 
 def test_a_cap_that_the_engine_leaves_out_is_found(tmp_path: Path, wrong_attention: Callable[..., None]) -> None:
     model = gemma2(tmp_path, attn_logit_softcapping=0.2)
-    wrong_attention(lambda *args, softcap=None, **more: attention._tapped(*args, **more))
+    wrong_attention(lambda *args, softcap=None, **more: attention._attend(*args, **more))
     with pytest.raises(ct.GuardError, match="and the reference differ"):
         ct.patch(model, TASK, "embed @ B -> logits", executor=ct.executor(verify=1), lint=False)
 

@@ -50,7 +50,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(name: str, tmp_path: Path) -> N
     sprung, folder = tmp_path / "sprung", tmp_path / "native"
     source = written(name, folder, ".bin" if name == "mamba" else ".pth", lambda weights: weights.update(trap=Trap(sprung)))
     with pytest.raises(
-        ModelError, match=r"is refused, and nothing in it was run: .*\(Trying to load unsupported GLOBAL posix.mkdir"
+        ModelError, match=r"is refused, and none of its code was run: .*\(Trying to load unsupported GLOBAL posix.mkdir"
     ):
         ct.convert(source, tmp_path / "made")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["native"]
@@ -89,9 +89,9 @@ A_LOG = "backbone.layers.1.mixer.A_log"
 HEAD = "lm_head.weight"
 # By name: the checkpoint, what is changed in its weights, what in its folder, and what is said.
 REFUSED: dict[str, tuple[str, Change, Change, str]] = {
-    "layer norm": ("mamba", unchanged, settings(rms_norm=False), "config.json of IT has rms_norm False; transformers has this model with True only"),
-    "attention": ("mamba", unchanged, settings(attn_layer_idx=[1]), "config.json of IT has attn_layer_idx [1]; transformers has this model with [] only"),
-    "MLPs": ("mamba2", unchanged, settings(d_intermediate=32), "config.json of IT has d_intermediate 32; transformers has this model with 0 only"),
+    "layer norm": ("mamba", unchanged, settings(rms_norm=False), "config.json of IT has rms_norm False; transformers supports only True"),
+    "attention": ("mamba", unchanged, settings(attn_layer_idx=[1]), "config.json of IT has attn_layer_idx [1]; transformers supports only []"),
+    "MLPs": ("mamba2", unchanged, settings(d_intermediate=32), "config.json of IT has d_intermediate 32; transformers supports only 0"),
     "unknown setting": ("mamba", unchanged, settings(d_modle=1), "config.json of IT has 'd_modle', which mamba-ssm does not know; did you mean 'd_model'?"),
     "third layer": ("mamba", unchanged, mixer(layer="Mamba3"), "config.json of IT: expected Mamba1 or Mamba2 as ssm_cfg.layer, got 'Mamba3'"),
     "unknown mixer": ("mamba", unchanged, mixer(headdim=8), "ssm_cfg in config.json of IT has 'headdim', which mamba-ssm does not know; known here: *"),
@@ -108,13 +108,13 @@ REFUSED: dict[str, tuple[str, Change, Change, str]] = {
     "other layers": ("mamba", unchanged, settings(n_layer=2), "IT has 10 weights that a mamba of its sizes does not have, such as backbone.layers.2.*"),
     "other shape": ("mamba", lambda w: w.update({A_LOG: torch.ones(32, 5)}), unchanged, f"IT has 1 weight that a mamba of its sizes has in other shapes: {A_LOG}: expected (32, 4), got (32, 5)"),
     "other vocabulary": ("mamba", unchanged, settings(vocab_size=100), "IT has 1 weight that a mamba of its sizes has in other shapes: backbone.embeddings.weight: expected (104, 16), got (64, 16)"),
-    "not tied": ("mamba", lambda w: w[HEAD].add_(1), unchanged, "IT has tie_embeddings, but its lm_head.weight is not its backbone.embedding.weight"),
+    "not tied": ("mamba", lambda w: w[HEAD].add_(1), unchanged, "IT has tie_embeddings, but its lm_head.weight differs from its backbone.embedding.weight"),
     "truncated": ("mamba", unchanged, cut, "the weights in FILE cannot be read: *"),
     "no weights": ("mamba", unchanged, lambda folder: [p.unlink() for p in folder.glob("*model*")], "IT has the config.json of a mamba-ssm model, but no model.safetensors and no pytorch_model.bin"),
     "rwkv missing": ("rwkv", lambda w: w.pop("blocks.2.ffn.value.weight"), unchanged, "IT lacks 1 weight of a rwkv of its sizes: rwkv.blocks.2.feed_forward.value.weight; it is incomplete, or not a causal language model"),
     "rwkv extra": ("rwkv", lambda w: w.update({"blocks.1.tiny_q.weight": torch.ones(1)}), unchanged, "IT has 1 weight that a rwkv of its sizes does not have: rwkv.blocks.1.tiny_q.weight; *"),
     "rwkv shape": ("rwkv", lambda w: w.update({"head.weight": torch.ones(62, 16)}), unchanged, "IT has 1 weight that a rwkv of its sizes has in other shapes: head.weight: expected (61, 16), got (62, 16)"),
-    "rwkv 5": ("rwkv", lambda w: w.update({"blocks.0.att.ln_x.weight": torch.ones(1)}), unchanged, "IT is an RWKV after version 4 (it has blocks.0.att.ln_x.weight); transformers has RWKV-4 only"),
+    "rwkv 5": ("rwkv", lambda w: w.update({"blocks.0.att.ln_x.weight": torch.ones(1)}), unchanged, "expected an RWKV-4 in IT, got a later version (it has blocks.0.att.ln_x.weight); transformers has RWKV-4 only"),
     "rwkv one block": ("rwkv", lambda w: [w.pop(n) for n in list(w) if n[:8] in ("blocks.1", "blocks.2")], unchanged, "expected an RWKV-4 with at least two blocks in IT"),
     "rwkv embedding": ("rwkv", lambda w: w.pop("emb.weight"), unchanged, "expected an RWKV-4 in IT, but it has no matrix emb.weight"),
     "rwkv truncated": ("rwkv", unchanged, cut, "the weights in FILE cannot be read: *"),
@@ -188,11 +188,11 @@ NOT_CONVERTED: dict[str, tuple[Callable[[Path], Path], str]] = {
         "IT cannot be converted: expected a mamba-ssm folder, an RWKV-4 checkpoint, or a folder with pytorch_model.bin",
     ),
     "not there": (lambda folder: folder, "no file or folder IT"),
-    "two files": (two_files, "IT holds 2 checkpoints and no config.json; give one file, such as IT/RWKV-4-tiny.pth"),
+    "two files": (two_files, "expected one checkpoint in IT, got 2; give one file, such as IT/RWKV-4-tiny.pth"),
     "no state dict": (no_state_dict, "expected a plain state dict in IT/checkpoint.pth: names and tensors, and nothing else"),
     "safetensors": (safe_already, "IT has safetensors already; circuitry.load reads it as it is"),
     "no pickle": (no_pickle, "the weights in IT/checkpoint.pth cannot be read: *"),
-    "other code": (other_code, "IT/checkpoint.pth is refused, and nothing in it was run: *Trap was not an allowed global*"),
+    "other code": (other_code, "IT/checkpoint.pth is refused, and none of its code was run: *Trap was not an allowed global*"),
     "no type": (no_type, "IT holds no model that transformers knows: *"),
 }
 

@@ -165,9 +165,9 @@ def test_a_mean_is_over_real_tokens(after: str) -> None:
 @pytest.mark.parametrize(
     ("lengths", "message"),
     [
-        (np.array([4, 3]), "example 1 has length 3; it must hold END, which is token 3, and fit its row of 4"),
-        (np.array([5, 4]), "example 0 has length 5; it must hold END, which is token 3, and fit its row of 4"),
-        (np.array([4]), "lengths have shape (1,); expected one number an example, (2,)"),
+        (np.array([4, 3]), "example 1 has length 3; it must include END, which is token 3, and fit its row of 4"),
+        (np.array([5, 4]), "example 0 has length 5; it must include END, which is token 3, and fit its row of 4"),
+        (np.array([4]), "lengths have shape (1,); expected one number for each example, (2,)"),
     ],
 )
 def test_lengths_that_cannot_be_are_refused(lengths: Any, message: str) -> None:

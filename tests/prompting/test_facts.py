@@ -111,9 +111,7 @@ def test_only_countries_of_one_token_are_asked_for() -> None:
     )
     prompts = ct.task("capital", examples=24).prompts(words)
     assert {words.decode(int(t)).strip() for t in prompts.answer} == {"Paris", "Tokyo", "Rome", "Madrid"}
-    with pytest.raises(
-        TaskError, match="examples must be at most 24 for this model, which knows 4 countries as one token, got 25"
-    ):
+    with pytest.raises(TaskError, match="examples must be at most 24 for this model, which has 4 countries as one token, got 25"):
         ct.task("capital", examples=25).prompts(words)
     with pytest.raises(TaskError, match="expected a template from 0 to 5, or -1 for any, got 6"):
         ct.task("capital", template=6).prompts(words)

@@ -295,7 +295,7 @@ def test_a_tokenizer_that_runs_words_together_is_refused() -> None:
 
     vocabulary = model().vocabulary
     hidden = vocabulary.single(["Mary"])["Mary"]
-    with pytest.raises(TaskError, match=r"the tokenizer does not keep the names apart in '.* Mary .*': "):
+    with pytest.raises(TaskError, match=r"the tokenizer does not separate the names in '.* Mary .*': "):
         made(Swallowing(vocabulary.ordinary, vocabulary.tokenizer), examples=200)
 
 

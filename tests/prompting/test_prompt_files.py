@@ -150,12 +150,12 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     ),
     "column twice": (f"{HEAD},foil\n", "p.csv, line 1: two columns are called 'foil'"),
     "END": (f"{HEAD},END\n", "p.csv, line 1: END is always the last token of the prompt, so it needs no column"),
-    "semicolons": (HEAD.replace(",", ";"), "p.csv, line 1: columns are separated by ';'; expected commas"),
+    "semicolons": (HEAD.replace(",", ";"), "p.csv, line 1: expected commas between columns, got ';'"),
     "too many cells": (
         f"{HEAD}\n{GOOD}\n\nMary, and John met,Tom and John met, Mary, John\n",
-        "p.csv, line 4: 5 cells for 4 columns; put a text with a comma in double quotes",
+        "p.csv, line 4: expected 4 cells, got 5; put a text with a comma in double quotes",
     ),
-    "too few cells": (f"{HEAD}\nMary met\n", "p.csv, line 2: 1 cells for 4 columns; put a text with a comma in double quotes"),
+    "too few cells": (f"{HEAD}\nMary met\n", "p.csv, line 2: expected 4 cells, got 1; put a text with a comma in double quotes"),
     "open quote": (f'{HEAD}\n{GOOD}\n"Mary met,Tom, Mary, John\n', "p.csv, line 3: unexpected end of data"),
     "after a quoted line break": (
         f'{HEAD}\n"Mary\nmet John and","Tom\nmet John and", Mary, John\nMary met,,a,b\n',

@@ -165,7 +165,7 @@ def test_a_file_that_was_changed_is_read_again(own: Path) -> None:
     ("text", "message"),
     [
         ("x = 1", "FILE defines no TASK; see the files in tasks/ for examples"),
-        ("TASK = 3", "TASK in FILE is int, not a TaskDefinition"),
+        ("TASK = 3", "expected a TaskDefinition as TASK in FILE, got int"),
         (None, "no file FILE"),
     ],
 )
@@ -198,7 +198,7 @@ def swapped(ids: Any, row: int, column: int, token: int) -> Any:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "shapes": ({"corrupted": IDS[:, :3]}, "clean prompts are (2, 4) and corrupted ones (2, 3); they must be aligned"),
+    "shapes": ({"corrupted": IDS[:, :3]}, "clean prompts have shape (2, 4) and corrupted ones (2, 3); they must be aligned"),
     "no END": (
         {"where": {"B": np.array([1, 1])}},
         "the task has no position END, the token at which the answer is predicted; add it to where",

@@ -22,7 +22,7 @@ from .settings import settle
 def load_gguf(path: Path, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
     """The Hugging Face model of a GGUF file, or of all parts of one, and its tokenizer: the one given, the file's, or None.
 
-    Raises ModelError for a file that cannot be read, or not all of which transformers' model would use.
+    Raises ModelError if the file cannot be read, or if transformers would not use all of it.
     """
     if not path.is_file():
         raise ModelError(f"no file {path}")
@@ -33,13 +33,13 @@ def load_gguf(path: Path, dtype: torch.dtype, graph: str | None, tokenizer: Any)
             return _read(file, reader, path.name, dtype, graph, tokenizer)
     except ModelError:
         raise
-    except Exception as error:  # whatever a damaged file leads its readers to
+    except Exception as error:  # a damaged file makes its readers raise almost anything
         raise ModelError(f"{path.name} could not be read as GGUF: {_short(error)}") from error
 
 
 @contextmanager
 def _parsed_once(reader: Any) -> Iterator[None]:
-    """Within: transformers, which parses a file anew for the config, the weights and the tokenizer, takes what is parsed already."""
+    """Let transformers use this reader; by itself it parses a file again for the config, the weights and the tokenizer."""
     import gguf
 
     stock = gguf.GGUFReader
@@ -57,30 +57,30 @@ def _read(file: Path, reader: Any, name: str, dtype: torch.dtype, graph: str | N
     if "general.architecture" not in metadata:
         raise ModelError(f"{name} does not say what model it is (general.architecture)")
     tensors = {tensor.name: tensor for tensor in reader.tensors}
-    where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "trust_remote_code": False}
-    config = AutoConfig.from_pretrained(**where)
+    location = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "trust_remote_code": False}
+    config = AutoConfig.from_pretrained(**location)
     definition_for(config.model_type, graph)
     settle(config, metadata, tensors, name)
-    with redirect_stderr(StringIO()):  # its bar for GGUF has no switch
-        hf, found = AutoModelForCausalLM.from_pretrained(
-            **where, config=config, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
+    with redirect_stderr(StringIO()):  # its progress bar for GGUF cannot be turned off
+        hf, report = AutoModelForCausalLM.from_pretrained(
+            **location, config=config, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
         )
     _check_tensors(hf, metadata["general.architecture"], tensors, name)
-    check_loaded(hf, found, {}, name)
-    if getattr(hf, "is_quantized", False):  # all its weights are floats now, and it may be saved like any other model
+    check_loaded(hf, report, {}, name)
+    if getattr(hf, "is_quantized", False):  # all its weights are floats now, so it may be saved like any other model
         hf.hf_quantizer.remove_quantization_config(hf)
-    return hf, tokenizer or _tokenizer(where, reader, name)
+    return hf, tokenizer or _tokenizer(location, reader, name)
 
 
 def _check_tensors(hf: Any, architecture: str, tensors: Mapping[str, Any], name: str) -> None:
     """Refuse a file with tensors that transformers did not use, and one without those it needs.
 
-    transformers passes over the first in silence, and where half of a weight is missing it has zeros there.
+    transformers ignores the first without a message, and if half of a weight is missing, it fills that half with zeros.
     """
     used = _used(hf, architecture)
-    left = {key for key in tensors if key not in used and not _turns_nothing(key, tensors[key])}
+    unused = {key for key in tensors if key not in used and not _turns_nothing(key, tensors[key])}
     tied = {"output.weight"} if hf.config.tie_word_embeddings else set()
-    check_used(left, used - tensors.keys() - tied, f"a {hf.config.model_type} of its sizes", name)
+    check_used(unused, used - tensors.keys() - tied, f"a {hf.config.model_type} of its sizes", name)
 
 
 def _used(hf: Any, architecture: str) -> set[str]:
@@ -88,27 +88,27 @@ def _used(hf: Any, architecture: str) -> set[str]:
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
 
     processor = TENSOR_PROCESSORS.get(architecture, TensorProcessor)(config=hf.config.to_dict())
-    # It makes a table of names anew for every module inside; those of the model itself are all that is wanted.
-    outside = SimpleNamespace(config=hf.config, state_dict=hf.state_dict, named_children=lambda: ())
-    names: Iterable[str] = get_gguf_hf_weights_map(outside, processor)
+    # Without children, since the function makes another table of names for each of them, and that of the model has all names.
+    shallow = SimpleNamespace(config=hf.config, state_dict=hf.state_dict, named_children=lambda: ())
+    names: Iterable[str] = get_gguf_hf_weights_map(shallow, processor)
     # The weights of all experts of a layer are one parameter, which has no .weight in transformers.
     return {f"{key}.weight" if key.endswith("_exps") else key for key in names}
 
 
 def _turns_nothing(key: str, tensor: Any) -> bool:
-    """Whether these are factors of rotary frequencies that are all 1; transformers multiplies by none."""
+    """Whether this tensor has factors of rotary frequencies that are all 1; transformers multiplies by none."""
     from gguf import dequantize
 
     return key.endswith("rope_freqs.weight") and bool((dequantize(tensor.data, tensor.tensor_type) == 1).all())
 
 
-def _tokenizer(where: Mapping[str, Any], reader: Any, name: str) -> Any:
+def _tokenizer(location: Mapping[str, Any], reader: Any, name: str) -> Any:
     from transformers import AutoTokenizer
 
     if value(reader, "tokenizer.ggml.model") is None:
         return None
     try:
-        return AutoTokenizer.from_pretrained(**where)
+        return AutoTokenizer.from_pretrained(**location)
     except Exception as error:
         raise ModelError(
             f"transformers cannot read the tokenizer in {name} ({_short(error)}); give one: ct.load(..., tokenizer=...)"

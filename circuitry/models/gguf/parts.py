@@ -1,4 +1,4 @@
-"""A GGUF file that was split (``model-00001-of-00003.gguf``) as one again."""
+"""Joining a GGUF file that was split (``model-00001-of-00003.gguf``)."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 
 
 def value(reader: Any, key: str) -> Any:
-    """What the metadata says, or None where they do not say it."""
+    """The metadata's value for a key, or None if it has none."""
     field = reader.get_field(key)
     return None if field is None else field.contents()
 
 
 def one_file(files: Sequence[Path]) -> Path | None:
-    """The one file, or the first part of the one file that was split; None for none and for several."""
-    names = {found[1] if (found := _PART.fullmatch(str(file))) else str(file) for file in files}
+    """The only file, or the first part of the only file that was split; None for no file and for more than one."""
+    names = {match[1] if (match := _PART.fullmatch(str(file))) else str(file) for file in files}
     return min(files) if len(names) == 1 else None
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[tuple[Path, Any]]:
-    """The file itself, or a temporary one with all parts in it, which takes as much disk as they do; and its reader.
+    """The file itself, or a temporary file that joins all parts and needs as much disk as they do; and its reader.
 
-    Raises ModelError where a part is missing or is of another file.
+    Raises ModelError if a part is missing or belongs to another file.
     """
     from gguf import GGUFReader
 
@@ -49,30 +49,31 @@ def whole(path: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def _parts(path: Path, count: int) -> list[Path]:
-    found = _PART.fullmatch(str(path))
-    if found is None or int(found[3]) != count:
+    match = _PART.fullmatch(str(path))
+    if match is None or int(match[3]) != count:
         raise ModelError(
-            f"{path.name} is one of {count} parts, and its name does not say which; the parts are found by their names, "
+            f"{path.name} is one of {count} parts, and its name does not say which; parts are found by their names, "
             f"such as model-00001-of-{count:05}.gguf"
         )
-    parts = [Path(f"{found[1]}-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1)]
+    parts = [Path(f"{match[1]}-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1)]
     if missing := [part.name for part in parts if not part.is_file()]:
         raise ModelError(f"{path.name} is one of {count} parts, and {', '.join(missing)} is not beside it")
     return parts
 
 
 def _check(parts: Sequence[Path], readers: Sequence[Any]) -> None:
+    # Files can be renamed, so the names alone prove nothing.
     for number, (part, reader) in enumerate(zip(parts, readers, strict=True)):
         if (value(reader, "split.no"), value(reader, "split.count")) != (number, len(parts)):
-            raise ModelError(f"{part.name} does not hold the part that its name says (split.no {value(reader, 'split.no')})")
+            raise ModelError(f"{part.name} is not the part that its name says (split.no {value(reader, 'split.no')})")
     names = [tensor.name for reader in readers for tensor in reader.tensors]
-    wanted = value(readers[0], "split.tensors.count")
-    if len(set(names)) < len(names) or wanted not in (None, len(names)):
-        raise ModelError(f"the parts of {parts[0].name} hold {len(set(names))} tensors together, and should hold {wanted}")
+    count = value(readers[0], "split.tensors.count")
+    if len(set(names)) < len(names) or count not in (None, len(names)):
+        raise ModelError(f"expected {count or len(names)} tensors in the parts of {parts[0].name}, got {len(set(names))}")
 
 
 def _join(readers: Sequence[Any], target: Path) -> None:
-    """Written as the reader's own package copies a file: metadata of the first part, tensors of all, byte for byte."""
+    """Write one file with the metadata of the first part and the tensors of all parts, byte for byte."""
     from gguf import GGUFValueType, GGUFWriter
 
     first = readers[0]

@@ -1,8 +1,8 @@
-"""What a GGUF file says about its model beside the weights, and whether the config says the same.
+"""The settings of a GGUF file beside its weights, and the config that must agree with them.
 
-transformers reads some keys of each architecture and passes over the others in silence, and where it reads none its config has
-the values of some other checkpoint. Here every key that begins with the architecture's name is put into the config, or is known
-to change nothing, or is refused.
+transformers reads some keys of each architecture and ignores the others without a message. A setting that it does not read has
+the config's default, which comes from some other checkpoint. Here every key that begins with the architecture's name is put into
+the config, or is known to change nothing, or is refused.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "ssm.time_step_rank": ("time_step_rank",),
     "ssm.inner_size": ("intermediate_size",),
 }
-"""Keys, and the attributes of configs that mean the same: the first that a config has."""
+"""For each key, the attributes of configs that mean the same; the first one that a config has is set."""
 
-_UNSAID: dict[str, Any] = {"attention.sliding_window": 0, "rope.freq_base": 10000.0}
-"""What llama.cpp takes where a file does not say it; the config may have something else by default."""
+_DEFAULTS: dict[str, Any] = {"attention.sliding_window": 0, "rope.freq_base": 10000.0}
+"""The values that llama.cpp uses if a file does not have the key; the defaults of a config may differ."""
 
 _NO_CHANGE: dict[str, tuple[Any, ...]] = {
     "attention.causal": (True,),
@@ -64,15 +64,15 @@ _OF_NO_CONCERN = {"tensor_data_layout", "rope.scaling.original_context_length", 
 
 
 def settle(config: Any, metadata: Mapping[str, Any], tensors: Mapping[str, Any], name: str) -> None:
-    """Put into the config what the file says. Raises ModelError for what cannot be put there, and for what the file must say."""
+    """Put the file's settings into the config. Raises ModelError for one that cannot be put there, and for a missing one."""
     architecture = metadata["general.architecture"]
     if (kind := metadata.get("general.type", "model")) != "model":
         raise ModelError(f"{name} is of type {kind!r} (general.type), not a model; merge an adapter into its base first")
     prefix = f"{architecture}."
-    said = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
-    _check_said(config, said, prefix, name)
-    settings = {**_unsaid(config, tensors), **said}
-    for key in sorted(settings, key=_CHECKED.__contains__):  # when the others are set
+    given = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
+    _check_required(config, given, prefix, name)
+    settings = {**_defaults(config, tensors), **given}
+    for key in sorted(settings, key=_CHECKED.__contains__):  # these come last: they are compared with what the others set
         if not _set(config, key, value := settings[key]):
             raise ModelError(
                 f"{name} says {prefix}{key} = {value!r}, which transformers' {config.model_type} does not compute; "
@@ -81,28 +81,28 @@ def settle(config: Any, metadata: Mapping[str, Any], tensors: Mapping[str, Any],
     _set_biases(config, tensors)
 
 
-def _check_said(config: Any, said: Mapping[str, Any], prefix: str, name: str) -> None:
-    """Without these a default of transformers would stand in, and the weights would fit all the same."""
-    wanted = ["attention.head_count"] if hasattr(config, "num_attention_heads") else []
-    if prefix == "llama.":  # whose queries and keys transformers puts in its own order only if it knows the heads of both
-        wanted.append("attention.head_count_kv")
-    if any(hasattr(config, attribute) for attribute in _EPS) and "attention.layer_norm_epsilon" not in said:
-        wanted.append("attention.layer_norm_rms_epsilon")
-    if missing := [key for key in wanted if key not in said]:
-        raise ModelError(f"{name} lacks {prefix}{missing[0]}, without which its model cannot be built")
+def _check_required(config: Any, given: Mapping[str, Any], prefix: str, name: str) -> None:
+    """Refuse a file without these keys: transformers would use a default instead, and the weights would fit anyway."""
+    required = ["attention.head_count"] if hasattr(config, "num_attention_heads") else []
+    if prefix == "llama.":  # transformers permutes queries and keys by their numbers of heads, and does not if one is missing
+        required.append("attention.head_count_kv")
+    if any(hasattr(config, attribute) for attribute in _EPS) and "attention.layer_norm_epsilon" not in given:
+        required.append("attention.layer_norm_rms_epsilon")
+    if missing := [key for key in required if key not in given]:
+        raise ModelError(f"{name} lacks {prefix}{missing[0]}, which is needed to build its model")
 
 
-def _unsaid(config: Any, tensors: Mapping[str, Any]) -> dict[str, Any]:
-    known = dict(_UNSAID)
+def _defaults(config: Any, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    defaults = dict(_DEFAULTS)
     if "token_embd.weight" in tensors:
-        known["vocab_size"] = int(tensors["token_embd.weight"].shape[-1])
+        defaults["vocab_size"] = int(tensors["token_embd.weight"].shape[-1])
     if not getattr(config, "rope_parameters", None):
-        del known["rope.freq_base"]
-    return known
+        del defaults["rope.freq_base"]
+    return defaults
 
 
 def _set(config: Any, key: str, value: Any) -> bool:
-    """Whether the config says this now, or it changes nothing."""
+    """Put one setting into the config. False if that is not possible and the setting would change the model."""
     if key in _OF_NO_CONCERN or value in _NO_CHANGE.get(key, ()):
         return True
     if key == "rope.freq_base":
@@ -111,17 +111,17 @@ def _set(config: Any, key: str, value: Any) -> bool:
         return bool(value == _CHECKED[key](config))
     if isinstance(value, list):
         return False
-    attribute = next((found for found in _ATTRIBUTES.get(key, ()) if hasattr(config, found)), None)
+    attribute = next((name for name in _ATTRIBUTES.get(key, ()) if hasattr(config, name)), None)
     if attribute is None:
-        same = {
+        implied = {
             "attention.head_count_kv": getattr(config, "num_attention_heads", None),
             "attention.key_length": _head_dim(config),
         }
-        return value == same[key] if key in same else key in _ATTRIBUTES and not value
+        return value == implied[key] if key in implied else key in _ATTRIBUTES and not value
     if attribute != "sliding_window":
         setattr(config, attribute, value)
         return True
-    if value or config.sliding_window:  # None in some configs and 0 in others where there is none
+    if value or config.sliding_window:  # without a window, some configs have None and others 0
         config.sliding_window = value or None
     return _slides_everywhere(config)
 
@@ -140,25 +140,25 @@ def _head_dim(config: Any) -> int | None:
 
 
 def _rotary(config: Any) -> int | None:
-    """How many dimensions of a head are turned."""
+    """How many dimensions of a head are rotated; None without rotary embedding."""
     rope, width = getattr(config, "rope_parameters", None), _head_dim(config)
     if not rope or width is None:
         return None
-    share = rope.get("partial_rotary_factor", getattr(config, "partial_rotary_factor", None))
-    return math.floor(width * (1.0 if share is None else share))
+    factor = rope.get("partial_rotary_factor", getattr(config, "partial_rotary_factor", None))
+    return math.floor(width * (1.0 if factor is None else factor))
 
 
 _CHECKED = {"rope.dimension_count": _rotary, "attention.value_length": _head_dim}
 
 
 def _slides_everywhere(config: Any) -> bool:
-    """Whether the window that the config has is that of every layer, as it is where the file says one number."""
+    """Whether all layers have the window of the config, which is what one number in the file means."""
     kinds = set(getattr(config, "layer_types", None) or ())
     return not kinds or kinds == {"sliding_attention" if config.sliding_window else "full_attention"}
 
 
 def _set_biases(config: Any, tensors: Iterable[str]) -> None:
-    """Biases that a type of model may have are there if the file has them."""
+    """A model of a type with optional biases has them if the file does."""
     for attribute, pattern in _BIASES.items():
         if hasattr(config, attribute):
             setattr(config, attribute, any(re.search(pattern, name) for name in tensors))

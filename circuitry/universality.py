@@ -2,7 +2,7 @@
 
 from .features.activations.corpus import Corpus, corpus
 from .features.activations.stream import Activations, activations
-from .features.dashboard.browser import browser
+from .features.dashboard.page import write_dashboard
 from .features.dashboard.scorer import scorer
 from .features.matching.encode import encode
 from .features.matching.matches import Matches
@@ -29,7 +29,6 @@ __all__ = [
     "Trained",
     "Universality",
     "activations",
-    "browser",
     "circuits",
     "corpus",
     "encode",
@@ -39,4 +38,5 @@ __all__ = [
     "mppc_neurons",
     "scorer",
     "train_sae",
+    "write_dashboard",
 ]

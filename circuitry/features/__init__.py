@@ -2,7 +2,7 @@
 
 from .activations.corpus import Corpus, corpus
 from .activations.stream import Activations, activations
-from .dashboard.browser import browser
+from .dashboard.page import write_dashboard
 from .dashboard.scorer import scorer
 from .matching.encode import encode
 from .matching.matches import Matches
@@ -24,7 +24,6 @@ __all__ = [
     "Recipe",
     "Trained",
     "activations",
-    "browser",
     "corpus",
     "encode",
     "evaluate",
@@ -32,4 +31,5 @@ __all__ = [
     "mppc_neurons",
     "scorer",
     "train_sae",
+    "write_dashboard",
 ]

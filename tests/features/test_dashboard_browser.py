@@ -1,4 +1,4 @@
-"""The feature browser in a browser: it narrows, sorts, shows contexts, answers to keys, asks for nothing and runs no text."""
+"""The feature dashboard in a browser: it narrows, sorts, shows contexts, answers to keys, asks for nothing and runs no text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from circuitry.errors import CircuitryError
-from circuitry.features.dashboard.browser import LIMIT, browser
+from circuitry.features.dashboard.page import LIMIT, write_dashboard
 from circuitry.features.dashboard.proxy import ProxyScorer
 from circuitry.features.dashboard.score import contexts_of, score_layers
 from support.browsing import Open
@@ -36,7 +36,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     contexts = contexts_of(SIDES[0], corpus(), Words(), [(0, feature) for feature in range(7)])
     scores = score_layers(ProxyScorer(), contexts)
     names = ("a <b>", "b")
-    return browser(table(), *SIDES, corpus(), Words(), tmp_path_factory.mktemp("page"), names=names, scores=scores)
+    return write_dashboard(table(), *SIDES, corpus(), Words(), tmp_path_factory.mktemp("page"), names=names, scores=scores)
 
 
 def data(file: Path) -> Any:
@@ -82,7 +82,7 @@ def test_a_page_of_many_matches_is_bounded(tmp_path: Path) -> None:
     many = np.where(rng.random((2360, features)) < 0.02, rng.random((2360, features)), 0)
     numbers = np.arange(features)
     told = pd.DataFrame({"layer_a": 0, "feature_a": numbers, "mppc": numbers / features, "layer_b": 0, "feature_b": numbers})
-    file = browser(told, [many_sparse(many)], [many_sparse(many)], corpus(), Words(), tmp_path / "many.html")
+    file = write_dashboard(told, [many_sparse(many)], [many_sparse(many)], corpus(), Words(), tmp_path / "many.html")
     assert file.name == "many.html" and len(data(file)["matches"]) == LIMIT
     assert file.stat().st_size < 3_000_000
     assert "300 of 400 matches: the 30 with the highest MPPC, the 30 with the lowest" in file.read_text()
@@ -96,9 +96,9 @@ def many_sparse(dense: Any) -> Any:
 
 def test_nothing_to_show(tmp_path: Path) -> None:
     with pytest.raises(CircuitryError, match="no feature has a match"):
-        browser(matches().assign(mppc=np.nan), *SIDES, corpus(), Words(), tmp_path)
+        write_dashboard(matches().assign(mppc=np.nan), *SIDES, corpus(), Words(), tmp_path)
     with pytest.raises(CircuitryError, match="limit must be at least 1, got 0"):
-        browser(matches(), *SIDES, corpus(), Words(), tmp_path, limit=0)
+        write_dashboard(matches(), *SIDES, corpus(), Words(), tmp_path, limit=0)
     assert not list(tmp_path.iterdir())
 
 
@@ -198,7 +198,7 @@ def test_hubs_are_counted_and_can_be_left_out(show: Open, tmp_path: Path) -> Non
     forward = matches(4).assign(feature_b=[PHRASE, PHRASE, PHRASE, CLASS], layer_b=0)
     back = forward.iloc[[1, 3]].rename(columns={"feature_a": "feature_b", "feature_b": "feature_a"})
     both = SimpleNamespace(forward=forward, reverse=back)
-    opened = show(browser(both, *SIDES, corpus(), Words(), tmp_path))
+    opened = show(write_dashboard(both, *SIDES, corpus(), Words(), tmp_path))
     assert len(listed(opened)) == 4
     opened.click(f"#list button:has-text('– layer 0 #{PHRASE}') >> nth=0")
     assert "best match of 3 features" in opened.inner_text("#match h2")

@@ -21,9 +21,9 @@ from circuitry.evidence import grid, offsets
 from circuitry.executing.open import EXECUTORS
 from circuitry.features import activations
 from circuitry.features.activations.texts import SHORTEST
-from circuitry.features.dashboard.browser import LIMIT
 from circuitry.features.dashboard.contexts import CONTEXTS, WINDOW
 from circuitry.features.dashboard.endpoint import SETTINGS, EndpointScorer
+from circuitry.features.dashboard.page import LIMIT
 from circuitry.features.dashboard.score import _LETTERS, BELOW
 from circuitry.features.dashboard.study import CASES, study
 from circuitry.features.matching.matches import CHANCE, COLUMNS

@@ -1,8 +1,8 @@
-"""Feature dashboard: top contexts, a browser page of matches, scores by scorers, and figure 5."""
+"""Feature dashboard: top contexts, a page of matches, scores by scorers, and figure 5."""
 
-from .browser import browser
 from .contexts import Context, Profile, profiles, top_contexts
 from .figure import figure5
+from .page import write_dashboard
 from .question import COMPLEXITY, MONOSEMANTIC, MONOSEMANTICITY, Question, Rubric
 from .score import Estimate, contexts_of, estimate, pick, score_features, score_layers, uninterpretable
 from .scorer import Scorer, scorer
@@ -19,7 +19,6 @@ __all__ = [
     "Question",
     "Rubric",
     "Scorer",
-    "browser",
     "contexts_of",
     "estimate",
     "figure5",
@@ -31,4 +30,5 @@ __all__ = [
     "study",
     "top_contexts",
     "uninterpretable",
+    "write_dashboard",
 ]

@@ -1,4 +1,4 @@
-"""Matches and their features as plain data for the script of the feature browser."""
+"""Matches and their features as plain data for the script of the feature dashboard."""
 
 from __future__ import annotations
 

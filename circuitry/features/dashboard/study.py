@@ -12,7 +12,7 @@ import pandas as pd
 from ...errors import no_effect
 from ...store.files import write_csv
 from ...store.locks import hold
-from .browser import LIMIT, browser
+from .page import LIMIT, write_dashboard
 from .score import BELOW, SCORES, Estimate, contexts_of, estimate, pick, score_layers, uninterpretable
 from .scorer import Scorer
 
@@ -67,7 +67,7 @@ def study(
     comparisons, by name ("SAE seed", "model seed"), for figure 5. Before a scorer other than the proxy is asked, ``agree`` is
     called with the estimate at this ``price`` of a million tokens read and written; an exception from it stops the study.
     uninterpretable.html is written only if there are such matches. Answers are stored in the folder, so the same call resumes.
-    Other arguments and errors are those of ``browser`` and of the scorer.
+    Other arguments and errors are those of ``write_dashboard`` and of the scorer.
 
     >>> import tempfile
     >>> import numpy as np
@@ -96,13 +96,15 @@ def study(
             scores = score_layers(scorer, contexts, cache=folder, progress=progress)
             cases = uninterpretable(shown, scores)
             files = _tables(folder, scores, cases) | _figure(folder, {**(variants or {}), "architecture": matches}, scores)
-        files = {"features": browser(matches, *sides, folder, names=names, scores=scores, limit=limit), **files}
+        files = {"features": write_dashboard(matches, *sides, folder, names=names, scores=scores, limit=limit), **files}
         if len(cases):
             lowest = cases.head(CASES)
             count = f": the {CASES} lowest of {len(cases)}" if len(cases) > CASES else ""
             title = f"Below {BELOW}, and uninterpretable{count}"
             target = folder / "uninterpretable.html"
-            files["uninterpretable"] = browser(lowest, *sides, target, names=names, scores=scores, title=title, limit=CASES)
+            files["uninterpretable"] = write_dashboard(
+                lowest, *sides, target, names=names, scores=scores, title=title, limit=CASES
+            )
     return Features(scores, cases, files)
 
 

@@ -1,4 +1,4 @@
-"""The feature browser: one page with matched features of two models side by side, which works offline."""
+"""The feature dashboard: one page with matched features of two models side by side, which works offline."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIMIT = 300
 """Matches on a page, which make it about 1 MB large."""
 
 
-def browser(
+def write_dashboard(
     matches: Any,
     acts_a: Sequence[ActsLike],
     acts_b: Sequence[ActsLike],
@@ -57,7 +57,7 @@ def browser(
     >>> text = Corpus(np.array([0, 5, 6], np.int32), np.array([0, 3]), np.array([True, False, False]), "three ids", "")
     >>> row = {"layer_a": 0, "feature_a": 0, "mppc": 1.0, "layer_b": 0, "feature_b": 0}
     >>> acts = csr_array([[0.0], [2.0]])
-    >>> browser(pd.DataFrame([row]), [acts], [acts], text, None, tempfile.mkdtemp()).name
+    >>> write_dashboard(pd.DataFrame([row]), [acts], [acts], text, None, tempfile.mkdtemp()).name
     'features.html'
     """
     table = getattr(matches, "forward", matches)

@@ -12,27 +12,6 @@ from .gates import stock_forward
 from .mixers import convolve, instrument, masked, packed_of
 from .scan import scan, scan_packed
 
-_HOOK_POINTS = (
-    "conv_in", "ssm_in", "value", "delta", "B", "C", "skip", "write_value", "write_delta", "write_B",
-    "state", "state_read", "state_carry", "ssm_out", "gate",
-)  # fmt: skip
-
-
-class MambaHookPoints(nn.Module):
-    """The identity modules of one mixer; see ``graphs/mamba.py`` for what passes through each.
-
-    All are [batch, pos, d_inner] but write_B, [batch, pos, d_state], and the three of the state, [batch, d_inner, d_state],
-    which are called once for every position in ``stops``. ``exact`` uses the stock operations in the stock order.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        for name in _HOOK_POINTS:
-            setattr(self, name, nn.Identity())
-        self.conv_tap = nn.ModuleList(nn.Identity() for _ in range(width))
-        self.stops: tuple[int, ...] = ()
-        self.exact = False
-
 
 def _forward(
     self: Any, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **options: Any
@@ -120,4 +99,4 @@ def attach(model: Any, mixers: list[Any]) -> None:
     >>> model.hf.backbone.layers[0].mixer.circuitry.state
     Identity()
     """
-    instrument(model, mixers, MambaHookPoints, _forward, "Mamba")
+    instrument(model, mixers, _forward, "Mamba")

@@ -6,34 +6,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .gates import stock_forward
 from .mixers import convolve, instrument, masked, packed_of
 from .ssd import CHUNK, ssd, ssd_packed
-
-_HOOK_POINTS = (
-    "conv_in", "ssm_in", "value", "B", "C", "skip", "delta", "write_value", "write_delta", "write_B",
-    "state", "state_read", "state_carry", "ssm_out", "gate",
-)  # fmt: skip
-
-
-class Mamba2HookPoints(nn.Module):
-    """The identity modules of one mixer; see ``graphs/mamba2.py`` for what passes through each.
-
-    conv_in, the hook points of the convolution and ssm_in are [batch, pos, d_inner + 2 groups d_state]; value, skip, B, C slices
-    of it; delta [batch, pos, head]; gate [batch, pos, d_inner]; ssm_out and write_value [batch, pos, head, d_head]; write_B
-    [batch, pos, head, d_state]. The three of the state, [batch, head, d_head, d_state], are called once for every position in
-    ``stops``. ``exact`` uses the stock operations in the stock order.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        for name in _HOOK_POINTS:
-            setattr(self, name, nn.Identity())
-        self.conv_tap = nn.ModuleList(nn.Identity() for _ in range(width))
-        self.stops: tuple[int, ...] = ()
-        self.exact = False
 
 
 def _forward(
@@ -109,4 +86,4 @@ def attach(model: Any, mixers: list[Any]) -> None:
     >>> hf.backbone.layers[0].mixer.circuitry.state
     Identity()
     """
-    instrument(model, mixers, Mamba2HookPoints, _forward, "Mamba-2")
+    instrument(model, mixers, _forward, "Mamba-2")

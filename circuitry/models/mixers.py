@@ -1,8 +1,8 @@
-"""What the mixers of Mamba and Mamba-2 share: the convolution, and how points are put in place and checked."""
+"""What the mixers of Mamba and Mamba-2 share: the convolution, and how hook points are put in place and checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -15,6 +15,32 @@ from ..errors import ModelError
 from .gates import PACKED, replace_forward, stock_forward
 from .packed import Inside
 from .spread import check_together, input_device
+
+_HOOK_POINTS = (
+    "conv_in", "ssm_in", "value", "delta", "B", "C", "skip", "write_value", "write_delta", "write_B",
+    "state", "state_read", "state_carry", "ssm_out", "gate",
+)  # fmt: skip
+
+
+class HookPoints(nn.Module):
+    """The identity modules of one mixer; ``graphs/mamba.py`` and ``graphs/mamba2.py`` say what passes through each.
+
+    In Mamba all are [batch, pos, d_inner] but write_B, [batch, pos, d_state], and the three of the state, [batch, d_inner, d_state].
+
+    In Mamba-2 conv_in, the hook points of the convolution and ssm_in are [batch, pos, d_inner + 2 groups d_state]; value, skip, B, C
+    slices of it; delta [batch, pos, head]; gate [batch, pos, d_inner]; ssm_out and write_value [batch, pos, head, d_head]; write_B
+    [batch, pos, head, d_state]; the three of the state [batch, head, d_head, d_state].
+
+    Those of the state are called once for every position in ``stops``. ``exact`` uses the stock operations in the stock order.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        for name in _HOOK_POINTS:
+            setattr(self, name, nn.Identity())
+        self.conv_tap = nn.ModuleList(nn.Identity() for _ in range(width))
+        self.stops: tuple[int, ...] = ()
+        self.exact = False
 
 
 def packed_of(block: Any) -> Inside | None:
@@ -84,13 +110,13 @@ def exact(mixers: list[Any]) -> Iterator[None]:
             mixer.circuitry.exact = False
 
 
-def instrument(model: Any, mixers: list[Any], points: Callable[[int], nn.Module], forward: Any, name: str) -> None:
+def instrument(model: Any, mixers: list[Any], forward: Any, name: str) -> None:
     """Give every mixer its hook points and our forward, and check the result like ``attach``. For Mamba and Mamba-2.
 
     >>> from transformers import MambaConfig, MambaForCausalLM
-    >>> from circuitry.models.mamba import MambaHookPoints, _forward
+    >>> from circuitry.models.mamba import _forward
     >>> hf = MambaForCausalLM(MambaConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1)).eval()
-    >>> instrument(hf, [hf.backbone.layers[0].mixer], MambaHookPoints, _forward, "Mamba")
+    >>> instrument(hf, [hf.backbone.layers[0].mixer], _forward, "Mamba")
     >>> hf.backbone.layers[0].mixer.circuitry.gate
     Identity()
     """
@@ -102,7 +128,7 @@ def instrument(model: Any, mixers: list[Any], points: Callable[[int], nn.Module]
     ids = torch.arange(12, device=input_device(model))[None] % model.config.vocab_size
     stock = _stock_logits(model, ids)
     for mixer in mixers:
-        mixer.circuitry = points(mixer.conv_kernel_size)
+        mixer.circuitry = HookPoints(mixer.conv_kernel_size)
         replace_forward(mixer, forward)
     with exact(mixers):
         ours = model(ids, use_cache=False).logits

@@ -75,7 +75,7 @@ def test_encoding_gives_the_features_of_the_used_tokens(tmp_path: Path, model: M
 def test_one_autoencoder_is_encoded_as_several_are(tmp_path: Path, model: Model, corpus: Corpus) -> None:
     (node, sae), *_ = saes(model, ("resid[1]",)).items()
     named = SAE.of(replace(sae.config, provenance={"node": "resid[1]"}), sae.state_dict())
-    how: dict[str, Any] = {"dtype": "float32", "progress": False}
+    how: dict[str, Any] = {"stored_dtype": "float32", "progress": False}
     several: list[Any] = [named, [named], {"resid[1]": sae}, {node: sae}]
     for k, given in enumerate(several):
         (acts,) = encode(model, given, corpus, tmp_path / str(k), **how)

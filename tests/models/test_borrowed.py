@@ -136,7 +136,7 @@ def test_one_module_is_not_in_two_dtypes() -> None:
 
 
 def broken(hf: Any, tmp_path: Path) -> dict[str, Any]:
-    (tmp_path / "other.py").write_text('from circuitry.architecture import definition\n\nGRAPH = definition("gpt2")\n')
+    (tmp_path / "other.py").write_text('from circuitry.architecture import definition\n\nARCHITECTURE = definition("gpt2")\n')
     return {"graph": str(tmp_path / "other.py")}
 
 
@@ -147,7 +147,7 @@ def test_a_module_that_is_refused_is_left_as_it_came(kind: str, tmp_path: Path, 
     with pytest.raises(ct.ModelError, match="is for models of type"):
         ct.load(hf, dtype="float64", **broken(hf, tmp_path))
     assert state(hf) == before
-    monkeypatch.setattr("circuitry.models.model.check_logits", lambda *_: 1 / 0)  # after the taps are in place
+    monkeypatch.setattr("circuitry.models.model.check_logits", lambda *_: 1 / 0)  # after the hook points are in place
     with pytest.raises(ZeroDivisionError):
         ct.load(hf, dtype="float64")
     assert state(hf) == before

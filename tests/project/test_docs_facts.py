@@ -120,7 +120,7 @@ FACTS = {
     "docs/activations.md": [
         f"A document of fewer than {SHORTEST} characters is dropped",
         f"cut to `context` tokens, {_default(corpus, 'context'):,} unless you say otherwise",
-        f"bounded by `memory` ({_default(activations, 'memory').replace('MiB', ' MiB')})",
+        f"bounded by `memory` ({_default(activations, 'memory').replace('MiB', ' MiB')} by default)",
     ],
     "docs/architecture.md": [f"at least {KEY_EFFECT:.0%} of the effect with q < {Q}"],
     "docs/compiled.md": [
@@ -131,9 +131,9 @@ FACTS = {
         f"a vocabulary of {compiled.SMALL} tokens",
     ],
     "docs/features.md": [
-        f"It holds {LIMIT} matches unless `--limit` says otherwise",
-        f"windows of {WINDOW} tokens around the highest activations",
-        f"Tokens are estimated at {_LETTERS} characters",
+        f"The page holds {LIMIT} matches (about 1 MB) unless `--limit` says otherwise",
+        f"windows of {WINDOW} tokens around its highest activations",
+        f"takes {_LETTERS} characters for a token",
         f"A request has `temperature={SETTINGS['temperature']}` and `max_tokens={SETTINGS['max_tokens']}`",
         f"matches with an MPPC below {BELOW} whose feature",
         f"a page of the {CASES} lowest",
@@ -141,12 +141,12 @@ FACTS = {
     "docs/how-to/new-suite.md": [f"at least {KEY_EFFECT:.0%} of the whole effect and q < {Q}"],
     "docs/models.md": [f"a checkpoint every {SAVE_EVERY} steps"],
     "docs/mppc.md": [
-        f"not 0 on fewer than `min_count` tokens ({_default(mppc, 'min_count')})",
+        f"on fewer than `min_count` tokens ({_default(mppc, 'min_count')} by default)",
         f"whose MPPC is at most the {CHANCE:.0%} quantile of the null",
-        f"safetensors, {_default(Writer, 'shard'):,} tokens a file",
+        f"safetensors, with {_default(Writer, 'shard'):,} tokens in a file",
     ],
     "docs/off-by-one.md": [
-        f"A cell is a *write* if it is at least {WRITE_FLOOR:.0%}",
+        f"A cell is a *write* if its effect is at least {WRITE_FLOOR:.0%}",
         f"a position counts if its whole interval lies above {CARRIES:.0%}",
         f"not within {offsets.APART:.0%} of the whole effect",
         f"the maximum in {_default(ct.off_by_one, 'level'):.0%} of the resamples",
@@ -157,7 +157,7 @@ FACTS = {
     "docs/universality.md": [
         f"ours is ±{NEAR_ZERO}",
         f"of {Settings().expansion * 128:,} features on a {({1_000_000: 'million'})[Settings().tokens]} tokens each",
-        f"matches them on {Settings().match_tokens:,} others",
+        f"matches them on {Settings().match_tokens:,} other tokens",
     ],
 }
 """Sentences by page, with the number put in that the code has."""
@@ -170,7 +170,7 @@ def test_a_number_in_a_page_is_the_codes(name: str, said: str) -> None:
 
 def test_words_that_stand_for_numbers() -> None:
     assert (CONTEXTS, MOST_KEYS) == (10, 8)
-    assert "Ten windows of" in _words("docs/features.md")
+    assert "ten windows of" in _words("docs/features.md")
     assert "the eight strongest" in _words("docs/how-to/new-suite.md")
     assert (_default(experiment, "scored"), _default(EndpointScorer, "attempts")) == (LIMIT, 6)
 
@@ -184,7 +184,7 @@ def test_random_nodes_and_dtype_are_those_that_the_page_says() -> None:
 
 
 def test_the_bytes_of_an_activation() -> None:
-    said = 'two bytes for a feature\'s number (four from 65,536 features on), two for its value (`stored_dtype="float32"`: four)'
+    said = 'takes two bytes (four from 65,536 features on), its value two (four with `stored_dtype="float32"`)'
     assert said in _words("docs/mppc.md")
     assert [index_dtype(features).itemsize for features in (65_535, 65_536)] == [2, 4]
     assert _default(encode, "stored_dtype") == "float16"

@@ -47,7 +47,7 @@ def test_tables_and_figures_of_the_suites_are_those_in_the_page_on_the_paper() -
 
 def test_a_report_is_as_large_as_the_page_says(tmp_path: Path) -> None:
     said = re.search(
-        r"Its figures take ([\d.]+) MB at most.* less than half a kilobyte: with up to ([\d,]+) cells it stays under (\d) MB",
+        r"Its figures take ([\d.]+) MB at most.* less than half a kilobyte. So a report with up to ([\d,]+) cells stays under (\d) MB",
         " ".join((ROOT / "docs/report.md").read_text().split()),
     )
     assert said

@@ -32,10 +32,10 @@ def definition(name: str) -> Architecture:
     >>> definition("mamba").model_types
     ('mamba',)
     """
-    found = content.constant("graphs", name, "ARCHITECTURE")
-    if not isinstance(found, Architecture):
-        raise CircuitryError(f"ARCHITECTURE in {name} is {type(found).__name__}, not an Architecture")
-    return found
+    architecture = content.constant("graphs", name, "ARCHITECTURE")
+    if not isinstance(architecture, Architecture):
+        raise CircuitryError(f"ARCHITECTURE in {name} is {type(architecture).__name__}, not an Architecture")
+    return architecture
 
 
 @functools.cache
@@ -57,10 +57,12 @@ def definition_for(model_type: str, file: str | None = None) -> Architecture:
     'llama'
     """
     if file is not None:
-        own = definition(file)
-        if model_type not in own.model_types:
-            raise ModelError(f"{file} is for models of type {', '.join(own.model_types)}; this one is of type {model_type!r}")
-        return own
+        architecture = definition(file)
+        if model_type not in architecture.model_types:
+            raise ModelError(
+                f"{file} is for models of type {', '.join(architecture.model_types)}; this one is of type {model_type!r}"
+            )
+        return architecture
     if model_type in REFUSED:
         raise ModelError(f"models of type {model_type!r} are refused: {REFUSED[model_type]}")
     if model_type not in model_types():

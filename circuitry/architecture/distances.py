@@ -69,10 +69,10 @@ class Distances:
 
     def arriving(self, node: Node, moved: Mapping[Node, Bits], length: int) -> Bits:
         """What arrives at a node over its edges, whatever the node itself starts with."""
-        full, found = (1 << length) - 1, 0
+        full, arrived = (1 << length) - 1, 0
         for source, rule in self.back[self.rank[node]]:
-            found |= _over(moved.get(self.nodes[source], 0), rule, full)
-        return found
+            arrived |= _over(moved.get(self.nodes[source], 0), rule, full)
+        return arrived
 
     def _spread(
         self,
@@ -85,27 +85,27 @@ class Distances:
     ) -> dict[Node, Bits]:
         """Node by node in order of computation (``way`` 1), or against it (-1), and again where a recurrent loop leads back."""
         full, closed = (1 << length) - 1, {self.rank[node] for node in without}
-        found: dict[int, Bits] = {self.rank[node]: 1 for node in starts}
-        queue = [way * number for number in found]
+        reached: dict[int, Bits] = {self.rank[node]: 1 for node in starts}
+        queue = [way * number for number in reached]
         waiting = set(queue)
         heapify(queue)
         while queue:
             turn = heappop(queue)
             waiting.discard(turn)
-            bits = found[way * turn]
+            bits = reached[way * turn]
             for number, rule in arrows[way * turn]:
                 if number in closed or (opened is not None and number not in opened):
                     continue
                 new = _over(bits, rule, full)
                 if way * number < turn:
                     new = filled(new, full)  # round the loop any number of times
-                known = found.get(number, 0)
-                if new | known != known:
-                    found[number] = new | known
+                old = reached.get(number, 0)
+                if new | old != old:
+                    reached[number] = new | old
                     if way * number not in waiting:
                         waiting.add(way * number)
                         heappush(queue, way * number)
-        return {self.nodes[number]: bits for number, bits in found.items()}
+        return {self.nodes[number]: bits for number, bits in reached.items()}
 
 
 def filled(bits: Bits, full: Bits) -> Bits:
@@ -124,7 +124,7 @@ def _over(bits: Bits, rule: Rule, full: Bits) -> Bits:
         return (bits << least) & full if least else bits
     if rule.most == FOREVER:
         return filled(bits << least, full)
-    found = 0
+    shifted = 0
     for offset in range(least, min(int(rule.most), full.bit_length()) + 1):
-        found |= bits << offset
-    return found & full
+        shifted |= bits << offset
+    return shifted & full

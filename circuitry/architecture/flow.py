@@ -29,17 +29,17 @@ def ways(edges: Iterable[Edge]) -> list[Way]:
     >>> [(s[1], t[1]) for s, t, _ in ways([(a, whole, part("x")), (b, whole, SAME), (whole, seen, part("x"))])]
     [('', 'x'), ('', ''), ('x', ''), ('', '')]
     """
-    known, made = list(edges), list[Way]()
+    listed, result = list(edges), list[Way]()
     parts: dict[Node, set[str]] = {}
-    for source, target, rule in known:
+    for source, target, rule in listed:
         if rule.part and not _leaves(source, target):
             parts.setdefault(target, set()).add(rule.part)
-    for source, target, rule in known:
+    for source, target, rule in listed:
         leaves = bool(rule.part) and _leaves(source, target)
-        there = parts.get(source, set())
-        starts = [*sorted(there & {rule.part} if leaves else there), ""]
-        made += [((source, one), (target, "" if leaves else rule.part), rule) for one in starts]
-    return made
+        entered = parts.get(source, set())
+        starts = [*sorted(entered & {rule.part} if leaves else entered), ""]
+        result += [((source, start), (target, "" if leaves else rule.part), rule) for start in starts]
+    return result
 
 
 def _leaves(source: Node, target: Node) -> bool:
@@ -80,31 +80,31 @@ def spread(ways: Ways, sources: Iterable[Node], without: Collection[Node]) -> di
     >>> spread(Ways.of(ways([(a, b, lag(2))]), {a: 0, b: 1}), [a], set())[b]
     Reach(ranges=((2, 2),))
     """
-    here, merged = Reach(((0, 0),)), dict[Node, Reach]()
-    found: list[Reach | None] = [None] * len(ways.states)
+    start, merged = Reach(((0, 0),)), dict[Node, Reach]()
+    reached: list[Reach | None] = [None] * len(ways.states)
     for node in sources:
-        merged[node] = here
-        if (start := ways.number.get((node, ""))) is not None:
-            found[start] = here
+        merged[node] = start
+        if (number := ways.number.get((node, ""))) is not None:
+            reached[number] = start
     closed = [state[0] in without for state in ways.states] if without else [False] * len(ways.states)
     changed = True
     # One look along the order of computation finds all but what a recurrent loop leads back to nodes before it. What has gone
     # round is widened to every distance from there on, so a second look finds the rest, and a third would find nothing new.
     while changed:
         changed = False
-        begin = next((at for at, step in enumerate(ways.steps) if found[step[0]] is not None), len(ways.steps))
+        begin = next((at for at, step in enumerate(ways.steps) if reached[step[0]] is not None), len(ways.steps))
         for source, target, rule, back in ways.steps[begin:]:
-            reach = found[source]
+            reach = reached[source]
             if reach is None or closed[target]:
                 continue
-            new, known = reach.then(rule), found[target]
+            new, old = reach.then(rule), reached[target]
             new = new.onward() if back else new
-            joined = new if known is None else known.joined(new)
-            changed = changed or (back and joined != known)
-            found[target] = joined
-    for (node, _), there in zip(ways.states, found, strict=True):
-        if there is not None:
-            merged[node] = merged[node].joined(there) if node in merged else there
+            joined = new if old is None else old.joined(new)
+            changed = changed or (back and joined != old)
+            reached[target] = joined
+    for (node, _), reach in zip(ways.states, reached, strict=True):
+        if reach is not None:
+            merged[node] = merged[node].joined(reach) if node in merged else reach
     return merged
 
 
@@ -143,7 +143,7 @@ class Flow:
         """Every node that ``node`` depends on: by its parts, so that what goes into one part is not behind another."""
         if node not in self._ancestors:
             states = [state for state in self._states if state[0] == node]
-            self._ancestors[node] = {found for state in states for found, _ in nx.ancestors(self._states, state)} - {node}
+            self._ancestors[node] = {ancestor for state in states for ancestor, _ in nx.ancestors(self._states, state)} - {node}
         return set(self._ancestors[node])
 
     @functools.cached_property

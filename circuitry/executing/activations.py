@@ -101,17 +101,17 @@ def _trace(model: Model, stops: list[_Stop], ids: NDArray[np.int64], act: Act, k
     """Run the model once, act at every stop; of the logits there are the last ``keep`` (0: all)."""
     recurrent = any(stop.place.position is None for stop in stops)
     inputs = torch.from_numpy(np.ascontiguousarray(ids, np.int64))
-    there = [(stop.place, stop.occurrence) for stop in stops]
+    calls = [(stop.place, stop.occurrence) for stop in stops]
     states = tuple(range(ids.shape[1])) if recurrent else ()
-    return traced(model, inputs, there, lambda number, value: act(stops[number], value), states=states, keep=keep)
+    return traced(model, inputs, calls, lambda number, value: act(stops[number], value), states=states, keep=keep)
 
 
 def _stops(model: Model, nodes: Iterable[Node], length: int) -> list[_Stop]:
     """The places of nodes, in the order in which the model gets there; a state's once a position."""
-    there: dict[Place, list[Node]] = {}
+    by_place: dict[Place, list[Node]] = {}
     for node in nodes:
-        there.setdefault(model.graph.place(node), []).append(node)
+        by_place.setdefault(model.graph.place(node), []).append(node)
     order = execution_order(model)
-    calls = {place: length if place.position is None else 1 for place in there}
-    made = [_Stop(place, call, tuple(of)) for place, of in there.items() for call in range(calls[place])]
-    return sorted(made, key=lambda stop: turn(stop.place, stop.occurrence, order))
+    calls = {place: length if place.position is None else 1 for place in by_place}
+    stops = [_Stop(place, call, tuple(members)) for place, members in by_place.items() for call in range(calls[place])]
+    return sorted(stops, key=lambda stop: turn(stop.place, stop.occurrence, order))

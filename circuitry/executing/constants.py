@@ -28,15 +28,15 @@ def constant_values(model: Model, plan: Plan, prompts: Prompts, memory: int) -> 
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "gate[0] @ END -> logits", intervention="mean")
-    >>> [tuple(value.shape) for value in constant_values(model, made, prompts, 1 << 28).values()]
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "gate[0] @ END -> logits", intervention="mean")
+    >>> [tuple(value.shape) for value in constant_values(model, plan, prompts, 1 << 28).values()]
     [(256,)]
     """
     if plan.intervention.make is None:
         return {}
     sites = {write: Site(write.node, write.at) for cell in plan.cells for write in cell.passes[0].writes}
-    known = _Known(model, tuple(sites.values()), prompts, memory)
-    return {write: _Source(site, known).fitted(plan.intervention) for write, site in sites.items()}
+    shared = _Shared(model, tuple(sites.values()), prompts, memory)
+    return {write: _Source(site, shared).fitted(plan.intervention) for write, site in sites.items()}
 
 
 def cost_of_constants(model: Model, plan: Plan, prompts: Prompts, memory: int) -> Cost:
@@ -44,18 +44,18 @@ def cost_of_constants(model: Model, plan: Plan, prompts: Prompts, memory: int) -
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "gate[{layer}] @ END -> logits", intervention="mean")
-    >>> cost_of_constants(model, made, prompts, 1 << 28).token_layers == len(prompts) * prompts.length * 4
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "gate[{layer}] @ END -> logits", intervention="mean")
+    >>> cost_of_constants(model, plan, prompts, 1 << 28).token_layers == len(prompts) * prompts.length * 4
     True
     """
     make, value = plan.intervention.make, plan.intervention.value
     if make is None:
         return Cost(0, 0, 0)
     try:
-        made = make(_Asking(), value)
+        constant = make(_Asking(), value)
     except _MeanAsked:
         return cost_of_means(model, prompts, memory)
-    return cost_of_means(model, _first(prompts), memory) if _as_tensor(made, plan.intervention).dim() else Cost(0, 0, 0)
+    return cost_of_means(model, _first(prompts), memory) if _as_tensor(constant, plan.intervention).dim() else Cost(0, 0, 0)
 
 
 class _MeanAsked(Exception):
@@ -70,7 +70,7 @@ class _Asking:
 
 
 @dataclass(frozen=True)
-class _Known:
+class _Shared:
     """What is known of all sites that are written, found for all of them together when the first is asked for."""
 
     model: Model
@@ -84,9 +84,9 @@ class _Known:
 
     @cached_property
     def shapes(self) -> Mapping[Site, torch.Size]:
-        known = "means" in vars(self)  # a mean has the shape, and costs nothing once it is there
-        found = self.means if known else means(self.model, self.sites, _first(self.prompts), self.memory)
-        return {site: value.shape for site, value in found.items()}
+        has_means = "means" in vars(self)  # a mean has the shape, and costs nothing once it is there
+        values = self.means if has_means else means(self.model, self.sites, _first(self.prompts), self.memory)
+        return {site: value.shape for site, value in values.items()}
 
 
 def _first(prompts: Prompts) -> Prompts:
@@ -98,16 +98,16 @@ class _Source:
     """A site that is written, as the maker of its value sees it (``planning.interventions.Source``)."""
 
     site: Site
-    known: _Known
+    shared: _Shared
 
     def mean(self) -> Tensor:
-        prompts, at = self.known.prompts, self.site.at
+        prompts, at = self.shared.prompts, self.site.at
         alike = len(set(prompts.stops.tolist())) == 1
         if self._is_pattern and not (alike and (at is None or len(set(absolute(at, prompts.where))) == 1)):
             raise CircuitryError(
                 f"the mean of {self.site} over prompts of different shape attends to later tokens or padding; use 'zero' or 'resample'"
             )
-        return self.known.means[self.site]
+        return self.shared.means[self.site]
 
     @property
     def _is_pattern(self) -> bool:
@@ -116,8 +116,8 @@ class _Source:
 
     def fitted(self, intervention: Intervention) -> Tensor:
         """The value that an intervention makes, in the node's own shape unless it is one number."""
-        made = intervention.make(self, intervention.value) if intervention.make else None
-        value = self._in_shape(_as_tensor(made, intervention), intervention)
+        raw = intervention.make(self, intervention.value) if intervention.make else None
+        value = self._in_shape(_as_tensor(raw, intervention), intervention)
         if not value.isfinite().all():
             raise CircuitryError(
                 f"{intervention} for {self.site} holds numbers that are not finite; every effect would be one of them"
@@ -138,29 +138,29 @@ class _Source:
         """Whether a row [key] attends to tokens after its own, in the example where that comes first; or any of all [query, key]."""
         if self.site.at is None:
             return bool(pattern.triu(1).any())
-        return bool(pattern[min(absolute(self.site.at, self.known.prompts.where)) + 1 :].any())
+        return bool(pattern[min(absolute(self.site.at, self.shared.prompts.where)) + 1 :].any())
 
     def _in_shape(self, value: Tensor, intervention: Intervention) -> Tensor:
         if value.dim() == 0:
             return value
-        wanted = self.known.shapes[self.site]
+        shape = self.shared.shapes[self.site]
         try:
-            return value.expand(wanted)
+            return value.expand(shape)
         except RuntimeError as error:
             raise CircuitryError(
-                f"{intervention.name!r} puts {tuple(value.shape)} where {self.site} has shape {tuple(wanted)}"
+                f"{intervention.name!r} puts {tuple(value.shape)} where {self.site} has shape {tuple(shape)}"
             ) from error
 
 
-def _as_tensor(made: Any, intervention: Intervention) -> Tensor:
+def _as_tensor(raw: Any, intervention: Intervention) -> Tensor:
     """A number or tensor that was made, as a tensor of real numbers. Raises CircuitryError for anything else."""
     try:
         # By itself a number would be a float32; it is written in the node's own dtype.
-        value = torch.tensor(made, dtype=torch.float64) if type(made) in (int, float) else torch.as_tensor(made)
+        value = torch.tensor(raw, dtype=torch.float64) if type(raw) in (int, float) else torch.as_tensor(raw)
     except (OverflowError, RuntimeError, TypeError, ValueError) as error:
         large = isinstance(error, OverflowError)
-        what = "a number that no tensor can hold" if large else f"{type(made).__name__}"
-        raise _refused(intervention, what, "a number, or a tensor of the node's shape") from None
+        content = "a number that no tensor can hold" if large else f"{type(raw).__name__}"
+        raise _refused(intervention, content, "a number, or a tensor of the node's shape") from None
     if value.is_meta or value.is_quantized or value.is_nested or value.layout != torch.strided:
         raise _refused(intervention, "a tensor that is sparse, nested, quantised or without values", "a plain one")
     if value.is_complex():
@@ -170,5 +170,5 @@ def _as_tensor(made: Any, intervention: Intervention) -> Tensor:
     return value.float() if value.is_floating_point() and value.itemsize == 1 else value  # torch can do little in eight bits
 
 
-def _refused(intervention: Intervention, what: str, expected: str) -> CircuitryError:
-    return CircuitryError(f"{intervention.name!r} puts {what} in place; expected {expected}")
+def _refused(intervention: Intervention, content: str, expected: str) -> CircuitryError:
+    return CircuitryError(f"{intervention.name!r} puts {content} in place; expected {expected}")

@@ -38,8 +38,8 @@ class Copy:
 def joined(copies: Iterable[Copy]) -> list[Copy]:
     """Copies at one place, those of one kind put together, in order of their legs: a few large copies instead of many small ones.
 
-    >>> one = np.array([0])
-    >>> len(joined([Copy(one, one, one - 1, one - 1, leg=0), Copy(one + 1, one, one - 1, one - 1, leg=0)]))
+    >>> zero = np.array([0])
+    >>> len(joined([Copy(zero, zero, zero - 1, zero - 1, leg=0), Copy(zero + 1, zero, zero - 1, zero - 1, leg=0)]))
     1
     """
     # A leg overwrites rows of its own only, and takes values from runs that are whole or from the leg before. So no copy of a leg
@@ -50,11 +50,11 @@ def joined(copies: Iterable[Copy]) -> list[Copy]:
             kind = copy.leg, bool((copy.position == ALL).all()), bool((copy.unit == ALL).all()), copy.value
             groups.setdefault(kind, []).append(copy)
     fields = ("to", "source", "position", "unit")
-    made = []
+    merged = []
     for members in groups.values():
         together: dict[str, Any] = {name: np.concatenate([getattr(copy, name) for copy in members]) for name in fields}
-        made.append(replace(members[0], **together))
-    return sorted(made, key=lambda copy: copy.leg)
+        merged.append(replace(members[0], **together))
+    return sorted(merged, key=lambda copy: copy.leg)
 
 
 def unit_of(place: Place, node: Node) -> int:

@@ -31,8 +31,8 @@ class Distributed:
     >>> import circuitry as ct
     >>> from circuitry.executing.rows.executor import Rows
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
-    >>> Distributed(Rows(model, memory=1 << 28), Team()).run(made, prompts, [ct.planning.METRICS["logit"]])[0].effect.shape
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
+    >>> Distributed(Rows(model, memory=1 << 28), Team()).run(plan, prompts, [ct.planning.METRICS["logit"]])[0].effect.shape
     (4, 2)
     """
 
@@ -58,9 +58,9 @@ class Distributed:
         parts = self.team.gathered((mine, None if error is None else _sendable(error)))
         if error is not None:
             raise error
-        if elsewhere := next((found for _, found in parts if found is not None), None):
+        if elsewhere := next((remote for _, remote in parts if remote is not None), None):
             raise elsewhere
-        return [_together(found) for found in zip(*(one for one, _ in parts), strict=True)]
+        return [_together(shares) for shares in zip(*(effects for effects, _ in parts), strict=True)]
 
 
 def _sendable(error: Exception) -> Exception:
@@ -70,8 +70,8 @@ def _sendable(error: Exception) -> Exception:
 
 def _together(parts: Sequence[Effects]) -> Effects:
     """What each process has filled in; the rest is NaN."""
-    made = [np.stack([getattr(part, name) for part in parts]) for name in ("effect", "base", "source")]
-    return Effects(*(np.take_along_axis(all_, np.isnan(all_).argmin(0)[None], 0)[0] for all_ in made))
+    stacked = [np.stack([getattr(part, name) for part in parts]) for name in ("effect", "base", "source")]
+    return Effects(*(np.take_along_axis(all_, np.isnan(all_).argmin(0)[None], 0)[0] for all_ in stacked))
 
 
 def current() -> Team:
@@ -93,7 +93,7 @@ def together() -> Iterator[Team]:
     ...     print(every.world_size)
     1
     """
-    with team() as found, present(found) as every:
+    with team() as started, present(started) as every:
         token = _TEAM.set(every)
         before = signal.signal(signal.SIGTERM, _stop) if every.world_size > 1 else None
         try:

@@ -48,10 +48,10 @@ class Cost:
         8 batches; 640 tokens times layers; memory is short: one example takes 900 MiB
         """
         batches = f"{self.batches} batch{'es' if self.batches != 1 else ''}"
-        said = f"{batches}; {self.token_layers:,} tokens times layers"
+        text = f"{batches}; {self.token_layers:,} tokens times layers"
         more = self.whole / self.token_layers
-        said += "" if more < 1.05 else f", where whole runs would be {self.whole:,} ({more:.2g} times as many)"
-        return said + (f"; memory is short: one example takes {in_words(self.short)}" if self.short else "")
+        text += "" if more < 1.05 else f", where whole runs would be {self.whole:,} ({more:.2g} times as many)"
+        return text + (f"; memory is short: one example takes {in_words(self.short)}" if self.short else "")
 
 
 class Executor(Protocol):

@@ -36,8 +36,8 @@ def check_same(model: Model, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]],
     Traceback (most recent call last):
     circuitry.errors.GuardError: one is not zero (off by 1 of the largest value); no result is reported
     """
-    for found, wanted in pairs:
-        scale = max(1.0, wanted.abs().max().item())
-        error = (found - wanted).abs().max().item() / scale
+    for value, expected in pairs:
+        scale = max(1.0, expected.abs().max().item())
+        error = (value - expected).abs().max().item() / scale
         if not error <= _TOLERANCE.get(model.dtype, 2e-3):
             raise GuardError(f"{problem} (off by {error:.2g} of the largest value); no result is reported")

@@ -59,8 +59,8 @@ def _tried(metric: Metric, logits: Tensor, base: Tensor, answer: Tensor, foil: T
         raise _misread(metric, f"of {list(logits.shape)} it fails: {error}") from error
 
 
-def _misread(metric: Metric, what: str) -> CircuitryError:
+def _misread(metric: Metric, problem: str) -> CircuitryError:
     return CircuitryError(
         f"metric {metric.name!r} says reads={metric.reads!r}, so of logits [row, vocabulary] it must give the same as of those of answer "
-        f"and foil alone, [row, 2], where their numbers are 0 and 1; {what}. Leave reads out, so that it is always given all"
+        f"and foil alone, [row, 2], where their numbers are 0 and 1; {problem}. Leave reads out, so that it is always given all"
     )

@@ -105,10 +105,10 @@ def open_executor(what: ExecutorLike, model: Model) -> Executor:
     >>> open_executor("rows", ct.load("bundled:mamba")).name
     'rows'
     """
-    made = choice(what)
+    chosen = choice(what)
 
     def opened(on: Model) -> Executor:
-        inner = EXECUTORS[made.name](on, memory=made.memory, progress=made.progress, team=current())
+        inner = EXECUTORS[chosen.name](on, memory=chosen.memory, progress=chosen.progress, team=current())
         return Distributed(inner, current()) if current().world_size > 1 else inner
 
-    return Verified(opened, model, made.verify) if made.verify else opened(model)
+    return Verified(opened, model, chosen.verify) if chosen.verify else opened(model)

@@ -138,11 +138,11 @@ def turn(place: Place, occurrence: int, order: Mapping[tuple[str, str], int]) ->
     >>> turn(Place("h.0", "input"), 0, {("h.0", "input"): 3})
     (3, 0, 0)
     """
-    own = order[place.module, place.io]
+    rank = order[place.module, place.io]
     if place.position is not None:
-        return own, 0, 0
+        return rank, 0, 0
     points = place.module.rsplit(".", 1)[0]
-    return order[f"{points}.state", "output"], occurrence, own
+    return order[f"{points}.state", "output"], occurrence, rank
 
 
 def execution_order(model: Model) -> dict[tuple[str, str], int]:

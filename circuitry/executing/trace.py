@@ -37,9 +37,11 @@ def visits(
     >>> [visit.call == first for visit in visits(model, {}, [later, first], lambda call: 0)]
     [True, False]
     """
-    made, wanted = {call: tuple(some) for call, every in copies.items() if (some := joined(every))}, dict.fromkeys(reads)
+    to_copy, to_read = {call: tuple(some) for call, every in copies.items() if (some := joined(every))}, dict.fromkeys(reads)
     order = execution_order(model)
-    every = [Visit(call, occurrence(call), made.get(call, ()), call in wanted) for call in dict.fromkeys([*made, *wanted])]
+    every = [
+        Visit(call, occurrence(call), to_copy.get(call, ()), call in to_read) for call in dict.fromkeys([*to_copy, *to_read])
+    ]
     return sorted(every, key=lambda visit: turn(visit.call[0], visit.occurrence, order))
 
 
@@ -70,7 +72,7 @@ def traced(
         # The body of a trace is compiled from source, so it only calls an ordinary function.
         with model.net.trace(ids, use_cache=False, logits_to_keep=keep) as tracer:
             got = nnsight.save(play(model.net, tracer, stops, act))
-    found: dict[int, Tensor] = got or {}
-    if len(found) != len(stops):
-        raise GuardError(f"only {len(found)} of {len(stops)} places were reached; no result is reported")
-    return [found[number] for number in range(len(stops))]
+    values: dict[int, Tensor] = got or {}
+    if len(values) != len(stops):
+        raise GuardError(f"only {len(values)} of {len(stops)} places were reached; no result is reported")
+    return [values[number] for number in range(len(stops))]

@@ -47,7 +47,7 @@ def check_finite(effects: Effects, what: str, dtype: object) -> None:
         )
 
 
-def check_baseline(effects: Effects, metric: Metric, made: Plan, task: Task) -> None:
+def check_baseline(effects: Effects, metric: Metric, plan: Plan, task: Task) -> None:
     """Warn where there is nothing to explain: the two inputs do not differ in the metric.
 
     A path's effect is a part of the difference between the clean and the corrupted run; where that is within its own
@@ -55,15 +55,15 @@ def check_baseline(effects: Effects, metric: Metric, made: Plan, task: Task) -> 
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> one = np.ones((1, 2))
-    >>> check_baseline(Effects(one, 5 + one, one), ct.patching.METRICS["logit"], made, task)
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> ones = np.ones((1, 2))
+    >>> check_baseline(Effects(ones, 5 + ones, ones), ct.patching.METRICS["logit"], plan, task)
     """
-    if not (ends_at_logits(made) and metric.needs_gap):
+    if not (ends_at_logits(plan) and metric.needs_gap):
         return
     gap = (effects.base - effects.source).mean(0)
     spread = gap.std(ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else 0.0
-    sign = 1 if made.base == "clean" else -1
+    sign = 1 if plan.base == "clean" else -1
     if sign * gap.mean() <= 2 * spread:
         warnings.warn(
             f"{task!r}: the model does no better on clean than on corrupted prompts ({gap.mean():.3g} +- {spread:.2g}), "
@@ -72,7 +72,7 @@ def check_baseline(effects: Effects, metric: Metric, made: Plan, task: Task) -> 
         )
 
 
-def check_preference(effects: Effects, made: Plan, task: Task) -> None:
+def check_preference(effects: Effects, plan: Plan, task: Task) -> None:
     """Warn where a task whose answer stands nowhere in the prompt is not done: the model does not prefer answer to foil.
 
     ``effects`` are those by the logit difference. On the clean prompts it must be over zero by more than its own standard
@@ -80,11 +80,11 @@ def check_preference(effects: Effects, made: Plan, task: Task) -> None:
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> one = np.ones((1, 2))
-    >>> check_preference(Effects(one, one, -one), made, task)
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> ones = np.ones((1, 2))
+    >>> check_preference(Effects(ones, ones, -ones), plan, task)
     """
-    clean = (effects.base if made.base == "clean" else effects.source).mean(0)
+    clean = (effects.base if plan.base == "clean" else effects.source).mean(0)
     spread = clean.std(ddof=1) / np.sqrt(len(clean)) if len(clean) > 1 else 0.0
     if clean.mean() <= 2 * spread:
         warnings.warn(

@@ -28,10 +28,10 @@ def random_nodes(count: int = RANDOM_NODES, seed: int = 0) -> RandomNodes:
     Traceback (most recent call last):
     circuitry.errors.CircuitryError: seed=3 has no effect: it draws random nodes, and there are none; ask for 16, or leave seed out
     """
-    made = RandomNodes(whole("baseline", count), whole("seed", seed))
-    if made.seed and not made.count:
-        raise no_effect("seed", made.seed, "it draws random nodes, and there are none", "ask for 16, or leave seed out")
-    return made
+    nodes = RandomNodes(whole("baseline", count), whole("seed", seed))
+    if nodes.seed and not nodes.count:
+        raise no_effect("seed", nodes.seed, "it draws random nodes, and there are none", "ask for 16, or leave seed out")
+    return nodes
 
 
 def check_given(model: Any, task: Any) -> None:
@@ -41,7 +41,7 @@ def check_given(model: Any, task: Any) -> None:
     Traceback (most recent call last):
     circuitry.errors.CircuitryError: the model is the text 'bundled:mamba'; load it first: ct.load('bundled:mamba')
     """
-    for what, given, how in (("model", model, "load"), ("task", task, "task")):
-        if isinstance(given, str):
-            make = "load it first" if how == "load" else "make it first"
-            raise CircuitryError(f"the {what} is the text {given!r}; {make}: ct.{how}({given!r})")
+    for kind, value, function in (("model", model, "load"), ("task", task, "task")):
+        if isinstance(value, str):
+            make = "load it first" if function == "load" else "make it first"
+            raise CircuitryError(f"the {kind} is the text {value!r}; {make}: ct.{function}({value!r})")

@@ -70,9 +70,9 @@ class Scanner:
         return token
 
     def _skip(self, text: str) -> bool:
-        found = self._is(text)
-        self._at += found
-        return found
+        matches = self._is(text)
+        self._at += matches
+        return matches
 
     def _fail(self, problem: str, hint: str = "", token: Token | None = None) -> NoReturn:
         raise PathError(self._text, (token or self._next).column, problem, hint)

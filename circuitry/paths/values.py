@@ -246,11 +246,11 @@ class Path:
         >>> (Node("mlp", (Axis("layer"),)) >> Node("logits")).axes
         ('layer',)
         """
-        found = [name for site in self.sources for name in site.axes]
+        names = [name for site in self.sources for name in site.axes]
         for leg in self.legs:
-            found += [name for site in leg.targets for name in site.axes]
-            found += [name for node in (*leg.frozen, *leg.exempt) for name in node.axes]
-        return tuple(dict.fromkeys(found))
+            names += [name for site in leg.targets for name in site.axes]
+            names += [name for node in (*leg.frozen, *leg.exempt) for name in node.axes]
+        return tuple(dict.fromkeys(names))
 
 
 def axis(name: str) -> Axis:

@@ -48,7 +48,7 @@ def frozen_nodes(graph: Graph, sources: list[Node], targets: list[Node], leg: Le
     return {n for n in frozen if not _exempt(graph, leg, n)}
 
 
-def frozen_by_name(graph: Graph, pattern: Node, own: list[Node]) -> list[Node]:
+def frozen_by_name(graph: Graph, pattern: Node, leg_ends: list[Node]) -> list[Node]:
     """The nodes that one name after ``freezing`` freezes on a leg with these ends.
 
     >>> import circuitry as ct
@@ -57,9 +57,9 @@ def frozen_by_name(graph: Graph, pattern: Node, own: list[Node]) -> list[Node]:
     [[], []]
     """
     if pattern.port is not None:
-        return [n for n in matching(graph, pattern) if n not in own]
-    whole = {(node.family, node.indices) for node in own}
-    return [n for n in matching(graph, pattern) if (n.family, n.indices) not in whole]
+        return [n for n in matching(graph, pattern) if n not in leg_ends]
+    live = {(node.family, node.indices) for node in leg_ends}
+    return [n for n in matching(graph, pattern) if (n.family, n.indices) not in live]
 
 
 def _exempt(graph: Graph, leg: Leg, node: Node) -> bool:
@@ -73,8 +73,8 @@ def matching(graph: Graph, pattern: Node) -> list[Node]:
     >>> len(matching(ct.graph("gpt2"), ct.Node("head", (3,))))
     12
     """
-    wanted = graph.canonical(pattern)
-    return [n for n in graph.nodes(wanted.family, ports=True) if n.port == wanted.port and _covers(wanted, n)]
+    full = graph.canonical(pattern)
+    return [n for n in graph.nodes(full.family, ports=True) if n.port == full.port and _covers(full, n)]
 
 
 def _covers(pattern: Node, node: Node) -> bool:
@@ -116,9 +116,9 @@ def check_useful(path: Path, graph: Graph, cells: Sequence[Path]) -> None:
     drop it from 'except'
     """
     for mention in mentions(path):
-        if mention.kind == "frozen" and not any(_holds(graph, *_leg(one, mention), mention.number) for one in cells):
+        if mention.kind == "frozen" and not any(_holds(graph, *_leg(cell, mention), mention.number) for cell in cells):
             raise _useless(graph, mention, path.legs[mention.leg])
-        if mention.kind == "exempt" and not any(_exempts(graph, *_leg(one, mention), mention.number) for one in cells):
+        if mention.kind == "exempt" and not any(_exempts(graph, *_leg(cell, mention), mention.number) for cell in cells):
             raise mention.error(
                 f"{mention.node} is not frozen on this leg, so there is nothing to exempt", "drop it from 'except'"
             )
@@ -132,9 +132,9 @@ def _leg(path: Path, mention: Mention) -> tuple[tuple[Site, ...], Leg]:
 def _holds(graph: Graph, sources: tuple[Site, ...], leg: Leg, number: int) -> bool:
     pattern = graph.canonical(leg.frozen[number])
     if not pattern.indices and graph.family(pattern.family).indices:
-        return not any(_covers(graph.canonical(one), pattern) for one in leg.exempt)
-    own = [*ends(sources, graph), *ends(leg.targets, graph)]
-    return any(not _exempt(graph, leg, n) for n in frozen_by_name(graph, leg.frozen[number], own))
+        return not any(_covers(graph.canonical(exempt), pattern) for exempt in leg.exempt)
+    leg_ends = [*ends(sources, graph), *ends(leg.targets, graph)]
+    return any(not _exempt(graph, leg, n) for n in frozen_by_name(graph, leg.frozen[number], leg_ends))
 
 
 def _exempts(graph: Graph, sources: tuple[Site, ...], leg: Leg, number: int) -> bool:
@@ -146,7 +146,7 @@ def _exempts(graph: Graph, sources: tuple[Site, ...], leg: Leg, number: int) -> 
 
 
 def _useless(graph: Graph, mention: Mention, leg: Leg) -> PathError:
-    if any(_covers(graph.canonical(one), graph.canonical(mention.node)) for one in leg.exempt):
+    if any(_covers(graph.canonical(exempt), graph.canonical(mention.node)) for exempt in leg.exempt):
         return mention.error(f"'except' exempts all of {mention.node}, so freezing it does nothing", "drop it from both")
     ports = graph.family(mention.node.family).freezable
     hint = "drop it from 'freezing'"

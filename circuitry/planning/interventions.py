@@ -75,8 +75,8 @@ class Intervention:
 
 
 INTERVENTIONS: dict[str, Intervention] = {
-    one.name: one
-    for one in (
+    entry.name: entry
+    for entry in (
         Intervention("resample", "the value it has on the source prompt of the pair (resample ablation)", by_position=False),
         Intervention("zero", "zeros (zero ablation)", lambda source, value: 0.0, by_position=False),
         Intervention("mean", "its mean over the corrupted prompts (mean ablation)", lambda source, value: source.mean()),

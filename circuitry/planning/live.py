@@ -59,10 +59,10 @@ class LiveSets:
         self._lives: dict[tuple[object, ...], Live] = {}
         self._by_region: dict[frozenset[Node], dict[Region, list[Node]]] = {}
 
-    def of(self, one: Pass, starts: Iterable[End], stops: Iterable[End]) -> Live:
+    def of(self, step: Pass, starts: Iterable[End], stops: Iterable[End]) -> Live:
         """Where one leg is live that is written at ``starts`` and read at ``stops``."""
         begins, ends = tuple(starts), tuple(stops)
-        key = one.frozen, tuple(start.nodes for start in begins), tuple(stop.nodes for stop in ends)
+        key = step.frozen, tuple(start.nodes for start in begins), tuple(stop.nodes for stop in ends)
         places = tuple((s.at, s.every) for s in begins), tuple((s.at, s.every) for s in ends)
         if (*key, *places) not in self._lives:
             if key not in self._shapes:
@@ -73,11 +73,11 @@ class LiveSets:
     def frozen_by_region(self, frozen: frozenset[Node]) -> Mapping[Region, Sequence[Node]]:
         """What is frozen, by the region that computes it: a block's output is computed with what is inside."""
         if frozen not in self._by_region:
-            found: dict[Region, list[Node]] = {}
+            by_region: dict[Region, list[Node]] = {}
             for node in filter(frozen.__contains__, self.graph.nodes(ports=True)):
                 region = self.regions.of(node)
-                found.setdefault(Region(region.layer, self._outputs.get(node, region.block)), []).append(node)
-            self._by_region[frozen] = found
+                by_region.setdefault(Region(region.layer, self._outputs.get(node, region.block)), []).append(node)
+            self._by_region[frozen] = by_region
         return self._by_region[frozen]
 
     @functools.cached_property
@@ -139,17 +139,17 @@ class _Shape:
 @functools.lru_cache(maxsize=1 << 14)
 def _met(pairs: frozenset[_Pair], starts: tuple[_At, ...], stops: tuple[_At, ...], full: Bits) -> Bits:
     """The tokens, of all in ``full``, at which a change is and is needed, by any of the pairs."""
-    found = 0
+    live = 0
     for moved, needed in pairs:
-        here = 0
+        changed = 0
         for bits, (at, every) in zip(moved, starts, strict=True):
-            here |= filled(bits << at, full) if every else (bits << at) & full
-        there = 0
+            changed |= filled(bits << at, full) if every else (bits << at) & full
+        read = 0
         for bits, (at, every) in zip(needed, stops, strict=True):
             back = _backwards(bits, at)
-            there |= (1 << back.bit_length()) - 1 if every else back
-        found |= here & there
-    return found
+            read |= (1 << back.bit_length()) - 1 if every else back
+        live |= changed & read
+    return live
 
 
 @functools.lru_cache(maxsize=1 << 14)

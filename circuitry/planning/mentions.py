@@ -42,16 +42,16 @@ def mentions(path: Path) -> list[Mention]:
     >>> [(p.kind, p.column) for p in mentions(parse("mlp[0] -> logits freezing head"))]
     [('source', 0), ('target', 10), ('frozen', 26)]
     """
-    text, cursor, found = str(path), 0, []
+    text, cursor, parts = str(path), 0, []
     seen: Counter[tuple[Kind, int]] = Counter()
     for kind, leg, value in _in_order(path):
         match = re.compile(rf"(?<!\w){re.escape(str(value))}(?!\w)").search(text, cursor)
         column = match.start() if match else cursor
         cursor = match.end() if match else cursor
         site = value if isinstance(value, Site) else None
-        found.append(Mention(kind, leg, site.node if site else value, site, text, column, seen[kind, leg]))  # type: ignore[arg-type]
+        parts.append(Mention(kind, leg, site.node if site else value, site, text, column, seen[kind, leg]))  # type: ignore[arg-type]
         seen[kind, leg] += 1
-    return found
+    return parts
 
 
 def _in_order(path: Path) -> Iterator[tuple[Kind, int, Site | Node]]:

@@ -59,8 +59,8 @@ def _kl(logits: Any, base: Any, answer: Any, foil: Any) -> Any:
 
 
 METRICS: dict[str, Metric] = {
-    one.name: one
-    for one in (
+    entry.name: entry
+    for entry in (
         Metric(
             "logit",
             lambda logits, base, answer, foil: _pick(logits, answer),
@@ -106,8 +106,8 @@ def metric(what: Metric | str | Callable[[Any, Any, Any], Any]) -> Metric:
     if isinstance(what, Metric):
         return what
     if callable(what):
-        own = what
-        return Metric(getattr(own, "__name__", "metric"), lambda logits, base, answer, foil: own(logits, answer, foil))
+        function = what
+        return Metric(getattr(function, "__name__", "metric"), lambda logits, base, answer, foil: function(logits, answer, foil))
     if not isinstance(what, str) or what not in METRICS:
         raise CircuitryError(f"no metric {what!r}; {suggest(str(what), METRICS)}")
     return METRICS[what]

@@ -68,4 +68,4 @@ def together(*numbers: list[T]) -> tuple[list[T], ...]:
     ([7, 7], [1, 2])
     """
     size = max(map(len, numbers))
-    return tuple(one * (size // len(one)) for one in numbers)
+    return tuple(values * (size // len(values)) for values in numbers)

@@ -49,15 +49,15 @@ def aliases(axis: str, values: Sequence[Value], where: Where | None) -> dict[Val
     places: dict[Tokens, list[Value]] = {}
     for value in values:
         places.setdefault(tokens(parse_position(str(value)), where), []).append(value)
-    found: dict[Value, Value] = {}
+    repeated: dict[Value, Value] = {}
     for same in places.values():
         if len(same) > 1 and not isinstance(values, Sweep):
             raise CircuitryError(
                 f"{{{axis}}} has {same[0]!r} and {same[1]!r}, which are the same token in every example; name each token once"
             )
         plain = min(same, key=lambda value: parse_position(str(value)).offset != 0)
-        found |= {value: plain for value in same if value != plain}
-    return found
+        repeated |= {value: plain for value in same if value != plain}
+    return repeated
 
 
 def experiment(path: Path, graph: Graph, where: Where | None) -> Hashable:
@@ -100,28 +100,30 @@ def check_once(members: Iterable[Mention], graph: Graph, where: Where | None, *,
                 by_node.setdefault(node, []).append((mention.site, mention))
     for same in by_node.values():
         for (first, _), (second, mention) in combinations(same, 2):
-            one, other = (tokens(read_at(site, graph), where) for site in (first, second))
-            if one is None or other is None or one == other:
-                raise mention.error(_said(first, second, one, other), "name each site once")
-            if measured and (met := _met(one, other)):
-                raise mention.error(f"{second} is {first} in {met}, which a distance would count twice", "name each token once")
+            first_tokens, second_tokens = (tokens(read_at(site, graph), where) for site in (first, second))
+            if first_tokens is None or second_tokens is None or first_tokens == second_tokens:
+                raise mention.error(_message(first, second, first_tokens, second_tokens), "name each site once")
+            if measured and (shared := _shared_examples(first_tokens, second_tokens)):
+                raise mention.error(
+                    f"{second} is {first} in {shared}, which a distance would count twice", "name each token once"
+                )
 
 
-def _said(first: Site, second: Site, one: Tokens, other: Tokens) -> str:
+def _message(first: Site, second: Site, first_tokens: Tokens, second_tokens: Tokens) -> str:
     if first == second:
         return f"{second} stands twice in the set"
-    if one == other:
+    if first_tokens == second_tokens:
         mention = "part of " if len(first.node.indices) != len(second.node.indices) else ""
         mention, inner, outer = (
             (mention, second, first) if len(first.node.indices) <= len(second.node.indices) else (mention, first, second)
         )
         return f"{inner} is {mention}{outer}, which the set names already"
-    every, single = (first, second) if one is None else (second, first)
+    every, single = (first, second) if first_tokens is None else (second, first)
     return f"{single} is part of {every}, which is at every position"
 
 
-def _met(one: Sequence[Hashable], other: Sequence[Hashable]) -> str:
-    size = max(len(one), len(other))
-    pairs = zip(list(one) * (size // len(one)), list(other) * (size // len(other)), strict=True)
+def _shared_examples(first: Sequence[Hashable], second: Sequence[Hashable]) -> str:
+    size = max(len(first), len(second))
+    pairs = zip(list(first) * (size // len(first)), list(second) * (size // len(second)), strict=True)
     same = sum(a == b for a, b in pairs)
     return f"{same} of {size} examples" if same else ""

@@ -177,8 +177,8 @@ def plot_comparison(comparison: Comparison) -> Figure:
         left.set_yticks(places, [_tick(i) for i in shown.index] if comparison.axes else [""])
         left.set(ylabel=", ".join(comparison.axes), ylim=(len(shown) - 0.5, -0.5))
         figure.legend(loc="outside upper center", ncols=2, frameon=False)
-        some = [f"the {len(shown)} largest of {len(frame)} cells"] * (len(shown) < len(frame))
-        _explain(figure, [*some, comparison.caption().partition("; ")[2].replace("* q", "filled: q")])
+        largest = [f"the {len(shown)} largest of {len(frame)} cells"] * (len(shown) < len(frame))
+        _explain(figure, [*largest, comparison.caption().partition("; ")[2].replace("* q", "filled: q")])
     return figure
 
 

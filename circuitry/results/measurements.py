@@ -108,9 +108,11 @@ class Measurements:
         """
         units = {name: table.unit for name, table in tables.items()}
         shared = next(iter(units.values())) if len(set(units.values())) == 1 else SEVERAL
-        made = cls.stack({name: replace(table, unit=shared) for name, table in tables.items()}, "metric", title)
+        stacked = cls.stack({name: replace(table, unit=shared) for name, table in tables.items()}, "metric", title)
         never = {unit for name, table in tables.items() if not signed(unit := units[name], table.provenance)}
-        return replace(made, provenance={**made.provenance, "unit": shared, "units": units, "never_negative": sorted(never)})
+        return replace(
+            stacked, provenance={**stacked.provenance, "unit": shared, "units": units, "never_negative": sorted(never)}
+        )
 
     def unit_of(self, metric: Any) -> str:
         """The unit of one value of the axis ``metric``.
@@ -118,8 +120,8 @@ class Measurements:
         >>> Measurements.of([{"metric": "kl"}], np.ones((1, 2)), np.zeros(2), np.ones(2), SEVERAL).unit_of("kl")
         'KL divergence from the base run, nats'
         """
-        known = self.provenance.get("units") or ({"kl": KL} if self.unit == SEVERAL else {})  # tables of old did not say
-        return str(known.get(str(metric), self.unit))
+        units = self.provenance.get("units") or ({"kl": KL} if self.unit == SEVERAL else {})  # tables of old did not say
+        return str(units.get(str(metric), self.unit))
 
     def signed(self) -> pd.Series:
         """Whether each cell's effect can be negative, by its unit: a divergence or a distance cannot.
@@ -144,8 +146,8 @@ class Measurements:
             raise CircuitryError(f"this table has no axis {axis!r}; {suggest(axis, self.axes)}")
         frame = _having(self.frame, axis, value)
         if frame.empty:
-            known = list(dict.fromkeys(self.frame[axis]))
-            raise CircuitryError(f"no cell has {axis} {value!r}; there are {', '.join(map(repr, known))}")
+            values = list(dict.fromkeys(self.frame[axis]))
+            raise CircuitryError(f"no cell has {axis} {value!r}; there are {', '.join(map(repr, values))}")
         random = self.random
         if random is not None and axis in random:
             random = _having(random, axis, value)
@@ -193,8 +195,10 @@ class Measurements:
         if self.random is None:
             return None
         units = {metric: self.unit_of(metric) for metric in self.random.get("metric", pd.Series([None])).unique()}
-        known = [signed(units[metric], self.provenance) for metric in self.random.get("metric", [None] * len(self.random))]
-        random = self.random[known]
+        can_be_negative = [
+            signed(units[metric], self.provenance) for metric in self.random.get("metric", [None] * len(self.random))
+        ]
+        random = self.random[can_be_negative]
         keys = [random[axis] for axis in self.axes if axis in random] + [random["draw"]]
         return _filled(random["example"].groupby(keys, sort=False), random["effect"])
 
@@ -284,14 +288,14 @@ def _filled(examples: Any, values: pd.Series) -> Array:
 def _stacked(frames: Mapping[Any, pd.DataFrame], axis: str) -> pd.DataFrame:
     """Frames below each other, with a new first column that says which is which."""
     values = [value for value, frame in frames.items() for _ in range(len(frame))]
-    made = pd.concat(frames.values(), ignore_index=True)
-    made.insert(0, axis, pd.Series(values, dtype=object).infer_objects())
-    return made
+    stacked = pd.concat(frames.values(), ignore_index=True)
+    stacked.insert(0, axis, pd.Series(values, dtype=object).infer_objects())
+    return stacked
 
 
 def _having(frame: pd.DataFrame, axis: str, value: Any) -> pd.DataFrame:
     """Rows with one value of an axis, without its column; compared one by one, since a value may be a tuple."""
-    return frame[[each == value for each in frame[axis]]].drop(columns=axis).reset_index(drop=True)
+    return frame[[entry == value for entry in frame[axis]]].drop(columns=axis).reset_index(drop=True)
 
 
 def _tasks(tables: Mapping[Any, Measurements], axis: str) -> dict[str, Any]:

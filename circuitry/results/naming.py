@@ -23,34 +23,40 @@ def told_apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str
     ('first', 'second')
     """
     for key in KEYS:
-        one, other = (
+        first_text, second_text = (
             text(provenance.get(key)) if key == "task" else str(provenance.get(key) or "") for provenance in (first, second)
         )
-        if one and other and one != other:
-            names = _options(first[key], second[key]) if key == "task" else _words(one, other) if key != "model" else (one, other)
-            return names if all(names) else (one, other)
+        if first_text and second_text and first_text != second_text:
+            names = (
+                _options(first[key], second[key])
+                if key == "task"
+                else _words(first_text, second_text)
+                if key != "model"
+                else (first_text, second_text)
+            )
+            return names if all(names) else (first_text, second_text)
     return "first", "second"
 
 
-def _options(one: Any, other: Any) -> tuple[str, str]:
+def _options(first: Any, second: Any) -> tuple[str, str]:
     """What differs between two tasks: their names, or the options that only one of them has so; empty where one has no other."""
-    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+    if not (isinstance(first, Mapping) and isinstance(second, Mapping)):
         return "", ""  # several tasks, or a record of old: the whole text tells them apart
-    if title(one) != title(other):
-        return title(one), title(other)
-    ours, theirs = ([option(name, values) for name, values in settings(task).items()] for task in (one, other))
+    if title(first) != title(second):
+        return title(first), title(second)
+    ours, theirs = ([option(name, values) for name, values in settings(task).items()] for task in (first, second))
     return ", ".join(o for o in ours if o not in theirs), ", ".join(o for o in theirs if o not in ours)
 
 
-def _words(one: str, other: str) -> tuple[str, str]:
+def _words(first: str, second: str) -> tuple[str, str]:
     """Two texts without the words that both begin or end with; empty where one of them has no other."""
-    words = one.split(), other.split()
+    words = first.split(), second.split()
     start = _alike(*words)
     end = _alike(*(each[start:][::-1] for each in words))
     first, second = (" ".join(each[start : len(each) - end]).strip(",;") for each in words)
     return first, second
 
 
-def _alike(one: list[str], other: list[str]) -> int:
+def _alike(first: list[str], second: list[str]) -> int:
     """How many words two lists begin with alike."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))

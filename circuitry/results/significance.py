@@ -23,8 +23,8 @@ class Assessed(Measurements):
         return self._describe()
 
     def _describe(self, *options: Any) -> pd.DataFrame:
-        made = statistics.describe(self.values(), *options, outliers=self.outliers, signed=self.signed().to_numpy())
-        return made.set_axis(self.mean().index)
+        described = statistics.describe(self.values(), *options, outliers=self.outliers, signed=self.signed().to_numpy())
+        return described.set_axis(self.mean().index)
 
     @cached_property
     def outliers(self) -> Outliers:
@@ -49,10 +49,10 @@ class Assessed(Measurements):
         """
         usual = (level, resamples, seed) == (LEVEL, RESAMPLES, 0)
         described = self._described if usual else self._describe(level, resamples, seed)
-        made = described.copy()
+        table = described.copy()
         for place, name, column in ((0, "mean", self.mean()), (1, "se", self.sem()), (4, "normalized", self.normalized())):
-            made.insert(place, name, column)
-        return made.assign(random_quantile=self._random_quantile())
+            table.insert(place, name, column)
+        return table.assign(random_quantile=self._random_quantile())
 
     def significant(self, q: float = SIGNIFICANT) -> pd.Series:
         """Which cells have an adjusted p below ``q``.
@@ -86,7 +86,7 @@ class Assessed(Measurements):
         # A draw may be the cell's own node: it is not smaller, whatever the last bit of either says.
         least = self.mean().abs() - self._rounding
         pairs = zip(least, self._random_by_cell(), strict=True)
-        return [np.nan if each is None or np.isnan(mean) else float((each < mean).mean()) for mean, each in pairs]
+        return [np.nan if means is None or np.isnan(mean) else float((means < mean).mean()) for mean, means in pairs]
 
     def random_band(self, share: float = 0.95) -> pd.Series:
         """What |mean effect| this share of the random nodes stays within, by cell; NaN without ``random``.
@@ -95,5 +95,5 @@ class Assessed(Measurements):
         >>> Assessed.of([{}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit", random=random).random_band(1.0).tolist()
         [2.0]
         """
-        band = [np.nan if each is None else float(np.quantile(each, share)) for each in self._random_by_cell()]
+        band = [np.nan if means is None else float(np.quantile(means, share)) for means in self._random_by_cell()]
         return pd.Series(band, index=self.mean().index)

@@ -22,8 +22,8 @@ def split_cells(table: PatchingTable, axis: str, labels: Sequence[str] | None = 
     table has other axes, ``axis`` other than two values, or ``labels`` another number than columns.
 
     >>> cells = [{"metric": m, "layer": n, "position": p} for m in ("IO", "S") for n in (0, 1) for p in ("1", "2")]
-    >>> made = PatchingTable.of(cells, np.arange(8.0)[:, None], np.zeros(1), np.ones(1), "logit")
-    >>> split_cells(made, "metric", ["When", "Mary"]).axes[0].get_xticklabels()[1].get_text()
+    >>> table = PatchingTable.of(cells, np.arange(8.0)[:, None], np.zeros(1), np.ones(1), "logit")
+    >>> split_cells(table, "metric", ["When", "Mary"]).axes[0].get_xticklabels()[1].get_text()
     'Mary'
     """
     values = list(dict.fromkeys(table.frame[axis])) if axis in table.axes else []

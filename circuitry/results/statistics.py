@@ -47,12 +47,12 @@ def describe(
     """
     tested = np.ones(len(values), bool) if signed is None else signed
     outliers = Outliers.of([values[tested]]) if outliers is None else outliers
-    found, hidden = np.full((3, len(values)), np.nan), np.zeros(len(values), bool)
+    estimates, hidden = np.full((3, len(values)), np.nan), np.zeros(len(values), bool)
     for rows, ordered in alike(values):
-        found[:2, rows] = mean_interval(ordered, level, resamples, seed)
-        found[2, rows] = mean_test(ordered, draws_for(len(values)), seed)
+        estimates[:2, rows] = mean_interval(ordered, level, resamples, seed)
+        estimates[2, rows] = mean_test(ordered, draws_for(len(values)), seed)
         hidden[rows] = outliers.may_hide(ordered.mean(1), widths(ordered), ordered.shape[1])
-    low, high, p = found
+    low, high, p = estimates
     low, high, p = (
         np.where(tested, low, np.maximum(low, 0)),
         np.where(tested, high, np.maximum(high, 0)),
@@ -212,19 +212,19 @@ def _labels(n: int, m: int, draws: int, seed: int) -> Iterator[Array]:
     if not draws:
         picked = np.array(list(combinations(range(n + m), n)))
         yield (np.arange(n + m) == picked[:, :, None]).any(1).astype(float)
-    rng, one = np.random.default_rng(seed), np.repeat([1.0, 0.0], [n, m])
+    rng, labels = np.random.default_rng(seed), np.repeat([1.0, 0.0], [n, m])
     for start in range(0, draws, _BLOCK):
-        yield rng.permuted(np.tile(one, (min(_BLOCK, draws - start), 1)), axis=1)
+        yield rng.permuted(np.tile(labels, (min(_BLOCK, draws - start), 1)), axis=1)
 
 
 def _welch(chosen: Array, pooled: Array) -> Array:
     """|Welch's t| between the chosen examples and the others, [arrangement, cell], of numbers with mean zero."""
     total, squares, n = pooled.sum(1), (pooled**2).sum(1), chosen.sum(1)[:, None]
     m = chosen.shape[1] - n
-    one, one_squares = chosen @ pooled.T, chosen @ (pooled**2).T
-    difference = one / n - (total - one) / m
-    spread = (one_squares - one**2 / n) / (n * (n - 1))
-    spread = spread + (squares - one_squares - (total - one) ** 2 / m) / (m * (m - 1))
+    chosen_total, chosen_squares = chosen @ pooled.T, chosen @ (pooled**2).T
+    difference = chosen_total / n - (total - chosen_total) / m
+    spread = (chosen_squares - chosen_total**2 / n) / (n * (n - 1))
+    spread = spread + (squares - chosen_squares - (total - chosen_total) ** 2 / m) / (m * (m - 1))
     floor = 1e-14 * squares  # rounding leaves about this much of no spread at all
     return np.asarray(np.abs(difference) / np.sqrt(np.maximum(spread, np.maximum(floor, np.finfo(float).tiny))))
 
@@ -239,9 +239,9 @@ def false_discovery(p: Array, hidden: Array | None = None) -> Array:
     >>> false_discovery(np.array([0.01, 0.02, 0.5]), np.array([True, False, True])).tolist()
     [nan, 0.03, 0.5]
     """
-    q, known = np.full(len(p), np.nan), ~np.isnan(p)
-    if known.any():
-        q[known] = stats.false_discovery_control(p[known])
+    q, tested = np.full(len(p), np.nan), ~np.isnan(p)
+    if tested.any():
+        q[tested] = stats.false_discovery_control(p[tested])
     return q if hidden is None else np.where(hidden & (p < SIGNIFICANT), np.nan, q)
 
 
@@ -281,7 +281,7 @@ def random_means(random: pd.DataFrame, axes: Sequence[str]) -> tuple[list[str], 
     """
     shared = [axis for axis in axes if axis in random.columns]
     means = random.groupby([*shared, "draw"], sort=False)["effect"].mean().abs().dropna()
-    found: dict[tuple[Hashable, ...], list[float]] = {}
+    by_shared: dict[tuple[Hashable, ...], list[float]] = {}
     for key, value in means.items():
-        found.setdefault(key[:-1] if isinstance(key, tuple) else (), []).append(float(value))
-    return shared, {key: np.array(values) for key, values in found.items()}
+        by_shared.setdefault(key[:-1] if isinstance(key, tuple) else (), []).append(float(value))
+    return shared, {key: np.array(values) for key, values in by_shared.items()}

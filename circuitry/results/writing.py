@@ -140,11 +140,11 @@ def all_written(writers: Mapping[str, Callable[[FilePath], Any]], folder: str | 
     >>> [path.name for path in all_written({".md": str, "-more.csv": str}, "runs", "table")]
     ['table.md', 'table-more.csv']
     """
-    made = []
+    paths = []
     for ending, write in writers.items():
-        made.append(FilePath(folder) / f"{name}{ending}")
-        write(made[-1])
-    return made
+        paths.append(FilePath(folder) / f"{name}{ending}")
+        write(paths[-1])
+    return paths
 
 
 def write_frames(frames: Mapping[str, pd.DataFrame], folder: FilePath) -> None:

@@ -28,8 +28,8 @@ class Reference:
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
-    >>> Reference(model).cost(made, prompts, [ct.planning.METRICS["logit"]])
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
+    >>> Reference(model).cost(plan, prompts, [ct.planning.METRICS["logit"]])
     Cost(batches=4, token_layers=1536, whole=1536, short=0)
     """
 
@@ -56,9 +56,9 @@ class Reference:
         filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
         if mine:
             part = replace(plan, cells=tuple(plan.cells[number] for number in mine))
-            for number, one in enumerate(by_reference(self.model.widened(), part, prompts, metrics, self.progress)):
-                filled[number][:, mine] = one.effect, one.base, one.source
-        return [Effects(*one) for one in filled]
+            for number, effects in enumerate(by_reference(self.model.widened(), part, prompts, metrics, self.progress)):
+                filled[number][:, mine] = effects.effect, effects.base, effects.source
+        return [Effects(*by_kind) for by_kind in filled]
 
 
 def by_reference(
@@ -69,13 +69,13 @@ def by_reference(
     >>> import circuitry as ct
     >>> from circuitry.planning import METRICS
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> by_reference(model, made, prompts, [METRICS["logit"]])[0].effect.shape
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> by_reference(model, plan, prompts, [METRICS["logit"]])[0].effect.shape
     (1, 2)
     """
     bar = tqdm(plan.cells, str(plan.path)[:60], unit="cell", disable=None if progress is None else not progress, leave=False)
-    found = [_runs(model, plan, cell.path, prompts, metrics) for cell in bar]
-    by_metric = np.array(found).transpose(1, 2, 0, 3)
+    by_cell = [_runs(model, plan, cell.path, prompts, metrics) for cell in bar]
+    by_metric = np.array(by_cell).transpose(1, 2, 0, 3)
     return [Effects(patched - on_base, on_base, on_source) for on_base, on_source, patched in by_metric]
 
 
@@ -87,7 +87,7 @@ def _runs(model: Model, plan: Plan, path: Path, prompts: Prompts, metrics: Seque
     runs: list[list[Tensor]]
     if ends_at_logits(plan):
         answer, foil = (torch.from_numpy(tokens).to(model.device) for tokens in (prompts.answer, prompts.foil))
-        runs = [[evaluate(one, logits, read[0][1][0], answer, foil) for logits in read[0][1]] for one in metrics]
+        runs = [[evaluate(metric, logits, read[0][1][0], answer, foil) for logits in read[0][1]] for metric in metrics]
     else:
         source_distance, patched = distances(read, prompts.stops.tolist())
         runs = [[torch.zeros_like(source_distance), source_distance, patched] for _ in metrics]

@@ -127,8 +127,8 @@ class Reference:
             """Replace the block's output by what its equations give, whatever it computed."""
 
             def hook(m: Any, args: Any, kwargs: Any, out: Any) -> Any:
-                made = naive(m, args[0] if args else kwargs["hidden_states"], number, see)
-                return (made, *out[1:]) if isinstance(out, tuple) else made
+                result = naive(m, args[0] if args else kwargs["hidden_states"], number, see)
+                return (result, *out[1:]) if isinstance(out, tuple) else result
 
             stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
 

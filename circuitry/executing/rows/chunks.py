@@ -21,8 +21,8 @@ def chunks(plan: Plan, model: Model, examples: int, length: int, memory: int) ->
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> [(cells.tolist(), examples.tolist()) for cells, examples in chunks(made, model, 2, prompts.length, 1 << 30)]
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> [(cells.tolist(), examples.tolist()) for cells, examples in chunks(plan, model, 2, prompts.length, 1 << 30)]
     [([0], [0, 1])]
     """
     for alike in reading_alike(plan.cells):
@@ -40,8 +40,8 @@ def reading_alike(cells: Sequence[CellPlan]) -> list[Ints]:
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> [group.tolist() for group in reading_alike(made.cells)]
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> [group.tolist() for group in reading_alike(plan.cells)]
     [[0]]
     """
     groups: dict[tuple[int, tuple[Site, ...]], list[int]] = {}

@@ -29,8 +29,8 @@ class Rows:
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
-    >>> Rows(model, memory=1 << 28).cost(made, prompts, [ct.planning.METRICS["logit"]])
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
+    >>> Rows(model, memory=1 << 28).cost(plan, prompts, [ct.planning.METRICS["logit"]])
     Cost(batches=1, token_layers=768, whole=768, short=0)
     """
 
@@ -75,9 +75,9 @@ def run_plan(
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
     >>> from circuitry.planning import METRICS
-    >>> run_plan(model, made, prompts, [METRICS["logit"]], memory=1 << 28)[0].effect.shape
+    >>> run_plan(model, plan, prompts, [METRICS["logit"]], memory=1 << 28)[0].effect.shape
     (1, 2)
     """
     filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
@@ -98,13 +98,13 @@ def run_plan(
                 for kind, got in enumerate(measured(values, laid.reading, part, metric, plan)):
                     filled[number, kind][where] = got
             bar.update(len(cells) * len(examples))
-    return [Effects(*one) for one in filled]
+    return [Effects(*by_kind) for by_kind in filled]
 
 
 def _trimmed(plan: Plan, prompts: Prompts) -> Prompts:
     """Without what follows the last END, unless the plan writes or reads there."""
-    passes = [one for cell in plan.cells for one in cell.passes]
-    ats = {at for one in passes for at in (*(w.at for w in one.writes), *(s.at for s in one.reads))}
+    passes = [step for cell in plan.cells for step in cell.passes]
+    ats = {at for step in passes for at in (*(w.at for w in step.writes), *(s.at for s in step.reads))}
     last = max((max(absolute(at, prompts.where)) for at in ats if at is not None), default=0)
-    everywhere = any(site.at is None for one in passes for site in one.reads)
+    everywhere = any(site.at is None for step in passes for site in step.reads)
     return prompts.trimmed(max(last + 1, int(prompts.stops.max()) if everywhere else 0))

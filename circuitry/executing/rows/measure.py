@@ -31,9 +31,9 @@ def measured(
     >>> from circuitry.executing.rows.driver import run
     >>> from circuitry.executing.rows.schedule import schedule
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> laid = schedule(made, made.cells, prompts)
-    >>> measured(run(model, laid, prompts), laid.reading, prompts, METRICS["logit"], made)[0].shape
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> laid = schedule(plan, plan.cells, prompts)
+    >>> measured(run(model, laid, prompts), laid.reading, prompts, METRICS["logit"], plan)[0].shape
     (1, 2)
     """
     cells, examples = reading.rows.shape

@@ -92,13 +92,13 @@ def _split(whole: Ints, of_jobs: Ints, size: Size) -> Iterator[tuple[list[int], 
 
 
 def _batch(jobs: Sequence[Job], numbers: Sequence[int], examples: Sequence[int], tokens: Ints) -> Batch:
-    there = np.array(examples, np.int64)
-    made = []
+    batch_examples = np.array(examples, np.int64)
+    batch_jobs = []
     for number in numbers:
-        mine = np.flatnonzero(np.isin(there, jobs[number].examples))
+        mine = np.flatnonzero(np.isin(batch_examples, jobs[number].examples))
         if len(mine):
-            made.append(replace(jobs[number], examples=mine))
-    return Batch(there, tuple(made), int(tokens.sum()))
+            batch_jobs.append(replace(jobs[number], examples=mine))
+    return Batch(batch_examples, tuple(batch_jobs), int(tokens.sum()))
 
 
 def token_counts(

@@ -43,21 +43,21 @@ def begun(legs: Iterable[Leg], regions: Regions) -> list[Begun]:
 
     Only first legs share: what a later one writes is what the leg before it has.
     """
-    known: dict[Any, _Alike] = {}
-    return [_begun(leg, known, regions) if leg.number == 0 else Begun(leg) for leg in legs]
+    groups: dict[Any, _Alike] = {}
+    return [_begun(leg, groups, regions) if leg.number == 0 else Begun(leg) for leg in legs]
 
 
-def _begun(leg: Leg, known: dict[Any, _Alike], regions: Regions) -> Begun:
+def _begun(leg: Leg, groups: dict[Any, _Alike], regions: Regions) -> Begun:
     kind = leg.plan.frozen, leg.plan.reads, leg.job.nothing, leg.examples.tobytes()
-    steps, way = _steps(leg.plan, regions), [known.setdefault(kind, _Alike())]
+    steps, way = _steps(leg.plan, regions), [groups.setdefault(kind, _Alike())]
     for step in steps:
         way.append(way[-1].onward.setdefault(step, _Alike()))
     depth = max(number for number, alike in enumerate(way) if number == 0 or alike.begun)
-    made = _after(leg, steps, way[depth], depth, regions)
+    cut = _after(leg, steps, way[depth], depth, regions)
     for number, alike in enumerate(way):
         if alike.begun is None or _next(steps, number) > _next(alike.steps, number):
-            alike.begun, alike.steps = made, steps
-    return made
+            alike.begun, alike.steps = cut, steps
+    return cut
 
 
 def _after(leg: Leg, steps: Sequence[Step], alike: _Alike, depth: int, regions: Regions) -> Begun:

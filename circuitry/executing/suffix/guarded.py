@@ -23,9 +23,9 @@ def guards_of(plan: Plan, examples: int, cells: int) -> Iterator[Job]:
     """The jobs of the guards, for a sample of the first ``cells`` cells and two examples.
 
     >>> import circuitry as ct
-    >>> made, prompts = ct.patching.experiment.compile_path(
+    >>> plan, prompts = ct.patching.experiment.compile_path(
     ...     ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=3), "h[{layer}] @ B+1 -> logits")
-    >>> [job.nothing for job in guards_of(made, 3, cells=2)]
+    >>> [job.nothing for job in guards_of(plan, 3, cells=2)]
     [True, True, False]
     """
     few = np.arange(min(examples, EXAMPLES))
@@ -52,8 +52,8 @@ def _pair(values: Mapping[Any, Tensor], reading: Reading, number: int) -> tuple[
     """What the guard's run is at a site, and what it must be: the base run, or the source run."""
     read, count = reading.reads[number], len(reading.job.examples)
     value, mine = of_site(values, read), read.runs >= 2 * count
-    wanted = read.base[mine] if reading.job.nothing else read.own[(read.runs >= count) & ~mine]
-    return value[_index(read.own[mine])], value[_index(wanted)]
+    expected = read.base[mine] if reading.job.nothing else read.own[(read.runs >= count) & ~mine]
+    return value[_index(read.own[mine])], value[_index(expected)]
 
 
 def _index(numbers: Ints) -> Tensor:

@@ -80,5 +80,5 @@ def _check(mask: Tensor | None, hidden: Tensor, config: Any, layer: int) -> None
     stock = torch.ones_like(hidden).triu(1) if mask is None else mask < 0
     if not (stock == hidden).all():
         size = window(config, layer)
-        told = "full attention" if size is None else f"a window of {size} tokens"
-        raise GuardError(f"layer {layer}: the mask of the stock model is not that of {told}, which its config says")
+        described = "full attention" if size is None else f"a window of {size} tokens"
+        raise GuardError(f"layer {layer}: the mask of the stock model is not that of {described}, which its config says")

@@ -15,8 +15,8 @@ def time_mixing(m: Any, hidden: Tensor, layer: int, see: See) -> Tensor:
     """The output of time mixing [batch, pos, d_model]; every value on the way passes through ``see``.
 
     >>> from transformers import RwkvConfig, RwkvForCausalLM
-    >>> made = RwkvForCausalLM(RwkvConfig(vocab_size=9, hidden_size=4, num_hidden_layers=2))
-    >>> time_mixing(made.rwkv.blocks[0].attention, torch.zeros(1, 2, 4), 0, lambda key, value, at=None: value).shape
+    >>> model = RwkvForCausalLM(RwkvConfig(vocab_size=9, hidden_size=4, num_hidden_layers=2))
+    >>> time_mixing(model.rwkv.blocks[0].attention, torch.zeros(1, 2, 4), 0, lambda key, value, at=None: value).shape
     torch.Size([1, 2, 4])
     """
     at, width = (layer,), hidden.shape[-1]
@@ -36,8 +36,8 @@ def channel_mixing(m: Any, hidden: Tensor, layer: int, see: See) -> Tensor:
     """The output of channel mixing [batch, pos, d_model]; every value on the way passes through ``see``.
 
     >>> from transformers import RwkvConfig, RwkvForCausalLM
-    >>> made = RwkvForCausalLM(RwkvConfig(vocab_size=9, hidden_size=4, num_hidden_layers=2))
-    >>> channel_mixing(made.rwkv.blocks[0].feed_forward, torch.zeros(1, 2, 4), 0, lambda key, value, at=None: value).shape
+    >>> model = RwkvForCausalLM(RwkvConfig(vocab_size=9, hidden_size=4, num_hidden_layers=2))
+    >>> channel_mixing(model.rwkv.blocks[0].feed_forward, torch.zeros(1, 2, 4), 0, lambda key, value, at=None: value).shape
     torch.Size([1, 2, 4])
     """
     at = (layer,)
@@ -56,8 +56,8 @@ def _shift(m: Any, x: Tensor, layer: int, see: See, family: str, consumers: tupl
         delayed[:, lag:] = x[:, : x.shape[1] - lag]
         delayed = see((family, (layer, lag), ""), delayed)
         for consumer in consumers:
-            own = getattr(m, f"time_mix_{consumer}")
-            mixed[consumer] = mixed[consumer] + see((family, (layer, lag), consumer), delayed) * (1 - own if lag else own)
+            weight = getattr(m, f"time_mix_{consumer}")
+            mixed[consumer] = mixed[consumer] + see((family, (layer, lag), consumer), delayed) * (1 - weight if lag else weight)
     return mixed
 
 

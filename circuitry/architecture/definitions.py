@@ -27,7 +27,7 @@ REFUSED = {kind: reason for kinds, reason in _REASONS.items() for kind in kinds.
 def definition(name: str) -> Architecture:
     """The architecture of a file in ``graphs/``, or of a custom file (``./mine.py``).
 
-    Raises CircuitryError where there is none.
+    Raises CircuitryError if there is none.
 
     >>> definition("mamba").model_types
     ('mamba',)
@@ -51,7 +51,7 @@ def model_types() -> dict[str, str]:
 def definition_for(model_type: str, file: str | None = None) -> Architecture:
     """The architecture of a Hugging Face ``model_type``: a shipped one, or that of a custom ``file``.
 
-    Raises ModelError for a type that has none, or that the file is not for.
+    Raises ModelError for a type that has none, or one that the file does not list.
 
     >>> definition_for("mistral").name
     'llama'

@@ -1,7 +1,7 @@
 """Sets of distances in tokens as the bits of a number, moved along a graph's edges: fast enough to ask for every cell of a sweep.
 
-``flow.py`` knows the same of any length, exactly and part by part, and says it in words. Here a set ends at the length of the
-prompts, and a value that is several side by side counts as one: what comes out may be more than what can move, never less.
+``flow.py`` computes the same for any length, exactly and part by part, and puts it in words. Here a set ends at the length of the
+prompts, and a value with several parts counts as one. So a set may have more than what can move, never less.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ class Distances:
     def moved(
         self, sources: Iterable[Node], length: int, without: Collection[Node] = (), within: Collection[Node] | None = None
     ) -> dict[Node, Bits]:
-        """Bit k of a node: a change at a source can be there k tokens later. It passes no node ``without``, and only nodes ``within``."""
+        """Bit k of a node: a change at a source can be there k tokens later. It passes through no node ``without``, and only through nodes ``within``."""
         opened = None if within is None else {self.rank[node] for node in within}
         return self._spread(self.onward, 1, sources, length, without, opened)
 
     def needed(self, targets: Iterable[Node], length: int, without: Collection[Node] = ()) -> dict[Node, Bits]:
-        """Bit k of a node: what it is k tokens before a target's own token can be seen there. Nothing is seen through nodes ``without``."""
+        """Bit k of a node: its value k tokens before a target's token can change the target. Nothing passes through nodes ``without``."""
         return self._spread(self.back, -1, targets, length, without, None)
 
     def arriving(self, node: Node, moved: Mapping[Node, Bits], length: int) -> Bits:
-        """What arrives at a node over its edges, whatever the node itself starts with."""
+        """The distances that arrive at a node over its edges, without those that the node itself starts with."""
         full, arrived = (1 << length) - 1, 0
         for source, rule in self.back[self.rank[node]]:
             arrived |= _over(moved.get(self.nodes[source], 0), rule, full)

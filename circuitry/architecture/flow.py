@@ -1,4 +1,4 @@
-"""The ways of a change through the edges of a graph, and how far along the tokens it gets on them."""
+"""How changes move along the edges of a graph, and how far along the tokens they get."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .reach import Reach
 from .rules import Edge, Rule
 
 State: TypeAlias = tuple[Node, str]
-"""A node and the part of its value that is meant: "" for all of it."""
+"""A node and a part of its value, "" for all of it."""
 Way: TypeAlias = tuple[State, State, Rule]
 _Question: TypeAlias = tuple[tuple[Node, ...], frozenset[Node]]
 _REMEMBERED = 1 << 10
-"""Answers of ``Flow.reach`` that are kept."""
+"""How many answers of ``Flow.reach`` are kept."""
 
 
 def ways(edges: Iterable[Edge]) -> list[Way]:
-    """The edges between states: what enters one part of a value leaves by that part only, what enters all of it by every part.
+    """The edges between states. A change that enters one part of a value leaves by that part only; one that enters all of it, by all.
 
     >>> from circuitry.architecture.rules import SAME, part
     >>> a, b, whole, seen = Node("a"), Node("b"), Node("c"), Node("c", (), "x")
@@ -49,7 +49,7 @@ def _leaves(source: Node, target: Node) -> bool:
 
 @dataclass(frozen=True)
 class Ways:
-    """The ways between states in order of computation, all of them as numbers: a graph is asked for each cell of a sweep."""
+    """The ways between states in order of computation. States are numbers, since every cell of a sweep asks the graph."""
 
     states: tuple[State, ...]
     number: Mapping[State, int]
@@ -109,7 +109,7 @@ def spread(ways: Ways, sources: Iterable[Node], without: Collection[Node]) -> di
 
 
 class Flow:
-    """How far changes move through one graph, remembered: planner and executors ask the same of every cell.
+    """How far changes move through one graph. Answers are kept, since planner and executors ask the same for every cell.
 
     ``edges`` are in order of computation, ``rank`` is each node's place in it.
 
@@ -140,7 +140,7 @@ class Flow:
         return dict(self._reached[key])
 
     def ancestors(self, node: Node) -> set[Node]:
-        """Every node that ``node`` depends on: by its parts, so that what goes into one part is not behind another."""
+        """Every node that ``node`` depends on. Parts are followed separately: what enters one part does not come out of another."""
         if node not in self._ancestors:
             states = [state for state in self._states if state[0] == node]
             self._ancestors[node] = {ancestor for state in states for ancestor, _ in nx.ancestors(self._states, state)} - {node}

@@ -135,7 +135,7 @@ class Graph:
         return self._indices[self.family(family).name]
 
     def members(self, node: Node) -> tuple[Node, ...]:
-        """The nodes that a name stands for, under their full names: one, or all of a layer where it names the layer alone.
+        """The nodes that a name means, with their full names: one, or all of a layer if it names the layer alone.
 
         >>> import circuitry as ct
         >>> [str(n) for n in ct.graph("gpt2", head=2).members(ct.Node("head", (3,), "q"))]
@@ -261,7 +261,7 @@ class Graph:
         return {}
 
     def reach(self, sources: Iterable[Node], without: Collection[Node] = frozenset()) -> dict[Node, Reach]:
-        """How far along the tokens a change at any of ``sources`` can have moved at every node it arrives at.
+        """For every node where a change at any of ``sources`` can arrive, how far along the tokens it can have moved.
 
         ``without`` are frozen nodes: nothing passes through them.
 
@@ -285,7 +285,7 @@ class Graph:
 
     @functools.cached_property
     def distances(self) -> Distances:
-        """The same as sets of distances up to a length, for asking often."""
+        """Reach as sets of distances up to a length: less exact, and much faster."""
         return Distances.of(self.nodes(ports=True), self.edges)
 
     def unroll(self, positions: int) -> nx.DiGraph[tuple[Node, int]]:

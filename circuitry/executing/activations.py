@@ -24,7 +24,7 @@ Change = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class _Stop:
-    """One place of the trace at one of its calls, and the nodes that live there: one, or the heads of a layer."""
+    """One place of the trace at one of its calls, and the nodes at that place: one, or the heads of a layer."""
 
     place: Place
     occurrence: int
@@ -62,7 +62,7 @@ def read(model: Model, nodes: Iterable[Node | str], ids: NDArray[np.int64]) -> d
 def spliced(
     model: Model, ids: NDArray[np.int64], changes: Mapping[Node, Change] | Mapping[str, Change], where: NDArray[np.bool_]
 ) -> Tensor:
-    """Logits [row, position, vocabulary] of a run in which each node's value is replaced by its change of it.
+    """Logits [row, position, vocabulary] of a run in which each node's value is replaced by what its change returns.
 
     A change is given [row, position, ...] (a state: one position at a time, so it must not mix positions) and returns the same
     shape; what it returns is used where ``where`` [row, position] says so. Raises as ``read``, and CircuitryError for the logits.
@@ -76,7 +76,9 @@ def spliced(
     check_ids(model, ids)
     named = {model.graph.node(node): change for node, change in changes.items()}
     if any(model.graph.family(node.family).role == "logits" for node in named):
-        raise CircuitryError("nothing comes after the logits, so they cannot be replaced on the way; change what is returned")
+        raise CircuitryError(
+            "nothing comes after the logits, so replacing them changes nothing else; change the returned tensor instead"
+        )
     output = _Stop(model.graph.place(Node(model.graph.by_role("logits")[0].name)), 0, ())
     stops = [*_stops(model, named, ids.shape[1]), output]
     chosen = torch.from_numpy(where).to(model.device)
@@ -90,7 +92,7 @@ def spliced(
             at = chosen if stop.place.position is not None else chosen[:, stop.occurrence, None]
             new = named[node](value.clone())
             if new.shape != value.shape:
-                raise CircuitryError(f"the change of {node} made {tuple(new.shape)} of {tuple(value.shape)}; the shape must stay")
+                raise CircuitryError(f"the change of {node} returned shape {tuple(new.shape)}, expected {tuple(value.shape)}")
             value[at] = new.to(value)[at]
         return changed, raw.new_empty(0)
 

@@ -1,4 +1,4 @@
-"""The tensors that an intervention puts in place where it takes none from the source input, as its own maker says."""
+"""The tensors that an intervention makes and puts in place, if it takes no values from the source input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .means import cost_of_means, means
 
 
 def constant_values(model: Model, plan: Plan, prompts: Prompts, memory: int) -> Mapping[Write, Tensor]:
-    """What the plan's intervention puts in place at each of its writes; nothing where that comes from the source input.
+    """The value that the plan's intervention puts in place at each of its writes; empty if values come from the source input.
 
     Numbers stay numbers (of no dimension), tensors have the node's own shape. Raises CircuitryError where one does not fit.
 
@@ -40,7 +40,7 @@ def constant_values(model: Model, plan: Plan, prompts: Prompts, memory: int) -> 
 
 
 def cost_of_constants(model: Model, plan: Plan, prompts: Prompts, memory: int) -> Cost:
-    """What the passes take that ``constant_values`` runs: over all prompts for means, over one for the shapes of given tensors.
+    """The cost of the passes in ``constant_values``: over all prompts for means, over one prompt for the shapes of given tensors.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
@@ -59,11 +59,11 @@ def cost_of_constants(model: Model, plan: Plan, prompts: Prompts, memory: int) -
 
 
 class _MeanAsked(Exception):
-    """A maker has asked for a mean."""
+    """Raised when a maker asks for a mean."""
 
 
 class _Asking:
-    """What a maker is given to learn whether it asks for a mean, since all of a plan's are asked alike."""
+    """A source that only finds out whether a maker asks for a mean, without running the model."""
 
     def mean(self) -> Any:
         raise _MeanAsked
@@ -71,7 +71,7 @@ class _Asking:
 
 @dataclass(frozen=True)
 class _Shared:
-    """What is known of all sites that are written, found for all of them together when the first is asked for."""
+    """Means and shapes of all written sites, computed for all of them together when the first is needed."""
 
     model: Model
     sites: tuple[Site, ...]
@@ -111,7 +111,7 @@ class _Source:
 
     @property
     def _is_pattern(self) -> bool:
-        """Whether it is an attention pattern: how one token's attention is shared out among those that it can see."""
+        """Whether the site is an attention pattern: how a token's attention is divided among the tokens that it can see."""
         return self.site.node.port == "pattern"
 
     def fitted(self, intervention: Intervention) -> Tensor:
@@ -119,23 +119,21 @@ class _Source:
         raw = intervention.make(self, intervention.value) if intervention.make else None
         value = self._in_shape(_as_tensor(raw, intervention), intervention)
         if not value.isfinite().all():
-            raise CircuitryError(
-                f"{intervention} for {self.site} holds numbers that are not finite; every effect would be one of them"
-            )
+            raise CircuitryError(f"{intervention} for {self.site} has values that are not finite, and so would every effect")
         if self._is_pattern and value.dim() == 0 and value != 0:
             raise CircuitryError(
-                f"{self.site} is how one token's attention is shared out; {value.item():g} everywhere would attend to later tokens too. "
+                f"{self.site} is how one token's attention is divided; {value.item():g} everywhere would attend to later tokens too. "
                 "Give a row"
             )
         if self._is_pattern and value.dim() and self._looks_ahead(value):
             raise CircuitryError(
-                f"{self.site} is how one token's attention is shared out, and {intervention} attends to tokens after it; "
+                f"{self.site} is how one token's attention is divided, and {intervention} attends to tokens after it; "
                 "give a row that is zero there"
             )
         return value
 
     def _looks_ahead(self, pattern: Tensor) -> bool:
-        """Whether a row [key] attends to tokens after its own, in the example where that comes first; or any of all [query, key]."""
+        """Whether a row [key] attends to tokens after its own in any example (the earliest decides), or any row of a whole pattern."""
         if self.site.at is None:
             return bool(pattern.triu(1).any())
         return bool(pattern[min(absolute(self.site.at, self.shared.prompts.where)) + 1 :].any())

@@ -21,10 +21,10 @@ Call = tuple[Place, int | None]
 
 @dataclass(frozen=True)
 class Copy:
-    """What stands at ``to`` [n] becomes what stands at ``source`` [n], or the constant ``value`` where that is set.
+    """The values at ``to`` [n] are replaced by those at ``source`` [n], or by the constant ``value`` if it is set.
 
     Both are numbers of rows or of packed tokens. ``position`` and ``unit`` [n] say which token and which head, ALL for every one. Copies
-    of a later ``leg`` come after those of the legs before it: what they copy may just have been written.
+    of a later ``leg`` come after those of the legs before it, which may write what they copy.
     """
 
     to: Ints
@@ -36,7 +36,7 @@ class Copy:
 
 
 def joined(copies: Iterable[Copy]) -> list[Copy]:
-    """Copies at one place, those of one kind put together, in order of their legs: a few large copies instead of many small ones.
+    """Copies at one place, merged by kind, in order of their legs: a few large copies instead of many small ones.
 
     >>> zero = np.array([0])
     >>> len(joined([Copy(zero, zero, zero - 1, zero - 1, leg=0), Copy(zero + 1, zero, zero - 1, zero - 1, leg=0)]))
@@ -58,7 +58,7 @@ def joined(copies: Iterable[Copy]) -> list[Copy]:
 
 
 def unit_of(place: Place, node: Node) -> int:
-    """The head that a node is of its place, ALL where it is the whole of it.
+    """The number of a node's head at its place, ALL if the node is the whole value there.
 
     >>> import circuitry as ct
     >>> graph = ct.graph("gpt2")
@@ -69,7 +69,7 @@ def unit_of(place: Place, node: Node) -> int:
 
 
 def units_frozen(graph: Graph, nodes: Iterable[Node]) -> dict[Place, Ints]:
-    """Places to hold, so that these nodes are, with the heads frozen there: ALL where it is every head of the layer.
+    """The places to hold in order to freeze these nodes, with the heads frozen there; ALL if these are all heads of the layer.
 
     >>> import circuitry as ct
     >>> graph = ct.graph("gpt2", layer=1, head=2)

@@ -66,7 +66,7 @@ def unit_of(plan: Plan, metric: Metric) -> str:
 
 
 def signed_of(plan: Plan, metric: Metric) -> bool:
-    """Whether the effects can be negative: those by the metric, as it says itself, and no distance.
+    """Whether the effects can be negative: as the metric declares, and never for a distance.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import METRICS, plan

@@ -1,4 +1,4 @@
-"""The seam between plans and models: what executes a plan. Nobody else knows how rows, batches and memory are laid out."""
+"""The interface between plans and models: what executes a plan. Only executors know how rows, batches and memory are laid out."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ ALONE = Team()
 class Cost:
     """What an executor expects of a plan: batches, and tokens times layers in all of them.
 
-    ``whole`` is what it would be if every run were computed as a whole. ``short`` is how many bytes one example takes where that is more
-    than the bound of memory, else 0.
+    ``whole`` is tokens times layers if every run were computed as a whole. ``short`` is the number of bytes that one example takes if
+    it exceeds the bound of memory, else 0.
     """
 
     batches: int
@@ -66,7 +66,7 @@ class Executor(Protocol):
         ...
 
     def described(self, plan: Plan, prompts: Prompts) -> Mapping[str, str]:
-        """What a reader should know of how the first cell of a plan is run, by label."""
+        """What a reader should know about how the first cell of a plan is run, by label."""
         ...
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:

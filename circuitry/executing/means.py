@@ -1,4 +1,4 @@
-"""Means of nodes over the corrupted prompts: all that are wanted in the same passes, of which only sums are kept."""
+"""Means of nodes over the corrupted prompts. All sites are read in the same passes, of which only sums are kept."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .trace import traced
 
 
 def means(model: Model, sites: Iterable[Site], prompts: Prompts, memory: int) -> dict[Site, Tensor]:
-    """By site the mean over all corrupted prompts, in the node's own shape [...]; at every position, [position, ...], where it names none.
+    """The mean of each site over all corrupted prompts, in the node's own shape [...]; [position, ...] if the site names no position.
 
-    Padding counts for nothing: the mean at a position is over the prompts that reach it, zero where none does.
+    Padding counts for nothing: the mean at a position is over the prompts that reach it, zero if none does.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
@@ -53,7 +53,7 @@ def _parts(model: Model, prompts: Prompts, memory: int) -> list[slice]:
 
 
 def _mean(sums: Sequence[tuple[Tensor, torch.dtype]], site: Site, prompts: Prompts) -> Tensor:
-    """From the sums over all parts of the prompts, in the node's own dtype, which they are kept with."""
+    """The mean from the sums over all parts of the prompts, in the node's own dtype."""
     total = torch.stack([summed for summed, _ in sums]).sum(0)
     count = _mask(site, prompts).sum(0).to(total.device)
     count = count.sum() if site.at is not None else count.clamp(min=1).reshape(-1, *[1] * (total.dim() - 1))
@@ -61,7 +61,7 @@ def _mean(sums: Sequence[tuple[Tensor, torch.dtype]], site: Site, prompts: Promp
 
 
 def _sums(model: Model, sites: Sequence[Site], prompts: Prompts) -> dict[Site, tuple[Tensor, torch.dtype]]:
-    """By site the sum over these prompts in float64, [...] or [position, ...], and the dtype of what was summed: of one pass."""
+    """The sum of each site over these prompts in float64, [...] or [position, ...], and its own dtype, from one pass."""
     masks = {site: _mask(site, prompts) for site in sites}
     states = _states(model, masks)
     stops = _stops(model, sites, states)
@@ -83,7 +83,7 @@ def _sums(model: Model, sites: Sequence[Site], prompts: Prompts) -> dict[Site, t
 
 
 def _summed(values: Tensor, mask: Tensor, by_position: bool) -> Tensor:
-    """Of values [example, position, ...] the sum of those ``among`` [example, position] which it is asked for, in float64."""
+    """The sum of the values [example, position, ...] in ``mask`` [example, position], in float64, ``by_position`` or over all."""
     if not by_position:
         return values[mask].double().sum(0)
     return torch.where(mask.reshape(*mask.shape, *[1] * (values.dim() - 2)), values.double(), 0.0).sum(0)
@@ -98,7 +98,7 @@ def _mask(site: Site, prompts: Prompts) -> Tensor:
 
 
 def _states(model: Model, masks: Mapping[Site, Tensor]) -> tuple[int, ...]:
-    """The positions at which states are wanted: all of them where a site names none."""
+    """The positions at which states are read: all if a site names none."""
     positions: set[int] = set()
     for site, mask in masks.items():
         if model.graph.place(site.node).position is None:
@@ -107,7 +107,7 @@ def _states(model: Model, masks: Mapping[Site, Tensor]) -> tuple[int, ...]:
 
 
 def _stops(model: Model, sites: Sequence[Site], states: tuple[int, ...]) -> list[tuple[Place, int, tuple[Site, ...]]]:
-    """Places, each of their calls and the sites that are there, in the order in which the model gets there."""
+    """Each call of each place, with the sites at that place, in the order of execution."""
     by_place: dict[Place, list[Site]] = {}
     for site in sites:
         by_place.setdefault(model.graph.place(site.node), []).append(site)

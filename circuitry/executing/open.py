@@ -1,4 +1,4 @@
-"""Executors by name, and what a caller chooses of one. A new executor is one entry of ``EXECUTORS`` and the class it names."""
+"""Executors by name, and their options. A new executor is one entry of ``EXECUTORS`` and the class it names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .suffix.executor import Suffix
 from .verified import Verified
 
 DEFAULT = "suffix"
-"""What executes a plan if nothing is said."""
+"""The executor that runs a plan if none is named."""
 MEMORY = "512MiB"
 """Bound for one batch, if none is given."""
 
@@ -50,7 +50,7 @@ class ExecutorChoice:
         return f"{self.name}, verify={self.verify}" if self.verify else self.name
 
     def unverified(self) -> ExecutorChoice:
-        """The same without verification, for what checks by itself.
+        """The same without verification, for callers that check by themselves.
 
         >>> executor("rows", verify=3).unverified().verify
         0
@@ -64,7 +64,7 @@ ExecutorLike: TypeAlias = ExecutorChoice | str
 def executor(
     name: str = DEFAULT, *, memory: float | str | None = None, verify: int = 0, progress: bool | None = None
 ) -> ExecutorChoice:
-    """What executes the plan of an experiment, for ``executor=`` of ``circuitry.patch`` and all that patches.
+    """What executes the plan of an experiment, for ``executor=`` of ``circuitry.patch`` and everything else that patches.
 
     Args:
         name: "suffix" (patched runs are computed only where they can differ), "rows" (every one is a whole row of a batch) or
@@ -90,7 +90,7 @@ def executor(
 
 
 def choice(what: ExecutorLike) -> ExecutorChoice:
-    """A choice by name, or one that is made already.
+    """An executor's choice by name; an ExecutorChoice is returned as it is.
 
     >>> choice("reference").name
     'reference'
@@ -99,7 +99,7 @@ def choice(what: ExecutorLike) -> ExecutorChoice:
 
 
 def open_executor(what: ExecutorLike, model: Model) -> Executor:
-    """The executor of a model, whose batches processes share that work ``together``. Raises CircuitryError for an unknown name.
+    """The executor for a model. Processes that work ``together`` share its batches. Raises CircuitryError for an unknown name.
 
     >>> import circuitry as ct
     >>> open_executor("rows", ct.load("bundled:mamba")).name

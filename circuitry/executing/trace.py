@@ -29,7 +29,7 @@ class Visit:
 def visits(
     model: Model, copies: Mapping[Call, Iterable[Copy]], reads: Iterable[Call], occurrence: Callable[[Call], int]
 ) -> list[Visit]:
-    """Everything to do in a pass, in the order in which the model gets there.
+    """Everything to do in a pass, in order of execution.
 
     >>> import circuitry as ct
     >>> model = ct.load("bundled:gpt_neox")
@@ -57,7 +57,7 @@ def traced(
 ) -> list[Tensor]:
     """Run a model on ``ids`` [row, position] and return what ``act`` kept at each stop (``places.play``).
 
-    Recurrent layers stop at the positions ``states``; of the logits there are those that ``keep`` says, as transformers has it (0: all).
+    Recurrent layers stop at the positions ``states``; ``keep`` is transformers' ``logits_to_keep`` (0: all).
     The pass is ``within`` a context, which is entered when no other trace runs. Raises GuardError where a place was never reached.
 
     >>> import circuitry as ct

@@ -1,4 +1,4 @@
-"""An executor around another: some of its cells are run again by the independent reference, and must come out the same."""
+"""An executor around another: the independent reference runs some of its cells again, and must get the same effects."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _EXAMPLES = 2
 class Verified:
     """Runs what ``opened`` makes for a model, and compares ``count`` cells spread over the table with the reference.
 
-    Two executors that round to half precision differ by more than an error of either may be, so they are compared in float32;
-    how far half precision moves an effect is reported beside it, and is not an error.
+    In half precision, rounding makes two executors differ by more than a mistake might, so they are compared in float32. How far
+    half precision moves an effect is reported beside it and is not an error.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
@@ -43,11 +43,11 @@ class Verified:
         return self.inner.cost(plan, prompts, metrics, extra=extra)
 
     def described(self, plan: Plan, prompts: Prompts) -> Mapping[str, str]:
-        """What the executor says that is verified."""
+        """The description by the verified executor."""
         return self.inner.described(plan, prompts)
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
-        """Effects by each metric (``Executor.run``). Raises GuardError where the reference has others."""
+        """Effects by each metric (``Executor.run``). Raises GuardError if the reference gets others."""
         check_comparable(plan)
         effects = self.inner.run(plan, prompts, metrics, extra=extra)
         without_random = replace(plan, cells=plan.cells[: len(plan.cells) - extra])

@@ -20,18 +20,18 @@ from ..planning.values import Cell, CellPlan, Plan
 from ..prompting.prompts import Prompts
 
 DRAWN = ("draw", "node")
-"""What the random nodes of a table have beside its own columns."""
+"""Columns of the random nodes that a table itself does not have."""
 _TRIES, _MOVES = 48, 6
 """How often a draw is tried, and how many of the first tries also move its position."""
 Moved = dict[tuple[Index, ...], tuple[int, ...]]
-"""Where each node of a path is moved to, by its indices."""
+"""The new indices of each node of a path, by its old ones."""
 
 
 def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tuple[CellPlan, ...]:
     """Cells of the plan with their sources moved to random indices and positions; fewer than ``count`` where few are possible.
 
     A node that ``except`` exempts together with a source moves with it. Positions are drawn from those between the first
-    changed token and END, where the graph says that the path can still have an effect; else the position stays as it is.
+    changed token and END, if the graph says that the path can still have an effect; otherwise the position stays.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
@@ -79,7 +79,7 @@ def _written(sources: tuple[Site, ...], graph: Graph) -> list[Site]:
 
 
 def _drawn(nodes: list[Node], graph: Graph, rng: Generator) -> Moved:
-    """New indices, as different as the old ones were; nodes that share theirs move together, so only to where all of them are."""
+    """Random new indices. Nodes that share indices move together, so only to indices that all of them have; others stay apart if possible."""
     by_indices: dict[tuple[Index, ...], list[tuple[tuple[int, ...], ...]]] = {}
     for node in nodes:
         shortened = (indices[: len(node.indices)] for indices in graph.indices(node.family))
@@ -98,7 +98,7 @@ def _leg(leg: Leg, moved: Moved) -> Leg:
 
 
 def random_frame(cells: tuple[CellPlan, ...], effects: Effects) -> pd.DataFrame:
-    """Their effects as PatchingTable.random holds them: draw, node, example, effect, base, source.
+    """The effects of random nodes as PatchingTable.random has them: draw, node, example, effect, base, source.
 
     >>> import circuitry as ct
     >>> cell = ct.patching.experiment.compile_path(

@@ -92,7 +92,7 @@ def patch(
         path: text, or a value made with operators; axes left open become axes of the table. Several paths with labels, as
             a mapping, make one table whose first axis has the labels: ``ct.labelled("port", {...})`` names that axis.
         axes: values for open axes; by default every layer, head ..., and the task's sweep for positions.
-        metric: "logit" (of the answer, the paper's, and what is measured if nothing is said), "logit_difference", "foil_logit",
+        metric: "logit" (of the answer, as in the paper; the default), "logit_difference", "foil_logit",
             "probability", "log_probability", "kl", a function (logits [row, vocab], answer [row], foil [row]) -> [row], or a
             ``ct.Metric``. Several, as a list, are measured in one run and are the table's first axis. A path that ends at
             another node, or at a set, has no metric: its effect is the L2 distance from the base run over all that it reads.
@@ -106,7 +106,7 @@ def patch(
         lint: refuse prompts that would make the experiment meaningless, and warn where the model does not do the task;
             "prompts" only refuses, False does neither.
 
-    Raises PathError for a path that cannot be read or can have no effect, TaskError for a task that this model cannot be given,
+    Raises PathError for a path that cannot be read or can have no effect, TaskError for a task whose prompts do not fit the model,
     CircuitryError for an option that would have no effect, GuardError where a check of the run itself fails.
 
     >>> import circuitry as ct
@@ -139,7 +139,7 @@ def patch(
 def _table(
     compiled: Plan, extra: tuple[CellPlan, ...], effects: Effects, metric: Metric, provenance: dict[str, Any]
 ) -> PatchingTable:
-    """The effects by one metric as a table, those of the random nodes beside them."""
+    """The effects by one metric as a table, with those of the random nodes."""
     measured, by_chance = effects.split(len(compiled.cells))
     cells = [dict(cell.values) for cell in compiled.cells]
     table = PatchingTable.of(cells, measured.effect, measured.base, measured.source, unit_of(compiled, metric), provenance)
@@ -164,11 +164,11 @@ def explain(
     executor: ExecutorLike = DEFAULT,
     lint: Lint = True,
 ) -> str:
-    """What ``patch`` would run, in words; it takes the same. Runs nothing.
+    """What ``patch`` would run, in words, for the same arguments. Runs nothing.
 
-    ``cost`` is what the executor expects of all cells, random nodes among them. ``live``, where the executor is one that computes only a
-    part of a patched run, says of each pass which blocks give something new, and for how many tokens of the first prompt; everything else
-    is what the run has that it is patched into.
+    ``cost`` is what the executor expects for all cells, with the random nodes. ``live`` is there if the executor computes only a part
+    of a patched run. It lists for each pass the blocks that are computed, with the number of tokens of the first prompt; everything
+    else equals the base run.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)

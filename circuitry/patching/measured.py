@@ -1,4 +1,4 @@
-"""Which metrics ``patch`` was asked for: names, functions, values and a task's own, as values, refused where no table could hold them."""
+"""The metrics that ``patch`` is asked for (names, functions, values, a task's own) as values; refuses those that no table could hold."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MetricLike = Metric | str | Callable[..., Any]
 
 
 def is_several(asked: Any) -> bool:
-    """Whether a list of metrics is asked for, which makes an axis even if it has one.
+    """Whether a list of metrics is asked for, which makes an axis even if the list has one entry.
 
     >>> is_several("logit"), is_several(["logit"])
     (False, True)
@@ -28,10 +28,10 @@ def is_several(asked: Any) -> bool:
 
 
 def metrics(asked: MetricLike | Sequence[MetricLike] | None, task: Task, model: Model, plan: Plan) -> list[Metric]:
-    """The metrics asked for, the answer's logit if nothing is said.
+    """The metrics asked for; the answer's logit if none is.
 
-    Raises CircuitryError for an unknown name, for two of one name, for one that reads other logits than it says, and for any where the
-    effect is a distance.
+    Raises CircuitryError for an unknown name, for two with one name, for one that reads other logits than it declares, and for any if
+    the effect is a distance.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
@@ -53,7 +53,7 @@ def metrics(asked: MetricLike | Sequence[MetricLike] | None, task: Task, model: 
 
 
 def _resolved(asked: MetricLike, task: Task, model: Model) -> Metric:
-    """A metric; a name may be one of the task's own, which is called by that name whatever its function is called."""
+    """A metric as a value. One of the task's own keeps the name that the task gives it, whatever its function is called."""
     if isinstance(asked, str) and asked in task.definition.metrics:
         custom = metric(task.definition.metrics[asked](model.vocabulary))
         unit = custom.unit if custom.unit != f"change of {custom.name}" else ""

@@ -1,4 +1,4 @@
-"""What ``patch`` is asked for beside its path: checked before anything runs."""
+"""Options of ``patch`` that are checked before anything runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import CircuitryError, no_effect, whole
 
 RANDOM_NODES = 16
-"""Random nodes that every table is compared with."""
+"""How many random nodes a table is compared with by default."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def random_nodes(count: int = RANDOM_NODES, seed: int = 0) -> RandomNodes:
 
 
 def check_given(model: Any, task: Any) -> None:
-    """Refuse a name in place of what it names.
+    """Refuse the name of a model or a task in place of the model or task.
 
     >>> check_given("bundled:mamba", None)
     Traceback (most recent call last):

@@ -46,7 +46,7 @@ def provenance(model: Model, task: Task, plan: Plan, metric: Metric, prompts: Pr
 
 
 def commit(model: Model) -> dict[str, str]:
-    """The commit that the files of a model from the Hugging Face hub are of, whatever its branch is at later.
+    """The commit of a model's files on the Hugging Face Hub, since a branch may move later; empty for other models.
 
     >>> import circuitry as ct
     >>> commit(ct.load("bundled:mamba"))

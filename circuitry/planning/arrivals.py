@@ -1,4 +1,4 @@
-"""Where a change at a leg's sources can be, example by example: at which tokens it is there, and whether it gets to a target."""
+"""Where a change at a leg's sources can be in each example: its tokens, and whether it reaches a target."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .positions import Lengths, Where, absolute, together
 from .readings import read_at
 
 Changed = Sequence[Collection[int]]
-"""Of every example the absolute positions at which its two prompts differ."""
+"""For every example, the absolute positions at which its two prompts differ."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ConcreteLeg:
     length: Lengths
     changed: Changed | None
     moved: Mapping[Site, list[tuple[int, ...]]]
-    """Of a leg after the first: where each of its sources at every position can have moved on the leg before, in each example."""
+    """For each source at every position, where the leg before can have moved it in each example; empty on the first leg."""
 
     @classmethod
     def first(
@@ -59,7 +59,7 @@ class ConcreteLeg:
 
 
 def two_values(leg: ConcreteLeg, site: Site) -> list[bool]:
-    """Whether the two prompts of each example may give the site different values; one answer where that is not known.
+    """Whether the two prompts of each example may give the site different values; one answer for all if that is not known.
 
     >>> import circuitry as ct
     >>> leg = ConcreteLeg.first(ct.parse("embed @ 2 -> logits @ 3"), ct.graph("mamba", layer=2), {}, 4, [(2,), (3,)])
@@ -90,7 +90,7 @@ def can_arrive(leg: ConcreteLeg, source: Site, target: Site, reach: Mapping[Node
         return True
     differs = two_values(leg, source)
     if not any(differs):
-        return any(arriving)  # a source that is the same in both prompts is refused by itself
+        return any(arriving)  # ``check_effects`` refuses a source that is the same in both prompts
     arriving, differs = together(arriving, differs)
     return any(arrives and live for arrives, live in zip(arriving, differs, strict=True))
 
@@ -113,8 +113,8 @@ def arriving_in(leg: ConcreteLeg, source: Site, target: Site, reach: Mapping[Nod
 
 
 def tokens_between(leg: ConcreteLeg, source: Site, target: Site) -> list[tuple[int, ...]] | None:
-    """Tokens from source to target in each example: one number, or one from every position at which a source that is at all of
-    them has two values. None where that is not fixed or not known.
+    """Tokens from source to target in each example: one number, or, if the source is at every position, one number from each
+    position at which it has two values. None if they are not fixed or not known.
 
     >>> import circuitry as ct
     >>> leg = ConcreteLeg.first(ct.parse("h[0] @ B -> h[1] @ C"), ct.graph("mamba", layer=2), {"B": [1, 3], "C": [2, 2]})
@@ -140,13 +140,13 @@ def _offsets_of_all(leg: ConcreteLeg, source: Site, stop: Position) -> list[tupl
     if live is None or (isinstance(stop.base, str) and stop.base not in where):
         return None
     last = absolute(stop, where)
-    count = max(len(live), len(last))  # of either there may be one for all examples
+    count = max(len(live), len(last))  # either may have one entry for all examples
     pairs = zip(live * (count // len(live)), last * (count // len(last)), strict=True)
     return [tuple(end - p for p in some) for some, end in pairs]
 
 
 def _live(leg: ConcreteLeg, site: Site) -> list[tuple[int, ...]] | None:
-    """The positions at which a source may have another value than in the base run, in each example; None where that is not known."""
+    """The positions in each example at which a source may differ from the base run; None if they are not known."""
     where = leg.where or {}
     if site.at is not None:
         if isinstance(site.at.base, str) and site.at.base not in where:
@@ -162,7 +162,7 @@ def _live(leg: ConcreteLeg, site: Site) -> list[tuple[int, ...]] | None:
 
 
 def moved_on(leg: ConcreteLeg) -> dict[Site, list[tuple[int, ...]]]:
-    """Where each target at every position can have moved on this leg, as far as that is known.
+    """Where a change can be in each target at every position after this leg, as far as that is known.
 
     >>> import circuitry as ct
     >>> leg = ConcreteLeg.first(ct.parse("x[0] @ 1 -> c[0] -> logits"), ct.graph("mamba", layer=2), {}, 4)
@@ -186,7 +186,7 @@ def moved_on(leg: ConcreteLeg) -> dict[Site, list[tuple[int, ...]]]:
 def _arrived(starts: Sequence[Sequence[tuple[int, ...]]], rules: list[list[Reach]], length: Lengths) -> list[tuple[int, ...]]:
     """The positions of each example that are reached from its ``starts`` [source][example], each source by its own rules."""
     sizes = [length] if isinstance(length, int) else list(length or ())
-    count = max(len(starts[0]), len(sizes))  # of either there may be one for all examples
+    count = max(len(starts[0]), len(sizes))  # either may have one entry for all examples
     begins = list(zip(*starts, strict=True)) * (count // len(starts[0]))
 
     ways = tuple(tuple(dict.fromkeys(reaches)) for reaches in rules)
@@ -195,6 +195,6 @@ def _arrived(starts: Sequence[Sequence[tuple[int, ...]]], rules: list[list[Reach
 
 @functools.lru_cache(maxsize=1 << 14)
 def _positions(begun: tuple[tuple[int, ...], ...], rules: tuple[tuple[Reach, ...], ...], size: int) -> tuple[int, ...]:
-    """The positions of one text that are reached; examples of one wording are alike, and so are most cells of a sweep."""
+    """The positions of one text that are reached. Cached, since examples of one template repeat, and so do most cells of a sweep."""
     pairs = [(p, rule) for some, reaches in zip(begun, rules, strict=True) for p in some for rule in reaches]
     return tuple(at for at in range(size) if any(rule.reaches(at - p) for p, rule in pairs))

@@ -55,7 +55,7 @@ def _domains(
 
 
 def _listed(name: str, values: Sequence[Value] | Value) -> list[Value]:
-    """One value may stand for a list of one."""
+    """The values as a list; a single value counts as a list of one."""
     listed: list[Value] = [values] if isinstance(values, str | int) else list(values)
     if not listed:
         raise CircuitryError(f"no values for {{{name}}}; name at least one, or leave it out of axes for all")
@@ -75,7 +75,7 @@ def _positions(name: str, values: Sequence[Value]) -> list[Value]:
 
 
 def _once(name: str, written: Sequence[Value], chosen: list[Any]) -> list[Value]:
-    """What was meant, refused where two values given mean the same: its examples would count twice."""
+    """The chosen values. Refuses two written values that mean the same, since their examples would count twice."""
     for number, value in enumerate(chosen):
         if value in chosen[:number]:
             first, second = written[chosen.index(value)], written[number]

@@ -13,7 +13,7 @@ from .twice import check_once
 
 
 def check_effects(path: Path, graph: Graph, where: Where | None, length: Lengths = None, changed: Changed | None = None) -> None:
-    """Refuse a concrete path whose effect must be exactly zero, in all examples or in some, and positions outside the prompts.
+    """Refuse a concrete path whose effect must be exactly zero in some or all examples, and positions outside the prompts.
 
     Raises PathError with the reason: cut by freezing, run against the model, out of a convolution's reach, backwards in
     the text, nothing left that moves information between the two positions, a set that names one site twice, or, where
@@ -63,7 +63,7 @@ def _check_leg(leg: ConcreteLeg) -> None:
 
 
 def _check_every_example(leg: ConcreteLeg) -> None:
-    """Refuse what has an effect in some examples only: in the others it is exactly zero, and would count as if it were measured."""
+    """Refuse a leg that has an effect in some examples only: in the others it is exactly zero, and would count as measured."""
     differs = [
         any(some) for some in zip(*together(*(list(map(int, two_values(leg, source))) for source in leg.sources)), strict=True)
     ]
@@ -75,10 +75,10 @@ def _check_every_example(leg: ConcreteLeg) -> None:
             at_position=True,
         )
     if all(source.at is None for source in leg.sources) and leg.changed is None:
-        return  # it begins before whatever is read
+        return  # sources at every position begin before everything that is read
     apart = (tokens_between(leg, source, target) for source in leg.sources for target in leg.leg.targets)
     if all(offsets is None or len(set(offsets)) == 1 for offsets in apart):
-        return  # what holds of one example holds of all
+        return  # all examples have the same distances, so ``_check_leg`` has checked them
     frozen = frozen_nodes(leg.graph, ends(leg.sources, leg.graph), ends(leg.leg.targets, leg.graph), leg.leg)
     reached = [(site, leg.graph.reach(nodes_of(site, leg.graph), frozen)) for site in leg.sources]
     for site, reach in reached:
@@ -100,7 +100,7 @@ def _check_arriving(arriving: list[list[bool] | None], mention: Mention, way: st
     if not all(arrives):
         raise mention.error(
             f"nothing flows {way} in {arrives.count(False)} of {len(arrives)} examples: the effect there would be exactly zero",
-            "choose positions that stand in one order in every example",
+            "choose positions whose order is the same in every example",
             at_position=True,
         )
 

@@ -11,11 +11,11 @@ from .frozen import own_way
 from .values import Pass, Plan, Write
 
 _SHOWN = 8
-"""Paths of a plan made of several that are printed."""
+"""How many paths of a joined plan are printed."""
 
 
 def explain(plan: Plan, more: Mapping[str, str] | None = None) -> str:
-    """What will run, for reading; ``more`` are lines that others add, by their labels.
+    """What will run, in words; ``more`` has further lines by label.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import plan

@@ -12,7 +12,7 @@ from .mentions import Mention, mentions
 
 
 def nodes_of(site: Site, graph: Graph) -> list[Node]:
-    """The nodes a site stands for (``Graph.members``).
+    """The nodes that a site names (``Graph.members``).
 
     >>> import circuitry as ct
     >>> [str(n) for n in nodes_of(ct.Site(ct.Node("head", (3,), "q")), ct.graph("gpt2", head=2))]
@@ -32,7 +32,7 @@ def ends(members: tuple[Site, ...], graph: Graph) -> list[Node]:
 
 
 def frozen_nodes(graph: Graph, sources: list[Node], targets: list[Node], leg: Leg) -> set[Node]:
-    """What ``freezing`` names, and for ``directly`` all that adds to the stream in between, less what ``except`` exempts.
+    """The nodes that ``freezing`` names, and with ``directly`` those in between that add to the stream, less those that ``except`` exempts.
 
     The leg's own ends stay live, with their ports, where a name without a port covers them (``freezing head``): it means all
     others. A port that is named (``freezing head.pattern``) is frozen on the ends too, unless it is itself the end.
@@ -67,7 +67,7 @@ def _exempt(graph: Graph, leg: Leg, node: Node) -> bool:
 
 
 def matching(graph: Graph, pattern: Node) -> list[Node]:
-    """Concrete nodes a frozen name stands for: fewer indices mean all of them.
+    """The concrete nodes that a frozen name means: all whose indices begin with those of the name.
 
     >>> import circuitry as ct
     >>> len(matching(ct.graph("gpt2"), ct.Node("head", (3,))))
@@ -101,7 +101,7 @@ def own_way(graph: Graph, sources: list[Node]) -> set[Node]:
 
 
 def check_useful(path: Path, graph: Graph, cells: Sequence[Path]) -> None:
-    """Refuse a name after ``freezing`` that holds nothing in any cell, and one after ``except`` that exempts nothing in any.
+    """Refuse a name after ``freezing`` that freezes nothing in any cell, and one after ``except`` that exempts nothing in any cell.
 
     In a single cell either may happen: the names are meant for the whole sweep. A family's name alone means all others, also
     where the model has no others. Raises PathError.
@@ -125,7 +125,7 @@ def check_useful(path: Path, graph: Graph, cells: Sequence[Path]) -> None:
 
 
 def _leg(path: Path, mention: Mention) -> tuple[tuple[Site, ...], Leg]:
-    """The sources and the rest of the leg a part stands on."""
+    """The leg that a mention is on: its sources, and the rest of it."""
     return path.legs[mention.leg - 1].targets if mention.leg else path.sources, path.legs[mention.leg]
 
 
@@ -138,7 +138,8 @@ def _holds(graph: Graph, sources: tuple[Site, ...], leg: Leg, number: int) -> bo
 
 
 def _exempts(graph: Graph, sources: tuple[Site, ...], leg: Leg, number: int) -> bool:
-    """Whether it covers what would be frozen without it; of a leg's own end, what is frozen by name."""
+    """Whether a name after ``except`` covers a node that would be frozen without it."""
+    # ``matching``, not ``frozen_by_name``: the leg's own ends count here, so that a name may exempt one of them.
     named = {n for pattern in leg.frozen for n in matching(graph, pattern)}
     if leg.directly:
         named |= _between(graph, ends(sources, graph), ends(leg.targets, graph))

@@ -1,8 +1,8 @@
-"""Where a patched run can differ from its base run, and matters: all that has to be computed of it. Plain data, no torch.
+"""Live tokens: the tokens of a patched run that can differ from the base run and matter, so have to be computed. Plain data, no torch.
 
 A token of a node is live on a leg if a change at the leg's sources can have arrived there and what is read depends on it. Everything
-else of a patched run is what the base run has. More may be called live than is, never less: a token that is computed for nothing
-comes out as the base run has it.
+else in a patched run equals the base run. A live set may have too many tokens, never too few: a token that is computed for nothing
+equals that of the base run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Nodes = tuple[Node, ...]
 
 @dataclass(frozen=True)
 class End:
-    """Nodes that are written, or read, at one token; ``every``: at all from that one on (written) or up to it (read)."""
+    """Nodes that are written or read at one token; with ``every``, written at all tokens from it on, or read at all up to it."""
 
     nodes: Nodes
     at: int
@@ -31,14 +31,14 @@ class End:
 
 @dataclass(frozen=True)
 class Live:
-    """Bit t: the token t is live. ``tokens`` says so by region, ``states`` by block for its recurrent states, a range without gaps."""
+    """Bit t: token t is live. ``tokens`` is by region; ``states`` is by block, for its recurrent states, a range without gaps."""
 
     tokens: Mapping[Region, Bits]
     states: Mapping[str, Bits]
 
 
 class LiveSets:
-    """Answers where the legs of a plan are live, remembering what several of them share.
+    """Answers where the legs of a plan are live, and keeps what several of them share.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import plan
@@ -85,7 +85,7 @@ class LiveSets:
         return {node: block for block, node in self.regions.blocks.items()}
 
     def _shape(self, frozen: frozenset[Node], sources: tuple[Nodes, ...], targets: tuple[Nodes, ...]) -> _Shape:
-        """What has moved and is needed, whatever the tokens are: of each region the few different pairs of sets among its nodes."""
+        """What can have moved and what is needed, whatever the tokens are: for each region, the different pairs among its nodes."""
         needed = [self._needed_by(frozen, nodes) for nodes in targets]
         within = set[Node]().union(*needed)
         moved = [self.graph.distances.moved(nodes, self.length, frozen, within) for nodes in sources]
@@ -127,7 +127,7 @@ class LiveSets:
 
 _At = tuple[int, bool]
 _Pair = tuple[tuple[Bits, ...], tuple[Bits, ...]]
-"""Of a node: what has moved there from each start, and what each stop needs of it."""
+"""For one node: the distances moved from each start, and those that each stop needs."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class _Shape:
 
 @functools.lru_cache(maxsize=1 << 14)
 def _met(pairs: frozenset[_Pair], starts: tuple[_At, ...], stops: tuple[_At, ...], full: Bits) -> Bits:
-    """The tokens, of all in ``full``, at which a change is and is needed, by any of the pairs."""
+    """The tokens in ``full`` at which, by any of the pairs, a change can be and is needed."""
     live = 0
     for moved, needed in pairs:
         changed = 0
@@ -162,7 +162,7 @@ def _backwards(bits: Bits, at: int) -> Bits:
 
 
 def _hull(bits: Bits) -> Bits:
-    """From the first to the last, without gaps: a state goes through every token in between."""
+    """All tokens from the first to the last: a recurrent state passes through every token in between."""
     return ((1 << bits.bit_length()) - 1) & ~((bits & -bits) - 1)
 
 

@@ -44,7 +44,7 @@ def _family(mention: Mention, graph: Graph) -> Family:
 
 
 def choices(family: str, graph: Graph, number: int) -> list[int]:
-    """What the index with this number may be; in a hybrid a family may be in some layers only.
+    """The values of the index with this number; in a hybrid, a family may be in some layers only.
 
     >>> import circuitry as ct
     >>> g = ct.graph("jamba", layer=12, head=2)
@@ -55,7 +55,7 @@ def choices(family: str, graph: Graph, number: int) -> list[int]:
 
 
 def axis_choices(axis: str, path: Path, graph: Graph) -> list[int]:
-    """What an open index may be: what every node of the path that has it can be.
+    """The values of an open index: those that are possible in every node of the path that has it.
 
     >>> import circuitry as ct
     >>> axis_choices("l", ct.parse("head[{l},0] -> mlp[{l}] -> logits"), ct.graph("jamba"))
@@ -144,7 +144,7 @@ def _check_position(mention: Mention, positions: Collection[str] | None) -> None
 def axis_kinds(path: Path, graph: Graph) -> dict[str, str]:
     """What each open axis runs over: an index name ("layer", "head" ...) or "position".
 
-    Raises PathError where one axis is asked to be two things.
+    Raises PathError if one axis would be two things.
 
     >>> import circuitry as ct
     >>> axis_kinds(ct.parse("head[{l},{h}] @ {p} -> logits"), ct.graph("gpt_neox"))

@@ -37,12 +37,12 @@ def plan(
 ) -> Plan:
     """Compile a path for a graph; ``where``, ``length`` and ``changed`` describe a task's prompts, None without a task.
 
-    Where the patched node takes its value on the source prompt, one that no token in ``changed`` (the positions at which the two
-    prompts of each example differ) can have reached has the same value on both, and so no effect.
+    ``changed`` has the positions at which the two prompts of each example differ. A node that none of these can have reached has
+    the same value on both prompts, so an intervention that puts in its value on the source prompt has no effect.
 
     ``length``: tokens of each prompt without its padding, or one number for all. Cells that can have no effect, lie outside of
     a prompt or repeat another one are left out, with the reason (``Plan.skipped``). Raises PathError for a path that cannot be
-    read, names what is not there, or can have no effect in any cell, CircuitryError for chosen values that name one thing twice.
+    read, that names what does not exist, or that can have no effect in any cell, CircuitryError for chosen values that name one thing twice.
 
     >>> import circuitry as ct
     >>> compiled = plan("ssm_state[{layer}] @ 4 -> logits freezing ssm_state", ct.graph("mamba", layer=3))
@@ -102,7 +102,7 @@ def cell_plan(cell: Cell, graph: Graph, intervention: Intervention) -> CellPlan:
 
 
 def join(plans: Mapping[str, Plan], axis: str, where: Where | None = None) -> Plan:
-    """Several plans of one graph as one, their labels as its first axis. Raises CircuitryError where they cannot share a table.
+    """Several plans of one graph as one, their labels as its first axis. Raises CircuitryError if they cannot share a table.
 
     Two labels of one experiment cannot, since each of its examples would count twice.
 
@@ -149,7 +149,7 @@ def _end(plan: Plan) -> str:
 
 
 def _passes(path: Path, graph: Graph, intervention: Intervention) -> tuple[Pass, ...]:
-    """One pass a leg: the first takes the source input's values, each later one what the leg before it read."""
+    """One pass per leg: the first writes the source input's values, each later one what the leg before it read."""
     passes, sources = [], path.sources
     for number, leg in enumerate(path.legs):
         value: str | int = number - 1 if number else SOURCE if intervention.from_source else MADE

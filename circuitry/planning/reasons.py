@@ -10,11 +10,11 @@ from .arrivals import ConcreteLeg, can_arrive, tokens_between
 from .frozen import nodes_of
 from .readings import read_at
 
-_CANDIDATES = 6
+_CANDIDATES = 6  # each costs a search of the graph, and the hint needs only one that helps
 
 
 def unconnected(leg: ConcreteLeg, site: Site, targets: list[Node], frozen: set[Node]) -> PathError:
-    """Nothing flows from a source to any target: the model runs another way, or what is frozen is between.
+    """Nothing flows from a source to any target: the model runs the other way, or frozen nodes cut all paths.
 
     >>> import circuitry as ct
     >>> leg = ConcreteLeg.first(ct.parse("h[1] @ 1 -> h[0]"), ct.graph("mamba", layer=2))
@@ -30,7 +30,7 @@ def unconnected(leg: ConcreteLeg, site: Site, targets: list[Node], frozen: set[N
         if source in leg.graph.reach([target]):
             hint = f"the model runs the other way: {target} -> {source}"
         else:
-            hint = f"they lie side by side; what follows {source}: {_followers(leg.graph, source)}"
+            hint = f"neither depends on the other; what follows {source}: {_followers(leg.graph, source)}"
         return part.error(f"nothing flows from {site.node} to {names}", hint)
     hint = "leave one that connects them live"
     if exemption := _exemption(leg, site, frozen):

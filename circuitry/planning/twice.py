@@ -1,4 +1,4 @@
-"""What names the same thing twice: values of an axis, sites of a set, whole paths. What comes twice counts its examples twice."""
+"""Finds what is named twice: values of an axis, sites of a set, whole paths. Examples of a repeated cell would count twice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .readings import read_at
 from .values import Sweep, Value
 
 Tokens = tuple[Hashable, ...] | None
-"""Where a site stands: one token an example, just one where it is the same in all of them, None for every position."""
+"""A site's token in each example, a single one if it is the same in all; None for every position."""
 
 
 def tokens(at: Position | None, where: Where | None) -> Tokens:
@@ -37,8 +37,8 @@ def tokens(at: Position | None, where: Where | None) -> Tokens:
 def aliases(axis: str, values: Sequence[Value], where: Where | None) -> dict[Value, Value]:
     """Positions that name the same token in every example as another one of ``values``, by that other one.
 
-    Of a sweep that nobody chose they are left out: the plainest name stays, one without an offset or else the first. Raises
-    CircuitryError where they were chosen.
+    They are left out of a sweep that the user did not choose: a name without an offset stays, or else the first. Raises
+    CircuitryError if the user chose the values.
 
     >>> aliases("position", Sweep(["IO+1", "S1", "S1+1"]), {"IO": [1, 4], "S1": [2, 5]})
     {'IO+1': 'S1'}
@@ -61,7 +61,7 @@ def aliases(axis: str, values: Sequence[Value], where: Where | None) -> dict[Val
 
 
 def experiment(path: Path, graph: Graph, where: Where | None) -> Hashable:
-    """What a path without open axes does, whatever it is written like: equal for two that are the same experiment.
+    """What a path without open axes does, however it is written: equal for two paths that are the same experiment.
 
     >>> import circuitry as ct
     >>> one, other = ct.parse("(mlp[0] @ B, mlp[1]) -> logits"), ct.parse("(mlp[1], mlp[0] @ 1) -> logits @ END")
@@ -82,7 +82,7 @@ def experiment(path: Path, graph: Graph, where: Where | None) -> Hashable:
 def check_once(members: Iterable[Mention], graph: Graph, where: Where | None, *, measured: bool = False) -> None:
     """Refuse a set of sites that names one site twice: a source would be written twice, a distance would count it twice.
 
-    Two that meet in some examples only are refused where a distance is ``measured`` over them. Raises PathError.
+    Two sites that are the same in some examples only are refused if a distance is ``measured`` over them. Raises PathError.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import plan
@@ -111,7 +111,7 @@ def check_once(members: Iterable[Mention], graph: Graph, where: Where | None, *,
 
 def _message(first: Site, second: Site, first_tokens: Tokens, second_tokens: Tokens) -> str:
     if first == second:
-        return f"{second} stands twice in the set"
+        return f"{second} is in the set twice"
     if first_tokens == second_tokens:
         mention = "part of " if len(first.node.indices) != len(second.node.indices) else ""
         mention, inner, outer = (

@@ -159,8 +159,8 @@ def compare(
 ) -> Comparison:
     """Compare the cells that both tables have, by their normalized effect or by the effect itself.
 
-    Examples are paired where both tables have the same task text and as many examples, else the tables are two samples. Raises
-    CircuitryError where the axes differ, no cell is shared, or effects of different units are to be compared.
+    Examples are paired if both tables have the same task text and number of examples, else the tables are two samples. Raises
+    CircuitryError if the axes differ, no cell is shared, or effects of different units are to be compared.
 
     >>> from circuitry.results import PatchingTable
     >>> one, two = (PatchingTable.of([{"layer": 0}], np.full((1, 8), x), np.zeros(8), np.full(8, 2.0), "logit") for x in (1.0, 2.0))
@@ -205,7 +205,7 @@ def _check(first: Measurements, second: Measurements, by: str) -> None:
 
 
 def _paired(first: Measurements, second: Measurements) -> bool:
-    """Whether both have the same prompts, example by example, as far as their records say."""
+    """Whether both tables have the same prompts, example by example, by their records."""
     task = text(first.provenance.get("task"))
     return task != "" and task == text(second.provenance.get("task")) and first.values().shape[1] == second.values().shape[1]
 
@@ -216,7 +216,7 @@ def _some(cells: Any) -> str:
 
 
 def _complete(effects: Pair, wholes: Pair, paired: bool) -> tuple[Pair, Pair]:
-    """Effect and whole of either side [cell, example], known examples first and NaN after the last; pairs stay pairs."""
+    """Effect and whole effect of each side [cell, example], complete examples first and NaN after them; pairs stay aligned."""
     complete = tuple(np.isfinite(effect) & np.isfinite(whole) for effect, whole in zip(effects, wholes, strict=True))
     if paired:
         complete = (complete[0] & complete[1],) * 2
@@ -229,7 +229,7 @@ def _complete(effects: Pair, wholes: Pair, paired: bool) -> tuple[Pair, Pair]:
 
 
 def _samples(first: Pair, second: Pair, paired: bool) -> list[Array]:
-    """What is tested, [cell, example] with NaN for none: differences of pairs, or both sides' pulls on the normalized."""
+    """What is tested, [cell, example] with NaN for none: differences of pairs, or each side's pulls on its normalized effect."""
     pulls = []
     for effect, whole in (first, second):
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -240,7 +240,7 @@ def _samples(first: Pair, second: Pair, paired: bool) -> list[Array]:
 def _tested(
     first_side: Pair, second_side: Pair, paired: bool, outliers: Outliers, level: float, resamples: int, seed: int
 ) -> pd.DataFrame:
-    """All columns; cells with as many known examples are treated at once."""
+    """All columns; cells with the same numbers of complete examples are tested together."""
     counts = np.stack([np.isfinite(effect).sum(1) for effect, _ in (first_side, second_side)], axis=1)
     columns, hidden = np.full((len(counts), len(COLUMNS)), np.nan), np.zeros(len(counts), bool)
     for n, m in np.unique(counts[counts.min(1) >= 2], axis=0):
@@ -254,7 +254,7 @@ def _tested(
 
 
 def _estimated(first_side: Pair, second_side: Pair, paired: bool, level: float, resamples: int, seed: int, draws: int) -> Array:
-    """Both estimates, their difference, its interval and p, [cell, 6], where every cell has as many examples."""
+    """Both estimates, their difference, its interval and p, [cell, 6], if every cell has the same number of examples."""
     pulls = _pulls(*first_side), _pulls(*second_side)
     first, second = (pull.mean(1) for pull in pulls)
     rng, sizes = np.random.default_rng(seed), [pull.shape[1] for pull in pulls]
@@ -281,7 +281,7 @@ def _ratios(side: Pair, weights: Array) -> Array:
 
 
 def _pulls(effect: Array, whole: Array) -> Array:
-    """What each example says the ratio of means is, to first order: their mean is the ratio, their spread that of the ratio."""
+    """Each example's value of the ratio of means, to first order: their mean is the ratio, and their spread is that of the ratio."""
     counted = np.isfinite(effect).sum(1)
     total, scale = np.nansum(effect, axis=1) / counted, (np.nansum(whole, axis=1) / counted)[:, None]
     normalized = total[:, None] / scale

@@ -92,12 +92,12 @@ def _write_numbers(ax: Any, values: Floats, image: Any, pale: Flags) -> None:
 
 
 def _dark(image: Any, value: Any) -> Any:
-    """Whether a value's colour needs white upon it."""
+    """Whether text on a value's colour must be white."""
     return np.abs(image.norm(value) - 0.5) > 0.3
 
 
 def _bars(table: PatchingTable) -> Figure:
-    """Bars with their intervals: standing, or lying where labels are too long to stand side by side."""
+    """Bars with their intervals: vertical, or horizontal if the labels are too long to fit side by side."""
     seen = table.statistics()
     means, places = seen["mean"].to_numpy(), np.arange(len(seen))
     labels = [_tick(i) for i in seen.index] if table.axes else [""]
@@ -113,7 +113,7 @@ def _bars(table: PatchingTable) -> Figure:
         bar.set(hatch="//////", edgecolor="0.6", hatch_linewidth=0.5, facecolor=(*bar.get_facecolor()[:3], 0.4))
     _whiskers(ax, places, means, seen, along)
     band = table.random_band().fillna(0).to_numpy()
-    shown = getattr(ax, f"get_{along}lim")()  # random nodes may do more than any cell, and would leave no room for them
+    shown = getattr(ax, f"get_{along}lim")()  # the band may be far wider than any bar, and would hide them
     draw(places, 2 * band, 1, -band, color="0.85", linewidth=0, zorder=0)
     ax.set(**{f"{along}lim": shown, f"{along}label": f"mean {table.unit}", f"{across}label": table.axes[0] if table.axes else ""})
     (ax.axvline if lying else ax.axhline)(0, color="0.3", linewidth=0.6)
@@ -137,7 +137,7 @@ def _whiskers(ax: Any, places: Floats, centres: Floats, seen: pd.DataFrame, way:
 
 
 def _finish(figure: Figure, ax: Any, table: PatchingTable, notes: list[str], mark: str) -> None:
-    """Title above, and below it all what the marks mean."""
+    """The title, and a note below the figure that explains the marks."""
     ax.set_title(_title(table), wrap=True)
     _explain(figure, [*notes, *table.notes(mark)])
 
@@ -183,7 +183,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
 
 
 def _every(labels: Sequence[str], most: int) -> int:
-    """Of how many labels along the bottom one has room."""
+    """The step between labels along the bottom, so that they have room."""
     room = min(most, 100 // (2 + max(map(len, labels), default=0)))
     return max(1, -(-len(labels) // max(1, room)))
 

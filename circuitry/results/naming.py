@@ -1,4 +1,4 @@
-"""What two tables are called beside each other: the first thing on record that differs, and of it only what differs."""
+"""Names that tell two tables apart: the first entry of their records that differs, without what is the same."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from ..prompting.record import option, settings, text, title
 
 KEYS = ("model", "task", "path", "intervention", "base", "unit", "title")
-"""What is looked at, in order; ``base`` is the input that is patched, clean or corrupted."""
+"""The entries that are compared, in order; ``base`` is the input that is patched, clean or corrupted."""
 
 
 def told_apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, str]:
-    """Two names from the records of two tables: models; options of a task; of another text the words that differ.
+    """Two names from the records of two tables: the models, the options of the tasks, or the words that differ in another entry.
 
     >>> told_apart(*({"task": {"name": "ioi", "options": {"order": order}, "seed": 0}} for order in ("both", "ABBA")))
     ("order='both'", "order='ABBA'")
@@ -39,9 +39,9 @@ def told_apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str
 
 
 def _options(first: Any, second: Any) -> tuple[str, str]:
-    """What differs between two tasks: their names, or the options that only one of them has so; empty where one has no other."""
+    """What differs between two tasks: their names, or the options that only one of them has; empty if one has no other options."""
     if not (isinstance(first, Mapping) and isinstance(second, Mapping)):
-        return "", ""  # several tasks, or a record of old: the whole text tells them apart
+        return "", ""  # several tasks, or an old record: the whole text tells them apart
     if title(first) != title(second):
         return title(first), title(second)
     ours, theirs = ([option(name, values) for name, values in settings(task).items()] for task in (first, second))
@@ -49,7 +49,7 @@ def _options(first: Any, second: Any) -> tuple[str, str]:
 
 
 def _words(first: str, second: str) -> tuple[str, str]:
-    """Two texts without the words that both begin or end with; empty where one of them has no other."""
+    """Two texts without the words that both begin or end with; empty if one of them has no other words."""
     words = first.split(), second.split()
     start = _alike(*words)
     end = _alike(*(each[start:][::-1] for each in words))

@@ -41,7 +41,7 @@ def johnson(values: Array) -> Array:
 
 
 def johnson_two(first: Array, second: Array) -> Array:
-    """The same for the rows of two samples having the same mean, by Welch's t.
+    """Two-sided p of the rows of two samples having the same mean, by Welch's t corrected for skewness as in ``johnson``.
 
     >>> johnson_two(np.array([[1.0, 2.0, 3.0]]), np.array([[7.0, 8.0, 9.0]])).round(3).tolist()
     [0.002]
@@ -76,7 +76,7 @@ def _corrected(mean: Array, variance: Array, third: Array, freedom: Array) -> Ar
 
 
 def alike(values: Array, least: int = 2) -> Iterator[tuple[Array, Array]]:
-    """Rows of ``values`` [cell, example] that have as many examples: which they are, and their examples in ascending order.
+    """Rows of ``values`` [cell, example] grouped by their number of examples: which rows they are, and their examples in ascending order.
 
     Rows with fewer than ``least`` examples (NaN is none), or with an infinite one, are left out.
 
@@ -107,9 +107,10 @@ def widths(ordered: Array) -> Array:
 class Outliers:
     """Examples of all cells of a table that lie far from the others of their cell, on the other side of zero.
 
-    An outlier lies more than three widths (``widths``) from its cell's median, six standard deviations or more of normal examples,
-    and has the other sign: only such an example can undo a mean. That an effect is sometimes nearly zero cannot. ``share`` is theirs of all examples of cells that vary, ``distance`` how many widths away they lie (their median), ``largest`` how far
-    the farthest lies in the unit of the effects, and ``seen`` how many examples there were.
+    An outlier lies more than three widths (``widths``) from its cell's median, which is six standard deviations or more of normal
+    examples, and has the other sign: only such an example can undo a mean; an effect that is sometimes nearly zero cannot. ``share``
+    is their fraction of all examples in cells that vary, ``distance`` their median distance in widths, ``largest`` the largest
+    distance in the unit of the effects, and ``seen`` the number of examples.
     """
 
     share: float
@@ -119,7 +120,7 @@ class Outliers:
 
     @classmethod
     def of(cls, samples: Sequence[Array]) -> Outliers:
-        """Look for them in arrays [cell, example]; cells that only vary by rounding, compared with the others, have none.
+        """The outliers in arrays [cell, example]; cells that only vary by rounding, compared with the others, have none.
 
         >>> Outliers.of([np.array([[0.0, 1.0, 2.0, 3.0, -99.0], [1.0, 2.0, 3.0, 4.0, 103.0]])])
         Outliers(share=0.1, distance=33.333333333333336, largest=100.0, seen=10)
@@ -149,10 +150,10 @@ class Outliers:
     def may_hide(self, mean: Array, width: Array, examples: int) -> Array:
         """Which means [cell] of this many examples could be due to outliers that are not among the examples.
 
-        So it is where a cell may have missed them, and its mean is less than five times what they add to a mean: their share
-        times their distance, in the cell's own width, and none is more than twice as large as the largest that was seen. Five,
-        since their number and size are known to within a factor of two or so, as is the cell's width. Where too few examples
-        were seen, every mean could.
+        A mean could be if its cell may have missed outliers, and it is less than five times what they add to a mean: their share
+        times their distance in the cell's own width, at most twice the largest that was seen. The factor is five, since their
+        number, their size and the cell's width are known only to within a factor of two or so. If too few examples were seen,
+        every mean could be.
 
         >>> Outliers(0.05, 20.0, 15.0, 200).may_hide(np.array([0.5, 8.0, 8.0]), np.array([1.0, 1.0, 2.0]), 8).tolist()
         [True, False, False]

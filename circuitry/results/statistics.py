@@ -39,7 +39,7 @@ def describe(
 
     A cell with fewer than two examples, or with an infinite one, has NaN. A cell with p below 0.05 has no q where its mean could
     be due to outliers that are not among its examples (``Outliers.may_hide``), judged by ``outliers``, by default those of all
-    cells. Where not ``signed`` [cell], effects are never negative and are not tested. The order of the examples does not
+    cells. Cells that are not ``signed`` [cell] are never negative and are not tested. The order of the examples does not
     matter.
 
     >>> describe(np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [1.0, np.nan, np.nan]])).round(3)["p"].tolist()
@@ -157,7 +157,7 @@ def _quantiles(ordered: Array, levels: Array) -> Array:
 
 
 def draws_for(cells: int) -> int:
-    """How many random arrangements to draw, so that a single cell can stand out of that many.
+    """How many random arrangements to draw, so that a single one of so many cells can be significant.
 
     >>> draws_for(10), draws_for(1000)
     (9999, 40000)
@@ -246,7 +246,7 @@ def false_discovery(p: Array, hidden: Array | None = None) -> Array:
 
 
 def withheld(described: pd.DataFrame, outliers: Outliers) -> list[str]:
-    """Of how many cells there is a p and no q, and why, as a note; nothing where that is so of none.
+    """A note with the number of cells that have a p but no q, and the reason; empty if there are none.
 
     >>> described = pd.DataFrame({"p": [0.01, 0.5], "q": [np.nan, 0.5]})
     >>> withheld(described, Outliers(0.05, 20.0, 30.0, 200)), withheld(described, Outliers(0.0, 0.0, 0.0, 16))
@@ -260,7 +260,7 @@ def withheld(described: pd.DataFrame, outliers: Outliers) -> list[str]:
 
 
 def least_discovery(examples: int, cells: int, q: float = SIGNIFICANT) -> int:
-    """How many of ``cells`` must be as extreme as a test can show, before any has an adjusted p below ``q``.
+    """How many of ``cells`` must have the smallest p that a test can give before any has an adjusted p below ``q``.
 
     With n examples no p is below 2 / 2**n, however large the effect. More than ``cells`` means that nothing can be shown.
 
@@ -272,7 +272,7 @@ def least_discovery(examples: int, cells: int, q: float = SIGNIFICANT) -> int:
 
 
 def random_means(random: pd.DataFrame, axes: Sequence[str]) -> tuple[list[str], dict[tuple[Hashable, ...], Array]]:
-    """The axes that ``random`` has too, and |mean effect| of each random draw by their values.
+    """The axes that ``random`` also has, and the |mean effect| of each random draw, by the values of these axes.
 
     >>> random = pd.DataFrame({"draw": [0, 0, 1], "distance": 8, "effect": [1.0, 3.0, -1.0]})
     >>> shared, means = random_means(random, ("distance", "layer"))

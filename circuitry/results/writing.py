@@ -49,7 +49,7 @@ def probability(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A fraction as per cent; two dashes without a whole.
+    """A fraction as per cent; two dashes if it is not finite.
 
     >>> percent(0.123), percent(-0.001), percent(float("inf"))
     ('12%', '0%', '--')
@@ -67,7 +67,7 @@ def span(low: float, high: float, digits: int = 2) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """How many of something.
+    """A number of things, in words.
 
     >>> count(1, "cell"), count(2, "cell")
     ('1 cell', '2 cells')
@@ -119,7 +119,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text for LaTeX: a backslash only ever parts two axis names here."""
+    """Text for LaTeX. A backslash becomes a slash, since here it only separates two axis names."""
     return text.translate(_IN_LATEX)
 
 
@@ -135,7 +135,7 @@ def written(text: str, path: str | FilePath | None) -> str:
 
 
 def all_written(writers: Mapping[str, Callable[[FilePath], Any]], folder: str | FilePath, name: str) -> list[FilePath]:
-    """Call each writer with the path that its ending makes of ``folder`` and ``name``; the paths.
+    """Call each writer with the path ``folder``/``name`` plus its ending; returns the paths.
 
     >>> [path.name for path in all_written({".md": str, "-more.csv": str}, "runs", "table")]
     ['table.md', 'table-more.csv']

@@ -150,11 +150,8 @@ def test_a_metric_that_reads_more_than_it_says_is_refused(function: Any, what: s
     with pytest.raises(CircuitryError) as found:
         asked(model("gpt2"), TASK, **known, metric=ct.Metric("mine", function, reads=reads))
     said = str(found.value)
-    assert (
-        said.startswith(f"metric 'mine' says reads={reads!r}, so of logits [row, vocabulary] it must give the same")
-        and what in said
-    )
-    assert said.endswith("Leave reads out, so that it is always given all")
+    assert said.startswith(f"metric 'mine' says reads={reads!r}, so it must return the same for all logits") and what in said
+    assert said.endswith("Leave reads out, and it always gets all logits")
     if "unpack" not in what:
         asked(model("gpt2"), TASK, **known, metric=ct.Metric("mine", function))
 

@@ -24,7 +24,7 @@ from .follow import distances, follow_all
 
 
 class Reference:
-    """One cell at a time, with all examples at once, in float32 at least; it needs no guards, since it shares nothing with them.
+    """One cell at a time, with all examples at once, in float32 at least; it has no guards, since the other executors are compared with it.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
@@ -95,13 +95,13 @@ def _runs(model: Model, plan: Plan, path: Path, prompts: Prompts, metrics: Seque
 
 
 def check_comparable(plan: Plan) -> None:
-    """Refuse what the reference does not do, before anything runs. Raises CircuitryError.
+    """Refuse an intervention that the reference does not have, before anything runs. Raises CircuitryError.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import plan
     >>> check_comparable(plan("mlp[0] -> logits", ct.graph("gpt2"), intervention="zero"))
     Traceback (most recent call last):
-    circuitry.errors.CircuitryError: the reference only resamples, it has no 'zero'
+    circuitry.errors.CircuitryError: the reference can only resample, got intervention 'zero'
     """
     if not plan.intervention.from_source:
-        raise CircuitryError(f"the reference only resamples, it has no {plan.intervention.name!r}")
+        raise CircuitryError(f"the reference can only resample, got intervention {plan.intervention.name!r}")

@@ -28,7 +28,7 @@ _WRITERS = ("attn", "mlp", "mixer_out")
 
 
 def follow(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where) -> Reading:
-    """Follow one path without open axes to its first target; arguments and what is returned of it are those of ``follow_all``.
+    """Follow one path without open axes to its first target; arguments and returned values are those of ``follow_all``.
 
     >>> import circuitry as ct
     >>> model, ids = ct.load("bundled:mamba"), torch.arange(6)[None] + 300
@@ -42,8 +42,8 @@ def follow(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where) -> R
 def follow_all(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where) -> list[tuple[Site, Reading]]:
     """Follow one path without open axes; ``base`` and ``source`` are token ids [example, pos].
 
-    Returns for each last target, a whole layer written out, the site and what it is in the base run, the source run and the patched run: [example, ...] at the target's
-    position, [example, pos, ...] where it has none; the logits at END where none is named. Raises CircuitryError for a node
+    Returns for each last target (a whole layer as its nodes) the site and its values in the base run, the source run and the patched
+    run: [example, ...] at the target's position, [example, pos, ...] if it has none; the logits at END if none is named. Raises CircuitryError for a node
     that the reference does not record.
 
     >>> import circuitry as ct
@@ -139,7 +139,7 @@ def _positions(at: Position | None, where: Where, examples: int) -> list[int] | 
 def _holds(leg: Leg, sources: tuple[Site, ...], clean: Values) -> dict[Key, Edit]:
     """Overwrite every value of a frozen node by its clean one.
 
-    A name without a port is not meant for the leg's own two ends, a name with one only not for the end that is that port.
+    A name without a port leaves out the leg's own two ends; a name with a port leaves out only an end that is that port.
     """
     ends = [_key(s.node) for s in (*sources, *leg.targets)]
     frozen = set()

@@ -15,7 +15,7 @@ from .naive import attention, mamba, mamba2, rwkv
 Key: TypeAlias = tuple[str, tuple[int, ...], str]
 """Family, indices, port: ("head", (1, 0), "q")."""
 Edit: TypeAlias = Callable[[Tensor, int | None], Tensor]
-"""From a value [batch, pos, ...] and None, or from a state [batch, ...] and its position, to what takes its place."""
+"""From a value [batch, pos, ...] and None, or from a state [batch, ...] and its position, to the value that replaces it."""
 Edits: TypeAlias = Mapping[Key, Edit]
 See: TypeAlias = Callable[..., Tensor]
 Values: TypeAlias = dict[Key, Tensor]

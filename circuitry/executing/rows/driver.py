@@ -52,7 +52,7 @@ def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[W
 
 
 def _visit(visit: Visit, value: Tensor, constants: Mapping[Write, Tensor]) -> tuple[Tensor | None, Tensor]:
-    """What to write at a place, None where nothing is copied there, and what to keep of it."""
+    """What to write at a place (None if nothing is copied there), and what to keep of it."""
     changed = value.clone() if visit.copies else None
     result = value if changed is None else changed
     for copy in visit.copies:
@@ -100,7 +100,7 @@ def _logit_positions(site: Site, prompts: Prompts) -> list[int]:
 
 
 def _visits(model: Model, schedule: Schedule, stops: tuple[int, ...]) -> list[Visit]:
-    """Everything to do, in the order in which the model gets there."""
+    """Everything to do, in order of execution."""
     reads: list[Call] = []
     for site in schedule.reading.sites:
         place = model.graph.place(site.node)

@@ -53,7 +53,7 @@ class Rows:
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``)."""
-        if self.team.mine(self.team.world_size - 1):  # who has as many batches as the others, or one less
+        if self.team.mine(self.team.world_size - 1):  # the last process has as many batches as the others, or one less
             guarded.check(self.model, plan, prompts, len(plan.cells) - extra)
         return run_plan(self.model, plan, prompts, metrics, memory=self.memory, progress=self.progress, team=self.team)
 
@@ -89,7 +89,7 @@ def run_plan(
     ) as bar:
         for cells, examples in work:
             part = prompts.take(examples)
-            # Values that were made beforehand may have one for every position, padding included.
+            # Values made beforehand may have an entry for every position, padding included.
             part = part if plan.intervention.by_position else _trimmed(plan, part)
             laid = schedule(plan, [plan.cells[k] for k in cells], part)
             values = batch(model, laid, part, constants)

@@ -46,7 +46,7 @@ class Schedule:
 
 
 def schedule(plan: Plan, cells: Sequence[CellPlan], prompts: Prompts) -> Schedule:
-    """Lay out one batch for these prompts and cells, whose last legs must read the same sites.
+    """Lay out one batch for these prompts and cells. The last legs of the cells must read the same sites.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import plan

@@ -1,4 +1,4 @@
-"""Runs that begin alike: a patched run computes only the layers from which on it can differ from one that was patched alike before.
+"""Runs that begin alike: a patched run computes only the layers from the first that can differ from an earlier run with the same first writes.
 
 Sets of nodes are often the same in the first layers (all heads but those of a circuit), and a random node may be one of the table's.
 """
@@ -22,7 +22,7 @@ Step = tuple[int, frozenset[Any]]
 
 @dataclass(frozen=True)
 class Begun:
-    """A leg that computes what comes from ``layer`` on; up to there it is what ``origin`` is, or with none the base run."""
+    """A leg that is computed from ``layer`` on. Before that it equals ``origin``, or the base run if there is none."""
 
     leg: Leg
     origin: Begun | None = None
@@ -31,7 +31,7 @@ class Begun:
 
 @dataclass
 class _Alike:
-    """Legs whose writes are the same up to here: the one that stays alike longest, with its steps, and all that go on, by their next step."""
+    """Legs with the same writes so far: the one that writes nothing else for longest, its steps, and the groups that follow, by next step."""
 
     begun: Begun | None = None
     steps: Sequence[Step] = ()
@@ -41,7 +41,7 @@ class _Alike:
 def begun(legs: Iterable[Leg], regions: Regions) -> list[Begun]:
     """Each leg, cut down to what it does not share with an earlier one.
 
-    Only first legs share: what a later one writes is what the leg before it has.
+    Only first legs share, since the values that a later leg writes come from the leg before it.
     """
     groups: dict[Any, _Alike] = {}
     return [_begun(leg, groups, regions) if leg.number == 0 else Begun(leg) for leg in legs]
@@ -66,7 +66,7 @@ def _after(leg: Leg, steps: Sequence[Step], alike: _Alike, depth: int, regions: 
         return Begun(leg)
     read = min(regions.of(site.node).layer for site in leg.plan.reads)
     layer = int(min(read, _next(steps, depth), _next(alike.steps, depth)))
-    while origin.origin is not None and origin.layer >= layer:  # it does not compute the layer before that itself
+    while origin.origin is not None and origin.layer >= layer:  # it takes the layers before that from its own origin
         origin = origin.origin
     tokens = {region: bits for region, bits in leg.live.tokens.items() if region.layer >= layer}
     states = {block: bits for block, bits in leg.live.states.items() if regions.of(regions.blocks[block]).layer >= layer}

@@ -1,4 +1,4 @@
-"""Lays out a batch: which tokens are computed, what is copied between them, and where the readings stand. No torch is run."""
+"""Lays out a batch: which tokens are computed, what is copied between them, and where the readings are. No torch is run."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Builder:
         count, stops = self.runs.count, self.runs.stops
         every = np.repeat(np.arange(2 * count), np.tile(stops, 2)), np.concatenate([np.arange(stop) for stop in (*stops, *stops)])
         last = self.runs.last
-        first_token = np.zeros(1, np.int64), np.zeros(1, np.int64)  # goes through all layers, so that none of them has no token
+        first_token = np.zeros(1, np.int64), np.zeros(1, np.int64)  # goes through all layers, so that each has a token
         self.last = last
         runs = {Region(layer): every if layer <= last else first_token for layer in range(self.final.layer + 1)}
         runs |= {Region(region.layer, block): every if region.layer <= last else first_token for block, region in self._blocks()}
@@ -180,7 +180,7 @@ class Builder:
         return leg.examples if leg.job.nothing else leg.examples + self.runs.count
 
     def _written(self, at: Position | None, leg: Leg, tokens: Tokens) -> tuple[Ints, Ints]:
-        """The tokens that are written: of which row of the leg, and where they stand."""
+        """The tokens that are written: the number of the row in the leg, and the place among the packed tokens."""
         if at is None:
             return _of_rows(leg.rows, tokens)
         to = tokens.own(leg.rows, positions_of(at, self.runs.prompts)[leg.examples])
@@ -262,7 +262,7 @@ class Builder:
 
 
 def _of_rows(rows: Ints, tokens: Tokens) -> tuple[Ints, Ints]:
-    """All tokens of some rows: of which of them, and where they stand."""
+    """All tokens of some rows: the number of the row, and the place among the packed tokens."""
     begin, end = tokens.ends[rows], tokens.ends[rows + 1]
     counts = end - begin
     which = np.repeat(np.arange(len(rows)), counts)

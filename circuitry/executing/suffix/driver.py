@@ -26,7 +26,7 @@ Values = Mapping[Call, Tensor]
 
 
 def run(model: Model, layout: Layout, constants: Mapping[Write, Tensor], columns: Tensor | None = None) -> Values:
-    """Run a batch and return what stands at each place that is read: [token, ...], or of a state [row, ...].
+    """Run a batch and return the value at each place that is read: [token, ...], or of a state [row, ...].
 
     ``columns`` [example, n] are the numbers of the logits that are wanted of each example, None for all of them. Raises GuardError where a
     place was never reached.
@@ -50,7 +50,7 @@ def run(model: Model, layout: Layout, constants: Mapping[Write, Tensor], columns
 
 @contextmanager
 def packed(model: Model, layout: Layout, columns: Tensor | None) -> Iterator[None]:
-    """Within: every layer is given the tokens of its region, every block those that it computes, the output layer the columns."""
+    """Within this context, every layer is given the tokens of its region, every block those that it computes, the output layer the columns."""
     regions, graph = layout.runs.lives.regions, model.graph
     tokens = layout.tokens
     nothing, size = _none_of(layout), (len(layout.batch) + layout.filling) * layout.length
@@ -90,9 +90,9 @@ def _final_norm(graph: Graph) -> str:
 
 
 def _take(current: Tokens, came: Ints, before: Tokens, count: int) -> Tensor | None:
-    """Where a region's tokens come from in the region before, those of the rows ``came`` [token].
+    """The places of a region's tokens among those of the region before, in the rows ``came`` [token].
 
-    None where they are the same, and no more than these are ``given``.
+    None if both regions have the same tokens, and the layer is given exactly that ``count``.
     """
     if (
         len(current) == len(before) == count
@@ -104,7 +104,7 @@ def _take(current: Tokens, came: Ints, before: Tokens, count: int) -> Tensor | N
 
 
 def _padded(current: Tokens, came: Ints, before: Tokens, size: int) -> Tensor:
-    """The same after the last layer, filled up to the size of the model's batch, into whose shape some models bring it again."""
+    """The same after the last layer, filled up to the size of the model's batch, since some models reshape the stream to it."""
     take = before.of(came, current.position)
     return current.index(np.concatenate([take, np.repeat(take[:1], size - len(take))]))
 
@@ -141,7 +141,7 @@ def _inside(layout: Layout, block: str, around: Tokens, inner: Tokens) -> Inside
 
 
 def _visit(visit: Visit, value: Tensor, constants: Mapping[Write, Tensor]) -> tuple[Tensor | None, Tensor]:
-    """What to write at a place, None where nothing is copied there, and what to keep of it, by token."""
+    """What to write at a place (None if nothing is copied there), and what to keep of it, by token."""
     place = visit.call[0]
     changed = value.clone() if visit.copies else None
     view = _packed(value if changed is None else changed, place)
@@ -179,7 +179,7 @@ def _apply(copy: Copy, value: Tensor, visit: Visit, constants: Mapping[Write, Te
 
 
 def _visits(model: Model, layout: Layout) -> list[Visit]:
-    """Everything to do, in the order in which the model gets there."""
+    """Everything to do, in order of execution."""
     reads = [read.call for reading in layout.readings for read in reading.reads]
     return visits(model, layout.copies, reads, lambda call: _occurrence(layout, call))
 

@@ -62,7 +62,7 @@ class Suffix:
         return cost + cost_of_constants(self.model, plan, prompts, self.memory)
 
     def described(self, plan: Plan, prompts: Prompts) -> Mapping[str, str]:
-        """Of each pass the blocks that are computed anew, with how many tokens of the first prompt."""
+        """For each pass, the blocks that are computed and the number of tokens of the first prompt."""
         return {f"live {leg.number + 1}": described(leg.live, plan.graph) for leg in first_legs(plan, prompts)}
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
@@ -111,5 +111,5 @@ class Suffix:
 
 
 def _narrow(plan: Plan, metrics: Sequence[Metric]) -> bool:
-    """Whether all metrics do with the logits of answer and foil."""
+    """Whether all metrics need only the logits of answer and foil."""
     return ends_at_logits(plan) and all(metric.reads != "all" for metric in metrics)

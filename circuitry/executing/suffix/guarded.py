@@ -36,14 +36,14 @@ def guards_of(plan: Plan, examples: int, cells: int) -> Iterator[Job]:
 
 
 def _everything(plan: Plan) -> CellPlan:
-    """The whole input replaced, read where the first cell is: it must be what the source run is."""
+    """A cell that replaces the whole input and reads what the first cell reads: it must equal the source run."""
     embed = Node(plan.graph.by_role("embed")[0].name)
     first = plan.cells[0]
     return replace(first, passes=(Pass((Write(embed, None, SOURCE),), frozenset(), first.passes[-1].reads),))
 
 
 def check(model: Model, reading: Reading, values: Mapping[Any, Tensor]) -> None:
-    """Raise GuardError where a guard's run is not what it must be."""
+    """Raise GuardError if a guard's run is not what it must be."""
     problem = NOTHING if reading.job.nothing else EVERYTHING
     check_same(model, (_pair(values, reading, number) for number in range(len(reading.reads))), problem)
 

@@ -30,7 +30,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Leg:
-    """One leg of a job, for those of its examples whose positions stand at the same distances.
+    """One leg of a job, for those of its examples whose positions have the same distances.
 
     ``rows`` and ``examples`` [n]; ``before`` [n] are the rows of the leg before, None on the first; ``low`` [n] is the first
     position at which it can differ, which ``live`` counts from.
@@ -69,7 +69,7 @@ class Runs:
         self.legs = [self._cut(start) for start in begun(legs, lives.regions)] if share_beginnings else legs
 
     def came(self, rows: Ints, layer: int) -> Ints:
-        """The rows whose stream comes into a layer: those that begin there were up to it what their origins are."""
+        """The row whose stream enters a layer, for each of ``rows``: the origin of a row that begins there, else the row itself."""
         return np.where(self.begins[rows] == layer, self.origin[rows], rows)
 
     def _cut(self, start: Begun) -> Leg:
@@ -84,7 +84,7 @@ class Runs:
         return max(live + [self.lives.regions.of(site.node).layer for job in self.jobs for site in job.cell.passes[-1].reads])
 
     def _first_rows(self) -> list[Ints]:
-        """Of each job the row of its first leg in each of its examples; the rows of one example stand side by side."""
+        """For each job, the row of its first leg in each of its examples; the rows of one example are next to each other."""
         width = np.zeros(self.count, np.int64)
         offsets = []
         for job in self.jobs:
@@ -112,7 +112,7 @@ class Runs:
             earliest = low
 
     def _starts(self, write: Write, job: Job, earliest: Ints) -> tuple[Ints, bool]:
-        """The first token at which a write can change something, in each example, and whether it can at all that follow."""
+        """The first token at which a write can change something, in each example, and whether it can at all later ones."""
         if write.at is not None:
             return self._at(write.at, job.examples), False
         if write.value == SOURCE:
@@ -140,7 +140,7 @@ class Runs:
 
 
 def _ends(nodes: Sequence[Node], at: Sequence[tuple[int, bool]]) -> list[End]:
-    """Nodes at the same tokens together: what moves from them is asked for once."""
+    """Nodes at the same tokens together, so that the graph is asked only once what moves from them."""
     groups: dict[tuple[int, bool], list[Node]] = {}
     for node, place in zip(nodes, at, strict=True):
         groups.setdefault(place, []).append(node)

@@ -62,8 +62,8 @@ def _shift(m: Any, x: Tensor, layer: int, see: See, family: str, consumers: tupl
 
 
 def _by_token(m: Any, k: Tensor, v: Tensor, at: tuple[int, ...], see: See) -> Tensor:
-    """Read what was carried here, with this token's own value as a bonus; only then write it. In float32 at least: 1e38 is
-    not finite in float16."""
+    """Each token reads the carried state, with its own value as a bonus, and only then writes its value. In float32 at least: 1e38
+    is not finite in float16."""
     dtype, k, v = k.dtype, *(t.to(torch.promote_types(t.dtype, torch.float32)) for t in (k, v))
     decay, out = torch.exp(m.time_decay), []
     read = carry = torch.stack([torch.zeros_like(k[:, 0]), torch.zeros_like(k[:, 0]), torch.full_like(k[:, 0], -1e38)], -1)

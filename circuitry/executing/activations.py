@@ -93,7 +93,7 @@ def spliced(
             new = named[node](value.clone())
             if new.shape != value.shape:
                 raise CircuitryError(f"the change of {node} returned shape {tuple(new.shape)}, expected {tuple(value.shape)}")
-            value[at] = new.to(value)[at]
+            value[at] = new.to(value)[at]  # a view of ``changed``
         return changed, raw.new_empty(0)
 
     return _trace(model, stops, ids, replaced, keep=0)[-1]

@@ -105,5 +105,5 @@ def together() -> Iterator[Team]:
 
 
 def _stop(*_: Any) -> None:
-    print(f"told to stop: {_TEAM.get().ended()}", file=sys.stderr, flush=True)
+    print(f"stopped by SIGTERM: {_TEAM.get().ended()}", file=sys.stderr, flush=True)
     raise KeyboardInterrupt

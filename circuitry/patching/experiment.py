@@ -127,7 +127,7 @@ def patch(
         check_distinct(prompts, task)
         check_baseline(effects[0], measures[0], compiled, task)
         if preference:
-            check_preference(effects.pop(), compiled, task)
+            check_preference(effects.pop(), compiled, task)  # measured last, for this check only
     ran = {"executor": opened.name, **opened.provenance}
     tables = {
         measure.name: _table(compiled, extra, result, measure, provenance(model, task, compiled, measure, prompts) | ran)

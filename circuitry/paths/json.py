@@ -57,7 +57,7 @@ def from_data(data: Any) -> Path:
     """
     try:
         path = Path(_sites(data["sources"]), tuple(_leg(leg) for leg in data["legs"]))
-        if parse(str(path)) != path:
+        if parse(str(path)) != path:  # every field may be of the right type in what is no path, such as one without a leg
             raise ValueError(f"it would be written {path}")
         return path
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:

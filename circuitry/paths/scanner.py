@@ -78,7 +78,7 @@ class Scanner:
         raise PathError(self._text, (token or self._next).column, problem, hint)
 
     def whole(self, rule: Callable[[Any], T], refuse: Callable[[], NoReturn] | None = None) -> T:
-        """Return what a rule reads, and refuse a text that goes on after it."""
+        """Return what a rule reads, and refuse further text after it."""
         value = rule(self)
         if self._next.kind != "end":
             (refuse or self._refuse_more)()

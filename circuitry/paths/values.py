@@ -83,7 +83,7 @@ class Node(_Operators):
         return replace(self, indices=chosen)
 
     def __getattr__(self, port: str) -> Node:
-        if port.startswith("_"):
+        if port.startswith("_"):  # pickle, copy and notebooks ask for such methods, which are no ports
             raise AttributeError(port)
         return replace(self, port=port)
 

@@ -62,10 +62,10 @@ def _listed(name: str, values: Sequence[Value] | Value) -> list[Value]:
     return listed
 
 
-def _indices(name: str, values: Sequence[Value], known: Sequence[int]) -> list[Value]:
+def _indices(name: str, values: Sequence[Value], allowed: Sequence[int]) -> list[Value]:
     listed = _listed(name, values)
-    if wrong := [v for v in listed if isinstance(v, bool) or not isinstance(v, Integral) or v not in known]:
-        raise CircuitryError(f"{name}={wrong[0]!r} is out of range; {{{name}}} has values {ranges(known)}")
+    if wrong := [v for v in listed if isinstance(v, bool) or not isinstance(v, Integral) or v not in allowed]:
+        raise CircuitryError(f"{name}={wrong[0]!r} is out of range; {{{name}}} has values {ranges(allowed)}")
     return _once(name, listed, [int(v) for v in listed])
 
 

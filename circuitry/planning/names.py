@@ -96,9 +96,9 @@ def _check_indices(mention: Mention, family: Family, graph: Graph) -> None:
     if node.indices in graph.indices(node.family):
         return  # most often: a cell of a sweep, with every index filled in
     for number, (name, index) in enumerate(zip(family.indices, node.indices, strict=False)):
-        known = choices(node.family, graph, number)
-        if isinstance(index, int) and index not in known:
-            some = f"{name}{'s' if len(known) > 1 else ''} {ranges(known)}"
+        allowed = choices(node.family, graph, number)
+        if isinstance(index, int) and index not in allowed:
+            some = f"{name}{'s' if len(allowed) > 1 else ''} {ranges(allowed)}"
             if kind := _kind_of_layer(index, graph) if name == "layer" else "":
                 raise mention.error(
                     f"layer {index} of this model is {kind}: it has no {node.family!r}", f"{family.name} is in {some}"

@@ -57,7 +57,7 @@ def plan(
     good, skipped, first = dict[Hashable, CellPlan](), [], None
     every = cells(parsed, graph, sweep, axes)
     repeated = _repeated(parsed, graph, where, Sweep(sweep or ()), axes or {})
-    for cell in every:
+    for cell in every:  # again, with axes filled in: a chosen position may be one that the task does not have
         check_names(cell.path, graph, None if where is None else where.keys())
     check_useful(parsed, graph, [cell.path for cell in every])
     for cell in every:
@@ -72,7 +72,7 @@ def plan(
         except PathError as error:
             first = first or error
             skipped.append((cell, error.problem))
-    if not good and first:
+    if not good and first:  # no cell is left, so the path itself is wrong
         raise first
     base: Literal["clean", "corrupted"] = "clean" if direction == "noising" else "corrupted"
     return Plan(parsed, graph, axis_kinds(parsed, graph), tuple(good.values()), tuple(skipped), puts, base)

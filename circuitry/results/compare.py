@@ -175,7 +175,7 @@ def compare(
     tables = list(zip((first, second), ([place[cell] for cell in shared] for place in places), strict=True))
     effects = tuple(table.values()[rows] for table, rows in tables)
     wholes = tuple((table.values("source") - table.values("base"))[rows] for table, rows in tables)
-    if by == "effect":
+    if by == "effect":  # with whole effects of 1, the ratio of means is the mean effect
         wholes = tuple(np.where(np.isnan(effect), np.nan, 1.0) for effect in effects)
     paired = _paired(first, second)
     sides = _complete((effects[0], effects[1]), (wholes[0], wholes[1]), paired)

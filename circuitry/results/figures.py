@@ -113,7 +113,7 @@ def _bars(table: PatchingTable) -> Figure:
         bar.set(hatch="//////", edgecolor="0.6", hatch_linewidth=0.5, facecolor=(*bar.get_facecolor()[:3], 0.4))
     _whiskers(ax, places, means, seen, along)
     band = table.random_band().fillna(0).to_numpy()
-    shown = getattr(ax, f"get_{along}lim")()  # the band may be far wider than any bar, and would hide them
+    shown = getattr(ax, f"get_{along}lim")()  # before the band, which may be far wider than any bar
     draw(places, 2 * band, 1, -band, color="0.85", linewidth=0, zorder=0)
     ax.set(**{f"{along}lim": shown, f"{along}label": f"mean {table.unit}", f"{across}label": table.axes[0] if table.axes else ""})
     (ax.axvline if lying else ax.axhline)(0, color="0.3", linewidth=0.6)

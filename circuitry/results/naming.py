@@ -52,8 +52,8 @@ def _words(first: str, second: str) -> tuple[str, str]:
     """Two texts without the words that both begin or end with; empty if one of them has no other words."""
     words = first.split(), second.split()
     start = _alike(*words)
-    end = _alike(*(each[start:][::-1] for each in words))
-    first, second = (" ".join(each[start : len(each) - end]).strip(",;") for each in words)
+    end = _alike(*(side[start:][::-1] for side in words))
+    first, second = (" ".join(side[start : len(side) - end]).strip(",;") for side in words)
     return first, second
 
 

@@ -62,6 +62,7 @@ def packed(model: Model, layout: Layout, columns: Tensor | None) -> Iterator[Non
             if number == len(regions.layers):
                 take: Tensor | None = _padded(current, came, before, size)
             else:
+                # The first layer is given the embedding's rows, filling included, every other one the tokens of the one before.
                 take = _take(current, came, before, len(before) if number else size)
             stack.callback(model.hf.get_submodule(name).register_forward_pre_hook(_taking(take), with_kwargs=True).remove)
             before = current

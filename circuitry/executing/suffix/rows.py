@@ -103,6 +103,7 @@ class Runs:
             low = np.min([at for at, _ in starts], axis=0)
             np.maximum.at(self.stops, job.examples, 1 + np.max([at for at, _ in stops], axis=0))
             table = np.stack([at - low for at, _ in (*starts, *stops)], 1)
+            # A live set depends on distances between tokens only, so examples with equal ones share it.
             shapes, which = np.unique(table, axis=0, return_inverse=True)
             for shape, offsets in enumerate(shapes.tolist()):
                 members = np.flatnonzero(which.ravel() == shape)

@@ -83,7 +83,7 @@ class Node(_Operators):
         return replace(self, indices=chosen)
 
     def __getattr__(self, port: str) -> Node:
-        if port.startswith("_"):  # pickle, copy and notebooks ask for such methods, which are no ports
+        if port.startswith("_"):  # pickle, copy and notebooks look for such methods, and must not find a port
             raise AttributeError(port)
         return replace(self, port=port)
 

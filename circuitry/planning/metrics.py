@@ -21,7 +21,7 @@ class Metric:
     """What is measured; the effect of a patch is the metric on the patched run less that on the base run.
 
     ``function``: (logits [row, vocab], base logits [row, vocab], answer [row], foil [row]) -> [row]. ``unit``: by default the
-    change of ``name``. ``signed``: whether an effect can be negative. If it cannot, a mean above zero is no evidence, so it is
+    change of ``name``. ``signed``: whether an effect can be negative. If it cannot, a mean above zero is not evidence, so it is
     not tested. ``needs_gap``: whether clean and corrupted prompts must differ in it, or else there is nothing to explain.
     ``reads``: the tokens whose logits it uses. If these are not all, an executor may pass the logits of these tokens only, and
     ``answer`` and ``foil`` are then columns of these. Raises CircuitryError for an empty name or an unknown ``reads``.

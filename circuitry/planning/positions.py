@@ -29,7 +29,7 @@ def absolute(at: Position, where: Where) -> list[int]:
 
 
 def check_inside(site: Site, mention: Mention, where: Where, length: Lengths) -> None:
-    """Refuse a position outside a prompt: the padding of a shorter prompt is no part of what the model was asked.
+    """Refuse a position outside a prompt: the padding of a shorter prompt was not part of the question to the model.
 
     Raises PathError with the number of examples.
 

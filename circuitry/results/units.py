@@ -16,7 +16,7 @@ _NEVER_NEGATIVE = (KL, DISTANCE)
 
 
 def signed(unit: str, provenance: Mapping[str, Any] = MappingProxyType({})) -> bool:
-    """Whether an effect in this unit can be negative. If it cannot, a mean above zero is no evidence.
+    """Whether an effect in this unit can be negative. If it cannot, a mean above zero is not evidence.
 
     ``provenance`` is the record of the table, with what its metrics declare.
 

@@ -59,12 +59,18 @@ class Distances:
     def moved(
         self, sources: Iterable[Node], length: int, without: Collection[Node] = (), within: Collection[Node] | None = None
     ) -> dict[Node, Bits]:
-        """Bit k of a node: a change at a source can be there k tokens later. It passes through no node ``without``, and only through nodes ``within``."""
+        """Bit k of a node: a change at a source can be there k tokens later.
+
+        It passes through no node ``without``, and only through nodes ``within``.
+        """
         opened = None if within is None else {self.rank[node] for node in within}
         return self._spread(self.onward, 1, sources, length, without, opened)
 
     def needed(self, targets: Iterable[Node], length: int, without: Collection[Node] = ()) -> dict[Node, Bits]:
-        """Bit k of a node: its value k tokens before a target's token can change the target. Nothing passes through nodes ``without``."""
+        """Bit k of a node: its value k tokens before a target's token can change the target.
+
+        Nothing passes through nodes ``without``.
+        """
         return self._spread(self.back, -1, targets, length, without, None)
 
     def arriving(self, node: Node, moved: Mapping[Node, Bits], length: int) -> Bits:

@@ -22,7 +22,9 @@ _REMEMBERED = 1 << 10
 
 
 def ways(edges: Iterable[Edge]) -> list[Way]:
-    """The edges between states. A change that enters one part of a value leaves by that part only; one that enters all of it, by all.
+    """The edges between states.
+
+    A change that enters one part of a value leaves by that part only; one that enters all of it leaves by every part.
 
     >>> from circuitry.architecture.rules import SAME, part
     >>> a, b, whole, seen = Node("a"), Node("b"), Node("c"), Node("c", (), "x")

@@ -133,7 +133,7 @@ class _Source:
         return value
 
     def _looks_ahead(self, pattern: Tensor) -> bool:
-        """Whether a row [key] attends to tokens after its own in any example (the earliest decides), or any row of a whole pattern."""
+        """Whether a row [key] attends to tokens after its own in any example, or any row of a whole pattern [query, key] does."""
         if self.site.at is None:
             return bool(pattern.triu(1).any())
         return bool(pattern[min(absolute(self.site.at, self.shared.prompts.where)) + 1 :].any())

@@ -18,7 +18,7 @@ from .trace import traced
 
 
 def means(model: Model, sites: Iterable[Site], prompts: Prompts, memory: int) -> dict[Site, Tensor]:
-    """The mean of each site over all corrupted prompts, in the node's own shape [...]; [position, ...] if the site names no position.
+    """The mean of each site over all corrupted prompts, in the node's own shape; [position, ...] if it names no position.
 
     Padding counts for nothing: the mean at a position is over the prompts that reach it, zero if none does.
 

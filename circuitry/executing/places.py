@@ -133,7 +133,9 @@ def write(net: Any, place: Place, raw: Any, changed: Tensor) -> None:
 
 
 def turn(place: Place, occurrence: int, order: Mapping[tuple[str, str], int]) -> tuple[int, int, int]:
-    """The key that sorts places in execution order. Hook points of a state take turns, one round per stop; all others are called once.
+    """The key that sorts places in execution order.
+
+    Hook points of a state take turns, one round per stop; all others are called once.
 
     >>> turn(Place("h.0", "input"), 0, {("h.0", "input"): 3})
     (3, 0, 0)

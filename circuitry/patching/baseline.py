@@ -79,7 +79,10 @@ def _written(sources: tuple[Site, ...], graph: Graph) -> list[Site]:
 
 
 def _drawn(nodes: list[Node], graph: Graph, rng: Generator) -> Moved:
-    """Random new indices. Nodes that share indices move together, so only to indices that all of them have; others stay apart if possible."""
+    """Random new indices; different ones stay different if possible.
+
+    Nodes that share indices move together, so only to indices that all of them have.
+    """
     by_indices: dict[tuple[Index, ...], list[tuple[tuple[int, ...], ...]]] = {}
     for node in nodes:
         shortened = (indices[: len(node.indices)] for indices in graph.indices(node.family))

@@ -1,4 +1,4 @@
-"""The metrics that ``patch`` is asked for (names, functions, values, a task's own) as values; refuses those that no table could hold."""
+"""The metrics that ``patch`` is asked for (names, functions, values, a task's own) as values. Those that no table could hold are refused."""
 
 from __future__ import annotations
 

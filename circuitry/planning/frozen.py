@@ -32,7 +32,7 @@ def ends(members: tuple[Site, ...], graph: Graph) -> list[Node]:
 
 
 def frozen_nodes(graph: Graph, sources: list[Node], targets: list[Node], leg: Leg) -> set[Node]:
-    """The nodes that ``freezing`` names, and with ``directly`` those in between that add to the stream, less those that ``except`` exempts.
+    """The nodes that ``freezing`` names, with ``directly`` also those in between that add to the stream, less what ``except`` exempts.
 
     The leg's own ends stay live, with their ports, where a name without a port covers them (``freezing head``): it means all
     others. A port that is named (``freezing head.pattern``) is frozen on the ends too, unless it is itself the end.

@@ -42,7 +42,8 @@ def plan(
 
     ``length``: tokens of each prompt without its padding, or one number for all. Cells that can have no effect, lie outside of
     a prompt or repeat another one are left out, with the reason (``Plan.skipped``). Raises PathError for a path that cannot be
-    read, that names what does not exist, or that can have no effect in any cell, CircuitryError for chosen values that name one thing twice.
+    read, that names what does not exist, or that can have no effect in any cell, CircuitryError for chosen
+    values that name one thing twice.
 
     >>> import circuitry as ct
     >>> compiled = plan("ssm_state[{layer}] @ 4 -> logits freezing ssm_state", ct.graph("mamba", layer=3))

@@ -262,7 +262,7 @@ class Measurements:
 
 
 def merged(rows: Sequence[Sequence[Any]]) -> list[Any]:
-    """The values of all rows in an order that agrees with each row, though rows may lack values; by first appearance if there is none.
+    """The values of all rows in an order that agrees with every row; by first appearance if there is none.
 
     >>> merged([["A", "B", "END"], ["A", "B", "B+1", "END"]]), merged([[1, 2], [2, 1]])
     (['A', 'B', 'B+1', 'END'], [1, 2])

@@ -76,7 +76,7 @@ def _corrected(mean: Array, variance: Array, third: Array, freedom: Array) -> Ar
 
 
 def alike(values: Array, least: int = 2) -> Iterator[tuple[Array, Array]]:
-    """Rows of ``values`` [cell, example] grouped by their number of examples: which rows they are, and their examples in ascending order.
+    """Rows of ``values`` [cell, example] by their number of examples: which rows they are, and their examples in ascending order.
 
     Rows with fewer than ``least`` examples (NaN is none), or with an infinite one, are left out.
 

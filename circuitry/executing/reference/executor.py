@@ -24,7 +24,9 @@ from .follow import distances, follow_all
 
 
 class Reference:
-    """One cell at a time, with all examples at once, in float32 at least; it has no guards, since the other executors are compared with it.
+    """One cell at a time, with all examples at once, in float32 at least.
+
+    It has no guards, since the other executors are compared with it.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)

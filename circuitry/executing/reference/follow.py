@@ -43,8 +43,8 @@ def follow_all(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where) 
     """Follow one path without open axes; ``base`` and ``source`` are token ids [example, pos].
 
     Returns for each last target (a whole layer as its nodes) the site and its values in the base run, the source run and the patched
-    run: [example, ...] at the target's position, [example, pos, ...] if it has none; the logits at END if none is named. Raises CircuitryError for a node
-    that the reference does not record.
+    run: [example, ...] at the target's position, [example, pos, ...] if it has none; the logits at END if none is named. Raises
+    CircuitryError for a node that the reference does not record.
 
     >>> import circuitry as ct
     >>> model, ids = ct.load("bundled:mamba"), torch.arange(6)[None] + 300

@@ -45,8 +45,9 @@ class Size:
 
 
 def batches(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, size: Size) -> list[Batch]:
-    """Each batch has as many examples as fit with all their cells, ``EXAMPLES`` at most; if one does not fit, its cells are spread over several batches.
+    """Each batch has as many examples as fit with all their cells, ``EXAMPLES`` at most.
 
+    If a single example does not fit, its cells are spread over several batches.
     The cut depends on nothing but the plan, the prompts and the bound, so that the same experiment is always cut alike.
     """
     return [batch for batch in _cut(plan, jobs, prompts, lives, size) if batch.jobs]  # the guards are not on every example

@@ -1,4 +1,4 @@
-"""Runs that begin alike: a patched run computes only the layers from the first that can differ from an earlier run with the same first writes.
+"""Runs that begin alike: a patched run starts at the first layer that can differ from an earlier run with the same first writes.
 
 Sets of nodes are often the same in the first layers (all heads but those of a circuit), and a random node may be one of the table's.
 """
@@ -31,7 +31,7 @@ class Begun:
 
 @dataclass
 class _Alike:
-    """Legs with the same writes so far: the one that writes nothing else for longest, its steps, and the groups that follow, by next step."""
+    """Legs with the same writes so far: the one whose next write is latest, its steps, and the groups that follow by next step."""
 
     begun: Begun | None = None
     steps: Sequence[Step] = ()

@@ -50,7 +50,7 @@ def run(model: Model, layout: Layout, constants: Mapping[Write, Tensor], columns
 
 @contextmanager
 def packed(model: Model, layout: Layout, columns: Tensor | None) -> Iterator[None]:
-    """Within this context, every layer is given the tokens of its region, every block those that it computes, the output layer the columns."""
+    """Within this context, every layer gets the tokens of its region, every block those that it computes, the output layer columns."""
     regions, graph = layout.runs.lives.regions, model.graph
     tokens = layout.tokens
     nothing, size = _none_of(layout), (len(layout.batch) + layout.filling) * layout.length

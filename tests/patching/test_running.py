@@ -224,7 +224,7 @@ def test_patching_nothing_must_change_nothing(executor: str, monkeypatch: pytest
 def test_patching_everything_must_give_the_other_run(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     broken(monkeypatch, lambda rows, base, count: base)
     with pytest.raises(
-        GuardError, match=r"^patching the whole input does not give the other run \(off by .* of the largest value\); no result"
+        GuardError, match=r"^patching the whole input does not give the source run \(off by .* of the largest value\); no result"
     ):
         patched(executor=executor)
 

@@ -45,7 +45,7 @@ def ways(edges: Iterable[Edge]) -> list[Way]:
 
 
 def _leaves(source: Node, target: Node) -> bool:
-    """Whether an edge goes from a node to a port of its own."""
+    """Whether an edge goes from a node to one of its ports."""
     return (source.family, source.indices) == (target.family, target.indices)
 
 

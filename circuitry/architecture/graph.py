@@ -166,7 +166,7 @@ class Graph:
     def node(self, text: str | Node) -> Node:
         """One node of this graph, by text or value; short names and a head's ``.z`` are resolved.
 
-        Raises CircuitryError where there is none.
+        Raises CircuitryError if there is none.
 
         >>> import circuitry as ct
         >>> str(ct.graph("mamba").node("h[3]"))

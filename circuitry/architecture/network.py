@@ -11,7 +11,7 @@ from .rules import CAUSAL, NEXT, Edge, Rule, window
 
 
 def network(edges: Iterable[Edge], windows: Mapping[int, int]) -> nx.DiGraph[Node]:
-    """Nodes and edges with their ``rule``; ``windows``: the width of each layer's sliding window, where it has one.
+    """Nodes and edges with their ``rule``; ``windows``: the width of each layer's sliding window, if it has one.
 
     >>> from circuitry.architecture.rules import SAME
     >>> network([(Node("a"), Node("b"), SAME)], {}).edges[Node("a"), Node("b")]["rule"].name

@@ -39,7 +39,7 @@ class Reach:
 
     @property
     def most(self) -> float:
-        """The farthest distance, infinite where there is none.
+        """The farthest distance, infinite if there is no bound.
 
         >>> Reach(((1, 2), (5, 5))).most
         5

@@ -36,11 +36,11 @@ Act = Callable[[_Stop, Tensor], tuple[Tensor | None, Tensor]]
 
 
 def read(model: Model, nodes: Iterable[Node | str], ids: NDArray[np.int64]) -> dict[Node, Tensor]:
-    """What nodes are at every position of ``ids`` [row, position]: for each node a tensor [row, position, ...] of its own shape.
+    """The values of nodes at every position of ``ids`` [row, position]: for each node a tensor [row, position, ...] of its own shape.
 
     One forward pass, whatever the number of nodes. Rows may be padded on the right with any token: no node sees what follows it.
     A state is read at every position, which takes as much memory. Raises CircuitryError for a node that is not there and ids
-    that the model cannot read, GuardError where a place was never reached.
+    that the model cannot read, GuardError if a place was never reached.
 
     >>> import circuitry as ct
     >>> model = ct.load("bundled:gpt_neox")

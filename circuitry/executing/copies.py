@@ -42,7 +42,7 @@ def joined(copies: Iterable[Copy]) -> list[Copy]:
     >>> len(joined([Copy(zero, zero, zero - 1, zero - 1, leg=0), Copy(zero + 1, zero, zero - 1, zero - 1, leg=0)]))
     1
     """
-    # A leg overwrites rows of its own only, and takes values from runs that are whole or from the leg before. So no copy of a leg
+    # A leg overwrites its own rows only, and takes values from whole runs or from the leg before. So no copy of a leg
     # reads what another one of it writes, and their order is free; only the order of the legs is not.
     groups: dict[tuple[int, bool, bool, Write | None], list[Copy]] = {}
     for copy in copies:

@@ -72,7 +72,7 @@ class Executor(Protocol):
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects of every cell on every example, by each metric, behind guards.
 
-        The last ``extra`` cells are random nodes, which the guards leave out. An executor that is one of a ``team`` runs its share of
-        the batches, and has NaN for what the others run. Raises GuardError where a check of the run fails.
+        The last ``extra`` cells are random nodes, which the guards leave out. An executor in a ``team`` runs its share of
+        the batches, and has NaN for those of the others. Raises GuardError if a check of the run fails.
         """
         ...

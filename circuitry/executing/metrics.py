@@ -10,7 +10,7 @@ from ..planning.metrics import Metric
 
 
 def evaluate(metric: Metric, logits: Tensor, base: Tensor, answer: Tensor, foil: Tensor) -> Tensor:
-    """A metric on logits [row, token], one number a row. Raises CircuitryError where a user's function is wrong.
+    """A metric on logits [row, token], one number per row. Raises CircuitryError if a user's function is wrong.
 
     >>> from circuitry.planning import METRICS
     >>> zeros, token = torch.zeros(2, 3), torch.tensor([0, 1])

@@ -70,8 +70,8 @@ def executor(
         name: "suffix" (patched runs are computed only where they can differ), "rows" (every one is a whole row of a batch) or
             "reference" (plain PyTorch hooks, one cell at a time, slow; in float32 at least).
         memory: bound for one batch, bytes or text such as "2GiB"; 512MiB by default.
-        verify: check this many cells against the reference, on two examples each. Of a model in half precision both run a
-            copy in float32, and the table says how far rounding moved these effects.
+        verify: check this many cells against the reference, on two examples each. For a model in half precision, both run
+            a copy in float32, and the table says how far rounding moved these effects.
         progress: show a bar; by default where stderr is a terminal.
 
     Raises CircuitryError for an unknown name, and for an option that would have no effect.

@@ -25,7 +25,7 @@ _ORDERS: weakref.WeakKeyDictionary[Model, dict[tuple[str, str], int]] = weakref.
 def alone(model: Model, stops: tuple[int, ...]) -> Iterator[None]:
     """Within this context no other trace runs, no gradients are kept, and recurrent layers stop at these positions.
 
-    nnsight allows one trace at a time. Raises GuardError where the trace waited for a place that was never reached.
+    nnsight allows one trace at a time. Raises GuardError if the trace waited for a place that was never reached.
 
     >>> import circuitry as ct
     >>> model = ct.load("bundled:mamba")

@@ -58,7 +58,7 @@ def traced(
     """Run a model on ``ids`` [row, position] and return what ``act`` kept at each stop (``places.play``).
 
     Recurrent layers stop at the positions ``states``; ``keep`` is transformers' ``logits_to_keep`` (0: all).
-    The pass is ``within`` a context, which is entered when no other trace runs. Raises GuardError where a place was never reached.
+    The pass is ``within`` a context, which is entered when no other trace runs. Raises GuardError if a place was never reached.
 
     >>> import circuitry as ct
     >>> import torch

@@ -81,5 +81,5 @@ class Verified:
 
 
 def _apart(first: Effects, second: Effects) -> float:
-    """How far effects are apart, in units of the metric itself where that is more than 1."""
+    """How far effects are apart, in units of the metric itself if that is more than 1."""
     return float(np.abs(first.effect - second.effect).max() / max(1.0, np.abs(first.base).max(), np.abs(first.source).max()))

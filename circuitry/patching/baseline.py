@@ -28,7 +28,7 @@ Moved = dict[tuple[Index, ...], tuple[int, ...]]
 
 
 def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tuple[CellPlan, ...]:
-    """Cells of the plan with their sources moved to random indices and positions; fewer than ``count`` where few are possible.
+    """Cells of the plan with their sources moved to random indices and positions; fewer than ``count`` if few are possible.
 
     A node that ``except`` exempts together with a source moves with it. Positions are drawn from those between the first
     changed token and END, if the graph says that the path can still have an effect; otherwise the position stays.

@@ -103,11 +103,11 @@ def patch(
             ``ct.random_nodes(16, seed=3)`` draws others.
         executor: what runs the plan, by name or as ``ct.executor("rows", memory="2GiB", verify=3)``: a bound of memory, and
             how many cells are checked against the independent reference.
-        lint: refuse prompts that would make the experiment meaningless, and warn where the model does not do the task;
+        lint: refuse prompts that would make the experiment meaningless, and warn if the model does not do the task;
             "prompts" only refuses, False does neither.
 
     Raises PathError for a path that cannot be read or can have no effect, TaskError for a task whose prompts do not fit the model,
-    CircuitryError for an option that would have no effect, GuardError where a check of the run itself fails.
+    CircuitryError for an option that would have no effect, GuardError if a check of the run itself fails.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)

@@ -22,7 +22,7 @@ class RandomNodes:
 def random_nodes(count: int = RANDOM_NODES, seed: int = 0) -> RandomNodes:
     """Random nodes that a table is compared with, drawn with the given seed: ``baseline=ct.random_nodes(16, seed=3)``.
 
-    Raises CircuitryError for numbers out of range, and for a seed where there is nothing to draw.
+    Raises CircuitryError for numbers out of range, and for a seed if there is nothing to draw.
 
     >>> random_nodes(0, seed=3)
     Traceback (most recent call last):

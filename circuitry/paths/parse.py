@@ -34,7 +34,7 @@ def parse(text: str) -> Path:
     ('layer',)
     """
     if not isinstance(text, str):
-        raise CircuitryError(f"a path is text such as 'mlp[0] -> logits', not {type(text).__name__}")
+        raise CircuitryError(f"expected a path as text, such as 'mlp[0] -> logits', got {type(text).__name__}")
     parser = _Parser(text)
     return parser.whole(_Parser.path, parser.refuse_rest)
 

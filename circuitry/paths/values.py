@@ -189,7 +189,7 @@ class Leg:
 
 @dataclass(frozen=True)
 class Path:
-    """A whole path: where the corrupted value enters, and the legs along which its effect is followed.
+    """A whole path: the sites where the corrupted value enters, and the legs along which its effect is followed.
 
     >>> h = Node("ssm_state")
     >>> print((Node("ssm_state", (17,)) @ "B" + 1 >> Node("logits")).freezing(h))

@@ -103,8 +103,8 @@ def own_way(graph: Graph, sources: list[Node]) -> set[Node]:
 def check_useful(path: Path, graph: Graph, cells: Sequence[Path]) -> None:
     """Refuse a name after ``freezing`` that freezes nothing in any cell, and one after ``except`` that exempts nothing in any cell.
 
-    In a single cell either may happen: the names are meant for the whole sweep. A family's name alone means all others, also
-    where the model has no others. Raises PathError.
+    In a single cell either may happen: the names are meant for the whole sweep. A family's name alone means all others, even
+    if the model has no others. Raises PathError.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import plan

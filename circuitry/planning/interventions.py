@@ -18,7 +18,7 @@ class Source(Protocol):
     """What a maker may ask about the node that it makes a value for, at the position where the value is written."""
 
     def mean(self) -> Any:
-        """The node's mean over the corrupted prompts: [...] of its own shape, [position, ...] where it is written everywhere."""
+        """The node's mean over the corrupted prompts: [...] of its own shape, [position, ...] if it is written at every position."""
         ...
 
 

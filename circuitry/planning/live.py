@@ -154,7 +154,7 @@ def _met(pairs: frozenset[_Pair], starts: tuple[_At, ...], stops: tuple[_At, ...
 
 @functools.lru_cache(maxsize=1 << 14)
 def _backwards(bits: Bits, at: int) -> Bits:
-    """Distances back from a token, as tokens; none where the token comes before the first one."""
+    """Distances back from a token, as tokens; none if the token comes before the first one."""
     if at < 0:
         return 0
     low = bits & ((1 << (at + 1)) - 1)

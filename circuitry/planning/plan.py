@@ -52,7 +52,7 @@ def plan(
     """
     puts = resolve(intervention)
     if direction not in ("noising", "denoising"):
-        raise CircuitryError(f"no direction {direction!r}; known: noising, denoising")
+        raise CircuitryError(f"expected direction 'noising' or 'denoising', got {direction!r}")
     parsed = parse(path) if isinstance(path, str) else path
     check_names(parsed, graph, None if where is None else where.keys())
     good, skipped, first = dict[Hashable, CellPlan](), [], None

@@ -21,7 +21,7 @@ Tokens = tuple[Hashable, ...] | None
 
 
 def tokens(at: Position | None, where: Where | None) -> Tokens:
-    """The tokens a position names; its own text where no prompts are known.
+    """The tokens that a position names; its text if no prompts are known.
 
     >>> tokens(Position("B"), {"B": [1, 1]}) == tokens(Position(1), {"B": [1, 1]})
     True

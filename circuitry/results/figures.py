@@ -28,10 +28,10 @@ Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def plot_table(table: PatchingTable) -> Figure:
-    """A heat map where two axes or more are open, bars with bootstrap intervals where one or none is.
+    """A heat map if two axes or more are open, else bars with bootstrap intervals.
 
-    What is not significant is pale: hatched bars, numbers in grey italics, or no dot where a grid is too large for numbers. A
-    grey band, or one on the colour bar, is what 95% of the random nodes stay within.
+    What is not significant is pale: hatched bars, numbers in grey italics, or no dot if a grid is too large for numbers. A
+    grey band, or one on the colour bar, is the range of 95% of the random nodes.
 
     >>> import numpy as np
     >>> from circuitry.results import PatchingTable
@@ -151,7 +151,7 @@ def _explain(figure: Figure, notes: Sequence[str]) -> None:
 def plot_comparison(comparison: Comparison) -> Figure:
     """Both numbers of each cell joined by a line, at the left; at the right their difference with its bootstrap interval.
 
-    Of many cells, those where either number is largest. A difference that is not significant is hollow.
+    If there are many cells, those whose numbers are largest are shown. A difference that is not significant is hollow.
 
     >>> import numpy as np
     >>> from circuitry.results import PatchingTable

@@ -172,7 +172,7 @@ class Measurements:
         return replace(self, provenance={**self.provenance, "title": title})
 
     def _grouped(self, values: pd.Series | None = None) -> Any:
-        """Effects (or other values a row) by cell, in the order of the cells; one group where no axis is open."""
+        """Effects (or other values per row) by cell, in the order of the cells; one group if no axis is open."""
         keys: list[Any] = [self.frame[axis] for axis in self.axes] or [np.zeros(len(self.frame), int)]
         return (self.frame["effect"] if values is None else values).groupby(keys, sort=False)
 

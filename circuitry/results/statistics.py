@@ -35,7 +35,7 @@ def describe(
     outliers: Outliers | None = None,
     signed: Array | None = None,
 ) -> pd.DataFrame:
-    """``low``, ``high``, ``p`` and ``q`` of the mean of each row of ``values`` [cell, example], NaN where an example is missing.
+    """``low``, ``high``, ``p`` and ``q`` of the mean of each row of ``values`` [cell, example], with NaN for a missing example.
 
     A cell with fewer than two examples, or with an infinite one, has NaN. A cell with p below 0.05 has no q where its mean could
     be due to outliers that are not among its examples (``Outliers.may_hide``), judged by ``outliers``, by default those of all
@@ -64,7 +64,7 @@ def describe(
 def mean_test(values: Array, draws: int = _DRAWS, seed: int = 0) -> Array:
     """Two-sided p of each row of ``values`` [cell, example] having mean zero: the larger of ``sign_flip_test`` and ``johnson``.
 
-    The first is exact where effects are symmetric, the second is close where they are skewed.
+    The first is exact if effects are symmetric, the second is close if they are skewed.
 
     >>> mean_test(np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])).tolist()
     [0.25, 1.0]
@@ -182,7 +182,7 @@ def sign_flip_test(values: Array, draws: int = _DRAWS, seed: int = 0) -> Array:
 
 
 def _signs(n: int, draws: int, seed: int) -> Iterator[Array]:
-    """Blocks of rows of 1 and -1, [arrangement, example]: ``draws`` random ones, or all of them where that is 0."""
+    """Blocks of rows of 1 and -1, [arrangement, example]: ``draws`` random ones, or all of them if that is 0."""
     if not draws:
         yield 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
     rng = np.random.default_rng(seed)
@@ -208,7 +208,7 @@ def shuffle_test(first: Array, second: Array, draws: int = _DRAWS, seed: int = 0
 
 
 def _labels(n: int, m: int, draws: int, seed: int) -> Iterator[Array]:
-    """Blocks of rows with ``n`` ones and ``m`` zeros: ``draws`` random ones, or all of them where that is 0."""
+    """Blocks of rows with ``n`` ones and ``m`` zeros: ``draws`` random ones, or all of them if that is 0."""
     if not draws:
         picked = np.array(list(combinations(range(n + m), n)))
         yield (np.arange(n + m) == picked[:, :, None]).any(1).astype(float)

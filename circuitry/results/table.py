@@ -183,7 +183,7 @@ class PatchingTable(Assessed):
     def _cells(self, digits: int, errors: bool = True) -> tuple[list[str], list[list[str]], int]:
         """The table as text: header, rows, and how many columns of these name the row.
 
-        With one axis or none, a row for each cell; else a grid, where the last axis runs across and its name heads the labels.
+        With one axis or none, a row for each cell; else a grid whose columns are the last axis.
         """
         seen = self.statistics()
         starred = self.significant()
@@ -219,5 +219,5 @@ class PatchingTable(Assessed):
 
 
 def _frame(columns: dict[str, list[Any]]) -> pd.DataFrame:
-    """A frame from JSON, where a tuple became a list."""
+    """A frame from JSON, in which tuples have become lists."""
     return pd.DataFrame({name: [tuple(v) if isinstance(v, list) else v for v in column] for name, column in columns.items()})

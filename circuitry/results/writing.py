@@ -31,7 +31,7 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def measured(mean: float, error: float = math.nan, star: bool = False, digits: int = 2) -> str:
-    """A mean with its standard error, and a star where it is significant.
+    """A mean with its standard error, and a star if it is significant.
 
     >>> measured(-9.654, 0.312, True), measured(1.0), measured(float("nan"))
     ('-9.65 ± 0.31*', '1.00', '--')

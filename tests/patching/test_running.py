@@ -46,7 +46,7 @@ from support.patching import PROMPTS, TASK, effects, laid, patched
         ({"metric": "logits"}, "no metric 'logits'; did you mean 'logit'?"),
         ({"metric": 3}, "no metric 3; known here: foil_logit, kl, log_probability, logit, logit_difference, probability"),
         ({"intervention": "noise"}, "no intervention 'noise'; known here: given, mean, resample, zero"),
-        ({"direction": "up"}, "no direction 'up'; known: noising, denoising"),
+        ({"direction": "up"}, "expected direction 'noising' or 'denoising', got 'up'"),
         (
             {"intervention": "given"},
             "intervention 'given' needs a value: ct.given(2.0), or ct.given(a tensor of the node's shape)",

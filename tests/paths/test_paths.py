@@ -150,7 +150,7 @@ def test_operators_build_what_text_does(built: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("do", "message"),
     [
-        (lambda: loose.parse(3), "a path is text such as 'mlp[0] -> logits', not int"),
+        (lambda: loose.parse(3), "expected a path as text, such as 'mlp[0] -> logits', got int"),
         (lambda: loose.mlp["0"], "expected an index of 'mlp' (a whole number or axis('layer')), got '0'"),
         (lambda: loose.mlp[0.5], "expected an index of 'mlp' (a whole number or axis('layer')), got 0.5"),
         (lambda: mlp[True], "expected an index of 'mlp' (a whole number or axis('layer')), got True"),

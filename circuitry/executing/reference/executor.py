@@ -42,7 +42,7 @@ class Reference:
         self.model, self.progress, self.team = model, progress, team
 
     def cost(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> Cost:
-        """What ``run`` would take: base, source and every leg of each cell, in passes of their own."""
+        """What ``run`` would take: base, source and every leg of each cell, one pass for each."""
         passes = sum(2 + len(cell.passes) for cell in plan.cells)
         tokens = passes * len(prompts) * prompts.length * plan.graph.sizes["layer"]
         return Cost(len(plan.cells), tokens, tokens)

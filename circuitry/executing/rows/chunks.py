@@ -17,7 +17,7 @@ Ints: TypeAlias = NDArray[np.int64]
 
 
 def chunks(plan: Plan, model: Model, examples: int, length: int, memory: int) -> Iterator[tuple[Ints, Ints]]:
-    """(cells, examples) of each batch: as many rows as fit, of ``EXAMPLES`` at most, and at least one cell of one example.
+    """(cells, examples) of each batch: as many rows as fit, from at most ``EXAMPLES`` examples, and at least one cell of one example.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
@@ -36,7 +36,7 @@ def chunks(plan: Plan, model: Model, examples: int, length: int, memory: int) ->
 
 
 def reading_alike(cells: Sequence[CellPlan]) -> list[Ints]:
-    """Numbers of the cells that can share a batch: those with as many legs, the last of which reads the same sites.
+    """Numbers of the cells that can share a batch: those with the same number of legs, whose last leg reads the same sites.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)

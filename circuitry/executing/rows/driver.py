@@ -26,7 +26,7 @@ def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[W
     """Run a batch and return, for each site the last leg reads, its value in every row.
 
     A site read at one position gives [row, ...], without that dimension; one read at every position gives all of it.
-    Raises GuardError where a place was never reached.
+    Raises GuardError if a place was never reached.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
@@ -74,7 +74,7 @@ def _apply(copy: Copy, value: Tensor, visit: Visit, constants: Mapping[Write, Te
     else:
         constant = constants[copy.value]
         if place.position is None and copy.value.at is None and constant.dim():
-            constant = constant[visit.occurrence]  # a state comes by once a position, and this one is written at all of them
+            constant = constant[visit.occurrence]  # a state is visited once per position, and this one is written at all of them
         moved[(_index(copy.to), *where)] = constant.to(moved)
 
 

@@ -71,7 +71,7 @@ def run_plan(
 ) -> list[Effects]:
     """Run every cell on every example, in batches of predicted size under ``memory`` bytes; effects by each metric.
 
-    Of several processes each runs its share of the batches.
+    If there are several processes, each runs its share of the batches.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)

@@ -54,13 +54,13 @@ def measured(
 def _distance(
     values: list[Tensor], sites: Sequence[Site], rows: NDArray[np.int64], base: NDArray[np.int64], stops: Any
 ) -> Tensor:
-    """L2 distance between rows [row], over all sites; of a site at every position the padding is not part of the prompt."""
+    """L2 distance between rows [row], over all sites; padding does not count for a site at every position."""
     total = torch.zeros(len(rows), dtype=torch.float64, device=values[0].device)
     for value, site in zip(values, sites, strict=True):
         squared = (value[rows].double() - value[base].double()) ** 2
         if site.at is None:
             squared[torch.from_numpy(np.arange(squared.shape[1]) >= stops[:, None])] = 0
-        total += squared.reshape(len(squared), -1).sum(1)  # one number a row where a node is one, as a step size
+        total += squared.reshape(len(squared), -1).sum(1)  # a node may be one number per row, such as a step size
     return total**0.5
 
 

@@ -31,7 +31,7 @@ it. ``benchmarks/memory.py`` prints how much a process grows, beside the bound."
 
 
 class Suffix:
-    """Clean and corrupted runs are computed whole, once a batch, patched ones where they are live; ``memory`` bounds a batch, in bytes.
+    """Clean and corrupted runs are whole, once per batch; patched ones are computed where they are live. ``memory`` bounds a batch, in bytes.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)

@@ -26,7 +26,7 @@ def attend(
     """The output of every head [batch, query, head, d_head] from q, k, v [batch, head, pos, d_head]; every value on the way
     passes through ``see``.
 
-    ``mask`` is the stock model's and is only compared with ours. Raises GuardError where they differ.
+    ``mask`` is the stock model's and is only compared with ours. Raises GuardError if they differ.
 
     >>> from types import SimpleNamespace
     >>> layer, zeros = SimpleNamespace(layer_idx=0, config=SimpleNamespace(sliding_window=1)), torch.zeros(1, 1, 2, 1)

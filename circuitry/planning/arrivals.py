@@ -90,7 +90,7 @@ def can_arrive(leg: ConcreteLeg, source: Site, target: Site, reach: Mapping[Node
         return True
     differs = two_values(leg, source)
     if not any(differs):
-        return any(arriving)  # ``check_effects`` refuses a source that is the same in both prompts
+        return any(arriving)  # ``_check_leg`` checks apart whether any source differs between the prompts
     arriving, differs = together(arriving, differs)
     return any(arrives and live for arrives, live in zip(arriving, differs, strict=True))
 

@@ -39,7 +39,7 @@ class Reach:
 
     @property
     def most(self) -> float:
-        """The farthest distance, infinite if there is no bound.
+        """The farthest distance, or infinity.
 
         >>> Reach(((1, 2), (5, 5))).most
         5

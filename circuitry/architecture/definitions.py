@@ -27,15 +27,15 @@ REFUSED = {kind: reason for kinds, reason in _REASONS.items() for kind in kinds.
 def definition(name: str) -> Architecture:
     """The architecture of a file in ``graphs/``, or of a custom file (``./mine.py``).
 
-    Raises CircuitryError where there is none.
+    Raises CircuitryError if there is none.
 
     >>> definition("mamba").model_types
     ('mamba',)
     """
-    found = content.constant("graphs", name, "ARCHITECTURE")
-    if not isinstance(found, Architecture):
-        raise CircuitryError(f"ARCHITECTURE in {name} is {type(found).__name__}, not an Architecture")
-    return found
+    architecture = content.constant("graphs", name, "ARCHITECTURE")
+    if not isinstance(architecture, Architecture):
+        raise CircuitryError(f"ARCHITECTURE in {name} is {type(architecture).__name__}, not an Architecture")
+    return architecture
 
 
 @functools.cache
@@ -51,16 +51,18 @@ def model_types() -> dict[str, str]:
 def definition_for(model_type: str, file: str | None = None) -> Architecture:
     """The architecture of a Hugging Face ``model_type``: a shipped one, or that of a custom ``file``.
 
-    Raises ModelError for a type that has none, or that the file is not for.
+    Raises ModelError for a type that has none, or one that the file does not list.
 
     >>> definition_for("mistral").name
     'llama'
     """
     if file is not None:
-        own = definition(file)
-        if model_type not in own.model_types:
-            raise ModelError(f"{file} is for models of type {', '.join(own.model_types)}; this one is of type {model_type!r}")
-        return own
+        architecture = definition(file)
+        if model_type not in architecture.model_types:
+            raise ModelError(
+                f"{file} is for models of type {', '.join(architecture.model_types)}; this one is of type {model_type!r}"
+            )
+        return architecture
     if model_type in REFUSED:
         raise ModelError(f"models of type {model_type!r} are refused: {REFUSED[model_type]}")
     if model_type not in model_types():

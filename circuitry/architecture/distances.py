@@ -1,7 +1,7 @@
 """Sets of distances in tokens as the bits of a number, moved along a graph's edges: fast enough to ask for every cell of a sweep.
 
-``flow.py`` knows the same of any length, exactly and part by part, and says it in words. Here a set ends at the length of the
-prompts, and a value that is several side by side counts as one: what comes out may be more than what can move, never less.
+``flow.py`` computes the same for any length, exactly and part by part, and puts it in words. Here a set ends at the length of the
+prompts, and a value with several parts counts as one. So a set may have more than what can move, never less.
 """
 
 from __future__ import annotations
@@ -59,20 +59,26 @@ class Distances:
     def moved(
         self, sources: Iterable[Node], length: int, without: Collection[Node] = (), within: Collection[Node] | None = None
     ) -> dict[Node, Bits]:
-        """Bit k of a node: a change at a source can be there k tokens later. It passes no node ``without``, and only nodes ``within``."""
+        """Bit k of a node: a change at a source can be there k tokens later.
+
+        It passes through no node ``without``, and only through nodes ``within``.
+        """
         opened = None if within is None else {self.rank[node] for node in within}
         return self._spread(self.onward, 1, sources, length, without, opened)
 
     def needed(self, targets: Iterable[Node], length: int, without: Collection[Node] = ()) -> dict[Node, Bits]:
-        """Bit k of a node: what it is k tokens before a target's own token can be seen there. Nothing is seen through nodes ``without``."""
+        """Bit k of a node: its value k tokens before a target's token can change the target.
+
+        Nothing passes through nodes ``without``.
+        """
         return self._spread(self.back, -1, targets, length, without, None)
 
     def arriving(self, node: Node, moved: Mapping[Node, Bits], length: int) -> Bits:
-        """What arrives at a node over its edges, whatever the node itself starts with."""
-        full, found = (1 << length) - 1, 0
+        """The distances that arrive at a node over its edges, without those that the node itself starts with."""
+        full, arrived = (1 << length) - 1, 0
         for source, rule in self.back[self.rank[node]]:
-            found |= _over(moved.get(self.nodes[source], 0), rule, full)
-        return found
+            arrived |= _over(moved.get(self.nodes[source], 0), rule, full)
+        return arrived
 
     def _spread(
         self,
@@ -85,27 +91,27 @@ class Distances:
     ) -> dict[Node, Bits]:
         """Node by node in order of computation (``way`` 1), or against it (-1), and again where a recurrent loop leads back."""
         full, closed = (1 << length) - 1, {self.rank[node] for node in without}
-        found: dict[int, Bits] = {self.rank[node]: 1 for node in starts}
-        queue = [way * number for number in found]
+        reached: dict[int, Bits] = {self.rank[node]: 1 for node in starts}
+        queue = [way * number for number in reached]
         waiting = set(queue)
         heapify(queue)
         while queue:
             turn = heappop(queue)
             waiting.discard(turn)
-            bits = found[way * turn]
+            bits = reached[way * turn]
             for number, rule in arrows[way * turn]:
                 if number in closed or (opened is not None and number not in opened):
                     continue
                 new = _over(bits, rule, full)
                 if way * number < turn:
                     new = filled(new, full)  # round the loop any number of times
-                known = found.get(number, 0)
-                if new | known != known:
-                    found[number] = new | known
+                old = reached.get(number, 0)
+                if new | old != old:
+                    reached[number] = new | old
                     if way * number not in waiting:
                         waiting.add(way * number)
                         heappush(queue, way * number)
-        return {self.nodes[number]: bits for number, bits in found.items()}
+        return {self.nodes[number]: bits for number, bits in reached.items()}
 
 
 def filled(bits: Bits, full: Bits) -> Bits:
@@ -124,7 +130,7 @@ def _over(bits: Bits, rule: Rule, full: Bits) -> Bits:
         return (bits << least) & full if least else bits
     if rule.most == FOREVER:
         return filled(bits << least, full)
-    found = 0
+    shifted = 0
     for offset in range(least, min(int(rule.most), full.bit_length()) + 1):
-        found |= bits << offset
-    return found & full
+        shifted |= bits << offset
+    return shifted & full

@@ -58,7 +58,7 @@ def to_dot(graph: Graph) -> str:
     for layer in sorted({layer for layer in layers if layer is not None}):
         inside = [_dot_node(graph, node) for node, its in zip(nodes, layers, strict=True) if its == layer]
         lines += _dot_cluster(f"layer {layer}", f"cluster_{layer}", inside)
-    lines += [_dot_edge(source, target, known["rule"]) for source, target, known in graph.nx.edges(data=True)]
+    lines += [_dot_edge(source, target, data["rule"]) for source, target, data in graph.nx.edges(data=True)]
     return "\n".join([*lines, "}"]) + "\n"
 
 
@@ -77,27 +77,27 @@ def _plain(graph: Graph) -> nx.DiGraph[str]:
     plain.graph.update(name=graph.name, **graph.sizes)
     for node in graph.nodes(ports=True):
         plain.add_node(str(node), **_node_attributes(graph, node))
-    for source, target, known in graph.nx.edges(data=True):
-        plain.add_edge(str(source), str(target), **_rule_attributes(known["rule"]))
+    for source, target, data in graph.nx.edges(data=True):
+        plain.add_edge(str(source), str(target), **_rule_attributes(data["rule"]))
     return plain
 
 
 def _node_attributes(graph: Graph, node: Node) -> Attributes:
     family = graph.family(node.family)
-    found: Attributes = {"family": family.name, "role": family.role, "meaning": family.meaning, "shape": family.shape}
+    attributes: Attributes = {"family": family.name, "role": family.role, "meaning": family.meaning, "shape": family.shape}
     if family.indices:
-        found["index"] = ",".join(map(str, node.indices))
+        attributes["index"] = ",".join(map(str, node.indices))
     if (layer := _layer(graph, node)) is not None:
-        found["layer"] = layer
+        attributes["layer"] = layer
     if node.port:
         # A port's shape is not its family's (a pattern is not a head output), and its meaning is the definition's to tell.
-        return {**{k: v for k, v in found.items() if k not in ("meaning", "shape")}, "port": node.port}
-    return {**found, "ports": " ".join(family.ports)} if family.ports else found
+        return {**{k: v for k, v in attributes.items() if k not in ("meaning", "shape")}, "port": node.port}
+    return {**attributes, "ports": " ".join(family.ports)} if family.ports else attributes
 
 
 def _rule_attributes(rule: Rule) -> Attributes:
-    found: Attributes = {"rule": rule.name, "least": int(rule.least)}
-    return found if rule.most == FOREVER else {**found, "most": int(rule.most)}
+    attributes: Attributes = {"rule": rule.name, "least": int(rule.least)}
+    return attributes if rule.most == FOREVER else {**attributes, "most": int(rule.most)}
 
 
 def _layer(graph: Graph, node: Node) -> int | None:

@@ -70,7 +70,7 @@ class Architecture:
     layers: str
     """Template of the module that is one layer, such as ``gpt_neox.layers.{layer}``."""
     example: Mapping[str, int] = field(default_factory=dict)
-    """Sizes used where no model is given, those of a well-known checkpoint."""
+    """Sizes used if no model is given: those of a well-known checkpoint."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     windows: Callable[[Any], Mapping[int, int]] = lambda config: {}
     """From a Hugging Face config to the width of each layer's sliding window; a layer that is not named sees all tokens before."""

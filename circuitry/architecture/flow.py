@@ -1,4 +1,4 @@
-"""The ways of a change through the edges of a graph, and how far along the tokens it gets on them."""
+"""How changes move along the edges of a graph, and how far along the tokens they get."""
 
 from __future__ import annotations
 
@@ -14,42 +14,44 @@ from .reach import Reach
 from .rules import Edge, Rule
 
 State: TypeAlias = tuple[Node, str]
-"""A node and the part of its value that is meant: "" for all of it."""
+"""A node and a part of its value, "" for all of it."""
 Way: TypeAlias = tuple[State, State, Rule]
 _Question: TypeAlias = tuple[tuple[Node, ...], frozenset[Node]]
 _REMEMBERED = 1 << 10
-"""Answers of ``Flow.reach`` that are kept."""
+"""How many answers of ``Flow.reach`` are kept."""
 
 
 def ways(edges: Iterable[Edge]) -> list[Way]:
-    """The edges between states: what enters one part of a value leaves by that part only, what enters all of it by every part.
+    """The edges between states.
+
+    A change that enters one part of a value leaves by that part only; one that enters all of it leaves by every part.
 
     >>> from circuitry.architecture.rules import SAME, part
     >>> a, b, whole, seen = Node("a"), Node("b"), Node("c"), Node("c", (), "x")
     >>> [(s[1], t[1]) for s, t, _ in ways([(a, whole, part("x")), (b, whole, SAME), (whole, seen, part("x"))])]
     [('', 'x'), ('', ''), ('x', ''), ('', '')]
     """
-    known, made = list(edges), list[Way]()
+    listed, result = list(edges), list[Way]()
     parts: dict[Node, set[str]] = {}
-    for source, target, rule in known:
+    for source, target, rule in listed:
         if rule.part and not _leaves(source, target):
             parts.setdefault(target, set()).add(rule.part)
-    for source, target, rule in known:
+    for source, target, rule in listed:
         leaves = bool(rule.part) and _leaves(source, target)
-        there = parts.get(source, set())
-        starts = [*sorted(there & {rule.part} if leaves else there), ""]
-        made += [((source, one), (target, "" if leaves else rule.part), rule) for one in starts]
-    return made
+        entered = parts.get(source, set())
+        starts = [*sorted(entered & {rule.part} if leaves else entered), ""]
+        result += [((source, start), (target, "" if leaves else rule.part), rule) for start in starts]
+    return result
 
 
 def _leaves(source: Node, target: Node) -> bool:
-    """Whether an edge goes from a node to a port of its own."""
+    """Whether an edge goes from a node to one of its ports."""
     return (source.family, source.indices) == (target.family, target.indices)
 
 
 @dataclass(frozen=True)
 class Ways:
-    """The ways between states in order of computation, all of them as numbers: a graph is asked for each cell of a sweep."""
+    """The ways between states in order of computation. States are numbers, since every cell of a sweep asks the graph."""
 
     states: tuple[State, ...]
     number: Mapping[State, int]
@@ -80,36 +82,36 @@ def spread(ways: Ways, sources: Iterable[Node], without: Collection[Node]) -> di
     >>> spread(Ways.of(ways([(a, b, lag(2))]), {a: 0, b: 1}), [a], set())[b]
     Reach(ranges=((2, 2),))
     """
-    here, merged = Reach(((0, 0),)), dict[Node, Reach]()
-    found: list[Reach | None] = [None] * len(ways.states)
+    start, merged = Reach(((0, 0),)), dict[Node, Reach]()
+    reached: list[Reach | None] = [None] * len(ways.states)
     for node in sources:
-        merged[node] = here
-        if (start := ways.number.get((node, ""))) is not None:
-            found[start] = here
+        merged[node] = start
+        if (number := ways.number.get((node, ""))) is not None:
+            reached[number] = start
     closed = [state[0] in without for state in ways.states] if without else [False] * len(ways.states)
     changed = True
     # One look along the order of computation finds all but what a recurrent loop leads back to nodes before it. What has gone
     # round is widened to every distance from there on, so a second look finds the rest, and a third would find nothing new.
     while changed:
         changed = False
-        begin = next((at for at, step in enumerate(ways.steps) if found[step[0]] is not None), len(ways.steps))
+        begin = next((at for at, step in enumerate(ways.steps) if reached[step[0]] is not None), len(ways.steps))
         for source, target, rule, back in ways.steps[begin:]:
-            reach = found[source]
+            reach = reached[source]
             if reach is None or closed[target]:
                 continue
-            new, known = reach.then(rule), found[target]
+            new, old = reach.then(rule), reached[target]
             new = new.onward() if back else new
-            joined = new if known is None else known.joined(new)
-            changed = changed or (back and joined != known)
-            found[target] = joined
-    for (node, _), there in zip(ways.states, found, strict=True):
-        if there is not None:
-            merged[node] = merged[node].joined(there) if node in merged else there
+            joined = new if old is None else old.joined(new)
+            changed = changed or (back and joined != old)
+            reached[target] = joined
+    for (node, _), reach in zip(ways.states, reached, strict=True):
+        if reach is not None:
+            merged[node] = merged[node].joined(reach) if node in merged else reach
     return merged
 
 
 class Flow:
-    """How far changes move through one graph, remembered: planner and executors ask the same of every cell.
+    """How far changes move through one graph. Answers are kept, since planner and executors ask the same for every cell.
 
     ``edges`` are in order of computation, ``rank`` is each node's place in it.
 
@@ -140,10 +142,10 @@ class Flow:
         return dict(self._reached[key])
 
     def ancestors(self, node: Node) -> set[Node]:
-        """Every node that ``node`` depends on: by its parts, so that what goes into one part is not behind another."""
+        """Every node that ``node`` depends on. Parts are followed separately: what enters one part does not come out of another."""
         if node not in self._ancestors:
             states = [state for state in self._states if state[0] == node]
-            self._ancestors[node] = {found for state in states for found, _ in nx.ancestors(self._states, state)} - {node}
+            self._ancestors[node] = {ancestor for state in states for ancestor, _ in nx.ancestors(self._states, state)} - {node}
         return set(self._ancestors[node])
 
     @functools.cached_property

@@ -121,8 +121,8 @@ class Graph:
         key = self.family(family).name if family else None, layer, ports
         if key not in self._listed:
             chosen = (n for n in self.nx if key[0] in (None, n.family) and (ports or n.port is None))
-            here = (n for n in chosen if layer is None or n.indices[:1] == (layer,))
-            self._listed[key] = sorted(here, key=self._rank.__getitem__)
+            in_layer = (n for n in chosen if layer is None or n.indices[:1] == (layer,))
+            self._listed[key] = sorted(in_layer, key=self._rank.__getitem__)
         return list(self._listed[key])
 
     def indices(self, family: str) -> tuple[tuple[int, ...], ...]:
@@ -135,7 +135,7 @@ class Graph:
         return self._indices[self.family(family).name]
 
     def members(self, node: Node) -> tuple[Node, ...]:
-        """The nodes that a name stands for, under their full names: one, or all of a layer where it names the layer alone.
+        """The nodes that a name means, with their full names: one, or all of a layer if it names the layer alone.
 
         >>> import circuitry as ct
         >>> [str(n) for n in ct.graph("gpt2", head=2).members(ct.Node("head", (3,), "q"))]
@@ -143,9 +143,9 @@ class Graph:
         """
         if node not in self._members:
             full = self.canonical(node)
-            given = len(full.indices)
-            known = self.indices(full.family)
-            self._members[node] = tuple(replace(full, indices=every) for every in known if every[:given] == full.indices)
+            count = len(full.indices)
+            indices = self.indices(full.family)
+            self._members[node] = tuple(replace(full, indices=every) for every in indices if every[:count] == full.indices)
         return self._members[node]
 
     @functools.cached_property
@@ -154,10 +154,10 @@ class Graph:
 
     @functools.cached_property
     def _indices(self) -> dict[str, tuple[tuple[int, ...], ...]]:
-        found: dict[str, set[tuple[int, ...]]] = {name: set() for name in self._families}
+        by_family: dict[str, set[tuple[int, ...]]] = {name: set() for name in self._families}
         for node in self.nx:
-            found[node.family].add(tuple(int(i) for i in node.indices if isinstance(i, int)))
-        return {name: tuple(sorted(every)) for name, every in found.items()}
+            by_family[node.family].add(tuple(int(i) for i in node.indices if isinstance(i, int)))
+        return {name: tuple(sorted(every)) for name, every in by_family.items()}
 
     @functools.cached_property
     def _rank(self) -> dict[Node, int]:
@@ -166,7 +166,7 @@ class Graph:
     def node(self, text: str | Node) -> Node:
         """One node of this graph, by text or value; short names and a head's ``.z`` are resolved.
 
-        Raises CircuitryError where there is none.
+        Raises CircuitryError if there is none.
 
         >>> import circuitry as ct
         >>> str(ct.graph("mamba").node("h[3]"))
@@ -174,9 +174,9 @@ class Graph:
         """
         node = self.canonical(parse_node(text) if isinstance(text, str) else text)
         if node not in self.nx:
-            there = self.nodes(node.family)
-            told = f"there are {there[0]} to {there[-1]}" if len(there) > 1 else f"there is {there[0]}"
-            raise CircuitryError(f"{self!r} has no node {node}; {told}")
+            nodes = self.nodes(node.family)
+            hint = f"there are {nodes[0]} to {nodes[-1]}" if len(nodes) > 1 else f"there is {nodes[0]}"
+            raise CircuitryError(f"{self!r} has no node {node}; {hint}")
         return node
 
     def canonical(self, node: Node) -> Node:
@@ -261,7 +261,7 @@ class Graph:
         return {}
 
     def reach(self, sources: Iterable[Node], without: Collection[Node] = frozenset()) -> dict[Node, Reach]:
-        """How far along the tokens a change at any of ``sources`` can have moved at every node it arrives at.
+        """For every node where a change at any of ``sources`` can arrive, how far along the tokens it can have moved.
 
         ``without`` are frozen nodes: nothing passes through them.
 
@@ -285,7 +285,7 @@ class Graph:
 
     @functools.cached_property
     def distances(self) -> Distances:
-        """The same as sets of distances up to a length, for asking often."""
+        """Reach as sets of distances up to a length: less exact, and much faster."""
         return Distances.of(self.nodes(ports=True), self.edges)
 
     def unroll(self, positions: int) -> nx.DiGraph[tuple[Node, int]]:

@@ -20,8 +20,8 @@ def graph(what: Any, **sizes: int) -> Graph:
     if not isinstance(what, str):
         if sizes:
             raise CircuitryError("a loaded model has its own sizes; give sizes only with an architecture's name")
-        made: Graph = what.graph
-        return made
+        loaded: Graph = what.graph
+        return loaded
     architecture = definition(what)
     for size in sizes:
         if size not in architecture.example:

@@ -11,16 +11,16 @@ from .rules import CAUSAL, NEXT, Edge, Rule, window
 
 
 def network(edges: Iterable[Edge], windows: Mapping[int, int]) -> nx.DiGraph[Node]:
-    """Nodes and edges with their ``rule``; ``windows``: the width of each layer's sliding window, where it has one.
+    """Nodes and edges with their ``rule``; ``windows``: the width of each layer's sliding window, if it has one.
 
     >>> from circuitry.architecture.rules import SAME
     >>> network([(Node("a"), Node("b"), SAME)], {}).edges[Node("a"), Node("b")]["rule"].name
     'same position'
     """
-    made: nx.DiGraph[Node] = nx.DiGraph()
+    graph: nx.DiGraph[Node] = nx.DiGraph()
     for source, target, rule in edges:
-        made.add_edge(source, target, rule=_windowed(source, rule, windows))
-    return made
+        graph.add_edge(source, target, rule=_windowed(source, rule, windows))
+    return graph
 
 
 def _windowed(source: Node, rule: Rule, windows: Mapping[int, int]) -> Rule:
@@ -46,8 +46,8 @@ def ranks(network: nx.DiGraph[Node]) -> dict[Node, int]:
     >>> list(ranks(nx.DiGraph([(Node("b"), Node("a"), {"rule": SAME})])))
     [Node(family='b', indices=(), port=None), Node(family='a', indices=(), port=None)]
     """
-    kept = ((s, t) for s, t, rule in edges_of(network) if rule != NEXT or s.family != t.family)
-    acyclic: nx.DiGraph[Node] = nx.DiGraph(kept)
+    edges = ((s, t) for s, t, rule in edges_of(network) if rule != NEXT or s.family != t.family)
+    acyclic: nx.DiGraph[Node] = nx.DiGraph(edges)
     acyclic.add_nodes_from(network)
     return {node: rank for rank, node in enumerate(nx.lexicographical_topological_sort(acyclic, key=_in_text_order))}
 

@@ -39,7 +39,7 @@ class Reach:
 
     @property
     def most(self) -> float:
-        """The farthest distance, infinite where there is none.
+        """The farthest distance, or infinity.
 
         >>> Reach(((1, 2), (5, 5))).most
         5
@@ -91,10 +91,10 @@ class Reach:
 
 def _merged(ranges: Iterable[tuple[float, float]]) -> Reach:
     """Ranges of whole numbers, those that overlap or touch made one."""
-    found: list[tuple[float, float]] = []
+    merged: list[tuple[float, float]] = []
     for least, most in sorted(ranges):
-        if found and least <= found[-1][1] + 1:
-            found[-1] = found[-1][0], max(found[-1][1], most)
+        if merged and least <= merged[-1][1] + 1:
+            merged[-1] = merged[-1][0], max(merged[-1][1], most)
         else:
-            found.append((least, most))
-    return Reach(tuple(found))
+            merged.append((least, most))
+    return Reach(tuple(merged))

@@ -23,7 +23,7 @@ class Rule:
     least: float
     most: float
     part: str = ""
-    """Of a value that is several side by side: the one part that the edge goes into or, to a port of its own, comes from."""
+    """The one part, of a value with several parts, that the edge enters; or that it comes from, if it leads to a port of its node."""
 
     def reaches(self, offset: float) -> bool:
         """Whether a change at position p can arrive at p + offset over this edge.
@@ -53,7 +53,7 @@ def lag(k: int) -> Rule:
 
 
 def part(name: str) -> Rule:
-    """The same position, and of a value that is several side by side only one part.
+    """The same position, and only one part of a value with several parts.
 
     >>> part("key").part
     'key'

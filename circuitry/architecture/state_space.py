@@ -1,6 +1,6 @@
 """Mamba, FalconMamba and the Mamba layers of hybrids: a gated block whose tokens mix by a causal convolution and a selective state.
 
-What each node is stands in ``graphs/mamba.py``.
+``graphs/mamba.py`` says what each node is.
 """
 
 from __future__ import annotations

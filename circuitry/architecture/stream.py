@@ -9,7 +9,7 @@ LOGITS = Family("logits", (), "batch pos vocab", "next-token logits", Place(""),
 
 
 def stream(embed: str, layers: str, final_norm: str, middle: str = "") -> tuple[Family, ...]:
-    """The families ``embed`` and ``resid``, and ``resid_mid`` where a layer has two blocks: ``middle`` is the norm before the second.
+    """The families ``embed`` and ``resid``, and ``resid_mid`` if a layer has two blocks: ``middle`` is the norm before the second.
 
     ``embed``, ``layers`` (a template) and ``final_norm`` name modules, ``middle`` one inside a layer.
 

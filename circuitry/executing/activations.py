@@ -24,7 +24,7 @@ Change = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class _Stop:
-    """One place of the trace at one of its calls, and the nodes that live there: one, or the heads of a layer."""
+    """One place of the trace at one of its calls, and the nodes at that place: one, or the heads of a layer."""
 
     place: Place
     occurrence: int
@@ -36,11 +36,11 @@ Act = Callable[[_Stop, Tensor], tuple[Tensor | None, Tensor]]
 
 
 def read(model: Model, nodes: Iterable[Node | str], ids: NDArray[np.int64]) -> dict[Node, Tensor]:
-    """What nodes are at every position of ``ids`` [row, position]: for each node a tensor [row, position, ...] of its own shape.
+    """The values of nodes at every position of ``ids`` [row, position]: for each node a tensor [row, position, ...] of its own shape.
 
     One forward pass, whatever the number of nodes. Rows may be padded on the right with any token: no node sees what follows it.
     A state is read at every position, which takes as much memory. Raises CircuitryError for a node that is not there and ids
-    that the model cannot read, GuardError where a place was never reached.
+    that the model cannot read, GuardError if a place was never reached.
 
     >>> import circuitry as ct
     >>> model = ct.load("bundled:gpt_neox")
@@ -62,7 +62,7 @@ def read(model: Model, nodes: Iterable[Node | str], ids: NDArray[np.int64]) -> d
 def spliced(
     model: Model, ids: NDArray[np.int64], changes: Mapping[Node, Change] | Mapping[str, Change], where: NDArray[np.bool_]
 ) -> Tensor:
-    """Logits [row, position, vocabulary] of a run in which each node's value is replaced by its change of it.
+    """Logits [row, position, vocabulary] of a run in which each node's value is replaced by what its change returns.
 
     A change is given [row, position, ...] (a state: one position at a time, so it must not mix positions) and returns the same
     shape; what it returns is used where ``where`` [row, position] says so. Raises as ``read``, and CircuitryError for the logits.
@@ -76,7 +76,9 @@ def spliced(
     check_ids(model, ids)
     named = {model.graph.node(node): change for node, change in changes.items()}
     if any(model.graph.family(node.family).role == "logits" for node in named):
-        raise CircuitryError("nothing comes after the logits, so they cannot be replaced on the way; change what is returned")
+        raise CircuitryError(
+            "nothing comes after the logits, so replacing them changes nothing else; change the returned tensor instead"
+        )
     output = _Stop(model.graph.place(Node(model.graph.by_role("logits")[0].name)), 0, ())
     stops = [*_stops(model, named, ids.shape[1]), output]
     chosen = torch.from_numpy(where).to(model.device)
@@ -90,8 +92,8 @@ def spliced(
             at = chosen if stop.place.position is not None else chosen[:, stop.occurrence, None]
             new = named[node](value.clone())
             if new.shape != value.shape:
-                raise CircuitryError(f"the change of {node} made {tuple(new.shape)} of {tuple(value.shape)}; the shape must stay")
-            value[at] = new.to(value)[at]
+                raise CircuitryError(f"the change of {node} returned shape {tuple(new.shape)}, expected {tuple(value.shape)}")
+            value[at] = new.to(value)[at]  # a view of ``changed``
         return changed, raw.new_empty(0)
 
     return _trace(model, stops, ids, replaced, keep=0)[-1]
@@ -101,17 +103,17 @@ def _trace(model: Model, stops: list[_Stop], ids: NDArray[np.int64], act: Act, k
     """Run the model once, act at every stop; of the logits there are the last ``keep`` (0: all)."""
     recurrent = any(stop.place.position is None for stop in stops)
     inputs = torch.from_numpy(np.ascontiguousarray(ids, np.int64))
-    there = [(stop.place, stop.occurrence) for stop in stops]
+    calls = [(stop.place, stop.occurrence) for stop in stops]
     states = tuple(range(ids.shape[1])) if recurrent else ()
-    return traced(model, inputs, there, lambda number, value: act(stops[number], value), states=states, keep=keep)
+    return traced(model, inputs, calls, lambda number, value: act(stops[number], value), states=states, keep=keep)
 
 
 def _stops(model: Model, nodes: Iterable[Node], length: int) -> list[_Stop]:
     """The places of nodes, in the order in which the model gets there; a state's once a position."""
-    there: dict[Place, list[Node]] = {}
+    by_place: dict[Place, list[Node]] = {}
     for node in nodes:
-        there.setdefault(model.graph.place(node), []).append(node)
+        by_place.setdefault(model.graph.place(node), []).append(node)
     order = execution_order(model)
-    calls = {place: length if place.position is None else 1 for place in there}
-    made = [_Stop(place, call, tuple(of)) for place, of in there.items() for call in range(calls[place])]
-    return sorted(made, key=lambda stop: turn(stop.place, stop.occurrence, order))
+    calls = {place: length if place.position is None else 1 for place in by_place}
+    stops = [_Stop(place, call, tuple(members)) for place, members in by_place.items() for call in range(calls[place])]
+    return sorted(stops, key=lambda stop: turn(stop.place, stop.occurrence, order))

@@ -21,10 +21,10 @@ Call = tuple[Place, int | None]
 
 @dataclass(frozen=True)
 class Copy:
-    """What stands at ``to`` [n] becomes what stands at ``source`` [n], or the constant ``value`` where that is set.
+    """The values at ``to`` [n] are replaced by those at ``source`` [n], or by the constant ``value`` if it is set.
 
     Both are numbers of rows or of packed tokens. ``position`` and ``unit`` [n] say which token and which head, ALL for every one. Copies
-    of a later ``leg`` come after those of the legs before it: what they copy may just have been written.
+    of a later ``leg`` come after those of the legs before it, which may write what they copy.
     """
 
     to: Ints
@@ -36,13 +36,13 @@ class Copy:
 
 
 def joined(copies: Iterable[Copy]) -> list[Copy]:
-    """Copies at one place, those of one kind put together, in order of their legs: a few large copies instead of many small ones.
+    """Copies at one place, merged by kind, in order of their legs: a few large copies instead of many small ones.
 
-    >>> one = np.array([0])
-    >>> len(joined([Copy(one, one, one - 1, one - 1, leg=0), Copy(one + 1, one, one - 1, one - 1, leg=0)]))
+    >>> zero = np.array([0])
+    >>> len(joined([Copy(zero, zero, zero - 1, zero - 1, leg=0), Copy(zero + 1, zero, zero - 1, zero - 1, leg=0)]))
     1
     """
-    # A leg overwrites rows of its own only, and takes values from runs that are whole or from the leg before. So no copy of a leg
+    # A leg overwrites its own rows only, and takes values from whole runs or from the leg before. So no copy of a leg
     # reads what another one of it writes, and their order is free; only the order of the legs is not.
     groups: dict[tuple[int, bool, bool, Write | None], list[Copy]] = {}
     for copy in copies:
@@ -50,15 +50,15 @@ def joined(copies: Iterable[Copy]) -> list[Copy]:
             kind = copy.leg, bool((copy.position == ALL).all()), bool((copy.unit == ALL).all()), copy.value
             groups.setdefault(kind, []).append(copy)
     fields = ("to", "source", "position", "unit")
-    made = []
+    merged = []
     for members in groups.values():
         together: dict[str, Any] = {name: np.concatenate([getattr(copy, name) for copy in members]) for name in fields}
-        made.append(replace(members[0], **together))
-    return sorted(made, key=lambda copy: copy.leg)
+        merged.append(replace(members[0], **together))
+    return sorted(merged, key=lambda copy: copy.leg)
 
 
 def unit_of(place: Place, node: Node) -> int:
-    """The head that a node is of its place, ALL where it is the whole of it.
+    """The number of a node's head at its place, ALL if the node is the whole value there.
 
     >>> import circuitry as ct
     >>> graph = ct.graph("gpt2")
@@ -69,7 +69,7 @@ def unit_of(place: Place, node: Node) -> int:
 
 
 def units_frozen(graph: Graph, nodes: Iterable[Node]) -> dict[Place, Ints]:
-    """Places to hold, so that these nodes are, with the heads frozen there: ALL where it is every head of the layer.
+    """The places to hold in order to freeze these nodes, with the heads frozen there; ALL if these are all heads of the layer.
 
     >>> import circuitry as ct
     >>> graph = ct.graph("gpt2", layer=1, head=2)

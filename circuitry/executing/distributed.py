@@ -1,4 +1,4 @@
-"""The executor that shares another's batches among processes: each runs its part, and all of them have the whole."""
+"""The executor that divides another's batches among processes: each runs its part, and all of them get every result."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _TEAM: ContextVar[Team] = ContextVar("team", default=ALONE)
 
 
 class Distributed:
-    """Puts together what the executors of a team run, of which ``inner`` is this process's and has its share.
+    """Combines the results of a team's executors; ``inner`` is the one of this process, and runs its share of the batches.
 
-    What shares a batch does not depend on how many processes there are, so every number is the same, bit for bit, as in one process
+    The number of processes does not decide what shares a batch, so every number is the same, bit for bit, as in one process
     with as many threads.
 
     >>> import circuitry as ct
     >>> from circuitry.executing.rows.executor import Rows
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
-    >>> Distributed(Rows(model, memory=1 << 28), Team()).run(made, prompts, [ct.planning.METRICS["logit"]])[0].effect.shape
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
+    >>> Distributed(Rows(model, memory=1 << 28), Team()).run(plan, prompts, [ct.planning.METRICS["logit"]])[0].effect.shape
     (4, 2)
     """
 
@@ -45,11 +45,11 @@ class Distributed:
         return self.inner.cost(plan, prompts, metrics, extra=extra)
 
     def described(self, plan: Plan, prompts: Prompts) -> Mapping[str, str]:
-        """What the executor of each of them says."""
+        """The description by the inner executor, which is the same in every process."""
         return self.inner.described(plan, prompts)
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
-        """Effects by each metric (``Executor.run``), the whole of them in every process. What one process raises, all raise."""
+        """Effects by each metric (``Executor.run``), all of them in every process. An error in one process is raised in all."""
         mine, error = list[Effects](), None
         try:
             mine = self.inner.run(plan, prompts, metrics, extra=extra)
@@ -58,24 +58,24 @@ class Distributed:
         parts = self.team.gathered((mine, None if error is None else _sendable(error)))
         if error is not None:
             raise error
-        if elsewhere := next((found for _, found in parts if found is not None), None):
+        if elsewhere := next((remote for _, remote in parts if remote is not None), None):
             raise elsewhere
-        return [_together(found) for found in zip(*(one for one, _ in parts), strict=True)]
+        return [_together(shares) for shares in zip(*(effects for effects, _ in parts), strict=True)]
 
 
 def _sendable(error: Exception) -> Exception:
-    """An error as another process may raise it: one of ours as it is; of others, which may not survive being sent, what they say."""
+    """An error that another process can raise. Errors of other libraries may not survive being sent, so only their text is."""
     return error if isinstance(error, CircuitryError) else RuntimeError(f"{type(error).__name__} in another process: {error}")
 
 
 def _together(parts: Sequence[Effects]) -> Effects:
-    """What each process has filled in; the rest is NaN."""
-    made = [np.stack([getattr(part, name) for part in parts]) for name in ("effect", "base", "source")]
-    return Effects(*(np.take_along_axis(all_, np.isnan(all_).argmin(0)[None], 0)[0] for all_ in made))
+    """The effects of all processes, each of which has NaN for the batches of the others."""
+    stacked = [np.stack([getattr(part, name) for part in parts]) for name in ("effect", "base", "source")]
+    return Effects(*(np.take_along_axis(all_, np.isnan(all_).argmin(0)[None], 0)[0] for all_ in stacked))
 
 
 def current() -> Team:
-    """The processes that share the work here; one outside of ``together``.
+    """The team of processes that share the work; a team of one outside of ``together``.
 
     >>> current().world_size
     1
@@ -85,15 +85,15 @@ def current() -> Team:
 
 @contextmanager
 def together() -> Iterator[Team]:
-    """Within: the processes that torchrun has started share what is patched. All of them must do the same, in the same order.
+    """Within this context, the processes that torchrun started share all patching. All must do the same, in the same order.
 
-    A process that is told to stop, as torchrun does where another has ended, says so and is interrupted.
+    A process that gets SIGTERM, which torchrun sends after another process has ended, prints that and is interrupted.
 
     >>> with together() as every:
     ...     print(every.world_size)
     1
     """
-    with team() as found, present(found) as every:
+    with team() as started, present(started) as every:
         token = _TEAM.set(every)
         before = signal.signal(signal.SIGTERM, _stop) if every.world_size > 1 else None
         try:
@@ -105,5 +105,5 @@ def together() -> Iterator[Team]:
 
 
 def _stop(*_: Any) -> None:
-    print(f"told to stop: {_TEAM.get().ended()}", file=sys.stderr, flush=True)
+    print(f"stopped by SIGTERM: {_TEAM.get().ended()}", file=sys.stderr, flush=True)
     raise KeyboardInterrupt

@@ -26,8 +26,8 @@ class Effects:
     def split(self, cells: int) -> tuple[Effects, Effects]:
         """The first ``cells`` cells, and the rest.
 
-        >>> one = np.ones((3, 2))
-        >>> [len(part.effect) for part in Effects(one, one, one).split(1)]
+        >>> ones = np.ones((3, 2))
+        >>> [len(part.effect) for part in Effects(ones, ones, ones).split(1)]
         [1, 2]
         """
         parts = (self.effect, self.base, self.source)
@@ -36,8 +36,8 @@ class Effects:
     def part(self, cells: NDArray[np.int64], examples: int) -> Effects:
         """Some cells on the first ``examples``.
 
-        >>> one = np.ones((3, 4))
-        >>> Effects(one, one, one).part(np.array([0, 2]), 1).effect.shape
+        >>> ones = np.ones((3, 4))
+        >>> Effects(ones, ones, ones).part(np.array([0, 2]), 1).effect.shape
         (2, 1)
         """
         return Effects(*(p[cells, :examples] for p in (self.effect, self.base, self.source)))
@@ -66,7 +66,7 @@ def unit_of(plan: Plan, metric: Metric) -> str:
 
 
 def signed_of(plan: Plan, metric: Metric) -> bool:
-    """Whether the effects can be negative: those by the metric, as it says itself, and no distance.
+    """Whether the effects can be negative: as the metric declares, and never for a distance.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import METRICS, plan

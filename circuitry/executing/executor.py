@@ -1,4 +1,4 @@
-"""The seam between plans and models: what executes a plan. Nobody else knows how rows, batches and memory are laid out."""
+"""The interface between plans and models: what executes a plan. Only executors know how rows, batches and memory are laid out."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ ALONE = Team()
 class Cost:
     """What an executor expects of a plan: batches, and tokens times layers in all of them.
 
-    ``whole`` is what it would be if every run were computed as a whole. ``short`` is how many bytes one example takes where that is more
-    than the bound of memory, else 0.
+    ``whole`` is tokens times layers if every run were computed as a whole. ``short`` is the number of bytes that one example takes if
+    it exceeds the bound of memory, else 0.
     """
 
     batches: int
@@ -48,10 +48,10 @@ class Cost:
         8 batches; 640 tokens times layers; memory is short: one example takes 900 MiB
         """
         batches = f"{self.batches} batch{'es' if self.batches != 1 else ''}"
-        said = f"{batches}; {self.token_layers:,} tokens times layers"
+        text = f"{batches}; {self.token_layers:,} tokens times layers"
         more = self.whole / self.token_layers
-        said += "" if more < 1.05 else f", where whole runs would be {self.whole:,} ({more:.2g} times as many)"
-        return said + (f"; memory is short: one example takes {in_words(self.short)}" if self.short else "")
+        text += "" if more < 1.05 else f", where whole runs would be {self.whole:,} ({more:.2g} times as many)"
+        return text + (f"; memory is short: one example takes {in_words(self.short)}" if self.short else "")
 
 
 class Executor(Protocol):
@@ -66,13 +66,13 @@ class Executor(Protocol):
         ...
 
     def described(self, plan: Plan, prompts: Prompts) -> Mapping[str, str]:
-        """What a reader should know of how the first cell of a plan is run, by label."""
+        """What a reader should know about how the first cell of a plan is run, by label."""
         ...
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects of every cell on every example, by each metric, behind guards.
 
-        The last ``extra`` cells are random nodes, which the guards leave out. An executor that is one of a ``team`` runs its share of
-        the batches, and has NaN for what the others run. Raises GuardError where a check of the run fails.
+        The last ``extra`` cells are random nodes, which the guards leave out. An executor in a ``team`` runs its share of
+        the batches, and has NaN for those of the others. Raises GuardError if a check of the run fails.
         """
         ...

@@ -16,7 +16,7 @@ EXAMPLES = 2
 _CELLS = 6
 NOTHING = "patching nothing does not give the unpatched run"
 EVERYTHING = "patching the whole input does not give the source run"
-"""What was found where a guard fails."""
+"""What the error of a failed guard says."""
 
 
 def sampled(count: int) -> list[int]:
@@ -29,15 +29,15 @@ def sampled(count: int) -> list[int]:
 
 
 def check_same(model: Model, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]], problem: str) -> None:
-    """Raise GuardError where what was found is not what must be found.
+    """Raise GuardError if a value is not the expected one, up to rounding.
 
     >>> import circuitry as ct
     >>> check_same(ct.load("bundled:mamba"), [(torch.ones(2), torch.zeros(2))], "one is not zero")
     Traceback (most recent call last):
     circuitry.errors.GuardError: one is not zero (off by 1 of the largest value); no result is reported
     """
-    for found, wanted in pairs:
-        scale = max(1.0, wanted.abs().max().item())
-        error = (found - wanted).abs().max().item() / scale
+    for value, expected in pairs:
+        scale = max(1.0, expected.abs().max().item())
+        error = (value - expected).abs().max().item() / scale
         if not error <= _TOLERANCE.get(model.dtype, 2e-3):
             raise GuardError(f"{problem} (off by {error:.2g} of the largest value); no result is reported")

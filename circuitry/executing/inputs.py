@@ -39,7 +39,7 @@ def check_prompts(model: Model, prompts: Prompts) -> None:
     >>> model = ct.load("bundled:gpt_neox")
     >>> check_prompts(model, ct.task("induction", distance=8, examples=2).prompts(model.vocabulary))
     """
-    _ = model.hf  # a released model says so itself
+    _ = model.hf  # outside of the try: a released model raises its own error
     try:
         for ids in (prompts.clean, prompts.corrupted, prompts.answer[:, None], prompts.foil[:, None]):
             check_ids(model, ids)

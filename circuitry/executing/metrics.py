@@ -1,4 +1,4 @@
-"""A metric on logits, checked: what a user's own function returns is looked at before it becomes an effect."""
+"""A metric on logits: the values of a user's function are checked before they become effects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..planning.metrics import Metric
 
 
 def evaluate(metric: Metric, logits: Tensor, base: Tensor, answer: Tensor, foil: Tensor) -> Tensor:
-    """A metric on logits [row, token], one number a row. Raises CircuitryError where a user's function is wrong.
+    """A metric on logits [row, token], one number per row. Raises CircuitryError if a user's function is wrong.
 
     >>> from circuitry.planning import METRICS
     >>> zeros, token = torch.zeros(2, 3), torch.tensor([0, 1])
@@ -33,13 +33,13 @@ def evaluate(metric: Metric, logits: Tensor, base: Tensor, answer: Tensor, foil:
 
 
 def check_reads(metric: Metric, device: torch.device | str = "cpu") -> None:
-    """Refuse a metric that reads other logits than it says, by trying it on made-up ones: an executor may give it no more than these.
+    """Refuse a metric that reads other logits than it declares, by trying it on made-up ones: an executor may pass no others.
 
-    Raises CircuitryError with the shapes that it is given, and what it did.
+    Raises CircuitryError with the shapes that the metric got and what it did.
 
     >>> check_reads(Metric("token 3", lambda logits, base, answer, foil: logits[:, 3], reads="answer"))
     Traceback (most recent call last):
-    circuitry.errors.CircuitryError: metric 'token 3' says reads='answer', so of logits [row, vocabulary] it must give the same as of those of answer and foil alone, [row, 2], where their numbers are 0 and 1; of [2, 2] it fails: index 3 is out of bounds for dimension 1 with size 2. Leave reads out, so that it is always given all
+    circuitry.errors.CircuitryError: metric 'token 3' says reads='answer', so it must return the same for all logits [row, vocabulary] and for those of answer and foil alone [row, 2], which are then tokens 0 and 1; for [2, 2] it fails: index 3 is out of bounds for dimension 1 with size 2. Leave reads out, and it always gets all logits
     """
     if metric.reads == "all":
         return
@@ -49,18 +49,18 @@ def check_reads(metric: Metric, device: torch.device | str = "cpu") -> None:
     few = _tried(metric, logits.gather(1, alone), base.gather(1, alone), first, second)
     every = _tried(metric, logits, base, answer, foil)
     if not torch.allclose(few.double(), every.double(), atol=1e-5):
-        raise _misread(metric, "it gives other numbers")
+        raise _misread(metric, "it returns other numbers")
 
 
 def _tried(metric: Metric, logits: Tensor, base: Tensor, answer: Tensor, foil: Tensor) -> Tensor:
     try:
         return evaluate(metric, logits, base, answer, foil)
     except (IndexError, RuntimeError, ValueError) as error:
-        raise _misread(metric, f"of {list(logits.shape)} it fails: {error}") from error
+        raise _misread(metric, f"for {list(logits.shape)} it fails: {error}") from error
 
 
-def _misread(metric: Metric, what: str) -> CircuitryError:
+def _misread(metric: Metric, problem: str) -> CircuitryError:
     return CircuitryError(
-        f"metric {metric.name!r} says reads={metric.reads!r}, so of logits [row, vocabulary] it must give the same as of those of answer "
-        f"and foil alone, [row, 2], where their numbers are 0 and 1; {what}. Leave reads out, so that it is always given all"
+        f"metric {metric.name!r} says reads={metric.reads!r}, so it must return the same for all logits [row, vocabulary] and for those "
+        f"of answer and foil alone [row, 2], which are then tokens 0 and 1; {problem}. Leave reads out, and it always gets all logits"
     )

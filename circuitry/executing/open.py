@@ -1,4 +1,4 @@
-"""Executors by name, and what a caller chooses of one. A new executor is one entry of ``EXECUTORS`` and the class it names."""
+"""Executors by name, and their options. A new executor is one entry of ``EXECUTORS`` and the class it names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .suffix.executor import Suffix
 from .verified import Verified
 
 DEFAULT = "suffix"
-"""What executes a plan if nothing is said."""
+"""The executor that runs a plan if none is named."""
 MEMORY = "512MiB"
 """Bound for one batch, if none is given."""
 
@@ -50,7 +50,7 @@ class ExecutorChoice:
         return f"{self.name}, verify={self.verify}" if self.verify else self.name
 
     def unverified(self) -> ExecutorChoice:
-        """The same without verification, for what checks by itself.
+        """The same without verification, for callers that check by themselves.
 
         >>> executor("rows", verify=3).unverified().verify
         0
@@ -64,14 +64,14 @@ ExecutorLike: TypeAlias = ExecutorChoice | str
 def executor(
     name: str = DEFAULT, *, memory: float | str | None = None, verify: int = 0, progress: bool | None = None
 ) -> ExecutorChoice:
-    """What executes the plan of an experiment, for ``executor=`` of ``circuitry.patch`` and all that patches.
+    """What executes the plan of an experiment, for ``executor=`` of ``circuitry.patch`` and everything else that patches.
 
     Args:
         name: "suffix" (patched runs are computed only where they can differ), "rows" (every one is a whole row of a batch) or
             "reference" (plain PyTorch hooks, one cell at a time, slow; in float32 at least).
         memory: bound for one batch, bytes or text such as "2GiB"; 512MiB by default.
-        verify: check this many cells against the reference, on two examples each. Of a model in half precision both run a
-            copy in float32, and the table says how far rounding moved these effects.
+        verify: check this many cells against the reference, on two examples each. For a model in half precision, both run
+            a copy in float32, and the table says how far rounding moved these effects.
         progress: show a bar; by default where stderr is a terminal.
 
     Raises CircuitryError for an unknown name, and for an option that would have no effect.
@@ -90,7 +90,7 @@ def executor(
 
 
 def choice(what: ExecutorLike) -> ExecutorChoice:
-    """A choice by name, or one that is made already.
+    """An executor's choice by name; an ExecutorChoice is returned as it is.
 
     >>> choice("reference").name
     'reference'
@@ -99,16 +99,16 @@ def choice(what: ExecutorLike) -> ExecutorChoice:
 
 
 def open_executor(what: ExecutorLike, model: Model) -> Executor:
-    """The executor of a model, whose batches processes share that work ``together``. Raises CircuitryError for an unknown name.
+    """The executor for a model. Processes that work ``together`` share its batches. Raises CircuitryError for an unknown name.
 
     >>> import circuitry as ct
     >>> open_executor("rows", ct.load("bundled:mamba")).name
     'rows'
     """
-    made = choice(what)
+    chosen = choice(what)
 
     def opened(on: Model) -> Executor:
-        inner = EXECUTORS[made.name](on, memory=made.memory, progress=made.progress, team=current())
+        inner = EXECUTORS[chosen.name](on, memory=chosen.memory, progress=chosen.progress, team=current())
         return Distributed(inner, current()) if current().world_size > 1 else inner
 
-    return Verified(opened, model, made.verify) if made.verify else opened(model)
+    return Verified(opened, model, chosen.verify) if chosen.verify else opened(model)

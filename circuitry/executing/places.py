@@ -23,9 +23,9 @@ _ORDERS: weakref.WeakKeyDictionary[Model, dict[tuple[str, str], int]] = weakref.
 
 @contextmanager
 def alone(model: Model, stops: tuple[int, ...]) -> Iterator[None]:
-    """Around a trace: no other one runs, no gradients are kept, and recurrent layers stop at these positions.
+    """Within this context no other trace runs, no gradients are kept, and recurrent layers stop at these positions.
 
-    nnsight allows one trace at a time. Raises GuardError where the trace waited for a place that was never reached.
+    nnsight allows one trace at a time. Raises GuardError if the trace waited for a place that was never reached.
 
     >>> import circuitry as ct
     >>> model = ct.load("bundled:mamba")
@@ -61,7 +61,7 @@ def raw_value(net: Any, tracer: Any, place: Place) -> Any:
 
 
 def tensor_of(raw: Any) -> Tensor:
-    """The tensor that counts in what a module returns: a model's logits, the first of several, or what is there.
+    """The tensor in what a module returns: a model's logits, the first of a tuple, or the value itself.
 
     >>> tensor_of((torch.ones(2), None))
     tensor([1., 1.])
@@ -133,20 +133,22 @@ def write(net: Any, place: Place, raw: Any, changed: Tensor) -> None:
 
 
 def turn(place: Place, occurrence: int, order: Mapping[tuple[str, str], int]) -> tuple[int, int, int]:
-    """What to sort by, to visit places in execution order. Hook points of a state take turns, one round a stop; all else is called once.
+    """The key that sorts places in execution order.
+
+    Hook points of a state take turns, one round per stop; all others are called once.
 
     >>> turn(Place("h.0", "input"), 0, {("h.0", "input"): 3})
     (3, 0, 0)
     """
-    own = order[place.module, place.io]
+    rank = order[place.module, place.io]
     if place.position is not None:
-        return own, 0, 0
+        return rank, 0, 0
     points = place.module.rsplit(".", 1)[0]
-    return order[f"{points}.state", "output"], occurrence, own
+    return order[f"{points}.state", "output"], occurrence, rank
 
 
 def execution_order(model: Model) -> dict[tuple[str, str], int]:
-    """When each module's input and output come by in a forward pass, found by running one.
+    """The order of all modules' inputs and outputs in a forward pass, found by running one.
 
     >>> import circuitry as ct
     >>> order = execution_order(ct.load("bundled:mamba"))

@@ -29,7 +29,7 @@ class Visit:
 def visits(
     model: Model, copies: Mapping[Call, Iterable[Copy]], reads: Iterable[Call], occurrence: Callable[[Call], int]
 ) -> list[Visit]:
-    """Everything to do in a pass, in the order in which the model gets there.
+    """Everything to do in a pass, in order of execution.
 
     >>> import circuitry as ct
     >>> model = ct.load("bundled:gpt_neox")
@@ -37,9 +37,11 @@ def visits(
     >>> [visit.call == first for visit in visits(model, {}, [later, first], lambda call: 0)]
     [True, False]
     """
-    made, wanted = {call: tuple(some) for call, every in copies.items() if (some := joined(every))}, dict.fromkeys(reads)
+    to_copy, to_read = {call: tuple(some) for call, every in copies.items() if (some := joined(every))}, dict.fromkeys(reads)
     order = execution_order(model)
-    every = [Visit(call, occurrence(call), made.get(call, ()), call in wanted) for call in dict.fromkeys([*made, *wanted])]
+    every = [
+        Visit(call, occurrence(call), to_copy.get(call, ()), call in to_read) for call in dict.fromkeys([*to_copy, *to_read])
+    ]
     return sorted(every, key=lambda visit: turn(visit.call[0], visit.occurrence, order))
 
 
@@ -55,8 +57,8 @@ def traced(
 ) -> list[Tensor]:
     """Run a model on ``ids`` [row, position] and return what ``act`` kept at each stop (``places.play``).
 
-    Recurrent layers stop at the positions ``states``; of the logits there are those that ``keep`` says, as transformers has it (0: all).
-    The pass is ``within`` a context, which is entered when no other trace runs. Raises GuardError where a place was never reached.
+    Recurrent layers stop at the positions ``states``; ``keep`` is transformers' ``logits_to_keep`` (0: all).
+    The pass is ``within`` a context, which is entered when no other trace runs. Raises GuardError if a place was never reached.
 
     >>> import circuitry as ct
     >>> import torch
@@ -70,7 +72,7 @@ def traced(
         # The body of a trace is compiled from source, so it only calls an ordinary function.
         with model.net.trace(ids, use_cache=False, logits_to_keep=keep) as tracer:
             got = nnsight.save(play(model.net, tracer, stops, act))
-    found: dict[int, Tensor] = got or {}
-    if len(found) != len(stops):
-        raise GuardError(f"only {len(found)} of {len(stops)} places were reached; no result is reported")
-    return [found[number] for number in range(len(stops))]
+    values: dict[int, Tensor] = got or {}
+    if len(values) != len(stops):
+        raise GuardError(f"only {len(values)} of {len(stops)} places were reached; no result is reported")
+    return [values[number] for number in range(len(stops))]

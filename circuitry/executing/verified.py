@@ -1,4 +1,4 @@
-"""An executor around another: some of its cells are run again by the independent reference, and must come out the same."""
+"""An executor around another: the independent reference runs some of its cells again, and must get the same effects."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _EXAMPLES = 2
 class Verified:
     """Runs what ``opened`` makes for a model, and compares ``count`` cells spread over the table with the reference.
 
-    Two executors that round to half precision differ by more than an error of either may be, so they are compared in float32;
-    how far half precision moves an effect is reported beside it, and is not an error.
+    In half precision, rounding makes two executors differ by more than a mistake might, so they are compared in float32. How far
+    half precision moves an effect is reported beside it and is not an error.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
@@ -43,15 +43,15 @@ class Verified:
         return self.inner.cost(plan, prompts, metrics, extra=extra)
 
     def described(self, plan: Plan, prompts: Prompts) -> Mapping[str, str]:
-        """What the executor says that is verified."""
+        """The description by the verified executor."""
         return self.inner.described(plan, prompts)
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
-        """Effects by each metric (``Executor.run``). Raises GuardError where the reference has others."""
+        """Effects by each metric (``Executor.run``). Raises GuardError if the reference gets others."""
         check_comparable(plan)
         effects = self.inner.run(plan, prompts, metrics, extra=extra)
-        own = replace(plan, cells=plan.cells[: len(plan.cells) - extra])
-        self.provenance = {**self.inner.provenance, "verified": self._compared(own, prompts, metrics, effects)}
+        without_random = replace(plan, cells=plan.cells[: len(plan.cells) - extra])
+        self.provenance = {**self.inner.provenance, "verified": self._compared(without_random, prompts, metrics, effects)}
         return effects
 
     def _compared(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], effects: Sequence[Effects]) -> str:
@@ -59,27 +59,27 @@ class Verified:
         few, wide = prompts.take(slice(_EXAMPLES)), self.model.widened()
         picked = np.unique(np.linspace(0, len(plan.cells) - 1, self.count).astype(int))
         part = replace(plan, cells=tuple(plan.cells[k] for k in picked))
-        ours = [one.part(picked, len(few)) for one in effects]
+        ours = [by_metric.part(picked, len(few)) for by_metric in effects]
         compared = ours if wide is self.model else self.opened(wide).run(part, few, metrics)
         most = 0.0
-        for found, wanted in zip(compared, by_reference(wide, part, few, metrics), strict=True):
-            error = _apart(found, wanted)
+        for got, expected in zip(compared, by_reference(wide, part, few, metrics), strict=True):
+            error = _apart(got, expected)
             if not error <= (1e-8 if wide.dtype == torch.float64 else 5e-3):
                 raise GuardError(
                     f"executor {self.name!r} and the reference differ by {error:.2g} (relative); no result is reported"
                 )
             most = max(most, error)
         closely = f"within {most:.0e} (relative)" if most else "exactly"
-        said = f"{len(picked)} of {len(plan.cells)} cells agree {closely} with the reference on {len(few)} examples"
+        text = f"{len(picked)} of {len(plan.cells)} cells agree {closely} with the reference on {len(few)} examples"
         if wide is self.model:
-            return said
+            return text
         narrow = str(self.model.dtype).removeprefix("torch.")
-        moved = max(_apart(one, exact) for one, exact in zip(ours, compared, strict=True))
+        moved = max(_apart(rounded, exact) for rounded, exact in zip(ours, compared, strict=True))
         if not np.isfinite(moved):
             raise GuardError(f"in {narrow} some effects are not numbers, in float32 they are; no result is reported")
-        return f"{said}, both in float32; {narrow} moves these effects by up to {moved:.1e} (relative)"
+        return f"{text}, both in float32; {narrow} moves these effects by up to {moved:.1e} (relative)"
 
 
-def _apart(one: Effects, other: Effects) -> float:
-    """How far effects are apart, in units of the metric itself where that is more than 1."""
-    return float(np.abs(one.effect - other.effect).max() / max(1.0, np.abs(one.base).max(), np.abs(one.source).max()))
+def _apart(first: Effects, second: Effects) -> float:
+    """How far effects are apart, in units of the metric itself if that is more than 1."""
+    return float(np.abs(first.effect - second.effect).max() / max(1.0, np.abs(first.base).max(), np.abs(first.source).max()))

@@ -20,26 +20,26 @@ from ..planning.values import Cell, CellPlan, Plan
 from ..prompting.prompts import Prompts
 
 DRAWN = ("draw", "node")
-"""What the random nodes of a table have beside its own columns."""
+"""Columns of the random nodes that a table itself does not have."""
 _TRIES, _MOVES = 48, 6
 """How often a draw is tried, and how many of the first tries also move its position."""
 Moved = dict[tuple[Index, ...], tuple[int, ...]]
-"""Where each node of a path is moved to, by its indices."""
+"""The new indices of each node of a path, by its old ones."""
 
 
 def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tuple[CellPlan, ...]:
-    """Cells of the plan with their sources moved to random indices and positions; fewer than ``count`` where few are possible.
+    """Cells of the plan with their sources moved to random indices and positions; fewer than ``count`` if few are possible.
 
     A node that ``except`` exempts together with a source moves with it. Positions are drawn from those between the first
-    changed token and END, where the graph says that the path can still have an effect; else the position stays as it is.
+    changed token and END, if the graph says that the path can still have an effect; otherwise the position stays.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> [str(cell.path.sources[0].node.family) for cell in random_cells(made, prompts, 2)]
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> [str(cell.path.sources[0].node.family) for cell in random_cells(plan, prompts, 2)]
     ['h', 'h']
     """
-    rng, found = np.random.default_rng(seed), []
+    rng, cells = np.random.default_rng(seed), []
     changed = prompts.differing if plan.intervention.from_source else None
     for _ in range(count):
         like = plan.cells[rng.integers(len(plan.cells))]
@@ -51,13 +51,13 @@ def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tup
                 continue
             if not differs_everywhere(path, plan.graph, prompts.where, changed):
                 continue  # exact zeros among its examples would make any real node look special
-            found.append(cell_plan(Cell(like.values, path), plan.graph, plan.intervention))
+            cells.append(cell_plan(Cell(like.values, path), plan.graph, plan.intervention))
             break
-    return tuple(found)
+    return tuple(cells)
 
 
 def _moved(path: Path, graph: Graph, prompts: Prompts, rng: Generator, *, keep_position: bool) -> Path:
-    path = _whole(path, graph)
+    path = _as_layers(path, graph)
     moved = _drawn([site.node for site in path.sources], graph, rng)
     room = int((prompts.where["END"] - prompts.first_changed).min())
     old = dict.fromkeys(site.at for site in path.sources)  # in order: a set's would differ from process to process
@@ -67,7 +67,7 @@ def _moved(path: Path, graph: Graph, prompts: Prompts, rng: Generator, *, keep_p
     return Path(sources, tuple(_leg(leg, moved) for leg in path.legs))
 
 
-def _whole(path: Path, graph: Graph) -> Path:
+def _as_layers(path: Path, graph: Graph) -> Path:
     """The path with sources that are all heads of a layer named as that layer, so that they move to all heads of another."""
     layers = dict.fromkeys(Site(replace(site.node, indices=site.node.indices[:1]), site.at) for site in path.sources)
     named = tuple(layers)
@@ -79,17 +79,20 @@ def _written(sources: tuple[Site, ...], graph: Graph) -> list[Site]:
 
 
 def _drawn(nodes: list[Node], graph: Graph, rng: Generator) -> Moved:
-    """New indices, as different as the old ones were; nodes that share theirs move together, so only to where all of them are."""
-    there: dict[tuple[Index, ...], list[tuple[tuple[int, ...], ...]]] = {}
+    """Random new indices; different ones stay different if possible.
+
+    Nodes that share indices move together, so only to indices that all of them have.
+    """
+    by_indices: dict[tuple[Index, ...], list[tuple[tuple[int, ...], ...]]] = {}
     for node in nodes:
-        known = (indices[: len(node.indices)] for indices in graph.indices(node.family))
-        there.setdefault(node.indices, []).append(tuple(known))
-    made: Moved = {}
-    for indices, of in there.items():
-        every = sorted(set[tuple[int, ...]].intersection(*map(set, of)))
-        free = [one for one in every if one not in made.values()] or every
-        made[indices] = free[int(rng.integers(len(free)))]
-    return made
+        shortened = (indices[: len(node.indices)] for indices in graph.indices(node.family))
+        by_indices.setdefault(node.indices, []).append(tuple(shortened))
+    moved: Moved = {}
+    for indices, choices in by_indices.items():
+        every = sorted(set[tuple[int, ...]].intersection(*map(set, choices)))
+        free = [target for target in every if target not in moved.values()] or every
+        moved[indices] = free[int(rng.integers(len(free)))]
+    return moved
 
 
 def _leg(leg: Leg, moved: Moved) -> Leg:
@@ -98,13 +101,13 @@ def _leg(leg: Leg, moved: Moved) -> Leg:
 
 
 def random_frame(cells: tuple[CellPlan, ...], effects: Effects) -> pd.DataFrame:
-    """Their effects as PatchingTable.random holds them: draw, node, example, effect, base, source.
+    """The effects of random nodes as PatchingTable.random has them: draw, node, example, effect, base, source.
 
     >>> import circuitry as ct
     >>> cell = ct.patching.experiment.compile_path(
     ...     ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2), "h[2] @ B+1 -> logits")[0].cells[0]
-    >>> one = np.ones((1, 2))
-    >>> random_frame((cell,), Effects(one, one, one)).node.tolist()
+    >>> ones = np.ones((1, 2))
+    >>> random_frame((cell,), Effects(ones, ones, ones)).node.tolist()
     ['h[2] @ B+1', 'h[2] @ B+1']
     """
     count, examples = effects.effect.shape

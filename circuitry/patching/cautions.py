@@ -1,4 +1,4 @@
-"""Warnings where a table would mean little: prompts that repeat, and a model that does not do the task."""
+"""Warnings about tables that mean little: prompts repeat, or the model does not do the task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..prompting.task import Task
 
 
 def check_distinct(prompts: Prompts, task: Task) -> None:
-    """Warn where examples are the same prompt twice: what is said of n examples then rests on fewer.
+    """Warn if examples repeat a prompt: statistics over n examples then rest on fewer prompts.
 
     >>> import circuitry as ct
     >>> task = ct.task("induction", distance=8, examples=2)
@@ -23,16 +23,16 @@ def check_distinct(prompts: Prompts, task: Task) -> None:
     """
     if (distinct := prompts.distinct) < len(prompts):
         warnings.warn(
-            f"{task!r}: only {distinct} of its {len(prompts)} prompts are different ones, so intervals and stars rest on fewer prompts "
+            f"{task!r}: only {distinct} of its {len(prompts)} prompts are different, so intervals and stars rest on fewer prompts "
             f"than they count; ask for examples={distinct} or fewer, or lint=False",
             stacklevel=3,
         )
 
 
 def check_finite(effects: Effects, what: str, dtype: object) -> None:
-    """Refuse effects that are not finite numbers: a table would take them for missing examples, and average over the others.
+    """Refuse effects that are not finite numbers: a table would take them for missing examples and average over the others.
 
-    Raises GuardError with how many they are.
+    Raises GuardError with their number.
 
     >>> import torch
     >>> check_finite(Effects(np.array([[np.inf, 1]]), np.zeros((1, 2)), np.ones((1, 2))), "change of y", torch.float16)
@@ -47,23 +47,23 @@ def check_finite(effects: Effects, what: str, dtype: object) -> None:
         )
 
 
-def check_baseline(effects: Effects, metric: Metric, made: Plan, task: Task) -> None:
-    """Warn where there is nothing to explain: the two inputs do not differ in the metric.
+def check_baseline(effects: Effects, metric: Metric, plan: Plan, task: Task) -> None:
+    """Warn if there is nothing to explain: the two inputs do not differ in the metric.
 
-    A path's effect is a part of the difference between the clean and the corrupted run; where that is within its own
-    standard error of zero, no part of it means anything.
+    A path's effect is a part of the difference between the clean and the corrupted run; if that is not
+    above zero by two standard errors, no part of it means anything.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> one = np.ones((1, 2))
-    >>> check_baseline(Effects(one, 5 + one, one), ct.patching.METRICS["logit"], made, task)
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> ones = np.ones((1, 2))
+    >>> check_baseline(Effects(ones, 5 + ones, ones), ct.patching.METRICS["logit"], plan, task)
     """
-    if not (ends_at_logits(made) and metric.needs_gap):
+    if not (ends_at_logits(plan) and metric.needs_gap):
         return
     gap = (effects.base - effects.source).mean(0)
     spread = gap.std(ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else 0.0
-    sign = 1 if made.base == "clean" else -1
+    sign = 1 if plan.base == "clean" else -1
     if sign * gap.mean() <= 2 * spread:
         warnings.warn(
             f"{task!r}: the model does no better on clean than on corrupted prompts ({gap.mean():.3g} +- {spread:.2g}), "
@@ -72,19 +72,19 @@ def check_baseline(effects: Effects, metric: Metric, made: Plan, task: Task) -> 
         )
 
 
-def check_preference(effects: Effects, made: Plan, task: Task) -> None:
-    """Warn where a task whose answer stands nowhere in the prompt is not done: the model does not prefer answer to foil.
+def check_preference(effects: Effects, plan: Plan, task: Task) -> None:
+    """Warn if the model does not prefer the answer to the foil, in a task whose prompts do not contain the answer.
 
-    ``effects`` are those by the logit difference. On the clean prompts it must be over zero by more than its own standard
-    error; that it is larger there than on the corrupted ones is what ``check_baseline`` asks of any metric.
+    ``effects`` are those by the logit difference. On the clean prompts it must be above zero by two standard errors.
+    ``check_baseline`` checks for every metric that it is larger there than on the corrupted prompts.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> one = np.ones((1, 2))
-    >>> check_preference(Effects(one, one, -one), made, task)
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> ones = np.ones((1, 2))
+    >>> check_preference(Effects(ones, ones, -ones), plan, task)
     """
-    clean = (effects.base if made.base == "clean" else effects.source).mean(0)
+    clean = (effects.base if plan.base == "clean" else effects.source).mean(0)
     spread = clean.std(ddof=1) / np.sqrt(len(clean)) if len(clean) > 1 else 0.0
     if clean.mean() <= 2 * spread:
         warnings.warn(

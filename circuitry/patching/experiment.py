@@ -49,28 +49,28 @@ def compile_path(
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = compile_path(model, task, "h[{layer}] @ B+1 -> logits")
-    >>> len(made.cells), len(prompts)
+    >>> plan, prompts = compile_path(model, task, "h[{layer}] @ B+1 -> logits")
+    >>> len(plan.cells), len(prompts)
     (4, 2)
     """
     check_given(model, task)
     prompts = task.prompts(model.vocabulary, lint=bool(lint))
     check_prompts(model, prompts)
 
-    def compiled(one: Path | str) -> Plan:
+    def compile_one(single: Path | str) -> Plan:
         return plan(
-            parse(one) if isinstance(one, str) else one, model.graph, where=prompts.where, length=prompts.stops.tolist(),
+            parse(single) if isinstance(single, str) else single, model.graph, where=prompts.where, length=prompts.stops.tolist(),
             changed=prompts.differing, sweep=task.definition.sweep, axes=axes, intervention=intervention, direction=direction,
         )  # fmt: skip
 
     several = labelled("path", path) if isinstance(path, Mapping) else path
     if isinstance(several, Labelled):
-        made = join({label: compiled(one) for label, one in several.paths.items()}, several.axis, prompts.where)
+        compiled = join({label: compile_one(single) for label, single in several.paths.items()}, several.axis, prompts.where)
     else:
-        made = compiled(several)
-    if taken := [name for name in made.axes if name in (*COLUMNS, *DRAWN)]:
-        raise CircuitryError(f"every table has a column {taken[0]!r}, so no axis can be called that; try {{{taken[0]}s}}")
-    return made, prompts
+        compiled = compile_one(several)
+    if clashing := [name for name in compiled.axes if name in (*COLUMNS, *DRAWN)]:
+        raise CircuitryError(f"every table has a column {clashing[0]!r}, so no axis can be called that; try {{{clashing[0]}s}}")
+    return compiled, prompts
 
 
 def patch(
@@ -92,7 +92,7 @@ def patch(
         path: text, or a value made with operators; axes left open become axes of the table. Several paths with labels, as
             a mapping, make one table whose first axis has the labels: ``ct.labelled("port", {...})`` names that axis.
         axes: values for open axes; by default every layer, head ..., and the task's sweep for positions.
-        metric: "logit" (of the answer, the paper's, and what is measured if nothing is said), "logit_difference", "foil_logit",
+        metric: "logit" (of the answer, as in the paper; the default), "logit_difference", "foil_logit",
             "probability", "log_probability", "kl", a function (logits [row, vocab], answer [row], foil [row]) -> [row], or a
             ``ct.Metric``. Several, as a list, are measured in one run and are the table's first axis. A path that ends at
             another node, or at a set, has no metric: its effect is the L2 distance from the base run over all that it reads.
@@ -103,11 +103,11 @@ def patch(
             ``ct.random_nodes(16, seed=3)`` draws others.
         executor: what runs the plan, by name or as ``ct.executor("rows", memory="2GiB", verify=3)``: a bound of memory, and
             how many cells are checked against the independent reference.
-        lint: refuse prompts that would make the experiment meaningless, and warn where the model does not do the task;
+        lint: refuse prompts that would make the experiment meaningless, and warn if the model does not do the task;
             "prompts" only refuses, False does neither.
 
-    Raises PathError for a path that cannot be read or can have no effect, TaskError for a task that this model cannot be given,
-    CircuitryError for an option that would have no effect, GuardError where a check of the run itself fails.
+    Raises PathError for a path that cannot be read or can have no effect, TaskError for a task whose prompts do not fit the model,
+    CircuitryError for an option that would have no effect, GuardError if a check of the run itself fails.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)
@@ -115,40 +115,40 @@ def patch(
     >>> table.axes, len(table.frame)
     (('layer',), 16)
     """
-    made, prompts = compile_path(model, task, path, axes=axes, intervention=intervention, direction=direction, lint=lint)
-    wanted, opened = metrics(metric, task, model, made), open_executor(executor, model)
-    preference = lint is True and not task.definition.copied and ends_at_logits(made)
-    chosen = [*wanted, METRICS["logit_difference"]] if preference else wanted
-    extra = _random(made, prompts, baseline)
-    effects = opened.run(replace(made, cells=made.cells + extra), prompts, chosen, extra=len(extra))
-    for one, found in zip(chosen, effects, strict=True):
-        check_finite(found, unit_of(made, one), model.dtype)
+    compiled, prompts = compile_path(model, task, path, axes=axes, intervention=intervention, direction=direction, lint=lint)
+    measures, opened = metrics(metric, task, model, compiled), open_executor(executor, model)
+    preference = lint is True and not task.definition.copied and ends_at_logits(compiled)
+    chosen = [*measures, METRICS["logit_difference"]] if preference else measures
+    extra = _random(compiled, prompts, baseline)
+    effects = opened.run(replace(compiled, cells=compiled.cells + extra), prompts, chosen, extra=len(extra))
+    for measure, result in zip(chosen, effects, strict=True):
+        check_finite(result, unit_of(compiled, measure), model.dtype)
     if lint is True:
         check_distinct(prompts, task)
-        check_baseline(effects[0], wanted[0], made, task)
+        check_baseline(effects[0], measures[0], compiled, task)
         if preference:
-            check_preference(effects.pop(), made, task)
+            check_preference(effects.pop(), compiled, task)  # measured last, for this check only
     ran = {"executor": opened.name, **opened.provenance}
     tables = {
-        one.name: _table(made, extra, found, one, provenance(model, task, made, one, prompts) | ran)
-        for one, found in zip(wanted, effects, strict=True)
+        measure.name: _table(compiled, extra, result, measure, provenance(model, task, compiled, measure, prompts) | ran)
+        for measure, result in zip(measures, effects, strict=True)
     }
-    return PatchingTable.of_metrics(tables, made.title) if is_several(metric) else next(iter(tables.values()))
+    return PatchingTable.of_metrics(tables, compiled.title) if is_several(metric) else next(iter(tables.values()))
 
 
 def _table(
-    made: Plan, extra: tuple[CellPlan, ...], effects: Effects, metric: Metric, provenance: dict[str, Any]
+    compiled: Plan, extra: tuple[CellPlan, ...], effects: Effects, metric: Metric, provenance: dict[str, Any]
 ) -> PatchingTable:
-    """The effects by one metric as a table, those of the random nodes beside them."""
-    found, by_chance = effects.split(len(made.cells))
-    cells = [dict(cell.values) for cell in made.cells]
-    table = PatchingTable.of(cells, found.effect, found.base, found.source, unit_of(made, metric), provenance)
+    """The effects by one metric as a table, with those of the random nodes."""
+    measured, by_chance = effects.split(len(compiled.cells))
+    cells = [dict(cell.values) for cell in compiled.cells]
+    table = PatchingTable.of(cells, measured.effect, measured.base, measured.source, unit_of(compiled, metric), provenance)
     return replace(table, random=random_frame(extra, by_chance) if extra else None)
 
 
-def _random(made: Plan, prompts: Prompts, baseline: int | RandomNodes) -> tuple[CellPlan, ...]:
+def _random(compiled: Plan, prompts: Prompts, baseline: int | RandomNodes) -> tuple[CellPlan, ...]:
     drawn = baseline if isinstance(baseline, RandomNodes) else random_nodes(baseline)
-    return random_cells(made, prompts, drawn.count, drawn.seed)
+    return random_cells(compiled, prompts, drawn.count, drawn.seed)
 
 
 def explain(
@@ -164,19 +164,21 @@ def explain(
     executor: ExecutorLike = DEFAULT,
     lint: Lint = True,
 ) -> str:
-    """What ``patch`` would run, in words; it takes the same. Runs nothing.
+    """What ``patch`` would run, in words, for the same arguments. Runs nothing.
 
-    ``cost`` is what the executor expects of all cells, random nodes among them. ``live``, where the executor is one that computes only a
-    part of a patched run, says of each pass which blocks give something new, and for how many tokens of the first prompt; everything else
-    is what the run has that it is patched into.
+    ``cost`` is what the executor expects for all cells, with the random nodes. ``live`` is there if the executor computes only a part
+    of a patched run. It lists for each pass the blocks that are computed, with the number of tokens of the first prompt; everything
+    else equals the base run.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)
     >>> print(ct.explain(model, task, "conv_in[1] @ B -> ssm_in[1] @ B+1").splitlines()[1])
       table      1 cell
     """
-    made, prompts = compile_path(model, task, path, axes=axes, intervention=intervention, direction=direction, lint=lint)
-    opened, extra = open_executor(executor, model), _random(made, prompts, baseline)
-    cost = opened.cost(replace(made, cells=made.cells + extra), prompts, metrics(metric, task, model, made), extra=len(extra))
-    more = {**opened.described(made, prompts), "cost": f"{opened.name}, {len(prompts)} examples: {cost}"}
-    return explain_plan(made, more)
+    compiled, prompts = compile_path(model, task, path, axes=axes, intervention=intervention, direction=direction, lint=lint)
+    opened, extra = open_executor(executor, model), _random(compiled, prompts, baseline)
+    cost = opened.cost(
+        replace(compiled, cells=compiled.cells + extra), prompts, metrics(metric, task, model, compiled), extra=len(extra)
+    )
+    more = {**opened.described(compiled, prompts), "cost": f"{opened.name}, {len(prompts)} examples: {cost}"}
+    return explain_plan(compiled, more)

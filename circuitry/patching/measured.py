@@ -1,4 +1,4 @@
-"""Which metrics ``patch`` was asked for: names, functions, values and a task's own, as values, refused where no table could hold them."""
+"""The metrics that ``patch`` is asked for (names, functions, values, a task's own) as values. Those that no table could hold are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MetricLike = Metric | str | Callable[..., Any]
 
 
 def is_several(asked: Any) -> bool:
-    """Whether a list of metrics is asked for, which makes an axis even if it has one.
+    """Whether a list of metrics is asked for, which makes an axis even if the list has one entry.
 
     >>> is_several("logit"), is_several(["logit"])
     (False, True)
@@ -27,48 +27,48 @@ def is_several(asked: Any) -> bool:
     return isinstance(asked, Sequence) and not isinstance(asked, str)
 
 
-def metrics(asked: MetricLike | Sequence[MetricLike] | None, task: Task, model: Model, made: Plan) -> list[Metric]:
-    """The metrics asked for, the answer's logit if nothing is said.
+def metrics(asked: MetricLike | Sequence[MetricLike] | None, task: Task, model: Model, plan: Plan) -> list[Metric]:
+    """The metrics asked for; the answer's logit if none is.
 
-    Raises CircuitryError for an unknown name, for two of one name, for one that reads other logits than it says, and for any where the
-    effect is a distance.
+    Raises CircuitryError for an unknown name, for two with one name, for one that reads other logits than it declares, and for any if
+    the effect is a distance.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> [one.name for one in metrics(["kl", "logit"], task, model, made)]
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> [entry.name for entry in metrics(["kl", "logit"], task, model, plan)]
     ['kl', 'logit']
     """
-    if asked is not None and not ends_at_logits(made):
+    if asked is not None and not ends_at_logits(plan):
         shown = asked if isinstance(asked, str) else ...
-        why = f"this path ends at {', '.join(map(str, made.path.legs[-1].targets))}, where the effect is the {DISTANCE}"
+        why = f"this path ends at {', '.join(map(str, plan.path.legs[-1].targets))}, where the effect is the {DISTANCE}"
         raise no_effect("metric", shown, why, "leave metric out, or end the path at logits")
     if asked is None:
         return [METRICS["logit"]]
     if not isinstance(asked, Sequence) or isinstance(asked, str):
-        return [_one(asked, task, model)]
-    found = [_one(each, task, model) for each in asked]
-    _check_names([each.name for each in found], made)
-    return found
+        return [_resolved(asked, task, model)]
+    resolved = [_resolved(entry, task, model) for entry in asked]
+    _check_names([entry.name for entry in resolved], plan)
+    return resolved
 
 
-def _one(asked: MetricLike, task: Task, model: Model) -> Metric:
-    """A metric; a name may be one of the task's own, which is called by that name whatever its function is called."""
+def _resolved(asked: MetricLike, task: Task, model: Model) -> Metric:
+    """A metric as a value. One of the task's own keeps the name that the task gives it, whatever its function is called."""
     if isinstance(asked, str) and asked in task.definition.metrics:
-        own = metric(task.definition.metrics[asked](model.vocabulary))
-        unit = own.unit if own.unit != f"change of {own.name}" else ""
-        found = replace(own, name=asked, unit=unit)
+        custom = metric(task.definition.metrics[asked](model.vocabulary))
+        unit = custom.unit if custom.unit != f"change of {custom.name}" else ""
+        resolved = replace(custom, name=asked, unit=unit)
     else:
-        found = metric(asked)
-    check_reads(found, model.device)
-    return found
+        resolved = metric(asked)
+    check_reads(resolved, model.device)
+    return resolved
 
 
-def _check_names(names: Sequence[str], made: Plan) -> None:
+def _check_names(names: Sequence[str], plan: Plan) -> None:
     """Refuse, before anything runs, what the table could not tell apart."""
     if not names:
         raise CircuitryError("no metric to measure; name at least one")
     if twice := [name for name in names if names.count(name) > 1]:
         raise CircuitryError(f"two metrics are called {twice[0]!r}; give each function a name of its own, and each metric once")
-    if "metric" in made.axes:
+    if "metric" in plan.axes:
         raise CircuitryError("several metrics make an axis 'metric', so no other axis can be called that")

@@ -16,44 +16,44 @@ from ..prompting.prompts import Prompts
 from ..prompting.task import Task
 
 
-def provenance(model: Model, task: Task, made: Plan, metric: Metric, prompts: Prompts) -> dict[str, Any]:
+def provenance(model: Model, task: Task, plan: Plan, metric: Metric, prompts: Prompts) -> dict[str, Any]:
     """The record of one table: path, plan, model, task, intervention, seed and versions.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> provenance(model, task, made, ct.patching.METRICS["logit"], prompts)["path"]
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> provenance(model, task, plan, ct.patching.METRICS["logit"], prompts)["path"]
     'h[2] @ B+1 -> logits'
     """
     return {
-        "path": made.title,
-        "paths": {label: str(path) for label, path in made.named.items()},
-        "path_data": {str(label): to_data(path) for label, path in (made.named or {"": made.path}).items()},
-        "plan": explain_plan(made),
+        "path": plan.title,
+        "paths": {label: str(path) for label, path in plan.named.items()},
+        "path_data": {str(label): to_data(path) for label, path in (plan.named or {"": plan.path}).items()},
+        "plan": explain_plan(plan),
         "model": model.name,
         **commit(model),
         "task": task.record,
-        "intervention": str(made.intervention),
-        "source_becomes": made.intervention.phrase,
-        "base": made.base,
-        "unit": (unit := unit_of(made, metric)),
-        "never_negative": [] if signed_of(made, metric) else [unit],
+        "intervention": str(plan.intervention),
+        "source_becomes": plan.intervention.phrase,
+        "base": plan.base,
+        "unit": (unit := unit_of(plan, metric)),
+        "never_negative": [] if signed_of(plan, metric) else [unit],
         "seed": task.seed,
-        "skipped": [f"{dict(cell.values)}: {reason}" for cell, reason in made.skipped],
+        "skipped": [f"{dict(cell.values)}: {reason}" for cell, reason in plan.skipped],
         "versions": versions(),
         **({} if prompts.distinct == len(prompts) else {"distinct_examples": prompts.distinct}),
     }
 
 
 def commit(model: Model) -> dict[str, str]:
-    """The commit that the files of a model from the Hugging Face hub are of, whatever its branch is at later.
+    """The commit of a model's files on the Hugging Face Hub, since a branch may move later; empty for other models.
 
     >>> import circuitry as ct
     >>> commit(ct.load("bundled:mamba"))
     {}
     """
-    found = getattr(model.hf.config, "_commit_hash", None)
-    return {"commit": found} if found else {}
+    commit_hash = getattr(model.hf.config, "_commit_hash", None)
+    return {"commit": commit_hash} if commit_hash else {}
 
 
 def versions() -> dict[str, str]:

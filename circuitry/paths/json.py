@@ -57,7 +57,7 @@ def from_data(data: Any) -> Path:
     """
     try:
         path = Path(_sites(data["sources"]), tuple(_leg(leg) for leg in data["legs"]))
-        if parse(str(path)) != path:
+        if parse(str(path)) != path:  # fields of the right type do not yet make a path: one without a leg is refused
             raise ValueError(f"it would be written {path}")
         return path
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:

@@ -19,7 +19,7 @@ class Labelled:
 
 
 def labelled(axis: str, paths: Mapping[Any, Path | str]) -> Labelled:
-    """Several paths that make one table, with a name for the axis that tells them apart; of a plain mapping it is ``path``.
+    """The paths of one table, with a name for the axis of their labels. A plain mapping of paths has the axis ``path``.
 
     Raises CircuitryError for anything but a mapping of paths by label.
 

@@ -1,4 +1,4 @@
-"""Text to path: a recursive-descent parser whose every mistake has a caret, a sentence and a suggestion.
+"""Text to path: a recursive-descent parser. Every error has a caret, states the problem and suggests a fix.
 
 path     = sites leg+
 leg      = "->" sites [ "directly" ] [ "freezing" nodes ] [ "except" nodes ]
@@ -34,7 +34,7 @@ def parse(text: str) -> Path:
     ('layer',)
     """
     if not isinstance(text, str):
-        raise CircuitryError(f"a path is text such as 'mlp[0] -> logits', not {type(text).__name__}")
+        raise CircuitryError(f"expected a path as text, such as 'mlp[0] -> logits', got {type(text).__name__}")
     parser = _Parser(text)
     return parser.whole(_Parser.path, parser.refuse_rest)
 
@@ -61,10 +61,10 @@ class _Parser(Scanner):
     _frozen_last = False
 
     def refuse_rest(self) -> NoReturn:
-        """Complain about what follows a path's last leg."""
+        """Raise PathError for what follows the last leg of a path."""
         for word in ("freezing", "except"):
             if self._is(word):
-                self._fail(f"{word!r} stands twice on one leg", f"list the nodes once, with commas: {word} head, mlp")
+                self._fail(f"{word!r} comes twice on one leg", f"list the nodes once, with commas: {word} head, mlp")
         if self._is("directly"):
             self._fail("'directly' comes right after the target, once", "for example: head[0,1] -> head[1,2].k directly")
         if self._is("@") and self._frozen_last:
@@ -78,7 +78,7 @@ class _Parser(Scanner):
     def _after_site(self) -> str:
         """A hint for a site that is followed by something that cannot follow it."""
         if self._is(","):
-            return "a set of nodes stands in parentheses: (head[9,6], head[9,9]) -> logits"
+            return "a set of nodes is written in parentheses: (head[9,6], head[9,9]) -> logits"
         if self._is("@") and self._after_set:
             return "each node of a set has its own position: (head[9,6] @ END, head[9,9] @ END)"
         return "indices share one pair of brackets: head[9,9]" if self._is("[") else EXAMPLE

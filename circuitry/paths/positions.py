@@ -38,7 +38,7 @@ class Position:
 
     def __post_init__(self) -> None:
         if isinstance(self.base, int) and (self.base < 0 or self.offset):
-            raise CircuitryError(f"position {self.base}{self.offset:+d} is not written as one number from 0 up")
+            raise CircuitryError(f"expected a position as one number from 0 up, got {self.base}{self.offset:+d}")
 
     def __str__(self) -> str:
         return f"{self.base}{self.offset:+d}" if self.offset else f"{self.base}"

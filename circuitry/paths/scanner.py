@@ -1,4 +1,4 @@
-"""The words of the path language: text cut into tokens, and what values read of it themselves, a position."""
+"""The tokens of the path language, and the reading of a position: ``values`` needs both, and ``parse`` imports ``values``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Token:
 
 
 class Scanner:
-    """Reads a text from left to right; every mistake has a caret, a sentence and a suggestion."""
+    """Reads a text from left to right. Every error has a caret and states the problem, most suggest a fix."""
 
     def __init__(self, text: str) -> None:
         self._text, self._at = text, 0
@@ -70,15 +70,15 @@ class Scanner:
         return token
 
     def _skip(self, text: str) -> bool:
-        found = self._is(text)
-        self._at += found
-        return found
+        matches = self._is(text)
+        self._at += matches
+        return matches
 
     def _fail(self, problem: str, hint: str = "", token: Token | None = None) -> NoReturn:
         raise PathError(self._text, (token or self._next).column, problem, hint)
 
     def whole(self, rule: Callable[[Any], T], refuse: Callable[[], NoReturn] | None = None) -> T:
-        """What a rule reads, which must be all there is."""
+        """Return what a rule reads, and refuse further text after it."""
         value = rule(self)
         if self._next.kind != "end":
             (refuse or self._refuse_more)()

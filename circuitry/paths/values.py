@@ -19,7 +19,7 @@ PositionLike: TypeAlias = Position | str | int | Axis
 
 
 def position(value: PositionLike) -> Position:
-    """Make a position of a name, a number, an axis or a position; ``"B+1"`` may carry its offset.
+    """Make a position from a name, a number, an axis or a position; ``"B+1"`` may carry its offset.
 
     >>> position("B+1") == Position("B", 1)
     True
@@ -83,7 +83,7 @@ class Node(_Operators):
         return replace(self, indices=chosen)
 
     def __getattr__(self, port: str) -> Node:
-        if port.startswith("_"):
+        if port.startswith("_"):  # pickle, copy and notebooks look for such methods, and must not find a port
             raise AttributeError(port)
         return replace(self, port=port)
 
@@ -150,7 +150,7 @@ SitesLike: TypeAlias = Node | Site | tuple[Node | Site, ...]
 
 
 def sites(value: SitesLike) -> tuple[Site, ...]:
-    """Make a tuple of sites of a node, a site or a tuple of them.
+    """Make a tuple of sites from a node, a site or a tuple of these.
 
     >>> [str(s) for s in sites((Node("mlp", (0,)), Node("logits")))]
     ['mlp[0]', 'logits']
@@ -189,7 +189,7 @@ class Leg:
 
 @dataclass(frozen=True)
 class Path:
-    """A whole path: where the corrupted value enters, and the legs along which its effect is followed.
+    """A whole path: the sites where the corrupted value enters, and the legs along which its effect is followed.
 
     >>> h = Node("ssm_state")
     >>> print((Node("ssm_state", (17,)) @ "B" + 1 >> Node("logits")).freezing(h))
@@ -209,9 +209,9 @@ class Path:
     def freezing(self, *nodes: Node) -> Path:
         """Freeze these nodes at their base values on the last leg.
 
-        A name without a port means all others: the leg's own two ends stay live (``freezing head`` from ``head[1,0].q``). A port
-        that is named is frozen on the ends too, unless it is itself the end: ``head[1,0].pattern`` from ``head[1,0].q`` cuts the
-        path, and into ``head[1,0]`` leaves what comes through the values.
+        A name without a port means all others: the leg's own two ends stay live (``freezing head`` from ``head[1,0].q``). A named
+        port is frozen on the ends too, unless it is an end itself. So ``head[1,0].pattern`` cuts a path from ``head[1,0].q``, and
+        leaves a path into ``head[1,0]`` only what comes through the values.
 
         >>> print((Node("embed") >> Node("logits")).freezing(Node("head"), Node("mlp")))
         embed -> logits freezing head, mlp
@@ -229,7 +229,7 @@ class Path:
         return self._last(exempt=self.legs[-1].exempt + _nodes("except_for", nodes))
 
     def directly(self) -> Path:
-        """Hold everything between the two ends of the last leg: only the residual stream itself connects them.
+        """Freeze all nodes between the two ends of the last leg that add to the residual stream: only the stream itself connects them.
 
         >>> print((Node("embed") >> Node("logits")).directly())
         embed -> logits directly
@@ -246,11 +246,11 @@ class Path:
         >>> (Node("mlp", (Axis("layer"),)) >> Node("logits")).axes
         ('layer',)
         """
-        found = [name for site in self.sources for name in site.axes]
+        names = [name for site in self.sources for name in site.axes]
         for leg in self.legs:
-            found += [name for site in leg.targets for name in site.axes]
-            found += [name for node in (*leg.frozen, *leg.exempt) for name in node.axes]
-        return tuple(dict.fromkeys(found))
+            names += [name for site in leg.targets for name in site.axes]
+            names += [name for node in (*leg.frozen, *leg.exempt) for name in node.axes]
+        return tuple(dict.fromkeys(names))
 
 
 def axis(name: str) -> Axis:
@@ -267,7 +267,7 @@ def axis(name: str) -> Axis:
 def _nodes(verb: str, values: tuple[Node, ...]) -> tuple[Node, ...]:
     for value in values:
         if isinstance(value, Site):
-            raise CircuitryError(f"{verb} holds a node at all positions; write {value.node} without '@ {value.at}'")
+            raise CircuitryError(f"{verb} applies to a node at all positions; write {value.node} without '@ {value.at}'")
         if not isinstance(value, Node):
             raise CircuitryError(expected("a node", value, f"try {verb}(g.head)"))
     return values

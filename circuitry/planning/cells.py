@@ -43,8 +43,8 @@ def _domains(
     kinds, domains = axis_kinds(path, graph), dict[str, list[Value]]()
     for name in path.axes:
         if kinds[name] != POSITION:
-            there = axis_choices(name, path, graph)
-            domains[name] = _indices(name, chosen[name], there) if name in chosen else list(there)
+            indices = axis_choices(name, path, graph)
+            domains[name] = _indices(name, chosen[name], indices) if name in chosen else list(indices)
         elif name in chosen:
             domains[name] = _positions(name, chosen[name])
         elif sweep is None:
@@ -55,35 +55,35 @@ def _domains(
 
 
 def _listed(name: str, values: Sequence[Value] | Value) -> list[Value]:
-    """One value may stand for a list of one."""
-    made: list[Value] = [values] if isinstance(values, str | int) else list(values)
-    if not made:
+    """The values as a list; a single value counts as a list of one."""
+    listed: list[Value] = [values] if isinstance(values, str | int) else list(values)
+    if not listed:
         raise CircuitryError(f"no values for {{{name}}}; name at least one, or leave it out of axes for all")
-    return made
+    return listed
 
 
-def _indices(name: str, values: Sequence[Value], there: Sequence[int]) -> list[Value]:
-    made = _listed(name, values)
-    if wrong := [v for v in made if isinstance(v, bool) or not isinstance(v, Integral) or v not in there]:
-        raise CircuitryError(f"{name}={wrong[0]!r} is out of range; {{{name}}} has values {ranges(there)}")
-    return _once(name, made, [int(v) for v in made])
+def _indices(name: str, values: Sequence[Value], allowed: Sequence[int]) -> list[Value]:
+    listed = _listed(name, values)
+    if wrong := [v for v in listed if isinstance(v, bool) or not isinstance(v, Integral) or v not in allowed]:
+        raise CircuitryError(f"{name}={wrong[0]!r} is out of range; {{{name}}} has values {ranges(allowed)}")
+    return _once(name, listed, [int(v) for v in listed])
 
 
 def _positions(name: str, values: Sequence[Value]) -> list[Value]:
-    made = _listed(name, values)
-    return _once(name, made, [str(parse_position(str(v))) for v in made])
+    listed = _listed(name, values)
+    return _once(name, listed, [str(parse_position(str(v))) for v in listed])
 
 
-def _once(name: str, given: Sequence[Value], meant: list[Any]) -> list[Value]:
-    """What was meant, refused where two values given mean the same: its examples would count twice."""
-    for number, value in enumerate(meant):
-        if value in meant[:number]:
-            first, second = given[meant.index(value)], given[number]
-            what = f"{first!r} twice" if first == second else f"{first!r} and {second!r}, which are the same"
+def _once(name: str, written: Sequence[Value], chosen: list[Any]) -> list[Value]:
+    """The chosen values. Refuses two written values that mean the same, since their examples would count twice."""
+    for number, value in enumerate(chosen):
+        if value in chosen[:number]:
+            first, second = written[chosen.index(value)], written[number]
+            repeated = f"{first!r} twice" if first == second else f"{first!r} and {second!r}, which are the same"
             raise CircuitryError(
-                f"{{{name}}} has {what}; name each value once, since a cell that comes twice counts its examples twice"
+                f"{{{name}}} has {repeated}; name each value once, since a cell that comes twice counts its examples twice"
             )
-    return meant
+    return chosen
 
 
 def _filled(path: Path, values: Mapping[str, Value]) -> Path:
@@ -100,7 +100,9 @@ def _filled(path: Path, values: Mapping[str, Value]) -> Path:
     def fill(members: tuple[Site, ...]) -> tuple[Site, ...]:
         return tuple(Site(node(s.node), place(s.at)) for s in members)
 
-    def leg(one: Leg) -> Leg:
-        return Leg(fill(one.targets), tuple(map(node, one.frozen)), tuple(map(node, one.exempt)), one.directly)
+    def leg(open_leg: Leg) -> Leg:
+        return Leg(
+            fill(open_leg.targets), tuple(map(node, open_leg.frozen)), tuple(map(node, open_leg.exempt)), open_leg.directly
+        )
 
     return Path(fill(path.sources), tuple(map(leg, path.legs)))

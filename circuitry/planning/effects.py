@@ -13,7 +13,7 @@ from .twice import check_once
 
 
 def check_effects(path: Path, graph: Graph, where: Where | None, length: Lengths = None, changed: Changed | None = None) -> None:
-    """Refuse a concrete path whose effect must be exactly zero, in all examples or in some, and positions outside the prompts.
+    """Refuse a concrete path whose effect must be exactly zero in some or all examples, and positions outside the prompts.
 
     Raises PathError with the reason: cut by freezing, run against the model, out of a convolution's reach, backwards in
     the text, nothing left that moves information between the two positions, a set that names one site twice, or, where
@@ -28,79 +28,79 @@ def check_effects(path: Path, graph: Graph, where: Where | None, length: Lengths
         ^
     leave one that connects them live, for example: freezing mixer_out except mixer_out[1]
     """
-    found, sources, moved = mentions(path), path.sources, dict[Site, list[tuple[int, ...]]]()
+    parts, sources, moved = mentions(path), path.sources, dict[Site, list[tuple[int, ...]]]()
     for number, leg in enumerate(path.legs):
-        one = ConcreteLeg(number, leg, sources, found, graph, where, length, None if number else changed, moved)
+        concrete = ConcreteLeg(number, leg, sources, parts, graph, where, length, None if number else changed, moved)
         if where is not None:
             for site in sources:
-                check_inside(site, one.source(site), where, length)
+                check_inside(site, concrete.source(site), where, length)
             for site in leg.targets:
-                check_inside(site, one.target(site), where, length)
+                check_inside(site, concrete.target(site), where, length)
         for kind in ("source", "target"):
             measured = kind == "target" and number == len(path.legs) - 1
-            check_once((p for p in found if (p.kind, p.leg) == (kind, number)), graph, where, measured=measured)
-        _check_leg(one)
+            check_once((p for p in parts if (p.kind, p.leg) == (kind, number)), graph, where, measured=measured)
+        _check_leg(concrete)
         if length is not None and not isinstance(length, int):
-            _check_every_example(one)
-        sources, moved = leg.targets, moved_on(one) if number < len(path.legs) - 1 else {}
+            _check_every_example(concrete)
+        sources, moved = leg.targets, moved_on(concrete) if number < len(path.legs) - 1 else {}
 
 
-def _check_leg(one: ConcreteLeg) -> None:
-    graph, targets = one.graph, ends(one.leg.targets, one.graph)
-    frozen = frozen_nodes(graph, ends(one.sources, graph), targets, one.leg)
-    reached = [graph.reach(nodes_of(site, graph), frozen) for site in one.sources]
-    for site, reach in zip(one.sources, reached, strict=True):
+def _check_leg(leg: ConcreteLeg) -> None:
+    graph, targets = leg.graph, ends(leg.leg.targets, leg.graph)
+    frozen = frozen_nodes(graph, ends(leg.sources, graph), targets, leg.leg)
+    reached = [graph.reach(nodes_of(site, graph), frozen) for site in leg.sources]
+    for site, reach in zip(leg.sources, reached, strict=True):
         if not set(targets) & set(reach) - set(nodes_of(site, graph)):
-            raise unconnected(one, site, targets, frozen)
-        if not any(can_arrive(one, site, target, reach) for target in one.leg.targets):
-            raise too_far(one, site, reach, frozen)
-    live = [(site, reach) for site, reach in zip(one.sources, reached, strict=True) if any(two_values(one, site))]
+            raise unconnected(leg, site, targets, frozen)
+        if not any(can_arrive(leg, site, target, reach) for target in leg.leg.targets):
+            raise too_far(leg, site, reach, frozen)
+    live = [(site, reach) for site, reach in zip(leg.sources, reached, strict=True) if any(two_values(leg, site))]
     if not live:
-        raise alike(one)
-    for target in one.leg.targets:
-        if not any(can_arrive(one, source, target, reach) for source, reach in live):
-            raise one.target(target).error(f"nothing flows into {target} on this leg", "drop it from the set")
+        raise alike(leg)
+    for target in leg.leg.targets:
+        if not any(can_arrive(leg, source, target, reach) for source, reach in live):
+            raise leg.target(target).error(f"nothing flows into {target} on this leg", "drop it from the set")
 
 
-def _check_every_example(one: ConcreteLeg) -> None:
-    """Refuse what has an effect in some examples only: in the others it is exactly zero, and would count as if it were measured."""
+def _check_every_example(leg: ConcreteLeg) -> None:
+    """Refuse a leg that has an effect in some examples only: in the others it is exactly zero, and would count as measured."""
     differs = [
-        any(some) for some in zip(*together(*(list(map(int, two_values(one, source))) for source in one.sources)), strict=True)
+        any(some) for some in zip(*together(*(list(map(int, two_values(leg, source))) for source in leg.sources)), strict=True)
     ]
     if not all(differs):
-        raise one.source(one.sources[0]).error(
-            f"no token in which the prompts differ reaches {_names(one.sources)} in {differs.count(False)} of {len(differs)} examples: "
+        raise leg.source(leg.sources[0]).error(
+            f"no token in which the prompts differ reaches {_names(leg.sources)} in {differs.count(False)} of {len(differs)} examples: "
             "the effect there would be exactly zero",
             "choose a position after the change in every example",
             at_position=True,
         )
-    if all(source.at is None for source in one.sources) and one.changed is None:
-        return  # it begins before whatever is read
-    apart = (tokens_between(one, source, target) for source in one.sources for target in one.leg.targets)
+    if all(source.at is None for source in leg.sources) and leg.changed is None:
+        return  # sources at every position begin before everything that is read
+    apart = (tokens_between(leg, source, target) for source in leg.sources for target in leg.leg.targets)
     if all(offsets is None or len(set(offsets)) == 1 for offsets in apart):
-        return  # what holds of one example holds of all
-    frozen = frozen_nodes(one.graph, ends(one.sources, one.graph), ends(one.leg.targets, one.graph), one.leg)
-    reached = [(site, one.graph.reach(nodes_of(site, one.graph), frozen)) for site in one.sources]
+        return  # all examples have the same distances, so ``_check_leg`` has checked them
+    frozen = frozen_nodes(leg.graph, ends(leg.sources, leg.graph), ends(leg.leg.targets, leg.graph), leg.leg)
+    reached = [(site, leg.graph.reach(nodes_of(site, leg.graph), frozen)) for site in leg.sources]
     for site, reach in reached:
-        each = [arriving_in(one, site, target, reach) for target in one.leg.targets]
-        _check_arriving(each, one.source(site), f"from {site} to {_names(one.leg.targets)}")
-    for target in one.leg.targets:
-        each = [arriving_in(one, site, target, reach) for site, reach in reached]
-        _check_arriving(each, one.target(target), f"from {_names(one.sources)} to {target}")
+        arriving = [arriving_in(leg, site, target, reach) for target in leg.leg.targets]
+        _check_arriving(arriving, leg.source(site), f"from {site} to {_names(leg.leg.targets)}")
+    for target in leg.leg.targets:
+        arriving = [arriving_in(leg, site, target, reach) for site, reach in reached]
+        _check_arriving(arriving, leg.target(target), f"from {_names(leg.sources)} to {target}")
 
 
 def _names(members: tuple[Site, ...]) -> str:
     return ", ".join(map(str, members))
 
 
-def _check_arriving(each: list[list[bool] | None], mention: Mention, way: str) -> None:
-    if any(arrives is None for arrives in each):
+def _check_arriving(arriving: list[list[bool] | None], mention: Mention, way: str) -> None:
+    if any(arrives is None for arrives in arriving):
         return
-    arrives = [any(some) for some in zip(*together(*(some for some in each if some)), strict=True)]
+    arrives = [any(some) for some in zip(*together(*(some for some in arriving if some)), strict=True)]
     if not all(arrives):
         raise mention.error(
             f"nothing flows {way} in {arrives.count(False)} of {len(arrives)} examples: the effect there would be exactly zero",
-            "choose positions that stand in one order in every example",
+            "choose positions whose order is the same in every example",
             at_position=True,
         )
 
@@ -113,5 +113,5 @@ def differs_everywhere(path: Path, graph: Graph, where: Where, changed: Changed 
     >>> [differs_everywhere(path, ct.graph("gpt2"), where, changed) for changed in ([(2,), (2,)], [(2,), (3,)])]
     [True, False]
     """
-    one = ConcreteLeg.first(path, graph, where, None, changed)
-    return all(all(two_values(one, site)) for site in path.sources)
+    leg = ConcreteLeg.first(path, graph, where, None, changed)
+    return all(all(two_values(leg, site)) for site in path.sources)

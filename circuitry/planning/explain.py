@@ -11,11 +11,11 @@ from .frozen import own_way
 from .values import Pass, Plan, Write
 
 _SHOWN = 8
-"""Paths of a plan made of several that are printed."""
+"""How many paths of a joined plan are printed."""
 
 
 def explain(plan: Plan, more: Mapping[str, str] | None = None) -> str:
-    """What will run, for reading; ``more`` are lines that others add, by their labels.
+    """What will run, in words; ``more`` has further lines by label.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import plan
@@ -64,12 +64,12 @@ def _writes(writes: Iterable[Write]) -> str:
     return ", ".join(str(Site(w.node, w.at)) for w in writes)
 
 
-def _pass(plan: Plan, one: Pass, number: int) -> str:
+def _pass(plan: Plan, step: Pass, number: int) -> str:
     first = plan.source if plan.intervention.from_source else plan.intervention
     source = f"pass {number}" if number else first
-    reads = ", ".join(str(site) if site.at is not None else f"{site} @ every position" for site in one.reads)
-    frozen = f"; freeze {_frozen(one.frozen, plan.graph)} at {plan.base}" if one.frozen else ""
-    return f"on the {plan.base} input: write {_writes(one.writes)} from {source}{frozen}; read {reads}"
+    reads = ", ".join(str(site) if site.at is not None else f"{site} @ every position" for site in step.reads)
+    frozen = f"; freeze {_frozen(step.frozen, plan.graph)} at {plan.base}" if step.frozen else ""
+    return f"on the {plan.base} input: write {_writes(step.writes)} from {source}{frozen}; read {reads}"
 
 
 def _frozen(nodes: frozenset[Node], graph: Graph) -> str:
@@ -100,9 +100,9 @@ def kind(plan: Plan) -> str:
     return f"path patching through live nodes: everything but {frozen} is recomputed"
 
 
-def _live(one: Pass, graph: Graph) -> set[Node]:
+def _live(step: Pass, graph: Graph) -> set[Node]:
     """Nodes between the ends that add to the stream and are neither frozen nor the sources' own way into it."""
-    sources, targets = [w.node for w in one.writes], [s.node for s in one.reads]
-    after = set(graph.reach(sources, set(one.frozen)))
+    sources, targets = [w.node for w in step.writes], [s.node for s in step.reads]
+    after = set(graph.reach(sources, set(step.frozen)))
     before = {n for t in targets for n in graph.ancestors(t)}
-    return {n for n in after & before if graph.family(n.family).adds} - own_way(graph, sources) - one.frozen
+    return {n for n in after & before if graph.family(n.family).adds} - own_way(graph, sources) - step.frozen

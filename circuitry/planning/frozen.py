@@ -12,7 +12,7 @@ from .mentions import Mention, mentions
 
 
 def nodes_of(site: Site, graph: Graph) -> list[Node]:
-    """The nodes a site stands for (``Graph.members``).
+    """The nodes that a site names (``Graph.members``).
 
     >>> import circuitry as ct
     >>> [str(n) for n in nodes_of(ct.Site(ct.Node("head", (3,), "q")), ct.graph("gpt2", head=2))]
@@ -32,7 +32,7 @@ def ends(members: tuple[Site, ...], graph: Graph) -> list[Node]:
 
 
 def frozen_nodes(graph: Graph, sources: list[Node], targets: list[Node], leg: Leg) -> set[Node]:
-    """What ``freezing`` names, and for ``directly`` all that adds to the stream in between, less what ``except`` exempts.
+    """The nodes that ``freezing`` names, with ``directly`` also those in between that add to the stream, less what ``except`` exempts.
 
     The leg's own ends stay live, with their ports, where a name without a port covers them (``freezing head``): it means all
     others. A port that is named (``freezing head.pattern``) is frozen on the ends too, unless it is itself the end.
@@ -48,7 +48,7 @@ def frozen_nodes(graph: Graph, sources: list[Node], targets: list[Node], leg: Le
     return {n for n in frozen if not _exempt(graph, leg, n)}
 
 
-def frozen_by_name(graph: Graph, pattern: Node, own: list[Node]) -> list[Node]:
+def frozen_by_name(graph: Graph, pattern: Node, leg_ends: list[Node]) -> list[Node]:
     """The nodes that one name after ``freezing`` freezes on a leg with these ends.
 
     >>> import circuitry as ct
@@ -57,9 +57,9 @@ def frozen_by_name(graph: Graph, pattern: Node, own: list[Node]) -> list[Node]:
     [[], []]
     """
     if pattern.port is not None:
-        return [n for n in matching(graph, pattern) if n not in own]
-    whole = {(node.family, node.indices) for node in own}
-    return [n for n in matching(graph, pattern) if (n.family, n.indices) not in whole]
+        return [n for n in matching(graph, pattern) if n not in leg_ends]
+    live = {(node.family, node.indices) for node in leg_ends}
+    return [n for n in matching(graph, pattern) if (n.family, n.indices) not in live]
 
 
 def _exempt(graph: Graph, leg: Leg, node: Node) -> bool:
@@ -67,14 +67,14 @@ def _exempt(graph: Graph, leg: Leg, node: Node) -> bool:
 
 
 def matching(graph: Graph, pattern: Node) -> list[Node]:
-    """Concrete nodes a frozen name stands for: fewer indices mean all of them.
+    """The concrete nodes that a frozen name means: all whose indices begin with those of the name.
 
     >>> import circuitry as ct
     >>> len(matching(ct.graph("gpt2"), ct.Node("head", (3,))))
     12
     """
-    wanted = graph.canonical(pattern)
-    return [n for n in graph.nodes(wanted.family, ports=True) if n.port == wanted.port and _covers(wanted, n)]
+    full = graph.canonical(pattern)
+    return [n for n in graph.nodes(full.family, ports=True) if n.port == full.port and _covers(full, n)]
 
 
 def _covers(pattern: Node, node: Node) -> bool:
@@ -101,10 +101,10 @@ def own_way(graph: Graph, sources: list[Node]) -> set[Node]:
 
 
 def check_useful(path: Path, graph: Graph, cells: Sequence[Path]) -> None:
-    """Refuse a name after ``freezing`` that holds nothing in any cell, and one after ``except`` that exempts nothing in any.
+    """Refuse a name after ``freezing`` that freezes nothing in any cell, and one after ``except`` that exempts nothing in any cell.
 
-    In a single cell either may happen: the names are meant for the whole sweep. A family's name alone means all others, also
-    where the model has no others. Raises PathError.
+    In a single cell either may happen: the names are meant for the whole sweep. A family's name alone means all others, even
+    if the model has no others. Raises PathError.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import plan
@@ -116,29 +116,30 @@ def check_useful(path: Path, graph: Graph, cells: Sequence[Path]) -> None:
     drop it from 'except'
     """
     for mention in mentions(path):
-        if mention.kind == "frozen" and not any(_holds(graph, *_leg(one, mention), mention.number) for one in cells):
+        if mention.kind == "frozen" and not any(_holds(graph, *_leg(cell, mention), mention.number) for cell in cells):
             raise _useless(graph, mention, path.legs[mention.leg])
-        if mention.kind == "exempt" and not any(_exempts(graph, *_leg(one, mention), mention.number) for one in cells):
+        if mention.kind == "exempt" and not any(_exempts(graph, *_leg(cell, mention), mention.number) for cell in cells):
             raise mention.error(
                 f"{mention.node} is not frozen on this leg, so there is nothing to exempt", "drop it from 'except'"
             )
 
 
 def _leg(path: Path, mention: Mention) -> tuple[tuple[Site, ...], Leg]:
-    """The sources and the rest of the leg a part stands on."""
+    """The leg that a mention is on: its sources, and the rest of it."""
     return path.legs[mention.leg - 1].targets if mention.leg else path.sources, path.legs[mention.leg]
 
 
 def _holds(graph: Graph, sources: tuple[Site, ...], leg: Leg, number: int) -> bool:
     pattern = graph.canonical(leg.frozen[number])
     if not pattern.indices and graph.family(pattern.family).indices:
-        return not any(_covers(graph.canonical(one), pattern) for one in leg.exempt)
-    own = [*ends(sources, graph), *ends(leg.targets, graph)]
-    return any(not _exempt(graph, leg, n) for n in frozen_by_name(graph, leg.frozen[number], own))
+        return not any(_covers(graph.canonical(exempt), pattern) for exempt in leg.exempt)
+    leg_ends = [*ends(sources, graph), *ends(leg.targets, graph)]
+    return any(not _exempt(graph, leg, n) for n in frozen_by_name(graph, leg.frozen[number], leg_ends))
 
 
 def _exempts(graph: Graph, sources: tuple[Site, ...], leg: Leg, number: int) -> bool:
-    """Whether it covers what would be frozen without it; of a leg's own end, what is frozen by name."""
+    """Whether a name after ``except`` covers a node that would be frozen without it."""
+    # ``matching``, not ``frozen_by_name``: the leg's own ends count here, so that a name may exempt one of them.
     named = {n for pattern in leg.frozen for n in matching(graph, pattern)}
     if leg.directly:
         named |= _between(graph, ends(sources, graph), ends(leg.targets, graph))
@@ -146,7 +147,7 @@ def _exempts(graph: Graph, sources: tuple[Site, ...], leg: Leg, number: int) -> 
 
 
 def _useless(graph: Graph, mention: Mention, leg: Leg) -> PathError:
-    if any(_covers(graph.canonical(one), graph.canonical(mention.node)) for one in leg.exempt):
+    if any(_covers(graph.canonical(exempt), graph.canonical(mention.node)) for exempt in leg.exempt):
         return mention.error(f"'except' exempts all of {mention.node}, so freezing it does nothing", "drop it from both")
     ports = graph.family(mention.node.family).freezable
     hint = "drop it from 'freezing'"

@@ -1,7 +1,7 @@
-"""What a source becomes when it is patched: one entry an intervention, and nobody else asks for its name.
+"""Interventions: what a source becomes when it is patched. No other code compares their names.
 
-An entry either leaves the patched node the value it has on the source input, or says how to make one that all examples share.
-Makers work with whatever tensors an executor hands them, so this module imports no torch.
+An entry either takes the value that the node has on the source input, or says how to make one that all examples share.
+Makers work with whatever tensors an executor passes, so this module imports no torch.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ..errors import CircuitryError, suggest
 
 
 class Source(Protocol):
-    """What a maker may ask of the node it makes a value for, at the position where it is written."""
+    """What a maker may ask about the node that it makes a value for, at the position where the value is written."""
 
     def mean(self) -> Any:
-        """The node's mean over the corrupted prompts: [...] of its own shape, [position, ...] where it is written everywhere."""
+        """The node's mean over the corrupted prompts: [...] of its own shape, [position, ...] if it is written at every position."""
         ...
 
 
@@ -30,8 +30,8 @@ Maker: TypeAlias = Callable[[Source, Any], Any]
 class Intervention:
     """What a source becomes.
 
-    ``phrase`` is what ``explain`` and reports say is put in place. Without ``make``, that is the source's value on the other
-    input. ``by_position``: what is made has a value for every position, padding included. ``needs_value``: it is made of a
+    ``phrase`` names the new value in ``explain`` and reports. Without ``make``, it is the node's value on the source input.
+    ``by_position``: the made value has an entry for every position, padding included. ``needs_value``: it is made from a
     ``value`` that the user gives.
 
     >>> import circuitry as ct
@@ -58,7 +58,7 @@ class Intervention:
         return self.make is None
 
     def of(self, value: Any) -> Intervention:
-        """The same with a value. Raises CircuitryError where it takes none.
+        """The same intervention with a value. Raises CircuitryError if it takes none.
 
         >>> INTERVENTIONS["zero"].of(2.0)
         Traceback (most recent call last):
@@ -75,8 +75,8 @@ class Intervention:
 
 
 INTERVENTIONS: dict[str, Intervention] = {
-    one.name: one
-    for one in (
+    entry.name: entry
+    for entry in (
         Intervention("resample", "the value it has on the source prompt of the pair (resample ablation)", by_position=False),
         Intervention("zero", "zeros (zero ablation)", lambda source, value: 0.0, by_position=False),
         Intervention("mean", "its mean over the corrupted prompts (mean ablation)", lambda source, value: source.mean()),
@@ -101,7 +101,7 @@ def given(value: Any) -> Intervention:
 
 
 def intervention(what: Intervention | str) -> Intervention:
-    """An intervention by name, or one that is a value already. Raises CircuitryError for an unknown name or a missing value.
+    """An intervention by name; an Intervention is returned as it is. Raises CircuitryError for an unknown name or a missing value.
 
     >>> intervention("zero").phrase
     'zeros (zero ablation)'
@@ -121,7 +121,7 @@ def intervention(what: Intervention | str) -> Intervention:
 
 
 def _shown(value: Any) -> str:
-    """A value in a word: itself, or of a tensor its shape with a digest, so that two of them are told apart in what is saved."""
+    """A value in one word. A tensor is its shape with a digest, so that saved tables distinguish two tensors."""
     if not getattr(value, "shape", None):
         return str(value)
     numbers = value.tolist()

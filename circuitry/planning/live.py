@@ -1,8 +1,8 @@
-"""Where a patched run can differ from its base run, and matters: all that has to be computed of it. Plain data, no torch.
+"""Live tokens: the tokens of a patched run that can differ from the base run and matter, so have to be computed. Plain data, no torch.
 
 A token of a node is live on a leg if a change at the leg's sources can have arrived there and what is read depends on it. Everything
-else of a patched run is what the base run has. More may be called live than is, never less: a token that is computed for nothing
-comes out as the base run has it.
+else in a patched run equals the base run. A live set may have too many tokens, never too few: a token that is computed for nothing
+equals that of the base run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Nodes = tuple[Node, ...]
 
 @dataclass(frozen=True)
 class End:
-    """Nodes that are written, or read, at one token; ``every``: at all from that one on (written) or up to it (read)."""
+    """Nodes that are written or read at one token; with ``every``, written at all tokens from it on, or read at all up to it."""
 
     nodes: Nodes
     at: int
@@ -31,14 +31,14 @@ class End:
 
 @dataclass(frozen=True)
 class Live:
-    """Bit t: the token t is live. ``tokens`` says so by region, ``states`` by block for its recurrent states, a range without gaps."""
+    """Bit t: token t is live. ``tokens`` is by region; ``states`` is by block, for its recurrent states, a range without gaps."""
 
     tokens: Mapping[Region, Bits]
     states: Mapping[str, Bits]
 
 
 class LiveSets:
-    """Answers where the legs of a plan are live, remembering what several of them share.
+    """Answers where the legs of a plan are live, and keeps what several of them share.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import plan
@@ -59,10 +59,10 @@ class LiveSets:
         self._lives: dict[tuple[object, ...], Live] = {}
         self._by_region: dict[frozenset[Node], dict[Region, list[Node]]] = {}
 
-    def of(self, one: Pass, starts: Iterable[End], stops: Iterable[End]) -> Live:
+    def of(self, step: Pass, starts: Iterable[End], stops: Iterable[End]) -> Live:
         """Where one leg is live that is written at ``starts`` and read at ``stops``."""
         begins, ends = tuple(starts), tuple(stops)
-        key = one.frozen, tuple(start.nodes for start in begins), tuple(stop.nodes for stop in ends)
+        key = step.frozen, tuple(start.nodes for start in begins), tuple(stop.nodes for stop in ends)
         places = tuple((s.at, s.every) for s in begins), tuple((s.at, s.every) for s in ends)
         if (*key, *places) not in self._lives:
             if key not in self._shapes:
@@ -73,11 +73,11 @@ class LiveSets:
     def frozen_by_region(self, frozen: frozenset[Node]) -> Mapping[Region, Sequence[Node]]:
         """What is frozen, by the region that computes it: a block's output is computed with what is inside."""
         if frozen not in self._by_region:
-            found: dict[Region, list[Node]] = {}
+            by_region: dict[Region, list[Node]] = {}
             for node in filter(frozen.__contains__, self.graph.nodes(ports=True)):
                 region = self.regions.of(node)
-                found.setdefault(Region(region.layer, self._outputs.get(node, region.block)), []).append(node)
-            self._by_region[frozen] = found
+                by_region.setdefault(Region(region.layer, self._outputs.get(node, region.block)), []).append(node)
+            self._by_region[frozen] = by_region
         return self._by_region[frozen]
 
     @functools.cached_property
@@ -85,7 +85,7 @@ class LiveSets:
         return {node: block for block, node in self.regions.blocks.items()}
 
     def _shape(self, frozen: frozenset[Node], sources: tuple[Nodes, ...], targets: tuple[Nodes, ...]) -> _Shape:
-        """What has moved and is needed, whatever the tokens are: of each region the few different pairs of sets among its nodes."""
+        """What can have moved and what is needed, whatever the tokens are: for each region, the different pairs among its nodes."""
         needed = [self._needed_by(frozen, nodes) for nodes in targets]
         within = set[Node]().union(*needed)
         moved = [self.graph.distances.moved(nodes, self.length, frozen, within) for nodes in sources]
@@ -127,7 +127,7 @@ class LiveSets:
 
 _At = tuple[int, bool]
 _Pair = tuple[tuple[Bits, ...], tuple[Bits, ...]]
-"""Of a node: what has moved there from each start, and what each stop needs of it."""
+"""For one node: the distances moved from each start, and those that each stop needs."""
 
 
 @dataclass(frozen=True)
@@ -138,23 +138,23 @@ class _Shape:
 
 @functools.lru_cache(maxsize=1 << 14)
 def _met(pairs: frozenset[_Pair], starts: tuple[_At, ...], stops: tuple[_At, ...], full: Bits) -> Bits:
-    """The tokens, of all in ``full``, at which a change is and is needed, by any of the pairs."""
-    found = 0
+    """The tokens in ``full`` at which, by any of the pairs, a change can be and is needed."""
+    live = 0
     for moved, needed in pairs:
-        here = 0
+        changed = 0
         for bits, (at, every) in zip(moved, starts, strict=True):
-            here |= filled(bits << at, full) if every else (bits << at) & full
-        there = 0
+            changed |= filled(bits << at, full) if every else (bits << at) & full
+        read = 0
         for bits, (at, every) in zip(needed, stops, strict=True):
             back = _backwards(bits, at)
-            there |= (1 << back.bit_length()) - 1 if every else back
-        found |= here & there
-    return found
+            read |= (1 << back.bit_length()) - 1 if every else back
+        live |= changed & read
+    return live
 
 
 @functools.lru_cache(maxsize=1 << 14)
 def _backwards(bits: Bits, at: int) -> Bits:
-    """Distances back from a token, as tokens; none where the token comes before the first one."""
+    """Distances back from a token, as tokens; none if the token comes before the first one."""
     if at < 0:
         return 0
     low = bits & ((1 << (at + 1)) - 1)
@@ -162,7 +162,7 @@ def _backwards(bits: Bits, at: int) -> Bits:
 
 
 def _hull(bits: Bits) -> Bits:
-    """From the first to the last, without gaps: a state goes through every token in between."""
+    """All tokens from the first to the last: a recurrent state passes through every token in between."""
     return ((1 << bits.bit_length()) - 1) & ~((bits & -bits) - 1)
 
 

@@ -1,4 +1,4 @@
-"""The parts of a path in reading order, each with its column, so that a complaint can point at what it is about."""
+"""The parts of a path in reading order, each with its column, so that an error can point at its part."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Kind = Literal["source", "target", "frozen", "exempt"]
 
 @dataclass(frozen=True)
 class Mention:
-    """One node of a path as written: what it is there for, on which leg, and where in the text."""
+    """One node of a path as written: its kind, its leg and its column in the text."""
 
     kind: Kind
     leg: int
@@ -28,7 +28,7 @@ class Mention:
     """Which of its kind it is on its leg, from 0."""
 
     def error(self, problem: str, hint: str = "", at_position: bool = False) -> PathError:
-        """A PathError whose caret stands under this part, or under its position."""
+        """A PathError whose caret is under this part, or under its position."""
         column = self.column
         if at_position and self.site is not None and self.site.at is not None:
             column += len(f"{self.site.node} @ ")
@@ -42,16 +42,17 @@ def mentions(path: Path) -> list[Mention]:
     >>> [(p.kind, p.column) for p in mentions(parse("mlp[0] -> logits freezing head"))]
     [('source', 0), ('target', 10), ('frozen', 26)]
     """
-    text, cursor, found = str(path), 0, []
+    text, cursor, parts = str(path), 0, []
     seen: Counter[tuple[Kind, int]] = Counter()
     for kind, leg, value in _in_order(path):
+        # A part must not be found inside a longer word: ``h`` is also the beginning of ``head``.
         match = re.compile(rf"(?<!\w){re.escape(str(value))}(?!\w)").search(text, cursor)
         column = match.start() if match else cursor
         cursor = match.end() if match else cursor
         site = value if isinstance(value, Site) else None
-        found.append(Mention(kind, leg, site.node if site else value, site, text, column, seen[kind, leg]))  # type: ignore[arg-type]
+        parts.append(Mention(kind, leg, site.node if site else value, site, text, column, seen[kind, leg]))  # type: ignore[arg-type]
         seen[kind, leg] += 1
-    return found
+    return parts
 
 
 def _in_order(path: Path) -> Iterator[tuple[Kind, int, Site | Node]]:

@@ -1,6 +1,6 @@
-"""What of the answer's logits is measured: one entry a metric, with all that tables and executors must know of it.
+"""Metrics on the answer's logits. An entry has all that tables and executors must know about its metric.
 
-Metrics work with whatever tensors an executor hands them, so this module imports no torch.
+Metrics work with whatever tensors an executor passes, so this module imports no torch.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Metric:
     """What is measured; the effect of a patch is the metric on the patched run less that on the base run.
 
     ``function``: (logits [row, vocab], base logits [row, vocab], answer [row], foil [row]) -> [row]. ``unit``: by default the
-    change of ``name``. ``signed``: whether an effect can be negative; where it cannot, its mean is above zero without meaning
-    anything by that, so it is not tested. ``needs_gap``: whether there is nothing to explain where clean and corrupted prompts
-    do not differ in it. ``reads``: the tokens whose logits it looks at; where these are not all, an executor may give it the
-    logits of fewer, and ``answer`` and ``foil`` are their numbers among those. Raises CircuitryError for no name or an unknown ``reads``.
+    change of ``name``. ``signed``: whether an effect can be negative. If it cannot, a mean above zero is not evidence, so it is
+    not tested. ``needs_gap``: whether clean and corrupted prompts must differ in it, or else there is nothing to explain.
+    ``reads``: the tokens whose logits it uses. If these are not all, an executor may pass the logits of these tokens only, and
+    ``answer`` and ``foil`` are then columns of these. Raises CircuitryError for an empty name or an unknown ``reads``.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)
@@ -59,8 +59,8 @@ def _kl(logits: Any, base: Any, answer: Any, foil: Any) -> Any:
 
 
 METRICS: dict[str, Metric] = {
-    one.name: one
-    for one in (
+    entry.name: entry
+    for entry in (
         Metric(
             "logit",
             lambda logits, base, answer, foil: _pick(logits, answer),
@@ -96,7 +96,7 @@ METRICS: dict[str, Metric] = {
 
 
 def metric(what: Metric | str | Callable[[Any, Any, Any], Any]) -> Metric:
-    """A metric by name, one that is a value already, or one of a function (logits [row, vocab], answer [row], foil [row]) -> [row].
+    """A metric by name, a Metric as it is, or one made from a function (logits [row, vocab], answer [row], foil [row]) -> [row].
 
     Raises CircuitryError for an unknown name.
 
@@ -106,8 +106,8 @@ def metric(what: Metric | str | Callable[[Any, Any, Any], Any]) -> Metric:
     if isinstance(what, Metric):
         return what
     if callable(what):
-        own = what
-        return Metric(getattr(own, "__name__", "metric"), lambda logits, base, answer, foil: own(logits, answer, foil))
+        function = what
+        return Metric(getattr(function, "__name__", "metric"), lambda logits, base, answer, foil: function(logits, answer, foil))
     if not isinstance(what, str) or what not in METRICS:
         raise CircuitryError(f"no metric {what!r}; {suggest(str(what), METRICS)}")
     return METRICS[what]

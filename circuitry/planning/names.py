@@ -36,15 +36,15 @@ def _family(mention: Mention, graph: Graph) -> Family:
     try:
         family = graph.family(mention.node.family)
     except CircuitryError:
-        known = [f.name for f in graph.families]
-        raise mention.error(f"{graph.name} has no node {mention.node.family!r}", suggest(mention.node.family, known)) from None
+        families = [f.name for f in graph.families]
+        raise mention.error(f"{graph.name} has no node {mention.node.family!r}", suggest(mention.node.family, families)) from None
     if mention.kind == "source" and family.role == "logits":
         raise mention.error("the logits are the end of the model; nothing flows from them", "start at a node such as embed")
     return family
 
 
 def choices(family: str, graph: Graph, number: int) -> list[int]:
-    """What the index with this number may be; in a hybrid a family may be in some layers only.
+    """The values of the index with this number; in a hybrid, a family may be in some layers only.
 
     >>> import circuitry as ct
     >>> g = ct.graph("jamba", layer=12, head=2)
@@ -55,7 +55,7 @@ def choices(family: str, graph: Graph, number: int) -> list[int]:
 
 
 def axis_choices(axis: str, path: Path, graph: Graph) -> list[int]:
-    """What an open index may be: what every node of the path that has it can be.
+    """The values of an open index: those that are possible in every node of the path that has it.
 
     >>> import circuitry as ct
     >>> axis_choices("l", ct.parse("head[{l},0] -> mlp[{l}] -> logits"), ct.graph("jamba"))
@@ -86,19 +86,19 @@ def ranges(numbers: Collection[int]) -> str:
 
 
 def _check_indices(mention: Mention, family: Family, graph: Graph) -> None:
-    node, whole = mention.node, mention.kind in ("frozen", "exempt")
-    wanted = f"{family.name}[{','.join(f'{{{i}}}' for i in family.indices)}]" if family.indices else family.name
+    node, may_name_all = mention.node, mention.kind in ("frozen", "exempt")
+    example = f"{family.name}[{','.join(f'{{{i}}}' for i in family.indices)}]" if family.indices else family.name
     if len(node.indices) > len(family.indices):
         problem = f"{node.family!r} has {len(family.indices)} {'index' if len(family.indices) == 1 else 'indices'}, not {len(node.indices)}"
-        raise mention.error(problem, f"it is written {wanted}")
-    if family.indices and not node.indices and not whole:
-        raise mention.error(f"say which {node.family!r}", f"for every one, leave it open: {wanted}")
+        raise mention.error(problem, f"it is written {example}")
+    if family.indices and not node.indices and not may_name_all:
+        raise mention.error(f"say which {node.family!r}", f"for every one, leave it open: {example}")
     if node.indices in graph.indices(node.family):
         return  # most often: a cell of a sweep, with every index filled in
     for number, (name, index) in enumerate(zip(family.indices, node.indices, strict=False)):
-        there = choices(node.family, graph, number)
-        if isinstance(index, int) and index not in there:
-            some = f"{name}{'s' if len(there) > 1 else ''} {ranges(there)}"
+        allowed = choices(node.family, graph, number)
+        if isinstance(index, int) and index not in allowed:
+            some = f"{name}{'s' if len(allowed) > 1 else ''} {ranges(allowed)}"
             if kind := _kind_of_layer(index, graph) if name == "layer" else "":
                 raise mention.error(
                     f"layer {index} of this model is {kind}: it has no {node.family!r}", f"{family.name} is in {some}"
@@ -109,8 +109,8 @@ def _check_indices(mention: Mention, family: Family, graph: Graph) -> None:
 def _kind_of_layer(layer: int, graph: Graph) -> str:
     """What a layer of a hybrid is, by the instrumentation of its block; nothing for a layer that the model does not have."""
     kinds = graph.architecture.instrumentation
-    found = [kinds[f.name] for f in graph.families if f.name in kinds and (layer,) in graph.indices(f.name)]
-    return f"{'an' if found[0][0] in 'aeiou' else 'a'} {found[0]} layer" if found else ""
+    blocks = [kinds[f.name] for f in graph.families if f.name in kinds and (layer,) in graph.indices(f.name)]
+    return f"{'an' if blocks[0][0] in 'aeiou' else 'a'} {blocks[0]} layer" if blocks else ""
 
 
 def _check_axis(axis: str, kind: str, path: Path, graph: Graph) -> None:
@@ -123,14 +123,14 @@ def _check_axis(axis: str, kind: str, path: Path, graph: Graph) -> None:
 
 def _check_port(mention: Mention, family: Family) -> None:
     port = mention.node.port
-    known = [*family.ports, *([family.value_port] if family.value_port else [])]
-    if port is not None and port not in known:
-        hint = suggest(port, known) if known else f"write {family.name} without a port"
+    ports = [*family.ports, *([family.value_port] if family.value_port else [])]
+    if port is not None and port not in ports:
+        hint = suggest(port, ports) if ports else f"write {family.name} without a port"
         raise mention.error(f"{family.name!r} has no port {port!r}", hint)
     frozen = "" if port in (None, family.value_port) else str(port)
     if mention.kind in ("frozen", "exempt") and frozen not in family.freezable:
-        whole = f"freeze {family.name} whole" if "" in family.freezable else "freeze the nodes before it instead"
-        raise mention.error(f"{mention.node} cannot be frozen", whole)
+        hint = f"freeze {family.name} whole" if "" in family.freezable else "freeze the nodes before it instead"
+        raise mention.error(f"{mention.node} cannot be frozen", hint)
 
 
 def _check_position(mention: Mention, positions: Collection[str] | None) -> None:
@@ -144,7 +144,7 @@ def _check_position(mention: Mention, positions: Collection[str] | None) -> None
 def axis_kinds(path: Path, graph: Graph) -> dict[str, str]:
     """What each open axis runs over: an index name ("layer", "head" ...) or "position".
 
-    Raises PathError where one axis is asked to be two things.
+    Raises PathError if one axis would be two things.
 
     >>> import circuitry as ct
     >>> axis_kinds(ct.parse("head[{l},{h}] @ {p} -> logits"), ct.graph("gpt_neox"))

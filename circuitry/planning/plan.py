@@ -37,27 +37,28 @@ def plan(
 ) -> Plan:
     """Compile a path for a graph; ``where``, ``length`` and ``changed`` describe a task's prompts, None without a task.
 
-    Where the patched node takes its value on the source prompt, one that no token in ``changed`` (the positions at which the two
-    prompts of each example differ) can have reached has the same value on both, and so no effect.
+    ``changed`` has the positions at which the two prompts of each example differ. A node that none of these can have reached has
+    the same value on both prompts, so an intervention that puts in its value on the source prompt has no effect.
 
     ``length``: tokens of each prompt without its padding, or one number for all. Cells that can have no effect, lie outside of
     a prompt or repeat another one are left out, with the reason (``Plan.skipped``). Raises PathError for a path that cannot be
-    read, names what is not there, or can have no effect in any cell, CircuitryError for chosen values that name one thing twice.
+    read, that names what does not exist, or that can have no effect in any cell, CircuitryError for chosen
+    values that name one thing twice.
 
     >>> import circuitry as ct
-    >>> made = plan("ssm_state[{layer}] @ 4 -> logits freezing ssm_state", ct.graph("mamba", layer=3))
-    >>> len(made.cells), sorted(map(str, made.cells[1].passes[0].frozen))
+    >>> compiled = plan("ssm_state[{layer}] @ 4 -> logits freezing ssm_state", ct.graph("mamba", layer=3))
+    >>> len(compiled.cells), sorted(map(str, compiled.cells[1].passes[0].frozen))
     (3, ['ssm_state[0]', 'ssm_state[2]'])
     """
     puts = resolve(intervention)
     if direction not in ("noising", "denoising"):
-        raise CircuitryError(f"no direction {direction!r}; known: noising, denoising")
+        raise CircuitryError(f"expected direction 'noising' or 'denoising', got {direction!r}")
     parsed = parse(path) if isinstance(path, str) else path
     check_names(parsed, graph, None if where is None else where.keys())
     good, skipped, first = dict[Hashable, CellPlan](), [], None
     every = cells(parsed, graph, sweep, axes)
     repeated = _repeated(parsed, graph, where, Sweep(sweep or ()), axes or {})
-    for cell in every:
+    for cell in every:  # again, with axes filled in: a chosen position may be one that the task does not have
         check_names(cell.path, graph, None if where is None else where.keys())
     check_useful(parsed, graph, [cell.path for cell in every])
     for cell in every:
@@ -66,13 +67,13 @@ def plan(
             continue
         try:
             check_effects(cell.path, graph, where, length, changed if puts.from_source else None)
-            made = cell_plan(cell, graph, puts)
-            if (twin := good.setdefault(experiment(cell.path, graph, where), made)) is not made:
+            compiled = cell_plan(cell, graph, puts)
+            if (twin := good.setdefault(experiment(cell.path, graph, where), compiled)) is not compiled:
                 skipped.append((cell, f"the same experiment as {dict(twin.values)}"))
         except PathError as error:
             first = first or error
             skipped.append((cell, error.problem))
-    if not good and first:
+    if not good and first:  # no cell is left, so the path itself is wrong
         raise first
     base: Literal["clean", "corrupted"] = "clean" if direction == "noising" else "corrupted"
     return Plan(parsed, graph, axis_kinds(parsed, graph), tuple(good.values()), tuple(skipped), puts, base)
@@ -82,13 +83,13 @@ def _repeated(
     path: Path, graph: Graph, where: Where | None, sweep: Sweep, axes: Mapping[str, Sequence[Value]]
 ) -> dict[tuple[str, Value], str]:
     """Values of open positions that name the tokens of another one, with the reason to leave them out."""
-    found: dict[tuple[str, Value], str] = {}
+    reasons: dict[tuple[str, Value], str] = {}
     for name, kind in axis_kinds(path, graph).items():
         values = axes.get(name, sweep)
         if kind == POSITION and not isinstance(values, str | int):
             same = aliases(name, values, where)
-            found |= {(name, str(value)): f"{value} is {plain} in every example" for value, plain in same.items()}
-    return found
+            reasons |= {(name, str(value)): f"{value} is {plain} in every example" for value, plain in same.items()}
+    return reasons
 
 
 def cell_plan(cell: Cell, graph: Graph, intervention: Intervention) -> CellPlan:
@@ -102,41 +103,41 @@ def cell_plan(cell: Cell, graph: Graph, intervention: Intervention) -> CellPlan:
 
 
 def join(plans: Mapping[str, Plan], axis: str, where: Where | None = None) -> Plan:
-    """Several plans of one graph as one, their labels as its first axis. Raises CircuitryError where they cannot share a table.
+    """Several plans of one graph as one, their labels as its first axis. Raises CircuitryError if they cannot share a table.
 
     Two labels of one experiment cannot, since each of its examples would count twice.
 
     >>> import circuitry as ct
-    >>> made = join({"one": plan("mlp[0] -> logits", ct.graph("gpt2")), "other": plan("mlp[1] -> logits", ct.graph("gpt2"))}, "which")
-    >>> [cell.values for cell in made.cells]
+    >>> joined = join({"one": plan("mlp[0] -> logits", ct.graph("gpt2")), "other": plan("mlp[1] -> logits", ct.graph("gpt2"))}, "which")
+    >>> [cell.values for cell in joined.cells]
     [(('which', 'one'),), (('which', 'other'),)]
     """
     if not plans:
         raise CircuitryError("no path to patch; name at least one")
     first = next(iter(plans.values()))
-    for label, one in plans.items():
-        if one.path.axes != first.path.axes:
+    for label, plan in plans.items():
+        if plan.path.axes != first.path.axes:
             raise CircuitryError(
-                f"the paths of one table must have the same open axes; {label!r} has {one.path.axes}, not {first.path.axes}"
+                f"the paths of one table must have the same open axes; {label!r} has {plan.path.axes}, not {first.path.axes}"
             )
-        if _end(one) != _end(first):
-            raise CircuitryError(f"the paths of one table must end alike; {label!r} ends at {_end(one)}, not {_end(first)}")
+        if _end(plan) != _end(first):
+            raise CircuitryError(f"the paths of one table must end alike; {label!r} ends at {_end(plan)}, not {_end(first)}")
     if axis in first.path.axes:
         raise CircuitryError(f"{{{axis}}} is an open axis of the paths already; name the axis of their labels differently")
     _check_different(plans, where)
-    cells = tuple(replace(c, values=((axis, label), *c.values)) for label, one in plans.items() for c in one.cells)
+    cells = tuple(replace(c, values=((axis, label), *c.values)) for label, plan in plans.items() for c in plan.cells)
     skipped = tuple(
-        (replace(c, values=((axis, label), *c.values)), why) for label, one in plans.items() for c, why in one.skipped
+        (replace(c, values=((axis, label), *c.values)), why) for label, plan in plans.items() for c, why in plan.skipped
     )
-    named = {label: one.path for label, one in plans.items()}
+    named = {label: plan.path for label, plan in plans.items()}
     return replace(first, axes={axis: "label", **first.axes}, cells=cells, skipped=skipped, named=named)
 
 
 def _check_different(plans: Mapping[str, Plan], where: Where | None) -> None:
-    known: dict[Hashable, str] = {}
-    for label, one in plans.items():
-        what = frozenset((cell.values, experiment(cell.path, one.graph, where)) for cell in one.cells)
-        if (first := known.setdefault(what, label)) != label:
+    labels: dict[Hashable, str] = {}
+    for label, plan in plans.items():
+        experiments = frozenset((cell.values, experiment(cell.path, plan.graph, where)) for cell in plan.cells)
+        if (first := labels.setdefault(experiments, label)) != label:
             raise CircuitryError(
                 f"the paths {first!r} and {label!r} are the same experiment; name it once, since each of its examples would count twice"
             )
@@ -149,13 +150,13 @@ def _end(plan: Plan) -> str:
 
 
 def _passes(path: Path, graph: Graph, intervention: Intervention) -> tuple[Pass, ...]:
-    """One pass a leg: the first takes the source input's values, each later one what the leg before it read."""
-    made, sources = [], path.sources
+    """One pass per leg: the first writes the source input's values, each later one what the leg before it read."""
+    passes, sources = [], path.sources
     for number, leg in enumerate(path.legs):
         value: str | int = number - 1 if number else SOURCE if intervention.from_source else MADE
         writes = tuple(Write(node, s.at, value) for s in sources for node in nodes_of(s, graph))
         frozen = frozen_nodes(graph, ends(sources, graph), ends(leg.targets, graph), leg)
         reads = tuple(Site(node, read_at(t, graph)) for t in leg.targets for node in nodes_of(t, graph))
-        made.append(Pass(writes, frozenset(frozen), reads))
+        passes.append(Pass(writes, frozenset(frozen), reads))
         sources = leg.targets
-    return tuple(made)
+    return tuple(passes)

@@ -1,4 +1,4 @@
-"""Where a path's positions stand in the examples: absolute tokens, and what lies outside of a prompt."""
+"""A path's positions as absolute tokens of each example, and the check that they lie inside the prompts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ how wide the rows are: then only what lies outside of them, or has no effect in 
 
 
 def absolute(at: Position, where: Where) -> list[int]:
-    """The absolute positions a position stands for, one an example (one in all for a number).
+    """The absolute positions that a position names, one for each example (for a number, one for all).
 
     >>> absolute(Position("B", 1), {"B": [3, 5]})
     [4, 6]
@@ -29,7 +29,7 @@ def absolute(at: Position, where: Where) -> list[int]:
 
 
 def check_inside(site: Site, mention: Mention, where: Where, length: Lengths) -> None:
-    """Refuse a position outside a prompt: what stands in the padding of a shorter one is nothing that the model was asked.
+    """Refuse a position outside a prompt: the padding of a shorter prompt was not part of the question to the model.
 
     Raises PathError with the number of examples.
 
@@ -68,4 +68,4 @@ def together(*numbers: list[T]) -> tuple[list[T], ...]:
     ([7, 7], [1, 2])
     """
     size = max(map(len, numbers))
-    return tuple(one * (size // len(one)) for one in numbers)
+    return tuple(values * (size // len(values)) for values in numbers)

@@ -10,32 +10,32 @@ from .arrivals import ConcreteLeg, can_arrive, tokens_between
 from .frozen import nodes_of
 from .readings import read_at
 
-_CANDIDATES = 6
+_CANDIDATES = 6  # each costs a search of the graph, and the hint needs only one that helps
 
 
-def unconnected(one: ConcreteLeg, site: Site, targets: list[Node], frozen: set[Node]) -> PathError:
-    """Nothing flows from a source to any target: the model runs another way, or what is frozen is between.
+def unconnected(leg: ConcreteLeg, site: Site, targets: list[Node], frozen: set[Node]) -> PathError:
+    """Nothing flows from a source to any target: the model runs the other way, or frozen nodes cut all paths.
 
     >>> import circuitry as ct
     >>> leg = ConcreteLeg.first(ct.parse("h[1] @ 1 -> h[0]"), ct.graph("mamba", layer=2))
     >>> unconnected(leg, leg.sources[0], [leg.graph.node("h[0]")], set()).problem
     'nothing flows from h[1] to h[0]'
     """
-    part, names = one.source(site), ", ".join(str(t.node) for t in one.leg.targets)
-    sources, target = nodes_of(site, one.graph), targets[0]
-    free, source = one.graph.reach(sources), sources[0]
+    part, names = leg.source(site), ", ".join(str(t.node) for t in leg.leg.targets)
+    sources, target = nodes_of(site, leg.graph), targets[0]
+    free, source = leg.graph.reach(sources), sources[0]
     if target in sources:
         return part.error(f"{target} is both the start and the end of this leg", "name two different nodes")
     if target not in free:
-        if source in one.graph.reach([target]):
+        if source in leg.graph.reach([target]):
             hint = f"the model runs the other way: {target} -> {source}"
         else:
-            hint = f"they lie side by side; what follows {source}: {_followers(one.graph, source)}"
+            hint = f"neither depends on the other; what follows {source}: {_followers(leg.graph, source)}"
         return part.error(f"nothing flows from {site.node} to {names}", hint)
     hint = "leave one that connects them live"
-    if exemption := _exemption(one, site, frozen):
-        hint += f", for example{_exempting(one, exemption)}"
-    return part.error(f"{_freezing(one.leg)} cuts every path from {site.node} to {names}: the effect would be exactly zero", hint)
+    if exemption := _exemption(leg, site, frozen):
+        hint += f", for example{_exempting(leg, exemption)}"
+    return part.error(f"{_freezing(leg.leg)} cuts every path from {site.node} to {names}: the effect would be exactly zero", hint)
 
 
 def _followers(graph: Graph, node: Node) -> str:
@@ -46,14 +46,14 @@ def _freezing(leg: Leg) -> str:
     return " ".join(["directly"] * leg.directly + [f"freezing {', '.join(map(str, leg.frozen))}"] * bool(leg.frozen))
 
 
-def _exempting(one: ConcreteLeg, node: Node) -> str:
+def _exempting(leg: ConcreteLeg, node: Node) -> str:
     """The leg's words with one more node exempt; of a node frozen by its whole name, just the name."""
-    if node in map(one.graph.canonical, one.leg.frozen):
+    if node in map(leg.graph.canonical, leg.leg.frozen):
         return f" {node}"
-    return f": {_freezing(one.leg)} except {', '.join(map(str, (*one.leg.exempt, node)))}"
+    return f": {_freezing(leg.leg)} except {', '.join(map(str, (*leg.leg.exempt, node)))}"
 
 
-def alike(one: ConcreteLeg) -> PathError:
+def alike(leg: ConcreteLeg) -> PathError:
     """All sources have the same values in both prompts.
 
     >>> import circuitry as ct
@@ -61,18 +61,18 @@ def alike(one: ConcreteLeg) -> PathError:
     >>> alike(leg).hint
     'the prompts differ at B; from there to embed information moves exactly 0 tokens'
     """
-    site, changed, where = one.sources[0], one.changed or (), one.where or {}
+    site, changed, where = leg.sources[0], leg.changed or (), leg.where or {}
     names = [name for name, at in where.items() if all(p in tokens for p, tokens in zip(at, changed, strict=True))]
     tokens = ", ".join(names) or f"token {min(min(tokens, default=0) for tokens in changed)} or later"
-    sight = one.graph.from_tokens[nodes_of(site, one.graph)[0]]
-    return one.source(site).error(
+    sight = leg.graph.from_tokens[nodes_of(site, leg.graph)[0]]
+    return leg.source(site).error(
         f"no token in which the prompts differ reaches {site}: its value is the same in both, so the effect would be exactly zero",
         f"the prompts differ at {tokens}; from there to {site.node} information moves {sight} tokens",
         at_position=True,
     )
 
 
-def too_far(one: ConcreteLeg, site: Site, reach: dict[Node, Reach], frozen: set[Node]) -> PathError:
+def too_far(leg: ConcreteLeg, site: Site, reach: dict[Node, Reach], frozen: set[Node]) -> PathError:
     """The nodes are connected, but no information gets from the one position to the other.
 
     >>> import circuitry as ct
@@ -80,10 +80,10 @@ def too_far(one: ConcreteLeg, site: Site, reach: dict[Node, Reach], frozen: set[
     >>> too_far(leg, leg.sources[0], leg.graph.reach([leg.graph.node("x[0]")]), set()).problem
     'out of reach: from x[0] to c[0] information moves 0 to 3 tokens, and 9 is 8 after 1'
     """
-    target, rule = next((t, reach[n]) for t in one.leg.targets for n in nodes_of(t, one.graph) if n in reach)
-    part = one.source(site)
-    start, stop = site.at, read_at(target, one.graph)
-    offsets = [offset for some in tokens_between(one, site, target) or [] for offset in some] or [0]
+    target, rule = next((t, reach[n]) for t in leg.leg.targets for n in nodes_of(t, leg.graph) if n in reach)
+    part = leg.source(site)
+    start, stop = site.at, read_at(target, leg.graph)
+    offsets = [offset for some in tokens_between(leg, site, target) or [] for offset in some] or [0]
     if start is None:
         return part.error(
             f"nothing in which the prompts differ reaches {target} by way of {site.node}: the effect would be exactly zero",
@@ -99,8 +99,8 @@ def too_far(one: ConcreteLeg, site: Site, reach: dict[Node, Reach], frozen: set[
             "the effect would be exactly zero"
         )
         hint = "choose the same position for both ends" + ", or freeze less" * bool(frozen)
-        if exemption := _exemption(one, site, frozen):
-            hint = f"exempt one that does, for example{_exempting(one, exemption)}"
+        if exemption := _exemption(leg, site, frozen):
+            hint = f"exempt one that does, for example{_exempting(leg, exemption)}"
         return part.error(problem, hint)
     tokens = "token" if str(rule) in ("exactly 1", "at least 1") else "tokens"
     return part.error(
@@ -110,13 +110,13 @@ def too_far(one: ConcreteLeg, site: Site, reach: dict[Node, Reach], frozen: set[
     )
 
 
-def _exemption(one: ConcreteLeg, site: Site, frozen: set[Node]) -> Node | None:
+def _exemption(leg: ConcreteLeg, site: Site, frozen: set[Node]) -> Node | None:
     """A frozen node that would let the effect through if it were exempt: one of the source's own layer if there is one."""
-    sources = nodes_of(site, one.graph)
+    sources = nodes_of(site, leg.graph)
     layer = sources[0].indices[:1]
     near = sorted(frozen, key=lambda n: (n.indices[:1] != layer, n.indices < layer, n.indices, n.family, str(n)))
     for node in near[:_CANDIDATES]:
-        reach = one.graph.reach(sources, frozen - {node})
-        if any(can_arrive(one, site, target, reach) for target in one.leg.targets):
+        reach = leg.graph.reach(sources, frozen - {node})
+        if any(can_arrive(leg, site, target, reach) for target in leg.leg.targets):
             return node
     return None

@@ -45,15 +45,15 @@ class Regions:
 
     def at(self, place: Place) -> Region:
         """The region of a place. Raises CircuitryError for a module that is in no layer, nor before or after all of them."""
-        if place not in self._known:
-            self._known[place] = self._found(place)
-        return self._known[place]
+        if place not in self._of_places:
+            self._of_places[place] = self._region(place)
+        return self._of_places[place]
 
     @functools.cached_property
-    def _known(self) -> dict[Place, Region]:
+    def _of_places(self) -> dict[Place, Region]:
         return {}
 
-    def _found(self, place: Place) -> Region:
+    def _region(self, place: Place) -> Region:
         if (end := self._ends.get((place.module, place.io))) is not None:
             return end
         for block, node in self.blocks.items():
@@ -75,10 +75,10 @@ class Regions:
     def _ends(self) -> dict[tuple[str, str], Region]:
         """What comes before all layers, and after them."""
         last = Region(len(self.layers))
-        found = {Node(family.name): Region(-1) for family in self.graph.by_role("embed")}
-        found |= {Node(family.name): last for family in self.graph.by_role("logits")}
-        found |= {node: last for node in self.graph.nodes() if node.indices == (last.layer,)}
-        places = {self.graph.place(node): region for node, region in found.items()}
+        regions = {Node(family.name): Region(-1) for family in self.graph.by_role("embed")}
+        regions |= {Node(family.name): last for family in self.graph.by_role("logits")}
+        regions |= {node: last for node in self.graph.nodes() if node.indices == (last.layer,)}
+        places = {self.graph.place(node): region for node, region in regions.items()}
         return {(place.module, place.io): region for place, region in places.items()}
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""What names the same thing twice: values of an axis, sites of a set, whole paths. What comes twice counts its examples twice."""
+"""Finds what is named twice: values of an axis, sites of a set, whole paths. Examples of a repeated cell would count twice."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .readings import read_at
 from .values import Sweep, Value
 
 Tokens = tuple[Hashable, ...] | None
-"""Where a site stands: one token an example, just one where it is the same in all of them, None for every position."""
+"""A site's token in each example, a single one if it is the same in all; None for every position."""
 
 
 def tokens(at: Position | None, where: Where | None) -> Tokens:
-    """The tokens a position names; its own text where no prompts are known.
+    """The tokens that a position names; its text if no prompts are known.
 
     >>> tokens(Position("B"), {"B": [1, 1]}) == tokens(Position(1), {"B": [1, 1]})
     True
@@ -37,8 +37,8 @@ def tokens(at: Position | None, where: Where | None) -> Tokens:
 def aliases(axis: str, values: Sequence[Value], where: Where | None) -> dict[Value, Value]:
     """Positions that name the same token in every example as another one of ``values``, by that other one.
 
-    Of a sweep that nobody chose they are left out: the plainest name stays, one without an offset or else the first. Raises
-    CircuitryError where they were chosen.
+    They are left out of a sweep that the user did not choose: a name without an offset stays, or else the first. Raises
+    CircuitryError if the user chose the values.
 
     >>> aliases("position", Sweep(["IO+1", "S1", "S1+1"]), {"IO": [1, 4], "S1": [2, 5]})
     {'IO+1': 'S1'}
@@ -49,19 +49,19 @@ def aliases(axis: str, values: Sequence[Value], where: Where | None) -> dict[Val
     places: dict[Tokens, list[Value]] = {}
     for value in values:
         places.setdefault(tokens(parse_position(str(value)), where), []).append(value)
-    found: dict[Value, Value] = {}
+    repeated: dict[Value, Value] = {}
     for same in places.values():
         if len(same) > 1 and not isinstance(values, Sweep):
             raise CircuitryError(
                 f"{{{axis}}} has {same[0]!r} and {same[1]!r}, which are the same token in every example; name each token once"
             )
         plain = min(same, key=lambda value: parse_position(str(value)).offset != 0)
-        found |= {value: plain for value in same if value != plain}
-    return found
+        repeated |= {value: plain for value in same if value != plain}
+    return repeated
 
 
 def experiment(path: Path, graph: Graph, where: Where | None) -> Hashable:
-    """What a path without open axes does, whatever it is written like: equal for two that are the same experiment.
+    """What a path without open axes does, however it is written: equal for two paths that are the same experiment.
 
     >>> import circuitry as ct
     >>> one, other = ct.parse("(mlp[0] @ B, mlp[1]) -> logits"), ct.parse("(mlp[1], mlp[0] @ 1) -> logits @ END")
@@ -82,7 +82,7 @@ def experiment(path: Path, graph: Graph, where: Where | None) -> Hashable:
 def check_once(members: Iterable[Mention], graph: Graph, where: Where | None, *, measured: bool = False) -> None:
     """Refuse a set of sites that names one site twice: a source would be written twice, a distance would count it twice.
 
-    Two that meet in some examples only are refused where a distance is ``measured`` over them. Raises PathError.
+    Two sites that are the same in some examples only are refused if a distance is ``measured`` over them. Raises PathError.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import plan
@@ -100,28 +100,30 @@ def check_once(members: Iterable[Mention], graph: Graph, where: Where | None, *,
                 by_node.setdefault(node, []).append((mention.site, mention))
     for same in by_node.values():
         for (first, _), (second, mention) in combinations(same, 2):
-            one, other = (tokens(read_at(site, graph), where) for site in (first, second))
-            if one is None or other is None or one == other:
-                raise mention.error(_said(first, second, one, other), "name each site once")
-            if measured and (met := _met(one, other)):
-                raise mention.error(f"{second} is {first} in {met}, which a distance would count twice", "name each token once")
+            first_tokens, second_tokens = (tokens(read_at(site, graph), where) for site in (first, second))
+            if first_tokens is None or second_tokens is None or first_tokens == second_tokens:
+                raise mention.error(_message(first, second, first_tokens, second_tokens), "name each site once")
+            if measured and (shared := _shared_examples(first_tokens, second_tokens)):
+                raise mention.error(
+                    f"{second} is {first} in {shared}, which a distance would count twice", "name each token once"
+                )
 
 
-def _said(first: Site, second: Site, one: Tokens, other: Tokens) -> str:
+def _message(first: Site, second: Site, first_tokens: Tokens, second_tokens: Tokens) -> str:
     if first == second:
-        return f"{second} stands twice in the set"
-    if one == other:
+        return f"{second} is in the set twice"
+    if first_tokens == second_tokens:
         mention = "part of " if len(first.node.indices) != len(second.node.indices) else ""
         mention, inner, outer = (
             (mention, second, first) if len(first.node.indices) <= len(second.node.indices) else (mention, first, second)
         )
         return f"{inner} is {mention}{outer}, which the set names already"
-    every, single = (first, second) if one is None else (second, first)
+    every, single = (first, second) if first_tokens is None else (second, first)
     return f"{single} is part of {every}, which is at every position"
 
 
-def _met(one: Sequence[Hashable], other: Sequence[Hashable]) -> str:
-    size = max(len(one), len(other))
-    pairs = zip(list(one) * (size // len(one)), list(other) * (size // len(other)), strict=True)
+def _shared_examples(first: Sequence[Hashable], second: Sequence[Hashable]) -> str:
+    size = max(len(first), len(second))
+    pairs = zip(list(first) * (size // len(first)), list(second) * (size // len(second)), strict=True)
     same = sum(a == b for a, b in pairs)
     return f"{same} of {size} examples" if same else ""

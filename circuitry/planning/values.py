@@ -1,4 +1,4 @@
-"""What planning makes, as values: cells of a table, and for each of them the passes that run and what they write, freeze and read."""
+"""The values that planning makes: cells of a table, and the passes of each cell with what they write, freeze and read."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Value: TypeAlias = int | str
 
 
 class Sweep(tuple[Value, ...]):
-    """Values of an axis that nobody chose for this run: a task's sweep, or a suite's own positions.
+    """Values of an axis that the user did not choose: a task's sweep, or a suite's own positions.
 
-    Where two of them turn out to be the same token, one is left out; values that a user chose are refused instead.
+    If two of them are the same token, one is left out; of values that a user chose, two such are refused.
 
     >>> Sweep(["B", "B+1"])
     ('B', 'B+1')
@@ -48,7 +48,7 @@ class Write:
 
     @property
     def made(self) -> bool:
-        """Whether the intervention makes the value, and it stands in no other row.
+        """Whether the intervention makes the value, so that no row of a batch has it.
 
         >>> Write(Node("embed"), None, SOURCE).made
         False
@@ -79,7 +79,7 @@ class Plan:
     """What will run. ``base`` is the input that is patched and ``source`` the one its values come from.
 
     Noising has base "clean"; denoising swaps the two. ``skipped`` are cells whose effect is exactly zero by the graph, with
-    the reason; they are not run. ``named`` frozen the paths of a plan made of several (``join``), by the label of each.
+    the reason; they are not run. ``named`` has the paths of a joined plan (``join``) by label.
     """
 
     path: Path
@@ -104,7 +104,7 @@ class Plan:
 
     @property
     def title(self) -> str:
-        """The path; of a plan made of several the first, and how many more there are.
+        """The path; for a joined plan, the first path and how many more there are.
 
         >>> import circuitry as ct
         >>> from circuitry.planning import join, plan

@@ -159,8 +159,8 @@ def compare(
 ) -> Comparison:
     """Compare the cells that both tables have, by their normalized effect or by the effect itself.
 
-    Examples are paired where both tables have the same task text and as many examples, else the tables are two samples. Raises
-    CircuitryError where the axes differ, no cell is shared, or effects of different units are to be compared.
+    Examples are paired if both tables have the same task text and number of examples, else the tables are two samples. Raises
+    CircuitryError if the axes differ, no cell is shared, or effects of different units are to be compared.
 
     >>> from circuitry.results import PatchingTable
     >>> one, two = (PatchingTable.of([{"layer": 0}], np.full((1, 8), x), np.zeros(8), np.full(8, 2.0), "logit") for x in (1.0, 2.0))
@@ -175,10 +175,10 @@ def compare(
     tables = list(zip((first, second), ([place[cell] for cell in shared] for place in places), strict=True))
     effects = tuple(table.values()[rows] for table, rows in tables)
     wholes = tuple((table.values("source") - table.values("base"))[rows] for table, rows in tables)
-    if by == "effect":
+    if by == "effect":  # with whole effects of 1, the ratio of means is the mean effect
         wholes = tuple(np.where(np.isnan(effect), np.nan, 1.0) for effect in effects)
     paired = _paired(first, second)
-    sides = _known((effects[0], effects[1]), (wholes[0], wholes[1]), paired)
+    sides = _complete((effects[0], effects[1]), (wholes[0], wholes[1]), paired)
     outliers = Outliers.of(_samples(*sides, paired))
     frame = _tested(*sides, paired, outliers, level, resamples, seed).set_axis(first.mean().index[tables[0][1]])
     counts = [effect.shape[1] for effect in effects]
@@ -205,7 +205,7 @@ def _check(first: Measurements, second: Measurements, by: str) -> None:
 
 
 def _paired(first: Measurements, second: Measurements) -> bool:
-    """Whether both have the same prompts, example by example, as far as their records say."""
+    """Whether both tables have the same prompts, example by example, by their records."""
     task = text(first.provenance.get("task"))
     return task != "" and task == text(second.provenance.get("task")) and first.values().shape[1] == second.values().shape[1]
 
@@ -215,50 +215,52 @@ def _some(cells: Any) -> str:
     return ", ".join(shown[:_FEW]) + (f" and {len(shown) - _FEW} more" if len(shown) > _FEW else "")
 
 
-def _known(effects: Pair, wholes: Pair, paired: bool) -> tuple[Pair, Pair]:
-    """Effect and whole of either side [cell, example], known examples first and NaN after the last; pairs stay pairs."""
-    known = tuple(np.isfinite(effect) & np.isfinite(whole) for effect, whole in zip(effects, wholes, strict=True))
+def _complete(effects: Pair, wholes: Pair, paired: bool) -> tuple[Pair, Pair]:
+    """Effect and whole effect of each side [cell, example], complete examples first and NaN after them; pairs stay aligned."""
+    complete = tuple(np.isfinite(effect) & np.isfinite(whole) for effect, whole in zip(effects, wholes, strict=True))
     if paired:
-        known = (known[0] & known[1],) * 2
-    made = []
-    for effect, whole, here in zip(effects, wholes, known, strict=True):
-        place = np.argsort(~here, axis=1, kind="stable")
-        one, two = (np.take_along_axis(np.where(here, values, np.nan), place, axis=1) for values in (effect, whole))
-        made.append((one, two))
-    return made[0], made[1]
+        complete = (complete[0] & complete[1],) * 2
+    sides = []
+    for effect, whole, complete_here in zip(effects, wholes, complete, strict=True):
+        place = np.argsort(~complete_here, axis=1, kind="stable")
+        ordered = [np.take_along_axis(np.where(complete_here, values, np.nan), place, axis=1) for values in (effect, whole)]
+        sides.append((ordered[0], ordered[1]))
+    return sides[0], sides[1]
 
 
-def _samples(one: Pair, two: Pair, paired: bool) -> list[Array]:
-    """What is tested, [cell, example] with NaN for none: differences of pairs, or both sides' pulls on the normalized."""
+def _samples(first: Pair, second: Pair, paired: bool) -> list[Array]:
+    """What is tested, [cell, example] with NaN for none: differences of pairs, or each side's pulls on its normalized effect."""
     pulls = []
-    for effect, whole in (one, two):
+    for effect, whole in (first, second):
         with np.errstate(invalid="ignore", divide="ignore"):
             pulls.append(_pulls(effect, whole))
     return [pulls[0] - pulls[1]] if paired else pulls
 
 
-def _tested(one: Pair, two: Pair, paired: bool, outliers: Outliers, level: float, resamples: int, seed: int) -> pd.DataFrame:
-    """All columns; cells with as many known examples are treated at once."""
-    counts = np.stack([np.isfinite(effect).sum(1) for effect, _ in (one, two)], axis=1)
-    found, hidden = np.full((len(counts), len(COLUMNS)), np.nan), np.zeros(len(counts), bool)
+def _tested(
+    first_side: Pair, second_side: Pair, paired: bool, outliers: Outliers, level: float, resamples: int, seed: int
+) -> pd.DataFrame:
+    """All columns; cells with the same numbers of complete examples are tested together."""
+    counts = np.stack([np.isfinite(effect).sum(1) for effect, _ in (first_side, second_side)], axis=1)
+    columns, hidden = np.full((len(counts), len(COLUMNS)), np.nan), np.zeros(len(counts), bool)
     for n, m in np.unique(counts[counts.min(1) >= 2], axis=0):
         rows = (counts == (n, m)).all(1)
-        first, second = ((effect[rows, :k], whole[rows, :k]) for (effect, whole), k in ((one, n), (two, m)))
-        found[rows, :6] = _estimated(first, second, paired, level, resamples, seed, statistics.draws_for(len(counts)))
-        samples = [np.sort(each, axis=1) for each in _samples(first, second, paired)]
-        hidden[rows] = outliers.may_hide(found[rows, 2], np.max([widths(each) for each in samples], axis=0), min(n, m))
-    found[:, 6] = statistics.false_discovery(found[:, 5], hidden)
-    return pd.DataFrame(found, columns=COLUMNS)
+        first, second = ((effect[rows, :k], whole[rows, :k]) for (effect, whole), k in ((first_side, n), (second_side, m)))
+        columns[rows, :6] = _estimated(first, second, paired, level, resamples, seed, statistics.draws_for(len(counts)))
+        samples = [np.sort(sample, axis=1) for sample in _samples(first, second, paired)]
+        hidden[rows] = outliers.may_hide(columns[rows, 2], np.max([widths(sample) for sample in samples], axis=0), min(n, m))
+    columns[:, 6] = statistics.false_discovery(columns[:, 5], hidden)
+    return pd.DataFrame(columns, columns=COLUMNS)
 
 
-def _estimated(one: Pair, two: Pair, paired: bool, level: float, resamples: int, seed: int, draws: int) -> Array:
-    """Both estimates, their difference, its interval and p, [cell, 6], where every cell has as many examples."""
-    pulls = _pulls(*one), _pulls(*two)
-    first, second = (each.mean(1) for each in pulls)
-    rng, sizes = np.random.default_rng(seed), [each.shape[1] for each in pulls]
+def _estimated(first_side: Pair, second_side: Pair, paired: bool, level: float, resamples: int, seed: int, draws: int) -> Array:
+    """Both estimates, their difference, its interval and p, [cell, 6], if every cell has the same number of examples."""
+    pulls = _pulls(*first_side), _pulls(*second_side)
+    first, second = (pull.mean(1) for pull in pulls)
+    rng, sizes = np.random.default_rng(seed), [pull.shape[1] for pull in pulls]
     weights = [statistics.resampling(n, resamples, rng) for n in sizes[: 1 if paired else 2]]
-    ratios = [_ratios(side, weight) for side, weight in zip((one, two), (weights * 2)[:2], strict=True)]
-    centred = [(each - each.mean(1, keepdims=True)) / n for each, n in zip(pulls, sizes, strict=True)]
+    ratios = [_ratios(side, weight) for side, weight in zip((first_side, second_side), (weights * 2)[:2], strict=True)]
+    centred = [(pull - pull.mean(1, keepdims=True)) / n for pull, n in zip(pulls, sizes, strict=True)]
     influence = centred[0] - centred[1] if paired else np.concatenate([centred[0], -centred[1]], axis=1)
     difference = first - second
     replicates = ratios[0] - ratios[1] - difference
@@ -279,7 +281,7 @@ def _ratios(side: Pair, weights: Array) -> Array:
 
 
 def _pulls(effect: Array, whole: Array) -> Array:
-    """What each example says the ratio of means is, to first order: their mean is the ratio, their spread that of the ratio."""
+    """Each example's value of the ratio of means, to first order: their mean is the ratio, and their spread is that of the ratio."""
     counted = np.isfinite(effect).sum(1)
     total, scale = np.nansum(effect, axis=1) / counted, (np.nansum(whole, axis=1) / counted)[:, None]
     normalized = total[:, None] / scale

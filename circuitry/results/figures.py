@@ -28,10 +28,10 @@ Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def plot_table(table: PatchingTable) -> Figure:
-    """A heat map where two axes or more are open, bars with bootstrap intervals where one or none is.
+    """A heat map if two axes or more are open, else bars with bootstrap intervals.
 
-    What is not significant is pale: hatched bars, numbers in grey italics, or no dot where a grid is too large for numbers. A
-    grey band, or one on the colour bar, is what 95% of the random nodes stay within.
+    What is not significant is pale: hatched bars, numbers in grey italics, or no dot if a grid is too large for numbers. A
+    grey band, or one on the colour bar, is the range of 95% of the random nodes.
 
     >>> import numpy as np
     >>> from circuitry.results import PatchingTable
@@ -92,12 +92,12 @@ def _write_numbers(ax: Any, values: Floats, image: Any, pale: Flags) -> None:
 
 
 def _dark(image: Any, value: Any) -> Any:
-    """Whether a value's colour needs white upon it."""
+    """Whether text on a value's colour must be white."""
     return np.abs(image.norm(value) - 0.5) > 0.3
 
 
 def _bars(table: PatchingTable) -> Figure:
-    """Bars with their intervals: standing, or lying where labels are too long to stand side by side."""
+    """Bars with their intervals: vertical, or horizontal if the labels are too long to fit side by side."""
     seen = table.statistics()
     means, places = seen["mean"].to_numpy(), np.arange(len(seen))
     labels = [_tick(i) for i in seen.index] if table.axes else [""]
@@ -113,7 +113,7 @@ def _bars(table: PatchingTable) -> Figure:
         bar.set(hatch="//////", edgecolor="0.6", hatch_linewidth=0.5, facecolor=(*bar.get_facecolor()[:3], 0.4))
     _whiskers(ax, places, means, seen, along)
     band = table.random_band().fillna(0).to_numpy()
-    shown = getattr(ax, f"get_{along}lim")()  # random nodes may do more than any cell, and would leave no room for them
+    shown = getattr(ax, f"get_{along}lim")()  # before the band, which may be far wider than any bar
     draw(places, 2 * band, 1, -band, color="0.85", linewidth=0, zorder=0)
     ax.set(**{f"{along}lim": shown, f"{along}label": f"mean {table.unit}", f"{across}label": table.axes[0] if table.axes else ""})
     (ax.axvline if lying else ax.axhline)(0, color="0.3", linewidth=0.6)
@@ -137,7 +137,7 @@ def _whiskers(ax: Any, places: Floats, centres: Floats, seen: pd.DataFrame, way:
 
 
 def _finish(figure: Figure, ax: Any, table: PatchingTable, notes: list[str], mark: str) -> None:
-    """Title above, and below it all what the marks mean."""
+    """The title, and a note below the figure that explains the marks."""
     ax.set_title(_title(table), wrap=True)
     _explain(figure, [*notes, *table.notes(mark)])
 
@@ -151,7 +151,7 @@ def _explain(figure: Figure, notes: Sequence[str]) -> None:
 def plot_comparison(comparison: Comparison) -> Figure:
     """Both numbers of each cell joined by a line, at the left; at the right their difference with its bootstrap interval.
 
-    Of many cells, those where either number is largest. A difference that is not significant is hollow.
+    If there are many cells, those whose numbers are largest are shown. A difference that is not significant is hollow.
 
     >>> import numpy as np
     >>> from circuitry.results import PatchingTable
@@ -177,13 +177,13 @@ def plot_comparison(comparison: Comparison) -> Figure:
         left.set_yticks(places, [_tick(i) for i in shown.index] if comparison.axes else [""])
         left.set(ylabel=", ".join(comparison.axes), ylim=(len(shown) - 0.5, -0.5))
         figure.legend(loc="outside upper center", ncols=2, frameon=False)
-        some = [f"the {len(shown)} largest of {len(frame)} cells"] * (len(shown) < len(frame))
-        _explain(figure, [*some, comparison.caption().partition("; ")[2].replace("* q", "filled: q")])
+        largest = [f"the {len(shown)} largest of {len(frame)} cells"] * (len(shown) < len(frame))
+        _explain(figure, [*largest, comparison.caption().partition("; ")[2].replace("* q", "filled: q")])
     return figure
 
 
 def _every(labels: Sequence[str], most: int) -> int:
-    """Of how many labels along the bottom one has room."""
+    """The step between labels along the bottom, so that they have room."""
     room = min(most, 100 // (2 + max(map(len, labels), default=0)))
     return max(1, -(-len(labels) // max(1, room)))
 

@@ -17,9 +17,9 @@ from .statistics import Array
 from .units import KL, SEVERAL, signed
 
 _ROUNDING = 1e-6
-"""Differences below this part of the numbers themselves are rounding in float32."""
+"""Differences below this fraction of the numbers themselves are rounding in float32."""
 COLUMNS = ("example", "effect", "base", "source")
-"""What every table has beside its axes."""
+"""The columns of every table beside its axes."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Measurements:
     random: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a cell that comes twice: its examples would count twice, which makes significance of nothing."""
+        """Refuse a repeated cell: its examples would count twice, and make significance out of nothing."""
         keys = [*self.axes, "example"]
         if self.frame.columns.isin(keys).sum() == len(keys) and (twice := self.frame.duplicated(keys)).any():
             cell = self.frame[twice][keys].iloc[:1].to_dict("records")[0]
@@ -108,9 +108,11 @@ class Measurements:
         """
         units = {name: table.unit for name, table in tables.items()}
         shared = next(iter(units.values())) if len(set(units.values())) == 1 else SEVERAL
-        made = cls.stack({name: replace(table, unit=shared) for name, table in tables.items()}, "metric", title)
+        stacked = cls.stack({name: replace(table, unit=shared) for name, table in tables.items()}, "metric", title)
         never = {unit for name, table in tables.items() if not signed(unit := units[name], table.provenance)}
-        return replace(made, provenance={**made.provenance, "unit": shared, "units": units, "never_negative": sorted(never)})
+        return replace(
+            stacked, provenance={**stacked.provenance, "unit": shared, "units": units, "never_negative": sorted(never)}
+        )
 
     def unit_of(self, metric: Any) -> str:
         """The unit of one value of the axis ``metric``.
@@ -118,8 +120,8 @@ class Measurements:
         >>> Measurements.of([{"metric": "kl"}], np.ones((1, 2)), np.zeros(2), np.ones(2), SEVERAL).unit_of("kl")
         'KL divergence from the base run, nats'
         """
-        known = self.provenance.get("units") or ({"kl": KL} if self.unit == SEVERAL else {})  # tables of old did not say
-        return str(known.get(str(metric), self.unit))
+        units = self.provenance.get("units") or ({"kl": KL} if self.unit == SEVERAL else {})  # old tables did not record units
+        return str(units.get(str(metric), self.unit))
 
     def signed(self) -> pd.Series:
         """Whether each cell's effect can be negative, by its unit: a divergence or a distance cannot.
@@ -132,7 +134,7 @@ class Measurements:
         return pd.Series([signed(self.unit_of(metric), self.provenance) for metric in metrics], index=cells, dtype=bool)
 
     def select(self, axis: str, value: Any) -> Self:
-        """The part of the table with one value of one axis, which is an axis no more; random nodes of that value only.
+        """The part of the table with one value of one axis, without that axis; random nodes of that value only.
 
         Raises CircuitryError for an axis or a value that the table does not have.
 
@@ -144,8 +146,8 @@ class Measurements:
             raise CircuitryError(f"this table has no axis {axis!r}; {suggest(axis, self.axes)}")
         frame = _having(self.frame, axis, value)
         if frame.empty:
-            known = list(dict.fromkeys(self.frame[axis]))
-            raise CircuitryError(f"no cell has {axis} {value!r}; there are {', '.join(map(repr, known))}")
+            values = list(dict.fromkeys(self.frame[axis]))
+            raise CircuitryError(f"no cell has {axis} {value!r}; there are {', '.join(map(repr, values))}")
         random = self.random
         if random is not None and axis in random:
             random = _having(random, axis, value)
@@ -170,7 +172,7 @@ class Measurements:
         return replace(self, provenance={**self.provenance, "title": title})
 
     def _grouped(self, values: pd.Series | None = None) -> Any:
-        """Effects (or other values a row) by cell, in the order of the cells; one group where no axis is open."""
+        """Effects (or other values per row) by cell, in the order of the cells; one group if no axis is open."""
         keys: list[Any] = [self.frame[axis] for axis in self.axes] or [np.zeros(len(self.frame), int)]
         return (self.frame["effect"] if values is None else values).groupby(keys, sort=False)
 
@@ -193,8 +195,10 @@ class Measurements:
         if self.random is None:
             return None
         units = {metric: self.unit_of(metric) for metric in self.random.get("metric", pd.Series([None])).unique()}
-        known = [signed(units[metric], self.provenance) for metric in self.random.get("metric", [None] * len(self.random))]
-        random = self.random[known]
+        can_be_negative = [
+            signed(units[metric], self.provenance) for metric in self.random.get("metric", [None] * len(self.random))
+        ]
+        random = self.random[can_be_negative]
         keys = [random[axis] for axis in self.axes if axis in random] + [random["draw"]]
         return _filled(random["example"].groupby(keys, sort=False), random["effect"])
 
@@ -221,7 +225,7 @@ class Measurements:
     def normalized(self) -> pd.Series:
         """The normalized effect: the mean effect divided by that of patching the whole input. 1 is all of it, with the same sign.
 
-        NaN where the whole input does nothing but rounding: a fraction of that means nothing.
+        NaN if the whole input changes nothing beyond rounding: a fraction of that means nothing.
 
         >>> Measurements.of([{}], np.array([[-1.0]]), np.array([2.0]), np.array([0.0]), "logit").normalized().tolist()
         [0.5]
@@ -258,7 +262,7 @@ class Measurements:
 
 
 def merged(rows: Sequence[Sequence[Any]]) -> list[Any]:
-    """The values of all rows in an order that each row keeps, where some have holes; by first appearance if there is none.
+    """The values of all rows in an order that agrees with every row; by first appearance if there is none.
 
     >>> merged([["A", "B", "END"], ["A", "B", "B+1", "END"]]), merged([[1, 2], [2, 1]])
     (['A', 'B', 'B+1', 'END'], [1, 2])
@@ -282,20 +286,20 @@ def _filled(examples: Any, values: pd.Series) -> Array:
 
 
 def _stacked(frames: Mapping[Any, pd.DataFrame], axis: str) -> pd.DataFrame:
-    """Frames below each other, with a new first column that says which is which."""
+    """Frames below each other, with a new first column that names the frame of each row."""
     values = [value for value, frame in frames.items() for _ in range(len(frame))]
-    made = pd.concat(frames.values(), ignore_index=True)
-    made.insert(0, axis, pd.Series(values, dtype=object).infer_objects())
-    return made
+    stacked = pd.concat(frames.values(), ignore_index=True)
+    stacked.insert(0, axis, pd.Series(values, dtype=object).infer_objects())
+    return stacked
 
 
 def _having(frame: pd.DataFrame, axis: str, value: Any) -> pd.DataFrame:
     """Rows with one value of an axis, without its column; compared one by one, since a value may be a tuple."""
-    return frame[[each == value for each in frame[axis]]].drop(columns=axis).reset_index(drop=True)
+    return frame[[entry == value for entry in frame[axis]]].drop(columns=axis).reset_index(drop=True)
 
 
 def _tasks(tables: Mapping[Any, Measurements], axis: str) -> dict[str, Any]:
-    """The task of tables that differ in an option of it, with all its values; each table's own stays under ``tasks``."""
+    """The task of tables that differ in one of its options, with all values of it; the task of each table stays under ``tasks``."""
     tasks = {str(value): table.provenance.get("task", "") for value, table in tables.items()}
     if len({record.text(task) for task in tasks.values()}) < 2:
         return {}

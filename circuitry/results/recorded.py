@@ -14,14 +14,14 @@ from ..paths.values import Path, Site, position
 
 
 def paths_of(provenance: Mapping[str, Any]) -> dict[str, Path]:
-    """The paths of a record by label; one without a label has the label "". None where it is a description.
+    """The paths of a record by label; one without a label has the label "". Empty if the record only has a description.
 
     >>> {label: str(path) for label, path in paths_of({"path": "a -> b"}).items()}, paths_of({"path": "every node -> all"})
     ({'': 'a -> b'}, {})
     """
     if "path_data" in provenance:
         return {label: from_data(data) for label, data in provenance["path_data"].items()}
-    texts = provenance.get("paths") or {"": provenance.get("path", "")}  # a table of old, or one made by hand
+    texts = provenance.get("paths") or {"": provenance.get("path", "")}  # an old table, or one made by hand
     try:
         return {label: parse(str(text)) for label, text in texts.items()}
     except CircuitryError:
@@ -29,7 +29,7 @@ def paths_of(provenance: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def path_of(provenance: Mapping[str, Any], values: Mapping[str, Any]) -> Path | None:
-    """The path of a cell with these axis values; None where the record has none for it.
+    """The path of a cell with these axis values; None if the record has none for it.
 
     >>> provenance = {"path": "a -> b", "paths": {"k": "c[{n}] -> d", "q": "a -> b"}}
     >>> str(path_of(provenance, {"port": "k", "n": 3})), path_of({}, {})
@@ -39,7 +39,7 @@ def path_of(provenance: Mapping[str, Any], values: Mapping[str, Any]) -> Path | 
 
 
 def path_among(paths: Mapping[str, Path], values: Mapping[str, Any]) -> Path | None:
-    """The same among the paths of a record, for whom asks about many cells.
+    """The same for paths that are already read, to ask about many cells.
 
     >>> str(path_among({"": parse("c[{n}] -> d")}, {"n": 3}))
     'c[3] -> d'

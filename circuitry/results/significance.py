@@ -1,4 +1,4 @@
-"""What can be said of measured effects: intervals, tests, and how much more they are than those of random nodes."""
+"""Statistics of measured effects: intervals, tests, and the comparison with random nodes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .statistics import Array
 
 
 class Assessed(Measurements):
-    """Effects with their statistics; what they are made into is a ``PatchingTable``."""
+    """Effects with their statistics: what a ``PatchingTable`` shows and writes."""
 
     @cached_property
     def _described(self) -> pd.DataFrame:
         return self._describe()
 
     def _describe(self, *options: Any) -> pd.DataFrame:
-        made = statistics.describe(self.values(), *options, outliers=self.outliers, signed=self.signed().to_numpy())
-        return made.set_axis(self.mean().index)
+        described = statistics.describe(self.values(), *options, outliers=self.outliers, signed=self.signed().to_numpy())
+        return described.set_axis(self.mean().index)
 
     @cached_property
     def outliers(self) -> Outliers:
@@ -37,11 +37,12 @@ class Assessed(Measurements):
         return Outliers.of([self.values()[self.signed()], *([] if random is None else [random])])
 
     def statistics(self, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-        """What can be said of each cell's mean effect, indexed as ``mean``.
+        """Statistics of each cell's mean effect, indexed as ``mean``.
 
-        ``mean``, ``se`` (standard error), ``low`` and ``high`` (bootstrap interval over examples), ``normalized`` (effect: 1 is that of the whole input), ``p`` (test of mean zero; NaN where effects are never negative), ``q`` (adjusted for false discoveries over all
-        cells; NaN where p is below 0.05 but outliers may be missing among the examples), and ``random_quantile`` (fraction of random
-        nodes whose |mean effect| is smaller; NaN without ``random``).
+        ``mean``, ``se`` (standard error), ``low`` and ``high`` (bootstrap interval over examples), ``normalized`` (1 is the effect of
+        the whole input), ``p`` (test of mean zero; NaN if effects are never negative), ``q`` (adjusted for false discoveries over
+        all cells; NaN if p is below 0.05 but outliers may be missing among the examples), and ``random_quantile`` (fraction of
+        random nodes whose |mean effect| is smaller; NaN without ``random``).
 
         >>> t = Assessed.of([{"layer": 0}], np.array([[1.0, 2.0, 3.0]]), np.zeros(3), np.full(3, 4.0), "logit")
         >>> t.statistics().round(2)[["mean", "se", "normalized", "p"]].values.tolist()
@@ -49,10 +50,10 @@ class Assessed(Measurements):
         """
         usual = (level, resamples, seed) == (LEVEL, RESAMPLES, 0)
         described = self._described if usual else self._describe(level, resamples, seed)
-        made = described.copy()
+        table = described.copy()
         for place, name, column in ((0, "mean", self.mean()), (1, "se", self.sem()), (4, "normalized", self.normalized())):
-            made.insert(place, name, column)
-        return made.assign(random_quantile=self._random_quantile())
+            table.insert(place, name, column)
+        return table.assign(random_quantile=self._random_quantile())
 
     def significant(self, q: float = SIGNIFICANT) -> pd.Series:
         """Which cells have an adjusted p below ``q``.
@@ -64,7 +65,7 @@ class Assessed(Measurements):
         return self._described["q"] < q
 
     def can_show(self, q: float = SIGNIFICANT) -> bool:
-        """Whether there are examples enough for a cell, or some of them together, to have an adjusted p below ``q``.
+        """Whether there are enough examples for any cell, or several cells together, to have an adjusted p below ``q``.
 
         >>> cells = [{"layer": n} for n in range(16)]
         >>> [Assessed.of(cells, np.ones((16, n)), np.zeros(n), np.ones(n), "logit").can_show() for n in (4, 12)]
@@ -86,14 +87,14 @@ class Assessed(Measurements):
         # A draw may be the cell's own node: it is not smaller, whatever the last bit of either says.
         least = self.mean().abs() - self._rounding
         pairs = zip(least, self._random_by_cell(), strict=True)
-        return [np.nan if each is None or np.isnan(mean) else float((each < mean).mean()) for mean, each in pairs]
+        return [np.nan if means is None or np.isnan(mean) else float((means < mean).mean()) for mean, means in pairs]
 
     def random_band(self, share: float = 0.95) -> pd.Series:
-        """What |mean effect| this share of the random nodes stays within, by cell; NaN without ``random``.
+        """The |mean effect| that this share of the random nodes does not exceed, by cell; NaN without ``random``.
 
         >>> random = pd.DataFrame({"draw": [0, 1, 2], "effect": [0.0, -2.0, 1.0]})
         >>> Assessed.of([{}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit", random=random).random_band(1.0).tolist()
         [2.0]
         """
-        band = [np.nan if each is None else float(np.quantile(each, share)) for each in self._random_by_cell()]
+        band = [np.nan if means is None else float(np.quantile(means, share)) for means in self._random_by_cell()]
         return pd.Series(band, index=self.mean().index)

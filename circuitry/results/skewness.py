@@ -41,15 +41,22 @@ def johnson(values: Array) -> Array:
 
 
 def johnson_two(first: Array, second: Array) -> Array:
-    """The same for the rows of two samples having the same mean, by Welch's t.
+    """Two-sided p of the rows of two samples having the same mean, by Welch's t corrected for skewness as in ``johnson``.
 
     >>> johnson_two(np.array([[1.0, 2.0, 3.0]]), np.array([[7.0, 8.0, 9.0]])).round(3).tolist()
     [0.002]
     """
-    (one, one_third), (two, two_third) = _cumulants(first), _cumulants(second)
+    (first_variance, first_third), (second_variance, second_third) = _cumulants(first), _cumulants(second)
     with np.errstate(invalid="ignore", divide="ignore"):
-        freedom = (one + two) ** 2 / (one**2 / (first.shape[1] - 1) + two**2 / (second.shape[1] - 1))
-    return _corrected(first.mean(1) - second.mean(1), one + two, one_third - two_third, np.nan_to_num(freedom, nan=1.0))
+        freedom = (first_variance + second_variance) ** 2 / (
+            first_variance**2 / (first.shape[1] - 1) + second_variance**2 / (second.shape[1] - 1)
+        )
+    return _corrected(
+        first.mean(1) - second.mean(1),
+        first_variance + second_variance,
+        first_third - second_third,
+        np.nan_to_num(freedom, nan=1.0),
+    )
 
 
 def _cumulants(values: Array) -> tuple[Array, Array]:
@@ -64,12 +71,12 @@ def _corrected(mean: Array, variance: Array, third: Array, freedom: Array) -> Ar
         t = np.nan_to_num(mean / np.sqrt(variance), nan=0.0)
         skewness = np.nan_to_num(third / variance**1.5, nan=0.0, posinf=0.0, neginf=0.0)
     size = np.abs(t)
-    left = size + np.sign(t) * skewness * (1 + 2 * np.minimum(size, _LARGEST_T) ** 2) / 6
-    return np.asarray(2 * special.stdtr(freedom, -np.maximum(left, 0)))
+    corrected = size + np.sign(t) * skewness * (1 + 2 * np.minimum(size, _LARGEST_T) ** 2) / 6
+    return np.asarray(2 * special.stdtr(freedom, -np.maximum(corrected, 0)))
 
 
 def alike(values: Array, least: int = 2) -> Iterator[tuple[Array, Array]]:
-    """Rows of ``values`` [cell, example] that have as many examples: which they are, and their examples in ascending order.
+    """Rows of ``values`` [cell, example] by their number of examples: which rows they are, and their examples in ascending order.
 
     Rows with fewer than ``least`` examples (NaN is none), or with an infinite one, are left out.
 
@@ -91,8 +98,8 @@ def widths(ordered: Array) -> Array:
     >>> widths(np.array([[0.0, 1.0, 2.0, 100.0], [5.0, 5.0, 5.0, 5.0]])).tolist()
     [2.0, 0.05]
     """
-    n, held = ordered.shape[1], math.ceil(0.75 * ordered.shape[1])
-    narrowest = (ordered[:, held - 1 :] - ordered[:, : n - held + 1]).min(1)
+    n, count = ordered.shape[1], math.ceil(0.75 * ordered.shape[1])
+    narrowest = (ordered[:, count - 1 :] - ordered[:, : n - count + 1]).min(1)
     return np.asarray(np.maximum(narrowest, _FLAT * np.abs(np.median(ordered, axis=1))))
 
 
@@ -100,9 +107,10 @@ def widths(ordered: Array) -> Array:
 class Outliers:
     """Examples of all cells of a table that lie far from the others of their cell, on the other side of zero.
 
-    An outlier lies more than three widths (``widths``) from its cell's median, six standard deviations or more of normal examples,
-    and has the other sign: only such an example can undo a mean. That an effect is sometimes nearly zero cannot. ``share`` is theirs of all examples of cells that vary, ``distance`` how many widths away they lie (their median), ``largest`` how far
-    the farthest lies in the unit of the effects, and ``seen`` how many examples there were.
+    An outlier lies more than three widths (``widths``) from its cell's median, which is six standard deviations or more of normal
+    examples, and has the other sign: only such an example can undo a mean; an effect that is sometimes nearly zero cannot. ``share``
+    is their fraction of all examples in cells that vary, ``distance`` their median distance in widths, ``largest`` the largest
+    distance in the unit of the effects, and ``seen`` the number of examples.
     """
 
     share: float
@@ -112,23 +120,23 @@ class Outliers:
 
     @classmethod
     def of(cls, samples: Sequence[Array]) -> Outliers:
-        """Look for them in arrays [cell, example]; cells that only vary by rounding, compared with the others, have none.
+        """The outliers in arrays [cell, example]; cells that only vary by rounding, compared with the others, have none.
 
         >>> Outliers.of([np.array([[0.0, 1.0, 2.0, 3.0, -99.0], [1.0, 2.0, 3.0, 4.0, 103.0]])])
         Outliers(share=0.1, distance=33.333333333333336, largest=100.0, seen=10)
         """
-        most = max((float(np.abs(each[np.isfinite(each)]).max(initial=0.0)) for each in samples), default=0.0)
+        most = max((float(np.abs(sample[np.isfinite(sample)]).max(initial=0.0)) for sample in samples), default=0.0)
         far, largest, varying, seen = [np.empty(0)], 0.0, 0, 0
-        for _, rows in (group for each in samples for group in alike(each)):
-            kept = widths(rows) > _ROUNDING * most
-            width, median = widths(rows)[kept, None], np.median(rows, axis=1, keepdims=True)[kept]
-            away = np.abs(rows[kept] - median)
-            outlying = (away > _FAR * width) & (rows[kept] * median < 0)
+        for _, rows in (group for sample in samples for group in alike(sample)):
+            varies = widths(rows) > _ROUNDING * most
+            width, median = widths(rows)[varies, None], np.median(rows, axis=1, keepdims=True)[varies]
+            away = np.abs(rows[varies] - median)
+            outlying = (away > _FAR * width) & (rows[varies] * median < 0)
             far.append((away / width)[outlying])
             largest = max(largest, float(away[outlying].max(initial=0.0)))
             varying, seen = varying + away.size, seen + rows.size
-        found = np.concatenate(far)
-        return cls(len(found) / max(1, varying), float(np.median(found)) if len(found) else 0.0, largest, seen)
+        distances = np.concatenate(far)
+        return cls(len(distances) / max(1, varying), float(np.median(distances)) if len(distances) else 0.0, largest, seen)
 
     @property
     def enough(self) -> bool:
@@ -142,10 +150,10 @@ class Outliers:
     def may_hide(self, mean: Array, width: Array, examples: int) -> Array:
         """Which means [cell] of this many examples could be due to outliers that are not among the examples.
 
-        So it is where a cell may have missed them, and its mean is less than five times what they add to a mean: their share
-        times their distance, in the cell's own width, and none is more than twice as large as the largest that was seen. Five,
-        since their number and size are known to within a factor of two or so, as is the cell's width. Where too few examples
-        were seen, every mean could.
+        A mean could be if its cell may have missed outliers, and it is less than five times what they add to a mean: their share
+        times their distance in the cell's own width, at most twice the largest that was seen. The factor is five, since their
+        number, their size and the cell's width are known only to within a factor of two or so. If too few examples were seen,
+        every mean could be.
 
         >>> Outliers(0.05, 20.0, 15.0, 200).may_hide(np.array([0.5, 8.0, 8.0]), np.array([1.0, 1.0, 2.0]), 8).tolist()
         [True, False, False]

@@ -18,25 +18,25 @@ from .table import PatchingTable
 def split_cells(table: PatchingTable, axis: str, labels: Sequence[str] | None = None) -> Figure:
     """Cells of two axes, cut in two along a third axis of two values: the first to the left, the second to the right.
 
-    ``labels`` stand below the columns in place of the last axis's values, such as tokens. Raises CircuitryError where the
-    table has other axes, ``axis`` other than two values, or ``labels`` another number than columns.
+    ``labels`` replace the last axis's values below the columns, such as tokens. Raises CircuitryError if the table does not have
+    three axes, ``axis`` does not have two values, or there is not one label for each column.
 
     >>> cells = [{"metric": m, "layer": n, "position": p} for m in ("IO", "S") for n in (0, 1) for p in ("1", "2")]
-    >>> made = PatchingTable.of(cells, np.arange(8.0)[:, None], np.zeros(1), np.ones(1), "logit")
-    >>> split_cells(made, "metric", ["When", "Mary"]).axes[0].get_xticklabels()[1].get_text()
+    >>> table = PatchingTable.of(cells, np.arange(8.0)[:, None], np.zeros(1), np.ones(1), "logit")
+    >>> split_cells(table, "metric", ["When", "Mary"]).axes[0].get_xticklabels()[1].get_text()
     'Mary'
     """
     values = list(dict.fromkeys(table.frame[axis])) if axis in table.axes else []
     if len(table.axes) != 3 or len(values) != 2:
         raise CircuitryError(
-            f"cells are cut in two along an axis of two values, with two more axes; {axis!r} of {table.axes} has {len(values)}"
+            f"expected an axis of two values, and two more axes; got {axis!r} with {len(values)} values, of the axes {table.axes}"
         )
     halves = [table.select(axis, value).pivot() for value in values]
     grids = np.stack([half.to_numpy(dtype=float) for half in halves])
     rows, columns = grids.shape[1:]
     names = [str(c) for c in halves[0].columns] if labels is None else list(labels)
     if len(names) != columns:
-        raise CircuitryError(f"{len(names)} labels for {columns} columns")
+        raise CircuitryError(f"expected {columns} labels, one for each column, got {len(names)}")
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(min(9.0, 1.6 + 0.36 * columns), 1.6 + 0.3 * rows), layout="constrained")
         ax = figure.add_subplot()

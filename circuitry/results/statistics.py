@@ -35,11 +35,11 @@ def describe(
     outliers: Outliers | None = None,
     signed: Array | None = None,
 ) -> pd.DataFrame:
-    """``low``, ``high``, ``p`` and ``q`` of the mean of each row of ``values`` [cell, example], NaN where an example is missing.
+    """``low``, ``high``, ``p`` and ``q`` of the mean of each row of ``values`` [cell, example], with NaN for a missing example.
 
     A cell with fewer than two examples, or with an infinite one, has NaN. A cell with p below 0.05 has no q where its mean could
     be due to outliers that are not among its examples (``Outliers.may_hide``), judged by ``outliers``, by default those of all
-    cells. Where not ``signed`` [cell], effects are never negative and are not tested. The order of the examples does not
+    cells. Cells that are not ``signed`` [cell] are never negative and are not tested. The order of the examples does not
     matter.
 
     >>> describe(np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [1.0, np.nan, np.nan]])).round(3)["p"].tolist()
@@ -47,12 +47,12 @@ def describe(
     """
     tested = np.ones(len(values), bool) if signed is None else signed
     outliers = Outliers.of([values[tested]]) if outliers is None else outliers
-    found, hidden = np.full((3, len(values)), np.nan), np.zeros(len(values), bool)
+    estimates, hidden = np.full((3, len(values)), np.nan), np.zeros(len(values), bool)
     for rows, ordered in alike(values):
-        found[:2, rows] = mean_interval(ordered, level, resamples, seed)
-        found[2, rows] = mean_test(ordered, draws_for(len(values)), seed)
+        estimates[:2, rows] = mean_interval(ordered, level, resamples, seed)
+        estimates[2, rows] = mean_test(ordered, draws_for(len(values)), seed)
         hidden[rows] = outliers.may_hide(ordered.mean(1), widths(ordered), ordered.shape[1])
-    low, high, p = found
+    low, high, p = estimates
     low, high, p = (
         np.where(tested, low, np.maximum(low, 0)),
         np.where(tested, high, np.maximum(high, 0)),
@@ -64,7 +64,7 @@ def describe(
 def mean_test(values: Array, draws: int = _DRAWS, seed: int = 0) -> Array:
     """Two-sided p of each row of ``values`` [cell, example] having mean zero: the larger of ``sign_flip_test`` and ``johnson``.
 
-    The first is exact where effects are symmetric, the second is close where they are skewed.
+    The first is exact if effects are symmetric, the second is close if they are skewed.
 
     >>> mean_test(np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])).tolist()
     [0.25, 1.0]
@@ -157,7 +157,7 @@ def _quantiles(ordered: Array, levels: Array) -> Array:
 
 
 def draws_for(cells: int) -> int:
-    """How many random arrangements to draw, so that a single cell can stand out of that many.
+    """How many random arrangements to draw, so that a single one of so many cells can be significant.
 
     >>> draws_for(10), draws_for(1000)
     (9999, 40000)
@@ -182,7 +182,7 @@ def sign_flip_test(values: Array, draws: int = _DRAWS, seed: int = 0) -> Array:
 
 
 def _signs(n: int, draws: int, seed: int) -> Iterator[Array]:
-    """Blocks of rows of 1 and -1, [arrangement, example]: ``draws`` random ones, or all of them where that is 0."""
+    """Blocks of rows of 1 and -1, [arrangement, example]: ``draws`` random ones, or all of them if that is 0."""
     if not draws:
         yield 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
     rng = np.random.default_rng(seed)
@@ -208,23 +208,23 @@ def shuffle_test(first: Array, second: Array, draws: int = _DRAWS, seed: int = 0
 
 
 def _labels(n: int, m: int, draws: int, seed: int) -> Iterator[Array]:
-    """Blocks of rows with ``n`` ones and ``m`` zeros: ``draws`` random ones, or all of them where that is 0."""
+    """Blocks of rows with ``n`` ones and ``m`` zeros: ``draws`` random ones, or all of them if that is 0."""
     if not draws:
         picked = np.array(list(combinations(range(n + m), n)))
         yield (np.arange(n + m) == picked[:, :, None]).any(1).astype(float)
-    rng, one = np.random.default_rng(seed), np.repeat([1.0, 0.0], [n, m])
+    rng, labels = np.random.default_rng(seed), np.repeat([1.0, 0.0], [n, m])
     for start in range(0, draws, _BLOCK):
-        yield rng.permuted(np.tile(one, (min(_BLOCK, draws - start), 1)), axis=1)
+        yield rng.permuted(np.tile(labels, (min(_BLOCK, draws - start), 1)), axis=1)
 
 
 def _welch(chosen: Array, pooled: Array) -> Array:
     """|Welch's t| between the chosen examples and the others, [arrangement, cell], of numbers with mean zero."""
     total, squares, n = pooled.sum(1), (pooled**2).sum(1), chosen.sum(1)[:, None]
     m = chosen.shape[1] - n
-    one, one_squares = chosen @ pooled.T, chosen @ (pooled**2).T
-    difference = one / n - (total - one) / m
-    spread = (one_squares - one**2 / n) / (n * (n - 1))
-    spread = spread + (squares - one_squares - (total - one) ** 2 / m) / (m * (m - 1))
+    chosen_total, chosen_squares = chosen @ pooled.T, chosen @ (pooled**2).T
+    difference = chosen_total / n - (total - chosen_total) / m
+    spread = (chosen_squares - chosen_total**2 / n) / (n * (n - 1))
+    spread = spread + (squares - chosen_squares - (total - chosen_total) ** 2 / m) / (m * (m - 1))
     floor = 1e-14 * squares  # rounding leaves about this much of no spread at all
     return np.asarray(np.abs(difference) / np.sqrt(np.maximum(spread, np.maximum(floor, np.finfo(float).tiny))))
 
@@ -239,14 +239,14 @@ def false_discovery(p: Array, hidden: Array | None = None) -> Array:
     >>> false_discovery(np.array([0.01, 0.02, 0.5]), np.array([True, False, True])).tolist()
     [nan, 0.03, 0.5]
     """
-    q, known = np.full(len(p), np.nan), ~np.isnan(p)
-    if known.any():
-        q[known] = stats.false_discovery_control(p[known])
+    q, tested = np.full(len(p), np.nan), ~np.isnan(p)
+    if tested.any():
+        q[tested] = stats.false_discovery_control(p[tested])
     return q if hidden is None else np.where(hidden & (p < SIGNIFICANT), np.nan, q)
 
 
 def withheld(described: pd.DataFrame, outliers: Outliers) -> list[str]:
-    """Of how many cells there is a p and no q, and why, as a note; nothing where that is so of none.
+    """A note with the number of cells that have a p but no q, and the reason; empty if there are none.
 
     >>> described = pd.DataFrame({"p": [0.01, 0.5], "q": [np.nan, 0.5]})
     >>> withheld(described, Outliers(0.05, 20.0, 30.0, 200)), withheld(described, Outliers(0.0, 0.0, 0.0, 16))
@@ -260,7 +260,7 @@ def withheld(described: pd.DataFrame, outliers: Outliers) -> list[str]:
 
 
 def least_discovery(examples: int, cells: int, q: float = SIGNIFICANT) -> int:
-    """How many of ``cells`` must be as extreme as a test can show, before any has an adjusted p below ``q``.
+    """How many of ``cells`` must have the smallest p that a test can give before any has an adjusted p below ``q``.
 
     With n examples no p is below 2 / 2**n, however large the effect. More than ``cells`` means that nothing can be shown.
 
@@ -272,7 +272,7 @@ def least_discovery(examples: int, cells: int, q: float = SIGNIFICANT) -> int:
 
 
 def random_means(random: pd.DataFrame, axes: Sequence[str]) -> tuple[list[str], dict[tuple[Hashable, ...], Array]]:
-    """The axes that ``random`` has too, and |mean effect| of each random draw by their values.
+    """The axes that ``random`` also has, and the |mean effect| of each random draw, by the values of these axes.
 
     >>> random = pd.DataFrame({"draw": [0, 0, 1], "distance": 8, "effect": [1.0, 3.0, -1.0]})
     >>> shared, means = random_means(random, ("distance", "layer"))
@@ -281,7 +281,7 @@ def random_means(random: pd.DataFrame, axes: Sequence[str]) -> tuple[list[str], 
     """
     shared = [axis for axis in axes if axis in random.columns]
     means = random.groupby([*shared, "draw"], sort=False)["effect"].mean().abs().dropna()
-    found: dict[tuple[Hashable, ...], list[float]] = {}
+    by_shared: dict[tuple[Hashable, ...], list[float]] = {}
     for key, value in means.items():
-        found.setdefault(key[:-1] if isinstance(key, tuple) else (), []).append(float(value))
-    return shared, {key: np.array(values) for key, values in found.items()}
+        by_shared.setdefault(key[:-1] if isinstance(key, tuple) else (), []).append(float(value))
+    return shared, {key: np.array(values) for key, values in by_shared.items()}

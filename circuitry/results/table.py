@@ -34,26 +34,26 @@ class PatchingTable(Assessed):
         """
         q, tested = SIGNIFICANT, int(self._described["p"].notna().sum())
         examples = int(np.isfinite(self.values()).sum(1).max(initial=0))
-        found = []
+        notes = []
         if tested:
-            found.append(f"{mark} q < {q:g} ({statistics.TEST}, false-discovery control over {writing.count(tested, 'cell')})")
-            found += statistics.withheld(self._described, self.outliers)
+            notes.append(f"{mark} q < {q:g} ({statistics.TEST}, false-discovery control over {writing.count(tested, 'cell')})")
+            notes += statistics.withheld(self._described, self.outliers)
             needed = statistics.least_discovery(examples, tested, q)
             if needed > tested:
-                found.append(f"{examples} examples cannot show anything at q < {q:g} over {writing.count(tested, 'cell')}")
+                notes.append(f"{examples} examples cannot show anything at q < {q:g} over {writing.count(tested, 'cell')}")
             elif needed > 1:
-                found.append(f"{examples} examples cannot show fewer than {needed} cells at q < {q:g} over {tested}")
+                notes.append(f"{examples} examples cannot show fewer than {needed} cells at q < {q:g} over {tested}")
         if not self.signed().all():
-            found.append("no q where effects are never negative: their means are above zero by construction")
+            notes.append("no q where effects are never negative: their means are above zero by construction")
         if self.random is not None:
             _, means = statistics.random_means(self.random, self.axes)
-            known = np.concatenate([[], *means.values()])
-            middle, most = (float(np.quantile(known, part)) if known.size else np.nan for part in (0.5, 1.0))
+            all_means = np.concatenate([[], *means.values()])
+            middle, most = (float(np.quantile(all_means, part)) if all_means.size else np.nan for part in (0.5, 1.0))
             draws = writing.count(self.random["draw"].nunique(), "draw")
-            found.append(f"random nodes: median |mean| {middle:.2g}, at most {most:.2g} over {draws}")
+            notes.append(f"random nodes: median |mean| {middle:.2g}, at most {most:.2g} over {draws}")
         if checked := self.provenance.get("verified"):
-            found.append(str(checked))
-        return found
+            notes.append(str(checked))
+        return notes
 
     def caption(self) -> str:
         """One line that says what the numbers are, and what they can show.
@@ -183,7 +183,7 @@ class PatchingTable(Assessed):
     def _cells(self, digits: int, errors: bool = True) -> tuple[list[str], list[list[str]], int]:
         """The table as text: header, rows, and how many columns of these name the row.
 
-        With one axis or none, a row for each cell; else a grid, where the last axis runs across and its name heads the labels.
+        With one axis or none, a row for each cell; else a grid whose columns are the last axis.
         """
         seen = self.statistics()
         starred = self.significant()
@@ -219,5 +219,5 @@ class PatchingTable(Assessed):
 
 
 def _frame(columns: dict[str, list[Any]]) -> pd.DataFrame:
-    """A frame from JSON, where a tuple became a list."""
+    """A frame from JSON, in which tuples have become lists."""
     return pd.DataFrame({name: [tuple(v) if isinstance(v, list) else v for v in column] for name, column in columns.items()})

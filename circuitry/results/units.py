@@ -8,17 +8,17 @@ from typing import Any
 
 KL = "KL divergence from the base run, nats"
 DISTANCE = "L2 distance from the base run"
-"""What is reported where a path ends at a node that is not the logits."""
+"""What is reported if a path does not end at the logits."""
 SEVERAL = "change of the metric, each in its own unit"
-"""The unit of a table of several metrics; ``about["units"]`` has each metric's own."""
+"""The unit of a table of several metrics; ``provenance["units"]`` has each metric's own."""
 _NEVER_NEGATIVE = (KL, DISTANCE)
-"""Those of tables that do not say so themselves: tables of old, and tables made by hand."""
+"""Assumed for tables whose record does not say: old tables, and tables made by hand."""
 
 
 def signed(unit: str, provenance: Mapping[str, Any] = MappingProxyType({})) -> bool:
-    """Whether an effect in this unit can be negative. Where it cannot, its mean is above zero without meaning anything by that.
+    """Whether an effect in this unit can be negative. If it cannot, a mean above zero is not evidence.
 
-    ``provenance`` is the record of the table, which says what its metrics said of themselves.
+    ``provenance`` is the record of the table, with what its metrics declare.
 
     >>> signed("change of the answer's logit"), signed(KL), signed("entropy", {"never_negative": ["entropy"]})
     (True, False, False)

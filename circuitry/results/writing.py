@@ -31,7 +31,7 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def measured(mean: float, error: float = math.nan, star: bool = False, digits: int = 2) -> str:
-    """A mean with its standard error, and a star where it is significant.
+    """A mean with its standard error, and a star if it is significant.
 
     >>> measured(-9.654, 0.312, True), measured(1.0), measured(float("nan"))
     ('-9.65 ± 0.31*', '1.00', '--')
@@ -49,7 +49,7 @@ def probability(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A fraction as per cent; two dashes without a whole.
+    """A fraction as per cent; two dashes if it is not finite.
 
     >>> percent(0.123), percent(-0.001), percent(float("inf"))
     ('12%', '0%', '--')
@@ -67,7 +67,7 @@ def span(low: float, high: float, digits: int = 2) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """How many of something.
+    """A number of things, in words.
 
     >>> count(1, "cell"), count(2, "cell")
     ('1 cell', '2 cells')
@@ -119,7 +119,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text for LaTeX: a backslash only ever parts two axis names here."""
+    """Text for LaTeX. A backslash becomes a slash, since here it only separates two axis names."""
     return text.translate(_IN_LATEX)
 
 
@@ -135,16 +135,16 @@ def written(text: str, path: str | FilePath | None) -> str:
 
 
 def all_written(writers: Mapping[str, Callable[[FilePath], Any]], folder: str | FilePath, name: str) -> list[FilePath]:
-    """Call each writer with the path that its ending makes of ``folder`` and ``name``; the paths.
+    """Call each writer with the path ``folder``/``name`` plus its ending; returns the paths.
 
     >>> [path.name for path in all_written({".md": str, "-more.csv": str}, "runs", "table")]
     ['table.md', 'table-more.csv']
     """
-    made = []
+    paths = []
     for ending, write in writers.items():
-        made.append(FilePath(folder) / f"{name}{ending}")
-        write(made[-1])
-    return made
+        paths.append(FilePath(folder) / f"{name}{ending}")
+        write(paths[-1])
+    return paths
 
 
 def write_frames(frames: Mapping[str, pd.DataFrame], folder: FilePath) -> None:

@@ -219,7 +219,7 @@ def test_no_setting_is_an_error() -> None:
     ("options", "message"),
     [
         ({"ablations": ["noise"]}, "no intervention 'noise'; known here: given, mean, resample, zero"),
-        ({"directions": ["up"]}, "no direction 'up'; known: noising, denoising"),
+        ({"directions": ["up"]}, "expected direction 'noising' or 'denoising', got 'up'"),
         ({"metrics": ["logits"]}, "no metric 'logits'; did you mean 'logit'?"),
         ({"frozen": {"x": ["gates"]}}, "mamba has no node 'gates'; did you mean 'gate'?"),
         ({"axes": {"layer": [7]}}, "layer=7 is out of range; {layer} has values 0 to 2"),

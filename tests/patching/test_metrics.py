@@ -128,18 +128,18 @@ def test_a_metric_reads_the_tokens_it_says(name: str) -> None:
 @pytest.mark.parametrize(
     ("function", "what"),
     [
-        (lambda logits, base, answer, foil: logits[:, 9], "of [2, 2] it fails: index 9 is out of bounds"),
+        (lambda logits, base, answer, foil: logits[:, 9], "for [2, 2] it fails: index 9 is out of bounds"),
         (
             lambda logits, base, answer, foil: logits.gather(1, 9 + answer[:, None])[:, 0],
-            "of [2, 2] it fails: index 9 is out of bounds",
+            "for [2, 2] it fails: index 9 is out of bounds",
         ),
         (
             lambda logits, base, answer, foil: next(a for a, b in [logits.unbind(1)]),
-            "of [2, 7] it fails: too many values to unpack",
+            "for [2, 7] it fails: too many values to unpack",
         ),
-        (lambda logits, base, answer, foil: logits.softmax(-1).amax(-1), "it gives other numbers."),
-        (lambda logits, base, answer, foil: logits[:, 0], "it gives other numbers."),
-        (lambda logits, base, answer, foil: (logits - base).norm(dim=-1), "it gives other numbers."),
+        (lambda logits, base, answer, foil: logits.softmax(-1).amax(-1), "it returns other numbers."),
+        (lambda logits, base, answer, foil: logits[:, 0], "it returns other numbers."),
+        (lambda logits, base, answer, foil: (logits - base).norm(dim=-1), "it returns other numbers."),
     ],
 )
 @pytest.mark.parametrize("reads", ["answer", "answer and foil"])
@@ -150,11 +150,8 @@ def test_a_metric_that_reads_more_than_it_says_is_refused(function: Any, what: s
     with pytest.raises(CircuitryError) as found:
         asked(model("gpt2"), TASK, **known, metric=ct.Metric("mine", function, reads=reads))
     said = str(found.value)
-    assert (
-        said.startswith(f"metric 'mine' says reads={reads!r}, so of logits [row, vocabulary] it must give the same")
-        and what in said
-    )
-    assert said.endswith("Leave reads out, so that it is always given all")
+    assert said.startswith(f"metric 'mine' says reads={reads!r}, so it must return the same for all logits") and what in said
+    assert said.endswith("Leave reads out, and it always gets all logits")
     if "unpack" not in what:
         asked(model("gpt2"), TASK, **known, metric=ct.Metric("mine", function))
 

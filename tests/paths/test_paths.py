@@ -150,13 +150,13 @@ def test_operators_build_what_text_does(built: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("do", "message"),
     [
-        (lambda: loose.parse(3), "a path is text such as 'mlp[0] -> logits', not int"),
+        (lambda: loose.parse(3), "expected a path as text, such as 'mlp[0] -> logits', got int"),
         (lambda: loose.mlp["0"], "expected an index of 'mlp' (a whole number or axis('layer')), got '0'"),
         (lambda: loose.mlp[0.5], "expected an index of 'mlp' (a whole number or axis('layer')), got 0.5"),
         (lambda: mlp[True], "expected an index of 'mlp' (a whole number or axis('layer')), got True"),
         (lambda: head[1, -1], "index -1 of 'head': indices count from 0 up"),
-        (lambda: Position(-1), "position -1+0 is not written as one number from 0 up"),
-        (lambda: Position(3, 1), "position 3+1 is not written as one number from 0 up"),
+        (lambda: Position(-1), "expected a position as one number from 0 up, got -1+0"),
+        (lambda: Position(3, 1), "expected a position as one number from 0 up, got 3+1"),
         (lambda: position(-1), "position -1 is before the first token; positions count from 0"),
         (lambda: mlp[0] @ 3 - 4, "position -1 is before the first token; positions count from 0"),
         (lambda: mlp[0] @ True, "expected a position (a name the task knows, a whole number or axis('name')), got True"),
@@ -173,7 +173,7 @@ def test_operators_build_what_text_does(built: Path, text: str) -> None:
         (lambda: mlp[0] >> (), "an empty set of sites; name at least one node"),
         (lambda: mlp[0] > logits, "write mlp[0] >> target (two arrows); '>' compares"),
         (lambda: mlp[0] @ B > logits, "write mlp[0] @ B >> target (two arrows); '>' compares"),
-        (lambda: loose.path.freezing(head @ B), "freezing holds a node at all positions; write head without '@ B'"),
+        (lambda: loose.path.freezing(head @ B), "freezing applies to a node at all positions; write head without '@ B'"),
         (lambda: loose.path.freezing("head"), "expected a node, got 'head'; try freezing(g.head)"),
         (lambda: loose.path.directly().except_for("head"), "expected a node, got 'head'; try except_for(g.head)"),
         (

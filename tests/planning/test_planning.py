@@ -84,7 +84,7 @@ def test_chosen_positions_need_no_task() -> None:
         ),
         (
             lambda: plan("mlp[0] -> logits", GPT2, direction="both"),  # type: ignore[arg-type]
-            "no direction 'both'; known: noising, denoising",
+            "expected direction 'noising' or 'denoising', got 'both'",
         ),
         (
             lambda: plan("mlp[0] @ {p} -> logits", GPT2, where=WHERE, axes={"p": ["Z"]}),

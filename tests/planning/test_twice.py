@@ -59,23 +59,23 @@ def test_a_pair_of_nodes_is_measured_once_whatever_its_order() -> None:
     table = patched("(mlp[{a}] @ B, mlp[{b}] @ B) -> logits", axes={"a": [0, 1], "b": [0, 1]}, baseline=0)
     assert list(table.mean().index) == [(0, 1)] and table.frame["example"].tolist() == [0, 1, 2, 3, 4]
     assert table.provenance["skipped"] == [
-        "{'a': 0, 'b': 0}: mlp[0] @ B stands twice in the set",
+        "{'a': 0, 'b': 0}: mlp[0] @ B is in the set twice",
         "{'a': 1, 'b': 0}: the same experiment as {'a': 0, 'b': 1}",
-        "{'a': 1, 'b': 1}: mlp[1] @ B stands twice in the set",
+        "{'a': 1, 'b': 1}: mlp[1] @ B is in the set twice",
     ]
 
 
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
-        ("(mlp[0], mlp[0]) -> logits", "mlp[0] stands twice in the set"),
+        ("(mlp[0], mlp[0]) -> logits", "mlp[0] is in the set twice"),
         ("(head[1], head[1,0]) -> logits", "head[1,0] is part of head[1], which the set names already"),
         ("(head[1,0], head[1,0].z) -> logits", "head[1,0].z is head[1,0], which the set names already"),
         ("(resid[1] @ B, resid[1] @ 3) -> logits", "resid[1] @ 3 is resid[1] @ B, which the set names already"),
         ("(resid[1] @ B, resid[1]) -> logits", "resid[1] @ B is part of resid[1], which is at every position"),
         ("embed -> (mlp[1] @ B, mlp[1] @ A+1)", "mlp[1] @ A+1 is mlp[1] @ B, which the set names already"),
         ("embed -> (logits, logits @ END)", "logits @ END is logits, which the set names already"),
-        ("embed -> (mlp[1], mlp[1]) -> logits", "mlp[1] stands twice in the set"),
+        ("embed -> (mlp[1], mlp[1]) -> logits", "mlp[1] is in the set twice"),
     ],
 )
 def test_a_set_names_each_site_once(path: str, problem: str) -> None:
@@ -135,8 +135,6 @@ def test_prompts_that_are_drawn_twice_are_counted() -> None:
     task = task_of(TaskDefinition("two", "", make, ("START", "END"), ("START",)), {}, 5, 0)
     table = patched("embed @ START -> logits", task=task, metric="kl")
     assert "over 5 examples (2 different prompts)" in table.caption()
-    with pytest.warns(
-        UserWarning, match="only 2 of its 5 prompts are different ones, so intervals and stars rest on fewer prompts"
-    ):
+    with pytest.warns(UserWarning, match="only 2 of its 5 prompts are different, so intervals and stars rest on fewer prompts"):
         patched("embed @ START -> logits", task=task, metric="kl", lint=True)
     assert "different" not in patched(STATES).caption()

@@ -24,12 +24,14 @@ from .follow import distances, follow_all
 
 
 class Reference:
-    """One cell at a time, with all examples at once, in float32 at least; it needs no guards, since it shares nothing with them.
+    """One cell at a time, with all examples at once, in float32 at least.
+
+    It has no guards, since the other executors are compared with it.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
-    >>> Reference(model).cost(made, prompts, [ct.planning.METRICS["logit"]])
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
+    >>> Reference(model).cost(plan, prompts, [ct.planning.METRICS["logit"]])
     Cost(batches=4, token_layers=1536, whole=1536, short=0)
     """
 
@@ -40,7 +42,7 @@ class Reference:
         self.model, self.progress, self.team = model, progress, team
 
     def cost(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> Cost:
-        """What ``run`` would take: base, source and every leg of each cell, in passes of their own."""
+        """What ``run`` would take: base, source and every leg of each cell, one pass for each."""
         passes = sum(2 + len(cell.passes) for cell in plan.cells)
         tokens = passes * len(prompts) * prompts.length * plan.graph.sizes["layer"]
         return Cost(len(plan.cells), tokens, tokens)
@@ -56,9 +58,9 @@ class Reference:
         filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
         if mine:
             part = replace(plan, cells=tuple(plan.cells[number] for number in mine))
-            for number, one in enumerate(by_reference(self.model.widened(), part, prompts, metrics, self.progress)):
-                filled[number][:, mine] = one.effect, one.base, one.source
-        return [Effects(*one) for one in filled]
+            for number, effects in enumerate(by_reference(self.model.widened(), part, prompts, metrics, self.progress)):
+                filled[number][:, mine] = effects.effect, effects.base, effects.source
+        return [Effects(*by_kind) for by_kind in filled]
 
 
 def by_reference(
@@ -69,13 +71,13 @@ def by_reference(
     >>> import circuitry as ct
     >>> from circuitry.planning import METRICS
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> by_reference(model, made, prompts, [METRICS["logit"]])[0].effect.shape
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> by_reference(model, plan, prompts, [METRICS["logit"]])[0].effect.shape
     (1, 2)
     """
     bar = tqdm(plan.cells, str(plan.path)[:60], unit="cell", disable=None if progress is None else not progress, leave=False)
-    found = [_runs(model, plan, cell.path, prompts, metrics) for cell in bar]
-    by_metric = np.array(found).transpose(1, 2, 0, 3)
+    by_cell = [_runs(model, plan, cell.path, prompts, metrics) for cell in bar]
+    by_metric = np.array(by_cell).transpose(1, 2, 0, 3)
     return [Effects(patched - on_base, on_base, on_source) for on_base, on_source, patched in by_metric]
 
 
@@ -87,7 +89,7 @@ def _runs(model: Model, plan: Plan, path: Path, prompts: Prompts, metrics: Seque
     runs: list[list[Tensor]]
     if ends_at_logits(plan):
         answer, foil = (torch.from_numpy(tokens).to(model.device) for tokens in (prompts.answer, prompts.foil))
-        runs = [[evaluate(one, logits, read[0][1][0], answer, foil) for logits in read[0][1]] for one in metrics]
+        runs = [[evaluate(metric, logits, read[0][1][0], answer, foil) for logits in read[0][1]] for metric in metrics]
     else:
         source_distance, patched = distances(read, prompts.stops.tolist())
         runs = [[torch.zeros_like(source_distance), source_distance, patched] for _ in metrics]
@@ -95,13 +97,13 @@ def _runs(model: Model, plan: Plan, path: Path, prompts: Prompts, metrics: Seque
 
 
 def check_comparable(plan: Plan) -> None:
-    """Refuse what the reference does not do, before anything runs. Raises CircuitryError.
+    """Refuse an intervention that the reference does not have, before anything runs. Raises CircuitryError.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import plan
     >>> check_comparable(plan("mlp[0] -> logits", ct.graph("gpt2"), intervention="zero"))
     Traceback (most recent call last):
-    circuitry.errors.CircuitryError: the reference only resamples, it has no 'zero'
+    circuitry.errors.CircuitryError: the reference can only resample, got intervention 'zero'
     """
     if not plan.intervention.from_source:
-        raise CircuitryError(f"the reference only resamples, it has no {plan.intervention.name!r}")
+        raise CircuitryError(f"the reference can only resample, got intervention {plan.intervention.name!r}")

@@ -28,7 +28,7 @@ _WRITERS = ("attn", "mlp", "mixer_out")
 
 
 def follow(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where) -> Reading:
-    """Follow one path without open axes to its first target; arguments and what is returned of it are those of ``follow_all``.
+    """Follow one path without open axes to its first target; arguments and returned values are those of ``follow_all``.
 
     >>> import circuitry as ct
     >>> model, ids = ct.load("bundled:mamba"), torch.arange(6)[None] + 300
@@ -42,14 +42,14 @@ def follow(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where) -> R
 def follow_all(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where) -> list[tuple[Site, Reading]]:
     """Follow one path without open axes; ``base`` and ``source`` are token ids [example, pos].
 
-    Returns for each last target, a whole layer written out, the site and what it is in the base run, the source run and the patched run: [example, ...] at the target's
-    position, [example, pos, ...] where it has none; the logits at END where none is named. Raises CircuitryError for a node
-    that the reference does not record.
+    Returns for each last target (a whole layer as its nodes) the site and its values in the base run, the source run and the patched
+    run: [example, ...] at the target's position, [example, pos, ...] if it has none; the logits at END if none is named. Raises
+    CircuitryError for a node that the reference does not record.
 
     >>> import circuitry as ct
     >>> model, ids = ct.load("bundled:mamba"), torch.arange(6)[None] + 300
-    >>> found = follow_all(model.hf, ct.parse("embed -> (gate[0], logits)"), ids, ids + 1, {"END": [5]})
-    >>> [tuple(patched.shape) for _, (_, _, patched) in found]
+    >>> readings = follow_all(model.hf, ct.parse("embed -> (gate[0], logits)"), ids, ids + 1, {"END": [5]})
+    >>> [tuple(patched.shape) for _, (_, _, patched) in readings]
     [(1, 6, 256), (1, 2048)]
     """
     reference = Reference(hf)
@@ -60,31 +60,31 @@ def follow_all(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where) 
         edits = _holds(leg, sources, clean)
         for site in sources:
             key = _key(site.node)
-            edits[key] = _then(edits.get(key), _write(_known(values, site.node), _positions(site.at, where, len(base))))
+            edits[key] = _then(edits.get(key), _write(_recorded(values, site.node), _positions(site.at, where, len(base))))
         values = reference.run(base, edits)
         sources = leg.targets
-    found: list[tuple[Site, Reading]] = []
+    readings: list[tuple[Site, Reading]] = []
     for end in sources:
         at = _positions(_place(end), where, len(base))
-        first, second, patched = (_read(_known(v, end.node), at) for v in (clean, corrupted, values))
-        found.append((end, (first, second, patched)))
-    return found
+        first, second, patched = (_read(_recorded(v, end.node), at) for v in (clean, corrupted, values))
+        readings.append((end, (first, second, patched)))
+    return readings
 
 
-def distances(found: list[tuple[Site, Reading]], tokens: list[int]) -> tuple[Tensor, Tensor]:
+def distances(readings: list[tuple[Site, Reading]], tokens: list[int]) -> tuple[Tensor, Tensor]:
     """L2 distance [example] of the source run and of the patched run from the base run, over all last targets together.
 
     Of a target at every position only an example's own ``tokens`` count, not its padding.
 
     >>> import circuitry as ct
     >>> ones, site = torch.ones(1, 3, 2), ct.parse("embed -> gate[0]").legs[0].targets[0]
-    >>> [one.tolist() for one in distances([(site, (0 * ones, ones, 3 * ones))], [2])]
+    >>> [squared.tolist() for squared in distances([(site, (0 * ones, ones, 3 * ones))], [2])]
     [[2.0], [6.0]]
     """
     totals = []
     for run in (1, 2):
         squares = torch.zeros(len(tokens), dtype=torch.float64)
-        for end, values in found:
+        for end, values in readings:
             for example, count in enumerate(tokens):
                 change = values[run][example].double() - values[0][example].double()
                 squares[example] += (change[:count] if _place(end) is None else change).pow(2).sum().cpu()
@@ -97,30 +97,30 @@ def _place(end: Site) -> Position | None:
     return Position("END") if end.at is None and end.node.family == "logits" else end.at
 
 
-def _known(values: Values, node: Node) -> Tensor:
+def _recorded(values: Values, node: Node) -> Tensor:
     if (key := _key(node)) not in values:
         raise CircuitryError(f"the reference does not record {node}; another executor without verify= measures it")
     return values[key]
 
 
-def _spelled_out(path: Path, short: Mapping[str, str], known: Values) -> Path:
+def _spelled_out(path: Path, short: Mapping[str, str], values: Values) -> Path:
     """The path with every short name replaced by the node's full one, and ends that name a whole layer by all nodes in it."""
 
-    def node(one: Node) -> Node:
-        return replace(one, family=short.get(one.family, one.family))
+    def full(node: Node) -> Node:
+        return replace(node, family=short.get(node.family, node.family))
 
     def sites(members: tuple[Site, ...]) -> tuple[Site, ...]:
-        named = [replace(site, node=node(site.node)) for site in members]
-        return tuple(replace(one, node=replace(one.node, indices=at)) for one in named for at in every(one.node))
+        named = [replace(site, node=full(site.node)) for site in members]
+        return tuple(replace(site, node=replace(site.node, indices=at)) for site in named for at in every(site.node))
 
-    def every(one: Node) -> list[tuple[int, ...]]:
-        family, indices, port = _key(one)
-        return [at for f, at, p in known if (f, p) == (family, port) and at[: len(indices)] == indices]
+    def every(node: Node) -> list[tuple[int, ...]]:
+        family, indices, port = _key(node)
+        return [at for f, at, p in values if (f, p) == (family, port) and at[: len(indices)] == indices]
 
-    def leg(one: Leg) -> Leg:
-        return replace(one, targets=sites(one.targets), frozen=tuple(map(node, one.frozen)), exempt=tuple(map(node, one.exempt)))
+    def spelled(leg: Leg) -> Leg:
+        return replace(leg, targets=sites(leg.targets), frozen=tuple(map(full, leg.frozen)), exempt=tuple(map(full, leg.exempt)))
 
-    return replace(path, sources=sites(path.sources), legs=tuple(map(leg, path.legs)))
+    return replace(path, sources=sites(path.sources), legs=tuple(map(spelled, path.legs)))
 
 
 def _key(node: Node) -> Key:
@@ -139,14 +139,14 @@ def _positions(at: Position | None, where: Where, examples: int) -> list[int] | 
 def _holds(leg: Leg, sources: tuple[Site, ...], clean: Values) -> dict[Key, Edit]:
     """Overwrite every value of a frozen node by its clean one.
 
-    A name without a port is not meant for the leg's own two ends, a name with one only not for the end that is that port.
+    A name without a port leaves out the leg's own two ends; a name with a port leaves out only an end that is that port.
     """
     ends = [_key(s.node) for s in (*sources, *leg.targets)]
     frozen = set()
     for name in leg.frozen:
-        own = [end if name.port else end[:2] for end in ends]
+        live_ends = [end if name.port else end[:2] for end in ends]
         frozen |= {
-            key for key in clean if _covers(_key(name), key, exact_port=True) and (key if name.port else key[:2]) not in own
+            key for key in clean if _covers(_key(name), key, exact_port=True) and (key if name.port else key[:2]) not in live_ends
         }
     if leg.directly:
         free = {(w, s.node.indices[:1]) for s in sources for w in _own_writers(_key(s.node)[0])} | {end[:2] for end in ends}
@@ -166,8 +166,8 @@ def _own_writers(family: str) -> tuple[str, ...]:
     return ("attn",) if family in ("head", "attn") else ("mlp",) if family.startswith("mlp") else ("mixer_out",)
 
 
-def _hold(kept: Tensor) -> Edit:
-    return lambda _, at: kept if at is None else kept[:, at]
+def _hold(clean: Tensor) -> Edit:
+    return lambda _, at: clean if at is None else clean[:, at]
 
 
 def _write(new: Tensor, positions: list[int] | None) -> Edit:

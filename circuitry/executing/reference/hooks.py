@@ -15,7 +15,7 @@ from .naive import attention, mamba, mamba2, rwkv
 Key: TypeAlias = tuple[str, tuple[int, ...], str]
 """Family, indices, port: ("head", (1, 0), "q")."""
 Edit: TypeAlias = Callable[[Tensor, int | None], Tensor]
-"""From a value [batch, pos, ...] and None, or from a state [batch, ...] and its position, to what takes its place."""
+"""From a value [batch, pos, ...] and None, or from a state [batch, ...] and its position, to the value that replaces it."""
 Edits: TypeAlias = Mapping[Key, Edit]
 See: TypeAlias = Callable[..., Tensor]
 Values: TypeAlias = dict[Key, Tensor]
@@ -127,8 +127,8 @@ class Reference:
             """Replace the block's output by what its equations give, whatever it computed."""
 
             def hook(m: Any, args: Any, kwargs: Any, out: Any) -> Any:
-                made = naive(m, args[0] if args else kwargs["hidden_states"], number, see)
-                return (made, *out[1:]) if isinstance(out, tuple) else made
+                result = naive(m, args[0] if args else kwargs["hidden_states"], number, see)
+                return (result, *out[1:]) if isinstance(out, tuple) else result
 
             stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
 

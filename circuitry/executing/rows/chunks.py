@@ -17,12 +17,12 @@ Ints: TypeAlias = NDArray[np.int64]
 
 
 def chunks(plan: Plan, model: Model, examples: int, length: int, memory: int) -> Iterator[tuple[Ints, Ints]]:
-    """(cells, examples) of each batch: as many rows as fit, of ``EXAMPLES`` at most, and at least one cell of one example.
+    """(cells, examples) of each batch: as many rows as fit, from at most ``EXAMPLES`` examples, and at least one cell of one example.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> [(cells.tolist(), examples.tolist()) for cells, examples in chunks(made, model, 2, prompts.length, 1 << 30)]
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> [(cells.tolist(), examples.tolist()) for cells, examples in chunks(plan, model, 2, prompts.length, 1 << 30)]
     [([0], [0, 1])]
     """
     for alike in reading_alike(plan.cells):
@@ -36,12 +36,12 @@ def chunks(plan: Plan, model: Model, examples: int, length: int, memory: int) ->
 
 
 def reading_alike(cells: Sequence[CellPlan]) -> list[Ints]:
-    """Numbers of the cells that can share a batch: those with as many legs, the last of which reads the same sites.
+    """Numbers of the cells that can share a batch: those with the same number of legs, whose last leg reads the same sites.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> [group.tolist() for group in reading_alike(made.cells)]
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> [group.tolist() for group in reading_alike(plan.cells)]
     [[0]]
     """
     groups: dict[tuple[int, tuple[Site, ...]], list[int]] = {}

@@ -26,21 +26,21 @@ def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[W
     """Run a batch and return, for each site the last leg reads, its value in every row.
 
     A site read at one position gives [row, ...], without that dimension; one read at every position gives all of it.
-    Raises GuardError where a place was never reached.
+    Raises GuardError if a place was never reached.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
     >>> from circuitry.executing.rows.schedule import schedule
-    >>> [tuple(value.shape) for value in run(model, schedule(made, made.cells, prompts), prompts)]
+    >>> [tuple(value.shape) for value in run(model, schedule(plan, plan.cells, prompts), prompts)]
     [(6, 2048)]
     """
     ids = np.where(schedule.corrupted[:, None], prompts.corrupted[schedule.example], prompts.clean[schedule.example])
     stops = _stops(model.graph, schedule, prompts)
-    kept = sorted({p for site in schedule.reading.sites for p in _kept(site, prompts)}) or [prompts.length - 1]
+    positions = sorted({p for site in schedule.reading.sites for p in _logit_positions(site, prompts)}) or [prompts.length - 1]
     every = _visits(model, schedule, stops)
     inputs = torch.from_numpy(ids)
-    keep = torch.tensor(kept, device=model.device)
+    keep = torch.tensor(positions, device=model.device)
 
     def act(number: int, value: Tensor) -> tuple[Tensor | None, Tensor]:
         return _visit(every[number], value, constants or {})
@@ -48,16 +48,16 @@ def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[W
     stops_of = [(visit.call[0], visit.occurrence) for visit in every]
     got = traced(model, inputs, stops_of, act, states=stops, keep=keep)
     values = {(v.call[0], v.occurrence): got[k] for k, v in enumerate(every) if v.read}
-    return [_at_site(site, model.graph, values, schedule, prompts, stops, kept) for site in schedule.reading.sites]
+    return [_at_site(site, model.graph, values, schedule, prompts, stops, positions) for site in schedule.reading.sites]
 
 
 def _visit(visit: Visit, value: Tensor, constants: Mapping[Write, Tensor]) -> tuple[Tensor | None, Tensor]:
-    """What to write at a place, None where nothing is copied there, and what to keep of it."""
+    """What to write at a place (None if nothing is copied there), and what to keep of it."""
     changed = value.clone() if visit.copies else None
-    kept = value if changed is None else changed
+    result = value if changed is None else changed
     for copy in visit.copies:
-        _apply(copy, kept, visit, constants)
-    return changed, kept.detach().clone() if visit.read else value.new_empty(0)
+        _apply(copy, result, visit, constants)
+    return changed, result.detach().clone() if visit.read else value.new_empty(0)
 
 
 def _apply(copy: Copy, value: Tensor, visit: Visit, constants: Mapping[Write, Tensor]) -> None:
@@ -74,7 +74,7 @@ def _apply(copy: Copy, value: Tensor, visit: Visit, constants: Mapping[Write, Te
     else:
         constant = constants[copy.value]
         if place.position is None and copy.value.at is None and constant.dim():
-            constant = constant[visit.occurrence]  # a state comes by once a position, and this one is written at all of them
+            constant = constant[visit.occurrence]  # a state is visited once per position, and this one is written at all of them
         moved[(_index(copy.to), *where)] = constant.to(moved)
 
 
@@ -92,7 +92,7 @@ def _stops(graph: Graph, schedule: Schedule, prompts: Prompts) -> tuple[int, ...
     return tuple(sorted(stops))
 
 
-def _kept(site: Site, prompts: Prompts) -> list[int]:
+def _logit_positions(site: Site, prompts: Prompts) -> list[int]:
     """Positions whose logits are computed at all: a whole vocabulary at every token would be the largest tensor by far."""
     if site.node.family != "logits":
         return []
@@ -100,7 +100,7 @@ def _kept(site: Site, prompts: Prompts) -> list[int]:
 
 
 def _visits(model: Model, schedule: Schedule, stops: tuple[int, ...]) -> list[Visit]:
-    """Everything to do, in the order in which the model gets there."""
+    """Everything to do, in order of execution."""
     reads: list[Call] = []
     for site in schedule.reading.sites:
         place = model.graph.place(site.node)
@@ -115,7 +115,7 @@ def _at_site(
     schedule: Schedule,
     prompts: Prompts,
     stops: tuple[int, ...],
-    kept: list[int],
+    positions: list[int],
 ) -> Tensor:
     """The value of one site in every row, at its position."""
     place, node = graph.place(site.node), site.node
@@ -124,7 +124,7 @@ def _at_site(
     if node.family == "logits":
         if at is None:
             return values[place, 0]
-        column = np.searchsorted(kept, at)[schedule.example]
+        column = np.searchsorted(positions, at)[schedule.example]
         return values[place, 0][rows, torch.from_numpy(column)]
     if place.position is None:
         every = torch.cat([own_value(values[place, k], place, node) for k in range(len(stops))], 1)

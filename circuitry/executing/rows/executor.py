@@ -29,8 +29,8 @@ class Rows:
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
-    >>> Rows(model, memory=1 << 28).cost(made, prompts, [ct.planning.METRICS["logit"]])
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
+    >>> Rows(model, memory=1 << 28).cost(plan, prompts, [ct.planning.METRICS["logit"]])
     Cost(batches=1, token_layers=768, whole=768, short=0)
     """
 
@@ -53,7 +53,7 @@ class Rows:
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``)."""
-        if self.team.mine(self.team.world_size - 1):  # who has as many batches as the others, or one less
+        if self.team.mine(self.team.world_size - 1):  # the last process has as many batches as the others, or one less
             guarded.check(self.model, plan, prompts, len(plan.cells) - extra)
         return run_plan(self.model, plan, prompts, metrics, memory=self.memory, progress=self.progress, team=self.team)
 
@@ -71,13 +71,13 @@ def run_plan(
 ) -> list[Effects]:
     """Run every cell on every example, in batches of predicted size under ``memory`` bytes; effects by each metric.
 
-    Of several processes each runs its share of the batches.
+    If there are several processes, each runs its share of the batches.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
     >>> from circuitry.planning import METRICS
-    >>> run_plan(model, made, prompts, [METRICS["logit"]], memory=1 << 28)[0].effect.shape
+    >>> run_plan(model, plan, prompts, [METRICS["logit"]], memory=1 << 28)[0].effect.shape
     (1, 2)
     """
     filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
@@ -89,7 +89,7 @@ def run_plan(
     ) as bar:
         for cells, examples in work:
             part = prompts.take(examples)
-            # Values that were made beforehand may have one for every position, padding included.
+            # Values made beforehand may have an entry for every position, padding included.
             part = part if plan.intervention.by_position else _trimmed(plan, part)
             laid = schedule(plan, [plan.cells[k] for k in cells], part)
             values = batch(model, laid, part, constants)
@@ -98,13 +98,13 @@ def run_plan(
                 for kind, got in enumerate(measured(values, laid.reading, part, metric, plan)):
                     filled[number, kind][where] = got
             bar.update(len(cells) * len(examples))
-    return [Effects(*one) for one in filled]
+    return [Effects(*by_kind) for by_kind in filled]
 
 
 def _trimmed(plan: Plan, prompts: Prompts) -> Prompts:
     """Without what follows the last END, unless the plan writes or reads there."""
-    passes = [one for cell in plan.cells for one in cell.passes]
-    ats = {at for one in passes for at in (*(w.at for w in one.writes), *(s.at for s in one.reads))}
+    passes = [step for cell in plan.cells for step in cell.passes]
+    ats = {at for step in passes for at in (*(w.at for w in step.writes), *(s.at for s in step.reads))}
     last = max((max(absolute(at, prompts.where)) for at in ats if at is not None), default=0)
-    everywhere = any(site.at is None for one in passes for site in one.reads)
+    everywhere = any(site.at is None for step in passes for site in step.reads)
     return prompts.trimmed(max(last + 1, int(prompts.stops.max()) if everywhere else 0))

@@ -25,8 +25,8 @@ def check(model: Model, plan: Plan, prompts: Prompts, count: int | None = None) 
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> check(model, made, prompts)
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> check(model, plan, prompts)
     """
     few = prompts.take(slice(EXAMPLES))
     cells = [plan.cells[k] for k in sampled(len(plan.cells) if count is None else count)]
@@ -35,7 +35,7 @@ def check(model: Model, plan: Plan, prompts: Prompts, count: int | None = None) 
         for alike in reading_alike(cells):
             laid = schedule(plan, [cells[k] for k in alike], same)
             rows = ((value[laid.reading.rows], value[laid.reading.base]) for value in run(model, laid, same))
-            check_same(model, ((one, base.expand_as(one)) for one, base in rows), NOTHING)
+            check_same(model, ((patched, base.expand_as(patched)) for patched, base in rows), NOTHING)
     everything = patch_everything(model)
     laid = schedule(everything, everything.cells, few)
     logits = run(model, laid, few)[0]
@@ -50,8 +50,8 @@ def patch_everything(model: Model) -> Plan:
     'embed -> logits'
     """
     graph, path = model.graph, parse("embed -> logits")
-    whole = Pass((Write(graph.node("embed"), None, SOURCE),), frozenset(), (Site(graph.node("logits"), Position("END")),))
-    return Plan(path, graph, {}, (CellPlan((), path, (whole,)),), ())
+    step = Pass((Write(graph.node("embed"), None, SOURCE),), frozenset(), (Site(graph.node("logits"), Position("END")),))
+    return Plan(path, graph, {}, (CellPlan((), path, (step,)),), ())
 
 
 def same_input(prompts: Prompts, base: str) -> Prompts:
@@ -59,10 +59,10 @@ def same_input(prompts: Prompts, base: str) -> Prompts:
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
     >>> same = same_input(prompts, "clean")
     >>> bool((same.corrupted == prompts.clean).all())
     True
     """
-    kept = prompts.clean if base == "clean" else prompts.corrupted
-    return replace(prompts, clean=kept, corrupted=kept)
+    ids = prompts.clean if base == "clean" else prompts.corrupted
+    return replace(prompts, clean=ids, corrupted=ids)

@@ -31,9 +31,9 @@ def measured(
     >>> from circuitry.executing.rows.driver import run
     >>> from circuitry.executing.rows.schedule import schedule
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
-    >>> laid = schedule(made, made.cells, prompts)
-    >>> measured(run(model, laid, prompts), laid.reading, prompts, METRICS["logit"], made)[0].shape
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> laid = schedule(plan, plan.cells, prompts)
+    >>> measured(run(model, laid, prompts), laid.reading, prompts, METRICS["logit"], plan)[0].shape
     (1, 2)
     """
     cells, examples = reading.rows.shape
@@ -54,13 +54,13 @@ def measured(
 def _distance(
     values: list[Tensor], sites: Sequence[Site], rows: NDArray[np.int64], base: NDArray[np.int64], stops: Any
 ) -> Tensor:
-    """L2 distance between rows [row], over all sites; of a site at every position the padding is not part of the prompt."""
+    """L2 distance between rows [row], over all sites; padding does not count for a site at every position."""
     total = torch.zeros(len(rows), dtype=torch.float64, device=values[0].device)
     for value, site in zip(values, sites, strict=True):
         squared = (value[rows].double() - value[base].double()) ** 2
         if site.at is None:
             squared[torch.from_numpy(np.arange(squared.shape[1]) >= stops[:, None])] = 0
-        total += squared.reshape(len(squared), -1).sum(1)  # one number a row where a node is one, as a step size
+        total += squared.reshape(len(squared), -1).sum(1)  # a node may be one number per row, such as a step size
     return total**0.5
 
 

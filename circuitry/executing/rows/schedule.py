@@ -46,14 +46,14 @@ class Schedule:
 
 
 def schedule(plan: Plan, cells: Sequence[CellPlan], prompts: Prompts) -> Schedule:
-    """Lay out one batch for these prompts and cells, whose last legs must read the same sites.
+    """Lay out one batch for these prompts and cells. The last legs of the cells must read the same sites.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import plan
     >>> ids = np.arange(6).reshape(2, 3)
     >>> prompts = Prompts(ids, ids + 1, ids[:, 0], ids[:, 1], {"END": np.array([2, 2])}, ())
-    >>> made = plan("mlp[{layer}] @ 1 -> logits", ct.graph("gpt2", layer=2), where={"END": [2]})
-    >>> schedule(made, made.cells, prompts).example.tolist()
+    >>> compiled = plan("mlp[{layer}] @ 1 -> logits", ct.graph("gpt2", layer=2), where={"END": [2]})
+    >>> schedule(compiled, compiled.cells, prompts).example.tolist()
     [0, 0, 0, 1, 1, 1]
     """
     legs, count = len(cells[0].passes), len(prompts)
@@ -65,12 +65,12 @@ def schedule(plan: Plan, cells: Sequence[CellPlan], prompts: Prompts) -> Schedul
     kinds = kinds if plan.base == "clean" else ~kinds
     rows = first[None, None, :] + 2 + np.arange(legs * len(cells)).reshape(len(cells), legs, 1)
     reading = Reading(cells[0].passes[-1].reads, rows[:, -1], first, first + 1)
-    made = Schedule(np.repeat(np.arange(count), width), np.tile(kinds, count), reading)
-    layout = _Layout(made, plan.graph, prompts, first)
+    batch = Schedule(np.repeat(np.arange(count), width), np.tile(kinds, count), reading)
+    layout = _Layout(batch, plan.graph, prompts, first)
     for cell, cell_rows in zip(cells, rows, strict=True):
-        for number, one in enumerate(cell.passes):
-            layout.add(one, cell_rows, number)
-    return made
+        for number, step in enumerate(cell.passes):
+            layout.add(step, cell_rows, number)
+    return batch
 
 
 @dataclass
@@ -80,13 +80,13 @@ class _Layout:
     prompts: Prompts
     base: Ints
 
-    def add(self, one: Pass, cell_rows: Ints, leg: int) -> None:
+    def add(self, step: Pass, cell_rows: Ints, leg: int) -> None:
         """The copies of one leg; ``cell_rows`` [leg, example] are the rows of its cell."""
         rows = cell_rows[leg]
-        for write in one.writes:
+        for write in step.writes:
             source = cell_rows[write.value] if isinstance(write.value, int) else self.base + 1
             self._write(write, rows, source, leg)
-        for place, units in units_frozen(self.graph, one.frozen).items():
+        for place, units in units_frozen(self.graph, step.frozen).items():
             to, unit = np.repeat(rows, len(units)), np.tile(units, len(rows))
             self._put(place, None, Copy(to, np.repeat(self.base, len(units)), np.full(len(to), ALL), unit, leg))
 
@@ -102,8 +102,8 @@ class _Layout:
                 self._put(place, stop, Copy(rows, source, np.full(len(rows), ALL), unit, leg, value))
             return
         for stop in np.unique(at):
-            here = at == stop
-            self._put(place, int(stop), Copy(rows[here], source[here], np.full(here.sum(), ALL), unit[here], leg, value))
+            chosen = at == stop
+            self._put(place, int(stop), Copy(rows[chosen], source[chosen], np.full(chosen.sum(), ALL), unit[chosen], leg, value))
 
     def _positions(self, at: Position | None) -> Ints:
         if at is None:

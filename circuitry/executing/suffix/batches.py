@@ -1,4 +1,4 @@
-"""Cuts an experiment into batches that fit a memory bound: whole examples with all their cells first, since these share two runs."""
+"""Cuts an experiment into batches that fit a memory bound. Cells of one example stay together, since they share two whole runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..executor import EXAMPLES
 from .rows import Job, Runs
 
 _BESIDE = 0.2
-"""What jobs may take beside two whole runs that leave no room for them, as a share of these."""
+"""What jobs may take beside two whole runs that leave no room for them, as a fraction of these."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ class Size:
 
 
 def batches(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, size: Size) -> list[Batch]:
-    """Each batch has as many examples as fit with all their cells, ``EXAMPLES`` at most; where one does not, its cells are spread over several.
+    """Each batch has as many examples as fit with all their cells, ``EXAMPLES`` at most.
 
+    If a single example does not fit, its cells are spread over several batches.
     The cut depends on nothing but the plan, the prompts and the bound, so that the same experiment is always cut alike.
     """
     return [batch for batch in _cut(plan, jobs, prompts, lives, size) if batch.jobs]  # the guards are not on every example
@@ -92,13 +93,13 @@ def _split(whole: Ints, of_jobs: Ints, size: Size) -> Iterator[tuple[list[int], 
 
 
 def _batch(jobs: Sequence[Job], numbers: Sequence[int], examples: Sequence[int], tokens: Ints) -> Batch:
-    there = np.array(examples, np.int64)
-    made = []
+    batch_examples = np.array(examples, np.int64)
+    batch_jobs = []
     for number in numbers:
-        mine = np.flatnonzero(np.isin(there, jobs[number].examples))
+        mine = np.flatnonzero(np.isin(batch_examples, jobs[number].examples))
         if len(mine):
-            made.append(replace(jobs[number], examples=mine))
-    return Batch(there, tuple(made), int(tokens.sum()))
+            batch_jobs.append(replace(jobs[number], examples=mine))
+    return Batch(batch_examples, tuple(batch_jobs), int(tokens.sum()))
 
 
 def token_counts(
@@ -106,7 +107,7 @@ def token_counts(
 ) -> tuple[Ints, Ints]:
     """Tokens in each layer and after all of them: of the two whole runs [example, layer], and of each job [job, example, layer].
 
-    Of jobs that begin alike the first one counts for all, unless they do not ``share_beginnings`` (``beginnings``).
+    Layers that jobs share because they begin alike count once, for the first of them, if ``share_beginnings`` (``beginnings``).
     """
     runs, final = Runs(plan, jobs, prompts, lives, share_beginnings=share_beginnings), len(lives.regions.layers)
     number = {id(job): at for at, job in enumerate(jobs)}

@@ -1,4 +1,4 @@
-"""Runs that begin alike: a patched run computes only the layers from which on it can differ from one that was patched alike before.
+"""Runs that begin alike: a patched run starts at the first layer that can differ from an earlier run with the same first writes.
 
 Sets of nodes are often the same in the first layers (all heads but those of a circuit), and a random node may be one of the table's.
 """
@@ -22,7 +22,7 @@ Step = tuple[int, frozenset[Any]]
 
 @dataclass(frozen=True)
 class Begun:
-    """A leg that computes what comes from ``layer`` on; up to there it is what ``origin`` is, or with none the base run."""
+    """A leg that is computed from ``layer`` on. Before that it equals ``origin``, or the base run if there is none."""
 
     leg: Leg
     origin: Begun | None = None
@@ -31,7 +31,7 @@ class Begun:
 
 @dataclass
 class _Alike:
-    """Legs whose writes are the same up to here: the one that stays alike longest, with its steps, and all that go on, by their next step."""
+    """Legs with the same writes so far: the one whose next write is latest, its steps, and the groups that follow by next step."""
 
     begun: Begun | None = None
     steps: Sequence[Step] = ()
@@ -41,23 +41,23 @@ class _Alike:
 def begun(legs: Iterable[Leg], regions: Regions) -> list[Begun]:
     """Each leg, cut down to what it does not share with an earlier one.
 
-    Only first legs share: what a later one writes is what the leg before it has.
+    Only first legs share, since the values that a later leg writes come from the leg before it.
     """
-    known: dict[Any, _Alike] = {}
-    return [_begun(leg, known, regions) if leg.number == 0 else Begun(leg) for leg in legs]
+    groups: dict[Any, _Alike] = {}
+    return [_begun(leg, groups, regions) if leg.number == 0 else Begun(leg) for leg in legs]
 
 
-def _begun(leg: Leg, known: dict[Any, _Alike], regions: Regions) -> Begun:
+def _begun(leg: Leg, groups: dict[Any, _Alike], regions: Regions) -> Begun:
     kind = leg.plan.frozen, leg.plan.reads, leg.job.nothing, leg.examples.tobytes()
-    steps, way = _steps(leg.plan, regions), [known.setdefault(kind, _Alike())]
+    steps, way = _steps(leg.plan, regions), [groups.setdefault(kind, _Alike())]
     for step in steps:
         way.append(way[-1].onward.setdefault(step, _Alike()))
     depth = max(number for number, alike in enumerate(way) if number == 0 or alike.begun)
-    made = _after(leg, steps, way[depth], depth, regions)
+    cut = _after(leg, steps, way[depth], depth, regions)
     for number, alike in enumerate(way):
         if alike.begun is None or _next(steps, number) > _next(alike.steps, number):
-            alike.begun, alike.steps = made, steps
-    return made
+            alike.begun, alike.steps = cut, steps
+    return cut
 
 
 def _after(leg: Leg, steps: Sequence[Step], alike: _Alike, depth: int, regions: Regions) -> Begun:
@@ -66,7 +66,7 @@ def _after(leg: Leg, steps: Sequence[Step], alike: _Alike, depth: int, regions: 
         return Begun(leg)
     read = min(regions.of(site.node).layer for site in leg.plan.reads)
     layer = int(min(read, _next(steps, depth), _next(alike.steps, depth)))
-    while origin.origin is not None and origin.layer >= layer:  # it does not compute the layer before that itself
+    while origin.origin is not None and origin.layer >= layer:  # it takes the layers before that from its own origin
         origin = origin.origin
     tokens = {region: bits for region, bits in leg.live.tokens.items() if region.layer >= layer}
     states = {block: bits for block, bits in leg.live.states.items() if regions.of(regions.blocks[block]).layer >= layer}

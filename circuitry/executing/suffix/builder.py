@@ -1,4 +1,4 @@
-"""Lays out a batch: which tokens are computed, what is copied between them, and where the readings stand. No torch is run."""
+"""Lays out a batch: which tokens are computed, what is copied between them, and where the readings are. No torch is run."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class Builder:
     def build(self) -> Layout:
         """The whole layout."""
         tokens = self._tokens()
-        made = Layout(self.runs, self.length, tokens, self._scanned(tokens), self._batch())
-        tokens[Region(-1)] = self._embedded(made.batch)
-        made.filling = max(0, -(-len(tokens[self.final]) // self.length) - len(made.batch))
-        self.made = made
+        layout = Layout(self.runs, self.length, tokens, self._scanned(tokens), self._batch())
+        tokens[Region(-1)] = self._embedded(layout.batch)
+        layout.filling = max(0, -(-len(tokens[self.final]) // self.length) - len(layout.batch))
+        self.layout = layout
         for leg in self.runs.legs:
             self._add_writes(leg)
             self._add_holds(leg)
         for job in self.runs.jobs:
-            made.readings.append(self._reading(job))
-        return made
+            layout.readings.append(self._reading(job))
+        return layout
 
     # --- tokens ------------------------------------------------------------------------------------------------------------
 
@@ -50,7 +50,7 @@ class Builder:
                 offsets = np.array(offsets_of(bits), np.int64)
                 rows[region].append(np.repeat(leg.rows, len(offsets)))
                 positions[region].append((leg.low[:, None] + offsets).ravel())
-        for region, (row, position) in self._whole(rows, positions).items():
+        for region, (row, position) in self._whole_runs(rows, positions).items():
             rows[region].append(row)
             positions[region].append(position)
         return {region: self._sorted(np.concatenate(rows[region]), np.concatenate(positions[region])) for region in rows}
@@ -59,23 +59,23 @@ class Builder:
         keys = np.unique(row * self.length + position)
         return Tokens(keys // self.length, keys % self.length, self.runs.base, self.runs.count, self.length, self.device)
 
-    def _whole(
+    def _whole_runs(
         self, rows: Mapping[Region, list[Ints]], positions: Mapping[Region, list[Ints]]
     ) -> dict[Region, tuple[Ints, Ints]]:
         """The base and the source runs: all tokens of every layer that is needed, and after the last one those that are read."""
         count, stops = self.runs.count, self.runs.stops
         every = np.repeat(np.arange(2 * count), np.tile(stops, 2)), np.concatenate([np.arange(stop) for stop in (*stops, *stops)])
         last = self.runs.last
-        one = np.zeros(1, np.int64), np.zeros(1, np.int64)  # goes through all layers, so that none of them has no token
+        first_token = np.zeros(1, np.int64), np.zeros(1, np.int64)  # goes through all layers, so that each has a token
         self.last = last
-        made = {Region(layer): every if layer <= last else one for layer in range(self.final.layer + 1)}
-        made |= {Region(region.layer, block): every if region.layer <= last else one for block, region in self._blocks()}
+        runs = {Region(layer): every if layer <= last else first_token for layer in range(self.final.layer + 1)}
+        runs |= {Region(region.layer, block): every if region.layer <= last else first_token for block, region in self._blocks()}
         if last == self.final.layer:
             read = [self._read_after(job) for job in self.runs.jobs]
             patched = [(self.runs.base[row], at) for row, at in zip(rows[self.final], positions[self.final], strict=True)]
             row, at = (np.concatenate([part[k] for part in (*read, *patched)]) for k in (0, 1))
-            made[self.final] = np.concatenate([row, row + count]), np.tile(at, 2)
-        return made
+            runs[self.final] = np.concatenate([row, row + count]), np.tile(at, 2)
+        return runs
 
     def _blocks(self) -> Iterator[tuple[str, Region]]:
         for block, node in self.regions.blocks.items():
@@ -84,8 +84,8 @@ class Builder:
     def _read_after(self, job: Job) -> tuple[Ints, Ints]:
         """Base rows and positions that a job reads after the last layer."""
         rows, positions = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        for one in job.cell.passes:
-            for site in one.reads:
+        for step in job.cell.passes:
+            for site in step.reads:
                 if self.regions.of(site.node) == self.final:
                     row, at = self._spelled(site.at, job.examples)
                     rows.append(row)
@@ -110,14 +110,14 @@ class Builder:
 
     def _scanned(self, tokens: Mapping[Region, Tokens]) -> dict[str, Scanned]:
         """For every block with a recurrent state: whole runs, and the legs that can change it."""
-        made: dict[str, Scanned] = {}
+        scanned: dict[str, Scanned] = {}
         calls = self._calls()
         for family in self.graph.by_role("state"):
             for node in self.graph.nodes(family.name):
                 region = self.regions.of(node)
-                if region.block not in made:
-                    made[region.block] = self._scanned_in(region, tokens[region], calls.get(region.block, set()))
-        return made
+                if region.block not in scanned:
+                    scanned[region.block] = self._scanned_in(region, tokens[region], calls.get(region.block, set()))
+        return scanned
 
     def _scanned_in(self, region: Region, tokens: Tokens, calls: set[int]) -> Scanned:
         if region.layer > self.last:
@@ -144,15 +144,15 @@ class Builder:
 
     def _calls(self) -> dict[str, set[int]]:
         """The positions at which states are written or read, by block."""
-        found = defaultdict[str, set[int]](set)
+        positions = defaultdict[str, set[int]](set)
         for leg in self.runs.legs:
             last = leg.number == len(leg.job.cell.passes) - 1
             sites = [(write.node, write.at) for write in leg.plan.writes]
             sites += [(site.node, site.at) for site in leg.plan.reads if last]
             for node, at in sites:
                 if self.graph.place(node).position is None:
-                    found[self.regions.of(node).block] |= set(self._spelled(at, leg.examples)[1].tolist())
-        return found
+                    positions[self.regions.of(node).block] |= set(self._spelled(at, leg.examples)[1].tolist())
+        return positions
 
     # --- copies ------------------------------------------------------------------------------------------------------------
 
@@ -164,14 +164,14 @@ class Builder:
                 self._write_states(write, place, leg, source)
                 continue
             region = self.regions.of(write.node)
-            tokens = self.made.tokens.get(region)
+            tokens = self.layout.tokens.get(region)
             if tokens is None:
                 continue
             which, to = self._written(write.at, leg, tokens)
             at = tokens.position[to]
             value = write if write.made else None
             unit = np.full(len(to), unit_of(place, write.node))
-            self.made.copies[place, None].append(Copy(to, tokens.of(source[which], at), at, unit, leg.number, value))
+            self.layout.copies[place, None].append(Copy(to, tokens.of(source[which], at), at, unit, leg.number, value))
 
     def _source(self, write: Write, leg: Leg) -> Ints:
         """The rows [n] whose value is written."""
@@ -180,7 +180,7 @@ class Builder:
         return leg.examples if leg.job.nothing else leg.examples + self.runs.count
 
     def _written(self, at: Position | None, leg: Leg, tokens: Tokens) -> tuple[Ints, Ints]:
-        """The tokens that are written: of which row of the leg, and where they stand."""
+        """The tokens that are written: the number of the row in the leg, and the place among the packed tokens."""
         if at is None:
             return _of_rows(leg.rows, tokens)
         to = tokens.own(leg.rows, positions_of(at, self.runs.prompts)[leg.examples])
@@ -188,7 +188,7 @@ class Builder:
         return which, to[which]
 
     def _write_states(self, write: Write, place: Place, leg: Leg, source: Ints) -> None:
-        scanned = self.made.scanned.get(self.regions.of(write.node).block)
+        scanned = self.layout.scanned.get(self.regions.of(write.node).block)
         if scanned is None:
             return
         value = write if write.made else None
@@ -196,25 +196,25 @@ class Builder:
         row_of = dict(zip(leg.examples.tolist(), range(len(leg.rows)), strict=True))
         which = np.array([row_of[e] for e in example.tolist()], np.int64)
         for call in np.unique(position).tolist():
-            here = which[position == call]
+            which_here = which[position == call]
             active = _active(scanned, call, len(self.runs.base))
-            to = active[leg.rows[here]]
-            there = to >= 0
-            here, to = here[there], to[there]
-            own = active[source[here]]
-            own = np.where(own >= 0, own, active[self.runs.base[source[here]]])
+            to = active[leg.rows[which_here]]
+            is_scanned = to >= 0
+            which_here, to = which_here[is_scanned], to[is_scanned]
+            source_rows = active[source[which_here]]
+            source_rows = np.where(source_rows >= 0, source_rows, active[self.runs.base[source[which_here]]])
             unit = np.full(len(to), unit_of(place, write.node))
-            self.made.copies[place, call].append(Copy(to, own, np.full(len(to), call), unit, leg.number, value))
+            self.layout.copies[place, call].append(Copy(to, source_rows, np.full(len(to), call), unit, leg.number, value))
 
     def _add_holds(self, leg: Leg) -> None:
         """Hold what is frozen wherever the leg computes it at all; elsewhere it has the base run's value anyway."""
         for place, units in self._frozen(leg).items():
-            tokens = self.made.tokens[self.regions.at(place)]
+            tokens = self.layout.tokens[self.regions.at(place)]
             _, to = _of_rows(leg.rows, tokens)
             at = tokens.position[to]
             source = tokens.own(self.runs.base[tokens.row[to]], at)
             number = len(units)
-            self.made.copies[place, None].append(
+            self.layout.copies[place, None].append(
                 Copy(np.repeat(to, number), np.repeat(source, number), np.repeat(at, number), np.tile(units, len(to)), leg.number)
             )
 
@@ -238,7 +238,7 @@ class Builder:
             if leg.job is job and leg.number == last:
                 row_of[leg.examples] = leg.rows
         rows = np.concatenate([job.examples, job.examples + self.runs.count, row_of[job.examples]])
-        return Reading(job, tuple(one for site in job.cell.passes[-1].reads for one in self._reads(site, job.examples, rows)))
+        return Reading(job, tuple(read for site in job.cell.passes[-1].reads for read in self._reads(site, job.examples, rows)))
 
     def _reads(self, site: Site, examples: Ints, rows: Ints) -> Iterator[Read]:
         place, region = self.graph.place(site.node), self.regions.of(site.node)
@@ -249,18 +249,20 @@ class Builder:
         unit = None if place.unit is None else unit_of(place, site.node)
         base = self.runs.base[rows[runs]] % self.runs.count  # the source runs are compared with the base ones, too
         if place.position is not None:
-            tokens = self.made.tokens[region]
+            tokens = self.layout.tokens[region]
             yield Read((place, None), unit, runs, tokens.of(rows[runs], at), tokens.own(base, at))
             return
         for call in np.unique(at).tolist():
-            here = at == call
-            active = _active(self.made.scanned[region.block], call, len(self.runs.base))
-            own = active[rows[runs[here]]]
-            yield Read((place, call), unit, runs[here], np.where(own >= 0, own, active[base[here]]), active[base[here]])
+            chosen = at == call
+            active = _active(self.layout.scanned[region.block], call, len(self.runs.base))
+            scanned = active[rows[runs[chosen]]]
+            yield Read(
+                (place, call), unit, runs[chosen], np.where(scanned >= 0, scanned, active[base[chosen]]), active[base[chosen]]
+            )
 
 
 def _of_rows(rows: Ints, tokens: Tokens) -> tuple[Ints, Ints]:
-    """All tokens of some rows: of which of them, and where they stand."""
+    """All tokens of some rows: the number of the row, and the place among the packed tokens."""
     begin, end = tokens.ends[rows], tokens.ends[rows + 1]
     counts = end - begin
     which = np.repeat(np.arange(len(rows)), counts)
@@ -270,6 +272,6 @@ def _of_rows(rows: Ints, tokens: Tokens) -> tuple[Ints, Ints]:
 def _active(scanned: Scanned, call: int, rows: int) -> Ints:
     """By row, its number among those that are scanned at a position, -1 for the others."""
     going = np.flatnonzero((scanned.start <= call) & (scanned.stop > call))
-    found = np.full(rows, -1)
-    found[scanned.rows[going]] = np.arange(len(going))
-    return found
+    numbers = np.full(rows, -1)
+    numbers[scanned.rows[going]] = np.arange(len(going))
+    return numbers

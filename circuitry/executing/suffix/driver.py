@@ -26,7 +26,7 @@ Values = Mapping[Call, Tensor]
 
 
 def run(model: Model, layout: Layout, constants: Mapping[Write, Tensor], columns: Tensor | None = None) -> Values:
-    """Run a batch and return what stands at each place that is read: [token, ...], or of a state [row, ...].
+    """Run a batch and return the value at each place that is read: [token, ...], or of a state [row, ...].
 
     ``columns`` [example, n] are the numbers of the logits that are wanted of each example, None for all of them. Raises GuardError where a
     place was never reached.
@@ -50,21 +50,22 @@ def run(model: Model, layout: Layout, constants: Mapping[Write, Tensor], columns
 
 @contextmanager
 def packed(model: Model, layout: Layout, columns: Tensor | None) -> Iterator[None]:
-    """Within: every layer is given the tokens of its region, every block those that it computes, the output layer the columns."""
+    """Within this context, every layer gets the tokens of its region, every block those that it computes, the output layer columns."""
     regions, graph = layout.runs.lives.regions, model.graph
     tokens = layout.tokens
     nothing, size = _none_of(layout), (len(layout.batch) + layout.filling) * layout.length
     with ExitStack() as stack:
         before = tokens[Region(-1)]
         for number, name in enumerate([*regions.layers, _final_norm(graph)]):
-            here = tokens.get(Region(number), nothing)
-            came = layout.runs.came(here.row, number)
+            current = tokens.get(Region(number), nothing)
+            came = layout.runs.came(current.row, number)
             if number == len(regions.layers):
-                take: Tensor | None = _padded(here, came, before, size)
+                take: Tensor | None = _padded(current, came, before, size)
             else:
-                take = _take(here, came, before, len(before) if number else size)
+                # The first layer is given the embedding's rows, filling included, every other one the tokens of the one before.
+                take = _take(current, came, before, len(before) if number else size)
             stack.callback(model.hf.get_submodule(name).register_forward_pre_hook(_taking(take), with_kwargs=True).remove)
-            before = here
+            before = current
         for block, node in regions.blocks.items():
             around = tokens.get(Region(regions.of(node).layer), nothing)
             inside = _inside(layout, block, around, tokens.get(Region(regions.of(node).layer, block), nothing))
@@ -76,8 +77,8 @@ def packed(model: Model, layout: Layout, columns: Tensor | None) -> Iterator[Non
 
 def _none_of(layout: Layout) -> Tokens:
     none = np.zeros(0, np.int64)
-    one = layout.tokens[Region(-1)]
-    return Tokens(none, none, one.base, one.whole, one.length, one.device)
+    embedded = layout.tokens[Region(-1)]
+    return Tokens(none, none, embedded.base, embedded.whole, embedded.length, embedded.device)
 
 
 def _set(stack: ExitStack, module: Any, name: str, value: Any) -> None:
@@ -89,24 +90,24 @@ def _final_norm(graph: Graph) -> str:
     return graph.place(Node(graph.by_role("resid")[0].name, (graph.sizes["layer"],))).module
 
 
-def _take(here: Tokens, came: Ints, before: Tokens, given: int) -> Tensor | None:
-    """Where a region's tokens come from in the region before, those of the rows ``came`` [token].
+def _take(current: Tokens, came: Ints, before: Tokens, count: int) -> Tensor | None:
+    """The places of a region's tokens among those of the region before, in the rows ``came`` [token].
 
-    None where they are the same, and no more than these are ``given``.
+    None if both regions have the same tokens, and the layer is given exactly that ``count``.
     """
     if (
-        len(here) == len(before) == given
-        and np.array_equal(here.row, before.row)
-        and np.array_equal(here.position, before.position)
+        len(current) == len(before) == count
+        and np.array_equal(current.row, before.row)
+        and np.array_equal(current.position, before.position)
     ):
         return None
-    return here.index(before.of(came, here.position))
+    return current.index(before.of(came, current.position))
 
 
-def _padded(here: Tokens, came: Ints, before: Tokens, size: int) -> Tensor:
-    """The same after the last layer, filled up to the size of the model's batch, into whose shape some models bring it again."""
-    take = before.of(came, here.position)
-    return here.index(np.concatenate([take, np.repeat(take[:1], size - len(take))]))
+def _padded(current: Tokens, came: Ints, before: Tokens, size: int) -> Tensor:
+    """The same after the last layer, filled up to the size of the model's batch, since some models reshape the stream to it."""
+    take = before.of(came, current.position)
+    return current.index(np.concatenate([take, np.repeat(take[:1], size - len(take))]))
 
 
 def _taking(take: Tensor | None) -> Callable[..., Any]:
@@ -122,26 +123,26 @@ def _taking(take: Tensor | None) -> Callable[..., Any]:
     return hook
 
 
-def _inside(layout: Layout, block: str, around: Tokens, here: Tokens) -> Inside:
+def _inside(layout: Layout, block: str, around: Tokens, inner: Tokens) -> Inside:
     """The way into a block and out of it."""
     runs = layout.runs
-    live = around.own(here.row, here.position)
-    out = here.of(around.row, around.position)
-    same = len(here) == len(around)
+    live = around.own(inner.row, inner.position)
+    out = inner.of(around.row, around.position)
+    same = len(inner) == len(around)
     batch_of = np.zeros(len(runs.base), np.int64)
     batch_of[: 2 * runs.count] = np.arange(2 * runs.count)
-    row = np.where(here.row < 2 * runs.count, here.row, runs.base[here.row])
+    row = np.where(inner.row < 2 * runs.count, inner.row, runs.base[inner.row])
     return Inside(
-        here,
-        None if same else here.index(live),
-        None if same else here.index(out),
-        here.index(batch_of[row]),
+        inner,
+        None if same else inner.index(live),
+        None if same else inner.index(out),
+        inner.index(batch_of[row]),
         layout.scanned.get(block),
     )
 
 
 def _visit(visit: Visit, value: Tensor, constants: Mapping[Write, Tensor]) -> tuple[Tensor | None, Tensor]:
-    """What to write at a place, None where nothing is copied there, and what to keep of it, by token."""
+    """What to write at a place (None if nothing is copied there), and what to keep of it, by token."""
     place = visit.call[0]
     changed = value.clone() if visit.copies else None
     view = _packed(value if changed is None else changed, place)
@@ -179,7 +180,7 @@ def _apply(copy: Copy, value: Tensor, visit: Visit, constants: Mapping[Write, Te
 
 
 def _visits(model: Model, layout: Layout) -> list[Visit]:
-    """Everything to do, in the order in which the model gets there."""
+    """Everything to do, in order of execution."""
     reads = [read.call for reading in layout.readings for read in reading.reads]
     return visits(model, layout.copies, reads, lambda call: _occurrence(layout, call))
 

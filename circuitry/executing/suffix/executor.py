@@ -31,12 +31,12 @@ it. ``benchmarks/memory.py`` prints how much a process grows, beside the bound."
 
 
 class Suffix:
-    """Clean and corrupted runs are computed whole, once a batch, patched ones where they are live; ``memory`` bounds a batch, in bytes.
+    """Clean and corrupted runs are whole, once per batch; patched ones are computed where they are live. ``memory`` bounds a batch, in bytes.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
-    >>> made, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
-    >>> Suffix(model, memory=1 << 28).run(made, prompts, [ct.planning.METRICS["logit"]])[0].effect.shape
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
+    >>> Suffix(model, memory=1 << 28).run(plan, prompts, [ct.planning.METRICS["logit"]])[0].effect.shape
     (4, 2)
     """
 
@@ -50,19 +50,19 @@ class Suffix:
         """What ``run`` would take, with its guards."""
         lives, jobs = LiveSets(plan.graph, prompts.length), self._jobs(plan, prompts, extra)
         size = self._size(prompts, _narrow(plan, metrics))
-        made = batches(plan, jobs, prompts, lives, size)
+        cut = batches(plan, jobs, prompts, lives, size)
         whole, _ = token_counts(plan, jobs, prompts, lives)
-        shared = sum(int(whole[batch.examples, :-1].sum()) for batch in made)
-        counts = (token_counts(plan, batch.jobs, prompts.take(batch.examples), lives)[1] for batch in made)
-        own = sum(int(count[:, :, :-1].sum()) for count in counts)
+        shared = sum(int(whole[batch.examples, :-1].sum()) for batch in cut)
+        counts = (token_counts(plan, batch.jobs, prompts.take(batch.examples), lives)[1] for batch in cut)
+        patched = sum(int(count[:, :, :-1].sum()) for count in counts)
         legs = sum(len(job.examples) * len(job.cell.passes) for job in jobs)
         every = (2 * len(prompts) + legs) * prompts.length * plan.graph.sizes["layer"]
         least = max(size.of(tokens) for tokens in whole)
-        cost = Cost(len(made), shared + own, every, least if least > self.memory else 0)
+        cost = Cost(len(cut), shared + patched, every, least if least > self.memory else 0)
         return cost + cost_of_constants(self.model, plan, prompts, self.memory)
 
     def described(self, plan: Plan, prompts: Prompts) -> Mapping[str, str]:
-        """Of each pass the blocks that are computed anew, with how many tokens of the first prompt."""
+        """For each pass, the blocks that are computed and the number of tokens of the first prompt."""
         return {f"live {leg.number + 1}": described(leg.live, plan.graph) for leg in first_legs(plan, prompts)}
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
@@ -93,7 +93,7 @@ class Suffix:
                     for number, metric in enumerate(metrics):
                         filled[number, :, reading.job.number][:, examples] = measure(values, reading, part, metric, plan, narrow)
                     bar.update(len(reading.job.examples))
-        return [Effects(*one) for one in filled]
+        return [Effects(*by_kind) for by_kind in filled]
 
     def _jobs(self, plan: Plan, prompts: Prompts, extra: int) -> list[Job]:
         """A job for every cell, and those of the guards."""
@@ -111,5 +111,5 @@ class Suffix:
 
 
 def _narrow(plan: Plan, metrics: Sequence[Metric]) -> bool:
-    """Whether all metrics do with the logits of answer and foil."""
+    """Whether all metrics need only the logits of answer and foil."""
     return ends_at_logits(plan) and all(metric.reads != "all" for metric in metrics)

@@ -23,9 +23,9 @@ def guards_of(plan: Plan, examples: int, cells: int) -> Iterator[Job]:
     """The jobs of the guards, for a sample of the first ``cells`` cells and two examples.
 
     >>> import circuitry as ct
-    >>> made, prompts = ct.patching.experiment.compile_path(
+    >>> plan, prompts = ct.patching.experiment.compile_path(
     ...     ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=3), "h[{layer}] @ B+1 -> logits")
-    >>> [job.nothing for job in guards_of(made, 3, cells=2)]
+    >>> [job.nothing for job in guards_of(plan, 3, cells=2)]
     [True, True, False]
     """
     few = np.arange(min(examples, EXAMPLES))
@@ -36,14 +36,14 @@ def guards_of(plan: Plan, examples: int, cells: int) -> Iterator[Job]:
 
 
 def _everything(plan: Plan) -> CellPlan:
-    """The whole input replaced, read where the first cell is: it must be what the source run is."""
+    """A cell that replaces the whole input and reads what the first cell reads: it must equal the source run."""
     embed = Node(plan.graph.by_role("embed")[0].name)
     first = plan.cells[0]
     return replace(first, passes=(Pass((Write(embed, None, SOURCE),), frozenset(), first.passes[-1].reads),))
 
 
 def check(model: Model, reading: Reading, values: Mapping[Any, Tensor]) -> None:
-    """Raise GuardError where a guard's run is not what it must be."""
+    """Raise GuardError if a guard's run is not what it must be."""
     problem = NOTHING if reading.job.nothing else EVERYTHING
     check_same(model, (_pair(values, reading, number) for number in range(len(reading.reads))), problem)
 
@@ -52,8 +52,8 @@ def _pair(values: Mapping[Any, Tensor], reading: Reading, number: int) -> tuple[
     """What the guard's run is at a site, and what it must be: the base run, or the source run."""
     read, count = reading.reads[number], len(reading.job.examples)
     value, mine = of_site(values, read), read.runs >= 2 * count
-    wanted = read.base[mine] if reading.job.nothing else read.own[(read.runs >= count) & ~mine]
-    return value[_index(read.own[mine])], value[_index(wanted)]
+    expected = read.base[mine] if reading.job.nothing else read.own[(read.runs >= count) & ~mine]
+    return value[_index(read.own[mine])], value[_index(expected)]
 
 
 def _index(numbers: Ints) -> Tensor:

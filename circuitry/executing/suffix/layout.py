@@ -17,7 +17,7 @@ from .rows import Job, Runs
 
 @dataclass(frozen=True)
 class Read:
-    """Of one site: runs by number [n] (of ``Reading``), where what they are there stands, and where what the base run is; ``unit`` is the head."""
+    """One site: runs by number [n] (of ``Reading``), the places of their ``own`` values and of the base run's; ``unit`` is the head."""
 
     call: Call
     unit: int | None
@@ -44,13 +44,13 @@ class Layout:
     scanned: dict[str, Scanned]
     batch: Ints
     filling: int = 0
-    """Rows more, so that the model's batch has room for all tokens that are read after the last layer."""
+    """Extra rows, so that the model's batch has room for all tokens that are read after the last layer."""
     copies: dict[Call, list[Copy]] = field(default_factory=lambda: defaultdict(list))
     readings: list[Reading] = field(default_factory=list)
 
 
 def of_site(values: Mapping[Any, Tensor], read: Read) -> Tensor:
-    """What stands where a site is read, [token, ...] or of a state [row, ...].
+    """The values at the place where a site is read, [token, ...], or of a state [row, ...].
 
     >>> import numpy as np, torch
     >>> of_site({"place": torch.zeros(2, 3, 4)}, Read("place", 1, *[np.zeros(1, int)] * 3)).shape

@@ -1,4 +1,4 @@
-"""From what stood at the places that were read to effects: the metric's, or a distance."""
+"""From the values that were read to effects: by the metric, or a distance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ Floats: TypeAlias = NDArray[np.float64]
 
 
 def measure(values: Mapping[Any, Tensor], reading: Reading, prompts: Prompts, metric: Metric, plan: Plan, narrow: bool) -> Floats:
-    """[3, example] of one job: the effect, and the metric on the base and on the source run. ``narrow``: of the logits there are two columns, the answer's and the foil's."""
+    """[3, example] of one job: the effect, and the metric on the base and on the source run.
+
+    ``narrow``: the logits have two columns, the answer's and the foil's.
+    """
     if not ends_at_logits(plan):
         return _distances(values, reading)
     (read,), examples = reading.reads, reading.job.examples

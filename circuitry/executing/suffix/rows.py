@@ -30,7 +30,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Leg:
-    """One leg of a job, for those of its examples whose positions stand at the same distances.
+    """One leg of a job, for those of its examples whose positions have the same distances.
 
     ``rows`` and ``examples`` [n]; ``before`` [n] are the rows of the leg before, None on the first; ``low`` [n] is the first
     position at which it can differ, which ``live`` counts from.
@@ -66,16 +66,16 @@ class Runs:
         self.base = np.concatenate([np.arange(2 * self.count), np.repeat(np.arange(self.count), self._width)])
         legs = [leg for job, first in zip(self.jobs, starts, strict=True) for leg in self._legs(job, first)]
         self.origin, self.begins = np.arange(len(self.base)), np.full(len(self.base), -1)
-        self.legs = [self._cut(one) for one in begun(legs, lives.regions)] if share_beginnings else legs
+        self.legs = [self._cut(start) for start in begun(legs, lives.regions)] if share_beginnings else legs
 
     def came(self, rows: Ints, layer: int) -> Ints:
-        """The rows whose stream comes into a layer: those that begin there were up to it what their origins are."""
+        """The row whose stream enters a layer, for each of ``rows``: the origin of a row that begins there, else the row itself."""
         return np.where(self.begins[rows] == layer, self.origin[rows], rows)
 
-    def _cut(self, one: Begun) -> Leg:
-        if one.origin is not None:
-            self.origin[one.leg.rows], self.begins[one.leg.rows] = one.origin.leg.rows, one.layer
-        return one.leg
+    def _cut(self, start: Begun) -> Leg:
+        if start.origin is not None:
+            self.origin[start.leg.rows], self.begins[start.leg.rows] = start.origin.leg.rows, start.layer
+        return start.leg
 
     @functools.cached_property
     def last(self) -> int:
@@ -84,7 +84,7 @@ class Runs:
         return max(live + [self.lives.regions.of(site.node).layer for job in self.jobs for site in job.cell.passes[-1].reads])
 
     def _first_rows(self) -> list[Ints]:
-        """Of each job the row of its first leg in each of its examples; the rows of one example stand side by side."""
+        """For each job, the row of its first leg in each of its examples; the rows of one example are next to each other."""
         width = np.zeros(self.count, np.int64)
         offsets = []
         for job in self.jobs:
@@ -97,22 +97,23 @@ class Runs:
     def _legs(self, job: Job, first: Ints) -> Iterator[Leg]:
         """Leg after leg; examples with the same distances together."""
         earliest = np.zeros(len(job.examples), np.int64)
-        for number, one in enumerate(job.cell.passes):
-            starts = [self._starts(write, job, earliest) for write in one.writes]
-            stops = [self._stops(site, job) for site in one.reads]
+        for number, step in enumerate(job.cell.passes):
+            starts = [self._starts(write, job, earliest) for write in step.writes]
+            stops = [self._stops(site, job) for site in step.reads]
             low = np.min([at for at, _ in starts], axis=0)
             np.maximum.at(self.stops, job.examples, 1 + np.max([at for at, _ in stops], axis=0))
             table = np.stack([at - low for at, _ in (*starts, *stops)], 1)
+            # A live set depends on distances between tokens only, so examples with equal ones share it.
             shapes, which = np.unique(table, axis=0, return_inverse=True)
             for shape, offsets in enumerate(shapes.tolist()):
-                here = np.flatnonzero(which.ravel() == shape)
-                live = self._live(one, offsets, tuple(every for _, every in (*starts, *stops)))
-                before = None if number == 0 else (first + number - 1)[here]
-                yield Leg(job, number, (first + number)[here], job.examples[here], before, low[here], live)
+                members = np.flatnonzero(which.ravel() == shape)
+                live = self._live(step, offsets, tuple(every for _, every in (*starts, *stops)))
+                before = None if number == 0 else (first + number - 1)[members]
+                yield Leg(job, number, (first + number)[members], job.examples[members], before, low[members], live)
             earliest = low
 
     def _starts(self, write: Write, job: Job, earliest: Ints) -> tuple[Ints, bool]:
-        """The first token at which a write can change something, in each example, and whether it can at all that follow."""
+        """The first token at which a write can change something, in each example, and whether it can at all later ones."""
         if write.at is not None:
             return self._at(write.at, job.examples), False
         if write.value == SOURCE:
@@ -127,20 +128,20 @@ class Runs:
     def _at(self, at: Position, examples: Ints) -> Ints:
         return positions_of(at, self.prompts)[examples]
 
-    def _live(self, one: Pass, offsets: Sequence[int], every: tuple[bool, ...]) -> Live:
+    def _live(self, step: Pass, offsets: Sequence[int], every: tuple[bool, ...]) -> Live:
         starts, stops = (
-            list(zip(offsets, every, strict=True))[: len(one.writes)],
-            list(zip(offsets, every, strict=True))[len(one.writes) :],
+            list(zip(offsets, every, strict=True))[: len(step.writes)],
+            list(zip(offsets, every, strict=True))[len(step.writes) :],
         )
         return self.lives.of(
-            one,
-            _ends([write.node for write in one.writes], starts),
-            _ends([site.node for site in one.reads], stops),
+            step,
+            _ends([write.node for write in step.writes], starts),
+            _ends([site.node for site in step.reads], stops),
         )
 
 
 def _ends(nodes: Sequence[Node], at: Sequence[tuple[int, bool]]) -> list[End]:
-    """Nodes at the same tokens together: what moves from them is asked for once."""
+    """Nodes at the same tokens together, so that the graph is asked only once what moves from them."""
     groups: dict[tuple[int, bool], list[Node]] = {}
     for node, place in zip(nodes, at, strict=True):
         groups.setdefault(place, []).append(node)
@@ -172,10 +173,10 @@ def first_legs(plan: Plan, prompts: Prompts) -> list[Leg]:
     """The legs of a plan's first cell on the first example.
 
     >>> import circuitry as ct
-    >>> made, prompts = ct.patching.experiment.compile_path(
+    >>> plan, prompts = ct.patching.experiment.compile_path(
     ...     ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=3), "h[1] @ B+1 -> logits")
-    >>> [leg.number for leg in first_legs(made, prompts)]
+    >>> [leg.number for leg in first_legs(plan, prompts)]
     [0]
     """
-    lives, one = LiveSets(plan.graph, prompts.length), np.arange(1)
-    return Runs(plan, [Job(0, plan.cells[0], one)], prompts.take(one), lives).legs
+    lives, first = LiveSets(plan.graph, prompts.length), np.arange(1)
+    return Runs(plan, [Job(0, plan.cells[0], first)], prompts.take(first), lives).legs

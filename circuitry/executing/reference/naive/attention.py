@@ -26,7 +26,7 @@ def attend(
     """The output of every head [batch, query, head, d_head] from q, k, v [batch, head, pos, d_head]; every value on the way
     passes through ``see``.
 
-    ``mask`` is the stock model's and is only compared with ours. Raises GuardError where they differ.
+    ``mask`` is the stock model's and is only compared with ours. Raises GuardError if they differ.
 
     >>> from types import SimpleNamespace
     >>> layer, zeros = SimpleNamespace(layer_idx=0, config=SimpleNamespace(sliding_window=1)), torch.zeros(1, 1, 2, 1)
@@ -80,5 +80,5 @@ def _check(mask: Tensor | None, hidden: Tensor, config: Any, layer: int) -> None
     stock = torch.ones_like(hidden).triu(1) if mask is None else mask < 0
     if not (stock == hidden).all():
         size = window(config, layer)
-        told = "full attention" if size is None else f"a window of {size} tokens"
-        raise GuardError(f"layer {layer}: the mask of the stock model is not that of {told}, which its config says")
+        described = "full attention" if size is None else f"a window of {size} tokens"
+        raise GuardError(f"layer {layer}: the mask of the stock model is not that of {described}, which its config says")

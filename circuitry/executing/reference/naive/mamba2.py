@@ -31,13 +31,13 @@ def mixer(m: Any, hidden: Tensor, layer: int, see: See) -> Tensor:
     low, high = m.time_step_limit
     outs = []
     for head in range(heads):
-        own, group = slice(head * width, (head + 1) * width), head * groups // heads
+        columns, group = slice(head * width, (head + 1) * width), head * groups // heads
         shared = slice(group * size, (group + 1) * size)
         delta = F.softplus(step[..., head] + m.dt_bias[head]).clip(low, high)
         delta = see(("delta", (layer, head), ""), delta)
         B, C = by_port["B"][..., shared], by_port["C"][..., shared]
-        y = _by_token((layer, head), see, by_port["value"][..., own], delta, -torch.exp(m.A_log[head]), B, C)
-        outs.append(see(("ssm_out", (layer, head), ""), y + m.D[head] * by_port["skip"][..., own]))
+        y = _by_token((layer, head), see, by_port["value"][..., columns], delta, -torch.exp(m.A_log[head]), B, C)
+        outs.append(see(("ssm_out", (layer, head), ""), y + m.D[head] * by_port["skip"][..., columns]))
     gated = torch.cat(outs, -1) * see(("gate", at, ""), gate * torch.sigmoid(gate))
     pieces = gated.chunk(groups, -1)
     normed = torch.cat([p / (p.square().mean(-1, keepdim=True) + m.norm.variance_epsilon).sqrt() for p in pieces], -1)

@@ -15,8 +15,8 @@ def time_mixing(m: Any, hidden: Tensor, layer: int, see: See) -> Tensor:
     """The output of time mixing [batch, pos, d_model]; every value on the way passes through ``see``.
 
     >>> from transformers import RwkvConfig, RwkvForCausalLM
-    >>> made = RwkvForCausalLM(RwkvConfig(vocab_size=9, hidden_size=4, num_hidden_layers=2))
-    >>> time_mixing(made.rwkv.blocks[0].attention, torch.zeros(1, 2, 4), 0, lambda key, value, at=None: value).shape
+    >>> model = RwkvForCausalLM(RwkvConfig(vocab_size=9, hidden_size=4, num_hidden_layers=2))
+    >>> time_mixing(model.rwkv.blocks[0].attention, torch.zeros(1, 2, 4), 0, lambda key, value, at=None: value).shape
     torch.Size([1, 2, 4])
     """
     at, width = (layer,), hidden.shape[-1]
@@ -36,8 +36,8 @@ def channel_mixing(m: Any, hidden: Tensor, layer: int, see: See) -> Tensor:
     """The output of channel mixing [batch, pos, d_model]; every value on the way passes through ``see``.
 
     >>> from transformers import RwkvConfig, RwkvForCausalLM
-    >>> made = RwkvForCausalLM(RwkvConfig(vocab_size=9, hidden_size=4, num_hidden_layers=2))
-    >>> channel_mixing(made.rwkv.blocks[0].feed_forward, torch.zeros(1, 2, 4), 0, lambda key, value, at=None: value).shape
+    >>> model = RwkvForCausalLM(RwkvConfig(vocab_size=9, hidden_size=4, num_hidden_layers=2))
+    >>> channel_mixing(model.rwkv.blocks[0].feed_forward, torch.zeros(1, 2, 4), 0, lambda key, value, at=None: value).shape
     torch.Size([1, 2, 4])
     """
     at = (layer,)
@@ -56,14 +56,14 @@ def _shift(m: Any, x: Tensor, layer: int, see: See, family: str, consumers: tupl
         delayed[:, lag:] = x[:, : x.shape[1] - lag]
         delayed = see((family, (layer, lag), ""), delayed)
         for consumer in consumers:
-            own = getattr(m, f"time_mix_{consumer}")
-            mixed[consumer] = mixed[consumer] + see((family, (layer, lag), consumer), delayed) * (1 - own if lag else own)
+            weight = getattr(m, f"time_mix_{consumer}")
+            mixed[consumer] = mixed[consumer] + see((family, (layer, lag), consumer), delayed) * (1 - weight if lag else weight)
     return mixed
 
 
 def _by_token(m: Any, k: Tensor, v: Tensor, at: tuple[int, ...], see: See) -> Tensor:
-    """Read what was carried here, with this token's own value as a bonus; only then write it. In float32 at least: 1e38 is
-    not finite in float16."""
+    """Each token reads the carried state, with its own value as a bonus, and only then writes its value. In float32 at least: 1e38
+    is not finite in float16."""
     dtype, k, v = k.dtype, *(t.to(torch.promote_types(t.dtype, torch.float32)) for t in (k, v))
     decay, out = torch.exp(m.time_decay), []
     read = carry = torch.stack([torch.zeros_like(k[:, 0]), torch.zeros_like(k[:, 0]), torch.full_like(k[:, 0], -1e38)], -1)

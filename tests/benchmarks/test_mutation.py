@@ -184,3 +184,11 @@ def test_a_mutant_keeps_its_key_when_lines_move(changes: Any) -> None:
     before, after = (changes.mutants_of("m.py", text)[1] for text in ("x = 1", "# why\n\nx = 1"))
     assert [mutant.key for mutant in before] == [mutant.key for mutant in after]
     assert before[0].line != after[0].line
+
+
+def test_every_mutant_that_is_listed_as_equivalent_is_one_of_the_code(changes: Any) -> None:
+    """A line that was rewritten since would be listed in vain."""
+    listed = importlib.import_module("mutation_score.report").reasons_in(BENCHMARKS / "mutation_score" / "equivalent.toml")
+    files = {file for file, *_ in listed}
+    keys = {mutant.key for file in files for mutant in changes.mutants_of(file, (BENCHMARKS.parent / file).read_text())[1]}
+    assert len(listed) > 5 and set(listed) - keys == set()

@@ -59,7 +59,7 @@ def test_axes_are_every_open_name_once(path: Path) -> None:
 
 
 @given(st.text(max_size=60) | some.soup | some.damaged())
-@settings(max_examples=600)
+@settings(max_examples=300)
 def test_any_text_is_a_path_or_a_path_error(text: str) -> None:
     try:
         path = parse(text)

@@ -83,7 +83,7 @@ def test_parquet(tmp_path: Path) -> None:
     ("source", "message"),
     [
         ("nowhere.txt", "no file or folder 'nowhere.txt'"),
-        (LONG, "a text itself is given in a list"),
+        (LONG, "texts themselves are given in a list"),
         (Path("nowhere"), "no file or folder 'nowhere'"),
         ([LONG, 3], "text number 1 is of type int"),
     ],

@@ -95,23 +95,23 @@ SIZES: dict[str, Any] = {"vocab_size": 61, "hidden_size": 16, "num_attention_hea
 OLD: dict[str, Any] = {"vocab_size": 61, "n_embd": 16, "n_head": 4, "n_layer": 2}
 LLAMA = SIZES | tiny.LLAMA
 REASONS: dict[str, tuple[dict[str, Any], str, str]] = {
-    "bloom": (SIZES, "BloomAttention", "called 0 times"),
-    "codegen": (SIZES | {"rotary_dim": 4}, "CodeGenAttention", "called 0 times"),
-    "falcon": (SIZES, "FalconAttention", "called 0 times"),
+    "bloom": (SIZES, "BloomAttention", "in each of 2 layers, got 0"),
+    "codegen": (SIZES | {"rotary_dim": 4}, "CodeGenAttention", "in each of 2 layers, got 0"),
+    "falcon": (SIZES, "FalconAttention", "in each of 2 layers, got 0"),
     "gpt_neo": (
         {"vocab_size": 61, "hidden_size": 16, "num_heads": 4, "num_layers": 2, "attention_types": [[["global", "local"], 1]]},
         "GPTNeoSelfAttention",
-        "called 0 times",
+        "in each of 2 layers, got 0",
     ),
-    "gptj": (SIZES | {"rotary_dim": 4}, "GPTJAttention", "called 0 times"),
-    "mpt": ({"vocab_size": 61, "d_model": 16, "n_heads": 4, "n_layers": 2}, "MptAttention", "called 0 times"),
-    "openai-gpt": (OLD, "Attention", "called 0 times"),
+    "gptj": (SIZES | {"rotary_dim": 4}, "GPTJAttention", "in each of 2 layers, got 0"),
+    "mpt": ({"vocab_size": 61, "d_model": 16, "n_heads": 4, "n_layers": 2}, "MptAttention", "in each of 2 layers, got 0"),
+    "openai-gpt": (OLD, "Attention", "in each of 2 layers, got 0"),
     "xglm": (
         {"vocab_size": 61, "d_model": 16, "attention_heads": 4, "num_layers": 2, "ffn_dim": 32},
         "XGLMAttention",
-        "called 0 times",
+        "in each of 2 layers, got 0",
     ),
-    "diffllama": (LLAMA, "DiffLlamaAttention", "called 4 times in 2 layers"),
+    "diffllama": (LLAMA, "DiffLlamaAttention", "in each of 2 layers, got 4"),
     "gpt_oss": (LLAMA | {"num_local_experts": 4}, "GptOssAttention", "logits differ"),
     "granite_swa": (LLAMA, "GraniteSWAAttention", "logits differ"),
 }
@@ -129,7 +129,7 @@ def made(kind: str, sizes: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("kind", REASONS)
-def test_the_taps_do_not_fit_this_attention(kind: str) -> None:
+def test_the_hook_points_do_not_fit_this_attention(kind: str) -> None:
     sizes, name, says = REASONS[kind]
     hf = made(kind, sizes)
     blocks = [module for module in hf.modules() if type(module).__name__ == name]

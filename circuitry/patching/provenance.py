@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -66,7 +67,9 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: _version(name) for name in names}}
 
 
+@cache
 def _version(name: str) -> str:
+    # Cached, since finding a distribution reads its metadata from disk, and every table asks for six.
     try:
         return version(name)
     except PackageNotFoundError:

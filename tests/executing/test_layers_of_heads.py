@@ -33,13 +33,13 @@ def test_a_name_without_its_head_is_all_heads(rest: str) -> None:
 def test_a_table_over_layers_of_heads() -> None:
     task = ct.task("induction", distance=8, examples=4)
     path = "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"
-    table = ct.patch(model("mamba2"), task, path, executor=ct.executor(verify=2), lint=False)
+    table = ct.patch(model("mamba2"), task, path, executor=ct.executor(verify=2), lint=False, baseline=0)
     assert table.axes == ("layer",) and list(table.mean().index) == [0, 1, 2] and (table.mean() != 0).all()
     by_head = ct.patch(
         model("mamba2"), task, path.replace("{layer}", "{layer},{head}"), executor=ct.executor(verify=2), lint=False
     )
     assert by_head.axes == ("layer", "head") and len(by_head.mean()) == 12
-    only = ct.patch(model("mamba2"), task, "ssm_in[1] @ B -> logits freezing h except h[1,2]", lint=False)
+    only = ct.patch(model("mamba2"), task, "ssm_in[1] @ B -> logits freezing h except h[1,2]", lint=False, baseline=0)
     assert only.mean().abs().max() > 0
 
 

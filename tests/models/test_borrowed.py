@@ -71,7 +71,7 @@ def test_a_module_comes_back_as_it_went_in(kind: str, dtype: str | None) -> None
     before = state(hf)
     with ct.load(hf, dtype=dtype) as model:
         assert model.dtype == getattr(torch, dtype or "float32") and state(hf) != before
-        ct.patch(model, TASK, "embed @ B -> logits", lint=False)
+        ct.patch(model, TASK, "embed @ B -> logits", lint=False, baseline=0)
     assert state(hf) == before
     # What was loaded is what a module that never was loaded is.
     untouched = fresh(kind)
@@ -199,7 +199,7 @@ def test_a_loaded_model_generates_what_the_stock_model_does(kind: str) -> None:
     with ct.load(hf) as model:
         assert generated(model.hf) == wanted
         assert generated(model.hf, use_cache=False) == without
-        ct.patch(model, TASK, "embed @ B -> logits", lint=False)
+        ct.patch(model, TASK, "embed @ B -> logits", lint=False, baseline=0)
         assert generated(model.hf) == wanted
 
 

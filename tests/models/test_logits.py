@@ -111,7 +111,7 @@ def test_probability_and_kl_are_those_of_what_the_model_says(kind: str, changes:
         "kl": (clean.exp() * (clean - patched)).sum(-1),
     }
     for metric, by_hand in wanted.items():
-        table = ct.patch(model, TASK, path, metric=metric, executor=ct.executor(verify=1), lint=False)
+        table = ct.patch(model, TASK, path, metric=metric, executor=ct.executor(verify=1), lint=False, baseline=0)
         assert np.abs(table.frame["effect"].to_numpy() - by_hand.numpy()).max() < EXACT < by_hand.abs().max(), metric
 
 
@@ -129,7 +129,7 @@ def test_both_engines_read_what_the_stock_model_returns(kind: str, changes: dict
     _, prompts = compile_path(model, task, "embed -> logits")
     other = logits(model.hf, prompts.corrupted)[range(2), prompts.where["END"]].softmax(-1)[range(2), prompts.answer]
     for engine in ("suffix", "rows", "reference"):
-        table = ct.patch(model, task, "embed -> logits", metric="probability", executor=engine, lint=False)
+        table = ct.patch(model, task, "embed -> logits", metric="probability", executor=engine, lint=False, baseline=0)
         assert np.abs(table.frame["source"].to_numpy() - other.numpy()).max() < EXACT, engine
 
 
@@ -167,7 +167,7 @@ def test_multipliers_lie_between_the_nodes(changes: dict[str, Any], source: str)
     for hook in hooks:
         hook.remove()
     wanted = (patched - before)[rows, at, torch.from_numpy(prompts.answer)]
-    found = ct.patch(model, TASK, path, executor=ct.executor(verify=1), lint=False).frame["effect"].to_numpy()
+    found = ct.patch(model, TASK, path, executor=ct.executor(verify=1), lint=False, baseline=0).frame["effect"].to_numpy()
     assert np.abs(found - wanted.numpy()).max() < EXACT < wanted.abs().max()
 
 
@@ -220,7 +220,7 @@ def test_an_architecture_that_scales_its_logits(tmp_path: Path) -> None:
     hf = CohereForCausalLM(CohereConfig(vocab_size=61, hidden_size=16, num_hidden_layers=2, logit_scale=0.25, **tiny.LLAMA))
     model = ct.load(hf.eval(), dtype="float64", graph=str(tmp_path / "cohere.py"))
     _, prompts = compile_path(model, TASK, "embed -> logits")
-    table = ct.patch(model, TASK, "embed -> logits", lint=False)
+    table = ct.patch(model, TASK, "embed -> logits", lint=False, baseline=0)
     end = logits(model.hf, prompts.clean)[range(3), prompts.where["END"]]
     assert np.abs(table.frame["base"].to_numpy() - end[range(3), prompts.answer].numpy()).max() < EXACT
 
@@ -230,7 +230,8 @@ def test_a_file_that_names_the_output_layer_goes_on_working(tmp_path: Path) -> N
     model = ct.load(tiny.stock("llama"), dtype="float64", graph=str(tmp_path / "old.py"))
     assert model.graph.place(model.graph.node("logits")) == Place("lm_head")
     new, old = (
-        ct.patch(m, TASK, "mlp[0] @ B -> logits", lint=False).frame["effect"].to_numpy() for m in (tiny.model("llama"), model)
+        ct.patch(m, TASK, "mlp[0] @ B -> logits", lint=False, baseline=0).frame["effect"].to_numpy()
+        for m in (tiny.model("llama"), model)
     )
     assert np.abs(new - old).max() < EXACT
 

@@ -95,14 +95,14 @@ def test_the_reference_reads_weights_from_disk(kind: str, tmp_path: Path) -> Non
     whole = ct.load(name)
     parted = ct.load(name, device_map=second_half(whole))
     same(patched(parted, "reference"), patched(whole, "reference"))
-    table = ct.patch(parted, TASK, PATHS[0], executor=ct.executor(verify=1), lint=False)
+    table = ct.patch(parted, TASK, PATHS[0], executor=ct.executor(verify=1), lint=False, baseline=0)
     assert table.provenance["verified"].startswith("1 of 3 cells agree")
 
 
 def test_a_copy_for_comparison_is_refused(tmp_path: Path) -> None:
     parted = ct.load(saved("gpt2", tmp_path), dtype="bfloat16", device_map={"": "disk"})
     with pytest.raises(ModelError, match="is spread by device_map, so it cannot be copied; load it in float32"):
-        ct.patch(parted, TASK, PATHS[0], executor=ct.executor(verify=1), lint=False)
+        ct.patch(parted, TASK, PATHS[0], executor=ct.executor(verify=1), lint=False, baseline=0)
 
 
 def test_a_map_that_accelerate_infers(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_verify_passes_where_the_engine_is_right_and_not_where_it_is_wrong(
     kind: str, wrong_attention: Callable[..., None]
 ) -> None:
     model, path = tiny.model(kind, **SLIDING[kind]), "mlp[0] @ B -> logits @ B+2 freezing head[2]"
-    assert "agree" in ct.patch(model, TASK, path, executor=ct.executor(verify=1), lint=False).provenance["verified"]
+    assert "agree" in ct.patch(model, TASK, path, executor=ct.executor(verify=1), lint=False, baseline=0).provenance["verified"]
 
     def without_window(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, **more: Any) -> Any:
         causal = torch.full(mask.shape[-2:], torch.finfo(mask.dtype).min, dtype=mask.dtype).triu(1)
@@ -149,7 +149,7 @@ def test_verify_passes_where_the_engine_is_right_and_not_where_it_is_wrong(
 
     wrong_attention(without_window)
     with pytest.raises(ct.GuardError, match="and the reference differ"):
-        ct.patch(model, TASK, path, executor=ct.executor(verify=1), lint=False)
+        ct.patch(model, TASK, path, executor=ct.executor(verify=1), lint=False, baseline=0)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -165,7 +165,7 @@ def test_a_cap_that_the_engine_leaves_out_is_found(tmp_path: Path, wrong_attenti
     model = gemma2(tmp_path, attn_logit_softcapping=0.2)
     wrong_attention(lambda *args, softcap=None, **more: attention._attend(*args, **more))
     with pytest.raises(ct.GuardError, match="and the reference differ"):
-        ct.patch(model, TASK, "embed @ B -> logits", executor=ct.executor(verify=1), lint=False)
+        ct.patch(model, TASK, "embed @ B -> logits", executor=ct.executor(verify=1), lint=False, baseline=0)
 
 
 def test_a_mask_that_is_not_what_the_config_says_is_refused() -> None:

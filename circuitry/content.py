@@ -64,10 +64,11 @@ def find(kind: str, name: str) -> Path:
 @functools.cache
 def _run(kind: str, path: Path, _changed: int) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"circuitry_{kind}_{path.stem}", path)
-    if spec is None or spec.loader is None:
+    if spec is None:
         raise CircuitryError(f"{path} cannot be run as a Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    # Not by the loader: it keeps bytecode beside the file, which stays in use if an edit within one second leaves the size as it was.
+    exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
     return module
 
 

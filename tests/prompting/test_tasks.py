@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -159,6 +161,17 @@ def test_a_file_that_was_changed_is_read_again(own: Path) -> None:
     own.write_text(OWN.replace('"copy"', '"changed"'))
     os.utime(own, (1, 1))
     assert ct.task(own).name == "changed"
+
+
+def test_an_edit_within_a_second_that_keeps_the_size_is_read(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python keeps bytecode by the second and the size of a file."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    second = 1_700_000_000_000_000_000
+    for gap in (3, 4):
+        own.write_text(OWN.replace('"gap": 3', f'"gap": {gap}'))
+        os.utime(own, ns=(second + gap, second + gap))
+        assert ct.task(str(own)).options["gap"] == gap
+    assert not (own.parent / "__pycache__").exists()
 
 
 @pytest.mark.parametrize(

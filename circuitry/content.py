@@ -68,7 +68,7 @@ def _run(kind: str, path: Path, _changed: int) -> ModuleType:
         raise CircuitryError(f"{path} cannot be run as a Python file")
     module = importlib.util.module_from_spec(spec)
     # Not by the loader: it keeps bytecode beside the file, which stays in use if an edit within one second leaves the size as it was.
-    exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
     return module
 
 

@@ -1,4 +1,4 @@
-"""How the cost of case (a) grows with the number of cells, the length of prompts and the number of layers, each by itself."""
+"""How the cost of case (a) grows with the number of cells, the length of prompts and the number of layers (with 12 cells for each layer)."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def too_far(leg: ConcreteLeg, site: Site, reach: dict[Node, Reach], frozen: set[
     tokens = "token" if str(rule) in ("exactly 1", "at least 1") else "tokens"
     return part.error(
         f"out of reach: from {site.node} to {target.node} information moves {rule} {tokens}, and {stop} is {min(offsets)} after {start}",
-        "choose positions within that reach, or leave a node that carries it further unfrozen",
+        "choose positions within that reach" + ", or leave a node that carries it further unfrozen" * bool(frozen),
         at_position=True,
     )
 

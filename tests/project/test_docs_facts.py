@@ -194,7 +194,7 @@ def test_the_bytes_of_an_activation() -> None:
 
 
 def test_imports_go_the_way_that_the_page_says() -> None:
-    said = _words("docs/architecture.md").partition("bottom up: ")[2].partition(". ")[0].split(";")
+    said = _words("docs/architecture.md").partition("those before it: ")[2].partition(". ")[0].split(";")
     levels = [{LEVEL[name] for name in re.findall(r"`(\w+)`", row)} for row in said]
     assert all(len(level) == 1 for level in levels), "neighbours stand in one row"
     assert len(levels) > 6 and [min(level) for level in levels] == sorted({min(level) for level in levels})

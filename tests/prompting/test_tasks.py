@@ -163,6 +163,12 @@ def test_a_file_that_was_changed_is_read_again(own: Path) -> None:
     assert ct.task(own).name == "changed"
 
 
+def test_a_file_may_define_a_dataclass(own: Path) -> None:
+    """Its annotations are not text, as they would be with the future imports of the module that runs it."""
+    own.write_text("from dataclasses import dataclass\n@dataclass\nclass Pair:\n    first: int\n" + OWN)
+    assert ct.task(str(own)).name == "copy"
+
+
 def test_an_edit_within_a_second_that_keeps_the_size_is_read(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python keeps bytecode by the second and the size of a file."""
     monkeypatch.setattr(sys, "dont_write_bytecode", False)

@@ -121,7 +121,7 @@ def score(
         "path_data": {},
         "plan": "",
         "path": "(every node outside the set) -> logits",
-        "title": "What is lost when all but a set of nodes is replaced (share: 1 less f)",
+        "title": "What is lost when all but a set of nodes is replaced (normalized: 1 - f)",
     }
     return _scores(groups, table, seed)
 

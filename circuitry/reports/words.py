@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..prompting import record
+from ..results import writing
 from ..results.recorded import paths_of
 from ..results.table import PatchingTable
 from .formats import percent
@@ -31,7 +32,7 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
         nodes = {re.sub(r" @ [^,)]+", "", str(component["node"])) for component in components}
         single, share = len(nodes) == 1, percent(summary.get("explained"))
         carried = "One component carries the behaviour" if single else f"{len(nodes)} components carry the behaviour"
-        who = "it has" if single else f"{summary.get('together') or 'these'} together have"
+        who = "it has" if single else writing.having(summary.get("together") or "these")
         sentences.append(f"{carried}; {who} {share} of the whole effect." if share else f"{carried}.")
     else:
         sentences.append("No component reached the threshold.")

@@ -66,6 +66,15 @@ def span(low: float, high: float, digits: int = 2) -> str:
     return "--" if math.isnan(low) else f"{number(low, digits)} to {number(high, digits)}"
 
 
+def having(components: str) -> str:
+    """Components and the verb for their joint effect.
+
+    >>> having("the 1 state"), having("the 2 heads at END")
+    ('the 1 state has', 'the 2 heads at END together have')
+    """
+    return f"{components} has" if components.startswith("the 1 ") else f"{components} together have"
+
+
 def count(number: int, noun: str) -> str:
     """A number of things, in words.
 

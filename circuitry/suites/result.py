@@ -14,6 +14,7 @@ import pandas as pd
 from ..drawing.circuit import Circuit
 from ..errors import CircuitryError
 from ..paths.parse import parse_node
+from ..results import writing
 from ..results.table import PatchingTable
 from ..store.files import write_whole
 from .folder import read_record
@@ -92,13 +93,13 @@ class Summary:
 
         >>> print(Summary("m", "mamba", [], 0.0, {}).text())
         m (mamba)
-          carried by (these together 0% of the effect):
+          carried by (these together have 0% of the effect):
             nothing
           no write position found
         """
         lines = [f"{self.model} ({self.architecture})"]
         lines += [f"  {k}: {v:.3g}" for k, v in self.baseline.items()]
-        together = "" if math.isnan(self.explained) else f" ({self.together} together {self.explained:.0%} of the effect)"
+        together = "" if math.isnan(self.explained) else f" ({writing.having(self.together)} {self.explained:.0%} of the effect)"
         lines.append(f"  carried by{together}:")
         wide = {key: max([least, *self.frame()[key].map(len)]) for key, least in (("node", 16), ("role", 22))}
         for c in self.components:

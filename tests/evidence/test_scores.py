@@ -293,7 +293,7 @@ def test_the_table_says_what_it_is() -> None:
     assert (provenance["path"], provenance["paths"], provenance["title"]) == (
         "(every node outside the set) -> logits",
         {},
-        "What is lost when all but a set of nodes is replaced (share: 1 less f)",
+        "What is lost when all but a set of nodes is replaced (normalized: 1 - f)",
     )
     labels = list(dict.fromkeys(tiny_scores("gpt2").table.frame["set"]))
     assert labels[:2] == ["nothing kept", "circuit"] and len(labels) == len(set(labels))

@@ -147,6 +147,7 @@ def test_findings_in_words() -> None:
         "off by one.",
         "Once.",
     ]
+    assert "; the 1 state has 98 % of" in findings({"components": two, "explained": 0.98, "together": "the 1 state"})[0]
     places = [{**SUMMARY["components"][0], "node": f"(h[1] @ B+{n}, h[2] @ B)"} for n in (1, 2)]
     assert findings({"components": places})[0] == "One component carries the behaviour.", "at two places it is still one"
     assert len(findings({"components": two, "offsets": None})) == 1, "nobody looked where it is written"

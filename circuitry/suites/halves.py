@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..drawing.circuit import Circuit
+from ..results.writing import having
 from .result import SuiteResult
 from .study import Study
 
@@ -30,7 +31,7 @@ def run_halves(study: Study, states: Half, heads: Half) -> SuiteResult:
     results = {name: run(replace(study, tables={}, prefix=f"{name}_")) for name, run in halves.items()}
     summaries = {name: result.summary for name, result in results.items()}
     parts = [replace(c, table=c.table and f"{name}_{c.table}") for name, s in summaries.items() for c in s.components]
-    alone = [f"{s.together} alone have {s.explained:.0%} of the effect" for s in summaries.values() if s.components]
+    alone = [f"patched alone, {having(s.together)} {s.explained:.0%} of the effect" for s in summaries.values() if s.components]
     notes = [*alone, *(f"{name}: {note}" for name, s in summaries.items() for note in s.notes)]
     first = summaries["states"]
     summary = replace(

@@ -14,8 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from circuitry import Graph, Node, PathError, parse
-from circuitry.architecture import Place
+from circuitry import Node, PathError, parse
 from circuitry.executing import trace
 from circuitry.executing.copies import ALL, Copy, joined, units_frozen
 from circuitry.executing.rows import driver
@@ -28,6 +27,7 @@ from circuitry.planning.metrics import metric
 from circuitry.prompting import Prompts
 from support import agreement, tiny
 from support.agreement import both, disagreement, model, ragged
+from support.breaking import drop_freezing_place
 from support.drawn_paths import drawn
 from support.paths_by_kind import FAMILIES
 
@@ -170,14 +170,7 @@ def test_mutant_that_drops_a_freeze_is_caught(path: str, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("dropped", range(3))
 def test_mutant_that_holds_two_of_three_parts_of_a_state_is_caught(dropped: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    freezing_places = Graph.freezing_places
-
-    def fewer(self: Graph, node: Node) -> list[Place]:
-        places = freezing_places(self, node)
-        assert len(places) == 3
-        return places[:dropped] + places[dropped + 1 :]
-
-    monkeypatch.setattr(Graph, "freezing_places", fewer)
+    drop_freezing_place(monkeypatch, dropped)
     assert disagreement(model("mamba"), "embed @ B -> logits freezing ssm_state", PROMPTS) > 1e-6
 
 

@@ -101,7 +101,7 @@ def test_without_a_judge_there_is_the_page_alone(folder: Path, tmp_path: Path) -
 
 
 class Asked:
-    """A scorer that is no proxy."""
+    """A scorer other than the proxy."""
 
     name, proxy, answer_tokens = "a scorer", False, 10
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,18 +17,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import circuitry as ct
-from circuitry.architecture import Graph, Place
 from circuitry.executing.copies import Copy
 from circuitry.executing.rows import driver
 from circuitry.executing.rows.schedule import _Layout, schedule
 from circuitry.models import mamba2, mixers, ssd
 from circuitry.models.mixers import exact
-from circuitry.paths import Node
 from circuitry.planning import plan
 from support import agreement, tiny
 from support.agreement import both, disagreement, model, ragged
+from support.breaking import drop_freezing_place
 from support.drawn_paths import drawn
 from support.rounding import only_rounded
+from support.stub_kernels import STUB, logits_beside
 
 KINDS = ("mamba2", "mamba2-single")
 EXACT = 1e-10
@@ -114,39 +111,13 @@ def test_with_a_cache_the_stock_method_runs() -> None:
     assert torch.equal(out.logits, logits(hf, ids)) and torch.equal(out.cache_params.layers[1].recurrent_states[0], kept)
 
 
-_WITH_KERNELS = """
-import sys, torch, circuitry as ct
-from support import tiny
-from circuitry.models.mixers import exact
-hf = tiny.stock("mamba2", dtype=torch.float32)
-ids = torch.arange(20)[None] + 3
-try:
-    hf(ids, use_cache=False)
-    raise SystemExit("the stub was not called")
-except NotImplementedError as error:
-    print("stock:", error)
-model = ct.load(hf)
-with exact(model.mixers), torch.no_grad():
-    torch.save(model.hf(ids, use_cache=False).logits, sys.argv[1])
-"""
-
-
 def test_compiled_kernels_that_cannot_run_here_are_not_needed(tmp_path: Path) -> None:
     """Where mamba-ssm is importable without a GPU, transformers calls its kernels and fails; circuitry never does."""
-    stub = "def mamba_chunk_scan_combined(x, *args, **kwargs):\n    raise NotImplementedError('no kernel for CPU tensors')\n"
-    inner = tmp_path / "mamba_ssm" / "ops" / "triton"
-    inner.mkdir(parents=True)
-    for folder in (inner, *inner.parents[:2]):
-        (folder / "__init__.py").write_text("")
-    (inner / "ssd_combined.py").write_text(stub)
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (tmp_path, root / "tests", root)))}
-    command = [sys.executable, "-c", _WITH_KERNELS, str(tmp_path / "logits.pt")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "stock: no kernel for CPU tensors\n"
+    folders = ("mamba_ssm", "mamba_ssm/ops", "mamba_ssm/ops/triton")
+    kernel = {"mamba_ssm/ops/triton/ssd_combined.py": STUB.format(function="mamba_chunk_scan_combined")}
+    ours = logits_beside(tmp_path, "mamba2", {f"{folder}/__init__.py": "" for folder in folders} | kernel)
     wanted = logits(tiny.stock("mamba2", dtype=torch.float32), torch.arange(20)[None] + 3)
-    assert torch.equal(torch.load(tmp_path / "logits.pt"), wanted)
+    assert torch.equal(ours, wanted)
 
 
 def test_gradients_are_those_of_the_stock_model() -> None:
@@ -344,16 +315,9 @@ def test_a_frozen_head_has_bitwise_the_same_trajectory() -> None:
 
 @pytest.mark.parametrize("dropped", range(3))
 def test_mutant_that_holds_two_of_three_parts_of_a_state_is_caught(dropped: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    freezing_places = Graph.freezing_places
-
-    def fewer(self: Graph, node: Node) -> list[Place]:
-        places = freezing_places(self, node)
-        assert len(places) == 3
-        return places[:dropped] + places[dropped + 1 :]
-
     path = "embed @ B -> logits freezing ssm_state[1]"
     assert disagreement(model("mamba2"), path, PROMPTS) < EXACT
-    monkeypatch.setattr(Graph, "freezing_places", fewer)
+    drop_freezing_place(monkeypatch, dropped)
     assert disagreement(model("mamba2"), path, PROMPTS) > 1e-6
 
 

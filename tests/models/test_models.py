@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +20,7 @@ from circuitry.models import Vocabulary, mamba, mixers, scan
 from support import tiny
 from support.agreement import both, model, ragged
 from support.rounding import only_rounded
+from support.stub_kernels import STUB, logits_beside
 
 EXACT = 1e-10
 TRANSFORMERS = [
@@ -125,41 +124,16 @@ def test_a_mamba_that_is_something_else_is_refused(monkeypatch: pytest.MonkeyPat
         tiny.model("mamba")
 
 
-_WITH_KERNELS = """
-import sys, torch, circuitry as ct
-from support import tiny
-from circuitry.models import mixers
-hf = tiny.stock("mamba", dtype=torch.float32)
-ids = torch.arange(20)[None] + 3
-try:
-    hf(ids, use_cache=False)
-    raise SystemExit("the stub was not called")
-except NotImplementedError as error:
-    print("stock:", error)
-model = ct.load(hf)
-with mixers.exact(model.mixers), torch.no_grad():
-    torch.save(model.hf(ids, use_cache=False).logits, sys.argv[1])
-"""
-
-
 @pytest.mark.parametrize(
     ("package", "module", "function"),
     [("mamba_ssm", "ops/selective_scan_interface.py", "selective_scan_fn"), ("causal_conv1d", "extra.py", "causal_conv1d_fn")],
 )
 def test_compiled_kernels_that_cannot_run_here_are_not_needed(tmp_path: Path, package: str, module: str, function: str) -> None:
     """Where mamba-ssm is importable without a GPU, transformers calls its kernels and fails; circuitry never does."""
-    stub = f"def {function}(u, *args, **kwargs):\n    raise NotImplementedError('no kernel image for CPU tensors')\n"
-    (tmp_path / package / module).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / package / module).write_text(stub)
-    (tmp_path / package / "__init__.py").write_text(stub)
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (tmp_path, root / "tests", root)))}
-    command = [sys.executable, "-c", _WITH_KERNELS, str(tmp_path / "logits.pt")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "stock: no kernel image for CPU tensors\n"
+    stub = STUB.format(function=function)
+    ours = logits_beside(tmp_path, "mamba", {f"{package}/{module}": stub, f"{package}/__init__.py": stub})
     wanted = logits(tiny.stock("mamba", dtype=torch.float32), torch.arange(20)[None] + 3)
-    assert torch.equal(torch.load(tmp_path / "logits.pt"), wanted)
+    assert torch.equal(ours, wanted)
 
 
 # --- every node ------------------------------------------------------------------------------------------------------------

@@ -245,3 +245,11 @@ def test_text_has_every_number(name: str, digits: int, tmp_path: Path) -> None:
     assert (tmp_path / "t.tex").read_text() == made.to_latex(digits=digits) + "\n"
     columns = re.search(r"\\begin{tabular}{(l+r+)}", made.to_latex())
     assert columns and {line.count(" & ") for line in made.to_latex().splitlines() if " & " in line} == {len(columns[1]) - 1}
+
+
+def test_a_mean_that_is_changed_leaves_the_table_as_it_was() -> None:
+    one = table([{"layer": 0}], [[1.0, 2.0, 3.0]])
+    for column in (one.mean, one.normalized):
+        before, given = column().tolist(), column()
+        given += 1
+        assert column().tolist() == before

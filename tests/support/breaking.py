@@ -1,4 +1,4 @@
-"""Ways to break the suffix executor, each with an experiment in which that must show."""
+"""Ways to break freezing and the suffix executor, each with an experiment in which that must show."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from circuitry.architecture import Graph, Place
 from circuitry.executing.suffix import guarded
+from circuitry.paths import Node
 from support.agreement import apart, model, planned, ragged
 
 Breaks = Callable[[pytest.MonkeyPatch], None]
@@ -16,6 +18,18 @@ Mutants = dict[str, tuple[Breaks, str, str]]
 
 PROMPTS = ragged(3)
 EXACT, SEEN = 1e-10, 1e-6
+
+
+def drop_freezing_place(patch: pytest.MonkeyPatch, dropped: int) -> None:
+    """Freeze a state through two of the three places that write it."""
+    freezing_places = Graph.freezing_places
+
+    def fewer(self: Graph, node: Node) -> list[Place]:
+        places = freezing_places(self, node)
+        assert len(places) == 3
+        return places[:dropped] + places[dropped + 1 :]
+
+    patch.setattr(Graph, "freezing_places", fewer)
 
 
 def into(mutants: Mutants) -> Callable[[str, str], Callable[[Breaks], Breaks]]:

@@ -22,8 +22,8 @@ _ORDERS: weakref.WeakKeyDictionary[Model, dict[tuple[str, str], int]] = weakref.
 
 
 @contextmanager
-def alone(model: Model, stops: tuple[int, ...]) -> Iterator[None]:
-    """Within this context no other trace runs, no gradients are kept, and recurrent layers stop at these positions.
+def alone(model: Model, stops: tuple[int, ...], *, gradients: bool = False) -> Iterator[None]:
+    """Within this context no other trace runs, gradients are kept only if asked for, and recurrent layers stop at these positions.
 
     nnsight allows one trace at a time. Raises GuardError if the trace waited for a place that was never reached.
 
@@ -33,7 +33,7 @@ def alone(model: Model, stops: tuple[int, ...]) -> Iterator[None]:
     ...     print(model.mixers[0].circuitry.stops)
     (3,)
     """
-    with _LOCK, torch.no_grad():
+    with _LOCK, torch.set_grad_enabled(gradients):
         for mixer in model.mixers:
             mixer.circuitry.stops = stops
         try:

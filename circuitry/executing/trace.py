@@ -54,11 +54,13 @@ def traced(
     states: tuple[int, ...] = (),
     keep: int | Tensor = 0,
     within: AbstractContextManager[None] | None = None,
+    gradients: bool = False,
 ) -> list[Tensor]:
     """Run a model on ``ids`` [row, position] and return what ``act`` kept at each stop (``places.play``).
 
     Recurrent layers stop at the positions ``states``; ``keep`` is transformers' ``logits_to_keep`` (0: all).
-    The pass is ``within`` a context, which is entered when no other trace runs. Raises GuardError if a place was never reached.
+    The pass is ``within`` a context, which is entered when no other trace runs. With ``gradients``, what was kept has the graph of
+    torch's autograd. Raises GuardError if a place was never reached.
 
     >>> import circuitry as ct
     >>> import torch
@@ -68,7 +70,7 @@ def traced(
     (1, 2, 128)
     """
     ids, got = ids.to(model.device), None
-    with alone(model, states), within or nullcontext():  # noqa: SIM117 (nnsight reads the inner statement from source)
+    with alone(model, states, gradients=gradients), within or nullcontext():  # noqa: SIM117 (nnsight reads the inner statement from source)
         # The body of a trace is compiled from source, so it only calls an ordinary function.
         with model.net.trace(ids, use_cache=False, logits_to_keep=keep) as tracer:
             got = nnsight.save(play(model.net, tracer, stops, act))

@@ -6,7 +6,8 @@ before their hook points: that is what lets one head of a group be patched (grou
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,11 +21,21 @@ from .threads import on_threads
 NAME = "circuitry"
 
 
+Score: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""From queries and keys [batch, head, pos, d_head] to masked scores [batch, head, query pos, key pos]."""
+Softmax: TypeAlias = Callable[[Tensor, Tensor, Score], Tensor]
+"""From queries, keys and their score to the pattern, in the queries' dtype."""
+
+
+def _softmax(q: Tensor, k: Tensor, score: Score) -> Tensor:
+    return torch.softmax(score(q, k), -1, dtype=torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
+
+
 class AttentionTap(nn.Module):
     """The identity modules through which one attention layer passes its values.
 
     q, k, v: [batch, head, pos, d_head], after rotary embedding. pattern: [batch, head, query pos, key pos].
-    z: [batch, pos, head, d_head].
+    z: [batch, pos, head, d_head]. ``softmax`` makes the pattern of the scores.
     """
 
     def __init__(self) -> None:
@@ -32,6 +43,7 @@ class AttentionTap(nn.Module):
         for port in ("q", "k", "v", "pattern", "z"):
             setattr(self, port, nn.Identity())
         self.calls = 0
+        self.softmax: Softmax = _softmax
 
 
 def _attend(
@@ -50,14 +62,18 @@ def _attend(
     group = query.shape[1] // key.shape[1]
     q, k, v = points.q(query), points.k(key.repeat_interleave(group, 1)), points.v(value.repeat_interleave(group, 1))
     inside: Inside | None = getattr(module, "circuitry_packed", None)
-    scores = q @ k.transpose(2, 3) if inside is None else _scores(q, k, inside)
-    scores *= query.shape[-1] ** -0.5 if scaling is None else scaling  # in place: these are the largest tensors of a long prompt
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    if attention_mask is not None:
-        scores += attention_mask if inside is None else _mask(attention_mask, inside)
-    wide = torch.promote_types(q.dtype, torch.float32)
-    pattern = points.pattern(torch.softmax(scores, -1, dtype=wide).to(q.dtype))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+
+    def score(q: Tensor, k: Tensor) -> Tensor:
+        scores = q @ k.transpose(2, 3) if inside is None else _scores(q, k, inside)
+        scores *= scale  # in place: these are the largest tensors of a long prompt
+        if softcap is not None:
+            scores = torch.tanh(scores / softcap) * softcap
+        if attention_mask is not None:
+            scores += attention_mask if inside is None else _mask(attention_mask, inside)
+        return scores
+
+    pattern = points.pattern(points.softmax(q, k, score))
     mixed = pattern @ v if inside is None else _mixed(pattern, v, inside)
     z = points.z(mixed.transpose(1, 2).contiguous())
     return z, pattern

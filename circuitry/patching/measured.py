@@ -46,14 +46,14 @@ def metrics(asked: MetricLike | Sequence[MetricLike] | None, task: Task, model: 
     if asked is None:
         return [METRICS["logit"]]
     if not isinstance(asked, Sequence) or isinstance(asked, str):
-        return [_resolved(asked, task, model)]
-    resolved = [_resolved(entry, task, model) for entry in asked]
+        return [metric_of(asked, task, model)]
+    resolved = [metric_of(entry, task, model) for entry in asked]
     _check_names([entry.name for entry in resolved], plan)
     return resolved
 
 
-def _resolved(asked: MetricLike, task: Task, model: Model) -> Metric:
-    """A metric as a value. One of the task's own keeps the name that the task gives it, whatever its function is called."""
+def metric_of(asked: MetricLike, task: Task, model: Model) -> Metric:
+    """One metric as a value. One of the task's own keeps the name that the task gives it, whatever its function is called."""
     if isinstance(asked, str) and asked in task.definition.metrics:
         custom = metric(task.definition.metrics[asked](model.vocabulary))
         unit = custom.unit if custom.unit != f"change of {custom.name}" else ""

@@ -1,0 +1,227 @@
+"""One pass through a model with gradients: how the metric depends on every node, and on the stream as every reader sees it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..architecture.families import Place
+from ..errors import CircuitryError
+from ..executing.metrics import evaluate
+from ..executing.places import execution_order, own_value, turn
+from ..executing.trace import traced
+from ..models.model import Model
+from ..paths.values import Node
+from ..planning.metrics import Metric
+from ..prompting.prompts import Prompts
+from .rows import Rows
+from .schemes import Scheme, Taken
+from .wiring import Wiring
+
+
+@dataclass(frozen=True)
+class Linear:
+    """What is linear between blocks: ``weights`` map a head's output to the stream [d_model, d_head], ``scale`` is the factor of all that
+    blocks add, ``embedded`` [example, pos, d_model] is the change of the embedding where it has been added. ``logits`` [example,
+    vocabulary] are those of the clean run at END."""
+
+    embed: Node
+    embedded: Tensor
+    scale: float
+    weights: dict[Node, Tensor]
+    logits: Tensor
+
+
+class Gradients:
+    """The metric's gradient on one batch of prompts; every method gives tensors [example, pos, ...].
+
+    A scheme says which runs lie between the clean and the corrupted one, and so what the gradient is averaged over. The graph of
+    torch's autograd is kept, so a batch takes the memory of all its activations until this value is dropped.
+
+    >>> import circuitry as ct
+    >>> from circuitry.discovery.rows import legendre
+    >>> from circuitry.discovery.schemes import OfInput
+    >>> model, task = ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2)
+    >>> wiring, prompts = Wiring(model.graph), task.prompts(model.vocabulary)
+    >>> passed = Gradients(model, wiring, prompts, ct.planning.METRICS["logit_difference"], OfInput(legendre(1)))
+    >>> tuple(passed.of(model.graph.node("mlp[1]")).shape), tuple(passed.seen(model.graph.node("head[1,0].k")).shape)
+    ((2, 16), (2, 16, 128))
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        wiring: Wiring,
+        prompts: Prompts,
+        metric: Metric,
+        scheme: Scheme,
+        within: Callable[[Rows], AbstractContextManager[None]] = lambda rows: nullcontext(),
+    ) -> None:
+        self.model, self.wiring, self.graph, self.prompts = model, wiring, wiring.graph, prompts
+        self.rows, self.metric, self.scheme = Rows(len(prompts), scheme.points), metric, scheme
+        self._taken: dict[tuple[Place, int], Taken] = {}
+        self._change: dict[tuple[Place, int], Tensor] = {}
+        self._stages = {self.graph.place(stage) for stage in wiring.stages}
+        self._branches = {self.graph.place(node): number for number, node in enumerate(wiring.blocks)}
+        with within(self.rows):
+            total = self._run()
+        entries = [taken.node for taken in self._taken.values()] + [taken.between for taken in self._taken.values()]
+        grads = torch.autograd.grad(total, entries, retain_graph=True, allow_unused=True)
+        filled = [torch.zeros_like(entry) if grad is None else grad for entry, grad in zip(entries, grads, strict=True)]
+        self._at = dict(zip(self._taken, filled, strict=False))
+        self._through = dict(zip(self._taken, filled[len(self._taken) :], strict=True))
+
+    def _run(self) -> Tensor:
+        """Run the batch and return the metric's mean over the points, summed over the examples."""
+        graph, length = self.graph, self.prompts.length
+        nodes = {*self.wiring.senders, *self.wiring.stages, *self.wiring.readers, *graph.adding, *self.wiring.nodes}
+        places = {graph.place(node) for node in nodes if graph.family(node.family).role != "logits"}
+        embed = {graph.place(node) for node in graph.nodes() if graph.family(node.family).role == "embed"}
+        order = execution_order(self.model)
+        stops = [(place, call) for place in places for call in range(length if place.position is None else 1)]
+        stops = sorted(stops, key=lambda stop: turn(stop[0], stop[1], order))
+        ends = np.unique(self.prompts.where["END"])
+
+        def act(number: int, value: Tensor) -> tuple[Tensor | None, Tensor]:
+            if number == len(stops):
+                return None, value
+            place = stops[number][0]
+            if place in embed:
+                taken = self.scheme.embedding(value, self.rows)
+            elif place in self._stages:
+                taken = self.scheme.stream(value, self.rows)
+            elif place in self._branches:
+                taken = self.scheme.branch(value, self.rows, self._branches[place])
+            else:
+                taken = self.scheme.inside(value, self.rows)
+            self._taken[stops[number]], self._change[stops[number]] = taken, self.rows.change(value)
+            return taken.written, value.new_empty(0)
+
+        output = (graph.place(Node(graph.by_role("logits")[0].name)), 0)
+        states = tuple(range(length)) if any(place.position is None for place in places) else ()
+        ids, keep = self.rows.ids(self.prompts), torch.from_numpy(ends).to(self.model.device)
+        logits = traced(self.model, ids, [*stops, output], act, states=states, keep=keep, gradients=True)[-1]
+        return self._measured(logits, np.searchsorted(ends, self.prompts.where["END"]))
+
+    def _measured(self, logits: Tensor, end: NDArray[np.int64]) -> Tensor:
+        """The metric at END; ``end`` [example] says which of the logits [row, pos, vocabulary] are those of END."""
+        prompts, rows = self.prompts, self.rows
+        at = torch.from_numpy(np.tile(end, 2 + len(rows.points))).to(logits.device)
+        ends = logits[torch.arange(len(logits), device=logits.device), at]
+        base = rows.clean(ends).detach()
+        answer, foil = (torch.from_numpy(tokens).to(logits.device) for tokens in (prompts.answer, prompts.foil))
+        self._base = base
+        clean, corrupted = (evaluate(self.metric, run.detach(), base, answer, foil) for run in (base, rows.corrupted(ends)))
+        self.ends = clean.double().cpu().numpy(), corrupted.double().cpu().numpy()
+        values = [evaluate(self.metric, run, base, answer, foil) for run in rows.by_point(rows.between(ends))]
+        total = rows.mean(torch.cat(values)).sum()
+        if not total.requires_grad:
+            raise CircuitryError(
+                f"the metric {self.metric.name!r} has no gradient with respect to the logits; use one made of torch's differentiable "
+                "operations, or method='exact'"
+            )
+        return total
+
+    def of(self, node: Node) -> Tensor:
+        """The attribution of a node [example, pos]: its change between the two prompts times the gradient, summed over its entries."""
+        change, grad = self.change(node), self._own(node, self._at)
+        if grad.shape[0] != len(self.prompts):
+            grad = self.rows.by_point(grad).sum(0)
+        return (change * grad).flatten(2).sum(2) if change.dim() > 2 else change * grad
+
+    def change(self, node: Node) -> Tensor:
+        """By how much a node's value differs between the two prompts [example, pos, ...]."""
+        return self._own(node, self._change)
+
+    def _own(self, node: Node, values: dict[tuple[Place, int], Tensor]) -> Tensor:
+        place = self.graph.place(node)
+        calls = range(self.prompts.length if place.position is None else 1)
+        return torch.cat([own_value(values[place, call], place, node) for call in calls], 1)
+
+    def seen(self, reader: Node) -> Tensor:
+        """The gradient with respect to the stream as one reader sees it [example, pos, d_model]."""
+        stage = self._taken[self.graph.place(self.wiring.stages[self.wiring.before[reader]]), 0].between
+        if self.graph.family(reader.family).role == "logits":
+            grad = self._through[self.graph.place(self.wiring.stages[-1]), 0]
+        else:
+            place = self.graph.place(reader)
+            output = self._through[place, 0]
+            if place.unit is not None:  # only this head's part
+                mask = torch.zeros_like(output)
+                own_value(mask, place, reader)[:] = own_value(output, place, reader)
+                output = mask
+            grad = torch.autograd.grad(self._taken[place, 0].between, stage, output, retain_graph=True)[0]
+        return self.rows.by_point(grad).sum(0)
+
+    def edge(self, source: Node, reader: Node, seen: Tensor | None = None) -> Tensor:
+        """The attribution of an edge over the stream [example, pos]; ``seen``: what ``self.seen(reader)`` returned."""
+        grad = self.seen(reader) if seen is None else seen
+        first = self.wiring.before[reader] == 0
+        change = self._change[self.graph.place(self.wiring.stages[0]), 0] if first else self.contributions[source]
+        return (change * grad).sum(-1)
+
+    @functools.cached_property
+    def contributions(self) -> dict[Node, Tensor]:
+        """By how much what each sender adds to the stream differs between the two prompts [example, pos, d_model].
+
+        Raises CircuitryError if the stream is not the sum of what its senders add.
+        """
+        linear = self.linear()
+        added = {linear.embed: linear.embedded}
+        for block in self.wiring.blocks:
+            for part in self.wiring.sums.get(block, (block,)):
+                change = self.change(part)
+                added[part] = linear.scale * (change @ linear.weights[part].mT if part in linear.weights else change)
+        return added
+
+    def linear(self) -> Linear:
+        """What is linear between blocks. Raises CircuitryError if the stream is not the sum of what its senders add."""
+        stages = [self._change[self.graph.place(stage), 0] for stage in self.wiring.stages]
+        totals = [torch.zeros_like(stages[0]) for _ in stages]
+        for block in self.wiring.blocks:
+            totals[self.wiring.stage_after(block)] += self.change(block)
+        scale = _scale(torch.stack(totals[2:] or totals[1:]), torch.stack(stages[2:] or stages[1:]), stages[1:-1] or stages[:-1])
+        embed = next(node for node in self.wiring.senders if self.graph.family(node.family).role == "embed")
+        embedded = stages[1] - scale * totals[1]  # not stage 0: some models norm the embedding before anything is added to it
+        for number in range(2, len(stages)):
+            rest = stages[number] - scale * totals[number] - stages[number - 1]
+            if float(rest.abs().max()) > 1e-3 * float(stages[number].abs().max()) + 1e-12:
+                raise CircuitryError(
+                    f"{self.wiring.stages[number]} is not {self.wiring.stages[number - 1]} plus what its blocks add, so edges over the "
+                    "stream are not defined; use level='node'"
+                )
+        weights: dict[Node, Tensor] = {}
+        for block, heads in self.wiring.sums.items():
+            weights |= self._projection(block, heads)
+        return Linear(embed, embedded, scale, weights, self._base)
+
+    def _projection(self, block: Node, members: Sequence[Node]) -> dict[Node, Tensor]:
+        """The linear map [d_model, d_head] from the output of each head to what their block adds, read from its derivative.
+
+        Every token of the batch carries one row of it, so that it takes few passes through the block.
+        """
+        output, heads = (self._taken[self.graph.place(node), 0].between for node in (block, members[0]))
+        width, slots = output.shape[-1], output.shape[0] * output.shape[1]
+        found = []
+        for start in range(0, width, slots):
+            basis = torch.zeros(slots, width, dtype=output.dtype, device=output.device)
+            count = min(slots, width - start)
+            basis[torch.arange(count), start + torch.arange(count)] = 1
+            grad = torch.autograd.grad(output, heads, basis.view_as(output), retain_graph=True)[0]
+            found.append(grad.flatten(0, 1)[:count])
+        whole = torch.cat(found)
+        return {head: whole[:, number] for number, head in enumerate(members)}
+
+
+def _scale(totals: Tensor, after: Tensor, before: list[Tensor]) -> float:
+    """The factor by which a model scales what its blocks add; 1 in most."""
+    size = float((totals * totals).sum())
+    factor = float((totals * (after - torch.stack(before))).sum()) / size if size > 0 else 1.0
+    return 1.0 if abs(factor - 1) < 1e-3 else factor

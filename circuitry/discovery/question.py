@@ -1,0 +1,67 @@
+"""What a method is asked: the attribution of which edges or nodes, at which positions, on which prompts."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from ..executing.open import ExecutorLike
+from ..models.model import Model
+from ..paths.values import Node
+from ..planning.metrics import Metric
+from ..prompting.prompts import Prompts
+from ..prompting.task import Task
+from .positions import Labels
+from .wiring import Edge, Wiring
+
+Level = Literal["edge", "node"]
+Item: TypeAlias = Edge | Node
+Scores: TypeAlias = NDArray[np.float32]
+"""[example, item, label]"""
+
+
+@dataclass(frozen=True)
+class Question:
+    """``prompts`` are those of ``task``, exchanged if corrupted values are denoised; ``task`` and ``direction`` are for exact patches.
+
+    ``memory`` bounds a batch, in bytes.
+    """
+
+    model: Model
+    task: Task
+    prompts: Prompts
+    wiring: Wiring
+    metric: Metric
+    level: Level
+    labels: Labels
+    direction: Literal["noising", "denoising"] = "noising"
+    executor: ExecutorLike = "suffix"
+    memory: int = 1 << 29
+    seed: int = 0
+    progress: bool | None = None
+
+    @functools.cached_property
+    def items(self) -> tuple[Item, ...]:
+        """What is ranked: all edges, or all nodes that have a value of their own."""
+        return self.wiring.edges if self.level == "edge" else self.wiring.nodes
+
+    def batches(self, rows: int, desc: str) -> Iterator[tuple[NDArray[np.int64], Prompts]]:
+        """Examples and their prompts, as many at a time as memory allows if each takes so many ``rows`` with all activations kept."""
+        layers, length = self.model.graph.sizes["layer"], self.prompts.length
+        # Autograd keeps about twice what a layer has at its peak.
+        one = rows * self.model.bytes_per_row(length) * max(1, layers) * 2
+        size = max(1, min(16, self.memory // one))
+        starts = range(0, len(self.prompts), size)
+        for start in tqdm(starts, desc=desc, disable=None if self.progress is None else not self.progress, leave=False):
+            examples = np.arange(start, min(start + size, len(self.prompts)))
+            yield examples, self.prompts.take(examples)
+
+    def empty(self) -> Scores:
+        """Scores to fill in."""
+        return np.zeros((len(self.prompts), len(self.items), len(self.labels)), np.float32)

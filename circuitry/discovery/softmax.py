@@ -1,0 +1,85 @@
+"""Gradients of attention patterns that do not vanish where attention is nearly 0 or 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.attention import Score
+from ..models.model import Model
+from .rows import Rows, legendre
+
+_POINTS = legendre(16)
+
+
+class _Averaged(torch.autograd.Function):
+    """The softmax of scores [point * example, ...]. Its derivative is averaged along the straight line between two scores [example, ...]."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, start: Tensor, change: Tensor) -> Tensor:
+        ctx.save_for_backward(start, change)
+        return torch.softmax(scores, -1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        start, change = ctx.saved_tensors
+        grad = grads[0].unflatten(0, (-1, len(start)))
+        total = torch.zeros_like(grad)
+        for point in _POINTS:
+            pattern = torch.softmax(start + point.share * change, -1)
+            total += point.weight * pattern * (grad - (grad * pattern).sum(-1, keepdim=True))
+        # Sixteen points miss part of a step that is steep. What is missing is known, since the derivative times the change of the
+        # scores must be the change of the pattern, and it is added along that change.
+        gap = torch.softmax(start + change, -1) - torch.softmax(start, -1)
+        missing = (grad * gap - total * change).sum(-1, keepdim=True)
+        size = change.square().sum(-1, keepdim=True)
+        total += missing * torch.where(size > 1e-8, change / size.clamp(min=1e-8), 0)
+        return total.flatten(0, 1), None, None
+
+
+def averaged(rows: Rows) -> Callable[[Tensor, Tensor, Score], Tensor]:
+    """A softmax for ``AttentionTap.softmax``: the derivative of the rows between is averaged from the clean to the corrupted scores.
+
+    >>> rows = Rows(1, legendre(1))
+    >>> scores = torch.tensor([[0.0, 0.0], [0.0, -40.0], [0.0, 0.0]], requires_grad=True)
+    >>> averaged(rows)(scores, scores, lambda q, k: q)[2, 1].backward()
+    >>> bool(torch.isclose(scores.grad[2, 1] * -40, torch.tensor(-0.5)))
+    True
+    """
+
+    def softmax(q: Tensor, k: Tensor, score: Score) -> Tensor:
+        scores = score(q, k)
+        scores = scores.to(torch.promote_types(q.dtype, torch.float32))
+        start, stop = rows.clean(scores).detach(), rows.corrupted(scores).detach()
+        change = torch.where(start > torch.finfo(start.dtype).min / 2, stop - start, 0)  # masked keys do not move
+        ends = torch.softmax(scores[: 2 * rows.examples], -1)
+        return torch.cat([ends, _Averaged.apply(rows.between(scores), start, change)]).to(q.dtype)
+
+    return softmax
+
+
+@contextmanager
+def using(model: Model, softmax: Callable[[Tensor, Tensor, Score], Tensor] | None) -> Iterator[None]:
+    """Within this context attention makes its patterns with ``softmax``; None changes nothing.
+
+    >>> import circuitry as ct
+    >>> model = ct.load("bundled:gpt_neox")
+    >>> with using(model, averaged(Rows(1, legendre(1)))):
+    ...     model.hf.gpt_neox.layers[0].attention.circuitry.softmax.__name__
+    'softmax'
+    """
+    points = [
+        module for module in model.hf.modules() if softmax is not None and hasattr(module, "softmax") and hasattr(module, "calls")
+    ]
+    former = [module.softmax for module in points]
+    for module in points:
+        module.softmax = softmax
+    try:
+        yield
+    finally:
+        for module, function in zip(points, former, strict=True):
+            module.softmax = function

@@ -1,0 +1,200 @@
+"""Runs of a model in which only some edges carry clean values, and all others carry corrupted ones.
+
+Every reader sees the corrupted stream plus, for each of its edges that is kept, the change of that edge's sender in this same run.
+So the run is the circuit's: a kept edge carries what the circuit computes, not what the model does (Wang et al. 2023; Miller et al.
+2024, arXiv:2407.08734, on edges). Readers with the same kept edges share a row; each row of the batch is one such view of the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..architecture.families import Place
+from ..executing.metrics import evaluate
+from ..executing.places import execution_order, own_value, turn
+from ..executing.trace import traced
+from ..paths.values import Node
+from ..prompting.prompts import Prompts
+from .gradient import Gradients
+from .question import Question
+from .rows import Point
+from .schemes import OfInput
+from .wiring import Edge
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One circuit on one batch: ``edges`` [edge, example, pos] says which edges are kept at which tokens (of their source)."""
+
+    edges: Bools
+
+
+@dataclass
+class _View:
+    """The rows of one circuit: ``first`` is the number of its first row, one row for each of ``views`` and example."""
+
+    first: int
+    kept: Bools
+    views: dict[int, list[Bools]] = field(default_factory=dict)
+    """For each stage, what each view keeps [sender, example, pos]; the first view is the run itself."""
+    of: dict[Node, int] = field(default_factory=dict)
+    """The view of each reader."""
+
+
+class Subgraphs:
+    """Runs of circuits on one batch of prompts.
+
+    >>> import circuitry as ct
+    >>> from circuitry.discovery.discover import asked
+    >>> question = asked(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
+    >>> runs = Subgraphs(question, question.prompts)
+    >>> everything = np.ones((len(question.wiring.edges), 2, question.prompts.length), bool)
+    >>> whole, nothing = runs.measure([Kept(everything), Kept(~everything)])
+    >>> bool(np.allclose(whole, runs.clean, atol=1e-3)), bool(np.allclose(nothing, runs.corrupted, atol=1e-3))
+    (True, True)
+    """
+
+    def __init__(self, question: Question, prompts: Prompts) -> None:
+        self.question, self.wiring, self.prompts, self.graph = question, question.wiring, prompts, question.wiring.graph
+        self.count, self.length = len(prompts), prompts.length
+        passed = Gradients(question.model, self.wiring, prompts, question.metric, OfInput((Point(0.0, 1.0),)))
+        self.linear = passed.linear()
+        self.clean, self.corrupted = passed.ends
+        self._number = self.wiring.number
+        self._place = {self.graph.place(node): node for node in self.wiring.blocks}
+
+    def measure(self, circuits: Sequence[Kept]) -> list[NDArray[np.float64]]:
+        """The metric [example] of each circuit's run."""
+        views, first = [], self.count
+        for circuit in circuits:
+            view = self._views(circuit.edges, first)
+            views.append(view)
+            first += self.count * max(len(rows) for rows in view.views.values())
+        logits = self._run(views, first)
+        return [self._metric(logits, view) for view in views]
+
+    def _views(self, kept: Bools, first: int) -> _View:
+        """Group the readers of each stage by what they keep."""
+        view = _View(first, kept)
+        for stage in range(len(self.wiring.stages)):
+            same: dict[bytes, int] = {}
+            view.views[stage] = []
+            for reader in (reader for reader in self.wiring.readers if self.wiring.before[reader] == stage):
+                edges = [self._number[Edge(source, reader)] for source in self.wiring.sources(reader)]
+                rows = kept[edges]
+                key = rows.tobytes() if rows.any() else b""
+                if key not in same:
+                    same[key] = len(view.views[stage])
+                    view.views[stage].append(rows)
+                view.of[reader] = same[key]
+        return view
+
+    def _run(self, views: Sequence[_View], rows: int) -> Tensor:
+        """One trace; the logits at END [row, vocabulary]."""
+        graph, wiring, model = self.graph, self.wiring, self.question.model
+        cut = [edge.source for edge in wiring.inner]
+        nodes = {*wiring.senders, *wiring.stages, *wiring.readers, *wiring.blocks, *cut}
+        places = {graph.place(node) for node in nodes if graph.family(node.family).role not in ("logits", "embed")}
+        at: dict[Place, list[Node]] = {}
+        for node in nodes - set(wiring.stages):
+            if graph.family(node.family).role not in ("logits", "embed"):
+                at.setdefault(graph.place(node), []).append(node)
+        stage = {graph.place(node): number for number, node in enumerate(wiring.stages)}
+        order = execution_order(model)
+        stops = [(place, call) for place in places for call in range(self.length if place.position is None else 1)]
+        stops = sorted(stops, key=lambda stop: turn(stop[0], stop[1], order))
+        sent: list[dict[Node, Tensor]] = [{} for _ in views]
+        ends = np.unique(self.prompts.where["END"])
+
+        def act(number: int, value: Tensor) -> tuple[Tensor | None, Tensor]:
+            if number == len(stops):
+                return None, value
+            place, call = stops[number]
+            changed = value.clone()
+            if place in stage:
+                self._enter(changed, stage[place], views, sent)
+            else:
+                self._inside(changed, place, call, at[place], views, sent)
+            return changed, value.new_empty(0)
+
+        ids = np.concatenate([self.prompts.corrupted, *[self.prompts.clean] * (rows // self.count - 1)])
+        output = (graph.place(Node(graph.by_role("logits")[0].name)), 0)
+        states = tuple(range(self.length)) if any(place.position is None for place in places) else ()
+        keep = torch.from_numpy(ends).to(model.device)
+        logits = traced(model, torch.from_numpy(ids), [*stops, output], act, states=states, keep=keep)[-1]
+        where = np.tile(np.searchsorted(ends, self.prompts.where["END"]), rows // self.count)
+        return logits[torch.arange(rows), torch.from_numpy(where)]
+
+    def _enter(self, value: Tensor, stage: int, views: Sequence[_View], sent: list[dict[Node, Tensor]]) -> None:
+        """Give every view of the stream what it keeps."""
+        corrupted = value[: self.count].clone()
+        for view, changes in zip(views, sent, strict=True):
+            if stage == 0:
+                changes[self.linear.embed] = value[view.first : view.first + self.count] - corrupted
+            elif stage == 1:
+                changes[self.linear.embed] = -self.linear.embedded  # that is from clean to corrupted
+            for number, kept in enumerate(view.views[stage]):
+                total = corrupted.clone()
+                senders = [sender for sender in self.wiring.senders if self.wiring.after[sender] <= stage]
+                for sender, mask in zip(senders, kept, strict=True):
+                    if mask.any():
+                        total += torch.from_numpy(mask).to(total.device)[..., None] * changes[sender]
+                value[self._rows(view, number)] = total
+
+    def _inside(
+        self,
+        value: Tensor,
+        place: Place,
+        call: int,
+        nodes: Sequence[Node],
+        views: Sequence[_View],
+        sent: list[dict[Node, Tensor]],
+    ) -> None:
+        """Take every reader from its own view, cut the inner edges that are not kept, and note what senders add."""
+        graph, corrupted = self.graph, slice(0, self.count)
+        for view, changes in zip(views, sent, strict=True):
+            main = self._rows(view, 0)
+            # All readers are gathered before any is written: a view may be the main row of another.
+            gathered = [
+                (node, own_value(value, place, node)[self._rows(view, view.of[node])].clone())
+                for node in nodes
+                if node in view.of
+            ]
+            for node, new in gathered:
+                own_value(value, place, node)[main] = new
+            for node in nodes:
+                own = own_value(value, place, node)
+                if node in self._cuts:
+                    mask = ~view.kept[self._cuts[node]]
+                    mask = mask[:, call : call + 1] if place.position is None else mask
+                    chosen = torch.from_numpy(mask).to(value.device)
+                    own[main][chosen] = own[corrupted][chosen]
+                if node in self.linear.weights:
+                    change = (own[main] - own[corrupted]) @ self.linear.weights[node].mT
+                    changes[node] = self.linear.scale * change
+                elif node in self.wiring.after:
+                    changes[node] = self.linear.scale * (own[main] - own[corrupted])
+
+    @property
+    def _cuts(self) -> dict[Node, int]:
+        """The number of the inner edge that leaves each node."""
+        return {edge.source: self._number[edge] for edge in self.wiring.inner}
+
+    def _rows(self, view: _View, number: int) -> slice:
+        start = view.first + number * self.count
+        return slice(start, start + self.count)
+
+    def _metric(self, logits: Tensor, view: _View) -> NDArray[np.float64]:
+        logit_view = view.of[next(n for n in self.wiring.readers if self.graph.family(n.family).role == "logits")]
+        answer, foil = (torch.from_numpy(tokens).to(logits.device) for tokens in (self.prompts.answer, self.prompts.foil))
+        base = self.linear.logits.to(logits)
+        value = evaluate(self.question.metric, logits[self._rows(view, logit_view)], base, answer, foil)
+        return value.double().cpu().numpy()

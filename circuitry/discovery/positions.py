@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +11,21 @@ from numpy.typing import NDArray
 from ..paths.positions import Position
 from ..prompting.prompts import Prompts
 
-EVERYWHERE = "all"
-"""The label if positions are added up."""
+ALL = "all"
+"""The label of all tokens, if positions are added up."""
+REST = "rest"
+"""The label of tokens that have no name that is valid in every example."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Names of tokens that are valid in every example. ``tokens`` [example, label] are their positions; -1 at ``EVERYWHERE``."""
+    """Names of tokens, and which tokens each names: ``mask`` [example, label, pos]. Each token has at most one.
+
+    A name stands for one token in every example; ``ALL`` and ``REST`` stand for several.
+    """
 
     names: tuple[str, ...]
-    tokens: NDArray[np.int64]
+    mask: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -28,60 +33,84 @@ class Labels:
     def take(self, examples: NDArray[np.int64]) -> Labels:
         """Those of some examples.
 
-        >>> Labels(("A",), np.array([[1], [2]])).take(np.array([1])).tokens.tolist()
-        [[2]]
+        >>> Labels(("A",), np.eye(2, dtype=bool)[:, None]).take(np.array([1])).mask.tolist()
+        [[[False, True]]]
         """
-        return Labels(self.names, self.tokens[examples])
+        return replace(self, mask=self.mask[examples])
 
     def gathered(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Values of tokens [example, pos] as values of labels [example, label]; those of all tokens are added up.
+        """Values of tokens [example, pos] added up by label [example, label].
 
-        >>> Labels(("A", "A+1"), np.array([[1, 2]])).gathered(np.array([[5, 6, 7]], np.float32)).tolist()
-        [[6.0, 7.0]]
+        >>> Labels(("A",), np.array([[[True, True, False]]])).gathered(np.array([[5, 6, 7]], np.float32)).tolist()
+        [[11.0]]
         """
-        rows = np.arange(len(values))[:, None]
-        return np.where(self.tokens < 0, values.sum(1, keepdims=True), values[rows, self.tokens])  # type: ignore[no-any-return]
+        return np.asarray(np.matmul(self.mask, values[..., None])[..., 0], np.float32)
 
-    def mask(self, kept: NDArray[np.bool_], length: int) -> NDArray[np.bool_]:
-        """Whether each token [..., example, pos] has a label that is kept [..., label]."""
-        mask = np.zeros((*kept.shape[:-1], len(self.tokens), length), bool)
-        for label in range(len(self)):
-            chosen = kept[..., label, None, None] & (
-                np.ones((len(self.tokens), length), bool)
-                if (self.tokens[:, label] < 0).any()
-                else np.arange(length) == self.tokens[:, label, None]
-            )
-            mask |= chosen
-        return mask
+    def strongest(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The value of each label's tokens that is largest in magnitude [example, label]; zero without tokens.
+
+        For edges from a state to the next one: they lie one behind the other, so the same change passes through several.
+
+        >>> Labels(("A",), np.array([[[True, True, False]]])).strongest(np.array([[5, -6, 7]], np.float32)).tolist()
+        [[-6.0]]
+        """
+        each = self.mask * values[:, None]
+        return np.take_along_axis(each, np.abs(each).argmax(-1)[..., None], -1)[..., 0]
+
+    def tokens(self, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Whether each token [..., example, pos] has a label that is kept [..., label].
+
+        >>> Labels(("A", "B"), np.eye(2, dtype=bool)[None]).tokens(np.array([False, True])).tolist()
+        [[False, True]]
+        """
+        return np.einsum("...l,elp->...ep", kept, self.mask) > 0
+
+    def apart(self, first: str, second: str) -> NDArray[np.int64]:
+        """By how many tokens any token of the second label can be after one of the first, in any example.
+
+        >>> Labels(("A", "B"), np.eye(2, dtype=bool)[None]).apart("A", "B").tolist()
+        [1]
+        """
+        ones, others = (self.mask[:, self.names.index(name)] for name in (first, second))
+        pairs = (
+            others_at - ones_at[:, None]
+            for ones_at, others_at in zip(map(np.flatnonzero, ones), map(np.flatnonzero, others), strict=True)
+        )
+        return np.unique(np.concatenate([pair.ravel() for pair in pairs]))
 
 
 def labels(prompts: Prompts, *, apart: bool = True) -> Labels:
     """A label for every token from the first that differs to END; one for all of them if they are not kept ``apart``.
 
-    A token is named after the last named position before it. Tokens whose name would lie outside some example have none.
+    A name is a named position plus or minus a few tokens, which must lie in every example's prompt and be no other name's token in any.
 
     >>> import circuitry as ct
     >>> prompts = ct.task("induction", distance=4, examples=2).prompts(ct.load("bundled:mamba").vocabulary)
     >>> labels(prompts).names
-    ('B', 'B+1', 'B+2', 'END')
+    ('B', 'B+1', 'END-1', 'END')
     """
+    at = np.arange(prompts.length)
+    needed = (prompts.first_changed[:, None] <= at) & (at <= prompts.where["END"][:, None])
     if not apart:
-        return Labels((EVERYWHERE,), np.full((len(prompts), 1), -1))
-    end = prompts.where["END"]
-    found: dict[tuple[int, ...], str] = {}
-    for name, offset in sorted(set(_names(prompts)), key=lambda each: (abs(each[1]), each[0] != "END")):
-        at = prompts.where[name] + offset
-        if (at >= 0).all() and (at <= end).all():
-            found.setdefault(tuple(at.tolist()), str(Position(name, offset)))
-    order = sorted(found, key=lambda at: (float(np.mean(at)), at))
-    return Labels(tuple(found[at] for at in order), np.array(order, np.int64).T.reshape(len(prompts), -1))
+        return Labels((ALL,), needed[:, None])
+    found, free = dict[str, NDArray[np.int64]](), needed.copy()
+    rows = np.arange(len(prompts))
+    for name, offset in _candidates(prompts):
+        token = prompts.where[name] + offset
+        inside = (token >= 0) & (token <= prompts.where["END"])
+        if inside.all() and needed[rows, token].any() and (free[rows, token] | ~needed[rows, token]).all():
+            found[str(Position(name, offset))] = token
+            free[rows, token] = False
+    names = sorted(found, key=lambda name: (float(found[name].mean()), name))
+    masks = [at == found[name][:, None] for name in names]
+    if free.any():
+        names, masks = [*names, REST], [*masks, free]
+    return Labels(tuple(names), np.stack(masks, 1))
 
 
-def _names(prompts: Prompts) -> Iterator[tuple[str, int]]:
-    """The name and the offset of every token that may differ, in each example."""
-    for example in range(len(prompts)):
-        named = sorted((int(at[example]), name) for name, at in prompts.where.items())
-        first, end = int(prompts.first_changed[example]), int(prompts.where["END"][example])
-        for token in range(first, end + 1):
-            before = [(at, name) for at, name in named if at <= token] or [named[0]]
-            yield from ((name, token - at) for at, name in before if at == before[-1][0])
+def _candidates(prompts: Prompts) -> Iterator[tuple[str, int]]:
+    """Names with offsets, the nearest first, as far as any prompt goes."""
+    order = sorted(prompts.where, key=lambda name: (name == "END", float(prompts.where[name].mean())))
+    yield from ((name, 0) for name in order)
+    for distance in range(1, prompts.length):
+        yield from ((name, sign * distance) for sign in (1, -1) for name in order)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,25 @@ class Question:
     memory: int = 1 << 29
     seed: int = 0
     progress: bool | None = None
+    of: NDArray[np.int64] | None = None
+    """Which of the task's examples these are; None: all."""
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """The numbers of the prompts among the task's examples."""
+        return np.arange(len(self.prompts)) if self.of is None else self.of
+
+    def part(self, examples: NDArray[np.int64]) -> Question:
+        """The same about some of the prompts."""
+        definition = self.task.definition
+
+        def make(*args: Any, **options: Any) -> Prompts:
+            return definition.make(*args, **options).take(examples)
+
+        task = replace(self.task, definition=replace(definition, make=make))
+        return replace(
+            self, task=task, prompts=self.prompts.take(examples), labels=self.labels.take(examples), of=self.numbers[examples]
+        )
 
     @functools.cached_property
     def items(self) -> tuple[Item, ...]:

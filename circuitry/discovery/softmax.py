@@ -27,7 +27,7 @@ class _Averaged(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         start, change = ctx.saved_tensors
-        grad = grads[0].unflatten(0, (-1, len(start)))
+        grad = grads[0].unflatten(0, (-1, len(start)))  # type: ignore[no-untyped-call]
         total = torch.zeros_like(grad)
         for point in _POINTS:
             pattern = torch.softmax(start + point.share * change, -1)
@@ -39,6 +39,9 @@ class _Averaged(torch.autograd.Function):
         size = change.square().sum(-1, keepdim=True)
         total += missing * torch.where(size > 1e-8, change / size.clamp(min=1e-8), 0)
         return total.flatten(0, 1), None, None
+
+
+_averaged: Callable[[Tensor, Tensor, Tensor], Tensor] = _Averaged.apply
 
 
 def averaged(rows: Rows) -> Callable[[Tensor, Tensor, Score], Tensor]:
@@ -57,7 +60,7 @@ def averaged(rows: Rows) -> Callable[[Tensor, Tensor, Score], Tensor]:
         start, stop = rows.clean(scores).detach(), rows.corrupted(scores).detach()
         change = torch.where(start > torch.finfo(start.dtype).min / 2, stop - start, 0)  # masked keys do not move
         ends = torch.softmax(scores[: 2 * rows.examples], -1)
-        return torch.cat([ends, _Averaged.apply(rows.between(scores), start, change)]).to(q.dtype)
+        return torch.cat([ends, _averaged(rows.between(scores), start, change)]).to(q.dtype)
 
     return softmax
 

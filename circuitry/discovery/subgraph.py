@@ -7,8 +7,9 @@ So the run is the circuit's: a kept edge carries what the circuit computes, not 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -30,13 +31,6 @@ from .wiring import Edge
 Bools = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Kept:
-    """One circuit on one batch: ``edges`` [edge, example, pos] says which edges are kept at which tokens (of their source)."""
-
-    edges: Bools
-
-
 @dataclass
 class _View:
     """The rows of one circuit: ``first`` is the number of its first row, one row for each of ``views`` and example."""
@@ -48,6 +42,11 @@ class _View:
     of: dict[Node, int] = field(default_factory=dict)
     """The view of each reader."""
 
+    @property
+    def size(self) -> int:
+        """The number of rows for each example."""
+        return max(len(rows) for rows in self.views.values())
+
 
 class Subgraphs:
     """Runs of circuits on one batch of prompts.
@@ -57,7 +56,7 @@ class Subgraphs:
     >>> question = asked(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
     >>> runs = Subgraphs(question, question.prompts)
     >>> everything = np.ones((len(question.wiring.edges), 2, question.prompts.length), bool)
-    >>> whole, nothing = runs.measure([Kept(everything), Kept(~everything)])
+    >>> whole, nothing = runs.measure([everything, ~everything])
     >>> bool(np.allclose(whole, runs.clean, atol=1e-3)), bool(np.allclose(nothing, runs.corrupted, atol=1e-3))
     (True, True)
     """
@@ -71,14 +70,27 @@ class Subgraphs:
         self._number = self.wiring.number
         self._place = {self.graph.place(node): node for node in self.wiring.blocks}
 
-    def measure(self, circuits: Sequence[Kept]) -> list[NDArray[np.float64]]:
-        """The metric [example] of each circuit's run."""
-        views, first = [], self.count
+    def measure(self, circuits: Iterable[Bools]) -> Iterator[NDArray[np.float64]]:
+        """The metric [example] of the run of each circuit [edge, example, pos]: the edges kept, by the tokens of their sources.
+
+        As many share a batch as memory allows.
+        """
+        views, first = list[_View](), self.count
+        most = max(2 * self.count, self.question.memory // self.question.model.bytes_per_row(self.length))
         for circuit in circuits:
-            view = self._views(circuit.edges, first)
+            view = self._views(circuit, first)
+            if views and first + self.count * view.size > most:
+                yield from self._measured(views, first)
+                views, first = [], self.count
+                view = replace(view, first=first)
             views.append(view)
-            first += self.count * max(len(rows) for rows in view.views.values())
-        logits = self._run(views, first)
+            first += self.count * view.size
+        yield from self._measured(views, first)
+
+    def _measured(self, views: Sequence[_View], rows: int) -> list[NDArray[np.float64]]:
+        if not views:
+            return []
+        logits = self._run(views, rows)
         return [self._metric(logits, view) for view in views]
 
     def _views(self, kept: Bools, first: int) -> _View:
@@ -159,7 +171,7 @@ class Subgraphs:
         sent: list[dict[Node, Tensor]],
     ) -> None:
         """Take every reader from its own view, cut the inner edges that are not kept, and note what senders add."""
-        graph, corrupted = self.graph, slice(0, self.count)
+        corrupted = slice(0, self.count)
         for view, changes in zip(views, sent, strict=True):
             main = self._rows(view, 0)
             # All readers are gathered before any is written: a view may be the main row of another.
@@ -183,7 +195,7 @@ class Subgraphs:
                 elif node in self.wiring.after:
                     changes[node] = self.linear.scale * (own[main] - own[corrupted])
 
-    @property
+    @functools.cached_property
     def _cuts(self) -> dict[Node, int]:
         """The number of the inner edge that leaves each node."""
         return {edge.source: self._number[edge] for edge in self.wiring.inner}

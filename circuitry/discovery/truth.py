@@ -12,8 +12,8 @@ from ..patching.experiment import patch
 from ..paths.labelled import labelled
 from ..paths.parse import parse
 from ..planning.plan import plan
-from ..results.table import PatchingTable
-from .positions import EVERYWHERE
+from .curve import measured
+from .positions import ALL, REST
 from .question import Item, Question
 from .wiring import Edge
 
@@ -29,7 +29,7 @@ def path_of(question: Question, item: Item, label: str) -> str:
     >>> path_of(question, question.wiring.find("head[0,1] -> head[1,0].k"), "B")
     'head[0,1] @ B -> head[1,0].k @ B directly -> logits'
     """
-    at = "" if label == EVERYWHERE else f" @ {label}"
+    at = "" if label == ALL else f" @ {label}"
     if not isinstance(item, Edge):
         return f"{item}{at} -> logits"
     if item.source not in question.wiring.after:
@@ -39,30 +39,39 @@ def path_of(question: Question, item: Item, label: str) -> str:
     return f"{item.source}{at} -> {item.target}{at} directly -> logits"
 
 
-def table_of(question: Question, cells: Sequence[tuple[int, int]]) -> PatchingTable | None:
-    """The effects of cells (numbers of an item and a label) that can have one; None if none can. Axes: item (edge or node), position."""
-    paths = {}
-    for number, label in cells:
-        item, name = question.items[number], question.labels.names[label]
-        path = path_of(question, item, name)
-        if _possible(question, path):
-            paths[f"{item} @ {name}"] = path
-    if not paths:
-        return None
-    return patch(
-        question.model, question.task, labelled("cell", paths), metric=question.metric, direction=question.direction, baseline=0,
-        executor=question.executor, lint=False,
-    )  # fmt: skip
-
-
 def patched(question: Question, cells: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], NDArray[np.float64]]:
-    """The effect [example] of each cell that can have one."""
-    table = table_of(question, cells)
-    if table is None:
+    """The effect [example] of each cell (numbers of an item and a label) that can have one."""
+    paths: dict[str, tuple[int, int]] = {}
+    several: list[tuple[int, int]] = []
+    for cell in cells:
+        item, label = question.items[cell[0]], question.labels.names[cell[1]]
+        if label == REST:
+            several.append(cell)
+        elif _possible(question, path := path_of(question, item, label)):
+            paths[path] = cell
+    return {**_by_path(question, paths), **_by_subgraph(question, several)}
+
+
+def _by_path(question: Question, paths: Mapping[str, tuple[int, int]]) -> dict[tuple[int, int], NDArray[np.float64]]:
+    if not paths:
         return {}
-    names = {f"{question.items[number]} @ {question.labels.names[label]}": (number, label) for number, label in cells}
+    table = patch(
+        question.model, question.task, labelled("path", {path: path for path in paths}), metric=question.metric,
+        direction=question.direction, baseline=0, executor=question.executor, lint=False,
+    )  # fmt: skip
     values = table.values()
-    return {names[str(name)]: values[k] for k, name in enumerate(table.mean().index)}
+    return {paths[str(path)]: values[row] for row, path in enumerate(table.mean().index)}
+
+
+def _by_subgraph(question: Question, cells: Sequence[tuple[int, int]]) -> dict[tuple[int, int], NDArray[np.float64]]:
+    """Cells of several tokens that no path names: the run that keeps every other edge. Nodes at such tokens are left out."""
+    if not cells or question.level != "edge":
+        return {}
+    kept = np.ones((len(cells), len(question.items), len(question.labels)), bool)
+    for row, cell in enumerate(cells):
+        kept[(row, *cell)] = False
+    got = measured(question, list(kept), "verifying")
+    return {cell: got.values[row] - got.clean for row, cell in enumerate(cells)}
 
 
 def _possible(question: Question, path: str) -> bool:

@@ -13,6 +13,8 @@ from .exact import Exact
 from .method import Method
 from .random import Random
 
+__all__ = ["DEFAULT", "METHODS", "Method", "method"]
+
 METHODS: Mapping[str, Method] = {
     entry.name: entry for entry in (BlockIg(), Eap(), EapIgInputs(), EapIgActivations(), Exact(), Random())
 }

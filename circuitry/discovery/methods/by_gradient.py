@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from ...architecture.rules import NEXT
 from ...paths.values import Node
 from ..gradient import Gradients
 from ..question import Question, Scores
@@ -52,4 +53,6 @@ def fill(scores: Scores, question: Question, passed: Gradients, examples: object
             values = passed.edge(item.source, item.target, seen[1])
         else:
             values = passed.of(item.source if isinstance(item, Edge) else item)
-        scores[examples, number] = labels.gathered(values.detach().float().cpu().numpy())  # type: ignore[index]
+        by_token = values.detach().float().cpu().numpy()
+        series = isinstance(item, Edge) and question.wiring.rule(item) == NEXT and item.source.family == item.target.family
+        scores[examples, number] = (labels.strongest if series else labels.gathered)(by_token)  # type: ignore[index]

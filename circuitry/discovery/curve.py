@@ -1,0 +1,159 @@
+"""How much of the behaviour circuits of growing size keep, beside random circuits of the same sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from ..results.statistics import resampling
+from ..thresholds import LEVEL, RESAMPLES
+from .mib import areas
+from .question import Question
+from .subgraph import Subgraphs
+
+FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Sizes of the circuits on a curve, as shares of all edges (MIB, arXiv:2504.13151, section 3.2)."""
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The metric [circuit, example] of circuits, and on the clean and the corrupted prompts [example]."""
+
+    values: Floats
+    clean: Floats
+    corrupted: Floats
+
+    def faithfulness(self, weights: Floats | None = None) -> Any:
+        """(circuit - corrupted) / (clean - corrupted), of means over examples [circuit]; with weights [resample, example] each
+        resample's [resample, circuit].
+
+        1 if a circuit keeps all of the difference between the prompts, 0 if none (MIB, equation 1).
+        """
+        w = np.ones(len(self.clean)) if weights is None else weights
+        return ((w @ self.values.T).T - w @ self.corrupted).T / np.expand_dims(w @ (self.clean - self.corrupted), -1)
+
+
+def measured(question: Question, kept: Sequence[NDArray[np.bool_]], desc: str = "circuits") -> Measured:
+    """The metric of circuits, each given as edges by label [edge, label], on all prompts."""
+    values = np.full((len(kept), len(question.prompts)), np.nan)
+    ends = np.full((2, len(question.prompts)), np.nan)
+    bar = tqdm(
+        total=values.size,
+        desc=desc,
+        unit="run",
+        disable=None if question.progress is None else not question.progress,
+        leave=False,
+    )
+    with bar:
+        for examples, prompts in question.batches(3, desc):
+            runs, labels = Subgraphs(question, prompts), question.labels.take(examples)
+
+            def masks() -> Iterator[NDArray[np.bool_]]:
+                yield from map(labels.tokens, kept)  # noqa: B023 (used up in this turn)
+
+            for number, value in enumerate(runs.measure(masks())):
+                values[number, examples] = value
+                bar.update(len(examples))
+            ends[:, examples] = runs.clean, runs.corrupted
+    return Measured(values, ends[0], ends[1])
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Faithfulness by circuit size. ``frame`` has a row for each size: ``fraction`` and ``edges``, ``faithfulness`` with its interval
+    (``low``, ``high``: a bootstrap over prompts), and ``random``, ``random_low``, ``random_high``: mean, least and most of random circuits.
+
+    ``cpr`` is the area under the curve (higher is better), ``cmd`` the area between it and 1 (lower is better), each with its interval;
+    ``random_cpr`` and ``random_cmd`` are the means of the random circuits.
+    """
+
+    frame: pd.DataFrame
+    cpr: float
+    cpr_interval: tuple[float, float]
+    cmd: float
+    cmd_interval: tuple[float, float]
+    random_cpr: float
+    random_cmd: float
+    absolute: bool
+    scale: str
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def text(self) -> str:
+        """The curve in words and numbers."""
+        rows = [
+            f"{row.fraction:>8.1%} {row.edges:>8,} {row.faithfulness:>7.2f} ({row.low:.2f} to {row.high:.2f}) {row.random:>8.2f}"
+            for row in self.frame.itertuples()
+        ]
+        return "\n".join(
+            [
+                f"CPR {self.cpr:.2f} ({self.cpr_interval[0]:.2f} to {self.cpr_interval[1]:.2f}), random {self.random_cpr:.2f}; "
+                f"CMD {self.cmd:.2f} ({self.cmd_interval[0]:.2f} to {self.cmd_interval[1]:.2f}), random {self.random_cmd:.2f} "
+                f"({self.scale} sizes, ranked by {'magnitude' if self.absolute else 'signed score'})",
+                "   share    edges  faithfulness            random",
+                *rows,
+            ]
+        )
+
+
+def ordered(scores: NDArray[np.floating[Any]], absolute: bool) -> NDArray[np.int64]:
+    """The numbers of cells [item * label], the highest score first; by magnitude or by signed score.
+
+    >>> ordered(np.array([[1.0, -3.0], [2.0, 0.0]]), True).tolist()
+    [1, 2, 0, 3]
+    """
+    flat = scores.ravel()
+    return np.argsort(-(np.abs(flat) if absolute else flat), kind="stable")
+
+
+def first(order: NDArray[np.int64], count: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The first ``count`` cells of an order, as a mask.
+
+    >>> first(np.array([2, 0, 1]), 1, (3, 1)).ravel().tolist()
+    [False, False, True]
+    """
+    mask = np.zeros(shape, bool)
+    mask.ravel()[order[:count]] = True
+    return mask
+
+
+def curve(
+    question: Question,
+    scores: NDArray[np.floating[Any]],
+    *,
+    fractions: Sequence[float] = FRACTIONS,
+    random: int = 5,
+    absolute: bool = True,
+    scale: Literal["linear", "log"] = "linear",
+) -> Curve:
+    """Measure circuits of several sizes: the edges with the highest mean scores [edge, label], and ``random`` orders of all edges."""
+    counts = [max(1, round(fraction * scores.size)) for fraction in fractions]
+    rng = np.random.default_rng(question.seed)
+    orders = [ordered(scores, absolute), *(rng.permutation(scores.size) for _ in range(random))]
+    got = measured(question, [first(order, count, scores.shape) for order in orders for count in counts], "curve")
+    found = got.faithfulness().reshape(len(orders), len(counts))
+    weights = resampling(len(got.clean), RESAMPLES, rng)
+    drawn = Measured(got.values[: len(counts)], got.clean, got.corrupted).faithfulness(weights)
+    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    low, high = np.quantile(drawn, tails, axis=0)
+    chance = found[1:] if random else np.full((1, len(counts)), np.nan)
+    frame = pd.DataFrame({
+        "fraction": fractions, "edges": counts, "faithfulness": found[0], "low": low, "high": high,
+        "random": chance.mean(0), "random_low": chance.min(0), "random_high": chance.max(0),
+    })  # fmt: skip
+    spread = np.array([areas(fractions, row, scale=scale) for row in drawn])
+    cpr, cmd = areas(fractions, found[0], scale=scale)
+    by_chance = np.mean([areas(fractions, row, scale=scale) for row in chance], axis=0)
+    (cpr_low, cmd_low), (cpr_high, cmd_high) = np.quantile(spread, tails, axis=0)
+    return Curve(
+        frame, cpr, (float(cpr_low), float(cpr_high)), cmd, (float(cmd_low), float(cmd_high)), float(by_chance[0]),
+        float(by_chance[1]), absolute, scale,
+    )  # fmt: skip

@@ -1,0 +1,216 @@
+"""What was discovered: the ranking, its verification, and the circuits that follow from it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..errors import CircuitryError
+from ..results.statistics import resampling
+from ..results.table import PatchingTable
+from .circuit import Cell, EdgeCircuit, edge_circuit
+from .curve import Curve, curve, first, ordered
+from .kinds import kind
+from .question import Question, Scores
+from .wiring import edge
+
+SHOWN = 100
+"""How many cells a table has at least, verified or not."""
+
+
+@dataclass
+class Discovery:
+    """Edges (or nodes) at positions, ranked by attribution, and the exact effects of the best.
+
+    ``scores`` [example, item, label] are the attributions on the prompts of ``question``; ``exact`` has the effects of the verified
+    cells on the prompts of ``confirming``, which are others unless ``confirm=False``. ``provenance`` says how both were made.
+    """
+
+    question: Question
+    confirming: Question
+    method: str
+    scores: Scores
+    exact: Mapping[tuple[int, int], NDArray[np.float64]]
+    ends: tuple[NDArray[np.float64], NDArray[np.float64]]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    @property
+    def level(self) -> str:
+        """What is ranked: "edge" or "node"."""
+        return self.question.level
+
+    @functools.cached_property
+    def mean(self) -> NDArray[np.float64]:
+        """The mean attribution [item, label]."""
+        return np.asarray(self.scores.mean(0, dtype=np.float64))
+
+    def cells(self, count: int, *, absolute: bool = True) -> list[tuple[int, int]]:
+        """The numbers (item, label) of the ``count`` best cells, without those whose attribution is zero."""
+        order = ordered(self.mean, absolute)[:count]
+        every = zip(*np.unravel_index(order, self.mean.shape), strict=True)
+        return [(int(item), int(label)) for item, label in every if self.mean[item, label] != 0]
+
+    def name(self, cell: tuple[int, int]) -> Cell:
+        """An item and a position as text."""
+        return str(self.question.items[cell[0]]), self.question.labels.names[cell[1]]
+
+    @functools.cached_property
+    def table(self) -> PatchingTable:
+        """The best cells: axes ``edge`` (or ``node``), ``position`` and ``measure``, which is "attribution" or, where it was verified, "exact"."""
+        chosen = list(dict.fromkeys([*self.cells(max(SHOWN, len(self.exact))), *self.exact]))
+        if not chosen:
+            raise CircuitryError(
+                "no edge has an attribution other than zero, so there is nothing to show; does the model do the task?"
+            )
+        columns: list[pd.DataFrame] = []
+        for cell in chosen:
+            item, position = self.name(cell)
+            measures: dict[str, tuple[Question, NDArray[Any]]] = {
+                "attribution": (self.question, self.scores[:, cell[0], cell[1]])
+            }
+            if cell in self.exact:
+                measures["exact"] = (self.confirming, self.exact[cell])
+            for measure, (asked, effects) in measures.items():
+                rows = {self.level: item, "position": position, "measure": measure, "example": asked.numbers, "effect": effects}
+                columns.append(pd.DataFrame(rows | dict(zip(("base", "source"), self._ends(asked), strict=True))))
+        axes = (self.level, "position", "measure")
+        return PatchingTable(pd.concat(columns, ignore_index=True), axes, self.question.metric.unit, self.provenance)
+
+    def _ends(self, asked: Question) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return self.ends[0][asked.numbers], self.ends[1][asked.numbers]
+
+    @functools.cached_property
+    def ranking(self) -> pd.DataFrame:
+        """The best cells, one in a row: ``edge`` (or ``node``), ``position``, ``kind``, ``attribution`` and, where verified, ``exact`` with its
+        interval (``low``, ``high``), ``normalized`` and ``q``."""
+        table, statistics = self.table, self.table.statistics()
+        rows = []
+        for cell in dict.fromkeys(zip(table.frame[self.level], table.frame["position"], strict=True)):
+            row = {self.level: cell[0], "position": cell[1], "kind": self._kind(cell[0])}
+            row["attribution"] = statistics.loc[(*cell, "attribution"), "mean"]
+            if (*cell, "exact") in statistics.index:
+                exact = self._tested.loc[cell]
+                row |= {"exact": exact["mean"], **{k: exact[k] for k in ("low", "high", "normalized", "q")}}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    @functools.cached_property
+    def _tested(self) -> pd.DataFrame:
+        """Statistics of the verified cells alone: q is over these, which were chosen on other prompts."""
+        return self.table.select("measure", "exact").statistics()
+
+    def _kind(self, text: str) -> str:
+        graph = self.question.wiring.graph
+        return kind(graph, edge(text) if self.level == "edge" else graph.node(text))
+
+    @property
+    def found(self) -> pd.DataFrame:
+        """The verified cells whose exact effect is significant (q < .05 over all that were verified)."""
+        return self.ranking[self.ranking["q"] < 0.05] if "q" in self.ranking else self.ranking.iloc[:0]
+
+    @functools.cached_property
+    def agreement(self) -> pd.DataFrame:
+        """How attribution and exact effects agree, by ``kind`` of edge and for "all": ``cells``, Pearson's ``r``, the ``slope`` of the
+        exact effects on the attributions, and the mean absolute ``error`` relative to the mean size of the exact effects."""
+        if not self.exact:
+            raise CircuitryError("no cell was verified, so nothing can be compared; use verify=")
+        rows = self.ranking.dropna(subset=["exact"])
+        parts = {"all": rows, **{str(name): part for name, part in rows.groupby("kind", sort=False)}}
+        return pd.DataFrame([{"kind": name, **_agreement(part)} for name, part in parts.items()])
+
+    def circuit(
+        self, edges: int | None = None, *, threshold: float | None = None, absolute: bool = True, prune: bool = True
+    ) -> EdgeCircuit:
+        """The circuit of the best ``edges``, or of those whose attribution is at least ``threshold`` of the whole effect.
+
+        ``prune`` leaves out edges that are on no way from the embedding to the logits, so there may be fewer. Raises CircuitryError for a
+        discovery of nodes, and unless one of the two is given.
+        """
+        if self.level != "edge":
+            raise CircuitryError("these are nodes, and a circuit is made of edges; discover with level='edge'")
+        if (edges is None) == (threshold is None):
+            raise CircuitryError("give either edges= (how many) or threshold= (a fraction of the whole effect)")
+        if edges is None:
+            assert threshold is not None
+            size = self.mean if not absolute else np.abs(self.mean)
+            edges = int((size >= threshold * abs(self.whole)).sum())
+        effects = {self.name(cell): float(self.mean[cell]) for cell in self.cells(edges, absolute=absolute)}
+        title = f"{self.question.task.name} in {self.question.model.name}: {self.method}, best {len(effects)} edges"
+        return edge_circuit(
+            self.question.wiring, effects, self.question.labels, title=title, unit=self.question.metric.unit, prune=prune
+        )
+
+    @property
+    def whole(self) -> float:
+        """The mean effect of exchanging the whole prompt."""
+        return float((self.ends[1] - self.ends[0]).mean())
+
+    @functools.cached_property
+    def curve(self) -> Curve:
+        """Faithfulness by circuit size on the confirming prompts, ranked by magnitude, with random circuits; ``curves`` has options."""
+        return self.curves()
+
+    def curves(self, **options: Any) -> Curve:
+        """The same with other ``fractions``, ``random``, ``absolute`` or ``scale``. Raises CircuitryError for a discovery of nodes."""
+        if self.level != "edge":
+            raise CircuitryError("these are nodes, and a curve is of edges; discover with level='edge'")
+        return curve(self.confirming, self.mean, **options)
+
+    def inclusion(self, edges: int, resamples: int = 200, seed: int = 0) -> tuple[pd.DataFrame, float]:
+        """How stable a circuit is under another draw of prompts (a bootstrap): how often each of its edges is among the best, and the mean
+        Jaccard index of the resampled circuits with it.
+
+        The frame has ``edge``, ``position`` and ``frequency``.
+        """
+        best = self.cells(edges)
+        chosen = first(
+            np.array([np.ravel_multi_index(cell, self.mean.shape) for cell in best], np.int64), len(best), self.mean.shape
+        )
+        weights = resampling(len(self.scores), resamples, np.random.default_rng(seed)).astype(np.float32)
+        counts, overlap = np.zeros(self.mean.shape), 0.0
+        for row in weights:
+            drawn = first(ordered(np.tensordot(row, self.scores, 1), True), len(best), self.mean.shape)
+            counts += drawn
+            overlap += (drawn & chosen).sum() / (drawn | chosen).sum()
+        rows = [(*self.name(cell), counts[cell] / resamples) for cell in best]
+        return pd.DataFrame(rows, columns=[self.level, "position", "frequency"]), overlap / resamples
+
+    def text(self) -> str:
+        """The best cells in words."""
+        names = len(self.question.items) * len(self.question.labels)
+        lines = [
+            f"{self.question.task.name} in {self.question.model.name}: {names:,} {self.level}s at positions ranked by {self.method} on "
+            f"{len(self.question.prompts)} prompts"
+        ]
+        if self.exact:
+            row = self.agreement.iloc[0]
+            lines.append(
+                f"the best {len(self.exact)} verified exactly on {len(self.confirming.prompts)} "
+                f"{'other' if self.confirming is not self.question else 'of these'} prompts: r = {row.r:.2f}; "
+                f"{len(self.found)} significant (q < 0.05)"
+            )
+        shown = self.ranking.head(12)
+        lines.append(shown.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+        return "\n".join(lines)
+
+
+def _agreement(rows: pd.DataFrame) -> dict[str, float]:
+    x, y = rows["attribution"].to_numpy(float), rows["exact"].to_numpy(float)
+    spread = len(rows) > 2 and np.std(x) > 0 and np.std(y) > 0
+    slope = float(x @ y / (x @ x)) if x @ x > 0 else float("nan")
+    size = float(np.abs(y).mean())
+    return {
+        "cells": len(rows),
+        "r": float(np.corrcoef(x, y)[0, 1]) if spread else float("nan"),
+        "slope": slope,
+        "error": float(np.abs(x - y).mean() / size) if size else float("nan"),
+    }

@@ -29,6 +29,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "Comparison": "results",
+    "Discovery": "discovery",
     "Model": "models",
     "Offsets": "evidence",
     "PatchingTable": "results",
@@ -40,6 +41,7 @@ _LAZY = {
     "activations": "features.activations",
     "bundled": "models",
     "convert": "models",
+    "discover": "discovery",
     "executor": "executing.open",
     "explain": "patching",
     "load": "models",
@@ -56,6 +58,7 @@ __all__ = [
     "Axis",
     "CircuitryError",
     "Comparison",
+    "Discovery",
     "Graph",
     "GuardError",
     "Intervention",
@@ -80,6 +83,7 @@ __all__ = [
     "axis",
     "bundled",
     "convert",
+    "discover",
     "executor",
     "explain",
     "given",
@@ -101,6 +105,7 @@ __all__ = [
 
 _PACKAGES = (
     "compiled",
+    "discovery",
     "drawing",
     "evidence",
     "executing",

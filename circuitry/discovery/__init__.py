@@ -1,1 +1,28 @@
-"""Discovery: which edges carry a behaviour that nobody named beforehand, ranked by attribution and verified exactly."""
+"""Discovery: which edges carry a behaviour that nobody named beforehand, ranked by attribution and verified exactly.
+
+found = ct.discover(model, task)         # a Discovery: ranking, table, agreement, curve
+found.circuit(edges=40)                  # edges at positions, to draw and to score
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_WHERE = {
+    "Curve": "curve",
+    "Discovery": "discovery",
+    "EdgeCircuit": "circuit",
+    "EdgeScores": "scores",
+    "Hypotheses": "hypotheses",
+    "discover": "discover",
+    "hypotheses": "hypotheses",
+    "score_edges": "scores",
+}
+__all__ = list(_WHERE)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_WHERE[name]}", __name__), name)

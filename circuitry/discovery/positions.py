@@ -63,7 +63,7 @@ class Labels:
         >>> Labels(("A", "B"), np.eye(2, dtype=bool)[None]).tokens(np.array([False, True])).tolist()
         [[False, True]]
         """
-        return np.einsum("...l,elp->...ep", kept, self.mask) > 0
+        return np.asarray(np.einsum("...l,elp->...ep", kept, self.mask) > 0)
 
     def apart(self, first: str, second: str) -> NDArray[np.int64]:
         """By how many tokens any token of the second label can be after one of the first, in any example.

@@ -23,6 +23,7 @@ LAYERS = (
     {"planning", "models", "results"},
     {"executing", "reports"},
     {"patching"},
+    {"discovery"},
     {"evidence"},
     {"suites", "features"},
     {"studies"},

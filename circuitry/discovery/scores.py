@@ -1,0 +1,150 @@
+"""Is a set of edges at positions the circuit? Faithfulness, its complement, completeness and minimality, with random sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from ..results.statistics import resampling
+from ..results.writing import count
+from ..thresholds import LEVEL, RESAMPLES
+from .circuit import Cell, EdgeCircuit
+from .curve import Measured, measured
+from .question import Question
+
+Mask = NDArray[np.bool_]
+MOST = 40
+"""How many edges of a circuit are removed one at a time, the strongest; the others are removed together, as the last row."""
+
+
+@dataclass(frozen=True)
+class EdgeScores:
+    """Scores of a circuit of edges, each with its interval (a bootstrap over prompts).
+
+    ``faithfulness``: f of the run that keeps only the circuit's edges (everything else is cut: "tree patching" in auto-circuit's
+    terms). ``complement``: f of the run that cuts only the circuit's edges ("edge patching"). f is 1 for the whole model and 0 if every
+    edge is cut. ``random``: faithfulness and complement of random circuits of the same size. ``completeness``: for subsets K of
+    the circuit, f of the circuit without K and of the model without K, and the ``gap``. ``minimality``: for each edge, the
+    ``change`` of f if the circuit loses it; ``outsiders``: the changes if it gains a random edge. ``measured`` has every run.
+    """
+
+    edges: int
+    faithfulness: float
+    interval: tuple[float, float]
+    complement: float
+    complement_interval: tuple[float, float]
+    random: pd.DataFrame
+    completeness: pd.DataFrame
+    minimality: pd.DataFrame
+    outsiders: list[float]
+    measured: Measured = field(repr=False)
+    labels: tuple[str, ...] = field(repr=False)
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def text(self) -> str:
+        """The scores in words."""
+        (low, high), (less, more) = self.interval, self.complement_interval
+        gaps, change = self.completeness["gap"], self.minimality["change"]
+        lines = [
+            f"faithfulness {self.faithfulness:.2f} ({low:.2f} to {high:.2f}): the circuit alone, {count(self.edges, 'edge')}"
+        ]
+        lines.append(f"complement {self.complement:.2f} ({less:.2f} to {more:.2f}): the model without these edges")
+        if len(self.random):
+            best, least = self.random["faithfulness"].max(), self.random["complement"].min()
+            lines.append(
+                f"random circuits of that size: faithfulness {best:.2f} at most, complement {least:.2f} at least, of {len(self.random)}"
+            )
+        if len(gaps):
+            lines.append(
+                f"completeness: without a subset, circuit and model differ by {gaps.mean():.2f} on average and {gaps.max():.2f} at "
+                f"most, over {count(len(gaps), 'subset')}"
+            )
+        needed = int((change.abs() > max(map(abs, self.outsiders), default=np.inf)).sum())
+        lines.append(
+            f"minimality: {needed} of {count(len(change), 'edge')} change f by more than any of {count(len(self.outsiders), 'edge')} from outside"
+        )
+        return "\n".join(lines)
+
+
+def score_edges(question: Question, circuit: EdgeCircuit, *, random: int = 20, subsets: int = 8, seed: int = 0) -> EdgeScores:
+    """Score a circuit of edges on the prompts of a question. Raises CircuitryError for an edge that is not in the graph.
+
+    >>> import circuitry as ct
+    >>> from circuitry.discovery.discover import discover
+    >>> found = discover(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=8), verify=0)
+    >>> scores = score_edges(found.confirming, found.circuit(edges=60), random=2, subsets=2)
+    >>> scores.faithfulness > max(scores.random["faithfulness"])
+    True
+    """
+    inside = circuit.mask(question.wiring, question.labels.names)
+    rng = np.random.default_rng(seed)
+    runs = _runs(inside, circuit, question, random, subsets, rng)
+    got = measured(question, list(runs.values()), "scores")
+    f = dict(zip(runs, got.faithfulness().tolist(), strict=True))
+    spread = got.faithfulness(resampling(len(got.clean), RESAMPLES, rng))
+    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    low, high = np.quantile(spread[:, :2], tails, axis=0).tolist()
+    halves = [label.removeprefix("circuit without ") for label in runs if label.startswith("circuit without half")]
+    completeness = pd.DataFrame(
+        [(half, f[f"circuit without {half}"], f[f"model without {half}"]) for half in halves],
+        columns=["without", "circuit", "model"],
+    )
+    completeness["gap"] = (completeness["circuit"] - completeness["model"]).abs()
+    removed = [label for label in runs if label.startswith("circuit without ") and " @ " in label]
+    minimality = [(label.removeprefix("circuit without "), f["circuit"] - f[label]) for label in removed]
+    draws = pd.DataFrame(
+        [(f[f"random {k}"], f[f"model without random {k}"]) for k in range(random)], columns=["faithfulness", "complement"]
+    )
+    return EdgeScores(
+        int(inside.sum()), f["circuit"], (low[0], high[0]), f["complement"], (low[1], high[1]), draws, completeness,
+        pd.DataFrame(minimality, columns=["edge", "change"]),
+        [f[label] - f["circuit"] for label in runs if label.startswith("circuit and ")], got, tuple(runs),
+    )  # fmt: skip
+
+
+def _runs(
+    inside: Mask, circuit: EdgeCircuit, question: Question, random: int, subsets: int, rng: Generator
+) -> Mapping[str, Mask]:
+    """What is kept in each run [edge, label], by label; the circuit and its complement come first."""
+    runs: dict[str, Mask] = {"circuit": inside, "complement": ~inside}
+    size = int(inside.sum())
+    for number in range(random):
+        drawn = _some(np.ones_like(inside), size, rng)
+        runs |= {f"random {number}": drawn, f"model without random {number}": ~drawn}
+    for number in range(subsets):
+        half = _some(inside, size // 2, rng)
+        runs |= {f"circuit without half {number}": inside & ~half, f"model without half {number}": ~half}
+    for cell in circuit.cells[:MOST]:
+        runs[f"circuit without {name(cell)}"] = inside & ~replaced(circuit, cell).mask(question.wiring, question.labels.names)
+    for number in range(random):
+        runs[f"circuit and outsider {number}"] = inside | _some(~inside, 1, rng)
+    return runs
+
+
+def name(cell: Cell) -> str:
+    """An edge at a position as text.
+
+    >>> name(("mlp[0] -> logits", "END"))
+    'mlp[0] -> logits @ END'
+    """
+    return f"{cell[0]} @ {cell[1]}"
+
+
+def replaced(circuit: EdgeCircuit, *cells: Cell) -> Any:
+    """A circuit of these edges only, without a picture."""
+    return EdgeCircuit(circuit.title, circuit.positions, (), (), circuit.unit, cells)
+
+
+def _some(among: Mask, size: int, rng: Generator) -> Mask:
+    """``size`` random entries of those that are true."""
+    mask = np.zeros_like(among)
+    mask.ravel()[rng.choice(np.flatnonzero(among.ravel()), min(size, int(among.sum())), replace=False)] = True
+    return mask

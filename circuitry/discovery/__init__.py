@@ -11,15 +11,15 @@ from typing import Any
 
 _WHERE = {
     "Curve": "curve",
-    "Discovery": "discovery",
+    "Discovery": "result",
     "EdgeCircuit": "circuit",
     "EdgeScores": "scores",
-    "Hypotheses": "hypotheses",
-    "discover": "discover",
-    "hypotheses": "hypotheses",
+    "Hypotheses": "hypothesis_tests",
+    "discover": "search",
+    "hypotheses": "hypothesis_tests",
     "score_edges": "scores",
 }
-__all__ = list(_WHERE)  # noqa: PLE0605
+__all__ = list(_WHERE)
 
 
 def __getattr__(name: str) -> Any:

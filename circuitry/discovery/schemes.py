@@ -59,17 +59,21 @@ class OfInput:
     points: tuple[Point, ...]
 
     def embedding(self, value: Tensor, rows: Rows) -> Taken:
+        """``Scheme.embedding``."""
         line = rows.line(value).detach().requires_grad_()
         return _passed(value, rows, line)
 
     def stream(self, value: Tensor, rows: Rows) -> Taken:
+        """``Scheme.stream``."""
         # A copy: the value is overwritten in place, and a view of it would follow.
         return _passed(value, rows, rows.between(value).clone())
 
     def branch(self, value: Tensor, rows: Rows, number: int) -> Taken:
+        """``Scheme.branch``."""
         return self.inside(value, rows)
 
     def inside(self, value: Tensor, rows: Rows) -> Taken:
+        """``Scheme.inside``."""
         return _passed(value, rows, rows.between(value))
 
 
@@ -80,11 +84,13 @@ class OfActivations(OfInput):
     number: int
 
     def embedding(self, value: Tensor, rows: Rows) -> Taken:
+        """``Scheme.embedding``."""
         if self.number == -1:
             return super().embedding(value, rows)
         return _passed(value, rows, rows.between(value).detach().requires_grad_())
 
     def branch(self, value: Tensor, rows: Rows, number: int) -> Taken:
+        """``Scheme.branch``."""
         if number != self.number:
             return self.inside(value, rows)
         return _passed(value, rows, rows.between(value) + rows.line(value.detach()) - rows.between(value).detach())
@@ -100,20 +106,24 @@ class OfBlocks:
     points: tuple[Point, ...]
 
     def embedding(self, value: Tensor, rows: Rows) -> Taken:
+        """``Scheme.embedding``."""
         clean = rows.clean(value).detach().requires_grad_()
         return Taken(torch.cat([clean, value[rows.examples :].detach()]), clean, rows.between(value))
 
     def stream(self, value: Tensor, rows: Rows) -> Taken:
+        """``Scheme.stream``."""
         line = rows.line(value)
         return Taken(torch.cat([value[: 2 * rows.examples], line]), line, line)
 
     def branch(self, value: Tensor, rows: Rows, number: int) -> Taken:
+        """``Scheme.branch``."""
         between = rows.between(value)
         mean = rows.mean(between)
         clean = rows.clean(value).detach() + mean - mean.detach()
         return Taken(torch.cat([clean, value[rows.examples :].detach()]), clean, between)
 
     def inside(self, value: Tensor, rows: Rows) -> Taken:
+        """``Scheme.inside``."""
         return _passed(value, rows, rows.between(value))
 
 

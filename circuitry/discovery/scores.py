@@ -78,7 +78,7 @@ def score_edges(question: Question, circuit: EdgeCircuit, *, random: int = 20, s
     """Score a circuit of edges on the prompts of a question. Raises CircuitryError for an edge that is not in the graph.
 
     >>> import circuitry as ct
-    >>> from circuitry.discovery.discover import discover
+    >>> from circuitry.discovery.search import discover
     >>> found = discover(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=8), verify=0)
     >>> scores = score_edges(found.confirming, found.circuit(edges=60), random=2, subsets=2)
     >>> scores.faithfulness > max(scores.random["faithfulness"])

@@ -52,7 +52,7 @@ class Subgraphs:
     """Runs of circuits on one batch of prompts.
 
     >>> import circuitry as ct
-    >>> from circuitry.discovery.discover import asked
+    >>> from circuitry.discovery.search import asked
     >>> question = asked(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
     >>> runs = Subgraphs(question, question.prompts)
     >>> everything = np.ones((len(question.wiring.edges), 2, question.prompts.length), bool)

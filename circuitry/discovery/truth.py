@@ -24,7 +24,7 @@ def path_of(question: Question, item: Item, label: str) -> str:
     An edge inside a block is cut at its source, which has no other consumer.
 
     >>> import circuitry as ct
-    >>> from circuitry.discovery.discover import asked
+    >>> from circuitry.discovery.search import asked
     >>> question = asked(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
     >>> path_of(question, question.wiring.find("head[0,1] -> head[1,0].k"), "B")
     'head[0,1] @ B -> head[1,0].k @ B directly -> logits'

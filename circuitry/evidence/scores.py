@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ..architecture.graph import Graph
+from ..discovery.circuit import EdgeCircuit
 from ..errors import CircuitryError, no_effect
 from ..models.model import Model
 from ..patching.experiment import patch
@@ -29,6 +30,9 @@ from ..prompting.task import Task
 from ..results.statistics import resampling
 from ..results.table import PatchingTable
 from ..results.writing import count
+
+if TYPE_CHECKING:
+    from ..discovery.scores import EdgeScores
 
 Floats = NDArray[np.float64]
 Nodes = frozenset[Node]
@@ -80,18 +84,48 @@ class Scores:
         return f"{needed} of {size} change f by more than any of {count(len(self.outsiders), 'node')} from outside"
 
 
+@overload
+def score(
+    model: Model,
+    task: Task,
+    circuit: EdgeCircuit,
+    *,
+    metric: MetricLike = ...,
+    random: int = ...,
+    subsets: int = ...,
+    seed: int = ...,
+    **options: Any,
+) -> EdgeScores: ...
+
+
+@overload
 def score(
     model: Model,
     task: Task,
     circuit: Mapping[str, Sequence[str]] | Sequence[str],
+    *,
+    metric: MetricLike = ...,
+    random: int = ...,
+    subsets: int = ...,
+    seed: int = ...,
+    **options: Any,
+) -> Scores: ...
+
+
+def score(
+    model: Model,
+    task: Task,
+    circuit: Mapping[str, Sequence[str]] | Sequence[str] | EdgeCircuit,
     *,
     metric: MetricLike = "logit_difference",
     random: int = 20,
     subsets: int = 8,
     seed: int = 0,
     **options: Any,
-) -> Scores:
-    """Score a circuit: nodes of one family, or roles with their nodes (``{"name mover": ["head[9,9]"]}``).
+) -> Scores | EdgeScores:
+    """Score a circuit: nodes of one family, roles with their nodes (``{"name mover": ["head[9,9]"]}``), or a discovered circuit.
+
+    The circuit that ``found.circuit()`` returns is scored on its edges at their positions, as an ``EdgeScores``.
 
     A name without its last index is one member and means all nodes of a layer (``ssm_state[3]`` if states have heads).
     ``random`` is the number of random sets of the circuit's size, and of nodes from outside. Completeness removes each role, and
@@ -105,6 +139,13 @@ def score(
     (('set',), 2)
     """
     _check_options(metric, options)
+    if isinstance(circuit, EdgeCircuit):
+        from ..discovery.positions import ALL
+        from ..discovery.scores import score_edges
+        from ..discovery.search import asked
+
+        question = asked(model, task, metric=metric, positions=ALL not in circuit.positions, **options)
+        return score_edges(question, circuit, random=random, subsets=subsets, seed=seed)
     named = circuit if isinstance(circuit, Mapping) else {"node": circuit}
     roles = {role: [_member(model.graph, text) for text in nodes] for role, nodes in named.items() if nodes}
     inside = _checked(roles)

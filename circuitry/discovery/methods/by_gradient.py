@@ -26,7 +26,7 @@ def unchanged(question: Question, rows: Rows) -> AbstractContextManager[None]:
 def scored(question: Question, scheme: Scheme, name: str, within: Within = unchanged) -> Scores:
     """Scores of all items from one pass for each batch.
 
-    >>> from circuitry.discovery.discover import asked
+    >>> from circuitry.discovery.search import asked
     >>> from circuitry.discovery.rows import legendre
     >>> from circuitry.discovery.schemes import OfInput
     >>> import circuitry as ct

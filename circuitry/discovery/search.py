@@ -17,11 +17,12 @@ from ..patching.measured import MetricLike, metric_of
 from ..patching.options import check_given
 from ..patching.provenance import commit, versions
 from ..prompting.task import Task
-from .discovery import Discovery
-from .methods import DEFAULT, Method
+from .methods import DEFAULT
 from .methods import method as named
+from .methods.method import Method
 from .positions import labels
 from .question import Level, Question
+from .result import Discovery
 from .truth import patched
 from .wiring import Wiring
 
@@ -43,7 +44,7 @@ def asked(
     >>> import circuitry as ct
     >>> question = asked(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2))
     >>> len(question.items), question.labels.names[:3]
-    (126, ('B', 'B+1', 'B+2'))
+    (77, ('B', 'B+1', 'B+2'))
     """
     check_given(model, task)
     if level not in ("edge", "node"):

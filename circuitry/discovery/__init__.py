@@ -1,0 +1,1 @@
+"""Circuit discovery: the attribution of every edge, and circuits made of edges."""

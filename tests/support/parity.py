@@ -1,0 +1,67 @@
+"""What EAP-IG and MIB's circuit track compute on tiny models, which are rebuilt here; ``tests/discovery/data/README.md`` says how."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+DATA = Path(__file__).parents[1] / "discovery" / "data"
+KINDS = ("gpt2", "qwen2", "gpt_neox")
+SEED = 7
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Token ids, prompts x tokens, and the two tokens of the logit difference."""
+
+    clean: list[list[int]]
+    corrupted: list[list[int]]
+    answers: list[int]
+    foils: list[int]
+
+
+@functools.cache
+def stored(kind: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((DATA / f"{kind}.json").read_text(encoding="utf-8"))
+    return data
+
+
+def prompts(kind: str) -> Prompts:
+    return Prompts(**stored(kind)["prompts"])
+
+
+def stock(kind: str) -> Any:
+    """The Hugging Face model in float64 and eval mode. It is checked against the logits that were stored with the values."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(**stored(kind)["config"])
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").double().eval()
+    fill(model)
+    check(model, kind)
+    return model
+
+
+def fill(model: Any) -> None:
+    """Give every parameter its values, in the order of their names: matrices around 0, weights of norms around 1."""
+    generator = np.random.default_rng(SEED)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            noise = generator.standard_normal(tuple(parameter.shape))
+            norm = parameter.ndim == 1 and name.endswith("weight")
+            values = 0.4 * noise if parameter.ndim > 1 else 0.2 * noise + norm
+            parameter.copy_(torch.from_numpy(values))
+
+
+def check(model: Any, kind: str) -> None:
+    shapes = [[name, list(parameter.shape)] for name, parameter in sorted(model.named_parameters())]
+    assert shapes == stored(kind)["parameters"]
+    for which, wanted in stored(kind)["last_logits"].items():
+        with torch.no_grad():
+            logits = model(torch.tensor(stored(kind)["prompts"][which])).logits[:, -1, : len(wanted[0])]
+        torch.testing.assert_close(logits, torch.tensor(wanted, dtype=torch.float64), rtol=0, atol=1e-9)

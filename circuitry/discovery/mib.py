@@ -50,7 +50,9 @@ def areas(sizes: ArrayLike, faithfulness: ArrayLike, scale: Literal["linear", "l
     if not ((np.diff(x) > 0).all() and (x[0] > 0 or (scale == "linear" and x[0] == 0)) and x[-1] <= 1):
         raise CircuitryError(expected(f"rising sizes, {least} and at most 1", x.tolist()))
     if not np.isfinite(f).all():
-        raise CircuitryError(expected("finite values of faithfulness", f.tolist(), "is the metric the same with and without the circuit?"))
+        raise CircuitryError(
+            expected("finite values of faithfulness", f.tolist(), "is the metric the same with and without the circuit?")
+        )
     axis = np.log(x) if scale == "log" else x
     return _trapezoids(f, axis), _trapezoids(np.abs(1 - f), axis)
 

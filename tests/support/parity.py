@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from circuitry.prompting import Prompts, TaskDefinition
+from circuitry.prompting.task import Task
+
 DATA = Path(__file__).parents[1] / "discovery" / "data"
 KINDS = ("gpt2", "qwen2", "gpt_neox")
 SEED = 7
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """Token ids, prompts x tokens, and the two tokens of the logit difference."""
-
-    clean: list[list[int]]
-    corrupted: list[list[int]]
-    answers: list[int]
-    foils: list[int]
 
 
 @functools.cache
@@ -33,11 +25,27 @@ def stored(kind: str) -> dict[str, Any]:
 
 
 def prompts(kind: str) -> Prompts:
-    return Prompts(**stored(kind)["prompts"])
+    tokens = {name: np.array(ids) for name, ids in stored(kind)["prompts"].items()}
+    clean = tokens["clean"]
+    end = np.full(len(clean), clean.shape[1] - 1)
+    return Prompts(clean, tokens["corrupted"], tokens["answers"], tokens["foils"], {"END": end}, changed=None)
+
+
+def task(kind: str) -> Task:
+    """The eight prompts, whatever the seed and the number of examples."""
+    made = TaskDefinition(
+        f"parity-{kind}",
+        "the stored prompts",
+        lambda vocabulary, rng, *, examples: prompts(kind),
+        ("END",),
+        ("END",),
+        copied=False,
+    )
+    return Task(made, {}, examples=len(prompts(kind)))
 
 
 def stock(kind: str) -> Any:
-    """The Hugging Face model in float64 and eval mode. It is checked against the logits that were stored with the values."""
+    """The Hugging Face model in float64 and eval mode, checked against the logits that were stored with the values."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.for_model(**stored(kind)["config"])

@@ -74,8 +74,6 @@ def _loaded(file: Path) -> dict[str, Any]:
         data = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CircuitryError("it is damaged, or has more than tensors and plain values; none of its code was run") from error
-    except OSError:
-        raise
     except Exception as error:  # a damaged file makes torch raise almost anything
         raise CircuitryError(f"torch cannot load it: {str(error).splitlines()[0]}") from error
     return data if isinstance(data, dict) else {}

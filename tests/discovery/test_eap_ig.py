@@ -23,7 +23,7 @@ from support import parity
 from support.parity import DATA, KINDS, stored
 
 SMALL = ct.graph("gpt2", layer=2, head=2)
-SCORES = {edge: float(number) for number, edge in enumerate(edge_names(SMALL).values(), start=-20)}
+SCORES = {edge: number / 7 for number, edge in enumerate(edge_names(SMALL).values(), start=-20)}
 INSIDE = [edge_names(SMALL)[name] for name in ("input->a0.h1<v>", "a0.h1->m0", "m0->logits", "a1.h0->logits")]
 FILES = {"gpt2": "gpt2_graph.json", "qwen2": "qwen2_graph.pt", "gpt_neox": "gpt_neox_graph.pt"}
 
@@ -243,7 +243,7 @@ PT_REFUSED = [
     (cell("edges_scores", 6, 0, 0.5), "does not have 'm1->a0.h0<q>'"),
     (cell("edges_in_graph", 6, 0, True), "does not have 'm1->a0.h0<q>'"),
     (cell("edges_scores", 0, 0, float("nan")), "expected a finite score at 'input->a0.h0<q>', got nan"),
-    (lambda data: [1], "this is not a graph of EAP-IG"),
+    (lambda data: torch.zeros(2), "this is not a graph of EAP-IG"),
 ]
 REFUSED = [("file.json", *case) for case in JSON_REFUSED] + [("file.pt", *case) for case in PT_REFUSED]
 

@@ -71,7 +71,14 @@ def write(path: str | Path, graph: Graph, scores: Mapping[Edge, float], in_graph
     in single precision.
 
     Raises CircuitryError for a graph that is not a Transformer's, for edges that the model does not have, for missing edges and
-    for scores that are not finite; FileError if the file cannot be written. The example is that of ``read``.
+    for scores that are not finite; FileError if the file cannot be written.
+
+    >>> import tempfile
+    >>> import circuitry as ct
+    >>> g = ct.graph("gpt2", layer=1, head=1)
+    >>> write(Path(tempfile.mkdtemp()) / "graph.pt", g, {(ct.Node("embed"), ct.Node("mlp", (0,))): 0.5}, d_model=8)
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: edges of this model are missing: 'input->a0.h0<q>' (and 6 others)
     """
     file, width = Path(path), whole("d_model", d_model, 1)
     as_text, names = _is_json(file), {edge: name for name, edge in edge_names(graph).items()}

@@ -31,7 +31,13 @@ def from_json(text: str, graph: Graph) -> Marked:
 
 
 def to_json(marked: Marked, graph: Graph, *, d_model: int) -> str:
-    """A JSON file in the layout of 2.0; the example is that of ``from_json``."""
+    """A JSON file in the layout of 2.0.
+
+    >>> import circuitry as ct
+    >>> text = to_json({"input->m0": (0.5, True)}, ct.graph("gpt2", layer=1, head=1), d_model=8)
+    >>> json.loads(text)["nodes"]
+    {'input': {'in_graph': True}, 'a0.h0': {'in_graph': False}, 'm0': {'in_graph': False}, 'logits': {'in_graph': True}}
+    """
     inside = nodes_inside(marked)
     nodes = {name: {"in_graph": name in inside} for name in sender_names(graph)} | {"logits": {"in_graph": True}}
     edges = {name: {"score": score, "in_graph": within} for name, (score, within) in marked.items()}

@@ -25,7 +25,14 @@ def config(graph: Graph) -> dict[str, int | bool]:
 
 
 def check_parts(data: Any, graph: Graph, parts: Mapping[str, type]) -> None:
-    """Raise CircuitryError unless a file has these parts and is of a model of this size."""
+    """Raise CircuitryError unless a file has these parts and is of a model of this size.
+
+    >>> import circuitry as ct
+    >>> g = ct.graph("gpt2")
+    >>> check_parts({"cfg": {**config(g), "n_heads": 16}, "edges": {}}, g, {"edges": dict})
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: it is of another model: expected n_heads 12, got 16
+    """
     for name, kind in {"cfg": dict, **parts}.items():
         if not isinstance(data, dict) or not isinstance(data.get(name), kind):
             raise CircuitryError(f"this is not a graph of EAP-IG: {name!r} is missing or of the wrong kind")

@@ -43,7 +43,15 @@ def from_pt(file: Path, graph: Graph) -> Marked:
 
 
 def to_pt(file: Path, marked: Marked, graph: Graph, *, d_model: int) -> None:
-    """Write a ``.pt`` file in the layout of 2.0, with scores in double precision; the example is that of ``from_pt``."""
+    """Write a ``.pt`` file in the layout of 2.0, with scores in double precision.
+
+    >>> import tempfile
+    >>> import circuitry as ct
+    >>> file = Path(tempfile.mkdtemp()) / "graph.pt"
+    >>> to_pt(file, {"m0->logits": (0.5, True)}, ct.graph("gpt2", layer=1, head=1), d_model=8)
+    >>> torch.load(file, weights_only=True)["edges_scores"][-1].tolist()
+    [0.0, 0.0, 0.0, 0.0, 0.5]
+    """
     rows, columns, inside = list(sender_names(graph)), list(receiver_names(graph)), nodes_inside(marked)
     table = [marked.get(name, (0.0, False)) for name in _names(rows, columns)]
     torch.save(

@@ -19,10 +19,10 @@ SCALES = ("linear", "log")
 def areas(sizes: ArrayLike, faithfulness: ArrayLike, scale: Literal["linear", "log"] = "linear") -> tuple[float, float]:
     """CPR and CMD, the two areas of the track.
 
-    ``sizes`` are rising fractions of all edges, above 0 if the scale is logarithmic; the track uses ``SIZES`` even where removing edges that lead nowhere
-    made a circuit smaller. ``faithfulness`` is f(k) = (m(circuit of size k) - m(empty)) / (m(model) - m(empty)), where m is the
-    mean of the metric over the prompts and the empty circuit has no edge: all of it is corrupted. With f taken as linear between
-    the sizes,
+    ``sizes`` are rising fractions of all edges, above 0 if the scale is logarithmic. The track uses ``SIZES``, even where a circuit
+    became smaller because edges that lead nowhere were removed. ``faithfulness`` is
+    f(k) = (m(circuit of size k) - m(empty)) / (m(model) - m(empty)), where m is the mean of the metric over the prompts. The empty
+    circuit has no edges, so that everything in it is ablated. With f taken as linear between the sizes,
 
         CPR = ∫ f(k) dk        higher is better
         CMD = ∫ |1 - f(k)| dk  0 is best

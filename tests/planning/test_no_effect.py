@@ -171,7 +171,7 @@ def test_the_detector_the_scores_and_suites_refuse_what_they_do_not_use() -> Non
         (lambda: ct.off_by_one(ours, TASK, metric=["logit", "kl"]), "the detector measures one metric"),
         (lambda: ct.off_by_one([ours, ours], TASK), f"{ours.name} and {ours.name} have the same weights; each model is counted once"),
         (lambda: ct.score(ours, TASK, heads, baseline=3), "baseline=3 has no effect: a circuit is compared with random sets"),
-        (lambda: ct.score(ours, TASK, heads, metric=["logit"]), "a circuit is scored by one metric"),  # type: ignore[arg-type]
+        (lambda: ct.score(ours, TASK, heads, metric=["logit"]), "a circuit is scored by one metric"),  # type: ignore[call-overload]
         (lambda: ct.score(ours, TASK, heads, lint=True), "lint= is set by score()"),
         (lambda: ct.run("induction", ours, fresh=True), "fresh=True has no effect: without out= a run has no folder"),
         (lambda: ct.run("induction", ours, distances=[8, 16, 8]), "distances has 8 twice"),

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from ..question import Question, Scores
-from ..rows import Rows, legendre
+from ..rows import Point, Rows, legendre
 from ..schemes import OfBlocks
 from ..softmax import averaged, using
 from .by_gradient import scored
@@ -20,7 +20,7 @@ def saturated(question: Question, rows: Rows) -> AbstractContextManager[None]:
 @dataclass(frozen=True)
 class BlockIg:
     """(corrupted - clean) times a gradient whose factor for every block is the block's mean derivative along the straight line from
-    its clean input to its corrupted input, at ``steps`` points of Gauss and Legendre.
+    its clean input to its corrupted input, at ``points``, by default those of Gauss and Legendre.
 
     Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365) are applied to one block at a time, and the blocks are joined by
     the chain rule for multipliers of DeepLIFT (Shrikumar et al. 2017, arXiv:1704.02685, section 3.2). So what a block does with the
@@ -29,12 +29,12 @@ class BlockIg:
     """
 
     name: str = "block-ig"
-    steps: int = 3
+    points: tuple[Point, ...] = legendre(3)
 
     def scores(self, question: Question) -> Scores:
         """Estimated effects [example, item, label]."""
-        return scored(question, OfBlocks(legendre(self.steps)), self.name, saturated)
+        return scored(question, OfBlocks(self.points), self.name, saturated)
 
     def passes(self, question: Question) -> float:
         """Two runs, and one with its gradient for every step."""
-        return 2 + 3 * self.steps
+        return 2 + 3 * len(self.points)

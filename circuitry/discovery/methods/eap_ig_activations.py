@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ...paths.values import Node
 from ..gradient import Gradients
 from ..question import Item, Question, Scores
-from ..rows import legendre
+from ..rows import Point, legendre
 from ..schemes import OfActivations
 from ..wiring import Edge
 from .by_gradient import fill
@@ -22,13 +22,13 @@ class EapIgActivations:
     """
 
     name: str = "eap-ig-activations"
-    steps: int = 5
+    points: tuple[Point, ...] = legendre(5)
 
     def scores(self, question: Question) -> Scores:
         """Estimated effects [example, item, label]."""
-        scores, points = question.empty(), legendre(self.steps)
+        scores, points = question.empty(), self.points
         numbers = _numbers(question)
-        for examples, prompts in question.batches(2 + self.steps, self.name):
+        for examples, prompts in question.batches(2 + len(self.points), self.name):
             for number in sorted(set(numbers)):
                 scheme = OfActivations(points, number)
                 passed = Gradients(question.model, question.wiring, prompts, question.metric, scheme)
@@ -37,7 +37,7 @@ class EapIgActivations:
 
     def passes(self, question: Question) -> float:
         """For every block and the embedding: two runs, and one with its gradient for every step."""
-        return (2 + 3 * self.steps) * len(set(_numbers(question)))
+        return (2 + 3 * len(self.points)) * len(set(_numbers(question)))
 
 
 def _numbers(question: Question) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..question import Question, Scores
-from ..rows import legendre
+from ..rows import Point, legendre
 from ..schemes import OfInput
 from .by_gradient import scored
 
@@ -13,15 +13,15 @@ from .by_gradient import scored
 @dataclass(frozen=True)
 class EapIgInputs:
     """(corrupted - clean) times the mean gradient of runs whose embeddings lie between the two (EAP-IG, Hanna et al. 2024,
-    arXiv:2403.17806, equation 4), at ``steps`` points of Gauss and Legendre."""
+    arXiv:2403.17806, equation 4), at ``points``, by default those of Gauss and Legendre."""
 
     name: str = "eap-ig-inputs"
-    steps: int = 5
+    points: tuple[Point, ...] = legendre(5)
 
     def scores(self, question: Question) -> Scores:
         """Estimated effects [example, item, label]."""
-        return scored(question, OfInput(legendre(self.steps)), self.name)
+        return scored(question, OfInput(self.points), self.name)
 
     def passes(self, question: Question) -> float:
         """Two runs, and one with its gradient for every step."""
-        return 2 + 3 * self.steps
+        return 2 + 3 * len(self.points)

@@ -27,7 +27,8 @@ class Store(NamedTuple):
 
     ``share`` scales what is read, ``retention`` is what the state keeps with each token, ``step`` the step size, ``drive`` the
     number before every SiLU that is on. With ``flag`` it stores 1, not the token. A ``gate`` names the block that opens the gate
-    if its entries add up to 1, or with a minus ("-out") closes it; without one the gate is always open.
+    if its entries add up to 1, or with a minus ("-out") closes it; without one the gate is always open. ``mixed``: how much of
+    the token before is stored with each token, before the SiLU.
     """
 
     lag: int
@@ -38,6 +39,7 @@ class Store(NamedTuple):
     drive: float = ONE
     flag: bool = False
     gate: str = ""
+    mixed: float = 0.0
 
 
 @torch.no_grad()
@@ -78,6 +80,8 @@ def store(mixer: Any, stream: Stream, what: Store, scale: float = 1.0) -> None:
     for channels, steps in ((value, 0), (key, what.lag)):
         stream.read(mixer.in_proj.weight, channels, "token", eye)
         mixer.conv1d.weight[channels, 0, WIDTH - 1 - steps] = what.drive
+    if what.mixed:
+        mixer.conv1d.weight[value, 0, WIDTH - 2] = what.mixed * what.drive
     _gate(mixer, stream, what)
     on = what.drive / (1 + math.exp(-what.drive))  # after SiLU
     write, read = slice(1, 1 + tokens), slice(1 + tokens, None)  # the rows of B and C; row 0 is the step size

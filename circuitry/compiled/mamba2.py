@@ -32,6 +32,7 @@ class Head:
 
     ``share`` scales what it writes, and ``step`` is its step size. With ``flag`` its value is 1, not a token. A ``gate`` names the
     block that opens its gate if the entries add up to 1, or with a minus ("-out") closes it if they do; by default it is open.
+    ``mixed``: how much of the token before is added to the value, before its SiLU.
     """
 
     lag: int
@@ -41,6 +42,7 @@ class Head:
     step: float = 1.0
     flag: bool = False
     gate: str = ""
+    mixed: float = 0.0
 
 
 OTHERS = (Head(1, KEEPS), Head(2, KEEPS), Head(0, KEEPS), Head(0, FORGETS), Head(0, STATELESS))
@@ -90,6 +92,8 @@ def _values(mixer: Any, stream: Stream, head: Head, number: int, code: torch.Ten
         _constant(mixer, stream, start, ONE)
     else:
         _read(mixer, stream, slice(stream.size + start, stream.size + start + width), code.T, head.lag)
+        if head.mixed:
+            mixer.conv1d.weight[start : start + width, 0, _WIDTH - 2 - head.lag] = head.mixed * ONE
     mixer.A_log[number] = KEEPS if head.memory is None else head.memory
     mixer.dt_bias[number] = math.log(math.expm1(head.step)) if head.memory is not None else -100.0  # a step size of 0
     _gate(mixer, stream, head, slice(start, start + _SIZE))

@@ -64,6 +64,14 @@ def _store(attention: Any, stream: Stream, code: torch.Tensor, lag: int, into: s
 
 
 def distract(mlp: Any, stream: Stream, tokens: int) -> None:
+    """Let channel mixing read the token and write where nothing reads.
+
+    >>> stream = Stream(centred=True, token=5, out=3)
+    >>> mlp = build(tokens=5).rwkv.blocks[0].feed_forward
+    >>> with torch.no_grad(): distract(mlp, stream, 5)
+    >>> mlp.time_mix_key.unique().tolist()
+    [1.0]
+    """
     mlp.time_mix_key.fill_(1.0)
     stream.read(mlp.key.weight, slice(None), "token", hashed(tokens))
     stream.write(mlp.value.weight, "spare", slice(None), torch.eye(16))

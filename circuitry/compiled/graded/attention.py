@@ -31,7 +31,7 @@ class Head:
     """A head that copies ``amount`` of the block ``copies`` to ``into``.
 
     ``lags`` are its scores by distance, zero for all others; a key whose block ``match`` has the current token scores
-    ``strength`` more.
+    ``strength`` more. ``mixed``: how much of the block ``previous`` it copies as well.
     """
 
     copies: str
@@ -40,6 +40,7 @@ class Head:
     match: str = ""
     strength: float = 0.0
     amount: float = 1.0
+    mixed: float = 0.0
 
 
 Layers = list[list[Head]]
@@ -50,7 +51,7 @@ def gpt_neox(design: Design) -> Circuit:
     """A GPTNeoXForCausalLM and its circuit.
 
     >>> import numpy as np
-    >>> design = Design("gpt_neox", 0, 2, 0.5, "none", 8, np.random.default_rng(0))
+    >>> design = Design("gpt_neox", 0, 2, 0.5, "none", 8, 0.0, np.random.default_rng(0))
     >>> gpt_neox(design).hf(torch.tensor([[0, 3, 4, 1, 3]])).logits[0, -1].argmax().item()
     4
     """
@@ -61,7 +62,7 @@ def gpt2(design: Design) -> Circuit:
     """A GPT2LMHeadModel and its circuit.
 
     >>> import numpy as np
-    >>> design = Design("gpt2", 0, 2, 0.5, "none", 8, np.random.default_rng(0))
+    >>> design = Design("gpt2", 0, 2, 0.5, "none", 8, 0.0, np.random.default_rng(0))
     >>> gpt2(design).hf(torch.tensor([[0, 3, 4, 1, 3]])).logits[0, -1].argmax().item()
     4
     """
@@ -77,14 +78,15 @@ def _circuit(design: Design, build: Callable[[int, Layers], Any], stack: Stack) 
     layers = [[_distractor(design) for _ in range(HEADS)] for _ in range(design.layers)]
     for layer, number in before:
         layers[layer][number] = _previous(design, share)
+    shares = list(design.shares()) if len(answering) > 1 else [1.0]
     for layer, number in answering:
         leaked = len(before) * share * (1 - design.kept)
-        layers[layer][number] = _answer(design, leaked, 1 / len(answering))
+        layers[layer][number] = _answer(design, leaked, shares.pop())
     pairs = [(one, other) for one in before for other in answering]
     merged = [pairs] if design.redundancy != "or" else [[pair] for pair in pairs]
     components = [TrueComponent(_name(place), "induction head", "B") for place in answering]
     components += [TrueComponent(_name(place), "writes the k ([A'])", "B") for place in before]
-    return Circuit(build(design.tokens, layers), tuple(_routes(stack, copy) for copy in merged), tuple(components))
+    return Circuit(build(design.tokens, layers), tuple(_routes(stack, copy, design.mixed) for copy in merged), tuple(components))
 
 
 def _places(design: Design, two_before: bool, two_answering: bool) -> tuple[list[Place], list[Place]]:
@@ -102,7 +104,7 @@ def _places(design: Design, two_before: bool, two_answering: bool) -> tuple[list
 
 def _previous(design: Design, amount: float) -> Head:
     """A head that copies the token before; what softness takes from it goes to its own position."""
-    lags = {1: FAR, 0: FAR + math.log(1 / design.kept - 1)} if design.softness else {1: FAR}
+    lags = {1: FAR, 0: FAR + math.log(1 / design.kept - 1)} if design.kept < 1 else {1: FAR}
     return Head("token", "previous", lags, amount=amount)
 
 
@@ -111,7 +113,7 @@ def _answer(design: Design, leaked: float, amount: float) -> Head:
     contrast = design.contrast(100.0)
     strength = contrast / design.kept
     sink = contrast - design.above_sink(contrast) - leaked * strength
-    return Head("token", "out", {0: sink}, "previous", strength, amount)
+    return Head("token", "out", {0: sink}, "previous", strength, amount, design.mixed)
 
 
 def _distractor(design: Design) -> Head:
@@ -128,7 +130,7 @@ def _name(place: Place) -> str:
     return f"head[{place[0]},{place[1]}]"
 
 
-def _routes(stack: Stack, pairs: list[tuple[Place, Place]]) -> dict[str, str]:
+def _routes(stack: Stack, pairs: list[tuple[Place, Place]], mixed: float) -> dict[str, str]:
     routes = {"A": "", "B": ""}
     for before, answering in pairs:
         (early, late), one, other = (before[0], answering[0]), _name(before), _name(answering)
@@ -136,6 +138,8 @@ def _routes(stack: Stack, pairs: list[tuple[Place, Place]]) -> dict[str, str]:
         copied = f"{one} @ B -> {stack.written(f'attn[{early}]', early, 'B', late)}"
         routes["A"] += f"{stack.read(early, 'A')} -> {one}.v @ A -[attention]-> {copied} -> {other}.k @ B\n"
         routes["A"] += f"{other}.k @ B -[attention]-> {other}.pattern @ END -> {tail}"
+        if mixed:
+            routes["A"] += f"resid[{late}] @ B -> {other}.v @ B -[attention]-> {tail}"
         routes["B"] += f"{stack.read(late, 'B')} -> {other}.v @ B -[attention]-> {tail}"
     return routes
 
@@ -180,7 +184,8 @@ def _turned(lags: Mapping[int, float], angles: Tensor) -> Tensor:
     waves = torch.cat([torch.cos(turns), -torch.sin(turns)], 1)
     # A small penalty on the query keeps its entries small; scores stay within two hundredths of the largest.
     penalty = 1e-4 * torch.eye(POSITIONS, dtype=torch.float64)
-    return torch.linalg.solve(waves.T @ waves + penalty, waves.T @ _by_distance(lags)).float()
+    query: Tensor = torch.linalg.solve(waves.T @ waves + penalty, waves.T @ _by_distance(lags))
+    return query.float()
 
 
 def _by_distance(lags: Mapping[int, float]) -> Tensor:
@@ -227,4 +232,6 @@ def _match(stream: Stream, head: Head, rows: tuple[Tensor, Tensor, Tensor], writ
         stream.read(q, tokens, "token", head.strength * len(q) ** 0.5 * eye)
         stream.read(k, tokens, head.match, eye)
     stream.read(v, tokens, head.copies, eye)
+    if head.mixed:
+        stream.read(v, tokens, "previous", head.mixed * eye)
     stream.write(written, head.into, tokens, hashed(len(eye)) if head.into == "spare" else head.amount * eye)

@@ -11,7 +11,7 @@ import numpy as np
 from ...errors import ModelError, expected, suggest
 from ..truth import GroundTruth, ground_truth
 from .attention import gpt2, gpt_neox
-from .design import Circuit, Design
+from .design import MIXED, Circuit, Design
 from .jamba import jamba
 from .rwkv import rwkv
 from .states import mamba, mamba2
@@ -64,9 +64,7 @@ class Graded:
         return one - other, other - one
 
 
-def graded(
-    family: str, seed: int, softness: float | None = None, redundancy: str | None = None, tokens: int = SMALL
-) -> Graded:
+def graded(family: str, seed: int, softness: float | None = None, redundancy: str | None = None, tokens: int = SMALL) -> Graded:
     """A compiled model for the task "induction", whose effects are graded, with its exact truth.
 
     The seed draws everything else: how many layers there are, which layer, head or lag does what, what the distractors do, and
@@ -98,8 +96,9 @@ def graded(
 def _design(family: str, seed: int, softness: float | None, redundancy: str, tokens: int) -> Design:
     rng = np.random.default_rng((list(FAMILIES).index(family), seed))
     drawn, layers = round(float(rng.uniform(0.1, 0.9)), 2), int(rng.integers(2, 6))
+    mixed = MIXED if rng.integers(2) and redundancy != "backup" and softness != 0 else 0.0
     least = 3 if family == "jamba" and redundancy != "none" else 2
-    return Design(family, seed, max(least, layers), drawn if softness is None else softness, redundancy, tokens, rng)
+    return Design(family, seed, max(least, layers), drawn if softness is None else softness, redundancy, tokens, mixed, rng)
 
 
 def catalogue(count: int = 42) -> list[tuple[str, int]]:

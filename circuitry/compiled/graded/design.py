@@ -16,13 +16,17 @@ ATTENDED, MATCHED = 0.4, 0.25
 """How much of a head's attention goes to its sink, and how much of a copied token is lost, at softness 1."""
 TAIL = 12.0
 """At softness 1 a token that does not match scores this much below one that does, in nats."""
-DRIVE, STEP, FORGOTTEN = 0.5, 0.6, 0.04
-"""At softness 1: by how much the numbers before a SiLU and step sizes are smaller, and what a state loses with each token."""
+DRIVE, STEP, FORGOTTEN, MIXED = 0.5, 0.6, 0.03, 0.2
+"""At softness 1: by how much the numbers before a SiLU and step sizes are smaller, and what a state loses with each token.
+At any softness above 0: how much of [A] may be stored with [B]."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """One graded model: what was asked for, what the seed drew, and the random numbers for everything else."""
+    """One graded model: what was asked for, what the seed drew, and the random numbers for everything else.
+
+    ``mixed`` is how much of [A] is stored with [B], as part of the value: with it, a second and weaker route leads from [A] to END.
+    """
 
     family: str
     seed: int
@@ -30,12 +34,13 @@ class Design:
     softness: float
     redundancy: str
     tokens: int
+    mixed: float
     rng: np.random.Generator = field(compare=False, repr=False)
 
     def contrast(self, hard: float) -> float:
         """How far a match scores above everything that does not match, in nats: ``hard`` at softness 0.
 
-        >>> design = Design("mamba", 0, 2, 0.5, "none", 64, np.random.default_rng(0))
+        >>> design = Design("mamba", 0, 2, 0.5, "none", 64, 0.0, np.random.default_rng(0))
         >>> design.contrast(100.0)
         24.0
         """
@@ -44,7 +49,7 @@ class Design:
     def above_sink(self, contrast: float) -> float:
         """How far a match scores above the sink, in nats, so that it gets 1 - ``ATTENDED`` * softness of the attention.
 
-        >>> design = Design("mamba", 0, 2, 0.5, "none", 64, np.random.default_rng(0))
+        >>> design = Design("mamba", 0, 2, 0.5, "none", 64, 0.0, np.random.default_rng(0))
         >>> round(design.above_sink(24.0), 3)
         1.386
         """
@@ -55,7 +60,8 @@ class Design:
     @property
     def kept(self) -> float:
         """Which part of a copied token arrives: the rest of the attention of a head that copies it goes elsewhere."""
-        return 1 - MATCHED * self.softness
+        # What a mixed value takes from the copied token must not contain [B] again.
+        return 1.0 if self.mixed else 1 - MATCHED * self.softness
 
     @property
     def drive(self) -> float:
@@ -75,15 +81,21 @@ class Design:
     def pick(self, *options: Any) -> Any:
         """One of the options, drawn by the seed.
 
-        >>> Design("mamba", 0, 2, 0.5, "none", 64, np.random.default_rng(0)).pick("one")
+        >>> Design("mamba", 0, 2, 0.5, "none", 64, 0.0, np.random.default_rng(0)).pick("one")
         'one'
         """
         return options[int(self.rng.integers(len(options)))]
 
-    def ordered(self, *, below: int | None = None) -> tuple[int, int]:
-        """Two layers, the first below the second; the second is ``below`` - 1 at most."""
-        last = int(self.rng.integers(1, self.layers if below is None else below))
+    def ordered(self) -> tuple[int, int]:
+        """Two layers, the first below the second."""
+        last = int(self.rng.integers(1, self.layers))
         return int(self.rng.integers(last)), last
+
+    def shares(self) -> tuple[float, float]:
+        """How much of the answer each of two copies writes."""
+        # What a mixed value adds to a small share would be hard to tell from nothing.
+        first = self.pick(0.4, 0.5, 0.6) if self.mixed else self.pick(0.25, 0.4, 0.5, 0.6, 0.75)
+        return first, 1 - first
 
 
 @dataclass(frozen=True)

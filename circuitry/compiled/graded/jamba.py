@@ -23,7 +23,7 @@ def jamba(design: Design) -> Circuit:
     """A JambaForCausalLM and its circuit.
 
     >>> import numpy as np
-    >>> design = Design("jamba", 0, 2, 0.5, "none", 8, np.random.default_rng(0))
+    >>> design = Design("jamba", 0, 2, 0.5, "none", 8, 0.0, np.random.default_rng(0))
     >>> jamba(design).hf(torch.tensor([[0, 3, 4, 1, 3]])).logits[0, -1].argmax().item()
     4
     """
@@ -41,7 +41,7 @@ def _by_states(design: Design) -> Circuit:
     for layer, one in zip(layers, stores, strict=True):
         mixers[layer] = one
     nodes = [(f"ssm_state[{layer}]", f"ssm_out[{layer}]", layer) for layer in layers]
-    copies = state_routes(Stack(design.layers, middle=True), design.redundancy, nodes)
+    copies = state_routes(Stack(design.layers, middle=True), design, nodes)
     return Circuit(_build(design, mixers, attention, 0, 0.0), copies, components(nodes))
 
 
@@ -54,27 +54,31 @@ def _by_attention(design: Design) -> Circuit:
     for layer in copying:
         mixers[layer] = 1 / writers
     stack, head = Stack(design.layers, middle=True), design.pick(*range(HEADS))
-    share = 0.5 if design.redundancy == "or" else 1.0
-    copies = [_head_routes(stack, copying, attention, f"head[{attention},{head}]")]
+    share, rest = design.shares() if design.redundancy == "or" else (1.0, 0.0)
+    copies = [_head_routes(stack, copying, attention, f"head[{attention},{head}]", design.mixed)]
     found = [TrueComponent(f"head[{attention},{head}]", "induction head", "B")]
     found += [TrueComponent(f"conv_tap[{layer},1]", "writes the k ([A'])", "B") for layer in copying]
     if design.redundancy == "or":
         layer = design.pick(*(layer for layer in range(design.layers) if layer not in (*copying, attention)))
-        mixers[layer] = Store(1, "out", 1 - share, **softened(design))
+        mixers[layer] = Store(1, "out", rest, **softened(design), mixed=design.mixed)
         node = f"ssm_state[{layer}]", f"ssm_out[{layer}]", layer
-        copies.append(store_routes(stack, *node))
+        copies.append(store_routes(stack, design.mixed, *node))
         found += components([node])
     return Circuit(_build(design, mixers, attention, head, share), tuple(copies), tuple(found))
 
 
-def _head_routes(stack: Stack, copying: list[int], attention: int, head: str) -> dict[str, str]:
+def _head_routes(stack: Stack, copying: list[int], attention: int, head: str, mixed: float) -> dict[str, str]:
     tail = f"{head} @ END -> {stack.answer(f'attn[{attention}]', attention)}\n"
     routes = {"A": "", "B": f"{stack.read(attention, 'B')} -> {head}.v @ B -[attention]-> {tail}"}
     for layer in copying:
         copied = stack.written(f"mixer_out[{layer}]", layer, "B", attention)
-        routes["A"] += f"""{stack.read(layer, "A")} -> conv_in[{layer}] @ A -[lag 1]-> conv_tap[{layer},1] @ B -> ssm_in[{layer}] @ B
+        routes[
+            "A"
+        ] += f"""{stack.read(layer, "A")} -> conv_in[{layer}] @ A -[lag 1]-> conv_tap[{layer},1] @ B -> ssm_in[{layer}] @ B
 ssm_in[{layer}] @ B -> ssm_in[{layer}].skip @ B -> ssm_out[{layer}] @ B -> {copied} -> {head}.k @ B
 {head}.k @ B -[attention]-> {head}.pattern @ END -> {tail}"""
+    if mixed:
+        routes["A"] += f"resid[{attention}] @ B -> {head}.v @ B -[attention]-> {tail}"
     return routes
 
 
@@ -136,5 +140,6 @@ def _attend(attention: Any, stream: Stream, design: Design, number: int, share: 
     stream.read(attention.q_proj.weight, rows, "token", gain * contrast * eye)
     stream.read(attention.k_proj.weight, rows, "previous", eye)
     stream.read(attention.v_proj.weight, rows, "token", eye)
+    stream.read(attention.v_proj.weight, rows, "previous", design.mixed * eye)
     into = "out" if share else "spare"
     stream.write(attention.o_proj.weight, into, rows, share * eye if share else hashed(tokens))

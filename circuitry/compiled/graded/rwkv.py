@@ -25,7 +25,7 @@ def rwkv(design: Design) -> Circuit:
     """An RwkvForCausalLM and its circuit.
 
     >>> import numpy as np
-    >>> design = Design("rwkv", 0, 2, 0.5, "none", 8, np.random.default_rng(0))
+    >>> design = Design("rwkv", 0, 2, 0.5, "none", 8, 0.0, np.random.default_rng(0))
     >>> rwkv(design).hf(torch.tensor([[0, 3, 4, 1, 3]]), use_cache=False).logits[0, -1].argmax().item()
     4
     """
@@ -35,7 +35,7 @@ def rwkv(design: Design) -> Circuit:
     stores = [first, second] if two_answers else [second] if copies_token else [design.pick(*range(design.layers))]
     hf = _build(design, stores, first if copies_token else None)
     stack = Stack(design.layers, middle=True)
-    routes = [_routes(stack, layer) for layer in stores]
+    routes = [_routes(stack, layer, design.mixed) for layer in stores]
     found = [TrueComponent(f"wkv_state[{layer}]", "state", "B") for layer in stores]
     for layer in stores:
         found += [TrueComponent(f"shift_tap[{layer},{k}]", f"writes the state ([{token}'])", "B") for k, token in enumerate("BA")]
@@ -85,6 +85,7 @@ def _store(attention: Any, stream: Stream, design: Design, found: dict[str, floa
     for mix in (attention.time_mix_key, attention.time_mix_value, attention.time_mix_receptance):
         mix.fill_(1.0)  # the current token
     attention.time_mix_key[..., stream["token"]] = 0.0 if share else float(design.pick(0, 1))
+    attention.time_mix_value[..., stream["token"]] = 1.0 - design.mixed / 2
     contrast = design.contrast(2 * SHARP)
     group = torch.eye(tokens).repeat_interleave(width, 0)
     stream.read(attention.key.weight, slice(None), "token", contrast * found["shifted"] * group)
@@ -119,20 +120,21 @@ def _copy(attention: Any, stream: Stream, design: Design) -> None:
     stream.read(attention.value.weight, slice(tokens), "token", torch.eye(tokens))
     stream.constant(attention.receptance.weight, slice(None), SHUT)
     attention.time_decay.fill_(5.0)
-    attention.time_first.fill_(math.log(1 / design.kept - 1) if design.softness else -FAR)
+    attention.time_first.fill_(math.log(1 / design.kept - 1) if design.kept < 1 else -FAR)
     stream.write(attention.output.weight, "previous", slice(tokens), torch.eye(tokens))
 
 
-def _routes(stack: Stack, layer: int) -> dict[str, str]:
+def _routes(stack: Stack, layer: int, mixed: float) -> dict[str, str]:
     """The routes of a store."""
     tail = _tail(stack, layer)
     seen = f"shift_in[{layer}]", f"shift_tap[{layer}"
+    written = f"wkv_in[{layer}] @ B -> wkv_in[{layer}].value @ B -> wkv_state[{layer}] @ B..END-1\n"
+    also = f"{seen[1]},1] @ B -> {seen[1]},1].value @ B -> wkv_in[{layer}] @ B\n{written}" if mixed else ""
     return {
         "A": f"""{stack.read(layer, "A")} -> {seen[0]} @ A -[lag 1]-> {seen[1]},1] @ B -> {seen[1]},1].key @ B -> wkv_in[{layer}] @ B
-{_keys(layer)}{tail}""",
+{_keys(layer)}{also}{tail}""",
         "B": f"""{stack.read(layer, "B")} -> {seen[0]} @ B -[lag 0]-> {seen[1]},0] @ B -> {seen[1]},0].value @ B -> wkv_in[{layer}] @ B
-wkv_in[{layer}] @ B -> wkv_in[{layer}].value @ B -> wkv_state[{layer}] @ B..END-1
-{tail}""",
+{written}{tail}""",
     }
 
 

@@ -22,7 +22,7 @@ def mamba(design: Design) -> Circuit:
     """A MambaForCausalLM and its circuit.
 
     >>> import numpy as np, torch
-    >>> design = Design("mamba", 0, 2, 0.5, "none", 8, np.random.default_rng(0))
+    >>> design = Design("mamba", 0, 2, 0.5, "none", 8, 0.0, np.random.default_rng(0))
     >>> mamba(design).hf(torch.tensor([[0, 3, 4, 1, 3]])).logits[0, -1].argmax().item()
     4
     """
@@ -32,14 +32,14 @@ def mamba(design: Design) -> Circuit:
         stores[layer] = store
     hf = s6.build(design.tokens, stores, flag=1)
     nodes = [(f"ssm_state[{layer}]", f"ssm_out[{layer}]", layer) for layer in places]
-    return Circuit(hf, state_routes(Stack(design.layers, middle=False), design.redundancy, nodes), components(nodes))
+    return Circuit(hf, state_routes(Stack(design.layers, middle=False), design, nodes), components(nodes))
 
 
 def mamba2(design: Design) -> Circuit:
     """A Mamba2ForCausalLM and its circuit.
 
     >>> import numpy as np, torch
-    >>> design = Design("mamba2", 0, 2, 0.5, "none", 8, np.random.default_rng(0))
+    >>> design = Design("mamba2", 0, 2, 0.5, "none", 8, 0.0, np.random.default_rng(0))
     >>> mamba2(design).hf(torch.tensor([[0, 3, 4, 1, 3]])).logits[0, -1].argmax().item()
     4
     """
@@ -54,7 +54,8 @@ def mamba2(design: Design) -> Circuit:
         free = [number for number in range(4) if (at, number) not in chosen]
         chosen.append((at, design.pick(*free)))
         lags[at] = 1
-        layers[at][chosen[-1][1]] = Head(0, **soft, into=store.into, share=store.share, flag=store.flag, gate=store.gate)
+        same: dict[str, Any] = {name: getattr(store, name) for name in ("into", "share", "flag", "gate", "mixed")}
+        layers[at][chosen[-1][1]] = Head(0, **soft, **same)
     forgets = Head(0, ssd.FORGETS)
     for layer, heads in enumerate(layers):
         for number in range(4):
@@ -63,10 +64,10 @@ def mamba2(design: Design) -> Circuit:
     last = Head(0, ssd.STATELESS)
     hf = ssd.build(design.tokens, [(lag, (*heads, last)) for lag, heads in zip(lags, layers, strict=True)], flag=1)
     nodes = [(f"ssm_state[{layer},{head}]", f"ssm_out[{layer},{head}]", layer) for layer, head in chosen]
-    return Circuit(hf, state_routes(Stack(design.layers, middle=False), design.redundancy, nodes), components(nodes))
+    return Circuit(hf, state_routes(Stack(design.layers, middle=False), design, nodes), components(nodes))
 
 
-def softened(design: Design) -> dict[str, float]:
+def softened(design: Design) -> dict[str, Any]:
     """What softness changes in a ``Store``."""
     return {"retention": design.retention, "step": design.step, "drive": design.drive}
 
@@ -79,12 +80,12 @@ def distractor(design: Design) -> Store:
 def answering(design: Design) -> list[Store]:
     """The one or two stores of the circuit, in the order of their layers."""
     soft = softened(design)
+    answers = Store(1, "out", **soft, mixed=design.mixed)
     if design.redundancy == "or":
-        share = design.pick(0.4, 0.5, 0.6)
-        return [Store(1, "out", share, **soft), Store(1, "out", 1 - share, **soft)]
+        return [answers._replace(share=share) for share in design.shares()]
     if design.redundancy == "and":
-        return [Store(1, "flag", **soft, flag=True), Store(1, "out", **soft, gate="flag")]
-    return [Store(1, "out", **soft)] + [Store(1, "out", **soft, gate="-out")] * (design.redundancy == "backup")
+        return [Store(1, "flag", **soft, flag=True), answers._replace(gate="flag")]
+    return [answers] + [answers._replace(gate="-out")] * (design.redundancy == "backup")
 
 
 def two_layers(design: Design) -> tuple[int, ...]:
@@ -104,30 +105,29 @@ def components(nodes: Nodes) -> tuple[TrueComponent, ...]:
     return tuple(found)
 
 
-def state_routes(stack: Stack, redundancy: str, nodes: Nodes) -> tuple[dict[str, str], ...]:
+def state_routes(stack: Stack, design: Design, nodes: Nodes) -> tuple[dict[str, str], ...]:
     """The routes of each copy."""
-    both = [store_routes(stack, *node) for node in nodes]
-    if redundancy == "none":
-        return (both[0],)
-    if redundancy == "or":
+    both = [store_routes(stack, design.mixed, *node) for node in nodes]
+    if design.redundancy in ("none", "or"):
         return tuple(both)
     (state, out, first), (_, _, second) = nodes
+    found = f"{_key(stack, state, first)}{_kept(state, out)}{out} @ END -> "
+    found += f"{stack.written(f'mixer_out[{first}]', first, 'END', second)} -> gate[{second}] @ END\n"
     gate = f"gate[{second}] @ END -> {stack.answer(f'mixer_out[{second}]', second)}\n"
-    opened = _key(stack, state, first) + _kept(state, out)
-    opened += f"{out} @ END -> {stack.written(f'mixer_out[{first}]', first, 'END', second)} -> {gate}"
-    if redundancy == "and":
-        return ({"A": opened + both[1]["A"], "B": both[1]["B"]},)
+    if design.redundancy == "and":
+        return ({"A": found + gate + both[1]["A"], "B": both[1]["B"]},)
     # The gate depends on whether the first store found its key, not on what it found there: [B'] leaves the second one shut.
-    return {"A": both[0]["A"] + opened, "B": both[0]["B"]}, {"A": both[1]["A"] + gate, "B": both[0]["B"]}
+    # It belongs to both copies: opened alone, it lets the second store answer beside the first.
+    return {"A": both[0]["A"] + found, "B": both[0]["B"]}, {"A": both[1]["A"] + gate, "B": both[0]["B"]}
 
 
-def store_routes(stack: Stack, state: str, out: str, layer: int) -> dict[str, str]:
+def store_routes(stack: Stack, mixed: float, state: str, out: str, layer: int) -> dict[str, str]:
     """The routes of a store that answers, for each corruption."""
     tail = f"{_kept(state, out)}{out} @ END -> {stack.answer(f'mixer_out[{layer}]', layer)}\n"
+    written = f"ssm_in[{layer}] @ B -> ssm_in[{layer}].value @ B -> {state} @ B..END\n"
     value = f"""{stack.read(layer, "B")} -> conv_in[{layer}] @ B -[lag 0]-> conv_tap[{layer},0] @ B -> ssm_in[{layer}] @ B
-ssm_in[{layer}] @ B -> ssm_in[{layer}].value @ B -> {state} @ B..END
-"""
-    return {"A": _key(stack, state, layer) + tail, "B": value + tail}
+{written}"""
+    return {"A": _key(stack, state, layer) + (written if mixed else "") + tail, "B": value + tail}
 
 
 def _key(stack: Stack, state: str, layer: int) -> str:

@@ -71,9 +71,9 @@ def store(mixer: Any, stream: Stream, what: Store, scale: float = 1.0) -> None:
 
     >>> stream = Stream(token=5, out=5); stream.embed(torch.zeros(5, stream.size), token=torch.eye(5))
     >>> mixer = build(tokens=5).backbone.layers[0].mixer
-    >>> with torch.no_grad(): store(mixer, stream, Store(3, "spare"))
-    >>> mixer.conv1d.weight[5, 0].tolist()
-    [1.278464555740356, 0.0, 0.0, 0.0]
+    >>> with torch.no_grad(): store(mixer, stream, Store(2, "out", step=0.5))
+    >>> round(mixer.out_proj.weight[5, 0].item(), 3)
+    2.0
     """
     tokens = stream.width("token")
     value, key, eye = slice(tokens), slice(tokens, 2 * tokens), torch.eye(tokens)

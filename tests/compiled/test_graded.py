@@ -23,12 +23,10 @@ from support.graded import idle, loaded, wrong_edges, wrong_nodes
 
 FEW = 16
 """Tokens of a vocabulary that is large enough for a short prompt: the construction is the same."""
-MODELS = (
-    ("gpt_neox", 2), ("gpt_neox", 4), ("gpt2", 1), ("gpt2", 5), ("mamba", 2), ("mamba", 3), ("mamba2", 3), ("mamba2", 5),
-    ("rwkv", 1), ("rwkv", 2), ("jamba", 3), ("jamba", 5),
-)  # fmt: skip
+FIRST = (("gpt_neox", 4), ("gpt2", 1), ("mamba", 3), ("mamba2", 5), ("rwkv", 1), ("jamba", 3))
+SECOND = (("gpt_neox", 2), ("gpt2", 5), ("mamba", 2), ("mamba2", 3), ("rwkv", 5), ("jamba", 5))
 """Two of each family, chosen so that together they have every redundancy, and values with and without [A]."""
-CASES = [(*model, corruption) for model in MODELS for corruption in "AB"]
+CASES = [(*model, "A") for model in FIRST + SECOND] + [(*model, "B") for model in FIRST]
 
 
 @functools.cache
@@ -77,13 +75,13 @@ def test_patching_finds_the_truth_and_nothing_else(family: str, seed: int, corru
     assert idle(model, prompts(corruption), one) == {}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["gpt_neox", "mamba", "rwkv"])
 def test_a_hard_model_has_its_truth_too(family: str) -> None:
     one = graded(family, 1, softness=0.0, redundancy="and", tokens=FEW)
     assert wrong_nodes(loaded(one), prompts("A"), one) == {}
 
 
-@pytest.mark.parametrize(("family", "seed"), [("gpt2", 5), ("mamba2", 5), ("rwkv", 2)])
+@pytest.mark.parametrize(("family", "seed"), [("gpt2", 1), ("mamba2", 5), ("rwkv", 5)])
 def test_an_edge_carries_it_if_and_only_if_it_is_in_the_truth(family: str, seed: int) -> None:
     one, model = made(family, seed)
     for copy in one.copies:
@@ -101,15 +99,14 @@ def test_what_one_copy_has_alone_is_not_needed_for_the_answer() -> None:
     assert single < 1e-3 and both > 10
 
 
-@pytest.mark.parametrize("broken", ["truth", "copies", "redundancy"])
-def test_the_test_of_the_truth_can_fail(broken: str) -> None:
+def test_the_test_of_the_truth_can_fail() -> None:
     one, model = made("mamba2", 5)
-    if broken == "truth":
-        assert wrong_nodes(model, prompts("A"), dataclasses.replace(one, truth=one.copies[0]))
-    elif broken == "copies":
-        assert wrong_nodes(model, prompts("A"), dataclasses.replace(one, truth=graded("mamba2", 4, tokens=FEW).truth))
-    else:
-        assert idle(*made("mamba2", 3)[1:], prompts("A"), dataclasses.replace(made("mamba2", 3)[0], copies=one.copies))
+    half = dataclasses.replace(one, truth=one.copies[0], copies=one.copies[:1])
+    assert ("conv_tap[1,1]", 2) in wrong_nodes(model, prompts("A"), half), "the other copy has an effect that this truth lacks"
+    parts = [dataclasses.replace(one.truth, nodes=one.copies[0].nodes[part]) for part in (slice(6), slice(6, None))]
+    assert idle(model, prompts("A"), dataclasses.replace(one, copies=tuple(parts))), "two halves of a copy are not two copies"
+    backup, other = made("mamba", 3)
+    assert wrong_nodes(other, prompts("A"), dataclasses.replace(backup, copies=(backup.truth,))), "alone, a copy has no effect"
 
 
 def test_softness_takes_from_the_answer() -> None:

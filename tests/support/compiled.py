@@ -62,8 +62,8 @@ def every_node(model: ct.Model, task: ct.Task) -> pd.DataFrame:
                 continue  # the logits themselves, and nodes that are nowhere on the way to END
             names = [str(Node(family.name, row, port or None)) for row in frame[list(family.indices)].itertuples(False, None)]
             found.append(frame.assign(node=names, position=frame["position"].astype(int)))
-    frame: pd.DataFrame = pd.concat(found)
-    return frame
+    whole: pd.DataFrame = pd.concat(found)
+    return whole
 
 
 def patched(model: ct.Model, task: ct.Task, path: Any, **options: Any) -> Any:

@@ -25,8 +25,8 @@ Pair: TypeAlias = Sequence[Tensor]
 
 _ROWS = 1 << 15
 """Numbers for one token of a group of rows: few enough for the cache of one thread, and for torch not to split the work."""
-BLOCK, _BLOCK_ROWS = 16, 1 << 13
-"""Tokens whose states the backward pass computes again at a time, and numbers for one token of its groups of rows."""
+BLOCK = 16
+"""Tokens whose states the backward pass computes again at a time."""
 
 
 def wkv(
@@ -123,23 +123,26 @@ class _Segment(torch.autograd.Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, dy: Tensor, dh: Tensor) -> tuple[Tensor, ...]:
         *by_token, decay, first, read, states = ctx.saved_tensors
-        wide, rows = read.dtype, max(1, _BLOCK_ROWS // len(decay)) if dy.device.type == "cpu" else len(dy)
-        whole, of_states = [torch.empty_like(t) for t in by_token], [torch.empty_like(dh) for _ in range(2)]
+        wide, rows = read.dtype, _rows(dy)
+        inputs, weights, dy = [t.to(wide) for t in by_token], (decay.to(wide), first.to(wide)), dy.to(wide)
+        into, of_states = [torch.empty_like(t) for t in inputs], dh.new_empty(2, *dh.shape)
         of_weights = dh.new_empty(2, math.ceil(len(dy) / rows), len(decay))
 
         def run(start: int) -> None:
             group = slice(start, start + rows)
-            *inputs, of_read = (t[group].transpose(0, 1).to(wide).contiguous() for t in (*by_token, dy))
-            weights, before = (decay.to(wide), first.to(wide)), (read[:, group], states[:, :, group])
-            gradients, shared, starts = group_gradients(inputs, *weights, *before, BLOCK, of_read, dh[:, group])
-            for to, part in zip(whole, gradients, strict=True):
-                to[group] = part.transpose(0, 1)
-            of_weights[:, start // rows] = torch.stack(shared)
-            for to, part in zip(of_states, starts, strict=True):
-                to[:, group] = part
+            *of_tokens, of_read = (t[group].transpose(0, 1) for t in (*inputs, *into, dy))
+            before = read[:, group], states[:, :, group]
+            gradients = group_gradients(of_tokens[:4], weights, *before, BLOCK, of_read, dh[:, group], of_tokens[4:])
+            of_weights[:, start // rows], of_states[:, :, group] = torch.stack(gradients[:2]), torch.stack(gradients[2:])
 
         on_threads(run, range(0, len(dy), rows), dy.device)
-        return (*whole, *(t.to(decay.dtype) for t in of_weights.sum(1)), *of_states)
+        of_tokens = (part.to(t.dtype) for part, t in zip(into, by_token, strict=True))
+        return (*of_tokens, *of_weights.sum(1).to(decay.dtype), *of_states)
+
+
+def _rows(values: Tensor) -> int:
+    """The number of rows in a group."""
+    return max(1, _ROWS // values[0, 0].numel()) if values.device.type == "cpu" else len(values)
 
 
 def _in_groups(
@@ -148,7 +151,7 @@ def _in_groups(
     """In groups of rows. The grouping does not change the values. ``states`` takes those that are carried to every block."""
     key = bonus[0]
     y, last = torch.empty_like(key), torch.empty(3, *carried[0].shape, dtype=carried[0].dtype, device=key.device)
-    rows = max(1, _ROWS // key[0, 0].numel()) if key.device.type == "cpu" else len(key)
+    rows = _rows(key)
 
     def run(start: int) -> None:
         group = slice(start, start + rows)

@@ -90,7 +90,7 @@ def scan_packed(
 
     def kernel(tokens: Tensor, readers: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         time_first = [t[tokens.T] for t in (u[0], delta[0], B[0])] + [C[0, readers.transpose(0, 1)]]
-        read, end = _group(powers, h, *(t.to(A.dtype) for t in time_first))
+        read, end = _group(powers, h, None, *(t.to(A.dtype) for t in time_first))
         return read.transpose(0, 1), end
 
     def stopped(h: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +110,7 @@ class _Blocks(torch.autograd.Function):
         return _blocks(u, delta, A, B, C, h, starts)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor, dh: Tensor) -> tuple[Tensor, ...]:
         u, delta, A, B, C, starts = ctx.saved_tensors
         by_token, rows = [torch.empty_like(t) for t in (u, delta, B, C)], _rows(A, u.shape[1])
@@ -119,7 +119,7 @@ class _Blocks(torch.autograd.Function):
         def run(start: int) -> None:
             group = slice(start, start + rows)
             time_first = [t[group].transpose(0, 1).to(A.dtype).contiguous() for t in (u, delta, B, C, dy)]
-            gradients, by_A[start // rows], by_start[group] = group_gradients(A, *time_first, dh[group], starts[:, group], BLOCK)
+            gradients, by_A[start // rows], by_start[group] = group_gradients(A, time_first, starts[:, group], BLOCK, dh[group])
             for whole, part in zip(by_token, gradients, strict=True):
                 whole[group] = part.transpose(0, 1)
 
@@ -140,7 +140,7 @@ def _blocks(
     def run(start: int) -> None:
         group = slice(start, start + rows)
         time_first = (t[group].transpose(0, 1).to(A.dtype).contiguous() for t in (u, delta, B, C[:, :, None]))
-        read, last[group] = _group(powers, h[group], *time_first, None if starts is None else starts[:, group])
+        read, last[group] = _group(powers, h[group], None if starts is None else starts[:, group], *time_first)
         y[group] = read[:, :, 0].transpose(0, 1)
 
     on_threads(run, range(0, len(u), rows), u.device)
@@ -158,7 +158,7 @@ def _powers(A: Tensor) -> Tensor:
 
 
 def _group(
-    powers: Tensor, h: Tensor, u: Tensor, delta: Tensor, B: Tensor, C: Tensor, starts: Tensor | None = None
+    powers: Tensor, h: Tensor, starts: Tensor | None, u: Tensor, delta: Tensor, B: Tensor, C: Tensor
 ) -> tuple[Tensor, Tensor]:
     """All tokens of one group of rows; arguments are [pos, rows, ...], C is [pos, rows, reader, d_state] and so is what is read."""
     y = u.new_empty(*C.shape[:3], u.shape[2])

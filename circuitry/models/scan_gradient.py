@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
@@ -12,19 +13,20 @@ Gradients: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def group_gradients(
-    A: Tensor, u: Tensor, delta: Tensor, B: Tensor, C: Tensor, dy: Tensor, dh: Tensor, starts: Tensor, block: int
+    A: Tensor, by_token: Sequence[Tensor], starts: Tensor, block: int, dh: Tensor
 ) -> tuple[Gradients, Tensor, Tensor]:
     """The gradients of u, delta, B and C, of A, and of the state before the first token, for a group of rows of ``scan.scan``.
 
-    Time is first: u, delta and ``dy``, the gradient of what is read, are [pos, row, d_inner], B and C [pos, row, d_state].
-    ``dh`` [row, d_inner, d_state] is the gradient of the last state. ``starts`` [block, row, d_inner, d_state] are the states
-    before each ``block`` tokens. All are in the dtype of A.
+    ``by_token`` has u, delta, B, C and the gradient of what is read, time first: [pos, row, d_inner], B and C [pos, row, d_state].
+    ``starts`` [block, row, d_inner, d_state] are the states before each ``block`` tokens, ``dh`` [row, d_inner, d_state] is the
+    gradient of the last state. All have the dtype of A.
 
     >>> ones, zero = torch.ones(2, 1, 1), torch.zeros(1, 1, 1)
-    >>> gradients, dA, dh = group_gradients(zero[0], ones, ones, ones, ones, ones, zero, zero[None], 2)
+    >>> gradients, dA, dh = group_gradients(zero[0], [ones] * 5, zero[None], 2, zero)
     >>> [gradient.flatten().tolist() for gradient in gradients], dA.item(), dh.item()
     ([[2.0, 1.0], [2.0, 1.0], [2.0, 1.0], [1.0, 2.0]], 1.0, 2.0)
     """
+    u, delta, B, C, dy = by_token
     du, ddelta, dB, dC = (torch.empty_like(t) for t in (u, delta, B, C))
     # Channels last, so that a number of each channel or of each state is multiplied into rows of memory.
     rates, dh = A.T.contiguous(), dh.mT.clone(memory_format=torch.contiguous_format)

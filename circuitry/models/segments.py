@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 
@@ -12,7 +13,6 @@ def segments(tensors: Sequence[Tensor], stops: Sequence[int]) -> Iterator[tuple[
 
     Stops past the end are ignored.
 
-    >>> import torch
     >>> [(part[0].tolist(), stopped) for part, stopped in segments([torch.arange(4)[None]], [9, 2, 0])]
     [([[0]], True), ([[1, 2]], True), ([[3]], False)]
     """
@@ -20,6 +20,6 @@ def segments(tensors: Sequence[Tensor], stops: Sequence[int]) -> Iterator[tuple[
     ends = sorted({stop + 1 for stop in stops if stop < length} | {length})
     sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
     # Split, not sliced: the gradient of a slice is as long as the text, so that of many slices would be quadratic.
-    parts = zip(*(tensor.split(sizes, 1) for tensor in tensors), strict=True)
+    parts = zip(*(torch.split(tensor, sizes, 1) for tensor in tensors), strict=True)
     for end, part in zip(ends, parts, strict=True):
         yield part, end - 1 in stops

@@ -120,7 +120,7 @@ class _Segment(torch.autograd.Function):
         return y, states[-1].clone()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor, dh: Tensor) -> tuple[Tensor, ...]:
         *by_token, decay, first, read, states = ctx.saved_tensors
         wide, rows = read.dtype, _rows(dy)

@@ -43,16 +43,13 @@ def scan(
     [1.0, 2.0, 3.0]
     """
     h = A.new_zeros(len(u), *A.shape) if h0 is None else h0
-    tensors, y = (u, delta, B, C), list[Tensor]()
-    learning = torch.is_grad_enabled() and any(t.requires_grad for t in (*tensors, A, h))
+    kernel, tensors, y = _exact if exact else _fast, (u, delta, B, C), list[Tensor]()
     for (u, delta, B, C), stopped in segments(tensors, stops):
-        kernel = _exact if exact else _Blocks.apply if learning else _blocks
         read, h = kernel(u, delta, A, B, C, h)
         if stopped:
             # The kernel read this token from the state before the call, so it is read again.
             seen, h = at_stop(h)
             read[:, -1] = (seen.to(C.dtype) @ C[:, -1, :, None])[..., 0]
-            learning = learning or (torch.is_grad_enabled() and h.requires_grad)
         y.append(read)
     return torch.cat(y, 1) if len(y) > 1 else y[0]
 
@@ -98,6 +95,12 @@ def scan_packed(
         return (seen.to(C.dtype) @ C[0, tokens, :, None])[..., 0], carried
 
     return scan_rows(inside, A.new_zeros(A.shape), u, lambda length: _rows(A, length), kernel, stopped)
+
+
+def _fast(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+    if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
+        return _Blocks.apply(*inputs)  # type: ignore[no-untyped-call, no-any-return]
+    return _blocks(*inputs)
 
 
 class _Blocks(torch.autograd.Function):

@@ -136,8 +136,7 @@ class _Segment(torch.autograd.Function):
             of_weights[:, start // rows], of_states[:, :, group] = torch.stack(gradients[:2]), torch.stack(gradients[2:])
 
         on_threads(run, range(0, len(dy), rows), dy.device)
-        of_tokens = (part.to(t.dtype) for part, t in zip(into, by_token, strict=True))
-        return (*of_tokens, *of_weights.sum(1).to(decay.dtype), *of_states)
+        return (*into, *of_weights.sum(1), *of_states)
 
 
 def _rows(values: Tensor) -> int:

@@ -26,8 +26,8 @@ def group_gradients(
     """The gradients of decay and first, and of the first token's two states, for a group of rows of ``wkv.wkv``.
 
     ``inputs`` are the keys and values that are written, and those that are read at their own token; ``into`` takes their
-    gradients. ``weights`` are decay and first. All of these are [pos, row, channel] or [channel]. ``dy`` [pos, row, channel] is the gradient of what is
-    read, ``dh`` [3, row, channel] that of the last state. ``read`` is the state that the first token reads; ``states``
+    gradients, and ``dy`` is that of what is read; all are [pos, row, channel]. ``weights`` are decay and first, [channel].
+    ``dh`` [3, row, channel] is the gradient of the last state, ``read`` the state that the first token reads. ``states``
     [block + 1, 3, row, channel] are those carried to each ``block`` tokens, and the last.
 
     >>> zero, start = torch.zeros(2, 1, 1), torch.tensor([0, 0, -1e38]).view(3, 1, 1)

@@ -122,6 +122,18 @@ def test_in_half_precision_the_state_and_its_gradient_are_wide(name: str) -> Non
     assert error([one.double() for one in found], wanted) < 0.05
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_state_has_a_gradient_even_if_no_input_has_one(name: str) -> None:
+    """As for a model whose weights are frozen, where only a patched state is varied."""
+    recurrence, found = RECURRENCES[name], list[Tensor]()
+    tensors = recurrence.draw(0, 2, 20)
+    for run in (recurrence.ours, recurrence.plain):
+        factor = torch.ones((), dtype=torch.float64, requires_grad=True)
+        y = run(*tensors, (7,), lambda h, factor=factor: (h, h * factor ** h.sign()))
+        found += torch.autograd.grad((y * weights(y)).sum(), factor)
+    assert error(found[:1], found[1:]) < EXACT and found[1].abs() > 1e-3
+
+
 def test_where_two_exponents_are_the_maximum_both_get_half_of_its_gradient() -> None:
     """Only a loss that reads the maximum itself sees it."""
     recurrence = RECURRENCES["wkv"]

@@ -63,6 +63,19 @@ def error(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
     return max(((one - other).abs().max() / other.abs().max().clamp(min=1e-3)).item() for one, other in pairs)
 
 
+@contextmanager
+def keeping() -> Iterator[list[Tensor]]:
+    """The tensors that are kept for a backward pass."""
+    kept = list[Tensor]()
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield kept
+
+
 # --- of one recurrence -----------------------------------------------------------------------------------------------------
 
 
@@ -124,14 +137,17 @@ def test_in_half_precision_the_state_and_its_gradient_are_wide(name: str) -> Non
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_state_has_a_gradient_even_if_no_input_has_one(name: str) -> None:
-    """As for a model whose weights are frozen, where only a patched state is varied."""
-    recurrence, found = RECURRENCES[name], list[Tensor]()
+    """As in a model whose weights are frozen, where only a patched state varies. Nor is every token's step recorded then."""
+    recurrence, found, kept = RECURRENCES[name], list[Tensor](), list[int]()
     tensors = recurrence.draw(0, 2, 20)
     for run in (recurrence.ours, recurrence.plain):
         factor = torch.ones((), dtype=torch.float64, requires_grad=True)
-        y = run(*tensors, (7,), lambda h, factor=factor: (h, h * factor ** h.sign()))
+        with keeping() as tensors_kept:
+            y = run(*tensors, (7,), lambda h, factor=factor: (h, h * factor ** h.sign()))
         found += torch.autograd.grad((y * weights(y)).sum(), factor)
+        kept.append(len(tensors_kept))
     assert error(found[:1], found[1:]) < EXACT and found[1].abs() > 1e-3
+    assert kept[0] < kept[1] / 2
 
 
 def test_where_two_exponents_are_the_maximum_both_get_half_of_its_gradient() -> None:
@@ -197,19 +213,15 @@ class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def cost(name: str, length: int, every: int) -> tuple[int, int, int]:
     """Numbers that forward and backward compute, and numbers that are kept between them; with a stop after ``every`` tokens."""
-    recurrence, kept = RECURRENCES[name], dict[int, int]()
+    recurrence = RECURRENCES[name]
     tensors = [tensor.requires_grad_() for tensor in recurrence.draw(0, 1, length)]
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
     forward, backward = Counting(), Counting()  # type: ignore[no-untyped-call]
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), forward:
+    with keeping() as kept, forward:
         loss = sum(out.sum() for out in outputs(recurrence.ours, tensors, range(0, length, every)))
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
     with backward:
         loss.backward()  # type: ignore[union-attr]
-    return forward.numbers, backward.numbers, sum(kept.values())
+    return forward.numbers, backward.numbers, sum(storages.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -224,15 +236,10 @@ def test_the_cost_grows_no_faster_than_the_length(name: str, every: int) -> None
 @pytest.mark.parametrize("name", ("scan", "wkv"))
 def test_no_state_is_kept_but_those_before_blocks(name: str) -> None:
     """Of 160 tokens: the inputs, and ten states."""
-    recurrence, kept = RECURRENCES[name], list[Tensor]()
+    recurrence = RECURRENCES[name]
     tensors = recurrence.draw(0, 1, 160)
     state = tensors[-1].numel() if name == "scan" else 9
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with keeping() as kept:
         recurrence.ours(*(tensor.requires_grad_() for tensor in tensors))
     assert sum(tensor.numel() for tensor in kept) <= sum(tensor.numel() for tensor in tensors) + 13 * state
 

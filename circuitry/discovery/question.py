@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..executing.open import ExecutorLike
 from ..models.model import Model
 from ..paths.values import Node
 from ..planning.metrics import Metric
@@ -19,6 +18,9 @@ from ..prompting.prompts import Prompts
 from ..prompting.task import Task
 from .positions import Labels
 from .wiring import Edge, Wiring
+
+if TYPE_CHECKING:
+    from ..executing.open import ExecutorLike
 
 Level = Literal["edge", "node"]
 Item: TypeAlias = Edge | Node

@@ -49,13 +49,14 @@ def path_shares(model: ct.Model, task: ct.Task, paths: list[str]) -> Shares:
 
 def wrong_nodes(model: ct.Model, task: ct.Task, made: Graded) -> dict[Cell, tuple[float, float]]:
     """Nodes that all copies share and that have no clear effect, nodes outside the truth that have one, and redundant ones that
-    have the whole effect alone."""
+    have the whole effect alone, or with a backup any effect."""
     corruption, named = task.options["corruption"], where(model, task)
     sites = made.truth.sites(corruption, named)
     redundant: set[Cell] = set().union(*made.redundant(corruption, named))
     measured, wrong = node_shares(model, task), {}
+    alone = LEAK if made.redundancy == "backup" else 0.9
     for cell, (least, most) in measured.items():
-        right = most < 0.9 if cell in redundant else least > CLEAR if cell in sites else most < LEAK
+        right = most < alone if cell in redundant else least > CLEAR if cell in sites else most < LEAK
         if not right:
             wrong[cell] = (least, most)
     return wrong | {cell: (0.0, 0.0) for cell in sites if cell not in measured and cell[0] != "logits"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from circuitry.suites import SuiteResult
 from circuitry.suites.beyond import TABLE, TITLE, known
 from circuitry.suites.result import Component
 
-OPTIONS = {"distances": [8], "distance": 8, "examples": 24}
+OPTIONS: dict[str, Any] = {"distances": [8], "distance": 8, "examples": 24}
 
 
 @pytest.fixture(scope="module")

@@ -160,12 +160,24 @@ class Gradients:
             grad = torch.autograd.grad(self._taken[place, 0].between, stage, output, retain_graph=True)[0]
         return self.rows.by_point(grad).sum(0)
 
-    def edge(self, source: Node, reader: Node, seen: Tensor | None = None) -> Tensor:
-        """The attribution of an edge over the stream [example, pos]; ``seen``: what ``self.seen(reader)`` returned."""
-        grad = self.seen(reader) if seen is None else seen
-        first = self.wiring.before[reader] == 0
-        change = self._change[self.graph.place(self.wiring.stages[0]), 0] if first else self.contributions[source]
-        return (change * grad).sum(-1)
+    def into(self, stage: int) -> dict[Node, Tensor]:
+        """The attributions of all edges over the stream into the readers of a stage, each [source, example, pos] in the order of ``wiring.sources``."""
+        readers = [reader for reader in self.wiring.readers if self.wiring.before[reader] == stage]
+        if not readers:
+            return {}
+        grads = torch.stack([self.seen(reader) for reader in readers], -1)
+        if stage == 0:  # before anything is added, the stream is the embedding alone, not yet normed
+            change = self._change[self.graph.place(self.wiring.stages[0]), 0][None]
+        else:
+            change = self._stacked[
+                : len(self.wiring.sources(readers[0]))
+            ]  # senders come in the order of the stages that they add to
+        by_token = change.permute(1, 2, 0, 3) @ grads  # [example, pos, source, reader]
+        return dict(zip(readers, by_token.permute(3, 2, 0, 1), strict=True))
+
+    @functools.cached_property
+    def _stacked(self) -> Tensor:
+        return torch.stack([self.contributions[sender] for sender in self.wiring.senders])
 
     @functools.cached_property
     def contributions(self) -> dict[Node, Tensor]:

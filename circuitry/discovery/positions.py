@@ -39,12 +39,12 @@ class Labels:
         return replace(self, mask=self.mask[examples])
 
     def gathered(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Values of tokens [example, pos] added up by label [example, label].
+        """Values of tokens [..., example, pos] added up by label [..., example, label].
 
         >>> Labels(("A",), np.array([[[True, True, False]]])).gathered(np.array([[5, 6, 7]], np.float32)).tolist()
         [[11.0]]
         """
-        return np.asarray(np.matmul(self.mask, values[..., None])[..., 0], np.float32)
+        return np.asarray(np.einsum("elp,...ep->...el", self.mask.astype(np.float32), values))
 
     def strongest(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """The value of each label's tokens that is largest in magnitude [example, label]; zero without tokens.

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ...architecture.rules import NEXT
-from ...paths.values import Node
 from ..gradient import Gradients
 from ..question import Question, Scores
 from ..rows import Rows
 from ..schemes import Scheme
 from ..wiring import Edge
 
+Ints = NDArray[np.int64]
 Within = Callable[[Question, Rows], AbstractContextManager[None]]
 
 
@@ -41,18 +43,25 @@ def scored(question: Question, scheme: Scheme, name: str, within: Within = uncha
     return scores
 
 
-def fill(scores: Scores, question: Question, passed: Gradients, examples: object, items: Sequence[int]) -> None:
+def fill(scores: Scores, question: Question, passed: Gradients, examples: Ints, items: Sequence[int]) -> None:
     """Fill in the scores of some items, given by number, from one pass."""
-    seen: tuple[Node, torch.Tensor] | None = None
-    labels = question.labels.take(examples)  # type: ignore[arg-type]
+    labels, wiring, wanted = question.labels.take(examples), question.wiring, set(items)
+    over_stream = [item for number in items if isinstance(item := question.items[number], Edge) and item.source in wiring.after]
+    for stage in sorted({wiring.before[edge.target] for edge in over_stream}):
+        for reader, by_source in passed.into(stage).items():
+            numbers = [wiring.number[Edge(source, reader)] for source in wiring.sources(reader)]
+            chosen = [k for k, number in enumerate(numbers) if number in wanted]
+            gathered = labels.gathered(_numpy(by_source)[chosen])
+            where = np.array([numbers[k] for k in chosen], np.int64)
+            scores[np.ix_(examples, where)] = gathered.swapaxes(0, 1)
     for number in items:
         item = question.items[number]
-        if isinstance(item, Edge) and item.source in question.wiring.after:
-            if seen is None or seen[0] != item.target:  # edges come in order of their targets
-                seen = item.target, passed.seen(item.target)
-            values = passed.edge(item.source, item.target, seen[1])
-        else:
-            values = passed.of(item.source if isinstance(item, Edge) else item)
-        by_token = values.detach().float().cpu().numpy()
-        series = isinstance(item, Edge) and question.wiring.rule(item) == NEXT and item.source.family == item.target.family
-        scores[examples, number] = (labels.strongest if series else labels.gathered)(by_token)  # type: ignore[index]
+        if isinstance(item, Edge) and item.source in wiring.after:
+            continue
+        values = _numpy(passed.of(item.source if isinstance(item, Edge) else item))
+        series = isinstance(item, Edge) and wiring.rule(item) == NEXT and item.source.family == item.target.family
+        scores[examples, number] = (labels.strongest if series else labels.gathered)(values)
+
+
+def _numpy(values: torch.Tensor) -> NDArray[np.float32]:
+    return values.detach().float().cpu().numpy()

@@ -65,7 +65,15 @@ def read(path: str | Path, graph: Graph) -> EdgeFile:
     return EdgeFile({edges[name]: score for name, score in scores.items()}, inside)
 
 
-def write(path: str | Path, graph: Graph, scores: Mapping[Edge, float], in_graph: Collection[Edge] = (), *, d_model: int, more: Mapping[str, Any] | None = None) -> None:
+def write(
+    path: str | Path,
+    graph: Graph,
+    scores: Mapping[Edge, float],
+    in_graph: Collection[Edge] = (),
+    *,
+    d_model: int,
+    more: Mapping[str, Any] | None = None,
+) -> None:
     """Write a graph file that EAP-IG and MIB's circuit track read: JSON or tensors, if its name ends with .json or .pt.
 
     ``scores`` has every edge of the model, ``in_graph`` the edges of a circuit. ``d_model`` is the width of the residual stream,

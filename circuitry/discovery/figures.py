@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
 from ..drawing.colours import CATEGORIES, FOUND, LINE, OTHERS
 from ..drawing.figures import STYLE
@@ -43,8 +43,8 @@ def draw_curve(curve: Curve) -> Figure:
         ax.plot(rows["fraction"], rows["faithfulness"], color=FOUND, marker="o", markersize=3.5, label="the best edges")
         ax.set(xscale="log", xlabel="share of all edges", ylabel="faithfulness")
         ax.set_title(f"CPR {curve.cpr:.2f} (random {curve.random_cpr:.2f}), CMD {curve.cmd:.2f} (random {curve.random_cmd:.2f})")
-        ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-        ax.legend(frameon=False, loc="upper left")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+        ax.legend(frameon=False, loc="center left")
     return figure
 
 
@@ -60,7 +60,10 @@ def draw_agreement(found: Discovery) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.0, 4.0), layout="constrained")
         ax = figure.add_subplot()
-        ends = [min(rows["attribution"].min(), rows["exact"].min(), 0.0), max(rows["attribution"].max(), rows["exact"].max(), 0.0)]
+        ends = [
+            min(rows["attribution"].min(), rows["exact"].min(), 0.0),
+            max(rows["attribution"].max(), rows["exact"].max(), 0.0),
+        ]
         ax.plot(ends, ends, color=LINE, linewidth=0.8, zorder=0, label="equal")
         for number, (kind, part) in enumerate(rows.groupby("kind", sort=False)):
             colour = CATEGORIES[number % len(CATEGORIES)]
@@ -70,7 +73,6 @@ def draw_agreement(found: Discovery) -> Figure:
             ax.scatter(part["attribution"], part["exact"], s=14, color=colour, marker=marker, linewidth=0, label=str(kind))
         agreement = found.agreement.iloc[0]
         ax.set_title(f"r = {agreement.r:.2f}, slope {agreement.slope:.2f}, {len(rows)} verified")
-        ax.set(xlabel=f"attribution ({found.method})", ylabel="exact effect")
+        ax.set(xlabel=f"attribution by {found.method}, {found.question.metric.unit}", ylabel="exact effect")
         figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=7)
-        figure.supxlabel(found.question.metric.unit, fontsize=7)
     return figure

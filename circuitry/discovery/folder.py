@@ -77,7 +77,14 @@ class DiscoveryFolder:
         write_report(self.path)
 
     def _write_tables(self, found: Discovery) -> None:
-        found.table.save(self.path / "tables", "discovery")
+        table, place = found.table, self.path / "tables" / "discovery"
+        # No picture: the names of edges leave no room for one, and the figure of agreement shows the same effects.
+        table.to_csv(place.with_suffix(".csv"))
+        table.to_parquet(place.with_suffix(".parquet"))
+        table.to_json(place.with_suffix(".json"))
+        table.to_markdown(place.with_suffix(".md"))
+        table.to_latex(place.with_suffix(".tex"))
+        write_csv(table.statistics(), place.with_name("discovery-statistics.csv"))
         write_csv(found.ranking, self.path / "tables" / "ranking.csv", index=False)
         write_whole(self.path / "tables" / "ranking.md", markdown(found.ranking))
 
@@ -156,7 +163,9 @@ def _now() -> str:
 
 
 def _identity(question: Question, method: Method, options: Mapping[str, Any]) -> dict[str, Any]:
-    fields = dataclasses.asdict(method) if dataclasses.is_dataclass(method) and not isinstance(method, type) else {}
+    fields: dict[str, Any] = (
+        dataclasses.asdict(method) if dataclasses.is_dataclass(method) and not isinstance(method, type) else {}
+    )
     return {
         "model": question.model.name,
         "weights": question.model.fingerprint,
@@ -219,6 +228,8 @@ def markdown(frame: Any) -> str:
     | a -> b | 0.123 |
     <BLANKLINE>
     """
-    shown = [[f"{value:.3g}" if isinstance(value, float) else str(value) for value in row] for row in frame.itertuples(index=False)]
+    shown = [
+        [f"{value:.3g}" if isinstance(value, float) else str(value) for value in row] for row in frame.itertuples(index=False)
+    ]
     lines = [list(frame.columns), ["---"] * len(frame.columns), *shown]
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines).replace("| --- | ", "|---|").replace(" --- |", "---|")

@@ -58,7 +58,9 @@ def write_report(folder: str | Path) -> Path:
     try:
         results = json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CircuitryError(f"{run.folder} is not finished; the same call of discover, or the same command, resumes it") from error
+        raise CircuitryError(
+            f"{run.folder} is not finished; the same call of discover, or the same command, resumes it"
+        ) from error
     target = run.folder / "report.html"
     write_whole(target, render("discovery.html", package=__package__, **_contents(run, results)))
     return target

@@ -43,7 +43,9 @@ class Absent:
         )
 
 
-def read(path: str | Path, model: Model | None = None, task: Task | None = None, *, metric: MetricLike | None = None) -> Discovery:
+def read(
+    path: str | Path, model: Model | None = None, task: Task | None = None, *, metric: MetricLike | None = None
+) -> Discovery:
     """Read a discovery from the .json file that ``Discovery.save`` wrote.
 
     Without ``model`` and ``task`` it has its table, ranking, agreement and circuits. A curve and scores run the model, so they need
@@ -119,7 +121,9 @@ def _asked(data: Mapping[str, Any], model: Model, task: Task, metric: MetricLike
         seed=data["seed"],
     )  # fmt: skip
     if list(map(str, question.items)) != data["items"] or list(question.labels.names) != data["labels"]:
-        raise CircuitryError(f"this discovery is about another model: {data['provenance']['model']}, whose {data['level']}s differ")
+        raise CircuitryError(
+            f"this discovery is about another model: {data['provenance']['model']}, whose {data['level']}s differ"
+        )
     return question
 
 

@@ -196,7 +196,9 @@ def _verified(question: Question, cells: Sequence[tuple[int, int]], steps: Steps
         for start in range(0, len(cells), CELLS):
             some = cells[start : start + CELLS]
             effects = steps.arrays(f"exact-{start}", lambda: _named(patched(question.quiet(), some)))  # noqa: B023
-            exact |= {(int(item), int(label)): values for (item, label), values in ((k.split(","), v) for k, v in effects.items())}
+            exact |= {
+                (int(item), int(label)): values for (item, label), values in ((k.split(","), v) for k, v in effects.items())
+            }
             bar.update(len(some))
     return exact
 

@@ -155,7 +155,7 @@ def curve(
     })  # fmt: skip
     spread = np.array([areas(fractions, row, scale=scale) for row in drawn])
     cpr, cmd = areas(fractions, found[0], scale=scale)
-    by_chance = np.mean([areas(fractions, row, scale=scale) for row in chance], axis=0)
+    by_chance = np.mean([areas(fractions, row, scale=scale) for row in chance], axis=0) if random else np.full(2, np.nan)
     (cpr_low, cmd_low), (cpr_high, cmd_high) = np.quantile(spread, tails, axis=0)
     return Curve(
         frame, cpr, (float(cpr_low), float(cpr_high)), cmd, (float(cmd_low), float(cmd_high)), float(by_chance[0]),

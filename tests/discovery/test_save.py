@@ -49,7 +49,7 @@ def test_with_its_model_it_can_be_run(found: Discovery, saved: Path) -> None:
 
 def test_what_needs_the_model_says_so(saved: Path) -> None:
     again = read(saved)
-    with pytest.raises(CircuitryError, match="read without its model and task.*give both"):
+    with pytest.raises(CircuitryError, match=r"read without its model and task.*give both"):
         _ = again.curve
     with pytest.raises(CircuitryError, match="by prompt of the best cells only"):
         again.inclusion(10)
@@ -92,9 +92,9 @@ def test_nodes_are_saved_too_and_not_as_tensors(tmp_path: Path) -> None:
     found.save(tmp_path / "nodes.json")
     again = read(tmp_path / "nodes.json")
     assert again.ranking.equals(found.ranking) and again.confirming is again.question
-    with pytest.raises(CircuitryError, match="save these nodes of mamba as .json"):
+    with pytest.raises(CircuitryError, match=r"save these nodes of mamba as .json"):
         found.save(tmp_path / "nodes.pt")
-    with pytest.raises(CircuitryError, match="ends with .json or .pt"):
+    with pytest.raises(CircuitryError, match=r"ends with .json or .pt"):
         found.save(tmp_path / "nodes.csv")
 
 
@@ -119,3 +119,8 @@ def test_a_curve_survives_json(found: Discovery) -> None:
     again = Curve.of(json.loads(json.dumps(curve.data)))
     assert again.text() == curve.text() and np.array_equal(again.frame, curve.frame)
     assert again.cpr_interval == curve.cpr_interval
+
+
+def test_a_curve_needs_no_random_circuits(found: Discovery) -> None:
+    curve = found.curves(fractions=(0.1, 1.0), random=0)
+    assert np.isnan(curve.random_cpr) and np.isnan(curve.frame["random"]).all() and curve.cpr > 0

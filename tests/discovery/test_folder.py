@@ -16,8 +16,10 @@ from circuitry import CircuitryError, ModelError
 from circuitry.discovery import folder as folders
 from circuitry.discovery import result as results
 from circuitry.discovery import search
+from circuitry.discovery.methods import method
 from circuitry.discovery.methods.eap import Eap
 from circuitry.discovery.page import write_report
+from circuitry.discovery.question import Question
 from circuitry.discovery.result import Discovery
 from support.command import called, circuitry
 
@@ -125,7 +127,7 @@ def test_a_finished_one_runs_nothing(done: tuple[Discovery, Path], model: ct.Mod
     ("change", "said"),
     [
         ({"method": "random"}, "method name: eap there, random here"),
-        ({"method": search.named("eap-ig-inputs")}, "method"),
+        ({"method": method("eap-ig-inputs")}, "method"),
         ({"verify": 3}, "verify: 6 there, 3 here"),
         ({"seed": 1}, "seed: 0 there, 1 here"),
         ({"direction": "denoising"}, "direction: noising there, denoising here"),
@@ -217,7 +219,7 @@ def test_a_metric_without_a_gradient_says_what_to_try(model: ct.Model) -> None:
 
 def test_an_edge_that_is_not_in_the_graph_is_refused(model: ct.Model) -> None:
     with pytest.raises(CircuitryError, match=r"mixer_out\[0\] -> gate\[0\] is not in the graph"):
-        ct.discovery.search.asked(model, TASK).wiring.find("mixer_out[0] -> gate[0]")
+        search.asked(model, TASK).wiring.find("mixer_out[0] -> gate[0]")
 
 
 def test_a_table_of_prompts_without_foils_is_refused(tmp_path: Path) -> None:
@@ -243,14 +245,14 @@ def test_half_precision_is_computed_in_single(model: ct.Model, tmp_path: Path) -
 
 def test_memory_bounds_the_batches(model: ct.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    real = search.Question.batches
+    real = Question.batches
 
     def seen(self: Any, rows: int, desc: str) -> Any:
         for examples, prompts in real(self, rows, desc):
             sizes.append(len(examples))
             yield examples, prompts
 
-    monkeypatch.setattr(search.Question, "batches", seen)
+    monkeypatch.setattr(Question, "batches", seen)
     narrow = ct.discover(model, TASK.but(examples=8), verify=0, executor=ct.executor(memory="1MiB"), progress=False)
     assert max(sizes) == 1
     sizes.clear()

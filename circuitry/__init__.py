@@ -104,6 +104,7 @@ __all__ = [
 
 
 _PACKAGES = (
+    "benchmarks",
     "compiled",
     "discovery",
     "drawing",

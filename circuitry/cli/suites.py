@@ -55,6 +55,9 @@ def run(
     dtype: Dtype = "float32",
     device: Device = "cpu",
     device_map: DeviceMap = None,
+    discover: Annotated[
+        int, typer.Option(help="also discover edges that the suite does not look for, and verify this many of them, such as 50")
+    ] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="run again in a new folder, even if this run exists")] = False,
 ) -> None:
     """Run a whole suite on a model: tables, figures, the circuit, a summary and report.html in a folder.
@@ -62,7 +65,9 @@ def run(
     Run the same command to resume an interrupted run. Runs never overwrite each other. Under torchrun, processes share the
     work; all of them must see the folder.
     """
-    settings = read.merged(option, examples=examples, seed=seed, fresh=fresh, **read.executor(executor, memory, verify))
+    settings = read.merged(
+        option, examples=examples, seed=seed, fresh=fresh, discover=discover, **read.executor(executor, memory, verify)
+    )
     with read.together():
         _suite(suite, read.load(model, dtype, device, revision, device_map), out, **settings)
 

@@ -8,7 +8,8 @@ reads.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,44 +18,94 @@ from .truth import GroundTruth, TrueComponent, ground_truth
 
 LAYERS = ((2, "spare"), (1, "out"), (3, "spare"))
 """For each layer, the distance from key to value in tokens, and the block that the layer writes."""
-_WIDTH = 4
+WIDTH = 4
+"""Taps of the convolution."""
+
+
+class Store(NamedTuple):
+    """What a mixer stores: each token under the one ``lag`` positions before it; what it reads goes to the block ``into``.
+
+    ``share`` scales what is read, ``retention`` is what the state keeps with each token, ``step`` the step size, ``drive`` the
+    number before every SiLU that is on. With ``flag`` it stores 1, not the token. A ``gate`` names the block that opens the gate
+    if its entries add up to 1, or with a minus ("-out") closes it; without one the gate is always open. ``mixed``: how much of
+    the token before is stored with each token, before the SiLU.
+    """
+
+    lag: int
+    into: str
+    share: float = 1.0
+    retention: float = 1.0
+    step: float = 1.0
+    drive: float = ONE
+    flag: bool = False
+    gate: str = ""
+    mixed: float = 0.0
 
 
 @torch.no_grad()
-def build(tokens: int = TOKENS, layers: tuple[tuple[int, str], ...] = LAYERS) -> Any:
-    """A MambaForCausalLM with constructed weights; ``layers`` as ``LAYERS``.
+def build(tokens: int = TOKENS, layers: Iterable[tuple[Any, ...]] = LAYERS, flag: int = 0) -> Any:
+    """A MambaForCausalLM with constructed weights; each of ``layers`` as in ``LAYERS``, or a ``Store``. ``flag``: width of that block.
 
     >>> build(tokens=5)(torch.tensor([[0, 3, 4, 1, 3]])).logits[0, -1].argmax().item()
     4
     """
     from transformers import MambaConfig, MambaForCausalLM
 
-    stream = Stream(token=tokens, out=tokens)
+    stream, stores = Stream(token=tokens, out=tokens, flag=flag), [Store(*layer) for layer in layers]
     config = MambaConfig(
-        vocab_size=tokens, hidden_size=stream.size, num_hidden_layers=len(layers), state_size=tokens, time_step_rank=1, expand=1,
-        conv_kernel=_WIDTH, tie_word_embeddings=False, use_cache=False, pad_token_id=0, bos_token_id=0, eos_token_id=0,
+        vocab_size=tokens, hidden_size=stream.size, num_hidden_layers=len(stores), state_size=tokens, time_step_rank=1, expand=1,
+        conv_kernel=WIDTH, tie_word_embeddings=False, use_cache=False, pad_token_id=0, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     hf = blank(MambaForCausalLM, config)
     stream.embed(hf.backbone.embeddings.weight, token=torch.eye(tokens))
-    for block, (lag, into) in zip(hf.backbone.layers, layers, strict=True):
-        _store(block.mixer, stream, tokens, lag, into)
+    for block, one in zip(hf.backbone.layers, stores, strict=True):
+        store(block.mixer, stream, one)
     stream.read(hf.lm_head.weight, slice(None), "out", LOGIT * torch.eye(tokens))
     return hf
 
 
-def _store(mixer: Any, stream: Stream, tokens: int, lag: int, into: str) -> None:
-    """Write the weights of one mixer. Channels are [token as value][token as key]; the state is value times key, without decay."""
+def store(mixer: Any, stream: Stream, what: Store, scale: float = 1.0) -> None:
+    """Write the weights of one mixer; ``scale`` is what its norms multiply the product of B and C by.
+
+    Channels are [token as value][token as key][1]; the state is value times key.
+
+    >>> stream = Stream(token=5, out=5); stream.embed(torch.zeros(5, stream.size), token=torch.eye(5))
+    >>> mixer = build(tokens=5).backbone.layers[0].mixer
+    >>> with torch.no_grad(): store(mixer, stream, Store(2, "out", step=0.5))
+    >>> round(mixer.out_proj.weight[5, 0].item(), 3)
+    2.0
+    """
+    tokens = stream.width("token")
     value, key, eye = slice(tokens), slice(tokens, 2 * tokens), torch.eye(tokens)
-    for channels, steps in ((value, 0), (key, lag)):
+    for channels, steps in ((value, 0), (key, what.lag)):
         stream.read(mixer.in_proj.weight, channels, "token", eye)
-        mixer.conv1d.weight[channels, 0, _WIDTH - 1 - steps] = ONE
-    stream.constant(mixer.in_proj.weight, slice(stream.size, None), ONE)  # the gate, always 1
+        mixer.conv1d.weight[channels, 0, WIDTH - 1 - steps] = what.drive
+    if what.mixed:
+        mixer.conv1d.weight[value, 0, WIDTH - 2] = what.mixed * what.drive
+    _gate(mixer, stream, what)
+    on = what.drive / (1 + math.exp(-what.drive))  # after SiLU
     write, read = slice(1, 1 + tokens), slice(1 + tokens, None)  # the rows of B and C; row 0 is the step size
-    mixer.x_proj.weight[write, key] = eye
-    mixer.x_proj.weight[read, value] = eye
-    mixer.dt_proj.bias.fill_(math.log(math.e - 1))  # a step size of 1
-    mixer.A_log.fill_(-30.0)
-    stream.write(mixer.out_proj.weight, into, value, eye if into == "out" else hashed(tokens))
+    mixer.x_proj.weight[write, key] = eye / on
+    mixer.x_proj.weight[read, value] = eye / on
+    mixer.dt_proj.bias.fill_(math.log(math.expm1(what.step)))
+    mixer.A_log.fill_(-30.0 if what.retention == 1 else math.log(-math.log(what.retention) / what.step))
+    written = value
+    if what.flag:
+        written = slice(2 * tokens, 2 * tokens + 1)
+        stream.constant(mixer.in_proj.weight, written, 1.0)
+        mixer.conv1d.weight[written, 0, -1], eye = what.drive, torch.eye(1)
+    amount = what.share / (on * on * what.step * scale)  # one for the value's SiLU and one for the gate's
+    stream.write(mixer.out_proj.weight, what.into, written, amount * (hashed(tokens) if what.into == "spare" else eye))
+
+
+def _gate(mixer: Any, stream: Stream, what: Store) -> None:
+    rows, block = slice(stream.size, None), what.gate.removeprefix("-")
+    if what.gate == block != "":
+        stream.read(mixer.in_proj.weight, rows, block, what.drive)
+        return
+    stream.constant(mixer.in_proj.weight, rows, what.drive)
+    if block:
+        stream.read(mixer.in_proj.weight, rows, block, -what.drive)
 
 
 _STORED = """

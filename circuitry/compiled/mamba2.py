@@ -11,6 +11,7 @@ nothing reads.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +28,21 @@ KEEPS, FORGETS, STATELESS = -30.0, 1.0, None
 
 @dataclass(frozen=True)
 class Head:
-    """A head whose value is the token ``lag`` positions back, and the block that it writes."""
+    """A head whose value is the token ``lag`` positions back, and the block that it writes.
+
+    ``share`` scales what it writes, and ``step`` is its step size. With ``flag`` its value is 1, not a token. A ``gate`` names the
+    block that opens its gate if the entries add up to 1, or with a minus ("-out") closes it if they do; by default it is open.
+    ``mixed``: how much of the token before is added to the value, before its SiLU.
+    """
 
     lag: int
     memory: float | None
     into: str = "spare"
+    share: float = 1.0
+    step: float = 1.0
+    flag: bool = False
+    gate: str = ""
+    mixed: float = 0.0
 
 
 OTHERS = (Head(1, KEEPS), Head(2, KEEPS), Head(0, KEEPS), Head(0, FORGETS), Head(0, STATELESS))
@@ -40,8 +51,8 @@ LAYERS = ((2, OTHERS), (1, (*OTHERS[:2], Head(0, KEEPS, "out"), *OTHERS[3:])), (
 
 
 @torch.no_grad()
-def build(tokens: int = TOKENS, layers: tuple[tuple[int, tuple[Head, ...]], ...] = LAYERS) -> Any:
-    """A Mamba2ForCausalLM with constructed weights; ``layers`` as ``LAYERS``.
+def build(tokens: int = TOKENS, layers: Sequence[tuple[int, Sequence[Head]]] = LAYERS, flag: int = 0) -> Any:
+    """A Mamba2ForCausalLM with constructed weights; ``layers`` as ``LAYERS``, and ``flag`` the width of that block.
 
     >>> build(tokens=5)(torch.tensor([[0, 3, 4, 1, 3]])).logits[0, -1].argmax().item()
     4
@@ -49,9 +60,9 @@ def build(tokens: int = TOKENS, layers: tuple[tuple[int, tuple[Head, ...]], ...]
     from transformers import Mamba2Config, Mamba2ForCausalLM
 
     code = torch.cat([bits(tokens), -bits(tokens)], 1)  # [token, bit or its opposite]
-    used = tokens + code.shape[1] + 17
+    used = tokens + code.shape[1] + flag + 17
     inner = -(-used // (5 * _SIZE)) * 5 * _SIZE  # the stream is as wide as the heads
-    stream = Stream(token=tokens, out=code.shape[1], unused=inner - used)
+    stream = Stream(token=tokens, out=code.shape[1], flag=flag, unused=inner - used)
     config = Mamba2Config(
         vocab_size=tokens, hidden_size=inner, num_hidden_layers=len(layers), state_size=tokens, num_heads=inner // _SIZE,
         head_dim=_SIZE, n_groups=1, expand=1, conv_kernel=_WIDTH, chunk_size=64, tie_word_embeddings=False, use_cache=False,
@@ -76,17 +87,38 @@ def _keys(mixer: Any, stream: Stream, tokens: int, lag: int) -> None:
 
 
 def _values(mixer: Any, stream: Stream, head: Head, number: int, code: torch.Tensor) -> None:
-    start, width = number * _SIZE, code.shape[1]
-    _read(mixer, stream, slice(stream.size + start, stream.size + start + width), code.T, head.lag)
+    start, width = number * _SIZE, 1 if head.flag else code.shape[1]
+    if head.flag:
+        _constant(mixer, stream, start, ONE)
+    else:
+        _read(mixer, stream, slice(stream.size + start, stream.size + start + width), code.T, head.lag)
+        if head.mixed:
+            mixer.conv1d.weight[start : start + width, 0, _WIDTH - 2 - head.lag] = head.mixed * ONE
     mixer.A_log[number] = KEEPS if head.memory is None else head.memory
-    mixer.dt_bias[number] = math.log(math.e - 1) if head.memory is not None else -100.0  # a step size of 1 or 0
-    scale = INNER / stream.size**0.5  # what the norm after the gate divides by
+    mixer.dt_bias[number] = math.log(math.expm1(head.step)) if head.memory is not None else -100.0  # a step size of 0
+    _gate(mixer, stream, head, slice(start, start + _SIZE))
+    scale = INNER / stream.size**0.5 * head.share / head.step  # the root: what the norm after the gate divides by
     stream.write(mixer.out_proj.weight, head.into, slice(start, start + width), scale * torch.eye(width))
     if head.memory is None:
         mixer.D[number] = 1.0
-        on = stream.size + start + _SIZE - 1
-        stream.constant(mixer.in_proj.weight, slice(on, on + 1), INNER)
-        mixer.conv1d.weight[on - stream.size, 0, -1] = 1.0
+        _constant(mixer, stream, start + _SIZE - 1, INNER)
+
+
+def _constant(mixer: Any, stream: Stream, channel: int, value: float) -> None:
+    """Let one channel of the values have the same number before its SiLU at all tokens."""
+    row = stream.size + channel
+    stream.constant(mixer.in_proj.weight, slice(row, row + 1), value)
+    mixer.conv1d.weight[channel, 0, -1] = 1.0
+
+
+def _gate(mixer: Any, stream: Stream, head: Head, rows: slice) -> None:
+    """Let a head's gate depend on a block, of whose entries one is 1 for the flag, or one for each bit for the answer."""
+    block = head.gate.removeprefix("-")
+    if block:
+        ones = 1 if block == "flag" else stream.width(block) // 2
+        stream.read(mixer.in_proj.weight, rows, block, (ONE if block == head.gate else -ONE) / ones)
+        if block == head.gate:
+            stream.constant(mixer.in_proj.weight, rows, 0.0)
 
 
 def _read(mixer: Any, stream: Stream, rows: slice, values: torch.Tensor, back: int) -> None:

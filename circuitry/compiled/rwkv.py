@@ -42,7 +42,7 @@ def build(tokens: int = TOKENS, layers: tuple[tuple[int, str], ...] = LAYERS) ->
     hf.rwkv.blocks[0].pre_ln.weight.fill_(1 / stream.unit)
     for block, (lag, into) in zip(hf.rwkv.blocks, layers, strict=True):
         _store(block.attention, stream, code, lag, into)
-        _distract(block.feed_forward, stream, tokens)
+        distract(block.feed_forward, stream, tokens)
     stream.read(hf.head.weight, slice(None), "out", PER_BIT * code)
     return hf
 
@@ -63,7 +63,15 @@ def _store(attention: Any, stream: Stream, code: torch.Tensor, lag: int, into: s
     stream.write(attention.output.weight, into, slice(None), torch.eye(width).repeat(1, tokens))  # the sum over groups
 
 
-def _distract(mlp: Any, stream: Stream, tokens: int) -> None:
+def distract(mlp: Any, stream: Stream, tokens: int) -> None:
+    """Let channel mixing read the token and write where nothing reads.
+
+    >>> stream = Stream(centred=True, token=5, out=3)
+    >>> mlp = build(tokens=5).rwkv.blocks[0].feed_forward
+    >>> with torch.no_grad(): distract(mlp, stream, 5)
+    >>> mlp.time_mix_key.unique().tolist()
+    [1.0]
+    """
     mlp.time_mix_key.fill_(1.0)
     stream.read(mlp.key.weight, slice(None), "token", hashed(tokens))
     stream.write(mlp.value.weight, "spare", slice(None), torch.eye(16))

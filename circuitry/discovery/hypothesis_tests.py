@@ -50,7 +50,15 @@ def hypotheses(
 
 
 def hypotheses_of(scores: EdgeScores, tolerance: float = 0.1, level: float = 0.05, seed: int = 0) -> Hypotheses:
-    """The same from a circuit's scores, with as many random circuits as these have."""
+    """The same from a circuit's scores, with as many random circuits as these have.
+
+    >>> import circuitry as ct
+    >>> from circuitry.discovery.search import discover
+    >>> found = discover(ct.load("bundled:mamba"), ct.task("induction", distance=4, examples=8), verify=0)
+    >>> tests = hypotheses_of(score_edges(found.confirming, found.circuit(edges=30), random=2, subsets=0))
+    >>> tests.frame["hypothesis"][0]
+    'equivalence'
+    """
     runs = dict(zip(scores.labels, scores.measured.values, strict=True))
     model, alone, rest = scores.measured.clean, runs["circuit"], runs["complement"]
     rows = [

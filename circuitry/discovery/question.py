@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..executing.open import ExecutorLike, choice
 from ..models.model import Model
 from ..paths.values import Node
 from ..planning.metrics import Metric
@@ -19,6 +18,9 @@ from ..prompting.prompts import Prompts
 from ..prompting.task import Task
 from .positions import Labels
 from .wiring import Edge, Wiring
+
+if TYPE_CHECKING:
+    from ..executing.open import ExecutorLike
 
 Level = Literal["edge", "node"]
 Item: TypeAlias = Edge | Node
@@ -67,7 +69,8 @@ class Question:
 
     def quiet(self) -> Question:
         """The same without progress bars, for a caller that shows one of its own."""
-        return replace(self, progress=False, executor=replace(choice(self.executor), progress=False))
+        executor = self.executor if isinstance(self.executor, str) else replace(self.executor, progress=False)
+        return replace(self, progress=False, executor=executor)
 
     def bar(self, **options: Any) -> tqdm[Any]:
         """A progress bar, shown as the question says: by default where stderr is a terminal."""

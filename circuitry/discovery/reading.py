@@ -49,7 +49,7 @@ def read(
     """Read a discovery from the .json file that ``Discovery.save`` wrote.
 
     Without ``model`` and ``task`` it has its table, ranking, agreement and circuits. A curve and scores run the model, so they need
-    both. ``metric``: needed with these if it was a function of your own.
+    both. ``metric``: needed with these if it was a custom function.
 
     Raises CircuitryError for a file without a discovery, for one of another model or task, and for a model without a task.
 
@@ -105,7 +105,7 @@ def _graph(said: Mapping[str, Any]) -> Graph:
         architecture = definition(said["name"])
     except CircuitryError as error:
         raise CircuitryError(
-            f"{said['name']} is an architecture of your own; give the model and the task: circuitry.discovery.read(path, model, task)"
+            f"{said['name']} is a custom architecture; give the model and the task: circuitry.discovery.read(path, model, task)"
         ) from error
     return Graph(architecture, said["sizes"], {int(layer): width for layer, width in said["windows"].items()})
 

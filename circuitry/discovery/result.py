@@ -164,6 +164,12 @@ class Discovery:
             raise CircuitryError("these are nodes, and a curve is of edges; discover with level='edge'")
         return curve(self.confirming, self.mean, **options)
 
+    def paths(self, count: int = 10, edges: int = 200) -> pd.DataFrame:
+        """The strongest paths from the embedding to the logits through the best ``edges``, patched exactly (``path_level.paths``)."""
+        from .path_level import paths
+
+        return paths(self, count, edges)
+
     def inclusion(self, edges: int, resamples: int = 200, seed: int = 0) -> tuple[pd.DataFrame, float]:
         """How stable a circuit is under another draw of prompts (a bootstrap): how often each of its edges is among the best, and the mean
         Jaccard index of the resampled circuits with it.

@@ -1,7 +1,7 @@
 """A discovery as one file, in the layout of EAP-IG's graphs, which other programs read too.
 
 EAP-IG keeps one score for each edge, so the scores of positions are added up. Its reader ignores keys that it does not know, so
-everything else is under the key "circuitry": positions, exact effects, effects by example, and provenance. Models that are no
+everything else is under the key "circuitry": positions, exact effects, effects by example, and provenance. Other models than
 Transformers get a file of the same shape with circuitry's own names of nodes.
 """
 
@@ -93,7 +93,14 @@ def _layout(scores: Mapping[Edge | Node, float], inside: set[Edge | Node]) -> di
 
 
 def to_data(found: Discovery) -> dict[str, Any]:
-    """What EAP-IG's layout has no room for, as plain data."""
+    """What EAP-IG's layout has no room for, as plain data.
+
+    >>> import circuitry as ct
+    >>> found = ct.discover(ct.load("bundled:mamba"), ct.task("induction", distance=4, examples=8), verify=0)
+    >>> data = to_data(found)
+    >>> data["labels"], len(data["mean"]) == len(data["items"])
+    (['B', 'B+1', 'END-1', 'END'], True)
+    """
     asked, graph = found.question, found.question.wiring.graph
     shown = dict.fromkeys([*found.cells(max(SHOWN, len(found.exact))), *found.exact])
     return {

@@ -21,7 +21,6 @@ from ..patching.measured import MetricLike, metric_of
 from ..patching.options import check_given
 from ..patching.provenance import commit, versions
 from ..prompting.task import Task
-from .folder import DiscoveryFolder
 from .methods import DEFAULT
 from .methods import method as named
 from .methods.method import Method
@@ -135,6 +134,8 @@ def discover(
     options = {"verify": count, "confirm": confirm, **_narrow(model, question)}
     if out is None:
         return _found(question, *halves, chosen, Steps(), options)
+    from .folder import DiscoveryFolder
+
     size = whole("edges", EDGES if edges is None else edges, 1)
     folder = DiscoveryFolder.open(Path(out), question, chosen, options, command)
     with folder.held():

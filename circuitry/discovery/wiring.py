@@ -95,8 +95,14 @@ class Wiring:
             targets = [target for target in network.successors(node) if target not in self.stages]
             if self._fans_out(node, targets) or self.graph.family(node.family).role in ("head", "embed"):
                 continue
-            edges.append(Edge(node, _together(targets)))
+            edges.append(Edge(node, self._part(node, _together(targets))))
         return edges
+
+    def _part(self, source: Node, target: Node) -> Node:
+        """The port of a target that an edge leads to, if the edge enters only that part of a value with several parts."""
+        rule = self.graph.nx.edges[source, self.graph.members(target)[0]]["rule"]
+        port = replace(target, port=rule.part) if rule.part else target
+        return port if port in self.graph.nx else target
 
     def _fans_out(self, node: Node, targets: list[Node]) -> bool:
         """Whether each consumer sees the node through a place of its own, so that the edges are those that leave these places."""
@@ -153,7 +159,9 @@ class Wiring:
         """
         if edge.source in self.after:
             return SAME
-        rule: Rule = self.graph.nx.edges[edge.source, self.graph.members(edge.target)[0]]["rule"]
+        for target in (edge.target, replace(edge.target, port=None)):
+            if rules := self.graph.nx.get_edge_data(edge.source, self.graph.members(target)[0]):
+                rule: Rule = rules["rule"]
         return rule
 
     def find(self, text: str | Edge) -> Edge:

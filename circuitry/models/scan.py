@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from .packed import Inside
+from .scan_gradient import group_gradients
+from .segments import segments
 from .stretches import AtStop, scan_rows
 from .threads import on_threads
 
@@ -32,27 +36,21 @@ def scan(
     Shapes: u, delta, y [batch, pos, d_inner]; A [d_inner, d_state]; B, C [batch, pos, d_state]; h0 and the states
     [batch, d_inner, d_state], zero where h0 is None. ``at_stop`` is called at the positions ``stops``, in order. ``exact``
     uses the operations of the stock model in its order: slower, more memory, same bits. States have the dtype of A, which is
-    wider than the rest in a half-precision model.
+    wider than the rest in a half-precision model. Every tensor has a gradient; only ``exact`` has second derivatives.
 
     >>> ones = torch.ones(1, 3, 1)
     >>> scan(ones, ones, torch.zeros(1, 1), ones, ones).flatten().tolist()
     [1.0, 2.0, 3.0]
     """
-    batch, length, inner = u.shape
-    h = A.new_zeros(batch, inner, A.shape[1]) if h0 is None else h0
-    kernel = _exact if exact else _blocks
-    y, start = [], 0
-    for stop in [*sorted(set(stops)), length]:
-        end = min(stop + 1, length)
-        if start < end:
-            part = slice(start, end)
-            read, h = kernel(u[:, part], delta[:, part], A, B[:, part], C[:, part], h)
-            if stop < length:
-                # The kernel read this token from the state before the call, so it is read again.
-                seen, h = at_stop(h)
-                read[:, -1] = (seen.to(C.dtype) @ C[:, stop, :, None])[..., 0]
-            y.append(read)
-        start = end
+    h = A.new_zeros(len(u), *A.shape) if h0 is None else h0
+    kernel, tensors, y = _exact if exact else _fast, (u, delta, B, C), list[Tensor]()
+    for (u, delta, B, C), stopped in segments(tensors, stops):
+        read, h = kernel(u, delta, A, B, C, h)
+        if stopped:
+            # The kernel read this token from the state before the call, so it is read again.
+            seen, h = at_stop(h)
+            read[:, -1] = (seen.to(C.dtype) @ C[:, -1, :, None])[..., 0]
+        y.append(read)
     return torch.cat(y, 1) if len(y) > 1 else y[0]
 
 
@@ -89,7 +87,7 @@ def scan_packed(
 
     def kernel(tokens: Tensor, readers: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         time_first = [t[tokens.T] for t in (u[0], delta[0], B[0])] + [C[0, readers.transpose(0, 1)]]
-        read, end = _group(powers, h, *(t.to(A.dtype) for t in time_first))
+        read, end = _group(powers, h, None, *(t.to(A.dtype) for t in time_first))
         return read.transpose(0, 1), end
 
     def stopped(h: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,18 +97,53 @@ def scan_packed(
     return scan_rows(inside, A.new_zeros(A.shape), u, lambda length: _rows(A, length), kernel, stopped)
 
 
-def _blocks(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+def _fast(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+    if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
+        return _Blocks.apply(*inputs)  # type: ignore[no-untyped-call, no-any-return]
+    return _blocks(*inputs)
+
+
+class _Blocks(torch.autograd.Function):
+    """The fast scan with a gradient. Between forward and backward it keeps its inputs and the states before every block."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        starts = h.new_empty(math.ceil(u.shape[1] / BLOCK), *h.shape)
+        ctx.save_for_backward(u, delta, A, B, C, starts)
+        return _blocks(u, delta, A, B, C, h, starts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor, dh: Tensor) -> tuple[Tensor, ...]:
+        u, delta, A, B, C, starts = ctx.saved_tensors
+        by_token, rows = [torch.empty_like(t) for t in (u, delta, B, C)], _rows(A, u.shape[1])
+        by_A, by_start = A.new_empty(math.ceil(len(u) / rows), *A.shape), torch.empty_like(dh)
+
+        def run(start: int) -> None:
+            group = slice(start, start + rows)
+            time_first = [t[group].transpose(0, 1).to(A.dtype).contiguous() for t in (u, delta, B, C, dy)]
+            gradients, by_A[start // rows], by_start[group] = group_gradients(A, time_first, starts[:, group], BLOCK, dh[group])
+            for whole, part in zip(by_token, gradients, strict=True):
+                whole[group] = part.transpose(0, 1)
+
+        on_threads(run, range(0, len(u), rows), u.device)
+        return by_token[0], by_token[1], by_A.sum(0), by_token[2], by_token[3], by_start
+
+
+def _blocks(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor, starts: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The fast scan in groups of rows small enough for the cache, time first, so that one token's states are contiguous.
 
     One thread computes a whole group. torch's own threads would divide the loop's many small operations and mostly wait for each
-    other, above all on a busy machine.
+    other, above all on a busy machine. ``starts`` [block, row, d_inner, d_state] takes the states before every block.
     """
     y, last, powers, rows = torch.empty_like(u), torch.empty_like(h), _powers(A), _rows(A, u.shape[1])
 
     def run(start: int) -> None:
         group = slice(start, start + rows)
         time_first = (t[group].transpose(0, 1).to(A.dtype).contiguous() for t in (u, delta, B, C[:, :, None]))
-        read, last[group] = _group(powers, h[group], *time_first)
+        read, last[group] = _group(powers, h[group], None if starts is None else starts[:, group], *time_first)
         y[group] = read[:, :, 0].transpose(0, 1)
 
     on_threads(run, range(0, len(u), rows), u.device)
@@ -127,11 +160,15 @@ def _powers(A: Tensor) -> Tensor:
     return A / math.log(2)
 
 
-def _group(powers: Tensor, h: Tensor, u: Tensor, delta: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+def _group(
+    powers: Tensor, h: Tensor, starts: Tensor | None, u: Tensor, delta: Tensor, B: Tensor, C: Tensor
+) -> tuple[Tensor, Tensor]:
     """All tokens of one group of rows; arguments are [pos, rows, ...], C is [pos, rows, reader, d_state] and so is what is read."""
     y = u.new_empty(*C.shape[:3], u.shape[2])
     for start in range(0, len(u), BLOCK):
         block = slice(start, start + BLOCK)
+        if starts is not None:
+            starts[start // BLOCK] = h
         decay = torch.mul(delta[block, :, :, None], powers).exp2_()
         states = (delta[block] * u[block])[..., None] * B[block, :, None, :]
         # ``states`` begins as what each token writes. In place it becomes the state after the token, so no second copy is stored.

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .packed import Inside
+from .segments import segments
 from .stretches import AtStop, scan_rows
 
 CHUNK = 64
@@ -38,22 +39,16 @@ def ssd(
     [1.0, 2.0, 3.0]
     """
     x, delta, B, C = (t.to(A.dtype) for t in (x, delta, B, C))
-    batch, length, heads, width = x.shape
-    h = A.new_zeros(batch, heads, width, B.shape[-1]) if h0 is None else h0
-    x, decay, y, start = x * delta[..., None], A * delta, list[Tensor](), 0
-    for stop in [*sorted(set(stops)), length]:
-        end = min(stop + 1, length)
-        if start < end:
-            part = slice(start, end)
-            inputs = x[:, part], decay[:, part], B[:, part], C[:, part], h
-            read, h = _stock(*inputs, exact) if exact else _one_reader(*inputs)
-            if stop < length:
-                # The last token was read from the state before the call, so it is read again.
-                seen, h = at_stop(h)
-                y += [read[:, :-1], (seen @ C[:, stop, :, :, None])[:, None, ..., 0]]
-            else:
-                y.append(read)
-        start = end
+    h = A.new_zeros(len(x), *x.shape[2:], B.shape[-1]) if h0 is None else h0
+    tensors, y = (x * delta[..., None], A * delta, B, C), list[Tensor]()
+    for (x, decay, B, C), stopped in segments(tensors, stops):
+        read, h = _stock(x, decay, B, C, h, exact) if exact else _one_reader(x, decay, B, C, h)
+        if stopped:
+            # The last token was read from the state before the call, so it is read again.
+            seen, h = at_stop(h)
+            y += [read[:, :-1], (seen @ C[:, -1, :, :, None])[:, None, ..., 0]]
+        else:
+            y.append(read)
     return torch.cat(y, 1) if len(y) > 1 else y[0]
 
 
@@ -96,15 +91,16 @@ def _chunks(x: Tensor, decay: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[
     # Contiguous, so that a value that is written back unchanged gives the same bits, whatever its strides.
     x, B = (t.transpose(1, 2).contiguous() for t in (x, B))
     C, decay, y = C.permute(0, 3, 1, 2, 4).contiguous(), decay.transpose(1, 2).contiguous(), []
-    for start in range(0, x.shape[2], CHUNK):
-        part = slice(start, start + CHUNK)
-        read, h = _chunk(x[:, :, part], decay[:, :, part], B[:, :, part], C[:, :, part], h)
+    # Split, not sliced: the gradient of a slice is as long as the whole.
+    for chunk in zip(*(torch.split(t, CHUNK, 2) for t in (x, decay, B, C)), strict=True):
+        read, h = _chunk(chunk, h)
         y.append(read)
     return torch.cat(y, 2).permute(0, 2, 3, 1, 4), h
 
 
-def _chunk(x: Tensor, decay: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+def _chunk(inputs: tuple[Tensor, ...], h: Tensor) -> tuple[Tensor, Tensor]:
     """One chunk, [batch, head, pos, ...]: what its tokens read from each other and from the state before it; the state after it."""
+    x, decay, B, C = inputs
     total, remains = decay.cumsum(-1), _remaining(decay)
     readers, queries = C.shape[3], C.flatten(2, 3)
     seen = total if readers == 1 else total.repeat_interleave(readers, -1)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from .packed import Inside
+from .segments import segments
 from .stretches import scan_rows
 from .threads import on_threads
+from .wkv_gradient import group_gradients
 
 AtStop: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Called at a stop with the state [batch, channel, 3]; returns the one that the next token reads and the one carried on."""
@@ -21,6 +25,8 @@ Pair: TypeAlias = Sequence[Tensor]
 
 _ROWS = 1 << 15
 """Numbers for one token of a group of rows: few enough for the cache of one thread, and for torch not to split the work."""
+BLOCK = 16
+"""Tokens whose states the backward pass computes again at a time."""
 
 
 def wkv(
@@ -31,7 +37,8 @@ def wkv(
     y_t = (n + e^(first + k_t) v_t) / (d + e^(first + k_t)), with n and d those of the state after token t - 1; then n <- e^decay
     n + e^(k_t) v_t, and d likewise with 1 for v_t. ``written`` are the keys and values that go into the state, ``bonus`` those in
     this token's own read-out; ``decay`` (negative) and ``first`` are [channel]. ``at_stop`` is called with the state after each
-    position in ``stops``, in order. The state is float32, or float64 with float64 keys; y has the keys' dtype.
+    position in ``stops``, in order. The state is float32, or float64 with float64 keys; y has the keys' dtype. Every tensor has a
+    gradient, but no second derivatives.
 
     >>> pair = torch.zeros(1, 3, 1), torch.tensor([1.0, 2.0, 6.0]).view(1, 3, 1)
     >>> wkv(pair, pair, torch.zeros(1), torch.zeros(1)).flatten().tolist()
@@ -42,16 +49,13 @@ def wkv(
     zero = torch.zeros_like(key[:, 0], dtype=wide)
     # Two states, which differ only for the token after a stop: ``at_stop`` may change either.
     read = carried = (zero, zero, zero - 1e38)  # the stock model's maximum of no tokens
-    y, start, length = [], 0, key.shape[1]
-    for stop in [*sorted(set(stops)), length]:
-        part = slice(start, min(stop + 1, length))
-        if part.start < part.stop:
-            out, carried = _segment(_cut(written, part), _cut(bonus, part), decay, first, read, carried)
-            y.append(out)
+    y = []
+    for (write_key, write_value, key, value), stopped in segments((*written, *bonus), stops):
+        out, carried = _segment((write_key, write_value), (key, value), decay, first, read, carried)
+        y.append(out)
         read = carried
-        if stop < length:
+        if stopped:
             read, carried = (_parts(h) for h in at_stop(torch.stack(carried, -1)))
-        start = part.stop
     return torch.cat(y, 1) if len(y) > 1 else y[0]
 
 
@@ -85,38 +89,89 @@ def wkv_packed(
     return scan_rows(inside, empty, bonus[0], lambda _: rows, kernel, stopped)
 
 
-def _cut(pair: Pair, part: slice) -> Pair:
-    return pair[0][:, part], pair[1][:, part]
-
-
 def _parts(state: Tensor) -> State:
-    numerator, denominator, maximum = state.unbind(-1)
-    return numerator, denominator, maximum
+    return _three(state.movedim(-1, 0))
+
+
+def _three(state: Tensor) -> State:
+    return state[0], state[1], state[2]
 
 
 def _segment(written: Pair, bonus: Pair, decay: Tensor, first: Tensor, read: State, carried: State) -> tuple[Tensor, State]:
-    """All tokens between two stops, in groups of rows. The grouping does not change the values."""
+    """All tokens between two stops."""
+    inputs = *written, *bonus, decay, first
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *read, *carried)):
+        y, last = _Segment.apply(*inputs, torch.stack(read), torch.stack(carried))  # type: ignore[no-untyped-call]
+        return y, _three(last)
+    return _in_groups(written, bonus, decay, first, read, carried)
+
+
+class _Segment(torch.autograd.Function):
+    """The recurrence with a gradient. Between forward and backward it keeps its inputs and the states before every block."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        write_key, write_value, key, value, decay, first, read, carried = inputs
+        states = carried.new_empty(math.ceil(key.shape[1] / BLOCK) + 1, *carried.shape)
+        written, bonus = (write_key, write_value), (key, value)
+        y, last = _in_groups(written, bonus, decay, first, _three(read), _three(carried), states)
+        states[-1] = torch.stack(last)
+        ctx.save_for_backward(*inputs[:-1], states)
+        return y, states[-1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor, dh: Tensor) -> tuple[Tensor, ...]:
+        *by_token, decay, first, read, states = ctx.saved_tensors
+        wide, rows = read.dtype, _rows(dy)
+        inputs, weights, dy = [t.to(wide) for t in by_token], (decay.to(wide), first.to(wide)), dy.to(wide)
+        into, of_states = [torch.empty_like(t) for t in inputs], dh.new_empty(2, *dh.shape)
+        of_weights = dh.new_empty(2, math.ceil(len(dy) / rows), len(decay))
+
+        def run(start: int) -> None:
+            group = slice(start, start + rows)
+            *of_tokens, of_read = (t[group].transpose(0, 1) for t in (*inputs, *into, dy))
+            before = read[:, group], states[:, :, group]
+            gradients = group_gradients(of_tokens[:4], weights, *before, BLOCK, of_read, dh[:, group], of_tokens[4:])
+            of_weights[:, start // rows], of_states[:, :, group] = torch.stack(gradients[:2]), torch.stack(gradients[2:])
+
+        on_threads(run, range(0, len(dy), rows), dy.device)
+        return (*into, *of_weights.sum(1), *of_states)
+
+
+def _rows(values: Tensor) -> int:
+    """The number of rows in a group."""
+    return max(1, _ROWS // values[0, 0].numel()) if values.device.type == "cpu" else len(values)
+
+
+def _in_groups(
+    written: Pair, bonus: Pair, decay: Tensor, first: Tensor, read: State, carried: State, states: Tensor | None = None
+) -> tuple[Tensor, State]:
+    """In groups of rows. The grouping does not change the values. ``states`` takes those that are carried to every block."""
     key = bonus[0]
-    if torch.is_grad_enabled():
-        return _tokens(written, bonus, decay, first, read, carried)
     y, last = torch.empty_like(key), torch.empty(3, *carried[0].shape, dtype=carried[0].dtype, device=key.device)
-    rows = max(1, _ROWS // key[0, 0].numel()) if key.device.type == "cpu" else len(key)
+    rows = _rows(key)
 
     def run(start: int) -> None:
         group = slice(start, start + rows)
         (wk, wv), (k, v) = ((keys[group], values[group]) for keys, values in (written, bonus))
         seen, continued = ((h[0][group], h[1][group], h[2][group]) for h in (read, carried))
-        y[group], end = _tokens((wk, wv), (k, v), decay, first, seen, continued)
+        kept = None if states is None else states[:, :, group]
+        y[group], end = _tokens((wk, wv), (k, v), decay, first, seen, continued, kept)
         last[:, group] = torch.stack(end)
 
     on_threads(run, range(0, len(key), rows), key.device)
-    return y, (last[0], last[1], last[2])
+    return y, _three(last)
 
 
-def _tokens(written: Pair, bonus: Pair, decay: Tensor, first: Tensor, read: State, carried: State) -> tuple[Tensor, State]:
+def _tokens(
+    written: Pair, bonus: Pair, decay: Tensor, first: Tensor, read: State, carried: State, states: Tensor | None = None
+) -> tuple[Tensor, State]:
     y = []
     columns = (t.unbind(1) for t in (*written, *bonus))
-    for write_key, write_value, key, value in zip(*columns, strict=True):
+    for t, (write_key, write_value, key, value) in enumerate(zip(*columns, strict=True)):
+        if states is not None and t % BLOCK == 0:
+            states[t // BLOCK] = torch.stack(carried)
         y.append(_read_by(read, key.to(carried[0].dtype), value, first).to(key.dtype))
         read = carried = _after(carried, decay, write_key.to(carried[0].dtype), write_value)
     return torch.stack(y, 1), carried

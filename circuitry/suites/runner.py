@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import content
-from ..errors import CircuitryError, no_effect, suggest
+from ..errors import CircuitryError, no_effect, suggest, whole
 from ..executing.open import DEFAULT, choice
 from ..models.model import Model
 from ..patching.provenance import commit, inputs, versions
@@ -68,6 +68,7 @@ def run(
     examples: int | None = None,
     seed: int = 0,
     fresh: bool = False,
+    discover: int = 0,
     command: str = "",
     say: Callable[[str], None] = lambda _: None,
     **options: Any,
@@ -79,6 +80,9 @@ def run(
     ``result.record["folder"]``. ``options`` are those of the suite, of its task, or of ``circuitry.patch``. ``say`` is called
     with what runs next; ``command`` is recorded. Raises CircuitryError for an unknown option, and FileError if another process
     runs the same in that folder or if the disk cannot be written. After such an error, the same call resumes the run.
+
+    ``discover``: how many edges at positions to verify that discovery ranks highest on the suite's task. Those that are significant and
+    that the suite did not look for become a table of their own.
 
     >>> import circuitry as ct
     >>> result = run("induction", ct.load("bundled:mamba"), distances=[8], distance=8, examples=8)
@@ -93,7 +97,10 @@ def run(
     settings, asked = chosen.split(options, task_options)
     posed = task(chosen.task, examples=examples, seed=seed, **asked)
     source = _digest(repr(chosen).encode()) if isinstance(name, Suite) else str(name)  # a Suite value has no file to digest
-    record = _record(source, chosen, model, posed, settings, patching, command)
+    verified = whole("discover", discover)
+    record = _record(
+        source, chosen, model, posed, {**settings, **({"discover": verified} if verified else {})}, patching, command
+    )
     folder = RunFolder.open(Path(out), f"{chosen.name}-{plain(model.name)}", record, fresh=fresh) if out is not None else None
     if folder and folder.complete:
         say(f"{folder.path} is complete; fresh=True (--fresh) would run it again in a new folder")
@@ -101,7 +108,7 @@ def run(
     # The second look is needed: another process may finish this run while we wait for the lock.
     study = Study(model, posed, settings, patching, say, folder)
     with folder.held() if folder else nullcontext():
-        return _read_back(folder) if folder and folder.complete else _carry_out(chosen, study, folder, record)
+        return _read_back(folder) if folder and folder.complete else _carry_out(chosen, study, folder, record, verified)
 
 
 def _read_back(folder: RunFolder) -> SuiteResult:
@@ -110,9 +117,14 @@ def _read_back(folder: RunFolder) -> SuiteResult:
     return SuiteResult.load(folder.path)
 
 
-def _carry_out(chosen: Suite, study: Study, folder: RunFolder | None, record: dict[str, Any]) -> SuiteResult:
+def _carry_out(chosen: Suite, study: Study, folder: RunFolder | None, record: dict[str, Any], discover: int) -> SuiteResult:
     try:
         result = chosen.carry_out(study)
+        if discover:
+            from .beyond import add_discovery
+
+            study.say("edges that nobody named")
+            add_discovery(result, study, discover)
     except KeyboardInterrupt:
         if folder and folder.writes:
             write_report(folder.path)

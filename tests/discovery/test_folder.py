@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import pytest
 import circuitry as ct
 from circuitry import CircuitryError, ModelError
 from circuitry.discovery import folder as folders
-from circuitry.discovery import result as results
 from circuitry.discovery import search
 from circuitry.discovery.methods import method
 from circuitry.discovery.methods.eap import Eap
@@ -22,6 +20,7 @@ from circuitry.discovery.page import write_report
 from circuitry.discovery.question import Question
 from circuitry.discovery.result import Discovery
 from support.command import called, circuitry
+from support.short_discovery import shorten
 
 TASK = ct.task("induction", distance=4, examples=12)
 ASKED: dict[str, Any] = {"method": "eap", "verify": 6, "progress": False}
@@ -35,8 +34,7 @@ EVERY = {
 def short() -> Iterator[None]:
     """Fewer circuits for curve and scores, and small steps, so that a few prompts and cells make two of each."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(results, "curve", partial(results.curve, fractions=(0.05, 1.0), random=1))
-        patched.setattr(folders, "score_edges", partial(folders.score_edges, random=2, subsets=1))
+        shorten(patched)
         patched.setattr(search, "PROMPTS", 4)
         patched.setattr(search, "CELLS", 4)
         yield

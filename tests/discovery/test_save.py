@@ -22,7 +22,8 @@ NAMES = ("gpt_neox", "mamba")
 
 @pytest.fixture(scope="module", params=NAMES)
 def found(request: pytest.FixtureRequest) -> Discovery:
-    return ct.discover(ct.load(f"bundled:{request.param}"), TASK, verify=4, progress=False)
+    made: Discovery = ct.discover(ct.load(f"bundled:{request.param}"), TASK, verify=4, progress=False)
+    return made
 
 
 @pytest.fixture(scope="module")

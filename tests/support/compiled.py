@@ -45,6 +45,11 @@ def effects(model: ct.Model, task: ct.Task) -> dict[Cell, tuple[float, float]]:
     """The least effect by any example on the answer's logit, and the most by any example and metric, of every node at every
     position: its value on the corrupted prompt is put in, and everything after it recomputed. Cells that cannot have one are left out.
     """
+    return _extremes(every_node(model, task), ["node", "position"])
+
+
+def every_node(model: ct.Model, task: ct.Task) -> pd.DataFrame:
+    """These effects, one row for each node, position, example and metric."""
     positions = list(range(where(model, task)["END"] + 1))
     found = []
     for family in model.graph.families:
@@ -52,15 +57,17 @@ def effects(model: ct.Model, task: ct.Task) -> dict[Cell, tuple[float, float]]:
             indices = ",".join(f"{{{name}}}" for name in family.indices)
             path = f"{family.name}{indices and f'[{indices}]'}{port and '.' + port} @ {{position}} -> logits"
             try:
-                frame = _patched(model, task, path, axes={"position": positions}).frame
+                frame = patched(model, task, path, axes={"position": positions}).frame
             except PathError:
                 continue  # the logits themselves, and nodes that are nowhere on the way to END
             names = [str(Node(family.name, row, port or None)) for row in frame[list(family.indices)].itertuples(False, None)]
             found.append(frame.assign(node=names, position=frame["position"].astype(int)))
-    return _extremes(pd.concat(found), ["node", "position"])
+    whole: pd.DataFrame = pd.concat(found)
+    return whole
 
 
-def _patched(model: ct.Model, task: ct.Task, path: Any, **options: Any) -> Any:
+def patched(model: ct.Model, task: ct.Task, path: Any, **options: Any) -> Any:
+    """The effects of paths, by each of ``METRICS``."""
     return ct.patch(model, task, path, metric=METRICS, baseline=0, lint=False, **options)
 
 
@@ -109,7 +116,7 @@ def possible_edges(truth: GroundTruth, corruption: str, named: dict[str, int], g
 def edge_effects(model: ct.Model, task: ct.Task, cells: set[tuple[Cell, Cell]]) -> dict[tuple[Cell, Cell], tuple[float, float]]:
     """As ``effects``, of what the source of each edge does to its target along that edge."""
     paths = {f"{a} @ {s} -> {b} @ {t} directly": ((a, s), (b, t)) for (a, s), (b, t) in sorted(cells)}
-    table = _patched(model, task, {name: name if "logits" in name else f"{name} -> logits" for name in paths})
+    table = patched(model, task, {name: name if "logits" in name else f"{name} -> logits" for name in paths})
     return {paths[name]: both for name, both in _extremes(table.frame, ["path"]).items()}
 
 

@@ -24,6 +24,7 @@ LAYERS = (
     {"executing", "reports"},
     {"patching"},
     {"discovery"},
+    {"benchmarks"},
     {"evidence"},
     {"suites", "features"},
     {"studies"},

@@ -1,0 +1,31 @@
+"""Commands for benchmarks: ``benchmark discovery``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import say
+
+app = typer.Typer()
+
+
+@app.command()
+def discovery(
+    count: Annotated[int, typer.Option(help="compiled models, 42 by default; the first of them cover all families")] = 42,
+    method: Annotated[list[str] | None, typer.Option(help="a method; repeatable; by default all but exact")] = None,
+    examples: Annotated[int, typer.Option(help="prompts for each model")] = 16,
+    bundled: Annotated[bool, typer.Option(help="also the bundled models, in which every edge is patched")] = True,
+    out: Annotated[Path | None, typer.Option(help="folder that keeps every case, so that another call resumes")] = None,
+) -> None:
+    """Measure how well methods of discovery find known circuits, and print the table methods x families."""
+    from ..benchmarks.known import discovery as measure
+    from ..store.files import write_csv
+
+    found = measure(count=count, methods=method, examples=examples, with_trained=bundled, folder=out, progress=say)
+    print(found.text())
+    if out is not None:
+        write_csv(found.frame, out / "cases.csv", index=False)
+        print(f"written: {out.resolve()}")

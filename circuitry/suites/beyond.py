@@ -1,0 +1,68 @@
+"""What discovery finds that a suite did not look for: verified edges whose ends are not among the suite's components."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..discovery.result import Discovery
+from ..discovery.search import discover
+from ..discovery.wiring import edge
+from ..paths.values import Node
+from ..results.table import PatchingTable
+from .result import Component, SuiteResult
+from .study import Study
+
+TABLE = "discovered"
+"""The name of the table in a run."""
+TITLE = "What discovery finds that the suite did not look for"
+
+
+def add_discovery(result: SuiteResult, study: Study, verify: int) -> None:
+    """Discover edges on the suite's task, and add those that are significant and new as a table; a note of the summary says how many.
+
+    An edge is new unless both its ends are components of the suite, or in their layers inside the same block; the embedding and the
+    logits count as known.
+    """
+    found = discover(study.model, study.task, verify=verify, executor=study.patching.get("executor", "suffix"))
+    new = [
+        cell
+        for cell in zip(found.found["edge"], found.found["position"], strict=True)
+        if not known(cell[0], result.summary.components)
+    ]
+    total = len(found.found)
+    result.summary.notes.append(
+        f"discovery verified {len(found.exact)} edges at positions, {total} with a significant effect; {len(new)} of these are not "
+        f"between the components above{f' (table {TABLE!r})' if new else ''}"
+    )
+    if new:
+        result.tables[TABLE] = table_of(found, new)
+
+
+def known(text: str, components: Sequence[Component]) -> bool:
+    """Whether both ends of an edge are components of a suite; the embedding and the logits count as known.
+
+    >>> components = [Component("head[1,0]", "induction head", 1.0, "END"), Component("head[0,1]", "writes the k", 1.0, "B")]
+    >>> known("head[0,1] -> head[1,0].k", components), known("mlp[0] -> head[1,0].k", components)
+    (True, False)
+    """
+    named = [component.node for component in components]
+    ends = edge(text)
+    return all(_covered(end, named) for end in (ends.source, ends.target))
+
+
+def _covered(end: Node, names: Sequence[str]) -> bool:
+    whole = replace(end, port=None)
+    return (
+        end.family in ("embed", "logits")
+        or str(whole) in names
+        or any(name.startswith(f"{end.family}[{','.join(map(str, end.indices))}") for name in names)
+    )
+
+
+def table_of(found: Discovery, cells: Sequence[tuple[str, str]]) -> PatchingTable:
+    """The exact effects of some verified cells as a table over ``edge`` and ``position``."""
+    exact = found.table.select("measure", "exact")
+    chosen = [cell in set(cells) for cell in zip(exact.frame["edge"], exact.frame["position"], strict=True)]
+    frame = exact.frame[chosen].reset_index(drop=True)
+    return replace(exact, frame=frame, provenance={**exact.provenance, "title": TITLE})

@@ -92,13 +92,12 @@ def discovery(
     rows: list[dict[str, Any]] = []
     for case in _cases(count, examples, with_trained):
         file = None if folder is None else folder / f"{case.name} {case.corruption}.json".replace(":", "-").replace(" ", "-")
-        if file is not None and file.is_file():
-            found = json.loads(file.read_text(encoding="utf-8"))
-        else:
-            found = list(measured(case, chosen))
-            if file is not None:
-                write_whole(file, json.dumps(found))
-        rows += found
+        kept = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else []
+        missing = [name for name in chosen if name not in [row["method"] for row in kept]]
+        found = [*kept, *(measured(case, missing) if missing else ())]
+        if file is not None and missing:
+            write_whole(file, json.dumps(found))
+        rows += [row for row in found if row["method"] in chosen]
         progress(
             f"{case.name}, corruption {case.corruption}: " + ", ".join(f"{row['method']} {row['auroc']:.3f}" for row in found)
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -141,9 +142,28 @@ class Subgraphs:
         output = (graph.place(Node(graph.by_role("logits")[0].name)), 0)
         states = tuple(range(self.length)) if any(place.position is None for place in places) else ()
         keep = torch.from_numpy(ends).to(model.device)
-        logits = traced(model, torch.from_numpy(ids), [*stops, output], act, states=states, keep=keep)[-1]
+        with self._needed(views):
+            logits = traced(model, torch.from_numpy(ids), [*stops, output], act, states=states, keep=keep)[-1]
         where = np.tile(np.searchsorted(ends, self.prompts.where["END"]), rows // self.count)
         return logits[torch.arange(rows), torch.from_numpy(where)]
+
+    @contextmanager
+    def _needed(self, views: Sequence[_View]) -> Iterator[None]:
+        """Within this context MLPs compute only the rows that something reads: most views of the stream are made for heads."""
+        hf, blocks = self.question.model.hf, [node for node in self.wiring.blocks if self.graph.family(node.family).role == "mlp"]
+        modules = [hf.get_submodule(self.graph.place(node).module) for node in blocks]
+        for node, module in zip(blocks, modules, strict=True):
+            used = [slice(0, self.count), *(self._rows(view, 0) for view in views)]
+            for reader in self.wiring.readers:
+                if reader == node or (reader.indices == node.indices and self.graph.family(reader.family).role == "mlp_input"):
+                    used += [self._rows(view, view.of[reader]) for view in views]
+            rows = sorted({row for part in used for row in range(part.start, part.stop)})
+            module.circuitry_rows = torch.tensor(rows, device=self.question.model.device)
+        try:
+            yield
+        finally:
+            for module in modules:
+                module.circuitry_rows = None
 
     def _enter(self, value: Tensor, stage: int, views: Sequence[_View], sent: list[dict[Node, Tensor]]) -> None:
         """Give every view of the stream what it keeps."""

@@ -59,12 +59,14 @@ class Gate:
     """A base class put before a block's own class."""
 
     circuitry_packed: Inside | None = None
+    circuitry_rows: Tensor | None = None
+    """The rows of a batch to compute, if not all; the output of the others is zero. For a block that returns one tensor."""
 
     def forward(self, *args: Any, **options: Any) -> Any:
         """The block's forward for the tokens that are live in it; the others take the output of their base row's token."""
         inside = self.circuitry_packed
         if inside is None:
-            return super().forward(*args, **options)  # type: ignore[misc]
+            return self._some_rows(*args, **options) if self.circuitry_rows is not None else super().forward(*args, **options)  # type: ignore[misc]
         # The stream is the first argument, and some models pass it by name.
         name = None if args else next(iter(options))
         x = args[0] if name is None else options[name]
@@ -76,6 +78,18 @@ class Gate:
         if inside.out is None:
             return out
         return (out[0][:, inside.out], *out[1:]) if isinstance(out, tuple) else out[:, inside.out]
+
+    def _some_rows(self, x: Tensor, *args: Any, **options: Any) -> Any:
+        out = super().forward(x[self.circuitry_rows], *args, **options)  # type: ignore[misc]
+        if isinstance(out, tuple):  # RWKV's channel mixing returns its state as well
+            return (_spread(out[0], x, self.circuitry_rows), *out[1:])
+        return _spread(out, x, self.circuitry_rows)
+
+
+def _spread(out: Tensor, x: Tensor, rows: Tensor | None) -> Tensor:
+    whole = out.new_zeros(len(x), *out.shape[1:])
+    whole[rows] = out
+    return whole
 
 
 def _of_tokens(value: Any, batch: Tensor, position: Tensor, length: int) -> Any:

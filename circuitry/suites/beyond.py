@@ -24,7 +24,7 @@ def add_discovery(result: SuiteResult, study: Study, verify: int) -> None:
     An edge is new unless both its ends are components of the suite, or in their layers inside the same block; the embedding and the
     logits count as known.
     """
-    found = discover(study.model, study.task, verify=verify, executor=study.patching.get("executor", "suffix"))
+    found = discover(study.model, study.task, verify=verify, executor=study.options.get("executor", "suffix"))
     new = [
         cell
         for cell in zip(found.found["edge"], found.found["position"], strict=True)

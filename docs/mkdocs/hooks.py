@@ -123,6 +123,7 @@ EXAMPLES = {
     "graph": "circuitry graph mamba --out mamba.svg",
     "models": "circuitry models",
     "convert": "circuitry convert mamba-130m mamba-130m-safe",
+    "benchmark discovery": "circuitry benchmark discovery",
     "circuits": "circuitry circuits induction bundled:gpt_neox bundled:mamba --out runs",
     "universality": "circuitry universality --models bundled:gpt_neox bundled:mamba --seed-variant bundled:gpt_neox_s1 --out runs",
     "mppc": "circuitry mppc features/gpt_neox --with features/mamba --out matches",

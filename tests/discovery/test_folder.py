@@ -153,7 +153,14 @@ def test_the_page_shows_all_parts_and_is_written_again_from_the_folder(done: tup
     page = (out / "report.html").read_text()
     for part in ("summary", "circuit", "ranking", "agreement", "curve", "scores", "stability", "methods"):
         assert f'<section id="{part}">' in page
-    for text in ("partial necessity", "Jaccard index", "MIB", "faithfulness lost", "ranked by eap on the first half", "too few draws"):
+    for text in (
+        "partial necessity",
+        "Jaccard index",
+        "MIB",
+        "faithfulness lost",
+        "ranked by eap on the first half",
+        "too few draws",
+    ):
         assert text in page
     assert page.count('<img src="data:image/svg+xml') == 2
     (out / "report.html").unlink()

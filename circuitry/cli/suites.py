@@ -109,10 +109,13 @@ def _print_result(result: SuiteResult) -> None:
 
 @app.command()
 def report(folder: RunPath) -> None:
-    """Rebuild report.html of a run from the files in its folder."""
+    """Rebuild report.html of a run or a discovery from the files in its folder."""
+    from ..discovery.page import is_discovery
+    from ..discovery.page import write_report as write_discovery
     from ..reports.page import write_report
 
-    print(f"written: {write_report(folder).resolve()}")
+    write = write_discovery if is_discovery(folder) else write_report
+    print(f"written: {write(folder).resolve()}")
 
 
 @app.command()

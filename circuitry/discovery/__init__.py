@@ -11,6 +11,8 @@ from typing import Any
 
 _WHERE = {
     "Curve": "curve",
+    "read": "reading",
+    "save": "saving",
     "Discovery": "result",
     "EdgeCircuit": "circuit",
     "EdgeScores": "scores",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from ..results.statistics import resampling
 from ..thresholds import LEVEL, RESAMPLES
@@ -44,16 +43,10 @@ def measured(question: Question, kept: Sequence[NDArray[np.bool_]], desc: str = 
     """The metric of circuits, each given as edges by label [edge, label], on all prompts."""
     values = np.full((len(kept), len(question.prompts)), np.nan)
     ends = np.full((2, len(question.prompts)), np.nan)
-    bar = tqdm(
-        total=values.size,
-        desc=desc,
-        unit="run",
-        disable=None if question.progress is None else not question.progress,
-        leave=False,
-    )
-    with bar:
-        for examples, prompts in question.batches(3, desc):
-            runs, labels = Subgraphs(question, prompts), question.labels.take(examples)
+    quiet = question.quiet()
+    with question.bar(total=values.size, desc=desc, unit="run") as bar:
+        for examples, prompts in quiet.batches(3, desc):
+            runs, labels = Subgraphs(quiet, prompts), question.labels.take(examples)
 
             def masks() -> Iterator[NDArray[np.bool_]]:
                 yield from map(labels.tokens, kept)  # noqa: B023 (used up in this turn)
@@ -86,6 +79,17 @@ class Curve:
 
     def __repr__(self) -> str:
         return self.text()
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The curve as plain data, from which ``of`` makes it again."""
+        return {**asdict(replace(self, frame=None)), "frame": self.frame.to_dict("list")}  # type: ignore[arg-type]
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Curve:
+        """A curve from its ``data``, which may have been through JSON."""
+        intervals = {name: tuple(data[name]) for name in ("cpr_interval", "cmd_interval")}
+        return cls(**{**data, **intervals, "frame": pd.DataFrame(data["frame"])})
 
     def text(self) -> str:
         """The curve in words and numbers."""
@@ -151,7 +155,7 @@ def curve(
     })  # fmt: skip
     spread = np.array([areas(fractions, row, scale=scale) for row in drawn])
     cpr, cmd = areas(fractions, found[0], scale=scale)
-    by_chance = np.mean([areas(fractions, row, scale=scale) for row in chance], axis=0)
+    by_chance = np.mean([areas(fractions, row, scale=scale) for row in chance], axis=0) if random else np.full(2, np.nan)
     (cpr_low, cmd_low), (cpr_high, cmd_high) = np.quantile(spread, tails, axis=0)
     return Curve(
         frame, cpr, (float(cpr_low), float(cpr_high)), cmd, (float(cmd_low), float(cmd_high)), float(by_chance[0]),

@@ -6,10 +6,12 @@ A file has one number for each edge, so the caller sums the scores of an edge ov
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..architecture.graph import Graph
 from ..errors import CircuitryError, expected, whole
@@ -63,11 +65,19 @@ def read(path: str | Path, graph: Graph) -> EdgeFile:
     return EdgeFile({edges[name]: score for name, score in scores.items()}, inside)
 
 
-def write(path: str | Path, graph: Graph, scores: Mapping[Edge, float], in_graph: Collection[Edge] = (), *, d_model: int) -> None:
+def write(
+    path: str | Path,
+    graph: Graph,
+    scores: Mapping[Edge, float],
+    in_graph: Collection[Edge] = (),
+    *,
+    d_model: int,
+    more: Mapping[str, Any] | None = None,
+) -> None:
     """Write a graph file that EAP-IG and MIB's circuit track read: JSON or tensors, if its name ends with .json or .pt.
 
     ``scores`` has every edge of the model, ``in_graph`` the edges of a circuit. ``d_model`` is the width of the residual stream,
-    which EAP-IG wants to know. A node is marked as in the graph if edges in the graph enter and leave it. EAP-IG keeps scores
+    which EAP-IG wants to know. ``more`` are further parts of a JSON file, which EAP-IG ignores, as ``read`` does. A node is marked as in the graph if edges in the graph enter and leave it. EAP-IG keeps scores
     in single precision.
 
     Raises CircuitryError for a graph that is not a Transformer's, for edges that the model does not have, for missing edges and
@@ -88,7 +98,7 @@ def write(path: str | Path, graph: Graph, scores: Mapping[Edge, float], in_graph
     numbers = _finite({name: float(scores[edge]) for edge, name in names.items()})
     marked: Marked = {name: (numbers[name], edge in inside) for edge, name in names.items()}
     if as_text:
-        write_whole(file, to_json(marked, graph, d_model=width))
+        write_whole(file, json.dumps({**to_json(marked, graph, d_model=width), **(more or {})}))
     else:
         write_whole(file, lambda place: to_pt(place, marked, graph, d_model=width))
 

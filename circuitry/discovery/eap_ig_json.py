@@ -16,7 +16,7 @@ def from_json(text: str, graph: Graph) -> Marked:
 
     >>> import circuitry as ct
     >>> g = ct.graph("gpt2", layer=1, head=1)
-    >>> from_json(to_json({"m0->logits": (0.5, True)}, g, d_model=8), g)
+    >>> from_json(json.dumps(to_json({"m0->logits": (0.5, True)}, g, d_model=8)), g)
     {'m0->logits': (0.5, True)}
     """
     try:
@@ -30,18 +30,17 @@ def from_json(text: str, graph: Graph) -> Marked:
     return {name: _mark(name, entry) for name, entry in data["edges"].items()}
 
 
-def to_json(marked: Marked, graph: Graph, *, d_model: int) -> str:
-    """A JSON file in the layout of 2.0.
+def to_json(marked: Marked, graph: Graph, *, d_model: int) -> dict[str, Any]:
+    """The parts of a JSON file in the layout of 2.0.
 
     >>> import circuitry as ct
-    >>> text = to_json({"input->m0": (0.5, True)}, ct.graph("gpt2", layer=1, head=1), d_model=8)
-    >>> json.loads(text)["nodes"]
+    >>> to_json({"input->m0": (0.5, True)}, ct.graph("gpt2", layer=1, head=1), d_model=8)["nodes"]
     {'input': {'in_graph': True}, 'a0.h0': {'in_graph': False}, 'm0': {'in_graph': False}, 'logits': {'in_graph': True}}
     """
     inside = nodes_inside(marked)
     nodes = {name: {"in_graph": name in inside} for name in sender_names(graph)} | {"logits": {"in_graph": True}}
     edges = {name: {"score": score, "in_graph": within} for name, (score, within) in marked.items()}
-    return json.dumps({"cfg": {**config(graph), "d_model": d_model}, "nodes": nodes, "edges": edges})
+    return {"cfg": {**config(graph), "d_model": d_model}, "nodes": nodes, "edges": edges}
 
 
 def _mark(name: str, entry: Any) -> tuple[float | None, bool]:

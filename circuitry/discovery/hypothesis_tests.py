@@ -11,7 +11,7 @@ from scipy import stats
 
 from .circuit import EdgeCircuit
 from .question import Question
-from .scores import score_edges
+from .scores import EdgeScores, score_edges
 
 Floats = NDArray[np.float64]
 PERMUTATIONS = 2000
@@ -46,7 +46,19 @@ def hypotheses(
       largest p over edges after Bonferroni; section 3.4.
     * sufficiency, partial necessity: random circuits are as faithful, and harm the model as much when removed; section 4.
     """
-    scores = score_edges(question, circuit, random=random, subsets=0, seed=seed)
+    return hypotheses_of(score_edges(question, circuit, random=random, subsets=0, seed=seed), tolerance, level, seed)
+
+
+def hypotheses_of(scores: EdgeScores, tolerance: float = 0.1, level: float = 0.05, seed: int = 0) -> Hypotheses:
+    """The same from a circuit's scores, with as many random circuits as these have.
+
+    >>> import circuitry as ct
+    >>> from circuitry.discovery.search import discover
+    >>> found = discover(ct.load("bundled:mamba"), ct.task("induction", distance=4, examples=8), verify=0)
+    >>> tests = hypotheses_of(score_edges(found.confirming, found.circuit(edges=30), random=2, subsets=0))
+    >>> tests.frame["hypothesis"][0]
+    'equivalence'
+    """
     runs = dict(zip(scores.labels, scores.measured.values, strict=True))
     model, alone, rest = scores.measured.clean, runs["circuit"], runs["complement"]
     rows = [

@@ -67,6 +67,15 @@ class Question:
             self, task=task, prompts=self.prompts.take(examples), labels=self.labels.take(examples), of=self.numbers[examples]
         )
 
+    def quiet(self) -> Question:
+        """The same without progress bars, for a caller that shows one of its own."""
+        executor = self.executor if isinstance(self.executor, str) else replace(self.executor, progress=False)
+        return replace(self, progress=False, executor=executor)
+
+    def bar(self, **options: Any) -> tqdm[Any]:
+        """A progress bar, shown as the question says: by default where stderr is a terminal."""
+        return tqdm(disable=None if self.progress is None else not self.progress, leave=False, **options)
+
     @functools.cached_property
     def items(self) -> tuple[Item, ...]:
         """What is ranked: all edges, or all nodes that have a value of their own."""
@@ -79,7 +88,7 @@ class Question:
         one = rows * self.model.bytes_per_row(length) * max(1, layers) * 2
         size = max(1, min(16, self.memory // one))
         starts = range(0, len(self.prompts), size)
-        for start in tqdm(starts, desc=desc, disable=None if self.progress is None else not self.progress, leave=False):
+        for start in self.bar(iterable=starts, desc=desc):
             examples = np.arange(start, min(start + size, len(self.prompts)))
             yield examples, self.prompts.take(examples)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,8 @@ from .circuit import Cell, EdgeCircuit, edge_circuit
 from .curve import Curve, curve, first, ordered
 from .kinds import kind
 from .question import Question, Scores
+from .saving import SHOWN, save
 from .wiring import edge
-
-SHOWN = 100
-"""How many cells a table has at least, verified or not."""
 
 
 @dataclass
@@ -177,6 +176,8 @@ class Discovery:
 
         The frame has ``edge``, ``position`` and ``frequency``.
         """
+        if np.isnan(self.scores).any():
+            raise CircuitryError("a file has the scores by prompt of the best cells only, and this needs all; discover again")
         best = self.cells(edges)
         chosen = first(
             np.array([np.ravel_multi_index(cell, self.mean.shape) for cell in best], np.int64), len(best), self.mean.shape
@@ -189,6 +190,10 @@ class Discovery:
             overlap += (drawn & chosen).sum() / (drawn | chosen).sum()
         rows = [(*self.name(cell), counts[cell] / resamples) for cell in best]
         return pd.DataFrame(rows, columns=[self.level, "position", "frequency"]), overlap / resamples
+
+    def save(self, path: str | FilePath, edges: int | None = None) -> None:
+        """Write a file that EAP-IG and ``circuitry.discovery.read`` read; ``edges`` of it are marked as the circuit. See ``saving.save``."""
+        save(self, path, edges)
 
     def text(self) -> str:
         """The best cells in words."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from os import PathLike
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import CircuitryError, expected, whole
+from ..errors import CircuitryError, ModelError, expected, no_effect, whole
 from ..executing.inputs import check_prompts
 from ..executing.open import DEFAULT as EXECUTOR
-from ..executing.open import ExecutorLike
+from ..executing.open import ExecutorLike, choice
 from ..models.model import Model
+from ..models.spread import is_spread
 from ..patching.experiment import patch
 from ..patching.measured import MetricLike, metric_of
 from ..patching.options import check_given
@@ -21,10 +25,16 @@ from .methods import DEFAULT
 from .methods import method as named
 from .methods.method import Method
 from .positions import labels
-from .question import Level, Question
+from .question import Level, Question, Scores
 from .result import Discovery
+from .steps import Arrays, Steps
 from .truth import patched
 from .wiring import Wiring
+
+PROMPTS, CELLS = 16, 10
+"""How many prompts are scored, and how many cells verified, in one step."""
+EDGES = 40
+"""How many edges the circuit of a run folder is made of, if nobody says."""
 
 
 def asked(
@@ -47,6 +57,8 @@ def asked(
     (77, ('B', 'B+1', 'B+2'))
     """
     check_given(model, task)
+    if is_spread(model.hf):
+        raise ModelError(f"{model.name} is spread by device_map, and its gradients cannot be; load it on one device")
     if level not in ("edge", "node"):
         raise CircuitryError(expected("level 'edge' or 'node'", level))
     if direction not in ("noising", "denoising"):
@@ -56,9 +68,13 @@ def asked(
     used = prompts.trimmed()
     if direction == "denoising":
         used = replace(used, clean=used.corrupted, corrupted=used.clean)
+    chosen = choice(executor)
+    if progress is not None:
+        chosen = replace(chosen, progress=progress)
+    model = model.widened()  # gradients in half precision lose small edges
     return Question(
         model, task, used, Wiring(model.graph), metric_of(metric, task, model), level, labels(used, apart=positions), direction,
-        executor, seed=seed, progress=progress,
+        chosen, memory=chosen.memory, seed=seed, progress=progress,
     )  # fmt: skip
 
 
@@ -76,6 +92,9 @@ def discover(
     executor: ExecutorLike = EXECUTOR,
     seed: int = 0,
     progress: bool | None = None,
+    out: str | PathLike[str] | None = None,
+    edges: int | None = None,
+    command: str = "",
 ) -> Discovery:
     """Rank every edge (or node) at every position by how much it carries of a task, and verify the best exactly.
 
@@ -85,37 +104,108 @@ def discover(
             or a value with ``name``, ``scores`` and ``passes``.
         level: "edge" (from each node that writes to the stream to each that reads it, and inside blocks) or "node".
         positions: keep tokens apart, by the names of the task's positions; or add them up.
-        metric, direction, executor: as for ``circuitry.patch``.
+        metric, direction, executor: as for ``circuitry.patch``. The executor's memory bounds the batches of gradients too.
         verify: how many of the best are patched exactly.
         confirm: rank on the first half of the prompts and verify, score and test on the second. Otherwise all prompts are used
             for both, and no q is to be trusted, since what was chosen for a large effect is tested on the same prompts.
         seed: draws what is random: random circuits of a curve, the method "random".
         progress: show bars; by default where stderr is a terminal.
+        out: a folder for tables, curve, figures, the circuit with its scores, and a page, ``report.html``. The same call resumes a
+            run that was killed.
+        edges: how many edges the folder's circuit is made of; 40 by default.
+        command: recorded in the folder.
 
-    Raises CircuitryError for options that do not fit, TaskError for a task whose prompts do not fit the model.
+    A model in half precision is copied to float32 first. Raises CircuitryError for options that do not fit and for a folder that
+    holds another run, ModelError for a model that is spread over devices, TaskError for a task whose prompts do not fit the model.
 
     >>> import circuitry as ct
     >>> found = discover(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=8), verify=4)
     >>> found.ranking["edge"][0], found.ranking["position"][0]
     ('embed -> conv_in[1]', 'B')
     """
-    ranked = asked(
+    if out is None and edges is not None:
+        raise no_effect("edges", edges, "without out= no circuit is drawn", "give out=, or use found.circuit(edges=...)")
+    question = asked(
         model, task, level=level, positions=positions, metric=metric, direction=direction, executor=executor, seed=seed,
         progress=progress,
     )  # fmt: skip
     chosen, count = named(method), whole("verify", verify)
-    confirming = ranked
-    if confirm:
-        examples = np.arange(len(ranked.prompts))
-        if len(examples) < 4:
-            raise CircuitryError(f"{len(examples)} prompts cannot be halved; use at least 4 examples, or confirm=False")
-        ranked, confirming = ranked.part(examples[::2]), ranked.part(examples[1::2])
-    scores = chosen.scores(ranked)
-    whole_prompts = patch(model, task, "embed -> logits", metric=metric, direction=direction, baseline=0, executor=executor)
-    ends = whole_prompts.values("base")[0], whole_prompts.values("source")[0]
-    found = Discovery(ranked, confirming, chosen.name, scores, {}, ends)
-    exact = patched(confirming, found.cells(count))
-    return replace(found, exact=exact, provenance=_provenance(found, verify=count, confirm=confirm))
+    halves = _halves(question) if confirm else (question, question)
+    options = {"verify": count, "confirm": confirm, **_narrow(model, question)}
+    if out is None:
+        return _found(question, *halves, chosen, Steps(), options)
+    from .folder import DiscoveryFolder
+
+    size = whole("edges", EDGES if edges is None else edges, 1)
+    folder = DiscoveryFolder.open(Path(out), question, chosen, options, command)
+    with folder.held():
+        found = _found(question, *halves, chosen, folder.steps, options)
+        folder.finish(found, size)
+    return found
+
+
+def _halves(question: Question) -> tuple[Question, Question]:
+    """The prompts to rank on and those to verify on."""
+    examples = np.arange(len(question.prompts))
+    if len(examples) < 4:
+        raise CircuitryError(f"{len(examples)} prompts cannot be halved; use at least 4 examples, or confirm=False")
+    return question.part(examples[::2]), question.part(examples[1::2])
+
+
+def _narrow(model: Model, question: Question) -> dict[str, str]:
+    """What a reader should know if the numbers are not those of the model's own dtype."""
+    if question.model is model:
+        return {}
+    return {"dtype": f"computed in float32; the model is in {str(model.dtype).removeprefix('torch.')}"}
+
+
+def _found(
+    question: Question, ranked: Question, confirming: Question, chosen: Method, steps: Steps, options: dict[str, Any]
+) -> Discovery:
+    scores = _scored(ranked, chosen, steps)
+    ends = steps.arrays("ends", lambda: _ends(question))
+    found = Discovery(ranked, confirming, chosen.name, scores, {}, (ends["base"], ends["source"]))
+    exact = _verified(confirming, found.cells(options["verify"]), steps)
+    return replace(found, exact=exact, provenance=_provenance(found, **options))
+
+
+def _scored(question: Question, chosen: Method, steps: Steps) -> Scores:
+    """The attributions, some prompts at a time."""
+    scores = question.empty()
+    with question.bar(total=len(scores), desc=chosen.name, unit="prompt") as bar:
+        for start in range(0, len(scores), PROMPTS):
+            examples = np.arange(start, min(start + PROMPTS, len(scores)))
+            part = question.quiet().part(examples)
+            scores[examples] = steps.arrays(f"scores-{start}", lambda: {"scores": chosen.scores(part)})["scores"]  # noqa: B023
+            bar.update(len(examples))
+    return scores
+
+
+def _ends(question: Question) -> Arrays:
+    """The metric of the base and the source prompts [example]."""
+    table = patch(
+        question.model, question.task, "embed -> logits", metric=question.metric, direction=question.direction, baseline=0,
+        executor=question.quiet().executor,
+    )  # fmt: skip
+    return {end: table.values(end)[0] for end in ("base", "source")}
+
+
+def _verified(question: Question, cells: Sequence[tuple[int, int]], steps: Steps) -> dict[tuple[int, int], Any]:
+    """The exact effects [example] of cells, some at a time."""
+    exact: dict[tuple[int, int], Any] = {}
+    with question.bar(total=len(cells), desc="verifying", unit="path") as bar:
+        for start in range(0, len(cells), CELLS):
+            some = cells[start : start + CELLS]
+            effects = steps.arrays(f"exact-{start}", lambda: _named(patched(question.quiet(), some)))  # noqa: B023
+            exact |= {
+                (int(item), int(label)): values for (item, label), values in ((k.split(","), v) for k, v in effects.items())
+            }
+            bar.update(len(some))
+    return exact
+
+
+def _named(effects: Any) -> Arrays:
+    return {f"{item},{label}": values for (item, label), values in effects.items()}
 
 
 def _provenance(found: Discovery, **options: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -55,6 +56,22 @@ def commit(model: Model) -> dict[str, str]:
     """
     commit_hash = getattr(model.hf.config, "_commit_hash", None)
     return {"commit": commit_hash} if commit_hash else {}
+
+
+def inputs(model: Model, prompts: Prompts) -> str:
+    """A digest of the graph and of the prompts: another graph file, tokenizer or task has another.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> inputs(model, task.prompts(model.vocabulary)) == inputs(model, task.but(seed=1).prompts(model.vocabulary))
+    False
+    """
+    graph = model.graph
+    places = [(str(node), graph.place(node)) for node in graph.nodes(ports=True) if graph.family(node.family).place]
+    digest = hashlib.sha256(repr((places, sorted(map(str, graph.nx.edges(data=True))))).encode())
+    for ids in (prompts.clean, prompts.corrupted, prompts.answer, prompts.foil, *prompts.where.values()):
+        digest.update(ids.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:

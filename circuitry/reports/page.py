@@ -126,7 +126,7 @@ def _contents(run: Run) -> dict[str, Any]:
         "findings": words.findings(run.summary) if run.summary else [],
         "circuit": Markup(picture(run.circuit, "node")) if run.circuit else None,
         "panels": panels(run.circuit, tables) if run.circuit else [],
-        "figures": _figures(run),
+        "figures": figures_of(run),
         "methods": words.methods(run),
         "citation": run.provenance.get("cites", ""),
     }
@@ -142,10 +142,13 @@ def experiments(run: Run, start: int = 1) -> list[Experiment]:
     return [Experiment.of(n, name, table, list(run.files(name))) for n, (name, table) in tables]
 
 
-def _figures(run: Run) -> list[dict[str, Any]]:
+def figures_of(run: Run) -> list[dict[str, Any]]:
     """Figures with their pictures as data URIs; an SVG that is shown as an image cannot run scripts or use the network.
 
     A PNG replaces an SVG that is too large. A figure whose PNG does not fit into the page either has no data.
+
+    >>> figures_of(Run(Path("r"), {}, {}))
+    []
     """
     room, figures = _PICTURES, []
     for figure in run.provenance.get("figures") or []:

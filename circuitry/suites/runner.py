@@ -14,7 +14,7 @@ from .. import content
 from ..errors import CircuitryError, no_effect, suggest, whole
 from ..executing.open import DEFAULT, choice
 from ..models.model import Model
-from ..patching.provenance import commit, versions
+from ..patching.provenance import commit, inputs, versions
 from ..prompting.task import Task, task
 from ..reports.page import write_report
 from .declare import Suite
@@ -151,7 +151,7 @@ def _record(
         "suite": chosen.name,
         "sources": sources,
         "weights": model.fingerprint,
-        "inputs": _inputs(model, _plainly(chosen, posed)),
+        "inputs": inputs(model, _plainly(chosen, posed).prompts(model.vocabulary)),
         "settings": shown,
         "versions": versions(),
     }
@@ -179,16 +179,6 @@ def _plainly(chosen: Suite, posed: Task) -> Task:
     """The task without the options that its suite replaces, such as corruption="auto", which no task accepts."""
     options = {k: v for k, v in posed.options.items() if k not in chosen.settings}
     return task(chosen.task, examples=posed.examples, seed=posed.seed, **options)
-
-
-def _inputs(model: Model, posed: Task) -> str:
-    """A digest of the graph and of the prompts, so that another graph file or tokenizer makes another run."""
-    graph, prompts = model.graph, posed.prompts(model.vocabulary)
-    places = [(str(node), graph.place(node)) for node in graph.nodes(ports=True) if graph.family(node.family).place]
-    digest = hashlib.sha256(repr((places, sorted(map(str, graph.nx.edges(data=True))))).encode())
-    for ids in (prompts.clean, prompts.corrupted, prompts.answer, prompts.foil, *prompts.where.values()):
-        digest.update(ids.tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _source(kind: str, name: str) -> str:

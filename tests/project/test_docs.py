@@ -38,6 +38,7 @@ RUN = [
     "sae.md",
     "mppc.md",
     "features.md",
+    "discovery.md",
 ]
 
 

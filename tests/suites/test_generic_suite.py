@@ -11,6 +11,7 @@ import torch
 
 import circuitry as ct
 from circuitry import CircuitryError
+from circuitry.patching.provenance import inputs
 from circuitry.suites import SuiteResult, suite
 from circuitry.suites.generic import suite_for
 from support import tiny
@@ -162,10 +163,8 @@ def test_a_task_of_the_users_own_whose_answers_alone_changed_is_another_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The identity of a run has the answers in it, whatever file they come from."""
-    from circuitry.suites import runner
-
-    one = ct.task("induction", distance=8, examples=2)
-    before = runner._inputs(ct.load("bundled:mamba"), one)
+    one, model = ct.task("induction", distance=8, examples=2), ct.load("bundled:mamba")
+    before = inputs(model, one.prompts(model.vocabulary))
     make = one.definition.make
 
     def turned(*given: Any, **options: Any) -> Any:
@@ -175,7 +174,7 @@ def test_a_task_of_the_users_own_whose_answers_alone_changed_is_another_run(
     object.__setattr__(one.definition, "make", turned)
     object.__setattr__(one.definition, "copied", False)
     try:
-        assert runner._inputs(ct.load("bundled:mamba"), one) != before
+        assert inputs(model, one.prompts(model.vocabulary)) != before
     finally:
         object.__setattr__(one.definition, "make", make)
         object.__setattr__(one.definition, "copied", True)

@@ -1,0 +1,105 @@
+"""The command ``discover``: from a model and a task to its circuit, without naming anything beforehand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import options as read
+from .options import (
+    Device,
+    DeviceMap,
+    Direction,
+    Dtype,
+    ExamplesOfTask,
+    ExecutorName,
+    MemoryOption,
+    Metric,
+    Model,
+    Options,
+    Revision,
+    Seed,
+    TaskName,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def discover(
+    model: Model,
+    revision: Revision = None,
+    task: TaskName = "induction",
+    option: Options = None,
+    examples: ExamplesOfTask = None,
+    seed: Seed = 0,
+    method: Annotated[
+        str | None,
+        typer.Option(help="block-ig (the default), eap, eap-ig-inputs, eap-ig-activations, exact or random"),
+    ] = None,
+    level: Annotated[str, typer.Option(help="edge or node")] = "edge",
+    positions: Annotated[bool, typer.Option(help="keep token positions apart, or add them up")] = True,
+    metric: Metric = None,
+    direction: Direction = "noising",
+    verify: Annotated[int, typer.Option(help="how many of the best to patch exactly")] = 50,
+    confirm: Annotated[bool, typer.Option(help="rank on one half of the prompts and verify on the other")] = True,
+    edges: Annotated[int | None, typer.Option(help="how many edges the circuit is made of, 40 by default")] = None,
+    executor: ExecutorName = None,
+    memory: MemoryOption = None,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    device_map: DeviceMap = None,
+    out: Annotated[Path | None, typer.Option(help="folder for results; by default one in runs/ named after all of this")] = None,
+) -> None:
+    """Rank every edge of a model by how much it carries of a task, verify the best exactly, and score their circuit.
+
+    Tables, figures, the circuit, its scores and report.html are written into a folder. Run the same command to resume an
+    interrupted run.
+    """
+    from ..discovery.search import discover as run_discover
+
+    settings: dict[str, Any] = {"level": level, "direction": direction}
+    settings |= read.given(method=method, metric=metric, edges=edges) | read.executor(executor, memory)
+    posed = read.task(task, option, examples, seed)
+    loaded = read.load(model, dtype, device, revision, device_map)
+    print(f"\n{loaded}", flush=True)
+    folder = out or Path("runs") / _named(posed.name, loaded.name, method, level)
+    try:
+        run_discover(
+            loaded, posed, positions=positions, verify=verify, confirm=confirm, seed=seed, out=folder, command=read.typed(), **settings
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        print("Interrupted. Run the same command to resume.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    _print(folder)
+
+
+def _named(task: str, model: str, method: str | None, level: str) -> str:
+    """A folder's name: what is most likely to differ between two runs."""
+    from ..suites.folder import plain
+
+    return "-".join(
+        ["discover", plain(task), plain(model), *([method] if method else []), *(["nodes"] if level == "node" else [])]
+    )
+
+
+def _print(folder: Path) -> None:
+    """What was found, and where it is."""
+    from ..discovery.page import RESULTS
+
+    results: dict[str, Any] = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    print(results["text"])
+    if results["curve"]:
+        print(f"\n{results['curve']['text']}")
+    if "scores" in results:
+        print(f"\n{results['scores']['text']}")
+    if "no_circuit" in results:
+        print(f"\n{results['no_circuit']}")
+    print(
+        f"\nstability: the best {results['edges']} have a mean Jaccard index of {results['jaccard']:.2f} with those of resampled prompts"
+    )
+    print(f"\nedges: {(folder / 'edges.json').resolve()}\nreport: {(folder / 'report.html').resolve()}", flush=True)

@@ -1,0 +1,132 @@
+"""The page of a discovery: what was asked, the ranking and its verification, the curve, and the circuit with its scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from ..errors import CircuitryError
+from ..prompting.record import text
+from ..reports.nodes import panels
+from ..reports.page import figures_of, render
+from ..reports.picture import picture
+from ..reports.run import Run, read_run
+from ..store.files import write_whole
+
+RESULTS = "results.json"
+_SHOWN = 30
+_DIRECTIONS = {
+    "noising": "the clean prompt's value is replaced by the corrupted one's",
+    "denoising": "the corrupted prompt's value is replaced by the clean one's",
+}
+_HYPOTHESES = {
+    "equivalence": ("the circuit's metric exceeds the model's as often as not", "not rejected"),
+    "independence": ("what the model puts out without the circuit says nothing about what it puts out with it", "not rejected"),
+    "minimality": ("some edge of the circuit does no more than a random edge that was added", "rejected"),
+    "sufficiency": ("random circuits of this size are as faithful", "rejected"),
+    "partial necessity": ("the model loses as much without a random circuit of this size", "rejected"),
+}
+
+
+def is_discovery(folder: str | Path) -> bool:
+    """Whether a run folder is that of a discovery.
+
+    >>> is_discovery("nowhere")
+    False
+    """
+    try:
+        record = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get("kind") == "discovery"
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write report.html from the files of a discovery's folder, and return its path.
+
+    Raises CircuitryError for a folder that is not one, and for one that is not finished.
+
+    >>> write_report("nowhere")
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: folder nowhere does not exist; 'circuitry run SUITE --model MODEL' makes one
+    """
+    run = read_run(folder)
+    try:
+        results = json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CircuitryError(
+            f"{run.folder} is not finished; the same call of discover, or the same command, resumes it"
+        ) from error
+    target = run.folder / "report.html"
+    write_whole(target, render("discovery.html", package=__package__, **_contents(run, results)))
+    return target
+
+
+def _contents(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
+    ranking = results["ranking"]
+    return {
+        "run": run,
+        "results": results,
+        "findings": _findings(run, results),
+        "ranking": ranking[:_SHOWN],
+        "more": max(0, len(ranking) - _SHOWN),
+        "figures": {figure["name"]: figure for figure in figures_of(run)},
+        "circuit": Markup(picture(run.circuit, "node")) if run.circuit else None,
+        "panels": panels(run.circuit, []) if run.circuit else [],
+        "hypotheses": [{**row, **dict(zip(("null", "wanted"), _HYPOTHESES[row["hypothesis"]], strict=True))}
+                       for row in results.get("hypotheses", [])],
+        "methods": _methods(run, results),
+    }  # fmt: skip
+
+
+def _findings(run: Run, results: Mapping[str, Any]) -> list[str]:
+    """What was found, in sentences."""
+    what, tested = f"{results['level']}s", [row for row in results["ranking"] if "q" in row]
+    sentences = [f"{results['cells']:,} {what} at positions were ranked."]
+    if tested:
+        found = sum(row["q"] < 0.05 for row in tested)
+        sentences.append(
+            f"{len(tested)} of the best were patched exactly{_where(run)}; {found} have an effect that is significant (q < 0.05)."
+        )
+    if scores := results.get("scores"):
+        sentences.append(
+            f"A circuit of {results['circuit']} edges alone keeps {scores['faithfulness']:.0%} of the behaviour "
+            f"({scores['interval'][0]:.0%} to {scores['interval'][1]:.0%}); the model without it keeps {scores['complement']:.0%}."
+        )
+    if results.get("no_circuit"):
+        sentences.append(f"No circuit: {results['no_circuit']}.")
+    return sentences
+
+
+def _where(run: Run) -> str:
+    return " on other prompts" if run.provenance["settings"]["confirm"] else " on the same prompts"
+
+
+def _methods(run: Run, results: Mapping[str, Any]) -> str:
+    """How the numbers were made, as a paragraph to paste."""
+    said, settings = run.provenance, run.provenance["settings"]
+    table = run.tables["discovery"].provenance
+    halves = "the first half of the prompts" if settings["confirm"] else "all prompts"
+    versions = ", ".join(f"{name} {version}" for name, version in said["versions"].items())
+    sentences = [
+        f"{results['cells']:,} {settings['level']}s of {said['model']} ({said['architecture']}, {said['parameters']:,} parameters), at "
+        f"positions kept {settings['positions']}, were ranked by {settings['method']} on {halves} ({table['ranked_on']}) of the task "
+        f"{text(said['task'])}.",
+        f"An effect is the {results['unit']} if {_DIRECTIONS[settings['direction']]}.",
+    ]
+    if settings["verify"]:
+        sentences.append(
+            f"The best {settings['verify']} were then patched one at a time on {table['confirmed_on']} prompts, "
+            "with everything after them recomputed; intervals are 95 % bootstrap intervals over prompts, and q is controlled over these alone."
+        )
+    if "scores" in results:
+        sentences.append(
+            "A circuit's run keeps the clean values of its edges only; every other edge carries its corrupted value. Faithfulness is the "
+            "metric that is left, 1 for the whole model and 0 if every edge is cut."
+        )
+    note = settings.get("dtype")
+    return " ".join([*sentences, *([f"Dtype: {note}."] if note else []), f"Versions: {versions}."])

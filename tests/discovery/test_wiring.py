@@ -102,7 +102,9 @@ def test_edges_are_reachability_over_the_stream(name: str) -> None:
     one = wiring(name)
     graph = one.graph.nx
     stream = {node for node, data in graph.nodes(data=True) if data["role"] == "resid"}
-    summing = {node for node in graph if any(graph.nodes[p]["role"] == "head" for p in graph.predecessors(node)) and not node.port}
+    summing = {
+        node for node in graph if any(graph.nodes[p]["role"] == "head" for p in graph.predecessors(node)) and not node.port
+    }
     summing = {node for node in summing if graph.nodes[node]["role"] != "head"}
     into = {node for stage in stream for node in graph.predecessors(stage)} - stream
     senders = (into - summing) | {p for node in into & summing for p in graph.predecessors(node)}

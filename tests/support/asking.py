@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+import circuitry as ct
 from circuitry.discovery.question import Question
 from circuitry.discovery.search import asked
 from circuitry.prompting import Prompts, TaskDefinition
 from circuitry.prompting.task import Task
-from support import agreement
+from support import agreement, tiny
 
 KINDS = ("gpt2", "gpt_neox", "gpt_neox-sequential", "llama", "mamba", "mamba2", "rwkv", "jamba")
 
@@ -39,6 +41,36 @@ def layers(kind: str) -> int:
 def small(kind: str, **changes: Any) -> Any:
     """A tiny model of few layers."""
     return agreement.model(kind, layers(kind), **changes)
+
+
+def smooth(kind: str, seed: int = 0, **changes: Any) -> Any:
+    """The same, whose root mean square norms keep float64: the stock ones round to float32, which finite differences would show."""
+    hf = tiny.stock(kind, layers(kind), seed=seed, **changes)
+    for module in hf.modules():
+        if "RMSNorm" in type(module).__name__:
+            module.forward = functools.partial(_norm, module)
+    return ct.load(hf, dtype="float64")
+
+
+def _norm(module: Any, value: Tensor, gate: Tensor | None = None) -> Tensor:
+    if gate is not None:
+        value = value * torch.nn.functional.silu(gate)
+    groups = value.unflatten(-1, (-1, getattr(module, "group_size", value.shape[-1])))
+    normed = groups * (groups.square().mean(-1, keepdim=True) + module.variance_epsilon).rsqrt()
+    return torch.as_tensor(module.weight * normed.flatten(-2))
+
+
+def near(kind: str, size: float, **options: Any) -> Question:
+    """A question about a model for which every corrupted token is nearly the clean one, at a distance of about ``size`` an entry."""
+    model = smooth(kind, seed=3, tie_word_embeddings=False)
+    question = about(model, **options)
+    table = model.hf.get_input_embeddings().weight
+    prompts, generator = question.prompts, torch.Generator().manual_seed(0)
+    changed = prompts.clean != prompts.corrupted
+    with torch.no_grad():
+        for old, new in zip(prompts.clean[changed], prompts.corrupted[changed], strict=True):
+            table[int(new)] = table[int(old)] + size * torch.randn(table.shape[1], generator=generator, dtype=table.dtype)
+    return question
 
 
 def ids(prompts: Prompts) -> tuple[Tensor, Tensor]:

@@ -84,6 +84,11 @@ def put(value: Tensor) -> Write:
     return lambda own, call: value if own.shape == value.shape else value[:, call : call + 1]
 
 
+def added(value: Tensor) -> Write:
+    """Add this value [row, pos, ...] to what is there."""
+    return lambda own, call: own + (value if own.shape == value.shape else value[:, call : call + 1])
+
+
 def mixed(value: Tensor, keep: Tensor, first: Tensor | None = None) -> Write:
     """Write ``value`` at the tokens that are not kept [row, pos]; at the others ``first``, or leave what is there."""
 

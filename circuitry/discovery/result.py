@@ -53,9 +53,17 @@ class Discovery:
         """The mean attribution [item, label]."""
         return np.asarray(self.scores.mean(0, dtype=np.float64))
 
+    @property
+    def carried(self) -> NDArray[np.float64]:
+        """The mean attribution [item, label], positive where it has the sign of the whole effect."""
+        return self.mean if self.whole >= 0 else -self.mean
+
     def cells(self, count: int, *, absolute: bool = True) -> list[tuple[int, int]]:
-        """The numbers (item, label) of the ``count`` best cells, without those whose attribution is zero."""
-        order = ordered(self.mean, absolute)[:count]
+        """The numbers (item, label) of the ``count`` best cells, without those whose attribution is zero.
+
+        The best are the largest, or with ``absolute=False`` those that carry most of the whole effect.
+        """
+        order = ordered(self.carried, absolute)[:count]
         every = zip(*np.unravel_index(order, self.mean.shape), strict=True)
         return [(int(item), int(label)) for item, label in every if self.mean[item, label] != 0]
 
@@ -141,7 +149,7 @@ class Discovery:
             raise CircuitryError("give either edges= (how many) or threshold= (a fraction of the whole effect)")
         if edges is None:
             assert threshold is not None
-            size = self.mean if not absolute else np.abs(self.mean)
+            size = np.abs(self.mean) if absolute else self.carried
             edges = int((size >= threshold * abs(self.whole)).sum())
         effects = {self.name(cell): float(self.mean[cell]) for cell in self.cells(edges, absolute=absolute)}
         title = f"{self.question.task.name} in {self.question.model.name}: {self.method}, best {len(effects)} edges"
@@ -163,7 +171,7 @@ class Discovery:
         """The same with other ``fractions``, ``random``, ``absolute`` or ``scale``. Raises CircuitryError for a discovery of nodes."""
         if self.level != "edge":
             raise CircuitryError("these are nodes, and a curve is of edges; discover with level='edge'")
-        return curve(self.confirming, self.mean, **options)
+        return curve(self.confirming, self.carried, **options)
 
     def paths(self, count: int = 10, edges: int = 200) -> pd.DataFrame:
         """The strongest paths from the embedding to the logits through the best ``edges``, patched exactly (``path_level.paths``)."""

@@ -21,7 +21,7 @@ from circuitry.drawing.circuit import Circuit
 from circuitry.errors import CircuitryError
 from support import asking
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*does no better on clean:UserWarning")  # a model with random weights
+pytestmark = pytest.mark.filterwarnings("ignore:.*nothing to explain here:UserWarning")  # a model with random weights
 
 TRUE = {
     ("transformer", "B"): "embed @ B -> head[1,0].v @ B directly -> head[1,0] @ END -> logits directly",

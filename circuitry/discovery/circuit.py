@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,20 @@ class EdgeCircuit(Circuit):
     """
 
     cells: tuple[Cell, ...] = ()
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what ``to_json`` wrote. Raises CircuitryError for anything else, such as a circuit without edges at positions.
+
+        >>> made = EdgeCircuit("t", ("A",), (), (), "logit", (("embed -> logits", "A"),))
+        >>> EdgeCircuit.from_json(made.to_json()).cells
+        (('embed -> logits', 'A'),)
+        """
+        circuit = super().from_json(text)
+        cells = json.loads(text).get("cells")
+        if not isinstance(cells, list) or not all(isinstance(cell, list) and len(cell) == 2 for cell in cells):
+            raise CircuitryError("this JSON has no edges at positions; EdgeCircuit.to_json writes them as 'cells'")
+        return replace(circuit, cells=tuple((str(edge), str(position)) for edge, position in cells))
 
     def mask(self, wiring: Wiring, labels: tuple[str, ...]) -> NDArray[np.bool_]:
         """The edges as a mask [edge, label]. Raises CircuitryError for an edge or a position that is not there."""

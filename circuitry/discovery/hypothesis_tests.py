@@ -43,7 +43,7 @@ def hypotheses(
     * independence: what the model without the circuit puts out is independent of what the model puts out, by the
       Hilbert-Schmidt independence criterion with permutations; section 3.3.
     * minimality: each edge changes the metric more than a random edge that was added changes it when it is removed again; the
-      largest p over edges after Bonferroni; section 3.4.
+      largest p over edges, which needs no correction, since every edge must pass; section 3.4.
     * sufficiency, partial necessity: random circuits are as faithful, and harm the model as much when removed; section 4.
     """
     return hypotheses_of(score_edges(question, circuit, random=random, subsets=0, seed=seed), tolerance, level, seed)
@@ -82,7 +82,8 @@ def equivalence(circuit: Floats, model: Floats, tolerance: float = 0.1) -> tuple
     above = float((circuit > model).sum() + (circuit == model).sum() / 2)
     count = len(circuit)
     extreme = max(above, count - above)
-    return above / count, float(min(1.0, 2 * stats.binom.sf(np.ceil(extreme) - 1, count, 0.5 + tolerance)))
+    # Rounded down: half a prompt, from a tie, is no evidence.
+    return above / count, float(min(1.0, 2 * stats.binom.sf(np.floor(extreme) - 1, count, 0.5 + tolerance)))
 
 
 def independence(complement: Floats, model: Floats, permutations: int = PERMUTATIONS, seed: int = 0) -> tuple[float, float]:
@@ -109,9 +110,9 @@ def _kernel(values: Floats) -> Floats:
 
 
 def _minimality(changes: Floats, outsiders: Floats) -> tuple[float, float]:
-    """The smallest change of an edge, and the largest p over edges, after Bonferroni, of changes that are like those of outsiders."""
+    """The smallest change of an edge, and the largest p over edges of changes that are like those of outsiders."""
     p = [(1 + (outsiders >= abs(change)).sum()) / (1 + len(outsiders)) for change in changes]
-    return float(np.abs(changes).min()), float(min(1.0, max(p) * len(p)))
+    return float(np.abs(changes).min()), float(max(p))
 
 
 def _against(value: float, random: Floats, *, larger: bool) -> tuple[float, float]:

@@ -11,16 +11,20 @@ from ..patching.experiment import patch
 from ..paths.labelled import labelled
 from .positions import ALL, REST
 from .routes import Routes, text, ways
+from .truth import able
 
 if TYPE_CHECKING:
     from .result import Discovery
+
+TRIED = 20
+"""How many ways are looked at for each path that is asked for."""
 
 
 def paths(found: Discovery, count: int = 10, edges: int = 200) -> pd.DataFrame:
     """The strongest paths through the best ``edges``: a path is as strong as its weakest edge. Each is patched on the confirming prompts.
 
     The frame has ``path`` (a text that ``circuitry.patch`` takes), ``strength`` (an attribution), ``exact`` with its interval
-    (``low``, ``high``), ``normalized`` and ``q`` over these paths. Raises CircuitryError if positions were added up or nothing joins.
+    (``low``, ``high``), ``normalized`` and ``q`` over these paths. Ways that can have no effect in some prompts are left out. Raises CircuitryError if positions were added up or nothing joins.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("compiled:transformer"), ct.task("induction", distance=8, examples=4, corruption="A")
@@ -33,7 +37,14 @@ def paths(found: Discovery, count: int = 10, edges: int = 200) -> pd.DataFrame:
     routes, labels = Routes(question.wiring, question.labels), question.labels.names
     best = [cell for cell in found.cells(edges) if labels[cell[1]] != REST]
     scores = {(question.wiring.edges[item], labels[label]): float(found.mean[item, label]) for item, label in best}
-    strengths = {text(routes, way): strength for way, strength in ways(routes, scores, count)}
+    strengths: dict[str, float] = {}
+    for way, strength in ways(routes, scores, TRIED * count):
+        path = text(routes, way)
+        # An attribution that is only rounding may lie on a way that no change can take, in some prompts or in all.
+        if path not in strengths and len(able(confirming, path)) == len(confirming.prompts):
+            strengths[path] = strength
+        if len(strengths) == count:
+            break
     if not strengths:
         raise CircuitryError(
             f"the best {len(best)} edges join to no path from the embedding to the logits; use edges={2 * edges}"

@@ -102,7 +102,7 @@ def labels(prompts: Prompts, *, apart: bool = True) -> Labels:
             found[str(Position(name, offset))] = token
             free[rows, token] = False
     names = sorted(found, key=lambda name: (float(found[name].mean()), name))
-    masks = [at == found[name][:, None] for name in names]
+    masks = [needed & (at == found[name][:, None]) for name in names]
     if free.any():
         names, masks = [*names, REST], [*masks, free]
     return Labels(tuple(names), np.stack(masks, 1))

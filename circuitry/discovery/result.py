@@ -53,13 +53,16 @@ class Discovery:
         return np.asarray(self.scores.mean(0, dtype=np.float64))
 
     @property
-    def shares(self) -> NDArray[np.float64]:
-        """The mean attribution [item, label] as a fraction of the whole effect: positive where it goes in the same direction."""
-        return self.mean / self.whole if self.whole else self.mean
+    def carried(self) -> NDArray[np.float64]:
+        """The mean attribution [item, label], positive where it has the sign of the whole effect."""
+        return self.mean if self.whole >= 0 else -self.mean
 
     def cells(self, count: int, *, absolute: bool = True) -> list[tuple[int, int]]:
-        """The numbers (item, label) of the ``count`` best cells, without those whose attribution is zero."""
-        order = ordered(self.shares, absolute)[:count]
+        """The numbers (item, label) of the ``count`` best cells, without those whose attribution is zero.
+
+        The best are the largest, or with ``absolute=False`` those that carry most of the whole effect.
+        """
+        order = ordered(self.carried, absolute)[:count]
         every = zip(*np.unravel_index(order, self.mean.shape), strict=True)
         return [(int(item), int(label)) for item, label in every if self.mean[item, label] != 0]
 
@@ -145,7 +148,8 @@ class Discovery:
             raise CircuitryError("give either edges= (how many) or threshold= (a fraction of the whole effect)")
         if edges is None:
             assert threshold is not None
-            edges = int(((np.abs(self.shares) if absolute else self.shares) >= threshold).sum())
+            size = np.abs(self.mean) if absolute else self.carried
+            edges = int((size >= threshold * abs(self.whole)).sum())
         effects = {self.name(cell): float(self.mean[cell]) for cell in self.cells(edges, absolute=absolute)}
         title = f"{self.question.task.name} in {self.question.model.name}: {self.method}, best {len(effects)} edges"
         return edge_circuit(
@@ -166,7 +170,7 @@ class Discovery:
         """The same with other ``fractions``, ``random``, ``absolute`` or ``scale``. Raises CircuitryError for a discovery of nodes."""
         if self.level != "edge":
             raise CircuitryError("these are nodes, and a curve is of edges; discover with level='edge'")
-        return curve(self.confirming, self.shares, **options)
+        return curve(self.confirming, self.carried, **options)
 
     def paths(self, count: int = 10, edges: int = 200) -> pd.DataFrame:
         """The strongest paths from the embedding to the logits through the best ``edges``, patched exactly (``path_level.paths``)."""

@@ -20,7 +20,7 @@ from .question import Question
 
 Mask = NDArray[np.bool_]
 MOST = 40
-"""How many edges of a circuit are removed one at a time, the strongest; the others are removed together, as the last row."""
+"""How many edges of a circuit are removed, one at a time: the first, which are the strongest in a discovered circuit."""
 
 
 @dataclass(frozen=True)

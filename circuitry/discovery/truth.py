@@ -12,6 +12,7 @@ from ..patching.experiment import patch
 from ..paths.labelled import labelled
 from ..paths.parse import parse
 from ..planning.plan import plan
+from ..prompting.prompts import Prompts
 from .curve import measured
 from .positions import ALL, REST
 from .question import Item, Question
@@ -41,26 +42,32 @@ def path_of(question: Question, item: Item, label: str) -> str:
 
 def patched(question: Question, cells: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], NDArray[np.float64]]:
     """The effect [example] of each cell (numbers of an item and a label) that can have one."""
-    paths: dict[str, tuple[int, int]] = {}
+    paths: dict[tuple[int, ...], dict[str, tuple[int, int]]] = {}
     several: list[tuple[int, int]] = []
     for cell in cells:
         item, label = question.items[cell[0]], question.labels.names[cell[1]]
         if label == REST:
             several.append(cell)
-        elif _possible(question, path := path_of(question, item, label)):
-            paths[path] = cell
-    return {**_by_path(question, paths), **_by_subgraph(question, several)}
+        elif examples := able(question, path := path_of(question, item, label)):
+            paths.setdefault(examples, {})[path] = cell
+    found = _by_subgraph(question, several)
+    for examples, some in paths.items():
+        found |= _by_path(question, np.array(examples), some)
+    return found
 
 
-def _by_path(question: Question, paths: Mapping[str, tuple[int, int]]) -> dict[tuple[int, int], NDArray[np.float64]]:
-    if not paths:
-        return {}
+def _by_path(
+    question: Question, examples: NDArray[np.int64], paths: Mapping[str, tuple[int, int]]
+) -> dict[tuple[int, int], NDArray[np.float64]]:
+    """Effects of paths that can have one in some of the examples; in the others they have none."""
+    part = question if len(examples) == len(question.prompts) else question.part(examples)
     table = patch(
-        question.model, question.task, labelled("path", {path: path for path in paths}), metric=question.metric,
-        direction=question.direction, baseline=0, executor=question.executor, lint=False,
+        part.model, part.task, labelled("path", {path: path for path in paths}), metric=part.metric,
+        direction=part.direction, baseline=0, executor=part.executor, lint=False,
     )  # fmt: skip
-    values = table.values()
-    return {paths[str(path)]: values[row] for row, path in enumerate(table.mean().index)}
+    effects = np.zeros((len(paths), len(question.prompts)))
+    effects[:, examples] = table.values()
+    return {paths[str(path)]: effects[row] for row, path in enumerate(table.mean().index)}
 
 
 def _by_subgraph(question: Question, cells: Sequence[tuple[int, int]]) -> dict[tuple[int, int], NDArray[np.float64]]:
@@ -74,9 +81,28 @@ def _by_subgraph(question: Question, cells: Sequence[tuple[int, int]]) -> dict[t
     return {cell: got.values[row] - got.clean for row, cell in enumerate(cells)}
 
 
-def _possible(question: Question, path: str) -> bool:
-    """Whether the graph lets a path have an effect; a path that cannot have one has the effect zero."""
+def able(question: Question, path: str) -> tuple[int, ...]:
+    """The examples in which the graph lets a path have an effect: all or none, unless the order of positions differs among prompts.
+
+    >>> import circuitry as ct
+    >>> from circuitry.discovery.search import asked
+    >>> question = asked(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2))
+    >>> able(question, "gate[1] @ END -> logits"), able(question, "gate[1] @ B -> logits")
+    ((0, 1), ())
+    """
     prompts = question.prompts
+    every = tuple(range(len(prompts)))
+    if _possible(question, path, prompts):
+        return every
+    alike: dict[object, list[int]] = {}
+    for k, differing in enumerate(prompts.differing):
+        alike.setdefault((differing, *(int(at[k]) for at in prompts.where.values())), []).append(k)
+    if len(alike) == 1:
+        return ()
+    return tuple(sorted(k for some in alike.values() if _possible(question, path, prompts.take(np.array(some))) for k in some))
+
+
+def _possible(question: Question, path: str, prompts: Prompts) -> bool:
     try:
         plan(
             parse(path), question.wiring.graph, where=prompts.where, length=prompts.stops.tolist(), changed=prompts.differing,

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ..architecture.export import quoted
 from ..errors import CircuitryError, suggest
@@ -156,7 +156,7 @@ class Circuit:
         return json.dumps(data, indent=1, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str) -> Circuit:
+    def from_json(cls, text: str) -> Self:
         """Read what ``to_json`` wrote. Raises CircuitryError for anything else.
 
         >>> Circuit.from_json('{"title": "t", "positions": ["A"], "nodes": [], "edges": [], "unit": "logit"}').unit

@@ -95,6 +95,7 @@ def test_one_layer_by_hand(name: str) -> None:
     assert sorted(map(str, one.edges)) == sorted([*OVER_STREAM[name], *inner])
     assert inner == INSIDE[name]
     assert len(set(one.edges)) == len(one.edges)
+    assert {one.rule(each).name for each in one.edges if each not in one.inner} == {"same position"}
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -20,8 +20,9 @@ from circuitry.discovery.methods import METHODS
 from circuitry.discovery.question import Question
 from circuitry.discovery.result import Discovery
 from circuitry.discovery.scores import MOST, _runs, score_edges
+from circuitry.discovery.search import asked as question_of
 from circuitry.errors import CircuitryError
-from support import asking
+from support import agreement, asking
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*nothing to explain here:UserWarning")  # a model with random weights
 
@@ -228,7 +229,7 @@ def test_independence_keeps_its_level_and_finds_dependence() -> None:
 def test_minimality_needs_every_edge_and_random_circuits_count_themselves() -> None:
     outsiders = np.linspace(0, 0.99, 100)
     assert _minimality(np.array([2.0] * 30), outsiders)[1] == pytest.approx(1 / 101)
-    assert _minimality(np.array([2.0, -3.0, 0.5]), outsiders) == (0.5, pytest.approx((1 + 50) / 101))
+    np.testing.assert_allclose(_minimality(np.array([2.0, -3.0, 0.5]), outsiders), (0.5, (1 + 50) / 101))
     assert _against(0.9, np.array([0.1, 0.2, 0.9]), larger=True)[1] == 2 / 4
     assert _against(0.1, np.array([0.1, 0.2, 0.9, 0.05]), larger=False)[1] == 3 / 5
 
@@ -245,9 +246,9 @@ def test_hypotheses_of_the_whole_model() -> None:
 
 @pytest.mark.parametrize("level", ["edge", "node"])
 def test_ranks_on_one_half_and_verifies_on_the_other(level: Any) -> None:
-    task = asking.task(asking.agreement.ragged(8, 7))
+    task = asking.task(agreement.ragged(8, 7))
     found = ct.discover(asking.small("gpt2"), task, method="exact", level=level, verify=6, progress=False)
-    whole = asking.asked(asking.small("gpt2"), task, level=level, progress=False)
+    whole = question_of(asking.small("gpt2"), task, level=level, progress=False)
     assert found.question.numbers.tolist() == [0, 2, 4, 6] and found.confirming.numbers.tolist() == [1, 3, 5, 7]
     np.testing.assert_array_equal(found.question.prompts.clean, whole.prompts.clean[::2])
     np.testing.assert_array_equal(found.confirming.prompts.corrupted, whole.prompts.corrupted[1::2])

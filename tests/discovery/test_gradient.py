@@ -17,6 +17,7 @@ from circuitry.discovery.methods.blocks import saturated
 from circuitry.discovery.question import Question
 from circuitry.discovery.rows import Point, Rows, legendre, riemann
 from circuitry.discovery.schemes import OfActivations, OfBlocks, OfInput, Scheme
+from circuitry.discovery.search import asked as question_of
 from support import asking, by_hooks
 
 CLEAN = OfInput((Point(0.0, 1.0),))
@@ -62,7 +63,7 @@ def test_a_node_has_the_derivative_of_finite_differences(kind: str) -> None:
     for number, node in enumerate(nodes):
         change = corrupted[node] - clean[node]
         torch.testing.assert_close(passed.change(node), change, rtol=0, atol=1e-12)
-        weight = noise(change[..., *[0] * (change.dim() - 2)], number)
+        weight = noise(change.flatten(2)[..., 0] if change.dim() > 2 else change, number)
         wanted = slope(question, node, weight.reshape(*weight.shape, *[1] * (change.dim() - 2)) * change)
         got = (passed.of(node) * weight).sum(1).detach().numpy()
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-7, err_msg=str(node))
@@ -196,7 +197,7 @@ def test_denoising_exchanges_the_prompts(name: str) -> None:
     model = asking.small("gpt2")
     denoising = asking.about(model, direction="denoising")
     prompts = asking.about(model).prompts
-    turned = asking.asked(model, asking.task(replace(prompts, clean=prompts.corrupted, corrupted=prompts.clean)), progress=False)
+    turned = question_of(model, asking.task(replace(prompts, clean=prompts.corrupted, corrupted=prompts.clean)), progress=False)
     np.testing.assert_allclose(METHODS[name].scores(denoising), METHODS[name].scores(turned), rtol=1e-6, atol=1e-9)
 
 

@@ -14,7 +14,6 @@ import pytest
 import circuitry as ct
 from circuitry.discovery.circuit import EdgeCircuit, edge_circuit
 from circuitry.discovery.path_level import paths
-from circuitry.discovery.result import Discovery
 from circuitry.discovery.routes import Routes, between, ways
 from circuitry.discovery.wiring import edge
 from circuitry.drawing.circuit import Circuit
@@ -37,7 +36,7 @@ TRUE = {
 
 
 @functools.cache
-def found(name: str, corruption: str) -> Discovery:
+def found(name: str, corruption: str) -> Any:
     task = ct.task("induction", distance=8 if name == "transformer" else 4, prefix=1, examples=4, corruption=corruption)
     return ct.discover(ct.load(f"compiled:{name}"), task, verify=0, progress=False)
 
@@ -68,7 +67,7 @@ def test_without_positions_or_ways_there_is_no_path() -> None:
 
 
 @functools.cache
-def tiny() -> Discovery:
+def tiny() -> Any:
     return ct.discover(asking.small("gpt2"), ct.task("induction", distance=3, prefix=1, examples=6), verify=0, progress=False)
 
 

@@ -27,14 +27,19 @@ def scores(size: float, dtype: torch.dtype, seed: int = 0, masked: float | None 
     return rows
 
 
+def grad_of(value: Tensor) -> Tensor:
+    assert value.grad is not None
+    return value.grad
+
+
 def derivative_times_change(rows: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """For each example and row of scores, the sum over keys of derivative times change, and the change of the weighted pattern."""
     asked = Rows(2, legendre(2))
     rows = rows.clone().requires_grad_()
     pattern = averaged(asked)(rows, rows, lambda q, k: q)
-    (pattern[4:] * weight.repeat(2, 1, 1, 1)).sum().backward()
+    torch.autograd.backward((pattern[4:] * weight.repeat(2, 1, 1, 1)).sum())
     change = (rows[2:4] - rows[:2]).detach().nan_to_num()
-    got = torch.stack([(grad * change).sum(-1) for grad in rows.grad[4:].unflatten(0, (2, 2))])  # type: ignore[union-attr]
+    got = torch.stack([(grad * change).sum(-1) for grad in grad_of(rows)[4:].reshape(2, 2, *rows.shape[1:])])
     ends = torch.softmax(rows.detach()[:4], -1)
     return got, ((ends[2:] - ends[:2]) * weight).sum(-1)
 
@@ -57,7 +62,7 @@ def test_derivative_times_change_is_the_change_of_the_pattern(size: float, maske
 def test_masked_keys_have_no_derivative(masked: object) -> None:
     value = torch.finfo(torch.float32).min if masked == "least" else masked
     rows = scores(3.0, torch.float32, masked=value).requires_grad_()  # type: ignore[arg-type]
-    averaged(Rows(2, legendre(2)))(rows, rows, lambda q, k: q)[4:].square().sum().backward()
+    torch.autograd.backward(averaged(Rows(2, legendre(2)))(rows, rows, lambda q, k: q)[4:].square().sum())
     assert rows.grad is not None and torch.isfinite(rows.grad).all()
     above = torch.ones(LENGTH, LENGTH).triu(1).bool()
     assert (rows.grad[..., above] == 0).all() and rows.grad[4:][..., ~above].abs().max() > 1e-3
@@ -68,8 +73,8 @@ def test_equal_scores_have_the_usual_derivative() -> None:
     rows[2:] = rows[:2].repeat(3, 1, 1, 1)
     ours, usual = rows.clone().requires_grad_(), rows.clone().requires_grad_()
     weight = torch.linspace(-1, 1, LENGTH, dtype=torch.float64)
-    (averaged(Rows(2, legendre(2)))(ours, ours, lambda q, k: q)[4:] * weight).sum().backward()
-    (torch.softmax(usual, -1)[4:] * weight).sum().backward()
+    torch.autograd.backward((averaged(Rows(2, legendre(2)))(ours, ours, lambda q, k: q)[4:] * weight).sum())
+    torch.autograd.backward((torch.softmax(usual, -1)[4:] * weight).sum())
     torch.testing.assert_close(ours.grad, usual.grad, rtol=1e-10, atol=1e-12)
 
 
@@ -78,12 +83,12 @@ def test_a_small_step_has_the_mean_derivative() -> None:
     rows = scores(0.7, torch.float64)
     ours = rows.clone().requires_grad_()
     weight = torch.linspace(-1, 1, LENGTH, dtype=torch.float64)
-    (averaged(Rows(2, legendre(2)))(ours, ours, lambda q, k: q)[4:6] * weight).sum().backward()
+    torch.autograd.backward((averaged(Rows(2, legendre(2)))(ours, ours, lambda q, k: q)[4:6] * weight).sum())
     wanted = torch.zeros_like(rows[:2])
     for share in (torch.arange(400) + 0.5) / 400:
         at = (rows[:2] + share.double() * (rows[2:4] - rows[:2])).requires_grad_()
         wanted += torch.autograd.grad((torch.softmax(at, -1) * weight).sum(), at)[0] / 400
-    torch.testing.assert_close(ours.grad[4:6], wanted, rtol=1e-4, atol=1e-5)  # type: ignore[index]
+    torch.testing.assert_close(grad_of(ours)[4:6], wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -103,7 +103,12 @@ def test_circuits_in_one_batch_are_as_one_by_one_whatever_the_memory(case: str) 
 def test_little_memory_makes_more_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     question, rows = asked("gpt2"), list[int]()
     run = Subgraphs._run
-    monkeypatch.setattr(Subgraphs, "_run", lambda self, views, count: rows.append(count) or run(self, views, count))
+
+    def noted(self: Any, views: Any, count: int) -> Any:
+        rows.append(count)
+        return run(self, views, count)
+
+    monkeypatch.setattr(Subgraphs, "_run", noted)
     circuits = [drawn(question, seed) for seed in range(4)]
     for memory in (1, question.memory):
         runs = Subgraphs(replace(question, memory=memory), question.prompts)

@@ -95,6 +95,7 @@ def test_one_layer_by_hand(name: str) -> None:
     assert sorted(map(str, one.edges)) == sorted([*OVER_STREAM[name], *inner])
     assert inner == INSIDE[name]
     assert len(set(one.edges)) == len(one.edges)
+    assert {one.rule(each).name for each in one.edges if each not in one.inner} == {"same position"}
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -168,3 +169,19 @@ def test_find() -> None:
 def test_a_loaded_model_has_the_wiring_of_its_graph() -> None:
     model = tiny.model("jamba", 4)
     assert Wiring(model.graph).edges == wiring("jamba", head=4).edges
+
+
+def test_nodes_and_blocks_by_hand() -> None:
+    """Without the stream, the logits and attention patterns, whose change times a derivative would mean nothing."""
+    one = wiring("gpt2", layer=1, head=1)
+    assert [str(node) for node in one.nodes] == [
+        "embed",
+        "head[0,0].k",
+        "head[0,0].q",
+        "head[0,0].v",
+        "head[0,0]",
+        "attn[0]",
+        "mlp[0]",
+    ]
+    assert [str(block) for block in one.blocks] == ["attn[0]", "mlp[0]"]
+    assert {str(block): [str(head) for head in heads] for block, heads in one.sums.items()} == {"attn[0]": ["head[0,0]"]}

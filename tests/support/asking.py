@@ -55,7 +55,7 @@ def smooth(kind: str, seed: int = 0, **changes: Any) -> Any:
 def _norm(module: Any, value: Tensor, gate: Tensor | None = None) -> Tensor:
     if gate is not None:
         value = value * torch.nn.functional.silu(gate)
-    groups = value.unflatten(-1, (-1, getattr(module, "group_size", value.shape[-1])))
+    groups = value.reshape(*value.shape[:-1], -1, getattr(module, "group_size", value.shape[-1]))
     normed = groups * (groups.square().mean(-1, keepdim=True) + module.variance_epsilon).rsqrt()
     return torch.as_tensor(module.weight * normed.flatten(-2))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from ..errors import CircuitryError
 
 @dataclass(frozen=True)
 class Form:
-    """A norm gives gain * (x - mean) * scale + bias, by groups of ``size`` numbers; without a mean unless ``centred``."""
+    """What a norm computes: gain * (x - mean) * scale + bias, by groups of ``size`` numbers; without a mean unless ``centred``."""
 
     eps: float
     centred: bool
@@ -30,7 +31,7 @@ class Form:
         """
         groups = self.without_mean(x.to(torch.promote_types(x.dtype, torch.float32))).unflatten(-1, (-1, self.size))  # type: ignore[no-untyped-call]
         scale = torch.rsqrt(groups.square().mean(-1, keepdim=True) + self.eps)
-        return scale.expand_as(groups).flatten(-2)  # type: ignore[no-any-return]
+        return scale.expand_as(groups).flatten(-2)
 
     def without_mean(self, x: Tensor) -> Tensor:
         """``x`` [..., d] as it is scaled."""
@@ -92,9 +93,11 @@ def form_of(norm: Any) -> Form:
     if width:
         like = torch.ones(1) if weight is None else weight
         x = torch.linspace(-1, 2, 2 * width, dtype=like.dtype, device=like.device).square().view(1, 2, width)
-        wanted = norm(x)
+        x[:, 0] *= 0.01  # so small that the term in the root can be seen
+        wanted, near = norm(x), max(1e-3, 4 * torch.finfo(like.dtype).eps)
         for form in _candidates(norm, weight, width):
-            if torch.allclose(form.value(x), wanted.to(form.gain.dtype), rtol=1e-2, atol=1e-2 * float(wanted.abs().max())):
+            value = form.value(x)
+            if (value - wanted).abs().max() <= near * value.abs().max():
                 return form
     raise CircuitryError(
         f"relevance cannot pass through {type(norm).__name__}: it is neither a LayerNorm nor an RMSNorm; use method='block-ig'"
@@ -102,9 +105,8 @@ def form_of(norm: Any) -> Form:
 
 
 def _candidates(norm: Any, weight: Tensor | None, width: int) -> Iterator[Form]:
-    eps = next((getattr(norm, name) for name in ("eps", "variance_epsilon", "epsilon") if hasattr(norm, name)), 0.0) or 0.0
+    named = [float(getattr(norm, name)) for name in ("eps", "variance_epsilon") if getattr(norm, name, None) is not None]
     size, bias = getattr(norm, "group_size", width), getattr(norm, "bias", None)
     gains = (torch.ones(()),) if weight is None else (weight, 1 + weight)
-    for gain in gains:
-        for centred in (False, True):
-            yield Form(eps, centred, size, gain, bias)
+    for eps, gain, centred in itertools.product(named or (1e-5, 1e-6), gains, (False, True)):
+        yield Form(eps, centred, size, gain, bias)

@@ -138,11 +138,10 @@ def _of_points(module: Any, points: Any, constant_patterns: bool) -> Iterator[tu
 
 def _of_gate(module: Any) -> Iterator[tuple[Any, str, Any]]:
     """The half rule where an activation is multiplied by another layer's output, which shows in the layers' sizes."""
-    if hasattr(module, "circuitry") or hasattr(module, "conv_tap"):
+    if hasattr(module, "circuitry") or hasattr(module, "conv_tap"):  # a mixer, which has rules of its own
         return
-    sizes = [(layer, _sizes(layer)) for layer in module.children() if _sizes(layer)]
-    layers = [(layer, size) for layer, size in sizes if size]
-    if len(layers) > 1 and not list(module.parameters(recurse=False)):
+    layers = [(layer, size) for layer in module.children() if (size := _sizes(layer))]
+    if len(layers) > 1 and not list(module.parameters(recurse=False)):  # experts hold their weights themselves
         last, (width, _) = layers[-1]
         made = sum(size[1] for _, size in layers[:-1])
         if made == width:

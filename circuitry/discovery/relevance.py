@@ -1,7 +1,8 @@
 """Layer-wise relevance propagation as a changed backward pass: rules at a model's modules, while values stay what they are.
 
 The rules are those of RelP (Jafari et al. 2025, arXiv:2508.21258) for Transformers and of MambaLRP (Jafari et al. 2024,
-arXiv:2406.07592) for states. No paper gives any for RWKV: what normalises, weighs or gates there is constant as well.
+arXiv:2406.07592) for states. No paper gives any for RWKV: here its gates are constant, since a sigmoid is no share of its input
+(Arras et al. 2019), its keys weigh a mean as attention patterns do, and the square of a ReLU is shared out like an activation.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from .norms import frozen
 
 CONSTANT = ("write_delta", "write_B", "C")
 """Hook points of Mamba and Mamba-2 whose values are constants of the scan."""
-CONSTANT_TIME, CONSTANT_CHANNEL = ("key", "gate"), ("gate",)
-"""Those of RWKV: the weights of its average, and gates that are a sigmoid."""
 
 
 class _Scaled(torch.autograd.Function):
@@ -89,7 +88,7 @@ def constant(_: nn.Module, __: tuple[Tensor, ...], value: Tensor) -> Tensor:
 def rules(model: Model, constant_patterns: bool = False) -> Iterator[None]:
     """Within this context the model's backward pass follows the rules; its values are the same, bit for bit.
 
-    ``constant_patterns``: attention patterns are constants too. Raises CircuitryError for a model with a part that no rule fits.
+    ``constant_patterns``: attention patterns, and the weights of RWKV's means, are constants too. Raises CircuitryError for a model with a part that no rule fits.
 
     >>> import circuitry as ct
     >>> model = ct.load("bundled:mamba")
@@ -121,19 +120,19 @@ def _hooks(model: Model, constant_patterns: bool) -> Iterator[tuple[Any, str, An
 
 def _of_points(module: Any, points: Any, constant_patterns: bool) -> Iterator[tuple[Any, str, Any]]:
     """The rules at the hook points of one instrumented module."""
+    names: tuple[str, ...] = ()
     if hasattr(points, "pattern"):
-        if constant_patterns:
-            yield points.pattern, "output", constant
-        return
-    if hasattr(points, "ssm_out"):
-        names: tuple[str, ...] = CONSTANT
+        names = ("pattern",) if constant_patterns else ()
+    elif hasattr(points, "ssm_out"):
+        names = CONSTANT
         yield module.out_proj, "input", half
-    else:
-        names = CONSTANT_TIME if hasattr(points, "wkv_out") else CONSTANT_CHANNEL
+    elif hasattr(points, "wkv_out"):
+        names = ("gate", "key") if constant_patterns else ("gate",)
+    elif hasattr(points, "hidden"):
+        names = ("gate",)
+        yield points.hidden, "input", half  # a square over its input is half its derivative
     for name in names:
         yield getattr(points, name), "output", constant
-    if hasattr(points, "hidden"):  # a square over its input is half its derivative
-        yield points.hidden, "input", half
 
 
 def _of_gate(module: Any) -> Iterator[tuple[Any, str, Any]]:

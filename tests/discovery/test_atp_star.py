@@ -73,6 +73,15 @@ def test_a_key_that_has_all_attention_loses_it_to_the_next_best() -> None:
     assert torch.allclose(key_derivative(grad, scores, change) * change, torch.tensor([1.0, 0.0, 0.0]))
 
 
+@pytest.mark.parametrize("size", [1.0, 1e2, 1e4])
+def test_the_mean_derivative_times_the_change_is_the_change_of_the_pattern(size: float) -> None:
+    """Steps so steep that they lie between two points of the mean."""
+    torch.manual_seed(0)
+    grad, start, change = (factor * torch.randn(9, 5, dtype=torch.float64) for factor in (1, 1, size))
+    wanted = (grad * (torch.softmax(start + change, -1) - torch.softmax(start, -1))).sum(-1)
+    assert ((mean_derivative(grad, start, change) * change).sum(-1) - wanted).abs().max() < EXACT
+
+
 @pytest.mark.parametrize("derivative", [mean_derivative, key_derivative])
 def test_where_nothing_changes_the_derivative_is_the_usual_one(derivative: Any) -> None:
     torch.manual_seed(0)

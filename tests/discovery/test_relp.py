@@ -118,7 +118,7 @@ def test_an_activation_has_the_gradient_of_its_share(activation: nn.Module) -> N
     [
         ("mamba", {"ssm_in.delta", "ssm_in.B", "ssm_in.C"}),
         ("mamba2", {"delta", "ssm_in.B", "ssm_in.C"}),
-        ("rwkv", {"gate", "wkv_in.key"}),
+        ("rwkv", {"gate", "mlp_gate"}),
     ],
 )
 def test_constants_have_no_attribution(kind: str, ports: set[str]) -> None:
@@ -133,10 +133,11 @@ def test_constants_have_no_attribution(kind: str, ports: set[str]) -> None:
             assert scores[:, number].any(), name
 
 
-def test_queries_have_an_attribution_unless_patterns_are_constant() -> None:
-    about = asked(tiny.model("llama"), ct.task("induction", distance=4, examples=2), level="node")
-    queries = [number for number, node in enumerate(about.items) if str(node)[-2:] in (".q", ".k")]
-    assert Relp().scores(about)[:, queries].any() and not Relp(constant_patterns=True).scores(about)[:, queries].any()
+@pytest.mark.parametrize("kind", ["llama", "rwkv"])
+def test_keys_have_an_attribution_unless_patterns_are_constant(kind: str) -> None:
+    about = asked(tiny.model(kind), ct.task("induction", distance=4, examples=2), level="node")
+    keys = np.array([str(node).endswith((".q", ".k", "wkv_in[0].key", "wkv_in[1].key")) for node in about.items])
+    assert Relp().scores(about)[:, keys].any() and not Relp(constant_patterns=True).scores(about)[:, keys].any()
 
 
 @pytest.mark.parametrize("kind", ["jamba-moe", "mixtral", "qwen2_moe"])

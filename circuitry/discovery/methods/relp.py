@@ -19,8 +19,8 @@ class Relp:
     factors gets half.
 
     Patterns of attention have their usual gradient, as in the paper's released code for discovery; with ``constant_patterns``
-    they have none, nor have queries and keys (Ali et al. 2022). The step size, B and C of a scan are constants
-    (MambaLRP, Jafari et al. 2024, arXiv:2406.07592), as are RWKV's keys and gates. Constants get the attribution zero.
+    they have none, nor have queries and keys, nor RWKV's keys (Ali et al. 2022). The step size, B and C of a scan are constants
+    (MambaLRP, Jafari et al. 2024, arXiv:2406.07592), as are RWKV's gates. Constants get the attribution zero.
     """
 
     name: str = "relp"

@@ -1,7 +1,7 @@
 """Layer-wise relevance propagation as a changed backward pass: rules at a model's modules, while values stay what they are.
 
 The rules are those of RelP (Jafari et al. 2025, arXiv:2508.21258) for Transformers and of MambaLRP (Jafari et al. 2024,
-arXiv:2406.07592) for states. No paper gives any for RWKV: here its gates are constant, since a sigmoid is no share of its input
+arXiv:2406.07592) for states. No paper gives any for RWKV: here its gates are constant, since a sigmoid cannot be a share of its input
 (Arras et al. 2019), its keys weigh a mean as attention patterns do, and the square of a ReLU is shared out like an activation.
 """
 
@@ -46,14 +46,15 @@ def identity(activation: nn.Module) -> Callable[..., Tensor]:
     >>> bool(torch.allclose(x.grad, torch.sigmoid(x)))
     True
     """
-    with torch.no_grad():
-        near = activation(torch.tensor([0.0, 1e-4]))
-    if near[0] != 0:
+    zero = torch.zeros(1, requires_grad=True)
+    with torch.enable_grad():
+        value = activation(zero)
+    if value.item() != 0:
         raise CircuitryError(
             f"relevance cannot pass through {type(activation).__name__}: the identity rule is for activations that are 0 at 0; "
             "use method='block-ig'"
         )
-    slope = float(near[1] / 1e-4)
+    slope = torch.autograd.grad(value, zero)[0].item()
 
     def hook(_: nn.Module, inputs: tuple[Tensor, ...], value: Tensor) -> Tensor:
         x = inputs[0].detach()

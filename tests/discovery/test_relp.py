@@ -106,8 +106,9 @@ def test_a_norm_has_the_gradient_of_a_linear_map(number: int) -> None:
 
 @pytest.mark.parametrize("activation", [nn.SiLU(), nn.GELU(), nn.ReLU()])
 def test_an_activation_has_the_gradient_of_its_share(activation: nn.Module) -> None:
-    x = torch.tensor([-2.0, 0.5, 3.0], requires_grad=True)
-    wanted = (activation(x) / x).detach()
+    x = torch.tensor([-2.0, 0.5, 3.0, 0.0], requires_grad=True)
+    slope = torch.autograd.grad(activation(x).sum(), x)[0][3:]
+    wanted = torch.cat([(activation(x) / x).detach()[:3], slope])
     activation.register_forward_hook(identity(activation))
     activation(x).sum().backward()
     torch.testing.assert_close(x.grad, wanted)

@@ -100,8 +100,8 @@ def discover(
 
     Args:
         model, task: as for ``circuitry.patch``.
-        method: how effects are estimated: "block-ig" (the default), "eap", "eap-ig-inputs", "eap-ig-activations", "exact", "random",
-            or a value with ``name``, ``scores`` and ``passes``.
+        method: how effects are estimated: "block-ig" (the default), "eap", "atp-star", "relp", "eap-ig-inputs", "eap-ig-activations",
+            "exact", "random", or a value with ``name``, ``scores`` and ``passes``.
         level: "edge" (from each node that writes to the stream to each that reads it, and inside blocks) or "node".
         positions: keep tokens apart, by the names of the task's positions; or add them up.
         metric, direction, executor: as for ``circuitry.patch``. The executor's memory bounds the batches of gradients too.

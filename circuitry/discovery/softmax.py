@@ -9,11 +9,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.attention import Score
+from ..models.attention import Score, Softmax
 from ..models.model import Model
 from .rows import Rows, legendre
 
 _POINTS = legendre(16)
+
+
+def mean_derivative(grad: Tensor, start: Tensor, change: Tensor) -> Tensor:
+    """The gradient of scores whose pattern has the gradient ``grad`` [..., key], averaged from ``start`` to ``start + change``.
+
+    Times ``change`` and summed over the keys, it is ``grad`` times the exact change of the pattern.
+
+    >>> steep = torch.tensor([0.0, -40.0])
+    >>> gradient = mean_derivative(torch.tensor([0.0, 1.0]), torch.zeros(2), steep)
+    >>> bool(torch.isclose((gradient * steep).sum(), torch.tensor(-0.5)))
+    True
+    """
+    total = torch.zeros_like(grad)
+    for point in _POINTS:
+        pattern = torch.softmax(start + point.share * change, -1)
+        total += point.weight * pattern * (grad - (grad * pattern).sum(-1, keepdim=True))
+    # Sixteen points miss part of a step that is steep. What is missing is known, since the derivative times the change of the
+    # scores must be the change of the pattern, and it is added along that change.
+    gap = torch.softmax(start + change, -1) - torch.softmax(start, -1)
+    missing = (grad * gap - total * change).sum(-1, keepdim=True)
+    size = change.square().sum(-1, keepdim=True)
+    return total + missing * torch.where(size > 1e-8, change / size.clamp(min=1e-8), 0)
 
 
 class _Averaged(torch.autograd.Function):
@@ -28,23 +50,13 @@ class _Averaged(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         start, change = ctx.saved_tensors
         grad = grads[0].unflatten(0, (-1, len(start)))  # type: ignore[no-untyped-call]
-        total = torch.zeros_like(grad)
-        for point in _POINTS:
-            pattern = torch.softmax(start + point.share * change, -1)
-            total += point.weight * pattern * (grad - (grad * pattern).sum(-1, keepdim=True))
-        # Sixteen points miss part of a step that is steep. What is missing is known, since the derivative times the change of the
-        # scores must be the change of the pattern, and it is added along that change.
-        gap = torch.softmax(start + change, -1) - torch.softmax(start, -1)
-        missing = (grad * gap - total * change).sum(-1, keepdim=True)
-        size = change.square().sum(-1, keepdim=True)
-        total += missing * torch.where(size > 1e-8, change / size.clamp(min=1e-8), 0)
-        return total.flatten(0, 1), None, None
+        return mean_derivative(grad, start, change).flatten(0, 1), None, None
 
 
 _averaged: Callable[[Tensor, Tensor, Tensor], Tensor] = _Averaged.apply
 
 
-def averaged(rows: Rows) -> Callable[[Tensor, Tensor, Score], Tensor]:
+def averaged(rows: Rows) -> Softmax:
     """A softmax for ``AttentionTap.softmax``: the derivative of the rows between is averaged from the clean to the corrupted scores.
 
     >>> rows = Rows(1, legendre(1))
@@ -55,18 +67,34 @@ def averaged(rows: Rows) -> Callable[[Tensor, Tensor, Score], Tensor]:
     """
 
     def softmax(q: Tensor, k: Tensor, score: Score) -> Tensor:
-        scores = score(q, k)
-        scores = scores.to(torch.promote_types(q.dtype, torch.float32))
+        scores = widened(score(q, k))
         start, stop = rows.clean(scores).detach(), rows.corrupted(scores).detach()
-        change = torch.where(start > torch.finfo(start.dtype).min / 2, stop - start, 0)  # masked keys do not move
         ends = torch.softmax(scores[: 2 * rows.examples], -1)
-        return torch.cat([ends, _averaged(rows.between(scores), start, change)]).to(q.dtype)
+        return torch.cat([ends, _averaged(rows.between(scores), start, change_of(start, stop))]).to(q.dtype)
 
     return softmax
 
 
+def widened(scores: Tensor) -> Tensor:
+    """Scores in the precision in which a softmax is computed.
+
+    >>> widened(torch.zeros(1, dtype=torch.float16)).dtype
+    torch.float32
+    """
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+
+def change_of(start: Tensor, stop: Tensor) -> Tensor:
+    """By how much scores change; those of masked keys do not move.
+
+    >>> change_of(torch.tensor([1.0, torch.finfo().min]), torch.tensor([3.0, 0.0])).tolist()
+    [2.0, 0.0]
+    """
+    return torch.where(start > torch.finfo(start.dtype).min / 2, stop - start, 0)
+
+
 @contextmanager
-def using(model: Model, softmax: Callable[[Tensor, Tensor, Score], Tensor] | None) -> Iterator[None]:
+def using(model: Model, softmax: Softmax | None) -> Iterator[None]:
     """Within this context attention makes its patterns with ``softmax``; None changes nothing.
 
     >>> import circuitry as ct

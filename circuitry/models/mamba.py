@@ -40,7 +40,7 @@ def _forward(
     else:
         y = scan(*written, C, points.stops, at_stop, exact=points.exact)
     s = points.ssm_out(y + skip * self.D.to(A.dtype))
-    return self.out_proj((s * points.gate(F.silu(gate))).to(x.dtype))  # type: ignore[no-any-return]
+    return self.out_proj((s * points.gate(points.silu(gate))).to(x.dtype))  # type: ignore[no-any-return]
 
 
 def _selection(mixer: Any, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .gates import stock_forward
+from .gates import replace_forward, stock_forward
 from .mixers import convolve, instrument, masked, packed_of
 from .ssd import CHUNK, ssd, ssd_packed
 
@@ -43,7 +43,7 @@ def _forward(
     else:
         y = ssd(*written, C, points.stops, at_stop, exact=self.chunk_size if points.exact else 0)
     s = points.ssm_out(y + self.D[:, None] * skip.to(A.dtype)).flatten(2)
-    return self.out_proj(_normed(self.norm, s * points.gate(F.silu(gate.to(A.dtype)))).to(x.dtype))  # type: ignore[no-any-return]
+    return self.out_proj(self.norm(s * points.gate(points.silu(gate.to(A.dtype)))).to(x.dtype))  # type: ignore[no-any-return]
 
 
 def _by_head(mixer: Any, value: Tensor) -> Tensor:
@@ -52,11 +52,13 @@ def _by_head(mixer: Any, value: Tensor) -> Tensor:
     return value.reshape(*value.shape[:2], groups, -1).repeat_interleave(heads // groups, dim=2)
 
 
-def _normed(norm: Any, value: Tensor) -> Tensor:
-    """The part of the stock gated norm after its gate, but without rounding float64 to float32."""
-    grouped = value.reshape(*value.shape[:-1], -1, norm.group_size)
-    scale = torch.rsqrt(grouped.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
-    return norm.weight * (grouped * scale).flatten(-2)  # type: ignore[no-any-return]
+def _norm(self: Any, value: Tensor, gate: Tensor | None = None) -> Tensor:
+    """The gated norm's forward: without a gate, the part after it, but without rounding float64 to float32."""
+    if gate is not None:
+        return stock_forward(self)(value, gate)  # type: ignore[no-any-return]
+    grouped = value.reshape(*value.shape[:-1], -1, self.group_size)
+    scale = torch.rsqrt(grouped.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+    return self.weight * (grouped * scale).flatten(-2)  # type: ignore[no-any-return]
 
 
 def values(config: Any, length: int) -> int:
@@ -86,4 +88,6 @@ def attach(model: Any, mixers: list[Any]) -> None:
     >>> hf.backbone.layers[0].mixer.circuitry.state
     Identity()
     """
+    for mixer in mixers:
+        replace_forward(mixer.norm, _norm)
     instrument(model, mixers, _forward, "Mamba-2")

@@ -31,13 +31,14 @@ class HookPoints(nn.Module):
     slices of it; delta [batch, pos, head]; gate [batch, pos, d_inner]; ssm_out and write_value [batch, pos, head, d_head]; write_B
     [batch, pos, head, d_state]; the three of the state [batch, head, d_head, d_state].
 
-    Those of the state are called once for every position in ``stops``. ``exact`` uses the stock operations in the stock order.
+    ``silu`` is the gate's activation. Those of the state are called once for every position in ``stops``. ``exact`` uses the stock operations in the stock order.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         for name in _HOOK_POINTS:
             setattr(self, name, nn.Identity())
+        self.silu = nn.SiLU()
         self.conv_tap = nn.ModuleList(nn.Identity() for _ in range(width))
         self.stops: tuple[int, ...] = ()
         self.exact = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...errors import CircuitryError, suggest
+from .atp_star import AtpStar
 from .blocks import BlockIg
 from .eap import Eap
 from .eap_ig_activations import EapIgActivations
@@ -12,11 +13,12 @@ from .eap_ig_inputs import EapIgInputs
 from .exact import Exact
 from .method import Method
 from .random import Random
+from .relp import Relp
 
 __all__ = ["DEFAULT", "METHODS", "Method", "method"]
 
 METHODS: Mapping[str, Method] = {
-    entry.name: entry for entry in (BlockIg(), Eap(), EapIgInputs(), EapIgActivations(), Exact(), Random())
+    entry.name: entry for entry in (BlockIg(), Eap(), AtpStar(), Relp(), EapIgInputs(), EapIgActivations(), Exact(), Random())
 }
 DEFAULT = BlockIg.name
 

@@ -175,6 +175,10 @@ class Gradients:
         by_token = change.permute(1, 2, 0, 3) @ grads  # [example, pos, source, reader]
         return dict(zip(readers, by_token.permute(3, 2, 0, 1), strict=True))
 
+    def edge(self, source: Node, reader: Node) -> Tensor:
+        """The attribution of one edge over the stream [example, pos]."""
+        return self.into(self.wiring.before[reader])[reader][self.wiring.sources(reader).index(source)]
+
     @functools.cached_property
     def _stacked(self) -> Tensor:
         return torch.stack([self.contributions[sender] for sender in self.wiring.senders])

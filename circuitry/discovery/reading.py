@@ -59,7 +59,7 @@ def read(
     >>> ct.discover(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=8), verify=2).save(file)
     >>> found = read(file)
     >>> found.ranking["edge"][0], len(found.circuit(edges=40).cells) > 20
-    ('embed -> conv_in[1]', True)
+    ('ssm_in[0].skip -> ssm_out[0]', True)
     """
     if (model is None) != (task is None):
         raise CircuitryError("give both the model and the task, or neither")

@@ -42,7 +42,7 @@ def save(found: Discovery, path: str | Path, edges: int | None = None) -> None:
     >>> found = ct.discover(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=8), verify=0)
     >>> file = Path(tempfile.mkdtemp()) / "found.json"
     >>> save(found, file, edges=40)
-    >>> json.loads(file.read_text())["edges"]["embed->conv_in[1]"]["in_graph"]
+    >>> json.loads(file.read_text())["edges"]["embed->conv_in[0]"]["in_graph"]
     True
     """
     file = Path(path)

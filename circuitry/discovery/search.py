@@ -121,7 +121,7 @@ def discover(
     >>> import circuitry as ct
     >>> found = discover(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=8), verify=4)
     >>> found.ranking["edge"][0], found.ranking["position"][0]
-    ('embed -> conv_in[1]', 'B')
+    ('ssm_in[0].skip -> ssm_out[0]', 'B')
     """
     if out is None and edges is not None:
         raise no_effect("edges", edges, "without out= no circuit is drawn", "give out=, or use found.circuit(edges=...)")

@@ -39,7 +39,7 @@ def discover(
     seed: Seed = 0,
     method: Annotated[
         str | None,
-        typer.Option(help="block-ig (the default), eap, eap-ig-inputs, eap-ig-activations, exact or random"),
+        typer.Option(help="block-ig (the default), eap, eap-ig-inputs, eap-ig-activations, atp-star, relp, exact or random"),
     ] = None,
     level: Annotated[str, typer.Option(help="edge or node")] = "edge",
     positions: Annotated[bool, typer.Option(help="keep token positions apart, or add them up")] = True,

@@ -231,5 +231,5 @@ def markdown(frame: Any) -> str:
     shown = [
         [f"{value:.3g}" if isinstance(value, float) else str(value) for value in row] for row in frame.itertuples(index=False)
     ]
-    lines = [list(frame.columns), ["---"] * len(frame.columns), *shown]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines).replace("| --- | ", "|---|").replace(" --- |", "---|")
+    head, *body = (f"| {' | '.join(map(str, line))} |" for line in [list(frame.columns), *shown])
+    return "\n".join([head, "|" + "---|" * len(frame.columns), *body]) + "\n"

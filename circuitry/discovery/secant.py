@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.attention import Score, Softmax
+from ..models.attention import Score
 from .rows import Rows
 from .softmax import change_of, mean_derivative, widened
 
@@ -44,38 +44,52 @@ def key_derivative(grad: Tensor, scores: Tensor, change: Tensor) -> Tensor:
 
 
 class _Secant(torch.autograd.Function):
-    """The softmax of scores [point * example, ...], given twice: as they depend on queries, and as they depend on keys."""
+    """The softmax of scores [point * example, ...], given twice: as they depend on queries, and as they depend on keys.
+
+    Its gradient is exact while ``mode`` says so, else the usual one.
+    """
 
     @staticmethod
-    def forward(ctx: Any, by_query: Tensor, by_key: Tensor, start: Tensor, query_change: Tensor, key_change: Tensor) -> Tensor:
-        ctx.save_for_backward(start, query_change, key_change)
-        return torch.softmax(by_query, -1)
+    def forward(
+        ctx: Any, by_query: Tensor, by_key: Tensor, start: Tensor, query_change: Tensor, key_change: Tensor, mode: Secant
+    ) -> Tensor:
+        ctx.mode = mode
+        pattern = torch.softmax(by_query, -1)
+        ctx.save_for_backward(start, query_change, key_change, pattern)
+        return pattern
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        start, query_change, key_change = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+        start, query_change, key_change, pattern = ctx.saved_tensors
+        if not ctx.mode.exact:
+            usual = pattern * (grads[0] - (grads[0] * pattern).sum(-1, keepdim=True))
+            return usual, usual, None, None, None, None
         grad = grads[0].unflatten(0, (-1, len(start)))  # type: ignore[no-untyped-call]
         by_query = mean_derivative(grad, start, query_change)
         by_key = key_derivative(grad, start.expand_as(grad), key_change.expand_as(grad))
-        return by_query.flatten(0, 1), by_key.flatten(0, 1), None, None, None
+        return by_query.flatten(0, 1), by_key.flatten(0, 1), None, None, None, None
 
 
-_secant: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] = _Secant.apply
+_secant: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Secant], Tensor] = _Secant.apply
 
 
-def secant(rows: Rows) -> Softmax:
-    """A softmax for ``AttentionTap.softmax``: the gradient of a query or a key in the rows between, times its change from clean to
-    corrupted, is its exact effect on the pattern if all else is clean. It must be linear in both scores, as all are without a cap.
+class Secant:
+    """A softmax for ``AttentionTap.softmax``. While ``exact`` is set, the gradient of a query or a key in the rows between, times its change
+    from clean to corrupted, is its exact effect on the pattern if all else is clean. It must be linear in both scores, as all are without a cap.
 
     >>> from circuitry.discovery.rows import Point
     >>> rows, q = Rows(1, (Point(0.0, 1.0),)), torch.tensor([[[1.0]], [[9.0]], [[1.0]]], requires_grad=True)
     >>> k = torch.tensor([[[0.0], [1.0]]]).expand(3, 2, 1)
-    >>> secant(rows)(q, k, lambda q, k: q @ k.mT)[2, 0, 1].backward()
+    >>> Secant(rows, exact=True)(q, k, lambda q, k: q @ k.mT)[2, 0, 1].backward()
     >>> bool(torch.isclose(q.grad[2] * 8, torch.sigmoid(torch.tensor(9.0)) - torch.sigmoid(torch.tensor(1.0))))
     True
     """
 
-    def softmax(q: Tensor, k: Tensor, score: Score) -> Tensor:
+    def __init__(self, rows: Rows, *, exact: bool = False) -> None:
+        self.rows, self.exact = rows, exact
+
+    def __call__(self, q: Tensor, k: Tensor, score: Score) -> Tensor:
+        rows = self.rows
         by_query, by_key = (widened(score(*pair)) for pair in ((q, k.detach()), (q.detach(), k)))
         start = rows.clean(by_query).detach()
         # Scores of all rows at once, since a mask may differ between them; only the first rows of these are of use.
@@ -83,10 +97,8 @@ def secant(rows: Rows) -> Softmax:
             queries, keys = rows.clean(widened(score(_swapped(q, rows), k))), rows.clean(widened(score(q, _swapped(k, rows))))
         ends = torch.softmax(by_query[: 2 * rows.examples], -1)
         changes = change_of(start, queries), change_of(start, keys)
-        between = _secant(rows.between(by_query), rows.between(by_key), start, *changes)
+        between = _secant(rows.between(by_query), rows.between(by_key), start, *changes, self)
         return torch.cat([ends, between]).to(q.dtype)
-
-    return softmax
 
 
 def _swapped(value: Tensor, rows: Rows) -> Tensor:

@@ -82,7 +82,7 @@ def equivalence(circuit: Floats, model: Floats, tolerance: float = 0.1) -> tuple
     above = float((circuit > model).sum() + (circuit == model).sum() / 2)
     count = len(circuit)
     extreme = max(above, count - above)
-    # Rounded down: half a prompt, from a tie, is no evidence.
+    # Rounded down: half a prompt, from a tie, does not count as evidence.
     return above / count, float(min(1.0, 2 * stats.binom.sf(np.floor(extreme) - 1, count, 0.5 + tolerance)))
 
 

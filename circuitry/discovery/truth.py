@@ -87,7 +87,7 @@ def able(question: Question, path: str) -> tuple[int, ...]:
     >>> import circuitry as ct
     >>> from circuitry.discovery.search import asked
     >>> question = asked(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2))
-    >>> able(question, "gate[1] @ END -> logits"), able(question, "gate[3] @ B -> logits")
+    >>> able(question, "mixer_out[0] @ END -> logits directly"), able(question, "mixer_out[0] @ B -> logits directly")
     ((0, 1), ())
     """
     prompts = question.prompts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self, TypeAlias
 
@@ -16,7 +16,7 @@ from ..errors import CircuitryError, suggest
 from ..paths.values import Node
 from .positions import Labels
 from .routes import Routes, between
-from .wiring import Edge, Wiring, edge
+from .wiring import Wiring, edge
 
 Cell: TypeAlias = tuple[str, str]
 """An edge and the position of its source, as text: ("head[0,1] -> head[1,0].k", "B")."""
@@ -63,6 +63,12 @@ def edge_circuit(
 
     ``prune``: edges that are on no way from the embedding to the logits are left out, since nothing that differs between the
     prompts passes through them. Raises CircuitryError if none is left.
+
+    >>> import circuitry as ct
+    >>> found = ct.discover(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=4), verify=0)
+    >>> effects = {("embed -> mlp[0]", "B"): -2.0, ("mlp[0] -> logits", "B"): -1.0, ("embed -> logits", "END"): -1.0}
+    >>> edge_circuit(found.question.wiring, effects, found.question.labels, title="t", unit="logit").cells
+    (('embed -> mlp[0]', 'B'), ('mlp[0] -> logits', 'B'), ('embed -> logits', 'END'))
     """
     routes = Routes(wiring, labels)
     cells = [(edge(text), position) for text, position in effects]
@@ -102,9 +108,3 @@ def _depth(graph: Graph, node: Node, rank: int) -> float:
     assert isinstance(layer, int)
     within = [graph.nodes(ports=True).index(each) for each in graph.nodes(layer=layer, ports=True)] if node.indices else [rank]
     return layer + 0.05 + 0.9 * (rank - min(within)) / (max(within) - min(within) + 1)
-
-
-def cells_of(mask: NDArray[np.bool_], edges: tuple[Edge, ...], labels: tuple[str, ...]) -> Iterator[Cell]:
-    """The cells of a mask [edge, label]."""
-    for number, label in zip(*np.nonzero(mask), strict=True):
-        yield str(edges[number]), labels[label]

@@ -40,7 +40,15 @@ class Measured:
 
 
 def measured(question: Question, kept: Sequence[NDArray[np.bool_]], desc: str = "circuits") -> Measured:
-    """The metric of circuits, each given as edges by label [edge, label], on all prompts."""
+    """The metric of circuits, each given as edges by label [edge, label], on all prompts.
+
+    >>> import circuitry as ct
+    >>> from circuitry.discovery.search import asked
+    >>> question = asked(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
+    >>> everything = np.ones((len(question.items), len(question.labels)), bool)
+    >>> measured(question, [everything, ~everything]).faithfulness().round(3).tolist()
+    [1.0, 0.0]
+    """
     values = np.full((len(kept), len(question.prompts)), np.nan)
     ends = np.full((2, len(question.prompts)), np.nan)
     quiet = question.quiet()

@@ -45,6 +45,12 @@ def hypotheses(
     * minimality: each edge changes the metric more than a random edge that was added changes it when it is removed again; the
       largest p over edges, which needs no correction, since every edge must pass; section 3.4.
     * sufficiency, partial necessity: random circuits are as faithful, and harm the model as much when removed; section 4.
+
+    >>> import circuitry as ct
+    >>> found = ct.discover(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=16), verify=0)
+    >>> tested = hypotheses(found.confirming, found.circuit(edges=60), random=20).frame
+    >>> tested["hypothesis"].tolist()[-2:], tested["holds"].tolist()[-2:]
+    (['sufficiency', 'partial necessity'], [True, True])
     """
     return hypotheses_of(score_edges(question, circuit, random=random, subsets=0, seed=seed), tolerance, level, seed)
 

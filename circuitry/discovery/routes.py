@@ -31,6 +31,7 @@ class Routes:
         self.sources = {each.source for each in wiring.inner} | set(wiring.senders)
 
     def source(self, cell: Cell) -> End:
+        """The start of an edge."""
         return cell[0].source, cell[1]
 
     def target(self, cell: Cell) -> End:
@@ -41,6 +42,7 @@ class Routes:
         return edge.target, position
 
     def name(self, node: Node, position: str) -> str:
+        """A node at a position as text."""
         return f"{node} @ {position}"
 
     def joined(self, cells: Collection[Cell]) -> nx.DiGraph[End]:
@@ -82,7 +84,17 @@ class Routes:
 
 
 def between(joined: nx.DiGraph[End], routes: Routes) -> set[End]:
-    """The ends on a way from the embedding to the logits."""
+    """The ends on a way from the embedding to the logits.
+
+    >>> import circuitry as ct
+    >>> from circuitry.discovery.search import asked
+    >>> from circuitry.discovery.wiring import edge
+    >>> question = asked(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
+    >>> routes = Routes(question.wiring, question.labels)
+    >>> cells = {(edge("embed -> head[1,0].v"), "B"): -2.0, (edge("head[1,0] -> logits"), "END"): -1.0, (edge("mlp[0] -> mlp[3]"), "B"): 9.0}
+    >>> sorted(f"{node} @ {position}" for node, position in between(routes.joined(cells), routes))
+    ['embed @ B', 'head[1,0] @ END', 'head[1,0].v @ B', 'logits @ END']
+    """
     graph = routes.graph
     starts = [end for end in joined if graph.family(end[0].family).role == "embed"]
     stops = [end for end in joined if graph.family(end[0].family).role == "logits"]
@@ -95,6 +107,15 @@ def ways(routes: Routes, scores: Mapping[Cell, float], count: int) -> Iterator[t
     """The ``count`` strongest ways from the embedding to the logits, the strongest first, and the strength of each.
 
     A way is as strong as its weakest edge, by magnitude (best-first search, so the order is exact).
+
+    >>> import circuitry as ct
+    >>> from circuitry.discovery.search import asked
+    >>> from circuitry.discovery.wiring import edge
+    >>> question = asked(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
+    >>> routes = Routes(question.wiring, question.labels)
+    >>> cells = {(edge("embed -> head[1,0].v"), "B"): -2.0, (edge("head[1,0] -> logits"), "END"): -1.0, (edge("mlp[0] -> mlp[3]"), "B"): 9.0}
+    >>> [([str(each) for each, _ in way], strength) for way, strength in ways(routes, cells, 2)]
+    [(['embed -> head[1,0].v', 'head[1,0] -> logits'], 1.0)]
     """
     joined = routes.joined(list(scores))
     joined = joined.subgraph(between(joined, routes))
@@ -119,6 +140,15 @@ def text(routes: Routes, way: list[Cell]) -> str:
     """A way as a path of the path language: over the stream ``directly``, inside a block from node to node.
 
     From one state to the next the path says nothing: what is written reaches what is read by no other way.
+
+    >>> import circuitry as ct
+    >>> from circuitry.discovery.search import asked
+    >>> from circuitry.discovery.wiring import edge
+    >>> question = asked(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
+    >>> routes = Routes(question.wiring, question.labels)
+    >>> cells = {(edge("embed -> head[1,0].v"), "B"): -2.0, (edge("head[1,0] -> logits"), "END"): -1.0, (edge("mlp[0] -> mlp[3]"), "B"): 9.0}
+    >>> text(routes, list(cells)[:2])
+    'embed @ B -> head[1,0].v @ B directly -> head[1,0] @ END -> logits directly'
     """
     steps = [cell for cell in way if routes.wiring.rule(cell[0]).least == 0 or cell[0].source.family != cell[0].target.family]
     legs: list[str] = []

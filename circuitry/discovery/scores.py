@@ -139,7 +139,12 @@ def name(cell: Cell) -> str:
 
 
 def replaced(circuit: EdgeCircuit, *cells: Cell) -> Any:
-    """A circuit of these edges only, without a picture."""
+    """A circuit of these edges only, without a picture.
+
+    >>> from circuitry.discovery.circuit import EdgeCircuit
+    >>> replaced(EdgeCircuit("t", ("END",), (), ()), ("mlp[0] -> logits", "END")).cells
+    (('mlp[0] -> logits', 'END'),)
+    """
     return EdgeCircuit(circuit.title, circuit.positions, (), (), circuit.unit, cells)
 
 

@@ -41,7 +41,15 @@ def path_of(question: Question, item: Item, label: str) -> str:
 
 
 def patched(question: Question, cells: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], NDArray[np.float64]]:
-    """The effect [example] of each cell (numbers of an item and a label) that can have one."""
+    """The effect [example] of each cell (numbers of an item and a label) that can have one.
+
+    >>> import circuitry as ct
+    >>> from circuitry.discovery.search import asked
+    >>> question = asked(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
+    >>> number = question.wiring.number[question.wiring.find("embed -> mlp[0]")]
+    >>> list(patched(question, [(number, 0)])) == [(number, 0)]
+    True
+    """
     paths: dict[tuple[int, ...], dict[str, tuple[int, int]]] = {}
     several: list[tuple[int, int]] = []
     for cell in cells:

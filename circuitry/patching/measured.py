@@ -53,7 +53,12 @@ def metrics(asked: MetricLike | Sequence[MetricLike] | None, task: Task, model: 
 
 
 def metric_of(asked: MetricLike, task: Task, model: Model) -> Metric:
-    """One metric as a value. One of the task's own keeps the name that the task gives it, whatever its function is called."""
+    """One metric as a value. One of the task's own keeps the name that the task gives it, whatever its function is called.
+
+    >>> import circuitry as ct
+    >>> metric_of("kl", ct.task("induction"), ct.load("bundled:mamba")).name
+    'kl'
+    """
     if isinstance(asked, str) and asked in task.definition.metrics:
         custom = metric(task.definition.metrics[asked](model.vocabulary))
         unit = custom.unit if custom.unit != f"change of {custom.name}" else ""

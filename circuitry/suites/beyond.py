@@ -23,6 +23,13 @@ def add_discovery(result: SuiteResult, study: Study, verify: int) -> None:
 
     An edge is new unless both its ends are components of the suite, or in their layers inside the same block; the embedding and the
     logits count as known.
+
+    >>> import circuitry as ct
+    >>> from circuitry.suites.result import Summary
+    >>> study = Study(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=8))
+    >>> result = SuiteResult({}, None, Summary("m", "mamba", [], 0.0, {}))
+    >>> add_discovery(result, study, 2); result.summary.notes[0][:37]
+    'discovery verified 2 edges at positio'
     """
     found = discover(study.model, study.task, verify=verify, executor=study.options.get("executor", "suffix"))
     new = [
@@ -36,7 +43,7 @@ def add_discovery(result: SuiteResult, study: Study, verify: int) -> None:
         f"between the components above{f' (table {TABLE!r})' if new else ''}"
     )
     if new:
-        result.tables[TABLE] = table_of(found, new)
+        result.tables[TABLE] = _table(found, new)
 
 
 def known(text: str, components: Sequence[Component]) -> bool:
@@ -60,7 +67,7 @@ def _covered(end: Node, names: Sequence[str]) -> bool:
     )
 
 
-def table_of(found: Discovery, cells: Sequence[tuple[str, str]]) -> PatchingTable:
+def _table(found: Discovery, cells: Sequence[tuple[str, str]]) -> PatchingTable:
     """The exact effects of some verified cells as a table over ``edge`` and ``position``."""
     exact = found.table.select("measure", "exact")
     chosen = [cell in set(cells) for cell in zip(exact.frame["edge"], exact.frame["position"], strict=True)]

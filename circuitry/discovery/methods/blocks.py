@@ -24,8 +24,9 @@ class BlockIg:
 
     Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365) are applied to one block at a time, and the blocks are joined by
     the chain rule for multipliers of DeepLIFT (Shrikumar et al. 2017, arXiv:1704.02685, section 3.2). So what a block does with the
-    difference of its inputs is right in sum, however saturated it is at the clean run. Within attention the softmax is
-    averaged by itself, with more points, since its steps may be steep.
+    difference of its inputs is right in sum, up to the error of few points, however saturated the block is at the clean run. Within
+    attention the softmax is averaged by itself, with more points, since its steps may be steep. There the sum is only nearly right:
+    pattern and values are averaged apart, and how they move together is left out.
     """
 
     name: str = "block-ig"

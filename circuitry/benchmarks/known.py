@@ -19,9 +19,11 @@ from ..discovery.methods import method as named
 from ..discovery.question import Question
 from ..discovery.search import asked
 from ..discovery.truth import patched
+from ..models.loading import load
+from ..prompting.task import task as make_task
 from ..store.files import write_whole
 from ..thresholds import KEY_EFFECT
-from .cases import COUNT, Case, Cell, trained, truth
+from .cases import BUNDLED, CORRUPTIONS, COUNT, Case, Cell, trained, truth
 
 SAMPLE = 200
 """Cells of a compiled model whose exact effect is measured, beside the true ones."""
@@ -102,6 +104,33 @@ def discovery(
             f"{case.name}, corruption {case.corruption}: " + ", ".join(f"{row['method']} {row['auroc']:.3f}" for row in found)
         )
     return Benchmark(pd.DataFrame(rows))
+
+
+def nodes(*, methods: Sequence[str] | None = None, examples: int = 8) -> pd.DataFrame:
+    """Pearson's r with exact effects of the outputs of all mixers and MLPs at single positions: a row for each method, a column for each model
+    and corruption.
+
+    The models are the bundled ones and ``compiled:transformer``, whose attention is 0 or 1; effects are means over prompts.
+
+    >>> nodes(methods=["random"], examples=2).shape
+    (1, 10)
+    """
+    chosen = [name for name in METHODS if name != "exact"] if methods is None else list(methods)
+    found: dict[str, dict[str, float]] = {}
+    for name in (*(f"bundled:{name}" for name in BUNDLED), "compiled:transformer"):
+        model = load(name)
+        for corruption in CORRUPTIONS:
+            question = asked(model, make_task("induction", distance=8, corruption=corruption, examples=examples), level="node")
+            blocks = [question.items.index(node) for node in question.wiring.blocks]
+            cells = [(item, label) for item in blocks for label in range(len(question.labels))]
+            exact = {cell: np.zeros(len(question.prompts)) for cell in cells} | dict(patched(question, cells))
+            effects = np.array([values.mean() for values in exact.values()])
+            for method in chosen:
+                scores = named(method).scores(question).mean(0, dtype=np.float64)
+                at = np.array([scores[cell] for cell in exact])
+                r = float(np.corrcoef(at, effects)[0, 1]) if at.std() > 0 else float("nan")
+                found.setdefault(method, {})[f"{name.partition(':')[2]} {corruption}"] = r
+    return pd.DataFrame(found).T
 
 
 def _cases(count: int, examples: int, with_trained: bool) -> Iterator[Case]:

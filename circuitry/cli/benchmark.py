@@ -20,12 +20,21 @@ def discovery(
     bundled: Annotated[bool, typer.Option(help="also the bundled models, in which every edge is patched")] = True,
     out: Annotated[Path | None, typer.Option(help="folder that keeps every case, so that another call resumes")] = None,
 ) -> None:
-    """Measure how well methods of discovery find known circuits, and print the table methods x families."""
+    """Measure how well methods of discovery find known circuits, and print the table methods x families.
+
+    A second table has the correlation with exact effects of mixers and MLPs at single positions, in the bundled models and one compiled one.
+    """
     from ..benchmarks.known import discovery as measure
+    from ..benchmarks.known import nodes
     from ..store.files import write_csv
 
     found = measure(count=count, methods=method, examples=examples, with_trained=bundled, folder=out, progress=say)
     print(found.text())
+    if bundled:
+        by_node = nodes(methods=method)
+        print(
+            f"\nr with exact effects of mixers and MLPs at single positions (8 prompts)\n{by_node.to_string(float_format='{:.3f}'.format)}"
+        )
     if out is not None:
         write_csv(found.frame, out / "cases.csv", index=False)
         print(f"written: {out.resolve()}")

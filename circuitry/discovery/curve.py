@@ -102,13 +102,13 @@ class Curve:
     def text(self) -> str:
         """The curve in words and numbers."""
         rows = [
-            f"{row.fraction:>8.1%} {row.edges:>8,} {row.faithfulness:>7.2f} ({row.low:.2f} to {row.high:.2f}) {row.random:>8.2f}"
+            f"{row.fraction:>8.1%} {row.edges:>8,} {row.faithfulness:>z7.2f} ({row.low:z.2f} to {row.high:z.2f}) {row.random:>z8.2f}"
             for row in self.frame.itertuples()
         ]
         return "\n".join(
             [
-                f"CPR {self.cpr:.2f} ({self.cpr_interval[0]:.2f} to {self.cpr_interval[1]:.2f}), random {self.random_cpr:.2f}; "
-                f"CMD {self.cmd:.2f} ({self.cmd_interval[0]:.2f} to {self.cmd_interval[1]:.2f}), random {self.random_cmd:.2f} "
+                f"CPR {self.cpr:z.2f} ({self.cpr_interval[0]:z.2f} to {self.cpr_interval[1]:z.2f}), random {self.random_cpr:z.2f}; "
+                f"CMD {self.cmd:z.2f} ({self.cmd_interval[0]:z.2f} to {self.cmd_interval[1]:z.2f}), random {self.random_cmd:z.2f} "
                 f"({self.scale} sizes, ranked by {'magnitude' if self.absolute else 'signed score'})",
                 "   share    edges  faithfulness            random",
                 *rows,

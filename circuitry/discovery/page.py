@@ -94,8 +94,8 @@ def _findings(run: Run, results: Mapping[str, Any]) -> list[str]:
         )
     if scores := results.get("scores"):
         sentences.append(
-            f"A circuit of {results['circuit']} edges alone keeps {scores['faithfulness']:.0%} of the behaviour "
-            f"({scores['interval'][0]:.0%} to {scores['interval'][1]:.0%}); the model without it keeps {scores['complement']:.0%}."
+            f"A circuit of {results['circuit']} edges alone keeps {scores['faithfulness']:z.0%} of the behaviour "
+            f"({scores['interval'][0]:z.0%} to {scores['interval'][1]:z.0%}); the model without it keeps {scores['complement']:z.0%}."
         )
     if results.get("no_circuit"):
         sentences.append(f"No circuit: {results['no_circuit']}.")

@@ -54,17 +54,17 @@ class EdgeScores:
         (low, high), (less, more) = self.interval, self.complement_interval
         gaps, change = self.completeness["gap"], self.minimality["change"]
         lines = [
-            f"faithfulness {self.faithfulness:.2f} ({low:.2f} to {high:.2f}): the circuit alone, {count(self.edges, 'edge')}"
+            f"faithfulness {self.faithfulness:z.2f} ({low:z.2f} to {high:z.2f}): the circuit alone, {count(self.edges, 'edge')}"
         ]
-        lines.append(f"complement {self.complement:.2f} ({less:.2f} to {more:.2f}): the model without these edges")
+        lines.append(f"complement {self.complement:z.2f} ({less:z.2f} to {more:z.2f}): the model without these edges")
         if len(self.random):
             best, least = self.random["faithfulness"].max(), self.random["complement"].min()
             lines.append(
-                f"random circuits of that size: faithfulness {best:.2f} at most, complement {least:.2f} at least, of {len(self.random)}"
+                f"random circuits of that size: faithfulness {best:z.2f} at most, complement {least:z.2f} at least, of {len(self.random)}"
             )
         if len(gaps):
             lines.append(
-                f"completeness: without a subset, circuit and model differ by {gaps.mean():.2f} on average and {gaps.max():.2f} at "
+                f"completeness: without a subset, circuit and model differ by {gaps.mean():z.2f} on average and {gaps.max():z.2f} at "
                 f"most, over {count(len(gaps), 'subset')}"
             )
         needed = int((change.abs() > max(map(abs, self.outsiders), default=np.inf)).sum())

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from ..models.instrumentation import INSTRUMENTATION
 from ..models.model import Model
 from ..paths.values import Node
 from ..planning.metrics import Metric
@@ -83,14 +84,22 @@ class Question:
 
     def batches(self, rows: int, desc: str) -> Iterator[tuple[NDArray[np.int64], Prompts]]:
         """Examples and their prompts, as many at a time as memory allows if each takes so many ``rows`` with all activations kept."""
-        layers, length = self.model.graph.sizes["layer"], self.prompts.length
-        # Autograd keeps about twice what a layer has at its peak.
-        one = rows * self.model.bytes_per_row(length) * max(1, layers) * 2
-        size = max(1, min(16, self.memory // one))
+        size = max(1, min(16, self.memory // (rows * self._row_bytes)))
         starts = range(0, len(self.prompts), size)
         for start in self.bar(iterable=starts, desc=desc):
             examples = np.arange(start, min(start + size, len(self.prompts)))
             yield examples, self.prompts.take(examples)
+
+    @property
+    def _row_bytes(self) -> int:
+        """Predicted memory of one row whose activations are all kept."""
+        model, length = self.model, self.prompts.length
+        # Autograd keeps about twice what a layer has at its peak, and every state, which other runs never have all at once.
+        kept = 2 * model.bytes_per_row(length)
+        if self.wiring.graph.by_role("state"):
+            kinds = model.graph.architecture.instrumentation.values()
+            kept += 2 * length * model.dtype.itemsize * max(INSTRUMENTATION[kind].values(model.hf.config, 1) for kind in kinds)
+        return kept * max(1, model.graph.sizes["layer"])
 
     def empty(self) -> Scores:
         """Scores to fill in."""

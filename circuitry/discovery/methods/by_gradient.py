@@ -40,6 +40,7 @@ def scored(question: Question, scheme: Scheme, name: str, within: Within = uncha
     for examples, prompts in question.batches(2 + len(scheme.points), name):
         passed = Gradients(question.model, question.wiring, prompts, question.metric, scheme, lambda rows: within(question, rows))
         fill(scores, question, passed, examples, range(len(question.items)))
+        del passed  # or the next batch would be computed while all activations of this one are still kept
     return scores
 
 

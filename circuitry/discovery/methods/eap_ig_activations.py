@@ -33,6 +33,7 @@ class EapIgActivations:
                 scheme = OfActivations(points, number)
                 passed = Gradients(question.model, question.wiring, prompts, question.metric, scheme)
                 fill(scores, question, passed, examples, [k for k, own in enumerate(numbers) if own == number])
+                del passed  # or the next pass would begin while all activations of this one are still kept
         return scores
 
     def passes(self, question: Question) -> float:

@@ -194,7 +194,7 @@ def test_a_circuit_with_no_way_to_the_logits_is_said(model: ct.Model, tmp_path: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "eap-ig"}, "no method 'eap-ig'; known here: block-ig, eap, eap-ig-activations, eap-ig-inputs"),
+        ({"method": "eap-ig"}, "no method 'eap-ig'; known here: atp-star, block-ig, eap, eap-ig-activations"),
         ({"level": "head"}, "expected level 'edge' or 'node', got 'head'"),
         ({"direction": "up"}, "expected direction 'noising' or 'denoising', got 'up'"),
         ({"verify": -1}, "verify must be at least 0, got -1"),

@@ -124,7 +124,7 @@ class Subgraphs:
         order = execution_order(model)
         stops = [(place, call) for place in places for call in range(self.length if place.position is None else 1)]
         stops = sorted(stops, key=lambda stop: turn(stop[0], stop[1], order))
-        sent: list[dict[Node, Tensor]] = [{} for _ in views]
+        sent = [self._nothing_sent() for _ in views]
         ends = np.unique(self.prompts.where["END"])
 
         def act(number: int, value: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -165,21 +165,24 @@ class Subgraphs:
             for module in modules:
                 module.circuitry_rows = None
 
-    def _enter(self, value: Tensor, stage: int, views: Sequence[_View], sent: list[dict[Node, Tensor]]) -> None:
+    def _nothing_sent(self) -> Tensor:
+        """Room for what each sender's output differs by from the corrupted run [example, pos, sender, d_model]."""
+        like = self.linear.embedded
+        return like.new_zeros(*like.shape[:2], len(self.wiring.senders), like.shape[2])
+
+    def _enter(self, value: Tensor, stage: int, views: Sequence[_View], sent: Sequence[Tensor]) -> None:
         """Give every view of the stream what it keeps."""
         corrupted = value[: self.count].clone()
+        count = sum(after <= stage for after in self.wiring.after.values())  # senders come in the order of their stages
+        embed = self._sender[self.linear.embed]
         for view, changes in zip(views, sent, strict=True):
             if stage == 0:
-                changes[self.linear.embed] = value[view.first : view.first + self.count] - corrupted
+                changes[:, :, embed] = value[view.first : view.first + self.count] - corrupted
             elif stage == 1:
-                changes[self.linear.embed] = -self.linear.embedded  # that is from clean to corrupted
-            for number, kept in enumerate(view.views[stage]):
-                total = corrupted.clone()
-                senders = [sender for sender in self.wiring.senders if self.wiring.after[sender] <= stage]
-                for sender, mask in zip(senders, kept, strict=True):
-                    if mask.any():
-                        total += torch.from_numpy(mask).to(total.device)[..., None] * changes[sender]
-                value[self._rows(view, number)] = total
+                changes[:, :, embed] = -self.linear.embedded  # that is from clean to corrupted
+            kept = torch.from_numpy(np.stack(view.views[stage])).to(changes)  # [view, sender, example, pos]
+            total = corrupted + (kept.permute(2, 3, 0, 1) @ changes[:, :, :count]).permute(2, 0, 1, 3)
+            value[view.first : view.first + len(kept) * self.count] = total.flatten(0, 1)
 
     def _inside(
         self,
@@ -188,7 +191,7 @@ class Subgraphs:
         call: int,
         nodes: Sequence[Node],
         views: Sequence[_View],
-        sent: list[dict[Node, Tensor]],
+        sent: Sequence[Tensor],
     ) -> None:
         """Take every reader from its own view, cut the inner edges that are not kept, and note what senders add."""
         corrupted = slice(0, self.count)
@@ -209,16 +212,21 @@ class Subgraphs:
                     mask = mask[:, call : call + 1] if place.position is None else mask
                     chosen = torch.from_numpy(mask).to(value.device)
                     own[main][chosen] = own[corrupted][chosen]
-                if node in self.linear.weights:
-                    change = (own[main] - own[corrupted]) @ self.linear.weights[node].mT
-                    changes[node] = self.linear.scale * change
-                elif node in self.wiring.after:
-                    changes[node] = self.linear.scale * (own[main] - own[corrupted])
+                if node in self._sender:
+                    change = own[main] - own[corrupted]
+                    if node in self.linear.weights:
+                        change = change @ self.linear.weights[node].mT
+                    changes[:, :, self._sender[node]] = self.linear.scale * change
 
     @functools.cached_property
     def _cuts(self) -> dict[Node, int]:
         """The number of the inner edge that leaves each node."""
         return {edge.source: self._number[edge] for edge in self.wiring.inner}
+
+    @functools.cached_property
+    def _sender(self) -> dict[Node, int]:
+        """The number of each sender."""
+        return {node: number for number, node in enumerate(self.wiring.senders)}
 
     def _rows(self, view: _View, number: int) -> slice:
         start = view.first + number * self.count

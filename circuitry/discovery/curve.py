@@ -142,11 +142,12 @@ def curve(
     scores: NDArray[np.floating[Any]],
     *,
     fractions: Sequence[float] = FRACTIONS,
-    random: int = 5,
+    random: int | None = None,
     absolute: bool = True,
     scale: Literal["linear", "log"] = "linear",
 ) -> Curve:
-    """Measure circuits of several sizes: the edges with the highest mean scores [edge, label], and ``random`` orders of all edges.
+    """Measure circuits of several sizes: the edges with the highest mean scores [edge, label], and ``random`` orders of all edges (5; 1 in
+    a large model).
 
     Without ``absolute`` scores are ranked with their sign, so they must be positive where an edge is needed.
 
@@ -157,6 +158,7 @@ def curve(
     >>> [round(f, 3) for f in curve(question, scores, fractions=(0.01, 1.0), random=0).frame["faithfulness"]]
     [0.0, 1.0]
     """
+    random = (1 if question.is_large else 5) if random is None else random
     counts = [max(1, round(fraction * scores.size)) for fraction in fractions]
     rng = np.random.default_rng(question.seed)
     orders = [ordered(scores, absolute), *(rng.permutation(scores.size) for _ in range(random))]

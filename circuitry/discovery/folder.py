@@ -133,7 +133,8 @@ def _results(found: Discovery, edges: int, steps: Steps) -> dict[str, Any]:
 
 
 def _scored(found: Discovery, circuit: EdgeCircuit) -> dict[str, Any]:
-    scores = score_edges(found.confirming, circuit, seed=found.question.seed)
+    fewer = {"random": 5, "subsets": 2} if found.question.is_large else {}
+    scores = score_edges(found.confirming, circuit, seed=found.question.seed, **fewer)
     tests = hypotheses_of(scores, seed=found.question.seed)
     return {"scores": _plain(scores), "hypotheses": _rows(tests.frame)}
 

@@ -23,6 +23,8 @@ from .wiring import Edge, Wiring
 if TYPE_CHECKING:
     from ..executing.open import ExecutorLike
 
+LARGE = 20_000
+"""Edges from which on a model is large; GPT-2 small has 32,491."""
 Level = Literal["edge", "node"]
 Item: TypeAlias = Edge | Node
 Scores: TypeAlias = NDArray[np.float32]
@@ -81,6 +83,11 @@ class Question:
     def items(self) -> tuple[Item, ...]:
         """What is ranked: all edges, or all nodes that have a value of their own."""
         return self.wiring.edges if self.level == "edge" else self.wiring.nodes
+
+    @property
+    def is_large(self) -> bool:
+        """Whether one run of a circuit takes seconds, so that fewer random circuits are run."""
+        return len(self.wiring.edges) > LARGE
 
     def batches(self, rows: int, desc: str) -> Iterator[tuple[NDArray[np.int64], Prompts]]:
         """Examples and their prompts, as many at a time as memory allows if each takes so many ``rows`` with all activations kept."""

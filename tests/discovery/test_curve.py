@@ -274,3 +274,18 @@ def test_ranks_on_one_half_and_verifies_on_the_other(level: Any) -> None:
     tested = found.table.select("measure", "exact").statistics()
     assert set(q) == set(tested["q"])
     assert ((found.ranking["q"] < 0.05).sum()) == len(found.found)
+
+
+def test_a_large_model_has_fewer_random_circuits(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders: list[int] = []
+
+    def noted(question: Any, kept: Any, desc: str) -> Measured:
+        orders.append(len(kept))
+        return Measured(np.array([[mask.sum()] * 4 for mask in kept], float), np.full(4, float(kept[0].size)), np.zeros(4))
+
+    monkeypatch.setattr(sys.modules[curve.__module__], "measured", noted)
+    scores = by_eap().mean(0)
+    for large in (False, True):
+        monkeypatch.setattr("circuitry.discovery.question.LARGE", 1 if large else 20_000)
+        curve(asked(), scores, fractions=(0.1, 0.5))
+    assert orders == [2 * (1 + 5), 2 * (1 + 1)]

@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 
 from ..results.statistics import resampling
 from ..thresholds import LEVEL, RESAMPLES
-from .mib import areas
+from .mib import SIZES, areas
 from .question import Question
 from .subgraph import Subgraphs
 
-FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-"""Sizes of the circuits on a curve, as shares of all edges (MIB, arXiv:2504.13151, section 3.2)."""
 Floats = NDArray[np.float64]
 
 
@@ -141,7 +139,7 @@ def curve(
     question: Question,
     scores: NDArray[np.floating[Any]],
     *,
-    fractions: Sequence[float] = FRACTIONS,
+    fractions: Sequence[float] = SIZES,
     random: int | None = None,
     absolute: bool = True,
     scale: Literal["linear", "log"] = "linear",

@@ -169,9 +169,8 @@ class Gradients:
         if stage == 0:  # before anything is added, the stream is the embedding alone, not yet normed
             change = self._change[self.graph.place(self.wiring.stages[0]), 0][None]
         else:
-            change = self._stacked[
-                : len(self.wiring.sources(readers[0]))
-            ]  # senders come in the order of the stages that they add to
+            # Senders come in the order of the stages that they add to.
+            change = self._stacked[: len(self.wiring.sources(readers[0]))]
         by_token = change.permute(1, 2, 0, 3) @ grads  # [example, pos, source, reader]
         return dict(zip(readers, by_token.permute(3, 2, 0, 1), strict=True))
 
@@ -208,14 +207,13 @@ class Gradients:
         embedded = stages[1] - scale * totals[1]  # not stage 0: some models norm the embedding before anything is added to it
         for number in range(2, len(stages)):
             rest = stages[number] - scale * totals[number] - stages[number - 1]
-            if float(rest.abs().max()) > 1e-3 * float(stages[number].abs().max()) + 1e-12:
-                raise CircuitryError(
-                    f"{self.wiring.stages[number]} is not {self.wiring.stages[number - 1]} plus what its blocks add, so edges over the "
-                    "stream are not defined; use level='node'"
-                )
+            before, after = self.wiring.stages[number - 1], self.wiring.stages[number]
+            _check_sum(rest, stages[number], f"{after} is not {before} plus what its blocks add")
         weights: dict[Node, Tensor] = {}
         for block, heads in self.wiring.sums.items():
             weights |= self._projection(block, heads)
+            by_head = sum(self.change(head) @ weights[head].mT for head in heads)
+            _check_sum(self.change(block) - by_head, self.change(block), f"{block} is not the sum of what its heads add")
         return Linear(embed, embedded, scale, weights, self._base)
 
     def _projection(self, block: Node, members: Sequence[Node]) -> dict[Node, Tensor]:
@@ -234,6 +232,12 @@ class Gradients:
             found.append(grad.flatten(0, 1)[:count])
         whole = torch.cat(found)
         return {head: whole[:, number] for number, head in enumerate(members)}
+
+
+def _check_sum(rest: Tensor, whole: Tensor, problem: str) -> None:
+    """Refuse a model in which more than rounding of a whole is left over."""
+    if float(rest.abs().max()) > 1e-3 * float(whole.abs().max()) + 1e-12:
+        raise CircuitryError(f"{problem}, so edges over the stream are not defined; use level='node'")
 
 
 def _scale(totals: Tensor, after: Tensor, before: list[Tensor]) -> float:

@@ -19,8 +19,8 @@ PERMUTATIONS = 2000
 
 @dataclass(frozen=True)
 class Hypotheses:
-    """``frame`` has a row for each test: ``hypothesis``, the null hypothesis in words; ``p``; ``statistic``; and ``holds``, whether the circuit
-    passes at the given level: equivalence and independence pass if they are not rejected, the others if their null is."""
+    """``frame`` has a row for each test: ``hypothesis``, its name; ``statistic``; ``p``; and ``holds``, whether the circuit passes at the
+    ``level``: equivalence and independence if they are not rejected, the others if their null hypothesis is."""
 
     frame: pd.DataFrame
     level: float

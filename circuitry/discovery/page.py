@@ -16,6 +16,7 @@ from ..reports.page import figures_of, render
 from ..reports.picture import picture
 from ..reports.run import Run, read_run
 from ..store.files import write_whole
+from ..thresholds import SIGNIFICANT
 
 RESULTS = "results.json"
 _SHOWN = 30
@@ -88,9 +89,9 @@ def _findings(run: Run, results: Mapping[str, Any]) -> list[str]:
     what, tested = f"{results['level']}s", [row for row in results["ranking"] if "q" in row]
     sentences = [f"{results['cells']:,} {what} at positions were ranked."]
     if tested:
-        found = sum(row["q"] < 0.05 for row in tested)
+        found = sum(row["q"] < SIGNIFICANT for row in tested)
         sentences.append(
-            f"{len(tested)} of the best were patched exactly{_where(run)}; {found} have an effect that is significant (q < 0.05)."
+            f"{len(tested)} of the best were patched exactly{_where(run)}; {found} have an effect that is significant (q < {SIGNIFICANT:g})."
         )
     if scores := results.get("scores"):
         sentences.append(
@@ -110,7 +111,7 @@ def _methods(run: Run, results: Mapping[str, Any]) -> str:
     """How the numbers were made, as a paragraph to paste."""
     said, settings = run.provenance, run.provenance["settings"]
     table = run.tables["discovery"].provenance
-    halves = "the first half of the prompts" if settings["confirm"] else "all prompts"
+    halves = "one half of the prompts" if settings["confirm"] else "all prompts"
     versions = ", ".join(f"{name} {version}" for name, version in said["versions"].items())
     sentences = [
         f"{results['cells']:,} {settings['level']}s of {said['model']} ({said['architecture']}, {said['parameters']:,} parameters), at "

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..errors import CircuitryError
 from ..results.statistics import resampling
 from ..results.table import PatchingTable
+from ..thresholds import SIGNIFICANT
 from .circuit import Cell, EdgeCircuit, edge_circuit
 from .curve import Curve, curve, first, ordered
 from .kinds import kind
@@ -122,7 +123,7 @@ class Discovery:
     @property
     def found(self) -> pd.DataFrame:
         """The verified cells whose exact effect is significant (q < .05 over all that were verified)."""
-        return self.ranking[self.ranking["q"] < 0.05] if "q" in self.ranking else self.ranking.iloc[:0]
+        return self.ranking[self.ranking["q"] < SIGNIFICANT] if "q" in self.ranking else self.ranking.iloc[:0]
 
     @functools.cached_property
     def agreement(self) -> pd.DataFrame:
@@ -215,7 +216,7 @@ class Discovery:
             lines.append(
                 f"the best {len(self.exact)} verified exactly on {len(self.confirming.prompts)} "
                 f"{'other' if self.confirming is not self.question else 'of these'} prompts: r = {row.r:.2f}; "
-                f"{len(self.found)} significant (q < 0.05)"
+                f"{len(self.found)} significant (q < {SIGNIFICANT:g})"
             )
         shown = self.ranking.head(12)
         lines.append(shown.to_string(index=False, float_format=lambda value: f"{value:.3g}"))

@@ -30,15 +30,6 @@ def legendre(count: int) -> tuple[Point, ...]:
     return tuple(Point(float(share + 1) / 2, float(weight) / 2) for share, weight in zip(shares, weights, strict=True))
 
 
-def riemann(count: int) -> tuple[Point, ...]:
-    """``count`` points from the clean run on, at equal distances and with equal weights.
-
-    >>> [point.share for point in riemann(2)]
-    [0.0, 0.5]
-    """
-    return tuple(Point(k / count, 1 / count) for k in range(count))
-
-
 @dataclass(frozen=True)
 class Rows:
     """For each example a clean run, then for each a corrupted one, then for each ``point`` all examples again."""

@@ -15,11 +15,11 @@ from .rows import Point, Rows
 class Taken:
     """What one place has in a batch.
 
-    ``written`` [row, ...] goes on through the model, None for the value itself. The gradient at ``node`` is that of the place.
+    ``written`` [row, ...] goes on through the model. The gradient at ``node`` is that of the place.
     ``between`` [point * example, ...] are the runs in between, from which the gradient goes back to what they were computed from.
     """
 
-    written: Tensor | None
+    written: Tensor
     node: Tensor
     between: Tensor
 

@@ -48,6 +48,7 @@ def asked(
     executor: ExecutorLike = EXECUTOR,
     seed: int = 0,
     progress: bool | None = None,
+    lint: bool = True,
 ) -> Question:
     """The question that ``discover`` puts to a method, with everything checked.
 
@@ -63,7 +64,7 @@ def asked(
         raise CircuitryError(expected("level 'edge' or 'node'", level))
     if direction not in ("noising", "denoising"):
         raise CircuitryError(expected("direction 'noising' or 'denoising'", direction))
-    prompts = task.prompts(model.vocabulary)
+    prompts = task.prompts(model.vocabulary, lint=lint)
     check_prompts(model, prompts)
     used = prompts.trimmed()
     if direction == "denoising":
@@ -94,6 +95,7 @@ def discover(
     progress: bool | None = None,
     out: str | PathLike[str] | None = None,
     edges: int | None = None,
+    lint: bool = True,
     command: str = "",
 ) -> Discovery:
     """Rank every edge (or node) at every position by how much it carries of a task, and verify the best exactly.
@@ -106,13 +108,14 @@ def discover(
         positions: keep tokens apart, by the names of the task's positions; or add them up.
         metric, direction, executor: as for ``circuitry.patch``. The executor's memory bounds the batches of gradients too.
         verify: how many of the best are patched exactly.
-        confirm: rank on the first half of the prompts and verify, score and test on the second. Otherwise all prompts are used
+        confirm: rank on every second prompt and verify, score and test on the others. Otherwise all prompts are used
             for both, and no q is to be trusted, since what was chosen for a large effect is tested on the same prompts.
         seed: draws what is random: random circuits of a curve, the method "random".
         progress: show bars; by default where stderr is a terminal.
         out: a folder for tables, curve, figures, the circuit with its scores, and a page, ``report.html``. The same call resumes a
             run that was killed.
         edges: how many edges the folder's circuit is made of; 40 by default.
+        lint: refuse prompts that would make the experiment meaningless, and warn if the model does not do the task.
         command: recorded in the folder.
 
     A model in half precision is copied to float32 first. Raises CircuitryError for options that do not fit and for a folder that
@@ -127,19 +130,19 @@ def discover(
         raise no_effect("edges", edges, "without out= no circuit is drawn", "give out=, or use found.circuit(edges=...)")
     question = asked(
         model, task, level=level, positions=positions, metric=metric, direction=direction, executor=executor, seed=seed,
-        progress=progress,
+        progress=progress, lint=lint,
     )  # fmt: skip
     chosen, count = named(method), whole("verify", verify)
     halves = _halves(question) if confirm else (question, question)
     options = {"verify": count, "confirm": confirm, **_narrow(model, question)}
     if out is None:
-        return _found(question, *halves, chosen, Steps(), options)
+        return _found(question, *halves, chosen, Steps(), options, lint)
     from .folder import DiscoveryFolder
 
     size = whole("edges", EDGES if edges is None else edges, 1)
     folder = DiscoveryFolder.open(Path(out), question, chosen, options, command)
     with folder.held():
-        found = _found(question, *halves, chosen, folder.steps, options)
+        found = _found(question, *halves, chosen, folder.steps, options, lint)
         folder.finish(found, size)
     return found
 
@@ -160,10 +163,10 @@ def _narrow(model: Model, question: Question) -> dict[str, str]:
 
 
 def _found(
-    question: Question, ranked: Question, confirming: Question, chosen: Method, steps: Steps, options: dict[str, Any]
+    question: Question, ranked: Question, confirming: Question, chosen: Method, steps: Steps, options: dict[str, Any], lint: bool
 ) -> Discovery:
     scores = _scored(ranked, chosen, steps)
-    ends = steps.arrays("ends", lambda: _ends(question))
+    ends = steps.arrays("ends", lambda: _ends(question, lint))
     found = Discovery(ranked, confirming, chosen.name, scores, {}, (ends["base"], ends["source"]))
     exact = _verified(confirming, found.cells(options["verify"]), steps)
     return replace(found, exact=exact, provenance=_provenance(found, **options))
@@ -181,11 +184,11 @@ def _scored(question: Question, chosen: Method, steps: Steps) -> Scores:
     return scores
 
 
-def _ends(question: Question) -> Arrays:
+def _ends(question: Question, lint: bool) -> Arrays:
     """The metric of the base and the source prompts [example]."""
     table = patch(
         question.model, question.task, "embed -> logits", metric=question.metric, direction=question.direction, baseline=0,
-        executor=question.quiet().executor,
+        executor=question.quiet().executor, lint=lint,
     )  # fmt: skip
     return {end: table.values(end)[0] for end in ("base", "source")}
 

@@ -69,7 +69,6 @@ class Subgraphs:
         self.linear = passed.linear()
         self.clean, self.corrupted = passed.ends
         self._number = self.wiring.number
-        self._place = {self.graph.place(node): node for node in self.wiring.blocks}
 
     def measure(self, circuits: Iterable[Bools]) -> Iterator[NDArray[np.float64]]:
         """The metric [example] of the run of each circuit [edge, example, pos]: the edges kept, by the tokens of their sources.

@@ -144,6 +144,10 @@ def score(
         from ..discovery.scores import score_edges
         from ..discovery.search import asked
 
+        if unknown := sorted(options.keys() - {"direction", "executor", "progress"}):
+            raise CircuitryError(
+                f"{unknown[0]}= does not apply to a circuit of edges, whose other edges carry their corrupted values; leave it out"
+            )
         question = asked(model, task, metric=metric, positions=ALL not in circuit.positions, **options)
         return score_edges(question, circuit, random=random, subsets=subsets, seed=seed)
     named = circuit if isinstance(circuit, Mapping) else {"node": circuit}

@@ -15,7 +15,7 @@ from circuitry.discovery.gradient import Gradients
 from circuitry.discovery.methods import METHODS
 from circuitry.discovery.methods.blocks import saturated
 from circuitry.discovery.question import Question
-from circuitry.discovery.rows import Point, Rows, legendre, riemann
+from circuitry.discovery.rows import Point, Rows, legendre
 from circuitry.discovery.schemes import OfActivations, OfBlocks, OfInput, Scheme
 from circuitry.discovery.search import asked as question_of
 from support import asking, by_hooks
@@ -223,11 +223,11 @@ def test_a_stream_that_is_not_a_sum_is_refused() -> None:
 
 
 def test_rows() -> None:
-    rows = Rows(2, riemann(2))
+    rows = Rows(2, (Point(0.0, 0.5), Point(0.5, 0.5)))
     value = torch.arange(8.0)[:, None]
     assert rows.clean(value).flatten().tolist() == [0, 1]
     assert rows.change(value).flatten().tolist() == [2, 2]
     assert rows.line(value).flatten().tolist() == [0, 1, 1, 2]
     assert rows.mean(rows.between(value)).flatten().tolist() == [5, 6]
-    assert [sum(point.weight for point in points(7)) for points in (legendre, riemann)] == pytest.approx([1, 1])
+    assert sum(point.weight for point in legendre(7)) == pytest.approx(1)
     assert sum(p.weight * p.share**5 for p in legendre(3)) == pytest.approx(1 / 6)

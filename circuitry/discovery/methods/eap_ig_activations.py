@@ -16,7 +16,9 @@ from .by_gradient import fill
 @dataclass(frozen=True)
 class EapIgActivations:
     """(corrupted - clean) times the mean gradient of runs in which the output of the edge's source lies between the two, and
-    everything else is clean (EAP-IG over activations; Hanna et al. 2024's code, and MIB, arXiv:2504.13151, appendix).
+    everything else is clean (EAP-IG over activations; MIB, arXiv:2504.13151, appendix).
+
+    In Hanna et al.'s code every edge gets the mean gradient over all sources that are moved; here it gets that of its own.
 
     Nodes inside a block are measured while the output of the block before it is moved.
     """

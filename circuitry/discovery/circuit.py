@@ -15,7 +15,7 @@ from ..drawing.circuit import Circuit, CircuitEdge, CircuitNode
 from ..errors import CircuitryError, suggest
 from ..paths.values import Node
 from .positions import Labels
-from .routes import Routes, between
+from .routes import Routes
 from .wiring import Wiring, edge
 
 Cell: TypeAlias = tuple[str, str]
@@ -74,7 +74,7 @@ def edge_circuit(
     cells = [(edge(text), position) for text, position in effects]
     joined = routes.joined(cells)
     if prune:
-        live = between(joined, routes)
+        live = routes.between(joined)
         cells = [cell for cell in cells if routes.source(cell) in live and routes.target(cell) in live]
         joined = joined.subgraph(live)
     if not cells:

@@ -65,8 +65,7 @@ def hypotheses_of(scores: EdgeScores, tolerance: float = 0.1, level: float = 0.0
     >>> tests.frame["hypothesis"][0]
     'equivalence'
     """
-    runs = dict(zip(scores.labels, scores.measured.values, strict=True))
-    model, alone, rest = scores.measured.clean, runs["circuit"], runs["complement"]
+    model, (alone, rest) = scores.measured.clean, scores.measured.values[:2]
     rows = [
         ("equivalence", *equivalence(alone, model, tolerance), True),
         ("independence", *independence(rest, model, seed=seed), True),

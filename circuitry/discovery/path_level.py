@@ -10,7 +10,7 @@ from ..errors import CircuitryError
 from ..patching.experiment import patch
 from ..paths.labelled import labelled
 from .positions import ALL, REST
-from .routes import Routes, text, ways
+from .routes import Routes
 from .truth import able
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def paths(found: Discovery, count: int = 10, edges: int = 200) -> pd.DataFrame:
     best = [cell for cell in found.cells(edges) if labels[cell[1]] != REST]
     scores = {(question.wiring.edges[item], labels[label]): float(found.mean[item, label]) for item, label in best}
     strengths: dict[str, float] = {}
-    for way, strength in ways(routes, scores, TRIED * count):
-        path = text(routes, way)
+    for way, strength in routes.ways(scores, TRIED * count):
+        path = routes.text(way)
         # An attribution that is only rounding may lie on a way that no change can take, in some prompts or in all.
         if path not in strengths and len(able(confirming, path)) == len(confirming.prompts):
             strengths[path] = strength

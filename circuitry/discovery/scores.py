@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -31,7 +29,8 @@ class EdgeScores:
     terms). ``complement``: f of the run that cuts only the circuit's edges ("edge patching"). f is 1 for the whole model and 0 if every
     edge is cut. ``random``: faithfulness and complement of random circuits of the same size. ``completeness``: for subsets K of
     the circuit, f of the circuit without K and of the model without K, and the ``gap``. ``minimality``: for each edge, the
-    ``change`` of f if the circuit loses it; ``outsiders``: the changes if it gains a random edge. ``measured`` has every run.
+    ``change`` of f if the circuit loses it; ``outsiders``: the changes if it gains a random edge. ``measured`` has every run, those
+    of the circuit and of its complement first.
     """
 
     edges: int
@@ -44,7 +43,6 @@ class EdgeScores:
     minimality: pd.DataFrame
     outsiders: list[float]
     measured: Measured = field(repr=False)
-    labels: tuple[str, ...] = field(repr=False)
 
     def __repr__(self) -> str:
         return self.text()
@@ -86,47 +84,46 @@ def score_edges(question: Question, circuit: EdgeCircuit, *, random: int = 20, s
     """
     inside = circuit.mask(question.wiring, question.labels.names)
     rng = np.random.default_rng(seed)
-    runs = _runs(inside, circuit, question, random, subsets, rng)
-    got = measured(question, list(runs.values()), "scores")
-    f = dict(zip(runs, got.faithfulness().tolist(), strict=True))
-    spread = got.faithfulness(resampling(len(got.clean), RESAMPLES, rng))
-    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    low, high = np.quantile(spread[:, :2], tails, axis=0).tolist()
-    halves = [label.removeprefix("circuit without ") for label in runs if label.startswith("circuit without half")]
-    completeness = pd.DataFrame(
-        [(half, f[f"circuit without {half}"], f[f"model without {half}"]) for half in halves],
-        columns=["without", "circuit", "model"],
-    )
+    removed = [
+        (name(cell), replace(circuit, cells=(cell,)).mask(question.wiring, question.labels.names))
+        for cell in circuit.cells[:MOST]
+    ]
+    kept = _kept(inside, [mask for _, mask in removed], random, subsets, rng)
+    got = measured(question, [mask for masks in kept.values() for mask in masks], "scores")
+    values = got.faithfulness().tolist()
+    f = {group: [values.pop(0) for _ in masks] for group, masks in kept.items()}
+    alone, rest = f["circuit"][0], f["complement"][0]
+    spread = got.faithfulness(resampling(len(got.clean), RESAMPLES, rng))[:, :2]
+    low, high = np.quantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0).tolist()
+    draws = pd.DataFrame({"faithfulness": f["random"], "complement": f["model without random"]}, dtype=float)
+    completeness = pd.DataFrame({
+        "without": [f"half {number}" for number in range(subsets)], "circuit": f["circuit without half"], "model": f["model without half"],
+    })  # fmt: skip
     completeness["gap"] = (completeness["circuit"] - completeness["model"]).abs()
-    removed = [label for label in runs if label.startswith("circuit without ") and " @ " in label]
-    minimality = [(label.removeprefix("circuit without "), f["circuit"] - f[label]) for label in removed]
-    draws = pd.DataFrame(
-        [(f[f"random {k}"], f[f"model without random {k}"]) for k in range(random)], columns=["faithfulness", "complement"]
+    minimality = pd.DataFrame(
+        {"edge": [text for text, _ in removed], "change": [alone - value for value in f["circuit without edge"]]}
     )
     return EdgeScores(
-        int(inside.sum()), f["circuit"], (low[0], high[0]), f["complement"], (low[1], high[1]), draws, completeness,
-        pd.DataFrame(minimality, columns=["edge", "change"]),
-        [f[label] - f["circuit"] for label in runs if label.startswith("circuit and ")], got, tuple(runs),
+        int(inside.sum()), alone, (low[0], high[0]), rest, (low[1], high[1]), draws, completeness, minimality,
+        [value - alone for value in f["circuit with outsider"]], got,
     )  # fmt: skip
 
 
-def _runs(
-    inside: Mask, circuit: EdgeCircuit, question: Question, random: int, subsets: int, rng: Generator
-) -> Mapping[str, Mask]:
-    """What is kept in each run [edge, label], by label; the circuit and its complement come first."""
-    runs: dict[str, Mask] = {"circuit": inside, "complement": ~inside}
+def _kept(inside: Mask, removed: list[Mask], random: int, subsets: int, rng: Generator) -> dict[str, list[Mask]]:
+    """What is kept in each run [edge, label], by kind of run; the circuit and its complement come first."""
     size = int(inside.sum())
-    for number in range(random):
-        drawn = _some(np.ones_like(inside), size, rng)
-        runs |= {f"random {number}": drawn, f"model without random {number}": ~drawn}
-    for number in range(subsets):
-        half = _some(inside, size // 2, rng)
-        runs |= {f"circuit without half {number}": inside & ~half, f"model without half {number}": ~half}
-    for cell in circuit.cells[:MOST]:
-        runs[f"circuit without {name(cell)}"] = inside & ~replaced(circuit, cell).mask(question.wiring, question.labels.names)
-    for number in range(random):
-        runs[f"circuit and outsider {number}"] = inside | _some(~inside, 1, rng)
-    return runs
+    drawn = [_some(np.ones_like(inside), size, rng) for _ in range(random)]
+    halves = [_some(inside, size // 2, rng) for _ in range(subsets)]
+    return {
+        "circuit": [inside],
+        "complement": [~inside],
+        "random": drawn,
+        "model without random": [~mask for mask in drawn],
+        "circuit without half": [inside & ~half for half in halves],
+        "model without half": [~half for half in halves],
+        "circuit without edge": [inside & ~mask for mask in removed],
+        "circuit with outsider": [inside | _some(~inside, 1, rng) for _ in range(random)],
+    }
 
 
 def name(cell: Cell) -> str:
@@ -136,16 +133,6 @@ def name(cell: Cell) -> str:
     'mlp[0] -> logits @ END'
     """
     return f"{cell[0]} @ {cell[1]}"
-
-
-def replaced(circuit: EdgeCircuit, *cells: Cell) -> Any:
-    """A circuit of these edges only, without a picture.
-
-    >>> from circuitry.discovery.circuit import EdgeCircuit
-    >>> replaced(EdgeCircuit("t", ("END",), (), ()), ("mlp[0] -> logits", "END")).cells
-    (('mlp[0] -> logits', 'END'),)
-    """
-    return EdgeCircuit(circuit.title, circuit.positions, (), (), circuit.unit, cells)
 
 
 def _some(among: Mask, size: int, rng: Generator) -> Mask:

@@ -19,7 +19,7 @@ from circuitry.discovery.hypothesis_tests import _against, _minimality, equivale
 from circuitry.discovery.methods import METHODS
 from circuitry.discovery.question import Question
 from circuitry.discovery.result import Discovery
-from circuitry.discovery.scores import MOST, _runs, score_edges
+from circuitry.discovery.scores import MOST, _kept, score_edges
 from circuitry.discovery.search import asked as question_of
 from circuitry.errors import CircuitryError
 from support import agreement, asking
@@ -186,17 +186,17 @@ def test_scores_are_those_of_the_runs_they_name() -> None:
 def test_random_circuits_have_the_size_of_the_circuit_and_halves_lie_within() -> None:
     circuit = discovery(by_eap()).circuit(edges=60)
     inside = circuit.mask(asked().wiring, asked().labels.names)
-    runs = _runs(inside, circuit, asked(), 3, 3, np.random.default_rng(0))
+    removed = np.zeros_like(inside)
+    removed[tuple(np.argwhere(inside)[0])] = True
+    runs = _kept(inside, [removed], 3, 3, np.random.default_rng(0))
     size = inside.sum()
-    for k in range(3):
-        assert runs[f"random {k}"].sum() == size
-        assert (runs[f"model without random {k}"] == ~runs[f"random {k}"]).all()
-        half = ~runs[f"model without half {k}"]
-        assert (
-            half.sum() == size // 2 and (half <= inside).all() and (runs[f"circuit without half {k}"] == (inside & ~half)).all()
-        )
-        gained = runs[f"circuit and outsider {k}"]
-        assert gained.sum() == size + 1 and (inside <= gained).all()
+    for drawn, others in zip(runs["random"], runs["model without random"], strict=True):
+        assert drawn.sum() == size and (others == ~drawn).all()
+    for within, without in zip(runs["circuit without half"], runs["model without half"], strict=True):
+        assert (~without).sum() == size // 2 and (~without <= inside).all() and (within == (inside & without)).all()
+    assert all(gained.sum() == size + 1 and (inside <= gained).all() for gained in runs["circuit with outsider"])
+    assert [len(runs[group]) for group in runs] == [1, 1, 3, 3, 3, 3, 1, 3]
+    assert (runs["circuit without edge"][0] == (inside & ~removed)).all()
 
 
 def test_the_whole_model_and_a_single_edge() -> None:

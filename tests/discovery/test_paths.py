@@ -14,7 +14,7 @@ import pytest
 import circuitry as ct
 from circuitry.discovery.circuit import EdgeCircuit, edge_circuit
 from circuitry.discovery.path_level import paths
-from circuitry.discovery.routes import Routes, between, ways
+from circuitry.discovery.routes import Routes
 from circuitry.discovery.wiring import edge
 from circuitry.drawing.circuit import Circuit
 from circuitry.errors import CircuitryError
@@ -95,7 +95,7 @@ def test_a_circuit_has_the_effects_of_its_cells_and_only_edges_on_a_way() -> Non
     assert sorted(drawn) == pytest.approx(sorted(mean[mask]))
     routes = Routes(wiring, discovered.question.labels)
     joined = routes.joined([(edge(text), position) for text, position in circuit.cells])
-    assert between(joined, routes) == set(joined)
+    assert routes.between(joined) == set(joined)
     assert {node.name for node in circuit.nodes} == {routes.name(*end) for end in joined}
 
 
@@ -139,5 +139,5 @@ def test_ways_are_in_order_of_their_weakest_edge() -> None:
         min(step[pair] for pair in itertools.pairwise(way) if pair in step)
         for start in starts for stop in stops for way in nx.all_simple_paths(joined, start, stop)
     ]  # fmt: skip
-    got = [strength for _, strength in ways(routes, scores, 10_000)]
+    got = [strength for _, strength in routes.ways(scores, 10_000)]
     assert got == pytest.approx(sorted(every, reverse=True)) and len(got) > 5

@@ -7,20 +7,18 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..architecture.families import Place
 from ..errors import CircuitryError
 from ..executing.metrics import evaluate
-from ..executing.places import execution_order, own_value, turn
-from ..executing.trace import traced
+from ..executing.places import own_value
 from ..models.model import Model
 from ..paths.values import Node
 from ..planning.metrics import Metric
 from ..prompting.prompts import Prompts
+from .passes import logits_at_end
 from .rows import Rows
 from .schemes import Scheme, Taken
 from .wiring import Wiring
@@ -80,19 +78,12 @@ class Gradients:
 
     def _run(self) -> Tensor:
         """Run the batch and return the metric's mean over the points, summed over the examples."""
-        graph, length = self.graph, self.prompts.length
-        nodes = {*self.wiring.senders, *self.wiring.stages, *self.wiring.readers, *graph.adding, *self.wiring.nodes}
-        places = {graph.place(node) for node in nodes if graph.family(node.family).role != "logits"}
+        graph, wiring = self.graph, self.wiring
+        every = {*wiring.senders, *wiring.stages, *wiring.readers, *graph.adding, *wiring.nodes}
+        nodes = [node for node in every if graph.family(node.family).role != "logits"]
         embed = {graph.place(node) for node in graph.nodes() if graph.family(node.family).role == "embed"}
-        order = execution_order(self.model)
-        stops = [(place, call) for place in places for call in range(length if place.position is None else 1)]
-        stops = sorted(stops, key=lambda stop: turn(stop[0], stop[1], order))
-        ends = np.unique(self.prompts.where["END"])
 
-        def act(number: int, value: Tensor) -> tuple[Tensor | None, Tensor]:
-            if number == len(stops):
-                return None, value
-            place = stops[number][0]
+        def act(place: Place, call: int, value: Tensor) -> Tensor:
             if place in embed:
                 taken = self.scheme.embedding(value, self.rows)
             elif place in self._stages:
@@ -101,26 +92,21 @@ class Gradients:
                 taken = self.scheme.branch(value, self.rows, self._branches[place])
             else:
                 taken = self.scheme.inside(value, self.rows)
-            self._taken[stops[number]], self._change[stops[number]] = taken, self.rows.change(value)
-            return taken.written, value.new_empty(0)
+            self._taken[place, call], self._change[place, call] = taken, self.rows.change(value)
+            return taken.written
 
-        output = (graph.place(Node(graph.by_role("logits")[0].name)), 0)
-        states = tuple(range(length)) if any(place.position is None for place in places) else ()
-        ids, keep = self.rows.ids(self.prompts), torch.from_numpy(ends).to(self.model.device)
-        logits = traced(self.model, ids, [*stops, output], act, states=states, keep=keep, gradients=True)[-1]
-        return self._measured(logits, np.searchsorted(ends, self.prompts.where["END"]))
+        ids = self.rows.ids(self.prompts)
+        return self._measured(logits_at_end(self.model, self.prompts, ids, nodes, act, gradients=True))
 
-    def _measured(self, logits: Tensor, end: NDArray[np.int64]) -> Tensor:
-        """The metric at END; ``end`` [example] says which of the logits [row, pos, vocabulary] are those of END."""
+    def _measured(self, logits: Tensor) -> Tensor:
+        """The metric of the logits at END [row, vocabulary]."""
         prompts, rows = self.prompts, self.rows
-        at = torch.from_numpy(np.tile(end, 2 + len(rows.points))).to(logits.device)
-        ends = logits[torch.arange(len(logits), device=logits.device), at]
-        base = rows.clean(ends).detach()
+        base = rows.clean(logits).detach()
         answer, foil = (torch.from_numpy(tokens).to(logits.device) for tokens in (prompts.answer, prompts.foil))
         self._base = base
-        clean, corrupted = (evaluate(self.metric, run.detach(), base, answer, foil) for run in (base, rows.corrupted(ends)))
+        clean, corrupted = (evaluate(self.metric, run.detach(), base, answer, foil) for run in (base, rows.corrupted(logits)))
         self.ends = clean.double().cpu().numpy(), corrupted.double().cpu().numpy()
-        values = [evaluate(self.metric, run, base, answer, foil) for run in rows.by_point(rows.between(ends))]
+        values = [evaluate(self.metric, run, base, answer, foil) for run in rows.by_point(rows.between(logits))]
         total = rows.mean(torch.cat(values)).sum()
         if not total.requires_grad:
             raise CircuitryError(

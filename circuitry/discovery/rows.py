@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..prompting.prompts import Prompts
@@ -37,10 +38,10 @@ class Rows:
     examples: int
     points: tuple[Point, ...]
 
-    def ids(self, prompts: Prompts) -> Tensor:
+    def ids(self, prompts: Prompts) -> NDArray[np.int64]:
         """Token ids [row, pos]; runs between begin as clean ones."""
         between = [prompts.clean] * len(self.points)
-        return torch.from_numpy(np.concatenate([prompts.clean, prompts.corrupted, *between]))
+        return np.concatenate([prompts.clean, prompts.corrupted, *between])
 
     def clean(self, value: Tensor) -> Tensor:
         """The clean runs' part of a value [row, ...]."""

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from ..architecture.families import Place
 from ..executing.metrics import evaluate
-from ..executing.places import execution_order, own_value, turn
-from ..executing.trace import traced
+from ..executing.places import own_value
 from ..paths.values import Node
 from ..prompting.prompts import Prompts
 from .gradient import Gradients
+from .passes import logits_at_end
 from .question import Question
 from .rows import Point
 from .schemes import OfInput
@@ -111,40 +111,27 @@ class Subgraphs:
 
     def _run(self, views: Sequence[_View], rows: int) -> Tensor:
         """One trace; the logits at END [row, vocabulary]."""
-        graph, wiring, model = self.graph, self.wiring, self.question.model
-        cut = [edge.source for edge in wiring.inner]
-        nodes = {*wiring.senders, *wiring.stages, *wiring.readers, *wiring.blocks, *cut}
-        places = {graph.place(node) for node in nodes if graph.family(node.family).role not in ("logits", "embed")}
+        graph, wiring = self.graph, self.wiring
+        inside = {*wiring.senders, *wiring.readers, *wiring.blocks, *(edge.source for edge in wiring.inner)}
         at: dict[Place, list[Node]] = {}
-        for node in nodes - set(wiring.stages):
+        for node in inside:
             if graph.family(node.family).role not in ("logits", "embed"):
                 at.setdefault(graph.place(node), []).append(node)
         stage = {graph.place(node): number for number, node in enumerate(wiring.stages)}
-        order = execution_order(model)
-        stops = [(place, call) for place in places for call in range(self.length if place.position is None else 1)]
-        stops = sorted(stops, key=lambda stop: turn(stop[0], stop[1], order))
         sent = [self._nothing_sent() for _ in views]
-        ends = np.unique(self.prompts.where["END"])
 
-        def act(number: int, value: Tensor) -> tuple[Tensor | None, Tensor]:
-            if number == len(stops):
-                return None, value
-            place, call = stops[number]
+        def act(place: Place, call: int, value: Tensor) -> Tensor:
             changed = value.clone()
             if place in stage:
                 self._enter(changed, stage[place], views, sent)
             else:
                 self._inside(changed, place, call, at[place], views, sent)
-            return changed, value.new_empty(0)
+            return changed
 
         ids = np.concatenate([self.prompts.corrupted, *[self.prompts.clean] * (rows // self.count - 1)])
-        output = (graph.place(Node(graph.by_role("logits")[0].name)), 0)
-        states = tuple(range(self.length)) if any(place.position is None for place in places) else ()
-        keep = torch.from_numpy(ends).to(model.device)
+        nodes = [*wiring.stages, *(node for nodes in at.values() for node in nodes)]
         with self._needed(views):
-            logits = traced(model, torch.from_numpy(ids), [*stops, output], act, states=states, keep=keep)[-1]
-        where = np.tile(np.searchsorted(ends, self.prompts.where["END"]), rows // self.count)
-        return logits[torch.arange(rows), torch.from_numpy(where)]
+            return logits_at_end(self.question.model, self.prompts, ids, nodes, act)
 
     @contextmanager
     def _needed(self, views: Sequence[_View]) -> Iterator[None]:

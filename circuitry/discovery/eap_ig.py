@@ -18,8 +18,9 @@ from ..errors import CircuitryError, expected, whole
 from ..store.files import write_whole
 from .eap_ig_json import from_json, to_json
 from .eap_ig_layout import Marked, check_known, check_same
-from .eap_ig_names import Edge, edge_names
+from .eap_ig_names import edge_names
 from .eap_ig_pt import from_pt, to_pt
+from .wiring import Edge
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,12 @@ def read(path: str | Path, graph: Graph) -> EdgeFile:
 
     >>> import tempfile
     >>> import circuitry as ct
+    >>> from circuitry.discovery.wiring import edge
     >>> g = ct.graph("gpt2", layer=1, head=1)
     >>> file = Path(tempfile.mkdtemp()) / "graph.json"
     >>> write(file, g, {edge: 0.5 for edge in edge_names(g).values()}, d_model=8)
     >>> found = read(file, g)
-    >>> found.scores[ct.Node("mlp", (0,)), ct.Node("logits")], len(found.in_graph)
+    >>> found.scores[edge("mlp[0] -> logits")], len(found.in_graph)
     (0.5, 0)
     """
     file = Path(path)
@@ -85,8 +87,9 @@ def write(
 
     >>> import tempfile
     >>> import circuitry as ct
+    >>> from circuitry.discovery.wiring import edge
     >>> g = ct.graph("gpt2", layer=1, head=1)
-    >>> write(Path(tempfile.mkdtemp()) / "graph.pt", g, {(ct.Node("embed"), ct.Node("mlp", (0,))): 0.5}, d_model=8)
+    >>> write(Path(tempfile.mkdtemp()) / "graph.pt", g, {edge("embed -> mlp[0]"): 0.5}, d_model=8)
     Traceback (most recent call last):
     circuitry.errors.CircuitryError: edges of this model are missing: 'input->a0.h0<q>' (and 6 others)
     """
@@ -110,7 +113,7 @@ def _is_json(file: Path) -> bool:
 
 
 def _named(edges: Iterable[Edge], names: Mapping[Edge, str]) -> list[str]:
-    return [names.get(edge) or " -> ".join(map(str, edge)) for edge in edges]
+    return [names.get(edge) or str(edge) for edge in edges]
 
 
 def _present(scores: Mapping[str, float | None]) -> dict[str, float]:

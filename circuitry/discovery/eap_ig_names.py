@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeAlias
 
 from ..architecture.graph import Graph
 from ..errors import CircuitryError
 from ..paths.values import Node
-
-Edge: TypeAlias = tuple[Node, Node]
-"""Sender and receiver."""
+from .wiring import Edge
 
 LETTERS = ("q", "k", "v")
 
@@ -28,15 +25,14 @@ def edge_names(graph: Graph) -> dict[str, Edge]:
     >>> import circuitry as ct
     >>> list(edge_names(ct.graph("gpt2", layer=1, head=1)))
     ['input->a0.h0<q>', 'input->a0.h0<k>', 'input->a0.h0<v>', 'input->m0', 'a0.h0->m0', 'input->logits', 'a0.h0->logits', 'm0->logits']
-    >>> sender, receiver = edge_names(ct.graph("gpt2", layer=2, head=1))["a0.h0->a1.h0<k>"]
-    >>> str(sender), str(receiver)
-    ('head[0,0]', 'head[1,0].k')
+    >>> str(edge_names(ct.graph("gpt2", layer=2, head=1))["a0.h0->a1.h0<k>"])
+    'head[0,0] -> head[1,0].k'
     >>> len(edge_names(ct.graph("gpt2")))
     32491
     """
     senders, receivers = sender_names(graph), _receivers(graph)
     return {
-        f"{sender}->{receiver}": (senders[sender], node)
+        f"{sender}->{receiver}": Edge(senders[sender], node)
         for receiver, (node, before) in receivers.items()
         for sender in list(senders)[:before]
     }

@@ -51,8 +51,8 @@ def save(found: Discovery, path: str | Path, edges: int | None = None) -> None:
     graph, width = found.question.wiring.graph, int(found.question.model.hf.config.hidden_size)
     scores, inside = _summed(found), _inside(found, edges)
     if found.level == "edge" and _is_transformer(found.question):
-        named = {(edge.source, edge.target): score for edge, score in scores.items() if isinstance(edge, Edge)}
-        marked = [(edge.source, edge.target) for edge in inside if isinstance(edge, Edge)]
+        named = {edge: score for edge, score in scores.items() if isinstance(edge, Edge)}
+        marked = [edge for edge in inside if isinstance(edge, Edge)]
         more = {KEY: to_data(found)} if file.suffix == ".json" else {}
         return eap_ig.write(file, graph, named, marked, d_model=width, more=more)
     if file.suffix == ".pt":

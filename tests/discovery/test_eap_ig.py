@@ -16,8 +16,9 @@ import torch
 import circuitry as ct
 from circuitry import CircuitryError
 from circuitry.discovery.eap_ig import read, write
-from circuitry.discovery.eap_ig_names import Edge, edge_names, receiver_names, sender_names
+from circuitry.discovery.eap_ig_names import edge_names, receiver_names, sender_names
 from circuitry.discovery.mib import SIZES, areas
+from circuitry.discovery.wiring import Edge
 from circuitry.prompting.vocabulary import Vocabulary
 from support import parity
 from support.parity import DATA, KINDS, stored
@@ -48,7 +49,7 @@ def test_an_edge_is_a_way_along_the_stream_alone(parallel: int) -> None:
     senders, receivers = sender_names(g).values(), receiver_names(g).values()
     along = {node for node in g.nx if node.family in ("resid", "resid_mid", "attn")}
     pairs = {(one, other) for one in senders for other in receivers if one != other}
-    assert set(edge_names(g).values()) == {pair for pair in pairs if nx.has_path(g.nx.subgraph({*along, *pair}), *pair)}
+    assert set(edge_names(g).values()) == {Edge(*pair) for pair in pairs if nx.has_path(g.nx.subgraph({*along, *pair}), *pair)}
 
 
 def test_every_query_head_has_a_key_and_a_value_of_its_own() -> None:
@@ -167,7 +168,7 @@ def first(scores: dict[Edge, float], value: float) -> dict[Edge, float]:
     return {**scores, next(iter(scores)): value}
 
 
-BACKWARDS = (ct.Node("mlp", (1,)), ct.Node("mlp", (0,)))
+BACKWARDS = Edge(ct.Node("mlp", (1,)), ct.Node("mlp", (0,)))
 WRITTEN = [
     ({"scores": {**SCORES, BACKWARDS: 1.0}}, r"does not have 'mlp\[1\] -> mlp\[0\]'"),
     ({"scores": dict(list(SCORES.items())[2:])}, r"missing: 'input->a0.h0<q>' \(and 1 other\)"),

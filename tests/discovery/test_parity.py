@@ -18,7 +18,6 @@ from circuitry.discovery.mib import SIZES, areas
 from circuitry.discovery.question import Question
 from circuitry.discovery.rows import Point
 from circuitry.discovery.search import asked
-from circuitry.discovery.wiring import Edge
 from support import parity
 
 PROMPTS = 8
@@ -40,7 +39,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     question = asked(model, parity.task(request.param), positions=False)
     names = edge_names(model.graph)
     stored = parity.stored(request.param)
-    return Case(question, stored, [question.wiring.number[Edge(*names[name])] for name in stored["edges"]])
+    return Case(question, stored, [question.wiring.number[names[name]] for name in stored["edges"]])
 
 
 def test_the_edges_are_the_same(case: Case) -> None:

@@ -8,8 +8,9 @@ position. The other heads, and the MLPs, write where nothing reads.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -51,14 +52,48 @@ def build(tokens: int = TOKENS, layers: tuple[tuple[Head, ...], ...] = LAYERS) -
     >>> build(tokens=5)(torch.tensor([[0, 3, 4, 1, 3]])).logits[0, -1].argmax().item()
     4
     """
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-
     size = tokens + ROTARY  # of a head
     stream = Stream(centred=True, token=tokens, previous=tokens, out=tokens, unused=3 * ROTARY - 19)
+
+    def write(block: Any, number: int, head: Head, rows: Rows, angles: Tensor) -> None:
+        q, k, v = rows
+        _look(block.attention.query_key_value.weight, stream, head, (q, k), angles)
+        _copy(block.attention, stream, head, v, slice(number * size + ROTARY, (number + 1) * size))
+
+    return neox(stream, tokens, layers, rotated=ROTARY, theta=THETA, positions=1024, write=write)
+
+
+Rows: TypeAlias = tuple[slice, slice, slice]
+"""The rows of a head's query, key and value."""
+
+
+@torch.no_grad()
+def neox(
+    stream: Stream,
+    tokens: int,
+    layers: Sequence[Sequence[Any]],
+    *,
+    rotated: int,
+    theta: float,
+    positions: int,
+    write: Callable[..., None],
+) -> Any:
+    """A GPTNeoXForCausalLM whose embedding, MLPs and output layer are written; ``write(block, number, head, rows, angles)`` writes each head.
+
+    ``rotated`` dimensions of a head, by angles to the base ``theta``, come before one for each token. All layers have as many heads as the first.
+
+    >>> stream = Stream(centred=True, token=5, previous=5, out=5, unused=29)
+    >>> neox(stream, 5, (("one", "two", "three"),), rotated=16, theta=3.0, positions=8, write=lambda *head: None).config.num_attention_heads
+    3
+    """
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    size = tokens + rotated
     config = GPTNeoXConfig(
-        vocab_size=tokens, hidden_size=stream.size, num_hidden_layers=len(layers), num_attention_heads=3, intermediate_size=16,
-        rope_parameters={"rope_type": "default", "rope_theta": THETA, "partial_rotary_factor": (ROTARY + 0.5) / size},
-        max_position_embeddings=1024, tie_word_embeddings=False, use_cache=False, bos_token_id=0, eos_token_id=0,
+        vocab_size=tokens, hidden_size=stream.size, num_hidden_layers=len(layers), num_attention_heads=len(layers[0]),
+        intermediate_size=16,
+        rope_parameters={"rope_type": "default", "rope_theta": theta, "partial_rotary_factor": (rotated + 0.5) / size},
+        max_position_embeddings=positions, tie_word_embeddings=False, use_cache=False, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     hf = blank(GPTNeoXForCausalLM, config)
     stream.embed(hf.gpt_neox.embed_in.weight, token=torch.eye(tokens))
@@ -66,8 +101,7 @@ def build(tokens: int = TOKENS, layers: tuple[tuple[Head, ...], ...] = LAYERS) -
     for block, heads in zip(hf.gpt_neox.layers, layers, strict=True):
         for number, head in enumerate(heads):
             q, k, v = (slice(start, start + size) for start in range(3 * number * size, 3 * (number + 1) * size, size))
-            _look(block.attention.query_key_value.weight, stream, head, (q, k), angles)
-            _copy(block.attention, stream, head, v, slice(number * size + ROTARY, (number + 1) * size))
+            write(block, number, head, (q, k, v), angles)
         stream.read(block.mlp.dense_h_to_4h.weight, slice(None), "token", hashed(tokens))
         stream.write(block.mlp.dense_4h_to_h.weight, "spare", slice(None), torch.eye(16))
     stream.read(hf.get_output_embeddings().weight, slice(None), "out", LOGIT * torch.eye(tokens))

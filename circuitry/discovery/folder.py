@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitryError
 from ..executing.open import choice
-from ..patching.provenance import commit, inputs, versions
+from ..patching.provenance import inputs, model_record, versions
 from ..store.files import write_csv, write_whole
 from ..store.resumable import Resumable
 from .circuit import EdgeCircuit
@@ -200,13 +200,7 @@ def _record(question: Question, method: Method, options: Mapping[str, Any], comm
     }  # fmt: skip
     return {
         "kind": "discovery",
-        "model": model.name,
-        **commit(model),
-        "architecture": model.graph.name,
-        "parameters": model.parameters,
-        "layers": model.graph.sizes["layer"],
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "device": str(model.device),
+        **model_record(model),
         "task": question.task.record,
         "settings": settings,
         "command": command,

@@ -58,6 +58,24 @@ def commit(model: Model) -> dict[str, str]:
     return {"commit": commit_hash} if commit_hash else {}
 
 
+def model_record(model: Model) -> dict[str, Any]:
+    """What a run's record says of its model.
+
+    >>> import circuitry as ct
+    >>> model_record(ct.load("bundled:mamba"))["architecture"]
+    'mamba'
+    """
+    return {
+        "model": model.name,
+        **commit(model),
+        "architecture": model.graph.name,
+        "parameters": model.parameters,
+        "layers": model.graph.sizes["layer"],
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+    }
+
+
 def inputs(model: Model, prompts: Prompts) -> str:
     """A digest of the graph and of the prompts: another graph file, tokenizer or task has another.
 

@@ -14,7 +14,7 @@ from .. import content
 from ..errors import CircuitryError, no_effect, suggest, whole
 from ..executing.open import DEFAULT, choice
 from ..models.model import Model
-from ..patching.provenance import commit, inputs, versions
+from ..patching.provenance import inputs, model_record, versions
 from ..prompting.task import Task, task
 from ..reports.page import write_report
 from .declare import Suite
@@ -159,13 +159,7 @@ def _record(
         "suite": chosen.name,
         "description": chosen.description,
         "cites": chosen.cites,
-        "model": model.name,
-        **commit(model),
-        "architecture": model.graph.name,
-        "parameters": model.parameters,
-        "layers": model.graph.sizes["layer"],
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "device": str(model.device),
+        **model_record(model),
         "task": posed.record,
         "settings": shown,
         "command": command,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..stream import LOGIT, Stream, blank, hashed
+from ..transformer import Rows, neox
 from ..truth import TrueComponent
 from .design import Circuit, Design, Stack
 
@@ -150,32 +151,18 @@ def _stream(tokens: int, size: int, **more: int) -> Stream:
     return Stream(centred=True, token=tokens, previous=tokens, out=tokens, **more, unused=unused)
 
 
-@torch.no_grad()
 def _gpt_neox(tokens: int, layers: Layers) -> Any:
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-
     size = tokens + POSITIONS  # of a head: as many rotated dimensions as positions
     stream = _stream(tokens, size)
-    config = GPTNeoXConfig(
-        vocab_size=tokens, hidden_size=stream.size, num_hidden_layers=len(layers), num_attention_heads=HEADS, intermediate_size=16,
-        rope_parameters={"rope_type": "default", "rope_theta": THETA, "partial_rotary_factor": (POSITIONS + 0.5) / size},
-        max_position_embeddings=POSITIONS, tie_word_embeddings=False, use_cache=False, bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
-    hf = blank(GPTNeoXForCausalLM, config)
-    stream.embed(hf.gpt_neox.embed_in.weight, token=torch.eye(tokens))
-    angles = hf.gpt_neox.rotary_emb.inv_freq
-    for block, heads in zip(hf.gpt_neox.layers, layers, strict=True):
-        for number, head in enumerate(heads):
-            q, k, v = (slice(start, start + size) for start in range(3 * number * size, 3 * (number + 1) * size, size))
-            weight, half = block.attention.query_key_value.weight, POSITIONS // 2
-            stream.constant(weight, slice(q.start, q.start + POSITIONS), size**0.5 * _turned(head.lags, angles))
-            stream.constant(weight, slice(k.start, k.start + half), 1.0)
-            z = slice(number * size, (number + 1) * size)
-            _match(stream, head, (weight[q], weight[k], weight[v]), block.attention.dense.weight[:, z])
-        stream.read(block.mlp.dense_h_to_4h.weight, slice(None), "token", hashed(tokens))
-        stream.write(block.mlp.dense_4h_to_h.weight, "spare", slice(None), torch.eye(16))
-    stream.read(hf.get_output_embeddings().weight, slice(None), "out", LOGIT * torch.eye(tokens))
-    return hf
+
+    def write(block: Any, number: int, head: Head, rows: Rows, angles: Tensor) -> None:
+        weight, (q, k, v) = block.attention.query_key_value.weight, rows
+        stream.constant(weight, slice(q.start, q.start + POSITIONS), size**0.5 * _turned(head.lags, angles))
+        stream.constant(weight, slice(k.start, k.start + POSITIONS // 2), 1.0)
+        z = slice(number * size, (number + 1) * size)
+        _match(stream, head, (weight[q], weight[k], weight[v]), block.attention.dense.weight[:, z])
+
+    return neox(stream, tokens, layers, rotated=POSITIONS, theta=THETA, positions=POSITIONS, write=write)
 
 
 def _turned(lags: Mapping[int, float], angles: Tensor) -> Tensor:

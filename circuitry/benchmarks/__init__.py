@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .cases import Case, trained, truth
-    from .known import Benchmark, discovery
+    from .measure import Benchmark, discovery
 
-_WHERE = {"Benchmark": "known", "Case": "cases", "discovery": "known", "trained": "cases", "truth": "cases"}
+_WHERE = {"Benchmark": "measure", "Case": "cases", "discovery": "measure", "trained": "cases", "truth": "cases"}
 
 __all__ = ["Benchmark", "Case", "discovery", "trained", "truth"]
 

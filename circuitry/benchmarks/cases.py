@@ -21,7 +21,7 @@ COUNT = 42
 BUNDLED = ("gpt_neox", "mamba", "mamba2", "rwkv")
 """Trained models in the benchmark."""
 CORRUPTIONS = ("A", "B")
-Cell = tuple[int, int]
+CellNumbers = tuple[int, int]
 """The numbers of an edge and a label."""
 
 
@@ -47,7 +47,7 @@ class Case:
         """
         return str(self.task.options["corruption"])
 
-    def cells(self, question: Question) -> set[Cell]:
+    def cells(self, question: Question) -> set[CellNumbers]:
         """The edges at positions that carry the task, by construction.
 
         >>> from circuitry.discovery.search import asked

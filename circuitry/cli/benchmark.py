@@ -24,8 +24,8 @@ def discovery(
 
     A second table has the correlation with exact effects of mixers and MLPs at single positions, in the bundled models and one compiled one.
     """
-    from ..benchmarks.known import discovery as measure
-    from ..benchmarks.known import nodes
+    from ..benchmarks.measure import discovery as measure
+    from ..benchmarks.measure import nodes
     from ..store.files import write_csv
 
     found = measure(count=count, methods=method, examples=examples, with_trained=bundled, folder=out, progress=say)

@@ -11,7 +11,7 @@ from ..patching.experiment import patch
 from ..paths.labelled import labelled
 from .positions import ALL, REST
 from .routes import Routes
-from .truth import able
+from .verify import able
 
 if TYPE_CHECKING:
     from .result import Discovery

@@ -28,7 +28,7 @@ from .positions import labels
 from .question import Level, Question, Scores
 from .result import Discovery
 from .steps import Arrays, Steps
-from .truth import patched
+from .verify import patched
 from .wiring import Wiring
 
 PROMPTS, CELLS = 16, 10

@@ -14,7 +14,7 @@ from circuitry.discovery.curve import measured
 from circuitry.discovery.positions import REST
 from circuitry.discovery.question import Question
 from circuitry.discovery.subgraph import Subgraphs
-from circuitry.discovery.truth import patched, path_of
+from circuitry.discovery.verify import patched, path_of
 from support import agreement, asking, by_hooks
 
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..question import Question, Scores
-from ..truth import patched
+from ..verify import patched
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from circuitry.discovery.positions import ALL
-from circuitry.discovery.truth import able, patched, path_of
+from circuitry.discovery.verify import able, patched, path_of
 from support import asking, by_hooks
 
 

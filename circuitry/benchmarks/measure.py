@@ -18,12 +18,12 @@ from ..discovery.methods import METHODS
 from ..discovery.methods import method as named
 from ..discovery.question import Question
 from ..discovery.search import asked
-from ..discovery.truth import patched
+from ..discovery.verify import patched
 from ..models.loading import load
 from ..prompting.task import task as make_task
 from ..store.files import write_whole
 from ..thresholds import KEY_EFFECT
-from .cases import BUNDLED, CORRUPTIONS, COUNT, Case, Cell, trained, truth
+from .cases import BUNDLED, CORRUPTIONS, COUNT, Case, CellNumbers, trained, truth
 
 SAMPLE = 200
 """Cells of a compiled model whose exact effect is measured, beside the true ones."""
@@ -165,7 +165,7 @@ def measured(case: Case, methods: Iterable[str]) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
-def _truth(case: Case, question: Question, shape: tuple[int, int]) -> tuple[dict[Cell, Floats], NDArray[np.bool_]]:
+def _truth(case: Case, question: Question, shape: tuple[int, int]) -> tuple[dict[CellNumbers, Floats], NDArray[np.bool_]]:
     """Exact effects of cells, and which cells are true [edge, label]."""
     true = np.zeros(shape, bool)
     every = [(item, label) for item in range(shape[0]) for label in range(shape[1])]

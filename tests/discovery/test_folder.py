@@ -158,7 +158,7 @@ def test_the_page_shows_all_parts_and_is_written_again_from_the_folder(done: tup
         "Jaccard index",
         "MIB",
         "faithfulness lost",
-        "ranked by eap on the first half",
+        "ranked by eap on one half",
         "too few draws",
     ):
         assert text in page

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ..architecture.graph import Graph
 from ..discovery.result import Discovery
 from ..discovery.search import discover
 from ..discovery.wiring import edge
+from ..paths.parse import parse_node
 from ..paths.values import Node
 from ..results.table import PatchingTable
 from .result import Component, SuiteResult
@@ -21,8 +23,7 @@ TITLE = "What discovery finds that the suite did not look for"
 def add_discovery(result: SuiteResult, study: Study, verify: int) -> None:
     """Discover edges on the suite's task, and add those that are significant and new as a table; a note of the summary says how many.
 
-    An edge is new unless both its ends are components of the suite, or in their layers inside the same block; the embedding and the
-    logits count as known.
+    An edge is new unless both its ends belong to the suite's components (``known``).
 
     >>> import circuitry as ct
     >>> from circuitry.suites.result import Summary
@@ -35,7 +36,7 @@ def add_discovery(result: SuiteResult, study: Study, verify: int) -> None:
     new = [
         cell
         for cell in zip(found.found["edge"], found.found["position"], strict=True)
-        if not known(cell[0], result.summary.components)
+        if not known(study.model.graph, cell[0], result.summary.components)
     ]
     total = len(found.found)
     result.summary.notes.append(
@@ -46,25 +47,29 @@ def add_discovery(result: SuiteResult, study: Study, verify: int) -> None:
         result.tables[TABLE] = _table(found, new)
 
 
-def known(text: str, components: Sequence[Component]) -> bool:
-    """Whether both ends of an edge are components of a suite; the embedding and the logits count as known.
+def known(graph: Graph, text: str, components: Sequence[Component]) -> bool:
+    """Whether both ends of an edge belong to what a suite found; the embedding and the logits count as known.
 
+    A head stands for itself; any other component stands for its block, since a suite says what a state does, not each part beside it.
+
+    >>> import circuitry as ct
     >>> components = [Component("head[1,0]", "induction head", 1.0, "END"), Component("head[0,1]", "writes the k", 1.0, "B")]
-    >>> known("head[0,1] -> head[1,0].k", components), known("mlp[0] -> head[1,0].k", components)
+    >>> known(ct.graph("gpt2"), "head[0,1] -> head[1,0].k", components), known(ct.graph("gpt2"), "mlp[0] -> head[1,0].k", components)
     (True, False)
     """
-    named = [component.node for component in components]
+    found = {_part(graph, component.node) for component in components}
     ends = edge(text)
-    return all(_covered(end, named) for end in (ends.source, ends.target))
+    return all(end.family in ("embed", "logits") or _part(graph, end) in found for end in (ends.source, ends.target))
 
 
-def _covered(end: Node, names: Sequence[str]) -> bool:
-    whole = replace(end, port=None)
-    return (
-        end.family in ("embed", "logits")
-        or str(whole) in names
-        or any(name.startswith(f"{end.family}[{','.join(map(str, end.indices))}") for name in names)
-    )
+def _part(graph: Graph, named: Node | str) -> Node:
+    """A head, or the block of any other node: what it adds to the stream."""
+    node = graph.members(parse_node(named) if isinstance(named, str) else named)[0]
+    while node not in graph.adding and graph.family(node.family).role != "head":
+        node = next(
+            after for after in graph.nx.successors(node) if after.indices[0] == node.indices[0] and after not in graph.stream
+        )
+    return replace(node, port=None)
 
 
 def _table(found: Discovery, cells: Sequence[tuple[str, str]]) -> PatchingTable:

@@ -25,7 +25,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> SuiteResult:
 def test_new_edges_are_a_table_of_the_run(result: SuiteResult) -> None:
     table = result.tables[TABLE]
     edges = table.frame["edge"].unique()
-    assert len(edges) and not any(known(edge, result.summary.components) for edge in edges)
+    assert len(edges) and not any(known(ct.graph("gpt_neox"), edge, result.summary.components) for edge in edges)
     assert any("mlp" in edge for edge in edges)  # the suite looks at heads only
     assert table.statistics()["q"].max() < 0.2 and TITLE in table.provenance["title"]
 
@@ -45,19 +45,29 @@ def test_a_complete_run_is_read_with_its_table(result: SuiteResult) -> None:
 
 
 @pytest.mark.parametrize(
-    ("edge", "is_known"),
+    ("name", "edge", "is_known"),
     [
-        ("head[0,3] -> head[1,0].k", True),
-        ("embed -> head[0,3].v", True),
-        ("head[1,0] -> logits", True),
-        ("head[1,0] -> mlp[2]", False),
-        ("head[0,1] -> head[1,0].k", False),
-        ("ssm_state[3,1].read -> ssm_out[3,1]", False),
+        ("gpt2", "head[0,3] -> head[1,1].k", True),
+        ("gpt2", "embed -> head[0,3].v", True),
+        ("gpt2", "head[1,1] -> logits", True),
+        ("gpt2", "head[1,1] -> mlp[2]", False),
+        ("gpt2", "head[0,1] -> head[1,1].k", False),
+        ("gpt2", "head[1,10] -> logits", False),
+        ("gpt2", "head[11,1] -> logits", False),
+        ("mamba2", "ssm_state[3,1].read -> ssm_out[3,1]", True),
+        ("mamba2", "ssm_in[3].B -> ssm_state[3]", True),
+        ("mamba2", "embed -> conv_in[3]", True),
+        ("mamba2", "mixer_out[1] -> conv_in[3]", False),
+        ("mamba2", "conv_tap[13,0] -> ssm_in[13]", False),
+        ("rwkv", "wkv_in[2].value -> wkv_state[2]", True),
+        ("rwkv", "shift_tap[2,1].key -> wkv_in[2].key", True),
+        ("rwkv", "mlp_tap[2,1].key -> mlp_hidden[2]", False),
     ],
 )
-def test_an_edge_is_known_if_both_ends_are_components(edge: str, is_known: bool) -> None:
-    components = [Component("head[1,0]", "induction head", 1.0, "END"), Component("head[0,3]", "writes the k", 1.0, "B")]
-    assert known(edge, components) is is_known
+def test_an_edge_is_known_if_both_ends_belong_to_components(name: str, edge: str, is_known: bool) -> None:
+    nodes = {"gpt2": ("head[1,1]", "head[0,3]"), "mamba2": ("ssm_state[3]",), "rwkv": ("wkv_state[2]", "shift_tap[2,1]")}
+    components = [Component(node, "found", 1.0, "END") for node in nodes[name]]
+    assert known(ct.graph(name), edge, components) is is_known
 
 
 def test_how_many_to_verify_is_a_number() -> None:

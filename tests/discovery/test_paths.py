@@ -20,6 +20,8 @@ from circuitry.drawing.circuit import Circuit
 from circuitry.errors import CircuitryError
 from support import asking
 
+LATER = ("B", "B+1", "B+2", "B+3")
+
 pytestmark = pytest.mark.filterwarnings("ignore:.*nothing to explain here:UserWarning")  # a model with random weights
 
 TRUE = {
@@ -141,3 +143,25 @@ def test_ways_are_in_order_of_their_weakest_edge() -> None:
     ]  # fmt: skip
     got = [strength for _, strength in routes.ways(scores, 10_000)]
     assert got == pytest.approx(sorted(every, reverse=True)) and len(got) > 5
+
+
+@pytest.mark.parametrize("dead_end", ["embed -> mlp[1]", "mlp[2] -> logits"])
+def test_an_edge_that_begins_or_ends_nowhere_is_pruned(dead_end: str) -> None:
+    question = ct.discover(
+        ct.load("bundled:gpt_neox"), ct.task("induction", distance=4, examples=4), method="random", verify=0
+    ).question
+    routes = Routes(question.wiring, question.labels)
+    way = [(edge("embed -> mlp[0]"), "END"), (edge("mlp[0] -> logits"), "END")]
+    joined = routes.joined([*way, (edge(dead_end), "END")])
+    assert {str(node) for node, _ in routes.between(joined)} == {"embed", "mlp[0]", "logits"}
+
+
+def test_an_input_joins_the_taps_that_are_as_many_tokens_later_as_their_lag() -> None:
+    question = ct.discover(
+        ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4), method="random", verify=0
+    ).question
+    routes, taps = Routes(question.wiring, question.labels), range(4)
+    cells = [(edge("embed -> conv_in[1]"), "B"), *((edge(f"conv_tap[1,{k}] -> ssm_in[1]"), at) for k in taps for at in LATER)]
+    joined = routes.joined(cells)
+    got = {(str(node), at) for node, at in joined.successors((edge("embed -> conv_in[1]").target, "B"))}
+    assert got == {(f"conv_tap[1,{k}]", LATER[k]) for k in taps}

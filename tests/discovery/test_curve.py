@@ -159,6 +159,10 @@ def test_inclusion_by_hand() -> None:
     assert overlap == pytest.approx(frame["frequency"][0])
     both, both_overlap = discovery(scores).inclusion(2, resamples=4000)
     assert both_overlap > 0.9 and (both["frequency"] > 0.9).all()
+    scores[:, 2, 0] = 9  # always kept; with one of two edges exchanged, the Jaccard index is a third
+    _, index = discovery(scores).inclusion(2, resamples=4000)
+    assert index == pytest.approx(drawn + (1 - drawn) / 3, abs=0.03)
+    scores[:, 2, 0] = 0
     again, _ = discovery(scores).inclusion(1, resamples=4000)
     assert again["frequency"][0] == frame["frequency"][0]
 
@@ -274,6 +278,19 @@ def test_ranks_on_one_half_and_verifies_on_the_other(level: Any) -> None:
     tested = found.table.select("measure", "exact").statistics()
     assert set(q) == set(tested["q"])
     assert ((found.ranking["q"] < 0.05).sum()) == len(found.found)
+
+
+def test_random_circuits_are_beside_the_best_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = by_eap().mean(0)
+    worth = np.abs(scores) / np.abs(scores).sum()
+
+    def noted(question: Any, kept: Any, desc: str) -> Measured:
+        return Measured(np.array([[(worth * mask).sum()] * 4 for mask in kept]), np.ones(4), np.zeros(4))
+
+    monkeypatch.setattr(sys.modules[curve.__module__], "measured", noted)
+    row = curve(asked(), scores, fractions=(0.1, 0.3), random=40).frame.iloc[0]
+    assert row.random_low < row.random < row.random_high < row.faithfulness
+    assert row.random == pytest.approx(0.1, abs=0.04)
 
 
 def test_a_large_model_has_fewer_random_circuits(monkeypatch: pytest.MonkeyPatch) -> None:

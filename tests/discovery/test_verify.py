@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from circuitry.discovery.positions import ALL
+from circuitry.discovery.positions import ALL, REST, Labels
 from circuitry.discovery.verify import able, patched, path_of
 from support import asking, by_hooks
 
@@ -65,3 +66,18 @@ def test_without_positions_all_tokens_are_patched() -> None:
     logits, _ = by_hooks.run(model, clean, (), {mlp: by_hooks.put(alone[mlp])})
     wanted = asking.difference(question.prompts, logits) - asking.difference(question.prompts, by_hooks.run(model, clean)[0])
     np.testing.assert_allclose(patched(question, [(number, 0)])[number, 0], wanted, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "mamba"])
+def test_tokens_without_a_name_are_verified_by_the_run_that_keeps_all_other_edges(kind: str) -> None:
+    """The same token, once as a position of a path and once as one of the rest."""
+    question = asking.about(asking.small(kind))
+    token = int(question.prompts.first_changed.max())
+    chosen = np.broadcast_to(np.arange(question.prompts.length) == token, (len(question.prompts), question.prompts.length))
+    mask = np.stack([chosen, ~chosen], 1)
+    cells = [(number, 0) for number in range(0, len(question.items), 3)]
+    by_path = patched(replace(question, labels=Labels((str(token), "others"), mask)), cells)
+    by_run = patched(replace(question, labels=Labels((REST, "others"), mask)), cells)
+    assert max(np.abs(values).max() for values in by_path.values()) > 1e-3
+    for cell in cells:
+        np.testing.assert_allclose(by_run[cell], by_path.get(cell, 0), atol=1e-9)

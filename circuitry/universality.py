@@ -1,5 +1,6 @@
 """What models share: their circuits, aligned by role and depth, and their sparse features, matched by activation."""
 
+from .autoencoders.sae import SAE
 from .features.activations.corpus import Corpus, corpus
 from .features.activations.stream import Activations, activations
 from .features.dashboard.page import write_dashboard
@@ -11,7 +12,6 @@ from .features.matching.neurons import mppc_neurons
 from .features.matching.store import FeatureActs
 from .features.sae.evaluate import evaluate
 from .features.sae.recipe import Recipe
-from .features.sae.sae import SAE
 from .features.sae.train import train_sae
 from .features.sae.trained import Trained
 from .studies.circuits.compare import Circuits, circuits

@@ -16,8 +16,8 @@ from .options import Context, Device, Dtype, Memory, Model, Revision, Texts
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..autoencoders.sae import SAE
     from ..features.activations.corpus import Corpus
-    from ..features.sae.sae import SAE
     from ..models.model import Model as LoadedModel
 
 ItsModel = Annotated[str | None, typer.Option(help="the model, if the files do not name it")]
@@ -176,7 +176,7 @@ def _show(table: pd.DataFrame) -> None:
 
 def _saes(folder: Path, node: str | None) -> dict[Any, SAE]:
     """The SAEs of a training by node, or the single SAE of a folder. Raises CircuitryError if its node is not known."""
-    from ..features.sae.sae import SAE
+    from ..autoencoders.sae import SAE
     from ..features.sae.trained import Trained
 
     if (folder / "training.json").is_file():

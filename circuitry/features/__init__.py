@@ -1,5 +1,6 @@
 """Sparse features: activations of nodes on a corpus, autoencoders trained on them, matches across models, and a dashboard."""
 
+from ..autoencoders.sae import SAE
 from .activations.corpus import Corpus, corpus
 from .activations.stream import Activations, activations
 from .dashboard.page import write_dashboard
@@ -11,7 +12,6 @@ from .matching.neurons import mppc_neurons
 from .matching.store import FeatureActs
 from .sae.evaluate import evaluate
 from .sae.recipe import Recipe
-from .sae.sae import SAE
 from .sae.train import train_sae
 from .sae.trained import Trained
 

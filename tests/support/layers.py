@@ -19,7 +19,7 @@ LAYERS = (
     {"team"},
     {"paths"},
     {"architecture", "prompting"},
-    {"drawing", "compiled", "native"},
+    {"drawing", "compiled", "native", "autoencoders"},
     {"planning", "models", "results"},
     {"executing", "reports"},
     {"patching"},

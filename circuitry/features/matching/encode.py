@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm.auto import tqdm
 
+from ...autoencoders.named import Given, by_node, check_width
 from ...models.model import Model
 from ...paths.values import Node
 from ..activations.corpus import Corpus
 from ..activations.stream import activations
-from ..sae.named import Given, by_node, check_width
 from .blocks import Block
 from .origin import MASK, first_tokens, folders, origin
 from .store import FeatureActs
 from .writer import Writer, held
 
 if TYPE_CHECKING:
-    from ..sae.sae import SAE
+    from ...autoencoders.sae import SAE
 
 
 def encode(
@@ -62,7 +62,7 @@ def encode(
     >>> encode(model, {"resid[4]": SAE(SAEConfig(128, 256))}, corpus(model, ["A text of some length."]), tempfile.mkdtemp(), progress=False)
     [<bundled:mamba resid[4]: 256 features on 9 tokens>]
     """
-    named = by_node(model, saes)
+    named = by_node(model.graph, saes, model.device)
     folders_by_node = folders(named, Path(out))
     with held(folders_by_node.values()):
         return _encode(model, named, corpus, folders_by_node, batch, buffer, memory, stored_dtype, shard, progress)

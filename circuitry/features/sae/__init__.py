@@ -1,9 +1,9 @@
 """Sparse autoencoders on nodes: the value, training, evaluation and files."""
 
+from ...autoencoders.files import load, save
+from ...autoencoders.sae import SAE, SAEConfig
 from .evaluate import evaluate
-from .files import load, save
 from .recipe import Recipe
-from .sae import SAE, SAEConfig
 from .train import train_sae
 from .trained import Trained
 

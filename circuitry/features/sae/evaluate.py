@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from ...autoencoders.named import Given, by_node, check_width
+from ...autoencoders.sae import SAE
 from ...paths.values import Node
-from .named import Given, by_node, check_width
-from .sae import SAE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,7 @@ def evaluate(
     from ...executing.activations import read, spliced
     from ...executing.memory import parse_memory
 
-    named = by_node(model, saes)
+    named = by_node(model.graph, saes, model.device)
     text = corpus.take(tokens) if tokens is not None else corpus
     sums = {node: _Sums(sae) for node, sae in named.items()}
     clean, counted = 0.0, 0

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...autoencoders.sae import SAE, SAEConfig
 from ...errors import CircuitryError
 from ...team import Team
 from .recipe import Recipe
-from .sae import SAE, SAEConfig
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 """Adam's, from appendix A of the paper."""

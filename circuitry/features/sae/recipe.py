@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ...autoencoders.sae import SAEConfig
 from ...errors import CircuitryError, no_effect, suggest
-from .sae import SAEConfig
 
 DECODERS = ("weighted", "fixed", "free")
 REVIVALS = (None, "resample", "auxiliary")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from ...autoencoders.sae import SAEConfig
 from ...errors import CircuitryError, no_effect
 from ...models.threads import on_threads
 from ...paths.parse import parse_node
@@ -25,7 +26,6 @@ from ...team import Team, team
 from .checkpoints import TrainingFolder
 from .learner import Learner, seed_of
 from .recipe import Recipe
-from .sae import SAEConfig
 from .source import Batch, Batches, Source, source
 from .trained import COLUMNS, Trained
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...autoencoders.sae import SAE
 from ...errors import CircuitryError
 from ...paths.parse import parse_node
 from ...paths.values import Node
 from ...store.files import slug, write_csv
 from .checkpoints import TrainingFolder
-from .sae import SAE
 
 if TYPE_CHECKING:
     import pandas as pd

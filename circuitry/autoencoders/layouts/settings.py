@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ....errors import CircuitryError
+from ...errors import CircuitryError
 
 _ABSENT: Any = object()
 

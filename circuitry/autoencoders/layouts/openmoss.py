@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....errors import CircuitryError
+from ...errors import CircuitryError
 from ..sae import SAE, SAEConfig
 from .settings import Settings, chosen
 

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ...errors import CircuitryError
-from ...store.files import write_whole
+from ..errors import CircuitryError
+from ..store.files import write_whole
 from .layouts import openmoss, saelens, sparsify
 from .sae import SAE
 

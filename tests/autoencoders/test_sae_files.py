@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import circuitry as ct
-from circuitry.features.sae import SAE, SAEConfig, load
+from circuitry.autoencoders import SAE, SAEConfig, load
 
 WIDTH, FEATURES = 6, 20
 KINDS = [("relu", None), ("topk", 4), ("jumprelu", None)]

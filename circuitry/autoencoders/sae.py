@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...errors import CircuitryError, suggest
+from ..errors import CircuitryError, suggest
 
 KINDS = ("relu", "topk", "jumprelu")
 

@@ -7,25 +7,26 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor
 
-from ...errors import CircuitryError, expected
-from ...paths.values import Node
+from ..architecture.graph import Graph
+from ..errors import CircuitryError, expected
+from ..paths.values import Node
 from .sae import SAE
 
 if TYPE_CHECKING:
-    from ...models.model import Model
+    import torch
 
 Given: TypeAlias = SAE | Mapping[Any, SAE] | Iterable[SAE]
 """One SAE; several by node (or its text), as ``train_sae`` returns them; or several that name their node in ``config.provenance``."""
 
 
-def by_node(model: Model, saes: Given) -> dict[Node, SAE]:
-    """SAEs by the model's nodes, on the model's device.
+def by_node(graph: Graph, saes: Given, device: torch.device | str) -> dict[Node, SAE]:
+    """SAEs by the nodes of a model's graph, on a device.
 
     Raises CircuitryError without any SAE, for an SAE that does not name its node, an unknown node, or two SAEs of one node.
 
     >>> import circuitry as ct
-    >>> from circuitry.features.sae import SAEConfig
-    >>> saes = by_node(ct.load("bundled:mamba"), SAE(SAEConfig(128, 256, provenance={"node": "resid[2]"})))
+    >>> from circuitry.autoencoders import SAEConfig
+    >>> saes = by_node(ct.graph("mamba"), SAE(SAEConfig(128, 256, provenance={"node": "resid[2]"})), "cpu")
     >>> {str(node): sae for node, sae in saes.items()}
     {'resid[2]': SAE(resid[2] relu, 128 -> 256)}
     """
@@ -34,9 +35,9 @@ def by_node(model: Model, saes: Given) -> dict[Node, SAE]:
     pairs = list(saes.items()) if isinstance(saes, Mapping) else [(_node(sae), sae) for sae in saes]
     named: dict[Node, SAE] = {}
     for name, sae in pairs:
-        if (node := model.graph.node(name)) in named:
+        if (node := graph.node(name)) in named:
             raise CircuitryError(f"two SAEs are given for {node}; give one of them at a time")
-        named[node] = sae.on(model.device)
+        named[node] = sae.on(device)
     if not named:
         raise CircuitryError("no autoencoder is given; give one, or several by node")
     return named

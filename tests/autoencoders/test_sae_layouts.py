@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from circuitry.errors import CircuitryError
-from circuitry.features.sae import load
+from circuitry.autoencoders import load
 
 WIDTH, FEATURES, K = 6, 20, 4
 Weights = dict[str, Tensor]

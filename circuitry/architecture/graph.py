@@ -17,6 +17,7 @@ from .flow import Flow
 from .network import edges_of, network, ranks, unrolled
 from .reach import Reach
 from .rules import Edge
+from .terms import Terms, is_mark
 
 
 class Graph:
@@ -31,8 +32,15 @@ class Graph:
     'ssm_state[1] @ B+1 -> logits'
     """
 
-    def __init__(self, architecture: Architecture, sizes: Mapping[str, int], windows: Mapping[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        sizes: Mapping[str, int],
+        windows: Mapping[int, int] | None = None,
+        latents: Mapping[Node, int] | None = None,
+    ) -> None:
         self.architecture, self.sizes, self.windows = architecture, dict(sizes), dict(windows or {})
+        self.terms = Terms(dict(latents or {}))
         self._listed: dict[tuple[str | None, int | None, bool], list[Node]] = {}
         self._families = {family.name: family for family in architecture.families}
         self.nx = network(architecture.edges(self.sizes), self.windows)
@@ -51,6 +59,18 @@ class Graph:
         'gpt2'
         """
         return self.architecture.name
+
+    def attached(self, latents: Mapping[Node, int]) -> Graph:
+        """The same graph with autoencoders on these nodes, of so many latents; any that it had on other nodes are gone.
+
+        Latents are no nodes of ``nx``: a name such as ``resid[2].latent[17]`` is understood when it is used.
+
+        >>> import circuitry as ct
+        >>> g = ct.graph("gpt2").attached({ct.Node("resid", (2,)): 24576})
+        >>> str(g.node("resid[2].latent[17]")), len(g.nx) == len(ct.graph("gpt2").nx)
+        ('resid[2].latent[17]', True)
+        """
+        return Graph(self.architecture, self.sizes, self.windows, latents)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{k}={v}" for k, v in self.sizes.items())
@@ -145,7 +165,10 @@ class Graph:
             full = self.canonical(node)
             count = len(full.indices)
             indices = self.indices(full.family)
-            self._members[node] = tuple(replace(full, indices=every) for every in indices if every[:count] == full.indices)
+            members = tuple(replace(full, indices=every) for every in indices if every[:count] == full.indices)
+            for member in members:
+                self.terms.check(member)
+            self._members[node] = members
         return self._members[node]
 
     @functools.cached_property
@@ -173,10 +196,11 @@ class Graph:
         'ssm_state[3]'
         """
         node = self.canonical(parse_node(text) if isinstance(text, str) else text)
-        if node not in self.nx:
+        if node.host not in self.nx:
             nodes = self.nodes(node.family)
             hint = f"there are {nodes[0]} to {nodes[-1]}" if len(nodes) > 1 else f"there is {nodes[0]}"
             raise CircuitryError(f"{self!r} has no node {node}; {hint}")
+        self.terms.check(node)
         return node
 
     def canonical(self, node: Node) -> Node:
@@ -206,7 +230,8 @@ class Graph:
         >>> [str(n) for n in ct.graph("gpt_neox").ancestors("resid[0]")]
         ['embed']
         """
-        return self._flow.ancestors(self.node(node))
+        ancestors = self._flow.ancestors(self.terms.exit(self.node(node)))
+        return {ancestor for ancestor in ancestors if not is_mark(ancestor)}
 
     def descendants(self, node: str | Node) -> set[Node]:
         """Every node that depends on ``node``, at any position.
@@ -215,11 +240,13 @@ class Graph:
         >>> ct.graph("mamba").node("logits") in ct.graph("mamba").descendants("h[23]")
         True
         """
-        return set(self.reach([self.node(node)])) - {self.node(node)}
+        return {other for other in self.reach([self.node(node)]) if not is_mark(other)} - {self.node(node)}
 
     @functools.cached_property
     def _flow(self) -> Flow:
-        return Flow(sorted(self.edges, key=lambda edge: self._rank[edge[0]]), self._rank)
+        network = self.terms.extended(self.nx, read_after=False)
+        rank = self._rank if network is self.nx else ranks(network)
+        return Flow(sorted(edges_of(network), key=lambda edge: rank[edge[0]]), rank)
 
     def place(self, node: Node) -> Place:
         """Where a node's own value is found, with the module's name filled in.
@@ -263,14 +290,14 @@ class Graph:
     def reach(self, sources: Iterable[Node], without: Collection[Node] = frozenset()) -> dict[Node, Reach]:
         """For every node where a change at any of ``sources`` can arrive, how far along the tokens it can have moved.
 
-        ``without`` are frozen nodes: nothing passes through them.
+        ``without`` are frozen nodes: nothing passes through them. A term is looked up by where it is read, ``terms.exit(node)``.
 
         >>> import circuitry as ct
         >>> g = ct.graph("mamba")
         >>> g.reach([g.node("x[3]")])[g.node("c[3]")].most
         3
         """
-        return self._flow.reach(sources, without)
+        return self._flow.reach([self.terms.entry(node) for node in sources], self.terms.closed(without))
 
     @functools.cached_property
     def from_tokens(self) -> dict[Node, Reach]:
@@ -286,7 +313,9 @@ class Graph:
     @functools.cached_property
     def distances(self) -> Distances:
         """Reach as sets of distances up to a length: less exact, and much faster."""
-        return Distances.of(self.nodes(ports=True), self.edges)
+        network = self.terms.extended(self.nx, read_after=True)
+        ordered = self.nodes(ports=True) if network is self.nx else list(ranks(network))
+        return Distances.of(ordered, edges_of(network))
 
     def unroll(self, positions: int) -> nx.DiGraph[tuple[Node, int]]:
         """The position-level graph over ``positions`` tokens: nodes are (node, position). It does not tell parts of a value apart.

@@ -93,6 +93,19 @@ class SAE(nn.Module):
         values, at = before.topk(self.config.k or 0, dim=-1, sorted=False)
         return torch.zeros_like(before).scatter(-1, at, functional.relu(values))
 
+    def encode_at(self, x: Tensor, latents: Tensor) -> Tensor:
+        """One feature of each of n activations, [n]: of x [n, D] those with the numbers ``latents`` [n].
+
+        Others are not computed where a feature does not depend on them.
+        """
+        if self.config.kind not in ("relu", "jumprelu"):
+            return self.encode(x).gather(-1, latents[:, None])[:, 0]
+        x = x.to(self.W_enc.dtype)
+        x = x - self.b_dec if self.config.centred else x
+        before = (x * self.W_enc.T[latents]).sum(-1) + self.b_enc[latents]
+        fires = before > self.threshold[latents] if self.config.kind == "jumprelu" else before > 0
+        return functional.relu(before) * fires
+
     def decode(self, features: Tensor) -> Tensor:
         """Activations [..., D] from features [..., F]."""
         return functional.linear(features, self.W_dec.T, self.b_dec)

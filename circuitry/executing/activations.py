@@ -16,6 +16,7 @@ from ..models.model import Model
 from ..paths.values import Node
 from .inputs import check_ids
 from .places import execution_order, own_value, turn
+from .terms import term_values
 from .trace import traced
 
 Change = Callable[[Tensor], Tensor]
@@ -55,7 +56,7 @@ def read(model: Model, nodes: Iterable[Node | str], ids: NDArray[np.int64]) -> d
     values: dict[Node, list[Tensor]] = {node: [] for node in wanted}
     for stop, value in zip(stops, got, strict=True):
         for node in stop.nodes:
-            values[node].append(own_value(value, stop.place, node))
+            values[node].append(term_values(model.saes, node, own_value(value, stop.place, node)))
     return {node: torch.cat(parts, 1) for node, parts in values.items()}
 
 
@@ -75,6 +76,8 @@ def spliced(
     """
     check_ids(model, ids)
     named = {model.graph.node(node): change for node, change in changes.items()}
+    if terms := [str(node) for node in named if node.term is not None]:
+        raise CircuitryError(f"{terms[0]} is a term of a node; replace the node, or patch the term with ct.patch")
     if any(model.graph.family(node.family).role == "logits" for node in named):
         raise CircuitryError(
             "nothing comes after the logits, so replacing them changes nothing else; change the returned tensor instead"

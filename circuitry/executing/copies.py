@@ -33,6 +33,8 @@ class Copy:
     unit: Ints
     leg: int
     value: Write | None = None
+    term: Node | None = None
+    """The term that is copied, if it is not the whole value."""
 
 
 def joined(copies: Iterable[Copy]) -> list[Copy]:
@@ -44,17 +46,18 @@ def joined(copies: Iterable[Copy]) -> list[Copy]:
     """
     # A leg overwrites its own rows only, and takes values from whole runs or from the leg before. So no copy of a leg
     # reads what another one of it writes, and their order is free; only the order of the legs is not.
-    groups: dict[tuple[int, bool, bool, Write | None], list[Copy]] = {}
+    groups: dict[tuple[int, bool, bool, Write | None, Node | None], list[Copy]] = {}
     for copy in copies:
         if len(copy.to):
-            kind = copy.leg, bool((copy.position == ALL).all()), bool((copy.unit == ALL).all()), copy.value
+            kind = copy.leg, bool((copy.position == ALL).all()), bool((copy.unit == ALL).all()), copy.value, copy.term
             groups.setdefault(kind, []).append(copy)
     fields = ("to", "source", "position", "unit")
     merged = []
     for members in groups.values():
         together: dict[str, Any] = {name: np.concatenate([getattr(copy, name) for copy in members]) for name in fields}
         merged.append(replace(members[0], **together))
-    return sorted(merged, key=lambda copy: copy.leg)
+    # A whole value comes before its terms: what is frozen of a node that is written stays frozen.
+    return sorted(merged, key=lambda copy: (copy.leg, copy.term is not None))
 
 
 def unit_of(place: Place, node: Node) -> int:
@@ -69,7 +72,7 @@ def unit_of(place: Place, node: Node) -> int:
 
 
 def units_frozen(graph: Graph, nodes: Iterable[Node]) -> dict[Place, Ints]:
-    """The places to hold in order to freeze these nodes, with the heads frozen there; ALL if these are all heads of the layer.
+    """The places to hold in order to freeze these whole nodes, with the heads frozen there; ALL if these are all heads of the layer.
 
     >>> import circuitry as ct
     >>> graph = ct.graph("gpt2", layer=1, head=2)
@@ -77,7 +80,7 @@ def units_frozen(graph: Graph, nodes: Iterable[Node]) -> dict[Place, Ints]:
     [[1]]
     """
     units: dict[Place, list[int]] = {}
-    for node in nodes:
+    for node in (node for node in nodes if node.term is None):
         for place in graph.freezing_places(node):
             units.setdefault(place, []).append(unit_of(place, node))
     heads = graph.sizes.get("head", 0)

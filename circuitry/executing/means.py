@@ -14,6 +14,7 @@ from ..planning.positions import absolute
 from ..prompting.prompts import Prompts
 from .executor import EXAMPLES, Cost
 from .places import execution_order, own_value, turn
+from .terms import term_values
 from .trace import traced
 
 
@@ -71,7 +72,7 @@ def _sums(model: Model, sites: Sequence[Site], prompts: Prompts) -> dict[Site, t
     def act(number: int, value: Tensor) -> tuple[Tensor | None, Tensor]:
         place, call, members = stops[number]
         for site in members:
-            values = own_value(value, place, site.node)
+            values = term_values(model.saes, site.node, own_value(value, place, site.node))
             mask = masks[site] if place.position is not None else masks[site][:, states[call], None]
             parts[site].append(_summed(values, mask.to(values.device), site.at is None))
             dtypes[site] = values.dtype

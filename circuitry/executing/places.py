@@ -71,7 +71,7 @@ def tensor_of(raw: Any) -> Tensor:
 
 
 def own_value(value: Tensor, place: Place, node: Node) -> Tensor:
-    """A node's own part of the value of its place, as a view [row, position, ...]; of a state [row, 1, ...].
+    """A node's own part of the value of its place, as a view [row, position, ...]; of a state [row, 1, ...]. A term's is that of its node.
 
     >>> import circuitry as ct
     >>> graph = ct.graph("gpt2")

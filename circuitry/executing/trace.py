@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import nnsight
+import torch
 from torch import Tensor
 
 from ..architecture.families import Place
@@ -18,29 +19,44 @@ from .places import alone, execution_order, play, turn
 
 @dataclass(frozen=True)
 class Visit:
-    """One stop of a trace: a place, which of its calls, the copies to make there and whether its value is read."""
+    """One stop of a trace: a place, which of its calls, the copies to make there, and whether its value is read after them or before.
+
+    What a node is before copies are made is what its terms are read from.
+    """
 
     call: Call
     occurrence: int
     copies: tuple[Copy, ...]
     read: bool
+    before: bool = False
+
+    def kept(self, before: Tensor, after: Tensor) -> Tensor:
+        """What is kept of the value: [1 or 2, ...], after the copies and before them; empty if it is not read."""
+        wanted = [after.detach()] * self.read + [before.detach()] * self.before
+        return torch.stack(wanted) if wanted else after.new_empty(0)
+
+    def taken(self, kept: Tensor) -> dict[tuple[Call, bool], Tensor]:
+        """The values that were kept, by call and whether they are those before the copies."""
+        names = [(self.call, False)] * self.read + [(self.call, True)] * self.before
+        return dict(zip(names, kept, strict=True)) if names else {}
 
 
 def visits(
-    model: Model, copies: Mapping[Call, Iterable[Copy]], reads: Iterable[Call], occurrence: Callable[[Call], int]
+    model: Model, copies: Mapping[Call, Iterable[Copy]], reads: Iterable[tuple[Call, bool]], occurrence: Callable[[Call], int]
 ) -> list[Visit]:
-    """Everything to do in a pass, in order of execution.
+    """Everything to do in a pass, in order of execution; ``reads``: calls, and whether they are read before the copies.
 
     >>> import circuitry as ct
     >>> model = ct.load("bundled:gpt_neox")
     >>> later, first = ((model.graph.place(model.graph.node(name)), None) for name in ("mlp[2]", "mlp[0]"))
-    >>> [visit.call == first for visit in visits(model, {}, [later, first], lambda call: 0)]
+    >>> [visit.call == first for visit in visits(model, {}, [(later, False), (first, False)], lambda call: 0)]
     [True, False]
     """
     to_copy, to_read = {call: tuple(some) for call, every in copies.items() if (some := joined(every))}, dict.fromkeys(reads)
     order = execution_order(model)
     every = [
-        Visit(call, occurrence(call), to_copy.get(call, ()), call in to_read) for call in dict.fromkeys([*to_copy, *to_read])
+        Visit(call, occurrence(call), to_copy.get(call, ()), (call, False) in to_read, (call, True) in to_read)
+        for call in dict.fromkeys([*to_copy, *(call for call, _ in to_read)])
     ]
     return sorted(every, key=lambda visit: turn(visit.call[0], visit.occurrence, order))
 

@@ -13,8 +13,11 @@ import torch
 
 from ..architecture.definitions import definition_for
 from ..architecture.graph import Graph
+from ..autoencoders.sae import SAE
 from ..errors import ModelError
+from ..paths.values import Node
 from ..prompting.vocabulary import Vocabulary
+from .attached import Attachable, autoencoders, check_widths
 from .attention import most_positions
 from .borrowed import Borrowed, borrow
 from .checks import check_causality, check_logits
@@ -36,6 +39,7 @@ class Model:
     def __init__(self, hf: Any, tokenizer: Any = None, name: str = "model", graph: str | None = None) -> None:
         self.name, self.tokenizer, self._file = name, tokenizer, graph
         self._hf = hf.eval()
+        self.saes: dict[Node, SAE] = {}
         self.hf.config.use_cache = False
         if self.dtype == torch.float64:  # experts' grouped products stop at float32
             self.hf.set_experts_implementation("eager")
@@ -110,7 +114,39 @@ class Model:
             raise ModelError(
                 f"{self.name} is spread by device_map, so it cannot be copied; load it in float32 to compare executors"
             )
-        return Model(copy.deepcopy(self.hf).float(), self.tokenizer, self.name, self._file)
+        wide = Model(copy.deepcopy(self.hf).float(), self.tokenizer, self.name, self._file)
+        return wide.attach(self.saes) if self.saes else wide
+
+    def attach(self, saes: Attachable) -> Self:
+        """Give nodes the latents of sparse autoencoders: ``resid[2].latent[17]``, ``resid[2].latent`` and ``resid[2].error`` in paths.
+
+        ``saes``: one SAE, a folder, several of either, or SAEs by node. Attached ones of other nodes stay; of the same node they
+        are replaced. No result of the model changes. Raises CircuitryError for an unknown node, and for an SAE of another width.
+
+        >>> import circuitry as ct
+        >>> from circuitry.autoencoders import SAE, SAEConfig
+        >>> model = ct.load("bundled:mamba").attach({"resid[2]": SAE(SAEConfig(128, 256))})
+        >>> model.saes
+        {resid[2]: SAE( relu, 128 -> 256)}
+        """
+        found = autoencoders(saes, self.graph, self.device, self.dtype)
+        check_widths(self.hf, self.mixers, {node: (self.graph.place(node), sae) for node, sae in found.items()})
+        self.saes = {**self.saes, **found}
+        self.graph = self.graph.attached({node: sae.config.features for node, sae in self.saes.items()})
+        return self
+
+    def detach(self, *nodes: Node | str) -> Self:
+        """Take the autoencoders of these nodes off again; of all nodes if none is named.
+
+        >>> import circuitry as ct
+        >>> from circuitry.autoencoders import SAE, SAEConfig
+        >>> ct.load("bundled:mamba").attach({"resid[2]": SAE(SAEConfig(128, 256))}).detach().saes
+        {}
+        """
+        gone = {self.graph.node(node) for node in nodes} or set(self.saes)
+        self.saes = {node: sae for node, sae in self.saes.items() if node not in gone}
+        self.graph = self.graph.attached({node: sae.config.features for node, sae in self.saes.items()})
+        return self
 
     def __enter__(self) -> Self:
         return self
@@ -241,7 +277,7 @@ def unloaded(config: Any, dtype: torch.dtype = torch.bfloat16, graph: str | None
         hf = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).to(dtype)
     # The constructor would run the model to check it, which needs weights.
     model = Model.__new__(Model)
-    model.name, model.tokenizer, model._file, model._hf, model._net = config.model_type, None, graph, hf, None
+    model.name, model.tokenizer, model._file, model._hf, model._net, model.saes = config.model_type, None, graph, hf, None, {}
     architecture = definition_for(config.model_type, graph)
     model.graph = Graph(architecture, architecture.sizes(config), architecture.windows(config))
     return model

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import CircuitryError
 from .parse import parse
 from .positions import Axis, Position
+from .terms import Term
 from .values import Leg, Node, Path, Site
 
 
@@ -19,8 +20,13 @@ def to_data(path: Path) -> dict[str, Any]:
     >>> to_data(parse("embed -> logits"))["sources"][0]["node"]["family"]
     'embed'
     """
-    data: dict[str, Any] = json.loads(json.dumps(asdict(path)))
+    data: dict[str, Any] = json.loads(json.dumps(asdict(path)), object_hook=_without_term)
     return data
+
+
+def _without_term(data: dict[str, Any]) -> dict[str, Any]:
+    """A node without a term is written as it was before there were terms."""
+    return {key: value for key, value in data.items() if key != "term" or value is not None}
 
 
 def to_json(path: Path) -> str:
@@ -73,7 +79,9 @@ def _index(data: Any) -> Any:
 
 
 def _node(data: dict[str, Any]) -> Node:
-    return Node(data["family"], tuple(_index(i) for i in data["indices"]), data["port"])
+    term = data.get("term")
+    named = Term(term["name"], _index(term["index"])) if term else None
+    return Node(data["family"], tuple(_index(i) for i in data["indices"]), data["port"], named)
 
 
 def _sites(data: list[dict[str, Any]]) -> tuple[Site, ...]:

@@ -5,7 +5,8 @@ leg      = "->" sites [ "directly" ] [ "freezing" nodes ] [ "except" nodes ]
 sites    = site | "(" site { "," site } ")"
 site     = node [ "@" position ]
 nodes    = node { "," node }
-node     = NAME [ "[" index { "," index } "]" ] [ "." NAME ]
+node     = NAME [ "[" index { "," index } "]" ] [ "." NAME ] [ "." term ]
+term     = "latent" [ "[" index "]" ] | "error"
 index    = INT | "{" NAME "}"
 position = ( NAME | INT | "{" NAME "}" ) [ ( "+" | "-" ) INT ]
 """
@@ -18,6 +19,7 @@ from typing import NoReturn, TypeVar
 from ..errors import CircuitryError
 from .positions import Axis, Index, Position
 from .scanner import EXAMPLE, WORDS, Scanner
+from .terms import LATENT, TERMS, Term
 from .values import Leg, Node, Path, Site, placed
 
 GRAMMAR = "\n".join(line.strip() for line in (__doc__ or "").splitlines()[2:])
@@ -138,8 +140,21 @@ class _Parser(Scanner):
         hint = "heads are written head[9,9]" if self._next.kind == "int" else EXAMPLE
         name = self._name("a node such as ssm_state or logits", hint)
         indices = self._list(self._index, "]") if self._skip("[") else ()
-        port = self._name(f"a port of {name.text!r}", "for example: head[9,9].q") if self._skip(".") else None
-        return Node(name.text, indices, port.text if port else None)
+        port, term = None, None
+        if self._skip("."):
+            part = self._name(f"a port of {name.text!r}", "for example: head[9,9].q, or resid[2].latent[17]").text
+            port = None if part in TERMS else part
+            term = part if part in TERMS else self._term(f"{name.text}.{part}") if self._skip(".") else None
+        index = self._list(self._index, "]") if term == LATENT and self._skip("[") else ()
+        if len(index) > 1:
+            self._fail("'latent' has one index", "a set is written (resid[2].latent[5], resid[2].latent[9])")
+        return Node(name.text, indices, port, Term(term, *index) if term else None)
+
+    def _term(self, of: str) -> str:
+        name = self._name(f"a term of {of!r}", "for example: head[9,9].q.latent[17], or .error")
+        if name.text not in TERMS:
+            self._fail(f"{of!r} has no {name}", "after a port comes latent[17], latent or error", name)
+        return name.text
 
     def _index(self) -> Index:
         if self._is("{"):

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NoReturn, TypeAlias
 from ..errors import CircuitryError, expected
 from .positions import Axis, Index, Position
 from .scanner import WORDS, Scanner
+from .terms import TERMS, Term, check_index
 
 PositionLike: TypeAlias = Position | str | int | Axis
 
@@ -58,38 +59,49 @@ class _Operators:
 
 @dataclass(frozen=True)
 class Node(_Operators):
-    """A node of an architecture's graph: family, indices (layer, head ...), and perhaps one of its ports.
+    """A node of an architecture's graph: family, indices (layer, head ...), perhaps one of its ports, perhaps a term of its value.
 
-    Indices and ports are added the way text writes them:
+    Indices, ports and terms are added the way text writes them:
 
-    >>> str(Node("head")[9, Axis("head")].q)
-    'head[9,{head}].q'
+    >>> str(Node("head")[9, Axis("head")].q), str(Node("resid")[2].latent[17])
+    ('head[9,{head}].q', 'resid[2].latent[17]')
     """
 
     family: str
     indices: tuple[Index, ...] = ()
     port: str | None = None
+    term: Term | None = None
 
     __iter__: ClassVar[None] = None
     """No sequence: with ``__getitem__`` alone, Python would iterate over a node forever."""
 
     def __getitem__(self, indices: Index | tuple[Index, ...]) -> Node:
+        if self.term is not None:
+            return replace(self, term=self.term[indices])
         chosen = indices if isinstance(indices, tuple) else (indices,)
         for index in chosen:
-            if isinstance(index, bool) or not isinstance(index, int | Axis):
-                raise CircuitryError(expected(f"an index of {self.family!r} (a whole number or axis('layer'))", index))
-            if isinstance(index, int) and index < 0:
-                raise CircuitryError(f"index {index} of {self.family!r}: indices count from 0 up")
+            check_index(index, self.family, "layer")
         return replace(self, indices=chosen)
 
-    def __getattr__(self, port: str) -> Node:
-        if port.startswith("_"):  # pickle, copy and notebooks look for such methods, and must not find a port
-            raise AttributeError(port)
-        return replace(self, port=port)
+    def __getattr__(self, name: str) -> Node:
+        if name.startswith("_"):  # pickle, copy and notebooks look for such methods, and must not find a port
+            raise AttributeError(name)
+        return replace(self, term=Term(name)) if name in TERMS else replace(self, port=name)
 
     def __str__(self) -> str:
         indices = f"[{','.join(map(str, self.indices))}]" if self.indices else ""
-        return f"{self.family}{indices}{'.' + self.port if self.port else ''}"
+        return ".".join(
+            [f"{self.family}{indices}", *([self.port] if self.port else []), *([str(self.term)] if self.term else [])]
+        )
+
+    @property
+    def host(self) -> Node:
+        """The node whose value has this term; a node without a term is its own host.
+
+        >>> str(Node("resid")[2].latent[17].host)
+        'resid[2]'
+        """
+        return self if self.term is None else replace(self, term=None)
 
     def _site(self) -> Site:
         return Site(self)
@@ -104,7 +116,8 @@ class Node(_Operators):
         >>> Node("head", (9, Axis("head"))).axes
         ('head',)
         """
-        return tuple(i.name for i in self.indices if isinstance(i, Axis))
+        every = (*self.indices, *([self.term.index] if self.term else []))
+        return tuple(i.name for i in every if isinstance(i, Axis))
 
 
 @dataclass(frozen=True)

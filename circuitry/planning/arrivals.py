@@ -10,7 +10,7 @@ from ..architecture.graph import Graph
 from ..architecture.reach import Reach
 from ..paths.positions import Position
 from ..paths.values import Leg, Node, Path, Site
-from .frozen import ends, frozen_nodes, nodes_of
+from .frozen import ends, exits, frozen_nodes, nodes_of
 from .mentions import Mention, mentions
 from .positions import Lengths, Where, absolute, together
 from .readings import read_at
@@ -71,7 +71,7 @@ def two_values(leg: ConcreteLeg, site: Site) -> list[bool]:
         return [True]
     if site.at is None:
         return [any(leg.changed)]
-    at, sight = absolute(site.at, where), [leg.graph.from_tokens[node] for node in nodes_of(site, leg.graph)]
+    at, sight = absolute(site.at, where), [leg.graph.from_tokens[node] for node in exits(site, leg.graph)]
     examples = zip(at * (len(leg.changed) // len(at)), leg.changed, strict=True)
     return [any(reach.reaches(p - c) for reach in sight for c in tokens) for p, tokens in examples]
 
@@ -105,7 +105,7 @@ def arriving_in(leg: ConcreteLeg, source: Site, target: Site, reach: Mapping[Nod
     >>> arriving_in(leg, source, target, leg.graph.reach([source.node]))
     [True, False]
     """
-    rules = list(dict.fromkeys(reach[node] for node in nodes_of(target, leg.graph) if node in reach))
+    rules = list(dict.fromkeys(reach[node] for node in exits(target, leg.graph) if node in reach))
     offsets = tokens_between(leg, source, target)
     if not rules:
         return [False]
@@ -157,7 +157,7 @@ def _live(leg: ConcreteLeg, site: Site) -> list[tuple[int, ...]] | None:
         return leg.moved.get(site)
     if leg.changed is None or leg.length is None:
         return None
-    sight = [leg.graph.from_tokens[node] for node in nodes_of(site, leg.graph)]
+    sight = [leg.graph.from_tokens[node] for node in exits(site, leg.graph)]
     return _arrived([tuple(map(tuple, leg.changed))], [sight], leg.length)
 
 
@@ -178,7 +178,7 @@ def moved_on(leg: ConcreteLeg) -> dict[Site, list[tuple[int, ...]]]:
     reached = [leg.graph.reach(nodes_of(source, leg.graph), frozen) for source in leg.sources]
     arrived = {}
     for target in (target for target in leg.leg.targets if target.at is None):
-        nodes = nodes_of(target, leg.graph)
+        nodes = exits(target, leg.graph)
         arrived[target] = _arrived(starts, [[reach[n] for n in nodes if n in reach] for reach in reached], leg.length)
     return arrived
 

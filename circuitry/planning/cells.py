@@ -11,7 +11,7 @@ from typing import Any
 from ..architecture.graph import Graph
 from ..errors import CircuitryError
 from ..paths.parse import parse_position
-from ..paths.positions import Axis, Position
+from ..paths.positions import Axis, Index, Position
 from ..paths.values import Leg, Node, Path, Site
 from .names import POSITION, axis_choices, axis_kinds, ranges
 from .values import Cell, Value
@@ -90,7 +90,11 @@ def _filled(path: Path, values: Mapping[str, Value]) -> Path:
     """The path with its axes filled in."""
 
     def node(n: Node) -> Node:
-        return replace(n, indices=tuple(int(values[i.name]) if isinstance(i, Axis) else i for i in n.indices))
+        def index(i: Index) -> Index:
+            return int(values[i.name]) if isinstance(i, Axis) else i
+
+        term = replace(n.term, index=index(n.term.index)) if n.term and n.term.index is not None else n.term
+        return replace(n, indices=tuple(map(index, n.indices)), term=term)
 
     def place(at: Position | None) -> Position | None:
         if at is None or not isinstance(at.base, Axis):

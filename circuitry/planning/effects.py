@@ -49,8 +49,9 @@ def _check_leg(leg: ConcreteLeg) -> None:
     graph, targets = leg.graph, ends(leg.leg.targets, leg.graph)
     frozen = frozen_nodes(graph, ends(leg.sources, graph), targets, leg.leg)
     reached = [graph.reach(nodes_of(site, graph), frozen) for site in leg.sources]
+    read = {graph.terms.exit(target) for target in targets}
     for site, reach in zip(leg.sources, reached, strict=True):
-        if not set(targets) & set(reach) - set(nodes_of(site, graph)):
+        if not read & set(reach) - set(nodes_of(site, graph)):
             raise unconnected(leg, site, targets, frozen)
         if not any(can_arrive(leg, site, target, reach) for target in leg.leg.targets):
             raise too_far(leg, site, reach, frozen)

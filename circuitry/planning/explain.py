@@ -74,11 +74,13 @@ def _pass(plan: Plan, step: Pass, number: int) -> str:
 
 def _frozen(nodes: frozenset[Node], graph: Graph) -> str:
     """Frozen nodes by kind, with counts: ``head (143 of 144), mlp``."""
-    counts = Counter((n.family, n.port) for n in nodes)
+    counts = Counter((n.family, n.port, n.term) for n in nodes)
     shown = []
-    for (family, port), count in sorted(counts.items(), key=str):
-        total = len(graph.nodes(family))
-        name = str(Node(family, (), port))
+    for (family, port, term), count in sorted(counts.items(), key=str):
+        total = (
+            sum(host.family == family and host.port == port for host in graph.terms.latents) if term else len(graph.nodes(family))
+        )
+        name = str(Node(family, (), port, term))
         shown.append(name if count == total else f"{name} ({count} of {total})")
     return ", ".join(shown)
 

@@ -31,6 +31,16 @@ def ends(members: tuple[Site, ...], graph: Graph) -> list[Node]:
     return [node for site in members for node in nodes_of(site, graph)]
 
 
+def exits(site: Site, graph: Graph) -> list[Node]:
+    """Where the nodes of a site are read, as ``Graph.reach`` names it.
+
+    >>> import circuitry as ct
+    >>> exits(ct.Site(ct.Node("mlp", (3,))), ct.graph("gpt2"))[0].indices
+    (3,)
+    """
+    return [graph.terms.exit(node) for node in nodes_of(site, graph)]
+
+
 def frozen_nodes(graph: Graph, sources: list[Node], targets: list[Node], leg: Leg) -> set[Node]:
     """The nodes that ``freezing`` names, with ``directly`` also those in between that add to the stream, less what ``except`` exempts.
 
@@ -56,7 +66,7 @@ def frozen_by_name(graph: Graph, pattern: Node, leg_ends: list[Node]) -> list[No
     >>> [frozen_by_name(g, ct.Node("head", (3, 0), port), [g.node("head[3,0].q")]) for port in (None, "q")]
     [[], []]
     """
-    if pattern.port is not None:
+    if pattern.port is not None or pattern.term is not None:
         return [n for n in matching(graph, pattern) if n not in leg_ends]
     live = {(node.family, node.indices) for node in leg_ends}
     return [n for n in matching(graph, pattern) if (n.family, n.indices) not in live]
@@ -74,13 +84,16 @@ def matching(graph: Graph, pattern: Node) -> list[Node]:
     12
     """
     full = graph.canonical(pattern)
-    return [n for n in graph.nodes(full.family, ports=True) if n.port == full.port and _covers(full, n)]
+    hosts = [n for n in graph.nodes(full.family, ports=True) if n.port == full.port and _covers(full.host, n)]
+    return [replace(n, term=full.term) for n in hosts if n in graph.terms.latents] if full.term else hosts
 
 
 def _covers(pattern: Node, node: Node) -> bool:
-    """A name without a port exempts the node with all its ports."""
+    """A name without a port exempts the node with all its ports, one without a term the node with all its terms."""
     same = pattern.family == node.family and pattern.indices == node.indices[: len(pattern.indices)]
-    return same and pattern.port in (None, node.port)
+    if not same or pattern.port not in (None, node.port):
+        return False
+    return pattern.term is None or pattern.term.covers(node.term)
 
 
 def _between(graph: Graph, sources: list[Node], targets: list[Node]) -> set[Node]:

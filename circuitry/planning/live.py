@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ..architecture.distances import Bits, filled
 from ..architecture.graph import Graph
+from ..architecture.terms import host_of, terms_among
 from ..paths.values import Node
 from .regions import Region, regions_of
 from .values import Pass
@@ -61,8 +62,12 @@ class LiveSets:
 
     def of(self, step: Pass, starts: Iterable[End], stops: Iterable[End]) -> Live:
         """Where one leg is live that is written at ``starts`` and read at ``stops``."""
-        begins, ends = tuple(starts), tuple(stops)
-        key = step.frozen, tuple(start.nodes for start in begins), tuple(stop.nodes for stop in ends)
+        begins, ends, terms = tuple(starts), tuple(stops), self.graph.terms
+        written, read = (
+            (tuple(map(terms.entry, start.nodes)) for start in begins),
+            (tuple(map(terms.exit, s.nodes)) for s in ends),
+        )
+        key = frozenset(terms.closed(step.frozen)), tuple(written), tuple(read)
         places = tuple((s.at, s.every) for s in begins), tuple((s.at, s.every) for s in ends)
         if (*key, *places) not in self._lives:
             if key not in self._shapes:
@@ -74,9 +79,9 @@ class LiveSets:
         """What is frozen, by the region that computes it: a block's output is computed with what is inside."""
         if frozen not in self._by_region:
             by_region: dict[Region, list[Node]] = {}
-            for node in filter(frozen.__contains__, self.graph.nodes(ports=True)):
+            for node in (*filter(frozen.__contains__, self.graph.nodes(ports=True)), *terms_among(frozen)):
                 region = self.regions.of(node)
-                by_region.setdefault(Region(region.layer, self._outputs.get(node, region.block)), []).append(node)
+                by_region.setdefault(Region(region.layer, self._outputs.get(node.host, region.block)), []).append(node)
             self._by_region[frozen] = by_region
         return self._by_region[frozen]
 
@@ -95,7 +100,7 @@ class LiveSets:
             pair = tuple(m.get(node, 0) for m in moved), tuple(n.get(node, 0) for n in needed)
             region = self.regions.of(node)
             tokens.setdefault(region, set()).add(pair)
-            if node in self._states:
+            if host_of(node) in self._states:
                 states.setdefault(region.block, set()).add(pair)
         for block, node in self.regions.blocks.items():
             if block not in self.regions.inner and any(node in m for m in moved):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from ..architecture.families import Family
 from ..architecture.graph import Graph
 from ..errors import CircuitryError, suggest
 from ..paths.positions import Axis
-from ..paths.values import Path
+from ..paths.terms import LATENT
+from ..paths.values import Node, Path
 from .mentions import Mention, mentions
 
 POSITION = "position"
@@ -26,6 +27,7 @@ def check_names(path: Path, graph: Graph, positions: Collection[str] | None) -> 
         family = _family(mention, graph)
         _check_indices(mention, family, graph)
         _check_port(mention, family)
+        _check_term(mention, graph)
         _check_position(mention, positions)
     for axis, kind in axis_kinds(path, graph).items():
         if kind != POSITION:
@@ -43,14 +45,17 @@ def _family(mention: Mention, graph: Graph) -> Family:
     return family
 
 
-def choices(family: str, graph: Graph, number: int) -> list[int]:
-    """The values of the index with this number; in a hybrid, a family may be in some layers only.
+def choices(family: str, graph: Graph, number: int, term: bool = False) -> list[int]:
+    """The values of the index with this number; in a hybrid, a family may be in some layers only, and so may autoencoders (``term``).
 
     >>> import circuitry as ct
     >>> g = ct.graph("jamba", layer=12, head=2)
     >>> choices("head", g, 0), choices("head", g, 1)
     ([4], [0, 1])
     """
+    if term:
+        full = graph.family(family).name
+        return sorted({int(host.indices[number]) for host in graph.terms.latents if host.family == full})  # type: ignore[arg-type]
     return sorted({indices[number] for indices in graph.indices(family)})
 
 
@@ -61,15 +66,32 @@ def axis_choices(axis: str, path: Path, graph: Graph) -> list[int]:
     >>> axis_choices("l", ct.parse("head[{l},0] -> mlp[{l}] -> logits"), ct.graph("jamba"))
     [4, 12, 20, 28]
     """
-    return sorted(set.intersection(*(set(choices(mention.node.family, graph, number)) for mention, number in _uses(axis, path))))
+    return sorted(set[int].intersection(*(set(_choices(mention.node, graph, number)) for mention, number in _uses(axis, path))))
+
+
+def _choices(node: Node, graph: Graph, number: int) -> Sequence[int]:
+    if number < len(node.indices):
+        return choices(node.family, graph, number, term=node.term is not None)
+    hosts = [host for host in graph.terms.latents if covers(graph.canonical(node.host), host)]
+    return range(min((graph.terms.latents[host] for host in hosts), default=0))
+
+
+def covers(pattern: Node, node: Node) -> bool:
+    """Whether a name with open indices may stand for a node.
+
+    >>> covers(Node("head", (Axis("layer"), 2), "q"), Node("head", (5, 2), "q"))
+    True
+    """
+    fits = all(isinstance(mine, Axis) or mine == theirs for mine, theirs in zip(pattern.indices, node.indices, strict=False))
+    return fits and (pattern.family, pattern.port) == (node.family, node.port)
 
 
 def _uses(axis: str, path: Path) -> list[tuple[Mention, int]]:
-    """The parts of a path that have an open index, and which of their indices it is."""
+    """The parts of a path that have an open index, and which of their indices it is; a latent's is the last."""
     return [
         (mention, number)
         for mention in mentions(path)
-        for number, index in enumerate(mention.node.indices)
+        for number, index in enumerate((*mention.node.indices, *([mention.node.term.index] if mention.node.term else [])))
         if index == Axis(axis)
     ]
 
@@ -127,10 +149,29 @@ def _check_port(mention: Mention, family: Family) -> None:
     if port is not None and port not in ports:
         hint = suggest(port, ports) if ports else f"write {family.name} without a port"
         raise mention.error(f"{family.name!r} has no port {port!r}", hint)
+    if mention.node.term is not None:
+        return  # held by writing into the node's value, so it can be frozen wherever that value is
     frozen = "" if port in (None, family.value_port) else str(port)
     if mention.kind in ("frozen", "exempt") and frozen not in family.freezable:
         hint = f"freeze {family.name} whole" if "" in family.freezable else "freeze the nodes before it instead"
         raise mention.error(f"{mention.node} cannot be frozen", hint)
+
+
+def _check_term(mention: Mention, graph: Graph) -> None:
+    """Refuse a latent or an error of a node without an autoencoder, and a latent past its last."""
+    node = graph.canonical(mention.node)
+    if node.term is None:
+        return
+    if not any(covers(node.host, host) for host in graph.terms.latents):
+        attached = ", ".join(map(str, graph.terms.latents)) or "none"
+        raise mention.error(
+            f"{node.host} has no autoencoder, so it has no {node.term}",
+            f"model.attach(sae) attaches one; attached are: {attached}",
+        )
+    if (number := node.term.number) is not None and node.host in graph.terms.latents:
+        count = graph.terms.latents[node.host]
+        if number >= count:
+            raise mention.error(f"{node.host} has no latent {number}: it has {count:,}", f"count from 0 to {count - 1:,}")
 
 
 def _check_position(mention: Mention, positions: Collection[str] | None) -> None:
@@ -154,6 +195,8 @@ def axis_kinds(path: Path, graph: Graph) -> dict[str, str]:
     for mention in mentions(path):
         family = graph.family(mention.node.family)
         used = [(i.name, k) for i, k in zip(mention.node.indices, family.indices, strict=False) if isinstance(i, Axis)]
+        if mention.node.term and isinstance(mention.node.term.index, Axis):
+            used.append((mention.node.term.index.name, LATENT))
         if mention.site and mention.site.at and isinstance(mention.site.at.base, Axis):
             used.append((mention.site.at.base.name, POSITION))
         for name, kind in used:

@@ -7,7 +7,7 @@ from ..architecture.reach import Reach
 from ..errors import PathError
 from ..paths.values import Leg, Node, Site
 from .arrivals import ConcreteLeg, can_arrive, tokens_between
-from .frozen import nodes_of
+from .frozen import exits, nodes_of
 from .readings import read_at
 
 _CANDIDATES = 6  # each costs a search of the graph, and the hint needs only one that helps
@@ -26,8 +26,13 @@ def unconnected(leg: ConcreteLeg, site: Site, targets: list[Node], frozen: set[N
     free, source = leg.graph.reach(sources), sources[0]
     if target in sources:
         return part.error(f"{target} is both the start and the end of this leg", "name two different nodes")
-    if target not in free:
-        if source in leg.graph.reach([target]):
+    if target.term and source.host == target.host:
+        return part.error(
+            f"nothing flows from {source} to {target}: a latent is read from its node as the rest of the model makes it",
+            "read a node that comes later, or one of its latents",
+        )
+    if leg.graph.terms.exit(target) not in free:
+        if leg.graph.terms.exit(source) in leg.graph.reach([target]):
             hint = f"the model runs the other way: {target} -> {source}"
         else:
             hint = f"neither depends on the other; what follows {source}: {_followers(leg.graph, source)}"
@@ -39,7 +44,7 @@ def unconnected(leg: ConcreteLeg, site: Site, targets: list[Node], frozen: set[N
 
 
 def _followers(graph: Graph, node: Node) -> str:
-    return ", ".join(str(n) for n in list(graph.nx.successors(node))[:3])
+    return ", ".join(str(n) for n in list(graph.nx.successors(node.host))[:3])
 
 
 def _freezing(leg: Leg) -> str:
@@ -64,7 +69,7 @@ def alike(leg: ConcreteLeg) -> PathError:
     site, changed, where = leg.sources[0], leg.changed or (), leg.where or {}
     names = [name for name, at in where.items() if all(p in tokens for p, tokens in zip(at, changed, strict=True))]
     tokens = ", ".join(names) or f"token {min(min(tokens, default=0) for tokens in changed)} or later"
-    sight = leg.graph.from_tokens[nodes_of(site, leg.graph)[0]]
+    sight = leg.graph.from_tokens[exits(site, leg.graph)[0]]
     return leg.source(site).error(
         f"no token in which the prompts differ reaches {site}: its value is the same in both, so the effect would be exactly zero",
         f"the prompts differ at {tokens}; from there to {site.node} information moves {sight} tokens",
@@ -80,7 +85,7 @@ def too_far(leg: ConcreteLeg, site: Site, reach: dict[Node, Reach], frozen: set[
     >>> too_far(leg, leg.sources[0], leg.graph.reach([leg.graph.node("x[0]")]), set()).problem
     'out of reach: from x[0] to c[0] information moves 0 to 3 tokens, and 9 is 8 after 1'
     """
-    target, rule = next((t, reach[n]) for t in leg.leg.targets for n in nodes_of(t, leg.graph) if n in reach)
+    target, rule = next((t, reach[n]) for t in leg.leg.targets for n in exits(t, leg.graph) if n in reach)
     part = leg.source(site)
     start, stop = site.at, read_at(target, leg.graph)
     offsets = [offset for some in tokens_between(leg, site, target) or [] for offset in some] or [0]

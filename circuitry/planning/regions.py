@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..architecture.families import Place
 from ..architecture.graph import Graph
+from ..architecture.terms import host_of
 from ..errors import CircuitryError
 from ..paths.values import Node
 
@@ -40,8 +41,8 @@ class Regions:
     """The node of every block's output, by the block's module."""
 
     def of(self, node: Node) -> Region:
-        """The region of a node's own place."""
-        return self._nodes[node]
+        """The region of a node's own place; terms have that of their node."""
+        return self._nodes[host_of(node)]
 
     def at(self, place: Place) -> Region:
         """The region of a place. Raises CircuitryError for a module that is in no layer, nor before or after all of them."""

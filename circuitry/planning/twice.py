@@ -93,13 +93,15 @@ def check_once(members: Iterable[Mention], graph: Graph, where: Where | None, *,
                      ^
     name each site once
     """
-    by_node: dict[Node, list[tuple[Site, Mention]]] = {}
+    by_host: dict[Node, list[tuple[Node, Site, Mention]]] = {}
     for mention in members:
         if mention.site is not None:
             for node in nodes_of(mention.site, graph):
-                by_node.setdefault(node, []).append((mention.site, mention))
-    for same in by_node.values():
-        for (first, _), (second, mention) in combinations(same, 2):
+                by_host.setdefault(node.host, []).append((node, mention.site, mention))
+    for same in by_host.values():
+        for (one, first, _), (other, second, mention) in combinations(same, 2):
+            if not _share(one, other):
+                continue
             first_tokens, second_tokens = (tokens(read_at(site, graph), where) for site in (first, second))
             if first_tokens is None or second_tokens is None or first_tokens == second_tokens:
                 raise mention.error(_message(first, second, first_tokens, second_tokens), "name each site once")
@@ -109,17 +111,28 @@ def check_once(members: Iterable[Mention], graph: Graph, where: Where | None, *,
                 )
 
 
+def _share(one: Node, other: Node) -> bool:
+    """Whether two names of one node's value name the same part of it: two latents do not, a latent and all latents do."""
+    if one.term is None or other.term is None:
+        return True
+    return one.term.covers(other.term) or other.term.covers(one.term)
+
+
 def _message(first: Site, second: Site, first_tokens: Tokens, second_tokens: Tokens) -> str:
     if first == second:
         return f"{second} is in the set twice"
     if first_tokens == second_tokens:
-        mention = "part of " if len(first.node.indices) != len(second.node.indices) else ""
-        mention, inner, outer = (
-            (mention, second, first) if len(first.node.indices) <= len(second.node.indices) else (mention, first, second)
-        )
-        return f"{inner} is {mention}{outer}, which the set names already"
+        outer, inner = (first, second) if _detail(first) <= _detail(second) else (second, first)
+        part = "part of " if _detail(first) != _detail(second) else ""
+        return f"{inner} is {part}{outer}, which the set names already"
     every, single = (first, second) if first_tokens is None else (second, first)
     return f"{single} is part of {every}, which is at every position"
+
+
+def _detail(site: Site) -> tuple[int, bool, bool]:
+    """How much of a node's full name a site gives."""
+    term = site.node.term
+    return len(site.node.indices), term is not None, term is not None and term.index is not None
 
 
 def _shared_examples(first: Sequence[Hashable], second: Sequence[Hashable]) -> str:

@@ -85,7 +85,9 @@ def _runs(model: Model, plan: Plan, path: Path, prompts: Prompts, metrics: Seque
     """By each metric, what it is on the base, on the source and on the patched run [example]."""
     clean, corrupted = (torch.from_numpy(ids).to(model.device) for ids in (prompts.clean, prompts.corrupted))
     base, source = (clean, corrupted) if plan.base == "clean" else (corrupted, clean)
-    read = follow_all(model.hf, path, base, source, {name: at.tolist() for name, at in prompts.where.items()})
+    where = {name: at.tolist() for name, at in prompts.where.items()}
+    saes = {(node.family, tuple(int(str(i)) for i in node.indices), node.port or ""): sae for node, sae in model.saes.items()}
+    read = follow_all(model.hf, path, base, source, where, saes)
     runs: list[list[Tensor]]
     if ends_at_logits(plan):
         answer, foil = (torch.from_numpy(tokens).to(model.device) for tokens in (prompts.answer, prompts.foil))

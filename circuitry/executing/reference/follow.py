@@ -17,7 +17,8 @@ from torch import Tensor
 from ...errors import CircuitryError
 from ...paths.positions import Position
 from ...paths.values import Leg, Node, Path, Site
-from .hooks import Edit, Key, Reference, Values
+from .hooks import Edit, Key, Reference, Values, unedited
+from .terms import Exchange, Saes, exchanged, term_value
 
 Where: TypeAlias = Mapping[str, list[int]]
 """Absolute token position of every named position, one number an example."""
@@ -27,7 +28,7 @@ Reading: TypeAlias = tuple[Tensor, Tensor, Tensor]
 _WRITERS = ("attn", "mlp", "mixer_out")
 
 
-def follow(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where) -> Reading:
+def follow(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where, saes: Saes | None = None) -> Reading:
     """Follow one path without open axes to its first target; arguments and returned values are those of ``follow_all``.
 
     >>> import circuitry as ct
@@ -36,11 +37,13 @@ def follow(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where) -> R
     >>> bool(torch.allclose(source, patched))
     True
     """
-    return follow_all(hf, path, base, source, where)[0][1]
+    return follow_all(hf, path, base, source, where, saes)[0][1]
 
 
-def follow_all(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where) -> list[tuple[Site, Reading]]:
-    """Follow one path without open axes; ``base`` and ``source`` are token ids [example, pos].
+def follow_all(
+    hf: Any, path: Path, base: Tensor, source: Tensor, where: Where, saes: Saes | None = None
+) -> list[tuple[Site, Reading]]:
+    """Follow one path without open axes; ``base`` and ``source`` are token ids [example, pos]; ``saes`` are autoencoders by node.
 
     Returns for each last target (a whole layer as its nodes) the site and its values in the base run, the source run and the patched
     run: [example, ...] at the target's position, [example, pos, ...] if it has none; the logits at END if none is named. Raises
@@ -58,15 +61,18 @@ def follow_all(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where) 
     values, sources = corrupted, path.sources
     for leg in path.legs:
         edits = _holds(leg, sources, clean)
-        for site in sources:
+        for site in (site for site in sources if site.node.term is None):
             key = _key(site.node)
             edits[key] = _then(edits.get(key), _write(_recorded(values, site.node), _positions(site.at, where, len(base))))
+        exchanges = _exchanges(leg, sources, clean, values, where, saes or {})
+        for key, some in exchanges.items():
+            edits[key] = _then(edits.get(key), exchanged((saes or {})[key], some))
         values = reference.run(base, edits)
         sources = leg.targets
     readings: list[tuple[Site, Reading]] = []
     for end in sources:
         at = _positions(_place(end), where, len(base))
-        first, second, patched = (_read(_recorded(v, end.node), at) for v in (clean, corrupted, values))
+        first, second, patched = (_read(_seen(v, end.node, saes or {}), at) for v in (clean, corrupted, values))
         readings.append((end, (first, second, patched)))
     return readings
 
@@ -95,6 +101,37 @@ def distances(readings: list[tuple[Site, Reading]], tokens: list[int]) -> tuple[
 def _place(end: Site) -> Position | None:
     """Where a target is read: the logits at END if the path does not say."""
     return Position("END") if end.at is None and end.node.family == "logits" else end.at
+
+
+def _seen(values: Values, node: Node, saes: Saes) -> Tensor:
+    """A target's value; a term's is that of its node before any term of it was exchanged."""
+    if node.term is None:
+        return _recorded(values, node)
+    return term_value(saes[_key(node)], node.term, _before(values, _key(node)))
+
+
+def _before(values: Values, key: Key) -> Tensor:
+    """A node's value before any term of it was exchanged."""
+    return values.get(unedited(key), values[key])
+
+
+def _exchanges(
+    leg: Leg, sources: tuple[Site, ...], clean: Values, values: Values, where: Where, saes: Saes
+) -> dict[Key, list[Exchange]]:
+    """The terms that a leg holds at their clean value or takes from the run before, by node."""
+    found: dict[Key, list[Exchange]] = {}
+    ends = [(_key(site.node), site.node.term) for site in (*sources, *leg.targets)]
+    exempt = [(_key(name), name.term) for name in leg.exempt]
+    for name in (name for name in leg.frozen if name.term is not None):
+        for key in (key for key in saes if _covers(_key(name), key, exact_port=True) and (key, name.term) not in ends):
+            free = any(_covers(k, key, exact_port=False) and (t is None or t.covers(name.term)) for k, t in exempt)
+            if name.term is not None and not free:
+                found.setdefault(key, []).append(Exchange(name.term, clean[key], None))
+    for site in sources:
+        if site.node.term is not None:
+            at = _positions(site.at, where, len(next(iter(clean.values()))))
+            found.setdefault(_key(site.node), []).append(Exchange(site.node.term, _before(values, _key(site.node)), at))
+    return found
 
 
 def _recorded(values: Values, node: Node) -> Tensor:
@@ -143,7 +180,7 @@ def _holds(leg: Leg, sources: tuple[Site, ...], clean: Values) -> dict[Key, Edit
     """
     ends = [_key(s.node) for s in (*sources, *leg.targets)]
     frozen = set()
-    for name in leg.frozen:
+    for name in (name for name in leg.frozen if name.term is None):
         live_ends = [end if name.port else end[:2] for end in ends]
         frozen |= {
             key for key in clean if _covers(_key(name), key, exact_port=True) and (key if name.port else key[:2]) not in live_ends
@@ -151,7 +188,11 @@ def _holds(leg: Leg, sources: tuple[Site, ...], clean: Values) -> dict[Key, Edit
     if leg.directly:
         free = {(w, s.node.indices[:1]) for s in sources for w in _own_writers(_key(s.node)[0])} | {end[:2] for end in ends}
         frozen |= {key for key in clean if key[0] in _WRITERS and key[:2] not in free}
-    return {key: _hold(clean[key]) for key in frozen if not any(_covers(_key(n), key, exact_port=False) for n in leg.exempt)}
+    return {
+        key: _hold(clean[key])
+        for key in frozen
+        if not any(n.term is None and _covers(_key(n), key, exact_port=False) for n in leg.exempt)
+    }
 
 
 def _covers(pattern: Key, key: Key, exact_port: bool) -> bool:

@@ -81,6 +81,15 @@ _KINDS = {
 }
 
 
+def unedited(key: Key) -> Key:
+    """The key of what a node was before it was edited.
+
+    >>> unedited(("head", (1, 0), "q"))
+    ('head', (1, 0), 'q unedited')
+    """
+    return *key[:2], f"{key[2]} unedited"
+
+
 class Reference:
     """Runs a model with some nodes edited and all nodes recorded. Values are [batch, pos, ...]; a state's is [batch, pos, d_inner, d_state]."""
 
@@ -91,17 +100,24 @@ class Reference:
 
     @torch.no_grad()
     def run(self, ids: Tensor, edits: Edits) -> Values:
-        """Every node's value in one forward pass on ``ids`` [batch, pos], with ``edits`` applied as they come by."""
+        """Every node's value in one forward pass on ``ids`` [batch, pos], with ``edits`` applied as they come by.
+
+        What an edited node was before that is there too, under its key as ``unedited`` names it.
+        """
         values: Values = {}
 
         def pass_through(key: Key, value: Tensor, at: int | None = None) -> Tensor:
             if key in edits:  # a copy, since an edit writes into what it is given, and the model may use the tensor elsewhere
+                keep(unedited(key), value, at)
                 value = edits[key](value.clone(), at)
+            keep(key, value, at)
+            return value
+
+        def keep(key: Key, value: Tensor, at: int | None) -> None:
             if at is None:
                 values[key] = value.detach().clone()
             else:
                 values[key] = torch.cat([values[key], value[:, None]], 1) if at else value[:, None].clone()
-            return value
 
         with ExitStack() as stack:
             self._hook(stack, pass_through)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ...planning.values import Write
 from ...prompting.prompts import Prompts
 from ..copies import ALL, Call, Copy
 from ..places import own_value
+from ..terms import Spots, term_values, write_terms
 from ..trace import Visit, traced, visits
 from .schedule import Schedule
 
@@ -43,28 +45,59 @@ def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[W
     keep = torch.tensor(positions, device=model.device)
 
     def act(number: int, value: Tensor) -> tuple[Tensor | None, Tensor]:
-        return _visit(every[number], value, constants or {})
+        return _visit(model, every[number], value, constants or {})
 
     stops_of = [(visit.call[0], visit.occurrence) for visit in every]
     got = traced(model, inputs, stops_of, act, states=stops, keep=keep)
-    values = {(v.call[0], v.occurrence): got[k] for k, v in enumerate(every) if v.read}
-    return [_at_site(site, model.graph, values, schedule, prompts, stops, positions) for site in schedule.reading.sites]
+    values = {
+        (visit.call[0], visit.occurrence, before): value
+        for visit, kept in zip(every, got, strict=True)
+        for (_, before), value in visit.taken(kept).items()
+    }
+    return [_at_site(site, model, values, schedule, prompts, stops, positions) for site in schedule.reading.sites]
 
 
-def _visit(visit: Visit, value: Tensor, constants: Mapping[Write, Tensor]) -> tuple[Tensor | None, Tensor]:
+def _visit(model: Model, visit: Visit, value: Tensor, constants: Mapping[Write, Tensor]) -> tuple[Tensor | None, Tensor]:
     """What to write at a place (None if nothing is copied there), and what to keep of it."""
     changed = value.clone() if visit.copies else None
     result = value if changed is None else changed
-    for copy in visit.copies:
-        _apply(copy, result, visit, constants)
-    return changed, result.detach().clone() if visit.read else value.new_empty(0)
+    for _, copies in groupby(visit.copies, key=lambda copy: (copy.leg, copy.term is not None)):
+        some = list(copies)
+        if some[0].term is None:
+            for copy in some:
+                _apply(copy, result, visit, constants)
+        else:
+            view, before = (_columns(values, visit.call[0]) for values in (result, value))
+            write_terms(model.saes, view, before, [_spots(copy, visit, view.shape[1]) for copy in some], constants)
+    return changed, visit.kept(value, result)
+
+
+def _moved(value: Tensor, place: Place) -> Tensor:
+    """A view with position and head, where a place has them, in dimensions 1 and 2."""
+    front = tuple(d for d in (place.position, place.unit) if d is not None)
+    return value.movedim(front, tuple(range(1, 1 + len(front))))
+
+
+def _columns(value: Tensor, place: Place) -> Tensor:
+    """The same view, where a state has one position."""
+    moved = _moved(value, place)
+    return moved.unsqueeze(1) if place.position is None else moved
+
+
+def _spots(copy: Copy, visit: Visit, length: int) -> Spots:
+    """The rows and positions of a term's copy, one by one."""
+    if visit.call[0].position is None or (copy.position == ALL).all():
+        number, column = np.repeat(np.arange(len(copy.to)), length), np.tile(np.arange(length), len(copy.to))
+    else:
+        number, column = np.arange(len(copy.to)), copy.position
+    position = column if visit.call[0].position is not None else np.full(len(column), visit.occurrence)
+    return Spots(copy, copy.to[number], column, copy.source[number], position)
 
 
 def _apply(copy: Copy, value: Tensor, visit: Visit, constants: Mapping[Write, Tensor]) -> None:
     """Copy rows within a value. Position and head are moved to dimensions 1 and 2, where both are indexed."""
     place = visit.call[0]
-    front = tuple(d for d in (place.position, place.unit) if d is not None)
-    moved = value.movedim(front, tuple(range(1, 1 + len(front))))
+    moved = _moved(value, place)
     where: tuple[Any, ...] = () if place.position is None else (_index(copy.position),)
     where += () if place.unit is None else (_index(copy.unit),)
     while where and isinstance(where[-1], slice):
@@ -101,35 +134,38 @@ def _logit_positions(site: Site, prompts: Prompts) -> list[int]:
 
 def _visits(model: Model, schedule: Schedule, stops: tuple[int, ...]) -> list[Visit]:
     """Everything to do, in order of execution."""
-    reads: list[Call] = []
+    reads: list[tuple[Call, bool]] = []
     for site in schedule.reading.sites:
-        place = model.graph.place(site.node)
-        reads += [(place, None)] if place.position is not None else [(place, stop) for stop in stops]
+        place, before = model.graph.place(site.node), site.node.term is not None
+        reads += [((place, None), before)] if place.position is not None else [((place, stop), before) for stop in stops]
     return visits(model, schedule.copies, reads, lambda call: 0 if call[1] is None else stops.index(call[1]))
 
 
 def _at_site(
     site: Site,
-    graph: Graph,
-    values: Mapping[tuple[Place, int], Tensor],
+    model: Model,
+    values: Mapping[tuple[Place, int, bool], Tensor],
     schedule: Schedule,
     prompts: Prompts,
     stops: tuple[int, ...],
     positions: list[int],
 ) -> Tensor:
     """The value of one site in every row, at its position."""
-    place, node = graph.place(site.node), site.node
+    place, node = model.graph.place(site.node), site.node
+    before = node.term is not None
     rows = torch.arange(len(schedule.example))
     at = None if site.at is None else np.broadcast_to(absolute(site.at, prompts.where), len(prompts))
     if node.family == "logits":
         if at is None:
-            return values[place, 0]
+            return values[place, 0, before]
         column = np.searchsorted(positions, at)[schedule.example]
-        return values[place, 0][rows, torch.from_numpy(column)]
+        return values[place, 0, before][rows, torch.from_numpy(column)]
     if place.position is None:
-        every = torch.cat([own_value(values[place, k], place, node) for k in range(len(stops))], 1)
-        if at is None:
-            return every
-        return every[rows, torch.from_numpy(np.searchsorted(stops, at)[schedule.example])]
-    value = own_value(values[place, 0], place, node)
-    return value if at is None else value[rows, torch.from_numpy(np.ascontiguousarray(at[schedule.example]))]
+        value = torch.cat([own_value(values[place, k, before], place, node) for k in range(len(stops))], 1)
+        at = None if at is None else np.searchsorted(stops, at)
+    else:
+        value = own_value(values[place, 0, before], place, node)
+    if at is None:
+        return term_values(model.saes, node, value)
+    chosen = value[rows, torch.from_numpy(np.ascontiguousarray(at[schedule.example]))]
+    return term_values(model.saes, node, chosen[:, None])[:, 0]

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from ...architecture.families import Place
 from ...architecture.graph import Graph
+from ...architecture.terms import terms_among
 from ...paths.positions import Position
 from ...paths.values import Site
 from ...planning.positions import absolute
-from ...planning.values import CellPlan, Pass, Plan, Write
+from ...planning.values import SOURCE, CellPlan, Pass, Plan, Write
 from ...prompting.prompts import Prompts
 from ..copies import ALL, Call, Copy, unit_of, units_frozen
 
@@ -86,24 +87,27 @@ class _Layout:
         for write in step.writes:
             source = cell_rows[write.value] if isinstance(write.value, int) else self.base + 1
             self._write(write, rows, source, leg)
+        for term in terms_among(step.frozen):
+            self._write(Write(term, None, SOURCE), rows, self.base, leg)
         for place, units in units_frozen(self.graph, step.frozen).items():
             to, unit = np.repeat(rows, len(units)), np.tile(units, len(rows))
             self._put(place, None, Copy(to, np.repeat(self.base, len(units)), np.full(len(to), ALL), unit, leg))
 
     def _write(self, write: Write, rows: Ints, source: Ints, leg: int) -> None:
         place, value = self.graph.place(write.node), write if write.made else None
-        unit = np.full(len(rows), unit_of(place, write.node))
+        unit, term = np.full(len(rows), unit_of(place, write.node)), write.node if write.node.term else None
         at = self._positions(write.at)
         if place.position is not None:
-            self._put(place, None, Copy(rows, source, at, unit, leg, value))
+            self._put(place, None, Copy(rows, source, at, unit, leg, value, term))
             return
+        every = np.full(len(rows), ALL)
         if write.at is None:
             for stop in range(self.prompts.length):
-                self._put(place, stop, Copy(rows, source, np.full(len(rows), ALL), unit, leg, value))
+                self._put(place, stop, Copy(rows, source, every, unit, leg, value, term))
             return
         for stop in np.unique(at):
             chosen = at == stop
-            self._put(place, int(stop), Copy(rows[chosen], source[chosen], np.full(chosen.sum(), ALL), unit[chosen], leg, value))
+            self._put(place, int(stop), Copy(rows[chosen], source[chosen], every[chosen], unit[chosen], leg, value, term))
 
     def _positions(self, at: Position | None) -> Ints:
         if at is None:

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from ...architecture.families import Place
+from ...architecture.terms import terms_among
 from ...models.packed import Ints, Scanned, Tokens
 from ...paths.positions import Position
 from ...paths.values import Node, Site
 from ...planning.regions import Region, Regions
-from ...planning.values import Write
+from ...planning.values import SOURCE, Write
 from ..copies import Copy, unit_of, units_frozen
 from .layout import Layout, Read, Reading
 from .rows import Job, Leg, Runs, offsets_of, positions_of
@@ -149,10 +150,16 @@ class Builder:
             last = leg.number == len(leg.job.cell.passes) - 1
             sites = [(write.node, write.at) for write in leg.plan.writes]
             sites += [(site.node, site.at) for site in leg.plan.reads if last]
+            sites += [(node, None) for node in self._terms_held(leg)]
             for node, at in sites:
                 if self.graph.place(node).position is None:
                     positions[self.regions.of(node).block] |= set(self._spelled(at, leg.examples)[1].tolist())
         return positions
+
+    def _terms_held(self, leg: Leg) -> list[Node]:
+        """Terms that the leg holds, of nodes that it computes at all."""
+        frozen = self.runs.lives.frozen_by_region(leg.plan.frozen)
+        return terms_among([node for region in leg.live.tokens for node in frozen.get(region, ())])
 
     # --- copies ------------------------------------------------------------------------------------------------------------
 
@@ -171,7 +178,8 @@ class Builder:
             at = tokens.position[to]
             value = write if write.made else None
             unit = np.full(len(to), unit_of(place, write.node))
-            self.layout.copies[place, None].append(Copy(to, tokens.of(source[which], at), at, unit, leg.number, value))
+            term = write.node if write.node.term else None
+            self.layout.copies[place, None].append(Copy(to, tokens.of(source[which], at), at, unit, leg.number, value, term))
 
     def _source(self, write: Write, leg: Leg) -> Ints:
         """The rows [n] whose value is written."""
@@ -204,10 +212,14 @@ class Builder:
             source_rows = active[source[which_here]]
             source_rows = np.where(source_rows >= 0, source_rows, active[self.runs.base[source[which_here]]])
             unit = np.full(len(to), unit_of(place, write.node))
-            self.layout.copies[place, call].append(Copy(to, source_rows, np.full(len(to), call), unit, leg.number, value))
+            term = write.node if write.node.term else None
+            at = np.full(len(to), call)
+            self.layout.copies[place, call].append(Copy(to, source_rows, at, unit, leg.number, value, term))
 
     def _add_holds(self, leg: Leg) -> None:
         """Hold what is frozen wherever the leg computes it at all; elsewhere it has the base run's value anyway."""
+        for node in self._terms_held(leg):
+            self._add_term_hold(node, leg)
         for place, units in self._frozen(leg).items():
             tokens = self.layout.tokens[self.regions.at(place)]
             _, to = _of_rows(leg.rows, tokens)
@@ -217,6 +229,17 @@ class Builder:
             self.layout.copies[place, None].append(
                 Copy(np.repeat(to, number), np.repeat(source, number), np.repeat(at, number), np.tile(units, len(to)), leg.number)
             )
+
+    def _add_term_hold(self, node: Node, leg: Leg) -> None:
+        place = self.graph.place(node)
+        if place.position is None:
+            self._write_states(Write(node, None, SOURCE), place, leg, leg.examples)
+            return
+        tokens = self.layout.tokens[self.regions.at(place)]
+        _, to = _of_rows(leg.rows, tokens)
+        at, unit = tokens.position[to], np.full(len(to), unit_of(place, node))
+        source = tokens.own(self.runs.base[tokens.row[to]], at)
+        self.layout.copies[place, None].append(Copy(to, source, at, unit, leg.number, None, node))
 
     def _frozen(self, leg: Leg) -> dict[Place, Ints]:
         """Places to hold, with the heads frozen there, of the nodes that the leg computes at all."""
@@ -247,18 +270,18 @@ class Builder:
         runs = np.concatenate([number, number + len(examples), number + 2 * len(examples)])
         at = np.tile(position, 3)
         unit = None if place.unit is None else unit_of(place, site.node)
+        term = site.node if site.node.term else None
         base = self.runs.base[rows[runs]] % self.runs.count  # the source runs are compared with the base ones, too
         if place.position is not None:
             tokens = self.layout.tokens[region]
-            yield Read((place, None), unit, runs, tokens.of(rows[runs], at), tokens.own(base, at))
+            yield Read((place, None), unit, runs, tokens.of(rows[runs], at), tokens.own(base, at), term)
             return
         for call in np.unique(at).tolist():
             chosen = at == call
             active = _active(self.layout.scanned[region.block], call, len(self.runs.base))
             scanned = active[rows[runs[chosen]]]
-            yield Read(
-                (place, call), unit, runs[chosen], np.where(scanned >= 0, scanned, active[base[chosen]]), active[base[chosen]]
-            )
+            own = np.where(scanned >= 0, scanned, active[base[chosen]])
+            yield Read((place, call), unit, runs[chosen], own, active[base[chosen]], term)
 
 
 def _of_rows(rows: Ints, tokens: Tokens) -> tuple[Ints, Ints]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,16 @@ from ...paths.values import Node
 from ...planning.regions import Region
 from ...planning.values import Write
 from ..copies import ALL, Call, Copy
+from ..terms import Spots, write_terms
 from ..trace import Visit, traced, visits
 from .layout import Layout
 
-Values = Mapping[Call, Tensor]
+Values = Mapping[tuple[Call, bool], Tensor]
 
 
 def run(model: Model, layout: Layout, constants: Mapping[Write, Tensor], columns: Tensor | None = None) -> Values:
-    """Run a batch and return the value at each place that is read: [token, ...], or of a state [row, ...].
+    """Run a batch and return the value at each place that is read, by its call and whether it is that before copies are made there:
+    [token, ...], or of a state [row, ...].
 
     ``columns`` [example, n] are the numbers of the logits that are wanted of each example, None for all of them. Raises GuardError where a
     place was never reached.
@@ -40,12 +43,12 @@ def run(model: Model, layout: Layout, constants: Mapping[Write, Tensor], columns
     every = _visits(model, layout)
 
     def act(number: int, value: Tensor) -> tuple[Tensor | None, Tensor]:
-        return _visit(every[number], value, constants)
+        return _visit(model, every[number], value, constants)
 
     stops = [(visit.call[0], visit.occurrence) for visit in every]
     inputs = torch.from_numpy(np.ascontiguousarray(ids))
     got = traced(model, inputs, stops, act, within=packed(model, layout, columns))
-    return {visit.call: value for visit, value in zip(every, got, strict=True) if visit.read}
+    return {name: value for visit, kept in zip(every, got, strict=True) for name, value in visit.taken(kept).items()}
 
 
 @contextmanager
@@ -141,14 +144,24 @@ def _inside(layout: Layout, block: str, around: Tokens, inner: Tokens) -> Inside
     )
 
 
-def _visit(visit: Visit, value: Tensor, constants: Mapping[Write, Tensor]) -> tuple[Tensor | None, Tensor]:
+def _visit(model: Model, visit: Visit, value: Tensor, constants: Mapping[Write, Tensor]) -> tuple[Tensor | None, Tensor]:
     """What to write at a place (None if nothing is copied there), and what to keep of it, by token."""
     place = visit.call[0]
     changed = value.clone() if visit.copies else None
-    view = _packed(value if changed is None else changed, place)
-    for copy in visit.copies:
-        _apply(copy, _by_token(view, place), visit, constants)
-    return changed, _by_token(view.detach(), place).clone() if visit.read else value.new_empty(0)
+    view, before = (_by_token(_packed(of, place), place) for of in (value if changed is None else changed, value))
+    for _, copies in groupby(visit.copies, key=lambda copy: (copy.leg, copy.term is not None)):
+        some = list(copies)
+        if some[0].term is None:
+            for copy in some:
+                _apply(copy, view, visit, constants)
+        else:
+            write_terms(model.saes, view.unsqueeze(1), before.unsqueeze(1), [_spots(copy) for copy in some], constants)
+    return changed, visit.kept(before, view)
+
+
+def _spots(copy: Copy) -> Spots:
+    """The tokens of a term's copy. Packed tokens have one column."""
+    return Spots(copy, copy.to, np.zeros(len(copy.to), np.int64), copy.source, copy.position)
 
 
 def _packed(value: Tensor, place: Place) -> Tensor:
@@ -181,7 +194,7 @@ def _apply(copy: Copy, value: Tensor, visit: Visit, constants: Mapping[Write, Te
 
 def _visits(model: Model, layout: Layout) -> list[Visit]:
     """Everything to do, in order of execution."""
-    reads = [read.call for reading in layout.readings for read in reading.reads]
+    reads = [read.key for reading in layout.readings for read in reading.reads]
     return visits(model, layout.copies, reads, lambda call: _occurrence(layout, call))
 
 

@@ -91,7 +91,9 @@ class Suffix:
                         continue
                     examples = batch.examples[reading.job.examples]
                     for number, metric in enumerate(metrics):
-                        filled[number, :, reading.job.number][:, examples] = measure(values, reading, part, metric, plan, narrow)
+                        filled[number, :, reading.job.number][:, examples] = measure(
+                            values, reading, part, metric, plan, narrow, self.model.saes
+                        )
                     bar.update(len(reading.job.examples))
         return [Effects(*by_kind) for by_kind in filled]
 

@@ -7,11 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ...models.model import Model
-from ...models.packed import Ints
 from ...paths.values import Node
 from ...planning.values import SOURCE, CellPlan, Pass, Plan, Write
 from ..guards import EVERYTHING, EXAMPLES, NOTHING, check_same, sampled
@@ -45,16 +43,12 @@ def _everything(plan: Plan) -> CellPlan:
 def check(model: Model, reading: Reading, values: Mapping[Any, Tensor]) -> None:
     """Raise GuardError if a guard's run is not what it must be."""
     problem = NOTHING if reading.job.nothing else EVERYTHING
-    check_same(model, (_pair(values, reading, number) for number in range(len(reading.reads))), problem)
+    check_same(model, (_pair(model, values, reading, number) for number in range(len(reading.reads))), problem)
 
 
-def _pair(values: Mapping[Any, Tensor], reading: Reading, number: int) -> tuple[Tensor, Tensor]:
+def _pair(model: Model, values: Mapping[Any, Tensor], reading: Reading, number: int) -> tuple[Tensor, Tensor]:
     """What the guard's run is at a site, and what it must be: the base run, or the source run."""
     read, count = reading.reads[number], len(reading.job.examples)
-    value, mine = of_site(values, read), read.runs >= 2 * count
+    mine = read.runs >= 2 * count
     expected = read.base[mine] if reading.job.nothing else read.own[(read.runs >= count) & ~mine]
-    return value[_index(read.own[mine])], value[_index(expected)]
-
-
-def _index(numbers: Ints) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(numbers))
+    return of_site(values, read, read.own[mine], model.saes), of_site(values, read, expected, model.saes)

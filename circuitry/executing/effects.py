@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..planning.metrics import Metric
-from ..planning.readings import reads_logits
+from ..planning.readings import reads_latent, reads_logits
 from ..planning.values import Plan
-from ..results.units import DISTANCE
+from ..results.units import DISTANCE, LATENT
 
 Floats = NDArray[np.float64]
 
@@ -54,23 +54,35 @@ def ends_at_logits(plan: Plan) -> bool:
     return reads_logits(plan.cells[0].path, plan.graph)
 
 
+def ends_at_latent(plan: Plan) -> bool:
+    """Whether the last leg reads one latent at one position and nothing else: then the effect is the change of that number.
+
+    >>> import circuitry as ct
+    >>> from circuitry.planning import plan
+    >>> g = ct.graph("gpt2").attached({ct.Node("resid", (3,)): 16})
+    >>> ends_at_latent(plan("embed -> resid[3].latent[5] @ 3", g))
+    True
+    """
+    return reads_latent(plan.cells[0].path, plan.graph)
+
+
 def unit_of(plan: Plan, metric: Metric) -> str:
-    """The unit of the effects: the metric's, or a distance.
+    """The unit of the effects: the metric's, that of a latent, or a distance.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import METRICS, plan
     >>> unit_of(plan("embed -> mlp[0]", ct.graph("gpt2")), METRICS["logit"])
     'L2 distance from the base run'
     """
-    return metric.unit if ends_at_logits(plan) else DISTANCE
+    return metric.unit if ends_at_logits(plan) else LATENT if ends_at_latent(plan) else DISTANCE
 
 
 def signed_of(plan: Plan, metric: Metric) -> bool:
-    """Whether the effects can be negative: as the metric declares, and never for a distance.
+    """Whether the effects can be negative: as the metric declares, always for one latent, never for a distance.
 
     >>> import circuitry as ct
     >>> from circuitry.planning import METRICS, plan
     >>> [signed_of(plan(f"embed -> {end}", ct.graph("gpt2")), METRICS["logit"]) for end in ("logits", "mlp[0]")]
     [True, False]
     """
-    return ends_at_logits(plan) and metric.signed
+    return metric.signed if ends_at_logits(plan) else ends_at_latent(plan)

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import CircuitryError, no_effect
-from ..executing.effects import ends_at_logits
+from ..executing.effects import ends_at_latent, ends_at_logits
 from ..executing.metrics import check_reads
 from ..models.model import Model
 from ..planning.metrics import METRICS, Metric, metric
 from ..planning.values import Plan
 from ..prompting.task import Task
-from ..results.units import DISTANCE
+from ..results.units import DISTANCE, LATENT
 
 MetricLike = Metric | str | Callable[..., Any]
 
@@ -41,7 +41,7 @@ def metrics(asked: MetricLike | Sequence[MetricLike] | None, task: Task, model: 
     """
     if asked is not None and not ends_at_logits(plan):
         shown = asked if isinstance(asked, str) else ...
-        why = f"this path ends at {', '.join(map(str, plan.path.legs[-1].targets))}, where the effect is the {DISTANCE}"
+        why = f"this path ends at {', '.join(map(str, plan.path.legs[-1].targets))}, where the effect is the {LATENT if ends_at_latent(plan) else DISTANCE}"
         raise no_effect("metric", shown, why, "leave metric out, or end the path at logits")
     if asked is None:
         return [METRICS["logit"]]

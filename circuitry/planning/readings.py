@@ -17,6 +17,18 @@ def reads_logits(path: Path, graph: Graph) -> bool:
     return [graph.family(site.node.family).role for site in path.legs[-1].targets] == ["logits"]
 
 
+def reads_latent(path: Path, graph: Graph) -> bool:
+    """Whether a path ends at one latent at one position and nothing else: there its effect is the change of that number.
+
+    >>> import circuitry as ct
+    >>> g = ct.graph("gpt2").attached({ct.Node("resid", (3,)): 16})
+    >>> [reads_latent(ct.parse(f"embed -> resid[3].{end}"), g) for end in ("latent[5] @ 3", "latent[5]", "latent @ 3")]
+    [True, False, False]
+    """
+    ends = path.legs[-1].targets
+    return len(ends) == 1 and ends[0].at is not None and ends[0].node.term is not None and ends[0].node.term.number is not None
+
+
 def read_at(target: Site, graph: Graph) -> Position | None:
     """Where a target is read: the logits at the answer unless the path says otherwise.
 

@@ -9,6 +9,8 @@ from typing import Any
 KL = "KL divergence from the base run, nats"
 DISTANCE = "L2 distance from the base run"
 """What is reported if a path does not end at the logits."""
+LATENT = "change of the latent"
+"""What is reported if a path ends at one latent."""
 SEVERAL = "change of the metric, each in its own unit"
 """The unit of a table of several metrics; ``provenance["units"]`` has each metric's own."""
 _NEVER_NEGATIVE = (KL, DISTANCE)

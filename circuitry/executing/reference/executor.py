@@ -17,7 +17,7 @@ from ...planning.metrics import Metric
 from ...planning.values import Plan
 from ...prompting.prompts import Prompts
 from ...team import Team
-from ..effects import Effects, ends_at_logits
+from ..effects import Effects, ends_at_latent, ends_at_logits
 from ..executor import ALONE, Cost
 from ..metrics import evaluate
 from .follow import distances, follow_all
@@ -92,6 +92,9 @@ def _runs(model: Model, plan: Plan, path: Path, prompts: Prompts, metrics: Seque
     if ends_at_logits(plan):
         answer, foil = (torch.from_numpy(tokens).to(model.device) for tokens in (prompts.answer, prompts.foil))
         runs = [[evaluate(metric, logits, read[0][1][0], answer, foil) for logits in read[0][1]] for metric in metrics]
+    elif ends_at_latent(plan):
+        on_base, on_source, patched = read[0][1]
+        runs = [[on_base, on_source, patched] for _ in metrics]
     else:
         source_distance, patched = distances(read, prompts.stops.tolist())
         runs = [[torch.zeros_like(source_distance), source_distance, patched] for _ in metrics]

@@ -14,7 +14,7 @@ from ...paths.values import Site
 from ...planning.metrics import Metric
 from ...planning.values import Plan
 from ...prompting.prompts import Prompts
-from ..effects import Floats, ends_at_logits
+from ..effects import Floats, ends_at_latent, ends_at_logits
 from ..metrics import evaluate
 from .schedule import Reading
 
@@ -46,6 +46,10 @@ def measured(
         on_patched = evaluate(metric, patched, clean.repeat(cells, 1), answer.repeat(cells), foil.repeat(cells))
         effect = on_patched.view(cells, examples) - on_base
         return _numpy(effect), _numpy(on_base), _numpy(on_source)
+    if ends_at_latent(plan):
+        (value,) = values
+        change = value[rows].double() - value[base].double()
+        return _numpy(change.view(cells, examples)), _numpy(value[reading.base]), _numpy(value[source])
     effect = _distance(values, reading.sites, rows, base, np.tile(prompts.stops, cells))
     source_distance = _distance(values, reading.sites, source, reading.base, prompts.stops)
     return _numpy(effect.view(cells, examples)), np.zeros(examples), _numpy(source_distance)

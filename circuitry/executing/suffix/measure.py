@@ -15,7 +15,7 @@ from ...paths.values import Node
 from ...planning.metrics import Metric
 from ...planning.values import Plan
 from ...prompting.prompts import Prompts
-from ..effects import ends_at_logits
+from ..effects import ends_at_latent, ends_at_logits
 from ..metrics import evaluate
 from .layout import Reading, of_site
 
@@ -35,6 +35,8 @@ def measure(
 
     ``narrow``: the logits have two columns, the answer's and the foil's.
     """
+    if ends_at_latent(plan):
+        return _latent(values, reading, saes)
     if not ends_at_logits(plan):
         return _distances(values, reading, saes)
     (read,), examples = reading.reads, reading.job.examples
@@ -46,6 +48,16 @@ def measure(
         answer, foil = torch.zeros_like(answer), torch.ones_like(foil)
     on_base, on_source, on_patched = (_numpy(evaluate(metric, run, base, answer, foil)) for run in (base, source, patched))
     return np.stack([on_patched - on_base, on_base, on_source])
+
+
+def _latent(values: Mapping[Any, Tensor], reading: Reading, saes: Mapping[Node, SAE]) -> Floats:
+    """The change of the one number that is read; of a state there is a read for each of its positions."""
+    count = len(reading.job.examples)
+    got = np.zeros(3 * count)
+    for read in reading.reads:
+        got[read.runs] = _numpy(of_site(values, read, read.own, saes))
+    base, source, patched = got.reshape(3, count)
+    return np.stack([patched - base, base, source])
 
 
 def _distances(values: Mapping[Any, Tensor], reading: Reading, saes: Mapping[Node, SAE]) -> Floats:

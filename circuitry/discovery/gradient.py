@@ -13,8 +13,8 @@ from torch import Tensor
 from ..architecture.families import Place
 from ..errors import CircuitryError
 from ..executing.metrics import evaluate
-from ..executing.places import own_value
 from ..models.model import Model
+from ..models.reading import own_value
 from ..paths.values import Node
 from ..planning.metrics import Metric
 from ..prompting.prompts import Prompts

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..architecture.families import Place
 from ..executing.metrics import evaluate
-from ..executing.places import own_value
+from ..models.reading import own_value
 from ..paths.values import Node
 from ..prompting.prompts import Prompts
 from .gradient import Gradients

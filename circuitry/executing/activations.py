@@ -13,9 +13,10 @@ from torch import Tensor
 from ..architecture.families import Place
 from ..errors import CircuitryError
 from ..models.model import Model
+from ..models.reading import own_value
 from ..paths.values import Node
 from .inputs import check_ids
-from .places import execution_order, own_value, turn
+from .places import execution_order, turn
 from .terms import term_values
 from .trace import traced
 

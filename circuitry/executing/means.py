@@ -9,11 +9,12 @@ from torch import Tensor
 
 from ..architecture.families import Place
 from ..models.model import Model
+from ..models.reading import own_value
 from ..paths.values import Site
 from ..planning.positions import absolute
 from ..prompting.prompts import Prompts
 from .executor import EXAMPLES, Cost
-from .places import execution_order, own_value, turn
+from .places import execution_order, turn
 from .terms import term_values
 from .trace import traced
 

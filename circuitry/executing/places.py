@@ -15,7 +15,6 @@ from torch import Tensor
 from ..architecture.families import Place
 from ..errors import GuardError
 from ..models.model import Model
-from ..paths.values import Node
 
 _LOCK = threading.Lock()
 _ORDERS: weakref.WeakKeyDictionary[Model, dict[tuple[str, str], int]] = weakref.WeakKeyDictionary()
@@ -68,21 +67,6 @@ def tensor_of(raw: Any) -> Tensor:
     """
     value: Tensor = raw.logits if hasattr(raw, "logits") else raw[0] if isinstance(raw, tuple | list) else raw
     return value
-
-
-def own_value(value: Tensor, place: Place, node: Node) -> Tensor:
-    """A node's own part of the value of its place, as a view [row, position, ...]; of a state [row, 1, ...]. A term's is that of its node.
-
-    >>> import circuitry as ct
-    >>> graph = ct.graph("gpt2")
-    >>> tuple(own_value(torch.zeros(2, 7, 12, 64), graph.place(graph.node("head[0,1]")), graph.node("head[0,1]")).shape)
-    (2, 7, 64)
-    """
-    if place.unit is not None:
-        value = value.select(place.unit, int(node.indices[-1]))  # type: ignore[arg-type]
-    if place.position is None:
-        return value.unsqueeze(1)
-    return value.movedim(place.position - (place.unit is not None and place.unit < place.position), 1)
 
 
 def play(

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
 
-from ..architecture.families import Place
 from ..architecture.graph import Graph
 from ..autoencoders.files import load
 from ..autoencoders.named import by_node
@@ -57,36 +56,41 @@ def _one(given: Any) -> SAE:
     return several[0]
 
 
-def check_widths(hf: Any, mixers: Sequence[Any], saes: Mapping[Node, tuple[Place, SAE]]) -> None:
-    """Refuse autoencoders of another width than their nodes have, in one short run of the model. Raises CircuitryError."""
-    seen: dict[Node, int] = {}
+def check_widths(values: Mapping[Node, Tensor], saes: Mapping[Node, SAE]) -> None:
+    """Refuse autoencoders of another width than their nodes have, by values [row, position, ...] of these. Raises CircuitryError.
 
-    def note(node: Node, place: Place, value: Any) -> None:
-        shape = list((value.logits if hasattr(value, "logits") else value[0] if isinstance(value, tuple | list) else value).shape)
-        dropped = {0, place.position, place.unit}
-        seen.setdefault(node, math.prod(size for at, size in enumerate(shape) if at not in dropped))
-
-    with ExitStack() as stack:
-        for node, (place, _) in saes.items():
-            module = hf.get_submodule(place.module)
-            if place.io == "output":
-                hook = module.register_forward_hook(lambda _, __, out, n=node, p=place: note(n, p, out))
-            else:
-                hook = module.register_forward_pre_hook(
-                    lambda _, args, kwargs, n=node, p=place: note(n, p, args[0] if args else next(iter(kwargs.values()))),
-                    with_kwargs=True,
-                )
-            stack.callback(hook.remove)
-        for mixer in mixers:
-            mixer.circuitry.stops = (0,)
-            stack.callback(setattr, mixer.circuitry, "stops", ())
-        with torch.no_grad():
-            hf(torch.zeros(1, 3, dtype=torch.long, device=hf.get_input_embeddings().weight.device), use_cache=False)
-    for node, (_, sae) in saes.items():
-        if seen[node] != sae.config.width:
-            raise CircuitryError(f"{node} has {seen[node]} numbers at a token, its autoencoder takes {sae.config.width}")
+    >>> from circuitry.autoencoders import SAEConfig
+    >>> node = Node("resid", (2,))
+    >>> check_widths({node: torch.zeros(1, 2, 128)}, {node: SAE(SAEConfig(64, 256))})
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: resid[2] has 128 numbers at a token, its autoencoder takes 64
+    """
+    for node, sae in saes.items():
+        if (width := values[node][0, 0].numel()) != sae.config.width:
+            raise CircuitryError(f"{node} has {width} numbers at a token, its autoencoder takes {sae.config.width}")
 
 
+def changing(sae: SAE, clean: Tensor, corrupted: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+    """By latent [F]: the mean over examples of how much it changes between two prompts, and in how many examples it fires on either.
+
+    ``clean`` and ``corrupted`` are values [example, position, ...] of the node; changes are added up over the positions ``used``
+    [example, position].
+
+    >>> from circuitry.autoencoders import SAEConfig
+    >>> ones = torch.ones(3, 2, 4)
+    >>> change, fires = changing(SAE(SAEConfig(4, 8)), ones, ones, torch.ones(3, 2, dtype=bool))
+    >>> float(change.sum()), int(fires.max())
+    (0.0, 3)
+    """
+    change, fires = torch.zeros(sae.config.features), torch.zeros(sae.config.features, dtype=torch.long)
+    for one, other, at in zip(clean, corrupted, used, strict=True):
+        ours, theirs = (sae.encode(values[at].reshape(int(at.sum()), -1)) for values in (one, other))
+        change += (ours - theirs).abs().sum(0).cpu() / len(clean)
+        fires += ((ours > 0) | (theirs > 0)).any(0).cpu()
+    return change, fires
+
+
+@functools.lru_cache(maxsize=64)
 def digest(sae: SAE) -> str:
     """A digest of an autoencoder's kind and weights in float32.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from ..architecture.graph import Graph
 from ..errors import PathError
 from ..executing.effects import Effects
 from ..paths.positions import Index, Position
+from ..paths.terms import LATENT, Term
 from ..paths.values import Leg, Node, Path, Site
 from ..planning.effects import check_effects, differs_everywhere
 from ..planning.frozen import nodes_of
@@ -27,8 +30,15 @@ Moved = dict[tuple[Index, ...], tuple[int, ...]]
 """The new indices of each node of a path, by its old ones."""
 
 
-def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tuple[CellPlan, ...]:
+Live: TypeAlias = Callable[[Site], Sequence[int]]
+"""The latents of a site's node that could be patched there with an effect."""
+
+
+def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0, live: Live | None = None) -> tuple[CellPlan, ...]:
     """Cells of the plan with their sources moved to random indices and positions; fewer than ``count`` if few are possible.
+
+    A latent is exchanged for a random one of ``live`` of its node, and stays at its position: most of thousands of latents are zero
+    on any prompt, and zeros would make any real latent look special.
 
     A node that ``except`` exempts together with a source moves with it. Positions are drawn from those between the first
     changed token and END, if the graph says that the path can still have an effect; otherwise the position stays.
@@ -44,7 +54,9 @@ def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tup
     for _ in range(count):
         like = plan.cells[rng.integers(len(plan.cells))]
         for attempt in range(_TRIES):
-            path = _moved(like.path, plan.graph, prompts, rng, keep_position=attempt >= _MOVES)
+            path = _moved(like.path, plan.graph, prompts, rng, live or _every(plan.graph), keep_position=attempt >= _MOVES)
+            if path == like.path and any(site.node.term for site in path.sources):
+                continue  # all latents, or an error: no other one of its node can be drawn
             try:
                 check_effects(path, plan.graph, prompts.where, prompts.stops.tolist(), changed)
             except PathError:
@@ -56,7 +68,14 @@ def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0) -> tup
     return tuple(cells)
 
 
-def _moved(path: Path, graph: Graph, prompts: Prompts, rng: Generator, *, keep_position: bool) -> Path:
+def _every(graph: Graph) -> Live:
+    """All latents of a node."""
+    return lambda site: range(graph.terms.latents[graph.canonical(site.node.host)])
+
+
+def _moved(path: Path, graph: Graph, prompts: Prompts, rng: Generator, live: Live, *, keep_position: bool) -> Path:
+    if any(site.node.term for site in path.sources):
+        return replace(path, sources=tuple(_other_latent(site, live, rng) for site in path.sources))
     path = _as_layers(path, graph)
     moved = _drawn([site.node for site in path.sources], graph, rng)
     room = int((prompts.where["END"] - prompts.first_changed).min())
@@ -65,6 +84,13 @@ def _moved(path: Path, graph: Graph, prompts: Prompts, rng: Generator, *, keep_p
     places = {at: at for at in old} if keep_position else places
     sources = tuple(Site(replace(s.node, indices=moved[s.node.indices]), places[s.at]) for s in path.sources)
     return Path(sources, tuple(_leg(leg, moved) for leg in path.legs))
+
+
+def _other_latent(site: Site, live: Live, rng: Generator) -> Site:
+    """A random latent of the same node at the same position; what is no single latent stays."""
+    if site.node.term is None or site.node.term.number is None or not (choices := live(site)):
+        return site
+    return replace(site, node=replace(site.node, term=Term(LATENT, int(choices[int(rng.integers(len(choices)))]))))
 
 
 def _as_layers(path: Path, graph: Graph) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from ..executing.open import DEFAULT, ExecutorLike, open_executor
 from ..models.model import Model
 from ..paths.labelled import Labelled, labelled
 from ..paths.parse import parse
-from ..paths.values import Path
+from ..paths.values import Path, Site
 from ..planning.explain import explain as explain_plan
 from ..planning.interventions import Intervention
 from ..planning.metrics import METRICS, Metric
@@ -119,7 +120,7 @@ def patch(
     measures, opened = metrics(metric, task, model, compiled), open_executor(executor, model)
     preference = lint is True and not task.definition.copied and ends_at_logits(compiled)
     chosen = [*measures, METRICS["logit_difference"]] if preference else measures
-    extra = _random(compiled, prompts, baseline)
+    extra = _random(model, compiled, prompts, baseline)
     effects = opened.run(replace(compiled, cells=compiled.cells + extra), prompts, chosen, extra=len(extra))
     for measure, result in zip(chosen, effects, strict=True):
         check_finite(result, unit_of(compiled, measure), model.dtype)
@@ -146,9 +147,17 @@ def _table(
     return replace(table, random=random_frame(extra, by_chance) if extra else None)
 
 
-def _random(compiled: Plan, prompts: Prompts, baseline: int | RandomNodes) -> tuple[CellPlan, ...]:
+def _random(model: Model, compiled: Plan, prompts: Prompts, baseline: int | RandomNodes) -> tuple[CellPlan, ...]:
     drawn = baseline if isinstance(baseline, RandomNodes) else random_nodes(baseline)
-    return random_cells(compiled, prompts, drawn.count, drawn.seed)
+
+    @functools.cache
+    def live(site: Site) -> list[int]:
+        """The latents that fire in some example there, or differ between its prompts if values come from the source prompt."""
+        change, fires = model.changing(site.node.host, prompts, site.at)
+        chosen = change > 0 if compiled.intervention.from_source else fires > 0
+        return [int(latent) for latent in chosen.nonzero().flatten()]
+
+    return random_cells(compiled, prompts, drawn.count, drawn.seed, live)
 
 
 def explain(
@@ -176,7 +185,7 @@ def explain(
       table      1 cell
     """
     compiled, prompts = compile_path(model, task, path, axes=axes, intervention=intervention, direction=direction, lint=lint)
-    opened, extra = open_executor(executor, model), _random(compiled, prompts, baseline)
+    opened, extra = open_executor(executor, model), _random(model, compiled, prompts, baseline)
     cost = opened.cost(
         replace(compiled, cells=compiled.cells + extra), prompts, metrics(metric, task, model, compiled), extra=len(extra)
     )

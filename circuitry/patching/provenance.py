@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..executing.effects import signed_of, unit_of
+from ..models.attached import digest
 from ..models.model import Model
 from ..paths.json import to_data
 from ..planning.explain import explain as explain_plan
@@ -43,6 +44,7 @@ def provenance(model: Model, task: Task, plan: Plan, metric: Metric, prompts: Pr
         "seed": task.seed,
         "skipped": [f"{dict(cell.values)}: {reason}" for cell, reason in plan.skipped],
         "versions": versions(),
+        **autoencoders(model),
         **({} if prompts.distinct == len(prompts) else {"distinct_examples": prompts.distinct}),
     }
 
@@ -56,6 +58,24 @@ def commit(model: Model) -> dict[str, str]:
     """
     commit_hash = getattr(model.hf.config, "_commit_hash", None)
     return {"commit": commit_hash} if commit_hash else {}
+
+
+def autoencoders(model: Model) -> dict[str, Any]:
+    """The autoencoders that are attached to a model, by node: kind, latents and a digest of the weights; nothing without any.
+
+    >>> import circuitry as ct
+    >>> from circuitry.autoencoders import SAE, SAEConfig
+    >>> autoencoders(ct.load("bundled:mamba").attach({"resid[2]": SAE(SAEConfig(128, 256))}))["autoencoders"]["resid[2]"]["latents"]
+    256
+    """
+    if not model.saes:
+        return {}
+    return {
+        "autoencoders": {
+            str(node): {"kind": sae.config.kind, "latents": sae.config.features, "digest": digest(sae)}
+            for node, sae in model.saes.items()
+        }
+    }
 
 
 def model_record(model: Model) -> dict[str, Any]:
@@ -73,11 +93,12 @@ def model_record(model: Model) -> dict[str, Any]:
         "layers": model.graph.sizes["layer"],
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": str(model.device),
+        **autoencoders(model),
     }
 
 
 def inputs(model: Model, prompts: Prompts) -> str:
-    """A digest of the graph and of the prompts: another graph file, tokenizer or task has another.
+    """A digest of the graph, of attached autoencoders and of the prompts: another graph file, tokenizer or task has another.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
@@ -86,10 +107,11 @@ def inputs(model: Model, prompts: Prompts) -> str:
     """
     graph = model.graph
     places = [(str(node), graph.place(node)) for node in graph.nodes(ports=True) if graph.family(node.family).place]
-    digest = hashlib.sha256(repr((places, sorted(map(str, graph.nx.edges(data=True))))).encode())
+    made = hashlib.sha256(repr((places, sorted(map(str, graph.nx.edges(data=True))))).encode())
+    made.update(repr(autoencoders(model)).encode() if model.saes else b"")
     for ids in (prompts.clean, prompts.corrupted, prompts.answer, prompts.foil, *prompts.where.values()):
-        digest.update(ids.tobytes())
-    return digest.hexdigest()[:16]
+        made.update(ids.tobytes())
+    return made.hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:

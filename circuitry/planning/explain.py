@@ -98,7 +98,7 @@ def kind(plan: Plan) -> str:
         return "total effect (activation patching): nothing is frozen, everything downstream is recomputed"
     if not any(_live(p, plan.graph) for p in passes):
         return "one edge: only the residual stream itself connects the two ends"
-    frozen = ", ".join(sorted({n.family for p in passes for n in p.frozen}))
+    frozen = ", ".join(sorted({str(Node(n.family, (), None, n.term)) for p in passes for n in p.frozen}))
     return f"path patching through live nodes: everything but {frozen} is recomputed"
 
 

@@ -28,8 +28,8 @@ def unconnected(leg: ConcreteLeg, site: Site, targets: list[Node], frozen: set[N
         return part.error(f"{target} is both the start and the end of this leg", "name two different nodes")
     if target.term and source.host == target.host:
         return part.error(
-            f"nothing flows from {source} to {target}: a latent is read from its node as the rest of the model makes it",
-            "read a node that comes later, or one of its latents",
+            f"nothing flows from {source} to {target}: the terms of {target.host} are read before any of them is written",
+            "read a node that comes later, or one of its terms",
         )
     if leg.graph.terms.exit(target) not in free:
         if leg.graph.terms.exit(source) in leg.graph.reach([target]):

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import TaskError, suggest
+from ..errors import CircuitryError, TaskError, suggest
+from ..paths.positions import Position
 
 Ids = NDArray[np.int64]
 
@@ -97,6 +98,21 @@ class Prompts:
         """
         until = np.arange(self.length) <= self.where["END"][:, None]
         return tuple(tuple(np.flatnonzero(row).tolist()) for row in (self.clean != self.corrupted) & until)
+
+    def tokens(self, at: Position) -> Ids:
+        """The token [example] that a position names in each example. Raises CircuitryError for a name that the task does not have.
+
+        >>> import circuitry as ct
+        >>> prompts = ct.task("induction", distance=8, examples=2).prompts(ct.load("bundled:mamba").vocabulary)
+        >>> (prompts.tokens(ct.Position("B", 1)) - prompts.where["B"]).tolist()
+        [1, 1]
+        """
+        if isinstance(at.base, int):
+            return np.full(len(self), at.base + at.offset)
+        if str(at.base) not in self.where:
+            raise CircuitryError(f"the task names no position {str(at.base)!r}; {suggest(str(at.base), self.where)}")
+        named: Ids = np.asarray(self.where[str(at.base)]) + at.offset
+        return named
 
     def take(self, examples: slice | Ids) -> Prompts:
         """Some of the examples.

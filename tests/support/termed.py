@@ -65,5 +65,6 @@ def termed(rng: random.Random, graph: Graph) -> list[Path]:
     last = made[0].legs[-1].targets  # all paths of one table end alike
     ends = tuple(map(site, last))
     return [
-        Path(tuple(map(site, path.sources)), (*map(leg, path.legs[:-1]), replace(leg(path.legs[-1]), targets=ends))) for path in made
+        Path(tuple(map(site, path.sources)), (*map(leg, path.legs[:-1]), replace(leg(path.legs[-1]), targets=ends)))
+        for path in made
     ]

@@ -13,12 +13,12 @@ from torch import Tensor
 from ...architecture.families import Place
 from ...architecture.graph import Graph
 from ...models.model import Model
+from ...models.reading import own_value
 from ...paths.values import Site
 from ...planning.positions import absolute
 from ...planning.values import Write
 from ...prompting.prompts import Prompts
 from ..copies import ALL, Call, Copy
-from ..places import own_value
 from ..terms import Spots, term_values, write_terms
 from ..trace import Visit, traced, visits
 from .schedule import Schedule

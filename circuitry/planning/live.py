@@ -79,9 +79,11 @@ class LiveSets:
         """What is frozen, by the region that computes it: a block's output is computed with what is inside."""
         if frozen not in self._by_region:
             by_region: dict[Region, list[Node]] = {}
-            for node in (*filter(frozen.__contains__, self.graph.nodes(ports=True)), *terms_among(frozen)):
+            for node in filter(frozen.__contains__, self.graph.nodes(ports=True)):
                 region = self.regions.of(node)
-                by_region.setdefault(Region(region.layer, self._outputs.get(node.host, region.block)), []).append(node)
+                by_region.setdefault(Region(region.layer, self._outputs.get(node, region.block)), []).append(node)
+            for node in terms_among(frozen):  # of a block's output too where it is written, and its block not computed
+                by_region.setdefault(self.regions.of(node), []).append(node)
             self._by_region[frozen] = by_region
         return self._by_region[frozen]
 

@@ -2,24 +2,213 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import circuitry as ct
+from circuitry.autoencoders import SAE, SAEConfig
+from circuitry.errors import CircuitryError, PathError
+from circuitry.executing.activations import read, spliced
 from support import termed, tiny
-from support.agreement import apart
+from support.agreement import apart, planned, ragged
 from support.random_paths import experiment, few
 
-EXACT = 1e-10
+EXACT = 1e-8
+TASK = ct.task("induction", distance=8, examples=4)
+QUIET: dict[str, Any] = {"baseline": 0, "lint": False}
 
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
 @given(seed=st.integers(0, 10**9))
-@few(12)
+@few(8)
 def test_any_experiment_on_terms(kind: str, seed: int) -> None:
     ours: Any = termed.model(kind)
     drawn = experiment(ours, seed, draw=termed.termed)
     others = ("rows", "reference") if drawn.plan.intervention.from_source else ("rows",)
     assert apart(ours, drawn.plan, drawn.prompts, drawn.metrics, drawn.memory, others) < EXACT, drawn
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "mamba", "mamba2", "rwkv", "jamba"])
+def test_latents_and_error_together_are_the_node(kind: str) -> None:
+    ours: Any = termed.model(kind)
+    for host in ours.graph.terms.latents:
+        try:
+            made = planned(ours, [f"{host} @ B -> logits", f"({host}.latent @ B, {host}.error @ B) -> logits"], ragged())
+        except PathError:
+            continue  # some nodes cannot reach the answer from there
+        effects = ct.executing.suffix.executor.Suffix(ours, memory=1 << 30, progress=False).run(
+            made, ragged(), [ct.planning.METRICS["logit"]]
+        )[0]
+        assert np.abs(effects.effect[0] - effects.effect[1]).max() < EXACT, host
+
+
+def test_what_is_frozen_of_a_written_node_stays() -> None:
+    """Patching a node while one latent is frozen is patching its other terms."""
+    ours: Any = termed.model("gpt2")
+    host = next(host for host in ours.graph.terms.latents if host.family == "mlp")
+    others = ", ".join([*(f"{host}.latent[{k}] @ B" for k in range(1, termed.LATENTS)), f"{host}.error @ B"])
+    made = planned(ours, [f"{host} @ B -> logits freezing {host}.latent[0]", f"({others}) -> logits"], ragged())
+    effects = ct.executing.suffix.executor.Suffix(ours, memory=1 << 30, progress=False).run(
+        made, ragged(), [ct.planning.METRICS["logit"]]
+    )[0]
+    assert np.abs(effects.effect[0] - effects.effect[1]).max() < EXACT
+
+
+def _bundled(node: str = "resid[2]", features: int = 256, **options: Any) -> Any:
+    model = ct.load("bundled:mamba", dtype="float64")
+    sae = SAE(SAEConfig(128, features, **options), seed=1)
+    with torch.no_grad():
+        sae.b_enc.uniform_(-0.3, 0.1, generator=torch.Generator().manual_seed(0))
+    return model.attach({node: sae})
+
+
+def test_a_latent_is_written_along_its_direction() -> None:
+    """The same as the node moved by hand by the change of the latent times its direction."""
+    model = _bundled()
+    (latent, *_), prompts = model.latents("resid[2]", TASK, top=1, at="B"), TASK.prompts(model.vocabulary)
+    sae, at = model.saes[model.graph.node("resid[2]")], prompts.where["B"]
+    clean, corrupted = (
+        read(model, [f"resid[2].latent[{latent}]"], ids).popitem()[1] for ids in (prompts.clean, prompts.corrupted)
+    )
+    table = ct.patch(model, TASK, f"resid[2].latent[{latent}] @ B -> logits", **QUIET)
+    change = (corrupted - clean)[..., None] * sae.W_dec[latent].double()
+    moved = spliced(model, prompts.clean, {"resid[2]": lambda x: x + change}, np.arange(prompts.length) == at[:, None])
+    base = spliced(model, prompts.clean, {}, prompts.clean >= 0)
+    rows = np.arange(len(prompts))
+    by_hand = [(run[rows, prompts.where["END"], prompts.answer]) for run in (moved, base)]
+    assert np.abs(table.frame.effect.to_numpy() - (by_hand[0] - by_hand[1]).numpy()).max() < EXACT
+    assert table.frame.effect.abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("executor", ["rows", "suffix"])
+@pytest.mark.parametrize(("what", "value"), [("zero", 0.0), (ct.given(1.5), 1.5)])
+def test_ablation_and_steering(executor: str, what: Any, value: float) -> None:
+    model = _bundled()
+    (latent, *_), prompts = model.latents("resid[2]", TASK, top=1, at="B"), TASK.prompts(model.vocabulary)
+    table = ct.patch(model, TASK, f"resid[2].latent[{latent}] @ B -> logits", intervention=what, executor=executor, **QUIET)
+    feature = read(model, [f"resid[2].latent[{latent}]"], prompts.clean).popitem()[1]
+    direction = model.saes[model.graph.node("resid[2]")].W_dec[latent].double()
+    chosen = np.arange(prompts.length) == prompts.where["B"][:, None]
+    moved = spliced(model, prompts.clean, {"resid[2]": lambda x: x + (value - feature)[..., None] * direction}, chosen)
+    rows, end = np.arange(len(prompts)), prompts.where["END"]
+    by_hand = (moved - spliced(model, prompts.clean, {}, chosen))[rows, end, prompts.answer]
+    assert np.abs(table.frame.effect.to_numpy() - by_hand.numpy()).max() < EXACT
+
+
+def test_a_path_that_ends_at_a_latent_has_a_sign() -> None:
+    model = _bundled("resid[3]")
+    (latent, *_) = model.latents("resid[3]", TASK, top=1, at="END")
+    table = ct.patch(model, TASK, f"embed @ B -> resid[3].latent[{latent}] @ END", executor=ct.executor(verify=1), **QUIET)
+    prompts = TASK.prompts(model.vocabulary)
+    ours, theirs = (
+        read(model, [f"resid[3].latent[{latent}]"], ids).popitem()[1][np.arange(4), prompts.where["END"]].numpy()
+        for ids in (prompts.clean, prompts.corrupted)
+    )
+    assert table.unit == "change of the latent"
+    assert np.allclose(table.frame.base, ours)
+    assert np.allclose(table.frame.source, theirs)
+    assert np.allclose(table.frame.effect, theirs - ours)  # B is all that differs
+    assert (theirs - ours).min() < 0 or (theirs - ours).max() > 0
+
+
+def test_a_thousand_latents_cost_nothing_until_they_are_named() -> None:
+    graph = ct.graph("mamba").attached({ct.Node("resid", (2,)): 10**8})
+    assert len(graph.nx) == len(ct.graph("mamba").nx)
+    assert str(graph.node(f"resid[2].latent[{10**8 - 1}]"))
+    with pytest.raises(CircuitryError, match=r"no latent 100000000; it has 100,000,000, 0 to 99,999,999"):
+        graph.node(f"resid[2].latent[{10**8}]")
+
+
+def test_only_live_tokens_are_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One latent at one token: its features are computed at that token of the patched and the source run, no more."""
+    model, seen = _bundled(), []
+    encode = SAE.encode_at
+    monkeypatch.setattr(SAE, "encode_at", lambda sae, x, latents: seen.append(len(x)) or encode(sae, x, latents))
+    plan, prompts = ct.patching.experiment.compile_path(model, TASK, "resid[2].latent[3] @ B -> logits", lint=False)
+    ct.executing.rows.executor.run_plan(model, plan, prompts, [ct.planning.METRICS["logit"]], memory=1 << 30)
+    assert sum(seen) == 2 * len(prompts)
+
+
+def test_the_random_latents_fire_on_the_prompts() -> None:
+    model = _bundled()
+    change, _ = model.changing("resid[2]", TASK.prompts(model.vocabulary), ct.Position("B"))
+    table = ct.patch(model, TASK, "resid[2].latent[3] @ B -> logits", baseline=8, lint=False)
+    assert table.random is not None
+    names = set(table.random.node)
+    assert len(names) > 3
+    assert all(name.endswith(" @ B") and change[int(name.split("[")[2].split("]")[0])] > 0 for name in names)
+
+
+def test_the_record_names_the_autoencoder() -> None:
+    tables = [
+        ct.patch(_bundled(features=features), TASK, "resid[2].latent[3] @ B -> logits", **QUIET).provenance["autoencoders"]
+        for features in (256, 512)
+    ]
+    assert [table["resid[2]"]["latents"] for table in tables] == [256, 512]
+    assert tables[0]["resid[2]"]["digest"] != tables[1]["resid[2]"]["digest"]
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("resid[2].latent[256] @ B -> logits", r"resid\[2\] has no latent 256: it has 256"),
+        ("resid[1].latent[3] @ B -> logits", r"resid\[1\] has no autoencoder"),
+        ("resid[2].latent[3] @ B -> resid[2].latent[4] @ B", r"terms of resid\[2\] are read before any of them is written"),
+        ("resid[2] @ B -> resid[2].error @ B", r"terms of resid\[2\] are read before"),
+        ("(resid[2] @ B, resid[2].latent[3] @ B) -> logits", r"resid\[2\]\.latent\[3\] @ B is part of resid\[2\] @ B"),
+        ("(resid[2].latent @ B, resid[2].latent[3] @ B) -> logits", r"is part of resid\[2\]\.latent @ B"),
+        ("resid[1] @ B -> logits freezing resid[2].latent, resid[2].error", "cuts every path"),
+        ("resid[2].latent[3] @ B -> logits freezing resid[2].latent[3]", "is an end of this leg"),
+    ],
+)
+def test_refusals(path: str, problem: str) -> None:
+    with pytest.raises(PathError, match=problem):
+        ct.patch(_bundled(), TASK, path, **QUIET)
+
+
+def test_attaching_refuses_what_does_not_fit(tmp_path: Any) -> None:
+    model = ct.load("bundled:mamba")
+    with pytest.raises(CircuitryError, match=r"resid\[1\] has 128 numbers at a token, its autoencoder takes 64"):
+        model.attach({"resid[1]": SAE(SAEConfig(64, 256))})
+    with pytest.raises(CircuitryError, match=r"no node resid\[9\]"):
+        model.attach({"resid[9]": SAE(SAEConfig(128, 256))})
+    with pytest.raises(CircuitryError, match="the folder does not exist"):
+        model.attach(tmp_path / "nothing")
+    with pytest.raises(CircuitryError, match="does not say which node"):
+        model.attach(SAE(SAEConfig(128, 256)))
+    assert model.saes == {}
+
+
+def test_attaching_from_folders_and_taking_off(tmp_path: Any) -> None:
+    for node in ("resid[1]", "resid[2]"):
+        SAE(SAEConfig(128, 256, provenance={"node": node})).save(tmp_path / node)
+    model = ct.load("bundled:mamba").attach(tmp_path)
+    assert [str(node) for node in model.saes] == ["resid[1]", "resid[2]"]
+    model.detach("resid[1]")
+    assert [str(node) for node in model.saes] == ["resid[2]"]
+    assert str(model.graph.node("resid[2].latent[3]"))
+
+
+def test_text_and_operators_build_the_same_latent() -> None:
+    g = ct.graph("mamba").attached({ct.Node("resid", (2,)): 16})
+    assert (g.resid[2].latent[ct.axis("i")] @ "B" >> g.logits) == ct.parse("resid[2].latent[{i}] @ B -> logits")
+    assert (g.resid[2].error @ "B" >> g.logits).freezing(g.resid[2].latent) == ct.parse(
+        "resid[2].error @ B -> logits freezing resid[2].latent"
+    )
+    assert ct.paths.from_json(ct.paths.to_json(ct.parse("resid[2].latent[{i}] @ B -> logits"))).axes == ("i",)
+    with pytest.raises(CircuitryError, match="no index"):
+        g.resid[2].error[3]
+
+
+def test_half_precision_computes_features_in_float32() -> None:
+    model = ct.load("bundled:mamba", dtype="bfloat16").attach({"resid[2]": SAE(SAEConfig(128, 256), seed=1)})
+    assert next(iter(model.saes.values())).W_enc.dtype == torch.float32
+    table = ct.patch(model, TASK, "resid[2].latent @ B -> logits", executor=ct.executor(verify=1), **QUIET)
+    assert "both in float32" in table.provenance["verified"]
+    assert replace(table).frame.effect.notna().all()

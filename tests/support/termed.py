@@ -62,9 +62,17 @@ def termed(rng: random.Random, graph: Graph) -> list[Path]:
     def leg(old: Leg) -> Leg:
         return replace(old, targets=tuple(map(site, old.targets)), frozen=tuple(map(node, old.frozen)))
 
-    last = made[0].legs[-1].targets  # all paths of one table end alike
-    ends = tuple(map(site, last))
-    return [
+    def whole(path: Path) -> Path:
+        """Sometimes a node is written whole while one of its terms is frozen."""
+        if rng.random() < 0.8:
+            return path
+        host, first = rng.choice(hosts), path.legs[0]
+        frozen = replace(host, term=Term("latent", rng.randrange(LATENTS)))
+        return Path((replace(path.sources[0], node=host),), (replace(first, frozen=(*first.frozen, frozen)), *path.legs[1:]))
+
+    ends = tuple(map(site, made[0].legs[-1].targets))  # all paths of one table end alike
+    termed = (
         Path(tuple(map(site, path.sources)), (*map(leg, path.legs[:-1]), replace(leg(path.legs[-1]), targets=ends)))
         for path in made
-    ]
+    )
+    return [whole(path) for path in termed]

@@ -63,7 +63,7 @@ class Graph:
     def attached(self, latents: Mapping[Node, int]) -> Graph:
         """The same graph with autoencoders on these nodes, of so many latents; any that it had on other nodes are gone.
 
-        Latents are no nodes of ``nx``: a name such as ``resid[2].latent[17]`` is understood when it is used.
+        ``nx`` does not have latents: a name such as ``resid[2].latent[17]`` is understood when it is used.
 
         >>> import circuitry as ct
         >>> g = ct.graph("gpt2").attached({ct.Node("resid", (2,)): 24576})

@@ -1,4 +1,4 @@
-"""Latents and errors of nodes with an autoencoder in the graph's questions. They are no nodes of the networkx graph: there may be millions.
+"""Latents and errors of nodes with an autoencoder in the graph's questions. The networkx graph does not have them: there may be millions.
 
 A change of any term enters its node at one place, and every term is read at one place. So a node with an autoencoder has two more
 nodes in the graph that answers questions: one through which terms are written, one at which they are read.

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor
 
-from ..architecture.graph import Graph
 from ..errors import CircuitryError, expected
 from ..paths.values import Node
 from .sae import SAE
 
 if TYPE_CHECKING:
     import torch
+
+    from ..architecture.graph import Graph
 
 Given: TypeAlias = SAE | Mapping[Any, SAE] | Iterable[SAE]
 """One SAE; several by node (or its text), as ``train_sae`` returns them; or several that name their node in ``config.provenance``."""

@@ -11,6 +11,7 @@ import typer
 from ..store.files import write_csv
 from . import options as read
 from .options import (
+    Attach,
     Baseline,
     Device,
     DeviceMap,
@@ -54,6 +55,7 @@ def patch(
     dtype: Dtype = "float32",
     device: Device = "cpu",
     device_map: DeviceMap = None,
+    attach: Attach = None,
     out: Annotated[Path | None, typer.Option(help="also write the table: .csv, .json, .md, .tex, .parquet, .png or .svg")] = None,
 ) -> None:
     """Patch one path on one model and print its table. Under torchrun, processes share the work."""
@@ -63,7 +65,7 @@ def patch(
     settings = _asked(axis, metric, intervention, direction, baseline) | read.executor(executor, memory, verify)
     posed = read.task(task, option, examples, seed)
     with read.together() as team:
-        loaded = read.load(model, dtype, device, revision, device_map)
+        loaded = read.load(model, dtype, device, revision, device_map, attach)
         table = run_patch(loaded, posed, path, **settings)
         print(table)
         if out is not None and team.rank == 0:
@@ -105,13 +107,14 @@ def explain(
     dtype: Dtype = "float32",
     device: Device = "cpu",
     device_map: DeviceMap = None,
+    attach: Attach = None,
 ) -> None:
     """Show what a path would run: passes, frozen set, kind of path patching, predicted cost. Nothing is run."""
     from ..patching.experiment import explain as run_explain
 
     settings = _asked(axis, metric, intervention, direction, baseline) | read.executor(executor, memory)
     posed = read.task(task, option, examples, seed)
-    print(run_explain(read.load(model, dtype, device, revision, device_map), posed, path, **settings))
+    print(run_explain(read.load(model, dtype, device, revision, device_map, attach), posed, path, **settings))
 
 
 def _asked(axis: list[str] | None, metric: str | None, intervention: str, direction: str, baseline: int | None) -> dict[str, Any]:
@@ -132,6 +135,7 @@ def sensitivity(
     seed: Seed = 0,
     executor: ExecutorName = None,
     memory: MemoryOption = None,
+    attach: Attach = None,
     out: Annotated[Path | None, typer.Option(help="also write the grid: .png, .svg or .csv")] = None,
 ) -> None:
     """Measure a path under every ablation, direction, metric and frozen set: does the finding depend on the method?"""
@@ -139,7 +143,7 @@ def sensitivity(
 
     read.check_suffix(out, "the grid", (".png", ".svg", ".csv"))
     result = measure(
-        read.load(model, revision=revision),
+        read.load(model, revision=revision, attach=attach),
         read.task(task, option, examples, seed, usual=64),
         path,
         axes=read.axes(axis),

@@ -63,6 +63,10 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
 DeviceMap = Annotated[
     str | None, typer.Option(help="auto, balanced, balanced_low_0 or sequential: spread a model that is larger than one device")
 ]
+Attach = Annotated[
+    list[str] | None,
+    typer.Option("--attach", help="a folder of sparse autoencoders, so that paths can name resid[2].latent[17]; repeatable"),
+]
 Texts = Annotated[
     str | None,
     typer.Option(help="a folder, a .txt, .jsonl or .parquet file, or a dataset's name; by default Python's own documentation"),
@@ -72,17 +76,26 @@ Out = Annotated[Path, typer.Option(help="folder for results")]
 
 
 def load(
-    name: str, dtype: str = "float32", device: str = "cpu", revision: str | None = None, device_map: str | None = None
+    name: str,
+    dtype: str = "float32",
+    device: str = "cpu",
+    revision: str | None = None,
+    device_map: str | None = None,
+    attach: list[str] | None = None,
 ) -> LoadedModel:
-    """Load a model; ``circuitry.load`` lists the names it may have."""
+    """Load a model with its autoencoders; ``circuitry.load`` lists the names it may have."""
     from ..models.loading import load as load_model
 
+    requested: str | None = device
     if device_map is not None:
         requested = None if device == "cpu" else device  # cpu is the flag's default, not a request
-        return load_model(name, dtype=dtype, device=requested, device_map=device_map, revision=revision)
-    if device == "cuda" and "LOCAL_RANK" in os.environ:  # under torchrun each process has its own GPU
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-    return load_model(name, dtype=dtype, device=device, revision=revision)
+    elif device == "cuda" and "LOCAL_RANK" in os.environ:  # under torchrun each process has its own GPU
+        requested = f"cuda:{os.environ['LOCAL_RANK']}"
+    options = {} if device_map is None else {"device_map": device_map}
+    model = load_model(name, dtype=dtype, device=requested, revision=revision, **options)
+    for folder in attach or ():
+        model.attach(folder)
+    return model
 
 
 @contextmanager

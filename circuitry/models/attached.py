@@ -70,6 +70,7 @@ def check_widths(values: Mapping[Node, Tensor], saes: Mapping[Node, SAE]) -> Non
             raise CircuitryError(f"{node} has {width} numbers at a token, its autoencoder takes {sae.config.width}")
 
 
+@torch.no_grad()
 def changing(sae: SAE, clean: Tensor, corrupted: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
     """By latent [F]: the mean over examples of how much it changes between two prompts, and in how many examples it fires on either.
 
@@ -78,7 +79,7 @@ def changing(sae: SAE, clean: Tensor, corrupted: Tensor, used: Tensor) -> tuple[
 
     >>> from circuitry.autoencoders import SAEConfig
     >>> ones = torch.ones(3, 2, 4)
-    >>> change, fires = changing(SAE(SAEConfig(4, 8)), ones, ones, torch.ones(3, 2, dtype=bool))
+    >>> change, fires = changing(SAE(SAEConfig(4, 8)), ones, ones, torch.ones(3, 2) > 0)
     >>> float(change.sum()), int(fires.max())
     (0.0, 3)
     """

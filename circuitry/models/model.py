@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -23,8 +23,6 @@ from ..paths.parse import parse_position
 from ..paths.positions import Position
 from ..paths.terms import LATENT, Term
 from ..paths.values import Node
-from ..prompting.prompts import Prompts
-from ..prompting.task import Task
 from ..prompting.vocabulary import Vocabulary
 from .attached import Attachable, autoencoders, changing, check_widths
 from .attention import most_positions
@@ -34,6 +32,10 @@ from .gates import put_gate, put_narrow
 from .instrumentation import INSTRUMENTATION
 from .reading import hooked
 from .spread import input_device, is_spread, stored
+
+if TYPE_CHECKING:
+    from ..prompting.prompts import Prompts
+    from ..prompting.task import Task
 
 
 class Model:
@@ -136,8 +138,8 @@ class Model:
         >>> import circuitry as ct
         >>> from circuitry.autoencoders import SAE, SAEConfig
         >>> model = ct.load("bundled:mamba").attach({"resid[2]": SAE(SAEConfig(128, 256))})
-        >>> model.saes
-        {resid[2]: SAE( relu, 128 -> 256)}
+        >>> [f"{node}: {sae}" for node, sae in model.saes.items()]
+        ['resid[2]: SAE(relu, 128 -> 256)']
         """
         found = autoencoders(saes, self.graph, self.device, self.dtype)
         check_widths(hooked(self.hf, self.mixers, self._places(found), torch.zeros(1, 3, dtype=torch.long)), found)

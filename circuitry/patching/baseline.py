@@ -87,7 +87,7 @@ def _moved(path: Path, graph: Graph, prompts: Prompts, rng: Generator, live: Liv
 
 
 def _other_latent(site: Site, live: Live, rng: Generator) -> Site:
-    """A random latent of the same node at the same position; what is no single latent stays."""
+    """A random latent of the same node at the same position; anything but a single latent stays."""
     if site.node.term is None or site.node.term.number is None or not (choices := live(site)):
         return site
     return replace(site, node=replace(site.node, term=Term(LATENT, int(choices[int(rng.integers(len(choices)))]))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from ..errors import CircuitryError
+from ..errors import CircuitryError, expected
 
 
 @dataclass(frozen=True)
@@ -61,3 +61,16 @@ def _absolute(position: int) -> Position:
     if position < 0:
         raise CircuitryError(f"position {position} is before the first token; positions count from 0")
     return Position(position)
+
+
+def check_index(index: object, name: str, example: str) -> Index:
+    """The index of a node or term. Raises CircuitryError unless it is a number from 0 up or an axis.
+
+    >>> check_index(3, "mlp", "layer")
+    3
+    """
+    if isinstance(index, bool) or not isinstance(index, int | Axis):
+        raise CircuitryError(expected(f"an index of {name!r} (a whole number or axis('{example}'))", index))
+    if isinstance(index, int) and index < 0:
+        raise CircuitryError(f"index {index} of {name!r}: indices count from 0 up")
+    return index

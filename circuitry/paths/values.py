@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
 from ..errors import CircuitryError, expected
-from .positions import Axis, Index, Position
+from .positions import Axis, Index, Position, check_index
 from .scanner import WORDS, Scanner
-from .terms import TERMS, Term, check_index
+from .terms import LATENT, TERMS, Term
 
 PositionLike: TypeAlias = Position | str | int | Axis
 
@@ -76,9 +76,13 @@ class Node(_Operators):
     """No sequence: with ``__getitem__`` alone, Python would iterate over a node forever."""
 
     def __getitem__(self, indices: Index | tuple[Index, ...]) -> Node:
-        if self.term is not None:
-            return replace(self, term=self.term[indices])
         chosen = indices if isinstance(indices, tuple) else (indices,)
+        if self.term is not None:
+            if self.term.name != LATENT or len(chosen) != 1:
+                raise CircuitryError(
+                    f"{self.term.name!r} has {'one index' if self.term.name == LATENT else 'no index'}, got {indices}"
+                )
+            return replace(self, term=replace(self.term, index=check_index(chosen[0], LATENT, LATENT)))
         for index in chosen:
             check_index(index, self.family, "layer")
         return replace(self, indices=chosen)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CircuitryError, TaskError, suggest
-from ..paths.positions import Position
+
+if TYPE_CHECKING:
+    from ..paths.positions import Position
 
 Ids = NDArray[np.int64]
 

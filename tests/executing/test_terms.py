@@ -127,9 +127,14 @@ def test_a_thousand_latents_cost_nothing_until_they_are_named() -> None:
 
 def test_only_live_tokens_are_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """One latent at one token: its features are computed at that token of the patched and the source run, no more."""
-    model, seen = _bundled(), []
+    model, seen = _bundled(), list[int]()
     encode = SAE.encode_at
-    monkeypatch.setattr(SAE, "encode_at", lambda sae, x, latents: seen.append(len(x)) or encode(sae, x, latents))
+
+    def counted(sae: SAE, x: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return encode(sae, x, latents)
+
+    monkeypatch.setattr(SAE, "encode_at", counted)
     plan, prompts = ct.patching.experiment.compile_path(model, TASK, "resid[2].latent[3] @ B -> logits", lint=False)
     ct.executing.rows.executor.run_plan(model, plan, prompts, [ct.planning.METRICS["logit"]], memory=1 << 30)
     assert sum(seen) == 2 * len(prompts)

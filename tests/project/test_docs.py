@@ -36,6 +36,7 @@ RUN = [
     "how-to/native-checkpoints.md",
     "activations.md",
     "sae.md",
+    "latents.md",
     "mppc.md",
     "features.md",
     "discovery.md",

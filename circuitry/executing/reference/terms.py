@@ -27,6 +27,7 @@ class Exchange:
 def term_value(sae: Any, term: Term, value: Tensor) -> Tensor:
     """A term of values [example, pos, ...]: [example, pos], or [example, pos, F or D].
 
+    >>> import torch
     >>> from circuitry.autoencoders import SAE, SAEConfig
     >>> tuple(term_value(SAE(SAEConfig(6, 8)), Term("latent", 3), torch.rand(2, 5, 3, 2)).shape)
     (2, 5)
@@ -42,6 +43,7 @@ def term_value(sae: Any, term: Term, value: Tensor) -> Tensor:
 def exchanged(sae: Any, exchanges: list[Exchange]) -> Edit:
     """The edit of a node that makes all these exchanges, those of all latents before those of single ones.
 
+    >>> import torch
     >>> from circuitry.autoencoders import SAE, SAEConfig
     >>> ours, theirs = torch.rand(1, 3, 2), torch.rand(1, 3, 2)
     >>> edit = exchanged(SAE(SAEConfig(2, 6)), [Exchange(Term(name), theirs, [1]) for name in ("latent", "error")])

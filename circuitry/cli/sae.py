@@ -41,6 +41,7 @@ def train(
     kind: Annotated[str, typer.Option(help="relu, with L1, or topk")] = "relu",
     l1: Annotated[float | None, typer.Option(help="weight of the L1 penalty")] = None,
     k: Annotated[int | None, typer.Option(help="active features per token, for topk; 32 by default")] = None,
+    recipe: Annotated[str | None, typer.Option(help="paper: the paper's recipe, which does not clip gradients")] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", help="any other setting of the training as name=value, such as lr=0.001; repeatable"),
@@ -59,7 +60,9 @@ def train(
     from ..features.sae.train import train_sae
 
     data: dict[str, Any] = {"batch": batch, "buffer": buffer, "context": context, "seed": seed}
-    settings = read.merged(setting, kind=kind, tokens=tokens, **data, **read.given(k=k, expansion=expansion, l1=l1))
+    settings = read.merged(
+        setting, kind=kind, tokens=tokens, **data, **read.given(k=k, expansion=expansion, l1=l1, recipe=recipe)
+    )
     trained = train_sae(read.load(model, dtype, device, revision), nodes, texts, out=out, **settings)
     if os.environ.get("RANK", "0") == "0":
         _show(trained.last)

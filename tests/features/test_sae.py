@@ -96,6 +96,7 @@ def test_directions_of_norm_1_reconstruct_the_same() -> None:
         (lambda: SAEConfig(4, 8, "topk", 9), "from 1 to 8"),
         (lambda: SAE.of(SAEConfig(4, 8), SAE(SAEConfig(4, 9)).state_dict()), "weights of this relu SAE"),
         (lambda: Recipe.of(l_1=2.0), "did you mean 'l1'"),
+        (lambda: Recipe.of("papre"), "unknown recipe 'papre'; did you mean 'paper'"),
         (lambda: Recipe(kind="jumprelu"), "relu, topk"),
         (lambda: Recipe(revive="ressample"), "did you mean 'resample'"),
         (lambda: Recipe(decoder="unit"), "fixed, free, weighted"),
@@ -160,7 +161,7 @@ def by_hand(recipe: Recipe, learner: Learner, batches: list[Tensor]) -> dict[str
 @pytest.mark.parametrize("decoder", ["weighted", "fixed", "free"])
 @pytest.mark.parametrize("kind", ["relu", "topk"])
 def test_training_is_the_papers_steps_written_out(kind: str, decoder: str) -> None:
-    recipe = Recipe(kind=kind, decoder=decoder, k=3, features=12, l1=0.3, l1_warmup=0.5, decay=0.4)
+    recipe = Recipe(kind=kind, decoder=decoder, clip=None, k=3, features=12, l1=0.3, l1_warmup=0.5, decay=0.4)
     learner = Learner(recipe.config(6, {}), recipe, 3, CPU)
     batches = [drawn(32, 6, seed=number) for number in range(10)]
     for step, x in enumerate(batches):
@@ -169,9 +170,10 @@ def test_training_is_the_papers_steps_written_out(kind: str, decoder: str) -> No
         torch.testing.assert_close(learner.weights[name].detach(), value, rtol=1e-3, atol=2e-5, msg=name)
 
 
-def test_what_the_paper_says_is_the_default() -> None:
+def test_what_the_paper_says_is_the_default_apart_from_clipping() -> None:
     recipe = Recipe()
-    assert (recipe.kind, recipe.expansion, recipe.lr, recipe.clip, recipe.revive) == ("relu", 32, 8e-4, None, None)
+    assert (recipe.kind, recipe.expansion, recipe.lr, recipe.revive) == ("relu", 32, 8e-4, None)
+    assert (recipe.clip, Recipe.of("paper").clip) == (1.0, None) and Recipe.of("paper", clip=1.0) == recipe
     assert recipe.config(768, {}) == SAEConfig(768, 24576) and not recipe.config(768, {}).centred
     (adam,) = Learner(SAEConfig(4, 8), recipe, 0, CPU).optimizer.param_groups
     assert (adam["betas"], adam["eps"], adam["lr"], adam["weight_decay"]) == ((0.9, 0.999), 1e-8, 8e-4, 0)
@@ -184,7 +186,7 @@ def test_rates_rise_and_fall_when_they_should() -> None:
     assert Recipe(warmup=0, decay=0, l1_warmup=0, lr=1.0).rate(0) == Recipe(warmup=0, decay=0, lr=1.0).rate(1) == 1
 
 
-def test_the_gradient_is_clipped_only_if_asked() -> None:
+def test_the_gradient_of_one_sae_is_clipped() -> None:
     seen = {}
     for clip in (None, 1e-3):
         learner = Learner(SAEConfig(6, 12), Recipe(clip=clip), 0, CPU)

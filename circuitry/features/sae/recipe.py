@@ -11,6 +11,8 @@ from ...errors import CircuitryError, no_effect, suggest
 
 DECODERS = ("weighted", "fixed", "free")
 REVIVALS = (None, "resample", "auxiliary")
+PRESETS: Mapping[str, Mapping[str, Any]] = {"paper": {"clip": None}}
+"""Recipes by name: the settings in which they differ from the defaults. The paper mentions no clipping."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Recipe:
     """Fraction of the steps over which the learning rate rises from 0. Open in the paper."""
     decay: float = 0.2
     """Fraction of the steps, at the end, over which the learning rate falls to 0. Open in the paper."""
-    clip: float | None = None
-    """Greatest norm of the gradient; None: no clipping. The paper mentions none."""
+    clip: float | None = 1.0
+    """Greatest norm of the gradient over all parameters of one SAE, as in SAELens; None: no clipping, as in the paper."""
     dead_after: int = 100_000
     """A feature that has not fired in this many tokens is called dead."""
     revive: str | None = None
@@ -80,14 +82,21 @@ class Recipe:
                 raise CircuitryError(f"{name} is {getattr(self, name)}; it is a share of the steps, from 0 to 1")
 
     @classmethod
-    def of(cls, **settings: Any) -> Recipe:
-        """A recipe from settings by name. Raises CircuitryError for an unknown name."""
+    def of(cls, preset: str | None = None, /, **settings: Any) -> Recipe:
+        """A recipe from settings by name, the rest as in ``preset`` ("paper"), or by default. Raises CircuitryError for an unknown name.
+
+        >>> Recipe.of("paper", l1=3.0).clip, Recipe.of("paper", clip=0.5).clip, Recipe.of().clip
+        (None, 0.5, 1.0)
+        """
+        if preset is not None and preset not in PRESETS:
+            raise CircuitryError(f"unknown recipe {preset!r}; {suggest(preset, PRESETS)}")
         names = {field.name for field in fields(cls)}
         for name in settings:
             if name not in names:
                 raise CircuitryError(f"training an SAE has no setting {name!r}; {suggest(name, names)}")
         # Numbers of numpy become Python's, since the recipe goes into JSON and its types are checked.
-        recipe = cls(**{name: value.item() if hasattr(value, "item") else value for name, value in settings.items()})
+        plain = {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}
+        recipe = cls(**{**PRESETS.get(preset or "", {}), **plain})
         for name, (why, instead) in recipe._idle().items():
             if settings.get(name) is not None:
                 raise no_effect(name, settings[name], why, instead)

@@ -54,12 +54,12 @@ def train_sae(
     context: int = CONTEXT,
     save_every: float = SAVE_EVERY,
     progress: bool = True,
-    **recipe: Any,
+    recipe: str | None = None,
+    **settings: Any,
 ) -> Trained:
     """Train a sparse autoencoder on each node, all of them from one pass of the model over the text.
 
-    ReLU with L1 as in appendix A of the paper, or topk. ``recipe`` takes every field of ``Recipe``, which gives each default and
-    its reason. Weights are float32.
+    ReLU with L1 as in appendix A of the paper, or topk. Weights are float32.
 
     Args:
         model, nodes, texts, corpus, context, batch, buffer, seed: as for ``circuitry.activations``; ``seed`` also seeds the
@@ -70,6 +70,8 @@ def train_sae(
         out: the folder. Every ``save_every`` seconds a checkpoint is written there; the same call resumes a killed training and
             ends with the same bits (with the same number of threads). A complete training is read back.
         progress: show a bar with L0, explained variance and the share of dead features, means over nodes.
+        recipe: "paper" for the paper's recipe, which does not clip gradients; by default they are clipped.
+        settings: any field of ``Recipe``, which gives each default and its reason.
 
     Under ``torchrun`` each process takes its own batches and gradients are averaged. Raises CircuitryError for unknown settings,
     batches that end before ``tokens``, and a folder with other settings; FileError for a folder that another training writes to,
@@ -81,7 +83,7 @@ def train_sae(
     >>> saes["resid[0]"]
     SAE(resid[0] relu, 4 -> 16)
     """
-    settings = Recipe.of(**recipe)
+    chosen = Recipe.of(recipe, **settings)
     if activations is not None:
         _check_stream(
             model=(model, None), texts=(texts, None), corpus=(corpus, None),
@@ -101,7 +103,7 @@ def train_sae(
                 raise no_effect(
                     "context", context, "the corpus is cut into documents already", "leave context out, or give texts"
                 )
-            text: dict[str, Any] = {"corpus": corpus} if corpus is not None else {"tokens": settings.tokens, "context": context}
+            text: dict[str, Any] = {"corpus": corpus} if corpus is not None else {"tokens": chosen.tokens, "context": context}
             options: dict[str, Any] = {
                 "batch": batch,
                 "buffer": buffer,
@@ -110,7 +112,7 @@ def train_sae(
                 "world_size": crew.world_size,
             }
             activations = collect(model, nodes, texts, **text, **options)
-        training = _Training(settings, seed, source(activations, _named(nodes), crew), crew, save_every, progress)
+        training = _Training(chosen, seed, source(activations, _named(nodes), crew), crew, save_every, progress)
         return training.run(TrainingFolder(Path(out)) if out is not None else None)
 
 
@@ -247,7 +249,7 @@ class _Training:
         reports = [learner.report() for learner in learners.values()]
         for node, report in zip(learners, reports, strict=True):
             if not math.isfinite(report["loss"]):
-                raise CircuitryError(f"the loss of {node} is not finite by step {step}; a lower lr, or clip=1.0, may help")
+                raise CircuitryError(f"the loss of {node} is not finite by step {step}; a lower lr, or a lower clip, may help")
         self.rows += [[step, number, *(report[column] for column in COLUMNS)] for number, report in enumerate(reports)]
         mean = {column: sum(report[column] for report in reports) / len(reports) for column in COLUMNS}
         bar.set_postfix_str(f"L0 {mean['l0']:.1f}, EV {mean['explained_variance']:.3f}, dead {mean['dead']:.1%}", refresh=False)

@@ -108,6 +108,9 @@ def stopped(out: Path, after: int, **settings: Any) -> None:
     [
         {"kind": "topk", "k": 3, "revive": "auxiliary", "dead_after": 128},
         {"kind": "topk", "k": 3},
+        {"kind": "batchtopk", "k": 2},
+        {"kind": "jumprelu", "revive": "resample", "resample_every": 128, "dead_after": 64},
+        {"kind": "matryoshka", "k": 2, "prefixes": 3},
         {"normalise": False, "measured": None},
     ],
     ids=str,

@@ -117,7 +117,7 @@ def stopped(out: Path, after: int, **settings: Any) -> None:
 )
 def test_what_resumes_is_what_stopped(tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The report too, which is due every fourth step: what was added up before is kept."""
-    monkeypatch.setattr("circuitry.features.sae.train.REPORTS", 6)
+    monkeypatch.setattr("circuitry.features.sae.passes.REPORTS", 6)
     stopped(tmp_path / "run", 9, **settings)
     resumed, whole = train(tmp_path / "run", **settings), train(None, **settings)
     assert same(weights(resumed), weights(whole)) and resumed.log.equals(whole.log) and len(whole.log) == 12

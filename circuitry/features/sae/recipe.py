@@ -8,7 +8,8 @@ from typing import Any
 
 from ...autoencoders.sae import SAEConfig
 from ...errors import CircuitryError, no_effect, suggest
-from .objectives import OBJECTIVES, Objective
+from .objectives import OBJECTIVES
+from .objectives.objective import Objective
 
 DECODERS = ("weighted", "fixed", "free")
 REVIVALS = (None, "resample", "auxiliary")

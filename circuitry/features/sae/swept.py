@@ -46,7 +46,8 @@ class Sweep(Mapping[str, Trained]):
         return len(self._trained)
 
     def __repr__(self) -> str:
-        return self.frame.to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep="")
+        shown = self.frame.astype(object).where(self.frame.notna(), "")  # a setting that a kind does not use
+        return shown.to_string(index=False, float_format=lambda value: f"{value:.3g}")
 
     def figure(self) -> Figure:
         """Explained variance by L0, and recovered cross-entropy by L0 if it was measured."""

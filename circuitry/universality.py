@@ -12,6 +12,8 @@ from .features.matching.neurons import mppc_neurons
 from .features.matching.store import FeatureActs
 from .features.sae.evaluate import evaluate
 from .features.sae.recipe import Recipe
+from .features.sae.sweep import sweep
+from .features.sae.swept import Sweep
 from .features.sae.train import train_sae
 from .features.sae.trained import Trained
 from .studies.circuits.compare import Circuits, circuits
@@ -26,6 +28,7 @@ __all__ = [
     "FeatureActs",
     "Matches",
     "Recipe",
+    "Sweep",
     "Trained",
     "Universality",
     "activations",
@@ -37,6 +40,7 @@ __all__ = [
     "mppc",
     "mppc_neurons",
     "scorer",
+    "sweep",
     "train_sae",
     "write_dashboard",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ class SAEConfig:
     """The settings of an SAE, apart from its weights.
 
     ``kind``: relu; topk, which keeps the ``k`` greatest features of a token; jumprelu, which keeps features above a threshold
-    that each has (read from files, not trained here). ``centred``: the decoder's bias is subtracted from the input first, as
+    that each has. ``centred``: the decoder's bias is subtracted from the input first, as
     some files require. ``provenance`` is written into the SAE's file: model, node, text, settings of the training.
 
     >>> SAEConfig(width=4, features=16, kind="topk")
@@ -129,6 +129,16 @@ class SAE(nn.Module):
         norm = self.W_dec.norm(dim=1)
         norm = torch.where(norm > 0, norm, 1)  # a feature without a direction stays without one
         return self._with(W_enc=self.W_enc * norm, b_enc=self.b_enc * norm, W_dec=self.W_dec / norm[:, None])
+
+    @torch.no_grad()
+    def jumping(self, threshold: Tensor) -> SAE:
+        """The jumprelu SAE with these weights, which keeps a feature above its threshold, of [F].
+
+        >>> SAE(SAEConfig(4, 8, "topk", 2)).jumping(torch.ones(8))
+        SAE(jumprelu, 4 -> 8)
+        """
+        weights = {**self.state_dict(), "threshold": threshold.to(self.W_enc)}
+        return SAE.of(replace(self.config, kind="jumprelu", k=None), weights)
 
     def on(self, device: torch.device | str) -> SAE:
         """This SAE on a device: itself if it is on that device already, else a copy."""

@@ -1,4 +1,4 @@
-"""Commands for sparse autoencoders: ``sae train | evaluate | encode``."""
+"""Commands for sparse autoencoders: ``sae train | sweep | evaluate | encode``."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ def train(
     texts: Texts = None,
     tokens: Annotated[int, typer.Option(help="activations to train on; a shorter text is repeated")] = 2_000_000,
     expansion: Annotated[int | None, typer.Option(help="features, as a multiple of the node's width; 32 by default")] = None,
-    kind: Annotated[str, typer.Option(help="relu, with L1, or topk")] = "relu",
+    kind: Annotated[str, typer.Option(help="relu, with L1; or topk, batchtopk, jumprelu, matryoshka")] = "relu",
     l1: Annotated[float | None, typer.Option(help="weight of the L1 penalty")] = None,
-    k: Annotated[int | None, typer.Option(help="active features per token, for topk; 32 by default")] = None,
+    k: Annotated[int | None, typer.Option(help="active features per token, for the kinds with k; 32 by default")] = None,
+    recipe: Annotated[str | None, typer.Option(help="paper: the paper's recipe, which does not clip gradients")] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", help="any other setting of the training as name=value, such as lr=0.001; repeatable"),
@@ -59,10 +60,54 @@ def train(
     from ..features.sae.train import train_sae
 
     data: dict[str, Any] = {"batch": batch, "buffer": buffer, "context": context, "seed": seed}
-    settings = read.merged(setting, kind=kind, tokens=tokens, **data, **read.given(k=k, expansion=expansion, l1=l1))
+    settings = read.merged(
+        setting, kind=kind, tokens=tokens, **data, **read.given(k=k, expansion=expansion, l1=l1, recipe=recipe)
+    )
     trained = train_sae(read.load(model, dtype, device, revision), nodes, texts, out=out, **settings)
     if os.environ.get("RANK", "0") == "0":
         _show(trained.last)
+        print(f"written: {out.resolve()}")
+
+
+@app.command()
+def sweep(
+    model: Model,
+    nodes: Annotated[list[str], typer.Argument(help='nodes such as "resid[3]", or families such as resid for all their nodes')],
+    out: Annotated[Path, typer.Option(help="folder for the sweep; run the same command to resume")],
+    revision: Revision = None,
+    texts: Texts = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            "-o",
+            help="a setting of the training, or several values of it, such as l1=1,2,4, kind=relu,topk, seed=0,1, "
+            "batch=1024,4096, order=0,1 or tokens=1000000; repeatable",
+        ),
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="paper: the paper's recipe, which does not clip gradients")] = None,
+    test_tokens: Annotated[
+        int, typer.Option(help="evaluate every SAE at this many tokens after the text of the training; 0: do not evaluate")
+    ] = 16_384,
+    buffer: Annotated[int, typer.Option(help="tokens shuffled together")] = 65536,
+    context: Context = 1024,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+) -> None:
+    """Train SAEs with every combination of settings, and write a table and a figure of L0 against what they reconstruct.
+
+    Trainings that differ in batch or order take a pass of the model over the text each; all others share one.
+    """
+    from ..features.sae.recipe import Recipe
+    from ..features.sae.sweep import sweep as run
+
+    loaded, settings = read.load(model, dtype, device, revision), read.values(setting)
+    tokens = settings.get("tokens", Recipe.tokens)
+    most = max(tokens) if isinstance(tokens, list) else tokens
+    test = _text(loaded, texts, test_tokens, most, context) if test_tokens else None
+    swept = run(loaded, nodes, texts, out=out, test=test, buffer=buffer, context=context, recipe=recipe, **settings)
+    if os.environ.get("RANK", "0") == "0":
+        print(swept)
         print(f"written: {out.resolve()}")
 
 

@@ -12,6 +12,8 @@ from .matching.neurons import mppc_neurons
 from .matching.store import FeatureActs
 from .sae.evaluate import evaluate
 from .sae.recipe import Recipe
+from .sae.sweep import sweep
+from .sae.swept import Sweep
 from .sae.train import train_sae
 from .sae.trained import Trained
 
@@ -22,6 +24,7 @@ __all__ = [
     "FeatureActs",
     "Matches",
     "Recipe",
+    "Sweep",
     "Trained",
     "activations",
     "corpus",
@@ -30,6 +33,7 @@ __all__ = [
     "mppc",
     "mppc_neurons",
     "scorer",
+    "sweep",
     "train_sae",
     "write_dashboard",
 ]

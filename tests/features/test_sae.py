@@ -20,7 +20,7 @@ from circuitry.features.sae import SAE, Recipe, SAEConfig, train_sae
 from circuitry.features.sae.learner import Learner
 from circuitry.paths import parse_node
 from circuitry.team import Team
-from support.planted import Planted, recovered, weights
+from support.planted import Planted, weights
 
 NODE = "resid[0]"
 ALONE, CPU = Team(), torch.device("cpu")
@@ -96,10 +96,12 @@ def test_directions_of_norm_1_reconstruct_the_same() -> None:
         (lambda: SAEConfig(4, 8, "topk", 9), "from 1 to 8"),
         (lambda: SAE.of(SAEConfig(4, 8), SAE(SAEConfig(4, 9)).state_dict()), "weights of this relu SAE"),
         (lambda: Recipe.of(l_1=2.0), "did you mean 'l1'"),
-        (lambda: Recipe(kind="jumprelu"), "relu, topk"),
+        (lambda: Recipe.of("papre"), "unknown recipe 'papre'; did you mean 'paper'"),
+        (lambda: Recipe(kind="gated"), "batchtopk, jumprelu, matryoshka, relu, topk"),
+        (lambda: Recipe(kind="matryoshka", features=12).config(4, {}), "12 features cannot be halved 4 times"),
         (lambda: Recipe(revive="ressample"), "did you mean 'resample'"),
         (lambda: Recipe(decoder="unit"), "fixed, free, weighted"),
-        (lambda: Recipe(decay=1.5), "share of the steps"),
+        (lambda: Recipe(decay=1.5), "fraction of the steps"),
         (lambda: Recipe(tokens=0), "more than 0"),
         (lambda: train_sae(None, NODE), "a model and its nodes"),
         (lambda: train_sae(None, activations=[drawn(8, 4)]), "the one node"),
@@ -111,18 +113,6 @@ def test_directions_of_norm_1_reconstruct_the_same() -> None:
 def test_mistakes_are_told(make: Any, told: str) -> None:
     with pytest.raises(ct.CircuitryError, match=told):
         make()
-
-
-# The settings with which so small a dictionary is found in so few steps; what they are in a real training is in Recipe.
-QUICK: dict[str, Any] = {"tokens": 128 * 500, "features": 24, "lr": 4e-3, "measured": 1024, "progress": False}
-
-
-@pytest.mark.parametrize("how", [{"kind": "relu", "l1": 1.0}, {"kind": "topk", "k": 2}], ids=lambda how: str(how["kind"]))
-def test_a_planted_dictionary_is_found(how: dict[str, Any]) -> None:
-    stream = Planted(width=10, batch=128)
-    sae = train_sae(None, activations=stream, **QUICK, **how)[NODE]
-    start = SAE(sae.config)
-    assert recovered(sae, stream.directions(NODE)) > 0.9 > 0.85 > recovered(start, stream.directions(NODE))
 
 
 def by_hand(recipe: Recipe, learner: Learner, batches: list[Tensor]) -> dict[str, Tensor]:
@@ -139,7 +129,7 @@ def by_hand(recipe: Recipe, learner: Learner, batches: list[Tensor]) -> dict[str
         weight = {"weighted": w["W_dec"].norm(dim=1), "fixed": torch.tensor(sae.config.norm), "free": torch.tensor(1.0)}[
             recipe.bound
         ]
-        penalty = recipe.l1 * min(1, done / recipe.l1_warmup) if recipe.kind == "relu" else 0
+        penalty = recipe.l1 * min(1, done / recipe.penalty_warmup) if recipe.kind == "relu" else 0
         loss = (x - f @ w["W_dec"] - w["b_dec"]).square().sum(1).mean() + penalty * (f * weight).sum(1).mean()
         gradients = dict(zip(w, torch.autograd.grad(loss, list(w.values())), strict=True))
         if recipe.bound == "fixed":
@@ -160,7 +150,7 @@ def by_hand(recipe: Recipe, learner: Learner, batches: list[Tensor]) -> dict[str
 @pytest.mark.parametrize("decoder", ["weighted", "fixed", "free"])
 @pytest.mark.parametrize("kind", ["relu", "topk"])
 def test_training_is_the_papers_steps_written_out(kind: str, decoder: str) -> None:
-    recipe = Recipe(kind=kind, decoder=decoder, k=3, features=12, l1=0.3, l1_warmup=0.5, decay=0.4)
+    recipe = Recipe(kind=kind, decoder=decoder, clip=None, k=3, features=12, l1=0.3, penalty_warmup=0.5, decay=0.4)
     learner = Learner(recipe.config(6, {}), recipe, 3, CPU)
     batches = [drawn(32, 6, seed=number) for number in range(10)]
     for step, x in enumerate(batches):
@@ -169,22 +159,23 @@ def test_training_is_the_papers_steps_written_out(kind: str, decoder: str) -> No
         torch.testing.assert_close(learner.weights[name].detach(), value, rtol=1e-3, atol=2e-5, msg=name)
 
 
-def test_what_the_paper_says_is_the_default() -> None:
+def test_what_the_paper_says_is_the_default_apart_from_clipping() -> None:
     recipe = Recipe()
-    assert (recipe.kind, recipe.expansion, recipe.lr, recipe.clip, recipe.revive) == ("relu", 32, 8e-4, None, None)
+    assert (recipe.kind, recipe.expansion, recipe.lr, recipe.revive) == ("relu", 32, 8e-4, None)
+    assert (recipe.clip, Recipe.of("paper").clip) == (1.0, None) and Recipe.of("paper", clip=1.0) == recipe
     assert recipe.config(768, {}) == SAEConfig(768, 24576) and not recipe.config(768, {}).centred
     (adam,) = Learner(SAEConfig(4, 8), recipe, 0, CPU).optimizer.param_groups
     assert (adam["betas"], adam["eps"], adam["lr"], adam["weight_decay"]) == ((0.9, 0.999), 1e-8, 8e-4, 0)
 
 
 def test_rates_rise_and_fall_when_they_should() -> None:
-    recipe = Recipe(warmup=0.1, decay=0.2, l1_warmup=0.5, lr=1.0, l1=4.0)
+    recipe = Recipe(warmup=0.1, decay=0.2, penalty_warmup=0.5, lr=1.0)
     assert [round(recipe.rate(done), 6) for done in (0, 0.05, 0.1, 0.8, 0.9)] == [0, 0.5, 1, 1, 0.5]
-    assert [recipe.penalty(done) for done in (0, 0.25, 0.5, 1)] == [0, 2, 4, 4]
-    assert Recipe(warmup=0, decay=0, l1_warmup=0, lr=1.0).rate(0) == Recipe(warmup=0, decay=0, lr=1.0).rate(1) == 1
+    assert [recipe.rise(done) for done in (0, 0.25, 0.5, 1)] == [0, 0.5, 1, 1]
+    assert Recipe(warmup=0, decay=0, penalty_warmup=0, lr=1.0).rate(0) == Recipe(warmup=0, decay=0, lr=1.0).rate(1) == 1
 
 
-def test_the_gradient_is_clipped_only_if_asked() -> None:
+def test_the_gradient_of_one_sae_is_clipped() -> None:
     seen = {}
     for clip in (None, 1e-3):
         learner = Learner(SAEConfig(6, 12), Recipe(clip=clip), 0, CPU)

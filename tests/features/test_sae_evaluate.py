@@ -67,6 +67,7 @@ def test_a_perfect_sae_recovers_all_and_a_zero_one_nothing(name: str, node: str)
     nothing = evaluate(model, {node: constant(torch.zeros(width))}, short, progress=False).iloc[0]
     assert perfect["explained_variance"] == pytest.approx(1, abs=1e-5) and nothing["l0"] == 0 and nothing["dead"] == 1
     if perfect["ce_zero"] > perfect["ce_clean"]:
+        assert perfect["kl"] == pytest.approx(0, abs=1e-4) and nothing["kl"] > 0.01
         assert perfect["recovered"] == pytest.approx(1, abs=1e-3) and nothing["recovered"] == pytest.approx(0, abs=1e-5)
     else:  # such a ratio would say nothing
         assert np.isnan(perfect["recovered"]) and np.isnan(nothing["recovered"])
@@ -91,7 +92,7 @@ def test_the_numbers_are_those_of_a_run_by_hand(transformer: Model, text: Corpus
     sae = SAE(SAEConfig(128, 256), seed=3)
     row = evaluate(transformer, {"resid[2]": sae}, text, progress=False).iloc[0]
     module = transformer.hf.get_submodule(transformer.graph.place(transformer.graph.node("resid[2]")).module)
-    change, kept = "clean", list[Tensor]()
+    change, kept, distributions = "clean", list[Tensor](), dict[str, Tensor]()
 
     def hook(_module: object, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         x = arguments[0].clone()
@@ -104,12 +105,14 @@ def test_the_numbers_are_those_of_a_run_by_hand(transformer: Model, text: Corpus
     found = {}
     with torch.no_grad():
         for change in ("clean", "spliced", "zero"):
-            losses = []
+            losses, predicted = [], []
             for document in range(len(text)):
                 ids = torch.from_numpy(text.ids[text.starts[document] : text.starts[document + 1]].astype(np.int64))
                 logits = transformer.hf(ids[None]).logits[0]
+                predicted.append(logits[1:-1].double().softmax(-1))
                 losses.append(functional.cross_entropy(logits[1:-1], ids[2:], reduction="none"))
             found[change] = float(torch.cat(losses).mean())
+            distributions[change] = torch.cat(predicted)
         x = torch.cat(kept)
         made, features = sae(x)
     handle.remove()
@@ -117,6 +120,8 @@ def test_the_numbers_are_those_of_a_run_by_hand(transformer: Model, text: Corpus
     for change, value in found.items():
         assert row[f"ce_{change}"] == pytest.approx(value, rel=1e-5), change
     assert row["recovered"] == pytest.approx((found["zero"] - found["spliced"]) / (found["zero"] - found["clean"]), rel=1e-4)
+    p, q = distributions["clean"], distributions["spliced"]
+    assert row["kl"] == pytest.approx(float((p * (p / q).log()).sum(1).mean()), rel=1e-4) and row["kl"] > 0.01
     assert row["l0"] == pytest.approx(float((features > 0).sum(1).double().mean()))
     assert row["dead"] == pytest.approx(float((~(features > 0).any(0)).double().mean()))
     variance = (x - x.mean(0)).square().sum()

@@ -108,13 +108,16 @@ def stopped(out: Path, after: int, **settings: Any) -> None:
     [
         {"kind": "topk", "k": 3, "revive": "auxiliary", "dead_after": 128},
         {"kind": "topk", "k": 3},
+        {"kind": "batchtopk", "k": 2},
+        {"kind": "jumprelu", "revive": "resample", "resample_every": 128, "dead_after": 64},
+        {"kind": "matryoshka", "k": 2, "prefixes": 3},
         {"normalise": False, "measured": None},
     ],
     ids=str,
 )
 def test_what_resumes_is_what_stopped(tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The report too, which is due every fourth step: what was added up before is kept."""
-    monkeypatch.setattr("circuitry.features.sae.train.REPORTS", 6)
+    monkeypatch.setattr("circuitry.features.sae.passes.REPORTS", 6)
     stopped(tmp_path / "run", 9, **settings)
     resumed, whole = train(tmp_path / "run", **settings), train(None, **settings)
     assert same(weights(resumed), weights(whole)) and resumed.log.equals(whole.log) and len(whole.log) == 12

@@ -221,7 +221,7 @@ def test_a_suites_metric_is_of_its_tables_at_the_logits() -> None:
     [
         ({"k": 32}, "k=32"),
         ({"kind": "topk", "l1": 2.0}, "l1=2.0"),
-        ({"kind": "topk", "l1_warmup": 0.1}, "l1_warmup=0.1"),
+        ({"kind": "topk", "penalty_warmup": 0.1}, "penalty_warmup=0.1"),
         ({"resample_every": 5}, "resample_every=5"),
         ({"auxiliary": 0.1}, "auxiliary=0.1"),
         ({"features": 16, "expansion": 2}, "expansion=2"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -65,6 +66,10 @@ def test_every_comparison_and_figure_of_the_paper_is_there(found: Universality) 
     assert means.between(0, 1).all()
     assert means["SAE seed", "forward"] > means["neurons", "forward"]  # the same activations, so these agree even so early
     assert len(found.saes) == 4 * 5 and len(found.scores) == 20
+    trainings = [json.loads(file.read_text()) for file in folder.glob("saes/*/training.json")]
+    assert len(trainings) == 5 and all(training["identity"]["recipe"]["clip"] is None for training in trainings), (
+        "the paper's recipe"
+    )
     assert "Small models" in found.text() and "no scorer read the text" in found.text()
 
 

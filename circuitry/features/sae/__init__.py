@@ -4,7 +4,9 @@ from ...autoencoders.files import load, save
 from ...autoencoders.sae import SAE, SAEConfig
 from .evaluate import evaluate
 from .recipe import Recipe
+from .sweep import sweep
+from .swept import Sweep
 from .train import train_sae
 from .trained import Trained
 
-__all__ = ["SAE", "Recipe", "SAEConfig", "Trained", "evaluate", "load", "save", "train_sae"]
+__all__ = ["SAE", "Recipe", "SAEConfig", "Sweep", "Trained", "evaluate", "load", "save", "sweep", "train_sae"]

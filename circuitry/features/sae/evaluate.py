@@ -42,7 +42,8 @@ def evaluate(
     Columns: ``node``; ``tokens``; ``l0``, features that fire at a token; ``explained_variance``, 1 - Σ‖x - x̂‖² / Σ‖x - mean‖²,
     0 for an SAE that always returns the mean; ``ce_clean``, ``ce_spliced``, ``ce_zero``: the cross-entropy of the next token, in
     nats, of the unchanged model, with x̂ for x, and with 0 for x; ``recovered``, (zero - spliced) / (zero - clean), 1 for a
-    perfect SAE and 0 for one no better than zeros, NaN if the model does no worse with zeros; ``dead``, the share of features
+    perfect SAE and 0 for one no better than zeros, NaN if the model does no worse with zeros; ``kl``, the mean Kullback-Leibler
+    divergence KL(unchanged ‖ with x̂) of the distributions of the next token, in nats, 0 for a perfect SAE; ``dead``, the share of features
     that fired at none of these tokens. Values of special tokens stay as they are, and their predictions are not counted.
 
     Raises CircuitryError for nodes that do not exist and for SAEs of another width.
@@ -67,10 +68,14 @@ def evaluate(
     with tqdm(total=text.tokens, desc="evaluate", unit="token", unit_scale=True, disable=not progress, leave=False) as bar:
         for rows in _rows(model, text, named, parse_memory(memory)):
             values = read(model, named, rows.ids)
-            clean += _cross_entropy(spliced(model, rows.ids, {}, rows.used), rows)
+            unchanged = spliced(model, rows.ids, {}, rows.used)
+            clean += _cross_entropy(unchanged, rows)
             for node, tally in sums.items():
                 tally.add(node, values[node][torch.from_numpy(rows.used).to(model.device)])
-                tally.spliced += _cross_entropy(spliced(model, rows.ids, {node: _reconstruct(tally.sae)}, rows.used), rows)
+                logits = spliced(model, rows.ids, {node: _reconstruct(tally.sae)}, rows.used)
+                tally.spliced += _cross_entropy(logits, rows)
+                tally.divergence += _divergence(unchanged, logits, rows)
+                del logits  # else it is in memory while the next logits are computed
                 tally.zero += _cross_entropy(spliced(model, rows.ids, {node: torch.zeros_like}, rows.used), rows)
             counted += int(rows.predicting.sum())
             bar.update(int(rows.used.sum()))
@@ -98,7 +103,7 @@ def _rows(model: Model, corpus: Corpus, saes: Mapping[Node, SAE], memory: int) -
     widest = max((sae.config.features + sae.config.width for sae in saes.values()), default=0)
     while len(order):
         longest = int(lengths[order[0]])
-        row_bytes = model.bytes_per_row(longest) + 4 * longest * (3 * model.hf.config.vocab_size + 2 * widest)
+        row_bytes = model.bytes_per_row(longest) + 4 * longest * (4 * model.hf.config.vocab_size + 2 * widest)
         group, order = np.split(order, [min(len(order), max(1, memory // row_bytes))])
         ids, used = np.zeros((len(group), longest), np.int64), np.zeros((len(group), longest), bool)
         for row, document in enumerate(group):
@@ -117,6 +122,16 @@ def _cross_entropy(logits: Tensor, rows: _Rows) -> float:
     return total
 
 
+def _divergence(unchanged: Tensor, logits: Tensor, rows: _Rows) -> float:
+    """KL(unchanged ‖ logits), the sum over the tokens whose prediction counts."""
+    total = 0.0
+    for row, predicting in enumerate(rows.predicting):
+        (at,) = np.nonzero(predicting)
+        p, q = (functional.log_softmax(given[row, at].float(), -1) for given in (unchanged, logits))
+        total += float(functional.kl_div(q, p, reduction="sum", log_target=True))
+    return total
+
+
 class _Sums:
     """Sums over tokens for one SAE."""
 
@@ -124,7 +139,7 @@ class _Sums:
         self.sae, self.tokens, self.squares = sae, 0, 0.0
         self.counts = torch.zeros(sae.config.features, dtype=torch.int64, device=sae.W_enc.device)
         self.moments = torch.zeros(1 + sae.config.width, dtype=torch.float64, device=sae.W_enc.device)
-        self.spliced = self.zero = 0.0
+        self.spliced = self.zero = self.divergence = 0.0
 
     @torch.no_grad()
     def add(self, node: Node, values: Tensor) -> None:
@@ -147,5 +162,6 @@ class _Sums:
             "explained_variance": 1 - self.squares / spread if spread > 0 else float("nan"),
             **{name: total / counted if counted else float("nan") for name, total in entropies.items()},
             "recovered": (self.zero - self.spliced) / ablated if ablated > 0 else float("nan"),
+            "kl": self.divergence / counted if counted else float("nan"),
             "dead": float((self.counts == 0).double().mean()),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ class Learner:
     def __init__(self, config: SAEConfig, recipe: Recipe, seed: int, device: torch.device) -> None:
         self.recipe, self.seed = recipe, seed
         self.sae = SAE(config, seed).to(device)
+        self.objective = recipe.objective(recipe).to(device)
+        self.objective.begin(self.sae)
         self.weights = dict(self.sae.named_parameters())
         self.optimizer = torch.optim.Adam(self.weights.values(), lr=recipe.lr, betas=BETAS, eps=EPSILON, fused=True)
         self.scale = torch.ones((), dtype=torch.float64)
@@ -47,30 +50,21 @@ class Learner:
         done = step / steps
         x = x.to(self.tokens_since_fired.device, torch.float32) * float(self.scale)
         before = self.sae.before(x)
-        features = self.sae.activate(before)
+        features = self.objective.activate(self.sae, before)
         error = x - self.sae.decode(features)
         squares = error.square().sum()
-        loss = (squares + self._penalty(features, done) + self._auxiliary(before, error.detach())) / len(x)
+        added = self.objective.added(self.sae, x, before, features, done)
+        loss = (squares + added + self._auxiliary(before, error.detach())) / len(x)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         fired = features.detach().sign().sum(0)
         self._update(done, team)
+        self.objective.stepped(self.sae, team)
         self._count(x, loss.detach(), squares.detach(), fired, team)
         interval = max(1, self.recipe.resample_every // (len(x) * team.world_size))
         falling = self.recipe.decay > 0 and 1 - done <= self.recipe.decay  # too late for a new feature to learn
         if self.recipe.revive == "resample" and (step + 1) % interval == 0 and not falling:
             self._resample(error.detach(), step, team)
-
-    def _penalty(self, features: Tensor, done: float) -> Tensor | float:
-        """The L1 penalty, summed over tokens."""
-        weight = self.recipe.penalty(done)
-        if not weight:
-            return 0.0
-        if self.recipe.bound == "free":
-            return weight * features.sum()
-        norms: Tensor = self.sae.W_dec.norm(dim=1)
-        penalty: Tensor = features.sum(0) @ (norms if self.recipe.bound == "weighted" else norms.detach())
-        return weight * penalty
 
     def _auxiliary(self, before: Tensor, error: Tensor) -> Tensor | float:
         """Squared error with which the D/2 strongest dead features of each token reconstruct the error of the living ones."""
@@ -124,9 +118,10 @@ class Learner:
         self.sae.W_dec[dead] = towards * self.sae.W_dec[alive].norm(dim=1).mean()
         self.sae.W_enc[:, dead] = 0.2 * self.sae.W_enc[:, alive].norm(dim=0).mean() * towards.T
         self.sae.b_enc[dead] = 0
-        for name, at in {"W_dec": dead, "b_enc": dead, "W_enc": (slice(None), dead)}.items():
+        self.objective.restart(self.sae, dead, alive)
+        for name in self.weights.keys() - {"b_dec"}:
             for moment in ("exp_avg", "exp_avg_sq"):
-                self.optimizer.state[self.weights[name]][moment][at] = 0
+                self.optimizer.state[self.weights[name]][moment][(slice(None), dead) if name == "W_enc" else dead] = 0
         self.tokens_since_fired[dead] = 0
 
     def report(self) -> dict[str, float]:
@@ -144,13 +139,17 @@ class Learner:
 
     def result(self, provenance: Mapping[str, Any]) -> SAE:
         """The SAE for activations in the model's own units, with this provenance for its file."""
-        sae = self.sae.scaled(float(self.scale))
-        config = self.sae.config
-        return SAE.of(SAEConfig(config.width, config.features, config.kind, config.k, provenance=provenance), sae.state_dict())
+        sae = self.objective.trained(self.sae).scaled(float(self.scale))
+        return SAE.of(replace(sae.config, provenance=provenance), sae.state_dict())
+
+    def _buffers(self) -> dict[str, Tensor]:
+        """What changes from step to step and is not learned."""
+        own = {"tokens_since_fired": self.tokens_since_fired, "meter": self.meter, "scale": self.scale}
+        return own | {f"objective.{name}": value for name, value in self.objective.named_buffers()}
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that the next step depends on."""
-        state = {"tokens_since_fired": self.tokens_since_fired, "meter": self.meter, "scale": self.scale}
+        state = dict(self._buffers())
         for name, weight in self.weights.items():
             state |= {f"weight.{name}": weight.detach()}
             state |= {f"{key}.{name}": value for key, value in self.optimizer.state[weight].items()}
@@ -159,7 +158,7 @@ class Learner:
     @torch.no_grad()
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from the state that ``tensors()`` returned."""
-        for tensor, name in ((self.tokens_since_fired, "tokens_since_fired"), (self.meter, "meter"), (self.scale, "scale")):
+        for name, tensor in self._buffers().items():
             tensor.copy_(state[name])
         for name, weight in self.weights.items():
             weight.copy_(state[f"weight.{name}"])

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from tqdm.auto import tqdm
-
-from ...autoencoders.sae import SAEConfig
 from ...errors import CircuitryError, no_effect
-from ...models.threads import on_threads
 from ...paths.parse import parse_node
 from ...paths.values import Node
-from ...store.files import sweep
-from ...team import Team, team
+from ...team import team
 from .checkpoints import TrainingFolder
-from .learner import Learner, seed_of
+from .passes import Pass, Training
 from .recipe import Recipe
-from .source import Batch, Batches, Source, source
-from .trained import COLUMNS, Trained
+from .source import Batches, source
+from .trained import Trained
 
 if TYPE_CHECKING:
     from ...models.model import Model
@@ -36,8 +24,6 @@ if TYPE_CHECKING:
 
 BATCH, BUFFER, CONTEXT, SAVE_EVERY = 1024, 65536, 1024, 300.0
 """Defaults: tokens of a batch, of a buffer and of a document, and seconds between checkpoints."""
-REPORTS = 100
-"""How many reports a training gives, in the bar and in the log."""
 
 
 def train_sae(
@@ -49,27 +35,31 @@ def train_sae(
     activations: Batches | None = None,
     out: str | PathLike[str] | None = None,
     seed: int = 0,
+    order: int | None = None,
     batch: int = BATCH,
     buffer: int = BUFFER,
     context: int = CONTEXT,
     save_every: float = SAVE_EVERY,
     progress: bool = True,
-    **recipe: Any,
+    recipe: str | None = None,
+    **settings: Any,
 ) -> Trained:
     """Train a sparse autoencoder on each node, all of them from one pass of the model over the text.
 
-    ReLU with L1 as in appendix A of the paper, or topk. ``recipe`` takes every field of ``Recipe``, which gives each default and
-    its reason. Weights are float32.
+    ReLU with L1 as in appendix A of the paper, or another ``kind``. Weights are float32.
 
     Args:
-        model, nodes, texts, corpus, context, batch, buffer, seed: as for ``circuitry.activations``; ``seed`` also seeds the
-            weights. ``batch`` is per process.
+        model, nodes, texts, corpus, context, batch, buffer: as for ``circuitry.activations``. ``batch`` is per process.
+        seed: for the weights, and for the order of the tokens if ``order`` is None.
+        order: seed of the order of the tokens, if it is another one.
         activations: in place of model and texts, a stream (any object with ``batches(start)``), or an iterable of tensors
             [token, width] of the one node named, or of dictionaries from nodes to tensors. An iterable is read from its
             beginning again when a training is resumed.
         out: the folder. Every ``save_every`` seconds a checkpoint is written there; the same call resumes a killed training and
             ends with the same bits (with the same number of threads). A complete training is read back.
         progress: show a bar with L0, explained variance and the share of dead features, means over nodes.
+        recipe: "paper" for the paper's recipe, which does not clip gradients; by default they are clipped.
+        settings: any field of ``Recipe``, which gives each default and its reason.
 
     Under ``torchrun`` each process takes its own batches and gradients are averaged. Raises CircuitryError for unknown settings,
     batches that end before ``tokens``, and a folder with other settings; FileError for a folder that another training writes to,
@@ -81,11 +71,11 @@ def train_sae(
     >>> saes["resid[0]"]
     SAE(resid[0] relu, 4 -> 16)
     """
-    settings = Recipe.of(**recipe)
+    chosen = Recipe.of(recipe, **settings)
     if activations is not None:
-        _check_stream(
+        check_stream(
             model=(model, None), texts=(texts, None), corpus=(corpus, None),
-            batch=(batch, BATCH), buffer=(buffer, BUFFER), context=(context, CONTEXT),
+            batch=(batch, BATCH), buffer=(buffer, BUFFER), context=(context, CONTEXT), order=(order, None),
         )  # fmt: skip
     if out is None and save_every != SAVE_EVERY:
         raise no_effect(
@@ -101,178 +91,35 @@ def train_sae(
                 raise no_effect(
                     "context", context, "the corpus is cut into documents already", "leave context out, or give texts"
                 )
-            text: dict[str, Any] = {"corpus": corpus} if corpus is not None else {"tokens": settings.tokens, "context": context}
-            options: dict[str, Any] = {
-                "batch": batch,
-                "buffer": buffer,
-                "seed": seed,
-                "rank": crew.rank,
-                "world_size": crew.world_size,
-            }
-            activations = collect(model, nodes, texts, **text, **options)
-        training = _Training(settings, seed, source(activations, _named(nodes), crew), crew, save_every, progress)
-        return training.run(TrainingFolder(Path(out)) if out is not None else None)
+            text: dict[str, Any] = {"corpus": corpus} if corpus is not None else {"tokens": chosen.tokens, "context": context}
+            order = seed if order is None else order
+            options: dict[str, Any] = {"batch": batch, "buffer": buffer, "seed": order}
+            activations = collect(model, nodes, texts, **text, **options, rank=crew.rank, world_size=crew.world_size)
+        folder = TrainingFolder(Path(out)) if out is not None else None
+        training = Training(chosen, seed, source(activations, named(nodes), crew), crew, folder)
+        (trained,) = Pass([training], folder, training.identity, save_every, progress).run()
+        return trained
 
 
-def _complete(record: Mapping[str, Any] | None) -> bool:
-    return record is not None and record["state"] == "complete"
+def check_stream(**given: tuple[Any, Any]) -> None:
+    """Refuse settings of how to collect activations, (value, default), if the activations are given.
 
-
-def _check_stream(**given: tuple[Any, Any]) -> None:
-    """Refuse settings of how to collect activations, (value, default), if the activations are given."""
+    >>> check_stream(buffer=(BUFFER, BUFFER))
+    >>> check_stream(buffer=(9, BUFFER))
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: buffer=9 has no effect: the activations are given already; leave buffer out, or leave activations out
+    """
     for name, (value, default) in given.items():
         if value is not None and value != default:
             shown = value if isinstance(value, int) else ...
             raise no_effect(name, shown, "the activations are given already", f"leave {name} out, or leave activations out")
 
 
-def _named(nodes: str | Node | Iterable[str | Node] | None) -> list[Node]:
+def named(nodes: str | Node | Iterable[str | Node] | None) -> list[Node]:
+    """Nodes that are given as one or several, or as None.
+
+    >>> [str(node) for node in named("resid[1]")], named(None)
+    (['resid[1]'], [])
+    """
     several = [nodes] if isinstance(nodes, str | Node) else list(nodes or ())
     return [parse_node(node) if isinstance(node, str) else node for node in several]
-
-
-@dataclass
-class _Training:
-    """One call of ``train_sae``."""
-
-    recipe: Recipe
-    seed: int
-    source: Source
-    team: Team
-    save_every: float
-    progress: bool
-    rows: list[list[float]] = field(default_factory=list)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of a step, over all processes."""
-        return self.source.tokens * self.team.world_size
-
-    @property
-    def steps(self) -> int:
-        return -(-self.recipe.tokens // self.tokens)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Everything that the weights depend on, except the machine."""
-        return {
-            "nodes": [str(node) for node in self.source.widths],
-            "widths": list(self.source.widths.values()),
-            "recipe": asdict(self.recipe),
-            "seed": self.seed,
-            "batch": self.source.tokens,
-            "processes": self.team.world_size,
-            **self.source.identity,
-        }
-
-    def run(self, folder: TrainingFolder | None) -> Trained:
-        """Train to the end, from the folder's last checkpoint if there is one; the first process holds the folder."""
-        # Before the lock, which makes the folder: settings that do not fit leave nothing behind.
-        configs = {node: self.recipe.config(width, {"node": str(node)}) for node, width in self.source.widths.items()}
-        if folder is not None and _complete(folder.work.check(self.identity)):  # no lock: the disk may be read-only
-            return Trained.load(folder.path)
-        with folder.work.held() if folder is not None and self.team.rank == 0 else nullcontext():
-            return self._run(folder, configs)
-
-    def _run(self, folder: TrainingFolder | None, configs: dict[Node, SAEConfig]) -> Trained:
-        done = self._open(folder)
-        if folder is not None and done is None:
-            return Trained.load(folder.path)
-        stream = self.source.batches(done or 0)
-        learners, stream = self._learners(configs, stream, folder, done or 0)
-        self._go(learners, stream, folder, done or 0)
-        return self._end(learners, folder)
-
-    def _open(self, folder: TrainingFolder | None) -> int | None:
-        """Steps done; None where the training is complete."""
-        if folder is None:
-            return 0
-        if self.team.rank == 0:
-            folder.open(self.identity)
-            sweep(folder.path)
-        self.team.wait()
-        done = folder.open(self.identity)
-        return None if _complete(folder.work.record()) else done
-
-    def _learners(
-        self, configs: dict[Node, SAEConfig], stream: Iterator[Batch], folder: TrainingFolder | None, done: int
-    ) -> tuple[dict[Node, Learner], Iterator[Batch]]:
-        """A learner for every node, restored or new, and the stream with the batches read here put back in front."""
-        first = 1 if done else -(-self.recipe.measured // self.tokens)  # one batch is enough to see the device
-        head = list(itertools.islice(stream, min(first, self.steps - done)))
-        if not head and done < self.steps:
-            raise CircuitryError(f"the activations ended after {done * self.tokens} tokens")
-        device = next(iter(head[0].values())).device if head else torch.device("cpu")
-        learners = {node: Learner(config, self.recipe, seed_of(self.seed, node), device) for node, config in configs.items()}
-        if folder is not None and done:
-            *states, log = folder.load(done)
-            self.rows = log["rows"].tolist()
-            for learner, state in zip(learners.values(), states, strict=True):
-                learner.restore(state)
-        else:
-            for node, learner in learners.items():
-                learner.measure([batch[node] for batch in head], self.team)
-        return learners, itertools.chain(head, stream)
-
-    def _go(self, learners: dict[Node, Learner], stream: Iterator[Batch], folder: TrainingFolder | None, done: int) -> None:
-        """Take the remaining steps."""
-        first, saved, interval = self.team.rank == 0, time.monotonic(), max(1, self.steps // REPORTS)
-        with tqdm(total=self.steps * self.tokens, initial=done * self.tokens, desc="train SAEs", unit="token",
-                  unit_scale=True, disable=not (self.progress and first), leave=False) as bar:  # fmt: skip
-            for step in range(done, self.steps):
-                if (batch := next(stream, None)) is None:
-                    raise CircuitryError(f"the activations ended after {step * self.tokens} of {self.recipe.tokens} tokens")
-                self._step(learners, batch, step)
-                bar.update(self.tokens)
-                if (step + 1) % interval == 0 or step + 1 == self.steps:
-                    self._report(learners, step + 1, bar)
-                if folder is not None and first and time.monotonic() - saved >= self.save_every:
-                    rows = {"rows": torch.tensor(self.rows, dtype=torch.float64).reshape(-1, 2 + len(COLUMNS))}
-                    folder.save(step + 1, [*(learner.tensors() for learner in learners.values()), rows])
-                    saved = time.monotonic()
-
-    def _step(self, learners: dict[Node, Learner], batch: Batch, step: int) -> None:
-        """Every SAE learns from its part of the batch: on threads, unless several processes must sum gradients in one order."""
-
-        def learn(node: Node) -> None:
-            learners[node].learn(batch[node], step, self.steps, self.team)
-
-        if self.team.world_size > 1:
-            for node in learners:
-                learn(node)
-        else:
-            on_threads(learn, learners, next(iter(batch.values())).device)
-
-    def _report(self, learners: dict[Node, Learner], step: int, bar: Any) -> None:
-        reports = [learner.report() for learner in learners.values()]
-        for node, report in zip(learners, reports, strict=True):
-            if not math.isfinite(report["loss"]):
-                raise CircuitryError(f"the loss of {node} is not finite by step {step}; a lower lr, or clip=1.0, may help")
-        self.rows += [[step, number, *(report[column] for column in COLUMNS)] for number, report in enumerate(reports)]
-        mean = {column: sum(report[column] for report in reports) / len(reports) for column in COLUMNS}
-        bar.set_postfix_str(f"L0 {mean['l0']:.1f}, EV {mean['explained_variance']:.3f}, dead {mean['dead']:.1%}", refresh=False)
-
-    def _end(self, learners: dict[Node, Learner], folder: TrainingFolder | None) -> Trained:
-        """The trained SAEs, written to files if there is a folder."""
-        versions = self._versions()
-        provenance = {**self.source.provenance, **self.identity, "versions": versions}
-        for name in ("nodes", "widths"):  # of the whole run, not of one SAE
-            del provenance[name]
-        saes = {
-            node: learner.result({"node": str(node), **provenance, "scale": float(learner.scale)})
-            for node, learner in learners.items()
-        }
-        trained = Trained(saes, np.array(self.rows), self.tokens, folder.path if folder is not None else None)
-        if folder is not None and self.team.rank == 0:
-            trained.save(folder.path)
-            folder.finish({"identity": self.identity, "state": "complete", "versions": versions})
-        self.team.wait()
-        return trained
-
-    def _versions(self) -> dict[str, str]:
-        """Versions of the libraries that computed the numbers; without a model, the model's libraries are not imported."""
-        if "model" not in self.source.provenance:
-            return {"torch": torch.__version__}
-        from ...patching.provenance import versions
-
-        return versions()

@@ -14,6 +14,9 @@ from ...paths.values import Node
 from ...suites.folder import plain
 from .result import ARCHITECTURE, MODEL_SEED, SAE_SEED
 
+RECIPE = "paper"
+"""SAEs are trained with this recipe: the experiment repeats the paper's, and its published numbers were made with it."""
+
 
 @dataclass(frozen=True)
 class Dictionary:
@@ -58,7 +61,7 @@ class Settings:
                 raise CircuitryError(f"the experiment has no setting {name!r}; {suggest(name, names | of_recipe)}")
         recipe = {name: value for name, value in given.items() if name not in names}
         # A bad recipe is refused now, not when training starts.
-        Recipe.of(**recipe, **{name: value for name, value in given.items() if name == "expansion"})
+        Recipe.of(RECIPE, **recipe, **{name: value for name, value in given.items() if name == "expansion"})
         return cls(**{name: value for name, value in given.items() if name in names}, recipe=recipe)
 
 

@@ -31,7 +31,7 @@ from ...models.model import Model
 from ...patching.provenance import versions
 from ...store.files import slug, write_whole
 from ...suites.folder import RunFolder, plain
-from .plan import Dictionary, Settings, dictionaries, sites
+from .plan import RECIPE, Dictionary, Settings, dictionaries, sites
 from .result import ARCHITECTURE, MODEL_SEED, NEURONS, SAE_SEED, Compared, Universality
 
 EVALUATED = 10_000
@@ -205,6 +205,7 @@ class _Run:
             out=out,
             batch=self.settings.batch,
             progress=self.progress,
+            recipe=RECIPE,
             **recipe,
         )
 

@@ -1,0 +1,239 @@
+"""One pass over a stream of activations, on whose batches any number of trainings learn."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ...errors import CircuitryError
+from ...models.threads import on_threads
+from ...paths.values import Node
+from ...store.files import sweep
+from ...team import Team
+from .checkpoints import TrainingFolder
+from .learner import Learner, seed_of
+from .recipe import Recipe
+from .source import Batch, Source
+from .trained import COLUMNS, Trained
+
+REPORTS = 100
+"""How many reports a training gives, in the bar and in the log."""
+
+
+@dataclass
+class Training:
+    """One recipe with one seed, on every node of a stream: what one call of ``train_sae`` trains. ``folder`` gets the SAEs."""
+
+    recipe: Recipe
+    seed: int
+    source: Source
+    team: Team
+    folder: TrainingFolder | None
+    learners: dict[Node, Learner] = field(default_factory=dict)
+    rows: list[list[float]] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a step, over all processes."""
+        return self.source.tokens * self.team.world_size
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        return -(-self.recipe.tokens // self.tokens)
+
+    @property
+    def first(self) -> int:
+        """How many batches the scale of the activations is measured on."""
+        return min(-(-self.recipe.measured // self.tokens), self.steps)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that the weights depend on, except the machine."""
+        return {
+            "nodes": [str(node) for node in self.source.widths],
+            "widths": list(self.source.widths.values()),
+            "recipe": asdict(self.recipe),
+            "seed": self.seed,
+            "batch": self.source.tokens,
+            "processes": self.team.world_size,
+            **self.source.identity,
+        }
+
+    def check(self) -> bool:
+        """Whether the folder holds this training, complete. Raises CircuitryError if settings do not fit, or it holds anything else."""
+        for node, width in self.source.widths.items():
+            self.recipe.config(width, {"node": str(node)})
+        record = self.folder.work.check(self.identity) if self.folder is not None else None
+        return record is not None and record["state"] == "complete"
+
+    def make(self, device: torch.device) -> None:
+        """Make a new learner for every node."""
+        for node, width in self.source.widths.items():
+            config = self.recipe.config(width, {"node": str(node)})
+            self.learners[node] = Learner(config, self.recipe, seed_of(self.seed, node), device)
+
+    def report(self, step: int) -> list[dict[str, float]]:
+        """Add the means since the last report to the log, and return them. Raises CircuitryError for a loss that is not finite."""
+        reports = [learner.report() for learner in self.learners.values()]
+        for node, report in zip(self.learners, reports, strict=True):
+            if not math.isfinite(report["loss"]):
+                raise CircuitryError(f"the loss of {node} is not finite by step {step}; a lower lr, or a lower clip, may help")
+        self.rows += [[step, number, *(report[column] for column in COLUMNS)] for number, report in enumerate(reports)]
+        return reports
+
+    def end(self) -> Trained:
+        """The trained SAEs, written to files if there is a folder."""
+        versions = self._versions()
+        provenance = {**self.source.provenance, **self.identity, "versions": versions}
+        for name in ("nodes", "widths"):  # of the whole run, not of one SAE
+            del provenance[name]
+        saes = {
+            node: learner.result({"node": str(node), **provenance, "scale": float(learner.scale)})
+            for node, learner in self.learners.items()
+        }
+        trained = Trained(saes, np.array(self.rows), self.tokens, self.folder.path if self.folder is not None else None)
+        if self.folder is not None and self.team.rank == 0:
+            trained.save(self.folder.path)
+            self.folder.finish({"identity": self.identity, "state": "complete", "versions": versions})
+        return trained
+
+    def _versions(self) -> dict[str, str]:
+        """Versions of the libraries that computed the numbers; without a model, the model's libraries are not imported."""
+        if "model" not in self.source.provenance:
+            return {"torch": torch.__version__}
+        from ...patching.provenance import versions
+
+        return versions()
+
+
+@dataclass
+class Pass:
+    """Trainings on the same batches. ``folder`` gets their checkpoints; ``identity`` is what is written there about them."""
+
+    trainings: Sequence[Training]
+    folder: TrainingFolder | None
+    identity: Mapping[str, Any]
+    save_every: float
+    progress: bool
+
+    def run(self) -> list[Trained]:
+        """Train to the end, from the folder's last checkpoint if there is one; the first process holds the folder."""
+        # Before the lock, which makes the folder: settings that do not fit leave nothing behind, and the disk may be read-only.
+        if self._complete():
+            return self._read_back()
+        with self.folder.work.held() if self.folder is not None and self._team.rank == 0 else nullcontext():
+            done = self._open()
+            if self._complete():  # the last process that held the folder has ended it
+                return self._read_back()
+            self._go(self._begin(done), done)
+            trained = [training.end() for training in self.trainings]
+            self._team.wait()
+            return trained
+
+    def _complete(self) -> bool:
+        complete = [training.check() for training in self.trainings]  # of all, so that a wrong folder is told now
+        return all(complete)
+
+    def _read_back(self) -> list[Trained]:
+        return [Trained.load(training.folder.path) for training in self.trainings if training.folder is not None]
+
+    @property
+    def _team(self) -> Team:
+        return self.trainings[0].team
+
+    @property
+    def _learners(self) -> list[Learner]:
+        return [learner for training in self.trainings for learner in training.learners.values()]
+
+    def _open(self) -> int:
+        """Steps done."""
+        if self.folder is None:
+            return 0
+        if self._team.rank == 0:
+            self.folder.open(self.identity)
+            sweep(self.folder.path)
+        self._team.wait()
+        return self.folder.open(self.identity)
+
+    def _begin(self, done: int) -> Iterator[Batch]:
+        """Make all learners, new or restored; returns the stream with the batches read here put back in front."""
+        stream = self.trainings[0].source.batches(done)
+        most = max(training.steps for training in self.trainings)
+        first = 1 if done else max(training.first for training in self.trainings)  # one batch is enough to see the device
+        head = list(itertools.islice(stream, min(first, most - done)))
+        if not head and done < most:
+            raise CircuitryError(f"the activations ended after {done * self.trainings[0].tokens} tokens")
+        device = next(iter(head[0].values())).device if head else torch.device("cpu")
+        for training in self.trainings:
+            training.make(device)
+            for node, learner in training.learners.items() if not done else ():
+                learner.measure([batch[node] for batch in head[: training.first]], self._team)
+        if self.folder is not None and done:
+            self._restore(self.folder.load(done))
+        return itertools.chain(head, stream)
+
+    def _restore(self, states: list[dict[str, Tensor]]) -> None:
+        logs = states[len(states) - len(self.trainings) :]
+        for learner, state in zip(self._learners, states[: -len(logs)], strict=True):
+            learner.restore(state)
+        for training, log in zip(self.trainings, logs, strict=True):
+            training.rows = log["rows"].tolist()
+
+    def _go(self, stream: Iterator[Batch], done: int) -> None:
+        """Take the remaining steps."""
+        first, saved, tokens = self._team.rank == 0, time.monotonic(), self.trainings[0].tokens
+        steps = max(training.steps for training in self.trainings)
+        with tqdm(total=steps * tokens, initial=done * tokens, desc="train SAEs", unit="token",
+                  unit_scale=True, disable=not (self.progress and first), leave=False) as bar:  # fmt: skip
+            for step in range(done, steps):
+                if (batch := next(stream, None)) is None:
+                    wanted = max(training.recipe.tokens for training in self.trainings)
+                    raise CircuitryError(f"the activations ended after {step * tokens} of {wanted} tokens")
+                self._step(batch, step)
+                bar.update(tokens)
+                self._report(step + 1, bar)
+                if self.folder is not None and first and time.monotonic() - saved >= self.save_every:
+                    self._save(self.folder, step + 1)
+                    saved = time.monotonic()
+
+    def _step(self, batch: Batch, step: int) -> None:
+        """Every SAE learns from its part of the batch: on threads, unless several processes must sum gradients in one order."""
+        work = [(training, node) for training in self.trainings if step < training.steps for node in training.learners]
+
+        def learn(item: tuple[Training, Node]) -> None:
+            training, node = item
+            training.learners[node].learn(batch[node], step, training.steps, self._team)
+
+        if self._team.world_size > 1:
+            for item in work:
+                learn(item)
+        else:
+            on_threads(learn, work, next(iter(batch.values())).device)
+
+    def _report(self, step: int, bar: Any) -> None:
+        reports = [
+            report
+            for training in self.trainings
+            if step == training.steps or (step < training.steps and step % max(1, training.steps // REPORTS) == 0)
+            for report in training.report(step)
+        ]
+        if reports:
+            mean = {column: sum(report[column] for report in reports) / len(reports) for column in COLUMNS}
+            text = f"L0 {mean['l0']:.1f}, EV {mean['explained_variance']:.3f}, dead {mean['dead']:.1%}"
+            bar.set_postfix_str(text, refresh=False)
+
+    def _save(self, folder: TrainingFolder, step: int) -> None:
+        width = 2 + len(COLUMNS)
+        logs = [{"rows": torch.tensor(training.rows, dtype=torch.float64).reshape(-1, width)} for training in self.trainings]
+        folder.save(step, [*(learner.tensors() for learner in self._learners), *logs])

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from circuitry.errors import CircuitryError
 from circuitry.autoencoders import load
+from circuitry.errors import CircuitryError
 
 WIDTH, FEATURES, K = 6, 20, 4
 Weights = dict[str, Tensor]

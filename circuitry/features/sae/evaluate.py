@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from ...autoencoders.named import Given, by_node, check_width
 from ...autoencoders.sae import SAE
 from ...paths.values import Node
+from ..activations.passes import groups
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,10 +97,13 @@ def _rows(model: Model, corpus: Corpus, saes: Mapping[Node, SAE], memory: int) -
     lengths = np.diff(corpus.starts)
     order = np.argsort(-lengths, kind="stable")
     widest = max((sae.config.features + sae.config.width for sae in saes.values()), default=0)
-    while len(order):
-        longest = int(lengths[order[0]])
-        row_bytes = model.bytes_per_row(longest) + 4 * longest * (3 * model.hf.config.vocab_size + 2 * widest)
-        group, order = np.split(order, [min(len(order), max(1, memory // row_bytes))])
+
+    def fit(length: int) -> int:
+        logits = 3 * int(model.hf.config.vocab_size)
+        return memory // (model.bytes_per_row(length) + 4 * length * (logits + 2 * widest))
+
+    for group in groups(lengths[order], order, fit):
+        longest = int(lengths[group[0]])
         ids, used = np.zeros((len(group), longest), np.int64), np.zeros((len(group), longest), bool)
         for row, document in enumerate(group):
             at = slice(corpus.starts[document], corpus.starts[document + 1])

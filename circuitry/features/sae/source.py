@@ -6,7 +6,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
@@ -57,14 +57,11 @@ def source(given: Batches, nodes: list[Node], team: Team) -> Source:
     if not isinstance(given, Stream):
         return _of_tensors(given, nodes, team)
     stream: Any = given
-    if shared := hasattr(stream, "__dataclass_fields__") and hasattr(stream, "world_size"):
-        stream = replace(stream, rank=team.rank, world_size=team.world_size)
     if hasattr(stream, "batch") and hasattr(stream, "widths"):
         widths, tokens = stream.widths, stream.batch
     else:
         widths, tokens = _shape(next(stream.batches(0), {}))
-    batches = stream.batches if shared else functools.partial(_every, stream, team)
-    return Source(batches, dict(widths), tokens, *_described(stream))
+    return Source(functools.partial(_every, stream, team), dict(widths), tokens, *_described(stream))
 
 
 def _of_tensors(given: Any, nodes: list[Node], team: Team) -> Source:
@@ -112,21 +109,13 @@ def _digest(batch: Batch) -> str:
 
 
 def _every(stream: Stream, team: Team, start: int) -> Iterator[Batch]:
-    """This process's batches of a stream that does not know about other processes."""
+    """This process's batches of a stream."""
     return itertools.islice(stream.batches(start * team.world_size + team.rank), 0, None, team.world_size)
 
 
 def _described(stream: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The identity and the provenance of a stream."""
-    corpus, model = getattr(stream, "corpus", None), getattr(stream, "model", None)
-    identity = {name: getattr(stream, name) for name in ("buffer", "seed", "memory") if hasattr(stream, name)}
-    provenance: dict[str, Any] = {}
-    if corpus is not None:
-        identity["corpus"] = provenance["corpus"] = corpus.digest
-        provenance |= {"text": corpus.source, "tokenizer": corpus.tokenizer}
-    if model is not None:
-        identity["weights"] = provenance["weights"] = model.fingerprint
-        provenance |= {"model": model.name, "dtype": str(model.dtype).removeprefix("torch.")}
-    if corpus is None or model is None:  # nothing else identifies the stream
-        identity["first batch"] = _digest(next(stream.batches(0), {}))
-    return {"stream": identity}, provenance
+    """The identity and the provenance of a stream; one that has none is known by its settings and its first batch."""
+    if hasattr(stream, "identity"):
+        return {"stream": dict(stream.identity)}, dict(stream.provenance)
+    settings = {name: getattr(stream, name) for name in ("buffer", "seed", "memory") if hasattr(stream, name)}
+    return {"stream": {**settings, "first batch": _digest(next(stream.batches(0), {}))}}, {}

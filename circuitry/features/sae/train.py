@@ -102,14 +102,7 @@ def train_sae(
                     "context", context, "the corpus is cut into documents already", "leave context out, or give texts"
                 )
             text: dict[str, Any] = {"corpus": corpus} if corpus is not None else {"tokens": settings.tokens, "context": context}
-            options: dict[str, Any] = {
-                "batch": batch,
-                "buffer": buffer,
-                "seed": seed,
-                "rank": crew.rank,
-                "world_size": crew.world_size,
-            }
-            activations = collect(model, nodes, texts, **text, **options)
+            activations = collect(model, nodes, texts, **text, batch=batch, buffer=buffer, seed=seed)
         training = _Training(settings, seed, source(activations, _named(nodes), crew), crew, save_every, progress)
         return training.run(TrainingFolder(Path(out)) if out is not None else None)
 

@@ -142,6 +142,15 @@ class Team:
             ) from error
 
 
+def environment() -> tuple[int, int]:
+    """Rank of this process and number of processes, from torchrun's RANK and WORLD_SIZE; (0, 1) without torchrun.
+
+    >>> environment()
+    (0, 1)
+    """
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
 def _last_words(folder: Path, rank: int) -> Path:
     """The file into which a process writes why it ends."""
     return folder / f"rank-{rank}.txt"

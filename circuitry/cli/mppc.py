@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from . import options as read
+from .options import Rank, World
+
 app = typer.Typer()
 
 _FOLDERS = "folders of feature activations, one for each layer, or folders that contain them"
@@ -23,17 +26,18 @@ def mppc(
     ] = "shift",
     threads: Annotated[int | None, typer.Option(help="default: OMP_NUM_THREADS, or all cores")] = None,
     engine: Annotated[str, typer.Option(help="numba, scipy, or auto: numba where it is installed")] = "auto",
+    rank: Rank = None,
+    world: World = None,
 ) -> None:
     """Match the features of two models by how they correlate (MPPC), in both directions.
 
-    Writes forward and reverse tables as Parquet and CSV. Under torchrun, or with RANK and WORLD_SIZE set, processes share the work.
+    Writes forward and reverse tables as Parquet and CSV. Under torchrun, or with --rank and --world, processes share the work.
     """
     from ..features.matching.mppc import mppc
     from ..features.matching.store import feature_acts
-    from ..features.matching.tiles import environment
 
     chosen = None if null == "none" else int(null) if null.isdigit() else null
-    rank, world_size = environment()
+    number, processes = read.ranks(rank, world)
     matches = mppc(
         feature_acts(features),
         feature_acts(other),
@@ -42,9 +46,9 @@ def mppc(
         out=out,
         threads=threads,
         engine=engine,
-        rank=rank,
-        world_size=world_size,
+        rank=number,
+        world_size=processes,
     )
-    if rank == 0:
+    if number == 0:
         print(matches.text())
         print(f"written: {out}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,10 +21,11 @@ from .corpus import Corpus, tokenizer_digest
 from .corpus import corpus as tokenised
 from .forward import Forward
 from .passes import Ints, Passes, tokens_of
+from .stored import ActivationStore, opened
 from .texts import Texts
 
-CONTEXT = 1024
-"""Most tokens of a document, by default."""
+CONTEXT, MEMORY = 1024, "512MiB"
+"""Defaults: most tokens of a document, and the bound for a forward pass."""
 
 
 class Origin(Protocol):
@@ -198,8 +200,8 @@ class Activations:
 
 
 def activations(
-    model: Model,
-    nodes: str | Node | Iterable[str | Node],
+    model: Model | ActivationStore | str | PathLike[str],
+    nodes: str | Node | Iterable[str | Node] | None = None,
     texts: Texts = None,
     *,
     tokens: int | None = None,
@@ -208,13 +210,15 @@ def activations(
     buffer: int = 65536,
     seed: int = 0,
     corpus: Corpus | None = None,
-    memory: int | str = "512MiB",
+    memory: int | str = MEMORY,
 ) -> Activations:
     """Activations of nodes on text: one forward pass serves all nodes, and special tokens are left out.
 
     Args:
-        model: a loaded model.
-        nodes: one or several: nodes such as ``"resid[3]"``, or families such as ``"head"`` for all their nodes.
+        model: a loaded model; or, in its place and that of the text, activations that ``store`` wrote: an ``ActivationStore`` or
+            its folder.
+        nodes: one or several: nodes such as ``"resid[3]"``, or families such as ``"head"`` for all their nodes. None: all
+            nodes of a store.
         texts, tokens, context: as for ``corpus``.
         batch: tokens of a batch.
         buffer: about how many tokens are shuffled together; documents are not cut. It takes 4 bytes for each number of a node at
@@ -223,7 +227,8 @@ def activations(
         corpus: an existing corpus, instead of texts; ``tokens`` then takes its first documents.
         memory: bound for one forward pass, bytes or text such as "2GiB". Other bounds give values that differ by rounding.
 
-    Raises CircuitryError for nodes that do not exist, for the logits, and for a corpus that the model cannot read.
+    Raises CircuitryError for nodes that do not exist, for the logits, for a corpus that the model cannot read, and for a store of
+    other nodes or of another corpus.
 
     >>> import circuitry as ct
     >>> acts = activations(ct.load("bundled:gpt_neox"), ["mlp", "resid[4]"], ["Twenty characters or more."])
@@ -232,9 +237,16 @@ def activations(
     """
     if batch < 1 or buffer < batch:
         raise CircuitryError(expected(f"a batch of 1 to {buffer} tokens (buffer={buffer})", batch))
-    chosen = tuple(dict.fromkeys(node for name in _several(nodes) for node in _nodes(model, name)))
-    if not chosen:
-        raise CircuitryError("no node to collect; name one such as 'resid[3]', or a family")
+    if (stored := opened(model)) is not None:
+        _check_stored(
+            stored, corpus, texts=(texts, None), tokens=(tokens, None), context=(context, CONTEXT), memory=(memory, MEMORY)
+        )
+        names = list(stored.widths) if nodes is None else _several(nodes)
+        chosen = _chosen(node for name in names for node in stored.nodes(name))
+        return Activations(stored, chosen, stored.corpus, batch, buffer, seed)
+    if not isinstance(model, Model):
+        raise CircuitryError(expected("a model, or stored activations", model))
+    chosen = _chosen(node for name in _several(nodes or ()) for node in _nodes(model, name))
     if corpus is not None and texts is not None:
         raise CircuitryError("give texts or a corpus, not both")
     if corpus is not None and context != CONTEXT:
@@ -247,6 +259,24 @@ def activations(
     forward = Forward(model, chosen, corpus, buffer, parse_memory(memory))
     _ = forward.widths  # reads every node once, and raises for one that cannot be collected
     return Activations(forward, chosen, corpus, batch, buffer, seed)
+
+
+def _chosen(nodes: Iterable[Node]) -> tuple[Node, ...]:
+    """Each node once. Raises CircuitryError if there is none."""
+    if not (chosen := tuple(dict.fromkeys(nodes))):
+        raise CircuitryError("no node to collect; name one such as 'resid[3]', or a family")
+    return chosen
+
+
+def _check_stored(stored: ActivationStore, corpus: Corpus | None, **given: tuple[Any, Any]) -> None:
+    """Refuse another corpus than the stored one, and settings, (value, default), of how values are collected."""
+    for name, (value, default) in given.items():
+        if value != default:
+            raise no_effect(name, ..., f"{stored.folder} has its activations already", f"leave {name} out, or give the model")
+    if corpus is not None and corpus.digest != stored.corpus.digest:
+        raise CircuitryError(
+            f"{stored.folder} was made from {stored.corpus!r}, not from {corpus!r}; give that one, or leave it out"
+        )
 
 
 def _several(nodes: str | Node | Iterable[str | Node]) -> list[str | Node]:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm.auto import tqdm
 
 from ...autoencoders.named import Given, by_node, check_width
+from ...errors import CircuitryError, expected
 from ...models.model import Model
 from ...paths.values import Node
 from ..activations.corpus import Corpus
-from ..activations.stream import activations
+from ..activations.origin import MASK, first_tokens, folders, origin
+from ..activations.stored import ActivationStore, opened
+from ..activations.stream import Activations, activations
 from .blocks import Block
-from .origin import MASK, first_tokens, folders, origin
 from .store import FeatureActs
 from .writer import Writer, held
 
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
 
 
 def encode(
-    model: Model,
+    model: Model | ActivationStore | str | PathLike[str],
     saes: Given,
-    corpus: Corpus,
+    corpus: Corpus | None,
     out: str | PathLike[str],
     *,
     batch: int = 1024,
@@ -41,12 +43,14 @@ def encode(
     """Write each autoencoder's feature activations at the corpus's used tokens, into a folder for each node below ``out``.
 
     Args:
-        model: the model on which the autoencoders were trained.
+        model: the model on which the autoencoders were trained; or, in its place, activations of it that ``store`` wrote, or
+            their folder.
         saes: one autoencoder; several by node (or its text), as ``train_sae`` returns them; or several that name their node in
             ``config.provenance``.
-        corpus: with the model's tokens. MPPC compares activations on the same corpus only.
+        corpus: with the model's tokens; None for that of stored activations. MPPC compares activations on the same corpus only.
         out: a folder. The same call resumes after a kill, and writes nothing if everything is complete.
-        batch, buffer, memory: tokens that an autoencoder gets at once, tokens kept in memory, and the bound of a forward pass.
+        batch, buffer, memory: tokens that an autoencoder gets at once, tokens kept in memory (about), and the bound of a forward
+            pass. For stored activations, the last two are those with which they were made.
         stored_dtype: "float16" (4 bytes for each activation that is not 0) or "float32" (6).
         shard: tokens of a file.
         progress: show a bar if there is a terminal.
@@ -62,21 +66,41 @@ def encode(
     >>> encode(model, {"resid[4]": SAE(SAEConfig(128, 256))}, corpus(model, ["A text of some length."]), tempfile.mkdtemp(), progress=False)
     [<bundled:mamba resid[4]: 256 features on 9 tokens>]
     """
-    named = by_node(model.graph, saes, model.device)
+    stored = opened(model)
+    named = by_node(_model(model).graph if stored is None else stored, saes, (stored or _model(model)).device)
+    if stored is None and corpus is None:
+        raise CircuitryError("give the corpus to encode on, or stored activations")
     folders_by_node = folders(named, Path(out))
+    runs = {"buffer": buffer, "memory": memory} if stored is None else {}
+
+    def stream(nodes: Iterable[Node]) -> Activations:
+        return activations(stored or _model(model), list(nodes), corpus=corpus, batch=batch, **runs)  # type: ignore[arg-type]
+
+    def about(node: Node) -> dict[str, Any]:
+        return origin(_model(model), node) if stored is None else stored.origin(node)
+
+    text = (
+        stream(named).corpus if corpus is None or stored is not None else corpus
+    )  # of a store it is compared with the given one
     with held(folders_by_node.values()):
-        return _encode(model, named, corpus, folders_by_node, batch, buffer, memory, stored_dtype, shard, progress)
+        return _encode(stream, about, named, text, folders_by_node, stored_dtype, shard, progress)
+
+
+def _model(given: object) -> Model:
+    if not isinstance(given, Model):
+        raise CircuitryError(expected("a model, or stored activations", given))
+    return given
 
 
 def _encode(
-    model: Model, named: Mapping[Node, SAE], corpus: Corpus, folders_by_node: Mapping[Node, Path], batch: int, buffer: int, memory: int | str,
-    stored_dtype: str, shard: int, progress: bool,
+    stream: Callable[[Iterable[Node]], Activations], about: Callable[[Node], dict[str, Any]], named: Mapping[Node, SAE], corpus: Corpus,
+    folders_by_node: Mapping[Node, Path], stored_dtype: str, shard: int, progress: bool,
 ) -> list[FeatureActs]:  # fmt: skip
     writers = {
         node: Writer(
             folder,
             named[node].config.features,
-            {**origin(model, node), "sae": digest(named[node]), "kind": named[node].config.kind},
+            {**about(node), "sae": digest(named[node]), "kind": named[node].config.kind},
             corpus.digest,
             mask=MASK,
             documents=first_tokens(corpus),
@@ -86,11 +110,10 @@ def _encode(
         for node, folder in folders_by_node.items()
     }
     if left := {node: writer for node, writer in writers.items() if not writer.complete}:
-        stream = activations(model, list(left), corpus=corpus, batch=batch, buffer=buffer, memory=memory)
         start = min(writer.tokens for writer in left.values())  # a kill can leave writers at different tokens
         skip = {node: writer.tokens - start for node, writer in left.items()}
         with tqdm(total=corpus.tokens, initial=start, desc="encode", unit="token", disable=None if progress else True) as bar:
-            for at, values in stream.in_order(start):
+            for at, values in stream(left).in_order(start):
                 for node, writer in left.items():
                     check_width(node, named[node], values[node])
                     block = features(named[node], values[node])

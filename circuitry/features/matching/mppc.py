@@ -54,7 +54,7 @@ def mppc(
         threads: None takes OMP_NUM_THREADS or all cores. Results do not depend on it.
         engine: "numba" (the extra ``fast``), "scipy" (slower, same results), or "auto": numba if it is installed.
         rank, world_size: number of this process, and of all processes that share the work and ``out``; each waits for the others,
-            and all return the result. ``tiles.environment()`` reads both from torchrun.
+            and all return the result. ``team.environment()`` reads both from torchrun.
         progress: show a bar if there is a terminal.
 
     Memory: one layer of each side, 8 and 4 bytes for every activation that is not 0 (8 and 8 for float32; 16 for the first while it

@@ -18,6 +18,7 @@ from ...models.model import Model
 from ...paths.values import Node
 from ..activations.corpus import Corpus
 from ..activations.forward import Forward
+from ..activations.origin import MASK, first_tokens, origin
 from ..activations.stream import activations
 from .best import Best
 from .dense import Correlations
@@ -26,7 +27,6 @@ from .matches import Matches
 from .moments import Ints
 from .mppc import MIN_COUNT, VERSION, finish
 from .null import rotation
-from .origin import MASK, first_tokens, origin
 from .tiles import Tile, Tiles
 
 Chunk: TypeAlias = Mapping[Node, Tensor]

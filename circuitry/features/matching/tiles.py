@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -52,15 +51,6 @@ class Tile:
             return cls(kinds[0], data["row_count"], data["column_count"], *kinds[1:])
         except (OSError, SafetensorError, LookupError):
             return None
-
-
-def environment() -> tuple[int, int]:
-    """Rank of this process and number of processes, from torchrun's RANK and WORLD_SIZE; (0, 1) without torchrun.
-
-    >>> environment()
-    (0, 1)
-    """
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 @dataclass
@@ -157,7 +147,7 @@ class Tiles:
             if gone and (missing := self._missing(pairs)):  # look again: it may have finished in the meantime
                 raise CircuitryError(
                     f"process {rank} of {self.world_size} {gone}, and layer pairs of its part are missing in {self.folder}: "
-                    f"{', '.join(map(str, missing))}; all others are kept; run the same command to compute these"
+                    f"{', '.join(map(str, missing))}; all others are kept; run the same command, or one without a rank, to compute these"
                 )
 
     def _file(self, pair: tuple[int, int]) -> Path:

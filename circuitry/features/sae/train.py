@@ -32,6 +32,7 @@ from .trained import COLUMNS, Trained
 if TYPE_CHECKING:
     from ...models.model import Model
     from ..activations.corpus import Corpus
+    from ..activations.stored import ActivationStore
     from ..activations.texts import Texts
 
 BATCH, BUFFER, CONTEXT, SAVE_EVERY = 1024, 65536, 1024, 300.0
@@ -41,7 +42,7 @@ REPORTS = 100
 
 
 def train_sae(
-    model: Model | None,
+    model: Model | ActivationStore | str | PathLike[str] | None,
     nodes: str | Node | Iterable[str | Node] | None = None,
     texts: Texts = None,
     *,
@@ -63,7 +64,7 @@ def train_sae(
 
     Args:
         model, nodes, texts, corpus, context, batch, buffer, seed: as for ``circuitry.activations``; ``seed`` also seeds the
-            weights. ``batch`` is per process.
+            weights. ``batch`` is per process. In place of model and text, activations that ``store`` wrote, or their folder.
         activations: in place of model and texts, a stream (any object with ``batches(start)``), or an iterable of tensors
             [token, width] of the one node named, or of dictionaries from nodes to tensors. An iterable is read from its
             beginning again when a training is resumed.
@@ -93,16 +94,15 @@ def train_sae(
         )
     with team() as crew:
         if activations is None:
-            if model is None or nodes is None:
-                raise CircuitryError("name a model and its nodes, or give activations")
+            from ..activations.stored import opened
             from ..activations.stream import activations as collect
 
-            if corpus is not None and context != CONTEXT:
-                raise no_effect(
-                    "context", context, "the corpus is cut into documents already", "leave context out, or give texts"
-                )
-            text: dict[str, Any] = {"corpus": corpus} if corpus is not None else {"tokens": settings.tokens, "context": context}
-            activations = collect(model, nodes, texts, **text, batch=batch, buffer=buffer, seed=seed)
+            stored = opened(model)
+            if model is None or (nodes is None and stored is None):
+                raise CircuitryError("name a model and its nodes, or give activations")
+            given = stored is not None or corpus is not None
+            text: dict[str, Any] = {"corpus": corpus} if given else {"tokens": settings.tokens}
+            activations = collect(stored or model, nodes, texts, **text, context=context, batch=batch, buffer=buffer, seed=seed)
         training = _Training(settings, seed, source(activations, _named(nodes), crew), crew, save_every, progress)
         return training.run(TrainingFolder(Path(out)) if out is not None else None)
 

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, distributed
 
 from .errors import CircuitryError
@@ -104,6 +105,33 @@ class Team:
         with self._meeting():
             distributed.all_gather_object(values, mine)
         return values
+
+    def collected(self, mine: Any) -> list[Any]:
+        """The values of all processes, in the order of their ranks, in process 0; the others get an empty list.
+
+        >>> Team().collected("this")
+        ['this']
+        """
+        if self.world_size == 1:
+            return [mine]
+        values = [None] * self.world_size if self.rank == 0 else None
+        with self._meeting():
+            distributed.gather_object(mine, values)
+        return values or []
+
+    def exchanged(self, outgoing: Sequence[Tensor], incoming: Sequence[int]) -> list[Tensor]:
+        """Send to each process, by rank, a float32 tensor [number] on the CPU; returns what each has sent, ``incoming`` numbers long.
+
+        >>> import torch
+        >>> Team().exchanged([torch.ones(2)], [2])
+        [tensor([1., 1.])]
+        """
+        if self.world_size == 1:
+            return list(outgoing)
+        received = outgoing[0].new_empty(sum(incoming))
+        with self._meeting():
+            distributed.all_to_all_single(received, torch.cat(list(outgoing)), list(incoming), [len(part) for part in outgoing])
+        return list(torch.split(received, list(incoming)))
 
     def told(self, mine: Item) -> Item:
         """The value of process 0, in every process.

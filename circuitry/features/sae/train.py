@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 BATCH, BUFFER, CONTEXT, SAVE_EVERY = 1024, 65536, 1024, 300.0
 """Defaults: tokens of a batch, of a buffer and of a document, and seconds between checkpoints."""
+ALONE = Team()
+"""Each SAE learns in one process."""
+ASK = 16
+"""Several processes agree every so many steps whether to write a checkpoint."""
 REPORTS = 100
 """How many reports a training gives, in the bar and in the log."""
 
@@ -64,7 +68,7 @@ def train_sae(
 
     Args:
         model, nodes, texts, corpus, context, batch, buffer, seed: as for ``circuitry.activations``; ``seed`` also seeds the
-            weights. ``batch`` is per process. In place of model and text, activations that ``store`` wrote, or their folder.
+            weights. In place of model and text, activations that ``store`` wrote, or their folder.
         activations: in place of model and texts, a stream (any object with ``batches(start)``), or an iterable of tensors
             [token, width] of the one node named, or of dictionaries from nodes to tensors. An iterable is read from its
             beginning again when a training is resumed.
@@ -72,7 +76,8 @@ def train_sae(
             ends with the same bits (with the same number of threads). A complete training is read back.
         progress: show a bar with L0, explained variance and the share of dead features, means over nodes.
 
-    Under ``torchrun`` each process takes its own batches and gradients are averaged. Raises CircuitryError for unknown settings,
+    Under ``torchrun`` each process trains some of the autoencoders and runs some of the passes of the model, whose values are
+    exchanged; all of them return all autoencoders, which do not depend on the number of processes. Raises CircuitryError for unknown settings,
     batches that end before ``tokens``, and a folder with other settings; FileError for a folder that another training writes to,
     and for a disk that is full or cannot be written: the last checkpoint is then valid, and the same call resumes.
 
@@ -107,6 +112,11 @@ def train_sae(
         return training.run(TrainingFolder(Path(out)) if out is not None else None)
 
 
+def _device(batch: Batch) -> torch.device:
+    """Where a batch is; a process without a node has no tensor to tell."""
+    return next((value.device for value in batch.values()), torch.device("cpu"))
+
+
 def _complete(record: Mapping[str, Any] | None) -> bool:
     return record is not None and record["state"] == "complete"
 
@@ -138,8 +148,8 @@ class _Training:
 
     @property
     def tokens(self) -> int:
-        """Tokens of a step, over all processes."""
-        return self.source.tokens * self.team.world_size
+        """Tokens of a step."""
+        return self.source.tokens
 
     @property
     def steps(self) -> int:
@@ -154,7 +164,6 @@ class _Training:
             "recipe": asdict(self.recipe),
             "seed": self.seed,
             "batch": self.source.tokens,
-            "processes": self.team.world_size,
             **self.source.identity,
         }
 
@@ -190,21 +199,22 @@ class _Training:
     def _learners(
         self, configs: dict[Node, SAEConfig], stream: Iterator[Batch], folder: TrainingFolder | None, done: int
     ) -> tuple[dict[Node, Learner], Iterator[Batch]]:
-        """A learner for every node, restored or new, and the stream with the batches read here put back in front."""
+        """A learner for every node of this process, restored or new, and the stream with the batches read here put back in front."""
         first = 1 if done else -(-self.recipe.measured // self.tokens)  # one batch is enough to see the device
         head = list(itertools.islice(stream, min(first, self.steps - done)))
         if not head and done < self.steps:
             raise CircuitryError(f"the activations ended after {done * self.tokens} tokens")
-        device = next(iter(head[0].values())).device if head else torch.device("cpu")
-        learners = {node: Learner(config, self.recipe, seed_of(self.seed, node), device) for node, config in configs.items()}
+        device = _device(head[0] if head else {})
+        learners = {node: Learner(configs[node], self.recipe, seed_of(self.seed, node), device) for node in self.source.mine}
         if folder is not None and done:
             *states, log = folder.load(done)
             self.rows = log["rows"].tolist()
-            for learner, state in zip(learners.values(), states, strict=True):
-                learner.restore(state)
+            for node, state in zip(configs, states, strict=True):
+                if node in learners:
+                    learners[node].restore(state)
         else:
             for node, learner in learners.items():
-                learner.measure([batch[node] for batch in head], self.team)
+                learner.measure([batch[node] for batch in head], ALONE)
         return learners, itertools.chain(head, stream)
 
     def _go(self, learners: dict[Node, Learner], stream: Iterator[Batch], folder: TrainingFolder | None, done: int) -> None:
@@ -219,26 +229,36 @@ class _Training:
                 bar.update(self.tokens)
                 if (step + 1) % interval == 0 or step + 1 == self.steps:
                     self._report(learners, step + 1, bar)
-                if folder is not None and first and time.monotonic() - saved >= self.save_every:
-                    rows = {"rows": torch.tensor(self.rows, dtype=torch.float64).reshape(-1, 2 + len(COLUMNS))}
-                    folder.save(step + 1, [*(learner.tensors() for learner in learners.values()), rows])
+                if folder is not None and self._due(step, time.monotonic() - saved):
+                    self._save(folder, learners, step + 1)
                     saved = time.monotonic()
 
     def _step(self, learners: dict[Node, Learner], batch: Batch, step: int) -> None:
-        """Every SAE learns from its part of the batch: on threads, unless several processes must sum gradients in one order."""
+        """Every SAE of this process learns from its part of the batch."""
 
         def learn(node: Node) -> None:
-            learners[node].learn(batch[node], step, self.steps, self.team)
+            learners[node].learn(batch[node], step, self.steps, ALONE)
 
-        if self.team.world_size > 1:
-            for node in learners:
-                learn(node)
-        else:
-            on_threads(learn, learners, next(iter(batch.values())).device)
+        on_threads(learn, learners, _device(batch))
+
+    def _due(self, step: int, seconds: float) -> bool:
+        """Whether all processes write a checkpoint now, which the clock of the first one decides."""
+        if self.team.world_size > 1 and step % ASK:
+            return False
+        return self.team.told(seconds >= self.save_every)
+
+    def _save(self, folder: TrainingFolder, learners: dict[Node, Learner], steps: int) -> None:
+        """Write a checkpoint; the first process gets the states of all others and writes them."""
+        parts = self.team.collected({node: learner.tensors() for node, learner in learners.items()})
+        if states := {node: state for part in parts for node, state in part.items()}:
+            rows = {"rows": torch.tensor(self.rows, dtype=torch.float64).reshape(-1, 2 + len(COLUMNS))}
+            folder.save(steps, [*(states[node] for node in self.source.widths), rows])
 
     def _report(self, learners: dict[Node, Learner], step: int, bar: Any) -> None:
-        reports = [learner.report() for learner in learners.values()]
-        for node, report in zip(learners, reports, strict=True):
+        mine = {node: learner.report() for node, learner in learners.items()}
+        by_node = {node: report for part in self.team.gathered(mine) for node, report in part.items()}
+        reports = [by_node[node] for node in self.source.widths]
+        for node, report in zip(self.source.widths, reports, strict=True):
             if not math.isfinite(report["loss"]):
                 raise CircuitryError(f"the loss of {node} is not finite by step {step}; a lower lr, or clip=1.0, may help")
         self.rows += [[step, number, *(report[column] for column in COLUMNS)] for number, report in enumerate(reports)]
@@ -251,10 +271,12 @@ class _Training:
         provenance = {**self.source.provenance, **self.identity, "versions": versions}
         for name in ("nodes", "widths"):  # of the whole run, not of one SAE
             del provenance[name]
-        saes = {
+        mine = {
             node: learner.result({"node": str(node), **provenance, "scale": float(learner.scale)})
             for node, learner in learners.items()
         }
+        by_node = {node: sae for part in self.team.gathered(mine) for node, sae in part.items()}
+        saes = {node: by_node[node] for node in self.source.widths}
         trained = Trained(saes, np.array(self.rows), self.tokens, folder.path if folder is not None else None)
         if folder is not None and self.team.rank == 0:
             trained.save(folder.path)

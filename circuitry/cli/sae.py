@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,7 @@ import typer
 from ..errors import CircuitryError, no_effect
 from ..store.files import check_writable, write_csv
 from . import options as read
-from .options import Context, Device, Dtype, Memory, Revision, Texts
+from .options import Context, Device, Dtype, Memory, Rank, Revision, Texts, World
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from ..autoencoders.sae import SAE
     from ..features.activations.corpus import Corpus
     from ..features.activations.stored import ActivationStore
+    from ..features.matching.store import FeatureActs
     from ..models.model import Model as LoadedModel
 
 ItsModel = Annotated[str | None, typer.Option(help="the model, if the files do not name it")]
@@ -134,39 +134,54 @@ def encode(
     context: Annotated[int | None, typer.Option(help="most tokens per document, 1024 by default")] = None,
     stored_dtype: Annotated[str, typer.Option(help="type of the activations in the files: float16 or float32")] = "float16",
     memory: Memory = "512MiB",
+    rank: Rank = None,
+    world: World = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
 ) -> None:
     """Write the feature activations of SAEs on a corpus, for 'circuitry mppc' and 'circuitry features'.
 
-    To compare two models, give both the same corpus file.
+    To compare two models, give both the same corpus file. Several processes may share the work with --rank and --world, or under
+    torchrun, if the corpus file exists. None of them waits for the others.
     """
     from ..features.activations.corpus import Corpus
     from ..features.matching.encode import encode as run
 
-    saes = _saes(folder, node)
+    saes, (number, processes) = _saes(folder, node), read.ranks(rank, world)
     if activations is not None:
         _check_stored(model=model, texts=texts, tokens=tokens, skip=skip, context=context)
         text = Corpus.load(corpus) if corpus is not None else None
-        _print_written(run(_open(activations, device), saes, text, out, stored_dtype=stored_dtype), out)
+        acts = run(_open(activations, device), saes, text, out, stored_dtype=stored_dtype, rank=number, world_size=processes)
+        _print_written(acts, len(saes), out)
         return
     if corpus is None:
         raise CircuitryError("name the file of the corpus with --corpus, or stored activations with --activations")
     if corpus.exists() and (texts or tokens or skip or context):
         read.warn(f"{corpus} exists and is used as it is; --texts, --tokens, --skip and --context have no effect")
+    elif not corpus.exists() and processes > 1:
+        raise CircuitryError(
+            f"{corpus} does not exist, and several processes need the same corpus; write it with one process first"
+        )
     elif not corpus.exists():
         check_writable(corpus)
     loaded = _model(folder, saes, model, dtype, device, revision)
     if not corpus.exists():
         _text(loaded, texts, tokens or 1_000_000, skip, context or 1024).save(corpus)
         _warn_of_training_text(folder, saes, Corpus.load(corpus), skip)
-    _print_written(run(loaded, saes, Corpus.load(corpus), out, memory=memory, stored_dtype=stored_dtype), out)
+    how: dict[str, Any] = {"memory": memory, "stored_dtype": stored_dtype, "rank": number, "world_size": processes}
+    _print_written(run(loaded, saes, Corpus.load(corpus), out, **how), len(saes), out)
 
 
-def _print_written(written: Iterable[object], out: Path) -> None:
+def _print_written(written: list[FeatureActs], wanted: int, out: Path) -> None:
     for acts in written:
         print(acts)
-    print(f"written: {out.resolve()}")
+    if len(written) < wanted:
+        read.warn(
+            f"{wanted - len(written)} of {wanted} folders in {out} are not complete: other processes have not written their files; if one "
+            "of them has ended, run this command again without --rank to write what is missing"
+        )
+    else:
+        print(f"written: {out.resolve()}")
 
 
 def _stored(name: str, device: str) -> ActivationStore | None:

@@ -55,6 +55,16 @@ class Passes:
         return self.documents[self.edges[number] : self.edges[number + 1]]
 
 
+def runs(edges: Ints, size: int) -> list[range]:
+    """Neighbours that are stored together: ``edges`` [item + 1] are numbers of tokens before each, and a run has about ``size`` tokens.
+
+    >>> runs(np.array([0, 3, 6, 9, 12]), 6)
+    [range(0, 2), range(2, 4)]
+    """
+    bounds = [0, *(1 + np.flatnonzero(np.diff(edges[:-1] // size))).tolist(), len(edges) - 1]
+    return [range(first, stop) for first, stop in itertools.pairwise(bounds)]
+
+
 def plan(corpus: Corpus, buffer: int, fit: Callable[[int], int]) -> Passes:
     """Divide a corpus into stretches of about ``buffer`` used tokens, and the documents of each stretch into passes by length.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -22,7 +21,7 @@ from ...paths.parse import parse_node
 from ...paths.values import Node
 from ...store.resumable import Resumable
 from .corpus import Corpus
-from .passes import Ints, Passes
+from .passes import Ints, Passes, runs
 
 RECORD, CORPUS, PASSES = "activations.json", "corpus.safetensors", "passes.safetensors"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -83,7 +82,7 @@ class ActivationStore:
     @functools.cached_property
     def shards(self) -> list[range]:
         """The passes in each shard."""
-        return shards(self.passes, self.record["identity"]["shard"])
+        return runs(self.passes.tokens, self.record["identity"]["shard"])
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -170,14 +169,3 @@ def opened(given: object) -> ActivationStore | None:
     if isinstance(given, ActivationStore):
         return given
     return ActivationStore.open(given) if isinstance(given, str | PathLike) else None
-
-
-def shards(passes: Passes, tokens: int) -> list[range]:
-    """The passes that are stored together: whole ones, about as many as have this number of used tokens.
-
-    >>> several = Passes(np.arange(4), np.arange(5), np.array([0, 4]), np.array([0, 3, 6, 9, 12]))
-    >>> shards(several, 6)
-    [range(0, 2), range(2, 4)]
-    """
-    bounds = [0, *(1 + np.flatnonzero(np.diff(passes.tokens[:-1] // tokens))).tolist(), len(passes)]
-    return [range(first, stop) for first, stop in itertools.pairwise(bounds)]

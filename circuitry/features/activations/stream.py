@@ -128,10 +128,10 @@ class Activations:
         """
         return self._cut(self._shuffled(start * self.batch), itertools.repeat(self.batch))
 
-    def in_order(self, start: int = 0) -> Iterator[tuple[slice, dict[Node, Tensor]]]:
-        """Every used token once, in the corpus's order, from number ``start`` on: a slice of numbers, and float32 [n, width], n <= batch.
+    def in_order(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[slice, dict[Node, Tensor]]]:
+        """Used tokens ``start`` to ``stop``, once, in the corpus's order: a slice of numbers, and float32 [n, width], n <= batch.
 
-        Slices end at multiples of ``batch`` and at the end of the corpus.
+        Slices end at multiples of ``batch`` and at ``stop``, by default the end of the corpus.
 
         >>> import circuitry as ct
         >>> from circuitry.features.activations import activations
@@ -139,13 +139,13 @@ class Activations:
         >>> [(at.start, at.stop) for at, _ in acts.in_order()]
         [(0, 8), (8, 16), (16, 20)]
         """
-        if start >= self.corpus.tokens:
+        end = self.corpus.tokens if stop is None else min(stop, self.corpus.tokens)
+        if start >= end:
             return
         first = start - start % self.batch + self.batch
-        edges = [start, *range(first, self.corpus.tokens, self.batch), self.corpus.tokens]
-        parts = self._cut(self._natural(start), (stop - begin for begin, stop in itertools.pairwise(edges)))
-        for (begin, stop), values in zip(itertools.pairwise(edges), parts, strict=True):
-            yield slice(begin, stop), values
+        edges = [start, *range(first, end, self.batch), end]
+        slices = [slice(*pair) for pair in itertools.pairwise(edges)]
+        yield from zip(slices, self._cut(self._natural(start), (at.stop - at.start for at in slices)), strict=True)
 
     def _cut(self, parts: Iterator[tuple[Ints, Ints]], sizes: Iterable[int]) -> Iterator[dict[Node, Tensor]]:
         """Parts, (passes, which of their tokens to take in what order), filled one after another and cut into these sizes."""

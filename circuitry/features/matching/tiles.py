@@ -27,6 +27,10 @@ PATIENCE = 1800.0
 PARTS = ("row", "row_at", "column", "column_at")
 
 
+class Unfinished(CircuitryError):
+    """This process has done its part, and others have not done theirs yet."""
+
+
 @dataclass(frozen=True, eq=False)
 class Tile:
     """Results of a layer pair: best matches, the number of tokens on which features are not 0, and best matches by chance, if any."""
@@ -132,6 +136,20 @@ class Tiles:
                 bar.update(total - len(left) - bar.n)
                 self._expect(left, time.monotonic() - since)
                 time.sleep(0.2)
+
+    def check(self) -> None:
+        """Raise Unfinished, which names the missing layer pairs, unless all pairs are computed.
+
+        >>> Tiles(1, 2).check()
+        Traceback (most recent call last):
+        circuitry.features.matching.tiles.Unfinished: 2 of 2 layer pairs are not computed yet: (0, 0), (0, 1); all others are kept...
+        """
+        every = [(row, column) for row in range(self.rows) for column in range(self.columns)]
+        if missing := [pair for pair in every if self.get(pair) is None] if self.folder is None else self._missing(every):
+            raise Unfinished(
+                f"{len(missing)} of {len(every)} layer pairs are not computed yet: {', '.join(map(str, missing))}; all others are kept. "
+                "The process that ends last writes the result; if one was lost, run the same command without a rank"
+            )
 
     def _missing(self, pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
         return [pair for pair in pairs if not self._file(pair).is_file()]

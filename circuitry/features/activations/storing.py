@@ -56,7 +56,7 @@ def store(
     >>> from circuitry.features.activations import activations
     >>> found = activations(ct.load("bundled:mamba"), "resid[4]", ["Twenty characters or more."])
     >>> store(found, tempfile.mkdtemp(), progress=False)
-    <activations of resid[4] at 6 tokens, in ...>
+    <activations of resid[4] at 11 tokens, in ...>
     """
     path, made = Path(folder), activations.origin
     if dtype not in DTYPES:

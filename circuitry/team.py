@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, distributed
 
 from .errors import CircuitryError
@@ -32,33 +33,6 @@ class Team:
     rank: int = 0
     world_size: int = 1
     present: Presence | None = None
-
-    def mean(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each tensor, in place, by its mean over processes.
-
-        >>> Team().mean([])
-        """
-        self.sum(summed := list(tensors))
-        for tensor in summed if self.world_size > 1 else ():
-            tensor /= self.world_size
-
-    def sum(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each tensor, in place, by its sum over processes.
-
-        >>> Team().sum([])
-        """
-        if self.world_size > 1:
-            for tensor in tensors:
-                distributed.all_reduce(tensor)
-
-    def first(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each tensor, in place, by that of process 0.
-
-        >>> Team().first([])
-        """
-        if self.world_size > 1:
-            for tensor in tensors:
-                distributed.broadcast(tensor, 0)
 
     def wait(self) -> None:
         """Wait until every process has come this far.
@@ -105,6 +79,33 @@ class Team:
             distributed.all_gather_object(values, mine)
         return values
 
+    def collected(self, mine: Any) -> list[Any]:
+        """The values of all processes, in the order of their ranks, in process 0; the others get an empty list.
+
+        >>> Team().collected("this")
+        ['this']
+        """
+        if self.world_size == 1:
+            return [mine]
+        values = [None] * self.world_size if self.rank == 0 else None
+        with self._meeting():
+            distributed.gather_object(mine, values)
+        return values or []
+
+    def exchanged(self, outgoing: Sequence[Tensor], incoming: Sequence[int]) -> list[Tensor]:
+        """Send to each process, by rank, a float32 tensor [number] on the CPU; returns what each has sent, ``incoming`` numbers long.
+
+        >>> import torch
+        >>> Team().exchanged([torch.ones(2)], [2])
+        [tensor([1., 1.])]
+        """
+        if self.world_size == 1:
+            return list(outgoing)
+        received = outgoing[0].new_empty(sum(incoming))
+        with self._meeting():
+            distributed.all_to_all_single(received, torch.cat(list(outgoing)), list(incoming), [len(part) for part in outgoing])
+        return list(torch.split(received, list(incoming)))
+
     def told(self, mine: Item) -> Item:
         """The value of process 0, in every process.
 
@@ -140,6 +141,15 @@ class Team:
             raise CircuitryError(
                 f"{self.ended()}, so the others stop. Every written file is complete; run the same command to resume"
             ) from error
+
+
+def environment() -> tuple[int, int]:
+    """Rank of this process and number of processes, from torchrun's RANK and WORLD_SIZE; (0, 1) without torchrun.
+
+    >>> environment()
+    (0, 1)
+    """
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 def _last_words(folder: Path, rank: int) -> Path:

@@ -2,6 +2,8 @@
 
 from .autoencoders.sae import SAE
 from .features.activations.corpus import Corpus, corpus
+from .features.activations.stored import ActivationStore
+from .features.activations.storing import store
 from .features.activations.stream import Activations, activations
 from .features.dashboard.page import write_dashboard
 from .features.dashboard.scorer import scorer
@@ -22,6 +24,7 @@ from .studies.experiment.run import experiment
 
 __all__ = [
     "SAE",
+    "ActivationStore",
     "Activations",
     "Circuits",
     "Corpus",
@@ -40,6 +43,7 @@ __all__ = [
     "mppc",
     "mppc_neurons",
     "scorer",
+    "store",
     "sweep",
     "train_sae",
     "write_dashboard",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from torch import Tensor
 
@@ -14,13 +14,19 @@ from .sae import SAE
 if TYPE_CHECKING:
     import torch
 
-    from ..architecture.graph import Graph
 
 Given: TypeAlias = SAE | Mapping[Any, SAE] | Iterable[SAE]
 """One SAE; several by node (or its text), as ``train_sae`` returns them; or several that name their node in ``config.provenance``."""
 
 
-def by_node(graph: Graph, saes: Given, device: torch.device | str) -> dict[Node, SAE]:
+class Nodes(Protocol):
+    """What knows nodes by name: a graph, or stored activations."""
+
+    def node(self, name: str | Node, /) -> Node:
+        """The node of this name. Raises CircuitryError if there is none."""
+
+
+def by_node(graph: Nodes, saes: Given, device: torch.device | str) -> dict[Node, SAE]:
     """SAEs by the nodes of a model's graph, on a device.
 
     Raises CircuitryError without any SAE, for an SAE that does not name its node, an unknown node, or two SAEs of one node.
@@ -45,7 +51,14 @@ def by_node(graph: Graph, saes: Given, device: torch.device | str) -> dict[Node,
 
 
 def check_width(node: Node, sae: SAE, x: Tensor) -> None:
-    """Raise CircuitryError if activations [token, width] do not have the width that an SAE takes."""
+    """Raise CircuitryError if activations [token, width] do not have the width that an SAE takes.
+
+    >>> import torch
+    >>> from circuitry.autoencoders import SAEConfig
+    >>> check_width(Node("resid", (0,)), SAE(SAEConfig(4, 8)), torch.ones(1, 5))
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: resid[0] has 5 numbers at a token, its SAE takes 4
+    """
     if x.shape[1] != sae.config.width:
         raise CircuitryError(f"{node} has {x.shape[1]} numbers at a token, its SAE takes {sae.config.width}")
 

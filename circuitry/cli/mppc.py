@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from . import options as read
+from .options import Rank, World
 
 app = typer.Typer()
 
@@ -23,28 +26,27 @@ def mppc(
     ] = "shift",
     threads: Annotated[int | None, typer.Option(help="default: OMP_NUM_THREADS, or all cores")] = None,
     engine: Annotated[str, typer.Option(help="numba, scipy, or auto: numba where it is installed")] = "auto",
+    rank: Rank = None,
+    world: World = None,
 ) -> None:
     """Match the features of two models by how they correlate (MPPC), in both directions.
 
-    Writes forward and reverse tables as Parquet and CSV. Under torchrun, or with RANK and WORLD_SIZE set, processes share the work.
+    Writes forward and reverse tables as Parquet and CSV. Under torchrun, or with --rank and --world, processes share the work. With
+    --rank none of them waits for the others, and the one that ends last writes the result.
     """
     from ..features.matching.mppc import mppc
     from ..features.matching.store import feature_acts
-    from ..features.matching.tiles import environment
+    from ..features.matching.tiles import Unfinished
 
     chosen = None if null == "none" else int(null) if null.isdigit() else null
-    rank, world_size = environment()
-    matches = mppc(
-        feature_acts(features),
-        feature_acts(other),
-        min_count=min_count,
-        null=chosen,
-        out=out,
-        threads=threads,
-        engine=engine,
-        rank=rank,
-        world_size=world_size,
-    )
-    if rank == 0:
+    number, processes = read.ranks(rank, world)
+    sides = feature_acts(features), feature_acts(other)
+    how: dict[str, Any] = {"min_count": min_count, "null": chosen, "threads": threads, "engine": engine}
+    try:
+        matches = mppc(*sides, out=out, rank=number, world_size=processes, wait=rank is None, **how)
+    except Unfinished as error:
+        read.warn(str(error))
+        return
+    if number == 0 or rank is not None:
         print(matches.text())
         print(f"written: {out}")

@@ -72,6 +72,8 @@ Texts = Annotated[
     typer.Option(help="a folder, a .txt, .jsonl or .parquet file, or a dataset's name; by default Python's own documentation"),
 ]
 Context = Annotated[int, typer.Option(help="most tokens per document")]
+Rank = Annotated[int | None, typer.Option(help="number of this process, from 0, of --world that share the work")]
+World = Annotated[int | None, typer.Option(help="number of processes that share the work")]
 Out = Annotated[Path, typer.Option(help="folder for results")]
 
 
@@ -96,6 +98,15 @@ def load(
     for folder in attach or ():
         model.attach(folder)
     return model
+
+
+def ranks(rank: int | None, world: int | None) -> tuple[int, int]:
+    """Number of this process and of all, from the flags, or else from torchrun. Raises CircuitryError for one flag without the other."""
+    from ..team import environment
+
+    if (rank is None) != (world is None):
+        raise CircuitryError("--rank and --world belong together: this process is number RANK of WORLD, from 0")
+    return environment() if rank is None or world is None else (rank, world)
 
 
 @contextmanager

@@ -11,17 +11,26 @@ import typer
 from ..errors import CircuitryError, no_effect
 from ..store.files import check_writable, write_csv
 from . import options as read
-from .options import Context, Device, Dtype, Memory, Model, Revision, Texts
+from .options import Context, Device, Dtype, Memory, Rank, Revision, Texts, World
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ..autoencoders.sae import SAE
     from ..features.activations.corpus import Corpus
+    from ..features.activations.stored import ActivationStore
+    from ..features.matching.store import FeatureActs
     from ..models.model import Model as LoadedModel
 
 ItsModel = Annotated[str | None, typer.Option(help="the model, if the files do not name it")]
 ItsNode = Annotated[str | None, typer.Option(help="the node, if the file of a single SAE does not name it")]
+ModelOrActivations = Annotated[
+    str, typer.Argument(help="a model, as in 'circuitry patch', or a folder that 'circuitry activations' wrote")
+]
+ItsActivations = Annotated[
+    Path | None,
+    typer.Option("--activations", help="a folder that 'circuitry activations' wrote, in place of the model and the text"),
+]
 Skip = Annotated[int, typer.Option(help="tokens to skip at the beginning of the text, in whole documents")]
 
 app = typer.Typer(
@@ -31,7 +40,7 @@ app = typer.Typer(
 
 @app.command()
 def train(
-    model: Model,
+    model: ModelOrActivations,
     nodes: Annotated[list[str], typer.Argument(help='nodes such as "resid[3]", or families such as resid for all their nodes')],
     out: Annotated[Path, typer.Option(help="folder for the training; run the same command to resume")],
     revision: Revision = None,
@@ -63,7 +72,8 @@ def train(
     settings = read.merged(
         setting, kind=kind, tokens=tokens, **data, **read.given(k=k, expansion=expansion, l1=l1, recipe=recipe)
     )
-    trained = train_sae(read.load(model, dtype, device, revision), nodes, texts, out=out, **settings)
+    given = _stored(model, device) or read.load(model, dtype, device, revision)
+    trained = train_sae(given, nodes, texts, out=out, **settings)
     if os.environ.get("RANK", "0") == "0":
         _show(trained.last)
         print(f"written: {out.resolve()}")
@@ -71,7 +81,7 @@ def train(
 
 @app.command()
 def sweep(
-    model: Model,
+    model: ModelOrActivations,
     nodes: Annotated[list[str], typer.Argument(help='nodes such as "resid[3]", or families such as resid for all their nodes')],
     out: Annotated[Path, typer.Option(help="folder for the sweep; run the same command to resume")],
     revision: Revision = None,
@@ -96,16 +106,19 @@ def sweep(
 ) -> None:
     """Train SAEs with every combination of settings, and write a table and a figure of L0 against what they reconstruct.
 
-    Trainings that differ in batch or order take a pass of the model over the text each; all others share one.
+    Trainings that differ in batch or order take a pass of the model over the text each; all others share one. From a folder of
+    activations the model does not run, and SAEs are not evaluated with it.
     """
+    from ..features.activations.stored import ActivationStore
     from ..features.sae.recipe import Recipe
     from ..features.sae.sweep import sweep as run
 
-    loaded, settings = read.load(model, dtype, device, revision), read.values(setting)
+    stored, settings = _stored(model, device), read.values(setting)
+    given = stored or read.load(model, dtype, device, revision)
     tokens = settings.get("tokens", Recipe.tokens)
     most = max(tokens) if isinstance(tokens, list) else tokens
-    test = _text(loaded, texts, test_tokens, most, context) if test_tokens else None
-    swept = run(loaded, nodes, texts, out=out, test=test, buffer=buffer, context=context, recipe=recipe, **settings)
+    test = _text(given, texts, test_tokens, most, context) if test_tokens and not isinstance(given, ActivationStore) else None
+    swept = run(given, nodes, texts, out=out, test=test, buffer=buffer, context=context, recipe=recipe, **settings)
     if os.environ.get("RANK", "0") == "0":
         print(swept)
         print(f"written: {out.resolve()}")
@@ -122,11 +135,15 @@ def evaluate(
     skip: Skip = 0,
     context: Context = 1024,
     memory: Memory = "512MiB",
+    activations: ItsActivations = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="also write the table, as .csv")] = None,
 ) -> None:
-    """Measure L0, explained variance, dead features, and how much cross-entropy is recovered when the model runs on x̂."""
+    """Measure L0, explained variance, dead features, and how much cross-entropy is recovered when the model runs on x̂.
+
+    With --activations the model does not run, and the cross-entropies are left out.
+    """
     import pandas as pd
 
     from ..features.sae.evaluate import evaluate as run
@@ -135,6 +152,10 @@ def evaluate(
     rows = []
     for folder in folders:
         saes = _saes(folder, node)
+        if activations is not None:
+            _check_stored(model=model, texts=texts, skip=skip)
+            rows.append(run(_open(activations, device), saes, tokens=tokens).assign(folder=str(folder)))
+            continue
         loaded = _model(folder, saes, model, dtype, device, revision)
         text = _text(loaded, texts, tokens, skip, context)
         _warn_of_training_text(folder, saes, text, skip)
@@ -150,7 +171,8 @@ def evaluate(
 def encode(
     folder: Annotated[Path, typer.Argument(help="folder of a training, or of a single SAE in a known layout")],
     out: Annotated[Path, typer.Option(help="folder for the activations, one subfolder per SAE; run the same command to resume")],
-    corpus: Annotated[Path, typer.Option(help="the corpus, a safetensors file; written if it does not exist")],
+    corpus: Annotated[Path | None, typer.Option(help="the corpus, a safetensors file; written if it does not exist")] = None,
+    activations: ItsActivations = None,
     model: ItsModel = None,
     revision: Revision = None,
     node: ItsNode = None,
@@ -160,28 +182,74 @@ def encode(
     context: Annotated[int | None, typer.Option(help="most tokens per document, 1024 by default")] = None,
     stored_dtype: Annotated[str, typer.Option(help="type of the activations in the files: float16 or float32")] = "float16",
     memory: Memory = "512MiB",
+    rank: Rank = None,
+    world: World = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
 ) -> None:
     """Write the feature activations of SAEs on a corpus, for 'circuitry mppc' and 'circuitry features'.
 
-    To compare two models, give both the same corpus file.
+    To compare two models, give both the same corpus file. Several processes may share the work with --rank and --world, or under
+    torchrun, if the corpus file exists. None of them waits for the others.
     """
     from ..features.activations.corpus import Corpus
     from ..features.matching.encode import encode as run
 
+    saes, (number, processes) = _saes(folder, node), read.ranks(rank, world)
+    if activations is not None:
+        _check_stored(model=model, texts=texts, tokens=tokens, skip=skip, context=context)
+        text = Corpus.load(corpus) if corpus is not None else None
+        acts = run(_open(activations, device), saes, text, out, stored_dtype=stored_dtype, rank=number, world_size=processes)
+        _print_written(acts, len(saes), out)
+        return
+    if corpus is None:
+        raise CircuitryError("name the file of the corpus with --corpus, or stored activations with --activations")
     if corpus.exists() and (texts or tokens or skip or context):
         read.warn(f"{corpus} exists and is used as it is; --texts, --tokens, --skip and --context have no effect")
+    elif not corpus.exists() and processes > 1:
+        raise CircuitryError(
+            f"{corpus} does not exist, and several processes need the same corpus; write it with one process first"
+        )
     elif not corpus.exists():
         check_writable(corpus)
-    saes = _saes(folder, node)
     loaded = _model(folder, saes, model, dtype, device, revision)
     if not corpus.exists():
         _text(loaded, texts, tokens or 1_000_000, skip, context or 1024).save(corpus)
         _warn_of_training_text(folder, saes, Corpus.load(corpus), skip)
-    for acts in run(loaded, saes, Corpus.load(corpus), out, memory=memory, stored_dtype=stored_dtype):
+    how: dict[str, Any] = {"memory": memory, "stored_dtype": stored_dtype, "rank": number, "world_size": processes}
+    _print_written(run(loaded, saes, Corpus.load(corpus), out, **how), len(saes), out)
+
+
+def _print_written(written: list[FeatureActs], wanted: int, out: Path) -> None:
+    for acts in written:
         print(acts)
-    print(f"written: {out.resolve()}")
+    if len(written) < wanted:
+        read.warn(
+            f"{wanted - len(written)} of {wanted} folders in {out} are not complete: other processes have not written their files; if one "
+            "of them has ended, run this command again without --rank to write what is missing"
+        )
+    else:
+        print(f"written: {out.resolve()}")
+
+
+def _stored(name: str, device: str) -> ActivationStore | None:
+    """The activations in a folder of that name; None if it is a model."""
+    from ..features.activations.stored import RECORD
+
+    return _open(Path(name), device) if (Path(name) / RECORD).is_file() else None
+
+
+def _open(folder: Path, device: str) -> ActivationStore:
+    from ..features.activations.stored import ActivationStore
+
+    return ActivationStore.open(folder, device)
+
+
+def _check_stored(**given: object) -> None:
+    """Refuse flags that say how to make activations, if they are stored."""
+    for name, value in given.items():
+        if value:
+            raise no_effect(f"--{name}", ..., "--activations has them already", f"leave --{name} out, or leave --activations out")
 
 
 def _text(model: Any, texts: str | None, tokens: int, skip: int, context: int) -> Corpus:

@@ -2,6 +2,8 @@
 
 from ..autoencoders.sae import SAE
 from .activations.corpus import Corpus, corpus
+from .activations.stored import ActivationStore
+from .activations.storing import store
 from .activations.stream import Activations, activations
 from .dashboard.page import write_dashboard
 from .dashboard.scorer import scorer
@@ -19,6 +21,7 @@ from .sae.trained import Trained
 
 __all__ = [
     "SAE",
+    "ActivationStore",
     "Activations",
     "Corpus",
     "FeatureActs",
@@ -33,6 +36,7 @@ __all__ = [
     "mppc",
     "mppc_neurons",
     "scorer",
+    "store",
     "sweep",
     "train_sae",
     "write_dashboard",

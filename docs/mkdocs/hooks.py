@@ -127,6 +127,7 @@ EXAMPLES = {
     "circuits": "circuitry circuits induction bundled:gpt_neox bundled:mamba --out runs",
     "universality": "circuitry universality --models bundled:gpt_neox bundled:mamba --seed-variant bundled:gpt_neox_s1 --out runs",
     "mppc": "circuitry mppc features/gpt_neox --with features/mamba --out matches",
+    "activations": "circuitry activations bundled:gpt_neox resid --tokens 100000 --out acts",
     "features": "circuitry features features/gpt_neox features/mamba --matches matches --corpus corpus.safetensors --scorer proxy",
     "sae train": "circuitry sae train bundled:gpt_neox resid --tokens 100000 --expansion 8 --out saes",
     "sae evaluate": "circuitry sae evaluate saes",

@@ -22,7 +22,7 @@ from support.no_pictures import no_pictures
 
 COMMANDS = (
     "run", "demo", "report", "compare", "discover", "patch", "explain", "sensitivity", "offsets", "circuits", "universality", "mppc",
-    "features", "graph", "models", "convert", "benchmark", "sae",
+    "features", "activations", "graph", "models", "convert", "benchmark", "sae",
 )  # fmt: skip
 STATES = "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"
 SHORT = ("-o", "distance=8", "--examples", "4")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,9 @@ from hypothesis import strategies as st
 
 from circuitry.errors import CircuitryError
 from circuitry.executing.activations import read
-from circuitry.features.activations import Activations, Corpus, activations, corpus, stream
+from circuitry.features.activations import Activations, Corpus, activations, corpus, forward
+from circuitry.features.activations.forward import Forward
+from circuitry.features.activations.passes import PASSES
 from circuitry.paths import Node
 from support import tiny
 from support.corpora import LONG, SOURCE, bundled, corpora, numbers
@@ -41,9 +42,9 @@ class Echo:
         self.runs.append(ids.shape)
         return {node: torch.from_numpy(ids)[..., None].double() for node in nodes}
 
-    def stream(self, made: Corpus, batch: int = 4, each: int = 3, **options: Any) -> Activations:
-        options = {"seed": 0, "memory": 10_000} | options
-        found = Activations(self, (NODE,), made, batch, batch * each, **options)  # type: ignore[arg-type]
+    def stream(self, made: Corpus, batch: int = 4, buffer: int = 12, seed: int = 0, memory: int = 10_000) -> Activations:
+        origin = Forward(self, (NODE,), made, buffer, memory)  # type: ignore[arg-type]
+        found = Activations(origin, (NODE,), made, batch, buffer, seed)
         assert found.widths == {NODE: 1}
         self.runs.clear()
         return found
@@ -52,7 +53,7 @@ class Echo:
 @pytest.fixture
 def echo(monkeypatch: pytest.MonkeyPatch) -> Echo:
     made = Echo()
-    monkeypatch.setattr(stream, "read", made.read)
+    monkeypatch.setattr(forward, "read", made.read)
     return made
 
 
@@ -66,71 +67,102 @@ def taken(found: Activations, count: int, start: int = 0) -> list[list[int]]:
 
 
 @FIXTURE
-@given(made=corpora(), batch=st.integers(1, 5), each=st.integers(1, 4), buffers=st.integers(1, 8), memory=st.integers(1, 3000))
-def test_every_used_token_comes_once_an_epoch(echo: Echo, made: Corpus, batch: int, each: int, buffers: int, memory: int) -> None:
-    found = echo.stream(made, batch, each, memory=memory)
-    tokens = taken(found, buffers * each)
+@given(made=corpora(), batch=st.integers(1, 20), buffer=st.integers(1, 90), epochs=st.integers(1, 3), memory=st.integers(1, 3000))
+def test_every_used_token_comes_once_an_epoch(
+    echo: Echo, made: Corpus, batch: int, buffer: int, epochs: int, memory: int
+) -> None:
+    found = echo.stream(made, batch, buffer, memory=memory)
+    tokens = taken(found, -(-epochs * made.tokens // batch))
     assert {len(some) for some in tokens} == {batch}
-    epochs, rest = divmod(buffers * each * batch, made.tokens)
-    times = Counter(itertools.chain.from_iterable(tokens))
-    assert set(times) <= set(made.ids[made.used].tolist())
-    assert sorted((times[token] for token in made.ids[made.used].tolist()), reverse=True) == [
-        *[epochs + 1] * rest,
-        *[epochs] * (made.tokens - rest),
-    ]
+    sequence, used = list(itertools.chain.from_iterable(tokens)), sorted(made.ids[made.used].tolist())
+    for epoch in range(epochs):
+        assert sorted(sequence[epoch * made.tokens : (epoch + 1) * made.tokens]) == used
 
 
 @FIXTURE
-@given(made=corpora(), start=st.integers(0, 30), each=st.integers(1, 4), world_size=st.integers(1, 5))
+@given(made=corpora(), start=st.integers(0, 30), batch=st.integers(1, 20), buffer=st.integers(1, 90))
 def test_from_any_batch_on_it_is_as_if_it_had_never_stopped(
-    echo: Echo, made: Corpus, start: int, each: int, world_size: int
+    echo: Echo, made: Corpus, start: int, batch: int, buffer: int
 ) -> None:
-    found = echo.stream(made, each=each, rank=world_size - 1, world_size=world_size)
+    found = echo.stream(made, batch, buffer)
     whole = taken(found, start + 6)
     assert taken(found, 6, start) == whole[start:]
 
 
 @FIXTURE
-@given(made=corpora(), each=st.integers(1, 4), world_size=st.integers(1, 9))
-def test_processes_share_the_stream(echo: Echo, made: Corpus, each: int, world_size: int) -> None:
-    whole = taken(echo.stream(made, each=each), 3 * world_size)
-    shared = [taken(echo.stream(made, each=each, rank=rank, world_size=world_size), 3) for rank in range(world_size)]
-    assert [batch for group in zip(*shared, strict=True) for batch in group] == whole
-
-
-@FIXTURE
-@given(made=corpora(), batch=st.integers(1, 5), each=st.integers(1, 4), memory=st.integers(1, 3000), start=st.integers(0, 99))
-def test_in_order_gives_every_used_token_once(echo: Echo, made: Corpus, batch: int, each: int, memory: int, start: int) -> None:
+@given(made=corpora(), batch=st.integers(1, 20), buffer=st.integers(1, 90), memory=st.integers(1, 3000), start=st.integers(0, 99))
+def test_in_order_gives_every_used_token_once(echo: Echo, made: Corpus, batch: int, buffer: int, memory: int, start: int) -> None:
     start = min(start, made.tokens)
     at = start
-    for where, values in echo.stream(made, batch, each, memory=memory).in_order(start):
-        assert where.start == at and 0 < where.stop - at <= batch and values[NODE].dtype == torch.float32
-        assert values[NODE].flatten().tolist() == made.ids[made.used][where].tolist()
+    for where, values in echo.stream(made, batch, buffer, memory=memory).in_order(start):
+        assert (
+            where.start == at and (where.stop % batch == 0 or where.stop == made.tokens) and values[NODE].dtype == torch.float32
+        )
+        assert 0 < where.stop - at <= batch and values[NODE].flatten().tolist() == made.ids[made.used][where].tolist()
         at = where.stop
     assert at == made.tokens
 
 
 @FIXTURE
-@given(made=corpora(most=30), memory=st.integers(1, 5000))
-def test_a_forward_pass_stays_within_memory_and_rows_are_alike(echo: Echo, made: Corpus, memory: int) -> None:
-    found = echo.stream(made, each=99, memory=memory)
-    next(found.batches())
+@given(made=corpora(most=30), buffer=st.integers(1, 400), memory=st.integers(1, 5000))
+def test_a_forward_pass_stays_within_memory_and_a_share_of_the_buffer(echo: Echo, made: Corpus, buffer: int, memory: int) -> None:
+    list(echo.stream(made, buffer=buffer, memory=memory).in_order())
     assert all(rows == 1 or rows * length * (100 + 3 * 4) <= memory for rows, length in echo.runs)
-    lengths = [length for _, length in echo.runs]
-    assert lengths == sorted(lengths, reverse=True)
+    assert all(rows == 1 or rows * length <= buffer / PASSES for rows, length in echo.runs)
+
+
+# Positions: how many are run for a token that is used
+
+MIXTURES = {
+    "many short": (np.random.default_rng(0).integers(20, 60, 3000), 65536),
+    "few long": (np.random.default_rng(1).integers(600, 1025, 40), 65536),
+    "of all lengths": (np.exp(np.random.default_rng(2).uniform(3, 6.9, 800)).astype(int), 65536),
+    "a buffer holds few documents": (np.random.default_rng(3).integers(20, 1025, 200), 8192),
+    "a buffer is smaller than a document": (np.random.default_rng(4).integers(20, 1025, 60), 256),
+    "a buffer is larger than the text": (np.exp(np.random.default_rng(5).uniform(3, 6.9, 300)).astype(int), 1 << 20),
+    "two lengths": (np.array([1024, 24] * 100), 16384),
+}
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+@pytest.mark.parametrize("ordered", [True, False])
+def test_few_positions_are_run_for_each_used_token(echo: Echo, name: str, ordered: bool) -> None:
+    """Neither padding, nor documents that run twice; each document has a first token that is not used."""
+    lengths, buffer = MIXTURES[name]
+    starts = np.cumsum([0, *lengths])
+    made = numbers(lengths.tolist(), set((starts[:-1] + 1).tolist()))
+    found = echo.stream(made, batch=64, buffer=buffer, memory=1 << 30)
+    list(found.in_order()) if ordered else taken(found, made.tokens // 64)
+    assert sum(rows * length for rows, length in echo.runs) <= 1.15 * made.tokens
+    assert sum(rows for rows, _ in echo.runs) == len(made)
 
 
 def test_buffers_that_are_skipped_are_not_computed(echo: Echo) -> None:
-    found = echo.stream(numbers([6] * 20), batch=6, each=2)
+    found = echo.stream(numbers([6] * 20), batch=6)
     taken(found, 1, 10**6)
     assert sum(rows for rows, _ in echo.runs) == 2
     list(itertools.islice(found.in_order(114), 1))
     assert sum(rows for rows, _ in echo.runs) == 4
 
 
-def test_a_document_is_run_only_as_far_as_the_buffer_needs_it(echo: Echo) -> None:
-    assert len(list(echo.stream(numbers([40]), batch=4, each=3).in_order())) == 10
-    assert echo.runs == [(1, 12), (1, 24), (1, 36), (1, 40)]
+def test_a_batch_that_lies_in_two_buffers_needs_no_others(echo: Echo) -> None:
+    found = echo.stream(numbers([6] * 20), batch=8)
+    taken(found, 1, 4)
+    assert sum(rows for rows, _ in echo.runs) == 4
+
+
+def test_a_document_longer_than_the_buffer_runs_once_and_only_to_its_last_used_token(echo: Echo) -> None:
+    assert len(list(echo.stream(numbers([40, 3], {38, 39, 40}), batch=4).in_order())) == 10
+    assert echo.runs == [(1, 37), (1, 3)]
+
+
+def test_what_runs_together_depends_on_no_seed(echo: Echo) -> None:
+    made = numbers([3, 1, 4, 1, 5, 9, 2, 6] * 9)
+    ran = []
+    for found in (echo.stream(made, buffer=99), echo.stream(made, buffer=99, seed=1)):
+        taken(found, made.tokens // 4 + 1)
+        ran.append(sorted(echo.runs[: len(found.origin.passes)]))
+    assert ran[0] == ran[1]
 
 
 def test_a_batch_does_not_change_when_the_next_one_is_made(echo: Echo) -> None:
@@ -147,7 +179,7 @@ def test_a_batch_does_not_change_when_the_next_one_is_made(echo: Echo) -> None:
 
 def test_documents_are_shuffled_by_the_seed_and_anew_every_epoch(echo: Echo) -> None:
     made, every = numbers([5] * 24), list(range(1, 121))
-    streams = [taken(echo.stream(made, each=5, seed=seed), 60) for seed in (0, 1)]
+    streams = [taken(echo.stream(made, buffer=20, seed=seed), 60) for seed in (0, 1)]
     buffers = [set(itertools.chain.from_iterable(s[k : k + 5])) for s in streams for k in range(0, 60, 5)]
     epochs = [buffers[k : k + 6] for k in range(0, 24, 6)]
     assert all(sorted(set().union(*epoch)) == every for epoch in epochs)
@@ -156,7 +188,7 @@ def test_documents_are_shuffled_by_the_seed_and_anew_every_epoch(echo: Echo) -> 
 
 
 def test_tokens_of_a_buffer_are_shuffled_by_the_seed_and_anew_every_time(echo: Echo) -> None:
-    streams = [taken(echo.stream(numbers([120]), batch=120, each=1, seed=seed), 2) for seed in (0, 1)]
+    streams = [taken(echo.stream(numbers([120]), batch=120, buffer=120, seed=seed), 2) for seed in (0, 1)]
     orders = [list(range(1, 121)), *streams[0], *streams[1]]
     assert all(sorted(order) == orders[0] for order in orders)
     assert all(one != other for one, other in itertools.combinations(orders, 2))
@@ -189,7 +221,7 @@ def families(model: Any) -> list[str]:
 def test_values_are_those_of_every_document_run_alone(kind: str) -> None:
     model = small(kind)
     found = activations(model, families(model), corpus=MADE, batch=8, buffer=16, memory=1)
-    together = replace(found, memory=1 << 30)
+    together = activations(model, families(model), corpus=MADE, batch=8, buffer=16 * 64)
     expected = alone(model, MADE, found.nodes)
     for made in (found, together):
         whole = [values for _, values in made.in_order()]
@@ -243,7 +275,6 @@ def test_nodes_may_be_named_alone_by_family_or_by_a_short_name() -> None:
         ({"nodes": []}, "no node"),
         ({"batch": 0}, "expected a batch of .*got 0"),
         ({"batch": 9, "buffer": 8}, "batch of 1 to 8 tokens .*got 9"),
-        ({"rank": 2, "world_size": 2}, "rank from 0 to 1 .*got 2"),
         ({"texts": [LONG]}, "texts or a corpus, not both"),
         ({"corpus": replace(MADE, ids=MADE.ids + 60)}, "to 103, model has 0 to 60"),
         ({"corpus": replace(MADE, special=MADE.ids > 0)}, "special tokens only"),
@@ -263,7 +294,3 @@ def test_a_corpus_of_another_tokenizer_or_for_longer_contexts_is_refused() -> No
     with pytest.raises(CircuitryError, match="another tokenizer than that of bundled:mamba"):
         activations(bundled(), "resid", corpus=replace(made, tokenizer="another"))
     assert activations(bundled(), "resid", corpus=made, tokens=7).corpus.tokens == 7
-
-
-def test_a_buffer_is_whole_batches_and_no_larger_than_the_corpus_needs() -> None:
-    assert [activations(small("gpt2"), "mlp", corpus=MADE, batch=8, buffer=b).buffer for b in (8, 17, 1000)] == [8, 24, 40]

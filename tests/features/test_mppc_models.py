@@ -16,12 +16,13 @@ import torch
 
 from circuitry.errors import CircuitryError
 from circuitry.executing.activations import read
-from circuitry.features.activations import Corpus
-from circuitry.features.matching import Matches, mppc
+from circuitry.features.activations import Corpus, forward
+from circuitry.features.matching import FeatureActs, Matches, mppc
 from circuitry.features.matching.dense import Correlations
 from circuitry.features.matching.encode import encode
 from circuitry.features.matching.hidden import neuron_nodes, read_neurons
 from circuitry.features.matching.neurons import mppc_neurons
+from circuitry.features.matching.parts import Parts
 from circuitry.features.sae import SAE, SAEConfig, evaluate
 from circuitry.models import Model
 from support import tiny
@@ -108,22 +109,60 @@ def test_killed_encoding_goes_on_where_it_was(
 ) -> None:
     given = saes(model, ("resid[1]", "resid[2]"))
     whole = encode(model, given, corpus, tmp_path / "whole", batch=8, buffer=8, shard=16, progress=False)
-    original, calls = SAE.encode, []
+    put, done = Parts.put, list[tuple[str, int]]()
 
-    def killed(self: SAE, x: torch.Tensor) -> torch.Tensor:
-        calls.append(len(x))
-        if len(calls) == 8:  # the first of the two has its second file, the other not
+    def killed(self: Parts, number: int, blocks: Any) -> None:
+        if len(done) == 3:  # the first of the two has its second file, the other not
             raise KeyboardInterrupt
-        return original(self, x)
+        done.append((self.folder.name, number))
+        put(self, number, blocks)
 
-    monkeypatch.setattr(SAE, "encode", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Parts, "put", killed)
         encode(model, given, corpus, tmp_path / "part", batch=8, buffer=8, shard=16, progress=False)
+    seen = counted(monkeypatch)
     again = encode(model, given, corpus, tmp_path / "part", batch=8, buffer=8, shard=16, progress=False)
     assert [one.index for one in again] == [one.index for one in whole]
-    assert sum(calls[8:]) == 2 * (corpus.tokens - 16)
+    first, second = (shard["tokens"] for shard in whole[0].index["shards"][:2])
+    assert sum(seen) == 2 * (corpus.tokens - first) - second
     encode(model, given, corpus, tmp_path / "part", batch=8, buffer=8, shard=16, progress=False)
-    assert sum(calls[8:]) == 2 * (corpus.tokens - 16)
+    assert sum(seen) == 2 * (corpus.tokens - first) - second
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Tokens that are encoded from now on, call by call."""
+    original, seen = SAE.encode, list[int]()
+
+    def encode(self: SAE, x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return original(self, x)
+
+    monkeypatch.setattr(SAE, "encode", encode)
+    return seen
+
+
+def test_processes_share_the_encoding_and_another_takes_over(
+    tmp_path: Path, model: Model, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = saes(model, ("resid[1]", "resid[2]"))
+    how: dict[str, Any] = {"batch": 8, "buffer": 8, "shard": 16, "progress": False}
+    whole = encode(model, given, corpus, tmp_path / "whole", **how)
+    assert len(whole[0].index["shards"]) > 3
+    seen, ran = counted(monkeypatch), list[int]()
+
+    def reading(model: Model, nodes: Any, ids: Any) -> Any:
+        ran.append(ids.size if ids.size > 2 else 0)  # the smallest inputs only ask for widths
+        return read(model, nodes, ids)
+
+    monkeypatch.setattr(forward, "read", reading)
+    assert encode(model, given, corpus, tmp_path / "part", rank=2, world_size=3, **how) == []
+    assert encode(model, given, corpus, tmp_path / "part", rank=0, world_size=3, **how) == []
+    with pytest.raises(CircuitryError, match="interrupted; run the same command"):
+        FeatureActs.open(tmp_path / "part" / "resid-1")
+    again = encode(model, given, corpus, tmp_path / "part", **how)  # in the place of process 1
+    assert [one.index for one in again] == [one.index for one in whole]
+    assert sum(seen) == 2 * corpus.tokens, "a token was encoded twice"
+    assert sum(ran) <= 1.3 * len(corpus.ids), "a document ran twice"
 
 
 def test_encoding_with_another_autoencoder_is_refused(tmp_path: Path, model: Model, corpus: Corpus) -> None:

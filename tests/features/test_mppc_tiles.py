@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from circuitry.cli import mppc as command
 from circuitry.errors import CircuitryError
 from circuitry.features.matching import FeatureActs, Matches, mppc
-from circuitry.features.matching.tiles import Tiles
+from circuitry.features.matching.tiles import Tiles, Unfinished
 from support.some_activations import A, B, same
 
 ROOT = Path(__file__).parents[2]
@@ -141,3 +141,32 @@ def test_each_process_computes_its_own_tiles_and_waits_for_the_others(
     pd.testing.assert_frame_equal(found.forward, mppc(*written, progress=False).forward)
     with pytest.raises(CircuitryError, match="a folder that they share"):
         mppc(*written, rank=0, world_size=2)
+
+
+def test_the_processes_of_a_job_array_wait_for_no_other(tmp_path: Path, written: Sides) -> None:
+    """They run one after another; one is lost, and a call without a rank does its part."""
+
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(
+            command.app, [str(tmp_path / "a"), "--with", str(tmp_path / "b"), "--out", str(tmp_path / "out"), *words]
+        )
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    first = run("--rank", "0", "--world", "3")
+    assert "6 of 9 layer pairs are not computed yet: (0, 1), (0, 2), (1, 1)" in first and "without a rank" in first
+    assert "3 of 9 layer pairs" in run("--rank", "2", "--world", "3")
+    tiles = {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "tiles").iterdir()}
+    assert "forward: mean MPPC" in run()
+    assert len(tiles) == 6 and all(file.stat().st_mtime_ns == time for file, time in tiles.items())
+    pd.testing.assert_frame_equal(Matches.load(tmp_path / "out").forward, mppc(*written, progress=False).forward)
+
+
+def test_the_last_process_of_a_job_array_writes_the_result(tmp_path: Path, written: Sides) -> None:
+    how: dict[str, Any] = {"out": tmp_path / "out", "world_size": 2, "wait": False, "progress": False}
+    with pytest.raises(Unfinished, match="4 of 9 layer pairs"):
+        mppc(*written, rank=0, **how)
+    found = mppc(*written, rank=1, **how)
+    pd.testing.assert_frame_equal(Matches.load(tmp_path / "out").forward, found.forward)
+    done = CliRunner().invoke(command.app, ["a", "--with", "b", "--out", "c", "--rank", "0"])
+    assert "--rank and --world belong together" in str(done.exception)

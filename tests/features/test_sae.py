@@ -19,11 +19,10 @@ from circuitry.features.activations import activations
 from circuitry.features.sae import SAE, Recipe, SAEConfig, train_sae
 from circuitry.features.sae.learner import Learner
 from circuitry.paths import parse_node
-from circuitry.team import Team
 from support.planted import Planted, weights
 
 NODE = "resid[0]"
-ALONE, CPU = Team(), torch.device("cpu")
+CPU = torch.device("cpu")
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -154,7 +153,7 @@ def test_training_is_the_papers_steps_written_out(kind: str, decoder: str) -> No
     learner = Learner(recipe.config(6, {}), recipe, 3, CPU)
     batches = [drawn(32, 6, seed=number) for number in range(10)]
     for step, x in enumerate(batches):
-        learner.learn(x, step, len(batches), ALONE)
+        learner.learn(x, step, len(batches))
     for name, value in by_hand(recipe, learner, batches).items():
         torch.testing.assert_close(learner.weights[name].detach(), value, rtol=1e-3, atol=2e-5, msg=name)
 
@@ -179,7 +178,7 @@ def test_the_gradient_of_one_sae_is_clipped() -> None:
     seen = {}
     for clip in (None, 1e-3):
         learner = Learner(SAEConfig(6, 12), Recipe(clip=clip), 0, CPU)
-        learner.learn(drawn(32, 6), 5, 10, ALONE)
+        learner.learn(drawn(32, 6), 5, 10)
         seen[clip] = float(torch.cat([w.grad.flatten() for w in learner.weights.values() if w.grad is not None]).norm())
     assert seen[1e-3] == pytest.approx(1e-3, rel=1e-3) and (seen[None] or 0) > 0.1
 
@@ -205,7 +204,7 @@ def test_predicting_the_mean_explains_no_variance() -> None:
         weight.data.zero_()
     learner.sae.b_dec.data = torch.cat(batches).mean(0)
     for step, x in enumerate(batches):
-        learner.learn(x, step, 4, ALONE)
+        learner.learn(x, step, 4)
     told = learner.report()
     assert abs(told["explained_variance"]) < 1e-6 and told["l0"] == 0
     assert told["loss"] == pytest.approx(
@@ -225,7 +224,7 @@ def test_dead_features_are_those_silent_for_the_window() -> None:
     learner = silent(None)
     shares = []
     for step in range(3):
-        learner.learn(drawn(32, 6, seed=step), step, 10, ALONE)
+        learner.learn(drawn(32, 6, seed=step), step, 10)
         shares.append(learner.report()["dead"])
     assert (
         shares == [0, 4 / 12, 4 / 12]
@@ -241,7 +240,7 @@ def test_dead_features_are_resampled_towards_the_error() -> None:
         for moments in learner.optimizer.state.values() if step == 3 else ():
             moments["exp_avg"] += 1  # as if all had moved before
             moments["exp_avg_sq"] += 1
-        learner.learn(drawn(32, 6, seed=step), step, 10, ALONE)
+        learner.learn(drawn(32, 6, seed=step), step, 10)
     alive = learner.sae.W_dec[4:].norm(dim=1).mean()
     torch.testing.assert_close(learner.sae.W_dec[:4].norm(dim=1), alive.expand(4))
     assert torch.cosine_similarity(learner.sae.W_enc.T[:4], learner.sae.W_dec[:4]).min() > 0.999
@@ -249,7 +248,7 @@ def test_dead_features_are_resampled_towards_the_error() -> None:
     assert not state["exp_avg"][:4].any() and state["exp_avg"][4:].all() and not learner.tokens_since_fired.any()
     assert not learner.optimizer.state[learner.sae.W_enc]["exp_avg"][:, :4].any()
     for step in range(4, 6):
-        learner.learn(drawn(32, 6, seed=step), step, 10, ALONE)
+        learner.learn(drawn(32, 6, seed=step), step, 10)
     assert learner.report()["dead"] == 0
 
 
@@ -257,7 +256,7 @@ def test_features_are_not_resampled_once_the_learning_rate_falls() -> None:
     """What would be new then could not be learned any more."""
     learner = silent("resample")
     for step in range(6, 10):
-        learner.learn(drawn(32, 6, seed=step), step + 2, 12, ALONE)
+        learner.learn(drawn(32, 6, seed=step), step + 2, 12)
         learner.sae.b_enc.data[:4] = -10
     assert learner.recipe.decay == 0.2 and (learner.tokens_since_fired[:4] == 128).all()
 

@@ -11,11 +11,10 @@ from torch import Tensor
 from circuitry.features.sae import SAE, Recipe, train_sae
 from circuitry.features.sae.learner import Learner
 from circuitry.features.sae.objectives import OBJECTIVES
-from circuitry.team import Team
 from support.planted import Planted, recovered
 
 NODE = "resid[0]"
-ALONE, CPU = Team(), torch.device("cpu")
+CPU = torch.device("cpu")
 QUICK: dict[str, Any] = {"tokens": 128 * 500, "features": 24, "lr": 4e-3, "measured": 1024, "progress": False}
 """The settings with which so small a dictionary is found in so few steps."""
 HOW: dict[str, dict[str, Any]] = {
@@ -39,7 +38,7 @@ def learner_of(seed: int = 3, features: int = 12, **settings: Any) -> Learner:
 def gradients(learner: Learner, x: Tensor, done: float) -> dict[str, Tensor]:
     """The gradients of one step at which nothing moves."""
     learner.optimizer.step = lambda *_: None  # type: ignore[method-assign]
-    learner.learn(x, round(100 * done), 100, ALONE)
+    learner.learn(x, round(100 * done), 100)
     return {name: value.grad.clone() for name, value in learner.weights.items() if value.grad is not None}
 
 
@@ -129,7 +128,7 @@ def test_the_threshold_is_a_mean_in_which_late_batches_weigh_most() -> None:
         x = drawn(32, 6, seed=step)
         least.append(sorted(learner.sae.before(x).flatten().tolist())[-3 * 32])
         mean += (least[-1] - mean) * 10 / (step + 10)
-        learner.learn(x, step, 30, ALONE)
+        learner.learn(x, step, 30)
     assert learner.result({}).threshold[0].item() == pytest.approx(mean, rel=1e-5) and min(least) < mean < max(least)
 
 
@@ -157,7 +156,7 @@ def test_a_resampled_jumprelu_gets_a_threshold_that_it_can_reach() -> None:
     for step in range(4):
         for moments in learner.optimizer.state.values() if step == 3 else ():
             moments["exp_avg"] += 1
-        learner.learn(drawn(32, 6, seed=step), step, 10, ALONE)
+        learner.learn(drawn(32, 6, seed=step), step, 10)
     torch.testing.assert_close(learner.sae.threshold[:4], 0.2 * learner.sae.threshold[4:].mean().expand(4))
     moments = learner.optimizer.state[learner.sae.threshold]
     assert not moments["exp_avg"][:4].any() and moments["exp_avg"][4:].all()
@@ -167,6 +166,6 @@ def test_thresholds_stay_outside_the_scale_of_a_training() -> None:
     """A trained jumprelu takes activations as they are."""
     learner = learner_of(kind="jumprelu")
     x = 100 * drawn(64, 6)
-    learner.measure([x], ALONE)
+    learner.measure([x])
     inside = learner.objective.activate(learner.sae, learner.sae.before(x * float(learner.scale)))
     torch.testing.assert_close(learner.result({}).encode(x), inside.relu(), rtol=1e-4, atol=1e-4)

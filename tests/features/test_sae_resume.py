@@ -19,21 +19,24 @@ from torch import Tensor
 import circuitry as ct
 from circuitry.features.sae import Trained, train_sae
 from circuitry.features.sae.checkpoints import TrainingFolder
-from circuitry.team import Team
-from support import planted
+from support import planted, shared_training
 from support.planted import Planted, weights
 
 SETTINGS: dict[str, Any] = {"features": 24, "measured": 128, "dead_after": 256, "progress": False}
 TOKENS = 64 * 24
 
 
-def child(folder: Path, batch: int, *settings: str, processes: int = 1, wait: bool = True) -> subprocess.Popen[bytes]:
-    """tests/support/planted.py as a program."""
+def run(*program: str, processes: int) -> subprocess.Popen[bytes]:
+    """A program, in one process or several, each with one thread."""
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     here = os.pathsep.join([str(Path(ct.__file__).parents[1]), str(Path(planted.__file__).parents[1])])
     environment = {**os.environ, "PYTHONPATH": here, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launch, planted.__file__, str(folder), str(batch), *settings]
-    started = subprocess.Popen(command, env=environment)
+    return subprocess.Popen([sys.executable, *launch, *program], env=environment)
+
+
+def child(folder: Path, batch: int, *settings: str, processes: int = 1, wait: bool = True) -> subprocess.Popen[bytes]:
+    """tests/support/planted.py as a program."""
+    started = run(planted.__file__, str(folder), str(batch), *settings, processes=processes)
     if wait:
         assert started.wait(timeout=200) == 0
     return started
@@ -216,27 +219,38 @@ def test_a_complete_training_is_read_back(tmp_path: Path) -> None:
     assert first["mlp[0]"].config == again["mlp[0]"].config
 
 
-def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path) -> None:
-    child(tmp_path, 32, "kind=topk", "k=1", processes=2)
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """Each trains one of the two SAEs, on batches that are given to both."""
+    how: dict[str, Any] = {"kind": "topk", "k": 1, "revive": "resample", "resample_every": 512}
+    child(tmp_path, 64, *(f"{name}={value}" for name, value in how.items()), processes=2)
     ranks = [load_file(tmp_path / f"rank-{rank}.safetensors") for rank in range(2)]
-    assert same(*ranks)
-    written = Trained.load(tmp_path / "run")
-    assert same(weights(written), ranks[0])
-    one = train(None, kind="topk", k=1)
-    assert 0 < one.log["dead"].iloc[-1] < 1, "which features are dead depends on what the other process saw"
-    for name, value in weights(one).items():
-        torch.testing.assert_close(ranks[0][name], value, rtol=1e-3, atol=1e-4)
-    for column in ("loss", "l0", "explained_variance", "dead"):
-        assert written.log[column].tolist() == pytest.approx(one.log[column].tolist(), rel=1e-3, abs=1e-4), column
-    half = Planted(("resid[0]", "mlp[0]"), batch=32)
-    alone = train_sae(None, activations=half, kind="topk", k=1, **{**SETTINGS, "tokens": TOKENS // 2})
-    assert not torch.allclose(weights(alone)["resid[0].W_enc"], ranks[0]["resid[0].W_enc"], atol=1e-2)
+    one, written = train(None, **how), Trained.load(tmp_path / "run")
+    assert all(same(weights(one), found) for found in (*ranks, weights(written)))
+    assert written.log.round(9).equals(one.log.round(9))
 
 
-def test_a_mean_over_processes_is_no_sum(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adam would hide the difference."""
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.mul_(2))
-    mean, total = torch.ones(2), torch.ones(2)
-    Team(0, 2).mean([mean])
-    Team(0, 2).sum([total])
-    assert (mean.tolist(), total.tolist()) == ([1, 1], [2, 2])
+@pytest.mark.parametrize("nodes", [shared_training.NODES, shared_training.NODES[:1]], ids=len)
+def test_two_processes_share_the_passes_of_a_model(tmp_path: Path, nodes: list[str]) -> None:
+    """A process without an SAE runs its part of the passes too."""
+    (tmp_path / "two").mkdir()
+    started = run(shared_training.__file__, str(tmp_path / "two"), " ".join(nodes), processes=2)
+    assert started.wait(timeout=200) == 0
+    one = sorted(shared_training.train(tmp_path / "one", nodes=nodes))
+    ran = [json.loads((tmp_path / "two" / f"ran-{rank}.json").read_text()) for rank in range(2)]
+    assert sorted(tuple(size) for several in ran for size in several) == one, "some pass ran twice, or never"
+    first, second = (sum(rows * length for rows, length in several) for several in ran)
+    assert 0.8 < first / second < 1.25
+    found = load_file(tmp_path / "one-0.safetensors")
+    assert all(same(found, load_file(tmp_path / "two" / f"run-{rank}.safetensors")) for rank in range(2))
+    assert (tmp_path / "one" / "log.csv").read_text() == (tmp_path / "two" / "run" / "log.csv").read_text()
+
+
+def test_more_processes_resume_what_one_has_begun(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        shared_training.train(tmp_path / "run", stop=40)
+    (begun,) = (tmp_path / "run").glob("checkpoint-*")
+    assert run(shared_training.__file__, str(tmp_path), " ".join(shared_training.NODES), processes=2).wait(timeout=200) == 0
+    whole = shared_training.train(tmp_path / "whole")
+    ran = [json.loads((tmp_path / f"ran-{rank}.json").read_text()) for rank in range(2)]
+    assert 0 < len(ran[0]) + len(ran[1]) < len(whole) and not begun.exists()
+    assert same(load_file(tmp_path / "whole-0.safetensors"), load_file(tmp_path / "run-1.safetensors"))

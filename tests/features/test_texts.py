@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import re
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -15,9 +16,11 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from circuitry.errors import CircuitryError
-from circuitry.features.activations import describe, documents, manual
+from circuitry.features.activations import describe, documents, manual, texts
 from support.corpora import LONG, SOURCE
 
 
@@ -36,6 +39,15 @@ def test_a_folder_gives_its_plain_files_sorted_and_two_blank_lines_separate_docu
     ]
     assert list(documents(str(tmp_path / "b.txt"))) == found[1:3]
     assert describe(tmp_path) == f"the folder {tmp_path.name}" and describe(tmp_path / "b.txt") == "the file b.txt"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=st.lists(st.sampled_from(["one", "  two", "three \t", "", "", "", " ", "\x0c"]), max_size=20))
+def test_a_file_read_line_by_line_has_the_documents_of_the_whole_text(tmp_path: Path, lines: list[str]) -> None:
+    text = "\n".join(lines)
+    (tmp_path / "a.txt").write_text(text)
+    whole = re.split(r"\n[^\S\n]*(?:\n[^\S\n]*){2,}", text.strip())
+    assert list(texts._plain(tmp_path / "a.txt")) == [document for document in whole if document]
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:

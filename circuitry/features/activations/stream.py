@@ -2,73 +2,88 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from os import PathLike
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import CircuitryError, expected, no_effect
-from ...executing.activations import read
 from ...executing.memory import parse_memory
 from ...models.model import Model
 from ...paths.parse import parse_node
 from ...paths.values import Node
 from .corpus import Corpus, tokenizer_digest
 from .corpus import corpus as tokenised
+from .forward import Forward
+from .passes import Ints, Passes, tokens_of
+from .stored import ActivationStore, opened
 from .texts import Texts
 
-CONTEXT = 1024
-"""Most tokens of a document, by default."""
-Ints = NDArray[np.int64]
-Reader: TypeAlias = Callable[[Model, Iterable[Node], Ints], dict[Node, Tensor]]
-"""From ids [row, position] to values [row, position, ...] of nodes."""
+CONTEXT, MEMORY = 1024, "512MiB"
+"""Defaults: most tokens of a document, and the bound for a forward pass."""
+
+
+class Origin(Protocol):
+    """Where values come from: a model, or files."""
+
+    @property
+    def passes(self) -> Passes:
+        """The forward passes of the whole corpus."""
+
+    @property
+    def widths(self) -> Mapping[Node, int]:
+        """Numbers of each node at one token."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where values are."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What the values depend on besides the corpus."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """The model, for files."""
+
+    def values(self, numbers: Ints, nodes: Iterable[Node]) -> dict[Node, Tensor]:
+        """Values at the used tokens of passes, in their order: float32 [token, width]."""
 
 
 @dataclass(frozen=True)
-class _Spans:
-    """Used tokens ``first`` to ``stop`` of several documents, one part after another: arrays [part]."""
+class _Buffer:
+    """Passes whose tokens are shuffled together: tokens ``begin`` to ``stop`` of the endless sequence, and its number."""
 
-    document: Ints
-    first: Ints
-    stop: Ints
-
-    @property
-    def at(self) -> Ints:
-        """Where each part begins in the sequence of all parts."""
-        counts = self.stop - self.first
-        begins: Ints = np.cumsum(counts) - counts
-        return begins
+    number: int
+    passes: Ints
+    begin: int
+    stop: int
 
 
 @dataclass(frozen=True, eq=False)
 class Activations:
     """Values of nodes at the used tokens of a corpus. Made by ``activations``.
 
-    The endless sequence of used tokens (all documents in a seeded order, then all in another order, and so on) is cut into
-    buffers of ``buffer`` tokens; a document that is cut runs for both buffers. A buffer is filled by forward passes, shuffled,
-    and used up in batches of ``batch``. Everything follows from ``seed`` and the number of the batch, so any batch can be made
-    without the batches before it. Every token comes once before any comes twice, except in a buffer that spans two epochs.
-    ``reader`` replaces the engine in reading values. Of ``world_size`` processes, the one with ``rank`` r gets batches r,
-    r + ``world_size``, and so on.
+    ``origin`` divides the corpus into forward passes, each of which has whole documents. In every epoch all passes come in
+    another seeded order, and are cut into buffers of about ``buffer`` tokens, between passes. A buffer is filled, shuffled and used
+    up; ``batch`` tokens are a batch, which may begin in one buffer and end in the next. Everything follows from ``seed`` and
+    the number of the batch, so any batch can be made without the batches before it. No document runs twice in an epoch, and
+    every token comes once before any comes twice.
     """
 
-    model: Model
+    origin: Origin
     nodes: tuple[Node, ...]
     corpus: Corpus
     batch: int
     buffer: int
     seed: int
-    memory: int
-    rank: int = 0
-    world_size: int = 1
-    reader: Reader | None = None
 
-    @functools.cached_property
+    @property
     def widths(self) -> dict[Node, int]:
         """Numbers of each node at one token: the product of all dimensions after position.
 
@@ -78,14 +93,27 @@ class Activations:
         >>> {str(node): width for node, width in acts.widths.items()}
         {'resid[4]': 128, 'ssm_state[0]': 8192}
         """
-        # Two lengths, since attention patterns have a number for every token and would pass as a width.
-        short, long = (self._read(np.zeros((1, length), np.int64)) for length in (1, 2))
-        if growing := [str(node) for node in self.nodes if short[node].shape[2:] != long[node].shape[2:]]:
-            raise CircuitryError(f"{growing[0]} has no fixed width: it has a number for every token of the text")
-        return {node: value[0, 0].numel() for node, value in short.items()}
+        return {node: self.origin.widths[node] for node in self.nodes}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that the batches depend on, except their size.
+
+        >>> import circuitry as ct
+        >>> from circuitry.features.activations import activations
+        >>> list(activations(ct.load("bundled:mamba"), "resid[4]", ["Twenty characters or more."]).identity)
+        ['weights', 'passes', 'corpus', 'buffer', 'seed']
+        """
+        return {**self.origin.identity, "corpus": self.corpus.digest, "buffer": self.buffer, "seed": self.seed}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The text and the model, for files."""
+        text = {"corpus": self.corpus.digest, "text": self.corpus.source, "tokenizer": self.corpus.tokenizer}
+        return {**text, **self.origin.provenance}
 
     def batches(self, start: int = 0) -> Iterator[dict[Node, Tensor]]:
-        """Endless shuffled batches, float32 [batch, width], on the model's device, from this process's batch ``start`` on.
+        """Endless shuffled batches, float32 [batch, width], on the model's device, from batch ``start`` on.
 
         They equal, to the bit, those of a stream that begins at 0; buffers before ``start`` are not computed.
 
@@ -98,22 +126,12 @@ class Activations:
         >>> first[node].shape, bool((next(acts.batches(1))[node] == second[node]).all())
         (torch.Size([8, 128]), True)
         """
-        per_buffer = self.buffer // self.batch
-        number = start * self.world_size + self.rank
-        while True:
-            window, first = divmod(number, per_buffer)
-            values = self._values(self._shuffled(window))
-            order = np.random.default_rng([self.seed, 1, window]).permutation(self.buffer).reshape(per_buffer, self.batch)
-            for tokens in order[first :: self.world_size]:
-                at = torch.from_numpy(tokens).to(self.model.device)
-                yield {node: value[at] for node, value in values.items()}
-                number += self.world_size
-            del values  # else two buffers are in memory while the next one is filled
+        return self._cut(self._shuffled(start * self.batch), itertools.repeat(self.batch))
 
-    def in_order(self, start: int = 0) -> Iterator[tuple[slice, dict[Node, Tensor]]]:
-        """Every used token once, in the corpus's order, from number ``start`` on: a slice of numbers, and float32 [n, width], n <= batch.
+    def in_order(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[slice, dict[Node, Tensor]]]:
+        """Used tokens ``start`` to ``stop``, once, in the corpus's order: a slice of numbers, and float32 [n, width], n <= batch.
 
-        All processes get the same, whatever their rank.
+        Slices end at multiples of ``batch`` and at ``stop``, by default the end of the corpus.
 
         >>> import circuitry as ct
         >>> from circuitry.features.activations import activations
@@ -121,74 +139,69 @@ class Activations:
         >>> [(at.start, at.stop) for at, _ in acts.in_order()]
         [(0, 8), (8, 16), (16, 20)]
         """
-        documents = np.arange(len(self.corpus))
-        # From the beginning of a buffer, wherever ``start`` is: other forward passes would round differently.
-        for begin in range(start - start % self.buffer, self.corpus.tokens, self.buffer):
-            end = min(begin + self.buffer, self.corpus.tokens)
-            values = self._values(self._window(documents, begin, end))
-            for at in range(max(begin, start), end, self.batch):
-                stop = min(at + self.batch, end)
-                yield slice(at, stop), {node: value[at - begin : stop - begin].clone() for node, value in values.items()}
-            del values
+        end = self.corpus.tokens if stop is None else min(stop, self.corpus.tokens)
+        if start >= end:
+            return
+        first = start - start % self.batch + self.batch
+        edges = [start, *range(first, end, self.batch), end]
+        slices = [slice(*pair) for pair in itertools.pairwise(edges)]
+        yield from zip(slices, self._cut(self._natural(start), (at.stop - at.start for at in slices)), strict=True)
 
-    def _window(self, documents: Ints, start: int, stop: int) -> _Spans:
-        """Used tokens ``start`` to ``stop`` of the documents in this order."""
-        counts = np.diff(self.corpus.edges)[documents]
-        ends = np.cumsum(counts)
-        begins = ends - counts
-        inside = np.flatnonzero((ends > start) & (begins < stop) & (counts > 0))
-        begins, counts = begins[inside], counts[inside]
-        return _Spans(documents[inside], np.maximum(start - begins, 0), np.minimum(stop - begins, counts))
+    def _cut(self, parts: Iterator[tuple[Ints, Ints]], sizes: Iterable[int]) -> Iterator[dict[Node, Tensor]]:
+        """Parts, (passes, which of their tokens to take in what order), filled one after another and cut into these sizes."""
+        values: dict[Node, Tensor] = {}
+        order = np.zeros(0, np.int64)
+        for size in sizes:
+            pieces: list[dict[Node, Tensor]] = []
+            missing = size
+            while missing:
+                if not len(order):
+                    values = {}  # else two buffers are in memory while the next one is filled
+                    passes, order = next(parts)
+                    values = self.origin.values(passes, self.nodes)
+                taken, order = order[:missing], order[missing:]
+                at = torch.from_numpy(taken).to(self.origin.device)
+                pieces.append({node: value[at] for node, value in values.items()})
+                missing -= len(taken)
+            yield pieces[0] if len(pieces) == 1 else {n: torch.cat([piece[n] for piece in pieces]) for n in self.nodes}
 
-    def _shuffled(self, window: int) -> _Spans:
-        """The used tokens of one buffer; it may hold the end of one epoch and the beginning of the next."""
-        start, size = window * self.buffer, self.corpus.tokens
-        stop = start + self.buffer
-        parts = []
-        for epoch in range(start // size, -(-stop // size)):
-            documents = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.corpus))
-            parts.append(self._window(documents, max(start - epoch * size, 0), min(stop - epoch * size, size)))
-        return _Spans(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("document", "first", "stop")))
+    def _shuffled(self, at: int) -> Iterator[tuple[Ints, Ints]]:
+        """Buffers from token ``at`` of the endless sequence on; the first one without its tokens before ``at``."""
+        while True:
+            buffer = self._buffer(at)
+            order = np.random.default_rng([self.seed, 1, buffer.number]).permutation(buffer.stop - buffer.begin)
+            yield buffer.passes, order[at - buffer.begin :]
+            at = buffer.stop
 
-    def _read(self, ids: Ints) -> dict[Node, Tensor]:
-        return (self.reader or read)(self.model, self.nodes, ids)
+    def _natural(self, start: int) -> Iterator[tuple[Ints, Ints]]:
+        """Stretches of the corpus from its used token ``start`` on."""
+        passes = self.origin.passes
+        for first, stop in itertools.pairwise(passes.stretches.tolist()):
+            if passes.tokens[stop] > start:
+                tokens = tokens_of(self.corpus, passes.documents[passes.edges[first] : passes.edges[stop]])
+                yield np.arange(first, stop), np.argsort(tokens)[max(start - int(passes.tokens[first]), 0) :]
 
-    def _values(self, parts: _Spans) -> dict[Node, Tensor]:
-        """Values at the tokens of the parts, in their order: float32 [token, width]."""
-        total, used, starts = int((parts.stop - parts.first).sum()), self.corpus.used, self.corpus.starts
-        values = {node: torch.empty(total, width, device=self.model.device) for node, width in self.widths.items()}
-        # Each document runs from its beginning, so that tokens see their context, but only to the last token needed.
-        last = used[self.corpus.edges[parts.document] + parts.stop - 1]
-        lengths, at = last + 1 - starts[parts.document], parts.at
-        for group in self._groups(lengths):
-            ids = np.zeros((len(group), int(lengths[group].max())), np.int64)
-            rows, columns, slots = [], [], []
-            for row, part in enumerate(group):
-                document, first, stop = parts.document[part], parts.first[part], parts.stop[part]
-                begin = starts[document]
-                ids[row, : lengths[part]] = self.corpus.ids[begin : begin + lengths[part]]
-                columns.append(used[self.corpus.edges[document] + np.arange(first, stop)] - begin)
-                rows.append(np.full(stop - first, row))
-                slots.append(at[part] + np.arange(stop - first))
-            index = tuple(torch.from_numpy(np.concatenate(k)).to(self.model.device) for k in (rows, columns, slots))
-            for node, value in self._read(ids).items():
-                values[node][index[2]] = value[index[0], index[1]].reshape(-1, self.widths[node]).float()
-        return values
+    def _buffer(self, at: int) -> _Buffer:
+        """The buffer that has token ``at`` of the endless sequence."""
+        epoch, offset = divmod(at, self.corpus.tokens)
+        order, bounds, begins = self._epoch(epoch)
+        number = int(np.searchsorted(begins, offset, side="right")) - 1
+        begin, stop = (epoch * self.corpus.tokens + int(begins[number + k]) for k in (0, 1))
+        return _Buffer(epoch * (len(begins) - 1) + number, order[bounds[number] : bounds[number + 1]], begin, stop)
 
-    def _groups(self, lengths: Ints) -> Iterator[Ints]:
-        """Rows to run together: of similar length, and as many as fit into ``memory``, but at least one."""
-        order = np.argsort(-lengths, kind="stable")
-        read_out = 3 * self.model.dtype.itemsize * sum(self.widths.values())  # a value may exist three times at once
-        while len(order):
-            longest = int(lengths[order[0]])
-            fit = max(1, self.memory // (self.model.bytes_per_row(longest) + read_out * longest))
-            yield order[:fit]
-            order = order[fit:]
+    def _epoch(self, epoch: int) -> tuple[Ints, Ints, Ints]:
+        """Passes in an epoch's order; the index in it at which each buffer begins, and the number of tokens before it."""
+        passes, size = self.origin.passes, self.corpus.tokens
+        order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(passes))
+        before = np.concatenate([[0], np.cumsum(np.diff(passes.tokens)[order])])
+        several = -(-size // self.buffer)
+        bounds = np.searchsorted(before, -(-np.arange(several + 1) * size // several))
+        return order, bounds, before[bounds]
 
 
 def activations(
-    model: Model,
-    nodes: str | Node | Iterable[str | Node],
+    model: Model | ActivationStore | str | PathLike[str],
+    nodes: str | Node | Iterable[str | Node] | None = None,
     texts: Texts = None,
     *,
     tokens: int | None = None,
@@ -197,25 +210,25 @@ def activations(
     buffer: int = 65536,
     seed: int = 0,
     corpus: Corpus | None = None,
-    memory: int | str = "512MiB",
-    rank: int = 0,
-    world_size: int = 1,
+    memory: int | str = MEMORY,
 ) -> Activations:
     """Activations of nodes on text: one forward pass serves all nodes, and special tokens are left out.
 
     Args:
-        model: a loaded model.
-        nodes: one or several: nodes such as ``"resid[3]"``, or families such as ``"head"`` for all their nodes.
+        model: a loaded model; or, in its place and that of the text, activations that ``store`` wrote: an ``ActivationStore`` or
+            its folder.
+        nodes: one or several: nodes such as ``"resid[3]"``, or families such as ``"head"`` for all their nodes. None: all
+            nodes of a store.
         texts, tokens, context: as for ``corpus``.
         batch: tokens of a batch.
-        buffer: tokens shuffled together, rounded up to whole batches; at most the corpus's, rounded likewise. It takes 4 bytes
-            for each number of a node at each token.
+        buffer: about how many tokens are shuffled together; documents are not cut. It takes 4 bytes for each number of a node at
+            each token. Documents that run together are near each other, too: within as many tokens of the corpus.
         seed: for the order of documents and of tokens within a buffer.
         corpus: an existing corpus, instead of texts; ``tokens`` then takes its first documents.
         memory: bound for one forward pass, bytes or text such as "2GiB". Other bounds give values that differ by rounding.
-        rank, world_size: of ``world_size`` processes that share the stream, this is number ``rank``. Each of them runs the model.
 
-    Raises CircuitryError for nodes that do not exist, for the logits, and for a corpus that the model cannot read.
+    Raises CircuitryError for nodes that do not exist, for the logits, for a corpus that the model cannot read, and for a store of
+    other nodes or of another corpus.
 
     >>> import circuitry as ct
     >>> acts = activations(ct.load("bundled:gpt_neox"), ["mlp", "resid[4]"], ["Twenty characters or more."])
@@ -224,11 +237,16 @@ def activations(
     """
     if batch < 1 or buffer < batch:
         raise CircuitryError(expected(f"a batch of 1 to {buffer} tokens (buffer={buffer})", batch))
-    if not 0 <= rank < world_size:
-        raise CircuitryError(expected(f"a rank from 0 to {world_size - 1} (of {world_size} processes)", rank))
-    chosen = tuple(dict.fromkeys(node for name in _several(nodes) for node in _nodes(model, name)))
-    if not chosen:
-        raise CircuitryError("no node to collect; name one such as 'resid[3]', or a family")
+    if (stored := opened(model)) is not None:
+        _check_stored(
+            stored, corpus, texts=(texts, None), tokens=(tokens, None), context=(context, CONTEXT), memory=(memory, MEMORY)
+        )
+        names = list(stored.widths) if nodes is None else _several(nodes)
+        chosen = _chosen(node for name in names for node in stored.nodes(name))
+        return Activations(stored, chosen, stored.corpus, batch, buffer, seed)
+    if not isinstance(model, Model):
+        raise CircuitryError(expected("a model, or stored activations", model))
+    chosen = _chosen(node for name in _several(nodes or ()) for node in _nodes(model, name))
     if corpus is not None and texts is not None:
         raise CircuitryError("give texts or a corpus, not both")
     if corpus is not None and context != CONTEXT:
@@ -238,10 +256,27 @@ def activations(
     elif tokens is not None:
         corpus = corpus.take(tokens)
     _check(model, corpus)
-    buffer = -(-min(buffer, corpus.tokens) // batch) * batch
-    stream = Activations(model, chosen, corpus, batch, buffer, seed, parse_memory(memory), rank, world_size)
-    _ = stream.widths  # reads every node once, and raises for one that cannot be collected
-    return stream
+    forward = Forward(model, chosen, corpus, buffer, parse_memory(memory))
+    _ = forward.widths  # reads every node once, and raises for one that cannot be collected
+    return Activations(forward, chosen, corpus, batch, buffer, seed)
+
+
+def _chosen(nodes: Iterable[Node]) -> tuple[Node, ...]:
+    """Each node once. Raises CircuitryError if there is none."""
+    if not (chosen := tuple(dict.fromkeys(nodes))):
+        raise CircuitryError("no node to collect; name one such as 'resid[3]', or a family")
+    return chosen
+
+
+def _check_stored(stored: ActivationStore, corpus: Corpus | None, **given: tuple[Any, Any]) -> None:
+    """Refuse another corpus than the stored one, and settings, (value, default), of how values are collected."""
+    for name, (value, default) in given.items():
+        if value != default:
+            raise no_effect(name, ..., f"{stored.folder} has its activations already", f"leave {name} out, or give the model")
+    if corpus is not None and corpus.digest != stored.corpus.digest:
+        raise CircuitryError(
+            f"{stored.folder} was made from {stored.corpus!r}, not from {corpus!r}; give that one, or leave it out"
+        )
 
 
 def _several(nodes: str | Node | Iterable[str | Node]) -> list[str | Node]:

@@ -18,7 +18,6 @@ Texts: TypeAlias = str | Path | Iterable[str] | None
 SHORTEST = 20
 """Characters: a shorter document is dropped, since it says little, and all its tokens lie right after the first one."""
 
-_BETWEEN = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*){2,}")
 _DATASET = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 _FILES = (".txt", ".md", ".jsonl", ".jsonl.gz", ".parquet")
 
@@ -105,7 +104,21 @@ def _file(path: Path) -> Iterator[str]:
 
 
 def _plain(path: Path) -> Iterator[str]:
-    yield from _BETWEEN.split(path.read_text(encoding="utf-8-sig", errors="replace").strip())
+    """Documents of a file that is read line by line, since it may be larger than memory."""
+    document: list[str] = []
+    blank: list[str] = []
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+        for line in lines:
+            if not line.strip():
+                blank.append(line)
+                continue
+            if document and len(blank) >= 2:
+                yield "".join(document).removesuffix("\n")
+                document = []
+            document += [*blank, line] if document else [line.lstrip()]
+            blank = []
+    if document:
+        yield "".join(document).rstrip()
 
 
 def _json_lines(path: Path) -> Iterator[str]:

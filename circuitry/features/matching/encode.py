@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm.auto import tqdm
 
 from ...autoencoders.named import Given, by_node, check_width
+from ...errors import CircuitryError, expected, whole
 from ...models.model import Model
 from ...paths.values import Node
+from ...store.locks import Presence
 from ..activations.corpus import Corpus
-from ..activations.stream import activations
+from ..activations.origin import MASK, first_tokens, folders, origin
+from ..activations.passes import runs
+from ..activations.stored import ActivationStore, opened
+from ..activations.stream import Activations, activations
 from .blocks import Block
-from .origin import MASK, first_tokens, folders, origin
+from .parts import Parts
 from .store import FeatureActs
-from .writer import Writer, held
+from .writer import identity
 
 if TYPE_CHECKING:
     from ...autoencoders.sae import SAE
 
 
 def encode(
-    model: Model,
+    model: Model | ActivationStore | str | PathLike[str],
     saes: Given,
-    corpus: Corpus,
+    corpus: Corpus | None,
     out: str | PathLike[str],
     *,
     batch: int = 1024,
@@ -36,22 +43,30 @@ def encode(
     memory: int | str = "512MiB",
     stored_dtype: str = "float16",
     shard: int = 1 << 16,
+    rank: int = 0,
+    world_size: int = 1,
     progress: bool = True,
 ) -> list[FeatureActs]:
     """Write each autoencoder's feature activations at the corpus's used tokens, into a folder for each node below ``out``.
 
     Args:
-        model: the model on which the autoencoders were trained.
+        model: the model on which the autoencoders were trained; or, in its place, activations of it that ``store`` wrote, or
+            their folder.
         saes: one autoencoder; several by node (or its text), as ``train_sae`` returns them; or several that name their node in
             ``config.provenance``.
-        corpus: with the model's tokens. MPPC compares activations on the same corpus only.
+        corpus: with the model's tokens; None for that of stored activations. MPPC compares activations on the same corpus only.
         out: a folder. The same call resumes after a kill, and writes nothing if everything is complete.
-        batch, buffer, memory: tokens that an autoencoder gets at once, tokens kept in memory, and the bound of a forward pass.
+        batch, buffer, memory: tokens that an autoencoder gets at once, tokens kept in memory (about), and the bound of a forward
+            pass. For stored activations, the last two are those with which they were made.
         stored_dtype: "float16" (4 bytes for each activation that is not 0) or "float32" (6).
-        shard: tokens of a file.
+        shard: about how many tokens a file has; it has whole documents.
+        rank, world_size: of ``world_size`` processes that share the work, this is number ``rank``: it writes every
+            ``world_size``-th file and waits for no other. The one that ends last completes the folders. A call without them
+            writes all files that are missing.
         progress: show a bar if there is a terminal.
 
-    Raises CircuitryError for a corpus that the model cannot read, nodes that do not exist, autoencoders of another width, a
+    Returns the feature activations that are complete: all of them, unless another process has not written its part. Raises
+    CircuitryError for a corpus that the model cannot read, nodes that do not exist, autoencoders of another width, a
     folder that holds something else, and activations too large for the stored dtype.
 
     >>> import tempfile
@@ -62,41 +77,77 @@ def encode(
     >>> encode(model, {"resid[4]": SAE(SAEConfig(128, 256))}, corpus(model, ["A text of some length."]), tempfile.mkdtemp(), progress=False)
     [<bundled:mamba resid[4]: 256 features on 9 tokens>]
     """
-    named = by_node(model.graph, saes, model.device)
-    folders_by_node = folders(named, Path(out))
-    with held(folders_by_node.values()):
-        return _encode(model, named, corpus, folders_by_node, batch, buffer, memory, stored_dtype, shard, progress)
-
-
-def _encode(
-    model: Model, named: Mapping[Node, SAE], corpus: Corpus, folders_by_node: Mapping[Node, Path], batch: int, buffer: int, memory: int | str,
-    stored_dtype: str, shard: int, progress: bool,
-) -> list[FeatureActs]:  # fmt: skip
-    writers = {
-        node: Writer(
-            folder,
-            named[node].config.features,
-            {**origin(model, node), "sae": digest(named[node]), "kind": named[node].config.kind},
-            corpus.digest,
-            mask=MASK,
-            documents=first_tokens(corpus),
-            dtype=stored_dtype,
-            shard=shard,
-        )
-        for node, folder in folders_by_node.items()
+    given = _Given.of(model, saes, corpus, {"buffer": buffer, "memory": memory})
+    stream = given.stream(batch)
+    passes, text = stream.origin.passes, stream.corpus
+    edges = passes.tokens[passes.stretches]  # a file has whole stretches, so no document is run for two files
+    edges = edges[[0, *(run.stop for run in runs(edges, whole("shard", shard, 1)))]]
+    parts = {
+        node: Parts(folder, given.identity(node, text, stored_dtype, shard), edges, first_tokens(text))
+        for node, folder in folders(given.saes, Path(out)).items()
     }
-    if left := {node: writer for node, writer in writers.items() if not writer.complete}:
-        stream = activations(model, list(left), corpus=corpus, batch=batch, buffer=buffer, memory=memory)
-        start = min(writer.tokens for writer in left.values())  # a kill can leave writers at different tokens
-        skip = {node: writer.tokens - start for node, writer in left.items()}
-        with tqdm(total=corpus.tokens, initial=start, desc="encode", unit="token", disable=None if progress else True) as bar:
-            for at, values in stream.in_order(start):
-                for node, writer in left.items():
-                    check_width(node, named[node], values[node])
-                    block = features(named[node], values[node])
-                    writer.add(block.split(max(skip[node] - (at.start - start), 0))[1])
+    with ExitStack() as stack:
+        for part in parts.values():
+            if not part.complete:  # a complete folder is only read, so it may be on a read-only disk
+                part.check(alone=world_size == 1)
+                stack.enter_context(Presence(part.folder, rank, world_size).hold())
+                part.begin(alone=world_size == 1)
+            else:
+                part.check()
+        _write(stream, given.saes, parts, range(rank, len(edges) - 1, world_size), progress)
+        return [acts for part in parts.values() if (acts := part.close()) is not None]
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A model or stored activations, with autoencoders by their nodes."""
+
+    model: Model | ActivationStore
+    saes: Mapping[Node, SAE]
+    corpus: Corpus | None
+    runs: Mapping[str, Any]
+    """How the model runs; empty for stored activations."""
+
+    @classmethod
+    def of(cls, model: object, saes: Given, corpus: Corpus | None, how: Mapping[str, Any]) -> _Given:
+        if (stored := opened(model)) is not None:
+            return cls(stored, by_node(stored, saes, stored.device), corpus, {})
+        if not isinstance(model, Model):
+            raise CircuitryError(expected("a model, or stored activations", model))
+        if corpus is None:
+            raise CircuitryError("give the corpus to encode on, or stored activations")
+        return cls(model, by_node(model.graph, saes, model.device), corpus, how)
+
+    def stream(self, batch: int) -> Activations:
+        return activations(self.model, list(self.saes), corpus=self.corpus, batch=batch, **self.runs)
+
+    def identity(self, node: Node, corpus: Corpus, dtype: str, shard: int) -> dict[str, Any]:
+        """Everything that a node's files depend on."""
+        sae = self.saes[node]
+        about = self.model.origin(node) if isinstance(self.model, ActivationStore) else origin(self.model, node)
+        provenance = {**about, "sae": digest(sae), "kind": sae.config.kind}
+        return identity(sae.config.features, provenance, corpus.digest, MASK, dtype, shard)
+
+
+def _write(
+    stream: Activations, saes: Mapping[Node, SAE], parts: Mapping[Node, Parts], mine: Iterable[int], progress: bool
+) -> None:
+    """Write this process's files that are missing: each for all nodes at once."""
+    left: dict[int, list[Node]] = {}
+    for node, part in parts.items():
+        for number in set(part.missing()).intersection(mine):
+            left.setdefault(number, []).append(node)
+    with tqdm(total=stream.corpus.tokens, desc="encode", unit="token", disable=None if progress else True) as bar:
+        for number, nodes in sorted(left.items()):
+            blocks: dict[Node, list[Block]] = {node: [] for node in nodes}
+            edges = parts[nodes[0]].edges
+            for at, values in stream.in_order(int(edges[number]), int(edges[number + 1])):
+                for node in nodes:
+                    check_width(node, saes[node], values[node])
+                    blocks[node].append(features(saes[node], values[node]))
                 bar.update(at.stop - at.start)
-    return [writer.close() for writer in writers.values()]
+            for node in nodes:
+                parts[node].put(number, blocks[node])
 
 
 @torch.no_grad()

@@ -41,6 +41,7 @@ def mppc(
     engine: str = "auto",
     rank: int = 0,
     world_size: int = 1,
+    wait: bool = True,
     progress: bool = True,
 ) -> Matches:
     """For every feature of both sides, the greatest Pearson correlation with any feature of any layer of the other side.
@@ -54,7 +55,9 @@ def mppc(
         threads: None takes OMP_NUM_THREADS or all cores. Results do not depend on it.
         engine: "numba" (the extra ``fast``), "scipy" (slower, same results), or "auto": numba if it is installed.
         rank, world_size: number of this process, and of all processes that share the work and ``out``; each waits for the others,
-            and all return the result. ``tiles.environment()`` reads both from torchrun.
+            and all return the result. ``team.environment()`` reads both from torchrun.
+        wait: False for processes that may not run at the same time, such as a job array's: the one that ends last writes the
+            result, and the others raise Unfinished.
         progress: show a bar if there is a terminal.
 
     Memory: one layer of each side, 8 and 4 bytes for every activation that is not 0 (8 and 8 for float32; 16 for the first while it
@@ -80,11 +83,11 @@ def mppc(
         for pair in tqdm(list(tiles.own()), "layer pairs", unit="pair", disable=None if progress else True, leave=False):
             if tiles.get(pair) is None:
                 tiles.put(pair, compute(pair))
-        return finish(tiles, out)
+        return finish(tiles, out, wait=wait)
 
 
-def finish(tiles: Tiles, out: str | PathLike[str] | None) -> Matches:
-    """Wait for the other processes, merge the layer pairs, and write the result (process 0).
+def finish(tiles: Tiles, out: str | PathLike[str] | None, *, wait: bool = True) -> Matches:
+    """Wait for the other processes, merge the layer pairs, and write the result (process 0, or each if they do not wait).
 
     >>> x = np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
     >>> tiles = Tiles(1, 1)
@@ -92,9 +95,12 @@ def finish(tiles: Tiles, out: str | PathLike[str] | None) -> Matches:
     >>> finish(tiles, None).forward["mppc"].round(9).tolist()
     [1.0, 1.0]
     """
-    tiles.wait()
+    if wait:
+        tiles.wait()
+    else:
+        tiles.check()
     matches = Matches.of(tiles)
-    if out is not None and tiles.rank == 0:
+    if out is not None and (tiles.rank == 0 or not wait):
         matches.save(out)
     return matches
 

@@ -17,6 +17,8 @@ from ...executing.memory import parse_memory
 from ...models.model import Model
 from ...paths.values import Node
 from ..activations.corpus import Corpus
+from ..activations.forward import Forward
+from ..activations.origin import MASK, first_tokens, origin
 from ..activations.stream import activations
 from .best import Best
 from .dense import Correlations
@@ -25,7 +27,6 @@ from .matches import Matches
 from .moments import Ints
 from .mppc import MIN_COUNT, VERSION, finish
 from .null import rotation
-from .origin import MASK, first_tokens, origin
 from .tiles import Tile, Tiles
 
 Chunk: TypeAlias = Mapping[Node, Tensor]
@@ -110,7 +111,8 @@ class _Run:
     def _stream(self, model: Model, nodes: list[Node], corpus: Corpus) -> Iterator[Chunk]:
         """A model's neurons at the used tokens, ``batch`` at a time."""
         stream = activations(model, nodes, corpus=corpus, batch=self.batch, buffer=4 * self.batch)
-        for _, values in replace(stream, reader=read_neurons).in_order():
+        origin = Forward(model, stream.nodes, corpus, stream.buffer, parse_memory("512MiB"), read_neurons)
+        for _, values in replace(stream, origin=origin).in_order():
             yield values
 
 

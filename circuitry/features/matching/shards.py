@@ -74,6 +74,15 @@ def write_shard(file: Path, block: Block) -> dict[str, Any]:
     """Write a block in its own dtypes; returns the file's entry for the index."""
     arrays = {"feature": block.feature, "value": block.value, "count": block.count}
     save_whole(file, arrays)
+    return entry(file, block)
+
+
+def entry(file: Path, block: Block) -> dict[str, Any]:
+    """A file's entry for the index.
+
+    >>> entry(Path("a"), Block(np.array([0]), np.array([1.0]), np.array([1])))["nonzeros"]
+    1
+    """
     return {"file": file.name, "tokens": block.tokens, "nonzeros": len(block.feature), "digest": digest(block)}
 
 

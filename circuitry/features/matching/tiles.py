@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,10 @@ from .shards import save_whole
 PATIENCE = 1800.0
 """Seconds to wait for a process that has not started."""
 PARTS = ("row", "row_at", "column", "column_at")
+
+
+class Unfinished(CircuitryError):
+    """This process has done its part, and others have not done theirs yet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +55,6 @@ class Tile:
             return cls(kinds[0], data["row_count"], data["column_count"], *kinds[1:])
         except (OSError, SafetensorError, LookupError):
             return None
-
-
-def environment() -> tuple[int, int]:
-    """Rank of this process and number of processes, from torchrun's RANK and WORLD_SIZE; (0, 1) without torchrun.
-
-    >>> environment()
-    (0, 1)
-    """
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 @dataclass
@@ -143,6 +137,20 @@ class Tiles:
                 self._expect(left, time.monotonic() - since)
                 time.sleep(0.2)
 
+    def check(self) -> None:
+        """Raise Unfinished, which names the missing layer pairs, unless all pairs are computed.
+
+        >>> Tiles(1, 2).check()
+        Traceback (most recent call last):
+        circuitry.features.matching.tiles.Unfinished: 2 of 2 layer pairs are not computed yet: (0, 0), (0, 1); all others are kept...
+        """
+        every = [(row, column) for row in range(self.rows) for column in range(self.columns)]
+        if missing := [pair for pair in every if self.get(pair) is None] if self.folder is None else self._missing(every):
+            raise Unfinished(
+                f"{len(missing)} of {len(every)} layer pairs are not computed yet: {', '.join(map(str, missing))}; all others are kept. "
+                "The process that ends last writes the result; if one was lost, run the same command without a rank"
+            )
+
     def _missing(self, pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
         return [pair for pair in pairs if not self._file(pair).is_file()]
 
@@ -157,7 +165,7 @@ class Tiles:
             if gone and (missing := self._missing(pairs)):  # look again: it may have finished in the meantime
                 raise CircuitryError(
                     f"process {rank} of {self.world_size} {gone}, and layer pairs of its part are missing in {self.folder}: "
-                    f"{', '.join(map(str, missing))}; all others are kept; run the same command to compute these"
+                    f"{', '.join(map(str, missing))}; all others are kept; run the same command, or one without a rank, to compute these"
                 )
 
     def _file(self, pair: tuple[int, int]) -> Path:

@@ -18,7 +18,7 @@ from ...store.resumable import Resumable
 from .blocks import Block, Tokens
 from .index import DOCUMENTS, INDEX, STARTED, digest_of_documents, sealed
 from .moments import Ints, Moments
-from .shards import VALUES, digest, read_shard, rounded, save_whole, shard_name, write_shard
+from .shards import VALUES, entry, read_shard, rounded, save_whole, shard_name, write_shard
 from .store import FeatureActs
 
 
@@ -35,6 +35,36 @@ def held(folders: Iterable[Path]) -> Iterator[None]:
             if not (folder / INDEX).is_file():
                 stack.enter_context(hold(folder))
         yield
+
+
+def identity(
+    features: int, provenance: Mapping[str, Any] | None, corpus: str, mask: str, dtype: str, shard: int
+) -> dict[str, Any]:
+    """Everything that feature activations depend on. Raises CircuitryError for an unknown dtype.
+
+    >>> identity(3, {"node": "resid[0]"}, "digest", "no mask", "float16", 8)["value"]
+    'float16'
+    """
+    if dtype not in VALUES:
+        raise CircuitryError(f"values cannot be written as {dtype!r}; {suggest(dtype, VALUES)}")
+    given = {**(provenance or {}), "corpus": corpus, "mask": mask, "features": features, "value": dtype, "shard": shard}
+    found: dict[str, Any] = json.loads(json.dumps(given))
+    return found
+
+
+def write_index(
+    folder: Path, identity: Mapping[str, Any], shards: list[dict[str, Any]], moments: Moments, documents: Ints
+) -> None:
+    """Write the index, which says that all files are there.
+
+    >>> import tempfile
+    >>> write_index(folder := Path(tempfile.mkdtemp()), {"features": 2, "value": "float16"}, [], Moments.none(2), np.zeros(0, np.int64))
+    >>> FeatureActs.open(folder).tokens
+    0
+    """
+    index = {**identity, "tokens": moments.tokens, "shards": shards, "moments": moments.to_json()}
+    index["documents"] = digest_of_documents(documents)
+    write_whole(folder / INDEX, json.dumps(sealed(json.loads(json.dumps(index)))))
 
 
 class Writer:
@@ -72,11 +102,8 @@ class Writer:
         dtype: str = "float16",
         shard: int = 1 << 16,
     ) -> None:
-        if dtype not in VALUES:
-            raise CircuitryError(f"values cannot be written as {dtype!r}; {suggest(dtype, VALUES)}")
         self.folder, self.features, self.dtype, self.shard = Path(folder), features, dtype, shard
-        given = {**(provenance or {}), "corpus": corpus, "mask": mask, "features": features, "value": dtype, "shard": shard}
-        self.identity: dict[str, Any] = json.loads(json.dumps(given))
+        self.identity = identity(features, provenance, corpus, mask, dtype, shard)
         self._waiting: list[Block] = []
         self._shards: list[dict[str, Any]] = []
         self._moments = Moments.none(features)
@@ -109,9 +136,7 @@ class Writer:
                 self._write(last)
             if not self.tokens:
                 raise CircuitryError(f"no tokens were given, so {self.folder} has no feature activations")
-            index = {**self.identity, "tokens": self.tokens, "shards": self._shards, "moments": self._moments.to_json()}
-            index["documents"] = digest_of_documents(self._documents)
-            write_whole(self.folder / INDEX, json.dumps(sealed(json.loads(json.dumps(index)))))
+            write_index(self.folder, self.identity, self._shards, self._moments, self._documents)
         return FeatureActs.open(self.folder)
 
     def _open(self) -> None:
@@ -122,9 +147,7 @@ class Writer:
             save_whole(self.folder / DOCUMENTS, {"first": self._documents})
         # A shorter file is the last one of a run that was killed before it wrote the index: it is written again.
         while not self.complete and (file := self._file()).is_file() and (block := read_shard(file)).tokens == self.shard:
-            self._count(
-                block, {"file": file.name, "tokens": block.tokens, "nonzeros": len(block.feature), "digest": digest(block)}
-            )
+            self._count(block, entry(file, block))
 
     def _file(self) -> Path:
         return self.folder / shard_name(len(self._shards))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,20 +16,24 @@ from tqdm.auto import tqdm
 
 from ...autoencoders.named import Given, by_node, check_width
 from ...autoencoders.sae import SAE
+from ...errors import CircuitryError, whole
+from ...models.model import Model
 from ...paths.values import Node
+from ..activations.passes import groups
+from ..activations.stored import ActivationStore, opened
+from ..activations.stream import activations
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ...executing.activations import Change
-    from ...models.model import Model
     from ..activations.corpus import Corpus
 
 
 def evaluate(
-    model: Model,
+    model: Model | ActivationStore | str | PathLike[str],
     saes: Given,
-    corpus: Corpus,
+    corpus: Corpus | None = None,
     *,
     tokens: int | None = None,
     memory: int | str = "512MiB",
@@ -46,7 +51,10 @@ def evaluate(
     divergence KL(unchanged ‖ with x̂) of the distributions of the next token, in nats, 0 for a perfect SAE; ``dead``, the share of features
     that fired at none of these tokens. Values of special tokens stay as they are, and their predictions are not counted.
 
-    Raises CircuitryError for nodes that do not exist and for SAEs of another width.
+    In place of ``model`` and ``corpus``, activations that ``store`` wrote, or their folder: the model does not run, and the table
+    has ``node``, ``tokens``, ``l0``, ``explained_variance`` and ``dead``.
+
+    Raises CircuitryError for nodes that do not exist or are not stored, for SAEs of another width, and for a model without corpus.
 
     >>> import circuitry as ct
     >>> from circuitry.features.activations import corpus
@@ -61,6 +69,10 @@ def evaluate(
     from ...executing.activations import read, spliced
     from ...executing.memory import parse_memory
 
+    if (stored := opened(model)) is not None:
+        return _of_stored(stored, saes, corpus, tokens, progress)
+    if corpus is None or not isinstance(model, Model):
+        raise CircuitryError("give a model and a corpus to evaluate on, or stored activations")
     named = by_node(model.graph, saes, model.device)
     text = corpus.take(tokens) if tokens is not None else corpus
     sums = {node: _Sums(sae) for node, sae in named.items()}
@@ -82,6 +94,23 @@ def evaluate(
     return pd.DataFrame([{"node": str(node), **tally.result(clean, counted)} for node, tally in sums.items()])
 
 
+def _of_stored(stored: ActivationStore, saes: Given, corpus: Corpus | None, tokens: int | None, progress: bool) -> pd.DataFrame:
+    """What can be measured without running the model."""
+    import pandas as pd
+
+    named = by_node(stored, saes, stored.device)
+    sums = {node: _Sums(sae) for node, sae in named.items()}
+    total = min(whole("tokens", tokens, 1), stored.corpus.tokens) if tokens is not None else stored.corpus.tokens
+    with tqdm(total=total, desc="evaluate", unit="token", unit_scale=True, disable=not progress, leave=False) as bar:
+        for at, values in activations(stored, list(named), corpus=corpus, batch=4096).in_order():
+            if at.start >= total:
+                break
+            for node, tally in sums.items():
+                tally.add(node, values[node][: total - at.start])
+            bar.update(min(at.stop, total) - at.start)
+    return pd.DataFrame([{"node": str(node), **tally.shape()} for node, tally in sums.items()])
+
+
 def _reconstruct(sae: SAE) -> Change:
     """The change of a node into its reconstruction; the SAE sees all dimensions after position as one row."""
     return lambda value: sae(value.flatten(2))[0].reshape(value.shape)
@@ -101,10 +130,13 @@ def _rows(model: Model, corpus: Corpus, saes: Mapping[Node, SAE], memory: int) -
     lengths = np.diff(corpus.starts)
     order = np.argsort(-lengths, kind="stable")
     widest = max((sae.config.features + sae.config.width for sae in saes.values()), default=0)
-    while len(order):
-        longest = int(lengths[order[0]])
-        row_bytes = model.bytes_per_row(longest) + 4 * longest * (4 * model.hf.config.vocab_size + 2 * widest)
-        group, order = np.split(order, [min(len(order), max(1, memory // row_bytes))])
+
+    def fit(length: int) -> int:
+        logits = 4 * int(model.hf.config.vocab_size)
+        return memory // (model.bytes_per_row(length) + 4 * length * (logits + 2 * widest))
+
+    for group in groups(lengths[order], order, fit):
+        longest = int(lengths[group[0]])
         ids, used = np.zeros((len(group), longest), np.int64), np.zeros((len(group), longest), bool)
         for row, document in enumerate(group):
             at = slice(corpus.starts[document], corpus.starts[document + 1])
@@ -152,16 +184,26 @@ class _Sums:
             self.squares += float((part - reconstruction).double().square().sum())
             self.moments += torch.cat([part.double().square().sum()[None], part.double().sum(0)])
 
-    def result(self, clean: float, counted: int) -> dict[str, Any]:
+    def shape(self) -> dict[str, Any]:
+        """What the activations alone say."""
         spread = float(self.moments[0] - self.moments[1:].square().sum() / self.tokens)
-        ablated = self.zero - clean
-        entropies = {"ce_clean": clean, "ce_spliced": self.spliced, "ce_zero": self.zero}
         return {
             "tokens": self.tokens,
             "l0": int(self.counts.sum()) / self.tokens,
             "explained_variance": 1 - self.squares / spread if spread > 0 else float("nan"),
+            "dead": float((self.counts == 0).double().mean()),
+        }
+
+    def result(self, clean: float, counted: int) -> dict[str, Any]:
+        """The same, with what the model loses."""
+        shape = self.shape()
+        dead = shape.pop("dead")
+        ablated = self.zero - clean
+        entropies = {"ce_clean": clean, "ce_spliced": self.spliced, "ce_zero": self.zero}
+        return {
+            **shape,
             **{name: total / counted if counted else float("nan") for name, total in entropies.items()},
             "recovered": (self.zero - self.spliced) / ablated if ablated > 0 else float("nan"),
             "kl": self.divergence / counted if counted else float("nan"),
-            "dead": float((self.counts == 0).double().mean()),
+            "dead": dead,
         }

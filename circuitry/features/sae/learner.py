@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ...autoencoders.sae import SAE, SAEConfig
 from ...errors import CircuitryError
-from ...team import Team
 from .recipe import Recipe
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
@@ -33,19 +32,18 @@ class Learner:
         self.tokens_since_fired = torch.zeros(config.features, dtype=torch.int64, device=device)
         """Tokens since each feature last fired."""
         self.meter = torch.zeros(5 + config.width, dtype=torch.float64, device=device)
-        """Sums since the last report, over all processes: tokens, losses, features that fired, squared errors, squares, and x itself."""
+        """Sums since the last report: tokens, losses, features that fired, squared errors, squares, and x itself."""
 
-    def measure(self, batches: list[Tensor], team: Team) -> None:
-        """Set the scale that makes the mean norm of these activations, over all processes, √D."""
+    def measure(self, batches: list[Tensor]) -> None:
+        """Set the scale that makes the mean norm of these activations √D."""
         if self.recipe.normalise:
             norms = torch.cat([batch.double().norm(dim=1) for batch in batches])
             sums = torch.stack([norms.sum(), torch.tensor(float(len(norms)), dtype=torch.float64, device=norms.device)])
-            team.sum([sums])
             if not 0 < float(sums[0]) < float("inf"):
                 raise CircuitryError("these activations are all 0, or not all finite; there is nothing to learn from them")
             self.scale = self.sae.config.width**0.5 * (sums[1] / sums[0]).cpu()
 
-    def learn(self, x: Tensor, step: int, steps: int, team: Team) -> None:
+    def learn(self, x: Tensor, step: int, steps: int) -> None:
         """One step of Adam on a batch [token, D]."""
         done = step / steps
         x = x.to(self.tokens_since_fired.device, torch.float32) * float(self.scale)
@@ -58,13 +56,13 @@ class Learner:
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         fired = features.detach().sign().sum(0)
-        self._update(done, team)
-        self.objective.stepped(self.sae, team)
-        self._count(x, loss.detach(), squares.detach(), fired, team)
-        interval = max(1, self.recipe.resample_every // (len(x) * team.world_size))
+        self._update(done)
+        self.objective.stepped(self.sae)
+        self._count(x, loss.detach(), squares.detach(), fired)
+        interval = max(1, self.recipe.resample_every // len(x))
         falling = self.recipe.decay > 0 and 1 - done <= self.recipe.decay  # too late for a new feature to learn
         if self.recipe.revive == "resample" and (step + 1) % interval == 0 and not falling:
-            self._resample(error.detach(), step, team)
+            self._resample(error.detach(), step)
 
     def _auxiliary(self, before: Tensor, error: Tensor) -> Tensor | float:
         """Squared error with which the D/2 strongest dead features of each token reconstruct the error of the living ones."""
@@ -76,10 +74,9 @@ class Learner:
         return self.recipe.auxiliary * (error - revived @ self.sae.W_dec[dead]).square().sum()
 
     @torch.no_grad()
-    def _update(self, done: float, team: Team) -> None:
-        """Average the gradients over processes and move the weights."""
+    def _update(self, done: float) -> None:
+        """Move the weights along the gradients."""
         gradients = {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}
-        team.mean(gradients.values())
         directions, fixed = self.sae.W_dec, self.recipe.bound == "fixed"
         if fixed:  # the norm is restored below, so a step along the direction would only disturb Adam's moments
             along = (gradients["W_dec"] * directions).sum(1, keepdim=True) / directions.square().sum(1, keepdim=True)
@@ -91,17 +88,16 @@ class Learner:
         if fixed:
             directions.mul_(self.sae.config.norm / directions.norm(dim=1, keepdim=True))
 
-    def _count(self, x: Tensor, loss: Tensor, squares: Tensor, fired: Tensor, team: Team) -> None:
+    def _count(self, x: Tensor, loss: Tensor, squares: Tensor, fired: Tensor) -> None:
         means = torch.stack([torch.tensor(1.0, device=x.device), loss, fired.sum() / len(x)]).double() * len(x)
         sums = torch.cat([means, torch.stack([squares, x.square().sum()]).double(), x.sum(0).double(), fired.double()])
-        team.sum([sums])
         seen, firing = torch.split(sums, [len(self.meter), len(self.tokens_since_fired)])
         self.meter += seen
-        self.tokens_since_fired += len(x) * team.world_size
+        self.tokens_since_fired += len(x)
         self.tokens_since_fired[firing > 0] = 0
 
     @torch.no_grad()
-    def _resample(self, error: Tensor, step: int, team: Team) -> None:
+    def _resample(self, error: Tensor, step: int) -> None:
         """Point dead features at badly reconstructed tokens, at most one feature a token, and reset their state in Adam.
 
         As Bricken et al. (2023), but with the token's error, not the token, as the direction: tokens are drawn with odds of
@@ -114,7 +110,6 @@ class Learner:
         draw = torch.Generator().manual_seed(self.seed + step)
         odds = error.double().square().sum(1).square().cpu().clamp(min=1e-30)
         towards = torch.nn.functional.normalize(error[torch.multinomial(odds, len(dead), generator=draw).to(error.device)], dim=1)
-        team.first([towards])  # each process drew from its own batch, but their weights must stay equal
         self.sae.W_dec[dead] = towards * self.sae.W_dec[alive].norm(dim=1).mean()
         self.sae.W_enc[:, dead] = 0.2 * self.sae.W_enc[:, alive].norm(dim=0).mean() * towards.T
         self.sae.b_enc[dead] = 0
@@ -125,7 +120,7 @@ class Learner:
         self.tokens_since_fired[dead] = 0
 
     def report(self) -> dict[str, float]:
-        """Loss, L0, explained variance and share of dead features since the last report, over all processes; resets the sums."""
+        """Loss, L0, explained variance and share of dead features since the last report; resets the sums."""
         sums = self.meter.clone()
         self.meter.zero_()
         tokens, loss, fired, squares, power = sums[:5].tolist()

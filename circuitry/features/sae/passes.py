@@ -26,13 +26,18 @@ from .recipe import Recipe
 from .source import Batch, Source
 from .trained import COLUMNS, Trained
 
+ASK = 16
+"""Several processes agree every so many steps whether to write a checkpoint."""
 REPORTS = 100
 """How many reports a training gives, in the bar and in the log."""
 
 
 @dataclass
 class Training:
-    """One recipe with one seed, on every node of a stream: what one call of ``train_sae`` trains. ``folder`` gets the SAEs."""
+    """One recipe with one seed, on every node of a stream: what one call of ``train_sae`` trains. ``folder`` gets the SAEs.
+
+    Of several processes, each has the learners of some nodes.
+    """
 
     recipe: Recipe
     seed: int
@@ -44,8 +49,8 @@ class Training:
 
     @property
     def tokens(self) -> int:
-        """Tokens of a step, over all processes."""
-        return self.source.tokens * self.team.world_size
+        """Tokens of a step."""
+        return self.source.tokens
 
     @property
     def steps(self) -> int:
@@ -66,7 +71,6 @@ class Training:
             "recipe": asdict(self.recipe),
             "seed": self.seed,
             "batch": self.source.tokens,
-            "processes": self.team.world_size,
             **self.source.identity,
         }
 
@@ -78,15 +82,17 @@ class Training:
         return record is not None and record["state"] == "complete"
 
     def make(self, device: torch.device) -> None:
-        """Make a new learner for every node."""
-        for node, width in self.source.widths.items():
-            config = self.recipe.config(width, {"node": str(node)})
+        """Make a new learner for every node of this process."""
+        for node in self.source.mine:
+            config = self.recipe.config(self.source.widths[node], {"node": str(node)})
             self.learners[node] = Learner(config, self.recipe, seed_of(self.seed, node), device)
 
     def report(self, step: int) -> list[dict[str, float]]:
         """Add the means since the last report to the log, and return them. Raises CircuitryError for a loss that is not finite."""
-        reports = [learner.report() for learner in self.learners.values()]
-        for node, report in zip(self.learners, reports, strict=True):
+        mine = {node: learner.report() for node, learner in self.learners.items()}
+        by_node = {node: report for part in self.team.gathered(mine) for node, report in part.items()}
+        reports = [by_node[node] for node in self.source.widths]
+        for node, report in zip(self.source.widths, reports, strict=True):
             if not math.isfinite(report["loss"]):
                 raise CircuitryError(f"the loss of {node} is not finite by step {step}; a lower lr, or a lower clip, may help")
         self.rows += [[step, number, *(report[column] for column in COLUMNS)] for number, report in enumerate(reports)]
@@ -98,10 +104,12 @@ class Training:
         provenance = {**self.source.provenance, **self.identity, "versions": versions}
         for name in ("nodes", "widths"):  # of the whole run, not of one SAE
             del provenance[name]
-        saes = {
+        mine = {
             node: learner.result({"node": str(node), **provenance, "scale": float(learner.scale)})
             for node, learner in self.learners.items()
         }
+        by_node = {node: sae for part in self.team.gathered(mine) for node, sae in part.items()}
+        saes = {node: by_node[node] for node in self.source.widths}
         trained = Trained(saes, np.array(self.rows), self.tokens, self.folder.path if self.folder is not None else None)
         if self.folder is not None and self.team.rank == 0:
             trained.save(self.folder.path)
@@ -153,8 +161,14 @@ class Pass:
         return self.trainings[0].team
 
     @property
-    def _learners(self) -> list[Learner]:
-        return [learner for training in self.trainings for learner in training.learners.values()]
+    def _learners(self) -> dict[tuple[int, Node], Learner]:
+        """This process's learners, by the number of the training and by node."""
+        return {(k, node): learner for k, training in enumerate(self.trainings) for node, learner in training.learners.items()}
+
+    @property
+    def _every(self) -> list[tuple[int, Node]]:
+        """The names of all processes' learners."""
+        return [(k, node) for k, training in enumerate(self.trainings) for node in training.source.widths]
 
     def _open(self) -> int:
         """Steps done."""
@@ -174,19 +188,21 @@ class Pass:
         head = list(itertools.islice(stream, min(first, most - done)))
         if not head and done < most:
             raise CircuitryError(f"the activations ended after {done * self.trainings[0].tokens} tokens")
-        device = next(iter(head[0].values())).device if head else torch.device("cpu")
+        device = _device(head[0] if head else {})
         for training in self.trainings:
             training.make(device)
             for node, learner in training.learners.items() if not done else ():
-                learner.measure([batch[node] for batch in head[: training.first]], self._team)
+                learner.measure([batch[node] for batch in head[: training.first]])
         if self.folder is not None and done:
             self._restore(self.folder.load(done))
         return itertools.chain(head, stream)
 
     def _restore(self, states: list[dict[str, Tensor]]) -> None:
         logs = states[len(states) - len(self.trainings) :]
-        for learner, state in zip(self._learners, states[: -len(logs)], strict=True):
-            learner.restore(state)
+        learners = self._learners
+        for name, state in zip(self._every, states[: -len(logs)], strict=True):
+            if name in learners:
+                learners[name].restore(state)
         for training, log in zip(self.trainings, logs, strict=True):
             training.rows = log["rows"].tolist()
 
@@ -203,23 +219,25 @@ class Pass:
                 self._step(batch, step)
                 bar.update(tokens)
                 self._report(step + 1, bar)
-                if self.folder is not None and first and time.monotonic() - saved >= self.save_every:
+                if self.folder is not None and self._due(step, time.monotonic() - saved):
                     self._save(self.folder, step + 1)
                     saved = time.monotonic()
 
     def _step(self, batch: Batch, step: int) -> None:
-        """Every SAE learns from its part of the batch: on threads, unless several processes must sum gradients in one order."""
+        """Every SAE of this process learns from its part of the batch."""
         work = [(training, node) for training in self.trainings if step < training.steps for node in training.learners]
 
         def learn(item: tuple[Training, Node]) -> None:
             training, node = item
-            training.learners[node].learn(batch[node], step, training.steps, self._team)
+            training.learners[node].learn(batch[node], step, training.steps)
 
-        if self._team.world_size > 1:
-            for item in work:
-                learn(item)
-        else:
-            on_threads(learn, work, next(iter(batch.values())).device)
+        on_threads(learn, work, _device(batch))
+
+    def _due(self, step: int, seconds: float) -> bool:
+        """Whether all processes write a checkpoint now, which the clock of the first one decides."""
+        if self._team.world_size > 1 and step % ASK:
+            return False
+        return self._team.told(seconds >= self.save_every)
 
     def _report(self, step: int, bar: Any) -> None:
         reports = [
@@ -234,6 +252,14 @@ class Pass:
             bar.set_postfix_str(text, refresh=False)
 
     def _save(self, folder: TrainingFolder, step: int) -> None:
+        """Write a checkpoint; the first process gets the states of all others and writes them."""
         width = 2 + len(COLUMNS)
-        logs = [{"rows": torch.tensor(training.rows, dtype=torch.float64).reshape(-1, width)} for training in self.trainings]
-        folder.save(step, [*(learner.tensors() for learner in self._learners), *logs])
+        parts = self._team.collected({name: learner.tensors() for name, learner in self._learners.items()})
+        if states := {name: state for part in parts for name, state in part.items()}:
+            logs = [{"rows": torch.tensor(training.rows, dtype=torch.float64).reshape(-1, width)} for training in self.trainings]
+            folder.save(step, [*(states[name] for name in self._every), *logs])
+
+
+def _device(batch: Batch) -> torch.device:
+    """Where a batch is; a process without a node has no tensor to tell."""
+    return next((value.device for value in batch.values()), torch.device("cpu"))

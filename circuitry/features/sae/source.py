@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +14,9 @@ from ...errors import CircuitryError
 from ...paths.parse import parse_node
 from ...paths.values import Node
 from ...team import Team
+from ..activations.forward import Forward
+from ..activations.shared import Shared
+from ..activations.stream import Activations
 
 Batch: TypeAlias = Mapping[Node, Tensor]
 
@@ -32,13 +34,15 @@ Batches: TypeAlias = Stream | Iterable[Tensor] | Iterable[Mapping[Node, Tensor]]
 
 @dataclass(frozen=True)
 class Source:
-    """The batches of one process of a team, from a given number on, and their description.
+    """Batches of the nodes of one process of a team, from a given number on, and their description.
 
-    ``widths`` by node; ``tokens`` of a batch; ``identity`` distinguishes streams; ``provenance`` goes into the SAEs' files.
+    ``widths`` of all nodes; ``mine``: those of this process; ``tokens`` of a batch; ``identity`` distinguishes streams;
+    ``provenance`` goes into the SAEs' files.
     """
 
     batches: Callable[[int], Iterator[Batch]]
     widths: Mapping[Node, int]
+    mine: tuple[Node, ...]
     tokens: int
     identity: Mapping[str, Any]
     provenance: Mapping[str, Any]
@@ -47,7 +51,8 @@ class Source:
 def source(given: Batches, nodes: list[Node], team: Team) -> Source:
     """Read batches from a stream by ``batches(start)``, or from an iterable one after another.
 
-    Each of several processes takes every ``world_size``-th batch, starting at its rank.
+    Each of several processes gets some of the nodes, in every batch. A model's passes are divided among them; other batches are
+    read by all.
 
     >>> import torch
     >>> tensors = source([torch.zeros(2, 3), torch.ones(2, 3)], [parse_node("resid[0]")], Team())
@@ -57,14 +62,29 @@ def source(given: Batches, nodes: list[Node], team: Team) -> Source:
     if not isinstance(given, Stream):
         return _of_tensors(given, nodes, team)
     stream: Any = given
-    if shared := hasattr(stream, "__dataclass_fields__") and hasattr(stream, "world_size"):
-        stream = replace(stream, rank=team.rank, world_size=team.world_size)
     if hasattr(stream, "batch") and hasattr(stream, "widths"):
         widths, tokens = stream.widths, stream.batch
     else:
         widths, tokens = _shape(next(stream.batches(0), {}))
-    batches = stream.batches if shared else functools.partial(_every, stream, team)
-    return Source(batches, dict(widths), tokens, *_described(stream))
+    described = _described(stream)
+    owned = _owned(widths, team)
+    mine = owned[team.rank]
+    if isinstance(stream, Activations):
+        shared = team.world_size > 1 and isinstance(stream.origin, Forward)  # stored values are read, not computed
+        origin = Shared(stream.origin, team, owned) if shared else stream.origin
+        return Source(replace(stream, origin=origin, nodes=mine).batches, dict(widths), mine, tokens, *described)
+    return Source(lambda start: _of(mine, stream.batches(start)), dict(widths), mine, tokens, *described)
+
+
+def _owned(widths: Mapping[Node, int], team: Team) -> tuple[tuple[Node, ...], ...]:
+    """The nodes of each process: about equally many numbers."""
+    nodes, sizes = list(widths), list(widths.values())
+    return tuple(tuple(Team(rank, team.world_size).part(nodes, sizes)) for rank in range(team.world_size))
+
+
+def _of(nodes: Iterable[Node], batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Batches with some of their nodes."""
+    return ({node: batch[node] for node in nodes} for batch in batches)
 
 
 def _of_tensors(given: Any, nodes: list[Node], team: Team) -> Source:
@@ -79,11 +99,12 @@ def _of_tensors(given: Any, nodes: list[Node], team: Team) -> Source:
     first = _named(next(peeked, None), nodes)
     widths, tokens = _shape(first)
 
-    def batches(start: int) -> Iterator[Batch]:
-        for item in itertools.islice(items, start * team.world_size + team.rank, None, team.world_size):
-            yield _named(item, nodes)
+    mine = _owned(widths, team)[team.rank]
 
-    return Source(batches, widths, tokens, {"first batch": _digest(first)}, {"text": "tensors that were given"})
+    def batches(start: int) -> Iterator[Batch]:
+        return _of(mine, (_named(item, nodes) for item in itertools.islice(items, start, None)))
+
+    return Source(batches, widths, mine, tokens, {"first batch": _digest(first)}, {"text": "tensors that were given"})
 
 
 def _named(item: Any, nodes: list[Node]) -> Batch:
@@ -111,22 +132,9 @@ def _digest(batch: Batch) -> str:
     return digest.hexdigest()
 
 
-def _every(stream: Stream, team: Team, start: int) -> Iterator[Batch]:
-    """This process's batches of a stream that does not know about other processes."""
-    return itertools.islice(stream.batches(start * team.world_size + team.rank), 0, None, team.world_size)
-
-
 def _described(stream: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The identity and the provenance of a stream."""
-    corpus, model = getattr(stream, "corpus", None), getattr(stream, "model", None)
-    identity = {name: getattr(stream, name) for name in ("buffer", "seed", "memory") if hasattr(stream, name)}
-    provenance: dict[str, Any] = {}
-    if corpus is not None:
-        identity["corpus"] = provenance["corpus"] = corpus.digest
-        provenance |= {"text": corpus.source, "tokenizer": corpus.tokenizer}
-    if model is not None:
-        identity["weights"] = provenance["weights"] = model.fingerprint
-        provenance |= {"model": model.name, "dtype": str(model.dtype).removeprefix("torch.")}
-    if corpus is None or model is None:  # nothing else identifies the stream
-        identity["first batch"] = _digest(next(stream.batches(0), {}))
-    return {"stream": identity}, provenance
+    """The identity and the provenance of a stream; one that has none is known by its settings and its first batch."""
+    if hasattr(stream, "identity"):
+        return {"stream": dict(stream.identity)}, dict(stream.provenance)
+    settings = {name: getattr(stream, name) for name in ("buffer", "seed", "memory") if hasattr(stream, name)}
+    return {"stream": {**settings, "first batch": _digest(next(stream.batches(0), {}))}}, {}

@@ -24,11 +24,12 @@ from .trained import Trained
 if TYPE_CHECKING:
     from ...models.model import Model
     from ..activations.corpus import Corpus
+    from ..activations.stored import ActivationStore
     from ..activations.texts import Texts
 
 
 def sweep(
-    model: Model | None,
+    model: Model | ActivationStore | str | PathLike[str] | None,
     nodes: str | Node | Iterable[str | Node] | None = None,
     texts: Texts = None,
     *,
@@ -80,14 +81,23 @@ def sweep(
     tokens = max(variant.recipe.tokens for group in groups for variant in group)
     with team() as crew:
         if activations is None:
-            if model is None or nodes is None:
-                raise CircuitryError("name a model and its nodes, or give activations")
             from ..activations.corpus import corpus as tokenised
+            from ..activations.stored import opened
             from ..activations.stream import activations as collect
 
-            text = corpus if corpus is not None else tokenised(model, texts, tokens=tokens, context=context)
+            stored = opened(model)
+            if model is None or (nodes is None and stored is None):
+                raise CircuitryError("name a model and its nodes, or give activations")
+            if stored is not None and test is not None:
+                raise CircuitryError(
+                    "a test runs the model, and stored activations take its place; evaluate the SAEs with the model later"
+                )
+            text = corpus
+            if stored is None and corpus is None:
+                text = tokenised(model, texts, tokens=tokens, context=context)
             streams: list[Batches] = [
-                collect(model, nodes, corpus=text, batch=group[0].batch, buffer=buffer, seed=group[0].order) for group in groups
+                collect(stored or model, nodes, corpus=text, batch=group[0].batch, buffer=buffer, seed=group[0].order)
+                for group in groups
             ]
         else:
             streams = [activations]
@@ -95,7 +105,12 @@ def sweep(
             _pass(Path(out), number, group, source(stream, named(nodes), crew), crew, save_every, progress)
             for number, (group, stream) in enumerate(zip(groups, streams, strict=True))
         ]
-        return _run(Path(out), groups, passes, model, test, progress)
+        return _run(Path(out), groups, passes, _runs(model), test, progress)
+
+
+def _runs(model: Any) -> Model | None:
+    """The model, if it is one: stored activations in its place cannot evaluate."""
+    return model if hasattr(model, "hf") else None
 
 
 def _groups(variants: list[Variant]) -> list[list[Variant]]:

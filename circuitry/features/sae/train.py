@@ -20,6 +20,7 @@ from .trained import Trained
 if TYPE_CHECKING:
     from ...models.model import Model
     from ..activations.corpus import Corpus
+    from ..activations.stored import ActivationStore
     from ..activations.texts import Texts
 
 BATCH, BUFFER, CONTEXT, SAVE_EVERY = 1024, 65536, 1024, 300.0
@@ -27,7 +28,7 @@ BATCH, BUFFER, CONTEXT, SAVE_EVERY = 1024, 65536, 1024, 300.0
 
 
 def train_sae(
-    model: Model | None,
+    model: Model | ActivationStore | str | PathLike[str] | None,
     nodes: str | Node | Iterable[str | Node] | None = None,
     texts: Texts = None,
     *,
@@ -49,7 +50,8 @@ def train_sae(
     ReLU with L1 as in appendix A of the paper, or another ``kind``. Weights are float32.
 
     Args:
-        model, nodes, texts, corpus, context, batch, buffer: as for ``circuitry.activations``. ``batch`` is per process.
+        model, nodes, texts, corpus, context, batch, buffer: as for ``circuitry.activations``. In place of model and text,
+            activations that ``store`` wrote, or their folder.
         seed: for the weights, and for the order of the tokens if ``order`` is None.
         order: seed of the order of the tokens, if it is another one.
         activations: in place of model and texts, a stream (any object with ``batches(start)``), or an iterable of tensors
@@ -61,7 +63,8 @@ def train_sae(
         recipe: "paper" for the paper's recipe, which does not clip gradients; by default they are clipped.
         settings: any field of ``Recipe``, which gives each default and its reason.
 
-    Under ``torchrun`` each process takes its own batches and gradients are averaged. Raises CircuitryError for unknown settings,
+    Under ``torchrun`` each process trains the autoencoders of some nodes and runs some of the passes of the model, whose values
+    are exchanged; all of them return all autoencoders, which do not depend on the number of processes. Raises CircuitryError for unknown settings,
     batches that end before ``tokens``, and a folder with other settings; FileError for a folder that another training writes to,
     and for a disk that is full or cannot be written: the last checkpoint is then valid, and the same call resumes.
 
@@ -83,18 +86,16 @@ def train_sae(
         )
     with team() as crew:
         if activations is None:
-            if model is None or nodes is None:
-                raise CircuitryError("name a model and its nodes, or give activations")
+            from ..activations.stored import opened
             from ..activations.stream import activations as collect
 
-            if corpus is not None and context != CONTEXT:
-                raise no_effect(
-                    "context", context, "the corpus is cut into documents already", "leave context out, or give texts"
-                )
-            text: dict[str, Any] = {"corpus": corpus} if corpus is not None else {"tokens": chosen.tokens, "context": context}
-            order = seed if order is None else order
-            options: dict[str, Any] = {"batch": batch, "buffer": buffer, "seed": order}
-            activations = collect(model, nodes, texts, **text, **options, rank=crew.rank, world_size=crew.world_size)
+            stored = opened(model)
+            if model is None or (nodes is None and stored is None):
+                raise CircuitryError("name a model and its nodes, or give activations")
+            given = stored is not None or corpus is not None
+            text: dict[str, Any] = {"corpus": corpus} if given else {"tokens": chosen.tokens}
+            options: dict[str, Any] = {"batch": batch, "buffer": buffer, "seed": seed if order is None else order}
+            activations = collect(stored or model, nodes, texts, **text, context=context, **options)
         folder = TrainingFolder(Path(out)) if out is not None else None
         training = Training(chosen, seed, source(activations, named(nodes), crew), crew, folder)
         (trained,) = Pass([training], folder, training.identity, save_every, progress).run()

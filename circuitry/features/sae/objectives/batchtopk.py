@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ....autoencoders.sae import SAE
-from ....team import Team
 from .objective import Objective
 
 if TYPE_CHECKING:
@@ -52,20 +51,19 @@ class BatchTopK(Objective):
         return positive * (positive >= self._least)
 
     @torch.no_grad()
-    def stepped(self, sae: SAE, team: Team) -> None:
-        """Let the threshold follow the least feature that was kept, its mean over processes.
+    def stepped(self, sae: SAE) -> None:
+        """Let the threshold follow the least feature that was kept.
 
         >>> from circuitry.autoencoders import SAEConfig
         >>> from circuitry.features.sae import Recipe
         >>> objective, sae = BatchTopK(Recipe(kind="batchtopk", k=1)), SAE(SAEConfig(4, 3, "topk", 1))
         >>> for least in (1.0, 2.0):
         ...     objective._least = torch.tensor(least)
-        ...     objective.stepped(sae, Team())
+        ...     objective.stepped(sae)
         >>> round(float(objective.threshold), 2)  # 1 + 10/11
         1.91
         """
         least = self._least.double()
-        team.mean([least])
         self.batches += 1
         self.threshold += (least - self.threshold) * MEMORY / (self.batches + MEMORY - 1)
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ....autoencoders.sae import SAE
-from ....team import Team
 from .objective import Objective
 
 START = 2.0
@@ -65,14 +64,14 @@ class JumpReLU(Objective):
         return self.recipe.l0_penalty * self.recipe.rise(done) * steps.sum()
 
     @torch.no_grad()
-    def stepped(self, sae: SAE, team: Team) -> None:
+    def stepped(self, sae: SAE) -> None:
         """Keep thresholds at least 0: the learned SAE has no negative features.
 
         >>> from circuitry.autoencoders import SAEConfig
         >>> from circuitry.features.sae import Recipe
         >>> sae = SAE(SAEConfig(4, 2, "jumprelu"))
         >>> sae.threshold.data = torch.tensor([-1.0, 1.0])
-        >>> JumpReLU(Recipe(kind="jumprelu")).stepped(sae, Team())
+        >>> JumpReLU(Recipe(kind="jumprelu")).stepped(sae)
         >>> sae.threshold.tolist()
         [0.0, 1.0]
         """

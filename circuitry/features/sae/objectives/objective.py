@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor, nn
 
 from ....autoencoders.sae import SAE
-from ....team import Team
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -63,12 +62,12 @@ class Objective(nn.Module):
         """
         return 0.0
 
-    def stepped(self, sae: SAE, team: Team) -> None:
+    def stepped(self, sae: SAE) -> None:
         """Called after each step.
 
         >>> from circuitry.autoencoders import SAEConfig
         >>> from circuitry.features.sae import Recipe
-        >>> Objective(Recipe()).stepped(SAE(SAEConfig(4, 2)), Team())
+        >>> Objective(Recipe()).stepped(SAE(SAEConfig(4, 2)))
         """
 
     def restart(self, sae: SAE, dead: Tensor, alive: Tensor) -> None:

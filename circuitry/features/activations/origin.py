@@ -1,4 +1,4 @@
-"""The provenance of activations for their files and results: model, node, layer, depth."""
+"""The provenance of activations, for files and results: model, node, layer, depth."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from ...errors import CircuitryError
 from ...paths.values import Node
 from ...store.files import slug
-from .moments import Ints
+from .corpus import Corpus
+from .passes import Ints
 
 if TYPE_CHECKING:
     from ...models.model import Model
-    from ..activations.corpus import Corpus
 
 MASK = "special tokens of the corpus left out"
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from torch import Tensor
 
 from ..errors import CircuitryError, expected
-from ..paths.values import Node
 from .sae import SAE
 
 if TYPE_CHECKING:

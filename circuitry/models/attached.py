@@ -8,17 +8,19 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from ..architecture.graph import Graph
 from ..autoencoders.files import load
 from ..autoencoders.named import by_node
 from ..autoencoders.sae import SAE
 from ..errors import CircuitryError
 from ..paths.values import Node
+
+if TYPE_CHECKING:
+    from ..architecture.graph import Graph
 
 Attachable: TypeAlias = SAE | str | PathLike[str] | Mapping[Any, Any] | Iterable[Any]
 """One SAE or its folder; several of these; or SAEs or folders by node. A folder of folders has one for each."""

@@ -6,39 +6,25 @@ import copy
 import functools
 import hashlib
 import warnings
-from collections.abc import Iterable
-from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-import numpy as np
 import torch
 
 from ..architecture.definitions import definition_for
-from ..architecture.families import Place
 from ..architecture.graph import Graph
-from ..autoencoders.sae import SAE
 from ..errors import ModelError
-from ..paths.parse import parse_position
-from ..paths.positions import Position
-from ..paths.terms import LATENT, Term
-from ..paths.values import Node
 from ..prompting.vocabulary import Vocabulary
-from .attached import Attachable, autoencoders, changing, check_widths
 from .attention import most_positions
 from .borrowed import Borrowed, borrow
 from .checks import check_causality, check_logits
 from .gates import put_gate, put_narrow
 from .instrumentation import INSTRUMENTATION
-from .reading import hooked
+from .latents import HasLatents
 from .spread import input_device, is_spread, stored
 
-if TYPE_CHECKING:
-    from ..prompting.prompts import Prompts
-    from ..prompting.task import Task
 
-
-class Model:
+class Model(HasLatents):
     """A causal language model ready for patching. Made by ``circuitry.load``.
 
     ``hf`` is the instrumented Hugging Face module (in eval mode; ``hf.generate`` works), ``net`` the same wrapped for nnsight,
@@ -51,7 +37,7 @@ class Model:
     def __init__(self, hf: Any, tokenizer: Any = None, name: str = "model", graph: str | None = None) -> None:
         self.name, self.tokenizer, self._file = name, tokenizer, graph
         self._hf = hf.eval()
-        self.saes: dict[Node, SAE] = {}
+        self.saes = {}
         self.hf.config.use_cache = False
         if self.dtype == torch.float64:  # experts' grouped products stop at float32
             self.hf.set_experts_implementation("eager")
@@ -128,71 +114,6 @@ class Model:
             )
         wide = Model(copy.deepcopy(self.hf).float(), self.tokenizer, self.name, self._file)
         return wide.attach(self.saes) if self.saes else wide
-
-    def attach(self, saes: Attachable) -> Self:
-        """Give nodes the latents of sparse autoencoders: ``resid[2].latent[17]``, ``resid[2].latent`` and ``resid[2].error`` in paths.
-
-        ``saes``: one SAE, a folder, several of either, or SAEs by node. Attached ones of other nodes stay; of the same node they
-        are replaced. No result of the model changes. Raises CircuitryError for an unknown node, and for an SAE of another width.
-
-        >>> import circuitry as ct
-        >>> from circuitry.autoencoders import SAE, SAEConfig
-        >>> model = ct.load("bundled:mamba").attach({"resid[2]": SAE(SAEConfig(128, 256))})
-        >>> [f"{node}: {sae}" for node, sae in model.saes.items()]
-        ['resid[2]: SAE(relu, 128 -> 256)']
-        """
-        found = autoencoders(saes, self.graph, self.device, self.dtype)
-        check_widths(hooked(self.hf, self.mixers, self._places(found), torch.zeros(1, 3, dtype=torch.long)), found)
-        self.saes = {**self.saes, **found}
-        self.graph = self.graph.attached({node: sae.config.features for node, sae in self.saes.items()})
-        return self
-
-    def detach(self, *nodes: Node | str) -> Self:
-        """Take the autoencoders of these nodes off again; of all nodes if none is named.
-
-        >>> import circuitry as ct
-        >>> from circuitry.autoencoders import SAE, SAEConfig
-        >>> ct.load("bundled:mamba").attach({"resid[2]": SAE(SAEConfig(128, 256))}).detach().saes
-        {}
-        """
-        gone = {self.graph.node(node) for node in nodes} or set(self.saes)
-        self.saes = {node: sae for node, sae in self.saes.items() if node not in gone}
-        self.graph = self.graph.attached({node: sae.config.features for node, sae in self.saes.items()})
-        return self
-
-    def latents(self, node: Node | str, task: Task, top: int = 50, at: str | None = None) -> list[int]:
-        """The latents of a node that differ most between a task's clean and corrupted prompts, those with the largest change first.
-
-        The change |f(clean) - f(corrupted)| is added up over all tokens, or taken ``at`` one position, and averaged over examples.
-        Fewer than ``top`` are returned if fewer differ. Raises CircuitryError for a node without an autoencoder.
-
-        >>> import circuitry as ct
-        >>> from circuitry.autoencoders import SAE, SAEConfig
-        >>> model = ct.load("bundled:mamba").attach({"resid[2]": SAE(SAEConfig(128, 256))})
-        >>> len(model.latents("resid[2]", ct.task("induction", distance=8, examples=4), top=5))
-        5
-        """
-        change, _ = self.changing(node, task.prompts(self.vocabulary), None if at is None else parse_position(at))
-        order = change.argsort(descending=True)[:top]
-        return [int(latent) for latent in order if change[latent] > 0]
-
-    def changing(self, node: Node | str, prompts: Prompts, at: Position | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """By latent of a node [F]: its mean change between clean and corrupted prompts, and in how many examples it fires.
-
-        ``at``: at this position instead of added up over all. Raises CircuitryError for a node without an autoencoder.
-        """
-        host = self.graph.node(node)
-        self.graph.terms.check(replace(host, term=Term(LATENT)))
-        values = [
-            hooked(self.hf, self.mixers, self._places([host]), torch.from_numpy(ids))[host]
-            for ids in (prompts.clean, prompts.corrupted)
-        ]
-        every = np.arange(prompts.length)
-        used = every < prompts.stops[:, None] if at is None else every == prompts.tokens(at)[:, None]
-        return changing(self.saes[host], values[0], values[1], torch.from_numpy(used))
-
-    def _places(self, nodes: Iterable[Node]) -> dict[Node, Place]:
-        return {node: self.graph.place(node) for node in nodes}
 
     def __enter__(self) -> Self:
         return self

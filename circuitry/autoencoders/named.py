@@ -13,6 +13,8 @@ from .sae import SAE
 if TYPE_CHECKING:
     import torch
 
+    from ..paths.values import Node
+
 
 Given: TypeAlias = SAE | Mapping[Any, SAE] | Iterable[SAE]
 """One SAE; several by node (or its text), as ``train_sae`` returns them; or several that name their node in ``config.provenance``."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
-from ..autoencoders.files import load
 from ..autoencoders.named import by_node
 from ..autoencoders.sae import SAE
 from ..errors import CircuitryError
@@ -46,6 +45,8 @@ def _every(given: Any) -> list[SAE]:
     if isinstance(given, SAE):
         return [given]
     if isinstance(given, str | PathLike):
+        from ..autoencoders.files import load  # the layouts of other libraries, which only folders need
+
         folder = Path(given)
         inside = sorted(path.parent for path in folder.glob("*/cfg.json")) if not (folder / "cfg.json").exists() else []
         return [load(path) for path in inside] or [load(folder)]

@@ -195,6 +195,8 @@ def encode(
     from ..features.activations.corpus import Corpus
     from ..features.matching.encode import encode as run
 
+    if activations is None and corpus is not None and not corpus.exists():
+        check_writable(corpus)
     saes, (number, processes) = _saes(folder, node), read.ranks(rank, world)
     if activations is not None:
         _check_stored(model=model, texts=texts, tokens=tokens, skip=skip, context=context)
@@ -210,8 +212,6 @@ def encode(
         raise CircuitryError(
             f"{corpus} does not exist, and several processes need the same corpus; write it with one process first"
         )
-    elif not corpus.exists():
-        check_writable(corpus)
     loaded = _model(folder, saes, model, dtype, device, revision)
     if not corpus.exists():
         _text(loaded, texts, tokens or 1_000_000, skip, context or 1024).save(corpus)

@@ -17,6 +17,7 @@ from ..reports.picture import picture
 from ..reports.run import Run, read_run
 from ..store.files import write_whole
 from ..thresholds import SIGNIFICANT
+from .positions import ALL
 
 RESULTS = "results.json"
 _SHOWN = 30
@@ -98,6 +99,9 @@ def _findings(run: Run, results: Mapping[str, Any]) -> list[str]:
             f"A circuit of {results['circuit']} edges alone keeps {scores['faithfulness']:z.0%} of the behaviour "
             f"({scores['interval'][0]:z.0%} to {scores['interval'][1]:z.0%}); the model without it keeps {scores['complement']:z.0%}."
         )
+    for row in results.get("shares", []):
+        if row["position"] == ALL and "error_share" in row:
+            sentences.append(f"Of the attribution of {row['node']}, {row['error_share']:z.0%} is in its autoencoder's error.")
     if results.get("no_circuit"):
         sentences.append(f"No circuit: {results['no_circuit']}.")
     return sentences
@@ -128,6 +132,11 @@ def _methods(run: Run, results: Mapping[str, Any]) -> str:
         sentences.append(
             "A circuit's run keeps the clean values of its edges only; every other edge carries its corrupted value. Faithfulness is the "
             "metric that is left, 1 for the whole model and 0 if every edge is cut."
+        )
+    if results.get("shares"):
+        sentences.append(
+            "A node's attribution is the sum of those of its autoencoder's latents and of its error. A run with some latents keeps "
+            "these; all other latents, and errors, take their corrupted values (Marks et al. 2024)."
         )
     note = settings.get("dtype")
     return " ".join([*sentences, *([f"Dtype: {note}."] if note else []), f"Versions: {versions}."])

@@ -18,6 +18,7 @@ from ..reports.run import Run, read_run
 from ..store.files import write_whole
 from ..thresholds import SIGNIFICANT
 from .positions import ALL
+from .question import PLURAL
 
 RESULTS = "results.json"
 _SHOWN = 30
@@ -87,7 +88,7 @@ def _contents(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
 
 def _findings(run: Run, results: Mapping[str, Any]) -> list[str]:
     """What was found, in sentences."""
-    what, tested = f"{results['level']}s", [row for row in results["ranking"] if "q" in row]
+    what, tested = PLURAL[results["level"]], [row for row in results["ranking"] if "q" in row]
     sentences = [f"{results['cells']:,} {what} at positions were ranked."]
     if tested:
         found = sum(row["q"] < SIGNIFICANT for row in tested)
@@ -118,7 +119,7 @@ def _methods(run: Run, results: Mapping[str, Any]) -> str:
     halves = "one half of the prompts" if settings["confirm"] else "all prompts"
     versions = ", ".join(f"{name} {version}" for name, version in said["versions"].items())
     sentences = [
-        f"{results['cells']:,} {settings['level']}s of {said['model']} ({said['architecture']}, {said['parameters']:,} parameters), at "
+        f"{results['cells']:,} {PLURAL[settings['level']]} of {said['model']} ({said['architecture']}, {said['parameters']:,} parameters), at "
         f"positions kept {settings['positions']}, were ranked by {settings['method']} on {halves} ({table['ranked_on']}) of the task "
         f"{text(said['task'])}.",
         f"An effect is the {results['unit']} if {_DIRECTIONS[settings['direction']]}.",

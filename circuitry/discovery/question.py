@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LARGE = 20_000
 """Edges from which on a model is large; GPT-2 small has 32,491."""
 Level = Literal["edge", "node", "latent"]
+PLURAL = {"edge": "edges", "node": "nodes", "latent": "latents and errors"}
+"""What is ranked at each level, in words."""
 Item: TypeAlias = Edge | Node
 Scores: TypeAlias = NDArray[np.float32]
 """[example, item, label]"""

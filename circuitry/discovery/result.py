@@ -20,7 +20,7 @@ from .circuit import Cell, EdgeCircuit, edge_circuit
 from .curve import Curve, curve, first, ordered
 from .kinds import kind
 from .latents import in_words, shares
-from .question import Question, Scores
+from .question import PLURAL, Question, Scores
 from .saving import SHOWN, save
 from .wiring import edge
 
@@ -200,7 +200,10 @@ class Discovery:
         return shares(self.question, self.mean)
 
     def paths(self, count: int = 10, edges: int = 200) -> pd.DataFrame:
-        """The strongest paths from the embedding to the logits through the best ``edges``, patched exactly (``path_level.paths``)."""
+        """The strongest paths from the embedding to the logits through the best ``edges``, patched exactly (``path_level.paths``).
+
+        Raises CircuitryError for a discovery of nodes or latents.
+        """
         if self.level != "edge":
             raise CircuitryError(f"these are {self.level}s, and a path is made of edges; discover with level='edge'")
         from .path_level import paths
@@ -235,7 +238,7 @@ class Discovery:
     def text(self) -> str:
         """The best cells in words."""
         lines = [
-            f"{self.question.task.name} in {self.question.model.name}: {self.size:,} {self.level}s at positions ranked by {self.method} on "
+            f"{self.question.task.name} in {self.question.model.name}: {self.size:,} {PLURAL[self.level]} at positions ranked by {self.method} on "
             f"{len(self.question.prompts)} prompts"
         ]
         if self.exact:

@@ -156,7 +156,9 @@ def _without(question: Question, host: Any, theirs: Any, tokens: Any) -> Any:
         error = other - now - features @ sae.W_dec
         moved = now.clone()
         for number in range(termed.LATENTS):
-            gone = torch.from_numpy(~tokens[rows[number]][:, at]) if number in rows else torch.ones(now.shape[:2], dtype=torch.bool)
+            gone = (
+                torch.from_numpy(~tokens[rows[number]][:, at]) if number in rows else torch.ones(now.shape[:2], dtype=torch.bool)
+            )
             moved += (features[..., number] * gone)[..., None] * sae.W_dec[number]
         moved += error * torch.from_numpy(~tokens[rows[None]][:, at])[..., None]
         return moved.view_as(value)

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..architecture.families import Place
+from ..architecture.terms import single_latents
 from ..autoencoders.sae import SAE
 from ..executing.metrics import evaluate
 from ..models.reading import own_value
 from ..paths.values import Node
 from ..prompting.prompts import Prompts
-from .latents import single
 from .passes import logits_at_end
 from .question import Question
 
@@ -92,7 +92,7 @@ class LatentRuns:
 def _change(sae: SAE, now: Tensor, corrupted: Tensor, terms: Sequence[Node], kept: Tensor) -> Tensor:
     """What the terms that are kept [term, token] add to corrupted values [token, D]."""
     features = sae.encode(now) - sae.encode(corrupted)
-    rows, numbers = single(terms)
+    rows, numbers = single_latents(terms)
     chosen = (features[:, numbers] * kept[rows].mT) @ sae.W_dec[numbers]
     error = kept[[row for row, node in enumerate(terms) if node == node.host.error]].any(0)
     return chosen + (now - corrupted - features @ sae.W_dec) * error[:, None]

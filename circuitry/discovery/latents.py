@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..architecture.terms import single_latents
 from ..autoencoders.sae import SAE
 from ..errors import CircuitryError
 from ..models.attached import changing
@@ -32,7 +33,7 @@ MOST = 1000
 def check_attached(saes: dict[Node, SAE], wiring: Wiring) -> None:
     """Refuse a model without autoencoders, and one on a node that has no gradient of its own. Raises CircuitryError."""
     if not saes:
-        raise CircuitryError("no node has an autoencoder, so there are no latents to rank; attach some: model.attach(saes)")
+        raise CircuitryError("no node has an autoencoder, and so no latents; attach some first: model.attach(saes)")
     for host in saes:
         if host not in wiring.nodes and host not in wiring.stages:
             raise CircuitryError(
@@ -95,21 +96,11 @@ def _attributions(sae: SAE, clean: Tensor, corrupted: Tensor, grad: Tensor, term
     together = ((change @ sae.W_dec) * grad).sum(-1)
     whole = ((corrupted - clean) * grad).sum(-1)
     found = torch.empty(len(terms), len(grad), dtype=grad.dtype, device=grad.device)
-    rows, numbers = single(terms)
+    rows, numbers = single_latents(terms)
     found[rows] = (change[:, numbers] * (grad @ sae.W_dec[numbers].mT)).mT
     for row in set(range(len(terms))) - set(rows):
         found[row] = whole - together if terms[row] == terms[row].host.error else together
     return found
-
-
-def single(terms: Sequence[Node]) -> tuple[list[int], list[int]]:
-    """Which of some terms are single latents, and the numbers of these latents.
-
-    >>> single([Node("resid", (2,)).latent, Node("resid", (2,)).latent[17]])
-    ([1], [17])
-    """
-    pairs = [(row, node.term.number) for row, node in enumerate(terms) if node.term and node.term.number is not None]
-    return [row for row, _ in pairs], [number for _, number in pairs]
 
 
 def shares(question: Question, mean: NDArray[np.float64]) -> pd.DataFrame:

@@ -17,13 +17,13 @@ from circuitry.discovery.methods import METHODS
 from circuitry.discovery.methods.blocks import saturated
 from circuitry.discovery.question import Question
 from circuitry.discovery.rows import Point, legendre
-from circuitry.discovery.schemes import OfActivations, OfBlocks, OfInput
+from circuitry.discovery.schemes import OfActivations, OfBlocks, OfInput, Scheme
 from circuitry.discovery.verify import patched
 from support import asking, by_hooks, sparse, termed
 
 KINDS = ("gpt2", "gpt_neox", "mamba", "rwkv")
 STEP = 1e-5
-SCHEMES = {
+SCHEMES: dict[str, Scheme] = {
     "clean": OfInput((Point(0.0, 1.0),)),
     "input": OfInput(legendre(3)),
     "activations": OfActivations(legendre(3), 1),
@@ -221,5 +221,5 @@ def test_the_sum_of_all_latents_is_not_ranked() -> None:
     assert not any(name.endswith("latent") for name in every)
     assert not found.inclusion(10**6, resamples=2)[0]["latent"].str.endswith("latent").any()
     ranked = found.shares.query("position == 'all' and node == @name", local_dict={"name": str(host)}).iloc[0]
-    rows = [row for row, term in enumerate(found.question.terms) if term.host == host and term.term.number is not None]  # type: ignore[union-attr]
+    rows = [row for row, term in enumerate(found.question.terms) if term.host == host and term.term.number is not None]
     assert len(rows) == 2 and ranked["ranked"] == pytest.approx(found.mean[rows].sum(), rel=1e-6) != ranked["latents"]

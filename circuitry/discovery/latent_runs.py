@@ -29,7 +29,21 @@ _AT_ONCE = 1 << 25
 
 
 class LatentRuns:
-    """Runs of circuits of latents and errors on one batch of prompts; ``clean`` and ``corrupted`` [example] are the metric of the prompts."""
+    """Runs of circuits of latents and errors on one batch of prompts; ``clean`` and ``corrupted`` [example] are the metric of the prompts.
+
+    >>> from dataclasses import replace
+    >>> import circuitry as ct
+    >>> from circuitry.autoencoders import SAEConfig
+    >>> from circuitry.discovery.latents import listed
+    >>> from circuitry.discovery.search import asked
+    >>> model = ct.load("bundled:mamba").attach({"resid[2]": SAE(SAEConfig(128, 256))})
+    >>> question = asked(model, ct.task("induction", distance=8, examples=2), level="latent")
+    >>> runs = LatentRuns(replace(question, terms=listed(question)), question.prompts)
+    >>> everything = np.ones((len(runs.question.items), 2, question.prompts.length), bool)
+    >>> whole, nothing = runs.measure([everything, ~everything])
+    >>> bool(np.allclose(whole, runs.clean, atol=1e-3)), bool(np.allclose(nothing, runs.corrupted, atol=1e-3))
+    (True, True)
+    """
 
     def __init__(self, question: Question, prompts: Prompts) -> None:
         self.question, self.prompts, self.count = question, prompts, len(prompts)
@@ -75,14 +89,14 @@ class LatentRuns:
     def _mixed(self, host: Node, now: Tensor, corrupted: Tensor, kept: Bools) -> Tensor:
         """A node's value [example, pos, ...] with the terms of this run that are kept [term, example, pos]."""
         sae, terms = self.saes[host], [self.question.terms[number] for number in self._numbers[host]]
-        mixed = corrupted.clone()
+        mine, theirs = (value.reshape(*value.shape[:2], -1) for value in (now, corrupted))
+        mixed = theirs.clone()
         tokens = torch.from_numpy(np.argwhere(kept.any(0))).to(now.device)
         for example, pos in (part.unbind(1) for part in torch.split(tokens, max(1, _AT_ONCE // sae.config.features))):
             mask = torch.from_numpy(kept[:, example.cpu().numpy(), pos.cpu().numpy()]).to(now.device)
-            mine, theirs = now[example, pos].flatten(1), corrupted[example, pos].flatten(1)
-            change = _change(sae, mine, theirs, terms, mask)
-            mixed[example, pos] += change.to(mixed.dtype).view_as(mixed[example, pos])
-        return mixed
+            change = _change(sae, mine[example, pos], theirs[example, pos], terms, mask)
+            mixed[example, pos] += change.to(mixed.dtype)
+        return mixed.view_as(corrupted)
 
     def _metric(self, logits: Tensor) -> NDArray[np.float64]:
         answer, foil = (torch.from_numpy(tokens).to(logits.device) for tokens in (self.prompts.answer, self.prompts.foil))

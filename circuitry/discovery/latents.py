@@ -7,6 +7,7 @@ over its latents and of (Δerror)·g. Listed are, of each node, the latents that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,12 @@ from ..autoencoders.sae import SAE
 from ..errors import CircuitryError
 from ..models.attached import changing
 from ..models.reading import hooked
+from ..paths.parse import parse_node
 from ..paths.values import Node
 from .gradient import Gradients
 from .positions import ALL
 from .question import Question
+from .steps import Steps
 from .wiring import Wiring
 
 MOST = 1000
@@ -31,7 +34,13 @@ MOST = 1000
 
 
 def check_attached(saes: dict[Node, SAE], wiring: Wiring) -> None:
-    """Refuse a model without autoencoders, and one on a node that has no gradient of its own. Raises CircuitryError."""
+    """Refuse a model without autoencoders, and one on a node that has no gradient of its own. Raises CircuitryError.
+
+    >>> import circuitry as ct
+    >>> check_attached({}, Wiring(ct.graph("mamba")))
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: no node has an autoencoder, and so no latents; attach some first: model.attach(saes)
+    """
     if not saes:
         raise CircuitryError("no node has an autoencoder, and so no latents; attach some first: model.attach(saes)")
     for host in saes:
@@ -77,14 +86,42 @@ def _sizes(question: Question) -> dict[Node, Tensor]:
     return sizes
 
 
+def about_latents(ranked: Question, confirming: Question, most: int, steps: Steps) -> tuple[Question, Question]:
+    """Both questions about the terms that are listed on the prompts to rank on; these are found in one step.
+
+    >>> import circuitry as ct
+    >>> from circuitry.autoencoders import SAEConfig
+    >>> from circuitry.discovery.search import asked
+    >>> model = ct.load("bundled:mamba").attach({"resid[2]": SAE(SAEConfig(128, 256))})
+    >>> question = asked(model, ct.task("induction", distance=8, examples=4), level="latent")
+    >>> [len(each.items) for each in about_latents(question, question.part(np.array([0])), 5, Steps())]
+    [7, 7]
+    """
+    found = steps.arrays("latents", lambda: {"terms": np.array([str(term) for term in listed(ranked, most)])})
+    terms = tuple(parse_node(str(text)) for text in found["terms"])
+    about = replace(ranked, terms=terms)
+    return about, about if confirming is ranked else replace(confirming, terms=terms)
+
+
 def by_term(passed: Gradients, sae: SAE, terms: Sequence[Node]) -> Tensor:
     """The attributions of terms of one node [term, example, pos].
 
     Features are computed for one example at a time, so that memory does not hold all latents of all prompts.
+
+    >>> import circuitry as ct
+    >>> from circuitry.autoencoders import SAEConfig
+    >>> from circuitry.discovery.rows import legendre
+    >>> from circuitry.discovery.schemes import OfInput
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> metric, prompts = ct.planning.METRICS["logit_difference"], task.prompts(model.vocabulary)
+    >>> passed, node = Gradients(model, Wiring(model.graph), prompts, metric, OfInput(legendre(1))), model.graph.node("resid[2]")
+    >>> latents, error = by_term(passed, SAE(SAEConfig(128, 256)), [node.latent, node.error])
+    >>> torch.allclose(latents + error, passed.of(node), atol=1e-4)
+    True
     """
     host = terms[0].host
-    grad = passed.gradient(host).flatten(2).detach()
-    clean, corrupted = (value.flatten(2).detach() for value in passed.values(host))
+    tensors = (*passed.values(host), passed.gradient(host))
+    clean, corrupted, grad = (value.detach().reshape(*value.shape[:2], -1) for value in tensors)
     columns = [_attributions(sae, *each, terms) for each in zip(clean, corrupted, grad, strict=True)]
     return torch.stack(columns, 1)
 
@@ -104,7 +141,15 @@ def _attributions(sae: SAE, clean: Tensor, corrupted: Tensor, grad: Tensor, term
 
 
 def shares(question: Question, mean: NDArray[np.float64]) -> pd.DataFrame:
-    """How each node's attribution divides into latents and error, from mean attributions [item, label]; see ``Discovery.shares``."""
+    """How each node's attribution divides into latents and error, from mean attributions [item, label]; see ``Discovery.shares``.
+
+    >>> import circuitry as ct
+    >>> from circuitry.autoencoders import SAEConfig
+    >>> model = ct.load("bundled:mamba").attach({"resid[2]": SAE(SAEConfig(128, 256))})
+    >>> found = ct.discover(model, ct.task("induction", distance=4, examples=8), features=True, verify=0)
+    >>> shares(found.question, found.mean)[["node", "position"]].iloc[0].tolist()
+    ['resid[2]', 'all']
+    """
     rows = []
     for host in dict.fromkeys(term.host for term in question.terms):
         at = {term.term: number for number, term in enumerate(question.terms) if term.host == host}

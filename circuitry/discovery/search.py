@@ -20,9 +20,8 @@ from ..patching.experiment import patch
 from ..patching.measured import MetricLike, metric_of
 from ..patching.options import check_given
 from ..patching.provenance import autoencoders, commit, versions
-from ..paths.parse import parse_node
 from ..prompting.task import Task
-from .latents import MOST, check_attached, listed
+from .latents import MOST, about_latents, check_attached
 from .methods import DEFAULT
 from .methods import method as named
 from .methods.method import Method
@@ -191,20 +190,12 @@ def _found(
     question: Question, ranked: Question, confirming: Question, chosen: Method, steps: Steps, options: dict[str, Any], lint: bool
 ) -> Discovery:
     if question.level == "latent":
-        ranked, confirming = _with_terms(ranked, confirming, options["latents"], steps)
+        ranked, confirming = about_latents(ranked, confirming, options["latents"], steps)
     scores = _scored(ranked, chosen, steps)
     ends = steps.arrays("ends", lambda: _ends(question, lint))
     found = Discovery(ranked, confirming, chosen.name, scores, {}, (ends["base"], ends["source"]))
     exact = _verified(confirming, found.cells(options["verify"]), steps)
     return replace(found, exact=exact, provenance=_provenance(found, **options))
-
-
-def _with_terms(ranked: Question, confirming: Question, most: int, steps: Steps) -> tuple[Question, Question]:
-    """Both questions about the latents that change on the prompts to rank on, and about the errors."""
-    found = steps.arrays("latents", lambda: {"terms": np.array([str(term) for term in listed(ranked, most)])})
-    terms = tuple(parse_node(str(text)) for text in found["terms"])
-    about = replace(ranked, terms=terms)
-    return about, about if confirming is ranked else replace(confirming, terms=terms)
 
 
 def _scored(question: Question, chosen: Method, steps: Steps) -> Scores:

@@ -21,7 +21,7 @@ from circuitry.discovery.schemes import OfActivations, OfBlocks, OfInput, Scheme
 from circuitry.discovery.verify import patched
 from support import asking, by_hooks, sparse, termed
 
-KINDS = ("gpt2", "gpt_neox", "mamba", "rwkv")
+KINDS = ("gpt2", "gpt_neox", "mamba", "mamba2", "rwkv")
 STEP = 1e-5
 SCHEMES: dict[str, Scheme] = {
     "clean": OfInput((Point(0.0, 1.0),)),
@@ -39,7 +39,7 @@ def passed(question: Question, scheme: str = "clean") -> Gradients:
 def ends(question: Question, node: Any) -> tuple[Any, Any]:
     """The values [example, pos, D] of a node on the clean and the corrupted prompts."""
     clean, corrupted = (by_hooks.run(question.model, ids, [node])[1][node] for ids in asking.ids(question.prompts))
-    return clean.flatten(2), corrupted.flatten(2)
+    return tuple(value.reshape(*value.shape[:2], -1) for value in (clean, corrupted))  # type: ignore[return-value]
 
 
 def changes(question: Question, node: Any) -> tuple[Any, Any]:
@@ -151,7 +151,7 @@ def _without(question: Question, host: Any, theirs: Any, tokens: Any) -> Any:
     def write(value: Any, call: int) -> Any:
         many = value.shape[1] == theirs.shape[1]
         at = slice(None) if many else slice(call, call + 1)
-        now, other = value.flatten(2), theirs[:, at].flatten(2)
+        now, other = (each.reshape(*each.shape[:2], -1) for each in (value, theirs[:, at]))
         features = sae.encode(other) - sae.encode(now)
         error = other - now - features @ sae.W_dec
         moved = now.clone()

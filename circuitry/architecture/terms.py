@@ -6,7 +6,7 @@ nodes in the graph that answers questions: one through which terms are written, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import networkx as nx
@@ -106,3 +106,14 @@ def terms_among(nodes: Collection[Node]) -> list[Node]:
     ['resid[2].error']
     """
     return sorted((node for node in nodes if node.term is not None), key=str)
+
+
+def single_latents(terms: Sequence[Node]) -> tuple[list[int], list[int]]:
+    """Which of some nodes are single latents, by their places, and the numbers of these latents.
+
+    >>> host = Node("resid", (2,))
+    >>> single_latents([host.latent, host.latent[17], host.error])
+    ([1], [17])
+    """
+    pairs = [(place, node.term.number) for place, node in enumerate(terms) if node.term and node.term.number is not None]
+    return [place for place, _ in pairs], [number for _, number in pairs]

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import no_effect
 from . import options as read
 from .options import (
     Device,
@@ -42,6 +43,11 @@ def discover(
         typer.Option(help="block-ig (the default), eap, eap-ig-inputs, eap-ig-activations, atp-star, relp, exact or random"),
     ] = None,
     level: Annotated[str, typer.Option(help="edge or node")] = "edge",
+    features: Annotated[bool, typer.Option("--features", help="rank latents and errors of attached autoencoders")] = False,
+    attach: Annotated[
+        list[Path] | None, typer.Option(help="folder of an autoencoder, or of several, that names its node; repeatable")
+    ] = None,
+    latents: Annotated[int | None, typer.Option(help="how many latents of each node to rank at most, 1000 by default")] = None,
     positions: Annotated[bool, typer.Option(help="keep token positions apart, or add them up")] = True,
     metric: Metric = None,
     direction: Direction = "noising",
@@ -57,17 +63,23 @@ def discover(
 ) -> None:
     """Rank every edge of a model by how much it carries of a task, verify the best exactly, and score their circuit.
 
+    With --features and --attach FOLDER, rank the latents and errors of autoencoders instead.
+
     Tables, figures, the circuit, its scores and report.html are written into a folder. Run the same command to resume an
     interrupted run.
     """
     from ..discovery.search import discover as run_discover
 
-    settings: dict[str, Any] = {"level": level, "direction": direction}
-    settings |= read.given(method=method, metric=metric, edges=edges) | read.executor(executor, memory)
+    if attach and not features:
+        raise no_effect("attach", ..., "without --features no latents are ranked", "give --features too")
+    settings: dict[str, Any] = {"level": level, "direction": direction, "features": features}
+    settings |= read.given(method=method, metric=metric, edges=edges, latents=latents) | read.executor(executor, memory)
     posed = read.task(task, option, examples, seed)
     loaded = read.load(model, dtype, device, revision, device_map)
+    if attach:
+        loaded.attach(attach)
     print(f"\n{loaded}", flush=True)
-    folder = out or Path("runs") / _named(posed.name, loaded.name, method, level)
+    folder = out or Path("runs") / _named(posed.name, loaded.name, method, "latent" if features else level)
     try:
         run_discover(
             loaded, posed, positions=positions, verify=verify, confirm=confirm, seed=seed, out=folder, command=read.typed(), **settings
@@ -83,7 +95,7 @@ def _named(task: str, model: str, method: str | None, level: str) -> str:
     from ..suites.folder import plain
 
     return "-".join(
-        ["discover", plain(task), plain(model), *([method] if method else []), *(["nodes"] if level == "node" else [])]
+        ["discover", plain(task), plain(model), *([method] if method else []), *([f"{level}s"] if level != "edge" else [])]
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..results.statistics import resampling
 from ..thresholds import LEVEL, RESAMPLES
+from .latent_runs import LatentRuns
 from .mib import SIZES, areas
 from .question import Question
 from .subgraph import Subgraphs
@@ -38,7 +39,7 @@ class Measured:
 
 
 def measured(question: Question, kept: Sequence[NDArray[np.bool_]], desc: str = "circuits") -> Measured:
-    """The metric of circuits, each given as edges by label [edge, label], on all prompts.
+    """The metric of circuits, each given as edges (or latents and errors) by label [item, label], on all prompts.
 
     >>> import circuitry as ct
     >>> from circuitry.discovery.search import asked
@@ -52,7 +53,8 @@ def measured(question: Question, kept: Sequence[NDArray[np.bool_]], desc: str = 
     quiet = question.quiet()
     with question.bar(total=values.size, desc=desc, unit="run") as bar:
         for examples, prompts in quiet.batches(3, desc):
-            runs, labels = Subgraphs(quiet, prompts), question.labels.take(examples)
+            runs = LatentRuns(quiet, prompts) if question.level == "latent" else Subgraphs(quiet, prompts)
+            labels = question.labels.take(examples)
 
             def masks() -> Iterator[NDArray[np.bool_]]:
                 yield from map(labels.tokens, kept)  # noqa: B023 (used up in this turn)
@@ -66,7 +68,7 @@ def measured(question: Question, kept: Sequence[NDArray[np.bool_]], desc: str = 
 
 @dataclass(frozen=True)
 class Curve:
-    """Faithfulness by circuit size. ``frame`` has a row for each size: ``fraction`` and ``edges``, ``faithfulness`` with its interval
+    """Faithfulness by circuit size. ``frame`` has a row for each size: ``fraction`` and ``edges`` (or ``latents``), ``faithfulness`` with its interval
     (``low``, ``high``: a bootstrap over prompts), and ``random``, ``random_low``, ``random_high``: mean, least and most of random circuits.
 
     ``cpr`` is the area under the curve (higher is better), ``cmd`` the area between it and 1 (lower is better), each with its interval;
@@ -82,6 +84,7 @@ class Curve:
     random_cmd: float
     absolute: bool
     scale: str
+    what: str = "edges"
 
     def __repr__(self) -> str:
         return self.text()
@@ -100,7 +103,7 @@ class Curve:
     def text(self) -> str:
         """The curve in words and numbers."""
         rows = [
-            f"{row.fraction:>8.1%} {row.edges:>8,} {row.faithfulness:>z7.2f} ({row.low:z.2f} to {row.high:z.2f}) {row.random:>z8.2f}"
+            f"{row.fraction:>8.1%} {getattr(row, self.what):>8,} {row.faithfulness:>z7.2f} ({row.low:z.2f} to {row.high:z.2f}) {row.random:>z8.2f}"
             for row in self.frame.itertuples()
         ]
         return "\n".join(
@@ -108,7 +111,7 @@ class Curve:
                 f"CPR {self.cpr:z.2f} ({self.cpr_interval[0]:z.2f} to {self.cpr_interval[1]:z.2f}), random {self.random_cpr:z.2f}; "
                 f"CMD {self.cmd:z.2f} ({self.cmd_interval[0]:z.2f} to {self.cmd_interval[1]:z.2f}), random {self.random_cmd:z.2f} "
                 f"({self.scale} sizes, ranked by {'magnitude' if self.absolute else 'signed score'})",
-                "   share    edges  faithfulness            random",
+                f"   share {self.what:>8}  faithfulness            random",
                 *rows,
             ]
         )
@@ -145,7 +148,7 @@ def curve(
     scale: Literal["linear", "log"] = "linear",
 ) -> Curve:
     """Measure circuits of several sizes: the edges with the highest mean scores [edge, label], and ``random`` orders of all edges (5; 1 in
-    a large model).
+    a large model). Of latents and errors, all are those whose score is not zero.
 
     Without ``absolute`` scores are ranked with their sign, so they must be positive where an edge is needed.
 
@@ -157,9 +160,10 @@ def curve(
     [0.0, 1.0]
     """
     random = (1 if question.is_large else 5) if random is None else random
-    counts = [max(1, round(fraction * scores.size)) for fraction in fractions]
+    every = np.flatnonzero(scores) if question.level == "latent" else np.arange(scores.size)
+    counts = [max(1, round(fraction * len(every))) for fraction in fractions]
     rng = np.random.default_rng(question.seed)
-    orders = [ordered(scores, absolute), *(rng.permutation(scores.size) for _ in range(random))]
+    orders = [ordered(scores, absolute), *(rng.permutation(every) for _ in range(random))]
     masks = [first(order, count, scores.shape) for order in orders for count in counts]
     different = {mask.tobytes(): mask for mask in masks}  # the circuit of all edges is the same in every order
     once = measured(question, list(different.values()), "curve")
@@ -172,7 +176,7 @@ def curve(
     low, high = np.quantile(drawn, tails, axis=0)
     chance = found[1:] if random else np.full((1, len(counts)), np.nan)
     frame = pd.DataFrame({
-        "fraction": fractions, "edges": counts, "faithfulness": found[0], "low": low, "high": high,
+        "fraction": fractions, f"{question.level}s": counts, "faithfulness": found[0], "low": low, "high": high,
         "random": chance.mean(0), "random_low": chance.min(0), "random_high": chance.max(0),
     })  # fmt: skip
     spread = np.array([areas(fractions, row, scale=scale) for row in drawn])
@@ -181,5 +185,5 @@ def curve(
     (cpr_low, cmd_low), (cpr_high, cmd_high) = np.quantile(spread, tails, axis=0)
     return Curve(
         frame, cpr, (float(cpr_low), float(cpr_high)), cmd, (float(cmd_low), float(cmd_high)), float(by_chance[0]),
-        float(by_chance[1]), absolute, scale,
+        float(by_chance[1]), absolute, scale, f"{question.level}s",
     )  # fmt: skip

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from .result import Discovery
 
 CAPTIONS = {
-    "curve": "Blue: the best edges, with a 95 % bootstrap interval over prompts. Grey: random circuits of the same sizes, from the least "
+    "curve": "Blue: the best ones, with a 95 % bootstrap interval over prompts. Grey: random circuits of the same sizes, from the least "
     "to the most faithful. 1 is the whole model, 0 none of the behaviour.",
-    "agreement": "Each dot is a verified edge or node at a position: across its attribution, up its exact effect, with a 95 % interval. On "
+    "agreement": "Each dot is a verified edge, node or latent at a position: across its attribution, up its exact effect, with a 95 % interval. On "
     "the line both are equal.",
 }
 
@@ -38,10 +38,10 @@ def draw_curve(curve: Curve) -> Figure:
         for at in (0, 1):
             ax.axhline(at, color=LINE, linewidth=0.6, linestyle="--", zorder=0)
         ax.fill_between(rows["fraction"], rows["random_low"], rows["random_high"], color=OTHERS, alpha=0.5, linewidth=0)
-        ax.plot(rows["fraction"], rows["random"], color=LINE, marker=".", label="random edges")
+        ax.plot(rows["fraction"], rows["random"], color=LINE, marker=".", label=f"random {curve.what}")
         ax.fill_between(rows["fraction"], rows["low"], rows["high"], color=FOUND, alpha=0.2, linewidth=0)
-        ax.plot(rows["fraction"], rows["faithfulness"], color=FOUND, marker="o", markersize=3.5, label="the best edges")
-        ax.set(xscale="log", xlabel="share of all edges", ylabel="faithfulness")
+        ax.plot(rows["fraction"], rows["faithfulness"], color=FOUND, marker="o", markersize=3.5, label=f"the best {curve.what}")
+        ax.set(xscale="log", xlabel=f"share of all {curve.what}", ylabel="faithfulness")
         ax.set_title(f"CPR {curve.cpr:.2f} (random {curve.random_cpr:.2f}), CMD {curve.cmd:.2f} (random {curve.random_cmd:.2f})")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
         ax.legend(frameon=False, loc="center left")

@@ -85,6 +85,8 @@ class DiscoveryFolder:
         table.to_markdown(place.with_suffix(".md"))
         table.to_latex(place.with_suffix(".tex"))
         write_csv(table.statistics(), place.with_name("discovery-statistics.csv"))
+        if found.level == "latent":
+            write_csv(found.shares, self.path / "tables" / "shares.csv", index=False)
         write_csv(found.ranking, self.path / "tables" / "ranking.csv", index=False)
         write_whole(self.path / "tables" / "ranking.md", markdown(found.ranking))
 
@@ -111,7 +113,7 @@ def _results(found: Discovery, edges: int, steps: Steps) -> dict[str, Any]:
         "level": found.level,
         "unit": found.question.metric.unit,
         "whole": found.whole,
-        "cells": int(found.mean.size),
+        "cells": found.size,
         "ranking": _rows(found.ranking),
         "agreement": _rows(found.agreement) if found.exact else [],
         "curve": None,
@@ -119,11 +121,15 @@ def _results(found: Discovery, edges: int, steps: Steps) -> dict[str, Any]:
     }
     inclusion, jaccard = found.inclusion(edges)
     results |= {"inclusion": _rows(inclusion), "jaccard": jaccard, "edges": edges}
+    if found.level == "latent":
+        results["shares"] = _rows(found.shares)
     if found.level == "node":
         return results
     curve = steps.data("curve", lambda: found.curve.data)
     found.curve = Curve.of(curve)
     results["curve"] = {**curve, "text": found.curve.text()}
+    if found.level != "edge":
+        return results
     try:
         circuit = found.circuit(edges)
     except CircuitryError as error:

@@ -117,10 +117,18 @@ class Gradients:
 
     def of(self, node: Node) -> Tensor:
         """The attribution of a node [example, pos]: its change between the two prompts times the gradient, summed over its entries."""
-        change, grad = self.change(node), self._own(node, self._at)
-        if grad.shape[0] != len(self.prompts):
-            grad = self.rows.by_point(grad).sum(0)
+        change, grad = self.change(node), self.gradient(node)
         return (change * grad).flatten(2).sum(2) if change.dim() > 2 else change * grad
+
+    def gradient(self, node: Node) -> Tensor:
+        """The gradient with respect to a node's value [example, pos, ...], averaged as the scheme says."""
+        grad = self._own(node, self._at)
+        return grad if grad.shape[0] == len(self.prompts) else self.rows.by_point(grad).sum(0)
+
+    def values(self, node: Node) -> tuple[Tensor, Tensor]:
+        """A node's values on the clean and on the corrupted prompts [example, pos, ...]."""
+        written = self._own(node, {place: taken.written.detach() for place, taken in self._taken.items()})
+        return self.rows.clean(written), self.rows.corrupted(written)
 
     def change(self, node: Node) -> Tensor:
         """By how much a node's value differs between the two prompts [example, pos, ...]."""

@@ -24,7 +24,7 @@ _BY_ROLE = {
 
 
 def kind(graph: Graph, item: Item) -> str:
-    """The kind of an edge, by what it enters or, inside a block, by what it leaves; of a node, what it is.
+    """The kind of an edge, by what it enters or, inside a block, by what it leaves; of a node, what it is; of a term, its name.
 
     >>> import circuitry as ct
     >>> from circuitry.discovery.wiring import edge
@@ -33,7 +33,7 @@ def kind(graph: Graph, item: Item) -> str:
     ('into keys', 'to the logits, through the last norm')
     """
     if not isinstance(item, Edge):
-        return _named(graph, item)
+        return _named(graph, item) if item.term is None else item.term.name
     over_stream = graph.family(item.source.family).adds or graph.family(item.source.family).role in ("head", "embed")
     return _named(graph, item.target if over_stream else item.source)
 

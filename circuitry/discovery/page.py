@@ -17,6 +17,8 @@ from ..reports.picture import picture
 from ..reports.run import Run, read_run
 from ..store.files import write_whole
 from ..thresholds import SIGNIFICANT
+from .positions import ALL
+from .question import PLURAL
 
 RESULTS = "results.json"
 _SHOWN = 30
@@ -86,7 +88,7 @@ def _contents(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
 
 def _findings(run: Run, results: Mapping[str, Any]) -> list[str]:
     """What was found, in sentences."""
-    what, tested = f"{results['level']}s", [row for row in results["ranking"] if "q" in row]
+    what, tested = PLURAL[results["level"]], [row for row in results["ranking"] if "q" in row]
     sentences = [f"{results['cells']:,} {what} at positions were ranked."]
     if tested:
         found = sum(row["q"] < SIGNIFICANT for row in tested)
@@ -98,6 +100,9 @@ def _findings(run: Run, results: Mapping[str, Any]) -> list[str]:
             f"A circuit of {results['circuit']} edges alone keeps {scores['faithfulness']:z.0%} of the behaviour "
             f"({scores['interval'][0]:z.0%} to {scores['interval'][1]:z.0%}); the model without it keeps {scores['complement']:z.0%}."
         )
+    for row in results.get("shares", []):
+        if row["position"] == ALL and "error_share" in row:
+            sentences.append(f"Of the attribution of {row['node']}, {row['error_share']:z.0%} is in its autoencoder's error.")
     if results.get("no_circuit"):
         sentences.append(f"No circuit: {results['no_circuit']}.")
     return sentences
@@ -114,7 +119,7 @@ def _methods(run: Run, results: Mapping[str, Any]) -> str:
     halves = "one half of the prompts" if settings["confirm"] else "all prompts"
     versions = ", ".join(f"{name} {version}" for name, version in said["versions"].items())
     sentences = [
-        f"{results['cells']:,} {settings['level']}s of {said['model']} ({said['architecture']}, {said['parameters']:,} parameters), at "
+        f"{results['cells']:,} {PLURAL[settings['level']]} of {said['model']} ({said['architecture']}, {said['parameters']:,} parameters), at "
         f"positions kept {settings['positions']}, were ranked by {settings['method']} on {halves} ({table['ranked_on']}) of the task "
         f"{text(said['task'])}.",
         f"An effect is the {results['unit']} if {_DIRECTIONS[settings['direction']]}.",
@@ -128,6 +133,11 @@ def _methods(run: Run, results: Mapping[str, Any]) -> str:
         sentences.append(
             "A circuit's run keeps the clean values of its edges only; every other edge carries its corrupted value. Faithfulness is the "
             "metric that is left, 1 for the whole model and 0 if every edge is cut."
+        )
+    if results.get("shares"):
+        sentences.append(
+            "A node's attribution is the sum of those of its autoencoder's latents and of its error. A run with some latents keeps "
+            "these; all other latents, and errors, take their corrupted values (Marks et al. 2024)."
         )
     note = settings.get("dtype")
     return " ".join([*sentences, *([f"Dtype: {note}."] if note else []), f"Versions: {versions}."])

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from ..models.instrumentation import INSTRUMENTATION
 from ..models.model import Model
+from ..paths.terms import LATENT, Term
 from ..paths.values import Node
 from ..planning.metrics import Metric
 from ..prompting.prompts import Prompts
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 LARGE = 20_000
 """Edges from which on a model is large; GPT-2 small has 32,491."""
-Level = Literal["edge", "node"]
+Level = Literal["edge", "node", "latent"]
+PLURAL = {"edge": "edges", "node": "nodes", "latent": "latents and errors"}
+"""What is ranked at each level, in words."""
 Item: TypeAlias = Edge | Node
 Scores: TypeAlias = NDArray[np.float32]
 """[example, item, label]"""
@@ -52,6 +55,8 @@ class Question:
     progress: bool | None = None
     of: NDArray[np.int64] | None = None
     """Which of the task's examples these are; None: all."""
+    terms: tuple[Node, ...] = ()
+    """The latents and errors that the level "latent" is about."""
 
     @property
     def numbers(self) -> NDArray[np.int64]:
@@ -81,8 +86,15 @@ class Question:
 
     @functools.cached_property
     def items(self) -> tuple[Item, ...]:
-        """What is ranked: all edges, or all nodes that have a value of their own."""
-        return self.wiring.edges if self.level == "edge" else self.wiring.nodes
+        """What has scores: all edges, all nodes that have a value of their own, or the chosen latents and errors."""
+        every: dict[Level, tuple[Item, ...]] = {"edge": self.wiring.edges, "node": self.wiring.nodes, "latent": self.terms}
+        return every[self.level]
+
+    @functools.cached_property
+    def ranked(self) -> NDArray[np.bool_]:
+        """Which items are ranked [item]: all but the sum of a node's latents, whose parts are."""
+        together = Term(LATENT)
+        return np.array([isinstance(item, Edge) or item.term != together for item in self.items], bool)
 
     @property
     def is_large(self) -> bool:

@@ -15,6 +15,9 @@ from ..architecture.graph import Graph
 from ..errors import CircuitryError
 from ..models.model import Model
 from ..patching.measured import MetricLike
+from ..patching.provenance import autoencoders
+from ..paths.parse import parse_node
+from ..paths.values import Node
 from ..planning.metrics import METRICS, Metric
 from ..prompting.task import Task
 from .positions import Labels
@@ -96,8 +99,13 @@ def _question(data: Mapping[str, Any]) -> Question:
     labels = Labels(tuple(data["labels"]), np.zeros((count, len(data["labels"]), 0), bool))
     return Question(
         model, task, cast(Any, Absent("prompts", count)), Wiring(_graph(data["graph"])), metric, data["level"], labels,
-        data["direction"], seed=data["seed"],
+        data["direction"], seed=data["seed"], terms=_terms(data),
     )  # fmt: skip
+
+
+def _terms(data: Mapping[str, Any]) -> tuple[Node, ...]:
+    """The latents and errors that have scores, if it is about these."""
+    return tuple(map(parse_node, data["items"])) if data["level"] == "latent" else ()
 
 
 def _graph(said: Mapping[str, Any]) -> Graph:
@@ -107,7 +115,8 @@ def _graph(said: Mapping[str, Any]) -> Graph:
         raise CircuitryError(
             f"{said['name']} is a custom architecture; give the model and the task: circuitry.discovery.read(path, model, task)"
         ) from error
-    return Graph(architecture, said["sizes"], {int(layer): width for layer, width in said["windows"].items()})
+    graph = Graph(architecture, said["sizes"], {int(layer): width for layer, width in said["windows"].items()})
+    return graph.attached({graph.node(host): count for host, count in said.get("latents", {}).items()})
 
 
 def _asked(data: Mapping[str, Any], model: Model, task: Task, metric: MetricLike | None) -> Question:
@@ -120,6 +129,10 @@ def _asked(data: Mapping[str, Any], model: Model, task: Task, metric: MetricLike
         model, task, level=data["level"], positions=apart, metric=metric or data["metric"]["name"], direction=data["direction"],
         seed=data["seed"],
     )  # fmt: skip
+    question = replace(question, terms=_terms(data))
+    said, mine = data["provenance"].get("autoencoders"), autoencoders(model).get("autoencoders")
+    if data["level"] == "latent" and said != mine:
+        raise CircuitryError(f"this discovery is about other autoencoders: {said}, not {mine}; attach the same ones")
     if list(map(str, question.items)) != data["items"] or list(question.labels.names) != data["labels"]:
         raise CircuitryError(
             f"this discovery is about another model: {data['provenance']['model']}, whose {data['level']}s differ"

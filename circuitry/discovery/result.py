@@ -19,14 +19,15 @@ from ..thresholds import SIGNIFICANT
 from .circuit import Cell, EdgeCircuit, edge_circuit
 from .curve import Curve, curve, first, ordered
 from .kinds import kind
-from .question import Question, Scores
+from .latents import in_words, shares
+from .question import PLURAL, Question, Scores
 from .saving import SHOWN, save
 from .wiring import edge
 
 
 @dataclass
 class Discovery:
-    """Edges (or nodes) at positions, ranked by attribution, and the exact effects of the best.
+    """Edges (or nodes, or latents and errors) at positions, ranked by attribution, and the exact effects of the best.
 
     ``scores`` [example, item, label] are the attributions on the prompts of ``question``; ``exact`` has the effects of the verified
     cells on the prompts of ``confirming``, which are others unless ``confirm=False``. ``provenance`` says how both were made.
@@ -45,7 +46,7 @@ class Discovery:
 
     @property
     def level(self) -> str:
-        """What is ranked: "edge" or "node"."""
+        """What is ranked: "edge", "node" or "latent", which are latents and errors."""
         return self.question.level
 
     @functools.cached_property
@@ -63,9 +64,18 @@ class Discovery:
 
         The best are the largest, or with ``absolute=False`` those that carry most of the whole effect.
         """
-        order = ordered(self.carried, absolute)[:count]
-        every = zip(*np.unravel_index(order, self.mean.shape), strict=True)
-        return [(int(item), int(label)) for item, label in every if self.mean[item, label] != 0]
+        scores = self._ranked(self.carried)
+        every = zip(*np.unravel_index(ordered(scores, absolute)[:count], scores.shape), strict=True)
+        return [(int(item), int(label)) for item, label in every if scores[item, label] != 0]
+
+    def _ranked(self, scores: NDArray[Any]) -> NDArray[Any]:
+        """Scores [item, label] with zeros for what is not ranked."""
+        return np.where(self.question.ranked[:, None], scores, 0)
+
+    @property
+    def size(self) -> int:
+        """How many cells are ranked: items times positions."""
+        return int(self.question.ranked.sum()) * len(self.question.labels)
 
     def name(self, cell: tuple[int, int]) -> Cell:
         """An item and a position as text."""
@@ -73,11 +83,11 @@ class Discovery:
 
     @functools.cached_property
     def table(self) -> PatchingTable:
-        """The best cells: axes ``edge`` (or ``node``), ``position`` and ``measure``, which is "attribution" or, where it was verified, "exact"."""
+        """The best cells: axes ``edge`` (or ``node``, ``latent``), ``position`` and ``measure``, which is "attribution" or, where it was verified, "exact"."""
         chosen = list(dict.fromkeys([*self.cells(max(SHOWN, len(self.exact))), *self.exact]))
         if not chosen:
             raise CircuitryError(
-                "no edge has an attribution other than zero, so there is nothing to show; does the model do the task?"
+                f"no {self.level} has an attribution other than zero, so there is nothing to show; does the model do the task?"
             )
         columns: list[pd.DataFrame] = []
         for cell in chosen:
@@ -98,7 +108,7 @@ class Discovery:
 
     @functools.cached_property
     def ranking(self) -> pd.DataFrame:
-        """The best cells, one in a row: ``edge`` (or ``node``), ``position``, ``kind``, ``attribution`` and, where verified, ``exact`` with its
+        """The best cells, one in a row: ``edge`` (or ``node``, ``latent``), ``position``, ``kind``, ``attribution`` and, where verified, ``exact`` with its
         interval (``low``, ``high``), ``normalized`` and ``q``."""
         table, statistics = self.table, self.table.statistics()
         rows = []
@@ -141,10 +151,10 @@ class Discovery:
         """The circuit of the best ``edges``, or of those whose attribution is at least ``threshold`` of the whole effect.
 
         ``prune`` leaves out edges that are on no way from the embedding to the logits, so there may be fewer. Raises CircuitryError for a
-        discovery of nodes, and unless one of the two is given.
+        discovery of nodes or latents, and unless one of the two is given.
         """
         if self.level != "edge":
-            raise CircuitryError("these are nodes, and a circuit is made of edges; discover with level='edge'")
+            raise CircuitryError(f"these are {self.level}s, and a circuit is made of edges; discover with level='edge'")
         if (edges is None) == (threshold is None):
             raise CircuitryError("give either edges= (how many) or threshold= (a fraction of the whole effect)")
         if edges is None:
@@ -164,17 +174,38 @@ class Discovery:
 
     @functools.cached_property
     def curve(self) -> Curve:
-        """Faithfulness by circuit size on the confirming prompts, ranked by magnitude, with random circuits; ``curves`` has options."""
+        """Faithfulness by circuit size on the confirming prompts, ranked by magnitude, with random circuits; ``curves`` has options.
+
+        A circuit of latents keeps these latents and errors at these positions; all other latents, and errors, of the nodes that have
+        an autoencoder take their corrupted values. The rest of the model is computed from there, so if ways lead past these nodes, a
+        circuit of nothing has more than 0.
+        """
         return self.curves()
 
     def curves(self, **options: Any) -> Curve:
         """The same with other ``fractions``, ``random``, ``absolute`` or ``scale``. Raises CircuitryError for a discovery of nodes."""
-        if self.level != "edge":
-            raise CircuitryError("these are nodes, and a curve is of edges; discover with level='edge'")
-        return curve(self.confirming, self.carried, **options)
+        if self.level == "node":
+            raise CircuitryError("these are nodes, and a curve is of edges or latents; discover with level='edge'")
+        return curve(self.confirming, self._ranked(self.carried), **options)
+
+    @property
+    def shares(self) -> pd.DataFrame:
+        """How the attribution of each node with an autoencoder divides, by ``position`` and for "all".
+
+        ``attribution`` is that of the ``node``, the sum of ``latents`` (all of them; ``ranked``: those that are items here) and
+        ``error``; ``error_share`` is the error's part of it. Each may have either sign. Raises CircuitryError for edges and nodes.
+        """
+        if self.level != "latent":
+            raise CircuitryError(f"these are {self.level}s, which have no latents; discover with features=True")
+        return shares(self.question, self.mean)
 
     def paths(self, count: int = 10, edges: int = 200) -> pd.DataFrame:
-        """The strongest paths from the embedding to the logits through the best ``edges``, patched exactly (``path_level.paths``)."""
+        """The strongest paths from the embedding to the logits through the best ``edges``, patched exactly (``path_level.paths``).
+
+        Raises CircuitryError for a discovery of nodes or latents.
+        """
+        if self.level != "edge":
+            raise CircuitryError(f"these are {self.level}s, and a path is made of edges; discover with level='edge'")
         from .path_level import paths
 
         return paths(self, count, edges)
@@ -194,7 +225,7 @@ class Discovery:
         weights = resampling(len(self.scores), resamples, np.random.default_rng(seed)).astype(np.float32)
         counts, overlap = np.zeros(self.mean.shape), 0.0
         for row in weights:
-            drawn = first(ordered(np.tensordot(row, self.scores, 1), True), len(best), self.mean.shape)
+            drawn = first(ordered(self._ranked(np.tensordot(row, self.scores, 1)), True), len(best), self.mean.shape)
             counts += drawn
             overlap += (drawn & chosen).sum() / (drawn | chosen).sum()
         rows = [(*self.name(cell), counts[cell] / resamples) for cell in best]
@@ -206,9 +237,8 @@ class Discovery:
 
     def text(self) -> str:
         """The best cells in words."""
-        names = len(self.question.items) * len(self.question.labels)
         lines = [
-            f"{self.question.task.name} in {self.question.model.name}: {names:,} {self.level}s at positions ranked by {self.method} on "
+            f"{self.question.task.name} in {self.question.model.name}: {self.size:,} {PLURAL[self.level]} at positions ranked by {self.method} on "
             f"{len(self.question.prompts)} prompts"
         ]
         if self.exact:
@@ -218,6 +248,8 @@ class Discovery:
                 f"{'other' if self.confirming is not self.question else 'of these'} prompts: r = {row.r:.2f}; "
                 f"{len(self.found)} significant (q < {SIGNIFICANT:g})"
             )
+        if self.level == "latent":
+            lines += in_words(self.shares)
         shown = self.ranking.head(12)
         lines.append(shown.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
         return "\n".join(lines)

@@ -78,7 +78,7 @@ def _inside(found: Discovery, edges: int | None) -> set[Edge | Node]:
     """The edges (or nodes) of the circuit."""
     if edges is None:
         return set()
-    if found.level == "node":
+    if found.level != "edge":
         return {found.question.items[item] for item, _ in found.cells(edges)}
     return {found.question.wiring.find(text) for text, _ in found.circuit(edges).cells}
 
@@ -105,7 +105,12 @@ def to_data(found: Discovery) -> dict[str, Any]:
     shown = dict.fromkeys([*found.cells(max(SHOWN, len(found.exact))), *found.exact])
     return {
         "format": FORMAT,
-        "graph": {"name": graph.name, "sizes": graph.sizes, "windows": graph.windows},
+        "graph": {
+            "name": graph.name,
+            "sizes": graph.sizes,
+            "windows": graph.windows,
+            "latents": {str(host): count for host, count in graph.terms.latents.items()},
+        },
         "level": found.level,
         "method": found.method,
         "metric": {"name": asked.metric.name, "unit": asked.metric.unit, "signed": asked.metric.signed},

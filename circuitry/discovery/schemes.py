@@ -112,8 +112,11 @@ class OfBlocks:
 
     def stream(self, value: Tensor, rows: Rows) -> Taken:
         """``Scheme.stream``."""
-        line = rows.line(value)
-        return Taken(torch.cat([value[: 2 * rows.examples], line]), line, line)
+        # A copy: the stream goes on from it past the block, so its gradient is that of both ways.
+        clean = rows.clean(value).clone()
+        ends = torch.cat([clean, rows.corrupted(value)])
+        line = rows.line(ends)
+        return Taken(torch.cat([ends, line]), clean, line)
 
     def branch(self, value: Tensor, rows: Rows, number: int) -> Taken:
         """``Scheme.branch``."""

@@ -19,8 +19,9 @@ from ..models.spread import is_spread
 from ..patching.experiment import patch
 from ..patching.measured import MetricLike, metric_of
 from ..patching.options import check_given
-from ..patching.provenance import commit, versions
+from ..patching.provenance import autoencoders, commit, versions
 from ..prompting.task import Task
+from .latents import MOST, about_latents, check_attached
 from .methods import DEFAULT
 from .methods import method as named
 from .methods.method import Method
@@ -60,8 +61,8 @@ def asked(
     check_given(model, task)
     if is_spread(model.hf):
         raise ModelError(f"{model.name} is spread by device_map, and its gradients cannot be; load it on one device")
-    if level not in ("edge", "node"):
-        raise CircuitryError(expected("level 'edge' or 'node'", level))
+    if level not in ("edge", "node", "latent"):
+        raise CircuitryError(expected("level 'edge' or 'node'", level, "features=True ranks latents"))
     if direction not in ("noising", "denoising"):
         raise CircuitryError(expected("direction 'noising' or 'denoising'", direction))
     prompts = task.prompts(model.vocabulary, lint=lint)
@@ -73,8 +74,11 @@ def asked(
     if progress is not None:
         chosen = replace(chosen, progress=progress)
     model = model.widened()  # gradients in half precision lose small edges
+    wiring = Wiring(model.graph)
+    if level == "latent":
+        check_attached(model.saes, wiring)
     return Question(
-        model, task, used, Wiring(model.graph), metric_of(metric, task, model), level, labels(used, apart=positions), direction,
+        model, task, used, wiring, metric_of(metric, task, model), level, labels(used, apart=positions), direction,
         chosen, memory=chosen.memory, seed=seed, progress=progress,
     )  # fmt: skip
 
@@ -85,6 +89,8 @@ def discover(
     *,
     method: str | Method = DEFAULT,
     level: Level = "edge",
+    features: bool = False,
+    latents: int | None = None,
     positions: bool = True,
     metric: MetricLike = "logit_difference",
     direction: Literal["noising", "denoising"] = "noising",
@@ -98,13 +104,15 @@ def discover(
     lint: bool = True,
     command: str = "",
 ) -> Discovery:
-    """Rank every edge (or node) at every position by how much it carries of a task, and verify the best exactly.
+    """Rank every edge (or node, or latent) at every position by how much it carries of a task, and verify the best exactly.
 
     Args:
         model, task: as for ``circuitry.patch``.
         method: how effects are estimated: "block-ig" (the default), "eap", "atp-star", "relp", "eap-ig-inputs", "eap-ig-activations",
             "exact", "random", or a value with ``name``, ``scores`` and ``passes``.
         level: "edge" (from each node that writes to the stream to each that reads it, and inside blocks) or "node".
+        features: rank the latents and errors of all nodes that have an autoencoder (``model.attach``) instead of edges.
+        latents: how many latents of each node are ranked at most, those that change most between the prompts; 1,000 by default.
         positions: keep tokens apart, by the names of the task's positions; or add them up.
         metric, direction, executor: as for ``circuitry.patch``. The executor's memory bounds the batches of gradients too.
         verify: how many of the best are patched exactly.
@@ -126,6 +134,9 @@ def discover(
     >>> found.ranking["edge"][0], found.ranking["position"][0]
     ('ssm_in[0].skip -> ssm_out[0]', 'B')
     """
+    level, most = _level(level, features, latents)
+    if level == "latent" and edges is not None:
+        raise no_effect("edges", edges, "a discovery of latents draws no circuit of edges", "leave edges out")
     if out is None and edges is not None:
         raise no_effect("edges", edges, "without out= no circuit is drawn", "give out=, or use found.circuit(edges=...)")
     question = asked(
@@ -134,7 +145,7 @@ def discover(
     )  # fmt: skip
     chosen, count = named(method), whole("verify", verify)
     halves = _halves(question) if confirm else (question, question)
-    options = {"verify": count, "confirm": confirm, **_narrow(model, question)}
+    options = {"verify": count, "confirm": confirm, **({"latents": most} if features else {}), **_narrow(model, question)}
     if out is None:
         return _found(question, *halves, chosen, Steps(), options, lint)
     from .folder import DiscoveryFolder
@@ -145,6 +156,19 @@ def discover(
         found = _found(question, *halves, chosen, folder.steps, options, lint)
         folder.finish(found, size)
     return found
+
+
+def _level(level: Level, features: bool, latents: int | None) -> tuple[Level, int]:
+    """The level that is meant, and how many latents of each node are ranked at most."""
+    if not features:
+        if latents is not None:
+            raise no_effect("latents", latents, "no latents are ranked", "give features=True too")
+        if level == "latent":
+            raise CircuitryError(expected("level 'edge' or 'node'", level, "features=True ranks latents"))
+        return level, 0
+    if level == "node":
+        raise no_effect("level", level, "features=True ranks latents and errors", "leave level out")
+    return "latent", whole("latents", MOST if latents is None else latents, 1)
 
 
 def _halves(question: Question) -> tuple[Question, Question]:
@@ -165,6 +189,8 @@ def _narrow(model: Model, question: Question) -> dict[str, str]:
 def _found(
     question: Question, ranked: Question, confirming: Question, chosen: Method, steps: Steps, options: dict[str, Any], lint: bool
 ) -> Discovery:
+    if question.level == "latent":
+        ranked, confirming = about_latents(ranked, confirming, options["latents"], steps)
     scores = _scored(ranked, chosen, steps)
     ends = steps.arrays("ends", lambda: _ends(question, lint))
     found = Discovery(ranked, confirming, chosen.name, scores, {}, (ends["base"], ends["source"]))
@@ -227,5 +253,6 @@ def _provenance(found: Discovery, **options: Any) -> dict[str, Any]:
         "ranked_on": len(question.prompts),
         "confirmed_on": len(found.confirming.prompts),
         "versions": versions(),
+        **autoencoders(question.model),
         **options,
     }

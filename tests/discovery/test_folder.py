@@ -20,6 +20,7 @@ from circuitry.discovery.page import write_report
 from circuitry.discovery.question import Question
 from circuitry.discovery.result import Discovery
 from support.command import called, circuitry
+from support.killing import Killed, killed_after
 from support.short_discovery import shorten
 
 TASK = ct.task("induction", distance=4, examples=12)
@@ -71,24 +72,6 @@ def test_the_numbers_are_those_without_a_folder(done: tuple[Discovery, Path], mo
     assert np.array_equal(plain.scores, done[0].scores)
     assert plain.exact.keys() == done[0].exact.keys() and len(plain.exact) == 6
     assert all(np.array_equal(plain.exact[cell], done[0].exact[cell]) for cell in plain.exact)
-
-
-class Killed(Exception):
-    """What a test raises in the middle of a discovery."""
-
-
-def killed_after(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, calls: int) -> list[int]:
-    """Let a function raise after so many calls; the list counts the calls that went through."""
-    real, count = getattr(where, name), [0]
-
-    def counted(*args: Any, **options: Any) -> Any:
-        if count[0] == calls:
-            raise Killed
-        count[0] += 1
-        return real(*args, **options)
-
-    monkeypatch.setattr(where, name, counted)
-    return count
 
 
 @pytest.mark.parametrize(

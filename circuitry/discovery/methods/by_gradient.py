@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from ...architecture.rules import NEXT
+from ...paths.values import Node
 from ..gradient import Gradients
+from ..latents import by_term
 from ..question import Question, Scores
 from ..rows import Rows
 from ..schemes import Scheme
@@ -55,13 +57,25 @@ def fill(scores: Scores, question: Question, passed: Gradients, examples: Ints, 
             gathered = labels.gathered(_numpy(by_source)[chosen])
             where = np.array([numbers[k] for k in chosen], np.int64)
             scores[np.ix_(examples, where)] = gathered.swapaxes(0, 1)
+    for host, numbers in _terms(question, items).items():
+        by_token = by_term(passed, question.model.saes[host], [question.terms[number] for number in numbers])
+        scores[np.ix_(examples, np.array(numbers))] = labels.gathered(_numpy(by_token)).swapaxes(0, 1)
     for number in items:
         item = question.items[number]
-        if isinstance(item, Edge) and item.source in wiring.after:
+        if item.term is not None if isinstance(item, Node) else item.source in wiring.after:
             continue
         values = _numpy(passed.of(item.source if isinstance(item, Edge) else item))
         series = isinstance(item, Edge) and wiring.rule(item) == NEXT and item.source.family == item.target.family
         scores[examples, number] = (labels.strongest if series else labels.gathered)(values)
+
+
+def _terms(question: Question, items: Sequence[int]) -> dict[Node, list[int]]:
+    """The numbers of the items that are terms of each node."""
+    found: dict[Node, list[int]] = {}
+    for number in items:
+        if isinstance(item := question.items[number], Node) and item.term is not None:
+            found.setdefault(item.host, []).append(number)
+    return found
 
 
 def _numpy(values: torch.Tensor) -> NDArray[np.float32]:

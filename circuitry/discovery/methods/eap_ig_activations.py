@@ -54,7 +54,7 @@ def _numbers(question: Question) -> list[int]:
     ]
 
     def number(item: Item) -> int:
-        node: Node = item.source if isinstance(item, Edge) else item
+        node: Node = item.source if isinstance(item, Edge) else item.host
         if question.model.graph.family(node.family).role == "embed":
             return -1
         if node in after or node in heads:

@@ -25,6 +25,8 @@ from ..store.files import write_whole
 from ..thresholds import KEY_EFFECT
 from .cases import BUNDLED, CORRUPTIONS, COUNT, Case, CellNumbers, trained, truth
 
+NODES = (*(f"bundled:{name}" for name in BUNDLED), "compiled:transformer")
+"""The models in which effects of nodes are compared."""
 SAMPLE = 200
 """Cells of a compiled model whose exact effect is measured, beside the true ones."""
 Floats = NDArray[np.float64]
@@ -106,18 +108,18 @@ def discovery(
     return Benchmark(pd.DataFrame(rows))
 
 
-def nodes(*, methods: Sequence[str] | None = None, examples: int = 8) -> pd.DataFrame:
+def nodes(*, methods: Sequence[str] | None = None, examples: int = 8, models: Sequence[str] = NODES) -> pd.DataFrame:
     """Pearson's r with exact effects of the outputs of all mixers and MLPs at single positions: a row for each method, a column for each model
     and corruption.
 
-    The models are the bundled ones and ``compiled:transformer``, whose attention is 0 or 1; effects are means over prompts.
+    By default the models are the bundled ones and ``compiled:transformer``, whose attention is 0 or 1. Effects are means over prompts.
 
     >>> nodes(methods=["random"], examples=2).shape
     (1, 10)
     """
     chosen = [name for name in METHODS if name != "exact"] if methods is None else list(methods)
     found: dict[str, dict[str, float]] = {}
-    for name in (*(f"bundled:{name}" for name in BUNDLED), "compiled:transformer"):
+    for name in models:
         model = load(name)
         for corruption in CORRUPTIONS:
             question = asked(model, make_task("induction", distance=8, corruption=corruption, examples=examples), level="node")

@@ -12,6 +12,7 @@ import typer
 from ..errors import no_effect
 from . import options as read
 from .options import (
+    Attach,
     Device,
     DeviceMap,
     Direction,
@@ -40,13 +41,14 @@ def discover(
     seed: Seed = 0,
     method: Annotated[
         str | None,
-        typer.Option(help="block-ig (the default), eap, eap-ig-inputs, eap-ig-activations, atp-star, relp, exact or random"),
+        typer.Option(
+            help="block-ig (the default), ig-activations (the default for the nodes of small models), eap, eap-ig-inputs, "
+            "eap-ig-activations, atp-star, relp, exact or random"
+        ),
     ] = None,
     level: Annotated[str, typer.Option(help="edge or node")] = "edge",
     features: Annotated[bool, typer.Option("--features", help="rank latents and errors of attached autoencoders")] = False,
-    attach: Annotated[
-        list[Path] | None, typer.Option(help="folder of an autoencoder, or of several, that names its node; repeatable")
-    ] = None,
+    attach: Attach = None,
     latents: Annotated[int | None, typer.Option(help="how many latents of each node to rank at most, 1000 by default")] = None,
     positions: Annotated[bool, typer.Option(help="keep token positions apart, or add them up")] = True,
     metric: Metric = None,
@@ -75,9 +77,7 @@ def discover(
     settings: dict[str, Any] = {"level": level, "direction": direction, "features": features}
     settings |= read.given(method=method, metric=metric, edges=edges, latents=latents) | read.executor(executor, memory)
     posed = read.task(task, option, examples, seed)
-    loaded = read.load(model, dtype, device, revision, device_map)
-    if attach:
-        loaded.attach(attach)
+    loaded = read.load(model, dtype, device, revision, device_map, attach)
     print(f"\n{loaded}", flush=True)
     folder = out or Path("runs") / _named(posed.name, loaded.name, method, "latent" if features else level)
     try:

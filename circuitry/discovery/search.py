@@ -22,7 +22,7 @@ from ..patching.options import check_given
 from ..patching.provenance import autoencoders, commit, versions
 from ..prompting.task import Task
 from .latents import MOST, about_latents, check_attached
-from .methods import DEFAULT
+from .methods import default
 from .methods import method as named
 from .methods.method import Method
 from .positions import labels
@@ -87,7 +87,7 @@ def discover(
     model: Model,
     task: Task,
     *,
-    method: str | Method = DEFAULT,
+    method: str | Method | None = None,
     level: Level = "edge",
     features: bool = False,
     latents: int | None = None,
@@ -108,8 +108,9 @@ def discover(
 
     Args:
         model, task: as for ``circuitry.patch``.
-        method: how effects are estimated: "block-ig" (the default), "eap", "atp-star", "relp", "eap-ig-inputs", "eap-ig-activations",
-            "exact", "random", or a value with ``name``, ``scores`` and ``passes``.
+        method: how effects are estimated: "block-ig", "ig-activations", "eap", "atp-star", "relp", "eap-ig-inputs",
+            "eap-ig-activations", "exact", "random", or a value with ``name``, ``scores`` and ``passes``. By default "block-ig", for the
+            nodes of a small model "ig-activations" (``methods.default``).
         level: "edge" (from each node that writes to the stream to each that reads it, and inside blocks) or "node".
         features: rank the latents and errors of all nodes that have an autoencoder (``model.attach``) instead of edges.
         latents: how many latents of each node are ranked at most, those that change most between the prompts; 1,000 by default.
@@ -143,7 +144,7 @@ def discover(
         model, task, level=level, positions=positions, metric=metric, direction=direction, executor=executor, seed=seed,
         progress=progress, lint=lint,
     )  # fmt: skip
-    chosen, count = named(method), whole("verify", verify)
+    chosen, count = default(question) if method is None else named(method), whole("verify", verify)
     halves = _halves(question) if confirm else (question, question)
     options = {"verify": count, "confirm": confirm, **({"latents": most} if features else {}), **_narrow(model, question)}
     if out is None:

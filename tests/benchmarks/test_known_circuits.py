@@ -15,10 +15,12 @@ from circuitry.benchmarks import measure
 from circuitry.benchmarks.cases import Case, truth
 from circuitry.benchmarks.measure import Benchmark, auroc, discovery, precision
 from circuitry.compiled.graded import FAMILIES, graded
-from circuitry.discovery.methods import METHODS
+from circuitry.discovery.methods import METHODS, default
 from circuitry.discovery.search import asked
 from circuitry.discovery.verify import patched
 from circuitry.prompting.task import task
+from support import asking, tiny
+from support.agreement import ragged
 
 
 @pytest.mark.parametrize("corruption", ["A", "B"])
@@ -78,7 +80,24 @@ def test_every_method_says_what_it_costs() -> None:
     question = asked(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
     passes = {name: method.passes(question) for name, method in METHODS.items()}
     assert passes["block-ig"] == 11 and passes["eap"] == 5 and passes["eap-ig-inputs"] == 17 and passes["random"] == 0
-    assert passes["eap-ig-activations"] == 17 * 9 and passes["exact"] == 2 + len(question.items) * len(question.labels)
+    assert (
+        passes["eap-ig-activations"] == 17 * 9
+        and passes["ig-activations"] == 11 * 9
+        and passes["exact"] == 2 + len(question.items) * len(question.labels)
+    )
+
+
+@pytest.mark.parametrize("layers", [2, 12])
+def test_the_default_for_nodes_is_what_is_affordable(layers: int) -> None:
+    model, task = tiny.model("gpt2", layers), asking.task(ragged(4))
+    questions = [asked(model, task, level=level, lint=False, progress=False) for level in ("edge", "node")]
+    assert [default(question).name for question in questions] == ["block-ig", "ig-activations" if layers == 2 else "block-ig"]
+
+
+def test_estimates_for_nodes_of_rwkv_are_near_exact_effects() -> None:
+    """Where several nodes each destroy the answer alone, their effects add up to more than the whole."""
+    found = measure.nodes(methods=["block-ig", "ig-activations"], examples=8, models=["bundled:rwkv"])
+    assert found.loc["ig-activations"].min() > 0.95 > found.loc["block-ig"].min()
 
 
 def test_the_first_models_cover_all_families() -> None:

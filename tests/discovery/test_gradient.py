@@ -169,12 +169,12 @@ def test_tiny_differences_have_exact_effects_by_every_method(kind: str) -> None:
     exact = METHODS["exact"].scores(question)
     assert np.abs(exact).max() > 0.01 * size
     series = np.array([".carry" in str(item) for item in question.items])
-    for name in ("eap", "eap-ig-inputs", "eap-ig-activations", "block-ig"):
+    for name in ("eap", "eap-ig-inputs", "eap-ig-activations", "ig-activations", "block-ig"):
         got = METHODS[name].scores(question)
         np.testing.assert_allclose(got[:, ~series] / size, exact[:, ~series] / size, rtol=1e-3, atol=1e-3, err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["eap", "eap-ig-inputs", "eap-ig-activations", "block-ig"])
+@pytest.mark.parametrize("name", ["eap", "eap-ig-inputs", "eap-ig-activations", "ig-activations", "block-ig"])
 @pytest.mark.parametrize("kind", ["gpt2", "mamba"])
 def test_batches_and_padding_change_nothing(kind: str, name: str) -> None:
     question = asked(kind)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from ...paths.values import Node
 from ..gradient import Gradients
 from ..question import Item, Question, Scores
-from ..rows import Point, legendre
+from ..rows import Point, Rows, legendre
 from ..schemes import OfActivations
 from ..wiring import Edge
-from .by_gradient import fill
+from .by_gradient import fill, unchanged
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class EapIgActivations:
     name: str = "eap-ig-activations"
     points: tuple[Point, ...] = legendre(5)
 
+    def within(self, question: Question, rows: Rows) -> AbstractContextManager[None]:
+        """The context of the backward pass."""
+        return unchanged(question, rows)
+
     def scores(self, question: Question) -> Scores:
         """Estimated effects [example, item, label]."""
         scores, points = question.empty(), self.points
@@ -33,7 +38,9 @@ class EapIgActivations:
         for examples, prompts in question.batches(2 + len(self.points), self.name):
             for number in sorted(set(numbers)):
                 scheme = OfActivations(points, number)
-                passed = Gradients(question.model, question.wiring, prompts, question.metric, scheme)
+                passed = Gradients(
+                    question.model, question.wiring, prompts, question.metric, scheme, lambda rows: self.within(question, rows)
+                )
                 fill(scores, question, passed, examples, [k for k, own in enumerate(numbers) if own == number])
                 del passed  # or the next pass would begin while all activations of this one are still kept
         return scores

@@ -56,6 +56,7 @@ def check_width(node: Node, sae: SAE, x: Tensor) -> None:
 
     >>> import torch
     >>> from circuitry.autoencoders import SAEConfig
+    >>> from circuitry.paths import Node
     >>> check_width(Node("resid", (0,)), SAE(SAEConfig(4, 8)), torch.ones(1, 5))
     Traceback (most recent call last):
     circuitry.errors.CircuitryError: resid[0] has 5 numbers at a token, its SAE takes 4

@@ -144,6 +144,15 @@ def write_terms(
 
     ``view`` [row, column, (head), ...] has the values without them, ``before`` those that the model has computed, from which the
     terms of other rows are read.
+
+    >>> from circuitry.autoencoders import SAEConfig
+    >>> node, zero, one = Node("resid", (2,)), np.array([0]), np.array([1])
+    >>> values = torch.rand(2, 1, 2)
+    >>> copies = [Copy(zero, one, zero, zero - 1, 0, None, term) for term in (node.latent, node.error)]
+    >>> view = values.clone()
+    >>> write_terms({node: SAE(SAEConfig(2, 6))}, view, values, [Spots(copy, zero, zero, one, zero) for copy in copies], {})
+    >>> bool(torch.allclose(view[0], values[1]))
+    True
     """
     by_host: dict[Node, list[Spots]] = {}
     for spots in every:

@@ -143,7 +143,7 @@ FACTS = {
     "docs/mppc.md": [
         f"on fewer than `min_count` tokens ({_default(mppc, 'min_count')} by default)",
         f"whose MPPC is at most the {CHANCE:.0%} quantile of the null",
-        f"safetensors, with {_default(Writer, 'shard'):,} tokens in a file",
+        f"safetensors, with about {_default(Writer, 'shard'):,} tokens in a file",
     ],
     "docs/off-by-one.md": [
         f"A cell is a *write* if its effect is at least {WRITE_FLOOR:.0%}",

@@ -28,12 +28,12 @@ class Effects:
         >>> Effects(np.array([[1.0, 3.0]]), np.array([4.0, 4.0])).normalized(np.array([[0.5, 0.5]])).tolist()
         [[0.5]]
         """
-        return np.asarray((weights @ self.effect.T) / (weights @ self.whole)[:, None])
+        return np.asarray((weights @ self.effect.T) / (weights @ self.whole)[:, None] + 0.0)  # -0 becomes 0
 
     @property
     def mean(self) -> Array:
         """The normalized effect of each pair's feature over all prompts [pair]."""
-        return np.asarray(self.effect.mean(1) / self.whole.mean())
+        return np.asarray(self.effect.mean(1) / self.whole.mean() + 0.0)
 
     def take(self, pairs: Array) -> Effects:
         """The effects of some pairs."""
@@ -61,11 +61,10 @@ def agreement(x: Array, y: Array, weights: Array | None = None) -> Array:
     >>> agreement(np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 4.0, -9.0]])).round(2).tolist()
     [[-0.74, -0.5, 0.67]]
     """
-    x, y = np.broadcast_arrays(x, y)
     if weights is None:
-        weights = np.full((1, x.shape[1]), 1 / max(1, x.shape[1]))
-        ranks = rankdata(x, axis=1), rankdata(y, axis=1)
+        ranks, weights = (rankdata(x, axis=1), rankdata(y, axis=1)), np.full(x.shape, 1 / x.shape[1])
     else:
+        x, y, weights = np.broadcast_arrays(x, y, weights)
         ranks = _ranks(x, weights), _ranks(y, weights)
     acting = weights * ((x != 0) | (y != 0))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -85,7 +84,6 @@ def _correlation(x: Array, y: Array, weights: Array) -> Array:
 
 def _ranks(values: Array, weights: Array) -> Array:
     """The rank of each value in the resample that ``weights`` describe, ties sharing theirs, up to scale and shift."""
-    weights = np.broadcast_to(weights, values.shape)
     order = np.argsort(values, axis=1, kind="stable")
     ordered, heavy = np.take_along_axis(values, order, 1), np.take_along_axis(weights, order, 1)
     upto = np.cumsum(heavy, axis=1)

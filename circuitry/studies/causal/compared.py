@@ -86,7 +86,9 @@ class Compared:
         """From ``pairs`` and what ``by_prompt`` returned."""
         shape = len(pairs), -1
         sides = [
-            Effects(by_prompt[f"effect_{side}"].to_numpy().reshape(shape), by_prompt[f"whole_{side}"].to_numpy().reshape(shape)[0])
+            Effects(
+                by_prompt[f"effect_{side}"].to_numpy().reshape(shape), by_prompt[f"whole_{side}"].to_numpy().reshape(shape)[0]
+            )
             for side in "ab"
         ]
         return cls(a, b, pairs.reset_index(drop=True), *sides)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -12,13 +13,13 @@ from matplotlib.figure import Figure
 from ...drawing.colours import CATEGORIES, INK, LINE
 from ...drawing.figures import STYLE
 from ...features.dashboard.figure import COLOURS as FEATURES
+from ...paths.parse import parse_node
 from ..experiment.figures import heat
 from ..experiment.result import ARCHITECTURE
 from .pairs import BINS
 from .result import RANDOM
 
 if TYPE_CHECKING:
-    from .compared import Compared
     from .result import Causal
 
 COLOURS = {RANDOM: LINE, **FEATURES}
@@ -35,7 +36,7 @@ def draw(found: Causal) -> Figure:
         left, middle, right = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
         _by_bin(left, found.agreement)
         _scatter(middle, found)
-        heat(right, by_layer(found.main, found.frame), (found.main.a, found.main.b), "(c) mean |difference| of effects")
+        _map(right, found)
     return figure
 
 
@@ -67,12 +68,20 @@ def _scatter(ax: Any, found: Causal) -> None:
     _open(ax)
 
 
-def by_layer(compared: Compared, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """[node of b, node of a]: the mean |difference| of the effects of pairs; NaN without any. Nodes are in the order of their names."""
-    rows = frame[frame["comparison"] == ARCHITECTURE]
-    size = rows.assign(size=rows["difference"].abs()).pivot_table(index="node_b", columns="node_a", values="size", aggfunc="mean")
-    grid: np.ndarray[Any, np.dtype[np.float64]] = size.to_numpy(float)
-    return grid
+def _map(ax: Any, found: Causal) -> None:
+    """The mean |difference| of the effects of pairs, by the nodes of both; empty without any."""
+    rows = found.frame[found.frame["comparison"] == ARCHITECTURE]
+    size = rows.assign(size=rows["difference"].abs()).pivot_table(index="node_b", columns="node_a", values="size")
+    size = size.loc[_in_order(size.index), _in_order(size.columns)]
+    heat(ax, size.to_numpy(float), (found.main.a, found.main.b), "(c) mean |difference| of effects")
+    ax.set_xticks(range(len(size.columns)), size.columns, fontsize=6, rotation=30)
+    ax.set_yticks(range(len(size.index)), size.index, fontsize=6)
+    ax.set(xlabel=f"node of {found.main.a}", ylabel=f"node of {found.main.b}")
+
+
+def _in_order(nodes: Iterable[str]) -> list[str]:
+    """Nodes by layer; "resid[10]" comes after "resid[2]"."""
+    return sorted(nodes, key=lambda text: ([int(str(k)) for k in parse_node(text).indices], text))
 
 
 def _open(ax: Any) -> None:

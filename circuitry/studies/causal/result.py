@@ -70,7 +70,9 @@ class Causal:
     def text(self) -> str:
         """The results, for a terminal."""
         record = self.record
-        lines = [f"features of {self.main.a} on {record['task']['name']}, {count(record['prompts'], 'prompt')}, {record['intervention']}"]
+        lines = [
+            f"features of {self.main.a} on {record['task']['name']}, {count(record['prompts'], 'prompt')}, {record['intervention']}"
+        ]
         for name, compared in self.comparisons.items():
             lines.append(f"  {name}, in {compared.b}")
             rows = compared.agreement
@@ -132,7 +134,9 @@ class Causal:
             data = json.loads((target / FILE).read_text(encoding="utf-8"))
             pairs, prompts = (pd.read_parquet(target / "tables" / name) for name in (_PAIRS, _PROMPTS))
         except (OSError, ValueError):
-            raise CircuitryError(f"{target} has no readable {FILE} with its tables; circuitry.universality.causal writes them") from None
+            raise CircuitryError(
+                f"{target} has no readable {FILE} with its tables; circuitry.universality.causal writes them"
+            ) from None
         own = [{name: rows for name, rows in frame.groupby("comparison")} for frame in (pairs, prompts)]
         comparisons = {
             name: Compared.of(a, b, own[0][name].drop(columns="comparison"), own[1][name])

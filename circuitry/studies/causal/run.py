@@ -89,7 +89,10 @@ def causal(
         raise CircuitryError(expected("one metric", metric, "compare effects by one of them at a time"))
     whole("top", top, 1)
     whole("seed", seed)
-    given: dict[str, Skyline | tuple[Model, Attachable | None, Matches]] = {ARCHITECTURE: (model_b, saes_b, matches), **(skylines or {})}
+    given: dict[str, Skyline | tuple[Model, Attachable | None, Matches]] = {
+        ARCHITECTURE: (model_b, saes_b, matches),
+        **(skylines or {}),
+    }
     a = {name: Side.of(model_a, saes_a, found, "a") for name, (_, _, found) in given.items()}
     b = {name: Side.of(model, saes, found, "b") for name, (model, saes, found) in given.items()}
     asked = {"intervention": intervention, "metric": metric, "executor": executor}
@@ -116,7 +119,9 @@ class _Run:
         """The result of a run in a folder of its own, which an earlier call may have begun or finished."""
         names = plain(self.a[ARCHITECTURE].model.name), plain(self.b[ARCHITECTURE].model.name)
         record = self.record()
-        folder = RunFolder.open(out, f"causal-{names[0]}-{names[1]}", record | {"identity": record | self.identity()}, fresh=fresh)
+        folder = RunFolder.open(
+            out, f"causal-{names[0]}-{names[1]}", record | {"identity": record | self.identity()}, fresh=fresh
+        )
         if folder.complete:
             self.say(f"{folder.path} is complete; fresh=True would run it again in a new folder")
             return Causal.load(folder.path)
@@ -162,7 +167,10 @@ class _Run:
 
     def pairs(self) -> dict[str, pd.DataFrame]:
         """The pairs of every comparison; all have the same features of A, apart from those without a match."""
-        prompts, how = shared_prompts({"": self.a[ARCHITECTURE], **self.b}, self.task), intervention_of(self.asked["intervention"])
+        prompts, how = (
+            shared_prompts({"": self.a[ARCHITECTURE], **self.b}, self.task),
+            intervention_of(self.asked["intervention"]),
+        )
         a, b = self.a[ARCHITECTURE], self.b[ARCHITECTURE]
         size = activity(a, prompts, how, self.at)
         sizes = {(str(node), k): float(value) for node, row in zip(a.nodes, size, strict=True) for k, value in enumerate(row)}

@@ -13,8 +13,9 @@ import pandas as pd
 from ...autoencoders.sae import SAE
 from ...errors import CircuitryError
 from ...features.activations.corpus import tokenizer_digest
+from ...features.matching.encode import digest
 from ...features.matching.matches import Matches
-from ...models.attached import Attachable, autoencoders, digest
+from ...models.attached import Attachable, autoencoders
 from ...models.model import Model
 from ...paths.values import Node
 from ...prompting.prompts import Prompts

@@ -1,4 +1,4 @@
-"""What models share: their circuits, aligned by role and depth, and their sparse features, matched by activation."""
+"""What models share: their circuits, aligned by role and depth, their sparse features, matched by activation, and what these do."""
 
 from .autoencoders.sae import SAE
 from .features.activations.corpus import Corpus, corpus
@@ -14,6 +14,9 @@ from .features.sae.evaluate import evaluate
 from .features.sae.recipe import Recipe
 from .features.sae.train import train_sae
 from .features.sae.trained import Trained
+from .studies.causal.of_experiment import causal_of
+from .studies.causal.result import Causal
+from .studies.causal.run import causal
 from .studies.circuits.compare import Circuits, circuits
 from .studies.experiment.result import Universality
 from .studies.experiment.run import experiment
@@ -21,6 +24,7 @@ from .studies.experiment.run import experiment
 __all__ = [
     "SAE",
     "Activations",
+    "Causal",
     "Circuits",
     "Corpus",
     "FeatureActs",
@@ -29,6 +33,8 @@ __all__ = [
     "Trained",
     "Universality",
     "activations",
+    "causal",
+    "causal_of",
     "circuits",
     "corpus",
     "encode",

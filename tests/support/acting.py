@@ -95,15 +95,17 @@ def _prompts(vocabulary: Any, rng: Any, *, examples: int) -> Prompts:
     return Prompts(clean, corrupted, answer, foil, where, tuple(f"P{k}" for k in range(1, 6)))
 
 
-def task(examples: int = 24, seed: int = 0) -> Task:
+def task(examples: int = 48, seed: int = 0) -> Task:
     names = (*(f"P{k}" for k in range(1, 6)), "END")
     return task_of(TaskDefinition("back", "the token that is repeated", _prompts, names, names), {}, examples, seed)
+
+
+def active(intervention: str) -> tuple[int, ...]:
+    """The tokens whose latents a patch can change: those that differ between prompts, or that the clean prompt has."""
+    return (*ANSWERS, *FOILS) if intervention == "resample" else ANSWERS
 
 
 def text(documents: int = 40, length: int = 40) -> Corpus:
     """Random tokens, to match features on."""
     ids = np.random.default_rng(0).integers(0, TOKENS, documents * length).astype(np.int32)
     return Corpus(ids, np.arange(documents + 1) * length, np.zeros(len(ids), bool), "random tokens", "")
-
-
-__all__ = ["AGREE", "DIFFER", "NODE", "planted", "task", "text"]

@@ -11,6 +11,8 @@ from ...results.statistics import Array
 from ..circuits.alignment import measured
 
 MEASURES = ("Pearson", "Spearman", "same sign")
+_DIGITS = 6
+"""Of a normalized effect; later ones are rounding in float32, and would order effects that are the same."""
 _FLAT = 1e-20
 """A variance below this fraction of the mean square is rounding."""
 
@@ -28,16 +30,20 @@ class Effects:
         >>> Effects(np.array([[1.0, 3.0]]), np.array([4.0, 4.0])).normalized(np.array([[0.5, 0.5]])).tolist()
         [[0.5]]
         """
-        return np.asarray((weights @ self.effect.T) / (weights @ self.whole)[:, None] + 0.0)  # -0 becomes 0
+        return _rounded((weights @ self.effect.T) / (weights @ self.whole)[:, None])
 
     @property
     def mean(self) -> Array:
         """The normalized effect of each pair's feature over all prompts [pair]."""
-        return np.asarray(self.effect.mean(1) / self.whole.mean() + 0.0)
+        return _rounded(self.effect.mean(1) / self.whole.mean())
 
     def take(self, pairs: Array) -> Effects:
         """The effects of some pairs."""
         return Effects(self.effect[pairs], self.whole)
+
+
+def _rounded(values: Array) -> Array:
+    return np.asarray(np.round(values, _DIGITS) + 0.0)  # -0 becomes 0
 
 
 def differences(a: Effects, b: Effects) -> Array:
@@ -94,7 +100,7 @@ def _ranks(values: Array, weights: Array) -> Array:
     last[:, -1] = True
     end = np.minimum.accumulate(np.where(last, places, len(places))[:, ::-1], axis=1)[:, ::-1]
     middle = (np.take_along_axis(upto - heavy, first, 1) + np.take_along_axis(upto, end, 1)) / 2
-    ranks = np.empty_like(middle)
+    ranks = np.empty(middle.shape)
     np.put_along_axis(ranks, order, middle, 1)
     return ranks
 

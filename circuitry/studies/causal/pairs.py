@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,7 +18,7 @@ from .sides import Side
 
 EDGES = (0.0, 0.25, 0.5, 0.75, HIGH, 1.0)
 """Bins of MPPC; each includes its upper end."""
-BINS = tuple(f"{low:g} to {high:g}" for low, high in zip(EDGES, EDGES[1:], strict=False))
+BINS = tuple(f"{low:g} to {high:g}" for low, high in itertools.pairwise(EDGES))
 NEAR = 20
 """A random feature is one of this many with the nearest counts of tokens on which they fire."""
 ROUNDING = 1e-6
@@ -94,5 +95,5 @@ def random_pairs(pairs: pd.DataFrame, reverse: pd.DataFrame, side: Side, size: l
             apart = np.abs(np.log1p(counts[free]) - np.log1p(pair["count_a"]))
             at = rng.choice(free[np.argsort(apart, kind="stable")[:NEAR]])
             new = {"node_b": nodes[at], "feature_b": features[at], "count_b": int(counts[at]), "mppc": np.nan}
-            rows.append({**pair, **new})
+            rows.append({**{str(name): value for name, value in pair.items()}, **new})
     return pd.DataFrame(rows, columns=list(COLUMNS))

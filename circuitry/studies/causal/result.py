@@ -137,7 +137,7 @@ class Causal:
             raise CircuitryError(
                 f"{target} has no readable {FILE} with its tables; circuitry.universality.causal writes them"
             ) from None
-        own = [{name: rows for name, rows in frame.groupby("comparison")} for frame in (pairs, prompts)]
+        own = [dict(list(frame.groupby("comparison"))) for frame in (pairs, prompts)]
         comparisons = {
             name: Compared.of(a, b, own[0][name].drop(columns="comparison"), own[1][name])
             for name, (a, b) in data["comparisons"].items()

@@ -37,6 +37,7 @@ RUN = [
     "activations.md",
     "sae.md",
     "mppc.md",
+    "causal.md",
     "features.md",
     "discovery.md",
 ]

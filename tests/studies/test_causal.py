@@ -62,8 +62,10 @@ def test_exactly_the_features_that_act_in_one_model_act_differently(matches: dic
     assert {planted("B").features[b] for b in alike["feature_b"]} == {planted("A").features[a] for a in alike["feature_a"]}
     truth = {(k, token) for k in acting.DIFFER for token in acting.active(intervention)}
     assert {planted("A").features[latent] for latent in found.differing["feature_a"]} == truth
-    same = alike[[k in acting.AGREE for k in back(alike)]]
-    assert len(same) and same["difference"].abs().max() < 1e-5 and same["effect_a"].abs().min() > 0.02
+    both = alike[(alike["effect_a"] > 0.02) & (alike["effect_b"] > 0.02)]
+    agreeing = {(k, token) for k in acting.AGREE for token in acting.active(intervention)}
+    assert {planted("A").features[latent] for latent in both["feature_a"]} == agreeing
+    assert both["difference"].abs().max() < 1e-5
     assert not {4, 5} & set(back(alike)), "features that one model does not have fire like no other"
 
 

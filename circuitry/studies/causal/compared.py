@@ -10,7 +10,7 @@ import pandas as pd
 
 from ...results.skewness import Outliers
 from ...results.statistics import Array, describe, false_discovery
-from ...thresholds import APART, SIGNIFICANT
+from ...thresholds import EFFECTS_APART, SIGNIFICANT
 from ..circuits.alignment import measured
 from .agreement import MEASURES, Effects, by_features, by_prompts, differences
 from .pairs import BINS
@@ -101,5 +101,5 @@ def differing(table: pd.DataFrame) -> pd.DataFrame:
     >>> differing(table)["difference"].tolist()
     [0.2]
     """
-    found = table[(table["q"] < SIGNIFICANT) & (table["difference"].abs() >= APART)]
+    found = table[(table["q"] < SIGNIFICANT) & (table["difference"].abs() >= EFFECTS_APART)]
     return found.loc[found["difference"].abs().sort_values(ascending=False, kind="stable").index].reset_index(drop=True)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from ...reports.inline import inline
 from ...reports.page import render
 from ...store.files import write_whole
-from ...thresholds import APART, LEVEL
+from ...thresholds import EFFECTS_APART, LEVEL
 from .agreement import MEASURES
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _contents(found: Causal, folder: Path) -> dict[str, Any]:
         "all_pairs": len(main),
         "figure": Markup(inline(found.plot())),
         "saved": (folder / "figures" / "figure3-causes.svg").exists(),
-        "apart": APART,
+        "apart": EFFECTS_APART,
         "confidence": LEVEL,
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
 import circuitry as ct
@@ -20,6 +21,7 @@ from circuitry.studies.causal import Causal, causal
 from circuitry.studies.causal.agreement import Effects, agreement, by_features, by_prompts
 from circuitry.studies.causal.pairs import random_pairs
 from circuitry.studies.causal.sides import Side
+from circuitry.studies.causal.text import Firing
 from support import acting
 from support.acting import NODE, planted
 
@@ -238,3 +240,49 @@ def test_intervals_over_prompts_shrink_with_prompts_and_ignore_the_number_of_pai
         _, low, high = by_prompts(a, b)
         widths[prompts] = high[0] - low[0]
     assert widths[128] < 0.6 * widths[8]
+
+
+def test_on_text_each_pair_is_ablated_where_its_first_feature_fires(matches: dict[str, Matches]) -> None:
+    found = run(matches, metric=None, task=acting.text(), prompts=16, top=100)
+    a, side = planted("A"), found.main
+    text, rows = acting.text(), side.pairs.index
+    assert set(back(side.pairs)) == {1, 2, 3, 4} and len(rows) == 56 and len(side.effects_a.whole) == 16
+    mean = pd.DataFrame({"back": back(side.pairs), "a": side.effects_a.mean, "b": side.effects_b.mean}).groupby("back")
+    moved = mean[["a", "b"]].agg(lambda values: values.abs().mean())
+    assert (moved.loc[[1, 2, 4], "a"] > 0.1).all() and moved.loc[3, "a"] < 1e-3
+    assert (moved.loc[[1, 3], "b"] > 0.1).all() and moved.loc[2, "b"] < 1e-3
+    for row in (0, 20):  # by hand: the feature is taken out wherever it fires, in the whole document
+        latent = int(side.pairs["feature_a"][row])
+        task = Firing.of(Side.of(a.model, a.saes, matches["B"], "a"), text).task(NODE, latent, 16, 0)
+        prompts = task.prompts(a.model.vocabulary, lint=False)
+        cut = (ids[: end + 1] for ids, end in zip(prompts.clean, prompts.where["END"], strict=True))
+        logs = [by_hand(a, ids, latent, int(answer)) for ids, answer in zip(cut, prompts.answer, strict=True)]
+        np.testing.assert_allclose(side.effects_a.effect[row], logs, atol=1e-4)
+
+
+@torch.no_grad()
+def by_hand(side: acting.Planted, ids: Any, latent: int, answer: int) -> float:
+    """The change of a token's log probability if a latent is taken out of the input of layer 1, by a hook."""
+    weights, tokens = {name: value.double() for name, value in side.saes[NODE].state_dict().items()}, torch.from_numpy(ids)[None]
+
+    def without(_: Any, arguments: Any) -> Any:
+        feature = torch.relu(arguments[0] @ weights["W_enc"][:, latent])
+        return (arguments[0] - feature[..., None] * weights["W_dec"][latent], *arguments[1:])
+
+    before = side.model.hf(tokens).logits[0, -1].log_softmax(-1)[answer]
+    handle = side.model.hf.gpt_neox.layers[1].register_forward_pre_hook(without)
+    after = side.model.hf(tokens).logits[0, -1].log_softmax(-1)[answer]
+    handle.remove()
+    return float(after - before)
+
+
+def test_options_that_text_does_not_have_are_refused(matches: dict[str, Matches]) -> None:
+    for options, message in (
+        ({"metric": "logit"}, "metric has no effect: on text, features are ablated where they fire"),
+        ({"metric": None, "at": "END"}, "at has no effect: on text"),
+        ({"metric": None, "intervention": "resample"}, "resample needs a corrupted prompt"),
+    ):
+        with pytest.raises(CircuitryError, match=message):
+            run(matches, task=acting.text(), **options)
+    with pytest.raises(CircuitryError, match="prompts=8 has no effect: a task has its own number of examples"):
+        run(matches, prompts=8)

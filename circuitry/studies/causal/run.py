@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from ...errors import CircuitryError, expected, whole
+from ...errors import CircuitryError, expected, no_effect, whole
 from ...executing.open import DEFAULT, ExecutorLike
+from ...features.activations.corpus import Corpus
 from ...features.matching.matches import HIGH, Matches
 from ...models.attached import Attachable
 from ...models.model import Model
@@ -24,27 +25,29 @@ from ...prompting.task import Task
 from ...suites.folder import RunFolder, plain
 from ..experiment.result import ARCHITECTURE
 from .compared import Compared
+from .inputs import OnTask, OnText
 from .measure import Measured, Part
-from .pairs import activity, chosen, matched, random_pairs
+from .pairs import chosen, matched, random_pairs
 from .result import RANDOM, Causal
-from .sides import Side, Skyline, shared_prompts
+from .sides import Side, Skyline, check_tokenizers
 
-TOP = 40
-"""Pairs of each bin of MPPC that are compared by default."""
+TOP, PROMPTS = 40, 64
+"""By default, pairs of each bin of MPPC that are compared, and prompts of each feature on text."""
 
 
 def causal(
     model_a: Model,
     model_b: Model,
     matches: Matches,
-    task: Task,
+    task: Task | Corpus,
     *,
     saes_a: Attachable | None = None,
     saes_b: Attachable | None = None,
     skylines: Mapping[str, Skyline] | None = None,
-    intervention: Intervention | str = "resample",
+    intervention: Intervention | str | None = None,
     at: str | None = None,
     metric: MetricLike | None = None,
+    prompts: int | None = None,
     top: int = TOP,
     alike: float = HIGH,
     seed: int = 0,
@@ -58,14 +61,17 @@ def causal(
     Args:
         model_a, model_b: models with one tokenizer.
         matches: of features of A with those of B, from ``mppc``.
-        task: both models get its prompts, at least two.
+        task: both models get its prompts, at least two. Or text, as a ``Corpus``: each pair is ablated on ``prompts`` that end at
+            tokens where its first feature fires, and an effect is the increase of the loss at the next token, in nats.
         saes_a, saes_b: the autoencoders whose features were matched, in the order of the matches' layers if they do not name their
             nodes; None for those that are attached to the model.
         skylines: by name ("model seed", "SAE seed") another model, its autoencoders, and the matches of A's features in it.
-        intervention: "resample" patches a feature's value on the corrupted prompt, "zero" ablates it, as for ``ct.patch``.
+        intervention: "resample" (the default) patches a feature's value on the corrupted prompt, "zero" (the default on text) ablates it.
         at: a position, such as "B+1"; None patches a feature at every position.
         metric: as for ``ct.patch``, one of them.
-        top: how many pairs of each bin of MPPC are compared: those whose feature of A can write most on these prompts.
+        prompts: of each feature on text, 64 by default; pairs whose first feature fires on fewer tokens are left out.
+        top: how many pairs of each bin of MPPC are compared: those whose feature of A can write most on these prompts; on text, random
+            ones.
         alike: pairs with a larger MPPC fire alike; of these, those that act differently are listed.
         seed: of the random pairs, in which a feature of A stands beside one of B that fires about as often.
         out: a folder in which the run gets its own folder, from which the same call resumes; ``fresh``: in a new folder.
@@ -85,19 +91,43 @@ def causal(
     >>> found.agreement.query("comparison == 'architecture' and bin == 'all'")["value"].round(3).tolist()
     [1.0, 1.0, 1.0]
     """
-    if is_several(metric):
-        raise CircuitryError(expected("one metric", metric, "compare effects by one of them at a time"))
     whole("top", top, 1)
     whole("seed", seed)
+    inputs = _inputs(task, intervention, metric, at, prompts, seed, executor)
     given: dict[str, Skyline | tuple[Model, Attachable | None, Matches]] = {
         ARCHITECTURE: (model_b, saes_b, matches),
         **(skylines or {}),
     }
     a = {name: Side.of(model_a, saes_a, found, "a") for name, (_, _, found) in given.items()}
     b = {name: Side.of(model, saes, found, "b") for name, (model, saes, found) in given.items()}
-    asked = {"intervention": intervention, "metric": metric, "executor": executor}
-    run = _Run(a, b, {name: found for name, (_, _, found) in given.items()}, task, asked, at, top, alike, seed, say)
+    run = _Run(a, b, {name: found for name, (_, _, found) in given.items()}, inputs, top, alike, seed, say)
     return run.go() if out is None else run.resumed(Path(out), fresh)
+
+
+def _inputs(
+    task: Task | Corpus,
+    intervention: Intervention | str | None,
+    metric: MetricLike | None,
+    at: str | None,
+    prompts: int | None,
+    seed: int,
+    executor: ExecutorLike,
+) -> OnTask | OnText:
+    """A task or text with what is asked of it. Raises CircuitryError for what has no effect or makes no sense there."""
+    if isinstance(task, Task):
+        if is_several(metric):
+            raise CircuitryError(expected("one metric", metric, "compare effects by one of them at a time"))
+        if prompts is not None:
+            raise no_effect("prompts", prompts, "a task has its own number of examples", "use task.but(examples=...)")
+        return OnTask(task, intervention_of(intervention or "resample"), metric, at, executor)
+    for name, value in (("metric", metric), ("at", at)):
+        if value is not None:
+            why = "on text, features are ablated where they fire, and the effect is that on the next token's log probability"
+            raise no_effect(name, ..., why, f"give a task, or leave {name} out")
+    how = intervention_of(intervention or "zero")
+    if how.from_source:
+        raise CircuitryError(f"{how} needs a corrupted prompt, which text does not have; use 'zero', or give a task")
+    return OnText(task, how, whole("prompts", PROMPTS if prompts is None else prompts, 2), seed, executor)
 
 
 @dataclass
@@ -107,9 +137,7 @@ class _Run:
     a: dict[str, Side]
     b: dict[str, Side]
     matches: dict[str, Matches]
-    task: Task
-    asked: dict[str, Any]
-    at: str | None
+    inputs: OnTask | OnText
     top: int
     alike: float
     seed: int
@@ -119,9 +147,8 @@ class _Run:
         """The result of a run in a folder of its own, which an earlier call may have begun or finished."""
         names = plain(self.a[ARCHITECTURE].model.name), plain(self.b[ARCHITECTURE].model.name)
         record = self.record()
-        folder = RunFolder.open(
-            out, f"causal-{names[0]}-{names[1]}", record | {"identity": record | self.identity()}, fresh=fresh
-        )
+        identity = record | self.identity()
+        folder = RunFolder.open(out, f"causal-{names[0]}-{names[1]}", record | {"identity": identity}, fresh=fresh)
         if folder.complete:
             self.say(f"{folder.path} is complete; fresh=True would run it again in a new folder")
             return Causal.load(folder.path)
@@ -134,18 +161,9 @@ class _Run:
 
     def record(self) -> dict[str, Any]:
         """What was asked, and of what."""
-        return {
-            "models": [self.a[ARCHITECTURE].model.name, *(side.model.name for side in self.b.values())],
-            "task": self.task.record,
-            "intervention": str(self.asked["intervention"]),
-            "metric": _name(self.asked["metric"]),
-            "position": self.at or "every position",
-            "top": self.top,
-            "alike": self.alike,
-            "seed": self.seed,
-            "prompts": self.task.examples,
-            "versions": versions(),
-        }
+        models = [self.a[ARCHITECTURE].model.name, *(side.model.name for side in self.b.values())]
+        asked = {"top": self.top, "alike": self.alike, "seed": self.seed, "versions": versions()}
+        return {"models": models, **self.inputs.record, **asked}
 
     def identity(self) -> dict[str, Any]:
         """All other things that the numbers depend on."""
@@ -154,48 +172,36 @@ class _Run:
 
     def go(self, part: Part = lambda _, measure: measure()) -> Causal:
         """Choose pairs, measure, and compare."""
-        pairs = self.pairs()
-        a, models = self.a[ARCHITECTURE], {name: self.b[name].model.name for name in self.b}
-        first = self.measured("", a, [pairs[ARCHITECTURE]], "a", part)
-        others = {name: self.measured(name, side, self._of(name, pairs), "b", part) for name, side in self.b.items()}
-        compared = {}
-        for name, table in pairs.items():
-            other = ARCHITECTURE if name == RANDOM else name
-            effects = (first.of(table["node_a"], table["feature_a"]), others[other].of(table["node_b"], table["feature_b"]))
-            compared[name] = Compared(a.model.name, models[other], table, *effects)
+        check_tokenizers([self.a[ARCHITECTURE], *self.b.values()])
+        pairs, a = self.pairs(), self.a[ARCHITECTURE]
+        first = self.measured("features", a, "a", list(pairs.values()), part)
+        others = {name: self.measured(name, side, "b", self._of(name, pairs), part) for name, side in self.b.items()}
+        others[RANDOM] = others[ARCHITECTURE]
+        models = {name: self.b[name if name != RANDOM else ARCHITECTURE].model.name for name in pairs}
+        compared = {
+            name: Compared(a.model.name, models[name], table, first.of(table), others[name].of(table))
+            for name, table in pairs.items()
+        }
         return Causal(compared, self.record() | {"prompts": len(first.whole)})
 
     def pairs(self) -> dict[str, pd.DataFrame]:
         """The pairs of every comparison; all have the same features of A, apart from those without a match."""
-        prompts, how = (
-            shared_prompts({"": self.a[ARCHITECTURE], **self.b}, self.task),
-            intervention_of(self.asked["intervention"]),
-        )
-        a, b = self.a[ARCHITECTURE], self.b[ARCHITECTURE]
-        size = activity(a, prompts, how, self.at)
-        sizes = {(str(node), k): float(value) for node, row in zip(a.nodes, size, strict=True) for k, value in enumerate(row)}
+        a, b, reverse = self.a[ARCHITECTURE], self.b[ARCHITECTURE], self.matches[ARCHITECTURE].reverse
         tables = {name: matched(found.forward, (self.a[name], self.b[name])) for name, found in self.matches.items()}
-        main = chosen(tables[ARCHITECTURE], sizes, self.top)
-        random = random_pairs(main, self.matches[ARCHITECTURE].reverse, b, activity(b, prompts, how, self.at), self.seed)
+        main = chosen(tables[ARCHITECTURE], self.inputs.sizes([a, *self.b.values()]), self.top)
+        random = random_pairs(main, reverse, b, self.inputs.able(b, reverse), self.seed)
         keys = main[["node_a", "feature_a"]]
         rest = {name: keys.merge(table, on=list(keys), how="inner") for name, table in tables.items() if name != ARCHITECTURE}
         return {name: table for name, table in {ARCHITECTURE: main, RANDOM: random, **rest}.items() if len(table)}
 
     def _of(self, name: str, pairs: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
-        """The tables of pairs whose second features are those of one side."""
+        """The tables of pairs whose second features are those of one side; a side may have none."""
         return [pairs[key] for key in ((name, RANDOM) if name == ARCHITECTURE else (name,)) if key in pairs]
 
-    def measured(self, name: str, side: Side, tables: list[pd.DataFrame], letter: str, part: Part) -> Measured:
-        """The effects of all features of one side that are in these tables."""
-        columns = [f"node_{letter}", f"feature_{letter}"]
-        features = {(str(node), int(k)) for table in tables for node, k in table[columns].itertuples(index=False)}
-        self.say(f"{name or 'features'}: {len(features)} features of {side.model.name}")
-        return Measured(side, sorted(features), self.task, self.asked, self.at, part)
-
-
-def _name(metric: MetricLike | None) -> str:
-    """The name of a metric; that of a function does not say where in memory it is."""
-    return str(getattr(metric, "name", getattr(metric, "__name__", metric)) or "logit")
+    def measured(self, name: str, side: Side, letter: str, tables: list[pd.DataFrame], part: Part) -> Measured:
+        """The effects of one side of these tables."""
+        self.say(f"{name} of {side.model.name}, {sum(map(len, tables))} pairs")
+        return self.inputs.measured(side, letter, tables, part) if tables else Measured(())
 
 
 def _digest(matches: Matches) -> str:

@@ -102,19 +102,35 @@ def _check(model: Model, saes: Mapping[Node, SAE], nodes: tuple[Node, ...], tabl
         )
 
 
-def shared_prompts(sides: Mapping[str, Side], task: Task) -> Prompts:
+def check_tokenizers(sides: Sequence[Side]) -> None:
+    """Raise CircuitryError unless all models have the same tokenizer, or none and as many tokens."""
+    first = sides[0].model
+    for side in sides:
+        if _tokens(side.model) != _tokens(first):
+            raise _another(side.model, first)
+
+
+def shared_prompts(models: Sequence[Model], task: Task) -> Prompts:
     """The prompts of a task, which must be the same for all models.
 
-    Raises CircuitryError for models with different tokenizers, and for fewer than two prompts, TaskError as the task does.
+    Raises CircuitryError where they differ, and for fewer than two prompts, TaskError as the task does.
+
+    >>> import circuitry as ct
+    >>> models = [ct.load("bundled:mamba"), ct.load("bundled:gpt_neox")]
+    >>> len(shared_prompts(models, ct.task("induction", distance=8, examples=2)))
+    2
     """
-    first = next(iter(sides.values())).model
-    prompts = task.prompts(first.vocabulary)
+    prompts = task.prompts(models[0].vocabulary)
     if len(prompts) < 2:
         raise CircuitryError(f"expected at least two prompts to compare effects on, got {len(prompts)}; ask for more examples")
-    for side in sides.values():
-        if _tokens(side.model) != _tokens(first) or not _same(prompts, task.prompts(side.model.vocabulary)):
-            raise CircuitryError(f"{side.model.name} has another tokenizer than {first.name}; compare models with one tokenizer")
+    for model in models:
+        if not _same(prompts, task.prompts(model.vocabulary)):
+            raise _another(model, models[0])
     return prompts
+
+
+def _another(model: Model, first: Model) -> CircuitryError:
+    return CircuitryError(f"{model.name} has another tokenizer than {first.name}; compare models with one tokenizer")
 
 
 def _tokens(model: Model) -> str | int:

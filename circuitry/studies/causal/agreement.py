@@ -13,6 +13,8 @@ from ..circuits.alignment import measured
 MEASURES = ("Pearson", "Spearman", "same sign")
 _DIGITS = 6
 """Of a normalized effect; later ones are rounding in float32, and would order effects that are the same."""
+_LEAST = 3
+"""Two pairs always correlate perfectly, or not at all."""
 _FLAT = 1e-20
 """A variance below this fraction of the mean square is rounding."""
 
@@ -62,7 +64,8 @@ def differences(a: Effects, b: Effects) -> Array:
 def agreement(x: Array, y: Array, weights: Array | None = None) -> Array:
     """Pearson's and Spearman's correlation and the share of equal signs [row, 3] of effects [row, pair], weighted by pair.
 
-    Pairs in which neither feature has an effect do not count for the signs. A measure is NaN where nothing varies.
+    Pairs in which neither feature has an effect do not count for the signs. A correlation is NaN where
+    nothing varies, and for fewer than three pairs.
 
     >>> agreement(np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 4.0, -9.0]])).round(2).tolist()
     [[-0.74, -0.5, 0.67]]
@@ -82,7 +85,7 @@ def _correlation(x: Array, y: Array, weights: Array) -> Array:
     squares = [(weights * values**2).sum(1) for values in (x, y)]
     x, y = (values - (weights * values).sum(1, keepdims=True) for values in (x, y))
     variances = [(weights * values**2).sum(1) for values in (x, y)]
-    varying = np.all([v > _FLAT * s for v, s in zip(variances, squares, strict=True)], axis=0)
+    varying = (x.shape[1] >= _LEAST) & np.all([v > _FLAT * s for v, s in zip(variances, squares, strict=True)], axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         r = (weights * x * y).sum(1) / np.sqrt(variances[0] * variances[1])
     return np.where(varying, np.clip(r, -1, 1), np.nan)

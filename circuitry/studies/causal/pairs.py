@@ -71,7 +71,7 @@ def chosen(pairs: pd.DataFrame, size: Mapping[tuple[str, int], float], top: int)
     [1]
     """
     if not len(pairs):
-        raise CircuitryError("no feature has a match, so there are no pairs to compare")
+        raise CircuitryError("no feature has a match, so nothing can be compared")
     sizes = np.array([size[key] for key in zip(pairs["node_a"], pairs["feature_a"], strict=True)])
     able = pairs.assign(size=sizes)[sizes > 0]
     if not len(able):

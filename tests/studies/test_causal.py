@@ -61,6 +61,8 @@ def back(found: pd.DataFrame) -> list[int]:
 def test_exactly_the_features_that_act_in_one_model_act_differently(matches: dict[str, Matches], intervention: str) -> None:
     found = run(matches, intervention=intervention)
     alike = found.frame[(found.frame["comparison"] == "architecture") & (found.frame["mppc"] > 0.95)]
+    if intervention == "resample":  # other tokens are the same in both prompts, up to rounding
+        assert {planted("A").features[latent][1] for latent in alike["feature_a"]} == set(acting.active(intervention))
     assert {planted("B").features[b] for b in alike["feature_b"]} == {planted("A").features[a] for a in alike["feature_a"]}
     truth = {(k, token) for k in acting.DIFFER for token in acting.active(intervention)}
     assert {planted("A").features[latent] for latent in found.differing["feature_a"]} == truth
@@ -255,7 +257,11 @@ def test_on_text_each_pair_is_ablated_where_its_first_feature_fires(matches: dic
         latent = int(side.pairs["feature_a"][row])
         task = Firing.of(Side.of(a.model, a.saes, matches["B"], "a"), text).task(NODE, latent, 12, 0)
         prompts = task.prompts(a.model.vocabulary, lint=False)
-        cut = (ids[: end + 1] for ids, end in zip(prompts.clean, prompts.where["END"], strict=True))
+        cut = [ids[: end + 1] for ids, end in zip(prompts.clean, prompts.where["END"], strict=True)]
+        places_back, token = a.features[latent]
+        for ids, answer in zip(cut, prompts.answer, strict=True):
+            assert [*ids, answer] in [document[: len(ids) + 1] for document in text.ids.reshape(40, 40).tolist()]
+            assert len(ids) <= places_back or ids[-1 - places_back] == token
         logs = [by_hand(a, ids, latent, int(answer)) for ids, answer in zip(cut, prompts.answer, strict=True)]
         np.testing.assert_allclose(side.effects_a.effect[row], logs, atol=1e-4)
 

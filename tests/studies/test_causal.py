@@ -61,7 +61,7 @@ def back(found: pd.DataFrame) -> list[int]:
 def test_exactly_the_features_that_act_in_one_model_act_differently(matches: dict[str, Matches], intervention: str) -> None:
     found = run(matches, intervention=intervention)
     alike = found.frame[(found.frame["comparison"] == "architecture") & (found.frame["mppc"] > 0.95)]
-    if intervention == "resample":  # other tokens are the same in both prompts, up to rounding
+    if intervention == "resample":  # other tokens are the same in both prompts
         assert {planted("A").features[latent][1] for latent in alike["feature_a"]} == set(acting.active(intervention))
     assert {planted("B").features[b] for b in alike["feature_b"]} == {planted("A").features[a] for a in alike["feature_a"]}
     truth = {(k, token) for k in acting.DIFFER for token in acting.active(intervention)}

@@ -73,10 +73,11 @@ def _write(stream: Stream, block: Any, number: int, head: Head, rows: Any, angle
 
 def _sae(stream: Stream, features: list[tuple[int, int]], scale: float) -> SAE:
     """Latents that are entries of the stream. Their directions keep its mean at zero, as all that writes to it does."""
-    sae = SAE(SAEConfig(stream.size, len(features), provenance={"node": NODE}))
+    sae = SAE(SAEConfig(stream.size, len(features), "jumprelu", provenance={"node": NODE}))
     with torch.no_grad():
         for parameter in sae.parameters():
             parameter.zero_()
+        sae.threshold.fill_(0.5 * scale)  # what heads write where they do not look is nearly 0, not 0
         for latent, (back, token) in enumerate(features):
             entry = stream[BLOCKS[back]].start + token
             sae.W_enc[entry, latent], sae.W_dec[latent, entry] = scale, 1 / scale

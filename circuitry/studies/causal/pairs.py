@@ -21,8 +21,6 @@ EDGES = (0.0, 0.25, 0.5, 0.75, HIGH, 1.0)
 BINS = tuple(f"{low:g} to {high:g}" for low, high in itertools.pairwise(EDGES))
 NEAR = 20
 """A random feature is one of this many with the nearest counts of tokens on which they fire."""
-ROUNDING = 1e-6
-"""A change below this fraction of the largest of its node is rounding."""
 COLUMNS = ("node_a", "feature_a", "node_b", "feature_b", "mppc", "bin", "count_a", "count_b")
 
 
@@ -38,16 +36,15 @@ def bin_of(mppc: Array) -> Array:
 def activity(side: Side, prompts: Prompts, intervention: Intervention, at: str | None) -> list[Array]:
     """By layer and feature, how much a patch of it can write: [feature] each, 0 for those that a patch would leave as they are.
 
-    If values come from the source prompt, it is the mean change of the feature between the prompts times the norm of its direction
-    (changes that are rounding, beside the largest of the node, are 0), else the number of prompts in which it fires.
+    If values come from the source prompt, it is the mean change of the feature between the prompts times the norm of its direction,
+    else the number of prompts in which it fires.
     """
     with side.attached() as model:
         position, found = None if at is None else parse_position(at), []
         for node in side.nodes:
             change, fires = model.changing(node, prompts, position)
             norms = side.saes[node].W_dec.detach().norm(dim=1).cpu().to(change)
-            size = (change * norms if intervention.from_source else fires).numpy().astype(float)
-            found.append(np.where(size > ROUNDING * size.max(), size, 0.0))
+            found.append((change * norms if intervention.from_source else fires).numpy().astype(float))
     return found
 
 

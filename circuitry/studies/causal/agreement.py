@@ -68,7 +68,7 @@ def agreement(x: Array, y: Array, weights: Array | None = None) -> Array:
     nothing varies, and for fewer than three pairs.
 
     >>> agreement(np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 4.0, -9.0]])).round(2).tolist()
-    [[-0.74, -0.5, 0.67]]
+    [[-0.73, -0.5, 0.67]]
     """
     if weights is None:
         ranks, weights = (rankdata(x, axis=1), rankdata(y, axis=1)), np.full(x.shape, 1 / x.shape[1])

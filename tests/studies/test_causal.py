@@ -18,7 +18,7 @@ from circuitry.errors import CircuitryError
 from circuitry.features.matching import Matches, mppc
 from circuitry.features.matching.encode import encode
 from circuitry.studies.causal import Causal, causal
-from circuitry.studies.causal.agreement import Effects, agreement, by_features, by_prompts
+from circuitry.studies.causal.agreement import Effects, agreement, by_features, by_prompts, ceiling
 from circuitry.studies.causal.pairs import random_pairs
 from circuitry.studies.causal.sides import Side
 from circuitry.studies.causal.text import Firing
@@ -232,6 +232,17 @@ def test_intervals_over_features_cover_the_correlation_that_pairs_are_drawn_with
         _, low, high = by_features(*effects)
         inside += low[0] <= truth <= high[0]
     assert inside >= 51  # of 57 expected; fewer than 51 in one case of a hundred
+
+
+@pytest.mark.parametrize("noise", [0.5, 2.0, 6.0])
+def test_noise_lowers_a_correlation_by_the_ceiling(noise: float) -> None:
+    rng, prompts = np.random.default_rng(0), 32
+    x, other = rng.normal(size=(2, 3000))
+    y = 0.6 * x + 0.8 * other
+    a, b = (Effects(true[:, None] + noise * rng.normal(size=(3000, prompts)), np.ones(prompts)) for true in (x, y))
+    measured = agreement(a.mean[None], b.mean[None])[0, 0]
+    assert measured == pytest.approx(ceiling(a, b) * stats.pearsonr(x, y)[0], abs=0.03)
+    assert ceiling(a, b) == pytest.approx(1 / (1 + noise**2 / prompts), abs=0.03)
 
 
 def test_intervals_over_prompts_shrink_with_prompts_and_ignore_the_number_of_pairs() -> None:

@@ -44,6 +44,25 @@ class Effects:
         return Effects(self.effect[pairs], self.whole)
 
 
+def ceiling(a: Effects, b: Effects) -> float:
+    """The Pearson correlation to expect if all true effects of ``a`` and ``b`` were equal, since both are measured on few prompts.
+
+    It takes the noise of both to be independent. NaN where effects do not vary.
+
+    >>> rng, true = np.random.default_rng(0), np.arange(50.0)[:, None]
+    >>> a, b = (Effects(true + 40 * rng.normal(size=(50, 8)), np.ones(8)) for _ in range(2))
+    >>> round(ceiling(a, b), 1)
+    0.5
+    """
+    reliabilities = []
+    for one in (a, b):
+        by_prompt = (one.effect - one.mean[:, None] * one.whole) / one.whole.mean()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            noise = by_prompt.var(1, ddof=1).mean() / by_prompt.shape[1]
+            reliabilities.append(np.clip(1 - noise / one.mean.var(), 0, 1))
+    return float(np.sqrt(np.prod(reliabilities)))
+
+
 def _rounded(values: Array) -> Array:
     return np.asarray(np.round(values, _DIGITS) + 0.0)  # -0 becomes 0
 

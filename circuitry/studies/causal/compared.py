@@ -12,7 +12,7 @@ from ...results.skewness import Outliers
 from ...results.statistics import Array, describe, false_discovery
 from ...thresholds import EFFECTS_APART, SIGNIFICANT
 from ..circuits.alignment import measured
-from .agreement import MEASURES, Effects, by_features, by_prompts, differences
+from .agreement import MEASURES, Effects, by_features, by_prompts, ceiling, differences
 from .pairs import BINS
 
 ALL = "all"
@@ -59,7 +59,10 @@ class Compared:
 
     @functools.cached_property
     def agreement(self) -> pd.DataFrame:
-        """A row for every bin of MPPC (and "all") and measure: its value, with intervals over prompts and over features."""
+        """A row for every bin of MPPC (and "all") and measure: its value, with intervals over prompts and over features.
+
+        ``ceiling``: the Pearson correlation to expect of equal true effects, given how well these prompts determine them.
+        """
         rows = []
         for name in (*BINS, ALL):
             inside = np.full(len(self.pairs), True) if name == ALL else (self.pairs["bin"] == name).to_numpy()
@@ -69,8 +72,9 @@ class Compared:
             (value, *over_prompts), (_, *over_features) = by_prompts(a, b), by_features(a, b)
             for k, measure in enumerate(MEASURES):
                 ends = [end[k] for end in (*over_prompts, *over_features)]
-                rows.append([name, measure, int(inside.sum()), value[k], *ends])
-        columns = ["bin", "measure", "pairs", "value", "prompts_low", "prompts_high", "features_low", "features_high"]
+                highest = ceiling(a, b) if measure == MEASURES[0] else np.nan
+                rows.append([name, measure, int(inside.sum()), value[k], *ends, highest])
+        columns = ["bin", "measure", "pairs", "value", "prompts_low", "prompts_high", "features_low", "features_high", "ceiling"]
         return pd.DataFrame(rows, columns=columns)
 
     def by_prompt(self) -> pd.DataFrame:

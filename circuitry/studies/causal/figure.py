@@ -50,7 +50,7 @@ def _by_bin(ax: Any, agreement: pd.DataFrame) -> None:
         ax.errorbar(x, value, ends, label=name, color=COLOURS.get(name) or next(rest, INK), marker="o", markersize=3, linewidth=1.1, capsize=2)  # fmt: skip
     ax.axhline(0, color=LINE, linewidth=0.6)
     ax.set(title="(a) correlation of effects", xlabel="MPPC", ylabel="Pearson", ylim=(-1.05, 1.05))
-    ax.set_xticks(range(len(BINS)), BINS, fontsize=6.5)
+    ax.set_xticks(range(len(BINS)), BINS, fontsize=6.5, rotation=20)
     ax.legend(frameon=False, fontsize=6.5, loc="lower right")
     _open(ax)
 

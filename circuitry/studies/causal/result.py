@@ -82,7 +82,7 @@ class Causal:
                 lines.append(
                     f"    {'all pairs' if label == ALL else 'MPPC ' + label:<18} Pearson {number(pearson['value'])} "
                     f"({span(pearson['prompts_low'], pearson['prompts_high'])} over prompts, "
-                    f"{span(pearson['features_low'], pearson['features_high'])} over features), "
+                    f"{span(pearson['features_low'], pearson['features_high'])} over features; ceiling {number(pearson['ceiling'])}), "
                     f"Spearman {number(values.loc['Spearman', 'value'])}, same sign {percent(values.loc['same sign', 'value'])}; "
                     f"{count(int(pearson['pairs']), 'pair')}"
                 )

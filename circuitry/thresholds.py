@@ -18,3 +18,5 @@ NEAR_ZERO = 0.05
 """How far from zero a difference of MPPC may be and still count as none. The paper does not say what it took."""
 FEATURES_INSIDE = 0.9
 """The share of the features whose differences of MPPC lie in the interval that is reported (the paper's section 4.4)."""
+EFFECTS_APART = 0.01
+"""Matched features act differently if their normalized effects differ by at least this, and q is below SIGNIFICANT."""

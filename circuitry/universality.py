@@ -1,4 +1,4 @@
-"""What models share: their circuits, aligned by role and depth, and their sparse features, matched by activation."""
+"""What models share: their circuits, aligned by role and depth, their sparse features, matched by activation, and what these do."""
 
 from .autoencoders.sae import SAE
 from .features.activations.corpus import Corpus, corpus
@@ -18,6 +18,9 @@ from .features.sae.sweep import sweep
 from .features.sae.swept import Sweep
 from .features.sae.train import train_sae
 from .features.sae.trained import Trained
+from .studies.causal.of_experiment import causal_of
+from .studies.causal.result import Causal
+from .studies.causal.run import causal
 from .studies.circuits.compare import Circuits, circuits
 from .studies.experiment.result import Universality
 from .studies.experiment.run import experiment
@@ -26,6 +29,7 @@ __all__ = [
     "SAE",
     "ActivationStore",
     "Activations",
+    "Causal",
     "Circuits",
     "Corpus",
     "FeatureActs",
@@ -35,6 +39,8 @@ __all__ = [
     "Trained",
     "Universality",
     "activations",
+    "causal",
+    "causal_of",
     "circuits",
     "corpus",
     "encode",

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import no_effect
 from . import options as read
 from .options import Device, Dtype, Examples, ExecutorName, MemoryOption, Options, Out, Seed, Texts
 
@@ -63,10 +64,17 @@ def universality(
     min_count: Annotated[int, typer.Option(help="features that fire on fewer tokens are left out")] = 10,
     neurons: Annotated[bool, typer.Option(help="also match neurons, as a baseline")] = True,
     scored: Annotated[int, typer.Option(help="how many matched features to show and score")] = 300,
+    causal: Annotated[
+        str | None, typer.Option(help="a task: also patch matched features on it, and compare their effects")
+    ] = None,
+    examples: Annotated[int | None, typer.Option(help="prompts of that task, 64 by default")] = None,
+    task_option: Annotated[
+        list[str] | None, typer.Option(help="an option of that task as name=value, such as distance=8; repeatable")
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="a setting of the training as name=value, such as l1=3")
     ] = None,
-    seed: Annotated[int, typer.Option(help="seed of the autoencoders and their data")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the autoencoders and their data, and of the prompts")] = 0,
     fresh: Annotated[bool, typer.Option(help="run again in a new folder")] = False,
     dtype: Dtype = "float32",
     device: Device = "cpu",
@@ -75,14 +83,19 @@ def universality(
 
     The paper's sections 4 and 5: figures 3, 5, 8, 9, 10 and 11, tables, a report, and a feature dashboard. Run the same
     command to resume. Scores are a proxy computed from activations; 'circuitry features' has other scorers.
+    With --causal TASK, matched features are also patched on a task's prompts: do those that fire alike do the same?
     """
+    from ..studies.causal.of_experiment import causal_of
     from ..studies.experiment.run import experiment
 
+    posed = _posed(causal, task_option, examples, seed)
     flags: dict[str, Any] = {"nodes": nodes, "min_count": min_count, "neurons": neurons, "seed": seed}
     settings = read.merged(option, tokens=tokens, match_tokens=match_tokens, **flags, **read.given(expansion=expansion))
+    loaded = [read.load(name, dtype, device) for name in (*models, *(also or ()))]
+    variant = read.load(seed_variant, dtype, device) if seed_variant is not None else None
     result = experiment(
-        [*models, *(also or ())],
-        seed_variant=seed_variant,
+        loaded,
+        seed_variant=variant,
         texts=texts,
         out=out,
         scored=scored,
@@ -95,3 +108,15 @@ def universality(
     )
     print(result.text())
     print(f"\nreport: {(Path(result.record['folder']) / 'universality.html').resolve()}")
+    if posed is not None:
+        folder = result.record["folder"]
+        effects = causal_of(folder, loaded, posed, seed_variant=variant, seed=seed, fresh=fresh, say=read.say)
+        print(f"\n{effects.text()}\n\nreport: {(Path(effects.record['folder']) / 'causal.html').resolve()}")
+
+
+def _posed(causal: str | None, options: list[str] | None, examples: int | None, seed: int) -> Any:
+    """The task of --causal, or None. Raises CircuitryError for options that have no effect without it."""
+    for flag, value in (("--task-option", options), ("--examples", examples)):
+        if causal is None and value is not None:
+            raise no_effect(flag, ..., "no feature is patched", f"name a task with --causal, or leave {flag} out")
+    return None if causal is None else read.task(causal, options, examples, seed, usual=64)

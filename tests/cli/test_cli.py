@@ -331,6 +331,7 @@ RUN = ("run", "induction", "--model", "bundled:mamba", "--examples", "2", "--out
         (["patch", "bundled:mamba", STATES, "--axis", "layer=0,0"], "{layer} has 0 twice; name each value once"),
         ([*RUN, "-o", "distances=8,8"], "distances has 8 twice; name each value once"),
         (["sae", "train", "bundled:mamba", "resid[1]", "--out", "OUT", "--k", "5"], "k=5 has no effect: kind 'relu'"),
+        (["universality", "--examples", "5"], "--examples has no effect: no feature is patched; name a task with --causal"),
         (["explain", "bundled:mamba", "h[0] -> logitz"], "logitz"),
         (["explain", *H0, "--metric", "logits"], "no metric 'logits'"),
         (["sensitivity", *H0, "--out", "x.doc"], "the grid cannot be written as '.doc'; try .png, .svg, .csv"),

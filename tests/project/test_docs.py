@@ -38,6 +38,7 @@ RUN = [
     "sae.md",
     "latents.md",
     "mppc.md",
+    "causal.md",
     "features.md",
     "discovery.md",
 ]

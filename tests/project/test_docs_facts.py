@@ -34,10 +34,12 @@ from circuitry.patching import METRICS
 from circuitry.planning import INTERVENTIONS, plan
 from circuitry.reports import compare, nodes
 from circuitry.studies import circuits, experiment
+from circuitry.studies.causal.pairs import NEAR
+from circuitry.studies.causal.run import PROMPTS, TOP, causal
 from circuitry.studies.experiment.plan import Settings
 from circuitry.suites.induction import DISTANCES
 from circuitry.suites.runner import SHIPPED
-from circuitry.thresholds import CARRIES, KEY_EFFECT, MOST_KEYS, NEAR_ZERO, WRITE_FLOOR
+from circuitry.thresholds import CARRIES, EFFECTS_APART, KEY_EFFECT, MOST_KEYS, NEAR_ZERO, WRITE_FLOOR
 from circuitry.thresholds import SIGNIFICANT as Q
 from circuitry.training.__main__ import SAVE_EVERY, arguments
 from circuitry.training.recipes import RECIPES
@@ -144,6 +146,12 @@ FACTS = {
         f"on fewer than `min_count` tokens ({_default(mppc, 'min_count')} by default)",
         f"whose MPPC is at most the {CHANCE:.0%} quantile of the null",
         f"safetensors, with about {_default(Writer, 'shard'):,} tokens in a file",
+    ],
+    "docs/causal.md": [
+        f"the `top` ones ({TOP} by default)",
+        f"drawn from the {NEAR} with the nearest counts",
+        f"an MPPC above `alike` ({_default(causal, 'alike')}), normalized effects at least {EFFECTS_APART} apart, and q < {Q}",
+        f"ablated on `prompts` ({PROMPTS})",
     ],
     "docs/off-by-one.md": [
         f"A cell is a *write* if its effect is at least {WRITE_FLOOR:.0%}",

@@ -18,7 +18,7 @@ import circuitry as ct
 from circuitry.errors import CircuitryError
 from circuitry.features.dashboard.question import Question
 from circuitry.features.dashboard.score import Estimate
-from circuitry.studies import experiment
+from circuitry.studies import causal_of, experiment
 from circuitry.studies.experiment.plan import dictionaries, sites
 from circuitry.universality import Universality
 from support.no_pictures import no_pictures
@@ -71,6 +71,22 @@ def test_every_comparison_and_figure_of_the_paper_is_there(found: Universality) 
         "the paper's recipe"
     )
     assert "Small models" in found.text() and "no scorer read the text" in found.text()
+
+
+def test_effects_of_matched_features_are_compared_with_both_skylines(found: Universality) -> None:
+    models = [ct.load(f"bundled:{name}") for name in ("gpt_neox", "mamba", "mamba_s1")]
+    task, variant = ct.task("induction", distance=8, examples=6), ct.load("bundled:gpt_neox_s1")
+    with no_pictures():
+        effects = causal_of(found.record["folder"], models, task, seed_variant=variant, top=2)
+    assert set(effects.comparisons) == {"architecture", "random pairs", "model seed", "SAE seed"}
+    assert [pair.b for pair in effects.comparisons.values()] == ["bundled:mamba"] * 2 + [
+        "bundled:gpt_neox_s1",
+        "bundled:gpt_neox",
+    ]
+    first = {tuple(row) for row in effects.main.pairs[["node_a", "feature_a"]].itertuples(index=False)}
+    for pair in effects.comparisons.values():
+        assert {tuple(row) for row in pair.pairs[["node_a", "feature_a"]].itertuples(index=False)} <= first
+    assert Path(effects.record["folder"]).parent == Path(found.record["folder"])
 
 
 def test_a_complete_run_is_read_back(found: Universality) -> None:

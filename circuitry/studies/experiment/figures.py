@@ -135,15 +135,16 @@ def _difference(ax: Any, difference: pd.DataFrame | None) -> None:
 
 
 def heat(ax: Any, depth: Floats, names: tuple[str, str], title: str) -> None:
-    """A map of layers against layers, with numbers if there is room for them."""
+    """A map of layers against layers, with numbers if there is room for them; empty where NaN."""
     a, b = names
-    shown = ax.imshow(depth, origin="lower", aspect="auto", cmap="Blues", vmin=0, vmax=max(0.01, float(depth.max())))
+    most = float(np.nanmax(depth))
+    shown = ax.imshow(depth, origin="lower", aspect="auto", cmap="Blues", vmin=0, vmax=max(0.01, most))
     ax.set(title=title, xlabel=f"layer of {a}", ylabel=f"layer of {b}")
     for axis, count in ((ax.xaxis, depth.shape[1]), (ax.yaxis, depth.shape[0])):
         step = max(1, -(-count // 12))
         axis.set_ticks(range(0, count, step), [str(k + 1) for k in range(0, count, step)])
     if depth.size <= 64:
         for (row, column), value in np.ndenumerate(depth):
-            dark = value > 0.6 * depth.max()
-            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color="white" if dark else INK)
+            text = f"{value:.2f}" if value == value else ""
+            ax.text(column, row, text, ha="center", va="center", fontsize=6, color="white" if value > 0.6 * most else INK)
     ax.figure.colorbar(shown, ax=ax, fraction=0.046, pad=0.04)

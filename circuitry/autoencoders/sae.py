@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -164,6 +165,14 @@ class SAE(nn.Module):
             raise CircuitryError(f"the weights of this {config.kind} SAE are {wanted}, not {given}")
         sae.load_state_dict({name: value.detach().float().contiguous() for name, value in weights.items()}, assign=True)
         return sae
+
+    def digest(self) -> str:
+        """A digest of the kind and of the weights in float32."""
+        made = hashlib.blake2b(f"{self.config.kind} {self.config.k} {self.config.centred}".encode(), digest_size=8)
+        for name, weight in self.state_dict().items():
+            made.update(f"{name} {tuple(weight.shape)}".encode())
+            made.update(weight.detach().cpu().float().contiguous().numpy().data)
+        return made.hexdigest()
 
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write ``cfg.json`` and ``sae_weights.safetensors`` in SAELens's layout; returns the folder."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
-import hashlib
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -92,18 +90,3 @@ def changing(sae: SAE, clean: Tensor, corrupted: Tensor, used: Tensor) -> tuple[
         change += (ours - theirs).abs().sum(0).cpu() / len(clean)
         fires += ((ours > 0) | (theirs > 0)).any(0).cpu()
     return change, fires
-
-
-@functools.lru_cache(maxsize=64)
-def digest(sae: SAE) -> str:
-    """A digest of an autoencoder's kind and weights in float32.
-
-    >>> from circuitry.autoencoders import SAEConfig
-    >>> digest(SAE(SAEConfig(2, 4))) == digest(SAE(SAEConfig(2, 4), seed=1))
-    False
-    """
-    made = hashlib.blake2b(f"{sae.config.kind} {sae.config.k} {sae.config.centred}".encode(), digest_size=8)
-    for name, value in sorted(sae.state_dict().items()):
-        made.update(f"{name} {tuple(value.shape)}".encode())
-        made.update(value.detach().cpu().float().contiguous().numpy().data)
-    return made.hexdigest()

@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..executing.effects import signed_of, unit_of
-from ..models.attached import digest
 from ..models.model import Model
 from ..paths.json import to_data
 from ..planning.explain import explain as explain_plan
@@ -72,7 +71,7 @@ def autoencoders(model: Model) -> dict[str, Any]:
         return {}
     return {
         "autoencoders": {
-            str(node): {"kind": sae.config.kind, "latents": sae.config.features, "digest": digest(sae)}
+            str(node): {"kind": sae.config.kind, "latents": sae.config.features, "digest": sae.digest()}
             for node, sae in model.saes.items()
         }
     }

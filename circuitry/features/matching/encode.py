@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -125,7 +124,7 @@ class _Given:
         """Everything that a node's files depend on."""
         sae = self.saes[node]
         about = self.model.origin(node) if isinstance(self.model, ActivationStore) else origin(self.model, node)
-        provenance = {**about, "sae": digest(sae), "kind": sae.config.kind}
+        provenance = {**about, "sae": sae.digest(), "kind": sae.config.kind}
         return identity(sae.config.features, provenance, corpus.digest, MASK, dtype, shard)
 
 
@@ -162,17 +161,3 @@ def features(sae: SAE, x: torch.Tensor) -> Block:
     token, feature = dense.nonzero(as_tuple=True)
     count = torch.bincount(token, minlength=len(x))
     return Block.of(tuple(part.cpu().numpy() for part in (feature, dense[token, feature], count)), dense.shape[-1])
-
-
-def digest(sae: SAE) -> str:
-    """A digest of an autoencoder's weights and kind.
-
-    >>> from circuitry.features.sae import SAE, SAEConfig
-    >>> digest(SAE(SAEConfig(4, 16))) == digest(SAE(SAEConfig(4, 16), seed=1))
-    False
-    """
-    hasher = hashlib.blake2b(f"{sae.config.kind} {sae.config.k} {sae.config.centred}".encode(), digest_size=8)
-    for name, weight in sae.state_dict().items():
-        hasher.update(f"{name} {tuple(weight.shape)}".encode())
-        hasher.update(weight.detach().cpu().float().contiguous().numpy().data)
-    return hasher.hexdigest()

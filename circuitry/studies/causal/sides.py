@@ -13,7 +13,6 @@ import pandas as pd
 from ...autoencoders.sae import SAE
 from ...errors import CircuitryError
 from ...features.activations.corpus import tokenizer_digest
-from ...features.matching.encode import digest
 from ...features.matching.matches import Matches
 from ...models.attached import Attachable, autoencoders
 from ...models.model import Model
@@ -56,7 +55,7 @@ class Side:
         return {
             "model": self.model.name,
             "weights": self.model.fingerprint,
-            "saes": {str(node): digest(self.saes[node]) for node in self.nodes},
+            "saes": {str(node): self.saes[node].digest() for node in self.nodes},
         }
 
     @contextmanager
@@ -78,7 +77,7 @@ def _named(model: Model, saes: Mapping[Node, SAE], layers: Sequence[Mapping[str,
                 f"features of {node} were matched, but the autoencoders of {model.name} are of {', '.join(map(str, saes))}; "
                 "give those that were matched"
             )
-        if layer.get("sae", "") not in ("", digest(saes[node])):
+        if layer.get("sae", "") not in ("", saes[node].digest()):
             raise CircuitryError(f"the autoencoder of {node} of {model.name} is not the one whose features were matched")
         same_dtype = layer.get("dtype") == str(model.dtype).removeprefix("torch.")
         if same_dtype and layer.get("weights", model.fingerprint) != model.fingerprint:

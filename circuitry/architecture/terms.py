@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import networkx as nx
 
 from ..errors import CircuitryError
-from ..paths.terms import ERROR, LATENT
+from ..paths.terms import ERROR, LATENT, Term
 from ..paths.values import Node
 from .rules import SAME
 
@@ -70,7 +70,7 @@ class Terms:
     def closed(self, frozen: Iterable[Node]) -> set[Node]:
         """The nodes through which nothing passes: a node all of whose terms are frozen is frozen, a node with some of them is not."""
         every = set(frozen)
-        whole = {node.host for node in every if node.term and node.term.name == LATENT and node.term.index is None}
+        whole = {node.host for node in every if node.term == Term(LATENT)}
         whole &= {node.host for node in every if node.term and node.term.name == ERROR}
         return {node for node in every if node.term is None} | whole
 

@@ -64,22 +64,26 @@ def written(sae: SAE, x: Tensor, writes: Sequence[TermWrite]) -> Tensor:
     wide = x.to(sae.W_dec.dtype)
     change, origin = torch.zeros_like(wide), wide.clone()
     fixed: list[TermWrite] = []
+    partly: list[TermWrite] = []
     for write in sorted(writes, key=lambda write: write.term.number is not None):
         new, slots = _new(sae, write), write.slots
         if write.term.number is not None:
-            old = _one_each(sae, origin[slots], torch.full_like(slots, write.term.number))
+            # Of a latent that a write of all latents leaves out, the value is still that of the row itself.
+            own = [earlier.slots for earlier in partly if write.term.number in earlier.term.left_out]
+            mine = origin.index_copy(0, at := torch.cat(own), wide[at]) if own else origin
+            old = _one_each(sae, mine[slots], torch.full_like(slots, write.term.number))
             for earlier in fixed:
                 old = _where_fixed(old, slots, earlier, write.term.number, len(x))
             change.index_add_(0, slots, (new - old)[:, None] * sae.W_dec[write.term.number])
         elif write.term.name == ERROR:
             change.index_add_(0, slots, new - term_of(sae, write.term, wide[slots]))
         else:
-            before = wide[slots]
-            change.index_add_(0, slots, _in_parts(sae, before, lambda part: sae.encode(part) @ sae.W_dec).neg_() + new)
+            change.index_add_(0, slots, new - _sum(sae, wide[slots], write.term))
             if write.like is None:
                 fixed.append(write)
             else:
                 origin[slots] = write.like.to(origin.dtype)
+            partly.append(write)
     return (wide + change).to(x.dtype)
 
 
@@ -88,7 +92,7 @@ def _new(sae: SAE, write: TermWrite) -> Tensor:
     count, latents = len(write.slots), write.term.name != ERROR and write.term.number is None
     if write.like is not None:
         if latents:
-            return _in_parts(sae, write.like, lambda part: sae.encode(part) @ sae.W_dec)
+            return _sum(sae, write.like, write.term)
         return term_of(sae, write.term, write.like)
     if write.constant is None:
         raise CircuitryError(f"{write.term} is written with neither a value nor a constant")
@@ -98,6 +102,17 @@ def _new(sae: SAE, write: TermWrite) -> Tensor:
     wanted = sae.config.features if latents else sae.config.width
     full = constant.expand(count, wanted)
     return full @ sae.W_dec if latents else full
+
+
+def _sum(sae: SAE, x: Tensor, term: Term) -> Tensor:
+    """What all latents of a term add to values [n, D]."""
+
+    def part(values: Tensor) -> Tensor:
+        features = sae.encode(values)
+        features[:, list(term.left_out)] = 0
+        return features @ sae.W_dec
+
+    return _in_parts(sae, x, part)
 
 
 def _where_fixed(old: Tensor, slots: Tensor, fixed: TermWrite, number: int, count: int) -> Tensor:

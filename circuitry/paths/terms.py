@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,23 @@ class Term:
         """
         return other is not None and self.name == other.name and self.index in (None, other.index)
 
+    def without(self, numbers: Collection[int]) -> Term:
+        """All latents but some, as a leg freezes them that has these as its ends; a term without any number to leave out is itself.
+
+        >>> Term("latent").without([3]).left_out, Term("latent").without([]) == Term("latent")
+        ((3,), True)
+        """
+        return _Without(self.name, None, tuple(sorted(numbers))) if numbers else self
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """The numbers that ``without`` left out.
+
+        >>> Term("latent").left_out
+        ()
+        """
+        return ()
+
     @property
     def number(self) -> int | None:
         """The number of a single latent; None for all latents, the error, and an open axis.
@@ -48,3 +66,17 @@ class Term:
         17
         """
         return self.index if isinstance(self.index, int) else None
+
+
+@dataclass(frozen=True)
+class _Without(Term):
+    """All latents but some. No path names it, only the plan of one."""
+
+    numbers: tuple[int, ...] = ()
+
+    def covers(self, other: Term | None) -> bool:
+        return super().covers(other) and other is not None and other.number not in self.numbers
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        return self.numbers

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ..architecture.graph import Graph
 from ..errors import PathError
+from ..paths.terms import LATENT
 from ..paths.values import Leg, Node, Path, Site
 from .mentions import Mention, mentions
 
@@ -55,7 +56,16 @@ def frozen_nodes(graph: Graph, sources: list[Node], targets: list[Node], leg: Le
     frozen = {n for pattern in leg.frozen for n in frozen_by_name(graph, pattern, [*sources, *targets])}
     if leg.directly:
         frozen |= _between(graph, sources, targets).difference(sources, targets)
-    return {n for n in frozen if not _exempt(graph, leg, n)}
+    return {_but(graph, n, [*sources, *targets], leg) for n in frozen if not _exempt(graph, leg, n)}
+
+
+def _but(graph: Graph, node: Node, leg_ends: list[Node], leg: Leg) -> Node:
+    """A frozen node; of all latents those that are no ends and not exempt."""
+    if node.term is None or node.term.name != LATENT or node.term.index is not None:
+        return node
+    singles = [*leg_ends, *map(graph.canonical, leg.exempt)]
+    live = {n.term.number for n in singles if n.term and n.term.number is not None and _covers(n.host, node.host)}
+    return replace(node, term=node.term.without([number for number in live if number is not None]))
 
 
 def frozen_by_name(graph: Graph, pattern: Node, leg_ends: list[Node]) -> list[Node]:
@@ -153,10 +163,11 @@ def _holds(graph: Graph, sources: tuple[Site, ...], leg: Leg, number: int) -> bo
 def _exempts(graph: Graph, sources: tuple[Site, ...], leg: Leg, number: int) -> bool:
     """Whether a name after ``except`` covers a node that would be frozen without it."""
     # ``matching``, not ``frozen_by_name``: the leg's own ends count here, so that a name may exempt one of them.
+    pattern = graph.canonical(leg.exempt[number])
     named = {n for pattern in leg.frozen for n in matching(graph, pattern)}
     if leg.directly:
         named |= _between(graph, ends(sources, graph), ends(leg.targets, graph))
-    return any(_covers(graph.canonical(leg.exempt[number]), n) for n in named)
+    return any(_covers(pattern, n) or (_covers(pattern.host, n.host) and n.term and n.term.covers(pattern.term)) for n in named)
 
 
 def _useless(graph: Graph, mention: Mention, leg: Leg) -> PathError:

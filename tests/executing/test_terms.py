@@ -15,11 +15,13 @@ import circuitry as ct
 from circuitry.autoencoders import SAE, SAEConfig
 from circuitry.errors import CircuitryError, PathError
 from circuitry.executing.activations import read, spliced
+from circuitry.executing.executor import ALONE
+from circuitry.executing.open import EXECUTORS
 from support import termed, tiny
 from support.agreement import apart, planned, ragged
 from support.random_paths import experiment, few
 
-EXACT = 1e-8
+EXACT = 1e-9
 TASK = ct.task("induction", distance=8, examples=4)
 QUIET: dict[str, Any] = {"baseline": 0, "lint": False}
 
@@ -48,16 +50,60 @@ def test_latents_and_error_together_are_the_node(kind: str) -> None:
         assert np.abs(effects.effect[0] - effects.effect[1]).max() < EXACT, host
 
 
-def test_what_is_frozen_of_a_written_node_stays() -> None:
-    """Patching a node while one latent is frozen is patching its other terms."""
+HOST = next(str(host) for host in termed.model("gpt2").graph.terms.latents if host.family == "mlp")
+OTHERS = [f"{HOST}.latent[{k}]" for k in range(1, termed.LATENTS)]
+
+
+@pytest.mark.parametrize("executor", ["rows", "suffix", "reference"])
+@pytest.mark.parametrize(
+    ("path", "same"),
+    [
+        (f"{HOST} @ B -> logits freezing {HOST}.latent[0]", f"({' @ B, '.join(OTHERS)} @ B, {HOST}.error @ B) -> logits"),
+        (
+            f"({HOST}.latent @ B, {HOST}.error @ B) -> logits freezing {HOST}.latent[0]",
+            f"({' @ B, '.join(OTHERS)} @ B, {HOST}.error @ B) -> logits",
+        ),
+        (
+            f"(embed @ B, {HOST}.latent[0] @ B) -> logits freezing {HOST}.latent",
+            f"(embed @ B, {HOST}.latent[0] @ B) -> logits freezing {', '.join(OTHERS)}",
+        ),
+    ],
+)
+def test_a_single_latent_is_the_more_exact_name(executor: str, path: str, same: str) -> None:
+    """What is frozen of a node that is written stays, and what is written of latents that are frozen is written."""
     ours: Any = termed.model("gpt2")
-    host = next(host for host in ours.graph.terms.latents if host.family == "mlp")
-    others = ", ".join([*(f"{host}.latent[{k}] @ B" for k in range(1, termed.LATENTS)), f"{host}.error @ B"])
-    made = planned(ours, [f"{host} @ B -> logits freezing {host}.latent[0]", f"({others}) -> logits"], ragged())
-    effects = ct.executing.suffix.executor.Suffix(ours, memory=1 << 30, progress=False).run(
-        made, ragged(), [ct.planning.METRICS["logit"]]
-    )[0]
-    assert np.abs(effects.effect[0] - effects.effect[1]).max() < EXACT
+    opened = EXECUTORS[executor](ours, memory=1 << 30, progress=False, team=ALONE)
+    one, other = (
+        opened.run(planned(ours, [text], ragged()), ragged(), [ct.planning.METRICS["logit"]])[0].effect for text in (path, same)
+    )
+    assert np.abs(one - other).max() < EXACT
+    assert np.abs(one).max() > 1e-4
+
+
+@pytest.mark.parametrize("executor", ["rows", "suffix", "reference"])
+def test_terms_are_read_before_any_is_written(executor: str) -> None:
+    """Holding other terms of a node does not change what is read of it."""
+    ours: Any = termed.model("gpt2")
+    opened = EXECUTORS[executor](ours, memory=1 << 30, progress=False, team=ALONE)
+    for read_term in ("latent[0]", "latent", "error"):
+        held = f"{HOST}.latent[1], {HOST}.latent[2]" + (f", {HOST}.error" if read_term != "error" else "")
+        free, frozen = (
+            opened.run(
+                planned(ours, [f"embed @ B -> {HOST}.{read_term} @ B{more}"], ragged()), ragged(), [ct.planning.METRICS["logit"]]
+            )[0]
+            for more in ("", f" freezing {held}")
+        )
+        assert np.abs(free.effect - frozen.effect).max() < EXACT
+        assert np.abs(free.effect).max() > 1e-4
+
+
+def test_a_node_with_some_terms_frozen_lets_the_others_through() -> None:
+    """Freezing the latents of the stream leaves its error; freezing both leaves nothing."""
+    model = _bundled()
+    table = ct.patch(model, TASK, "embed @ B -> logits freezing resid[2].latent", executor=ct.executor(verify=1), **QUIET)
+    assert table.frame.effect.abs().min() > 1e-3
+    with pytest.raises(PathError, match="cuts every path"):
+        ct.patch(model, TASK, "embed @ B -> logits freezing resid[2].latent, resid[2].error", **QUIET)
 
 
 def _bundled(node: str = "resid[2]", features: int = 256, **options: Any) -> Any:

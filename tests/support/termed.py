@@ -35,12 +35,17 @@ def model(kind: str, hosts: int = 14) -> Any:
 
 
 def autoencoder(width: int, seed: int) -> SAE:
-    """A random autoencoder of which about half the latents fire."""
+    """A random autoencoder of which about half the latents fire.
+
+    Its directions are short: what is held of a state at every token goes round in the recurrence, and long ones would multiply
+    rounding from token to token.
+    """
     kind = KINDS[seed % 3]
     sae = SAE(SAEConfig(width, LATENTS, kind, 9 if kind == "topk" else None, centred=seed % 2 == 0), seed)
     with torch.no_grad():
         for parameter in sae.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed)))
+        sae.W_dec.mul_(0.1)
     return sae
 
 

@@ -122,11 +122,13 @@ def _exchanges(
     found: dict[Key, list[Exchange]] = {}
     ends = [(_key(site.node), site.node.term) for site in (*sources, *leg.targets)]
     exempt = [(_key(name), name.term) for name in leg.exempt]
+    singles = [(key, term.number) for key, term in (*ends, *exempt) if term is not None and term.number is not None]
     for name in (name for name in leg.frozen if name.term is not None):
         for key in (key for key in saes if _covers(_key(name), key, exact_port=True) and (key, name.term) not in ends):
             free = any(_covers(k, key, exact_port=False) and (t is None or t.covers(name.term)) for k, t in exempt)
             if name.term is not None and not free:
-                found.setdefault(key, []).append(Exchange(name.term, clean[key], None))
+                but = [number for k, number in singles if _covers(k, key, exact_port=True)]
+                found.setdefault(key, []).append(Exchange(name.term, clean[key], None, but if name.term.number is None else []))
     for site in sources:
         if site.node.term is not None:
             at = _positions(site.at, where, len(next(iter(clean.values()))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -17,11 +17,15 @@ Saes: TypeAlias = Mapping[Key, Any]
 
 @dataclass(frozen=True)
 class Exchange:
-    """A term takes its value from that of its node in another run, ``other`` [example, pos, ...]; at positions [example], or at all."""
+    """A term takes its value from that of its node in another run, ``other`` [example, pos, ...]; at positions [example], or at all.
+
+    Of all latents, those with the numbers ``but`` do not.
+    """
 
     term: Term
     other: Tensor
     positions: list[int] | None
+    but: list[int] = field(default_factory=list)
 
 
 def term_value(sae: Any, term: Term, value: Tensor) -> Tensor:
@@ -59,21 +63,22 @@ def exchanged(sae: Any, exchanges: list[Exchange]) -> Edit:
             for example in range(len(rows)):
                 mine = [e for e in exchanges if e.positions is None or e.positions[example] == place]
                 if mine:
-                    others = [(e.term, e.other[example, place].flatten()) for e in mine]
+                    others = [(e.term, e.other[example, place].flatten(), e.but) for e in mine]
                     rows[example] = _one(sae, rows[example].flatten(), others).reshape(rows[example].shape)
         return x if at is not None else x.transpose(0, 1)
 
     return edit
 
 
-def _one(sae: Any, x: Tensor, others: list[tuple[Term, Tensor]]) -> Tensor:
+def _one(sae: Any, x: Tensor, others: list[tuple[Term, Tensor, list[int]]]) -> Tensor:
     found, left = features(sae, x), error(sae, x)
     before = found @ sae.W_dec + left
-    for term, other in sorted(others, key=lambda pair: pair[0].number is not None):
+    for term, other, but in sorted(others, key=lambda one: one[0].number is not None):
         if term.name == "error":
             left = error(sae, other)
         elif term.number is None:
-            found = features(sae, other)
+            kept, found = found[but], features(sae, other)
+            found[but] = kept
         else:
             found = found.clone()
             found[term.number] = features(sae, other)[term.number]

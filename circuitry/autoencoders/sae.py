@@ -166,6 +166,25 @@ class SAE(nn.Module):
         sae.load_state_dict({name: value.detach().float().contiguous() for name, value in weights.items()}, assign=True)
         return sae
 
+    @property
+    def labels(self) -> dict[int, str]:
+        """What somebody wrote about single features, by number."""
+        return {int(number): str(text) for number, text in self.config.provenance.get("labels", {}).items()}
+
+    def labelled(self, labels: Mapping[int, str]) -> SAE:
+        """The same with labels of features, beside or in place of those it has; tables show them, and its file keeps them.
+
+        Raises CircuitryError for a number that is not a feature's.
+
+        >>> SAE(SAEConfig(2, 6)).labelled({3: "closing brackets"}).labels
+        {3: 'closing brackets'}
+        """
+        if wrong := [number for number in labels if not 0 <= number < self.config.features]:
+            raise CircuitryError(f"a label for feature {wrong[0]}; there are 0 to {self.config.features - 1}")
+        every = {str(number): text for number, text in {**self.labels, **labels}.items()}
+        config = replace(self.config, provenance={**self.config.provenance, "labels": every})
+        return SAE.of(config, self.state_dict())
+
     def digest(self) -> str:
         """A digest of the kind and of the weights in float32."""
         made = hashlib.blake2b(f"{self.config.kind} {self.config.k} {self.config.centred}".encode(), digest_size=8)

@@ -108,12 +108,12 @@ class Discovery:
 
     @functools.cached_property
     def ranking(self) -> pd.DataFrame:
-        """The best cells, one in a row: ``edge`` (or ``node``, ``latent``), ``position``, ``kind``, ``attribution`` and, where verified, ``exact`` with its
+        """The best cells, one in a row: ``edge`` (or ``node``, ``latent``), ``position``, ``kind``, for latents their ``label`` if there are any, ``attribution`` and, where verified, ``exact`` with its
         interval (``low``, ``high``), ``normalized`` and ``q``."""
         table, statistics = self.table, self.table.statistics()
         rows = []
         for cell in dict.fromkeys(zip(table.frame[self.level], table.frame["position"], strict=True)):
-            row = {self.level: cell[0], "position": cell[1], "kind": self._kind(cell[0])}
+            row = {self.level: cell[0], "position": cell[1], "kind": self._kind(cell[0]), **self._label(cell[0])}
             row["attribution"] = statistics.loc[(*cell, "attribution"), "mean"]
             if (*cell, "exact") in statistics.index:
                 exact = self._tested.loc[cell]
@@ -125,6 +125,15 @@ class Discovery:
     def _tested(self) -> pd.DataFrame:
         """Statistics of the verified cells alone: q is over these, which were chosen on other prompts."""
         return self.table.select("measure", "exact").statistics()
+
+    def _label(self, text: str) -> dict[str, str]:
+        """The label of a latent, if any latent of the model has one."""
+        saes = getattr(self.question.model, "saes", {}) if self.level == "latent" else {}
+        if not any(sae.labels for sae in saes.values()):
+            return {}
+        node = self.question.wiring.graph.node(text)
+        number = node.term.number if node.term else None
+        return {"label": saes[node.host].labels.get(number, "") if number is not None else ""}
 
     def _kind(self, text: str) -> str:
         graph = self.question.wiring.graph

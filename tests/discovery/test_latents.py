@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import circuitry as ct
+from circuitry.autoencoders import SAE, SAEConfig
 from circuitry.discovery.curve import measured
 from circuitry.discovery.gradient import Gradients
 from circuitry.discovery.latents import by_term, listed
@@ -226,3 +227,18 @@ def test_the_sum_of_all_latents_is_not_ranked() -> None:
     ranked = found.shares.query("position == 'all' and node == @name", local_dict={"name": str(host)}).iloc[0]
     rows = [row for row, term in enumerate(found.question.terms) if term.host == host and term.term.number is not None]
     assert len(rows) == 2 and ranked["ranked"] == pytest.approx(found.mean[rows].sum(), rel=1e-6) != ranked["latents"]
+
+
+def test_a_latent_carries_its_label(tmp_path: Any) -> None:
+    model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)
+    plain = SAE(SAEConfig(128, 64, provenance={"node": "resid[4]"}), seed=1)
+    latents = model.attach(plain).latents("resid[4]", task, top=2, at="END")
+    plain.labelled({latents[0]: "a word that came before"}).save(tmp_path)
+    found = ct.discover(ct.load("bundled:mamba").attach(tmp_path), task, features=True, verify=0, method="eap", lint=False)
+    labels = dict(zip(found.ranking["latent"], found.ranking["label"], strict=True))
+    assert (
+        labels[f"resid[4].latent[{latents[0]}]"] == "a word that came before" and labels[f"resid[4].latent[{latents[1]}]"] == ""
+    )
+    assert "a word that came before" in str(found) or len(found.ranking) > 12
+    with pytest.raises(ct.CircuitryError, match="a label for feature 64; there are 0 to 63"):
+        plain.labelled({64: "none"})

@@ -69,13 +69,17 @@ class Graph:
         >>> g = ct.graph("gpt2").attached({ct.Node("resid", (2,)): 24576})
         >>> str(g.node("resid[2].latent[17]")), len(g.nx) == len(ct.graph("gpt2").nx)
         ('resid[2].latent[17]', True)
+        >>> g
+        <gpt2 graph: layer=12, head=12, parallel=0; 771 nodes, 1214 edges; latents of resid[2] (24,576)>
         """
         return Graph(self.architecture, self.sizes, self.windows, latents)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{k}={v}" for k, v in self.sizes.items())
         sizes += ", window=" + "/".join(map(str, sorted(set(self.windows.values())))) if self.windows else ""
-        return f"<{self.name} graph: {sizes}; {len(self.nx)} nodes, {self.nx.number_of_edges()} edges>"
+        latents = ", ".join(f"{node} ({count:,})" for node, count in self.terms.latents.items())
+        attached = f"; latents of {latents}" if latents else ""
+        return f"<{self.name} graph: {sizes}; {len(self.nx)} nodes, {self.nx.number_of_edges()} edges{attached}>"
 
     @functools.cached_property
     def adding(self) -> frozenset[Node]:

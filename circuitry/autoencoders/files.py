@@ -1,4 +1,4 @@
-"""Files of SAEs: written in SAELens's layout, read in those of SAELens, sparsify and OpenMOSS, with safetensors alone."""
+"""Files of SAEs: written in SAELens's layout, read in those of SAELens, sparsify, OpenMOSS and Gemma Scope. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from torch import Tensor
 
 from ..errors import CircuitryError
 from ..store.files import write_whole
-from .layouts import openmoss, saelens, sparsify
+from .layouts import gemma_scope, openmoss, saelens, sparsify
 from .sae import SAE
 
 Weights: TypeAlias = dict[str, Tensor]
 SETTINGS, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+NAMES = (WEIGHTS, "sae.safetensors", "checkpoints/pruned.safetensors", "checkpoints/final.safetensors", "params.npz")
+"""Files of weights, in the order in which they are looked for."""
+PICKLE = "ae.pt"
+"""The weights that dictionary_learning writes."""
 LAYOUT = "6.0.0"
 """The version of SAELens whose layout this is. ``metadata`` must name it: without it SAELens takes the file for an older one and
 drops the rest of the metadata."""
@@ -60,8 +64,8 @@ def save(sae: SAE, folder: str | PathLike[str]) -> Path:
     return target
 
 
-def load(folder: str | PathLike[str]) -> SAE:
-    """Read an SAE from a folder of SAELens, sparsify or OpenMOSS, recognised by the names of its tensors.
+def load(place: str | PathLike[str]) -> SAE:
+    """Read an SAE from a folder of SAELens, sparsify or OpenMOSS, recognised by the names of its tensors, or a ``.npz`` of Gemma Scope.
 
     Normalisation of activations by one number, and ranking of features by their share in the reconstruction, are folded into
     the weights. Raises CircuitryError for another layout, for another function (gates, transcoders, normalisation of each
@@ -71,13 +75,10 @@ def load(folder: str | PathLike[str]) -> SAE:
     Traceback (most recent call last):
     circuitry.errors.CircuitryError: nowhere holds no SAE: the folder does not exist
     """
-    path = Path(folder)
-    names = (WEIGHTS, "sae.safetensors", "checkpoints/pruned.safetensors", "checkpoints/final.safetensors")
-    file = next((path / name for name in names if (path / name).is_file()), None)
-    if not path.is_dir():
-        raise CircuitryError(f"{path} holds no SAE: the folder does not exist")
-    if file is None:
-        raise CircuitryError(f"{path} holds no SAE: it has none of {', '.join(names)}")
+    path = Path(place)
+    file = _weights(path)
+    if file.suffix == ".npz":
+        return gemma_scope.read(file)
     settings = _settings(path)
     try:
         weights: Weights = load_file(file)
@@ -90,6 +91,21 @@ def load(folder: str | PathLike[str]) -> SAE:
     if "decoder.weight" in weights or "W_D" in weights:
         return openmoss.read(settings, weights)
     raise CircuitryError(f"{file} has an unknown layout; its tensors are {', '.join(sorted(weights))}")
+
+
+def _weights(path: Path) -> Path:
+    """The file of weights in a folder, or the file itself if it needs no settings."""
+    if path.suffix == ".npz" and path.is_file():
+        return path
+    if not path.is_dir():
+        raise CircuitryError(f"{path} holds no SAE: the folder does not exist")
+    if file := next((path / name for name in NAMES if (path / name).is_file()), None):
+        return file
+    if (path / PICKLE).is_file():
+        raise CircuitryError(
+            f"{path / PICKLE} is a pickle and is not loaded; `circuitry convert {path} NEW` writes it as a folder that is"
+        )
+    raise CircuitryError(f"{path} holds no SAE: it has none of {', '.join(NAMES)}")
 
 
 def _settings(path: Path) -> dict[str, Any]:

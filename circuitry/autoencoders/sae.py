@@ -172,11 +172,11 @@ class SAE(nn.Module):
         return save(self, folder)
 
     @classmethod
-    def load(cls, folder: str | PathLike[str]) -> SAE:
-        """Read a folder in the layout of SAELens, sparsify or OpenMOSS. Raises CircuitryError for any other."""
+    def load(cls, place: str | PathLike[str]) -> SAE:
+        """Read a folder in the layout of SAELens, sparsify or OpenMOSS, or Gemma Scope's ``params.npz``. Raises CircuitryError for any other."""
         from .files import load
 
-        return load(folder)
+        return load(place)
 
     def extra_repr(self) -> str:
         """The text between the brackets when an SAE is printed."""

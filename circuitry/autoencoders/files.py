@@ -30,7 +30,7 @@ drops the rest of the metadata."""
 def save(sae: SAE, folder: str | PathLike[str]) -> Path:
     """Write an SAE as a folder that SAELens loads, ``cfg.json`` and ``sae_weights.safetensors``; returns the folder.
 
-    ``config.provenance`` is stored in the metadata, under ``circuitry``.
+    ``config.provenance`` is stored in the metadata, under ``circuitry``. SAELens has no topk transcoder; circuitry alone reads one.
 
     >>> import tempfile
     >>> from circuitry.features.sae import SAEConfig
@@ -41,8 +41,9 @@ def save(sae: SAE, folder: str | PathLike[str]) -> Path:
     target, config = Path(folder), sae.config
     provenance = dict(config.provenance)
     settings = {
-        "architecture": next(name for name, kind in saelens.KINDS.items() if kind == config.kind),
+        "architecture": saelens.architecture(config),
         "d_in": config.width,
+        **({"d_out": config.target_width} if config.transcodes else {}),
         "d_sae": config.features,
         "dtype": "float32",
         "device": "cpu",
@@ -55,6 +56,7 @@ def save(sae: SAE, folder: str | PathLike[str]) -> Path:
             "sae_lens_training_version": None,
             "model_name": provenance.get("model"),
             "hook_name": provenance.get("node"),
+            **({"hook_name_out": config.target} if config.transcodes else {}),
             "circuitry": provenance,
         },
     }
@@ -68,8 +70,8 @@ def load(place: str | PathLike[str]) -> SAE:
     """Read an SAE from a folder of SAELens, sparsify or OpenMOSS, recognised by the names of its tensors, or a ``.npz`` of Gemma Scope.
 
     Normalisation of activations by one number, and ranking of features by their share in the reconstruction, are folded into
-    the weights. Raises CircuitryError for another layout, for another function (gates, transcoders, normalisation of each
-    token), and for any setting or tensor that is not known to be harmless.
+    the weights. Raises CircuitryError for another layout, for another function (gates, transcoders with a skip connection,
+    normalisation of each token), and for any setting or tensor that is not known to be harmless.
 
     >>> load("nowhere")
     Traceback (most recent call last):

@@ -299,7 +299,7 @@ def _saes(folder: Path, node: str | None) -> dict[Any, SAE]:
             )
         return dict(Trained.load(folder))
     sae = SAE.load(folder)
-    named = node or sae.config.provenance.get("node")
+    named = node or sae.config.node
     if named is None:
         raise CircuitryError(f"{folder} does not name its node; give it with --node")
     return {named: sae}

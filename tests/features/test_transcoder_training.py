@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 import circuitry as ct
+from circuitry.cli.sae import app
 from circuitry.features.activations import activations, corpus, store
 from circuitry.features.sae import SAE, Recipe, Trained, evaluate, train_sae
 from circuitry.features.sae.learner import Learner
@@ -176,3 +178,31 @@ def test_activations_without_one_of_the_two_are_refused() -> None:
 
     with pytest.raises(ct.CircuitryError, match="not on another stream"):
         train_sae(None, SOURCE, target=TARGET, activations=Bare(), tokens=8, progress=False)
+
+
+def test_the_command_line_trains_and_evaluates(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("\n\n".join(TEXTS * 4))
+    out, text = str(tmp_path / "out"), ["--texts", str(tmp_path / "text.txt")]
+    train = [
+        "train",
+        "bundled:gpt_neox",
+        SOURCE,
+        "--target",
+        TARGET,
+        "--out",
+        out,
+        "--tokens",
+        "256",
+        "--batch",
+        "32",
+        "--expansion",
+        "1",
+    ]
+    assert TARGET in CliRunner().invoke(app, [*train, *text], catch_exceptions=False).output
+    said = CliRunner().invoke(app, ["evaluate", out, "--tokens", "64", *text], catch_exceptions=False).output
+    assert TARGET in said and "explained_variance" in said
+    (folder,) = Path(out).glob("*/cfg.json")
+    assert (
+        TARGET
+        in CliRunner().invoke(app, ["evaluate", str(folder.parent), "--tokens", "64", *text], catch_exceptions=False).output
+    )

@@ -1,4 +1,4 @@
-"""Files of SAEs: written in SAELens's layout, read in those of SAELens, sparsify and OpenMOSS, with safetensors alone."""
+"""Files of SAEs: written in SAELens's layout, read in those of SAELens, sparsify, OpenMOSS and Gemma Scope. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from torch import Tensor
 
 from ..errors import CircuitryError
 from ..store.files import write_whole
-from .layouts import openmoss, saelens, sparsify
+from .layouts import gemma_scope, openmoss, saelens, sparsify
 from .sae import SAE
 
 Weights: TypeAlias = dict[str, Tensor]
 SETTINGS, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+NAMES = (WEIGHTS, "sae.safetensors", "checkpoints/pruned.safetensors", "checkpoints/final.safetensors", "params.npz")
+"""Files of weights, in the order in which they are looked for."""
+PICKLE = "ae.pt"
+"""The weights that dictionary_learning writes."""
 LAYOUT = "6.0.0"
 """The version of SAELens whose layout this is. ``metadata`` must name it: without it SAELens takes the file for an older one and
 drops the rest of the metadata."""
@@ -26,7 +30,7 @@ drops the rest of the metadata."""
 def save(sae: SAE, folder: str | PathLike[str]) -> Path:
     """Write an SAE as a folder that SAELens loads, ``cfg.json`` and ``sae_weights.safetensors``; returns the folder.
 
-    ``config.provenance`` is stored in the metadata, under ``circuitry``.
+    ``config.provenance`` is stored in the metadata, under ``circuitry``. SAELens has no topk transcoder; circuitry alone reads one.
 
     >>> import tempfile
     >>> from circuitry.features.sae import SAEConfig
@@ -37,8 +41,9 @@ def save(sae: SAE, folder: str | PathLike[str]) -> Path:
     target, config = Path(folder), sae.config
     provenance = dict(config.provenance)
     settings = {
-        "architecture": next(name for name, kind in saelens.KINDS.items() if kind == config.kind),
+        "architecture": saelens.architecture(config),
         "d_in": config.width,
+        **({"d_out": config.target_width} if config.transcodes else {}),
         "d_sae": config.features,
         "dtype": "float32",
         "device": "cpu",
@@ -51,6 +56,7 @@ def save(sae: SAE, folder: str | PathLike[str]) -> Path:
             "sae_lens_training_version": None,
             "model_name": provenance.get("model"),
             "hook_name": provenance.get("node"),
+            **({"hook_name_out": config.target} if config.transcodes else {}),
             "circuitry": provenance,
         },
     }
@@ -60,24 +66,21 @@ def save(sae: SAE, folder: str | PathLike[str]) -> Path:
     return target
 
 
-def load(folder: str | PathLike[str]) -> SAE:
-    """Read an SAE from a folder of SAELens, sparsify or OpenMOSS, recognised by the names of its tensors.
+def load(place: str | PathLike[str]) -> SAE:
+    """Read an SAE from a folder of SAELens, sparsify or OpenMOSS, recognised by the names of its tensors, or a ``.npz`` of Gemma Scope.
 
     Normalisation of activations by one number, and ranking of features by their share in the reconstruction, are folded into
-    the weights. Raises CircuitryError for another layout, for another function (gates, transcoders, normalisation of each
-    token), and for any setting or tensor that is not known to be harmless.
+    the weights. Raises CircuitryError for another layout, for another function (gates, transcoders with a skip connection,
+    normalisation of each token), and for any setting or tensor that is not known to be harmless.
 
     >>> load("nowhere")
     Traceback (most recent call last):
     circuitry.errors.CircuitryError: nowhere holds no SAE: the folder does not exist
     """
-    path = Path(folder)
-    names = (WEIGHTS, "sae.safetensors", "checkpoints/pruned.safetensors", "checkpoints/final.safetensors")
-    file = next((path / name for name in names if (path / name).is_file()), None)
-    if not path.is_dir():
-        raise CircuitryError(f"{path} holds no SAE: the folder does not exist")
-    if file is None:
-        raise CircuitryError(f"{path} holds no SAE: it has none of {', '.join(names)}")
+    path = Path(place)
+    file = _weights(path)
+    if file.suffix == ".npz":
+        return gemma_scope.read(file)
     settings = _settings(path)
     try:
         weights: Weights = load_file(file)
@@ -90,6 +93,21 @@ def load(folder: str | PathLike[str]) -> SAE:
     if "decoder.weight" in weights or "W_D" in weights:
         return openmoss.read(settings, weights)
     raise CircuitryError(f"{file} has an unknown layout; its tensors are {', '.join(sorted(weights))}")
+
+
+def _weights(path: Path) -> Path:
+    """The file of weights in a folder, or the file itself if it needs no settings."""
+    if path.suffix == ".npz" and path.is_file():
+        return path
+    if not path.is_dir():
+        raise CircuitryError(f"{path} holds no SAE: the folder does not exist")
+    if file := next((path / name for name in NAMES if (path / name).is_file()), None):
+        return file
+    if (path / PICKLE).is_file():
+        raise CircuitryError(
+            f"{path / PICKLE} is a pickle and is not loaded; `circuitry convert {path} NEW` writes it as a folder that is"
+        )
+    raise CircuitryError(f"{path} holds no SAE: it has none of {', '.join(NAMES)}")
 
 
 def _settings(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A sparse autoencoder: its weights, and the function they define."""
+"""A sparse autoencoder or transcoder: its weights, and the function they define."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ class SAEConfig:
     that each has. ``centred``: the decoder's bias is subtracted from the input first, as
     some files require. ``provenance`` is written into the SAE's file: model, node, text, settings of the training.
 
+    A transcoder reads one node and predicts another: ``width`` is then that of the node it reads, which ``provenance`` names,
+    ``target`` the node it predicts, and ``target_width`` that node's width. None: an autoencoder, which predicts what it reads.
+
     >>> SAEConfig(width=4, features=16, kind="topk")
     Traceback (most recent call last):
     circuitry.errors.CircuitryError: a topk SAE needs k from 1 to 16 (its features), not None
@@ -37,6 +40,8 @@ class SAEConfig:
     k: int | None = None
     centred: bool = False
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    target: str | None = None
+    target_width: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -46,6 +51,44 @@ class SAEConfig:
         integer = isinstance(self.k, int) and not isinstance(self.k, bool)
         if self.kind == "topk" and not (integer and 1 <= (self.k or 0) <= self.features):
             raise CircuitryError(f"a topk SAE needs k from 1 to {self.features} (its features), not {self.k!r}")
+        self._check_target()
+
+    def _check_target(self) -> None:
+        if self.target is not None and self.target_width is None:
+            raise CircuitryError(f"a transcoder to {self.target} needs that node's width, target_width")
+        if self.target_width is not None and self.target_width < 1:
+            raise CircuitryError(f"target_width must be at least 1, got {self.target_width}")
+        if self.target_width is not None and self.centred:
+            raise CircuitryError(
+                "a transcoder cannot be centred: its b_dec belongs to the node it predicts, not to the one it reads"
+            )
+
+    @property
+    def transcodes(self) -> bool:
+        """Whether it predicts another node than it reads.
+
+        >>> SAEConfig(4, 16).transcodes, SAEConfig(4, 16, target="mlp[0]", target_width=4).transcodes
+        (False, True)
+        """
+        return self.target_width is not None
+
+    @property
+    def predicted(self) -> int:
+        """The width of what it predicts.
+
+        >>> SAEConfig(4, 16).predicted, SAEConfig(4, 16, target_width=6).predicted
+        (4, 6)
+        """
+        return self.width if self.target_width is None else self.target_width
+
+    @property
+    def node(self) -> str | None:
+        """The node whose value it predicts, which its features belong to; None if it is not known.
+
+        >>> SAEConfig(4, 16, target="mlp[0]", target_width=4, provenance={"node": "resid[0]"}).node
+        'mlp[0]'
+        """
+        return self.target if self.transcodes else self.provenance.get("node")
 
     @property
     def norm(self) -> float:
@@ -57,22 +100,28 @@ class SAE(nn.Module):
     """A sparse autoencoder of activations of width D with F features, in float32.
 
     f = activation(x W_enc + b_enc) and x̂ = f W_dec + b_dec, with W_enc (D, F), b_enc (F,), W_dec (F, D), b_dec (D,): the rows of
-    ``W_dec`` are the features' directions. A jumprelu also has a ``threshold`` (F,). x are the model's values, unscaled.
+    ``W_dec`` are the features' directions. A jumprelu also has a ``threshold`` (F,). x are the model's values, unscaled. A transcoder's
+    W_dec and b_dec have the width of the node that it predicts.
 
     Initialised as in appendix A of the paper: rows of W_dec uniform, scaled to norm √(2D/F), W_enc its transpose, biases 0.
-    About half of all features then fire, and x̂ is close to x. Of a topk SAE, which the paper does not have, they have norm 1.
+    About half of all features then fire, and x̂ is close to x. Of a topk SAE, which the paper does not have, they have norm 1. The
+    encoder of a transcoder is drawn as the directions are, since it reads another node.
     """
 
     def __init__(self, config: SAEConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = config
         width, features = config.width, config.features
-        drawn = torch.rand(features, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-        directions = functional.normalize(drawn, dim=1) * config.norm
-        self.W_enc = nn.Parameter(directions.T.contiguous())
+        generator = torch.Generator().manual_seed(seed)
+
+        def drawn(size: int) -> Tensor:
+            return functional.normalize(torch.rand(features, size, generator=generator) * 2 - 1, dim=1) * config.norm
+
+        directions = drawn(config.predicted)
+        self.W_enc = nn.Parameter((drawn(width) if config.transcodes else directions).T.contiguous())
         self.b_enc = nn.Parameter(torch.zeros(features))
         self.W_dec = nn.Parameter(directions)
-        self.b_dec = nn.Parameter(torch.zeros(width))
+        self.b_dec = nn.Parameter(torch.zeros(config.predicted))
         if config.kind == "jumprelu":
             self.threshold = nn.Parameter(torch.zeros(features))
 
@@ -108,7 +157,7 @@ class SAE(nn.Module):
         return functional.relu(before) * fires
 
     def decode(self, features: Tensor) -> Tensor:
-        """Activations [..., D] from features [..., F]."""
+        """Activations [..., D] from features [..., F]; of a transcoder, of the node that it predicts."""
         return functional.linear(features, self.W_dec.T, self.b_dec)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,9 +166,25 @@ class SAE(nn.Module):
         return self.decode(features), features
 
     @torch.no_grad()
-    def scaled(self, scale: float) -> SAE:
-        """The SAE that gives for x the features this one gives for ``scale``·x, and its reconstruction divided by ``scale``."""
-        return self._with(W_enc=self.W_enc * scale, W_dec=self.W_dec / scale, b_dec=self.b_dec / scale)
+    def scaled(self, scale: float, target: float | None = None) -> SAE:
+        """The SAE that gives for x the features this one gives for ``scale``·x, and its reconstruction divided by ``scale``.
+
+        Of a transcoder, the prediction is divided by ``target``.
+        """
+        back = scale if target is None else target
+        return self._with(W_enc=self.W_enc * scale, W_dec=self.W_dec / back, b_dec=self.b_dec / back)
+
+    def between(self, source: object, target: object) -> SAE:
+        """The transcoder with these weights that reads the node ``source`` and predicts ``target``, for files that name neither.
+
+        Raises CircuitryError if b_dec is subtracted from the input.
+
+        >>> SAE(SAEConfig(4, 8)).between("resid_mid[0]", "mlp[0]")
+        SAE(resid_mid[0] -> mlp[0] relu, 4 -> 8 -> 4)
+        """
+        provenance = {**self.config.provenance, "node": str(source)}
+        config = replace(self.config, target=str(target), target_width=self.config.predicted, provenance=provenance)
+        return SAE.of(config, self.state_dict())
 
     @torch.no_grad()
     def unit(self) -> SAE:
@@ -200,13 +265,15 @@ class SAE(nn.Module):
         return save(self, folder)
 
     @classmethod
-    def load(cls, folder: str | PathLike[str]) -> SAE:
-        """Read a folder in the layout of SAELens, sparsify or OpenMOSS. Raises CircuitryError for any other."""
+    def load(cls, place: str | PathLike[str]) -> SAE:
+        """Read a folder in the layout of SAELens, sparsify or OpenMOSS, or Gemma Scope's ``params.npz``. Raises CircuitryError for any other."""
         from .files import load
 
-        return load(folder)
+        return load(place)
 
     def extra_repr(self) -> str:
         """The text between the brackets when an SAE is printed."""
-        k = f", k={self.config.k}" if self.config.k else ""
-        return f"{self.config.provenance.get('node', '')} {self.config.kind}, {self.config.width} -> {self.config.features}{k}".strip()
+        config, k = self.config, f", k={self.config.k}" if self.config.k else ""
+        node = str(config.provenance.get("node", "")) + (f" -> {config.target}" if config.target else "")
+        target = f" -> {config.target_width}" if config.transcodes else ""
+        return f"{node} {config.kind}, {config.width} -> {config.features}{target}{k}".strip()

@@ -13,11 +13,17 @@ app = typer.Typer()
 @app.command()
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="a mamba-ssm folder, an RWKV-4 file or folder, or a folder with pytorch_model.bin")
+        Path,
+        typer.Argument(
+            help="a mamba-ssm folder, an RWKV-4 file or folder, a folder with pytorch_model.bin, or an autoencoder's with ae.pt"
+        ),
     ],
     target: Annotated[Path, typer.Argument(help="a new folder")],
 ) -> None:
-    """Convert an original or pickled checkpoint to a Hugging Face folder with safetensors. Code in the checkpoint is not run."""
+    """Convert an original or pickled checkpoint to a folder with safetensors. Code in the checkpoint is not run.
+
+    A model becomes a Hugging Face folder, an autoencoder of dictionary_learning a folder in SAELens's layout.
+    """
     from ..models.convert import convert as convert_checkpoint
 
     print(convert_checkpoint(source, target))

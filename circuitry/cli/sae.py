@@ -43,6 +43,10 @@ def train(
     model: ModelOrActivations,
     nodes: Annotated[list[str], typer.Argument(help='nodes such as "resid[3]", or families such as resid for all their nodes')],
     out: Annotated[Path, typer.Option(help="folder for the training; run the same command to resume")],
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="train transcoders, which read the nodes and predict these, one for each; repeatable"),
+    ] = None,
     revision: Revision = None,
     texts: Texts = None,
     tokens: Annotated[int, typer.Option(help="activations to train on; a shorter text is repeated")] = 2_000_000,
@@ -73,7 +77,7 @@ def train(
         setting, kind=kind, tokens=tokens, **data, **read.given(k=k, expansion=expansion, l1=l1, recipe=recipe)
     )
     given = _stored(model, device) or read.load(model, dtype, device, revision)
-    trained = train_sae(given, nodes, texts, out=out, **settings)
+    trained = train_sae(given, nodes, texts, target=target or None, out=out, **settings)
     if os.environ.get("RANK", "0") == "0":
         _show(trained.last)
         print(f"written: {out.resolve()}")
@@ -299,7 +303,7 @@ def _saes(folder: Path, node: str | None) -> dict[Any, SAE]:
             )
         return dict(Trained.load(folder))
     sae = SAE.load(folder)
-    named = node or sae.config.provenance.get("node")
+    named = node or sae.config.node
     if named is None:
         raise CircuitryError(f"{folder} does not name its node; give it with --node")
     return {named: sae}

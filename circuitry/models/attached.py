@@ -26,7 +26,7 @@ Attachable: TypeAlias = SAE | str | PathLike[str] | Mapping[Any, Any] | Iterable
 def autoencoders(given: Attachable, graph: Graph, device: torch.device, dtype: torch.dtype) -> dict[Node, SAE]:
     """Autoencoders by node, on a device, in float32 or in the wider dtype of the model.
 
-    Raises CircuitryError for a folder without an autoencoder, and as ``by_node`` does.
+    Raises CircuitryError for a folder without an autoencoder, for a transcoder, and as ``by_node`` does.
 
     >>> import circuitry as ct
     >>> from circuitry.autoencoders import SAEConfig
@@ -35,8 +35,14 @@ def autoencoders(given: Attachable, graph: Graph, device: torch.device, dtype: t
     ['resid[2]']
     """
     saes: Any = {node: _one(sae) for node, sae in given.items()} if isinstance(given, Mapping) else _every(given)
-    wide = torch.promote_types(dtype, torch.float32)
-    return {node: copy.deepcopy(sae).to(wide).requires_grad_(False) for node, sae in by_node(graph, saes, device).items()}
+    wide, named = torch.promote_types(dtype, torch.float32), by_node(graph, saes, device)
+    for node, sae in named.items():
+        if sae.config.transcodes:
+            raise CircuitryError(
+                f"the transcoder of {node} cannot be attached: paths read latents from the node's own value, and its latents are computed "
+                f"from {sae.config.provenance.get('node')}; evaluate, encode and sae.encode(x) take it"
+            )
+    return {node: copy.deepcopy(sae).to(wide).requires_grad_(False) for node, sae in named.items()}
 
 
 def _every(given: Any) -> list[SAE]:

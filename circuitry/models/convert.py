@@ -1,8 +1,9 @@
-"""From pickled or original checkpoints to Hugging Face folders with safetensors, which ``load`` reads."""
+"""From pickled or original checkpoints to folders with safetensors: of models, which ``load`` reads, and of autoencoders."""
 
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import torch
 
+from ..autoencoders.files import PICKLE
+from ..autoencoders.layouts import dictionary_learning
 from ..errors import CircuitryError, ModelError
 from ..native.build import build, tensors
 from ..native.find import Native, find
@@ -26,7 +29,10 @@ _TOKENIZER = (
 
 @dataclass(frozen=True)
 class Converted:
-    """What ``convert`` did: the files it read and their kind, the folder it wrote, and the model in it."""
+    """What ``convert`` did: the files it read and their kind, the folder it wrote, and the model or autoencoder in it.
+
+    ``tokenizer``: its files; None for an autoencoder, which has none.
+    """
 
     sources: tuple[Path, ...]
     kind: str
@@ -34,20 +40,22 @@ class Converted:
     model_type: str
     parameters: int
     dtype: torch.dtype
-    tokenizer: tuple[str, ...]
+    tokenizer: tuple[str, ...] | None
 
     def __str__(self) -> str:
         weights = f"{self.kind} weights: {', '.join(map(str, self.sources))}"
         size = f"{self.model_type}, {self.parameters / 1e6:.2f}M parameters, {str(self.dtype).removeprefix('torch.')}"
-        tokenizer = f"tokenizer: {', '.join(self.tokenizer)}" if self.tokenizer else "no tokenizer beside them"
-        return f"{weights}\n{size}; {tokenizer}\nwritten: {self.folder.resolve()}"
+        tokenizer = f"; tokenizer: {', '.join(self.tokenizer)}" if self.tokenizer else "; no tokenizer beside them"
+        return f"{weights}\n{size}{tokenizer if self.tokenizer is not None else ''}\nwritten: {self.folder.resolve()}"
 
 
 def convert(source: str | Path, target: str | Path) -> Converted:
     """Convert an original mamba-ssm folder, an RWKV-4 checkpoint or a pickled model to a Hugging Face folder with safetensors.
 
-    ``source``: a mamba-ssm folder, an RWKV-4 file or the folder that holds one, or a Hugging Face folder with
-    ``pytorch_model.bin``. Pickles are read by ``torch.load(weights_only=True)``, which runs no code in them. ``target``: a new
+    An autoencoder of dictionary_learning becomes a folder that ``SAE.load`` reads.
+
+    ``source``: a mamba-ssm folder, an RWKV-4 file or the folder that holds one, a Hugging Face folder with
+    ``pytorch_model.bin``, or a folder with ``ae.pt``. Pickles are read by ``torch.load(weights_only=True)``, which runs no code in them. ``target``: a new
     folder, which appears complete or not at all. Weights keep their dtype; several dtypes become the narrowest that holds all.
 
     Raises CircuitryError if the target exists, and ModelError if the source is none of these, holds code or is incomplete.
@@ -59,6 +67,8 @@ def convert(source: str | Path, target: str | Path) -> Converted:
     source, target = Path(source), Path(target)
     if target.exists():
         raise CircuitryError(f"{target} already exists and is not overwritten; name a new folder")
+    if (source / PICKLE).is_file():
+        return _autoencoder(source, target)
     with quiet():
         files, kind, hf = _read(source)
         tokenizer = tuple(name for name in _TOKENIZER if (source / name).is_file())
@@ -70,6 +80,21 @@ def convert(source: str | Path, target: str | Path) -> Converted:
 
         write_whole(target, write)
     return Converted(files, kind, target, hf.config.model_type, hf.num_parameters(), hf.dtype, tokenizer)
+
+
+def _autoencoder(source: Path, target: Path) -> Converted:
+    """An autoencoder of dictionary_learning. Its settings say what its tensors mean, so they must be there."""
+    file, settings = source / PICKLE, source / "config.json"
+    try:
+        given = json.loads(settings.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{settings} cannot be read ({error})") from None
+    if not isinstance(given, dict):
+        raise ModelError(f"{settings}: expected settings by name, got {type(given).__name__}")
+    sae = dictionary_learning.read(given, tensors(file, pickled=True))
+    write_whole(target, sae.save)
+    size = sum(value.numel() for value in sae.parameters())
+    return Converted((file,), "dictionary_learning", target, f"{sae.config.kind} autoencoder", size, torch.float32, None)
 
 
 def _read(source: Path) -> tuple[tuple[Path, ...], str, Any]:

@@ -14,9 +14,12 @@ from .settings import Settings, chosen
 FILE = "a SAELens file"
 KINDS = {"standard": "relu", "topk": "topk", "jumprelu": "jumprelu"}
 """Our kinds by SAELens's architectures."""
+TRANSCODERS = {"transcoder": "relu", "jumprelu_transcoder": "jumprelu", "topk_transcoder": "topk"}
+"""The same of transcoders. SAELens has no topk_transcoder."""
 
 # Which activations, on which text: the caller gives both.
 _ORIGIN = """model_name model_class_name hook_name hook_point hook_layer hook_point_layer hook_head_index hook_point_head_index
+hook_name_out hook_layer_out hook_head_index_out
 hook_eval hook_point_eval neuronpedia_id dataset_path dataset_trust_remote_code is_dataset_tokenized streaming tokenizer_name
 prepend_bos context_size seqpos_slice exclude_special_tokens disable_concat_sequences"""
 # Which version wrote the file, in which dtype and on which device: we compute in float32, on the model's device.
@@ -46,9 +49,14 @@ def read(given: Mapping[str, Any], weights: Mapping[str, Tensor]) -> SAE:
     _model_as_it_is(settings.inside("metadata"))
     _model_as_it_is(settings)
     _input_as_it_is(settings, str(given.get("hook_name", given.get("hook_point", ""))), old="sae_lens_version" not in metadata)
+    target_width = _target_width(settings, given)
     kind, k = _activation(settings)
     width, features = settings.whole("d_in"), settings.whole("d_sae")
-    centred = settings.flag("apply_b_dec_to_input", True)
+    if target_width is None:
+        centred = settings.flag("apply_b_dec_to_input", True)
+    else:
+        centred = False
+        settings.only("apply_b_dec_to_input", False, why="b_dec of a transcoder belongs to the node that it predicts")
     ranked = settings.flag("rescale_acts_by_decoder_norm", False) if kind == "topk" else False
     settings.only("rescale_acts_by_decoder_norm", False, why="its effect is known for topk only")
     for names in (_ORIGIN, _WRITTEN, _TRAINING):
@@ -57,13 +65,31 @@ def read(given: Mapping[str, Any], weights: Mapping[str, Tensor]) -> SAE:
     provenance = metadata.get("circuitry") or {"from": "SAELens", **(metadata or given)}
     wanted = ["W_enc", "b_enc", "W_dec", "b_dec", *(["threshold"] if kind == "jumprelu" else [])]
     tensors = chosen(FILE, _without_ones(weights), {name: name for name in wanted})
-    sae = SAE.of(SAEConfig(width, features, kind, k, centred, provenance), tensors)
+    # Only our own files name nodes of a graph.
+    target = metadata.get("hook_name_out") if metadata.get("circuitry") and target_width is not None else None
+    sae = SAE.of(SAEConfig(width, features, kind, k, centred, provenance, target, target_width), tensors)
     return sae.unit() if ranked else sae
+
+
+def architecture(config: SAEConfig) -> str:
+    """SAELens's name of what an SAE or transcoder computes."""
+    names = TRANSCODERS if config.transcodes else KINDS
+    return next(name for name, kind in names.items() if kind == config.kind)
+
+
+def _target_width(settings: Settings, given: Mapping[str, Any]) -> int | None:
+    """The width of what a transcoder predicts; None of an SAE, whose d_out would be unknown."""
+    if not isinstance(name := given.get("architecture"), str) or name.lower() not in TRANSCODERS:
+        return None
+    if "d_out" not in given:
+        raise settings.refuse("architecture", name, "it has no d_out, the width of what it predicts")
+    return int(settings.whole("d_out"))
 
 
 def _activation(settings: Settings) -> tuple[str, int | None]:
     """Kind and k. In older files topk is an activation function of the standard architecture."""
-    kind = KINDS[settings.word("architecture", list(KINDS), "standard")]
+    kinds = {**KINDS, **TRANSCODERS}
+    kind = kinds[settings.word("architecture", list(kinds), "standard")]
     for name in ("activation_fn", "activation_fn_str"):
         function = settings.word(name, ["relu", "topk"] if kind != "jumprelu" else ["relu"], "topk" if kind == "topk" else "relu")
         kind = "topk" if function == "topk" else kind

@@ -246,7 +246,7 @@ def activations(
         return Activations(stored, chosen, stored.corpus, batch, buffer, seed)
     if not isinstance(model, Model):
         raise CircuitryError(expected("a model, or stored activations", model))
-    chosen = _chosen(node for name in _several(nodes or ()) for node in _nodes(model, name))
+    chosen = _chosen(node for name in _several(nodes or ()) for node in members(model, name))
     if corpus is not None and texts is not None:
         raise CircuitryError("give texts or a corpus, not both")
     if corpus is not None and context != CONTEXT:
@@ -283,8 +283,13 @@ def _several(nodes: str | Node | Iterable[str | Node]) -> list[str | Node]:
     return [nodes] if isinstance(nodes, str | Node) else list(nodes)
 
 
-def _nodes(model: Model, text: str | Node) -> list[Node]:
-    """One node, or all nodes of a family, in the order of computation."""
+def members(model: Model, text: str | Node) -> list[Node]:
+    """One node, or all nodes of a family, in the order of computation. Raises CircuitryError for unknown nodes and the logits.
+
+    >>> import circuitry as ct
+    >>> [str(node) for node in members(ct.load("bundled:gpt_neox"), "mlp")]
+    ['mlp[0]', 'mlp[1]', 'mlp[2]', 'mlp[3]']
+    """
     node = parse_node(text) if isinstance(text, str) else text
     family = model.graph.family(node.family).name
     if family == "logits":

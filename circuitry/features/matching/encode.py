@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 
-from ...autoencoders.named import Given, by_node, check_width
+from ...autoencoders.named import Given, by_node, check_width, read_by
 from ...errors import CircuitryError, expected, whole
 from ...models.model import Model
 from ...paths.values import Node
@@ -93,7 +94,7 @@ def encode(
                 part.begin(alone=world_size == 1)
             else:
                 part.check()
-        _write(stream, given.saes, parts, range(rank, len(edges) - 1, world_size), progress)
+        _write(stream, given, parts, range(rank, len(edges) - 1, world_size), progress)
         return [acts for part in parts.values() if (acts := part.close()) is not None]
 
 
@@ -117,20 +118,25 @@ class _Given:
             raise CircuitryError("give the corpus to encode on, or stored activations")
         return cls(model, by_node(model.graph, saes, model.device), corpus, how)
 
+    @functools.cached_property
+    def sources(self) -> dict[Node, Node]:
+        """The node that each autoencoder reads."""
+        graph = self.model.graph if isinstance(self.model, Model) else self.model
+        return {node: read_by(graph, node, sae) for node, sae in self.saes.items()}
+
     def stream(self, batch: int) -> Activations:
-        return activations(self.model, list(self.saes), corpus=self.corpus, batch=batch, **self.runs)
+        return activations(self.model, list(self.sources.values()), corpus=self.corpus, batch=batch, **self.runs)
 
     def identity(self, node: Node, corpus: Corpus, dtype: str, shard: int) -> dict[str, Any]:
         """Everything that a node's files depend on."""
         sae = self.saes[node]
         about = self.model.origin(node) if isinstance(self.model, ActivationStore) else origin(self.model, node)
-        provenance = {**about, "sae": sae.digest(), "kind": sae.config.kind}
+        read = {"reads": str(self.sources[node])} if sae.config.transcodes else {}
+        provenance = {**about, "sae": sae.digest(), "kind": sae.config.kind, **read}
         return identity(sae.config.features, provenance, corpus.digest, MASK, dtype, shard)
 
 
-def _write(
-    stream: Activations, saes: Mapping[Node, SAE], parts: Mapping[Node, Parts], mine: Iterable[int], progress: bool
-) -> None:
+def _write(stream: Activations, given: _Given, parts: Mapping[Node, Parts], mine: Iterable[int], progress: bool) -> None:
     """Write this process's files that are missing: each for all nodes at once."""
     left: dict[int, list[Node]] = {}
     for node, part in parts.items():
@@ -142,8 +148,9 @@ def _write(
             edges = parts[nodes[0]].edges
             for at, values in stream.in_order(int(edges[number]), int(edges[number + 1])):
                 for node in nodes:
-                    check_width(node, saes[node], values[node])
-                    blocks[node].append(features(saes[node], values[node]))
+                    x = values[given.sources[node]]
+                    check_width(given.sources[node], given.saes[node], x)
+                    blocks[node].append(features(given.saes[node], x))
                 bar.update(at.stop - at.start)
             for node in nodes:
                 parts[node].put(number, blocks[node])

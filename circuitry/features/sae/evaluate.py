@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from ...autoencoders.named import Given, by_node, check_width
+from ...autoencoders.named import Given, by_node, check_target, check_width, read_by
 from ...autoencoders.sae import SAE
 from ...errors import CircuitryError, whole
 from ...models.model import Model
@@ -49,12 +49,13 @@ def evaluate(
     nats, of the unchanged model, with x̂ for x, and with 0 for x; ``recovered``, (zero - spliced) / (zero - clean), 1 for a
     perfect SAE and 0 for one no better than zeros, NaN if the model does no worse with zeros; ``kl``, the mean Kullback-Leibler
     divergence KL(unchanged ‖ with x̂) of the distributions of the next token, in nats, 0 for a perfect SAE; ``dead``, the share of features
-    that fired at none of these tokens. Values of special tokens stay as they are, and their predictions are not counted.
+    that fired at none of these tokens. Of a transcoder, x is the value of the node that it predicts. Values of special tokens stay as they are, and their predictions are not counted.
 
     In place of ``model`` and ``corpus``, activations that ``store`` wrote, or their folder: the model does not run, and the table
     has ``node``, ``tokens``, ``l0``, ``explained_variance`` and ``dead``.
 
-    Raises CircuitryError for nodes that do not exist or are not stored, for SAEs of another width, and for a model without corpus.
+    Raises CircuitryError for nodes that do not exist or are not stored, for SAEs of another width, for transcoders of nodes between which
+    nothing flows, and for a model without corpus.
 
     >>> import circuitry as ct
     >>> from circuitry.features.activations import corpus
@@ -74,17 +75,20 @@ def evaluate(
     if corpus is None or not isinstance(model, Model):
         raise CircuitryError("give a model and a corpus to evaluate on, or stored activations")
     named = by_node(model.graph, saes, model.device)
+    sources = {node: _upstream(model, node, sae) for node, sae in named.items()}
     text = corpus.take(tokens) if tokens is not None else corpus
-    sums = {node: _Sums(sae) for node, sae in named.items()}
+    sums = {node: _Sums(sae, node, sources[node]) for node, sae in named.items()}
     clean, counted = 0.0, 0
     with tqdm(total=text.tokens, desc="evaluate", unit="token", unit_scale=True, disable=not progress, leave=False) as bar:
         for rows in _rows(model, text, named, parse_memory(memory)):
-            values = read(model, named, rows.ids)
+            values = read(model, [*named, *sources.values()], rows.ids)
+            used = torch.from_numpy(rows.used).to(model.device)
             unchanged = spliced(model, rows.ids, {}, rows.used)
             clean += _cross_entropy(unchanged, rows)
             for node, tally in sums.items():
-                tally.add(node, values[node][torch.from_numpy(rows.used).to(model.device)])
-                logits = spliced(model, rows.ids, {node: _reconstruct(tally.sae)}, rows.used)
+                x = values[sources[node]]
+                tally.add(values[node][used], x[used])
+                logits = spliced(model, rows.ids, {node: _reconstruct(tally.sae, x)}, rows.used)
                 tally.spliced += _cross_entropy(logits, rows)
                 tally.divergence += _divergence(unchanged, logits, rows)
                 del logits  # else it is in memory while the next logits are computed
@@ -99,21 +103,41 @@ def _of_stored(stored: ActivationStore, saes: Given, corpus: Corpus | None, toke
     import pandas as pd
 
     named = by_node(stored, saes, stored.device)
-    sums = {node: _Sums(sae) for node, sae in named.items()}
+    sources = {node: read_by(stored, node, sae) for node, sae in named.items()}
+    sums = {node: _Sums(sae, node, sources[node]) for node, sae in named.items()}
     total = min(whole("tokens", tokens, 1), stored.corpus.tokens) if tokens is not None else stored.corpus.tokens
     with tqdm(total=total, desc="evaluate", unit="token", unit_scale=True, disable=not progress, leave=False) as bar:
-        for at, values in activations(stored, list(named), corpus=corpus, batch=4096).in_order():
+        for at, values in activations(stored, [*named, *sources.values()], corpus=corpus, batch=4096).in_order():
             if at.start >= total:
                 break
             for node, tally in sums.items():
-                tally.add(node, values[node][: total - at.start])
+                tally.add(values[node][: total - at.start], values[sources[node]][: total - at.start])
             bar.update(min(at.stop, total) - at.start)
     return pd.DataFrame([{"node": str(node), **tally.shape()} for node, tally in sums.items()])
 
 
-def _reconstruct(sae: SAE) -> Change:
-    """The change of a node into its reconstruction; the SAE sees all dimensions after position as one row."""
-    return lambda value: sae(value.flatten(2))[0].reshape(value.shape)
+def _upstream(model: Model, node: Node, sae: SAE) -> Node:
+    """The node that an SAE reads. Raises CircuitryError for a transcoder whose target does not depend on it or is a recurrent state."""
+    source = read_by(model.graph, node, sae)
+    if source != node and source not in model.graph.ancestors(node):
+        raise CircuitryError(
+            f"nothing flows from {source} to {node}, which the transcoder predicts from it; did you exchange them?"
+        )
+    if source != node and model.graph.place(node).position is None:
+        raise CircuitryError(
+            f"a transcoder to {node} cannot be evaluated with the model: it is a recurrent state, replaced step by step"
+        )
+    return source
+
+
+def _reconstruct(sae: SAE, x: Tensor) -> Change:
+    """The change of a node into its reconstruction; the SAE sees all dimensions after position as one row.
+
+    A transcoder predicts it from x, which comes before it, so replacing the node leaves x as it is.
+    """
+    if not sae.config.transcodes:
+        return lambda value: sae(value.flatten(2))[0].reshape(value.shape)
+    return lambda value: sae(x.flatten(2))[0].reshape(value.shape)
 
 
 @dataclass(frozen=True)
@@ -167,22 +191,26 @@ def _divergence(unchanged: Tensor, logits: Tensor, rows: _Rows) -> float:
 class _Sums:
     """Sums over tokens for one SAE."""
 
-    def __init__(self, sae: SAE) -> None:
+    def __init__(self, sae: SAE, node: Node, source: Node) -> None:
+        self.node, self.source = node, source
         self.sae, self.tokens, self.squares = sae, 0, 0.0
         self.counts = torch.zeros(sae.config.features, dtype=torch.int64, device=sae.W_enc.device)
-        self.moments = torch.zeros(1 + sae.config.width, dtype=torch.float64, device=sae.W_enc.device)
+        self.moments = torch.zeros(1 + sae.config.predicted, dtype=torch.float64, device=sae.W_enc.device)
         self.spliced = self.zero = self.divergence = 0.0
 
     @torch.no_grad()
-    def add(self, node: Node, values: Tensor) -> None:
-        x = values.flatten(1).float()
-        check_width(node, self.sae, x)
-        for part in torch.split(x, 4096):
+    def add(self, values: Tensor, read: Tensor) -> None:
+        """Count values [token, ...] of the node, and what the SAE reads: the same values, or those of another node."""
+        y = values.flatten(1).float()
+        x = read.flatten(1).float() if self.sae.config.transcodes else y
+        check_width(self.source, self.sae, x)
+        check_target(self.node, self.sae, y)
+        for part, wanted in zip(torch.split(x, 4096), torch.split(y, 4096), strict=True):
             reconstruction, features = self.sae(part)
             self.counts += (features > 0).sum(0)
             self.tokens += len(part)
-            self.squares += float((part - reconstruction).double().square().sum())
-            self.moments += torch.cat([part.double().square().sum()[None], part.double().sum(0)])
+            self.squares += float((wanted - reconstruction).double().square().sum())
+            self.moments += torch.cat([wanted.double().square().sum()[None], wanted.double().sum(0)])
 
     def shape(self) -> dict[str, Any]:
         """What the activations alone say."""

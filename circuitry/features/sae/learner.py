@@ -19,7 +19,10 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
 class Learner:
-    """An SAE that learns from batches [token, D]. Inside, activations are multiplied by ``scale``; ``result`` undoes that."""
+    """An SAE that learns from batches [token, D]. Inside, activations are multiplied by ``scale``; ``result`` undoes that.
+
+    Batches of a transcoder have what it reads and then what it predicts, each multiplied by a scale of its own.
+    """
 
     def __init__(self, config: SAEConfig, recipe: Recipe, seed: int, device: torch.device) -> None:
         self.recipe, self.seed = recipe, seed
@@ -28,41 +31,46 @@ class Learner:
         self.objective.begin(self.sae)
         self.weights = dict(self.sae.named_parameters())
         self.optimizer = torch.optim.Adam(self.weights.values(), lr=recipe.lr, betas=BETAS, eps=EPSILON, fused=True)
-        self.scale = torch.ones((), dtype=torch.float64)
+        self.scale, self.target_scale = torch.ones((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
         self.tokens_since_fired = torch.zeros(config.features, dtype=torch.int64, device=device)
         """Tokens since each feature last fired."""
-        self.meter = torch.zeros(5 + config.width, dtype=torch.float64, device=device)
-        """Sums since the last report: tokens, losses, features that fired, squared errors, squares, and x itself."""
+        self.meter = torch.zeros(5 + config.predicted, dtype=torch.float64, device=device)
+        """Sums since the last report: tokens, losses, features that fired, squared errors, squares, and what is predicted itself."""
 
     def measure(self, batches: list[Tensor]) -> None:
-        """Set the scale that makes the mean norm of these activations √D."""
+        """Set the scale that makes the mean norm of these activations √D; of a transcoder also that of what it predicts."""
         if self.recipe.normalise:
-            norms = torch.cat([batch.double().norm(dim=1) for batch in batches])
-            sums = torch.stack([norms.sum(), torch.tensor(float(len(norms)), dtype=torch.float64, device=norms.device)])
-            if not 0 < float(sums[0]) < float("inf"):
-                raise CircuitryError("these activations are all 0, or not all finite; there is nothing to learn from them")
-            self.scale = self.sae.config.width**0.5 * (sums[1] / sums[0]).cpu()
+            self.scale = _scale([batch[:, : self.sae.config.width] for batch in batches])
+            if self.sae.config.transcodes:
+                self.target_scale = _scale([batch[:, self.sae.config.width :] for batch in batches])
 
-    def learn(self, x: Tensor, step: int, steps: int) -> None:
+    def _scaled(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """What is read and what is predicted, scaled; they are the same tensor unless this is a transcoder."""
+        batch, width = batch.to(self.tokens_since_fired.device, torch.float32), self.sae.config.width
+        if not self.sae.config.transcodes:
+            return (x := batch * float(self.scale)), x
+        return batch[:, :width] * float(self.scale), batch[:, width:] * float(self.target_scale)
+
+    def learn(self, batch: Tensor, step: int, steps: int) -> None:
         """One step of Adam on a batch [token, D]."""
         done = step / steps
-        x = x.to(self.tokens_since_fired.device, torch.float32) * float(self.scale)
+        x, wanted = self._scaled(batch)
         before = self.sae.before(x)
         features = self.objective.activate(self.sae, before)
-        error = x - self.sae.decode(features)
+        error = wanted - self.sae.decode(features)
         squares = error.square().sum()
-        added = self.objective.added(self.sae, x, before, features, done)
+        added = self.objective.added(self.sae, wanted, before, features, done)
         loss = (squares + added + self._auxiliary(before, error.detach())) / len(x)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         fired = features.detach().sign().sum(0)
         self._update(done)
         self.objective.stepped(self.sae)
-        self._count(x, loss.detach(), squares.detach(), fired)
+        self._count(wanted, loss.detach(), squares.detach(), fired)
         interval = max(1, self.recipe.resample_every // len(x))
         falling = self.recipe.decay > 0 and 1 - done <= self.recipe.decay  # too late for a new feature to learn
         if self.recipe.revive == "resample" and (step + 1) % interval == 0 and not falling:
-            self._resample(error.detach(), step)
+            self._resample(x, error.detach(), step)
 
     def _auxiliary(self, before: Tensor, error: Tensor) -> Tensor | float:
         """Squared error with which the D/2 strongest dead features of each token reconstruct the error of the living ones."""
@@ -97,11 +105,12 @@ class Learner:
         self.tokens_since_fired[firing > 0] = 0
 
     @torch.no_grad()
-    def _resample(self, error: Tensor, step: int) -> None:
+    def _resample(self, x: Tensor, error: Tensor, step: int) -> None:
         """Point dead features at badly reconstructed tokens, at most one feature a token, and reset their state in Adam.
 
         As Bricken et al. (2023), but with the token's error, not the token, as the direction: tokens are drawn with odds of
-        their squared error squared, and encoder weights get 0.2 of the mean norm of the living ones.
+        their squared error squared, and encoder weights get 0.2 of the mean norm of the living ones. A transcoder's encoder points at
+        what it reads at that token.
         """
         dead = (self.tokens_since_fired >= self.recipe.dead_after).nonzero()[: len(error), 0]
         alive = self.tokens_since_fired < self.recipe.dead_after
@@ -109,9 +118,11 @@ class Learner:
             return
         draw = torch.Generator().manual_seed(self.seed + step)
         odds = error.double().square().sum(1).square().cpu().clamp(min=1e-30)
-        towards = torch.nn.functional.normalize(error[torch.multinomial(odds, len(dead), generator=draw).to(error.device)], dim=1)
+        tokens = torch.multinomial(odds, len(dead), generator=draw).to(error.device)
+        towards = torch.nn.functional.normalize(error[tokens], dim=1)
+        reading = torch.nn.functional.normalize(x[tokens], dim=1) if self.sae.config.transcodes else towards
         self.sae.W_dec[dead] = towards * self.sae.W_dec[alive].norm(dim=1).mean()
-        self.sae.W_enc[:, dead] = 0.2 * self.sae.W_enc[:, alive].norm(dim=0).mean() * towards.T
+        self.sae.W_enc[:, dead] = 0.2 * self.sae.W_enc[:, alive].norm(dim=0).mean() * reading.T
         self.sae.b_enc[dead] = 0
         self.objective.restart(self.sae, dead, alive)
         for name in self.weights.keys() - {"b_dec"}:
@@ -133,13 +144,17 @@ class Learner:
         }
 
     def result(self, provenance: Mapping[str, Any]) -> SAE:
-        """The SAE for activations in the model's own units, with this provenance for its file."""
-        sae = self.objective.trained(self.sae).scaled(float(self.scale))
-        return SAE.of(replace(sae.config, provenance=provenance), sae.state_dict())
+        """The SAE for activations in the model's own units, with its node, this provenance and its scale for its file."""
+        transcodes, scale = self.sae.config.transcodes, {"scale": float(self.scale)}
+        if transcodes:
+            scale["target_scale"] = float(self.target_scale)
+        sae = self.objective.trained(self.sae).scaled(scale["scale"], scale.get("target_scale"))
+        return SAE.of(replace(sae.config, provenance={**self.sae.config.provenance, **provenance, **scale}), sae.state_dict())
 
     def _buffers(self) -> dict[str, Tensor]:
         """What changes from step to step and is not learned."""
         own = {"tokens_since_fired": self.tokens_since_fired, "meter": self.meter, "scale": self.scale}
+        own |= {"target_scale": self.target_scale} if self.sae.config.transcodes else {}
         return own | {f"objective.{name}": value for name, value in self.objective.named_buffers()}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -159,6 +174,16 @@ class Learner:
             weight.copy_(state[f"weight.{name}"])
             moments = {key: state[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
             self.optimizer.state[weight] = {key: value.to(weight.device).clone() for key, value in moments.items()}
+
+
+def _scale(parts: list[Tensor]) -> Tensor:
+    """The scale that makes the mean norm of activations [token, D] √D. Raises CircuitryError if they are 0 or not finite."""
+    norms = torch.cat([part.double().norm(dim=1) for part in parts])
+    sums = torch.stack([norms.sum(), torch.tensor(float(len(norms)), dtype=torch.float64, device=norms.device)])
+    if not 0 < float(sums[0]) < float("inf"):
+        raise CircuitryError("these activations are all 0, or not all finite; there is nothing to learn from them")
+    scale: Tensor = parts[0].shape[1] ** 0.5 * (sums[1] / sums[0]).cpu()
+    return scale
 
 
 def seed_of(seed: int, node: object) -> int:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ...autoencoders.sae import SAEConfig
 from ...errors import CircuitryError
 from ...models.threads import on_threads
 from ...paths.values import Node
@@ -71,21 +72,29 @@ class Training:
             "recipe": asdict(self.recipe),
             "seed": self.seed,
             "batch": self.source.tokens,
+            **({"reads": {str(node): str(read) for node, (read, _) in self.source.read.items()}} if self.source.read else {}),
             **self.source.identity,
         }
 
+    def _config(self, node: Node) -> SAEConfig:
+        """What is trained for a node: its SAE, or the transcoder that predicts it, whose batches have both nodes' values."""
+        width = self.source.widths[node]
+        if node not in self.source.read:
+            return self.recipe.config(width, {"node": str(node)})
+        read, first = self.source.read[node]
+        return self.recipe.config(first, {"node": str(read)}, str(node), width - first)
+
     def check(self) -> bool:
         """Whether the folder holds this training, complete. Raises CircuitryError if settings do not fit, or it holds anything else."""
-        for node, width in self.source.widths.items():
-            self.recipe.config(width, {"node": str(node)})
+        for node in self.source.widths:
+            self._config(node)
         record = self.folder.work.check(self.identity) if self.folder is not None else None
         return record is not None and record["state"] == "complete"
 
     def make(self, device: torch.device) -> None:
         """Make a new learner for every node of this process."""
         for node in self.source.mine:
-            config = self.recipe.config(self.source.widths[node], {"node": str(node)})
-            self.learners[node] = Learner(config, self.recipe, seed_of(self.seed, node), device)
+            self.learners[node] = Learner(self._config(node), self.recipe, seed_of(self.seed, node), device)
 
     def report(self, step: int) -> list[dict[str, float]]:
         """Add the means since the last report to the log, and return them. Raises CircuitryError for a loss that is not finite."""
@@ -102,12 +111,9 @@ class Training:
         """The trained SAEs, written to files if there is a folder."""
         versions = self._versions()
         provenance = {**self.source.provenance, **self.identity, "versions": versions}
-        for name in ("nodes", "widths"):  # of the whole run, not of one SAE
-            del provenance[name]
-        mine = {
-            node: learner.result({"node": str(node), **provenance, "scale": float(learner.scale)})
-            for node, learner in self.learners.items()
-        }
+        for name in ("nodes", "widths", "reads"):  # of the whole run, not of one SAE
+            provenance.pop(name, None)
+        mine = {node: learner.result(provenance) for node, learner in self.learners.items()}
         by_node = {node: sae for part in self.team.gathered(mine) for node, sae in part.items()}
         saes = {node: by_node[node] for node in self.source.widths}
         trained = Trained(saes, np.array(self.rows), self.tokens, self.folder.path if self.folder is not None else None)

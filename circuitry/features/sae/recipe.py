@@ -137,12 +137,16 @@ class Recipe:
             idle["measured"] = "nothing is normalised", "use normalise=True, or leave measured out"
         return idle
 
-    def config(self, width: int, provenance: Mapping[str, Any]) -> SAEConfig:
-        """The config of an SAE in training for a node of this width."""
+    def config(
+        self, width: int, provenance: Mapping[str, Any], target: str | None = None, target_width: int | None = None
+    ) -> SAEConfig:
+        """The config of an SAE in training for a node of this width, or of a transcoder to a target."""
         features, function = self.features or self.expansion * width, self.objective.function
         if features >> (self.prefixes - 1) == 0 and "prefixes" in self.objective.reads:
             raise CircuitryError(f"{features} features cannot be halved {self.prefixes - 1} times; use fewer prefixes")
-        return SAEConfig(width, features, function, self.k if function == "topk" else None, provenance=provenance)
+        return SAEConfig(
+            width, features, function, self.k if function == "topk" else None, False, provenance, target, target_width
+        )
 
     @property
     def objective(self) -> type[Objective]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
@@ -15,6 +15,7 @@ from ...paths.parse import parse_node
 from ...paths.values import Node
 from ...team import Team
 from ..activations.forward import Forward
+from ..activations.paired import Paired, paired
 from ..activations.shared import Shared
 from ..activations.stream import Activations
 
@@ -37,7 +38,8 @@ class Source:
     """Batches of the nodes of one process of a team, from a given number on, and their description.
 
     ``widths`` of all nodes; ``mine``: those of this process; ``tokens`` of a batch; ``identity`` distinguishes streams;
-    ``provenance`` goes into the SAEs' files.
+    ``provenance`` goes into the SAEs' files. ``read``: of a transcoder, by the node that it predicts, the node that it reads and how
+    many numbers at the beginning of its batches are that node's.
     """
 
     batches: Callable[[int], Iterator[Batch]]
@@ -46,10 +48,14 @@ class Source:
     tokens: int
     identity: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    read: Mapping[Node, tuple[Node, int]] = field(default_factory=dict)
 
 
-def source(given: Batches, nodes: list[Node], team: Team) -> Source:
+def source(given: Batches, nodes: list[Node], team: Team, sources: Mapping[Node, Node] | None = None) -> Source:
     """Read batches from a stream by ``batches(start)``, or from an iterable one after another.
+
+    ``sources``: of transcoders, the node that each reads, by the node that it predicts. A batch of a transcoder has the values of both,
+    side by side.
 
     Each of several processes gets some of the nodes, in every batch. A model's passes are divided among them; other batches are
     read by all.
@@ -60,8 +66,11 @@ def source(given: Batches, nodes: list[Node], team: Team) -> Source:
     [('resid[0]', 6.0)]
     """
     if not isinstance(given, Stream):
-        return _of_tensors(given, nodes, team)
+        return _of_tensors(given, nodes, team, sources or {})
     stream: Any = given
+    read: dict[Node, tuple[Node, int]] = {}
+    if sources:
+        stream, read = _of_pairs(stream, sources)
     if hasattr(stream, "batch") and hasattr(stream, "widths"):
         widths, tokens = stream.widths, stream.batch
     else:
@@ -70,10 +79,29 @@ def source(given: Batches, nodes: list[Node], team: Team) -> Source:
     owned = _owned(widths, team)
     mine = owned[team.rank]
     if isinstance(stream, Activations):
-        shared = team.world_size > 1 and isinstance(stream.origin, Forward)  # stored values are read, not computed
+        computed = stream.origin.origin if isinstance(stream.origin, Paired) else stream.origin
+        shared = team.world_size > 1 and isinstance(computed, Forward)  # stored values are read, not computed
         origin = Shared(stream.origin, team, owned) if shared else stream.origin
-        return Source(replace(stream, origin=origin, nodes=mine).batches, dict(widths), mine, tokens, *described)
+        return Source(replace(stream, origin=origin, nodes=mine).batches, dict(widths), mine, tokens, *described, read)
     return Source(lambda start: _of(mine, stream.batches(start)), dict(widths), mine, tokens, *described)
+
+
+def _of_pairs(stream: Any, sources: Mapping[Node, Node]) -> tuple[Activations, dict[Node, tuple[Node, int]]]:
+    """The stream whose batches are pairs, and the node and width that each transcoder reads."""
+    if not isinstance(stream, Activations):
+        raise CircuitryError(
+            "transcoders train on a model, on circuitry.activations, or on an iterable of dictionaries, not on another stream"
+        )
+    _check_both(sources, stream.nodes)
+    read = {node: (read, stream.origin.widths[read]) for node, read in sources.items()}
+    return replace(stream, origin=Paired(stream.origin, sources), nodes=tuple(sources)), read
+
+
+def _check_both(sources: Mapping[Node, Node], there: Iterable[Node]) -> None:
+    if missing := [str(node) for node in (*sources.values(), *sources) if node not in there]:
+        raise CircuitryError(
+            f"the activations have no {missing[0]}; a transcoder needs those of the node it reads and of its target"
+        )
 
 
 def _owned(widths: Mapping[Node, int], team: Team) -> tuple[tuple[Node, ...], ...]:
@@ -87,7 +115,7 @@ def _of(nodes: Iterable[Node], batches: Iterable[Batch]) -> Iterator[Batch]:
     return ({node: batch[node] for node in nodes} for batch in batches)
 
 
-def _of_tensors(given: Any, nodes: list[Node], team: Team) -> Source:
+def _of_tensors(given: Any, nodes: list[Node], team: Team, sources: Mapping[Node, Node]) -> Source:
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
         raise CircuitryError(f"expected activations or an iterable of tensors to train on, got {type(given).__name__}")
     items: Iterable[Any] = given
@@ -96,15 +124,20 @@ def _of_tensors(given: Any, nodes: list[Node], team: Team) -> Source:
         peeked, items = iter(peek), itertools.chain(peek, given)
     else:
         peeked = iter(given)
-    first = _named(next(peeked, None), nodes)
+    first, read = _named(next(peeked, None), nodes), dict[Node, tuple[Node, int]]()
+    if sources:
+        _check_both(sources, first)
+        read = {node: (read, first[read].shape[1]) for node, read in sources.items()}
+        first = paired(first, sources)
     widths, tokens = _shape(first)
 
     mine = _owned(widths, team)[team.rank]
 
     def batches(start: int) -> Iterator[Batch]:
-        return _of(mine, (_named(item, nodes) for item in itertools.islice(items, start, None)))
+        every = (_named(item, nodes) for item in itertools.islice(items, start, None))
+        return _of(mine, (paired(batch, sources) for batch in every) if sources else every)
 
-    return Source(batches, widths, mine, tokens, {"first batch": _digest(first)}, {"text": "tensors that were given"})
+    return Source(batches, widths, mine, tokens, {"first batch": _digest(first)}, {"text": "tensors that were given"}, read)
 
 
 def _named(item: Any, nodes: list[Node]) -> Batch:

@@ -15,10 +15,11 @@ from ...store.resumable import Resumable
 from ...team import Team, team
 from .checkpoints import TrainingFolder
 from .grid import STREAM, Variant, grid
+from .pairs import named
 from .passes import Pass, Training
 from .source import Batches, Source, source
 from .swept import RECORD, Sweep, table
-from .train import BATCH, BUFFER, CONTEXT, SAVE_EVERY, check_stream, named
+from .train import BATCH, BUFFER, CONTEXT, SAVE_EVERY, check_stream
 from .trained import Trained
 
 if TYPE_CHECKING:

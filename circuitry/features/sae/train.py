@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import CircuitryError, no_effect
-from ...paths.parse import parse_node
 from ...paths.values import Node
 from ...team import team
 from .checkpoints import TrainingFolder
+from .pairs import named, pairs
 from .passes import Pass, Training
 from .recipe import Recipe
 from .source import Batches, source
@@ -32,6 +32,7 @@ def train_sae(
     nodes: str | Node | Iterable[str | Node] | None = None,
     texts: Texts = None,
     *,
+    target: str | Node | Iterable[str | Node] | None = None,
     corpus: Corpus | None = None,
     activations: Batches | None = None,
     out: str | PathLike[str] | None = None,
@@ -52,6 +53,8 @@ def train_sae(
     Args:
         model, nodes, texts, corpus, context, batch, buffer: as for ``circuitry.activations``. In place of model and text,
             activations that ``store`` wrote, or their folder.
+        target: train transcoders (Dunefsky et al. 2024): each reads one of ``nodes`` and predicts the target in its place, such as
+            ``"mlp[3]"`` for ``"resid_mid[3]"``. The result has them by target.
         seed: for the weights, and for the order of the tokens if ``order`` is None.
         order: seed of the order of the tokens, if it is another one.
         activations: in place of model and texts, a stream (any object with ``batches(start)``), or an iterable of tensors
@@ -95,9 +98,13 @@ def train_sae(
             given = stored is not None or corpus is not None
             text: dict[str, Any] = {"corpus": corpus} if given else {"tokens": chosen.tokens}
             options: dict[str, Any] = {"batch": batch, "buffer": buffer, "seed": seed if order is None else order}
-            activations = collect(stored or model, nodes, texts, **text, context=context, **options)
+            read = pairs(stored or model, nodes, target) if target is not None else {}
+            both = dict.fromkeys((*read.values(), *read)) or nodes
+            activations = collect(stored or model, both, texts, **text, context=context, **options)
+        else:
+            read = pairs(None, nodes, target) if target is not None else {}
         folder = TrainingFolder(Path(out)) if out is not None else None
-        training = Training(chosen, seed, source(activations, named(nodes), crew), crew, folder)
+        training = Training(chosen, seed, source(activations, named(nodes), crew, read), crew, folder)
         (trained,) = Pass([training], folder, training.identity, save_every, progress).run()
         return trained
 
@@ -114,13 +121,3 @@ def check_stream(**given: tuple[Any, Any]) -> None:
         if value is not None and value != default:
             shown = value if isinstance(value, int) else ...
             raise no_effect(name, shown, "the activations are given already", f"leave {name} out, or leave activations out")
-
-
-def named(nodes: str | Node | Iterable[str | Node] | None) -> list[Node]:
-    """Nodes that are given as one or several, or as None.
-
-    >>> [str(node) for node in named("resid[1]")], named(None)
-    (['resid[1]'], [])
-    """
-    several = [nodes] if isinstance(nodes, str | Node) else list(nodes or ())
-    return [parse_node(node) if isinstance(node, str) else node for node in several]

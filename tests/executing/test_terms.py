@@ -80,6 +80,20 @@ def test_a_single_latent_is_the_more_exact_name(executor: str, path: str, same: 
     assert np.abs(one).max() > 1e-4
 
 
+@pytest.mark.parametrize("executor", ["rows", "suffix"])
+def test_what_is_frozen_of_ablated_latents_stays(executor: str) -> None:
+    ours: Any = termed.model("gpt2")
+    opened = EXECUTORS[executor](ours, memory=1 << 30, progress=False, team=ALONE)
+    paths = [f"{HOST}.latent @ B -> logits freezing {HOST}.latent[0]", f"({' @ B, '.join(OTHERS)} @ B) -> logits"]
+    for what in ("zero", ct.given(0.7)):
+        one, other = (
+            opened.run(planned(ours, [text], ragged(), intervention=what), ragged(), [ct.planning.METRICS["logit"]])[0].effect
+            for text in paths
+        )
+        assert np.abs(one - other).max() < EXACT
+        assert np.abs(one).max() > 1e-4
+
+
 @pytest.mark.parametrize("executor", ["rows", "suffix", "reference"])
 def test_terms_are_read_before_any_is_written(executor: str) -> None:
     """Holding other terms of a node does not change what is read of it."""

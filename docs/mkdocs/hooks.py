@@ -129,6 +129,7 @@ EXAMPLES = {
     "mppc": "circuitry mppc features/gpt_neox --with features/mamba --out matches",
     "activations": "circuitry activations bundled:gpt_neox resid --tokens 100000 --out acts",
     "features": "circuitry features features/gpt_neox features/mamba --matches matches --corpus corpus.safetensors --scorer proxy",
+    "sae sweep": "circuitry sae sweep bundled:gpt_neox resid[2] -o l1=1,3 -o kind=relu,topk -o tokens=100000 --out sweep",
     "sae train": "circuitry sae train bundled:gpt_neox resid --tokens 100000 --expansion 8 --out saes",
     "sae evaluate": "circuitry sae evaluate saes",
     "sae encode": "circuitry sae encode saes --corpus corpus.safetensors --out features/gpt_neox",

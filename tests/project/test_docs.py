@@ -20,6 +20,7 @@ from circuitry import content
 from circuitry.architecture import definition
 from circuitry.cli import app
 from circuitry.paths import GRAMMAR, Position, Site, parse_node, parse_position, sites
+from circuitry.paths.terms import Term
 from support.pages import ROOT, difference, outputs
 from support.pages import blocks as fenced
 
@@ -114,6 +115,7 @@ READ: dict[str, Callable[[str], Any]] = {
     "site": lambda text: ct.parse(f"{text} -> logits").sources[0],
     "nodes": lambda text: ct.parse(f"embed -> logits freezing {text}").legs[0].frozen,
     "node": parse_node,
+    "term": lambda text: parse_node(f"resid[2].{text}").term,
     "index": lambda text: parse_node(f"mlp[{text}]").indices[0],
     "position": parse_position,
 }
@@ -124,7 +126,7 @@ EXAMPLES = [(name, text, python) for name, one in hooks.PRODUCTIONS.items() for 
 @pytest.mark.parametrize(("name", "text", "python"), EXAMPLES, ids=[text for _, text, _ in EXAMPLES])
 def test_an_example_of_the_grammar_is_the_python_beside_it(name: str, text: str, python: str) -> None:
     g = ct.graph("gpt2")
-    value = eval(python, {"ct": ct, "g": g, "source": g.embed, "Site": Site, "Position": Position})
+    value = eval(python, {"ct": ct, "g": g, "source": g.embed, "Site": Site, "Position": Position, "Term": Term})
     assert READ[name](text) == (sites(value) if name == "sites" else value)
 
 

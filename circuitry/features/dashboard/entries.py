@@ -15,6 +15,8 @@ from .fires import Fires, fires_of
 if TYPE_CHECKING:
     from ..activations.corpus import Corpus
     from ..matching.sides import ActsLike
+    from .promoted import Effects, Promoted
+    from .source import Source
 
 
 def entries(
@@ -25,6 +27,7 @@ def entries(
     corpus: Corpus,
     tokenizer: Any,
     scores: pd.DataFrame | None = None,
+    sources: tuple[Source | None, Source | None] = (None, None),
     **options: Any,
 ) -> dict[str, Any]:
     """Matches, their features (each once, by side), and the texts of tokens, which contexts refer to by number.
@@ -44,9 +47,9 @@ def entries(
     """
     texts: dict[str, int] = {}
     views: list[dict[_Feature, _View]] = []
-    for side, acts in zip("ab", sides, strict=True):
+    for side, acts, source in zip("ab", sides, sources, strict=True):
         pairs = sorted({(int(k), int(f)) for k, f in frame[[f"layer_{side}", f"feature_{side}"]].to_numpy()})
-        views.append(_views(pairs, acts, corpus, tokenizer, options))
+        views.append(_views(pairs, acts, source, corpus, tokenizer, options))
     features = [[view.data(texts) for view in side.values()] for side in views]
     numbered = [{pair: number for number, pair in enumerate(side)} for side in views]
     back = None if reverse is None else _best(reverse)
@@ -75,6 +78,7 @@ class _View:
     provenance: Mapping[str, Any]
     profile: Profile
     fires: Fires
+    promoted: Promoted | None
 
     @property
     def contexts(self) -> list[Context]:
@@ -86,7 +90,10 @@ class _View:
         one = self.profile
         counts = {"fires": one.fires, "tokens": one.tokens, "most": _number(one.most), "histogram": one.histogram}
         lower = [{"level": level, "contexts": [_context(c, texts) for c in found]} for level, found in one.lower.items()]
-        shown = {"contexts": [_context(context, texts) for context in one.contexts], "lower": lower}
+        shown: dict[str, Any] = {"contexts": [_context(context, texts) for context in one.contexts]}
+        shown["lower"] = lower
+        if self.promoted is not None:
+            shown |= {"up": _effects(self.promoted.up, texts), "down": _effects(self.promoted.down, texts)}
         return {**self.provenance, "feature": self.feature, **counts, **shown}
 
     def beside(self, other: _View) -> list[list[float | int | None]]:
@@ -99,15 +106,21 @@ class _View:
 
 
 def _views(
-    pairs: Sequence[_Feature], acts: Sequence[ActsLike], corpus: Corpus, tokenizer: Any, options: Mapping[str, Any]
+    pairs: Sequence[_Feature],
+    acts: Sequence[ActsLike],
+    source: Source | None,
+    corpus: Corpus,
+    tokenizer: Any,
+    options: Mapping[str, Any],
 ) -> dict[_Feature, _View]:
     """One side's features in the order of ``pairs``, layer by layer, so that only one layer's activations are in memory."""
     views = {}
     for layer in sorted({layer for layer, _ in pairs}):
         fires = fires_of(acts[layer], corpus, [feature for of, feature in pairs if of == layer])
         provenance = {"layer": layer, "node": node(acts[layer], layer), "depth": _number(index_of(acts[layer]).get("depth"))}
+        effects = source.promoted(acts[layer], fires) if source is not None else {}
         for feature, profile in profiles_of(fires, corpus, tokenizer, **options).items():
-            views[layer, feature] = _View(feature, provenance, profile, fires[feature])
+            views[layer, feature] = _View(feature, provenance, profile, fires[feature], effects.get(feature))
     return views
 
 
@@ -134,6 +147,10 @@ def _context(context: Context, texts: dict[str, int]) -> dict[str, Any]:
     tokens = [texts.setdefault(token, len(texts)) for token in context.tokens]
     values = [_number(value) for value in context.values]
     return {"t": tokens, "v": values, "p": context.peak, "d": context.document, "e": _number(context.elsewhere)}
+
+
+def _effects(effects: Effects, texts: dict[str, int]) -> list[list[float | int | None]]:
+    return [[texts.setdefault(token, len(texts)), _number(value)] for token, value in effects]
 
 
 def _number(value: Any) -> float | int | None:

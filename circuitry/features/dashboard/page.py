@@ -18,6 +18,7 @@ from .score import pick
 if TYPE_CHECKING:
     from ..activations.corpus import Corpus
     from ..matching.sides import ActsLike
+    from .source import Source
 
 LIMIT = 300
 """Matches on a page, which make it about 2 MB large."""
@@ -39,6 +40,7 @@ def write_dashboard(
     lower: int = LOWER,
     seed: int = 0,
     scores: pd.DataFrame | None = None,
+    sources: tuple[Source | None, Source | None] = (None, None),
 ) -> Path:
     """Write a page of matches, with contexts, activations, layer and node of both features; returns its path.
 
@@ -53,6 +55,7 @@ def write_dashboard(
         lower, seed: contexts drawn by ``seed`` around each of the quantiles ``LEVELS`` of a feature's activations.
         names: of the two models; by default the names stored with the activations.
         scores: the result of ``score_layers`` for features of model A; the page marks scores of a proxy.
+        sources: the models with their autoencoders, to show the tokens that features promote and suppress.
 
     Raises CircuitryError if no match can be shown, or if the activations are of another corpus.
 
@@ -71,7 +74,8 @@ def write_dashboard(
     if not len(shown):
         raise CircuitryError("no feature has a match that could be shown")
     options = {"contexts": contexts, "window": window, "lower": lower, "seed": seed}
-    data = entries(shown, table, getattr(matches, "reverse", None), (acts_a, acts_b), corpus, tokenizer, scores, **options)
+    back, sides = getattr(matches, "reverse", None), (acts_a, acts_b)
+    data = entries(shown, table, back, sides, corpus, tokenizer, scores, sources, **options)
     both = names or (_name(acts_a, "model A"), _name(acts_b, "model B"))
     scored = None if scores is None or not len(scores) else scores.iloc[0]
     words = {
@@ -81,6 +85,7 @@ def write_dashboard(
         "window": window,
         "lower": lower,
         "levels": LEVELS,
+        "promoted": any("up" in feature for side in data["features"] for feature in side),
         "corpus": f"{corpus.source}, {corpus.tokens:,} tokens",
         "scored": scored,
     }

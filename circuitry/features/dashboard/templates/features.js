@@ -139,12 +139,22 @@ function side(feature, number, match) {
     list.append(...(head ? [head] : []), ...contexts.map((context) => line(context, feature, other, beside[at++])));
     return list;
   };
-  box.append(make("h3", names[number]), facts, histogram(feature), key, windows(feature.contexts, "contexts", head));
+  box.append(make("h3", names[number]), facts, histogram(feature), ...effects(feature), key, windows(feature.contexts, "contexts", head));
   for (const { level: quantile, contexts } of feature.lower) {
     if (!contexts.length) continue;
     box.append(make("h4", `around the ${Math.round(100 * quantile)}th percentile of its activations`), windows(contexts, "lower"));
   }
   return box;
+}
+function effects(feature) { // the tokens that it promotes and suppresses, where the page has them
+  if (!feature.up) return [];
+  const list = make("dl", undefined, { class: "effects" });
+  for (const [name, found] of [["promotes", feature.up], ["suppresses", feature.down]]) {
+    const value = make("dd");
+    for (const [token, effect] of found) value.append(make("span", readable(texts[token]), { title: `${effect > 0 ? "+" : ""}${level(effect)} on its logit` }), " ");
+    list.append(make("dt", name), value);
+  }
+  return [list];
 }
 function tokens(context, values, most, name) { // the text of a context, coloured by activations
   const text = make("span", undefined, { class: name });

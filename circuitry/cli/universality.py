@@ -1,4 +1,4 @@
-"""Commands that compare several models: ``circuits`` and ``universality``."""
+"""Commands that compare several models: ``circuits``, ``universality`` and ``replicate``."""
 
 from __future__ import annotations
 
@@ -95,3 +95,37 @@ def universality(
     )
     print(result.text())
     print(f"\nreport: {(Path(result.record['folder']) / 'universality.html').resolve()}")
+
+
+@app.command()
+def replicate(
+    models: Annotated[
+        tuple[str, str] | None, typer.Option(help="a Transformer and a Mamba, in place of the paper's models")
+    ] = None,
+    seed_variant: Annotated[str | None, typer.Option(help="the first model with another seed (skyline 1)")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="tables (Tables 1 to 4) or features (section 4.4); by default both; repeatable")
+    ] = None,
+    out: Out = Path("runs"),
+    examples: Annotated[int, typer.Option(help="prompts of each cell of Tables 1 to 4")] = 128,
+    texts: Texts = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", "-o", help="a setting of 'circuitry universality' as name=value, such as tokens=1000000; repeatable"
+        ),
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """Measure the numbers that the paper publishes, and print pass or differs for each, under rules that are stated beforehand.
+
+    By default on the paper's models, where they can be downloaded. Run the same command to resume.
+    """
+    from ..studies.replication.run import PARTS
+    from ..studies.replication.run import replicate as run
+
+    chosen: dict[str, Any] = {"only": only or PARTS, "examples": examples, "device": device}
+    settings = read.merged(option, **chosen, **read.given(texts=texts))
+    result = run(models, seed_variant=seed_variant, out=out, say=read.say, **settings)
+    print(result.text())
+    print(f"written: {(out / 'replication.csv').resolve()}")

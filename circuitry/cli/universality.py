@@ -62,6 +62,9 @@ def universality(
     nodes: Annotated[str, typer.Option(help="the family of nodes: resid (after every block), mlp ...")] = "resid",
     min_count: Annotated[int, typer.Option(help="features that fire on fewer tokens are left out")] = 10,
     neurons: Annotated[bool, typer.Option(help="also match neurons, as a baseline")] = True,
+    post_silu: Annotated[
+        str | None, typer.Option(help="what are the neurons of a Mamba: scan (its input, after SiLU; the default) or gate")
+    ] = None,
     scored: Annotated[int, typer.Option(help="how many matched features to show and score")] = 300,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="a setting of the training as name=value, such as l1=3")
@@ -79,7 +82,9 @@ def universality(
     from ..studies.experiment.run import experiment
 
     flags: dict[str, Any] = {"nodes": nodes, "min_count": min_count, "neurons": neurons, "seed": seed}
-    settings = read.merged(option, tokens=tokens, match_tokens=match_tokens, **flags, **read.given(expansion=expansion))
+    settings = read.merged(
+        option, tokens=tokens, match_tokens=match_tokens, **flags, **read.given(expansion=expansion, post_silu=post_silu)
+    )
     result = experiment(
         [*models, *(also or ())],
         seed_variant=seed_variant,

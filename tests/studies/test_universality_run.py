@@ -175,6 +175,8 @@ def test_the_stream_before_the_first_block_is_no_site() -> None:
     [
         ({"seed_variant": "bundled:gpt_neox"}, "have the same weights"),
         ({"tokenz": 5}, "no setting 'tokenz'; did you mean 'tokens'"),
+        ({"post_silu": "both"}, "expected post_silu to be scan or gate, got 'both'"),
+        ({"post_silu": "gate", "neurons": False}, "post_silu='gate' has no effect: neurons are not matched"),
         ({"texts": ["short"]}, "no document of 20 characters"),
     ],
 )

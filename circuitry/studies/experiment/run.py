@@ -228,6 +228,7 @@ class _Run:
         self.say("matching: neurons")
         a, b = self.sets[""].model, self.sets[ARCHITECTURE].model
         options: dict[str, Any] = {"min_count": self.settings.min_count, "progress": self.progress}
+        options["post_silu"] = self.settings.post_silu
         matches = mppc_neurons(a, None, b, None, text, out=self.path / "matches" / "neurons", **options)
         return _compared(a, b, matches)
 

@@ -9,6 +9,7 @@ import typer
 
 from . import options as read
 from .options import Device, Dtype, Examples, ExecutorName, MemoryOption, Options, Out, Seed, Texts
+from .scorers import Key, PerMinute, Price, ScorerName, Setting, Url, Yes, asking
 
 app = typer.Typer()
 
@@ -66,6 +67,13 @@ def universality(
         str | None, typer.Option(help="what are the neurons of a Mamba: scan (its input, after SiLU; the default) or gate")
     ] = None,
     scored: Annotated[int, typer.Option(help="how many matched features to show and score")] = 300,
+    scorer: ScorerName = None,
+    url: Url = None,
+    key: Key = None,
+    per_minute: PerMinute = None,
+    setting: Setting = None,
+    price: Price = None,
+    yes: Yes = False,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="a setting of the training as name=value, such as l1=3")
     ] = None,
@@ -77,9 +85,13 @@ def universality(
     """Train autoencoders on two models, match their features, and compare with neurons and with other seeds.
 
     The paper's sections 4 and 5: figures 3, 5, 8, 9, 10 and 11, tables, a report, and a feature dashboard. Run the same
-    command to resume. Scores are a proxy computed from activations; 'circuitry features' has other scorers.
+    command to resume. Without --scorer, scores are a proxy computed from activations.
     """
     from ..studies.experiment.run import experiment
+
+    asked = asking(scorer, url, key, per_minute, setting, price, yes, dtype=dtype, device=device)
+    if scorer is None:
+        del asked["agree"]  # nothing is asked
 
     flags: dict[str, Any] = {"nodes": nodes, "min_count": min_count, "neurons": neurons, "seed": seed}
     settings = read.merged(
@@ -96,6 +108,7 @@ def universality(
         dtype=dtype,
         device=device,
         say=read.say,
+        **asked,
         **settings,
     )
     print(result.text())

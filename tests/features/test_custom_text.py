@@ -129,6 +129,7 @@ def test_flags_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> None
     acts: list[str | Path] = [folder / "gpt_neox", folder / "mamba"]
     autoencoder(ct.load("bundled:mamba"), "resid[2]", 7).save(tmp_path / "other")
     for words, message in (
+        (["--text", TEXT, "--saes", tmp_path / "other", "--scorer", "proxy"], "--scorer has no effect: only a text is read"),
         (["--text", TEXT], "--text needs autoencoders"),
         ([*acts, *files, "--feature", "resid[2].latent[5]"], "--feature has no effect: no text is read"),
         ([*acts, *files, "--model", "bundled:mamba"], "expected 0, got 1"),

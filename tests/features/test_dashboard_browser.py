@@ -279,3 +279,22 @@ def test_without_scripts_it_says_so(show: Open, page: Path) -> None:
 def test_what_is_silent_is_said(page: Path) -> None:
     assert "7 matches. 1 feature fired too rarely" in page.read_text()
     assert SILENT not in {feature["feature"] for feature in data(page)["features"][0]}
+
+
+def test_what_a_scorer_wrote_is_shown_as_text(show: Open, tmp_path: Path) -> None:
+    class Writer:
+        name, proxy, answer_tokens = "a writer", False, 10
+
+        def score(self, question: Any) -> str:
+            return f"It fires on {EVIL}. Score: 3" if question.rubric.name == "complexity" else "Score: 4"
+
+    contexts = contexts_of(SIDES[0], corpus(), Words(), [(0, TOKEN), (0, PHRASE)])
+    scores = score_layers(Writer(), contexts)
+    assert scores["complexity"].tolist() == [3, 3] and scores["monosemanticity"].tolist() == [4, 4]
+    file = write_dashboard(matches(3), *SIDES, corpus(), Words(), tmp_path, scores=scores)
+    assert EVIL not in file.read_text()
+    opened = show(file)
+    written = opened.inner_text("#match .explanation")
+    assert written == f"What the scorer wrote of model A’s feature:\ncomplexity: It fires on {EVIL}. Score: 3"
+    opened.click("#list button >> nth=1")
+    assert opened.locator("#match .explanation").count() == 0, "this feature was not scored"

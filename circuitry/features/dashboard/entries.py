@@ -169,12 +169,15 @@ def _best(reverse: pd.DataFrame) -> dict[tuple[int, int], tuple[int, int]]:
 
 
 def _scores(scores: pd.DataFrame | None) -> dict[tuple[int, int], dict[str, Any]]:
-    """Scores of model A's features by name; the names of a proxy's scores say so."""
+    """Scores of model A's features by name, and what the scorer wrote; the names of a proxy's scores say so."""
     if scores is None or not len(scores):
         return {}
-    names = [name for name in scores if name not in ("layer", "feature", "scorer", "proxy")]
+    names = [name for name in scores if name not in ("layer", "feature", "explanation", "scorer", "proxy")]
     by_feature = {}
     for row in scores.to_dict("records"):
         mark = " (proxy)" if row["proxy"] else ""
-        by_feature[int(row["layer"]), int(row["feature"])] = {"scores": {f"{name}{mark}": _number(row[name]) for name in names}}
+        shown: dict[str, Any] = {"scores": {f"{name}{mark}": _number(row[name]) for name in names}}
+        if isinstance(text := row.get("explanation"), str):
+            shown["explanation"] = text
+        by_feature[int(row["layer"]), int(row["feature"])] = shown
     return by_feature

@@ -116,7 +116,8 @@ function show(match) {
   title.append(make("small", [...chance, ...mutual, ...shared, ...scores].join("; ")));
   const sides = make("div", undefined, { class: "sides" });
   sides.append(...match.sides.map((feature, number) => side(feature, number, match)));
-  panel.replaceChildren(title, sides);
+  const written = match.explanation ? [make("p", `What the scorer wrote of ${names[0]}’s feature:\n${match.explanation}`, { class: "explanation" })] : [];
+  panel.replaceChildren(title, ...written, sides);
 }
 function side(feature, number, match) {
   const box = make("div", undefined, { class: number ? "two" : "one" });

@@ -34,7 +34,9 @@ class Rule:
         >>> Rule("mean", 0.03, 0.0).text()
         'within 0.03'
         """
-        return f"within {self.absolute:g}" + (f" or {self.relative:.0%}, whichever is more" if self.relative else "")
+        return f"within {self.absolute:g}" + (
+            f" or {self.relative:.0%} of the published one, whichever is more" if self.relative else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -117,5 +119,5 @@ def published() -> Published:
             for at, value in zip(table.values, row, strict=True):
                 name = f"{table.name}, distance {distance}, {table.axis} {at}"
                 cell: dict[str, Any] = {"table": table.name, "distance": int(distance), "at": at}
-                numbers.append(Number(name, f"{table.name}, {where}", value, rules["logit"], **cell))
+                numbers.append(Number(name, where, value, rules["logit"], **cell))
     return Published(tuple(numbers), tables, data["paper"])

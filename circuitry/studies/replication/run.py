@@ -56,11 +56,16 @@ class Replication:
         """Every measured number, for a terminal, and how many there are of each verdict.
 
         >>> found = Replication({"mean MPPC, another architecture": 0.46}, ("bundled:gpt_neox", "bundled:mamba"), {})
-        >>> print(found.text().splitlines()[1])
+        >>> print(found.text().splitlines()[2])
         differs  mean MPPC, another architecture: published 0.74, measured 0.46 (section 4.4, page 6)
         """
         names = " and ".join(self.models)
         lines = [f"the paper's numbers, on {names}" if self.of_paper else _EXPECTED.format(names=names)]
+        rules = {number.rule.name: number.rule for number in published().numbers}
+        lines.append(
+            'a number passes within this distance of the published one (above "more than" always): '
+            + "; ".join(f"{name}: {rule.text()}" for name, rule in rules.items())
+        )
         for number in published().numbers:
             if number.name in self.measured:
                 value = f"{'more than ' if number.bound else ''}{number.value:g}"
@@ -69,11 +74,11 @@ class Replication:
                 )
         counts = self.frame["verdict"].value_counts()
         lines.append(", ".join(f"{counts[verdict]} {verdict}" for verdict in (PASS, DIFFERS, MISSING) if verdict in counts))
-        rules = {number.rule.name: number.rule for number in published().numbers}
-        lines += [f"rule for a {rule.name}: {rule.text()}" for rule in rules.values()]
         return "\n".join([*lines, *(f"{part}: not measured: {reason}" for part, reason in self.why.items())])
 
 
+_ARGUMENTS = ("texts", "scored", "dtype", "fresh")
+"""Arguments of the experiment that are not fields of its settings."""
 _EXPECTED = (
     "the paper's numbers, on {names}: these are not the paper's models, so numbers are expected to differ; "
     "a small model that differs says nothing against the paper"
@@ -101,7 +106,7 @@ def replicate(
         only: "tables" (Tables 1 to 4, on the second model) and "features" (section 4.4).
         out: folder for the run and ``replication.csv``. The same call resumes.
         examples, distances: prompts of each cell of the tables, and the distances measured; the paper's by default.
-        settings: of the experiment on features, as for ``experiment``; they replace the paper's.
+        settings: of the experiment on features, with ``texts``, as for ``experiment``; they replace the paper's.
 
     If the paper's models or text cannot be downloaded, that part is not measured, and the result says why. Raises CircuitryError
     for mistakes in the arguments, and for given models that cannot be loaded.
@@ -120,7 +125,7 @@ def replicate(
         paper = published().paper
         seed_variant = seed_variant or paper["seed_variant"]
         settings = {"texts": paper["texts"], **paper["settings"], **settings}
-    Settings.of(**{name: value for name, value in settings.items() if name != "texts"})  # so that a mistake is refused now
+    Settings.of(**{name: value for name, value in settings.items() if name not in _ARGUMENTS})  # refuses a mistake now
     measured: dict[str, float] = {}
     why: dict[str, str] = {}
 

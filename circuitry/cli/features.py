@@ -96,7 +96,7 @@ def _check_text(text: str | None, feature: list[str] | None, saes: list[Path] | 
 
 
 def _check_alone(**given: object) -> None:
-    """Refuse flags of the dashboard if there are no activations to show."""
+    """Refuse flags of the dashboard if no activations are given."""
     for name, value in given.items():
         if value:
             raise no_effect(f"--{name}", ..., "only a text is read", f"give two folders of activations, or leave --{name} out")

@@ -128,3 +128,13 @@ def test_lower_contexts_are_drawn_by_seed() -> None:
     drawn = [profiles(activations(), corpus(), None, [CLASS], lower=3, seed=seed)[CLASS].lower for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
     assert profiles(activations(), corpus(), None, [SILENT], lower=3)[SILENT].lower == {0.9: (), 0.5: (), 0.1: ()}
+
+
+def test_lower_contexts_of_different_quantiles_do_not_overlap() -> None:
+    text = Corpus(np.arange(100, dtype=np.int32), np.array([0, 100]), np.zeros(100, bool), "", "")
+    values = np.random.default_rng(0).permutation(100)[:, None] + 1.0
+    for seed in range(10):
+        found = profiles(csr_array(values), text, None, [0], contexts=2, window=9, lower=2, seed=seed)[0]
+        every = [*found.contexts, *(context for contexts in found.lower.values() for context in contexts)]
+        rows = [row for context in every for row in range(context.start, context.start + 9)]
+        assert len(rows) == len(set(rows))

@@ -16,7 +16,7 @@ from ...errors import CircuitryError, suggest
 class Rule:
     """How far a measured number may be from the published one: the larger of ``absolute`` and ``relative`` times the published one.
 
-    >>> Rule("logit", 1.0, 0.25).allowed(-8.0)
+    >>> Rule("cell of a table", 1.0, 0.25).allowed(-8.0)
     2.0
     """
 
@@ -119,5 +119,5 @@ def published() -> Published:
             for at, value in zip(table.values, row, strict=True):
                 name = f"{table.name}, distance {distance}, {table.axis} {at}"
                 cell: dict[str, Any] = {"table": table.name, "distance": int(distance), "at": at}
-                numbers.append(Number(name, where, value, rules["logit"], **cell))
+                numbers.append(Number(name, where, value, rules["cell of a table"], **cell))
     return Published(tuple(numbers), tables, data["paper"])

@@ -123,7 +123,7 @@ def test_the_command_on_bundled_models_says_that_they_are_expected_to_differ(tmp
     assert "these are not the paper's models, so numbers are expected to differ" in done.output
     lines = [line for line in done.output.splitlines() if line.startswith(("pass", "differs"))]
     assert len(lines) == 2 * (4 + 5 + 3 + 3) and any(line.startswith("pass") for line in lines)
-    assert "152 not measured" in done.output and "mean: within 0.03; share: within 0.05" in done.output
+    assert "152 not measured" in done.output and "  mean: within 0.03\n  share: within 0.05\n" in done.output
     assert (tmp_path / "replication.csv").read_text().count("not measured") == 152
 
 

@@ -34,9 +34,7 @@ class Rule:
         >>> Rule("mean", 0.03, 0.0).text()
         'within 0.03'
         """
-        return f"within {self.absolute:g}" + (
-            f" or {self.relative:.0%} of the published one, whichever is more" if self.relative else ""
-        )
+        return f"within {self.absolute:g}" + (f", or within {self.relative:.0%} of the published one" if self.relative else "")
 
 
 @dataclass(frozen=True)

@@ -56,16 +56,14 @@ class Replication:
         """Every measured number, for a terminal, and how many there are of each verdict.
 
         >>> found = Replication({"mean MPPC, another architecture": 0.46}, ("bundled:gpt_neox", "bundled:mamba"), {})
-        >>> print(found.text().splitlines()[2])
+        >>> print(found.text().splitlines()[6])
         differs  mean MPPC, another architecture: published 0.74, measured 0.46 (section 4.4, page 6)
         """
         names = " and ".join(self.models)
         lines = [f"the paper's numbers, on {names}" if self.of_paper else _EXPECTED.format(names=names)]
         rules = {number.rule.name: number.rule for number in published().numbers}
-        lines.append(
-            'a number passes within this distance of the published one (above "more than" always): '
-            + "; ".join(f"{name}: {rule.text()}" for name, rule in rules.items())
-        )
+        lines.append("a number passes if it is close to the published one, or above it where the paper says more than:")
+        lines += [f"  {name}: {rule.text()}" for name, rule in rules.items()]
         for number in published().numbers:
             if number.name in self.measured:
                 value = f"{'more than ' if number.bound else ''}{number.value:g}"

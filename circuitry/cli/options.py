@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import CircuitryError, expected
+from ..errors import CircuitryError, expected, no_effect
 from ..planning.interventions import INTERVENTIONS
 from ..planning.metrics import METRICS
 from ..store.files import check_writable
 
 if TYPE_CHECKING:
+    from ..autoencoders.sae import SAE
     from ..models.model import Model as LoadedModel
     from ..team import Team
 
@@ -98,6 +99,38 @@ def load(
     for folder in attach or ():
         model.attach(folder)
     return model
+
+
+def model_of(
+    folder: Path, saes: dict[Any, SAE], requested: str | None, dtype: str, device: str, revision: str | None = None
+) -> LoadedModel:
+    """The requested model, or else the one that the files name. Raises CircuitryError if there is neither."""
+    provenance = next(iter(saes.values())).config.provenance
+    name = requested or provenance.get("model")
+    if not name:
+        raise CircuitryError(f"{folder} does not name its model; give it with --model")
+    loaded = load(str(name), dtype, device, revision)
+    if requested and provenance.get("weights") not in (None, loaded.fingerprint):
+        warn(f"{folder} was trained on {provenance.get('model')} but is used on {loaded.name}, which has other weights")
+    return loaded
+
+
+def saes(folder: Path, node: str | None = None) -> dict[Any, SAE]:
+    """The SAEs of a training by node, or the single SAE of a folder. Raises CircuitryError if its node is not known."""
+    from ..autoencoders.sae import SAE
+    from ..features.sae.trained import Trained
+
+    if (folder / "training.json").is_file():
+        if node is not None:
+            raise no_effect(
+                "--node", ..., f"{folder} is a training, which names its nodes", "leave it out, or give the folder of one SAE"
+            )
+        return dict(Trained.load(folder))
+    sae = SAE.load(folder)
+    named = node or sae.config.node
+    if named is None:
+        raise CircuitryError(f"{folder} does not name its node; give it with --node")
+    return {named: sae}
 
 
 def ranks(rank: int | None, world: int | None) -> tuple[int, int]:

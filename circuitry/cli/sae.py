@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ..features.activations.corpus import Corpus
     from ..features.activations.stored import ActivationStore
     from ..features.matching.store import FeatureActs
-    from ..models.model import Model as LoadedModel
 
 ItsModel = Annotated[str | None, typer.Option(help="the model, if the files do not name it")]
 ItsNode = Annotated[str | None, typer.Option(help="the node, if the file of a single SAE does not name it")]
@@ -155,12 +154,12 @@ def evaluate(
     read.check_suffix(out, "a table", [".csv"])
     rows = []
     for folder in folders:
-        saes = _saes(folder, node)
+        saes = read.saes(folder, node)
         if activations is not None:
             _check_stored(model=model, texts=texts, skip=skip)
             rows.append(run(_open(activations, device), saes, tokens=tokens).assign(folder=str(folder)))
             continue
-        loaded = _model(folder, saes, model, dtype, device, revision)
+        loaded = read.model_of(folder, saes, model, dtype, device, revision)
         text = _text(loaded, texts, tokens, skip, context)
         _warn_of_training_text(folder, saes, text, skip)
         rows.append(run(loaded, saes, text, memory=memory).assign(folder=str(folder)))
@@ -201,7 +200,7 @@ def encode(
 
     if activations is None and corpus is not None and not corpus.exists():
         check_writable(corpus)
-    saes, (number, processes) = _saes(folder, node), read.ranks(rank, world)
+    saes, (number, processes) = read.saes(folder, node), read.ranks(rank, world)
     if activations is not None:
         _check_stored(model=model, texts=texts, tokens=tokens, skip=skip, context=context)
         text = Corpus.load(corpus) if corpus is not None else None
@@ -216,7 +215,7 @@ def encode(
         raise CircuitryError(
             f"{corpus} does not exist, and several processes need the same corpus; write it with one process first"
         )
-    loaded = _model(folder, saes, model, dtype, device, revision)
+    loaded = read.model_of(folder, saes, model, dtype, device, revision)
     if not corpus.exists():
         _text(loaded, texts, tokens or 1_000_000, skip, context or 1024).save(corpus)
         _warn_of_training_text(folder, saes, Corpus.load(corpus), skip)
@@ -273,37 +272,5 @@ def _warn_of_training_text(folder: Path, saes: dict[Any, SAE], text: Corpus, ski
         read.warn(f"{folder} was trained on this text ({text.source}); use --skip {seen} for the text after it")
 
 
-def _model(
-    folder: Path, saes: dict[Any, SAE], requested: str | None, dtype: str, device: str, revision: str | None
-) -> LoadedModel:
-    """The requested model, or else the one that the files name. Raises CircuitryError if there is neither."""
-    provenance = next(iter(saes.values())).config.provenance
-    name = requested or provenance.get("model")
-    if not name:
-        raise CircuitryError(f"{folder} does not name its model; give it with --model")
-    loaded = read.load(str(name), dtype, device, revision)
-    if requested and provenance.get("weights") not in (None, loaded.fingerprint):
-        read.warn(f"{folder} was trained on {provenance.get('model')} but is used on {loaded.name}, which has other weights")
-    return loaded
-
-
 def _show(table: pd.DataFrame) -> None:
     print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
-
-
-def _saes(folder: Path, node: str | None) -> dict[Any, SAE]:
-    """The SAEs of a training by node, or the single SAE of a folder. Raises CircuitryError if its node is not known."""
-    from ..autoencoders.sae import SAE
-    from ..features.sae.trained import Trained
-
-    if (folder / "training.json").is_file():
-        if node is not None:
-            raise no_effect(
-                "--node", ..., f"{folder} is a training, which names its nodes", "leave it out, or give the folder of one SAE"
-            )
-        return dict(Trained.load(folder))
-    sae = SAE.load(folder)
-    named = node or sae.config.node
-    if named is None:
-        raise CircuitryError(f"{folder} does not name its node; give it with --node")
-    return {named: sae}

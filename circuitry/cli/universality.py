@@ -1,4 +1,4 @@
-"""Commands that compare several models: ``circuits`` and ``universality``."""
+"""Commands that compare several models: ``circuits``, ``universality`` and ``replicate``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from ..errors import no_effect
 from . import options as read
 from .options import Device, Dtype, Examples, ExecutorName, MemoryOption, Options, Out, Seed, Texts
+from .scorers import Key, PerMinute, Price, ScorerName, Setting, Url, Yes, asking
 
 app = typer.Typer()
 
@@ -63,6 +64,9 @@ def universality(
     nodes: Annotated[str, typer.Option(help="the family of nodes: resid (after every block), mlp ...")] = "resid",
     min_count: Annotated[int, typer.Option(help="features that fire on fewer tokens are left out")] = 10,
     neurons: Annotated[bool, typer.Option(help="also match neurons, as a baseline")] = True,
+    post_silu: Annotated[
+        str | None, typer.Option(help="what are the neurons of a Mamba: scan (its input, after SiLU; the default) or gate")
+    ] = None,
     scored: Annotated[int, typer.Option(help="how many matched features to show and score")] = 300,
     causal: Annotated[
         str | None, typer.Option(help="a task: also patch matched features on it, and compare their effects")
@@ -71,6 +75,13 @@ def universality(
     task_option: Annotated[
         list[str] | None, typer.Option(help="an option of that task as name=value, such as distance=8; repeatable")
     ] = None,
+    scorer: ScorerName = None,
+    url: Url = None,
+    key: Key = None,
+    per_minute: PerMinute = None,
+    setting: Setting = None,
+    price: Price = None,
+    yes: Yes = False,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="a setting of the training as name=value, such as l1=3")
     ] = None,
@@ -82,15 +93,21 @@ def universality(
     """Train autoencoders on two models, match their features, and compare with neurons and with other seeds.
 
     The paper's sections 4 and 5: figures 3, 5, 8, 9, 10 and 11, tables, a report, and a feature dashboard. Run the same
-    command to resume. Scores are a proxy computed from activations; 'circuitry features' has other scorers.
+    command to resume. Without --scorer, scores are a proxy computed from activations.
     With --causal TASK, matched features are also patched on a task's prompts: do those that fire alike do the same?
     """
     from ..studies.causal.of_experiment import causal_of
     from ..studies.experiment.run import experiment
 
     posed = _posed(causal, task_option, examples, seed)
+    asked = asking(scorer, url, key, per_minute, setting, price, yes, dtype=dtype, device=device)
+    if scorer is None:
+        del asked["agree"]  # nothing is asked
+
     flags: dict[str, Any] = {"nodes": nodes, "min_count": min_count, "neurons": neurons, "seed": seed}
-    settings = read.merged(option, tokens=tokens, match_tokens=match_tokens, **flags, **read.given(expansion=expansion))
+    settings = read.merged(
+        option, tokens=tokens, match_tokens=match_tokens, **flags, **read.given(expansion=expansion, post_silu=post_silu)
+    )
     loaded = [read.load(name, dtype, device) for name in (*models, *(also or ()))]
     variant = read.load(seed_variant, dtype, device) if seed_variant is not None else None
     result = experiment(
@@ -104,6 +121,7 @@ def universality(
         dtype=dtype,
         device=device,
         say=read.say,
+        **asked,
         **settings,
     )
     print(result.text())
@@ -120,3 +138,37 @@ def _posed(causal: str | None, options: list[str] | None, examples: int | None, 
         if causal is None and value is not None:
             raise no_effect(flag, ..., "no feature is patched", f"name a task with --causal, or leave {flag} out")
     return None if causal is None else read.task(causal, options, examples, seed, usual=64)
+
+
+@app.command()
+def replicate(
+    models: Annotated[
+        tuple[str, str] | None, typer.Option(help="a Transformer and a Mamba, in place of the paper's models")
+    ] = None,
+    seed_variant: Annotated[str | None, typer.Option(help="the first model with another seed (skyline 1)")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="tables (Tables 1 to 4) or features (section 4.4); by default both; repeatable")
+    ] = None,
+    out: Out = Path("runs"),
+    examples: Annotated[int, typer.Option(help="prompts of each cell of Tables 1 to 4")] = 128,
+    texts: Texts = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", "-o", help="a setting of 'circuitry universality' as name=value, such as tokens=1000000; repeatable"
+        ),
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """Measure the numbers that the paper publishes, and print pass or differs for each, under rules that are stated beforehand.
+
+    By default on the paper's models, where they can be downloaded. Run the same command to resume.
+    """
+    from ..studies.replication.run import PARTS
+    from ..studies.replication.run import replicate as run
+
+    chosen: dict[str, Any] = {"only": only or PARTS, "examples": examples, "device": device}
+    settings = read.merged(option, **chosen, **read.given(texts=texts))
+    result = run(models, seed_variant=seed_variant, out=out, say=read.say, **settings)
+    print(result.text())
+    print(f"written: {(out / 'replication.csv').resolve()}")

@@ -126,6 +126,7 @@ EXAMPLES = {
     "benchmark discovery": "circuitry benchmark discovery",
     "circuits": "circuitry circuits induction bundled:gpt_neox bundled:mamba --out runs",
     "universality": "circuitry universality --models bundled:gpt_neox bundled:mamba --seed-variant bundled:gpt_neox_s1 --out runs",
+    "replicate": "circuitry replicate --models bundled:gpt_neox bundled:mamba --seed-variant bundled:gpt_neox_s1 --out runs",
     "mppc": "circuitry mppc features/gpt_neox --with features/mamba --out matches",
     "activations": "circuitry activations bundled:gpt_neox resid --tokens 100000 --out acts",
     "features": "circuitry features features/gpt_neox features/mamba --matches matches --corpus corpus.safetensors --scorer proxy",

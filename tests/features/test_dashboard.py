@@ -106,3 +106,35 @@ def test_tokens_read_as_text() -> None:
             return ["word", "▁word"][index]
 
     assert [readable(Pieces())(i) for i in (0, 1)] == ["word", " word"]
+
+
+def test_lower_contexts_lie_around_their_quantile_and_apart_from_all_others() -> None:
+    dense = activations().toarray()[:, CLASS]
+    values = np.sort(dense[dense > 0])
+    found = profiles(activations(), corpus(), None, [CLASS], lower=3, contexts=4)[CLASS]
+    assert list(found.lower) == [0.9, 0.5, 0.1] and all(len(contexts) == 3 for contexts in found.lower.values())
+    for level, contexts in found.lower.items():
+        low, high = np.quantile(values, [level - 0.06, level + 0.06])
+        assert all(low <= context.top <= high for context in contexts)
+        for context in contexts:
+            np.testing.assert_allclose(context.values, dense[context.start : context.start + 17], rtol=1e-6)
+    everything = [*found.contexts, *(context for contexts in found.lower.values() for context in contexts)]
+    rows = [row for context in everything for row in range(context.start, context.start + len(context.tokens))]
+    assert len(rows) == len(set(rows)), "no token is shown twice"
+    assert found.contexts == profiles(activations(), corpus(), None, [CLASS], contexts=4)[CLASS].contexts
+
+
+def test_lower_contexts_are_drawn_by_seed() -> None:
+    drawn = [profiles(activations(), corpus(), None, [CLASS], lower=3, seed=seed)[CLASS].lower for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert profiles(activations(), corpus(), None, [SILENT], lower=3)[SILENT].lower == {0.9: (), 0.5: (), 0.1: ()}
+
+
+def test_lower_contexts_of_different_quantiles_do_not_overlap() -> None:
+    text = Corpus(np.arange(100, dtype=np.int32), np.array([0, 100]), np.zeros(100, bool), "", "")
+    values = np.random.default_rng(0).permutation(100)[:, None] + 1.0
+    for seed in range(10):
+        found = profiles(csr_array(values), text, None, [0], contexts=2, window=9, lower=2, seed=seed)[0]
+        every = [*found.contexts, *(context for contexts in found.lower.values() for context in contexts)]
+        rows = [row for context in every for row in range(context.start, context.start + 9)]
+        assert len(rows) == len(set(rows))

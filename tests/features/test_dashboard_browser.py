@@ -62,6 +62,29 @@ def test_the_data_are_what_was_measured(page: Path) -> None:
     assert found["matches"][0]["scores"] == {"complexity (proxy)": 1, "monosemanticity (proxy)": 5}
 
 
+def test_every_context_has_the_activations_of_both_features(page: Path) -> None:
+    found, rows = data(page), corpus()
+    text = [Words().decode([index]) for index in rows.ids[rows.used]]
+    dense = {id(side): [acts.toarray() for acts in side] for side in SIDES}
+    for match in found["matches"]:
+        pair = [found["features"][side][match[key]] for side, key in ((0, "a"), (1, "b"))]
+        for side in (0, 1):
+            own, other = pair[side], pair[1 - side]
+            contexts = [*own["contexts"], *(context for level in own["lower"] for context in level["contexts"])]
+            assert len(contexts) == len(match["beside"][side]) > len(own["contexts"])
+            for context, pairs in zip(contexts, match["beside"][side], strict=True):
+                start = window([found["texts"][token] for token in context["t"]], context["d"], text)
+                wanted = dense[id(SIDES[1 - side])][other["layer"]][start : start + 17, other["feature"]]
+                shown = np.zeros(17)
+                shown[pairs[::2]] = pairs[1::2]
+                np.testing.assert_allclose(shown, wanted, rtol=0.005)
+
+
+def window(tokens: list[str], document: int, text: list[str]) -> int:
+    """The row at which a window of a document begins."""
+    return next(row for row in range(document * 59, document * 59 + 43) if text[row : row + 17] == tokens)
+
+
 def test_text_of_documents_is_escaped(page: Path) -> None:
     text = page.read_text()
     assert EVIL in data(page)["texts"] and EVIL not in text and "<img" not in text
@@ -162,6 +185,18 @@ def test_a_click_shows_both_features_of_a_match(show: Open, page: Path, scheme: 
             for n in range(17)
         ]
         assert len(set(colours)) > 1, "active tokens have a colour"
+        below = opened.locator(f"{side} .contexts .beside")
+        assert below.all_inner_texts() == lines.all_inner_texts(), "the same tokens with the other's activations"
+        assert opened.locator(f"{side} .contexts .beside .peak").first.get_attribute("title")
+        inks = [
+            opened.locator(f"{side} .contexts {line} .peak >> nth=0").evaluate("e => getComputedStyle(e).backgroundColor")
+            for line in (".text", ".beside")
+        ]
+        assert inks[0] != inks[1], "each feature has its colour"
+        assert opened.locator(f"{side} h4").all_inner_texts() == [
+            f"around the {n}th percentile of its activations" for n in (90, 50, 10)
+        ]
+        assert opened.locator(f"{side} .lower li").count() == 9
     left, right = (opened.locator(side).bounding_box() for side in (".one", ".two"))
     assert left and right and left["x"] + left["width"] < right["x"] and left["y"] == right["y"], "side by side"
 
@@ -244,3 +279,22 @@ def test_without_scripts_it_says_so(show: Open, page: Path) -> None:
 def test_what_is_silent_is_said(page: Path) -> None:
     assert "7 matches. 1 feature fired too rarely" in page.read_text()
     assert SILENT not in {feature["feature"] for feature in data(page)["features"][0]}
+
+
+def test_what_a_scorer_wrote_is_shown_as_text(show: Open, tmp_path: Path) -> None:
+    class Writer:
+        name, proxy, answer_tokens = "a writer", False, 10
+
+        def score(self, question: Any) -> str:
+            return f"It fires on {EVIL}. Score: 3" if question.rubric.name == "complexity" else "Score: 4"
+
+    contexts = contexts_of(SIDES[0], corpus(), Words(), [(0, TOKEN), (0, PHRASE)])
+    scores = score_layers(Writer(), contexts)
+    assert scores["complexity"].tolist() == [3, 3] and scores["monosemanticity"].tolist() == [4, 4]
+    file = write_dashboard(matches(3), *SIDES, corpus(), Words(), tmp_path, scores=scores)
+    assert EVIL not in file.read_text()
+    opened = show(file)
+    written = opened.inner_text("#match .explanation")
+    assert written == f"What the scorer wrote of model A’s feature:\ncomplexity: It fires on {EVIL}. Score: 3"
+    opened.click("#list button >> nth=1")
+    assert opened.locator("#match .explanation").count() == 0, "this feature was not scored"

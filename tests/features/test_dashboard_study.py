@@ -171,14 +171,14 @@ def test_another_corpus_or_tokenizer_is_refused(folder: Path, tmp_path: Path) ->
 
 
 def test_settings_and_prices_are_read() -> None:
-    from circuitry.cli import features
+    from circuitry.cli.scorers import prices
 
     assert values(["max_completion_tokens=400", "temperature=0.5", "effort=low"]) == {
         "max_completion_tokens": 400,
         "temperature": 0.5,
         "effort": "low",
     }
-    assert values(None) == {} and features._price("2.5,10") == (2.5, 10)
+    assert values(None) == {} and prices("2.5,10") == (2.5, 10)
 
 
 def test_the_command_can_be_registered() -> None:

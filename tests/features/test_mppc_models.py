@@ -197,6 +197,25 @@ def test_where_the_graph_has_neurons_they_are_nodes(name: str, family: str) -> N
         torch.testing.assert_close(read_neurons(model, nodes, ids)[node], value)
 
 
+@pytest.mark.parametrize(("post_silu", "family"), [("scan", "ssm_in"), ("gate", "gate")])
+def test_both_readings_of_post_silu_activations(corpus: Corpus, post_silu: str, family: str) -> None:
+    mamba, neox = tiny.model("mamba"), tiny.model("gpt_neox")
+    block = mamba.hf.backbone.layers[1].mixer
+    seen: dict[str, Any] = {}
+    hook = block.in_proj.register_forward_hook(lambda _, __, out: seen.update(projected=out))
+    ids = np.arange(10).reshape(2, 5)
+    values = read_neurons(mamba, neuron_nodes(mamba, post_silu), ids)[mamba.graph.node(f"{family}[1]")]
+    hook.remove()
+    x, gate = seen["projected"].chunk(2, -1)
+    before = {"scan": block.conv1d(x.transpose(1, 2))[..., :5].transpose(1, 2), "gate": gate}[post_silu]
+    torch.testing.assert_close(values, torch.nn.functional.silu(before).detach())
+    found = mppc_neurons(neox, ["mlp[0]"], mamba, None, corpus, post_silu=post_silu, null=None, progress=False)
+    assert found.provenance["b"][0]["node"] == f"{family}[0]"
+    assert str(neuron_nodes(neox, post_silu)[0]) == "mlp[0]", "without effect on an MLP"
+    with pytest.raises(CircuitryError, match="expected post_silu to be scan or gate, got 'both'"):
+        neuron_nodes(mamba, "both")
+
+
 def test_experts_have_no_neurons_for_every_token() -> None:
     model = tiny.model("jamba-moe")
     with pytest.raises(CircuitryError, match="experts"):

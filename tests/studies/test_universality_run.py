@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -13,8 +14,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import circuitry as ct
+from circuitry.cli.universality import app
 from circuitry.errors import CircuitryError
 from circuitry.features.dashboard.question import Question
 from circuitry.features.dashboard.score import Estimate
@@ -191,6 +194,8 @@ def test_the_stream_before_the_first_block_is_no_site() -> None:
     [
         ({"seed_variant": "bundled:gpt_neox"}, "have the same weights"),
         ({"tokenz": 5}, "no setting 'tokenz'; did you mean 'tokens'"),
+        ({"post_silu": "both"}, "expected post_silu to be scan or gate, got 'both'"),
+        ({"post_silu": "gate", "neurons": False}, "post_silu='gate' has no effect: neurons are not matched"),
         ({"texts": ["short"]}, "no document of 20 characters"),
     ],
 )
@@ -205,3 +210,24 @@ def test_one_model_and_other_tokenizers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CircuitryError, match="compiled:mamba has another tokenizer than bundled:gpt_neox, or none"):
         experiment(["bundled:gpt_neox", "compiled:mamba"], out=tmp_path, **SMALL)
     assert dictionaries([ct.load("bundled:gpt_neox"), ct.load("bundled:mamba")], None, 3)["SAE seed"].seed == 4
+
+
+def test_the_command_takes_a_scorer_and_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def stand_in(models: Any, **options: Any) -> Any:
+        asked.update(options)
+        raise CircuitryError("seen")
+
+    monkeypatch.setattr(importlib.import_module("circuitry.studies.experiment.run"), "experiment", stand_in)
+
+    def invoke(*words: str) -> str:
+        asked.clear()
+        return str(CliRunner().invoke(app, ["universality", *words]).exception)
+
+    assert invoke("--scorer", "local:bundled:mamba", "--price", "1,2", "--post-silu", "gate") == "seen"
+    assert asked["scorer"].name == "bundled:mamba" and asked["price"] == (1.0, 2.0) and callable(asked["agree"])
+    assert asked["post_silu"] == "gate"
+    assert invoke() == "seen" and asked["scorer"] is None and "agree" not in asked and "post_silu" not in asked
+    assert "--url has no effect: no endpoint is asked" in invoke("--url", "http://127.0.0.1:9/v1", "--scorer", "proxy")
+    assert "expected a scorer" in invoke("--scorer", "nobody")

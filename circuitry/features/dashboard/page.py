@@ -11,16 +11,17 @@ import pandas as pd
 from ...errors import CircuitryError
 from ...reports.page import render
 from ...store.files import write_whole
-from .contexts import CONTEXTS, WINDOW
+from .contexts import CONTEXTS, LEVELS, LOWER, WINDOW
 from .entries import entries, index_of
 from .score import pick
 
 if TYPE_CHECKING:
     from ..activations.corpus import Corpus
     from ..matching.sides import ActsLike
+    from .source import Source
 
 LIMIT = 300
-"""Matches on a page, which make it about 1 MB large."""
+"""Matches on a page, which make it about 2 MB large."""
 
 
 def write_dashboard(
@@ -36,17 +37,25 @@ def write_dashboard(
     limit: int = LIMIT,
     contexts: int = CONTEXTS,
     window: int = WINDOW,
+    lower: int = LOWER,
+    seed: int = 0,
     scores: pd.DataFrame | None = None,
+    sources: tuple[Source | None, Source | None] = (None, None),
 ) -> Path:
-    """Write a page of matches, with the top contexts, activations, layer and node of both features; returns its path.
+    """Write a page of matches, with contexts, activations, layer and node of both features; returns its path.
+
+    Every context of a feature has the activations of both.
 
     Args:
         matches: a Matches, or a table with its columns; ``pick`` chooses at most ``limit`` rows to show.
         acts_a, acts_b: activations of both models on the corpus, by layer: FeatureActs or sparse arrays.
         tokenizer: the corpus's, to show tokens as text; None shows their ids.
         out: a file that ends in .html, or a folder for ``features.html``.
+        contexts, window: top contexts of a feature, and tokens of a context.
+        lower, seed: contexts drawn by ``seed`` around each of the quantiles ``LEVELS`` of a feature's activations.
         names: of the two models; by default the names stored with the activations.
         scores: the result of ``score_layers`` for features of model A; the page marks scores of a proxy.
+        sources: the models with their autoencoders, to show the tokens that features promote and suppress.
 
     Raises CircuitryError if no match can be shown, or if the activations are of another corpus.
 
@@ -64,8 +73,9 @@ def write_dashboard(
     shown = pick(table, limit)
     if not len(shown):
         raise CircuitryError("no feature has a match that could be shown")
-    options = {"contexts": contexts, "window": window}
-    data = entries(shown, table, getattr(matches, "reverse", None), (acts_a, acts_b), corpus, tokenizer, scores, **options)
+    options = {"contexts": contexts, "window": window, "lower": lower, "seed": seed}
+    back, sides = getattr(matches, "reverse", None), (acts_a, acts_b)
+    data = entries(shown, table, back, sides, corpus, tokenizer, scores, sources, **options)
     both = names or (_name(acts_a, "model A"), _name(acts_b, "model B"))
     scored = None if scores is None or not len(scores) else scores.iloc[0]
     words = {
@@ -73,6 +83,9 @@ def write_dashboard(
         "title": title,
         "contexts": contexts,
         "window": window,
+        "lower": lower,
+        "levels": LEVELS,
+        "promoted": any("up" in feature for side in data["features"] for feature in side),
         "corpus": f"{corpus.source}, {corpus.tokens:,} tokens",
         "scored": scored,
     }

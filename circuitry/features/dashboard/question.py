@@ -130,7 +130,24 @@ class Question:
             answer = int(match["score"]) if match else None
         return answer if answer in self.rubric.levels else None
 
+    def explanation(self, answer: str | int | None) -> str | None:
+        """What a scorer wrote beside the score; None if it wrote the score alone. Text up to ``</think>`` is ignored.
 
+        >>> question = Question(COMPLEXITY, ())
+        >>> question.explanation("It fires on names of cities. Score: 3")
+        'It fires on names of cities. Score: 3'
+        >>> [question.explanation(answer) for answer in (3, None, "**Score: 3**", "<think>names?</think>3 out of 5")]
+        [None, None, None, None]
+        """
+        if not isinstance(answer, str):
+            return None
+        text = answer.rpartition("</think>")[2].strip()
+        words = {word.lower() for word in re.findall(r"[^\W\d_]+", text)}
+        return text if words - _FORM - {self.rubric.name} else None
+
+
+_FORM = {"score", "rating", "answer", "the", "is", "my", "out", "of"}
+"""Words of an answer that say nothing but the score."""
 _SCORE = re.compile(
     r"\W*(?:.*\b(?:score|rating|answer)\b(?:\s+is)?\W{1,6})?(?<![-.])(?P<score>\d{1,3})(?:\s*(?:/|out of)\s*\d+)?\W*",
     re.IGNORECASE | re.DOTALL,

@@ -95,7 +95,7 @@ def score_features(
 ) -> pd.DataFrame:
     """One row for each feature: ``feature``, ``score`` (NaN if it has none), ``answer``, ``what``, ``scorer``, ``proxy``.
 
-    A score is missing if the scorer refused or gave no whole number on the scale, or the feature has no contexts. Every answer is
+    ``answer`` is what the scorer wrote, and ``explanation`` what it wrote beside the score (None if nothing). A score is missing if the scorer refused or gave no whole number on the scale, or the feature has no contexts. Every answer is
     stored in the folder ``cache`` at once, unless it is a proxy's. Raises what the scorer raises.
 
     >>> from circuitry.features.dashboard.proxy import ProxyScorer
@@ -113,8 +113,9 @@ def score_features(
             answer = answers.get(scorer, question)
         score = question.read(answer)
         text = None if answer is None else str(answer)
-        rows.append((feature, float("nan") if score is None else float(score), text, criteria.name, scorer.name, scorer.proxy))
-    return pd.DataFrame(rows, columns=["feature", "score", "answer", "what", "scorer", "proxy"])
+        value = float("nan") if score is None else float(score)
+        rows.append((feature, value, text, question.explanation(answer), criteria.name, scorer.name, scorer.proxy))
+    return pd.DataFrame(rows, columns=["feature", "score", "answer", "explanation", "what", "scorer", "proxy"])
 
 
 def contexts_of(
@@ -146,14 +147,22 @@ def score_layers(
 ) -> pd.DataFrame:
     """Several scores of features of several layers: ``layer``, ``feature``, a column for each score, ``scorer``, ``proxy``.
 
+    If the scorer wrote more than scores, ``explanation`` has it, a line for each score.
+
     >>> from circuitry.features.dashboard.proxy import ProxyScorer
     >>> contexts = {(3, 7): [Context(("a",), (1.0,), 0, document, elsewhere=1.0) for document in range(3)]}
     >>> score_layers(ProxyScorer(), contexts).columns.tolist()
     ['layer', 'feature', 'complexity', 'monosemanticity', 'scorer', 'proxy']
     """
     table = pd.DataFrame(list(contexts), columns=["layer", "feature"], dtype=np.int64)
+    written: list[list[str]] = [[] for _ in range(len(table))]
     for score in what:
-        table[rubric(score).name] = score_features(scorer, contexts, score, cache=cache, progress=progress)["score"]
+        scored = score_features(scorer, contexts, score, cache=cache, progress=progress)
+        table[rubric(score).name] = scored["score"]
+        for lines, text in zip(written, scored["explanation"], strict=True):
+            lines += [f"{rubric(score).name}: {text}"] if isinstance(text, str) else []
+    if any(written):
+        table["explanation"] = ["\n".join(lines) or None for lines in written]
     return table.assign(scorer=scorer.name, proxy=scorer.proxy)
 
 

@@ -19,6 +19,7 @@ from .scorer import Scorer
 if TYPE_CHECKING:
     from ..activations.corpus import Corpus
     from ..matching.sides import ActsLike
+    from .source import Source
 
 CASES = 50
 """Most matches on the page of uninterpretable ones; those with the lowest MPPC."""
@@ -59,6 +60,7 @@ def study(
     price: tuple[float, float] | None = None,
     agree: Callable[[Estimate], object] | None = None,
     names: tuple[str, str] | None = None,
+    sources: tuple[Source | None, Source | None] = (None, None),
     progress: bool = False,
 ) -> Features:
     """Write features.html into a folder and, with a scorer, scores.csv, figure5.png and .svg, uninterpretable.csv and .html.
@@ -96,15 +98,14 @@ def study(
             scores = score_layers(scorer, contexts, cache=folder, progress=progress)
             cases = uninterpretable(shown, scores)
             files = _tables(folder, scores, cases) | _figure(folder, {**(variants or {}), "architecture": matches}, scores)
-        files = {"features": write_dashboard(matches, *sides, folder, names=names, scores=scores, limit=limit), **files}
+        shared: dict[str, Any] = {"names": names, "scores": scores, "sources": sources}
+        files = {"features": write_dashboard(matches, *sides, folder, limit=limit, **shared), **files}
         if len(cases):
             lowest = cases.head(CASES)
             count = f": the {CASES} lowest of {len(cases)}" if len(cases) > CASES else ""
             title = f"Below {BELOW}, and uninterpretable{count}"
             target = folder / "uninterpretable.html"
-            files["uninterpretable"] = write_dashboard(
-                lowest, *sides, target, names=names, scores=scores, title=title, limit=CASES
-            )
+            files["uninterpretable"] = write_dashboard(lowest, *sides, target, title=title, limit=CASES, **shared)
     return Features(scores, cases, files)
 
 

@@ -2,8 +2,10 @@
 
 Neurons are the input of an MLP's last projection. No node of a Transformer's graph has them: ``mlp`` is what the block adds to the
 stream, and ``executing.activations.read`` reads nodes only. So a forward hook reads the projection's input. If the graph has
-them (RWKV's ``mlp_hidden``), or the model has no MLP (Mamba's ``ssm_in``, the post-SiLU activations of the paper's section
-4.3.1), they are read like any node.
+them (RWKV's ``mlp_hidden``), or the model has no MLP (Mamba), they are read like any node.
+
+The paper matches "Mamba post-SiLU activations" (section 4.3.1). Mamba has two SiLUs and the paper does not say which it means: that
+before the scan, whose output is ``ssm_in``, or that of the gate. Here ``scan`` and ``gate`` name them.
 """
 
 from __future__ import annotations
@@ -17,23 +19,32 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from ...errors import CircuitryError
+from ...errors import CircuitryError, expected
 from ...executing.activations import read
 from ...models.model import Model
 from ...paths.values import Node
 
-ROLES = ("mlp_hidden", "mlp", "write_input")
-"""Roles of families that may have neurons; the first one in the graph is used."""
+ROLES = ("mlp_hidden", "mlp")
+"""Roles of families that have neurons; the first one in the graph is used."""
+POST_SILU = {"scan": "write_input", "gate": "gate"}
+"""In a model without an MLP, the readings of "post-SiLU activations", with the roles of their families."""
 
 
-def neuron_nodes(model: Model) -> list[Node]:
+def neuron_nodes(model: Model, post_silu: str = "scan") -> list[Node]:
     """The nodes that name a model's neurons, one for each layer.
+
+    ``post_silu``: which activations of a Mamba these are, "scan" (the input of the scan) or "gate"; without effect on a model with
+    an MLP. Raises CircuitryError for another text, and a model without neurons.
 
     >>> import circuitry as ct
     >>> [[str(neuron_nodes(ct.load(name))[0])] for name in ("bundled:gpt_neox", "bundled:mamba")]
     [['mlp[0]'], ['ssm_in[0]']]
+    >>> str(neuron_nodes(ct.load("bundled:mamba"), "gate")[0])
+    'gate[0]'
     """
-    for role in ROLES:
+    if post_silu not in POST_SILU:
+        raise CircuitryError(expected(f"post_silu to be {' or '.join(POST_SILU)}", post_silu))
+    for role in (*ROLES, POST_SILU[post_silu]):
         if families := model.graph.by_role(role):
             return model.graph.nodes(families[0].name)
     raise CircuitryError(f"{model.name} has no MLP and no gated block, so its neurons must be named: nodes such as 'resid[0]'")

@@ -41,6 +41,7 @@ def mppc_neurons(
     nodes_b: Nodes,
     corpus: Corpus,
     *,
+    post_silu: str = "scan",
     min_count: int = MIN_COUNT,
     null: str | None = "shift",
     out: str | PathLike[str] | None = None,
@@ -54,6 +55,8 @@ def mppc_neurons(
 
     Args:
         nodes_a, nodes_b: nodes of each model; an ``mlp`` node means its neurons. None: every layer's neurons.
+        post_silu: what are the neurons of a Mamba, of which the paper says "post-SiLU activations": "scan", the input of the scan, or
+            "gate".
         corpus: with tokens that both models have.
         null: "shift": the same with ``model_b``'s text shifted by half of the corpus's tokens, in whole documents. None: no null.
         batch: tokens of both models that are multiplied at once.
@@ -68,7 +71,7 @@ def mppc_neurons(
     [1.0]
     """
     models = model_a, model_b
-    nodes = [_nodes(model, given, corpus) for model, given in zip(models, (nodes_a, nodes_b), strict=True)]
+    nodes = [_nodes(model, given, corpus, post_silu) for model, given in zip(models, (nodes_a, nodes_b), strict=True)]
     rotate, document = _rotation(null, corpus)
     provenance = _about(models, nodes, corpus, min_count, rotate)
     tiles = Tiles(len(nodes[0]), len(nodes[1]), provenance, Path(out) if out is not None else None, rank, world_size)
@@ -128,10 +131,10 @@ def rolled(corpus: Corpus, first: int) -> Corpus:
     return replace(corpus, ids=np.roll(corpus.ids, -at), special=np.roll(corpus.special, -at), starts=starts)
 
 
-def _nodes(model: Model, given: Nodes, corpus: Corpus) -> list[Node]:
+def _nodes(model: Model, given: Nodes, corpus: Corpus, post_silu: str) -> list[Node]:
     """The given nodes, or those of the neurons. Raises CircuitryError for a corpus that the model cannot read."""
     several = [given] if isinstance(given, str | Node) else given
-    chosen = neuron_nodes(model) if several is None else [model.graph.node(node) for node in several]
+    chosen = neuron_nodes(model, post_silu) if several is None else [model.graph.node(node) for node in several]
     activations(model, chosen, corpus=corpus)  # for its checks only, before any file is written
     return chosen
 

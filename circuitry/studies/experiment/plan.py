@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from ...errors import CircuitryError, suggest
+from ...errors import CircuitryError, expected, no_effect, suggest
 from ...features.activations.corpus import tokenizer_digest
+from ...features.matching.hidden import POST_SILU
 from ...features.sae.recipe import Recipe
 from ...models.model import Model
 from ...paths.values import Node
@@ -32,6 +33,7 @@ class Settings:
     """The amount of text, and the training of the SAEs.
 
     ``tokens`` are used to train SAEs (a shorter text is repeated), ``match_tokens``, from other documents, to compare features.
+    ``post_silu`` says which activations of a Mamba are its neurons, "scan" or "gate" (``mppc_neurons``).
     ``stored_dtype`` is that of feature activations in files: float16, or float32 if they are too large for it. ``recipe`` goes to
     ``train_sae``.
     """
@@ -45,6 +47,7 @@ class Settings:
     min_count: int = 10
     seed: int = 0
     neurons: bool = True
+    post_silu: str = "scan"
     stored_dtype: str = "float16"
     recipe: dict[str, Any] = field(default_factory=dict)
 
@@ -62,6 +65,10 @@ class Settings:
         recipe = {name: value for name, value in given.items() if name not in names}
         # A bad recipe is refused now, not when training starts.
         Recipe.of(RECIPE, **recipe, **{name: value for name, value in given.items() if name == "expansion"})
+        if given.get("post_silu", "scan") not in POST_SILU:
+            raise CircuitryError(expected(f"post_silu to be {' or '.join(POST_SILU)}", given["post_silu"]))
+        if not given.get("neurons", True) and "post_silu" in given:
+            raise no_effect("post_silu", given["post_silu"], "neurons are not matched", "leave it out, or match neurons")
         return cls(**{name: value for name, value in given.items() if name in names}, recipe=recipe)
 
 

@@ -17,6 +17,7 @@ from ...features.activations.texts import Texts
 from ...features.dashboard.proxy import ProxyScorer
 from ...features.dashboard.score import Estimate
 from ...features.dashboard.scorer import Scorer
+from ...features.dashboard.source import Source
 from ...features.dashboard.study import Features, study
 from ...features.matching.encode import encode
 from ...features.matching.matches import Matches
@@ -175,7 +176,7 @@ class _Run:
         compared = {name: self.match(name, acts[""], acts[name]) for name in self.sets if name}
         if self.settings.neurons:
             compared[NEURONS] = self.neurons(match)
-        scores = self.look(compared, acts, match).scores
+        scores = self.look(compared, acts, trained, match).scores
         result = Universality(compared, self.record(), self.quality(trained, match), scores)
         self.say("tables, figures and the page")
         result.save(self.path)
@@ -227,6 +228,7 @@ class _Run:
         self.say("matching: neurons")
         a, b = self.sets[""].model, self.sets[ARCHITECTURE].model
         options: dict[str, Any] = {"min_count": self.settings.min_count, "progress": self.progress}
+        options["post_silu"] = self.settings.post_silu
         matches = mppc_neurons(a, None, b, None, text, out=self.path / "matches" / "neurons", **options)
         return _compared(a, b, matches)
 
@@ -244,7 +246,13 @@ class _Run:
         table = pd.concat(frames, ignore_index=True)
         return table[["model", *(column for column in table if column != "model")]]
 
-    def look(self, compared: Mapping[str, Compared], acts: Mapping[str, list[FeatureActs]], text: Corpus) -> Features:
+    def look(
+        self,
+        compared: Mapping[str, Compared],
+        acts: Mapping[str, list[FeatureActs]],
+        trained: Mapping[str, Trained],
+        text: Corpus,
+    ) -> Features:
         """Pages of matched features, and the scorer's scores of them."""
         self.say(f"matched features, and scores by {self.scorer.name}")
         main = compared[ARCHITECTURE]
@@ -255,6 +263,7 @@ class _Run:
             "variants": variants,
             "limit": self.scored,
             "names": (main.a, main.b),
+            "sources": tuple(Source(self.sets[name].model, trained[name]) for name in ("", ARCHITECTURE)),
             **self.asking,
         }
         return study(main, *sides, self.path / "matched", **options, progress=self.progress)

@@ -115,10 +115,11 @@ function show(match) {
   const scores = Object.entries(match.scores ?? {}).map(([name, value]) => `${name}: ${sign(value)}`);
   title.append(make("small", [...chance, ...mutual, ...shared, ...scores].join("; ")));
   const sides = make("div", undefined, { class: "sides" });
-  sides.append(...match.sides.map(side));
-  panel.replaceChildren(title, sides);
+  sides.append(...match.sides.map((feature, number) => side(feature, number, match)));
+  const written = match.explanation ? [make("p", `What the scorer wrote of ${names[0]}’s feature:\n${match.explanation}`, { class: "explanation" })] : [];
+  panel.replaceChildren(title, ...written, sides);
 }
-function side(feature, number) {
+function side(feature, number, match) {
   const box = make("div", undefined, { class: number ? "two" : "one" });
   const facts = make("dl", undefined, { class: "facts" });
   const told = { node: feature.node, feature: feature.feature, depth: percent(feature.depth), "fires on": percent(rate(feature)), highest: level(feature.most) };
@@ -128,31 +129,57 @@ function side(feature, number) {
     pair.append(make("dt", name), make("dd", value));
     facts.append(pair);
   }
-  const contexts = make("ol", undefined, { class: "contexts" });
+  const key = make("p", undefined, { class: "key" }), other = match.sides[1 - number], beside = match.beside[number];
+  key.append(make("b", names[number]), ", and below it ", make("b", names[1 - number], { class: "other" }), " on the same tokens");
   const head = make("li", undefined, { class: "head" });
-  const peak = make("span", "peak", { class: "top" });
-  peak.append(make("small", "elsewhere"));
-  head.append(peak, make("span", "context"));
-  contexts.append(head, ...feature.contexts.map((context) => line(context, feature)));
-  box.append(make("h3", names[number]), facts, histogram(feature), contexts);
+  head.append(make("span", "peak", { class: "top" }), make("span", "top contexts"));
+  head.firstChild.append(make("small", "elsewhere"));
+  let at = 0; // the contexts of beside are numbered through
+  const windows = (contexts, name, head) => {
+    const list = make("ol", undefined, { class: `windows ${name}` });
+    list.append(...(head ? [head] : []), ...contexts.map((context) => line(context, feature, other, beside[at++])));
+    return list;
+  };
+  box.append(make("h3", names[number]), facts, histogram(feature), ...effects(feature), key, windows(feature.contexts, "contexts", head));
+  for (const { level: quantile, contexts } of feature.lower) {
+    if (!contexts.length) continue;
+    box.append(make("h4", `around the ${Math.round(100 * quantile)}th percentile of its activations`), windows(contexts, "lower"));
+  }
   return box;
 }
-function line(context, feature) {
-  const item = make("li"), top = make("span", level(context.v[context.p]), { class: "top" });
-  if (context.e !== null) top.append(make("small", percent(context.e), { title: "of the token’s other places in the corpus, the share at which the feature fires" }));
-  const text = make("span", undefined, { class: "text" }), sought = plain(find("text").value.trim());
+function effects(feature) { // the tokens that it promotes and suppresses, where the page has them
+  if (!feature.up) return [];
+  const list = make("dl", undefined, { class: "effects" });
+  for (const [name, found] of [["promotes", feature.up], ["suppresses", feature.down]]) {
+    const value = make("dd");
+    for (const [token, effect] of found) value.append(make("span", readable(texts[token]), { title: `${effect > 0 ? "+" : ""}${level(effect)} on its logit` }), " ");
+    list.append(make("dt", name), value);
+  }
+  return [list];
+}
+function tokens(context, values, most, name) { // the text of a context, coloured by activations
+  const text = make("span", undefined, { class: name });
   context.t.forEach((token, at) => {
     const [, gap, word] = readable(texts[token]).match(/^( *)(.*)$/s);
-    const piece = make("span", word), value = context.v[at];
+    const piece = make("span", word), value = values[at];
     if (value > 0) {
       piece.title = `${level(value)} on this token`;
-      piece.style.setProperty("--on", (0.12 + 0.53 * Math.min(1, value / feature.most)).toFixed(2));
+      piece.style.setProperty("--on", (0.12 + 0.53 * Math.min(1, value / most)).toFixed(2));
     }
     if (at === context.p) piece.className = "peak";
     text.append(gap, piece);
   });
+  return text;
+}
+function line(context, feature, other, pairs) {
+  const item = make("li"), top = make("span", level(context.v[context.p]), { class: "top" });
+  if (context.e !== null) top.append(make("small", percent(context.e), { title: "of the token’s other places in the corpus, the share at which the feature fires" }));
+  const sought = plain(find("text").value.trim()), beside = context.t.map(() => 0);
+  for (let k = 0; k < pairs.length; k += 2) beside[pairs[k]] = pairs[k + 1];
   if (sought && plain(context.t.map((token) => texts[token]).join("")).includes(sought)) item.classList.add("found");
-  item.append(top, text);
+  const value = beside[context.p];
+  item.append(top, tokens(context, context.v, feature.most, "text"));
+  item.append(make("span", value ? level(value) : "0", { class: "top" }), tokens(context, beside, other.most, "beside"));
   return item;
 }
 function histogram(feature) {

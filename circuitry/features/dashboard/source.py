@@ -29,7 +29,7 @@ class Source:
         False
         """
         sae = self._sae(getattr(acts, "index", {}))
-        return sae is not None and digest(sae) == getattr(acts, "index", {}).get("sae")
+        return sae is not None and sae.digest() == getattr(acts, "index", {}).get("sae")
 
     def promoted(self, acts: object, features: Iterable[int]) -> dict[int, Promoted]:
         """The tokens that features promote, by feature; empty if their node does not write to the stream.
@@ -41,7 +41,7 @@ class Source:
         if sae is None:
             return {}
         node = self.model.graph.node(index["node"])
-        if digest(sae) != index.get("sae", digest(sae)):
+        if sae.digest() != index.get("sae", sae.digest()):
             raise CircuitryError(f"the activations of {node} were written with another autoencoder than the one that is given")
         return promoted(self.model, node, sae, features) if writes(self.model, node) else {}
 

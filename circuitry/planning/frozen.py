@@ -60,7 +60,7 @@ def frozen_nodes(graph: Graph, sources: list[Node], targets: list[Node], leg: Le
 
 
 def _but(graph: Graph, node: Node, leg_ends: list[Node], leg: Leg) -> Node:
-    """A frozen node; of all latents those that are no ends and not exempt."""
+    """A frozen node; of all latents those that are neither ends nor exempt."""
     if node.term is None or node.term.name != LATENT or node.term.index is not None:
         return node
     singles = [*leg_ends, *map(graph.canonical, leg.exempt)]

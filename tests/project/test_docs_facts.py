@@ -133,7 +133,7 @@ FACTS = {
         f"a vocabulary of {compiled.SMALL} tokens",
     ],
     "docs/features.md": [
-        f"The page holds {LIMIT} matches (about 1 MB) unless `--limit` says otherwise",
+        f"The page holds {LIMIT} matches (about 2 MB) unless `--limit` says otherwise",
         f"windows of {WINDOW} tokens around its highest activations",
         f"takes {_LETTERS} characters for a token",
         f"A request has `temperature={SETTINGS['temperature']}` and `max_tokens={SETTINGS['max_tokens']}`",

@@ -20,6 +20,7 @@ from ..store.files import write_csv, write_whole
 from ..store.resumable import Resumable
 from .circuit import EdgeCircuit
 from .curve import Curve
+from .firing import firing
 from .hypothesis_tests import hypotheses_of
 from .methods.method import Method
 from .page import RESULTS, write_report
@@ -123,6 +124,7 @@ def _results(found: Discovery, edges: int, steps: Steps) -> dict[str, Any]:
     results |= {"inclusion": _rows(inclusion), "jaccard": jaccard, "edges": edges}
     if found.level == "latent":
         results["shares"] = _rows(found.shares)
+        results["firing"] = firing(found)
     if found.level == "node":
         return results
     curve = steps.data("curve", lambda: found.curve.data)

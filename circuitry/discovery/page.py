@@ -77,6 +77,7 @@ def _contents(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "findings": _findings(run, results),
         "ranking": ranking[:_SHOWN],
         "more": max(0, len(ranking) - _SHOWN),
+        "fires": {row["latent"]: f"fires-{number}" for number, row in enumerate(results.get("firing", []))},
         "figures": {figure["name"]: figure for figure in figures_of(run)},
         "circuit": Markup(picture(run.circuit, "node")) if run.circuit else None,
         "panels": panels(run.circuit, []) if run.circuit else [],

@@ -16,6 +16,7 @@ from circuitry.autoencoders import SAE, SAEConfig
 from circuitry.discovery import latents, search
 from circuitry.discovery.methods.eap import Eap
 from circuitry.discovery.result import Discovery
+from circuitry.executing.activations import read
 from support.command import called, circuitry
 from support.killing import Killed, killed_after
 from support.short_discovery import shorten
@@ -68,6 +69,21 @@ def test_the_folder_has_everything(done: tuple[Discovery, Path]) -> None:
     for text in ("is in its autoencoder", "latents and errors of bundled:mamba", "random latents", "share of the error"):
         assert text in page
     assert 'id="circuit"' not in page and 'id="scores"' not in page
+
+
+def test_the_page_shows_where_latents_fire(done: tuple[Discovery, Path], model: ct.Model) -> None:
+    """The activations shown are those that the engine reads, on the prompts that change a latent most, and a row leads to them."""
+    found, out = done
+    row = json.loads((out / "results.json").read_text())["firing"][0]
+    prompts, name = found.question.prompts, row["latent"]
+    clean, corrupted = (read(model, [name], ids).popitem()[1].numpy() for ids in (prompts.clean, prompts.corrupted))
+    change = np.abs(corrupted - clean).sum(1)
+    for pair, example in zip(row["prompts"], np.argsort(-change, kind="stable"), strict=False):
+        assert np.allclose([value for _, value in pair["clean"]], clean[example], atol=1e-3)
+        assert np.allclose([value for _, value in pair["corrupted"]], corrupted[example], atol=1e-3)
+        assert [text for text, _ in pair["clean"]] == [model.tokenizer.decode([i]) for i in prompts.clean[example]]
+    page = (out / "report.html").read_text()
+    assert '<a href="#fires-0"><code>' + name in page and 'id="fires-0"' in page
 
 
 def test_the_numbers_are_those_without_a_folder(done: tuple[Discovery, Path], model: ct.Model) -> None:

@@ -128,12 +128,8 @@ class Discovery:
 
     def _label(self, text: str) -> dict[str, str]:
         """The label of a latent, if any latent of the model has one."""
-        saes = getattr(self.question.model, "saes", {}) if self.level == "latent" else {}
-        if not any(sae.labels for sae in saes.values()):
-            return {}
-        node = self.question.wiring.graph.node(text)
-        number = node.term.number if node.term else None
-        return {"label": saes[node.host].labels.get(number, "") if number is not None else ""}
+        labels = self.provenance.get("labels", {})
+        return {"label": labels.get(text, "")} if labels else {}
 
     def _kind(self, text: str) -> str:
         graph = self.question.wiring.graph

@@ -254,6 +254,14 @@ def _provenance(found: Discovery, **options: Any) -> dict[str, Any]:
         "ranked_on": len(question.prompts),
         "confirmed_on": len(found.confirming.prompts),
         "versions": versions(),
+        **_labels(question),
         **autoencoders(question.model),
         **options,
     }
+
+
+def _labels(question: Question) -> dict[str, dict[str, str]]:
+    """The labels of latents, if any has one."""
+    hosts = question.model.saes.items() if question.level == "latent" else ()
+    labels = {str(host.latent[number]): text for host, sae in hosts for number, text in sae.labels.items()}
+    return {"labels": labels} if labels else {}

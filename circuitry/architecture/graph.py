@@ -312,7 +312,9 @@ class Graph:
         >>> str(g.from_tokens[g.node("c[0]")]), str(g.from_tokens[g.node("h[0]")])
         ('0 to 3', 'at least 0')
         """
-        return self.reach([Node(family.name) for family in self.by_role("embed")])
+        embed = [Node(family.name) for family in self.by_role("embed")]
+        reached = self.reach(embed)
+        return reached | {self.terms.exit(host.latent): reached[host] for host in embed if host in self.terms.latents}
 
     @functools.cached_property
     def distances(self) -> Distances:

@@ -55,6 +55,7 @@ class Terms:
         for host in self.latents:
             full.add_edge(_at(host, _WRITTEN), host, rule=SAME)
             before = [(host, SAME)] if read_after else [(s, data["rule"]) for s, _, data in network.in_edges(host, data=True)]
+            full.add_node(_at(host, _READ))  # the embedding has nothing before it
             for source, rule in before:
                 full.add_edge(source, _at(host, _READ), rule=rule)
         return full

@@ -244,6 +244,10 @@ class SAE(nn.Module):
         >>> SAE(SAEConfig(2, 6)).labelled({3: "closing brackets"}).labels
         {3: 'closing brackets'}
         """
+        if wrong := [n for n, text in labels.items() if not isinstance(n, int) or not isinstance(text, str)]:
+            raise CircuitryError(
+                f"labels are texts by number, such as {{3: 'closing brackets'}}; got {{{wrong[0]!r}: {labels[wrong[0]]!r}}}"
+            )
         if wrong := [number for number in labels if not 0 <= number < self.config.features]:
             raise CircuitryError(f"a label for feature {wrong[0]}; there are 0 to {self.config.features - 1}")
         every = {str(number): text for number, text in {**self.labels, **labels}.items()}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..autoencoders.named import by_node
 from ..autoencoders.sae import SAE
-from ..errors import CircuitryError
+from ..errors import CircuitryError, expected
 from ..paths.values import Node
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ def autoencoders(given: Attachable, graph: Graph, device: torch.device, dtype: t
     saes: Any = {node: _one(sae) for node, sae in given.items()} if isinstance(given, Mapping) else _every(given)
     wide, named = torch.promote_types(dtype, torch.float32), by_node(graph, saes, device)
     for node, sae in named.items():
+        if node.term is not None:
+            raise CircuitryError(f"{node} is a term of {node.host}; give the autoencoder by {node.host}")
+        if graph.family(node.family).role == "logits":
+            raise CircuitryError("the logits are the end of the model; an autoencoder belongs to a node before them")
         if sae.config.transcodes:
             raise CircuitryError(
                 f"the transcoder of {node} cannot be attached: paths read latents from the node's own value, and its latents are computed "
@@ -54,6 +58,8 @@ def _every(given: Any) -> list[SAE]:
         folder = Path(given)
         inside = sorted(path.parent for path in folder.glob("*/cfg.json")) if not (folder / "cfg.json").exists() else []
         return [load(path) for path in inside] or [load(folder)]
+    if isinstance(given, Tensor) or not isinstance(given, Iterable):
+        raise CircuitryError(expected("an SAE, a folder of one, several of these, or SAEs by node", given))
     return [sae for one in given for sae in _every(one)]
 
 
@@ -63,17 +69,20 @@ def _one(given: Any) -> SAE:
     return several[0]
 
 
-def check_widths(values: Mapping[Node, Tensor], saes: Mapping[Node, SAE]) -> None:
-    """Refuse autoencoders of another width than their nodes have, by values [row, position, ...] of these. Raises CircuitryError.
+def check_widths(short: Mapping[Node, Tensor], long: Mapping[Node, Tensor], saes: Mapping[Node, SAE]) -> None:
+    """Refuse autoencoders of another width than their nodes have, by values [row, position, ...] of these on two lengths of text: an
+    attention pattern has a number for every token. Raises CircuitryError.
 
     >>> from circuitry.autoencoders import SAEConfig
     >>> node = Node("resid", (2,))
-    >>> check_widths({node: torch.zeros(1, 2, 128)}, {node: SAE(SAEConfig(64, 256))})
+    >>> check_widths(*[{node: torch.zeros(1, length, 128)} for length in (2, 3)], {node: SAE(SAEConfig(64, 256))})
     Traceback (most recent call last):
     circuitry.errors.CircuitryError: resid[2] has 128 numbers at a token, its autoencoder takes 64
     """
     for node, sae in saes.items():
-        if (width := values[node][0, 0].numel()) != sae.config.width:
+        if (width := short[node][0, 0].numel()) != long[node][0, 0].numel():
+            raise CircuitryError(f"{node} has no fixed width, so no autoencoder: it has a number for every token of the text")
+        if width != sae.config.width:
             raise CircuitryError(f"{node} has {width} numbers at a token, its autoencoder takes {sae.config.width}")
 
 

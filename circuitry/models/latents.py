@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
@@ -10,10 +11,10 @@ import numpy as np
 import torch
 
 from ..autoencoders.sae import SAE
-from ..paths.parse import parse_position
+from ..errors import CircuitryError, expected, whole
 from ..paths.positions import Position
 from ..paths.terms import LATENT, Term
-from ..paths.values import Node
+from ..paths.values import Node, PositionLike, position
 from .attached import Attachable, autoencoders, changing, check_widths
 from .reading import hooked
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 class HasLatents:
     """The part of ``Model`` that knows its autoencoders, ``saes`` by node."""
 
+    name: str
     graph: Graph
     saes: dict[Node, SAE]
 
@@ -57,7 +59,11 @@ class HasLatents:
         ['resid[2]: SAE(relu, 128 -> 256)']
         """
         found = autoencoders(saes, self.graph, self.device, self.dtype)
-        check_widths(hooked(self.hf, self.mixers, self._places(found), torch.zeros(1, 3, dtype=torch.long)), found)
+        short, long = (hooked(self.hf, self.mixers, self._places(found), torch.zeros(1, n, dtype=torch.long)) for n in (2, 3))
+        check_widths(short, long, found)
+        for node, sae in found.items():
+            if (trained_on := sae.config.provenance.get("model", self.name)) != self.name:
+                warnings.warn(f"the autoencoder of {node} was trained on {trained_on}, and this is {self.name}", stacklevel=2)
         self.saes = {**self.saes, **found}
         self.graph = self.graph.attached({node: sae.config.features for node, sae in self.saes.items()})
         return self
@@ -75,11 +81,12 @@ class HasLatents:
         self.graph = self.graph.attached({node: sae.config.features for node, sae in self.saes.items()})
         return self
 
-    def latents(self, node: Node | str, task: Task, top: int = 50, at: str | None = None) -> list[int]:
+    def latents(self, node: Node | str, task: Task, top: int = 50, at: PositionLike | None = None) -> list[int]:
         """The latents of a node that differ most between a task's clean and corrupted prompts, those with the largest change first.
 
         The change |f(clean) - f(corrupted)| is added up over all tokens, or taken ``at`` one position, and averaged over examples.
-        Fewer than ``top`` are returned if fewer differ. Raises CircuitryError for a node without an autoencoder.
+        Fewer than ``top`` are returned if fewer differ. Raises CircuitryError for a node without an autoencoder, and a position outside
+        the prompts.
 
         >>> import circuitry as ct
         >>> from circuitry.autoencoders import SAE, SAEConfig
@@ -87,8 +94,10 @@ class HasLatents:
         >>> len(model.latents("resid[2]", ct.task("induction", distance=8, examples=4), top=5))
         5
         """
-        change, _ = self.changing(node, task.prompts(self.vocabulary), None if at is None else parse_position(at))
-        order = change.argsort(descending=True)[:top]
+        if not hasattr(task, "prompts"):
+            raise CircuitryError(expected("a task, such as ct.task('induction')", task))
+        change, _ = self.changing(node, task.prompts(self.vocabulary), None if at is None else position(at))
+        order = change.argsort(descending=True)[: whole("top", top, 1)]
         return [int(latent) for latent in order if change[latent] > 0]
 
     def changing(self, node: Node | str, prompts: Prompts, at: Position | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,7 +105,7 @@ class HasLatents:
 
         ``at``: at this position instead of added up over all. Raises CircuitryError for a node without an autoencoder.
         """
-        host = self.graph.node(node)
+        host = self.graph.node(node).host
         self.graph.terms.check(replace(host, term=Term(LATENT)))
         values = [
             hooked(self.hf, self.mixers, self._places([host]), torch.from_numpy(ids))[host]

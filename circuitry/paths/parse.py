@@ -83,6 +83,8 @@ class _Parser(Scanner):
             return "a set of nodes is written in parentheses: (head[9,6], head[9,9]) -> logits"
         if self._is("@") and self._after_set:
             return "each node of a set has its own position: (head[9,6] @ END, head[9,9] @ END)"
+        if self._is("[") and self._at > 1 and self._tokens[self._at - 2].text == ".":
+            return "after a dot, only 'latent' has an index: resid[2].latent[17]"
         return "indices share one pair of brackets: head[9,9]" if self._is("[") else EXAMPLE
 
     def path(self) -> Path:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
-from ..errors import CircuitryError, expected
+from ..errors import CircuitryError, UnknownNameError, expected
 from .positions import Axis, Index, Position, check_index
 from .scanner import WORDS, Scanner
 from .terms import LATENT, TERMS, Term
@@ -78,7 +78,7 @@ class Node(_Operators):
     def __getitem__(self, indices: Index | tuple[Index, ...]) -> Node:
         chosen = indices if isinstance(indices, tuple) else (indices,)
         if self.term is not None:
-            if self.term.name != LATENT or len(chosen) != 1:
+            if self.term.name != LATENT or len(chosen) != 1 or self.term.index is not None:
                 raise CircuitryError(
                     f"{self.term.name!r} has {'one index' if self.term.name == LATENT else 'no index'}, got {indices}"
                 )
@@ -90,6 +90,8 @@ class Node(_Operators):
     def __getattr__(self, name: str) -> Node:
         if name.startswith("_"):  # pickle, copy and notebooks look for such methods, and must not find a port
             raise AttributeError(name)
+        if self.term is not None:
+            raise UnknownNameError(f"{self} is a part of a value and has no {name!r}; a port comes before it: {self.host}.{name}")
         return replace(self, term=Term(name)) if name in TERMS else replace(self, port=name)
 
     def __str__(self) -> str:

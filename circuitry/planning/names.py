@@ -166,7 +166,7 @@ def _check_term(mention: Mention, graph: Graph) -> None:
         attached = ", ".join(map(str, graph.terms.latents)) or "none"
         raise mention.error(
             f"{node.host} has no autoencoder, so it has no {node.term}",
-            f"model.attach(sae) attaches one; attached are: {attached}",
+            f"model.attach(sae) attaches one, or --attach FOLDER of a command; attached are: {attached}",
         )
     if (number := node.term.number) is not None and node.host in graph.terms.latents:
         count = graph.terms.latents[node.host]

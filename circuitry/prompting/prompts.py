@@ -103,7 +103,8 @@ class Prompts:
         return tuple(tuple(np.flatnonzero(row).tolist()) for row in (self.clean != self.corrupted) & until)
 
     def tokens(self, at: Position) -> Ids:
-        """The token [example] that a position names in each example. Raises CircuitryError for a name that the task does not have.
+        """The token [example] that a position names in each example. Raises CircuitryError for a name that the task does not have,
+        and for a token outside of a prompt.
 
         >>> import circuitry as ct
         >>> prompts = ct.task("induction", distance=8, examples=2).prompts(ct.load("bundled:mamba").vocabulary)
@@ -111,11 +112,15 @@ class Prompts:
         [1, 1]
         """
         if isinstance(at.base, int):
-            return np.full(len(self), at.base + at.offset)
+            return self._inside(at, np.full(len(self), at.base + at.offset))
         if str(at.base) not in self.where:
             raise CircuitryError(f"the task names no position {str(at.base)!r}; {suggest(str(at.base), self.where)}")
-        named: Ids = np.asarray(self.where[str(at.base)]) + at.offset
-        return named
+        return self._inside(at, np.asarray(self.where[str(at.base)]) + at.offset)
+
+    def _inside(self, at: Position, tokens: Ids) -> Ids:
+        if outside := int(((tokens < 0) | (tokens >= self.stops)).sum()):
+            raise CircuitryError(f"{at} is outside of the prompt in {outside} of {len(self)} examples")
+        return tokens
 
     def take(self, examples: slice | Ids) -> Prompts:
         """Some of the examples.

@@ -16,6 +16,7 @@ from circuitry.autoencoders import SAE, SAEConfig
 from circuitry.discovery import latents, search
 from circuitry.discovery.methods.eap import Eap
 from circuitry.discovery.result import Discovery
+from circuitry.discovery.wiring import Wiring
 from circuitry.executing.activations import read
 from support.command import called, circuitry
 from support.killing import Killed, killed_after
@@ -171,9 +172,8 @@ def test_options_that_do_not_fit(options: dict[str, Any], message: str, model: c
 def test_latents_need_autoencoders() -> None:
     with pytest.raises(CircuitryError, match=r"no node has an autoencoder, .*model\.attach\(saes\)"):
         ct.discover(ct.load("bundled:mamba"), TASK, **ASKED)
-    model = ct.load("bundled:mamba").attach({"logits": SAE(SAEConfig(2048, 4))})
     with pytest.raises(CircuitryError, match=r"latents of logits cannot be ranked: .*model\.detach\('logits'\)"):
-        ct.discover(model, TASK, **ASKED)
+        latents.check_attached({ct.Node("logits"): SAE(SAEConfig(2048, 4))}, Wiring(ct.graph("mamba")))
 
 
 def test_what_does_not_exist_for_latents_says_so(done: tuple[Discovery, Path], model: ct.Model) -> None:

@@ -228,6 +228,7 @@ def test_the_record_names_the_autoencoder() -> None:
         ("resid[2] @ B -> resid[2].error @ B", r"terms of resid\[2\] are read before"),
         ("(resid[2] @ B, resid[2].latent[3] @ B) -> logits", r"resid\[2\]\.latent\[3\] @ B is part of resid\[2\] @ B"),
         ("(resid[2].latent @ B, resid[2].latent[3] @ B) -> logits", r"is part of resid\[2\]\.latent @ B"),
+        ("resid[2].latents[3] @ B -> logits", "expected '->' or '@'"),
         ("resid[1] @ B -> logits freezing resid[2].latent, resid[2].error", "cuts every path"),
         ("resid[2].latent[3] @ B -> logits freezing resid[2].latent[3]", "is an end of this leg"),
     ],
@@ -247,7 +248,51 @@ def test_attaching_refuses_what_does_not_fit(tmp_path: Any) -> None:
         model.attach(tmp_path / "nothing")
     with pytest.raises(CircuitryError, match="does not say which node"):
         model.attach(SAE(SAEConfig(128, 256)))
+    with pytest.raises(CircuitryError, match="expected an SAE, a folder"):
+        model.attach(3)  # type: ignore[arg-type]
+    with pytest.raises(CircuitryError, match="the logits are the end"):
+        model.attach({"logits": SAE(SAEConfig(2048, 4))})
     assert model.saes == {}
+    model.attach({"resid[1]": SAE(SAEConfig(128, 256))})
+    with pytest.raises(CircuitryError, match=r"resid\[1\].latent is a term of resid\[1\]"):
+        model.attach({"resid[1].latent": SAE(SAEConfig(128, 256))})
+    with pytest.raises(CircuitryError, match="no fixed width"):
+        ct.load("bundled:gpt_neox").attach({"head[1,1].pattern": SAE(SAEConfig(3, 4))})
+
+
+def test_an_autoencoder_of_another_model_is_noticed() -> None:
+    with pytest.warns(UserWarning, match="was trained on bundled:gpt_neox, and this is bundled:mamba"):
+        ct.load("bundled:mamba").attach(SAE(SAEConfig(128, 8, provenance={"node": "resid[1]", "model": "bundled:gpt_neox"})))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("resid[1]", TASK), r"resid\[1\] has no autoencoder"),
+        (("resid[2]", "induction"), "expected a task"),
+        (("resid[2]", TASK, -1), "top"),
+        (("resid[2]", TASK, 5, "B+99"), r"B\+99 is outside of the prompt in 4 of 4 examples"),
+        (("resid[2]", TASK, 5, "C"), "names no position 'C'"),
+    ],
+)
+def test_what_cannot_be_asked_of_latents(arguments: tuple[Any, ...], problem: str) -> None:
+    with pytest.raises(CircuitryError, match=problem):
+        _bundled().latents(*arguments)
+
+
+@pytest.mark.parametrize("name", ["gpt_neox", "mamba", "rwkv"])
+def test_terms_of_the_embedding(name: str) -> None:
+    """Nothing comes before it, so no path ends at its terms; they are written like those of any other node."""
+    model = ct.load(f"bundled:{name}", dtype="float64").attach({"embed": SAE(SAEConfig(128, 64), seed=1)})
+    whole, both, one = (
+        ct.patch(model, TASK, f"{source} -> logits", executor=ct.executor(verify=1), **QUIET).frame.effect
+        for source in ("embed @ B", "(embed.latent @ B, embed.error @ B)", "embed.latent[3] @ B")
+    )
+    assert np.abs(whole - both).max() < EXACT
+    assert 0 < np.abs(one).max() < np.abs(whole).max()
+    with pytest.raises(PathError, match="nothing flows"):
+        ct.patch(model, TASK, "embed.latent[3] @ B -> embed.latent[4] @ B", **QUIET)
+    assert len(ct.discover(model, ct.task("induction", distance=8, examples=8), features=True, verify=2, method="eap").ranking)
 
 
 def test_attaching_from_folders_and_taking_off(tmp_path: Any) -> None:
@@ -269,6 +314,10 @@ def test_text_and_operators_build_the_same_latent() -> None:
     assert ct.paths.from_json(ct.paths.to_json(ct.parse("resid[2].latent[{i}] @ B -> logits"))).axes == ("i",)
     with pytest.raises(CircuitryError, match="no index"):
         g.resid[2].error[3]
+    with pytest.raises(CircuitryError, match="one index"):
+        g.resid[2].latent[3][4]
+    with pytest.raises(CircuitryError, match="has no 'error'"):
+        _ = g.resid[2].latent.error
 
 
 def test_half_precision_computes_features_in_float32() -> None:

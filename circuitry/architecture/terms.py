@@ -26,22 +26,27 @@ class Terms:
     >>> terms = Terms({Node("resid", (2,)): 16})
     >>> terms.check(Node("resid", (2,)).latent[17])
     Traceback (most recent call last):
-    circuitry.errors.CircuitryError: resid[2] has no latent 17; it has 16, 0 to 15
+    circuitry.errors.CircuitryError: resid[2] has no latent 17: it has 16; count from 0 to 15
     """
 
     latents: Mapping[Node, int]
 
     def check(self, node: Node) -> None:
         """Refuse a term of a node without an autoencoder, and a latent past its last."""
+        if wrong := self.wrong(node):
+            raise CircuitryError("; ".join(wrong))
+
+    def wrong(self, node: Node) -> tuple[str, str] | None:
+        """What is wrong with a term, and what to try; None if nothing is, or the node is not a term."""
         if node.term is None:
-            return
+            return None
         if (count := self.latents.get(node.host)) is None:
             attached = ", ".join(map(str, self.latents)) or "none"
-            raise CircuitryError(
-                f"{node.host} has no autoencoder, so it has no {node.term}; attached are: {attached}. model.attach(sae) attaches one"
-            )
+            hint = f"model.attach(sae) attaches one, or --attach FOLDER of a command; attached are: {attached}"
+            return f"{node.host} has no autoencoder, so it has no {node.term}", hint
         if (number := node.term.number) is not None and number >= count:
-            raise CircuitryError(f"{node.host} has no latent {number}; it has {count:,}, 0 to {count - 1:,}")
+            return f"{node.host} has no latent {number}: it has {count:,}", f"count from 0 to {count - 1:,}"
+        return None
 
     def extended(self, network: nx.DiGraph[Node], *, read_after: bool) -> nx.DiGraph[Node]:
         """The network with the two nodes of each node that has terms.

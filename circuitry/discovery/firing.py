@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
+from ..executing.activations import read
+from ..executing.executor import EXAMPLES as EXAMPLES_AT_ONCE
 from ..models.model import Model
-from ..models.reading import hooked
 from ..paths.values import Node
+from ..prompting.prompts import Ids, Prompts
 
 if TYPE_CHECKING:
     from .result import Discovery
 
+Floats: TypeAlias = NDArray[np.float64]
+Line: TypeAlias = list[tuple[str, float]]
+"""Tokens as text, each with an activation."""
 LATENTS, EXAMPLES = 12, 3
 """How many latents are shown, and on how many prompts each."""
 
@@ -38,50 +42,33 @@ def firing(found: Discovery, latents: int = LATENTS, examples: int = EXAMPLES) -
     chosen = [node for node in names if node.term and node.term.number is not None][:latents]
     if not chosen:
         return []
-    features = [_features(model, chosen, ids) for ids in (prompts.clean, prompts.corrupted)]
-    rows = []
+    clean, corrupted = (_features(model, chosen, ids) for ids in (prompts.clean, prompts.corrupted))
+    labels, rows = found.provenance.get("labels", {}), []
     for node in chosen:
-        clean, corrupted = (values[node] for values in features)
-        used = np.arange(prompts.length) < prompts.stops[:, None]
-        change = (np.abs(corrupted - clean) * used).sum(1)
-        pairs = []
-        for example in np.argsort(-change, kind="stable")[:examples]:
-            length = int(prompts.stops[example])
-            both = ((prompts.clean, clean), (prompts.corrupted, corrupted))
-            lines = [_line(model, ids[example, :length], values[example, :length]) for ids, values in both]
-            pairs.append({"clean": lines[0], "corrupted": lines[1]})
-        labels, shown = model.saes[node.host].labels, [value for pair in pairs for line in pair.values() for _, value in line]
-        rows.append(
-            {
-                "latent": str(node),
-                "label": labels.get(int(str(node.term and node.term.number)), ""),
-                "prompts": pairs,
-                "most": max(shown),
-            }
-        )
+        pairs = _pairs(model, prompts, clean[node], corrupted[node], examples)
+        most = max(value for pair in pairs for line in pair.values() for _, value in line)
+        rows.append({"latent": str(node), "label": labels.get(str(node), ""), "prompts": pairs, "most": most})
     return rows
 
 
-def _features(model: Model, latents: list[Node], ids: np.ndarray[Any, Any]) -> dict[Node, np.ndarray[Any, Any]]:
+def _pairs(model: Model, prompts: Prompts, clean: Floats, corrupted: Floats, count: int) -> list[dict[str, Line]]:
+    """The prompts on which one latent [example, position] changes most."""
+    used = np.arange(prompts.length) < prompts.stops[:, None]
+    change, pairs = (np.abs(corrupted - clean) * used).sum(1), []
+    for example in np.argsort(-change, kind="stable")[:count]:
+        until = slice(prompts.stops[example])
+        sides = {"clean": (prompts.clean, clean), "corrupted": (prompts.corrupted, corrupted)}
+        pairs.append({side: _line(model, ids[example, until], values[example, until]) for side, (ids, values) in sides.items()})
+    return pairs
+
+
+def _features(model: Model, latents: list[Node], ids: Ids) -> dict[Node, Floats]:
     """The activation of each latent [example, position], a few prompts at a time."""
-    places = {host: model.graph.place(host) for host in dict.fromkeys(node.host for node in latents)}
-    parts: dict[Node, list[np.ndarray[Any, Any]]] = {node: [] for node in latents}
-    for start in range(0, len(ids), 16):
-        values = hooked(model.hf, model.mixers, places, torch.from_numpy(ids[start : start + 16]))
-        for node in latents:
-            parts[node].append(_of(model, node, values[node.host]).cpu().double().numpy())
-    return {node: np.concatenate(some) for node, some in parts.items()}
+    parts = [read(model, latents, ids[start : start + EXAMPLES_AT_ONCE]) for start in range(0, len(ids), EXAMPLES_AT_ONCE)]
+    return {node: np.concatenate([part[node].cpu().double().numpy() for part in parts]) for node in latents}
 
 
-@torch.no_grad()
-def _of(model: Model, node: Node, value: Tensor) -> Tensor:
-    number = node.term.number if node.term else None
-    flat = value.reshape(value.shape[0] * value.shape[1], -1)
-    one = torch.full((len(flat),), number or 0, device=flat.device)
-    return model.saes[node.host].encode_at(flat, one).reshape(value.shape[:2])
-
-
-def _line(model: Model, ids: np.ndarray[Any, Any], values: np.ndarray[Any, Any]) -> list[tuple[str, float]]:
+def _line(model: Model, ids: Ids, values: Floats) -> Line:
     """Tokens as text, numbers if the model has no tokenizer, with their activations."""
     texts = [str(i) if model.tokenizer is None else model.tokenizer.decode([int(i)]) for i in ids]
     return [(text, round(float(value), 4)) for text, value in zip(texts, values, strict=True)]

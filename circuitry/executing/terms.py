@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -184,6 +185,25 @@ def write_terms(
             for spots, slots in zip(some, numbers, strict=True)
         ]
         view[(row, column, *unit)] = written(saes[host], x.reshape(len(x), -1), writes).view_as(x)
+
+
+def make_copies(copies: Sequence[Copy], whole: Callable[[Copy], None], terms: Callable[[Sequence[Copy]], None]) -> None:
+    """Make the copies at one place in their order (``copies.joined``): whole values one by one, the terms of a leg together.
+
+    >>> none = np.array([0])
+    >>> seen = list[str]()
+    >>> copies = [Copy(none, none, none, none, 0, None, term) for term in (None, Node("resid", (2,)).error, Node("resid", (2,)).latent)]
+    >>> make_copies(copies, lambda copy: seen.append("whole"), lambda some: seen.append(f"{len(some)} terms"))
+    >>> seen
+    ['whole', '2 terms']
+    """
+    for (_, of_terms), group in groupby(copies, key=lambda copy: (copy.leg, copy.term is not None)):
+        some = list(group)
+        if of_terms:
+            terms(some)
+        else:
+            for copy in some:
+                whole(copy)
 
 
 def _named(spots: Spots) -> Node:

@@ -160,18 +160,9 @@ def _check_port(mention: Mention, family: Family) -> None:
 def _check_term(mention: Mention, graph: Graph) -> None:
     """Refuse a latent or an error of a node without an autoencoder, and a latent past its last."""
     node = graph.canonical(mention.node)
-    if node.term is None:
-        return
-    if not any(covers(node.host, host) for host in graph.terms.latents):
-        attached = ", ".join(map(str, graph.terms.latents)) or "none"
-        raise mention.error(
-            f"{node.host} has no autoencoder, so it has no {node.term}",
-            f"model.attach(sae) attaches one, or --attach FOLDER of a command; attached are: {attached}",
-        )
-    if (number := node.term.number) is not None and node.host in graph.terms.latents:
-        count = graph.terms.latents[node.host]
-        if number >= count:
-            raise mention.error(f"{node.host} has no latent {number}: it has {count:,}", f"count from 0 to {count - 1:,}")
+    open_indices = node.host not in graph.terms.latents and any(covers(node.host, host) for host in graph.terms.latents)
+    if not open_indices and (wrong := graph.terms.wrong(node)):
+        raise mention.error(*wrong)
 
 
 def _check_position(mention: Mention, positions: Collection[str] | None) -> None:

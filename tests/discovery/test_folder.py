@@ -21,7 +21,7 @@ from circuitry.discovery.question import Question
 from circuitry.discovery.result import Discovery
 from support.command import called, circuitry
 from support.killing import Killed, killed_after
-from support.short_discovery import shorten
+from support.short_discovery import in_small_steps
 
 TASK = ct.task("induction", distance=4, examples=12)
 ASKED: dict[str, Any] = {"method": "eap", "verify": 6, "progress": False}
@@ -35,9 +35,7 @@ EVERY = {
 def short() -> Iterator[None]:
     """Fewer circuits for curve and scores, and small steps, so that a few prompts and cells make two of each."""
     with pytest.MonkeyPatch.context() as patched:
-        shorten(patched)
-        patched.setattr(search, "PROMPTS", 4)
-        patched.setattr(search, "CELLS", 4)
+        in_small_steps(patched)
         yield
 
 

@@ -20,7 +20,7 @@ from circuitry.discovery.wiring import Wiring
 from circuitry.executing.activations import read
 from support.command import called, circuitry
 from support.killing import Killed, killed_after
-from support.short_discovery import shorten
+from support.short_discovery import in_small_steps
 
 TASK = ct.task("induction", distance=4, examples=12)
 ASKED: dict[str, Any] = {"features": True, "latents": 40, "method": "eap", "verify": 6, "progress": False}
@@ -31,9 +31,7 @@ NODES = ("resid[2]", "mixer_out[0]")
 def short() -> Iterator[None]:
     """A short curve, and small steps, so that a few prompts and cells make two of each."""
     with pytest.MonkeyPatch.context() as patched:
-        shorten(patched)
-        patched.setattr(search, "PROMPTS", 4)
-        patched.setattr(search, "CELLS", 4)
+        in_small_steps(patched)
         yield
 
 

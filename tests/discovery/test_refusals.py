@@ -1,4 +1,4 @@
-"""What discovery refuses: sums that do not add up, options that would do nothing, prompts that mean nothing."""
+"""What discovery refuses: sums that do not add up, options without effect, prompts that mean nothing."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -174,14 +173,13 @@ def test_a_path_that_ends_at_a_latent_has_a_sign() -> None:
     assert np.allclose(table.frame.base, ours)
     assert np.allclose(table.frame.source, theirs)
     assert np.allclose(table.frame.effect, theirs - ours)  # B is all that differs
-    assert (theirs - ours).min() < 0 or (theirs - ours).max() > 0
 
 
 def test_a_thousand_latents_cost_nothing_until_they_are_named() -> None:
     graph = ct.graph("mamba").attached({ct.Node("resid", (2,)): 10**8})
     assert len(graph.nx) == len(ct.graph("mamba").nx)
     assert str(graph.node(f"resid[2].latent[{10**8 - 1}]"))
-    with pytest.raises(CircuitryError, match=r"no latent 100000000; it has 100,000,000, 0 to 99,999,999"):
+    with pytest.raises(CircuitryError, match=r"no latent 100000000: it has 100,000,000; count from 0 to 99,999,999"):
         graph.node(f"resid[2].latent[{10**8}]")
 
 
@@ -325,4 +323,4 @@ def test_half_precision_computes_features_in_float32() -> None:
     assert next(iter(model.saes.values())).W_enc.dtype == torch.float32
     table = ct.patch(model, TASK, "resid[2].latent @ B -> logits", executor=ct.executor(verify=1), **QUIET)
     assert "both in float32" in table.provenance["verified"]
-    assert replace(table).frame.effect.notna().all()
+    assert table.frame.effect.abs().max() > 0.1

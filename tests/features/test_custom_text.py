@@ -78,7 +78,7 @@ def test_mistakes_in_a_text_or_feature() -> None:
     for features, message in (
         (["resid[2]"], "expected a feature, got resid\\[2\\]; write its node and number"),
         (["resid[3].latent[1]"], r"needs an autoencoder of resid\[3\]; those given are of resid\[2\]"),
-        (["resid[2].latent[64]"], "has no latent 64; it has 64, from 0"),
+        (["resid[2].latent[64]"], "has no latent 64: it has 64; count from 0 to 63"),
     ):
         with pytest.raises(CircuitryError, match=message):
             text_features(source, TEXT, features=features)

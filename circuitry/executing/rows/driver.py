@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from ...planning.positions import absolute
 from ...planning.values import Write
 from ...prompting.prompts import Prompts
 from ..copies import ALL, Call, Copy
-from ..terms import Spots, term_values, write_terms
+from ..terms import Spots, make_copies, term_values, write_terms
 from ..trace import Visit, traced, visits
 from .schedule import Schedule
 
@@ -61,14 +60,12 @@ def _visit(model: Model, visit: Visit, value: Tensor, constants: Mapping[Write, 
     """What to write at a place (None if nothing is copied there), and what to keep of it."""
     changed = value.clone() if visit.copies else None
     result = value if changed is None else changed
-    for _, copies in groupby(visit.copies, key=lambda copy: (copy.leg, copy.term is not None)):
-        some = list(copies)
-        if some[0].term is None:
-            for copy in some:
-                _apply(copy, result, visit, constants)
-        else:
-            view, before = (_columns(values, visit.call[0]) for values in (result, value))
-            write_terms(model.saes, view, before, [_spots(copy, visit, view.shape[1]) for copy in some], constants)
+
+    def terms(some: Sequence[Copy]) -> None:
+        view, before = (_columns(values, visit.call[0]) for values in (result, value))
+        write_terms(model.saes, view, before, [_spots(copy, visit, view.shape[1]) for copy in some], constants)
+
+    make_copies(visit.copies, lambda copy: _apply(copy, result, visit, constants), terms)
     return changed, visit.kept(value, result)
 
 

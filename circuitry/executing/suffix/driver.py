@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from ...paths.values import Node
 from ...planning.regions import Region
 from ...planning.values import Write
 from ..copies import ALL, Call, Copy
-from ..terms import Spots, write_terms
+from ..terms import Spots, make_copies, write_terms
 from ..trace import Visit, traced, visits
 from .layout import Layout
 
@@ -149,13 +148,11 @@ def _visit(model: Model, visit: Visit, value: Tensor, constants: Mapping[Write, 
     place = visit.call[0]
     changed = value.clone() if visit.copies else None
     view, before = (_by_token(_packed(of, place), place) for of in (value if changed is None else changed, value))
-    for _, copies in groupby(visit.copies, key=lambda copy: (copy.leg, copy.term is not None)):
-        some = list(copies)
-        if some[0].term is None:
-            for copy in some:
-                _apply(copy, view, visit, constants)
-        else:
-            write_terms(model.saes, view.unsqueeze(1), before.unsqueeze(1), [_spots(copy) for copy in some], constants)
+
+    def terms(some: Sequence[Copy]) -> None:
+        write_terms(model.saes, view.unsqueeze(1), before.unsqueeze(1), [_spots(copy) for copy in some], constants)
+
+    make_copies(visit.copies, lambda copy: _apply(copy, view, visit, constants), terms)
     return changed, visit.kept(before, view)
 
 

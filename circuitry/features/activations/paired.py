@@ -4,50 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...paths.values import Node
-from .passes import Ints, Passes
-from .stream import Origin
+from .passes import Ints
+from .wrapped import Wrapped
 
 
 @dataclass(frozen=True, eq=False)
-class Paired:
+class Paired(Wrapped):
     """An origin whose value of a node is that of its source, and then its own: [token, source's width + own width].
 
     ``sources`` names the source of each node. All else is as in ``origin``.
     """
 
-    origin: Origin
     sources: Mapping[Node, Node]
-
-    @property
-    def passes(self) -> Passes:
-        """The forward passes of the whole corpus."""
-        return self.origin.passes
 
     @property
     def widths(self) -> Mapping[Node, int]:
         """Numbers of each pair at one token."""
         return {node: self.origin.widths[source] + self.origin.widths[node] for node, source in self.sources.items()}
-
-    @property
-    def device(self) -> torch.device:
-        """Where values are."""
-        return self.origin.device
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """What the values depend on besides the corpus."""
-        return self.origin.identity
-
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        """The model, for files."""
-        return self.origin.provenance
 
     def values(self, numbers: Ints, nodes: Iterable[Node]) -> dict[Node, Tensor]:
         """Values of pairs at the used tokens of passes, in their order: float32 [token, width]."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,46 +11,20 @@ from torch import Tensor
 
 from ...paths.values import Node
 from ...team import Team
-from .passes import Ints, Passes
-from .stream import Origin
+from .passes import Ints
+from .wrapped import Wrapped
 
 
 @dataclass(frozen=True, eq=False)
-class Shared:
+class Shared(Wrapped):
     """An origin whose passes are divided among the processes of a team; ``owned`` are the nodes of each process, in order of ranks.
 
     All processes must ask for the values of the same passes, in the same order. Which passes there are, and so every value, does
     not depend on the number of processes.
     """
 
-    origin: Origin
     team: Team
     owned: tuple[tuple[Node, ...], ...]
-
-    @property
-    def passes(self) -> Passes:
-        """The forward passes of the whole corpus."""
-        return self.origin.passes
-
-    @property
-    def widths(self) -> Mapping[Node, int]:
-        """Numbers of each node at one token."""
-        return self.origin.widths
-
-    @property
-    def device(self) -> torch.device:
-        """Where values are."""
-        return self.origin.device
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """What the values depend on besides the corpus."""
-        return self.origin.identity
-
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        """The model, for files."""
-        return self.origin.provenance
 
     def values(self, numbers: Ints, nodes: Iterable[Node]) -> dict[Node, Tensor]:
         """Values of this process's nodes at the used tokens of passes, in their order: float32 [token, width]."""

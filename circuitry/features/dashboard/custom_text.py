@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ...architecture.terms import Terms
 from ...errors import CircuitryError, whole
 from ...executing.activations import read
 from ...paths.parse import parse_node
@@ -124,8 +125,7 @@ def _asked(features: Iterable[str | Node], counts: dict[Node, int]) -> dict[Node
         if node.host not in counts:
             known = ", ".join(map(str, counts))
             raise CircuitryError(f"{feature} needs an autoencoder of {node.host}; those given are of {known}")
-        if number >= counts[node.host]:
-            raise CircuitryError(f"{node.host} has no latent {number}; it has {counts[node.host]:,}, from 0")
+        Terms(counts).check(node)
         numbers.setdefault(node.host, []).append(number)
     return numbers
 

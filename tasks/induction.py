@@ -109,7 +109,7 @@ def _text(vocabulary, rng, distance, names, ahead):
     """The tokens of one text, where [A] is first, and the token of a third name."""
     first, second, other = rng.choice(list(names), 3, replace=False)
     beginning, ending = _sentence(rng, BEGINNINGS).format(A=first, B=second), f"{_sentence(rng, ENDINGS)} {first}"
-    middle = []
+    middle = list[str]()
     while True:
         middle.append(_sentence(rng, [text for text in MIDDLES if text not in middle[-1:]]))
         text = " ".join([beginning, *middle, ending])

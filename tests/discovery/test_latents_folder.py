@@ -53,7 +53,7 @@ def done(model: ct.Model, tmp_path_factory: pytest.TempPathFactory) -> tuple[Dis
 def test_the_folder_has_everything(done: tuple[Discovery, Path]) -> None:
     found, out = done
     assert {file.name for file in out.iterdir() if file.suffix != ".lock"} == {
-        "curve.csv", "edges.json", "figures", "parts", "report.html", "results.json", "run.json", "tables",
+        "curve.csv", *(f"diagram.{end}" for end in ("json", "png", "svg", "dot", "mmd")), "edges.json", "figures", "parts", "report.html", "results.json", "run.json", "tables",
     }  # fmt: skip
     assert len((out / "tables" / "shares.csv").read_text().splitlines()) == 1 + len(found.shares)
     assert {file.name for file in (out / "figures").iterdir()} == {"agreement.png", "agreement.svg", "curve.png", "curve.svg"}
@@ -63,10 +63,13 @@ def test_the_folder_has_everything(done: tuple[Discovery, Path]) -> None:
         list(record["autoencoders"]) == list(NODES) and found.provenance["autoencoders"].keys() == record["autoencoders"].keys()
     )
     page = (out / "report.html").read_text()
-    for part in ("summary", "shares", "ranking", "agreement", "curve", "stability", "methods"):
+    for part in ("summary", "diagram", "shares", "ranking", "agreement", "curve", "stability", "methods"):
         assert f'<section id="{part}">' in page
     for text in ("is in its autoencoder", "latents and errors of bundled:mamba", "random latents", "share of the error"):
         assert text in page
+    drawn = json.loads((out / "diagram.json").read_text())["nodes"]
+    assert [node["name"] for node in drawn] == [node.name for node in found.diagram().nodes]
+    assert all(f'data-name="node {node["name"]}"' in page for node in drawn)
     assert 'id="circuit"' not in page and 'id="scores"' not in page
 
 

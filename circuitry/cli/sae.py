@@ -1,4 +1,4 @@
-"""Commands for sparse autoencoders: ``sae train | sweep | evaluate | encode``."""
+"""Commands for sparse autoencoders: ``sae train | sweep | evaluate | encode | latents``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from ..errors import CircuitryError, no_effect
 from ..store.files import check_writable, write_csv
+from . import latents
 from . import options as read
 from .options import Context, Device, Dtype, Memory, Rank, Revision, Texts, World
 
@@ -33,8 +34,10 @@ ItsActivations = Annotated[
 Skip = Annotated[int, typer.Option(help="tokens to skip at the beginning of the text, in whole documents")]
 
 app = typer.Typer(
-    help="Sparse autoencoders on nodes: train them, evaluate them, write their features' activations.", no_args_is_help=True
+    help="Sparse autoencoders on nodes: train them, evaluate them, write their features' activations, list latents.",
+    no_args_is_help=True,
 )
+app.add_typer(latents.app)
 
 
 @app.command()

@@ -25,7 +25,6 @@ from .question import PLURAL, Question, Scores
 from .saving import SHOWN, save
 from .wiring import edge
 
-
 DRAWN = 24
 """How many nodes or latents a diagram shows, if nobody says."""
 

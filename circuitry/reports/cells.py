@@ -130,24 +130,9 @@ def cells_of(table: PatchingTable, number_of_table: int = 1) -> list[CellView]:
         values = index if isinstance(index, tuple) else (index,)
         mean, se, low, high, normalized, q, beyond = (float(statistics[column].iloc[i]) for column in _SHOWN)
         named = dict(zip(axes, values, strict=True)) if axes else {}
-        anchor, band = f"cell-{number_of_table}-{i}", float(bands.iloc[i])
-        views.append(
-            CellView(
-                anchor,
-                named,
-                mean,
-                se,
-                low,
-                high,
-                normalized,
-                q,
-                beyond,
-                int(prompts),
-                band,
-                bool(signed.iloc[i]),
-                {axis: table.named(axis, named[axis]) for axis in table.labels},
-            )
-        )
+        labels = {axis: table.named(axis, named[axis]) for axis in table.labels}
+        rest = int(prompts), float(bands.iloc[i]), bool(signed.iloc[i]), labels
+        views.append(CellView(f"cell-{number_of_table}-{i}", named, mean, se, low, high, normalized, q, beyond, *rest))
     return views
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import circuitry as ct
@@ -140,6 +141,21 @@ def test_a_file_is_read_with_the_model_and_without(done: tuple[Discovery, Path],
     assert alone.ranking.equals(found.ranking) and alone.shares.equals(found.shares) and alone.text() == found.text()
     again = ct.discovery.read(out / "edges.json", model, TASK)
     assert again.ranking.equals(found.ranking) and again.curve.frame.equals(found.curve.frame)
+
+
+def test_the_command_lists_latents(tmp_path: Path) -> None:
+    sae, task = SAE(SAEConfig(128, 96, provenance={"node": "resid[2]"}), 3), TASK.but(examples=4)
+    model = ct.load("bundled:mamba").attach(sae)
+    numbers = model.latents("resid[2]", task, top=4, at="B")
+    change, fires = model.changing("resid[2]", task.prompts(model.vocabulary), ct.Position("B"))
+    sae.labelled({numbers[1]: "names"}).save(tmp_path / "sae")
+    asked = ("--attach", str(tmp_path / "sae"), "-o", "distance=4", "--examples", "4", "--top", "4", "--at", "B")
+    out = circuitry("sae", "latents", "bundled:mamba", "resid[2]", *asked, "--out", str(tmp_path / "list.csv"))
+    rows = pd.read_csv(tmp_path / "list.csv", keep_default_na=False)
+    assert rows["latent"].tolist() == numbers and rows["label"].tolist() == ["", "names", "", ""]
+    assert rows["change"].tolist() == pytest.approx(change[numbers].tolist()) and all(map(float, rows["change"]))
+    assert rows["examples"].tolist() == fires[numbers].tolist()
+    assert [line.split()[0] for line in out.splitlines()[1:5]] == list(map(str, numbers)) and "names" in out
 
 
 def test_the_command_attaches_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: tuple[Discovery, Path]) -> None:

@@ -88,12 +88,15 @@ def labels(model: Model, plan: Plan) -> dict[str, dict[str, str]]:
     >>> labels(model, ct.planning.plan("resid[2].latent[{k}] -> logits", model.graph))
     {'labels': {'resid[2].latent[3]': 'brackets'}}
     """
-    if not (by_node := {host: texts for host, sae in model.saes.items() if (texts := sae.labels)}):
+    by_node = {host: sae.labels for host, sae in model.saes.items()}
+    if not any(by_node.values()):
         return {}
-    nodes = dict.fromkeys(site.node for cell in plan.cells for site in ends(cell.path) if site.node.term is not None)
-    texts = {str(node): by_node.get(model.graph.canonical(node.host), {}).get(node.term.number or 0, "") for node in nodes
-             if node.term is not None and node.term.number is not None}  # fmt: skip
-    return {"labels": named} if (named := {name: text for name, text in texts.items() if text}) else {}
+    named: dict[str, str] = {}
+    for node in (site.node for cell in plan.cells for site in ends(cell.path)):
+        number = node.term.number if node.term else None
+        if number is not None and (text := by_node.get(model.graph.canonical(node.host), {}).get(number)):
+            named[str(node)] = text
+    return {"labels": named} if named else {}
 
 
 def model_record(model: Model) -> dict[str, Any]:

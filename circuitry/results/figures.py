@@ -55,9 +55,9 @@ def _heat_map(table: PatchingTable) -> Figure:
     figure = Figure(figsize=size, layout="constrained")
     ax = figure.add_subplot()
     image = ax.imshow(values, cmap=COLOURS, norm=centred(values), aspect="auto")
-    names = [table.named(table.axes[-1], c) for c in grid.columns]
+    names = [_named(table, table.axes[-1], c) for c in grid.columns]
     every = 1 if turned else _every(names, 24)  # a label needs as much room as the text is high
-    style = {"parse_math": False, "rotation": 90 if turned else 0}
+    style: Any = {"parse_math": False, "rotation": 90 if turned else 0}
     ax.set_xticks(range(0, columns, every), names[::every], **style)
     every = max(1, -(-rows // 40))
     ax.set_yticks(range(0, rows, every), [_row_name(table, i) for i in grid.index][::every], parse_math=False)
@@ -198,9 +198,14 @@ def _short(name: str) -> str:
 
 
 def _row_name(table: PatchingTable, index: Any) -> str:
-    """The values of all axes but the last, of a table with one axis of that, with the labels of latents."""
-    values = index if len(table.axes) > 2 else (index,)
-    return ",".join(table.named(axis, value) for axis, value in zip(table.axes, values, strict=False))
+    """The values of a row's axes, those that are latents with their labels."""
+    if len(table.axes) <= 2:
+        return _named(table, table.axes[0], index)
+    return ",".join(_named(table, axis, value) for axis, value in zip(table.axes, index, strict=False))
+
+
+def _named(table: PatchingTable, axis: str, value: Any) -> str:
+    return table.named(axis, value) if axis in table.labels else _tick(value)
 
 
 def _tick(index: Any) -> str:

@@ -214,15 +214,14 @@ class PatchingTable(Assessed):
         se = seen["se"] if errors else seen["se"] * np.nan
         shown = pd.Series(map(writing.measured, seen["mean"], se, starred, [digits] * len(seen)), seen.index, dtype=object)
         if len(self.axes) <= 1:
-            names = [self.named(self.axes[0], value) for value in seen.index] if self.axes else ["effect"]
-            columns = [names, shown]
+            columns: list[Any] = [[self.named(self.axes[0], value) for value in seen.index] if self.axes else ["effect"], shown]
             columns.append(writing.span(low, high, digits) for low, high in zip(seen["low"], seen["high"], strict=True))
             columns += [map(writing.percent, seen["normalized"]), map(writing.probability, seen["q"])]
             header = [self.axes[0] if self.axes else "", f"mean {self.unit}", "95% interval", "normalized", "q"]
             return header, [list(row) for row in zip(*columns, strict=True)], 1
         grid = self.pivot(shown).fillna("--")
         labels = [*self.axes[:-2], f"{self.axes[-2]} \\ {self.axes[-1]}"]
-        names = [index if isinstance(index, tuple) else (index,) for index in grid.index]
+        names = list(grid.index) if len(self.axes) > 2 else [(value,) for value in grid.index]
         heads = [[self.named(axis, value) for axis, value in zip(self.axes, name, strict=False)] for name in names]
         rows = [[*head, *row] for head, row in zip(heads, grid.to_numpy().tolist(), strict=True)]
         return [*labels, *(self.named(self.axes[-1], value) for value in grid.columns)], rows, len(labels)

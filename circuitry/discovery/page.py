@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..drawing.circuit import Circuit
 from ..errors import CircuitryError
 from ..prompting.record import text
 from ..reports.nodes import panels
@@ -20,7 +21,7 @@ from ..thresholds import SIGNIFICANT
 from .positions import ALL
 from .question import PLURAL
 
-RESULTS = "results.json"
+RESULTS, DIAGRAM = "results.json", "diagram"
 _SHOWN = 30
 _DIRECTIONS = {
     "noising": "the clean prompt's value is replaced by the corrupted one's",
@@ -80,11 +81,18 @@ def _contents(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "fires": {row["latent"]: f"fires-{number}" for number, row in enumerate(results.get("firing", []))},
         "figures": {figure["name"]: figure for figure in figures_of(run)},
         "circuit": Markup(picture(run.circuit, "node")) if run.circuit else None,
+        "diagram": _diagram(run),
         "panels": panels(run.circuit, []) if run.circuit else [],
         "hypotheses": [{**row, **dict(zip(("null", "wanted"), _HYPOTHESES[row["hypothesis"]], strict=True))}
                        for row in results.get("hypotheses", [])],
         "methods": _methods(run, results),
     }  # fmt: skip
+
+
+def _diagram(run: Run) -> Markup | None:
+    """The picture of the best nodes or latents; None for edges, and in the folders of earlier versions, which have none."""
+    file = run.folder / f"{DIAGRAM}.json"
+    return Markup(picture(Circuit.from_json(file.read_text(encoding="utf-8")), "best", linked=False)) if file.is_file() else None
 
 
 def _findings(run: Run, results: Mapping[str, Any]) -> list[str]:

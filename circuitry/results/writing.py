@@ -95,6 +95,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], labels: int, 
     *a caption*
     """
     align = ["left"] * labels + ["right"] * (len(header) - labels)
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]  # a label may hold the character that ends a cell
     table = tabulate(rows, header, "pipe", disable_numparse=True, colalign=align)
     return f"{table}\n\n*{caption.replace('*', chr(92) + '*')}*" if caption else f"{table}\n"
 

@@ -55,25 +55,7 @@ def files(out: Path) -> dict[str, bytes]:
     return {name: file.read_bytes() for name, file in found.items() if name not in OF_THE_RUN}
 
 
-def check(out: Path, one: Path) -> None:
-    """Two processes did what one does, each a part of every kind, and wrote the same bytes."""
-    (alone,), each = shared.noted(one), shared.noted(out)
-    assert len(each) == 2 and each[0] + each[1] == alone
-    assert all(kinds(did)[kind] for did in each for kind in PARTS)
-    assert [(kinds(did)["look"], kinds(did)["save"]) for did in each] == [(1, 1), (0, 0)]
-    wanted = files(one)
-    assert files(out) == wanted
-    assert {"tables/summary.csv", "matched/features.html", "matches/neurons/forward.parquet"} <= set(wanted)
-
-
-def test_two_processes_share_every_step(one: Path, texts: Path, tmp_path: Path) -> None:
-    done = two(tmp_path, texts)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("report: ") == 1, "only the first process says anything"
-    check(tmp_path, one)
-
-
-def test_a_killed_process_is_reported_and_its_layer_pairs_are_taken_over(one: Path, texts: Path, tmp_path: Path) -> None:
+def test_two_processes_do_what_one_does_even_if_one_of_them_is_killed_in_between(one: Path, texts: Path, tmp_path: Path) -> None:
     (tmp_path / "kill").touch()
     killed = two(tmp_path, texts)
     assert killed.returncode != 0 and "process 1 of 2 has ended" in killed.stderr
@@ -82,4 +64,12 @@ def test_a_killed_process_is_reported_and_its_layer_pairs_are_taken_over(one: Pa
     (tmp_path / "kill").unlink()
     done = two(tmp_path, texts)
     assert done.returncode == 0, done.stderr
-    check(tmp_path, one)
+    assert done.stdout.count("report: ") == 1, "only the first process says anything"
+
+    (alone,), each = shared.noted(one), shared.noted(tmp_path)
+    assert len(each) == 2 and each[0] + each[1] == alone, "nothing is left out, nothing is done twice"
+    assert all(kinds(did)[kind] for did in each for kind in PARTS)
+    assert [(kinds(did)["look"], kinds(did)["save"]) for did in each] == [(1, 1), (0, 0)]
+    wanted = files(one)
+    assert files(tmp_path) == wanted
+    assert {"tables/summary.csv", "matched/features.html", "matches/neurons/forward.parquet"} <= set(wanted)

@@ -72,7 +72,7 @@ def train(
 ) -> None:
     """Train a sparse autoencoder on each node, all from one pass of the model over the text, and write them to a folder.
 
-    Works under torchrun: each process takes its own batches.
+    Under torchrun, processes share the autoencoders and the passes of the model.
     """
     from ..features.sae.train import train_sae
 

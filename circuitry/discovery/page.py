@@ -16,6 +16,7 @@ from ..reports.nodes import panels
 from ..reports.page import figures_of, render
 from ..reports.picture import picture
 from ..reports.run import Run, read_run
+from ..results.writing import below_threshold
 from ..store.files import write_whole
 from ..thresholds import SIGNIFICANT
 from .positions import ALL
@@ -98,7 +99,8 @@ def _diagram(run: Run) -> Markup | None:
 def _findings(run: Run, results: Mapping[str, Any]) -> list[str]:
     """What was found, in sentences."""
     what, tested = PLURAL[results["level"]], [row for row in results["ranking"] if "q" in row]
-    sentences = [f"{results['cells']:,} {what} at positions were ranked."]
+    below = below_threshold(run.tables["discovery"].provenance.get("top_1"))
+    sentences = [f"{results['cells']:,} {what} at positions were ranked.", *([f"{below.capitalize()}."] if below else [])]
     if tested:
         found = sum(row["q"] < SIGNIFICANT for row in tested)
         sentences.append(

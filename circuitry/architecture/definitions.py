@@ -11,8 +11,6 @@ from .families import Architecture
 _REASONS = {
     "bloom codegen falcon gpt_neo gptj mpt openai-gpt xglm": "its attention does not go through transformers' attention "
     "interface, so its heads cannot be reached",
-    "exaone4 flex_olmo gemma2 gemma3 gemma3_text glm4 olmo2 olmo3": "it normalises what attention and MLP give before adding it "
-    "to the stream, so the contributions of heads do not add up",
     "flint gpt_oss granite_swa hy_v4 mimo_v2_flash": "its attention has sinks, which circuitry does not compute",
     "diffllama": "its heads subtract one attention pattern from another, and circuitry knows one pattern per head",
     "deepseek_v2 deepseek_v3 glm4_moe_lite minicpm3": "its heads share compressed keys and values (latent attention), "

@@ -127,10 +127,10 @@ class Model(HasLatents):
         return f"<{self.name}: {self.graph.name}, {self.parameters / 1e6:.2f}M parameters, {self.dtype}, {self.device}>"
 
     def _modules(self, family: str) -> list[Any]:
-        """The modules of a family, one for each layer; empty if a small hybrid has no layer of this kind."""
+        """The blocks of a family, one for each layer; empty if a small hybrid has no layer of this kind."""
         if family not in {member.name for member in self.graph.families}:
             return []
-        return [self.hf.get_submodule(self.graph.place(node).module) for node in self.graph.nodes(family)]
+        return [self.hf.get_submodule(self.graph.block(node)) for node in self.graph.nodes(family)]
 
     @functools.cached_property
     def mixers(self) -> list[Any]:

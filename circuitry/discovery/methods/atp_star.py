@@ -27,7 +27,7 @@ class _Recomputed(Gradients):
             question.model, question.wiring, prompts, question.metric, scheme, lambda rows: using(question.model, softmax)
         )
         softmax.exact = True
-        for heads in self.wiring.sums.values():
+        for heads in self.wiring.heads.values():
             self._recompute(heads[0])
 
     def _recompute(self, head: Node) -> None:

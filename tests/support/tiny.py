@@ -72,7 +72,6 @@ OTHERS: dict[str, dict[str, Any]] = {
     "helium": LLAMA | {"head_dim": 4},
     "hunyuan_v1_dense": LLAMA | {"head_dim": 4},
     "internlm3": LLAMA,
-    "kolibri1": EXPERTS | {"head_dim": 4, "shared_expert_intermediate_size": 16},
     "ministral": LLAMA | {"head_dim": 4},
     "mixtral": LLAMA | {"num_local_experts": 4},
     "nemotron": LLAMA,

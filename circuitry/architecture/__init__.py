@@ -4,7 +4,7 @@ from ..paths.values import Node
 from .definitions import definition, definition_for, model_types
 from .families import Architecture, Family, Place
 from .graph import Graph
-from .hybrid import hybrid
+from .layered import attention, layered, mlp, selective_mixer
 from .named import graph
 from .reach import Reach
 from .rules import CAUSAL, NEXT, SAME, Edge, Rule, lag, part, window
@@ -25,14 +25,17 @@ __all__ = [
     "Place",
     "Reach",
     "Rule",
+    "attention",
     "definition",
     "definition_for",
     "graph",
-    "hybrid",
     "lag",
+    "layered",
+    "mlp",
     "model_types",
     "part",
     "selective",
+    "selective_mixer",
     "sliding",
     "transformer",
     "window",

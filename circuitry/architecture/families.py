@@ -59,7 +59,7 @@ class Architecture:
     """The one constant of a file in ``graphs/``: everything circuitry knows about a kind of model.
 
     ``sizes`` maps a Hugging Face config to the number of layers, heads and so on; ``edges`` lists the edges for given
-    sizes; ``aliases`` are short names from the paper; ``instrumentation`` says for a family of blocks which entry of ``circuitry.models``
+    sizes, and for a ``layout`` if the architecture has one; ``aliases`` are short names from the paper; ``instrumentation`` says for a family of blocks which entry of ``circuitry.models``
     is attached to their modules.
     """
 
@@ -68,7 +68,7 @@ class Architecture:
     citations: tuple[str, ...]
     families: tuple[Family, ...]
     sizes: Callable[[Any], dict[str, int]]
-    edges: Callable[[Sizes], Iterable[Edge]]
+    edges: Callable[..., Iterable[Edge]]
     instrumentation: Mapping[str, str]
     layers: str
     """Template of the module that is one layer, such as ``gpt_neox.layers.{layer}``."""
@@ -77,3 +77,7 @@ class Architecture:
     aliases: Mapping[str, str] = field(default_factory=dict)
     windows: Callable[[Any], Mapping[int, int]] = lambda config: {}
     """From a Hugging Face config to the width of each layer's sliding window; a layer that is not named sees all tokens before."""
+    layout: Callable[[Any], tuple[str, ...]] = lambda config: ()
+    """From a Hugging Face config to what each layer is built of, where layers differ (``layered``)."""
+    pattern: tuple[str, ...] = ()
+    """The layout used if no model is given, repeated as often as there are layers."""

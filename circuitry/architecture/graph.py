@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import networkx as nx
 
@@ -38,17 +39,30 @@ class Graph:
         sizes: Mapping[str, int],
         windows: Mapping[int, int] | None = None,
         latents: Mapping[Node, int] | None = None,
+        layout: Iterable[str] = (),
     ) -> None:
         self.architecture, self.sizes, self.windows = architecture, dict(sizes), dict(windows or {})
+        self.layout = tuple(layout)
         self.terms = Terms(dict(latents or {}))
         self._listed: dict[tuple[str | None, int | None, bool], list[Node]] = {}
         self._families = {family.name: family for family in architecture.families}
-        self.nx = network(architecture.edges(self.sizes), self.windows)
+        self.nx = network(architecture.edges(self.sizes, *([self.layout] if self.layout else [])), self.windows)
         for node in self.nx:
             self.nx.nodes[node].update(family=node.family, role=self._families[node.family].role)
         # A family without a node at these sizes (the middle of a parallel block) does not exist in this model.
         present = {node.family for node in self.nx}
         self._families = {name: family for name, family in self._families.items() if name in present}
+
+    @classmethod
+    def of(cls, architecture: Architecture, config: Any) -> Graph:
+        """The graph of a model with this Hugging Face config.
+
+        >>> from circuitry.architecture import definition
+        >>> from transformers import GPT2Config
+        >>> Graph.of(definition("gpt2"), GPT2Config(n_layer=2)).sizes
+        {'layer': 2, 'head': 12, 'parallel': 0}
+        """
+        return cls(architecture, architecture.sizes(config), architecture.windows(config), layout=architecture.layout(config))
 
     @property
     def name(self) -> str:
@@ -72,11 +86,12 @@ class Graph:
         >>> g
         <gpt2 graph: layer=12, head=12, parallel=0; 771 nodes, 1214 edges; latents of resid[2] (24,576)>
         """
-        return Graph(self.architecture, self.sizes, self.windows, latents)
+        return Graph(self.architecture, self.sizes, self.windows, latents, self.layout)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{k}={v}" for k, v in self.sizes.items())
         sizes += ", window=" + "/".join(map(str, sorted(set(self.windows.values())))) if self.windows else ""
+        sizes += "".join(f", {self.layout.count(kind)} x {kind}" for kind in dict.fromkeys(self.layout))
         latents = ", ".join(f"{node} ({count:,})" for node, count in self.terms.latents.items())
         attached = f"; latents of {latents}" if latents else ""
         return f"<{self.name} graph: {sizes}; {len(self.nx)} nodes, {self.nx.number_of_edges()} edges{attached}>"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from ..errors import CircuitryError, suggest
@@ -9,16 +11,17 @@ from .definitions import definition
 from .graph import Graph
 
 
-def graph(what: Any, **sizes: int) -> Graph:
+def graph(what: Any, *, layout: Sequence[str] = (), **sizes: int) -> Graph:
     """The graph of a loaded model, or of an architecture by name or file, at the given sizes or those of a known checkpoint.
 
-    Raises CircuitryError for an unknown name or size.
+    ``layout`` says what the layers of a hybrid are, and is repeated as often as there are layers. Raises CircuitryError for an
+    unknown name or size, or a layout for an architecture whose layers are all alike.
 
     >>> graph("mamba", layer=4)
     <mamba graph: layer=4, lag=4; 75 nodes, 114 edges>
     """
     if not isinstance(what, str):
-        if sizes:
+        if sizes or layout:
             raise CircuitryError("a loaded model has its own sizes; give sizes only with an architecture's name")
         loaded: Graph = what.graph
         return loaded
@@ -26,4 +29,8 @@ def graph(what: Any, **sizes: int) -> Graph:
     for size in sizes:
         if size not in architecture.example:
             raise CircuitryError(f"{what} has no size {size!r}; {suggest(size, architecture.example)}")
-    return Graph(architecture, {**architecture.example, **sizes})
+    if layout and not architecture.pattern:
+        raise CircuitryError(f"all layers of {what} are alike, so it takes no layout")
+    every = {**architecture.example, **sizes}
+    kinds = itertools.islice(itertools.cycle(layout or architecture.pattern), every["layer"])
+    return Graph(architecture, every, layout=kinds)

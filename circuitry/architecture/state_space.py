@@ -48,13 +48,15 @@ def _edges(sizes: Sizes) -> Iterator[Edge]:
     yield Node("resid", (sizes["layer"],)), Node("logits"), SAME
 
 
-def mixer_edges(layer: int, width: int, after: Node) -> Iterator[Edge]:
-    """A gated block on the stream before a layer; ``width`` is its convolution's, ``after`` the stream it adds to.
+def mixer_edges(layer: int, width: int, after: Node, before: Node | None = None) -> Iterator[Edge]:
+    """A gated block on the stream ``before`` it, by default that before the layer; ``width`` is its convolution's, ``after`` the
+    stream it adds to.
 
     >>> len(list(mixer_edges(0, 4, Node("resid", (1,)))))
     27
     """
-    before, x, c, h = (Node(name, (layer,)) for name in ("resid", "conv_in", "ssm_in", "ssm_state"))
+    before = before or Node("resid", (layer,))
+    x, c, h = (Node(name, (layer,)) for name in ("conv_in", "ssm_in", "ssm_state"))
     gate, s, out = (Node(name, (layer,)) for name in ("gate", "ssm_out", "mixer_out"))
     yield from ((before, x, SAME), (before, gate, SAME))
     for k in range(width):

@@ -10,7 +10,6 @@ from .families import Architecture, Family, Place, Sizes
 from .rules import CAUSAL, SAME, Edge
 from .stream import LOGITS, stream
 
-
 _MEANING = {
     ("attn", False): "output of the attention block, all heads together",
     ("attn", True): "output of the attention block after its norm, all heads together",
@@ -108,13 +107,13 @@ def _edges(sizes: Sizes) -> Iterator[Edge]:
     yield Node("resid", (sizes["layer"],)), Node("logits"), SAME
 
 
-def attention_edges(layer: int, heads: int, after: Node) -> Iterator[Edge]:
-    """Attention on the stream before a layer; ``after`` is the stream it adds to.
+def attention_edges(layer: int, heads: int, after: Node, before: Node | None = None) -> Iterator[Edge]:
+    """Attention on the stream ``before`` it, by default that before the layer; ``after`` is the stream it adds to.
 
     >>> len(list(attention_edges(0, 2, Node("resid_mid", (0,)))))
     17
     """
-    before, attn = Node("resid", (layer,)), Node("attn", (layer,))
+    before, attn = before or Node("resid", (layer,)), Node("attn", (layer,))
     for head in range(heads):
         yield from _head_edges(Node("head", (layer, head)), before, attn)
     yield attn, after, SAME
@@ -126,8 +125,19 @@ def mlp_edges(layer: int, before: Node) -> Iterator[Edge]:
     >>> len(list(mlp_edges(0, Node("resid_mid", (0,)))))
     3
     """
-    mlp, after = Node("mlp", (layer,)), Node("resid", (layer + 1,))
-    yield from ((before, mlp, SAME), (before, after, SAME), (mlp, after, SAME))
+    after = Node("resid", (layer + 1,))
+    yield before, after, SAME
+    yield from mlp_inner_edges(layer, before, after)
+
+
+def mlp_inner_edges(layer: int, before: Node, after: Node) -> Iterator[Edge]:
+    """The MLP's own edges, from the stream before it to the stream it adds to.
+
+    >>> len(list(mlp_inner_edges(0, Node("resid", (0,)), Node("resid", (1,)))))
+    2
+    """
+    mlp = Node("mlp", (layer,))
+    yield from ((before, mlp, SAME), (mlp, after, SAME))
 
 
 def _head_edges(head: Node, stream: Node, attn: Node) -> Iterator[Edge]:

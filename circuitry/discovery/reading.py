@@ -115,7 +115,8 @@ def _graph(said: Mapping[str, Any]) -> Graph:
         raise CircuitryError(
             f"{said['name']} is a custom architecture; give the model and the task: circuitry.discovery.read(path, model, task)"
         ) from error
-    graph = Graph(architecture, said["sizes"], {int(layer): width for layer, width in said["windows"].items()})
+    windows = {int(layer): width for layer, width in said["windows"].items()}
+    graph = Graph(architecture, said["sizes"], windows, layout=said.get("layout", ()))
     return graph.attached({graph.node(host): count for host, count in said.get("latents", {}).items()})
 
 

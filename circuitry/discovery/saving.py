@@ -109,6 +109,7 @@ def to_data(found: Discovery) -> dict[str, Any]:
             "name": graph.name,
             "sizes": graph.sizes,
             "windows": graph.windows,
+            "layout": graph.layout,
             "latents": {str(host): count for host, count in graph.terms.latents.items()},
         },
         "level": found.level,

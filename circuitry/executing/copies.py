@@ -80,8 +80,10 @@ def units_frozen(graph: Graph, nodes: Iterable[Node]) -> dict[Place, Ints]:
     [[1]]
     """
     units: dict[Place, list[int]] = {}
+    heads: dict[Place, int] = {}
     for node in (node for node in nodes if node.term is None):
         for place in graph.freezing_places(node):
             units.setdefault(place, []).append(unit_of(place, node))
-    heads = graph.sizes.get("head", 0)
-    return {place: np.array([ALL] if len(frozen) == heads else sorted(frozen)) for place, frozen in units.items()}
+            # Counted by family and layer: a hybrid may have more heads of a state than of attention.
+            heads[place] = len(graph.members(Node(node.family, node.indices[:1])))
+    return {place: np.array([ALL] if len(frozen) == heads[place] else sorted(frozen)) for place, frozen in units.items()}

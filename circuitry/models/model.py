@@ -42,7 +42,7 @@ class Model(HasLatents):
         if self.dtype == torch.float64:  # experts' grouped products stop at float32
             self.hf.set_experts_implementation("eager")
         architecture = definition_for(hf.config.model_type, graph)
-        self.graph = Graph(architecture, architecture.sizes(hf.config), architecture.windows(hf.config))
+        self.graph = Graph.of(architecture, hf.config)
         for family, kind in architecture.instrumentation.items():
             blocks = self._modules(family)
             if not all(hasattr(block, "circuitry") for block in blocks):  # an earlier load of the same module has attached it
@@ -246,7 +246,7 @@ def unloaded(config: Any, dtype: torch.dtype = torch.bfloat16, graph: str | None
     model = Model.__new__(Model)
     model.name, model.tokenizer, model._file, model._hf, model._net, model.saes = config.model_type, None, graph, hf, None, {}
     architecture = definition_for(config.model_type, graph)
-    model.graph = Graph(architecture, architecture.sizes(config), architecture.windows(config))
+    model.graph = Graph.of(architecture, config)
     return model
 
 

@@ -25,7 +25,7 @@ SMALL = [
     ct.graph("gpt_neox", layer=2, head=1, parallel=0),
     ct.graph("gpt2", layer=2, head=1),
     ct.graph("mamba2", layer=2, lag=3, head=2),
-    ct.graph("jamba", layer=2, head=1, lag=2, attn_period=2, attn_offset=1),
+    ct.graph("jamba", layer=2, head=1, lag=2, layout=("mamba mlp", "attention mlp")),
 ]
 
 

@@ -53,7 +53,7 @@ def test_every_model_answers_and_its_truth_is_in_its_graph(family: str, seed: in
     one = graded(family, seed)
     assert all(margin(one, distance) > 1 for distance in (3, 12, 32))
     architecture = definition_for(one.hf.config.model_type)
-    graph = Graph(architecture, architecture.sizes(one.hf.config), architecture.windows(one.hf.config))
+    graph = Graph.of(architecture, one.hf.config)
     for corruption in "AB":
         assert edges(one.truth, corruption, {"A": 1, "B": 2, "END": 6}, graph)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import networkx as nx
 import pytest
@@ -12,7 +13,7 @@ from circuitry.discovery.wiring import Edge, Wiring, edge
 from circuitry.errors import CircuitryError
 from support import tiny
 
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     "gpt2": {"layer": 3, "head": 2},
     "gpt_neox": {"layer": 3, "head": 2},
     "llama": {"layer": 2, "head": 3},
@@ -20,7 +21,7 @@ SIZES = {
     "falcon_mamba": {"layer": 2},
     "mamba2": {"layer": 2, "head": 3},
     "rwkv": {"layer": 3},
-    "jamba": {"layer": 4, "head": 2, "attn_period": 2, "attn_offset": 1},
+    "jamba": {"layer": 4, "head": 2, "layout": ("mamba mlp", "attention mlp")},
 }
 HEADS = [f"embed -> head[0,{head}].{port}" for head in (0, 1) for port in "kqv"]
 OVER_STREAM = {

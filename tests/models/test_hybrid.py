@@ -26,7 +26,7 @@ from support.agreement import both, model, ragged
 from support.rounding import only_rounded
 
 EXACT = 1e-10
-SMALL = ct.graph("jamba", layer=4, head=2, lag=3, attn_period=2, attn_offset=1)
+SMALL = ct.graph("jamba", layer=4, head=2, lag=3, layout=("mamba mlp", "attention mlp"))
 TASK = ct.task("induction", distance=8, examples=4)
 KINDS = ("jamba", "jamba-moe")
 
@@ -200,7 +200,7 @@ def test_an_instrumented_jamba_gives_the_same_bits(kind: str, dtype: torch.dtype
 def test_sizes_are_those_of_the_model() -> None:
     """With another kernel, other heads and another number of layers than the usual ones."""
     ours = tiny.model("jamba", layers=5, num_hidden_layers=5, mamba_d_conv=3, num_attention_heads=2, attn_layer_offset=0)
-    assert ours.graph.sizes == {"layer": 5, "head": 2, "lag": 3, "attn_period": 2, "attn_offset": 0}
+    assert ours.graph.sizes == {"layer": 5, "head": 2, "lag": 3}
     taps = {(n, len(m.circuitry.conv_tap)) for n, m in zip((1, 3), ours.mixers, strict=True)}
     assert taps == {(1, 3), (3, 3)} and {i[1] for i in ours.graph.indices("conv_tap")} == {0, 1, 2}
     assert [i[0] for i in ours.graph.indices("attn")] == [0, 2, 4]

@@ -73,7 +73,7 @@ def patterns(model: Model, layer: int) -> Tensor:
     return next(iter(read(model, [f"head[{layer},0].pattern"], PROMPTS.clean).values()))
 
 
-def gemma2(**caps: float) -> Model:
+def gemma2(**caps: Any) -> Any:
     return tiny.model("gemma2", sliding_window=WINDOW, **caps)
 
 

@@ -11,7 +11,6 @@ from .families import Architecture
 _REASONS = {
     "bloom codegen falcon gpt_neo gptj mpt openai-gpt xglm": "its attention does not go through transformers' attention "
     "interface, so its heads cannot be reached",
-    "flint gpt_oss granite_swa hy_v4 mimo_v2_flash": "its attention has sinks, which circuitry does not compute",
     "diffllama": "its heads subtract one attention pattern from another, and circuitry knows one pattern per head",
     "deepseek_v2 deepseek_v3 glm4_moe_lite minicpm3": "its heads share compressed keys and values (latent attention), "
     "for which no graph is written yet",

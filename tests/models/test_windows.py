@@ -21,8 +21,11 @@ MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
 SLIDING: dict[str, dict[str, Any]] = {
     "cwm": {"sliding_window": WINDOW},
     "exaone4": {"sliding_window": WINDOW, "layer_types": MIXED},
+    "flint": {"sliding_window": WINDOW, "layer_types": MIXED},
     "gemma2": {"sliding_window": WINDOW},
     "gemma3_text": {"sliding_window": WINDOW, "layer_types": MIXED},
+    "gpt_oss": {"sliding_window": WINDOW, "layer_types": MIXED},
+    "granite_swa": {"sliding_window": WINDOW, "layer_types": MIXED},
     "ministral": {"sliding_window": WINDOW, "layer_types": MIXED},
     "mistral": {"sliding_window": WINDOW},
     "mixtral": {"sliding_window": WINDOW},
@@ -38,7 +41,7 @@ SLIDING: dict[str, dict[str, Any]] = {
 }
 """Every type that has a window, with one shorter than the prompt; ``sliding`` says in which layers."""
 LAYERS = {"cwm": (1, 2), "qwen2": (1, 2), "qwen2_moe": (0, 2), "qwen3": (2,), "smollm3": (0, 2)}
-LAYERS |= dict.fromkeys(("exaone4", "gemma2", "gemma3_text", "ministral", "olmo3"), (0, 2))
+LAYERS |= dict.fromkeys(("exaone4", "flint", "gemma2", "gemma3_text", "gpt_oss", "granite_swa", "ministral", "olmo3"), (0, 2))
 PATHS = """
 embed @ B -> logits
 embed @ A -> logits @ END

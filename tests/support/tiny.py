@@ -60,6 +60,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "arcee": LLAMA,
     "cwm": LLAMA,
     "ernie4_5": LLAMA,
+    "flint": EXPERTS | {"head_dim": 4},
     "exaone4": LLAMA | {"head_dim": 4},
     "flex_olmo": EXPERTS,
     "gemma": LLAMA | {"head_dim": 4},
@@ -67,8 +68,10 @@ OTHERS: dict[str, dict[str, Any]] = {
     "glm": LLAMA | {"head_dim": 4},
     "glm4": LLAMA | {"head_dim": 4},
     "gpt_bigcode": {"n_head": 2},
+    "gpt_oss": LLAMA | {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 4},
     "granite": LLAMA
     | {"residual_multiplier": 0.5, "embedding_multiplier": 3.0, "attention_multiplier": 0.3, "logits_scaling": 2.0},
+    "granite_swa": LLAMA | {"residual_multiplier": 0.5, "embedding_multiplier": 3.0, "attention_multiplier": 0.3},
     "helium": LLAMA | {"head_dim": 4},
     "hunyuan_v1_dense": LLAMA | {"head_dim": 4},
     "internlm3": LLAMA,

@@ -186,9 +186,9 @@ class Reference:
 
         def attend(
             module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
-            scaling: float | None = None, softcap: float | None = None, **_: Any,
+            scaling: float | None = None, softcap: float | None = None, s_aux: Tensor | None = None, **_: Any,
         ) -> Any:  # fmt: skip
-            return attention.attend(module, q, k, v, mask, scaling, softcap, see), None
+            return attention.attend(module, q, k, v, mask, scaling, softcap, s_aux, see), None
 
         AttentionInterface.register("circuitry_reference", attend)
         AttentionMaskInterface.register("circuitry_reference", ALL_MASK_ATTENTION_FUNCTIONS["eager"])

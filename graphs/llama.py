@@ -15,7 +15,7 @@ from circuitry.architecture import transformer
 
 EVERYWHERE = ("mistral", "mixtral", "phi3", "phimoe", "qwen3_moe", "starcoder2")
 """Types that put a sliding window in every layer, if their config gives a width."""
-BY_LAYER = ("cwm", "flint", "gpt_oss", "granite_swa", "ministral", "qwen2", "qwen2_moe", "qwen3", "smollm3")
+BY_LAYER = ("cwm", "flint", "gpt_oss", "granite_swa", "mimo_v2_flash", "ministral", "qwen2", "qwen2_moe", "qwen3", "smollm3")
 """Types whose config says for each layer whether it has one. All other types have none, even if their config gives a width."""
 
 
@@ -33,7 +33,7 @@ ARCHITECTURE = transformer(
         *("llama", "mistral", "ministral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe"),
         *("arcee", "cwm", "ernie4_5", "gemma", "glm", "granite", "helium", "hunyuan_v1_dense", "internlm3", "nemotron"),
         *("olmo", "olmoe", "phi3", "phimoe", "seed_oss", "smollm3", "starcoder2"),
-        *("flint", "gpt_oss", "granite_swa"),
+        *("flint", "gpt_oss", "granite_swa", "mimo_v2_flash"),
     ),
     citations=(
         "Touvron et al. 2023, Llama 2, arXiv:2307.09288",

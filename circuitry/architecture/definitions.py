@@ -12,8 +12,8 @@ _REASONS = {
     "bloom codegen falcon gpt_neo gptj mpt openai-gpt xglm": "its attention does not go through transformers' attention "
     "interface, so its heads cannot be reached",
     "diffllama": "its heads subtract one attention pattern from another, and circuitry knows one pattern per head",
-    "deepseek_v2 deepseek_v3 glm4_moe_lite minicpm3": "its heads share compressed keys and values (latent attention), "
-    "for which no graph is written yet",
+    "gemma3": "it reads images too; load its language model by itself (transformers' Gemma3ForCausalLM), of type 'gemma3_text'",
+    "hy_v4": "its layers mix several residual streams, and an indexer picks the keys that its attention reads",
     "bamba falcon_h1 granitemoehybrid kimi_linear lfm2 minimax nemotron_h olmo_hybrid qwen3_next recurrent_gemma xlstm zamba "
     "zamba2": "circuitry has no instrumentation for its recurrent layers yet",
 }

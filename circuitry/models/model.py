@@ -18,6 +18,7 @@ from ..prompting.vocabulary import Vocabulary
 from .attention import most_positions
 from .borrowed import Borrowed, borrow
 from .checks import check_causality, check_logits
+from .experts import in_float64
 from .gates import put_gate, put_narrow
 from .instrumentation import INSTRUMENTATION
 from .latents import HasLatents
@@ -39,10 +40,10 @@ class Model(HasLatents):
         self._hf = hf.eval()
         self.saes = {}
         self.hf.config.use_cache = False
-        if self.dtype == torch.float64:  # experts' grouped products stop at float32
-            self.hf.set_experts_implementation("eager")
         architecture = definition_for(hf.config.model_type, graph)
         self.graph = Graph.of(architecture, hf.config)
+        if self.dtype == torch.float64:
+            in_float64(self.hf, (block for family in self.graph.by_role("mlp") for block in self._modules(family.name)))
         for family, kind in architecture.instrumentation.items():
             blocks = self._modules(family)
             if not all(hasattr(block, "circuitry") for block in blocks):  # an earlier load of the same module has attached it

@@ -116,6 +116,7 @@ REASONS: dict[str, tuple[dict[str, Any], str, str]] = {
         "in each of 2 layers, got 0",
     ),
     "diffllama": (LLAMA, "DiffLlamaAttention", "in each of 2 layers, got 4"),
+    "hy_v4": (LLAMA | tiny.LATENT | tiny.ROUTED | {"num_key_value_heads": 4, "index_topk": 4}, "HYV4Attention", "logits differ"),
 }
 
 

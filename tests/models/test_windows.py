@@ -26,6 +26,8 @@ SLIDING: dict[str, dict[str, Any]] = {
     "gemma3_text": {"sliding_window": WINDOW, "layer_types": MIXED},
     "gpt_oss": {"sliding_window": WINDOW, "layer_types": MIXED},
     "granite_swa": {"sliding_window": WINDOW, "layer_types": MIXED},
+    "kolibri1": {"sliding_window": WINDOW, "layer_types": MIXED},
+    "mimo_v2_flash": {"sliding_window": WINDOW, "layer_types": MIXED},
     "ministral": {"sliding_window": WINDOW, "layer_types": MIXED},
     "mistral": {"sliding_window": WINDOW},
     "mixtral": {"sliding_window": WINDOW},
@@ -41,7 +43,10 @@ SLIDING: dict[str, dict[str, Any]] = {
 }
 """Every type that has a window, with one shorter than the prompt; ``sliding`` says in which layers."""
 LAYERS = {"cwm": (1, 2), "qwen2": (1, 2), "qwen2_moe": (0, 2), "qwen3": (2,), "smollm3": (0, 2)}
-LAYERS |= dict.fromkeys(("exaone4", "flint", "gemma2", "gemma3_text", "gpt_oss", "granite_swa", "ministral", "olmo3"), (0, 2))
+LAYERS |= dict.fromkeys(
+    ("exaone4", "flint", "gemma2", "gemma3_text", "gpt_oss", "granite_swa", "kolibri1", "mimo_v2_flash", "ministral", "olmo3"),
+    (0, 2),
+)
 PATHS = """
 embed @ B -> logits
 embed @ A -> logits @ END

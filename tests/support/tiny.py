@@ -56,9 +56,19 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 LLAMA: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
 EXPERTS: dict[str, Any] = LLAMA | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+ROUTED: dict[str, Any] = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+LATENT: dict[str, Any] = LLAMA | {
+    "q_lora_rank": 6,
+    "kv_lora_rank": 8,
+    "qk_nope_head_dim": 4,
+    "qk_rope_head_dim": 2,
+    "v_head_dim": 5,
+}
 OTHERS: dict[str, dict[str, Any]] = {
     "arcee": LLAMA,
     "cwm": LLAMA,
+    "deepseek_v2": LATENT | ROUTED | {"first_k_dense_replace": 1, "num_key_value_heads": 4},
+    "deepseek_v3": LATENT | ROUTED | {"first_k_dense_replace": 1, "num_key_value_heads": 4, "n_group": 2, "topk_group": 1},
     "ernie4_5": LLAMA,
     "flint": EXPERTS | {"head_dim": 4},
     "exaone4": LLAMA | {"head_dim": 4},
@@ -67,6 +77,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "gemma3_text": LLAMA | {"head_dim": 4, "query_pre_attn_scalar": 7, "final_logit_softcapping": 3.0},
     "glm": LLAMA | {"head_dim": 4},
     "glm4": LLAMA | {"head_dim": 4},
+    "glm4_moe_lite": LATENT | ROUTED | {"num_key_value_heads": 4},
     "gpt_bigcode": {"n_head": 2},
     "gpt_oss": LLAMA | {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 4},
     "granite": LLAMA
@@ -75,6 +86,9 @@ OTHERS: dict[str, dict[str, Any]] = {
     "helium": LLAMA | {"head_dim": 4},
     "hunyuan_v1_dense": LLAMA | {"head_dim": 4},
     "internlm3": LLAMA,
+    "kolibri1": EXPERTS | {"head_dim": 4, "shared_expert_intermediate_size": 16},
+    "mimo_v2_flash": LLAMA | ROUTED | {"head_dim": 4, "v_head_dim": 6, "mlp_layer_types": ["dense", "sparse", "sparse"]},
+    "minicpm3": LATENT | {"scale_emb": 3, "dim_model_base": 4, "num_key_value_heads": 4},
     "ministral": LLAMA | {"head_dim": 4},
     "mixtral": LLAMA | {"num_local_experts": 4},
     "nemotron": LLAMA,

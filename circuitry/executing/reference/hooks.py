@@ -59,7 +59,7 @@ _GLM4 = replace(_LLAMA, after={"self_attn": "post_self_attn_layernorm", "mlp": "
 _KINDS = {
     **dict.fromkeys(("gemma2", "gemma3_text"), _GEMMA2),
     **dict.fromkeys(("olmo2", "olmo3", "flex_olmo", "exaone4"), _OLMO2),
-    "glm4": _GLM4,
+    **dict.fromkeys(("glm4", "kolibri1"), _GLM4),
     "gpt_neox": _Names(
         "gpt_neox.embed_in",
         "gpt_neox.layers",

@@ -12,7 +12,7 @@ _REASONS = {
     "bloom codegen falcon gpt_neo gptj mpt openai-gpt xglm": "its attention does not go through transformers' attention "
     "interface, so its heads cannot be reached",
     "diffllama": "its heads subtract one attention pattern from another, and circuitry knows one pattern per head",
-    "gemma3": "it reads images too; load its language model by itself (transformers' Gemma3ForCausalLM), of type 'gemma3_text'",
+    "gemma3": "it reads images too; give ct.load a Gemma3ForCausalLM of its text_config whose model is its language_model and whose lm_head is its own",
     "hy_v4": "its layers mix several residual streams, and an indexer picks the keys that its attention reads",
     "bamba falcon_h1 granitemoehybrid kimi_linear lfm2 minimax nemotron_h olmo_hybrid qwen3_next recurrent_gemma xlstm zamba "
     "zamba2": "circuitry has no instrumentation for its recurrent layers yet",

@@ -22,8 +22,8 @@ from .spread import input_device
 from .threads import on_threads
 
 NAME = "circuitry"
-_OTHERWISE = ("Granite", "Flint")
-"""Types of attention with sinks that round otherwise. Granite's multiplies a head's output by what the sink leaves; a pattern that can be
+_OTHERWISE = ("GraniteSWA", "Flint")
+"""Types of attention with sinks that round otherwise. GraniteSWA multiplies a head's output by what the sink leaves; a pattern that can be
 patched has that factor itself. Flint's scores are float32 in half precision."""
 
 
@@ -37,7 +37,7 @@ def _softmax(q: Tensor, k: Tensor, score: Score) -> Tensor:
     return torch.softmax(score(q, k), -1, dtype=torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
 
 
-def _softmax_with_sink(q: Tensor, k: Tensor, score: Score) -> Tensor:
+def _shifted_softmax(q: Tensor, k: Tensor, score: Score) -> Tensor:
     """In half precision too, stock models with sinks shift the scores and take the softmax in the dtype of the queries."""
     scores = score(q, k)
     return torch.softmax(scores - scores.max(-1, keepdim=True).values, -1)
@@ -50,12 +50,12 @@ class AttentionTap(nn.Module):
     z: [batch, pos, head, d_head]. ``softmax`` makes the pattern of the scores, and of the sink's where heads have one.
     """
 
-    def __init__(self, sink: bool = False) -> None:
+    def __init__(self, shifted: bool = False) -> None:
         super().__init__()
         for port in ("q", "k", "v", "pattern", "z"):
             setattr(self, port, nn.Identity())
         self.calls = 0
-        self.softmax: Softmax = _softmax_with_sink if sink else _softmax
+        self.softmax: Softmax = _shifted_softmax if shifted else _softmax
 
 
 def _attend(
@@ -241,7 +241,7 @@ def attach(model: Any, layers: list[Any]) -> None:
     model.set_attn_implementation("eager")
     stock = model(ids, use_cache=False).logits
     for layer in layers:
-        layer.circuitry = AttentionTap(sink=getattr(layer, "sinks", None) is not None)
+        layer.circuitry = AttentionTap(shifted=hasattr(layer, "sinks"))  # MiMo has None in layers without
     model.set_attn_implementation(NAME)
     ours = model(ids, use_cache=False).logits
     calls = [layer.circuitry.calls for layer in layers]

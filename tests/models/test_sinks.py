@@ -75,7 +75,7 @@ def rows(changed: str, key: int | None = None) -> dict[str, Tensor]:
 
 
 def pattern(softmax: Softmax, q: Tensor, k: Tensor) -> Tensor:
-    tap = AttentionTap(sink=True)
+    tap = AttentionTap(shifted=True)
     tap.softmax = softmax
     mask = torch.full((4, 4), torch.finfo(torch.float64).min, dtype=torch.float64).triu(1)
     return _attend(SimpleNamespace(circuitry=tap), q, k, torch.zeros(3, 2, 4, 5).double(), mask, 1.0, s_aux=SINKS)[1]

@@ -293,7 +293,7 @@ class Graph:
         return self._filled(Place(family.block), node, family).module if family.block else self.place(node).module
 
     def normed(self, node: Node) -> bool:
-        """Whether a norm stands between a block and the stream, so that what is added is no sum of what its heads give.
+        """Whether a norm stands between a block and the stream, so that what is added is not the sum of what its heads give.
 
         >>> import circuitry as ct
         >>> [ct.graph(name).normed(ct.Node("attn", (0,))) for name in ("llama", "gemma2")]

@@ -28,6 +28,9 @@ PATHS = {
     "rwkv": "wkv_state[{layer}] @ B -> logits freezing wkv_state",
     "jamba": "ssm_state[{layer}] @ B -> logits",
     "jamba-moe": "mlp[{layer}] @ B -> logits",
+    "gemma2": "head[{layer},1] @ B -> logits freezing mlp",
+    "gpt_oss": "head[{layer},1].k @ B -> logits",
+    "minicpm3": "head[{layer},1].v @ B -> logits",
 }
 TASK = ct.task("induction", distance=8, examples=4, prefix=2)
 

@@ -43,15 +43,18 @@ def test_a_file_is_the_model_it_was_made_of(kind: str, tmp_path: Path) -> None:
 
 
 def test_these_are_all_kinds_that_transformers_reads() -> None:
-    """Its 'mistral' is a name that no file of llama.cpp has for an architecture. Files of Gemma 2 and gpt-oss always have settings that
-    transformers does not read: caps, and scaled rotary frequencies."""
+    """Its 'mistral' is a name that no file of llama.cpp has for an architecture. Files of gpt-oss always have a setting that
+    transformers does not read: scaled rotary frequencies."""
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
     from circuitry.architecture import model_types
 
-    assert set(KINDS) == set(GGUF_SUPPORTED_ARCHITECTURES) & set(model_types()) - {"mistral", "gemma2", "gpt_oss"}
+    assert {kind.removesuffix("_text") for kind in KINDS} == (set(GGUF_SUPPORTED_ARCHITECTURES) & {*model_types(), "gemma3"}) - {
+        "mistral",
+        "gpt_oss",
+    }
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
-    named = ", ".join(f"`{name}`" for name in sorted(kind.replace("_moe", "moe") for kind in KINDS))
+    named = ", ".join(f"`{name}`" for name in sorted(kind.replace("_moe", "moe").removesuffix("_text") for kind in KINDS))
     assert named.replace(", `starcoder2`", " and `starcoder2`") in " ".join(page.split())
 
 

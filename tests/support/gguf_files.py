@@ -69,8 +69,14 @@ _MAMBA = {
     "mixer.D": "ssm_d",
     "mixer.out_proj": "ssm_out",
 }
-NAMES = {"gpt2": _GPT2, "mamba": _MAMBA}
-ARCHITECTURES = {"qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe"}
+_GEMMA = {
+    **_LLAMA,
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
+NAMES = {"gpt2": _GPT2, "mamba": _MAMBA, "gemma2": _GEMMA, "gemma3_text": _GEMMA}
+ARCHITECTURES = {"qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "gemma3_text": "gemma3"}
 KINDS: dict[str, dict[str, Any]] = {
     "llama": {"num_key_value_heads": 2, "rope_theta": 500.0, "head_dim": 6},
     "qwen2": {},
@@ -82,8 +88,24 @@ KINDS: dict[str, dict[str, Any]] = {
     "nemotron": {"norm_eps": 1e-2},
     "gpt2": {"n_positions": 64, "n_inner": 24, "tie_word_embeddings": True},
     "mamba": {},
+    "gemma2": {"sliding_window": 5, "head_dim": 4, "query_pre_attn_scalar": 4, "rms_norm_eps": 1e-3},
+    "gemma3_text": {
+        "sliding_window": 5,
+        "head_dim": 4,
+        "query_pre_attn_scalar": 4,
+        "num_hidden_layers": 7,  # the sixth sees all tokens
+        "final_logit_softcapping": None,
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            "full_attention": {"rope_type": "default", "rope_theta": 500.0},
+        },
+    },
 }
 """Types of model that transformers reads from GGUF and circuitry has a graph for, with settings unlike their defaults."""
+
+
+_SCALED = ("gemma2", "gemma3_text")
+"""Types whose embedding and norms are scaled."""
 
 
 def stock(kind: str, **changes: Any) -> Any:
@@ -126,7 +148,7 @@ def _changed(array: Any, key: str, config: Any) -> Any:
     if kind == "llama" and (".attn_q." in key or ".attn_k." in key):
         heads = config.num_attention_heads if ".attn_q." in key else config.num_key_value_heads
         return array.reshape(heads, 2, array.shape[0] // heads // 2, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
-    if kind == "nemotron" and "norm.weight" in key:
+    if kind in ("nemotron", *_SCALED) and "norm.weight" in key:
         return array + 1
     if kind == "gpt2" and re.search(r"(attn_qkv|attn_output|ffn_up|ffn_down)\.weight", key):
         return array.T
@@ -147,15 +169,22 @@ def metadata(hf: Any) -> Metadata:
     if kind == "gpt2":
         return said | {"feed_forward_length": config.n_inner, "attention.layer_norm_epsilon": config.layer_norm_epsilon}
     said |= {"feed_forward_length": config.intermediate_size, "attention.head_count_kv": config.num_key_value_heads}
-    said |= {"rope.freq_base": config.rope_parameters["rope_theta"], "vocab_size": 61}
+    rope = config.rope_parameters.get("full_attention", config.rope_parameters)
+    said |= {"rope.freq_base": rope["rope_theta"], "vocab_size": 61}
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    said["rope.dimension_count"] = int(head * config.rope_parameters.get("partial_rotary_factor", 1.0))
-    if kind in ("llama", "qwen3", "qwen3_moe"):
+    if kind not in _SCALED:
+        said["rope.dimension_count"] = int(head * rope.get("partial_rotary_factor", 1.0))
+    if kind == "gemma2":
+        said |= {
+            "attn_logit_softcapping": config.attn_logit_softcapping,
+            "final_logit_softcapping": config.final_logit_softcapping,
+        }
+    if kind in ("llama", "qwen3", "qwen3_moe", *_SCALED):
         said |= {"attention.key_length": head, "attention.value_length": head}
     eps = {"nemotron": ("norm_epsilon", "norm_eps"), "starcoder2": ("norm_epsilon", "norm_epsilon")}
     key, attribute = eps.get(kind, ("norm_rms_epsilon", "rms_norm_eps"))
     said[f"attention.layer_{key}"] = getattr(config, attribute)
-    if kind == "phi3":
+    if kind in ("phi3", *_SCALED):
         said["attention.sliding_window"] = config.sliding_window
     if kind.endswith("moe"):
         said |= {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": config.moe_intermediate_size}

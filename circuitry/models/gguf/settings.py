@@ -27,6 +27,8 @@ _ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "attention.layer_norm_rms_epsilon": _EPS,
     "attention.layer_norm_epsilon": _EPS,
     "attention.sliding_window": ("sliding_window",),
+    "attn_logit_softcapping": ("attn_logit_softcapping",),
+    "final_logit_softcapping": ("final_logit_softcapping",),
     "expert_count": ("num_experts", "num_local_experts"),
     "expert_used_count": ("num_experts_per_tok",),
     "expert_feed_forward_length": ("moe_intermediate_size",),
@@ -39,15 +41,13 @@ _ATTRIBUTES: dict[str, tuple[str, ...]] = {
 }
 """For each key, the attributes of configs that mean the same; the first one that a config has is set."""
 
-_DEFAULTS: dict[str, Any] = {"attention.sliding_window": 0, "rope.freq_base": 10000.0}
+_DEFAULTS: dict[str, Any] = {"attention.sliding_window": 0, "rope.freq_base": 10000.0, "rope.freq_base_swa": 10000.0}
 """The values that llama.cpp uses if a file does not have the key; the defaults of a config may differ."""
 
 _NO_CHANGE: dict[str, tuple[Any, ...]] = {
     "attention.causal": (True,),
     "attention.clamp_kqv": (0.0,),
     "attention.max_alibi_bias": (0.0,),
-    "attn_logit_softcapping": (0.0,),
-    "final_logit_softcapping": (0.0,),
     "expert_shared_count": (0,),
     "feed_forward_length": (0,),  # where blocks have no MLP
     "logit_scale": (0.0, 1.0),
@@ -79,6 +79,8 @@ def settle(config: Any, metadata: Mapping[str, Any], tensors: Mapping[str, Any],
                 "load the same model from safetensors"
             )
     _set_biases(config, tensors)
+    if config.model_type in _WIDE_HEADS:
+        _set_scale(config)
 
 
 def _check_required(config: Any, given: Mapping[str, Any], prefix: str, name: str) -> None:
@@ -96,8 +98,11 @@ def _defaults(config: Any, tensors: Mapping[str, Any]) -> dict[str, Any]:
     defaults = dict(_DEFAULTS)
     if "token_embd.weight" in tensors:
         defaults["vocab_size"] = int(tensors["token_embd.weight"].shape[-1])
-    if not getattr(config, "rope_parameters", None):
+    rope = getattr(config, "rope_parameters", None)
+    if not rope:
         del defaults["rope.freq_base"]
+    if "sliding_attention" not in (rope or {}):
+        del defaults["rope.freq_base_swa"]
     return defaults
 
 
@@ -105,8 +110,8 @@ def _set(config: Any, key: str, value: Any) -> bool:
     """Put one setting into the config. False if that is not possible and the setting would change the model."""
     if key in _OF_NO_CONCERN or value in _NO_CHANGE.get(key, ()):
         return True
-    if key == "rope.freq_base":
-        return _set_base(config, value)
+    if key in _BASES:
+        return _set_base(config, value, _BASES[key])
     if key in _CHECKED:
         return bool(value == _CHECKED[key](config))
     if isinstance(value, list):
@@ -119,15 +124,23 @@ def _set(config: Any, key: str, value: Any) -> bool:
         }
         return value == implied[key] if key in implied else key in _ATTRIBUTES and not value
     if attribute != "sliding_window":
-        setattr(config, attribute, value)
+        setattr(config, attribute, (value or None) if attribute.endswith("softcapping") else value)
         return True
     if value or config.sliding_window:  # without a window, some configs have None and others 0
         config.sliding_window = value or None
-    return _slides_everywhere(config)
+    return _slides_as_said(config)
 
 
-def _set_base(config: Any, value: float) -> bool:
+_BASES = {"rope.freq_base": "full_attention", "rope.freq_base_swa": "sliding_attention"}
+"""The kind of layer whose rotary base a key gives, in a model that has two; in any other, the first is that of all layers."""
+
+
+def _set_base(config: Any, value: float, kind: str) -> bool:
     rope = getattr(config, "rope_parameters", None)
+    if rope and kind in rope:
+        rope = rope[kind]
+    elif kind == "sliding_attention":
+        return False
     if not rope or rope.get("rope_type", "default") != "default" or "rope_theta" not in rope:
         return False
     rope["rope_theta"] = float(value)
@@ -151,8 +164,24 @@ def _rotary(config: Any) -> int | None:
 _CHECKED = {"rope.dimension_count": _rotary, "attention.value_length": _head_dim}
 
 
-def _slides_everywhere(config: Any) -> bool:
-    """Whether all layers have the window of the config, which is what one number in the file means."""
+_EVERY = {"gemma2": 2, "gemma3_text": 6}
+"""Every so many layers llama.cpp has one without a window in these types; a file does not say it."""
+_WIDE_HEADS = {"gemma2": 46, "gemma3_text": 62}
+"""How many layers the largest model of a type has, the only one whose scores are not divided by the root of the width of a head."""
+
+
+def _set_scale(config: Any) -> None:
+    """What scores are divided by, which a file of Gemma does not say."""
+    largest = config.num_hidden_layers == _WIDE_HEADS[config.model_type]
+    config.query_pre_attn_scalar = config.hidden_size // config.num_attention_heads if largest else config.head_dim
+
+
+def _slides_as_said(config: Any) -> bool:
+    """Whether the layers have windows as llama.cpp reads one number in the file: in all layers, but for some types in some."""
+    if every := _EVERY.get(config.model_type):
+        return bool(config.layer_types == [
+            "full_attention" if (layer + 1) % every == 0 else "sliding_attention" for layer in range(config.num_hidden_layers)
+        ])  # fmt: skip
     kinds = set(getattr(config, "layer_types", None) or ())
     return not kinds or kinds == {"sliding_attention" if config.sliding_window else "full_attention"}
 

@@ -9,8 +9,7 @@ from ..errors import CircuitryError, ModelError, suggest
 from .families import Architecture
 
 _REASONS = {
-    "bloom codegen falcon gpt_neo gptj mpt openai-gpt xglm": "its attention does not go through transformers' attention "
-    "interface, so its heads cannot be reached",
+    "openai-gpt": "its layers normalise the residual stream itself, so what is added to the stream does not add up",
     "exaone4 flex_olmo gemma2 gemma3 gemma3_text glm4 olmo2 olmo3": "it normalises what attention and MLP give before adding it "
     "to the stream, so the contributions of heads do not add up",
     "flint gpt_oss granite_swa hy_v4 mimo_v2_flash": "its attention has sinks, which circuitry does not compute",

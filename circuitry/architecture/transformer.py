@@ -20,15 +20,16 @@ def transformer(
     embed: str,
     layers: str,
     attention: str,
-    middle: str,
     final_norm: str,
     example: dict[str, int],
+    middle: str = "",
+    mlp: str = "mlp",
     windows: Callable[[Any], Mapping[int, int]] = lambda config: {},
 ) -> Architecture:
     """An architecture of pre-norm attention and MLP layers.
 
     ``middle`` is the norm before the MLP: its input is the stream between attention and MLP where these run one after
-    the other (``sizes["parallel"] == 0``). ``windows`` gives the width of every layer that has a sliding window.
+    the other (``sizes["parallel"] == 0``); types in which they never do have none. ``windows`` gives the width of every layer that has a sliding window.
 
     >>> from circuitry.architecture import definition
     >>> definition("gpt_neox").instrumentation
@@ -37,7 +38,7 @@ def transformer(
     families = (
         *stream(embed, layers, final_norm, middle),
         *attention_block(f"{layers}.{attention}"),
-        mlp_block(f"{layers}.mlp"),
+        mlp_block(f"{layers}.{mlp}"),
         LOGITS,
     )
     instrumentation = {"attn": "attention"}

@@ -21,6 +21,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 32, "num_attention_heads": 2},
     "gpt_neox-sequential": {"intermediate_size": 32, "num_attention_heads": 2, "use_parallel_residual": False},
     "gpt2": {"n_head": 2},
+    "gpt_neo": {"num_heads": 2, "window_size": 4, "attention_types": [[["global", "local", "local"], 1]]},
+    "bloom": {"n_head": 3, "hidden_size": 24},
     "llama": {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2},
     "mistral": {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 64},
     "qwen2": {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2},
@@ -48,11 +50,17 @@ LLAMA: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num
 EXPERTS: dict[str, Any] = LLAMA | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 OTHERS: dict[str, dict[str, Any]] = {
     "arcee": LLAMA,
+    "codegen": {"n_head": 4, "rotary_dim": 2},
     "cwm": LLAMA,
     "ernie4_5": LLAMA,
+    "falcon": {"num_attention_heads": 4},
+    "falcon-grouped": {"num_attention_heads": 4, "num_kv_heads": 2, "new_decoder_architecture": True},
+    "falcon-one_norm": {"num_attention_heads": 4, "num_kv_heads": 2, "new_decoder_architecture": True, "num_ln_in_parallel_attn": 1},
+    "falcon-sequential": {"num_attention_heads": 4, "multi_query": False, "parallel_attn": False, "bias": True},
     "gemma": LLAMA | {"head_dim": 4},
     "glm": LLAMA | {"head_dim": 4},
     "gpt_bigcode": {"n_head": 2},
+    "gptj": {"n_head": 2, "rotary_dim": 4},
     "granite": LLAMA
     | {"residual_multiplier": 0.5, "embedding_multiplier": 3.0, "attention_multiplier": 0.3, "logits_scaling": 2.0},
     "helium": LLAMA | {"head_dim": 4},
@@ -60,9 +68,11 @@ OTHERS: dict[str, dict[str, Any]] = {
     "internlm3": LLAMA,
     "ministral": LLAMA | {"head_dim": 4},
     "mixtral": LLAMA | {"num_local_experts": 4},
+    "mpt": {"n_heads": 3, "hidden_size": 24, "max_seq_len": 32, "attn_config": {"clip_qkv": 1.5, "softmax_scale": 0.3}},
     "nemotron": LLAMA,
     "olmo": LLAMA,
     "olmoe": EXPERTS,
+    "opt": {"num_attention_heads": 2, "ffn_dim": 32, "word_embed_proj_dim": 8},
     "phi3": LLAMA,
     "phimoe": LLAMA | {"num_local_experts": 4},
     "qwen2_moe": EXPERTS | {"shared_expert_intermediate_size": 16},
@@ -70,6 +80,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "seed_oss": LLAMA | {"head_dim": 4},
     "smollm3": LLAMA,
     "starcoder2": LLAMA,
+    "xglm": {"attention_heads": 2, "ffn_dim": 32},
 }
 """Types that use a graph of the above as it is: ``test_model_types`` has every one, the other tests none."""
 

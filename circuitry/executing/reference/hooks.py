@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from .naive import attention, mamba, mamba2, rwkv
+from .naive import attention, mamba, mamba2, own_attention, rwkv
 
 Key: TypeAlias = tuple[str, tuple[int, ...], str]
 """Family, indices, port: ("head", (1, 0), "q")."""
@@ -39,13 +39,46 @@ class _Names:
     short: Mapping[str, str] = field(default_factory=lambda: _SHORT)
 
 
-_MAMBA = _Names("backbone.embeddings", "backbone.layers", "backbone.norm_f", {"mixer": ("mixer_out", mamba.mixer)})
+_MAMBA = _Names("backbone.embeddings", "backbone.layers", "backbone.norm_f", {"mixer": ("mixer_out", mamba.mixer)}, mlp="")
 
 
 _GPT2 = _Names("transformer.wte", "transformer.h", "transformer.ln_f", {"attn": ("attn", None)}, "ln_2")
 
 
+def _own(layers: str, attention: str, equations: Naive, middle: str = "ln_2", mlp: str = "mlp", **names: str) -> _Names:
+    """Names of a type whose attention has its own equations."""
+    ends = {"embed": "transformer.wte", "norm": "transformer.ln_f"} | names
+    return _Names(layers=layers, mixers={attention: ("attn", equations)}, middle=middle, mlp=mlp, **ends)
+
+
 _KINDS = {
+    "bloom": _own(
+        "transformer.h", "self_attention", own_attention.bloom, "post_attention_layernorm", embed="transformer.word_embeddings"
+    ),
+    "codegen": _own("transformer.h", "attn", own_attention.codegen, ""),
+    "falcon": _own(
+        "transformer.h", "self_attention", own_attention.falcon, "post_attention_layernorm", embed="transformer.word_embeddings"
+    ),
+    "gpt_neo": _own("transformer.h", "attn.attention", own_attention.gpt_neo),
+    "gptj": _own("transformer.h", "attn", own_attention.gptj, ""),
+    "mpt": _own("transformer.blocks", "attn", own_attention.mpt, "norm_2", "ffn", norm="transformer.norm_f"),
+    "xglm": _own(
+        "model.layers",
+        "self_attn",
+        own_attention.xglm,
+        "final_layer_norm",
+        "fc2",
+        embed="model.embed_tokens",
+        norm="model.layer_norm",
+    ),
+    "opt": _Names(
+        "model.decoder.embed_tokens",
+        "model.decoder.layers",
+        "model.decoder.final_layer_norm",
+        {"self_attn": ("attn", None)},
+        "final_layer_norm",
+        "fc2",
+    ),
     "gpt_neox": _Names(
         "gpt_neox.embed_in",
         "gpt_neox.layers",
@@ -96,7 +129,7 @@ class Reference:
     def __init__(self, hf: Any) -> None:
         self.hf = hf
         self.names = _KINDS.get(hf.config.model_type, _KINDS["llama"])
-        self.parallel = bool(getattr(hf.config, "use_parallel_residual", False))
+        self.parallel = any(getattr(hf.config, name, False) for name in ("use_parallel_residual", "parallel_attn"))
 
     @torch.no_grad()
     def run(self, ids: Tensor, edits: Edits) -> Values:
@@ -154,14 +187,14 @@ class Reference:
         for number, layer in enumerate(layers):
             entry(layer, ("resid", (number,), ""))
             for attribute, (family, naive) in names.mixers.items():
-                if (mixer := getattr(layer, attribute, None)) is None:
+                if (mixer := _inner(layer, attribute)) is None:
                     continue  # a hybrid's layer has one of them
                 if naive is not None:
                     equations(mixer, number, naive)
                 output(mixer, (family, (number,), ""))
             if names.middle and not self.parallel:
                 _around(stack, layer, getattr(layer, names.middle), ("resid_mid", (number,), ""), see)
-            if names.middle and names.mlp:
+            if names.mlp:
                 output(getattr(layer, names.mlp), ("mlp", (number,), ""))
         entry(self.hf.get_submodule(names.norm), ("resid", (len(layers),), ""))
         if any(naive is None for _, naive in names.mixers.values()):
@@ -183,6 +216,13 @@ class Reference:
         before = self.hf.config._attn_implementation
         self.hf.set_attn_implementation("circuitry_reference")
         stack.callback(self.hf.set_attn_implementation, before)
+
+
+def _inner(layer: Any, path: str) -> Any:
+    """The module at a dotted path in a layer; None if there is none."""
+    for name in path.split("."):
+        layer = getattr(layer, name, None)
+    return layer
 
 
 def _around(stack: ExitStack, layer: Any, norm: Any, key: Key, see: See) -> None:

@@ -1,0 +1,178 @@
+"""Types whose attention transformers computes in code of its own: the part of it that makes z is replaced by ``attention.attend``.
+
+The scores are made in the stock order of operations, so that the logits have the same bits. Four types also add the stream inside
+their blocks, or change a block's output later; their layers are replaced too, so that a block's output is what it adds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .attention import attend, products, rows
+from .gates import replace_method
+from .packed import Inside
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _masked(scores: Tensor, mask: Tensor | None, inside: Inside | None) -> Tensor:
+    return scores if mask is None else scores + rows(mask, inside)
+
+
+def _gpt_neo(self: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None) -> Any:
+    def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
+        scores = products(_wide(q), _wide(k), inside)
+        seen = self.bias[..., : max(scores.shape[-2:]), : scores.shape[-1]] if inside is None else self.bias[..., : scores.shape[-1]]
+        return _masked(torch.where(rows(seen, inside), scores, torch.finfo(scores.dtype).min), attention_mask, inside)
+
+    z, pattern = attend(self, query, key, value, scores)
+    return z.transpose(1, 2), pattern
+
+
+def _gptj(self: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None) -> Any:
+    def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
+        return _masked(products(_wide(q), _wide(k), inside) / self.scale_attn, attention_mask, inside)
+
+    z, pattern = attend(self, query, key, value, scores)
+    return z.transpose(1, 2), pattern
+
+
+def _codegen(self: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None) -> Any:
+    def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
+        return _masked(products(_wide(q), _wide(k), inside), attention_mask, inside) / self.scale_attn
+
+    z, pattern = attend(self, query, key, value, scores)
+    return z.transpose(1, 2), pattern
+
+
+def _bloom(self: Any, hidden_states: Tensor, residual: Any, *, alibi: Tensor, attention_mask: Tensor | None, **_: Any) -> Any:
+    """``alibi`` is [row, head, 1, key pos]."""
+
+    def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
+        if inside is None:
+            bias, out = alibi.expand(len(q), -1, -1, -1).flatten(0, 1), (*q.shape[:3], k.shape[2])
+            scores = bias.baddbmm(q.flatten(0, 1), k.flatten(0, 1).mT, beta=self.beta, alpha=self.inv_norm_factor).view(out)
+        else:
+            scores = products(q, k, inside) * self.inv_norm_factor + rows(alibi, inside)
+        return _masked(scores, attention_mask, inside)
+
+    z, pattern = attend(self, *self._reshape(self.query_key_value(hidden_states)), scores)
+    return self.dense(z.flatten(2)), pattern
+
+
+def _mpt(self: Any, hidden_states: Tensor, position_bias: Tensor, attention_mask: Tensor, **_: Any) -> Any:
+    def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
+        scores = products(q, k, inside) * self.softmax_scale
+        scores = scores + rows(position_bias[..., -scores.shape[-1] :], inside)
+        return scores.masked_fill(rows(attention_mask, inside), torch.finfo(q.dtype).min)
+
+    mixed = self.Wqkv(hidden_states)
+    mixed = mixed.clamp(-self.clip_qkv, self.clip_qkv) if self.clip_qkv else mixed
+    q, k, v = (x.unflatten(2, (self.n_heads, self.head_dim)).transpose(1, 2) for x in mixed.chunk(3, 2))
+    z, pattern = attend(self, q, k, v, scores)
+    return self.out_proj(z.flatten(2)), pattern
+
+
+def _falcon(self: Any, hidden_states: Tensor, attention_mask: Tensor, position_embeddings: Any, **_: Any) -> Any:
+    from transformers.models.falcon.modeling_falcon import apply_rotary_pos_emb
+
+    def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
+        return products(q, k, inside) / math.sqrt(self.head_dim) + rows(attention_mask, inside)
+
+    q, k, v = (x.transpose(1, 2) for x in self._split_heads(self.query_key_value(hidden_states)))
+    q, k = apply_rotary_pos_emb(q, k, *position_embeddings)
+    z, pattern = attend(self, q, k, v, scores)
+    return self.dense(z.flatten(2)), pattern
+
+
+def _xglm(self: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any) -> Any:
+    def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
+        scores = _masked(products(q, k, inside), attention_mask, inside)
+        return scores.clamp(min=torch.finfo(scores.dtype).min)
+
+    q, k, v = self.q_proj(hidden_states) * self.scaling, self.k_proj(hidden_states), self.v_proj(hidden_states)
+    q, k, v = (x.unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2) for x in (q, k, v))
+    z, pattern = attend(self, q, k, v, scores)
+    return self.out_proj(z.flatten(2)), pattern
+
+
+# --- layers ----------------------------------------------------------------------------------------------------------------
+
+
+def _bloom_layer(self: Any, hidden_states: Tensor, alibi: Tensor, attention_mask: Tensor | None, **_: Any) -> Any:
+    alibi = alibi.view(-1, self.num_heads, 1, alibi.shape[-1])
+    # Stock blocks add the stream that they are given. Here they are given none, and it is added outside.
+    added, pattern = self.self_attention(
+        self.input_layernorm(hidden_states), 0.0, alibi=alibi, attention_mask=attention_mask
+    )
+    middle = hidden_states + added
+    return middle + self.mlp(self.post_attention_layernorm(middle), 0.0), pattern
+
+
+def _mpt_layer(self: Any, hidden_states: Tensor, position_bias: Tensor, attention_mask: Tensor, **_: Any) -> Any:
+    added, pattern = self.attn(self.norm_1(hidden_states), position_bias=position_bias[None], attention_mask=attention_mask)
+    middle = added + hidden_states
+    return self.ffn(self.norm_2(middle), 0.0) + middle, pattern
+
+
+def _falcon_layer(self: Any, hidden_states: Tensor, **options: Any) -> Any:
+    two = getattr(self, "ln_attn", None) is not None
+    normed = self.ln_attn(hidden_states) if two else self.input_layernorm(hidden_states)
+    added, pattern = self.self_attention(normed, **options)
+    if not self.config.parallel_attn:
+        middle = hidden_states + added
+        return middle + self.mlp(self.post_attention_layernorm(middle)), pattern
+    # Stock Falcon adds the attention's output into the tensor that the MLP returned.
+    return hidden_states + (self.mlp(self.ln_mlp(hidden_states) if two else normed) + added), pattern
+
+
+def _opt_layer(self: Any, hidden_states: Tensor, **options: Any) -> Tensor:
+    """The stock layer flattens rows and positions before its MLP."""
+    added, _ = self.self_attn(hidden_states=self.self_attn_layer_norm(hidden_states), **options)
+    middle = hidden_states + added
+    return middle + self.fc2(self.activation_fn(self.fc1(self.final_layer_norm(middle))))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class _Adapter:
+    """Methods by name that replace those of the attention module, and of the layer that it is in."""
+
+    attention: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    layer: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+
+
+_ADAPTERS = {
+    "gpt_neo": _Adapter({"_attn": _gpt_neo}),
+    "gptj": _Adapter({"_attn": _gptj}),
+    "codegen": _Adapter({"_attn": _codegen}),
+    "bloom": _Adapter({"forward": _bloom}, {"forward": _bloom_layer}),
+    "mpt": _Adapter({"forward": _mpt}, {"forward": _mpt_layer}),
+    "falcon": _Adapter({"forward": _falcon}, {"forward": _falcon_layer}),
+    "xglm": _Adapter({"forward": _xglm}),
+    "opt": _Adapter({}, {"forward": _opt_layer}),
+}
+
+
+def adapt(model: Any, layers: list[Any]) -> None:
+    """Replace the methods of attention modules, and of the layers around them, that do not use transformers' attention interface.
+
+    Nothing happens to a model of a type that uses it.
+
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> adapt(GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1)), [])
+    """
+    adapter = _ADAPTERS.get(model.config.model_type, _Adapter())
+    around = {id(child): parent for parent in model.modules() for child in parent.children()}
+    for attention in layers:
+        for name, method in adapter.attention.items():
+            replace_method(attention, name, method)
+        for name, method in adapter.layer.items():
+            replace_method(around[id(attention)], name, method)

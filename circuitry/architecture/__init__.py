@@ -10,7 +10,7 @@ from .reach import Reach
 from .rules import CAUSAL, NEXT, SAME, Edge, Rule, lag, part, window
 from .state_space import selective
 from .stream import LOGITS
-from .transformer import transformer
+from .transformer import sliding_layers, transformer
 
 __all__ = [
     "CAUSAL",
@@ -33,6 +33,7 @@ __all__ = [
     "model_types",
     "part",
     "selective",
+    "sliding_layers",
     "transformer",
     "window",
 ]

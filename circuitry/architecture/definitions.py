@@ -12,6 +12,9 @@ _REASONS = {
     "openai-gpt": "its layers normalise the residual stream itself, so what is added to the stream does not add up",
     "exaone4 flex_olmo gemma2 gemma3 gemma3_text glm4 olmo2 olmo3": "it normalises what attention and MLP give before adding it "
     "to the stream, so the contributions of heads do not add up",
+    "nanochat": "it uses one norm before its layers and after them, so the stream after the last layer cannot be told apart",
+    "bitnet": "it normalises all heads together before the output projection, so what heads contribute does not add up",
+    "laguna": "the output of its heads is multiplied by a gate that reads the stream, for which no graph is written yet",
     "flint gpt_oss granite_swa hy_v4 mimo_v2_flash": "its attention has sinks, which circuitry does not compute",
     "diffllama": "its heads subtract one attention pattern from another, and circuitry knows one pattern per head",
     "deepseek_v2 deepseek_v3 glm4_moe_lite minicpm3": "its heads share compressed keys and values (latent attention), "

@@ -45,6 +45,17 @@ def transformer(
     return Architecture(name, model_types, citations, families, sizes, _edges, instrumentation, layers, example, windows=windows)
 
 
+def sliding_layers(config: Any) -> dict[int, int]:
+    """The width of every layer with a sliding window, where a config lists the kinds of its layers (``layer_types``).
+
+    >>> from types import SimpleNamespace
+    >>> sliding_layers(SimpleNamespace(sliding_window=4, layer_types=["full_attention", "sliding_attention"]))
+    {1: 4}
+    """
+    width = config.sliding_window
+    return {n: width for n, kind in enumerate(config.layer_types) if width is not None and kind == "sliding_attention"}
+
+
 def attention_block(module: str) -> tuple[Family, Family]:
     """The families ``head`` and ``attn`` of an attention module that has its hook points.
 

@@ -53,15 +53,29 @@ def _codegen(self: Any, query: Tensor, key: Tensor, value: Tensor, attention_mas
     return z.transpose(1, 2), pattern
 
 
+def _gpt_neox_japanese(self: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None) -> Any:
+    def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
+        return _masked(_scaled(q, k, inside, None, 1.0, 1.0 / self.norm_factor), attention_mask, inside)
+
+    z, pattern = attend(self, query, key, value, scores)
+    return z.transpose(1, 2), pattern
+
+
+def _scaled(q: Tensor, k: Tensor, inside: Inside | None, bias: Tensor | None, beta: float, alpha: float) -> Tensor:
+    """beta * bias + alpha * products, in one operation where tokens are not packed."""
+    if inside is not None:
+        scores = products(q, k, inside) * alpha
+        return scores if bias is None else scores + beta * rows(bias, inside)
+    heads, size = q.flatten(0, 1), (*q.shape[:3], k.shape[2])
+    added = q.new_zeros(1) if bias is None else bias.expand(len(q), -1, -1, -1).flatten(0, 1)
+    return torch.baddbmm(added, heads, k.flatten(0, 1).mT, beta=beta, alpha=alpha).view(size)
+
+
 def _bloom(self: Any, hidden_states: Tensor, residual: Any, *, alibi: Tensor, attention_mask: Tensor | None, **_: Any) -> Any:
     """``alibi`` is [row, head, 1, key pos]."""
 
     def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
-        if inside is None:
-            bias, out = alibi.expand(len(q), -1, -1, -1).flatten(0, 1), (*q.shape[:3], k.shape[2])
-            scores = bias.baddbmm(q.flatten(0, 1), k.flatten(0, 1).mT, beta=self.beta, alpha=self.inv_norm_factor).view(out)
-        else:
-            scores = products(q, k, inside) * self.inv_norm_factor + rows(alibi, inside)
+        scores = _scaled(q, k, inside, alibi, self.beta, self.inv_norm_factor)
         return _masked(scores, attention_mask, inside)
 
     z, pattern = attend(self, *self._reshape(self.query_key_value(hidden_states)), scores)
@@ -152,6 +166,7 @@ class _Adapter:
 _ADAPTERS = {
     "gpt_neo": _Adapter({"_attn": _gpt_neo}),
     "gptj": _Adapter({"_attn": _gptj}),
+    "gpt_neox_japanese": _Adapter({"_attn": _gpt_neox_japanese}),
     "codegen": _Adapter({"_attn": _codegen}),
     "bloom": _Adapter({"forward": _bloom}, {"forward": _bloom_layer}),
     "mpt": _Adapter({"forward": _mpt}, {"forward": _mpt_layer}),

@@ -51,7 +51,29 @@ def _own(layers: str, attention: str, equations: Naive, middle: str = "ln_2", ml
     return _Names(layers=layers, mixers={attention: ("attn", equations)}, middle=middle, mlp=mlp, **ends)
 
 
+_LLAMA = _Names("model.embed_tokens", "model.layers", "model.norm", {"self_attn": ("attn", None)}, "post_attention_layernorm")
+
+
+_PARALLEL = replace(_LLAMA, middle="")
+
+
 _KINDS = {
+    "apertus": replace(_LLAMA, middle="feedforward_layernorm"),
+    "biogpt": replace(
+        _LLAMA,
+        embed="biogpt.embed_tokens",
+        layers="biogpt.layers",
+        norm="biogpt.layer_norm",
+        middle="final_layer_norm",
+        mlp="fc2",
+    ),
+    "cohere": _PARALLEL,
+    "cohere2": _PARALLEL,
+    "cohere2_moe": _PARALLEL,
+    "granitemoe": replace(_LLAMA, mlp="block_sparse_moe"),
+    "persimmon": replace(_LLAMA, norm="model.final_layernorm"),
+    "phi": replace(_PARALLEL, norm="model.final_layernorm"),
+    "vaultgemma": replace(_LLAMA, middle="pre_feedforward_layernorm"),
     "bloom": _own(
         "transformer.h", "self_attention", own_attention.bloom, "post_attention_layernorm", embed="transformer.word_embeddings"
     ),
@@ -60,6 +82,14 @@ _KINDS = {
         "transformer.h", "self_attention", own_attention.falcon, "post_attention_layernorm", embed="transformer.word_embeddings"
     ),
     "gpt_neo": _own("transformer.h", "attn.attention", own_attention.gpt_neo),
+    "gpt_neox_japanese": _own(
+        "gpt_neox_japanese.layers",
+        "attention",
+        own_attention.gpt_neox_japanese,
+        "post_attention_layernorm",
+        embed="gpt_neox_japanese.embed_in",
+        norm="gpt_neox_japanese.final_layer_norm",
+    ),
     "gptj": _own("transformer.h", "attn", own_attention.gptj, ""),
     "mpt": _own("transformer.blocks", "attn", own_attention.mpt, "norm_2", "ffn", norm="transformer.norm_f"),
     "xglm": _own(
@@ -88,9 +118,7 @@ _KINDS = {
     ),
     "gpt2": _GPT2,
     "gpt_bigcode": _GPT2,
-    "llama": _Names(
-        "model.embed_tokens", "model.layers", "model.norm", {"self_attn": ("attn", None)}, "post_attention_layernorm"
-    ),
+    "llama": _LLAMA,
     "jamba": _Names(
         "model.embed_tokens",
         "model.layers",

@@ -94,11 +94,22 @@ def falcon(m: Any, x: Tensor, layer: int, see: See) -> Tensor:
     groups = config.num_kv_heads if config.new_decoder_architecture else 1 if config.multi_query else m.num_heads
     blocks = _split(m.query_key_value(x), groups, m.num_heads // groups + 2)  # of each group: its queries, its key, its value
     q, k, v = blocks[:, :, :-2].flatten(1, 2), blocks[:, :, -2], blocks[:, :, -1]
-    angles = _angles(x, d, config.rope_parameters["rope_theta"]).repeat(1, 2)
-    q, k = (
-        y * angles.cos() + torch.cat([-y[..., d // 2 :], y[..., : d // 2]], -1) * angles.sin() for y in (q, k)
-    )
+    q, k = (_turned(y, config.rope_parameters["rope_theta"]) for y in (q, k))
     return m.dense(by_head(q, k, v, _hidden(x), layer, see, lambda _, scores: scores * d**-0.5).flatten(2))  # type: ignore[no-any-return]
+
+
+def gpt_neox_japanese(m: Any, x: Tensor, layer: int, see: See) -> Tensor:
+    """Query, key and value of a head lie side by side; the first ``rotary_ndims`` numbers are rotated, halves with each other.
+
+    >>> from transformers import GPTNeoXJapaneseConfig, GPTNeoXJapaneseForCausalLM
+    >>> sizes = {"vocab_size": 9, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
+    >>> hf = GPTNeoXJapaneseForCausalLM(GPTNeoXJapaneseConfig(**sizes))
+    >>> gpt_neox_japanese(hf.gpt_neox_japanese.layers[0].attention, torch.ones(1, 3, 4), 0, lambda key, x: x).shape
+    torch.Size([1, 3, 4])
+    """
+    q, k, v = _split(m.query_key_value(x), m.num_attention_heads, 3).unbind(2)
+    q, k = (torch.cat([_turned(y[..., : m.rotary_ndims], 10000.0), y[..., m.rotary_ndims :]], -1) for y in (q, k))
+    return m.dense(by_head(q, k, v, _hidden(x), layer, see, lambda _, scores: scores * m.head_size**-0.5).flatten(2))  # type: ignore[no-any-return]
 
 
 def xglm(m: Any, x: Tensor, layer: int, see: See) -> Tensor:
@@ -129,6 +140,12 @@ def _angles(x: Tensor, size: int, base: float) -> Tensor:
     """The angles [pos, size / 2] by which pairs of numbers are turned."""
     speeds = base ** (-torch.arange(0, size, 2, dtype=torch.float32) / size)
     return (torch.arange(x.shape[1])[:, None] * speeds).to(x.device)
+
+
+def _turned(y: Tensor, base: float) -> Tensor:
+    """Vectors [batch, head, pos, d] of which halves are rotated with each other."""
+    angles, (one, other) = _angles(y[:, 0], y.shape[-1], base), y.chunk(2, -1)
+    return torch.cat([one * angles.cos() - other * angles.sin(), other * angles.cos() + one * angles.sin()], -1)
 
 
 def _rotated(m: Any, q: Tensor, k: Tensor, v: Tensor, layer: int, see: See) -> Tensor:

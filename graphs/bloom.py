@@ -13,7 +13,9 @@ from circuitry.errors import ModelError
 
 def sizes(config: Any) -> dict[str, int]:
     if config.apply_residual_connection_post_layernorm:
-        raise ModelError("bloom with apply_residual_connection_post_layernorm is refused: a layer normalises the residual stream itself")
+        raise ModelError(
+            "bloom with apply_residual_connection_post_layernorm is refused: a layer normalises the residual stream itself"
+        )
     return {"layer": config.n_layer, "head": config.n_head, "parallel": 0}
 
 

@@ -11,7 +11,9 @@ from circuitry.errors import ModelError
 
 def sizes(config: Any) -> dict[str, int]:
     if config.alibi:
-        raise ModelError("falcon with alibi is refused: transformers' eager attention adds the bias twice and its sdpa attention once")
+        raise ModelError(
+            "falcon with alibi is refused: transformers' eager attention adds the bias twice and its sdpa attention once"
+        )
     return {"layer": config.num_hidden_layers, "head": config.num_attention_heads, "parallel": int(config.parallel_attn)}
 
 

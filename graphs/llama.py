@@ -30,18 +30,19 @@ def windows(config: Any) -> dict[int, int]:
 def sizes(config: Any) -> dict[str, int]:
     """Raises ModelError for HyperCLOVA X with norms after its blocks."""
     if getattr(config, "use_post_norm", False):
-        raise ModelError(f"{config.model_type} with use_post_norm is refused: it normalises what attention and MLP give before adding it")
+        raise ModelError(
+            f"{config.model_type} with use_post_norm is refused: it normalises what attention and MLP give before adding it"
+        )
     return {"layer": config.num_hidden_layers, "head": config.num_attention_heads, "parallel": 0}
 
 
 ARCHITECTURE = transformer(
     name="llama",
     model_types=(
-        *("llama", "mistral", "ministral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe"),
-        *("arcee", "cwm", "ernie4_5", "gemma", "glm", "granite", "helium", "hunyuan_v1_dense", "internlm3", "nemotron"),
-        *("olmo", "olmoe", "phi3", "phimoe", "seed_oss", "smollm3", "starcoder2"),
-        *("aria_text", "dots1", "ernie4_5_moe", "exaone_moe", "glm4_moe", "hunyuan_v1_moe", "hy_v3", "hyperclovax", "iquestcoder"),
-        *("jais2", "mellum", "minimax_m2", "ministral3", "solar_open"),
+        *("llama", "mistral", "ministral", "ministral3", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe"),
+        *("arcee", "aria_text", "cwm", "dots1", "ernie4_5", "ernie4_5_moe", "exaone_moe", "gemma", "glm", "glm4_moe", "granite"),
+        *("helium", "hunyuan_v1_dense", "hunyuan_v1_moe", "hy_v3", "hyperclovax", "internlm3", "iquestcoder", "mellum"),
+        *("minimax_m2", "nemotron", "olmo", "olmoe", "phi3", "phimoe", "seed_oss", "smollm3", "solar_open", "starcoder2"),
     ),
     citations=(
         "Touvron et al. 2023, Llama 2, arXiv:2307.09288",

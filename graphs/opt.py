@@ -10,7 +10,9 @@ from circuitry.errors import ModelError
 
 def sizes(config: Any) -> dict[str, int]:
     if not config.do_layer_norm_before:
-        raise ModelError("opt with do_layer_norm_before=False (opt-350m) is refused: a layer normalises the residual stream itself")
+        raise ModelError(
+            "opt with do_layer_norm_before=False (opt-350m) is refused: a layer normalises the residual stream itself"
+        )
     return {"layer": config.num_hidden_layers, "head": config.num_attention_heads, "parallel": 0}
 
 

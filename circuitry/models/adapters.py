@@ -30,7 +30,9 @@ def _masked(scores: Tensor, mask: Tensor | None, inside: Inside | None) -> Tenso
 def _gpt_neo(self: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None) -> Any:
     def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
         scores = products(_wide(q), _wide(k), inside)
-        seen = self.bias[..., : max(scores.shape[-2:]), : scores.shape[-1]] if inside is None else self.bias[..., : scores.shape[-1]]
+        seen = (
+            self.bias[..., : max(scores.shape[-2:]), : scores.shape[-1]] if inside is None else self.bias[..., : scores.shape[-1]]
+        )
         return _masked(torch.where(rows(seen, inside), scores, torch.finfo(scores.dtype).min), attention_mask, inside)
 
     z, pattern = attend(self, query, key, value, scores)
@@ -47,7 +49,8 @@ def _gptj(self: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: 
 
 def _codegen(self: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None) -> Any:
     def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
-        return _masked(products(_wide(q), _wide(k), inside), attention_mask, inside) / self.scale_attn
+        scores: Tensor = _masked(products(_wide(q), _wide(k), inside), attention_mask, inside) / self.scale_attn
+        return scores
 
     z, pattern = attend(self, query, key, value, scores)
     return z.transpose(1, 2), pattern
@@ -78,7 +81,8 @@ def _bloom(self: Any, hidden_states: Tensor, residual: Any, *, alibi: Tensor, at
         scores = _scaled(q, k, inside, alibi, self.beta, self.inv_norm_factor)
         return _masked(scores, attention_mask, inside)
 
-    z, pattern = attend(self, *self._reshape(self.query_key_value(hidden_states)), scores)
+    q, k, v = self._reshape(self.query_key_value(hidden_states))
+    z, pattern = attend(self, q, k, v, scores)
     return self.dense(z.flatten(2)), pattern
 
 
@@ -124,9 +128,7 @@ def _xglm(self: Any, hidden_states: Tensor, attention_mask: Tensor | None = None
 def _bloom_layer(self: Any, hidden_states: Tensor, alibi: Tensor, attention_mask: Tensor | None, **_: Any) -> Any:
     alibi = alibi.view(-1, self.num_heads, 1, alibi.shape[-1])
     # Stock blocks add the stream that they are given. Here they are given none, and it is added outside.
-    added, pattern = self.self_attention(
-        self.input_layernorm(hidden_states), 0.0, alibi=alibi, attention_mask=attention_mask
-    )
+    added, pattern = self.self_attention(self.input_layernorm(hidden_states), 0.0, alibi=alibi, attention_mask=attention_mask)
     middle = hidden_states + added
     return middle + self.mlp(self.post_attention_layernorm(middle), 0.0), pattern
 

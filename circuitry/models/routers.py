@@ -22,7 +22,8 @@ class Unrounded(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         wide = [torch.float64 if value is torch.float32 else value for value in args]
         named = {name: torch.float64 if value is torch.float32 else value for name, value in (kwargs or {}).items()}
-        return (Tensor.double if function is Tensor.float else function)(*wide, **named)
+        widened: Any = Tensor.double if function is Tensor.float else function
+        return widened(*wide, **named)
 
 
 def _unrounded(self: Any, *args: Any, **options: Any) -> Any:

@@ -18,9 +18,16 @@ from support.agreement import both, ragged
 
 EXACT = 1e-10
 WINDOW, CHUNK, LENGTH = 3, 4, 12
+MIXED = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 SLIDING: dict[str, dict[str, Any]] = {
+    "cohere2": MIXED,
+    "cohere2_moe": MIXED,
     "cwm": {"sliding_window": WINDOW},
-    "ministral": {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    "dots1": {"sliding_window": WINDOW, "max_window_layers": 1},
+    "exaone_moe": MIXED,
+    "mellum": MIXED,
+    "ministral": MIXED,
+    "ministral3": {"sliding_window": WINDOW},
     "mistral": {"sliding_window": WINDOW},
     "mixtral": {"sliding_window": WINDOW},
     "phi3": {"sliding_window": WINDOW},
@@ -31,9 +38,14 @@ SLIDING: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"sliding_window": WINDOW, "use_sliding_window": True},
     "smollm3": {"sliding_window": WINDOW, "use_sliding_window": True, "no_rope_layers": [0, 1, 0]},
     "starcoder2": {"sliding_window": WINDOW},
+    "vaultgemma": MIXED,
 }
-"""Every type that has a window, with one shorter than the prompt; ``sliding`` says in which layers."""
-LAYERS = {"cwm": (1, 2), "ministral": (0, 2), "qwen2": (1, 2), "qwen2_moe": (0, 2), "qwen3": (2,), "smollm3": (0, 2)}
+"""Every type that has a window, with one shorter than the prompt."""
+LOCAL = SLIDING | {"gpt_neo": {"window_size": WINDOW}}
+"""With the type whose window is in attention code of its own."""
+LAYERS = dict.fromkeys([kind for kind in SLIDING if SLIDING[kind] is MIXED], (0, 2))
+LAYERS |= {"cwm": (1, 2), "dots1": (1, 2), "gpt_neo": (1, 2), "qwen2": (1, 2), "qwen2_moe": (0, 2), "qwen3": (2,), "smollm3": (0, 2)}
+"""The layers that have it, where not all do."""
 PATHS = """
 embed @ B -> logits
 embed @ A -> logits @ END
@@ -117,10 +129,10 @@ def test_every_type_that_has_a_window_is_here() -> None:
             assert torch.equal(logits(stock, ids), logits(windowed, ids)), kind
 
 
-@pytest.mark.parametrize("kind", SLIDING)
+@pytest.mark.parametrize("kind", LOCAL)
 def test_a_window_hides_what_is_farther_away(kind: str) -> None:
     """Otherwise the tests below would say nothing."""
-    model = tiny.model(kind, **SLIDING[kind])
+    model = tiny.model(kind, **LOCAL[kind])
     far = torch.ones(LENGTH, LENGTH).tril(-WINDOW).bool()
     for layer in range(3):
         assert (patterns(model, layer)[:, far] == 0).all() == (layer in LAYERS.get(kind, (0, 1, 2))), layer
@@ -130,9 +142,9 @@ def test_a_window_hides_what_is_farther_away(kind: str) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("kind", SLIDING)
+@pytest.mark.parametrize("kind", LOCAL)
 def test_both_engines_agree_beyond_the_window(kind: str, path: str) -> None:
-    (cell,) = both(tiny.model(kind, **SLIDING[kind]), path, PROMPTS)
+    (cell,) = both(tiny.model(kind, **LOCAL[kind]), path, PROMPTS)
     assert cell.error < EXACT < cell.effect
 
 

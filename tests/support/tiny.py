@@ -48,7 +48,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 LLAMA: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
 EXPERTS: dict[str, Any] = LLAMA | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
-DEEPSEEK: dict[str, Any] = EXPERTS | {"n_routed_experts": 4, "n_shared_experts": 1, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
+DEEPSEEK: dict[str, Any] = EXPERTS | {
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+}
 GRANITE = {"residual_multiplier": 0.5, "embedding_multiplier": 3.0, "attention_multiplier": 0.3, "logits_scaling": 2.0}
 OTHERS: dict[str, dict[str, Any]] = {
     "apertus": LLAMA,
@@ -66,7 +72,12 @@ OTHERS: dict[str, dict[str, Any]] = {
     "exaone_moe": DEEPSEEK | {"num_experts": 4, "head_dim": 4},
     "falcon": {"num_attention_heads": 4},
     "falcon-grouped": {"num_attention_heads": 4, "num_kv_heads": 2, "new_decoder_architecture": True},
-    "falcon-one_norm": {"num_attention_heads": 4, "num_kv_heads": 2, "new_decoder_architecture": True, "num_ln_in_parallel_attn": 1},
+    "falcon-one_norm": {
+        "num_attention_heads": 4,
+        "num_kv_heads": 2,
+        "new_decoder_architecture": True,
+        "num_ln_in_parallel_attn": 1,
+    },
     "falcon-sequential": {"num_attention_heads": 4, "multi_query": False, "parallel_attn": False, "bias": True},
     "gemma": LLAMA | {"head_dim": 4},
     "glm": LLAMA | {"head_dim": 4},
@@ -83,7 +94,6 @@ OTHERS: dict[str, dict[str, Any]] = {
     "hyperclovax": LLAMA | GRANITE | {"use_post_norm": False},
     "internlm3": LLAMA,
     "iquestcoder": LLAMA,
-    "jais2": LLAMA,
     "mellum": EXPERTS | {"head_dim": 4},
     "minimax_m2": EXPERTS | {"head_dim": 4, "num_local_experts": 4, "rotary_dim": 2},
     "ministral": LLAMA | {"head_dim": 4},

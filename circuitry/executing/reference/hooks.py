@@ -45,10 +45,17 @@ _MAMBA = _Names("backbone.embeddings", "backbone.layers", "backbone.norm_f", {"m
 _GPT2 = _Names("transformer.wte", "transformer.h", "transformer.ln_f", {"attn": ("attn", None)}, "ln_2")
 
 
-def _own(layers: str, attention: str, equations: Naive, middle: str = "ln_2", mlp: str = "mlp", **names: str) -> _Names:
+def _own(
+    layers: str,
+    attention: str,
+    equations: Naive,
+    middle: str = "ln_2",
+    mlp: str = "mlp",
+    embed: str = "transformer.wte",
+    norm: str = "transformer.ln_f",
+) -> _Names:
     """Names of a type whose attention has its own equations."""
-    ends = {"embed": "transformer.wte", "norm": "transformer.ln_f"} | names
-    return _Names(layers=layers, mixers={attention: ("attn", equations)}, middle=middle, mlp=mlp, **ends)
+    return _Names(embed, layers, norm, {attention: ("attn", equations)}, middle, mlp)
 
 
 _LLAMA = _Names("model.embed_tokens", "model.layers", "model.norm", {"self_attn": ("attn", None)}, "post_attention_layernorm")

@@ -63,9 +63,7 @@ def bloom(m: Any, x: Tensor, layer: int, see: See) -> Tensor:
     torch.Size([1, 3, 4])
     """
     d, width = m.head_dim, m.query_key_value(x)
-    q, k, v = (
-        torch.stack([width[..., (3 * h + n) * d : (3 * h + n + 1) * d] for h in range(m.num_heads)], 1) for n in range(3)
-    )
+    q, k, v = (torch.stack([width[..., (3 * h + n) * d : (3 * h + n + 1) * d] for h in range(m.num_heads)], 1) for n in range(3))
     return m.dense(by_head(q, k, v, _hidden(x), layer, see, _alibi(x, m.num_heads, d**-0.5)).flatten(2))  # type: ignore[no-any-return]
 
 
@@ -127,7 +125,7 @@ def xglm(m: Any, x: Tensor, layer: int, see: See) -> Tensor:
 def _split(x: Tensor, heads: int, parts: int = 0) -> Tensor:
     """[batch, pos, head * d] to [batch, head, pos, d]; with ``parts``, [batch, head, part, pos, d]."""
     shape = (heads, parts, -1) if parts else (heads, -1)
-    return x.unflatten(2, shape).movedim(1, -2)
+    return x.view(*x.shape[:2], *shape).movedim(1, -2)
 
 
 def _hidden(x: Tensor, width: int | None = None) -> Tensor:

@@ -30,9 +30,8 @@ def _masked(scores: Tensor, mask: Tensor | None, inside: Inside | None) -> Tenso
 def _gpt_neo(self: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None) -> Any:
     def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
         scores = products(_wide(q), _wide(k), inside)
-        seen = (
-            self.bias[..., : max(scores.shape[-2:]), : scores.shape[-1]] if inside is None else self.bias[..., : scores.shape[-1]]
-        )
+        count = scores.shape[-1]
+        seen = self.bias[..., :count] if inside else self.bias[..., count - q.shape[2] : count, :count]
         return _masked(torch.where(rows(seen, inside), scores, torch.finfo(scores.dtype).min), attention_mask, inside)
 
     z, pattern = attend(self, query, key, value, scores)
@@ -74,7 +73,21 @@ def _scaled(q: Tensor, k: Tensor, inside: Inside | None, bias: Tensor | None, be
     return torch.baddbmm(added, heads, k.flatten(0, 1).mT, beta=beta, alpha=alpha).view(size)
 
 
-def _bloom(self: Any, hidden_states: Tensor, residual: Any, *, alibi: Tensor, attention_mask: Tensor | None, **_: Any) -> Any:
+def _extended(cache: Any, k: Tensor, v: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+    """Keys and values with those of the tokens that were generated before."""
+    return (k, v) if cache is None else cache.update(k, v, layer)
+
+
+def _bloom(
+    self: Any,
+    hidden_states: Tensor,
+    residual: Any,
+    *,
+    alibi: Tensor,
+    attention_mask: Tensor | None,
+    layer_past: Any = None,
+    **_: Any,
+) -> Any:
     """``alibi`` is [row, head, 1, key pos]."""
 
     def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
@@ -82,11 +95,14 @@ def _bloom(self: Any, hidden_states: Tensor, residual: Any, *, alibi: Tensor, at
         return _masked(scores, attention_mask, inside)
 
     q, k, v = self._reshape(self.query_key_value(hidden_states))
+    k, v = _extended(layer_past, k, v, self.layer_idx)
     z, pattern = attend(self, q, k, v, scores)
     return self.dense(z.flatten(2)), pattern
 
 
-def _mpt(self: Any, hidden_states: Tensor, position_bias: Tensor, attention_mask: Tensor, **_: Any) -> Any:
+def _mpt(
+    self: Any, hidden_states: Tensor, position_bias: Tensor, attention_mask: Tensor, past_key_values: Any = None, **_: Any
+) -> Any:
     def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
         scores = products(q, k, inside) * self.softmax_scale
         scores = scores + rows(position_bias[..., -scores.shape[-1] :], inside)
@@ -95,11 +111,14 @@ def _mpt(self: Any, hidden_states: Tensor, position_bias: Tensor, attention_mask
     mixed = self.Wqkv(hidden_states)
     mixed = mixed.clamp(-self.clip_qkv, self.clip_qkv) if self.clip_qkv else mixed
     q, k, v = (x.unflatten(2, (self.n_heads, self.head_dim)).transpose(1, 2) for x in mixed.chunk(3, 2))
+    k, v = _extended(past_key_values, k, v, self.layer_idx)
     z, pattern = attend(self, q, k, v, scores)
     return self.out_proj(z.flatten(2)), pattern
 
 
-def _falcon(self: Any, hidden_states: Tensor, attention_mask: Tensor, position_embeddings: Any, **_: Any) -> Any:
+def _falcon(
+    self: Any, hidden_states: Tensor, attention_mask: Tensor, position_embeddings: Any, layer_past: Any = None, **_: Any
+) -> Any:
     from transformers.models.falcon.modeling_falcon import apply_rotary_pos_emb
 
     def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
@@ -107,17 +126,19 @@ def _falcon(self: Any, hidden_states: Tensor, attention_mask: Tensor, position_e
 
     q, k, v = (x.transpose(1, 2) for x in self._split_heads(self.query_key_value(hidden_states)))
     q, k = apply_rotary_pos_emb(q, k, *position_embeddings)
+    k, v = _extended(layer_past, k, v, self.layer_idx)
     z, pattern = attend(self, q, k, v, scores)
     return self.dense(z.flatten(2)), pattern
 
 
-def _xglm(self: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any) -> Any:
+def _xglm(self: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, past_key_values: Any = None, **_: Any) -> Any:
     def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
         scores = _masked(products(q, k, inside), attention_mask, inside)
         return scores.clamp(min=torch.finfo(scores.dtype).min)
 
     q, k, v = self.q_proj(hidden_states) * self.scaling, self.k_proj(hidden_states), self.v_proj(hidden_states)
     q, k, v = (x.unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2) for x in (q, k, v))
+    k, v = _extended(getattr(past_key_values, "self_attention_cache", past_key_values), k, v, self.layer_idx)
     z, pattern = attend(self, q, k, v, scores)
     return self.out_proj(z.flatten(2)), pattern
 
@@ -125,16 +146,17 @@ def _xglm(self: Any, hidden_states: Tensor, attention_mask: Tensor | None = None
 # --- layers ----------------------------------------------------------------------------------------------------------------
 
 
-def _bloom_layer(self: Any, hidden_states: Tensor, alibi: Tensor, attention_mask: Tensor | None, **_: Any) -> Any:
+def _bloom_layer(self: Any, hidden_states: Tensor, alibi: Tensor, **options: Any) -> Any:
     alibi = alibi.view(-1, self.num_heads, 1, alibi.shape[-1])
     # Stock blocks add the stream that they are given. Here they are given none, and it is added outside.
-    added, pattern = self.self_attention(self.input_layernorm(hidden_states), 0.0, alibi=alibi, attention_mask=attention_mask)
+    added, pattern = self.self_attention(self.input_layernorm(hidden_states), 0.0, alibi=alibi, **options)
     middle = hidden_states + added
     return middle + self.mlp(self.post_attention_layernorm(middle), 0.0), pattern
 
 
-def _mpt_layer(self: Any, hidden_states: Tensor, position_bias: Tensor, attention_mask: Tensor, **_: Any) -> Any:
-    added, pattern = self.attn(self.norm_1(hidden_states), position_bias=position_bias[None], attention_mask=attention_mask)
+def _mpt_layer(self: Any, hidden_states: Tensor, position_bias: Tensor, layer_past: Any = None, **options: Any) -> Any:
+    normed = self.norm_1(hidden_states)
+    added, pattern = self.attn(normed, position_bias=position_bias[None], past_key_values=layer_past, **options)
     middle = added + hidden_states
     return self.ffn(self.norm_2(middle), 0.0) + middle, pattern
 

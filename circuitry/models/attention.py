@@ -260,8 +260,13 @@ def use(model: Any, implementation: str) -> None:
 
 
 @contextmanager
-def _default(dtype: torch.dtype) -> Iterator[None]:
-    """Within this context new tensors are float64 if a model is: stock XGLM makes one that must hold the least number of its dtype."""
+def new_tensors(dtype: torch.dtype) -> Iterator[None]:
+    """Within this context new tensors are float64 if a model is: stock XGLM makes one that must hold the least number of its dtype.
+
+    >>> with new_tensors(torch.float64):
+    ...     torch.zeros(1).dtype
+    torch.float64
+    """
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype if dtype == torch.float64 else before)
     try:
@@ -290,7 +295,7 @@ def attach(model: Any, layers: list[Any], adapt: Callable[[Any, list[Any]], None
     length = min(10, most_positions(model.config) or 10)  # learned positions may be fewer
     ids = torch.arange(length, device=input_device(model))[None] % model.config.vocab_size
     use(model, "eager")
-    with _default(model.dtype):
+    with new_tensors(model.dtype):
         stock = model(ids, use_cache=False).logits
     for layer in layers:
         layer.circuitry = AttentionTap()

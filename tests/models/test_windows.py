@@ -44,7 +44,15 @@ SLIDING: dict[str, dict[str, Any]] = {
 LOCAL = SLIDING | {"gpt_neo": {"window_size": WINDOW}}
 """With the type whose window is in attention code of its own."""
 LAYERS = dict.fromkeys([kind for kind in SLIDING if SLIDING[kind] is MIXED], (0, 2))
-LAYERS |= {"cwm": (1, 2), "dots1": (1, 2), "gpt_neo": (1, 2), "qwen2": (1, 2), "qwen2_moe": (0, 2), "qwen3": (2,), "smollm3": (0, 2)}
+LAYERS |= {
+    "cwm": (1, 2),
+    "dots1": (1, 2),
+    "gpt_neo": (1, 2),
+    "qwen2": (1, 2),
+    "qwen2_moe": (0, 2),
+    "qwen3": (2,),
+    "smollm3": (0, 2),
+}
 """The layers that have it, where not all do."""
 PATHS = """
 embed @ B -> logits
@@ -122,7 +130,7 @@ def test_every_type_that_has_a_window_is_here() -> None:
             assert kind in SLIDING
         elif kind not in ("mamba", "mamba2", "falcon_mamba", "rwkv", "jamba"):
             both_ways: tuple[dict[str, Any], ...] = ({}, given)
-            stock, windowed = (tiny.stock(kind, **more) for more in both_ways)
+            stock, windowed = (tiny.stock(kind, dtype=torch.float32, **more) for more in both_ways)
             for hf in (stock, windowed):
                 hf.set_attn_implementation("eager")
                 hf.set_experts_implementation("eager")

@@ -21,7 +21,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 32, "num_attention_heads": 2},
     "gpt_neox-sequential": {"intermediate_size": 32, "num_attention_heads": 2, "use_parallel_residual": False},
     "gpt2": {"n_head": 2},
-    "gpt_neo": {"num_heads": 2, "window_size": 4},
+    "gpt_neo": {"num_heads": 2, "window_size": 5},
     "bloom": {"n_head": 3, "hidden_size": 24},
     "llama": {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2},
     "mistral": {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 64},

@@ -75,7 +75,8 @@ def _scaled(q: Tensor, k: Tensor, inside: Inside | None, bias: Tensor | None, be
 
 def _extended(cache: Any, k: Tensor, v: Tensor, layer: int) -> tuple[Tensor, Tensor]:
     """Keys and values with those of the tokens that were generated before."""
-    return (k, v) if cache is None else cache.update(k, v, layer)
+    both: tuple[Tensor, Tensor] = (k, v) if cache is None else cache.update(k, v, layer)
+    return both
 
 
 def _bloom(
@@ -106,7 +107,8 @@ def _mpt(
     def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
         scores = products(q, k, inside) * self.softmax_scale
         scores = scores + rows(position_bias[..., -scores.shape[-1] :], inside)
-        return scores.masked_fill(rows(attention_mask, inside), torch.finfo(q.dtype).min)
+        masked: Tensor = scores.masked_fill(rows(attention_mask, inside), torch.finfo(q.dtype).min)
+        return masked
 
     mixed = self.Wqkv(hidden_states)
     mixed = mixed.clamp(-self.clip_qkv, self.clip_qkv) if self.clip_qkv else mixed

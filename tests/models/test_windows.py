@@ -43,7 +43,7 @@ SLIDING: dict[str, dict[str, Any]] = {
 """Every type that has a window, with one shorter than the prompt."""
 LOCAL = SLIDING | {"gpt_neo": {"window_size": WINDOW}}
 """With the type whose window is in attention code of its own."""
-LAYERS = dict.fromkeys([kind for kind in SLIDING if SLIDING[kind] is MIXED], (0, 2))
+LAYERS: dict[str, tuple[int, ...]] = dict.fromkeys([kind for kind in SLIDING if SLIDING[kind] is MIXED], (0, 2))
 LAYERS |= {
     "cwm": (1, 2),
     "dots1": (1, 2),

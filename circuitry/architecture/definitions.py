@@ -9,8 +9,10 @@ from ..errors import CircuitryError, ModelError, suggest
 from .families import Architecture
 
 _REASONS = {
-    "bloom codegen falcon gpt_neo gptj mpt openai-gpt xglm": "its attention does not go through transformers' attention "
-    "interface, so its heads cannot be reached",
+    "openai-gpt": "its layers normalise the residual stream itself, so what is added to the stream does not add up",
+    "nanochat": "it uses one norm before its layers and after them, so the stream after the last layer cannot be told apart",
+    "bitnet": "it normalises all heads together before the output projection, so what heads contribute does not add up",
+    "laguna": "the output of its heads is multiplied by a gate that reads the stream, for which no graph is written yet",
     "diffllama": "its heads subtract one attention pattern from another, and circuitry knows one pattern per head",
     "gemma3": "it reads images too; give ct.load a Gemma3ForCausalLM of its text_config whose model is its language_model and whose lm_head is its own",
     "hy_v4": "its layers mix several residual streams, and an indexer picks the keys that its attention reads",

@@ -27,9 +27,10 @@ def transformer(
     embed: str,
     layers: str,
     attention: str,
-    middle: str,
     final_norm: str,
     example: dict[str, int],
+    middle: str = "",
+    mlp: str = "mlp",
     windows: Callable[[Any], Mapping[int, int]] = lambda config: {},
     after_attention: str = "",
     after_mlp: str = "",
@@ -37,7 +38,7 @@ def transformer(
     """An architecture of attention and MLP layers.
 
     ``middle`` is the norm before the MLP, or the MLP itself if it has none: its input is the stream between attention and MLP where
-    these run one after the other (``sizes["parallel"] == 0``). ``windows`` gives the width of every layer that has a sliding window.
+    these run one after the other (``sizes["parallel"] == 0``); types in which they never do have none. ``windows`` gives the width of every layer that has a sliding window.
     ``after_attention`` and ``after_mlp`` are norms of what these give before it is added to the stream, "" without any. ``attn`` and
     ``mlp`` are what is added, so they come after these norms; heads come before.
 
@@ -48,7 +49,7 @@ def transformer(
     families = (
         *stream(embed, layers, final_norm, middle),
         *attention_block(f"{layers}.{attention}", after_attention and f"{layers}.{after_attention}"),
-        mlp_block(f"{layers}.mlp", after_mlp and f"{layers}.{after_mlp}"),
+        mlp_block(f"{layers}.{mlp}", after_mlp and f"{layers}.{after_mlp}"),
         LOGITS,
     )
     instrumentation = {"attn": "attention"}

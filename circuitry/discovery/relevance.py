@@ -170,7 +170,7 @@ def _is_activation(module: nn.Module) -> bool:
     from transformers.activations import ACT2CLS
 
     kinds = tuple(kind[0] if isinstance(kind, tuple) else kind for kind in ACT2CLS.values())
-    return isinstance(module, kinds)
+    return isinstance(module, (*kinds, nn.GELU)) or type(module).__name__ == "BloomGelu"
 
 
 def _check_mlps(model: Model) -> None:

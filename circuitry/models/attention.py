@@ -9,7 +9,8 @@ which is about tokens only, adds up to less than 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -58,6 +59,52 @@ class AttentionTap(nn.Module):
         self.softmax: Softmax = _shifted_softmax if shifted else _softmax
 
 
+Scores: TypeAlias = Callable[[Tensor, Tensor, Inside | None], Tensor]
+"""A ``Score`` that is told which tokens are packed, if they are; ``products`` and ``rows`` are what it is made of."""
+
+
+def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> tuple[Tensor, Tensor]:
+    """Attention with every value passed through its hook point: z [batch, pos, head, d_head] and the pattern.
+
+    ``query``, ``key`` and ``value`` are [batch, head, pos, d_head], of which the last two may have fewer heads.
+
+    >>> from types import SimpleNamespace
+    >>> layer, x = SimpleNamespace(circuitry=AttentionTap()), torch.ones(1, 2, 3, 4)
+    >>> z, pattern = attend(layer, x, x[:, :1], x[:, :1], products)
+    >>> tuple(z.shape), tuple(pattern.shape)
+    ((1, 3, 2, 4), (1, 2, 3, 3))
+    """
+    points: Any = module.circuitry
+    points.calls += 1
+    group = query.shape[1] // key.shape[1]
+    q, k, v = points.q(query), points.k(key.repeat_interleave(group, 1)), points.v(value.repeat_interleave(group, 1))
+    inside: Inside | None = getattr(module, "circuitry_packed", None)
+    tokens = value.shape[2] if inside is None else inside.tokens.length
+    # A sink is a key without a token: it takes part in the softmax, and has no column of the pattern.
+    pattern = points.pattern(points.softmax(q, k, lambda q, k: scores(q, k, inside))[..., :tokens])
+    mixed = pattern @ v if inside is None else _mixed(pattern, v, inside)
+    z = points.z(mixed.transpose(1, 2).contiguous())
+    return z, pattern
+
+
+def products(q: Tensor, k: Tensor, inside: Inside | None = None) -> Tensor:
+    """The products of queries and keys [batch, head, pos, d_head]: [batch, head, query pos, key pos].
+
+    >>> products(torch.ones(1, 1, 2, 3), torch.ones(1, 1, 2, 3)).tolist()
+    [[[[3.0, 3.0], [3.0, 3.0]]]]
+    """
+    return q @ k.transpose(2, 3) if inside is None else _scores(q, k, inside)
+
+
+def rows(mask: Tensor, inside: Inside | None) -> Tensor:
+    """A mask or bias [row or 1, head or 1, query pos or 1, key pos] for the tokens that are packed, if they are.
+
+    >>> rows(torch.zeros(1, 1, 3, 3), None).shape
+    torch.Size([1, 1, 3, 3])
+    """
+    return mask if inside is None else _mask(mask, inside)
+
+
 def _attend(
     module: Any,
     query: Tensor,
@@ -69,27 +116,19 @@ def _attend(
     s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Eager attention, bit for bit, with every value passed through its hook point. ``s_aux`` [head] are the scores of sinks."""
-    points: Any = module.circuitry
-    points.calls += 1
-    group = query.shape[1] // key.shape[1]
-    q, k, v = points.q(query), points.k(key.repeat_interleave(group, 1)), points.v(value.repeat_interleave(group, 1))
-    inside: Inside | None = getattr(module, "circuitry_packed", None)
+    """Eager attention, bit for bit: the function that transformers' attention interface calls. ``s_aux`` [head] are scores of sinks."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
 
-    def score(q: Tensor, k: Tensor) -> Tensor:
-        scores = q @ k.transpose(2, 3) if inside is None else _scores(q, k, inside)
+    def scores(q: Tensor, k: Tensor, inside: Inside | None) -> Tensor:
+        scores = products(q, k, inside)
         scores *= scale  # in place: these are the largest tensors of a long prompt
         if softcap is not None:
             scores = torch.tanh(scores / softcap) * softcap
         if attention_mask is not None:
-            scores += attention_mask if inside is None else _mask(attention_mask, inside)
+            scores += rows(attention_mask, inside)
         return scores if s_aux is None else torch.cat([scores, s_aux[None, :, None, None].expand(*scores.shape[:-1], 1)], -1)
 
-    pattern = points.pattern(points.softmax(q, k, score)[..., : value.shape[2] if inside is None else inside.tokens.length])
-    mixed = pattern @ v if inside is None else _mixed(pattern, v, inside)
-    z = points.z(mixed.transpose(1, 2).contiguous())
-    return z, pattern
+    return attend(module, query, key, value, scores)
 
 
 def _scores(q: Tensor, k: Tensor, inside: Inside) -> Tensor:
@@ -144,10 +183,11 @@ def _mixed(pattern: Tensor, v: Tensor, inside: Inside) -> Tensor:
 
 
 def _mask(mask: Tensor, inside: Inside) -> Tensor:
-    """The rows of the model's mask [row, head or 1, query, key] that belong to these tokens: [1, head or 1, token, key]."""
+    """The rows of the model's mask [row, head or 1, query or 1, key] that belong to these tokens: [1, head or 1, token, key]."""
     mask = mask[(None,) * (4 - mask.dim())]
-    rows = inside.batch if len(mask) > 1 else torch.zeros_like(inside.batch)
-    return mask[rows, :, inside.position].transpose(0, 1)[None]
+    row = inside.batch if len(mask) > 1 else torch.zeros_like(inside.batch)
+    query = inside.position if mask.shape[2] > 1 else torch.zeros_like(inside.position)
+    return mask[row, :, query].transpose(0, 1)[None]
 
 
 _LONG = 24
@@ -219,12 +259,43 @@ def most_positions(config: Any) -> int | None:
     return most
 
 
+def use(model: Any, implementation: str) -> None:
+    """Set the name of the attention function that a model uses.
+
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1))
+    >>> use(model, "eager")
+    >>> model.config._attn_implementation
+    'eager'
+    """
+    if model._can_set_attn_implementation():
+        model.set_attn_implementation(implementation)
+    else:  # attention in code of the type's own, which reads the config
+        model.config._attn_implementation = implementation
+
+
+@contextmanager
+def new_tensors(dtype: torch.dtype) -> Iterator[None]:
+    """Within this context new tensors are float64 if a model is: stock XGLM makes one that must hold the least number of its dtype.
+
+    >>> with new_tensors(torch.float64):
+    ...     torch.zeros(1).dtype
+    torch.float64
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype if dtype == torch.float64 else before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 @torch.no_grad()
-def attach(model: Any, layers: list[Any]) -> None:
+def attach(model: Any, layers: list[Any], adapt: Callable[[Any, list[Any]], None] = lambda model, layers: None) -> None:
     """Put the hook points into a model and check them: each layer calls them once, and the logits equal the stock eager ones.
 
-    ``layers`` are the attention modules. Raises ModelError if the model does not use transformers' attention interface or
-    computes something else.
+    ``layers`` are the attention modules; ``adapt`` leads the attention of types without transformers' interface to them. Raises
+    ModelError if the hook points are not called, or if the model computes something else.
 
     >>> import circuitry as ct
     >>> model = ct.load("bundled:gpt_neox")
@@ -238,11 +309,13 @@ def attach(model: Any, layers: list[Any]) -> None:
     AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["eager"])
     length = min(10, most_positions(model.config) or 10)  # learned positions may be fewer
     ids = torch.arange(length, device=input_device(model))[None] % model.config.vocab_size
-    model.set_attn_implementation("eager")
-    stock = model(ids, use_cache=False).logits
+    use(model, "eager")
+    with new_tensors(model.dtype):
+        stock = model(ids, use_cache=False).logits
     for layer in layers:
         layer.circuitry = AttentionTap(shifted=hasattr(layer, "sinks"))  # MiMo has None in layers without
-    model.set_attn_implementation(NAME)
+    adapt(model, layers)
+    use(model, NAME)
     ours = model(ids, use_cache=False).logits
     calls = [layer.circuitry.calls for layer in layers]
     if calls != [1] * len(layers):

@@ -11,22 +11,21 @@ from torch.overrides import TorchFunctionMode
 
 from .gates import replace_forward, stock_forward
 
-_CASTS = (Tensor.to, Tensor.type, Tensor.float)
-
 
 class Unrounded(TorchFunctionMode):
-    """Within this context a cast of float64 to float32 does nothing.
+    """Within this context, what would become float32 becomes float64.
 
     >>> with Unrounded():
-    ...     torch.ones(1, dtype=torch.float64).float().dtype
-    torch.float64
+    ...     print(torch.zeros(1).float().dtype, torch.zeros(1).to(torch.float32).dtype)
+    torch.float64 torch.float64
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Torch calls this in the place of each of its functions."""
-        out = func(*args, **(kwargs or {}))
-        rounded = func in _CASTS and args[0].dtype == torch.float64 and out.dtype == torch.float32
-        return args[0] if rounded else out
+        wide = [torch.float64 if value is torch.float32 else value for value in args]
+        named = {name: torch.float64 if value is torch.float32 else value for name, value in (kwargs or {}).items()}
+        widened: Any = Tensor.double if func is Tensor.float else func
+        return widened(*wide, **named)
 
 
 def in_float64(model: Any, blocks: Iterable[Any]) -> None:
@@ -44,8 +43,12 @@ def in_float64(model: Any, blocks: Iterable[Any]) -> None:
     """
     model.set_experts_implementation("eager")
     for block in blocks:
-        if hasattr(block, "experts") and not hasattr(block, "circuitry_stock"):
+        if not hasattr(block, "circuitry_stock") and any(_routes(part) for part in block.modules()):
             replace_forward(block, _unrounded)
+
+
+def _routes(module: Any) -> bool:
+    return any(word in type(module).__name__ for word in ("Router", "Experts", "TopK"))
 
 
 def _unrounded(self: Any, *args: Any, **options: Any) -> Any:

@@ -28,7 +28,18 @@ def replace_forward(module: nn.Module, forward: Callable[..., Any]) -> None:
     >>> module(torch.zeros(1)).item(), type(module).__name__
     (1.0, 'Identity')
     """
-    _become(module, _with(cast(Any, type(module)), forward))
+    replace_method(module, "forward", forward)
+
+
+def replace_method(module: nn.Module, name: str, method: Callable[..., Any]) -> None:
+    """Give one module another method.
+
+    >>> module = nn.Identity()
+    >>> replace_method(module, "extra_repr", lambda self: "ours")
+    >>> module
+    Identity(ours)
+    """
+    _become(module, _with(cast(Any, type(module)), name, method))
 
 
 def _become(module: Any, kind: Any) -> None:
@@ -40,8 +51,8 @@ def _become(module: Any, kind: Any) -> None:
 
 
 @functools.cache
-def _with(stock: Any, forward: Callable[..., Any]) -> type:
-    return type(stock.__name__, (stock,), {"forward": forward, "circuitry_stock": stock, "__module__": stock.__module__})
+def _with(stock: Any, name: str, method: Callable[..., Any]) -> type:
+    return type(stock.__name__, (stock,), {name: method, "circuitry_stock": stock, "__module__": stock.__module__})
 
 
 def stock_forward(module: Any) -> Callable[..., Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import attention, mamba, mamba2, rwkv, ssd
+from . import adapters, attention, mamba, mamba2, rwkv, ssd
 from .scan import BLOCK
 
 
@@ -21,7 +22,7 @@ class Instrumentation:
 
 
 INSTRUMENTATION = {
-    "attention": Instrumentation(attention.attach, attention.values),
+    "attention": Instrumentation(functools.partial(attention.attach, adapt=adapters.adapt), attention.values),
     "mamba": Instrumentation(mamba.attach, mamba.values, BLOCK),
     "mamba2": Instrumentation(mamba2.attach, mamba2.values, ssd.CHUNK),
     "rwkv": Instrumentation(rwkv.attach, rwkv.values),

@@ -16,7 +16,8 @@ import circuitry as ct
 from support import tiny
 from support.agreement import both, ragged
 
-KINDS = (*tiny.CONFIGS, "granite", "qwen3_moe", "mixtral")
+OWN = ("codegen", "falcon", "falcon-grouped", "gpt_neox_japanese", "gptj", "mpt", "opt", "xglm")
+KINDS = (*tiny.CONFIGS, *OWN, "granite", "qwen3_moe", "mixtral")
 DTYPES = (None, "float64", "bfloat16")
 TASK = ct.task("induction", distance=8, examples=2, prefix=2)
 WIDE = {"rwkv": {"attention_hidden_size": 16}}

@@ -36,7 +36,7 @@ def kinds(cell: str) -> list[str]:
 
 WORKS = [(kind, kinds(graph)[0]) for types, graph, _ in rows("Supported") for kind in kinds(types)]
 REFUSALS = [(kind, why) for types, why in rows("Refused") for kind in kinds(types)]
-NOT_YET = ("opt", "phi", "cohere", "stablelm")
+NOT_YET = ("ctrl", "dbrx", "doge", "llama4_text")
 
 
 def logits(hf: Any) -> Tensor:
@@ -55,7 +55,7 @@ def test_the_page_lists_every_type_once() -> None:
 def test_a_type_that_works_computes_what_the_stock_model_does(kind: str) -> None:
     hf = tiny.stock(kind, dtype=torch.float32)
     if "attention" in definition_for(kind).instrumentation.values():
-        hf.set_attn_implementation("eager")
+        attention.use(hf, "eager")
     stock = logits(hf)
     ours = ct.load(hf)
     for mixer in ours.mixers:
@@ -96,25 +96,8 @@ def test_a_type_without_a_graph_says_what_would_do(kind: str) -> None:
 # --- the reasons are true --------------------------------------------------------------------------------------------------
 
 SIZES: dict[str, Any] = {"vocab_size": 61, "hidden_size": 16, "num_attention_heads": 4, "num_hidden_layers": 2, "pad_token_id": 0}
-OLD: dict[str, Any] = {"vocab_size": 61, "n_embd": 16, "n_head": 4, "n_layer": 2}
 LLAMA = SIZES | tiny.LLAMA
 REASONS: dict[str, tuple[dict[str, Any], str, str]] = {
-    "bloom": (SIZES, "BloomAttention", "in each of 2 layers, got 0"),
-    "codegen": (SIZES | {"rotary_dim": 4}, "CodeGenAttention", "in each of 2 layers, got 0"),
-    "falcon": (SIZES, "FalconAttention", "in each of 2 layers, got 0"),
-    "gpt_neo": (
-        {"vocab_size": 61, "hidden_size": 16, "num_heads": 4, "num_layers": 2, "attention_types": [[["global", "local"], 1]]},
-        "GPTNeoSelfAttention",
-        "in each of 2 layers, got 0",
-    ),
-    "gptj": (SIZES | {"rotary_dim": 4}, "GPTJAttention", "in each of 2 layers, got 0"),
-    "mpt": ({"vocab_size": 61, "d_model": 16, "n_heads": 4, "n_layers": 2}, "MptAttention", "in each of 2 layers, got 0"),
-    "openai-gpt": (OLD, "Attention", "in each of 2 layers, got 0"),
-    "xglm": (
-        {"vocab_size": 61, "d_model": 16, "attention_heads": 4, "num_layers": 2, "ffn_dim": 32},
-        "XGLMAttention",
-        "in each of 2 layers, got 0",
-    ),
     "diffllama": (LLAMA, "DiffLlamaAttention", "in each of 2 layers, got 4"),
     "hy_v4": (LLAMA | tiny.LATENT | tiny.ROUTED | {"num_key_value_heads": 4, "index_topk": 4}, "HYV4Attention", "logits differ"),
 }
@@ -155,6 +138,68 @@ def test_attn_and_mlp_are_what_is_added_after_a_norm_and_heads_come_before_it(ki
         hook.remove()
     additive = torch.allclose(added[2] - added[1], added[1] - added[0], atol=1e-4)
     assert additive is not graph.normed(nodes[1]) and additive is (kind == "llama")
+
+
+@pytest.mark.parametrize("kind", ("bitnet", "laguna", "llama"))
+def test_what_heads_give_is_not_what_attention_adds(kind: str) -> None:
+    """Heads that are given twice as much give twice as much to the stream in Llama, whatever the stream is."""
+    from transformers import AttentionInterface
+
+    hf = made(kind, LLAMA | ({"num_experts": 4, "num_experts_per_tok": 2, "head_dim": 4} if kind == "laguna" else {}))
+    block, seen = hf.model.layers[0].self_attn, list[Tensor]()
+    block.register_forward_hook(lambda _, __, out: seen.append(out[0]))
+    for stream, factor in ((0, 0.0), (0, 1.0), (1, 2.0)):
+
+        def constant(module: Any, q: Tensor, *_: Any, factor: float = factor, **__: Any) -> tuple[Tensor, None]:
+            fixed = torch.arange(q.numel(), dtype=q.dtype).view(q.transpose(1, 2).shape)
+            return factor * fixed / q.numel(), None
+
+        AttentionInterface.register("constant", constant)
+        attention.use(hf, "constant")
+        with torch.no_grad():
+            hf(torch.arange(12)[None] + 3 + stream, use_cache=False)
+    assert torch.allclose(seen[2] - seen[1], seen[1] - seen[0], atol=1e-4) is (kind == "llama")
+
+
+@pytest.mark.parametrize("kind", ("nanochat", "llama"))
+def test_the_norm_after_all_layers_is_used_before_them_too(kind: str) -> None:
+    hf, calls = made(kind, LLAMA), list[int]()
+    hf.model.norm.register_forward_hook(lambda *_: calls.append(1))
+    logits(hf)
+    assert len(calls) == (2 if kind == "nanochat" else 1)
+
+
+def test_the_stream_itself_is_normalised() -> None:
+    """What is twice as long before OpenAI's GPT adds its attention is as long as before after it."""
+    hf = made("openai-gpt", {"vocab_size": 61, "n_embd": 16, "n_head": 4, "n_layer": 2})
+    layer, x = hf.transformer.h[0], torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(0))
+    layer.attn.register_forward_hook(lambda _, __, out: [torch.zeros_like(out[0])])
+    with torch.no_grad():
+        assert torch.allclose(layer(x)[0], layer(2 * x)[0], atol=1e-3)
+
+
+REFUSED_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
+    "bloom": ({"apply_residual_connection_post_layernorm": True}, "normalises the residual stream itself"),
+    "falcon": ({"alibi": True}, "adds the bias twice"),
+    "hyperclovax": ({"use_post_norm": True}, "normalises what attention and MLP give"),
+    "opt": ({"do_layer_norm_before": False}, "normalises the residual stream itself"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED_SETTINGS)
+def test_a_setting_that_is_refused_says_why(kind: str) -> None:
+    changes, why = REFUSED_SETTINGS[kind]
+    assert f"`{next(iter(changes))}" in PAGE
+    with pytest.raises(ct.ModelError, match=why):
+        tiny.model(kind, **changes)
+
+
+def test_falcon_adds_its_alibi_twice_in_eager_attention() -> None:
+    hf, found = tiny.stock("falcon", dtype=torch.float32, alibi=True), []
+    for implementation in ("sdpa", "eager"):
+        attention.use(hf, implementation)
+        found.append(logits(hf))
+    assert (found[0] - found[1]).abs().max() > 0.01
 
 
 def test_every_instrument_is_used() -> None:

@@ -326,24 +326,24 @@ OWN = """
 from circuitry.architecture import transformer
 
 ARCHITECTURE = transformer(
-    name="stablelm", model_types=("stablelm",), citations=(), embed="model.embed_tokens", layers="model.layers.{layer}",
-    sizes=lambda c: {"layer": c.num_hidden_layers, "head": c.num_attention_heads, "parallel": int(c.use_parallel_residual)},
+    name="jais2", model_types=("jais2",), citations=(), embed="model.embed_tokens", layers="model.layers.{layer}",
+    sizes=lambda c: {"layer": c.num_hidden_layers, "head": c.num_attention_heads, "parallel": 0},
     attention="self_attn", middle="post_attention_layernorm", final_norm="model.norm", example={"layer": 2, "head": 4, "parallel": 0},
 )
 """
 
 
 def test_a_graph_file_of_ones_own_loads_a_model_that_has_no_shipped_one(tmp_path: Path) -> None:
-    from transformers import StableLmConfig, StableLmForCausalLM
+    from transformers import Jais2Config, Jais2ForCausalLM
 
     file = tmp_path / "mine.py"
     file.write_text(OWN)
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-    stock = StableLmForCausalLM(StableLmConfig(vocab_size=61, num_key_value_heads=2, **sizes))
-    with pytest.raises(ModelError, match=r"no graph for models of type 'stablelm'.*graph='./mine.py'"):
+    stock = Jais2ForCausalLM(Jais2Config(vocab_size=61, num_key_value_heads=2, **sizes))
+    with pytest.raises(ModelError, match=r"no graph for models of type 'jais2'.*graph='./mine.py'"):
         ct.load(stock)
     made = ct.load(stock, graph=str(file))
-    assert made.graph.name == "stablelm"
+    assert made.graph.name == "jais2"
     table = ct.patch(made, ct.task("induction", distance=8, examples=2), "mlp[0] @ B -> logits", lint=False)
     assert table.frame["effect"].abs().min() > 0
 
@@ -351,5 +351,5 @@ def test_a_graph_file_of_ones_own_loads_a_model_that_has_no_shipped_one(tmp_path
 def test_a_graph_file_for_other_models_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(OWN)
-    with pytest.raises(ModelError, match="is for models of type stablelm; this one is of type 'mamba'"):
+    with pytest.raises(ModelError, match="is for models of type jais2; this one is of type 'mamba'"):
         ct.load("bundled:mamba", graph=str(file))

@@ -181,7 +181,7 @@ def executors_imported(file: Path) -> set[str]:
     """The executors, other than its own, that a file below ``executing`` imports from."""
     modules = (module.split(".") for module in imported(file))
     found = {parts[2] for parts in modules if parts[:2] == ["circuitry", "executing"] and len(parts) > 2}
-    return found & set(EXECUTORS) - {file.parent.name}
+    return found & set(EXECUTORS) - {*file.relative_to(PACKAGE / "executing").parts}
 
 
 @pytest.mark.parametrize("file", SEAM, ids=lambda file: str(file.relative_to(PACKAGE)))

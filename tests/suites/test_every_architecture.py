@@ -13,20 +13,20 @@ import circuitry as ct
 from circuitry import content
 from support import tiny
 
-KINDS = {"gpt2": "gpt2", "gpt_neox": "gpt_neox", "llama": "llama", "mamba": "mamba", "mamba2": "mamba2", "falcon_mamba": "falcon_mamba", "jamba": "jamba", "rwkv": "rwkv", "gemma2": "gemma2", "olmo2": "olmo2", "glm4": "glm4", "deepseek_v3": "deepseek"}  # fmt: skip
+_KIND = {"deepseek": "deepseek_v3"}
+KINDS = [_KIND.get(name, name) for name in content.names("graphs")]
+CHANGES: dict[str, dict[str, Any]] = {"gpt_neo": {"window_size": 64}, "persimmon": {"seed": 1}}
+"""Suites refuse heads whose window is shorter than the prompt, and a random model whose only heads above the threshold are in layer 0."""
 SHORT: dict[str, Any] = {"examples": 3, "baseline": 2}
 INDUCTION: dict[str, Any] = {"distances": [8], "distance": 8, "prefix": 2}
-
-
-def test_every_graph_is_tried() -> None:
-    assert set(KINDS.values()) == set(content.names("graphs"))
 
 
 @pytest.mark.parametrize("suite", ["induction", "ioi"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_suite_runs_and_finds_nothing_in_random_weights(kind: str, suite: str) -> None:
     options: dict[str, Any] = INDUCTION if suite == "induction" else {}
-    model = tiny.model(kind, dtype=torch.float32, vocab=61 if suite == "induction" else 2000)
+    changes = CHANGES.get(kind, {})
+    model = tiny.model(kind, dtype=torch.float32, vocab=61 if suite == "induction" else 2000, **changes)
     found = ct.run(suite, model, **SHORT, **options)
     assert found.tables and found.summary.text()
 

@@ -207,6 +207,8 @@ FAMILIES = {
     "gpt_neox": ATTENTION,
     "gpt_neox-sequential": ATTENTION + SEQUENTIAL,
     "gpt2": ATTENTION + SEQUENTIAL,
+    "gpt_neo": ATTENTION + SEQUENTIAL,
+    "bloom": ATTENTION + SEQUENTIAL,
     "llama": ATTENTION + SEQUENTIAL + GROUPED,
     "mistral": GROUPED,
     "qwen2": GROUPED,

@@ -21,6 +21,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 32, "num_attention_heads": 2},
     "gpt_neox-sequential": {"intermediate_size": 32, "num_attention_heads": 2, "use_parallel_residual": False},
     "gpt2": {"n_head": 2},
+    "gpt_neo": {"num_heads": 2, "window_size": 5},
+    "bloom": {"n_head": 3, "hidden_size": 24},
     "llama": {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2},
     "mistral": {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 64},
     "qwen2": {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2},
@@ -56,6 +58,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 LLAMA: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
 EXPERTS: dict[str, Any] = LLAMA | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+DEEPSEEK: dict[str, Any] = EXPERTS | {
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+}
+GRANITE = {"residual_multiplier": 0.5, "embedding_multiplier": 3.0, "attention_multiplier": 0.3, "logits_scaling": 2.0}
 ROUTED: dict[str, Any] = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 LATENT: dict[str, Any] = LLAMA | {
     "q_lora_rank": 6,
@@ -65,43 +75,82 @@ LATENT: dict[str, Any] = LLAMA | {
     "v_head_dim": 5,
 }
 OTHERS: dict[str, dict[str, Any]] = {
+    "apertus": LLAMA,
     "arcee": LLAMA,
+    "aria_text": LLAMA | {"moe_num_experts": 4, "moe_topk": 2, "moe_num_shared_experts": 1},
+    "biogpt": {"intermediate_size": 32, "num_attention_heads": 2, "scale_embedding": True},
+    "codegen": {"n_head": 4, "rotary_dim": 2},
+    "cohere": LLAMA | {"use_qk_norm": True, "logit_scale": 0.5},
+    "cohere2": LLAMA | {"logit_scale": 0.5},
+    "cohere2_moe": EXPERTS | {"num_shared_experts": 1, "first_k_dense_replace": 1},
     "cwm": LLAMA,
-    "deepseek_v2": LATENT | ROUTED | {"first_k_dense_replace": 1, "num_key_value_heads": 4},
-    "deepseek_v3": LATENT | ROUTED | {"first_k_dense_replace": 1, "num_key_value_heads": 4, "n_group": 2, "topk_group": 1},
+    "dots1": DEEPSEEK | {"head_dim": 4},
     "ernie4_5": LLAMA,
-    "flint": EXPERTS | {"head_dim": 4},
-    "exaone4": LLAMA | {"head_dim": 4},
-    "flex_olmo": EXPERTS,
+    "ernie4_5_moe": LLAMA | {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 16, "moe_layer_start_index": 1},
+    "exaone_moe": DEEPSEEK | {"num_experts": 4, "head_dim": 4},
+    "falcon": {"num_attention_heads": 4},
+    "falcon-grouped": {"num_attention_heads": 4, "num_kv_heads": 2, "new_decoder_architecture": True},
+    "falcon-one_norm": {
+        "num_attention_heads": 4,
+        "num_kv_heads": 2,
+        "new_decoder_architecture": True,
+        "num_ln_in_parallel_attn": 1,
+    },
+    "falcon-sequential": {"num_attention_heads": 4, "multi_query": False, "parallel_attn": False, "bias": True},
     "gemma": LLAMA | {"head_dim": 4},
-    "gemma3_text": LLAMA | {"head_dim": 4, "query_pre_attn_scalar": 7, "final_logit_softcapping": 3.0},
     "glm": LLAMA | {"head_dim": 4},
-    "glm4": LLAMA | {"head_dim": 4},
-    "glm4_moe_lite": LATENT | ROUTED | {"num_key_value_heads": 4},
+    "glm4_moe": DEEPSEEK | {"head_dim": 4, "use_qk_norm": True},
     "gpt_bigcode": {"n_head": 2},
-    "gpt_oss": LLAMA | {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 4},
-    "granite": LLAMA
-    | {"residual_multiplier": 0.5, "embedding_multiplier": 3.0, "attention_multiplier": 0.3, "logits_scaling": 2.0},
-    "granite_swa": LLAMA | {"residual_multiplier": 0.5, "embedding_multiplier": 3.0, "attention_multiplier": 0.3},
+    "gpt_neox_japanese": {"num_attention_heads": 2, "rotary_pct": 0.5},
+    "gptj": {"n_head": 2, "rotary_dim": 4},
+    "granite": LLAMA | GRANITE,
+    "granitemoe": LLAMA | GRANITE | {"num_local_experts": 4, "num_experts_per_tok": 2},
     "helium": LLAMA | {"head_dim": 4},
     "hunyuan_v1_dense": LLAMA | {"head_dim": 4},
+    "hunyuan_v1_moe": EXPERTS | {"head_dim": 4, "moe_topk": 2},
+    "hy_v3": EXPERTS | {"head_dim": 4, "num_shared_experts": 1},
+    "hyperclovax": LLAMA | GRANITE | {"use_post_norm": False},
     "internlm3": LLAMA,
-    "kolibri1": EXPERTS | {"head_dim": 4, "shared_expert_intermediate_size": 16},
-    "mimo_v2_flash": LLAMA | ROUTED | {"head_dim": 4, "v_head_dim": 6, "mlp_layer_types": ["dense", "sparse", "sparse"]},
-    "minicpm3": LATENT | {"scale_emb": 3, "dim_model_base": 4, "num_key_value_heads": 4},
+    "iquestcoder": LLAMA,
+    "mellum": EXPERTS | {"head_dim": 4},
+    "minimax_m2": EXPERTS | {"head_dim": 4, "num_local_experts": 4, "rotary_dim": 2},
     "ministral": LLAMA | {"head_dim": 4},
+    "ministral3": LLAMA | {"head_dim": 4},
     "mixtral": LLAMA | {"num_local_experts": 4},
+    "mpt": {"n_heads": 3, "hidden_size": 24, "max_seq_len": 32, "attn_config": {"clip_qkv": 1.5, "softmax_scale": 0.3}},
     "nemotron": LLAMA,
     "olmo": LLAMA,
-    "olmo3": LLAMA,
     "olmoe": EXPERTS,
+    "opt": {"num_attention_heads": 2, "ffn_dim": 32, "word_embed_proj_dim": 8},
+    "persimmon": {"intermediate_size": 32, "num_attention_heads": 2},
+    "phi": LLAMA | {"partial_rotary_factor": 0.5},
+    "phi-qk_norm": LLAMA | {"partial_rotary_factor": 0.5, "qk_layernorm": True},
     "phi3": LLAMA,
     "phimoe": LLAMA | {"num_local_experts": 4},
     "qwen2_moe": EXPERTS | {"shared_expert_intermediate_size": 16},
     "qwen3_moe": EXPERTS | {"head_dim": 4},
     "seed_oss": LLAMA | {"head_dim": 4},
     "smollm3": LLAMA,
+    "solar_open": DEEPSEEK | {"head_dim": 4},
+    "stablelm": LLAMA | {"partial_rotary_factor": 0.5, "qk_layernorm": True},
+    "stablelm-parallel": LLAMA | {"use_parallel_residual": True},
     "starcoder2": LLAMA,
+    "vaultgemma": LLAMA | {"head_dim": 4, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0},
+    "xglm": {"attention_heads": 2, "ffn_dim": 32},
+    "deepseek_v2": LATENT | ROUTED | {"first_k_dense_replace": 1, "num_key_value_heads": 4},
+    "deepseek_v3": LATENT | ROUTED | {"first_k_dense_replace": 1, "num_key_value_heads": 4, "n_group": 2, "topk_group": 1},
+    "flint": EXPERTS | {"head_dim": 4},
+    "exaone4": LLAMA | {"head_dim": 4},
+    "flex_olmo": EXPERTS,
+    "gemma3_text": LLAMA | {"head_dim": 4, "query_pre_attn_scalar": 7, "final_logit_softcapping": 3.0},
+    "glm4": LLAMA | {"head_dim": 4},
+    "glm4_moe_lite": LATENT | ROUTED | {"num_key_value_heads": 4},
+    "gpt_oss": LLAMA | {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 4},
+    "granite_swa": LLAMA | {"residual_multiplier": 0.5, "embedding_multiplier": 3.0, "attention_multiplier": 0.3},
+    "kolibri1": EXPERTS | {"head_dim": 4, "shared_expert_intermediate_size": 16},
+    "mimo_v2_flash": LLAMA | ROUTED | {"head_dim": 4, "v_head_dim": 6, "mlp_layer_types": ["dense", "sparse", "sparse"]},
+    "minicpm3": LATENT | {"scale_emb": 3, "dim_model_base": 4, "num_key_value_heads": 4},
+    "olmo3": LLAMA,
 }
 """Types that use a graph of the above as it is: ``test_model_types`` has every one, the other tests none."""
 
@@ -110,7 +159,7 @@ def config(kind: str, layers: int = 3, vocab: int = 61, **changes: Any) -> Any:
     from transformers import AutoConfig
 
     model_type = kind.split("-")[0]
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": vocab,
         "hidden_size": 16,
         "num_hidden_layers": layers,
@@ -118,6 +167,8 @@ def config(kind: str, layers: int = 3, vocab: int = 61, **changes: Any) -> Any:
         "eos_token_id": 0,
         "pad_token_id": 0,
     }
+    if model_type == "gpt_neo":
+        sizes["attention_types"] = [[["global"], 1], [["local"], layers - 1]]
     return AutoConfig.for_model(model_type, **{**sizes, **(CONFIGS | OTHERS)[kind], **changes})
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from .naive import attention, mamba, mamba2, rwkv
+from .naive import attention, mamba, mamba2, own_attention, rwkv
 
 Key: TypeAlias = tuple[str, tuple[int, ...], str]
 """Family, indices, port: ("head", (1, 0), "q")."""
@@ -41,13 +41,29 @@ class _Names:
     short: Mapping[str, str] = field(default_factory=lambda: _SHORT)
 
 
-_MAMBA = _Names("backbone.embeddings", "backbone.layers", "backbone.norm_f", {"mixer": ("mixer_out", mamba.mixer)})
+_MAMBA = _Names("backbone.embeddings", "backbone.layers", "backbone.norm_f", {"mixer": ("mixer_out", mamba.mixer)}, mlp="")
 
 
 _GPT2 = _Names("transformer.wte", "transformer.h", "transformer.ln_f", {"attn": ("attn", None)}, "ln_2")
 
 
+def _own(
+    layers: str,
+    attention: str,
+    equations: Naive,
+    middle: str = "ln_2",
+    mlp: str = "mlp",
+    embed: str = "transformer.wte",
+    norm: str = "transformer.ln_f",
+) -> _Names:
+    """Names of a type whose attention has its own equations."""
+    return _Names(embed, layers, norm, {attention: ("attn", equations)}, middle, mlp)
+
+
 _LLAMA = _Names("model.embed_tokens", "model.layers", "model.norm", {"self_attn": ("attn", None)}, "post_attention_layernorm")
+
+
+_PARALLEL = replace(_LLAMA, middle="")
 
 
 _AFTER = {"self_attn": "post_attention_layernorm", "mlp": "post_feedforward_layernorm"}
@@ -60,6 +76,57 @@ _KINDS = {
     **dict.fromkeys(("gemma2", "gemma3_text"), _GEMMA2),
     **dict.fromkeys(("olmo2", "olmo3", "flex_olmo", "exaone4"), _OLMO2),
     **dict.fromkeys(("glm4", "kolibri1"), _GLM4),
+    "apertus": replace(_LLAMA, middle="feedforward_layernorm"),
+    "biogpt": replace(
+        _LLAMA,
+        embed="biogpt.embed_tokens",
+        layers="biogpt.layers",
+        norm="biogpt.layer_norm",
+        middle="final_layer_norm",
+        mlp="fc2",
+    ),
+    "cohere": _PARALLEL,
+    "cohere2": _PARALLEL,
+    "cohere2_moe": _PARALLEL,
+    "granitemoe": replace(_LLAMA, mlp="block_sparse_moe"),
+    "persimmon": replace(_LLAMA, norm="model.final_layernorm"),
+    "phi": replace(_PARALLEL, norm="model.final_layernorm"),
+    "vaultgemma": replace(_LLAMA, middle="pre_feedforward_layernorm"),
+    "bloom": _own(
+        "transformer.h", "self_attention", own_attention.bloom, "post_attention_layernorm", embed="transformer.word_embeddings"
+    ),
+    "codegen": _own("transformer.h", "attn", own_attention.codegen, ""),
+    "falcon": _own(
+        "transformer.h", "self_attention", own_attention.falcon, "post_attention_layernorm", embed="transformer.word_embeddings"
+    ),
+    "gpt_neo": _own("transformer.h", "attn.attention", own_attention.gpt_neo),
+    "gpt_neox_japanese": _own(
+        "gpt_neox_japanese.layers",
+        "attention",
+        own_attention.gpt_neox_japanese,
+        "post_attention_layernorm",
+        embed="gpt_neox_japanese.embed_in",
+        norm="gpt_neox_japanese.final_layer_norm",
+    ),
+    "gptj": _own("transformer.h", "attn", own_attention.gptj, ""),
+    "mpt": _own("transformer.blocks", "attn", own_attention.mpt, "norm_2", "ffn", norm="transformer.norm_f"),
+    "xglm": _own(
+        "model.layers",
+        "self_attn",
+        own_attention.xglm,
+        "final_layer_norm",
+        "fc2",
+        embed="model.embed_tokens",
+        norm="model.layer_norm",
+    ),
+    "opt": _Names(
+        "model.decoder.embed_tokens",
+        "model.decoder.layers",
+        "model.decoder.final_layer_norm",
+        {"self_attn": ("attn", None)},
+        "final_layer_norm",
+        "fc2",
+    ),
     "gpt_neox": _Names(
         "gpt_neox.embed_in",
         "gpt_neox.layers",
@@ -108,7 +175,7 @@ class Reference:
     def __init__(self, hf: Any) -> None:
         self.hf = hf
         self.names = _KINDS.get(hf.config.model_type, _KINDS["llama"])
-        self.parallel = bool(getattr(hf.config, "use_parallel_residual", False))
+        self.parallel = any(getattr(hf.config, name, False) for name in ("use_parallel_residual", "parallel_attn"))
 
     @torch.no_grad()
     def run(self, ids: Tensor, edits: Edits) -> Values:
@@ -166,14 +233,14 @@ class Reference:
         for number, layer in enumerate(layers):
             entry(layer, ("resid", (number,), ""))
             for attribute, (family, naive) in names.mixers.items():
-                if (mixer := getattr(layer, attribute, None)) is None:
+                if (mixer := _inner(layer, attribute)) is None:
                     continue  # a hybrid's layer has one of them
                 if naive is not None:
                     equations(mixer, number, naive)
-                output(getattr(layer, names.after.get(attribute, attribute)), (family, (number,), ""))
+                output(_inner(layer, names.after.get(attribute, attribute)), (family, (number,), ""))
             if names.middle and not self.parallel:
                 _around(stack, layer, getattr(layer, names.middle), ("resid_mid", (number,), ""), see)
-            if names.middle and names.mlp:
+            if names.mlp:
                 output(getattr(layer, names.after.get(names.mlp, names.mlp)), ("mlp", (number,), ""))
         entry(self.hf.get_submodule(names.norm), ("resid", (len(layers),), ""))
         if any(naive is None for _, naive in names.mixers.values()):
@@ -195,6 +262,13 @@ class Reference:
         before = self.hf.config._attn_implementation
         self.hf.set_attn_implementation("circuitry_reference")
         stack.callback(self.hf.set_attn_implementation, before)
+
+
+def _inner(layer: Any, path: str) -> Any:
+    """The module at a dotted path in a layer; None if there is none."""
+    for name in path.split("."):
+        layer = getattr(layer, name, None)
+    return layer
 
 
 def _around(stack: ExitStack, layer: Any, norm: Any, key: Key, see: See) -> None:

@@ -36,20 +36,45 @@ def attend(
     >>> attend(layer, zeros, zeros, values, torch.tensor([[0, -9.0], [-9.0, 0]])[None, None], *[None] * 3, lambda key, x: x).flatten()
     tensor([2., 4.])
     """
-    layer, heads, shared = module.layer_idx, q.shape[1], q.shape[1] // k.shape[1]
+    layer = module.layer_idx
     hidden = hidden_tokens(module.config, layer, q.shape[2]).to(q.device)
     _check(mask, hidden, module.config, layer)
+    scale = q.shape[-1] ** -0.5 if scaling is None else scaling
+
+    def finish(_: int, products: Tensor) -> Tensor:
+        return products * scale if softcap is None else softcap * torch.tanh(products * scale / softcap)
+
+    return by_head(q, k, v, hidden, layer, see, finish, sinks)
+
+
+def by_head(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    hidden: Tensor,
+    layer: int,
+    see: See,
+    scores: Callable[[int, Tensor], Tensor],
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """The output of every head [batch, query, head, d_head] from q, k, v [batch, head, pos, d_head], one head after the other.
+
+    ``hidden`` [query, key] are the keys that a query does not see; ``scores`` are made of a head's number and its products.
+    ``sinks`` as for ``attend``.
+
+    >>> values = torch.tensor([[[[2.0], [4.0]]]])
+    >>> by_head(0 * values, values, values, torch.ones(2, 2).triu(1).bool(), 0, lambda key, x: x, lambda head, x: x).flatten()
+    tensor([2., 3.])
+    """
+    heads, shared = q.shape[1], q.shape[1] // k.shape[1]
     outs = []
     for head in range(heads):
         at = (layer, head)
         qh = see(("head", at, "q"), q[:, head])
         kh, vh = see(("head", at, "k"), k[:, head // shared]), see(("head", at, "v"), v[:, head // shared])
-        scores = torch.einsum("bqd,bkd->bqk", qh, kh) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
-        if softcap is not None:
-            scores = softcap * torch.tanh(scores / softcap)
-        pattern = see(
-            ("head", at, "pattern"), _shares(scores.masked_fill(hidden, -torch.inf), None if sinks is None else sinks[head])
-        )
+        found = scores(head, torch.einsum("bqd,bkd->bqk", qh, kh))
+        sink = None if sinks is None else sinks[head]
+        pattern = see(("head", at, "pattern"), _shares(found.masked_fill(hidden, -torch.inf), sink))
         outs.append(see(("head", at, ""), torch.einsum("bqk,bkd->bqd", pattern, vh)))
     return torch.stack(outs, 2)
 

@@ -8,6 +8,7 @@ from .layered import attention, layered, mlp, selective_mixer
 from .named import graph
 from .reach import Reach
 from .rules import CAUSAL, NEXT, SAME, Edge, Rule, lag, part, window
+from .short_conv import short_conv
 from .state_space import selective
 from .stream import LOGITS
 from .transformer import transformer
@@ -36,6 +37,7 @@ __all__ = [
     "part",
     "selective",
     "selective_mixer",
+    "short_conv",
     "transformer",
     "window",
 ]

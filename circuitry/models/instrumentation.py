@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import attention, mamba, mamba2, rwkv, ssd
+from . import attention, mamba, mamba2, rwkv, short_conv, ssd
 from .scan import BLOCK
 
 
@@ -25,4 +25,5 @@ INSTRUMENTATION = {
     "mamba": Instrumentation(mamba.attach, mamba.values, BLOCK),
     "mamba2": Instrumentation(mamba2.attach, mamba2.values, ssd.CHUNK),
     "rwkv": Instrumentation(rwkv.attach, rwkv.values),
+    "short_conv": Instrumentation(short_conv.attach, short_conv.values),
 }

@@ -32,6 +32,7 @@ def test_every_architecture_is_checked() -> None:
         "mamba2",
         "falcon_mamba",
         "jamba",
+        "lfm2",
         "rwkv",
     }
 

@@ -27,6 +27,7 @@ PATHS = {
     "mamba2": "ssm_state[{layer},1] @ B -> logits freezing ssm_state",
     "rwkv": "wkv_state[{layer}] @ B -> logits freezing wkv_state",
     "jamba": "ssm_state[{layer}] @ B -> logits",
+    "lfm2": "conv_in[{layer}] @ B -> logits freezing head",
     "jamba-moe": "mlp[{layer}] @ B -> logits",
 }
 TASK = ct.task("induction", distance=8, examples=4, prefix=2)

@@ -42,6 +42,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "layer_norm_epsilon": 1e-2,
         "residual_in_fp32": False,
     },
+    "lfm2": {
+        "intermediate_size": 32,
+        "block_auto_adjust_ff_dim": False,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "full_attn_idxs": [1],
+        "conv_L_cache": 4,
+        "conv_bias": True,
+    },
     "rwkv": {"attention_hidden_size": 12, "intermediate_size": 32},
 }
 LLAMA: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -58,6 +67,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "helium": LLAMA | {"head_dim": 4},
     "hunyuan_v1_dense": LLAMA | {"head_dim": 4},
     "internlm3": LLAMA,
+    "lfm2_moe": EXPERTS | {"num_dense_layers": 1, "layer_types": ["conv", "full_attention", "conv"]},
     "ministral": LLAMA | {"head_dim": 4},
     "mixtral": LLAMA | {"num_local_experts": 4},
     "nemotron": LLAMA,

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from .naive import attention, mamba, mamba2, rwkv
+from .naive import attention, mamba, mamba2, rwkv, short_conv
 
 Key: TypeAlias = tuple[str, tuple[int, ...], str]
 """Family, indices, port: ("head", (1, 0), "q")."""
@@ -45,6 +45,16 @@ _MAMBA = _Names("backbone.embeddings", "backbone.layers", "backbone.norm_f", {"m
 _GPT2 = _Names("transformer.wte", "transformer.h", "transformer.ln_f", {"attn": ("attn", None)}, "ln_2")
 
 
+_LFM2 = _Names(
+    "model.embed_tokens",
+    "model.layers",
+    "model.embedding_norm",
+    {"self_attn": ("attn", None), "conv": ("mixer_out", short_conv.block)},
+    "ffn_norm",
+    "feed_forward",
+)
+
+
 _KINDS = {
     "gpt_neox": _Names(
         "gpt_neox.embed_in",
@@ -66,6 +76,8 @@ _KINDS = {
         "pre_ff_layernorm",
         "feed_forward",
     ),
+    "lfm2": _LFM2,
+    "lfm2_moe": _LFM2,
     "falcon_mamba": _MAMBA,
     "mamba": _MAMBA,
     "mamba2": replace(_MAMBA, mixers={"mixer": ("mixer_out", mamba2.mixer)}),

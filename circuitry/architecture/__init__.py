@@ -7,6 +7,7 @@ from .graph import Graph
 from .layered import attention, layered, mlp, selective_mixer
 from .named import graph
 from .reach import Reach
+from .rg_lru import rg_lru
 from .rules import CAUSAL, NEXT, SAME, Edge, Rule, lag, part, window
 from .short_conv import short_conv
 from .state_space import selective
@@ -35,6 +36,7 @@ __all__ = [
     "mlp",
     "model_types",
     "part",
+    "rg_lru",
     "selective",
     "selective_mixer",
     "short_conv",

@@ -11,14 +11,18 @@ from .families import Architecture
 _REASONS = {
     "bloom codegen falcon gpt_neo gptj mpt openai-gpt xglm": "its attention does not go through transformers' attention "
     "interface, so its heads cannot be reached",
-    "exaone4 flex_olmo gemma2 gemma3 gemma3_text glm4 olmo2 olmo3": "it normalises what attention and MLP give before adding it "
+    "exaone4 flex_olmo gemma2 gemma3 gemma3_text glm4 lfm3 olmo2 olmo3": "it normalises what attention and MLP give before adding it "
     "to the stream, so the contributions of heads do not add up",
     "flint gpt_oss granite_swa hy_v4 mimo_v2_flash": "its attention has sinks, which circuitry does not compute",
     "diffllama": "its heads subtract one attention pattern from another, and circuitry knows one pattern per head",
     "deepseek_v2 deepseek_v3 glm4_moe_lite minicpm3": "its heads share compressed keys and values (latent attention), "
     "for which no graph is written yet",
-    "bamba falcon_h1 granitemoehybrid kimi_linear minimax nemotron_h olmo_hybrid qwen3_next recurrent_gemma xlstm zamba "
+    "bamba falcon_h1 granitemoehybrid kimi_linear nemotron_h olmo_hybrid qwen3_next "
     "zamba2": "circuitry has no instrumentation for its recurrent layers yet",
+    "minimax": "it adds what a block gives to the normalised stream, so every block changes what all blocks before it added",
+    "xlstm": "the state of its heads is a matrix with a normaliser and a running maximum (mLSTM), for which circuitry has no scan",
+    "zamba": "its shared attention block reads the embedding again in later layers, beside the residual stream, and gives its "
+    "output to the layer's mixer instead of adding it to the stream",
 }
 REFUSED = {kind: reason for kinds, reason in _REASONS.items() for kind in kinds.split()}
 """Hugging Face model types that circuitry refuses, and the reason for each."""

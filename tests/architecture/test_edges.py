@@ -33,6 +33,7 @@ def test_every_architecture_is_checked() -> None:
         "falcon_mamba",
         "jamba",
         "lfm2",
+        "recurrent_gemma",
         "rwkv",
     }
 

@@ -27,6 +27,7 @@ PATHS = {
     "mamba2": "ssm_state[{layer},1] @ B -> logits freezing ssm_state",
     "rwkv": "wkv_state[{layer}] @ B -> logits freezing wkv_state",
     "jamba": "ssm_state[{layer}] @ B -> logits",
+    "recurrent_gemma": "ssm_state[{layer}] @ B -> logits freezing ssm_state",
     "lfm2": "conv_in[{layer}] @ B -> logits freezing head",
     "jamba-moe": "mlp[{layer}] @ B -> logits",
 }

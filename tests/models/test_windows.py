@@ -108,7 +108,7 @@ def test_every_type_that_has_a_window_is_here() -> None:
         given = {"sliding_window": WINDOW} | ({"use_sliding_window": True} if hasattr(config, "use_sliding_window") else {})
         if hasattr(config, "sliding_window"):
             assert kind in SLIDING
-        elif kind not in ("mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", "lfm2", "lfm2_moe"):
+        elif kind not in ("mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", "lfm2", "lfm2_moe", "recurrent_gemma"):
             both_ways: tuple[dict[str, Any], ...] = ({}, given)
             stock, windowed = (tiny.stock(kind, **more) for more in both_ways)
             for hf in (stock, windowed):

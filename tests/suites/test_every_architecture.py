@@ -13,7 +13,7 @@ import circuitry as ct
 from circuitry import content
 from support import tiny
 
-KINDS = {"gpt2": "gpt2", "gpt_neox": "gpt_neox", "llama": "llama", "mamba": "mamba", "mamba2": "mamba2", "falcon_mamba": "falcon_mamba", "jamba": "jamba", "lfm2": "lfm2", "rwkv": "rwkv"}  # fmt: skip
+KINDS = {"gpt2": "gpt2", "gpt_neox": "gpt_neox", "llama": "llama", "mamba": "mamba", "mamba2": "mamba2", "falcon_mamba": "falcon_mamba", "jamba": "jamba", "lfm2": "lfm2", "recurrent_gemma": "recurrent_gemma", "rwkv": "rwkv"}  # fmt: skip
 SHORT: dict[str, Any] = {"examples": 3, "baseline": 2}
 INDUCTION: dict[str, Any] = {"distances": [8], "distance": 8, "prefix": 2}
 

@@ -51,6 +51,16 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "conv_L_cache": 4,
         "conv_bias": True,
     },
+    "recurrent_gemma": {
+        "intermediate_size": 32,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "lru_width": 24,
+        "conv1d_width": 3,
+        "attention_window_size": 64,
+        "logits_soft_cap": 5.0,
+        "block_types": ["recurrent", "attention"],
+    },
     "rwkv": {"attention_hidden_size": 12, "intermediate_size": 32},
 }
 LLAMA: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}

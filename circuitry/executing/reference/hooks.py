@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from .naive import attention, mamba, mamba2, rwkv, short_conv
+from .naive import attention, mamba, mamba2, rg_lru, rwkv, short_conv
 
 Key: TypeAlias = tuple[str, tuple[int, ...], str]
 """Family, indices, port: ("head", (1, 0), "q")."""
@@ -28,7 +28,7 @@ Naive: TypeAlias = Callable[[Any, Tensor, int, See], Tensor]
 @dataclass(frozen=True)
 class _Names:
     """Where a kind of model keeps its modules. ``mixers``: a layer's attribute to the family and the equations of that block,
-    None for attention; ``middle`` is the norm before the MLP; ``short`` are the paper's names."""
+    None for attention, with a part of that block after a dot if blocks of several kinds have the same name; ``middle`` is the norm before the MLP; ``short`` are the paper's names."""
 
     embed: str
     layers: str
@@ -78,6 +78,14 @@ _KINDS = {
     ),
     "lfm2": _LFM2,
     "lfm2_moe": _LFM2,
+    "recurrent_gemma": _Names(
+        "model.embed_tokens",
+        "model.layers",
+        "model.final_norm",
+        {"temporal_block.q_proj": ("attn", None), "temporal_block.rg_lru": ("mixer_out", rg_lru.block)},
+        "channel_pre_norm",
+        "mlp_block",
+    ),
     "falcon_mamba": _MAMBA,
     "mamba": _MAMBA,
     "mamba2": replace(_MAMBA, mixers={"mixer": ("mixer_out", mamba2.mixer)}),
@@ -166,7 +174,9 @@ class Reference:
         for number, layer in enumerate(layers):
             entry(layer, ("resid", (number,), ""))
             for attribute, (family, naive) in names.mixers.items():
-                if (mixer := getattr(layer, attribute, None)) is None:
+                name, _, part = attribute.partition(".")
+                mixer = getattr(layer, name, None)
+                if mixer is None or (part and not hasattr(mixer, part)):
                     continue  # a hybrid's layer has one of them
                 if naive is not None:
                     equations(mixer, number, naive)

@@ -29,6 +29,7 @@ SLIDING: dict[str, dict[str, Any]] = {
     "qwen2_moe": {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 3},
     "qwen3": {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 2},
     "qwen3_moe": {"sliding_window": WINDOW, "use_sliding_window": True},
+    "recurrent_gemma": {"attention_window_size": WINDOW, "block_types": ["attention"]},
     "smollm3": {"sliding_window": WINDOW, "use_sliding_window": True, "no_rope_layers": [0, 1, 0]},
     "starcoder2": {"sliding_window": WINDOW},
 }
@@ -108,7 +109,7 @@ def test_every_type_that_has_a_window_is_here() -> None:
         given = {"sliding_window": WINDOW} | ({"use_sliding_window": True} if hasattr(config, "use_sliding_window") else {})
         if hasattr(config, "sliding_window"):
             assert kind in SLIDING
-        elif kind not in ("mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", "lfm2", "lfm2_moe", "recurrent_gemma"):
+        elif kind not in ("mamba", "mamba2", "falcon_mamba", "rwkv", "jamba"):
             both_ways: tuple[dict[str, Any], ...] = ({}, given)
             stock, windowed = (tiny.stock(kind, **more) for more in both_ways)
             for hf in (stock, windowed):

@@ -28,7 +28,7 @@ PATHS = {
     "rwkv": "wkv_state[{layer}] @ B -> logits freezing wkv_state",
     "jamba": "ssm_state[{layer}] @ B -> logits",
     "recurrent_gemma": "ssm_state[{layer}] @ B -> logits freezing ssm_state",
-    "lfm2": "conv_in[{layer}] @ B -> logits freezing head",
+    "lfm2": "conv_in[{layer}] @ B -> logits",
     "jamba-moe": "mlp[{layer}] @ B -> logits",
 }
 TASK = ct.task("induction", distance=8, examples=4, prefix=2)

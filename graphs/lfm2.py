@@ -1,7 +1,7 @@
 """LFM2: most layers are gated short convolutions, the others attention; every layer has an MLP, which may be a mixture of experts.
 
-The convolution has no state: a token sees only the last few tokens. conv_in is B x, the product of the input and a gate (input_gate,
-B); ``conv_tap[l,k] @ t`` is what the convolution at t sees of the token k positions before it; conv_out is its output,
+The convolution has no state: a token sees only the last few tokens. conv_in, what it reads, is the product of conv_value and a gate
+(input_gate, B); ``conv_tap[l,k] @ t`` is what the convolution at t sees of the token k positions before it; conv_out is its output,
 and mixer_out what a second gate (gate, C) leaves of it, after the output projection. Neither gate has an activation function.
 Heads are as in ``graphs/llama.py``.
 """

@@ -54,9 +54,7 @@ def rg_lru(module: str) -> Block:
 
 
 def _edges(layer: int, sizes: Sizes, before: Node, after: Node) -> Iterator[Edge]:
-    x, c, h, gate, s, out = (
-        Node(name, (layer,)) for name in ("conv_in", "ssm_in", "ssm_state", "gate", "ssm_out", "mixer_out")
-    )
+    x, c, h, gate, s, out = (Node(name, (layer,)) for name in ("conv_in", "ssm_in", "ssm_state", "gate", "ssm_out", "mixer_out"))
     yield from ((before, x, SAME), (before, gate, SAME))
     for k in range(sizes["lag"]):
         yield from ((x, Node("conv_tap", (layer, k)), lag(k)), (Node("conv_tap", (layer, k)), c, SAME))

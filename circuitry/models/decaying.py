@@ -23,8 +23,8 @@ def decaying(value: Tensor, decay: Tensor, stops: Sequence[int] = (), at_stop: A
     [1.0, 1.5, 1.75]
     """
     h, y = value.new_zeros(value[:, 0].shape, dtype=torch.promote_types(value.dtype, torch.float32)), list[Tensor]()
-    for part, stopped in segments((value, decay), stops):
-        states = _states(*part, h)
+    for (written, factor), stopped in segments((value, decay), stops):
+        states = _states(written, factor, h)
         h = states[-1]
         if stopped:
             states[-1], h = at_stop(h)

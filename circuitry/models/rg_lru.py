@@ -53,7 +53,7 @@ def _written(block: Any, c: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
     logarithm = -8.0 * decay * F.softplus(unit.recurrent_param)
     # The stock square root has a bounded gradient, which would be infinite where nothing decays. A gate that an intervention moves
     # below 0 would make the state grow, and the root that of a negative number.
-    kept = SqrtBoundDerivative.apply((1 - torch.exp(2 * logarithm)).clamp(min=0))  # type: ignore[no-untyped-call]
+    kept = SqrtBoundDerivative.apply((1 - torch.exp(2 * logarithm)).clamp(min=0))
     value = points.to_value(c) * opening * torch.where(first, 1, kept)
     return points.write_value(value), points.write_decay(torch.exp(logarithm) * ~first)
 

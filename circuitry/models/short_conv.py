@@ -10,7 +10,7 @@ from torch import Tensor
 from .gates import stock_forward
 from .mixers import HookPoints, convolved, instrument, masked
 
-_NAMES = ("input_gate", "conv_in", "conv_out", "gate")
+_NAMES = ("conv_value", "input_gate", "conv_in", "conv_out", "gate")
 
 
 def _forward(
@@ -25,7 +25,7 @@ def _forward(
     points = self.circuitry
     mask = None if attention_mask is None else attention_mask[:, :, None]
     opening, gate, x = self.in_proj(masked(hidden_states, mask)).chunk(3, -1)
-    out = points.conv_out(convolved(self, self.conv, points.conv_in(points.input_gate(opening) * x)))
+    out = points.conv_out(convolved(self, self.conv, points.conv_in(points.input_gate(opening) * points.conv_value(x))))
     return self.out_proj(points.gate(gate) * out)  # type: ignore[no-any-return]
 
 

@@ -26,7 +26,8 @@ IDS = torch.from_numpy(np.random.default_rng(0).integers(0, 61, (2, 7)))
 
 def without_biases(kind: str) -> Any:
     """A model whose every layer gives 0 for 0: a bias would take its own part of the relevance."""
-    hf = tiny.stock(kind, **({"logits_soft_cap": 1e6} if kind == "recurrent_gemma" else {}))  # a cap is no rule's
+    changes: dict[str, Any] = {"logits_soft_cap": 1e6} if kind == "recurrent_gemma" else {}  # no rule is for a cap
+    hf = tiny.stock(kind, **changes)
     with torch.no_grad():
         for name, parameter in hf.named_parameters():
             if name.endswith("bias") and "dt" not in name:

@@ -154,7 +154,9 @@ def test_what_attention_gives_is_not_what_is_added(kind: str) -> None:
     layer, seen = hf.model.layers[0], list[Tensor]()
     handles = [layer.register_forward_hook(lambda _, __, out: seen.append(out[0] if isinstance(out, tuple) else out))]
     handles.append(
-        (layer.feed_forward if kind == "lfm3" else layer.mlp).register_forward_hook(lambda _, __, out: torch.zeros_like(out[0] if isinstance(out, tuple) else out))
+        (layer.feed_forward if kind == "lfm3" else layer.mlp).register_forward_hook(
+            lambda _, __, out: torch.zeros_like(out[0] if isinstance(out, tuple) else out)
+        )
     )
     for factor in (0.0, 1.0, 2.0):
         scale = layer.self_attn.register_forward_hook(lambda _, __, out, k=factor: (k * out[0], *out[1:]))

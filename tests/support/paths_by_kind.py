@@ -198,6 +198,7 @@ ssm_state[{layer}] @ B -> logits freezing ssm_state
 CONVOLUTIONS = """
 embed -> logits
 input_gate[0] @ B -> logits
+conv_value[0] @ B -> logits freezing input_gate
 gate[{layer}] @ END -> logits directly
 conv_in[0] @ A -> logits freezing conv_tap[0,0]
 conv_in[0] @ B -> (head[1,0].k @ B+1, conv_out[2] @ END) freezing mlp -> logits freezing head

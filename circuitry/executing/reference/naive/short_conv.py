@@ -23,7 +23,7 @@ def block(m: Any, hidden: Tensor, layer: int, see: See) -> Tensor:
     at, size = (layer,), hidden.shape[-1]
     projected = m.in_proj(hidden)
     opening, gate = see(("input_gate", at, ""), projected[..., :size]), see(("gate", at, ""), projected[..., size : 2 * size])
-    x = see(("conv_in", at, ""), opening * projected[..., 2 * size :])
+    x = see(("conv_in", at, ""), opening * see(("conv_value", at, ""), projected[..., 2 * size :]))
     total = torch.zeros_like(x) if m.conv.bias is None else m.conv.bias.expand_as(x)
     for k in range(width := m.conv.weight.shape[-1]):
         delayed = torch.zeros_like(x)

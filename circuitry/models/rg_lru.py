@@ -43,8 +43,8 @@ def _forward(
 
 
 def _written(block: Any, c: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-    """What each token writes to the state, and the factor by which it shrinks the state before it; ``first`` [batch, pos, 1] tokens
-    begin a text, before which there is no state."""
+    """What each token writes to the state, and the factor by which it shrinks the state before it; ``first`` [batch, pos, 1] says which
+    tokens begin a text: they write all of their value and keep nothing."""
     from transformers.models.recurrent_gemma.modeling_recurrent_gemma import SqrtBoundDerivative
 
     points, unit = block.circuitry, block.rg_lru

@@ -1,15 +1,15 @@
 """Architectures as graphs: families, ports, position rules, and the networkx graph. Imports no torch."""
 
 from ..paths.values import Node
+from .convolution import short_conv
 from .definitions import definition, definition_for, model_types
 from .families import Architecture, Family, Place
 from .graph import Graph
+from .griffin import rg_lru
 from .layered import attention, layered, mlp, selective_mixer
 from .named import graph
 from .reach import Reach
-from .rg_lru import rg_lru
 from .rules import CAUSAL, NEXT, SAME, Edge, Rule, lag, part, window
-from .short_conv import short_conv
 from .state_space import selective
 from .stream import LOGITS
 from .transformer import transformer

@@ -16,7 +16,7 @@ def block(m: Any, hidden: Tensor, layer: int, see: See) -> Tensor:
 
     >>> from transformers import Lfm2Config
     >>> from transformers.models.lfm2.modeling_lfm2 import Lfm2ShortConv
-    >>> module = Lfm2ShortConv(Lfm2Config(hidden_size=4, layer_types=["conv"]), 0)
+    >>> module = Lfm2ShortConv(Lfm2Config(hidden_size=4, num_hidden_layers=1, layer_types=["conv"]), 0)
     >>> block(module, torch.zeros(1, 2, 4), 0, lambda key, value: value).shape
     torch.Size([1, 2, 4])
     """

@@ -74,6 +74,12 @@ def test_a_sliding_window_is_as_wide_as_the_graph_says(kind: str, layers: tuple[
     assert not wrong_edges(model, [model.graph.node(name) for name in chosen])
 
 
+def test_recurrent_gemmas_window_is_as_wide_as_the_graph_says() -> None:
+    model = tiny.model("recurrent_gemma", layers=2, attention_window_size=2, block_types=["attention", "recurrent"])
+    assert not wrong_edges(model, [model.graph.node(name) for name in ("embed", "head[0,1].k", "head[0,0].v", "head[0,1].q")])
+    assert model.graph.windows == {0: 2}
+
+
 def test_windows_add_up_over_layers() -> None:
     """Two layers that see one token back each bring a token two on, and the logits three on do not move at all."""
     model = tiny.model("mistral", layers=2, sliding_window=2)

@@ -1,9 +1,11 @@
 """Architectures as graphs: families, ports, position rules, and the networkx graph. Imports no torch."""
 
 from ..paths.values import Node
+from .convolution import short_conv
 from .definitions import definition, definition_for, model_types
 from .families import Architecture, Family, Place
 from .graph import Graph
+from .griffin import rg_lru
 from .layered import attention, layered, mlp, selective_mixer
 from .named import graph
 from .reach import Reach
@@ -34,8 +36,10 @@ __all__ = [
     "mlp",
     "model_types",
     "part",
+    "rg_lru",
     "selective",
     "selective_mixer",
+    "short_conv",
     "sliding",
     "transformer",
     "window",

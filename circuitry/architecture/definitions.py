@@ -12,12 +12,15 @@ _REASONS = {
     "openai-gpt": "its layers normalise the residual stream itself, so what is added to the stream does not add up",
     "nanochat": "it uses one norm before its layers and after them, so the stream after the last layer cannot be told apart",
     "bitnet": "it normalises all heads together before the output projection, so what heads contribute does not add up",
-    "laguna": "the output of its heads is multiplied by a gate that reads the stream, for which no graph is written yet",
+    "laguna lfm3": "the output of its heads is multiplied by a gate that reads the stream, for which no graph is written yet",
     "diffllama": "its heads subtract one attention pattern from another, and circuitry knows one pattern per head",
     "gemma3": "it reads images too; give ct.load a Gemma3ForCausalLM of its text_config whose model is its language_model and whose lm_head is its own",
     "hy_v4": "its layers mix several residual streams, and an indexer picks the keys that its attention reads",
-    "bamba falcon_h1 granitemoehybrid kimi_linear lfm2 minimax nemotron_h olmo_hybrid qwen3_next recurrent_gemma xlstm zamba "
-    "zamba2": "circuitry has no instrumentation for its recurrent layers yet",
+    "bamba falcon_h1 granitemoehybrid kimi_linear nemotron_h olmo_hybrid qwen3_next zamba2": "circuitry has no instrumentation for its recurrent layers yet",
+    "minimax": "it adds what a block gives to the normalised stream, so every block changes what all blocks before it added",
+    "xlstm": "the state of its heads is a matrix with a normaliser and a running maximum (mLSTM), for which circuitry has no scan",
+    "zamba": "its shared attention block reads the embedding again in later layers, beside the residual stream, and gives its "
+    "output to the layer's mixer instead of adding it to the stream",
 }
 REFUSED = {kind: reason for kinds, reason in _REASONS.items() for kind in kinds.split()}
 """Hugging Face model types that circuitry refuses, and the reason for each."""

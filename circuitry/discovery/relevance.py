@@ -124,6 +124,9 @@ def _of_points(module: Any, points: Any, constant_patterns: bool) -> Iterator[tu
     names: tuple[str, ...] = ()
     if hasattr(points, "pattern"):
         names = ("pattern",) if constant_patterns else ()
+    elif hasattr(points, "recurrent_gate"):
+        names = ("input_gate", "recurrent_gate")
+        yield module.linear_out, "input", half
     elif hasattr(points, "ssm_out"):
         names = CONSTANT
         yield module.out_proj, "input", half

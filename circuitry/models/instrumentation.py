@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import adapters, attention, mamba, mamba2, rwkv, ssd
+from . import adapters, attention, mamba, mamba2, rg_lru, rwkv, short_conv, ssd
 from .scan import BLOCK
 
 
@@ -25,5 +25,7 @@ INSTRUMENTATION = {
     "attention": Instrumentation(functools.partial(attention.attach, adapt=adapters.adapt), attention.values),
     "mamba": Instrumentation(mamba.attach, mamba.values, BLOCK),
     "mamba2": Instrumentation(mamba2.attach, mamba2.values, ssd.CHUNK),
+    "rg_lru": Instrumentation(rg_lru.attach, rg_lru.values),
     "rwkv": Instrumentation(rwkv.attach, rwkv.values),
+    "short_conv": Instrumentation(short_conv.attach, short_conv.values),
 }

@@ -1,8 +1,8 @@
-"""What the mixers of Mamba and Mamba-2 share: the convolution, and how hook points are put in place and checked."""
+"""What the mixers of Mamba, Mamba-2 and LFM2 share: the convolution, and how hook points are put in place and checked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -34,9 +34,9 @@ class HookPoints(nn.Module):
     ``silu`` is the gate's activation. Those of the state are called once for every position in ``stops``. ``exact`` uses the stock operations in the stock order.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, names: tuple[str, ...] = _HOOK_POINTS) -> None:
         super().__init__()
-        for name in _HOOK_POINTS:
+        for name in names:
             setattr(self, name, nn.Identity())
         self.silu = nn.SiLU()
         self.conv_tap = nn.ModuleList(nn.Identity() for _ in range(width))
@@ -64,17 +64,27 @@ def masked(value: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def convolve(mixer: Any, x: Tensor) -> Tensor:
-    """Causal depthwise convolution and SiLU, as a sum over taps. Tap k is what a position sees of the token k positions back.
+    """Mamba's convolution and SiLU.
 
     >>> import circuitry as ct
     >>> convolve(ct.load("bundled:mamba").mixers[0], torch.zeros(1, 3, 256)).shape
     torch.Size([1, 3, 256])
     """
-    points, conv = mixer.circuitry, mixer.conv1d
-    width, length = mixer.conv_kernel_size, x.shape[1]
+    return mixer.act(convolved(mixer, mixer.conv1d, x))  # type: ignore[no-any-return]
+
+
+def convolved(mixer: Any, conv: Any, x: Tensor) -> Tensor:
+    """Causal depthwise convolution as a sum over taps. Tap k is what a position sees of the token k positions back.
+
+    >>> import circuitry as ct
+    >>> mixer = ct.load("bundled:mamba").mixers[0]
+    >>> convolved(mixer, mixer.conv1d, torch.zeros(1, 3, 256)).shape
+    torch.Size([1, 3, 256])
+    """
+    points, width, length = mixer.circuitry, conv.kernel_size[0], x.shape[1]
     if points.exact:
         out = F.conv1d(x.transpose(1, 2), conv.weight, conv.bias, padding=width - 1, groups=x.shape[2])[:, :, :length]
-        return mixer.act(out).transpose(1, 2)  # type: ignore[no-any-return]
+        return out.transpose(1, 2)
     inside = packed_of(mixer)
     padded = F.pad(x, (0, 0, width - 1, 0)) if inside is None else x
     wide = torch.promote_types(x.dtype, torch.float32)  # in half precision a convolution adds up in float32
@@ -89,7 +99,7 @@ def convolve(mixer: Any, x: Tensor) -> Tensor:
             total = torch.addcmul(total, seen, tap) if torch.is_tensor(total) else seen * tap
         else:
             total.addcmul_(seen, tap)
-    return mixer.act(total.to(x.dtype))  # type: ignore[no-any-return]
+    return total.to(x.dtype)  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -111,8 +121,14 @@ def exact(mixers: list[Any]) -> Iterator[None]:
             mixer.circuitry.exact = False
 
 
-def instrument(model: Any, mixers: list[Any], forward: Any, name: str) -> None:
-    """Give every mixer its hook points and our forward, and check the result like ``attach``. For Mamba and Mamba-2.
+def instrument(
+    model: Any,
+    mixers: list[Any],
+    forward: Any,
+    name: str,
+    points: Callable[[Any], HookPoints] = lambda mixer: HookPoints(mixer.conv_kernel_size),
+) -> None:
+    """Give every mixer its hook ``points`` and our forward, and check the result like ``attach``.
 
     >>> from transformers import MambaConfig, MambaForCausalLM
     >>> from circuitry.models.mamba import _forward
@@ -129,7 +145,7 @@ def instrument(model: Any, mixers: list[Any], forward: Any, name: str) -> None:
     ids = torch.arange(12, device=input_device(model))[None] % model.config.vocab_size
     stock = _stock_logits(model, ids)
     for mixer in mixers:
-        mixer.circuitry = HookPoints(mixer.conv_kernel_size)
+        mixer.circuitry = points(mixer)
         replace_forward(mixer, forward)
     with exact(mixers):
         ours = model(ids, use_cache=False).logits

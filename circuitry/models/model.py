@@ -15,7 +15,7 @@ from ..architecture.definitions import definition_for
 from ..architecture.graph import Graph
 from ..errors import ModelError
 from ..prompting.vocabulary import Vocabulary
-from .attention import most_positions
+from .attention import AttentionTap, most_positions
 from .borrowed import Borrowed, borrow
 from .checks import check_causality, check_logits
 from .experts import in_float64
@@ -135,14 +135,14 @@ class Model(HasLatents):
 
     @functools.cached_property
     def mixers(self) -> list[Any]:
-        """The instrumented blocks that have a recurrent state; empty for a Transformer.
+        """The instrumented blocks other than attention: those with a convolution or a recurrent state; empty for a Transformer.
 
         >>> import circuitry as ct
         >>> len(ct.load("bundled:mamba").mixers)
         4
         """
         blocks = [block for family in self.graph.architecture.instrumentation for block in self._modules(family)]
-        return [block for block in blocks if hasattr(block.circuitry, "stops")]
+        return [block for block in blocks if not isinstance(block.circuitry, AttentionTap)]
 
     @property
     def dtype(self) -> torch.dtype:

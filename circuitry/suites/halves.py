@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..drawing.circuit import Circuit
+from ..errors import CircuitryError
 from ..results.writing import having
 from .result import SuiteResult
 from .study import Study
@@ -17,7 +18,8 @@ Half = Callable[[Study], SuiteResult]
 def run_halves(study: Study, states: Half, heads: Half) -> SuiteResult:
     """Run the half that the architecture has nodes for, or both; with both, tables are prefixed ``states_`` and ``heads_``.
 
-    In a hybrid the joint effect of both kinds is not measured, so ``explained`` is NaN; the notes have that of each half.
+    In a hybrid the joint effect of both kinds is not measured, so ``explained`` is NaN; the notes have that of each half. Raises
+    CircuitryError if there are neither states nor heads.
 
     >>> import circuitry as ct
     >>> study = Study(ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2))
@@ -26,8 +28,14 @@ def run_halves(study: Study, states: Half, heads: Half) -> SuiteResult:
     """
     graph = study.model.graph
     halves = {name: run for name, role, run in (("states", "state", states), ("heads", "head", heads)) if graph.by_role(role)}
+    if not halves:
+        raise CircuitryError(
+            "this suite measures attention heads and recurrent states, and this model has neither: its tokens are mixed by "
+            "convolutions alone. Measure these with ct.patch or ct.discover"
+        )
     if len(halves) == 1:
-        return next(iter(halves.values()))(study)
+        result = next(iter(halves.values()))(study)
+        return result if graph.by_role("state") or not graph.by_role("conv_edge") else _heads_beside_convolutions(result)
     results = {name: run(replace(study, tables={}, prefix=f"{name}_")) for name, run in halves.items()}
     summaries = {name: result.summary for name, result in results.items()}
     parts = [replace(c, table=c.table and f"{name}_{c.table}") for name, s in summaries.items() for c in s.components]
@@ -45,6 +53,11 @@ def run_halves(study: Study, states: Half, heads: Half) -> SuiteResult:
     pictures = {f"{name}_{key}": picture for name, result in results.items() for key, picture in result.pictures.items()}
     drawn = [result.circuit for result in results.values() if result.circuit is not None]
     return SuiteResult(tables, _joined(drawn) if drawn else None, summary, pictures)
+
+
+def _heads_beside_convolutions(result: SuiteResult) -> SuiteResult:
+    note = "the model's convolutions, which have no state, also bring tokens to later ones; they stay live and are not measured"
+    return replace(result, summary=replace(result.summary, notes=[*result.summary.notes, note]))
 
 
 def _joined(circuits: list[Circuit]) -> Circuit:

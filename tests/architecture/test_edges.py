@@ -32,6 +32,8 @@ def test_every_architecture_is_checked() -> None:
         "mamba2",
         "falcon_mamba",
         "jamba",
+        "lfm2",
+        "recurrent_gemma",
         "rwkv",
     }
 
@@ -70,6 +72,12 @@ def test_a_sliding_window_is_as_wide_as_the_graph_says(kind: str, layers: tuple[
     model = tiny.model(kind, layers=2, **changes)
     chosen = ["embed", "head[0,1].k", "head[0,0].v", "head[1,0].k", "head[1,1].v", "head[1,0].q", "mlp[0]"]
     assert not wrong_edges(model, [model.graph.node(name) for name in chosen])
+
+
+def test_recurrent_gemmas_window_is_as_wide_as_the_graph_says() -> None:
+    model = tiny.model("recurrent_gemma", layers=2, attention_window_size=2, block_types=["attention", "recurrent"])
+    assert not wrong_edges(model, [model.graph.node(name) for name in ("embed", "head[0,1].k", "head[0,0].v", "head[0,1].q")])
+    assert model.graph.windows == {0: 2}
 
 
 def test_windows_add_up_over_layers() -> None:

@@ -20,15 +20,15 @@ from circuitry.discovery.search import asked
 from circuitry.errors import CircuitryError
 from support import tiny
 
-KINDS = [kind for kind in tiny.CONFIGS if kind != "jamba-moe"]
+KINDS = [kind for kind in tiny.CONFIGS if kind not in ("jamba-moe", "lfm2")]
 IDS = torch.from_numpy(np.random.default_rng(0).integers(0, 61, (2, 7)))
 
 
 def without_biases(kind: str) -> Any:
     """A model whose every layer gives 0 for 0: a bias would take its own part of the relevance."""
     # The cap of logits belongs to the metric here, and no metric that is not linear in logits conserves relevance.
-    open_: dict[str, Any] = {"final_logit_softcapping": None} if kind == "gemma2" else {}
-    hf = tiny.stock(kind, **open_)
+    caps: dict[str, dict[str, Any]] = {"gemma2": {"final_logit_softcapping": None}, "recurrent_gemma": {"logits_soft_cap": 1e6}}
+    hf = tiny.stock(kind, **caps.get(kind, {}))
     with torch.no_grad():
         for name, parameter in hf.named_parameters():
             if name.endswith("bias") and "dt" not in name:
@@ -122,6 +122,7 @@ def test_an_activation_has_the_gradient_of_its_share(activation: nn.Module) -> N
         ("mamba", {"ssm_in.delta", "ssm_in.B", "ssm_in.C"}),
         ("mamba2", {"delta", "ssm_in.B", "ssm_in.C"}),
         ("rwkv", {"gate", "mlp_gate"}),
+        ("recurrent_gemma", {"input_gate", "recurrent_gate"}),
     ],
 )
 def test_constants_have_no_attribution(kind: str, ports: set[str]) -> None:

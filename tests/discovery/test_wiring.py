@@ -23,6 +23,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "mamba2": {"layer": 2, "head": 3},
     "rwkv": {"layer": 3},
     "jamba": {"layer": 4, "head": 2, "layout": ("mamba mlp", "attention mlp")},
+    "lfm2": {"layer": 4, "head": 2, "layout": ("conv mlp", "attention mlp")},
+    "recurrent_gemma": {"layer": 4, "head": 2, "layout": ("recurrent mlp", "attention mlp")},
 }
 HEADS = [f"embed -> head[0,{head}].{port}" for head in (0, 1) for port in "kqv"]
 OVER_STREAM = {
@@ -58,6 +60,8 @@ OVER_STREAM["gemma2"] = [
     *(f"{source} -> logits" for source in ("embed", "attn[0]", "mlp[0]")),
 ]
 NORMED = {f"head[0,{head}] -> attn[0]": "same position" for head in (0, 1)}
+OVER_STREAM["recurrent_gemma"] = OVER_STREAM["jamba"]
+OVER_STREAM["lfm2"] = ["embed -> conv_value[0]", "embed -> input_gate[0]", *OVER_STREAM["jamba"][1:]]
 MAMBA = {
     **{f"conv_tap[0,{lag}] -> ssm_in[0]": "same position" for lag in range(4)},
     **{f"ssm_in[0].{port} -> ssm_state[0]": "same position" for port in ("value", "delta", "B")},
@@ -89,6 +93,20 @@ RWKV = {
     **{f"mlp_tap[0,{lag}].receptance -> mlp_gate[0]": "same position" for lag in (0, 1)},
     **{f"{source}[0] -> mlp[0]": "same position" for source in ("mlp_hidden", "mlp_gate")},
 }
+LFM2 = {
+    **{f"{source}[0] -> conv_in[0]": "same position" for source in ("conv_value", "input_gate")},
+    **{f"conv_tap[0,{lag}] -> conv_out[0]": "same position" for lag in range(3)},
+    **{f"{source}[0] -> mixer_out[0]": "same position" for source in ("conv_out", "gate")},
+}
+GRIFFIN = {
+    **{f"conv_tap[0,{lag}] -> ssm_in[0]": "same position" for lag in range(4)},
+    **{f"ssm_in[0].{gate} -> {gate}[0]": "same position" for gate in ("input_gate", "recurrent_gate")},
+    **{f"{source}[0] -> ssm_state[0]": "same position" for source in ("input_gate", "recurrent_gate")},
+    "ssm_in[0].value -> ssm_state[0]": "same position",
+    "ssm_state[0].carry -> ssm_state[0]": "next position",
+    "ssm_state[0].read -> ssm_out[0]": "same position",
+    **{f"{source}[0] -> mixer_out[0]": "same position" for source in ("ssm_out", "gate")},
+}
 INSIDE = {
     "gpt2": {},
     "gpt_neox": {},
@@ -99,6 +117,7 @@ INSIDE = {
     "rwkv": RWKV,
     "jamba": MAMBA,
 }
+INSIDE |= {"lfm2": LFM2, "recurrent_gemma": GRIFFIN}
 
 
 def wiring(name: str, **sizes: int) -> Wiring:

@@ -13,6 +13,7 @@ from circuitry.models import checks
 from circuitry.models.ssd import CHUNK
 from support import tiny
 
+LATER = ("embedding_norm", "final_norm")
 NOT_CAUSAL = "this model is not causal: changing token"
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -38,7 +39,9 @@ def leaking(kind: str, start: int, dtype: torch.dtype = torch.float32, much: flo
     """A stock model whose last norm leaks; it does so with taps and without, so that no comparison of the two finds it."""
     hf = tiny.stock(kind, dtype=dtype, **changes)
     whole = hf.base_model
-    name = next(n for n in ("norm_f", "norm", "ln_f", "final_layer_norm", "final_layernorm", "ln_out") if hasattr(whole, n))
+    name = next(
+        n for n in ("norm_f", "norm", "ln_f", "final_layer_norm", "final_layernorm", "ln_out", *LATER) if hasattr(whole, n)
+    )
     setattr(whole, name, Leak(getattr(whole, name), start, much))
     return hf
 

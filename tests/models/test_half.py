@@ -27,6 +27,8 @@ PATHS = {
     "mamba2": "ssm_state[{layer},1] @ B -> logits freezing ssm_state",
     "rwkv": "wkv_state[{layer}] @ B -> logits freezing wkv_state",
     "jamba": "ssm_state[{layer}] @ B -> logits",
+    "recurrent_gemma": "ssm_state[{layer}] @ B -> logits freezing ssm_state",
+    "lfm2": "conv_in[{layer}] @ B -> logits",
     "jamba-moe": "mlp[{layer}] @ B -> logits",
     "gemma2": "head[{layer},1] @ B -> logits freezing mlp",
     "gpt_oss": "head[{layer},1].k @ B -> logits",

@@ -202,6 +202,34 @@ def test_falcon_adds_its_alibi_twice_in_eager_attention() -> None:
     assert (found[0] - found[1]).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("kind", ("minimax", "llama"))
+def test_what_attention_gives_is_not_what_is_added(kind: str) -> None:
+    """Twice as much from the attention of a layer does not move the stream by as much again; in Llama it does."""
+    hf = made(kind, LLAMA | ({"num_local_experts": 4} if kind == "minimax" else {"head_dim": 4}))
+    layer, seen = hf.model.layers[0], list[Tensor]()
+    layer.register_forward_hook(lambda _, __, out: seen.append(out[0] if isinstance(out, tuple) else out))
+    layer.mlp.register_forward_hook(lambda _, __, out: torch.zeros_like(out[0] if isinstance(out, tuple) else out))
+    for factor in (0.0, 1.0, 2.0):
+        scale = layer.self_attn.register_forward_hook(lambda _, __, out, k=factor: (k * out[0], *out[1:]))
+        logits(hf)
+        scale.remove()
+    additive = torch.allclose(seen[2] - seen[1], seen[1] - seen[0], atol=1e-4)
+    assert additive is (kind == "llama")
+
+
+def test_zambas_shared_block_reads_the_embedding_and_does_not_add_to_the_stream() -> None:
+    hf = made("zamba", SIZES | {"num_hidden_layers": 12, "intermediate_size": 32, "num_key_value_heads": 4, "mamba_dt_rank": 3})
+    layer = next(layer for layer in hf.model.layers if hasattr(layer, "shared_transf"))
+    given, gave = list[Tensor](), list[Tensor]()
+    layer.register_forward_pre_hook(lambda _, args: given.extend(args[:2]))
+    layer.shared_transf.register_forward_hook(lambda _, __, out: gave.append(out))
+    layer.register_forward_hook(lambda _, __, out: gave.append(out))
+    layer.mamba_decoder.mamba.register_forward_hook(lambda _, __, out: torch.zeros_like(out))
+    logits(hf)
+    assert torch.equal(given[1], hf.model.embed_tokens.weight[torch.arange(24).reshape(2, 12) + 3])
+    assert gave[0].abs().min() > 0 and torch.equal(gave[1], given[0])
+
+
 def test_every_instrument_is_used() -> None:
     used = {tap for kind in model_types() for tap in definition_for(kind).instrumentation.values()}
     assert used == instrumentation.INSTRUMENTATION.keys()

@@ -44,6 +44,7 @@ SLIDING: dict[str, dict[str, Any]] = {
     "qwen2_moe": {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 3},
     "qwen3": {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 2},
     "qwen3_moe": {"sliding_window": WINDOW, "use_sliding_window": True},
+    "recurrent_gemma": {"attention_window_size": WINDOW, "block_types": ["attention"]},
     "smollm3": {"sliding_window": WINDOW, "use_sliding_window": True, "no_rope_layers": [0, 1, 0]},
     "starcoder2": {"sliding_window": WINDOW},
     "vaultgemma": MIXED,

@@ -32,7 +32,7 @@ def test_a_suite_runs_and_finds_nothing_in_random_weights(kind: str, suite: str)
 
 
 @pytest.mark.parametrize("suite", ["induction", "ioi"])
-@pytest.mark.parametrize("kind", ["mamba2", "jamba", "rwkv"])
+@pytest.mark.parametrize("kind", ["mamba2", "jamba", "rwkv", "recurrent_gemma"])
 def test_a_suite_goes_through_to_the_end(kind: str, suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a threshold that anything passes, so that every table, the circuit and the scores are made."""
     for module in ("keys", "senders", "induction_states", "ioi_heads"):
@@ -44,6 +44,15 @@ def test_a_suite_goes_through_to_the_end(kind: str, suite: str, monkeypatch: pyt
     for one in found.summary.components:
         share = found.tables[one.table].normalized()[one.cell if len(one.cell) > 1 else one.cell[0]]
         assert math.isclose(one.normalized, float(share)), one
+
+
+def test_convolutions_without_a_state_are_named() -> None:
+    """Beside heads they are live; where there is nothing else, there is nothing that these suites measure."""
+    found = ct.run("induction", tiny.model("lfm2", dtype=torch.float32), **SHORT, **INDUCTION)
+    assert "heads_to_logits" in found.tables and "the model's convolutions, which have no state" in found.summary.text()
+    alone = tiny.model("lfm2", dtype=torch.float32, full_attn_idxs=[])
+    with pytest.raises(ct.CircuitryError, match="measures attention heads and recurrent states, and this model has neither"):
+        ct.run("induction", alone, **SHORT, **INDUCTION)
 
 
 def test_a_hybrid_has_both_halves() -> None:

@@ -42,6 +42,8 @@ TABLES = {
     "mamba2": ["stream", "states"],
     "rwkv": ["stream", "states", "mlps"],
     "jamba": ["stream", "heads", "states", "mlps"],
+    "lfm2": ["stream", "heads", "mlps"],
+    "recurrent_gemma": ["stream", "heads", "states", "mlps"],
 }
 
 

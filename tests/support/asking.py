@@ -16,7 +16,20 @@ from circuitry.prompting import Prompts, TaskDefinition
 from circuitry.prompting.task import Task
 from support import agreement, tiny
 
-KINDS = ("gpt2", "gpt_neox", "gpt_neox-sequential", "llama", "mamba", "mamba2", "rwkv", "jamba", "gemma2", "olmo2")
+KINDS = (
+    "gpt2",
+    "gpt_neox",
+    "gpt_neox-sequential",
+    "llama",
+    "mamba",
+    "mamba2",
+    "rwkv",
+    "jamba",
+    "gemma2",
+    "olmo2",
+    "lfm2",
+    "recurrent_gemma",
+)
 
 
 def task(prompts: Prompts) -> Task:
@@ -56,9 +69,10 @@ def _norm(module: Any, value: Tensor, gate: Tensor | None = None) -> Tensor:
     if gate is not None:
         value = value * torch.nn.functional.silu(gate)
     groups = value.reshape(*value.shape[:-1], -1, getattr(module, "group_size", value.shape[-1]))
-    eps, gain = (module.eps, 1 + module.weight) if hasattr(module, "eps") else (module.variance_epsilon, module.weight)
-    normed = groups * (groups.square().mean(-1, keepdim=True) + eps).rsqrt()
-    return torch.as_tensor(gain * normed.flatten(-2))
+    epsilon = module.eps if hasattr(module, "eps") else module.variance_epsilon
+    normed = groups * (groups.square().mean(-1, keepdim=True) + epsilon).rsqrt()
+    weight = module.weight + 1 if "Gemma" in type(module).__name__ else module.weight
+    return torch.as_tensor(weight * normed.flatten(-2))
 
 
 def near(kind: str, size: float, **options: Any) -> Question:

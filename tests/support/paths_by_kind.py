@@ -203,6 +203,47 @@ head[1,0] @ B -> mlp[3] @ END freezing ssm_state
 ssm_state[{layer}] @ B -> logits freezing ssm_state
 """.strip().splitlines()
 
+CONVOLUTIONS = """
+embed -> logits
+input_gate[0] @ B -> logits
+conv_value[0] @ B -> logits freezing input_gate
+gate[{layer}] @ END -> logits directly
+conv_in[0] @ A -> logits freezing conv_tap[0,0]
+conv_in[0] @ B -> (head[1,0].k @ B+1, conv_out[2] @ END) freezing mlp -> logits freezing head
+conv_tap[2,{lag}] @ END -> logits
+conv_tap[0,{lag}] @ B+1 -> head[1,2].v @ B+1
+conv_tap[0,3] @ B+3 -> conv_out[0] @ B+3
+conv_out[0] @ B -> mixer_out[2] @ {pos} freezing head
+head[1,{head}] @ {pos} -> logits freezing conv_in
+head[1,3].pattern @ END -> logits directly except mixer_out[2]
+(head[1,0] @ B, conv_in[2] @ B+1, gate[0] @ A) -> logits freezing input_gate[2]
+embed @ B -> logits freezing input_gate, gate, head.v
+mixer_out[0] @ A -> resid[2] @ {pos} freezing mlp
+mlp[{layer}] @ B -> logits freezing mixer_out
+x[0] @ A -> o[2] @ A+3 freezing g, head except g[2], head[1,0]
+""".strip().splitlines()
+
+GRIFFIN = """
+embed -> logits
+ssm_state[0] @ B+1 -> logits freezing ssm_state
+ssm_state[{layer}] @ {pos} -> logits freezing ssm_state, head
+ssm_state[0].carry @ A -> (ssm_state[2].read @ END, head[1,0].k @ B)
+ssm_in[0].value @ A -> head[1,1].v @ A -> ssm_state[2] @ B+1 -> logits freezing ssm_state
+ssm_in[2].recurrent_gate @ B -> logits
+ssm_in[0] @ B -> logits freezing recurrent_gate
+input_gate[{layer}] @ B -> logits freezing ssm_state except ssm_state[2]
+recurrent_gate[0] @ B -> ssm_state[0] @ B+2 freezing input_gate
+conv_tap[2,{lag}] @ B+1 -> ssm_state[2] @ END
+ssm_out[0] @ B -> resid[1] @ B directly
+gate[0] @ B -> logits directly except mixer_out[2]
+head[1] @ B -> ssm_state[2] @ END
+head[1,{head}] @ {pos} -> logits freezing ssm_state
+mlp[{layer}] @ B -> logits freezing mixer_out
+embed @ B -> logits freezing ssm_in.input_gate, head.v, gate
+(head[1,0] @ B, ssm_state[2] @ B+1, gate[0] @ A) -> logits freezing ssm_state[0], head[1,1]
+x[0] @ A -> h[2] @ END freezing g, head except g[2], head[1,0]
+""".strip().splitlines()
+
 FAMILIES = {
     "gpt_neox": ATTENTION,
     "gpt_neox-sequential": ATTENTION + SEQUENTIAL,
@@ -217,6 +258,8 @@ FAMILIES = {
     "falcon_mamba": MAMBA,
     "jamba": HYBRID,
     "jamba-moe": EXPERTS,
+    "lfm2": CONVOLUTIONS,
+    "recurrent_gemma": GRIFFIN,
     "mamba2": MAMBA2,
     "mamba2-single": MAMBA2_SINGLE,
     "rwkv": RWKV,

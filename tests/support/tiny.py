@@ -55,6 +55,25 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "final_logit_softcapping": 3.0,
     },
     "olmo2": {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2},
+    "lfm2": {
+        "intermediate_size": 32,
+        "block_auto_adjust_ff_dim": False,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "full_attn_idxs": [1],
+        "conv_L_cache": 4,
+        "conv_bias": True,
+    },
+    "recurrent_gemma": {
+        "intermediate_size": 32,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "lru_width": 24,
+        "conv1d_width": 3,
+        "attention_window_size": 64,
+        "logits_soft_cap": 5.0,
+        "block_types": ["recurrent", "attention"],
+    },
 }
 LLAMA: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
 EXPERTS: dict[str, Any] = LLAMA | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
@@ -151,6 +170,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "mimo_v2_flash": LLAMA | ROUTED | {"head_dim": 4, "v_head_dim": 6, "mlp_layer_types": ["dense", "sparse", "sparse"]},
     "minicpm3": LATENT | {"scale_emb": 3, "dim_model_base": 4, "num_key_value_heads": 4},
     "olmo3": LLAMA,
+    "lfm2_moe": EXPERTS | {"num_dense_layers": 1, "layer_types": ["conv", "full_attention", "conv"]},
 }
 """Types that use a graph of the above as it is: ``test_model_types`` has every one, the other tests none."""
 

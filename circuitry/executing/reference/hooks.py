@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from .naive import attention, mamba, mamba2, own_attention, rwkv
+from .naive import attention, mamba, mamba2, own_attention, rg_lru, rwkv, short_conv
 
 Key: TypeAlias = tuple[str, tuple[int, ...], str]
 """Family, indices, port: ("head", (1, 0), "q")."""
@@ -28,8 +28,9 @@ Naive: TypeAlias = Callable[[Any, Tensor, int, See], Tensor]
 @dataclass(frozen=True)
 class _Names:
     """Where a kind of model keeps its modules. ``mixers``: a layer's attribute to the family and the equations of that block,
-    None for attention; ``middle`` is the norm before the MLP, or the MLP where there is none; ``after`` are the norms whose output is
-    added in the place of a block's, by the block's attribute; ``short`` are the paper's names."""
+    None for attention, with a part of that block after a slash if blocks of several kinds have the same name; ``middle`` is the norm
+    before the MLP, or the MLP where there is none; ``after`` are the norms whose output is added in the place of a block's, by the
+    block's attribute; ``short`` are the paper's names."""
 
     embed: str
     layers: str
@@ -70,6 +71,14 @@ _AFTER = {"self_attn": "post_attention_layernorm", "mlp": "post_feedforward_laye
 _GEMMA2 = replace(_LLAMA, middle="pre_feedforward_layernorm", after=_AFTER)
 _OLMO2 = replace(_LLAMA, middle="mlp", after=_AFTER)
 _GLM4 = replace(_LLAMA, after={"self_attn": "post_self_attn_layernorm", "mlp": "post_mlp_layernorm"})
+_LFM2 = _Names(
+    "model.embed_tokens",
+    "model.layers",
+    "model.embedding_norm",
+    {"self_attn": ("attn", None), "conv": ("mixer_out", short_conv.block)},
+    "ffn_norm",
+    "feed_forward",
+)
 
 
 _KINDS = {
@@ -144,6 +153,16 @@ _KINDS = {
         {"self_attn": ("attn", None), "mamba": ("mixer_out", mamba.mixer)},
         "pre_ff_layernorm",
         "feed_forward",
+    ),
+    "lfm2": _LFM2,
+    "lfm2_moe": _LFM2,
+    "recurrent_gemma": _Names(
+        "model.embed_tokens",
+        "model.layers",
+        "model.final_norm",
+        {"temporal_block/q_proj": ("attn", None), "temporal_block/rg_lru": ("mixer_out", rg_lru.block)},
+        "channel_pre_norm",
+        "mlp_block",
     ),
     "falcon_mamba": _MAMBA,
     "mamba": _MAMBA,
@@ -233,11 +252,13 @@ class Reference:
         for number, layer in enumerate(layers):
             entry(layer, ("resid", (number,), ""))
             for attribute, (family, naive) in names.mixers.items():
-                if (mixer := _inner(layer, attribute)) is None:
+                name, _, part = attribute.partition("/")
+                mixer = _inner(layer, name)
+                if mixer is None or (part and not hasattr(mixer, part)):
                     continue  # a hybrid's layer has one of them
                 if naive is not None:
                     equations(mixer, number, naive)
-                output(_inner(layer, names.after.get(attribute, attribute)), (family, (number,), ""))
+                output(_inner(layer, names.after.get(name, name)), (family, (number,), ""))
             if names.middle and not self.parallel:
                 _around(stack, layer, getattr(layer, names.middle), ("resid_mid", (number,), ""), see)
             if names.mlp:

@@ -2,6 +2,7 @@
 
 from ..paths.values import Node
 from .definitions import definition, definition_for, model_types
+from .duality import duality
 from .families import Architecture, Family, Place
 from .graph import Graph
 from .layered import attention, layered, mlp, selective_mixer
@@ -9,7 +10,7 @@ from .named import graph
 from .reach import Reach
 from .rules import CAUSAL, NEXT, SAME, Edge, Rule, lag, part, window
 from .state_space import selective
-from .stream import LOGITS
+from .stream import LOGITS, stream
 from .transformer import transformer
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "attention",
     "definition",
     "definition_for",
+    "duality",
     "graph",
     "lag",
     "layered",
@@ -36,6 +38,7 @@ __all__ = [
     "part",
     "selective",
     "selective_mixer",
+    "stream",
     "transformer",
     "window",
 ]

@@ -17,6 +17,10 @@ JAMBA: dict[str, Any] = {
     "mamba_dt_rank": 3,
 }
 MAMBA2 = {"state_size": 4, "time_step_min": 0.1, "time_step_max": 1.0}
+ATTENDING: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
+BAMBA: dict[str, Any] = ATTENDING | {
+    "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_n_groups": 2, "mamba_d_state": 4, "mamba_d_conv": 3, "mamba_chunk_size": 4,
+}  # fmt: skip
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 32, "num_attention_heads": 2},
     "gpt_neox-sequential": {"intermediate_size": 32, "num_attention_heads": 2, "use_parallel_residual": False},
@@ -42,6 +46,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "layer_norm_epsilon": 1e-2,
         "residual_in_fp32": False,
     },
+    "bamba": BAMBA | {"num_hidden_layers": 4, "attn_layer_indices": [1, 3]},
     "rwkv": {"attention_hidden_size": 12, "intermediate_size": 32},
 }
 LLAMA: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}

@@ -45,6 +45,16 @@ _MAMBA = _Names("backbone.embeddings", "backbone.layers", "backbone.norm_f", {"m
 _GPT2 = _Names("transformer.wte", "transformer.h", "transformer.ln_f", {"attn": ("attn", None)}, "ln_2")
 
 
+_BAMBA = _Names(
+    "model.embed_tokens",
+    "model.layers",
+    "model.final_layernorm",
+    {"self_attn": ("attn", None), "mamba": ("mixer_out", mamba2.mixer)},
+    "pre_ff_layernorm",
+    "feed_forward",
+)
+
+
 _KINDS = {
     "gpt_neox": _Names(
         "gpt_neox.embed_in",
@@ -66,6 +76,7 @@ _KINDS = {
         "pre_ff_layernorm",
         "feed_forward",
     ),
+    "bamba": _BAMBA,
     "falcon_mamba": _MAMBA,
     "mamba": _MAMBA,
     "mamba2": replace(_MAMBA, mixers={"mixer": ("mixer_out", mamba2.mixer)}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from ..errors import CircuitryError, suggest
@@ -40,17 +40,17 @@ def attention(module: str) -> Block:
     return Block(attention_block(module), edges, {"attn": "attention"})
 
 
-def mlp(module: str) -> Block:
-    """An MLP or a mixture of experts in ``module``.
+def mlp(module: str, name: str = "mlp") -> Block:
+    """An MLP or a mixture of experts in ``module``; ``name`` is that of its nodes, if a layer has both.
 
     >>> [family.name for family in mlp("model.layers.{layer}.mlp").families]
     ['mlp']
     """
 
     def edges(layer: int, sizes: Sizes, before: Node, after: Node) -> Iterator[Edge]:
-        return mlp_inner_edges(layer, before, after)
+        return mlp_inner_edges(layer, before, after, name)
 
-    return Block((mlp_block(module),), edges)
+    return Block((replace(mlp_block(module), name=name),), edges)
 
 
 def selective_mixer(module: str) -> Block:

@@ -21,6 +21,21 @@ ATTENDING: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, 
 BAMBA: dict[str, Any] = ATTENDING | {
     "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_n_groups": 2, "mamba_d_state": 4, "mamba_d_conv": 3, "mamba_chunk_size": 4,
 }  # fmt: skip
+FALCON_H1: dict[str, Any] = BAMBA | {
+    "mamba_d_ssm": 32, "embedding_multiplier": 3.0, "lm_head_multiplier": 0.5, "key_multiplier": 0.7, "mlp_multipliers": [1.5, 0.6],
+    "attention_in_multiplier": 1.2, "attention_out_multiplier": 0.8, "ssm_in_multiplier": 1.3, "ssm_out_multiplier": 0.7,
+    "ssm_multipliers": [0.6, 1.4, 0.8, 1.2, 0.5],
+}  # fmt: skip
+GRANITE_HYBRID: dict[str, Any] = BAMBA | {
+    "num_hidden_layers": 4, "layer_types": ["linear_attention", "full_attention"] * 2, "shared_intermediate_size": 16,
+    "residual_multiplier": 0.5, "embedding_multiplier": 3.0, "attention_multiplier": 0.3, "logits_scaling": 2.0,
+}  # fmt: skip
+NEMOTRON_H: dict[str, Any] = ATTENDING | {
+    "head_dim": 4, "layers_block_type": ["linear_attention", "full_attention", "linear_attention", "mlp", "moe"],
+    "mamba_num_heads": 4, "mamba_head_dim": 8, "n_groups": 2, "ssm_state_size": 4, "conv_kernel": 3, "chunk_size": 4,
+    "time_step_min": 0.1, "n_routed_experts": 4, "moe_intermediate_size": 16, "moe_shared_expert_intermediate_size": 16,
+    "moe_latent_size": 8, "n_group": 2, "topk_group": 1, "routed_scaling_factor": 1.5,
+}  # fmt: skip
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 32, "num_attention_heads": 2},
     "gpt_neox-sequential": {"intermediate_size": 32, "num_attention_heads": 2, "use_parallel_residual": False},
@@ -47,6 +62,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "residual_in_fp32": False,
     },
     "bamba": BAMBA | {"num_hidden_layers": 4, "attn_layer_indices": [1, 3]},
+    "falcon_h1": FALCON_H1,
+    "falcon_h1-normed": FALCON_H1 | {"mamba_rms_norm": True, "mamba_norm_before_gate": True},
+    "granitemoehybrid": GRANITE_HYBRID | {"num_local_experts": 0},
+    "granitemoehybrid-moe": GRANITE_HYBRID | {"num_local_experts": 4, "position_embedding_type": "rope"},
+    "nemotron_h": NEMOTRON_H,
     "rwkv": {"attention_hidden_size": 12, "intermediate_size": 32},
 }
 LLAMA: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}

@@ -27,8 +27,9 @@ Naive: TypeAlias = Callable[[Any, Tensor, int, See], Tensor]
 
 @dataclass(frozen=True)
 class _Names:
-    """Where a kind of model keeps its modules. ``mixers``: a layer's attribute to the family and the equations of that block,
-    None for attention; ``middle`` is the norm before the MLP; ``short`` are the paper's names."""
+    """Where a kind of model keeps its modules. ``mixers``: a layer's attribute, with the class if it may have blocks of several kinds
+    there, to the family and the equations of that block, None for attention and MLPs; ``middle`` is the norm before the MLP; ``short``
+    are the paper's names."""
 
     embed: str
     layers: str
@@ -77,7 +78,26 @@ _KINDS = {
         "feed_forward",
     ),
     "bamba": _BAMBA,
+    "falcon_h1": _BAMBA,
     "falcon_mamba": _MAMBA,
+    "granitemoehybrid": replace(
+        _BAMBA,
+        norm="model.norm",
+        mixers=_BAMBA.mixers | {"block_sparse_moe": ("experts", None)},
+        middle="post_attention_layernorm",
+        mlp="shared_mlp",
+    ),
+    "nemotron_h": _Names(
+        "model.embeddings",
+        "model.layers",
+        "model.norm_f",
+        {
+            "mixer/NemotronHAttention": ("attn", None),
+            "mixer/NemotronHMamba2Mixer": ("mixer_out", mamba2.mixer),
+            "mixer/NemotronHMLP": ("mlp", None),
+            "mixer/NemotronHMoE": ("mlp", None),
+        },
+    ),
     "mamba": _MAMBA,
     "mamba2": replace(_MAMBA, mixers={"mixer": ("mixer_out", mamba2.mixer)}),
     "rwkv": _Names(
@@ -164,8 +184,10 @@ class Reference:
         layers = self.hf.get_submodule(names.layers)
         for number, layer in enumerate(layers):
             entry(layer, ("resid", (number,), ""))
-            for attribute, (family, naive) in names.mixers.items():
-                if (mixer := getattr(layer, attribute, None)) is None:
+            for described, (family, naive) in names.mixers.items():
+                attribute, _, kind = described.partition("/")
+                mixer = getattr(layer, attribute, None)
+                if mixer is None or kind not in ("", type(mixer).__name__):
                     continue  # a hybrid's layer has one of them
                 if naive is not None:
                     equations(mixer, number, naive)

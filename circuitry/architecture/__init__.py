@@ -9,6 +9,7 @@ from .layered import attention, layered, mlp, selective_mixer
 from .named import graph
 from .reach import Reach
 from .rules import CAUSAL, NEXT, SAME, Edge, Rule, lag, part, window
+from .shared import shared
 from .state_space import selective
 from .stream import LOGITS, stream
 from .transformer import transformer
@@ -38,6 +39,7 @@ __all__ = [
     "part",
     "selective",
     "selective_mixer",
+    "shared",
     "stream",
     "transformer",
     "window",

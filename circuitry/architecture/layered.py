@@ -81,6 +81,7 @@ def layered(
     example: dict[str, int],
     middle: str = "",
     windows: Callable[[Any], Mapping[int, int]] = lambda config: {},
+    within: Mapping[str, str] | None = None,
 ) -> Architecture:
     """An architecture whose layers are built of ``blocks``.
 
@@ -105,7 +106,7 @@ def layered(
 
     families = (*stream(embed, layers, final_norm, middle), *by_name.values(), LOGITS)
     return Architecture(
-        name, model_types, citations, families, sizes, edges, kinds, layers, example, ALIASES, windows, layout, pattern
+        name, model_types, citations, families, sizes, edges, kinds, layers, example, ALIASES, windows, layout, within or {}, pattern
     )
 
 

@@ -21,6 +21,7 @@ from .checks import check_causality, check_logits
 from .gates import put_gate, put_narrow
 from .instrumentation import INSTRUMENTATION
 from .latents import HasLatents
+from .routers import compute_in_float64
 from .spread import input_device, is_spread, stored
 
 
@@ -41,6 +42,7 @@ class Model(HasLatents):
         self.hf.config.use_cache = False
         if self.dtype == torch.float64:  # experts' grouped products stop at float32
             self.hf.set_experts_implementation("eager")
+            compute_in_float64(self.hf)
         architecture = definition_for(hf.config.model_type, graph)
         self.graph = Graph.of(architecture, hf.config)
         for family, kind in architecture.instrumentation.items():
@@ -48,7 +50,7 @@ class Model(HasLatents):
             if not all(hasattr(block, "circuitry") for block in blocks):  # an earlier load of the same module has attached it
                 INSTRUMENTATION[kind].attach(self.hf, blocks)
         for branch in self.graph.families:
-            for block in self._modules(branch.name) if branch.adds else ():
+            for block in self._modules(branch.name) if branch.adds or branch.block else ():
                 put_gate(block)
         put_narrow(self.hf.get_output_embeddings())
         check_logits(self.hf, self.graph.place(self.graph.node("logits")))

@@ -44,6 +44,7 @@ head[2,1].pattern @ END -> logits directly
 """.strip().splitlines()
 PROMPTS = ragged(length=LENGTH)
 TASK = ct.task("induction", distance=8, examples=3, prefix=2)
+HYBRIDS = ("bamba", "falcon_h1", "granitemoehybrid", "nemotron_h")
 GEMMA2 = '''
 """Gemma 2: windows in every other layer, and caps on scores and logits."""
 
@@ -108,7 +109,7 @@ def test_every_type_that_has_a_window_is_here() -> None:
         given = {"sliding_window": WINDOW} | ({"use_sliding_window": True} if hasattr(config, "use_sliding_window") else {})
         if hasattr(config, "sliding_window"):
             assert kind in SLIDING
-        elif kind not in ("mamba", "mamba2", "falcon_mamba", "rwkv", "jamba"):
+        elif kind not in ("mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", *HYBRIDS):
             both_ways: tuple[dict[str, Any], ...] = ({}, given)
             stock, windowed = (tiny.stock(kind, **more) for more in both_ways)
             for hf in (stock, windowed):

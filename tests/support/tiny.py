@@ -36,6 +36,11 @@ NEMOTRON_H: dict[str, Any] = ATTENDING | {
     "time_step_min": 0.1, "n_routed_experts": 4, "moe_intermediate_size": 16, "moe_shared_expert_intermediate_size": 16,
     "moe_latent_size": 8, "n_group": 2, "topk_group": 1, "routed_scaling_factor": 1.5,
 }  # fmt: skip
+ZAMBA2: dict[str, Any] = {
+    "num_hidden_layers": 4, "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"], "num_mem_blocks": 2,
+    "intermediate_size": 32, "num_attention_heads": 4, "n_mamba_heads": 4, "mamba_ngroups": 2, "mamba_d_state": 4, "mamba_d_conv": 3,
+    "chunk_size": 4, "time_step_min": 0.1, "adapter_rank": 3,
+}  # fmt: skip
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 32, "num_attention_heads": 2},
     "gpt_neox-sequential": {"intermediate_size": 32, "num_attention_heads": 2, "use_parallel_residual": False},
@@ -67,6 +72,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "granitemoehybrid": GRANITE_HYBRID | {"num_local_experts": 0},
     "granitemoehybrid-moe": GRANITE_HYBRID | {"num_local_experts": 4, "position_embedding_type": "rope"},
     "nemotron_h": NEMOTRON_H,
+    "zamba2": ZAMBA2 | {"num_key_value_heads": 2},
+    "zamba2-adapted": ZAMBA2 | {"use_shared_attention_adapter": True, "use_mem_rope": True, "num_mem_blocks": 1},
     "rwkv": {"attention_hidden_size": 12, "intermediate_size": 32},
 }
 LLAMA: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}

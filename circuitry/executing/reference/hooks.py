@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,8 @@ class _Names:
     middle: str = ""
     mlp: str = "mlp"
     short: Mapping[str, str] = field(default_factory=lambda: _SHORT)
+    writers: tuple[str, ...] = ("attn", "mlp", "experts", "mixer_out")
+    """The families whose values are added to the stream, of those that the model has."""
 
 
 _MAMBA = _Names("backbone.embeddings", "backbone.layers", "backbone.norm_f", {"mixer": ("mixer_out", mamba.mixer)})
@@ -100,6 +103,18 @@ _KINDS = {
     ),
     "mamba": _MAMBA,
     "mamba2": replace(_MAMBA, mixers={"mixer": ("mixer_out", mamba2.mixer)}),
+    "zamba2": _Names(
+        "model.embed_tokens",
+        "model.layers",
+        "model.final_layernorm",
+        {
+            "mamba": ("mixer_out", mamba2.mixer),
+            "mamba_decoder.mamba": ("mixer_out", mamba2.mixer),
+            "shared_transformer.self_attn": ("attn", None),
+            "shared_transformer.feed_forward": ("mlp", None),
+        },
+        writers=("mixer_out",),
+    ),
     "rwkv": _Names(
         "rwkv.embeddings",
         "rwkv.blocks",
@@ -181,27 +196,28 @@ class Reference:
 
         names = self.names
         output(self.hf.get_submodule(names.embed), ("embed", (), ""))
-        layers = self.hf.get_submodule(names.layers)
+        layers, numbers = self.hf.get_submodule(names.layers), dict[Any, int]()
         for number, layer in enumerate(layers):
             entry(layer, ("resid", (number,), ""))
             for described, (family, naive) in names.mixers.items():
                 attribute, _, kind = described.partition("/")
-                mixer = getattr(layer, attribute, None)
+                mixer = functools.reduce(lambda module, name: getattr(module, name, None), attribute.split("."), layer)
                 if mixer is None or kind not in ("", type(mixer).__name__):
                     continue  # a hybrid's layer has one of them
                 if naive is not None:
                     equations(mixer, number, naive)
                 output(mixer, (family, (number,), ""))
+                numbers[mixer] = number
             if names.middle and not self.parallel:
                 _around(stack, layer, getattr(layer, names.middle), ("resid_mid", (number,), ""), see)
             if names.middle and names.mlp:
                 output(getattr(layer, names.mlp), ("mlp", (number,), ""))
         entry(self.hf.get_submodule(names.norm), ("resid", (len(layers),), ""))
         if any(naive is None for _, naive in names.mixers.values()):
-            self._own_attention(stack, see)
+            self._own_attention(stack, see, numbers)
 
-    def _own_attention(self, stack: ExitStack, see: See) -> None:
-        """Swap transformers' attention function for ours, one head at a time."""
+    def _own_attention(self, stack: ExitStack, see: See, numbers: Mapping[Any, int]) -> None:
+        """Swap transformers' attention function for ours, one head at a time; ``numbers`` are the layers of attention modules."""
         from transformers import AttentionInterface, AttentionMaskInterface
         from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
@@ -209,7 +225,7 @@ class Reference:
             module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
             scaling: float | None = None, softcap: float | None = None, **_: Any,
         ) -> Any:  # fmt: skip
-            return attention.attend(module, q, k, v, mask, scaling, softcap, see), None
+            return attention.attend(module, q, k, v, mask, scaling, softcap, see, numbers[module]), None
 
         AttentionInterface.register("circuitry_reference", attend)
         AttentionMaskInterface.register("circuitry_reference", ALL_MASK_ATTENTION_FUNCTIONS["eager"])

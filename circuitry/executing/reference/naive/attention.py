@@ -22,11 +22,12 @@ def attend(
     scaling: float | None,
     softcap: float | None,
     see: See,
+    layer: int | None = None,
 ) -> Tensor:
     """The output of every head [batch, query, head, d_head] from q, k, v [batch, head, pos, d_head]; every value on the way
     passes through ``see``.
 
-    ``mask`` is the stock model's and is only compared with ours. Raises GuardError if they differ.
+    ``layer`` is the number of the layer, by default what the module says. ``mask`` is the stock model's and is only compared with ours. Raises GuardError if they differ.
 
     >>> from types import SimpleNamespace
     >>> layer, zeros = SimpleNamespace(layer_idx=0, config=SimpleNamespace(sliding_window=1)), torch.zeros(1, 1, 2, 1)
@@ -34,7 +35,7 @@ def attend(
     >>> attend(layer, zeros, zeros, values, torch.tensor([[0, -9.0], [-9.0, 0]])[None, None], None, None, lambda key, x: x).flatten()
     tensor([2., 4.])
     """
-    layer, heads, shared = module.layer_idx, q.shape[1], q.shape[1] // k.shape[1]
+    layer, heads, shared = module.layer_idx if layer is None else layer, q.shape[1], q.shape[1] // k.shape[1]
     hidden = hidden_tokens(module.config, layer, q.shape[2]).to(q.device)
     _check(mask, hidden, module.config, layer)
     outs = []

@@ -25,7 +25,7 @@ ARCHITECTURE = layered(
         "mlp": mlp(LAYER + ".feed_forward"),
     },
     layout=lambda config: tuple(f"{KINDS[kind]} mlp" for kind in config.layers_block_type),
-    pattern=(*["mamba mlp"] * 9, "attention mlp", *["mamba mlp"] * 8, "attention mlp", *["mamba mlp"] * 8, "attention mlp", *["mamba mlp"] * 4),
+    pattern=tuple("attention mlp" if layer in (9, 18, 27) else "mamba mlp" for layer in range(32)),
     embed="model.embed_tokens",
     layers=LAYER,
     middle="pre_ff_layernorm",

@@ -8,6 +8,8 @@ from circuitry.architecture import attention, duality, layered, mlp
 
 LAYER = "model.layers.{layer}"
 KINDS = {"linear_attention": "mamba", "full_attention": "attention", "mlp": "mlp", "moe": "mlp"}
+EIGHT_B = "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-"
+"""The layers of the model with 8 billion parameters, as its config writes them."""
 
 ARCHITECTURE = layered(
     name="nemotron_h",
@@ -25,7 +27,7 @@ ARCHITECTURE = layered(
         "mlp": mlp(LAYER + ".mixer"),
     },
     layout=lambda config: tuple(KINDS[kind] for kind in config.layers_block_type),
-    pattern=(*["mamba", "mlp"] * 3, "mamba", "attention", "mlp"),
+    pattern=tuple({"M": "mamba", "*": "attention", "-": "mlp"}[kind] for kind in EIGHT_B),
     embed="model.embeddings",
     layers=LAYER,
     final_norm="model.norm_f",

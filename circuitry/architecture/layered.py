@@ -87,7 +87,8 @@ def layered(
 
     ``layout`` says for a config what each layer is: the names of its blocks in order, such as ``"mamba mlp"``; blocks that read
     the same stream are joined by a plus, ``"mamba+attention mlp"``. A layer has at most two steps, and ``middle`` is the norm
-    before the second. ``pattern`` is the layout without a model, repeated as often as there are layers.
+    before the second. ``pattern`` is the layout without a model, repeated as often as there are layers. ``within`` is that
+    of ``Architecture``.
 
     >>> from circuitry.architecture import definition
     >>> sorted(definition("jamba").instrumentation)
@@ -106,7 +107,20 @@ def layered(
 
     families = (*stream(embed, layers, final_norm, middle), *by_name.values(), LOGITS)
     return Architecture(
-        name, model_types, citations, families, sizes, edges, kinds, layers, example, ALIASES, windows, layout, within or {}, pattern
+        name,
+        model_types,
+        citations,
+        families,
+        sizes,
+        edges,
+        kinds,
+        layers,
+        example,
+        ALIASES,
+        windows,
+        layout,
+        within or {},
+        pattern,
     )
 
 

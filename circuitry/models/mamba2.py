@@ -28,7 +28,9 @@ def _forward(
         return stock_forward(self)(hidden_states, cache_params, attention_mask, **options)  # type: ignore[no-any-return]
     points, inside = self.circuitry, packed_of(self)
     mask = None if attention_mask is None else attention_mask[:, :, None]
-    gate, x, step = _projected(self, masked(hidden_states, mask)).split([self.intermediate_size, self.conv_dim, self.num_heads], -1)
+    gate, x, step = _projected(self, masked(hidden_states, mask)).split(
+        [self.intermediate_size, self.conv_dim, self.num_heads], -1
+    )
     delta = points.delta(F.softplus(step + self.dt_bias.to(step.dtype)).clamp(*self.time_step_limit))
     c = points.ssm_in(masked(convolve(self, points.conv_in(x)), mask))
     size = self.n_groups * self.ssm_state_size
@@ -77,7 +79,7 @@ def _norm(self: Any, value: Tensor, gate: Tensor | None = None) -> Tensor:
     if gate is not None:
         return stock_forward(self)(value, gate)  # type: ignore[no-any-return]
     groups = getattr(self, "n_groups", None) or value.shape[-1] // self.group_size
-    grouped = value.unflatten(-1, (groups, -1))
+    grouped = value.reshape(*value.shape[:-1], groups, -1)
     scale = torch.rsqrt(grouped.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
     return self.weight * (grouped * scale).flatten(-2)  # type: ignore[no-any-return]
 

@@ -44,7 +44,7 @@ head[2,1].pattern @ END -> logits directly
 """.strip().splitlines()
 PROMPTS = ragged(length=LENGTH)
 TASK = ct.task("induction", distance=8, examples=3, prefix=2)
-HYBRIDS = ("bamba", "falcon_h1", "granitemoehybrid", "nemotron_h")
+HYBRIDS = ("bamba", "falcon_h1", "granitemoehybrid", "nemotron_h", "zamba2")
 GEMMA2 = '''
 """Gemma 2: windows in every other layer, and caps on scores and logits."""
 
@@ -198,3 +198,20 @@ def test_both_engines_agree_beyond_the_chunk(kind: str, chunk: int, path: str, m
     monkeypatch.setattr(ssd, "CHUNK", CHUNK)
     (cell,) = both(tiny.model(kind, chunk_size=chunk), path, ragged(length=3 * CHUNK + 1))
     assert cell.error < EXACT < cell.effect
+
+
+@pytest.mark.parametrize(
+    "path",
+    (
+        "embed @ B -> logits",
+        "ssm_state[0,1] @ B -> logits freezing ssm_state",
+        "delta[0,1] @ A -> ssm_state[2,0] @ END",
+        "head[1,0] @ B -> ssm_state[2] @ END",
+        "ssm_state[0,0].carry @ A -> head[1,2].k @ END",
+    ),
+)
+@pytest.mark.parametrize("kind", [kind for kind in HYBRIDS if kind != "falcon_h1"])
+def test_both_engines_agree_beyond_the_chunk_of_a_hybrid(kind: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssd, "CHUNK", CHUNK)
+    for cell in both(tiny.model(kind), path, ragged(length=2 * CHUNK + 1)):
+        assert cell.error < EXACT < cell.effect

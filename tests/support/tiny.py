@@ -41,6 +41,8 @@ ZAMBA2: dict[str, Any] = {
     "intermediate_size": 32, "num_attention_heads": 4, "n_mamba_heads": 4, "mamba_ngroups": 2, "mamba_d_state": 4, "mamba_d_conv": 3,
     "chunk_size": 4, "time_step_min": 0.1, "adapter_rank": 3,
 }  # fmt: skip
+FORGETFUL = ("bamba", "falcon_h1", "granitemoehybrid")
+"""Types whose step sizes begin at more than 1, with which nothing would be left of a state after a few tokens."""
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 32, "num_attention_heads": 2},
     "gpt_neox-sequential": {"intermediate_size": 32, "num_attention_heads": 2, "use_parallel_residual": False},
@@ -128,8 +130,10 @@ def stock(kind: str, layers: int = 3, dtype: torch.dtype = torch.float64, seed: 
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config(kind, layers, **changes)).eval().to(dtype)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
+            if name.endswith("dt_bias") and kind.split("-")[0] in FORGETFUL:
+                parameter.sub_(2)
     return model
 
 

@@ -186,7 +186,9 @@ def _holds(leg: Leg, sources: tuple[Site, ...], clean: Values, writers: Sequence
             key for key in clean if _covers(_key(name), key, exact_port=True) and (key if name.port else key[:2]) not in live_ends
         }
     if leg.directly:
-        free = {(w, s.node.indices[:1]) for s in sources for w in _own_writers(_key(s.node)[0], writers)} | {end[:2] for end in ends}
+        free = {(w, s.node.indices[:1]) for s in sources for w in _own_writers(_key(s.node)[0], writers)} | {
+            end[:2] for end in ends
+        }
         frozen |= {key for key in clean if key[0] in writers and key[:2] not in free}
     return {
         key: _hold(clean[key])

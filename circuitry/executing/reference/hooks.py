@@ -86,7 +86,7 @@ _KINDS = {
     "granitemoehybrid": replace(
         _BAMBA,
         norm="model.norm",
-        mixers=_BAMBA.mixers | {"block_sparse_moe": ("experts", None)},
+        mixers={**_BAMBA.mixers, "block_sparse_moe": ("experts", None)},
         middle="post_attention_layernorm",
         mlp="shared_mlp",
     ),

@@ -32,7 +32,7 @@ PATHS = {
     "falcon_h1": "ssm_state[{layer},1] @ B -> logits freezing ssm_state",
     "falcon_h1-normed": "gate[{layer}] @ B -> logits",
     "granitemoehybrid-moe": "experts[{layer}] @ B -> logits",
-    "nemotron_h": "mlp[{layer}] @ B -> logits",
+    "nemotron_h": "mlp[{layer}] @ END -> logits",
     "zamba2": "head[{layer},1] @ B -> logits",
 }
 TASK = ct.task("induction", distance=8, examples=4, prefix=2)

@@ -60,7 +60,9 @@ def _attend(
     points: Any = module.circuitry
     points.calls += 1
     group = query.shape[1] // key.shape[1]
-    q, k, v = points.q(query), points.k(key.repeat_interleave(group, 1)), points.v(value.repeat_interleave(group, 1))
+    if group > 1:  # a copy has other strides, with which a product may be rounded otherwise
+        key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
+    q, k, v = points.q(query), points.k(key), points.v(value)
     inside: Inside | None = getattr(module, "circuitry_packed", None)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
 

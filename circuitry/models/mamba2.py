@@ -28,9 +28,8 @@ def _forward(
         return stock_forward(self)(hidden_states, cache_params, attention_mask, **options)  # type: ignore[no-any-return]
     points, inside = self.circuitry, packed_of(self)
     mask = None if attention_mask is None else attention_mask[:, :, None]
-    gate, x, step = _projected(self, masked(hidden_states, mask)).split(
-        [self.intermediate_size, self.conv_dim, self.num_heads], -1
-    )
+    projected = _projected(self, masked(hidden_states, mask))
+    gate, x, step = torch.split(projected, [self.intermediate_size, self.conv_dim, self.num_heads], -1)
     delta = points.delta(F.softplus(step + self.dt_bias.to(step.dtype)).clamp(*self.time_step_limit))
     c = points.ssm_in(masked(convolve(self, points.conv_in(x)), mask))
     size = self.n_groups * self.ssm_state_size

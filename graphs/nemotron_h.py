@@ -1,7 +1,7 @@
 """Nemotron-H: every layer is one block, Mamba-2, attention, an MLP or a mixture of experts.
 
 Heads are as in ``graphs/llama.py`` (without rotary embedding), states and the nodes around them as in ``graphs/mamba2.py``. ``mlp`` is an
-MLP or a mixture of experts, whose choice is made inside it. There is no stream in the middle of a layer.
+MLP or a mixture of experts, whose choice is made inside it. A layer has no stream in its middle.
 """
 
 from circuitry.architecture import attention, duality, layered, mlp

@@ -3,6 +3,7 @@
 from ..paths.values import Node
 from .convolution import short_conv
 from .definitions import definition, definition_for, model_types
+from .duality import duality
 from .families import Architecture, Family, Place
 from .graph import Graph
 from .griffin import rg_lru
@@ -10,8 +11,9 @@ from .layered import attention, layered, mlp, selective_mixer
 from .named import graph
 from .reach import Reach
 from .rules import CAUSAL, NEXT, SAME, Edge, Rule, lag, part, window
+from .shared import shared
 from .state_space import selective
-from .stream import LOGITS
+from .stream import LOGITS, stream
 from .transformer import sliding, transformer
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "attention",
     "definition",
     "definition_for",
+    "duality",
     "graph",
     "lag",
     "layered",
@@ -39,8 +42,10 @@ __all__ = [
     "rg_lru",
     "selective",
     "selective_mixer",
+    "shared",
     "short_conv",
     "sliding",
+    "stream",
     "transformer",
     "window",
 ]

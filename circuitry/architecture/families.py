@@ -30,7 +30,8 @@ class Family:
     """A kind of node: its indices, ports, tensor shape, and where it is read, written and frozen.
 
     ``role`` is what suites ask for instead of a name, so that a state is found in any architecture. ``adds`` marks nodes
-    whose value is added to the residual stream. ``frozen_through`` lists the places to hold in order to freeze the node where
+    whose value is added to the residual stream. ``feeds`` marks others that a module computes token by token, for another block
+    of the same layer. ``frozen_through`` lists the places to hold in order to freeze the node where
     that is not its own place; ``freezable`` names what can be frozen: "" the node itself, the name of a port that port.
     """
 
@@ -42,6 +43,7 @@ class Family:
     ports: Mapping[str, Place] = field(default_factory=dict)
     role: str = ""
     adds: bool = False
+    feeds: bool = False
     frozen_through: tuple[Place, ...] = ()
     freezable: tuple[str, ...] = ("",)
     value_port: str | None = None
@@ -79,5 +81,7 @@ class Architecture:
     """From a Hugging Face config to the width of each layer's sliding window; a layer that is not named sees all tokens before."""
     layout: Callable[[Any], tuple[str, ...]] = lambda config: ()
     """From a Hugging Face config to what each layer is built of, where layers differ (``layered``)."""
+    within: Mapping[str, str] = field(default_factory=dict)
+    """From what a layer is built of to what ``{within}`` stands for in the templates of its blocks; of other layers nothing."""
     pattern: tuple[str, ...] = ()
     """The layout used if no model is given, repeated as often as there are layers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from ..errors import CircuitryError, suggest
@@ -40,17 +40,18 @@ def attention(module: str, after: str = "") -> Block:
     return Block(attention_block(module, after), edges, {"attn": "attention"})
 
 
-def mlp(module: str, after: str = "") -> Block:
-    """An MLP or a mixture of experts in ``module``; ``after`` is a norm of its output, if there is one.
+def mlp(module: str, name: str = "mlp", after: str = "") -> Block:
+    """An MLP or a mixture of experts in ``module``; ``name`` is that of its nodes, if a layer has both, and ``after`` a norm of its
+    output, if there is one.
 
     >>> [family.name for family in mlp("model.layers.{layer}.mlp").families]
     ['mlp']
     """
 
     def edges(layer: int, sizes: Sizes, before: Node, after: Node) -> Iterator[Edge]:
-        return mlp_inner_edges(layer, before, after)
+        return mlp_inner_edges(layer, before, after, name)
 
-    return Block((mlp_block(module, after),), edges)
+    return Block((replace(mlp_block(module, after), name=name),), edges)
 
 
 def selective_mixer(module: str) -> Block:
@@ -81,12 +82,14 @@ def layered(
     example: dict[str, int],
     middle: str = "",
     windows: Callable[[Any], Mapping[int, int]] = lambda config: {},
+    within: Mapping[str, str] | None = None,
 ) -> Architecture:
     """An architecture whose layers are built of ``blocks``.
 
     ``layout`` says for a config what each layer is: the names of its blocks in order, such as ``"mamba mlp"``; blocks that read
     the same stream are joined by a plus, ``"mamba+attention mlp"``. A layer has at most two steps, and ``middle`` is the norm
-    before the second. ``pattern`` is the layout without a model, repeated as often as there are layers.
+    before the second. ``pattern`` is the layout without a model, repeated as often as there are layers. ``within`` is that
+    of ``Architecture``.
 
     >>> from circuitry.architecture import definition
     >>> sorted(definition("jamba").instrumentation)
@@ -105,7 +108,20 @@ def layered(
 
     families = (*stream(embed, layers, final_norm, middle), *by_name.values(), LOGITS)
     return Architecture(
-        name, model_types, citations, families, sizes, edges, kinds, layers, example, ALIASES, windows, layout, pattern
+        name,
+        model_types,
+        citations,
+        families,
+        sizes,
+        edges,
+        kinds,
+        layers,
+        example,
+        ALIASES,
+        windows,
+        layout,
+        within or {},
+        pattern,
     )
 
 

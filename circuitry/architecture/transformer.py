@@ -131,13 +131,13 @@ def mlp_edges(layer: int, before: Node) -> Iterator[Edge]:
     yield from mlp_inner_edges(layer, before, after)
 
 
-def mlp_inner_edges(layer: int, before: Node, after: Node) -> Iterator[Edge]:
+def mlp_inner_edges(layer: int, before: Node, after: Node, name: str = "mlp") -> Iterator[Edge]:
     """The MLP's own edges, from the stream before it to the stream it adds to.
 
     >>> len(list(mlp_inner_edges(0, Node("resid", (0,)), Node("resid", (1,)))))
     2
     """
-    mlp = Node("mlp", (layer,))
+    mlp = Node(name, (layer,))
     yield from ((before, mlp, SAME), (mlp, after, SAME))
 
 

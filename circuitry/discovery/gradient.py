@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..architecture.families import Place
+from ..architecture.graph import Graph
 from ..errors import CircuitryError
 from ..executing.metrics import evaluate
 from ..models.model import Model
@@ -26,13 +27,13 @@ from .wiring import Wiring
 
 @dataclass(frozen=True)
 class Linear:
-    """What is linear between blocks: ``weights`` map a head's output to the stream [d_model, d_head], ``scale`` is the factor of all that
-    blocks add, ``embedded`` [example, pos, d_model] is the change of the embedding where it has been added. ``logits`` [example,
+    """What is linear between blocks: ``weights`` map a head's output to the stream [d_model, d_head], ``scales`` are
+    the factors by which the model multiplies what each sender adds, ``embedded`` [example, pos, d_model] is the change of the embedding where it has been added. ``logits`` [example,
     vocabulary] are those of the clean run at END."""
 
     embed: Node
     embedded: Tensor
-    scale: float
+    scales: dict[Node, float]
     weights: dict[Node, Tensor]
     logits: Tensor
 
@@ -187,20 +188,23 @@ class Gradients:
         for block in self.wiring.blocks:
             for part in self.wiring.sums.get(block, (block,)):
                 change = self.change(part)
-                added[part] = linear.scale * (change @ linear.weights[part].mT if part in linear.weights else change)
+                added[part] = linear.scales[part] * (change @ linear.weights[part].mT if part in linear.weights else change)
         return added
 
     def linear(self) -> Linear:
         """What is linear between blocks. Raises CircuitryError if the stream is not the sum of what its senders add."""
-        stages = [self._change[self.graph.place(stage), 0] for stage in self.wiring.stages]
-        totals = [torch.zeros_like(stages[0]) for _ in stages]
-        for block in self.wiring.blocks:
-            totals[self.wiring.stage_after(block)] += self.change(block)
-        scale = _scale(torch.stack(totals[2:] or totals[1:]), torch.stack(stages[2:] or stages[1:]), stages[1:-1] or stages[:-1])
         embed = next(node for node in self.wiring.senders if self.graph.family(node.family).role == "embed")
-        embedded = stages[1] - scale * totals[1]  # not stage 0: some models norm the embedding before anything is added to it
+        _check_embedding(self.graph, embed)
+        stages = [self._change[self.graph.place(stage), 0] for stage in self.wiring.stages]
+        totals: dict[str, list[Tensor]] = {}
+        for block in self.wiring.blocks:
+            by_stage = totals.setdefault(block.family, [torch.zeros_like(stages[0]) for _ in stages])
+            by_stage[self.wiring.stage_after(block)] += self.change(block)
+        factors = _factors(totals, stages)
+        added = [sum(factors[family] * every[number] for family, every in totals.items()) for number in range(len(stages))]
+        embedded = stages[1] - added[1]  # not stage 0: some models norm the embedding before anything is added to it
         for number in range(2, len(stages)):
-            rest = stages[number] - scale * totals[number] - stages[number - 1]
+            rest = stages[number] - added[number] - stages[number - 1]
             before, after = self.wiring.stages[number - 1], self.wiring.stages[number]
             _check_sum(rest, stages[number], f"{after} is not {before} plus what its blocks add")
         weights: dict[Node, Tensor] = {}
@@ -208,7 +212,8 @@ class Gradients:
             weights |= self._projection(block, heads)
             by_head = sum(self.change(head) @ weights[head].mT for head in heads)
             _check_sum(self.change(block) - by_head, self.change(block), f"{block} is not the sum of what its heads add")
-        return Linear(embed, embedded, scale, weights, self._base)
+        senders = ((part, block) for block in self.wiring.blocks for part in self.wiring.sums.get(block, (block,)))
+        return Linear(embed, embedded, {part: factors[block.family] for part, block in senders}, weights, self._base)
 
     def _projection(self, block: Node, members: Sequence[Node]) -> dict[Node, Tensor]:
         """The linear map [d_model, d_head] from the output of each head to what their block adds, read from its derivative.
@@ -234,8 +239,24 @@ def _check_sum(rest: Tensor, whole: Tensor, problem: str) -> None:
         raise CircuitryError(f"{problem}, so edges over the stream are not defined; use level='node'")
 
 
-def _scale(totals: Tensor, after: Tensor, before: list[Tensor]) -> float:
-    """The factor by which a model scales what its blocks add; 1 in most."""
-    size = float((totals * totals).sum())
-    factor = float((totals * (after - torch.stack(before))).sum()) / size if size > 0 else 1.0
-    return 1.0 if abs(factor - 1) < 1e-3 else factor
+def _check_embedding(graph: Graph, embed: Node) -> None:
+    """Refuse a model in which something reads the embedding beside the stream: no edge from it over the stream can be cut alone."""
+    beside = [node for node in graph.nx.successors(embed) if node not in graph.stream]
+    if beside:
+        raise CircuitryError(
+            f"{beside[0]} reads the embedding beside the stream, so edges over the stream are not defined; use level='node'"
+        )
+
+
+def _factors(totals: Mapping[str, Sequence[Tensor]], stages: Sequence[Tensor]) -> dict[str, float]:
+    """For each family of blocks, the factor by which a model multiplies what they add; 1 in most.
+
+    ``totals`` are what the blocks of a family add to each stage, which differs from the stage before by their weighted sum.
+    """
+    # The first stage is left out if it can be: some models norm the embedding before anything is added to it.
+    first = 2 if all(any(bool(total.any()) for total in every[2:]) for every in totals.values()) else 1
+    change = (torch.stack(list(stages[first:])) - torch.stack(list(stages[first - 1 : -1]))).flatten()
+    parts = torch.stack([torch.stack(list(every[first:])).flatten() for every in totals.values()])
+    products, wanted = ((parts @ other).cpu().double() for other in (parts.mT, change))
+    found = torch.linalg.lstsq(products, wanted, driver="gelsd").solution.tolist()
+    return {family: 1.0 if abs(factor - 1) < 1e-3 else factor for family, factor in zip(totals, found, strict=True)}

@@ -106,7 +106,7 @@ def form_of(norm: Any) -> Form:
 
 def _candidates(norm: Any, weight: Tensor | None, width: int) -> Iterator[Form]:
     named = [float(getattr(norm, name)) for name in ("eps", "variance_epsilon") if getattr(norm, name, None) is not None]
-    size, bias = getattr(norm, "group_size", width), getattr(norm, "bias", None)
+    size, bias = getattr(norm, "group_size", width // getattr(norm, "n_groups", 1)), getattr(norm, "bias", None)
     gains = (torch.ones(()),) if weight is None else (weight, 1 + weight)
     for eps, gain, centred in itertools.product(named or (1e-5, 1e-6), gains, (False, True)):
         yield Form(eps, centred, size, gain, bias)

@@ -202,7 +202,7 @@ class Subgraphs:
                     change = own[main] - own[corrupted]
                     if node in self.linear.weights:
                         change = change @ self.linear.weights[node].mT
-                    changes[:, :, self._sender[node]] = self.linear.scale * change
+                    changes[:, :, self._sender[node]] = self.linear.scales[node] * change
 
     @functools.cached_property
     def _cuts(self) -> dict[Node, int]:

@@ -77,7 +77,9 @@ def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, scores: Score
     points: Any = module.circuitry
     points.calls += 1
     group = query.shape[1] // key.shape[1]
-    q, k, v = points.q(query), points.k(key.repeat_interleave(group, 1)), points.v(value.repeat_interleave(group, 1))
+    if group > 1:  # a copy has other strides, with which a product may be rounded otherwise
+        key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
+    q, k, v = points.q(query), points.k(key), points.v(value)
     inside: Inside | None = getattr(module, "circuitry_packed", None)
     tokens = value.shape[2] if inside is None else inside.tokens.length
     # A sink is a key without a token: it takes part in the softmax, and has no column of the pattern.

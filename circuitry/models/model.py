@@ -49,7 +49,7 @@ class Model(HasLatents):
             if not all(hasattr(block, "circuitry") for block in blocks):  # an earlier load of the same module has attached it
                 INSTRUMENTATION[kind].attach(self.hf, blocks)
         for branch in self.graph.families:
-            for block in self._modules(branch.name) if branch.adds else ():
+            for block in self._modules(branch.name) if branch.adds or branch.feeds else ():
                 put_gate(block)
         put_narrow(self.hf.get_output_embeddings())
         check_logits(self.hf, self.graph.place(self.graph.node("logits")))

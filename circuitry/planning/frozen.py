@@ -113,14 +113,17 @@ def _between(graph: Graph, sources: list[Node], targets: list[Node]) -> set[Node
 
 
 def own_way(graph: Graph, sources: list[Node]) -> set[Node]:
-    """What lies between the sources and the stream they add to; a source that is the stream itself has no such way.
+    """What lies between the sources and the stream they add to; a source that is the stream itself has no such way, and one that adds to
+    it itself has no other.
 
     >>> import circuitry as ct
     >>> g = ct.graph("gpt2")
     >>> sorted(map(str, own_way(g, [g.node("head[3,0]")]))), own_way(g, [g.node("resid[3]")])
     (['attn[3]', 'head[3,0]'], set())
     """
-    return set(graph.reach([s for s in sources if s not in graph.stream], without=graph.stream))
+    outside = [source for source in sources if source not in graph.stream]
+    themselves = {s for s in outside if s.term is None and not graph.stream.isdisjoint(graph.nx.successors(s))}
+    return themselves | set(graph.reach([s for s in outside if s not in themselves], without=graph.stream))
 
 
 def check_useful(path: Path, graph: Graph, cells: Sequence[Path]) -> None:

@@ -15,7 +15,7 @@ from ..paths.values import Node
 
 @dataclass(frozen=True, order=True)
 class Region:
-    """``block`` is the module of a block that adds to the stream, "" for the layer around it; ``layer`` -1 is before all layers.
+    """``block`` is the module of a block that adds to the stream or is read by another block, "" for the layer around it; ``layer`` -1 is before all layers.
 
     Tokens of one region are computed together. In a block they are fewer than in its layer: only those for which the block gives
     something new.
@@ -102,5 +102,5 @@ def regions_of(graph: Graph) -> Regions:
     """
     template = graph.architecture.layers
     layers = tuple(template.format(layer=number) for number in range(graph.sizes["layer"]))
-    adding = [node for family in graph.families if family.adds for node in graph.nodes(family.name)]
-    return Regions(graph, layers, {graph.block(node): node for node in adding})
+    outputs = [node for family in graph.families if family.adds or family.feeds for node in graph.nodes(family.name)]
+    return Regions(graph, layers, {graph.block(node): node for node in outputs})

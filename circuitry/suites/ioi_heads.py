@@ -233,8 +233,8 @@ def _tokens(study: Study, drawing: Drawing, by_role: Found) -> None:
             for (a, b), at, _ in by_role.roles.get(role, []):
                 row = effects[f"{a},{b}"]
                 for position in ("IO", "S1", "S2"):
-                    if row.get(position, 0.0) >= KEY_EFFECT:
-                        drawing.token(position, f"{family}[{a},{b}] @ {at}", float(row[position]), port)
+                    if (effect := float(row.get(position, 0.0))) >= KEY_EFFECT:
+                        drawing.token(position, f"{family}[{a},{b}] @ {at}", effect, port)
 
 
 def _nothing(study: Study, most: float) -> SuiteResult:

@@ -21,6 +21,9 @@ ROUNDING = 1e-11
 """Experts add up what they give in another order where tokens go elsewhere."""
 KINDS: dict[str, dict[str, Any]] = {kind: {} for kind in (*tiny.CONFIGS, *tiny.OTHERS)}
 KINDS |= {"mamba2-single": {"time_step_limit": (0.0, inf)}}  # a step size that is cut off at a limit does not move
+KINDS |= {kind: {"seed": 2} for kind in KINDS if kind.startswith("falcon_h1")}
+KINDS |= {kind: {"seed": 2, "time_step_min": 1e-6} for kind in KINDS if kind.startswith(("nemotron_h", "zamba2"))}
+"""Seeds with which no state and no pattern of attention is so small that what moves it is lost in rounding."""
 
 
 def test_every_architecture_is_checked() -> None:
@@ -34,6 +37,11 @@ def test_every_architecture_is_checked() -> None:
         "jamba",
         "lfm2",
         "recurrent_gemma",
+        "bamba",
+        "falcon_h1",
+        "granitemoehybrid",
+        "nemotron_h",
+        "zamba2",
         "rwkv",
     }
 

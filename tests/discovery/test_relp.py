@@ -20,7 +20,8 @@ from circuitry.discovery.search import asked
 from circuitry.errors import CircuitryError
 from support import tiny
 
-KINDS = [kind for kind in tiny.CONFIGS if kind not in ("jamba-moe", "lfm2")]
+EXPERTS = ("jamba-moe", "granitemoehybrid-moe", "nemotron_h")
+KINDS = [kind for kind in tiny.CONFIGS if kind not in EXPERTS]
 IDS = torch.from_numpy(np.random.default_rng(0).integers(0, 61, (2, 7)))
 
 
@@ -47,7 +48,9 @@ def relevance(stream: Sequence[Tensor], grads: Sequence[Tensor]) -> NDArray[Any]
     return np.array([(value * grad).sum().item() for value, grad in zip(stream, grads, strict=True)])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if not kind.startswith("zamba2")]
+)  # it reads the embedding beside the stream
 def test_relevance_is_conserved_from_layer_to_layer(kind: str) -> None:
     model = without_biases(kind)
     with rules(model, constant_patterns=True):
@@ -144,7 +147,7 @@ def test_keys_have_an_attribution_unless_patterns_are_constant(kind: str) -> Non
     assert Relp().scores(about)[:, keys].any() and not Relp(constant_patterns=True).scores(about)[:, keys].any()
 
 
-@pytest.mark.parametrize("kind", ["jamba-moe", "mixtral", "qwen2_moe"])
+@pytest.mark.parametrize("kind", [*EXPERTS, "mixtral", "qwen2_moe"])
 def test_experts_are_refused(kind: str) -> None:
     model = tiny.model(kind)
     with pytest.raises(CircuitryError, match=r"relevance cannot pass through \w+: no rule is known"), rules(model):

@@ -59,7 +59,9 @@ def test_and_in_every_dtype(kind: str, start: int, dtype: torch.dtype) -> None:
         ct.load(leaking(kind, start, dtype=dtype, much=5.0))
 
 
-@pytest.mark.parametrize(("kind", "chunk"), [("mamba", 16), ("jamba", 16), ("mamba2", CHUNK), ("mamba2-single", CHUNK)])
+@pytest.mark.parametrize(
+    ("kind", "chunk"), [("mamba", 16), ("jamba", 16), ("mamba2", CHUNK), ("mamba2-single", CHUNK), ("zamba2", CHUNK)]
+)
 def test_a_leak_from_one_chunk_into_the_one_before_is_found(kind: str, chunk: int) -> None:
     """A shorter prompt shows nothing of it."""
     hf = leaking(kind, start=chunk)

@@ -33,6 +33,12 @@ PATHS = {
     "gemma2": "head[{layer},1] @ B -> logits freezing mlp",
     "gpt_oss": "head[{layer},1].k @ B -> logits",
     "minicpm3": "head[{layer},1].v @ B -> logits",
+    "bamba": "ssm_state[{layer},1] @ B -> logits freezing ssm_state",
+    "falcon_h1": "ssm_state[{layer},1] @ B -> logits freezing ssm_state",
+    "falcon_h1-normed": "gate[{layer}] @ B -> logits",
+    "granitemoehybrid-moe": "experts[{layer}] @ B -> logits",
+    "nemotron_h": "mlp[{layer}] @ END -> logits",
+    "zamba2": "head[{layer},1] @ B -> logits",
 }
 TASK = ct.task("induction", distance=8, examples=4, prefix=2)
 

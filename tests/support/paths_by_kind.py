@@ -244,6 +244,66 @@ embed @ B -> logits freezing ssm_in.input_gate, head.v, gate
 x[0] @ A -> h[2] @ END freezing g, head except g[2], head[1,0]
 """.strip().splitlines()
 
+DUAL = """
+ssm_state[0,1] @ B+1 -> logits freezing ssm_state
+ssm_state[{layer}] @ {pos} -> logits freezing ssm_state, head
+ssm_state[2,{head}] @ B -> logits freezing head
+head[1,{head}] @ {pos} -> logits freezing ssm_state
+head[1] @ B -> ssm_state[2,0] @ END
+ssm_state[0] @ B -> head[{layer},3].q @ END freezing ssm_state[2]
+ssm_in[0].value @ A -> head[1,1].v @ A -> ssm_state[2] @ B+1 -> logits freezing ssm_state
+conv_tap[2,{lag}] @ B+1 -> ssm_out[2,1] @ B+1
+(head[1,0] @ B, ssm_state[2,3] @ B+1, gate[0] @ A) -> logits freezing ssm_state[0], head[1,1]
+head[1,3].pattern @ END -> logits directly except mixer_out[2]
+ssm_out[0,2] @ B -> resid[1] @ B directly
+delta[2,{head}] @ B -> logits freezing ssm_state except ssm_state[2,0], ssm_state[2,1]
+embed @ B -> logits freezing ssm_in.B, head.v, gate
+embed @ B -> logits freezing delta, head.pattern
+attn[1] @ B -> mixer_out[2] @ B+1 freezing conv_tap[2,1]
+mixer_out[0] @ B -> mixer_out[2] @ {pos}
+ssm_state[0,0].carry @ A -> (ssm_state[2,1].read @ END, head[1,0].k @ B)
+x[0] @ A -> h[2,0] @ END freezing g, head, head[1].q except g[2], head[1,0], head[1,1].q
+""".strip().splitlines()
+
+IN_PARALLEL = """
+ssm_state[1,0] @ B -> logits freezing head[1]
+head[1,0] @ B -> mixer_out[2] @ END
+resid[1] @ B -> resid_mid[1] @ END freezing ssm_state[1], head[1,0]
+(head[1,2] @ B, ssm_state[1,2] @ B) -> logits directly except mixer_out[2], attn[2]
+head[{layer},{head}] @ END -> logits freezing mixer_out
+embed -> (attn[2] @ END, mixer_out[2] @ END) freezing attn[1]
+""".strip().splitlines()
+
+BESIDE = """
+experts[1] @ B -> logits freezing head
+resid_mid[{layer}] @ B -> logits freezing experts
+mlp[0] @ END -> experts[2] @ END directly
+experts[0] @ A -> mlp[1] @ A directly
+head[1,0] @ B -> (experts[3] @ END, mlp[3] @ END) freezing ssm_state
+""".strip().splitlines()
+
+SHARED = """
+embed @ A -> logits
+embed @ A -> head[3,{head}].k @ A freezing mixer_out
+resid[0] @ A -> head[3,{head}].v @ A
+embed -> head[{layer},0].q @ B directly
+head[1,{head}] @ B -> logits freezing ssm_state
+head[1,0].k @ A -> mlp[1] @ END
+head[1,2].v @ A -> ssm_state[1,{head}] @ {pos}
+head[1,0] @ B -> logits directly except mixer_out[2]
+attn[1] @ B -> logits freezing mlp[3]
+mlp[1] @ B -> conv_in[1] @ B -> logits
+mlp[{layer}] @ B -> logits freezing ssm_state except ssm_state[1], ssm_state[3]
+mlp[3] @ B -> (gate[3] @ B, delta[3,1] @ B)
+(mlp[1] @ B, embed @ A, head[3,0] @ END) -> logits freezing attn[1]
+(embed @ A, head[3,1] @ B) -> logits freezing gate[1]
+(embed @ A, mlp[3] @ B) -> logits freezing gate[1]
+ssm_state[0] @ B -> head[1,{head}].pattern @ END -> logits
+resid[2] @ B -> mlp[3] @ END freezing mixer_out
+ssm_in[1].value @ B -> mixer_out[1] @ END freezing attn, mlp
+embed @ B -> logits freezing head, attn, mlp
+""".strip().splitlines()
+
 FAMILIES = {
     "gpt_neox": ATTENTION,
     "gpt_neox-sequential": ATTENTION + SEQUENTIAL,
@@ -262,6 +322,14 @@ FAMILIES = {
     "recurrent_gemma": GRIFFIN,
     "mamba2": MAMBA2,
     "mamba2-single": MAMBA2_SINGLE,
+    "bamba": DUAL,
+    "falcon_h1": [path for path in DUAL if not path.startswith(("head[1] @ B -> ssm", "ssm_state[0] @ B -> head"))] + IN_PARALLEL,
+    "falcon_h1-normed": IN_PARALLEL,
+    "granitemoehybrid": DUAL,
+    "granitemoehybrid-moe": DUAL + BESIDE,
+    "nemotron_h": DUAL,
+    "zamba2": [path for path in DUAL if not path.startswith("mlp[{layer}]")] + SHARED,
+    "zamba2-adapted": SHARED,
     "rwkv": RWKV,
     "gemma2": ATTENTION + SEQUENTIAL + GROUPED + NORMED,
     "olmo2": ATTENTION + SEQUENTIAL + NORMED,

@@ -17,6 +17,32 @@ JAMBA: dict[str, Any] = {
     "mamba_dt_rank": 3,
 }
 MAMBA2 = {"state_size": 4, "time_step_min": 0.1, "time_step_max": 1.0}
+ATTENDING: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
+BAMBA: dict[str, Any] = ATTENDING | {
+    "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_n_groups": 2, "mamba_d_state": 4, "mamba_d_conv": 3, "mamba_chunk_size": 4,
+}  # fmt: skip
+FALCON_H1: dict[str, Any] = BAMBA | {
+    "mamba_d_ssm": 32, "embedding_multiplier": 3.0, "lm_head_multiplier": 0.5, "key_multiplier": 0.7, "mlp_multipliers": [1.5, 0.6],
+    "attention_in_multiplier": 1.2, "attention_out_multiplier": 0.8, "ssm_in_multiplier": 1.3, "ssm_out_multiplier": 0.7,
+    "ssm_multipliers": [0.6, 1.4, 0.8, 1.2, 0.5],
+}  # fmt: skip
+GRANITE_HYBRID: dict[str, Any] = BAMBA | {
+    "num_hidden_layers": 4, "layer_types": ["linear_attention", "full_attention"] * 2, "shared_intermediate_size": 16,
+    "residual_multiplier": 0.5, "embedding_multiplier": 3.0, "attention_multiplier": 0.3, "logits_scaling": 2.0,
+}  # fmt: skip
+NEMOTRON_H: dict[str, Any] = ATTENDING | {
+    "head_dim": 4, "layers_block_type": ["linear_attention", "full_attention", "linear_attention", "mlp", "moe"],
+    "mamba_num_heads": 4, "mamba_head_dim": 8, "n_groups": 2, "ssm_state_size": 4, "conv_kernel": 3, "chunk_size": 4,
+    "time_step_min": 0.1, "n_routed_experts": 4, "moe_intermediate_size": 16, "moe_shared_expert_intermediate_size": 16,
+    "moe_latent_size": 8, "n_group": 2, "topk_group": 1, "routed_scaling_factor": 1.5,
+}  # fmt: skip
+ZAMBA2: dict[str, Any] = {
+    "num_hidden_layers": 4, "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"], "num_mem_blocks": 2,
+    "intermediate_size": 32, "num_attention_heads": 4, "n_mamba_heads": 4, "mamba_ngroups": 2, "mamba_d_state": 4, "mamba_d_conv": 3,
+    "chunk_size": 4, "time_step_min": 0.1, "adapter_rank": 3,
+}  # fmt: skip
+FORGETFUL = ("bamba", "falcon_h1", "granitemoehybrid")
+"""Types whose step sizes begin at more than 1, with which nothing would be left of a state after a few tokens."""
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 32, "num_attention_heads": 2},
     "gpt_neox-sequential": {"intermediate_size": 32, "num_attention_heads": 2, "use_parallel_residual": False},
@@ -44,6 +70,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "layer_norm_epsilon": 1e-2,
         "residual_in_fp32": False,
     },
+    "bamba": BAMBA | {"num_hidden_layers": 4, "attn_layer_indices": [1, 3]},
+    "falcon_h1": FALCON_H1,
+    "falcon_h1-normed": FALCON_H1 | {"mamba_rms_norm": True, "mamba_norm_before_gate": True},
+    "granitemoehybrid": GRANITE_HYBRID | {"num_local_experts": 0},
+    "granitemoehybrid-moe": GRANITE_HYBRID | {"num_local_experts": 4, "position_embedding_type": "rope"},
+    "nemotron_h": NEMOTRON_H,
+    "zamba2": ZAMBA2 | {"num_key_value_heads": 2},
+    "zamba2-adapted": ZAMBA2 | {"use_shared_attention_adapter": True, "use_mem_rope": True, "num_mem_blocks": 1},
     "rwkv": {"attention_hidden_size": 12, "intermediate_size": 32},
     "gemma2": {
         "intermediate_size": 32,
@@ -199,8 +233,10 @@ def stock(kind: str, layers: int = 3, dtype: torch.dtype = torch.float64, seed: 
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config(kind, layers, **changes)).eval().to(dtype)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
+            if name.endswith("dt_bias") and kind.split("-")[0] in FORGETFUL:
+                parameter.sub_(2)
     return model
 
 

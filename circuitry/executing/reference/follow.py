@@ -7,7 +7,7 @@ for ``verify=``; slow on purpose.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -24,8 +24,6 @@ Where: TypeAlias = Mapping[str, list[int]]
 """Absolute token position of every named position, one number an example."""
 Reading: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """A target's value in the base run, the source run and the patched run."""
-
-_WRITERS = ("attn", "mlp", "mixer_out")
 
 
 def follow(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where, saes: Saes | None = None) -> Reading:
@@ -60,7 +58,7 @@ def follow_all(
     path = _spelled_out(path, reference.names.short, clean)
     values, sources = corrupted, path.sources
     for leg in path.legs:
-        edits = _holds(leg, sources, clean)
+        edits = _holds(leg, sources, clean, reference.names.writers)
         for site in (site for site in sources if site.node.term is None):
             key = _key(site.node)
             edits[key] = _then(edits.get(key), _write(_recorded(values, site.node), _positions(site.at, where, len(base))))
@@ -175,7 +173,7 @@ def _positions(at: Position | None, where: Where, examples: int) -> list[int] | 
     return [at.base] * examples if isinstance(at.base, int) else [int(p) + at.offset for p in where[str(at.base)]]
 
 
-def _holds(leg: Leg, sources: tuple[Site, ...], clean: Values) -> dict[Key, Edit]:
+def _holds(leg: Leg, sources: tuple[Site, ...], clean: Values, writers: Sequence[str]) -> dict[Key, Edit]:
     """Overwrite every value of a frozen node by its clean one.
 
     A name without a port leaves out the leg's own two ends; a name with a port leaves out only an end that is that port.
@@ -188,8 +186,10 @@ def _holds(leg: Leg, sources: tuple[Site, ...], clean: Values) -> dict[Key, Edit
             key for key in clean if _covers(_key(name), key, exact_port=True) and (key if name.port else key[:2]) not in live_ends
         }
     if leg.directly:
-        free = {(w, s.node.indices[:1]) for s in sources for w in _own_writers(_key(s.node)[0])} | {end[:2] for end in ends}
-        frozen |= {key for key in clean if key[0] in _WRITERS and key[:2] not in free}
+        free = {(w, s.node.indices[:1]) for s in sources for w in _own_writers(_key(s.node)[0], writers)} | {
+            end[:2] for end in ends
+        }
+        frozen |= {key for key in clean if key[0] in writers and key[:2] not in free}
     return {
         key: _hold(clean[key])
         for key in frozen
@@ -202,11 +202,12 @@ def _covers(pattern: Key, key: Key, exact_port: bool) -> bool:
     return same and (pattern[2] == key[2] or (not exact_port and not pattern[2]))
 
 
-def _own_writers(family: str) -> tuple[str, ...]:
+def _own_writers(family: str, writers: Sequence[str]) -> Sequence[str]:
     """The block through which a node's own effect enters the stream."""
     if family in ("embed", "resid", "resid_mid"):
         return ()
-    return ("attn",) if family in ("head", "attn") else ("mlp",) if family.startswith("mlp") else ("mixer_out",)
+    own = {"head": "attn", "attn": "attn", "experts": "experts"}.get(family, "mlp" if family.startswith("mlp") else "mixer_out")
+    return (own,) if own in writers else writers
 
 
 def _hold(clean: Tensor) -> Edit:

@@ -28,7 +28,7 @@ Naive: TypeAlias = Callable[[Any, Tensor, int, See], Tensor]
 @dataclass(frozen=True)
 class _Names:
     """Where a kind of model keeps its modules. ``mixers``: a layer's attribute to the family and the equations of that block,
-    None for attention, with a part of that block after a slash if blocks of several kinds have the same name; ``middle`` is the norm
+    None for attention and MLPs, with the block's class after a slash if a layer may have blocks of several kinds there; ``middle`` is the norm
     before the MLP, or the MLP where there is none; ``after`` are the norms whose output is added in the place of a block's, by the
     block's attribute; ``short`` are the paper's names."""
 
@@ -40,6 +40,8 @@ class _Names:
     mlp: str = "mlp"
     after: Mapping[str, str] = field(default_factory=dict)
     short: Mapping[str, str] = field(default_factory=lambda: _SHORT)
+    writers: tuple[str, ...] = ("attn", "mlp", "experts", "mixer_out")
+    """The families whose values are added to the stream, of those that the model has."""
 
 
 _MAMBA = _Names("backbone.embeddings", "backbone.layers", "backbone.norm_f", {"mixer": ("mixer_out", mamba.mixer)}, mlp="")
@@ -77,6 +79,14 @@ _LFM2 = _Names(
     "model.embedding_norm",
     {"self_attn": ("attn", None), "conv": ("mixer_out", short_conv.block)},
     "ffn_norm",
+    "feed_forward",
+)
+_BAMBA = _Names(
+    "model.embed_tokens",
+    "model.layers",
+    "model.final_layernorm",
+    {"self_attn": ("attn", None), "mamba": ("mixer_out", mamba2.mixer)},
+    "pre_ff_layernorm",
     "feed_forward",
 )
 
@@ -160,13 +170,50 @@ _KINDS = {
         "model.embed_tokens",
         "model.layers",
         "model.final_norm",
-        {"temporal_block/q_proj": ("attn", None), "temporal_block/rg_lru": ("mixer_out", rg_lru.block)},
+        {
+            "temporal_block/RecurrentGemmaAttention": ("attn", None),
+            "temporal_block/RecurrentGemmaRecurrentBlock": ("mixer_out", rg_lru.block),
+        },
         "channel_pre_norm",
         "mlp_block",
     ),
+    "bamba": _BAMBA,
+    "falcon_h1": _BAMBA,
     "falcon_mamba": _MAMBA,
+    "granitemoehybrid": replace(
+        _BAMBA,
+        norm="model.norm",
+        mixers={**_BAMBA.mixers, "block_sparse_moe": ("experts", None)},
+        middle="post_attention_layernorm",
+        mlp="shared_mlp",
+    ),
+    "nemotron_h": _Names(
+        "model.embeddings",
+        "model.layers",
+        "model.norm_f",
+        {
+            "mixer/NemotronHAttention": ("attn", None),
+            "mixer/NemotronHMamba2Mixer": ("mixer_out", mamba2.mixer),
+            "mixer/NemotronHMLP": ("mlp", None),
+            "mixer/NemotronHMoE": ("mlp", None),
+        },
+        mlp="",
+    ),
     "mamba": _MAMBA,
     "mamba2": replace(_MAMBA, mixers={"mixer": ("mixer_out", mamba2.mixer)}),
+    "zamba2": _Names(
+        "model.embed_tokens",
+        "model.layers",
+        "model.final_layernorm",
+        {
+            "mamba": ("mixer_out", mamba2.mixer),
+            "mamba_decoder.mamba": ("mixer_out", mamba2.mixer),
+            "shared_transformer.self_attn": ("attn", None),
+            "shared_transformer.feed_forward": ("mlp", None),
+        },
+        mlp="",
+        writers=("mixer_out",),
+    ),
     "rwkv": _Names(
         "rwkv.embeddings",
         "rwkv.blocks",
@@ -248,27 +295,28 @@ class Reference:
 
         names = self.names
         output(self.hf.get_submodule(names.embed), ("embed", (), ""))
-        layers = self.hf.get_submodule(names.layers)
+        layers, numbers = self.hf.get_submodule(names.layers), dict[Any, int]()
         for number, layer in enumerate(layers):
             entry(layer, ("resid", (number,), ""))
-            for attribute, (family, naive) in names.mixers.items():
-                name, _, part = attribute.partition("/")
+            for described, (family, naive) in names.mixers.items():
+                name, _, kind = described.partition("/")
                 mixer = _inner(layer, name)
-                if mixer is None or (part and not hasattr(mixer, part)):
+                if mixer is None or kind not in ("", type(mixer).__name__):
                     continue  # a hybrid's layer has one of them
                 if naive is not None:
                     equations(mixer, number, naive)
                 output(_inner(layer, names.after.get(name, name)), (family, (number,), ""))
+                numbers[mixer] = number
             if names.middle and not self.parallel:
                 _around(stack, layer, getattr(layer, names.middle), ("resid_mid", (number,), ""), see)
             if names.mlp:
                 output(getattr(layer, names.after.get(names.mlp, names.mlp)), ("mlp", (number,), ""))
         entry(self.hf.get_submodule(names.norm), ("resid", (len(layers),), ""))
         if any(naive is None for _, naive in names.mixers.values()):
-            self._own_attention(stack, see)
+            self._own_attention(stack, see, numbers)
 
-    def _own_attention(self, stack: ExitStack, see: See) -> None:
-        """Swap transformers' attention function for ours, one head at a time."""
+    def _own_attention(self, stack: ExitStack, see: See, numbers: Mapping[Any, int]) -> None:
+        """Swap transformers' attention function for ours, one head at a time; ``numbers`` are the layers of attention modules."""
         from transformers import AttentionInterface, AttentionMaskInterface
         from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
@@ -276,7 +324,7 @@ class Reference:
             module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
             scaling: float | None = None, softcap: float | None = None, s_aux: Tensor | None = None, **_: Any,
         ) -> Any:  # fmt: skip
-            return attention.attend(module, q, k, v, mask, scaling, softcap, s_aux, see), None
+            return attention.attend(module, q, k, v, mask, scaling, softcap, s_aux, see, numbers[module]), None
 
         AttentionInterface.register("circuitry_reference", attend)
         AttentionMaskInterface.register("circuitry_reference", ALL_MASK_ATTENTION_FUNCTIONS["eager"])

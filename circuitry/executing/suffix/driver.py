@@ -55,6 +55,7 @@ def packed(model: Model, layout: Layout, columns: Tensor | None) -> Iterator[Non
     """Within this context, every layer gets the tokens of its region, every block those that it computes, the output layer columns."""
     regions, graph = layout.runs.lives.regions, model.graph
     tokens = layout.tokens
+    beside = any(node not in graph.stream for family in graph.by_role("embed") for node in graph.nx.successors(Node(family.name)))
     nothing, size = _none_of(layout), (len(layout.batch) + layout.filling) * layout.length
     with ExitStack() as stack:
         before = tokens[Region(-1)]
@@ -66,7 +67,9 @@ def packed(model: Model, layout: Layout, columns: Tensor | None) -> Iterator[Non
             else:
                 # The first layer is given the embedding's rows, filling included, every other one the tokens of the one before.
                 take = _take(current, came, before, len(before) if number else size)
-            stack.callback(model.hf.get_submodule(name).register_forward_pre_hook(_taking(take), with_kwargs=True).remove)
+            embedded = _embedded(layout, current) if beside else None
+            hook = _taking(take, embedded)
+            stack.callback(model.hf.get_submodule(name).register_forward_pre_hook(hook, with_kwargs=True).remove)
             before = current
         for block, node in regions.blocks.items():
             around = tokens.get(Region(regions.of(node).layer), nothing)
@@ -112,17 +115,35 @@ def _padded(current: Tokens, came: Ints, before: Tokens, size: int) -> Tensor:
     return current.index(np.concatenate([take, np.repeat(take[:1], size - len(take))]))
 
 
-def _taking(take: Tensor | None) -> Callable[..., Any]:
-    """A hook before a layer: of the stream [row, position, ...] the tokens it is to have."""
+def _embedded(layout: Layout, current: Tokens) -> Tensor:
+    """For each token of a region, the place of its embedding: in its own row, in the row that it was cut from, or in its base row."""
+    embedded, rows, origin = layout.tokens[Region(-1)], current.row, layout.runs.origin
+    while True:
+        further = np.where(embedded.own(rows, current.position) >= 0, rows, origin[rows])
+        if np.array_equal(further, rows):
+            return current.index(embedded.of(rows, current.position))
+        rows = further
+
+
+def _taking(take: Tensor | None, embedded: Tensor | None = None) -> Callable[..., Any]:
+    """A hook before a layer: of the stream [row, position, ...] the tokens it is to have, and their embeddings, if layers get these
+    beside the stream."""
 
     def hook(_: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         name = None if args else next(iter(options))
         x = args[0] if name is None else options[name]
         x = x.flatten(0, 1)[None] if len(x) > 1 else x
         x = x if take is None else x[:, take]
-        return ((x, *args[1:]), options) if name is None else (args, {**options, name: x})
+        others = [_tokens_of(value, embedded) for value in args[1:]]
+        return ((x, *others), options) if name is None else (args, {**options, name: x})
 
     return hook
+
+
+def _tokens_of(value: Any, tokens: Tensor | None) -> Any:
+    """Of an argument like the stream [row, position, d_model] some tokens; any other as it is."""
+    alike = tokens is not None and isinstance(value, Tensor) and value.dim() == 3
+    return value.flatten(0, 1)[None, tokens] if alike else value
 
 
 def _inside(layout: Layout, block: str, around: Tokens, inner: Tokens) -> Inside:

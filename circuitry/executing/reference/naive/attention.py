@@ -23,12 +23,14 @@ def attend(
     softcap: float | None,
     sinks: Tensor | None,
     see: See,
+    layer: int | None = None,
 ) -> Tensor:
     """The output of every head [batch, query, head, d_head] from q, k, v [batch, head, pos, d_head]; every value on the way
     passes through ``see``.
 
     ``mask`` is the stock model's and is only compared with ours. ``sinks`` [head] are scores that a head adds to those of all tokens,
-    for a key without a value. Raises GuardError if the masks differ.
+    for a key without a value. ``layer`` is the number of the layer, by default what the module says. Raises GuardError if the masks
+    differ.
 
     >>> from types import SimpleNamespace
     >>> layer, zeros = SimpleNamespace(layer_idx=0, config=SimpleNamespace(sliding_window=1)), torch.zeros(1, 1, 2, 1)
@@ -36,7 +38,7 @@ def attend(
     >>> attend(layer, zeros, zeros, values, torch.tensor([[0, -9.0], [-9.0, 0]])[None, None], *[None] * 3, lambda key, x: x).flatten()
     tensor([2., 4.])
     """
-    layer = module.layer_idx
+    layer = module.layer_idx if layer is None else layer
     hidden = hidden_tokens(module.config, layer, q.shape[2]).to(q.device)
     _check(mask, hidden, module.config, layer)
     scale = q.shape[-1] ** -0.5 if scaling is None else scaling

@@ -1,4 +1,4 @@
-"""Mamba-2 from the mixer's parameters, one head after the other."""
+"""Mamba-2, and the Mamba-2 layers of hybrids, from the mixer's parameters, one head after the other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def mixer(m: Any, hidden: Tensor, layer: int, see: See) -> Tensor:
     """
     heads, width, size, groups = m.num_heads, m.head_dim, m.ssm_state_size, m.n_groups
     inner, at = heads * width, (layer,)
-    projected = m.in_proj(hidden)
+    into, multipliers = (m.ssm_in_multiplier, m.mup_vector) if hasattr(m, "mup_vector") else (1, 1)  # Falcon-H1
+    projected = m.in_proj(into * hidden) * multipliers
     gate, x, step = projected[..., :inner], projected[..., inner:-heads], projected[..., -heads:]
     c = _convolution(m, see(("conv_in", at, ""), x), layer, see)
     parts = {"value": c[..., :inner], "B": c[..., inner : inner + groups * size], "C": c[..., inner + groups * size :]}
@@ -38,11 +39,19 @@ def mixer(m: Any, hidden: Tensor, layer: int, see: See) -> Tensor:
         B, C = by_port["B"][..., shared], by_port["C"][..., shared]
         y = _by_token((layer, head), see, by_port["value"][..., columns], delta, -torch.exp(m.A_log[head]), B, C)
         outs.append(see(("ssm_out", (layer, head), ""), y + m.D[head] * by_port["skip"][..., columns]))
-    gated = torch.cat(outs, -1) * see(("gate", at, ""), gate * torch.sigmoid(gate))
-    pieces = gated.chunk(groups, -1)
+    s, g = torch.cat(outs, -1), see(("gate", at, ""), gate * torch.sigmoid(gate))
+    if getattr(m, "mamba_rms_norm", True) is False:
+        return m.out_proj(s * g)  # type: ignore[no-any-return]
+    if getattr(m.norm, "norm_before_gate", False):
+        return m.out_proj(_normed(m, s) * g)  # type: ignore[no-any-return]
+    return m.out_proj(_normed(m, s * g))  # type: ignore[no-any-return]
+
+
+def _normed(m: Any, value: Tensor) -> Tensor:
+    """Every group of heads over its own length."""
+    pieces = value.chunk(m.n_groups, -1)
     normed = torch.cat([p / (p.square().mean(-1, keepdim=True) + m.norm.variance_epsilon).sqrt() for p in pieces], -1)
-    out: Tensor = m.out_proj(m.norm.weight * normed)
-    return out
+    return m.norm.weight * normed  # type: ignore[no-any-return]
 
 
 def _convolution(m: Any, x: Tensor, layer: int, see: See) -> Tensor:

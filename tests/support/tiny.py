@@ -16,6 +16,18 @@ JAMBA: dict[str, Any] = {
     "mamba_d_state": 4,
     "mamba_dt_rank": 3,
 }
+LINEAR: dict[str, Any] = {
+    "num_hidden_layers": 3,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "intermediate_size": 32,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 4,
+    "linear_value_head_dim": 6,
+}
+QWEN3_NEXT = LINEAR | {"head_dim": 4, "linear_conv_kernel_dim": 3}
 MAMBA2 = {"state_size": 4, "time_step_min": 0.1, "time_step_max": 1.0}
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 32, "num_attention_heads": 2},
@@ -42,6 +54,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "layer_norm_epsilon": 1e-2,
         "residual_in_fp32": False,
     },
+    "qwen3_next": QWEN3_NEXT | {"num_experts": 0},
     "rwkv": {"attention_hidden_size": 12, "intermediate_size": 32},
 }
 LLAMA: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -98,6 +111,9 @@ def stock(kind: str, layers: int = 3, dtype: torch.dtype = torch.float64, seed: 
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
+        for name, parameter in model.named_parameters():
+            if "A_log" in name and hasattr(model.config, "linear_conv_kernel_dim"):  # random ones would forget at once
+                parameter.sub_(parameter.max() + 1)
     return model
 
 

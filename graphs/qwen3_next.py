@@ -1,4 +1,4 @@
-"""Qwen3-Next: most layers have a linear state with the gated delta rule, the others gated attention; every layer has an MLP.
+"""Qwen3-Next and the text models of Qwen3.5: most layers have a linear state with the gated delta rule, the others gated attention; every layer has an MLP.
 
 Names are those of ``graphs/mamba2.py`` where a node plays the same part. conv_in is what the convolution reads (queries, keys and
 values side by side), ssm_in the same after convolution and SiLU. A token shrinks each head's state S by its decay, erases what it
@@ -27,7 +27,7 @@ KINDS = {"linear_attention": "delta mlp", "full_attention": "attention mlp"}
 
 ARCHITECTURE = layered(
     name="qwen3_next",
-    model_types=("qwen3_next",),
+    model_types=("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
     citations=(
         "Yang et al. 2024, Gated Delta Networks: Improving Mamba2 with Delta Rule, arXiv:2412.06464",
         "Qiu et al. 2025, Gated Attention for Large Language Models, arXiv:2505.06708",

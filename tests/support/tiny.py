@@ -80,6 +80,8 @@ OTHERS: dict[str, dict[str, Any]] = {
     "phimoe": LLAMA | {"num_local_experts": 4},
     "qwen2_moe": EXPERTS | {"shared_expert_intermediate_size": 16},
     "qwen3_moe": EXPERTS | {"head_dim": 4},
+    "qwen3_5_moe_text": QWEN3_NEXT | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 8},
+    "qwen3_5_text": QWEN3_NEXT | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 0], "partial_rotary_factor": 1.0}},
     "seed_oss": LLAMA | {"head_dim": 4},
     "smollm3": LLAMA,
     "starcoder2": LLAMA,

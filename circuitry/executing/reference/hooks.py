@@ -77,7 +77,7 @@ _KINDS = {
         "pre_ff_layernorm",
         "feed_forward",
     ),
-    "qwen3_next": _LINEAR,
+    **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _LINEAR),
     "falcon_mamba": _MAMBA,
     "mamba": _MAMBA,
     "mamba2": replace(_MAMBA, mixers={"mixer": ("mixer_out", mamba2.mixer)}),

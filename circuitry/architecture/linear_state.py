@@ -16,15 +16,16 @@ _PORTS = ("query", "key", "erase", "value")
 _HELD = ("value", "key", "erase", "step", "rate", "decay")
 
 
-def delta_mixer(module: str) -> Block:
+def delta_mixer(module: str, *, by_channel: bool = False) -> Block:
     """Layers with the gated delta rule in ``module`` (a template over the layer).
 
-    ``sizes["lag"]`` is the width of the convolution, ``sizes["state_head"]`` the number of states.
+    ``sizes["lag"]`` is the width of the convolution, ``sizes["state_head"]`` the number of states. ``by_channel``: every channel of
+    a key has a decay of its own.
 
     >>> delta_mixer("model.layers.{layer}.linear_attn").instrumentation
     {'mixer_out': 'linear_state'}
     """
-    return Block(_families(module), _edges, {"mixer_out": "linear_state"})
+    return Block(_families(module, "batch pos d_key" if by_channel else "batch pos"), _edges, {"mixer_out": "linear_state"})
 
 
 def _edges(layer: int, sizes: Sizes, before: Node, after: Node) -> Iterator[Edge]:
@@ -50,7 +51,7 @@ def _head_edges(layer: int, head: int, before: Node) -> Iterator[Edge]:
     yield from ((read, s, SAME), (Node("ssm_in", (layer,), "query"), s, SAME))
 
 
-def _families(module: str) -> tuple[Family, ...]:
+def _families(module: str, decay: str) -> tuple[Family, ...]:
     points, head = f"{module}.circuitry.", ("layer", "state_head")
     beta = {port: Place(f"{points}beta_{port}", unit=2) for port in ("write", "erase")}
     state = {port: Place(f"{points}state_{port}", position=None, unit=1) for port in ("read", "carry")}
@@ -74,7 +75,7 @@ def _families(module: str) -> tuple[Family, ...]:
             Place(points + "beta", unit=2), beta, role="step", freezable=("", *beta),
         ),
         Family(
-            "decay", head, "batch pos", "logarithm of the factor by which one head's state shrinks before it is written to",
+            "decay", head, decay, "logarithm of the factor by which one head's state shrinks before it is written to",
             Place(points + "decay", unit=2), role="decay",
         ),
         Family(

@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_EPS = 1e-6
+"""Of the norm of queries and keys; the stock models do not take it from their config."""
+
 
 @dataclass(frozen=True)
 class Projected:
@@ -72,6 +75,18 @@ def sizes_of(mixer: Any) -> tuple[int, int, int, int]:
     if hasattr(mixer, "forget_gate"):
         return mixer.num_heads, mixer.num_heads, mixer.head_dim, mixer.head_dim
     return mixer.num_k_heads, mixer.num_v_heads, mixer.head_k_dim, mixer.head_v_dim
+
+
+def scale_of(mixer: Any) -> float:
+    """The factor of queries. The two ways to compute it may differ in the last bit."""
+    width = sizes_of(mixer)[2]
+    return float(1 / width**0.5 if hasattr(mixer, "forget_gate") else width**-0.5)
+
+
+def normed(mixer: Any, x: Tensor) -> Tensor:
+    """Queries or keys of length 1."""
+    squared = (x * x).sum(-1, keepdim=True) + _EPS
+    return x / torch.sqrt(squared) if hasattr(mixer, "forget_gate") else x * torch.rsqrt(squared)
 
 
 def norm_of(mixer: Any) -> Any:

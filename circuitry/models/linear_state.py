@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .delta_projections import norm_of, output_of, project, sizes_of
+from .delta_projections import norm_of, normed, output_of, project, scale_of, sizes_of
 from .delta_rule import CHUNK, CHUNK_BY_CHANNEL, Written, delta_rule, delta_rule_packed
 from .delta_stock import stock_rule
 from .gates import replace_forward, stock_forward
@@ -18,8 +18,6 @@ POINTS = (
     "write_value", "write_key", "write_erase", "write_step", "write_rate", "write_decay",
     "state", "state_read", "state_carry", "ssm_out", "gate",
 )  # fmt: skip
-_EPS = 1e-6
-"""Of the norm of queries and keys; the stock models do not take it from their config."""
 
 
 def _forward(
@@ -49,8 +47,7 @@ def _parts(mixer: Any, c: Tensor, beta: Tensor, decay: Tensor) -> tuple[Written,
     q, k, v = c.split([key_heads * width, key_heads * width, c.shape[-1] - 2 * key_heads * width], -1)
 
     def by_head(seen: Tensor) -> Tensor:
-        seen = seen.unflatten(-1, (key_heads, width)).repeat_interleave(heads // key_heads, 2).to(wide)  # type: ignore[no-untyped-call]
-        return seen * torch.rsqrt((seen * seen).sum(-1, keepdim=True) + _EPS)
+        return normed(mixer, seen.unflatten(-1, (key_heads, width)).repeat_interleave(heads // key_heads, 2).to(wide))  # type: ignore[no-untyped-call]
 
     query, seen, erased = points.query(q), points.key(k), points.erase(k)
     key = by_head(seen)
@@ -60,7 +57,7 @@ def _parts(mixer: Any, c: Tensor, beta: Tensor, decay: Tensor) -> tuple[Written,
     value, step = points.write_value(value), points.write_step(step)
     key, erase, rate, decay = points.write_key(key), points.write_erase(erase), points.write_rate(rate), points.write_decay(decay)
     decay = decay if decay.dim() == 4 else decay[..., None]
-    return Written(key, value * step[..., None], erase, rate, decay), by_head(query) * width**-0.5
+    return Written(key, value * step[..., None], erase, rate, decay), by_head(query) * scale_of(mixer)
 
 
 def _read(mixer: Any, written: Written, query: Tensor) -> Tensor:

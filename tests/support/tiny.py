@@ -28,6 +28,21 @@ LINEAR: dict[str, Any] = {
     "linear_value_head_dim": 6,
 }
 QWEN3_NEXT = LINEAR | {"head_dim": 4, "linear_conv_kernel_dim": 3}
+KIMI_LINEAR: dict[str, Any] = {
+    **{key: LINEAR[key] for key in ("num_hidden_layers", "layer_types", "intermediate_size", "num_attention_heads")},
+    "num_key_value_heads": 4,
+    "mlp_layer_types": ["dense", "dense", "sparse"],
+    "moe_intermediate_size": 8,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "kv_lora_rank": 6,
+    "qk_rope_head_dim": 2,
+    "qk_nope_head_dim": 4,
+    "v_head_dim": 5,
+    "linear_head_dim": 6,
+    "linear_num_heads": 3,
+    "linear_conv_kernel_dim": 3,
+}
 MAMBA2 = {"state_size": 4, "time_step_min": 0.1, "time_step_max": 1.0}
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 32, "num_attention_heads": 2},
@@ -55,6 +70,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "residual_in_fp32": False,
     },
     "qwen3_next": QWEN3_NEXT | {"num_experts": 0},
+    "kimi_linear": KIMI_LINEAR,
     "rwkv": {"attention_hidden_size": 12, "intermediate_size": 32},
 }
 LLAMA: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}

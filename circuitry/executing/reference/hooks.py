@@ -28,7 +28,7 @@ Naive: TypeAlias = Callable[[Any, Tensor, int, See], Tensor]
 @dataclass(frozen=True)
 class _Names:
     """Where a kind of model keeps its modules. ``mixers``: a layer's attribute to the family and the equations of that block,
-    None for attention; ``middle`` is the norm before the MLP; ``gated``: attention has gates; ``short`` are the paper's names."""
+    None for attention (``"self_attn.o_norm"``: if it has this part); ``middle`` is the norm before the MLP; ``gated``: attention has gates; ``short`` are the paper's names."""
 
     embed: str
     layers: str
@@ -78,6 +78,11 @@ _KINDS = {
         "feed_forward",
     ),
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _LINEAR),
+    "kimi_linear": replace(
+        _LINEAR,
+        mixers={"self_attn.kv_b_proj": ("attn", None), "self_attn.o_norm": ("mixer_out", delta_rule.mixer)},
+        gated=False,
+    ),
     "falcon_mamba": _MAMBA,
     "mamba": _MAMBA,
     "mamba2": replace(_MAMBA, mixers={"mixer": ("mixer_out", mamba2.mixer)}),
@@ -166,7 +171,9 @@ class Reference:
         for number, layer in enumerate(layers):
             entry(layer, ("resid", (number,), ""))
             for attribute, (family, naive) in names.mixers.items():
-                if (mixer := getattr(layer, attribute, None)) is None:
+                name, _, part = attribute.partition(".")
+                mixer = getattr(layer, name, None)
+                if mixer is None or (part and not hasattr(mixer, part)):
                     continue  # a hybrid's layer has one of them
                 if naive is not None:
                     equations(mixer, number, naive)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 See = Callable[..., Tensor]
@@ -21,22 +20,24 @@ def mixer(m: Any, hidden: Tensor, layer: int, see: See) -> Tensor:
     >>> mixer(OlmoHybridGatedDeltaNet(config, 0), torch.zeros(1, 2, 8), 0, lambda key, value, at=None: value).shape
     torch.Size([1, 2, 8])
     """
-    parts, heads = _read_weights(m, hidden), m.num_v_heads
+    parts, kimi = _read_weights(m, hidden), hasattr(m, "forget_gate")
+    key_heads, heads = (m.num_heads, m.num_heads) if kimi else (m.num_k_heads, m.num_v_heads)
+    width, value_width = (m.head_dim, m.head_dim) if kimi else (m.head_k_dim, m.head_v_dim)
     c = _convolution(m, see(("conv_in", (layer,), ""), torch.cat([parts[name] for name in "qkv"], -1)), layer, see)
-    keys = m.num_k_heads * m.head_k_dim
+    keys = key_heads * width
     q, k, v = c[..., :keys], c[..., keys : 2 * keys], c[..., 2 * keys :]
     seen = {port: see(("ssm_in", (layer,), port), x) for port, x in (("query", q), ("key", k), ("erase", k), ("value", v))}
-    gate, out = see(("gate", (layer,), ""), F.silu(parts["gate"])), []
+    gate, out = see(("gate", (layer,), ""), torch.sigmoid(parts["gate"]) * (1 if kimi else parts["gate"])), []
     for head in range(heads):
-        shared, at = head * m.num_k_heads // heads, (layer, head)
-        vectors = {port: seen[port][..., shared * m.head_k_dim : (shared + 1) * m.head_k_dim] for port in ("query", "key", "erase")}
+        shared, at = head * key_heads // heads, (layer, head)
+        vectors = {port: seen[port][..., shared * width : (shared + 1) * width] for port in ("query", "key", "erase")}
         vectors = {port: x / (x.square().sum(-1, keepdim=True) + 1e-6).sqrt() for port, x in vectors.items()}
         beta = see(("beta", at, ""), torch.sigmoid(parts["b"][..., head]) * (2 if getattr(m, "allow_neg_eigval", False) else 1))
         betas = see(("beta", at, "write"), beta), see(("beta", at, "erase"), beta)
-        decay = see(("decay", at, ""), -m.A_log[head].exp() * torch.log1p(torch.exp(parts["a"][..., head] + m.dt_bias[head])))
-        columns = slice(head * m.head_v_dim, (head + 1) * m.head_v_dim)
+        decay = see(("decay", at, ""), _decay(m, parts["a"], head))
+        columns = slice(head * value_width, (head + 1) * value_width)
         y = _by_token(at, see, vectors, seen["value"][..., columns], betas, decay)
-        y = see(("ssm_out", at, ""), y / m.head_k_dim**0.5)
+        y = see(("ssm_out", at, ""), y / width**0.5)
         norm = m.norm if hasattr(m, "norm") else m.o_norm
         y = y / (y.square().mean(-1, keepdim=True) + norm.variance_epsilon).sqrt() * norm.weight
         out.append(y * gate[..., columns])
@@ -44,8 +45,21 @@ def mixer(m: Any, hidden: Tensor, layer: int, see: See) -> Tensor:
     return result
 
 
+def _decay(m: Any, a: Tensor, head: int) -> Tensor:
+    """[batch, pos], or for Kimi [batch, pos, d_key]."""
+    if not hasattr(m, "forget_gate"):
+        return -m.A_log[head].exp() * torch.log1p(torch.exp(a[..., head] + m.dt_bias[head]))
+    columns = slice(head * m.head_dim, (head + 1) * m.head_dim)
+    biased = a[..., columns] + m.forget_gate.dt_bias[columns]
+    return -m.forget_gate.A_log.flatten()[head].exp() * torch.log1p(torch.exp(biased))
+
+
 def _read_weights(m: Any, x: Tensor) -> dict[str, Tensor]:
     """q, k, v, gate, b and a, each with its heads side by side."""
+    if hasattr(m, "forget_gate"):
+        names = {"q": m.q_proj, "k": m.k_proj, "v": m.v_proj, "b": m.b_proj}
+        parts = {name: projection(x) for name, projection in names.items()}
+        return parts | {"gate": m.g_b_proj(m.g_a_proj(x)), "a": m.forget_gate.f_b_proj(m.forget_gate.f_a_proj(x))}
     if hasattr(m, "q_proj"):
         names = {"q": m.q_proj, "k": m.k_proj, "v": m.v_proj, "gate": m.g_proj, "b": m.b_proj, "a": m.a_proj}
         return {name: projection(x) for name, projection in names.items()}

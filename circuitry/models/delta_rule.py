@@ -14,7 +14,7 @@ from .stretches import AtStop, scan_rows
 
 CHUNK = 64
 """Tokens in a chunk of the scan where a head has one decay. Memory grows with its square, the number of steps with its inverse."""
-CHUNK_BY_CHANNEL = 16
+CHUNK_BY_CHANNEL = 8
 """The same where every channel of the key has its own decay: then each pair of tokens has a number for each channel."""
 
 

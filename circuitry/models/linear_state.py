@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .delta_projections import norm_of, normed, output_of, project, scale_of, sizes_of
+from .delta_projections import is_kimi, norm_of, normed, output_of, project, scale_of, sizes_of
 from .delta_rule import CHUNK, CHUNK_BY_CHANNEL, Written, delta_rule, delta_rule_packed
 from .delta_stock import stock_rule
 from .gates import replace_forward, stock_forward
@@ -107,6 +107,8 @@ def _points(mixer: Any) -> HookPoints:
 
     points = HookPoints(mixer.conv_kernel_size, POINTS)
     points.act = ACT2FN[mixer.activation]
+    if is_kimi(mixer):
+        points.silu = None  # its gate is a sigmoid
     return points
 
 

@@ -31,10 +31,7 @@ QWEN3_NEXT = LINEAR | {"head_dim": 4, "linear_conv_kernel_dim": 3}
 KIMI_LINEAR: dict[str, Any] = {
     **{key: LINEAR[key] for key in ("num_hidden_layers", "layer_types", "intermediate_size", "num_attention_heads")},
     "num_key_value_heads": 4,
-    "mlp_layer_types": ["dense", "dense", "sparse"],
-    "moe_intermediate_size": 8,
-    "num_local_experts": 4,
-    "num_experts_per_tok": 2,
+    "mlp_layer_types": ["dense"] * 3,
     "kv_lora_rank": 6,
     "qk_rope_head_dim": 2,
     "qk_nope_head_dim": 4,
@@ -88,6 +85,8 @@ OTHERS: dict[str, dict[str, Any]] = {
     "hunyuan_v1_dense": LLAMA | {"head_dim": 4},
     "internlm3": LLAMA,
     "ministral": LLAMA | {"head_dim": 4},
+    "kimi_linear-moe": KIMI_LINEAR
+    | {"mlp_layer_types": ["dense", "dense", "sparse"], "moe_intermediate_size": 8, "num_local_experts": 4, "num_experts_per_tok": 2},
     "mixtral": LLAMA | {"num_local_experts": 4},
     "nemotron": LLAMA,
     "olmo": LLAMA,

@@ -46,6 +46,9 @@ class Family:
     freezable: tuple[str, ...] = ("",)
     value_port: str | None = None
     """The port that is another name for the node itself: a head's ``z``."""
+    block: str = ""
+    """Template of the module that computes a node which is added to the stream, if a norm comes after it: the place is then the
+    norm's. "" if the place is the block's own."""
 
 
 Sizes: TypeAlias = Mapping[str, int]

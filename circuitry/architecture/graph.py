@@ -281,6 +281,26 @@ class Graph:
             raise CircuitryError(f"{node} is a sum that no module holds, so it cannot be read or written")
         return self._filled(place, node, family)
 
+    def block(self, node: Node) -> str:
+        """The module that computes a node which is added to the stream: that of its place, or the one before the norm there.
+
+        >>> import circuitry as ct
+        >>> g = ct.graph("gemma2")
+        >>> g.block(g.node("mlp[3]")), g.place(g.node("mlp[3]")).module
+        ('model.layers.3.mlp', 'model.layers.3.post_feedforward_layernorm')
+        """
+        family = self.family(node.family)
+        return self._filled(Place(family.block), node, family).module if family.block else self.place(node).module
+
+    def normed(self, node: Node) -> bool:
+        """Whether a norm stands between a block and the stream, so that what is added is no sum of what its heads give.
+
+        >>> import circuitry as ct
+        >>> [ct.graph(name).normed(ct.Node("attn", (0,))) for name in ("llama", "gemma2")]
+        [False, True]
+        """
+        return self.block(node) != self.place(node).module
+
     def freezing_places(self, node: Node) -> list[Place]:
         """The places to hold at their base value in order to freeze a node.
 

@@ -183,7 +183,7 @@ def _check_mlps(model: Model) -> None:
     """Every MLP must have an activation that a rule can be placed at."""
     for node in model.graph.nodes():
         if model.graph.family(node.family).role == "mlp":
-            mlp = model.hf.get_submodule(model.graph.place(node).module)
+            mlp = model.hf.get_submodule(model.graph.block(node))
             if not hasattr(mlp, "circuitry") and not any(map(_is_activation, mlp.modules())):
                 raise CircuitryError(
                     f"relevance cannot pass through {type(mlp).__name__} of {node}: its activation is not a module; use method='block-ig'"

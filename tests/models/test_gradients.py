@@ -282,7 +282,9 @@ def by_hook_point(model: ct.Model, ids: Tensor) -> dict[str, list[Tensor]]:
     return {name: [next(found) for _ in each] for name, each in probes.items()}
 
 
-@pytest.mark.parametrize("kind", ("mamba", "falcon_mamba", "jamba", "mamba2", "mamba2-single", "rwkv", "qwen3_next", "kimi_linear"))
+@pytest.mark.parametrize(
+    "kind", ("mamba", "falcon_mamba", "jamba", "mamba2", "mamba2-single", "rwkv", "qwen3_next", "kimi_linear")
+)
 def test_gradients_at_every_hook_point_are_those_of_a_plain_loop(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = tiny.model(kind), torch.randint(1, 61, (2, 12), generator=torch.Generator().manual_seed(0))
     found = by_hook_point(model, ids)

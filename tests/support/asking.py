@@ -16,7 +16,7 @@ from circuitry.prompting import Prompts, TaskDefinition
 from circuitry.prompting.task import Task
 from support import agreement, tiny
 
-KINDS = ("gpt2", "gpt_neox", "gpt_neox-sequential", "llama", "mamba", "mamba2", "rwkv", "jamba")
+KINDS = ("gpt2", "gpt_neox", "gpt_neox-sequential", "llama", "mamba", "mamba2", "rwkv", "jamba", "gemma2", "olmo2")
 
 
 def task(prompts: Prompts) -> Task:
@@ -56,8 +56,9 @@ def _norm(module: Any, value: Tensor, gate: Tensor | None = None) -> Tensor:
     if gate is not None:
         value = value * torch.nn.functional.silu(gate)
     groups = value.reshape(*value.shape[:-1], -1, getattr(module, "group_size", value.shape[-1]))
-    normed = groups * (groups.square().mean(-1, keepdim=True) + module.variance_epsilon).rsqrt()
-    return torch.as_tensor(module.weight * normed.flatten(-2))
+    eps, gain = (module.eps, 1 + module.weight) if hasattr(module, "eps") else (module.variance_epsilon, module.weight)
+    normed = groups * (groups.square().mean(-1, keepdim=True) + eps).rsqrt()
+    return torch.as_tensor(gain * normed.flatten(-2))
 
 
 def near(kind: str, size: float, **options: Any) -> Question:

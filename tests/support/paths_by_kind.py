@@ -35,6 +35,14 @@ head[0,1] @ A -> resid_mid[1] @ B+1 -> logits directly except attn[2]
 embed @ A -> (resid_mid[2] @ A, mlp[0] @ A) directly
 """.strip().splitlines()
 
+NORMED = """
+head[1,0] @ END -> logits directly
+head[1,{head}] @ END -> attn[1] @ END
+attn[1] @ END -> (mlp[1] @ END, logits) freezing head[2]
+resid_mid[1] @ B -> (mlp[1] @ B, resid[2] @ B, head[2,0].k @ B)
+resid_mid[1] @ END -> logits directly
+""".strip().splitlines()
+
 MAMBA = """
 embed -> logits
 ssm_state[1] @ B+1 -> logits freezing ssm_state
@@ -210,4 +218,6 @@ FAMILIES = {
     "mamba2": MAMBA2,
     "mamba2-single": MAMBA2_SINGLE,
     "rwkv": RWKV,
+    "gemma2": ATTENTION + SEQUENTIAL + GROUPED + NORMED,
+    "olmo2": ATTENTION + SEQUENTIAL + NORMED,
 }

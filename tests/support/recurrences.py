@@ -53,7 +53,9 @@ def plain_ssd(
     return torch.stack(y, 1)
 
 
-def plain_delta(written: Written, query: Tensor, stops: Any = (), at_stop: AtStop = _unchanged, h0: Tensor | None = None) -> Tensor:
+def plain_delta(
+    written: Written, query: Tensor, stops: Any = (), at_stop: AtStop = _unchanged, h0: Tensor | None = None
+) -> Tensor:
     h, y = written.empty().expand(len(query), -1, -1, -1) if h0 is None else h0, []
     for t in range(query.shape[1]):
         key, value, erase, rate, decay = (part[:, t] for part in written.parts())
@@ -119,7 +121,13 @@ def _draw_delta(decays: int) -> Callable[[int, int, int], list[Tensor]]:
     def drawn(seed: int, rows: int, length: int) -> list[Tensor]:
         draw = _random(seed)
         key, erase = (value / value.norm(dim=-1, keepdim=True) for value in (draw(rows, length, 2, 3), draw(rows, length, 2, 3)))
-        written = [key, draw(rows, length, 2, 4), erase, 2 * draw(rows, length, 2).sigmoid(), -0.3 * draw(rows, length, 2, decays).exp()]
+        written = [
+            key,
+            draw(rows, length, 2, 4),
+            erase,
+            2 * draw(rows, length, 2).sigmoid(),
+            -0.3 * draw(rows, length, 2, decays).exp(),
+        ]
         return [*written, draw(rows, length, 2, 3), draw(rows, 2, 3, 4)]
 
     return drawn

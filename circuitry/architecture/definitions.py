@@ -14,7 +14,7 @@ _REASONS = {
     "diffllama": "its heads subtract one attention pattern from another, and circuitry knows one pattern per head",
     "gemma3": "it reads images too; give ct.load a Gemma3ForCausalLM of its text_config whose model is its language_model and whose lm_head is its own",
     "hy_v4": "its layers mix several residual streams, and an indexer picks the keys that its attention reads",
-    "bamba falcon_h1 granitemoehybrid lfm2 minimax nemotron_h olmo_hybrid recurrent_gemma xlstm zamba "
+    "bamba falcon_h1 granitemoehybrid lfm2 minimax nemotron_h recurrent_gemma xlstm zamba "
     "zamba2": "circuitry has no instrumentation for its recurrent layers yet",
 }
 REFUSED = {kind: reason for kinds, reason in _REASONS.items() for kind in kinds.split()}

@@ -81,3 +81,5 @@ class Architecture:
     """From a Hugging Face config to what each layer is built of, where layers differ (``layered``)."""
     pattern: tuple[str, ...] = ()
     """The layout used if no model is given, repeated as often as there are layers."""
+    parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """For each kind of layer in the layout, what else may stand in braces in templates of its places: names of its own modules."""

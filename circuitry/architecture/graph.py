@@ -315,7 +315,9 @@ class Graph:
 
     def _filled(self, place: Place, node: Node, family: Family) -> Place:
         if (place, node) not in self._places:
-            names = dict(zip(family.indices, node.indices, strict=True))
+            names: dict[str, Any] = dict(zip(family.indices, node.indices, strict=True))
+            if self.architecture.parts and names.get("layer") in range(len(self.layout)):
+                names |= self.architecture.parts[self.layout[names["layer"]]]
             if place.end is not None and node.indices[0] == self.sizes["layer"]:
                 self._places[place, node] = Place(place.end, "input", place.position, place.unit)
             else:

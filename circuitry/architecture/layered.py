@@ -101,12 +101,14 @@ def layered(
     example: dict[str, int],
     middle: str = "",
     windows: Callable[[Any], Mapping[int, int]] = lambda config: {},
+    parts: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Architecture:
     """An architecture whose layers are built of ``blocks``.
 
     ``layout`` says for a config what each layer is: the names of its blocks in order, such as ``"mamba mlp"``; blocks that read
     the same stream are joined by a plus, ``"mamba+attention mlp"``. A layer has at most two steps, and ``middle`` is the norm
-    before the second. ``pattern`` is the layout without a model, repeated as often as there are layers.
+    before the second, or that block itself. ``parts``: for each kind of layer, names of modules that templates such as
+    ``"model.layers.{layer}.{after}"`` may have, where these differ from kind to kind. ``pattern`` is the layout without a model, repeated as often as there are layers.
 
     >>> from circuitry.architecture import definition
     >>> sorted(definition("jamba").instrumentation)
@@ -125,7 +127,7 @@ def layered(
 
     families = (*stream(embed, layers, final_norm, middle), *by_name.values(), LOGITS)
     return Architecture(
-        name, model_types, citations, families, sizes, edges, kinds, layers, example, ALIASES, windows, layout, pattern
+        name, model_types, citations, families, sizes, edges, kinds, layers, example, ALIASES, windows, layout, pattern, parts or {}
     )
 
 

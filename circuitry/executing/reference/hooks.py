@@ -30,7 +30,7 @@ class _Names:
     """Where a kind of model keeps its modules. ``mixers``: a layer's attribute to the family and the equations of that block,
     None for attention (``"self_attn.o_norm"``: if it has this part); ``gated``: attention has gates; ``middle`` is the norm before the
     MLP, or the MLP where there is none; ``after`` are the norms whose output is added in the place of a block's, by the block's
-    attribute; ``short`` are the paper's names."""
+    attribute; ``instead`` are the names of a layer that has an attribute; ``short`` are the paper's names."""
 
     embed: str
     layers: str
@@ -40,6 +40,7 @@ class _Names:
     mlp: str = "mlp"
     gated: bool = False
     after: Mapping[str, str] = field(default_factory=dict)
+    instead: Mapping[str, _Names] = field(default_factory=dict)
     short: Mapping[str, str] = field(default_factory=lambda: _SHORT)
 
 
@@ -84,6 +85,7 @@ _KINDS = {
         "feed_forward",
     ),
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _LINEAR),
+    "olmo_hybrid": replace(_LINEAR, gated=False, instead={"self_attn": _OLMO2}),
     "kimi_linear": replace(
         _LINEAR,
         mixers={"self_attn.kv_b_proj": ("attn", None), "self_attn.o_norm": ("mixer_out", delta_rule.mixer)},
@@ -176,6 +178,7 @@ class Reference:
         layers = self.hf.get_submodule(names.layers)
         for number, layer in enumerate(layers):
             entry(layer, ("resid", (number,), ""))
+            names = next((other for part, other in self.names.instead.items() if hasattr(layer, part)), self.names)
             for attribute, (family, naive) in names.mixers.items():
                 name, _, part = attribute.partition(".")
                 mixer = getattr(layer, name, None)

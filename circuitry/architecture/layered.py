@@ -127,7 +127,20 @@ def layered(
 
     families = (*stream(embed, layers, final_norm, middle), *by_name.values(), LOGITS)
     return Architecture(
-        name, model_types, citations, families, sizes, edges, kinds, layers, example, ALIASES, windows, layout, pattern, parts or {}
+        name,
+        model_types,
+        citations,
+        families,
+        sizes,
+        edges,
+        kinds,
+        layers,
+        example,
+        ALIASES,
+        windows,
+        layout,
+        pattern,
+        parts or {},
     )
 
 

@@ -65,7 +65,7 @@ def _gated(mixer: Any, mixed: Tensor, gate: Tensor, b: Tensor, a: Tensor) -> Pro
 def _kimi(mixer: Any, x: Tensor) -> Projected:
     mixed, forget = torch.cat([mixer.q_proj(x), mixer.k_proj(x), mixer.v_proj(x)], -1), mixer.forget_gate
     raw = _wide(forget.f_b_proj(forget.f_a_proj(x))) + _wide(forget.dt_bias)
-    raw = raw.unflatten(-1, (mixer.num_heads, -1))
+    raw = raw.unflatten(-1, (mixer.num_heads, -1))  # type: ignore[no-untyped-call]
     softplus = torch.where(raw > 20.0, raw, torch.log(1.0 + torch.exp(raw)))
     gate = torch.sigmoid(_wide(mixer.g_b_proj(mixer.g_a_proj(x))))
     return Projected(mixed, gate, mixer.b_proj(x).sigmoid(), -_wide(forget.A_log).exp() * softplus)

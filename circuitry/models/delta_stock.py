@@ -19,10 +19,9 @@ def stock_rule(written: Written, query: Tensor, h: Tensor) -> tuple[Tensor, Tens
     [1.0, 2.0, 3.0]
     """
     length = query.shape[1]
-    probe = (written.erase * written.rate[..., None], written.decay)
-    parts = (_chunked(part) for part in (query, written.key, written.value, *probe))
-    rule = _by_head if written.decay.shape[-1] == 1 else _by_channel
-    y, h = rule(*parts, h)
+    probe = written.erase * written.rate[..., None]
+    q, k, v, probe, decay = map(_chunked, (query, written.key, written.value, probe, written.decay))
+    y, h = (_by_head if decay.shape[-1] == 1 else _by_channel)(q, k, v, probe, decay, h)
     return y.flatten(2, 3)[:, :, :length].transpose(1, 2).contiguous(), h
 
 

@@ -36,7 +36,7 @@ def _forward(
     written, query = _parts(self, c, beta, decay)
     y = points.ssm_out(_read(self, written, query).to(hidden_states.dtype))
     gate = points.gate(projected.gate)
-    out = norm_of(self)(y) * gate.unflatten(-1, (y.shape[2], -1))  # type: ignore[no-untyped-call]
+    out = norm_of(self)(y) * gate.unflatten(-1, (y.shape[2], -1))
     return output_of(self)(out.to(hidden_states.dtype).flatten(2))  # type: ignore[no-any-return]
 
 
@@ -44,7 +44,7 @@ def _parts(mixer: Any, c: Tensor, beta: Tensor, decay: Tensor) -> tuple[Written,
     """What is written and the queries, by head, each seen at its own port, in at least float32."""
     points, wide = mixer.circuitry, decay.dtype
     key_heads, heads, width, _ = sizes_of(mixer)
-    q, k, v = c.split([key_heads * width, key_heads * width, c.shape[-1] - 2 * key_heads * width], -1)
+    q, k, v = c.split([key_heads * width, key_heads * width, c.shape[-1] - 2 * key_heads * width], -1)  # type: ignore[no-untyped-call]
 
     def by_head(seen: Tensor) -> Tensor:
         return normed(mixer, seen.unflatten(-1, (key_heads, width)).repeat_interleave(heads // key_heads, 2).to(wide))  # type: ignore[no-untyped-call]

@@ -129,7 +129,11 @@ OTHERS: dict[str, dict[str, Any]] = {
     "olmo3": LLAMA,
     "olmo_hybrid": LINEAR,
     "olmo_hybrid-rope": LINEAR
-    | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}, "linear_allow_neg_eigval": False, "linear_num_key_heads": 4},
+    | {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+        "linear_allow_neg_eigval": False,
+        "linear_num_key_heads": 4,
+    },
     "olmoe": EXPERTS,
     "phi3": LLAMA,
     "phimoe": LLAMA | {"num_local_experts": 4},

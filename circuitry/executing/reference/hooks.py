@@ -219,7 +219,7 @@ def _gates(layer: int, width: int, see: See) -> Callable[..., Tensor]:
     """A hook after a query projection: each head has a query of ``width`` numbers, then a gate of as many."""
 
     def hook(_: Any, __: Any, out: Tensor) -> Tensor:
-        parts = list(out.split(width, -1))
+        parts = list(out.split(width, -1))  # type: ignore[no-untyped-call]
         for head in range(len(parts) // 2):
             parts[2 * head + 1] = see(("attn_gate", (layer, head), ""), parts[2 * head + 1])
         return torch.cat(parts, -1)

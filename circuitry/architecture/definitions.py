@@ -13,6 +13,7 @@ _REASONS = {
     "interface, so its heads cannot be reached",
     "diffllama": "its heads subtract one attention pattern from another, and circuitry knows one pattern per head",
     "gemma3": "it reads images too; give ct.load a Gemma3ForCausalLM of its text_config whose model is its language_model and whose lm_head is its own",
+    "qwen3_5 qwen3_5_moe": "it reads images too; give ct.load its language model, which AutoModelForCausalLM.from_pretrained makes",
     "hy_v4": "its layers mix several residual streams, and an indexer picks the keys that its attention reads",
     "bamba falcon_h1 granitemoehybrid lfm2 minimax nemotron_h recurrent_gemma xlstm zamba "
     "zamba2": "circuitry has no instrumentation for its recurrent layers yet",

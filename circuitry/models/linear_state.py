@@ -71,7 +71,8 @@ def _read(mixer: Any, written: Written, query: Tensor) -> Tensor:
     if inside is not None:
         return delta_rule_packed(written, query, inside, at_stop)
     if points.exact and written.erase is written.key and not points.stops:
-        return stock_rule(written, query, written.empty().expand(len(query), -1, -1, -1))[0]
+        key, value, erase, rate, decay = written.parts()
+        return stock_rule(query, key, value, erase * rate[..., None], decay, written.empty().expand(len(query), -1, -1, -1))[0]
     return delta_rule(written, query, points.stops, at_stop)
 
 

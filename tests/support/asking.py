@@ -16,7 +16,7 @@ from circuitry.prompting import Prompts, TaskDefinition
 from circuitry.prompting.task import Task
 from support import agreement, tiny
 
-KINDS = ("gpt2", "gpt_neox", "gpt_neox-sequential", "llama", "mamba", "mamba2", "rwkv", "jamba", "gemma2", "olmo2")
+KINDS = ("gpt2", "gpt_neox", "gpt_neox-sequential", "llama", "mamba", "mamba2", "rwkv", "jamba", "gemma2", "olmo2", "qwen3_next")
 
 
 def task(prompts: Prompts) -> Task:
@@ -47,7 +47,7 @@ def smooth(kind: str, seed: int = 0, **changes: Any) -> Any:
     """The same, whose root mean square norms keep float64: the stock ones round to float32, which finite differences would show."""
     hf = tiny.stock(kind, layers(kind), seed=seed, **changes)
     for module in hf.modules():
-        if "RMSNorm" in type(module).__name__:
+        if "RMSNorm" in type(module).__name__ and not hasattr(module, "activation"):  # linear states have norms of their own
             module.forward = functools.partial(_norm, module)
     return ct.load(hf, dtype="float64")
 

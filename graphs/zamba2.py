@@ -23,7 +23,7 @@ ARCHITECTURE = layered(
     },
     blocks={"mamba": MIXER, "shared": shared(LAYER + ".shared_transformer", MIXER)},
     layout=lambda config: tuple("shared" if kind == "hybrid" else "mamba" for kind in config.layers_block_type),
-    within={"shared": ".mamba_decoder"},
+    parts={"mamba": {"within": ""}, "shared": {"within": ".mamba_decoder"}},
     pattern=(*["mamba"] * 6, "shared"),
     embed="model.embed_tokens",
     layers=LAYER,

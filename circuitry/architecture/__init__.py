@@ -7,7 +7,8 @@ from .duality import duality
 from .families import Architecture, Family, Place
 from .graph import Graph
 from .griffin import rg_lru
-from .layered import attention, layered, mlp, selective_mixer
+from .layered import attention, gated_attention, layered, mlp, selective_mixer
+from .linear_state import delta_mixer
 from .named import graph
 from .reach import Reach
 from .rules import CAUSAL, NEXT, SAME, Edge, Rule, lag, part, window
@@ -32,7 +33,9 @@ __all__ = [
     "attention",
     "definition",
     "definition_for",
+    "delta_mixer",
     "duality",
+    "gated_attention",
     "graph",
     "lag",
     "layered",

@@ -15,8 +15,8 @@ _REASONS = {
     "laguna lfm3": "the output of its heads is multiplied by a gate that reads the stream, for which no graph is written yet",
     "diffllama": "its heads subtract one attention pattern from another, and circuitry knows one pattern per head",
     "gemma3": "it reads images too; give ct.load a Gemma3ForCausalLM of its text_config whose model is its language_model and whose lm_head is its own",
+    "qwen3_5 qwen3_5_moe": "it reads images too; give ct.load its language model, which AutoModelForCausalLM.from_pretrained makes",
     "hy_v4": "its layers mix several residual streams, and an indexer picks the keys that its attention reads",
-    "kimi_linear olmo_hybrid qwen3_next": "circuitry has no instrumentation for its recurrent layers yet",
     "minimax": "it adds what a block gives to the normalised stream, so every block changes what all blocks before it added",
     "xlstm": "the state of its heads is a matrix with a normaliser and a running maximum (mLSTM), for which circuitry has no scan",
     "zamba": "its shared attention block reads the embedding again in later layers, beside the residual stream, and gives its "

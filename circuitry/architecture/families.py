@@ -81,7 +81,7 @@ class Architecture:
     """From a Hugging Face config to the width of each layer's sliding window; a layer that is not named sees all tokens before."""
     layout: Callable[[Any], tuple[str, ...]] = lambda config: ()
     """From a Hugging Face config to what each layer is built of, where layers differ (``layered``)."""
-    within: Mapping[str, str] = field(default_factory=dict)
-    """From what a layer is built of to what ``{within}`` stands for in the templates of its blocks; of other layers nothing."""
     pattern: tuple[str, ...] = ()
     """The layout used if no model is given, repeated as often as there are layers."""
+    parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """For each kind of layer in the layout, what else may stand in braces in templates of its places: names of its own modules."""

@@ -316,16 +316,13 @@ class Graph:
     def _filled(self, place: Place, node: Node, family: Family) -> Place:
         if (place, node) not in self._places:
             names: dict[str, Any] = dict(zip(family.indices, node.indices, strict=True))
+            if self.architecture.parts and names.get("layer") in range(len(self.layout)):
+                names |= self.architecture.parts[self.layout[names["layer"]]]
             if place.end is not None and node.indices[0] == self.sizes["layer"]:
                 self._places[place, node] = Place(place.end, "input", place.position, place.unit)
             else:
-                names["within"] = self._within(node)
                 self._places[place, node] = replace(place, module=place.module.format_map(names))
         return self._places[place, node]
-
-    def _within(self, node: Node) -> str:
-        """Where in a layer its blocks are, as part of a module's name."""
-        return self.architecture.within.get(self.layout[int(node.indices[0])], "") if self.layout and node.indices else ""  # type: ignore[arg-type]
 
     @functools.cached_property
     def _places(self) -> dict[tuple[Place, Node], Place]:

@@ -2,7 +2,8 @@
 
 The stream itself is left out: an edge leads from the node that writes to the node that reads, however many layers lie between
 (Syed et al. 2023, arXiv:2310.10348). Where attention is a sum over heads, each head writes on its own. Where a norm of that sum is
-what is added, the attention block writes, and edges inside it lead from its heads: ``head[0,1] -> attn[0]``.
+what is added, or gates multiply the heads, the attention block writes, and edges inside it lead from its heads (``head[0,1] ->
+attn[0]``) and gates.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Wiring:
     ``senders`` write to the stream and ``readers`` read it. ``stages`` are the stream's own nodes in order: a sender adds to the
     stage ``after[sender]``, and a reader sees the stage ``before[reader]``. ``inner`` are the edges inside a block. The source of
     an inner edge has this one consumer, so replacing its value cuts the edge. ``heads`` maps attention to its heads, and ``sums`` does so
-    where it is their sum, without a norm in between.
+    where it is their sum, without a norm or gates in between.
 
     >>> import circuitry as ct
     >>> wiring = Wiring(ct.graph("mamba", layer=2))
@@ -68,7 +69,9 @@ class Wiring:
         self.stages = tuple(stages)
         number = {stage: k for k, stage in enumerate(stages)}
         self.heads = {node: heads for node in graph.adding if (heads := self._heads(node))}
-        self.sums = {node: heads for node, heads in self.heads.items() if not graph.normed(node)}
+        self.sums = {
+            node: heads for node, heads in self.heads.items() if not graph.normed(node) and len(heads) == graph.nx.in_degree(node)
+        }
         self.after: dict[Node, int] = {}
         self.before: dict[Node, int] = {}
         for source, target, _ in sorted(graph.edges, key=lambda edge: (order[edge[0]], order[edge[1]])):

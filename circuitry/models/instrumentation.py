@@ -7,7 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import adapters, attention, mamba, mamba2, rg_lru, rwkv, short_conv, ssd
+from . import (
+    adapters,
+    attention,
+    delta_rule,
+    gated_attention,
+    linear_state,
+    mamba,
+    mamba2,
+    rg_lru,
+    rwkv,
+    short_conv,
+    ssd,
+)
 from .scan import BLOCK
 
 
@@ -23,6 +35,8 @@ class Instrumentation:
 
 INSTRUMENTATION = {
     "attention": Instrumentation(functools.partial(attention.attach, adapt=adapters.adapt), attention.values),
+    "gated_attention": Instrumentation(gated_attention.attach, attention.values),
+    "linear_state": Instrumentation(linear_state.attach, linear_state.values, delta_rule.CHUNK),
     "mamba": Instrumentation(mamba.attach, mamba.values, BLOCK),
     "mamba2": Instrumentation(mamba2.attach, mamba2.values, ssd.CHUNK),
     "rg_lru": Instrumentation(rg_lru.attach, rg_lru.values),

@@ -31,14 +31,14 @@ class HookPoints(nn.Module):
     slices of it; delta [batch, pos, head]; gate [batch, pos, d_inner]; ssm_out and write_value [batch, pos, head, d_head]; write_B
     [batch, pos, head, d_state]; the three of the state [batch, head, d_head, d_state].
 
-    ``silu`` is the gate's activation. Those of the state are called once for every position in ``stops``. ``exact`` uses the stock operations in the stock order.
+    Of the gated delta rule see ``linear_state.py``. ``silu`` is the gate's activation, None for another. Those of the state are called once for every position in ``stops``. ``exact`` uses the stock operations in the stock order.
     """
 
     def __init__(self, width: int, names: tuple[str, ...] = _HOOK_POINTS) -> None:
         super().__init__()
         for name in names:
             setattr(self, name, nn.Identity())
-        self.silu = nn.SiLU()
+        self.silu: nn.Module | None = nn.SiLU()
         self.conv_tap = nn.ModuleList(nn.Identity() for _ in range(width))
         self.stops: tuple[int, ...] = ()
         self.exact = False
@@ -128,7 +128,9 @@ def instrument(
     name: str,
     points: Callable[[Any], HookPoints] = lambda mixer: HookPoints(mixer.conv_kernel_size),
 ) -> None:
-    """Give every mixer its hook ``points`` and our forward, and check the result like ``attach``.
+    """Give every mixer its hook points and our forward, and check the result like ``attach``.
+
+    ``points`` makes the hook points of a mixer, by default those of Mamba and Mamba-2.
 
     >>> from transformers import MambaConfig, MambaForCausalLM
     >>> from circuitry.models.mamba import _forward
@@ -177,4 +179,4 @@ def _unrounded(self: Any, *args: Any, **options: Any) -> Any:
 
 def _stock_logits(model: Any, ids: Tensor) -> Tensor | None:
     """The stock model's logits, or None if it would call compiled kernels: these fail on a CPU and round differently on a GPU."""
-    return None if any(map(find_spec, ("mamba_ssm", "causal_conv1d"))) else model(ids, use_cache=False).logits
+    return None if any(map(find_spec, ("mamba_ssm", "causal_conv1d", "fla"))) else model(ids, use_cache=False).logits

@@ -26,6 +26,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "norms in the scan": ("falcon_mamba", {}),
     "one group of heads": ("mamba2-single", {}),
     "a factor for each kind of block": ("falcon_h1", {}),
+    "linear states": ("kimi_linear", {}),
 }
 CASES = {**{kind: (kind, {}) for kind in asking.KINDS}, **OTHERS}
 BOTH_WAYS = [*((case, "noising") for case in CASES), ("gpt2", "denoising"), ("mamba2", "denoising")]

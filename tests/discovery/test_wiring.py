@@ -22,6 +22,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "falcon_mamba": {"layer": 2},
     "mamba2": {"layer": 2, "head": 3},
     "rwkv": {"layer": 3},
+    "qwen3_next": {"layer": 2, "head": 2, "state_head": 2, "layout": ("delta mlp", "attention mlp")},
     "jamba": {"layer": 4, "head": 2, "layout": ("mamba mlp", "attention mlp")},
     "lfm2": {"layer": 4, "head": 2, "layout": ("conv mlp", "attention mlp")},
     "recurrent_gemma": {"layer": 4, "head": 2, "layout": ("recurrent mlp", "attention mlp")},
@@ -53,6 +54,13 @@ OVER_STREAM = {
         *(f"{source} -> logits" for source in ("embed", "mixer_out[0]", "mlp[0]")),
     ],
 }
+OVER_STREAM["qwen3_next"] = [
+    *(f"embed -> {target}" for target in ("conv_in[0]", "gate[0]", "beta[0,0]", "beta[0,1]", "decay[0,0]", "decay[0,1]")),
+    *(f"{source} -> mlp[0]" for source in ("embed", "mixer_out[0]")),
+    *(f"{source} -> logits" for source in ("embed", "mixer_out[0]", "mlp[0]")),
+]
+NO_SUMS = ("gemma2", "qwen3_next")
+"""Where a norm comes after heads, or gates multiply them."""
 OVER_STREAM["llama"] = OVER_STREAM["gpt2"]
 OVER_STREAM["gemma2"] = [
     *HEADS,
@@ -76,6 +84,17 @@ MAMBA2 = {
     **{f"ssm_in[0].{port} -> ssm_state[0]": "same position" for port in ("value", "B")},
     **{f"ssm_in[0].{port} -> ssm_out[0]": "same position" for port in ("C", "skip")},
     **{f"delta[0,{head}] -> ssm_state[0,{head}]": "same position" for head in (0, 1)},
+    **{f"ssm_state[0,{head}].carry -> ssm_state[0,{head}]": "next position" for head in (0, 1)},
+    **{f"ssm_state[0,{head}].read -> ssm_out[0,{head}]": "same position" for head in (0, 1)},
+    **{f"ssm_out[0,{head}] -> mixer_out[0]": "same position" for head in (0, 1)},
+    "gate[0] -> mixer_out[0]": "same position",
+}
+DELTA = {
+    **{f"conv_tap[0,{lag}] -> ssm_in[0]": "same position" for lag in range(4)},
+    **{f"ssm_in[0].{port} -> ssm_state[0]": "same position" for port in ("value", "key", "erase")},
+    "ssm_in[0].query -> ssm_out[0]": "same position",
+    **{f"beta[0,{head}].{port} -> ssm_state[0,{head}]": "same position" for head in (0, 1) for port in ("write", "erase")},
+    **{f"decay[0,{head}] -> ssm_state[0,{head}]": "same position" for head in (0, 1)},
     **{f"ssm_state[0,{head}].carry -> ssm_state[0,{head}]": "next position" for head in (0, 1)},
     **{f"ssm_state[0,{head}].read -> ssm_out[0,{head}]": "same position" for head in (0, 1)},
     **{f"ssm_out[0,{head}] -> mixer_out[0]": "same position" for head in (0, 1)},
@@ -116,6 +135,7 @@ INSIDE = {
     "mamba2": MAMBA2,
     "rwkv": RWKV,
     "jamba": MAMBA,
+    "qwen3_next": DELTA,
 }
 INSIDE |= {"lfm2": LFM2, "recurrent_gemma": GRIFFIN}
 
@@ -138,12 +158,12 @@ def test_one_layer_by_hand(name: str) -> None:
 def test_edges_are_reachability_over_the_stream(name: str) -> None:
     one = wiring(name)
     graph = one.graph.nx
-    assert one.heads == one.sums or name == "gemma2"
+    assert one.heads == one.sums or name in NO_SUMS
     stream = {node for node, data in graph.nodes(data=True) if data["role"] == "resid"}
     summing = {
         node for node in graph if any(graph.nodes[p]["role"] == "head" for p in graph.predecessors(node)) and not node.port
     }
-    summing = {node for node in summing if graph.nodes[node]["role"] != "head" and name != "gemma2"}
+    summing = {node for node in summing if graph.nodes[node]["role"] != "head" and name not in NO_SUMS}
     into = {node for stage in stream for node in graph.predecessors(stage)} - stream
     senders = (into - summing) | {p for node in into & summing for p in graph.predecessors(node)}
     readers = {node for stage in stream for node in graph.successors(stage)} - stream

@@ -29,6 +29,8 @@ PATHS = {
     "jamba": "ssm_state[{layer}] @ B -> logits",
     "recurrent_gemma": "ssm_state[{layer}] @ B -> logits freezing ssm_state",
     "lfm2": "conv_in[{layer}] @ B -> logits",
+    "qwen3_next": "ssm_state[{layer},1] @ B -> logits freezing ssm_state",
+    "kimi_linear": "ssm_state[{layer},1] @ B -> logits freezing ssm_state",
     "jamba-moe": "mlp[{layer}] @ B -> logits",
     "gemma2": "head[{layer},1] @ B -> logits freezing mlp",
     "gpt_oss": "head[{layer},1].k @ B -> logits",

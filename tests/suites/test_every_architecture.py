@@ -32,7 +32,7 @@ def test_a_suite_runs_and_finds_nothing_in_random_weights(kind: str, suite: str)
 
 
 @pytest.mark.parametrize("suite", ["induction", "ioi"])
-@pytest.mark.parametrize("kind", ["mamba2", "jamba", "falcon_h1", "zamba2", "rwkv"])
+@pytest.mark.parametrize("kind", ["mamba2", "jamba", "falcon_h1", "zamba2", "rwkv", "recurrent_gemma", "qwen3_next"])
 def test_a_suite_goes_through_to_the_end(kind: str, suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a threshold that anything passes, so that every table, the circuit and the scores are made."""
     for module in ("keys", "senders", "induction_states", "ioi_heads"):

@@ -29,6 +29,7 @@ KINDS = (
     "olmo2",
     "lfm2",
     "recurrent_gemma",
+    "qwen3_next",
 )
 
 
@@ -60,7 +61,7 @@ def smooth(kind: str, seed: int = 0, **changes: Any) -> Any:
     """The same, whose root mean square norms keep float64: the stock ones round to float32, which finite differences would show."""
     hf = tiny.stock(kind, layers(kind), seed=seed, **changes)
     for module in hf.modules():
-        if "RMSNorm" in type(module).__name__:
+        if "RMSNorm" in type(module).__name__ and not hasattr(module, "activation"):  # linear states have norms of their own
             module.forward = functools.partial(_norm, module)
     return ct.load(hf, dtype="float64")
 

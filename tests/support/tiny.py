@@ -43,6 +43,30 @@ ZAMBA2: dict[str, Any] = {
 }  # fmt: skip
 FORGETFUL = ("bamba", "falcon_h1", "granitemoehybrid")
 """Types whose step sizes begin at more than 1, with which nothing would be left of a state after a few tokens."""
+LINEAR: dict[str, Any] = {
+    "num_hidden_layers": 3,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "intermediate_size": 32,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 4,
+    "linear_value_head_dim": 6,
+}
+QWEN3_NEXT = LINEAR | {"head_dim": 4, "linear_conv_kernel_dim": 3}
+KIMI_LINEAR: dict[str, Any] = {
+    **{key: LINEAR[key] for key in ("num_hidden_layers", "layer_types", "intermediate_size", "num_attention_heads")},
+    "num_key_value_heads": 4,
+    "mlp_layer_types": ["dense"] * 3,
+    "kv_lora_rank": 6,
+    "qk_rope_head_dim": 2,
+    "qk_nope_head_dim": 4,
+    "v_head_dim": 5,
+    "linear_head_dim": 6,
+    "linear_num_heads": 3,
+    "linear_conv_kernel_dim": 3,
+}
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 32, "num_attention_heads": 2},
     "gpt_neox-sequential": {"intermediate_size": 32, "num_attention_heads": 2, "use_parallel_residual": False},
@@ -108,6 +132,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "logits_soft_cap": 5.0,
         "block_types": ["recurrent", "attention"],
     },
+    "qwen3_next": QWEN3_NEXT | {"num_experts": 0},
+    "kimi_linear": KIMI_LINEAR,
 }
 LLAMA: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
 EXPERTS: dict[str, Any] = LLAMA | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
@@ -205,6 +231,24 @@ OTHERS: dict[str, dict[str, Any]] = {
     "minicpm3": LATENT | {"scale_emb": 3, "dim_model_base": 4, "num_key_value_heads": 4},
     "olmo3": LLAMA,
     "lfm2_moe": EXPERTS | {"num_dense_layers": 1, "layer_types": ["conv", "full_attention", "conv"]},
+    "kimi_linear-moe": KIMI_LINEAR
+    | {
+        "mlp_layer_types": ["dense", "dense", "sparse"],
+        "moe_intermediate_size": 8,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+    },
+    "olmo_hybrid": LINEAR,
+    "olmo_hybrid-rope": LINEAR
+    | {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+        "linear_allow_neg_eigval": False,
+        "linear_num_key_heads": 4,
+    },
+    "qwen3_5_moe_text": QWEN3_NEXT
+    | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 8},
+    "qwen3_5_text": QWEN3_NEXT
+    | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 0], "partial_rotary_factor": 1.0}},
 }
 """Types that use a graph of the above as it is: ``test_model_types`` has every one, the other tests none."""
 
@@ -235,6 +279,8 @@ def stock(kind: str, layers: int = 3, dtype: torch.dtype = torch.float64, seed: 
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
+            if "A_log" in name and hasattr(model.config, "linear_conv_kernel_dim"):  # random ones would forget at once
+                parameter.sub_(parameter.max() + 1)
             if name.endswith("dt_bias") and kind.split("-")[0] in FORGETFUL:
                 parameter.sub_(2)
     return model

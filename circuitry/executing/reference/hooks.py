@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from .naive import attention, mamba, mamba2, own_attention, rg_lru, rwkv, short_conv
+from .naive import attention, delta_rule, mamba, mamba2, own_attention, rg_lru, rwkv, short_conv
 
 Key: TypeAlias = tuple[str, tuple[int, ...], str]
 """Family, indices, port: ("head", (1, 0), "q")."""
@@ -28,8 +28,8 @@ Naive: TypeAlias = Callable[[Any, Tensor, int, See], Tensor]
 @dataclass(frozen=True)
 class _Names:
     """Where a kind of model keeps its modules. ``mixers``: a layer's attribute to the family and the equations of that block,
-    None for attention and MLPs, with the block's class after a slash if a layer may have blocks of several kinds there; ``middle`` is the norm
-    before the MLP, or the MLP where there is none; ``after`` are the norms whose output is added in the place of a block's, by the
+    None for attention and MLPs, with the block's class after a slash if a layer may have blocks of several kinds there; ``gated``:
+    attention has gates; ``instead`` are the names of a layer that has an attribute; ``middle`` is the norm before the MLP, or the MLP where there is none; ``after`` are the norms whose output is added in the place of a block's, by the
     block's attribute; ``short`` are the paper's names."""
 
     embed: str
@@ -38,7 +38,9 @@ class _Names:
     mixers: Mapping[str, tuple[str, Naive | None]]
     middle: str = ""
     mlp: str = "mlp"
+    gated: bool = False
     after: Mapping[str, str] = field(default_factory=dict)
+    instead: Mapping[str, _Names] = field(default_factory=dict)
     short: Mapping[str, str] = field(default_factory=lambda: _SHORT)
     writers: tuple[str, ...] = ("attn", "mlp", "experts", "mixer_out")
     """The families whose values are added to the stream, of those that the model has."""
@@ -89,6 +91,9 @@ _BAMBA = _Names(
     "pre_ff_layernorm",
     "feed_forward",
 )
+
+
+_LINEAR = replace(_LLAMA, mixers={"self_attn": ("attn", None), "linear_attn": ("mixer_out", delta_rule.mixer)}, gated=True)
 
 
 _KINDS = {
@@ -179,6 +184,16 @@ _KINDS = {
     ),
     "bamba": _BAMBA,
     "falcon_h1": _BAMBA,
+    **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _LINEAR),
+    "olmo_hybrid": replace(_LINEAR, gated=False, instead={"self_attn": _OLMO2}),
+    "kimi_linear": replace(
+        _LINEAR,
+        mixers={
+            "self_attn/KimiLinearAttention": ("attn", None),
+            "self_attn/KimiLinearDeltaAttention": ("mixer_out", delta_rule.mixer),
+        },
+        gated=False,
+    ),
     "falcon_mamba": _MAMBA,
     "granitemoehybrid": replace(
         _BAMBA,
@@ -298,6 +313,7 @@ class Reference:
         layers, numbers = self.hf.get_submodule(names.layers), dict[Any, int]()
         for number, layer in enumerate(layers):
             entry(layer, ("resid", (number,), ""))
+            names = next((other for part, other in self.names.instead.items() if hasattr(layer, part)), self.names)
             for described, (family, naive) in names.mixers.items():
                 name, _, kind = described.partition("/")
                 mixer = _inner(layer, name)
@@ -305,6 +321,8 @@ class Reference:
                     continue  # a hybrid's layer has one of them
                 if naive is not None:
                     equations(mixer, number, naive)
+                elif names.gated:
+                    stack.callback(mixer.q_proj.register_forward_hook(_gates(number, mixer.head_dim, see)).remove)
                 output(_inner(layer, names.after.get(name, name)), (family, (number,), ""))
                 numbers[mixer] = number
             if names.middle and not self.parallel:
@@ -338,6 +356,18 @@ def _inner(layer: Any, path: str) -> Any:
     for name in path.split("."):
         layer = getattr(layer, name, None)
     return layer
+
+
+def _gates(layer: int, width: int, see: See) -> Callable[..., Tensor]:
+    """A hook after a query projection: each head has a query of ``width`` numbers, then a gate of as many."""
+
+    def hook(_: Any, __: Any, out: Tensor) -> Tensor:
+        parts = list(out.split(width, -1))  # type: ignore[no-untyped-call]
+        for head in range(len(parts) // 2):
+            parts[2 * head + 1] = see(("attn_gate", (layer, head), ""), parts[2 * head + 1])
+        return torch.cat(parts, -1)
+
+    return hook
 
 
 def _around(stack: ExitStack, layer: Any, norm: Any, key: Key, see: See) -> None:

@@ -1,4 +1,4 @@
-"""Fast CPU scans with gradients, which replace transformers' fallbacks while a Mamba or an RWKV trains."""
+"""Fast CPU scans with gradients, which replace transformers' fallbacks while a recurrent model trains."""
 
 from __future__ import annotations
 
@@ -176,5 +176,5 @@ def fast_training(recipe: str) -> AbstractContextManager[None]:
     >>> with fast_training("rwkv"), fast_training("gpt_neox"):
     ...     pass
     """
-    faster = {"mamba": fast_mamba_training, "rwkv": fast_rwkv_training, "gated_delta": fast_delta_training}
+    faster = {"mamba": fast_mamba_training, "rwkv": fast_rwkv_training, "qwen3_next": fast_delta_training}
     return faster[recipe]() if recipe in faster else nullcontext()

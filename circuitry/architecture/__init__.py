@@ -4,7 +4,8 @@ from ..paths.values import Node
 from .definitions import definition, definition_for, model_types
 from .families import Architecture, Family, Place
 from .graph import Graph
-from .layered import attention, layered, mlp, selective_mixer
+from .layered import attention, gated_attention, layered, mlp, selective_mixer
+from .linear_state import delta_mixer
 from .named import graph
 from .reach import Reach
 from .rules import CAUSAL, NEXT, SAME, Edge, Rule, lag, part, window
@@ -28,6 +29,8 @@ __all__ = [
     "attention",
     "definition",
     "definition_for",
+    "delta_mixer",
+    "gated_attention",
     "graph",
     "lag",
     "layered",

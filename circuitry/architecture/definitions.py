@@ -17,7 +17,7 @@ _REASONS = {
     "diffllama": "its heads subtract one attention pattern from another, and circuitry knows one pattern per head",
     "deepseek_v2 deepseek_v3 glm4_moe_lite minicpm3": "its heads share compressed keys and values (latent attention), "
     "for which no graph is written yet",
-    "bamba falcon_h1 granitemoehybrid kimi_linear lfm2 minimax nemotron_h olmo_hybrid qwen3_next recurrent_gemma xlstm zamba "
+    "bamba falcon_h1 granitemoehybrid lfm2 minimax nemotron_h olmo_hybrid recurrent_gemma xlstm zamba "
     "zamba2": "circuitry has no instrumentation for its recurrent layers yet",
 }
 REFUSED = {kind: reason for kinds, reason in _REASONS.items() for kind in kinds.split()}

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from ..errors import CircuitryError, suggest
 from ..paths.values import Node
-from .families import Architecture, Family, Sizes
+from .families import Architecture, Family, Place, Sizes
 from .rules import SAME, Edge
 from .state_space import ALIASES, mixer_block, mixer_edges
 from .stream import LOGITS, stream
@@ -38,6 +38,24 @@ def attention(module: str) -> Block:
         return attention_edges(layer, sizes["head"], after, before)
 
     return Block(attention_block(module), edges, {"attn": "attention"})
+
+
+def gated_attention(module: str) -> Block:
+    """Attention heads in ``module``, each with a gate on its output.
+
+    >>> [family.name for family in gated_attention("model.layers.{layer}.self_attn").families]
+    ['attn_gate', 'head', 'attn']
+    """
+    place = Place(f"{module}.q_proj.circuitry.gate", unit=2)
+    gate = Family("attn_gate", ("layer", "head"), "batch pos d_head", "gate of a head before the sigmoid", place, role="attn_gate")
+
+    def edges(layer: int, sizes: Sizes, before: Node, after: Node) -> Iterator[Edge]:
+        for head in range(sizes["head"]):
+            node = Node("attn_gate", (layer, head))
+            yield from ((before, node, SAME), (node, Node("attn", (layer,)), SAME))
+        yield from attention_edges(layer, sizes["head"], after, before)
+
+    return Block((gate, *attention_block(module)), edges, {"attn": "gated_attention"})
 
 
 def mlp(module: str) -> Block:
@@ -95,7 +113,7 @@ def layered(
     by_name = {family.name: family for block in blocks.values() for family in block.families}
     # Mixers first: instrumented, they run where stock ones cannot, and the check of attention runs the whole model.
     kinds = dict(sorted({family: kind for block in blocks.values() for family, kind in block.instrumentation.items()}.items(),
-                        key=lambda pair: pair[1] == "attention"))  # fmt: skip
+                        key=lambda pair: pair[0] == "attn"))  # fmt: skip
 
     def edges(sizes: Sizes, layout: Sequence[str]) -> Iterator[Edge]:
         yield Node("embed"), Node("resid", (0,)), SAME

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import attention, mamba, mamba2, rwkv, ssd
+from . import attention, delta_rule, gated_attention, linear_state, mamba, mamba2, rwkv, ssd
 from .scan import BLOCK
 
 
@@ -22,7 +22,9 @@ class Instrumentation:
 
 INSTRUMENTATION = {
     "attention": Instrumentation(attention.attach, attention.values),
+    "gated_attention": Instrumentation(gated_attention.attach, attention.values),
     "mamba": Instrumentation(mamba.attach, mamba.values, BLOCK),
     "mamba2": Instrumentation(mamba2.attach, mamba2.values, ssd.CHUNK),
+    "linear_state": Instrumentation(linear_state.attach, linear_state.values, delta_rule.CHUNK),
     "rwkv": Instrumentation(rwkv.attach, rwkv.values),
 }

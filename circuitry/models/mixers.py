@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -31,12 +31,12 @@ class HookPoints(nn.Module):
     slices of it; delta [batch, pos, head]; gate [batch, pos, d_inner]; ssm_out and write_value [batch, pos, head, d_head]; write_B
     [batch, pos, head, d_state]; the three of the state [batch, head, d_head, d_state].
 
-    ``silu`` is the gate's activation. Those of the state are called once for every position in ``stops``. ``exact`` uses the stock operations in the stock order.
+    Of the gated delta rule see ``linear_state.py``. ``silu`` is the gate's activation. Those of the state are called once for every position in ``stops``. ``exact`` uses the stock operations in the stock order.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, names: Sequence[str] = _HOOK_POINTS) -> None:
         super().__init__()
-        for name in _HOOK_POINTS:
+        for name in names:
             setattr(self, name, nn.Identity())
         self.silu = nn.SiLU()
         self.conv_tap = nn.ModuleList(nn.Identity() for _ in range(width))
@@ -63,18 +63,20 @@ def masked(value: Tensor, mask: Tensor | None) -> Tensor:
     return value if mask is None else (value * mask).to(value.dtype)
 
 
-def convolve(mixer: Any, x: Tensor) -> Tensor:
+def convolve(mixer: Any, x: Tensor, act: Any = None) -> Tensor:
     """Causal depthwise convolution and SiLU, as a sum over taps. Tap k is what a position sees of the token k positions back.
+
+    ``act`` takes the place of the mixer's own activation.
 
     >>> import circuitry as ct
     >>> convolve(ct.load("bundled:mamba").mixers[0], torch.zeros(1, 3, 256)).shape
     torch.Size([1, 3, 256])
     """
-    points, conv = mixer.circuitry, mixer.conv1d
+    points, conv, act = mixer.circuitry, mixer.conv1d, act or mixer.act
     width, length = mixer.conv_kernel_size, x.shape[1]
     if points.exact:
         out = F.conv1d(x.transpose(1, 2), conv.weight, conv.bias, padding=width - 1, groups=x.shape[2])[:, :, :length]
-        return mixer.act(out).transpose(1, 2)  # type: ignore[no-any-return]
+        return act(out).transpose(1, 2)  # type: ignore[no-any-return]
     inside = packed_of(mixer)
     padded = F.pad(x, (0, 0, width - 1, 0)) if inside is None else x
     wide = torch.promote_types(x.dtype, torch.float32)  # in half precision a convolution adds up in float32
@@ -89,7 +91,7 @@ def convolve(mixer: Any, x: Tensor) -> Tensor:
             total = torch.addcmul(total, seen, tap) if torch.is_tensor(total) else seen * tap
         else:
             total.addcmul_(seen, tap)
-    return mixer.act(total.to(x.dtype))  # type: ignore[no-any-return]
+    return act(total.to(x.dtype))  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -111,8 +113,12 @@ def exact(mixers: list[Any]) -> Iterator[None]:
             mixer.circuitry.exact = False
 
 
-def instrument(model: Any, mixers: list[Any], forward: Any, name: str) -> None:
-    """Give every mixer its hook points and our forward, and check the result like ``attach``. For Mamba and Mamba-2.
+def instrument(
+    model: Any, mixers: list[Any], forward: Any, name: str, points: Callable[[Any], HookPoints] | None = None
+) -> None:
+    """Give every mixer its hook points and our forward, and check the result like ``attach``.
+
+    ``points`` makes the hook points of a mixer, by default those of Mamba and Mamba-2.
 
     >>> from transformers import MambaConfig, MambaForCausalLM
     >>> from circuitry.models.mamba import _forward
@@ -129,7 +135,7 @@ def instrument(model: Any, mixers: list[Any], forward: Any, name: str) -> None:
     ids = torch.arange(12, device=input_device(model))[None] % model.config.vocab_size
     stock = _stock_logits(model, ids)
     for mixer in mixers:
-        mixer.circuitry = HookPoints(mixer.conv_kernel_size)
+        mixer.circuitry = HookPoints(mixer.conv_kernel_size) if points is None else points(mixer)
         replace_forward(mixer, forward)
     with exact(mixers):
         ours = model(ids, use_cache=False).logits
@@ -161,4 +167,4 @@ def _unrounded(self: Any, *args: Any, **options: Any) -> Any:
 
 def _stock_logits(model: Any, ids: Tensor) -> Tensor | None:
     """The stock model's logits, or None if it would call compiled kernels: these fail on a CPU and round differently on a GPU."""
-    return None if any(map(find_spec, ("mamba_ssm", "causal_conv1d"))) else model(ids, use_cache=False).logits
+    return None if any(map(find_spec, ("mamba_ssm", "causal_conv1d", "fla"))) else model(ids, use_cache=False).logits

@@ -21,6 +21,7 @@ from .checks import check_causality, check_logits
 from .gates import put_gate, put_narrow
 from .instrumentation import INSTRUMENTATION
 from .latents import HasLatents
+from .routers import unrounded
 from .spread import input_device, is_spread, stored
 
 
@@ -41,6 +42,7 @@ class Model(HasLatents):
         self.hf.config.use_cache = False
         if self.dtype == torch.float64:  # experts' grouped products stop at float32
             self.hf.set_experts_implementation("eager")
+            unrounded(self.hf)
         architecture = definition_for(hf.config.model_type, graph)
         self.graph = Graph.of(architecture, hf.config)
         for family, kind in architecture.instrumentation.items():

@@ -16,6 +16,33 @@ JAMBA: dict[str, Any] = {
     "mamba_d_state": 4,
     "mamba_dt_rank": 3,
 }
+LINEAR: dict[str, Any] = {
+    "num_hidden_layers": 3,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "intermediate_size": 32,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 4,
+    "linear_value_head_dim": 6,
+}
+QWEN3_NEXT = LINEAR | {"head_dim": 4, "linear_conv_kernel_dim": 3}
+KIMI_LINEAR: dict[str, Any] = {
+    **{key: LINEAR[key] for key in ("num_hidden_layers", "layer_types", "intermediate_size", "num_attention_heads")},
+    "num_key_value_heads": 4,
+    "mlp_layer_types": ["dense", "dense", "sparse"],
+    "moe_intermediate_size": 8,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "kv_lora_rank": 6,
+    "qk_rope_head_dim": 2,
+    "qk_nope_head_dim": 4,
+    "v_head_dim": 5,
+    "linear_head_dim": 6,
+    "linear_num_heads": 3,
+    "linear_conv_kernel_dim": 3,
+}
 MAMBA2 = {"state_size": 4, "time_step_min": 0.1, "time_step_max": 1.0}
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 32, "num_attention_heads": 2},
@@ -42,6 +69,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "layer_norm_epsilon": 1e-2,
         "residual_in_fp32": False,
     },
+    "qwen3_next": QWEN3_NEXT | {"num_experts": 0},
+    "kimi_linear": KIMI_LINEAR,
     "rwkv": {"attention_hidden_size": 12, "intermediate_size": 32},
 }
 LLAMA: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -67,6 +96,8 @@ OTHERS: dict[str, dict[str, Any]] = {
     "phimoe": LLAMA | {"num_local_experts": 4},
     "qwen2_moe": EXPERTS | {"shared_expert_intermediate_size": 16},
     "qwen3_moe": EXPERTS | {"head_dim": 4},
+    "qwen3_5_moe_text": QWEN3_NEXT | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 8},
+    "qwen3_5_text": QWEN3_NEXT | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 0], "partial_rotary_factor": 1.0}},
     "seed_oss": LLAMA | {"head_dim": 4},
     "smollm3": LLAMA,
     "starcoder2": LLAMA,
@@ -98,6 +129,9 @@ def stock(kind: str, layers: int = 3, dtype: torch.dtype = torch.float64, seed: 
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
+        for name, parameter in model.named_parameters():
+            if "A_log" in name and hasattr(model.config, "linear_conv_kernel_dim"):  # random ones would forget at once
+                parameter.sub_(parameter.max() + 1)
     return model
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from .naive import attention, mamba, mamba2, rwkv
+from .naive import attention, delta_rule, mamba, mamba2, rwkv
 
 Key: TypeAlias = tuple[str, tuple[int, ...], str]
 """Family, indices, port: ("head", (1, 0), "q")."""
@@ -28,7 +28,7 @@ Naive: TypeAlias = Callable[[Any, Tensor, int, See], Tensor]
 @dataclass(frozen=True)
 class _Names:
     """Where a kind of model keeps its modules. ``mixers``: a layer's attribute to the family and the equations of that block,
-    None for attention; ``middle`` is the norm before the MLP; ``short`` are the paper's names."""
+    None for attention (``"self_attn.o_norm"``: if it has this part); ``middle`` is the norm before the MLP; ``gated``: attention has gates; ``short`` are the paper's names."""
 
     embed: str
     layers: str
@@ -36,6 +36,7 @@ class _Names:
     mixers: Mapping[str, tuple[str, Naive | None]]
     middle: str = ""
     mlp: str = "mlp"
+    gated: bool = False
     short: Mapping[str, str] = field(default_factory=lambda: _SHORT)
 
 
@@ -43,6 +44,16 @@ _MAMBA = _Names("backbone.embeddings", "backbone.layers", "backbone.norm_f", {"m
 
 
 _GPT2 = _Names("transformer.wte", "transformer.h", "transformer.ln_f", {"attn": ("attn", None)}, "ln_2")
+
+
+_LINEAR = _Names(
+    "model.embed_tokens",
+    "model.layers",
+    "model.norm",
+    {"self_attn": ("attn", None), "linear_attn": ("mixer_out", delta_rule.mixer)},
+    "post_attention_layernorm",
+    gated=True,
+)
 
 
 _KINDS = {
@@ -65,6 +76,12 @@ _KINDS = {
         {"self_attn": ("attn", None), "mamba": ("mixer_out", mamba.mixer)},
         "pre_ff_layernorm",
         "feed_forward",
+    ),
+    **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _LINEAR),
+    "kimi_linear": replace(
+        _LINEAR,
+        mixers={"self_attn.kv_b_proj": ("attn", None), "self_attn.o_norm": ("mixer_out", delta_rule.mixer)},
+        gated=False,
     ),
     "falcon_mamba": _MAMBA,
     "mamba": _MAMBA,
@@ -154,10 +171,14 @@ class Reference:
         for number, layer in enumerate(layers):
             entry(layer, ("resid", (number,), ""))
             for attribute, (family, naive) in names.mixers.items():
-                if (mixer := getattr(layer, attribute, None)) is None:
+                name, _, part = attribute.partition(".")
+                mixer = getattr(layer, name, None)
+                if mixer is None or (part and not hasattr(mixer, part)):
                     continue  # a hybrid's layer has one of them
                 if naive is not None:
                     equations(mixer, number, naive)
+                elif names.gated:
+                    stack.callback(mixer.q_proj.register_forward_hook(_gates(number, mixer.head_dim, see)).remove)
                 output(mixer, (family, (number,), ""))
             if names.middle and not self.parallel:
                 _around(stack, layer, getattr(layer, names.middle), ("resid_mid", (number,), ""), see)
@@ -183,6 +204,18 @@ class Reference:
         before = self.hf.config._attn_implementation
         self.hf.set_attn_implementation("circuitry_reference")
         stack.callback(self.hf.set_attn_implementation, before)
+
+
+def _gates(layer: int, width: int, see: See) -> Callable[..., Tensor]:
+    """A hook after a query projection: each head has a query of ``width`` numbers, then a gate of as many."""
+
+    def hook(_: Any, __: Any, out: Tensor) -> Tensor:
+        parts = list(out.split(width, -1))
+        for head in range(len(parts) // 2):
+            parts[2 * head + 1] = see(("attn_gate", (layer, head), ""), parts[2 * head + 1])
+        return torch.cat(parts, -1)
+
+    return hook
 
 
 def _around(stack: ExitStack, layer: Any, norm: Any, key: Key, see: See) -> None:

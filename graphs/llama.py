@@ -3,7 +3,8 @@
 Every node is a *query* head: ``head[l,h].k`` is the key as head h alone sees it, so one head of a group can be patched. In some
 types, some layers see only the last tokens (a sliding window); the edges from keys and values then reach no further. If the MLP
 is a mixture of experts, the experts of a token are chosen inside ``mlp``. Granite scales the embedding and the output of each
-block before they are added to the stream; ``embed``, ``attn`` and ``mlp`` are the values before this scaling.
+block before they are added to the stream; ``embed``, ``attn`` and ``mlp`` are the values before this scaling. Heads of gpt-oss and
+some others have a sink, so that their patterns add up to less than 1.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from circuitry.architecture import transformer
 
 EVERYWHERE = ("mistral", "mixtral", "phi3", "phimoe", "qwen3_moe", "starcoder2")
 """Types that put a sliding window in every layer, if their config gives a width."""
-BY_LAYER = ("cwm", "ministral", "qwen2", "qwen2_moe", "qwen3", "smollm3")
+BY_LAYER = ("cwm", "flint", "gpt_oss", "granite_swa", "mimo_v2_flash", "ministral", "qwen2", "qwen2_moe", "qwen3", "smollm3")
 """Types whose config says for each layer whether it has one. All other types have none, even if their config gives a width."""
 
 
@@ -32,6 +33,7 @@ ARCHITECTURE = transformer(
         *("llama", "mistral", "ministral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe"),
         *("arcee", "cwm", "ernie4_5", "gemma", "glm", "granite", "helium", "hunyuan_v1_dense", "internlm3", "nemotron"),
         *("olmo", "olmoe", "phi3", "phimoe", "seed_oss", "smollm3", "starcoder2"),
+        *("flint", "gpt_oss", "granite_swa", "mimo_v2_flash"),
     ),
     citations=(
         "Touvron et al. 2023, Llama 2, arXiv:2307.09288",

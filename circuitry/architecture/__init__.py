@@ -11,7 +11,7 @@ from .reach import Reach
 from .rules import CAUSAL, NEXT, SAME, Edge, Rule, lag, part, window
 from .state_space import selective
 from .stream import LOGITS
-from .transformer import transformer
+from .transformer import sliding, transformer
 
 __all__ = [
     "CAUSAL",
@@ -39,6 +39,7 @@ __all__ = [
     "part",
     "selective",
     "selective_mixer",
+    "sliding",
     "transformer",
     "window",
 ]

@@ -11,13 +11,11 @@ from .families import Architecture
 _REASONS = {
     "bloom codegen falcon gpt_neo gptj mpt openai-gpt xglm": "its attention does not go through transformers' attention "
     "interface, so its heads cannot be reached",
-    "exaone4 flex_olmo gemma2 gemma3 gemma3_text glm4 olmo2 olmo3": "it normalises what attention and MLP give before adding it "
-    "to the stream, so the contributions of heads do not add up",
-    "flint gpt_oss granite_swa hy_v4 mimo_v2_flash": "its attention has sinks, which circuitry does not compute",
     "diffllama": "its heads subtract one attention pattern from another, and circuitry knows one pattern per head",
-    "deepseek_v2 deepseek_v3 glm4_moe_lite minicpm3": "its heads share compressed keys and values (latent attention), "
-    "for which no graph is written yet",
-    "bamba falcon_h1 granitemoehybrid lfm2 minimax nemotron_h olmo_hybrid recurrent_gemma xlstm zamba "
+    "gemma3": "it reads images too; give ct.load a Gemma3ForCausalLM of its text_config whose model is its language_model and whose lm_head is its own",
+    "qwen3_5 qwen3_5_moe": "it reads images too; give ct.load its language model, which AutoModelForCausalLM.from_pretrained makes",
+    "hy_v4": "its layers mix several residual streams, and an indexer picks the keys that its attention reads",
+    "bamba falcon_h1 granitemoehybrid lfm2 minimax nemotron_h recurrent_gemma xlstm zamba "
     "zamba2": "circuitry has no instrumentation for its recurrent layers yet",
 }
 REFUSED = {kind: reason for kinds, reason in _REASONS.items() for kind in kinds.split()}

@@ -46,6 +46,9 @@ class Family:
     freezable: tuple[str, ...] = ("",)
     value_port: str | None = None
     """The port that is another name for the node itself: a head's ``z``."""
+    block: str = ""
+    """Template of the module that computes a node which is added to the stream, if a norm comes after it: the place is then the
+    norm's. "" if the place is the block's own."""
 
 
 Sizes: TypeAlias = Mapping[str, int]
@@ -78,3 +81,5 @@ class Architecture:
     """From a Hugging Face config to what each layer is built of, where layers differ (``layered``)."""
     pattern: tuple[str, ...] = ()
     """The layout used if no model is given, repeated as often as there are layers."""
+    parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """For each kind of layer in the layout, what else may stand in braces in templates of its places: names of its own modules."""

@@ -281,6 +281,26 @@ class Graph:
             raise CircuitryError(f"{node} is a sum that no module holds, so it cannot be read or written")
         return self._filled(place, node, family)
 
+    def block(self, node: Node) -> str:
+        """The module that computes a node which is added to the stream: that of its place, or the one before the norm there.
+
+        >>> import circuitry as ct
+        >>> g = ct.graph("gemma2")
+        >>> g.block(g.node("mlp[3]")), g.place(g.node("mlp[3]")).module
+        ('model.layers.3.mlp', 'model.layers.3.post_feedforward_layernorm')
+        """
+        family = self.family(node.family)
+        return self._filled(Place(family.block), node, family).module if family.block else self.place(node).module
+
+    def normed(self, node: Node) -> bool:
+        """Whether a norm stands between a block and the stream, so that what is added is no sum of what its heads give.
+
+        >>> import circuitry as ct
+        >>> [ct.graph(name).normed(ct.Node("attn", (0,))) for name in ("llama", "gemma2")]
+        [False, True]
+        """
+        return self.block(node) != self.place(node).module
+
     def freezing_places(self, node: Node) -> list[Place]:
         """The places to hold at their base value in order to freeze a node.
 
@@ -295,7 +315,9 @@ class Graph:
 
     def _filled(self, place: Place, node: Node, family: Family) -> Place:
         if (place, node) not in self._places:
-            names = dict(zip(family.indices, node.indices, strict=True))
+            names: dict[str, Any] = dict(zip(family.indices, node.indices, strict=True))
+            if self.architecture.parts and names.get("layer") in range(len(self.layout)):
+                names |= self.architecture.parts[self.layout[names["layer"]]]
             if place.end is not None and node.indices[0] == self.sizes["layer"]:
                 self._places[place, node] = Place(place.end, "input", place.position, place.unit)
             else:

@@ -27,8 +27,8 @@ class Block:
     instrumentation: Mapping[str, str] = field(default_factory=dict)
 
 
-def attention(module: str) -> Block:
-    """Attention heads in ``module`` (a template over the layer).
+def attention(module: str, after: str = "") -> Block:
+    """Attention heads in ``module`` (a template over the layer); ``after`` is a norm of its output, if there is one.
 
     >>> attention("model.layers.{layer}.self_attn").instrumentation
     {'attn': 'attention'}
@@ -37,7 +37,7 @@ def attention(module: str) -> Block:
     def edges(layer: int, sizes: Sizes, before: Node, after: Node) -> Iterator[Edge]:
         return attention_edges(layer, sizes["head"], after, before)
 
-    return Block(attention_block(module), edges, {"attn": "attention"})
+    return Block(attention_block(module, after), edges, {"attn": "attention"})
 
 
 def gated_attention(module: str) -> Block:
@@ -47,7 +47,9 @@ def gated_attention(module: str) -> Block:
     ['attn_gate', 'head', 'attn']
     """
     place = Place(f"{module}.q_proj.circuitry.gate", unit=2)
-    gate = Family("attn_gate", ("layer", "head"), "batch pos d_head", "gate of a head before the sigmoid", place, role="attn_gate")
+    gate = Family(
+        "attn_gate", ("layer", "head"), "batch pos d_head", "gate of a head before the sigmoid", place, role="attn_gate"
+    )
 
     def edges(layer: int, sizes: Sizes, before: Node, after: Node) -> Iterator[Edge]:
         for head in range(sizes["head"]):
@@ -58,8 +60,8 @@ def gated_attention(module: str) -> Block:
     return Block((gate, *attention_block(module)), edges, {"attn": "gated_attention"})
 
 
-def mlp(module: str) -> Block:
-    """An MLP or a mixture of experts in ``module``.
+def mlp(module: str, after: str = "") -> Block:
+    """An MLP or a mixture of experts in ``module``; ``after`` is a norm of its output, if there is one.
 
     >>> [family.name for family in mlp("model.layers.{layer}.mlp").families]
     ['mlp']
@@ -68,7 +70,7 @@ def mlp(module: str) -> Block:
     def edges(layer: int, sizes: Sizes, before: Node, after: Node) -> Iterator[Edge]:
         return mlp_inner_edges(layer, before, after)
 
-    return Block((mlp_block(module),), edges)
+    return Block((mlp_block(module, after),), edges)
 
 
 def selective_mixer(module: str) -> Block:
@@ -99,12 +101,14 @@ def layered(
     example: dict[str, int],
     middle: str = "",
     windows: Callable[[Any], Mapping[int, int]] = lambda config: {},
+    parts: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Architecture:
     """An architecture whose layers are built of ``blocks``.
 
     ``layout`` says for a config what each layer is: the names of its blocks in order, such as ``"mamba mlp"``; blocks that read
     the same stream are joined by a plus, ``"mamba+attention mlp"``. A layer has at most two steps, and ``middle`` is the norm
-    before the second. ``pattern`` is the layout without a model, repeated as often as there are layers.
+    before the second, or that block itself. ``parts``: for each kind of layer, names of modules that templates such as
+    ``"model.layers.{layer}.{after}"`` may have, where these differ from kind to kind. ``pattern`` is the layout without a model, repeated as often as there are layers.
 
     >>> from circuitry.architecture import definition
     >>> sorted(definition("jamba").instrumentation)
@@ -123,7 +127,20 @@ def layered(
 
     families = (*stream(embed, layers, final_norm, middle), *by_name.values(), LOGITS)
     return Architecture(
-        name, model_types, citations, families, sizes, edges, kinds, layers, example, ALIASES, windows, layout, pattern
+        name,
+        model_types,
+        citations,
+        families,
+        sizes,
+        edges,
+        kinds,
+        layers,
+        example,
+        ALIASES,
+        windows,
+        layout,
+        pattern,
+        parts or {},
     )
 
 

@@ -10,6 +10,13 @@ from .families import Architecture, Family, Place, Sizes
 from .rules import CAUSAL, SAME, Edge
 from .stream import LOGITS, stream
 
+_MEANING = {
+    ("attn", False): "output of the attention block, all heads together",
+    ("attn", True): "output of the attention block after its norm, all heads together",
+    ("mlp", False): "output of the MLP",
+    ("mlp", True): "output of the MLP after its norm",
+}
+
 
 def transformer(
     *,
@@ -24,11 +31,15 @@ def transformer(
     final_norm: str,
     example: dict[str, int],
     windows: Callable[[Any], Mapping[int, int]] = lambda config: {},
+    after_attention: str = "",
+    after_mlp: str = "",
 ) -> Architecture:
-    """An architecture of pre-norm attention and MLP layers.
+    """An architecture of attention and MLP layers.
 
-    ``middle`` is the norm before the MLP: its input is the stream between attention and MLP where these run one after
-    the other (``sizes["parallel"] == 0``). ``windows`` gives the width of every layer that has a sliding window.
+    ``middle`` is the norm before the MLP, or the MLP itself if it has none: its input is the stream between attention and MLP where
+    these run one after the other (``sizes["parallel"] == 0``). ``windows`` gives the width of every layer that has a sliding window.
+    ``after_attention`` and ``after_mlp`` are norms of what these give before it is added to the stream, "" without any. ``attn`` and
+    ``mlp`` are what is added, so they come after these norms; heads come before.
 
     >>> from circuitry.architecture import definition
     >>> definition("gpt_neox").instrumentation
@@ -36,16 +47,27 @@ def transformer(
     """
     families = (
         *stream(embed, layers, final_norm, middle),
-        *attention_block(f"{layers}.{attention}"),
-        mlp_block(f"{layers}.mlp"),
+        *attention_block(f"{layers}.{attention}", after_attention and f"{layers}.{after_attention}"),
+        mlp_block(f"{layers}.mlp", after_mlp and f"{layers}.{after_mlp}"),
         LOGITS,
     )
     instrumentation = {"attn": "attention"}
     return Architecture(name, model_types, citations, families, sizes, _edges, instrumentation, layers, example, windows=windows)
 
 
-def attention_block(module: str) -> tuple[Family, Family]:
-    """The families ``head`` and ``attn`` of an attention module that has its hook points.
+def sliding(config: Any) -> dict[int, int]:
+    """The width of every layer that has a sliding window, for types whose config lists the kinds of layers.
+
+    >>> from types import SimpleNamespace
+    >>> sliding(SimpleNamespace(sliding_window=4, layer_types=["full_attention", "sliding_attention"]))
+    {1: 4}
+    """
+    width, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None) or ()
+    return {n: width for n, kind in enumerate(kinds) if width and kind == "sliding_attention"}
+
+
+def attention_block(module: str, after: str = "") -> tuple[Family, Family]:
+    """The families ``head`` and ``attn`` of an attention module that has its hook points; ``after`` is a norm of its output.
 
     >>> [family.name for family in attention_block("model.layers.{layer}.self_attn")]
     ['head', 'attn']
@@ -58,19 +80,20 @@ def attention_block(module: str) -> tuple[Family, Family]:
             Place(points + "z", position=1, unit=2), ports, role="head", freezable=("", *ports), value_port="z",
         ),
         Family(
-            "attn", ("layer",), "batch pos d_model", "output of the attention block, all heads together",
-            Place(module), role="mixer", adds=True,
+            "attn", ("layer",), "batch pos d_model", _MEANING["attn", bool(after)],
+            Place(after or module), role="mixer", adds=True, block=module if after else "",
         ),
     )  # fmt: skip
 
 
-def mlp_block(module: str) -> Family:
-    """The family ``mlp``.
+def mlp_block(module: str, after: str = "") -> Family:
+    """The family ``mlp``; ``after`` is a norm of its output.
 
     >>> mlp_block("model.layers.{layer}.mlp").adds
     True
     """
-    return Family("mlp", ("layer",), "batch pos d_model", "output of the MLP", Place(module), role="mlp", adds=True)
+    meaning, block = _MEANING["mlp", bool(after)], module if after else ""
+    return Family("mlp", ("layer",), "batch pos d_model", meaning, Place(after or module), role="mlp", adds=True, block=block)
 
 
 def _edges(sizes: Sizes) -> Iterator[Edge]:

@@ -66,7 +66,8 @@ def receiver_names(graph: Graph) -> dict[str, Node]:
 def sizes(graph: Graph) -> tuple[int, int, bool]:
     """Layers, heads of a layer, and whether attention and MLP run in parallel.
 
-    Raises CircuitryError unless every layer has as many heads as the others, one MLP, and nothing else that writes to the stream.
+    Raises CircuitryError unless every layer has as many heads as the others, one MLP, and nothing else that writes to the stream, and
+    heads are added to it as they are.
 
     >>> import circuitry as ct
     >>> sizes(ct.graph("gpt_neox"))
@@ -77,6 +78,10 @@ def sizes(graph: Graph) -> tuple[int, int, bool]:
     if graph.adding != writers:
         raise CircuitryError(
             f"EAP-IG's files describe Transformers, whose every layer is attention and an MLP; {graph.name} has other blocks"
+        )
+    if any(map(graph.normed, writers)):
+        raise CircuitryError(
+            f"EAP-IG's files have heads that add to the stream; in {graph.name} a norm comes between its heads and the stream"
         )
     return layers, heads, bool(graph.sizes["parallel"])
 

@@ -1,7 +1,7 @@
 """Layer-wise relevance propagation as a changed backward pass: rules at a model's modules, while values stay what they are.
 
 The rules are those of RelP (Jafari et al. 2025, arXiv:2508.21258) for Transformers and of MambaLRP (Jafari et al. 2024,
-arXiv:2406.07592) for states. No paper gives any for RWKV: here its gates are constant, since a sigmoid cannot be a share of its input
+arXiv:2406.07592) for states, also those of the gated delta rule. No paper gives any for RWKV: here its gates are constant, since a sigmoid cannot be a share of its input
 (Arras et al. 2019), its keys weigh a mean as attention patterns do, and the square of a ReLU is shared out like an activation.
 """
 
@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CircuitryError
+from ..models.delta_projections import output_of
 from ..models.model import Model
 from .norms import frozen
 
-CONSTANT = ("write_delta", "write_B", "C")
-"""Hook points of Mamba and Mamba-2 whose values are constants of the scan."""
+CONSTANT = ("write_delta", "write_B", "C", "query", "write_key", "write_erase", "write_step", "write_rate", "write_decay")
+"""Hook points of Mamba, Mamba-2 and the gated delta rule whose values are constants of the scan: it is linear in the values."""
 
 
 class _Scaled(torch.autograd.Function):
@@ -125,13 +126,18 @@ def _of_points(module: Any, points: Any, constant_patterns: bool) -> Iterator[tu
     if hasattr(points, "pattern"):
         names = ("pattern",) if constant_patterns else ()
     elif hasattr(points, "ssm_out"):
-        names = CONSTANT
-        yield module.out_proj, "input", half
+        names = tuple(name for name in CONSTANT if hasattr(points, name))
+        if points.silu is None:  # the gate is a sigmoid
+            names += ("gate",)
+        else:
+            yield output_of(module), "input", half
     elif hasattr(points, "wkv_out"):
         names = ("gate", "key") if constant_patterns else ("gate",)
     elif hasattr(points, "hidden"):
         names = ("gate",)
         yield points.hidden, "input", half  # a square over its input is half its derivative
+    elif hasattr(points, "gate"):  # attention's, before a sigmoid
+        names = ("gate",)
     for name in names:
         yield getattr(points, name), "output", constant
 
@@ -177,7 +183,7 @@ def _check_mlps(model: Model) -> None:
     """Every MLP must have an activation that a rule can be placed at."""
     for node in model.graph.nodes():
         if model.graph.family(node.family).role == "mlp":
-            mlp = model.hf.get_submodule(model.graph.place(node).module)
+            mlp = model.hf.get_submodule(model.graph.block(node))
             if not hasattr(mlp, "circuitry") and not any(map(_is_activation, mlp.modules())):
                 raise CircuitryError(
                     f"relevance cannot pass through {type(mlp).__name__} of {node}: its activation is not a module; use method='block-ig'"

@@ -137,7 +137,7 @@ class Subgraphs:
     def _needed(self, views: Sequence[_View]) -> Iterator[None]:
         """Within this context MLPs compute only the rows that something reads: most views of the stream are made for heads."""
         hf, blocks = self.question.model.hf, [node for node in self.wiring.blocks if self.graph.family(node.family).role == "mlp"]
-        modules = [hf.get_submodule(self.graph.place(node).module) for node in blocks]
+        modules = [hf.get_submodule(self.graph.block(node)) for node in blocks]
         for node, module in zip(blocks, modules, strict=True):
             used = [slice(0, self.count), *(self._rows(view, 0) for view in views)]
             for reader in self.wiring.readers:

@@ -1,7 +1,9 @@
 """The edges that discovery ranks: from every node that writes to the residual stream to every node that reads it, and those inside a block.
 
 The stream itself is left out: an edge leads from the node that writes to the node that reads, however many layers lie between
-(Syed et al. 2023, arXiv:2310.10348). Where attention is a sum over heads, each head writes on its own.
+(Syed et al. 2023, arXiv:2310.10348). Where attention is a sum over heads, each head writes on its own. Where a norm of that sum is
+what is added, or gates multiply the heads, the attention block writes, and edges inside it lead from its heads (``head[0,1] ->
+attn[0]``) and gates.
 """
 
 from __future__ import annotations
@@ -49,8 +51,8 @@ class Wiring:
 
     ``senders`` write to the stream and ``readers`` read it. ``stages`` are the stream's own nodes in order: a sender adds to the
     stage ``after[sender]``, and a reader sees the stage ``before[reader]``. ``inner`` are the edges inside a block. The source of
-    an inner edge has this one consumer, so replacing its value cuts the edge. ``sums`` maps a node that is the sum of others
-    (attention, of its heads) to these.
+    an inner edge has this one consumer, so replacing its value cuts the edge. ``heads`` maps attention to its heads, and ``sums`` does so
+    where it is their sum, without a norm or gates in between.
 
     >>> import circuitry as ct
     >>> wiring = Wiring(ct.graph("mamba", layer=2))
@@ -66,8 +68,10 @@ class Wiring:
         stages = [node for node in graph.nodes() if graph.family(node.family).role == "resid"]
         self.stages = tuple(stages)
         number = {stage: k for k, stage in enumerate(stages)}
-        heads = {node: self._summands(node) for node in graph.adding}
-        self.sums = {node: parts for node, parts in heads.items() if parts}
+        self.heads = {node: heads for node in graph.adding if (heads := self._heads(node))}
+        self.sums = {
+            node: heads for node, heads in self.heads.items() if not graph.normed(node) and len(heads) == graph.nx.in_degree(node)
+        }
         self.after: dict[Node, int] = {}
         self.before: dict[Node, int] = {}
         for source, target, _ in sorted(graph.edges, key=lambda edge: (order[edge[0]], order[edge[1]])):
@@ -80,8 +84,8 @@ class Wiring:
         self.readers = tuple(sorted(self.before, key=order.__getitem__))
         self.inner = tuple(self._inner())
 
-    def _summands(self, node: Node) -> tuple[Node, ...]:
-        """The heads whose outputs a node adds up; none for any other node."""
+    def _heads(self, node: Node) -> tuple[Node, ...]:
+        """The heads of an attention block; none for any other node."""
         sources = [source for source in self.graph.nx.predecessors(node) if self.graph.family(source.family).role == "head"]
         return tuple(sorted(sources, key=lambda head: head.indices))
 
@@ -93,7 +97,8 @@ class Wiring:
             if node in outer or (node in self.before and self.graph.family(node.family).adds) or not network.out_degree(node):
                 continue
             targets = [target for target in network.successors(node) if target not in self.stages]
-            if self._fans_out(node, targets) or self.graph.family(node.family).role in ("head", "embed"):
+            role = self.graph.family(node.family).role
+            if self._fans_out(node, targets) or role == "embed" or (role == "head" and node.port):
                 continue
             edges.append(Edge(node, self._part(node, _together(targets))))
         return edges

@@ -27,9 +27,14 @@ class Projected:
     decay: Tensor
 
 
+def is_kimi(mixer: Any) -> bool:
+    """Whether a layer is Kimi's delta attention, which differs from the others in more than names."""
+    return hasattr(mixer, "forget_gate")
+
+
 def project(mixer: Any, x: Tensor) -> Projected:
     """From the normed stream [batch, pos, d_model]."""
-    if hasattr(mixer, "forget_gate"):
+    if is_kimi(mixer):
         return _kimi(mixer, x)
     if hasattr(mixer, "in_proj_qkvz"):
         return _qwen3_next(mixer, x)
@@ -60,7 +65,7 @@ def _gated(mixer: Any, mixed: Tensor, gate: Tensor, b: Tensor, a: Tensor) -> Pro
 def _kimi(mixer: Any, x: Tensor) -> Projected:
     mixed, forget = torch.cat([mixer.q_proj(x), mixer.k_proj(x), mixer.v_proj(x)], -1), mixer.forget_gate
     raw = _wide(forget.f_b_proj(forget.f_a_proj(x))) + _wide(forget.dt_bias)
-    raw = raw.unflatten(-1, (mixer.num_heads, -1))
+    raw = raw.unflatten(-1, (mixer.num_heads, -1))  # type: ignore[no-untyped-call]
     softplus = torch.where(raw > 20.0, raw, torch.log(1.0 + torch.exp(raw)))
     gate = torch.sigmoid(_wide(mixer.g_b_proj(mixer.g_a_proj(x))))
     return Projected(mixed, gate, mixer.b_proj(x).sigmoid(), -_wide(forget.A_log).exp() * softplus)
@@ -72,7 +77,7 @@ def _wide(value: Tensor) -> Tensor:
 
 def sizes_of(mixer: Any) -> tuple[int, int, int, int]:
     """Key heads, heads, and the widths of a key and of a value."""
-    if hasattr(mixer, "forget_gate"):
+    if is_kimi(mixer):
         return mixer.num_heads, mixer.num_heads, mixer.head_dim, mixer.head_dim
     return mixer.num_k_heads, mixer.num_v_heads, mixer.head_k_dim, mixer.head_v_dim
 
@@ -80,13 +85,13 @@ def sizes_of(mixer: Any) -> tuple[int, int, int, int]:
 def scale_of(mixer: Any) -> float:
     """The factor of queries. The two ways to compute it may differ in the last bit."""
     width = sizes_of(mixer)[2]
-    return float(1 / width**0.5 if hasattr(mixer, "forget_gate") else width**-0.5)
+    return float(1 / width**0.5 if is_kimi(mixer) else width**-0.5)
 
 
 def normed(mixer: Any, x: Tensor) -> Tensor:
     """Queries or keys of length 1."""
     squared = (x * x).sum(-1, keepdim=True) + _EPS
-    return x / torch.sqrt(squared) if hasattr(mixer, "forget_gate") else x * torch.rsqrt(squared)
+    return x / torch.sqrt(squared) if is_kimi(mixer) else x * torch.rsqrt(squared)
 
 
 def norm_of(mixer: Any) -> Any:

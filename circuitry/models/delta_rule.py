@@ -14,7 +14,7 @@ from .stretches import AtStop, scan_rows
 
 CHUNK = 64
 """Tokens in a chunk of the scan where a head has one decay. Memory grows with its square, the number of steps with its inverse."""
-CHUNK_BY_CHANNEL = 16
+CHUNK_BY_CHANNEL = 8
 """The same where every channel of the key has its own decay: then each pair of tokens has a number for each channel."""
 
 
@@ -133,7 +133,7 @@ def _chunk(written: Written, query: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     readers, queries = query.shape[3], query.flatten(2, 3)
     seen, reading = (t if readers == 1 else t.repeat_interleave(readers, 2) for t in (total, remains))
     y = queries * seen.exp() @ h + _products(queries, written.key, reading) @ written.value
-    y = (y - _products(queries, written.erase, reading) @ erased).unflatten(2, (-1, readers))  # type: ignore[no-untyped-call]
+    y = (y - _products(queries, written.erase, reading) @ erased).unflatten(2, (-1, readers))
     to_end = (total[..., -1:, :] - total).exp()
     h = h * total[..., -1, :, None].exp() + (written.key * to_end).mT @ written.value - (written.erase * to_end).mT @ erased
     return y, h

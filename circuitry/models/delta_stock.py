@@ -6,23 +6,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .delta_rule import Written
-
 _CHUNK = 64
 
 
-def stock_rule(written: Written, query: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """What the tokens read [batch, pos, head, d_value], and the state after them; ``erase`` must be ``key``.
+def stock_rule(query: Tensor, key: Tensor, value: Tensor, probe: Tensor, decay: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """What the tokens read [batch, pos, head, d_value], and the state after them, as ``delta_rule`` gives it.
+
+    ``probe`` is the key that erases, which must be ``key``, times its step size; ``value`` is multiplied by the step size that writes.
 
     >>> ones = torch.ones(1, 3, 1, 1)
-    >>> stock_rule(Written(ones, ones, ones, 0 * ones[..., 0], 0 * ones), ones, torch.zeros(1, 1, 1, 1))[0].flatten().tolist()
+    >>> stock_rule(ones, ones, ones, 0 * ones, 0 * ones, torch.zeros(1, 1, 1, 1))[0].flatten().tolist()
     [1.0, 2.0, 3.0]
     """
     length = query.shape[1]
-    probe = (written.erase * written.rate[..., None], written.decay)
-    parts = (_chunked(part) for part in (query, written.key, written.value, *probe))
-    rule = _by_head if written.decay.shape[-1] == 1 else _by_channel
-    y, h = rule(*parts, h)
+    query, key, value, probe, decay = map(_chunked, (query, key, value, probe, decay))
+    y, h = (_by_head if decay.shape[-1] == 1 else _by_channel)(query, key, value, probe, decay, h)
     return y.flatten(2, 3)[:, :, :length].transpose(1, 2).contiguous(), h
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .delta_projections import norm_of, normed, output_of, project, scale_of, sizes_of
+from .delta_projections import is_kimi, norm_of, normed, output_of, project, scale_of, sizes_of
 from .delta_rule import CHUNK, CHUNK_BY_CHANNEL, Written, delta_rule, delta_rule_packed
 from .delta_stock import stock_rule
 from .gates import replace_forward, stock_forward
@@ -36,7 +36,7 @@ def _forward(
     written, query = _parts(self, c, beta, decay)
     y = points.ssm_out(_read(self, written, query).to(hidden_states.dtype))
     gate = points.gate(projected.gate)
-    out = norm_of(self)(y) * gate.unflatten(-1, (y.shape[2], -1))  # type: ignore[no-untyped-call]
+    out = norm_of(self)(y) * gate.unflatten(-1, (y.shape[2], -1))
     return output_of(self)(out.to(hidden_states.dtype).flatten(2))  # type: ignore[no-any-return]
 
 
@@ -44,7 +44,7 @@ def _parts(mixer: Any, c: Tensor, beta: Tensor, decay: Tensor) -> tuple[Written,
     """What is written and the queries, by head, each seen at its own port, in at least float32."""
     points, wide = mixer.circuitry, decay.dtype
     key_heads, heads, width, _ = sizes_of(mixer)
-    q, k, v = c.split([key_heads * width, key_heads * width, c.shape[-1] - 2 * key_heads * width], -1)
+    q, k, v = c.split([key_heads * width, key_heads * width, c.shape[-1] - 2 * key_heads * width], -1)  # type: ignore[no-untyped-call]
 
     def by_head(seen: Tensor) -> Tensor:
         return normed(mixer, seen.unflatten(-1, (key_heads, width)).repeat_interleave(heads // key_heads, 2).to(wide))  # type: ignore[no-untyped-call]
@@ -71,7 +71,8 @@ def _read(mixer: Any, written: Written, query: Tensor) -> Tensor:
     if inside is not None:
         return delta_rule_packed(written, query, inside, at_stop)
     if points.exact and written.erase is written.key and not points.stops:
-        return stock_rule(written, query, written.empty().expand(len(query), -1, -1, -1))[0]
+        key, value, erase, rate, decay = written.parts()
+        return stock_rule(query, key, value, erase * rate[..., None], decay, written.empty().expand(len(query), -1, -1, -1))[0]
     return delta_rule(written, query, points.stops, at_stop)
 
 
@@ -107,6 +108,8 @@ def _points(mixer: Any) -> HookPoints:
 
     points = HookPoints(mixer.conv_kernel_size, POINTS)
     points.act = ACT2FN[mixer.activation]
+    if is_kimi(mixer):
+        points.silu = None  # its gate is a sigmoid
     return points
 
 

@@ -31,14 +31,14 @@ class HookPoints(nn.Module):
     slices of it; delta [batch, pos, head]; gate [batch, pos, d_inner]; ssm_out and write_value [batch, pos, head, d_head]; write_B
     [batch, pos, head, d_state]; the three of the state [batch, head, d_head, d_state].
 
-    Of the gated delta rule see ``linear_state.py``. ``silu`` is the gate's activation. Those of the state are called once for every position in ``stops``. ``exact`` uses the stock operations in the stock order.
+    Of the gated delta rule see ``linear_state.py``. ``silu`` is the gate's activation, None for another. Those of the state are called once for every position in ``stops``. ``exact`` uses the stock operations in the stock order.
     """
 
     def __init__(self, width: int, names: Sequence[str] = _HOOK_POINTS) -> None:
         super().__init__()
         for name in names:
             setattr(self, name, nn.Identity())
-        self.silu = nn.SiLU()
+        self.silu: nn.Module | None = nn.SiLU()
         self.conv_tap = nn.ModuleList(nn.Identity() for _ in range(width))
         self.stops: tuple[int, ...] = ()
         self.exact = False
@@ -113,9 +113,7 @@ def exact(mixers: list[Any]) -> Iterator[None]:
             mixer.circuitry.exact = False
 
 
-def instrument(
-    model: Any, mixers: list[Any], forward: Any, name: str, points: Callable[[Any], HookPoints] | None = None
-) -> None:
+def instrument(model: Any, mixers: list[Any], forward: Any, name: str, points: Callable[[Any], HookPoints] | None = None) -> None:
     """Give every mixer its hook points and our forward, and check the result like ``attach``.
 
     ``points`` makes the hook points of a mixer, by default those of Mamba and Mamba-2.

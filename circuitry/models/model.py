@@ -18,10 +18,10 @@ from ..prompting.vocabulary import Vocabulary
 from .attention import most_positions
 from .borrowed import Borrowed, borrow
 from .checks import check_causality, check_logits
+from .experts import in_float64
 from .gates import put_gate, put_narrow
 from .instrumentation import INSTRUMENTATION
 from .latents import HasLatents
-from .routers import unrounded
 from .spread import input_device, is_spread, stored
 
 
@@ -40,11 +40,10 @@ class Model(HasLatents):
         self._hf = hf.eval()
         self.saes = {}
         self.hf.config.use_cache = False
-        if self.dtype == torch.float64:  # experts' grouped products stop at float32
-            self.hf.set_experts_implementation("eager")
-            unrounded(self.hf)
         architecture = definition_for(hf.config.model_type, graph)
         self.graph = Graph.of(architecture, hf.config)
+        if self.dtype == torch.float64:
+            in_float64(self.hf, (block for family in self.graph.by_role("mlp") for block in self._modules(family.name)))
         for family, kind in architecture.instrumentation.items():
             blocks = self._modules(family)
             if not all(hasattr(block, "circuitry") for block in blocks):  # an earlier load of the same module has attached it
@@ -129,10 +128,10 @@ class Model(HasLatents):
         return f"<{self.name}: {self.graph.name}, {self.parameters / 1e6:.2f}M parameters, {self.dtype}, {self.device}>"
 
     def _modules(self, family: str) -> list[Any]:
-        """The modules of a family, one for each layer; empty if a small hybrid has no layer of this kind."""
+        """The blocks of a family, one for each layer; empty if a small hybrid has no layer of this kind."""
         if family not in {member.name for member in self.graph.families}:
             return []
-        return [self.hf.get_submodule(self.graph.place(node).module) for node in self.graph.nodes(family)]
+        return [self.hf.get_submodule(self.graph.block(node)) for node in self.graph.nodes(family)]
 
     @functools.cached_property
     def mixers(self) -> list[Any]:

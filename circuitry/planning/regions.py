@@ -103,4 +103,4 @@ def regions_of(graph: Graph) -> Regions:
     template = graph.architecture.layers
     layers = tuple(template.format(layer=number) for number in range(graph.sizes["layer"]))
     adding = [node for family in graph.families if family.adds for node in graph.nodes(family.name)]
-    return Regions(graph, layers, {graph.place(node).module: node for node in adding})
+    return Regions(graph, layers, {graph.block(node): node for node in adding})

@@ -89,13 +89,15 @@ def _ports(study: Study, offsets: pd.Series, layers: list[int]) -> PatchingTable
     """The effect of the scan input at its write position, seen by all its readers (as in the paper) or by one of them.
 
     Only readers that write to the state are measured: what C and the skip connection do at this token ends at this token. A
-    step size that is not computed from the scan input (Mamba-2's) is added to them, unless no changed token has reached it.
+    step size or a decay that is not computed from the scan input (Mamba-2's) is added to them, unless no changed token has reached it.
     """
     state, write, layer = study.name("state"), study.name("write_input"), layers[0]
     position = offsets[layer].idxmax()
     rest = f"@ {position} -> logits freezing {study.carriers} except {state}[{layer}]"
     sources = {port or "all": f"{write}[{layer}]{port and '.' + port}" for port in ("", *_writers(study, layer))}
-    sources |= {family.name: f"{family.name}[{layer}]" for family in study.model.graph.by_role("step")}
+    sources |= {
+        family.name: f"{family.name}[{layer}]" for role in ("step", "decay") for family in study.model.graph.by_role(role)
+    }
     paths = {reader: path for reader, source in sources.items() if study.possible(path := f"{source} {rest}")}
     return study.patch(f"Which reader of {write}[{layer}] @ {position} carries the effect", labelled("reader", paths))
 

@@ -20,7 +20,10 @@ TOKENS, AT = 7, 2
 ROUNDING = 1e-11
 """Experts add up what they give in another order where tokens go elsewhere."""
 KINDS: dict[str, dict[str, Any]] = {kind: {} for kind in tiny.CONFIGS}
-KINDS |= {"mamba2-single": {"time_step_limit": (0.0, inf)}}  # a step size that is cut off at a limit does not move
+KINDS |= {
+    "olmo_hybrid": {},
+    "mamba2-single": {"time_step_limit": (0.0, inf)},
+}  # a step size that is cut off at a limit does not move
 
 
 def test_every_architecture_is_checked() -> None:

@@ -51,6 +51,11 @@ def test_queries_keys_and_values_are_exact_if_all_after_them_is_linear(port: str
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7 * float(np.abs(wanted).max()) + 1e-12)
 
 
+def test_scores_with_a_cap_are_refused() -> None:
+    with pytest.raises(ct.CircuitryError, match=r"they have a cap \(2\.0\); use method='block-ig'"):
+        METHODS["atp-star"].scores(question(tiny.stock("gemma2", 2)))
+
+
 @pytest.mark.parametrize("size", [1.0, 30.0, 800.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_key_alone_has_its_exact_effect(size: float, dtype: torch.dtype) -> None:

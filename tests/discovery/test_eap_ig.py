@@ -64,6 +64,11 @@ def test_other_architectures_are_refused(name: str) -> None:
         edge_names(ct.graph(name))
 
 
+def test_heads_that_a_norm_comes_after_are_refused() -> None:
+    with pytest.raises(CircuitryError, match="in gemma2 a norm comes between its heads and the stream"):
+        edge_names(ct.graph("gemma2"))
+
+
 # --- files that EAP-IG wrote -------------------------------------------------------------------------------------------------
 
 

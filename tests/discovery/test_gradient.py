@@ -118,7 +118,7 @@ def test_a_node_is_the_sum_of_its_edges(kind: str, scheme: str) -> None:
 @pytest.mark.parametrize("kind", asking.KINDS)
 def test_blocks_are_complete(kind: str) -> None:
     """The edges into the logits add up to the whole effect. So do those that leave the embedding, if no softmax is averaged by itself."""
-    question = asking.near(kind, 0.1)
+    question = asking.near(kind, 0.02 if kind == "qwen3_next" else 0.1)  # a short query or key turns quickly
     whole = np.subtract(*gradients(question).ends[::-1])
     logits, embed = question.wiring.readers[-1], question.wiring.senders[0]
     errors = []
@@ -161,7 +161,7 @@ def test_inputs_are_complete_at_the_embedding(kind: str) -> None:
         assert np.abs(whole).max() > 3e-3
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "mamba", "mamba2", "rwkv"])
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "mamba", "mamba2", "rwkv", "qwen3_next"])
 def test_tiny_differences_have_exact_effects_by_every_method(kind: str) -> None:
     """Where the corrupted token is nearly the clean one, everything is linear between them."""
     size = 1e-6

@@ -25,6 +25,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "experts": ("jamba-moe", {}),
     "norms in the scan": ("falcon_mamba", {}),
     "one group of heads": ("mamba2-single", {}),
+    "linear states": ("kimi_linear", {}),
 }
 CASES = {**{kind: (kind, {}) for kind in asking.KINDS}, **OTHERS}
 BOTH_WAYS = [*((case, "noising") for case in CASES), ("gpt2", "denoising"), ("mamba2", "denoising")]

@@ -17,10 +17,12 @@ SIZES: dict[str, dict[str, Any]] = {
     "gpt2": {"layer": 3, "head": 2},
     "gpt_neox": {"layer": 3, "head": 2},
     "llama": {"layer": 2, "head": 3},
+    "gemma2": {"layer": 3, "head": 2},
     "mamba": {"layer": 3},
     "falcon_mamba": {"layer": 2},
     "mamba2": {"layer": 2, "head": 3},
     "rwkv": {"layer": 3},
+    "qwen3_next": {"layer": 2, "head": 2, "state_head": 2, "layout": ("delta mlp", "attention mlp")},
     "jamba": {"layer": 4, "head": 2, "layout": ("mamba mlp", "attention mlp")},
 }
 HEADS = [f"embed -> head[0,{head}].{port}" for head in (0, 1) for port in "kqv"]
@@ -50,7 +52,20 @@ OVER_STREAM = {
         *(f"{source} -> logits" for source in ("embed", "mixer_out[0]", "mlp[0]")),
     ],
 }
+OVER_STREAM["qwen3_next"] = [
+    *(f"embed -> {target}" for target in ("conv_in[0]", "gate[0]", "beta[0,0]", "beta[0,1]", "decay[0,0]", "decay[0,1]")),
+    *(f"{source} -> mlp[0]" for source in ("embed", "mixer_out[0]")),
+    *(f"{source} -> logits" for source in ("embed", "mixer_out[0]", "mlp[0]")),
+]
+NO_SUMS = ("gemma2", "qwen3_next")
+"""Where a norm comes after heads, or gates multiply them."""
 OVER_STREAM["llama"] = OVER_STREAM["gpt2"]
+OVER_STREAM["gemma2"] = [
+    *HEADS,
+    *(f"{source} -> mlp[0]" for source in ("embed", "attn[0]")),
+    *(f"{source} -> logits" for source in ("embed", "attn[0]", "mlp[0]")),
+]
+NORMED = {f"head[0,{head}] -> attn[0]": "same position" for head in (0, 1)}
 MAMBA = {
     **{f"conv_tap[0,{lag}] -> ssm_in[0]": "same position" for lag in range(4)},
     **{f"ssm_in[0].{port} -> ssm_state[0]": "same position" for port in ("value", "delta", "B")},
@@ -70,6 +85,17 @@ MAMBA2 = {
     **{f"ssm_out[0,{head}] -> mixer_out[0]": "same position" for head in (0, 1)},
     "gate[0] -> mixer_out[0]": "same position",
 }
+DELTA = {
+    **{f"conv_tap[0,{lag}] -> ssm_in[0]": "same position" for lag in range(4)},
+    **{f"ssm_in[0].{port} -> ssm_state[0]": "same position" for port in ("value", "key", "erase")},
+    "ssm_in[0].query -> ssm_out[0]": "same position",
+    **{f"beta[0,{head}].{port} -> ssm_state[0,{head}]": "same position" for head in (0, 1) for port in ("write", "erase")},
+    **{f"decay[0,{head}] -> ssm_state[0,{head}]": "same position" for head in (0, 1)},
+    **{f"ssm_state[0,{head}].carry -> ssm_state[0,{head}]": "next position" for head in (0, 1)},
+    **{f"ssm_state[0,{head}].read -> ssm_out[0,{head}]": "same position" for head in (0, 1)},
+    **{f"ssm_out[0,{head}] -> mixer_out[0]": "same position" for head in (0, 1)},
+    "gate[0] -> mixer_out[0]": "same position",
+}
 MIXED = ("key", "value", "receptance")
 RWKV = {
     **{f"shift_tap[0,{lag}].{port} -> wkv_in[0].{port}": "same position" for lag in (0, 1) for port in MIXED},
@@ -82,7 +108,17 @@ RWKV = {
     **{f"mlp_tap[0,{lag}].receptance -> mlp_gate[0]": "same position" for lag in (0, 1)},
     **{f"{source}[0] -> mlp[0]": "same position" for source in ("mlp_hidden", "mlp_gate")},
 }
-INSIDE = {"gpt2": {}, "gpt_neox": {}, "llama": {}, "mamba": MAMBA, "mamba2": MAMBA2, "rwkv": RWKV, "jamba": MAMBA}
+INSIDE = {
+    "gpt2": {},
+    "gpt_neox": {},
+    "llama": {},
+    "gemma2": NORMED,
+    "mamba": MAMBA,
+    "mamba2": MAMBA2,
+    "rwkv": RWKV,
+    "jamba": MAMBA,
+    "qwen3_next": DELTA,
+}
 
 
 def wiring(name: str, **sizes: int) -> Wiring:
@@ -103,11 +139,12 @@ def test_one_layer_by_hand(name: str) -> None:
 def test_edges_are_reachability_over_the_stream(name: str) -> None:
     one = wiring(name)
     graph = one.graph.nx
+    assert one.heads == one.sums or name in NO_SUMS
     stream = {node for node, data in graph.nodes(data=True) if data["role"] == "resid"}
     summing = {
         node for node in graph if any(graph.nodes[p]["role"] == "head" for p in graph.predecessors(node)) and not node.port
     }
-    summing = {node for node in summing if graph.nodes[node]["role"] != "head"}
+    summing = {node for node in summing if graph.nodes[node]["role"] != "head" and name not in NO_SUMS}
     into = {node for stage in stream for node in graph.predecessors(stage)} - stream
     senders = (into - summing) | {p for node in into & summing for p in graph.predecessors(node)}
     readers = {node for stage in stream for node in graph.successors(stage)} - stream

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import circuitry as ct
-from circuitry.models import mamba, mamba2, rwkv
+from circuitry.models import linear_state, mamba, mamba2, rwkv
 from support import tiny
-from support.recurrences import RECURRENCES, plain_scan, plain_ssd, plain_wkv
+from support.recurrences import RECURRENCES, plain_delta, plain_scan, plain_ssd, plain_wkv
 
 EXACT = 1e-10
 NAMES = tuple(RECURRENCES)
@@ -31,6 +31,8 @@ def small_blocks(block: int, rows: int) -> Iterator[None]:
             patched.setattr(module, "BLOCK", block)
             patched.setattr(module, "_rows", lambda *_: rows)
         patched.setattr(sys.modules["circuitry.models.ssd"], "CHUNK", block)
+        for name in ("CHUNK", "CHUNK_BY_CHANNEL"):
+            patched.setattr(sys.modules["circuitry.models.delta_rule"], name, block)
         yield
 
 
@@ -124,7 +126,7 @@ def test_float32_only_rounds(name: str) -> None:
     assert all(gradient.dtype == torch.float32 for gradient in found)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ("scan", "ssd", "wkv"))
 def test_in_half_precision_the_state_and_its_gradient_are_wide(name: str) -> None:
     """Weights and start state are float32, as in the models; what has been rounded is the other inputs and their gradients."""
     recurrence = RECURRENCES[name]
@@ -166,8 +168,8 @@ def test_where_two_exponents_are_the_maximum_both_get_half_of_its_gradient() -> 
 def test_exponents_that_would_overflow_have_finite_gradients(name: str) -> None:
     recurrence = RECURRENCES[name]
     tensors = [tensor.float() for tensor in recurrence.draw(0, 2, 100)]
-    tensors[1 if name != "wkv" else 0] *= 200
-    tensors[2] *= 200
+    for number in {"wkv": (0, 2), "delta": (4,), "delta by channel": (4,)}.get(name, (1, 2)):
+        tensors[number] *= 200
     assert all(gradient.isfinite().all() for gradient in gradients(recurrence.ours, tensors, (50,)))
 
 
@@ -249,6 +251,7 @@ def test_no_state_is_kept_but_those_before_blocks(name: str) -> None:
 PLAIN: dict[str, tuple[Any, str, Callable[..., Tensor]]] = {
     "mamba": (mamba, "scan", lambda u, delta, A, B, C, *rest, exact: plain_scan(u, delta, A, B, C, A.new_zeros(()), *rest)),
     "mamba2": (mamba2, "ssd", lambda x, delta, A, B, C, *rest, exact: plain_ssd(x, delta, A, B, C, A.new_zeros(()), *rest)),
+    "qwen3_next": (linear_state, "delta_rule", plain_delta),
     "rwkv": (rwkv, "wkv", plain_wkv),
 }
 """Where each kind of model calls its recurrence, and the same token by token."""
@@ -279,11 +282,13 @@ def by_hook_point(model: ct.Model, ids: Tensor) -> dict[str, list[Tensor]]:
     return {name: [next(found) for _ in each] for name, each in probes.items()}
 
 
-@pytest.mark.parametrize("kind", ("mamba", "falcon_mamba", "jamba", "mamba2", "mamba2-single", "rwkv"))
+@pytest.mark.parametrize(
+    "kind", ("mamba", "falcon_mamba", "jamba", "mamba2", "mamba2-single", "rwkv", "qwen3_next", "kimi_linear")
+)
 def test_gradients_at_every_hook_point_are_those_of_a_plain_loop(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = tiny.model(kind), torch.randint(1, 61, (2, 12), generator=torch.Generator().manual_seed(0))
     found = by_hook_point(model, ids)
-    family = {"falcon_mamba": "mamba", "jamba": "mamba", "mamba2-single": "mamba2"}.get(kind, kind)
+    family = {"falcon_mamba": "mamba", "jamba": "mamba", "mamba2-single": "mamba2", "kimi_linear": "qwen3_next"}.get(kind, kind)
     monkeypatch.setattr(*PLAIN[family])
     wanted = by_hook_point(model, ids)
     states = [name for name in found if name.endswith(".state")]
@@ -293,7 +298,7 @@ def test_gradients_at_every_hook_point_are_those_of_a_plain_loop(kind: str, monk
         assert any(gradient.abs().max() > 0 for gradient in each), name
 
 
-@pytest.mark.parametrize("kind", ("mamba", "falcon_mamba", "jamba"))
+@pytest.mark.parametrize("kind", ("mamba", "falcon_mamba", "jamba", "qwen3_next", "kimi_linear"))
 def test_gradients_of_parameters_are_those_of_the_stock_model(kind: str) -> None:
     """For Mamba-2 and RWKV see their own tests."""
     ids, found = torch.arange(1, 20)[None], []

@@ -13,6 +13,7 @@ from torch import Tensor
 import circuitry as ct
 from circuitry.architecture import definition_for, model_types
 from circuitry.architecture.definitions import REFUSED
+from circuitry.executing.activations import read
 from circuitry.models import attention, instrumentation
 from support import tiny
 from support.agreement import both, ragged
@@ -59,7 +60,10 @@ def test_a_type_that_works_computes_what_the_stock_model_does(kind: str) -> None
     ours = ct.load(hf)
     for mixer in ours.mixers:
         mixer.circuitry.exact = True
-    assert torch.equal(logits(ours.hf), stock)
+    if kind == "granite_swa":  # its sinks are factors of what heads give, ours are keys
+        assert 0 < (logits(ours.hf) - stock).abs().max() < 1e-5
+    else:
+        assert torch.equal(logits(ours.hf), stock)
 
 
 @pytest.mark.parametrize("kind", [kind for kind, _ in WORKS])
@@ -112,8 +116,7 @@ REASONS: dict[str, tuple[dict[str, Any], str, str]] = {
         "in each of 2 layers, got 0",
     ),
     "diffllama": (LLAMA, "DiffLlamaAttention", "in each of 2 layers, got 4"),
-    "gpt_oss": (LLAMA | {"num_local_experts": 4}, "GptOssAttention", "logits differ"),
-    "granite_swa": (LLAMA, "GraniteSWAAttention", "logits differ"),
+    "hy_v4": (LLAMA | tiny.LATENT | tiny.ROUTED | {"num_key_value_heads": 4, "index_topk": 4}, "HYV4Attention", "logits differ"),
 }
 
 
@@ -139,20 +142,19 @@ def test_the_hook_points_do_not_fit_this_attention(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ("exaone4", "flex_olmo", "gemma2", "gemma3_text", "glm4", "olmo2", "olmo3", "llama"))
-def test_what_attention_gives_is_not_what_is_added(kind: str) -> None:
-    """Twice as much from the attention of a layer does not move the stream by as much again; in Llama it does."""
-    hf = made(kind, LLAMA | ({"head_dim": 4} if kind != "flex_olmo" else {"num_experts": 4, "num_experts_per_tok": 2}))
-    layer, seen = hf.model.layers[0], list[Tensor]()
-    handles = [layer.register_forward_hook(lambda _, __, out: seen.append(out[0] if isinstance(out, tuple) else out))]
-    handles.append(
-        layer.mlp.register_forward_hook(lambda _, __, out: torch.zeros_like(out[0] if isinstance(out, tuple) else out))
-    )
+def test_attn_and_mlp_are_what_is_added_after_a_norm_and_heads_come_before_it(kind: str) -> None:
+    model = tiny.model(kind)
+    graph, ids = model.graph, torch.arange(24).reshape(2, 12) + 3
+    nodes = [graph.node(name) for name in ("resid[1]", "attn[1]", "resid_mid[1]", "mlp[1]", "resid[2]")]
+    before, attn, middle, mlp, after = (read(model, [node], ids.numpy())[node] for node in nodes)
+    assert torch.equal(before + attn, middle) and torch.equal(middle + mlp, after)
+    first, added = graph.node("head[1,0]"), list[Tensor]()
     for factor in (0.0, 1.0, 2.0):
-        scale = layer.self_attn.register_forward_hook(lambda _, __, out, k=factor: (k * out[0], *out[1:]))
-        logits(hf)
-        scale.remove()
-    additive = torch.allclose(seen[2] - seen[1], seen[1] - seen[0], atol=1e-4)
-    assert additive is (kind == "llama")
+        hook = model.hf.get_submodule(graph.place(first).module).register_forward_hook(lambda _, __, z, k=factor: k * z)
+        added.append(read(model, [nodes[1]], ids.numpy())[nodes[1]])
+        hook.remove()
+    additive = torch.allclose(added[2] - added[1], added[1] - added[0], atol=1e-4)
+    assert additive is not graph.normed(nodes[1]) and additive is (kind == "llama")
 
 
 def test_every_instrument_is_used() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +17,21 @@ from support.agreement import both, ragged
 
 EXACT = 1e-10
 WINDOW, CHUNK, LENGTH = 3, 4, 12
+MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
 SLIDING: dict[str, dict[str, Any]] = {
     "cwm": {"sliding_window": WINDOW},
-    "ministral": {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    "exaone4": {"sliding_window": WINDOW, "layer_types": MIXED},
+    "flint": {"sliding_window": WINDOW, "layer_types": MIXED},
+    "gemma2": {"sliding_window": WINDOW},
+    "gemma3_text": {"sliding_window": WINDOW, "layer_types": MIXED},
+    "gpt_oss": {"sliding_window": WINDOW, "layer_types": MIXED},
+    "granite_swa": {"sliding_window": WINDOW, "layer_types": MIXED},
+    "kolibri1": {"sliding_window": WINDOW, "layer_types": MIXED},
+    "mimo_v2_flash": {"sliding_window": WINDOW, "layer_types": MIXED},
+    "ministral": {"sliding_window": WINDOW, "layer_types": MIXED},
     "mistral": {"sliding_window": WINDOW},
     "mixtral": {"sliding_window": WINDOW},
+    "olmo3": {"sliding_window": WINDOW, "layer_types": MIXED},
     "phi3": {"sliding_window": WINDOW},
     "phimoe": {"sliding_window": WINDOW},
     "qwen2": {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 1},
@@ -33,7 +42,11 @@ SLIDING: dict[str, dict[str, Any]] = {
     "starcoder2": {"sliding_window": WINDOW},
 }
 """Every type that has a window, with one shorter than the prompt; ``sliding`` says in which layers."""
-LAYERS = {"cwm": (1, 2), "ministral": (0, 2), "qwen2": (1, 2), "qwen2_moe": (0, 2), "qwen3": (2,), "smollm3": (0, 2)}
+LAYERS = {"cwm": (1, 2), "qwen2": (1, 2), "qwen2_moe": (0, 2), "qwen3": (2,), "smollm3": (0, 2)}
+LAYERS |= dict.fromkeys(
+    ("exaone4", "flint", "gemma2", "gemma3_text", "gpt_oss", "granite_swa", "kolibri1", "mimo_v2_flash", "ministral", "olmo3"),
+    (0, 2),
+)
 PATHS = """
 embed @ B -> logits
 embed @ A -> logits @ END
@@ -44,18 +57,6 @@ head[2,1].pattern @ END -> logits directly
 """.strip().splitlines()
 PROMPTS = ragged(length=LENGTH)
 TASK = ct.task("induction", distance=8, examples=3, prefix=2)
-GEMMA2 = '''
-"""Gemma 2: windows in every other layer, and caps on scores and logits."""
-
-from circuitry.architecture import transformer
-
-ARCHITECTURE = transformer(
-    name="gemma2", model_types=("gemma2",), citations=(),
-    sizes=lambda config: {"layer": config.num_hidden_layers, "head": config.num_attention_heads, "parallel": 0},
-    embed="model.embed_tokens", layers="model.layers.{layer}", attention="self_attn", middle="pre_feedforward_layernorm",
-    final_norm="model.norm", example={"layer": 2, "head": 4, "parallel": 0},
-)
-'''
 
 
 @pytest.fixture
@@ -80,24 +81,8 @@ def patterns(model: Model, layer: int) -> Tensor:
     return next(iter(read(model, [f"head[{layer},0].pattern"], PROMPTS.clean).values()))
 
 
-def gemma2(tmp_path: Path, **changes: Any) -> Model:
-    from transformers import Gemma2Config, Gemma2ForCausalLM
-
-    (tmp_path / "gemma2.py").write_text(GEMMA2)
-    torch.manual_seed(0)
-    sizes = {
-        "vocab_size": 61,
-        "hidden_size": 16,
-        "num_hidden_layers": 3,
-        "head_dim": 4,
-        "sliding_window": WINDOW,
-        "pad_token_id": 0,
-    }
-    hf = Gemma2ForCausalLM(Gemma2Config(**sizes | tiny.LLAMA | changes)).eval().double()
-    with torch.no_grad():
-        for parameter in hf.parameters():
-            parameter.add_(0.5 * torch.randn_like(parameter))
-    return ct.load(hf, dtype="float64", graph=str(tmp_path / "gemma2.py"))
+def gemma2(**caps: Any) -> Any:
+    return tiny.model("gemma2", sliding_window=WINDOW, **caps)
 
 
 def test_every_type_that_has_a_window_is_here() -> None:
@@ -153,16 +138,16 @@ def test_verify_passes_where_the_engine_is_right_and_not_where_it_is_wrong(
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_scores_and_logits_with_a_cap(path: str, tmp_path: Path) -> None:
-    capped, open_ = (gemma2(tmp_path, attn_logit_softcapping=cap, final_logit_softcapping=cap) for cap in (0.5, 1e6))
+def test_scores_and_logits_with_a_cap(path: str) -> None:
+    capped, open_ = (gemma2(attn_logit_softcapping=cap, final_logit_softcapping=cap) for cap in (0.5, 1e6))
     (cell,) = both(capped, path, PROMPTS)
     assert cell.error < EXACT
     ids = torch.from_numpy(PROMPTS.clean)
     assert logits(capped.hf, ids).abs().max() <= 0.5 < logits(open_.hf, ids).abs().max()
 
 
-def test_a_cap_that_the_engine_leaves_out_is_found(tmp_path: Path, wrong_attention: Callable[..., None]) -> None:
-    model = gemma2(tmp_path, attn_logit_softcapping=0.2)
+def test_a_cap_that_the_engine_leaves_out_is_found(wrong_attention: Callable[..., None]) -> None:
+    model = gemma2(attn_logit_softcapping=0.2)
     wrong_attention(lambda *args, softcap=None, **more: attention._attend(*args, **more))
     with pytest.raises(ct.GuardError, match="and the reference differ"):
         ct.patch(model, TASK, "embed @ B -> logits", executor=ct.executor(verify=1), lint=False, baseline=0)

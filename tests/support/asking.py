@@ -16,7 +16,7 @@ from circuitry.prompting import Prompts, TaskDefinition
 from circuitry.prompting.task import Task
 from support import agreement, tiny
 
-KINDS = ("gpt2", "gpt_neox", "gpt_neox-sequential", "llama", "mamba", "mamba2", "rwkv", "jamba")
+KINDS = ("gpt2", "gpt_neox", "gpt_neox-sequential", "llama", "mamba", "mamba2", "rwkv", "jamba", "gemma2", "olmo2", "qwen3_next")
 
 
 def task(prompts: Prompts) -> Task:
@@ -47,7 +47,7 @@ def smooth(kind: str, seed: int = 0, **changes: Any) -> Any:
     """The same, whose root mean square norms keep float64: the stock ones round to float32, which finite differences would show."""
     hf = tiny.stock(kind, layers(kind), seed=seed, **changes)
     for module in hf.modules():
-        if "RMSNorm" in type(module).__name__:
+        if "RMSNorm" in type(module).__name__ and not hasattr(module, "activation"):  # linear states have norms of their own
             module.forward = functools.partial(_norm, module)
     return ct.load(hf, dtype="float64")
 
@@ -56,8 +56,9 @@ def _norm(module: Any, value: Tensor, gate: Tensor | None = None) -> Tensor:
     if gate is not None:
         value = value * torch.nn.functional.silu(gate)
     groups = value.reshape(*value.shape[:-1], -1, getattr(module, "group_size", value.shape[-1]))
-    normed = groups * (groups.square().mean(-1, keepdim=True) + module.variance_epsilon).rsqrt()
-    return torch.as_tensor(module.weight * normed.flatten(-2))
+    eps, gain = (module.eps, 1 + module.weight) if hasattr(module, "eps") else (module.variance_epsilon, module.weight)
+    normed = groups * (groups.square().mean(-1, keepdim=True) + eps).rsqrt()
+    return torch.as_tensor(gain * normed.flatten(-2))
 
 
 def near(kind: str, size: float, **options: Any) -> Question:

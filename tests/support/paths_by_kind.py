@@ -35,6 +35,14 @@ head[0,1] @ A -> resid_mid[1] @ B+1 -> logits directly except attn[2]
 embed @ A -> (resid_mid[2] @ A, mlp[0] @ A) directly
 """.strip().splitlines()
 
+NORMED = """
+head[1,0] @ END -> logits directly
+head[1,{head}] @ END -> attn[1] @ END
+attn[1] @ END -> (mlp[1] @ END, logits) freezing head[2]
+resid_mid[1] @ B -> (mlp[1] @ B, resid[2] @ B, head[2,0].k @ B)
+resid_mid[1] @ END -> logits directly
+""".strip().splitlines()
+
 MAMBA = """
 embed -> logits
 ssm_state[1] @ B+1 -> logits freezing ssm_state
@@ -195,6 +203,46 @@ head[1,0] @ B -> mlp[3] @ END freezing ssm_state
 ssm_state[{layer}] @ B -> logits freezing ssm_state
 """.strip().splitlines()
 
+DELTA = """
+embed -> logits
+ssm_state[0,2] @ B+1 -> logits freezing ssm_state
+ssm_state[2] @ B -> logits freezing head, ssm_state
+ssm_state[{layer},1] @ {pos} -> logits freezing ssm_state, head
+ssm_state[0,1].read @ B -> logits
+ssm_state[0].carry @ B -> (ssm_state[0,1].read @ END, ssm_state[2,0].carry @ B+2)
+ssm_in[0] @ B -> logits freezing ssm_state except ssm_state[0,1]
+ssm_in[2].key @ B -> ssm_state[2,2] @ B+2
+ssm_in[2].erase @ B -> ssm_state[2] @ B+2 freezing beta
+ssm_in[0].key @ B -> ssm_state[0,1] @ B freezing ssm_in[0].erase
+ssm_in[0].query @ 3 -> logits @ END-1
+ssm_in[2].query @ END -> logits directly
+beta[0,1] @ A -> logits freezing ssm_state except ssm_state[0,1]
+beta[0] @ B -> ssm_state[0] @ END
+beta[{layer},0].erase @ B -> logits freezing beta
+beta[0,2].write @ B -> ssm_out[0,2] @ B+1 freezing decay
+decay[2,0] @ B -> logits freezing ssm_state except ssm_state[2,0]
+resid[0] @ B -> decay[0,1] @ B -> ssm_state[2] @ END -> logits freezing ssm_state
+conv_in[2] @ B -> ssm_in[2] @ B+1
+conv_in[0] @ B -> logits freezing ssm_in[0].value, ssm_in.key, ssm_in.query
+conv_tap[2,{lag}] @ B+1 -> ssm_state[2,1] @ END
+head[1,{head}] @ {pos} -> logits freezing ssm_state
+ssm_state[0] @ B -> head[1,2].q @ END freezing ssm_state[2]
+(head[1,0] @ B, ssm_state[2,1] @ B+1, gate[0] @ A) -> logits freezing ssm_state[0]
+ssm_out[0,1] @ B -> resid[3] @ B directly
+ssm_out[0] @ B -> ssm_out[2,{head}] @ END freezing head
+attn[1] @ B -> mixer_out[2] @ B+1 freezing conv_tap[2,1]
+resid_mid[2] @ B -> mlp[2] @ B
+x[0] @ A -> h[2,0] @ END freezing g, head[1].q except g[2], head[1,1].q
+""".strip().splitlines()
+
+GATED = """
+attn_gate[1,2] @ B -> logits
+attn_gate[1] @ END -> attn[1] @ END freezing head
+embed @ B -> logits freezing attn_gate except attn_gate[1,0]
+head[1,0] @ B -> logits freezing attn_gate
+ssm_state[0] @ B -> attn_gate[1,{head}] @ END -> logits
+""".strip().splitlines()
+
 FAMILIES = {
     "gpt_neox": ATTENTION,
     "gpt_neox-sequential": ATTENTION + SEQUENTIAL,
@@ -210,4 +258,9 @@ FAMILIES = {
     "mamba2": MAMBA2,
     "mamba2-single": MAMBA2_SINGLE,
     "rwkv": RWKV,
+    "qwen3_next": DELTA + GATED,
+    "kimi_linear": DELTA,
+    "olmo_hybrid": DELTA,
+    "gemma2": ATTENTION + SEQUENTIAL + GROUPED + NORMED,
+    "olmo2": ATTENTION + SEQUENTIAL + NORMED,
 }

@@ -1,4 +1,4 @@
-"""The three recurrences token by token, as they are written, so that autograd gives their gradients; and random inputs of each."""
+"""The recurrences token by token, as they are written, so that autograd gives their gradients; and random inputs of each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from circuitry.models.delta_rule import Written, delta_rule
 from circuitry.models.scan import scan
 from circuitry.models.ssd import ssd
 from circuitry.models.wkv import wkv
@@ -49,6 +50,20 @@ def plain_ssd(
         h = torch.exp(delta[:, t] * A)[:, :, None, None] * h + written
         read, h = at_stop(h) if t in stops else (h, h)
         y.append((read * C[:, t, :, None]).sum(-1))
+    return torch.stack(y, 1)
+
+
+def plain_delta(
+    written: Written, query: Tensor, stops: Any = (), at_stop: AtStop = _unchanged, h0: Tensor | None = None
+) -> Tensor:
+    h, y = written.empty().expand(len(query), -1, -1, -1) if h0 is None else h0, []
+    for t in range(query.shape[1]):
+        key, value, erase, rate, decay = (part[:, t] for part in written.parts())
+        h = decay.exp()[..., None] * h
+        found = (erase[..., None] * h).sum(2) * rate[..., None]
+        h = h - erase[..., None] * found[:, :, None] + key[..., None] * value[:, :, None]
+        read, h = at_stop(h) if t in stops else (h, h)
+        y.append((read * query[:, t, :, :, None]).sum(2))
     return torch.stack(y, 1)
 
 
@@ -102,6 +117,26 @@ def _draw_wkv(seed: int, rows: int, length: int) -> list[Tensor]:
     return [*(2 * draw(rows, length, 3) for _ in range(4)), -0.3 * draw(3).exp(), draw(3)]
 
 
+def _draw_delta(decays: int) -> Callable[[int, int, int], list[Tensor]]:
+    def drawn(seed: int, rows: int, length: int) -> list[Tensor]:
+        draw = _random(seed)
+        key, erase = (value / value.norm(dim=-1, keepdim=True) for value in (draw(rows, length, 2, 3), draw(rows, length, 2, 3)))
+        written = [
+            key,
+            draw(rows, length, 2, 4),
+            erase,
+            2 * draw(rows, length, 2).sigmoid(),
+            -0.3 * draw(rows, length, 2, decays).exp(),
+        ]
+        return [*written, draw(rows, length, 2, 3), draw(rows, 2, 3, 4)]
+
+    return drawn
+
+
+def _of_parts(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda *given: rule(Written(*given[:5]), given[5], *given[7:], h0=given[6])
+
+
 def _with_start(scan: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda *given: scan(*given[:5], *given[6:], h0=given[5])
 
@@ -112,6 +147,8 @@ def _in_pairs(wkv: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 RECURRENCES = {
     "scan": Recurrence(_with_start(scan), plain_scan, _draw_scan),
+    "delta": Recurrence(_of_parts(delta_rule), _of_parts(plain_delta), _draw_delta(1)),
+    "delta by channel": Recurrence(_of_parts(delta_rule), _of_parts(plain_delta), _draw_delta(3)),
     "ssd": Recurrence(_with_start(ssd), plain_ssd, _draw_ssd),
     "wkv": Recurrence(_in_pairs(wkv), _in_pairs(plain_wkv), _draw_wkv),
 }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ...errors import CircuitryError
 from ...paths.values import Node
 from ...prompting.prompts import Prompts
 from ..gradient import Gradients
@@ -27,7 +28,7 @@ class _Recomputed(Gradients):
             question.model, question.wiring, prompts, question.metric, scheme, lambda rows: using(question.model, softmax)
         )
         softmax.exact = True
-        for heads in self.wiring.sums.values():
+        for heads in self.wiring.heads.values():
             self._recompute(heads[0])
 
     def _recompute(self, head: Node) -> None:
@@ -53,7 +54,12 @@ class AtpStar:
     name: str = "atp-star"
 
     def scores(self, question: Question) -> Scores:
-        """Estimated effects [example, item, label]."""
+        """Estimated effects [example, item, label]. Raises CircuitryError for a model whose scores have a cap."""
+        if (cap := getattr(question.model.hf.config, "attn_logit_softcapping", None)) is not None:
+            raise CircuitryError(
+                f"AtP* recomputes a softmax of scores that are linear in queries and keys, and here they have a cap ({cap}); use "
+                "method='block-ig'"
+            )
         scores = question.empty()
         for examples, prompts in question.batches(3, self.name):
             fill(scores, question, _Recomputed(question, prompts), examples, range(len(question.items)))

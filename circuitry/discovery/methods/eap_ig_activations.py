@@ -54,7 +54,7 @@ def _numbers(question: Question) -> list[int]:
     """For each item, the number of the block that is moved."""
     blocks = question.wiring.blocks
     after = {block: number for number, block in enumerate(blocks)}
-    heads = {head: after[block] for block, parts in question.wiring.sums.items() for head in parts}
+    heads = {head: after[block] for block, parts in question.wiring.heads.items() for head in parts}
     stage = [
         max((after[b] for b in blocks if question.wiring.stage_after(b) <= k), default=-1)
         for k in range(len(question.wiring.stages))

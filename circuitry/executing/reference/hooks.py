@@ -28,7 +28,9 @@ Naive: TypeAlias = Callable[[Any, Tensor, int, See], Tensor]
 @dataclass(frozen=True)
 class _Names:
     """Where a kind of model keeps its modules. ``mixers``: a layer's attribute to the family and the equations of that block,
-    None for attention (``"self_attn.o_norm"``: if it has this part); ``middle`` is the norm before the MLP; ``gated``: attention has gates; ``short`` are the paper's names."""
+    None for attention (``"self_attn.o_norm"``: if it has this part); ``gated``: attention has gates; ``middle`` is the norm before the
+    MLP, or the MLP where there is none; ``after`` are the norms whose output is added in the place of a block's, by the block's
+    attribute; ``instead`` are the names of a layer that has an attribute; ``short`` are the paper's names."""
 
     embed: str
     layers: str
@@ -37,6 +39,8 @@ class _Names:
     middle: str = ""
     mlp: str = "mlp"
     gated: bool = False
+    after: Mapping[str, str] = field(default_factory=dict)
+    instead: Mapping[str, _Names] = field(default_factory=dict)
     short: Mapping[str, str] = field(default_factory=lambda: _SHORT)
 
 
@@ -46,17 +50,22 @@ _MAMBA = _Names("backbone.embeddings", "backbone.layers", "backbone.norm_f", {"m
 _GPT2 = _Names("transformer.wte", "transformer.h", "transformer.ln_f", {"attn": ("attn", None)}, "ln_2")
 
 
-_LINEAR = _Names(
-    "model.embed_tokens",
-    "model.layers",
-    "model.norm",
-    {"self_attn": ("attn", None), "linear_attn": ("mixer_out", delta_rule.mixer)},
-    "post_attention_layernorm",
-    gated=True,
-)
+_LLAMA = _Names("model.embed_tokens", "model.layers", "model.norm", {"self_attn": ("attn", None)}, "post_attention_layernorm")
+
+
+_AFTER = {"self_attn": "post_attention_layernorm", "mlp": "post_feedforward_layernorm"}
+_GEMMA2 = replace(_LLAMA, middle="pre_feedforward_layernorm", after=_AFTER)
+_OLMO2 = replace(_LLAMA, middle="mlp", after=_AFTER)
+_GLM4 = replace(_LLAMA, after={"self_attn": "post_self_attn_layernorm", "mlp": "post_mlp_layernorm"})
+
+
+_LINEAR = replace(_LLAMA, mixers={"self_attn": ("attn", None), "linear_attn": ("mixer_out", delta_rule.mixer)}, gated=True)
 
 
 _KINDS = {
+    **dict.fromkeys(("gemma2", "gemma3_text"), _GEMMA2),
+    **dict.fromkeys(("olmo2", "olmo3", "flex_olmo", "exaone4"), _OLMO2),
+    **dict.fromkeys(("glm4", "kolibri1"), _GLM4),
     "gpt_neox": _Names(
         "gpt_neox.embed_in",
         "gpt_neox.layers",
@@ -66,9 +75,7 @@ _KINDS = {
     ),
     "gpt2": _GPT2,
     "gpt_bigcode": _GPT2,
-    "llama": _Names(
-        "model.embed_tokens", "model.layers", "model.norm", {"self_attn": ("attn", None)}, "post_attention_layernorm"
-    ),
+    "llama": _LLAMA,
     "jamba": _Names(
         "model.embed_tokens",
         "model.layers",
@@ -78,6 +85,7 @@ _KINDS = {
         "feed_forward",
     ),
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _LINEAR),
+    "olmo_hybrid": replace(_LINEAR, gated=False, instead={"self_attn": _OLMO2}),
     "kimi_linear": replace(
         _LINEAR,
         mixers={"self_attn.kv_b_proj": ("attn", None), "self_attn.o_norm": ("mixer_out", delta_rule.mixer)},
@@ -170,6 +178,7 @@ class Reference:
         layers = self.hf.get_submodule(names.layers)
         for number, layer in enumerate(layers):
             entry(layer, ("resid", (number,), ""))
+            names = next((other for part, other in self.names.instead.items() if hasattr(layer, part)), self.names)
             for attribute, (family, naive) in names.mixers.items():
                 name, _, part = attribute.partition(".")
                 mixer = getattr(layer, name, None)
@@ -179,11 +188,11 @@ class Reference:
                     equations(mixer, number, naive)
                 elif names.gated:
                     stack.callback(mixer.q_proj.register_forward_hook(_gates(number, mixer.head_dim, see)).remove)
-                output(mixer, (family, (number,), ""))
+                output(getattr(layer, names.after.get(name, name)), (family, (number,), ""))
             if names.middle and not self.parallel:
                 _around(stack, layer, getattr(layer, names.middle), ("resid_mid", (number,), ""), see)
             if names.middle and names.mlp:
-                output(getattr(layer, names.mlp), ("mlp", (number,), ""))
+                output(getattr(layer, names.after.get(names.mlp, names.mlp)), ("mlp", (number,), ""))
         entry(self.hf.get_submodule(names.norm), ("resid", (len(layers),), ""))
         if any(naive is None for _, naive in names.mixers.values()):
             self._own_attention(stack, see)
@@ -195,9 +204,9 @@ class Reference:
 
         def attend(
             module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
-            scaling: float | None = None, softcap: float | None = None, **_: Any,
+            scaling: float | None = None, softcap: float | None = None, s_aux: Tensor | None = None, **_: Any,
         ) -> Any:  # fmt: skip
-            return attention.attend(module, q, k, v, mask, scaling, softcap, see), None
+            return attention.attend(module, q, k, v, mask, scaling, softcap, s_aux, see), None
 
         AttentionInterface.register("circuitry_reference", attend)
         AttentionMaskInterface.register("circuitry_reference", ALL_MASK_ATTENTION_FUNCTIONS["eager"])
@@ -210,7 +219,7 @@ def _gates(layer: int, width: int, see: See) -> Callable[..., Tensor]:
     """A hook after a query projection: each head has a query of ``width`` numbers, then a gate of as many."""
 
     def hook(_: Any, __: Any, out: Tensor) -> Tensor:
-        parts = list(out.split(width, -1))
+        parts = list(out.split(width, -1))  # type: ignore[no-untyped-call]
         for head in range(len(parts) // 2):
             parts[2 * head + 1] = see(("attn_gate", (layer, head), ""), parts[2 * head + 1])
         return torch.cat(parts, -1)

@@ -78,7 +78,7 @@ def projection(model: Model, node: Node) -> nn.Module:
     Linear(in_features=512, out_features=128, bias=True)
     """
     width = model.hf.config.hidden_size
-    block: nn.Module = model.hf.get_submodule(model.graph.place(node).module)
+    block: nn.Module = model.hf.get_submodule(model.graph.block(node))
     sizes = [(_size(module), module) for module in block.modules()]
     fitting = [(size[0], module) for size, module in sizes if size is not None and size[1] == width]
     if not fitting:

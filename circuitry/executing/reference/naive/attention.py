@@ -21,17 +21,19 @@ def attend(
     mask: Tensor | None,
     scaling: float | None,
     softcap: float | None,
+    sinks: Tensor | None,
     see: See,
 ) -> Tensor:
     """The output of every head [batch, query, head, d_head] from q, k, v [batch, head, pos, d_head]; every value on the way
     passes through ``see``.
 
-    ``mask`` is the stock model's and is only compared with ours. Raises GuardError if they differ.
+    ``mask`` is the stock model's and is only compared with ours. ``sinks`` [head] are scores that a head adds to those of all tokens,
+    for a key without a value. Raises GuardError if the masks differ.
 
     >>> from types import SimpleNamespace
     >>> layer, zeros = SimpleNamespace(layer_idx=0, config=SimpleNamespace(sliding_window=1)), torch.zeros(1, 1, 2, 1)
     >>> values = torch.tensor([[[[2.0], [4.0]]]])
-    >>> attend(layer, zeros, zeros, values, torch.tensor([[0, -9.0], [-9.0, 0]])[None, None], None, None, lambda key, x: x).flatten()
+    >>> attend(layer, zeros, zeros, values, torch.tensor([[0, -9.0], [-9.0, 0]])[None, None], *[None] * 3, lambda key, x: x).flatten()
     tensor([2., 4.])
     """
     layer, heads, shared = module.layer_idx, q.shape[1], q.shape[1] // k.shape[1]
@@ -45,9 +47,20 @@ def attend(
         scores = torch.einsum("bqd,bkd->bqk", qh, kh) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
-        pattern = see(("head", at, "pattern"), scores.masked_fill(hidden, -torch.inf).softmax(-1))
+        pattern = see(
+            ("head", at, "pattern"), _shares(scores.masked_fill(hidden, -torch.inf), None if sinks is None else sinks[head])
+        )
         outs.append(see(("head", at, ""), torch.einsum("bqk,bkd->bqd", pattern, vh)))
     return torch.stack(outs, 2)
+
+
+def _shares(scores: Tensor, sink: Tensor | None) -> Tensor:
+    """exp(score) over the sum of all of them [batch, query, key]."""
+    if sink is None:
+        return scores.softmax(-1)
+    top = torch.maximum(scores.max(-1, keepdim=True).values, sink)
+    weights = torch.exp(scores - top)
+    return weights / (weights.sum(-1, keepdim=True) + torch.exp(sink - top))
 
 
 def window(config: Any, layer: int) -> int | None:

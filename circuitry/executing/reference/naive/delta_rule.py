@@ -48,10 +48,10 @@ def mixer(m: Any, hidden: Tensor, layer: int, see: See) -> Tensor:
 def _decay(m: Any, a: Tensor, head: int) -> Tensor:
     """[batch, pos], or for Kimi [batch, pos, d_key]."""
     if not hasattr(m, "forget_gate"):
-        return -m.A_log[head].exp() * torch.log1p(torch.exp(a[..., head] + m.dt_bias[head]))
+        return -m.A_log[head].exp() * torch.log1p(torch.exp(a[..., head] + m.dt_bias[head]))  # type: ignore[no-any-return]
     columns = slice(head * m.head_dim, (head + 1) * m.head_dim)
     biased = a[..., columns] + m.forget_gate.dt_bias[columns]
-    return -m.forget_gate.A_log.flatten()[head].exp() * torch.log1p(torch.exp(biased))
+    return -m.forget_gate.A_log.flatten()[head].exp() * torch.log1p(torch.exp(biased))  # type: ignore[no-any-return]
 
 
 def _read_weights(m: Any, x: Tensor) -> dict[str, Tensor]:

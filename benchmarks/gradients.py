@@ -2,7 +2,8 @@
 
     python benchmarks/gradients.py
 
-One layer of the shape of Mamba-130M (selective scan), Mamba2-130M (SSD) and RWKV-169M (WKV), float32, random values. Seconds are
+One layer of the shape of Mamba-130M (selective scan), Mamba2-130M (SSD), RWKV-169M (WKV), Qwen3-Next (delta, the gated delta rule) and
+Kimi Linear (kda, the same with a decay for every channel), float32, random values. Seconds are
 CPU seconds of one thread, the least of several repetitions. ``forward`` keeps no gradients, ``backward / forward`` compares with
 it; ``learning`` is the forward pass that prepares for a backward pass. ``grew`` is the growth of the process at its peak, forward
 and backward together, with the gradients of all inputs; ``inputs`` is what these take. ``stock`` is autograd through the loop of
@@ -28,6 +29,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import circuitry as ct
+from circuitry.models.delta_rule import Written, delta_rule
+from circuitry.models.delta_stock import stock_rule
 from circuitry.models.scan import scan
 from circuitry.models.ssd import ssd
 from circuitry.models.wkv import wkv
@@ -55,6 +58,25 @@ def draw_wkv(rows: int, length: int) -> list[Tensor]:
     return [*torch.randn(2, rows, length, channels), -torch.exp(torch.randn(channels)), torch.randn(channels)]
 
 
+def draw_delta(decays: int) -> Callable[[int, int], list[Tensor]]:
+    def draw(rows: int, length: int) -> list[Tensor]:
+        heads, width = 32, 128
+        query, key = F.normalize(torch.randn(2, rows, length, heads, width), dim=-1)
+        decay = -0.1 * torch.rand(rows, length, heads, decays)
+        return [query, key, torch.randn(rows, length, heads, width), torch.rand(rows, length, heads), decay]
+
+    return draw
+
+
+def our_delta(query: Tensor, key: Tensor, value: Tensor, step: Tensor, decay: Tensor) -> Tensor:
+    return delta_rule(Written(key, value * step[..., None], key, step, decay), query)
+
+
+def stock_delta(query: Tensor, key: Tensor, value: Tensor, step: Tensor, decay: Tensor) -> Tensor:
+    state = value.new_zeros(len(value), value.shape[2], key.shape[-1], value.shape[-1])
+    return stock_rule(query, key, value * step[..., None], key * step[..., None], decay, state)[0]
+
+
 def stock_wkv(key: Tensor, value: Tensor, decay: Tensor, first: Tensor) -> Tensor:
     from transformers.models.rwkv.modeling_rwkv import rwkv_linear_attention_cpu
 
@@ -65,6 +87,8 @@ CASES: dict[str, tuple[Callable[[int, int], list[Tensor]], Run, Run]] = {
     # The exact modes are the stock model's operations in its order.
     "scan": (draw_scan, scan, lambda *inputs: scan(*inputs, exact=True)),
     "ssd": (draw_ssd, ssd, lambda *inputs: ssd(*inputs, exact=256)),
+    "delta": (draw_delta(1), our_delta, stock_delta),
+    "kda": (draw_delta(128), our_delta, stock_delta),
     "wkv": (draw_wkv, lambda key, value, *weights: wkv((key, value), (key, value), *weights), stock_wkv),
 }
 

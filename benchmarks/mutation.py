@@ -39,7 +39,23 @@ MODULES = (
     "circuitry/executing/suffix/*.py",
     *(
         f"circuitry/models/{name}.py"
-        for name in ("attention", "gates", "mamba", "mamba2", "mixers", "packed", "rwkv", "scan", "ssd", "stretches", "wkv")
+        for name in (
+            "attention",
+            "delta_projections",
+            "delta_rule",
+            "gated_attention",
+            "gates",
+            "linear_state",
+            "mamba",
+            "mamba2",
+            "mixers",
+            "packed",
+            "rwkv",
+            "scan",
+            "ssd",
+            "stretches",
+            "wkv",
+        )
     ),
 )
 LEFT_OUT = ("circuitry/planning/explain.py", "circuitry/executing/distributed.py")

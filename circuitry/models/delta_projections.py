@@ -28,12 +28,25 @@ class Projected:
 
 
 def is_kimi(mixer: Any) -> bool:
-    """Whether a layer is Kimi's delta attention, which differs from the others in more than names."""
+    """Whether a layer is Kimi's delta attention, which differs from the others in more than names.
+
+    >>> from types import SimpleNamespace
+    >>> is_kimi(SimpleNamespace(num_v_heads=2))
+    False
+    """
     return hasattr(mixer, "forget_gate")
 
 
 def project(mixer: Any, x: Tensor) -> Projected:
-    """From the normed stream [batch, pos, d_model]."""
+    """From the normed stream [batch, pos, d_model].
+
+    >>> from types import SimpleNamespace
+    >>> one = torch.nn.Linear(1, 1)
+    >>> names = dict.fromkeys(("q_proj", "k_proj", "v_proj", "g_proj", "b_proj", "a_proj"), one)
+    >>> rest = {"A_log": torch.zeros(1), "dt_bias": torch.zeros(1), "circuitry": SimpleNamespace(silu=torch.nn.SiLU())}
+    >>> project(SimpleNamespace(**names, **rest), torch.ones(1, 2, 1)).mixed.shape
+    torch.Size([1, 2, 3])
+    """
     if is_kimi(mixer):
         return _kimi(mixer, x)
     if hasattr(mixer, "in_proj_qkvz"):
@@ -76,29 +89,54 @@ def _wide(value: Tensor) -> Tensor:
 
 
 def sizes_of(mixer: Any) -> tuple[int, int, int, int]:
-    """Key heads, heads, and the widths of a key and of a value."""
+    """Key heads, heads, and the widths of a key and of a value.
+
+    >>> from types import SimpleNamespace
+    >>> sizes_of(SimpleNamespace(num_k_heads=1, num_v_heads=2, head_k_dim=4, head_v_dim=8))
+    (1, 2, 4, 8)
+    """
     if is_kimi(mixer):
         return mixer.num_heads, mixer.num_heads, mixer.head_dim, mixer.head_dim
     return mixer.num_k_heads, mixer.num_v_heads, mixer.head_k_dim, mixer.head_v_dim
 
 
 def scale_of(mixer: Any) -> float:
-    """The factor of queries. The two ways to compute it may differ in the last bit."""
+    """The factor of queries. The two ways to compute it may differ in the last bit.
+
+    >>> from types import SimpleNamespace
+    >>> scale_of(SimpleNamespace(num_k_heads=1, num_v_heads=2, head_k_dim=4, head_v_dim=8))
+    0.5
+    """
     width = sizes_of(mixer)[2]
     return float(1 / width**0.5 if is_kimi(mixer) else width**-0.5)
 
 
 def normed(mixer: Any, x: Tensor) -> Tensor:
-    """Queries or keys of length 1."""
+    """Queries or keys of length 1.
+
+    >>> from types import SimpleNamespace
+    >>> bool((normed(SimpleNamespace(), torch.ones(1, 4)) - 0.5).abs().max() < 1e-6)
+    True
+    """
     squared = (x * x).sum(-1, keepdim=True) + _EPS
     return x / torch.sqrt(squared) if is_kimi(mixer) else x * torch.rsqrt(squared)
 
 
 def norm_of(mixer: Any) -> Any:
-    """The norm of what is read."""
+    """The norm of what is read.
+
+    >>> from types import SimpleNamespace
+    >>> norm_of(SimpleNamespace(o_norm="the norm"))
+    'the norm'
+    """
     return mixer.norm if hasattr(mixer, "norm") else mixer.o_norm
 
 
 def output_of(mixer: Any) -> Any:
-    """The output projection."""
+    """The output projection.
+
+    >>> from types import SimpleNamespace
+    >>> output_of(SimpleNamespace(o_proj="the projection"))
+    'the projection'
+    """
     return mixer.out_proj if hasattr(mixer, "out_proj") else mixer.o_proj

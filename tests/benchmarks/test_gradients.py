@@ -11,7 +11,7 @@ import torch
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.mark.parametrize("name", ("scan", "ssd", "wkv"))
+@pytest.mark.parametrize("name", ("scan", "ssd", "wkv", "delta", "kda"))
 def test_stock_and_ours_compute_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))
     draw, ours, stock = importlib.import_module("gradients").CASES[name]

@@ -109,7 +109,17 @@ def test_a_window_shorter_than_the_prompt(kind: str, seed: int) -> None:
     compare(ours, seed)
 
 
-LONG = {"gpt2": 40, "mistral": 70, "mamba": 40, "falcon_mamba": 40, "jamba": 40, "rwkv": 40, "mamba2": 140}
+LONG = {
+    "gpt2": 40,
+    "mistral": 70,
+    "mamba": 40,
+    "falcon_mamba": 40,
+    "jamba": 40,
+    "rwkv": 40,
+    "mamba2": 140,
+    "qwen3_next": 140,
+    "kimi_linear": 40,
+}
 """Prompts of several stretches of a scan, and of more tokens than an attention row has at once."""
 
 
@@ -123,7 +133,7 @@ def test_long_prompts(kind: str, seed: int) -> None:
 # --- half precision --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ("gpt2", "llama", "qwen3_moe", "mamba", "mamba2", "rwkv", "jamba"))
+@pytest.mark.parametrize("kind", ("gpt2", "llama", "qwen3_moe", "mamba", "mamba2", "rwkv", "jamba", "qwen3_next", "kimi_linear"))
 @given(seed=seeds)
 @few(2)
 def test_half_precision_is_as_far_from_whole_rows_as_rounding(kind: str, seed: int) -> None:

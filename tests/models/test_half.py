@@ -27,6 +27,8 @@ PATHS = {
     "mamba2": "ssm_state[{layer},1] @ B -> logits freezing ssm_state",
     "rwkv": "wkv_state[{layer}] @ B -> logits freezing wkv_state",
     "jamba": "ssm_state[{layer}] @ B -> logits",
+    "qwen3_next": "ssm_state[{layer},1] @ B -> logits freezing ssm_state",
+    "kimi_linear": "ssm_state[{layer},1] @ B -> logits freezing ssm_state",
     "jamba-moe": "mlp[{layer}] @ B -> logits",
 }
 TASK = ct.task("induction", distance=8, examples=4, prefix=2)

@@ -6,7 +6,7 @@ RESAMPLES = 2000
 """Bootstrap resamples behind such an interval."""
 SIGNIFICANT = 0.05
 """An effect is significant, and has a star, if its q (p after false-discovery control over the table) is below this."""
-DOES_TASK = 0.5
+DOES_TASK = 0.25
 """A model does a task whose answer is in the prompt if the answer is on top in at least this share of the clean prompts; results
 below it are labelled "below threshold"."""
 KEY_EFFECT = 0.05

@@ -49,13 +49,26 @@ class TrueComponent:
 
 
 @dataclass(frozen=True)
+class TrueSetting:
+    """What the logits at END become when a node has ``value`` at a position: ``logits`` of the tokens at named positions.
+
+    For nodes that are the same in both prompts, so that no corruption shows what they do.
+    """
+
+    node: str
+    position: str
+    value: float
+    logits: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class GroundTruth:
     """The circuit of a compiled model on one task.
 
     ``nodes`` are all nodes that change the logits at END if they take their value from the corrupted prompt, with everything
     after them recomputed, one entry for each corruption; ``edges`` are their connections. ``components`` are those that the
     task's suite should find. ``offsets`` is the write position (states) or read position (attention) of each token, in tokens
-    after it, as ``ct.off_by_one`` measures it.
+    after it, as ``ct.off_by_one`` measures it. ``settings`` is what nodes do that have the same value in both prompts.
     """
 
     model: str
@@ -64,6 +77,7 @@ class GroundTruth:
     edges: tuple[TrueEdge, ...]
     components: tuple[TrueComponent, ...]
     offsets: Mapping[str, int]
+    settings: tuple[TrueSetting, ...] = ()
 
     @property
     def corruptions(self) -> tuple[str, ...]:
@@ -93,7 +107,7 @@ class GroundTruth:
         {'node': 'ssm_state[1]', 'role': 'state', 'position': 'B'}
         """
         fields = asdict(self)
-        return {**fields, **{name: list(fields[name]) for name in ("nodes", "edges", "components")}}
+        return {**fields, **{name: list(fields[name]) for name in ("nodes", "edges", "components", "settings")}}
 
 
 def span(positions: str, where: Mapping[str, int]) -> range:
@@ -112,7 +126,12 @@ def _number(text: str, where: Mapping[str, int]) -> int:
 
 
 def ground_truth(
-    model: str, task: str, routes: Mapping[str, str], components: tuple[TrueComponent, ...], offsets: Mapping[str, int]
+    model: str,
+    task: str,
+    routes: Mapping[str, str],
+    components: tuple[TrueComponent, ...],
+    offsets: Mapping[str, int],
+    settings: tuple[TrueSetting, ...] = (),
 ) -> GroundTruth:
     """The ground truth from ``routes``, the text for each corruption.
 
@@ -128,7 +147,7 @@ def ground_truth(
             for node, at in (site.split(" @ ") for site in sites):
                 nodes[TrueNode(corruption, node, at, role.get(node, PASSES))] = None
             edges |= dict.fromkeys(TrueEdge(corruption, *ends) for ends in zip(sites, sites[1:], arrows, strict=False))
-    return GroundTruth(model, task, tuple(nodes), tuple(edges), components, dict(offsets))
+    return GroundTruth(model, task, tuple(nodes), tuple(edges), components, dict(offsets), settings)
 
 
 def _route(line: str) -> tuple[list[str], list[str]]:

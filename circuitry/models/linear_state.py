@@ -47,7 +47,9 @@ def _parts(mixer: Any, c: Tensor, beta: Tensor, decay: Tensor) -> tuple[Written,
     q, k, v = c.split([key_heads * width, key_heads * width, c.shape[-1] - 2 * key_heads * width], -1)  # type: ignore[no-untyped-call]
 
     def by_head(seen: Tensor) -> Tensor:
-        return normed(mixer, seen.unflatten(-1, (key_heads, width)).repeat_interleave(heads // key_heads, 2).to(wide))  # type: ignore[no-untyped-call]
+        seen = seen.unflatten(-1, (key_heads, width))  # type: ignore[no-untyped-call]
+        # Not repeated once: a copy has other strides, and so a sum over it other bits.
+        return normed(mixer, (seen if heads == key_heads else seen.repeat_interleave(heads // key_heads, 2)).to(wide))
 
     query, seen, erased = points.query(q), points.key(k), points.erase(k)
     key = by_head(seen)

@@ -73,9 +73,9 @@ def below_threshold(top_1: float | Mapping[str, float] | None) -> str:
     ``top_1`` is the share of clean prompts in which the answer has the largest logit; or this for each task, by what it is called.
 
     >>> below_threshold(0.06)
-    'below threshold: the answer is on top in 6% of the clean prompts, and a model does the task from 50%'
+    'below threshold: the answer is on top in 6% of the clean prompts, and a model does the task from 25%'
     >>> below_threshold({"8": 1.0, "128": 0.08}), below_threshold(0.98)
-    ('below threshold for 128: the answer is on top in 8% of the clean prompts, and a model does the task from 50%', '')
+    ('below threshold for 128: the answer is on top in 8% of the clean prompts, and a model does the task from 25%', '')
     """
     by_task = top_1 if isinstance(top_1, Mapping) else {"": top_1}
     low = {name: share for name, share in by_task.items() if share is not None and share < DOES_TASK}

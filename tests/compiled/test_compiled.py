@@ -17,7 +17,7 @@ import torch
 
 import circuitry as ct
 from circuitry import content
-from circuitry.compiled import NAMES, GroundTruth, TrueEdge, build, mamba, mamba2, rwkv, transformer, truth
+from circuitry.compiled import NAMES, GroundTruth, TrueEdge, build, gated_delta, mamba, mamba2, rwkv, transformer, truth
 from circuitry.compiled import ioi as written_ioi
 from circuitry.errors import ModelError
 from circuitry.models.model import wrap
@@ -40,7 +40,9 @@ INDUCTION = tuple(name for name in NAMES if name != "ioi")
 ROUTES = [(name, corruption) for name in NAMES for corruption in truth(name).corruptions]
 EVERY = [(name, corruption) for name, corruption in ROUTES if name != "ioi" or corruption == "ABC"]
 SAMPLED = [(name, "A") for name in INDUCTION] + [("ioi", corruption) for corruption in ("IO", "S1", "S2")]
-MAKERS: dict[str, Callable[..., Any]] = {m.__name__.rpartition(".")[2]: m.build for m in (mamba, mamba2, rwkv, transformer)}
+MAKERS: dict[str, Callable[..., Any]] = {
+    m.__name__.rpartition(".")[2]: m.build for m in (gated_delta, mamba, mamba2, rwkv, transformer)
+}
 
 
 @functools.cache
@@ -166,7 +168,13 @@ def forgetful(_: str) -> Any:
     return mamba2.build(SMALL, tuple((lag, tuple(row)) for (lag, _), row in zip(mamba2.LAYERS, made, strict=True)))
 
 
+def fades(_: str) -> Any:
+    heads = gated_delta.Head(2), gated_delta.Head(1, into="out", memory=gated_delta.FORGETS), gated_delta.Head(3)
+    return gated_delta.build(SMALL, (gated_delta.LAYERS[0], heads, gated_delta.LAYERS[2]))
+
+
 UNABLE: dict[str, Callable[[str], Any]] = {
+    "gated_delta": fades,
     "mamba": wrong_key,
     "rwkv": wrong_shift,
     "mamba2": forgetful,

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 import circuitry as ct
-from circuitry.compiled import mamba, mamba2, rwkv, transformer, truth
+from circuitry.compiled import gated_delta, mamba, mamba2, rwkv, transformer, truth
 from circuitry.models.model import wrap
 from circuitry.suites import SuiteResult
 from support.compiled import SMALL
 from support.pages import ROOT, difference, outputs
 
 MAKERS: dict[str, Callable[..., Any]] = {
+    "gated_delta": gated_delta.build,
     "mamba": mamba.build,
     "mamba2": mamba2.build,
     "rwkv": rwkv.build,
@@ -54,7 +55,7 @@ EDGES = {
         ("head[2,2] @ END", "logits", ""),
     },
 }
-EDGES["mamba2"] = EDGES["mamba"]
+EDGES["mamba2"] = EDGES["gated_delta"] = EDGES["mamba"]
 """What each suite's circuit has to show, as it draws it: a hub stands for a port of the heads after it."""
 
 
@@ -97,11 +98,12 @@ def test_the_ioi_circuit_is_faithful_and_complete_and_no_part_of_it_is_idle() ->
     assert all(abs(scores[f"circuit without all {one.role}"]) > 0.9 * abs(whole) for one in truth("ioi").components)
 
 
-def test_the_suite_names_a_layer_where_states_have_heads() -> None:
+@pytest.mark.parametrize(("name", "state"), [("mamba2", "ssm_state[1,2]"), ("gated_delta", "ssm_state[1,1]")])
+def test_the_suite_names_a_layer_where_states_have_heads(name: str, state: str) -> None:
     """The truth names heads; a suite patches all heads of a layer together."""
-    named = {(one.node, one.role, one.position) for one in run("mamba2").summary.components}
-    assert named == {(_layer(one.node), one.role, one.position) for one in truth("mamba2").components}
-    assert {one.node for one in truth("mamba2").components if one.role == "state"} == {"ssm_state[1,2]"}
+    named = {(one.node, one.role, one.position) for one in run(name).summary.components}
+    assert named == {(_layer(one.node), one.role, one.position) for one in truth(name).components}
+    assert {one.node for one in truth(name).components if one.role == "state"} == {state}
 
 
 def _layer(node: str) -> str:

@@ -38,7 +38,7 @@ def test_answers_are_those_of_the_stock_model(mamba: ct.Model, task: str, corrup
 def test_other_prompts_are_measured_again(mamba: ct.Model) -> None:
     vocabulary = mamba.vocabulary
     near, far = (ct.task("induction", distance=d, examples=16).prompts(vocabulary) for d in (8, 250))
-    assert top_1(mamba, near) == 1 and top_1(mamba, far) < 0.5 and top_1(mamba, near) == 1
+    assert top_1(mamba, near) == 1 and top_1(mamba, far) < 0.25 and top_1(mamba, near) == 1
 
 
 def test_tables_of_a_task_that_is_not_done_say_so(mamba: ct.Model, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from circuitry.training.scan import _library, fast_mamba_training, fast_rwkv_training, fast_training
+from circuitry.training.scan import _library, fast_delta_training, fast_mamba_training, fast_rwkv_training, fast_training
 from support import tiny
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="training needs a C compiler")
@@ -35,8 +35,11 @@ def apart(one: Tensor, other: Tensor) -> float:
     return ((one - other).abs().max() / other.abs().max()).item()
 
 
-@pytest.mark.parametrize(("kind", "kernel", "most"), [("mamba", fast_mamba_training, 1e-4), ("rwkv", fast_rwkv_training, 1e-5)])
-def test_a_compiled_scan_has_the_stock_values_and_gradients(
+@pytest.mark.parametrize(
+    ("kind", "kernel", "most"),
+    [("mamba", fast_mamba_training, 1e-4), ("rwkv", fast_rwkv_training, 1e-5), ("qwen3_next", fast_delta_training, 1e-5)],
+)
+def test_a_faster_scan_has_the_stock_values_and_gradients(
     kind: str, kernel: Callable[[], AbstractContextManager[None]], most: float
 ) -> None:
     """Both in float32. Mamba's gradients cancel more, so that what either of them rounds shows more."""
@@ -76,12 +79,17 @@ def test_wkv_for_keys_small_and_large(scale: float, channels: int) -> None:
 
 def test_stock_functions_come_back() -> None:
     from transformers.models.mamba import modeling_mamba
+    from transformers.models.qwen3_next import modeling_qwen3_next
     from transformers.models.rwkv import modeling_rwkv
 
-    before = modeling_rwkv.rwkv_linear_attention, modeling_mamba.mamba_selective_scan
-    with fast_training("rwkv"), fast_training("mamba"):
-        assert modeling_rwkv.rwkv_linear_attention is not before[0] and modeling_mamba.mamba_selective_scan is not before[1]
-    assert (modeling_rwkv.rwkv_linear_attention, modeling_mamba.mamba_selective_scan) == before
+    def stock() -> tuple[Any, ...]:
+        scan, delta = modeling_mamba.mamba_selective_scan, modeling_qwen3_next.torch_chunk_gated_delta_rule
+        return modeling_rwkv.rwkv_linear_attention, scan, delta
+
+    before = stock()
+    with fast_training("rwkv"), fast_training("mamba"), fast_training("qwen3_next"):
+        assert all(new is not old for new, old in zip(stock(), before, strict=True))
+    assert stock() == before
 
 
 def test_a_compiled_wkv_keeps_no_state() -> None:

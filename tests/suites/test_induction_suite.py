@@ -13,7 +13,7 @@ from circuitry.suites import Receivers, Study, SuiteResult, reads, senders, stro
 from circuitry.suites.induction_heads import baselines
 from circuitry.suites.induction_states import _ports
 from support import known, tiny
-from support.suite_runs import random_model, result
+from support.suite_runs import random_model, result, shares
 
 TABLES = {
     "gpt_neox": {
@@ -112,14 +112,14 @@ def test_the_convolution_brings_a_and_b_to_the_write_position() -> None:
 
 def test_the_tap_that_carries_b_spans_from_b_to_the_write() -> None:
     """Layer 3 writes B at B+2, so of all taps that arrive there only the one of lag 2 has seen the corrupted token."""
-    shares = result("mamba").tables["conv_edges"].normalized()["B", 3].xs("B+2", level="position")
-    assert shares.idxmax() == 2 and shares.drop(2).abs().max() < 0.01
+    lags = result("mamba").tables["conv_edges"].normalized()["B", 3].xs("B+2", level="position")
+    assert lags.idxmax() == 2 and lags.drop(2).abs().max() < 0.01
 
 
 def test_the_ports_of_the_write_input_are_compared_with_all_of_them() -> None:
-    shares = result("mamba").tables["write_ports"].normalized()
-    assert set(shares.index) == {"all", "value", "delta", "B"}
-    assert shares["all"] > 0.5
+    readers = result("mamba").tables["write_ports"].normalized()
+    assert set(readers.index) == {"all", "value", "delta", "B"}
+    assert readers["all"] > 0.5
 
 
 def test_the_first_table_of_the_paper_is_a_part_of_the_sweep() -> None:
@@ -165,9 +165,9 @@ def test_the_suite_recovers_a_chain_of_two_heads_that_was_written_by_hand() -> N
 def test_senders_and_reads_follow_the_chain_to_the_token() -> None:
     study = Study(planted(), known.task(), options={})
     heads, around = [(1, 0), (1, 1)], ["A", "B", "B+1", "B+2"]
-    taken = reads(study, "Values", heads, "v", around).normalized()
+    taken = shares(reads(study, "Values", heads, "v", around))
     sent = senders(study, "To the values", Receivers([(1, 0)], "v", ""), around)
-    before = reads(study, "Before", [(0, 0)], "v", around, through=Receivers([(1, 0)], "v", "")).normalized()
+    before = shares(reads(study, "Before", [(0, 0)], "v", around, through=Receivers([(1, 0)], "v", "")))
     assert sent is not None
     assert taken["1,0", "B+1"] == pytest.approx(1) and taken.drop(("1,0", "B+1")).abs().max() < 1e-6
     assert [(one, at, round(share, 6)) for one, at, share in strong_senders(sent)] == [((0, 0), "B+1", 1)]

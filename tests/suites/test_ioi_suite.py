@@ -186,10 +186,10 @@ def test_a_chain_of_two_heads_is_followed_back_to_the_name() -> None:
     model = known.llama([(0, 1, 1), (1, 1, 1)], [(1, None, 2), (0, None, 1)])
     study = Study(model, ct.task("ioi", corruption="IO", examples=12), options={})
     around = ["IO", "IO+1", "IO+2", "S1+1", "S2"]
-    taken = reads(study, "Values", [(1, 0), (1, 1)], "v", around).normalized()
+    taken = shares(reads(study, "Values", [(1, 0), (1, 1)], "v", around))
     sent = senders(study, "To the values", Receivers([(1, 0)], "v", ""), around)
     everywhere = senders(study, "To the values, from every position", Receivers([(1, 0)], "v", ""))
-    before = reads(study, "Before", [(0, 0)], "v", around, through=Receivers([(1, 0)], "v", "")).normalized()
+    before = shares(reads(study, "Before", [(0, 0)], "v", around, through=Receivers([(1, 0)], "v", "")))
     assert taken["1,0", "IO+1"] == pytest.approx(1) and taken.drop(("1,0", "IO+1")).abs().max() < 1e-6
     assert [(one, at, round(share, 6)) for one, at, share in strong_senders(sent)] == [((0, 0), "IO+1", 1)]
     assert [(one, at, round(share, 6)) for one, at, share in strong_senders(everywhere, "IO+1")] == [((0, 0), "IO+1", 1)]

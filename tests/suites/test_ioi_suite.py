@@ -12,6 +12,8 @@ import circuitry as ct
 from circuitry.suites import Receivers, Study, SuiteResult, reads, senders, strong_senders
 from circuitry.suites.ioi_roles import Found
 from support import known, tiny
+from support.chance import by_chance
+from support.suite_runs import shares
 
 
 @functools.cache
@@ -143,12 +145,12 @@ def random_result(kind: str, examples: int, corruption: str = "auto") -> SuiteRe
     return ct.run("ioi", tiny.model(kind), examples=examples, corruption=corruption)
 
 
-@pytest.mark.parametrize("kind", tiny.CONFIGS)
-def test_in_a_random_model_nothing_is_found(kind: str) -> None:
-    found = random_result(kind, 20)
-    assert found.summary.components == [] and found.summary.offset == "none"
-    assert "no IOI circuit was found" in found.summary.text()
-    assert found.circuit is not None and found.circuit.nodes == ()
+def test_in_random_models_no_more_is_named_than_the_level_allows() -> None:
+    """Heads are named by two tables, IO's logit and the difference, states by one. Most runs find nothing, but not all of them."""
+    for found in by_chance("ioi", {"head": 2, "state": 1}):
+        assert found.summary.components == [] and found.summary.offset == "none"
+        assert "no IOI circuit was found" in found.summary.text()
+        assert found.circuit is not None and found.circuit.nodes == ()
 
 
 @pytest.mark.parametrize("kind", ["gpt_neox", "llama", "mamba"])

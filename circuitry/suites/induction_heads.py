@@ -10,9 +10,10 @@ from ..drawing.circuit import Circuit
 from ..planning.metrics import METRICS
 from ..results.table import PatchingTable
 from ..results.writing import count
+from .heads import Head
 from .keys import keys
 from .result import SuiteResult, Summary
-from .senders import Head, Receivers, read_at, read_by, reads, senders, site, strong_senders, together
+from .senders import Receivers, read_at, read_by, reads, senders, site, strong_senders, together
 from .stages import Drawing
 from .study import Study
 

@@ -21,6 +21,7 @@ from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
 from ..results.writing import count
 from ..thresholds import KEY_EFFECT
+from .heads import Head
 from .ioi_roles import (
     AT_END,
     DIRECT,
@@ -43,7 +44,7 @@ from .ioi_roles import (
 from .keys import keys, sure
 from .possible import patch_possible, possible_set
 from .result import Picture, SuiteResult, Summary
-from .senders import Head, Receivers, jointly, read_at, read_by, reads, senders, site, strong_senders
+from .senders import Receivers, jointly, read_at, read_by, reads, senders, site, strong_senders
 from .stages import Drawing
 from .study import Study
 

@@ -10,14 +10,10 @@ import pandas as pd
 
 from ..results.table import PatchingTable
 from ..thresholds import KEY_EFFECT
+from .heads import Head, Sender
 from .keys import keys
 from .possible import patch_possible, possible_set
 from .study import Study
-
-Head = tuple[int, int]
-"""(layer, number)."""
-Sender = tuple[Head, str, float]
-"""(head, position at which it acts, normalized effect)."""
 
 
 def site(study: Study, heads: Iterable[Head], port: str = "", position: str = "") -> str:

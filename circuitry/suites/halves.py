@@ -36,7 +36,7 @@ def run_halves(study: Study, states: Half, heads: Half) -> SuiteResult:
     if len(halves) == 1:
         result = next(iter(halves.values()))(study)
         return result if graph.by_role("state") or not graph.by_role("conv_edge") else _heads_beside_convolutions(result)
-    results = {name: run(replace(study, tables={}, prefix=f"{name}_")) for name, run in halves.items()}
+    results = {name: run(replace(study, tables={}, prefix=f"{name}_", left_out=[])) for name, run in halves.items()}
     summaries = {name: result.summary for name, result in results.items()}
     parts = [replace(c, table=c.table and f"{name}_{c.table}") for name, s in summaries.items() for c in s.components]
     alone = [f"patched alone, {having(s.together)} {s.explained:.0%} of the effect" for s in summaries.values() if s.components]

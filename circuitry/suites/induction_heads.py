@@ -10,9 +10,10 @@ from ..drawing.circuit import Circuit
 from ..planning.metrics import METRICS
 from ..results.table import PatchingTable
 from ..results.writing import count
+from .heads import Head
 from .keys import keys
 from .result import SuiteResult, Summary
-from .senders import Head, Receivers, read_at, reads, senders, site, strong_senders, together
+from .senders import Receivers, read_at, read_by, reads, senders, site, strong_senders, together
 from .stages import Drawing
 from .study import Study
 
@@ -43,7 +44,9 @@ def run(study: Study) -> SuiteResult:
         return _nothing(study, effects)
     for port, words in (("v", "values"), ("k", "keys")):
         title = f"Where the induction heads' {words} are read ([{PORTS[port]}'])"
-        study.keep(f"reads_{port}", reads(study, title, heads, port, AROUND, corruption=PORTS[port]))
+        read = reads(study, title, heads, port, AROUND, corruption=PORTS[port])
+        if read is not None:
+            study.keep(f"reads_{port}", read)
     for port, corruption in PORTS.items():
         _senders(study, port, corruption, heads)
     _senders_read(study, heads)
@@ -57,7 +60,9 @@ def _at_distance(study: Study) -> PatchingTable:
 
 def _senders(study: Study, port: str, corruption: str, heads: list[Head]) -> None:
     """Every earlier head to a port of the induction heads: keys and values where they are read, queries at END."""
-    positions = ["END"] if port == "q" else read_at(study.tables[f"reads_{port}"])
+    positions = ["END"] if port == "q" else read_at(study.tables.get(f"reads_{port}"))
+    if not positions:
+        return
     title = f"Earlier heads to the induction heads' {port} ([{corruption}'])"
     table = senders(study, title, Receivers(heads, port, "{position}"), positions, corruption=corruption)
     if table is not None:
@@ -76,7 +81,9 @@ def _senders_read(study: Study, heads: list[Head]) -> None:
     writers = list(dict.fromkeys(head for head, port, _, _ in _strong(study) if port == "k"))
     if writers:
         title = "Where the heads that write the keys read ([A'])"
-        study.keep("senders_read", reads(study, title, writers, "v", AROUND, Receivers(heads, "k", ""), corruption="A"))
+        table = reads(study, title, writers, "v", AROUND, Receivers(heads, "k", ""), corruption="A")
+        if table is not None:
+            study.keep("senders_read", table)
 
 
 def _joint(study: Study, heads: list[Head]) -> float:
@@ -87,10 +94,10 @@ def _joint(study: Study, heads: list[Head]) -> float:
 
 def _summary(study: Study, heads: list[Head]) -> Summary:
     """The same columns as for a state-space model: the position that a head reads is the counterpart of a write position."""
-    read, distance = study.tables["reads_v"].normalized(), study.task.options["distance"]
-    components = []
+    distance, components = study.task.options["distance"], []
     for head in heads:
-        at = str(read[f"{head[0]},{head[1]}"].idxmax())
+        values = read_by(study.tables.get("reads_v"), head)
+        at = "" if values is None else str(values.idxmax())
         components.append(study.component(site(study, [head]), "induction head", "heads_to_logits", (distance, *head), at))
     for head, port, at, _ in _strong(study):
         role = f"writes the {port} ([{PORTS[port]}'])"
@@ -120,7 +127,7 @@ def baselines(study: Study) -> dict[str, float]:
 def _gap(study: Study, distance: int) -> float | None:
     """Clean minus corrupted logit of the answer; None if the suite's first table has not measured it."""
     table = study.tables.get("heads_to_logits")
-    if table is None or table.unit != METRICS["logit"].unit:
+    if table is None or table.unit != METRICS["logit"].unit or distance not in set(table.frame["distance"]):
         return None
     part = table.select("distance", distance)
     gap = float((part.values("base")[0] - part.values("source")[0]).mean())
@@ -155,9 +162,10 @@ def _circuit(study: Study, effects: pd.Series, heads: list[Head]) -> Circuit:
 
 def _draw_copying(study: Study, heads: list[Head], drawing: Drawing) -> None:
     """The tokens that the induction heads copy directly, each with the joint effect of all heads' values there."""
-    read = study.tables["reads_v"].normalized()
     for head in heads:
-        values = read[f"{head[0]},{head[1]}"]
+        values = read_by(study.tables.get("reads_v"), head)
+        if values is None:
+            continue
         at, title = str(values.idxmax()), "The v of all induction heads together"
         if f"token @ {at}" not in {node.name for node in drawing.nodes}:
             drawing.node(
@@ -167,17 +175,16 @@ def _draw_copying(study: Study, heads: list[Head], drawing: Drawing) -> None:
 
 
 def _read_effect(study: Study, port: str, head: Head) -> float:
-    """The largest normalized effect of a port of one induction head over positions; NaN for queries, which are not measured."""
-    table = study.tables.get(f"reads_{port}")
-    return float(table.normalized()[f"{head[0]},{head[1]}"].max()) if table is not None else float("nan")
+    """The largest normalized effect of a port of one induction head over positions; NaN where it is not measured, as of queries."""
+    values = read_by(study.tables.get(f"reads_{port}"), head)
+    return float("nan") if values is None else float(values.max())
 
 
 def _draw_reading(study: Study, head: Head, name: str, drawing: Drawing) -> None:
     """An arrow from the token that an earlier head reads its value from."""
-    table, key = study.tables.get("senders_read"), f"{head[0]},{head[1]}"
-    if table is not None and key in set(table.frame["head"]):
-        read = table.normalized()[key]
-        drawing.token(str(read.idxmax()), name, float(read.max()), "v")
+    values = read_by(study.tables.get("senders_read"), head)
+    if values is not None:
+        drawing.token(str(values.idxmax()), name, float(values.max()), "v")
 
 
 def _nothing(study: Study, effects: pd.Series) -> SuiteResult:

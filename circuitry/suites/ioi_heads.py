@@ -8,8 +8,10 @@ wrote it there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -17,9 +19,9 @@ import pandas as pd
 from ..drawing.circuit import Circuit
 from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
-from ..paths.labelled import labelled
 from ..results.writing import count
 from ..thresholds import KEY_EFFECT
+from .heads import Head
 from .ioi_roles import (
     AT_END,
     DIRECT,
@@ -40,8 +42,9 @@ from .ioi_roles import (
     Stage,
 )
 from .keys import keys, sure
+from .possible import patch_possible, possible_set
 from .result import Picture, SuiteResult, Summary
-from .senders import Head, Receivers, jointly, read_at, reads, senders, site, strong_senders
+from .senders import Receivers, jointly, read_at, read_by, reads, senders, site, strong_senders
 from .stages import Drawing
 from .study import Study
 
@@ -101,16 +104,29 @@ def _roles_at_end(study: Study) -> dict[str, list[Head]]:
 
 def _movers(study: Study, movers: list[Head], by_role: Found) -> None:
     """Which port the movers depend on, which token they copy from, and which heads wrote it there."""
-    paths = {port: f"{site(study, movers, port)} -> logits freezing {study.carriers}" for port in "qkv"}
-    note = "All heads that write the answer, together. Queries say where to look, values what is copied."
-    study.keep("mover_ports", study.patch("What the heads that write the answer need: q, k or v", labelled("port", paths)), note)
-    read = study.keep("movers_read", reads(study, "Where the heads that write the answer copy from", movers, "v", POSITIONS))
+    _mover_ports(study, movers)
+    read = reads(study, "Where the heads that write the answer copy from", movers, "v", POSITIONS)
+    if read is not None:
+        study.keep("movers_read", read)
     elsewhere = [p for p in read_at(read) if p != "IO"]
     receivers = Receivers(movers if elsewhere else [], "v", "")
     table = senders(study, "Earlier heads to the answering heads' v, at every position", receivers)
     if table is not None:
         note = "The movers copy from tokens other than the name itself, so an earlier head must have put it there."
         by_role.roles[WRITER] = strong_senders(study.keep("senders_v", table, note))
+
+
+def _mover_ports(study: Study, movers: list[Head]) -> None:
+    """All movers together, by port. A query of layer 0 sees only END, where the prompts do not differ, so it is left out."""
+
+    def path(port: str, heads: list[Head]) -> str:
+        return f"{site(study, heads, port)} -> logits freezing {study.carriers}"
+
+    paths = {port: possible_set(study, partial(path, port), movers) or path(port, movers) for port in "qkv"}
+    table = patch_possible(study, "What the heads that write the answer need: q, k or v", "port", paths)
+    if table is not None:
+        note = "All heads that write the answer, together. Queries say where to look, values what is copied."
+        study.keep("mover_ports", table, note)
 
 
 def _inhibition(study: Study, movers: list[Head], by_role: Found) -> None:
@@ -130,6 +146,9 @@ def _inhibition(study: Study, movers: list[Head], by_role: Found) -> None:
         return
     title = "Where the heads that notice S match it (k)"
     matches = reads(study, title, [head for head, _, _ in at_s2], "k", ["IO", "IO+1", "S1", "S1+1"], inhibiting)
+    if matches is None:
+        by_role.roles[OTHER] = at_s2
+        return
     matched = study.keep("noticing_read", matches, "A key at S1 makes a duplicate-token head, a key at S1+1 an induction head.")
     where = dict(reversed(keys(matched, most=len(matched.mean()))))  # dict() keeps the last, so each head's strongest
     for head, at, effect in at_s2:
@@ -218,23 +237,18 @@ def _stage(study: Study, drawing: Drawing, stage: Stage, by_role: Found, joint: 
 def _most_read(study: Study) -> str:
     """The position, other than the name itself, that the heads that write the answer copy most from."""
     read = study.tables["movers_read"].normalized().groupby("position", sort=False).sum()
-    return str(read.drop("IO").idxmax())
+    return str(read.drop("IO", errors="ignore").idxmax())
 
 
 def _tokens(study: Study, drawing: Drawing, by_role: Found) -> None:
     """The tokens that movers and noticing heads read themselves."""
     family = study.name("head")
     for name, roles, port in (("movers_read", DIRECT, "v"), ("noticing_read", (DUPLICATE, INDUCTION), "k")):
-        table = study.tables.get(name)
-        if table is None:
-            continue
-        effects = table.normalized()
-        for role in roles:
-            for (a, b), at, _ in by_role.roles.get(role, []):
-                row = effects[f"{a},{b}"]
-                for position in ("IO", "S1", "S2"):
-                    if (effect := float(row.get(position, 0.0))) >= KEY_EFFECT:
-                        drawing.token(position, f"{family}[{a},{b}] @ {at}", effect, port)
+        for (a, b), at, _ in by_role.of(*roles):
+            row = read_by(study.tables.get(name), (a, b))
+            for position in ("IO", "S1", "S2"):
+                if row is not None and row.get(position, math.nan) >= KEY_EFFECT:
+                    drawing.token(position, f"{family}[{a},{b}] @ {at}", float(row[position]), port)
 
 
 def _nothing(study: Study, most: float) -> SuiteResult:

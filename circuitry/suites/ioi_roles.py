@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .senders import Head, Sender
+from .heads import Head, Sender
 
 POSITIONS = ["IO", "IO+1", "S1", "S1+1", "S2", "S2+1", "END-2", "END-1", "END"]
 MOVER, SUPPRESSOR, HELPER, NEGATIVE = "name mover", "S suppressor", "other helping head", "negative name mover"

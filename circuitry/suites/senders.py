@@ -6,16 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..paths.labelled import labelled
+import pandas as pd
+
 from ..results.table import PatchingTable
 from ..thresholds import KEY_EFFECT
+from .heads import Head, Sender
 from .keys import keys
+from .possible import patch_possible, possible_set
 from .study import Study
-
-Head = tuple[int, int]
-"""(layer, number)."""
-Sender = tuple[Head, str, float]
-"""(head, position at which it acts, normalized effect)."""
 
 
 def site(study: Study, heads: Iterable[Head], port: str = "", position: str = "") -> str:
@@ -74,9 +72,9 @@ class Receivers:
 
 
 def senders(study: Study, title: str, receivers: Receivers, positions: Sequence[str] = (), **task: Any) -> PatchingTable | None:
-    """Patch every earlier head through a port of the receivers to the logits; None without receivers or earlier heads.
+    """Patch every earlier head through a port of the receivers to the logits; None if no head can reach any receiver.
 
-    A head sends to all receivers in later layers. Without ``positions`` it is patched at all positions at once.
+    A head sends to all receivers in later layers that it can reach. Without ``positions`` it is patched at all positions at once.
 
     >>> import circuitry as ct
     >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
@@ -84,13 +82,23 @@ def senders(study: Study, title: str, receivers: Receivers, positions: Sequence[
     ('layer', 'head', 'position')
     """
     head = study.name("head")
+    axes = {"position": list(positions)} if positions else {}
     paths: dict[int, str] = {}
     last = max((layer for layer, _ in receivers.heads), default=0)
     for layer in sorted({layer for layer, _ in study.model.graph.indices(head) if layer < last}):
         where = " @ {position}" if positions else ""
-        paths[layer] = f"{head}[{layer},{{head}}]{where} {receivers.after(layer).through(study)}"
-    axes = {"position": list(positions)} if positions else {}
-    return study.patch(title, labelled("layer", paths), task=task, **axes) if paths else None
+        paths[layer] = _sent(study, f"{head}[{layer},{{head}}]{where}", receivers.after(layer), task=task, **axes)
+    return patch_possible(study, title, "layer", paths, task=task, **axes) if paths else None
+
+
+def _sent(study: Study, source: str, receivers: Receivers, **options: Any) -> str:
+    """The path from a source through the receivers that it can reach; through all of them if it reaches none."""
+
+    def path(heads: Sequence[Head]) -> str:
+        return f"{source} {replace(receivers, heads=heads).through(study)}"
+
+    whole = path(receivers.heads)
+    return possible_set(study, path, receivers.heads, **options) or whole if study.refusal(whole, **options) else whole
 
 
 def reads(
@@ -101,8 +109,10 @@ def reads(
     positions: Sequence[str],
     through: Receivers | None = None,
     **task: Any,
-) -> PatchingTable:
+) -> PatchingTable | None:
     """Patch a port of each head at every position. The effect is large at the positions that the head reads.
+
+    Heads that can read at none of the positions are left out; None if that is all of them.
 
     By default the head's output goes to the logits with all other heads frozen; with ``through``, to the later receivers.
 
@@ -111,11 +121,12 @@ def reads(
     >>> reads(study, "Values", [(1, 0)], "v", ["A", "B"]).axes
     ('head', 'position')
     """
+    options: dict[str, Any] = {"task": task, "position": list(positions)}
     paths = {}
     for head in heads:
-        rest = through.after(head[0]).through(study) if through else f"-> logits freezing {study.carriers}"
-        paths[f"{head[0]},{head[1]}"] = f"{site(study, [head], port)} @ {{position}} {rest}"
-    return study.patch(title, labelled("head", paths), task=task, position=list(positions))
+        source, end = f"{site(study, [head], port)} @ {{position}}", f"-> logits freezing {study.carriers}"
+        paths[f"{head[0]},{head[1]}"] = _sent(study, source, through.after(head[0]), **options) if through else f"{source} {end}"
+    return patch_possible(study, title, "head", paths, **options)
 
 
 def together(study: Study, title: str, receivers: Receivers, **task: Any) -> float:
@@ -137,20 +148,33 @@ def jointly(study: Study, receivers: Receivers, **task: Any) -> str:
     >>> jointly(Study(ct.load("bundled:gpt_neox"), ct.task("induction")), Receivers([(1, 0), (1, 2)], "q", "END"))
     '(head[1,0].q @ END, head[1,2].q @ END) -> logits'
     """
-    changed = [head for head in receivers.heads if study.possible(replace(receivers, heads=[head]).onward(study), **task)]
-    return replace(receivers, heads=changed).onward(study) if changed else ""
+    return possible_set(study, lambda heads: replace(receivers, heads=heads).onward(study), receivers.heads, task=task)
 
 
-def read_at(table: PatchingTable) -> list[str]:
-    """The positions at which a port of several heads matters: all above the threshold, or else the strongest.
+def read_at(table: PatchingTable | None) -> list[str]:
+    """The positions at which a port of several heads matters: all above the threshold, or else the strongest. None for no table.
 
     >>> import numpy as np
     >>> cells = [{"head": "1,0", "position": p} for p in ("A", "B")]
     >>> read_at(PatchingTable.of(cells, np.array([[0.01], [0.4]]), np.zeros(1), np.ones(1), "logit"))
     ['B']
     """
+    if table is None:
+        return []
     profile = table.normalized().groupby("position", sort=False).sum()
     return [str(p) for p in profile.index if profile[p] >= KEY_EFFECT] or [str(profile.idxmax())]
+
+
+def read_by(table: PatchingTable | None, head: Head) -> pd.Series | None:
+    """The normalized effects of one head by position, from a table of ``reads``; None where it was not measured.
+
+    >>> import numpy as np
+    >>> table = PatchingTable.of([{"head": "1,0", "position": "A"}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
+    >>> read_by(table, (1, 0)).to_dict(), read_by(table, (1, 1))
+    ({'A': 1.0}, None)
+    """
+    label = f"{head[0]},{head[1]}"
+    return table.normalized()[label] if table is not None and label in set(table.frame["head"]) else None
 
 
 def strong_senders(table: PatchingTable | None, at: str = "") -> list[Sender]:

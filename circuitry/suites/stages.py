@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..drawing.circuit import Circuit, CircuitEdge, CircuitNode
-from .senders import Head, Sender
+from .heads import Head, Sender
 
 
 @dataclass

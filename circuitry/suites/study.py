@@ -34,7 +34,8 @@ class Study:
 
     ``settings`` are the options of the suite, ``options`` go to every ``patch``, ``say`` is called with what runs next.
     ``tables`` are those kept so far. With a ``folder`` they are written at once, and patches that an interrupted run has
-    finished are read from it. ``prefix`` goes before the names of the written tables.
+    finished are read from it. ``prefix`` goes before the names of the written tables. ``left_out`` has a line for each table
+    that was not made because no effect is possible there; the summary repeats them.
     """
 
     model: Model
@@ -45,6 +46,7 @@ class Study:
     folder: RunFolder | None = None
     tables: dict[str, PatchingTable] = field(default_factory=dict)
     prefix: str = ""
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def carriers(self) -> str:
@@ -83,13 +85,8 @@ class Study:
         if metric is None and not self._has_metric(path):
             options.pop("metric", None)  # the suite's metric needs logits, and this path ends elsewhere
 
-        # Sweep marks values that the suite chose, not the user: two that are the same token are merged instead of refused.
-        swept: dict[str, Any] = {
-            name: values if isinstance(values, str | int) else Sweep(values) for name, values in axes.items()
-        }
-
         def make() -> PatchingTable:
-            return patch(self.model, posed, path, axes=swept, **options)
+            return patch(self.model, posed, path, axes=_swept(axes), **options)
 
         # The text of an executor has only what can change a number, so a run resumes with more memory or without a progress bar.
         numbers = {**options, "executor": str(choice(options.get("executor", DEFAULT)))}
@@ -121,20 +118,40 @@ class Study:
 
     def possible(self, path: str, **task: Any) -> bool:
         """Whether a path can have an effect, given the graph and the tokens that differ; ``task`` as for ``patch``."""
+        return not self.refusal(path, task=task)
+
+    def refusal(self, path: Paths, *, task: Mapping[str, Any] | None = None, **axes: Any) -> str:
+        """Why ``patch`` would refuse a path, with the same arguments: no effect is possible in any cell. "" if one is.
+
+        >>> import circuitry as ct
+        >>> study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=2))
+        >>> study.refusal("head[1,0].q @ B -> logits freezing head")[:46], study.refusal("head[1,0] @ END -> logits")
+        ('no unfrozen node between head[1,0].q and logit', '')
+        """
+        made = {name: self.options[name] for name in ("intervention", "direction") if name in self.options}
         try:
-            compile_path(self.model, self.task.but(**task), path)
-        except PathError:
-            return False
-        return True
+            compile_path(self.model, self.task.but(**(task or {})), path, axes=_swept(axes), **made)
+        except PathError as error:
+            return error.problem
+        return ""
 
     def over(self, option: str, values: Sequence[Any], title: str, path: Paths, **options: Any) -> PatchingTable:
-        """One table for several values of a task option, its first axis. Raises CircuitryError for a repeated value."""
+        """One table for several values of a task option, its first axis. Raises CircuitryError for a repeated value.
+
+        Values for which no effect is possible are left out, such as a distance that no window spans. The task's own value stays.
+        """
         if twice := [value for value in values if list(values).count(value) > 1]:
             raise CircuitryError(
                 f"{option} has {twice[0]!r} twice; name each value once, since a cell that comes twice counts its examples twice"
             )
-        task_options = options.pop("task", None) or {}
-        tables = {v: self.patch(f"{title}, {option} {v}", path, task={**task_options, option: v}, **options) for v in values}
+        task_options, tables = options.pop("task", None) or {}, {}
+        for value in values:
+            try:
+                tables[value] = self.patch(f"{title}, {option} {value}", path, task={**task_options, option: value}, **options)
+            except PathError as error:
+                if value == self.task.options[option]:
+                    raise
+                self.left_out.append(f"{title}, {option} {value} ({error.problem})")
         return PatchingTable.stack(tables, option, title)
 
     def keep(self, name: str, table: PatchingTable, note: str = "") -> PatchingTable:
@@ -209,7 +226,8 @@ class Study:
         """The summary of a suite; ``taken`` has the write position of a token, ``baseline`` is measured by default."""
         measured = self.baseline() if baseline is None else baseline
         name, family = self.model.name, self.model.graph.name
-        return Summary(name, family, components, explained, profile(taken), measured, notes, verdict, together)
+        every = [*notes, *(f"not measured: {line}" for line in self.left_out)]
+        return Summary(name, family, components, explained, profile(taken), measured, every, verdict, together)
 
     def baseline(self, gap: float | None = None, **task: Any) -> dict[str, float]:
         """Accuracy and logit difference on clean prompts, and the answer's logit, clean minus corrupted (or ``gap``).
@@ -228,6 +246,11 @@ class Study:
             "logit difference (answer - foil)": float(difference.mean()),
             "answer's logit (clean - corrupted)": gap,
         }
+
+
+def _swept(axes: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that the suite chose, not the user: two that are the same token are merged instead of refused."""
+    return {name: values if isinstance(values, str | int) else Sweep(values) for name, values in axes.items()}
 
 
 def _first(path: Paths) -> Path | str:

@@ -12,6 +12,8 @@ import circuitry as ct
 from circuitry.suites import Receivers, Study, SuiteResult, reads, senders, strong_senders
 from circuitry.suites.ioi_roles import Found
 from support import known, tiny
+from support.chance import by_chance
+from support.suite_runs import shares
 
 
 @functools.cache
@@ -143,12 +145,12 @@ def random_result(kind: str, examples: int, corruption: str = "auto") -> SuiteRe
     return ct.run("ioi", tiny.model(kind), examples=examples, corruption=corruption)
 
 
-@pytest.mark.parametrize("kind", tiny.CONFIGS)
-def test_in_a_random_model_nothing_is_found(kind: str) -> None:
-    found = random_result(kind, 20)
-    assert found.summary.components == [] and found.summary.offset == "none"
-    assert "no IOI circuit was found" in found.summary.text()
-    assert found.circuit is not None and found.circuit.nodes == ()
+def test_in_random_models_no_more_is_named_than_the_level_allows() -> None:
+    """Heads are named by two tables, IO's logit and the difference, states by one. Most runs find nothing, but not all of them."""
+    for found in by_chance("ioi", {"head": 2, "state": 1}):
+        assert found.summary.components == [] and found.summary.offset == "none"
+        assert "no IOI circuit was found" in found.summary.text()
+        assert found.circuit is not None and found.circuit.nodes == ()
 
 
 @pytest.mark.parametrize("kind", ["gpt_neox", "llama", "mamba"])
@@ -186,10 +188,10 @@ def test_a_chain_of_two_heads_is_followed_back_to_the_name() -> None:
     model = known.llama([(0, 1, 1), (1, 1, 1)], [(1, None, 2), (0, None, 1)])
     study = Study(model, ct.task("ioi", corruption="IO", examples=12), options={})
     around = ["IO", "IO+1", "IO+2", "S1+1", "S2"]
-    taken = reads(study, "Values", [(1, 0), (1, 1)], "v", around).normalized()
+    taken = shares(reads(study, "Values", [(1, 0), (1, 1)], "v", around))
     sent = senders(study, "To the values", Receivers([(1, 0)], "v", ""), around)
     everywhere = senders(study, "To the values, from every position", Receivers([(1, 0)], "v", ""))
-    before = reads(study, "Before", [(0, 0)], "v", around, through=Receivers([(1, 0)], "v", "")).normalized()
+    before = shares(reads(study, "Before", [(0, 0)], "v", around, through=Receivers([(1, 0)], "v", "")))
     assert taken["1,0", "IO+1"] == pytest.approx(1) and taken.drop(("1,0", "IO+1")).abs().max() < 1e-6
     assert [(one, at, round(share, 6)) for one, at, share in strong_senders(sent)] == [((0, 0), "IO+1", 1)]
     assert [(one, at, round(share, 6)) for one, at, share in strong_senders(everywhere, "IO+1")] == [((0, 0), "IO+1", 1)]

@@ -106,7 +106,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gemma2": {
         "intermediate_size": 32,
         "num_attention_heads": 4,
-        "num_key_value_heads": 1,
+        "num_key_value_heads": 2,
         "head_dim": 4,
         "query_pre_attn_scalar": 7,
         "attn_logit_softcapping": 2.0,

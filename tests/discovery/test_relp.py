@@ -20,7 +20,7 @@ from circuitry.discovery.search import asked
 from circuitry.errors import CircuitryError
 from support import tiny
 
-KINDS = [kind for kind in tiny.CONFIGS if kind not in ("jamba-moe", "lfm2")]
+KINDS = [kind for kind in tiny.CONFIGS if kind not in ("jamba-moe", "lfm2", "mixtral")]
 IDS = torch.from_numpy(np.random.default_rng(0).integers(0, 61, (2, 7)))
 
 

@@ -206,7 +206,7 @@ def _own_writers(family: str) -> tuple[str, ...]:
     """The block through which a node's own effect enters the stream."""
     if family in ("embed", "resid", "resid_mid"):
         return ()
-    return ("attn",) if family in ("head", "attn") else ("mlp",) if family.startswith("mlp") else ("mixer_out",)
+    return ("attn",) if family in ("head", "attn") else ("mlp",) if family.startswith(("mlp", "router")) else ("mixer_out",)
 
 
 def _hold(clean: Tensor) -> Edit:

@@ -254,7 +254,7 @@ embed @ B -> router[{layer}] @ {pos} -> logits freezing router
 resid_mid[1] @ B -> mlp[1] @ B freezing router
 resid[1] @ A -> logits freezing router except router[2]
 head[0,1] @ A -> router[1] @ B+1 -> logits directly except attn[2]
-(router[0] @ A, mlp[1] @ B) -> (router[2] @ END, head[2,0].k @ B) freezing mlp[0] -> logits freezing router[1]
+(router[0] @ A, mlp[1] @ B) -> (router[2] @ END, head[2,0].k @ B) freezing head[1] -> logits freezing router[1]
 """.strip().splitlines()
 
 FAMILIES = {

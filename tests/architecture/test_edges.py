@@ -21,7 +21,9 @@ ROUNDING = 1e-11
 """Experts add up what they give in another order where tokens go elsewhere."""
 KINDS: dict[str, dict[str, Any]] = {kind: {} for kind in (*tiny.CONFIGS, *tiny.OTHERS)}
 KINDS |= {"mamba2-single": {"time_step_limit": (0.0, inf)}}  # a step size that is cut off at a limit does not move
-KINDS |= {"phimoe": {"router_jitter_noise": 100.0}}  # the weight of an expert that is far ahead of the next is 1, and does not move
+KINDS |= {
+    "phimoe": {"router_jitter_noise": 100.0}
+}  # the weight of an expert that is far ahead of the next is 1, and does not move
 
 
 def test_every_architecture_is_checked() -> None:

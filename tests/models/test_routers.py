@@ -58,9 +58,7 @@ def test_freezing_routers_keeps_the_choice_of_experts(kind: str) -> None:
     """Other tokens choose other experts, and do not where routers are frozen; the reference agrees about both."""
     ours = model(kind)
     layer = ours.graph.experts[-1]
-    free, frozen = (
-        both(ours, f"embed -> mlp[{layer}] @ B{end}", ragged())[0] for end in ("", f" freezing router[{layer}]")
-    )
+    free, frozen = (both(ours, f"embed -> mlp[{layer}] @ B{end}", ragged())[0] for end in ("", f" freezing router[{layer}]"))
     assert free.error < EXACT > frozen.error and (free.reference - frozen.reference).abs().max() > 1e-4
     (of_router,) = both(ours, f"embed -> router[{layer}] @ B", ragged())
     before, after = ((values != 0) for values in (of_router.base, of_router.engine))
@@ -86,7 +84,7 @@ def test_experts_under_a_patch_are_those_of_the_base_run_if_routers_are_frozen(f
     handle = ours.hf.model.layers[2].mlp.experts.register_forward_pre_hook(lambda _, args: seen.append(args[1]))
     driver.run(ours, laid, prompts)
     handle.remove()
-    experts = seen[0].sort(-1).values.unflatten(0, (-1, prompts.length))
+    experts = seen[0].sort(-1).values.reshape(-1, prompts.length, 2)
     base, patched = (experts[torch.from_numpy(rows)] for rows in (laid.reading.base, laid.reading.rows[0]))
     assert torch.equal(base, patched) is frozen
 

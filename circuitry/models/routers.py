@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ..architecture.graph import Graph
 from .gates import put_before, replace_forward, stock_forward
+
+if TYPE_CHECKING:
+    from ..architecture.graph import Graph
 
 
 class Routing(nn.Module):

@@ -2,7 +2,7 @@
 
 Heads are as in ``graphs/llama.py`` (without rotary embedding). States and the nodes around them are as in ``graphs/mamba.py``,
 with the norms on the step size, B and C inside the edges from ssm_in to its readers. The experts of a token are chosen inside
-``mlp``, so a patch before it may change the choice. A layer has only one kind of these nodes: ``head[4,0]`` exists, and
+``mlp``, by ``router``, so a patch before it may change the choice. A layer has only one kind of these nodes: ``head[4,0]`` exists, and
 ``ssm_state[4]`` does not.
 """
 

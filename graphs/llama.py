@@ -2,9 +2,9 @@
 
 Every node is a *query* head: ``head[l,h].k`` is the key as head h alone sees it, so one head of a group can be patched. In some
 types, some layers see only the last tokens (a sliding window); the edges from keys and values then reach no further. If the MLP
-is a mixture of experts, the experts of a token are chosen inside ``mlp``. Granite scales the embedding and the output of each
-block before they are added to the stream; ``embed``, ``attn`` and ``mlp`` are the values before this scaling. Heads of gpt-oss and
-some others have a sink, so that their patterns add up to less than 1.
+is a mixture of experts, the experts of a token are chosen inside ``mlp``, by ``router``. Granite scales the embedding and the
+output of each block before they are added to the stream; ``embed``, ``attn`` and ``mlp`` are the values before this scaling. Heads of
+gpt-oss and some others have a sink, so that their patterns add up to less than 1.
 """
 
 from __future__ import annotations

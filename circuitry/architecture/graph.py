@@ -13,6 +13,7 @@ from ..errors import CircuitryError, UnknownNameError, suggest
 from ..paths.parse import parse_node
 from ..paths.values import Node
 from .distances import Distances
+from .experts import with_router_edges, with_routers
 from .families import Architecture, Family, Place
 from .flow import Flow
 from .network import edges_of, network, ranks, unrolled
@@ -40,13 +41,18 @@ class Graph:
         windows: Mapping[int, int] | None = None,
         latents: Mapping[Node, int] | None = None,
         layout: Iterable[str] = (),
+        experts: Iterable[int] = (),
     ) -> None:
         self.architecture, self.sizes, self.windows = architecture, dict(sizes), dict(windows or {})
-        self.layout = tuple(layout)
+        self.layout, self.experts = tuple(layout), tuple(experts)
         self.terms = Terms(dict(latents or {}))
         self._listed: dict[tuple[str | None, int | None, bool], list[Node]] = {}
-        self._families = {family.name: family for family in architecture.families}
-        self.nx = network(architecture.edges(self.sizes, *([self.layout] if self.layout else [])), self.windows)
+        families = with_routers(architecture.families) if self.experts else architecture.families
+        self._families = {family.name: family for family in families}
+        edges = architecture.edges(self.sizes, *([self.layout] if self.layout else []))
+        for mlp in self.by_role("mlp") if self.experts else ():
+            edges = with_router_edges(edges, mlp.name, self.experts)
+        self.nx = network(edges, self.windows)
         for node in self.nx:
             self.nx.nodes[node].update(family=node.family, role=self._families[node.family].role)
         # A family without a node at these sizes (the middle of a parallel block) does not exist in this model.
@@ -86,12 +92,22 @@ class Graph:
         >>> g
         <gpt2 graph: layer=12, head=12, parallel=0; 771 nodes, 1214 edges; latents of resid[2] (24,576)>
         """
-        return Graph(self.architecture, self.sizes, self.windows, latents, self.layout)
+        return Graph(self.architecture, self.sizes, self.windows, latents, self.layout, self.experts)
+
+    def routed(self, layers: Iterable[int]) -> Graph:
+        """The same graph with a router in these layers, whose MLPs are mixtures of experts.
+
+        >>> import circuitry as ct
+        >>> ct.graph("llama", layer=2, head=1).routed([1]).node("router[1]").family
+        'router'
+        """
+        return Graph(self.architecture, self.sizes, self.windows, self.terms.latents, self.layout, layers)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{k}={v}" for k, v in self.sizes.items())
         sizes += ", window=" + "/".join(map(str, sorted(set(self.windows.values())))) if self.windows else ""
         sizes += "".join(f", {self.layout.count(kind)} x {kind}" for kind in dict.fromkeys(self.layout))
+        sizes += f", {len(self.experts)} x experts" if self.experts else ""
         latents = ", ".join(f"{node} ({count:,})" for node, count in self.terms.latents.items())
         attached = f"; latents of {latents}" if latents else ""
         return f"<{self.name} graph: {sizes}; {len(self.nx)} nodes, {self.nx.number_of_edges()} edges{attached}>"

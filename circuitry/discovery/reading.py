@@ -116,7 +116,7 @@ def _graph(said: Mapping[str, Any]) -> Graph:
             f"{said['name']} is a custom architecture; give the model and the task: circuitry.discovery.read(path, model, task)"
         ) from error
     windows = {int(layer): width for layer, width in said["windows"].items()}
-    graph = Graph(architecture, said["sizes"], windows, layout=said.get("layout", ()))
+    graph = Graph(architecture, said["sizes"], windows, layout=said.get("layout", ()), experts=said.get("experts", ()))
     return graph.attached({graph.node(host): count for host, count in said.get("latents", {}).items()})
 
 

@@ -110,6 +110,7 @@ def to_data(found: Discovery) -> dict[str, Any]:
             "sizes": graph.sizes,
             "windows": graph.windows,
             "layout": graph.layout,
+            "experts": graph.experts,
             "latents": {str(host): count for host, count in graph.terms.latents.items()},
         },
         "level": found.level,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 
+from ..architecture.experts import ROUTER
 from ..architecture.graph import Graph
 from ..architecture.rules import SAME, Rule
 from ..errors import CircuitryError, suggest
@@ -54,6 +55,8 @@ class Wiring:
     an inner edge has this one consumer, so replacing its value cuts the edge. ``heads`` maps attention to its heads, and ``sums`` does so
     where it is their sum, without a norm or gates in between.
 
+    Routers of experts are left out and stay inside their MLPs: a gradient does not see that a change chooses other experts.
+
     >>> import circuitry as ct
     >>> wiring = Wiring(ct.graph("mamba", layer=2))
     >>> [str(node) for node in wiring.senders], [str(node) for node in wiring.readers]
@@ -78,11 +81,14 @@ class Wiring:
             if target in number and source not in number:
                 for part in self.sums.get(source, (source,)):
                     self.after[part] = number[target]
-            if source in number and target not in number:
+            if source in number and target not in number and not self._hidden(target):
                 self.before[target] = number[source]
         self.senders = tuple(sorted(self.after, key=order.__getitem__))
         self.readers = tuple(sorted(self.before, key=order.__getitem__))
         self.inner = tuple(self._inner())
+
+    def _hidden(self, node: Node) -> bool:
+        return self.graph.family(node.family).role == ROUTER
 
     def _heads(self, node: Node) -> tuple[Node, ...]:
         """The heads of an attention block; none for any other node."""
@@ -96,9 +102,9 @@ class Wiring:
         for node in self.graph.nodes(ports=True):
             if node in outer or (node in self.before and self.graph.family(node.family).adds) or not network.out_degree(node):
                 continue
-            targets = [target for target in network.successors(node) if target not in self.stages]
+            targets = [target for target in network.successors(node) if target not in self.stages and not self._hidden(target)]
             role = self.graph.family(node.family).role
-            if self._fans_out(node, targets) or role == "embed" or (role == "head" and node.port):
+            if self._hidden(node) or self._fans_out(node, targets) or role == "embed" or (role == "head" and node.port):
                 continue
             edges.append(Edge(node, self._part(node, _together(targets))))
         return edges
@@ -123,7 +129,7 @@ class Wiring:
         """Every node with a value of its own, in order of computation; without the stream, the logits and attention patterns."""
         hidden = ("resid", "logits")
         named = (node for node in self.graph.nodes(ports=True) if self.graph.family(node.family).role not in hidden)
-        return tuple(node for node in named if node.port != "pattern")
+        return tuple(node for node in named if node.port != "pattern" and not self._hidden(node))
 
     @functools.cached_property
     def blocks(self) -> tuple[Node, ...]:

@@ -55,6 +55,23 @@ def _with(stock: Any, name: str, method: Callable[..., Any]) -> type:
     return type(stock.__name__, (stock,), {name: method, "circuitry_stock": stock, "__module__": stock.__module__})
 
 
+def put_before(module: nn.Module, base: type) -> None:
+    """Put a base class before a module's own class, once.
+
+    >>> module = nn.Identity()
+    >>> put_before(module, Gate)
+    >>> [kind.__name__ for kind in type(module).mro()[:3]]
+    ['Identity', 'Gate', 'Identity']
+    """
+    if not isinstance(module, base):
+        _become(module, _preceded(base, cast(Any, type(module))))
+
+
+@functools.cache
+def _preceded(base: Any, stock: Any) -> type:
+    return type(stock.__name__, (base, stock), {"__module__": stock.__module__})
+
+
 def stock_forward(module: Any) -> Callable[..., Any]:
     """The forward that ``replace_forward`` replaced.
 
@@ -112,11 +129,6 @@ def _of_tokens(value: Any, batch: Tensor, position: Tensor, length: int) -> Any:
     return value[batch if len(value) > 1 else torch.zeros_like(batch), position][None]
 
 
-@functools.cache
-def _gated(stock: Any) -> type:
-    return type(stock.__name__, (Gate, stock), {"__module__": stock.__module__})
-
-
 def put_gate(module: nn.Module) -> None:
     """Put a gate before a block, once.
 
@@ -125,8 +137,7 @@ def put_gate(module: nn.Module) -> None:
     >>> isinstance(block, Gate), isinstance(block, nn.Linear)
     (True, True)
     """
-    if not isinstance(module, Gate):
-        _become(module, _gated(cast(Any, type(module))))
+    put_before(module, Gate)
 
 
 @dataclass(frozen=True)
@@ -155,11 +166,6 @@ class Narrow:
         return logits if bias is None else logits + bias[wanted.columns]  # type: ignore[no-any-return]
 
 
-@functools.cache
-def _narrowed(stock: Any) -> type:
-    return type(stock.__name__, (Narrow, stock), {"__module__": stock.__module__})
-
-
 def put_narrow(module: nn.Module) -> None:
     """Let an output layer compute only some of its logits.
 
@@ -170,5 +176,4 @@ def put_narrow(module: nn.Module) -> None:
     >>> bool(torch.allclose(layer(x), logits[..., [3, 1]]))
     True
     """
-    if not isinstance(module, Narrow):
-        _become(module, _narrowed(cast(Any, type(module))))
+    put_before(module, Narrow)

@@ -22,6 +22,7 @@ from .experts import in_float64
 from .gates import put_gate, put_narrow
 from .instrumentation import INSTRUMENTATION
 from .latents import HasLatents
+from .routers import attach, routed
 from .spread import input_device, is_spread, stored
 
 
@@ -41,9 +42,11 @@ class Model(HasLatents):
         self.saes = {}
         self.hf.config.use_cache = False
         architecture = definition_for(hf.config.model_type, graph)
-        self.graph = Graph.of(architecture, hf.config)
+        self.graph = routed(Graph.of(architecture, hf.config), hf)
+        mlps = [block for family in self.graph.by_role("mlp") for block in self._modules(family.name)]
         if self.dtype == torch.float64:
-            in_float64(self.hf, (block for family in self.graph.by_role("mlp") for block in self._modules(family.name)))
+            in_float64(self.hf, mlps)
+        attach(mlps)
         for family, kind in architecture.instrumentation.items():
             blocks = self._modules(family)
             if not all(hasattr(block, "circuitry") for block in blocks):  # an earlier load of the same module has attached it
@@ -247,7 +250,7 @@ def unloaded(config: Any, dtype: torch.dtype = torch.bfloat16, graph: str | None
     model = Model.__new__(Model)
     model.name, model.tokenizer, model._file, model._hf, model._net, model.saes = config.model_type, None, graph, hf, None, {}
     architecture = definition_for(config.model_type, graph)
-    model.graph = Graph.of(architecture, config)
+    model.graph = routed(Graph.of(architecture, config), hf)
     return model
 
 

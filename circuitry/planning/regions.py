@@ -84,8 +84,9 @@ class Regions:
 
     @functools.cached_property
     def inner(self) -> frozenset[str]:
-        """Blocks that have nodes inside; of the others only the output is one."""
-        return frozenset(region.block for region in self._nodes.values()) - {""}
+        """Blocks whose output depends on nodes inside alone. The others read the stream as well, as an MLP with a router does."""
+        reads = self.graph.nx.predecessors
+        return frozenset(block for block, node in self.blocks.items() if all(self.of(n).block == block for n in reads(node)))
 
 
 def _layer(node: Node) -> int:

@@ -17,7 +17,7 @@ from support import tiny
 from support.agreement import both, ragged
 
 OWN = ("codegen", "falcon", "falcon-grouped", "gpt_neox_japanese", "gptj", "mpt", "opt", "xglm")
-KINDS = (*tiny.CONFIGS, *OWN, "granite", "qwen3_moe", "mixtral")
+KINDS = (*tiny.CONFIGS, *OWN, "granite", "qwen3_moe")
 DTYPES = (None, "float64", "bfloat16")
 TASK = ct.task("induction", distance=8, examples=2, prefix=2)
 WIDE = {"rwkv": {"attention_hidden_size": 16}}

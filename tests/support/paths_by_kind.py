@@ -344,6 +344,19 @@ head[1,0] @ B -> logits freezing attn_gate
 ssm_state[0] @ B -> attn_gate[1,{head}] @ END -> logits
 """.strip().splitlines()
 
+ROUTED = """
+router[1] @ B -> logits
+router[{layer}] @ {pos} -> logits freezing router
+router[0] @ A -> router[2] @ END
+router[1] -> mlp[1] @ B freezing head
+embed @ B -> logits freezing router
+embed @ B -> router[{layer}] @ {pos} -> logits freezing router
+resid_mid[1] @ B -> mlp[1] @ B freezing router
+resid[1] @ A -> logits freezing router except router[2]
+head[0,1] @ A -> router[1] @ B+1 -> logits directly except attn[2]
+(router[0] @ A, mlp[1] @ B) -> (router[2] @ END, head[2,0].k @ B) freezing head[1] -> logits freezing router[1]
+""".strip().splitlines()
+
 FAMILIES = {
     "gpt_neox": ATTENTION,
     "gpt_neox-sequential": ATTENTION + SEQUENTIAL,
@@ -354,6 +367,7 @@ FAMILIES = {
     "mistral": GROUPED,
     "qwen2": GROUPED,
     "qwen3": GROUPED,
+    "mixtral": ROUTED,
     "mamba": MAMBA,
     "falcon_mamba": MAMBA,
     "jamba": HYBRID,

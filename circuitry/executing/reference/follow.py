@@ -206,7 +206,9 @@ def _own_writers(family: str, writers: Sequence[str]) -> Sequence[str]:
     """The block through which a node's own effect enters the stream."""
     if family in ("embed", "resid", "resid_mid"):
         return ()
-    own = {"head": "attn", "attn": "attn", "experts": "experts"}.get(family, "mlp" if family.startswith("mlp") else "mixer_out")
+    own = {"head": "attn", "attn": "attn", "experts": "experts"}.get(
+        family, "mlp" if family.startswith(("mlp", "router")) else "mixer_out"
+    )
     return (own,) if own in writers else writers
 
 

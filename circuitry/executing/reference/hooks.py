@@ -280,11 +280,11 @@ class Reference:
                 values[key] = torch.cat([values[key], value[:, None]], 1) if at else value[:, None].clone()
 
         with ExitStack() as stack:
-            self._hook(stack, pass_through)
+            self._hook(stack, pass_through, len(ids))
             pass_through(("logits", (), ""), self.hf(ids, use_cache=False).logits)
         return values
 
-    def _hook(self, stack: ExitStack, see: See) -> None:
+    def _hook(self, stack: ExitStack, see: See, rows: int) -> None:
         def output(module: Any, key: Key) -> None:
             def hook(_: Any, __: Any, out: Any) -> Any:
                 return (see(key, out[0]), *out[1:]) if isinstance(out, tuple) else see(key, out)
@@ -323,12 +323,15 @@ class Reference:
                     equations(mixer, number, naive)
                 elif names.gated:
                     stack.callback(mixer.q_proj.register_forward_hook(_gates(number, mixer.head_dim, see)).remove)
+                if family == "mlp":
+                    _router(stack, mixer, ("router", (number,), ""), see, rows)
                 output(_inner(layer, names.after.get(name, name)), (family, (number,), ""))
                 numbers[mixer] = number
             if names.middle and not self.parallel:
                 _around(stack, layer, getattr(layer, names.middle), ("resid_mid", (number,), ""), see)
             if names.mlp:
                 output(getattr(layer, names.after.get(names.mlp, names.mlp)), ("mlp", (number,), ""))
+                _router(stack, getattr(layer, names.mlp), ("router", (number,), ""), see, rows)
         entry(self.hf.get_submodule(names.norm), ("resid", (len(layers),), ""))
         if any(naive is None for _, naive in names.mixers.values()):
             self._own_attention(stack, see, numbers)
@@ -368,6 +371,23 @@ def _gates(layer: int, width: int, see: See) -> Callable[..., Tensor]:
         return torch.cat(parts, -1)
 
     return hook
+
+
+def _router(stack: ExitStack, mlp: Any, key: Key, see: See, rows: int) -> None:
+    """Compute every expert for every token, each with the weight that it has for that token: 0 if it was not chosen."""
+
+    def hook(_: Any, __: Any, out: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        logits, weights, indices = out
+        full = torch.zeros(logits.shape, dtype=weights.dtype, device=weights.device)
+        for token in range(len(full)):
+            for weight, expert in zip(weights[token], indices[token], strict=True):
+                full[token, expert] = weight
+        full = see(key, full.view(rows, -1, full.shape[-1])).view(full.shape)
+        return logits, full, torch.arange(full.shape[-1], device=full.device).expand(full.shape)
+
+    if hasattr(mlp, "experts"):
+        chooser = mlp.gate if hasattr(mlp, "gate") else mlp.router
+        stack.callback(chooser.register_forward_hook(hook).remove)
 
 
 def _around(stack: ExitStack, layer: Any, norm: Any, key: Key, see: See) -> None:

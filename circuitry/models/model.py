@@ -46,7 +46,7 @@ class Model(HasLatents):
         mlps = [block for family in self.graph.by_role("mlp") for block in self._modules(family.name)]
         if self.dtype == torch.float64:
             in_float64(self.hf, mlps)
-        attach(mlps)
+        attach(mlps if self.graph.experts else ())
         for family, kind in architecture.instrumentation.items():
             blocks = self._modules(family)
             if not all(hasattr(block, "circuitry") for block in blocks):  # an earlier load of the same module has attached it

@@ -76,7 +76,9 @@ def routed(graph: Graph, hf: Any) -> Graph:
     >>> routed(graph, GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=12, n_layer=1))) is graph
     True
     """
-    mlps = [node for family in graph.by_role("mlp") for node in graph.nodes(family.name)]
+    families = graph.by_role("mlp")
+    # Where experts and another MLP stand side by side (Granite 4), a layer has two nodes, and no router yet.
+    mlps = graph.nodes(families[0].name) if len(families) == 1 else []
     layers = [int(str(node.indices[0])) for node in mlps if router_of(hf.get_submodule(graph.block(node))) is not None]
     return graph.routed(layers) if layers else graph
 

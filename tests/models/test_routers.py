@@ -33,8 +33,11 @@ def chosen(hf: Any, block: Any) -> Tensor:
 
 
 def test_every_type_with_experts_has_routers() -> None:
-    """A module that is called an expert is in a layer whose graph has a router, and nowhere else."""
+    """A module that is called an expert is in a layer whose graph has a router, and nowhere else; but not in Granite 4."""
     for kind in (*tiny.CONFIGS, *tiny.OTHERS):
+        if kind == "granitemoehybrid-moe":
+            assert not model(kind).graph.experts
+            continue
         loaded = model(kind)
         blocks = {name.partition(".experts")[0] for name, _ in loaded.hf.named_modules() if ".experts" in name}
         graph = loaded.graph

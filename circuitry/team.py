@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed
@@ -118,6 +118,14 @@ class Team:
         with self._meeting():
             distributed.broadcast_object_list(values, 0)
         return values[0]
+
+    def once(self, make: Callable[[], Item]) -> Item:
+        """What process 0 makes, in every process; the others wait and make nothing.
+
+        >>> Team().once(lambda: "this")
+        'this'
+        """
+        return self.told(make() if self.rank == 0 else cast(Item, None))
 
     def ended(self) -> str:
         """Which processes of this machine have ended, for a message.

@@ -6,6 +6,9 @@ RESAMPLES = 2000
 """Bootstrap resamples behind such an interval."""
 SIGNIFICANT = 0.05
 """An effect is significant, and has a star, if its q (p after false-discovery control over the table) is below this."""
+DOES_TASK = 0.5
+"""A model does a task whose answer is in the prompt if the answer is on top in at least this share of the clean prompts; results
+below it are labelled "below threshold"."""
 KEY_EFFECT = 0.05
 """A suite names a component if patching it alone has at least this share of the whole effect, and q below SIGNIFICANT."""
 MOST_KEYS = 8

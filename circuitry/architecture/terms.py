@@ -31,6 +31,15 @@ class Terms:
 
     latents: Mapping[Node, int]
 
+    @property
+    def attached(self) -> str:
+        """The nodes that have an autoencoder, in words.
+
+        >>> Terms({Node("resid", (2,)): 16}).attached
+        'attached are: resid[2]'
+        """
+        return f"attached are: {', '.join(map(str, self.latents)) or 'none'}"
+
     def check(self, node: Node) -> None:
         """Refuse a term of a node without an autoencoder, and a latent past its last."""
         if wrong := self.wrong(node):
@@ -41,8 +50,7 @@ class Terms:
         if node.term is None:
             return None
         if (count := self.latents.get(node.host)) is None:
-            attached = ", ".join(map(str, self.latents)) or "none"
-            hint = f"model.attach(sae) attaches one, or --attach FOLDER of a command; attached are: {attached}"
+            hint = f"model.attach(sae) attaches one, or --attach FOLDER of a command; {self.attached}"
             return f"{node.host} has no autoencoder, so it has no {node.term}", hint
         if (number := node.term.number) is not None and number >= count:
             return f"{node.host} has no latent {number}: it has {count:,}", f"count from 0 to {count - 1:,}"

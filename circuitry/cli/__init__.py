@@ -1,5 +1,5 @@
 """The command line: ``circuitry run | demo | report | compare | discover | patch | explain | sensitivity | offsets | graph | models |
-convert | benchmark discovery | circuits | universality | replicate | activations | sae train | sae sweep | sae evaluate | sae encode | mppc | features``.
+convert | benchmark discovery | circuits | universality | replicate | activations | sae train | sae sweep | sae evaluate | sae encode | sae latents | mppc | features``.
 
 Imports torch only in commands that need it.
 """

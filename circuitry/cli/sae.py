@@ -1,4 +1,4 @@
-"""Commands for sparse autoencoders: ``sae train | sweep | evaluate | encode``."""
+"""Commands for sparse autoencoders: ``sae train | sweep | evaluate | encode | latents``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from ..errors import CircuitryError, no_effect
 from ..store.files import check_writable, write_csv
+from . import latents
 from . import options as read
 from .options import Context, Device, Dtype, Memory, Rank, Revision, Texts, World
 
@@ -32,9 +33,16 @@ ItsActivations = Annotated[
 ]
 Skip = Annotated[int, typer.Option(help="tokens to skip at the beginning of the text, in whole documents")]
 
+Target = Annotated[
+    list[str] | None,
+    typer.Option(help="train transcoders, which read the nodes and predict these, one for each; repeatable"),
+]
+
 app = typer.Typer(
-    help="Sparse autoencoders on nodes: train them, evaluate them, write their features' activations.", no_args_is_help=True
+    help="Sparse autoencoders on nodes: train them, evaluate them, write their features' activations, list latents.",
+    no_args_is_help=True,
 )
+app.add_typer(latents.app)
 
 
 @app.command()
@@ -42,10 +50,7 @@ def train(
     model: ModelOrActivations,
     nodes: Annotated[list[str], typer.Argument(help='nodes such as "resid[3]", or families such as resid for all their nodes')],
     out: Annotated[Path, typer.Option(help="folder for the training; run the same command to resume")],
-    target: Annotated[
-        list[str] | None,
-        typer.Option(help="train transcoders, which read the nodes and predict these, one for each; repeatable"),
-    ] = None,
+    target: Target = None,
     revision: Revision = None,
     texts: Texts = None,
     tokens: Annotated[int, typer.Option(help="activations to train on; a shorter text is repeated")] = 2_000_000,
@@ -67,7 +72,7 @@ def train(
 ) -> None:
     """Train a sparse autoencoder on each node, all from one pass of the model over the text, and write them to a folder.
 
-    Works under torchrun: each process takes its own batches.
+    Under torchrun, processes share the autoencoders and the passes of the model.
     """
     from ..features.sae.train import train_sae
 
@@ -87,6 +92,7 @@ def sweep(
     model: ModelOrActivations,
     nodes: Annotated[list[str], typer.Argument(help='nodes such as "resid[3]", or families such as resid for all their nodes')],
     out: Annotated[Path, typer.Option(help="folder for the sweep; run the same command to resume")],
+    target: Target = None,
     revision: Revision = None,
     texts: Texts = None,
     setting: Annotated[
@@ -121,7 +127,9 @@ def sweep(
     tokens = settings.get("tokens", Recipe.tokens)
     most = max(tokens) if isinstance(tokens, list) else tokens
     test = _text(given, texts, test_tokens, most, context) if test_tokens and not isinstance(given, ActivationStore) else None
-    swept = run(given, nodes, texts, out=out, test=test, buffer=buffer, context=context, recipe=recipe, **settings)
+    swept = run(
+        given, nodes, texts, out=out, target=target or None, test=test, buffer=buffer, context=context, recipe=recipe, **settings
+    )
     if os.environ.get("RANK", "0") == "0":
         print(swept)
         print(f"written: {out.resolve()}")

@@ -93,7 +93,7 @@ def universality(
     """Train autoencoders on two models, match their features, and compare with neurons and with other seeds.
 
     The paper's sections 4 and 5: figures 3, 5, 8, 9, 10 and 11, tables, a report, and a feature dashboard. Run the same
-    command to resume. Without --scorer, scores are a proxy computed from activations.
+    command to resume. Without --scorer, scores are a proxy computed from activations. Under torchrun, processes share the work.
     With --causal TASK, matched features are also patched on a task's prompts: do those that fire alike do the same?
     """
     from ..studies.causal.of_experiment import causal_of
@@ -108,28 +108,29 @@ def universality(
     settings = read.merged(
         option, tokens=tokens, match_tokens=match_tokens, **flags, **read.given(expansion=expansion, post_silu=post_silu)
     )
-    loaded = [read.load(name, dtype, device) for name in (*models, *(also or ()))]
-    variant = read.load(seed_variant, dtype, device) if seed_variant is not None else None
-    result = experiment(
-        loaded,
-        seed_variant=variant,
-        texts=texts,
-        out=out,
-        scored=scored,
-        fresh=fresh,
-        command=read.typed(),
-        dtype=dtype,
-        device=device,
-        say=read.say,
-        **asked,
-        **settings,
-    )
-    print(result.text())
-    print(f"\nreport: {(Path(result.record['folder']) / 'universality.html').resolve()}")
-    if posed is not None:
-        folder = result.record["folder"]
-        effects = causal_of(folder, loaded, posed, seed_variant=variant, seed=seed, fresh=fresh, say=read.say)
-        print(f"\n{effects.text()}\n\nreport: {(Path(effects.record['folder']) / 'causal.html').resolve()}")
+    with read.together():
+        loaded = [read.load(name, dtype, device) for name in (*models, *(also or ()))]
+        variant = read.load(seed_variant, dtype, device) if seed_variant is not None else None
+        result = experiment(
+            loaded,
+            seed_variant=variant,
+            texts=texts,
+            out=out,
+            scored=scored,
+            fresh=fresh,
+            command=read.typed(),
+            dtype=dtype,
+            device=device,
+            say=read.say,
+            **asked,
+            **settings,
+        )
+        print(result.text())
+        print(f"\nreport: {(Path(result.record['folder']) / 'universality.html').resolve()}")
+        if posed is not None:
+            folder = result.record["folder"]
+            effects = causal_of(folder, loaded, posed, seed_variant=variant, seed=seed, fresh=fresh, say=read.say)
+            print(f"\n{effects.text()}\n\nreport: {(Path(effects.record['folder']) / 'causal.html').resolve()}")
 
 
 def _posed(causal: str | None, options: list[str] | None, examples: int | None, seed: int) -> Any:

@@ -1,9 +1,9 @@
-"""A circuit of edges at positions: what is drawn is what is scored."""
+"""A circuit of edges at positions: what is drawn is what is scored. Nodes and latents at positions are drawn without edges."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self, TypeAlias
 
@@ -92,6 +92,28 @@ def edge_circuit(
     kept = tuple((str(each), position) for each, position in cells)
     shown = tuple(label for label in labels.names if any(node.position == label for node in nodes))
     return EdgeCircuit(title, shown, nodes, tuple(drawn), unit, kept)
+
+
+def node_circuit(
+    graph: Graph, effects: Mapping[Cell, float], notes: Mapping[str, str], positions: Sequence[str], *, title: str, unit: str
+) -> Circuit:
+    """Nodes, latents or errors at positions, with their ``effects`` and ``notes`` and without edges, as a picture.
+
+    >>> import circuitry as ct
+    >>> effects = {("resid[2].latent[17]", "B"): -1.0}
+    >>> graph = ct.graph("mamba").attached({ct.Node("resid", (2,)): 64})
+    >>> made = node_circuit(graph, effects, {"resid[2].latent[17]": "brackets"}, ("B", "END"), title="t", unit="logit")
+    >>> made.positions, made.nodes[0].text.splitlines()
+    (('B',), ['resid[2].latent[17]', 'brackets'])
+    """
+    order, nodes = graph.nodes(ports=True), []
+    for (text, position), effect in effects.items():
+        host = graph.node(text).host
+        place = _depth(graph, host, order.index(host))
+        role = graph.family(host.family).role
+        nodes.append(CircuitNode(f"{text} @ {position}", position, place, effect, role, notes.get(text, "")))
+    shown = tuple(position for position in positions if any(node.position == position for node in nodes))
+    return Circuit(title, shown, tuple(nodes), (), unit)
 
 
 def _node(graph: Graph, name: str, node: Node, position: str, edges: list[CircuitEdge]) -> CircuitNode:

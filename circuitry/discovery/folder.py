@@ -23,7 +23,7 @@ from .curve import Curve
 from .firing import firing
 from .hypothesis_tests import hypotheses_of
 from .methods.method import Method
-from .page import RESULTS, write_report
+from .page import DIAGRAM, RESULTS, write_report
 from .question import Question
 from .scores import EdgeScores, score_edges
 from .steps import Steps
@@ -70,6 +70,9 @@ class DiscoveryFolder:
             results["circuit"] = len(circuit.cells)
             for suffix in (".json", ".png", ".svg", ".dot", ".mmd"):
                 circuit.save(self.path / f"circuit{suffix}")
+        if found.level != "edge":
+            for suffix in (".json", ".png", ".svg", ".dot", ".mmd"):
+                found.diagram().save(self.path / f"{DIAGRAM}{suffix}")
         found.save(self.path / "edges.json", edges if circuit is not None else None)
         write_whole(self.path / RESULTS, json.dumps(results, indent=1))
         ended = {"state": "complete", "finished": self.record["finished"] or _now(), "tables": ["discovery"], "figures": figures}

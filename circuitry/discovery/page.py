@@ -9,18 +9,20 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..drawing.circuit import Circuit
 from ..errors import CircuitryError
 from ..prompting.record import text
 from ..reports.nodes import panels
 from ..reports.page import figures_of, render
 from ..reports.picture import picture
 from ..reports.run import Run, read_run
+from ..results.writing import below_threshold
 from ..store.files import write_whole
 from ..thresholds import SIGNIFICANT
 from .positions import ALL
 from .question import PLURAL
 
-RESULTS = "results.json"
+RESULTS, DIAGRAM = "results.json", "diagram"
 _SHOWN = 30
 _DIRECTIONS = {
     "noising": "the clean prompt's value is replaced by the corrupted one's",
@@ -80,6 +82,7 @@ def _contents(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "fires": {row["latent"]: f"fires-{number}" for number, row in enumerate(results.get("firing", []))},
         "figures": {figure["name"]: figure for figure in figures_of(run)},
         "circuit": Markup(picture(run.circuit, "node")) if run.circuit else None,
+        "diagram": _diagram(run),
         "panels": panels(run.circuit, []) if run.circuit else [],
         "hypotheses": [{**row, **dict(zip(("null", "wanted"), _HYPOTHESES[row["hypothesis"]], strict=True))}
                        for row in results.get("hypotheses", [])],
@@ -87,10 +90,17 @@ def _contents(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _diagram(run: Run) -> Markup | None:
+    """The picture of the best nodes or latents; None for edges, and in the folders of earlier versions, which have none."""
+    file = run.folder / f"{DIAGRAM}.json"
+    return Markup(picture(Circuit.from_json(file.read_text(encoding="utf-8")), "best", linked=False)) if file.is_file() else None
+
+
 def _findings(run: Run, results: Mapping[str, Any]) -> list[str]:
     """What was found, in sentences."""
     what, tested = PLURAL[results["level"]], [row for row in results["ranking"] if "q" in row]
-    sentences = [f"{results['cells']:,} {what} at positions were ranked."]
+    below = below_threshold(run.tables["discovery"].provenance.get("top_1"))
+    sentences = [f"{results['cells']:,} {what} at positions were ranked.", *([f"{below.capitalize()}."] if below else [])]
     if tested:
         found = sum(row["q"] < SIGNIFICANT for row in tested)
         sentences.append(

@@ -12,17 +12,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..errors import CircuitryError
+from ..drawing.circuit import Circuit
+from ..errors import CircuitryError, whole
 from ..results.statistics import resampling
 from ..results.table import PatchingTable
+from ..results.writing import below_threshold
 from ..thresholds import SIGNIFICANT
-from .circuit import Cell, EdgeCircuit, edge_circuit
+from .circuit import Cell, EdgeCircuit, edge_circuit, node_circuit
 from .curve import Curve, curve, first, ordered
 from .kinds import kind
 from .latents import in_words, shares
 from .question import PLURAL, Question, Scores
 from .saving import SHOWN, save
 from .wiring import edge
+
+DRAWN = 24
+"""How many nodes or latents a diagram shows, if nobody says."""
 
 
 @dataclass
@@ -172,6 +177,26 @@ class Discovery:
             self.question.wiring, effects, self.question.labels, title=title, unit=self.question.metric.unit, prune=prune
         )
 
+    def diagram(self, count: int = DRAWN) -> Circuit:
+        """The ``count`` best nodes, or latents and errors, at positions with their attributions, and the labels of latents, as a picture.
+
+        Positions are across and layers upwards. It has no edges, so it can be drawn and not scored. Raises CircuitryError for a
+        discovery of edges, and for less than one.
+
+        >>> import circuitry as ct
+        >>> found = ct.discover(ct.load("bundled:mamba"), ct.task("induction", distance=4, examples=8), level="node", verify=0)
+        >>> len(found.diagram(5).nodes)
+        5
+        """
+        if self.level == "edge":
+            raise CircuitryError("these are edges, which are drawn with the nodes that they join; use circuit()")
+        cells = self.cells(whole("count", count, 1))
+        effects = {self.name(cell): float(self.mean[cell]) for cell in cells}
+        title = f"{self.question.task.name} in {self.question.model.name}: {self.method}, best {len(cells)} {PLURAL[self.level]}"
+        graph, unit = self.question.wiring.graph, self.question.metric.unit
+        names, notes = self.question.labels.names, self.provenance.get("labels", {})
+        return node_circuit(graph, effects, notes, names, title=title, unit=unit)
+
     @property
     def whole(self) -> float:
         """The mean effect of exchanging the whole prompt."""
@@ -246,6 +271,8 @@ class Discovery:
             f"{self.question.task.name} in {self.question.model.name}: {self.size:,} {PLURAL[self.level]} at positions ranked by {self.method} on "
             f"{len(self.question.prompts)} prompts"
         ]
+        if below := below_threshold(self.provenance.get("top_1")):
+            lines.append(below)
         if self.exact:
             row = self.agreement.iloc[0]
             lines.append(

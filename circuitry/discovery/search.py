@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import CircuitryError, ModelError, expected, no_effect, whole
+from ..executing.answers import top_1
 from ..executing.inputs import check_prompts
 from ..executing.open import DEFAULT as EXECUTOR
 from ..executing.open import ExecutorLike, choice
@@ -253,11 +254,19 @@ def _provenance(found: Discovery, **options: Any) -> dict[str, Any]:
         "never_negative": [] if question.metric.signed else [question.metric.unit],
         "ranked_on": len(question.prompts),
         "confirmed_on": len(found.confirming.prompts),
+        **_accuracy(question),
         "versions": versions(),
         **_labels(question),
         **autoencoders(question.model),
         **options,
     }
+
+
+def _accuracy(question: Question) -> dict[str, float]:
+    """How often the answer is on top, which says whether the model does the task."""
+    if not question.task.definition.copied:
+        return {}
+    return {"top_1": round(top_1(question.model, question.task.prompts(question.model.vocabulary, lint=False)), 6)}
 
 
 def _labels(question: Question) -> dict[str, dict[str, str]]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..architecture.export import quoted
 from ..errors import CircuitryError, suggest
 from ..store.files import write_whole
-from .colours import arrow_colour, fill, ink, number
+from .colours import arrow_colour, clipped, fill, ink, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,8 @@ class CircuitNode:
     """A component at a token position.
 
     ``depth`` orders the picture from the bottom: its integer part is the layer, its fraction the order inside the layer.
-    ``effect`` is in the circuit's unit, NaN if not measured. ``role`` is that of the node's family.
+    ``effect`` is in the circuit's unit, NaN if not measured. ``role`` is that of the node's family. ``note`` is what somebody wrote
+    about it, such as the label of a latent.
 
     >>> CircuitNode("ssm_state[1] @ B+1", "B+1", 1.5, -2.0).label
     'ssm_state[1]'
@@ -40,6 +41,16 @@ class CircuitNode:
     depth: float
     effect: float
     role: str = ""
+    note: str = ""
+
+    @property
+    def text(self) -> str:
+        """What its box says beside its effect: the label, and below it the note, cut if it is long.
+
+        >>> CircuitNode("resid[2].latent[17] @ B", "B", 2, -1.0, note="closing brackets").text.splitlines()
+        ['resid[2].latent[17]', 'closing brackets']
+        """
+        return "\n".join(filter(None, [self.label, clipped(self.note)]))
 
     @property
     def label(self) -> str:
@@ -115,7 +126,7 @@ class Circuit:
 
     def _dot_node(self, node: CircuitNode) -> str:
         colours = f'fillcolor="{fill(node.effect, self.limit)}", fontcolor="{ink(node.effect, self.limit)}"'
-        return f"    {quoted(node.name)} [label={quoted(_lines(node.label, node.effect))}, {colours}];"
+        return f"    {quoted(node.name)} [label={quoted(_lines(node.text, node.effect))}, {colours}];"
 
     def _dot_edge(self, edge: CircuitEdge) -> str:
         style = f'label={quoted(_lines(edge.label, edge.effect))}, color="{arrow_colour(edge.effect)}"'
@@ -136,7 +147,7 @@ class Circuit:
             yield f'  subgraph p{column}["{_mermaid_text(position)}"]'
             for node in self.nodes:
                 if node.position == position:
-                    yield f'    {ids[node.name]}["{_mermaid_text(_lines(node.label, node.effect))}"]'
+                    yield f'    {ids[node.name]}["{_mermaid_text(_lines(node.text, node.effect))}"]'
             yield "  end"
         for edge in self.edges:
             label = _mermaid_text(_lines(edge.label, edge.effect))

@@ -68,7 +68,7 @@ def _broken(nodes: list[CircuitNode], per_line: int) -> list[list[CircuitNode]]:
 
 
 def _box_size(node: CircuitNode) -> tuple[float, float]:
-    wide, high = text_size(node.label, NAME_SIZE)
+    wide, high = text_size(node.text, NAME_SIZE)
     below, more = text_size(number(node.effect), NUMBER_SIZE) if number(node.effect) else (0.0, 0.0)
     return max(wide, below, 0.3) + 0.14, high + more + 0.1
 

@@ -69,9 +69,10 @@ def _draw_nodes(page: Page, circuit: Circuit, boxes: dict[str, Box]) -> None:
         box, colour = boxes[node.name], ink(node.effect, circuit.limit)
         page.box(box, fill(node.effect, circuit.limit), EDGE, name=f"node {node.name}")
         shown = number(node.effect)
-        page.text(box.x, box.y + (0.06 if shown else 0), node.label, NAME_SIZE, color=colour, zorder=4)
+        page.text(box.x, box.y + (0.06 if shown else 0), node.text, NAME_SIZE, color=colour, zorder=4)
         if shown:
-            page.text(box.x, box.y - 0.065, shown, NUMBER_SIZE, color=colour, zorder=4)
+            below = 0.065 + (text_size(node.text, NAME_SIZE)[1] - text_size("", NAME_SIZE)[1]) / 2
+            page.text(box.x, box.y - below, shown, NUMBER_SIZE, color=colour, zorder=4)
 
 
 def _draw_arrows(page: Page, circuit: Circuit, layout: Layout) -> None:

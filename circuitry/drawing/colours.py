@@ -61,6 +61,16 @@ def arrow_colour(effect: float) -> str:
     return "#777777" if not effect or not math.isfinite(effect) else "#b2182b" if effect < 0 else "#2166ac"
 
 
+def clipped(text: str, most: int = 28) -> str:
+    """A label on one line, with dots in place of what is longer than a picture has room for.
+
+    >>> clipped("closing brackets"), clipped("the first word after a\\nclosing bracket", 20)
+    ('closing brackets', 'the first word afte…')
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 1].rstrip()}…"
+
+
 def number(effect: float) -> str:
     """An effect as signed text, with a true minus; empty for NaN.
 

@@ -26,7 +26,8 @@ Attachable: TypeAlias = SAE | str | PathLike[str] | Mapping[Any, Any] | Iterable
 def autoencoders(given: Attachable, graph: Graph, device: torch.device, dtype: torch.dtype) -> dict[Node, SAE]:
     """Autoencoders by node, on a device, in float32 or in the wider dtype of the model.
 
-    Raises CircuitryError for a folder without an autoencoder, for a transcoder, and as ``by_node`` does.
+    Raises CircuitryError for a folder without an autoencoder, for a transcoder, for weights that are not finite, and as ``by_node``
+    does.
 
     >>> import circuitry as ct
     >>> from circuitry.autoencoders import SAEConfig
@@ -46,7 +47,17 @@ def autoencoders(given: Attachable, graph: Graph, device: torch.device, dtype: t
                 f"the transcoder of {node} cannot be attached: paths read latents from the node's own value, and its latents are computed "
                 f"from {sae.config.provenance.get('node')}; evaluate, encode and sae.encode(x) take it"
             )
+        _check_finite(node, sae)
     return {node: copy.deepcopy(sae).to(wide).requires_grad_(False) for node, sae in named.items()}
+
+
+def _check_finite(node: Node, sae: SAE) -> None:
+    for name, weight in sae.state_dict().items():
+        if wrong := int((~weight.isfinite()).sum()):
+            raise CircuitryError(
+                f"{wrong:,} of the {weight.numel():,} numbers in {name} of the autoencoder of {node} are NaN or infinite; "
+                "its training diverged, or its file is damaged"
+            )
 
 
 def _every(given: Any) -> list[SAE]:

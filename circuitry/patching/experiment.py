@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from ..errors import CircuitryError
+from ..executing.answers import top_1
 from ..executing.effects import Effects, ends_at_logits, unit_of
 from ..executing.inputs import check_prompts
 from ..executing.open import DEFAULT, ExecutorLike, open_executor
@@ -129,7 +130,9 @@ def patch(
         check_baseline(effects[0], measures[0], compiled, task)
         if preference:
             check_preference(effects.pop(), compiled, task)  # measured last, for this check only
-    ran = {"executor": opened.name, **opened.provenance}
+    ran: dict[str, Any] = {"executor": opened.name, **opened.provenance}
+    if lint and task.definition.copied:
+        ran["top_1"] = round(top_1(model, prompts), 6)
     tables = {
         measure.name: _table(compiled, extra, result, measure, provenance(model, task, compiled, measure, prompts) | ran)
         for measure, result in zip(measures, effects, strict=True)

@@ -16,6 +16,7 @@ from ..planning.metrics import Metric
 from ..planning.values import Plan
 from ..prompting.prompts import Prompts
 from ..prompting.task import Task
+from ..results.recorded import ends
 
 
 def provenance(model: Model, task: Task, plan: Plan, metric: Metric, prompts: Prompts) -> dict[str, Any]:
@@ -44,6 +45,7 @@ def provenance(model: Model, task: Task, plan: Plan, metric: Metric, prompts: Pr
         "skipped": [f"{dict(cell.values)}: {reason}" for cell, reason in plan.skipped],
         "versions": versions(),
         **autoencoders(model),
+        **labels(model, plan),
         **({} if prompts.distinct == len(prompts) else {"distinct_examples": prompts.distinct}),
     }
 
@@ -75,6 +77,26 @@ def autoencoders(model: Model) -> dict[str, Any]:
             for node, sae in model.saes.items()
         }
     }
+
+
+def labels(model: Model, plan: Plan) -> dict[str, dict[str, str]]:
+    """The labels of the latents that the cells of a plan name; nothing if none has one.
+
+    >>> import circuitry as ct
+    >>> from circuitry.autoencoders import SAE, SAEConfig
+    >>> model = ct.load("bundled:mamba").attach({"resid[2]": SAE(SAEConfig(128, 256)).labelled({3: "brackets"})})
+    >>> labels(model, ct.planning.plan("resid[2].latent[{k}] -> logits", model.graph))
+    {'labels': {'resid[2].latent[3]': 'brackets'}}
+    """
+    by_node = {host: sae.labels for host, sae in model.saes.items()}
+    if not any(by_node.values()):
+        return {}
+    named: dict[str, str] = {}
+    for node in (site.node for cell in plan.cells for site in ends(cell.path)):
+        number = node.term.number if node.term else None
+        if number is not None and (text := by_node.get(model.graph.canonical(node.host), {}).get(number)):
+            named[str(node)] = text
+    return {"labels": named} if named else {}
 
 
 def model_record(model: Model) -> dict[str, Any]:

@@ -22,6 +22,8 @@ def cells(
 ) -> list[Cell]:
     """Every cell of a path. ``sweep``: the positions an open position runs over; ``chosen``: values for named axes.
 
+    Open indices of a latent or an error run over the nodes that have an autoencoder.
+
     Raises CircuitryError for an axis the path does not have or a value out of range.
 
     >>> import circuitry as ct
@@ -33,7 +35,17 @@ def cells(
         raise CircuitryError(f"the path has no open axis {unknown[0]!r}; it has: {', '.join(path.axes) or 'none'}")
     domains = _domains(path, graph, sweep, chosen)
     combinations = itertools.product(*domains.values())
-    return [Cell(tuple(zip(domains, c, strict=True)), _filled(path, dict(zip(domains, c, strict=True)))) for c in combinations]
+    every = [Cell(tuple(zip(domains, c, strict=True)), _filled(path, dict(zip(domains, c, strict=True)))) for c in combinations]
+    return every if domains.keys() <= chosen.keys() else [cell for cell in every if not _lacks(cell.path, graph)] or every
+
+
+def _lacks(path: Path, graph: Graph) -> bool:
+    """Whether an end of the path is a term of a node without an autoencoder, or of all nodes of a layer."""
+    return any(node.term and graph.canonical(node.host) not in graph.terms.latents for node in _ends(path))
+
+
+def _ends(path: Path) -> list[Node]:
+    return [site.node for site in (*path.sources, *(target for leg in path.legs for target in leg.targets))]
 
 
 def _domains(
@@ -44,7 +56,7 @@ def _domains(
     for name in path.axes:
         if kinds[name] != POSITION:
             indices = axis_choices(name, path, graph)
-            domains[name] = _indices(name, chosen[name], indices) if name in chosen else list(indices)
+            domains[name] = _indices(name, chosen[name], indices, _why(name, path, graph)) if name in chosen else list(indices)
         elif name in chosen:
             domains[name] = _positions(name, chosen[name])
         elif sweep is None:
@@ -62,10 +74,16 @@ def _listed(name: str, values: Sequence[Value] | Value) -> list[Value]:
     return listed
 
 
-def _indices(name: str, values: Sequence[Value], allowed: Sequence[int]) -> list[Value]:
+def _why(axis: str, path: Path, graph: Graph) -> str:
+    """The nodes with autoencoders, if an open index is of a term: it has no other values than theirs."""
+    terms = [node for node in _ends(path) if node.term and Axis(axis) in node.indices]
+    return f"; {graph.terms.attached}" if terms else ""
+
+
+def _indices(name: str, values: Sequence[Value], allowed: Sequence[int], why: str) -> list[Value]:
     listed = _listed(name, values)
     if wrong := [v for v in listed if isinstance(v, bool) or not isinstance(v, Integral) or v not in allowed]:
-        raise CircuitryError(f"{name}={wrong[0]!r} is out of range; {{{name}}} has values {ranges(allowed)}")
+        raise CircuitryError(f"{name}={wrong[0]!r} is out of range; {{{name}}} has values {ranges(allowed)}{why}")
     return _once(name, listed, [int(v) for v in listed])
 
 

@@ -45,17 +45,14 @@ def _family(mention: Mention, graph: Graph) -> Family:
     return family
 
 
-def choices(family: str, graph: Graph, number: int, term: bool = False) -> list[int]:
-    """The values of the index with this number; in a hybrid, a family may be in some layers only, and so may autoencoders (``term``).
+def choices(family: str, graph: Graph, number: int) -> list[int]:
+    """The values of the index with this number; in a hybrid, a family may be in some layers only.
 
     >>> import circuitry as ct
     >>> g = ct.graph("jamba", layer=12, head=2)
     >>> choices("head", g, 0), choices("head", g, 1)
     ([4], [0, 1])
     """
-    if term:
-        full = graph.family(family).name
-        return sorted({int(host.indices[number]) for host in graph.terms.latents if host.family == full})  # type: ignore[arg-type]
     return sorted({indices[number] for indices in graph.indices(family)})
 
 
@@ -70,9 +67,11 @@ def axis_choices(axis: str, path: Path, graph: Graph) -> list[int]:
 
 
 def _choices(node: Node, graph: Graph, number: int) -> Sequence[int]:
-    if number < len(node.indices):
-        return choices(node.family, graph, number, term=node.term is not None)
+    if node.term is None:
+        return choices(node.family, graph, number)
     hosts = [host for host in graph.terms.latents if covers(graph.canonical(node.host), host)]
+    if number < len(node.indices):
+        return sorted({index for host in hosts if isinstance(index := host.indices[number], int)})
     return range(min((graph.terms.latents[host] for host in hosts), default=0))
 
 
@@ -159,10 +158,23 @@ def _check_port(mention: Mention, family: Family) -> None:
 
 def _check_term(mention: Mention, graph: Graph) -> None:
     """Refuse a latent or an error of a node without an autoencoder, and a latent past its last."""
-    node = graph.canonical(mention.node)
+    node, family = graph.canonical(mention.node), graph.family(mention.node.family)
+    several = 0 < len(node.indices) < len(family.indices) and not any(isinstance(index, Axis) for index in node.indices)
+    if several and mention.kind in ("source", "target"):
+        _check_terms_of_all(mention, node, graph)
     open_indices = node.host not in graph.terms.latents and any(covers(node.host, host) for host in graph.terms.latents)
     if not open_indices and (wrong := graph.terms.wrong(node)):
         raise mention.error(*wrong)
+
+
+def _check_terms_of_all(mention: Mention, node: Node, graph: Graph) -> None:
+    """Refuse a term of every head of a layer if one of them has no autoencoder."""
+    hosts = graph.members(node.host) if node.term else ()
+    if lacking := [host for host in hosts if host not in graph.terms.latents]:
+        missing = ", ".join(graph.family(node.family).indices[len(node.indices) :])
+        problem = f"{node.host} without its {missing} is all {len(hosts)} of them, and {lacking[0]} has no autoencoder"
+        one = next((host for host in hosts if host not in lacking), hosts[0])
+        raise mention.error(problem, f"name one, such as {one}.{node.term}; {graph.terms.attached}")
 
 
 def _check_position(mention: Mention, positions: Collection[str] | None) -> None:

@@ -128,7 +128,7 @@ def task(name: str | PathLike[str], *, examples: int | None = None, seed: int = 
     Raises CircuitryError for an unknown task or option, TaskError for a table that cannot be read.
 
     >>> task("induction", distance=16)
-    <task induction: distance=16, corruption='B', prefix=7, examples=128, seed=0>
+    <task induction: distance=16, corruption='B', prefix=7, form='pair', examples=128, seed=0>
     """
     return task_of(_definition(str(name)), options, examples, seed)
 

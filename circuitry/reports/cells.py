@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -23,7 +23,8 @@ class CellView:
     """One cell: its axis values by name, and the columns of ``PatchingTable.statistics``.
 
     ``anchor`` is its id in the page. ``band``: the |mean| that 95 % of random nodes do not exceed. ``prompts``: how many were
-    measured. ``signed``: whether the effect can be negative; only such an effect is tested against zero.
+    measured. ``signed``: whether the effect can be negative; only such an effect is tested against zero. ``labels``: the values of
+    axes that run over latents, with the labels of these.
     """
 
     anchor: str
@@ -38,6 +39,15 @@ class CellView:
     prompts: int
     band: float = math.nan
     signed: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def named(self, axis: str) -> str:
+        """The value of an axis, with its label if it has one.
+
+        >>> CellView("c", {"k": 3}, 1.0, 0.1, 0.8, 1.2, 0.5, 0.01, 1.0, 16, labels={"k": "3 brackets"}).named("k")
+        '3 brackets'
+        """
+        return self.labels.get(axis, str(self.values[axis]))
 
     @property
     def place(self) -> str:
@@ -46,7 +56,7 @@ class CellView:
         >>> CellView("c", {"layer": 3, "position": "B"}, 1.0, 0.1, 0.8, 1.2, 0.5, 0.01, 1.0, 16).place
         'layer 3, position B'
         """
-        return ", ".join(f"{axis} {value}" for axis, value in self.values.items()) or "the one cell"
+        return ", ".join(f"{axis} {self.named(axis)}" for axis in self.values) or "the one cell"
 
     @property
     def label(self) -> str:
@@ -55,7 +65,7 @@ class CellView:
         >>> CellView("c", {"layer": 3}, 1.0, 0.1, 0.8, 1.2, 0.5, 0.01, 1.0, 16).label
         '3'
         """
-        return ", ".join(map(str, self.values.values())) or "all"
+        return ", ".join(map(self.named, self.values)) or "all"
 
     @property
     def found(self) -> bool:
@@ -82,7 +92,7 @@ class CellView:
         >>> CellView("c", {"layer": 3}, -1.0, 0.1, -1.2, -0.8, 0.5, 0.01, 1.0, 16).tip.splitlines()[:2]
         ['layer: 3', 'mean effect: −1.00']
         """
-        lines = [f"{axis}: {value}" for axis, value in self.values.items()]
+        lines = [f"{axis}: {self.named(axis)}" for axis in self.values]
         lines += [f"mean effect: {number(self.mean) or 'not measured'}"]
         if math.isfinite(self.low):
             lines += [f"95 % interval: {interval(self)}"]
@@ -120,10 +130,9 @@ def cells_of(table: PatchingTable, number_of_table: int = 1) -> list[CellView]:
         values = index if isinstance(index, tuple) else (index,)
         mean, se, low, high, normalized, q, beyond = (float(statistics[column].iloc[i]) for column in _SHOWN)
         named = dict(zip(axes, values, strict=True)) if axes else {}
-        anchor, band = f"cell-{number_of_table}-{i}", float(bands.iloc[i])
-        views.append(
-            CellView(anchor, named, mean, se, low, high, normalized, q, beyond, int(prompts), band, bool(signed.iloc[i]))
-        )
+        labels = {axis: table.named(axis, named[axis]) for axis in table.labels}
+        rest = int(prompts), float(bands.iloc[i]), bool(signed.iloc[i]), labels
+        views.append(CellView(f"cell-{number_of_table}-{i}", named, mean, se, low, high, normalized, q, beyond, *rest))
     return views
 
 
@@ -138,9 +147,10 @@ def heat_map(cells: Sequence[CellView], axes: Sequence[str]) -> tuple[list[str],
     by_place = {tuple(cell.values[axis] for axis in axes): cell for cell in cells}
     places = list(dict.fromkeys(place[:-1] for place in by_place))
     columns = merged([[last for *place, last in by_place if tuple(place) == row] for row in places])
-    heads = _spans([tuple(map(str, place)) for place in places])
+    texts = {(axis, cell.values[axis]): cell.named(axis) for cell in cells for axis in axes}
+    heads = _spans([tuple(texts[each] for each in zip(axes, place, strict=False)) for place in places])
     rows = [Row(head, [by_place.get((*place, c)) for c in columns]) for head, place in zip(heads, places, strict=True)]
-    return [str(column) for column in columns], rows
+    return [texts[axes[-1], column] for column in columns], rows
 
 
 def _spans(places: list[tuple[str, ...]]) -> list[list[tuple[str, int]]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SMALL_GRID = 160
 _MOST_ROWS = 40
 _LONG_LABEL = 14
+_LABELLED = 1.5  # inches for labels of latents
 _CHARACTERS = 22  # that fit an inch at 6 points
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -48,14 +49,18 @@ def _heat_map(table: PatchingTable) -> Figure:
     values = grid.to_numpy(dtype=float)
     rows, columns = values.shape
     numbered = values.size <= _SMALL_GRID
-    figure = Figure(figsize=(min(7.0, 1.8 + 0.42 * columns), max(2.8, min(9.0, 1.5 + 0.24 * rows))), layout="constrained")
+    turned = table.axes[-1] in table.labels
+    beside, below = _LABELLED * any(axis in table.labels for axis in table.axes[:-1]), _LABELLED * turned
+    size = (min(7.0, 1.8 + beside + 0.42 * columns), max(2.8, min(9.0, 1.5 + 0.24 * rows)) + below)
+    figure = Figure(figsize=size, layout="constrained")
     ax = figure.add_subplot()
     image = ax.imshow(values, cmap=COLOURS, norm=centred(values), aspect="auto")
-    names = [_tick(c) for c in grid.columns]
-    every = _every(names, 24)
-    ax.set_xticks(range(0, columns, every), names[::every])
+    names = [_named(table, table.axes[-1], c) for c in grid.columns]
+    every = 1 if turned else _every(names, 24)  # a label needs as much room as the text is high
+    style: Any = {"parse_math": False, "rotation": 90 if turned else 0}
+    ax.set_xticks(range(0, columns, every), names[::every], **style)
     every = max(1, -(-rows // 40))
-    ax.set_yticks(range(0, rows, every), [_tick(i) for i in grid.index][::every])
+    ax.set_yticks(range(0, rows, every), [_row_name(table, i) for i in grid.index][::every], parse_math=False)
     ax.set_xlabel(table.axes[-1])
     ax.set_ylabel(", ".join(table.axes[:-1]))
     tested, significant = (table.pivot(seen).to_numpy() == 1 for seen in (table.statistics()["p"].notna(), table.significant()))
@@ -100,7 +105,7 @@ def _bars(table: PatchingTable) -> Figure:
     """Bars with their intervals: vertical, or horizontal if the labels are too long to fit side by side."""
     seen = table.statistics()
     means, places = seen["mean"].to_numpy(), np.arange(len(seen))
-    labels = [_tick(i) for i in seen.index] if table.axes else [""]
+    labels = [_row_name(table, i) for i in seen.index] if table.axes else [""]
     lying = max(map(len, labels)) > _LONG_LABEL
     size = (6.0, 1.2 + 0.15 * len(means)) if lying else (max(3.0, min(7.0, 1.6 + 0.3 * len(means))), 2.7)
     figure = Figure(figsize=size, layout="constrained")
@@ -118,7 +123,7 @@ def _bars(table: PatchingTable) -> Figure:
     ax.set(**{f"{along}lim": shown, f"{along}label": f"mean {table.unit}", f"{across}label": table.axes[0] if table.axes else ""})
     (ax.axvline if lying else ax.axhline)(0, color="0.3", linewidth=0.6)
     every = 1 if lying else _every(labels, 24)
-    ax.set(**{f"{across}ticks": range(0, len(labels), every), f"{across}ticklabels": labels[::every]})
+    getattr(ax, f"set_{across}ticks")(range(0, len(labels), every), labels[::every], parse_math=False)
     if lying:
         ax.invert_yaxis()
         ax.tick_params(axis="y", labelsize=6)
@@ -190,6 +195,17 @@ def _every(labels: Sequence[str], most: int) -> int:
 
 def _short(name: str) -> str:
     return textwrap.shorten(name, 48, placeholder=" ...")
+
+
+def _row_name(table: PatchingTable, index: Any) -> str:
+    """The values of a row's axes, those that are latents with their labels."""
+    if len(table.axes) <= 2:
+        return _named(table, table.axes[0], index)
+    return ",".join(_named(table, axis, value) for axis, value in zip(table.axes, index, strict=False))
+
+
+def _named(table: PatchingTable, axis: str, value: Any) -> str:
+    return table.named(axis, value) if axis in table.labels else _tick(value)
 
 
 def _tick(index: Any) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 from ..errors import CircuitryError
 from ..paths.json import from_data
 from ..paths.parse import parse
-from ..paths.positions import Axis
-from ..paths.values import Path, Site, position
+from ..paths.positions import Axis, Index
+from ..paths.values import Node, Path, Site, position
 
 
 def paths_of(provenance: Mapping[str, Any]) -> dict[str, Path]:
@@ -44,16 +44,47 @@ def path_among(paths: Mapping[str, Path], values: Mapping[str, Any]) -> Path | N
     >>> str(path_among({"": parse("c[{n}] -> d")}, {"n": 3}))
     'c[3] -> d'
     """
-    path = next((paths[str(value)] for value in values.values() if str(value) in paths), paths.get(""))
+    path = unfilled(paths, values)
     if path is None:
         return None
     legs = tuple(replace(leg, targets=tuple(_filled(site, values) for site in leg.targets)) for leg in path.legs)
     return Path(tuple(_filled(site, values) for site in path.sources), legs)
 
 
+def unfilled(paths: Mapping[str, Path], values: Mapping[str, Any]) -> Path | None:
+    """The path of a cell with its axes open.
+
+    >>> str(unfilled({"": parse("c[{n}] -> d")}, {"n": 3}))
+    'c[{n}] -> d'
+    """
+    return next((paths[str(value)] for value in values.values() if str(value) in paths), paths.get(""))
+
+
+def ends(path: Path) -> list[Site]:
+    """The sites that a path patches and those that it reads; frozen nodes are neither.
+
+    >>> list(map(str, ends(parse("a -> b -> c freezing d"))))
+    ['a', 'b', 'c']
+    """
+    return [*path.sources, *(target for leg in path.legs for target in leg.targets)]
+
+
+def filled(node: Node, values: Mapping[str, Any]) -> Node:
+    """A node with the open indices that have a value.
+
+    >>> str(filled(parse("a[{n}].latent[{k}] -> b").sources[0].node, {"n": 3, "k": 7}))
+    'a[3].latent[7]'
+    """
+
+    def index(old: Index) -> Index:
+        return int(values[old.name]) if isinstance(old, Axis) and old.name in values else old
+
+    term = replace(node.term, index=index(node.term.index)) if node.term and node.term.index is not None else node.term
+    return replace(node, indices=tuple(map(index, node.indices)), term=term)
+
+
 def _filled(site: Site, values: Mapping[str, Any]) -> Site:
-    indices = tuple(int(values[i.name]) if isinstance(i, Axis) and i.name in values else i for i in site.node.indices)
-    node = replace(site.node, indices=indices)
+    node = filled(site.node, values)
     if site.at is None or not isinstance(site.at.base, Axis) or site.at.base.name not in values:
         return Site(node, site.at)
     at = values[site.at.base.name]

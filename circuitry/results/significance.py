@@ -23,7 +23,9 @@ class Assessed(Measurements):
         return self._describe()
 
     def _describe(self, *options: Any) -> pd.DataFrame:
-        described = statistics.describe(self.values(), *options, outliers=self.outliers, signed=self.signed().to_numpy())
+        values, signed = self.values(), self.signed().to_numpy()
+        void = (np.abs(np.nan_to_num(values)) <= self._rounding.to_numpy()[:, None]).all(1)
+        described = statistics.describe(values, *options, outliers=self.outliers, signed=signed, void=void)
         return described.set_axis(self.mean().index)
 
     @cached_property
@@ -40,7 +42,8 @@ class Assessed(Measurements):
         """Statistics of each cell's mean effect, indexed as ``mean``.
 
         ``mean``, ``se`` (standard error), ``low`` and ``high`` (bootstrap interval over examples), ``normalized`` (1 is the effect of
-        the whole input), ``p`` (test of mean zero; NaN if effects are never negative), ``q`` (adjusted for false discoveries over
+        the whole input), ``p`` (test of mean zero; NaN if effects are never negative, 1 if no example has more than rounding of the
+        metric), ``q`` (adjusted for false discoveries over
         all cells; NaN if p is below 0.05 but outliers may be missing among the examples), and ``random_quantile`` (fraction of
         random nodes whose |mean effect| is smaller; NaN without ``random``).
 

@@ -34,13 +34,14 @@ def describe(
     *,
     outliers: Outliers | None = None,
     signed: Array | None = None,
+    void: Array | None = None,
 ) -> pd.DataFrame:
     """``low``, ``high``, ``p`` and ``q`` of the mean of each row of ``values`` [cell, example], with NaN for a missing example.
 
     A cell with fewer than two examples, or with an infinite one, has NaN. A cell with p below 0.05 has no q where its mean could
     be due to outliers that are not among its examples (``Outliers.may_hide``), judged by ``outliers``, by default those of all
-    cells. Cells that are not ``signed`` [cell] are never negative and are not tested. The order of the examples does not
-    matter.
+    cells. Cells that are not ``signed`` [cell] are never negative and are not tested. Cells that are ``void`` [cell] have no
+    effect but rounding, so their p is 1. The order of the examples does not matter.
 
     >>> describe(np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [1.0, np.nan, np.nan]])).round(3)["p"].tolist()
     [0.25, 1.0, nan]
@@ -58,6 +59,7 @@ def describe(
         np.where(tested, high, np.maximum(high, 0)),
         np.where(tested, p, np.nan),
     )
+    p = p if void is None else np.where(void & np.isfinite(p), 1.0, p)
     return pd.DataFrame({"low": low, "high": high, "p": p, "q": false_discovery(p, hidden)})
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from ..drawing.colours import clipped
 from ..errors import CircuitryError
 from ..prompting.record import text
 from ..store.files import write_csv, write_whole
 from ..thresholds import SIGNIFICANT
 from . import statistics, writing
+from .labels import Labels, fixed, labels_of
 from .significance import Assessed
 
 if TYPE_CHECKING:
@@ -26,6 +29,27 @@ _WIDE = 130  # characters: a wider grid is printed without standard errors
 class PatchingTable(Assessed):
     """Effects of a path with their statistics; a table is a value: make a new one rather than change it."""
 
+    @cached_property
+    def labels(self) -> Labels:
+        """By axis, the labels of the latents that its values stand for; empty unless their autoencoder has labels.
+
+        >>> provenance = {"path": "a[1].latent[{k}] -> b", "labels": {"a[1].latent[3]": "brackets"}}
+        >>> t = PatchingTable.of([{"k": 3}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit", provenance)
+        >>> t.labels, t.named("k", 3)
+        ({'k': {3: 'brackets'}}, '3 brackets')
+        """
+        cells = self.frame[list(self.axes)].drop_duplicates().to_dict("records") if self.provenance.get("labels") else []
+        return labels_of([{str(axis): value for axis, value in cell.items()} for cell in cells], self.provenance)
+
+    def named(self, axis: str, value: Any) -> str:
+        """A value of an axis as text, with its label if it has one.
+
+        >>> PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit").named("layer", 0)
+        '0'
+        """
+        label = self.labels.get(axis, {}).get(value)
+        return f"{value} {clipped(label)}" if label else str(value)
+
     def notes(self, mark: str = "*") -> list[str]:
         """What a reader of the numbers must know: what the mark means, what could have been shown, and what random nodes do.
 
@@ -34,7 +58,7 @@ class PatchingTable(Assessed):
         """
         q, tested = SIGNIFICANT, int(self._described["p"].notna().sum())
         examples = int(np.isfinite(self.values()).sum(1).max(initial=0))
-        notes = []
+        notes = [*fixed(self.provenance)]
         if tested:
             notes.append(f"{mark} q < {q:g} ({statistics.TEST}, false-discovery control over {writing.count(tested, 'cell')})")
             notes += statistics.withheld(self._described, self.outliers)
@@ -51,6 +75,8 @@ class PatchingTable(Assessed):
             middle, most = (float(np.quantile(all_means, part)) if all_means.size else np.nan for part in (0.5, 1.0))
             draws = writing.count(self.random["draw"].nunique(), "draw")
             notes.append(f"random nodes: median |mean| {middle:.2g}, at most {most:.2g} over {draws}")
+        if below := writing.below_threshold(self.provenance.get("top_1")):
+            notes.append(below)
         if checked := self.provenance.get("verified"):
             notes.append(str(checked))
         return notes
@@ -190,16 +216,17 @@ class PatchingTable(Assessed):
         se = seen["se"] if errors else seen["se"] * np.nan
         shown = pd.Series(map(writing.measured, seen["mean"], se, starred, [digits] * len(seen)), seen.index, dtype=object)
         if len(self.axes) <= 1:
-            columns = [map(str, seen.index if self.axes else ["effect"]), shown]
+            columns: list[Any] = [[self.named(self.axes[0], value) for value in seen.index] if self.axes else ["effect"], shown]
             columns.append(writing.span(low, high, digits) for low, high in zip(seen["low"], seen["high"], strict=True))
             columns += [map(writing.percent, seen["normalized"]), map(writing.probability, seen["q"])]
             header = [self.axes[0] if self.axes else "", f"mean {self.unit}", "95% interval", "normalized", "q"]
             return header, [list(row) for row in zip(*columns, strict=True)], 1
         grid = self.pivot(shown).fillna("--")
         labels = [*self.axes[:-2], f"{self.axes[-2]} \\ {self.axes[-1]}"]
-        names = [index if isinstance(index, tuple) else (index,) for index in grid.index]
-        rows = [[*map(str, name), *row] for name, row in zip(names, grid.to_numpy().tolist(), strict=True)]
-        return [*labels, *map(str, grid.columns)], rows, len(labels)
+        names = list(grid.index) if len(self.axes) > 2 else [(value,) for value in grid.index]
+        heads = [[self.named(axis, value) for axis, value in zip(self.axes, name, strict=False)] for name in names]
+        rows = [[*head, *row] for head, row in zip(heads, grid.to_numpy().tolist(), strict=True)]
+        return [*labels, *(self.named(self.axes[-1], value) for value in grid.columns)], rows, len(labels)
 
     def save(self, folder: str | FilePath, name: str) -> list[FilePath]:
         """Everything a run folder holds of a table: rows, statistics, Markdown, LaTeX, and the picture as PNG and SVG.

@@ -7,13 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-
 from ..errors import CircuitryError, PathError
 from ..evidence.offsets import off_by_one
 from ..evidence.offsets_result import Offsets
 from ..evidence.write_profile import position_name
-from ..executing.distributed import current
+from ..executing.answers import answers
 from ..executing.open import DEFAULT, choice
 from ..models.model import Model
 from ..patching.experiment import Paths, compile_path, patch
@@ -24,6 +22,7 @@ from ..planning.readings import reads_logits
 from ..planning.values import Sweep
 from ..prompting.task import Task
 from ..results.table import PatchingTable
+from ..results.writing import below_threshold
 from ..thresholds import KEY_EFFECT, MOST_KEYS, SIGNIFICANT
 from .folder import RunFolder
 from .result import Component, Summary
@@ -182,7 +181,11 @@ class Study:
         return text
 
     def caveats(self, table: PatchingTable) -> list[str]:
-        """A warning if clean and corrupted runs of the suite's main table do not differ: then there is nothing to explain."""
+        """A warning if the model does not do the task, or if clean and corrupted runs of the suite's main table do not differ."""
+        below = below_threshold(table.provenance.get("top_1"))
+        return [*([below] if below else []), *self._nothing_to_explain(table)]
+
+    def _nothing_to_explain(self, table: PatchingTable) -> list[str]:
         if not table.signed().all():
             return []
         sign = -1 if table.provenance.get("base") == "corrupted" else 1
@@ -208,7 +211,6 @@ class Study:
         name, family = self.model.name, self.model.graph.name
         return Summary(name, family, components, explained, profile(taken), measured, notes, verdict, together)
 
-    @torch.no_grad()
     def baseline(self, gap: float | None = None, **task: Any) -> dict[str, float]:
         """Accuracy and logit difference on clean prompts, and the answer's logit, clean minus corrupted (or ``gap``).
 
@@ -216,30 +218,16 @@ class Study:
         right too; then it is how often the answer is above the foil.
         """
         prompts = self.task.but(**task).prompts(self.model.vocabulary)
-        clean = self._ends(prompts.clean, prompts.where["END"])
-        rows, answer, foil = range(len(prompts)), prompts.answer, prompts.foil
-        difference = clean[rows, answer] - clean[rows, foil]
+        clean = answers(self.model, prompts)
+        difference = clean.answer - clean.foil
         if gap is None:
-            gap = (clean - self._ends(prompts.corrupted, prompts.where["END"]))[rows, answer].mean().item()
-        on_top, above = float((clean.argmax(-1).numpy() == answer).mean()), (difference > 0).double().mean().item()
+            gap = float((clean.answer - answers(self.model, prompts, corrupted=True).answer).mean())
+        on_top, above = float(clean.top.mean()), float((difference > 0).mean())
         return {
             **({"top-1 accuracy": on_top} if self.task.definition.copied else {"answer above foil": above}),
-            "logit difference (answer - foil)": difference.mean().item(),
+            "logit difference (answer - foil)": float(difference.mean()),
             "answer's logit (clean - corrupted)": gap,
         }
-
-    def _ends(self, ids: Any, ends: Any) -> torch.Tensor:
-        """Logits at END, [example, vocab]; one prompt at a time, which bounds memory. Several processes take prompts in turn."""
-        team = current()
-        mine = [self._end(ids[number, : end + 1]) for number, end in enumerate(ends) if team.mine(number)]
-        gathered = team.gathered(mine)
-        # Process r has the logits of the prompts r, r + world_size, ...
-        return torch.stack([gathered[number % team.world_size][number // team.world_size] for number in range(len(ends))])
-
-    def _end(self, ids: Any) -> torch.Tensor:
-        batch = torch.from_numpy(ids)[None].to(self.model.device)
-        logits: torch.Tensor = self.model.hf(batch, use_cache=False, logits_to_keep=1).logits
-        return logits[0, -1].cpu()
 
 
 def _first(path: Paths) -> Path | str:

@@ -134,6 +134,7 @@ EXAMPLES = {
     "sae train": "circuitry sae train bundled:gpt_neox resid --tokens 100000 --expansion 8 --out saes",
     "sae evaluate": "circuitry sae evaluate saes",
     "sae encode": "circuitry sae encode saes --corpus corpus.safetensors --out features/gpt_neox",
+    "sae latents": "circuitry sae latents bundled:gpt_neox resid[2] --attach saes --task induction -o distance=16 --at B --top 20",
 }
 
 

@@ -330,6 +330,7 @@ RUN = ("run", "induction", "--model", "bundled:mamba", "--examples", "2", "--out
         (["patch", *H0, "--baseline", "-1"], "baseline must be at least 0, got -1"),
         (["patch", "bundled:mamba", STATES, "--axis", "layer=0,0"], "{layer} has 0 twice; name each value once"),
         ([*RUN, "-o", "distances=8,8"], "distances has 8 twice; name each value once"),
+        (["sae", "latents", "bundled:mamba", "resid[1]", "--attach", "nowhere"], "the folder does not exist"),
         (["sae", "train", "bundled:mamba", "resid[1]", "--out", "OUT", "--k", "5"], "k=5 has no effect: kind 'relu'"),
         (["universality", "--examples", "5"], "--examples has no effect: no feature is patched; name a task with --causal"),
         (["explain", "bundled:mamba", "h[0] -> logitz"], "logitz"),

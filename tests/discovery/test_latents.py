@@ -229,6 +229,24 @@ def test_the_sum_of_all_latents_is_not_ranked() -> None:
     assert len(rows) == 2 and ranked["ranked"] == pytest.approx(found.mean[rows].sum(), rel=1e-6) != ranked["latents"]
 
 
+def test_a_diagram_has_the_best_latents_by_layer_and_position() -> None:
+    model = sparse.attached("gpt2")
+    task = asking.about(model, examples=4).task
+    found = ct.discover(model, task, features=True, verify=0, lint=False, method="eap", progress=False)
+    drawn, cells = found.diagram(9), found.cells(9)
+    assert [(node.name, node.effect) for node in drawn.nodes] == [
+        (" @ ".join(found.name(cell)), pytest.approx(found.mean[cell])) for cell in cells
+    ]
+    assert drawn.edges == () and list(drawn.positions) == [
+        position for position in found.question.labels.names if position in {node.position for node in drawn.nodes}
+    ]
+    order = model.graph.nodes(ports=True)
+    by_depth = [model.graph.node(node.label).host for node in sorted(drawn.nodes, key=lambda node: node.depth)]
+    assert [order.index(host) for host in by_depth] == sorted(order.index(host) for host in by_depth)
+    with pytest.raises(ct.CircuitryError, match="count must be at least 1"):
+        found.diagram(0)
+
+
 def test_a_latent_carries_its_label(tmp_path: Any) -> None:
     model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)
     plain = SAE(SAEConfig(128, 64, provenance={"node": "resid[4]"}), seed=1)
@@ -240,5 +258,12 @@ def test_a_latent_carries_its_label(tmp_path: Any) -> None:
         labels[f"resid[4].latent[{latents[0]}]"] == "a word that came before" and labels[f"resid[4].latent[{latents[1]}]"] == ""
     )
     assert found.ranking["label"].ne("").sum() == sum(found.ranking["latent"] == f"resid[4].latent[{latents[0]}]")
+    drawn = found.diagram(len(found.ranking))
+    assert {node.note for node in drawn.nodes if node.name.startswith(f"resid[4].latent[{latents[0]}] @")} == {
+        "a word that came before"
+    }
+    boxes = [text.get_text() for text in drawn.draw().get_axes()[0].texts]
+    for texts in (boxes, drawn.to_dot(), drawn.to_mermaid().replace("<br/>", "\\n")):
+        assert any(f"resid[4].latent[{latents[0]}]{end}a word that came before" in str(texts) for end in ("\n", "\\n"))
     with pytest.raises(ct.CircuitryError, match="a label for feature 64; there are 0 to 63"):
         plain.labelled({64: "none"})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import circuitry as ct
@@ -53,7 +54,7 @@ def done(model: ct.Model, tmp_path_factory: pytest.TempPathFactory) -> tuple[Dis
 def test_the_folder_has_everything(done: tuple[Discovery, Path]) -> None:
     found, out = done
     assert {file.name for file in out.iterdir() if file.suffix != ".lock"} == {
-        "curve.csv", "edges.json", "figures", "parts", "report.html", "results.json", "run.json", "tables",
+        "curve.csv", *(f"diagram.{end}" for end in ("json", "png", "svg", "dot", "mmd")), "edges.json", "figures", "parts", "report.html", "results.json", "run.json", "tables",
     }  # fmt: skip
     assert len((out / "tables" / "shares.csv").read_text().splitlines()) == 1 + len(found.shares)
     assert {file.name for file in (out / "figures").iterdir()} == {"agreement.png", "agreement.svg", "curve.png", "curve.svg"}
@@ -63,10 +64,13 @@ def test_the_folder_has_everything(done: tuple[Discovery, Path]) -> None:
         list(record["autoencoders"]) == list(NODES) and found.provenance["autoencoders"].keys() == record["autoencoders"].keys()
     )
     page = (out / "report.html").read_text()
-    for part in ("summary", "shares", "ranking", "agreement", "curve", "stability", "methods"):
+    for part in ("summary", "diagram", "shares", "ranking", "agreement", "curve", "stability", "methods"):
         assert f'<section id="{part}">' in page
     for text in ("is in its autoencoder", "latents and errors of bundled:mamba", "random latents", "share of the error"):
         assert text in page
+    drawn = json.loads((out / "diagram.json").read_text())["nodes"]
+    assert [node["name"] for node in drawn] == [node.name for node in found.diagram().nodes]
+    assert all(f'data-name="node {node["name"]}"' in page for node in drawn)
     assert 'id="circuit"' not in page and 'id="scores"' not in page
 
 
@@ -137,6 +141,21 @@ def test_a_file_is_read_with_the_model_and_without(done: tuple[Discovery, Path],
     assert alone.ranking.equals(found.ranking) and alone.shares.equals(found.shares) and alone.text() == found.text()
     again = ct.discovery.read(out / "edges.json", model, TASK)
     assert again.ranking.equals(found.ranking) and again.curve.frame.equals(found.curve.frame)
+
+
+def test_the_command_lists_latents(tmp_path: Path) -> None:
+    sae, task = SAE(SAEConfig(128, 96, provenance={"node": "resid[2]"}), 3), TASK.but(examples=4)
+    model = ct.load("bundled:mamba").attach(sae)
+    numbers = model.latents("resid[2]", task, top=4, at="B")
+    change, fires = model.changing("resid[2]", task.prompts(model.vocabulary), ct.Position("B"))
+    sae.labelled({numbers[1]: "names"}).save(tmp_path / "sae")
+    asked = ("--attach", str(tmp_path / "sae"), "-o", "distance=4", "--examples", "4", "--top", "4", "--at", "B")
+    out = circuitry("sae", "latents", "bundled:mamba", "resid[2]", *asked, "--out", str(tmp_path / "list.csv"))
+    rows = pd.read_csv(tmp_path / "list.csv", keep_default_na=False)
+    assert rows["latent"].tolist() == numbers and rows["label"].tolist() == ["", "names", "", ""]
+    assert rows["change"].tolist() == pytest.approx(change[numbers].tolist()) and all(map(float, rows["change"]))
+    assert rows["examples"].tolist() == fires[numbers].tolist()
+    assert [line.split()[0] for line in out.splitlines()[1:5]] == list(map(str, numbers)) and "names" in out
 
 
 def test_the_command_attaches_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: tuple[Discovery, Path]) -> None:

@@ -18,6 +18,7 @@ from torch import distributed
 
 import circuitry as ct
 from circuitry.errors import CircuitryError, GuardError
+from circuitry.executing import answers
 from circuitry.executing import distributed as sharing
 from circuitry.executing.distributed import Distributed, current, together
 from circuitry.executing.effects import Effects
@@ -351,18 +352,22 @@ def test_one_process_finds_and_writes_a_folder(tmp_path: Path, monkeypatch: pyte
 
 
 def test_processes_share_the_prompts_of_the_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
-    study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=3))
+    study = Study(ct.load("bundled:gpt_neox"), ct.task("induction", distance=8, examples=20))
     alone = study.baseline()
     run: list[int] = []
-    end = Study._end
+    of_batch = answers._of_batch
 
     def work(rank: int) -> dict[str, float]:
         sharing._TEAM.set(Team(rank, 2))
         return study.baseline()
 
-    monkeypatch.setattr(Study, "_end", lambda self, ids: run.append(sharing.current().rank) or end(self, ids))  # type: ignore[func-returns-value]
+    def noted(*given: Any) -> Any:
+        run.append(sharing.current().rank)
+        return of_batch(*given)
+
+    monkeypatch.setattr(answers, "_of_batch", noted)
     assert in_threads(2, work, monkeypatch) == [alone, alone]
-    assert sorted(run) == [0, 0, 0, 0, 1, 1], "clean and corrupted, of three prompts"
+    assert sorted(run) == [0, 0, 1, 1], "clean and corrupted, of a batch of 16 prompts and one of 4"
 
 
 def test_who_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,6 +236,63 @@ def test_refusals(path: str, problem: str) -> None:
         ct.patch(_bundled(), TASK, path, **QUIET)
 
 
+def _two_heads() -> ct.Model:
+    """Autoencoders on two heads of different layers."""
+    return ct.load("bundled:gpt_neox").attach({node: SAE(SAEConfig(32, 16), seed=1) for node in ("head[1,0]", "head[2,3]")})
+
+
+def test_open_indices_run_over_the_nodes_with_autoencoders() -> None:
+    for path, cells in (("head[{layer},{head}]", [(1, 0), (2, 3)]), ("head[1,{head}]", [0]), ("head[{layer},3]", [2])):
+        assert list(ct.patch(_two_heads(), TASK, f"{path}.latent @ B -> logits", **QUIET).mean().index) == cells
+
+
+@pytest.mark.parametrize(
+    ("path", "axes", "problem"),
+    [
+        (
+            "head[1,{head}].latent[0] @ B",
+            {"head": [2]},
+            r"head=2 is out of range; {head} has values 0; attached are: head\[1,0\], head",
+        ),
+        (
+            "head[3,{head}].latent[0] @ B",
+            {"head": [0]},
+            r"head\[3,{head}\] has no autoencoder(?s:.*)attached are: head\[1,0\], head",
+        ),
+        ("head[{layer},{head}].error @ B", {"layer": [1], "head": [3]}, r"out of range|head\[1,3\] has no autoencoder"),
+        (
+            "head[2].latent[0] @ B",
+            None,
+            r"head\[2\] without its head is all 4 of them(?s:.*)name one, such as head\[2,3\].latent\[0\]",
+        ),
+        ("head[2].error @ B", None, r"and head\[2,0\] has no autoencoder"),
+    ],
+)
+def test_what_has_no_latents_says_which_nodes_have(path: str, axes: Any, problem: str) -> None:
+    with pytest.raises(CircuitryError, match=problem):
+        ct.patch(_two_heads(), TASK, f"{path} -> logits", axes=axes, **QUIET)
+
+
+def test_weights_that_are_no_numbers_are_refused_when_attached() -> None:
+    sae = SAE(SAEConfig(128, 8, provenance={"node": "resid[1]"}))
+    with torch.no_grad():
+        sae.W_dec[0, :3] = float("nan")
+    with pytest.raises(CircuitryError, match=r"3 of the 1,024 numbers in W_dec of the autoencoder of resid\[1\] are NaN"):
+        ct.load("bundled:mamba").attach(sae)
+
+
+def test_a_latent_that_does_not_change_has_no_effect() -> None:
+    """In float32 its effect is the rounding of the logits, which may have one sign in every example."""
+    sae = SAE(SAEConfig(128, 12, provenance={"node": "resid[1]"}))
+    with torch.no_grad():
+        sae.W_enc[:, :10] = 0
+        sae.b_enc[:10] = 1
+    model = ct.load("bundled:gpt_neox").attach(sae)
+    table = ct.patch(model, TASK.but(examples=12), "resid[1].latent[{latent}] @ B -> logits", **QUIET)
+    assert np.abs(table.values()[:10]).max() > 0
+    assert (table.statistics()[["p", "q"]][:10] == 1).all(axis=None) and (table.statistics()["p"][10:] < 1).all()
+
+
 def test_attaching_refuses_what_does_not_fit(tmp_path: Any) -> None:
     model = ct.load("bundled:mamba")
     with pytest.raises(CircuitryError, match=r"resid\[1\] has 128 numbers at a token, its autoencoder takes 64"):

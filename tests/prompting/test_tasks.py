@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import circuitry as ct
 from circuitry import CircuitryError, TaskError
 from circuitry.models import Vocabulary
-from circuitry.prompting import Prompts, Task, lint, record
+from circuitry.prompting import Prompts, Task, english, lint, record
 from support.own_task import OWN
 
 VOCABULARY = Vocabulary(np.arange(10, 90))
@@ -52,6 +52,39 @@ def test_induction_is_a_pair_and_its_first_half_again(
     assert prompts.changed == (corruption,)
 
 
+@given(st.integers(1, 9), st.integers(0, 20), st.sampled_from("AB"), st.integers(0, 1000))
+def test_a_repeated_sequence_repeats_what_is_before_the_pair(prefix: int, more: int, corruption: str, seed: int) -> None:
+    options: dict[str, Any] = {"distance": prefix + 2 + more, "prefix": prefix, "corruption": corruption, "seed": seed}
+    repeated, pair = (made(form=form, examples=3, **options) for form in ("repeated", "pair"))
+    distance = options["distance"]
+    assert (repeated.clean[:, distance:] == repeated.clean[:, : prefix + 1]).all(), "the last tokens are the first ones again"
+    assert (repeated.clean[:, :distance] == pair.clean[:, :distance]).all()
+    assert (repeated.clean != repeated.corrupted).sum() == 3
+    for part in ("answer", "foil"):
+        assert (getattr(repeated, part) == getattr(pair, part)).all()
+    for name, at in pair.where.items():
+        assert (repeated.where[name] == at).all()
+
+
+@pytest.mark.parametrize("corruption", "AB")
+@pytest.mark.parametrize("distance", [2, 40])
+def test_names_are_a_text_in_which_a_person_is_named_twice(distance: int, corruption: str) -> None:
+    vocabulary = ct.load("bundled:gpt_neox").vocabulary
+    prompts = ct.task("induction", form="names", distance=distance, corruption=corruption, examples=20).prompts(vocabulary)
+    names, rows = set(vocabulary.single(english.NAMES).values()), np.arange(20)
+    a, b, end = (prompts.where[name] for name in ("A", "B", "END"))
+    assert (b == a + 1).all() and (end - a >= distance).all()
+    assert len(set((end - a).tolist())) > 1, "texts differ in length"
+    assert (prompts.clean[rows, end] == prompts.clean[rows, a]).all() and (prompts.clean[rows, b] == prompts.answer).all()
+    for row, at in enumerate(end):
+        ids = prompts.clean[row, : at + 1].tolist()
+        assert [token for token in ids if token in names] == [ids[a[row]], ids[b[row]], ids[a[row]]], "no other name"
+        assert prompts.foil[row] in names - set(ids)
+    changed = {"A": a, "B": b}[corruption]
+    assert (np.argwhere(prompts.clean != prompts.corrupted) == np.stack([rows, changed], 1)).all()
+    assert (prompts.clean[:, 0] == vocabulary.front[0]).all(), "the text begins as in training"
+
+
 def test_same_seed_same_prompts() -> None:
     one, again, other = made(seed=3), made(seed=3), made(seed=4)
     assert (one.clean == again.clean).all() and (one.corrupted == again.corrupted).all()
@@ -69,6 +102,13 @@ def test_corruptions_share_their_clean_prompts() -> None:
     [
         ({"distance": 1}, "distance must be at least 2, to leave room for [B] between the two [A], got 1"),
         ({"prefix": -1}, "prefix must be at least 0, got -1"),
+        ({"form": "text"}, "expected form pair, repeated, names, got 'text'"),
+        (
+            {"form": "repeated", "prefix": 0},
+            "with form='repeated', prefix must be at least 1: these are the tokens that are repeated before [A]",
+        ),
+        ({"form": "repeated", "distance": 8}, "with form='repeated', distance must be at least prefix + 2 = 9, got 8"),
+        ({"form": "names"}, "form='names' makes English text, and this model has no tokenizer; use form='pair' or 'repeated'"),
         ({"corruption": "C"}, "expected corruption 'B' ([A][B'] ... [A]) or 'A' ([A'][B] ... [A]), got 'C'"),
         ({"distance": 500}, "distance 500 needs 508 different tokens; the model has 80"),
         ({"distance": "8"}, "distance='8': expected int, such as 32"),
@@ -98,8 +138,11 @@ def test_options_may_be_numpy_numbers() -> None:
 
 def test_a_task_shows_its_options() -> None:
     task = ct.task("induction", distance=8, examples=5)
-    assert repr(task) == "<task induction: distance=8, corruption='B', prefix=7, examples=5, seed=0>"
-    assert repr(task.but(seed=2, corruption="A")) == "<task induction: distance=8, corruption='A', prefix=7, examples=5, seed=2>"
+    assert repr(task) == "<task induction: distance=8, corruption='B', prefix=7, form='pair', examples=5, seed=0>"
+    assert (
+        repr(task.but(seed=2, corruption="A"))
+        == "<task induction: distance=8, corruption='A', prefix=7, form='pair', examples=5, seed=2>"
+    )
     assert task.but() == task and task.name == "induction"
 
 
@@ -107,7 +150,9 @@ def test_a_record_is_plain_data_and_its_words_are_the_tasks_own() -> None:
     task = ct.task("induction", distance=np.int64(8), examples=5)
     data = json.loads(json.dumps(task.record))
     assert data == task.record and record.text(data) == repr(task)
-    assert record.text(data, without=["distance", "seed"]) == "<task induction: corruption='B', prefix=7, examples=5>"
+    assert (
+        record.text(data, without=["distance", "seed"]) == "<task induction: corruption='B', prefix=7, form='pair', examples=5>"
+    )
 
 
 def test_positions_are_values_with_completion() -> None:
@@ -123,7 +168,7 @@ def test_positions_are_values_with_completion() -> None:
     [
         ("inductoin", {}, "no definition 'inductoin' in tasks: did you mean 'induction'?"),
         ("induction", {"distanse": 3}, "task 'induction' has no option 'distanse'; did you mean 'distance'?"),
-        ("induction", {"nodes": 3}, "task 'induction' has no option 'nodes'; known here: corruption, distance, prefix"),
+        ("induction", {"nodes": 3}, "task 'induction' has no option 'nodes'; known here: corruption, distance, form, prefix"),
     ],
 )
 def test_unknown_names_say_what_is_known(name: str, options: dict[str, Any], message: str) -> None:

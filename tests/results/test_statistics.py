@@ -67,6 +67,14 @@ def test_an_effect_that_is_exactly_zero_shows_nothing(n: int) -> None:
     assert seen["p"].tolist() == seen["q"].tolist() == [1.0, 1.0]
 
 
+def test_an_effect_within_rounding_of_the_metric_shows_nothing() -> None:
+    """Of one sign in every example, it would be significant."""
+    ends = np.full(12, 10.0), np.full(12, 8.0)
+    effects = np.array([np.full(12, 1.5e-5), np.full(12, 2e-5), [*np.full(11, 1.5e-5), np.nan], np.full(12, 1.0)])
+    seen = PatchingTable.of([{"layer": n} for n in range(4)], effects, *ends, "logit").statistics()
+    assert seen["p"].tolist()[::2] == [1.0, 1.0] and seen["p"].tolist()[1] == seen["p"].tolist()[3] < 0.001
+
+
 def test_what_cannot_be_known_is_nan_and_nothing_warns() -> None:
     """pytest makes errors of warnings."""
     nan, inf = np.nan, np.inf

@@ -163,7 +163,7 @@ def test_a_suite_in_a_file_runs_as_it_is_declared(tmp_path: Path) -> None:
     }
     assert found.tables["states"].provenance["note"] == "Read it so."
     assert found.tables["writes"].unit == "change of the answer's probability"
-    assert found.tables["parts"].provenance["task"]["options"] == {"distance": 8, "corruption": "A", "prefix": 7}
+    assert found.tables["parts"].provenance["task"]["options"] == {"distance": 8, "corruption": "A", "prefix": 7, "form": "pair"}
     assert found.circuit is None and found.record["suite"] == "mine"
 
 

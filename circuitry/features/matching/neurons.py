@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -13,13 +14,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ...errors import CircuitryError, expected
+from ...executing.distributed import current
 from ...executing.memory import parse_memory
 from ...models.model import Model
 from ...paths.values import Node
+from ...team import Team
 from ..activations.corpus import Corpus
 from ..activations.forward import Forward
 from ..activations.origin import MASK, first_tokens, origin
-from ..activations.stream import activations
+from ..activations.shared import Shared
+from ..activations.stream import Origin, activations
 from .best import Best
 from .dense import Correlations
 from .hidden import neuron_nodes, read_neurons
@@ -31,7 +35,7 @@ from .tiles import Tile, Tiles
 
 Chunk: TypeAlias = Mapping[Node, Tensor]
 Nodes: TypeAlias = str | Node | Iterable[Node | str] | None
-Pair: TypeAlias = tuple[Node, Node]
+Numbers: TypeAlias = tuple[int, int]
 
 
 def mppc_neurons(
@@ -61,7 +65,8 @@ def mppc_neurons(
         null: "shift": the same with ``model_b``'s text shifted by half of the corpus's tokens, in whole documents. None: no null.
         batch: tokens of both models that are multiplied at once.
         memory: bound for sums of products, 8 bytes for each pair of neurons. Layer pairs beyond it take another pass over the corpus.
-        min_count, out, rank, world_size, progress: as for ``mppc``.
+        min_count, out, rank, world_size, progress: as for ``mppc``. Processes that are all within ``together``
+            (``circuitry.executing.distributed``) share the passes of the models too; others run both models each.
 
     >>> import circuitry as ct
     >>> from circuitry.features.activations import corpus
@@ -75,47 +80,54 @@ def mppc_neurons(
     rotate, document = _rotation(null, corpus)
     provenance = _about(models, nodes, corpus, min_count, rotate)
     tiles = Tiles(len(nodes[0]), len(nodes[1]), provenance, Path(out) if out is not None else None, rank, world_size)
-    run = _Run(models, corpus, min_count, batch, progress)
+    crew = current() if (rank, world_size) == (current().rank, current().world_size) else Team()
+    run = _Run(models, (nodes[0], nodes[1]), corpus, min_count, batch, progress, crew)
     with tiles.open():
-        left = {pair: (nodes[0][pair[0]], nodes[1][pair[1]]) for pair in tiles.own() if tiles.get(pair) is None}
-        for group in _groups(left, provenance, parse_memory(memory) // 8):
-            pairs = [left[pair] for pair in group]
-            matches = run(pairs)
-            nulls = [result[0] for result in run(pairs, document)] if rotate is not None else [None] * len(pairs)
-            for pair, match, by_chance in zip(group, matches, nulls, strict=True):
+        left = [pair for pair in tiles.own() if tiles.get(pair) is None]
+        # Processes that have no group left still run their part of the passes.
+        groups = crew.gathered(list(_groups(left, provenance, parse_memory(memory) // 8)))
+        for groups_by_process in itertools.zip_longest(*groups, fillvalue=[]):
+            matches = run(groups_by_process)
+            nulls = [result[0] for result in run(groups_by_process, document)] if rotate is not None else [None] * len(matches)
+            for pair, match, by_chance in zip(groups_by_process[crew.rank], matches, nulls, strict=True):
                 tiles.put(pair, Tile(*match, by_chance))
         return finish(tiles, out)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """Passes of both models over the corpus."""
+    """Passes of both models over the corpus, which the processes of a team share."""
 
     models: tuple[Model, Model]
+    nodes: tuple[list[Node], list[Node]]
     corpus: Corpus
     min_count: int
     batch: int
     progress: bool
+    team: Team
 
-    def __call__(self, pairs: list[Pair], first: int = 0) -> list[tuple[Best, Ints, Ints]]:
-        """Best matches and counts of pairs of layers; the second model's text begins with document ``first``."""
+    def __call__(self, groups: Sequence[Sequence[Numbers]], first: int = 0) -> list[tuple[Best, Ints, Ints]]:
+        """Best matches and counts of this process's pairs of layers; the second model's text begins with document ``first``.
+
+        ``groups``: the pairs of each process, by the numbers of their layers.
+        """
+        pairs = [(self.nodes[0][row], self.nodes[1][column]) for row, column in groups[self.team.rank]]
         correlations = Correlations(pairs, self.min_count)
-        chunks = self._together(pairs, first)
+        corpora = self.corpus, rolled(self.corpus, first)
+        chunks = zip(*(self._stream(side, groups, corpora[side]) for side in (0, 1)), strict=True)
         correlations.feed(tqdm(chunks, "neurons", unit="batch", disable=None if self.progress else True, leave=False))
         return [(correlations.best(pair), *correlations.counts(pair)) for pair in pairs]
 
-    def _together(self, pairs: Iterable[Pair], first: int) -> Iterator[tuple[Chunk, Chunk]]:
-        """Chunks of both models at the same tokens."""
-        rows, columns = (list(dict.fromkeys(side)) for side in zip(*pairs, strict=True))
-        chunks_a = self._stream(self.models[0], rows, self.corpus)
-        chunks_b = self._stream(self.models[1], columns, rolled(self.corpus, first))
-        yield from zip(chunks_a, chunks_b, strict=True)
-
-    def _stream(self, model: Model, nodes: list[Node], corpus: Corpus) -> Iterator[Chunk]:
-        """A model's neurons at the used tokens, ``batch`` at a time."""
+    def _stream(self, side: int, groups: Sequence[Sequence[Numbers]], corpus: Corpus) -> Iterator[Chunk]:
+        """A model's neurons at the used tokens, ``batch`` at a time: those of this process's pairs."""
+        model, nodes = self.models[side], self.nodes[side]
+        owned = tuple(tuple(nodes[number] for number in dict.fromkeys(pair[side] for pair in group)) for group in groups)
+        # Of all nodes, since they decide which documents run together, and so how values round.
         stream = activations(model, nodes, corpus=corpus, batch=self.batch, buffer=4 * self.batch)
-        origin = Forward(model, stream.nodes, corpus, stream.buffer, parse_memory("512MiB"), read_neurons)
-        for _, values in replace(stream, origin=origin).in_order():
+        origin: Origin = Forward(model, stream.nodes, corpus, stream.buffer, parse_memory("512MiB"), read_neurons)
+        if self.team.world_size > 1:
+            origin = Shared(origin, self.team, owned)
+        for _, values in replace(stream, origin=origin, nodes=owned[self.team.rank]).in_order():
             yield values
 
 
@@ -150,9 +162,9 @@ def _rotation(null: str | None, corpus: Corpus) -> tuple[int | None, int]:
     return rotate, 0 if rotate is None else int(np.searchsorted(corpus.starts, corpus.used[rotate], side="right")) - 1
 
 
-def _groups(left: Iterable[tuple[int, int]], provenance: Mapping[str, Any], numbers: int) -> Iterator[list[tuple[int, int]]]:
+def _groups(left: Iterable[Numbers], provenance: Mapping[str, Any], numbers: int) -> Iterator[list[Numbers]]:
     """Groups of layer pairs whose products together have at most ``numbers`` numbers, or a single larger pair."""
-    group: list[tuple[int, int]] = []
+    group: list[Numbers] = []
     size = 0
     for row, column in left:
         products = provenance["a"][row]["features"] * provenance["b"][column]["features"]

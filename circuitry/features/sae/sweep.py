@@ -15,7 +15,7 @@ from ...store.resumable import Resumable
 from ...team import Team, team
 from .checkpoints import TrainingFolder
 from .grid import STREAM, Variant, grid
-from .pairs import named
+from .pairs import named, pairs
 from .passes import Pass, Training
 from .source import Batches, Source, source
 from .swept import RECORD, Sweep, table
@@ -35,6 +35,7 @@ def sweep(
     texts: Texts = None,
     *,
     out: str | PathLike[str],
+    target: str | Node | Iterable[str | Node] | None = None,
     corpus: Corpus | None = None,
     activations: Batches | None = None,
     test: Corpus | None = None,
@@ -53,7 +54,8 @@ def sweep(
     bit for bit, as that of ``train_sae`` with the same settings, ``order`` and corpus.
 
     Args:
-        model, nodes, texts, corpus, activations, buffer, context, save_every, progress, recipe: as for ``train_sae``.
+        model, nodes, texts, target, corpus, activations, buffer, context, save_every, progress, recipe: as for ``train_sae``;
+            with ``target`` the sweep is of transcoders.
         out: the folder: a folder for every training, as ``train_sae`` writes them, ``sweep.csv`` and the figure. The same call
             resumes a killed sweep.
         test: a corpus on which every SAE is evaluated with the model, as by ``evaluate``; without it, the table has the numbers
@@ -96,14 +98,17 @@ def sweep(
             text = corpus
             if stored is None and corpus is None:
                 text = tokenised(model, texts, tokens=tokens, context=context)
+            read = pairs(stored or model, nodes, target) if target is not None else {}
+            both = dict.fromkeys((*read.values(), *read)) or nodes
             streams: list[Batches] = [
-                collect(stored or model, nodes, corpus=text, batch=group[0].batch, buffer=buffer, seed=group[0].order)
+                collect(stored or model, both, corpus=text, batch=group[0].batch, buffer=buffer, seed=group[0].order)
                 for group in groups
             ]
         else:
+            read = pairs(None, nodes, target) if target is not None else {}
             streams = [activations]
         passes = [
-            _pass(Path(out), number, group, source(stream, named(nodes), crew), crew, save_every, progress)
+            _pass(Path(out), number, group, source(stream, named(nodes), crew, read), crew, save_every, progress)
             for number, (group, stream) in enumerate(zip(groups, streams, strict=True))
         ]
         return _run(Path(out), groups, passes, _runs(model), test, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
@@ -29,8 +30,8 @@ def load_gguf(path: Path, dtype: torch.dtype, graph: str | None, tokenizer: Any)
     if find_spec("gguf") is None or find_spec("accelerate") is None:
         raise ModelError("reading GGUF files needs the extra: pip install 'circuitry-lm[gguf]'")
     try:
-        with whole(path) as (file, reader), _parsed_once(reader):
-            return _read(file, reader, path.name, dtype, graph, tokenizer)
+        with whole(path) as (file, reader), _parsed_once(reader) as shown:
+            return _read(file, reader, shown, path.name, dtype, graph, tokenizer)
     except ModelError:
         raise
     except Exception as error:  # a damaged file makes its readers raise almost anything
@@ -38,19 +39,43 @@ def load_gguf(path: Path, dtype: torch.dtype, graph: str | None, tokenizer: Any)
 
 
 @contextmanager
-def _parsed_once(reader: Any) -> Iterator[None]:
-    """Let transformers use this reader; by itself it parses a file again for the config, the weights and the tokenizer."""
+def _parsed_once(reader: Any) -> Iterator[_Shown]:
+    """Let transformers use this reader, and one table of names; by itself it parses a file again for the config, the weights and
+    the tokenizer, and makes the table of names again for every module of the model."""
     import gguf
 
-    stock = gguf.GGUFReader
-    gguf.GGUFReader = lambda *_, **__: reader
+    shown, stock = _Shown(reader), (gguf.GGUFReader, gguf.get_tensor_name_map)
+    gguf.GGUFReader, gguf.get_tensor_name_map = (lambda *_, **__: shown), functools.cache(gguf.get_tensor_name_map)
     try:
-        yield
+        yield shown
     finally:
-        gguf.GGUFReader = stock
+        gguf.GGUFReader, gguf.get_tensor_name_map = stock
 
 
-def _read(file: Path, reader: Any, name: str, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
+class _Shown:
+    """A reader that hides some lists. transformers decodes every word of every list of a vocabulary whenever it reads anything."""
+
+    def __init__(self, reader: Any) -> None:
+        self.tensors, self.fields, self._reader = reader.tensors, reader.fields, reader
+
+    def hide(self, *kept: str) -> None:
+        """Hide the tokenizer's lists, all but ``kept``. Its numbers stay: some are settings of the model, such as ``pad_token_id``."""
+        fields = self._reader.fields.items()
+        self.fields = {k: f for k, f in fields if k in kept or len(f.data) == 1 or not k.startswith("tokenizer.")}
+
+    def hide_nothing(self) -> None:
+        self.fields = self._reader.fields
+
+    def get_field(self, key: str) -> Any:
+        return self.fields.get(key)
+
+    def get_tensor(self, index: int) -> Any:
+        return self.tensors[index]
+
+
+def _read(
+    file: Path, reader: Any, shown: _Shown, name: str, dtype: torch.dtype, graph: str | None, tokenizer: Any
+) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     metadata = {key: field.contents() for key, field in reader.fields.items() if not key.startswith("tokenizer.")}
@@ -58,13 +83,16 @@ def _read(file: Path, reader: Any, name: str, dtype: torch.dtype, graph: str | N
         raise ModelError(f"{name} does not say what model it is (general.architecture)")
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     location = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "trust_remote_code": False}
+    shown.hide("tokenizer.ggml.tokens")  # whose number is the size of the vocabulary, if the file does not give it
     config = AutoConfig.from_pretrained(**location)
+    shown.hide()
     definition_for(config.model_type, graph)
     settle(config, metadata, tensors, name)
     with redirect_stderr(StringIO()):  # its progress bar for GGUF cannot be turned off
         hf, report = AutoModelForCausalLM.from_pretrained(
             **location, config=config, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
         )
+    shown.hide_nothing()
     _check_tensors(hf, metadata["general.architecture"], tensors, name)
     check_loaded(hf, report, {}, name)
     if getattr(hf, "is_quantized", False):  # all its weights are floats now, so it may be saved like any other model

@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from ...errors import ModelError
 
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
@@ -26,26 +28,35 @@ def one_file(files: Sequence[Path]) -> Path | None:
     return min(files) if len(names) == 1 else None
 
 
+def opened(path: Path) -> Any:
+    """A reader of one file. Raises what ``gguf`` raises if it is not one."""
+    from gguf import GGUFReader
+
+    class Reader(GGUFReader):  # type: ignore[misc]
+        # A vocabulary is cut into a million pieces, and cutting a memory map takes several times as long as a plain array over it.
+        data = property(lambda self: self._plain, lambda self, mapped: setattr(self, "_plain", np.asarray(mapped)))
+
+    return Reader(path)
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[tuple[Path, Any]]:
     """The file itself, or a temporary file that joins all parts and needs as much disk as they do; and its reader.
 
     Raises ModelError if a part is missing or belongs to another file.
     """
-    from gguf import GGUFReader
-
-    reader = GGUFReader(path)
+    reader = opened(path)
     count = value(reader, "split.count") or 1
     if count == 1:
         yield path, reader
         return
     parts = _parts(path, count)
-    readers = [GGUFReader(part) for part in parts]
+    readers = [opened(part) for part in parts]
     _check(parts, readers)
     with TemporaryDirectory() as folder:
         joined = Path(folder) / path.name
         _join(readers, joined)
-        yield joined, GGUFReader(joined)
+        yield joined, opened(joined)
 
 
 def _parts(path: Path, count: int) -> list[Path]:

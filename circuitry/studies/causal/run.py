@@ -155,7 +155,8 @@ class _Run:
         with folder.held():
             result = self.go(folder.part)
             result.record["folder"] = str(folder.path)
-            result.save(folder.path)
+            if folder.writes:
+                result.save(folder.path)
             folder.finish()
         return result
 

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from ...errors import CircuitryError, expected, no_effect
+from ...executing.distributed import current
 from ...features.activations.corpus import Corpus, corpus
+from ...features.activations.origin import folders
 from ...features.activations.texts import Texts
 from ...features.dashboard.proxy import ProxyScorer
 from ...features.dashboard.score import Estimate
@@ -32,6 +34,7 @@ from ...models.model import Model
 from ...patching.provenance import versions
 from ...store.files import slug, write_whole
 from ...suites.folder import RunFolder, plain
+from ...team import Team
 from .plan import RECIPE, Dictionary, Settings, dictionaries, sites
 from .result import ARCHITECTURE, MODEL_SEED, NEURONS, SAE_SEED, Compared, Universality
 
@@ -78,7 +81,12 @@ def experiment(
         fresh: start in a new folder; else the same call resumes a killed run, and reads a complete one back.
         settings: fields of ``Settings``, or of the training recipe (``circuitry.features.sae.Recipe``).
 
-    Raises CircuitryError for fewer than two models, models with different tokenizers, and unknown settings.
+    Within ``circuitry.executing.distributed.together``, the processes that torchrun started share training, passes of the models, files of
+    feature activations and layer pairs; the first one asks the scorer and writes tables, figures and pages. All of them return
+    the result, which does not depend on their number.
+
+    Raises CircuitryError for fewer than two models, models with different tokenizers, unknown settings, and if another process
+    has ended.
 
     >>> experiment(["bundled:mamba"])
     Traceback (most recent call last):
@@ -98,7 +106,7 @@ def experiment(
         raise CircuitryError(expected("at least two models to compare", len(loaded)))
     variant = seed_variant if isinstance(seed_variant, Model | None) else load(seed_variant, dtype=dtype, device=device)
     sets = dictionaries(loaded, variant, chosen.seed)
-    text = _text(sets, chosen, texts, progress)
+    text = current().once(lambda: _text(sets, chosen, texts, progress))
     record = _record(sets, chosen, text, scorer, scored, command)
     folder = RunFolder.open(Path(out), f"universality-{plain(loaded[0].name)}-{plain(loaded[1].name)}", record, fresh=fresh)
     if folder.complete:
@@ -107,7 +115,7 @@ def experiment(
     asking = {"price": price, "agree": agree or (lambda estimate: say(estimate.text()))}
     with folder.held():
         run = _Run(folder, sets, chosen, scorer or ProxyScorer(), scored, asking, progress, say)
-        return run.go(*_parts(text, chosen, folder.path))
+        return run.go(*_parts(text, chosen, folder))
 
 
 def _text(sets: dict[str, Dictionary], settings: Settings, texts: Texts, progress: bool) -> Corpus:
@@ -117,13 +125,13 @@ def _text(sets: dict[str, Dictionary], settings: Settings, texts: Texts, progres
     return corpus(sets[""].model, texts, tokens=wanted, context=context, progress=progress)
 
 
-def _parts(text: Corpus, settings: Settings, folder: Path) -> tuple[Corpus, Corpus]:
+def _parts(text: Corpus, settings: Settings, folder: RunFolder) -> tuple[Corpus, Corpus]:
     """The documents for matching features, and those for training autoencoders; both are also saved."""
     # Matching gets its tokens first, but never more than half of a short text.
     first, train = text.split(min(0.5, settings.match_tokens / text.tokens))
     match = first.take(settings.match_tokens)
-    for name, part in (("match", match), ("train", train)):
-        part.save(folder / f"{name}.corpus.safetensors")
+    for name, part in (("match", match), ("train", train)) if folder.writes else ():
+        part.save(folder.path / f"{name}.corpus.safetensors")
     return match, train
 
 
@@ -154,7 +162,7 @@ def _record(
 
 @dataclass
 class _Run:
-    """One call of ``experiment``, step by step."""
+    """One call of ``experiment``, step by step. In a team, every process takes all steps, and does its part of each."""
 
     folder: RunFolder
     sets: dict[str, Dictionary]
@@ -169,17 +177,22 @@ class _Run:
     def path(self) -> Path:
         return self.folder.path
 
+    @property
+    def team(self) -> Team:
+        return self.folder.team
+
     def go(self, match: Corpus, train: Corpus) -> Universality:
         """Do all steps that are not done yet, and return the result."""
         trained = {name: self.train(dictionary, train) for name, dictionary in self.sets.items()}
-        acts = {name: self.encode(dictionary, trained[name], match) for name, dictionary in self.sets.items()}
+        acts = self.encode(trained, match)
         compared = {name: self.match(name, acts[""], acts[name]) for name in self.sets if name}
         if self.settings.neurons:
             compared[NEURONS] = self.neurons(match)
-        scores = self.look(compared, acts, trained, match).scores
+        scores = self.team.once(lambda: self.look(compared, acts, trained, match).scores)
         result = Universality(compared, self.record(), self.quality(trained, match), scores)
         self.say("tables, figures and the page")
-        result.save(self.path)
+        if self.folder.writes:
+            result.save(self.path)
         self.folder.finish()
         return result
 
@@ -210,39 +223,47 @@ class _Run:
             **recipe,
         )
 
-    def encode(self, dictionary: Dictionary, saes: Trained, text: Corpus) -> list[FeatureActs]:
-        """The feature activations of one model on the text for matching."""
-        self.say(f"features of {dictionary.model.name}, seed {dictionary.seed}")
-        out, stored = self.path / "features" / dictionary.name, self.settings.stored_dtype
-        return encode(dictionary.model, saes, text, out, stored_dtype=stored, progress=self.progress)
+    def encode(self, trained: Mapping[str, Trained], text: Corpus) -> dict[str, list[FeatureActs]]:
+        """The feature activations of every model on the text for matching."""
+        outs = {name: self.path / "features" / dictionary.name for name, dictionary in self.sets.items()}
+        for number, (name, dictionary) in enumerate(self.sets.items()):
+            self.say(f"features of {dictionary.model.name}, seed {dictionary.seed}")
+            # A short text is a single file, so each model's first file belongs to another process.
+            part = {"rank": (self.team.rank - number) % self.team.world_size, "world_size": self.team.world_size}
+            stored = self.settings.stored_dtype
+            encode(dictionary.model, trained[name], text, outs[name], stored_dtype=stored, progress=self.progress, **part)
+        self.team.wait()
+        return {name: [FeatureActs.open(path) for path in folders(trained[name], out).values()] for name, out in outs.items()}
 
     def match(self, name: str, a: list[FeatureActs], b: list[FeatureActs]) -> Compared:
         """One comparison, in both directions."""
         self.say(f"matching: {name}")
-        out = self.path / "matches" / slug(name)
-        matches = mppc(a, b, min_count=self.settings.min_count, null="shift", out=out, progress=self.progress)
+        matches = mppc(a, b, null="shift", **self.matching(name))
         return _compared(self.sets[""].model, self.sets[name].model, matches)
 
     def neurons(self, text: Corpus) -> Compared:
         """The baseline of section 4.3.1."""
         self.say("matching: neurons")
         a, b = self.sets[""].model, self.sets[ARCHITECTURE].model
-        options: dict[str, Any] = {"min_count": self.settings.min_count, "progress": self.progress}
-        options["post_silu"] = self.settings.post_silu
-        matches = mppc_neurons(a, None, b, None, text, out=self.path / "matches" / "neurons", **options)
+        matches = mppc_neurons(a, None, b, None, text, post_silu=self.settings.post_silu, **self.matching(NEURONS))
         return _compared(a, b, matches)
 
+    def matching(self, name: str) -> dict[str, Any]:
+        """What all comparisons share; each process of a team computes some of the layer pairs."""
+        part = {"rank": self.team.rank, "world_size": self.team.world_size}
+        out = self.path / "matches" / slug(name)
+        return {"min_count": self.settings.min_count, "out": out, "progress": self.progress, **part}
+
     def quality(self, trained: dict[str, Trained], text: Corpus) -> pd.DataFrame:
-        """A row for every autoencoder."""
-        frames = []
-        for name, dictionary in self.sets.items():
-            file = self.path / "saes" / dictionary.name / "evaluation.parquet"
-            if not file.exists():
-                self.say(f"evaluation: {dictionary.name}")
-                write_whole(
-                    file, evaluate(dictionary.model, trained[name], text.take(EVALUATED), progress=self.progress).to_parquet
-                )
-            frames.append(pd.read_parquet(file).assign(model=dictionary.name))
+        """A row for every autoencoder. Each process of a team evaluates some of the models."""
+        files = {name: self.path / "saes" / dictionary.name / "evaluation.parquet" for name, dictionary in self.sets.items()}
+        for name in self.team.part(list(files)):
+            if not files[name].exists():
+                self.say(f"evaluation: {self.sets[name].name}")
+                made = evaluate(self.sets[name].model, trained[name], text.take(EVALUATED), progress=self.progress)
+                write_whole(files[name], made.to_parquet)
+        self.team.wait()
+        frames = [pd.read_parquet(file).assign(model=self.sets[name].name) for name, file in files.items()]
         table = pd.concat(frames, ignore_index=True)
         return table[["model", *(column for column in table if column != "model")]]
 

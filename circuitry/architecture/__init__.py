@@ -11,6 +11,7 @@ from .reach import Reach
 from .rules import CAUSAL, NEXT, SAME, Edge, Rule, lag, part, window
 from .state_space import selective
 from .stream import LOGITS
+from .token_shift import shift, taps
 from .transformer import sliding, transformer
 
 __all__ = [
@@ -39,7 +40,9 @@ __all__ = [
     "part",
     "selective",
     "selective_mixer",
+    "shift",
     "sliding",
+    "taps",
     "transformer",
     "window",
 ]

@@ -15,12 +15,11 @@ def stock_rule(written: Written, query: Tensor, h: Tensor) -> tuple[Tensor, Tens
     """What the tokens read [batch, pos, head, d_value], and the state after them; ``erase`` must be ``key``.
 
     >>> ones = torch.ones(1, 3, 1, 1)
-    >>> stock_rule(Written(ones, ones, ones, 0 * ones[..., 0], 0 * ones), ones, torch.zeros(1, 1, 1, 1))[0].flatten().tolist()
+    >>> stock_rule(Written(ones, ones, ones, 0 * ones, 0 * ones), ones, torch.zeros(1, 1, 1, 1))[0].flatten().tolist()
     [1.0, 2.0, 3.0]
     """
     length = query.shape[1]
-    probe = written.erase * written.rate[..., None]
-    q, k, v, probe, decay = map(_chunked, (query, written.key, written.value, probe, written.decay))
+    q, k, v, probe, decay = map(_chunked, (query, written.key, written.value, written.probe, written.decay))
     y, h = (_by_head if decay.shape[-1] == 1 else _by_channel)(q, k, v, probe, decay, h)
     return y.flatten(2, 3)[:, :, :length].transpose(1, 2).contiguous(), h
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import attention, delta_rule, gated_attention, linear_state, mamba, mamba2, rwkv, ssd
+from . import attention, delta_rule, gated_attention, linear_state, mamba, mamba2, rwkv, rwkv7, ssd
 from .scan import BLOCK
 
 
@@ -27,4 +27,5 @@ INSTRUMENTATION = {
     "mamba2": Instrumentation(mamba2.attach, mamba2.values, ssd.CHUNK),
     "linear_state": Instrumentation(linear_state.attach, linear_state.values, delta_rule.CHUNK),
     "rwkv": Instrumentation(rwkv.attach, rwkv.values),
+    "rwkv7": Instrumentation(rwkv7.attach, rwkv7.values, delta_rule.CHUNK_BY_CHANNEL),
 }

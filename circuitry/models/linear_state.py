@@ -57,7 +57,7 @@ def _parts(mixer: Any, c: Tensor, beta: Tensor, decay: Tensor) -> tuple[Written,
     value, step = points.write_value(value), points.write_step(step)
     key, erase, rate, decay = points.write_key(key), points.write_erase(erase), points.write_rate(rate), points.write_decay(decay)
     decay = decay if decay.dim() == 4 else decay[..., None]
-    return Written(key, value * step[..., None], erase, rate, decay), by_head(query) * scale_of(mixer)
+    return Written(key, value * step[..., None], erase, erase * rate[..., None], decay), by_head(query) * scale_of(mixer)
 
 
 def _read(mixer: Any, written: Written, query: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ def exact(mixers: list[Any]) -> Iterator[None]:
             mixer.circuitry.exact = False
 
 
-def instrument(model: Any, mixers: list[Any], forward: Any, name: str, points: Callable[[Any], HookPoints] | None = None) -> None:
+def instrument(model: Any, mixers: list[Any], forward: Any, name: str, points: Callable[[Any], nn.Module] | None = None) -> None:
     """Give every mixer its hook points and our forward, and check the result like ``attach``.
 
     ``points`` makes the hook points of a mixer, by default those of Mamba and Mamba-2.

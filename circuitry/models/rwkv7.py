@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ModelError
+from ..native.first_value import FirstValue
 from .delta_rule import CHUNK_BY_CHANNEL, Written, delta_rule, delta_rule_packed
 from .gates import replace_forward
 from .mixers import instrument, packed_of
@@ -46,7 +47,7 @@ class ChannelHookPoints(ShiftHookPoints):
         super().__init__(("mlp_in", "hidden"), ("key",))
 
 
-def _time_mixing(self: Any, x: Tensor, first: Any) -> Tensor:
+def _time_mixing(self: Any, x: Tensor, first: FirstValue) -> Tensor:
     """Time mixing with its values passed through the hook points, in place of the plain forward (``gates.replace_forward``)."""
     points: Any = self.circuitry
     mixed = _mixed(self, points.shift_in(x), MIXES)
@@ -64,21 +65,23 @@ def _time_mixing(self: Any, x: Tensor, first: Any) -> Tensor:
     return self.output((self.ln_x(y.flatten(2)) + bonus.flatten(2)) * gate)  # type: ignore[no-any-return]
 
 
-def _value(block: Any, x: Tensor, first: Any) -> Tensor:
+def _value(block: Any, x: Tensor, first: FirstValue) -> Tensor:
     """The values by head. Layer 0 leaves its own for all later layers, each of which mixes them into its own."""
     points, inside = block.circuitry, packed_of(block)
     value = _by_head(block, block.value(x))
     if block.layer == 0:
         value = points.value(value)
-        first.value, first.tokens = value, None if inside is None else inside.tokens
+        first.value, first.tokens = value.flatten(2), None if inside is None else inside.tokens
         return value  # type: ignore[no-any-return]
+    assert first.value is not None
     earlier = first.value.to(value.device)
     if inside is not None:
         # Layer 0 has other tokens. Where a run has none there, its value is that of its base run.
         tokens = inside.tokens
         earlier = earlier[:, tokens.index(first.tokens.of(tokens.row, tokens.position))]
+    earlier = points.first_value(_by_head(block, earlier))
     amount = torch.sigmoid(block.v0 + (x @ block.v1) @ block.v2)
-    return points.value(value + (points.first_value(earlier) - value) * _by_head(block, amount))  # type: ignore[no-any-return]
+    return points.value(value + (earlier - value) * _by_head(block, amount))  # type: ignore[no-any-return]
 
 
 def _decay(block: Any, x: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +11,8 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
+
+from .first_value import FirstValue
 
 SLOWEST = -math.exp(-0.5)
 """The least logarithm of a decay: no channel of a state shrinks by more than the factor exp(-exp(-1/2)), .55, in one token."""
@@ -45,15 +46,6 @@ class Rwkv7Config(PreTrainedConfig):
     use_cache: bool = False
 
 
-@dataclass
-class FirstValue:
-    """Layer 0's values [batch, pos, d_model], which it leaves here for all later layers. If tokens are packed, ``tokens`` says which
-    these are."""
-
-    value: Tensor | None = None
-    tokens: Any = None
-
-
 class HeadNorm(nn.Module):
     """A layer norm of each head's ``group_size`` numbers, with weights for all channels."""
 
@@ -69,7 +61,7 @@ class HeadNorm(nn.Module):
 
 
 class Rwkv7TimeMixing(nn.Module):
-    """Time mixing: the states, each token's own value as a bonus, and a gate. ``first`` is False in layer 0 only, whose values are its own."""
+    """Time mixing: the states, each token's own value as a bonus, and a gate."""
 
     def __init__(self, config: Rwkv7Config, layer: int) -> None:
         super().__init__()

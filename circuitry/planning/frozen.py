@@ -113,14 +113,18 @@ def _between(graph: Graph, sources: list[Node], targets: list[Node]) -> set[Node
 
 
 def own_way(graph: Graph, sources: list[Node]) -> set[Node]:
-    """What lies between the sources and the stream they add to; a source that is the stream itself has no such way.
+    """What lies between the sources and the stream they add to, each in its own layer; a source that is the stream itself has no such way.
 
     >>> import circuitry as ct
     >>> g = ct.graph("gpt2")
     >>> sorted(map(str, own_way(g, [g.node("head[3,0]")]))), own_way(g, [g.node("resid[3]")])
     (['attn[3]', 'head[3,0]'], set())
     """
-    return set(graph.reach([s for s in sources if s not in graph.stream], without=graph.stream))
+    outside = [s for s in sources if s not in graph.stream]
+    if not graph.skips:
+        return set(graph.reach(outside, without=graph.stream))
+    layers = {s.indices[:1]: [other for other in outside if other.indices[:1] == s.indices[:1]] for s in outside}
+    return {n for layer, some in layers.items() for n in graph.reach(some, without=graph.stream) if n.indices[:1] == layer}
 
 
 def check_useful(path: Path, graph: Graph, cells: Sequence[Path]) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from circuitry.native.own import OWN, causal_class, config_class
+
 JAMBA: dict[str, Any] = {
     "num_hidden_layers": 4,
     "attn_layer_period": 2,
@@ -40,6 +42,7 @@ KIMI_LINEAR: dict[str, Any] = {
     "linear_num_heads": 3,
     "linear_conv_kernel_dim": 3,
 }
+RWKV7 = {"intermediate_size": 32, "head_dim": 8, "decay_rank": 3, "rate_rank": 5, "value_rank": 2, "gate_rank": 6}
 MAMBA2 = {"state_size": 4, "time_step_min": 0.1, "time_step_max": 1.0}
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 32, "num_attention_heads": 2},
@@ -69,6 +72,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen3_next": QWEN3_NEXT | {"num_experts": 0},
     "kimi_linear": KIMI_LINEAR,
     "rwkv": {"attention_hidden_size": 12, "intermediate_size": 32},
+    "rwkv7": RWKV7,
     "gemma2": {
         "intermediate_size": 32,
         "num_attention_heads": 4,
@@ -162,7 +166,8 @@ def config(kind: str, layers: int = 3, vocab: int = 61, **changes: Any) -> Any:
         "eos_token_id": 0,
         "pad_token_id": 0,
     }
-    return AutoConfig.for_model(model_type, **{**sizes, **(CONFIGS | OTHERS)[kind], **changes})
+    given = {**sizes, **(CONFIGS | OTHERS)[kind], **changes}
+    return config_class(model_type)(**given) if model_type in OWN else AutoConfig.for_model(model_type, **given)
 
 
 def stock(kind: str, layers: int = 3, dtype: torch.dtype = torch.float64, seed: int = 0, **changes: Any) -> Any:
@@ -170,7 +175,9 @@ def stock(kind: str, layers: int = 3, dtype: torch.dtype = torch.float64, seed: 
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config(kind, layers, **changes)).eval().to(dtype)
+    made = config(kind, layers, **changes)
+    own = causal_class(made) if made.model_type in OWN else None
+    model = (own(made) if own else AutoModelForCausalLM.from_config(made)).eval().to(dtype)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))

@@ -20,18 +20,18 @@ MIXES = {"receptance": "x_r", "decay": "x_w", "key": "x_k", "value": "x_v", "rat
 """The consumers of the token shift in time mixing, and their weights."""
 _NODES = (
     "shift_in", "wkv_in", *(f"in_{name}" for name in MIXES),
-    "receptance", "decay", "key", "key_write", "key_erase", "first_value", "value", "value_write", "rate", "rate_write", "rate_erase",
-    "write_value", "write_key", "write_probe", "write_erase", "write_decay",
-    "state", "state_read", "state_carry", "wkv_out", "bonus", "gate",
+    "receptance", "decay", "key", "key_write", "key_erase", "first_value", "amount", "value", "value_write", "rate", "rate_write", "rate_erase",
+    "query", "write_value", "write_key", "write_probe", "write_erase", "write_decay",
+    "state", "state_read", "state_carry", "wkv_out", "strength", "bonus", "gate",
 )  # fmt: skip
 
 
 class TimeHookPoints(ShiftHookPoints):
     """The identity modules of one time mixing; see ``graphs/rwkv7.py`` for what passes through each.
 
-    shift_in, those of the shift, in_key and the like, and gate are [batch, pos, d_model], wkv_in [batch, pos, 6 * d_model]. The three
-    of the state are [batch, head, d_key, d_value] and are called once for every position in ``stops``. All others are [batch, pos,
-    head, d_head]. ``exact`` uses the plain model's recurrence.
+    shift_in, those of the shift, in_key and the like, amount (how much of layer 0's values a layer mixes in) and gate are [batch, pos, d_model], wkv_in [batch, pos, 6 * d_model]. The three
+    of the state are [batch, head, d_key, d_value] and are called once for every position in ``stops``. strength, of the bonus, is [batch, pos, head, 1]. All others
+    are [batch, pos, head, d_head]. ``exact`` uses the plain model's recurrence.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ def _value(block: Any, x: Tensor, first: FirstValue) -> Tensor:
         tokens = inside.tokens
         earlier = earlier[:, tokens.index(first.tokens.of(tokens.row, tokens.position))]
     earlier = points.first_value(_by_head(block, earlier))
-    amount = torch.sigmoid(block.v0 + (x @ block.v1) @ block.v2)
+    amount = points.amount(torch.sigmoid(block.v0 + (x @ block.v1) @ block.v2))
     return points.value(value + (earlier - value) * _by_head(block, amount))  # type: ignore[no-any-return]
 
 
@@ -100,9 +100,9 @@ def _read(block: Any, query: Tensor, decay: Tensor, key: Tensor, value: Tensor, 
     k = k * (1 + (points.rate_write(rate).to(wide) - 1) * k_a)
     probe = F.normalize(points.key_erase(key).to(wide) * k_k, dim=-1)
     erase = points.write_erase(probe * points.rate_erase(rate).to(wide))
-    bonus = (query * k * block.r_k.to(wide)).sum(-1, keepdim=True) * v
-    v, k, probe, decay = points.write_value(v), points.write_key(k), points.write_probe(probe), points.write_decay(decay)
-    return _recurrence(block, query, decay, k, v, probe, erase), bonus
+    strength, query = points.strength((query * k * block.r_k.to(wide)).sum(-1, keepdim=True)), points.query(query)
+    held, k, probe, decay = points.write_value(v), points.write_key(k), points.write_probe(probe), points.write_decay(decay)
+    return _recurrence(block, query, decay, k, held, probe, erase), strength * v
 
 
 def _recurrence(block: Any, query: Tensor, decay: Tensor, key: Tensor, value: Tensor, probe: Tensor, erase: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "falcon_mamba": {"layer": 2},
     "mamba2": {"layer": 2, "head": 3},
     "rwkv": {"layer": 3},
+    "rwkv7": {"layer": 3, "state_head": 2},
     "jamba": {"layer": 4, "head": 2, "layout": ("mamba mlp", "attention mlp")},
 }
 HEADS = [f"embed -> head[0,{head}].{port}" for head in (0, 1) for port in "kqv"]

@@ -13,7 +13,7 @@ import circuitry as ct
 from circuitry import content
 from support import tiny
 
-KINDS = {"gpt2": "gpt2", "gpt_neox": "gpt_neox", "llama": "llama", "mamba": "mamba", "mamba2": "mamba2", "falcon_mamba": "falcon_mamba", "jamba": "jamba", "rwkv": "rwkv"}  # fmt: skip
+KINDS = {"gpt2": "gpt2", "gpt_neox": "gpt_neox", "llama": "llama", "mamba": "mamba", "mamba2": "mamba2", "falcon_mamba": "falcon_mamba", "jamba": "jamba", "rwkv": "rwkv", "rwkv7": "rwkv7"}  # fmt: skip
 SHORT: dict[str, Any] = {"examples": 3, "baseline": 2}
 INDUCTION: dict[str, Any] = {"distances": [8], "distance": 8, "prefix": 2}
 
@@ -32,7 +32,7 @@ def test_a_suite_runs_and_finds_nothing_in_random_weights(kind: str, suite: str)
 
 
 @pytest.mark.parametrize("suite", ["induction", "ioi"])
-@pytest.mark.parametrize("kind", ["mamba2", "jamba", "rwkv"])
+@pytest.mark.parametrize("kind", ["mamba2", "jamba", "rwkv", "rwkv7"])
 def test_a_suite_goes_through_to_the_end(kind: str, suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a threshold that anything passes, so that every table, the circuit and the scores are made."""
     for module in ("keys", "senders", "induction_states", "ioi_heads"):

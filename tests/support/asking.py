@@ -16,7 +16,7 @@ from circuitry.prompting import Prompts, TaskDefinition
 from circuitry.prompting.task import Task
 from support import agreement, tiny
 
-KINDS = ("gpt2", "gpt_neox", "gpt_neox-sequential", "llama", "mamba", "mamba2", "rwkv", "jamba", "gemma2", "olmo2")
+KINDS = ("gpt2", "gpt_neox", "gpt_neox-sequential", "llama", "mamba", "mamba2", "rwkv", "rwkv7", "jamba", "gemma2", "olmo2")
 
 
 def task(prompts: Prompts) -> Task:

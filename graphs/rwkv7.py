@@ -81,9 +81,7 @@ def head_edges(layer: int, head: int) -> Iterator[Edge]:
 def by_head(name: str, meaning: str, role: str = "") -> Family:
     ports = {port: Place(f"{TIME}{name}_{port}", unit=2) for port in READERS.get(name, ())}
     place = Place(TIME + name, unit=2)
-    return Family(
-        name, ("layer", "state_head"), "batch pos d_head", meaning, place, ports, role=role, freezable=("", *ports)
-    )
+    return Family(name, ("layer", "state_head"), "batch pos d_head", meaning, place, ports, role=role, freezable=("", *ports))
 
 
 FAMILIES = (

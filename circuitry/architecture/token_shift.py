@@ -9,7 +9,9 @@ from .families import Family, Place
 from .rules import SAME, Edge, Rule, lag
 
 
-def shift(layer: int, width: int, stream: Node, names: tuple[str, str], consumers: Mapping[str, tuple[Node, Rule]]) -> Iterator[Edge]:
+def shift(
+    layer: int, width: int, stream: Node, names: tuple[str, str], consumers: Mapping[str, tuple[Node, Rule]]
+) -> Iterator[Edge]:
     """The edges from the stream to its norm and on to each consumer, one tap for each of ``width`` tokens.
 
     ``names`` are those of the norm's node and of the taps; ``consumers`` are by the port through which they see a tap.

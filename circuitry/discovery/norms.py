@@ -41,7 +41,7 @@ class Form:
         """
         if not self.centred:
             return x
-        groups = x.unflatten(-1, (-1, self.size))  # type: ignore[no-untyped-call]
+        groups: Tensor = x.unflatten(-1, (-1, self.size))  # type: ignore[no-untyped-call]
         return (groups - groups.mean(-1, keepdim=True)).flatten(-2)
 
     def value(self, x: Tensor) -> Tensor:

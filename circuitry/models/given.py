@@ -67,7 +67,9 @@ def _check_head(hf: Any) -> None:
         raise ModelError(f"{name} has an encoder and a decoder; circuitry supports language models with a decoder only")
     right = causal_class(config)
     if config.model_type in OWN and not isinstance(hf, right):
-        raise ModelError(f"{name} is not circuitry's {right.__name__}, whose parts it knows; give ct.load the author's checkpoint")
+        raise ModelError(
+            f"{name} is not circuitry's {right.__name__}, whose parts it knows; give ct.load the author's checkpoint"
+        )
     if right is not None and not isinstance(hf, right):
         raise ModelError(f"{name} does not predict the next token; give a {right.__name__} (AutoModelForCausalLM makes one)")
     if hf.get_output_embeddings() is None:

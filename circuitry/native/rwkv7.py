@@ -24,18 +24,23 @@ def is_rwkv7(weights: dict[str, torch.Tensor]) -> bool:
 
 
 def config(weights: dict[str, torch.Tensor], name: str) -> Any:
-    """The config of a checkpoint, from its shapes. Raises ModelError if a weight that shows a size is missing or no matrix."""
+    """The config of a checkpoint, from its shapes. Raises ModelError if a weight that shows a size is missing, or does not fit."""
     from .rwkv7_model import Rwkv7Config
 
     layers = 1 + max(int(match[1]) for key in weights if (match := re.match(r"blocks\.(\d+)\.", key)))
     ranks = {size: _shape(weights, f"blocks.{key}", name)[1] for size, key in _OF_RANKS.items() if int(key[0]) < layers}
     vocab, width = _shape(weights, "emb.weight", name)
+    heads, head_dim = _shape(weights, "blocks.0.att.r_k", name)
+    if heads * head_dim != width:
+        raise ModelError(
+            f"the heads of {name} do not make up its width {width}: blocks.0.att.r_k has the shape ({heads}, {head_dim})"
+        )
     return Rwkv7Config(
         vocab_size=vocab,
         hidden_size=width,
         intermediate_size=_shape(weights, "blocks.0.ffn.key.weight", name)[0],
         num_hidden_layers=layers,
-        head_dim=_shape(weights, "blocks.0.att.r_k", name)[1],
+        head_dim=head_dim,
         **ranks,
     )
 

@@ -19,7 +19,7 @@ SLOWEST = -math.exp(-0.5)
 
 
 @strict
-class Rwkv7Config(PreTrainedConfig):
+class Rwkv7Config(PreTrainedConfig):  # type: ignore[misc]
     """Sizes of an RWKV-7. The ranks are those of the products of two narrow matrices that give decay, learning rate, the mix with
     layer 0's values, and gate.
 

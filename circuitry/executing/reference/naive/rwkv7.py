@@ -64,7 +64,8 @@ def _head(m: Any, parts: dict[str, Tensor], at: tuple[int, int], columns: slice,
     bonus = see(("bonus", at, ""), (receptance * m.r_k[at[1]] * write).sum(-1, keepdim=True) * value)
     y = y - y.mean(-1, keepdim=True)
     y = y / (y.square().mean(-1, keepdim=True) + m.ln_x.eps).sqrt()
-    return y * m.ln_x.weight[columns] + m.ln_x.bias[columns] + bonus
+    result: Tensor = y * m.ln_x.weight[columns] + m.ln_x.bias[columns] + bonus
+    return result
 
 
 def _by_token(vectors: tuple[Tensor, ...], at: tuple[int, int], see: See) -> Tensor:

@@ -109,7 +109,7 @@ def test_a_window_shorter_than_the_prompt(kind: str, seed: int) -> None:
     compare(ours, seed)
 
 
-LONG = {"gpt2": 40, "mistral": 70, "mamba": 40, "falcon_mamba": 40, "jamba": 40, "rwkv": 40, "mamba2": 140}
+LONG = {"gpt2": 40, "mistral": 70, "mamba": 40, "falcon_mamba": 40, "jamba": 40, "rwkv": 40, "rwkv7": 40, "mamba2": 140}
 """Prompts of several stretches of a scan, and of more tokens than an attention row has at once."""
 
 
@@ -123,7 +123,7 @@ def test_long_prompts(kind: str, seed: int) -> None:
 # --- half precision --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ("gpt2", "llama", "qwen3_moe", "mamba", "mamba2", "rwkv", "jamba"))
+@pytest.mark.parametrize("kind", ("gpt2", "llama", "qwen3_moe", "mamba", "mamba2", "rwkv", "rwkv7", "jamba"))
 @given(seed=seeds)
 @few(2)
 def test_half_precision_is_as_far_from_whole_rows_as_rounding(kind: str, seed: int) -> None:

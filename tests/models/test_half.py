@@ -15,6 +15,7 @@ from circuitry.models import attention
 from circuitry.models import mamba as mamba_module
 from circuitry.models import mamba2 as mamba2_module
 from circuitry.models import rwkv as rwkv_module
+from circuitry.models import rwkv7 as rwkv7_module
 from support import tiny
 from support.rounding import only_rounded
 
@@ -26,6 +27,7 @@ PATHS = {
     "falcon_mamba": "embed @ B -> logits",
     "mamba2": "ssm_state[{layer},1] @ B -> logits freezing ssm_state",
     "rwkv": "wkv_state[{layer}] @ B -> logits freezing wkv_state",
+    "rwkv7": "value[{layer},1] @ B -> logits freezing wkv_state",
     "jamba": "ssm_state[{layer}] @ B -> logits",
     "jamba-moe": "mlp[{layer}] @ B -> logits",
 }
@@ -64,6 +66,7 @@ def test_verify_raises_no_false_alarm(kind: str, dtype: str) -> None:
         ("mamba", mamba_module, "scan"),
         ("mamba2", mamba2_module, "ssd"),
         ("rwkv", rwkv_module, "wkv"),
+        ("rwkv7", rwkv7_module, "delta_rule"),
         ("gpt2", attention, "_attend"),
     ],
 )
@@ -102,7 +105,10 @@ def test_the_reference_computes_in_float32(kind: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("intervention", ("mean", "zero"))
-@pytest.mark.parametrize(("kind", "state"), [("rwkv", "wkv_state[1]"), ("mamba", "ssm_state[1]"), ("mamba2", "ssm_state[1,0]")])
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [("rwkv", "wkv_state[1]"), ("mamba", "ssm_state[1]"), ("mamba2", "ssm_state[1,0]"), ("rwkv7", "wkv_state[1,0]")],
+)
 def test_a_state_is_wider_than_a_model_in_half_precision(kind: str, state: str, intervention: str) -> None:
     """Its mean is that of the float32 state, not rounded, and it does not overflow."""
     model = tiny.model(kind, dtype=torch.float16)

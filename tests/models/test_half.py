@@ -15,7 +15,6 @@ from circuitry.models import attention
 from circuitry.models import mamba as mamba_module
 from circuitry.models import mamba2 as mamba2_module
 from circuitry.models import rwkv as rwkv_module
-from circuitry.models import rwkv7 as rwkv7_module
 from support import tiny
 from support.rounding import only_rounded
 
@@ -27,7 +26,7 @@ PATHS = {
     "falcon_mamba": "embed @ B -> logits",
     "mamba2": "ssm_state[{layer},1] @ B -> logits freezing ssm_state",
     "rwkv": "wkv_state[{layer}] @ B -> logits freezing wkv_state",
-    "rwkv7": "value[{layer},1] @ B -> logits freezing wkv_state",
+    "rwkv7": "value[{layer},1] @ B -> logits",
     "jamba": "ssm_state[{layer}] @ B -> logits",
     "jamba-moe": "mlp[{layer}] @ B -> logits",
 }
@@ -66,7 +65,6 @@ def test_verify_raises_no_false_alarm(kind: str, dtype: str) -> None:
         ("mamba", mamba_module, "scan"),
         ("mamba2", mamba2_module, "ssd"),
         ("rwkv", rwkv_module, "wkv"),
-        ("rwkv7", rwkv7_module, "delta_rule"),
         ("gpt2", attention, "_attend"),
     ],
 )

@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 import circuitry as ct
 from circuitry.models import mixers, rwkv7
+from circuitry.models.delta_rule import delta_rule
 from circuitry.models.mixers import exact
 from circuitry.models.model import unloaded
 from circuitry.native.rwkv7_model import Rwkv7ForCausalLM
@@ -146,7 +147,7 @@ def test_a_layer_that_is_something_else_is_refused(monkeypatch: pytest.MonkeyPat
         with pytest.raises(ct.ModelError, match="instrumented RWKV-7 differs from the stock model by"):
             tiny.model("rwkv7")
     with monkeypatch.context() as patched:
-        real = rwkv7.delta_rule
+        real = delta_rule
         patched.setattr(rwkv7, "delta_rule", lambda *args: real(*args).flip(-1))
         with pytest.raises(ct.ModelError, match="the fast scan differs from the exact one by"):
             tiny.model("rwkv7")

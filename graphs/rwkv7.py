@@ -16,8 +16,8 @@ value. This edge leads past the residual stream. ``value[0,h]`` is patched for a
 bonus of layer 0.
 
 Unlike in RWKV-4, a token reads what it has just written. ``bonus[l,h]`` is its value once more, times a number made of receptance and
-key. The norm of each head lies on the edge from wkv_out to mixer_out; the bonus is added after it. A state is frozen by freezing what writes it and its decay, as the recurrence
-sees them: the bonus, the receptance and the gate stay live.
+key. The norm of each head lies on the edge from wkv_out to mixer_out; the bonus is added after it. A state is frozen by freezing
+what writes it and its decay, as the recurrence sees them: the bonus, the receptance and the gate stay live.
 """
 
 from __future__ import annotations

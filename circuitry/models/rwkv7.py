@@ -29,9 +29,10 @@ _NODES = (
 class TimeHookPoints(ShiftHookPoints):
     """The identity modules of one time mixing; see ``graphs/rwkv7.py`` for what passes through each.
 
-    shift_in, those of the shift, in_key and the like, amount (how much of layer 0's values a layer mixes in) and gate are [batch, pos, d_model], wkv_in [batch, pos, 6 * d_model]. The three
-    of the state are [batch, head, d_key, d_value] and are called once for every position in ``stops``. strength, of the bonus, is [batch, pos, head, 1]. All others
-    are [batch, pos, head, d_head]. ``exact`` uses the plain model's recurrence.
+    shift_in, those of the shift, in_key and the like, gate, and amount (how much of layer 0's values a layer mixes in) are [batch, pos,
+    d_model], wkv_in [batch, pos, 6 * d_model]. The three of the state are [batch, head, d_key, d_value] and are called once for every
+    position in ``stops``. strength, of the bonus, is [batch, pos, head, 1]. All others are [batch, pos, head, d_head]. ``exact`` uses
+    the plain model's recurrence.
     """
 
     def __init__(self) -> None:

@@ -147,8 +147,7 @@ def test_a_layer_that_is_something_else_is_refused(monkeypatch: pytest.MonkeyPat
         with pytest.raises(ct.ModelError, match="instrumented RWKV-7 differs from the stock model by"):
             tiny.model("rwkv7")
     with monkeypatch.context() as patched:
-        real = delta_rule
-        patched.setattr(rwkv7, "delta_rule", lambda *args: real(*args).flip(-1))
+        patched.setattr(rwkv7, "delta_rule", lambda *args: delta_rule(*args).flip(-1))
         with pytest.raises(ct.ModelError, match="the fast scan differs from the exact one by"):
             tiny.model("rwkv7")
     real_mix = rwkv7._mixed

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from circuitry.architecture import LOGITS, NEXT, SAME, Architecture, Edge, Family, Node, Place, Rule, lag, part
+from circuitry.architecture import LOGITS, NEXT, SAME, Architecture, Edge, Family, Node, Place, part, shift, taps
 
 LAYER = "rwkv.blocks.{layer}"
 TIME, CHANNEL = LAYER + ".attention.circuitry.", LAYER + ".feed_forward.circuitry."
@@ -47,7 +47,7 @@ def time_mixing(layer: int, width: int) -> Iterator[Edge]:
     stream, c, h, gate, s, out = (
         Node(name, (layer,)) for name in ("resid", "wkv_in", "wkv_state", "gate", "wkv_out", "mixer_out")
     )
-    yield from shift(layer, width, stream, "shift_in", "shift_tap", {port: (c, part(port)) for port in MIXED})
+    yield from shift(layer, width, stream, ("shift_in", "shift_tap"), {port: (c, part(port)) for port in MIXED})
     key, value, receptance = (Node("wkv_in", (layer,), port) for port in MIXED)
     yield from ((c, key, part("key")), (c, value, part("value")), (c, receptance, part("receptance")))
     yield from ((key, h, SAME), (value, h, SAME), (key, s, SAME), (value, s, SAME))
@@ -59,23 +59,8 @@ def time_mixing(layer: int, width: int) -> Iterator[Edge]:
 def channel_mixing(layer: int, width: int) -> Iterator[Edge]:
     hidden, gate, mlp = (Node(name, (layer,)) for name in ("mlp_hidden", "mlp_gate", "mlp"))
     consumers = {"key": (hidden, SAME), "receptance": (gate, SAME)}
-    yield from shift(layer, width, Node("resid_mid", (layer,)), "mlp_in", "mlp_tap", consumers)
+    yield from shift(layer, width, Node("resid_mid", (layer,)), ("mlp_in", "mlp_tap"), consumers)
     yield from ((hidden, mlp, SAME), (gate, mlp, SAME))
-
-
-def shift(layer: int, width: int, stream: Node, source: str, tap: str, consumers: dict[str, tuple[Node, Rule]]) -> Iterator[Edge]:
-    """The edges from the normed stream to each consumer, one tap for each of ``width`` tokens."""
-    x = Node(source, (layer,))
-    yield stream, x, SAME
-    for k in range(width):
-        seen = Node(tap, (layer, k))
-        yield x, seen, lag(k)
-        for port, (consumer, rule) in consumers.items():
-            yield from ((seen, Node(tap, (layer, k), port), SAME), (Node(tap, (layer, k), port), consumer, rule))
-
-
-def tapped(where: str, name: str, ports: tuple[str, ...]) -> dict[str, Place]:
-    return {port: Place(f"{where}{name}_{port}.{{lag}}") for port in ports}
 
 
 FAMILIES = (
@@ -92,10 +77,7 @@ FAMILIES = (
     Family(
         "shift_in", ("layer",), "batch pos d_model", "input of the token shift, x", Place(TIME + "shift_in"), role="conv_input",
     ),
-    Family(
-        "shift_tap", ("layer", "lag"), "batch pos d_model", "x of the token `lag` positions back, as this token sees it",
-        Place(TIME + "tap.{lag}"), tapped(TIME, "tap", MIXED), role="conv_edge", freezable=("", *MIXED),
-    ),
+    taps("shift_tap", "x", TIME, MIXED, "conv_edge"),
     Family(
         "wkv_in", ("layer",), "batch pos 3*d_model",
         "this token and the one before it, mixed for each consumer, c: the inputs of key, value and receptance side by side",
@@ -118,11 +100,7 @@ FAMILIES = (
         "mixer_out", ("layer",), "batch pos d_model", "output of time mixing", Place(LAYER + ".attention"), role="mixer", adds=True,
     ),
     Family("mlp_in", ("layer",), "batch pos d_model", "input of channel mixing", Place(CHANNEL + "mlp_in"), role="mlp_input"),
-    Family(
-        "mlp_tap", ("layer", "lag"), "batch pos d_model", "mlp_in of the token `lag` positions back, as this token sees it",
-        Place(CHANNEL + "tap.{lag}"), tapped(CHANNEL, "tap", ("key", "receptance")), role="mlp_edge",
-        freezable=("", "key", "receptance"),
-    ),
+    taps("mlp_tap", "mlp_in", CHANNEL, ("key", "receptance"), "mlp_edge"),
     Family("mlp_hidden", ("layer",), "batch pos d_ff", "squared ReLU of the key", Place(CHANNEL + "hidden"), role="mlp_hidden"),
     Family("mlp_gate", ("layer",), "batch pos d_model", "receptance of channel mixing", Place(CHANNEL + "gate"), role="mlp_gate"),
     Family(

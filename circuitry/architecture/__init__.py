@@ -15,6 +15,7 @@ from .rules import CAUSAL, NEXT, SAME, Edge, Rule, lag, part, window
 from .shared import shared
 from .state_space import selective
 from .stream import LOGITS, stream
+from .token_shift import shift, taps
 from .transformer import sliding, transformer
 
 __all__ = [
@@ -46,9 +47,11 @@ __all__ = [
     "selective",
     "selective_mixer",
     "shared",
+    "shift",
     "short_conv",
     "sliding",
     "stream",
+    "taps",
     "transformer",
     "window",
 ]

@@ -122,6 +122,17 @@ class Graph:
         """The residual stream's own nodes."""
         return frozenset(node for node in self.nx if self._families[node.family].role == "resid")
 
+    @functools.cached_property
+    def skips(self) -> bool:
+        """Whether layers pass something on beside the residual stream, as RWKV-7 does with layer 0's values.
+
+        >>> import circuitry as ct
+        >>> ct.graph("rwkv7").skips, ct.graph("rwkv").skips
+        (True, False)
+        """
+        within = ((s, t) for s, t in self.nx.edges if s.indices and t.indices and not {s, t} & self.stream)
+        return any(source.indices[0] != target.indices[0] for source, target in within)
+
     def __getattr__(self, name: str) -> Node:
         if name.startswith("_"):
             raise AttributeError(name)

@@ -15,7 +15,7 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="a mamba-ssm folder, an RWKV-4 file or folder, a folder with pytorch_model.bin, or an autoencoder's with ae.pt"
+            help="a mamba-ssm folder, an RWKV-4 or RWKV-7 file or folder, a folder with pytorch_model.bin, or an autoencoder's with ae.pt"
         ),
     ],
     target: Annotated[Path, typer.Argument(help="a new folder")],

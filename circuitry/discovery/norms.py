@@ -15,7 +15,7 @@ from ..errors import CircuitryError
 
 @dataclass(frozen=True)
 class Form:
-    """What a norm computes: gain * (x - mean) * scale + bias, by groups of ``size`` numbers; without a mean unless ``centred``."""
+    """What a norm computes: gain * (x - mean) * scale + bias, each by groups of ``size`` numbers; without a mean unless ``centred``."""
 
     eps: float
     centred: bool
@@ -34,8 +34,15 @@ class Form:
         return scale.expand_as(groups).flatten(-2)
 
     def without_mean(self, x: Tensor) -> Tensor:
-        """``x`` [..., d] as it is scaled."""
-        return x - x.mean(-1, keepdim=True) if self.centred else x
+        """``x`` [..., d] as it is scaled.
+
+        >>> Form(0.0, True, 2, torch.ones(4), None).without_mean(torch.tensor([1.0, 3.0, 5.0, 5.0])).tolist()
+        [-1.0, 1.0, 0.0, 0.0]
+        """
+        if not self.centred:
+            return x
+        groups: Tensor = x.unflatten(-1, (-1, self.size))  # type: ignore[no-untyped-call]
+        return (groups - groups.mean(-1, keepdim=True)).flatten(-2)
 
     def value(self, x: Tensor) -> Tensor:
         """What the norm gives [..., d].

@@ -1,7 +1,7 @@
 """Layer-wise relevance propagation as a changed backward pass: rules at a model's modules, while values stay what they are.
 
 The rules are those of RelP (Jafari et al. 2025, arXiv:2508.21258) for Transformers and of MambaLRP (Jafari et al. 2024,
-arXiv:2406.07592) for states, also those of the gated delta rule. No paper gives any for RWKV: here its gates are constant, since a sigmoid cannot be a share of its input
+arXiv:2406.07592) for states, also those of the gated delta rule and of RWKV-7. No paper gives any for RWKV-4: here its gates are constant, since a sigmoid cannot be a share of its input
 (Arras et al. 2019), its keys weigh a mean as attention patterns do, and the square of a ReLU is shared out like an activation.
 """
 
@@ -21,6 +21,9 @@ from .norms import frozen
 
 CONSTANT = ("write_delta", "write_B", "C", "query", "write_key", "write_erase", "write_step", "write_rate", "write_decay")
 """Hook points of Mamba, Mamba-2 and the gated delta rule whose values are constants of the scan: it is linear in the values."""
+
+RWKV7_CONSTANT = ("query", "write_key", "write_probe", "write_erase", "write_decay", "strength", "amount", "gate")
+"""The same of RWKV-7, whose bonus and mix with layer 0's values are linear in the values, too."""
 
 
 class _Scaled(torch.autograd.Function):
@@ -134,10 +137,12 @@ def _of_points(module: Any, points: Any, constant_patterns: bool) -> Iterator[tu
             names += ("gate",)
         else:
             yield output_of(module), "input", half
+    elif hasattr(points, "bonus"):
+        names = RWKV7_CONSTANT
     elif hasattr(points, "wkv_out"):
         names = ("gate", "key") if constant_patterns else ("gate",)
     elif hasattr(points, "hidden"):
-        names = ("gate",)
+        names = ("gate",) if hasattr(points, "gate") else ()
         yield points.hidden, "input", half  # a square over its input is half its derivative
     elif hasattr(points, "gate"):  # attention's, before a sigmoid
         names = ("gate",)

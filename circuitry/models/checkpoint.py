@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import ModelError
 from ..native.build import tensors
 from ..native.find import how_to_convert
+from ..native.own import config_class
 
 SINGLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_config.json"
 _DEQUANTISING = {"compressed-tensors": "CompressedTensorsConfig", "fp8": "FineGrainedFP8Config", "mxfp4": "Mxfp4Config"}
@@ -72,12 +73,14 @@ class Source:
         Raises ModelError. If the name could not be downloaded from the Hub, the message ends with ``offline``.
         """
         from huggingface_hub.errors import StrictDataclassError
-        from transformers import AutoConfig
+        from transformers import PreTrainedConfig
 
         if self.folder and self.file("config.json") is None:
             raise ModelError(f"{self.name} is a folder without config.json, so it is not a Hugging Face model")
         try:
-            return AutoConfig.from_pretrained(self.where, revision=self.revision, trust_remote_code=False)
+            settings, _ = PreTrainedConfig.get_config_dict(self.where, revision=self.revision)
+            kind = config_class(settings.get("model_type"))
+            return kind.from_pretrained(self.where, revision=self.revision, trust_remote_code=False)
         except (OSError, ValueError, StrictDataclassError) as error:
             first = (
                 " ".join(str(error).split()) if isinstance(error, StrictDataclassError) else str(error).strip().splitlines()[0]

@@ -50,11 +50,11 @@ class Converted:
 
 
 def convert(source: str | Path, target: str | Path) -> Converted:
-    """Convert an original mamba-ssm folder, an RWKV-4 checkpoint or a pickled model to a Hugging Face folder with safetensors.
+    """Convert an original mamba-ssm folder, an RWKV checkpoint or a pickled model to a Hugging Face folder with safetensors.
 
     An autoencoder of dictionary_learning becomes a folder that ``SAE.load`` reads.
 
-    ``source``: a mamba-ssm folder, an RWKV-4 file or the folder that holds one, a Hugging Face folder with
+    ``source``: a mamba-ssm folder, an RWKV-4 or RWKV-7 file or the folder that holds one, a Hugging Face folder with
     ``pytorch_model.bin``, or a folder with ``ae.pt``. Pickles are read by ``torch.load(weights_only=True)``, which runs no code in them. ``target``: a new
     folder, which appears complete or not at all. Weights keep their dtype; several dtypes become the narrowest that holds all.
 
@@ -120,7 +120,7 @@ def _pickled_hugging_face(folder: Path) -> tuple[tuple[Path, ...], Any, dict[str
     files = tuple(sorted(folder.glob("pytorch_model*.bin")))
     if not files:
         raise ModelError(
-            f"{folder} cannot be converted: expected a mamba-ssm folder, an RWKV-4 checkpoint, or a folder with pytorch_model.bin"
+            f"{folder} cannot be converted: expected a mamba-ssm folder, an RWKV checkpoint, or a folder with pytorch_model.bin"
         )
     config = Source(str(folder), str(folder)).config()
     check_not_quantised(config, str(folder))

@@ -20,16 +20,16 @@ CHUNK_BY_CHANNEL = 8
 
 @dataclass(frozen=True)
 class Written:
-    """What a token does to the state of each head: S <- D S, then S <- S - erase (rate erase^T S) + key value^T.
+    """What a token does to the state of each head: S <- D S, then S <- S - erase (probe^T S) + key value^T.
 
-    key, erase: [batch, pos, head, d_key], normalised. value [batch, pos, head, d_value] is multiplied by its step size already,
-    and rate [batch, pos, head] is the step size that erases. decay [batch, pos, head, 1 or d_key] is the logarithm of D, 0 at most.
+    key, erase and probe: [batch, pos, head, d_key]. value [batch, pos, head, d_value] is multiplied by its step size already, and
+    either erase or probe by the step size that erases. decay [batch, pos, head, 1 or d_key] is the logarithm of D, 0 at most.
     """
 
     key: Tensor
     value: Tensor
     erase: Tensor
-    rate: Tensor
+    probe: Tensor
     decay: Tensor
 
     def parts(self) -> tuple[Tensor, ...]:
@@ -38,7 +38,7 @@ class Written:
         >>> Written(*(torch.ones(1, 1, 1, 1),) * 5).parts()[4].shape
         torch.Size([1, 1, 1, 1])
         """
-        return self.key, self.value, self.erase, self.rate, self.decay
+        return self.key, self.value, self.erase, self.probe, self.decay
 
     def of(self, tokens: Tensor) -> Written:
         """Packed tokens [1, token, ...] as rows [row, pos, ...]."""
@@ -62,9 +62,9 @@ def delta_rule(
     at the positions ``stops``, in order. All tensors have one dtype.
 
     >>> ones = torch.ones(1, 3, 1, 1)
-    >>> delta_rule(Written(ones, ones, ones, 0 * ones[..., 0], 0 * ones), ones).flatten().tolist()
+    >>> delta_rule(Written(ones, ones, ones, 0 * ones, 0 * ones), ones).flatten().tolist()
     [1.0, 2.0, 3.0]
-    >>> delta_rule(Written(ones, ones, ones, ones[..., 0], 0 * ones), ones).flatten().tolist()
+    >>> delta_rule(Written(ones, ones, ones, ones, 0 * ones), ones).flatten().tolist()
     [1.0, 1.0, 1.0]
     """
     h = written.empty().expand(len(query), -1, -1, -1) if h0 is None else h0
@@ -88,7 +88,7 @@ def delta_rule_packed(written: Written, query: Tensor, inside: Inside, at_stop: 
     >>> tokens = Tokens(np.array([0, 0, 0, 1]), np.array([0, 1, 2, 2]), np.array([0, 0]), whole=1, length=3)
     >>> inside = Inside(tokens, None, None, torch.zeros(4), Scanned(np.array([0, 1]), np.array([0, 2]), np.array([3, 3])))
     >>> ones = torch.ones(1, 4, 1, 1)
-    >>> delta_rule_packed(Written(ones, ones, ones, 0 * ones[..., 0], 0 * ones), ones, inside).flatten().tolist()
+    >>> delta_rule_packed(Written(ones, ones, ones, 0 * ones, 0 * ones), ones, inside).flatten().tolist()
     [1.0, 2.0, 3.0, 3.0]
     """
 
@@ -126,9 +126,8 @@ def _chunk(written: Written, query: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     What a token erases depends on what the tokens before it erased, so these are the solution of a triangular system.
     """
     total, remains = written.decay.cumsum(-2), _remaining(written.decay)
-    probe = written.erase * written.rate[..., None]
-    known = probe * total.exp() @ h + _products(probe, written.key, remains).tril(-1) @ written.value
-    among = _products(probe, written.erase, remains)
+    known = written.probe * total.exp() @ h + _products(written.probe, written.key, remains).tril(-1) @ written.value
+    among = _products(written.probe, written.erase, remains)
     erased = torch.linalg.solve_triangular(among, known, upper=False, unitriangular=True)
     readers, queries = query.shape[3], query.flatten(2, 3)
     seen, reading = (t if readers == 1 else t.repeat_interleave(readers, 2) for t in (total, remains))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..errors import ModelError
+from ..native.own import OWN, causal_class
 from ..store.wholeness import PLAIN
 from .spread import check_fetched, is_spread
 
@@ -61,12 +62,14 @@ def _classes(model: Any) -> set[str]:
 
 def _check_head(hf: Any) -> None:
     """Refuse a model whose logits are not those of the next token."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-
     name, config = type(hf).__name__, hf.config
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{name} has an encoder and a decoder; circuitry supports language models with a decoder only")
-    right = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    right = causal_class(config)
+    if config.model_type in OWN and not isinstance(hf, right):
+        raise ModelError(
+            f"{name} is not circuitry's {right.__name__}, whose parts it knows; give ct.load the author's checkpoint"
+        )
     if right is not None and not isinstance(hf, right):
         raise ModelError(f"{name} does not predict the next token; give a {right.__name__} (AutoModelForCausalLM makes one)")
     if hf.get_output_embeddings() is None:

@@ -17,6 +17,7 @@ from . import (
     mamba2,
     rg_lru,
     rwkv,
+    rwkv7,
     short_conv,
     ssd,
 )
@@ -42,4 +43,5 @@ INSTRUMENTATION = {
     "rg_lru": Instrumentation(rg_lru.attach, rg_lru.values),
     "rwkv": Instrumentation(rwkv.attach, rwkv.values),
     "short_conv": Instrumentation(short_conv.attach, short_conv.values),
+    "rwkv7": Instrumentation(rwkv7.attach, rwkv7.values, delta_rule.CHUNK_BY_CHANNEL),
 }

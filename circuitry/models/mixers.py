@@ -126,7 +126,7 @@ def instrument(
     mixers: list[Any],
     forward: Any,
     name: str,
-    points: Callable[[Any], HookPoints] = lambda mixer: HookPoints(mixer.conv_kernel_size),
+    points: Callable[[Any], nn.Module] = lambda mixer: HookPoints(mixer.conv_kernel_size),
 ) -> None:
     """Give every mixer its hook points and our forward, and check the result like ``attach``.
 

@@ -14,6 +14,7 @@ import torch
 from ..architecture.definitions import definition_for
 from ..architecture.graph import Graph
 from ..errors import ModelError
+from ..native.own import causal_class
 from ..prompting.vocabulary import Vocabulary
 from .attention import AttentionTap, most_positions
 from .borrowed import Borrowed, borrow
@@ -242,10 +243,8 @@ def unloaded(config: Any, dtype: torch.dtype = torch.bfloat16, graph: str | None
     >>> f"{model.parameters / 1e9:.1f}", model.graph.sizes["layer"], model.device
     ('6.7', 32, device(type='meta'))
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-
     with torch.device("meta"):
-        hf = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).to(dtype)
+        hf = causal_class(config)(config).to(dtype)
     # The constructor would run the model to check it, which needs weights.
     model = Model.__new__(Model)
     model.name, model.tokenizer, model._file, model._hf, model._net, model.saes = config.model_type, None, graph, hf, None, {}

@@ -17,7 +17,7 @@ from .wkv import wkv, wkv_packed
 _LAGS = 2
 
 
-class _HookPoints(nn.Module):
+class ShiftHookPoints(nn.Module):
     """Identity modules by name, and for every lag two kinds for the shifted input: one for all consumers, and one for each."""
 
     def __init__(self, names: tuple[str, ...], consumers: tuple[str, ...]) -> None:
@@ -28,7 +28,7 @@ class _HookPoints(nn.Module):
             setattr(self, name, nn.ModuleList(nn.Identity() for _ in range(_LAGS)))
 
 
-class TimeHookPoints(_HookPoints):
+class TimeHookPoints(ShiftHookPoints):
     """The identity modules of one time mixing; see ``graphs/rwkv.py`` for what passes through each.
 
     shift_in, those of the shift, key, value and receptance are [batch, pos, d_model], wkv_in [batch, pos, 3 * d_model];
@@ -43,7 +43,7 @@ class TimeHookPoints(_HookPoints):
         self.stops: tuple[int, ...] = ()
 
 
-class ChannelHookPoints(_HookPoints):
+class ChannelHookPoints(ShiftHookPoints):
     """The identity modules of one channel mixing: all [batch, pos, d_model], but hidden, [batch, pos, d_ff]."""
 
     def __init__(self) -> None:
@@ -87,18 +87,22 @@ def _channel_mixing(self: Any, hidden: Tensor, state: Any = None) -> tuple[Tenso
 
 def _mixed(block: Any, x: Tensor, consumers: tuple[str, ...]) -> list[Tensor]:
     """Each consumer's input: this token and the one before it, mixed by the consumer's own weights."""
-    points = block.circuitry
-    inside: Inside | None = getattr(block, PACKED, None)
-
-    def shifted(k: int) -> Tensor:
-        return F.pad(x, (0, 0, k, 0))[:, : x.shape[1]] if inside is None else inside.lagged(x, k)
-
-    now, before = (tap(shifted(k)) for k, tap in enumerate(points.tap))
+    points, (now, before) = block.circuitry, shifted(block, x)
     mixed = []
     for consumer in consumers:
         taps, weight = getattr(points, f"tap_{consumer}"), getattr(block, f"time_mix_{consumer}")
         mixed.append(taps[0](now) * weight + taps[1](before) * (1 - weight))
     return mixed
+
+
+def shifted(block: Any, x: Tensor) -> list[Tensor]:
+    """What each token sees of itself and of the token before it, each as in ``x`` [batch, pos, d_model]."""
+    inside: Inside | None = getattr(block, PACKED, None)
+
+    def back(k: int) -> Tensor:
+        return F.pad(x, (0, 0, k, 0))[:, : x.shape[1]] if inside is None else inside.lagged(x, k)
+
+    return [tap(back(k)) for k, tap in enumerate(block.circuitry.tap)]
 
 
 def values(config: Any, length: int) -> int:

@@ -1,4 +1,4 @@
-"""Original checkpoints of Mamba and RWKV-4, read into models of transformers without the authors' packages."""
+"""Original checkpoints of Mamba and RWKV, read into models of transformers, or into one of circuitry's own, without the authors' packages."""
 
 from .build import build, tensors
 from .find import PICKLED, Native, find, how_to_convert

@@ -11,6 +11,7 @@ import torch
 
 from ..errors import ModelError
 from ..store.wholeness import check_loaded, check_stored
+from .own import causal_class
 
 
 def tensors(file: Path, *, pickled: bool = False) -> dict[str, torch.Tensor]:
@@ -45,13 +46,12 @@ def build(config: Any, weights: dict[str, torch.Tensor], dtype: torch.dtype, nam
 
     Raises ModelError if a weight is missing, has another shape, is quantised, or is not one of the model's.
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    kind = causal_class(config)
+    if kind is None:
         raise ModelError(f"{name} is of type {config.model_type!r}, for which transformers has no causal language model")
     check_stored(weights, name)
     try:
-        hf, report = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+        hf, report = kind.from_pretrained(
             None, config=config, state_dict=weights, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
         )
     except (RuntimeError, ValueError, ArithmeticError) as error:  # impossible sizes, or weights that do not fit together

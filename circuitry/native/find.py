@@ -1,4 +1,4 @@
-"""Whether a path is an original mamba-ssm folder, an RWKV-4 checkpoint, or neither."""
+"""Whether a path is an original mamba-ssm folder, an RWKV checkpoint, or neither."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import ModelError
-from . import mamba_ssm, rwkv4
+from . import mamba_ssm, rwkv4, rwkv7
 
 PICKLED = (".pth", ".pt", ".bin")
 
@@ -20,8 +20,8 @@ PICKLED = (".pth", ".pt", ".bin")
 class Native:
     """An original checkpoint.
 
-    ``weights`` is its only file of weights. ``settings`` is the config.json of a mamba-ssm folder, and None for RWKV-4, whose
-    sizes follow from its weights.
+    ``weights`` is its only file of weights. ``settings`` is the config.json of a mamba-ssm folder, and None for RWKV, whose
+    version and sizes follow from its weights.
     """
 
     weights: Path
@@ -30,7 +30,7 @@ class Native:
     @property
     def kind(self) -> str:
         """The name of its format, for messages."""
-        return "RWKV-4" if self.settings is None else "mamba-ssm"
+        return "RWKV" if self.settings is None else "mamba-ssm"
 
     @property
     def pickled(self) -> bool:
@@ -38,19 +38,21 @@ class Native:
         return self.weights.suffix in PICKLED
 
     def translated(self, weights: dict[str, torch.Tensor], name: str) -> tuple[Any, dict[str, torch.Tensor]]:
-        """The Hugging Face config, and weights by transformers' names. Raises ModelError for anything that transformers lacks."""
+        """The config, and weights by the model's names. Raises ModelError for anything that neither transformers nor circuitry has."""
+        if self.settings is None and rwkv7.is_rwkv7(weights):
+            return rwkv7.config(weights, name), rwkv7.kept(weights)
         if self.settings is None:
             return rwkv4.config(weights, name), rwkv4.renamed(weights)
         return mamba_ssm.config(self.settings, name), mamba_ssm.renamed(weights, self.settings, name)
 
 
 def find(path: Path) -> Native | None:
-    """The original checkpoint at a path: a folder, or an RWKV-4 file. None for anything else, such as a Hugging Face folder.
+    """The original checkpoint at a path: a folder, or an RWKV file. None for anything else, such as a Hugging Face folder.
 
     Raises ModelError for a folder without weights or with several files of weights, and for a missing file.
     """
     if path.is_dir():
-        return _mamba_ssm(path) if (path / "config.json").is_file() else _rwkv4(path)
+        return _mamba_ssm(path) if (path / "config.json").is_file() else _rwkv(path)
     if path.suffix not in (".safetensors", *PICKLED):
         return None
     if not path.is_file():
@@ -71,7 +73,7 @@ def _mamba_ssm(folder: Path) -> Native | None:
     raise ModelError(f"{folder} has the config.json of a mamba-ssm model, but no model.safetensors and no pytorch_model.bin")
 
 
-def _rwkv4(folder: Path) -> Native | None:
+def _rwkv(folder: Path) -> Native | None:
     for pattern in ("*.safetensors", "*.pth"):
         if files := sorted(folder.glob(pattern)):
             if len(files) > 1:

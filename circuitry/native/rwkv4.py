@@ -18,8 +18,8 @@ _PARTS = (
     (r"\.time_mix_v$", ".time_mix_value"),
     (r"\.time_mix_r$", ".time_mix_receptance"),
 )
-# Weights of time mixing that only RWKV-5, -5.2, -6 and -7 have.
-_LATER = re.compile(r"^blocks\.\d+\.att\.(ln_x\.weight|gate\.weight|time_faaaa|time_maa_\w+|r_k)$")
+# Weights of time mixing that only RWKV-5, -5.2 and -6 have.
+_LATER = re.compile(r"^blocks\.\d+\.att\.(ln_x\.weight|gate\.weight|time_faaaa|time_maa_\w+)$")
 
 
 def config(weights: dict[str, torch.Tensor], name: str) -> Any:
@@ -27,7 +27,7 @@ def config(weights: dict[str, torch.Tensor], name: str) -> Any:
     from transformers import RwkvConfig
 
     if later := next(filter(_LATER.match, weights), None):
-        raise ModelError(f"expected an RWKV-4 in {name}, got a later version (it has {later}); transformers has RWKV-4 only")
+        raise ModelError(f"expected an RWKV-4 or an RWKV-7 in {name}, got another version (it has {later})")
     blocks = [int(match[1]) for key in weights if (match := re.match(r"blocks\.(\d+)\.", key))]
     if max(blocks, default=0) == 0:
         # When transformers initialises the model, it divides by the number of blocks minus one.

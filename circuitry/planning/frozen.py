@@ -114,16 +114,21 @@ def _between(graph: Graph, sources: list[Node], targets: list[Node]) -> set[Node
 
 def own_way(graph: Graph, sources: list[Node]) -> set[Node]:
     """What lies between the sources and the stream they add to; a source that is the stream itself has no such way, and one that adds to
-    it itself has no other.
+    it itself has no other. Each source has its own layer only.
 
     >>> import circuitry as ct
     >>> g = ct.graph("gpt2")
     >>> sorted(map(str, own_way(g, [g.node("head[3,0]")]))), own_way(g, [g.node("resid[3]")])
     (['attn[3]', 'head[3,0]'], set())
     """
-    outside = [source for source in sources if source not in graph.stream]
+    outside = [s for s in sources if s not in graph.stream]
     themselves = {s for s in outside if s.term is None and not graph.stream.isdisjoint(graph.nx.successors(s))}
-    return themselves | set(graph.reach([s for s in outside if s not in themselves], without=graph.stream))
+    others = [s for s in outside if s not in themselves]
+    if not graph.skips:
+        return themselves | set(graph.reach(others, without=graph.stream))
+    layers = {s.indices[:1]: [other for other in others if other.indices[:1] == s.indices[:1]] for s in others}
+    inside = ((layer, graph.reach(some, without=graph.stream)) for layer, some in layers.items())
+    return themselves | {node for layer, reached in inside for node in reached if node.indices[:1] == layer}
 
 
 def check_useful(path: Path, graph: Graph, cells: Sequence[Path]) -> None:

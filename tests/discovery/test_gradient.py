@@ -110,7 +110,7 @@ def test_a_node_is_the_sum_of_its_edges(kind: str, scheme: str) -> None:
     question = asked(kind)
     passed = SCHEMES[scheme](question)
     for sender in question.wiring.senders:
-        if kind != "rwkv" or sender != question.wiring.senders[0]:
+        if kind not in ("rwkv", "rwkv7") or sender != question.wiring.senders[0]:
             torch.testing.assert_close(by_edges(passed, sender), passed.of(sender), rtol=1e-7, atol=1e-9, msg=str(sender))
     assert max(float(passed.of(sender).abs().max()) for sender in question.wiring.senders[1:]) > 1e-3
 
@@ -118,7 +118,7 @@ def test_a_node_is_the_sum_of_its_edges(kind: str, scheme: str) -> None:
 @pytest.mark.parametrize("kind", asking.KINDS)
 def test_blocks_are_complete(kind: str) -> None:
     """The edges into the logits add up to the whole effect. So do those that leave the embedding, if no softmax is averaged by itself."""
-    question = asking.near(kind, 0.02 if kind == "qwen3_next" else 0.1)  # a short query or key turns quickly
+    question = asking.near(kind, {"qwen3_next": 0.02, "rwkv7": 0.03}.get(kind, 0.1))  # a short query or key turns quickly
     whole = np.subtract(*gradients(question).ends[::-1])
     logits, embed = question.wiring.readers[-1], question.wiring.senders[0]
     errors = []

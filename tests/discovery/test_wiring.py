@@ -23,6 +23,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "mamba2": {"layer": 2, "head": 3},
     "rwkv": {"layer": 3},
     "qwen3_next": {"layer": 2, "head": 2, "state_head": 2, "layout": ("delta mlp", "attention mlp")},
+    "rwkv7": {"layer": 3, "state_head": 2},
     "jamba": {"layer": 4, "head": 2, "layout": ("mamba mlp", "attention mlp")},
     "lfm2": {"layer": 4, "head": 2, "layout": ("conv mlp", "attention mlp")},
     "recurrent_gemma": {"layer": 4, "head": 2, "layout": ("recurrent mlp", "attention mlp")},

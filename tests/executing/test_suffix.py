@@ -116,6 +116,7 @@ LONG = {
     "falcon_mamba": 40,
     "jamba": 40,
     "rwkv": 40,
+    "rwkv7": 40,
     "mamba2": 140,
     "qwen3_next": 140,
     "kimi_linear": 40,
@@ -133,7 +134,9 @@ def test_long_prompts(kind: str, seed: int) -> None:
 # --- half precision --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ("gpt2", "llama", "qwen3_moe", "mamba", "mamba2", "rwkv", "jamba", "qwen3_next", "kimi_linear"))
+@pytest.mark.parametrize(
+    "kind", ("gpt2", "llama", "qwen3_moe", "mamba", "mamba2", "rwkv", "rwkv7", "jamba", "qwen3_next", "kimi_linear")
+)
 @given(seed=seeds)
 @few(2)
 def test_half_precision_is_as_far_from_whole_rows_as_rounding(kind: str, seed: int) -> None:

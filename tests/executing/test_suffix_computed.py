@@ -21,7 +21,7 @@ from circuitry.executing.suffix import guarded
 from circuitry.executing.suffix.batches import token_counts
 from circuitry.executing.suffix.executor import Suffix
 from circuitry.executing.suffix.rows import Job
-from circuitry.models import mamba, mamba2, rwkv, stretches
+from circuitry.models import mamba, mamba2, rwkv, rwkv7, stretches
 from circuitry.planning import METRICS, Intervention, Plan
 from circuitry.planning import given as given_value
 from circuitry.planning.interventions import RESAMPLE
@@ -201,6 +201,7 @@ def test_the_whole_runs_have_no_more_tokens_after_all_layers_than_in_them() -> N
         ("mamba", mamba, "scan_packed", "ssm_state"),
         ("mamba2", mamba2, "ssd_packed", "ssm_state"),
         ("rwkv", rwkv, "wkv_packed", "wkv_state"),
+        ("rwkv7", rwkv7, "delta_rule_packed", "wkv_state"),
     ],
 )
 def test_a_frozen_state_is_scanned_in_no_patched_run(

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import circuitry as ct
-from circuitry.models import linear_state, mamba, mamba2, rwkv
+from circuitry.models import linear_state, mamba, mamba2, rwkv, rwkv7
 from support import tiny
 from support.recurrences import RECURRENCES, plain_delta, plain_scan, plain_ssd, plain_wkv
 
@@ -253,6 +253,7 @@ PLAIN: dict[str, tuple[Any, str, Callable[..., Tensor]]] = {
     "mamba2": (mamba2, "ssd", lambda x, delta, A, B, C, *rest, exact: plain_ssd(x, delta, A, B, C, A.new_zeros(()), *rest)),
     "qwen3_next": (linear_state, "delta_rule", plain_delta),
     "rwkv": (rwkv, "wkv", plain_wkv),
+    "rwkv7": (rwkv7, "delta_rule", plain_delta),
 }
 """Where each kind of model calls its recurrence, and the same token by token."""
 STOPS = (0, 4, 10, 11)
@@ -283,7 +284,7 @@ def by_hook_point(model: ct.Model, ids: Tensor) -> dict[str, list[Tensor]]:
 
 
 @pytest.mark.parametrize(
-    "kind", ("mamba", "falcon_mamba", "jamba", "mamba2", "mamba2-single", "rwkv", "qwen3_next", "kimi_linear")
+    "kind", ("mamba", "falcon_mamba", "jamba", "mamba2", "mamba2-single", "rwkv", "rwkv7", "qwen3_next", "kimi_linear")
 )
 def test_gradients_at_every_hook_point_are_those_of_a_plain_loop(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = tiny.model(kind), torch.randint(1, 61, (2, 12), generator=torch.Generator().manual_seed(0))
@@ -298,7 +299,7 @@ def test_gradients_at_every_hook_point_are_those_of_a_plain_loop(kind: str, monk
         assert any(gradient.abs().max() > 0 for gradient in each), name
 
 
-@pytest.mark.parametrize("kind", ("mamba", "falcon_mamba", "jamba", "qwen3_next", "kimi_linear"))
+@pytest.mark.parametrize("kind", ("mamba", "falcon_mamba", "jamba", "rwkv7", "qwen3_next", "kimi_linear"))
 def test_gradients_of_parameters_are_those_of_the_stock_model(kind: str) -> None:
     """For Mamba-2 and RWKV see their own tests."""
     ids, found = torch.arange(1, 20)[None], []

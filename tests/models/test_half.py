@@ -26,6 +26,7 @@ PATHS = {
     "falcon_mamba": "embed @ B -> logits",
     "mamba2": "ssm_state[{layer},1] @ B -> logits freezing ssm_state",
     "rwkv": "wkv_state[{layer}] @ B -> logits freezing wkv_state",
+    "rwkv7": "value[{layer},1] @ B -> logits",
     "jamba": "ssm_state[{layer}] @ B -> logits",
     "recurrent_gemma": "ssm_state[{layer}] @ B -> logits freezing ssm_state",
     "lfm2": "conv_in[{layer}] @ B -> logits",
@@ -115,7 +116,10 @@ def test_the_reference_computes_in_float32(kind: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("intervention", ("mean", "zero"))
-@pytest.mark.parametrize(("kind", "state"), [("rwkv", "wkv_state[1]"), ("mamba", "ssm_state[1]"), ("mamba2", "ssm_state[1,0]")])
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [("rwkv", "wkv_state[1]"), ("mamba", "ssm_state[1]"), ("mamba2", "ssm_state[1,0]"), ("rwkv7", "wkv_state[1,0]")],
+)
 def test_a_state_is_wider_than_a_model_in_half_precision(kind: str, state: str, intervention: str) -> None:
     """Its mean is that of the float32 state, not rounded, and it does not overflow."""
     model = tiny.model(kind, dtype=torch.float16)

@@ -46,25 +46,26 @@ def chunks(size: int) -> Iterator[None]:
 
 
 def inputs(seed: int, length: int, decays: int, half_life: float, dtype: torch.dtype = torch.float64) -> tuple[Written, Tensor]:
-    """Two rows of three heads; step sizes up to 2, and other keys that erase than those that write."""
+    """Two rows of three heads; step sizes up to 2, other keys that erase than those that write, and others that find what is erased."""
     drawn = torch.Generator().manual_seed(seed)
 
     def normal(*sizes: int) -> Tensor:
         return torch.randn(2, length, 3, *sizes, generator=drawn, dtype=torch.float64)
 
-    key, erase = (value / value.norm(dim=-1, keepdim=True) for value in (normal(5), normal(5)))
-    rate = 2 * torch.rand(2, length, 3, generator=drawn, dtype=torch.float64)
+    key, erase, other = (value / value.norm(dim=-1, keepdim=True) for value in (normal(5), normal(5), normal(5)))
+    rate = 2 * torch.rand(2, length, 3, 1, generator=drawn, dtype=torch.float64)
+    probe = rate * (0.8 * erase + 0.2 * other)
     decay = -math.log(2) / half_life * normal(decays).abs()
-    return Written(*(value.to(dtype) for value in (key, normal(4), erase, rate, decay))), normal(5).to(dtype)
+    return Written(*(value.to(dtype) for value in (key, normal(4), erase, probe, decay))), normal(5).to(dtype)
 
 
 def by_token(written: Written, query: Tensor, stops: Sequence[int] = ()) -> Tensor:
     """At a stop the state that is read is another than the one that is carried on."""
-    key, value, erase, rate, decay = (part.double() for part in written.parts())
+    key, value, erase, probe, decay = (part.double() for part in written.parts())
     h, y = torch.zeros(2, 3, 5, 4, dtype=torch.float64), []
     for t in range(query.shape[1]):
         h = decay[:, t, :, :, None].exp() * h
-        found = torch.einsum("bhk,bhkv->bhv", erase[:, t], h) * rate[:, t, :, None]
+        found = torch.einsum("bhk,bhkv->bhv", probe[:, t], h)
         h = h + torch.einsum("bhk,bhv->bhkv", key[:, t], value[:, t]) - torch.einsum("bhk,bhv->bhkv", erase[:, t], found)
         seen, h = changed(h) if t in stops else (h, h)
         y.append(torch.einsum("bhk,bhkv->bhv", query[:, t].double(), seen))
@@ -97,7 +98,8 @@ def test_no_decay_makes_it_inexact(decays: int, half_life: float) -> None:
     """A state that is gone in a token, and one that hardly shrinks in 300: only float32's rounding is left of the difference."""
     written, query = inputs(0, 300, decays, half_life, torch.float32)
     if half_life > 1e3:  # steps of 2 reflect the state, and different keys would make it grow for ever
-        written = Written(written.key, written.value, written.key, written.rate, written.decay)
+        rate = written.probe.norm(dim=-1, keepdim=True)
+        written = Written(written.key, written.value, written.key, rate * written.key, written.decay)
     found, wanted = delta_rule.delta_rule(written, query).double(), by_token(written, query)
     assert (found - wanted).norm() < 1e-5 * wanted.norm()
 

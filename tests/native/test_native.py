@@ -1,4 +1,4 @@
-"""Original mamba-ssm and RWKV-4 checkpoints: read as they are, or converted; and against mamba-ssm itself."""
+"""Original mamba-ssm, RWKV-4 and RWKV-7 checkpoints: read as they are, or converted; and against mamba-ssm itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from circuitry import CircuitryError, cli
 from circuitry.content import BUNDLED
 from circuitry.native import mamba_ssm
 from support import tiny
-from support.checkpoints import CHECKPOINTS, FORMATS, Weights, as_mamba_ssm, logits, read, rwkv, stock, written
+from support.checkpoints import CHECKPOINTS, FORMATS, RWKV, Weights, as_mamba_ssm, logits, read, rwkv, stock, written
 
 # --- what they become ------------------------------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ def test_a_converted_checkpoint_has_the_same_logits(name: str, suffix: str, tmp_
     assert {n for n, _ in found.named_parameters()} == {n for n, _ in hf.named_parameters()}
     assert made.parameters == sum(p.numel() for p in hf.parameters())
     assert (made.kind, made.model_type, made.dtype) == (
-        "RWKV-4" if name == "rwkv" else "mamba-ssm",
+        "RWKV" if name in RWKV else "mamba-ssm",
         hf.config.model_type,
         torch.float32,
     )
@@ -47,14 +47,14 @@ def test_a_converted_checkpoint_has_the_same_logits(name: str, suffix: str, tmp_
         assert found.config.rescale_every == 0
 
 
-@pytest.mark.parametrize("name", [*CHECKPOINTS, "rwkv"])
+@pytest.mark.parametrize("name", [*CHECKPOINTS, *RWKV])
 def test_safetensors_load_as_they_are(name: str, tmp_path: Path) -> None:
     source = written(name, tmp_path / "native", ".safetensors")
     wanted = logits(ct.load(stock(name)).hf)
     ours = ct.load(source)
     assert torch.equal(logits(ours.hf), wanted)
     assert ours.name == str(source) and ours.tokenizer is None and not ours.hf.training
-    if name == "rwkv":
+    if name in RWKV:
         assert torch.equal(logits(ct.load(tmp_path / "native").hf), wanted)  # the folder that holds the file
 
 
@@ -77,6 +77,21 @@ def test_flat_time_mix_is_read_too(tmp_path: Path) -> None:
 
     made = ct.convert(written("rwkv", tmp_path, ".pth", flat), tmp_path / "made")
     assert torch.equal(logits(read(made.folder)), logits(rwkv()))
+
+
+def test_a_converted_rwkv7_loads_again(tmp_path: Path) -> None:
+    """transformers does not know its type."""
+    source = written("rwkv7", tmp_path / "native", ".safetensors")
+    made = ct.load(ct.convert(source, tmp_path / "made").folder)
+    assert torch.equal(logits(made.hf), logits(ct.load(source).hf)) and made.graph.name == "rwkv7"
+
+
+def test_an_rwkv7_may_have_one_layer_or_lack_the_weights_that_none_uses(tmp_path: Path) -> None:
+    def first(weights: Weights) -> None:
+        for name in [name for name in weights if name.startswith(("blocks.1", "blocks.2", "blocks.0.att.v0"))]:
+            del weights[name]
+
+    assert ct.load(written("rwkv7", tmp_path, ".safetensors", first)).graph.sizes["layer"] == 1
 
 
 @pytest.mark.parametrize(("kept", "also", "wanted"), [("bfloat16", "bfloat16", "bfloat16"), ("float16", "float32", "float32")])
@@ -171,7 +186,7 @@ def test_the_command_says_what_it_did(tmp_path: Path, monkeypatch: pytest.Monkey
             cli.main()
         return end.value.code, out.getvalue(), err.getvalue()
 
-    said = f"RWKV-4 weights: {source}\nrwkv, 0.01M parameters, float32; no tokenizer beside them\nwritten: {target.resolve()}\n"
+    said = f"RWKV weights: {source}\nrwkv, 0.01M parameters, float32; no tokenizer beside them\nwritten: {target.resolve()}\n"
     assert called() == (0, said, "")
     assert called() == (2, "", f"{target} already exists and is not overwritten; name a new folder\n")
 

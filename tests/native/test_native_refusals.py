@@ -16,7 +16,7 @@ import circuitry as ct
 from circuitry import ModelError
 from circuitry.native import find
 from support import tiny
-from support.checkpoints import written
+from support.checkpoints import RWKV, written
 
 # --- pickles ---------------------------------------------------------------------------------------------------------------
 
@@ -114,9 +114,16 @@ REFUSED: dict[str, tuple[str, Change, Change, str]] = {
     "rwkv missing": ("rwkv", lambda w: w.pop("blocks.2.ffn.value.weight"), unchanged, "IT lacks 1 weight of a rwkv of its sizes: rwkv.blocks.2.feed_forward.value.weight; it is incomplete, or not a causal language model"),
     "rwkv extra": ("rwkv", lambda w: w.update({"blocks.1.tiny_q.weight": torch.ones(1)}), unchanged, "IT has 1 weight that a rwkv of its sizes does not have: rwkv.blocks.1.tiny_q.weight; *"),
     "rwkv shape": ("rwkv", lambda w: w.update({"head.weight": torch.ones(62, 16)}), unchanged, "IT has 1 weight that a rwkv of its sizes has in other shapes: head.weight: expected (61, 16), got (62, 16)"),
-    "rwkv 5": ("rwkv", lambda w: w.update({"blocks.0.att.ln_x.weight": torch.ones(1)}), unchanged, "expected an RWKV-4 in IT, got a later version (it has blocks.0.att.ln_x.weight); transformers has RWKV-4 only"),
+    "rwkv 5": ("rwkv", lambda w: w.update({"blocks.0.att.ln_x.weight": torch.ones(1)}), unchanged, "expected an RWKV-4 or an RWKV-7 in IT, got another version (it has blocks.0.att.ln_x.weight)"),
     "rwkv one block": ("rwkv", lambda w: [w.pop(n) for n in list(w) if n[:8] in ("blocks.1", "blocks.2")], unchanged, "expected an RWKV-4 with at least two blocks in IT"),
     "rwkv embedding": ("rwkv", lambda w: w.pop("emb.weight"), unchanged, "expected an RWKV-4 in IT, but it has no matrix emb.weight"),
+    "rwkv7 missing": ("rwkv7", lambda w: w.pop("blocks.2.att.r_k"), unchanged, "IT lacks 1 weight of a rwkv7 of its sizes: blocks.2.att.r_k; *"),
+    "rwkv7 extra": ("rwkv7", lambda w: w.update({"blocks.1.ffn.s_emb.weight": torch.ones(61, 4)}), unchanged, "IT has 1 weight that a rwkv7 of its sizes does not have: blocks.1.ffn.s_emb.weight"),
+    "rwkv7 shape": ("rwkv7", lambda w: w.update({"blocks.2.att.w1": torch.ones(16, 9)}), unchanged, "IT has 1 weight that a rwkv7 of its sizes has in other shapes: blocks.2.att.w1: expected (16, 3), got (16, 9)"),
+    "rwkv7 flat": ("rwkv7", lambda w: w.update({"blocks.2.att.x_r": torch.ones(16)}), unchanged, "IT has 1 weight that a rwkv7 of its sizes has in other shapes: blocks.2.att.x_r: expected (1, 1, 16), got (16,)"),
+    "rwkv7 no ranks": ("rwkv7", lambda w: w.pop("blocks.1.att.v1"), unchanged, "expected an RWKV-7 in IT, but it has no matrix blocks.1.att.v1"),
+    "rwkv7 no heads": ("rwkv7", lambda w: w.update({"blocks.0.att.r_k": torch.ones(16)}), unchanged, "expected an RWKV-7 in IT, but it has no matrix blocks.0.att.r_k"),
+    "rwkv7 widths": ("rwkv7", lambda w: w.update({"blocks.0.att.r_k": torch.ones(3, 5)}), unchanged, "the heads of IT do not make up its width 16: blocks.0.att.r_k has the shape (3, 5)"),
     "rwkv truncated": ("rwkv", unchanged, cut, "the weights in FILE cannot be read: *"),
 }  # fmt: skip
 
@@ -125,7 +132,7 @@ REFUSED: dict[str, tuple[str, Change, Change, str]] = {
 @pytest.mark.parametrize("reason", REFUSED)
 def test_what_cannot_be_read_faithfully_is_refused(reason: str, how: str, tmp_path: Path) -> None:
     name, change_weights, change_folder, text = REFUSED[reason]
-    suffix = ".safetensors" if how == "load" else ".pth" if name == "rwkv" else ".bin"
+    suffix = ".safetensors" if how == "load" else ".pth" if name in RWKV else ".bin"
     what = written(name, tmp_path / "native", suffix, change_weights)
     change_folder(tmp_path / "native")
     with pytest.raises(ModelError) as found:
@@ -185,10 +192,10 @@ def no_type(folder: Path) -> Path:
 NOT_CONVERTED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "nothing": (
         nothing,
-        "IT cannot be converted: expected a mamba-ssm folder, an RWKV-4 checkpoint, or a folder with pytorch_model.bin",
+        "IT cannot be converted: expected a mamba-ssm folder, an RWKV checkpoint, or a folder with pytorch_model.bin",
     ),
     "not there": (lambda folder: folder, "no file or folder IT"),
-    "two files": (two_files, "expected one checkpoint in IT, got 2; give one file, such as IT/RWKV-4-tiny.pth"),
+    "two files": (two_files, "expected one checkpoint in IT, got 2; give one file, such as IT/other.pth"),
     "no state dict": (no_state_dict, "expected a plain state dict in IT/checkpoint.pth: names and tensors, and nothing else"),
     "safetensors": (safe_already, "IT has safetensors already; circuitry.load reads it as it is"),
     "no pickle": (no_pickle, "the weights in IT/checkpoint.pth cannot be read: *"),

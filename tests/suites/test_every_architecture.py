@@ -53,7 +53,7 @@ def test_a_suite_runs_on_random_weights(kind: str, suite: str) -> None:
 
 
 @pytest.mark.parametrize("suite", ["induction", "ioi"])
-@pytest.mark.parametrize("kind", ["mamba2", "jamba", "falcon_h1", "zamba2", "rwkv", "recurrent_gemma", "qwen3_next"])
+@pytest.mark.parametrize("kind", ["mamba2", "jamba", "falcon_h1", "zamba2", "rwkv", "rwkv7", "recurrent_gemma", "qwen3_next"])
 @pytest.mark.usefixtures("anything_passes")
 def test_a_suite_goes_through_to_the_end(kind: str, suite: str) -> None:
     found = run(suite, kind)

@@ -24,6 +24,7 @@ KINDS = (
     "mamba",
     "mamba2",
     "rwkv",
+    "rwkv7",
     "jamba",
     "gemma2",
     "olmo2",

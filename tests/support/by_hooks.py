@@ -143,10 +143,11 @@ class Circuits:
 
     def _added(self, sender: Any, number: int, values: Values, cuts: Mapping[Any, Tensor]) -> Tensor:
         """What a sender adds to the stream, less what it adds in the corrupted run."""
-        same = {r: value for r, value in values.items() if r.indices[:1] == sender.indices[:1]}
+        layers = {sender.indices[:1], (0,)} if self.model.graph.skips else {sender.indices[:1]}
+        same = {r: value for r, value in values.items() if r.indices[:1] in layers}
         write: dict[Any, Write] = {reader: put(value) for reader, value in same.items()}
         for source, keep in cuts.items():
-            if source.indices[:1] == sender.indices[:1]:
+            if source.indices[:1] in layers:
                 write[source] = mixed(self.base[source], keep, same.get(source))
         _, got = run(self.model, self.ids, [sender], write)
         others = {node: put(self.base[node]) for node in self.wiring.senders if node not in (sender, self.embed)}

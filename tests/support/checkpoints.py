@@ -1,4 +1,4 @@
-"""Original mamba-ssm and RWKV-4 checkpoints, made name by name from tiny Hugging Face models, so that a mistake in a mapping shows
+"""Original mamba-ssm, RWKV-4 and RWKV-7 checkpoints, made name by name from tiny Hugging Face models, so that a mistake in a mapping shows
 as other logits."""
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ def logits(hf: Any) -> Tensor:
 
 
 def read(folder: Path) -> Any:
-    """A Hugging Face folder, by transformers alone."""
+    """A Hugging Face folder, by transformers alone, or by circuitry's class where transformers has none."""
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True).eval()
+    from circuitry.native.rwkv7_model import Rwkv7ForCausalLM
+
+    own = json.loads((folder / "config.json").read_text())["model_type"] == "rwkv7"
+    return (Rwkv7ForCausalLM if own else AutoModelForCausalLM).from_pretrained(folder, use_safetensors=True).eval()
 
 
 MIXER = {
@@ -68,6 +71,8 @@ def stock(name: str) -> Any:
     """The Hugging Face model of a checkpoint, in float32."""
     if name == "rwkv":
         return rwkv()
+    if name == "rwkv7":
+        return tiny.stock("rwkv7", dtype=torch.float32)
     kind, changes, _ = CHECKPOINTS[name]
     return tiny.stock(kind, dtype=torch.float32, **changes)
 
@@ -118,13 +123,32 @@ def as_rwkv4(hf: Any) -> Weights:
     return {name: value.detach().clone() for name, value in found.items()}
 
 
+def as_rwkv7(hf: Any) -> Weights:
+    """By the names of RWKV-LM/RWKV-v7/rwkv_v7_demo.py, which makes weights for layer 0 that it does not use."""
+    found = {f"blocks.0.att.{name}": value for name, value in hf.blocks[1].att.named_parameters() if name in ("v0", "v1", "v2")}
+    found |= {"emb.weight": hf.emb.weight, "head.weight": hf.head.weight}
+    norms = {"ln_out": hf.ln_out, "blocks.0.ln0": hf.blocks[0].ln0}
+    for l, block in enumerate(hf.blocks):
+        norms |= {f"blocks.{l}.ln1": block.ln1, f"blocks.{l}.ln2": block.ln2, f"blocks.{l}.att.ln_x": block.att.ln_x}
+        names = "x_r x_w x_k x_v x_a x_g w0 w1 w2 a0 a1 a2 g1 g2 k_k k_a r_k" + " v0 v1 v2" * (l > 0)
+        names += " receptance.weight key.weight value.weight output.weight"
+        found |= {f"blocks.{l}.att.{name}": block.att.get_parameter(name) for name in names.split()}
+        found |= {f"blocks.{l}.ffn.{name}": block.ffn.get_parameter(name) for name in ("x_k", "key.weight", "value.weight")}
+    for name, norm in norms.items():
+        found |= {f"{name}.weight": norm.weight, f"{name}.bias": norm.bias}
+    return {name: value.detach().clone() for name, value in found.items()}
+
+
+RWKV: dict[str, Callable[[Any], Weights]] = {"rwkv": as_rwkv4, "rwkv7": as_rwkv7}
+
+
 def written(name: str, folder: Path, suffix: str, change: Callable[[Any], Any] = lambda _: None) -> Path:
-    """A native folder (mamba-ssm) or file (RWKV-4), as safetensors or pickle, its weights changed before."""
-    weights = as_rwkv4(stock(name)) if name == "rwkv" else as_mamba_ssm(stock(name))
+    """A native folder (mamba-ssm) or file (RWKV), as safetensors or pickle, its weights changed before."""
+    weights = RWKV.get(name, as_mamba_ssm)(stock(name))
     change(weights)
     folder.mkdir(exist_ok=True)
-    if name == "rwkv":
-        file = what = folder / f"RWKV-4-tiny{suffix}"
+    if name in RWKV:
+        file = what = folder / f"{name}-tiny{suffix}"
     else:
         file, what = folder / {".safetensors": "model.safetensors", ".bin": "pytorch_model.bin"}[suffix], folder
         (folder / "config.json").write_text(json.dumps(CHECKPOINTS[name][2]))
@@ -133,4 +157,4 @@ def written(name: str, folder: Path, suffix: str, change: Callable[[Any], Any] =
 
 
 FORMATS = [(name, suffix) for name in CHECKPOINTS for suffix in (".safetensors", ".bin")]
-FORMATS += [("rwkv", ".safetensors"), ("rwkv", ".pth")]
+FORMATS += [(name, suffix) for name in RWKV for suffix in (".safetensors", ".pth")]

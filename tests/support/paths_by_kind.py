@@ -170,6 +170,50 @@ embed @ B -> wkv_state[{layer}] @ {pos}
 x[1] @ B -> h[2] @ END freezing g, h[1] except g[2]
 """.strip().splitlines()
 
+RWKV7 = """
+wkv_state[{layer}] @ B -> logits
+wkv_state[1,{state_head}] @ B -> logits freezing wkv_state
+wkv_state[1,0].carry @ B -> logits
+wkv_state[1,1].read @ B -> logits @ B
+value[0,{state_head}] @ B -> logits
+value[0,1] @ B -> value[2,1] @ B directly
+(value[0,0] @ B, mlp[1] @ B) -> logits @ B directly
+value[0,1] @ B -> first_value[{layer},1] @ B -> logits freezing wkv_state
+value[0,0] @ B -> logits freezing first_value
+value[0,0] @ B -> logits freezing mixer_out[0], first_value[1]
+first_value[2,{state_head}] @ B -> logits
+first_value[{layer},1] @ B -> bonus[2,1] @ B
+value[0,1].write @ B -> wkv_state[0,1] @ END
+value[0,1] @ B -> (wkv_state[1,1] @ END, wkv_state[2,1] @ B+1) freezing wkv_state[0]
+wkv_in[0].value @ A -> first_value[2,0] @ A freezing resid[1]
+embed @ B -> first_value[1] @ B -> wkv_state[2] @ END
+key[1,0].write @ B -> logits
+key[1,0].erase @ B+1 -> wkv_state[1,0] @ END -> logits
+rate[{layer},1].write @ B -> bonus[2,1] @ B+1
+rate[0,1].erase @ B -> logits freezing bonus
+decay[1,0] @ B+1 -> logits freezing gate
+receptance[1,{state_head}] @ END -> logits freezing wkv_state
+receptance[2,0] @ END -> logits freezing bonus
+shift_tap[1,1].decay @ B+1 -> wkv_state[1] @ END
+shift_tap[0,1].rate @ B+1 -> logits freezing mlp
+shift_tap[1,{lag}].gate @ B+1 -> logits
+shift_tap[2,1].receptance @ END -> logits
+wkv_in[1] @ B -> logits freezing wkv_in.value, key
+wkv_in[{layer}].rate @ B -> logits freezing rate.write
+embed @ B -> logits freezing wkv_state
+embed @ A -> logits freezing value, key, rate, decay
+wkv_out[1,0] @ END -> logits directly
+bonus[1] @ B -> mlp[2] @ B+1 directly
+gate[1] @ B -> logits directly except mixer_out[2]
+mixer_out[0] @ A -> logits freezing mixer_out[1], shift_tap[2,0]
+resid[1] @ B -> resid[2] @ END
+resid_mid[1] @ B -> mlp_in[1] @ B -> mlp_hidden[2] @ END -> logits
+mlp_tap[1,1].key @ B+1 -> logits @ B+2 freezing wkv_in
+mlp_hidden[0] @ B -> logits @ B+1 freezing shift_in
+(value[0,0] @ B, wkv_state[1,1] @ B+1, mlp[0] @ A) -> logits freezing wkv_state[2]
+x[1] @ B -> h[2] @ END freezing g, h[1] except g[2]
+""".strip().splitlines()
+
 HYBRID = """
 embed -> logits
 ssm_state[0] @ B+1 -> logits freezing ssm_state
@@ -388,6 +432,7 @@ FAMILIES = {
     "qwen3_next": DELTA + GATED,
     "kimi_linear": DELTA,
     "olmo_hybrid": DELTA,
+    "rwkv7": RWKV7,
     "gemma2": ATTENTION + SEQUENTIAL + GROUPED + NORMED,
     "olmo2": ATTENTION + SEQUENTIAL + NORMED,
 }

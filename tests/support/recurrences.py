@@ -58,9 +58,9 @@ def plain_delta(
 ) -> Tensor:
     h, y = written.empty().expand(len(query), -1, -1, -1) if h0 is None else h0, []
     for t in range(query.shape[1]):
-        key, value, erase, rate, decay = (part[:, t] for part in written.parts())
+        key, value, erase, probe, decay = (part[:, t] for part in written.parts())
         h = decay.exp()[..., None] * h
-        found = (erase[..., None] * h).sum(2) * rate[..., None]
+        found = (probe[..., None] * h).sum(2)
         h = h - erase[..., None] * found[:, :, None] + key[..., None] * value[:, :, None]
         read, h = at_stop(h) if t in stops else (h, h)
         y.append((read * query[:, t, :, :, None]).sum(2))
@@ -125,7 +125,7 @@ def _draw_delta(decays: int) -> Callable[[int, int, int], list[Tensor]]:
             key,
             draw(rows, length, 2, 4),
             erase,
-            2 * draw(rows, length, 2).sigmoid(),
+            2 * draw(rows, length, 2, 1).sigmoid() * erase + 0.1 * draw(rows, length, 2, 3),
             -0.3 * draw(rows, length, 2, decays).exp(),
         ]
         return [*written, draw(rows, length, 2, 3), draw(rows, 2, 3, 4)]

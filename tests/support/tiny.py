@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from circuitry.native.own import OWN, causal_class, config_class
+
 JAMBA: dict[str, Any] = {
     "num_hidden_layers": 4,
     "attn_layer_period": 2,
@@ -67,6 +69,7 @@ KIMI_LINEAR: dict[str, Any] = {
     "linear_num_heads": 3,
     "linear_conv_kernel_dim": 3,
 }
+RWKV7 = {"intermediate_size": 32, "head_dim": 8, "decay_rank": 3, "rate_rank": 5, "value_rank": 2, "gate_rank": 6}
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 32, "num_attention_heads": 2},
     "gpt_neox-sequential": {"intermediate_size": 32, "num_attention_heads": 2, "use_parallel_residual": False},
@@ -135,6 +138,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "qwen3_next": QWEN3_NEXT | {"num_experts": 0},
     "kimi_linear": KIMI_LINEAR,
+    "rwkv7": RWKV7,
 }
 LLAMA: dict[str, Any] = {"intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
 EXPERTS: dict[str, Any] = LLAMA | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
@@ -267,7 +271,8 @@ def config(kind: str, layers: int = 3, vocab: int = 61, **changes: Any) -> Any:
     }
     if model_type == "gpt_neo":
         sizes["attention_types"] = [[["global"], 1], [["local"], layers - 1]]
-    return AutoConfig.for_model(model_type, **{**sizes, **(CONFIGS | OTHERS)[kind], **changes})
+    given = {**sizes, **(CONFIGS | OTHERS)[kind], **changes}
+    return config_class(model_type)(**given) if model_type in OWN else AutoConfig.for_model(model_type, **given)
 
 
 def stock(kind: str, layers: int = 3, dtype: torch.dtype = torch.float64, seed: int = 0, **changes: Any) -> Any:
@@ -275,7 +280,9 @@ def stock(kind: str, layers: int = 3, dtype: torch.dtype = torch.float64, seed: 
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config(kind, layers, **changes)).eval().to(dtype)
+    made = config(kind, layers, **changes)
+    own = causal_class(made) if made.model_type in OWN else None
+    model = (own(made) if own else AutoModelForCausalLM.from_config(made)).eval().to(dtype)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))

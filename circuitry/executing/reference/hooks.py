@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from .naive import attention, delta_rule, mamba, mamba2, own_attention, rg_lru, rwkv, short_conv
+from ...native.first_value import FirstValue
+from .naive import attention, delta_rule, mamba, mamba2, own_attention, rg_lru, rwkv, rwkv7, short_conv
 
 Key: TypeAlias = tuple[str, tuple[int, ...], str]
 """Family, indices, port: ("head", (1, 0), "q")."""
@@ -22,7 +23,8 @@ Values: TypeAlias = dict[Key, Tensor]
 
 
 _SHORT = {"x": "conv_in", "c": "ssm_in", "h": "ssm_state", "g": "gate", "s": "ssm_out", "o": "mixer_out"}
-Naive: TypeAlias = Callable[[Any, Tensor, int, See], Tensor]
+Naive: TypeAlias = Callable[..., Tensor]
+"""From a block, its input, the layer's number and ``see``, and what layers share beside the stream if they do, to its output."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class _Names:
     short: Mapping[str, str] = field(default_factory=lambda: _SHORT)
     writers: tuple[str, ...] = ("attn", "mlp", "experts", "mixer_out")
     """The families whose values are added to the stream, of those that the model has."""
+
+
+_RWKV_SHORT = {"x": "shift_in", "c": "wkv_in", "h": "wkv_state", "g": "gate", "s": "wkv_out", "o": "mixer_out"}
 
 
 _MAMBA = _Names("backbone.embeddings", "backbone.layers", "backbone.norm_f", {"mixer": ("mixer_out", mamba.mixer)}, mlp="")
@@ -236,7 +241,16 @@ _KINDS = {
         {"attention": ("mixer_out", rwkv.time_mixing), "feed_forward": ("mlp", rwkv.channel_mixing)},
         "ln2",
         mlp="",
-        short={"x": "shift_in", "c": "wkv_in", "h": "wkv_state", "g": "gate", "s": "wkv_out", "o": "mixer_out"},
+        short=_RWKV_SHORT,
+    ),
+    "rwkv7": _Names(
+        "emb",
+        "blocks",
+        "ln_out",
+        {"att": ("mixer_out", rwkv7.time_mixing), "ffn": ("mlp", rwkv7.channel_mixing)},
+        "ln2",
+        mlp="",
+        short=_RWKV_SHORT,
     ),
 }
 
@@ -303,7 +317,8 @@ class Reference:
             """Replace the block's output by what its equations give, whatever it computed."""
 
             def hook(m: Any, args: Any, kwargs: Any, out: Any) -> Any:
-                result = naive(m, args[0] if args else kwargs["hidden_states"], number, see)
+                shared = (arg for arg in args[1:] if isinstance(arg, FirstValue))
+                result = naive(m, args[0] if args else kwargs["hidden_states"], number, see, *shared)
                 return (result, *out[1:]) if isinstance(out, tuple) else result
 
             stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)

@@ -66,7 +66,9 @@ class Runs:
         self.base = np.concatenate([np.arange(2 * self.count), np.repeat(np.arange(self.count), self._width)])
         legs = [leg for job, first in zip(self.jobs, starts, strict=True) for leg in self._legs(job, first)]
         self.origin, self.begins = np.arange(len(self.base)), np.full(len(self.base), -1)
-        self.legs = [self._cut(start) for start in begun(legs, lives.regions)] if share_beginnings else legs
+        # What layers pass on beside the stream would have to come from the other leg, too.
+        alike = share_beginnings and not plan.graph.skips
+        self.legs = [self._cut(start) for start in begun(legs, lives.regions)] if alike else legs
 
     def came(self, rows: Ints, layer: int) -> Ints:
         """The row whose stream enters a layer, for each of ``rows``: the origin of a row that begins there, else the row itself."""

@@ -5,27 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ModelError
 from .gates import PACKED, replace_forward, stock_forward
 from .packed import Inside
 from .spread import input_device
+from .token_shift import ShiftHookPoints, shifted
 from .wkv import wkv, wkv_packed
-
-_LAGS = 2
-
-
-class ShiftHookPoints(nn.Module):
-    """Identity modules by name, and for every lag two kinds for the shifted input: one for all consumers, and one for each."""
-
-    def __init__(self, names: tuple[str, ...], consumers: tuple[str, ...]) -> None:
-        super().__init__()
-        for name in names:
-            setattr(self, name, nn.Identity())
-        for name in ("tap", *(f"tap_{consumer}" for consumer in consumers)):
-            setattr(self, name, nn.ModuleList(nn.Identity() for _ in range(_LAGS)))
 
 
 class TimeHookPoints(ShiftHookPoints):
@@ -93,16 +80,6 @@ def _mixed(block: Any, x: Tensor, consumers: tuple[str, ...]) -> list[Tensor]:
         taps, weight = getattr(points, f"tap_{consumer}"), getattr(block, f"time_mix_{consumer}")
         mixed.append(taps[0](now) * weight + taps[1](before) * (1 - weight))
     return mixed
-
-
-def shifted(block: Any, x: Tensor) -> list[Tensor]:
-    """What each token sees of itself and of the token before it, each as in ``x`` [batch, pos, d_model]."""
-    inside: Inside | None = getattr(block, PACKED, None)
-
-    def back(k: int) -> Tensor:
-        return F.pad(x, (0, 0, k, 0))[:, : x.shape[1]] if inside is None else inside.lagged(x, k)
-
-    return [tap(back(k)) for k, tap in enumerate(block.circuitry.tap)]
 
 
 def values(config: Any, length: int) -> int:

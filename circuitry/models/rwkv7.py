@@ -13,8 +13,8 @@ from ..native.first_value import FirstValue
 from .delta_rule import CHUNK_BY_CHANNEL, Written, delta_rule, delta_rule_packed
 from .gates import replace_forward
 from .mixers import instrument, packed_of
-from .rwkv import ShiftHookPoints, shifted
 from .spread import input_device
+from .token_shift import ShiftHookPoints, shifted
 
 MIXES = {"receptance": "x_r", "decay": "x_w", "key": "x_k", "value": "x_v", "rate": "x_a", "gate": "x_g"}
 """The consumers of the token shift in time mixing, and their weights."""

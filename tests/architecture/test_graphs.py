@@ -75,7 +75,7 @@ def test_roles_find_the_same_thing_everywhere() -> None:
     for graph in ALL:
         assert [f.name for f in graph.by_role("logits")] == ["logits"]
         assert [f.name for f in graph.by_role("embed")] == ["embed"]
-        assert all(f.adds or f.block for f in graph.by_role("mixer")) and graph.by_role("mixer")
+        assert all(f.adds or f.feeds for f in graph.by_role("mixer")) and graph.by_role("mixer")
     assert [f.name for f in ct.graph("mamba").by_role("state")] == ["ssm_state"]
     assert ct.graph("mamba").by_role("head") == []
 

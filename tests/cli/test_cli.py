@@ -314,7 +314,7 @@ RUN = ("run", "induction", "--model", "bundled:mamba", "--examples", "2", "--out
         (["run", "ioi", "--model", "bundled:gpt_neox", "--out", "OUT", "-o", "corruption=ABD"], "unknown corruption 'ABD'; known here: ABC"),
         (["report", "OUT"], "OUT does not exist"),
         (["compare", "OUT", "OUT"], "OUT does not exist"),
-        (["patch", "bundled:nothing", "mlp[0] -> logits"], "expected a bundled model, got 'bundled:nothing'; known here: bundled:gpt_neox, bundled:gpt_neox_s1"),
+        (["patch", "bundled:nothing", "mlp[0] -> logits"], "expected a bundled model, got 'bundled:nothing'; known here: bundled:gated_delta, bundled:gpt_neox"),
         (["patch", "bundled:mamba", "mlp[0] -> logits"], "mamba has no node 'mlp'"),
         (["patch", "bundled:mamba", "h[0] logits"], "expected '->'"),
         (["patch", *H0, "--out", "x.doc"], "a table cannot be written as '.doc'; try .csv, .json"),

@@ -1,7 +1,7 @@
 """DeepSeek-V2, DeepSeek-V3 and others with latent attention: the keys and values of all heads are expanded from one short vector of a token.
 
 A node ``head[l,h].k`` or ``head[l,h].v`` is the key or value of one head after the expansion, and a key and a value may differ in width.
-The short vector itself, the latent, is not a node. The MLP of later layers is a mixture of experts, which are chosen inside ``mlp``.
+The short vector itself, the latent, is not a node. The MLP of later layers is a mixture of experts, chosen inside ``mlp`` by ``router``.
 MiniCPM3 scales the embedding and the output of each block; ``embed``, ``attn`` and ``mlp`` are the values before this scaling.
 """
 

@@ -1,4 +1,4 @@
-"""Granite 3 MoE: built like Granite (``graphs/llama.py``); the MLP is a mixture of experts, chosen inside ``mlp``."""
+"""Granite 3 MoE: built like Granite (``graphs/llama.py``); the MLP is a mixture of experts, chosen inside ``mlp`` by ``router``."""
 
 from circuitry.architecture import transformer
 

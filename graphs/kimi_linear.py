@@ -3,7 +3,7 @@
 States and the nodes around them are as in ``graphs/qwen3_next.py``, with two differences: every channel of a key has a decay of its
 own, so ``decay[0,1]`` is a vector, and the gate of the output is a sigmoid. Every head has its own queries and keys. Heads are as in
 ``graphs/llama.py``; all keys and values of a layer are computed from one narrow vector for each token, which lies inside the edges to
-``head.k`` and ``head.v``. The experts of a token are chosen inside ``mlp``, so a patch before it may change the choice.
+``head.k`` and ``head.v``. The experts of a token are chosen inside ``mlp`` by ``router``, so a patch before it may change the choice.
 """
 
 from circuitry.architecture import attention, delta_mixer, layered, mlp

@@ -17,7 +17,7 @@ readers of key and beta) and its decay. That gives the same trajectory and store
 stay live.
 
 Heads are as in ``graphs/llama.py``. ``attn_gate`` is a head's gate before the sigmoid; it multiplies the head's output. The experts
-of a token are chosen inside ``mlp``, so a patch before it may change the choice.
+of a token are chosen inside ``mlp`` by ``router``, so a patch before it may change the choice.
 """
 
 from circuitry.architecture import delta_mixer, gated_attention, layered, mlp

@@ -24,7 +24,7 @@ ARCHITECTURE = layered(
     blocks={"mamba": MIXER, "shared": shared(LAYER + ".shared_transformer", MIXER)},
     layout=lambda config: tuple("shared" if kind == "hybrid" else "mamba" for kind in config.layers_block_type),
     parts={"mamba": {"within": ""}, "shared": {"within": ".mamba_decoder"}},
-    pattern=(*["mamba"] * 6, "shared"),
+    pattern=(*["mamba"] * 5, "shared"),
     embed="model.embed_tokens",
     layers=LAYER,
     final_norm="model.final_layernorm",

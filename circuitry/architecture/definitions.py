@@ -19,8 +19,8 @@ _REASONS = {
     "hy_v4": "its layers mix several residual streams, and an indexer picks the keys that its attention reads",
     "minimax": "it adds what a block gives to the normalised stream, so every block changes what all blocks before it added",
     "xlstm": "the state of its heads is a matrix with a normaliser and a running maximum (mLSTM), for which circuitry has no scan",
-    "zamba": "its shared attention block reads the embedding again in later layers, beside the residual stream, and gives its "
-    "output to the layer's mixer instead of adding it to the stream",
+    "zamba": "its shared attention block gives its output to the layer's mixer, as in Zamba2, but the mixer is Mamba-1's with several "
+    "heads, for which no graph is written yet",
 }
 REFUSED = {kind: reason for kinds, reason in _REASONS.items() for kind in kinds.split()}
 """Hugging Face model types that circuitry refuses, and the reason for each."""

@@ -86,4 +86,6 @@ def units_frozen(graph: Graph, nodes: Iterable[Node]) -> dict[Place, Ints]:
             units.setdefault(place, []).append(unit_of(place, node))
             # Counted by family and layer: a hybrid may have more heads of a state than of attention.
             heads[place] = len(graph.members(Node(node.family, node.indices[:1])))
-    return {place: np.array([ALL] if len(frozen) == heads[place] else sorted(frozen)) for place, frozen in units.items()}
+    return {
+        place: np.array([ALL] if len(set(frozen)) == heads[place] else sorted(set(frozen))) for place, frozen in units.items()
+    }

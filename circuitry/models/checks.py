@@ -65,7 +65,9 @@ def check_causality(hf: Any, layers: int, chunk: int) -> None:
     with _narrow(hf.config), _rounded(hf.get_input_embeddings(), 3, eps):
         logits = hf(ids.to(input_device(hf)), use_cache=False).logits.double().cpu()
     if logits.isnan().any():
-        raise ModelError(f"the model's logits are not numbers in {hf.dtype}; load it in another dtype, such as float32")
+        narrow = hf.dtype.itemsize < torch.float32.itemsize
+        hint = "load it in another dtype, such as float32" if narrow else "some of its weights may not be numbers"
+        raise ModelError(f"the model's logits are not numbers in {hf.dtype}; {hint}")
     noise = max(_moved(logits, 3, length), eps * logits[logits.isfinite()].abs().max().item())
     for row, at in enumerate(changed, start=1):
         moved = _moved(logits, row, at)

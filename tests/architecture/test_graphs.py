@@ -235,3 +235,11 @@ def test_a_test_of_reach_can_fail() -> None:
     graph, narrow = ct.graph("mamba", layer=1, lag=3), ct.graph("mamba", layer=1, lag=2)
     x, c = Node("conv_in", (0,)), Node("ssm_in", (0,))
     assert distances(graph, x, set())[c] == {0, 1, 2} and distances(narrow, x, set())[c] == {0, 1}
+
+
+def test_a_graph_is_found_by_a_type_of_model_that_uses_it() -> None:
+    assert ct.graph("mistral", layer=1).name == "llama" and ct.graph("qwen3_5_text", layer=1).name == "qwen3_next"
+    with pytest.raises(ct.ModelError, match="^models of type 'zamba' are refused: its shared attention block gives"):
+        ct.graph("zamba")
+    with pytest.raises(ct.CircuitryError, match="^no definition 'mistrel' in graphs"):
+        ct.graph("mistrel")

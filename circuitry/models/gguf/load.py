@@ -17,7 +17,7 @@ from ...architecture.definitions import definition_for
 from ...errors import ModelError
 from ...store.wholeness import check_loaded, check_used
 from .parts import value, whole
-from .settings import settle
+from .settings import ARCHITECTURES, settle
 
 
 def load_gguf(path: Path, dtype: torch.dtype, graph: str | None, tokenizer: Any) -> tuple[Any, Any]:
@@ -81,6 +81,11 @@ def _read(
     metadata = {key: field.contents() for key, field in reader.fields.items() if not key.startswith("tokenizer.")}
     if "general.architecture" not in metadata:
         raise ModelError(f"{name} does not say what model it is (general.architecture)")
+    if (architecture := metadata["general.architecture"]) not in ARCHITECTURES:
+        raise ModelError(
+            f"{name} is of architecture {architecture!r}, and no test compares such files with the model that they were made of; "
+            f"these are read: {', '.join(sorted(ARCHITECTURES))}. Load the same model from safetensors"
+        )
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     location = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "trust_remote_code": False}
     shown.hide("tokenizer.ggml.tokens")  # whose number is the size of the vocabulary, if the file does not give it

@@ -14,6 +14,10 @@ from typing import Any
 
 from ...errors import ModelError
 
+ARCHITECTURES = frozenset(
+    "gemma2 gemma3 gpt2 llama mamba nemotron phi3 qwen2 qwen2moe qwen3 qwen3moe starcoder2".split()  # noqa: SIM905
+)
+"""The architectures whose files tests compare with the model that they were made of."""
 _EPS = ("rms_norm_eps", "norm_eps", "norm_epsilon", "layer_norm_epsilon", "layer_norm_eps")
 _ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "block_count": ("num_hidden_layers",),

@@ -239,7 +239,7 @@ def test_a_test_of_reach_can_fail() -> None:
 
 def test_a_graph_is_found_by_a_type_of_model_that_uses_it() -> None:
     assert ct.graph("mistral", layer=1).name == "llama" and ct.graph("qwen3_5_text", layer=1).name == "qwen3_next"
-    with pytest.raises(ct.ModelError, match="^models of type 'zamba' are refused: its shared attention block gives"):
+    with pytest.raises(ct.ModelError, match=r"^models of type 'zamba' are refused: its shared attention block gives"):
         ct.graph("zamba")
-    with pytest.raises(ct.CircuitryError, match="^no definition 'mistrel' in graphs"):
+    with pytest.raises(ct.CircuitryError, match=r"^no definition 'mistrel' in graphs"):
         ct.graph("mistrel")

@@ -69,7 +69,7 @@ def draw_delta(decays: int) -> Callable[[int, int], list[Tensor]]:
 
 
 def our_delta(query: Tensor, key: Tensor, value: Tensor, step: Tensor, decay: Tensor) -> Tensor:
-    return delta_rule(Written(key, value * step[..., None], key, step, decay), query)
+    return delta_rule(Written(key, value * step[..., None], key, key * step[..., None], decay), query)
 
 
 def stock_delta(query: Tensor, key: Tensor, value: Tensor, step: Tensor, decay: Tensor) -> Tensor:

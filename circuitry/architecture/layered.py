@@ -137,7 +137,7 @@ def layered(
         kinds,
         layers,
         example,
-        ALIASES,
+        {short: name for short, name in ALIASES.items() if name in by_name},
         windows,
         layout,
         pattern,

@@ -42,6 +42,11 @@ def in_float64(model: Any, blocks: Iterable[Any]) -> None:
     torch.float64
     """
     model.set_experts_implementation("eager")
+    # Its rotary embedding is a product of complex numbers in single precision.
+    rounding = [module for module in model.modules() if type(module).__name__ == "DeepseekV2Attention"]
+    for module in rounding:
+        if not hasattr(module, "circuitry_stock"):
+            replace_forward(module, _unrounded)
     for block in blocks:
         if not hasattr(block, "circuitry_stock") and any(_routes(part) for part in block.modules()):
             replace_forward(block, _unrounded)

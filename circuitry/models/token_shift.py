@@ -27,6 +27,7 @@ class ShiftHookPoints(nn.Module):
 def shifted(block: Any, x: Tensor) -> list[Tensor]:
     """What each token sees of itself and of the token before it, each as in ``x`` [batch, pos, d_model].
 
+    >>> import torch
     >>> from types import SimpleNamespace
     >>> block = SimpleNamespace(circuitry=ShiftHookPoints((), ()))
     >>> [seen.flatten().tolist() for seen in shifted(block, torch.tensor([[[1.0], [2.0]]]))]

@@ -24,6 +24,7 @@ KINDS |= {"mamba2-single": {"time_step_limit": (0.0, inf)}}  # a step size that 
 KINDS |= {kind: {"seed": 2} for kind in KINDS if kind.startswith("falcon_h1")}
 KINDS |= {kind: {"seed": 2, "time_step_min": 1e-6} for kind in KINDS if kind.startswith(("nemotron_h", "zamba2"))}
 """Seeds with which no state and no pattern of attention is so small that what moves it is lost in rounding."""
+KINDS |= {"mimo_v2_flash": {"mlp_layer_types": ["dense", "sparse"]}, "lfm2_moe": {"layer_types": ["conv", "full_attention"]}}
 KINDS |= {
     "phimoe": {"router_jitter_noise": 100.0}
 }  # the weight of an expert that is far ahead of the next is 1, and does not move

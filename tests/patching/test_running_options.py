@@ -31,7 +31,7 @@ def test_no_behaviour_no_experiment() -> None:
     with pytest.warns(UserWarning) as found:
         cautions.check_baseline(effects_of, METRICS["logit"], made, TASK)
     assert str(found[0].message) == (
-        "<task induction: distance=8, corruption='B', prefix=2, examples=5, seed=0>: the model does no better on clean than on "
+        "<task induction: distance=8, corruption='B', prefix=2, form='pair', examples=5, seed=0>: the model does no better on clean than on "
         "corrupted prompts (0.025 +- 0.075), so there is nothing to explain here; try another distance or model, or lint=False"
     )
 

@@ -326,7 +326,7 @@ def attach(model: Any, layers: list[Any], adapt: Callable[[Any, list[Any]], None
             f"got {sum(calls)}"
         )
     error = (stock - ours).abs().max().item()
-    if not error <= _allowed(stock, layers):  # so that a logit that is not a number is refused too
+    if error > _allowed(stock, layers):  # logits that are not numbers are found later, with another message (``checks``)
         raise ModelError(
             f"{model.config.model_type}: instrumented logits differ from the stock model's by {error:.2g}; this attention is not supported"
         )

@@ -23,9 +23,9 @@ from .spread import input_device
 from .threads import on_threads
 
 NAME = "circuitry"
-_OTHERWISE = ("GraniteSWA", "Flint")
-"""Types of attention with sinks that round otherwise. GraniteSWA multiplies a head's output by what the sink leaves; a pattern that can be
-patched has that factor itself. Flint's scores are float32 in half precision."""
+_OTHERWISE = {"GraniteSWA": torch.float32, "Flint": torch.bfloat16}
+"""Types of attention with sinks that round otherwise, and the widest dtype in which they do. GraniteSWA multiplies a head's output by what
+the sink leaves; a pattern that can be patched has that factor itself. Flint's scores are float32 in half precision."""
 
 
 Score: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -336,6 +336,7 @@ def _allowed(stock: Tensor, layers: list[Any]) -> float:
     """How far our logits may be from the stock ones: in float32 and below not at all, but for some sinks."""
     if stock.dtype == torch.float64:  # stock models still compute their softmax in float32, and we do not
         return 1e-4
-    if any(type(layer).__name__.startswith(_OTHERWISE) for layer in layers):
+    widest = (dtype for name, dtype in _OTHERWISE.items() if type(layers[0]).__name__.startswith(name))
+    if any(stock.dtype.itemsize <= dtype.itemsize for dtype in widest):
         return 16 * torch.finfo(stock.dtype).eps * stock.abs().max().item()
     return 0.0

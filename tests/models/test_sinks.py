@@ -14,7 +14,7 @@ from circuitry.discovery.rows import Point, Rows
 from circuitry.discovery.secant import Secant
 from circuitry.discovery.softmax import averaged
 from circuitry.executing.activations import read
-from circuitry.models.attention import AttentionTap, Softmax, _attend
+from circuitry.models.attention import AttentionTap, Softmax, _allowed, _attend
 from support import tiny
 from support.agreement import both, model, ragged
 from support.paths_by_kind import ATTENTION, SEQUENTIAL
@@ -95,3 +95,15 @@ def test_the_gradient_times_the_change_is_the_exact_change_of_the_pattern(softma
     wanted = ((found[1] - found[0]) * weights).sum()
     assert wanted.abs() > 1e-3
     torch.testing.assert_close(estimate, wanted.detach(), rtol=1e-6, atol=1e-9)
+
+
+def test_only_what_rounds_otherwise_may_differ_from_the_stock_model() -> None:
+    """Flint has the stock bits in float32, so a difference there is a fault."""
+    flint, granite = (block(kind) for kind in ("flint", "granite_swa"))
+    for dtype, allowed in ((torch.float32, (False, True)), (torch.bfloat16, (True, True))):
+        logits = torch.ones(1, dtype=dtype)
+        assert tuple(_allowed(logits, [layer]) > 0 for layer in (flint, granite)) == allowed
+
+
+def block(kind: str) -> Any:
+    return tiny.stock(kind, dtype=torch.float32).model.layers[0].self_attn

@@ -42,6 +42,6 @@ TASK = TaskDefinition(
     description="[A][C] ... [A][B] ... [A] -> [B] on random tokens",
     make=make,
     positions=("C", "A", "B", "END"),
-    sweep=("C", "A", "B", "B+1", "B+2"),
+    sweep=("C", "A", "B", "B+1", "B+2", "END"),
     options={"distance": 16, "corruption": "A", "prefix": 7},
 )

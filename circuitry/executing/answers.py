@@ -15,8 +15,8 @@ from ..models.model import Model
 from ..prompting.prompts import Ids, Prompts
 from .distributed import current
 
-_TOGETHER = 16
-"""Prompts of equal length in a batch."""
+_TOGETHER, _MEMORY = 16, 512 << 20
+"""The most prompts of equal length in a batch, and the memory in bytes that these may need: at least one prompt runs."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def top_1(model: Model, prompts: Prompts) -> float:
 
 @torch.no_grad()
 def _measured(model: Model, ids: Ids, ends: Ids, prompts: Prompts) -> Answers:
-    team, batches = current(), _batches(ends)
+    team, batches = current(), _batches(model, ends)
     mine = [_of_batch(model, ids, ends, prompts, batch) for number, batch in enumerate(batches) if team.mine(number)]
     filled = np.zeros((3, len(ends)))
     # Process r has the batches r, r + world_size, ...
@@ -75,10 +75,14 @@ def _measured(model: Model, ids: Ids, ends: Ids, prompts: Prompts) -> Answers:
     return Answers(filled[0] > 0, filled[1], filled[2])
 
 
-def _batches(ends: Ids) -> list[Ids]:
+def _batches(model: Model, ends: Ids) -> list[Ids]:
     """The examples [number] of each batch. Those of one batch end at the same token, so none needs padding."""
-    of_end = [np.flatnonzero(ends == end) for end in np.unique(ends)]
-    return [part for examples in of_end for part in np.split(examples, range(_TOGETHER, len(examples), _TOGETHER))]
+    batches: list[Ids] = []
+    for end in np.unique(ends):
+        examples, most = np.flatnonzero(ends == end), _MEMORY // model.bytes_per_row(int(end) + 1)
+        count = min(_TOGETHER, max(1, most))
+        batches += np.split(examples, range(count, len(examples), count))
+    return batches
 
 
 def _of_batch(model: Model, ids: Ids, ends: Ids, prompts: Prompts, batch: Ids) -> Tensor:

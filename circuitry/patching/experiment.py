@@ -106,7 +106,8 @@ def patch(
         executor: what runs the plan, by name or as ``ct.executor("rows", memory="2GiB", verify=3)``: a bound of memory, and
             how many cells are checked against the independent reference.
         lint: refuse prompts that would make the experiment meaningless, and warn if the model does not do the task;
-            "prompts" only refuses, False does neither.
+            "prompts" only refuses, False does neither. Unless it is False, and if the task's answer is in the prompt, the clean
+            prompts run once more, and the caption says "below threshold" if too few have the answer on top.
 
     Raises PathError for a path that cannot be read or can have no effect, TaskError for a task whose prompts do not fit the model,
     CircuitryError for an option that would have no effect, GuardError if a check of the run itself fails.

@@ -120,7 +120,8 @@ def _check_indices(mention: Mention, family: Family, graph: Graph) -> None:
         allowed = choices(node.family, graph, number)
         if isinstance(index, int) and index not in allowed:
             some = f"{name}{'s' if len(allowed) > 1 else ''} {ranges(allowed)}"
-            if kind := _kind_of_layer(index, graph) if name == "layer" and family.role != "router" else "":
+            kind = _kind_of_layer(index, graph) if name == "layer" else ""
+            if kind and kind not in {_kind_of_layer(other, graph) for other in allowed}:
                 raise mention.error(
                     f"layer {index} of this model is {kind}: it has no {node.family!r}", f"{family.name} is in {some}"
                 )

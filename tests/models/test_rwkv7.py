@@ -220,3 +220,8 @@ def test_directly_leaves_only_a_sources_own_layer_live() -> None:
 
     assert frozen("value[0,0] @ 4 -> logits @ 4 directly") == ["mixer_out[1]", "mixer_out[2]", "mlp[0]", "mlp[1]", "mlp[2]"]
     assert frozen("(value[0,0] @ 4, gate[1] @ 4) -> logits @ 4 directly") == ["mixer_out[2]", "mlp[0]", "mlp[1]", "mlp[2]"]
+
+
+def test_a_layer_without_a_node_is_not_told_from_others_of_its_kind() -> None:
+    with pytest.raises(ct.PathError, match=r"layer 0 of 'first_value' does not exist; rwkv7 has layers 1 and 2 there"):
+        ct.patch(tiny.model("rwkv7"), ct.task("induction", distance=4, examples=2), "first_value[0,0] @ B -> logits", lint=False)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import circuitry as ct
+from circuitry.executing import answers as module
 from circuitry.executing.answers import answers, top_1
 
 PATH = "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"
@@ -33,6 +34,16 @@ def test_answers_are_those_of_the_stock_model(mamba: ct.Model, task: str, corrup
         assert found.top[example] == (logits.argmax() == prompts.answer[example])
         assert found.answer[example] == pytest.approx(logits[prompts.answer[example]].item(), abs=1e-4)
         assert found.foil[example] == pytest.approx(logits[prompts.foil[example]].item(), abs=1e-4)
+
+
+def test_a_batch_fits_into_memory(mamba: ct.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = ct.task("ioi", examples=40).prompts(mamba.vocabulary).where["END"]
+    for memory, most in ((1, 1), (3 * mamba.bytes_per_row(int(ends.max()) + 1), 3), (1 << 40, 16)):
+        monkeypatch.setattr(module, "_MEMORY", memory)
+        batches = module._batches(mamba, ends)
+        assert sorted(np.concatenate(batches)) == list(range(40)) and all(len(set(ends[batch])) == 1 for batch in batches)
+        sizes = {len(batch) for batch in batches if ends[batch[0]] == ends.max()}
+        assert max(sizes) <= most
 
 
 def test_other_prompts_are_measured_again(mamba: ct.Model) -> None:

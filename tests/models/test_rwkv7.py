@@ -223,5 +223,5 @@ def test_directly_leaves_only_a_sources_own_layer_live() -> None:
 
 
 def test_a_layer_without_a_node_is_not_told_from_others_of_its_kind() -> None:
-    with pytest.raises(ct.PathError, match=r"layer 0 of 'first_value' does not exist; rwkv7 has layers 1 and 2 there"):
+    with pytest.raises(ct.PathError, match=r"^layer 0 of 'first_value' does not exist\n"):
         ct.patch(tiny.model("rwkv7"), ct.task("induction", distance=4, examples=2), "first_value[0,0] @ B -> logits", lint=False)

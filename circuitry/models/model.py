@@ -19,12 +19,12 @@ from ..prompting.vocabulary import Vocabulary
 from .attention import AttentionTap, most_positions
 from .borrowed import Borrowed, borrow
 from .checks import check_causality, check_logits
-from .experts import in_float64
 from .gates import put_gate, put_narrow
 from .instrumentation import INSTRUMENTATION
 from .latents import HasLatents
 from .routers import attach, routed
 from .spread import input_device, is_spread, stored
+from .unrounded import in_float64
 
 
 class Model(HasLatents):

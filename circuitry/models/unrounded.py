@@ -1,4 +1,4 @@
-"""Mixtures of experts in float64."""
+"""Float64 models whose stock blocks round to float32: mixtures of experts, and a rotary embedding."""
 
 from __future__ import annotations
 
@@ -28,8 +28,13 @@ class Unrounded(TorchFunctionMode):
         return widened(*wide, **named)
 
 
+_ROUNDING = ("DeepseekV2Attention",)
+"""Attention whose rotary embedding is a product of complex numbers in single precision."""
+
+
 def in_float64(model: Any, blocks: Iterable[Any]) -> None:
-    """Let the MLPs ``blocks`` of a float64 model that have experts choose them in float64, and run them one after the other.
+    """Let the MLPs ``blocks`` of a float64 model that have experts choose them in float64, and run them one after the other. So too the
+    attention of types that round in it.
 
     Many stock routers compute in float32, and the rounding of such a product depends on which other tokens are in the batch. The
     grouped products of experts stop at float32.
@@ -42,13 +47,9 @@ def in_float64(model: Any, blocks: Iterable[Any]) -> None:
     torch.float64
     """
     model.set_experts_implementation("eager")
-    # Its rotary embedding is a product of complex numbers in single precision.
-    rounding = [module for module in model.modules() if type(module).__name__ == "DeepseekV2Attention"]
-    for module in rounding:
-        if not hasattr(module, "circuitry_stock"):
-            replace_forward(module, _unrounded)
-    for block in blocks:
-        if not hasattr(block, "circuitry_stock") and any(_routes(part) for part in block.modules()):
+    routing = [block for block in blocks if any(map(_routes, block.modules()))]
+    for block in (*routing, *(module for module in model.modules() if type(module).__name__ in _ROUNDING)):
+        if not hasattr(block, "circuitry_stock"):  # once, if several models share it
             replace_forward(block, _unrounded)
 
 

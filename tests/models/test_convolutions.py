@@ -14,6 +14,7 @@ from circuitry.models import mixers, rg_lru
 from support import tiny
 from support.agreement import both, ragged
 from support.rounding import only_rounded
+from support.stub_kernels import check_without
 
 EXACT = 1e-10
 
@@ -57,20 +58,7 @@ def test_generation_is_that_of_the_stock_model(kind: str) -> None:
 def test_stock_kernels_are_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers.models.lfm2 import modeling_lfm2
 
-    hf = tiny.stock("lfm2", dtype=torch.float32)
-    hf.set_attn_implementation("eager")
-    stock = logits(hf, tokens())
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise NotImplementedError("no kernel image for CPU tensors")
-
-    monkeypatch.setattr(modeling_lfm2, "causal_conv1d_fn", fail)
-    with pytest.raises(NotImplementedError):
-        logits(hf, tokens())
-    monkeypatch.setattr(mixers, "find_spec", lambda _: object())
-    ours = ct.load(hf)
-    with mixers.exact(ours.mixers):
-        assert torch.equal(logits(ours.hf, tokens()), stock)
+    check_without(monkeypatch, "lfm2", modeling_lfm2, "causal_conv1d_fn")
 
 
 def test_one_edge_of_the_convolution_moves_what_its_weight_says() -> None:

@@ -24,6 +24,7 @@ from circuitry.planning.metrics import metric
 from support import agreement, tiny
 from support.agreement import both, model, ragged
 from support.rounding import only_rounded
+from support.stub_kernels import check_without
 
 EXACT = 1e-10
 SMALL = ct.graph("jamba", layer=4, head=2, lag=3, layout=("mamba mlp", "attention mlp"))
@@ -230,20 +231,7 @@ def test_stock_kernels_are_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where mamba-ssm is importable without a GPU stock Jamba fails: the check of attention, too, must run on our mixers."""
     from transformers.models.jamba import modeling_jamba
 
-    hf = tiny.stock("jamba", dtype=torch.float32)
-    hf.set_attn_implementation("eager")
-    stock = logits(hf, tokens())
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise NotImplementedError("no kernel image for CPU tensors")
-
-    monkeypatch.setattr(modeling_jamba, "mamba_selective_scan", fail)
-    with pytest.raises(NotImplementedError):
-        logits(hf, tokens())
-    monkeypatch.setattr(mixers, "find_spec", lambda _: object())
-    ours = ct.load(hf)
-    with mixers.exact(ours.mixers):
-        assert torch.equal(logits(ours.hf, tokens()), stock)
+    check_without(monkeypatch, "jamba", modeling_jamba, "mamba_selective_scan")
 
 
 # --- what a patch means ----------------------------------------------------------------------------------------------------

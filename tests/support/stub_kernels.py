@@ -7,9 +7,16 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
+
+import circuitry as ct
+from circuitry.models import mixers
+from support import tiny
 
 STUB = "def {function}(x, *args, **kwargs):\n    raise NotImplementedError('no kernel for CPU tensors')\n"
 _CODE = """
@@ -42,3 +49,23 @@ def logits_beside(folder: Path, kind: str, files: Mapping[str, str]) -> Tensor:
     assert done.stdout == "stock: no kernel for CPU tensors\n"
     logits: Tensor = torch.load(folder / "logits.pt")
     return logits
+
+
+@torch.no_grad()
+def check_without(monkeypatch: pytest.MonkeyPatch, kind: str, modelling: ModuleType, function: str) -> None:
+    """Our exact logits are the stock ones where a function that dispatches to kernels, of transformers' module, cannot run."""
+    ids = torch.randint(1, 61, (3, 20), generator=torch.Generator().manual_seed(0))
+    hf = tiny.stock(kind, dtype=torch.float32)
+    hf.set_attn_implementation("eager")
+    stock = hf(ids, use_cache=False).logits
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise NotImplementedError("no kernel image for CPU tensors")
+
+    monkeypatch.setattr(modelling, function, fail)
+    with pytest.raises(NotImplementedError):
+        hf(ids, use_cache=False)
+    monkeypatch.setattr(mixers, "find_spec", lambda _: object())
+    ours = ct.load(hf)
+    with mixers.exact(ours.mixers):
+        assert torch.equal(ours.hf(ids, use_cache=False).logits, stock)

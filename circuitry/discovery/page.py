@@ -16,7 +16,7 @@ from ..reports.nodes import panels
 from ..reports.page import figures_of, render
 from ..reports.picture import picture
 from ..reports.run import Run, read_run
-from ..results.writing import below_threshold
+from ..results.top_1 import below_threshold
 from ..store.files import write_whole
 from ..thresholds import SIGNIFICANT
 from .positions import ALL

@@ -16,7 +16,7 @@ from ..drawing.circuit import Circuit
 from ..errors import CircuitryError, whole
 from ..results.statistics import resampling
 from ..results.table import PatchingTable
-from ..results.writing import below_threshold
+from ..results.top_1 import below_threshold
 from ..thresholds import SIGNIFICANT
 from .circuit import Cell, EdgeCircuit, edge_circuit, node_circuit
 from .curve import Curve, curve, first, ordered

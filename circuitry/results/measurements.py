@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..errors import CircuitryError, expected, suggest
 from ..prompting import record
+from . import top_1
 from .statistics import Array
 from .units import KL, SEVERAL, signed
 
@@ -93,8 +94,8 @@ class Measurements:
                     "tables of one path and one metric can be stacked"
                 )
         provenance = {**first.provenance, **_tasks(tables, axis), axis: list(tables)} | ({"title": title} if title else {})
-        if len(set(accuracies := [table.provenance.get("top_1") for table in tables.values()])) > 1:
-            provenance["top_1"] = dict(zip(map(str, tables), accuracies, strict=True))
+        if any("top_1" in table.provenance for table in tables.values()):
+            provenance["top_1"] = top_1.stacked({value: table.provenance.get("top_1") for value, table in tables.items()})
         baselines = {value: table.random for value, table in tables.items() if table.random is not None}
         frame = _stacked({value: table.frame for value, table in tables.items()}, axis)
         return cls(frame, (axis, *first.axes), first.unit, provenance, _stacked(baselines, axis) if baselines else None)
@@ -159,8 +160,8 @@ class Measurements:
         if axis == provenance.get("over"):
             provenance["task"] = provenance["tasks"][str(value)]
             del provenance["over"], provenance["tasks"]
-        if isinstance(accuracies := provenance.get("top_1"), dict) and str(value) in accuracies:
-            provenance["top_1"] = accuracies[str(value)]
+        if "top_1" in provenance:
+            provenance["top_1"] = top_1.selected(provenance["top_1"], value)
         unit = self.unit_of(value) if axis == "metric" else self.unit
         if axis == "metric":
             provenance = {**provenance, "unit": unit}

@@ -19,6 +19,7 @@ from ..thresholds import SIGNIFICANT
 from . import statistics, writing
 from .labels import Labels, fixed, labels_of
 from .significance import Assessed
+from .top_1 import below_threshold
 
 if TYPE_CHECKING:
     from .compare import By, Comparison
@@ -75,7 +76,7 @@ class PatchingTable(Assessed):
             middle, most = (float(np.quantile(all_means, part)) if all_means.size else np.nan for part in (0.5, 1.0))
             draws = writing.count(self.random["draw"].nunique(), "draw")
             notes.append(f"random nodes: median |mean| {middle:.2g}, at most {most:.2g} over {draws}")
-        if below := writing.below_threshold(self.provenance.get("top_1")):
+        if below := below_threshold(self.provenance.get("top_1")):
             notes.append(below)
         if checked := self.provenance.get("verified"):
             notes.append(str(checked))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from tabulate import tabulate
 
 from ..store.files import write_csv, write_whole
-from ..thresholds import DOES_TASK
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,28 +64,6 @@ def span(low: float, high: float, digits: int = 2) -> str:
     ('-1.00 to 2.00', '--')
     """
     return "--" if math.isnan(low) else f"{number(low, digits)} to {number(high, digits)}"
-
-
-def below_threshold(top_1: float | Mapping[str, float] | None) -> str:
-    """What a reader must know if the model does not do the task: nothing if it does, or if that was not measured.
-
-    ``top_1`` is the share of clean prompts in which the answer has the largest logit; or this for each task, by what it is called.
-
-    >>> below_threshold(0.06)
-    'below threshold: the answer is on top in 6% of the clean prompts, and a model does the task from 25%'
-    >>> below_threshold({"8": 1.0, "128": 0.08}), below_threshold(0.98)
-    ('below threshold for 128: the answer is on top in 8% of the clean prompts, and a model does the task from 25%', '')
-    """
-    by_task = top_1 if isinstance(top_1, Mapping) else {"": top_1}
-    low = {name: share for name, share in by_task.items() if share is not None and share < DOES_TASK}
-    if not low:
-        return ""
-    which = f" for {', '.join(low)}" if isinstance(top_1, Mapping) else ""
-    shares = ", ".join(percent(share) for share in low.values())
-    return (
-        f"below threshold{which}: the answer is on top in {shares} of the clean prompts, and a model does the task from "
-        f"{percent(DOES_TASK)}"
-    )
 
 
 def having(components: str) -> str:

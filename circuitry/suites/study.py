@@ -22,7 +22,7 @@ from ..planning.readings import reads_logits
 from ..planning.values import Sweep
 from ..prompting.task import Task
 from ..results.table import PatchingTable
-from ..results.writing import below_threshold
+from ..results.top_1 import below_threshold
 from ..thresholds import KEY_EFFECT, MOST_KEYS, SIGNIFICANT
 from .folder import RunFolder
 from .result import Component, Summary

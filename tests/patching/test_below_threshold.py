@@ -64,6 +64,22 @@ def test_tables_of_a_task_that_is_not_done_say_so(mamba: ct.Model, tmp_path: Pat
     assert LABEL in ct.PatchingTable.from_json(tmp_path / "t.json").caption()
 
 
+def test_tables_may_be_stacked_twice(mamba: ct.Model) -> None:
+    tables = {
+        d: ct.patch(mamba, ct.task("induction", distance=d, examples=4), PATH, lint="prompts", baseline=0) for d in (8, 250)
+    }
+    by_distance = ct.PatchingTable.stack(tables, "distance")
+    twice = ct.PatchingTable.stack({"one": by_distance, "other": tables_without(by_distance)}, "model")
+    assert f"{LABEL} for one, 250: " in twice.caption()
+    assert f"{LABEL} for 250: " in twice.select("model", "one").caption()
+    assert LABEL not in twice.select("distance", 8).caption() and LABEL not in twice.select("model", "other").caption()
+
+
+def tables_without(table: ct.PatchingTable) -> ct.PatchingTable:
+    """A table as earlier versions wrote it."""
+    return replace(table, provenance={name: value for name, value in table.provenance.items() if name != "top_1"})
+
+
 def test_several_metrics_of_one_task_have_one_label(mamba: ct.Model) -> None:
     task = ct.task("induction", distance=250, examples=8)
     table = ct.patch(mamba, task, PATH, metric=["logit", "logit_difference"], lint="prompts")

@@ -14,6 +14,7 @@ import pytest
 import typer
 
 import circuitry as ct
+from circuitry.architecture import model_types
 from circuitry.cli import app
 from circuitry.compiled import NAMES, stream
 from circuitry.content import BUNDLED
@@ -178,6 +179,11 @@ FACTS = {
 @pytest.mark.parametrize(("name", "said"), [(name, said) for name, some in FACTS.items() for said in some])
 def test_a_number_in_a_page_is_the_codes(name: str, said: str) -> None:
     assert said in _words(name)
+
+
+def test_the_readme_counts_the_types_that_work() -> None:
+    stated = re.search(r"over (\d+) model types", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert stated and int(stated[1]) < len(model_types()) <= int(stated[1]) + 10
 
 
 def test_words_that_stand_for_numbers() -> None:

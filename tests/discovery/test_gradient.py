@@ -222,6 +222,18 @@ def test_a_stream_that_is_not_a_sum_is_refused() -> None:
         gradients(question).linear()
 
 
+@pytest.mark.parametrize("kind", ["llama", "granite", "falcon_h1", "granitemoehybrid"])
+def test_what_senders_add_is_the_stream_at_its_end(kind: str) -> None:
+    """With one factor for all blocks, and with one for each kind of block."""
+    passed = gradients(asked(kind))
+    end = passed.change(passed.wiring.stages[-1])
+    added = sum(passed.contributions.values())
+    assert (added - end).abs().max() < 1e-9 * end.abs().max()
+    factors = set(passed.linear().scales.values())
+    assert len(factors) >= {"llama": 1, "granite": 1, "falcon_h1": 2, "granitemoehybrid": 1}[kind]
+    assert (factors == {1.0}) is (kind == "llama")
+
+
 def test_rows() -> None:
     rows = Rows(2, (Point(0.0, 0.5), Point(0.5, 0.5)))
     value = torch.arange(8.0)[:, None]

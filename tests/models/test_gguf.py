@@ -261,6 +261,7 @@ REFUSED: dict[str, tuple[str, Change, dict[str, Any], str]] = {
     "linear scaling": ("llama", says(rope__scaling__type="linear", rope__scaling__factor=4.0), {}, "t.gguf says llama.rope.scaling.type = 'linear', which transformers' llama does not compute; load the same model from safetensors"),
     "scaling by default": ("qwen2", says(rope__scaling__factor=4.0), {}, "t.gguf says qwen2.rope.scaling.factor = 4.0, which transformers' qwen2 does not compute; load the same model from safetensors"),
     "experts of a llama": ("llama", says(expert_count=8, expert_used_count=2), {}, "t.gguf says llama.expert_count = 8, which *"),
+    "no window in a type that has one": ("gemma2", silent("attention.sliding_window"), {}, "t.gguf says gemma2.attention.sliding_window = 0, which *"),
     "window of some layers": ("qwen3", says(attention__sliding_window=5), {}, "t.gguf says qwen3.attention.sliding_window = 5, which *"),
     "clamped": ("llama", says(attention__clamp_kqv=8.0), {}, "t.gguf says llama.attention.clamp_kqv = 8.0, which *"),
     "alibi": ("gpt2", says(attention__max_alibi_bias=8.0), {}, "t.gguf says gpt2.attention.max_alibi_bias = 8.0, which *"),

@@ -83,7 +83,7 @@ def settle(config: Any, metadata: Mapping[str, Any], tensors: Mapping[str, Any],
                 "load the same model from safetensors"
             )
     _set_biases(config, tensors)
-    if config.model_type in _WIDE_HEADS:
+    if config.model_type in _LARGEST:
         _set_scale(config)
 
 
@@ -170,22 +170,21 @@ _CHECKED = {"rope.dimension_count": _rotary, "attention.value_length": _head_dim
 
 _EVERY = {"gemma2": 2, "gemma3_text": 6}
 """Every so many layers llama.cpp has one without a window in these types; a file does not say it."""
-_WIDE_HEADS = {"gemma2": 46, "gemma3_text": 62}
+_LARGEST = {"gemma2": 46, "gemma3_text": 62}
 """How many layers the largest model of a type has, the only one whose scores are not divided by the root of the width of a head."""
 
 
 def _set_scale(config: Any) -> None:
     """What scores are divided by, which a file of Gemma does not say."""
-    largest = config.num_hidden_layers == _WIDE_HEADS[config.model_type]
+    largest = config.num_hidden_layers == _LARGEST[config.model_type]
     config.query_pre_attn_scalar = config.hidden_size // config.num_attention_heads if largest else config.head_dim
 
 
 def _slides_as_said(config: Any) -> bool:
     """Whether the layers have windows as llama.cpp reads one number in the file: in all layers, but for some types in some."""
     if every := _EVERY.get(config.model_type):
-        return bool(config.layer_types == [
-            "full_attention" if (layer + 1) % every == 0 else "sliding_attention" for layer in range(config.num_hidden_layers)
-        ])  # fmt: skip
+        kinds = ["sliding_attention" if (layer + 1) % every else "full_attention" for layer in range(config.num_hidden_layers)]
+        return bool(config.sliding_window and config.layer_types == kinds)
     kinds = set(getattr(config, "layer_types", None) or ())
     return not kinds or kinds == {"sliding_attention" if config.sliding_window else "full_attention"}
 

@@ -185,8 +185,8 @@ def _slides_as_said(config: Any) -> bool:
     if every := _EVERY.get(config.model_type):
         kinds = ["sliding_attention" if (layer + 1) % every else "full_attention" for layer in range(config.num_hidden_layers)]
         return bool(config.sliding_window and config.layer_types == kinds)
-    kinds = set(getattr(config, "layer_types", None) or ())
-    return not kinds or kinds == {"sliding_attention" if config.sliding_window else "full_attention"}
+    found = set(getattr(config, "layer_types", None) or ())
+    return not found or found == {"sliding_attention" if config.sliding_window else "full_attention"}
 
 
 def _set_biases(config: Any, tensors: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from ..drawing.colours import CATEGORIES, FOUND, LINE, OTHERS
+from ..colours import CATEGORIES, FOUND, LINE, OTHERS
 from ..drawing.figures import STYLE
 from .curve import Curve
 

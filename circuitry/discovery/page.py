@@ -10,11 +10,12 @@ from typing import Any
 from markupsafe import Markup
 
 from ..drawing.circuit import Circuit
+from ..drawing.embedded import embedded
 from ..errors import CircuitryError
+from ..html.page import render
 from ..prompting.record import text
 from ..reports.nodes import panels
-from ..reports.page import figures_of, render
-from ..reports.picture import picture
+from ..reports.page import figures_of
 from ..reports.run import Run, read_run
 from ..results.top_1 import below_threshold
 from ..store.files import write_whole
@@ -81,19 +82,20 @@ def _contents(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "more": max(0, len(ranking) - _SHOWN),
         "fires": {row["latent"]: f"fires-{number}" for number, row in enumerate(results.get("firing", []))},
         "figures": {figure["name"]: figure for figure in figures_of(run)},
-        "circuit": Markup(picture(run.circuit, "node")) if run.circuit else None,
+        "circuit": Markup(embedded(run.circuit, "node")) if run.circuit else None,
         "diagram": _diagram(run),
         "panels": panels(run.circuit, []) if run.circuit else [],
         "hypotheses": [{**row, **dict(zip(("null", "wanted"), _HYPOTHESES[row["hypothesis"]], strict=True))}
                        for row in results.get("hypotheses", [])],
         "methods": _methods(run, results),
+        "task": text(run.provenance["task"]),
     }  # fmt: skip
 
 
 def _diagram(run: Run) -> Markup | None:
     """The picture of the best nodes or latents; None for edges, and in the folders of earlier versions, which have none."""
     file = run.folder / f"{DIAGRAM}.json"
-    return Markup(picture(Circuit.from_json(file.read_text(encoding="utf-8")), "best", linked=False)) if file.is_file() else None
+    return Markup(embedded(Circuit.from_json(file.read_text(encoding="utf-8")), "best", linked=False)) if file.is_file() else None
 
 
 def _findings(run: Run, results: Mapping[str, Any]) -> list[str]:

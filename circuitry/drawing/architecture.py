@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..architecture.graph import Graph
+from ..colours import DARK, FAMILIES, GREY, INK, MOVES, STREAM, STREAM_FILL
 from .architecture_layer import Key, Layer, collapse
-from .colours import DARK, FAMILIES, GREY, INK, MOVES, STREAM, STREAM_FILL
 from .geometry import Box, Points, fan, sampled
 from .layered import layered
 from .paper import Page, text_size

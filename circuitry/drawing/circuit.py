@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ..architecture.export import quoted
+from ..colours import arrow_colour, clipped, fill, ink, number
 from ..errors import CircuitryError, suggest
 from ..store.files import write_whole
-from .colours import arrow_colour, clipped, fill, ink, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

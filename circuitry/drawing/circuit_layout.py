@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..colours import number
 from .circuit import Circuit, CircuitNode
-from .colours import number
 from .geometry import Box
 from .paper import text_size
 

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from ..colours import DARK, EDGE, GREY, LINE, arrow_colour, fill, ink, number
 from .circuit import Circuit, CircuitEdge
 from .circuit_layout import HEADING_SIZE, LABEL_SIZE, NAME_SIZE, NUMBER_SIZE, Layout, lay_out
-from .colours import DARK, EDGE, GREY, LINE, arrow_colour, fill, ink, number
 from .geometry import Box, Points, fan, sampled
 from .paper import Page, text_size
 from .routing import place_label, route

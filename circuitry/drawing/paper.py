@@ -17,8 +17,8 @@ from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 from matplotlib.textpath import TextPath
 
+from ..colours import FAINT, INK
 from ..errors import CircuitryError
-from .colours import FAINT, INK
 from .geometry import Box, Points, shortened
 
 Span: TypeAlias = tuple[float, float]

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from ..drawing.colours import FOUND, OTHERS, PERHAPS
+from ..colours import FOUND, OTHERS, PERHAPS
 from ..thresholds import CARRIES
 from .write_profile import position_name
 

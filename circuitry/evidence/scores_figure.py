@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..drawing.colours import FOUND, LINE
+from ..colours import FOUND, LINE
 from ..drawing.figures import STYLE
 from .scores import Scores, all_of
 

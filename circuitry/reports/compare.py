@@ -10,12 +10,14 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..drawing.embedded import embedded
 from ..errors import CircuitryError
+from ..html.page import render
 from ..results.compare import Comparison
+from ..results.view import TableView
 from ..store.files import write_whole
 from . import words
-from .page import Experiment, experiments, render
-from .picture import picture
+from .page import experiments
 from .roles import CORRESPONDENCE, aligned
 from .run import Run, read_run
 
@@ -28,7 +30,7 @@ class Pair:
     """A table that both runs have, and the comparison of its cells, or the ``problem`` that prevents one."""
 
     name: str
-    sides: tuple[Experiment, Experiment]
+    sides: tuple[TableView, TableView]
     comparison: Comparison | None
     problem: str
     files: list[tuple[str, str]]
@@ -61,7 +63,7 @@ def write_comparison(first: str | Path, second: str | Path, out: str | Path) -> 
     runs = read_run(first), read_run(second)
     target = _free(Path(out), runs)
     write_whole(target / "compare.json", json.dumps(_compared(target, runs)))
-    page = render("compare.html", **_contents(runs, target))
+    page = render("compare.html", package=__package__, **_contents(runs, target))
     file = target / "compare.html"
     write_whole(file, page)
     return file
@@ -103,7 +105,7 @@ def _contents(runs: tuple[Run, Run], out: Path) -> dict[str, Any]:
         "findings": [words.findings(run.summary) if run.summary else [] for run in runs],
         "parts_by_role": aligned([c for c in circuits if c], [run.summary or {} for run in runs]) if both else [],
         "correspondence": CORRESPONDENCE,
-        "pictures": [Markup(picture(c, f"circuit-{n}", linked=False)) if c else None for n, c in enumerate(circuits, 1)],
+        "pictures": [Markup(embedded(c, f"circuit-{n}", linked=False)) if c else None for n, c in enumerate(circuits, 1)],
         "offsets": _offsets(runs),
         "pairs": pairs,
         "alone": [[experiment for experiment in tables if experiment.name not in shared] for tables in sides],
@@ -122,7 +124,7 @@ def _offsets(runs: tuple[Run, Run]) -> list[tuple[str, list[float | None]]]:
     return [(name, [profile.get(name) for profile in profiles]) for name in dict.fromkeys(k for p in profiles for k in p)]
 
 
-def _pair(first: Experiment, second: Experiment, out: Path) -> Pair:
+def _pair(first: TableView, second: TableView, out: Path) -> Pair:
     first, second = _on_one_scale(first, second)
     try:
         comparison = first.table.compare(second.table)
@@ -134,7 +136,7 @@ def _pair(first: Experiment, second: Experiment, out: Path) -> Pair:
     return Pair(first.name, (first, second), comparison, "", files)
 
 
-def _on_one_scale(first: Experiment, second: Experiment) -> tuple[Experiment, Experiment]:
+def _on_one_scale(first: TableView, second: TableView) -> tuple[TableView, TableView]:
     """Both with colours that end at the same normalized effect, and at the same effect if the units are the same."""
     most = max(first.most_normalized, second.most_normalized)
     same = first.table.unit == second.table.unit

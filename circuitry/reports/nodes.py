@@ -11,9 +11,9 @@ from ..drawing.circuit import Circuit, CircuitEdge, CircuitNode
 from ..errors import CircuitryError
 from ..paths.parse import parse
 from ..paths.values import Path, Site
+from ..results.cells import CellView
 from ..results.recorded import path_among, paths_of
 from ..results.table import PatchingTable
-from .cells import CellView
 
 MOST = 24
 """A node's panel shows this many cells, first those that patch it; nearly every path reads the logits."""

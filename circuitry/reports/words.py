@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..html.formats import percent
 from ..prompting import record
 from ..results import writing
 from ..results.recorded import paths_of
 from ..results.table import PatchingTable
-from .formats import percent
 from .run import Run
 
 _DIRECTIONS = {

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..drawing.colours import PAIR
+from ..colours import PAIR
 from ..drawing.figures import COLOURS, STYLE, centred
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..drawing.colours import clipped
+from ..colours import clipped
 from ..errors import CircuitryError
 from ..prompting.record import text
 from ..store.files import write_csv, write_whole

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from circuitry.drawing.colours import INK
+from circuitry.colours import INK
 from circuitry.errors import CircuitryError
 from circuitry.features.dashboard.answers import Answers
 from circuitry.features.dashboard.contexts import Context

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from circuitry import CircuitryError, PatchingTable
 from circuitry.drawing.circuit import Circuit, CircuitNode
+from circuitry.html.formats import brief
 from circuitry.reports import write_report
-from circuitry.reports.cells import CellView, cells_of, heat_map
-from circuitry.reports.formats import brief
 from circuitry.reports.nodes import panels
 from circuitry.reports.run import Run
 from circuitry.reports.words import findings, methods
+from circuitry.results.cells import CellView, cells_of, heat_map
 from support.run_folders import EVIL, RUN, STATES, SUMMARY, circuit, made, run_folder, tables, text_of
 
 

@@ -10,7 +10,7 @@ import pytest
 import circuitry as ct
 from circuitry import PatchingTable
 from circuitry.autoencoders import SAE, SAEConfig
-from circuitry.reports.cells import cells_of, heat_map
+from circuitry.results.cells import cells_of, heat_map
 
 LONG = 'a label | with $signs$ and "quotes" that no picture has room for'
 SHORT = "3 a label | with $signs$ and…"

@@ -16,12 +16,12 @@ import circuitry as ct
 from circuitry import PatchingTable
 from circuitry.evidence import sensitivity
 from circuitry.evidence.write_profile import measure
-from circuitry.reports.cells import cells_of
-from circuitry.reports.page import Experiment
 from circuitry.reports.words import _statistics
 from circuitry.results import statistics as evidence
+from circuitry.results.cells import cells_of
 from circuitry.results.skewness import ENOUGH, Outliers, johnson, johnson_two, widths
 from circuitry.results.units import DISTANCE, KL, SEVERAL
+from circuitry.results.view import TableView
 from circuitry.suites.keys import keys, sure
 from circuitry.suites.study import Study
 from support.agreement import model
@@ -115,7 +115,7 @@ def test_a_cell_that_missed_what_others_have_gets_no_q_and_the_caption_says_why(
     assert pd.read_csv(tmp_path / "t-statistics.csv")["q"].isna().sum() == 8
     assert SKEWED in (tmp_path / "t.tex").read_text() and SKEWED in made.plot().get_supxlabel().replace("\n", " ")
     assert [bool(bar.get_hatch()) for bar in made.plot().axes[0].containers[0].patches] == [True] * 12
-    assert all(cell.unsure for cell in cells_of(made)) and SKEWED in Experiment.of(1, "t", made, []).caption
+    assert all(cell.unsure for cell in cells_of(made)) and SKEWED in TableView.of(1, "t", made, []).caption
 
 
 def test_random_nodes_say_what_a_lone_cell_may_have_missed() -> None:
@@ -274,7 +274,7 @@ def test_a_difference_of_divergences_can_be_negative_and_is_tested(divergence: P
 
 
 def test_a_report_shows_them_as_they_are(divergence: PatchingTable) -> None:
-    shown = Experiment.of(1, "t", divergence, [])
+    shown = TableView.of(1, "t", divergence, [])
     assert not shown.tested and not any(cell.unsure or cell.found for cell in shown.cells)
     assert "never negative" in shown.caption
     both, one = " ".join(_statistics([divergence])), " ".join(_statistics([table(np.ones((2, 8)))]))

@@ -13,9 +13,9 @@ PACKAGE = ROOT / "circuitry"
 # running fills in: a table or a picture does not know how its numbers were made. What is not listed (the command line, the
 # package's face, universality) stands on top, and nothing that is listed may import it.
 LAYERS = (
-    {"errors", "thresholds"},
+    {"errors", "thresholds", "colours"},
     {"content"},
-    {"store"},
+    {"store", "html"},
     {"team"},
     {"paths"},
     {"architecture", "prompting"},

@@ -13,10 +13,10 @@ import torch
 from ...architecture.terms import Terms
 from ...errors import CircuitryError, whole
 from ...executing.activations import read
+from ...html.page import render
 from ...paths.parse import parse_node
 from ...paths.terms import LATENT
 from ...paths.values import Node
-from ...reports.page import render
 from ...store.files import write_whole
 from ..activations.corpus import special_ids
 from .tokens import readable

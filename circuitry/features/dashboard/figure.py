@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ...drawing.colours import CATEGORIES, FAINT, INK, LINE, PALE, fill
+from ...colours import CATEGORIES, FAINT, INK, LINE, PALE, fill
 from ...drawing.figures import STYLE
 from ...errors import CircuitryError
 from .score import with_scores

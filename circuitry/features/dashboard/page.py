@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ...errors import CircuitryError
-from ...reports.page import render
+from ...html.page import render
 from ...store.files import write_whole
 from .contexts import CONTEXTS, LEVELS, LOWER, WINDOW
 from .entries import entries, index_of

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from ...drawing.colours import CATEGORIES
+from ...colours import CATEGORIES
 from ...drawing.figures import STYLE
 
 MEASURES = {"explained_variance": "explained variance", "recovered": "cross-entropy recovered"}

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from markupsafe import Markup
 
-from ...reports.inline import inline
-from ...reports.page import render
+from ...drawing.inline import inline
+from ...html.page import render
+from ...prompting.record import text
 from ...store.files import write_whole
 from ...thresholds import EFFECTS_APART, LEVEL
 from .agreement import MEASURES
@@ -24,7 +25,7 @@ SHOWN = 100
 def write_page(found: Causal, folder: Path) -> Path:
     """Write causal.html into ``folder`` and return its path."""
     target = folder / "causal.html"
-    write_whole(target, render("causal.html", **_contents(found, folder)))
+    write_whole(target, render("causal.html", package=__package__, **_contents(found, folder)))
     return target
 
 
@@ -34,6 +35,7 @@ def _contents(found: Causal, folder: Path) -> dict[str, Any]:
     strongest = main[["effect_a", "effect_b"]].abs().max(axis=1).sort_values(ascending=False, kind="stable").index
     return {
         "record": found.record,
+        "task": text(found.record.get("task")),
         "names": (found.main.a, found.main.b),
         "measures": MEASURES,
         "agreement": _by_bin(found.agreement),

@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from ...drawing.colours import CATEGORIES, FAINT, INK
+from ...colours import CATEGORIES, FAINT, INK
 from ...drawing.figures import STYLE
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from ...reports.inline import inline
-from ...reports.page import render
-from ...reports.picture import picture
+from ...drawing.embedded import embedded
+from ...drawing.inline import inline
+from ...html.page import render
 from ...reports.roles import CORRESPONDENCE
 from ...store.files import write_whole
 
@@ -29,7 +29,7 @@ def write_page(comparison: Circuits, folder: Path) -> Path:
     'circuits.html'
     """
     target = folder / "circuits.html"
-    write_whole(target, render("circuits.html", **_contents(comparison, folder)))
+    write_whole(target, render("circuits.html", package=__package__, **_contents(comparison, folder)))
     return target
 
 
@@ -44,7 +44,7 @@ def _contents(comparison: Circuits, folder: Path) -> dict[str, Any]:
         "agreement": comparison.agreement.to_dict("records"),
         "correspondence": CORRESPONDENCE,
         "figure": Markup(inline(comparison.plot())),
-        "pictures": [(m, Markup(picture(c, f"circuit-{n}", linked=False))) for n, (m, c) in enumerate(drawn.items(), 1)],
+        "pictures": [(m, Markup(embedded(c, f"circuit-{n}", linked=False))) for n, (m, c) in enumerate(drawn.items(), 1)],
         "reports": {model: _link(result.record.get("folder"), folder) for model, result in comparison.results.items()},
     }
 

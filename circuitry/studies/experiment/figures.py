@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ...drawing.colours import CATEGORIES, DARK, INK, LINE
+from ...colours import CATEGORIES, DARK, INK, LINE
 from ...drawing.figures import STYLE
 from ...features.dashboard.figure import COLOURS as FEATURES
 from ...thresholds import FEATURES_INSIDE, NEAR_ZERO

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from ...drawing.inline import inline
 from ...features.matching.matches import HIGH
-from ...reports.inline import inline
-from ...reports.page import render
+from ...html.page import render
 from ...store.files import write_whole
 from ...thresholds import FEATURES_INSIDE, NEAR_ZERO
 
@@ -40,7 +40,7 @@ def write_page(study: Universality, folder: Path) -> Path:
     'universality.html'
     """
     target = folder / "universality.html"
-    write_whole(target, render("universality.html", **_contents(study, folder)))
+    write_whole(target, render("universality.html", package=__package__, **_contents(study, folder)))
     return target
 
 

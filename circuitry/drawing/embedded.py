@@ -6,20 +6,20 @@ import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
 
-from ..drawing.circuit import Circuit
-from ..drawing.colours import number
+from ..colours import number
+from .circuit import Circuit
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _HREF = f"{{{_XLINK}}}href"
 
 
-def picture(circuit: Circuit, prefix: str, linked: bool = True) -> str:
+def embedded(circuit: Circuit, prefix: str, linked: bool = True) -> str:
     """The circuit as an ``<svg>`` element. If ``linked``, node n is a link to ``#PREFIX-n``, the id of its panel.
 
     All ids get the prefix, so that a page can contain several pictures.
 
     >>> from circuitry.drawing.circuit import CircuitNode
-    >>> svg = picture(Circuit("c", ("A",), (CircuitNode("mlp[0]", "A", 0, 1.0),), ()), "c")
+    >>> svg = embedded(Circuit("c", ("A",), (CircuitNode("mlp[0]", "A", 0, 1.0),), ()), "c")
     >>> svg.startswith("<svg"), 'href="#c-0"' in svg, "DOCTYPE" in svg
     (True, True, False)
     """

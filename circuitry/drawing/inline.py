@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib
 
-from ..drawing.figures import STYLE
+from .figures import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

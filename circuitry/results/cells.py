@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..drawing.colours import PALE_INK, fill, ink, number
-from ..results.measurements import merged
-from ..results.table import PatchingTable
+from ..colours import number
+from ..html.formats import interval, percent, small
 from ..thresholds import SIGNIFICANT
-from .formats import percent, small
+from .measurements import merged
+from .table import PatchingTable
 
 _SHOWN = ("mean", "se", "low", "high", "normalized", "q", "random_quantile")
 
@@ -95,7 +95,7 @@ class CellView:
         lines = [f"{axis}: {self.named(axis)}" for axis in self.values]
         lines += [f"mean effect: {number(self.mean) or 'not measured'}"]
         if math.isfinite(self.low):
-            lines += [f"95 % interval: {interval(self)}"]
+            lines += [f"95 % interval: {interval(self.low, self.high)}"]
         facts = {
             "standard error": number(self.se).lstrip("+"),
             "normalized effect": percent(self.normalized),
@@ -172,25 +172,3 @@ def limit(values: Iterator[float] | Sequence[float]) -> float:
     (3.0, 1.0)
     """
     return max((abs(value) for value in values if math.isfinite(value)), default=0.0) or 1.0
-
-
-def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
-    """The colours of a cell and of its text, pale if the effect is not significant, so that noise does not catch the eye.
-
-    >>> paint(-2.0, 2.0), paint(-2.0, 2.0, found=False)
-    (('#b2182b', '#ffffff'), ('#e4aeb5', '#5f5f5f'))
-    """
-    colour = fill(value, most)
-    if found:
-        return colour, ink(value, most)
-    channels = (round(255 - 0.35 * (255 - int(colour[i : i + 2], 16))) for i in (1, 3, 5))
-    return "#" + "".join(f"{channel:02x}" for channel in channels), PALE_INK
-
-
-def interval(cell: CellView) -> str:
-    """A cell's interval as text; empty if there is none.
-
-    >>> interval(CellView("c", {}, -1.0, 0.1, -1.2, -0.8, 0.5, 0.01, 1.0, 16))
-    '−1.20 to −0.80'
-    """
-    return f"{number(cell.low)} to {number(cell.high)}" if math.isfinite(cell.low) else ""

@@ -52,6 +52,19 @@ def ink(effect: float, limit: float) -> str:
     return "#ffffff" if luminance < 0.213 else "#222222"
 
 
+def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
+    """The colours of a cell and of its text, pale if the effect is not significant, so that noise does not catch the eye.
+
+    >>> paint(-2.0, 2.0), paint(-2.0, 2.0, found=False)
+    (('#b2182b', '#ffffff'), ('#e4aeb5', '#5f5f5f'))
+    """
+    colour = fill(value, most)
+    if found:
+        return colour, ink(value, most)
+    channels = (round(255 - 0.35 * (255 - int(colour[i : i + 2], 16))) for i in (1, 3, 5))
+    return "#" + "".join(f"{channel:02x}" for channel in channels), PALE_INK
+
+
 def arrow_colour(effect: float) -> str:
     """The colour of an arrow by the sign of its effect, dark enough to be seen even if the effect is small.
 

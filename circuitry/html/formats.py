@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from datetime import datetime
 
+from ..colours import number
+
 
 def percent(share: float | None) -> str:
     """A fraction as a percentage, with a true minus; empty for NaN or None.
@@ -62,3 +64,12 @@ def small(q: float) -> str:
     if not math.isfinite(q):
         return ""
     return "< 0.001" if q < 0.001 else f"{q:.3f}".rstrip("0").rstrip(".")
+
+
+def interval(low: float, high: float) -> str:
+    """An interval as text; empty if there is none.
+
+    >>> interval(-1.2, -0.8), interval(float("nan"), 1.0)
+    ('−1.20 to −0.80', '')
+    """
+    return f"{number(low)} to {number(high)}" if math.isfinite(low) else ""

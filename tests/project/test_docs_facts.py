@@ -361,3 +361,14 @@ def test_tests_that_a_page_names_are_there(name: str) -> None:
     assert all((ROOT / file).is_file() for file in re.findall(r"`((?:tests|benchmarks)/[\w/.]+)`", text))
     for file, chosen in re.findall(r"pytest (?:-s )?(tests/\w+\.py) (?:-k (\w+))?", text):
         assert re.search(rf"^def test_\w*{chosen}", (ROOT / file).read_text(), re.MULTILINE), (file, chosen)
+
+
+def test_every_function_and_command_of_the_table_exists() -> None:
+    page = (ROOT / "docs/which.md").read_text()
+    for name in re.findall(r"`ct\.([\w.]+)", page):
+        owner: object = ct
+        for part in name.split("."):
+            owner = getattr(owner, part)
+    known = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    named = set(re.findall(r"`circuitry (\w+)", page))
+    assert named and named <= known

@@ -17,7 +17,9 @@ app = typer.Typer()
 def view(
     folder: RunPath,
     other: Annotated[Path | None, typer.Argument(help="the folder of a second run, to show both side by side")] = None,
-    browser: Annotated[bool, typer.Option("--open/--no-open", help="open the page in the browser, or only print where it is")] = True,
+    browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="open the page in the browser, or only print where it is")
+    ] = True,
 ) -> None:
     """Explore the circuit of a run or a discovery in the browser: circuitry view runs/induction-mamba
 
@@ -26,10 +28,7 @@ def view(
     """
     from ..explorer.page import fresh, write_explorer, write_pair
 
-    if other is not None:
-        page = write_pair(folder, other)
-    else:
-        page = fresh(folder) or write_explorer(folder)
+    page = write_pair(folder, other) if other is not None else fresh(folder) or write_explorer(folder)
     print(page.resolve())
     if browser:
         webbrowser.open(page.resolve().as_uri())

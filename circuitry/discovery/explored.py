@@ -50,9 +50,11 @@ def explored(found: Discovery, edges: int) -> dict[str, Any]:
         inside = [[each.source, each.target] for each in drawn.edges if math.isnan(each.effect)]
         more = {"cells": cells, "inside": inside, "profiles": _profiles(found, [node.label for node in drawn.nodes])}
     nodes = [{"name": n.name, "position": n.position, "depth": n.depth, "role": n.role, "note": n.note} for n in drawn.nodes]
-    seen = observe(asked.model, asked.prompts, [node.label for node in drawn.nodes], asked.labels.names, asked.numbers.tolist())
+    labels = [node.label for node in drawn.nodes]
+    seen = observe(asked.model, asked.prompts, labels, asked.labels.names, asked.numbers.tolist())
     whole = (found.ends[1] - found.ends[0])[asked.numbers]
-    return {**seen, **more, "nodes": nodes, "whole": [significant(float(v)) for v in whole]}
+    prompts = {"examples": asked.numbers.tolist(), "whole": [significant(float(v)) for v in whole]}
+    return {**seen, **more, "nodes": nodes, "positions": list(asked.labels.names), **prompts}
 
 
 def _profiles(found: Discovery, names: list[str]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def run_data(folder: str | Path) -> dict[str, Any]:
         "notes": _notes(run),
         "lacking": _lacking(run, seen),
         **made,
-        "nodes": side_nodes(made["nodes"], made["edges"]),
+        "nodes": side_nodes(made["nodes"]),
     })  # fmt: skip
 
 
@@ -70,10 +70,14 @@ def _circuit(run: Run) -> Circuit | None:
     if not found:
         return None
     nodes = tuple(
-        CircuitNode(name, each.get("position") or "any token", _layer(name), _number(each.get("normalized")), each.get("role", ""))
+        CircuitNode(
+            name, each.get("position") or "any token", _layer(name), _number(each.get("normalized")), each.get("role", "")
+        )
         for name, each in found.items()
     )
-    return Circuit(run.provenance.get("suite", ""), tuple(dict.fromkeys(n.position for n in nodes)), nodes, (), "normalized effect")
+    return Circuit(
+        run.provenance.get("suite", ""), tuple(dict.fromkeys(n.position for n in nodes)), nodes, (), "normalized effect"
+    )
 
 
 def _layer(name: str) -> float:
@@ -99,8 +103,12 @@ def _lacking(run: Run, seen: Mapping[str, Any]) -> dict[str, str]:
     lacking = {}
     if not seen:
         lacking["prompts"] = f"The prompts were not saved: the run was made by an earlier version, or is not finished. {again}"
-        lacking["patterns"] = f"Attention patterns were not saved: the run was made by an earlier version, or is not finished. {again}"
-        lacking["taps"] = f"What the taps bring was not saved: the run was made by an earlier version, or is not finished. {again}"
+        lacking["patterns"] = (
+            f"Attention patterns were not saved: the run was made by an earlier version, or is not finished. {again}"
+        )
+        lacking["taps"] = (
+            f"What the taps bring was not saved: the run was made by an earlier version, or is not finished. {again}"
+        )
     return lacking
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..reports.run import Run
 from ..thresholds import SIGNIFICANT
 
+_MEASURED = ("exact", "low", "high", "normalized", "q")
 _CURVE = ("fraction", "faithfulness", "low", "high", "random", "random_low", "random_high")
 
 
@@ -22,20 +23,15 @@ def discovered(run: Run, results: Mapping[str, Any], seen: Mapping[str, Any]) ->
     ('logit', -2.0, [])
     """
     level = str(results.get("level", "edge"))
-    ranking = {(row[level], row["position"]): row for row in results.get("ranking", [])}
-    exact = _exact(run, level)
     nodes, edges, inside = _parts(run, seen)
-    for edge in edges:
-        edge |= _verified(ranking.get((edge["edge"], edge["position"]), {}), exact.get((edge["edge"], edge["position"])))
-    for node in nodes:
-        node |= _verified(ranking.get((str(node["name"]).rpartition(" @ ")[0], node["position"]), {}), None) if level != "edge" else {}
+    _verify(level, nodes if level != "edge" else edges, run, results)
     used = {node["position"] for node in nodes}
     return {
         "level": level,
         "unit": results.get("unit", ""),
         "whole": results.get("whole"),
         "whole_by_prompt": seen.get("whole", []),
-        "examples": [prompt["number"] for prompt in seen.get("prompts", [])],
+        "examples": seen.get("examples", []),
         "measure": f"attribution by {run.provenance.get('settings', {}).get('method', 'gradient')}",
         "threshold": SIGNIFICANT,
         "start": int(results.get("edges") or 0),
@@ -55,13 +51,26 @@ def discovered(run: Run, results: Mapping[str, Any], seen: Mapping[str, Any]) ->
 def _parts(run: Run, seen: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[list[str]]]:
     """Nodes, edges in the order of their ranking, and the joints inside blocks."""
     if seen.get("nodes"):
-        return [dict(node) for node in seen["nodes"]], [dict(cell) for cell in seen.get("cells", [])], list(seen.get("inside", []))
+        return (
+            [dict(node) for node in seen["nodes"]],
+            [dict(cell) for cell in seen.get("cells", [])],
+            list(seen.get("inside", [])),
+        )
     if run.circuit is None:
         return [], [], []
-    nodes = [{"name": n.name, "position": n.position, "depth": n.depth, "role": n.role, "note": n.note} for n in run.circuit.nodes]
+    nodes = [
+        {"name": n.name, "position": n.position, "depth": n.depth, "role": n.role, "note": n.note} for n in run.circuit.nodes
+    ]
     arrows = [e for e in run.circuit.edges if math.isfinite(e.effect)]
     edges = [
-        {"edge": _text(e.source, e.target), "position": e.source.rpartition(" @ ")[2], "source": e.source, "target": e.target, "effect": e.effect, "kind": ""}
+        {
+            "edge": _text(e.source, e.target),
+            "position": e.source.rpartition(" @ ")[2],
+            "source": e.source,
+            "target": e.target,
+            "effect": e.effect,
+            "kind": "",
+        }
         for e in sorted(arrows, key=lambda e: -abs(e.effect))
     ]
     return nodes, edges, [[e.source, e.target] for e in run.circuit.edges if not math.isfinite(e.effect)]
@@ -73,27 +82,32 @@ def _text(source: str, target: str) -> str:
 
 def _positions(run: Run, seen: Mapping[str, Any]) -> list[str]:
     """The positions in the order of the text."""
-    profile = next(iter(seen.get("profiles", {}).values()), None)
-    if profile is not None:
-        return list(profile["positions"])
     drawn = run.circuit.positions if run.circuit else ()
-    return list(dict.fromkeys([*drawn, *(node["position"] for node in seen.get("nodes", []))]))
+    return list(seen.get("positions") or drawn)
 
 
-def _verified(row: Mapping[str, Any], by_prompt: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the ranking says of an edge: its exact effect with its interval, if it was patched."""
-    found = {name: row[name] for name in ("exact", "low", "high", "normalized", "q", "label") if name in row}
-    if "attribution" in row:
-        found["effect"] = row["attribution"]
-    return {**found, **({"exact_by_prompt": by_prompt} if by_prompt else {})}
+def _verify(level: str, items: list[dict[str, Any]], run: Run, results: Mapping[str, Any]) -> None:
+    """Add to edges, nodes or latents what the ranking and the table say of them: exact effects, and effects by prompt."""
+    ranking = {(row[level], row["position"]): row for row in results.get("ranking", [])}
+    exact, estimated = (_by_prompt(run, level, measure) for measure in ("exact", "attribution"))
+    for item in items:
+        cell = (str(item["edge"] if level == "edge" else item["name"].rpartition(" @ ")[0]), str(item["position"]))
+        row = ranking.get(cell, {})
+        item |= {name: row[name] for name in _MEASURED if name in row}
+        if "attribution" in row:
+            item["effect"] = row["attribution"]
+        if cell in exact:
+            item["exact_by_prompt"] = exact[cell]
+        if "prompts" not in item and cell in estimated:
+            item["prompts"] = estimated[cell]["effects"]
 
 
-def _exact(run: Run, level: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """The exact effects of every verified cell by prompt, from the table."""
+def _by_prompt(run: Run, level: str, measure: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """The effects of the table's cells by prompt: attributions, or exact effects, which are of other prompts."""
     table = run.tables.get("discovery")
     if table is None or "measure" not in table.frame:
         return {}
-    rows = table.frame[table.frame["measure"] == "exact"]
+    rows = table.frame[table.frame["measure"] == measure]
     groups = rows.groupby([level, "position"], sort=False)
     return {
         (str(item), str(position)): {"examples": part["example"].tolist(), "effects": part["effect"].tolist()}
@@ -104,7 +118,9 @@ def _exact(run: Run, level: str) -> dict[tuple[str, str], dict[str, Any]]:
 def _scored(results: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the circuit of the folder keeps, which is scored beside the curve."""
     scores = results.get("scores")
-    return {"size": results["edges"], **{name: scores[name] for name in ("faithfulness", "interval", "complement")}} if scores else None
+    if not scores:
+        return None
+    return {"size": results["edges"], **{name: scores[name] for name in ("faithfulness", "interval", "complement")}}
 
 
 def _curve(results: Mapping[str, Any], level: str) -> dict[str, Any] | None:

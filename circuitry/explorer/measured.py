@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,7 +131,10 @@ def _row(named: NamedCell) -> dict[str, Any]:
 def _node(node: Any, cells: Sequence[NamedCell], rows: Rows) -> dict[str, Any]:
     site = site_of(node.name)
     fields = {"name": node.name, "position": node.position, "depth": node.depth, "role": node.role, "note": node.note}
-    return {**fields, **_from_cell(node.effect, [c for c in cells if c.names(site, source=True)] or [c for c in cells if c.names(site)], rows)}
+    return {
+        **fields,
+        **_from_cell(node.effect, [c for c in cells if c.names(site, source=True)] or [c for c in cells if c.names(site)], rows),
+    }
 
 
 def _edge(edge: Any, cells: Sequence[NamedCell], rows: Rows) -> dict[str, Any]:
@@ -150,7 +153,14 @@ def _from_cell(effect: float, cells: Sequence[NamedCell], rows: Rows) -> dict[st
             if math.isfinite(own) and math.isfinite(scale) and abs(own - effect) <= _SAME * max(1.0, abs(effect)):
                 ends = sorted((cell.low * scale, cell.high * scale))
                 by_prompt = [significant(v * scale) for v in named.effects]
-                return {"effect": effect, "low": ends[0], "high": ends[1], "q": cell.q, "row": rows.of(cell), "prompts": by_prompt}
+                return {
+                    "effect": effect,
+                    "low": ends[0],
+                    "high": ends[1],
+                    "q": cell.q,
+                    "cell": rows.of(cell),
+                    "prompts": by_prompt,
+                }
     return {"effect": effect}
 
 

@@ -10,17 +10,15 @@ from typing import Any
 from ..paths.values import Node
 from ..reports.nodes import site_of
 
-_EARLIEST = -1.0
 
-
-def side_nodes(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def side_nodes(nodes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Nodes with ``label``, ``host`` (the node without its port and position) and ``row``, from the bottom up.
 
-    The nodes of one family and port in one layer share a row, so that the heads of a layer are beside each other. Rows have the order of their
-    nodes' depths.
+    The nodes of one family in one layer share a row, so that the heads of a layer are beside each other, and their ports share another.
+    Rows have the order of their nodes' depths.
 
     >>> nodes = [{"name": f"head[1,{h}] @ B", "position": "B", "depth": 1 + h / 4, "role": "head"} for h in (0, 1)]
-    >>> [(n["label"], n["host"], n["row"], n["layer"]) for n in side_nodes([*nodes, {"name": "token @ B", "position": "B", "depth": -1}], [])]
+    >>> [(n["label"], n["host"], n["row"], n["layer"]) for n in side_nodes([*nodes, {"name": "token @ B", "position": "B", "depth": -1}])]
     [('head[1,0]', 'head[1,0]', 1, 1), ('head[1,1]', 'head[1,1]', 1, 1), ('token', 'token', 0, None)]
     """
     keys = [_key(node) for node in nodes]
@@ -36,8 +34,8 @@ def side_nodes(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, 
 
 
 def _key(node: Mapping[str, Any]) -> tuple[float, str]:
-    """The layer, and the name of the family with its port."""
-    label = re.sub(r"\[[^]]*\]", "", label_of(node))
+    """The layer, and the name of the family, with a dot for all of its ports."""
+    label = re.sub(r"\[[^]]*\]|(?<=\.)\w+", "", label_of(node))
     return (float(math.floor(node["depth"])), label) if _layer(node) is not None else (float(node["depth"]), "")
 
 

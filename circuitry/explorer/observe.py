@@ -28,7 +28,9 @@ PATTERN_BYTES = 1_500_000
 """Patterns of single prompts take so much at most; further prompts have none."""
 
 
-def observe(model: Model, prompts: Prompts, nodes: Sequence[str], positions: Sequence[str], numbers: Sequence[int] = ()) -> dict[str, Any]:
+def observe(
+    model: Model, prompts: Prompts, nodes: Sequence[str], positions: Sequence[str], numbers: Sequence[int] = ()
+) -> dict[str, Any]:
     """Prompts with answers, attention patterns of the heads and sizes of the taps among ``nodes``, as plain data.
 
     ``nodes`` are named as in a circuit ("head[1,0] @ END"); ``positions`` are those of the circuit. ``numbers`` are the prompts' numbers
@@ -43,7 +45,7 @@ def observe(model: Model, prompts: Prompts, nodes: Sequence[str], positions: Seq
     named = {name: at for name in positions if (at := _tokens(prompts, name)) is not None}
     hosts = _hosts(model, nodes)
     heads = [node for node in hosts if _has(model, f"{node}.pattern")]
-    taps = [tap for node in hosts for tap in _taps(model, node)]
+    taps = list(dict.fromkeys(tap for node in hosts for tap in _taps(model, node)))
     return {
         "format": FORMAT,
         "prompts": _described(model, prompts, list(numbers) or list(range(len(prompts))), named),
@@ -92,7 +94,10 @@ def _taps(model: Model, node: Node) -> list[Node]:
 def _described(model: Model, prompts: Prompts, numbers: list[int], named: Mapping[str, Ids]) -> list[dict[str, Any]]:
     """Each prompt as text, with its named tokens and what the model answers on both sides."""
     count = min(len(prompts), PROMPTS)
-    sides = [(_text(model, ids), _likeliest(model, ids[:count], prompts.where["END"][:count])) for ids in (prompts.clean, prompts.corrupted)]
+    sides = [
+        (_text(model, ids), _likeliest(model, ids[:count], prompts.where["END"][:count]))
+        for ids in (prompts.clean, prompts.corrupted)
+    ]
     every = {**prompts.where, **named}
     rows = []
     for i in range(count):
@@ -170,4 +175,3 @@ def _sizes(model: Model, prompts: Prompts, taps: list[Node], named: Mapping[str,
         str(tap): {"positions": list(named), "size": [significant(v) for v in row]}
         for tap, row in zip(taps, (sums / len(prompts)).tolist(), strict=True)
     }
-

@@ -21,7 +21,22 @@ from .pair import links
 
 PAGE = "explorer.html"
 VENDORED = ("d3-path.min.js", "d3-selection.min.js", "d3-shape.min.js")
-SCRIPTS = ("numbers.js", "state.js", "layout.js", "graph.js", "keys.js", "tip.js", "tokens.js", "pattern.js", "profile.js", "panel.js", "slider.js", "prompts.js", "links.js", "main.js")
+SCRIPTS = (
+    "numbers.js",
+    "state.js",
+    "layout.js",
+    "graph.js",
+    "keys.js",
+    "tip.js",
+    "tokens.js",
+    "pattern.js",
+    "profile.js",
+    "panel.js",
+    "slider.js",
+    "prompts.js",
+    "links.js",
+    "main.js",
+)
 """The page's scripts, in the order in which they build on each other."""
 MOST = 8_000_000
 """Bytes of a page at most."""
@@ -48,7 +63,9 @@ def fresh(folder: str | Path) -> Path | None:
     None
     """
     page, sources = Path(folder) / PAGE, [*Path(folder).glob("*.json"), *Path(folder).glob("tables/*.json")]
-    if not page.is_file() or _digest(script()) not in page.read_text(encoding="utf-8"):  # a page of an earlier version has other scripts
+    if not page.is_file() or _digest(script()) not in page.read_text(
+        encoding="utf-8"
+    ):  # a page of an earlier version has other scripts
         return None
     made = page.stat().st_mtime_ns
     return page if all(source.stat().st_mtime_ns <= made for source in sources) else None
@@ -90,7 +107,9 @@ def _rendered(sides: Sequence[dict[str, Any]], matched: Sequence[dict[str, Any]]
     environment = Environment(loader=PackageLoader(__package__), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     code, style = script(), (files(__package__) / "templates" / "explorer.css").read_text(encoding="utf-8")
     # "<" would let a token such as "</script>" end the block of data.
-    data = json.dumps({"sides": sides, "links": matched}, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    data = json.dumps({"sides": sides, "links": matched}, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace(
+        "<", "\\u003c"
+    )
     title = " and ".join(str(side["title"]) for side in sides)
     return environment.get_template("explorer.html").render(
         title=title, sides=sides, style=Markup(style), script=Markup(code), digest=_digest(code), data=Markup(data)

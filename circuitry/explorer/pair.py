@@ -26,7 +26,9 @@ def links(sides: Sequence[Mapping[str, Any]], summaries: Sequence[Mapping[str, A
 
 
 def _circuit(side: Mapping[str, Any]) -> Circuit:
-    nodes = tuple(CircuitNode(n["name"], n["position"], n["depth"], _number(n.get("effect")), n.get("role", "")) for n in side["nodes"])
+    nodes = tuple(
+        CircuitNode(n["name"], n["position"], n["depth"], _number(n.get("effect")), n.get("role", "")) for n in side["nodes"]
+    )
     return Circuit("", tuple(side["positions"]), nodes, ())
 
 

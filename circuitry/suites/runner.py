@@ -146,7 +146,9 @@ def _write_seen(folder: Path, study: Study, result: SuiteResult) -> None:
     """Write what the explorer shows of the prompts and of the circuit's nodes, which no table holds."""
     nodes = result.circuit.nodes if result.circuit else []
     names = [node.label for node in nodes] or [component.node for component in result.summary.components]
-    positions = result.circuit.positions if result.circuit else tuple(dict.fromkeys(c.position for c in result.summary.components))
+    positions = (
+        result.circuit.positions if result.circuit else tuple(dict.fromkeys(c.position for c in result.summary.components))
+    )
     write_seen(folder, observe(study.model, study.task.prompts(study.model.vocabulary), names, positions))
 
 

@@ -68,7 +68,7 @@ def test_a_nodes_effect_and_interval_are_of_a_cell_that_patches_it() -> None:
     heads = [node for node in data["nodes"] if node["name"].startswith("head[1,")]
     assert heads
     for node in heads:
-        row = data["rows"][node["row"]]
+        row = data["rows"][node["cell"]]
         layer, head = node["label"].removeprefix("head[").removesuffix("]").split(",")
         assert row["place"] == f"distance 8, layer {layer}, head {head}"
         scale = row["normalized"] / row["mean"]

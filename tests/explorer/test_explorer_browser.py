@@ -99,7 +99,9 @@ def test_a_click_on_a_node_shows_its_rows_of_the_tables(show: Open, ran: Path) -
             line = places[str(row.get_attribute("data-place"))]
             if abs(float(line["mean"])) >= 0.01:
                 assert row.locator(".mean").inner_text() == written(line["mean"])
-            assert row.locator("td").nth(3).inner_text() == f"{float(line['normalized']):.0%}".replace("%", " %").replace("-0", "0").replace("-", "−")
+            assert row.locator("td").nth(3).inner_text() == f"{float(line['normalized']):.0%}".replace("%", " %").replace(
+                "-0", "0"
+            ).replace("-", "−")
 
 
 def test_a_click_on_an_edge_shows_the_cell_that_it_is_from(show: Open, ran: Path) -> None:
@@ -117,7 +119,9 @@ def test_one_prompt_shows_its_own_numbers_and_tokens(show: Open, ran: Path) -> N
     node(page, head["node"]).click()
     cell = "distance 8, layer {}, head {}".format(*re.findall(r"\d+", head["node"]))
     shown = page.locator(f'#panel tr[data-place="{cell}"] .prompt').first.inner_text()
-    rows = [row for row in lines(suite() / "tables" / "heads_to_logits.csv") if f"head[{row['layer']},{row['head']}]" == head["node"]]
+    rows = [
+        row for row in lines(suite() / "tables" / "heads_to_logits.csv") if f"head[{row['layer']},{row['head']}]" == head["node"]
+    ]
     assert shown == written(next(row["effect"] for row in rows if row["example"] == "3"))
     tokens = page.locator("#words .tokens").first.locator(".token").all_inner_texts()
     assert [token.replace("␣", " ").strip() for token in tokens] == [token.strip() for token in seen[3]["clean"]]
@@ -194,7 +198,7 @@ def test_a_narrow_page_does_not_scroll_sideways(show: Open, which: str, request:
     page.select_option("#prompt", "0")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     box = node(page, "logits").first.bounding_box()
-    assert box and 0 <= box["x"] and box["x"] + box["width"] <= 400
+    assert box and box["x"] >= 0 and box["x"] + box["width"] <= 400
 
 
 CONTRAST = """() => {

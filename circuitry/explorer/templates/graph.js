@@ -112,7 +112,7 @@ function drawColumns(group, plan) {
     .attr("class", (word) => word.kind).attr("x", (word) => (word.column.left + word.column.right) / 2).attr("dy", (_, i) => (i ? plan.line : 0)).text((word) => word.text);
 }
 function drawEdge(group, edge, path) {
-  const share = shareOf(edge), kind = !finite(share) ? "none" : share < 0 ? "against" : "carries";
+  const share = shareOf(edge, valueOf(edge)), kind = !finite(share) ? "none" : share < 0 ? "against" : "carries";
   group.select(".hit").attr("d", path);
   group.select(".line").attr("d", path).attr("class", `line ${kind}`).attr("marker-end", `url(#arrow-${edge.side}-${kind})`)
     .style("stroke-width", finite(share) ? 0.8 + 5.2 * Math.sqrt(Math.min(1, Math.abs(share) / MOST)) : 1);

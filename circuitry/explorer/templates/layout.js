@@ -44,8 +44,13 @@ function linesOf(node, tight) {
   return node.note ? [...lines, node.note.length > 28 ? `${node.note.slice(0, 27)}…` : node.note] : lines;
 }
 
+// Broken names and smaller letters where whole names would not fit.
 function layout(side, parts, width) {
-  const tight = width < 560, size = tight ? 11 : 13, line = size * 1.3, gap = tight ? 6 : 10;
+  const plan = width < 560 ? null : place(side, parts, width, false);
+  return plan && plan.width <= width + 1 ? plan : place(side, parts, width, true);
+}
+function place(side, parts, width, tight) {
+  const size = tight ? 11 : 13, line = size * 1.3, gap = tight ? 6 : 10;
   const columns = side.positions.filter((position) => parts.nodes.some((node) => node.position === position));
   const cells = new Map(), boxes = new Map();
   for (const node of parts.nodes) {

@@ -26,8 +26,9 @@ function drawLinks() {
   const frame = document.getElementById("sides").getBoundingClientRect(), about = state.hovered || state.chosen;
   svg.attr("width", frame.width).attr("height", frame.height).attr("viewBox", `0 0 ${frame.width} ${frame.height}`);
   const lines = ROLES.flatMap((role) => pairsOf(role, about).map((pair) => ({ role, ...pair })));
-  const stacked = lines.length && elementOf(lines[0].from).getBoundingClientRect().top > -1e6 && d3.select(".side").node().getBoundingClientRect().width > frame.width * 0.75;
-  svg.selectAll("path").data(lines).join("path").attr("stroke", (line) => line.role.colour).classed("strong", (line) => line.strong).attr("d", ({ from, to }) => {
+  const stacked = lines.length && d3.select(".side").node().getBoundingClientRect().width > frame.width * 0.75;
+  const seen = (node) => { const own = elementOf(node).getBoundingClientRect(), frame = elementOf(node).closest(".scroller").getBoundingClientRect(); return own.left < frame.right && own.right > frame.left; };
+  svg.selectAll("path").data(lines.filter(({ from, to }) => seen(from) && seen(to))).join("path").attr("stroke", (line) => line.role.colour).classed("strong", (line) => line.strong).attr("d", ({ from, to }) => {
     const [a, b] = [from, to].map((node) => elementOf(node).querySelector("rect").getBoundingClientRect()), at = (x, y) => [x - frame.left, y - frame.top];
     if (stacked) return vertical({ source: at(a.left + a.width / 2, a.bottom), target: at(b.left + b.width / 2, b.top) });
     return sideways({ source: at(a.right, a.top + a.height / 2), target: at(b.left, b.top + b.height / 2) });

@@ -47,6 +47,7 @@ setUpUnits();
 state.stop = firstStop();
 document.getElementById("keys-button").addEventListener("click", toggleKeys);
 redraw();
+d3.selectAll(".side .scroller").each(function () { this.scrollLeft = this.scrollWidth; }); // where the answer is
 watch();
 let width = innerWidth;
 addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; redraw(); } });

@@ -32,7 +32,7 @@ function drawPanel() {
 }
 function emptyPanel() {
   panel.append("p").attr("class", "hint").text("Choose a node or an edge to see what it does: its effect with its interval, its rows in the tables of the run, and every prompt.");
-  const side = SIDES[0], top = SIDES.flatMap((each) => each.parts.edges.slice()).sort((a, b) => Math.abs(shareOf(b)) - Math.abs(shareOf(a))).slice(0, 8);
+  const side = SIDES[0], top = SIDES.flatMap((each) => each.parts.edges.slice()).sort((a, b) => Math.abs(shareOf(b, valueOf(b))) - Math.abs(shareOf(a, valueOf(a)))).slice(0, 8);
   if (!top.length) return;
   panel.append("h3").text("Strongest edges");
   edgeTable(panel, top, side);
@@ -44,7 +44,7 @@ function drawEdgePanel(side, edge) {
     ends.append("button").attr("type", "button").attr("class", "link").text(name).on("click", () => choose(side.byName.get(name), true));
   });
   dots(panel, side, edge);
-  if (edge.row !== undefined) { panel.append("h3").text("The cell that it is from"); rowTable(panel, side, [edge.row]); }
+  if (edge.cell !== undefined) { panel.append("h3").text("The cell that it is from"); rowTable(panel, side, [edge.cell]); }
 }
 function edgeTable(part, edges, side) {
   const exact = edges.some((edge) => finite(edge.exact)), table = part.append("div").attr("class", "scroller").append("table").attr("class", "plain");
@@ -54,7 +54,7 @@ function edgeTable(part, edges, side) {
   const first = lines.append("td");
   first.append("button").attr("type", "button").attr("class", "link").text((edge) => edgeName(edge)).on("click", (_, edge) => choose(edge, true));
   first.append("span").attr("class", "where").text((edge) => edgeWhere(edge));
-  lines.append("td").attr("class", "number").text((edge) => shown(edge));
+  lines.append("td").attr("class", "number").text((edge) => shown(edge, valueOf(edge)));
   const sure = lines.append("td").attr("class", "number");
   if (exact) sure.append("span").attr("class", "exact").text((edge) => shown(edge, edge.exact));
   sure.append("span").attr("class", "interval").text((edge) => shownRange(edge));

@@ -11,13 +11,17 @@ function drawPattern(part, side, node) {
   if (!text || !prompt) { part.append("p").attr("class", "note").text(side.lacking.patterns || "This prompt's pattern was not saved, because there are too many; the mean is of all prompts."); return meanPattern(part, pattern); }
   promptPattern(part, decoded(text), prompt, node);
 }
+// A table of shaded numbers, below the sentence that says what they are.
+function grid(part, caption, kind = "") {
+  part.append("p").attr("class", "note").text(caption);
+  return part.append("div").attr("class", "scroller").attr("tabindex", 0).attr("role", "group").attr("aria-label", caption).append("table").attr("class", `grid ${kind}`).attr("aria-label", caption);
+}
 function decoded(text) {
   const bytes = atob(text), size = Math.round(Math.sqrt(bytes.length));
   return { size, at: (query, key) => bytes.charCodeAt(query * size + key) / 255 };
 }
 function meanPattern(part, pattern) {
-  const table = part.append("div").attr("class", "scroller").append("table").attr("class", "grid pattern");
-  table.append("caption").text("Mean over prompts: how much of a row's attention goes to the tokens above");
+  const table = grid(part, "Mean over prompts: how much of a row's attention goes to the tokens above", "pattern");
   const head = table.append("thead").append("tr");
   head.append("td");
   head.selectAll("th").data([...pattern.positions, "others"]).join("th").attr("scope", "col").text((name) => name);
@@ -35,7 +39,7 @@ function promptPattern(part, pattern, prompt, node) {
     choice.property("value", query);
     words.selectAll("*").remove();
     wordBoxes(words, prompt, (i) => (i <= query ? pattern.at(query, i) : null));
-    const best = d3range(query + 1).sort((a, b) => pattern.at(query, b) - pattern.at(query, a)).slice(0, 4);
+    const best = d3range(query + 1).sort((a, b) => pattern.at(query, b) - pattern.at(query, a)).slice(0, 4).filter((i) => pattern.at(query, i) >= 0.01);
     words.append("p").attr("class", "note").text(`Most: ${best.map((i) => `${visible(prompt.clean[i])} at ${i}${nameAt(prompt, i)} ${plainNumber(pattern.at(query, i))}`).join(", ")}`);
   };
   choice.on("change", () => { query = Number(choice.property("value")); redraw(); });

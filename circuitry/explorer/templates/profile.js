@@ -15,8 +15,7 @@ function edgeProfile(part, side, node, profile) {
   const rows = [...profile.rows].sort((a, b) => into(b) - into(a));
   part.append("h3").text(isState(node) ? "Write profile" : isTap(node) ? "Taps and what they feed" : "By position");
   const largest = Math.max(...rows.flatMap((row) => row.values.map(Math.abs)), 1e-12);
-  const table = part.append("div").attr("class", "scroller").append("table").attr("class", "grid");
-  table.append("caption").text(`Mean attribution of edges ${isState(node) ? "that write, carry and read this state" : "into and out of this node"}, by the position of their source, in ${side.unit}`);
+  const table = grid(part, `Mean attribution of edges ${isState(node) ? "that write, carry and read this state" : "into and out of this node"}, by the position of their source, in ${side.unit}`);
   const head = table.append("thead").append("tr");
   head.append("td");
   head.selectAll("th").data(profile.positions).join("th").attr("scope", "col").text((name) => name);
@@ -44,8 +43,7 @@ function taps(part, side, node) {
   const layer = String(node.layer), own = Object.entries(side.taps).filter(([name]) => name.slice(name.indexOf("[") + 1).split(/[,\]]/)[0] === layer);
   if (!own.length) { if (isTap(node)) part.append("p").attr("class", "note").text(side.lacking.taps || "What the taps bring was not saved for this node."); return; }
   part.append("h3").text("What each tap brings");
-  const table = part.append("div").attr("class", "scroller").append("table").attr("class", "grid"), largest = Math.max(...own.flatMap(([, tap]) => tap.size), 1e-12);
-  table.append("caption").text("Mean norm of the value that the convolution sees from so many tokens back, on clean prompts; its size, not its effect");
+  const table = grid(part, "Mean norm of the value that the convolution sees from so many tokens back, on clean prompts; its size, not its effect"), largest = Math.max(...own.flatMap(([, tap]) => tap.size), 1e-12);
   const head = table.append("thead").append("tr");
   head.append("td");
   head.selectAll("th").data(own[0][1].positions).join("th").attr("scope", "col").text((name) => `at ${name}`);

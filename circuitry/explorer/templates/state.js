@@ -18,8 +18,9 @@ function valueOf(item) {
   return item.prompts ? item.prompts[state.prompt] : undefined;
 }
 // As a fraction of the whole effect, by which everything is coloured: 1 carries all of the behaviour, below 0 works against it.
-const shareOf = (item, value = valueOf(item)) => (finite(value) ? value / (SIDES[item.side].whole || 1) : undefined);
-function shown(item, value = valueOf(item)) {
+const shareOf = (item, value) => (finite(value) ? value / (SIDES[item.side].whole || 1) : undefined);
+// A value of an item as text, in the chosen unit; empty if there is none.
+function shown(item, value) {
   if (!finite(value)) return "";
   return state.unit === "normalized" && SIDES[item.side].unit !== "normalized effect" ? percent(shareOf(item, value)) : number(value);
 }

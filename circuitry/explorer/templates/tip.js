@@ -7,7 +7,7 @@ function facts(item) {
   const exact = finite(item.exact), name = side.level === "edge" ? (state.prompt === null ? "attribution" : "attribution on this prompt") : state.prompt === null ? "effect" : "effect on this prompt";
   if (item.is === "node" && side.level === "edge") {
     const edge = strongest(item, side.parts.edges);
-    if (edge) list.push(["strongest edge", `${shown(edge)} (${edge.source} → ${edge.target})`]);
+    if (edge) list.push(["strongest edge", `${shown(edge, valueOf(edge))} (${edge.source} → ${edge.target})`]);
   } else list.push([name, shown(item, value) || (state.prompt === null ? "not measured" : "not measured on single prompts")]);
   if (exact) list.push(["exact effect", shown(item, item.exact)]);
   if (finite(item.low)) list.push([exact || state.prompt === null ? "95 % interval" : "95 % interval of the mean", shownRange(item)]);
@@ -68,8 +68,10 @@ function watch() {
   document.addEventListener("focusout", (event) => { if (event.target.closest("g.node, g.edge")) hideTip(); });
   document.getElementById("sides").addEventListener("click", (event) => {
     const element = event.target.closest("g.node, g.edge");
-    choose(element ? d3.select(element).datum() : null, Boolean(element) && matchMedia("(max-width: 62rem)").matches);
-    if (element) { focusOn(element); hideTip(); }
+    const below = matchMedia("(max-width: 62rem)").matches; // the details are below the circuit there, so they are scrolled to
+    if (element && !below) focusOn(element);
+    choose(element ? d3.select(element).datum() : null, Boolean(element) && below);
+    hideTip();
   });
   document.addEventListener("keydown", onKey);
 }

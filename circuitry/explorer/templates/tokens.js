@@ -9,6 +9,7 @@ function drawWords() {
     if (!prompt) { part.append("p").attr("class", "note").text(side.lacking.prompts || "This prompt was not saved."); return; }
     wordBoxes(part, prompt, () => null);
     answers(part, prompt);
+    if (side.kind === "suite") part.append("p").attr("class", "note").text("These are the prompts of the run's own task. A table whose task has other options, such as another corruption, has other prompts under the same numbers; its path says so.");
   });
 }
 // Tokens as boxes; ``shade`` gives a fraction by which a token is shaded, or null.

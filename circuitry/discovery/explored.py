@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from ..explorer.file import significant
 from ..explorer.observe import observe
 from ..paths.values import Node
 from .circuit import edge_circuit
-from .wiring import Edge
+from .kinds import kind
+from .wiring import Edge, edge
 
 if TYPE_CHECKING:
     from .result import Discovery
@@ -43,18 +45,20 @@ def explored(found: Discovery, edges: int) -> dict[str, Any]:
         cells = [
             {
                 "edge": text, "position": position, "source": arrow.source, "target": arrow.target, "effect": significant(arrow.effect, 7),
-                "kind": found._kind(text), "prompts": [significant(float(v)) for v in found.scores[:, item, label]],
+                "kind": kind(asked.wiring.graph, edge(text)), "prompts": [significant(float(v)) for v in found.scores[:, item, label]],
             }
             for (text, position), (item, label), arrow in zip(drawn.cells, best, arrows, strict=True)
         ]  # fmt: skip
         inside = [[each.source, each.target] for each in drawn.edges if math.isnan(each.effect)]
         more = {"cells": cells, "inside": inside, "profiles": _profiles(found, [node.label for node in drawn.nodes])}
     nodes = [{"name": n.name, "position": n.position, "depth": n.depth, "role": n.role, "note": n.note} for n in drawn.nodes]
-    labels = [node.label for node in drawn.nodes]
-    seen = observe(asked.model, asked.prompts, labels, asked.labels.names, asked.numbers.tolist())
+    labels, prompts = [node.label for node in drawn.nodes], asked.prompts
+    if asked.direction == "denoising":  # which exchanges the two
+        prompts = replace(prompts, clean=prompts.corrupted, corrupted=prompts.clean)
+    seen = observe(asked.model, prompts, labels, asked.labels.names, asked.numbers.tolist())
     whole = (found.ends[1] - found.ends[0])[asked.numbers]
-    prompts = {"examples": asked.numbers.tolist(), "whole": [significant(float(v)) for v in whole]}
-    return {**seen, **more, "nodes": nodes, "positions": list(asked.labels.names), **prompts}
+    of_prompts = {"examples": asked.numbers.tolist(), "whole": [significant(float(v)) for v in whole]}
+    return {**seen, **more, "nodes": nodes, "positions": list(asked.labels.names), **of_prompts}
 
 
 def _profiles(found: Discovery, names: list[str]) -> dict[str, Any]:

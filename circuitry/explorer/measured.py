@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,13 +58,13 @@ def measured(run: Run, circuit: Circuit | None) -> dict[str, Any]:
               "profile": _profile(panel.node.name, cells, rows)} for panel in shown]  # fmt: skip
     edges = [_edge(edge, cells, rows) for edge in circuit.edges]
     inside = [[edge.source, edge.target] for edge in circuit.edges if not math.isfinite(edge.effect)]
-    whole, by_prompt = _whole(tables)
+    whole, by_prompt = _whole(run.provenance.get("task"), views)
     return {
         "level": "node",
         "unit": circuit.unit,
         "whole": 1.0 if circuit.unit == "normalized effect" else whole,
         "whole_by_prompt": by_prompt,
-        "examples": list(range(len(by_prompt))),
+        "examples": list(range(max((len(named.effects) for named in cells), default=0))),
         "measure": circuit.unit,
         "threshold": SIGNIFICANT,
         "start": 0,
@@ -184,9 +184,15 @@ def _profile(name: str, cells: Sequence[NamedCell], rows: Rows) -> list[dict[str
     ]  # fmt: skip
 
 
-def _whole(tables: Sequence[PatchingTable]) -> tuple[float, list[float]]:
-    """The mean effect of exchanging the whole prompt, and that of every prompt, in the first table."""
-    if not tables or not len(tables[0].frame):
-        return math.nan, []
-    gaps = tables[0].values("source")[0] - tables[0].values("base")[0]
-    return float(gaps.mean()), [significant(float(v)) for v in gaps]
+def _whole(task: Any, views: Sequence[tuple[PatchingTable, Sequence[CellView]]]) -> tuple[float, list[float]]:
+    """The mean effect of exchanging the whole prompt, and that of every prompt, from a cell on the prompts of the run's own task."""
+    options = task.get("options", {}) if isinstance(task, Mapping) else {}
+    for table, cells in views:
+        own = table.provenance.get("task")
+        told, varied = (own.get("options", {}), own.get("varies", {})) if isinstance(own, Mapping) else (options, {})
+        same = all(told.get(name) == value for name, value in options.items() if name not in varied)
+        for number, cell in enumerate(cells if same else ()):
+            if all(cell.values.get(name) == options.get(name) for name in varied):
+                gaps = table.values("source")[number] - table.values("base")[number]
+                return float(gaps.mean()), [significant(float(gap)) for gap in gaps]
+    return math.nan, []

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import circuitry as ct
-from circuitry import CircuitryError
+from circuitry import CircuitryError, PatchingTable
 from circuitry.executing.activations import read
 from circuitry.explorer import write_explorer, write_pair
 from circuitry.explorer.data import run_data
@@ -74,6 +74,13 @@ def test_a_nodes_effect_and_interval_are_of_a_cell_that_patches_it() -> None:
         scale = row["normalized"] / row["mean"]
         assert np.allclose(sorted((node["low"], node["high"])), sorted((row["low"] * scale, row["high"] * scale)), rtol=1e-4)
         assert math.isclose(np.mean(node["prompts"]), node["effect"], rel_tol=1e-3)
+
+
+def test_the_whole_effect_is_of_the_prompts_that_are_shown() -> None:
+    table = PatchingTable.from_json(suite() / "tables" / "heads_to_logits.json")
+    frame = table.frame
+    gaps = (frame["source"] - frame["base"])[(frame["distance"] == 8) & (frame["layer"] == 0) & (frame["head"] == 0)]
+    assert np.allclose(run_data(suite())["whole_by_prompt"], gaps, rtol=1e-4)
 
 
 def test_a_run_that_another_version_made_says_what_it_lacks(tmp_path: Path) -> None:

@@ -28,5 +28,5 @@ def discovery(name: str = "bundled:gpt_neox") -> Path:
 @cache
 def suite(name: str = "bundled:gpt_neox") -> Path:
     """A run of the induction suite at one distance."""
-    found = run("induction", ct.load(name), distances=[8], distance=8, examples=12, out=mkdtemp(), baseline=0)
+    found = run("induction", ct.load(name), distances=[4, 8], distance=8, examples=12, out=mkdtemp(), baseline=0)
     return Path(found.record["folder"])

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitryError
 from ..executing.open import choice
+from ..explorer.file import write as write_seen
+from ..explorer.page import write_explorer
 from ..patching.provenance import inputs, model_record, versions
 from ..store.files import write_csv, write_whole
 from ..store.resumable import Resumable
 from .circuit import EdgeCircuit
 from .curve import Curve
+from .explored import explored
 from .firing import firing
 from .hypothesis_tests import hypotheses_of
 from .methods.method import Method
@@ -75,10 +78,12 @@ class DiscoveryFolder:
                 found.diagram().save(self.path / f"{DIAGRAM}{suffix}")
         found.save(self.path / "edges.json", edges if circuit is not None else None)
         write_whole(self.path / RESULTS, json.dumps(results, indent=1))
+        write_seen(self.path, explored(found, edges))
         ended = {"state": "complete", "finished": self.record["finished"] or _now(), "tables": ["discovery"], "figures": figures}
         self.record = {**self.record, **ended}
         _work(self.path).write(self.record)
         write_report(self.path)
+        write_explorer(self.path)
 
     def _write_tables(self, found: Discovery) -> None:
         table, place = found.table, self.path / "tables" / "discovery"

@@ -168,14 +168,15 @@ class SuiteResult:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, folder: str | Path) -> Path:
-        """Write everything into a folder: tables, figures, the circuit, summary.json, run.json, and report.html.
+        """Write everything into a folder: tables, figures, the circuit, summary.json, run.json, report.html and explorer.html.
 
         >>> import tempfile
         >>> empty = SuiteResult({}, None, Summary("m", "mamba", [], 0.0, {}))
         >>> sorted(path.name for path in empty.save(tempfile.mkdtemp()).iterdir())
-        ['report.html', 'run.json', 'summary.json', 'summary.md']
+        ['explorer.html', 'report.html', 'run.json', 'summary.json', 'summary.md']
         """
         from ..drawing.figures import save
+        from ..explorer.page import write_explorer
         from ..reports.page import write_report
 
         target = Path(folder)
@@ -193,6 +194,7 @@ class SuiteResult:
         write_whole(target / "summary.md", self._markdown())
         write_whole(target / "run.json", json.dumps(self._record(), indent=1, default=str))
         write_report(target)
+        write_explorer(target)
         return target
 
     @classmethod

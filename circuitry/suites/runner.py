@@ -13,6 +13,8 @@ from typing import Any
 from .. import content
 from ..errors import CircuitryError, no_effect, suggest, whole
 from ..executing.open import DEFAULT, choice
+from ..explorer.file import write as write_seen
+from ..explorer.observe import observe
 from ..models.model import Model
 from ..patching.provenance import inputs, model_record, versions
 from ..prompting.task import Task, task
@@ -134,9 +136,20 @@ def _carry_out(chosen: Suite, study: Study, folder: RunFolder | None, record: di
     if folder:
         result.record = {**folder.record, "task": record["task"], "folder": str(folder.path), **folder.end()}
         if folder.writes:
+            _write_seen(folder.path, study, result)
             result.save(folder.path)
         folder.finish()
     return result
+
+
+def _write_seen(folder: Path, study: Study, result: SuiteResult) -> None:
+    """Write what the explorer shows of the prompts and of the circuit's nodes, which no table holds."""
+    nodes = result.circuit.nodes if result.circuit else []
+    names = [node.label for node in nodes] or [component.node for component in result.summary.components]
+    positions = (
+        result.circuit.positions if result.circuit else tuple(dict.fromkeys(c.position for c in result.summary.components))
+    )
+    write_seen(folder, observe(study.model, study.task.prompts(study.model.vocabulary), names, positions))
 
 
 def _record(

@@ -26,8 +26,8 @@ from support.short_discovery import in_small_steps
 TASK = ct.task("induction", distance=4, examples=12)
 ASKED: dict[str, Any] = {"method": "eap", "verify": 6, "progress": False}
 EVERY = {
-    "circuit.dot", "circuit.json", "circuit.mmd", "circuit.png", "circuit.svg", "curve.csv", "edges.json", "figures", "parts",
-    "report.html", "results.json", "run.json", "tables",
+    "circuit.dot", "circuit.json", "circuit.mmd", "circuit.png", "circuit.svg", "curve.csv", "edges.json", "explorer.html", "explorer.json", "figures",
+    "parts", "report.html", "results.json", "run.json", "tables",
 }  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def done(model: ct.Model, tmp_path_factory: pytest.TempPathFactory) -> tuple[Dis
 def test_the_folder_has_everything(done: tuple[Discovery, Path]) -> None:
     found, out = done
     assert {file.name for file in out.iterdir() if file.suffix != ".lock"} == {
-        "curve.csv", *(f"diagram.{end}" for end in ("json", "png", "svg", "dot", "mmd")), "edges.json", "figures", "parts", "report.html", "results.json", "run.json", "tables",
+        "curve.csv", *(f"diagram.{end}" for end in ("json", "png", "svg", "dot", "mmd")), "edges.json", "explorer.html", "explorer.json", "figures", "parts", "report.html", "results.json", "run.json", "tables",
     }  # fmt: skip
     assert len((out / "tables" / "shares.csv").read_text().splitlines()) == 1 + len(found.shares)
     assert {file.name for file in (out / "figures").iterdir()} == {"agreement.png", "agreement.svg", "curve.png", "curve.svg"}

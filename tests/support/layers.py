@@ -22,7 +22,7 @@ LAYERS = (
     {"drawing", "compiled", "native", "autoencoders"},
     {"planning", "models", "results"},
     {"executing", "reports"},
-    {"patching"},
+    {"patching", "explorer"},
     {"discovery"},
     {"benchmarks"},
     {"evidence"},

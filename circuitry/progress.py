@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
@@ -22,6 +22,9 @@ MOST = 2
 """How many bars are visible at a time."""
 PATIENCE = 3.0
 """After how many seconds a step says what it does."""
+IMPORTS = "importing torch, transformers and pandas; a process does it once, and it takes longest right after an installation"
+LARGE = ("torch", "transformers.modeling_utils", "pandas", "scipy.stats", "matplotlib.pyplot", "nnsight")
+"""Libraries whose import takes about a second or more."""
 _SAID: set[str] = set()
 
 
@@ -74,8 +77,10 @@ def together() -> Iterator[None]:
 
 
 @contextmanager
-def slow(doing: str, *, show: bool | None = None) -> Iterator[None]:
+def slow(doing: str, *, show: bool | None = None, when: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Within this context, say on stderr what takes so long if it takes more than ``PATIENCE`` seconds; once per process.
+
+    ``show`` is that of ``bar``, since a line that nobody reads is in the way. ``when`` is asked after that time whether to say it.
 
     >>> with slow("importing torch"):
     ...     pass
@@ -83,13 +88,23 @@ def slow(doing: str, *, show: bool | None = None) -> Iterator[None]:
     if doing in _SAID or not wanted(show):
         yield
         return
-    timer = threading.Timer(PATIENCE, _say, [doing])
+    timer = threading.Timer(PATIENCE, lambda: _say(doing) if when() else None)
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+
+
+def importing() -> bool:
+    """Whether one of the large libraries is being imported at this moment, in any thread.
+
+    >>> importing()
+    False
+    """
+    specs = (getattr(sys.modules.get(name), "__spec__", None) for name in LARGE)
+    return any(getattr(spec, "_initializing", False) for spec in specs)  # as Python's own message on circular imports asks
 
 
 def _say(doing: str) -> None:

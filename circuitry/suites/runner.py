@@ -15,6 +15,7 @@ from ..errors import CircuitryError, no_effect, suggest, whole
 from ..executing.open import DEFAULT, choice
 from ..models.model import Model
 from ..patching.provenance import inputs, model_record, versions
+from ..progress import together
 from ..prompting.task import Task, task
 from ..reports.page import write_report
 from .declare import Suite
@@ -60,6 +61,7 @@ def _shipped(name: str) -> object:
     return import_module(f".{name}", __package__).SUITE
 
 
+@together()
 def run(
     name: str | PathLike[str] | Suite,
     model: Model,

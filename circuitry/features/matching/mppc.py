@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ...errors import CircuitryError
-from ...progress import bar
+from ...progress import bar, together
 from . import best as pairs
 from .best import best
 from .blocks import Array, Sparse
@@ -30,6 +30,7 @@ MIN_COUNT = 10
 VERSION = 1
 
 
+@together()
 def mppc(
     a: Given,
     b: Given,

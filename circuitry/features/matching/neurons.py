@@ -17,7 +17,7 @@ from ...executing.distributed import current
 from ...executing.memory import parse_memory
 from ...models.model import Model
 from ...paths.values import Node
-from ...progress import bar
+from ...progress import bar, together
 from ...team import Team
 from ..activations.corpus import Corpus
 from ..activations.forward import Forward
@@ -38,6 +38,7 @@ Nodes: TypeAlias = str | Node | Iterable[Node | str] | None
 Numbers: TypeAlias = tuple[int, int]
 
 
+@together()
 def mppc_neurons(
     model_a: Model,
     nodes_a: Nodes,

@@ -81,7 +81,7 @@ class Shown:
     >>> import circuitry as ct
     >>> shown = ct.task("induction", distance=4, prefix=2).show(examples=1)
     >>> shown.examples[0].tokens[3]
-    Token(number=3, text='269', positions=('B',), corrupted='16')
+    Token(number=3, text='509', positions=('B',), corrupted='845')
     """
 
     task: str

@@ -130,8 +130,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'circuitry' has no attribute {name!r}")
     from importlib import import_module
 
-    from .progress import IMPORTS, slow
+    from .progress import IMPORTS, slow, without_widgets
 
+    without_widgets()
     with slow(IMPORTS):
         module = import_module(f".{name if name in _PACKAGES else _LAZY[name]}", __name__)
     return module if name in _PACKAGES else getattr(module, name)

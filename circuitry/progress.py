@@ -10,12 +10,13 @@ import html
 import os
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
-from tqdm import tqdm
+from tqdm import TqdmWarning, tqdm
 
 Item = TypeVar("Item")
 MOST = 2
@@ -63,6 +64,17 @@ def in_notebook() -> bool:
     """
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return hasattr(shell, "kernel")
+
+
+def without_widgets() -> None:
+    """Keep tqdm from warning, in a notebook, that ipywidgets are missing: the libraries that import it here show no bars.
+
+    >>> without_widgets()
+    """
+    if in_notebook():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TqdmWarning)
+            from tqdm import auto  # noqa: F401 (whoever imports it next gets the same module)
 
 
 @contextmanager

@@ -130,9 +130,12 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'circuitry' has no attribute {name!r}")
     from importlib import import_module
 
-    if name in _PACKAGES:
-        return import_module(f".{name}", __name__)
-    return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    from .progress import IMPORTS, slow, without_widgets
+
+    without_widgets()
+    with slow(IMPORTS):
+        module = import_module(f".{name if name in _PACKAGES else _LAZY[name]}", __name__)
+    return module if name in _PACKAGES else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -14,6 +14,7 @@ import typer
 
 from .. import __version__
 from ..errors import CircuitryError
+from ..progress import IMPORTS, importing, slow
 from . import activations, benchmark, convert, discover, experiments, features, graphs, mppc, sae, suites, universality, view
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -52,7 +53,8 @@ def _options(
 def main() -> None:
     """Run the command line; an error the user can fix, or a disk that cannot be written, prints one message and exits with code 2."""
     try:
-        app()
+        with slow(IMPORTS, when=importing):
+            app()
     except CircuitryError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None

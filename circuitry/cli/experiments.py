@@ -103,6 +103,7 @@ def explain(
     direction: Direction = "noising",
     baseline: Baseline = None,
     executor: ExecutorName = None,
+    verify: Verify = 0,
     memory: MemoryOption = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
@@ -112,7 +113,7 @@ def explain(
     """Show what a path would run: passes, frozen set, kind of path patching, predicted cost. Nothing is run."""
     from ..patching.experiment import explain as run_explain
 
-    settings = _asked(axis, metric, intervention, direction, baseline) | read.executor(executor, memory)
+    settings = _asked(axis, metric, intervention, direction, baseline) | read.executor(executor, memory, verify)
     posed = read.task(task, option, examples, seed)
     print(run_explain(read.load(model, dtype, device, revision, device_map, attach), posed, path, **settings))
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..models.instrumentation import INSTRUMENTATION
 from ..models.model import Model
 from ..paths.terms import LATENT, Term
 from ..paths.values import Node
 from ..planning.metrics import Metric
+from ..progress import bar
 from ..prompting.prompts import Prompts
 from ..prompting.task import Task
 from .positions import Labels
@@ -81,8 +82,8 @@ class Question:
         return replace(self, progress=False, executor=executor)
 
     def bar(self, **options: Any) -> tqdm[Any]:
-        """A progress bar, shown as the question says: by default where stderr is a terminal."""
-        return tqdm(disable=None if self.progress is None else not self.progress, leave=False, **options)
+        """A progress bar, shown as the question says: by default in a terminal or a notebook."""
+        return bar(show=self.progress, **options)
 
     @functools.cached_property
     def items(self) -> tuple[Item, ...]:

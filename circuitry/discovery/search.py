@@ -21,6 +21,7 @@ from ..patching.experiment import patch
 from ..patching.measured import MetricLike, metric_of
 from ..patching.options import check_given
 from ..patching.provenance import autoencoders, commit, versions
+from ..progress import together
 from ..prompting.task import Task
 from .latents import MOST, about_latents, check_attached
 from .methods import default
@@ -84,6 +85,7 @@ def asked(
     )  # fmt: skip
 
 
+@together()
 def discover(
     model: Model,
     task: Task,

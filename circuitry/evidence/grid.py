@@ -22,6 +22,7 @@ from ..planning.interventions import INTERVENTIONS, intervention
 from ..planning.names import POSITION, axis_kinds
 from ..planning.plan import plan
 from ..planning.readings import reads_logits
+from ..progress import together
 from ..prompting.task import Task
 from ..results.table import PatchingTable
 from ..thresholds import SIGNIFICANT
@@ -103,6 +104,7 @@ class Sensitivity:
         return figure
 
 
+@together()
 def sensitivity(
     model: Model,
     task: Task,

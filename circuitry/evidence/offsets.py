@@ -15,6 +15,7 @@ import pandas as pd
 
 from ..architecture.graph import Graph
 from ..errors import CircuitryError, TaskError, expected, no_effect, suggest
+from ..progress import together
 from ..prompting.prompts import Prompts
 from ..prompting.task import Task
 from ..results.skewness import ENOUGH
@@ -30,6 +31,7 @@ APART = 0.25
 """A verdict mentions the sum of all effects if it differs from the whole effect by more than this fraction of it."""
 
 
+@together()
 def off_by_one(
     models: Model | Sequence[Model],
     task: Task,

@@ -26,6 +26,7 @@ from ..paths.labelled import labelled
 from ..paths.parse import parse_node
 from ..paths.values import Leg, Node, Path, Site
 from ..planning.frozen import matching
+from ..progress import together
 from ..prompting.task import Task
 from ..results.statistics import resampling
 from ..results.table import PatchingTable
@@ -112,6 +113,7 @@ def score(
 ) -> Scores: ...
 
 
+@together()
 def score(
     model: Model,
     task: Task,

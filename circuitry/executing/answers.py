@@ -87,8 +87,7 @@ def _batches(model: Model, ends: Ids) -> list[Ids]:
 
 def _of_batch(model: Model, ids: Ids, ends: Ids, prompts: Prompts, batch: Ids) -> Tensor:
     """[3, number]: whether the answer is on top, its logit, and the foil's."""
-    rows = torch.from_numpy(ids[batch, : ends[batch[0]] + 1]).to(model.device)
-    logits = model.hf(rows, use_cache=False, logits_to_keep=1).logits[:, -1].double().cpu()
+    logits = torch.from_numpy(model.next_logits(ids[batch, : ends[batch[0]] + 1]))
     every, answer, foil = range(len(batch)), prompts.answer[batch], prompts.foil[batch]
     on_top = (logits.argmax(-1).numpy() == answer).astype(float)
     return torch.stack([torch.from_numpy(on_top), logits[every, answer], logits[every, foil]])

@@ -39,12 +39,15 @@ class Verified:
         self.provenance: Mapping[str, str] = {}
 
     def cost(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> Cost:
-        """What ``run`` would take, without the verification."""
+        """What ``run`` would take, without the verification. Raises CircuitryError for what the reference cannot verify."""
+        check_comparable(plan)
         return self.inner.cost(plan, prompts, metrics, extra=extra)
 
     def described(self, plan: Plan, prompts: Prompts) -> Mapping[str, str]:
-        """The description by the verified executor."""
-        return self.inner.described(plan, prompts)
+        """The description by the verified executor, and what is verified."""
+        cells = f"{min(self.count, len(plan.cells))} of {len(plan.cells)} cells"
+        verified = f"{cells} again with the reference, on {min(_EXAMPLES, len(prompts))} examples"
+        return {**self.inner.described(plan, prompts), "verified": verified}
 
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``). Raises GuardError if the reference gets others."""

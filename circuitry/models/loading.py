@@ -13,6 +13,7 @@ from .. import native
 from ..architecture.definitions import definition_for
 from ..content import BUNDLED
 from ..errors import CircuitryError, ModelError, expected, suggest
+from ..progress import IMPORTS, slow
 from .checkpoint import Source, check_not_quantised
 from .gguf.load import load_gguf
 from .given import check_given
@@ -77,7 +78,13 @@ def load(
         raise CircuitryError(
             f"device={str(device)!r} puts the whole model on one device, and device_map places its parts; give one of the two"
         )
-    with quiet(), contextlib.ExitStack() as until_read:
+    with slow(IMPORTS):
+        import transformers.modeling_utils  # noqa: F401 (every model imports it; here it is told from reading the weights)
+    with (
+        quiet(),
+        slow(f"loading {_called(what)} and checking its hook points"),
+        contextlib.ExitStack() as until_read,
+    ):
         if not isinstance(what, str | Path):
             check_given(what)
             _check_no_revision(type(what).__name__, revision)
@@ -90,6 +97,10 @@ def load(
         hf, tokenizer = _read(source, chosen or torch.float32, graph, tokenizer)
         placed = hf.to(device or "cpu") if device_map is None else spread(hf, device_map)
         return Model(placed, tokenizer, Path(what).name if str(what).endswith(".gguf") else source.name, graph)
+
+
+def _called(what: Any) -> str:
+    return str(what) if isinstance(what, str | Path) else "the model"
 
 
 def _source(what: str, revision: str | None) -> Source:

@@ -9,7 +9,9 @@ import warnings
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..architecture.definitions import definition_for
 from ..architecture.graph import Graph
@@ -195,6 +197,19 @@ class Model(HasLatents):
             digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
             digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+    @torch.no_grad()
+    def next_logits(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The logits [row, vocabulary] after the last token of ids [row, position], in float64.
+
+        >>> import circuitry as ct
+        >>> import numpy as np
+        >>> ct.load("bundled:mamba").next_logits(np.array([[0, 5, 7]])).shape
+        (1, 2048)
+        """
+        rows = torch.from_numpy(np.ascontiguousarray(ids)).to(self.device)
+        logits = self.hf(rows, use_cache=False, logits_to_keep=1).logits[:, -1]
+        return logits.double().cpu().numpy()  # type: ignore[no-any-return]
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:

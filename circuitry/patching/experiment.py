@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..errors import CircuitryError
 from ..executing.answers import top_1
 from ..executing.effects import Effects, ends_at_logits, unit_of
+from ..executing.executor import Executor
 from ..executing.inputs import check_prompts
-from ..executing.open import DEFAULT, ExecutorLike, open_executor
+from ..executing.open import DEFAULT, ExecutorLike, choice, open_executor
 from ..models.model import Model
 from ..paths.labelled import Labelled, labelled
 from ..paths.parse import parse
@@ -21,6 +22,7 @@ from ..planning.interventions import Intervention
 from ..planning.metrics import METRICS, Metric
 from ..planning.plan import join, plan
 from ..planning.values import CellPlan, Plan
+from ..progress import slow
 from ..prompting.prompts import Prompts
 from ..prompting.task import Task
 from ..results.measurements import COLUMNS
@@ -35,6 +37,41 @@ Direction = Literal["noising", "denoising"]
 Paths = Path | str | Mapping[Any, Path | str] | Labelled
 AxisValues = Mapping[str, Sequence[int | str]]
 Lint = bool | Literal["prompts"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of ``patch`` and ``explain``, which are documented there."""
+
+    axes: AxisValues | None = None
+    metric: MetricLike | Sequence[MetricLike] | None = None
+    intervention: Intervention | str = "resample"
+    direction: Direction = "noising"
+    baseline: int | RandomNodes = RANDOM_NODES
+    executor: ExecutorLike = DEFAULT
+    lint: Lint = True
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment before it runs. ``preference``: whether it also measures if the model prefers the answer to the foil."""
+
+    plan: Plan
+    prompts: Prompts
+    metrics: list[Metric]
+    executor: Executor
+    random: tuple[CellPlan, ...]
+    preference: bool
+
+    @property
+    def every(self) -> Plan:
+        """The plan with the cells of the random nodes after its own."""
+        return replace(self.plan, cells=self.plan.cells + self.random)
+
+    @property
+    def measured(self) -> list[Metric]:
+        """The metrics asked for, and that of the preference."""
+        return [*self.metrics, METRICS["logit_difference"]] if self.preference else self.metrics
 
 
 def compile_path(
@@ -118,20 +155,18 @@ def patch(
     >>> table.axes, len(table.frame)
     (('layer',), 16)
     """
-    compiled, prompts = compile_path(model, task, path, axes=axes, intervention=intervention, direction=direction, lint=lint)
-    measures, opened = metrics(metric, task, model, compiled), open_executor(executor, model)
-    preference = lint is True and not task.definition.copied and ends_at_logits(compiled)
-    chosen = [*measures, METRICS["logit_difference"]] if preference else measures
-    extra = _random(model, compiled, prompts, baseline)
-    effects = opened.run(replace(compiled, cells=compiled.cells + extra), prompts, chosen, extra=len(extra))
-    for measure, result in zip(chosen, effects, strict=True):
+    settings = Settings(axes, metric, intervention, direction, baseline, executor, lint)
+    ready = _prepared(model, task, path, settings)
+    compiled, prompts, measures, extra = ready.plan, ready.prompts, ready.metrics, ready.random
+    effects = ready.executor.run(ready.every, prompts, ready.measured, extra=len(extra))
+    for measure, result in zip(ready.measured, effects, strict=True):
         check_finite(result, unit_of(compiled, measure), model.dtype)
     if lint is True:
         check_distinct(prompts, task)
         check_baseline(effects[0], measures[0], compiled, task)
-        if preference:
+        if ready.preference:
             check_preference(effects.pop(), compiled, task)  # measured last, for this check only
-    ran: dict[str, Any] = {"executor": opened.name, **opened.provenance}
+    ran: dict[str, Any] = {"executor": ready.executor.name, **ready.executor.provenance}
     if lint and task.definition.copied:
         ran["top_1"] = round(top_1(model, prompts), 6)
     tables = {
@@ -149,6 +184,24 @@ def _table(
     cells = [dict(cell.values) for cell in compiled.cells]
     table = PatchingTable.of(cells, measured.effect, measured.base, measured.source, unit_of(compiled, metric), provenance)
     return replace(table, random=random_frame(extra, by_chance) if extra else None)
+
+
+def _prepared(model: Model, task: Task, path: Paths, settings: Settings) -> Prepared:
+    """What both ``patch`` and ``explain`` begin with, so that one takes, refuses and counts what the other does."""
+    with slow("planning the patches and drawing random nodes", show=choice(settings.executor).progress):
+        compiled, prompts = compile_path(
+            model,
+            task,
+            path,
+            axes=settings.axes,
+            intervention=settings.intervention,
+            direction=settings.direction,
+            lint=settings.lint,
+        )
+        measures, opened = metrics(settings.metric, task, model, compiled), open_executor(settings.executor, model)
+        preference = settings.lint is True and not task.definition.copied and ends_at_logits(compiled)
+        extra = _random(model, compiled, prompts, settings.baseline)
+    return Prepared(compiled, prompts, measures, opened, extra, preference)
 
 
 def _random(model: Model, compiled: Plan, prompts: Prompts, baseline: int | RandomNodes) -> tuple[CellPlan, ...]:
@@ -179,7 +232,8 @@ def explain(
 ) -> str:
     """What ``patch`` would run, in words, for the same arguments. Runs nothing.
 
-    ``cost`` is what the executor expects for all cells, with the random nodes. ``live`` is there if the executor computes only a part
+    ``patches`` counts what the progress bar counts: every cell and every random node on every example. ``cost`` is what the executor
+    expects for all of them. ``live`` is there if the executor computes only a part
     of a patched run. It lists for each pass the blocks that are computed, with the number of tokens of the first prompt; everything
     else equals the base run.
 
@@ -188,10 +242,18 @@ def explain(
     >>> print(ct.explain(model, task, "conv_in[1] @ B -> ssm_in[1] @ B+1").splitlines()[1])
       table      1 cell
     """
-    compiled, prompts = compile_path(model, task, path, axes=axes, intervention=intervention, direction=direction, lint=lint)
-    opened, extra = open_executor(executor, model), _random(model, compiled, prompts, baseline)
-    cost = opened.cost(
-        replace(compiled, cells=compiled.cells + extra), prompts, metrics(metric, task, model, compiled), extra=len(extra)
-    )
-    more = {**opened.described(compiled, prompts), "cost": f"{opened.name}, {len(prompts)} examples: {cost}"}
-    return explain_plan(compiled, more)
+    ready = _prepared(model, task, path, Settings(axes, metric, intervention, direction, baseline, executor, lint))
+    opened, prompts, extra = ready.executor, ready.prompts, len(ready.random)
+    cost = opened.cost(ready.every, prompts, ready.measured, extra=extra)
+    more = {
+        **opened.described(ready.plan, prompts),
+        "patches": _counted(len(ready.plan.cells), extra, len(prompts)),
+        "cost": f"{opened.name}, {len(prompts)} examples: {cost}",
+    }
+    return explain_plan(ready.plan, more)
+
+
+def _counted(cells: int, random: int, examples: int) -> str:
+    """How many patched runs there are, as the progress bar counts them."""
+    rows = f"{cells} cell{'s' * (cells != 1)}" + (f" and {random} random node{'s' * (random != 1)}" if random else "")
+    return f"{(cells + random) * examples:,}: {rows}, each on {examples} example{'s' * (examples != 1)}"

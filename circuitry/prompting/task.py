@@ -19,6 +19,7 @@ from .from_file import definition_from_file
 from .prompts import Prompts, check
 from .prompts import lint as lint_prompts
 from .record import plain, text
+from .shown import Shown, count_of, show, source_of
 
 _KINDS: dict[type, Any] = {int: Integral, float: Real, type(None): object}
 """The types that an option accepts, by the type of its default, if these are more than that type."""
@@ -116,6 +117,31 @@ class Task:
                 "try shorter prompts or another model"
             )
         return prompts
+
+    def show(self, model: Any = None, examples: int = 3) -> Shown:
+        """The first prompts, as a reader sees them: tokens in boxes, positions, what differs, and what the model answers.
+
+        ``model``: a model; a vocabulary or a tokenizer, and then nothing is answered; or None, if the task needs no words. The linter
+        is not asked, so that prompts which it refuses can be looked at. Prints as text, and is HTML in a notebook. Raises TaskError
+        if no prompts can be made, CircuitryError for anything else in place of a model.
+
+        >>> import circuitry as ct
+        >>> shown = ct.task("induction", distance=4, prefix=1).show(ct.load("bundled:gpt_neox"), 1)
+        >>> print(shown)
+        <task induction: distance=4, corruption='B', prefix=1, form='pair', examples=128, seed=0>; bundled:gpt_neox
+        <BLANKLINE>
+        example 0 (6 tokens)
+          position        A       B         END
+          number     0    1       2    3  4 5
+          clean     |␣Ida|␣manner|ular|qu|o|␣manner|
+          corrupted |.   |.      |outh|. |.|.      |
+          answer    ular, not outh
+          on clean     the model says ular (96%) right; ular 96%, outh <0.1%
+          on corrupted the model says outh (95%); ular <0.1%, outh 95%
+        """
+        vocabulary, answering = source_of(model)
+        prompts = self.prompts(vocabulary, lint=False)
+        return show(repr(self), prompts.take(slice(count_of(examples, len(prompts)))), vocabulary, answering)
 
 
 def task(name: str | PathLike[str], *, examples: int | None = None, seed: int = 0, **options: Any) -> Task:

@@ -17,6 +17,7 @@ from ..explorer.file import write as write_seen
 from ..explorer.observe import observe
 from ..models.model import Model
 from ..patching.provenance import inputs, model_record, versions
+from ..progress import together
 from ..prompting.task import Task, task
 from ..reports.page import write_report
 from .declare import Suite
@@ -62,6 +63,7 @@ def _shipped(name: str) -> object:
     return import_module(f".{name}", __package__).SUITE
 
 
+@together()
 def run(
     name: str | PathLike[str] | Suite,
     model: Model,

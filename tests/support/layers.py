@@ -13,7 +13,7 @@ PACKAGE = ROOT / "circuitry"
 # running fills in: a table or a picture does not know how its numbers were made. What is not listed (the command line, the
 # package's face, universality) stands on top, and nothing that is listed may import it.
 LAYERS = (
-    {"errors", "thresholds", "colours"},
+    {"errors", "thresholds", "colours", "progress"},
     {"content"},
     {"store", "html"},
     {"team"},

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...errors import CircuitryError
 from ...models.model import Model
 from ...paths.values import Path
 from ...planning.metrics import Metric
 from ...planning.values import Plan
+from ...progress import bar
 from ...prompting.prompts import Prompts
 from ...team import Team
 from ..effects import Effects, ends_at_latent, ends_at_logits
@@ -42,7 +42,8 @@ class Reference:
         self.model, self.progress, self.team = model, progress, team
 
     def cost(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> Cost:
-        """What ``run`` would take: base, source and every leg of each cell, one pass for each."""
+        """What ``run`` would take: base, source and every leg of each cell, one pass for each. Raises what ``run`` raises."""
+        check_comparable(plan)
         passes = sum(2 + len(cell.passes) for cell in plan.cells)
         tokens = passes * len(prompts) * prompts.length * plan.graph.sizes["layer"]
         return Cost(len(plan.cells), tokens, tokens)
@@ -75,8 +76,11 @@ def by_reference(
     >>> by_reference(model, plan, prompts, [METRICS["logit"]])[0].effect.shape
     (1, 2)
     """
-    bar = tqdm(plan.cells, str(plan.path)[:60], unit="cell", disable=None if progress is None else not progress, leave=False)
-    by_cell = [_runs(model, plan, cell.path, prompts, metrics) for cell in bar]
+    by_cell = []
+    with bar(total=len(plan.cells) * len(prompts), desc=str(plan.path), unit="patch", show=progress) as shown:
+        for cell in plan.cells:
+            by_cell.append(_runs(model, plan, cell.path, prompts, metrics))
+            shown.update(len(prompts))
     by_metric = np.array(by_cell).transpose(1, 2, 0, 3)
     return [Effects(patched - on_base, on_base, on_source) for on_base, on_source, patched in by_metric]
 

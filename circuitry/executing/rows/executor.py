@@ -6,17 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...models.model import Model
 from ...planning.metrics import Metric
 from ...planning.positions import absolute
 from ...planning.values import Plan
+from ...progress import bar
 from ...prompting.prompts import Prompts
 from ...team import Team
 from ..constants import constant_values, cost_of_constants
 from ..effects import Effects
 from ..executor import ALONE, Cost
+from ..moving import moving
 from . import guarded
 from .chunks import chunks
 from .driver import run
@@ -81,23 +82,21 @@ def run_plan(
     (1, 2)
     """
     filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
-    constants = constant_values(model, plan, prompts, memory)
     work = team.part(list(chunks(plan, model, len(prompts), prompts.length, memory)))
     total = sum(len(cells) * len(examples) for cells, examples in work)
-    with tqdm(
-        total=total, desc=str(plan.path)[:60], unit="patch", disable=None if progress is None else not progress, leave=False
-    ) as bar:
+    with bar(total=total, desc=str(plan.path), unit="patch", show=progress) as shown:
+        constants = constant_values(model, plan, prompts, memory)
         for cells, examples in work:
             part = prompts.take(examples)
             # Values made beforehand may have an entry for every position, padding included.
             part = part if plan.intervention.by_position else _trimmed(plan, part)
             laid = schedule(plan, [plan.cells[k] for k in cells], part)
-            values = batch(model, laid, part, constants)
+            with moving(model, shown, len(cells) * len(examples)):
+                values = batch(model, laid, part, constants)
             where = np.ix_(cells, examples)
             for number, metric in enumerate(metrics):
                 for kind, got in enumerate(measured(values, laid.reading, part, metric, plan)):
                     filled[number, kind][where] = got
-            bar.update(len(cells) * len(examples))
     return [Effects(*by_kind) for by_kind in filled]
 
 

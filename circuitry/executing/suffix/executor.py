@@ -7,21 +7,24 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...models.model import Model
 from ...planning.live import LiveSets, described
 from ...planning.metrics import Metric
+from ...planning.regions import Region
 from ...planning.values import Plan
+from ...progress import bar
 from ...prompting.prompts import Prompts
 from ...team import Team
 from ..constants import constant_values, cost_of_constants
 from ..effects import Effects, ends_at_logits
 from ..executor import ALONE, Cost
+from ..moving import moving
 from . import guarded
-from .batches import Size, batches, token_counts
+from .batches import Batch, Size, batches, token_counts
 from .builder import Builder
 from .driver import run
+from .layout import Layout
 from .measure import measure
 from .rows import Job, Runs, first_legs
 
@@ -68,23 +71,17 @@ class Suffix:
     def run(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> list[Effects]:
         """Effects by each metric (``Executor.run``)."""
         filled = np.full((len(metrics), 3, len(plan.cells), len(prompts)), np.nan)
-        constants = constant_values(self.model, plan, prompts, self.memory)
         lives, jobs = LiveSets(plan.graph, prompts.length), self._jobs(plan, prompts, extra)
         narrow = _narrow(plan, metrics)
         every = batches(plan, jobs, prompts, lives, self._size(prompts, narrow))
         work = self.team.part(every, [batch.tokens for batch in every])
-        total = sum(len(job.examples) for batch in work for job in batch.jobs if job.number >= 0)
-        with tqdm(
-            total=total,
-            desc=str(plan.path)[:60],
-            unit="patch",
-            disable=None if self.progress is None else not self.progress,
-            leave=False,
-        ) as bar:
+        with bar(total=sum(map(_patches, work)), desc=str(plan.path), unit="patch", show=self.progress) as shown:
+            constants = constant_values(self.model, plan, prompts, self.memory)
             for batch in work:
                 part = prompts.take(batch.examples)
                 layout = Builder(Runs(plan, batch.jobs, part, lives), self.model.device).build()
-                values = run(self.model, layout, constants, self._columns(part) if narrow else None)
+                with moving(self.model, shown, _patches(batch), _work(layout, len(lives.regions.layers))):
+                    values = run(self.model, layout, constants, self._columns(part) if narrow else None)
                 for reading in layout.readings:
                     if reading.job.number < 0:
                         guarded.check(self.model, reading, values)
@@ -94,7 +91,6 @@ class Suffix:
                         filled[number, :, reading.job.number][:, examples] = measure(
                             values, reading, part, metric, plan, narrow, self.model.saes
                         )
-                    bar.update(len(reading.job.examples))
         return [Effects(*by_kind) for by_kind in filled]
 
     def _jobs(self, plan: Plan, prompts: Prompts, extra: int) -> list[Job]:
@@ -110,6 +106,16 @@ class Suffix:
     def _columns(self, part: Prompts) -> Tensor:
         """The logits [example, 2] that these metrics read: the answer's and the foil's."""
         return torch.from_numpy(np.stack([part.answer, part.foil], 1)).to(self.model.device)
+
+
+def _patches(batch: Batch) -> int:
+    """Patched runs of a batch without those of the guards, as ``explain`` counts them."""
+    return sum(len(job.examples) for job in batch.jobs if job.number >= 0)
+
+
+def _work(layout: Layout, layers: int) -> list[int]:
+    """The tokens that each layer computes."""
+    return [len(layout.tokens[Region(layer)]) if Region(layer) in layout.tokens else 0 for layer in range(layers)]
 
 
 def _narrow(plan: Plan, metrics: Sequence[Metric]) -> bool:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from ...errors import CircuitryError, whole
+from ...progress import bar
 from ...store.files import write_whole
 from .texts import Texts, describe, documents
 
@@ -185,12 +185,12 @@ def corpus(
     special = special_ids(tokenizer)
     rows: list[NDArray[np.int32]] = []
     used = 0
-    with tqdm(total=tokens, desc="tokenise", unit="token", unit_scale=True, disable=not progress, leave=False, delay=1) as bar:
+    with bar(total=tokens, desc="tokenise", unit="token", unit_scale=True, show=None if progress else False, delay=1) as shown:
         for row in _rows(tokenizer, texts, min(context, limit or context)):
             rows.append(row)
             count = int((~np.isin(row, special)).sum())
             used += count
-            bar.update(count)
+            shown.update(count)
             if tokens is not None and used >= tokens:
                 break
     if not rows:

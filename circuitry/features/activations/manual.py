@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from ...errors import CircuitryError
+from ...progress import bar
 
 PASSAGE = 1000
 """A passage of a help topic ends with the paragraph in which it reaches this many characters. A topic as one document would be cut
@@ -58,7 +57,7 @@ def manual() -> Manual:
     library = Path(sysconfig.get_path("stdlib"))
     topics: list[str] = []
     docstrings: list[str] = []
-    for file in tqdm(list(_modules(library)), "Python's documentation", unit="file", delay=1, leave=False, disable=None):
+    for file in bar(list(_modules(library)), "Python's documentation", unit="file", delay=1):
         tree = _parsed(file)
         docstrings += filter(None, map(_docstring, _holders(tree)))
         topics += _topics(tree) if file.parts[-2:] == ("pydoc_data", "topics.py") else ()

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
-from tqdm.auto import tqdm
 
 from ...errors import CircuitryError, expected, suggest, whole
 from ...paths.values import Node
+from ...progress import bar
 from ...store.files import sweep, write_whole
 from ...store.locks import Presence
 from .forward import Forward
@@ -102,7 +102,7 @@ def _arrays(passes: Passes) -> dict[str, Any]:
 
 def _write(begun: ActivationStore, numbers: Iterable[int], made: Forward, dtype: str, progress: bool) -> None:
     nodes: list[Node] = list(begun.widths)
-    for number in tqdm(list(numbers), "store", unit="shard", disable=None if progress else True, leave=False):
+    for number in bar(list(numbers), "store", unit="shard", show=None if progress else False):
         shard = begun.shards[number]
         values = made.values(np.arange(shard.start, shard.stop), nodes)
         tensors = {str(node): value.to(DTYPES[dtype]).cpu().contiguous() for node, value in values.items()}

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from ...errors import whole
+from ...progress import bar
 from .answers import Answers
 from .contexts import Context, top_contexts
 from .question import Question, Rubric, rubric
@@ -105,7 +105,7 @@ def score_features(
     """
     answers, criteria = Answers(None if scorer.proxy else cache), rubric(what)
     rows = []
-    for feature, windows in tqdm(contexts.items(), criteria.name, unit="feature", disable=None if progress else True):
+    for feature, windows in bar(contexts.items(), criteria.name, unit="feature", show=None if progress else False):
         question, answer = Question(criteria, windows), None
         if windows:
             if not answers.has(scorer, question):

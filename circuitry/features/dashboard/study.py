@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ...errors import no_effect
+from ...progress import together
 from ...store.files import write_csv
 from ...store.locks import hold
 from .page import LIMIT, write_dashboard
@@ -46,6 +47,7 @@ class Features:
         return "\n".join([*lines, *(f"{name}: {file.resolve()}" for name, file in self.files.items())])
 
 
+@together()
 def study(
     matches: Any,
     acts_a: Sequence[ActsLike],

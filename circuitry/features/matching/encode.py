@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tqdm.auto import tqdm
 
 from ...autoencoders.named import Given, by_node, check_width, read_by
 from ...errors import CircuitryError, expected, whole
 from ...models.model import Model
 from ...paths.values import Node
+from ...progress import bar
 from ...store.locks import Presence
 from ..activations.corpus import Corpus
 from ..activations.origin import MASK, first_tokens, folders, origin
@@ -142,7 +142,7 @@ def _write(stream: Activations, given: _Given, parts: Mapping[Node, Parts], mine
     for node, part in parts.items():
         for number in set(part.missing()).intersection(mine):
             left.setdefault(number, []).append(node)
-    with tqdm(total=stream.corpus.tokens, desc="encode", unit="token", disable=None if progress else True) as bar:
+    with bar(total=stream.corpus.tokens, desc="encode", unit="token", show=None if progress else False) as shown:
         for number, nodes in sorted(left.items()):
             blocks: dict[Node, list[Block]] = {node: [] for node in nodes}
             edges = parts[nodes[0]].edges
@@ -151,7 +151,7 @@ def _write(stream: Activations, given: _Given, parts: Mapping[Node, Parts], mine
                     x = values[given.sources[node]]
                     check_width(given.sources[node], given.saes[node], x)
                     blocks[node].append(features(given.saes[node], x))
-                bar.update(at.stop - at.start)
+                shown.update(at.stop - at.start)
             for node in nodes:
                 parts[node].put(number, blocks[node])
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ...errors import CircuitryError
+from ...progress import bar, together
 from . import best as pairs
 from .best import best
 from .blocks import Array, Sparse
@@ -30,6 +30,7 @@ MIN_COUNT = 10
 VERSION = 1
 
 
+@together()
 def mppc(
     a: Given,
     b: Given,
@@ -80,7 +81,7 @@ def mppc(
     tiles = Tiles(len(sides[0]), len(sides[1]), provenance, Path(out) if out is not None else None, rank, world_size)
     compute = _Compute(sides, min_count, rotate, pairs.engine(engine), pairs.threads(threads))
     with tiles.open():
-        for pair in tqdm(list(tiles.own()), "layer pairs", unit="pair", disable=None if progress else True, leave=False):
+        for pair in bar(list(tiles.own()), "layer pairs", unit="pair", show=None if progress else False):
             if tiles.get(pair) is None:
                 tiles.put(pair, compute(pair))
         return finish(tiles, out, wait=wait)

@@ -11,13 +11,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...errors import CircuitryError, expected
 from ...executing.distributed import current
 from ...executing.memory import parse_memory
 from ...models.model import Model
 from ...paths.values import Node
+from ...progress import bar, together
 from ...team import Team
 from ..activations.corpus import Corpus
 from ..activations.forward import Forward
@@ -38,6 +38,7 @@ Nodes: TypeAlias = str | Node | Iterable[Node | str] | None
 Numbers: TypeAlias = tuple[int, int]
 
 
+@together()
 def mppc_neurons(
     model_a: Model,
     nodes_a: Nodes,
@@ -115,7 +116,7 @@ class _Run:
         correlations = Correlations(pairs, self.min_count)
         corpora = self.corpus, rolled(self.corpus, first)
         chunks = zip(*(self._stream(side, groups, corpora[side]) for side in (0, 1)), strict=True)
-        correlations.feed(tqdm(chunks, "neurons", unit="batch", disable=None if self.progress else True, leave=False))
+        correlations.feed(bar(chunks, "neurons", unit="batch", show=None if self.progress else False))
         return [(correlations.best(pair), *correlations.counts(pair)) for pair in pairs]
 
     def _stream(self, side: int, groups: Sequence[Sequence[Numbers]], corpus: Corpus) -> Iterator[Chunk]:

@@ -12,9 +12,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
-from tqdm.auto import tqdm
 
 from ...errors import CircuitryError, expected
+from ...progress import bar
 from ...store.files import sweep
 from ...store.locks import Presence
 from ...store.resumable import Resumable
@@ -131,9 +131,9 @@ class Tiles:
             return
         left = [(row, column) for row in range(self.rows) for column in range(self.columns)]
         total, since = len(left), time.monotonic()
-        with tqdm(total=total, desc="waiting for other processes", unit="pair", mininterval=5, delay=1, leave=False) as bar:
+        with bar(total=total, desc="waiting for other processes", unit="pair", mininterval=5, delay=1) as shown:
             while left := self._missing(left):
-                bar.update(total - len(left) - bar.n)
+                shown.update(total - len(left) - shown.n)
                 self._expect(left, time.monotonic() - since)
                 time.sleep(0.2)
 

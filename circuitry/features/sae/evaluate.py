@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from tqdm.auto import tqdm
 
 from ...autoencoders.named import Given, by_node, check_target, check_width, read_by
 from ...autoencoders.sae import SAE
 from ...errors import CircuitryError, whole
 from ...models.model import Model
 from ...paths.values import Node
+from ...progress import bar
 from ..activations.passes import groups
 from ..activations.stored import ActivationStore, opened
 from ..activations.stream import activations
@@ -79,7 +79,7 @@ def evaluate(
     text = corpus.take(tokens) if tokens is not None else corpus
     sums = {node: _Sums(sae, node, sources[node]) for node, sae in named.items()}
     clean, counted = 0.0, 0
-    with tqdm(total=text.tokens, desc="evaluate", unit="token", unit_scale=True, disable=not progress, leave=False) as bar:
+    with bar(total=text.tokens, desc="evaluate", unit="token", unit_scale=True, show=None if progress else False) as shown:
         for rows in _rows(model, text, named, parse_memory(memory)):
             values = read(model, [*named, *sources.values()], rows.ids)
             used = torch.from_numpy(rows.used).to(model.device)
@@ -94,7 +94,7 @@ def evaluate(
                 del logits  # else it is in memory while the next logits are computed
                 tally.zero += _cross_entropy(spliced(model, rows.ids, {node: torch.zeros_like}, rows.used), rows)
             counted += int(rows.predicting.sum())
-            bar.update(int(rows.used.sum()))
+            shown.update(int(rows.used.sum()))
     return pd.DataFrame([{"node": str(node), **tally.result(clean, counted)} for node, tally in sums.items()])
 
 
@@ -106,13 +106,13 @@ def _of_stored(stored: ActivationStore, saes: Given, corpus: Corpus | None, toke
     sources = {node: read_by(stored, node, sae) for node, sae in named.items()}
     sums = {node: _Sums(sae, node, sources[node]) for node, sae in named.items()}
     total = min(whole("tokens", tokens, 1), stored.corpus.tokens) if tokens is not None else stored.corpus.tokens
-    with tqdm(total=total, desc="evaluate", unit="token", unit_scale=True, disable=not progress, leave=False) as bar:
+    with bar(total=total, desc="evaluate", unit="token", unit_scale=True, show=None if progress else False) as shown:
         for at, values in activations(stored, [*named, *sources.values()], corpus=corpus, batch=4096).in_order():
             if at.start >= total:
                 break
             for node, tally in sums.items():
                 tally.add(values[node][: total - at.start], values[sources[node]][: total - at.start])
-            bar.update(min(at.stop, total) - at.start)
+            shown.update(min(at.stop, total) - at.start)
     return pd.DataFrame([{"node": str(node), **tally.shape()} for node, tally in sums.items()])
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...autoencoders.sae import SAEConfig
 from ...errors import CircuitryError
 from ...models.threads import on_threads
 from ...paths.values import Node
+from ...progress import bar
 from ...store.files import sweep
 from ...team import Team
 from .checkpoints import TrainingFolder
@@ -216,15 +216,17 @@ class Pass:
         """Take the remaining steps."""
         first, saved, tokens = self._team.rank == 0, time.monotonic(), self.trainings[0].tokens
         steps = max(training.steps for training in self.trainings)
-        with tqdm(total=steps * tokens, initial=done * tokens, desc="train SAEs", unit="token",
-                  unit_scale=True, disable=not (self.progress and first), leave=False) as bar:  # fmt: skip
+        shown = None if self.progress and first else False
+        with bar(
+            total=steps * tokens, initial=done * tokens, desc="train SAEs", unit="token", unit_scale=True, show=shown
+        ) as progress:
             for step in range(done, steps):
                 if (batch := next(stream, None)) is None:
                     wanted = max(training.recipe.tokens for training in self.trainings)
                     raise CircuitryError(f"the activations ended after {step * tokens} of {wanted} tokens")
                 self._step(batch, step)
-                bar.update(tokens)
-                self._report(step + 1, bar)
+                progress.update(tokens)
+                self._report(step + 1, progress)
                 if self.folder is not None and self._due(step, time.monotonic() - saved):
                     self._save(self.folder, step + 1)
                     saved = time.monotonic()
@@ -245,7 +247,7 @@ class Pass:
             return False
         return self._team.told(seconds >= self.save_every)
 
-    def _report(self, step: int, bar: Any) -> None:
+    def _report(self, step: int, progress: Any) -> None:
         reports = [
             report
             for training in self.trainings
@@ -255,7 +257,7 @@ class Pass:
         if reports:
             mean = {column: sum(report[column] for report in reports) / len(reports) for column in COLUMNS}
             text = f"L0 {mean['l0']:.1f}, EV {mean['explained_variance']:.3f}, dead {mean['dead']:.1%}"
-            bar.set_postfix_str(text, refresh=False)
+            progress.set_postfix_str(text, refresh=False)
 
     def _save(self, folder: TrainingFolder, step: int) -> None:
         """Write a checkpoint; the first process gets the states of all others and writes them."""

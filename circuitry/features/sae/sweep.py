@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import CircuitryError
 from ...paths.values import Node
+from ...progress import together
 from ...store.resumable import Resumable
 from ...team import Team, team
 from .checkpoints import TrainingFolder
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ..activations.texts import Texts
 
 
+@together()
 def sweep(
     model: Model | ActivationStore | str | PathLike[str] | None,
     nodes: str | Node | Iterable[str | Node] | None = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import CircuitryError, no_effect
 from ...paths.values import Node
+from ...progress import together
 from ...team import team
 from .checkpoints import TrainingFolder
 from .pairs import named, pairs
@@ -27,6 +28,7 @@ BATCH, BUFFER, CONTEXT, SAVE_EVERY = 1024, 65536, 1024, 300.0
 """Defaults: tokens of a batch, of a buffer and of a document, and seconds between checkpoints."""
 
 
+@together()
 def train_sae(
     model: Model | ActivationStore | str | PathLike[str] | None,
     nodes: str | Node | Iterable[str | Node] | None = None,

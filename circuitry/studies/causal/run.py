@@ -21,6 +21,7 @@ from ...patching.measured import MetricLike, is_several
 from ...patching.provenance import versions
 from ...planning.interventions import Intervention
 from ...planning.interventions import intervention as intervention_of
+from ...progress import together
 from ...prompting.task import Task
 from ...suites.folder import RunFolder, plain
 from ..experiment.result import ARCHITECTURE
@@ -35,6 +36,7 @@ TOP, PROMPTS = 40, 64
 """By default, pairs of each bin of MPPC that are compared, and prompts of each feature on text."""
 
 
+@together()
 def causal(
     model_a: Model,
     model_b: Model,

@@ -18,6 +18,7 @@ from ...errors import CircuitryError, expected
 from ...evidence.write_profile import least_examples
 from ...models.loading import load
 from ...models.model import Model
+from ...progress import together
 from ...results.statistics import least_discovery
 from ...results.writing import write_frames
 from ...store.files import write_whole
@@ -161,6 +162,7 @@ class Circuits:
         return target
 
 
+@together()
 def circuits(
     models: Sequence[str | Model | SuiteResult],
     task: str = "induction",

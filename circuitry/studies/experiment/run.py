@@ -32,6 +32,7 @@ from ...features.sae.trained import Trained
 from ...models.loading import load
 from ...models.model import Model
 from ...patching.provenance import versions
+from ...progress import together
 from ...store.files import slug, write_whole
 from ...suites.folder import RunFolder, plain
 from ...team import Team
@@ -45,6 +46,7 @@ SMALL = 50_000_000
 Say = Callable[[str], None]
 
 
+@together()
 def experiment(
     models: Sequence[str | Model],
     *,

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ...errors import CircuitryError, expected
 from ...models.loading import load
+from ...progress import together
 from ...store.files import write_csv
 from ..experiment.plan import Settings
 from ..experiment.run import experiment
@@ -83,6 +84,7 @@ _EXPECTED = (
 )
 
 
+@together()
 def replicate(
     models: Sequence[str] | None = None,
     *,

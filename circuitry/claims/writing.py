@@ -10,7 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ from ..results.recorded import filled, path_among, paths_of
 from ..results.table import PatchingTable
 from ..suites.folder import read_record
 from ..suites.result import Component, SuiteResult
-from ..thresholds import DOES_TASK
-from .intervals import ratios
+from ..thresholds import DOES_TASK, LEVEL
+from .intervals import Estimate, ratios
 
-FAR = 5.0
+FAR = 4.0
 """How many times as far as the end of its interval a bound lies from a number."""
 SURE = 0.999
 """Confidence of the interval whose lower end is the bound of an accuracy."""
@@ -54,7 +54,10 @@ def claims_of(folder: str | Path) -> str:
         record, (entries, left_out) = dict(result.record), _found(result)
     if not entries:
         raise CircuitryError(f"the run in {path} found nothing that a claim could say; more examples may help")
-    comment = [f"# What the run in {path.name} found. Check it, or check it on other prompts:", "#   circuitry check FILE --seed 1"]
+    comment = [
+        f"# What the run in {path.name} found. Check it, or check it on other prompts:",
+        "#   circuitry check FILE --seed 1",
+    ]
     comment += [f"# left out, since its bound would not be above zero: {text}" for text in left_out]
     return "\n".join([*comment, *_lines(_model(record), entries)]) + "\n"
 
@@ -95,18 +98,18 @@ def _task(record: Mapping[str, Any], **changed: Any) -> Entry:
 
 
 def _found(result: SuiteResult) -> tuple[list[Entry], list[str]]:
-    entries, left_out, sites = list(_accuracies(result)), list[str](), list[tuple[PathValue, Entry, float]]()
-    first = result.summary.components[0].table if result.summary.components else ""
-    for component in result.summary.components:
-        made = _component(result, component)
-        if made is None:
+    """The claims, and the components that none could be made of."""
+    entries, left_out = list(_accuracies(result)), list[str]()
+    measured = [(component, one) for component in result.summary.components if (one := _effect(result, component))]
+    for component, one in measured:
+        if (bound := _bound(one.estimate.value, one.margin)) is None:
             left_out.append(f"{component.node}, {component.role}, {component.normalized:.0%}")
             continue
-        entry, path, margin = made
-        entries.append(entry)
-        if component.table == first:
-            sites.append((path, entry, margin))
-    entries += _together(result, sites)
+        at = f" at {component.position}" if component.position else ""
+        text = f"{component.node}, {component.role}{at}, has {component.normalized:.0%} of the effect in the run."
+        entries.append({"text": text, **one.entry, "effect": str(one.path), **bound})
+    first = result.summary.components[0].table if measured else ""
+    entries += _together(result, [one for component, one in measured if component.table == first])
     entries += _scored(result)
     return entries, left_out
 
@@ -129,8 +132,18 @@ def _accuracies(result: SuiteResult) -> Iterator[Entry]:
         }
 
 
-def _component(result: SuiteResult, component: Component) -> tuple[Entry, PathValue, float] | None:
-    """The claim on a component's effect with its path and margin; None if it cannot be said with a bound beyond zero."""
+@dataclass(frozen=True)
+class _Effect:
+    """The effect of a component in the run: its closed path, what else a claim on it needs, and how far off its bound lies."""
+
+    path: PathValue
+    entry: Entry
+    estimate: Estimate
+    margin: float
+
+
+def _effect(result: SuiteResult, component: Component) -> _Effect | None:
+    """A component's effect; None if its table does not say which path, task and metric it is of."""
     table = result.tables.get(component.table)
     if table is None:
         return None
@@ -138,23 +151,16 @@ def _component(result: SuiteResult, component: Component) -> tuple[Entry, PathVa
     path = _path(table, values)
     for axis, value in values.items():
         table = table.select(axis, value)
-    if path is None or not isinstance(table.provenance.get("task"), Mapping):
+    metric = _metric(table)
+    if path is None or metric is None or not isinstance(table.provenance.get("task"), Mapping):
         return None
-    metric = next((metric.name for metric in METRICS.values() if metric.unit == table.unit), None)
-    [estimate] = ratios(table, 0.95)
+    [estimate] = ratios(table, LEVEL)
     margin = FAR * max(estimate.value - estimate.low, estimate.high - estimate.value)
-    bound = _bound(estimate.value, margin)
-    if bound is None or metric is None:
-        return None
-    at = f" at {component.position}" if component.position else ""
-    entry = {
-        "text": f"{component.node}, {component.role}{at}, has {component.normalized:.0%} of the effect in the run.",
-        "task": _task(table.provenance["task"]),
-        "effect": str(path),
-        **_choices(table, metric),
-        **bound,
-    }
-    return entry, path, margin
+    return _Effect(path, {"task": _task(table.provenance["task"]), **_choices(table, metric, "logit")}, estimate, margin)
+
+
+def _metric(table: PatchingTable) -> str | None:
+    return next((metric.name for metric in METRICS.values() if metric.unit == table.unit), None)
 
 
 def _path(table: PatchingTable, values: Mapping[str, Any]) -> PathValue | None:
@@ -168,26 +174,25 @@ def _path(table: PatchingTable, values: Mapping[str, Any]) -> PathValue | None:
     return replace(path, legs=tuple(legs))
 
 
-def _choices(table: PatchingTable, metric: str) -> Entry:
+def _choices(table: PatchingTable, metric: str, usual: str) -> Entry:
     """Options of the patch that are not the defaults."""
     given = {
-        "metric": metric if metric != "logit" else None,
+        "metric": metric if metric != usual else None,
         "direction": "denoising" if table.provenance.get("base") == "corrupted" else None,
         "intervention": kind if (kind := table.provenance.get("intervention")) != "resample" else None,
     }
     return {name: value for name, value in given.items() if value}
 
 
-def _together(result: SuiteResult, sites: list[tuple[PathValue, Entry, float]]) -> Iterator[Entry]:
+def _together(result: SuiteResult, ends: list[_Effect]) -> Iterator[Entry]:
     """The components that act last, patched at once, if their paths differ in the source only."""
-    if len(sites) < 2 or len({path.legs for path, _, _ in sites}) > 1 or not math.isfinite(result.summary.explained):
+    explained, together = result.summary.explained, result.summary.together
+    sources = tuple(dict.fromkeys(site for one in ends for site in one.path.sources))
+    if len(ends) < 2 or len({one.path.legs for one in ends}) > 1 or len(sources) < len(ends) or not math.isfinite(explained):
         return
-    sources = tuple(dict.fromkeys(site for path, _, _ in sites for site in path.sources))
-    bound = _bound(result.summary.explained, max(margin for _, _, margin in sites))
-    if bound is not None and len(sources) == len(sites):
-        same = {name: value for name, value in sites[0][1].items() if name not in ("text", "at_least", "at_most")}
-        text = f"{result.summary.together} together have {result.summary.explained:.0%} of the effect in the run."
-        yield {"text": text[0].upper() + text[1:], **same, "effect": str(PathValue(sources, sites[0][0].legs)), **bound}
+    if (bound := _bound(explained, max(one.margin for one in ends))) is not None:
+        text = f"{together[0].upper()}{together[1:]} together have {explained:.0%} of the effect in the run."
+        yield {"text": text, **ends[0].entry, "effect": str(PathValue(sources, ends[0].path.legs)), **bound}
 
 
 def _scored(result: SuiteResult) -> Iterator[Entry]:
@@ -200,9 +205,8 @@ def _scored(result: SuiteResult) -> Iterator[Entry]:
         return
     whole = effects["nothing kept"]
     kept = PatchingTable.of([{}], (whole - effects["circuit"])[None], 0 * whole, whole, table.unit)
-    [estimate] = ratios(kept, 0.95)
-    bound = _bound(estimate.value, FAR * (estimate.value - estimate.low))
-    metric = next((metric.name for metric in METRICS.values() if metric.unit == table.unit), None)
+    [estimate] = ratios(kept, LEVEL)
+    bound, metric = _bound(estimate.value, FAR * (estimate.value - estimate.low)), _metric(table)
     if bound is None or metric is None:
         return
     kinds = {component.node: parse_node(component.node).family for component in components}
@@ -211,7 +215,7 @@ def _scored(result: SuiteResult) -> Iterator[Entry]:
         "text": f"If only the circuit is kept, {estimate.value:.2f} of the behaviour remains in the run.",
         "task": _task(table.provenance["task"]),
         "faithfulness": nodes,
-        **_choices(table, metric if metric != "logit_difference" else "logit"),
+        **_choices(table, metric, "logit_difference"),
         **bound,
     }
 

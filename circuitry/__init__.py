@@ -15,6 +15,7 @@ from .prompting import Task, task
 
 if TYPE_CHECKING:
     from . import universality
+    from .claims import check
     from .evidence import Offsets, Scores, Sensitivity, off_by_one, score, sensitivity
     from .executing.open import executor
     from .features.activations import activations
@@ -40,6 +41,7 @@ _LAZY = {
     "TableSpec": "suites",
     "activations": "features.activations",
     "bundled": "models",
+    "check": "claims",
     "convert": "models",
     "discover": "discovery",
     "executor": "executing.open",
@@ -82,6 +84,7 @@ __all__ = [
     "activations",
     "axis",
     "bundled",
+    "check",
     "convert",
     "discover",
     "executor",
@@ -105,6 +108,7 @@ __all__ = [
 
 _PACKAGES = (
     "benchmarks",
+    "claims",
     "compiled",
     "discovery",
     "drawing",

@@ -1,5 +1,5 @@
 """The command line: ``circuitry run | demo | report | compare | view | discover | patch | explain | sensitivity | offsets | graph | models |
-convert | benchmark discovery | circuits | universality | replicate | activations | sae train | sae sweep | sae evaluate | sae encode | sae latents | mppc | features``.
+convert | benchmark discovery | circuits | universality | replicate | check | claims | activations | sae train | sae sweep | sae evaluate | sae encode | sae latents | mppc | features``.
 
 Imports torch only in commands that need it.
 """
@@ -15,7 +15,7 @@ import typer
 from .. import __version__
 from ..errors import CircuitryError
 from ..progress import IMPORTS, importing, slow
-from . import activations, benchmark, convert, discover, experiments, features, graphs, mppc, sae, suites, universality, view
+from . import activations, benchmark, claims, convert, discover, experiments, features, graphs, mppc, sae, suites, universality, view
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """The error numbers of a disk that is full, over its quota, or read-only."""
@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (suites, view, discover, experiments, universality, mppc, features, activations, graphs, convert):
+for part in (suites, view, discover, experiments, claims, universality, mppc, features, activations, graphs, convert):
     app.add_typer(part.app)
 app.add_typer(benchmark.app, name="benchmark", help="Measure circuitry on models whose circuits are known.", no_args_is_help=True)
 app.add_typer(

@@ -120,6 +120,8 @@ EXAMPLES = {
     "explain": 'circuitry explain bundled:mamba "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state" --axis layer=2,3',
     "sensitivity": 'circuitry sensitivity bundled:mamba "ssm_state[{layer}] @ B+3 -> logits freezing ssm_state" --out grid.png',
     "offsets": "circuitry offsets bundled:mamba bundled:gpt_neox --examples 32 --out offsets.png",
+    "check": "circuitry check claims.yaml --json verdicts.json",
+    "claims": "circuitry claims runs/induction-mamba --out claims.yaml",
     "graph": "circuitry graph mamba --out mamba.svg",
     "models": "circuitry models",
     "convert": "circuitry convert mamba-130m mamba-130m-safe",

@@ -28,7 +28,7 @@ LAYERS = (
     {"evidence"},
     {"suites", "features"},
     {"studies"},
-    {"universality"},
+    {"universality", "claims"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 LIGHT = ("circuitry", "circuitry.paths", "circuitry.architecture", "circuitry.prompting", "circuitry.planning")

@@ -1,0 +1,96 @@
+"""The intervals of claims, against textbooks and against the truth of drawn samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from circuitry.claims import Bound, Verdict
+from circuitry.claims.intervals import apart, difference, means, proportions, ratios
+from circuitry.results import PatchingTable
+
+
+def table(effects: Any, whole: Any) -> PatchingTable:
+    cells = [{"cell": number} for number in range(len(effects))]
+    return PatchingTable.of(cells, np.asarray(effects, float), np.zeros(len(effects[0])), np.asarray(whole, float), "logit")
+
+
+def test_a_normalized_effect_has_fiellers_interval() -> None:
+    """Fieller (1954): the ratios that a t test of effect - ratio * whole does not reject."""
+    rng = np.random.default_rng(0)
+    whole = rng.normal(10, 2, 200)
+    effect = 0.7 * whole + rng.normal(0, 2, 200)
+    tried = np.linspace(0.6, 0.8, 4001)
+    kept = tried[stats.ttest_1samp(effect[:, None] - tried * whole[:, None], 0).pvalue > 0.05]
+    [estimate] = ratios(table([effect], whole), 0.95)
+    assert estimate.value == pytest.approx(effect.mean() / whole.mean())
+    assert [estimate.low, estimate.high] == pytest.approx([kept[0], kept[-1]], abs=0.004)
+
+
+def test_intervals_of_several_cells_hold_together() -> None:
+    """Twenty cells: all twenty intervals contain their means in about 95 of 100 samples; single intervals would in 36."""
+    rng, covered, alone = np.random.default_rng(1), 0, 0
+    for _ in range(200):
+        drawn = table(rng.normal(0, 1, (20, 48)), np.ones(48))
+        covered += all(one.low <= 0 <= one.high for one in means(drawn, 0.95))
+        se = drawn.sem().to_numpy() * stats.t.ppf(0.975, 47)
+        alone += bool((np.abs(drawn.mean().to_numpy()) <= se).all())
+    assert 0.9 <= covered / 200 and alone / 200 < 0.6
+
+
+def test_an_accuracy_has_the_interval_of_clopper_and_pearson() -> None:
+    right = np.array([[1.0] * 29 + [0.0] * 3])
+    [estimate] = proportions(table(right, np.ones(32)), 0.9)
+    expected = stats.beta.ppf([0.05, 0.95], [29, 30], [4, 3])
+    assert [estimate.low, estimate.high] == pytest.approx(expected)
+
+
+def test_without_variance_an_interval_has_no_width() -> None:
+    [estimate] = ratios(table(np.full((1, 8), 5.0), np.full(8, 20.0)), 0.95)
+    assert estimate.low == estimate.high == estimate.value == 0.25
+
+
+def test_nothing_is_decided_by_one_example_or_without_an_effect_of_the_whole() -> None:
+    noise = np.random.default_rng(0).normal(0, 1, 16)
+    for estimate in (*ratios(table([[1.0]], [2.0]), 0.95), *ratios(table([noise], noise[::-1]), 0.95)):
+        assert np.isnan(estimate.low) and Bound(at_least=-99.0).decide(estimate.low, estimate.high) is Verdict.OPEN
+
+
+def test_a_difference_is_paired_if_the_prompts_are_the_same() -> None:
+    """What both sides share cancels in pairs; two samples would have an interval a hundred times as wide."""
+    rng = np.random.default_rng(0)
+    shared, small = rng.normal(0, 10, (1, 64)), rng.normal(1, 0.1, (1, 64))
+    first, second = (
+        PatchingTable.of([{}], values, np.zeros(64), np.ones(64), "logit", {"task": "one"}) for values in (shared + small, shared)
+    )
+    paired = difference(first, second, "effect", 0.95)
+    student = stats.ttest_1samp(small[0], 0).confidence_interval()
+    assert [paired.low, paired.high] == pytest.approx([student.low, student.high], abs=0.005)
+    unpaired = apart(means(first, 0.95)[0], means(second, 0.95)[0])
+    assert unpaired.high - unpaired.low > 50 * (paired.high - paired.low)
+
+
+@pytest.mark.parametrize(
+    ("bound", "low", "high", "verdict"),
+    [
+        (Bound(0.5), 0.5, 0.6, "holds"),
+        (Bound(0.5), 0.4, 0.4999, "does not hold"),
+        (Bound(0.5), 0.4, 0.5, "cannot be decided"),
+        (Bound(None, 0.5), 0.4, 0.5, "holds"),
+        (Bound(None, 0.5), 0.51, 0.6, "does not hold"),
+        (Bound(0.2, 0.5), 0.3, 0.4, "holds"),
+        (Bound(0.2, 0.5), 0.3, 0.6, "cannot be decided"),
+        (Bound(0.2, 0.5), 0.6, 0.7, "does not hold"),
+    ],
+)
+def test_a_verdict_is_where_the_interval_lies(bound: Bound, low: float, high: float, verdict: str) -> None:
+    assert str(bound.decide(low, high)) == verdict
+
+
+def test_rounding_decides_nothing() -> None:
+    assert str(Bound(1.0).decide(1 - 1e-7, 1 - 1e-7, 1e-6)) == "holds"
+    assert str(Bound(1.0).decide(1 - 1e-5, 1 - 1e-5, 1e-6)) == "does not hold"
+    assert str(Bound(None, 0.0).decide(1e-7, 1e-7, 1e-6)) == "holds"

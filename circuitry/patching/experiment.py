@@ -16,6 +16,7 @@ from ..models.model import Model
 from ..paths.labelled import Labelled, labelled
 from ..paths.parse import parse
 from ..paths.values import Path, Site
+from ..planning.explain import Explanation
 from ..planning.explain import explain as explain_plan
 from ..planning.interventions import Intervention
 from ..planning.metrics import METRICS, Metric
@@ -176,7 +177,7 @@ def explain(
     baseline: int | RandomNodes = RANDOM_NODES,
     executor: ExecutorLike = DEFAULT,
     lint: Lint = True,
-) -> str:
+) -> Explanation:
     """What ``patch`` would run, in words, for the same arguments. Runs nothing.
 
     ``cost`` is what the executor expects for all cells, with the random nodes. ``live`` is there if the executor computes only a part

@@ -23,7 +23,7 @@ def of_graph(graph: Graph) -> Iterator[Markup]:
     yield heading(f"{graph.name} graph", f"{len(graph.nx):,} nodes, {graph.nx.number_of_edges():,} edges")
     windows, kinds = sorted(set(graph.windows.values())), dict.fromkeys(graph.layout)
     yield facts([
-        *((f"sizes: {name}", size) for name, size in graph.sizes.items()),
+        *((name, size) for name, size in graph.sizes.items() if size),
         ("sliding windows", ", ".join(map(str, windows))),
         ("layers by kind", ", ".join(f"{graph.layout.count(kind)} x {kind}" for kind in kinds)),
         ("layers with experts", len(graph.experts) or ""),

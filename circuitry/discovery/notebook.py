@@ -11,7 +11,6 @@ from ..colours import number
 from ..drawing.notebook import drawn
 from ..html.formats import interval, percent, small
 from ..html.output import Format, details, frame, heading, part
-from .question import PLURAL
 
 if TYPE_CHECKING:
     from .result import Discovery
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
 def of_discovery(found: Discovery) -> Iterator[Markup]:
     """What was ranked and verified, and the best cells; of nodes and latents also their picture."""
     asked = found.question
-    yield heading(
-        f"{asked.task.name} in {asked.model.name}", f"{found.size:,} {PLURAL[found.level]} at positions, by {found.method}"
-    )
-    yield part("said", found.sentences())
+    first, *rest = found.sentences()
+    yield heading(f"{asked.task.name} in {asked.model.name}", first.partition(": ")[2])
+    if rest:
+        yield part("said", rest)
     if found.level != "edge" and found.cells(1):
         yield drawn(found.diagram())
     ranking = found.ranking

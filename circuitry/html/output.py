@@ -33,7 +33,8 @@ def output(*parts: Markup) -> str:
     >>> print(output(lines("<b>"))[:23], "&lt;b&gt;" in output(lines("<b>")))
     <div class="circuitry"> True
     """
-    return str(_macros().output(parts, Markup(_style()), Markup(_script())))
+    script = Markup(_script()) if any("sortable" in part for part in parts) else ""
+    return str(_macros().output(parts, Markup(_style()), script))
 
 
 def heading(text: object, note: object = "") -> Markup:
@@ -81,6 +82,15 @@ def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
     return Markup(_macros().facts([(name, str(value)) for name, value in pairs if str(value)]))
 
 
+def steps(rows: Iterable[tuple[str, str]]) -> Markup:
+    """Sentences, each with its label in front, one below the other.
+
+    >>> "<th scope=\\"row\\">kind</th>" in steps([("kind", "total effect")])
+    True
+    """
+    return Markup(_macros().steps(list(rows)))
+
+
 def details(summary: str, *parts: Markup) -> Markup:
     """Parts that a click opens.
 
@@ -99,7 +109,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], formats: dict[s
     True
     """
     every = [list(row) for row in rows]
-    numeric = [all(_is_number(row[k]) for row in every) and bool(every) for k in range(len(columns))]
+    numeric = [bool(every) and all(_is_number(row[k]) for row in every) for k in range(len(columns))]
     shown = [[_text(value, (formats or {}).get(name)) for name, value in zip(columns, row, strict=True)] for row in every]
     return Markup(_macros().table(list(zip(columns, numeric, strict=True)), shown[:MOST_ROWS], len(shown)))
 
@@ -133,7 +143,7 @@ def part(name: str, *values: Any) -> Markup:
 
 
 def _is_number(value: Any) -> bool:
-    return hasattr(value, "__float__") and not isinstance(value, bool)
+    return value is None or (hasattr(value, "__float__") and not isinstance(value, bool))
 
 
 def _text(value: Any, format: Format | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from ..html.output import caption, code, facts, heading
+from ..html.output import caption, code, facts, heading, steps
 
 if TYPE_CHECKING:
     from .explain import Explanation
@@ -19,12 +19,12 @@ def of_explanation(plan: Explanation) -> Iterator[Markup]:
     """The paths, what is run with a label for each line, and the remarks.
 
     >>> from circuitry.planning.explain import Explanation
-    >>> "<dt>table</dt><dd>1 cell</dd>" in "".join(of_explanation(Explanation("a -> b\\n  table      1 cell")))
+    >>> "<td>1 cell</td>" in "".join(of_explanation(Explanation("a -> b\\n  table      1 cell")))
     True
     """
     for path in plan.paths:
         yield code(path)
-    yield facts(plan.rows)
+    yield steps(plan.rows)
     yield caption(" ".join(plan.remarks))
 
 

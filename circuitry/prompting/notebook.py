@@ -28,6 +28,6 @@ def of_task(task: Task) -> Iterator[Markup]:
         ("seed", task.seed),
         *((name, repr(value)) for name, value in task.options.items()),
         ("positions", ", ".join(definition.positions)),
-        ("an open position is", ", ".join(definition.sweep)),
+        ("swept positions", ", ".join(definition.sweep)),
         ("own metrics", ", ".join(definition.metrics)),
     ])  # fmt: skip

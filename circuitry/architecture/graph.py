@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
 from ..errors import CircuitryError, UnknownNameError, suggest
+from ..html.shown import Shown
 from ..paths.parse import parse_node
 from ..paths.values import Node
 from .distances import Distances
@@ -21,8 +22,11 @@ from .reach import Reach
 from .rules import Edge
 from .terms import Terms, is_mark
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
-class Graph:
+
+class Graph(Shown):
     """The computational graph of an architecture at given sizes. ``g.ssm_state`` is a node family for path specs.
 
     ``nx`` is the networkx graph: nodes are ``circuitry.paths.Node`` values (ports are nodes of their own), edges carry
@@ -33,6 +37,11 @@ class Graph:
     >>> str(g.ssm_state[1] @ "B" + 1 >> g.logits)
     'ssm_state[1] @ B+1 -> logits'
     """
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_graph
+
+        return of_graph(self)
 
     def __init__(
         self,

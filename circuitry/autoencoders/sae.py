@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import CircuitryError, suggest
+from ..html.shown import Shown
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 KINDS = ("relu", "topk", "jumprelu")
 
@@ -96,7 +100,7 @@ class SAEConfig:
         return 1.0 if self.kind == "topk" else float((2 * self.width / self.features) ** 0.5)
 
 
-class SAE(nn.Module):
+class SAE(Shown, nn.Module):
     """A sparse autoencoder of activations of width D with F features, in float32.
 
     f = activation(x W_enc + b_enc) and x̂ = f W_dec + b_dec, with W_enc (D, F), b_enc (F,), W_dec (F, D), b_dec (D,): the rows of
@@ -107,6 +111,11 @@ class SAE(nn.Module):
     About half of all features then fire, and x̂ is close to x. Of a topk SAE, which the paper does not have, they have norm 1. The
     encoder of a transcoder is drawn as the directions are, since it reads another node.
     """
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_sae
+
+        return of_sae(self)
 
     def __init__(self, config: SAEConfig, seed: int = 0) -> None:
         super().__init__()

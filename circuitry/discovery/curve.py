@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..html.shown import Shown
 from ..results.statistics import resampling
 from ..thresholds import LEVEL, RESAMPLES
 from .latent_runs import LatentRuns
@@ -67,7 +68,7 @@ def measured(question: Question, kept: Sequence[NDArray[np.bool_]], desc: str = 
 
 
 @dataclass(frozen=True)
-class Curve:
+class Curve(Shown):
     """Faithfulness by circuit size. ``frame`` has a row for each size: ``fraction`` and ``edges`` (or ``latents``), ``faithfulness`` with its interval
     (``low``, ``high``: a bootstrap over prompts), and ``random``, ``random_low``, ``random_high``: mean, least and most of random circuits.
 

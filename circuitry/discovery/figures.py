@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import matplotlib
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from ..colours import CATEGORIES, FOUND, LINE, OTHERS
-from ..drawing.figures import STYLE
+from ..drawing.figures import STYLE, Figure
 from .curve import Curve
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from ..html.shown import Shown
 from .circuit import EdgeCircuit
 from .question import Question
 from .scores import EdgeScores, score_edges
@@ -18,7 +19,7 @@ PERMUTATIONS = 2000
 
 
 @dataclass(frozen=True)
-class Hypotheses:
+class Hypotheses(Shown):
     """``frame`` has a row for each test: ``hypothesis``, its name; ``statistic``; ``p``; and ``holds``, whether the circuit passes at the
     ``level``: equivalence and independence if they are not rejected, the others if their null hypothesis is."""
 

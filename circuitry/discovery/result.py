@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..drawing.circuit import Circuit
 from ..errors import CircuitryError, whole
+from ..html.shown import Shown
 from ..results.statistics import resampling
 from ..results.table import PatchingTable
 from ..results.top_1 import below_threshold
@@ -26,12 +27,15 @@ from .question import PLURAL, Question, Scores
 from .saving import SHOWN, save
 from .wiring import edge
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 DRAWN = 24
 """How many nodes or latents a diagram shows, if nobody says."""
 
 
 @dataclass
-class Discovery:
+class Discovery(Shown):
     """Edges (or nodes, or latents and errors) at positions, ranked by attribution, and the exact effects of the best.
 
     ``scores`` [example, item, label] are the attributions on the prompts of ``question``; ``exact`` has the effects of the verified
@@ -45,6 +49,11 @@ class Discovery:
     exact: Mapping[tuple[int, int], NDArray[np.float64]]
     ends: tuple[NDArray[np.float64], NDArray[np.float64]]
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_discovery
+
+        return of_discovery(self)
 
     def __repr__(self) -> str:
         return self.text()
@@ -267,6 +276,13 @@ class Discovery:
 
     def text(self) -> str:
         """The best cells in words."""
+        lines = self.sentences()
+        shown = self.ranking.head(12)
+        lines.append(shown.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+        return "\n".join(lines)
+
+    def sentences(self) -> list[str]:
+        """What was ranked and verified, in sentences."""
         lines = [
             f"{self.question.task.name} in {self.question.model.name}: {self.size:,} {PLURAL[self.level]} at positions ranked by {self.method} on "
             f"{len(self.question.prompts)} prompts"
@@ -282,9 +298,7 @@ class Discovery:
             )
         if self.level == "latent":
             lines += in_words(self.shares)
-        shown = self.ranking.head(12)
-        lines.append(shown.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
-        return "\n".join(lines)
+        return lines
 
 
 def _agreement(rows: pd.DataFrame) -> dict[str, float]:

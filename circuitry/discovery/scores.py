@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from ..html.shown import Shown
 from ..results.statistics import resampling
 from ..results.writing import count
 from ..thresholds import LEVEL, RESAMPLES
@@ -16,13 +19,16 @@ from .circuit import Cell, EdgeCircuit
 from .curve import Measured, measured
 from .question import Question
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 Mask = NDArray[np.bool_]
 MOST = 40
 """How many edges of a circuit are removed, one at a time: the first, which are the strongest in a discovered circuit."""
 
 
 @dataclass(frozen=True)
-class EdgeScores:
+class EdgeScores(Shown):
     """Scores of a circuit of edges, each with its interval (a bootstrap over prompts).
 
     ``faithfulness``: f of the run that keeps only the circuit's edges (everything else is cut: "tree patching" in auto-circuit's
@@ -43,6 +49,11 @@ class EdgeScores:
     minimality: pd.DataFrame
     outsiders: list[float]
     measured: Measured = field(repr=False)
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_edge_scores
+
+        return of_edge_scores(self)
 
     def __repr__(self) -> str:
         return self.text()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, Self
 from ..architecture.export import quoted
 from ..colours import arrow_colour, clipped, fill, ink, number
 from ..errors import CircuitryError, suggest
+from ..html.shown import Shown
 from ..store.files import write_whole
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -76,7 +78,7 @@ class CircuitEdge:
 
 
 @dataclass(frozen=True)
-class Circuit:
+class Circuit(Shown):
     """Nodes and edges over token positions, which are listed in the order of the text.
 
     Raises CircuitryError for a repeated name, for an edge to a node that does not exist, and for an unknown position.
@@ -92,6 +94,11 @@ class Circuit:
     nodes: tuple[CircuitNode, ...]
     edges: tuple[CircuitEdge, ...]
     unit: str = "change of logit"
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_circuit
+
+        return of_circuit(self)
 
     def __post_init__(self) -> None:
         names = [node.name for node in self.nodes]

@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
@@ -19,6 +18,7 @@ from matplotlib.textpath import TextPath
 
 from ..colours import FAINT, INK
 from ..errors import CircuitryError
+from .figures import Figure
 from .geometry import Box, Points, shortened
 
 Span: TypeAlias = tuple[float, float]

@@ -6,14 +6,15 @@ choice is a setting, and a finding holds in n of m settings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ..architecture.graph import Graph
 from ..errors import CircuitryError, no_effect
+from ..html.shown import Shown
 from ..models.model import Model
 from ..patching.experiment import patch
 from ..paths.parse import parse, parse_node
@@ -26,6 +27,9 @@ from ..progress import together
 from ..prompting.task import Task
 from ..results.table import PatchingTable
 from ..thresholds import SIGNIFICANT
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 METRICS = ("logit", "logit_difference", "log_probability")
 """The default metrics: one on each scale, of those that are signed."""
@@ -40,7 +44,7 @@ SETTING = ("ablation", "direction", "frozen", "metric")
 
 
 @dataclass
-class Sensitivity:
+class Sensitivity(Shown):
     """A finding in every setting.
 
     ``frame`` has a row for each setting: the four choices, the strongest cell, the ``normalized`` effect of the finding's cell
@@ -53,6 +57,11 @@ class Sensitivity:
     frame: pd.DataFrame
     tables: dict[tuple[str, str, str], PatchingTable] = field(repr=False, default_factory=dict)
     provenance: dict[str, Any] = field(repr=False, default_factory=dict)
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_sensitivity
+
+        return of_sensitivity(self)
 
     @property
     def held(self) -> int:

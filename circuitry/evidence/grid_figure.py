@@ -7,9 +7,8 @@ import textwrap
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from ..drawing.figures import COLOURS, STYLE, centred
+from ..drawing.figures import COLOURS, STYLE, Figure, centred
 from .grid import AS_WRITTEN, Sensitivity
 
 _WAYS = ["ablation", "direction", "frozen"]

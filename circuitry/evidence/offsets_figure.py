@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 from matplotlib.colors import TwoSlopeNorm
-from matplotlib.figure import Figure
 
 from ..colours import FOUND, OTHERS, PERHAPS
+from ..drawing.figures import Figure
 from ..thresholds import CARRIES
 from .write_profile import position_name
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
 from ..errors import CircuitryError
+from ..html.shown import Shown
 from ..results.table import PatchingTable
 from ..store.files import write_whole
 from ..thresholds import CARRIES
 from .write_profile import position_name
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 NUMBERS = ("effect", "share", "low", "high", "q")
 
@@ -45,7 +49,7 @@ class Verdict:
 
 
 @dataclass
-class Offsets:
+class Offsets(Shown):
     """The result of ``off_by_one``.
 
     ``frame`` has a row for every model, layer (and "all") and offset: ``effect`` as a fraction of the whole effect, with the
@@ -58,6 +62,11 @@ class Offsets:
     verdicts: tuple[Verdict, ...]
     tables: dict[str, PatchingTable]
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_offsets
+
+        return of_offsets(self)
 
     def __repr__(self) -> str:
         return self.text()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..architecture.graph import Graph
 from ..discovery.circuit import EdgeCircuit
 from ..errors import CircuitryError, no_effect
+from ..html.shown import Shown
 from ..models.model import Model
 from ..patching.experiment import patch
 from ..patching.measured import MetricLike
@@ -33,6 +34,8 @@ from ..results.table import PatchingTable
 from ..results.writing import count
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from ..discovery.scores import EdgeScores
 
 Floats = NDArray[np.float64]
@@ -40,7 +43,7 @@ Nodes = frozenset[Node]
 
 
 @dataclass
-class Scores:
+class Scores(Shown):
     """Scores of a circuit, with those of random sets of the same size and kind.
 
     ``faithfulness``: f(C), with its bootstrap ``interval`` over examples; ``random``: f of each random set. ``completeness``:
@@ -57,6 +60,11 @@ class Scores:
     minimality: pd.DataFrame
     outsiders: list[float]
     table: PatchingTable
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_scores
+
+        return of_scores(self)
 
     def __repr__(self) -> str:
         return self.text()

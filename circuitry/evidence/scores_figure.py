@@ -6,11 +6,10 @@ from itertools import chain
 from typing import Any
 
 import matplotlib
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..colours import FOUND, LINE
-from ..drawing.figures import STYLE
+from ..drawing.figures import STYLE, Figure
 from .scores import Scores, all_of
 
 

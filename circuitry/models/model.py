@@ -6,8 +6,9 @@ import copy
 import functools
 import hashlib
 import warnings
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from ..architecture.definitions import definition_for
 from ..architecture.graph import Graph
 from ..errors import ModelError
+from ..html.shown import Shown
 from ..native.own import causal_class
 from ..prompting.vocabulary import Vocabulary
 from .attention import AttentionTap, most_positions
@@ -28,8 +30,11 @@ from .routers import attach, routed
 from .spread import input_device, is_spread, stored
 from .unrounded import in_float64
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
-class Model(HasLatents):
+
+class Model(Shown, HasLatents):
     """A causal language model ready for patching. Made by ``circuitry.load``.
 
     ``hf`` is the instrumented Hugging Face module (in eval mode; ``hf.generate`` works), ``net`` the same wrapped for nnsight,
@@ -38,6 +43,11 @@ class Model(HasLatents):
     """
 
     _borrowed: Borrowed | None = None
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_model
+
+        return of_model(self)
 
     def __init__(self, hf: Any, tokenizer: Any = None, name: str = "model", graph: str | None = None) -> None:
         self.name, self.tokenizer, self._file = name, tokenizer, graph
@@ -78,6 +88,16 @@ class Model(HasLatents):
     def net(self) -> Any:
         """The module wrapped for nnsight. Raises ModelError once the model is released."""
         return self._loaded(self._net)
+
+    @property
+    def released(self) -> bool:
+        """Whether ``release`` was called, so that the model cannot run.
+
+        >>> import circuitry as ct
+        >>> ct.load("bundled:mamba").released
+        False
+        """
+        return self._hf is None
 
     def _loaded(self, module: Any) -> Any:
         if module is None:

@@ -17,6 +17,7 @@ from ..models.model import Model
 from ..paths.labelled import Labelled, labelled
 from ..paths.parse import parse
 from ..paths.values import Path, Site
+from ..planning.explain import Explanation
 from ..planning.explain import explain as explain_plan
 from ..planning.interventions import Intervention
 from ..planning.metrics import METRICS, Metric
@@ -229,7 +230,7 @@ def explain(
     baseline: int | RandomNodes = RANDOM_NODES,
     executor: ExecutorLike = DEFAULT,
     lint: Lint = True,
-) -> str:
+) -> Explanation:
     """What ``patch`` would run, in words, for the same arguments. Runs nothing.
 
     ``patches`` counts what the progress bar counts: every cell and every random node on every example. ``cost`` is what the executor

@@ -32,7 +32,7 @@ def provenance(model: Model, task: Task, plan: Plan, metric: Metric, prompts: Pr
         "path": plan.title,
         "paths": {label: str(path) for label, path in plan.named.items()},
         "path_data": {str(label): to_data(path) for label, path in (plan.named or {"": plan.path}).items()},
-        "plan": explain_plan(plan),
+        "plan": str(explain_plan(plan)),
         "model": model.name,
         **commit(model),
         "task": task.record,

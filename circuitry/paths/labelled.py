@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CircuitryError
+from ..html.shown import Shown
 from .values import Path
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labelled(Shown):
     """Paths by label; the labels are the first axis of their table, called ``axis``."""
 
     axis: str

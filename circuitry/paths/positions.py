@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import CircuitryError, expected
+from ..html.shown import Shown
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 
 @dataclass(frozen=True)
-class Axis:
+class Axis(Shown):
     """An index or position left open: the result is a table over it. Written ``{name}``.
 
     >>> str(Axis("layer"))
@@ -18,15 +23,23 @@ class Axis:
 
     name: str
 
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_text
+
+        return of_text(self)
+
     def __str__(self) -> str:
         return f"{{{self.name}}}"
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 Index: TypeAlias = int | Axis
 
 
 @dataclass(frozen=True)
-class Position:
+class Position(Shown):
     """A token position: a name the task knows, a number or an open axis, plus an offset.
 
     >>> str(Position("B") + 1), str(Position(Axis("pos")) - 2), str(Position(7))
@@ -36,12 +49,20 @@ class Position:
     base: str | int | Axis
     offset: int = 0
 
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_text
+
+        return of_text(self)
+
     def __post_init__(self) -> None:
         if isinstance(self.base, int) and (self.base < 0 or self.offset):
             raise CircuitryError(f"expected a position as one number from 0 up, got {self.base}{self.offset:+d}")
 
     def __str__(self) -> str:
         return f"{self.base}{self.offset:+d}" if self.offset else f"{self.base}"
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __add__(self, offset: int) -> Position:
         return self._shifted(offset)

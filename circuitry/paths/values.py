@@ -8,13 +8,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
 
 from ..errors import CircuitryError, UnknownNameError, expected
+from ..html.shown import Shown
 from .positions import Axis, Index, Position, check_index
 from .scanner import WORDS, Scanner
 from .terms import LATENT, TERMS, Term
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 PositionLike: TypeAlias = Position | str | int | Axis
 
@@ -41,8 +46,13 @@ def placed(kind: str, base: str | int, offset: int) -> Position:
     return Position(Axis(str(base)) if kind == "axis" else base, offset)
 
 
-class _Operators:
+class _Operators(Shown):
     """What a node and a site have in common: ``>>`` to a target, and refusals that explain themselves."""
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_text
+
+        return of_text(self)
 
     def _site(self) -> Site:
         raise NotImplementedError
@@ -100,6 +110,9 @@ class Node(_Operators):
             [f"{self.family}{indices}", *([self.port] if self.port else []), *([str(self.term)] if self.term else [])]
         )
 
+    def __repr__(self) -> str:
+        return str(self)
+
     @property
     def host(self) -> Node:
         """The node whose value has this term; a node without a term is its own host.
@@ -139,6 +152,9 @@ class Site(_Operators):
 
     def __str__(self) -> str:
         return f"{self.node} @ {self.at}" if self.at is not None else f"{self.node}"
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _site(self) -> Site:
         return self
@@ -184,7 +200,7 @@ def sites(value: SitesLike) -> tuple[Site, ...]:
 
 
 @dataclass(frozen=True)
-class Leg:
+class Leg(Shown):
     """One arrow: what is read, what is frozen at its base value meanwhile, and what is exempt (see ``Path.freezing``).
 
     ``directly`` freezes every node between that adds to the residual stream, so that only the stream itself connects the ends.
@@ -194,6 +210,11 @@ class Leg:
     frozen: tuple[Node, ...] = ()
     exempt: tuple[Node, ...] = ()
     directly: bool = False
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_text
+
+        return of_text(self)
 
     def __str__(self) -> str:
         words = [f"-> {_sites_text(self.targets)}"]
@@ -205,9 +226,12 @@ class Leg:
             words.append(f"except {', '.join(map(str, self.exempt))}")
         return " ".join(words)
 
+    def __repr__(self) -> str:
+        return str(self)
+
 
 @dataclass(frozen=True)
-class Path:
+class Path(Shown):
     """A whole path: the sites where the corrupted value enters, and the legs along which its effect is followed.
 
     >>> h = Node("ssm_state")
@@ -218,8 +242,16 @@ class Path:
     sources: tuple[Site, ...]
     legs: tuple[Leg, ...]
 
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_path
+
+        return of_path(self)
+
     def __str__(self) -> str:
         return " ".join([_sites_text(self.sources), *map(str, self.legs)])
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __rshift__(self, target: SitesLike) -> Path:
         """Add a leg; the nodes just read become its source."""

@@ -2,19 +2,74 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from ..architecture.graph import Graph
+from ..html.shown import Shown
 from ..paths.values import Node, Site
 from .frozen import own_way
 from .values import Pass, Plan, Write
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+_WIDE = 11
+"""Characters that a label has, with the space after it."""
 _SHOWN = 8
 """How many paths of a joined plan are printed."""
 
 
-def explain(plan: Plan, more: Mapping[str, str] | None = None) -> str:
+class Explanation(Shown, str):
+    """A plan in words: text that shows its lines where Python would show a quoted text.
+
+    >>> Explanation("a -> b\\n  table      1 cell")
+    a -> b
+      table      1 cell
+    """
+
+    __slots__ = ()
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_explanation
+
+        return of_explanation(self)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """The lines with a label, as (label, text).
+
+        >>> Explanation("a -> b\\n  table      1 cell").rows
+        [('table', '1 cell')]
+        """
+        labelled = (line[2:] for line in self.splitlines() if line.startswith("  "))
+        return [(line[:_WIDE].strip(), line[_WIDE:].strip()) for line in labelled]
+
+    @property
+    def paths(self) -> list[str]:
+        """The lines before those with a label: the paths.
+
+        >>> Explanation("a -> b\\n  table      1 cell\\n(a remark)").paths
+        ['a -> b']
+        """
+        return list(itertools.takewhile(lambda line: not line.startswith("  "), self.splitlines()))
+
+    @property
+    def remarks(self) -> list[str]:
+        """The lines after those with a label.
+
+        >>> Explanation("a -> b\\n  table      1 cell\\n(a remark)").remarks
+        ['(a remark)']
+        """
+        return [line for line in self.splitlines()[len(self.paths) :] if not line.startswith("  ")]
+
+
+def explain(plan: Plan, more: Mapping[str, str] | None = None) -> Explanation:
     """What will run, in words; ``more`` has further lines by label.
 
     >>> import circuitry as ct
@@ -47,11 +102,11 @@ def explain(plan: Plan, more: Mapping[str, str] | None = None) -> str:
         lines.append(
             f"({len(plan.skipped)} {'cell is' if len(plan.skipped) == 1 else 'cells are'} left out; the first: {plan.skipped[0][1]})"
         )
-    return "\n".join(lines)
+    return Explanation("\n".join(lines))
 
 
 def _line(label: str, text: str) -> str:
-    return f"  {label:<11}{text}"
+    return f"  {label:<{_WIDE}}{text}"
 
 
 def _table(plan: Plan) -> str:

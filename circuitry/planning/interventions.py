@@ -7,11 +7,15 @@ Makers work with whatever tensors an executor passes, so this module imports no 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ..errors import CircuitryError, suggest
+from ..html.shown import Shown
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 
 class Source(Protocol):
@@ -27,7 +31,7 @@ Maker: TypeAlias = Callable[[Source, Any], Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Intervention:
+class Intervention(Shown):
     """What a source becomes.
 
     ``phrase`` names the new value in ``explain`` and reports. Without ``make``, it is the node's value on the source input.
@@ -47,6 +51,11 @@ class Intervention:
     by_position: bool = True
     needs_value: bool = False
     value: Any = None
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_intervention
+
+        return of_intervention(self)
 
     @property
     def from_source(self) -> bool:

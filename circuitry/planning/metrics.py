@@ -5,11 +5,15 @@ Metrics work with whatever tensors an executor passes, so this module imports no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from ..errors import CircuitryError, suggest
+from ..html.shown import Shown
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 Function: TypeAlias = Callable[[Any, Any, Any, Any], Any]
 """(logits [row, vocab], base logits [row, vocab], answer [row], foil [row]) -> [row]."""
@@ -17,7 +21,7 @@ Reads = Literal["answer", "answer and foil", "all"]
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Shown):
     """What is measured; the effect of a patch is the metric on the patched run less that on the base run.
 
     ``function``: (logits [row, vocab], base logits [row, vocab], answer [row], foil [row]) -> [row]. ``unit``: by default the
@@ -39,6 +43,11 @@ class Metric:
     signed: bool = True
     needs_gap: bool = True
     reads: Reads = "all"
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_metric
+
+        return of_metric(self)
 
     def __post_init__(self) -> None:
         if not self.name:

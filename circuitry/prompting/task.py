@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import content
 from ..errors import CircuitryError, TaskError, UnknownNameError, expected, suggest
+from ..html.shown import Shown
 from ..paths.positions import Position
 from .definition import TaskDefinition
 from .from_file import definition_from_file
@@ -20,6 +21,9 @@ from .prompts import Prompts, check
 from .prompts import lint as lint_prompts
 from .record import plain, text
 from .shown import Shown, count_of, show, source_of
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 _KINDS: dict[type, Any] = {int: Integral, float: Real, type(None): object}
 """The types that an option accepts, by the type of its default, if these are more than that type."""
@@ -47,13 +51,18 @@ class Positions:
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Shown):
     """A definition with options, a seed and a number of examples. Made by ``circuitry.task``."""
 
     definition: TaskDefinition
     options: Mapping[str, Any]
     examples: int = 128
     seed: int = 0
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_task
+
+        return of_task(self)
 
     def __repr__(self) -> str:
         return text(self.record)

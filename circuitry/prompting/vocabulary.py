@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..html.shown import Shown
+
 _BETWEEN_DOCUMENTS = "<|endoftext|>"  # of GPT-2, GPT-NeoX, Mamba, Qwen, SmolLM
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class Vocabulary(Shown):
     """The token ids from which a task may draw, and how to read and write text.
 
     ``ordinary`` [n]: ids without special tokens, and only one id for each text. ``tokenizer`` is None for a model that was loaded

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
 
 from ..errors import CircuitryError, suggest
+from ..html.shown import Shown
 from ..prompting.record import text
 from ..store.files import write_csv
 from ..thresholds import LEVEL, RESAMPLES, SIGNIFICANT
@@ -20,6 +21,9 @@ from .naming import told_apart
 from .skewness import Outliers, widths
 from .statistics import Array
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 By: TypeAlias = Literal["normalized", "effect"]
 Pair: TypeAlias = tuple[Array, Array]
 COLUMNS = ["first", "second", "difference", "low", "high", "p", "q"]
@@ -27,7 +31,7 @@ _FEW = 6
 
 
 @dataclass
-class Comparison:
+class Comparison(Shown):
     """Cells that both tables have, and what differs.
 
     ``frame`` is indexed by the axes, with columns ``first``, ``second`` (normalized effects, or mean effects),
@@ -81,6 +85,11 @@ class Comparison:
         ['no q for 1 cell: 16 effects are too few to tell how skewed they are, 90 are enough']
         """
         return [*statistics.withheld(self.frame, self.outliers), *self.missing]
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_comparison
+
+        return of_comparison(self)
 
     def __repr__(self) -> str:
         return f"{' and '.join(self.names)}\n{writing.plain(*self._cells(2))}\n({self.caption()})"

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ..colours import PAIR
-from ..drawing.figures import COLOURS, STYLE, centred
+from ..drawing.figures import COLOURS, STYLE, Figure, centred
 
 if TYPE_CHECKING:
     from .compare import Comparison

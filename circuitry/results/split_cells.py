@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.collections import PatchCollection
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..drawing.figures import COLOURS, STYLE, centred
+from ..drawing.figures import COLOURS, STYLE, Figure, centred
 from ..errors import CircuitryError
 from .table import PatchingTable
 

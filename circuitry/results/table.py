@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..colours import clipped
 from ..errors import CircuitryError
+from ..html.shown import Shown
 from ..prompting.record import text
 from ..store.files import write_csv, write_whole
 from ..thresholds import SIGNIFICANT
@@ -22,12 +23,14 @@ from .significance import Assessed
 from .top_1 import below_threshold
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from .compare import By, Comparison
 
 _WIDE = 130  # characters: a wider grid is printed without standard errors
 
 
-class PatchingTable(Assessed):
+class PatchingTable(Shown, Assessed):
     """Effects of a path with their statistics; a table is a value: make a new one rather than change it."""
 
     @cached_property
@@ -122,6 +125,11 @@ class PatchingTable(Assessed):
         from .compare import compare
 
         return compare(self, other, by, **options)
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_table
+
+        return of_table(self)
 
     def __repr__(self) -> str:
         header, rows, labels = self._cells(2)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitryError, expected, suggest
+from ..html.shown import Shown
 from ..patching.experiment import Paths
 from ..results.recorded import path_of, paths_of
 from ..results.table import PatchingTable
@@ -16,11 +17,14 @@ from .keys import keys
 from .result import Component, SuiteResult
 from .study import Study
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 Axes = Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True)
-class TableSpec:
+class TableSpec(Shown):
     """One table of a suite.
 
     ``path`` is a path's text, or several by label (``ct.labelled`` names their axis), or a function of the Study that returns
@@ -40,6 +44,11 @@ class TableSpec:
     layout: tuple[str, ...] = ()
     needs: str | None = None
     note: str = ""
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_spec
+
+        return of_spec(self)
 
     def make(self, study: Study) -> PatchingTable:
         """Run the patches of this table, order its axes, and keep it in the study. Raises CircuitryError for a wrong layout.
@@ -69,7 +78,7 @@ class TableSpec:
 
 
 @dataclass(frozen=True)
-class Suite:
+class Suite(Shown):
     """A task and the experiments on it. ``settings`` are the options of the suite itself, with their defaults.
 
     ``tables`` are made in order. ``conclude`` turns them into the result, by default a list of the nodes that matter. A suite
@@ -87,6 +96,11 @@ class Suite:
     conclude: Callable[[Study], SuiteResult] | None = None
     cites: str = ""
     metric: str | None = None
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_suite
+
+        return of_suite(self)
 
     def __post_init__(self) -> None:
         names = [table.name for table in self.tables]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..drawing.circuit import Circuit
 from ..errors import CircuitryError
+from ..html.shown import Shown
 from ..paths.parse import parse_node
 from ..results import writing
 from ..results.table import PatchingTable
@@ -20,7 +21,17 @@ from ..store.files import write_whole
 from .folder import read_record
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.figure import Figure
+
+
+_LINES = 5
+"""How many parts of a list, or lines of a verdict, the short form of a result has."""
+
+
+def _first(parts: list[str], most: int = _LINES) -> str:
+    """The first parts of a list, and how many more there are."""
+    return ", ".join([*parts[:most], *([f"and {len(parts) - most} more"] if len(parts) > most else [])])
 
 
 @dataclass
@@ -51,7 +62,7 @@ class Component:
 
 
 @dataclass
-class Summary:
+class Summary(Shown):
     """The findings of a suite, in a form that can be compared between models.
 
     ``explained`` is the normalized effect of ``together``, the components that act last: patched at once, with all other nodes
@@ -69,6 +80,11 @@ class Summary:
     notes: list[str] = field(default_factory=list)
     verdict: str = ""
     together: str = "these"
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_summary
+
+        return of_summary(self)
 
     @property
     def offset(self) -> str:
@@ -155,10 +171,16 @@ class Picture:
 
 
 @dataclass
-class SuiteResult:
+class SuiteResult(Shown):
     """Tables by name, the circuit they show (None if the suite draws none), the summary, and further pictures.
 
     ``record`` says what ran, with which settings and versions; it becomes ``run.json``.
+
+    >>> SuiteResult({}, None, Summary("m", "mamba", [], 0.0, {}))
+    <result on m (mamba): 0 tables
+      carried by nothing that was found (these together have 0% of the effect)
+      no write position found
+      tables: none>
     """
 
     tables: dict[str, PatchingTable]
@@ -166,6 +188,31 @@ class SuiteResult:
     summary: Summary
     pictures: dict[str, Picture] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
+
+    def _shown_(self) -> Iterable[Markup]:
+        from .notebook import of_result
+
+        return of_result(self)
+
+    def __repr__(self) -> str:
+        suite, summary, tables = self.record.get("suite", ""), self.summary, self.tables
+        drawn = f", a circuit of {writing.count(len(self.circuit.nodes), 'node')}" if self.circuit else ""
+        lines = [
+            f"<{suite or 'result'} on {summary.model} ({summary.architecture}): {writing.count(len(tables), 'table')}{drawn}"
+        ]
+        together = (
+            ""
+            if math.isnan(summary.explained)
+            else f" ({writing.having(summary.together)} {summary.explained:.0%} of the effect)"
+        )
+        strong = [f"{c.node} ({c.role}, {c.normalized:.0%})" for c in summary.components]
+        lines.append(f"  carried by {_first(strong) or 'nothing that was found'}{together}")
+        if summary.offsets is not None:
+            lines.append(f"  written at {summary.offset}" if summary.offsets else "  no write position found")
+        lines += [f"  {line}" for line in summary.verdict.splitlines()[:_LINES]]
+        lines.append(f"  tables: {_first(list(tables), 12) or 'none'}")
+        lines += [f"  in {self.record['folder']}"] if self.record.get("folder") else []
+        return "\n".join(lines) + ">"
 
     def save(self, folder: str | Path) -> Path:
         """Write everything into a folder: tables, figures, the circuit, summary.json, run.json, report.html and explorer.html.

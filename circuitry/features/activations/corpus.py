@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import CircuitryError, whole
+from ...html.shown import Shown
 from ...progress import bar
 from ...store.files import write_whole
 from .texts import Texts, describe, documents
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from ...models.model import Model
 
 _AT_ONCE = 256
@@ -26,7 +29,7 @@ _AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Corpus:
+class Corpus(Shown):
     """Token ids of documents, one after another, each starting with the tokenizer's beginning-of-text token, if it has one.
 
     ``ids`` [token] int32; document k is ``ids[starts[k]:starts[k + 1]]``, ``starts`` [document + 1] int64. ``special`` [token]
@@ -39,6 +42,11 @@ class Corpus:
     special: NDArray[np.bool_]
     source: str
     tokenizer: str
+
+    def _shown_(self) -> Iterable[Markup]:
+        from ..notebook import of_corpus
+
+        return of_corpus(self)
 
     def __post_init__(self) -> None:
         edges = self.starts[[0, -1]].tolist() if len(self.starts) > 1 else []

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,11 +17,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...errors import CircuitryError
+from ...html.shown import Shown
 from ...paths.parse import parse_node
 from ...paths.values import Node
 from ...store.resumable import Resumable
 from .corpus import Corpus
 from .passes import Ints, Passes, runs
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 RECORD, CORPUS, PASSES = "activations.json", "corpus.safetensors", "passes.safetensors"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -33,7 +37,7 @@ def work(folder: Path) -> Resumable:
 
 
 @dataclass(frozen=True, eq=False)
-class ActivationStore:
+class ActivationStore(Shown):
     """Stored activations of nodes at the used tokens of ``corpus``. Written by ``store``; ``activations`` reads it.
 
     Tokens are in the order of ``passes``, and pass after pass in shards of whole passes, which are read through memory maps. Values
@@ -45,6 +49,11 @@ class ActivationStore:
     corpus: Corpus
     passes: Passes
     device: torch.device
+
+    def _shown_(self) -> Iterable[Markup]:
+        from ..notebook import of_store
+
+        return of_store(self)
 
     @classmethod
     def open(cls, folder: str | PathLike[str], device: str | torch.device = "cpu", *, whole: bool = True) -> ActivationStore:

@@ -8,10 +8,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ...colours import CATEGORIES, FAINT, INK, LINE, PALE, fill
-from ...drawing.figures import STYLE
+from ...drawing.figures import STYLE, Figure
 from ...errors import CircuitryError
 from .score import with_scores
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ...errors import CircuitryError
+from ...html.shown import Shown
 from ...store.files import write_csv, write_whole
 from .moments import Floats, Ints
 from .tiles import Tiles
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 COLUMNS = ("layer_a", "feature_a", "mppc", "layer_b", "feature_b", "count_a", "count_b", "null")
 HIGH, CHANCE = 0.95, 0.95
@@ -44,7 +48,7 @@ def summarised(frame: pd.DataFrame) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Matches:
+class Matches(Shown):
     """Best matches of features. Made by ``circuitry.universality.mppc``.
 
     ``forward`` has a row for every feature of the first side: ``layer_a`` and ``feature_a``; its ``mppc``, the greatest Pearson
@@ -57,6 +61,11 @@ class Matches:
     forward: pd.DataFrame
     reverse: pd.DataFrame
     provenance: Mapping[str, Any]
+
+    def _shown_(self) -> Iterable[Markup]:
+        from ..notebook import of_matches
+
+        return of_matches(self)
 
     @classmethod
     def of(cls, tiles: Tiles) -> Matches:

@@ -8,21 +8,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.numpy import load_file
 from scipy.sparse import csr_array
 
 from ...errors import CircuitryError
+from ...html.shown import Shown
 from .blocks import Block, Sparse, Tokens
 from .index import DOCUMENTS, INDEX, SEAL, STARTED, check_index, check_shard, digest_of, digest_of_documents
 from .moments import Ints, Moments
 from .shards import read_shard
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 
 @dataclass(frozen=True, eq=False)
-class FeatureActs:
+class FeatureActs(Shown):
     """Feature activations [token, feature] on disk, most of them 0.
 
     Tokens are the corpus's used tokens, numbered from 0 in its order. ``index`` is the content of ``index.json``: ``tokens``,
@@ -39,6 +43,11 @@ class FeatureActs:
     index: Mapping[str, Any]
     _checked: set[Path] = field(default_factory=set, repr=False)
     """Files whose bytes have been compared with their digest, which is done only once."""
+
+    def _shown_(self) -> Iterable[Markup]:
+        from ..notebook import of_acts
+
+        return of_acts(self)
 
     @classmethod
     def write(

@@ -6,11 +6,10 @@ from typing import Any
 
 import matplotlib
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from ...colours import CATEGORIES
-from ...drawing.figures import STYLE
+from ...drawing.figures import STYLE, Figure
 
 MEASURES = {"explained_variance": "explained variance", "recovered": "cross-entropy recovered"}
 ALONG = ("l1", "l0_penalty", "k")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ...errors import CircuitryError
+from ...html.shown import Shown
 from ...store.files import write_csv
 from ...store.resumable import Resumable
 from .evaluate import evaluate
 from .trained import Trained
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.figure import Figure
 
     from ...models.model import Model
@@ -24,12 +26,17 @@ if TYPE_CHECKING:
 RECORD, TABLE = "sweep.json", "sweep.csv"
 
 
-class Sweep(Mapping[str, Trained]):
+class Sweep(Shown, Mapping[str, Trained]):
     """Trainings by name, such as "l1=2.0,seed=0", as ``sweep`` makes them and ``Sweep.load`` reads them back.
 
     ``frame`` has a row for every training and node: the settings that vary, then ``l0``, ``explained_variance`` and ``dead`` of
     the training's last report, or, if a test corpus was given, every column of ``evaluate`` on it except ``tokens``.
     """
+
+    def _shown_(self) -> Iterable[Markup]:
+        from ..notebook import of_sweep
+
+        return of_sweep(self)
 
     def __init__(self, trained: Mapping[str, Trained], frame: pd.DataFrame, folder: Path) -> None:
         self._trained, self.frame, self.folder = dict(trained), frame, folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ...autoencoders.sae import SAE
 from ...errors import CircuitryError
+from ...html.shown import Shown
 from ...paths.parse import parse_node
 from ...paths.values import Node
 from ...store.files import slug, write_csv
@@ -19,16 +20,22 @@ from .checkpoints import TrainingFolder
 
 if TYPE_CHECKING:
     import pandas as pd
+    from markupsafe import Markup
 
 COLUMNS = ("loss", "l0", "explained_variance", "dead")
 
 
-class Trained(Mapping[Node, SAE]):
+class Trained(Shown, Mapping[Node, SAE]):
     """SAEs by node (or its text), as ``train_sae`` makes them and ``Trained.load`` reads them back.
 
     ``rows`` [report, 2 + columns] are the step, the number of the node, and ``COLUMNS``; ``folder`` is None if nothing was
     written.
     """
+
+    def _shown_(self) -> Iterable[Markup]:
+        from ..notebook import of_trained
+
+        return of_trained(self)
 
     def __init__(self, saes: Mapping[Node, SAE], rows: NDArray[np.float64], tokens: int, folder: Path | None = None) -> None:
         self._saes, self._rows, self._tokens, self.folder = dict(saes), rows, tokens, folder

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ...colours import CATEGORIES, INK, LINE
-from ...drawing.figures import STYLE
+from ...drawing.figures import STYLE, Figure
 from ...features.dashboard.figure import COLOURS as FEATURES
 from ...paths.parse import parse_node
 from ..experiment.figures import heat

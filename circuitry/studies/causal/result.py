@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ...errors import CircuitryError
+from ...html.shown import Shown
 from ...results.writing import count, number, percent, span, write_frames
 from ...store.files import write_whole
 from ..experiment.result import ARCHITECTURE
@@ -28,7 +29,7 @@ _PAIRS, _PROMPTS = "pairs.parquet", "effects.parquet"
 
 
 @dataclass(frozen=True)
-class Causal:
+class Causal(Shown):
     """Effects of one model's features and of their matches in others. Made by ``circuitry.universality.causal``.
 
     ``comparisons`` are by name: "architecture" (the two models), "random pairs", and those that were given as skylines. Pairs fire

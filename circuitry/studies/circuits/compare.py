@@ -16,6 +16,7 @@ import pandas as pd
 
 from ...errors import CircuitryError, expected
 from ...evidence.write_profile import least_examples
+from ...html.shown import Shown
 from ...models.loading import load
 from ...models.model import Model
 from ...progress import together
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Circuits:
+class Circuits(Shown):
     """Circuits of several models on one task, aligned. Made by ``circuitry.studies.circuits``.
 
     ``results`` are the suite's, by model. A *step* is a function that nodes of different kinds share (a state and an induction head

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from ...colours import CATEGORIES, FAINT, INK
-from ...drawing.figures import STYLE
+from ...drawing.figures import STYLE, Figure
 
 if TYPE_CHECKING:
     from .compare import Circuits

@@ -8,10 +8,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ...colours import CATEGORIES, DARK, INK, LINE
-from ...drawing.figures import STYLE
+from ...drawing.figures import STYLE, Figure
 from ...features.dashboard.figure import COLOURS as FEATURES
 from ...thresholds import FEATURES_INSIDE, NEAR_ZERO
 from .measures import Floats, interval, layer_groups, near_zero

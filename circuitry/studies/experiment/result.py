@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ...errors import CircuitryError
+from ...html.shown import Shown
 from ...store.files import slug, write_whole
 from ...thresholds import FEATURES_INSIDE, NEAR_ZERO
 from .measures import Floats, depth_distance, depth_map, difference, interval, near_zero, summary
@@ -52,7 +53,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Universality:
+class Universality(Shown):
     """The paper's sections 4 and 5, measured on a pair of models. Made by ``circuitry.studies.experiment``.
 
     ``comparisons`` are by name: "architecture", "model seed", "SAE seed", "neurons", and "architecture: NAME" for further models.

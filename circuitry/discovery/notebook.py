@@ -1,0 +1,45 @@
+"""What a discovery and the scores of a circuit of edges show in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from ..colours import number
+from ..drawing.notebook import drawn
+from ..html.formats import interval, percent, small
+from ..html.output import Format, details, frame, heading, part
+
+if TYPE_CHECKING:
+    from .result import Discovery
+    from .scores import EdgeScores
+
+
+def of_discovery(found: Discovery) -> Iterator[Markup]:
+    """What was ranked and verified, and the best cells; of nodes and latents also their picture."""
+    asked = found.question
+    first, *rest = found.sentences()
+    yield heading(f"{asked.task.name} in {asked.model.name}", first.partition(": ")[2])
+    if rest:
+        yield part("said", rest)
+    if found.level != "edge" and found.cells(1):
+        yield drawn(found.diagram())
+    ranking = found.ranking
+    if {"low", "high"} <= set(ranking):
+        place = ranking.columns.get_loc("low")
+        ranking = ranking.drop(columns=["low", "high"])
+        ranking.insert(
+            place, "95 % interval", [interval(a, b) for a, b in zip(found.ranking["low"], found.ranking["high"], strict=True)]
+        )
+    formats: dict[str, Format] = {"attribution": number, "exact": number, "normalized": percent, "q": small}
+    yield frame(ranking, formats)
+
+
+def of_edge_scores(scores: EdgeScores) -> Iterator[Markup]:
+    """The scores in sentences, and what each edge and each subset changes."""
+    yield heading(f"scores of a circuit of {scores.edges} edges")
+    yield part("said", scores.text().splitlines())
+    yield details("minimality: what the removal of each edge changes", frame(scores.minimality))
+    yield details("completeness: circuit and model without a subset", frame(scores.completeness))

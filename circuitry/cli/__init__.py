@@ -15,7 +15,21 @@ import typer
 from .. import __version__
 from ..errors import CircuitryError
 from ..progress import IMPORTS, importing, slow
-from . import activations, benchmark, claims, convert, discover, experiments, features, graphs, mppc, sae, suites, universality, view
+from . import (
+    activations,
+    benchmark,
+    claims,
+    convert,
+    discover,
+    experiments,
+    features,
+    graphs,
+    mppc,
+    sae,
+    suites,
+    universality,
+    view,
+)
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """The error numbers of a disk that is full, over its quota, or read-only."""

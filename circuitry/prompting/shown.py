@@ -75,7 +75,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownPrompts:
     """Some examples of a task: text in a terminal, HTML in a notebook. Made by ``Task.show``.
 
     >>> import circuitry as ct
@@ -99,7 +99,7 @@ class Shown:
         return _template().render(shown=self, percent=_percent)  # type: ignore[no-any-return]
 
 
-def show(task: str, prompts: Prompts, vocabulary: Vocabulary, model: Answering | None) -> Shown:
+def show(task: str, prompts: Prompts, vocabulary: Vocabulary, model: Answering | None) -> ShownPrompts:
     """All examples of some prompts.
 
     >>> ids = np.array([[5, 6, 5]])
@@ -115,7 +115,7 @@ def show(task: str, prompts: Prompts, vocabulary: Vocabulary, model: Answering |
       answer    6, not 5
     """
     examples = tuple(_example(prompts, number, vocabulary, model) for number in range(len(prompts)))
-    return Shown(task, "" if model is None else model.name, examples)
+    return ShownPrompts(task, "" if model is None else model.name, examples)
 
 
 def source_of(model: Any) -> tuple[Vocabulary, Answering | None]:

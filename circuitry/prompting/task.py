@@ -20,7 +20,7 @@ from .from_file import definition_from_file
 from .prompts import Prompts, check
 from .prompts import lint as lint_prompts
 from .record import plain, text
-from .shown import Shown, count_of, show, source_of
+from .shown import ShownPrompts, count_of, show, source_of
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -127,7 +127,7 @@ class Task(Shown):
             )
         return prompts
 
-    def show(self, model: Any = None, examples: int = 3) -> Shown:
+    def show(self, model: Any = None, examples: int = 3) -> ShownPrompts:
         """The first prompts, as a reader sees them: tokens in boxes, positions, what differs, and what the model answers.
 
         ``model``: a model; a vocabulary or a tokenizer, and then nothing is answered; or None, if the task needs no words. The linter

@@ -21,7 +21,7 @@ from support.command import called, circuitry
 from support.no_pictures import no_pictures
 
 COMMANDS = (
-    "run", "demo", "report", "compare", "discover", "patch", "explain", "sensitivity", "offsets", "check", "claims", "circuits", "universality", "replicate", "mppc",
+    "run", "demo", "report", "compare", "view", "discover", "patch", "explain", "sensitivity", "offsets", "check", "claims", "circuits", "universality", "replicate", "mppc",
     "features", "activations", "graph", "models", "convert", "benchmark", "sae",
 )  # fmt: skip
 STATES = "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"

@@ -16,7 +16,7 @@ import transformers
 import circuitry as ct
 from circuitry.content import BUNDLED
 from circuitry.prompting import Prompts, TaskDefinition, Vocabulary
-from circuitry.prompting.shown import LONG, Gap, Shown, Token, show
+from circuitry.prompting.shown import LONG, Gap, ShownPrompts, Token, show
 from circuitry.prompting.task import task_of
 from circuitry.prompting.visible import width
 
@@ -26,7 +26,7 @@ def model(request: pytest.FixtureRequest) -> Any:
     return ct.load(f"bundled:{request.param}")
 
 
-def shown_tokens(shown: Shown, example: int = 0) -> dict[int, Token]:
+def shown_tokens(shown: ShownPrompts, example: int = 0) -> dict[int, Token]:
     return {token.number: token for token in shown.examples[example].tokens if isinstance(token, Token)}
 
 

@@ -46,7 +46,7 @@ def of_trained(trained: Trained) -> Iterator[Markup]:
     >>> import circuitry as ct
     >>> from circuitry.features import SAE, Trained
     >>> from circuitry.features.sae import SAEConfig
-    >>> "<td>mlp[0]</td>" in "".join(of_trained(Trained({ct.Node("mlp", (0,)): SAE(SAEConfig(4, 16))}, np.zeros((0, 6)), 8)))
+    >>> ">mlp[0]</td>" in "".join(of_trained(Trained({ct.Node("mlp", (0,)): SAE(SAEConfig(4, 16))}, np.zeros((0, 6)), 8)))
     True
     """
     yield heading("trained autoencoders", trained.folder or "")

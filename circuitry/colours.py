@@ -21,8 +21,8 @@ STREAM_FILL, STREAM, MOVES = "#e4e4e4", "#8a8a8a", "#b3541e"
 """In the diagram of an architecture: fills of node families; fill and line of the residual stream; arrows between tokens."""
 INK, DARK, EDGE, GREY, LINE, PALE, FAINT = "#222222", "#444444", "#555555", "#666666", "#888888", "#bbbbbb", "#c8c8c8"
 """Text and lines, from dark to light."""
-PALE_INK = "#5f5f5f"
-"""Text on the pale colour of an effect that is not significant."""
+PALE_INK = "#4a4a4a"
+"""Text on the pale colour of an effect that is not significant; on the palest and on the strongest it has a contrast of 4.5."""
 
 
 def fill(effect: float, limit: float) -> str:
@@ -56,7 +56,7 @@ def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
     """The colours of a cell and of its text, pale if the effect is not significant, so that noise does not catch the eye.
 
     >>> paint(-2.0, 2.0), paint(-2.0, 2.0, found=False)
-    (('#b2182b', '#ffffff'), ('#e4aeb5', '#5f5f5f'))
+    (('#b2182b', '#ffffff'), ('#e4aeb5', '#4a4a4a'))
     """
     colour = fill(value, most)
     if found:

@@ -44,7 +44,7 @@ def ranks(network: nx.DiGraph[Node]) -> dict[Node, int]:
 
     >>> from circuitry.architecture.rules import SAME
     >>> list(ranks(nx.DiGraph([(Node("b"), Node("a"), {"rule": SAME})])))
-    [Node(family='b', indices=(), port=None, term=None), Node(family='a', indices=(), port=None, term=None)]
+    [b, a]
     """
     edges = ((s, t) for s, t, rule in edges_of(network) if rule != NEXT or s.family != t.family)
     acyclic: nx.DiGraph[Node] = nx.DiGraph(edges)

@@ -17,7 +17,7 @@ def of_graph(graph: Graph) -> Iterator[Markup]:
     """Sizes of a graph, and a row for each family of nodes.
 
     >>> import circuitry as ct
-    >>> "<td>ssm_state</td>" in "".join(of_graph(ct.graph("mamba")))
+    >>> ">ssm_state</td>" in "".join(of_graph(ct.graph("mamba")))
     True
     """
     yield heading(f"{graph.name} graph", f"{len(graph.nx):,} nodes, {graph.nx.number_of_edges():,} edges")

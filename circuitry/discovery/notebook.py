@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 def of_discovery(found: Discovery) -> Iterator[Markup]:
-    """What was ranked and verified, and the best cells; of nodes and latents also their picture."""
+    """What was ranked and verified, and the best cells; of nodes and latents also their picture.
+
+    >>> import circuitry as ct
+    >>> found = ct.discover(ct.load("bundled:mamba"), ct.task("induction", distance=4, examples=8), level="node", verify=0)
+    >>> "552 nodes" in "".join(of_discovery(found)), "<svg" in "".join(of_discovery(found))
+    (True, True)
+    """
     asked = found.question
     first, *rest = found.sentences()
     yield heading(f"{asked.task.name} in {asked.model.name}", first.partition(": ")[2])
@@ -38,7 +44,17 @@ def of_discovery(found: Discovery) -> Iterator[Markup]:
 
 
 def of_edge_scores(scores: EdgeScores) -> Iterator[Markup]:
-    """The scores in sentences, and what each edge and each subset changes."""
+    """The scores in sentences, and what each edge and each subset changes.
+
+    >>> import numpy as np, pandas as pd
+    >>> from circuitry.discovery.curve import Measured
+    >>> from circuitry.discovery.scores import EdgeScores
+    >>> change, gap = pd.DataFrame({"edge": ["embed -> mlp[0]"], "change": [0.2]}), pd.DataFrame({"gap": [0.1]})
+    >>> ran = Measured(np.zeros((0, 2)), np.ones(2), np.zeros(2))
+    >>> scores = EdgeScores(1, 0.9, (0.8, 1.0), 0.1, (0.0, 0.2), pd.DataFrame(), gap, change, [], ran)
+    >>> "embed -&gt; mlp[0]" in "".join(of_edge_scores(scores))
+    True
+    """
     yield heading(f"scores of a circuit of {scores.edges} edges")
     yield part("said", scores.text().splitlines())
     yield details("minimality: what the removal of each edge changes", frame(scores.minimality))

@@ -39,7 +39,7 @@ def edge(text: str) -> Edge:
     """An edge from its text. Raises CircuitryError for text without exactly one arrow, PathError for a name that cannot be read.
 
     >>> edge("mlp[0] -> logits").target
-    Node(family='logits', indices=(), port=None, term=None)
+    logits
     """
     ends = [end.strip() for end in text.split("->")]
     if len(ends) != 2:

@@ -40,8 +40,8 @@ def drawn(circuit: Circuit) -> Markup:
     """The picture alone. Its ids are its own, so that two circuits may be in one notebook.
 
     >>> from circuitry.drawing.circuit import CircuitNode, Circuit
-    >>> drawn(Circuit("c", ("A",), (CircuitNode("mlp[0]", "A", 0, 1.0),), ()))[:24]
-    Markup('<div class="paper scroll"')
+    >>> drawn(Circuit("c", ("A",), (CircuitNode("mlp[0]", "A", 0, 1.0),), ()))[:23]
+    Markup('<div class="paper scroll')
     """
     own = hashlib.sha256(circuit.to_json().encode()).hexdigest()[:10]
     return picture(embedded(circuit, f"c{own}", linked=False))

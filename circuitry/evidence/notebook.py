@@ -47,7 +47,16 @@ def of_offsets(offsets: Offsets) -> Iterator[Markup]:
 
 
 def of_scores(scores: Scores) -> Iterator[Markup]:
-    """The scores in sentences, and what each node and each subset changes."""
+    """The scores in sentences, and what each node and each subset changes.
+
+    >>> import numpy as np, pandas as pd
+    >>> from circuitry.evidence.scores import Scores
+    >>> from circuitry.results.table import PatchingTable
+    >>> table = PatchingTable.of([{"set": "circuit"}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
+    >>> change, gap = pd.DataFrame({"node": ["head[0,1]"], "change": [0.2]}), pd.DataFrame({"without": ["half 1"], "gap": [0.1]})
+    >>> "head[0,1]" in "".join(of_scores(Scores({"mover": ["head[0,1]"]}, 0.9, (0.8, 1.0), [], gap, change, [], table)))
+    True
+    """
     yield heading("scores of a circuit", ", ".join(f"{role}: {', '.join(nodes)}" for role, nodes in scores.roles.items()))
     yield part("said", scores.text().splitlines())
     yield details("minimality: what the removal of each node changes", frame(scores.minimality))

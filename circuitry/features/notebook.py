@@ -13,6 +13,7 @@ from ..html.output import Format, caption, details, facts, frame, heading, table
 if TYPE_CHECKING:
     from .activations.corpus import Corpus
     from .activations.stored import ActivationStore
+    from .activations.stream import Activations
     from .matching.matches import Matches
     from .matching.store import FeatureActs
     from .sae.swept import Sweep
@@ -39,23 +40,44 @@ def of_matches(matches: Matches) -> Iterator[Markup]:
 
 
 def of_trained(trained: Trained) -> Iterator[Markup]:
-    """A row for each autoencoder, and the last report of its training."""
+    """A row for each autoencoder, and the last report of its training.
+
+    >>> import numpy as np
+    >>> import circuitry as ct
+    >>> from circuitry.features import SAE, Trained
+    >>> from circuitry.features.sae import SAEConfig
+    >>> ">mlp[0]</td>" in "".join(of_trained(Trained({ct.Node("mlp", (0,)): SAE(SAEConfig(4, 16))}, np.zeros((0, 6)), 8)))
+    True
+    """
     yield heading("trained autoencoders", trained.folder or "")
     rows = [[str(node), sae.config.kind, sae.config.width, sae.config.features] for node, sae in trained.items()]
     yield table(["node", "kind", "width", "latents"], rows)
-    log = trained.log
-    if len(log):
-        yield details("the last report of each", frame(log.groupby("node", sort=False).tail(1)))
+    if len(trained.log):
+        yield details("the last report of each", frame(trained.last))
 
 
 def of_sweep(sweep: Sweep) -> Iterator[Markup]:
-    """A row for every training and node."""
+    """A row for every training and node.
+
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from circuitry.features import Sweep
+    >>> "2.5" in "".join(of_sweep(Sweep({}, pd.DataFrame({"l0": [2.5]}), Path("sweep"))))
+    True
+    """
     yield heading(f"{len(sweep)} trainings")
     yield frame(sweep.frame)
 
 
 def of_corpus(corpus: Corpus) -> Iterator[Markup]:
-    """How large a corpus is, and where it is from."""
+    """How large a corpus is, and where it is from.
+
+    >>> import numpy as np
+    >>> from circuitry.features import Corpus
+    >>> text = Corpus(np.array([0, 5], np.int32), np.array([0, 2]), np.array([True, False]), "two ids", "")
+    >>> "two ids" in "".join(of_corpus(text))
+    True
+    """
     yield heading("corpus", corpus.source)
     yield facts(
         [
@@ -67,15 +89,28 @@ def of_corpus(corpus: Corpus) -> Iterator[Markup]:
     )
 
 
-def of_store(store: ActivationStore) -> Iterator[Markup]:
-    """Which activations are stored, and where."""
-    yield heading("stored activations", store.folder)
-    yield table(["node", "width"], [[str(node), width] for node, width in store.widths.items()])
-    yield caption(f"at {store.corpus.tokens:,} tokens of {store.corpus.source}")
+def of_activations(given: Activations | ActivationStore) -> Iterator[Markup]:
+    """Of which nodes and which text activations are, and where they are stored if they are.
+
+    >>> import circuitry as ct
+    >>> from circuitry.features import activations
+    >>> "11 tokens" in "".join(of_activations(activations(ct.load("bundled:mamba"), "resid[4]", ["Twenty characters or more."])))
+    True
+    """
+    yield heading("activations", getattr(given, "folder", ""))
+    yield table(["node", "numbers at a token"], [[str(node), width] for node, width in given.widths.items()])
+    yield caption(f"at {given.corpus.tokens:,} tokens of {given.corpus.source}")
 
 
 def of_acts(acts: FeatureActs) -> Iterator[Markup]:
-    """Whose features are stored, and where."""
+    """Whose features are stored, and where.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from circuitry.features import FeatureActs
+    >>> "<dd>3</dd>" in "".join(of_acts(FeatureActs.write(tempfile.mkdtemp(), [np.eye(3)], features=3)))
+    True
+    """
     yield heading(acts.name, acts.folder)
     known: dict[str, Any] = {key: acts.index.get(key, "") for key in ("model", "node", "layer")}
     yield facts([("features", f"{acts.features:,}"), ("tokens", f"{acts.tokens:,}"), *known.items()])

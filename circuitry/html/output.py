@@ -118,7 +118,7 @@ def frame(data: pd.DataFrame, formats: dict[str, Format] | None = None) -> Marku
     """A pandas frame as a table, without its index.
 
     >>> import pandas as pd
-    >>> "<td>a</td>" in frame(pd.DataFrame({"name": ["a"]}))
+    >>> ">a</td>" in frame(pd.DataFrame({"name": ["a"]}))
     True
     """
     return table([str(column) for column in data.columns], data.itertuples(index=False), formats)

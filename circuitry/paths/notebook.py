@@ -17,7 +17,7 @@ def of_path(path: Path) -> Iterator[Markup]:
     """The text of a path, where it starts, and a row for each leg.
 
     >>> from circuitry.paths.parse import parse
-    >>> "<td>mlp</td>" in "".join(of_path(parse("embed -> logits freezing mlp")))
+    >>> ">mlp</td>" in "".join(of_path(parse("embed -> logits freezing mlp")))
     True
     """
     yield code(path)

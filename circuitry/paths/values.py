@@ -41,7 +41,7 @@ def placed(kind: str, base: str | int, offset: int) -> Position:
     """The position that a text names (``Scanner.place``).
 
     >>> placed("axis", "pos", 1)
-    Position(base=Axis(name='pos'), offset=1)
+    {pos}+1
     """
     return Position(Axis(str(base)) if kind == "axis" else base, offset)
 
@@ -308,7 +308,7 @@ def axis(name: str) -> Axis:
     """An open axis for Python path specs: ``g.head[9, axis("head")]``.
 
     >>> axis("layer")
-    Axis(name='layer')
+    {layer}
     """
     if not isinstance(name, str) or not name.isidentifier() or not name.isascii() or name in WORDS:
         raise CircuitryError(expected("the name of an axis, a plain word such as 'layer'", name))

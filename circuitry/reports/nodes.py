@@ -70,7 +70,7 @@ def site_of(name: str) -> Site | None:
     """The site of a circuit's node; None for a name that is not a node of the model, such as "keys of these heads @ B".
 
     >>> site_of("head[1,0] @ B"), site_of("keys of these heads")
-    (Site(node=Node(family='head', indices=(1, 0), port=None, term=None), at=Position(base='B', offset=0)), None)
+    (head[1,0] @ B, None)
     """
     try:
         return parse(f"{name} -> x").sources[0]  # a site can only be parsed as a part of a path

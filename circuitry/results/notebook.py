@@ -28,7 +28,7 @@ def of_table(one: PatchingTable) -> Iterator[Markup]:
     >>> import numpy as np
     >>> from circuitry.results.table import PatchingTable
     >>> table = PatchingTable.of([{"layer": 0}], np.ones((1, 4)), np.zeros(4), np.full(4, 2.0), "logit", {"path": "a -> b"})
-    >>> [name in "".join(of_table(table)) for name in ("a -> b", "50 %", "mean logit")]
+    >>> [name in "".join(of_table(table)) for name in ("a -&gt; b", "50 %", "mean logit")]
     [True, True, True]
     """
     view = TableView.of(0, "patching table", one, [])

@@ -62,7 +62,8 @@ def _findings(summary: Summary) -> Iterator[Markup]:
     if summary.components:
         rows = [[one.node, one.role, one.normalized, one.position] for one in summary.components]
         yield table(["component", "role", "normalized effect", "at"], rows, {"normalized effect": percent})
-    yield facts((name, f"{value:.3g}") for name, value in summary.baseline.items())
+    if summary.baseline:
+        yield details("what there is to explain", facts((name, f"{value:.3g}") for name, value in summary.baseline.items()))
 
 
 def of_suite(suite: Suite) -> Iterator[Markup]:

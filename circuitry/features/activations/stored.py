@@ -51,9 +51,9 @@ class ActivationStore(Shown):
     device: torch.device
 
     def _shown_(self) -> Iterable[Markup]:
-        from ..notebook import of_store
+        from ..notebook import of_activations
 
-        return of_store(self)
+        return of_activations(self)
 
     @classmethod
     def open(cls, folder: str | PathLike[str], device: str | torch.device = "cpu", *, whole: bool = True) -> ActivationStore:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...errors import CircuitryError, expected, no_effect
 from ...executing.memory import parse_memory
+from ...html.shown import Shown
 from ...models.model import Model
 from ...paths.parse import parse_node
 from ...paths.values import Node
@@ -23,6 +24,9 @@ from .forward import Forward
 from .passes import Ints, Passes, tokens_of
 from .stored import ActivationStore, opened
 from .texts import Texts
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 CONTEXT, MEMORY = 1024, "512MiB"
 """Defaults: most tokens of a document, and the bound for a forward pass."""
@@ -66,7 +70,7 @@ class _Buffer:
 
 
 @dataclass(frozen=True, eq=False)
-class Activations:
+class Activations(Shown):
     """Values of nodes at the used tokens of a corpus. Made by ``activations``.
 
     ``origin`` divides the corpus into forward passes, each of which has whole documents. In every epoch all passes come in
@@ -82,6 +86,11 @@ class Activations:
     batch: int
     buffer: int
     seed: int
+
+    def _shown_(self) -> Iterable[Markup]:
+        from ..notebook import of_activations
+
+        return of_activations(self)
 
     @property
     def widths(self) -> dict[Node, int]:

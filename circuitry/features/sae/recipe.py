@@ -8,6 +8,7 @@ from typing import Any
 
 from ...autoencoders.sae import SAEConfig
 from ...errors import CircuitryError, no_effect, suggest
+from ...html.shown import Shown
 from .objectives import OBJECTIVES
 from .objectives.objective import Objective
 
@@ -23,7 +24,7 @@ WEIGHTS = ("l1", "l0_penalty", "auxiliary")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Shown):
     """How SAEs are trained. The paper gives the initialisation, Adam and its learning rate; it leaves the other settings open.
 
     The loss of a token is ‖x - x̂‖² and what the kind adds. ``normalise`` sets the units of x. Where the paper leaves a setting

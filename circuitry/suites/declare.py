@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..errors import CircuitryError, expected, suggest
+from ..architecture.definitions import roles
+from ..architecture.graph import Graph
+from ..errors import CircuitryError, expected, several, suggest
 from ..patching.experiment import Paths
 from ..results.recorded import path_of, paths_of
 from ..results.table import PatchingTable
@@ -40,6 +42,25 @@ class TableSpec:
     layout: tuple[str, ...] = ()
     needs: str | None = None
     note: str = ""
+
+    def __post_init__(self) -> None:
+        several(f"layout of table {self.name!r}", self.layout)
+
+    def made_for(self, graph: Graph) -> bool:
+        """Whether a model with this graph has what the table needs. Raises CircuitryError for a role that no architecture knows.
+
+        >>> import circuitry as ct
+        >>> heads = TableSpec("heads", "Heads", "head[{layer},{head}] @ END -> logits", needs="head")
+        >>> heads.made_for(ct.graph("gpt2")), heads.made_for(ct.graph("mamba"))
+        (True, False)
+        """
+        if self.needs is None or graph.by_role(self.needs):
+            return True
+        if self.needs not in roles():
+            raise CircuitryError(
+                f"table {self.name!r} needs the role {self.needs!r}, which no node plays; {suggest(self.needs, roles())}"
+            )
+        return False
 
     def make(self, study: Study) -> PatchingTable:
         """Run the patches of this table, order its axes, and keep it in the study. Raises CircuitryError for a wrong layout.
@@ -131,7 +152,7 @@ class Suite:
         if self.run is not None:
             return self.run(study)
         for table in self.tables:
-            if table.needs is None or study.model.graph.by_role(table.needs):
+            if table.made_for(study.model.graph):
                 table.make(study)
         return self.conclude(study) if self.conclude else findings(study)
 

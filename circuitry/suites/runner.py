@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import content
+from ..blame import blamed
 from ..errors import CircuitryError, no_effect, suggest, whole
 from ..executing.open import DEFAULT, choice
 from ..models.model import Model
@@ -92,6 +93,8 @@ def run(
     if fresh and out is None:
         raise no_effect("fresh", True, "without out= a run has no folder", "give out=, or leave fresh out")
     chosen = name if isinstance(name, Suite) else suite(name)
+    for table in chosen.tables:
+        table.made_for(model.graph)  # refuses an unknown role before anything runs
     patching = {k: options.pop(k) for k in _PATCH if k in options}
     task_options = task(chosen.task).options
     settings, asked = chosen.split(options, task_options)
@@ -119,7 +122,8 @@ def _read_back(folder: RunFolder) -> SuiteResult:
 
 def _carry_out(chosen: Suite, study: Study, folder: RunFolder | None, record: dict[str, Any], discover: int) -> SuiteResult:
     try:
-        result = chosen.carry_out(study)
+        with blamed(f"while suite {chosen.name!r} ran"):
+            result = chosen.carry_out(study)
         if discover:
             from .beyond import add_discovery
 

@@ -112,15 +112,33 @@ def check_writable(file: Path) -> None:
     Traceback (most recent call last):
     circuitry.errors.FileError: ... cannot be written: it is a folder; what was there before is unchanged
     """
-    new = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}{NEW}")
     with writing(file):
         if file.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            new.write_bytes(b"0")
-        finally:
-            _remove(new)
+        _try_writing(file.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise FileError now if files could not be written into a folder later, which need not exist. Leaves nothing behind.
+
+    >>> check_folder(Path(__file__) / "below")
+    Traceback (most recent call last):
+    circuitry.errors.FileError: ... cannot be written: ...files.py is a file, not a folder; what was there before is unchanged
+    """
+    with writing(folder):
+        _try_writing(folder)
+
+
+def _try_writing(folder: Path) -> None:
+    """Write a file into a folder, or into the nearest one above it that exists, and remove it. Raises OSError."""
+    nearest = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not nearest.is_dir():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(nearest))
+    new = nearest / f"{uuid.uuid4().hex[:8]}{NEW}"
+    try:
+        new.write_bytes(b"0")
+    finally:
+        _remove(new)
 
 
 def _remove(new: Path) -> None:

@@ -92,13 +92,9 @@ def run(
     """
     if fresh and out is None:
         raise no_effect("fresh", True, "without out= a run has no folder", "give out=, or leave fresh out")
-    chosen = name if isinstance(name, Suite) else suite(name)
+    chosen, posed, settings, patching = _asked(name, examples, seed, options)
     for table in chosen.tables:
         table.made_for(model.graph)  # refuses an unknown role before anything runs
-    patching = {k: options.pop(k) for k in _PATCH if k in options}
-    task_options = task(chosen.task).options
-    settings, asked = chosen.split(options, task_options)
-    posed = task(chosen.task, examples=examples, seed=seed, **asked)
     source = _digest(repr(chosen).encode()) if isinstance(name, Suite) else str(name)  # a Suite value has no file to digest
     verified = whole("discover", discover)
     record = _record(
@@ -112,6 +108,35 @@ def run(
     study = Study(model, posed, settings, patching, say, folder)
     with folder.held() if folder else nullcontext():
         return _read_back(folder) if folder and folder.complete else _carry_out(chosen, study, folder, record, verified)
+
+
+def check_asked(
+    name: str | PathLike[str] | Suite,
+    *,
+    examples: int | None = None,
+    seed: int = 0,
+    fresh: bool = False,
+    discover: int = 0,
+    **options: Any,
+) -> None:
+    """Refuse what ``run`` would refuse without looking at a model: call it before a model is loaded. Raises CircuitryError.
+
+    >>> check_asked("inductoin")
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: no suite 'inductoin'; did you mean 'induction'?; name a custom file by its path, such as ./mine.py or prompts.csv
+    """
+    _asked(name, examples, seed, options)
+    whole("discover", discover)
+
+
+def _asked(
+    name: str | PathLike[str] | Suite, examples: int | None, seed: int, options: Mapping[str, Any]
+) -> tuple[Suite, Task, dict[str, Any], dict[str, Any]]:
+    """The suite, its task, its settings, and the options of every ``patch``."""
+    chosen = name if isinstance(name, Suite) else suite(name)
+    patching = {k: v for k, v in options.items() if k in _PATCH}
+    settings, asked = chosen.split({k: v for k, v in options.items() if k not in _PATCH}, task(chosen.task).options)
+    return chosen, task(chosen.task, examples=examples, seed=seed, **asked), settings, patching
 
 
 def _read_back(folder: RunFolder) -> SuiteResult:

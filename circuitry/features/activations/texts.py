@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ...errors import CircuitryError, expected
+from ...models.hub import unreachable
 from .manual import manual
 
 Texts: TypeAlias = str | Path | Iterable[str] | None
@@ -170,6 +171,8 @@ def _dataset(name: str) -> Iterator[str]:
         ) from error
     path, _, configuration = name.partition(":")
     try:
+        if reason := unreachable(path, kind="dataset"):
+            raise ConnectionError(reason)
         for number, row in enumerate(load_dataset(path, configuration or None, split="train", streaming=True)):
             yield _text_of(row, f"row {number} of {name}")
     except CircuitryError:

@@ -9,6 +9,8 @@ from ..errors import ModelError
 
 SECONDS = 5.0
 """How long the Hub has to answer the one question that is asked before anything is downloaded."""
+OFFLINE = "HF_HUB_OFFLINE is set"
+"""What ``unreachable`` says if the user wants nothing to be downloaded."""
 OWNERLESS = ("gpt2", "openai-gpt")
 """Types of model that are also models on the Hub, from before a name there needed an owner."""
 
@@ -30,7 +32,7 @@ def unreachable(name: str, revision: str | None = None, kind: str = "model") -> 
     from huggingface_hub.utils import build_hf_headers
 
     if hub.constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set"
+        return OFFLINE
     endpoint = hub.constants.ENDPOINT
     file = "config.json" if kind == "model" else "README.md"
     try:

@@ -21,6 +21,7 @@ from support.command import called, circuitry
 from support.no_pictures import no_pictures
 
 COMMANDS = (
+    "doctor",
     "run", "demo", "report", "compare", "discover", "patch", "explain", "sensitivity", "offsets", "circuits", "universality", "replicate", "mppc",
     "features", "activations", "graph", "models", "convert", "benchmark", "sae",
 )  # fmt: skip

@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+from .blame import blamed
 from .errors import CircuitryError, suggest
 
 _PACKAGE = Path(__file__).parent
@@ -38,7 +39,7 @@ def names(kind: str) -> list[str]:
 def load(kind: str, name: str) -> ModuleType:
     """Run the definition ``name``: a shipped one, or the path of a custom file (``./mine.py``).
 
-    Raises CircuitryError if the file does not exist.
+    Raises CircuitryError if the file does not exist, and with its line if it is no Python or raises anything.
 
     >>> load("graphs", "mamba").ARCHITECTURE.name
     'mamba'
@@ -68,7 +69,8 @@ def _run(kind: str, path: Path, _changed: int) -> ModuleType:
         raise CircuitryError(f"{path} cannot be run as a Python file")
     module = importlib.util.module_from_spec(spec)
     # Not by the loader: it keeps bytecode beside the file, which stays in use if an edit within one second leaves the size as it was.
-    exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
+    with blamed("while the file was run"):
+        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
     return module
 
 

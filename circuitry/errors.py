@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from numbers import Integral
+from typing import Any
 
 
 class CircuitryError(ValueError):
@@ -68,6 +69,20 @@ def no_effect(name: str, value: object, why: str, instead: str) -> CircuitryErro
     """
     shown = name if value is ... else f"{name}={value!r}"
     return CircuitryError(f"{shown} has no effect: {why}; {instead}")
+
+
+def several(name: str, values: Any) -> Any:
+    """Refuse text where several names belong, since Python would take it letter by letter; anything else comes back as it is.
+
+    Raises CircuitryError.
+
+    >>> several("changed", "END")
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: changed must be a list of names, got the text 'END'; write ['END']
+    """
+    if isinstance(values, str):
+        raise CircuitryError(f"{name} must be a list of names, got the text {values!r}; write [{values!r}]")
+    return values
 
 
 def whole(name: str, value: object, least: int = 0) -> int:

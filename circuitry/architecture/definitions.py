@@ -50,6 +50,17 @@ def model_types() -> dict[str, str]:
     return {kind: name for name in content.names("graphs") for kind in definition(name).model_types}
 
 
+@functools.cache
+def roles() -> frozenset[str]:
+    """Every role that a node of a shipped architecture plays.
+
+    >>> sorted(roles())[-3:]
+    ['state', 'step', 'write_input']
+    """
+    every = {family.role for name in content.names("graphs") for family in definition(name).families}
+    return frozenset(every - {""})
+
+
 def definition_for(model_type: str, file: str | None = None) -> Architecture:
     """The architecture of a Hugging Face ``model_type``: a shipped one, or that of a custom ``file``.
 

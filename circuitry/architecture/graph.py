@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from ..errors import CircuitryError, UnknownNameError, suggest
+from ..errors import CircuitryError, UnknownNameError, several, suggest
 from ..html.shown import Shown
 from ..paths.parse import parse_node
 from ..paths.values import Node
@@ -53,7 +53,7 @@ class Graph(Shown):
         experts: Iterable[int] = (),
     ) -> None:
         self.architecture, self.sizes, self.windows = architecture, dict(sizes), dict(windows or {})
-        self.layout, self.experts = tuple(layout), tuple(experts)
+        self.layout, self.experts = tuple(several("layout", layout)), tuple(experts)
         self.terms = Terms(dict(latents or {}))
         self._listed: dict[tuple[str | None, int | None, bool], list[Node]] = {}
         families = with_routers(architecture.families) if self.experts else architecture.families

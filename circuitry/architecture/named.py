@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import content
-from ..errors import CircuitryError, suggest
+from ..errors import CircuitryError, several, suggest
 from .definitions import REFUSED, definition, definition_for, model_types
 from .families import Architecture
 from .graph import Graph
@@ -34,7 +34,7 @@ def graph(what: Any, *, layout: Sequence[str] = (), **sizes: int) -> Graph:
     if layout and not architecture.pattern:
         raise CircuitryError(f"all layers of {what} are alike, so it takes no layout")
     every = {**architecture.example, **sizes}
-    kinds = itertools.islice(itertools.cycle(layout or architecture.pattern), every["layer"])
+    kinds = itertools.islice(itertools.cycle(several("layout", layout) or architecture.pattern), every["layer"])
     return Graph(architecture, every, layout=kinds)
 
 

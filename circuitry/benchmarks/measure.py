@@ -19,6 +19,7 @@ from ..discovery.methods import method as named
 from ..discovery.question import Question
 from ..discovery.search import asked
 from ..discovery.verify import patched
+from ..errors import several
 from ..models.loading import load
 from ..prompting.task import task as make_task
 from ..store.files import write_whole
@@ -92,7 +93,7 @@ def discovery(
     >>> len(discovery(count=1, methods=["eap", "random"], examples=4, with_trained=False).frame)
     4
     """
-    chosen = [name for name in METHODS if name != "exact"] if methods is None else list(methods)
+    chosen = [name for name in METHODS if name != "exact"] if methods is None else list(several("methods", methods))
     rows: list[dict[str, Any]] = []
     for case in _cases(count, examples, with_trained):
         file = None if folder is None else folder / f"{case.name} {case.corruption}.json".replace(":", "-").replace(" ", "-")
@@ -117,7 +118,7 @@ def nodes(*, methods: Sequence[str] | None = None, examples: int = 8, models: Se
     >>> nodes(methods=["random"], examples=2).shape
     (1, 10)
     """
-    chosen = [name for name in METHODS if name != "exact"] if methods is None else list(methods)
+    chosen = [name for name in METHODS if name != "exact"] if methods is None else list(several("methods", methods))
     found: dict[str, dict[str, float]] = {}
     for name in models:
         model = load(name)

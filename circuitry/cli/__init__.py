@@ -1,5 +1,6 @@
 """The command line: ``circuitry run | demo | report | compare | view | discover | patch | explain | sensitivity | offsets | graph | models |
-convert | benchmark discovery | circuits | universality | replicate | check | claims | activations | sae train | sae sweep | sae evaluate | sae encode | sae latents | mppc | features``.
+convert | doctor | benchmark discovery | circuits | universality | replicate | check | claims | activations | sae train | sae sweep | sae evaluate | sae encode |
+sae latents | mppc | features``.
 
 Imports torch only in commands that need it.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +22,7 @@ from . import (
     claims,
     convert,
     discover,
+    doctor,
     experiments,
     features,
     graphs,
@@ -30,15 +32,32 @@ from . import (
     universality,
     view,
 )
+from .examples import Group, show_examples
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """The error numbers of a disk that is full, over its quota, or read-only."""
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
+
+
+class Commands(Group):
+    """All commands. Ctrl-C ends each of them with one line, whatever it was doing."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            print(" ".join(["Interrupted.", *map(str, error.args)]), file=sys.stderr, flush=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (suites, view, discover, experiments, claims, universality, mppc, features, activations, graphs, convert):
+for part in (suites, view, discover, experiments, claims, universality, mppc, features, activations, graphs, convert, doctor):
     app.add_typer(part.app)
 app.add_typer(benchmark.app, name="benchmark", help="Measure circuitry on models whose circuits are known.", no_args_is_help=True)
 app.add_typer(
@@ -47,6 +66,7 @@ app.add_typer(
     help="Train and evaluate sparse autoencoders, and write their features' activations.",
     no_args_is_help=True,
 )
+show_examples(app)
 
 
 def _print_version(asked: bool) -> None:

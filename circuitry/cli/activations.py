@@ -18,7 +18,7 @@ app = typer.Typer()
 def activations(
     model: Model,
     nodes: Annotated[list[str], typer.Argument(help='nodes such as "resid[3]", or families such as resid for all their nodes')],
-    out: Annotated[Path, typer.Option(help="folder for the activations; run the same command to resume")],
+    out: Annotated[Path, read.out_folder("folder for the activations; run the same command to resume")],
     revision: Revision = None,
     texts: Texts = None,
     corpus: Annotated[Path | None, typer.Option(help="a corpus, a safetensors file, in place of --texts")] = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import say
+from . import options as read
 
 app = typer.Typer()
 
@@ -18,7 +18,7 @@ def discovery(
     method: Annotated[list[str] | None, typer.Option(help="a method; repeatable; by default all but exact")] = None,
     examples: Annotated[int, typer.Option(help="prompts for each model")] = 16,
     bundled: Annotated[bool, typer.Option(help="also the bundled models, in which every edge is patched")] = True,
-    out: Annotated[Path | None, typer.Option(help="folder that keeps every case, so that another call resumes")] = None,
+    out: Annotated[Path | None, read.out_folder("folder that keeps every case, so that another call resumes")] = None,
 ) -> None:
     """Measure how well methods of discovery find known circuits, and print the table methods x families.
 
@@ -28,7 +28,7 @@ def discovery(
     from ..benchmarks.measure import nodes
     from ..store.files import write_csv
 
-    found = measure(count=count, methods=method, examples=examples, with_trained=bundled, folder=out, progress=say)
+    found = measure(count=count, methods=method, examples=examples, with_trained=bundled, folder=out, progress=read.say)
     print(found.text())
     if bundled:
         by_node = nodes(methods=method)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from . import options as read
+
 app = typer.Typer()
 
 
@@ -18,7 +20,7 @@ def convert(
             help="a mamba-ssm folder, an RWKV-4 or RWKV-7 file or folder, a folder with pytorch_model.bin, or an autoencoder's with ae.pt"
         ),
     ],
-    target: Annotated[Path, typer.Argument(help="a new folder")],
+    target: Annotated[Path, typer.Argument(help="a new folder", callback=read.checked_folder)],
 ) -> None:
     """Convert an original or pickled checkpoint to a folder with safetensors. Code in the checkpoint is not run.
 

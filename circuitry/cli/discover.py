@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import no_effect
+from ..store.files import check_folder
 from . import options as read
 from .options import (
     Attach,
@@ -61,7 +61,7 @@ def discover(
     dtype: Dtype = "float32",
     device: Device = "cpu",
     device_map: DeviceMap = None,
-    out: Annotated[Path | None, typer.Option(help="folder for results; by default one in runs/ named after all of this")] = None,
+    out: Annotated[Path | None, read.out_folder("folder for results; by default one in runs/ named after all of this")] = None,
 ) -> None:
     """Rank every edge of a model by how much it carries of a task, verify the best exactly, and score their circuit.
 
@@ -77,16 +77,14 @@ def discover(
     settings: dict[str, Any] = {"level": level, "direction": direction, "features": features}
     settings |= read.given(method=method, metric=metric, edges=edges, latents=latents) | read.executor(executor, memory)
     posed = read.task(task, option, examples, seed)
+    if out is None:
+        check_folder(Path("runs"))
     loaded = read.load(model, dtype, device, revision, device_map, attach)
     print(f"\n{loaded}", flush=True)
     folder = out or Path("runs") / _named(posed.name, loaded.name, method, "latent" if features else level)
-    try:
-        run_discover(
-            loaded, posed, positions=positions, verify=verify, confirm=confirm, seed=seed, out=folder, command=read.typed(), **settings
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        print("Interrupted. Run the same command to resume.", file=sys.stderr)
-        raise typer.Exit(130) from None
+    run_discover(
+        loaded, posed, positions=positions, verify=verify, confirm=confirm, seed=seed, out=folder, command=read.typed(), **settings
+    )  # fmt: skip
     _print(folder)
 
 

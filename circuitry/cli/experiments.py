@@ -56,7 +56,7 @@ def patch(
     device: Device = "cpu",
     device_map: DeviceMap = None,
     attach: Attach = None,
-    out: Annotated[Path | None, typer.Option(help="also write the table: .csv, .json, .md, .tex, .parquet, .png or .svg")] = None,
+    out: Annotated[Path | None, read.out_file("also write the table: .csv, .json, .md, .tex, .parquet, .png or .svg")] = None,
 ) -> None:
     """Patch one path on one model and print its table. Under torchrun, processes share the work."""
     from ..patching.experiment import patch as run_patch
@@ -137,7 +137,7 @@ def sensitivity(
     executor: ExecutorName = None,
     memory: MemoryOption = None,
     attach: Attach = None,
-    out: Annotated[Path | None, typer.Option(help="also write the grid: .png, .svg or .csv")] = None,
+    out: Annotated[Path | None, read.out_file("also write the grid: .png, .svg or .csv")] = None,
 ) -> None:
     """Measure a path under every ablation, direction, metric and frozen set: does the finding depend on the method?"""
     from ..evidence.grid import sensitivity as measure
@@ -168,7 +168,7 @@ def offsets(
     seed: Seed = 0,
     executor: ExecutorName = None,
     memory: MemoryOption = None,
-    out: Annotated[Path | None, typer.Option(help="also write the result: .json, .md, .png or .svg")] = None,
+    out: Annotated[Path | None, read.out_file("also write the result: .json, .md, .png or .svg")] = None,
 ) -> None:
     """Find the write position (states) or read position (attention) of a token in each model, in tokens after the token.
 

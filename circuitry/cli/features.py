@@ -26,7 +26,7 @@ def features(
     second: Acts = None,
     matches: Annotated[Path | None, typer.Option(help="the matches of their features, as 'circuitry mppc' writes them")] = None,
     corpus: Annotated[Path | None, typer.Option(help="the corpus of the activations, a safetensors file")] = None,
-    out: Annotated[Path, typer.Option(help="folder for the dashboard and its data")] = Path("features"),
+    out: Annotated[Path, read.out_folder("folder for the dashboard and its data")] = Path("features"),
     limit: Annotated[int, typer.Option(help="how many matches to show, and features to score")] = 300,
     scorer: ScorerName = None,
     variant: Annotated[

@@ -18,16 +18,19 @@ app = typer.Typer()
 @app.command()
 def graph(
     model: Annotated[str, typer.Argument(help=f"a model, a file that defines ARCHITECTURE, or {', '.join(names('graphs'))}")],
-    out: Annotated[Path | None, typer.Option(help="write .svg, .png, .dot, .graphml or .json; by default NAME-graph.svg")] = None,
+    out: Annotated[Path | None, read.out_file("write .svg, .png, .dot, .graphml or .json; by default NAME-graph.svg")] = None,
     revision: Revision = None,
     layer: Annotated[int, typer.Option(help="the layer to draw; the layers of a hybrid differ")] = 0,
 ) -> None:
     """Show the nodes of a model's architecture, and draw one layer or write the whole graph."""
+    from ..architecture.definitions import REFUSED, model_types
     from ..architecture.named import graph as make_graph
 
     target = out or Path(f"{_plain(model)}-graph.svg")
-    check_writable(target)  # before a model is loaded, which may take minutes
-    is_definition = model in names("graphs") or model.endswith(".py")
+    read.check_suffix(target, "a graph", (".svg", ".png", ".pdf", ".dot", ".graphml", ".json"))
+    if out is None:
+        check_writable(target)  # before a model is loaded, which may take minutes
+    is_definition = model in {*names("graphs"), *model_types(), *REFUSED} or model.endswith(".py")
     architecture = make_graph(model) if is_definition else read.load(model, revision=revision).graph
     print(repr(architecture))
     for family in architecture.families:

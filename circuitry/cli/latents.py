@@ -30,7 +30,7 @@ def latents(
     ] = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
-    out: Annotated[Path | None, typer.Option(help="also write the list, as .csv")] = None,
+    out: Annotated[Path | None, read.out_file("also write the list, as .csv")] = None,
 ) -> None:
     """List the latents of a node that differ most between a task's clean and corrupted prompts, for paths such as resid[2].latent[17].
 

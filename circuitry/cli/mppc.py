@@ -19,7 +19,7 @@ _FOLDERS = "folders of feature activations, one for each layer, or folders that 
 def mppc(
     features: Annotated[list[Path], typer.Argument(help=_FOLDERS)],
     other: Annotated[list[Path], typer.Option("--with", help="the same for the other model, on the same tokens; repeatable")],
-    out: Annotated[Path, typer.Option(help="folder for the result; run the same command to resume")],
+    out: Annotated[Path, read.out_folder("folder for the result; run the same command to resume")],
     min_count: Annotated[int, typer.Option(help="features that fire on fewer tokens are left out")] = 10,
     null: Annotated[
         str, typer.Option(help="how to estimate what is expected by chance: shift, a number of tokens, or none")

@@ -14,7 +14,7 @@ import typer
 from ..errors import CircuitryError, expected, no_effect
 from ..planning.interventions import INTERVENTIONS
 from ..planning.metrics import METRICS
-from ..store.files import check_writable
+from ..store.files import check_folder, check_writable
 
 if TYPE_CHECKING:
     from ..autoencoders.sae import SAE
@@ -75,7 +75,33 @@ Texts = Annotated[
 Context = Annotated[int, typer.Option(help="most tokens per document")]
 Rank = Annotated[int | None, typer.Option(help="number of this process, from 0, of --world that share the work")]
 World = Annotated[int | None, typer.Option(help="number of processes that share the work")]
-Out = Annotated[Path, typer.Option(help="folder for results")]
+
+
+def checked_folder(folder: Path | None) -> Path | None:
+    """A folder to write, as it is. Raises FileError if files cannot be written into it."""
+    if folder is not None:
+        check_folder(folder)
+    return folder
+
+
+def checked_file(file: Path | None) -> Path | None:
+    """A file to write, as it is. Raises FileError if it cannot be written."""
+    if file is not None:
+        check_writable(file)
+    return file
+
+
+def out_folder(help: str, *names: str) -> Any:
+    """The option of a folder that a command writes; one that cannot be written is refused before anything runs."""
+    return typer.Option(*names, help=help, callback=checked_folder)
+
+
+def out_file(help: str, *names: str) -> Any:
+    """The same for a file."""
+    return typer.Option(*names, help=help, callback=checked_file)
+
+
+Out = Annotated[Path, out_folder("folder for results")]
 
 
 def load(
@@ -234,11 +260,9 @@ def value(text: str) -> int | float | bool | str | None:
 
 
 def check_suffix(out: Path | None, kind: str, suffixes: Iterable[str]) -> None:
-    """Refuse a file with another suffix, or one that cannot be written, before anything runs."""
+    """Refuse a file with another suffix, before anything runs."""
     if out is not None and out.suffix not in suffixes:
         raise CircuitryError(f"{kind} cannot be written as {out.suffix!r}; try {', '.join(suffixes)}")
-    if out is not None:
-        check_writable(out)
 
 
 def typed() -> str:

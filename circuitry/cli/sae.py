@@ -49,7 +49,7 @@ app.add_typer(latents.app)
 def train(
     model: ModelOrActivations,
     nodes: Annotated[list[str], typer.Argument(help='nodes such as "resid[3]", or families such as resid for all their nodes')],
-    out: Annotated[Path, typer.Option(help="folder for the training; run the same command to resume")],
+    out: Annotated[Path, read.out_folder("folder for the training; run the same command to resume")],
     target: Target = None,
     revision: Revision = None,
     texts: Texts = None,
@@ -91,7 +91,7 @@ def train(
 def sweep(
     model: ModelOrActivations,
     nodes: Annotated[list[str], typer.Argument(help='nodes such as "resid[3]", or families such as resid for all their nodes')],
-    out: Annotated[Path, typer.Option(help="folder for the sweep; run the same command to resume")],
+    out: Annotated[Path, read.out_folder("folder for the sweep; run the same command to resume")],
     target: Target = None,
     revision: Revision = None,
     texts: Texts = None,
@@ -149,7 +149,7 @@ def evaluate(
     activations: ItsActivations = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
-    out: Annotated[Path | None, typer.Option(help="also write the table, as .csv")] = None,
+    out: Annotated[Path | None, read.out_file("also write the table, as .csv")] = None,
 ) -> None:
     """Measure L0, explained variance, dead features, and how much cross-entropy is recovered when the model runs on x̂.
 
@@ -181,7 +181,7 @@ def evaluate(
 @app.command()
 def encode(
     folder: Annotated[Path, typer.Argument(help="folder of a training, or of a single SAE in a known layout")],
-    out: Annotated[Path, typer.Option(help="folder for the activations, one subfolder per SAE; run the same command to resume")],
+    out: Annotated[Path, read.out_folder("folder for the activations, one subfolder per SAE; run the same command to resume")],
     corpus: Annotated[Path | None, typer.Option(help="the corpus, a safetensors file; written if it does not exist")] = None,
     activations: ItsActivations = None,
     model: ItsModel = None,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..store.files import check_folder
 from . import options as read
 from .options import (
     Device,
@@ -65,9 +65,12 @@ def run(
     Run the same command to resume an interrupted run. Runs never overwrite each other. Under torchrun, processes share the
     work; all of them must see the folder.
     """
+    from ..suites.runner import check_asked
+
     settings = read.merged(
         option, examples=examples, seed=seed, fresh=fresh, discover=discover, **read.executor(executor, memory, verify)
     )
+    check_asked(suite, **settings)
     with read.together():
         _suite(suite, read.load(model, dtype, device, revision, device_map), out, **settings)
 
@@ -87,11 +90,7 @@ def _suite(suite: str, model: LoadedModel, out: Path, **options: Any) -> Path:
     from ..suites.runner import run as run_suite
 
     print(f"\n{model}", flush=True)
-    try:
-        result = run_suite(suite, model, out=out, say=read.say, command=read.typed(), **options)
-    except KeyboardInterrupt:
-        print("Interrupted. Run the same command to resume; a partial report.html is in the run's folder.", file=sys.stderr)
-        raise typer.Exit(130) from None
+    result = run_suite(suite, model, out=out, say=read.say, command=read.typed(), **options)
     folder = Path(result.record["folder"])
     _print_result(result)
     print(f"\nreport: {(folder / 'report.html').resolve()}", flush=True)
@@ -122,12 +121,14 @@ def report(folder: RunPath) -> None:
 def compare(
     first: RunPath,
     second: RunPath,
-    out: Annotated[Path | None, typer.Option(help="folder for the comparison; by default beside the first run")] = None,
+    out: Annotated[Path | None, read.out_folder("folder for the comparison; by default beside the first run")] = None,
 ) -> None:
     """Compare two runs: summaries, circuits aligned by role, and every table that both have, with intervals.
 
     A repeated comparison of the same runs replaces the old one. Nothing else is overwritten: a free name is used instead.
     """
+    if out is None:
+        check_folder(first.parent)
     _compare(first, second, out or first.parent / f"{first.name}-and-{second.name}")
 
 

@@ -34,8 +34,11 @@ def circuits(
     """
     from ..studies.circuits.compare import circuits as compare
     from ..suites.folder import plain
+    from ..suites.runner import check_asked
 
-    settings = read.merged(option, dtype=dtype, device=device, examples=examples, seed=seed, **read.executor(executor, memory))
+    running = {"examples": examples, "seed": seed, **read.executor(executor, memory)}
+    settings = read.merged(option, dtype=dtype, device=device, **running)
+    check_asked(suite, **{name: value for name, value in settings.items() if name not in ("dtype", "device")})
     result = compare(models, suite, out=out, say=read.say, **settings)
     print(result.text())
     folder = result.save(out / f"circuits-{plain(suite)}")

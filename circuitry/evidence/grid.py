@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..architecture.graph import Graph
-from ..errors import CircuitryError, no_effect
+from ..errors import CircuitryError, no_effect, several
 from ..html.shown import Shown
 from ..models.model import Model
 from ..patching.experiment import patch
@@ -151,7 +151,7 @@ def sensitivity(
     sets = dict(frozen_sets(model.graph, written) if frozen is None else _given(model.graph, written, frozen))
     _check_settings(ablations, directions, sets, options)
     has_metric = reads_logits(written, model.graph)
-    named = metrics if metrics is not None else METRICS if has_metric else (DISTANCE,)
+    named = several("metrics", metrics) if metrics is not None else METRICS if has_metric else (DISTANCE,)
     tables = {}
     for ablation, direction in _runs(ablations, directions):
         for label, variant in sets.items():
@@ -177,6 +177,7 @@ def _check_settings(
 ) -> None:
     """Refuse a repeated setting, which would be counted twice, and one that would have no effect."""
     for name, values in (("ablations", ablations), ("directions", directions)):
+        several(name, values)
         if twice := [value for value in values if list(values).count(value) > 1]:
             raise CircuitryError(f"{name} has {twice[0]!r} twice; each setting is counted once, so name it once")
     for number, (label, path) in enumerate(sets.items()):

@@ -63,7 +63,8 @@ def off_by_one(
     'on the token'
     """
     _check_options(options)
-    chosen = list(models) if isinstance(models, Sequence) else [models]
+    chosen = list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
+    _check_loaded(chosen)
     _check_numbers(len(chosen), reach, resamples, level)
     _check_different(chosen)
     name, tables = token or "", dict[str, PatchingTable]()
@@ -180,6 +181,12 @@ def _labels(models: Sequence[Model]) -> Iterator[str]:
     for model in models:
         seen[model.name] += 1
         yield model.name if seen[model.name] == 1 else f"{model.name} #{seen[model.name]}"
+
+
+def _check_loaded(models: Sequence[object]) -> None:
+    for model in models:
+        if isinstance(model, str):
+            raise CircuitryError(expected("a loaded model", model, f"try ct.load({model!r})"))
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..architecture.families import Place
-from ..errors import CircuitryError
+from ..errors import CircuitryError, several
 from ..models.model import Model
 from ..models.reading import own_value
 from ..paths.values import Node
@@ -50,7 +50,7 @@ def read(model: Model, nodes: Iterable[Node | str], ids: NDArray[np.int64]) -> d
     {'resid[4]': (2, 7, 128), 'head[0,1]': (2, 7, 32)}
     """
     check_ids(model, ids)
-    wanted = list(dict.fromkeys(model.graph.node(node) for node in nodes))
+    wanted = list(dict.fromkeys(model.graph.node(node) for node in several("nodes", nodes)))
     stops = _stops(model, wanted, ids.shape[1])
     keep = 0 if any(node.family == "logits" for node in wanted) else 1
     got = _trace(model, stops, ids, lambda _, raw: (None, raw.detach().clone()), keep)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..blame import blamed
 from ..errors import CircuitryError
 from ..planning.metrics import Metric
 
@@ -17,7 +18,8 @@ def evaluate(metric: Metric, logits: Tensor, base: Tensor, answer: Tensor, foil:
     >>> evaluate(METRICS["probability"], zeros, zeros, token, token)
     tensor([0.3333, 0.3333])
     """
-    value = metric.function(logits, base, answer, foil)
+    with blamed(f"while metric {metric.name!r} was computed"):
+        value = metric.function(logits, base, answer, foil)
     if not isinstance(value, Tensor) or value.shape != answer.shape:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise CircuitryError(
@@ -56,7 +58,7 @@ def _tried(metric: Metric, logits: Tensor, base: Tensor, answer: Tensor, foil: T
     try:
         return evaluate(metric, logits, base, answer, foil)
     except (IndexError, RuntimeError, ValueError) as error:
-        raise _misread(metric, f"for {list(logits.shape)} it fails: {error}") from error
+        raise _misread(metric, f"for {list(logits.shape)} it fails: {error.__cause__ or error}") from error
 
 
 def _misread(metric: Metric, problem: str) -> CircuitryError:

@@ -15,6 +15,7 @@ from ..errors import ModelError
 from ..native.build import tensors
 from ..native.find import how_to_convert
 from ..native.own import config_class
+from .hub import cache
 
 SINGLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_config.json"
 _DEQUANTISING = {"compressed-tensors": "CompressedTensorsConfig", "fp8": "FineGrainedFP8Config", "mxfp4": "Mxfp4Config"}
@@ -23,11 +24,24 @@ _DEQUANTISING = {"compressed-tensors": "CompressedTensorsConfig", "fp8": "FineGr
 
 @dataclass(frozen=True)
 class Source:
-    """A folder, or a name on the Hugging Face Hub with the ``revision`` (a branch, tag or commit; None for the default branch)."""
+    """A folder, or a name on the Hugging Face Hub with the ``revision`` (a branch, tag or commit; None for the default branch).
+
+    ``unreachable`` says why nothing can be downloaded; then only files that the Hub's client has in its cache are read.
+    """
 
     where: str
     name: str
     revision: str | None = None
+    unreachable: str = ""
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The arguments of transformers that say which revision is meant, and whether anything may be downloaded.
+
+        >>> Source("owner/name", "it", "main", "HF_HUB_OFFLINE is set").asked
+        {'revision': 'main', 'local_files_only': True}
+        """
+        return {"revision": self.revision, "local_files_only": bool(self.unreachable)}
 
     def file(self, name: str) -> Path | None:
         """One of its files, downloaded if necessary, or None if it has no such file.
@@ -40,7 +54,7 @@ class Source:
         if self.folder:
             path = Path(self.where) / name
             return path if path.is_file() else None
-        cached = cached_file(self.where, name, revision=self.revision, _raise_exceptions_for_missing_entries=False)
+        cached = cached_file(self.where, name, **self.asked, _raise_exceptions_for_missing_entries=False)
         return None if cached is None else Path(cached)
 
     @property
@@ -78,17 +92,18 @@ class Source:
         if self.folder and self.file("config.json") is None:
             raise ModelError(f"{self.name} is a folder without config.json, so it is not a Hugging Face model")
         try:
-            settings, _ = PreTrainedConfig.get_config_dict(self.where, revision=self.revision)
+            settings, _ = PreTrainedConfig.get_config_dict(self.where, **self.asked)
             kind = config_class(settings.get("model_type"))
-            return kind.from_pretrained(self.where, revision=self.revision, trust_remote_code=False)
+            return kind.from_pretrained(self.where, **self.asked, trust_remote_code=False)
         except (OSError, ValueError, StrictDataclassError) as error:
             first = (
                 " ".join(str(error).split()) if isinstance(error, StrictDataclassError) else str(error).strip().splitlines()[0]
             )
             if self.folder:
                 raise ModelError(f"{self.name} holds no model that transformers knows: {first}") from error
+            reason = f"{self.unreachable}, and {cache()} does not hold it" if self.unreachable else first
             raise ModelError(
-                f"{self.name!r} could not be loaded: it is not a folder, and it could not be downloaded from the Hugging Face Hub ({first}). {offline}"
+                f"{self.name!r} could not be loaded: it is not a folder, and it could not be downloaded from the Hugging Face Hub ({reason}). {offline}"
             ) from error
 
     def weights(self, config: Any) -> dict[str, Tensor]:
@@ -140,6 +155,8 @@ class Source:
         names = sorted(path.name for path in Path(self.where).glob("*.safetensors")) if self.folder else []
         if names:
             return f": {', '.join(names[:3])} cannot be read without {INDEX}, which says what belongs together"
+        if self.unreachable:
+            return f": {self.unreachable}, and {cache()} does not hold them"
         if not self.folder:
             return "; pickled weights are not loaded; if a pull request has safetensors, load it with revision='refs/pr/NUMBER'"
         pickled = any(Path(self.where).glob("pytorch_model*.bin"))

@@ -17,6 +17,7 @@ from ..progress import IMPORTS, slow
 from .checkpoint import Source, check_not_quantised
 from .gguf.load import load_gguf
 from .given import check_given
+from .hub import check_not_a_kind, unreachable
 from .model import Model, wrap
 from .packaged import in_package
 from .quiet import quiet
@@ -114,7 +115,11 @@ def _source(what: str, revision: str | None) -> Source:
     if suffix and revision not in (None, suffix):
         raise CircuitryError(f"{what} names one revision and revision={revision!r} another; give one of the two")
     revision = revision or suffix or None
-    return Source(name, f"{name}@{revision}" if revision else name, revision)
+    called = f"{name}@{revision}" if revision else name
+    if Path(name).is_dir():
+        return Source(name, called)
+    check_not_a_kind(name)
+    return Source(name, called, revision, unreachable(name, revision))
 
 
 def _check_no_revision(what: str, revision: str | None) -> None:
@@ -206,7 +211,7 @@ def _set_generation(hf: Any, source: Source) -> None:
     from transformers import GenerationConfig
 
     with contextlib.suppress(OSError, ValueError):
-        hf.generation_config = GenerationConfig.from_pretrained(source.where, revision=source.revision)
+        hf.generation_config = GenerationConfig.from_pretrained(source.where, **source.asked)
 
 
 def _tokenizer(source: Source, config: Any = None) -> Any:
@@ -214,7 +219,7 @@ def _tokenizer(source: Source, config: Any = None) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.where, config=config, revision=source.revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source.where, config=config, **source.asked, trust_remote_code=False)
     except (OSError, ValueError, KeyError):
         return None
     # For some types of model without one, transformers invents a tokenizer that has only special tokens.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..blame import blamed
 from ..errors import CircuitryError, no_effect
 from ..executing.effects import ends_at_latent, ends_at_logits
 from ..executing.metrics import check_reads
@@ -60,7 +61,8 @@ def metric_of(asked: MetricLike, task: Task, model: Model) -> Metric:
     'kl'
     """
     if isinstance(asked, str) and asked in task.definition.metrics:
-        custom = metric(task.definition.metrics[asked](model.vocabulary))
+        with blamed(f"while task {task.name!r} made its metric {asked!r}"):
+            custom = metric(task.definition.metrics[asked](model.vocabulary))
         unit = custom.unit if custom.unit != f"change of {custom.name}" else ""
         resolved = replace(custom, name=asked, unit=unit)
     else:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from ..blame import check_takes
 from ..errors import CircuitryError, suggest
 from ..html.shown import Shown
 
@@ -28,7 +29,7 @@ class Metric(Shown):
     change of ``name``. ``signed``: whether an effect can be negative. If it cannot, a mean above zero is not evidence, so it is
     not tested. ``needs_gap``: whether clean and corrupted prompts must differ in it, or else there is nothing to explain.
     ``reads``: the tokens whose logits it uses. If these are not all, an executor may pass the logits of these tokens only, and
-    ``answer`` and ``foil`` are then columns of these. Raises CircuitryError for an empty name or an unknown ``reads``.
+    ``answer`` and ``foil`` are then columns of these. Raises CircuitryError for an empty name, an unknown ``reads`` or a function of other arguments.
 
     >>> import circuitry as ct
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=4)
@@ -54,6 +55,7 @@ class Metric(Shown):
             raise CircuitryError("a metric needs a name, which tables show; got ''")
         if self.reads not in get_args(Reads):
             raise CircuitryError(f"a metric reads {' or '.join(map(repr, get_args(Reads)))}; got reads={self.reads!r}")
+        check_takes(f"metric {self.name!r}", self.function, ("logits", "base", "answer", "foil"))
         if not self.unit:
             object.__setattr__(self, "unit", f"change of {self.name}")
 
@@ -107,7 +109,7 @@ METRICS: dict[str, Metric] = {
 def metric(what: Metric | str | Callable[[Any, Any, Any], Any]) -> Metric:
     """A metric by name, a Metric as it is, or one made from a function (logits [row, vocab], answer [row], foil [row]) -> [row].
 
-    Raises CircuitryError for an unknown name.
+    Raises CircuitryError for an unknown name, and a function that takes other arguments.
 
     >>> metric("kl").unit
     'KL divergence from the base run, nats'
@@ -115,8 +117,9 @@ def metric(what: Metric | str | Callable[[Any, Any, Any], Any]) -> Metric:
     if isinstance(what, Metric):
         return what
     if callable(what):
-        function = what
-        return Metric(getattr(function, "__name__", "metric"), lambda logits, base, answer, foil: function(logits, answer, foil))
+        function, name = what, getattr(what, "__name__", "metric")
+        check_takes(f"metric {name!r}", function, ("logits", "answer", "foil"))
+        return Metric(name, lambda logits, base, answer, foil: function(logits, answer, foil))
     if not isinstance(what, str) or what not in METRICS:
         raise CircuitryError(f"no metric {what!r}; {suggest(str(what), METRICS)}")
     return METRICS[what]

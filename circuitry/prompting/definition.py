@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import several
 from .prompts import Prompts
 
 
@@ -18,6 +19,7 @@ class TaskDefinition:
     the answer in the prompt; False for a task whose prompt does not contain it, such as a fact. ``metrics``: the task's own
     metrics by name, each a function from the vocabulary to a metric for ``circuitry.patch``. ``examples`` is the default number
     of prompts; ``source`` distinguishes two tasks of one name.
+    Raises CircuitryError if positions or sweep is text instead of a list.
     """
 
     name: str
@@ -30,3 +32,7 @@ class TaskDefinition:
     metrics: Mapping[str, Callable[[Any], Callable[..., Any]]] = field(default_factory=dict)
     examples: int = 128
     source: str = ""
+
+    def __post_init__(self) -> None:
+        several(f"positions of task {self.name!r}", self.positions)
+        several(f"sweep of task {self.name!r}", self.sweep)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CircuitryError, TaskError, suggest
+from ..errors import CircuitryError, TaskError, several, suggest
 
 if TYPE_CHECKING:
     from ..paths.positions import Position
@@ -159,6 +159,7 @@ def check(prompts: Prompts) -> None:
         )
     if "END" not in prompts.where:
         raise TaskError("the task has no position END, the token at which the answer is predicted; add it to where")
+    several("changed", prompts.changed)
     if unknown := [name for name in prompts.changed or () if name not in prompts.where]:
         raise TaskError(f"the task declares {unknown[0]} changed, but has no such position; {suggest(unknown[0], prompts.where)}")
     by_example = {"answer": prompts.answer, "foil": prompts.foil, **{f"position {n}": at for n, at in prompts.where.items()}}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TaskError, suggest
+from ..store.files import not_utf8
 
 NEEDED = ("clean", "corrupted", "answer", "foil")
 _POSITION = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -69,10 +70,7 @@ def _text(path: Path) -> str:
     try:
         return data.decode("utf-8-sig")  # spreadsheet programs write a byte order mark
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise TaskError(
-            f"{path.name}, line {line}: byte {data[error.start]:#04x} is not UTF-8; save the file as UTF-8"
-        ) from error
+        raise TaskError(not_utf8(path)) from error
 
 
 def _csv(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import content
+from ..blame import blamed
 from ..errors import CircuitryError, TaskError, UnknownNameError, expected, suggest
 from ..html.shown import Shown
 from ..paths.positions import Position
@@ -106,7 +107,8 @@ class Task(Shown):
         return task_of(self.definition, {**self.options, **options}, examples, seed)
 
     def prompts(self, vocabulary: Any, *, lint: bool = True) -> Prompts:
-        """The prompts for a model's vocabulary; the same seed gives the same prompts. Raises TaskError if none can be made.
+        """The prompts for a model's vocabulary; the same seed gives the same prompts. Raises TaskError if none can be made, with
+        the line of the task's file if that raises anything.
 
         With ``lint=False`` only prompts that cannot run are refused, not those that would be meaningless.
 
@@ -116,7 +118,8 @@ class Task(Shown):
         (2, 16)
         """
         rng = np.random.default_rng(self.seed)
-        prompts = self.definition.make(vocabulary, rng, examples=self.examples, **self.options)
+        with blamed(f"while task {self.name!r} made its prompts", TaskError):
+            prompts = self.definition.make(vocabulary, rng, examples=self.examples, **self.options)
         check(prompts)
         if lint:
             lint_prompts(prompts, copied=self.definition.copied)

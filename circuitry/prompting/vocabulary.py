@@ -55,13 +55,17 @@ class Vocabulary(Shown):
             raise ValueError("this model was loaded without a tokenizer")
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
-    def single(self, words: Iterable[str]) -> dict[str, int]:
-        """The words that are one token after a space, with that token. Raises ValueError without a tokenizer.
+    def single(self, words: str | Iterable[str]) -> dict[str, int]:
+        """The words that are one token after a space, with that token; empty if none is. Text is one word.
+
+        Raises ValueError without a tokenizer.
 
         >>> import circuitry as ct
-        >>> list(ct.load("bundled:mamba").vocabulary.single(["Mary", "Bartholomew"]))
-        ['Mary']
+        >>> words = ct.load("bundled:mamba").vocabulary
+        >>> list(words.single(["Mary", "Bartholomew"])), list(words.single("Mary")), words.single("Bartholomew")
+        (['Mary'], ['Mary'], {})
         """
+        words = [words] if isinstance(words, str) else words  # its letters are words too, and most are one token
         before = self.encode("a")  # the space may belong to the word's token or be a mark that the tokenizer puts in front
         read = {word: self.encode(f"a {word}") for word in words}
         special = set(self.tokenizer.all_special_ids)  # such as the token for unknown words

@@ -11,6 +11,7 @@ from typing import Any
 from ..drawing.circuit import Circuit
 from ..errors import CircuitryError
 from ..results.table import PatchingTable
+from ..store.files import not_utf8
 
 _NEEDED = ("model", "state", "tables")
 
@@ -69,7 +70,7 @@ def read_run(folder: str | Path) -> Run:
         {name: table for name, table in tables.items() if table is not None},
         tuple(name for name, table in tables.items() if table is None),
         _json(summary) if summary.is_file() else None,
-        Circuit.from_json(circuit.read_text(encoding="utf-8")) if circuit.is_file() else None,
+        _circuit(circuit) if circuit.is_file() else None,
     )
 
 
@@ -83,6 +84,13 @@ def _provenance(root: Path) -> dict[str, Any]:
     if lacking := [key for key in _NEEDED if key not in provenance]:
         raise CircuitryError(f"{root / 'run.json'} does not say {', '.join(lacking)}; {hint}")
     return provenance
+
+
+def _circuit(file: Path) -> Circuit:
+    try:
+        return Circuit.from_json(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise CircuitryError(f"{not_utf8(file)}, or run the suite again to replace it") from error
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
 
 from ..drawing.figures import COLOURS, STYLE, Figure, centred
-from ..errors import CircuitryError
+from ..errors import CircuitryError, several
 from .table import PatchingTable
 
 
@@ -33,7 +33,7 @@ def split_cells(table: PatchingTable, axis: str, labels: Sequence[str] | None = 
     halves = [table.select(axis, value).pivot() for value in values]
     grids = np.stack([half.to_numpy(dtype=float) for half in halves])
     rows, columns = grids.shape[1:]
-    names = [str(c) for c in halves[0].columns] if labels is None else list(labels)
+    names = [str(c) for c in halves[0].columns] if labels is None else list(several("labels", labels))
     if len(names) != columns:
         raise CircuitryError(f"expected {columns} labels, one for each column, got {len(names)}")
     with matplotlib.rc_context(STYLE):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import re
 import shutil
@@ -112,21 +113,59 @@ def check_writable(file: Path) -> None:
     Traceback (most recent call last):
     circuitry.errors.FileError: ... cannot be written: it is a folder; what was there before is unchanged
     """
-    new = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}{NEW}")
     with writing(file):
         if file.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            new.write_bytes(b"0")
-        finally:
-            _remove(new)
+        _try_writing(file.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise FileError now if files could not be written into a folder later, which need not exist. Leaves nothing behind.
+
+    >>> check_folder(Path(__file__) / "below")
+    Traceback (most recent call last):
+    circuitry.errors.FileError: ... cannot be written: ...files.py is a file, not a folder; what was there before is unchanged
+    """
+    with writing(folder):
+        _try_writing(folder)
+
+
+def _try_writing(folder: Path) -> None:
+    """Write a file into a folder, or into the nearest one above it that exists, and remove it. Raises OSError."""
+    nearest = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not nearest.is_dir():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(nearest))
+    new = nearest / f"{uuid.uuid4().hex[:8]}{NEW}"
+    try:
+        new.write_bytes(b"0")
+    finally:
+        _remove(new)
 
 
 def _remove(new: Path) -> None:
     """Remove an unfinished file or folder. On a disk that became read-only it stays, and ``sweep`` removes it later."""
     with suppress(OSError):
         shutil.rmtree(new) if new.is_dir() else new.unlink(missing_ok=True)
+
+
+def not_utf8(file: Path) -> str:
+    """What is wrong with a file that is not UTF-8, with the line of its first byte that is not; "" if it is.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> _ = file.write_bytes("one\\ncaf\u00e9".encode("latin-1"))
+    >>> not_utf8(file)
+    'a.txt, line 2: byte 0xe9 is not UTF-8; save the file as UTF-8'
+    """
+    opened: Any = gzip.open if file.suffix == ".gz" else open
+    with opened(file, "rb") as lines:
+        # A byte that belongs to a character is never a line break, so each line can be read alone.
+        for number, line in enumerate(lines, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return f"{file.name}, line {number}: byte {line[error.start]:#04x} is not UTF-8; save the file as UTF-8"
+    return ""
 
 
 def blank(folder: Path) -> bool:

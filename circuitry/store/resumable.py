@@ -75,13 +75,26 @@ class Resumable:
     def held(self) -> Iterator[None]:
         """Hold the folder while writing into it. Raises FileError, which says who holds it.
 
+        After Ctrl-C the file says "interrupted" where it said "running", until the next call holds the folder.
+
         >>> import tempfile
         >>> work = Resumable(Path(tempfile.mkdtemp()), "training.json", "training")
         >>> with work.held():
         ...     work.record()
         """
         with hold(self.folder):
-            yield
+            self._turn("interrupted", "running")
+            try:
+                yield
+            except KeyboardInterrupt as error:
+                self._turn("running", "interrupted")
+                error.args = error.args or (f"Run the same command to resume; what is finished is in {self.folder}.",)
+                raise
+
+    def _turn(self, before: str, after: str) -> None:
+        record = self.record()
+        if record is not None and record.get("state") == before:
+            self.write({**record, "state": after})
 
 
 def plain(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CircuitryError, expected, suggest
+from ..architecture.definitions import roles
+from ..architecture.graph import Graph
+from ..errors import CircuitryError, expected, several, suggest
 from ..html.shown import Shown
 from ..patching.experiment import Paths
 from ..results.recorded import path_of, paths_of
@@ -44,6 +46,25 @@ class TableSpec(Shown):
     layout: tuple[str, ...] = ()
     needs: str | None = None
     note: str = ""
+
+    def __post_init__(self) -> None:
+        several(f"layout of table {self.name!r}", self.layout)
+
+    def made_for(self, graph: Graph) -> bool:
+        """Whether a model with this graph has what the table needs. Raises CircuitryError for a role that no architecture knows.
+
+        >>> import circuitry as ct
+        >>> heads = TableSpec("heads", "Heads", "head[{layer},{head}] @ END -> logits", needs="head")
+        >>> heads.made_for(ct.graph("gpt2")), heads.made_for(ct.graph("mamba"))
+        (True, False)
+        """
+        if self.needs is None or graph.by_role(self.needs):
+            return True
+        if self.needs not in roles():
+            raise CircuitryError(
+                f"table {self.name!r} needs the role {self.needs!r}, which no node plays; {suggest(self.needs, roles())}"
+            )
+        return False
 
     def _shown_(self) -> Iterable[Markup]:
         from .notebook import of_spec
@@ -145,7 +166,7 @@ class Suite(Shown):
         if self.run is not None:
             return self.run(study)
         for table in self.tables:
-            if table.needs is None or study.model.graph.by_role(table.needs):
+            if table.made_for(study.model.graph):
                 table.make(study)
         return self.conclude(study) if self.conclude else findings(study)
 

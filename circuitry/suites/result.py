@@ -259,12 +259,14 @@ class SuiteResult(Shown):
             # Tables first: they say so where the whole folder is from an earlier version.
             tables = {name: PatchingTable.from_json(path / "tables" / f"{name}.json") for name in record["tables"]}
             summary = Summary.from_json((path / "summary.json").read_text(encoding="utf-8"))
-        except OSError as error:
+            drawn = path / "circuit.json"
+            circuit = Circuit.from_json(drawn.read_text(encoding="utf-8")) if drawn.exists() else None
+        except CircuitryError:
+            raise
+        except (OSError, ValueError) as error:
             raise CircuitryError(
                 f"the run in {path} is incomplete ({error}); run it again with the same arguments to complete it"
             ) from error
-        drawn = path / "circuit.json"
-        circuit = Circuit.from_json(drawn.read_text(encoding="utf-8")) if drawn.exists() else None
         return cls(tables, circuit, summary, {}, {**record, "folder": str(path)})
 
     def _record(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import content
+from ..blame import blamed
 from ..errors import CircuitryError, no_effect, suggest, whole
 from ..executing.open import DEFAULT, choice
 from ..explorer.file import write as write_seen
@@ -95,11 +96,9 @@ def run(
     """
     if fresh and out is None:
         raise no_effect("fresh", True, "without out= a run has no folder", "give out=, or leave fresh out")
-    chosen = name if isinstance(name, Suite) else suite(name)
-    patching = {k: options.pop(k) for k in _PATCH if k in options}
-    task_options = task(chosen.task).options
-    settings, asked = chosen.split(options, task_options)
-    posed = task(chosen.task, examples=examples, seed=seed, **asked)
+    chosen, posed, settings, patching = _asked(name, examples, seed, options)
+    for table in chosen.tables:
+        table.made_for(model.graph)  # refuses an unknown role before anything runs
     source = _digest(repr(chosen).encode()) if isinstance(name, Suite) else str(name)  # a Suite value has no file to digest
     verified = whole("discover", discover)
     record = _record(
@@ -115,6 +114,35 @@ def run(
         return _read_back(folder) if folder and folder.complete else _carry_out(chosen, study, folder, record, verified)
 
 
+def check_asked(
+    name: str | PathLike[str] | Suite,
+    *,
+    examples: int | None = None,
+    seed: int = 0,
+    fresh: bool = False,
+    discover: int = 0,
+    **options: Any,
+) -> None:
+    """Refuse what ``run`` would refuse without looking at a model: call it before a model is loaded. Raises CircuitryError.
+
+    >>> check_asked("inductoin")
+    Traceback (most recent call last):
+    circuitry.errors.CircuitryError: no suite 'inductoin'; did you mean 'induction'?; name a custom file by its path, such as ./mine.py or prompts.csv
+    """
+    _asked(name, examples, seed, options)
+    whole("discover", discover)
+
+
+def _asked(
+    name: str | PathLike[str] | Suite, examples: int | None, seed: int, options: Mapping[str, Any]
+) -> tuple[Suite, Task, dict[str, Any], dict[str, Any]]:
+    """The suite, its task, its settings, and the options of every ``patch``."""
+    chosen = name if isinstance(name, Suite) else suite(name)
+    patching = {k: v for k, v in options.items() if k in _PATCH}
+    settings, asked = chosen.split({k: v for k, v in options.items() if k not in _PATCH}, task(chosen.task).options)
+    return chosen, task(chosen.task, examples=examples, seed=seed, **asked), settings, patching
+
+
 def _read_back(folder: RunFolder) -> SuiteResult:
     if folder.writes and not (folder.path / "report.html").exists():  # the run was killed before it had written the report
         write_report(folder.path)
@@ -123,7 +151,8 @@ def _read_back(folder: RunFolder) -> SuiteResult:
 
 def _carry_out(chosen: Suite, study: Study, folder: RunFolder | None, record: dict[str, Any], discover: int) -> SuiteResult:
     try:
-        result = chosen.carry_out(study)
+        with blamed(f"while suite {chosen.name!r} ran"):
+            result = chosen.carry_out(study)
         if discover:
             from .beyond import add_discovery
 

@@ -20,6 +20,7 @@ import circuitry
 from circuitry import content
 from circuitry.architecture import Architecture, Family, definition
 from circuitry.cli import app
+from circuitry.cli.examples import EXAMPLES, Example
 from circuitry.paths import GRAMMAR, Node
 
 _MARKER = re.compile(r"<!-- generated: ([^>]+?) -->")
@@ -110,36 +111,6 @@ def _family(family: Family, alias: str) -> list[str]:
     return [code(node), code(alias) if alias else "", family.meaning, code(family.shape), family.role, names, shown]
 
 
-EXAMPLES = {
-    "run": "circuitry run induction --model bundled:mamba --option distance=16 --out runs",
-    "demo": "circuitry demo --out runs --examples 32",
-    "report": "circuitry report runs/induction-mamba",
-    "compare": "circuitry compare runs/induction-mamba runs/induction-gpt_neox --out runs/both",
-    "discover": "circuitry discover bundled:mamba --task induction -o distance=16 --examples 64 --out runs/found",
-    "patch": 'circuitry patch bundled:gpt_neox "head[{layer},{head}] @ END -> logits freezing head" -o distance=16 --out heads.csv',
-    "explain": 'circuitry explain bundled:mamba "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state" --axis layer=2,3',
-    "sensitivity": 'circuitry sensitivity bundled:mamba "ssm_state[{layer}] @ B+3 -> logits freezing ssm_state" --out grid.png',
-    "offsets": "circuitry offsets bundled:mamba bundled:gpt_neox --examples 32 --out offsets.png",
-    "check": "circuitry check claims.yaml --json verdicts.json",
-    "claims": "circuitry claims runs/induction-mamba --out claims.yaml",
-    "graph": "circuitry graph mamba --out mamba.svg",
-    "models": "circuitry models",
-    "convert": "circuitry convert mamba-130m mamba-130m-safe",
-    "benchmark discovery": "circuitry benchmark discovery",
-    "circuits": "circuitry circuits induction bundled:gpt_neox bundled:mamba --out runs",
-    "universality": "circuitry universality --models bundled:gpt_neox bundled:mamba --seed-variant bundled:gpt_neox_s1 --out runs",
-    "replicate": "circuitry replicate --models bundled:gpt_neox bundled:mamba --seed-variant bundled:gpt_neox_s1 --out runs",
-    "mppc": "circuitry mppc features/gpt_neox --with features/mamba --out matches",
-    "activations": "circuitry activations bundled:gpt_neox resid --tokens 100000 --out acts",
-    "features": "circuitry features features/gpt_neox features/mamba --matches matches --corpus corpus.safetensors --scorer proxy",
-    "sae sweep": "circuitry sae sweep bundled:gpt_neox resid[2] -o l1=1,3 -o kind=relu,topk -o tokens=100000 --out sweep",
-    "sae train": "circuitry sae train bundled:gpt_neox resid --tokens 100000 --expansion 8 --out saes",
-    "sae evaluate": "circuitry sae evaluate saes",
-    "sae encode": "circuitry sae encode saes --corpus corpus.safetensors --out features/gpt_neox",
-    "sae latents": "circuitry sae latents bundled:gpt_neox resid[2] --attach saes --task induction -o distance=16 --at B --top 20",
-}
-
-
 def commands() -> str:
     """A section for every command: what it does, an example, its arguments and options. Raises KeyError without an example."""
     group = typer.main.get_command(app)
@@ -158,8 +129,13 @@ def every_command(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
 
 def _command(name: str, command: Any) -> str:
     rows = [(_names(one), one.help or "", _default(one)) for one in command.params if one.name != "help"]
-    heading = [f"## {name}", inspect.cleandoc(command.help or ""), f"```\n{EXAMPLES[name]}\n```"]
+    heading = [f"## {name}", inspect.cleandoc(command.help or ""), *_example(EXAMPLES[name])]
     return "\n\n".join(heading + ([table(("argument or option", "what it is", "default"), rows)] if rows else []))
+
+
+def _example(example: Example) -> list[str]:
+    after = [f"After the example of [{example.after}](#{example.after.replace(' ', '-')}):"] if example.after else []
+    return [*after, "```\n" + "\n".join(example.lines) + "\n```"]
 
 
 def _names(one: Any) -> str:

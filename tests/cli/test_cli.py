@@ -21,6 +21,7 @@ from support.command import called, circuitry
 from support.no_pictures import no_pictures
 
 COMMANDS = (
+    "doctor",
     "run", "demo", "report", "compare", "view", "discover", "patch", "explain", "sensitivity", "offsets", "check", "claims", "circuits", "universality", "replicate", "mppc",
     "features", "activations", "graph", "models", "convert", "benchmark", "sae",
 )  # fmt: skip
@@ -338,7 +339,7 @@ RUN = ("run", "induction", "--model", "bundled:mamba", "--examples", "2", "--out
         (["sensitivity", *H0, "--out", "x.doc"], "the grid cannot be written as '.doc'; try .png, .svg, .csv"),
         (["offsets", "bundled:mamba", "--out", "x.doc"], "the result cannot be written as '.doc'; try .json, .md, .png, .svg"),
         (["offsets", "bundled:mamba", "--token", "C"], "C"),
-        (["graph", "mamba", "--out", "x.doc"], "expected a figure file that ends in .png, .svg or .pdf, got 'x.doc'"),
+        (["graph", "mamba", "--out", "x.doc"], "a graph cannot be written as '.doc'; try .svg, .png, .pdf, .dot, .graphml, .json"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_message(words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def test_the_wheel_holds_what_the_package_reads(wheel: Path) -> None:
 def test_the_wheel_names_its_command_and_licence(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         read = {Path(name).name: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name}
-    assert "circuitry = circuitry.cli:main" in read["entry_points.txt"]
+    assert "circuitry = circuitry.__main__:main" in read["entry_points.txt"]
     assert "License-Expression: Apache-2.0" in read["METADATA"] and "Apache License" in read["LICENSE"]
 
 

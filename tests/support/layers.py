@@ -14,6 +14,7 @@ PACKAGE = ROOT / "circuitry"
 # package's face, universality) stands on top, and nothing that is listed may import it.
 LAYERS = (
     {"errors", "thresholds", "colours", "progress"},
+    {"blame"},
     {"content"},
     {"store", "html"},
     {"team"},

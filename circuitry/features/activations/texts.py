@@ -6,10 +6,13 @@ import gzip
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from ...errors import CircuitryError, expected
+from ...models.hub import OFFLINE, unreachable
+from ...store.files import not_utf8
 from .manual import manual
 
 Texts: TypeAlias = str | Path | Iterable[str] | None
@@ -36,7 +39,7 @@ def documents(source: Texts = None) -> Iterator[str]:
       (``pip install 'circuitry-lm[datasets]'``)
     * an iterable of str, one for each document
 
-    Raises CircuitryError for a source that does not exist or has no text.
+    Raises CircuitryError for a source that does not exist, has no text or is not UTF-8.
 
     >>> list(documents(["too short", "long enough to be a document"]))
     ['long enough to be a document']
@@ -86,6 +89,17 @@ def _given(texts: Iterable[str]) -> Iterator[str]:
         yield text
 
 
+@contextmanager
+def _lines(path: Path) -> Iterator[Iterable[str]]:
+    """The lines of a file. Raises CircuitryError with the line for bytes that are not UTF-8, which would become other tokens unseen."""
+    opened: Any = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8-sig") as lines:
+            yield lines
+    except UnicodeDecodeError as error:
+        raise CircuitryError(not_utf8(path)) from error
+
+
 def _folder(path: Path) -> Iterator[str]:
     files = sorted(file for file in path.rglob("*") if file.suffix in (".txt", ".md") and file.is_file())
     if not files:
@@ -107,7 +121,7 @@ def _plain(path: Path) -> Iterator[str]:
     """Documents of a file that is read line by line, since it may be larger than memory."""
     document: list[str] = []
     blank: list[str] = []
-    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+    with _lines(path) as lines:
         for line in lines:
             if not line.strip():
                 blank.append(line)
@@ -122,8 +136,7 @@ def _plain(path: Path) -> Iterator[str]:
 
 
 def _json_lines(path: Path) -> Iterator[str]:
-    opened: Any = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig", errors="replace") as lines:
+    with _lines(path) as lines:
         try:
             for number, line in enumerate(lines, 1):
                 if line.strip():
@@ -170,6 +183,9 @@ def _dataset(name: str) -> Iterator[str]:
         ) from error
     path, _, configuration = name.partition(":")
     try:
+        # Without a network the client reads what it has in its cache, if HF_HUB_OFFLINE says so beforehand; else it tries for minutes.
+        if (reason := unreachable(path, kind="dataset")) and reason != OFFLINE:
+            raise ConnectionError(f"{reason}; set {OFFLINE.split()[0]}=1 to read one that was downloaded before")
         for number, row in enumerate(load_dataset(path, configuration or None, split="train", streaming=True)):
             yield _text_of(row, f"row {number} of {name}")
     except CircuitryError:

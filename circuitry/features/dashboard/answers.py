@@ -32,7 +32,7 @@ class Answers:
             self._read(self._file)
 
     def _read(self, file: Path) -> None:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8", errors="replace")  # a kill may cut a character in two
         for line in text.split("\n"):
             try:
                 entry = json.loads(line)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ...architecture.terms import Terms
-from ...errors import CircuitryError, whole
+from ...errors import CircuitryError, several, whole
 from ...executing.activations import read
 from ...html.page import render
 from ...paths.parse import parse_node
@@ -117,7 +117,7 @@ def _rows(node: Node, active: Floats, asked: Sequence[int], top: int) -> list[On
 def _asked(features: Iterable[str | Node], counts: dict[Node, int]) -> dict[Node, list[int]]:
     """The numbers of given features, by node. Raises CircuitryError for anything that is not a latent of one of the nodes."""
     numbers: dict[Node, list[int]] = {}
-    for feature in features:
+    for feature in several("features", features):
         node = parse_node(feature) if isinstance(feature, str) else feature
         number = node.term.number if node.term is not None and node.term.name == LATENT else None
         if number is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from ...errors import whole
+from ...errors import several, whole
 from ...progress import bar
 from .answers import Answers
 from .contexts import Context, top_contexts
@@ -156,7 +156,7 @@ def score_layers(
     """
     table = pd.DataFrame(list(contexts), columns=["layer", "feature"], dtype=np.int64)
     written: list[list[str]] = [[] for _ in range(len(table))]
-    for score in what:
+    for score in several("what", what):
         scored = score_features(scorer, contexts, score, cache=cache, progress=progress)
         table[rubric(score).name] = scored["score"]
         for lines, text in zip(written, scored["explanation"], strict=True):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ...errors import CircuitryError, expected
+from ...errors import CircuitryError, expected, several
 from ...evidence.write_profile import least_examples
 from ...html.shown import Shown
 from ...models.loading import load
@@ -185,7 +185,7 @@ def circuits(
     >>> [len(having) for having in comparison.matched().values()]
     [2, 2, 1]
     """
-    if len(models) < 2:
+    if len(several("models", models)) < 2:
         raise CircuitryError(expected("at least two models to compare", len(models)))
     results: dict[str, SuiteResult] = {}
     for given in models:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...errors import CircuitryError, expected, no_effect
+from ...errors import CircuitryError, expected, no_effect, several
 from ...executing.distributed import current
 from ...features.activations.corpus import Corpus, corpus
 from ...features.activations.origin import folders
@@ -103,7 +103,9 @@ def experiment(
                 "no scorer is asked: scores are a proxy computed from activations",
                 f"give scorer=, or leave {name} out",
             )
-    loaded = [model if isinstance(model, Model) else load(model, dtype=dtype, device=device) for model in models]
+    loaded = [
+        model if isinstance(model, Model) else load(model, dtype=dtype, device=device) for model in several("models", models)
+    ]
     if len(loaded) < 2:
         raise CircuitryError(expected("at least two models to compare", len(loaded)))
     variant = seed_variant if isinstance(seed_variant, Model | None) else load(seed_variant, dtype=dtype, device=device)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ...errors import CircuitryError, expected
+from ...errors import CircuitryError, expected, several
 from ...models.loading import load
 from ...progress import together
 from ...store.files import write_csv
@@ -115,10 +115,10 @@ def replicate(
     Traceback (most recent call last):
     circuitry.errors.CircuitryError: expected two models, a Transformer and a Mamba, got ['bundled:mamba']
     """
-    names = tuple(published().paper["models"] if models is None else models)
+    names = tuple(published().paper["models"] if models is None else several("models", models))
     if len(names) != 2:
         raise CircuitryError(expected("two models, a Transformer and a Mamba", list(names)))
-    parts = list(only)
+    parts = list(several("only", only))
     if unknown := [part for part in parts if part not in PARTS]:
         raise CircuitryError(expected(" or ".join(PARTS), unknown[0]))
     if models is None:

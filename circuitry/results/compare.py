@@ -10,13 +10,16 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 import pandas as pd
 
+from ..drawing.scales import Scale
 from ..errors import CircuitryError, suggest
 from ..prompting.record import text
 from ..store.files import write_csv
 from ..thresholds import LEVEL, RESAMPLES, SIGNIFICANT
 from . import statistics, writing
+from .latex import latex
 from .measurements import Measurements
 from .naming import told_apart
+from .recorded import facts
 from .skewness import Outliers, widths
 from .statistics import Array
 
@@ -34,8 +37,8 @@ class Comparison:
     ``difference`` (first less second), ``low`` and ``high`` (bootstrap interval of the difference at ``level``), ``p``
     (test of no difference) and ``q`` (adjusted for false discoveries over all cells; NaN where p is below 0.05 but could be due to
     outliers that are missing among the examples). ``names`` say which table is which, ``unit`` what the numbers are, ``method``
-    how the examples were compared, ``missing`` which cells only one table has, and ``outliers`` how far examples lie from each
-    other, over all cells.
+    how the examples were compared, ``missing`` which cells only one table has, ``outliers`` how far examples lie from each
+    other, over all cells, and ``settings`` how sources were patched, in which model and task.
     """
 
     frame: pd.DataFrame
@@ -47,6 +50,7 @@ class Comparison:
     level: float
     missing: list[str]
     outliers: Outliers
+    settings: tuple[str, ...] = ()
 
     def significant(self, q: float = SIGNIFICANT) -> pd.Series:
         """Which cells differ, with an adjusted p below ``q``.
@@ -67,7 +71,7 @@ class Comparison:
         "normalized effect; first and second; 95% bootstrap interval of the difference; * q < 0.05 (8 and 8 examples, label shuffles and Johnson's t, false-discovery control over 1 cell)"
         """
         cells = writing.count(int(self.frame["p"].notna().sum()), "cell")
-        parts = [self.unit, " and ".join(self.names), f"{self.level:.0%} bootstrap interval of the difference"]
+        parts = [self.unit, " and ".join(self.names), *self.settings, f"{self.level:.0%} bootstrap interval of the difference"]
         parts.append(f"* q < {SIGNIFICANT:g} ({self.method}, false-discovery control over {cells})")
         return "; ".join([*parts, *self.notes])
 
@@ -83,19 +87,38 @@ class Comparison:
         return [*statistics.withheld(self.frame, self.outliers), *self.missing]
 
     def __repr__(self) -> str:
-        return f"{' and '.join(self.names)}\n{writing.plain(*self._cells(2))}\n({self.caption()})"
+        return f"{' and '.join(self.names)}\n{writing.plain(*self._cells(2))}\n({self._scaled_caption(2)})"
+
+    def _scaled_caption(self, digits: int) -> str:
+        note = self.scale(digits).note
+        return f"numbers {note}; {self.caption()}" if note else self.caption()
 
     def _cells(self, digits: int) -> tuple[list[str], list[list[str]], int]:
         """Header, rows, and how many columns of these name the cell."""
-        rows = []
+        rows, scale = [], self.scale(digits)
         numbers: list[list[float]] = self.frame.to_numpy(float).tolist()
         for index, (first, second, difference, low, high, _, q) in zip(self.frame.index, numbers, strict=True):
             names = index if isinstance(index, tuple) and len(self.axes) > 1 else (index if self.axes else "effect",)
-            shown = [writing.number(first, digits), writing.number(second, digits)]
-            shown += [writing.measured(difference, star=q < SIGNIFICANT, digits=digits), writing.span(low, high, digits)]
+            star = q < SIGNIFICANT
+            at = scale.seen(difference) if star else scale
+            shown = [
+                *map(scale.text, (first, second)),
+                writing.measured(difference, star=star, scale=scale),
+                writing.span(low, high, scale=at),
+            ]
             rows.append([*map(str, names), *shown, writing.probability(q)])
         labels = list(self.axes) or [""]
         return [*labels, *self.names, "difference", f"{self.level:.0%} interval", "q"], rows, len(labels)
+
+    def scale(self, digits: int = 2) -> Scale:
+        """The scale in which both numbers and their difference are shown.
+
+        >>> from circuitry.results import PatchingTable
+        >>> t = PatchingTable.of([{"layer": 0}], np.full((1, 8), 2e-6), np.zeros(8), np.full(8, 2.0), "logit")
+        >>> t.compare(t).scale().note
+        'in 1e-6'
+        """
+        return Scale.of(self.frame[["first", "second"]].to_numpy(float).ravel(), digits)
 
     def to_markdown(self, path: str | FilePath | None = None, digits: int = 2) -> str:
         """Both numbers of each cell, their difference with its interval, and q, in Markdown.
@@ -105,7 +128,7 @@ class Comparison:
         >>> print(t.compare(t).to_markdown().splitlines()[2])
         | 0       |    0.50 |     0.50 |         0.00 |   0.00 to 0.00 | 1.000 |
         """
-        return writing.written(writing.markdown(*self._cells(digits), self.caption()), path)
+        return writing.written(writing.markdown(*self._cells(digits), self._scaled_caption(digits)), path)
 
     def to_latex(self, path: str | FilePath | None = None, digits: int = 2) -> str:
         r"""The same as a LaTeX table with booktabs rules.
@@ -115,7 +138,7 @@ class Comparison:
         >>> "\\toprule" in t.compare(t).to_latex()
         True
         """
-        return writing.written(writing.latex(*self._cells(digits), self.caption()), path)
+        return writing.written(latex(*self._cells(digits), self._scaled_caption(digits), " and ".join(self.names)), path)
 
     def plot(self, path: str | FilePath | None = None) -> Any:
         """Both numbers of each cell joined by a line, beside their difference with its interval; saved if named.
@@ -191,7 +214,18 @@ def compare(
     names = told_apart(first.provenance, second.provenance)
     alone = [[cell for cell in place if cell not in set(shared)] for place in places]
     missing = [f"only in {name}: {_some(cells)}" for name, cells in zip(names, alone, strict=True) if cells]
-    return Comparison(frame, first.axes, unit, names, paired, method, level, missing, outliers)
+    return Comparison(frame, first.axes, unit, names, paired, method, level, missing, outliers, _settings(first, second, names))
+
+
+def _settings(first: Measurements, second: Measurements, names: tuple[str, str]) -> tuple[str, ...]:
+    """What both records say; where they differ, what each says, under its name, unless the names say it."""
+    shown = []
+    for pair in zip(facts(first.provenance), facts(second.provenance), strict=True):
+        if pair[0] == pair[1]:
+            shown.append(pair[0])
+        elif pair != names:
+            shown += [f"{name}: {said or 'not recorded'}" for name, said in zip(names, pair, strict=True)]
+    return tuple(filter(None, shown))
 
 
 def _check(first: Measurements, second: Measurements, by: str) -> None:

@@ -92,15 +92,12 @@ class Sensitivity:
     def __repr__(self) -> str:
         return self.text()
 
-    def plot(self, path: str | None = None) -> Any:
+    def plot(self, path: str | None = None, style: str = "screen") -> Any:
         """The normalized effect of the finding's cell by setting (rows) and metric, crossed where the finding does not hold."""
-        from ..drawing.figures import save
+        from ..drawing.figures import plotted
         from .grid_figure import draw
 
-        figure = draw(self)
-        if path is not None:
-            save(figure, path)
-        return figure
+        return plotted(draw, self, path, style)
 
 
 def sensitivity(

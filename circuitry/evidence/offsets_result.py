@@ -127,7 +127,7 @@ class Offsets:
             f"A position counts if the whole interval is above {CARRIES:.0%}.*"
         )
 
-    def plot(self, path: str | Path | None = None) -> Any:
+    def plot(self, path: str | Path | None = None, style: str = "screen") -> Any:
         """A matplotlib Figure with a row for each model: shares with intervals, and effects by layer. ``path`` also saves it.
 
         >>> import circuitry as ct
@@ -136,13 +136,10 @@ class Offsets:
         >>> type(off_by_one(ct.load("bundled:gpt_neox"), task).plot()).__name__
         'Figure'
         """
-        from ..drawing.figures import save
+        from ..drawing.figures import plotted
         from .offsets_figure import draw
 
-        figure = draw(self)
-        if path is not None:
-            save(figure, path)
-        return figure
+        return plotted(draw, self, path, style)
 
     def to_json(self, path: str | Path) -> None:
         """Everything, with the effects of every example; ``Offsets.from_json`` reads it back.

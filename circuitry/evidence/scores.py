@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -74,6 +75,16 @@ class Scores:
             f"minimality: {self._needed()} (the least by {change.min():.2f}, {self.minimality['node'].iloc[int(change.argmin())]})",
         ]
         return "\n".join(lines)
+
+    def plot(self, path: str | PathLike[str] | None = None, style: str = "screen") -> Any:
+        """Faithfulness among random sets, completeness and minimality, in three panels; saved if named.
+
+        ``style="paper"`` is a column wide, in serif type.
+        """
+        from ..drawing.figures import plotted
+        from .scores_figure import draw
+
+        return plotted(draw, self, path, style)
 
     def _needed(self) -> str:
         """How many nodes change f by more than any node from outside, as a sentence; it also says if none was measured."""

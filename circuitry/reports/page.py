@@ -15,7 +15,9 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
 
 from ..drawing.colours import fill, number
-from ..prompting.record import text
+from ..drawing.scales import Scale
+from ..prompting import record
+from ..results.recorded import way
 from ..results.table import PatchingTable
 from ..store.files import write_whole
 from ..thresholds import SIGNIFICANT
@@ -70,10 +72,12 @@ class Experiment:
     @property
     def caption(self) -> str:
         """The number of examples, the task and the table's notes, except those that the page's legends repeat."""
-        task = text(self.table.provenance.get("task"), without=self.table.axes)  # an option that is an axis differs between cells
+        task = record.words(
+            self.table.provenance.get("task"), without=["examples", *self.table.axes]
+        )  # an option that is an axis differs between cells
         notes = [note for note in self.table.notes() if not note.startswith("*")]
         examples = f"means over {self.table.frame['example'].nunique()} examples"
-        return "; ".join(filter(None, [examples, task, *notes]))
+        return "; ".join(filter(None, [examples, way(self.table.provenance), task, *notes]))
 
     @property
     def band(self) -> float:
@@ -89,6 +93,11 @@ class Experiment:
     def tested(self) -> bool:
         """Whether any cell was tested against zero, which needs effects that can be negative."""
         return any(cell.signed for cell in self.cells)
+
+    @property
+    def numbers(self) -> Scale:
+        """The scale in which means are written; the unit says it."""
+        return self.table.scale()
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -177,7 +186,7 @@ def render(
     loader = ChoiceLoader([PackageLoader(name) for name in (package, __package__) if name])
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"signed": number, "percent": percent, "small": small, "interval": interval, "url": quote}
-    environment.filters |= {"brief": brief, "measured": measured, "moment": moment, "task": text}
+    environment.filters |= {"brief": brief, "measured": measured, "moment": moment, "task": record.text}
     environment.globals |= {"paint": paint, "level": SIGNIFICANT, "ramp": ", ".join(fill(step / 4 - 1, 1) for step in range(9))}
     style, code = (Markup("".join(environment.get_template(name).render() for name in names)) for names in (styles, [script]))
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()

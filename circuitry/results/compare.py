@@ -140,7 +140,7 @@ class Comparison:
         """
         return writing.written(latex(*self._cells(digits), self._scaled_caption(digits), " and ".join(self.names)), path)
 
-    def plot(self, path: str | FilePath | None = None) -> Any:
+    def plot(self, path: str | FilePath | None = None, style: str = "screen") -> Any:
         """Both numbers of each cell joined by a line, beside their difference with its interval; saved if named.
 
         >>> from circuitry.results import PatchingTable
@@ -148,13 +148,10 @@ class Comparison:
         >>> len(t.compare(t).plot().axes)
         2
         """
-        from ..drawing.figures import save
+        from ..drawing.figures import plotted
         from .figures import plot_comparison
 
-        figure = plot_comparison(self)
-        if path is not None:
-            save(figure, path)
-        return figure
+        return plotted(plot_comparison, self, path, style)
 
     def save(self, folder: str | FilePath, name: str) -> list[FilePath]:
         """Everything a run folder holds of a comparison: numbers, Markdown, LaTeX, and the picture as PNG and SVG.

@@ -97,20 +97,17 @@ class PatchingTable(Assessed):
         what = f"mean {self.unit}{error} over {writing.count(examples, 'example')}{different}"
         return "; ".join([what, *setting(self.provenance), *self.notes()])
 
-    def plot(self, path: str | FilePath | None = None) -> Any:
+    def plot(self, path: str | FilePath | None = None, style: str = "screen") -> Any:
         """A heat map (two axes) or bars with bootstrap intervals (one axis), as a matplotlib Figure; saved if named.
 
         >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
         >>> type(t.plot()).__name__
         'Figure'
         """
-        from ..drawing.figures import save
+        from ..drawing.figures import plotted
         from .figures import plot_table
 
-        figure = plot_table(self)
-        if path is not None:
-            save(figure, path)
-        return figure
+        return plotted(plot_table, self, path, style)
 
     def compare(self, other: PatchingTable, by: By = "normalized", **options: Any) -> Comparison:
         """This table beside another of the same axes, cell by cell, with tests of the difference: see ``Comparison``.

@@ -105,9 +105,9 @@ def test_a_grid_of_small_effects_says_its_scale_in_the_caption() -> None:
 
 
 def test_a_significant_effect_beside_large_ones_never_reads_as_zero() -> None:
-    effect = np.vstack([np.linspace(4.9, 5.1, 96), np.linspace(0.9e-6, 1.1e-6, 96), np.linspace(-1e-6, 1e-6, 96)])
+    effect = np.vstack([np.linspace(4.9, 5.1, 96), np.linspace(0.9e-3, 1.1e-3, 96), np.linspace(-1e-3, 1e-3, 96)])
     lines = table([{"layer": k} for k in range(3)], effect).to_markdown().splitlines()[2:5]
-    assert "5.00 ± 0.01*" in lines[0] and "1e-06 ± 6e-09*" in lines[1] and "1e-06 to 1e-06" in lines[1]
+    assert "5.00 ± 0.01*" in lines[0] and "1e-03 ± 6e-06*" in lines[1] and "1e-03 to 1e-03" in lines[1]
     assert "0.00 ± 0.00" in lines[2], "what may be rounding stays zero"
 
 

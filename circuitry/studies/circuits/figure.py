@@ -6,12 +6,11 @@ import itertools
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from ...drawing.colours import CATEGORIES, FAINT, INK
-from ...drawing.figures import STYLE
+from ...drawing.figures import look, panels
 
 if TYPE_CHECKING:
     from .compare import Circuits
@@ -29,10 +28,9 @@ def draw(comparison: Circuits) -> Figure:
     ['induction', 'in common', '']
     """
     count = len(comparison.results)
-    with matplotlib.rc_context(STYLE):
+    with look():
         widths = max(3.2, 1.3 * count), max(2.4, 0.8 * count)
-        figure = Figure(figsize=(sum(widths) + 0.8, max(3.9, 0.8 * count + 0.6)), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=widths)
+        figure, (left, right) = panels(2, sum(widths) + 0.8, max(3.9, 0.8 * count + 0.6), width_ratios=widths)
         _depths(left, comparison)
         _pairs(right, comparison)
         handles, labels = left.get_legend_handles_labels()

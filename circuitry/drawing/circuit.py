@@ -189,7 +189,7 @@ class Circuit:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CircuitryError(f"this JSON does not describe a circuit ({error!r}); Circuit.to_json writes one") from error
 
-    def draw(self, ax: Axes | None = None, style: str = "screen", width: float | None = None) -> Figure:
+    def draw(self, ax: Axes | None = None, style: str | None = None, width: float | None = None) -> Figure:
         """The picture with its legend, on a new figure of its natural size in inches or shrunk onto given axes.
 
         ``width``: inches that it may use; boxes go below each other sooner. ``style="paper"`` is for a column.
@@ -203,7 +203,7 @@ class Circuit:
         with styled(style):
             return draw(self, ax, width)
 
-    def save(self, path: str | Path, style: str = "screen") -> None:
+    def save(self, path: str | Path, style: str | None = None) -> None:
         """Write the circuit as .svg, .png or .pdf (the picture), .dot, .mmd (Mermaid) or .json, by the file's suffix.
 
         Raises CircuitryError for another suffix.

@@ -57,13 +57,14 @@ def current() -> Style:
 
 
 @contextmanager
-def styled(style: str) -> Iterator[None]:
-    """Draw every figure of this block in a style. Raises CircuitryError for an unknown one.
+def styled(style: str | None) -> Iterator[None]:
+    """Draw every figure of this block in a style; None leaves the current one. Raises CircuitryError for an unknown style.
 
     >>> with styled("paper"):
     ...     float(sheet(7.0, 3.0).get_figwidth())
     3.25
     """
+    style = current().name if style is None else style
     if style not in STYLES:
         raise CircuitryError(f"no style {style!r} of figures; {suggest(style, STYLES)}")
     token = _CURRENT.set(STYLES[style])
@@ -111,7 +112,7 @@ def panels(count: int, width: float, height: float, **options: Any) -> tuple[Fig
     return figure, list(axes.ravel())
 
 
-def plotted(draw: Callable[[Drawn], Figure], value: Drawn, path: str | FilePath | None, style: str) -> Figure:
+def plotted(draw: Callable[[Drawn], Figure], value: Drawn, path: str | FilePath | None, style: str | None) -> Figure:
     """Draw a value in a style, and save the figure if a file is named: what every ``plot`` does.
 
     >>> plotted(lambda text: sheet(1.0, 1.0), "nothing", None, "paper").get_label()

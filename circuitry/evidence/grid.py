@@ -92,7 +92,7 @@ class Sensitivity:
     def __repr__(self) -> str:
         return self.text()
 
-    def plot(self, path: str | None = None, style: str = "screen") -> Any:
+    def plot(self, path: str | None = None, style: str | None = None) -> Any:
         """The normalized effect of the finding's cell by setting (rows) and metric, crossed where the finding does not hold."""
         from ..drawing.figures import plotted
         from .grid_figure import draw

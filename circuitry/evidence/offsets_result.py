@@ -127,7 +127,7 @@ class Offsets:
             f"A position counts if the whole interval is above {CARRIES:.0%}.*"
         )
 
-    def plot(self, path: str | Path | None = None, style: str = "screen") -> Any:
+    def plot(self, path: str | Path | None = None, style: str | None = None) -> Any:
         """A matplotlib Figure with a row for each model: shares with intervals, and effects by layer. ``path`` also saves it.
 
         >>> import circuitry as ct

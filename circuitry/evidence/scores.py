@@ -76,7 +76,7 @@ class Scores:
         ]
         return "\n".join(lines)
 
-    def plot(self, path: str | PathLike[str] | None = None, style: str = "screen") -> Any:
+    def plot(self, path: str | PathLike[str] | None = None, style: str | None = None) -> Any:
         """Faithfulness among random sets, completeness and minimality, in three panels; saved if named.
 
         ``style="paper"`` is a column wide, in serif type.

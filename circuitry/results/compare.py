@@ -140,7 +140,7 @@ class Comparison:
         """
         return writing.written(latex(*self._cells(digits), self._scaled_caption(digits), " and ".join(self.names)), path)
 
-    def plot(self, path: str | FilePath | None = None, style: str = "screen") -> Any:
+    def plot(self, path: str | FilePath | None = None, style: str | None = None) -> Any:
         """Both numbers of each cell joined by a line, beside their difference with its interval; saved if named.
 
         >>> from circuitry.results import PatchingTable

@@ -97,7 +97,7 @@ class PatchingTable(Assessed):
         what = f"mean {self.unit}{error} over {writing.count(examples, 'example')}{different}"
         return "; ".join([what, *setting(self.provenance), *self.notes()])
 
-    def plot(self, path: str | FilePath | None = None, style: str = "screen") -> Any:
+    def plot(self, path: str | FilePath | None = None, style: str | None = None) -> Any:
         """A heat map (two axes) or bars with bootstrap intervals (one axis), as a matplotlib Figure; saved if named.
 
         >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")

@@ -101,7 +101,7 @@ class Causal:
     def __repr__(self) -> str:
         return self.text()
 
-    def plot(self, style: str = "screen") -> Figure:
+    def plot(self, style: str | None = None) -> Figure:
         """Figure 3 for causes: agreement by MPPC, the effects of pairs, and where pairs differ by layer."""
         from ...drawing.figures import plotted
         from .figure import draw

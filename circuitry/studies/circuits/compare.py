@@ -138,7 +138,7 @@ class Circuits:
     def __repr__(self) -> str:
         return self.text()
 
-    def plot(self, style: str = "screen") -> Figure:
+    def plot(self, style: str | None = None) -> Figure:
         """Depth and strength of every step in every model, and the agreement of every pair."""
         from ...drawing.figures import plotted
         from .figure import draw

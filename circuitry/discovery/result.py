@@ -269,7 +269,7 @@ class Discovery:
         """The best cells in words."""
         lines = [
             f"{self.question.task.name} in {self.question.model.name}: {self.size:,} {PLURAL[self.level]} at positions ranked by {self.method} on "
-            f"{len(self.question.prompts)} prompts"
+            f"{len(self.question.prompts)} prompts, direction {self.question.direction}"
         ]
         if below := below_threshold(self.provenance.get("top_1")):
             lines.append(below)

@@ -23,6 +23,7 @@ from ..planning.names import POSITION, axis_kinds
 from ..planning.plan import plan
 from ..planning.readings import reads_logits
 from ..prompting.task import Task
+from ..results.recorded import facts
 from ..results.table import PatchingTable
 from ..thresholds import SIGNIFICANT
 
@@ -71,13 +72,21 @@ class Sensitivity:
         h[{layer}] -> logits
         the finding (cell 3 is the strongest) holds in 1 of 2 settings
           ablation resample: 1 of 1, zero: 0 of 1
+          everywhere direction noising, frozen as written, metric logit
         """
-        lines = [self.path, f"the finding ({self.claim}) holds in {self.held} of {len(self.frame)} settings"]
+        said = ", ".join(filter(None, facts(self.provenance)[1:]))
+        lines = [
+            self.path,
+            f"the finding ({self.claim}) holds in {self.held} of {len(self.frame)} settings",
+        ]
         for choice in SETTING:
             counted = self.frame.groupby(choice, sort=False)["holds"].agg(["sum", "size"])
             if len(counted) > 1:
                 lines.append(f"  {choice} " + ", ".join(f"{name}: {n} of {m}" for name, n, m in counted.itertuples()))
-        return "\n".join(lines)
+        alone = [f"{choice} {self.frame[choice].iloc[0]}" for choice in SETTING if self.frame[choice].nunique() == 1]
+        if alone:
+            lines.append(f"  everywhere {', '.join(alone)}")
+        return "\n".join([*lines, *([f"({said})"] if said else [])])
 
     @property
     def claim(self) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from ..errors import CircuitryError
+from ..results.recorded import facts, way
 from ..results.table import PatchingTable
 from ..store.files import write_whole
 from ..thresholds import CARRIES
@@ -124,8 +125,15 @@ class Offsets:
     def _legend(self) -> str:
         return (
             f"*Shares of what is written at each position, with {self.provenance.get('level', 0.95):.0%} bootstrap intervals over examples. "
-            f"A position counts if the whole interval is above {CARRIES:.0%}.*"
+            f"A position counts if the whole interval is above {CARRIES:.0%}{self._patched()}.*"
         )
+
+    def _patched(self) -> str:
+        """How the tables were patched, and on which task."""
+        said = dict.fromkeys(
+            text for table in self.tables.values() for text in (way(table.provenance), facts(table.provenance)[2]) if text
+        )
+        return "".join(f"; {text}" for text in said)
 
     def plot(self, path: str | Path | None = None, style: str | None = None) -> Any:
         """A matplotlib Figure with a row for each model: shares with intervals, and effects by layer. ``path`` also saves it.

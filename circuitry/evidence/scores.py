@@ -28,6 +28,7 @@ from ..paths.parse import parse_node
 from ..paths.values import Leg, Node, Path, Site
 from ..planning.frozen import matching
 from ..prompting.task import Task
+from ..results.recorded import setting
 from ..results.statistics import resampling
 from ..results.table import PatchingTable
 from ..results.writing import count
@@ -59,7 +60,12 @@ class Scores:
     table: PatchingTable
 
     def __repr__(self) -> str:
-        return self.text()
+        said = self.caption()
+        return f"{self.text()}\n({said})" if said else self.text()
+
+    def caption(self) -> str:
+        """How nodes were patched, in which model and task; empty if the table does not say."""
+        return "; ".join(setting(self.table.provenance))
 
     def text(self) -> str:
         """The scores in words."""

@@ -25,7 +25,8 @@ def way(provenance: Mapping[str, Any]) -> str:
     >>> way({"base": "corrupted", "intervention": "resample"}), way({"intervention": "zero"}), way({})
     ('direction denoising, intervention resample', 'intervention zero', '')
     """
-    bases = str(provenance.get("base") or "").split(" or ")
+    asked = provenance.get("direction")  # a discovery has no input that is patched, only the direction
+    bases = str(provenance.get("base") or (asked if isinstance(asked, str) else "")).split(" or ")
     directions = " or ".join(DIRECTIONS.get(base, base) for base in bases)
     facts = {"direction": directions, "intervention": provenance.get("intervention")}
     return ", ".join(f"{name} {text}" for name, text in facts.items() if text)

@@ -81,14 +81,16 @@ def test_a_style_holds_for_a_block_and_an_unknown_one_is_refused() -> None:
     with figures.styled("paper"):
         assert table().plot().get_figwidth() == COLUMN
     assert table().plot().get_figwidth() != COLUMN
-    with pytest.raises(CircuitryError, match="no style 'papre' of figures; did you mean 'paper'[?]"):
+    with pytest.raises(CircuitryError, match=r"no style 'papre' of figures; did you mean 'paper'[?]"):
         table().plot(style="papre")
 
 
 def test_the_scores_of_seventy_nodes_fit_three_panels() -> None:
     figure = SCORES.plot()
     assert len(figure.axes) == 3 and figure.get_figheight() < 3
-    assert len(figure.axes[2].patches) == 70 and not figure.axes[2].get_yticklabels() and "70 nodes" in figure.axes[2].get_ylabel()
+    assert (
+        len(figure.axes[2].patches) == 70 and not figure.axes[2].get_yticklabels() and "70 nodes" in figure.axes[2].get_ylabel()
+    )
 
 
 def test_bars_with_long_names_are_the_largest_in_their_order() -> None:

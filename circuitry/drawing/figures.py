@@ -34,7 +34,7 @@ class Style:
 
     name: str
     font: str
-    rc: Mapping[str, Any]
+    rc: Any  # a mapping; matplotlib's types know only its own names
     width: float | None = None
 
 
@@ -83,7 +83,7 @@ def look() -> Iterator[None]:
     ...     matplotlib.rcParams["font.size"]
     8.0
     """
-    with matplotlib.rc_context(dict(current().rc)):
+    with matplotlib.rc_context(current().rc):
         yield
 
 
@@ -160,8 +160,8 @@ def as_svg(figure: Figure) -> str:
 def _written(figure: Figure, file: Any, **options: Any) -> None:
     style = STYLES.get(str(figure.get_label()), SCREEN)
     # A figure for a paper keeps its width to the point; others are cut to what is drawn.
-    box = {} if style.width else {"bbox_inches": "tight"}
-    with matplotlib.rc_context(dict(style.rc)):
+    box: Any = {} if style.width else {"bbox_inches": "tight"}
+    with matplotlib.rc_context(style.rc):
         figure.savefig(file, dpi=200, **box, **options)
 
 

@@ -28,6 +28,10 @@ FAINT_ON_PALE, FAINT_ON_DARK = "#727272", "#cbcbcb"
 """Text on a coloured cell or box, which is the same on a white and on a dark page; faint if the effect is not significant."""
 AGAINST, TOWARDS = "#b3192c", "#2267ad"
 """Arrows of effects below and above zero: nearly the ends of the palette, but lighter on a dark page, where a cell stays."""
+PAGE, DARK_PAGE, DARK_INK = "#ffffff", "#1b1d21", "#e8e8e8"
+"""A white page; a dark one, and the text on it."""
+ON_DARK_PAGE = {AGAINST: "#f0707c", TOWARDS: "#6fb0ea"}
+"""Arrows on a dark page."""
 NOT_TURNED = frozenset({ON_PALE, ON_DARK, FAINT_ON_PALE, FAINT_ON_DARK, PALE_INK, UNKNOWN, STREAM_FILL, "#f7f7f7"})
 """Fills without a hue that stay on a dark page: text on cells, and cells with text on them."""
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from .colours import AGAINST, NOT_TURNED, TOWARDS
+from .colours import DARK_INK, DARK_PAGE, NOT_TURNED, ON_DARK_PAGE, PAGE
 
-PAGE, DARK_PAGE, DARK_INK = "#ffffff", "#1b1d21", "#e8e8e8"
 CLASS = "circuitry-figure"
 """The class of a picture. A page may set --circuitry-page on it: the colour behind the picture, such as transparent."""
 
 _COLOUR = re.compile(r"(fill|stroke): (#[0-9a-f]{6})")
-_COLOURED = {AGAINST: "#f0707c", TOWARDS: "#6fb0ea"}
 
 
 def adapted(svg: str) -> str:
@@ -39,8 +37,8 @@ def turned(colour: str) -> str | None:
     >>> turned("#000000"), turned("#ffffff"), turned("#1b9e77")
     ('#e8e8e8', '#1d1d1d', None)
     """
-    if colour in _COLOURED:
-        return _COLOURED[colour]
+    if colour in ON_DARK_PAGE:
+        return ON_DARK_PAGE[colour]
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     if not red == green == blue:
         return None

@@ -21,8 +21,19 @@ STREAM_FILL, STREAM, MOVES = "#e4e4e4", "#8a8a8a", "#b3541e"
 """In the diagram of an architecture: fills of node families; fill and line of the residual stream; arrows between tokens."""
 INK, DARK, EDGE, GREY, LINE, PALE, FAINT = "#222222", "#444444", "#555555", "#666666", "#888888", "#bbbbbb", "#c8c8c8"
 """Text and lines, from dark to light."""
-PALE_INK = "#4a4a4a"
-"""Text on the pale colour of an effect that is not significant; on the palest and on the strongest it has a contrast of 4.5."""
+PALE_INK = "#5f5f5f"
+"""Text on the pale colour of an effect that is not significant."""
+ON_PALE, ON_DARK = "#1f1f1f", "#ffffff"
+FAINT_ON_PALE, FAINT_ON_DARK = "#727272", "#cbcbcb"
+"""Text on a coloured cell or box, which is the same on a white and on a dark page; faint if the effect is not significant."""
+AGAINST, TOWARDS = "#b3192c", "#2267ad"
+"""Arrows of effects below and above zero: nearly the ends of the palette, but lighter on a dark page, where a cell stays."""
+PAGE, DARK_PAGE, DARK_INK = "#ffffff", "#1b1d21", "#e8e8e8"
+"""A white page; a dark one, and the text on it."""
+ON_DARK_PAGE = {AGAINST: "#f0707c", TOWARDS: "#6fb0ea"}
+"""Arrows on a dark page."""
+NOT_TURNED = frozenset({ON_PALE, ON_DARK, FAINT_ON_PALE, FAINT_ON_DARK, PALE_INK, UNKNOWN, STREAM_FILL, "#f7f7f7"})
+"""Fills without a hue that stay on a dark page: text on cells, and cells with text on them."""
 
 
 def fill(effect: float, limit: float) -> str:
@@ -43,13 +54,13 @@ def ink(effect: float, limit: float) -> str:
     """The colour of text on ``fill(effect, limit)``: black or white, whichever has more contrast.
 
     >>> ink(2, 2), ink(0, 2)
-    ('#ffffff', '#222222')
+    ('#ffffff', '#1f1f1f')
     """
     colour = fill(effect, limit)
     linear = (((int(colour[i : i + 2], 16) / 255 + 0.055) / 1.055) ** 2.4 for i in (1, 3, 5))
     luminance = sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
     # Where white and near-black have the same WCAG contrast, 1.05 / (L + 0.05) = (L + 0.05) / 0.066.
-    return "#ffffff" if luminance < 0.213 else "#222222"
+    return ON_DARK if luminance < 0.213 else ON_PALE
 
 
 def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
@@ -66,12 +77,12 @@ def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
 
 
 def arrow_colour(effect: float) -> str:
-    """The colour of an arrow by the sign of its effect, dark enough to be seen even if the effect is small.
+    """The colour of an arrow by the sign of its effect, grey if it was not measured, dark enough to be seen even if the effect is small.
 
     >>> arrow_colour(-0.01), arrow_colour(0.01)
-    ('#b2182b', '#2166ac')
+    ('#b3192c', '#2267ad')
     """
-    return "#777777" if not effect or not math.isfinite(effect) else "#b2182b" if effect < 0 else "#2166ac"
+    return "#777777" if not effect or not math.isfinite(effect) else AGAINST if effect < 0 else TOWARDS
 
 
 def clipped(text: str, most: int = 28) -> str:

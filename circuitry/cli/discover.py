@@ -19,6 +19,7 @@ from .options import (
     Dtype,
     ExamplesOfTask,
     ExecutorName,
+    FigureStyle,
     MemoryOption,
     Metric,
     Model,
@@ -62,6 +63,7 @@ def discover(
     device: Device = "cpu",
     device_map: DeviceMap = None,
     out: Annotated[Path | None, read.out_folder("folder for results; by default one in runs/ named after all of this")] = None,
+    style: FigureStyle = "screen",
 ) -> None:
     """Rank every edge of a model by how much it carries of a task, verify the best exactly, and score their circuit.
 

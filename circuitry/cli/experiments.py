@@ -19,6 +19,7 @@ from .options import (
     Dtype,
     ExamplesOfTask,
     ExecutorName,
+    FigureStyle,
     Intervention,
     MemoryOption,
     Metric,
@@ -56,7 +57,10 @@ def patch(
     device: Device = "cpu",
     device_map: DeviceMap = None,
     attach: Attach = None,
-    out: Annotated[Path | None, read.out_file("also write the table: .csv, .json, .md, .tex, .parquet, .png or .svg")] = None,
+    out: Annotated[
+        Path | None, read.out_file("also write the table: .csv, .json, .md, .tex, .parquet, .png, .svg or .pdf")
+    ] = None,
+    style: FigureStyle = "screen",
 ) -> None:
     """Patch one path on one model and print its table. Under torchrun, processes share the work."""
     from ..patching.experiment import patch as run_patch
@@ -82,6 +86,7 @@ def _writer(out: Path | None) -> Callable[[Any, Path], object]:
         ".tex": lambda t, p: t.to_latex(p),
         ".png": lambda t, p: t.plot(p),
         ".svg": lambda t, p: t.plot(p),
+        ".pdf": lambda t, p: t.plot(p),
         ".parquet": lambda t, p: t.to_parquet(p),
     }
     read.check_suffix(out, "a table", writers)
@@ -137,12 +142,13 @@ def sensitivity(
     executor: ExecutorName = None,
     memory: MemoryOption = None,
     attach: Attach = None,
-    out: Annotated[Path | None, read.out_file("also write the grid: .png, .svg or .csv")] = None,
+    out: Annotated[Path | None, read.out_file("also write the grid: .png, .svg, .pdf or .csv")] = None,
+    style: FigureStyle = "screen",
 ) -> None:
     """Measure a path under every ablation, direction, metric and frozen set: does the finding depend on the method?"""
     from ..evidence.grid import sensitivity as measure
 
-    read.check_suffix(out, "the grid", (".png", ".svg", ".csv"))
+    read.check_suffix(out, "the grid", (".png", ".svg", ".pdf", ".csv"))
     result = measure(
         read.load(model, revision=revision, attach=attach),
         read.task(task, option, examples, seed, usual=64),
@@ -168,14 +174,15 @@ def offsets(
     seed: Seed = 0,
     executor: ExecutorName = None,
     memory: MemoryOption = None,
-    out: Annotated[Path | None, read.out_file("also write the result: .json, .md, .png or .svg")] = None,
+    out: Annotated[Path | None, read.out_file("also write the result: .json, .md, .png, .svg or .pdf")] = None,
+    style: FigureStyle = "screen",
 ) -> None:
     """Find the write position (states) or read position (attention) of a token in each model, in tokens after the token.
 
     This is the off-by-one detector. Under torchrun, processes share the work."""
     from ..evidence.offsets import off_by_one
 
-    read.check_suffix(out, "the result", (".json", ".md", ".png", ".svg"))
+    read.check_suffix(out, "the result", (".json", ".md", ".png", ".svg", ".pdf"))
     posed = read.task(task, option, examples, seed, usual=64)
     settings = read.executor(executor, memory)
     with read.together() as team:

@@ -9,7 +9,7 @@ import typer
 
 from ..errors import CircuitryError, no_effect
 from . import options as read
-from .options import Device, Dtype
+from .options import Device, Dtype, FigureStyle
 from .scorers import Key, PerMinute, Price, ScorerName, Setting, Url, Yes, asking
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def features(
     ] = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
+    style: FigureStyle = "screen",
 ) -> None:
     """Write a feature dashboard for matched features of two models; --scorer also scores their complexity and monosemanticity.
 

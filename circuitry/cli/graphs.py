@@ -10,7 +10,7 @@ import typer
 from ..content import names
 from ..store.files import check_writable, write_whole
 from . import options as read
-from .options import Revision
+from .options import FigureStyle, Revision
 
 app = typer.Typer()
 
@@ -21,6 +21,7 @@ def graph(
     out: Annotated[Path | None, read.out_file("write .svg, .png, .dot, .graphml or .json; by default NAME-graph.svg")] = None,
     revision: Revision = None,
     layer: Annotated[int, typer.Option(help="the layer to draw; the layers of a hybrid differ")] = 0,
+    style: FigureStyle = "screen",
 ) -> None:
     """Show the nodes of a model's architecture, and draw one layer or write the whole graph."""
     from ..architecture.definitions import REFUSED, model_types

@@ -34,6 +34,21 @@ ModelOption = Annotated[str, typer.Option("--model", help=_MODELS)]
 Revision = Annotated[
     str | None, typer.Option(help="branch, tag or commit of a Hugging Face model, such as a training checkpoint")
 ]
+
+
+def _use_style(context: typer.Context, style: str) -> str:
+    """Draw all figures of a command in a style: only what is drawn asks for it, so that no command passes it on."""
+    if style != "screen":
+        from ..drawing.figures import styled
+
+        context.with_resource(styled(style))
+    return style
+
+
+FigureStyle = Annotated[
+    str,
+    typer.Option("--style", help="of figures: screen, or paper (3.25 inches wide, 8-point serif type)", callback=_use_style),
+]
 PathText = Annotated[str, typer.Argument(help='for example "ssm_state[{layer}] @ B+3 -> logits freezing ssm_state"')]
 Examples = Annotated[int, typer.Option(help="prompts to average over")]
 ExamplesOfTask = Annotated[

@@ -12,7 +12,7 @@ from ..errors import CircuitryError, no_effect
 from ..store.files import check_writable, write_csv
 from . import latents
 from . import options as read
-from .options import Context, Device, Dtype, Memory, Rank, Revision, Texts, World
+from .options import Context, Device, Dtype, FigureStyle, Memory, Rank, Revision, Texts, World
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,6 +112,7 @@ def sweep(
     context: Context = 1024,
     dtype: Dtype = "float32",
     device: Device = "cpu",
+    style: FigureStyle = "screen",
 ) -> None:
     """Train SAEs with every combination of settings, and write a table and a figure of L0 against what they reconstruct.
 

@@ -16,6 +16,7 @@ from .options import (
     Examples,
     ExamplesOfTask,
     ExecutorName,
+    FigureStyle,
     MemoryOption,
     ModelOption,
     Options,
@@ -59,6 +60,7 @@ def run(
         int, typer.Option(help="also discover edges that the suite does not look for, and verify this many of them, such as 50")
     ] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="run again in a new folder, even if this run exists")] = False,
+    style: FigureStyle = "screen",
 ) -> None:
     """Run a whole suite on a model: tables, figures, the circuit, a summary and report.html in a folder.
 

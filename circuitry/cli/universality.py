@@ -9,7 +9,7 @@ import typer
 
 from ..errors import no_effect
 from . import options as read
-from .options import Device, Dtype, Examples, ExecutorName, MemoryOption, Options, Out, Seed, Texts
+from .options import Device, Dtype, Examples, ExecutorName, FigureStyle, MemoryOption, Options, Out, Seed, Texts
 from .scorers import Key, PerMinute, Price, ScorerName, Setting, Url, Yes, asking
 
 app = typer.Typer()
@@ -27,6 +27,7 @@ def circuits(
     memory: MemoryOption = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
+    style: FigureStyle = "screen",
 ) -> None:
     """Run a suite on several models and measure how similar their circuits are, by step and by depth.
 
@@ -92,6 +93,7 @@ def universality(
     fresh: Annotated[bool, typer.Option(help="run again in a new folder")] = False,
     dtype: Dtype = "float32",
     device: Device = "cpu",
+    style: FigureStyle = "screen",
 ) -> None:
     """Train autoencoders on two models, match their features, and compare with neurons and with other seeds.
 
@@ -163,6 +165,7 @@ def replicate(
         ),
     ] = None,
     device: Device = "cpu",
+    style: FigureStyle = "screen",
 ) -> None:
     """Measure the numbers that the paper publishes, and print pass or differs for each, under rules that are stated beforehand.
 

@@ -22,6 +22,12 @@ Cell: TypeAlias = tuple[str, str]
 """An edge and the position of its source, as text: ("head[0,1] -> head[1,0].k", "B")."""
 
 
+_LEGEND = (
+    "A box has the number of its strongest arrow. A grey arrow joins two arrows inside one node or block, such as a key to the output "
+    "of its head.",
+)
+
+
 @dataclass(frozen=True)
 class EdgeCircuit(Circuit):
     """A circuit whose edges are those of the graph at token positions, with their estimated or exact effects.
@@ -91,7 +97,7 @@ def edge_circuit(
     nodes = tuple(_node(wiring.graph, name, *named[name], drawn) for name in sorted(named))
     kept = tuple((str(each), position) for each, position in cells)
     shown = tuple(label for label in labels.names if any(node.position == label for node in nodes))
-    return EdgeCircuit(title, shown, nodes, tuple(drawn), unit, kept)
+    return EdgeCircuit(title, shown, nodes, tuple(drawn), unit, kept, legend=_LEGEND)
 
 
 def node_circuit(

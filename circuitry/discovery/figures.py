@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from ..colours import CATEGORIES, FOUND, LINE, OTHERS
-from ..drawing.figures import STYLE, Figure
+from ..drawing.figures import look, sheet
 from .curve import Curve
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def draw_curve(curve: Curve) -> Figure:
     'log'
     """
     rows = curve.frame
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.0, 3.2), layout="constrained")
+    with look():
+        figure = sheet(5.0, 3.2)
         ax = figure.add_subplot()
         for at in (0, 1):
             ax.axhline(at, color=LINE, linewidth=0.6, linestyle="--", zorder=0)
@@ -56,8 +56,8 @@ def draw_agreement(found: Discovery) -> Figure:
     'exact effect'
     """
     rows = found.ranking.dropna(subset=["exact"])
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.0, 4.0), layout="constrained")
+    with look():
+        figure = sheet(5.0, 4.0)
         ax = figure.add_subplot()
         ends = [
             min(rows["attribution"].min(), rows["exact"].min(), 0.0),

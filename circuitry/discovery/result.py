@@ -285,7 +285,7 @@ class Discovery(Shown):
         """What was ranked and verified, in sentences."""
         lines = [
             f"{self.question.task.name} in {self.question.model.name}: {self.size:,} {PLURAL[self.level]} at positions ranked by {self.method} on "
-            f"{len(self.question.prompts)} prompts"
+            f"{len(self.question.prompts)} prompts, direction {self.question.direction}"
         ]
         if below := below_threshold(self.provenance.get("top_1")):
             lines.append(below)

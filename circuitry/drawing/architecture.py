@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..architecture.graph import Graph
-from ..colours import DARK, FAMILIES, GREY, INK, MOVES, STREAM, STREAM_FILL
+from ..colours import DARK, FAINT_ON_PALE, FAMILIES, GREY, INK, MOVES, ON_PALE, STREAM, STREAM_FILL
 from .architecture_layer import Key, Layer, collapse
 from .geometry import Box, Points, fan, sampled
 from .layered import layered
@@ -178,6 +178,6 @@ def _draw_boxes(page: Page, layer: Layer, plan: Plan) -> None:
         for behind in (2, 1) if len(nodes) > 1 else ():
             page.box(Box(box.x + 0.022 * behind, box.y + 0.022 * behind, box.width, box.height), fill, GREY, 0.5)
         page.box(box, fill, GREY if key.port else DARK, 0.5 if key.port else 0.9, name)
-        page.text(box.x, box.y + (0.055 if shape else 0), name, _NAME_SIZE, zorder=4)
+        page.text(box.x, box.y + (0.055 if shape else 0), name, _NAME_SIZE, zorder=4, color=ON_PALE)
         if shape:
-            page.text(box.x, box.y - 0.07, shape, _SHAPE_SIZE, zorder=4, color=GREY)
+            page.text(box.x, box.y - 0.07, shape, _SHAPE_SIZE, zorder=4, color=FAINT_ON_PALE)

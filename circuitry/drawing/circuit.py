@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+NORMALIZED = "normalized effect"
+"""The unit of circuits whose numbers are shares of the effect of exchanging the whole prompt."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class CircuitEdge:
 class Circuit(Shown):
     """Nodes and edges over token positions, which are listed in the order of the text.
 
+    ``legend`` has sentences that its picture needs, such as what a node for several heads is.
     Raises CircuitryError for a repeated name, for an edge to a node that does not exist, and for an unknown position.
 
     >>> a, b = CircuitNode("head[0,1]@B", "B", 0, -1.0), CircuitNode("logits@END", "END", 2, -3.0)
@@ -94,6 +98,7 @@ class Circuit(Shown):
     nodes: tuple[CircuitNode, ...]
     edges: tuple[CircuitEdge, ...]
     unit: str = "change of logit"
+    legend: tuple[str, ...] = field(default=(), kw_only=True)
 
     def _shown_(self) -> Iterable[Markup]:
         from .notebook import of_circuit
@@ -184,23 +189,28 @@ class Circuit(Shown):
             data = json.loads(text)
             nodes = tuple(CircuitNode(**_measured(node)) for node in data["nodes"])
             edges = tuple(CircuitEdge(**_measured(edge)) for edge in data["edges"])
-            return cls(data["title"], tuple(data["positions"]), nodes, edges, data["unit"])
+            legend = tuple(map(str, data.get("legend", ())))
+            return cls(data["title"], tuple(data["positions"]), nodes, edges, data["unit"], legend=legend)
         except CircuitryError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CircuitryError(f"this JSON does not describe a circuit ({error!r}); Circuit.to_json writes one") from error
 
-    def draw(self, ax: Axes | None = None) -> Figure:
-        """The picture, on a new figure of its natural size in inches or shrunk onto given axes.
+    def draw(self, ax: Axes | None = None, style: str | None = None, width: float | None = None) -> Figure:
+        """The picture with its legend, on a new figure of its natural size in inches or shrunk onto given axes.
+
+        ``width``: inches that it may use; boxes go below each other sooner. ``style="paper"`` is for a column.
 
         >>> Circuit("nothing", ("A", "B"), (), ()).draw().get_axes()[0].texts[-1].get_text()
         'no node above the threshold'
         """
         from .circuit_picture import draw
+        from .figures import styled
 
-        return draw(self, ax)
+        with styled(style):
+            return draw(self, ax, width)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, style: str | None = None) -> None:
         """Write the circuit as .svg, .png or .pdf (the picture), .dot, .mmd (Mermaid) or .json, by the file's suffix.
 
         Raises CircuitryError for another suffix.
@@ -217,7 +227,7 @@ class Circuit(Shown):
         elif kind in pictures:
             from .figures import save
 
-            save(self.draw(), path)
+            save(self.draw(style=style), path)
         else:
             raise CircuitryError(f"a circuit cannot be saved as {kind!r}; try {', '.join((*pictures, *texts))}")
 

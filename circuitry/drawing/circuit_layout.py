@@ -38,8 +38,8 @@ class Layout:
     height: float
 
 
-def lay_out(circuit: Circuit) -> Layout:
-    """Place every node of a circuit.
+def lay_out(circuit: Circuit, page: float = PAGE) -> Layout:
+    """Place every node of a circuit, on a page of this width in inches if there is any way.
 
     >>> a, b = CircuitNode("a", "A", 0, 1.0), CircuitNode("b", "B", 2, 1.0)
     >>> boxes = lay_out(Circuit("t", ("A", "B"), (a, b), ())).boxes
@@ -52,7 +52,7 @@ def lay_out(circuit: Circuit) -> Layout:
     most = max(map(len, cells.values()), default=1)
     left = _MARGIN + max((text_size(name, LABEL_SIZE)[0] for name, _ in _bands(circuit)), default=0.0) + _MARGIN
     # As many boxes on each line as the page is wide enough for; one in any case.
-    per_line = next((k for k in range(most, 1, -1) if left + sum(_column_widths(circuit, cells, k)) <= PAGE), 1)
+    per_line = next((k for k in range(most, 1, -1) if left + sum(_column_widths(circuit, cells, k)) <= page), 1)
     columns = _columns(circuit, _column_widths(circuit, cells, per_line), left)
     lines = {cell: _broken(nodes, per_line) for cell, nodes in cells.items()}
     boxes, rows = _boxes(circuit, lines, {name: (a + b) / 2 for name, a, b in columns})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections import defaultdict
 
@@ -12,18 +13,21 @@ from matplotlib.figure import Figure
 
 from ..colours import DARK, EDGE, GREY, LINE, arrow_colour, fill, ink, number
 from .circuit import Circuit, CircuitEdge
-from .circuit_layout import HEADING_SIZE, LABEL_SIZE, NAME_SIZE, NUMBER_SIZE, Layout, lay_out
+from .circuit_layout import HEADING_SIZE, LABEL_SIZE, NAME_SIZE, NUMBER_SIZE, PAGE, Layout, lay_out
+from .circuit_legend import LINE as LEGEND_LINE
+from .circuit_legend import SIZE, WIDE, Entry, height, legend
+from .figures import current
 from .geometry import Box, Points, fan, sampled
 from .paper import Page, text_size
 from .routing import place_label, route
 
 EMPTY = "no node above the threshold"
-_TITLE_SIZE, _LINE = 8.5, 0.17
+_TITLE_SIZE, _LINE, _MARGIN = 8.5, 0.17, 0.1
 _BAR_WIDTH, _BAR_HEIGHT = 1.1, 0.07
 _BASE_WITHOUT_BAR = 0.35
 
 
-def draw(circuit: Circuit, ax: Axes | None = None) -> Figure:
+def draw(circuit: Circuit, ax: Axes | None = None, width: float | None = None) -> Figure:
     """The picture of a circuit, at its natural size in inches or shrunk onto ``ax``.
 
     >>> from circuitry.drawing.circuit import CircuitNode
@@ -31,9 +35,10 @@ def draw(circuit: Circuit, ax: Axes | None = None) -> Figure:
     >>> [text.get_text() for text in figure.get_axes()[0].texts][:4]
     ['t', 'A', 'layer 0', 'mlp[0]']
     """
-    layout = lay_out(circuit)
+    layout = lay_out(circuit, width or current().width or PAGE)
+    entries = legend(circuit, layout.width - 2 * _MARGIN) if circuit.nodes else []
     title = textwrap.fill(circuit.title, max(12, int(layout.width * 12.5))).split("\n") if circuit.title else []
-    page = Page(layout.width, layout.height + _LINE * len(title) + 0.08, ax)
+    page = Page(layout.width, layout.height + _LINE * len(title) + 0.08, ax, below=height(entries))
     for line, text in enumerate(reversed(title)):
         page.text(0.1, layout.height + _LINE * (line + 0.5), text, _TITLE_SIZE, bold=True, ha="left")
     _draw_frame(page, layout)
@@ -41,6 +46,7 @@ def draw(circuit: Circuit, ax: Axes | None = None) -> Figure:
         _draw_arrows(page, circuit, layout)
         _draw_nodes(page, circuit, layout.boxes)
         _draw_bar(page, circuit, layout)
+        _draw_legend(page, entries)
     else:
         halo = {"facecolor": "white", "edgecolor": "none"}
         page.text(layout.width / 2, layout.height - 0.45, EMPTY, NAME_SIZE, style="italic", color=GREY, bbox=halo)
@@ -118,6 +124,22 @@ def _ends(edges: tuple[CircuitEdge, ...], boxes: dict[str, Box]) -> dict[Circuit
         for (edge, _), x in zip(arrows, fan(box, [boxes[other] for _, other in arrows]), strict=True):
             points[edge, name] = np.array([x, box.top if top else box.bottom])
     return {edge: (points[edge, edge.source], points[edge, edge.target]) for edge in edges}
+
+
+def _draw_legend(page: Page, entries: list[Entry]) -> None:
+    """Below the colours, each mark beside what it means."""
+    y = -0.02
+    for entry in entries:
+        y -= LEGEND_LINE
+        grey, left = entry.mark.startswith("grey"), _MARGIN + (WIDE if entry.mark else 0.0)
+        if "box" in entry.mark:
+            page.box(Box(_MARGIN + 0.11, y, 0.22, 0.085), fill(math.nan if grey else 0.35, 1.0), EDGE, 0.5)
+        elif "arrow" in entry.mark:
+            line = np.linspace([_MARGIN, y], [_MARGIN + 0.24, y], 4)
+            page.arrow(line, arrow_colour(math.nan if grey else 1.0), 0.6 if grey else 1.2)
+        for number_of_line, text in enumerate(entry.lines):
+            y -= LEGEND_LINE if number_of_line else 0.0
+            page.text(left, y, text, SIZE, ha="left", color=DARK)
 
 
 def _draw_bar(page: Page, circuit: Circuit, layout: Layout) -> None:

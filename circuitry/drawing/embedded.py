@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from ..colours import number
 from .circuit import Circuit
+from .figures import as_svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _HREF = f"{{{_XLINK}}}href"
 
 
-def embedded(circuit: Circuit, prefix: str, linked: bool = True) -> str:
-    """The circuit as an ``<svg>`` element. If ``linked``, node n is a link to ``#PREFIX-n``, the id of its panel.
+NARROW = 4.0
+"""Inches that a telephone has for a picture: there, boxes stand below each other."""
+_SWITCH = (
+    "@media screen and (max-width: 40rem) { svg.circuit-wide { display: none !important } }"
+    " @media print, (min-width: 40.01rem) { svg.circuit-narrow { display: none !important } }"
+)
 
-    All ids get the prefix, so that a page can contain several pictures.
+
+def embedded(circuit: Circuit, prefix: str, linked: bool = True) -> str:
+    """The circuit as ``<svg>`` elements, a wide and a narrow one, of which a page shows what fits its window.
+
+    If ``linked``, node n is a link to ``#PREFIX-n``, the id of its panel. All ids get the prefix, so that a page can contain
+    several pictures.
 
     >>> from circuitry.drawing.circuit import CircuitNode
     >>> svg = embedded(Circuit("c", ("A",), (CircuitNode("mlp[0]", "A", 0, 1.0),), ()), "c")
     >>> svg.startswith("<svg"), 'href="#c-0"' in svg, "DOCTYPE" in svg
     (True, True, False)
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "circuit.svg"
-        circuit.save(file)
-        root = ElementTree.fromstring(file.read_text(encoding="utf-8"))
+    wide, narrow = (circuit.draw(width=width) for width in (None, NARROW))
+    if narrow.get_figwidth() >= wide.get_figwidth():
+        return _element(wide, circuit, prefix, prefix, linked, "")
+    shown = _element(wide, circuit, prefix, prefix, linked, "circuit-wide")
+    return shown + _element(narrow, circuit, prefix, f"{prefix}-narrow", linked, "circuit-narrow")
+
+
+def _element(figure: Figure, circuit: Circuit, prefix: str, ids: str, linked: bool, kind: str) -> str:
+    root = ElementTree.fromstring(as_svg(figure))
     for part in ("metadata", "defs"):
         for element in root.findall(f"{{{_SVG}}}{part}"):
             if part == "metadata" or element.find(f"{{{_SVG}}}style") is not None:
@@ -34,11 +51,17 @@ def embedded(circuit: Circuit, prefix: str, linked: bool = True) -> str:
     if linked:
         _link(root, circuit, prefix)
     for element in root.iter():
-        _rename(element, prefix)
+        _rename(element, ids)
     root.set("role", "group")
     root.set("aria-label", circuit.title or "circuit")
     # A size in points would overflow a narrow page, so it becomes the largest width.
-    root.set("style", f"max-width:{float(root.get('width', '400pt').removesuffix('pt')) * 1.5:.0f}px")
+    least = "min-width:0;" if kind == "circuit-narrow" else ""
+    root.set("style", f"{least}max-width:{float(root.get('width', '400pt').removesuffix('pt')) * 1.5:.0f}px")
+    if kind:
+        root.set("class", f"{root.get('class', '')} {kind}".strip())
+        sheet = root.find(f"{{{_SVG}}}style")
+        if sheet is not None:
+            sheet.text = f"{sheet.text}{_SWITCH}"
     for size in ("width", "height"):
         root.attrib.pop(size, None)
     ElementTree.register_namespace("", _SVG)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import re
 from typing import TYPE_CHECKING
 
-import matplotlib
-
-from .figures import STYLE
+from .figures import as_svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,10 +18,7 @@ def inline(figure: Figure) -> str:
     >>> inline(Figure()).startswith("<svg")
     True
     """
-    file = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
-    text = file.getvalue()
+    text = as_svg(figure)
     svg = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     size = rf'\1 width="100%" style="max-width: {figure.get_figwidth() * 1.5:.1f}in"'
     return re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', size, svg, count=1)

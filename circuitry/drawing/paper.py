@@ -18,15 +18,12 @@ from matplotlib.textpath import TextPath
 
 from ..colours import FAINT, INK
 from ..errors import CircuitryError
-from .figures import Figure
+from .figures import SCREEN, current
 from .geometry import Box, Points, shortened
 
 Span: TypeAlias = tuple[float, float]
 
-FONT = "DejaVu Sans"  # comes with matplotlib, so a picture is the same on every machine
 
-
-@functools.cache
 def text_size(text: str, points: float, bold: bool = False) -> tuple[float, float]:
     """Width and height in inches of a text of one or several lines.
 
@@ -34,7 +31,12 @@ def text_size(text: str, points: float, bold: bool = False) -> tuple[float, floa
     >>> line[0] == lines[0], line[1] < lines[1]
     (True, True)
     """
-    font = FontProperties(family=FONT, weight="bold" if bold else "normal")
+    return _text_size(text, points, bold, current().font)
+
+
+@functools.cache
+def _text_size(text: str, points: float, bold: bool, family: str) -> tuple[float, float]:
+    font = FontProperties(family=family, weight="bold" if bold else "normal")
     lines = text.split("\n")
     widths = [TextPath((0, 0), line, size=points, prop=font, usetex=False).get_extents().width for line in lines if line.strip()]
     return float(max(widths, default=0.0)) / 72, len(lines) * points * 1.2 / 72
@@ -48,20 +50,26 @@ class Page:
     [4.0, 3.0]
     """
 
-    def __init__(self, width: float, height: float, ax: Axes | None = None) -> None:
+    def __init__(self, width: float, height: float, ax: Axes | None = None, below: float = 0.0) -> None:
+        """``below``: inches under the origin."""
+        height += below
         if ax is None:
-            ax = Figure(figsize=(width, height)).add_axes((0, 0, 1, 1))
+            # A diagram that is wider than the style's column is shrunk to it.
+            shrunk = min(1.0, (current().width or width) / width)
+            figure = Figure(figsize=(width * shrunk, height * shrunk))
+            figure.set_label(current().name)
+            ax = figure.add_axes((0, 0, 1, 1))
         if ax.figure is None:
             raise CircuitryError("these axes have been removed from their figure; draw() without axes makes a new one")
         self.ax, self.figure = ax, ax.figure.figure  # of axes in a subfigure, the figure around it
         area = ax.get_window_extent()
         self.scale = float(min(area.width / width, area.height / height) / self.figure.dpi)
-        ax.set(xlim=(0, width), ylim=(0, height), aspect="equal")
+        ax.set(xlim=(0, width), ylim=(-below, height - below), aspect="equal")
         ax.set_axis_off()
 
     def text(self, x: float, y: float, text: str, points: float, bold: bool = False, **style: Any) -> None:
         """Write text, centred on (x, y) unless ``style`` aligns it otherwise."""
-        font = FontProperties(family=FONT, weight="bold" if bold else "normal", size=points * self.scale)
+        font = FontProperties(family=[current().font, SCREEN.font], weight="bold" if bold else "normal", size=points * self.scale)
         placed = {"ha": "center", "va": "center", "color": INK, "linespacing": 1.15, "parse_math": False, **style}
         self.ax.text(x, y, text, fontproperties=font, **placed)
 

@@ -25,6 +25,7 @@ from ..planning.plan import plan
 from ..planning.readings import reads_logits
 from ..progress import together
 from ..prompting.task import Task
+from ..results.recorded import facts
 from ..results.table import PatchingTable
 from ..thresholds import SIGNIFICANT
 
@@ -81,13 +82,21 @@ class Sensitivity(Shown):
         h[{layer}] -> logits
         the finding (cell 3 is the strongest) holds in 1 of 2 settings
           ablation resample: 1 of 1, zero: 0 of 1
+          everywhere direction noising, frozen as written, metric logit
         """
-        lines = [self.path, f"the finding ({self.claim}) holds in {self.held} of {len(self.frame)} settings"]
+        said = ", ".join(filter(None, facts(self.provenance)[1:]))
+        lines = [
+            self.path,
+            f"the finding ({self.claim}) holds in {self.held} of {len(self.frame)} settings",
+        ]
         for choice in SETTING:
             counted = self.frame.groupby(choice, sort=False)["holds"].agg(["sum", "size"])
             if len(counted) > 1:
                 lines.append(f"  {choice} " + ", ".join(f"{name}: {n} of {m}" for name, n, m in counted.itertuples()))
-        return "\n".join(lines)
+        alone = [f"{choice} {self.frame[choice].iloc[0]}" for choice in SETTING if self.frame[choice].nunique() == 1]
+        if alone:
+            lines.append(f"  everywhere {', '.join(alone)}")
+        return "\n".join([*lines, *([f"({said})"] if said else [])])
 
     @property
     def claim(self) -> str:
@@ -102,15 +111,12 @@ class Sensitivity(Shown):
     def __repr__(self) -> str:
         return self.text()
 
-    def plot(self, path: str | None = None) -> Any:
+    def plot(self, path: str | None = None, style: str | None = None) -> Any:
         """The normalized effect of the finding's cell by setting (rows) and metric, crossed where the finding does not hold."""
-        from ..drawing.figures import save
+        from ..drawing.figures import plotted
         from .grid_figure import draw
 
-        figure = draw(self)
-        if path is not None:
-            save(figure, path)
-        return figure
+        return plotted(draw, self, path, style)
 
 
 @together()

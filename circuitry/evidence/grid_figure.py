@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import textwrap
 
-import matplotlib
 import numpy as np
 import pandas as pd
 
-from ..drawing.figures import COLOURS, STYLE, Figure, centred
+from ..colours import ON_PALE
+from ..drawing.figures import COLOURS, centred, look, sheet
+from ..drawing.scales import Scale
 from .grid import AS_WRITTEN, Sensitivity
 
 _WAYS = ["ablation", "direction", "frozen"]
@@ -25,18 +26,19 @@ def draw(sensitivity: Sensitivity) -> Figure:
     effects, holds = _grid(sensitivity.frame, "normalized"), _grid(sensitivity.frame, "holds").to_numpy(float)
     values = effects.to_numpy(float)
     dark = 0.6 * float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.6 + 0.9 * values.shape[1], 1.7 + 0.22 * len(values)), layout="constrained")
+    scale = Scale.of(values.ravel())
+    with look():
+        figure = sheet(3.6 + 0.9 * values.shape[1], 1.7 + 0.22 * len(values))
         ax = figure.add_subplot()
         image = ax.imshow(values, cmap=COLOURS, norm=centred(values), aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             mark = "" if holds[row, column] else " ✗"
-            colour = "white" if abs(value) > dark else "black"
-            ax.text(column, row, f"{round(value, 2) + 0.0:.2f}{mark}", ha="center", va="center", fontsize=7, color=colour)
+            colour = "white" if abs(value) > dark else ON_PALE
+            ax.text(column, row, f"{scale.text(value)}{mark}", ha="center", va="center", fontsize=7, color=colour)
         ax.set_yticks(range(len(values)), [_way(*index) for index in effects.index])
         ax.set_xticks(range(values.shape[1]), [str(name).replace("_", "\n") for name in effects.columns])
         ax.set_ylabel("ablation, direction, frozen set")
-        figure.colorbar(image, ax=ax, label="normalized effect")
+        figure.colorbar(image, ax=ax, label=scale.unit("normalized effect"))
         claim = f"{sensitivity.claim}: in {sensitivity.held} of {len(sensitivity.frame)} settings (✗: not)"
         width = int(12 * figure.get_figwidth())
         figure.suptitle("\n".join(textwrap.fill(line, width) for line in (sensitivity.path, claim)), fontsize=8)

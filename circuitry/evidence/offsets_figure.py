@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 from matplotlib.colors import TwoSlopeNorm
 
-from ..colours import FOUND, OTHERS, PERHAPS
-from ..drawing.figures import Figure
+from ..colours import FOUND, ON_PALE, OTHERS, PERHAPS
+from ..drawing.figures import look, sheet
 from ..thresholds import CARRIES
 from .write_profile import position_name
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 CARRYING, OPEN, OTHER = FOUND, PERHAPS, OTHERS
 MOST_LAYERS = 12
 """Layers in the heat map: those with the largest effects, in order."""
-_STYLE: Any = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "svg.hashsalt": "circuitry", "svg.fonttype": "none"}
 
 
 def draw(offsets: Offsets) -> Figure:
@@ -37,8 +35,8 @@ def draw(offsets: Offsets) -> Figure:
     models = offsets.models
     layers = [min(MOST_LAYERS, len(_of(offsets, model)[1])) for model in models]
     heights = [max(1.5, 0.5 + 0.19 * count) for count in layers]
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(6.4, sum(heights) + 0.3), layout="constrained")
+    with look():
+        figure = sheet(6.4, sum(heights) + 0.3)
         grid = figure.subplots(len(models), 2, squeeze=False, height_ratios=heights)
         for (left, right), model in zip(grid, models, strict=True):
             _bars(left, offsets, model)
@@ -77,7 +75,7 @@ def _heat_map(ax: Any, offsets: Offsets, model: Verdict) -> None:
     most = max(1.0, float(np.abs(values).max()))
     image = ax.imshow(values, cmap="RdBu", norm=TwoSlopeNorm(0, -most, most), aspect="auto")
     for (row, column), value in np.ndenumerate(values):
-        colour = "white" if abs(image.norm(value) - 0.5) > 0.3 else "black"
+        colour = "white" if abs(image.norm(value) - 0.5) > 0.3 else ON_PALE
         ax.text(column, row, str(round(value)), ha="center", va="center", fontsize=7, color=colour)
     ax.set_xticks(range(values.shape[1]), [position_name(offsets.token, n) for n in grid.columns])
     ax.set_yticks(range(len(strongest)), [str(n) for n in strongest.index])

@@ -15,6 +15,7 @@ from tabulate import tabulate
 
 from ..errors import CircuitryError
 from ..html.shown import Shown
+from ..results.recorded import facts, way
 from ..results.table import PatchingTable
 from ..store.files import write_whole
 from ..thresholds import CARRIES
@@ -133,10 +134,17 @@ class Offsets(Shown):
     def _legend(self) -> str:
         return (
             f"*Shares of what is written at each position, with {self.provenance.get('level', 0.95):.0%} bootstrap intervals over examples. "
-            f"A position counts if the whole interval is above {CARRIES:.0%}.*"
+            f"A position counts if the whole interval is above {CARRIES:.0%}{self._patched()}.*"
         )
 
-    def plot(self, path: str | Path | None = None) -> Any:
+    def _patched(self) -> str:
+        """How the tables were patched, and on which task."""
+        said = dict.fromkeys(
+            text for table in self.tables.values() for text in (way(table.provenance), facts(table.provenance)[2]) if text
+        )
+        return "".join(f"; {text}" for text in said)
+
+    def plot(self, path: str | Path | None = None, style: str | None = None) -> Any:
         """A matplotlib Figure with a row for each model: shares with intervals, and effects by layer. ``path`` also saves it.
 
         >>> import circuitry as ct
@@ -145,13 +153,10 @@ class Offsets(Shown):
         >>> type(off_by_one(ct.load("bundled:gpt_neox"), task).plot()).__name__
         'Figure'
         """
-        from ..drawing.figures import save
+        from ..drawing.figures import plotted
         from .offsets_figure import draw
 
-        figure = draw(self)
-        if path is not None:
-            save(figure, path)
-        return figure
+        return plotted(draw, self, path, style)
 
     def to_json(self, path: str | Path) -> None:
         """Everything, with the effects of every example; ``Offsets.from_json`` reads it back.

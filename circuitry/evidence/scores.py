@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -29,6 +30,7 @@ from ..paths.values import Leg, Node, Path, Site
 from ..planning.frozen import matching
 from ..progress import together
 from ..prompting.task import Task
+from ..results.recorded import setting
 from ..results.statistics import resampling
 from ..results.table import PatchingTable
 from ..results.writing import count
@@ -67,7 +69,12 @@ class Scores(Shown):
         return of_scores(self)
 
     def __repr__(self) -> str:
-        return self.text()
+        said = self.caption()
+        return f"{self.text()}\n({said})" if said else self.text()
+
+    def caption(self) -> str:
+        """How nodes were patched, in which model and task; empty if the table does not say."""
+        return "; ".join(setting(self.table.provenance))
 
     def text(self) -> str:
         """The scores in words."""
@@ -83,6 +90,16 @@ class Scores(Shown):
             f"minimality: {self._needed()} (the least by {change.min():.2f}, {self.minimality['node'].iloc[int(change.argmin())]})",
         ]
         return "\n".join(lines)
+
+    def plot(self, path: str | PathLike[str] | None = None, style: str | None = None) -> Any:
+        """Faithfulness among random sets, completeness and minimality, in three panels; saved if named.
+
+        ``style="paper"`` is a column wide, in serif type.
+        """
+        from ..drawing.figures import plotted
+        from .scores_figure import draw
+
+        return plotted(draw, self, path, style)
 
     def _needed(self) -> str:
         """How many nodes change f by more than any node from outside, as a sentence; it also says if none was measured."""

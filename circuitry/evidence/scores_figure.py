@@ -5,12 +5,15 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
-import matplotlib
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..colours import FOUND, LINE
-from ..drawing.figures import STYLE, Figure
+from ..drawing.figures import look, panels
 from .scores import Scores, all_of
+
+_NAMED = 16
+"""Nodes whose names have room beside their bars."""
 
 
 def draw(scores: Scores) -> Figure:
@@ -23,9 +26,8 @@ def draw(scores: Scores) -> Figure:
     >>> len(draw(scores).axes)
     3
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.0, max(2.6, 0.9 + 0.13 * len(scores.minimality))), layout="constrained")
-        first, second, third = figure.subplots(1, 3)
+    with look():
+        figure, (first, second, third) = panels(3, 7.0, 2.6)
         _faithfulness(first, scores)
         _completeness(second, scores)
         _minimality(third, scores)
@@ -41,7 +43,7 @@ def _faithfulness(ax: Any, scores: Scores) -> None:
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.axvspan(*scores.interval, color=FOUND, alpha=0.2, linewidth=0)
     ax.axvline(scores.faithfulness, color=FOUND, label="the circuit, with its interval")
-    ax.set(title="faithfulness", xlabel="f of what is kept", ylabel="random sets")
+    ax.set(title="faithfulness", xlabel="faithfulness f of what is kept", ylabel="random sets")
 
 
 def _completeness(ax: Any, scores: Scores) -> None:
@@ -58,6 +60,9 @@ def _completeness(ax: Any, scores: Scores) -> None:
 def _minimality(ax: Any, scores: Scores) -> None:
     rows = scores.minimality.sort_values("change")
     ax.barh(rows["node"], rows["change"], color=FOUND)
+    if len(rows) > _NAMED:  # the names of more would overlap; a table has them
+        ax.set_yticks([])
+        ax.set_ylabel(f"{len(rows)} nodes, by change")
     if scores.outsiders:
         ax.axvline(max(scores.outsiders), color=LINE, linestyle="--", label="the most that a node from outside changes")
     ax.set(title="minimality", xlabel="change of f")

@@ -10,9 +10,9 @@ from typing import Any
 from ..drawing.circuit import Circuit
 from ..paths.values import Node, Site
 from ..prompting.record import text
-from ..results.cells import CellView, cells_of
 from ..reports.nodes import is_at, panels, site_of
 from ..reports.run import Run
+from ..results.cells import CellView, cells_of
 from ..results.recorded import path_among, paths_of
 from ..results.table import PatchingTable
 from ..thresholds import SIGNIFICANT

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
+
+_OLD, _OLD_OPTION = re.compile(r"<task (?P<name>[^:]+)(?:: (?P<options>.*))?>"), re.compile(r"(\w+)=((?:'[^']*'|[^,'])*)")
 
 Record: TypeAlias = Mapping[str, Any]
 
@@ -57,6 +60,30 @@ def text(task: Any, without: Iterable[str] = ()) -> str:
     hidden = set(without)
     shown = ", ".join(option(name, values) for name, values in settings(task).items() if name not in hidden)
     return f"<task {title(task)}: {shown}>" if shown else f"<task {title(task)}>"
+
+
+def words(task: Any, without: Iterable[str] = ()) -> str:
+    """A record as a caption says it, ``without`` some options: its name, and its options without quotes.
+
+    >>> words({"name": "a", "options": {"n": 1, "c": "B"}, "varies": {"n": [1, 2]}}), words("<task a: n=1>"), words(None)
+    ('a (n 1 or 2, c B)', 'a (n 1)', '')
+    """
+    if isinstance(task, list):
+        return " or ".join(dict.fromkeys(words(part, without) for part in task))
+    if isinstance(task, Mapping):
+        name, source = str(task["name"]), task.get("source", "")
+        options = {key: " or ".join(dict.fromkeys(map(str, values))) for key, values in settings(task).items()}
+    elif old := _OLD.fullmatch(str(task or "")):
+        name, source, options = (
+            old["name"],
+            "",
+            {key: value.strip("'") for key, value in _OLD_OPTION.findall(old["options"] or "")},
+        )
+    else:
+        return str(task or "")
+    shown = (f"{key.replace('_', ' ')} {value}" for key, value in options.items() if key not in set(without))
+    inside = ", ".join(filter(None, [source, *shown]))
+    return f"{name} ({inside})" if inside else name
 
 
 def option(name: str, values: Sequence[Any]) -> str:

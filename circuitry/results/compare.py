@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 import pandas as pd
 
+from ..drawing.scales import Scale
 from ..errors import CircuitryError, suggest
 from ..html.shown import Shown
 from ..prompting.record import text
 from ..store.files import write_csv
 from ..thresholds import LEVEL, RESAMPLES, SIGNIFICANT
 from . import statistics, writing
+from .latex import latex
 from .measurements import Measurements
 from .naming import told_apart
+from .recorded import facts
 from .skewness import Outliers, widths
 from .statistics import Array
 
@@ -38,8 +41,8 @@ class Comparison(Shown):
     ``difference`` (first less second), ``low`` and ``high`` (bootstrap interval of the difference at ``level``), ``p``
     (test of no difference) and ``q`` (adjusted for false discoveries over all cells; NaN where p is below 0.05 but could be due to
     outliers that are missing among the examples). ``names`` say which table is which, ``unit`` what the numbers are, ``method``
-    how the examples were compared, ``missing`` which cells only one table has, and ``outliers`` how far examples lie from each
-    other, over all cells.
+    how the examples were compared, ``missing`` which cells only one table has, ``outliers`` how far examples lie from each
+    other, over all cells, and ``settings`` how sources were patched, in which model and task.
     """
 
     frame: pd.DataFrame
@@ -51,6 +54,7 @@ class Comparison(Shown):
     level: float
     missing: list[str]
     outliers: Outliers
+    settings: tuple[str, ...] = ()
 
     def significant(self, q: float = SIGNIFICANT) -> pd.Series:
         """Which cells differ, with an adjusted p below ``q``.
@@ -71,7 +75,7 @@ class Comparison(Shown):
         "normalized effect; first and second; 95% bootstrap interval of the difference; * q < 0.05 (8 and 8 examples, label shuffles and Johnson's t, false-discovery control over 1 cell)"
         """
         cells = writing.count(int(self.frame["p"].notna().sum()), "cell")
-        parts = [self.unit, " and ".join(self.names), f"{self.level:.0%} bootstrap interval of the difference"]
+        parts = [self.unit, " and ".join(self.names), *self.settings, f"{self.level:.0%} bootstrap interval of the difference"]
         parts.append(f"* q < {SIGNIFICANT:g} ({self.method}, false-discovery control over {cells})")
         return "; ".join([*parts, *self.notes])
 
@@ -92,19 +96,38 @@ class Comparison(Shown):
         return of_comparison(self)
 
     def __repr__(self) -> str:
-        return f"{' and '.join(self.names)}\n{writing.plain(*self._cells(2))}\n({self.caption()})"
+        return f"{' and '.join(self.names)}\n{writing.plain(*self._cells(2))}\n({self._scaled_caption(2)})"
+
+    def _scaled_caption(self, digits: int) -> str:
+        note = self.scale(digits).note
+        return f"numbers {note}; {self.caption()}" if note else self.caption()
 
     def _cells(self, digits: int) -> tuple[list[str], list[list[str]], int]:
         """Header, rows, and how many columns of these name the cell."""
-        rows = []
+        rows, scale = [], self.scale(digits)
         numbers: list[list[float]] = self.frame.to_numpy(float).tolist()
         for index, (first, second, difference, low, high, _, q) in zip(self.frame.index, numbers, strict=True):
             names = index if isinstance(index, tuple) and len(self.axes) > 1 else (index if self.axes else "effect",)
-            shown = [writing.number(first, digits), writing.number(second, digits)]
-            shown += [writing.measured(difference, star=q < SIGNIFICANT, digits=digits), writing.span(low, high, digits)]
+            star = q < SIGNIFICANT
+            at = scale.seen(difference) if star else scale
+            shown = [
+                *map(scale.text, (first, second)),
+                writing.measured(difference, star=star, scale=scale),
+                writing.span(low, high, scale=at),
+            ]
             rows.append([*map(str, names), *shown, writing.probability(q)])
         labels = list(self.axes) or [""]
         return [*labels, *self.names, "difference", f"{self.level:.0%} interval", "q"], rows, len(labels)
+
+    def scale(self, digits: int = 2) -> Scale:
+        """The scale in which both numbers and their difference are shown.
+
+        >>> from circuitry.results import PatchingTable
+        >>> t = PatchingTable.of([{"layer": 0}], np.full((1, 8), 2e-6), np.zeros(8), np.full(8, 2.0), "logit")
+        >>> t.compare(t).scale().note
+        'in 1e-6'
+        """
+        return Scale.of(self.frame[["first", "second"]].to_numpy(float).ravel(), digits)
 
     def to_markdown(self, path: str | FilePath | None = None, digits: int = 2) -> str:
         """Both numbers of each cell, their difference with its interval, and q, in Markdown.
@@ -114,7 +137,7 @@ class Comparison(Shown):
         >>> print(t.compare(t).to_markdown().splitlines()[2])
         | 0       |    0.50 |     0.50 |         0.00 |   0.00 to 0.00 | 1.000 |
         """
-        return writing.written(writing.markdown(*self._cells(digits), self.caption()), path)
+        return writing.written(writing.markdown(*self._cells(digits), self._scaled_caption(digits)), path)
 
     def to_latex(self, path: str | FilePath | None = None, digits: int = 2) -> str:
         r"""The same as a LaTeX table with booktabs rules.
@@ -124,9 +147,9 @@ class Comparison(Shown):
         >>> "\\toprule" in t.compare(t).to_latex()
         True
         """
-        return writing.written(writing.latex(*self._cells(digits), self.caption()), path)
+        return writing.written(latex(*self._cells(digits), self._scaled_caption(digits), " and ".join(self.names)), path)
 
-    def plot(self, path: str | FilePath | None = None) -> Any:
+    def plot(self, path: str | FilePath | None = None, style: str | None = None) -> Any:
         """Both numbers of each cell joined by a line, beside their difference with its interval; saved if named.
 
         >>> from circuitry.results import PatchingTable
@@ -134,13 +157,10 @@ class Comparison(Shown):
         >>> len(t.compare(t).plot().axes)
         2
         """
-        from ..drawing.figures import save
+        from ..drawing.figures import plotted
         from .figures import plot_comparison
 
-        figure = plot_comparison(self)
-        if path is not None:
-            save(figure, path)
-        return figure
+        return plotted(plot_comparison, self, path, style)
 
     def save(self, folder: str | FilePath, name: str) -> list[FilePath]:
         """Everything a run folder holds of a comparison: numbers, Markdown, LaTeX, and the picture as PNG and SVG.
@@ -200,7 +220,18 @@ def compare(
     names = told_apart(first.provenance, second.provenance)
     alone = [[cell for cell in place if cell not in set(shared)] for place in places]
     missing = [f"only in {name}: {_some(cells)}" for name, cells in zip(names, alone, strict=True) if cells]
-    return Comparison(frame, first.axes, unit, names, paired, method, level, missing, outliers)
+    return Comparison(frame, first.axes, unit, names, paired, method, level, missing, outliers, _settings(first, second, names))
+
+
+def _settings(first: Measurements, second: Measurements, names: tuple[str, str]) -> tuple[str, ...]:
+    """What both records say; where they differ, what each says, under its name, unless the names say it."""
+    shown = []
+    for pair in zip(facts(first.provenance), facts(second.provenance), strict=True):
+        if pair[0] == pair[1]:
+            shown.append(pair[0])
+        elif pair != names:
+            shown += [f"{name}: {said or 'not recorded'}" for name, said in zip(names, pair, strict=True)]
+    return tuple(filter(None, shown))
 
 
 def _check(first: Measurements, second: Measurements, by: str) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import matplotlib
 import numpy as np
 import pandas as pd
 
-from ..colours import PAIR
-from ..drawing.figures import COLOURS, STYLE, Figure, centred
+from ..colours import FAINT_ON_DARK, FAINT_ON_PALE, ON_DARK, ON_PALE, PAIR
+from ..drawing.figures import COLOURS, centred, look, panels, sheet
+from ..drawing.scales import Scale
 
 if TYPE_CHECKING:
     from .compare import Comparison
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _SMALL_GRID = 160
 _MOST_ROWS = 40
+_ROOM = 15  # points that a number of 6 points needs
 _LONG_LABEL = 14
 _LABELLED = 1.5  # inches for labels of latents
 _CHARACTERS = 22  # that fit an inch at 6 points
@@ -39,7 +42,7 @@ def plot_table(table: PatchingTable) -> Figure:
     >>> plot_table(t).axes[0].get_xlabel()
     'layer'
     """
-    with matplotlib.rc_context(STYLE):
+    with look():
         return _heat_map(table) if len(table.axes) >= 2 else _bars(table)
 
 
@@ -47,11 +50,14 @@ def _heat_map(table: PatchingTable) -> Figure:
     grid = table.pivot()
     values = grid.to_numpy(dtype=float)
     rows, columns = values.shape
-    numbered = values.size <= _SMALL_GRID
+    # Numbers in the cells have one place: more do not fit, and effects below 1 get two.
+    scale = _digits(Scale.of(values.ravel()), values)
     turned = table.axes[-1] in table.labels
     beside, below = _LABELLED * any(axis in table.labels for axis in table.axes[:-1]), _LABELLED * turned
     size = (min(7.0, 1.8 + beside + 0.42 * columns), max(2.8, min(9.0, 1.5 + 0.24 * rows)) + below)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = sheet(*size)
+    room = 72 * (figure.get_figwidth() - 1.2 - beside) / columns  # points for each column
+    numbered = values.size <= _SMALL_GRID and room >= _ROOM
     ax = figure.add_subplot()
     image = ax.imshow(values, cmap=COLOURS, norm=centred(values), aspect="auto")
     names = [_named(table, table.axes[-1], c) for c in grid.columns]
@@ -64,12 +70,14 @@ def _heat_map(table: PatchingTable) -> Figure:
     ax.set_ylabel(", ".join(table.axes[:-1]))
     tested, significant = (table.pivot(seen).to_numpy() == 1 for seen in (table.statistics()["p"].notna(), table.significant()))
     if numbered:
-        _write_numbers(ax, values, image, tested & ~significant)
+        _write_numbers(ax, values, image, tested & ~significant, scale)
     else:
         row, column = np.nonzero(significant)
-        inks = np.where(_dark(image, values[row, column]), "white", "black")
+        inks = np.where(_dark(image, values[row, column]), ON_DARK, ON_PALE)
         ax.scatter(column, row, s=3, c=inks.tolist(), linewidths=0)
-    bar = figure.colorbar(image, ax=ax, label=f"mean {table.unit}")
+    bar = figure.colorbar(
+        image, ax=ax, label=scale.unit(f"mean {table.unit}"), format=lambda value, _: f"{scale.scaled(value):g}"
+    )
     band = float(table.random_band().max())
     if band > 0:
         shown = min(band, bar.ax.get_ylim()[1])
@@ -84,15 +92,19 @@ def _heat_map(table: PatchingTable) -> Figure:
     return figure
 
 
-def _write_numbers(ax: Any, values: Floats, image: Any, pale: Flags) -> None:
+def _digits(scale: Scale, values: Floats) -> Scale:
+    most = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+    return replace(scale, digits=1 if not most or round(abs(scale.scaled(most)), 1) >= 1 else 2)
+
+
+def _write_numbers(ax: Any, values: Floats, image: Any, pale: Flags, scale: Scale) -> None:
     """Each cell's value, in the colour that can be read on it; what is not significant in grey italics."""
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             dark = bool(_dark(image, value))
-            colour = ("0.8" if dark else "0.45") if pale[row, column] else ("white" if dark else "black")
+            colour = (FAINT_ON_DARK if dark else FAINT_ON_PALE) if pale[row, column] else (ON_DARK if dark else ON_PALE)
             style = "italic" if pale[row, column] else "normal"
-            text = f"{round(value, 1) + 0.0:.1f}"
-            ax.text(column, row, text, ha="center", va="center", fontsize=6, color=colour, fontstyle=style)
+            ax.text(column, row, scale.text(value), ha="center", va="center", fontsize=6, color=colour, fontstyle=style)
 
 
 def _dark(image: Any, value: Any) -> Any:
@@ -102,24 +114,35 @@ def _dark(image: Any, value: Any) -> Any:
 
 def _bars(table: PatchingTable) -> Figure:
     """Bars with their intervals: vertical, or horizontal if the labels are too long to fit side by side."""
-    seen = table.statistics()
-    means, places = seen["mean"].to_numpy(), np.arange(len(seen))
-    labels = [_row_name(table, i) for i in seen.index] if table.axes else [""]
+    every_cell = table.statistics()
+    labels = [_row_name(table, i) for i in every_cell.index] if table.axes else [""]
     lying = max(map(len, labels)) > _LONG_LABEL
+    # Long names are no scale, whose middle could be missed: of many, those with the largest effects are shown.
+    largest = every_cell["mean"].abs().fillna(0).to_numpy().argsort(kind="stable")[::-1]
+    most = np.sort(largest[:_MOST_ROWS]) if lying else np.arange(len(every_cell))
+    seen, labels, scale = every_cell.iloc[most], [labels[i] for i in most], Scale.of(every_cell["mean"])
+    means, places = seen["mean"].to_numpy(), np.arange(len(seen))
     size = (6.0, 1.2 + 0.15 * len(means)) if lying else (max(3.0, min(7.0, 1.6 + 0.3 * len(means))), 2.7)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = sheet(*size)
     ax = figure.add_subplot()
     draw, across, along = (ax.barh, "y", "x") if lying else (ax.bar, "x", "y")
     colours = matplotlib.colormaps[COLOURS](centred(1.4 * means)(means))  # no darker than the whiskers upon it
     bars = draw(places, means, color=colours, edgecolor="0.3", linewidth=0.5)
-    pale = seen["p"].notna() & ~table.significant()
+    pale = seen["p"].notna() & ~table.significant().iloc[most]
     for bar in np.array(bars.patches)[pale.to_numpy()]:
         bar.set(hatch="//////", edgecolor="0.6", hatch_linewidth=0.5, facecolor=(*bar.get_facecolor()[:3], 0.4))
     _whiskers(ax, places, means, seen, along)
-    band = table.random_band().fillna(0).to_numpy()
+    band = table.random_band().fillna(0).to_numpy()[most]
     shown = getattr(ax, f"get_{along}lim")()  # before the band, which may be far wider than any bar
     draw(places, 2 * band, 1, -band, color="0.85", linewidth=0, zorder=0)
-    ax.set(**{f"{along}lim": shown, f"{along}label": f"mean {table.unit}", f"{across}label": table.axes[0] if table.axes else ""})
+    ax.set(
+        **{
+            f"{along}lim": shown,
+            f"{along}label": scale.unit(f"mean {table.unit}"),
+            f"{across}label": table.axes[0] if table.axes else "",
+        }
+    )
+    (ax.xaxis if lying else ax.yaxis).set_major_formatter(lambda value, _: f"{scale.scaled(value):g}")
     (ax.axvline if lying else ax.axhline)(0, color="0.3", linewidth=0.6)
     every = 1 if lying else _every(labels, 24)
     getattr(ax, f"set_{across}ticks")(range(0, len(labels), every), labels[::every], parse_math=False)
@@ -127,7 +150,8 @@ def _bars(table: PatchingTable) -> Figure:
         ax.invert_yaxis()
         ax.tick_params(axis="y", labelsize=6)
     ax.margins(y=0.01) if lying else ax.margins(x=0.02)
-    notes = ["whiskers: 95% bootstrap interval"] * bool(seen["low"].notna().any())
+    notes = [f"the {len(seen)} largest of {len(every_cell)} cells"] * (len(seen) < len(every_cell))
+    notes += ["whiskers: 95% bootstrap interval"] * bool(seen["low"].notna().any())
     _finish(figure, ax, table, [*notes, *["grey band: 95% of random nodes"] * bool(band.any())], "bars without hatching:")
     return figure
 
@@ -166,9 +190,8 @@ def plot_comparison(comparison: Comparison) -> Figure:
     frame = comparison.frame
     most = np.sort(frame[["first", "second"]].abs().max(axis=1).fillna(0).to_numpy().argsort(kind="stable")[::-1][:_MOST_ROWS])
     shown, significant = frame.iloc[most], comparison.significant().to_numpy()[most]
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.0, 1.5 + 0.17 * len(shown)), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True)
+    with look():
+        figure, (left, right) = panels(2, 5.0, 1.5 + 0.17 * len(shown), sharey=True)
         places = np.arange(len(shown))
         left.hlines(places, shown["first"], shown["second"], color="0.7", linewidth=1.5, zorder=1)
         for column, name, colour, marker in zip(("first", "second"), comparison.names, PAIR, "os", strict=True):

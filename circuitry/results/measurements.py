@@ -14,6 +14,7 @@ import pandas as pd
 from ..errors import CircuitryError, expected, suggest
 from ..prompting import record
 from . import top_1
+from .recorded import ways
 from .statistics import Array
 from .units import KL, SEVERAL, signed
 
@@ -93,7 +94,12 @@ class Measurements:
                     f"the table at {axis} {value!r} has axes {table.axes} in {table.unit}, the first {first.axes} in {first.unit}; "
                     "tables of one path and one metric can be stacked"
                 )
-        provenance = {**first.provenance, **_tasks(tables, axis), axis: list(tables)} | ({"title": title} if title else {})
+        provenance = {
+            **first.provenance,
+            **_tasks(tables, axis),
+            **ways({v: t.provenance for v, t in tables.items()}, axis),
+            axis: list(tables),
+        } | ({"title": title} if title else {})
         if any("top_1" in table.provenance for table in tables.values()):
             provenance["top_1"] = top_1.stacked({value: table.provenance.get("top_1") for value, table in tables.items()})
         baselines = {value: table.random for value, table in tables.items() if table.random is not None}
@@ -160,6 +166,8 @@ class Measurements:
         if axis == provenance.get("over"):
             provenance["task"] = provenance["tasks"][str(value)]
             del provenance["over"], provenance["tasks"]
+        if axis == provenance.get("ways", {}).get("over"):
+            provenance |= provenance.pop("ways")["of"][str(value)]
         if "top_1" in provenance:
             provenance["top_1"] = top_1.selected(provenance["top_1"], value)
         unit = self.unit_of(value) if axis == "metric" else self.unit

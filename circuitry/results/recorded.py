@@ -11,6 +11,59 @@ from ..paths.json import from_data
 from ..paths.parse import parse
 from ..paths.positions import Axis, Index
 from ..paths.values import Node, Path, Site, position
+from ..prompting import record
+
+DIRECTIONS = {"clean": "noising", "corrupted": "denoising"}
+"""The direction by the input that is patched, which a record has as ``base``."""
+WAY = ("base", "intervention", "source_becomes")
+"""The entries of a record that say how a source was patched."""
+
+
+def way(provenance: Mapping[str, Any]) -> str:
+    """How the sources of a table were patched, in the words of the options; empty if the record does not say.
+
+    >>> way({"base": "corrupted", "intervention": "resample"}), way({"intervention": "zero"}), way({})
+    ('direction denoising, intervention resample', 'intervention zero', '')
+    """
+    asked = provenance.get("direction")  # a discovery has no input that is patched, only the direction
+    bases = str(provenance.get("base") or (asked if isinstance(asked, str) else "")).split(" or ")
+    directions = " or ".join(DIRECTIONS.get(base, base) for base in bases)
+    facts = {"direction": directions, "intervention": provenance.get("intervention")}
+    return ", ".join(f"{name} {text}" for name, text in facts.items() if text)
+
+
+def ways(records: Mapping[Any, Mapping[str, Any]], axis: str) -> dict[str, Any]:
+    """What the record of stacked tables says if they were patched in different ways: all of it; that of each is under ``ways``.
+
+    >>> stacked = ways({"n": {"base": "clean"}, "d": {"base": "corrupted"}}, "direction")
+    >>> way(stacked), ways({"n": {"base": "clean"}, "d": {"base": "clean"}}, "direction")
+    ('direction noising or denoising', {})
+    """
+    of = {str(value): {key: entry[key] for key in WAY if key in entry} for value, entry in records.items()}
+    if len({tuple(entries.items()) for entries in of.values()}) < 2:
+        return {}
+    together = {key: " or ".join(dict.fromkeys(str(entries[key]) for entries in of.values() if key in entries)) for key in WAY}
+    return {**{key: text for key, text in together.items() if text}, "ways": {"over": axis, "of": of}}
+
+
+def facts(provenance: Mapping[str, Any]) -> tuple[str, str, str]:
+    """How sources were patched, the model, and the task in words; each empty if it is not recorded.
+
+    >>> facts({"base": "clean", "intervention": "zero", "model": "m", "task": {"name": "a", "examples": 8, "seed": 0}})
+    ('direction noising, intervention zero', 'm', 'a (seed 0)')
+    """
+    # A caption begins with the number of examples that were measured.
+    return way(provenance), str(provenance.get("model") or ""), record.words(provenance.get("task"), ["examples"])
+
+
+def setting(provenance: Mapping[str, Any]) -> list[str]:
+    """What a caption says of a record: how sources were patched, and the model with its task; without what is not recorded.
+
+    >>> setting({"base": "clean", "intervention": "zero", "model": "m", "task": {"name": "a", "examples": 8, "seed": 0}})
+    ['direction noising, intervention zero', 'm, a (seed 0)']
+    """
+    patched, *where = facts(provenance)
+    return [*filter(None, [patched, ", ".join(filter(None, where))])]
 
 
 def paths_of(provenance: Mapping[str, Any]) -> dict[str, Path]:

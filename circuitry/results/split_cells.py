@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
 
-from ..drawing.figures import COLOURS, STYLE, Figure, centred
+from ..drawing.figures import COLOURS, centred, look, sheet
 from ..errors import CircuitryError, several
 from .table import PatchingTable
 
@@ -36,8 +35,8 @@ def split_cells(table: PatchingTable, axis: str, labels: Sequence[str] | None = 
     names = [str(c) for c in halves[0].columns] if labels is None else list(several("labels", labels))
     if len(names) != columns:
         raise CircuitryError(f"expected {columns} labels, one for each column, got {len(names)}")
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(min(9.0, 1.6 + 0.36 * columns), 1.6 + 0.3 * rows), layout="constrained")
+    with look():
+        figure = sheet(min(9.0, 1.6 + 0.36 * columns), 1.6 + 0.3 * rows)
         ax = figure.add_subplot()
         boxes = [
             Rectangle((column - 0.5 + 0.5 * half, row - 0.5), 0.5, 1)

@@ -12,13 +12,15 @@ import numpy as np
 import pandas as pd
 
 from ..colours import clipped
+from ..drawing.scales import Scale
 from ..errors import CircuitryError
 from ..html.shown import Shown
-from ..prompting.record import text
 from ..store.files import write_csv, write_whole
 from ..thresholds import SIGNIFICANT
 from . import statistics, writing
 from .labels import Labels, fixed, labels_of
+from .latex import latex
+from .recorded import setting
 from .significance import Assessed
 from .top_1 import below_threshold
 
@@ -95,25 +97,20 @@ class PatchingTable(Shown, Assessed):
         distinct = self.provenance.get("distinct_examples", examples)
         different = f" ({distinct} different {'prompt' if distinct == 1 else 'prompts'})" if distinct < examples else ""
         error = " ± standard error" if self.sem().notna().any() else ""
-        where = ", ".join(filter(None, [str(self.provenance.get("model", "")), text(self.provenance.get("task"))]))
-        return "; ".join(
-            filter(None, [f"mean {self.unit}{error} over {writing.count(examples, 'example')}{different}", where, *self.notes()])
-        )
+        what = f"mean {self.unit}{error} over {writing.count(examples, 'example')}{different}"
+        return "; ".join([what, *setting(self.provenance), *self.notes()])
 
-    def plot(self, path: str | FilePath | None = None) -> Any:
+    def plot(self, path: str | FilePath | None = None, style: str | None = None) -> Any:
         """A heat map (two axes) or bars with bootstrap intervals (one axis), as a matplotlib Figure; saved if named.
 
         >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
         >>> type(t.plot()).__name__
         'Figure'
         """
-        from ..drawing.figures import save
+        from ..drawing.figures import plotted
         from .figures import plot_table
 
-        figure = plot_table(self)
-        if path is not None:
-            save(figure, path)
-        return figure
+        return plotted(plot_table, self, path, style)
 
     def compare(self, other: PatchingTable, by: By = "normalized", **options: Any) -> Comparison:
         """This table beside another of the same axes, cell by cell, with tests of the difference: see ``Comparison``.
@@ -135,7 +132,22 @@ class PatchingTable(Shown, Assessed):
         header, rows, labels = self._cells(2)
         if sum(max(map(len, column)) + 2 for column in zip(header, *rows, strict=True)) > _WIDE:
             header, rows, labels = self._cells(2, errors=False)
-        return f"{self.provenance.get('path', 'patching table')}\n{writing.plain(header, rows, labels)}\n({self.caption()})"
+        return (
+            f"{self.provenance.get('path', 'patching table')}\n{writing.plain(header, rows, labels)}\n({self._scaled_caption(2)})"
+        )
+
+    def _scaled_caption(self, digits: int) -> str:
+        """The caption of a grid, whose header has no place for the scale of its numbers."""
+        note = self.scale(digits).note if len(self.axes) > 1 else ""
+        return f"numbers {note}; {self.caption()}" if note else self.caption()
+
+    def scale(self, digits: int = 2) -> Scale:
+        """The scale in which the table's means are shown; one of 1e-6 has the exponent -6.
+
+        >>> PatchingTable.of([{"layer": 0}], np.full((1, 2), 3e-6), np.zeros(2), np.ones(2), "logit").scale().note
+        'in 1e-6'
+        """
+        return Scale.of(self.mean(), digits)
 
     def to_csv(self, path: str | FilePath) -> None:
         """Every row, as CSV.
@@ -204,31 +216,33 @@ class PatchingTable(Shown, Assessed):
         >>> print(t.to_markdown().splitlines()[2])
         | 0       |  2.00 ± 0.58 |  -0.46 to 4.46 |         200% | 0.250 |
         """
-        return writing.written(writing.markdown(*self._cells(digits), self.caption()), path)
+        return writing.written(writing.markdown(*self._cells(digits), self._scaled_caption(digits)), path)
 
     def to_latex(self, path: str | FilePath | None = None, digits: int = 2) -> str:
-        r"""The same as a LaTeX table with booktabs rules, with its caption.
+        r"""The same as a LaTeX table with booktabs rules; title or path, and caption, are above it, with a label to refer to.
 
         >>> t = PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit")
-        >>> "\\toprule" in t.to_latex()
-        True
+        >>> "\\toprule" in t.to_latex(), r"\label{tab:states-by-layer}" in t.titled("States by layer").to_latex()
+        (True, True)
         """
-        return writing.written(writing.latex(*self._cells(digits), self.caption()), path)
+        title = str(self.provenance.get("title") or self.provenance.get("path", ""))
+        return writing.written(latex(*self._cells(digits), self._scaled_caption(digits), title), path)
 
     def _cells(self, digits: int, errors: bool = True) -> tuple[list[str], list[list[str]], int]:
         """The table as text: header, rows, and how many columns of these name the row.
 
         With one axis or none, a row for each cell; else a grid whose columns are the last axis.
         """
-        seen = self.statistics()
-        starred = self.significant()
+        seen, starred, scale = self.statistics(), self.significant(), self.scale(digits)
         se = seen["se"] if errors else seen["se"] * np.nan
-        shown = pd.Series(map(writing.measured, seen["mean"], se, starred, [digits] * len(seen)), seen.index, dtype=object)
+        means = zip(seen["mean"], se, starred, strict=True)
+        shown = pd.Series([writing.measured(*mean, scale=scale) for mean in means], seen.index, dtype=object)
         if len(self.axes) <= 1:
+            scales = [scale.seen(mean) if star else scale for mean, star in zip(seen["mean"], starred, strict=True)]
             columns: list[Any] = [[self.named(self.axes[0], value) for value in seen.index] if self.axes else ["effect"], shown]
-            columns.append(writing.span(low, high, digits) for low, high in zip(seen["low"], seen["high"], strict=True))
+            columns.append([writing.span(*ends, scale=s) for *ends, s in zip(seen["low"], seen["high"], scales, strict=True)])
             columns += [map(writing.percent, seen["normalized"]), map(writing.probability, seen["q"])]
-            header = [self.axes[0] if self.axes else "", f"mean {self.unit}", "95% interval", "normalized", "q"]
+            header = [self.axes[0] if self.axes else "", scale.unit(f"mean {self.unit}"), "95% interval", "normalized", "q"]
             return header, [list(row) for row in zip(*columns, strict=True)], 1
         grid = self.pivot(shown).fillna("--")
         labels = [*self.axes[:-2], f"{self.axes[-2]} \\ {self.axes[-1]}"]

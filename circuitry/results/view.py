@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..prompting.record import text
+from ..drawing.scales import Scale
+from ..prompting import record
 from .cells import CellView, Row, cells_of, heat_map, limit
+from .recorded import way
 from .table import PatchingTable
 
 
@@ -50,10 +52,11 @@ class TableView:
     @property
     def caption(self) -> str:
         """The number of examples, the task and the table's notes, except those that the page's legends repeat."""
-        task = text(self.table.provenance.get("task"), without=self.table.axes)  # an option that is an axis differs between cells
+        # An option that is an axis differs between cells.
+        task = record.words(self.table.provenance.get("task"), without=["examples", *self.table.axes])
         notes = [note for note in self.table.notes() if not note.startswith("*")]
         examples = f"means over {self.table.frame['example'].nunique()} examples"
-        return "; ".join(filter(None, [examples, task, *notes]))
+        return "; ".join(filter(None, [examples, way(self.table.provenance), task, *notes]))
 
     @property
     def band(self) -> float:
@@ -69,6 +72,11 @@ class TableView:
     def tested(self) -> bool:
         """Whether any cell was tested against zero, which needs effects that can be negative."""
         return any(cell.signed for cell in self.cells)
+
+    @property
+    def numbers(self) -> Scale:
+        """The scale in which means are written; the unit says it."""
+        return self.table.scale()
 
     @property
     def scale(self) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Tables as text: Markdown and LaTeX from a header and rows, and one cell's number with its error and its star."""
+"""Tables as text: Markdown from a header and rows, and one cell's number with its error and its star. LaTeX is in ``latex``."""
 
 from __future__ import annotations
 
@@ -9,34 +9,31 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
+from ..drawing.scales import Scale
 from ..store.files import write_csv, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_IN_LATEX = str.maketrans({
-    "\\": "/", "^": r"\^{}", "~": r"\~{}", "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "≥": r"$\ge$",
-    **{c: f"\\{c}" for c in "_%&#${}"},
-})  # fmt: skip
 
+def number(value: float, digits: int = 2, scale: Scale | None = None) -> str:
+    """A number with this many digits after the point, or in a scale; two dashes for NaN.
 
-def number(value: float, digits: int = 2) -> str:
-    """A number with this many digits after the point; two dashes for NaN.
-
-    >>> number(-0.001), number(1.5, 3), number(float("nan"))
-    ('0.00', '1.500', '--')
+    >>> number(-0.001), number(1.5, 3), number(float("nan")), number(2e-6, scale=Scale(-6))
+    ('0.00', '1.500', '--', '2.00')
     """
-    # Adding zero makes a rounded -0.0 plain 0.
-    return "--" if math.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
+    return (scale or Scale(0, digits)).text(value)
 
 
-def measured(mean: float, error: float = math.nan, star: bool = False, digits: int = 2) -> str:
-    """A mean with its standard error, and a star if it is significant.
+def measured(mean: float, error: float = math.nan, star: bool = False, digits: int = 2, scale: Scale | None = None) -> str:
+    """A mean with its standard error, and a star if it is significant. What has a star never reads as zero.
 
-    >>> measured(-9.654, 0.312, True), measured(1.0), measured(float("nan"))
-    ('-9.65 ± 0.31*', '1.00', '--')
+    >>> measured(-9.654, 0.312, True), measured(1.0), measured(float("nan")), measured(2e-6, 1e-6, True)
+    ('-9.65 ± 0.31*', '1.00', '--', '2e-06 ± 1e-06*')
     """
-    return number(mean, digits) + ("" if math.isnan(error) else f" ± {number(error, digits)}") + "*" * star
+    scale = scale or Scale(0, digits)
+    scale = scale.seen(mean) if star else scale
+    return scale.text(mean) + ("" if math.isnan(error) else f" ± {scale.text(error)}") + "*" * star
 
 
 def probability(value: float) -> str:
@@ -57,13 +54,14 @@ def percent(value: float) -> str:
     return f"{round(value, 2) + 0.0:.0%}" if math.isfinite(value) else "--"
 
 
-def span(low: float, high: float, digits: int = 2) -> str:
+def span(low: float, high: float, digits: int = 2, scale: Scale | None = None) -> str:
     """An interval as text.
 
-    >>> span(-1.0, 2.0), span(float("nan"), float("nan"))
-    ('-1.00 to 2.00', '--')
+    >>> span(-1.0, 2.0), span(float("nan"), float("nan")), span(1e-6, 2e-6, scale=Scale(-6))
+    ('-1.00 to 2.00', '--', '1.00 to 2.00')
     """
-    return "--" if math.isnan(low) else f"{number(low, digits)} to {number(high, digits)}"
+    scale = scale or Scale(0, digits)
+    return "--" if math.isnan(low) else f"{scale.text(low)} to {scale.text(high)}"
 
 
 def having(components: str) -> str:
@@ -87,16 +85,16 @@ def count(number: int, noun: str) -> str:
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], labels: int, caption: str) -> str:
     """A Markdown table whose first ``labels`` columns are text, with its caption below if it has one.
 
-    >>> print(markdown(["layer", "mean"], [["0", "1.00"]], 1, "a caption"))
+    >>> print(markdown(["layer", "mean"], [["0", "1.00"], ["1", "2.00*"]], 1, "a caption"))
     | layer   |   mean |
     |:--------|-------:|
-    | 0       |   1.00 |
+    | 0       |  1.00  |
+    | 1       |  2.00* |
     <BLANKLINE>
     *a caption*
     """
-    align = ["left"] * labels + ["right"] * (len(header) - labels)
     rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]  # a label may hold the character that ends a cell
-    table = tabulate(rows, header, "pipe", disable_numparse=True, colalign=align)
+    table = _aligned(header, rows, labels, "pipe")
     return f"{table}\n\n*{caption.replace('*', chr(92) + '*')}*" if caption else f"{table}\n"
 
 
@@ -108,29 +106,19 @@ def plain(header: Sequence[str], rows: Sequence[Sequence[str]], labels: int) -> 
     -------  ------
     0          1.00
     """
+    return _aligned(header, rows, labels, "simple")
+
+
+def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]], labels: int, kind: str) -> str:
+    """Text to the left and numbers to the right, points below each other: a space stands where other rows have a star."""
+    starred = [any(row[column].endswith("*") for row in rows) for column in range(len(header))]
+    even = [
+        [f"{cell} " if star and column >= labels and not cell.endswith("*") else cell
+         for column, (cell, star) in enumerate(zip(row, starred, strict=True))]
+        for row in rows
+    ]  # fmt: skip
     align = ["left"] * labels + ["right"] * (len(header) - labels)
-    return tabulate(rows, header, "simple", disable_numparse=True, colalign=align)
-
-
-def latex(header: Sequence[str], rows: Sequence[Sequence[str]], labels: int, caption: str) -> str:
-    r"""A LaTeX table with booktabs rules, its caption above.
-
-    >>> print(latex(["layer", "mean"], [["0", "1.00 ± 0.10"]], 1, "a caption").splitlines()[7])
-    0 & 1.00 $\pm$ 0.10 \\
-    """
-    lines = ["\\begin{table}", "\\centering", f"\\caption{{{_escape(caption)}}}"]
-    lines += [f"\\begin{{tabular}}{{{'l' * labels}{'r' * (len(header) - labels)}}}", "\\toprule"]
-    lines += [_row(header), "\\midrule", *map(_row, rows)]
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"])
-
-
-def _row(cells: Sequence[str]) -> str:
-    return " & ".join(map(_escape, cells)) + r" \\"
-
-
-def _escape(text: str) -> str:
-    """Text for LaTeX. A backslash becomes a slash, since here it only separates two axis names."""
-    return text.translate(_IN_LATEX)
+    return tabulate(even, header, kind, disable_numparse=True, colalign=align, preserve_whitespace=True)
 
 
 def written(text: str, path: str | FilePath | None) -> str:
@@ -169,5 +157,14 @@ def write_frames(frames: Mapping[str, pd.DataFrame], folder: FilePath) -> None:
     for name, frame in frames.items():
         if len(frame):
             write_csv(frame, folder / f"{name}.csv", index=False)
-            rows = [[str(value) for value in row] for row in frame.round(3).itertuples(index=False)]
-            write_whole(folder / f"{name}.md", markdown([str(column) for column in frame], rows, 2, ""))
+            columns = [_column(str(column), list(frame[column])) for column in frame]
+            rows = list(zip(*(cells for _, cells in columns), strict=True))
+            write_whole(folder / f"{name}.md", markdown([head for head, _ in columns], rows, 2, ""))
+
+
+def _column(name: str, values: Sequence[Any]) -> tuple[str, list[str]]:
+    """The header and the cells of a frame's column; numbers that three places cannot show are scaled."""
+    numbers = [value for value in values if isinstance(value, float)]
+    scale = Scale.of(numbers, 3)
+    shown = [round(scale.scaled(value), 3) + 0.0 if isinstance(value, float) else value for value in values]
+    return scale.unit(name), list(map(str, shown))

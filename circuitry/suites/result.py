@@ -229,6 +229,9 @@ class SuiteResult(Shown):
         target = Path(folder)
         for name, table in self.tables.items():
             table.save(target / "tables", name)
+            for suffix in (".png", ".svg") if name in self.pictures else ():
+                # A picture of the same name says it better than a bar for each cell.
+                save(self.pictures[name].figure, target / "tables" / f"{name}{suffix}")
         figures = {f"figures/{name}": picture.figure for name, picture in self.pictures.items()}
         if self.circuit is not None:
             figures["circuit"] = self.circuit.draw()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..drawing.circuit import Circuit, CircuitEdge, CircuitNode
+from ..drawing.circuit import NORMALIZED, Circuit, CircuitEdge, CircuitNode
 from .heads import Head, Sender
 
 
@@ -14,6 +14,7 @@ class Drawing:
 
     nodes: list[CircuitNode] = field(default_factory=list)
     edges: list[CircuitEdge] = field(default_factory=list)
+    legend: list[str] = field(default_factory=list)
 
     def node(self, name: str, position: str, depth: float, effect: float, role: str) -> str:
         """Add a node unless it exists, and return its name.
@@ -43,6 +44,9 @@ class Drawing:
         'k of these heads @ B'
         """
         name = self.node(f"{title} @ {position}", position, min(layers) - 0.4, together, "head")
+        port = title.partition(" ")[0]
+        meaning = f"{title}: not a node of the model, but the {port} of all heads that it points to, patched at once"
+        self.legend += [meaning] * (meaning not in self.legend)
         for receiver, effect in receivers.items():
             self.edge(name, receiver, effect)
         return name
@@ -77,4 +81,4 @@ class Drawing:
         """
         used = {node.position for node in self.nodes} | {positions[-1]}
         shown = tuple(p for p in positions if p in used)
-        return Circuit(title, shown, tuple(self.nodes), tuple(self.edges), "normalized effect")
+        return Circuit(title, shown, tuple(self.nodes), tuple(self.edges), NORMALIZED, legend=tuple(self.legend))

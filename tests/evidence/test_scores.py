@@ -329,7 +329,8 @@ def test_the_text_counts_what_is_needed() -> None:
 
 
 def test_scores_print_their_text() -> None:
-    assert repr(made()) == str(made()) == made().text()
+    said = made().caption()
+    assert repr(made()) == str(made()) == f"{made().text()}\n({said})" and "direction noising, intervention resample; " in said
 
 
 def test_the_picture_shows_every_number_and_hides_none() -> None:

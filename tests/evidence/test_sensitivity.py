@@ -269,7 +269,10 @@ def test_the_text_counts_settings_by_choice() -> None:
         "  direction noising: 2 of 4, denoising: 2 of 4",
         "  frozen as written: 4 of 4, layer 1: 0 of 4",
         "  metric logit: 2 of 4, logit_difference: 2 of 4",
+        "  everywhere ablation resample",
+        planted().text().splitlines()[-1],
     ]
+    assert re.fullmatch(r"\(.+, .+ \(.*seed \d+\)\)", planted().text().splitlines()[-1]), "the model and the task"
     assert repr(planted()) == planted().text()
 
 
@@ -335,7 +338,7 @@ def test_ways_that_were_measured_are_in_their_order_even_without_numbers() -> No
     rows = [("zero", "noising", "b", "kl", np.nan), ("resample", "noising", "a", "kl", 0.5), ("mean", "noising", "a", "kl", 0.1)]
     frame = pd.DataFrame(rows, columns=[*grid.SETTING, "normalized"]).assign(holds=[False, True, True])
     texts = [text.get_text() for text in draw(Sensitivity("h[1] -> logits", 1, frame)).axes[0].texts]
-    assert texts == ["nan ✗", "0.50", "0.10"]
+    assert texts == ["-- ✗", "0.50", "0.10"]
 
 
 def test_the_picture_is_saved(tmp_path: Any) -> None:

@@ -204,7 +204,7 @@ def test_it_prints_itself() -> None:
     assert lines[0] == "small and large" and lines[1].split() == ["layer", "small", "large", "difference", "95%", "interval", "q"]
     assert all("*" in line and " to " in line for line in lines[3:9])
     assert lines[-1].startswith(
-        "(normalized effect; small and large; 95% bootstrap interval of the difference; * q < 0.05 (16 pairs"
+        "(normalized effect; small and large; induction (distance 8, seed 0); 95% bootstrap interval of the difference; * q < 0.05 (16 pairs"
     )
     assert "90% interval" in repr(table([[1.0, 2.0]]).compare(table([[1.0, 2.0]]), level=0.9))
 

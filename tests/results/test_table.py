@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circuitry import CircuitryError, PatchingTable
-from circuitry.prompting import record
 from support.some_tables import ABOUT, CAPTION, CELLS, EFFECT, EVERY, NONE, THREE, layers, table
 
 # --- statistics ------------------------------------------------------------------------------------------------------------
@@ -152,7 +151,7 @@ def test_a_stack_over_a_task_option_names_all_its_values_and_a_part_only_its_own
     both = PatchingTable.stack(
         {value: replace(layers(1, 2), provenance={**ABOUT, "task": tasks[value]}) for value in tasks}, "distance"
     )
-    assert "<task induction: distance=8 or 16, seed=0>" in both.caption()
+    assert "; tiny_50%, induction (distance 8 or 16, seed 0)" in both.caption()
     both.to_json(tmp_path / "t.json")
     for made in (both, PatchingTable.from_json(tmp_path / "t.json")):
         for value, task in tasks.items():
@@ -164,17 +163,20 @@ def test_a_stack_over_a_task_option_names_all_its_values_and_a_part_only_its_own
 
 
 @pytest.mark.parametrize(
-    "tasks",
+    ("tasks", "words"),
     [
-        [{"name": "a", "options": {"n": 1}}, {"name": "b", "options": {"n": 1}}],
-        [{"name": "a", "options": {"wording": 0, "n": 1}}, {"name": "a", "options": {"wording": 1, "n": 2}}],
-        ["<task a: n=1>", "<task b: n=1>"],
+        ([{"name": "a", "options": {"n": 1}}, {"name": "b", "options": {"n": 1}}], "a (n 1) or b (n 1)"),
+        (
+            [{"name": "a", "options": {"wording": 0, "n": 1}}, {"name": "a", "options": {"wording": 1, "n": 2}}],
+            "a (wording 0, n 1) or a (wording 1, n 2)",
+        ),
+        (["<task a: n=1>", "<task b: n=1>"], "a (n 1) or b (n 1)"),
     ],
     ids=("two tasks", "two options", "tables of old"),
 )
-def test_a_stack_over_something_else_names_every_task(tasks: list[Any]) -> None:
+def test_a_stack_over_something_else_names_every_task(tasks: list[Any], words: str) -> None:
     both = PatchingTable.stack({k: replace(layers(1), provenance={**ABOUT, "task": tasks[k]}) for k in (0, 1)}, "wording")
-    assert both.provenance["task"] == tasks and " or ".join(map(record.text, tasks)) in both.caption()
+    assert both.provenance["task"] == tasks and f"tiny_50%, {words}; " in both.caption()
     assert both.select("wording", 1).provenance["task"] == tasks[1]
 
 
@@ -218,15 +220,17 @@ def test_latex_by_hand() -> None:
     assert table(CELLS[:-1], EFFECT[:-1], model="a_b^c~d").to_latex().splitlines() == [
         r"\begin{table}",
         r"\centering",
-        r"\caption{mean change of the logit $\pm$ standard error over 2 examples; "
-        r"a\_b\^{}c\~{}d, \textless{}task induction: distance=8\textgreater{}; "
+        r"\caption{\textbf{head[\{layer\},0] @ \{pos\} -\textgreater{} logits.} "
+        r"mean change of the logit $\pm$ standard error over 2 examples; "
+        r"a\_b\^{}c\~{}d, induction (distance 8); "
         r"* q \textless{} 0.05 (sign flips and Johnson's t, false-discovery control over 5 cells); "
         r"2 examples cannot show anything at q \textless{} 0.05 over 5 cells}",
+        r"\label{tab:head-layer-0-pos-logits}",
         r"\begin{tabular}{lrrr}",
         r"\toprule",
         r"layer / pos & END & A & B+1 \\",
         r"\midrule",
-        r"0 & 2.00 $\pm$ 1.00 & 0.00 $\pm$ 0.00 & -3.00 $\pm$ 1.00 \\",
+        r"0 & 2.00 $\pm$ 1.00 & 0.00 $\pm$ 0.00 & $-$3.00 $\pm$ 1.00 \\",
         r"1 & 0.50 $\pm$ 0.00 & 0.00 $\pm$ 0.00 & -- \\",
         r"\bottomrule",
         r"\end{tabular}",
@@ -238,7 +242,7 @@ def test_latex_by_hand() -> None:
 @pytest.mark.parametrize("digits", (0, 3))
 def test_text_has_every_number(name: str, digits: int, tmp_path: Path) -> None:
     made = EVERY[name]
-    for text in (made.to_markdown(tmp_path / "t.md", digits), made.to_latex(tmp_path / "t.tex", digits)):
+    for text in (made.to_markdown(tmp_path / "t.md", digits), made.to_latex(tmp_path / "t.tex", digits).replace("$-$", "-")):
         for mean in made.mean():
             assert f" {mean:.{digits}f} ".replace(" -0 ", " 0 ") in text
     assert (tmp_path / "t.md").read_text() == made.to_markdown(digits=digits) + "\n"

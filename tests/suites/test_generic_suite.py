@@ -140,7 +140,7 @@ def test_a_table_of_prompts_runs_from_the_command_line(tmp_path: Path) -> None:
     said = circuitry(
         "patch", "bundled:mamba", "h[{layer}] @ {position} -> logits freezing h", "--task", path, "--metric", "logit_difference"
     )
-    assert "over 4 examples" in said and "<task p.csv (" in said
+    assert "over 4 examples" in said and "; bundled:mamba, p.csv (" in said
     assert "4 examples" in circuitry("explain", "bundled:mamba", "h[1] @ IO -> logits", "--task", path)
     assert "examples=3" in circuitry("patch", "bundled:mamba", "h[1] @ IO -> logits", "--task", path, "--examples", "3")
     out = str(tmp_path / "runs")

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 import circuitry as ct
 from circuitry.drawing.circuit import Circuit
 
 
-def blank(_: Any, path: str | Path | None = None) -> None:
+def blank(_: Any, path: str | Path | None = None, style: str | None = None) -> None:
     """Write an empty picture in the place of a drawn one."""
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -25,6 +26,6 @@ def no_pictures() -> Iterator[None]:
     """Meanwhile tables, circuits and figures are written as empty pictures."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ct.PatchingTable, "plot", blank)
-        patched.setattr(Circuit, "draw", lambda _: None)
+        patched.setattr(Circuit, "draw", lambda *_, **__: Figure())
         patched.setattr("circuitry.drawing.figures.save", blank)
         yield

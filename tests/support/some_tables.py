@@ -10,7 +10,7 @@ import pandas as pd
 from circuitry import PatchingTable
 
 CAPTION = (
-    "mean change of the logit ± standard error over 2 examples; tiny_50%, <task induction: distance=8>; "
+    "mean change of the logit ± standard error over 2 examples; tiny_50%, induction (distance 8); "
     "* q < 0.05 (sign flips and Johnson's t, false-discovery control over 6 cells); 2 examples cannot show anything at q < 0.05 over 6 cells"
 )
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 
 from ...colours import CATEGORIES, FAINT, INK, LINE, PALE, fill
-from ...drawing.figures import STYLE, Figure
+from ...drawing.figures import look, panels
 from ...errors import CircuitryError
 from .score import with_scores
 
@@ -45,9 +44,8 @@ def figure5(
     shown = COLOURS if colours is None else colours
     monosemanticity = next((column for column in ("monosemanticity", "monosemantic") if column in scores), "monosemanticity")
     proxy = " (proxy)" if bool(scores["proxy"].any()) else ""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 3.1), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=[1.5, 1])
+    with look():
+        figure, (left, right) = panels(2, 7.2, 3.1, width_ratios=[1.5, 1])
         _boxes(left, joined, "complexity", shown)
         name = main if main in joined else next(iter(joined))
         _boxes(right, {name: joined[name]}, monosemanticity, shown)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib
 import pandas as pd
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from ...colours import CATEGORIES
-from ...drawing.figures import STYLE, Figure
+from ...drawing.figures import look, sheet
 
 MEASURES = {"explained_variance": "explained variance", "recovered": "cross-entropy recovered"}
 ALONG = ("l1", "l0_penalty", "k")
@@ -28,8 +27,8 @@ def pareto(frame: pd.DataFrame) -> Figure:
     """
     measures, nodes = [name for name in MEASURES if name in frame], list(dict.fromkeys(frame["node"]))
     others = [str(name) for name in frame if name not in (*_MEASURED, *ALONG, "seed")]
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.4 * len(nodes), 2.7 * len(measures)), layout="constrained")
+    with look():
+        figure = sheet(3.4 * len(nodes), 2.7 * len(measures))
         axes = figure.subplots(len(measures), len(nodes), squeeze=False)
         for row, measure in enumerate(measures):
             for column, node in enumerate(nodes):

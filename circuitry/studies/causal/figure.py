@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 
 from ...colours import CATEGORIES, INK, LINE
-from ...drawing.figures import STYLE, Figure
+from ...drawing.figures import look, panels
 from ...features.dashboard.figure import COLOURS as FEATURES
 from ...paths.parse import parse_node
 from ..experiment.figures import heat
@@ -30,9 +29,8 @@ def draw(found: Causal) -> Figure:
 
     Bars in (a) are intervals over prompts; rings in (b) mark pairs that fire alike and act differently.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 2.9), layout="constrained")
-        left, middle, right = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
+    with look():
+        figure, (left, middle, right) = panels(3, 9.6, 2.9, width_ratios=[1.25, 1, 1])
         _by_bin(left, found.agreement)
         _scatter(middle, found)
         _map(right, found)

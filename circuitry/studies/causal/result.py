@@ -102,11 +102,12 @@ class Causal(Shown):
     def __repr__(self) -> str:
         return self.text()
 
-    def plot(self) -> Figure:
+    def plot(self, style: str | None = None) -> Figure:
         """Figure 3 for causes: agreement by MPPC, the effects of pairs, and where pairs differ by layer."""
+        from ...drawing.figures import plotted
         from .figure import draw
 
-        return draw(self)
+        return plotted(draw, self, None, style)
 
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write tables (CSV and Markdown), effects by prompt (Parquet), the figure (PNG and SVG) and causal.html; returns the folder."""

@@ -140,11 +140,12 @@ class Circuits(Shown):
     def __repr__(self) -> str:
         return self.text()
 
-    def plot(self) -> Figure:
+    def plot(self, style: str | None = None) -> Figure:
         """Depth and strength of every step in every model, and the agreement of every pair."""
+        from ...drawing.figures import plotted
         from .figure import draw
 
-        return draw(self)
+        return plotted(draw, self, None, style)
 
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write the three tables (CSV and Markdown), the figure (PNG and SVG), circuits.json and circuits.html; returns the folder."""

@@ -6,11 +6,10 @@ import itertools
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 
 from ...colours import CATEGORIES, FAINT, INK
-from ...drawing.figures import STYLE, Figure
+from ...drawing.figures import look, panels
 
 if TYPE_CHECKING:
     from .compare import Circuits
@@ -28,10 +27,9 @@ def draw(comparison: Circuits) -> Figure:
     ['induction', 'in common', '']
     """
     count = len(comparison.results)
-    with matplotlib.rc_context(STYLE):
+    with look():
         widths = max(3.2, 1.3 * count), max(2.4, 0.8 * count)
-        figure = Figure(figsize=(sum(widths) + 0.8, max(3.9, 0.8 * count + 0.6)), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=widths)
+        figure, (left, right) = panels(2, sum(widths) + 0.8, max(3.9, 0.8 * count + 0.6), width_ratios=widths)
         _depths(left, comparison)
         _pairs(right, comparison)
         handles, labels = left.get_legend_handles_labels()

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ...colours import CATEGORIES, DARK, INK, LINE
-from ...drawing.figures import STYLE, Figure
+from ...drawing.figures import look, panels, sheet
 from ...features.dashboard.figure import COLOURS as FEATURES
 from ...thresholds import FEATURES_INSIDE, NEAR_ZERO
 from .measures import Floats, interval, layer_groups, near_zero
@@ -32,9 +32,8 @@ def figure3(tables: Mapping[str, pd.DataFrame], difference: pd.DataFrame | None,
     >>> [ax.get_title()[:3] for ax in figure.axes][:3]
     ['(a)', '(b)', '(c)']
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 2.9), layout="constrained")
-        left, middle, right = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
+    with look():
+        figure, (left, middle, right) = panels(3, 9.6, 2.9, width_ratios=[1.25, 1, 1])
         distributions(left, tables, "(a) MPPC")
         _difference(middle, difference)
         heat(right, depth, names, "(c) layer of the best match")
@@ -48,8 +47,8 @@ def figure8(frame: pd.DataFrame, layers: int, name: str) -> Figure:
     >>> figure8(table, 2, "A").axes[0].get_xlabel()
     'MPPC'
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+    with look():
+        figure = sheet(4.6, 3.0)
         ax = figure.subplots()
         shades = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.85, len(layer_groups(layers))))
         for group, shade in zip(layer_groups(layers), shades, strict=True):
@@ -67,9 +66,8 @@ def figure9(pairs: Sequence[tuple[str, str, pd.DataFrame, pd.DataFrame]]) -> Fig
     >>> len(figure9([("A", "B", table, table)]).axes)
     1
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.4 * max(1, len(pairs)), 3.0), layout="constrained")
-        axes = figure.subplots(1, max(1, len(pairs)), squeeze=False)[0]
+    with look():
+        figure, axes = panels(max(1, len(pairs)), 4.4 * max(1, len(pairs)), 3.0)
         for ax, letter, (a, b, forward, reverse) in zip(axes, "abcdef", pairs, strict=False):
             for frame, text, colour in ((forward, f"{a} in {b}", CATEGORIES[1]), (reverse, f"{b} in {a}", CATEGORIES[2])):
                 _outline(ax, frame["mppc"].dropna(), f"{text}: mean {frame['mppc'].mean():.2f}", colour)
@@ -83,8 +81,8 @@ def figure10(depth: Floats, names: tuple[str, str]) -> Figure:
     >>> figure10(np.eye(2), ("B", "A")).axes[0].get_ylabel()
     'layer of A'
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.6, 3.0), layout="constrained")
+    with look():
+        figure = sheet(3.6, 3.0)
         heat(figure.subplots(), depth, names, "layer of the best match, reverse")
     return figure
 

@@ -1,0 +1,65 @@
+"""SVG pictures that are legible on a dark page: lines and text turn light, cells and boxes keep their colours with the text on them.
+
+The rules are in the picture's own style sheet and name the colours that are written into its elements. An editor that does not
+know such rules shows the light picture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ..colours import DARK_INK, DARK_PAGE, NOT_TURNED, ON_DARK_PAGE, PAGE
+
+CLASS = "circuitry-figure"
+"""The class of a picture. A page may set --circuitry-page on it: the colour behind the picture, such as transparent."""
+
+_COLOUR = re.compile(r"(fill|stroke): (#[0-9a-f]{6})")
+
+
+def adapted(svg: str) -> str:
+    """An SVG document of matplotlib with a style sheet for dark pages.
+
+    >>> text = adapted('<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><text style="fill: #222222">a</text></svg>')
+    >>> "[style*='fill: #222222'] { fill: #cdcdcd !important }" in text, text.index("<style") < text.index("<text")
+    (True, True)
+    """
+    start = svg.index("<svg")
+    end = svg.index(">", start) + 1
+    head = svg[start:end].replace("<svg", f'<svg class="{CLASS}"', 1)
+    rules = "\n".join(_rules(sorted(set(_COLOUR.findall(svg)))))
+    return f"{svg[:start]}{head}\n <style>\n{rules}\n </style>{svg[end:]}"
+
+
+def turned(colour: str) -> str | None:
+    """The colour in which a line, or text that stands on the page, is drawn on a dark page; None if it stays as it is.
+
+    >>> turned("#000000"), turned("#ffffff"), turned("#1b9e77")
+    ('#e8e8e8', '#1d1d1d', None)
+    """
+    if colour in ON_DARK_PAGE:
+        return ON_DARK_PAGE[colour]
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    if not red == green == blue:
+        return None
+    grey = round(232 - red * (232 - 29) / 255)
+    return f"#{grey:02x}{grey:02x}{grey:02x}"
+
+
+def _rules(colours: list[tuple[str, str]]) -> Iterator[str]:
+    yield f"svg.{CLASS} {{ background: var(--circuitry-page, {PAGE}) }}"
+    yield "@media screen and (prefers-color-scheme: dark) {"
+    yield f"svg.{CLASS} {{ background: var(--circuitry-page, {DARK_PAGE}) }}"
+    # Matplotlib writes no fill for black text.
+    yield _rule("text:not([style*='fill:'])", "fill", DARK_INK)
+    for part, colour in colours:
+        new = turned(colour)
+        if part == "fill" and colour == PAGE:  # behind a label or in a hollow mark; white text is on a dark cell
+            yield _rule(f":not(text)[style*='fill: {PAGE}']", "fill", f"var(--circuitry-behind, {DARK_PAGE})")
+        elif new and not (part == "fill" and colour in NOT_TURNED):
+            yield _rule(f"[style*='{part}: {colour}']", part, new)
+    yield "}"
+
+
+def _rule(selector: str, part: str, colour: str) -> str:
+    return f"svg.{CLASS} {selector} {{ {part}: {colour} !important }}"

@@ -18,7 +18,7 @@ from matplotlib.textpath import TextPath
 
 from ..colours import FAINT, INK
 from ..errors import CircuitryError
-from .figures import SCREEN, current
+from .figures import SCREEN, Figure, current
 from .geometry import Box, Points, shortened
 
 Span: TypeAlias = tuple[float, float]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..colours import ON_PALE
-from ..drawing.figures import COLOURS, centred, look, sheet
+from ..drawing.figures import COLOURS, Figure, centred, look, sheet
 from ..drawing.scales import Scale
 from .grid import AS_WRITTEN, Sensitivity
 

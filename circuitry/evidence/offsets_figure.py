@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import TwoSlopeNorm
 
 from ..colours import FOUND, ON_PALE, OTHERS, PERHAPS
-from ..drawing.figures import look, sheet
+from ..drawing.figures import Figure, look, sheet
 from ..thresholds import CARRIES
 from .write_profile import position_name
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..colours import FAINT_ON_DARK, FAINT_ON_PALE, ON_DARK, ON_PALE, PAIR
-from ..drawing.figures import COLOURS, centred, look, panels, sheet
+from ..drawing.figures import COLOURS, Figure, centred, look, panels, sheet
 from ..drawing.scales import Scale
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
 
-from ..drawing.figures import COLOURS, centred, look, sheet
+from ..drawing.figures import COLOURS, Figure, centred, look, sheet
 from ..errors import CircuitryError, several
 from .table import PatchingTable
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...colours import CATEGORIES, FAINT, INK, LINE, PALE, fill
-from ...drawing.figures import look, panels
+from ...drawing.figures import Figure, look, panels
 from ...errors import CircuitryError
 from .score import with_scores
 

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from ...colours import CATEGORIES
-from ...drawing.figures import look, sheet
+from ...drawing.figures import Figure, look, sheet
 
 MEASURES = {"explained_variance": "explained variance", "recovered": "cross-entropy recovered"}
 ALONG = ("l1", "l0_penalty", "k")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...colours import CATEGORIES, INK, LINE
-from ...drawing.figures import look, panels
+from ...drawing.figures import Figure, look, panels
 from ...features.dashboard.figure import COLOURS as FEATURES
 from ...paths.parse import parse_node
 from ..experiment.figures import heat

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...colours import CATEGORIES, FAINT, INK
-from ...drawing.figures import look, panels
+from ...drawing.figures import Figure, look, panels
 
 if TYPE_CHECKING:
     from .compare import Circuits

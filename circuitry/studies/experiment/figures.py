@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ...colours import CATEGORIES, DARK, INK, LINE
-from ...drawing.figures import look, panels, sheet
+from ...drawing.figures import Figure, look, panels, sheet
 from ...features.dashboard.figure import COLOURS as FEATURES
 from ...thresholds import FEATURES_INSIDE, NEAR_ZERO
 from .measures import Floats, interval, layer_groups, near_zero

@@ -115,6 +115,7 @@ EXAMPLES = {
     "demo": "circuitry demo --out runs --examples 32",
     "report": "circuitry report runs/induction-mamba",
     "compare": "circuitry compare runs/induction-mamba runs/induction-gpt_neox --out runs/both",
+    "view": "circuitry view runs/induction-mamba runs/induction-gpt_neox",
     "discover": "circuitry discover bundled:mamba --task induction -o distance=16 --examples 64 --out runs/found",
     "patch": 'circuitry patch bundled:gpt_neox "head[{layer},{head}] @ END -> logits freezing head" -o distance=16 --out heads.csv',
     "explain": 'circuitry explain bundled:mamba "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state" --axis layer=2,3',

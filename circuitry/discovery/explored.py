@@ -64,7 +64,10 @@ def explored(found: Discovery, edges: int) -> dict[str, Any]:
 def _profiles(found: Discovery, names: list[str]) -> dict[str, Any]:
     """For each node without its port, the strongest edges into and out of it, with their mean attribution at every position."""
     graph, items = found.question.wiring.graph, found.question.items
-    hosts = dict.fromkeys(_host(graph.node(name)) for name in names)
+    drawn = dict.fromkeys(_host(graph.node(name)) for name in names)
+    layers = {host.indices[0] for host in drawn if graph.family(host.family).role.startswith("conv")}
+    taps = [each for each in graph.nodes() if graph.family(each.family).role == "conv_edge" and each.indices[0] in layers]
+    hosts = dict.fromkeys([*drawn, *taps])
     touching: dict[Node, list[int]] = {host: [] for host in hosts}
     for number, item in enumerate(items):
         assert isinstance(item, Edge)

@@ -34,7 +34,7 @@ def run_data(folder: str | Path) -> dict[str, Any]:
     results = _json(run.folder / "results.json")
     is_discovery = run.provenance.get("kind") == "discovery"
     made = discovered(run, results, seen) if is_discovery else measured(run, _circuit(run))
-    return _clean({
+    data: dict[str, Any] = _clean({
         "kind": "discovery" if is_discovery else "suite",
         "suite": run.provenance.get("suite") or "discovery",
         "title": run.provenance["model"],
@@ -52,6 +52,7 @@ def run_data(folder: str | Path) -> dict[str, Any]:
         **made,
         "nodes": side_nodes(made["nodes"]),
     })  # fmt: skip
+    return data
 
 
 def _json(path: Path) -> dict[str, Any]:

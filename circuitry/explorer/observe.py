@@ -24,6 +24,8 @@ from .file import FORMAT, significant
 Floats: TypeAlias = NDArray[np.float64]
 PROMPTS, ANSWERS, AT_ONCE = 64, 5, 4
 """How many prompts are described, with how many of the likeliest next tokens, and how many run at a time."""
+LOGITS = 1 << 24
+"""How many logits are kept at a time, where one prompt has not more."""
 PATTERN_BYTES = 1_500_000
 """Patterns of single prompts take so much at most; further prompts have none."""
 
@@ -122,7 +124,8 @@ def _likeliest(model: Model, ids: Ids, end: Ids) -> list[list[tuple[str, float]]
     """The likeliest next tokens after END of each prompt, with their probabilities."""
     logits = model.graph.by_role("logits")[0].name
     rows: list[list[tuple[str, float]]] = []
-    for part in _parts(len(ids)):
+    each = ids.shape[1] * int(model.hf.config.vocab_size)  # logits of one prompt
+    for part in _parts(len(ids), max(1, min(AT_ONCE, LOGITS // each))):
         [values] = read(model, [logits], ids[part]).values()
         last = values[torch.arange(len(values)), torch.from_numpy(end[part])].float().softmax(-1)
         best = last.topk(min(ANSWERS, last.shape[-1]))
@@ -133,8 +136,8 @@ def _likeliest(model: Model, ids: Ids, end: Ids) -> list[list[tuple[str, float]]
     return rows
 
 
-def _parts(count: int) -> Iterator[slice]:
-    yield from (slice(start, start + AT_ONCE) for start in range(0, count, AT_ONCE))
+def _parts(count: int, size: int = AT_ONCE) -> Iterator[slice]:
+    yield from (slice(start, start + size) for start in range(0, count, size))
 
 
 def _patterns(model: Model, prompts: Prompts, heads: list[Node], named: Mapping[str, Ids]) -> dict[str, Any]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,13 +17,11 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 def take(page: Path, picture: Path, *, width: int, height: int, dark: bool, click: Sequence[str], press: Sequence[str]) -> None:
     """Open a page, click, press keys, and write what is seen, without waiting for movements to end: they are switched off."""
-    import shutil
-
     with sync_playwright() as playwright:
         program = next(filter(None, map(shutil.which, CHROMIUM)), None)
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        scheme = "dark" if dark else "light"
-        shown = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce")
+        shown = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
+        shown.emulate_media(color_scheme="dark" if dark else "light")
         shown.goto(page.resolve().as_uri())
         for selector in click:
             shown.locator(selector).first.click()

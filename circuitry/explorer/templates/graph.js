@@ -32,7 +32,8 @@ function pathOf(item, plan, ports) {
   const start = [from.x + ports.out.get(item.key), from.y - from.h / 2], end = [to.x + ports.into.get(item.key), to.y + to.h / 2 + 4];
   const passed = to.row - from.row > 1 && Math.abs(to.x - from.x) < (from.w + to.w) / 2 && crowded(plan, from, to);
   if (passed) { // around what lies between
-    const side = ports.out.get(item.key) < 0 ? -1 : 1, bow = side * (Math.max(from.w, to.w) / 2 + 26);
+    const wanted = Math.max(from.w, to.w) / 2 + 26, room = (plan.width - 4 - Math.max(start[0], end[0])) / 0.75; // a curve goes three quarters of the way
+    const bow = ports.out.get(item.key) < 0 || room < wanted - 14 ? -wanted : Math.min(wanted, room);
     return `M${start}C${start[0] + bow},${start[1] - 20} ${end[0] + bow},${end[1] + 20} ${end}`;
   }
   return vertical({ source: start, target: end });

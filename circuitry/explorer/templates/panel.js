@@ -84,26 +84,25 @@ function drawRows(side, node) {
 }
 function rowTable(part, side, numbers) {
   const groups = new Map(), single = state.prompt !== null;
-  numbers.forEach((number) => { const row = side.rows[number]; groups.set(row.table, [...(groups.get(row.table) || []), row]); });
-  groups.forEach((rows, number) => {
-    const table = side.tables[number], box = part.append("div").attr("class", "scroller"), grid = box.append("table").attr("class", "plain rows");
-    grid.append("caption").text(table.title);
-    const names = ["cell", table.unit, "95 % interval", "normalized", "q", ...(single ? [`prompt ${state.prompt}`] : [])];
+  numbers.forEach((which) => { const row = side.rows[which]; groups.set(row.table, [...(groups.get(row.table) || []), row]); });
+  groups.forEach((rows, at) => {
+    const table = side.tables[at], box = part.append("div").attr("class", "scroller"), grid = box.append("table").attr("class", "plain rows");
+    grid.append("caption").text(`${table.title} (${table.unit})`);
+    const names = ["cell", "mean", "95 % interval", "normalized", "q", ...(single ? [`prompt ${state.prompt}`] : [])];
     grid.append("thead").append("tr").selectAll("th").data(names).join("th").attr("scope", "col").classed("number", (_, i) => i > 0).text((name) => name);
     const lines = grid.append("tbody").selectAll("tr").data(rows).join("tr").attr("data-table", table.name).attr("data-place", (row) => row.place).classed("unsure", (row) => finite(row.q) && row.q >= side.threshold);
     lines.append("td").text((row) => row.place);
-    lines.append("td").attr("class", "number mean").text((row) => number_(row.mean));
+    lines.append("td").attr("class", "number mean").text((row) => number(row.mean));
     lines.append("td").attr("class", "number range").text((row) => range(row.low, row.high));
     lines.append("td").attr("class", "number").text((row) => percent(row.normalized));
     lines.append("td").attr("class", "number").text((row) => small(row.q));
-    if (single) lines.append("td").attr("class", "number prompt").text((row) => number_(row.prompts[state.prompt]));
+    if (single) lines.append("td").attr("class", "number prompt").text((row) => number(row.prompts[state.prompt]));
     const more = part.append("details").attr("class", "path");
     more.append("summary").text("path");
     more.append("code").text(table.path);
     more.append("p").attr("class", "note").text(table.task);
   });
 }
-const number_ = (value) => number(value);
 // A latent: the prompts on which it changes most, token by token.
 function drawContexts(side, node) {
   if (!/\.(latent|feature)\[/.test(node.name)) return;

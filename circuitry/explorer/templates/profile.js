@@ -10,12 +10,12 @@ function drawProfile(part, side, node) {
   if (isTap(node) || node.role === "write_input") taps(part, side, node);
 }
 // A discovery: the attributions of the node's strongest edges by position, those that write it first.
-function edgeProfile(part, side, node, profile) {
+function edgeProfile(part, side, node, profile, title, caption) {
   const host = (text) => text.replace(/\.(\w+)$/, ""), into = (row) => host(row.edge.split(" -> ")[1]) === node.host && host(row.edge.split(" -> ")[0]) !== node.host;
   const rows = [...profile.rows].sort((a, b) => into(b) - into(a));
-  part.append("h3").text(isState(node) ? "Write profile" : isTap(node) ? "Taps and what they feed" : "By position");
+  part.append("h3").text(title || (isState(node) ? "Write profile" : "By position"));
   const largest = Math.max(...rows.flatMap((row) => row.values.map(Math.abs)), 1e-12);
-  const table = grid(part, `Mean attribution of edges ${isState(node) ? "that write, carry and read this state" : "into and out of this node"}, by the position of their source, in ${side.unit}`);
+  const table = grid(part, `${caption || `Mean attribution of edges ${isState(node) ? "that write, carry and read this state" : "into and out of this node"}`}, by the position of their source, in ${side.unit}`);
   const head = table.append("thead").append("tr");
   head.append("td");
   head.selectAll("th").data(profile.positions).join("th").attr("scope", "col").text((name) => name);
@@ -40,10 +40,12 @@ function written(part, side) {
   bars(part, Object.entries(side.written).map(([name, mean]) => ({ name, mean })), percent);
 }
 function taps(part, side, node) {
-  const layer = String(node.layer), own = Object.entries(side.taps).filter(([name]) => name.slice(name.indexOf("[") + 1).split(/[,\]]/)[0] === layer);
+  const layer = String(node.layer), lags = Object.entries(side.profiles).filter(([name]) => name.startsWith(`conv_tap[${layer},`)).sort();
+  if (lags.length && !node.label.startsWith("conv_tap")) edgeProfile(part, side, node, { positions: lags[0][1].positions, rows: lags.flatMap(([, profile]) => profile.rows) }, "Taps", "Mean attribution of what each tap brings from so many tokens back (its second index)");
+  const own = Object.entries(side.taps).filter(([name]) => name.slice(name.indexOf("[") + 1).split(/[,\]]/)[0] === layer);
   if (!own.length) { if (isTap(node)) part.append("p").attr("class", "note").text(side.lacking.taps || "What the taps bring was not saved for this node."); return; }
-  part.append("h3").text("What each tap brings");
-  const table = grid(part, "Mean norm of the value that the convolution sees from so many tokens back, on clean prompts; its size, not its effect"), largest = Math.max(...own.flatMap(([, tap]) => tap.size), 1e-12);
+  part.append("h3").text("What reaches each tap");
+  const table = grid(part, "Mean norm of the value that the convolution sees from so many tokens back, before its weights, on clean prompts: its size, not its effect"), largest = Math.max(...own.flatMap(([, tap]) => tap.size), 1e-12);
   const head = table.append("thead").append("tr");
   head.append("td");
   head.selectAll("th").data(own[0][1].positions).join("th").attr("scope", "col").text((name) => `at ${name}`);

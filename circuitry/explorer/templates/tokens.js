@@ -29,7 +29,7 @@ function wordBoxes(part, prompt, shade, each = "clean") {
 }
 function answers(part, prompt) {
   const rows = [["clean", prompt.clean_answers], ["corrupted", prompt.corrupted_answers]];
-  const table = part.append("table").attr("class", "answers");
+  const table = part.append("div").attr("class", "scroller").append("table").attr("class", "answers");
   table.append("caption").text(`What comes next: expected ${quoted(prompt.answer)}, compared with ${quoted(prompt.foil)}`);
   const lines = table.append("tbody").selectAll("tr").data(rows).join("tr");
   lines.append("th").attr("scope", "row").text((row) => row[0]);

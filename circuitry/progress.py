@@ -21,6 +21,8 @@ from tqdm import TqdmWarning, tqdm
 Item = TypeVar("Item")
 MOST = 2
 """How many bars are visible at a time."""
+DELAY = 0.5
+"""Seconds before a notebook draws a bar: one that is over by then would only flicker."""
 PATIENCE = 3.0
 """After how many seconds a step says what it does."""
 IMPORTS = "importing torch, transformers and pandas; a process does it once, and it takes longest right after an installation"
@@ -175,8 +177,7 @@ class _InNotebook(_Bar):
     output = _Output()
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        # With gui=True, tqdm itself prints nothing. A bar that is over within half a second is not drawn.
-        super().__init__(*args, **{"gui": True, "delay": 0.5, **options})
+        super().__init__(*args, **{"gui": True, "delay": DELAY, **options})  # with gui=True, tqdm itself prints nothing
         if not self.disable:
             self.output.__enter__()
 

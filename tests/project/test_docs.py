@@ -29,6 +29,7 @@ RUN = [
     "../README.md",
     "index.md",
     "tutorial.md",
+    "tasks.md",
     "how-to/new-task.md",
     "how-to/prompt-files.md",
     "how-to/new-suite.md",
@@ -65,6 +66,7 @@ def blocks(page: str, language: str = "") -> list[str]:
 @pytest.mark.parametrize("page", RUN)
 def test_a_page_shows_what_its_code_prints(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
     shown = [difference(block.body, printed) for block, printed in outputs(ROOT / "docs" / page)]
     assert shown and not any(shown), "\n".join(shown)
 

@@ -166,7 +166,7 @@ class _Output:
         shown = [one for one in _Bar.visible.values() if isinstance(one, _InNotebook)]
         mime = {"text/plain": "\n".join(map(str, shown)), "text/html": "<br>".join(one.html() for one in shown)}
         if self.handle is None:
-            self.handle = display(mime, raw=True, display_id=True)
+            self.handle = display(mime, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         else:
             self.handle.update(mime, raw=True)
 
@@ -181,10 +181,9 @@ class _InNotebook(_Bar):
         if not self.disable:
             self.output.__enter__()
 
-    def display(self, *_: Any, **__: Any) -> bool:
+    def display(self, *_: Any, **__: Any) -> None:
         """Draw the visible bars."""
         self.output.draw()
-        return True
 
     def html(self) -> str:
         """The bar as HTML."""

@@ -21,6 +21,8 @@ from tqdm import TqdmWarning, tqdm
 Item = TypeVar("Item")
 MOST = 2
 """How many bars are visible at a time."""
+DELAY = 0.5
+"""Seconds before a notebook draws a bar: one that is over by then would only flicker."""
 PATIENCE = 3.0
 """After how many seconds a step says what it does."""
 IMPORTS = "importing torch, transformers and pandas; a process does it once, and it takes longest right after an installation"
@@ -164,7 +166,7 @@ class _Output:
         shown = [one for one in _Bar.visible.values() if isinstance(one, _InNotebook)]
         mime = {"text/plain": "\n".join(map(str, shown)), "text/html": "<br>".join(one.html() for one in shown)}
         if self.handle is None:
-            self.handle = display(mime, raw=True, display_id=True)
+            self.handle = display(mime, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         else:
             self.handle.update(mime, raw=True)
 
@@ -175,15 +177,13 @@ class _InNotebook(_Bar):
     output = _Output()
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        # With gui=True, tqdm itself prints nothing. A bar that is over within half a second is not drawn.
-        super().__init__(*args, **{"gui": True, "delay": 0.5, **options})
+        super().__init__(*args, **{"gui": True, "delay": DELAY, **options})  # with gui=True, tqdm itself prints nothing
         if not self.disable:
             self.output.__enter__()
 
-    def display(self, *_: Any, **__: Any) -> bool:
+    def display(self, *_: Any, **__: Any) -> None:
         """Draw the visible bars."""
         self.output.draw()
-        return True
 
     def html(self) -> str:
         """The bar as HTML."""

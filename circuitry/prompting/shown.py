@@ -23,14 +23,18 @@ _UNKNOWN = 1000
 
 
 class Answering(Protocol):
-    """A model that can be asked for the logits [row, vocabulary] after the last token of ids [row, position]."""
+    """A model that can be asked what comes next."""
 
     name: str
 
     @property
-    def vocabulary(self) -> Vocabulary: ...
+    def vocabulary(self) -> Vocabulary:
+        """Its tokens."""
+        ...
 
-    def next_logits(self, ids: NDArray[np.int64]) -> NDArray[np.float64]: ...
+    def next_logits(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The logits [row, vocabulary] after the last token of ids [row, position]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -152,8 +156,8 @@ def _example(prompts: Prompts, number: int, vocabulary: Vocabulary, model: Answe
     clean, corrupted = prompts.clean[number], prompts.corrupted[number]
     answer, foil = int(prompts.answer[number]), int(prompts.foil[number])
     at: dict[int, list[str]] = {}
-    for name, tokens in prompts.where.items():
-        at.setdefault(int(tokens[number]), []).append(name)
+    for name, places in prompts.where.items():
+        at.setdefault(int(places[number]), []).append(name)
 
     def token(place: int) -> Token:
         other = None if clean[place] == corrupted[place] else visible(int(corrupted[place]), vocabulary)

@@ -44,6 +44,8 @@ TEMPLATE = """
 """
 MAGIC = re.compile(r"^%.*\n", re.MULTILINE)
 """Lines for the notebook program, which say nothing to a reader of the page."""
+TO_NOTEBOOK = re.compile(r"\]\(([\w/.]*)\.ipynb\)(?!{)")
+"""A link to a notebook, unless it has attributes, as the link that downloads one."""
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -56,6 +58,11 @@ def on_files(files: Any, config: Any) -> Any:
         for name, content in pictures.items():
             files.append(File.generated(config, f"notebooks/{name}", content=content))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """A page whose links to notebooks, which work in the repository, lead to their pages; mkdocs calls it."""
+    return TO_NOTEBOOK.sub(r"](\1.md)", markdown)
 
 
 def page(notebook: Path) -> tuple[str, dict[str, bytes]]:
@@ -71,5 +78,4 @@ def page(notebook: Path) -> tuple[str, dict[str, bytes]]:
     text, resources = exporter.from_filename(str(notebook), resources={"unique_key": notebook.stem})
     lead = f"[This page as a notebook]({notebook.name}){{ .md-button download }}\n\n"
     heading, _, rest = text.lstrip().partition("\n")
-    body = MAGIC.sub("", re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.md)", rest))
-    return f"{heading}\n\n{lead}{body}", dict(resources["outputs"])
+    return f"{heading}\n\n{lead}{on_page_markdown(MAGIC.sub('', rest))}", dict(resources["outputs"])

@@ -38,6 +38,7 @@ RUN = [
     "how-to/own-sae.md",
     "how-to/reproduce-a-table.md",
     "how-to/cite.md",
+    "tasks.md",
     "how-to/new-task.md",
     "how-to/prompt-files.md",
     "how-to/new-suite.md",
@@ -74,6 +75,7 @@ def blocks(page: str, language: str = "") -> list[str]:
 @pytest.mark.parametrize("page", RUN)
 def test_a_page_shows_what_its_code_prints(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
     shown = [difference(block.body, printed) for block, printed in outputs(ROOT / "docs" / page)]
     assert shown and not any(shown), "\n".join(shown)
 

@@ -27,7 +27,7 @@ def run(source: Path, target: Path) -> None:
 
     notebook = nbformat.read(source, as_version=4)
     # Bars and the line about slow imports depend on how fast a machine is, so the stored outputs have neither.
-    os.environ |= {"TQDM_DISABLE": "1", "PYTHONPATH": str(ROOT)}
+    os.environ |= {"TQDM_DISABLE": "1", "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(notebook, kernel_name="python3", timeout=600, record_timing=False)
         client.execute(cwd=folder)

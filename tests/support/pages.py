@@ -108,5 +108,6 @@ def rewrite(page: Path) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("MPLBACKEND", "agg")
+    os.environ["COLUMNS"] = "100"
     for argument in sys.argv[1:]:
         rewrite(Path(argument).resolve())

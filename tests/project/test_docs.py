@@ -42,6 +42,7 @@ RUN = [
     "causal.md",
     "features.md",
     "discovery.md",
+    "claims.md",
 ]
 
 

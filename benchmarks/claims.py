@@ -44,7 +44,9 @@ def verdicts(table: ct.PatchingTable, settled: pd.Series, size: int) -> Iterator
     """What was claimed, whether it is true, and the verdict; for every batch and cell."""
     for part in batches(table, size):
         for number, truth in enumerate(settled):
-            cell = part.frame[np.logical_and.reduce([part.frame[axis] == value for axis, value in _cell(settled, number).items()])]
+            cell = part.frame[
+                np.logical_and.reduce([part.frame[axis] == value for axis, value in _cell(settled, number).items()])
+            ]
             [one] = ratios(replace(part, frame=cell.reset_index(drop=True)), 0.95)
             for away in AWAY:
                 yield f"one cell, {away:g} away", True, Bound(at_least=truth - away).decide(one.low, one.high, one.rounding)
@@ -54,7 +56,10 @@ def verdicts(table: ct.PatchingTable, settled: pd.Series, size: int) -> Iterator
                     yield f"one cell, {away:g} away", False, Bound(at_most=truth - away).decide(one.low, one.high, one.rounding)
         together = ratios(part, 0.95)
         for away in AWAY:
-            true = [Bound(truth - away, truth + away).decide(e.low, e.high, e.rounding) for e, truth in zip(together, settled, strict=True)]
+            true = [
+                Bound(truth - away, truth + away).decide(e.low, e.high, e.rounding)
+                for e, truth in zip(together, settled, strict=True)
+            ]
             yield f"all cells, {away:g} away", True, every(true)
 
 
@@ -77,12 +82,18 @@ def main() -> None:
             counts: dict[str, Counter[str]] = {}
             for claim, true, verdict in verdicts(table, settled, size):
                 wrong = verdict is (Verdict.FAILS if true else Verdict.HOLDS)
-                counts.setdefault(claim, Counter())["wrong" if wrong else "undecided" if verdict is Verdict.OPEN else "right"] += 1
+                counts.setdefault(claim, Counter())[
+                    "wrong" if wrong else "undecided" if verdict is Verdict.OPEN else "right"
+                ] += 1
             rows += [{"model": model, "task": task, "n": size, "claim": claim, **count} for claim, count in counts.items()]
         print(f"{model}, {task}: {len(settled)} cells, {chosen.examples} prompts", flush=True)
     frame = pd.DataFrame(rows).fillna(0)
     total = frame[["wrong", "undecided", "right"]].sum(axis=1)
-    frame["checks"], frame["wrong %"], frame["undecided %"] = total.astype(int), 100 * frame["wrong"] / total, 100 * frame["undecided"] / total
+    frame["checks"], frame["wrong %"], frame["undecided %"] = (
+        total.astype(int),
+        100 * frame["wrong"] / total,
+        100 * frame["undecided"] / total,
+    )
     shown = frame.drop(columns=["wrong", "undecided", "right"])
     for size, part in shown.groupby("n"):
         wide = part.assign(case=part["model"].str.removeprefix("bundled:") + " " + part["task"])

@@ -50,7 +50,9 @@ def test_numbers_are_those_of_the_table(mamba: dict[str, Model]) -> None:
     table = ct.patch(mamba["bundled:mamba"], task, STATES, baseline=0, lint="prompts")
     change = {**BASE, "change": STATES, "at_most": 99}
     less = {**BASE, "effect": STATES, "cell": {"layer": 3}, "minus": {"cell": {"layer": 2}}, "at_least": 0}
-    all_cells, changes, gap = (one.checks[0].parts for one in ct.check([{**BASE, "effect": STATES, "at_most": 2}, change, less], models=mamba).checked)
+    all_cells, changes, gap = (
+        one.checks[0].parts for one in ct.check([{**BASE, "effect": STATES, "at_most": 2}, change, less], models=mamba).checked
+    )
     assert [part.estimate.value for part in all_cells] == pytest.approx(table.normalized().to_numpy(), abs=1e-6)
     assert [part.cell for part in all_cells] == ["layer 0", "layer 1", "layer 2", "layer 3"]
     assert [part.estimate.value for part in changes] == pytest.approx(table.mean().to_numpy(), abs=1e-4)
@@ -59,7 +61,13 @@ def test_numbers_are_those_of_the_table(mamba: dict[str, Model]) -> None:
 
 def test_faithfulness_is_that_of_score(mamba: dict[str, Model]) -> None:
     task = {"name": "induction", "distance": 8, "examples": 6}
-    scores = ct.score(mamba["bundled:mamba"], ct.task("induction", distance=8, examples=6), ["ssm_state[2]", "ssm_state[3]"], random=0, subsets=0)
+    scores = ct.score(
+        mamba["bundled:mamba"],
+        ct.task("induction", distance=8, examples=6),
+        ["ssm_state[2]", "ssm_state[3]"],
+        random=0,
+        subsets=0,
+    )
     claim = {**BASE, "task": task, "faithfulness": ["ssm_state[2]", "ssm_state[3]"], "at_least": 0}
     [part] = ct.check([claim], models=mamba).checked[0].checks[0].parts
     assert part.estimate.value == pytest.approx(scores.faithfulness, abs=1e-6)
@@ -72,7 +80,9 @@ def test_claims_on_one_sweep_are_measured_once_and_closed_paths_together(mamba: 
     assert len(patched) == 2 and patched[0] == STATES and len(patched[1].paths) == 4
 
 
-def test_what_is_kept_is_not_measured_again(mamba: dict[str, Model], patched: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_is_not_measured_again(
+    mamba: dict[str, Model], patched: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = ct.check([HOLDS, FAILS], models=mamba, cache=tmp_path)
     again = ct.check([HOLDS, FAILS], models=mamba, cache=tmp_path)
     assert len(patched) == 1 and again.data() == first.data() and len(list(tmp_path.iterdir())) == 1
@@ -137,7 +147,9 @@ def test_the_command_ends_with_the_verdicts_code(tmp_path: Path) -> None:
         ended, out = run(*claims)
         assert ended == code
         written = json.loads((tmp_path / "v.json").read_text())
-        assert [one["verdict"] for one in written["claims"]] == [line.split("  ")[0] for line in out.splitlines() if "A claim." in line]
+        assert [one["verdict"] for one in written["claims"]] == [
+            line.split("  ")[0] for line in out.splitlines() if "A claim." in line
+        ]
     numbers = written["claims"][0]["checks"][0]["numbers"]
     assert len(numbers) == 4 and f"{numbers[3]['value']:.3g} ({numbers[3]['low']:.3g} to {numbers[3]['high']:.3g})" in out
 

@@ -38,7 +38,7 @@ def test_intervals_of_several_cells_hold_together() -> None:
         covered += all(one.low <= 0 <= one.high for one in means(drawn, 0.95))
         se = drawn.sem().to_numpy() * stats.t.ppf(0.975, 47)
         alone += bool((np.abs(drawn.mean().to_numpy()) <= se).all())
-    assert 0.9 <= covered / 200 and alone / 200 < 0.6
+    assert covered / 200 >= 0.9 and alone / 200 < 0.6
 
 
 def test_an_accuracy_has_the_interval_of_clopper_and_pearson() -> None:

@@ -29,7 +29,11 @@ def test_a_claim_has_what_its_file_says() -> None:
 
 
 def test_a_claim_replaces_what_stands_at_the_top_and_minus_what_the_claim_says() -> None:
-    text = TOP + EFFECT + "  model: {name: x, revision: r, weights: w, dtype: float64}\n  task: ioi\n  minus: {task: capital, cell: {layer: 1}}\n"
+    text = (
+        TOP
+        + EFFECT
+        + "  model: {name: x, revision: r, weights: w, dtype: float64}\n  task: ioi\n  minus: {task: capital, cell: {layer: 1}}\n"
+    )
     [claim] = parse_claims(text).claims
     assert claim.quantity.model == ModelName("x", "r", "w", "float64") and claim.quantity.task == TaskName("ioi")
     assert claim.minus is not None and claim.minus.task == TaskName("capital") and claim.minus.model == claim.quantity.model

@@ -27,7 +27,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of runs by name."""
     out = tmp_path_factory.mktemp("runs")
     with no_pictures():
-        results = {name: ct.run(suite, ct.load(model), out=out / name, **options) for name, (suite, model, options) in RUNS.items()}
+        results = {
+            name: ct.run(suite, ct.load(model), out=out / name, **options) for name, (suite, model, options) in RUNS.items()
+        }
     return {name: Path(result.record["folder"]) for name, result in results.items()}
 
 
@@ -48,7 +50,11 @@ def test_a_claims_estimate_is_the_number_of_the_run(runs: dict[str, Path]) -> No
     """The path that is written measures the very cell that the summary is from."""
     result = SuiteResult.load(runs["induction-mamba"])
     checked = ct.check(claims_of(runs["induction-mamba"]))
-    values = {one.claim.text.split(",")[0] + one.claim.text.split(",")[1]: one.checks[0].parts[0].estimate.value for one in checked.checked if "," in one.claim.text}
+    values = {
+        one.claim.text.split(",")[0] + one.claim.text.split(",")[1]: one.checks[0].parts[0].estimate.value
+        for one in checked.checked
+        if "," in one.claim.text
+    }
     shown = sorted(round(component.normalized, 4) for component in result.summary.components)
     assert shown and all(any(abs(value - number) < 1e-3 for value in values.values()) for number in shown)
 
@@ -70,7 +76,9 @@ def test_the_command_writes_what_check_reads(runs: dict[str, Path], tmp_path: Pa
 
 def test_a_discoverys_circuit_is_a_claim(tmp_path: Path) -> None:
     with no_pictures():
-        ct.discover(ct.load("compiled:mamba"), ct.task("induction", distance=8, examples=8), verify=4, edges=30, out=tmp_path / "found")
+        ct.discover(
+            ct.load("compiled:mamba"), ct.task("induction", distance=8, examples=8), verify=4, edges=30, out=tmp_path / "found"
+        )
     claims = parse_claims(claims_of(tmp_path / "found"))
     assert [claim.quantity.kind for claim in claims.claims] == ["faithfulness"]
     assert ct.check(claims).verdicts == ["holds"]

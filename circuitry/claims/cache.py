@@ -15,6 +15,7 @@ import platformdirs
 from .. import content
 from ..errors import CircuitryError
 from ..results.table import PatchingTable
+from ..store.resumable import plain
 
 
 def default_folder() -> Path:
@@ -66,16 +67,6 @@ class Cache:
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 
-def plain(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity as it comes back from JSON.
-
-    >>> plain({"axes": {"layer": (2, 3)}})
-    {'axes': {'layer': [2, 3]}}
-    """
-    decoded: dict[str, Any] = json.loads(json.dumps(identity, default=str))
-    return decoded
-
-
 @functools.cache
 def engine() -> str:
     """A digest of the code and the definitions that compute the numbers. The version alone would miss an edited checkout.
@@ -91,7 +82,7 @@ def engine() -> str:
 
 
 def digest(file: str | Path) -> str:
-    """A digest of a file's content; empty if there is no such file.
+    """A digest of a file's content; empty if the file is missing.
 
     >>> digest("nowhere.json"), len(digest(__file__))
     ('', 16)

@@ -109,6 +109,8 @@ def _estimates(top: Array, bottom: Array, rounding: Array, level: float) -> list
     """The ratio of the means of ``top`` and ``bottom`` [cell, example]."""
     level, (cells, n) = _each(level, len(top)), top.shape
     value = np.full((3, cells), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value[0] = top.mean(1) / bottom.mean(1)
     # The tail outside an interval must hold some resamples, or its end is the most extreme one whatever the level.
     resamples = min(_MOST, max(RESAMPLES, math.ceil(_PER_TAIL * 2 / (1 - level)))) if n > 1 else 0
     weights = statistics.resampling(n, resamples, np.random.default_rng(0))

@@ -42,7 +42,7 @@ class Entry:
         >>> entry_of("[1, B+1]", "f").value()
         [1, 'B+1']
         """
-        return self._loader.construct_object(self._node, deep=True)  # type: ignore[no-untyped-call]
+        return self._loader.construct_object(self._node, deep=True)
 
     def text(self) -> str:
         """A text that is not empty.
@@ -150,7 +150,7 @@ def entry_of(text: str, file: str) -> Entry:
     """
     try:
         loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()  # type: ignore[no-untyped-call]
+        node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise CircuitryError(f"{file}, line {line}: not YAML: {error.problem}") from error

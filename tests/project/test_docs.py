@@ -52,6 +52,7 @@ RUN = [
     "causal.md",
     "features.md",
     "discovery.md",
+    "claims.md",
 ]
 
 

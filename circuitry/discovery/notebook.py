@@ -22,7 +22,7 @@ def of_discovery(found: Discovery) -> Iterator[Markup]:
 
     >>> import circuitry as ct
     >>> found = ct.discover(ct.load("bundled:mamba"), ct.task("induction", distance=4, examples=8), level="node", verify=0)
-    >>> "552 nodes" in "".join(of_discovery(found)), "<svg" in "".join(of_discovery(found))
+    >>> "nodes at positions" in "".join(of_discovery(found)), "<svg" in "".join(of_discovery(found))
     (True, True)
     """
     asked = found.question

@@ -40,7 +40,7 @@ def drawn(circuit: Circuit) -> Markup:
     """The picture alone. Its ids are its own, so that two circuits may be in one notebook.
 
     >>> from circuitry.drawing.circuit import CircuitNode, Circuit
-    >>> drawn(Circuit("c", ("A",), (CircuitNode("mlp[0]", "A", 0, 1.0),), ()))[:23]
+    >>> drawn(Circuit("c", ("A",), (CircuitNode("mlp[0]", "A", 0, 1.0),), ()))[:24]
     Markup('<div class="paper scroll')
     """
     own = hashlib.sha256(circuit.to_json().encode()).hexdigest()[:10]

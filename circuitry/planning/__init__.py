@@ -2,7 +2,7 @@
 
 from .cells import cells
 from .effects import check_effects, differs_everywhere
-from .explain import explain, kind
+from .explain import Explanation, explain, kind
 from .frozen import nodes_of
 from .interventions import INTERVENTIONS, Intervention, given
 from .metrics import METRICS, Metric
@@ -17,6 +17,7 @@ __all__ = [
     "METRICS",
     "Cell",
     "CellPlan",
+    "Explanation",
     "Intervention",
     "Metric",
     "Pass",

@@ -30,8 +30,6 @@ class Explanation(Shown, str):
       table      1 cell
     """
 
-    __slots__ = ()
-
     def _shown_(self) -> Iterable[Markup]:
         from .notebook import of_explanation
 

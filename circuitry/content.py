@@ -39,7 +39,7 @@ def names(kind: str) -> list[str]:
 def load(kind: str, name: str) -> ModuleType:
     """Run the definition ``name``: a shipped one, or the path of a custom file (``./mine.py``).
 
-    Raises CircuitryError if the file does not exist, and with its line if it is no Python or raises anything.
+    Raises CircuitryError if the file does not exist, and with its line if it is not Python or raises anything.
 
     >>> load("graphs", "mamba").ARCHITECTURE.name
     'mamba'

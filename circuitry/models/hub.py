@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..architecture.definitions import REFUSED, definition_for, model_types
-from ..compiled import NAMES
 from ..content import BUNDLED, names
 from ..errors import ModelError
 
@@ -67,6 +66,8 @@ def check_not_a_kind(name: str) -> None:
     Traceback (most recent call last):
     circuitry.errors.ModelError: the Hugging Face Hub has no model 'gated_delta'; did you mean bundled:gated_delta or compiled:gated_delta?
     """
+    from ..compiled import NAMES
+
     if name in OWNERLESS:
         return
     shipped = [f"bundled:{name}"] * (BUNDLED / name / "config.json").is_file() + [f"compiled:{name}"] * (name in NAMES)

@@ -175,7 +175,10 @@ def test_the_documentation_is_read_and_not_imported(tmp_path: Path, monkeypatch:
 
 def test_bytes_that_are_not_utf8_are_refused_with_their_line(tmp_path: Path) -> None:
     """They would be read as other characters, and so as other tokens, without a word."""
-    good, bad = "A first line of text that is long enough.\n", "Un caf\u00e9 au lait, un th\u00e9, et deux tartines beurr\u00e9es.\n"
+    good, bad = (
+        "A first line of text that is long enough.\n",
+        "Un caf\u00e9 au lait, un th\u00e9, et deux tartines beurr\u00e9es.\n",
+    )
     line = json.dumps({"text": bad}, ensure_ascii=False) + "\n"
     for name, before, wrong in (("a.txt", good, bad), ("a.jsonl", json.dumps({"text": good}) + "\n", line)):
         file = tmp_path / "texts" / name

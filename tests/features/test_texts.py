@@ -119,7 +119,7 @@ def test_a_hugging_face_data_set_is_streamed(monkeypatch: pytest.MonkeyPatch) ->
         raise AssertionError("read further than it was asked for")
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    monkeypatch.setattr("circuitry.features.activations.texts.unreachable", lambda *_, **__: "")
+    monkeypatch.setattr(texts, "unreachable", lambda *_, **__: "")
     assert list(itertools.islice(documents("owner/name:part"), 2)) == [LONG, SOURCE]
     assert asked == [(("owner/name", "part"), {"split": "train", "streaming": True})]
     assert describe("owner/name:part") == "the Hugging Face data set owner/name:part"
@@ -130,7 +130,7 @@ def test_a_hugging_face_data_set_without_the_extra_or_the_network(monkeypatch: p
         raise ConnectionError("nobody answers\nand more")
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    monkeypatch.setattr("circuitry.features.activations.texts.unreachable", lambda *_, **__: "")
+    monkeypatch.setattr(texts, "unreachable", lambda *_, **__: "")
     with pytest.raises(CircuitryError, match=r"could not be downloaded from the Hub \(nobody answers\). Offline, give a folder"):
         next(documents("owner/name"))
     monkeypatch.setitem(sys.modules, "datasets", None)

@@ -1,7 +1,8 @@
-"""Errors of a user's own code: one line that names the place in the user's file, instead of a traceback through circuitry."""
+"""Mistakes in a user's own files: one line that names the place in the file, instead of a traceback through circuitry."""
 
 from __future__ import annotations
 
+import gzip
 import inspect
 import sysconfig
 import traceback
@@ -59,6 +60,26 @@ def check_takes(what: str, function: Callable[..., Any], names: tuple[str, ...])
         place = f"{_shown(code.co_filename)}:{code.co_firstlineno}: " if code else ""
         takes = f"({', '.join(map(str, signature.parameters.values()))})"
         raise CircuitryError(f"{place}{what} must take {len(names)} arguments, ({', '.join(names)}); it takes {takes}") from None
+
+
+def not_utf8(file: Path) -> str:
+    """What is wrong with a file that is not UTF-8, with the line of its first byte that is not; "" if it is.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> _ = file.write_bytes("one\\ncaf\u00e9".encode("latin-1"))
+    >>> not_utf8(file)
+    'a.txt, line 2: byte 0xe9 is not UTF-8; save the file as UTF-8'
+    """
+    opened: Any = gzip.open if file.suffix == ".gz" else open
+    with opened(file, "rb") as lines:
+        # A byte that belongs to a character is never a line break, so each line can be read alone.
+        for number, line in enumerate(lines, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return f"{file.name}, line {number}: byte {line[error.start]:#04x} is not UTF-8; save the file as UTF-8"
+    return ""
 
 
 def _raised(error: Exception) -> str | None:

@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from .blame import blamed
+from .blame import blamed, not_utf8
 from .errors import CircuitryError, suggest
 
 _PACKAGE = Path(__file__).parent
@@ -39,7 +39,7 @@ def names(kind: str) -> list[str]:
 def load(kind: str, name: str) -> ModuleType:
     """Run the definition ``name``: a shipped one, or the path of a custom file (``./mine.py``).
 
-    Raises CircuitryError if the file does not exist, and with its line if it is no Python or raises anything.
+    Raises CircuitryError if the file does not exist, and with its line if it is not Python or raises anything.
 
     >>> load("graphs", "mamba").ARCHITECTURE.name
     'mamba'
@@ -70,8 +70,16 @@ def _run(kind: str, path: Path, _changed: int) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     # Not by the loader: it keeps bytecode beside the file, which stays in use if an edit within one second leaves the size as it was.
     with blamed("while the file was run"):
-        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
+        exec(compile(_source(path), str(path), "exec", dont_inherit=True), module.__dict__)
     return module
+
+
+def _source(path: Path) -> str:
+    """The text of a Python file. Raises CircuitryError if it is not in UTF-8, or in the encoding that its first lines name."""
+    try:
+        return importlib.util.decode_source(path.read_bytes())
+    except (UnicodeDecodeError, SyntaxError) as error:  # the latter for the first lines, where an encoding may be named
+        raise CircuitryError(not_utf8(path) or f"{path.name}: {error}") from error
 
 
 def constant(kind: str, name: str, constant_name: str) -> object:

@@ -104,7 +104,7 @@ class _WithExample:
     """A command whose help begins with its example, on lines that are not wrapped, so that they can be copied."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        names = []
+        names: list[str] = []
         at = ctx
         while at.parent is not None:
             names.insert(0, at.info_name)

@@ -39,7 +39,7 @@ def unreachable(name: str, revision: str | None = None, kind: str = "model") -> 
     except HFValidationError:
         return ""  # the client says what is wrong with the name
     try:
-        status = hub.get_session().head(url, headers=build_hf_headers(), timeout=SECONDS).status_code
+        status = hub.get_session().head(url, headers=build_hf_headers(), timeout=SECONDS, follow_redirects=False).status_code
     except Exception as error:  # the client's library of HTTP is not the same in all its versions
         reason = " ".join(str(error).split()) or type(error).__name__
         return f"{endpoint} could not be reached within {SECONDS:g} s ({reason})"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..blame import not_utf8
 from ..errors import TaskError, suggest
-from ..store.files import not_utf8
 
 NEEDED = ("clean", "corrupted", "answer", "foil")
 _POSITION = re.compile(r"[A-Z][A-Z0-9_]*")

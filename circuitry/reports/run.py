@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..blame import not_utf8
 from ..drawing.circuit import Circuit
 from ..errors import CircuitryError
 from ..results.table import PatchingTable
-from ..store.files import not_utf8
 
 _NEEDED = ("model", "state", "tables")
 

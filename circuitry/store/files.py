@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import os
 import re
 import shutil
@@ -146,26 +145,6 @@ def _remove(new: Path) -> None:
     """Remove an unfinished file or folder. On a disk that became read-only it stays, and ``sweep`` removes it later."""
     with suppress(OSError):
         shutil.rmtree(new) if new.is_dir() else new.unlink(missing_ok=True)
-
-
-def not_utf8(file: Path) -> str:
-    """What is wrong with a file that is not UTF-8, with the line of its first byte that is not; "" if it is.
-
-    >>> import tempfile
-    >>> file = Path(tempfile.mkdtemp()) / "a.txt"
-    >>> _ = file.write_bytes("one\\ncaf\u00e9".encode("latin-1"))
-    >>> not_utf8(file)
-    'a.txt, line 2: byte 0xe9 is not UTF-8; save the file as UTF-8'
-    """
-    opened: Any = gzip.open if file.suffix == ".gz" else open
-    with opened(file, "rb") as lines:
-        # A byte that belongs to a character is never a line break, so each line can be read alone.
-        for number, line in enumerate(lines, 1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                return f"{file.name}, line {number}: byte {line[error.start]:#04x} is not UTF-8; save the file as UTF-8"
-    return ""
 
 
 def blank(folder: Path) -> bool:

@@ -119,6 +119,7 @@ def test_a_hugging_face_data_set_is_streamed(monkeypatch: pytest.MonkeyPatch) ->
         raise AssertionError("read further than it was asked for")
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    monkeypatch.setattr(texts, "unreachable", lambda *_, **__: "")
     assert list(itertools.islice(documents("owner/name:part"), 2)) == [LONG, SOURCE]
     assert asked == [(("owner/name", "part"), {"split": "train", "streaming": True})]
     assert describe("owner/name:part") == "the Hugging Face data set owner/name:part"
@@ -129,6 +130,7 @@ def test_a_hugging_face_data_set_without_the_extra_or_the_network(monkeypatch: p
         raise ConnectionError("nobody answers\nand more")
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    monkeypatch.setattr(texts, "unreachable", lambda *_, **__: "")
     with pytest.raises(CircuitryError, match=r"could not be downloaded from the Hub \(nobody answers\). Offline, give a folder"):
         next(documents("owner/name"))
     monkeypatch.setitem(sys.modules, "datasets", None)
@@ -169,3 +171,26 @@ def test_the_documentation_is_read_and_not_imported(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path / "nowhere"))
     with pytest.raises(CircuitryError, match="without its sources"):
         manual.manual.__wrapped__()
+
+
+def test_bytes_that_are_not_utf8_are_refused_with_their_line(tmp_path: Path) -> None:
+    """They would be read as other characters, and so as other tokens, without a word."""
+    good, bad = (
+        "A first line of text that is long enough.\n",
+        "Un caf\u00e9 au lait, un th\u00e9, et deux tartines beurr\u00e9es.\n",
+    )
+    line = json.dumps({"text": bad}, ensure_ascii=False) + "\n"
+    for name, before, wrong in (("a.txt", good, bad), ("a.jsonl", json.dumps({"text": good}) + "\n", line)):
+        file = tmp_path / "texts" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes((before * 3000).encode() + wrong.encode("latin-1"))
+        packed = file.with_name(f"{name}.gz")
+        packed.write_bytes(gzip.compress(file.read_bytes()))
+        for source in (file, packed) if name == "a.jsonl" else (file, file.parent):
+            shown = packed.name if source == packed else name
+            with pytest.raises(CircuitryError, match=rf"^{shown}, line 3001: byte 0xe9 is not UTF-8; save the file as UTF-8$"):
+                list(documents(source))
+        file.write_bytes((before * 2).encode() + wrong.encode())
+        assert "caf\u00e9" in list(documents(file))[-1]
+        packed.unlink()
+        file.unlink()

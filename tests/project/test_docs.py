@@ -167,7 +167,7 @@ def test_every_command_is_in_the_reference_with_an_example_that_can_be_read(name
     section = hooks.commands().partition(f"## {name}\n")[2].partition("\n## ")[0]
     for option in COMMANDS[name].params:
         assert all(f"`{text}`" in section for text in option.opts if text.startswith("--") and text != "--help")
-    program, *words = shlex.split(hooks.EXAMPLES[name])
+    program, *words = shlex.split(hooks.EXAMPLES[name].lines[-1])
     assert program == "circuitry" and words[: len(name.split())] == name.split()
     read(words)
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ...blame import not_utf8
 from ...errors import CircuitryError, expected
 from ...models.hub import OFFLINE, unreachable
-from ...store.files import not_utf8
 from .manual import manual
 
 Texts: TypeAlias = str | Path | Iterable[str] | None

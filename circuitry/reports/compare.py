@@ -14,7 +14,7 @@ from ..errors import CircuitryError
 from ..results.compare import Comparison
 from ..store.files import write_whole
 from . import words
-from .page import Experiment, experiments, render
+from .page import EXAMPLES, Experiment, experiments, render, with_examples
 from .picture import picture
 from .roles import CORRESPONDENCE, aligned
 from .run import Run, read_run
@@ -61,7 +61,9 @@ def write_comparison(first: str | Path, second: str | Path, out: str | Path) -> 
     runs = read_run(first), read_run(second)
     target = _free(Path(out), runs)
     write_whole(target / "compare.json", json.dumps(_compared(target, runs)))
-    page = render("compare.html", **_contents(runs, target))
+    contents = _contents(runs, target)
+    shown = [side for pair in contents["pairs"] for side in pair.sides]
+    page = with_examples(render("compare.html", **EXAMPLES, **contents), shown)
     file = target / "compare.html"
     write_whole(file, page)
     return file

@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,9 +19,10 @@ from ..drawing.colours import fill, number
 from ..prompting.record import text
 from ..results.table import PatchingTable
 from ..store.files import write_whole
-from ..thresholds import SIGNIFICANT
+from ..thresholds import OUTLYING, SIGNIFICANT
 from . import words
 from .cells import CellView, Row, cells_of, heat_map, interval, limit, paint
+from .examples import Strip, Token, data, strips, worst
 from .formats import brief, measured, moment, percent, small
 from .nodes import panels
 from .picture import picture
@@ -28,6 +30,11 @@ from .run import Run, read_run
 
 _PICTURES = 2_500_000
 """Figures are put into the page up to this many bytes together, so that it stays under 5 MB; base64 makes them a third larger."""
+_MOST = 4_800_000
+"""A page gets the effects of single examples as long as it has at most this many bytes."""
+_PLACE = '<script type="application/json" id="examples-data">{}</script>'
+EXAMPLES: dict[str, Any] = {"styles": ("style.css", "examples.css"), "script": "run.js", "outlying": OUTLYING}
+"""What ``render`` needs for a page with the macros of ``examples.html``."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,16 @@ class Experiment:
         examples = f"means over {self.table.frame['example'].nunique()} examples"
         return "; ".join(filter(None, [examples, task, *notes]))
 
+    @cached_property
+    def strips(self) -> list[Strip]:
+        """All examples by their mean deviation over the cells, for each set of prompts."""
+        return strips(self.table)
+
+    @cached_property
+    def worst(self) -> list[tuple[Strip, dict[str, Any], list[Token]]]:
+        """The examples that disagree most with the means of all cells."""
+        return worst(self.strips)
+
     @property
     def band(self) -> float:
         """The largest |mean| that 95 % of random nodes do not exceed; NaN without random nodes."""
@@ -109,10 +126,21 @@ def write_report(folder: str | Path) -> Path:
     circuitry.errors.CircuitryError: folder nowhere does not exist; 'circuitry run SUITE --model MODEL' makes one
     """
     run = read_run(folder)
-    page = render("report.html", **_contents(run))
+    contents = _contents(run)
+    page = with_examples(render("report.html", **EXAMPLES, **contents), contents["experiments"])
     target = run.folder / "report.html"
     write_whole(target, page)
     return target
+
+
+def with_examples(page: str, experiments: Sequence[Experiment]) -> str:
+    """A page with the effects of all examples, as far as it stays under 5 MB; ``report.html`` has a place for them.
+
+    >>> with_examples("<p>no place</p>", [])
+    '<p>no place</p>'
+    """
+    tables = ((experiment.number, experiment.table) for experiment in experiments if experiment.strips)
+    return page.replace(_PLACE, _PLACE.replace("{}", data(tables, _MOST - len(page.encode()))), 1)
 
 
 def _contents(run: Run) -> dict[str, Any]:

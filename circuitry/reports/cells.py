@@ -16,6 +16,9 @@ from ..thresholds import SIGNIFICANT
 from .examples import said
 from .formats import percent, small
 
+_DARK, _LOW, _HIGH, _UNKNOWN_ON_DARK = "#252b32", "#ff7a6b", "#6cb8f0", "#3a424b"
+"""On a dark page: the colour of no effect, of the most negative and of the most positive one, and of an effect that is not known."""
+_INK_ON_BRIGHT, _INK_ON_DIM = "#101418", "#e8ebee"
 _SHOWN = ("mean", "se", "low", "high", "normalized", "q", "random_quantile")
 
 
@@ -178,16 +181,43 @@ def limit(values: Iterator[float] | Sequence[float]) -> float:
 
 
 def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
-    """The colours of a cell and of its text, pale if the effect is not significant, so that noise does not catch the eye.
+    """The colours of a cell and of its text, on a light and on a dark page, as CSS.
 
-    >>> paint(-2.0, 2.0), paint(-2.0, 2.0, found=False)
-    (('#b2182b', '#ffffff'), ('#e4aeb5', '#5f5f5f'))
+    They are pale (on a dark page, dim) if the effect is not significant, so that noise does not catch the eye.
+
+    >>> paint(-2.0, 2.0)[0], paint(-2.0, 2.0, found=False)[1]
+    ('light-dark(#b2182b,#ff7a6b)', 'light-dark(#5f5f5f,#a8b0ba)')
     """
-    colour = fill(value, most)
+    light, dark = fill(value, most), _on_dark(value, most)
     if found:
-        return colour, ink(value, most)
-    channels = (round(255 - 0.35 * (255 - int(colour[i : i + 2], 16))) for i in (1, 3, 5))
-    return "#" + "".join(f"{channel:02x}" for channel in channels), PALE_INK
+        return _either(light, dark), _either(ink(value, most), _INK_ON_BRIGHT if _luminance(dark) > 0.18 else _INK_ON_DIM)
+    return _either(mixed("#ffffff", light, 0.35), mixed(_DARK, dark, 0.35)), _either(PALE_INK, "#a8b0ba")
+
+
+def mixed(first: str, second: str, share: float) -> str:
+    """A colour between two, ``share`` of it the second.
+
+    >>> mixed("#ffffff", "#000000", 0.5)
+    '#808080'
+    """
+    pairs = ((int(first[i : i + 2], 16), int(second[i : i + 2], 16)) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in pairs)
+
+
+def _on_dark(value: float, most: float) -> str:
+    """The colour of an effect on a dark page: that of the page's cards at zero, the brighter the larger the effect."""
+    if not math.isfinite(value):
+        return _UNKNOWN_ON_DARK
+    return mixed(_DARK, _LOW if value < 0 else _HIGH, min(abs(value) / most, 1.0))
+
+
+def _luminance(colour: str) -> float:
+    linear = (((int(colour[i : i + 2], 16) / 255 + 0.055) / 1.055) ** 2.4 for i in (1, 3, 5))
+    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def _either(light: str, dark: str) -> str:
+    return f"light-dark({light},{dark})"
 
 
 def interval(cell: CellView) -> str:

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -14,13 +15,16 @@ from ..errors import CircuitryError
 from ..results.compare import Comparison
 from ..store.files import write_whole
 from . import words
+from .cells import CellView
 from .page import EXAMPLES, Experiment, experiments, render, with_examples
 from .picture import picture
-from .roles import CORRESPONDENCE, aligned
+from .roles import CORRESPONDENCE, OTHER, aligned, row_of_table
 from .run import Run, read_run
 
 MOST = 24
 """A comparison shows this many cells, those that differ most; its files have all of them."""
+STRONGEST = 4
+"""A table that only one run has is shown by this many of its cells."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +111,40 @@ def _contents(runs: tuple[Run, Run], out: Path) -> dict[str, Any]:
         "correspondence": CORRESPONDENCE,
         "pictures": [Markup(picture(c, f"circuit-{n}", linked=False)) if c else None for n, c in enumerate(circuits, 1)],
         "offsets": _offsets(runs),
+        "strongest": strongest,
         "pairs": pairs,
-        "alone": [[experiment for experiment in tables if experiment.name not in shared] for tables in sides],
+        "alone": _by_role(runs, [[one for one in tables if one.name not in shared] for tables in sides]),
+        "firsts": (0, len(runs[0].tables)),  # tables of the second run are numbered after those of the first
+        "reports": [_report(run, out) for run in runs],
     }
+
+
+def _by_role(runs: tuple[Run, Run], sides: list[list[Experiment]]) -> list[tuple[str, list[list[Experiment]]]]:
+    """The tables that only one run has, in rows of those that are about the same role."""
+    rows: dict[str, list[list[Experiment]]] = {row: [[], []] for row in (*CORRESPONDENCE, OTHER)}
+    for side, (run, tables) in enumerate(zip(runs, sides, strict=True)):
+        for table in tables:
+            rows[row_of_table(table.table, str(run.provenance.get("architecture", "")))][side].append(table)
+    return [(row, tables) for row, tables in rows.items() if any(tables)]
+
+
+def strongest(experiment: Experiment) -> list[CellView]:
+    """The cells of a table that stand for it: those with the largest normalized effect, first the significant ones.
+
+    >>> import numpy as np
+    >>> from circuitry.results import PatchingTable
+    >>> table = PatchingTable.of([{"layer": n} for n in range(9)], np.ones((9, 2)), np.zeros(2), np.ones(2), "logit")
+    >>> len(strongest(Experiment.of(1, "t", table, [])))
+    4
+    """
+    known = [cell for cell in experiment.cells if cell.mean == cell.mean]
+    return sorted(known, key=lambda cell: (cell.unsure, -abs(cell.normalized)))[:STRONGEST]
+
+
+def _report(run: Run, out: Path) -> str:
+    """The address of a run's own report, seen from the comparison; empty if it has none."""
+    file = run.folder / "report.html"
+    return quote(Path(os.path.relpath(file.resolve(), out.resolve())).as_posix()) if file.is_file() else ""
 
 
 def _names(runs: tuple[Run, Run]) -> tuple[str, str]:

@@ -161,7 +161,9 @@ def data(tables: Iterable[tuple[int, PatchingTable]], room: int) -> str:
     kept: dict[str, str] = {}
     written: list[str] = []
     for number_of_table, table in tables:
-        new = [prompts for n, (_, prompts) in enumerate(table.prompts) if prompts not in (*sets, *(p for _, p in table.prompts[:n]))]
+        new = [
+            prompts for n, (_, prompts) in enumerate(table.prompts) if prompts not in (*sets, *(p for _, p in table.prompts[:n]))
+        ]
         entry, more = _table(table, [*sets, *new]), [_text(prompts.to_data()) for prompts in new]
         room -= (cost := len(entry) + sum(map(len, more)) + 20)
         if room < 0:
@@ -192,4 +194,6 @@ def _short(values: list[int]) -> list[int] | int:
 
 def _text(value: Mapping[str, Any]) -> str:
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", " ").replace("\u2029", " ")
+    return (
+        text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", " ").replace("\u2029", " ")
+    )

@@ -14,7 +14,7 @@ import pandas as pd
 from ..errors import CircuitryError, expected, suggest
 from ..prompting import record
 from ..prompting.texts import PromptTexts
-from . import top_1
+from . import left_out, top_1
 from .statistics import Array
 from .units import KL, SEVERAL, signed
 
@@ -101,6 +101,8 @@ class Measurements:
         provenance = {**first.provenance, **_tasks(tables, axis), axis: list(tables)} | ({"title": title} if title else {})
         if any("top_1" in table.provenance for table in tables.values()):
             provenance["top_1"] = top_1.stacked({value: table.provenance.get("top_1") for value, table in tables.items()})
+        skipped = {value: table.provenance.get("skipped", []) for value, table in tables.items()}
+        provenance |= {"skipped": left_out.stacked(skipped, axis)} if any(skipped.values()) else {}
         baselines = {value: table.random for value, table in tables.items() if table.random is not None}
         frame = _stacked({value: table.frame for value, table in tables.items()}, axis)
         random, prompts = _stacked(baselines, axis) if baselines else None, _prompts(tables, axis)
@@ -168,6 +170,8 @@ class Measurements:
             del provenance["over"], provenance["tasks"]
         if "top_1" in provenance:
             provenance["top_1"] = top_1.selected(provenance["top_1"], value)
+        if provenance.get("skipped"):
+            provenance["skipped"] = left_out.selected(provenance["skipped"], axis, value)
         unit = self.unit_of(value) if axis == "metric" else self.unit
         if axis == "metric":
             provenance = {**provenance, "unit": unit}

@@ -23,6 +23,7 @@ TEST, TWO_SAMPLE_TEST = "sign flips and Johnson's t", "label shuffles and Johnso
 EXACT = 4096
 """A permutation test with at most this many arrangements goes through all of them."""
 _DRAWS, _MOST_DRAWS, _DRAWS_PER_CELL, _BLOCK = 9_999, 99_999, 40, 2048
+_ALL_FLIPS = 12  # examples whose signs are flipped in all ways; with more, random flips reach every q
 _SLACK = 1e-12  # sums of the same numbers in another order differ by rounding; they count as ties
 
 
@@ -271,6 +272,15 @@ def least_discovery(examples: int, cells: int, q: float = SIGNIFICANT) -> int:
     """
     least = 2 / 2**examples if 2**examples <= EXACT else 1 / (1 + draws_for(cells))
     return int(least * cells / q) + 1
+
+
+def enough_examples(cells: int, q: float = SIGNIFICANT) -> int:
+    """The fewest examples with which a single one of so many cells can have an adjusted p below ``q``.
+
+    >>> enough_examples(1), enough_examples(80)
+    (6, 13)
+    """
+    return next((n for n in range(1, _ALL_FLIPS + 1) if least_discovery(n, cells, q) == 1), _ALL_FLIPS + 1)
 
 
 def random_means(random: pd.DataFrame, axes: Sequence[str]) -> tuple[list[str], dict[tuple[Hashable, ...], Array]]:

@@ -17,7 +17,7 @@ from ..prompting.record import text
 from ..prompting.texts import PromptTexts
 from ..store.files import write_csv, write_whole
 from ..thresholds import SIGNIFICANT
-from . import examples, statistics, writing
+from . import examples, left_out, statistics, writing
 from .labels import Labels, fixed, labels_of
 from .significance import Assessed
 from .top_1 import below_threshold
@@ -79,6 +79,7 @@ class PatchingTable(Assessed):
             notes.append(f"random nodes: median |mean| {middle:.2g}, at most {most:.2g} over {draws}")
         if below := below_threshold(self.provenance.get("top_1")):
             notes.append(below)
+        notes += left_out.said(self.provenance.get("skipped") or [])
         if checked := self.provenance.get("verified"):
             notes.append(str(checked))
         return notes

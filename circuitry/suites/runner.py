@@ -14,6 +14,7 @@ from .. import content
 from ..errors import CircuitryError, no_effect, suggest, whole
 from ..executing.open import DEFAULT, choice
 from ..models.model import Model
+from ..patching.code import call, changed
 from ..patching.provenance import inputs, model_record, versions
 from ..prompting.task import Task, task
 from ..reports.page import write_report
@@ -92,6 +93,8 @@ def run(
     if fresh and out is None:
         raise no_effect("fresh", True, "without out= a run has no folder", "give out=, or leave fresh out")
     chosen = name if isinstance(name, Suite) else suite(name)
+    asked_for = {"out": out, "examples": examples, "seed": seed, "fresh": fresh, "discover": discover}
+    code = call("run", model, name, changed(run, asked_for, ()) | options)
     patching = {k: options.pop(k) for k in _PATCH if k in options}
     task_options = task(chosen.task).options
     settings, asked = chosen.split(options, task_options)
@@ -101,6 +104,7 @@ def run(
     record = _record(
         source, chosen, model, posed, {**settings, **({"discover": verified} if verified else {})}, patching, command
     )
+    record |= {} if command else {"python": code}
     folder = RunFolder.open(Path(out), f"{chosen.name}-{plain(model.name)}", record, fresh=fresh) if out is not None else None
     if folder and folder.complete:
         say(f"{folder.path} is complete; fresh=True (--fresh) would run it again in a new folder")

@@ -6,6 +6,8 @@
   const tables = {};
   for (const [number, table] of Object.entries(data.tables ?? {})) tables[number] = { ...table, effects: floats(table.effects) };
 
+  const NAMES = ["example", "effect", "deviation", "z"];
+
   function element(name, className = "", ...children) {
     const made = document.createElement(name);
     if (className) made.className = className;
@@ -87,7 +89,11 @@
   function list(rows, prompts) {
     const body = element("tbody");
     for (const row of rows) {
-      const line = element("tr", Math.abs(row.z) >= data.outlying ? "out" : "", ...[row.example, signed(row.effect), signed(row.deviation), signed(row.z)].map((text) => element("td", "number", String(text))));
+      const line = element("tr", Math.abs(row.z) >= data.outlying ? "out" : "", ...NAMES.map((name) => {
+        const entry = element("td", "number", name === "example" ? String(row.example) : signed(row[name]));
+        entry.dataset.name = name;
+        return entry;
+      }));
       line.append(element("td", "", prompts ? prompt(prompts, row.example) : ""));
       body.append(line);
     }
@@ -114,7 +120,7 @@
     const rows = rowsOf(table, Number(index));
     if (!rows.length) return place.append(element("p", "muted", "This cell was not measured."));
     const sorted = [...rows].sort((a, b) => Math.abs(b.deviation) - Math.abs(a.deviation));
-    const heads = ["example", "effect", "deviation", "z"].map((text) => element("th", "number", text));
+    const heads = NAMES.map((text) => element("th", "number", text));
     const shown = element("table", "plain strays", element("thead", "", element("tr", "", ...heads, element("th", "", "prompt: clean, below it the corrupted token"))), list(sorted.slice(0, data.worst), prompts));
     const more = button(`Show all ${rows.length}`, () => { shown.tBodies[0].replaceWith(list(sorted, prompts)); more.remove(); });
     place.append(element("p", "muted", `Deviation from the mean effect, ${signed(mean(rows.map((row) => row.effect)))} (${table.unit}), of each of ${rows.length} examples`), bars(rows), element("div", "scroll", shown));

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -44,6 +44,24 @@ class PromptTexts:
 
     def __len__(self) -> int:
         return len(self.clean)
+
+    def placed(self, numbers: Sequence[int]) -> Self:
+        """The same prompts as the examples with these numbers, if they are a part of a task's; the examples between are empty.
+
+        >>> PromptTexts([[1]], [[2]], [1], [2], {"B": [0]}, {}).placed([2]).clean
+        [[], [], [1]]
+        """
+        total = max(numbers, default=-1) + 1
+
+        def spread(values: list[Any], empty: Any) -> list[Any]:
+            spaced = [empty] * total
+            for number, value in zip(numbers, values, strict=True):
+                spaced[number] = value
+            return spaced
+
+        sides = (spread(side, []) for side in (self.clean, self.corrupted))
+        ends = (spread(ids, -1) for ids in (self.answer, self.foil))
+        return type(self)(*sides, *ends, {name: spread(at, -1) for name, at in self.where.items()}, self.tokens)
 
     def text(self, example: int, part: str) -> str:
         """The "answer" or the "foil" of an example, or its "clean" or "corrupted" prompt, as text.

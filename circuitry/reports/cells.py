@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..drawing.colours import PALE_INK, fill, ink, number
+from ..drawing.colours import fill, ink, number
 from ..results.measurements import merged
 from ..results.table import PatchingTable
 from ..thresholds import SIGNIFICANT
@@ -18,7 +18,8 @@ from .formats import percent, small
 
 _DARK, _LOW, _HIGH, _UNKNOWN_ON_DARK = "#252b32", "#ff7a6b", "#6cb8f0", "#3a424b"
 """On a dark page: the colour of no effect, of the most negative and of the most positive one, and of an effect that is not known."""
-_INK_ON_BRIGHT, _INK_ON_DIM = "#101418", "#e8ebee"
+_INK_ON_BRIGHT, _INK_ON_DIM = "#000000", "#ffffff"
+_INK_ON_PALE, _INK_ON_FAINT = "#4c4c4c", "#c8cfd7"
 _SHOWN = ("mean", "se", "low", "high", "normalized", "q", "random_quantile")
 
 
@@ -186,12 +187,12 @@ def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
     They are pale (on a dark page, dim) if the effect is not significant, so that noise does not catch the eye.
 
     >>> paint(-2.0, 2.0)[0], paint(-2.0, 2.0, found=False)[1]
-    ('light-dark(#b2182b,#ff7a6b)', 'light-dark(#5f5f5f,#a8b0ba)')
+    ('light-dark(#b2182b,#ff7a6b)', 'light-dark(#4c4c4c,#c8cfd7)')
     """
     light, dark = fill(value, most), _on_dark(value, most)
     if found:
         return _either(light, dark), _either(ink(value, most), _INK_ON_BRIGHT if _luminance(dark) > 0.18 else _INK_ON_DIM)
-    return _either(mixed("#ffffff", light, 0.35), mixed(_DARK, dark, 0.35)), _either(PALE_INK, "#a8b0ba")
+    return _either(mixed("#ffffff", light, 0.35), mixed(_DARK, dark, 0.3)), _either(_INK_ON_PALE, _INK_ON_FAINT)
 
 
 def mixed(first: str, second: str, share: float) -> str:

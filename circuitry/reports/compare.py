@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from ..errors import CircuitryError
 from ..results.compare import Comparison
+from ..results.recorded import paths_of
 from ..store.files import write_whole
 from . import words
 from .cells import CellView
@@ -138,7 +139,12 @@ def strongest(experiment: Experiment) -> list[CellView]:
     4
     """
     known = [cell for cell in experiment.cells if cell.mean == cell.mean]
-    return sorted(known, key=lambda cell: (cell.unsure, -abs(cell.normalized)))[:STRONGEST]
+    known.sort(key=lambda cell: (cell.unsure, -abs(cell.normalized)))
+    of_path = {axis for path in paths_of(experiment.table.provenance).values() for axis in path.axes}
+    places: dict[Any, CellView] = {}  # of a node at several distances of the task only the strongest cell
+    for cell in known:
+        places.setdefault(tuple(value for axis, value in cell.values.items() if axis in of_path) or cell.anchor, cell)
+    return list(places.values())[:STRONGEST]
 
 
 def _report(run: Run, out: Path) -> str:

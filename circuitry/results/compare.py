@@ -35,7 +35,7 @@ class Comparison:
     (test of no difference) and ``q`` (adjusted for false discoveries over all cells; NaN where p is below 0.05 but could be due to
     outliers that are missing among the examples). ``names`` say which table is which, ``unit`` what the numbers are, ``method``
     how the examples were compared, ``missing`` which cells only one table has, and ``outliers`` how far examples lie from each
-    other, over all cells.
+    other, over all cells. ``too_few`` says so if the examples cannot show that a single cell differs.
     """
 
     frame: pd.DataFrame
@@ -47,6 +47,7 @@ class Comparison:
     level: float
     missing: list[str]
     outliers: Outliers
+    too_few: str = ""
 
     def significant(self, q: float = SIGNIFICANT) -> pd.Series:
         """Which cells differ, with an adjusted p below ``q``.
@@ -80,7 +81,8 @@ class Comparison:
         >>> one.compare(two).notes
         ['no q for 1 cell: 16 effects are too few to tell how skewed they are, 90 are enough']
         """
-        return [*statistics.withheld(self.frame, self.outliers), *self.missing]
+        few = [self.too_few] if self.too_few else []
+        return [*few, *statistics.withheld(self.frame, self.outliers), *self.missing]
 
     def __repr__(self) -> str:
         return f"{' and '.join(self.names)}\n{writing.plain(*self._cells(2))}\n({self.caption()})"
@@ -191,7 +193,16 @@ def compare(
     names = told_apart(first.provenance, second.provenance)
     alone = [[cell for cell in place if cell not in set(shared)] for place in places]
     missing = [f"only in {name}: {_some(cells)}" for name, cells in zip(names, alone, strict=True) if cells]
-    return Comparison(frame, first.axes, unit, names, paired, method, level, missing, outliers)
+    few = _too_few(counts[0], counts[1], int(frame["p"].notna().sum()), paired)
+    return Comparison(frame, first.axes, unit, names, paired, method, level, missing, outliers, few)
+
+
+def _too_few(first: int, second: int, cells: int, paired: bool) -> str:
+    least = statistics.least_discovery(first, cells) if paired else statistics.least_difference(first, second, cells)
+    if not cells or least <= 1:
+        return ""
+    some = f"fewer than {least} differences of {cells}" if least <= cells else f"any difference in {writing.count(cells, 'cell')}"
+    return f"too few examples to show {some}"
 
 
 def _check(first: Measurements, second: Measurements, by: str) -> None:

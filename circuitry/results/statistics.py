@@ -283,6 +283,31 @@ def enough_examples(cells: int, q: float = SIGNIFICANT) -> int:
     return next((n for n in range(1, _ALL_FLIPS + 1) if least_discovery(n, cells, q) == 1), _ALL_FLIPS + 1)
 
 
+def all_or_none(examples: int, cells: int, q: float = SIGNIFICANT) -> str:
+    """Says that examples are too few to show a single cell of so many; "" if they are enough.
+
+    >>> print(all_or_none(6, 48))
+    6 examples can show 31 significant cells of 48 or none; 12 examples can show one
+    >>> all_or_none(24, 48)
+    ''
+    """
+    needed = least_discovery(examples, cells, q)
+    some = f"{needed} significant cells of {cells} or none" if needed <= cells else f"nothing significant in {cells} cells"
+    return "" if needed <= 1 else f"{examples} examples can show {some}; {enough_examples(cells, q)} examples can show one"
+
+
+def least_difference(first: int, second: int, cells: int, q: float = SIGNIFICANT) -> int:
+    """As ``least_discovery``, for the difference of two samples of so many examples each.
+
+    >>> least_difference(3, 3, 1), least_difference(16, 16, 100)
+    (3, 1)
+    """
+    arrangements = math.comb(first + second, first)
+    exact = (1 + (first == second)) / arrangements  # of two samples of one size the mirrored arrangement is as extreme
+    least = exact if arrangements <= EXACT else 1 / (1 + draws_for(cells))
+    return int(least * cells / q) + 1
+
+
 def random_means(random: pd.DataFrame, axes: Sequence[str]) -> tuple[list[str], dict[tuple[Hashable, ...], Array]]:
     """The axes that ``random`` also has, and the |mean effect| of each random draw, by the values of these axes.
 

@@ -19,6 +19,7 @@ import pandas as pd
 from ..drawing.circuit import Circuit
 from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
+from ..results.table import PatchingTable
 from ..results.writing import count
 from ..thresholds import KEY_EFFECT
 from .heads import Head

@@ -13,6 +13,7 @@ from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
 from ..evidence.write_profile import position_name
 from ..results.split_cells import split_cells
+from ..results.table import PatchingTable
 from ..results.writing import count
 from .keys import keys
 from .result import Component, Picture, SuiteResult, Summary
@@ -38,7 +39,7 @@ def run(study: Study) -> SuiteResult:
     title, note = "State of every layer, by position", f"At {end} a state has everything that the answer can read."
     states = study.keep("state_by_position", study.patch(title, path, position=AROUND), note)
     last = states.select("position", end)
-    layers, effects = keys(last), last.normalized()
+    layers = keys(last)
     if not layers:
         return _nothing(study, pictures, last)
     taken = {token: study.offsets(token, reach, corruption=token) for token, reach in TOKENS.items()}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..results.statistics import enough_examples, least_discovery
+from ..results.statistics import all_or_none, least_discovery
 from ..results.table import PatchingTable
 from ..results.writing import count
 from ..thresholds import KEY_EFFECT, MOST_KEYS, SIGNIFICANT
@@ -52,16 +52,13 @@ def too_few(table: PatchingTable) -> str:
     >>> cells, effects = [{"layer": n} for n in range(48)], np.zeros((48, 6))
     >>> effects[0] = 1.0
     >>> print(too_few(PatchingTable.of(cells, effects, np.zeros(6), np.ones(6), "logit")))
-    6 examples can show 31 significant cells of 48 or none, and 1 cell has at least 5% of the whole effect; 12 examples can show one
+    6 examples can show 31 significant cells of 48 or none; 12 examples can show one; 1 cell has at least 5% of the whole effect
     """
     described, strong = table.statistics(), table.normalized() >= KEY_EFFECT
     examples, tested = table.frame["example"].nunique(), int(described["p"].notna().sum())
     needed, large = least_discovery(examples, tested), int(strong.sum())
     if table.can_show(SIGNIFICANT) and needed > max(1, large):
         have = f"{count(large, 'cell')} {'has' if large == 1 else 'have'} at least {KEY_EFFECT:.0%} of the whole effect"
-        return (
-            f"{examples} examples can show {needed} significant cells of {tested} or none, and {have}; "
-            f"{enough_examples(tested)} examples can show one"
-        )
+        return f"{all_or_none(examples, tested)}; {have}"
     hidden = int((strong & (described["p"] < SIGNIFICANT) & described["q"].isna()).sum()) if table.outliers.enough else 0
     return f"{examples} examples are too few for effects this skewed: {count(hidden, 'large cell')} without a q" if hidden else ""

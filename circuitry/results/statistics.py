@@ -278,7 +278,7 @@ def enough_examples(cells: int, q: float = SIGNIFICANT) -> int:
     """The fewest examples with which a single one of so many cells can have an adjusted p below ``q``.
 
     >>> enough_examples(1), enough_examples(80)
-    (6, 13)
+    (6, 12)
     """
     return next((n for n in range(1, _ALL_FLIPS + 1) if least_discovery(n, cells, q) == 1), _ALL_FLIPS + 1)
 
@@ -287,7 +287,7 @@ def all_or_none(examples: int, cells: int, q: float = SIGNIFICANT) -> str:
     """Says that examples are too few to show a single cell of so many; "" if they are enough.
 
     >>> print(all_or_none(6, 48))
-    6 examples can show 31 significant cells of 48 or none; 12 examples can show one
+    6 examples can show 31 significant cells of 48 or none; 11 examples can show one
     >>> all_or_none(24, 48)
     ''
     """

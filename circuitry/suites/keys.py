@@ -52,7 +52,7 @@ def too_few(table: PatchingTable) -> str:
     >>> cells, effects = [{"layer": n} for n in range(48)], np.zeros((48, 6))
     >>> effects[0] = 1.0
     >>> print(too_few(PatchingTable.of(cells, effects, np.zeros(6), np.ones(6), "logit")))
-    6 examples can show 31 significant cells of 48 or none; 12 examples can show one; 1 cell has at least 5% of the whole effect
+    6 examples can show 31 significant cells of 48 or none; 11 examples can show one; 1 cell has at least 5% of the whole effect
     """
     described, strong = table.statistics(), table.normalized() >= KEY_EFFECT
     examples, tested = table.frame["example"].nunique(), int(described["p"].notna().sum())

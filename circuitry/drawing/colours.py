@@ -23,6 +23,11 @@ INK, DARK, EDGE, GREY, LINE, PALE, FAINT = "#222222", "#444444", "#555555", "#66
 """Text and lines, from dark to light."""
 PALE_INK = "#5f5f5f"
 """Text on the pale colour of an effect that is not significant."""
+PAPER = "#ffffff"
+NONE_ON_DARK, LOW_ON_DARK, HIGH_ON_DARK, UNKNOWN_ON_DARK = "#252b32", "#ff7a6b", "#6cb8f0", "#3a424b"
+"""On a dark page: the colour of no effect, of the most negative and of the most positive one, and of an effect that is not known."""
+INK_ON_BRIGHT, INK_ON_DIM, INK_ON_PALE, INK_ON_FAINT = "#000000", "#ffffff", "#4c4c4c", "#c8cfd7"
+"""Text of a page's cells: on bright and dim ones of a dark page; on what is not significant, of a light and of a dark page."""
 
 
 def fill(effect: float, limit: float) -> str:

@@ -35,12 +35,14 @@ class PromptTexts:
         >>> PromptTexts.of(task.prompts(model.vocabulary), model.vocabulary).text(0, "answer")
         ' Edward'
         """
-        ends = [int(end) for end in prompts.stops]
-        sides = [[row[:end].tolist() for row, end in zip(side, ends, strict=True)] for side in (prompts.clean, prompts.corrupted)]
+        clean, corrupted = (
+            [row[: int(end)].tolist() for row, end in zip(side, prompts.stops, strict=True)]
+            for side in (prompts.clean, prompts.corrupted)
+        )
         answer, foil = prompts.answer.tolist(), prompts.foil.tolist()
-        used = sorted({token for rows in (*sides[0], *sides[1], answer, foil) for token in rows})
+        used = sorted({token for ids in (*clean, *corrupted, answer, foil) for token in ids})
         where = {name: at.tolist() for name, at in prompts.where.items()}
-        return cls(*sides, answer, foil, where, {token: vocabulary.decode(token) for token in used})
+        return cls(clean, corrupted, answer, foil, where, {token: vocabulary.decode(token) for token in used})
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -59,9 +61,9 @@ class PromptTexts:
                 spaced[number] = value
             return spaced
 
-        sides = (spread(side, []) for side in (self.clean, self.corrupted))
-        ends = (spread(ids, -1) for ids in (self.answer, self.foil))
-        return type(self)(*sides, *ends, {name: spread(at, -1) for name, at in self.where.items()}, self.tokens)
+        where = {name: spread(at, -1) for name, at in self.where.items()}
+        clean, corrupted = spread(self.clean, []), spread(self.corrupted, [])
+        return type(self)(clean, corrupted, spread(self.answer, -1), spread(self.foil, -1), where, self.tokens)
 
     def text(self, example: int, part: str) -> str:
         """The "answer" or the "foil" of an example, or its "clean" or "corrupted" prompt, as text.

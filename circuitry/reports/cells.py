@@ -9,17 +9,26 @@ from typing import Any
 
 import pandas as pd
 
-from ..drawing.colours import fill, ink, number
+from ..drawing.colours import (
+    HIGH_ON_DARK,
+    INK_ON_BRIGHT,
+    INK_ON_DIM,
+    INK_ON_FAINT,
+    INK_ON_PALE,
+    LOW_ON_DARK,
+    NONE_ON_DARK,
+    PAPER,
+    UNKNOWN_ON_DARK,
+    fill,
+    ink,
+    number,
+)
 from ..results.measurements import merged
 from ..results.table import PatchingTable
 from ..thresholds import SIGNIFICANT
 from .examples import said
 from .formats import percent, small
 
-_DARK, _LOW, _HIGH, _UNKNOWN_ON_DARK = "#252b32", "#ff7a6b", "#6cb8f0", "#3a424b"
-"""On a dark page: the colour of no effect, of the most negative and of the most positive one, and of an effect that is not known."""
-_INK_ON_BRIGHT, _INK_ON_DIM = "#000000", "#ffffff"
-_INK_ON_PALE, _INK_ON_FAINT = "#4c4c4c", "#c8cfd7"
 _SHOWN = ("mean", "se", "low", "high", "normalized", "q", "random_quantile")
 
 
@@ -191,8 +200,8 @@ def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
     """
     light, dark = fill(value, most), _on_dark(value, most)
     if found:
-        return _either(light, dark), _either(ink(value, most), _INK_ON_BRIGHT if _luminance(dark) > 0.18 else _INK_ON_DIM)
-    return _either(mixed("#ffffff", light, 0.35), mixed(_DARK, dark, 0.3)), _either(_INK_ON_PALE, _INK_ON_FAINT)
+        return _either(light, dark), _either(ink(value, most), INK_ON_BRIGHT if _luminance(dark) > 0.18 else INK_ON_DIM)
+    return _either(mixed(PAPER, light, 0.35), mixed(NONE_ON_DARK, dark, 0.3)), _either(INK_ON_PALE, INK_ON_FAINT)
 
 
 def mixed(first: str, second: str, share: float) -> str:
@@ -208,8 +217,8 @@ def mixed(first: str, second: str, share: float) -> str:
 def _on_dark(value: float, most: float) -> str:
     """The colour of an effect on a dark page: that of the page's cards at zero, the brighter the larger the effect."""
     if not math.isfinite(value):
-        return _UNKNOWN_ON_DARK
-    return mixed(_DARK, _LOW if value < 0 else _HIGH, min(abs(value) / most, 1.0))
+        return UNKNOWN_ON_DARK
+    return mixed(NONE_ON_DARK, LOW_ON_DARK if value < 0 else HIGH_ON_DARK, min(abs(value) / most, 1.0))
 
 
 def _luminance(colour: str) -> float:

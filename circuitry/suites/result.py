@@ -71,7 +71,7 @@ class Summary:
     of their kind frozen; NaN if not measured. ``offsets`` maps "B", "B+1" ... to the share of the information about the token
     that is written there (paper section 6.3); the shares sum to 1. It is empty if no write position was found, None if not
     measured. ``offset`` is the position with the largest share. ``verdict`` has one finding on each line. ``undecided`` says why the examples
-    are too few for a finding; without components this does not mean that there is no circuit.
+    are too few for a finding; without components a circuit may still exist.
     """
 
     model: str

@@ -201,7 +201,7 @@ class Study:
     def nothing(self, what: str, circuit: str, table: PatchingTable, baseline: dict[str, float] | None = None) -> Summary:
         """The summary if no cell of the suite's main table passes the thresholds; says so if the examples are too few to tell."""
         few, most = too_few(table), table.normalized().max()
-        conclusion = f"too few examples to say that there is no {circuit} circuit" if few else f"no {circuit} circuit was found"
+        conclusion = f"too few examples to say whether an {circuit} circuit exists" if few else f"no {circuit} circuit was found"
         notes = [f"no {what} has {self.rule()} (the most is {most:.1%}): {conclusion}", *self.caveats(table)]
         return self.summary([], notes, explained=0.0, baseline=baseline, undecided=few)
 

@@ -77,7 +77,7 @@ def test_too_few_examples_are_not_taken_for_no_finding() -> None:
     assert too_few(table([[1.0] * 16, *np.zeros((47, 16))])) == "", "with 16 a single cell can be shown"
     study = Study(random_model("mamba"), ct.task("induction", examples=6), tables={"states": one_of_48})
     summary = study.nothing("state", "induction", one_of_48, {})
-    assert "too few examples to say that there is no induction circuit" in summary.notes[0]
+    assert "too few examples to say whether an induction circuit exists" in summary.notes[0]
     assert "too few examples to tell: 6 examples" in summary.text() and "    nothing\n" not in summary.text()
     assert in_words(json.loads(summary.to_json()))[0].startswith("Too few examples to tell: 6 examples can show 31")
     assert Summary.from_json(summary.to_json()).undecided == summary.undecided

@@ -109,11 +109,7 @@ class Discovery:
         axes = (self.level, "position", "measure")
         frame, unit = pd.concat(columns, ignore_index=True), self.question.metric.unit
         asked_of = {"attribution": self.question, **({"exact": self.confirming} if self.exact else {})}
-        prompts = tuple(({"measure": measure}, self._texts(asked)) for measure, asked in asked_of.items())
-        return PatchingTable(frame, axes, unit, self.provenance, prompts=prompts)
-
-    def _texts(self, asked: Question) -> PromptTexts:
-        return PromptTexts.of(asked.prompts, asked.model.vocabulary).placed(asked.numbers.tolist())
+        return PatchingTable(frame, axes, unit, self.provenance, prompts=_prompts(asked_of))
 
     def _ends(self, asked: Question) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return self.ends[0][asked.numbers], self.ends[1][asked.numbers]
@@ -294,6 +290,15 @@ class Discovery:
         shown = self.ranking.head(12)
         lines.append(shown.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
         return "\n".join(lines)
+
+
+def _prompts(asked_of: Mapping[str, Question]) -> tuple[tuple[dict[str, Any], PromptTexts], ...]:
+    """The prompts of each measure, as examples of the task; none for a discovery that was read without its model."""
+    try:
+        texts = {m: PromptTexts.of(asked.prompts, asked.model.vocabulary) for m, asked in asked_of.items()}
+    except CircuitryError:
+        return ()
+    return tuple(({"measure": m}, texts[m].placed(asked.numbers.tolist())) for m, asked in asked_of.items())
 
 
 def _agreement(rows: pd.DataFrame) -> dict[str, float]:

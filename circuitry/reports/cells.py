@@ -223,7 +223,7 @@ def _on_dark(value: float, most: float) -> str:
 
 def _luminance(colour: str) -> float:
     linear = (((int(colour[i : i + 2], 16) / 255 + 0.055) / 1.055) ** 2.4 for i in (1, 3, 5))
-    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return float(sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True)))
 
 
 def _either(light: str, dark: str) -> str:

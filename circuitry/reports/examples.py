@@ -99,7 +99,9 @@ def worst(strips: Sequence[Strip]) -> list[tuple[Strip, dict[str, Any], list[Tok
     >>> [row["example"] for _, row, _ in worst(strips(table))]
     [2, 0, 1]
     """
-    rows = [(strip, row) for strip in strips for row in strip.frame[:WORST].to_dict("records")]
+    rows: list[tuple[Strip, dict[str, Any]]] = [
+        (strip, {str(k): v for k, v in row.items()}) for strip in strips for row in strip.frame[:WORST].to_dict("records")
+    ]
     rows.sort(key=lambda pair: -abs(pair[1]["z"]) if np.isfinite(pair[1]["z"]) else 0.0)
     return [(strip, row, tokens(strip.prompts, int(row["example"]))) for strip, row in rows[:WORST]]
 

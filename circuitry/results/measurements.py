@@ -74,7 +74,7 @@ class Measurements:
         columns["example"] = np.tile(np.arange(examples), len(cells))
         columns["effect"] = effect.ravel()
         columns |= {name: np.broadcast_to(values, effect.shape).ravel() for name, values in (("base", base), ("source", source))}
-        texts = (({}, prompts),) if prompts else ()
+        texts: tuple[tuple[dict[str, Any], PromptTexts], ...] = (({}, prompts),) if prompts else ()
         return cls(pd.DataFrame(columns).infer_objects(), axes, unit, provenance or {}, random, texts)
 
     @classmethod

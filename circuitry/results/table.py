@@ -199,7 +199,12 @@ class PatchingTable(Assessed):
         >>> PatchingTable.from_json(folder / "t.json").axes
         ('layer',)
         """
-        data = {"provenance": self.provenance, "axes": self.axes, "unit": self.unit, "rows": self.frame.to_dict("list")}
+        data: dict[str, Any] = {
+            "provenance": self.provenance,
+            "axes": self.axes,
+            "unit": self.unit,
+            "rows": self.frame.to_dict("list"),
+        }
         if self.random is not None:
             data["random"] = self.random.to_dict("list")
         if self.prompts:

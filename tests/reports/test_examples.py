@@ -98,7 +98,7 @@ def test_the_worst_of_several_sets_of_prompts() -> None:
 def test_text_on_a_cell_can_be_read_on_light_and_dark_pages() -> None:
     def luminance(colour: str) -> float:
         linear = (((int(colour[i : i + 2], 16) / 255 + 0.055) / 1.055) ** 2.4 for i in (1, 3, 5))
-        return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+        return float(sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True)))
 
     for value in np.linspace(-2, 2, 41):
         for found in (True, False):

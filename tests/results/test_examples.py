@@ -68,7 +68,7 @@ def test_missing_examples_keep_their_place() -> None:
     made = table([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     part = PatchingTable(made.frame.drop(index=[1]), made.axes, made.unit)
     numbers, values = aligned(part)
-    assert numbers == [0, 1, 2] and np.array_equal(values, [[1, np.nan, 3], [4, 5, 6]], equal_nan=True)
+    assert numbers == [0, 1, 2] and np.array_equal(values, np.array([[1, np.nan, 3], [4, 5, 6]]), equal_nan=True)
     assert len(part.outlying()) == 3
 
 

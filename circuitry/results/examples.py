@@ -46,7 +46,7 @@ def robust_z(values: Array) -> Array:
         return np.full(len(values), np.nan)
     away = values - np.nanmedian(values)
     spread = _NORMAL * np.nanmedian(np.abs(away)) or _NORMAL_MEAN * np.nanmean(np.abs(away))
-    return away / spread if spread else away * 0
+    return np.asarray(away / spread if spread else away * 0)
 
 
 def strays(table: Measurements) -> tuple[list[int], Array]:
@@ -93,7 +93,7 @@ def by_prompts(table: Measurements) -> list[tuple[dict[str, Any], PromptTexts | 
     """
     if not table.prompts:
         return [({}, None, table)]
-    parts = []
+    parts: list[tuple[dict[str, Any], PromptTexts | None, Measurements]] = []
     for values, prompts in table.prompts:
         part = table
         for axis, value in values.items():

@@ -34,6 +34,11 @@ ON_DARK_PAGE = {AGAINST: "#f0707c", TOWARDS: "#6fb0ea"}
 """Arrows on a dark page."""
 NOT_TURNED = frozenset({ON_PALE, ON_DARK, FAINT_ON_PALE, FAINT_ON_DARK, PALE_INK, UNKNOWN, STREAM_FILL, "#f7f7f7"})
 """Fills without a hue that stay on a dark page: text on cells, and cells with text on them."""
+PAPER = "#ffffff"
+NONE_ON_DARK, LOW_ON_DARK, HIGH_ON_DARK, UNKNOWN_ON_DARK = "#252b32", "#ff7a6b", "#6cb8f0", "#3a424b"
+"""On a dark page: the colour of no effect, of the most negative and of the most positive one, and of an effect that is not known."""
+INK_ON_BRIGHT, INK_ON_DIM, INK_ON_PALE, INK_ON_FAINT = "#000000", "#ffffff", "#4c4c4c", "#c8cfd7"
+"""Text of a page's cells: on bright and dim ones of a dark page; on what is not significant, of a light and of a dark page."""
 
 
 def fill(effect: float, limit: float) -> str:
@@ -64,16 +69,43 @@ def ink(effect: float, limit: float) -> str:
 
 
 def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
-    """The colours of a cell and of its text, pale if the effect is not significant, so that noise does not catch the eye.
+    """The colours of a cell and of its text, on a light and on a dark page, as CSS.
 
-    >>> paint(-2.0, 2.0), paint(-2.0, 2.0, found=False)
-    (('#b2182b', '#ffffff'), ('#e4aeb5', '#4a4a4a'))
+    They are pale (on a dark page, dim) if the effect is not significant, so that noise does not catch the eye.
+
+    >>> paint(-2.0, 2.0)[0], paint(-2.0, 2.0, found=False)[1]
+    ('light-dark(#b2182b,#ff7a6b)', 'light-dark(#4c4c4c,#c8cfd7)')
     """
-    colour = fill(value, most)
+    light, dark = fill(value, most), _on_dark(value, most)
     if found:
-        return colour, ink(value, most)
-    channels = (round(255 - 0.35 * (255 - int(colour[i : i + 2], 16))) for i in (1, 3, 5))
-    return "#" + "".join(f"{channel:02x}" for channel in channels), PALE_INK
+        return _either(light, dark), _either(ink(value, most), INK_ON_BRIGHT if _luminance(dark) > 0.18 else INK_ON_DIM)
+    return _either(mixed(PAPER, light, 0.35), mixed(NONE_ON_DARK, dark, 0.3)), _either(INK_ON_PALE, INK_ON_FAINT)
+
+
+def mixed(first: str, second: str, share: float) -> str:
+    """A colour between two, ``share`` of it the second.
+
+    >>> mixed("#ffffff", "#000000", 0.5)
+    '#808080'
+    """
+    pairs = ((int(first[i : i + 2], 16), int(second[i : i + 2], 16)) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in pairs)
+
+
+def _on_dark(value: float, most: float) -> str:
+    """The colour of an effect on a dark page: that of the page's cards at zero, the brighter the larger the effect."""
+    if not math.isfinite(value):
+        return UNKNOWN_ON_DARK
+    return mixed(NONE_ON_DARK, LOW_ON_DARK if value < 0 else HIGH_ON_DARK, min(abs(value) / most, 1.0))
+
+
+def _luminance(colour: str) -> float:
+    linear = (((int(colour[i : i + 2], 16) / 255 + 0.055) / 1.055) ** 2.4 for i in (1, 3, 5))
+    return float(sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True)))
+
+
+def _either(light: str, dark: str) -> str:
+    return f"light-dark({light},{dark})"
 
 
 def arrow_colour(effect: float) -> str:

@@ -23,3 +23,6 @@ FEATURES_INSIDE = 0.9
 """The share of the features whose differences of MPPC lie in the interval that is reported (the paper's section 4.4)."""
 EFFECTS_APART = 0.01
 """Matched features act differently if their normalized effects differ by at least this, and q is below SIGNIFICANT."""
+OUTLYING = 3.5
+"""An example is marked if its robust z (the distance from the median in units of 1.4826 times the median absolute deviation) is at
+least this far from zero, as Iglewicz and Hoaglin (1993) propose."""

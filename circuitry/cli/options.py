@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
@@ -282,7 +283,7 @@ def check_suffix(out: Path | None, kind: str, suffixes: Iterable[str]) -> None:
 
 def typed() -> str:
     """The command line as it was given, for the record."""
-    return " ".join(["circuitry", *(f'"{a}"' if " " in a else a for a in sys.argv[1:])])
+    return shlex.join(["circuitry", *sys.argv[1:]])
 
 
 def warn(message: str) -> None:

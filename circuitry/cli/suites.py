@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,12 +84,19 @@ def demo(out: Out = Path("runs"), examples: Examples = 32) -> None:
     from ..suites.runner import SHIPPED
 
     for suite in SHIPPED:
-        first, second = (_suite(suite, read.load(name), out, examples=examples) for name in DEMO)
+        first, second = (
+            _suite(suite, read.load(name), out, _alone(suite, name, out, examples), examples=examples) for name in DEMO
+        )
         _compare(first, second, out / f"{first.name}-and-{second.name}")
     print(f"\nall results: {out.resolve()}")
 
 
-def _suite(suite: str, model: LoadedModel, out: Path, **options: Any) -> Path:
+def _alone(suite: str, model: str, out: Path, examples: int) -> str:
+    """The command that makes one run of the demo without the others."""
+    return shlex.join(["circuitry", "run", suite, "--model", model, "--examples", str(examples), "--out", str(out)])
+
+
+def _suite(suite: str, model: LoadedModel, out: Path, command: str = "", **options: Any) -> Path:
     from ..suites.runner import run as run_suite
 
     print(f"\n{model}", flush=True)

@@ -46,11 +46,14 @@ class DiscoveryFolder:
 
     @classmethod
     def open(
-        cls, path: Path, question: Question, method: Method, options: Mapping[str, Any], command: str = ""
+        cls, path: Path, question: Question, method: Method, options: Mapping[str, Any], call: Mapping[str, str]
     ) -> DiscoveryFolder:
-        """The folder of this discovery, begun or found as it was left. Raises CircuitryError if it holds anything else."""
+        """The folder of this discovery, begun or found as it was left. Raises CircuitryError if it holds anything else.
+
+        ``call`` is the ``command`` or the ``python`` code that makes it, for the record.
+        """
         identity = _identity(question, method, options)
-        record = _record(question, method, options, command)
+        record = _record(question, method, options, call)
         return cls(path, _work(path).begin(identity, **record))
 
     @contextmanager
@@ -208,7 +211,7 @@ def _digest(what: Any) -> str:
         return ""
 
 
-def _record(question: Question, method: Method, options: Mapping[str, Any], command: str) -> dict[str, Any]:
+def _record(question: Question, method: Method, options: Mapping[str, Any], call: Mapping[str, str]) -> dict[str, Any]:
     model = question.model
     settings = {
         "method": method.name, "level": question.level, "positions": "apart" if question.labels.names != ("all",) else "added up",
@@ -219,7 +222,7 @@ def _record(question: Question, method: Method, options: Mapping[str, Any], comm
         **model_record(model),
         "task": question.task.record,
         "settings": settings,
-        "command": command,
+        **call,
         "versions": versions(),
         "started": _now(),
         "finished": None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ from ..errors import CircuitryError
 from ..html.page import render
 from ..prompting.record import text
 from ..reports.nodes import panels
-from ..reports.page import figures_of
+from ..reports.page import EXAMPLES, figures_of, with_examples
 from ..reports.run import Run, read_run
+from ..results.cells import CellView
+from ..results.statistics import all_or_none
 from ..results.top_1 import below_threshold
+from ..results.view import TableView
 from ..store.files import write_whole
 from ..thresholds import SIGNIFICANT
 from .positions import ALL
@@ -67,14 +70,17 @@ def write_report(folder: str | Path) -> Path:
         raise CircuitryError(
             f"{run.folder} is not finished; the same call of discover, or the same command, resumes it"
         ) from error
-    target = run.folder / "report.html"
-    write_whole(target, render("discovery.html", package=__package__, **_contents(run, results)))
+    target, contents = run.folder / "report.html", _contents(run, results)
+    page = render("discovery.html", package=__package__, **EXAMPLES, **contents)
+    write_whole(target, with_examples(page, [contents["table"]]))
     return target
 
 
 def _contents(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
-    ranking = results["ranking"]
+    ranking, table = results["ranking"], TableView.of(1, "discovery", run.tables["discovery"], [])
     return {
+        "table": table,
+        "cells": _cells(table, ranking, results["level"]),
         "run": run,
         "results": results,
         "findings": _findings(run, results),
@@ -90,6 +96,13 @@ def _contents(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "methods": _methods(run, results),
         "task": text(run.provenance["task"]),
     }  # fmt: skip
+
+
+def _cells(table: TableView, ranking: Sequence[Mapping[str, Any]], level: str) -> list[CellView]:
+    """For each row of the ranking the cell of its exact effect, or else of its attribution."""
+    by_place = {tuple(map(str, cell.values.values())): cell for cell in table.cells}
+    places = ((str(row[level]), str(row["position"])) for row in ranking)
+    return [by_place.get((*place, "exact")) or by_place[*place, "attribution"] for place in places]
 
 
 def _diagram(run: Run) -> Markup | None:
@@ -108,6 +121,8 @@ def _findings(run: Run, results: Mapping[str, Any]) -> list[str]:
         sentences.append(
             f"{len(tested)} of the best were patched exactly{_where(run)}; {found} have an effect that is significant (q < {SIGNIFICANT:g})."
         )
+        few = all_or_none(run.tables["discovery"].select("measure", "exact").frame["example"].nunique(), len(tested))
+        sentences += [f"Too few examples to tell: {few}."] if few and not found else []
     if scores := results.get("scores"):
         sentences.append(
             f"A circuit of {results['circuit']} edges alone keeps {scores['faithfulness']:z.0%} of the behaviour "

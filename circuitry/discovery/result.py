@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from ..drawing.circuit import Circuit
 from ..errors import CircuitryError, whole
 from ..html.shown import Shown
-from ..results.statistics import resampling
+from ..prompting.texts import PromptTexts
+from ..results.statistics import all_or_none, resampling
 from ..results.table import PatchingTable
 from ..results.top_1 import below_threshold
 from ..thresholds import SIGNIFICANT
@@ -115,7 +116,9 @@ class Discovery(Shown):
                 rows = {self.level: item, "position": position, "measure": measure, "example": asked.numbers, "effect": effects}
                 columns.append(pd.DataFrame(rows | dict(zip(("base", "source"), self._ends(asked), strict=True))))
         axes = (self.level, "position", "measure")
-        return PatchingTable(pd.concat(columns, ignore_index=True), axes, self.question.metric.unit, self.provenance)
+        frame, unit = pd.concat(columns, ignore_index=True), self.question.metric.unit
+        asked_of = {"attribution": self.question, **({"exact": self.confirming} if self.exact else {})}
+        return PatchingTable(frame, axes, unit, self.provenance, prompts=_prompts(asked_of))
 
     def _ends(self, asked: Question) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return self.ends[0][asked.numbers], self.ends[1][asked.numbers]
@@ -296,9 +299,20 @@ class Discovery(Shown):
                 f"{'other' if self.confirming is not self.question else 'of these'} prompts: r = {row.r:.2f}; "
                 f"{len(self.found)} significant (q < {SIGNIFICANT:g})"
             )
+            few = all_or_none(len(self.confirming.prompts), len(self.exact))
+            lines += [f"too few examples: {few}"] if few and self.found.empty else []
         if self.level == "latent":
             lines += in_words(self.shares)
         return lines
+
+
+def _prompts(asked_of: Mapping[str, Question]) -> tuple[tuple[dict[str, Any], PromptTexts], ...]:
+    """The prompts of each measure, as examples of the task; none for a discovery that was read without its model."""
+    try:
+        texts = {m: PromptTexts.of(asked.prompts, asked.model.vocabulary) for m, asked in asked_of.items()}
+    except CircuitryError:
+        return ()
+    return tuple(({"measure": m}, texts[m].placed(asked.numbers.tolist())) for m, asked in asked_of.items())
 
 
 def _agreement(rows: pd.DataFrame) -> dict[str, float]:

@@ -78,7 +78,7 @@ class EdgeScores(Shown):
             )
         needed = int((change.abs() > max(map(abs, self.outsiders), default=np.inf)).sum())
         lines.append(
-            f"minimality: {needed} of {count(len(change), 'edge')} change f by more than any of {count(len(self.outsiders), 'edge')} from outside"
+            f"minimality: {needed} of {count(len(change), 'edge')} change the faithfulness by more than any of {count(len(self.outsiders), 'edge')} from outside"
         )
         return "\n".join(lines)
 

@@ -17,6 +17,7 @@ from ..executing.open import DEFAULT as EXECUTOR
 from ..executing.open import ExecutorLike, choice
 from ..models.model import Model
 from ..models.spread import is_spread
+from ..patching.code import call, changed
 from ..patching.experiment import patch
 from ..patching.measured import MetricLike, metric_of
 from ..patching.options import check_given
@@ -138,6 +139,7 @@ def discover(
     >>> found.ranking["edge"][0], found.ranking["position"][0]
     ('ssm_in[0].skip -> ssm_out[0]', 'B')
     """
+    code = call("discover", model, task, changed(discover, locals(), ("model", "task", "command", "progress")))
     level, most = _level(level, features, latents)
     if level == "latent" and edges is not None:
         raise no_effect("edges", edges, "a discovery of latents draws no circuit of edges", "leave edges out")
@@ -155,7 +157,7 @@ def discover(
     from .folder import DiscoveryFolder
 
     size = whole("edges", EDGES if edges is None else edges, 1)
-    folder = DiscoveryFolder.open(Path(out), question, chosen, options, command)
+    folder = DiscoveryFolder.open(Path(out), question, chosen, options, {"command": command} if command else {"python": code})
     with folder.held():
         found = _found(question, *halves, chosen, folder.steps, options, lint)
         folder.finish(found, size)

@@ -102,12 +102,12 @@ class Scores(Shown):
         return plotted(draw, self, path, style)
 
     def _needed(self) -> str:
-        """How many nodes change f by more than any node from outside, as a sentence; it also says if none was measured."""
+        """How many nodes change the faithfulness by more than any node from outside, as a sentence; it also says if none was measured."""
         size = count(len(self.minimality), "node")
         if not self.outsiders:
             return f"each of {size} was measured, but no node from outside"
         needed = int((self.minimality["change"] > max(self.outsiders)).sum())
-        return f"{needed} of {size} change f by more than any of {count(len(self.outsiders), 'node')} from outside"
+        return f"{needed} of {size} change the faithfulness by more than any of {count(len(self.outsiders), 'node')} from outside"
 
 
 @overload

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
 
-from ..colours import fill, number, paint
+from ..colours import number, paint
 from ..thresholds import SIGNIFICANT
 from .formats import brief, interval, measured, moment, percent, small
 
@@ -26,13 +26,8 @@ def environment(package: str = "") -> Environment:
     shared = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     shared.filters |= {"signed": number, "percent": percent, "small": small, "url": quote}
     shared.filters |= {"brief": brief, "measured": measured, "moment": moment}
-    shared.globals |= {"paint": paint, "interval": interval, "level": SIGNIFICANT, "ramp": _ramp()}
+    shared.globals |= {"paint": paint, "interval": interval, "level": SIGNIFICANT}
     return shared
-
-
-def _ramp() -> str:
-    """The colours of effects from the least to the greatest, for a gradient."""
-    return ", ".join(fill(step / 4 - 1, 1) for step in range(9))
 
 
 def render(

@@ -26,6 +26,7 @@ from ..planning.values import CellPlan, Plan
 from ..progress import slow
 from ..prompting.prompts import Prompts
 from ..prompting.task import Task
+from ..prompting.texts import PromptTexts
 from ..results.measurements import COLUMNS
 from ..results.table import PatchingTable
 from .baseline import DRAWN, random_cells, random_frame
@@ -170,21 +171,27 @@ def patch(
     ran: dict[str, Any] = {"executor": ready.executor.name, **ready.executor.provenance}
     if lint and task.definition.copied:
         ran["top_1"] = round(top_1(model, prompts), 6)
+    texts = PromptTexts.of(prompts, model.vocabulary)
     tables = {
-        measure.name: _table(compiled, extra, result, measure, provenance(model, task, compiled, measure, prompts) | ran)
+        measure.name: _table(compiled, extra, result, measure, provenance(model, task, compiled, measure, prompts) | ran, texts)
         for measure, result in zip(measures, effects, strict=True)
     }
     return PatchingTable.of_metrics(tables, compiled.title) if is_several(metric) else next(iter(tables.values()))
 
 
 def _table(
-    compiled: Plan, extra: tuple[CellPlan, ...], effects: Effects, metric: Metric, provenance: dict[str, Any]
+    compiled: Plan,
+    extra: tuple[CellPlan, ...],
+    effects: Effects,
+    metric: Metric,
+    provenance: dict[str, Any],
+    prompts: PromptTexts,
 ) -> PatchingTable:
     """The effects by one metric as a table, with those of the random nodes."""
     measured, by_chance = effects.split(len(compiled.cells))
     cells = [dict(cell.values) for cell in compiled.cells]
-    table = PatchingTable.of(cells, measured.effect, measured.base, measured.source, unit_of(compiled, metric), provenance)
-    return replace(table, random=random_frame(extra, by_chance) if extra else None)
+    random, unit = random_frame(extra, by_chance) if extra else None, unit_of(compiled, metric)
+    return PatchingTable.of(cells, measured.effect, measured.base, measured.source, unit, provenance, random, prompts)
 
 
 def _prepared(model: Model, task: Task, path: Paths, settings: Settings) -> Prepared:

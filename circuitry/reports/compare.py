@@ -7,22 +7,27 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from markupsafe import Markup
 
 from ..drawing.embedded import embedded
 from ..errors import CircuitryError
 from ..html.page import render
+from ..results.cells import CellView
 from ..results.compare import Comparison
+from ..results.recorded import paths_of
 from ..results.view import TableView
 from ..store.files import write_whole
 from . import words
-from .page import experiments
-from .roles import CORRESPONDENCE, aligned
+from .page import EXAMPLES, experiments, with_examples
+from .roles import CORRESPONDENCE, OTHER, aligned, row_of_table
 from .run import Run, read_run
 
 MOST = 24
 """A comparison shows this many cells, those that differ most; its files have all of them."""
+STRONGEST = 4
+"""A table that only one run has is shown by this many of its cells."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,9 @@ def write_comparison(first: str | Path, second: str | Path, out: str | Path) -> 
     runs = read_run(first), read_run(second)
     target = _free(Path(out), runs)
     write_whole(target / "compare.json", json.dumps(_compared(target, runs)))
-    page = render("compare.html", package=__package__, **_contents(runs, target))
+    contents = _contents(runs, target)
+    shown = [side for pair in contents["pairs"] for side in pair.sides]
+    page = with_examples(render("compare.html", package=__package__, **EXAMPLES, **contents), shown)
     file = target / "compare.html"
     write_whole(file, page)
     return file
@@ -107,9 +114,45 @@ def _contents(runs: tuple[Run, Run], out: Path) -> dict[str, Any]:
         "correspondence": CORRESPONDENCE,
         "pictures": [Markup(embedded(c, f"circuit-{n}", linked=False)) if c else None for n, c in enumerate(circuits, 1)],
         "offsets": _offsets(runs),
+        "strongest": strongest,
         "pairs": pairs,
-        "alone": [[experiment for experiment in tables if experiment.name not in shared] for tables in sides],
+        "alone": _by_role(runs, [[one for one in tables if one.name not in shared] for tables in sides]),
+        "firsts": (0, len(runs[0].tables)),  # tables of the second run are numbered after those of the first
+        "reports": [_report(run, out) for run in runs],
     }
+
+
+def _by_role(runs: tuple[Run, Run], sides: list[list[TableView]]) -> list[tuple[str, list[list[TableView]]]]:
+    """The tables that only one run has, in rows of those that are about the same role."""
+    rows: dict[str, list[list[TableView]]] = {row: [[], []] for row in (*CORRESPONDENCE, OTHER)}
+    for side, (run, tables) in enumerate(zip(runs, sides, strict=True)):
+        for table in tables:
+            rows[row_of_table(table.table, str(run.provenance.get("architecture", "")))][side].append(table)
+    return [(row, tables) for row, tables in rows.items() if any(tables)]
+
+
+def strongest(experiment: TableView) -> list[CellView]:
+    """The cells of a table that stand for it: those with the largest normalized effect, first the significant ones.
+
+    >>> import numpy as np
+    >>> from circuitry.results import PatchingTable
+    >>> table = PatchingTable.of([{"layer": n} for n in range(9)], np.ones((9, 2)), np.zeros(2), np.ones(2), "logit")
+    >>> len(strongest(TableView.of(1, "t", table, [])))
+    4
+    """
+    known = [cell for cell in experiment.cells if cell.mean == cell.mean]
+    known.sort(key=lambda cell: (cell.unsure, -abs(cell.normalized)))
+    of_path = {axis for path in paths_of(experiment.table.provenance).values() for axis in path.axes}
+    places: dict[Any, CellView] = {}  # of a node at several distances of the task only the strongest cell
+    for cell in known:
+        places.setdefault(tuple(value for axis, value in cell.values.items() if axis in of_path) or cell.anchor, cell)
+    return list(places.values())[:STRONGEST]
+
+
+def _report(run: Run, out: Path) -> str:
+    """The address of a run's own report, seen from the comparison; empty if it has none."""
+    file = run.folder / "report.html"
+    return quote(Path(os.path.relpath(file.resolve(), out.resolve())).as_posix()) if file.is_file() else ""
 
 
 def _names(runs: tuple[Run, Run]) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,21 @@ from markupsafe import Markup
 from ..drawing.embedded import embedded
 from ..html.page import render
 from ..prompting.record import text
+from ..results.strips import data
 from ..results.view import TableView
 from ..store.files import write_whole
+from ..thresholds import OUTLYING
 from . import words
 from .nodes import panels
 from .run import Run, read_run
 
 _PICTURES = 2_500_000
 """Figures are put into the page up to this many bytes together, so that it stays under 5 MB; base64 makes them a third larger."""
+_MOST = 4_800_000
+"""A page gets the effects of single examples as long as it has at most this many bytes."""
+_PLACE = '<script type="application/json" id="examples-data">{}</script>'
+EXAMPLES: dict[str, Any] = {"styles": ("style.css", "examples.css"), "script": "run.js", "outlying": OUTLYING}
+"""What ``render`` needs for a page with the macros of ``examples.html``."""
 
 
 def write_report(folder: str | Path) -> Path:
@@ -31,10 +39,21 @@ def write_report(folder: str | Path) -> Path:
     circuitry.errors.CircuitryError: folder nowhere does not exist; 'circuitry run SUITE --model MODEL' makes one
     """
     run = read_run(folder)
-    page = render("report.html", package=__package__, **_contents(run))
+    contents = _contents(run)
+    page = with_examples(render("report.html", package=__package__, **EXAMPLES, **contents), contents["experiments"])
     target = run.folder / "report.html"
     write_whole(target, page)
     return target
+
+
+def with_examples(page: str, experiments: Sequence[TableView]) -> str:
+    """A page with the effects of all examples, as far as it stays under 5 MB; ``report.html`` has a place for them.
+
+    >>> with_examples("<p>no place</p>", [])
+    '<p>no place</p>'
+    """
+    tables = ((experiment.number, experiment.table) for experiment in experiments if experiment.strips)
+    return page.replace(_PLACE, _PLACE.replace("{}", data(tables, _MOST - len(page.encode()))), 1)
 
 
 def _contents(run: Run) -> dict[str, Any]:

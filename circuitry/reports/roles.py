@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..architecture.named import graph
 from ..drawing.circuit import Circuit, CircuitNode
+from ..errors import CircuitryError
+from ..paths.values import Path
+from ..results.recorded import paths_of
+from ..results.table import PatchingTable
 
 CORRESPONDENCE = {
     "the answer": ("logits",),
@@ -92,3 +97,35 @@ def _row_and_role(circuit: Circuit, node: CircuitNode, named: Mapping[str, str])
     if role == "induction head" and not last:
         return role, role
     return row_of(role) or "other parts", role or "other parts"
+
+
+OTHER = "other tables"
+
+
+def row_of_table(table: PatchingTable, architecture: str) -> str:
+    """The row for a table that measures nodes of one role, by what its path patches; ``OTHER`` for a table without a path.
+
+    A state, or a head at the last position whose output is patched alone, hands over to the answer. A port of a head, a head that
+    acts through others, and what leads into a state are about how tokens come together.
+
+    >>> import numpy as np
+    >>> provenance = {"path": "head[{layer},{head}] @ END -> logits freezing head"}
+    >>> row_of_table(PatchingTable.of([{"layer": 0}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit", provenance), "gpt2")
+    'keeps it and hands it to the answer'
+    """
+    path = next(iter(paths_of(table.provenance).values()), None)
+    if path is None:
+        return OTHER
+    try:
+        role = graph(architecture).family(path.sources[0].node.family).role
+    except CircuitryError:  # a custom architecture that this machine does not have
+        return OTHER
+    if role == "head":
+        return _CARRIES if _hands_over(path) else _WRITES
+    return row_of(str(role)) if row_of(str(role)) in CORRESPONDENCE else OTHER
+
+
+def _hands_over(path: Path) -> bool:
+    """Whether a path patches a whole head and reads what the head itself gives to the next leg's end."""
+    source = path.sources[0]
+    return source.node.port is None and len(path.legs) == 1 and source.at is not None and str(source.at).startswith("END")

@@ -34,6 +34,8 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
         carried = "One component carries the behaviour" if single else f"{len(nodes)} components carry the behaviour"
         who = "it has" if single else writing.having(summary.get("together") or "these")
         sentences.append(f"{carried}; {who} {share} of the whole effect." if share else f"{carried}.")
+    elif undecided := summary.get("undecided"):
+        sentences.append(f"Too few examples to tell: {_sentence(str(undecided))}")
     else:
         sentences.append("No component reached the threshold.")
     if verdict := summary.get("verdict"):

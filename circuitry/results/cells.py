@@ -13,6 +13,7 @@ from ..colours import number
 from ..html.formats import interval, percent, small
 from ..thresholds import SIGNIFICANT
 from .measurements import merged
+from .strips import said
 from .table import PatchingTable
 
 _SHOWN = ("mean", "se", "low", "high", "normalized", "q", "random_quantile")
@@ -24,7 +25,7 @@ class CellView:
 
     ``anchor`` is its id in the page. ``band``: the |mean| that 95 % of random nodes do not exceed. ``prompts``: how many were
     measured. ``signed``: whether the effect can be negative; only such an effect is tested against zero. ``labels``: the values of
-    axes that run over latents, with the labels of these.
+    axes that run over latents, with the labels of these. ``disagreeing``: the examples that disagree most with the mean.
     """
 
     anchor: str
@@ -40,6 +41,7 @@ class CellView:
     band: float = math.nan
     signed: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
+    disagreeing: str = ""
 
     def named(self, axis: str) -> str:
         """The value of an axis, with its label if it has one.
@@ -102,6 +104,7 @@ class CellView:
             "q": small(self.q),
             "prompts": str(self.prompts),
             "stronger than": f"{percent(self.beyond)} of random nodes" if math.isfinite(self.beyond) else "",
+            "examples that disagree most": self.disagreeing,
         }
         return "\n".join([*lines, *(f"{name}: {text}" for name, text in facts.items() if text)])
 
@@ -125,13 +128,13 @@ def cells_of(table: PatchingTable, number_of_table: int = 1) -> list[CellView]:
     statistics, bands, signed = table.statistics(), table.random_band(), table.signed()
     axes = list(table.axes)
     counted = table.frame.groupby(axes, sort=False)["effect"].count() if axes else pd.Series([table.frame["effect"].count()])
-    views = []
+    views, disagreeing = [], said(table)
     for i, (index, prompts) in enumerate(zip(statistics.index, counted, strict=True)):
         values = index if isinstance(index, tuple) else (index,)
         mean, se, low, high, normalized, q, beyond = (float(statistics[column].iloc[i]) for column in _SHOWN)
         named = dict(zip(axes, values, strict=True)) if axes else {}
         labels = {axis: table.named(axis, named[axis]) for axis in table.labels}
-        rest = int(prompts), float(bands.iloc[i]), bool(signed.iloc[i]), labels
+        rest = int(prompts), float(bands.iloc[i]), bool(signed.iloc[i]), labels, disagreeing[i]
         views.append(CellView(f"cell-{number_of_table}-{i}", named, mean, se, low, high, normalized, q, beyond, *rest))
     return views
 

@@ -42,7 +42,7 @@ class Comparison(Shown):
     (test of no difference) and ``q`` (adjusted for false discoveries over all cells; NaN where p is below 0.05 but could be due to
     outliers that are missing among the examples). ``names`` say which table is which, ``unit`` what the numbers are, ``method``
     how the examples were compared, ``missing`` which cells only one table has, ``outliers`` how far examples lie from each
-    other, over all cells, and ``settings`` how sources were patched, in which model and task.
+    other, over all cells, and ``settings`` how sources were patched, in which model and task. ``too_few`` says so if the examples cannot show that a single cell differs.
     """
 
     frame: pd.DataFrame
@@ -55,6 +55,7 @@ class Comparison(Shown):
     missing: list[str]
     outliers: Outliers
     settings: tuple[str, ...] = ()
+    too_few: str = ""
 
     def significant(self, q: float = SIGNIFICANT) -> pd.Series:
         """Which cells differ, with an adjusted p below ``q``.
@@ -88,7 +89,8 @@ class Comparison(Shown):
         >>> one.compare(two).notes
         ['no q for 1 cell: 16 effects are too few to tell how skewed they are, 90 are enough']
         """
-        return [*statistics.withheld(self.frame, self.outliers), *self.missing]
+        few = [self.too_few] if self.too_few else []
+        return [*few, *statistics.withheld(self.frame, self.outliers), *self.missing]
 
     def _shown_(self) -> Iterable[Markup]:
         from .notebook import of_comparison
@@ -220,7 +222,10 @@ def compare(
     names = told_apart(first.provenance, second.provenance)
     alone = [[cell for cell in place if cell not in set(shared)] for place in places]
     missing = [f"only in {name}: {_some(cells)}" for name, cells in zip(names, alone, strict=True) if cells]
-    return Comparison(frame, first.axes, unit, names, paired, method, level, missing, outliers, _settings(first, second, names))
+    few = _too_few(counts[0], counts[1], int(frame["p"].notna().sum()), paired)
+    return Comparison(
+        frame, first.axes, unit, names, paired, method, level, missing, outliers, _settings(first, second, names), few
+    )
 
 
 def _settings(first: Measurements, second: Measurements, names: tuple[str, str]) -> tuple[str, ...]:
@@ -232,6 +237,14 @@ def _settings(first: Measurements, second: Measurements, names: tuple[str, str])
         elif pair != names:
             shown += [f"{name}: {said or 'not recorded'}" for name, said in zip(names, pair, strict=True)]
     return tuple(filter(None, shown))
+
+
+def _too_few(first: int, second: int, cells: int, paired: bool) -> str:
+    least = statistics.least_discovery(first, cells) if paired else statistics.least_difference(first, second, cells)
+    if not cells or least <= 1:
+        return ""
+    some = f"fewer than {least} differences of {cells}" if least <= cells else f"any difference in {writing.count(cells, 'cell')}"
+    return f"too few examples to show {some}"
 
 
 def _check(first: Measurements, second: Measurements, by: str) -> None:

@@ -13,7 +13,8 @@ import pandas as pd
 
 from ..errors import CircuitryError, expected, suggest
 from ..prompting import record
-from . import top_1
+from ..prompting.texts import PromptTexts
+from . import left_out, top_1
 from .recorded import ways
 from .statistics import Array
 from .units import KL, SEVERAL, signed
@@ -31,7 +32,8 @@ class Measurements:
     ``frame`` has a column for every axis, then ``example``, ``effect`` (in ``unit``), ``base`` and ``source`` (the metric on
     the unpatched and on the source input). ``provenance`` holds path, model, task, seed and versions, for the record. ``random`` has
     the effects of random nodes patched the same way: ``draw`` (which node), ``node``, ``example``, ``effect``, ``base``,
-    ``source``, and a column for any axis whose cells are to be compared only with rows of the same value. A table is a value:
+    ``source``, and a column for any axis whose cells are to be compared only with rows of the same value. ``prompts`` has the
+    prompts of the examples as text, each with the axis values of the cells that were measured on them. A table is a value:
     make a new one rather than change it.
     """
 
@@ -40,6 +42,7 @@ class Measurements:
     unit: str
     provenance: dict[str, Any] = field(default_factory=dict)
     random: pd.DataFrame | None = None
+    prompts: tuple[tuple[dict[str, Any], PromptTexts], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a repeated cell: its examples would count twice, and make significance out of nothing."""
@@ -58,6 +61,7 @@ class Measurements:
         unit: str,
         provenance: dict[str, Any] | None = None,
         random: pd.DataFrame | None = None,
+        prompts: PromptTexts | None = None,
     ) -> Self:
         """Make a table of cells (axis values) and ``effect``, ``base`` and ``source`` [cell, example]; of these two, [example] will do.
 
@@ -71,7 +75,8 @@ class Measurements:
         columns["example"] = np.tile(np.arange(examples), len(cells))
         columns["effect"] = effect.ravel()
         columns |= {name: np.broadcast_to(values, effect.shape).ravel() for name, values in (("base", base), ("source", source))}
-        return cls(pd.DataFrame(columns).infer_objects(), axes, unit, provenance or {}, random)
+        texts: tuple[tuple[dict[str, Any], PromptTexts], ...] = (({}, prompts),) if prompts else ()
+        return cls(pd.DataFrame(columns).infer_objects(), axes, unit, provenance or {}, random, texts)
 
     @classmethod
     def stack(cls, tables: Mapping[Any, Measurements], axis: str, title: str = "") -> Self:
@@ -102,9 +107,12 @@ class Measurements:
         } | ({"title": title} if title else {})
         if any("top_1" in table.provenance for table in tables.values()):
             provenance["top_1"] = top_1.stacked({value: table.provenance.get("top_1") for value, table in tables.items()})
+        skipped = {value: table.provenance.get("skipped", []) for value, table in tables.items()}
+        provenance |= {"skipped": left_out.stacked(skipped, axis)} if any(skipped.values()) else {}
         baselines = {value: table.random for value, table in tables.items() if table.random is not None}
         frame = _stacked({value: table.frame for value, table in tables.items()}, axis)
-        return cls(frame, (axis, *first.axes), first.unit, provenance, _stacked(baselines, axis) if baselines else None)
+        random, prompts = _stacked(baselines, axis) if baselines else None, _prompts(tables, axis)
+        return cls(frame, (axis, *first.axes), first.unit, provenance, random, prompts)
 
     @classmethod
     def of_metrics(cls, tables: Mapping[str, Measurements], title: str = "") -> Self:
@@ -170,11 +178,25 @@ class Measurements:
             provenance |= provenance.pop("ways")["of"][str(value)]
         if "top_1" in provenance:
             provenance["top_1"] = top_1.selected(provenance["top_1"], value)
+        if provenance.get("skipped"):
+            provenance["skipped"] = left_out.selected(provenance["skipped"], axis, value)
         unit = self.unit_of(value) if axis == "metric" else self.unit
         if axis == "metric":
             provenance = {**provenance, "unit": unit}
             provenance.pop("units", None)
-        return replace(self, frame=frame, axes=axes, unit=unit, provenance=provenance, random=random)
+        kept = tuple((_without(cells, axis), texts) for cells, texts in self.prompts if cells.get(axis, value) == value)
+        return replace(self, frame=frame, axes=axes, unit=unit, provenance=provenance, random=random, prompts=kept)
+
+    def prompts_of(self, **cell: Any) -> PromptTexts | None:
+        """The prompts on which a cell was measured, by its axis values; None for a table that was made without them.
+
+        >>> texts = PromptTexts([[1]], [[2]], [1], [2], {}, {1: "a", 2: "b"})
+        >>> one = Measurements.of([{"layer": 0}], np.ones((1, 1)), np.zeros(1), np.ones(1), "logit", prompts=texts)
+        >>> one.prompts_of(layer=0).marked(0)
+        '[a->b]'
+        """
+        fitting = (texts for values, texts in self.prompts if all(cell.get(axis) == value for axis, value in values.items()))
+        return next(fitting, None)
 
     def titled(self, title: str) -> Self:
         """The table with a title for its picture and heading.
@@ -188,6 +210,14 @@ class Measurements:
         """Effects (or other values per row) by cell, in the order of the cells; one group if no axis is open."""
         keys: list[Any] = [self.frame[axis] for axis in self.axes] or [np.zeros(len(self.frame), int)]
         return (self.frame["effect"] if values is None else values).groupby(keys, sort=False)
+
+    def cell_numbers(self) -> np.ndarray[Any, Any]:
+        """For each row of ``frame``, the number of its cell in the order of ``mean``.
+
+        >>> Measurements.of([{"k": 0}, {"k": 1}], np.ones((2, 1)), np.zeros(1), np.ones(1), "logit").cell_numbers().tolist()
+        [0, 1]
+        """
+        return np.asarray(self._grouped().ngroup())
 
     def values(self, column: str = "effect") -> Array:
         """Effects (or another column) as an array [cell, example], cells as in ``mean``, examples in order, NaN after the last.
@@ -304,6 +334,18 @@ def _stacked(frames: Mapping[Any, pd.DataFrame], axis: str) -> pd.DataFrame:
     stacked = pd.concat(frames.values(), ignore_index=True)
     stacked.insert(0, axis, pd.Series(values, dtype=object).infer_objects())
     return stacked
+
+
+def _prompts(tables: Mapping[Any, Measurements], axis: str) -> tuple[tuple[dict[str, Any], PromptTexts], ...]:
+    """The prompts of stacked tables; those of the first, if all tables were measured on the same."""
+    first, *rest = (table.prompts for table in tables.values())
+    if all(prompts == first for prompts in rest):
+        return first
+    return tuple(({axis: value, **cells}, texts) for value, table in tables.items() for cells, texts in table.prompts)
+
+
+def _without(cells: Mapping[str, Any], axis: str) -> dict[str, Any]:
+    return {name: value for name, value in cells.items() if name != axis}
 
 
 def _having(frame: pd.DataFrame, axis: str, value: Any) -> pd.DataFrame:

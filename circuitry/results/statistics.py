@@ -23,6 +23,7 @@ TEST, TWO_SAMPLE_TEST = "sign flips and Johnson's t", "label shuffles and Johnso
 EXACT = 4096
 """A permutation test with at most this many arrangements goes through all of them."""
 _DRAWS, _MOST_DRAWS, _DRAWS_PER_CELL, _BLOCK = 9_999, 99_999, 40, 2048
+_ALL_FLIPS = 12  # examples whose signs are flipped in all ways; with more, random flips reach every q
 _SLACK = 1e-12  # sums of the same numbers in another order differ by rounding; they count as ties
 
 
@@ -270,6 +271,40 @@ def least_discovery(examples: int, cells: int, q: float = SIGNIFICANT) -> int:
     (43, 1, 3)
     """
     least = 2 / 2**examples if 2**examples <= EXACT else 1 / (1 + draws_for(cells))
+    return int(least * cells / q) + 1
+
+
+def enough_examples(cells: int, q: float = SIGNIFICANT) -> int:
+    """The fewest examples with which a single one of so many cells can have an adjusted p below ``q``.
+
+    >>> enough_examples(1), enough_examples(80)
+    (6, 12)
+    """
+    return next((n for n in range(1, _ALL_FLIPS + 1) if least_discovery(n, cells, q) == 1), _ALL_FLIPS + 1)
+
+
+def all_or_none(examples: int, cells: int, q: float = SIGNIFICANT) -> str:
+    """Says that examples are too few to show a single cell of so many; "" if they are enough.
+
+    >>> print(all_or_none(6, 48))
+    6 examples can show 31 significant cells of 48 or none; 11 examples can show one
+    >>> all_or_none(24, 48)
+    ''
+    """
+    needed = least_discovery(examples, cells, q)
+    some = f"{needed} significant cells of {cells} or none" if needed <= cells else f"nothing significant in {cells} cells"
+    return "" if needed <= 1 else f"{examples} examples can show {some}; {enough_examples(cells, q)} examples can show one"
+
+
+def least_difference(first: int, second: int, cells: int, q: float = SIGNIFICANT) -> int:
+    """As ``least_discovery``, for the difference of two samples of so many examples each.
+
+    >>> least_difference(3, 3, 1), least_difference(16, 16, 100)
+    (3, 1)
+    """
+    arrangements = math.comb(first + second, first)
+    exact = (1 + (first == second)) / arrangements  # of two samples of one size the mirrored arrangement is as extreme
+    least = exact if arrangements <= EXACT else 1 / (1 + draws_for(cells))
     return int(least * cells / q) + 1
 
 

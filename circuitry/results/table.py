@@ -15,9 +15,10 @@ from ..colours import clipped
 from ..drawing.scales import Scale
 from ..errors import CircuitryError
 from ..html.shown import Shown
+from ..prompting.texts import PromptTexts
 from ..store.files import write_csv, write_whole
 from ..thresholds import SIGNIFICANT
-from . import statistics, writing
+from . import examples, left_out, statistics, writing
 from .labels import Labels, fixed, labels_of
 from .latex import latex
 from .recorded import setting
@@ -83,6 +84,7 @@ class PatchingTable(Shown, Assessed):
             notes.append(f"random nodes: median |mean| {middle:.2g}, at most {most:.2g} over {draws}")
         if below := below_threshold(self.provenance.get("top_1")):
             notes.append(below)
+        notes += left_out.said(self.provenance.get("skipped") or [])
         if checked := self.provenance.get("verified"):
             notes.append(str(checked))
         return notes
@@ -127,6 +129,39 @@ class PatchingTable(Shown, Assessed):
         from .notebook import of_table
 
         return of_table(self)
+
+    def examples(self, **cell: Any) -> pd.DataFrame:
+        """The examples behind one cell, which has a value for every axis; those that disagree most with its mean come first.
+
+        Columns: ``example``, ``effect``, ``deviation`` (from the cell's mean), ``z`` (robust: the distance from the median in units
+        of 1.4826 times the median absolute deviation), ``whole`` (the effect of exchanging the whole input), and if the table has
+        its prompts, ``prompt`` (clean, with the tokens that differ as ``[clean->corrupted]``), ``answer`` and ``foil``. Raises
+        CircuitryError for a cell that the table does not have.
+
+        >>> import circuitry as ct
+        >>> model, task = ct.load("bundled:gpt_neox"), ct.task("ioi", examples=4)
+        >>> table = ct.patch(model, task, "head[{layer},{head}] @ END -> logits", axes={"layer": [1], "head": [0, 1]}, baseline=0)
+        >>> frame = table.examples(layer=1, head=0)
+        >>> bool(frame["effect"].mean().round(4) == table.mean()[1, 0].round(4)), frame["deviation"].abs().is_monotonic_decreasing
+        (True, True)
+        >>> "->" in frame["prompt"][0]
+        True
+        """
+        return examples.of_cell(self, cell)
+
+    def outlying(self) -> pd.DataFrame:
+        """The examples over all cells, those that disagree most first: a bad batch of prompts is at the top.
+
+        Columns as in ``examples``; ``deviation`` is the mean over the cells of how much farther from zero than the cell's mean an
+        example's effect is (negative: nearer, or on the other side), and ``outlier`` says whether z is at least 3.5 or at most
+        -3.5. Cells that were measured on other prompts, such as those of another distance, have rows of their own.
+
+        >>> effects = np.array([[1.0, 1.1, 0.9, 1.0, -2.0], [-3.0, -3.1, -2.9, -3.0, 0.0]])
+        >>> t = PatchingTable.of([{"layer": 0}, {"layer": 1}], effects, np.zeros(5), np.ones(5), "logit")
+        >>> t.outlying()[["example", "deviation", "outlier"]].head(2).round(2).values.tolist()
+        [[4, -2.4, True], [1, 0.7, False]]
+        """
+        return examples.over_cells(self)
 
     def __repr__(self) -> str:
         header, rows, labels = self._cells(2)
@@ -184,9 +219,16 @@ class PatchingTable(Shown, Assessed):
         >>> PatchingTable.from_json(folder / "t.json").axes
         ('layer',)
         """
-        data = {"provenance": self.provenance, "axes": self.axes, "unit": self.unit, "rows": self.frame.to_dict("list")}
+        data: dict[str, Any] = {
+            "provenance": self.provenance,
+            "axes": self.axes,
+            "unit": self.unit,
+            "rows": self.frame.to_dict("list"),
+        }
         if self.random is not None:
             data["random"] = self.random.to_dict("list")
+        if self.prompts:
+            data["prompts"] = [{"cells": cells, **texts.to_data()} for cells, texts in self.prompts]
         write_whole(FilePath(path), json.dumps(data, default=str))
 
     @classmethod
@@ -203,7 +245,8 @@ class PatchingTable(Shown, Assessed):
         try:
             data = json.loads(FilePath(path).read_text(encoding="utf-8"))
             random = _frame(data["random"]) if data.get("random") else None
-            return cls(_frame(data["rows"]), tuple(data["axes"]), data["unit"], data["provenance"], random)
+            prompts = tuple((_values(entry["cells"]), PromptTexts.from_data(entry)) for entry in data.get("prompts", []))
+            return cls(_frame(data["rows"]), tuple(data["axes"]), data["unit"], data["provenance"], random, prompts)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             former = error.args == ("provenance",)
             hint = "an earlier version wrote tables with other columns; patch again" if former else "to_json writes one"
@@ -266,6 +309,11 @@ class PatchingTable(Shown, Assessed):
             "-statistics.csv": lambda path: write_csv(self.statistics(), path, index=bool(self.axes)),
         }  # fmt: skip
         return writing.all_written(writers, folder, name)
+
+
+def _values(cells: dict[str, Any]) -> dict[str, Any]:
+    """Axis values from JSON, in which tuples have become lists."""
+    return {axis: tuple(value) if isinstance(value, list) else value for axis, value in cells.items()}
 
 
 def _frame(columns: dict[str, list[Any]]) -> pd.DataFrame:

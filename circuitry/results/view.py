@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from ..drawing.scales import Scale
 from ..prompting import record
 from .cells import CellView, Row, cells_of, heat_map, limit
 from .recorded import way
+from .strips import Strip, Token, strips, worst
 from .table import PatchingTable
 
 
@@ -57,6 +60,16 @@ class TableView:
         notes = [note for note in self.table.notes() if not note.startswith("*")]
         examples = f"means over {self.table.frame['example'].nunique()} examples"
         return "; ".join(filter(None, [examples, way(self.table.provenance), task, *notes]))
+
+    @cached_property
+    def strips(self) -> list[Strip]:
+        """All examples by their mean deviation over the cells, for each set of prompts."""
+        return strips(self.table)
+
+    @cached_property
+    def worst(self) -> list[tuple[Strip, dict[str, Any], list[Token]]]:
+        """The examples that disagree most with the means of all cells."""
+        return worst(self.strips)
 
     @property
     def band(self) -> float:

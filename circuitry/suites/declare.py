@@ -15,7 +15,7 @@ from ..results.recorded import path_of, paths_of
 from ..results.table import PatchingTable
 from ..results.writing import count
 from ..thresholds import MOST_KEYS
-from .keys import keys
+from .keys import keys, too_few
 from .result import Component, SuiteResult
 from .study import Study
 
@@ -197,7 +197,11 @@ def findings(study: Study) -> SuiteResult:
         if len(nodes) > MOST_KEYS
     ]
     notes += study.caveats(next(iter(study.tables.values()))) if study.tables else []
-    return SuiteResult(study.tables, None, study.summary(components, notes))
+    undecided = "; ".join(
+        f"{name}: {few}" for name, table in study.tables.items() if not nodes_by_table[name] and (few := too_few(table))
+    )
+    notes += [f"too few examples in {undecided}"] if undecided and components else []
+    return SuiteResult(study.tables, None, study.summary(components, notes, undecided=undecided))
 
 
 def _by_node(table: PatchingTable) -> list[list[Any]]:

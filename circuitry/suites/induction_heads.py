@@ -41,7 +41,7 @@ def run(study: Study) -> SuiteResult:
     at_distance = _at_distance(study)
     effects, heads = at_distance.normalized(), keys(at_distance)
     if not heads:
-        return _nothing(study, effects)
+        return _nothing(study, at_distance)
     for port, words in (("v", "values"), ("k", "keys")):
         title = f"Where the induction heads' {words} are read ([{PORTS[port]}'])"
         read = reads(study, title, heads, port, AROUND, corruption=PORTS[port])
@@ -187,10 +187,6 @@ def _draw_reading(study: Study, head: Head, name: str, drawing: Drawing) -> None
         drawing.token(str(values.idxmax()), name, float(values.max()), "v")
 
 
-def _nothing(study: Study, effects: pd.Series) -> SuiteResult:
-    notes = [
-        f"no head has {study.rule()} (the most is {effects.max():.1%}): no induction circuit was found",
-        *study.caveats(_at_distance(study)),
-    ]
-    summary = study.summary([], notes, explained=0.0, baseline=baselines(study))
+def _nothing(study: Study, table: PatchingTable) -> SuiteResult:
+    summary = study.nothing("head", "induction", table, baselines(study))
     return SuiteResult(study.tables, Circuit(f"Induction in {study.model.name}", (*AROUND, "END"), (), ()), summary)

@@ -41,7 +41,7 @@ def run(study: Study) -> SuiteResult:
     last = detailed(study, by_position).select("position", LAST)
     final, layers = last.normalized(), keys(last)
     if not layers:
-        return _nothing(study, final)
+        return _nothing(study, last)
     _writes(study, layers)
     offsets = detailed(study, study.tables["table2_write_input"]).normalized()
     study.keep("write_ports", _ports(study, offsets, layers))
@@ -115,7 +115,7 @@ def _components(study: Study, offsets: pd.Series, layers: list[int]) -> list[Com
     components = []
     for layer in layers:
         at = str(offsets[layer].idxmax())
-        components.append(study.component(f"{state}[{layer}]", "state", "state_by_position", (distance, layer, LAST), at))
+        components.append(study.component(f"{state}[{layer}]", "state", "state_by_position", (distance, layer, LAST), at, LAST))
     for corruption, layer, lag, at in keys(study.tables["conv_edges"]):
         role, cell = f"writes the state ([{corruption}'])", (corruption, layer, lag, at)
         components.append(study.component(f"{tap}[{layer},{lag}]", role, "conv_edges", cell, at))
@@ -142,27 +142,49 @@ def _circuit(study: Study, final: pd.Series, offsets: pd.Series, layers: list[in
     edges: list[CircuitEdge] = []
     from_a, from_b = (detailed(study, study.tables[f"table{n}_conv_input_{c}"]).normalized() for n, c in ((4, "A"), (3, "B")))
     for layer in sorted(layers):
-        write_position = str(offsets[layer].idxmax())
-        c, h = f"{write}[{layer}]", f"{state}[{layer}]"
-        for effects, corruption in ((from_a, "A"), (from_b, "B")):
-            at_position, effect = str(effects[layer].idxmax()), float(effects[layer].max())
-            if effect >= KEY_EFFECT:
-                name, lag = f"{conv}[{layer}] @ {at_position}", AROUND.index(write_position) - AROUND.index(at_position)
-                if name not in {node.name for node in nodes}:
-                    nodes.append(CircuitNode(name, at_position, layer, effect, "conv_input"))
-                edges.append(
-                    CircuitEdge(name, c, _tap_effect(study, corruption, layer, lag, write_position), f"[{corruption}] lag {lag}")
-                )
-        nodes.append(CircuitNode(c, write_position, layer + 0.35, float(offsets[layer].max()), "write_input"))
+        h, main = f"{state}[{layer}]", str(offsets[layer].idxmax())
+        for at in _write_positions(offsets[layer]):
+            c = f"{write}[{layer}] @ {at}"
+            for corruption, effects in (("A", from_a[layer]), ("B", from_b[layer])):
+                for source, effect, edge in _arrivals(study, corruption, layer, effects, at, at == main):
+                    name = f"{conv}[{layer}] @ {source}"
+                    if name not in {node.name for node in nodes}:
+                        nodes.append(CircuitNode(name, source, layer, effect, "conv_input"))
+                    lag = AROUND.index(at) - AROUND.index(source)
+                    edges.append(CircuitEdge(name, c, edge, f"[{corruption}] lag {lag}"))
+            nodes.append(CircuitNode(c, at, layer + 0.35, float(offsets[layer][at]), "write_input"))
+            edges.append(CircuitEdge(c, h, float(offsets[layer][at]), "kept in the state"))
         nodes.append(CircuitNode(h, study.last(), layer + 0.35, float(final[layer]), "state"))
-        edges += [
-            CircuitEdge(c, h, float(offsets[layer].max()), "kept in the state"),
-            CircuitEdge(h, "logits", float(final[layer])),
-        ]
+        edges.append(CircuitEdge(h, "logits", float(final[layer])))
     nodes.append(CircuitNode("logits", "END", study.model.graph.sizes["layer"] + 0.6, 1.0, "logits"))
     title = f"Induction circuit of {study.model.name}, distance {study.task.options['distance']}"
     columns = tuple(dict.fromkeys((*AROUND, study.last(), "END")))
     return Circuit(title, columns, tuple(nodes), tuple(edges), "normalized effect")
+
+
+def _write_positions(effects: pd.Series) -> list[str]:
+    """The positions at which a layer writes: those with KEY_EFFECT, and always the strongest.
+
+    >>> _write_positions(pd.Series({"B": 0.3, "B+1": 0.6, "B+2": 0.01}))
+    ['B', 'B+1']
+    """
+    return [str(at) for at, effect in effects.items() if effect >= KEY_EFFECT or at == effects.idxmax()]
+
+
+def _arrivals(
+    study: Study, corruption: str, layer: int, effects: pd.Series, at: str, main: bool
+) -> list[tuple[str, float, float]]:
+    """The positions from which the convolution brings a token to a write, each with its effect and that of the edge.
+
+    Both have KEY_EFFECT. The strongest position of a layer is drawn to its ``main`` write even if no single edge has that much.
+    """
+    found = []
+    for source, effect in effects.items():
+        lag = AROUND.index(at) - AROUND.index(str(source))
+        edge = _tap_effect(study, corruption, layer, lag, at)
+        if effect >= KEY_EFFECT and lag >= 0 and (edge >= KEY_EFFECT or (main and source == effects.idxmax())):
+            found.append((str(source), float(effect), edge))
+    return found
 
 
 def _tap_effect(study: Study, corruption: str, layer: int, lag: int, position: str) -> float:
@@ -170,10 +192,6 @@ def _tap_effect(study: Study, corruption: str, layer: int, lag: int, position: s
     return float(study.tables["conv_edges"].normalized().get((corruption, layer, lag, position), float("nan")))
 
 
-def _nothing(study: Study, final: pd.Series) -> SuiteResult:
-    notes = [
-        f"no state has {study.rule()} (the most is {final.max():.1%}): no induction circuit was found",
-        *study.caveats(detailed(study, study.tables["state_by_position"])),
-    ]
-    summary = study.summary([], notes, explained=0.0, baseline=baselines(study))
+def _nothing(study: Study, table: PatchingTable) -> SuiteResult:
+    summary = study.nothing("state", "induction", table, baselines(study))
     return SuiteResult(study.tables, Circuit(f"Induction in {study.model.name}", (*AROUND, "END"), (), ()), summary)

@@ -19,6 +19,7 @@ import pandas as pd
 from ..drawing.circuit import Circuit
 from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
+from ..results.table import PatchingTable
 from ..results.writing import count
 from ..thresholds import KEY_EFFECT
 from .heads import Head
@@ -57,7 +58,7 @@ def run(study: Study) -> SuiteResult:
     }
     movers = by_role.heads(*DIRECT)
     if not movers:
-        return _nothing(study, float(effects.max()))
+        return _nothing(study, study.tables["heads_to_logits"])
     _movers(study, movers, by_role)
     _inhibition(study, movers, by_role)
     scores = _score(study, by_role)
@@ -251,10 +252,6 @@ def _tokens(study: Study, drawing: Drawing, by_role: Found) -> None:
                     drawing.token(position, f"{family}[{a},{b}] @ {at}", float(row[position]), port)
 
 
-def _nothing(study: Study, most: float) -> SuiteResult:
-    notes = [
-        f"no head at END has {study.rule()} (the most is {most:.1%}): no IOI circuit was found",
-        *study.caveats(study.tables["heads_to_logits"]),
-    ]
-    summary = study.summary([], notes, explained=0.0)
+def _nothing(study: Study, table: PatchingTable) -> SuiteResult:
+    summary = study.nothing("head at END", "IOI", table)
     return SuiteResult(study.tables, Drawing().circuit(f"IOI in {study.model.name}", tuple(POSITIONS)), summary)

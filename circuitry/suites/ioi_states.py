@@ -13,6 +13,7 @@ from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
 from ..evidence.write_profile import position_name
 from ..results.split_cells import split_cells
+from ..results.table import PatchingTable
 from ..results.writing import count
 from .keys import keys
 from .result import Component, Picture, SuiteResult, Summary
@@ -38,9 +39,9 @@ def run(study: Study) -> SuiteResult:
     title, note = "State of every layer, by position", f"At {end} a state has everything that the answer can read."
     states = study.keep("state_by_position", study.patch(title, path, position=AROUND), note)
     last = states.select("position", end)
-    layers, effects = keys(last), last.normalized()
+    layers = keys(last)
     if not layers:
-        return _nothing(study, pictures, float(effects.max()))
+        return _nothing(study, pictures, last)
     taken = {token: study.offsets(token, reach, corruption=token) for token, reach in TOKENS.items()}
     for token, offsets in taken.items():
         if offsets:
@@ -49,7 +50,9 @@ def run(study: Study) -> SuiteResult:
     scores = score(study.model, study.task, {"state": [f"{state}[{n}]" for n in sorted(layers)]}, **study.plain_options)
     study.keep("scores", scores.table, scores.text())
     pictures["scores"] = Picture("Is it the circuit?", scores.text(), draw(scores))
-    components = [study.component(f"{state}[{n}]", "state", "state_by_position", (n, end), _written(taken, n)) for n in layers]
+    components = [
+        study.component(f"{state}[{n}]", "state", "state_by_position", (n, end), _written(taken, n), end) for n in layers
+    ]
     return SuiteResult(study.tables, _circuit(study, components, taken), _summary(study, components, taken, scores), pictures)
 
 
@@ -152,10 +155,6 @@ def _strong(offsets: Offsets | None, layer: int, total: float) -> list[tuple[str
     return [(position, float(effects[layer, position]) / total) for position in positions]
 
 
-def _nothing(study: Study, pictures: dict[str, Picture], most: float) -> SuiteResult:
-    notes = [
-        f"no state at END has {study.rule()} (the most is {most:.1%}): no IOI circuit was found",
-        *study.caveats(study.tables["state_by_position"]),
-    ]
-    summary = study.summary([], notes, explained=0.0)
+def _nothing(study: Study, pictures: dict[str, Picture], table: PatchingTable) -> SuiteResult:
+    summary = study.nothing("state at END", "IOI", table)
     return SuiteResult(study.tables, Drawing().circuit(f"IOI in {study.model.name}", _columns(study)), summary, pictures)

@@ -38,7 +38,8 @@ def _first(parts: list[str], most: int = _LINES) -> str:
 class Component:
     """A node that carries the behaviour: its normalized effect, and the position at which it reads or is written.
 
-    ``table`` and ``cell`` name the suite's table and the cell that the normalized effect is from.
+    ``table`` and ``cell`` name the suite's table and the cell that the normalized effect is from. ``measured`` is the position that
+    was patched there, if it is not ``position``: a state that is written at B+1 may be patched at B+5.
     """
 
     node: str
@@ -47,6 +48,18 @@ class Component:
     position: str
     table: str = ""
     cell: tuple[Any, ...] = ()
+    measured: str = ""
+
+    @property
+    def at(self) -> str:
+        """Where the effect was measured and where the node is written, in words; empty if neither is known.
+
+        >>> Component("h[3]", "state", 0.9, "B+1", measured="B+5").at, Component("h[3]", "state", 0.9, "B").at
+        ('at B+5, written at B+1', 'at B')
+        """
+        if not self.measured:
+            return f"at {self.position}" if self.position else ""
+        return f"at {self.measured}" + (f", written at {self.position}" if self.position else "")
 
     @property
     def layer(self) -> int:
@@ -68,7 +81,8 @@ class Summary(Shown):
     ``explained`` is the normalized effect of ``together``, the components that act last: patched at once, with all other nodes
     of their kind frozen; NaN if not measured. ``offsets`` maps "B", "B+1" ... to the share of the information about the token
     that is written there (paper section 6.3); the shares sum to 1. It is empty if no write position was found, None if not
-    measured. ``offset`` is the position with the largest share. ``verdict`` has one finding on each line.
+    measured. ``offset`` is the position with the largest share. ``verdict`` has one finding on each line. ``undecided`` says why the examples
+    are too few for a finding; without components a circuit may still exist.
     """
 
     model: str
@@ -80,6 +94,7 @@ class Summary(Shown):
     notes: list[str] = field(default_factory=list)
     verdict: str = ""
     together: str = "these"
+    undecided: str = ""
 
     def _shown_(self) -> Iterable[Markup]:
         from .notebook import of_summary
@@ -115,14 +130,17 @@ class Summary(Shown):
         """
         lines = [f"{self.model} ({self.architecture})"]
         lines += [f"  {k}: {v:.3g}" for k, v in self.baseline.items()]
-        together = "" if math.isnan(self.explained) else f" ({writing.having(self.together)} {self.explained:.0%} of the effect)"
+        together = (
+            ""
+            if math.isnan(self.explained) or (self.undecided and not self.components)
+            else f" ({writing.having(self.together)} {self.explained:.0%} of the effect)"
+        )
         lines.append(f"  carried by{together}:")
         wide = {key: max([least, *self.frame()[key].map(len)]) for key, least in (("node", 16), ("role", 22))}
         for c in self.components:
-            lines.append(
-                f"    {c.node:<{wide['node']}} {c.role:<{wide['role']}} {c.normalized:>6.0%}{c.position and f' at {c.position}'}"
-            )
-        lines += [] if self.components else ["    nothing"]
+            lines.append(f"    {c.node:<{wide['node']}} {c.role:<{wide['role']}} {c.normalized:>6.0%}{c.at and f' {c.at}'}")
+        nothing = f"too few examples to tell: {self.undecided}" if self.undecided else "nothing"
+        lines += [] if self.components else [f"    {nothing}"]
         if self.offsets is not None:
             written = ", ".join(f"{name} {share:.0%}" for name, share in self.offsets.items() if share >= 0.005)
             lines.append(f"  written at {self.offset} ({written})" if self.offsets else "  no write position found")

@@ -17,6 +17,7 @@ from ..executing.open import DEFAULT, choice
 from ..explorer.file import write as write_seen
 from ..explorer.observe import observe
 from ..models.model import Model
+from ..patching.code import call, changed
 from ..patching.provenance import inputs, model_record, versions
 from ..progress import together
 from ..prompting.task import Task, task
@@ -96,6 +97,8 @@ def run(
     """
     if fresh and out is None:
         raise no_effect("fresh", True, "without out= a run has no folder", "give out=, or leave fresh out")
+    asked_for = {"out": out, "examples": examples, "seed": seed, "fresh": fresh, "discover": discover}
+    code = call("run", model, name, changed(run, asked_for, ()) | options)
     chosen, posed, settings, patching = _asked(name, examples, seed, options)
     for table in chosen.tables:
         table.made_for(model.graph)  # refuses an unknown role before anything runs
@@ -104,6 +107,7 @@ def run(
     record = _record(
         source, chosen, model, posed, {**settings, **({"discover": verified} if verified else {})}, patching, command
     )
+    record |= {} if command else {"python": code}
     folder = RunFolder.open(Path(out), f"{chosen.name}-{plain(model.name)}", record, fresh=fresh) if out is not None else None
     if folder and folder.complete:
         say(f"{folder.path} is complete; fresh=True (--fresh) would run it again in a new folder")

@@ -25,6 +25,7 @@ from ..results.table import PatchingTable
 from ..results.top_1 import below_threshold
 from ..thresholds import KEY_EFFECT, MOST_KEYS, SIGNIFICANT
 from .folder import RunFolder
+from .keys import too_few
 from .result import Component, Summary
 
 
@@ -163,10 +164,10 @@ class Study:
             self.folder.keep(self.prefix + name, table)
         return table
 
-    def component(self, node: str, role: str, table: str, cell: Any, at: str = "") -> Component:
-        """A node of the circuit, with its normalized effect in a cell of a kept table."""
+    def component(self, node: str, role: str, table: str, cell: Any, at: str = "", measured: str = "") -> Component:
+        """A node of the circuit, with its normalized effect in a cell of a kept table; ``measured``: the position patched there."""
         axis_values = cell if isinstance(cell, tuple) else (cell,)
-        return Component(node, role, float(self.tables[table].normalized()[cell]), at, table, axis_values)
+        return Component(node, role, float(self.tables[table].normalized()[cell]), at, table, axis_values, measured)
 
     @property
     def plain_options(self) -> dict[str, Any]:
@@ -197,6 +198,13 @@ class Study:
             text += f"; by p < {SIGNIFICANT:g} in {', '.join(small)}, whose effects are too few to tell how skewed they are"
         return text
 
+    def nothing(self, what: str, circuit: str, table: PatchingTable, baseline: dict[str, float] | None = None) -> Summary:
+        """The summary if no cell of the suite's main table passes the thresholds; says so if the examples are too few to tell."""
+        few, most = too_few(table), table.normalized().max()
+        conclusion = f"too few examples to say whether an {circuit} circuit exists" if few else f"no {circuit} circuit was found"
+        notes = [f"no {what} has {self.rule()} (the most is {most:.1%}): {conclusion}", *self.caveats(table)]
+        return self.summary([], notes, explained=0.0, baseline=baseline, undecided=few)
+
     def caveats(self, table: PatchingTable) -> list[str]:
         """A warning if the model does not do the task, or if clean and corrupted runs of the suite's main table do not differ."""
         below = below_threshold(table.provenance.get("top_1"))
@@ -222,12 +230,13 @@ class Study:
         taken: Offsets | None = None,
         verdict: str = "",
         baseline: dict[str, float] | None = None,
+        undecided: str = "",
     ) -> Summary:
         """The summary of a suite; ``taken`` has the write position of a token, ``baseline`` is measured by default."""
         measured = self.baseline() if baseline is None else baseline
         name, family = self.model.name, self.model.graph.name
         every = [*notes, *(f"not measured: {line}" for line in self.left_out)]
-        return Summary(name, family, components, explained, profile(taken), measured, every, verdict, together)
+        return Summary(name, family, components, explained, profile(taken), measured, every, verdict, together, undecided)
 
     def baseline(self, gap: float | None = None, **task: Any) -> dict[str, float]:
         """Accuracy and logit difference on clean prompts, and the answer's logit, clean minus corrupted (or ``gap``).

@@ -168,8 +168,9 @@ def test_demo_runs_every_suite_on_every_bundled_model_and_compares_them(tmp_path
     """The order of things only: the suites themselves take minutes and are tested elsewhere."""
     ran, compared = [], []
 
-    def suite(name: str, model: ct.Model, out: Path, *, examples: int) -> Path:
+    def suite(name: str, model: ct.Model, out: Path, command: str, *, examples: int) -> Path:
         ran.append((name, model.name, examples))
+        assert command == f"circuitry run {name} --model {model.name} --examples 7 --out {out}", "what makes this run alone"
         return out / f"{name}-{model.name.split(':')[1]}"
 
     monkeypatch.setattr(cli.suites, "_suite", suite)

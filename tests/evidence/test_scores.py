@@ -321,7 +321,7 @@ def test_the_text_counts_what_is_needed() -> None:
         "faithfulness 0.80 (0.70 to 0.90): the circuit alone, 2 nodes",
         "random sets of that size: 0.20 on average, 0.30 at most, of 2",
         "completeness: without a subset, circuit and model differ by 0.25 on average and 0.40 at most, over 2 subsets",
-        "minimality: 1 of 2 nodes change f by more than any of 2 nodes from outside (the least by 0.10, head[0,1])",
+        "minimality: 1 of 2 nodes change the faithfulness by more than any of 2 nodes from outside (the least by 0.10, head[0,1])",
     ]
     assert made(random=[]).text().splitlines()[1] == "no random set was measured"
     alone = "minimality: each of 2 nodes was measured, but no node from outside (the least by 0.10, head[0,1])"

@@ -70,8 +70,8 @@ def test_a_tap_shows_a_cells_numbers(show: Open, report: Path) -> None:
 def test_a_click_on_a_node_shows_its_rows(show: Open, report: Path) -> None:
     page = show(report)
     assert page.locator(".panel:visible").count() == 0
-    page.locator("svg").scroll_into_view_if_needed()
-    label = page.locator("svg text", has_text="ssm_state[1]").bounding_box()
+    page.locator("#circuit svg").scroll_into_view_if_needed()
+    label = page.locator("#circuit svg text", has_text="ssm_state[1]").bounding_box()
     assert label
     page.mouse.click(label["x"] + label["width"] / 2, label["y"] + label["height"] / 2)  # on its letters
     panel = page.locator(".panel:visible")

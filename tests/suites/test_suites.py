@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import circuitry as ct
+from circuitry.reports.words import findings as in_words
 from circuitry.suites import Study, SuiteResult, Summary, findings, keys
+from circuitry.suites.keys import too_few
 from circuitry.thresholds import KEY_EFFECT
 from support import known
 from support.suite_runs import random_model, result
@@ -67,6 +69,20 @@ def test_the_rule_names_the_tables_whose_shares_decided_alone() -> None:
     assert "by effect size only in few: 4 examples are too few for significance" in study.rule()
     study.tables = {"many": table(np.ones((60, 8)))}
     assert "alone" not in study.rule()
+
+
+def test_too_few_examples_are_not_taken_for_no_finding() -> None:
+    one_of_48 = table([[1.0] * 6, *np.zeros((47, 6))])
+    assert keys(one_of_48) == [] and "6 examples can show 31 significant cells of 48 or none" in too_few(one_of_48)
+    assert too_few(table([[1.0] * 16, *np.zeros((47, 16))])) == "", "with 16 a single cell can be shown"
+    study = Study(random_model("mamba"), ct.task("induction", examples=6), tables={"states": one_of_48})
+    summary = study.nothing("state", "induction", one_of_48, {})
+    assert "too few examples to say whether an induction circuit exists" in summary.notes[0]
+    assert "too few examples to tell: 6 examples" in summary.text() and "    nothing\n" not in summary.text()
+    assert in_words(json.loads(summary.to_json()))[0].startswith("Too few examples to tell: 6 examples can show 31")
+    assert Summary.from_json(summary.to_json()).undecided == summary.undecided
+    many = study.nothing("state", "induction", table(np.zeros((48, 16))), {})
+    assert "no induction circuit was found" in many.notes[0] and "nothing" in many.text()
 
 
 # --- the folder ------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pandas as pd
 
 from circuitry import PatchingTable
 from circuitry.drawing.circuit import Circuit, CircuitEdge, CircuitNode
+from circuitry.prompting.texts import PromptTexts
 from circuitry.reports import write_comparison
 
 EVIL = "<script>window.hacked = 1</script>\"'&amp;"
@@ -118,3 +119,20 @@ def compared(folder: Path) -> Path:
     one = run_folder(folder / "one")
     two = run_folder(folder / "two", other, head=True, model="bundled:gpt_neox")
     return write_comparison(one, two, folder / "out")
+
+
+def prompted(bad: float = 1.0, other: bool = False) -> PatchingTable:
+    """A grid of 2 x 3 cells with prompts; example 11 has no effect in the cell of layer 1 at B+1, where all others have -5."""
+    base = tables()["states"]
+    effects = base.values() + np.linspace(0, 0.1, 16)
+    effects[4, 11] += 5 * bad
+    words = {0: "The", 1: " dog", 2: " sat", 3: " ran", **{10 + n: f" cat{n}" for n in range(16)}}
+    end = 3 if other else 2
+    clean = [[0, 10 + n, end] for n in range(16)]
+    where = {"B": [1] * 16, "END": [2] * 16}
+    texts = PromptTexts(clean, [[0, 1, end]] * 16, [row[1] for row in clean], [1] * 16, where, words)
+    cells = base.frame[["layer", "position"]].drop_duplicates().to_dict("records")
+    whole = np.full(16, 10.0), np.zeros(16)
+    return PatchingTable.of(
+        [dict(cell) for cell in cells], effects, *whole, "change of the logit", base.provenance, prompts=texts
+    )

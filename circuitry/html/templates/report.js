@@ -113,3 +113,20 @@ for (const button of document.querySelectorAll(".copy")) {
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   });
 }
+
+// What scrolls sideways fades at the edge where there is more, and says so.
+for (const box of document.querySelectorAll(".scroll")) {
+  const cue = document.createElement("span");
+  cue.className = "cue";
+  cue.textContent = "scroll sideways for the rest →";
+  box.after(cue);
+  const mark = () => {
+    const rest = box.scrollWidth - box.clientWidth;
+    box.classList.toggle("more-left", rest > 1 && box.scrollLeft > 1);
+    box.classList.toggle("more-right", rest > 1 && box.scrollLeft < rest - 1);
+    cue.hidden = rest <= 1 || box.scrollLeft >= rest - 1;
+  };
+  box.addEventListener("scroll", mark, { passive: true });
+  new ResizeObserver(mark).observe(box);
+  mark();
+}

@@ -1,0 +1,2 @@
+{% include "report.js" %}
+{% include "examples.js" %}

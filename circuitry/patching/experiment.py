@@ -25,7 +25,7 @@ from ..prompting.prompts import Prompts
 from ..prompting.task import Task
 from ..results.measurements import COLUMNS
 from ..results.table import PatchingTable
-from .baseline import DRAWN, random_cells, random_frame
+from .baseline import DRAWN, once, random_cells, random_frame
 from .cautions import check_baseline, check_distinct, check_finite, check_preference
 from .measured import MetricLike, is_several, metrics
 from .options import RANDOM_NODES, RandomNodes, check_given, random_nodes
@@ -123,7 +123,8 @@ def patch(
     preference = lint is True and not task.definition.copied and ends_at_logits(compiled)
     chosen = [*measures, METRICS["logit_difference"]] if preference else measures
     extra = _random(model, compiled, prompts, baseline)
-    effects = opened.run(replace(compiled, cells=compiled.cells + extra), prompts, chosen, extra=len(extra))
+    distinct = once(compiled, extra, prompts)
+    effects = [distinct.every(one) for one in opened.run(distinct.plan, prompts, chosen, extra=distinct.extra)]
     for measure, result in zip(chosen, effects, strict=True):
         check_finite(result, unit_of(compiled, measure), model.dtype)
     if lint is True:
@@ -190,8 +191,7 @@ def explain(
     """
     compiled, prompts = compile_path(model, task, path, axes=axes, intervention=intervention, direction=direction, lint=lint)
     opened, extra = open_executor(executor, model), _random(model, compiled, prompts, baseline)
-    cost = opened.cost(
-        replace(compiled, cells=compiled.cells + extra), prompts, metrics(metric, task, model, compiled), extra=len(extra)
-    )
+    distinct = once(compiled, extra, prompts)
+    cost = opened.cost(distinct.plan, prompts, metrics(metric, task, model, compiled), extra=distinct.extra)
     more = {**opened.described(compiled, prompts), "cost": f"{opened.name}, {len(prompts)} examples: {cost}"}
     return explain_plan(compiled, more)

@@ -55,10 +55,14 @@ def _convert(file: Path, folder: Path, graph: str | None) -> dict[str, object] |
     except FileError as error:
         if said := undamaged(folder):  # another process was faster
             return said
-        _note(f"{file.name} is converted at every call, since {error}; {VARIABLE}=FOLDER names another folder, {VARIABLE}=off none")
+        _note(
+            f"{file.name} is converted at every call, since {error}; {VARIABLE}=FOLDER names another folder, {VARIABLE}=off none"
+        )
         return None
     size = sum(part.stat().st_size for part in folder.iterdir()) / 2**20
-    _note(f"{file.name} was converted once, to {size:,.0f} MiB in {folder} ({VARIABLE}=FOLDER names another folder, {VARIABLE}=off none)")
+    _note(
+        f"{file.name} was converted once, to {size:,.0f} MiB in {folder} ({VARIABLE}=FOLDER names another folder, {VARIABLE}=off none)"
+    )
     return undamaged(folder)
 
 

@@ -60,7 +60,7 @@ def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0, live: 
             if path == like.path and any(site.node.term for site in path.sources):
                 continue  # all latents, or an error: no other one of its node can be drawn
             try:
-                check_effects(path, plan.graph, prompts.where, prompts.stops.tolist(), changed)
+                check_effects(path, plan.graph, prompts.where, prompts.stops.tolist(), changed, hints=False)
             except PathError:
                 continue
             if not differs_everywhere(path, plan.graph, prompts.where, changed):

@@ -290,3 +290,19 @@ def test_a_random_node_at_the_same_tokens_in_some_examples_only_is_run() -> None
     path = ct.parse(f"mlp[0] @ END-{distances[0]} -> logits")
     same = replace(made.cells[0], path=path)
     assert once(made, [same], prompts).extra == 0 and once(made, [same], uneven).extra == 1
+
+
+def test_drawing_and_sweeping_look_for_no_hints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most draws from END back to the first change are refused here, and nobody reads why; a path that is refused as a whole says it."""
+
+    def search(*_: Any) -> None:
+        raise AssertionError("searched the graph for a hint")
+
+    path = "head[{layer},{head}] @ {pos} -> logits freezing head"
+    with monkeypatch.context() as context:
+        context.setattr("circuitry.planning.reasons.sorted", search, raising=False)
+        made, prompts = compile_path(model("gpt2"), INDUCTION, path, axes={"pos": ["B+1", "END"]})
+        assert len(random_cells(made, prompts, 6, 0)) == 6 and made.skipped
+    with pytest.raises(PathError) as caught:
+        compile_path(model("gpt2"), INDUCTION, path, axes={"pos": ["B+1"]})
+    assert caught.value.hint.startswith("exempt one that does, for example: freezing head except head[")

@@ -32,7 +32,7 @@ class Reference:
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
     >>> Reference(model).cost(plan, prompts, [ct.planning.METRICS["logit"]])
-    Cost(batches=4, token_layers=1536, whole=1536, short=0)
+    Cost(batches=4, token_layers=768, whole=768, short=0)
     """
 
     name = "reference"
@@ -42,7 +42,7 @@ class Reference:
         self.model, self.progress, self.team = model, progress, team
 
     def cost(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> Cost:
-        """What ``run`` would take: base, source and every leg of each cell, one pass for each."""
+        """What ``run`` would take: base and source, and every leg of each cell, one pass for each."""
         passes = 2 + sum(len(cell.passes) for cell in plan.cells)
         tokens = passes * len(prompts) * prompts.length * plan.graph.sizes["layer"]
         return Cost(len(plan.cells), tokens, tokens)

@@ -15,16 +15,21 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM
 
 import circuitry as ct
+from circuitry.executing.rows.executor import Rows
 from circuitry.executing.suffix.executor import Suffix
 from circuitry.planning import METRICS, plan
 from circuitry.prompting import Prompts
 
 CASES = (
-    ("gpt2", "resid[{layer}] @ {position} -> logits", 64, 8, 40),
-    ("gpt2", "resid[{layer}] @ {position} -> logits", 512, 16, 128),
-    ("mamba", "ssm_in[{layer}] @ {position} -> logits", 128, 16, 40),
+    ("gpt2", "resid[{layer}] @ {position} -> logits", 64, 8, 40, Suffix, False),
+    ("gpt2", "resid[{layer}] @ {position} -> logits", 512, 16, 128, Suffix, False),
+    ("mamba", "ssm_in[{layer}] @ {position} -> logits", 128, 16, 40, Suffix, False),
+    ("gpt2", "resid[{layer}] @ {position} -> logits", 256, 16, 40, Suffix, True),
+    ("gpt2", "resid[{layer}] @ {position} -> logits", 256, 16, 40, Rows, False),
+    ("gpt2", "resid[{layer}] @ {position} -> logits", 256, 16, 40, Rows, True),
 )
-"""Shape (GPT-2 small, 8 layers of Mamba-130M), path, bound in MiB, prompts, tokens."""
+"""Shape (GPT-2 small, 8 layers of Mamba-130M), path, bound in MiB, prompts, tokens, executor, and whether each prompt ends at another
+token."""
 
 
 def resident(name: str) -> int:
@@ -38,29 +43,30 @@ def reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def prompts(count: int, length: int) -> Prompts:
+def prompts(count: int, length: int, uneven: bool = False) -> Prompts:
     clean = np.random.default_rng(0).integers(1, 50000, (count, length))
     corrupted, at = clean.copy(), length // 3
     corrupted[:, at] += 1
-    where = {"A": np.full(count, at), "END": np.full(count, length - 1)}
+    ends = length - 1 - np.arange(count) if uneven else np.full(count, length - 1)
+    where = {"A": np.full(count, at), "END": ends}
     return Prompts(clean, corrupted, clean[:, at], corrupted[:, at], where, ("A",))
 
 
-def run(name: str, path: str, bound: int, count: int, length: int) -> None:
+def run(name: str, path: str, bound: int, count: int, length: int, executor: type[Suffix] | type[Rows], uneven: bool) -> None:
     torch.set_num_threads(1)
     hf = GPT2LMHeadModel(GPT2Config()) if name == "gpt2" else MambaForCausalLM(MambaConfig(num_hidden_layers=8))
-    model, examples = ct.load(hf.eval()), prompts(count, length)
+    model, examples = ct.load(hf.eval()), prompts(count, length, uneven)
     where = {position: at.tolist() for position, at in examples.where.items()}
     sweep = plan(path, model.graph, where=where, length=examples.stops.tolist(), changed=examples.differing, sweep=["A", "A+1"])
     small = plan("embed -> logits", model.graph, where={"END": [length - 1]}, length=[length])
     # A small run first, so that what is allocated once does not count.
-    Suffix(model, memory=1).run(small, examples.take(slice(1)), [METRICS["logit"]])
+    executor(model, memory=1).run(small, examples.take(slice(1)), [METRICS["logit"]])
     gc.collect()
     reset_peak()
     before = resident("VmRSS")
-    Suffix(model, memory=bound << 20).run(sweep, examples, [METRICS["logit"]])
+    executor(model, memory=bound << 20).run(sweep, examples, [METRICS["logit"]])
     print(
-        f"{name:6} {path}, {count} prompts of {length} tokens: bound {bound} MiB, grew by {resident('VmHWM') - before}",
+        f"{executor.name:6} {name:6} {path}, {count} prompts of {length} tokens{', each with another END' if uneven else ''}: bound {bound} MiB, grew by {resident('VmHWM') - before}",
         flush=True,
     )
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import settings
 
 from support.browsing import chromium, show
 from support.refusals import offline
 
 __all__ = ["chromium", "offline", "show"]
+
+# Tests write nothing into the user's cache; those of the cache name a folder.
+os.environ["CIRCUITRY_CACHE"] = "off"
 
 # The same examples on every run, so that a red test stays red; `--hypothesis-profile=explore` looks for new ones.
 settings.register_profile("fixed", deadline=None, derandomize=True)

@@ -58,6 +58,14 @@ class Ways:
     steps: tuple[tuple[int, int, Rule, bool], ...]
     """From which state to which, by which rule, and whether it leads back in the order of computation."""
 
+    @functools.cached_property
+    def of_node(self) -> dict[Node, list[int]]:
+        """The states of each node, by number."""
+        found: dict[Node, list[int]] = {}
+        for number, (node, _) in enumerate(self.states):
+            found.setdefault(node, []).append(number)
+        return found
+
     @staticmethod
     def of(edges: Iterable[Way], rank: Mapping[Node, int]) -> Ways:
         """``edges`` are in order of computation, ``rank`` is each node's place in it.
@@ -86,9 +94,12 @@ def spread(ways: Ways, sources: Iterable[Node], without: Collection[Node]) -> di
     reached: list[Reach | None] = [None] * len(ways.states)
     for node in sources:
         merged[node] = start
-        if (number := ways.number.get((node, ""))) is not None:
-            reached[number] = start
-    closed = [state[0] in without for state in ways.states] if without else [False] * len(ways.states)
+        if (at := ways.number.get((node, ""))) is not None:
+            reached[at] = start
+    closed = [False] * len(ways.states)
+    for node in without:
+        for number in ways.of_node.get(node, ()):
+            closed[number] = True
     changed = True
     # One look along the order of computation finds all but what a recurrent loop leads back to nodes before it. What has gone
     # round is widened to every distance from there on, so a second look finds the rest, and a third would find nothing new.

@@ -1,4 +1,4 @@
-"""The command for checkpoints that cannot be loaded directly: ``convert``."""
+"""The command that makes safetensors of other checkpoints: ``convert``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="a mamba-ssm folder, an RWKV-4 or RWKV-7 file or folder, a folder with pytorch_model.bin, or an autoencoder's with ae.pt"
+            help="a .gguf file, a mamba-ssm folder, an RWKV-4 or RWKV-7 file or folder, a folder with pytorch_model.bin, or an autoencoder's with ae.pt"
         ),
     ],
     target: Annotated[Path, typer.Argument(help="a new folder", callback=read.checked_folder)],
 ) -> None:
-    """Convert an original or pickled checkpoint to a folder with safetensors. Code in the checkpoint is not run.
+    """Convert a GGUF file, or an original or pickled checkpoint, to a folder with safetensors. Code in the checkpoint is not run.
 
     A model becomes a Hugging Face folder, an autoencoder of dictionary_learning a folder in SAELens's layout.
     """

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from .packed import Inside
 from .spread import input_device
+from .stock import check_stock
 from .threads import on_threads
 
 NAME = "circuitry"
@@ -325,17 +326,11 @@ def attach(model: Any, layers: list[Any], adapt: Callable[[Any, list[Any]], None
             f"{model.config.model_type}: expected one call of the instrumented attention in each of {len(layers)} layers, "
             f"got {sum(calls)}"
         )
-    error = (stock - ours).abs().max().item()
-    if error > _allowed(stock, layers):  # logits that are not numbers are found later, with another message (``checks``)
-        raise ModelError(
-            f"{model.config.model_type}: instrumented logits differ from the stock model's by {error:.2g}; this attention is not supported"
-        )
+    check_stock(model, stock, ours, ids, len(layers), model.config.model_type, _allowed(stock, layers))
 
 
 def _allowed(stock: Tensor, layers: list[Any]) -> float:
-    """How far our logits may be from the stock ones: in float32 and below not at all, but for some sinks."""
-    if stock.dtype == torch.float64:  # stock models still compute their softmax in float32, and we do not
-        return 1e-4
+    """How far our logits may be from the stock ones in float32 and below: not at all, but for some sinks."""
     widest = (dtype for name, dtype in _OTHERWISE.items() if type(layers[0]).__name__.startswith(name))
     if any(stock.dtype.itemsize <= dtype.itemsize for dtype in widest):
         return 16 * torch.finfo(stock.dtype).eps * stock.abs().max().item()

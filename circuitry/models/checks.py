@@ -13,11 +13,10 @@ from ..architecture.families import Place
 from ..errors import ModelError
 from .attention import most_positions
 from .spread import input_device
+from .stock import SAFETY, rounded
 
 _MORE, _WINDOW = 16, 8
 """Tokens beyond the scan's chunk, and the widest window during the check: checking one of 4,096 tokens would take minutes."""
-_SAFETY = 4
-"""The largest movement that counts as rounding, in multiples of the measured one times the root of the number of layers."""
 
 
 @torch.no_grad()
@@ -62,7 +61,7 @@ def check_causality(hf: Any, layers: int, chunk: int) -> None:
     ids, changed = _prompts(length, hf.config.vocab_size)
     # In float64 too: the norms and softmax of stock models are float32 at most.
     eps = max(torch.finfo(hf.dtype).eps, torch.finfo(torch.float32).eps)
-    with _narrow(hf.config), _rounded(hf.get_input_embeddings(), 3, eps):
+    with _narrow(hf.config), rounded(hf.get_input_embeddings(), 3, eps):
         logits = hf(ids.to(input_device(hf)), use_cache=False).logits.double().cpu()
     if logits.isnan().any():
         narrow = hf.dtype.itemsize < torch.float32.itemsize
@@ -71,7 +70,7 @@ def check_causality(hf: Any, layers: int, chunk: int) -> None:
     noise = max(_moved(logits, 3, length), eps * logits[logits.isfinite()].abs().max().item())
     for row, at in enumerate(changed, start=1):
         moved = _moved(logits, row, at)
-        if moved > _SAFETY * layers**0.5 * noise:
+        if moved > SAFETY * layers**0.5 * noise:
             raise ModelError(
                 f"this model is not causal: changing token {at} of {length} moves the logits before it by {moved:.2g}, and rounding "
                 f"moves them by {noise:.2g}. A patch would change what came before it; try another version of transformers"
@@ -107,20 +106,3 @@ def _narrow(config: Any) -> Iterator[None]:
         yield
     finally:
         config.sliding_window = size
-
-
-@contextmanager
-def _rounded(embedding: Any, row: int, eps: float) -> Iterator[None]:
-    """Move the embeddings of one row by one rounding each, up or down."""
-
-    def hook(_: Any, __: Any, out: Tensor) -> Tensor:
-        signs = torch.randint(2, out[row].shape, generator=torch.Generator().manual_seed(1)).to(out) * 2 - 1
-        out = out.clone()
-        out[row] = out[row] * (1 + eps * signs)
-        return out
-
-    handle = embedding.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()

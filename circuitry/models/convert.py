@@ -1,10 +1,11 @@
-"""From pickled or original checkpoints to folders with safetensors: of models, which ``load`` reads, and of autoencoders."""
+"""From GGUF, pickled or original checkpoints to folders with safetensors: of models, which ``load`` reads, and of autoencoders."""
 
 from __future__ import annotations
 
 import functools
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from ..native.find import Native, find
 from ..store.files import write_whole
 from ..store.wholeness import PLAIN
 from .checkpoint import Source, check_not_quantised, merged
+from .gguf.folder import write_folder
+from .gguf.parts import siblings
+from .packaged import in_package
 from .quiet import quiet
 
 _TOKENIZER = (
@@ -50,13 +54,14 @@ class Converted:
 
 
 def convert(source: str | Path, target: str | Path) -> Converted:
-    """Convert an original mamba-ssm folder, an RWKV checkpoint or a pickled model to a Hugging Face folder with safetensors.
+    """Convert a GGUF file, an original mamba-ssm folder, an RWKV checkpoint or a pickled model to a Hugging Face folder with safetensors.
 
     An autoencoder of dictionary_learning becomes a folder that ``SAE.load`` reads.
 
-    ``source``: a mamba-ssm folder, an RWKV-4 or RWKV-7 file or the folder that holds one, a Hugging Face folder with
+    ``source``: a ``.gguf`` file or ``package:NAME``, a mamba-ssm folder, an RWKV-4 or RWKV-7 file or the folder that holds one, a Hugging Face folder with
     ``pytorch_model.bin``, or a folder with ``ae.pt``. Pickles are read by ``torch.load(weights_only=True)``, which runs no code in them. ``target``: a new
     folder, which appears complete or not at all. Weights keep their dtype; several dtypes become the narrowest that holds all.
+    Those of a GGUF file become float32.
 
     Raises CircuitryError if the target exists, and ModelError if the source is none of these, holds code or is incomplete.
 
@@ -69,6 +74,8 @@ def convert(source: str | Path, target: str | Path) -> Converted:
         raise CircuitryError(f"{target} already exists and is not overwritten; name a new folder")
     if (source / PICKLE).is_file():
         return _autoencoder(source, target)
+    if str(source).startswith("package:") or source.suffix == ".gguf":
+        return _gguf(source, target)
     with quiet():
         files, kind, hf = _read(source)
         tokenizer = tuple(name for name in _TOKENIZER if (source / name).is_file())
@@ -95,6 +102,15 @@ def _autoencoder(source: Path, target: Path) -> Converted:
     write_whole(target, sae.save)
     size = sum(value.numel() for value in sae.parameters())
     return Converted((file,), "dictionary_learning", target, f"{sae.config.kind} autoencoder", size, torch.float32, None)
+
+
+def _gguf(source: Path, target: Path) -> Converted:
+    package = str(source).removeprefix("package:")
+    with quiet(), in_package(package) if package != str(source) else nullcontext(source) as file:
+        hf = write_folder(file, target)
+        files = tuple(Path(file.name) for file in siblings(file))
+    tokenizer = tuple(name for name in _TOKENIZER if (target / name).is_file())
+    return Converted(files, "GGUF", target, hf.config.model_type, hf.num_parameters(), hf.dtype, tokenizer)
 
 
 def _read(source: Path) -> tuple[tuple[Path, ...], str, Any]:

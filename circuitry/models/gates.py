@@ -152,11 +152,14 @@ class Narrow:
     """A base class put before an output layer's own class, to compute only some of its logits."""
 
     circuitry_packed: Wanted | None = None
+    circuitry_positions: Tensor | None = None
+    """The positions [row, n] of a batch of rows whose logits are wanted; None for all."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [batch, token, vocabulary], or only those wanted, [1, token, column]."""
-        wanted = self.circuitry_packed
+        """Logits [batch, token, vocabulary], or only those wanted: [1, token, column], or [batch, n, vocabulary]."""
+        wanted, positions = self.circuitry_packed, self.circuitry_positions
         if wanted is None:
+            x = x if positions is None else x[torch.arange(len(x), device=x.device)[:, None], positions]
             return super().forward(x)  # type: ignore[misc,no-any-return]
         x = x.flatten(0, 1)[None, : wanted.count]  # a model may have cut packed tokens into rows again
         if wanted.columns is None:

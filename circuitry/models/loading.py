@@ -15,6 +15,7 @@ from ..content import BUNDLED
 from ..errors import CircuitryError, ModelError, expected, suggest
 from ..progress import IMPORTS, slow
 from .checkpoint import Source, check_not_quantised
+from .gguf.cache import cached
 from .gguf.load import load_gguf
 from .given import check_given
 from .hub import check_not_a_kind, unreachable
@@ -141,7 +142,10 @@ def _read(source: Source, dtype: torch.dtype, graph: str | None, tokenizer: Any)
     if where.startswith("compiled:"):
         return _compiled(where, dtype, tokenizer)
     if where.endswith(".gguf"):
-        return load_gguf(Path(where), dtype, graph, tokenizer)
+        folder = cached(Path(where), graph, needs_tokenizer=tokenizer is None)
+        if folder is None:
+            return load_gguf(Path(where), dtype, graph, tokenizer)
+        return _hugging_face(Source(str(folder), source.name), dtype, graph, tokenizer)
     source.check_no_adapter()
     if original := native.find(Path(where)):
         return _native(original, source.name, dtype, graph, tokenizer)

@@ -11,6 +11,7 @@ from ..errors import ModelError
 from .gates import PACKED, replace_forward, stock_forward
 from .packed import Inside
 from .spread import input_device
+from .stock import check_stock
 from .token_shift import ShiftHookPoints, shifted
 from .wkv import wkv, wkv_packed
 
@@ -117,12 +118,7 @@ def attach(model: Any, blocks: list[Any]) -> None:
             part.circuitry = points
             replace_forward(part, forward)
     ours = model(ids, use_cache=False).logits
-    error = (stock - ours).abs().max().item()
-    # In float64 the stock model still keeps its state in float32, and we do not; in float32 and below the bits must be the same.
-    if error > (1e-4 if ours.dtype == torch.float64 else 0.0):
-        raise ModelError(
-            f"instrumented RWKV differs from the stock model by {error:.2g}; this version of transformers is not supported"
-        )
+    check_stock(model, stock, ours, ids, len(blocks), "RWKV")
 
 
 def _stock_logits(model: Any, ids: Tensor) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from ..architecture.graph import Graph
 from ..errors import PathError
@@ -19,6 +20,7 @@ from ..paths.values import Leg, Node, Path, Site
 from ..planning.effects import check_effects, differs_everywhere
 from ..planning.frozen import nodes_of
 from ..planning.plan import cell_plan
+from ..planning.twice import experiment
 from ..planning.values import Cell, CellPlan, Plan
 from ..prompting.prompts import Prompts
 
@@ -58,7 +60,7 @@ def random_cells(plan: Plan, prompts: Prompts, count: int, seed: int = 0, live: 
             if path == like.path and any(site.node.term for site in path.sources):
                 continue  # all latents, or an error: no other one of its node can be drawn
             try:
-                check_effects(path, plan.graph, prompts.where, prompts.stops.tolist(), changed)
+                check_effects(path, plan.graph, prompts.where, prompts.stops.tolist(), changed, hints=False)
             except PathError:
                 continue
             if not differs_everywhere(path, plan.graph, prompts.where, changed):
@@ -124,6 +126,43 @@ def _drawn(nodes: list[Node], graph: Graph, rng: Generator) -> Moved:
 def _leg(leg: Leg, moved: Moved) -> Leg:
     exempt = tuple(replace(node, indices=moved.get(node.indices, node.indices)) for node in leg.exempt)
     return replace(leg, exempt=exempt)
+
+
+@dataclass(frozen=True)
+class Once:
+    """A plan with its random nodes, in which no experiment is run twice: a random node may be a cell of the table, or drawn again.
+
+    ``plan`` has the cells of the table and then the ``extra`` others; ``numbers`` [cell] says where among these each cell of the table
+    and each random node is.
+    """
+
+    plan: Plan
+    extra: int
+    numbers: NDArray[np.int64]
+
+    def every(self, effects: Effects) -> Effects:
+        """The effects of all cells of the table and all random nodes, from those of what ran."""
+        return effects.part(self.numbers, effects.effect.shape[1])
+
+
+def once(plan: Plan, drawn: Sequence[CellPlan], prompts: Prompts) -> Once:
+    """The experiments of a plan and its random nodes, each once.
+
+    Two are the same if they patch and read the same nodes at the same tokens in every example.
+
+    >>> import circuitry as ct
+    >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
+    >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[2] @ B+1 -> logits")
+    >>> found = once(plan, plan.cells, prompts)
+    >>> found.extra, found.numbers.tolist()
+    (0, [0, 0])
+    """
+    numbers = {experiment(cell.path, plan.graph, prompts.where): at for at, cell in enumerate(plan.cells)}
+    cells, where = list(plan.cells), list(range(len(plan.cells)))
+    for cell in drawn:
+        where.append(numbers.setdefault(experiment(cell.path, plan.graph, prompts.where), len(cells)))
+        cells += [cell] if where[-1] == len(cells) else []
+    return Once(replace(plan, cells=tuple(cells)), len(cells) - len(plan.cells), np.array(where))
 
 
 def random_frame(cells: tuple[CellPlan, ...], effects: Effects) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import CircuitryError
@@ -29,7 +29,7 @@ from ..prompting.task import Task
 from ..prompting.texts import PromptTexts
 from ..results.measurements import COLUMNS
 from ..results.table import PatchingTable
-from .baseline import DRAWN, random_cells, random_frame
+from .baseline import DRAWN, Once, once, random_cells, random_frame
 from .cautions import check_baseline, check_distinct, check_finite, check_preference
 from .measured import MetricLike, is_several, metrics
 from .options import RANDOM_NODES, RandomNodes, check_given, random_nodes
@@ -65,10 +65,10 @@ class Prepared:
     random: tuple[CellPlan, ...]
     preference: bool
 
-    @property
-    def every(self) -> Plan:
-        """The plan with the cells of the random nodes after its own."""
-        return replace(self.plan, cells=self.plan.cells + self.random)
+    @functools.cached_property
+    def distinct(self) -> Once:
+        """The plan's cells and then the random nodes, each experiment once: what runs."""
+        return once(self.plan, self.random, self.prompts)
 
     @property
     def measured(self) -> list[Metric]:
@@ -160,7 +160,8 @@ def patch(
     settings = Settings(axes, metric, intervention, direction, baseline, executor, lint)
     ready = _prepared(model, task, path, settings)
     compiled, prompts, measures, extra = ready.plan, ready.prompts, ready.metrics, ready.random
-    effects = ready.executor.run(ready.every, prompts, ready.measured, extra=len(extra))
+    ran_once = ready.executor.run(ready.distinct.plan, prompts, ready.measured, extra=ready.distinct.extra)
+    effects = [ready.distinct.every(one) for one in ran_once]
     for measure, result in zip(ready.measured, effects, strict=True):
         check_finite(result, unit_of(compiled, measure), model.dtype)
     if lint is True:
@@ -251,17 +252,18 @@ def explain(
       table      1 cell
     """
     ready = _prepared(model, task, path, Settings(axes, metric, intervention, direction, baseline, executor, lint))
-    opened, prompts, extra = ready.executor, ready.prompts, len(ready.random)
-    cost = opened.cost(ready.every, prompts, ready.measured, extra=extra)
+    opened, prompts, distinct = ready.executor, ready.prompts, ready.distinct
+    cost = opened.cost(distinct.plan, prompts, ready.measured, extra=distinct.extra)
     more = {
         **opened.described(ready.plan, prompts),
-        "patches": _counted(len(ready.plan.cells), extra, len(prompts)),
+        "patches": _counted(len(ready.plan.cells), len(ready.random), distinct.extra, len(prompts)),
         "cost": f"{opened.name}, {len(prompts)} examples: {cost}",
     }
     return explain_plan(ready.plan, more)
 
 
-def _counted(cells: int, random: int, examples: int) -> str:
-    """How many patched runs there are, as the progress bar counts them."""
+def _counted(cells: int, random: int, extra: int, examples: int) -> str:
+    """How many patched runs there are, as the progress bar counts them; random nodes that are cells already run once."""
     rows = f"{cells} cell{'s' * (cells != 1)}" + (f" and {random} random node{'s' * (random != 1)}" if random else "")
-    return f"{(cells + random) * examples:,}: {rows}, each on {examples} example{'s' * (examples != 1)}"
+    again = f" ({random - extra} of these run already)" if extra < random else ""
+    return f"{(cells + extra) * examples:,}: {rows}{again}, each on {examples} example{'s' * (examples != 1)}"

@@ -33,6 +33,8 @@ class ConcreteLeg:
     changed: Changed | None
     moved: Mapping[Site, list[tuple[int, ...]]]
     """For each source at every position, where the leg before can have moved it in each example; empty on the first leg."""
+    hints: bool = True
+    """Whether a refusal says which frozen node would have to be exempt. That takes searches of the graph, and nobody reads most refusals."""
 
     @classmethod
     def first(

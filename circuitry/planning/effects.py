@@ -12,12 +12,21 @@ from .reasons import alike, too_far, unconnected
 from .twice import check_once
 
 
-def check_effects(path: Path, graph: Graph, where: Where | None, length: Lengths = None, changed: Changed | None = None) -> None:
+def check_effects(
+    path: Path,
+    graph: Graph,
+    where: Where | None,
+    length: Lengths = None,
+    changed: Changed | None = None,
+    *,
+    hints: bool = True,
+) -> None:
     """Refuse a concrete path whose effect must be exactly zero in some or all examples, and positions outside the prompts.
 
     Raises PathError with the reason: cut by freezing, run against the model, out of a convolution's reach, backwards in
     the text, nothing left that moves information between the two positions, a set that names one site twice, or, where
-    ``changed`` says which tokens differ between the two prompts, a source that has the same value on both.
+    ``changed`` says which tokens differ between the two prompts, a source that has the same value on both. Without ``hints`` it does not look
+    for a frozen node that could be exempt.
 
     >>> import circuitry as ct
     >>> check_effects(ct.parse("h[1] @ 4 -> logits @ 9 freezing h"), ct.graph("mamba"), {})
@@ -30,7 +39,7 @@ def check_effects(path: Path, graph: Graph, where: Where | None, length: Lengths
     """
     parts, sources, moved = mentions(path), path.sources, dict[Site, list[tuple[int, ...]]]()
     for number, leg in enumerate(path.legs):
-        concrete = ConcreteLeg(number, leg, sources, parts, graph, where, length, None if number else changed, moved)
+        concrete = ConcreteLeg(number, leg, sources, parts, graph, where, length, None if number else changed, moved, hints)
         if where is not None:
             for site in sources:
                 check_inside(site, concrete.source(site), where, length)

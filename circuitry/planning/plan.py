@@ -55,7 +55,8 @@ def plan(
         raise CircuitryError(f"expected direction 'noising' or 'denoising', got {direction!r}")
     parsed = parse(path) if isinstance(path, str) else path
     check_names(parsed, graph, None if where is None else where.keys())
-    good, skipped, first = dict[Hashable, CellPlan](), [], None
+    good, skipped = dict[Hashable, CellPlan](), list[tuple[Cell, str]]()
+    first: tuple[Cell, PathError] | None = None
     every = cells(parsed, graph, sweep, axes)
     repeated = _repeated(parsed, graph, where, Sweep(sweep or ()), axes or {})
     for cell in every:  # again, with axes filled in: a chosen position may be one that the task does not have
@@ -66,15 +67,16 @@ def plan(
             skipped.append((cell, again))
             continue
         try:
-            check_effects(cell.path, graph, where, length, changed if puts.from_source else None)
+            check_effects(cell.path, graph, where, length, changed if puts.from_source else None, hints=False)
             compiled = cell_plan(cell, graph, puts)
             if (twin := good.setdefault(experiment(cell.path, graph, where), compiled)) is not compiled:
                 skipped.append((cell, f"the same experiment as {dict(twin.values)}"))
         except PathError as error:
-            first = first or error
+            first = first or (cell, error)
             skipped.append((cell, error.problem))
     if not good and first:  # no cell is left, so the path itself is wrong
-        raise first
+        check_effects(first[0].path, graph, where, length, changed if puts.from_source else None)
+        raise first[1]
     base: Literal["clean", "corrupted"] = "clean" if direction == "noising" else "corrupted"
     return Plan(parsed, graph, axis_kinds(parsed, graph), tuple(good.values()), tuple(skipped), puts, base)
 

@@ -116,7 +116,9 @@ def too_far(leg: ConcreteLeg, site: Site, reach: dict[Node, Reach], frozen: set[
 
 
 def _exemption(leg: ConcreteLeg, site: Site, frozen: set[Node]) -> Node | None:
-    """A frozen node that would let the effect through if it were exempt: one of the source's own layer if there is one."""
+    """A frozen node that would let the effect through if it were exempt: one of the source's own layer if there is one; None without ``hints``."""
+    if not leg.hints:
+        return None
     sources = nodes_of(site, leg.graph)
     layer = sources[0].indices[:1]
     near = sorted(frozen, key=lambda n: (n.indices[:1] != layer, n.indices < layer, n.indices, n.family, str(n)))

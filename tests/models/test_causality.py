@@ -104,13 +104,21 @@ def test_a_convolution_that_looks_ahead_is_found(monkeypatch: pytest.MonkeyPatch
         tiny.model("mamba")
 
 
-@pytest.mark.parametrize("kind", (*tiny.CONFIGS, *tiny.OTHERS))
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        (kind, dtype)
+        for kind in (*tiny.CONFIGS, *tiny.OTHERS)
+        for dtype in DTYPES
+        if dtype == torch.float32 or kind in tiny.CONFIGS
+    ],
+)
 def test_models_that_are_causal_are_far_from_being_refused(
     kind: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows of a batch may be rounded differently; that much is a hundredth of what is refused."""
-    monkeypatch.setattr(checks, "_SAFETY", checks._SAFETY / 100)
+    """Rows of a batch may be rounded differently; that much is a hundredth of what is refused. Every type runs in float32, and one
+    type of each kind of block in every dtype (``tiny.CONFIGS``)."""
+    monkeypatch.setattr(checks, "SAFETY", checks.SAFETY / 100)
     ct.load(tiny.stock(kind, dtype=dtype))
 
 

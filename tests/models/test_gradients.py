@@ -98,8 +98,9 @@ def test_gradients_are_those_of_the_recurrence(
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("rows", "length", "stops"), [(1, 1, ()), (1, 1, (0,)), (3, 7, ()), (1, 4, (0, 2, 3)), (2, 6, (5,))])
+@pytest.mark.parametrize(("rows", "length", "stops"), [(1, 1, ()), (1, 1, (0,)), (3, 4, ()), (1, 4, (0, 2, 3)), (1, 7, (5,))])
 def test_gradients_are_those_of_finite_differences(name: str, rows: int, length: int, stops: tuple[int, ...]) -> None:
+    """Two groups of rows, or three blocks of tokens: the cost grows with the square of both."""
     recurrence = RECURRENCES[name]
     tensors = [tensor.requires_grad_() for tensor in recurrence.draw(0, rows, length)]
     with small_blocks(3, 2):

@@ -101,7 +101,8 @@ def test_an_attention_that_is_something_else_is_refused(monkeypatch: pytest.Monk
     real = attention._attend
     monkeypatch.setattr(attention, "_attend", lambda *a, **k: tuple(1.01 * t for t in real(*a, **k)))
     with pytest.raises(
-        ModelError, match=r"gpt2: instrumented logits differ from the stock model's by .*; this attention is not supported"
+        ModelError,
+        match=r"gpt2: instrumented logits differ from the stock model's by .*; the hook points do not compute what this model computes",
     ):
         tiny.model("gpt2")
     monkeypatch.setattr(attention, "_attend", lambda module, *a, **k: (real(module, *a, **k), real(module, *a, **k))[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -99,6 +100,12 @@ def patterns(model: Model, layer: int) -> Tensor:
     return next(iter(read(model, [f"head[{layer},0].pattern"], PROMPTS.clean).values()))
 
 
+@functools.cache
+def windowed(kind: str) -> Model:
+    """A model with a window shorter than the prompt."""
+    return tiny.model(kind, **LOCAL[kind])
+
+
 def gemma2(**caps: Any) -> Any:
     return tiny.model("gemma2", sliding_window=WINDOW, **caps)
 
@@ -123,7 +130,7 @@ def test_every_type_that_has_a_window_is_here() -> None:
 @pytest.mark.parametrize("kind", LOCAL)
 def test_a_window_hides_what_is_farther_away(kind: str) -> None:
     """Otherwise the tests below would say nothing."""
-    model = tiny.model(kind, **LOCAL[kind])
+    model = windowed(kind)
     far = torch.ones(LENGTH, LENGTH).tril(-WINDOW).bool()
     for layer in range(3):
         assert (patterns(model, layer)[:, far] == 0).all() == (layer in LAYERS.get(kind, (0, 1, 2))), layer
@@ -135,7 +142,7 @@ def test_a_window_hides_what_is_farther_away(kind: str) -> None:
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("kind", LOCAL)
 def test_both_engines_agree_beyond_the_window(kind: str, path: str) -> None:
-    (cell,) = both(tiny.model(kind, **LOCAL[kind]), path, PROMPTS)
+    (cell,) = both(windowed(kind), path, PROMPTS)
     assert cell.error < EXACT < cell.effect
 
 
@@ -143,7 +150,7 @@ def test_both_engines_agree_beyond_the_window(kind: str, path: str) -> None:
 def test_verify_passes_where_the_engine_is_right_and_not_where_it_is_wrong(
     kind: str, wrong_attention: Callable[..., None]
 ) -> None:
-    model, path = tiny.model(kind, **SLIDING[kind]), "mlp[0] @ B -> logits @ B+2 freezing head[2]"
+    model, path = windowed(kind), "mlp[0] @ B -> logits @ B+2 freezing head[2]"
     assert "agree" in ct.patch(model, TASK, path, executor=ct.executor(verify=1), lint=False, baseline=0).provenance["verified"]
 
     def without_window(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, **more: Any) -> Any:

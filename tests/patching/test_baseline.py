@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 import circuitry as ct
 from circuitry import Path, PathError
-from circuitry.patching.baseline import random_cells
+from circuitry.executing.suffix.executor import Suffix
+from circuitry.patching.baseline import Once, once, random_cells
 from circuitry.patching.experiment import compile_path
 from circuitry.planning import CellPlan, Plan, cell_plan, check_effects
 from circuitry.prompting import Prompts
@@ -229,3 +230,79 @@ def test_the_reference_patches_the_same_random_nodes() -> None:
     )
     assert one is not None and other is not None and one["node"].equals(other["node"])
     np.testing.assert_allclose(one["effect"], other["effect"], atol=1e-10)
+
+
+# --- no experiment runs twice ----------------------------------------------------------------------------------------------
+
+
+def ran(kind: str, path: str, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Any, list[int], int]:
+    """The table, the number of cells that each run of an executor had, and how many of these were random nodes."""
+    counts, extras = list[int](), list[int]()
+    with monkeypatch.context() as counted:
+        real = Suffix.run
+
+        def run(self: Suffix, plan: Plan, *rest: Any, extra: int = 0) -> Any:
+            counts.append(len(plan.cells))
+            extras.append(extra)
+            return real(self, plan, *rest, extra=extra)
+
+        counted.setattr(Suffix, "run", run)
+        table = ct.patch(model(kind), INDUCTION, path, baseline=12, lint=False, **options)
+    return table, counts, extras[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("gpt2", "mlp[{layer}] -> logits"),  # every node there is
+        ("gpt2", "mlp[{layer}] @ {position} -> logits"),  # positions are named from END by the one, by B by the other
+        ("mamba", "ssm_state[{layer}] @ B+1 -> logits freezing ssm_state"),
+        ("gpt2", "head[{layer},{head}] -> mlp[2]"),
+    ],
+)
+def test_a_random_node_that_is_a_cell_or_was_drawn_before_is_not_run_again(
+    kind: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, (count,), extra = ran(kind, path, monkeypatch)
+    cells = len(table.frame.drop_duplicates(list(table.axes)))
+    assert table.random is not None and table.random["draw"].nunique() == 12
+    assert count == cells + extra and extra < 12
+
+    def twice(plan: Plan, drawn: Any, prompts: Prompts) -> Once:
+        return Once(replace(plan, cells=plan.cells + drawn), len(drawn), np.arange(len(plan.cells) + len(drawn)))
+
+    with monkeypatch.context() as everything:
+        everything.setattr("circuitry.patching.experiment.once", twice)
+        again, (count,), extra = ran(kind, path, monkeypatch)
+    assert (count, extra) == (cells + 12, 12)
+    assert list(again.random["node"]) == list(table.random["node"])
+    for column in ("effect", "base", "source"):
+        for one, other in ((table.frame, again.frame), (table.random, again.random)):
+            np.testing.assert_allclose(one[column], other[column], atol=1e-12, rtol=0)
+    assert np.abs(table.random["effect"]).max() > 1e-6
+
+
+def test_a_random_node_at_the_same_tokens_in_some_examples_only_is_run() -> None:
+    """Its position is B+1 in one prompt and another token in the others."""
+    made, prompts = compiled("gpt2", "mlp[0] @ B+1 -> logits")
+    distances = prompts.where["END"] - prompts.where["B"] - 1
+    uneven = replace(prompts, where={**prompts.where, "END": prompts.where["END"] - np.arange(len(distances))})
+    path = ct.parse(f"mlp[0] @ END-{distances[0]} -> logits")
+    same = replace(made.cells[0], path=path)
+    assert once(made, [same], prompts).extra == 0 and once(made, [same], uneven).extra == 1
+
+
+def test_drawing_and_sweeping_look_for_no_hints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most draws from END back to the first change are refused here, and nobody reads why; a path that is refused as a whole says it."""
+
+    def search(*_: Any) -> None:
+        raise AssertionError("searched the graph for a hint")
+
+    path = "head[{layer},{head}] @ {pos} -> logits freezing head"
+    with monkeypatch.context() as context:
+        context.setattr("circuitry.planning.reasons.sorted", search, raising=False)
+        made, prompts = compile_path(model("gpt2"), INDUCTION, path, axes={"pos": ["B+1", "END"]})
+        assert len(random_cells(made, prompts, 6, 0)) == 6 and made.skipped
+    with pytest.raises(PathError) as caught:
+        compile_path(model("gpt2"), INDUCTION, path, axes={"pos": ["B+1"]})
+    assert caught.value.hint.startswith("exempt one that does, for example: freezing head except head[")

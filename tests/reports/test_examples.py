@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from circuitry.reports.cells import cells_of, paint
 
 from circuitry import PatchingTable
+from circuitry.colours import paint
 from circuitry.prompting.texts import PromptTexts
 from circuitry.reports import write_report
+from circuitry.results.cells import cells_of
 from circuitry.results.strips import data, strips, tokens, worst
 from support.run_folders import EVIL, made, prompted, run_folder, text_of
 

@@ -15,7 +15,9 @@ from circuitry import Path, parse
 from circuitry.executing.effects import Effects
 from circuitry.executing.executor import Executor
 from circuitry.executing.reference.executor import Reference
-from circuitry.executing.reference.follow import follow
+from circuitry.executing.reference.follow import Unpatched, follow, remembering
+from circuitry.executing.reference.hooks import Reference as HookReference
+from circuitry.executing.reference.hooks import Values
 from circuitry.executing.rows import driver
 from circuitry.executing.rows.chunks import reading_alike
 from circuitry.executing.rows.executor import Rows
@@ -28,6 +30,27 @@ from support import tiny
 Direction = Literal["noising", "denoising"]
 SWEEP = ("A", "B", "B+1", "END")
 model: Callable[..., Any] = functools.cache(tiny.model)
+
+
+@dataclass(frozen=True)
+class _Same:
+    """A module whose weights and settings are what they were."""
+
+    module: Any
+    versions: tuple[int, ...]
+    config: str
+
+
+@functools.lru_cache(maxsize=4)
+def _runs_of(same: _Same) -> Unpatched:
+    return remembering()
+
+
+def remembered(reference: HookReference, ids: Tensor) -> Values:
+    """The reference's run without edits, once for the many paths that are tried on the same model and prompts."""
+    hf = reference.hf
+    versions = tuple(tensor._version for tensor in (*hf.parameters(), *hf.buffers()))
+    return _runs_of(_Same(hf, versions, str(vars(hf.config))))(reference, ids)
 
 
 def ragged(examples: int = 3, length: int = 10, vocab: int = 61, seed: int = 0) -> Prompts:
@@ -95,7 +118,8 @@ def by_reference(
     turned = replace(last, targets=(*last.targets[target:], *last.targets[:target]))
     clean, corrupted = torch.from_numpy(prompts.clean), torch.from_numpy(prompts.corrupted)
     base, other = (clean, corrupted) if direction == "noising" else (corrupted, clean)
-    return follow(model.hf, replace(path, legs=(*path.legs[:-1], turned)), base, other, where(prompts))
+    turned_path = replace(path, legs=(*path.legs[:-1], turned))
+    return follow(model.hf, turned_path, base, other, where(prompts), unpatched=remembered)
 
 
 def planned(model: Any, paths: Sequence[Path | str], prompts: Prompts, **options: Any) -> Plan:

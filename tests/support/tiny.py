@@ -70,6 +70,10 @@ KIMI_LINEAR: dict[str, Any] = {
     "linear_conv_kernel_dim": 3,
 }
 RWKV7 = {"intermediate_size": 32, "head_dim": 8, "decay_rank": 3, "rate_rank": 5, "value_rank": 2, "gate_rank": 6}
+# Which types a test runs over. CONFIGS has every kind of block, of port, of position rule and of graph, so a test of how these are computed
+# runs over it. OTHERS are types that use a graph of CONFIGS as it is, with attention or experts in code of their own. They run where that code
+# could differ: the same bits as the stock model, one patch of every node against the reference, every edge, the logits, causality in
+# float32, and few random experiments. They do not run again in each dtype or for each option that a kind of block decides.
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 32, "num_attention_heads": 2},
     "gpt_neox-sequential": {"intermediate_size": 32, "num_attention_heads": 2, "use_parallel_residual": False},
@@ -254,7 +258,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "qwen3_5_text": QWEN3_NEXT
     | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 0], "partial_rotary_factor": 1.0}},
 }
-"""Types that use a graph of the above as it is: ``test_model_types`` has every one, the other tests none."""
+"""Types that use a graph of the above as it is (see the rule above ``CONFIGS``)."""
 
 
 def config(kind: str, layers: int = 3, vocab: int = 61, **changes: Any) -> Any:

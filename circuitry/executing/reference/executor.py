@@ -20,7 +20,7 @@ from ...team import Team
 from ..effects import Effects, ends_at_latent, ends_at_logits
 from ..executor import ALONE, Cost
 from ..metrics import evaluate
-from .follow import distances, follow_all
+from .follow import Unpatched, distances, follow_all, remembering
 
 
 class Reference:
@@ -32,7 +32,7 @@ class Reference:
     >>> model, task = ct.load("bundled:mamba"), ct.task("induction", distance=8, examples=2)
     >>> plan, prompts = ct.patching.experiment.compile_path(model, task, "h[{layer}] @ B+1 -> logits")
     >>> Reference(model).cost(plan, prompts, [ct.planning.METRICS["logit"]])
-    Cost(batches=4, token_layers=1536, whole=1536, short=0)
+    Cost(batches=4, token_layers=768, whole=768, short=0)
     """
 
     name = "reference"
@@ -42,9 +42,9 @@ class Reference:
         self.model, self.progress, self.team = model, progress, team
 
     def cost(self, plan: Plan, prompts: Prompts, metrics: Sequence[Metric], *, extra: int = 0) -> Cost:
-        """What ``run`` would take: base, source and every leg of each cell, one pass for each. Raises what ``run`` raises."""
+        """What ``run`` would take: base and source, and every leg of each cell, one pass for each. Raises what ``run`` raises."""
         check_comparable(plan)
-        passes = sum(2 + len(cell.passes) for cell in plan.cells)
+        passes = 2 + sum(len(cell.passes) for cell in plan.cells)
         tokens = passes * len(prompts) * prompts.length * plan.graph.sizes["layer"]
         return Cost(len(plan.cells), tokens, tokens)
 
@@ -76,22 +76,25 @@ def by_reference(
     >>> by_reference(model, plan, prompts, [METRICS["logit"]])[0].effect.shape
     (1, 2)
     """
+    unpatched = remembering()  # base and source run once, not for every cell
     by_cell = []
     with bar(total=len(plan.cells) * len(prompts), desc=str(plan.path), unit="patch", show=progress) as shown:
         for cell in plan.cells:
-            by_cell.append(_runs(model, plan, cell.path, prompts, metrics))
+            by_cell.append(_runs(model, plan, cell.path, prompts, metrics, unpatched))
             shown.update(len(prompts))
     by_metric = np.array(by_cell).transpose(1, 2, 0, 3)
     return [Effects(patched - on_base, on_base, on_source) for on_base, on_source, patched in by_metric]
 
 
-def _runs(model: Model, plan: Plan, path: Path, prompts: Prompts, metrics: Sequence[Metric]) -> list[list[np.ndarray]]:
+def _runs(
+    model: Model, plan: Plan, path: Path, prompts: Prompts, metrics: Sequence[Metric], unpatched: Unpatched
+) -> list[list[np.ndarray]]:
     """By each metric, what it is on the base, on the source and on the patched run [example]."""
     clean, corrupted = (torch.from_numpy(ids).to(model.device) for ids in (prompts.clean, prompts.corrupted))
     base, source = (clean, corrupted) if plan.base == "clean" else (corrupted, clean)
     where = {name: at.tolist() for name, at in prompts.where.items()}
     saes = {(node.family, tuple(int(str(i)) for i in node.indices), node.port or ""): sae for node, sae in model.saes.items()}
-    read = follow_all(model.hf, path, base, source, where, saes)
+    read = follow_all(model.hf, path, base, source, where, saes, unpatched)
     runs: list[list[Tensor]]
     if ends_at_logits(plan):
         answer, foil = (torch.from_numpy(tokens).to(model.device) for tokens in (prompts.answer, prompts.foil))

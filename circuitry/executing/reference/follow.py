@@ -7,7 +7,7 @@ for ``verify=``; slow on purpose.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -24,9 +24,50 @@ Where: TypeAlias = Mapping[str, list[int]]
 """Absolute token position of every named position, one number an example."""
 Reading: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """A target's value in the base run, the source run and the patched run."""
+Unpatched: TypeAlias = Callable[[Reference, Tensor], Values]
+"""What a reference records of token ids when nothing is edited."""
 
 
-def follow(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where, saes: Saes | None = None) -> Reading:
+def run_anew(reference: Reference, ids: Tensor) -> Values:
+    """Run them.
+
+    >>> import circuitry as ct
+    >>> values = run_anew(Reference(ct.load("bundled:mamba").hf), torch.arange(3)[None])
+    >>> tuple(values["logits", (), ""].shape)
+    (1, 3, 2048)
+    """
+    return reference.run(ids, {})
+
+
+def remembering() -> Unpatched:
+    """Run the same token ids once: for many paths on the same prompts, while the model does not change.
+
+    >>> import circuitry as ct
+    >>> run, reference = remembering(), Reference(ct.load("bundled:mamba").hf)
+    >>> first, again = (run(reference, torch.arange(3)[None]) for _ in range(2))
+    >>> first["logits", (), ""] is again["logits", (), ""]
+    True
+    """
+    kept = dict[tuple[bytes, torch.Size], Values]()
+
+    def run(reference: Reference, ids: Tensor) -> Values:
+        key = ids.cpu().numpy().tobytes(), ids.shape
+        if key not in kept:
+            kept[key] = reference.run(ids, {})
+        return dict(kept[key])
+
+    return run
+
+
+def follow(
+    hf: Any,
+    path: Path,
+    base: Tensor,
+    source: Tensor,
+    where: Where,
+    saes: Saes | None = None,
+    unpatched: Unpatched = run_anew,
+) -> Reading:
     """Follow one path without open axes to its first target; arguments and returned values are those of ``follow_all``.
 
     >>> import circuitry as ct
@@ -35,13 +76,20 @@ def follow(hf: Any, path: Path, base: Tensor, source: Tensor, where: Where, saes
     >>> bool(torch.allclose(source, patched))
     True
     """
-    return follow_all(hf, path, base, source, where, saes)[0][1]
+    return follow_all(hf, path, base, source, where, saes, unpatched)[0][1]
 
 
 def follow_all(
-    hf: Any, path: Path, base: Tensor, source: Tensor, where: Where, saes: Saes | None = None
+    hf: Any,
+    path: Path,
+    base: Tensor,
+    source: Tensor,
+    where: Where,
+    saes: Saes | None = None,
+    unpatched: Unpatched = run_anew,
 ) -> list[tuple[Site, Reading]]:
     """Follow one path without open axes; ``base`` and ``source`` are token ids [example, pos]; ``saes`` are autoencoders by node.
+    ``unpatched`` makes the base and the source run.
 
     Returns for each last target (a whole layer as its nodes) the site and its values in the base run, the source run and the patched
     run: [example, ...] at the target's position, [example, pos, ...] if it has none; the logits at END if none is named. Raises
@@ -54,7 +102,7 @@ def follow_all(
     [(1, 6, 256), (1, 2048)]
     """
     reference = Reference(hf)
-    clean, corrupted = reference.run(base, {}), reference.run(source, {})
+    clean, corrupted = unpatched(reference, base), unpatched(reference, source)
     path = _spelled_out(path, reference.names.short, clean)
     values, sources = corrupted, path.sources
     for leg in path.legs:

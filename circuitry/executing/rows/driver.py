@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ...prompting.prompts import Prompts
 from ..copies import ALL, Call, Copy
 from ..terms import Spots, make_copies, term_values, write_terms
 from ..trace import Visit, traced, visits
+from .chunks import Ints
 from .schedule import Schedule
 
 
@@ -38,22 +40,22 @@ def run(model: Model, schedule: Schedule, prompts: Prompts, constants: Mapping[W
     """
     ids = np.where(schedule.corrupted[:, None], prompts.corrupted[schedule.example], prompts.clean[schedule.example])
     stops = _stops(model.graph, schedule, prompts)
-    positions = sorted({p for site in schedule.reading.sites for p in _logit_positions(site, prompts)}) or [prompts.length - 1]
+    kept, columns = _logits(schedule, prompts)
     every = _visits(model, schedule, stops)
     inputs = torch.from_numpy(ids)
-    keep = torch.tensor(positions, device=model.device)
+    keep, within = torch.tensor(kept, device=model.device), _only(model, columns)
 
     def act(number: int, value: Tensor) -> tuple[Tensor | None, Tensor]:
         return _visit(model, every[number], value, constants or {})
 
     stops_of = [(visit.call[0], visit.occurrence) for visit in every]
-    got = traced(model, inputs, stops_of, act, states=stops, keep=keep)
+    got = traced(model, inputs, stops_of, act, states=stops, keep=keep, within=within)
     values = {
         (visit.call[0], visit.occurrence, before): value
         for visit, kept in zip(every, got, strict=True)
         for (_, before), value in visit.taken(kept).items()
     }
-    return [_at_site(site, model, values, schedule, prompts, stops, positions) for site in schedule.reading.sites]
+    return [_at_site(site, model, values, schedule, prompts, stops, columns is None) for site in schedule.reading.sites]
 
 
 def _visit(model: Model, visit: Visit, value: Tensor, constants: Mapping[Write, Tensor]) -> tuple[Tensor | None, Tensor]:
@@ -122,11 +124,34 @@ def _stops(graph: Graph, schedule: Schedule, prompts: Prompts) -> tuple[int, ...
     return tuple(sorted(stops))
 
 
-def _logit_positions(site: Site, prompts: Prompts) -> list[int]:
-    """Positions whose logits are computed at all: a whole vocabulary at every token would be the largest tensor by far."""
-    if site.node.family != "logits":
-        return []
-    return absolute(site.at, prompts.where) if site.at is not None else list(range(prompts.length))
+def _logits(schedule: Schedule, prompts: Prompts) -> tuple[list[int], Ints | None]:
+    """The positions that go through the output layer, and which of these each row reads, [row, site]; None for all of them.
+
+    A whole vocabulary at every token, or at every END of a batch, would be the largest tensor by far.
+    """
+    sites = _logit_sites(schedule)
+    if any(site.at is None for site in sites):
+        return list(range(prompts.length)), None
+    if not sites:
+        return [prompts.length - 1], None
+    at = np.stack([np.broadcast_to(absolute(site.at, prompts.where), len(prompts)) for site in sites if site.at], 1)
+    kept = np.unique(at)
+    return kept.tolist(), np.searchsorted(kept, at)[schedule.example]
+
+
+def _logit_sites(schedule: Schedule) -> list[Site]:
+    return [site for site in schedule.reading.sites if site.node.family == "logits"]
+
+
+@contextmanager
+def _only(model: Model, columns: Ints | None) -> Iterator[None]:
+    """Within this context the output layer computes the logits of these positions only, [row, n] among those that it gets."""
+    layer = model.hf.get_output_embeddings()
+    layer.circuitry_positions = None if columns is None else torch.from_numpy(columns).to(model.device)
+    try:
+        yield
+    finally:
+        layer.circuitry_positions = None
 
 
 def _visits(model: Model, schedule: Schedule, stops: tuple[int, ...]) -> list[Visit]:
@@ -145,18 +170,18 @@ def _at_site(
     schedule: Schedule,
     prompts: Prompts,
     stops: tuple[int, ...],
-    positions: list[int],
+    every_logit: bool,
 ) -> Tensor:
-    """The value of one site in every row, at its position."""
+    """The value of one site in every row, at its position. ``every_logit``: logits were computed at all positions."""
     place, node = model.graph.place(site.node), site.node
     before = node.term is not None
     rows = torch.arange(len(schedule.example))
     at = None if site.at is None else np.broadcast_to(absolute(site.at, prompts.where), len(prompts))
     if node.family == "logits":
-        if at is None:
-            return values[place, 0, before]
-        column = np.searchsorted(positions, at)[schedule.example]
-        return values[place, 0, before][rows, torch.from_numpy(column)]
+        value = values[place, 0, before]
+        if not every_logit:
+            return value[:, _logit_sites(schedule).index(site)]
+        return value if at is None else value[rows, torch.from_numpy(np.ascontiguousarray(at[schedule.example]))]
     if place.position is None:
         value = torch.cat([own_value(values[place, k, before], place, node) for k in range(len(stops))], 1)
         at = None if at is None else np.searchsorted(stops, at)

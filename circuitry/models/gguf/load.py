@@ -25,6 +25,14 @@ def load_gguf(path: Path, dtype: torch.dtype, graph: str | None, tokenizer: Any)
 
     Raises ModelError if the file cannot be read, or if transformers would not use all of it.
     """
+    hf, found = read_gguf(path, dtype, graph, tokenizer)
+    if isinstance(found, ModelError):
+        raise found
+    return hf, found
+
+
+def read_gguf(path: Path, dtype: torch.dtype, graph: str | None, tokenizer: Any = None) -> tuple[Any, Any]:
+    """As ``load_gguf``, but a tokenizer that transformers cannot read is returned as the ModelError that says so."""
     if not path.is_file():
         raise ModelError(f"no file {path}")
     if find_spec("gguf") is None or find_spec("accelerate") is None:
@@ -143,9 +151,9 @@ def _tokenizer(location: Mapping[str, Any], reader: Any, name: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(**location)
     except Exception as error:
-        raise ModelError(
+        return ModelError(
             f"transformers cannot read the tokenizer in {name} ({_short(error)}); give one: ct.load(..., tokenizer=...)"
-        ) from error
+        )
 
 
 def _short(error: Exception) -> str:

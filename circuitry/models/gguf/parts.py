@@ -16,6 +16,18 @@ from ...errors import ModelError
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 
 
+def siblings(path: Path) -> list[Path]:
+    """All parts of the file that this one is a part of, as far as they are there; or the file alone.
+
+    >>> [str(part) for part in siblings(Path("tiny.gguf"))]
+    ['tiny.gguf']
+    """
+    if (match := _PART.fullmatch(str(path))) is None:
+        return [path]
+    names = (f"{match[1]}-{number:05}-of-{match[3]}.gguf" for number in range(1, int(match[3]) + 1))
+    return [part for name in names if (part := Path(name)).is_file()]
+
+
 def value(reader: Any, key: str) -> Any:
     """The metadata's value for a key, or None if it has none."""
     field = reader.get_field(key)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import circuitry as ct
-from circuitry.models import checks
+from circuitry.models import checks, stock
 from circuitry.models.ssd import CHUNK
 from support import tiny
 
@@ -118,7 +118,7 @@ def test_models_that_are_causal_are_far_from_being_refused(
 ) -> None:
     """Rows of a batch may be rounded differently; that much is a hundredth of what is refused. Every type runs in float32, and one
     type of each kind of block in every dtype (``tiny.CONFIGS``)."""
-    monkeypatch.setattr(checks, "SAFETY", checks.SAFETY / 100)
+    monkeypatch.setattr(checks, "SAFETY", stock.SAFETY / 100)
     ct.load(tiny.stock(kind, dtype=dtype))
 
 

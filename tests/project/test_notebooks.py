@@ -25,7 +25,7 @@ def test_there_is_one_for_each_kind_of_model() -> None:
 @every
 def test_a_notebook_shows_what_its_code_prints(notebook: Path, tmp_path: Path) -> None:
     # In a process of its own, since here every warning of the notebook's libraries would be an error.
-    command = [sys.executable, ROOT / "tests/support/notebooks.py", notebook, tmp_path / "again.ipynb"]
+    command: list[str | Path] = [sys.executable, ROOT / "tests/support/notebooks.py", notebook, tmp_path / "again.ipynb"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
     stored, again = cells(notebook), cells(tmp_path / "again.ipynb")

@@ -2,8 +2,8 @@
 
     python benchmarks/claims.py            # prints the tables of docs/claims.md
 
-Each sweep is measured once on many prompts, which settle the normalized effect of every cell. Disjoint batches of these prompts are what
-checks with other seeds would draw. In each batch, claims are decided whose bound lies at the settled effect, or some way to either side of
+Each sweep is measured once on many prompts, which settle the normalized effect of every cell. Batches of these prompts, drawn at random, are
+what checks with other seeds would draw. (Neighbours are not: the prompts of a task may be in the order of their templates.) In each batch, claims are decided whose bound lies at the settled effect, or some way to either side of
 it: true claims and false ones. A bound at the effect itself is the hardest: the claim is true, and only "holds" is right. A claim on all
 cells of a sweep, each between two bounds, is wrong if one of all its intervals is.
 """
@@ -29,15 +29,18 @@ SWEEPS = (
     ("bundled:mamba", "ioi", {}, "ssm_state[{layer}] @ END -> logits freezing ssm_state", "logit_difference"),
     ("bundled:gpt_neox", "ioi", {}, "head[{layer},{head}] @ END -> logits freezing head", "logit_difference"),
 )
+SHUFFLES = 4
 AWAY = (0.0, 0.02, 0.05, 0.1)
 """How far bounds lie from the settled effect, as a normalized effect."""
 
 
 def batches(table: ct.PatchingTable, size: int) -> Iterator[ct.PatchingTable]:
-    """Disjoint sets of examples, each as the table that a check with so many examples would measure."""
-    number = table.frame["example"] // size
-    for batch in range(table.frame["example"].nunique() // size):
-        yield replace(table, frame=table.frame[number == batch].reset_index(drop=True))
+    """Random sets of examples, each as the table that a check with so many examples would measure. Sets of one shuffle are disjoint."""
+    rng, count = np.random.default_rng(0), table.frame["example"].nunique()
+    for _ in range(SHUFFLES):
+        number = rng.permutation(count)[table.frame["example"]] // size
+        for batch in range(count // size):
+            yield replace(table, frame=table.frame[number == batch].reset_index(drop=True))
 
 
 def verdicts(table: ct.PatchingTable, settled: pd.Series, size: int) -> Iterator[tuple[str, bool, Verdict]]:

@@ -29,23 +29,22 @@ SWEEPS = (
     ("bundled:mamba", "ioi", {}, "ssm_state[{layer}] @ END -> logits freezing ssm_state", "logit_difference"),
     ("bundled:gpt_neox", "ioi", {}, "head[{layer},{head}] @ END -> logits freezing head", "logit_difference"),
 )
-SHUFFLES = 4
 AWAY = (0.0, 0.02, 0.05, 0.1)
 """How far bounds lie from the settled effect, as a normalized effect."""
 
 
-def batches(table: ct.PatchingTable, size: int) -> Iterator[ct.PatchingTable]:
+def batches(table: ct.PatchingTable, size: int, shuffles: int) -> Iterator[ct.PatchingTable]:
     """Random sets of examples, each as the table that a check with so many examples would measure. Sets of one shuffle are disjoint."""
     rng, count = np.random.default_rng(0), table.frame["example"].nunique()
-    for _ in range(SHUFFLES):
+    for _ in range(shuffles):
         number = rng.permutation(count)[table.frame["example"]] // size
         for batch in range(count // size):
             yield replace(table, frame=table.frame[number == batch].reset_index(drop=True))
 
 
-def verdicts(table: ct.PatchingTable, settled: pd.Series, size: int) -> Iterator[tuple[str, bool, Verdict]]:
+def verdicts(table: ct.PatchingTable, settled: pd.Series, size: int, shuffles: int) -> Iterator[tuple[str, bool, Verdict]]:
     """What was claimed, whether it is true, and the verdict; for every batch and cell."""
-    for part in batches(table, size):
+    for part in batches(table, size, shuffles):
         for number, truth in enumerate(settled):
             cell = part.frame[
                 np.logical_and.reduce([part.frame[axis] == value for axis, value in _cell(settled, number).items()])
@@ -75,6 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=2048, help="prompts that settle the truth")
     parser.add_argument("--size", type=int, nargs="+", default=[16, 32, 64], help="examples of one check")
+    parser.add_argument("--shuffles", type=int, default=1, help="how often the prompts are divided into batches")
     chosen = parser.parse_args()
     rows = []
     for model, task, options, path, metric in SWEEPS:
@@ -83,7 +83,7 @@ def main() -> None:
         settled = table.normalized()
         for size in chosen.size:
             counts: dict[str, Counter[str]] = {}
-            for claim, true, verdict in verdicts(table, settled, size):
+            for claim, true, verdict in verdicts(table, settled, size, chosen.shuffles):
                 wrong = verdict is (Verdict.FAILS if true else Verdict.HOLDS)
                 counts.setdefault(claim, Counter())[
                     "wrong" if wrong else "undecided" if verdict is Verdict.OPEN else "right"

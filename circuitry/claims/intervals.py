@@ -138,7 +138,7 @@ def _ratio(top: Array, bottom: Array, weights: Array, level: float) -> Array:
 def _wider(interval: tuple[Array, Array], influence: Array, level: float) -> tuple[Array, Array]:
     """An interval about an estimate, at least as wide as Student's and as what outliers could add that the examples missed.
 
-    The tails of a bootstrap are too short for many cells. Outliers are judged as those of a q are, from all cells together.
+    The tails of a bootstrap are too short for many cells. Outliers are judged as those of a q are, from all cells that come together (up to ``_BLOCK``).
     """
     n = influence.shape[1]
     student = stats.t.ppf((1 + level) / 2, n - 1) * influence.std(1, ddof=1) / math.sqrt(n)

@@ -2,8 +2,8 @@
 
     python benchmarks/claims.py            # prints the tables of docs/claims.md
 
-Each sweep is measured once on many prompts, which settle the normalized effect of every cell. Disjoint batches of these prompts are what
-checks with other seeds would draw. In each batch, claims are decided whose bound lies at the settled effect, or some way to either side of
+Each sweep is measured once on many prompts, which settle the normalized effect of every cell. Batches of these prompts, drawn at random, are
+what checks with other seeds would draw. (Neighbours are not: the prompts of a task may be in the order of their templates.) In each batch, claims are decided whose bound lies at the settled effect, or some way to either side of
 it: true claims and false ones. A bound at the effect itself is the hardest: the claim is true, and only "holds" is right. A claim on all
 cells of a sweep, each between two bounds, is wrong if one of all its intervals is.
 """
@@ -33,16 +33,18 @@ AWAY = (0.0, 0.02, 0.05, 0.1)
 """How far bounds lie from the settled effect, as a normalized effect."""
 
 
-def batches(table: ct.PatchingTable, size: int) -> Iterator[ct.PatchingTable]:
-    """Disjoint sets of examples, each as the table that a check with so many examples would measure."""
-    number = table.frame["example"] // size
-    for batch in range(table.frame["example"].nunique() // size):
-        yield replace(table, frame=table.frame[number == batch].reset_index(drop=True))
+def batches(table: ct.PatchingTable, size: int, shuffles: int) -> Iterator[ct.PatchingTable]:
+    """Random sets of examples, each as the table that a check with so many examples would measure. Sets of one shuffle are disjoint."""
+    rng, count = np.random.default_rng(0), table.frame["example"].nunique()
+    for _ in range(shuffles):
+        number = rng.permutation(count)[table.frame["example"]] // size
+        for batch in range(count // size):
+            yield replace(table, frame=table.frame[number == batch].reset_index(drop=True))
 
 
-def verdicts(table: ct.PatchingTable, settled: pd.Series, size: int) -> Iterator[tuple[str, bool, Verdict]]:
+def verdicts(table: ct.PatchingTable, settled: pd.Series, size: int, shuffles: int) -> Iterator[tuple[str, bool, Verdict]]:
     """What was claimed, whether it is true, and the verdict; for every batch and cell."""
-    for part in batches(table, size):
+    for part in batches(table, size, shuffles):
         for number, truth in enumerate(settled):
             cell = part.frame[
                 np.logical_and.reduce([part.frame[axis] == value for axis, value in _cell(settled, number).items()])
@@ -72,6 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=2048, help="prompts that settle the truth")
     parser.add_argument("--size", type=int, nargs="+", default=[16, 32, 64], help="examples of one check")
+    parser.add_argument("--shuffles", type=int, default=1, help="how often the prompts are divided into batches")
     chosen = parser.parse_args()
     rows = []
     for model, task, options, path, metric in SWEEPS:
@@ -80,7 +83,7 @@ def main() -> None:
         settled = table.normalized()
         for size in chosen.size:
             counts: dict[str, Counter[str]] = {}
-            for claim, true, verdict in verdicts(table, settled, size):
+            for claim, true, verdict in verdicts(table, settled, size, chosen.shuffles):
                 wrong = verdict is (Verdict.FAILS if true else Verdict.HOLDS)
                 counts.setdefault(claim, Counter())[
                     "wrong" if wrong else "undecided" if verdict is Verdict.OPEN else "right"

@@ -13,6 +13,7 @@ from scipy import stats
 
 from ..results import statistics
 from ..results.compare import compare
+from ..results.skewness import Outliers, widths
 from ..results.statistics import Array
 from ..results.table import PatchingTable
 from ..thresholds import RESAMPLES
@@ -88,7 +89,8 @@ def difference(first: PatchingTable, second: PatchingTable, by: str, level: floa
         for side in (ratios(table, level) if by == "normalized" else means(table, level) for table in (first, second))
     )
     examples = min(table.values().shape[1] for table in (first, second))
-    return Estimate(*(float(row[name]) for name in ("difference", "low", "high")), examples, rounding)
+    value, low, high = (float(row[name]) for name in ("difference", "low", "high"))
+    return Estimate(value, low, high, examples, rounding)
 
 
 def apart(first: Estimate, second: Estimate) -> Estimate:
@@ -119,16 +121,27 @@ def _estimates(top: Array, bottom: Array, rounding: Array, level: float) -> list
         value[:, block] = _ratio(top[block], bottom[block], weights, level)
     with np.errstate(divide="ignore", invalid="ignore"):
         small = rounding / np.abs(bottom.mean(1))
-    return [Estimate(*map(float, value[:, cell]), n, float(small[cell])) for cell in range(cells)]
+    return [Estimate(float(v), float(low), float(high), n, float(s)) for v, low, high, s in zip(*value, small, strict=True)]
 
 
 def _ratio(top: Array, bottom: Array, weights: Array, level: float) -> Array:
     """Ratio and ends of its interval, [3, cell]; NaN where the denominator may be zero."""
     below = weights @ bottom.T
-    clear = (below > 0).all(0) | (below < 0).all(0)
+    clear = np.all(below > 0, axis=0) | np.all(below < 0, axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = top.mean(1) / bottom.mean(1)
         replicates = np.where(clear, (weights @ top.T) / below - value, 0.0)
         influence = np.where(clear[:, None], (top - value[:, None] * bottom) / bottom.mean(1)[:, None], 0.0)
-    low, high = statistics.widened(statistics.corrected(replicates, influence, level), replicates, top.shape[1], level)
+    low, high = _wider(statistics.corrected(replicates, influence, level), influence, level)
     return np.where(clear, [value, value + low, value + high], [value, np.full_like(value, np.nan), np.full_like(value, np.nan)])
+
+
+def _wider(interval: tuple[Array, Array], influence: Array, level: float) -> tuple[Array, Array]:
+    """An interval about an estimate, at least as wide as Student's and as what outliers could add that the examples missed.
+
+    The tails of a bootstrap are too short for many cells. Outliers are judged as those of a q are, from all cells that come together (up to ``_BLOCK``).
+    """
+    n = influence.shape[1]
+    student = stats.t.ppf((1 + level) / 2, n - 1) * influence.std(1, ddof=1) / math.sqrt(n)
+    wide = np.maximum(student, Outliers.of([influence]).missed(widths(np.sort(influence, axis=1)), n))
+    return np.minimum(interval[0], -wide), np.maximum(interval[1], wide)

@@ -105,8 +105,8 @@ def _found(result: SuiteResult) -> tuple[list[Entry], list[str]]:
         if (bound := _bound(one.estimate.value, one.margin)) is None:
             left_out.append(f"{component.node}, {component.role}, {component.normalized:.0%}")
             continue
-        at = f" at {component.position}" if component.position else ""
-        text = f"{component.node}, {component.role}{at}, has {component.normalized:.0%} of the effect in the run."
+        where = f", {component.at}" if component.at else ""
+        text = f"{component.node}, {component.role}{where}, has {component.normalized:.0%} of the effect in the run."
         entries.append({"text": text, **one.entry, "effect": str(one.path), **bound})
     first = result.summary.components[0].table if measured else ""
     entries += _together(result, [one for component, one in measured if component.table == first])

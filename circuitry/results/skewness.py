@@ -158,7 +158,23 @@ class Outliers:
         >>> Outliers(0.05, 20.0, 15.0, 200).may_hide(np.array([0.5, 8.0, 8.0]), np.array([1.0, 1.0, 2.0]), 8).tolist()
         [True, False, False]
         """
-        if examples < TESTABLE or (self.enough and (1 - self.share) ** examples <= _MISSED):
+        if examples < TESTABLE or (self.enough and self._all_seen(examples)):
             return np.zeros(len(mean), bool)
-        added = self.share * np.minimum(self.distance * width, 2 * self.largest)
-        return np.full(len(mean), not self.enough) | (np.abs(mean) < _SLACK * added)
+        return np.full(len(mean), not self.enough) | (np.abs(mean) < self._added(width))
+
+    def missed(self, width: Array, examples: int) -> Array:
+        """How far off a mean [cell] of this many examples may be by outliers that are not among them, in the unit of the effects.
+
+        This is the rule of ``may_hide`` for a mean that is compared with a number other than zero. Outliers that nothing was seen of
+        add nothing, however few examples were seen.
+
+        >>> Outliers(0.05, 20.0, 15.0, 200).missed(np.array([1.0, 2.0]), 8).round(6).tolist()
+        [5.0, 7.5]
+        """
+        return np.zeros(len(width)) if self._all_seen(examples) else self._added(width)
+
+    def _all_seen(self, examples: int) -> bool:
+        return bool((1 - self.share) ** examples <= _MISSED)
+
+    def _added(self, width: Array) -> Array:
+        return np.asarray(_SLACK * self.share * np.minimum(self.distance * width, 2 * self.largest))

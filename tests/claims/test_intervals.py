@@ -94,3 +94,21 @@ def test_rounding_decides_nothing() -> None:
     assert str(Bound(1.0).decide(1 - 1e-7, 1 - 1e-7, 1e-6)) == "holds"
     assert str(Bound(1.0).decide(1 - 1e-5, 1 - 1e-5, 1e-6)) == "does not hold"
     assert str(Bound(None, 0.0).decide(1e-7, 1e-7, 1e-6)) == "holds"
+
+
+def test_an_interval_is_never_narrower_than_students() -> None:
+    """With sixteen cells, the tails of a bootstrap of sixteen examples end at the most extreme ones; Student's do not."""
+    drawn = np.random.default_rng(0).normal(0, 1, (16, 16))
+    student = stats.t.ppf(1 - 0.05 / 32, 15) * drawn.std(1, ddof=1) / 4
+    for estimate, mean, wide in zip(means(table(drawn, np.ones(16)), 0.95), drawn.mean(1), student, strict=True):
+        assert estimate.low <= mean - wide + 1e-9 and estimate.high >= mean + wide - 1e-9
+
+
+def test_an_outlier_of_another_cell_widens_the_interval_of_a_cell_that_has_none() -> None:
+    """One example of 128 lies 40 away; five times what such examples add to a mean is 5 * 40 / 128, times the ratio of both cells' widths."""
+    calm = np.random.default_rng(0).uniform(-1, 1, (2, 64))
+    wild = calm.copy()
+    wild[0, 0] = -40
+    (_, before), (_, after) = (means(table(values, np.ones(64)), 0.95) for values in (calm, wild))
+    assert before.high - before.value < 0.3 and after.value == before.value
+    assert after.high - after.value == pytest.approx(5 * 40 / 128, rel=0.15)

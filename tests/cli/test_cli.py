@@ -234,10 +234,10 @@ def test_explain_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_explain_takes_what_patch_takes() -> None:
-    """All but what is only done after a run: checking cells, and writing the table."""
+    """All but what writes the table and the picture."""
     command = typer.main.get_command(cli.app)
     patch, explain = ({one.name for one in command.commands[name].params} for name in ("patch", "explain"))  # type: ignore[attr-defined]
-    assert patch - explain == {"verify", "out"} and explain <= patch
+    assert patch - explain == {"style", "out"} and explain <= patch
 
 
 def test_explain_predicts_the_cost_of_what_is_asked() -> None:
@@ -337,8 +337,8 @@ RUN = ("run", "induction", "--model", "bundled:mamba", "--examples", "2", "--out
         (["universality", "--examples", "5"], "--examples has no effect: no feature is patched; name a task with --causal"),
         (["explain", "bundled:mamba", "h[0] -> logitz"], "logitz"),
         (["explain", *H0, "--metric", "logits"], "no metric 'logits'"),
-        (["sensitivity", *H0, "--out", "x.doc"], "the grid cannot be written as '.doc'; try .png, .svg, .csv"),
-        (["offsets", "bundled:mamba", "--out", "x.doc"], "the result cannot be written as '.doc'; try .json, .md, .png, .svg"),
+        (["sensitivity", *H0, "--out", "x.doc"], "the grid cannot be written as '.doc'; try .png, .svg, .pdf, .csv"),
+        (["offsets", "bundled:mamba", "--out", "x.doc"], "the result cannot be written as '.doc'; try .json, .md, .png, .svg, .pdf"),
         (["offsets", "bundled:mamba", "--token", "C"], "C"),
         (["graph", "mamba", "--out", "x.doc"], "a graph cannot be written as '.doc'; try .svg, .png, .pdf, .dot, .graphml, .json"),
     ],

@@ -14,7 +14,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar, overload
 
 from tqdm import TqdmWarning, tqdm
 
@@ -31,7 +31,11 @@ LARGE = ("torch", "transformers.modeling_utils", "pandas", "scipy.stats", "matpl
 _SAID: set[str] = set()
 
 
-def bar(iterable: Iterable[Item] | None = None, desc: str = "", *, show: bool | None = None, **options: Any) -> tqdm[Item]:
+@overload
+def bar(iterable: None = None, desc: str = "", *, show: bool | None = None, **options: Any) -> tqdm[NoReturn]: ...
+@overload
+def bar(iterable: Iterable[Item], desc: str = "", *, show: bool | None = None, **options: Any) -> tqdm[Item]: ...
+def bar(iterable: Iterable[Item] | None = None, desc: str = "", *, show: bool | None = None, **options: Any) -> tqdm[Any]:
     """A bar of tqdm with its ``options``, which leaves nothing behind. Also a context, which closes it.
 
     ``show``: None shows it where somebody watches, which is a terminal or a notebook; True and False decide. Inside two visible bars,

@@ -89,7 +89,8 @@ def difference(first: PatchingTable, second: PatchingTable, by: str, level: floa
         for side in (ratios(table, level) if by == "normalized" else means(table, level) for table in (first, second))
     )
     examples = min(table.values().shape[1] for table in (first, second))
-    return Estimate(*(float(row[name]) for name in ("difference", "low", "high")), examples, rounding)
+    value, low, high = (float(row[name]) for name in ("difference", "low", "high"))
+    return Estimate(value, low, high, examples, rounding)
 
 
 def apart(first: Estimate, second: Estimate) -> Estimate:
@@ -120,13 +121,13 @@ def _estimates(top: Array, bottom: Array, rounding: Array, level: float) -> list
         value[:, block] = _ratio(top[block], bottom[block], weights, level)
     with np.errstate(divide="ignore", invalid="ignore"):
         small = rounding / np.abs(bottom.mean(1))
-    return [Estimate(*map(float, value[:, cell]), n, float(small[cell])) for cell in range(cells)]
+    return [Estimate(float(v), float(low), float(high), n, float(s)) for v, low, high, s in zip(*value, small, strict=True)]
 
 
 def _ratio(top: Array, bottom: Array, weights: Array, level: float) -> Array:
     """Ratio and ends of its interval, [3, cell]; NaN where the denominator may be zero."""
     below = weights @ bottom.T
-    clear = (below > 0).all(0) | (below < 0).all(0)
+    clear = np.all(below > 0, axis=0) | np.all(below < 0, axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = top.mean(1) / bottom.mean(1)
         replicates = np.where(clear, (weights @ top.T) / below - value, 0.0)

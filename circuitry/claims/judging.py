@@ -81,11 +81,11 @@ def _cells(claim: Claim, table: Outcome) -> list[Part]:
 def _difference(claim: Claim, first: Outcome, second: Outcome) -> list[Part]:
     assert isinstance(first, PatchingTable) and isinstance(second, PatchingTable) and claim.minus
     kind = KINDS[claim.quantity.kind]
-    sides = [_single(table, quantity) for table, quantity in ((first, claim.quantity), (second, claim.minus))]
+    one, other = (_single(table, quantity) for table, quantity in ((first, claim.quantity), (second, claim.minus)))
     if kind.by is not None:
-        estimate = intervals.difference(*sides, kind.by, claim.confidence)
+        estimate = intervals.difference(one, other, kind.by, claim.confidence)
     else:  # each with half of the errors
-        estimate = intervals.apart(*(kind.estimates(side, (1 + claim.confidence) / 2)[0] for side in sides))
+        estimate = intervals.apart(*(kind.estimates(side, (1 + claim.confidence) / 2)[0] for side in (one, other)))
     return [Part("difference", estimate, claim.bound, _verdict(claim.bound, estimate))]
 
 

@@ -83,7 +83,12 @@ def _beside(name: str, folder: Path) -> str:
 def _model(entry: Entry, folder: Path) -> ModelName:
     if isinstance(entry.value(), str):
         return ModelName(_beside(entry.text(), folder))
-    readers = {"name": Entry.text, "revision": Entry.text, "weights": Entry.text, "dtype": lambda e: e.among(*_DTYPES)}
+    readers: dict[str, Read] = {
+        "name": Entry.text,
+        "revision": Entry.text,
+        "weights": Entry.text,
+        "dtype": lambda e: e.among(*_DTYPES),
+    }
     values = entry.fields("a model", readers)
     if "name" not in values:
         entry.refuse("a model needs the key 'name'")
@@ -93,7 +98,7 @@ def _model(entry: Entry, folder: Path) -> ModelName:
 def _task(entry: Entry, folder: Path) -> TaskName:
     if isinstance(entry.value(), str):
         return TaskName(_beside(entry.text(), folder))
-    readers = {"name": Entry.text, "examples": lambda e: e.whole(1), "seed": Entry.whole}
+    readers: dict[str, Read] = {"name": Entry.text, "examples": lambda e: e.whole(1), "seed": Entry.whole}
     given = entry.mapping("a task")
     if "name" not in given:
         entry.refuse("a task needs the key 'name'; its other keys are examples, seed and the task's own options")

@@ -172,15 +172,17 @@ def self_test() -> str:
     table = patch(
         model, posed, "ssm_state[{layer}] @ {position} -> logits", axes={"position": list(range(where["END"] + 1))}, baseline=0
     )
-    strong = {(f"ssm_state[{layer}]", int(at)) for (layer, at), effect in table.mean().items() if abs(effect) > NOTHING}
-    weak = [effect for effect in table.mean() if NOTHING < abs(effect) < MUCH]
+    means = table.mean()
+    effects = zip(means.index, means, strict=True)
+    strong = {(f"ssm_state[{layer}]", int(at)) for (layer, at), effect in effects if abs(effect) > NOTHING}
+    weak = [effect for effect in means if NOTHING < abs(effect) < MUCH]
     true = {site for site in known.sites("B", where) if site[0].startswith("ssm_state[") and "." not in site[0]}
     if strong != true or weak:
         raise CircuitryError(
             f"in {known.model} the states {sorted(strong)} have an effect; by construction {sorted(true)} have one"
         )
     took = time.perf_counter() - began
-    states = f"{len(true)} of {len(table.mean())} states"
+    states = f"{len(true)} of {len(means)} states"
     return f"passed: {states} of {known.model} have an effect, those that have one by construction ({took:.1f} s)"
 
 

@@ -34,11 +34,10 @@ def of_discovery(found: Discovery) -> Iterator[Markup]:
         yield drawn(found.diagram())
     ranking = found.ranking
     if {"low", "high"} <= set(ranking):
-        place = ranking.columns.get_loc("low")
+        intervals = [interval(low, high) for low, high in zip(ranking["low"], ranking["high"], strict=True)]
+        place = list(ranking).index("low")
         ranking = ranking.drop(columns=["low", "high"])
-        ranking.insert(
-            place, "95 % interval", [interval(a, b) for a, b in zip(found.ranking["low"], found.ranking["high"], strict=True)]
-        )
+        ranking.insert(place, "95 % interval", intervals)
     formats: dict[str, Format] = {"attribution": number, "exact": number, "normalized": percent, "q": small}
     yield frame(ranking, formats)
 

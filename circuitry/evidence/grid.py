@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -111,7 +112,7 @@ class Sensitivity(Shown):
     def __repr__(self) -> str:
         return self.text()
 
-    def plot(self, path: str | None = None, style: str | None = None) -> Any:
+    def plot(self, path: str | FilePath | None = None, style: str | None = None) -> Any:
         """The normalized effect of the finding's cell by setting (rows) and metric, crossed where the finding does not hold."""
         from ..drawing.figures import plotted
         from .grid_figure import draw

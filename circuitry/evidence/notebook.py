@@ -78,9 +78,8 @@ def of_sensitivity(found: Sensitivity) -> Iterator[Markup]:
     yield part("said", rest)
     data = found.frame.copy()
     if {"low", "high"} <= set(data):
-        data.insert(
-            data.columns.get_loc("low"), "95 % interval", [interval(a, b) for a, b in zip(data["low"], data["high"], strict=True)]
-        )
+        intervals = [interval(low, high) for low, high in zip(data["low"], data["high"], strict=True)]
+        data.insert(list(data).index("low"), "95 % interval", intervals)
         data = data.drop(columns=["low", "high"])
     formats: dict[str, Format] = {
         "normalized": percent,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from os import PathLike
+from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -91,7 +91,7 @@ class Scores(Shown):
         ]
         return "\n".join(lines)
 
-    def plot(self, path: str | PathLike[str] | None = None, style: str | None = None) -> Any:
+    def plot(self, path: str | FilePath | None = None, style: str | None = None) -> Any:
         """Faithfulness among random sets, completeness and minimality, in three panels; saved if named.
 
         ``style="paper"`` is a column wide, in serif type.

@@ -5,11 +5,10 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..colours import FOUND, LINE
-from ..drawing.figures import look, panels
+from ..drawing.figures import Figure, look, panels
 from .scores import Scores, all_of
 
 _NAMED = 16

@@ -28,7 +28,7 @@ def unreachable(name: str, revision: str | None = None, kind: str = "model") -> 
     """
     import huggingface_hub as hub
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, but not in its __all__
 
     if hub.constants.HF_HUB_OFFLINE:
         return OFFLINE

@@ -55,7 +55,7 @@ def check_stock(model: Any, stock: Tensor, ours: Tensor, ids: Tensor, layers: in
 def _rounding(model: Any, logits: Tensor, ids: Tensor) -> float:
     """How far the logits move if every embedding moves by one rounding of float32."""
     with rounded(model.get_input_embeddings(), 0, torch.finfo(torch.float32).eps):
-        return (model(ids, use_cache=False).logits - logits).abs().max().item()
+        return float((model(ids, use_cache=False).logits - logits).abs().max())
 
 
 @contextmanager

@@ -128,10 +128,11 @@ def cells_of(table: PatchingTable, number_of_table: int = 1) -> list[CellView]:
     statistics, bands, signed = table.statistics(), table.random_band(), table.signed()
     axes = list(table.axes)
     counted = table.frame.groupby(axes, sort=False)["effect"].count() if axes else pd.Series([table.frame["effect"].count()])
+    columns = [statistics[column].tolist() for column in _SHOWN]
     views, disagreeing = [], said(table)
     for i, (index, prompts) in enumerate(zip(statistics.index, counted, strict=True)):
         values = index if isinstance(index, tuple) else (index,)
-        mean, se, low, high, normalized, q, beyond = (float(statistics[column].iloc[i]) for column in _SHOWN)
+        mean, se, low, high, normalized, q, beyond = (float(column[i]) for column in columns)
         named = dict(zip(axes, values, strict=True)) if axes else {}
         labels = {axis: table.named(axis, named[axis]) for axis in table.labels}
         rest = int(prompts), float(bands.iloc[i]), bool(signed.iloc[i]), labels, disagreeing[i]

@@ -117,7 +117,7 @@ def _bars(table: PatchingTable) -> Figure:
     every_cell = table.statistics()
     labels = [_row_name(table, i) for i in every_cell.index] if table.axes else [""]
     lying = max(map(len, labels)) > _LONG_LABEL
-    # Long names are no scale, whose middle could be missed: of many, those with the largest effects are shown.
+    # Cells with long names have no order in which one would miss the middle: of many, those with the largest effects are shown.
     largest = every_cell["mean"].abs().fillna(0).to_numpy().argsort(kind="stable")[::-1]
     most = np.sort(largest[:_MOST_ROWS]) if lying else np.arange(len(every_cell))
     seen, labels, scale = every_cell.iloc[most], [labels[i] for i in most], Scale.of(every_cell["mean"])

@@ -283,7 +283,8 @@ class PatchingTable(Shown, Assessed):
         if len(self.axes) <= 1:
             scales = [scale.seen(mean) if star else scale for mean, star in zip(seen["mean"], starred, strict=True)]
             columns: list[Any] = [[self.named(self.axes[0], value) for value in seen.index] if self.axes else ["effect"], shown]
-            columns.append([writing.span(*ends, scale=s) for *ends, s in zip(seen["low"], seen["high"], scales, strict=True)])
+            ends = zip(seen["low"], seen["high"], scales, strict=True)
+            columns.append([writing.span(low, high, scale=one) for low, high, one in ends])
             columns += [map(writing.percent, seen["normalized"]), map(writing.probability, seen["q"])]
             header = [self.axes[0] if self.axes else "", scale.unit(f"mean {self.unit}"), "95% interval", "normalized", "q"]
             return header, [list(row) for row in zip(*columns, strict=True)], 1

@@ -86,7 +86,7 @@ class TableView:
         """Whether any cell was tested against zero, which needs effects that can be negative."""
         return any(cell.signed for cell in self.cells)
 
-    @property
+    @cached_property
     def numbers(self) -> Scale:
         """The scale in which means are written; the unit says it."""
         return self.table.scale()

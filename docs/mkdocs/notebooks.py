@@ -42,8 +42,6 @@ TEMPLATE = """
 
 {% endblock data_html -%}
 """
-MAGIC = re.compile(r"^%.*\n", re.MULTILINE)
-"""Lines for the notebook program, which say nothing to a reader of the page."""
 TO_NOTEBOOK = re.compile(r"\]\(([\w/.]*)\.ipynb\)(?!{)")
 """A link to a notebook, unless it has attributes, as the link that downloads one."""
 
@@ -78,4 +76,4 @@ def page(notebook: Path) -> tuple[str, dict[str, bytes]]:
     text, resources = exporter.from_filename(str(notebook), resources={"unique_key": notebook.stem})
     lead = f"[This page as a notebook]({notebook.name}){{ .md-button download }}\n\n"
     heading, _, rest = text.lstrip().partition("\n")
-    return f"{heading}\n\n{lead}{on_page_markdown(MAGIC.sub('', rest))}", dict(resources["outputs"])
+    return f"{heading}\n\n{lead}{on_page_markdown(rest)}", dict(resources["outputs"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from support.command import called, circuitry
 from support.no_pictures import no_pictures
 
 OPTIONS = {"examples": 12, "baseline": 0}
-RUNS = {
+RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "induction-mamba": ("induction", "compiled:mamba", {"distances": [8], "distance": 8, **OPTIONS}),
     "induction-transformer": ("induction", "compiled:transformer", {"distances": [8], "distance": 8, **OPTIONS}),
     "ioi": ("ioi", "compiled:ioi", {"template": 0, **OPTIONS}),

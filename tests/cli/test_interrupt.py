@@ -81,9 +81,14 @@ def test_a_run_says_so_until_it_is_resumed(
         code, _, err = called(*words)
     assert code == 130 and err.count("\n") == 1 and state() == "interrupted"
     assert err == f"Interrupted. Run the same command to resume; what is finished is in {folder}.\n"
-    seen = []
+    seen = list[str]()
+
+    def look_and_stop(*_: Any, **__: Any) -> None:
+        seen.append(state())
+        stop()
+
     with monkeypatch.context() as patched:
-        patched.setattr(where, lambda *_, **__: seen.append(state()) or stop())
+        patched.setattr(where, look_and_stop)
         assert called(*words)[0] == 130
     assert seen == ["running"], "while it is resumed"
     if words is RUN:

@@ -27,15 +27,15 @@ MAKERS: dict[str, Callable[..., Any]] = {
 FOUND = ["ioi", "mamba", "rwkv", "transformer"]
 EDGES = {
     "mamba": {
-        ("conv_in[1] @ A", "ssm_in[1]", "[A] lag 1"),
-        ("conv_in[1] @ B", "ssm_in[1]", "[B] lag 0"),
-        ("ssm_in[1]", "ssm_state[1]", "kept in the state"),
+        ("conv_in[1] @ A", "ssm_in[1] @ B", "[A] lag 1"),
+        ("conv_in[1] @ B", "ssm_in[1] @ B", "[B] lag 0"),
+        ("ssm_in[1] @ B", "ssm_state[1]", "kept in the state"),
         ("ssm_state[1]", "logits", ""),
     },
     "rwkv": {
-        ("shift_in[1] @ A", "wkv_in[1]", "[A] lag 1"),
-        ("shift_in[1] @ B", "wkv_in[1]", "[B] lag 0"),
-        ("wkv_in[1]", "wkv_state[1]", "kept in the state"),
+        ("shift_in[1] @ A", "wkv_in[1] @ B", "[A] lag 1"),
+        ("shift_in[1] @ B", "wkv_in[1] @ B", "[B] lag 0"),
+        ("wkv_in[1] @ B", "wkv_state[1]", "kept in the state"),
         ("wkv_state[1]", "logits", ""),
     },
     "transformer": {

@@ -87,8 +87,8 @@ def test_a_write_beyond_reach_is_not_invented() -> None:
 
 @pytest.mark.parametrize("shift", [-1, 1])
 def test_a_detector_that_looks_one_token_beside_is_caught(shift: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        off_by_one.__globals__, "position_name", lambda token, n: f"{token}{n + shift:+d}" if n + shift else token
+    monkeypatch.setattr(
+        "circuitry.evidence.offsets.position_name", lambda token, n: f"{token}{n + shift:+d}" if n + shift else token
     )
     assert verdict(known.mamba(known.lags(0, 2))).at == (1 - shift,)
 

@@ -119,10 +119,11 @@ def test_one_prompt_shows_its_own_numbers_and_tokens(show: Open, ran: Path) -> N
     node(page, head["node"]).click()
     cell = "distance 8, layer {}, head {}".format(*re.findall(r"\d+", head["node"]))
     shown = page.locator(f'#panel tr[data-place="{cell}"] .prompt').first.inner_text()
-    rows = [
-        row for row in lines(suite() / "tables" / "heads_to_logits.csv") if f"head[{row['layer']},{row['head']}]" == head["node"]
-    ]
-    assert shown == written(next(row["effect"] for row in rows if row["example"] == "3"))
+    effects = {
+        (row["distance"], f"head[{row['layer']},{row['head']}]", row["example"]): row["effect"]
+        for row in lines(suite() / "tables" / "heads_to_logits.csv")
+    }
+    assert shown == written(effects["8", head["node"], "3"])
     tokens = page.locator("#words .tokens").first.locator(".token").all_inner_texts()
     assert [token.replace("␣", " ").strip() for token in tokens] == [token.strip() for token in seen[3]["clean"]]
     page.keyboard.press(".")

@@ -72,7 +72,7 @@ def test_a_thousandth_of_the_logits_is_refused_in_float64(
 @pytest.mark.parametrize("factor", (1e-4, 1e4))
 def test_another_scaling_of_attention_is_refused_in_float64(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     real = attention._attend
-    monkeypatch.setattr(attention, "_attend", lambda *given, scaling, **more: real(*given, scaling=1.01 * scaling, **more))
+    monkeypatch.setattr(attention, "_attend", lambda *given, scaling, **more: real(*given, **{**more, "scaling": 1.01 * scaling}))
     with pytest.raises(ct.ModelError, match=r"^gpt2: instrumented logits differ .* rounding explains"):
         ct.load(large("gpt2", factor))
     monkeypatch.undo()

@@ -103,7 +103,8 @@ def patterns(model: Model, layer: int) -> Tensor:
 @functools.cache
 def windowed(kind: str) -> Model:
     """A model with a window shorter than the prompt."""
-    return tiny.model(kind, **LOCAL[kind])
+    model: Model = tiny.model(kind, **LOCAL[kind])
+    return model
 
 
 def gemma2(**caps: Any) -> Any:

@@ -32,7 +32,7 @@ def test_the_settings_are_all_the_options() -> None:
 
 def test_the_commands_have_the_same_options() -> None:
     patch, explain = parameters(experiments.patch), parameters(experiments.explain)
-    assert patch.keys() - explain.keys() == {"out"}, "explain has nothing to write"
+    assert patch.keys() - explain.keys() == {"out", "style"}, "explain has nothing to write"
     assert {name: patch[name] for name in explain} == explain
 
 

@@ -43,6 +43,8 @@ RUN = [
     "how-to/prompt-files.md",
     "how-to/new-suite.md",
     "how-to/new-architecture.md",
+    "how-to/notebooks.md",
+    "how-to/paper-figures.md",
     "how-to/big-models.md",
     "how-to/native-checkpoints.md",
     "activations.md",

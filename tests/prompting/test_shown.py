@@ -70,8 +70,8 @@ def test_text_has_every_token_under_its_position(monkeypatch: pytest.MonkeyPatch
     assert max(map(len, lines[1:])) <= 60
     columns: dict[str, tuple[str, str]] = {}
     for position, clean, corrupted in zip(*(of(lines, label) for label in ("position", "clean", "corrupted")), strict=True):
-        for name in re.finditer(r"\w+", position.replace("position", " " * 8)):
-            columns[name[0]] = (_cell_at(clean, name.start()), _cell_at(corrupted, name.start()))
+        for found in re.finditer(r"\w+", position.replace("position", " " * 8)):
+            columns[found[0]] = (_cell_at(clean, found.start()), _cell_at(corrupted, found.start()))
     assert columns.keys() == prompts.where.keys()
     for name, (clean, corrupted) in columns.items():
         at = prompts.where[name][0]
@@ -123,8 +123,8 @@ def test_a_table_of_prompts_needs_words(tmp_path: Path) -> None:
 
 def made(clean: list[int], corrupted: list[int], answer: int = 1, foil: int = 2) -> Any:
     def make(vocabulary: Any, rng: Any, *, examples: int) -> Prompts:
-        ids = [np.array([side]) for side in (clean, corrupted)]
-        return Prompts(*ids, np.array([answer]), np.array([foil]), {"END": np.array([len(clean) - 1])}, None)
+        answers = np.array([answer]), np.array([foil])
+        return Prompts(np.array([clean]), np.array([corrupted]), *answers, {"END": np.array([len(clean) - 1])}, None)
 
     return task_of(TaskDefinition("made", "made", make, ("END",), ("END",), examples=1), {}, None, 0)
 

@@ -89,17 +89,28 @@ def test_without_a_script_the_worst_three_can_be_read(show: Open, report: Path) 
     assert "examples that disagree most: 11" in str(page.get_attribute(CELL, "title"))
 
 
+def brightness(page: Page, selector: str) -> float:
+    colour = page.locator(selector).evaluate("box => getComputedStyle(box).backgroundColor")
+    return sum(float(part) for part in re.findall(r"[\d.]+", colour)[:3]) / 3
+
+
 def test_heat_maps_are_dark_on_a_dark_page_and_light_in_print(show: Open, report: Path) -> None:
     page = show(report, color_scheme="dark")
     weak = "#cell-1-0"
-
-    def brightness() -> float:
-        colour = page.locator(weak).evaluate("cell => getComputedStyle(cell).backgroundColor")
-        return sum(float(part) for part in re.findall(r"[\d.]+", colour)[:3]) / 3
-
-    assert brightness() < 80
+    assert brightness(page, weak) < 80
     page.emulate_media(media="print")
-    assert brightness() > 200
+    assert brightness(page, weak) > 200
+
+
+def test_a_circuit_stands_on_the_ground_it_is_drawn_for(show: Open, report: Path) -> None:
+    page = show(report, color_scheme="dark")
+    for selector in ("#circuit .paper", "#circuit svg:visible"):
+        page.emulate_media(media="screen", color_scheme="dark")
+        assert brightness(page, selector) < 80, selector
+        page.emulate_media(media="print", color_scheme="dark")
+        assert brightness(page, selector) > 200, selector
+        page.emulate_media(media="screen", color_scheme="light")
+        assert brightness(page, selector) > 200, selector
 
 
 def test_what_is_off_the_screen_has_a_cue(show: Open, report: Path) -> None:

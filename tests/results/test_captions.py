@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from circuitry import PatchingTable
 from circuitry.results.latex import escaped, label
 from support.some_tables import layers, table
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "direction noising, intervention resample": {"base": "clean", "intervention": "resample"},
     "direction denoising, intervention resample": {"base": "corrupted", "intervention": "resample"},
     "direction noising, intervention zero": {"base": "clean", "intervention": "zero"},

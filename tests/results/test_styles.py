@@ -36,7 +36,7 @@ SCORES = Scores(
     pd.DataFrame({"without": ["half 0"], "circuit": [0.1], "model": [0.2], "gap": [0.1]}),
     pd.DataFrame({"node": NODES, "change": np.linspace(0, 1, 70)}), [0.1], layers(1, 2),
 )  # fmt: skip
-PLOTTED = {
+PLOTTED: dict[str, Any] = {
     **EVERY,
     "comparison": THREE.compare(THREE),
     "sensitivity": GRID,
@@ -116,7 +116,7 @@ def test_a_figure_of_small_effects_names_its_scale(cells: list[dict[str, Any]], 
 
 def luminance(colour: str) -> float:
     linear = [((int(colour[i : i + 2], 16) / 255 + 0.055) / 1.055) ** 2.4 for i in (1, 3, 5)]
-    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return float(sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True)))
 
 
 def contrast(one: str, other: str) -> float:

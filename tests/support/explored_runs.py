@@ -27,6 +27,6 @@ def discovery(name: str = "bundled:gpt_neox") -> Path:
 
 @cache
 def suite(name: str = "bundled:gpt_neox") -> Path:
-    """A run of the induction suite at one distance."""
-    found = run("induction", ct.load(name), distances=[4, 8], distance=8, examples=12, out=mkdtemp(), baseline=0)
+    """A run of the induction suite at two distances; its circuit is drawn at the second."""
+    found = run("induction", ct.load(name), distances=[7, 8], distance=8, examples=12, out=mkdtemp(), baseline=0)
     return Path(found.record["folder"])

@@ -25,7 +25,7 @@ def run(source: Path, target: Path) -> None:
     import nbformat
     from nbclient import NotebookClient
 
-    notebook = nbformat.read(source, as_version=4)
+    notebook = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
     # Bars and the line about slow imports depend on how fast a machine is, so the stored outputs have neither.
     os.environ |= {"TQDM_DISABLE": "1", "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryDirectory() as folder:
@@ -38,7 +38,7 @@ def run(source: Path, target: Path) -> None:
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
-    nbformat.write(notebook, target)
+    nbformat.write(notebook, target)  # type: ignore[no-untyped-call]
 
 
 def cells(notebook: Path) -> list[dict[str, Any]]:

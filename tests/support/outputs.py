@@ -111,7 +111,7 @@ def each(evil: str) -> Mapping[str, Any]:
         evil,
     )
     summary = Summary(evil, evil, [Component(evil, evil, 0.9, evil)], 0.9, {evil: 1.0}, {evil: 1.0}, [evil], evil, evil)
-    definition = TaskDefinition(evil, evil, lambda *_: None, (evil,), (evil,), {evil: evil}, source=evil)  # type: ignore[arg-type,return-value]
+    definition = TaskDefinition(evil, evil, lambda *_: None, (evil,), (evil,), {evil: evil}, source=evil)  # type: ignore[arg-type]
     change, gap = pd.DataFrame({"node": [evil], "change": [0.2]}), pd.DataFrame({"without": [evil], "gap": [0.1]})
     offsets = pd.DataFrame(
         {

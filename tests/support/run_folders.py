@@ -134,5 +134,10 @@ def prompted(bad: float = 1.0, other: bool = False) -> PatchingTable:
     cells = base.frame[["layer", "position"]].drop_duplicates().to_dict("records")
     whole = np.full(16, 10.0), np.zeros(16)
     return PatchingTable.of(
-        [dict(cell) for cell in cells], effects, *whole, "change of the logit", base.provenance, prompts=texts
+        [{str(axis): value for axis, value in cell.items()} for cell in cells],
+        effects,
+        *whole,
+        "change of the logit",
+        base.provenance,
+        prompts=texts,
     )

@@ -73,7 +73,8 @@ RWKV7 = {"intermediate_size": 32, "head_dim": 8, "decay_rank": 3, "rate_rank": 5
 # Which types a test runs over. CONFIGS has every kind of block, of port, of position rule and of graph, so a test of how these are computed
 # runs over it. OTHERS are types that use a graph of CONFIGS as it is, with attention or experts in code of their own. They run where that code
 # could differ: the same bits as the stock model, one patch of every node against the reference, every edge, the logits, causality in
-# float32, and few random experiments. They do not run again in each dtype or for each option that a kind of block decides.
+# float32, loading in half precision where they round in their own way (test_causality.py), and few random experiments. They do not run
+# again in each dtype or for each option that a kind of block decides.
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 32, "num_attention_heads": 2},
     "gpt_neox-sequential": {"intermediate_size": 32, "num_attention_heads": 2, "use_parallel_residual": False},

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...models.model import Model
+from ...models.packed import Ints
 from ...paths.values import Site
 from ...planning.values import CellPlan, Plan
 from ..executor import EXAMPLES
-
-Ints: TypeAlias = NDArray[np.int64]
 
 
 def chunks(plan: Plan, model: Model, examples: int, length: int, memory: int) -> Iterator[tuple[Ints, Ints]]:

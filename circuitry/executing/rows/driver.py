@@ -13,6 +13,7 @@ from torch import Tensor
 from ...architecture.families import Place
 from ...architecture.graph import Graph
 from ...models.model import Model
+from ...models.packed import Ints
 from ...models.reading import own_value
 from ...paths.values import Site
 from ...planning.positions import absolute
@@ -21,7 +22,6 @@ from ...prompting.prompts import Prompts
 from ..copies import ALL, Call, Copy
 from ..terms import Spots, make_copies, term_values, write_terms
 from ..trace import Visit, traced, visits
-from .chunks import Ints
 from .schedule import Schedule
 
 

@@ -33,8 +33,8 @@ def cache_folder() -> Path | None:
 def cached(file: Path, graph: str | None, needs_tokenizer: bool) -> Path | None:
     """A Hugging Face folder with the model of a GGUF file, converted now if it was not before.
 
-    None if there is no cache, if ``load_gguf`` would refuse at once, or if the cache cannot be written, which is said on stderr. Raises ModelError as
-    ``load_gguf`` does, also where transformers cannot read a tokenizer that is needed.
+    None without a cache, if ``load_gguf`` would refuse at once, or if the cache cannot be written, which is said on stderr.
+    Raises ModelError as ``load_gguf`` does, also where transformers cannot read a tokenizer that is needed.
     """
     cache = cache_folder()
     if cache is None or not file.is_file() or find_spec("gguf") is None:

@@ -160,7 +160,10 @@ def save(figure: figures.Figure, path: str | FilePath) -> None:
     else:
         # By default matplotlib writes its version or the time into these fields, and the files would differ.
         undated = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}[target.suffix]
-        write_whole(target, lambda new: _written(figure, new, format=target.suffix[1:], metadata=undated))
+        # In memory first: matplotlib does not survive a disk that fills up in the middle of a PDF.
+        file = io.BytesIO()
+        _written(figure, file, format=target.suffix[1:], metadata=undated)
+        write_whole(target, lambda new: new.write_bytes(file.getvalue()))
 
 
 def as_svg(figure: figures.Figure) -> str:

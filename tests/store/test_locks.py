@@ -171,7 +171,7 @@ def test_the_second_is_told_who_is_at_it(
 ) -> None:
     monkeypatch.setattr(ct.PatchingTable, "plot", lambda _, path: None)
     if door is run:
-        with pytest.raises(ZeroDivisionError), monkeypatch.context() as patched:
+        with pytest.raises(ct.CircuitryError, match="ZeroDivisionError"), monkeypatch.context() as patched:
             patched.setattr(RunFolder, "part", lambda *_: 1 / 0)
             door(tmp_path / name)  # an interrupted one
         (folder,) = tmp_path.iterdir()

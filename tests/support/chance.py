@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import poisson
 
 import circuitry as ct
+from circuitry.errors import CircuitryError
 from circuitry.suites import SuiteResult
 from circuitry.thresholds import SIGNIFICANT
 from support import tiny
@@ -19,8 +20,8 @@ SEEDS = 3
 RARE = 1e-3
 
 
-class Named(Exception):
-    """The suite begins to follow up what it has named."""
+class Named(CircuitryError):
+    """The suite begins to follow up what it has named. Any other exception would be taken for a fault in a user's file."""
 
 
 def by_chance(suite: str, tested: dict[str, int], **options: Any) -> list[SuiteResult]:

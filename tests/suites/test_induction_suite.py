@@ -13,7 +13,7 @@ from circuitry.suites import Receivers, Study, SuiteResult, reads, senders, stro
 from circuitry.suites.induction_heads import baselines
 from circuitry.suites.induction_states import _ports
 from support import known, tiny
-from support.chance import by_chance
+from support.chance import by_chance, nothing_is_named
 from support.suite_runs import random_model, result, shares
 
 TABLES = {
@@ -203,7 +203,7 @@ def test_in_random_models_no_more_is_named_than_the_level_allows() -> None:
     """One table decides about heads, and one about states. A run that names nothing says so."""
     for found in by_chance("induction", {"head": 1, "state": 1}, distances=[8], distance=8):
         assert found.summary.components == [] and found.summary.offset == "none"
-        assert "no induction circuit was found" in found.summary.text()
+        nothing_is_named(found, "induction")
         assert found.summary.offsets is None and "written" not in found.summary.text(), "nobody looked"
         assert found.circuit is not None and found.circuit.nodes == ()
 

@@ -47,5 +47,12 @@ def by_chance(suite: str, tested: dict[str, int], **options: Any) -> list[SuiteR
     return empty
 
 
+def nothing_is_named(found: SuiteResult, circuit: str) -> None:
+    """The summary says that there is no such circuit, or, where effects are too skewed for the examples, that they cannot tell."""
+    few, none = f"too few examples to say whether an {circuit} circuit exists", f"no {circuit} circuit was found"
+    text = found.summary.text()
+    assert (few if found.summary.undecided else none) in text and (none if found.summary.undecided else few) not in text
+
+
 def _stop(*_: Any, **__: Any) -> None:
     raise Named

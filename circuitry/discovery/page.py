@@ -13,7 +13,7 @@ from ..drawing.circuit import Circuit
 from ..drawing.embedded import embedded
 from ..errors import CircuitryError
 from ..html.page import render
-from ..prompting.record import text
+from ..prompting.record import words as task_in_words
 from ..reports.nodes import panels
 from ..reports.page import EXAMPLES, figures_of, with_examples
 from ..reports.run import Run, read_run
@@ -94,7 +94,7 @@ def _contents(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "hypotheses": [{**row, **dict(zip(("null", "wanted"), _HYPOTHESES[row["hypothesis"]], strict=True))}
                        for row in results.get("hypotheses", [])],
         "methods": _methods(run, results),
-        "task": text(run.provenance["task"]),
+        "task": task_in_words(run.provenance["task"]),
     }  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def _methods(run: Run, results: Mapping[str, Any]) -> str:
     sentences = [
         f"{results['cells']:,} {PLURAL[settings['level']]} of {said['model']} ({said['architecture']}, {said['parameters']:,} parameters), at "
         f"positions kept {settings['positions']}, were ranked by {settings['method']} on {halves} ({table['ranked_on']}) of the task "
-        f"{text(said['task'])}.",
+        f"{task_in_words(said['task'])}.",
         f"An effect is the {results['unit']} if {_DIRECTIONS[settings['direction']]}.",
     ]
     if settings["verify"]:

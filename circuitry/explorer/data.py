@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..drawing.circuit import Circuit, CircuitNode
-from ..prompting.record import text
+from ..prompting.record import words as task_in_words
 from ..reports.run import Run, read_run
 from ..results.top_1 import below_threshold
 from . import file
@@ -39,7 +39,7 @@ def run_data(folder: str | Path) -> dict[str, Any]:
         "suite": run.provenance.get("suite") or "discovery",
         "title": run.provenance["model"],
         "architecture": run.provenance.get("architecture", ""),
-        "task": text(run.provenance.get("task")),
+        "task": task_in_words(run.provenance.get("task")),
         "command": run.provenance.get("command", ""),
         "complete": run.complete,
         "report": "report.html" if (run.folder / "report.html").exists() else "",

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..drawing.circuit import Circuit
 from ..paths.values import Node, Site
-from ..prompting.record import text
+from ..prompting.record import words as task_in_words
 from ..reports.nodes import is_at, panels, site_of
 from ..reports.run import Run
 from ..results.cells import CellView, cells_of
@@ -87,7 +87,7 @@ def _table(name: str, table: PatchingTable) -> dict[str, Any]:
         "title": str(table.provenance.get("title") or name),
         "path": str(table.provenance.get("path", "")),
         "unit": table.unit,
-        "task": text(table.provenance.get("task"), without=table.axes),
+        "task": task_in_words(table.provenance.get("task"), without=table.axes),
         "note": str(table.provenance.get("note", "")),
     }
 

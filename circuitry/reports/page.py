@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from ..drawing.embedded import embedded
 from ..html.page import render
-from ..prompting.record import text
+from ..prompting.record import words as task_in_words
 from ..results.strips import data
 from ..results.view import TableView
 from ..store.files import write_whole
@@ -70,7 +70,7 @@ def _contents(run: Run) -> dict[str, Any]:
         "figures": figures_of(run),
         "methods": words.methods(run),
         "citation": run.provenance.get("cites", ""),
-        "task": text(run.provenance.get("task")),
+        "task": task_in_words(run.provenance.get("task")),
     }
 
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from ..drawing.notebook import drawn
 from ..html.formats import percent
 from ..html.output import caption, details, facts, heading, part, table
-from ..prompting.record import text
+from ..prompting.record import words as task_in_words
 from ..reports.words import findings
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def of_result(result: SuiteResult) -> Iterator[Markup]:
     if rows:
         yield table(["table", "title", "axes", "cells", "examples"], rows)
     record = result.record
-    yield facts([("task", text(record.get("task"))), ("folder", record.get("folder", ""))])
+    yield facts([("task", task_in_words(record.get("task"))), ("folder", record.get("folder", ""))])
     if result.summary.notes:
         yield details("notes", *map(caption, result.summary.notes))
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from ...drawing.inline import inline
 from ...html.page import render
-from ...prompting.record import text
+from ...prompting.record import words as task_in_words
 from ...store.files import write_whole
 from ...thresholds import EFFECTS_APART, LEVEL
 from .agreement import MEASURES
@@ -35,7 +35,7 @@ def _contents(found: Causal, folder: Path) -> dict[str, Any]:
     strongest = main[["effect_a", "effect_b"]].abs().max(axis=1).sort_values(ascending=False, kind="stable").index
     return {
         "record": found.record,
-        "task": text(found.record.get("task")),
+        "task": task_in_words(found.record.get("task")),
         "names": (found.main.a, found.main.b),
         "measures": MEASURES,
         "agreement": _by_bin(found.agreement),

@@ -220,7 +220,8 @@ def _devices() -> Iterator[str]:
     import torch
 
     threads = os.environ.get("OMP_NUM_THREADS")
-    yield f"cpu: {torch.get_num_threads()} threads" + (f" (OMP_NUM_THREADS={threads})" if threads else "")
+    used = torch.get_num_threads()
+    yield f"cpu: {used} thread{'s' * (used != 1)}" + (f" (OMP_NUM_THREADS={threads})" if threads else "")
     for number in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(number)
         yield f"cuda:{number}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB"

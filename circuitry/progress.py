@@ -23,6 +23,8 @@ MOST = 2
 """How many bars are visible at a time."""
 DELAY = 0.5
 """Seconds before a notebook draws a bar: one that is over by then would only flicker."""
+STEP = 0.1
+"""Seconds between two drawings of a bar in a notebook."""
 PATIENCE = 3.0
 """After how many seconds a step says what it does."""
 IMPORTS = "importing torch, transformers and pandas; a process does it once, and it takes longest right after an installation"
@@ -181,7 +183,8 @@ class _InNotebook(_Bar):
     output = _Output()
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{"gui": True, "delay": DELAY, **options})  # with gui=True, tqdm itself prints nothing
+        # With gui=True, tqdm itself prints nothing.
+        super().__init__(*args, **{"gui": True, "delay": DELAY, "mininterval": STEP, **options})
         if not self.disable:
             self.output.__enter__()
 

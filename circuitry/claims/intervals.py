@@ -121,6 +121,9 @@ def _estimates(top: Array, bottom: Array, rounding: Array, level: float) -> list
         value[:, block] = _ratio(top[block], bottom[block], weights, level)
     with np.errstate(divide="ignore", invalid="ignore"):
         small = rounding / np.abs(bottom.mean(1))
+        spread = (np.abs(top - value[:1].T * bottom) / np.abs(bottom.mean(1))[:, None]).max(1, initial=0.0)
+    # Examples that differ by rounding alone do not say how far others would lie from them.
+    value[1:] = np.where((spread <= small) & np.isfinite(value[1:]), value[0], value[1:])
     return [Estimate(float(v), float(low), float(high), n, float(s)) for v, low, high, s in zip(*value, small, strict=True)]
 
 

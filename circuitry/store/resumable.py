@@ -52,7 +52,9 @@ class Resumable:
         """
         record = self.record()
         if record is None and alone and not blank(self.folder):
-            raise CircuitryError(f"{self.folder} is not empty and holds no {self.what}; name another folder")
+            record = self.record()  # another process may have begun in between
+            if record is None:
+                raise CircuitryError(f"{self.folder} is not empty and holds no {self.what}; name another folder")
         if record is not None and not same(stored := record.get("identity", record), identity):
             raise CircuitryError(
                 f"{self.folder} holds another {self.what} ({differences(stored, plain(identity))}); name another folder"

@@ -70,4 +70,4 @@ def test_an_interrupted_one_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(search, "patched", stopped)
     code, _, err = called("discover", "bundled:mamba", *SHORT)
-    assert code == 130 and "Run the same command to resume." in err
+    assert code == 130 and "Run the same command to resume;" in err

@@ -104,6 +104,7 @@ class AtImport:
         if name == {name!r}:
             os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 sys.meta_path.insert(0, AtImport())
 sys.argv = ["circuitry", "explain", "bundled:mamba", "h[0] -> logits"]
 from circuitry.__main__ import main

@@ -59,7 +59,7 @@ def nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_these_commands_write() -> None:
     """So that none is left out below: what writes nothing, or only into the folder that it reads."""
-    assert set(COMMANDS) - set(WRITE) == {"report", "models", "doctor", "explain"}
+    assert set(COMMANDS) - set(WRITE) == {"report", "models", "doctor", "explain", "view", "check"}
 
 
 @pytest.mark.parametrize("name", WRITE)

@@ -282,14 +282,14 @@ def test_weights_that_are_no_numbers_are_refused_when_attached() -> None:
 
 
 def test_a_latent_that_does_not_change_has_no_effect() -> None:
-    """In float32 its effect is the rounding of the logits, which may have one sign in every example."""
+    """In float32 its effect is at most the rounding of the logits, which may have one sign in every example."""
     sae = SAE(SAEConfig(128, 12, provenance={"node": "resid[1]"}))
     with torch.no_grad():
         sae.W_enc[:, :10] = 0
         sae.b_enc[:10] = 1
     model = ct.load("bundled:gpt_neox").attach(sae)
     table = ct.patch(model, TASK.but(examples=12), "resid[1].latent[{latent}] @ B -> logits", **QUIET)
-    assert np.abs(table.values()[:10]).max() > 0
+    assert np.abs(table.values()[:10]).max() < 1e-4
     assert (table.statistics()[["p", "q"]][:10] == 1).all(axis=None) and (table.statistics()["p"][10:] < 1).all()
 
 

@@ -133,5 +133,5 @@ def test_another_recurrence_is_caught(broken: str, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(rg_lru, broken, lambda c, weight, bias: real(c, weight, 0 * bias))
     else:
         monkeypatch.setattr(rg_lru, broken, lambda block, c, first: real(block, c, first & False))
-    with pytest.raises(ct.ModelError, match="instrumented RecurrentGemma differs from the stock model by"):
+    with pytest.raises(ct.ModelError, match=r"RecurrentGemma: instrumented logits differ from the stock model's by"):
         tiny.model("recurrent_gemma", dtype=torch.float32)

@@ -114,11 +114,11 @@ def test_an_attention_that_is_something_else_is_refused(monkeypatch: pytest.Monk
 
 def test_a_mamba_that_is_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixers, "_stock_logits", lambda hf, ids: 1.01 * logits(hf, ids))
-    with pytest.raises(ModelError, match="instrumented Mamba differs from the stock model by"):
+    with pytest.raises(ModelError, match=r"Mamba: instrumented logits differ from the stock model's by"):
         tiny.model("mamba")
     monkeypatch.undo()
     monkeypatch.setattr(mamba, "scan", lambda *args, **options: scan(*args, **options) * (1.001 if options["exact"] else 1))
-    with pytest.raises(ModelError, match="instrumented Mamba differs from the stock model by"):
+    with pytest.raises(ModelError, match=r"Mamba: instrumented logits differ from the stock model's by"):
         tiny.model("mamba")
     monkeypatch.setattr(mamba, "scan", lambda *args, **options: scan(*args, **options) * (1 if options["exact"] else 1.5))
     with pytest.raises(ModelError, match="the fast scan differs from the exact one by"):

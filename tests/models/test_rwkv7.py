@@ -144,7 +144,7 @@ def test_the_state_is_the_recurrences() -> None:
 def test_a_layer_that_is_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(mixers, "_stock_logits", lambda hf, ids: 1.01 * logits(hf, ids))
-        with pytest.raises(ct.ModelError, match="instrumented RWKV-7 differs from the stock model by"):
+        with pytest.raises(ct.ModelError, match=r"RWKV-7: instrumented logits differ from the stock model's by"):
             tiny.model("rwkv7")
     with monkeypatch.context() as patched:
         patched.setattr(rwkv7, "delta_rule", lambda *args: delta_rule(*args).flip(-1))

@@ -157,7 +157,7 @@ def test_an_error_takes_its_bar_along() -> None:
 
 IN_KERNEL = """
 import circuitry as ct, circuitry.progress
-circuitry.progress.DELAY = 0
+circuitry.progress.DELAY = circuitry.progress.STEP = 0  # on a fast machine too, every step is drawn
 model = ct.load("bundled:mamba")
 result = ct.run("induction", model, distances=[8], distance=8, examples=4)
 """

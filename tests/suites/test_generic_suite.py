@@ -142,7 +142,7 @@ def test_a_table_of_prompts_runs_from_the_command_line(tmp_path: Path) -> None:
     )
     assert "over 4 examples" in said and "; bundled:mamba, p.csv (" in said
     assert "4 examples" in circuitry("explain", "bundled:mamba", "h[1] @ IO -> logits", "--task", path)
-    assert "examples=3" in circuitry("patch", "bundled:mamba", "h[1] @ IO -> logits", "--task", path, "--examples", "3")
+    assert "over 3 examples" in circuitry("patch", "bundled:mamba", "h[1] @ IO -> logits", "--task", path, "--examples", "3")
     out = str(tmp_path / "runs")
     with no_pictures():
         said = circuitry("run", path, "--model", "bundled:mamba", "--out", out)

@@ -142,7 +142,7 @@ def test_an_interrupted_run_says_so_and_a_report_shows_its_tables(mine: Path) ->
     interrupted(mine, 3)
     folder = mine.parent / "runs" / "mine-model"
     record = read_record(folder)
-    assert (record["state"], record["finished"], record["tables"]) == ("running", None, ["states", "writes"])
+    assert (record["state"], record["finished"], record["tables"]) == ("interrupted", None, ["states", "writes"])
     page = (folder / "report.html").read_text()
     assert "States" in page and "Parts" not in page
     assert "This run is incomplete" in page and "Missing tables: parts." in page

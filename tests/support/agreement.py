@@ -37,7 +37,7 @@ class _Same:
     """A module whose weights and settings are what they were."""
 
     module: Any
-    versions: tuple[int, ...]
+    versions: tuple[tuple[int, torch.dtype], ...]
     config: str
 
 
@@ -49,7 +49,7 @@ def _runs_of(same: _Same) -> Unpatched:
 def remembered(reference: HookReference, ids: Tensor) -> Values:
     """The reference's run without edits, once for the many paths that are tried on the same model and prompts."""
     hf = reference.hf
-    versions = tuple(tensor._version for tensor in (*hf.parameters(), *hf.buffers()))
+    versions = tuple((tensor._version, tensor.dtype) for tensor in (*hf.parameters(), *hf.buffers()))
     return _runs_of(_Same(hf, versions, str(vars(hf.config))))(reference, ids)
 
 

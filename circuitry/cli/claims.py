@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..store.files import check_writable, write_whole
+from ..store.files import write_whole
 from . import options as read
 from .options import Device
 
@@ -21,7 +21,7 @@ def check(
     seed: Annotated[
         int | None, typer.Option(help="fresh prompts: this seed for every claim, instead of those in the file")
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="also write verdicts and numbers to this file: .json")] = None,
+    json: Annotated[Path | None, read.out_file("also write verdicts and numbers to this file: .json")] = None,
     cache: Annotated[
         Path | None, typer.Option(help="folder that keeps measurements; by default the platform's cache folder")
     ] = None,
@@ -53,13 +53,11 @@ def check(
 @app.command()
 def claims(
     run: Annotated[Path, typer.Argument(help="the folder of a run of a suite, or of a discovery")],
-    out: Annotated[Path | None, typer.Option(help="write the claims to this file instead of printing them")] = None,
+    out: Annotated[Path | None, read.out_file("write the claims to this file instead of printing them")] = None,
 ) -> None:
     """Write the claims file of a run: what its summary says, as claims that `circuitry check` can check on other prompts."""
     from ..claims.writing import claims_of
 
-    if out is not None:
-        check_writable(out)
     text = claims_of(run)
     if out is None:
         print(text, end="")

@@ -54,7 +54,9 @@ def check_stock(model: Any, stock: Tensor, ours: Tensor, ids: Tensor, layers: in
 
 def _rounding(model: Any, ids: Tensor) -> float:
     """How far the logits move if every embedding moves by one rounding of float32."""
-    logits = model(ids, use_cache=False).logits  # by the same way as those below, which need not be that of the logits that are checked
+    logits = model(
+        ids, use_cache=False
+    ).logits  # by the same way as those below, which need not be that of the logits that are checked
     with rounded(model.get_input_embeddings(), 0, torch.finfo(torch.float32).eps):
         return float((model(ids, use_cache=False).logits - logits).abs().max())
 

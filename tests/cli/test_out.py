@@ -30,7 +30,7 @@ WRITE = [
     for name, command in COMMANDS.items()
     if any(one.name in ("out", "target") and one.name != "nodes" for one in command.params)
 ]
-FILES = ("patch", "sensitivity", "offsets", "graph", "sae latents", "sae evaluate")
+FILES = ("patch", "sensitivity", "offsets", "graph", "sae latents", "sae evaluate", "claims")
 """Commands whose --out is a file; that of the others is a folder."""
 
 

@@ -48,6 +48,7 @@ def run_halves(study: Study, states: Half, heads: Half) -> SuiteResult:
         explained=math.nan if parts else 0.0,
         notes=list(dict.fromkeys(notes)),
         verdict="\n".join(f"{name}: {line}" for name, s in summaries.items() for line in s.verdict.splitlines()),
+        undecided="; ".join(f"{name}: {s.undecided}" for name, s in summaries.items() if s.undecided),
     )
     tables = {f"{name}_{key}": table for name, result in results.items() for key, table in result.tables.items()}
     pictures = {f"{name}_{key}": picture for name, result in results.items() for key, picture in result.pictures.items()}

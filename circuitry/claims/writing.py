@@ -106,7 +106,7 @@ def _found(result: SuiteResult) -> tuple[list[Entry], list[str]]:
             left_out.append(f"{component.node}, {component.role}, {component.normalized:.0%}")
             continue
         where = f", {component.at}" if component.at else ""
-        text = f"{component.node}, {component.role}{where}, has {component.normalized:.0%} of the effect in the run."
+        text = f"{component.node}, {component.role}{where}, has {_in_words(bound)} of the effect ({component.normalized:.0%} in the run)."
         entries.append({"text": text, **one.entry, "effect": str(one.path), **bound})
     first = result.summary.components[0].table if measured else ""
     entries += _together(result, [one for component, one in measured if component.table == first])
@@ -191,7 +191,7 @@ def _together(result: SuiteResult, ends: list[_Effect]) -> Iterator[Entry]:
     if len(ends) < 2 or len({one.path.legs for one in ends}) > 1 or len(sources) < len(ends) or not math.isfinite(explained):
         return
     if (bound := _bound(explained, max(one.margin for one in ends))) is not None:
-        text = f"{together[0].upper()}{together[1:]} together have {explained:.0%} of the effect in the run."
+        text = f"{together[0].upper()}{together[1:]} together have {_in_words(bound)} of the effect ({explained:.0%} in the run)."
         yield {"text": text, **ends[0].entry, "effect": str(PathValue(sources, ends[0].path.legs)), **bound}
 
 
@@ -212,7 +212,7 @@ def _scored(result: SuiteResult) -> Iterator[Entry]:
     kinds = {component.node: parse_node(component.node).family for component in components}
     nodes = [node for node, family in kinds.items() if family == kinds[components[0].node]]
     yield {
-        "text": f"If only the circuit is kept, {estimate.value:.2f} of the behaviour remains in the run.",
+        "text": f"If only the circuit is kept, {_in_words(bound)} of the behaviour remains ({estimate.value:.0%} in the run).",
         "task": _task(table.provenance["task"]),
         "faithfulness": nodes,
         **_choices(table, metric, "logit_difference"),
@@ -236,7 +236,7 @@ def _discovered(path: Path) -> Iterator[Entry]:
     value, (low, _) = scores["faithfulness"], scores["interval"]
     if (bound := _bound(value, FAR * (value - low))) is not None:
         yield {
-            "text": f"The circuit of {scores['edges']} edges keeps {value:.2f} of the behaviour in the run.",
+            "text": f"The circuit of {scores['edges']} edges keeps {_in_words(bound)} of the behaviour ({value:.0%} in the run).",
             "task": _task(record["task"]),
             "faithfulness": str((path / "circuit.json").resolve()),
             **bound,
@@ -251,6 +251,12 @@ def _bound(value: float, margin: float) -> Entry | None:
     if bound <= 0:
         return None
     return {"at_least": bound} if value > 0 else {"at_most": -bound}
+
+
+def _in_words(bound: Entry) -> str:
+    """What is checked, as the sentence of a claim says it."""
+    [(side, number)] = bound.items()
+    return f"{side.replace('_', ' ')} {number:.0%}"
 
 
 def _below(number: float) -> float:

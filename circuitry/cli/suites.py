@@ -103,7 +103,7 @@ def _suite(suite: str, model: LoadedModel, out: Path, command: str = "", **optio
     result = run_suite(suite, model, out=out, say=read.say, command=read.typed(), **options)
     folder = Path(result.record["folder"])
     _print_result(result)
-    print(f"\nreport: {(folder / 'report.html').resolve()}", flush=True)
+    print(f"\nexplorer: {(folder / 'explorer.html').resolve()}\nreport: {(folder / 'report.html').resolve()}", flush=True)
     return folder
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from ..errors import CircuitryError
+from ..html.page import digest, environment
 from ..reports.run import read_run
 from ..store.files import write_whole
 from .data import run_data
@@ -63,7 +61,7 @@ def fresh(folder: str | Path) -> Path | None:
     None
     """
     page, sources = Path(folder) / PAGE, [*Path(folder).glob("*.json"), *Path(folder).glob("tables/*.json")]
-    if not page.is_file() or _digest(script()) not in page.read_text(
+    if not page.is_file() or digest(script()) not in page.read_text(
         encoding="utf-8"
     ):  # a page of an earlier version has other scripts
         return None
@@ -104,20 +102,17 @@ def _page(sides: Sequence[dict[str, Any]], matched: Sequence[dict[str, Any]]) ->
 
 
 def _rendered(sides: Sequence[dict[str, Any]], matched: Sequence[dict[str, Any]]) -> str:
-    environment = Environment(loader=PackageLoader(__package__), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     code, style = script(), (files(__package__) / "templates" / "explorer.css").read_text(encoding="utf-8")
     # "<" would let a token such as "</script>" end the block of data.
     data = json.dumps({"sides": sides, "links": matched}, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace(
         "<", "\\u003c"
     )
     title = " and ".join(str(side["title"]) for side in sides)
-    return environment.get_template("explorer.html").render(
-        title=title, sides=sides, style=Markup(style), script=Markup(code), digest=_digest(code), data=Markup(data)
+    return (
+        environment(__package__)
+        .get_template("explorer.html")
+        .render(title=title, sides=sides, style=Markup(style), script=Markup(code), digest=digest(code), data=Markup(data))
     )
-
-
-def _digest(code: str) -> str:
-    return base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
 
 
 def script() -> str:

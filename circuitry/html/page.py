@@ -42,5 +42,13 @@ def render(
     """
     templates = environment(package)
     style, code = (Markup("".join(templates.get_template(name).render() for name in names)) for names in (styles, [script]))
-    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    return templates.get_template(template).render(style=style, script=code, digest=digest, **contents)
+    return templates.get_template(template).render(style=style, script=code, digest=digest(code), **contents)
+
+
+def digest(code: str) -> str:
+    """The hash by which a page allows a script.
+
+    >>> digest("")[:8]
+    '47DEQpj8'
+    """
+    return base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()

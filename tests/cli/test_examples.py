@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
-from circuitry import cli
 from circuitry.cli.examples import EXAMPLES, Example, example_of
 from support.checkpoints import written
-from support.command import called, circuitry
+from support.command import called, circuitry, every_command
 
 MADE = ("runs", "features", "saes", "saes-mamba", "matches", "corpus.safetensors", "mamba-130m")
 """What an example may read, by the first folder of its path."""
 
 
-def every_command(group: Any, before: str = "") -> dict[str, Any]:
-    """Commands by name; those of a group have its name before theirs."""
-    found: dict[str, Any] = {}
-    for name, command in group.commands.items():
-        inside = getattr(command, "commands", None)
-        found |= every_command(command, f"{before}{name} ") if inside else {before + name: command}
-    return found
-
-
-COMMANDS = every_command(typer.main.get_command(cli.app))
+COMMANDS = every_command()
 
 
 def words(line: str) -> list[str]:

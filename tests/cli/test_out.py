@@ -7,24 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from circuitry import cli
 from circuitry.cli.examples import EXAMPLES
 from circuitry.errors import FileError
 from circuitry.store.files import check_folder, check_writable
-from support.command import called
+from support.command import called, every_command
 
-
-def _every(group: Any, before: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, command in group.commands.items():
-        inside = getattr(command, "commands", None)
-        found |= _every(command, f"{before}{name} ") if inside else {before + name: command}
-    return found
-
-
-COMMANDS = _every(typer.main.get_command(cli.app))
+COMMANDS = every_command()
 WRITE = [
     name
     for name, command in COMMANDS.items()

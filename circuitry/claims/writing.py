@@ -212,7 +212,7 @@ def _scored(result: SuiteResult) -> Iterator[Entry]:
     kinds = {component.node: parse_node(component.node).family for component in components}
     nodes = [node for node, family in kinds.items() if family == kinds[components[0].node]]
     yield {
-        "text": f"If only the circuit is kept, {_in_words(bound)} of the behaviour remains ({estimate.value:.0%} in the run).",
+        "text": f"If only the circuit is kept, {_in_words(bound, '.2f')} of the behaviour remains ({estimate.value:.2f} in the run).",
         "task": _task(table.provenance["task"]),
         "faithfulness": nodes,
         **_choices(table, metric, "logit_difference"),
@@ -236,7 +236,7 @@ def _discovered(path: Path) -> Iterator[Entry]:
     value, (low, _) = scores["faithfulness"], scores["interval"]
     if (bound := _bound(value, FAR * (value - low))) is not None:
         yield {
-            "text": f"The circuit of {scores['edges']} edges keeps {_in_words(bound)} of the behaviour ({value:.0%} in the run).",
+            "text": f"The circuit of {scores['edges']} edges keeps {_in_words(bound, '.2f')} of the behaviour ({value:.2f} in the run).",
             "task": _task(record["task"]),
             "faithfulness": str((path / "circuit.json").resolve()),
             **bound,
@@ -253,10 +253,10 @@ def _bound(value: float, margin: float) -> Entry | None:
     return {"at_least": bound} if value > 0 else {"at_most": -bound}
 
 
-def _in_words(bound: Entry) -> str:
+def _in_words(bound: Entry, digits: str = ".0%") -> str:
     """What is checked, as the sentence of a claim says it."""
     [(side, number)] = bound.items()
-    return f"{side.replace('_', ' ')} {number:.0%}"
+    return f"{side.replace('_', ' ')} {number:{digits}}"
 
 
 def _below(number: float) -> float:

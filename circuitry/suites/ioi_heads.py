@@ -46,7 +46,7 @@ from .keys import keys, sure
 from .possible import patch_possible, possible_set
 from .result import Picture, SuiteResult, Summary
 from .senders import Receivers, jointly, read_at, read_by, reads, senders, site, strong_senders
-from .stages import Drawing
+from .stages import EVERYWHERE, Drawing
 from .study import Study
 
 
@@ -224,21 +224,15 @@ def _circuit(study: Study, by_role: Found, joint_effects: Mapping[str, float]) -
         if by_role.of(*stage.senders):
             _stage(study, drawing, stage, by_role, joint_effects[stage.title])
     _tokens(study, drawing, by_role)
-    return drawing.circuit(f"IOI circuit of {study.model.name}", tuple(POSITIONS))
+    return drawing.circuit(f"IOI circuit of {study.model.name}", (*POSITIONS[:-1], EVERYWHERE, POSITIONS[-1]))
 
 
 def _stage(study: Study, drawing: Drawing, stage: Stage, by_role: Found, joint: float) -> None:
-    """One hub: the receivers' port and its senders. Without a position in the stage, it is where the receivers read most."""
-    family, receivers, at = study.name("head"), by_role.of(*stage.receivers), stage.position or _most_read(study)
+    """One hub: the receivers' port and its senders. Without a position in the stage, senders were patched at every token, and stand there."""
+    family, receivers, at = study.name("head"), by_role.of(*stage.receivers), stage.position or EVERYWHERE
     ends = {f"{family}[{a},{b}] @ {position}": float("nan") for (a, b), position, _ in receivers}
     hub = drawing.hub(stage.title, at, joint, ends, [head[0] for head, _, _ in receivers])
     drawing.senders(family, [(head, at, effect) for head, _, effect in by_role.of(*stage.senders)], hub)
-
-
-def _most_read(study: Study) -> str:
-    """The position, other than the name itself, that the heads that write the answer copy most from."""
-    read = study.tables["movers_read"].normalized().groupby("position", sort=False).sum()
-    return str(read.drop("IO", errors="ignore").idxmax())
 
 
 def _tokens(study: Study, drawing: Drawing, by_role: Found) -> None:

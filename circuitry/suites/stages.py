@@ -7,6 +7,18 @@ from dataclasses import dataclass, field
 from ..drawing.circuit import NORMALIZED, Circuit, CircuitEdge, CircuitNode
 from .heads import Head, Sender
 
+EVERYWHERE = "every position"
+"""The column of nodes that were patched at all tokens at once; their names have no position."""
+
+
+def named(node: str, position: str) -> str:
+    """The name of a node in a circuit: with its position, unless it was patched everywhere.
+
+    >>> named("head[0,3]", "B"), named("head[0,3]", EVERYWHERE)
+    ('head[0,3] @ B', 'head[0,3]')
+    """
+    return node if position == EVERYWHERE else f"{node} @ {position}"
+
 
 @dataclass
 class Drawing:
@@ -43,7 +55,7 @@ class Drawing:
         >>> drawing.hub("k of these heads", "B", 0.9, {"head[1,0]": 0.4}, [1])
         'k of these heads @ B'
         """
-        name = self.node(f"{title} @ {position}", position, min(layers) - 0.4, together, "head")
+        name = self.node(named(title, position), position, min(layers) - 0.4, together, "head")
         port = title.partition(" ")[0]
         meaning = f"{title}: not a node of the model, but the {port} of all heads that it points to, patched at once"
         self.legend += [meaning] * (meaning not in self.legend)
@@ -60,7 +72,7 @@ class Drawing:
         """
         names = {}
         for (layer, number), at, effect in heads:
-            names[layer, number] = self.node(f"{family}[{layer},{number}] @ {at}", at, layer, effect, "head")
+            names[layer, number] = self.node(named(f"{family}[{layer},{number}]", at), at, layer, effect, "head")
             self.edge(names[layer, number], hub, effect)
         return names
 

@@ -16,7 +16,8 @@ from circuitry import cli
 def every_command(group: Any = None, before: str = "") -> dict[str, Any]:
     """All commands by name; those of a group have its name before theirs."""
     found: dict[str, Any] = {}
-    for name, command in (typer.main.get_command(cli.app) if group is None else group).commands.items():
+    top: Any = typer.main.get_command(cli.app)
+    for name, command in (top if group is None else group).commands.items():
         inside = getattr(command, "commands", None)
         found |= every_command(command, f"{before}{name} ") if inside else {before + name: command}
     return found

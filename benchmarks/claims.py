@@ -26,6 +26,8 @@ from circuitry.claims.values import every
 SWEEPS = (
     ("bundled:mamba", "induction", {"distance": 16}, "ssm_state[{layer}] @ B+3 -> logits freezing ssm_state", "logit"),
     ("bundled:gpt_neox", "induction", {"distance": 16}, "head[{layer},{head}] @ END -> logits freezing head", "logit"),
+    ("bundled:gpt_neox_s1", "induction", {"distance": 16}, "head[{layer},{head}] @ END -> logits freezing head", "logit"),
+    ("bundled:rwkv", "induction", {"distance": 16}, "wkv_state[{layer}] @ B+3 -> logits freezing wkv_state", "logit"),
     ("bundled:mamba", "ioi", {}, "ssm_state[{layer}] @ END -> logits freezing ssm_state", "logit_difference"),
     ("bundled:gpt_neox", "ioi", {}, "head[{layer},{head}] @ END -> logits freezing head", "logit_difference"),
 )

@@ -21,6 +21,10 @@ from ..thresholds import RESAMPLES
 _PER_TAIL, _MOST, _BLOCK = 25, 40_000, 64
 ROUNDING = 1e-6
 """Rounding in float32, as a fraction of the numbers that are subtracted."""
+RESOLUTION = 0.001
+"""What every end of an interval lies further out, as a fraction of the effect of the whole input, but never more than the effects of single
+examples differ from their mean. An effect near zero can come from few of many prompts, and a sample without one of them looks certain: no
+interval of a mean holds there."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,7 @@ def ratios(table: PatchingTable, level: float) -> list[Estimate]:
     (0.5, -0.12, 1.12, 3)
     """
     whole = table.values("source") - table.values("base")
-    rounding = ROUNDING * (np.abs(table.values("base")) + np.abs(table.values("source"))).mean(1)
-    return _estimates(table.values(), whole, rounding, level)
+    return _estimates(table.values(), whole, _rounding(table), np.full(len(whole), RESOLUTION), level)
 
 
 def means(table: PatchingTable, level: float) -> list[Estimate]:
@@ -56,9 +59,8 @@ def means(table: PatchingTable, level: float) -> list[Estimate]:
     >>> means(table, 0.95)[0].value
     2.0
     """
-    effects = table.values()
-    rounding = ROUNDING * (np.abs(table.values("base")) + np.abs(table.values("source"))).mean(1)
-    return _estimates(effects, np.ones_like(effects), rounding, level)
+    effects, whole = table.values(), table.values("source") - table.values("base")
+    return _estimates(effects, np.ones_like(effects), _rounding(table), RESOLUTION * np.abs(whole.mean(1)), level)
 
 
 def proportions(table: PatchingTable, level: float) -> list[Estimate]:
@@ -103,12 +105,16 @@ def apart(first: Estimate, second: Estimate) -> Estimate:
     return Estimate(value, first.low - second.high, first.high - second.low, examples, first.rounding + second.rounding)
 
 
+def _rounding(table: PatchingTable) -> Array:
+    return ROUNDING * (np.abs(table.values("base")) + np.abs(table.values("source"))).mean(1)  # type: ignore[no-any-return]
+
+
 def _each(level: float, cells: int) -> float:
     return 1 - (1 - level) / cells
 
 
-def _estimates(top: Array, bottom: Array, rounding: Array, level: float) -> list[Estimate]:
-    """The ratio of the means of ``top`` and ``bottom`` [cell, example]."""
+def _estimates(top: Array, bottom: Array, rounding: Array, resolution: Array, level: float) -> list[Estimate]:
+    """The ratio of the means of ``top`` and ``bottom`` [cell, example], ends of intervals further out by the ``resolution`` of each cell."""
     level, (cells, n) = _each(level, len(top)), top.shape
     value = np.full((3, cells), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -122,6 +128,9 @@ def _estimates(top: Array, bottom: Array, rounding: Array, level: float) -> list
     with np.errstate(divide="ignore", invalid="ignore"):
         small = rounding / np.abs(bottom.mean(1))
         spread = (np.abs(top - value[:1].T * bottom) / np.abs(bottom.mean(1))[:, None]).max(1, initial=0.0)
+    resolution = np.minimum(resolution, spread)
+    value[1] -= resolution
+    value[2] += resolution
     # Examples that differ by rounding alone do not say how far others would lie from them.
     value[1:] = np.where((spread <= small) & np.isfinite(value[1:]), value[0], value[1:])
     return [Estimate(float(v), float(low), float(high), n, float(s)) for v, low, high, s in zip(*value, small, strict=True)]

@@ -112,3 +112,16 @@ def test_an_outlier_of_another_cell_widens_the_interval_of_a_cell_that_has_none(
     (_, before), (_, after) = (means(table(values, np.ones(64)), 0.95) for values in (calm, wild))
     assert before.high - before.value < 0.3 and after.value == before.value
     assert after.high - after.value == pytest.approx(5 * 40 / 128, rel=0.15)
+
+
+def test_an_effect_that_few_prompts_have_is_not_excluded_by_those_that_lack_it() -> None:
+    """Of 1,024 prompts 16 have an effect of -.05. A batch without them has a small spread about another mean."""
+    effects, rare = np.random.default_rng(0).normal(0.0005, 0.001, 32), 16 * -0.05 / 1024
+    alone = stats.ttest_1samp(effects, 0).confidence_interval(0.99)
+    [estimate] = ratios(table([effects], np.ones(32)), 0.95)
+    assert alone.low > rare and estimate.low <= rare < 0
+
+
+def test_ends_do_not_lie_further_out_than_single_examples_differ() -> None:
+    [estimate] = means(table([[1e-5, 2e-5, 3e-5] * 8], np.ones(24)), 0.95)
+    assert 2e-5 < estimate.high < 4e-5

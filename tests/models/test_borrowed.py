@@ -18,7 +18,9 @@ from support.agreement import both, ragged
 
 OWN = ("codegen", "falcon", "falcon-grouped", "gpt_neox_japanese", "gptj", "mpt", "opt", "xglm")
 KINDS = (*tiny.CONFIGS, *OWN, "granite", "qwen3_moe")
-DTYPES = (None, "float64", "bfloat16")
+CAST = [
+    (kind, dtype) for kind in ("gpt2", "mamba", "rwkv", "jamba-moe", "gemma2", "kimi_linear") for dtype in ("float64", "bfloat16")
+]
 TASK = ct.task("induction", distance=8, examples=2, prefix=2)
 WIDE = {"rwkv": {"attention_hidden_size": 16}}
 """Stock RWKV generates only where attention is as wide as the stream."""
@@ -65,8 +67,7 @@ def generated(hf: Any, rows: int = 2, **more: Any) -> list[list[int]]:
     return found.tolist()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "dtype"), [*((kind, None) for kind in KINDS), *CAST])
 def test_a_module_comes_back_as_it_went_in(kind: str, dtype: str | None) -> None:
     hf = fresh(kind)
     before = state(hf)

@@ -34,14 +34,14 @@ def compare(ours: Any, seed: int, length: int = 10, **options: Any) -> None:
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
 @given(seed=seeds)
-@few(8)
+@few(4)
 def test_any_experiment(kind: str, seed: int) -> None:
     compare(model(kind), seed)
 
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
 @given(seed=seeds)
-@few(5)
+@few(2)
 def test_runs_that_begin_alike(kind: str, seed: int) -> None:
     compare(model(kind), seed, draw=alike)
 

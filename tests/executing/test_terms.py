@@ -27,7 +27,7 @@ QUIET: dict[str, Any] = {"baseline": 0, "lint": False}
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
 @given(seed=st.integers(0, 10**9))
-@few(8)
+@few(3)
 def test_any_experiment_on_terms(kind: str, seed: int) -> None:
     ours: Any = termed.model(kind)
     drawn = experiment(ours, seed, draw=termed.termed)

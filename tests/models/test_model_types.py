@@ -68,7 +68,7 @@ def test_a_type_that_works_computes_what_the_stock_model_does(kind: str) -> None
 
 @pytest.mark.parametrize("kind", [kind for kind, _ in WORKS if kind not in tiny.CONFIGS])
 def test_a_type_that_works_is_patched_as_the_reference_says(kind: str) -> None:
-    """Of types in ``tiny.CONFIGS``, every node is compared (tests/executing/test_engines.py)."""
+    """Of types in ``tiny.CONFIGS``, every layer is compared (tests/executing/test_engines.py)."""
     ours = tiny.model(kind)
     for family in ours.graph.families:
         if family.role == "logits":

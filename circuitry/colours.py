@@ -1,6 +1,8 @@
 """The palette of all pictures and pages, and effects as colours and as text. Needs no matplotlib.
 
-An effect is red below zero and blue above, as in ColorBrewer's RdBu (9 classes).
+What carries the behaviour is blue, and what works against it is red, everywhere: in tables, circuits, bars and the explorer. An
+effect carries the behaviour if it changes the metric as exchanging the whole input does; with noising, such an effect is usually
+below zero. So a caller gives ``carried`` effects to the functions of this module. The colours are ColorBrewer's RdBu (9 classes).
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ import math
 
 _RDBU = ("b2182b", "d6604d", "f4a582", "fddbc7", "f7f7f7", "d1e5f0", "92c5de", "4393c3", "2166ac")
 _STOPS = [tuple(int(stop[i : i + 2], 16) for i in (0, 2, 4)) for stop in _RDBU]
+MEANING = "blue carries the behaviour, red works against it"
+"""What a legend says of the two colours."""
 UNKNOWN = "#e6e6e6"
 FOUND, PERHAPS, OTHERS = "#2166ac", "#92c5de", "#cccccc"
 """Colours of significant findings, of what the data do not decide, and of everything else."""
@@ -27,7 +31,7 @@ ON_PALE, ON_DARK = "#1f1f1f", "#ffffff"
 FAINT_ON_PALE, FAINT_ON_DARK = "#727272", "#cbcbcb"
 """Text on a coloured cell or box, which is the same on a white and on a dark page; faint if the effect is not significant."""
 AGAINST, TOWARDS = "#b3192c", "#2267ad"
-"""Arrows of effects below and above zero: nearly the ends of the palette, but lighter on a dark page, where a cell stays."""
+"""Arrows of effects against the behaviour and towards it: nearly the ends of the palette, but lighter on a dark page, where a cell stays."""
 PAGE, DARK_PAGE, DARK_INK = "#ffffff", "#1b1d21", "#e8e8e8"
 """A white page; a dark one, and the text on it."""
 ON_DARK_PAGE = {AGAINST: "#f0707c", TOWARDS: "#6fb0ea"}
@@ -39,6 +43,17 @@ NONE_ON_DARK, LOW_ON_DARK, HIGH_ON_DARK, UNKNOWN_ON_DARK = "#252b32", "#ff7a6b",
 """On a dark page: the colour of no effect, of the most negative and of the most positive one, and of an effect that is not known."""
 INK_ON_BRIGHT, INK_ON_DIM, INK_ON_PALE, INK_ON_FAINT = "#000000", "#ffffff", "#4c4c4c", "#c8cfd7"
 """Text of a page's cells: on bright and dim ones of a dark page; on what is not significant, of a light and of a dark page."""
+
+
+def carried(effect: float, whole: float | None) -> float:
+    """An effect with the sign by which it is coloured: above zero if it has that of the ``whole`` effect, and so carries the behaviour.
+
+    As it is if the whole effect is not known (None) or zero.
+
+    >>> carried(-2.0, whole=-3.0), carried(2.0, whole=-3.0), carried(-2.0, whole=None)
+    (2.0, -2.0, -2.0)
+    """
+    return -effect if (whole or 0.0) < 0 else effect
 
 
 def fill(effect: float, limit: float) -> str:
@@ -109,7 +124,7 @@ def _either(light: str, dark: str) -> str:
 
 
 def arrow_colour(effect: float) -> str:
-    """The colour of an arrow by the sign of its effect, grey if it was not measured, dark enough to be seen even if the effect is small.
+    """The colour of an arrow by the sign of its carried effect, grey if it was not measured, dark enough to be seen even if the effect is small.
 
     >>> arrow_colour(-0.01), arrow_colour(0.01)
     ('#b3192c', '#2267ad')

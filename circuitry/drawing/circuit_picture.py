@@ -72,8 +72,9 @@ def _draw_frame(page: Page, layout: Layout) -> None:
 
 def _draw_nodes(page: Page, circuit: Circuit, boxes: dict[str, Box]) -> None:
     for node in circuit.nodes:
-        box, colour = boxes[node.name], ink(node.effect, circuit.limit)
-        page.box(box, fill(node.effect, circuit.limit), EDGE, name=f"node {node.name}")
+        effect = circuit.carried(node.effect)
+        box, colour = boxes[node.name], ink(effect, circuit.limit)
+        page.box(box, fill(effect, circuit.limit), EDGE, name=f"node {node.name}")
         shown = number(node.effect)
         page.text(box.x, box.y + (0.06 if shown else 0), node.text, NAME_SIZE, color=colour, zorder=4)
         if shown:
@@ -90,7 +91,7 @@ def _draw_arrows(page: Page, circuit: Circuit, layout: Layout) -> None:
     labels = [Box(x, 0.0, 20.0, 1000.0) for x in (-10.0, layout.width + 10.0)]
     for edge, curve in curves.items():
         share = min(1.0, abs(edge.effect) / most) if np.isfinite(edge.effect) else 0.0
-        colour, strength = arrow_colour(edge.effect), 0.4 + 0.6 * share
+        colour, strength = arrow_colour(circuit.carried(edge.effect)), 0.4 + 0.6 * share
         page.arrow(curve, colour, 0.6 + 1.9 * share, f"edge {edge.source} -> {edge.target}", alpha=strength, zorder=2 + share / 2)
         if text := ("\n" if len(edge.label) > 8 else " ").join(part for part in (edge.label, number(edge.effect)) if part):
             others = [line for other, line in lines.items() if other is not edge]
@@ -143,7 +144,7 @@ def _draw_legend(page: Page, entries: list[Entry]) -> None:
 
 
 def _draw_bar(page: Page, circuit: Circuit, layout: Layout) -> None:
-    """The scale of the colours, from minus to plus the largest effect, with its unit."""
+    """The scale of the colours up to the largest effect, from what works against the behaviour to what carries it, with the unit."""
     left, y = layout.width - _BAR_WIDTH - 0.3, 0.26
     shades = np.linspace(-circuit.limit, circuit.limit, 101)
     picture = np.array([[to_rgb(fill(float(value), circuit.limit)) for value in shades]])
@@ -155,5 +156,5 @@ def _draw_bar(page: Page, circuit: Circuit, layout: Layout) -> None:
     frame = Box(left + _BAR_WIDTH / 2, middle, _BAR_WIDTH, _BAR_HEIGHT)
     page.box(frame, "none", LINE, 0.5, boxstyle="square,pad=0")
     for share, value in ((0.0, -circuit.limit), (0.5, 0.0), (1.0, circuit.limit)):
-        page.text(left + share * _BAR_WIDTH, y - 0.09, number(value), LABEL_SIZE)
+        page.text(left + share * _BAR_WIDTH, y - 0.09, number(circuit.carried(value)), LABEL_SIZE)
     page.text(left - 0.1, middle, circuit.unit, LABEL_SIZE, ha="right", color=DARK)

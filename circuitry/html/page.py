@@ -11,7 +11,7 @@ from urllib.parse import quote
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
 
-from ..colours import DARK_PAGE, PAGE, number, paint
+from ..colours import DARK_PAGE, MEANING, PAGE, number, paint
 from ..thresholds import SIGNIFICANT
 from .formats import brief, interval, measured, moment, percent, small
 
@@ -26,7 +26,7 @@ def environment(package: str = "") -> Environment:
     shared = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     shared.filters |= {"signed": number, "percent": percent, "small": small, "url": quote}
     shared.filters |= {"brief": brief, "measured": measured, "moment": moment}
-    shared.globals |= {"paint": paint, "interval": interval, "level": SIGNIFICANT, "page": PAGE, "dark_page": DARK_PAGE}
+    shared.globals |= {"paint": paint, "interval": interval, "level": SIGNIFICANT, "meaning": MEANING, "page": PAGE, "dark_page": DARK_PAGE}
     return shared
 
 

@@ -134,7 +134,7 @@ def test_a_saved_picture_has_colours_for_a_dark_page_and_none_of_its_own_behind(
     for name, value in {"map": table(), "bars": layers(1, -2)}.items():
         value.plot(tmp_path / f"{name}.svg")
         text = (tmp_path / f"{name}.svg").read_text()
-        assert "@media screen and (prefers-color-scheme: dark)" in text and text.count("<svg") == 1
+        assert "light-dark(#000000, #e8e8e8)" in text and text.count("<svg") == 1
         first = re.search(r'<g id="patch_1">\s*<path[^>]*style="([^"]*)"', text)
         assert first and "fill: none" in first[1], "the page is seen through the picture"
     xml.parse(tmp_path / "map.svg")
@@ -142,7 +142,7 @@ def test_a_saved_picture_has_colours_for_a_dark_page_and_none_of_its_own_behind(
 
 def test_text_on_cells_keeps_its_colour_and_other_text_turns() -> None:
     text = figures.as_svg(table().plot())
-    rules = dict(re.findall(r"\[style\*='fill: (#\w{6})'\] \{ fill: (#\w{6})", text))
+    rules = dict(re.findall(r"\[style\*='fill: (#\w{6})'\] \{ fill: light-dark\(\1, (#\w{6})", text))
     on_cells = set(re.findall(r"font-size: 6px[^\"]*text-anchor: middle; fill: (#\w{6})[^>]*>-?[\d.]+<", text))
     assert on_cells and not on_cells & set(rules) and rules, (on_cells, rules)
 

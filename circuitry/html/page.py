@@ -14,6 +14,7 @@ from markupsafe import Markup
 from ..colours import DARK_PAGE, MEANING, PAGE, number, paint
 from ..thresholds import SIGNIFICANT
 from .formats import brief, interval, measured, moment, percent, small
+from .glossary import Defined, explained
 
 
 def environment(package: str = "") -> Environment:
@@ -26,6 +27,7 @@ def environment(package: str = "") -> Environment:
     shared = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     shared.filters |= {"signed": number, "percent": percent, "small": small, "url": quote}
     shared.filters |= {"brief": brief, "measured": measured, "moment": moment}
+    shared.filters |= {"explained": explained}
     shared.globals |= {"paint": paint, "interval": interval, "level": SIGNIFICANT, "meaning": MEANING, "page": PAGE, "dark_page": DARK_PAGE}
     return shared
 
@@ -42,7 +44,7 @@ def render(
     """
     templates = environment(package)
     style, code = (Markup("".join(templates.get_template(name).render() for name in names)) for names in (styles, [script]))
-    return templates.get_template(template).render(style=style, script=code, digest=digest(code), **contents)
+    return templates.get_template(template).render(style=style, script=code, digest=digest(code), terms=Defined(), **contents)
 
 
 def digest(code: str) -> str:

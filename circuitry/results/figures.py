@@ -35,8 +35,8 @@ Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 def plot_table(table: PatchingTable) -> Figure:
     """A heat map if two axes or more are open, else bars with bootstrap intervals.
 
-    What is not significant is pale: hatched bars, numbers in grey italics, or no dot if a grid is too large for numbers. A
-    grey band, or one on the colour bar, is the range of 95% of the random nodes.
+    Blue carries the behaviour. What is not significant is pale: hatched bars, numbers in grey italics, or no dot if a grid is too
+    large for numbers. 95% of the random nodes are between the dashed lines, or the ends of a bracket beside the colour bar.
 
     >>> import numpy as np
     >>> from circuitry.results import PatchingTable

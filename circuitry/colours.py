@@ -18,8 +18,8 @@ FOUND, PERHAPS, OTHERS = "#2166ac", "#92c5de", "#cccccc"
 """Colours of significant findings, of what the data do not decide, and of everything else."""
 CATEGORIES = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666")
 """Colours for things without an order, such as models (ColorBrewer's Dark2)."""
-PAIR = ("#b35806", "#542788")
-"""Colours for two things side by side: orange and violet are safe for colour-blind readers, and no effect has them."""
+PAIR, PAIR_ON_DARK = ("#b35806", "#542788"), ("#e8a15a", "#b6a0e6")
+"""Colours for two things side by side: orange and violet are safe for colour-blind readers, and no effect has them. On a dark page."""
 FAMILIES = ("#d9e8f6", "#fde3c8", "#d8efd8", "#f6d9dc", "#e6def2", "#f3ecc8", "#d5eeee", "#efe0d6")
 STREAM_FILL, STREAM, MOVES = "#e4e4e4", "#8a8a8a", "#b3541e"
 """In the diagram of an architecture: fills of node families; fill and line of the residual stream; arrows between tokens."""
@@ -30,8 +30,9 @@ PALE_INK = "#5f5f5f"
 ON_PALE, ON_DARK = "#1f1f1f", "#ffffff"
 FAINT_ON_PALE, FAINT_ON_DARK = "#727272", "#cbcbcb"
 """Text on a coloured cell or box, which is the same on a white and on a dark page; faint if the effect is not significant."""
-AGAINST, TOWARDS = "#b3192c", "#2267ad"
-"""Arrows of effects against the behaviour and towards it: nearly the ends of the palette, but lighter on a dark page, where a cell stays."""
+AGAINST, TOWARDS = "#b0172b", "#1f66ac"
+"""Arrows of effects against the behaviour and towards it: nearly the ends of the palette, but no cell has them: on a
+dark page arrows are lighter, and cells stay."""
 PAGE, DARK_PAGE, DARK_INK = "#ffffff", "#1b1d21", "#e8e8e8"
 """A white page; a dark one, and the text on it."""
 ON_DARK_PAGE = {AGAINST: "#f0707c", TOWARDS: "#6fb0ea"}
@@ -127,7 +128,7 @@ def arrow_colour(effect: float) -> str:
     """The colour of an arrow by the sign of its carried effect, grey if it was not measured, dark enough to be seen even if the effect is small.
 
     >>> arrow_colour(-0.01), arrow_colour(0.01)
-    ('#b3192c', '#2267ad')
+    ('#b0172b', '#1f66ac')
     """
     return "#777777" if not effect or not math.isfinite(effect) else AGAINST if effect < 0 else TOWARDS
 

@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 from ..thresholds import SIGNIFICANT
 
 MEANINGS = {
-    "normalized effect": "an effect as a share of that of exchanging the whole prompt, which is 1 or 100 %",
+    "normalized effect": "an effect as a share of that of exchanging the whole prompt, which is 1 or 100\u00a0%",
     "whole effect": "the effect of exchanging the whole prompt: all that there is to explain",
     "q": f"the p value corrected for the number of cells in the table; below {SIGNIFICANT:g} an effect counts as found",
     "random nodes": "nodes of the same kind, drawn at random and patched in the same way: what an arbitrary node does",

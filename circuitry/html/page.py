@@ -11,9 +11,9 @@ from urllib.parse import quote
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
 
-from ..colours import DARK_PAGE, MEANING, PAGE, number, paint
+from ..colours import DARK_PAGE, MEANING, PAGE, PAIR, PAIR_ON_DARK, number, paint
 from ..thresholds import SIGNIFICANT
-from .formats import brief, interval, measured, moment, percent, small
+from .formats import brief, hundredths, interval, measured, moment, percent, small
 from .glossary import Defined, explained
 
 
@@ -27,8 +27,9 @@ def environment(package: str = "") -> Environment:
     shared = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     shared.filters |= {"signed": number, "percent": percent, "small": small, "url": quote}
     shared.filters |= {"brief": brief, "measured": measured, "moment": moment}
-    shared.filters |= {"explained": explained}
+    shared.filters |= {"explained": explained, "hundredths": hundredths}
     shared.globals |= {"paint": paint, "interval": interval, "level": SIGNIFICANT, "meaning": MEANING, "page": PAGE, "dark_page": DARK_PAGE}
+    shared.globals |= {"pair": list(zip(PAIR, PAIR_ON_DARK, strict=True))}
     return shared
 
 

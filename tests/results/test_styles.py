@@ -14,6 +14,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 
 from circuitry import CircuitryError
+from circuitry.colours import AGAINST, TOWARDS, fill
 from circuitry.drawing import figures
 from circuitry.drawing.dark import turned
 from circuitry.evidence.grid import Sensitivity
@@ -124,10 +125,15 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("ink", ("#000000", "#222222", "#444444", "#666666", "#b3192c", "#2267ad"))
+@pytest.mark.parametrize("ink", ("#000000", "#222222", "#444444", "#666666", AGAINST, TOWARDS))
 def test_ink_has_contrast_on_both_pages(ink: str) -> None:
     dark = turned(ink)
     assert dark and contrast(ink, "#ffffff") >= 4.5 and contrast(dark, "#1b1d21") >= 4.5
+
+
+def test_no_box_has_the_colour_of_an_arrow() -> None:
+    """On a dark page an arrow's colour turns, and that of a box stays; a picture knows them only by their colour."""
+    assert {fill(effect, 1.0) for effect in np.linspace(-1, 1, 20001)}.isdisjoint({AGAINST, TOWARDS})
 
 
 def test_a_saved_picture_has_colours_for_a_dark_page_and_none_of_its_own_behind(tmp_path: Path) -> None:

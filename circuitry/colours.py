@@ -7,6 +7,7 @@ below zero. So a caller gives ``carried`` effects to the functions of this modul
 
 from __future__ import annotations
 
+import functools
 import math
 
 _RDBU = ("b2182b", "d6604d", "f4a582", "fddbc7", "f7f7f7", "d1e5f0", "92c5de", "4393c3", "2166ac")
@@ -14,7 +15,7 @@ _STOPS = [tuple(int(stop[i : i + 2], 16) for i in (0, 2, 4)) for stop in _RDBU]
 MEANING = "blue carries the behaviour, red works against it"
 """What a legend says of the two colours."""
 UNKNOWN = "#e6e6e6"
-FOUND, PERHAPS, OTHERS = "#2166ac", "#92c5de", "#cccccc"
+FOUND, PERHAPS, OTHERS = "#1f66ac", "#92c5de", "#cccccc"
 """Colours of significant findings, of what the data do not decide, and of everything else."""
 CATEGORIES = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666")
 """Colours for things without an order, such as models (ColorBrewer's Dark2)."""
@@ -29,19 +30,23 @@ PALE_INK = "#5f5f5f"
 """Text on the pale colour of an effect that is not significant."""
 ON_PALE, ON_DARK = "#1f1f1f", "#ffffff"
 FAINT_ON_PALE, FAINT_ON_DARK = "#727272", "#cbcbcb"
-"""Text on a coloured cell or box, which is the same on a white and on a dark page; faint if the effect is not significant."""
+"""Text on a coloured cell, which is the same on a white and on a dark page; faint if the effect is not significant."""
+BOX_INK, WEAK_INK, STRONG_INK = "#040404", "#050505", "#fefefe"
+"""Text on a box that stays black on a dark page, or turns: boxes of weak effects are dim there, and those of strong ones bright."""
 AGAINST, TOWARDS = "#b0172b", "#1f66ac"
 """Arrows of effects against the behaviour and towards it: nearly the ends of the palette, but no cell has them: on a
 dark page arrows are lighter, and cells stay."""
 PAGE, DARK_PAGE, DARK_INK = "#ffffff", "#1b1d21", "#e8e8e8"
 """A white page; a dark one, and the text on it."""
-ON_DARK_PAGE = {AGAINST: "#f0707c", TOWARDS: "#6fb0ea"}
-"""Arrows on a dark page."""
-NOT_TURNED = frozenset({ON_PALE, ON_DARK, FAINT_ON_PALE, FAINT_ON_DARK, PALE_INK, UNKNOWN, STREAM_FILL, "#f7f7f7"})
+ON_DARK_PAGE = {AGAINST: "#f0707c", TOWARDS: "#6fb0ea", WEAK_INK: "#ffffff", STRONG_INK: BOX_INK}
+"""Arrows, and text on boxes, on a dark page."""
+NOT_TURNED = frozenset({ON_PALE, BOX_INK, ON_DARK, FAINT_ON_PALE, FAINT_ON_DARK, PALE_INK, STREAM_FILL})
 """Fills without a hue that stay on a dark page: text on cells, and cells with text on them."""
 PAPER = "#ffffff"
 NONE_ON_DARK, LOW_ON_DARK, HIGH_ON_DARK, UNKNOWN_ON_DARK = "#252b32", "#ff7a6b", "#6cb8f0", "#3a424b"
 """On a dark page: the colour of no effect, of the most negative and of the most positive one, and of an effect that is not known."""
+_EVEN = 0.18
+"""The luminance on which black and white text have the same contrast."""
 INK_ON_BRIGHT, INK_ON_DIM, INK_ON_PALE, INK_ON_FAINT = "#000000", "#ffffff", "#4c4c4c", "#c8cfd7"
 """Text of a page's cells: on bright and dim ones of a dark page; on what is not significant, of a light and of a dark page."""
 
@@ -65,7 +70,8 @@ def fill(effect: float, limit: float) -> str:
     """
     if not math.isfinite(effect):
         return UNKNOWN
-    position = (min(max(effect / limit, -1.0), 1.0) + 1) / 2 * (len(_STOPS) - 1)
+    # As few colours as an eye can tell apart, so that a picture on a dark page can turn each of them.
+    position = (min(max(round(effect / limit, 3), -1.0), 1.0) + 1) / 2 * (len(_STOPS) - 1)
     below = min(int(position), len(_STOPS) - 2)
     mixed = (a + (position - below) * (b - a) for a, b in zip(_STOPS[below], _STOPS[below + 1], strict=True))
     return "#" + "".join(f"{round(value):02x}" for value in mixed)
@@ -84,6 +90,30 @@ def ink(effect: float, limit: float) -> str:
     return ON_DARK if luminance < 0.213 else ON_PALE
 
 
+def box_ink(effect: float, limit: float) -> str:
+    """The colour of text on a box of ``fill(effect, limit)`` in a picture, which turns on a dark page if the box's contrast does.
+
+    >>> box_ink(0.1, 2), box_ink(1.4, 2), box_ink(2, 2)
+    ('#050505', '#040404', '#fefefe')
+    """
+    pale, bright = (_luminance(colour) > _EVEN for colour in (fill(effect, limit), _on_dark(effect, limit)))
+    return (BOX_INK if bright else WEAK_INK) if pale else (STRONG_INK if bright else ON_DARK)
+
+
+def fill_on_dark(colour: str) -> str | None:
+    """What becomes of a ``fill`` on a dark page: the brighter the larger the effect. None for a colour that is not one.
+
+    >>> fill_on_dark(fill(-2, 2)), fill_on_dark(fill(2, 2)), fill_on_dark("#1b9e77")
+    ('#ff7a6b', '#6cb8f0', None)
+    """
+    return _fills_on_dark().get(colour)
+
+
+@functools.cache
+def _fills_on_dark() -> dict[str, str]:
+    return {fill(effect, 1.0): _on_dark(effect, 1.0) for effect in (math.nan, *(step / 1000 for step in range(-1000, 1001)))}
+
+
 def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
     """The colours of a cell and of its text, on a light and on a dark page, as CSS.
 
@@ -94,7 +124,7 @@ def paint(value: float, most: float, found: bool = True) -> tuple[str, str]:
     """
     light, dark = fill(value, most), _on_dark(value, most)
     if found:
-        return _either(light, dark), _either(ink(value, most), INK_ON_BRIGHT if _luminance(dark) > 0.18 else INK_ON_DIM)
+        return _either(light, dark), _either(ink(value, most), INK_ON_BRIGHT if _luminance(dark) > _EVEN else INK_ON_DIM)
     return _either(mixed(PAPER, light, 0.35), mixed(NONE_ON_DARK, dark, 0.3)), _either(INK_ON_PALE, INK_ON_FAINT)
 
 

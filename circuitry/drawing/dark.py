@@ -1,4 +1,5 @@
-"""SVG pictures that are legible on a dark page: lines and text turn light, cells and boxes keep their colours with the text on them.
+"""SVG pictures that are legible on a dark page: lines and text turn light, boxes are the brighter the larger their effect, and
+the cells of heat maps keep their colours with the text on them.
 
 The rules are in the picture's own style sheet and name the colours that are written into its elements. They follow CSS's
 color-scheme: inside a page, that of the element around the picture, such as a notebook's output; in a file, that of the system.
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ..colours import DARK_INK, DARK_PAGE, NOT_TURNED, ON_DARK_PAGE, PAGE
+from ..colours import DARK_INK, DARK_PAGE, NOT_TURNED, ON_DARK_PAGE, PAGE, fill_on_dark
 
 CLASS = "circuitry-figure"
 """The class of a picture. A page may set --circuitry-page on it: the colour behind the picture, such as transparent."""
@@ -57,7 +58,7 @@ def _rules(colours: list[tuple[str, str]]) -> Iterator[str]:
     # Matplotlib writes no fill for black text.
     yield _rule("text:not([style*='fill:'])", "fill", "#000000", DARK_INK)
     for part, colour in colours:
-        new = turned(colour)
+        new = (part == "fill" and fill_on_dark(colour)) or turned(colour)
         if part == "fill" and colour == PAGE:  # behind a label or in a hollow mark; white text is on a dark cell
             yield _rule(f":not(text)[style*='fill: {PAGE}']", "fill", PAGE, f"var(--circuitry-behind, {DARK_PAGE})")
         elif new and not (part == "fill" and colour in NOT_TURNED):

@@ -77,12 +77,16 @@ _ANY = re.compile("|".join(f"(?P<{group}>{_pattern(name)})" for group, name in _
 
 
 def found(*texts: object) -> dict[str, str]:
-    """The terms that stand in texts, and what they mean.
+    """The terms that stand in texts, or in the meaning of one that does, and what they mean.
 
-    >>> list(found("completeness and faithfulness"))
-    ['faithfulness', 'completeness']
+    >>> list(found("completeness")), list(found("noising"))
+    (['completeness'], ['corrupted', 'noising'])
     """
-    names = {_GROUPS[str(match.lastgroup)] for text in texts for match in _ANY.finditer(str(text))}
+    names, unread = set[str](), list(map(str, texts))
+    while unread:
+        new = {_GROUPS[str(match.lastgroup)] for match in _ANY.finditer(unread.pop())} - names
+        names |= new
+        unread += [MEANINGS[name] for name in new]
     return {name: meaning for name, meaning in MEANINGS.items() if name in names}
 
 

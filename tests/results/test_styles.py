@@ -14,7 +14,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 
 from circuitry import CircuitryError
-from circuitry.colours import AGAINST, TOWARDS, fill
+from circuitry.colours import AGAINST, TOWARDS, box_ink, fill, fill_on_dark
 from circuitry.drawing import figures
 from circuitry.drawing.dark import turned
 from circuitry.evidence.grid import Sensitivity
@@ -134,6 +134,13 @@ def test_ink_has_contrast_on_both_pages(ink: str) -> None:
 def test_no_box_has_the_colour_of_an_arrow() -> None:
     """On a dark page an arrow's colour turns, and that of a box stays; a picture knows them only by their colour."""
     assert {fill(effect, 1.0) for effect in np.linspace(-1, 1, 20001)}.isdisjoint({AGAINST, TOWARDS})
+
+
+def test_text_on_a_box_can_be_read_on_both_pages() -> None:
+    for effect in (np.nan, *np.linspace(-1, 1, 1501)):
+        box, ink = fill(effect, 1.0), box_ink(effect, 1.0)
+        dark_box, dark_ink = fill_on_dark(box), ink if ink == "#040404" else turned(ink) if ink != "#ffffff" else ink
+        assert dark_box and dark_ink and min(contrast(box, ink), contrast(dark_box, dark_ink)) >= 4.4, effect
 
 
 def test_a_saved_picture_has_colours_for_a_dark_page_and_none_of_its_own_behind(tmp_path: Path) -> None:

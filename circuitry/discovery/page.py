@@ -108,7 +108,11 @@ def _cells(table: TableView, ranking: Sequence[Mapping[str, Any]], level: str) -
 def _hypotheses(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The tests, each with its null hypothesis, when it passes, and the ``least`` p that so many draws can give."""
     scores = results.get("scores", {"outsiders": [], "random": []})
-    draws = {"minimality": len(scores["outsiders"]), "sufficiency": len(scores["random"]), "partial necessity": len(scores["random"])}
+    draws = {
+        "minimality": len(scores["outsiders"]),
+        "sufficiency": len(scores["random"]),
+        "partial necessity": len(scores["random"]),
+    }
     tests = []
     for row in results.get("hypotheses", []):
         null, wanted = _HYPOTHESES[row["hypothesis"]]

@@ -150,7 +150,9 @@ def _draw_bar(page: Page, circuit: Circuit, layout: Layout) -> None:
     for step, effect in enumerate(np.linspace(-1, 1, _SHADES)):
         shade, right = fill(float(effect), 1.0), left + _BAR_WIDTH
         start = left + step * wide
-        page.box(Box((start + right) / 2, middle, right - start, _BAR_HEIGHT), shade, "none", 0, boxstyle="square,pad=0", zorder=2)
+        page.box(
+            Box((start + right) / 2, middle, right - start, _BAR_HEIGHT), shade, "none", 0, boxstyle="square,pad=0", zorder=2
+        )
     frame = Box(left + _BAR_WIDTH / 2, middle, _BAR_WIDTH, _BAR_HEIGHT)
     page.box(frame, "none", LINE, 0.5, boxstyle="square,pad=0")
     for share, value in ((0.0, -circuit.limit), (0.5, 0.0), (1.0, circuit.limit)):

@@ -28,7 +28,14 @@ def environment(package: str = "") -> Environment:
     shared.filters |= {"signed": number, "percent": percent, "small": small, "url": quote}
     shared.filters |= {"brief": brief, "measured": measured, "moment": moment}
     shared.filters |= {"explained": explained, "hundredths": hundredths}
-    shared.globals |= {"paint": paint, "interval": interval, "level": SIGNIFICANT, "meaning": MEANING, "page": PAGE, "dark_page": DARK_PAGE}
+    shared.globals |= {
+        "paint": paint,
+        "interval": interval,
+        "level": SIGNIFICANT,
+        "meaning": MEANING,
+        "page": PAGE,
+        "dark_page": DARK_PAGE,
+    }
     shared.globals |= {"pair": list(zip(PAIR, PAIR_ON_DARK, strict=True))}
     return shared
 

@@ -32,7 +32,16 @@ def scored(folder: Path, **changes: str) -> Path:
 def test_a_report_defines_its_words(tmp_path: Path) -> None:
     page = text_of(write_report(scored(tmp_path)))
     shown = defined(page)
-    assert {"faithfulness", "completeness", "minimality", "random sets", "normalized effect", "whole effect", "name mover", "S suppressor"} <= set(shown)
+    assert {
+        "faithfulness",
+        "completeness",
+        "minimality",
+        "random sets",
+        "normalized effect",
+        "whole effect",
+        "name mover",
+        "S suppressor",
+    } <= set(shown)
     lines = dict(Page(page).lines)
     assert {"q", "q, k, v", "[X']", "random nodes", "top-1 accuracy"} <= lines.keys()
 

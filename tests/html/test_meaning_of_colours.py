@@ -52,7 +52,9 @@ def circuit(whole: float | None) -> Circuit:
 def of_table(html: str) -> list[set[str]]:
     """Hues of the two cells of a table, in metric's unit and normalized, or of its two bars."""
     cells = re.findall(r'style="--f:([^;]*);--i:[^;]*;--fs:([^;]*);', html)
-    return [hues(" ".join(pair)) for pair in cells] or [hues(bar) for bar in re.findall(r'class="bar" style="[^"]*colou?r:([^"]*)"', html)]
+    return [hues(" ".join(pair)) for pair in cells] or [
+        hues(bar) for bar in re.findall(r'class="bar" style="[^"]*colou?r:([^"]*)"', html)
+    ]
 
 
 def of_drawing(svg: str, part: str) -> list[set[str]]:

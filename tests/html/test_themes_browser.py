@@ -52,7 +52,9 @@ def agree(found: dict[str, Any], expected: dict[str, str]) -> bool:
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_a_drawing_in_a_notebook_follows_its_theme_and_not_the_system(show: Open, tmp_path: Path, notebook: str, dark: bool) -> None:
+def test_a_drawing_in_a_notebook_follows_its_theme_and_not_the_system(
+    show: Open, tmp_path: Path, notebook: str, dark: bool
+) -> None:
     file, outputs = tmp_path / "n.html", (circuit()._repr_html_(), tables()["states"]._repr_html_())
     head = '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">'
     file.write_text(f"{head}<body {NOTEBOOKS[notebook][dark]}>{''.join(outputs)}", encoding="utf-8")

@@ -103,7 +103,9 @@ def test_a_band_shows_what_random_nodes_do() -> None:
     ax = made.plot().axes[0]
     (ends,) = (lines for lines in ax.collections if getattr(lines, "get_linestyle", lambda: [(0, None)])()[0][1])
     reach = made.random_band().tolist()
-    assert [tuple(segment[:, 1]) for segment in ends.get_segments()] == [pytest.approx((b, b)) for b in [*(-np.array(reach)), *reach]]
+    assert [tuple(segment[:, 1]) for segment in ends.get_segments()] == [
+        pytest.approx((b, b)) for b in [*(-np.array(reach)), *reach]
+    ]
     assert [tuple(segment[:, 0]) for segment in ends.get_segments()][:2] == [(-0.5, 0.5), (0.5, 1.5)], "beside its own bar"
     assert len(ax.containers[0].patches) == len(ax.patches), "nothing is filled but the bars"
     assert "dashed: 95% of random nodes are nearer to zero" in made.plot().get_supxlabel().replace("\n", " ")

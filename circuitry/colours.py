@@ -36,8 +36,8 @@ BOX_INK, WEAK_INK, STRONG_INK = "#040404", "#050505", "#fefefe"
 AGAINST, TOWARDS = "#b0172b", "#1f66ac"
 """Arrows of effects against the behaviour and towards it: nearly the ends of the palette, but no cell has them: on a
 dark page arrows are lighter, and cells stay."""
-PAGE, DARK_PAGE, DARK_INK = "#ffffff", "#1b1d21", "#e8e8e8"
-"""A white page; a dark one, and the text on it."""
+PAGE, BLACK, DARK_PAGE, DARK_INK = "#ffffff", "#000000", "#1b1d21", "#e8e8e8"
+"""A white page, and text without a colour of its own; a dark page, and this text on it."""
 ON_DARK_PAGE = {AGAINST: "#f0707c", TOWARDS: "#6fb0ea", WEAK_INK: "#ffffff", STRONG_INK: BOX_INK}
 """Arrows, and text on boxes, on a dark page."""
 NOT_TURNED = frozenset({ON_PALE, BOX_INK, ON_DARK, FAINT_ON_PALE, FAINT_ON_DARK, PALE_INK, STREAM_FILL})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ..colours import DARK_INK, DARK_PAGE, NOT_TURNED, ON_DARK_PAGE, PAGE, fill_on_dark
+from ..colours import BLACK, DARK_INK, DARK_PAGE, NOT_TURNED, ON_DARK_PAGE, PAGE, fill_on_dark
 
 CLASS = "circuitry-figure"
 """The class of a picture. A page may set --circuitry-page on it: the colour behind the picture, such as transparent."""
@@ -56,7 +56,7 @@ def _rules(colours: list[tuple[str, str]]) -> Iterator[str]:
     yield f"@media print {{ svg.{CLASS}:root {{ color-scheme: light }} }}"
     yield f"svg.{CLASS} {{ background: var(--circuitry-page, light-dark({PAGE}, {DARK_PAGE})) }}"
     # Matplotlib writes no fill for black text.
-    yield _rule("text:not([style*='fill:'])", "fill", "#000000", DARK_INK)
+    yield _rule("text:not([style*='fill:'])", "fill", BLACK, DARK_INK)
     for part, colour in colours:
         new = (part == "fill" and fill_on_dark(colour)) or turned(colour)
         if part == "fill" and colour == PAGE:  # behind a label or in a hollow mark; white text is on a dark cell

@@ -18,7 +18,7 @@ MEANINGS = {
     "random circuits": "as many nodes or edges as the circuit has, drawn at random: the faithfulness that chance gives",
     "completeness": "whether the circuit lacks a part: if not, circuit and model change alike when the same part of the circuit is removed",
     "minimality": "whether every part of the circuit is needed: removing it changes more than any part from outside does",
-    "corrupted": "the other prompt of a pair, in which some tokens are exchanged, so that the answer is no longer the right one",
+    "corrupted": "the other prompt of a pair, in which some tokens are exchanged, so that its answer differs",
     "noising": "the clean prompt is run, and what is patched gets its value from the corrupted one",
     "denoising": "the corrupted prompt is run, and what is patched gets its value from the clean one",
     "resample": "what is patched gets the value that it has on the other prompt of the pair",

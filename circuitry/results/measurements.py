@@ -293,7 +293,8 @@ class Measurements:
         >>> Measurements.of([{}], np.array([[-1.0]]), np.array([2.0]), np.array([0.0]), "logit").carried().tolist()
         [1.0]
         """
-        return self._mean * np.sign(self._whole).fillna(1.0)
+        sign: pd.Series = np.sign(self._whole).fillna(1.0)
+        return self._mean * sign
 
     @property
     def carrying(self) -> int | None:

@@ -34,7 +34,8 @@ def test_the_legend_of_a_curve_lies_outside_the_axes(shape: str) -> None:
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["random edges", "the best edges"]
     for ax in figure.axes:
-        assert ax.get_legend() is None and not ax.get_tightbbox().overlaps(legend.get_window_extent())
+        drawn = ax.get_tightbbox()
+        assert ax.get_legend() is None and drawn is not None and not drawn.overlaps(legend.get_window_extent())
     page, box = figure.bbox, legend.get_window_extent()
     assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
 

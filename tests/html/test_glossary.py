@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ completeness: without a subset, circuit and model differ by 0.01 on average and 
 minimality: 2 of 2 nodes change the faithfulness by more than any of 4 nodes from outside"""
 
 
-def scored(folder: Path, **changes: str) -> Path:
+def scored(folder: Path, **changes: Any) -> Path:
     """A run folder whose summary has scores and roles."""
     run = run_folder(folder, head=True, **changes)
     roles = ("name mover", "S suppressor", "induction head", "writes the k ([A'])")

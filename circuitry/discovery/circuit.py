@@ -63,9 +63,16 @@ class EdgeCircuit(Circuit):
 
 
 def edge_circuit(
-    wiring: Wiring, effects: Mapping[Cell, float], labels: Labels, *, title: str, unit: str, prune: bool = True
+    wiring: Wiring,
+    effects: Mapping[Cell, float],
+    labels: Labels,
+    *,
+    title: str,
+    unit: str,
+    prune: bool = True,
+    whole: float | None = None,
 ) -> EdgeCircuit:
-    """A circuit of edges at positions with their ``effects``.
+    """A circuit of edges at positions with their ``effects``; ``whole`` is that of exchanging the whole prompt.
 
     ``prune``: edges that are on no way from the embedding to the logits are left out, since nothing that differs between the
     prompts passes through them. Raises CircuitryError if none is left.
@@ -97,11 +104,18 @@ def edge_circuit(
     nodes = tuple(_node(wiring.graph, name, *named[name], drawn) for name in sorted(named))
     kept = tuple((str(each), position) for each, position in cells)
     shown = tuple(label for label in labels.names if any(node.position == label for node in nodes))
-    return EdgeCircuit(title, shown, nodes, tuple(drawn), unit, kept, legend=_LEGEND)
+    return EdgeCircuit(title, shown, nodes, tuple(drawn), unit, kept, legend=_LEGEND, whole=whole)
 
 
 def node_circuit(
-    graph: Graph, effects: Mapping[Cell, float], notes: Mapping[str, str], positions: Sequence[str], *, title: str, unit: str
+    graph: Graph,
+    effects: Mapping[Cell, float],
+    notes: Mapping[str, str],
+    positions: Sequence[str],
+    *,
+    title: str,
+    unit: str,
+    whole: float | None = None,
 ) -> Circuit:
     """Nodes, latents or errors at positions, with their ``effects`` and ``notes`` and without edges, as a picture.
 
@@ -119,7 +133,7 @@ def node_circuit(
         role = graph.family(host.family).role
         nodes.append(CircuitNode(f"{text} @ {position}", position, place, effect, role, notes.get(text, "")))
     shown = tuple(position for position in positions if any(node.position == position for node in nodes))
-    return Circuit(title, shown, tuple(nodes), (), unit)
+    return Circuit(title, shown, tuple(nodes), (), unit, whole=whole)
 
 
 def _node(graph: Graph, name: str, node: Node, position: str, edges: list[CircuitEdge]) -> CircuitNode:

@@ -43,7 +43,7 @@ def draw_curve(curve: Curve) -> Figure:
         ax.set(xscale="log", xlabel=f"share of all {curve.what}", ylabel="faithfulness")
         ax.set_title(f"CPR {curve.cpr:.2f} (random {curve.random_cpr:.2f}), CMD {curve.cmd:.2f} (random {curve.random_cmd:.2f})")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
-        ax.legend(frameon=False, loc="center left")
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from ..colours import number
 from ..drawing.notebook import drawn
 from ..html.formats import interval, percent, small
+from ..html.glossary import found as terms_of
 from ..html.output import Format, details, frame, heading, part
 
 if TYPE_CHECKING:
@@ -56,5 +57,6 @@ def of_edge_scores(scores: EdgeScores) -> Iterator[Markup]:
     """
     yield heading(f"scores of a circuit of {scores.edges} edges")
     yield part("said", scores.text().splitlines())
+    yield part("defined", terms_of(scores.text()))
     yield details("minimality: what the removal of each edge changes", frame(scores.minimality))
     yield details("completeness: circuit and model without a subset", frame(scores.completeness))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,10 @@ def _contents(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "more": max(0, len(ranking) - _SHOWN),
         "fires": {row["latent"]: f"fires-{number}" for number, row in enumerate(results.get("firing", []))},
         "figures": {figure["name"]: figure for figure in figures_of(run)},
-        "circuit": Markup(embedded(run.circuit, "node")) if run.circuit else None,
-        "diagram": _diagram(run),
+        "circuit": Markup(embedded(_coloured(run.circuit, results), "node")) if run.circuit else None,
+        "diagram": _diagram(run, results),
         "panels": panels(run.circuit, []) if run.circuit else [],
-        "hypotheses": [{**row, **dict(zip(("null", "wanted"), _HYPOTHESES[row["hypothesis"]], strict=True))}
-                       for row in results.get("hypotheses", [])],
+        "hypotheses": _hypotheses(results),
         "methods": _methods(run, results),
         "task": task_in_words(run.provenance["task"]),
     }  # fmt: skip
@@ -105,10 +105,33 @@ def _cells(table: TableView, ranking: Sequence[Mapping[str, Any]], level: str) -
     return [by_place.get((*place, "exact")) or by_place[*place, "attribution"] for place in places]
 
 
-def _diagram(run: Run) -> Markup | None:
+def _hypotheses(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tests, each with its null hypothesis, when it passes, and the ``least`` p that so many draws can give."""
+    scores = results.get("scores", {"outsiders": [], "random": []})
+    draws = {
+        "minimality": len(scores["outsiders"]),
+        "sufficiency": len(scores["random"]),
+        "partial necessity": len(scores["random"]),
+    }
+    tests = []
+    for row in results.get("hypotheses", []):
+        null, wanted = _HYPOTHESES[row["hypothesis"]]
+        tests.append({**row, "null": null, "wanted": wanted, "least": 1 / (1 + draws.get(row["hypothesis"], 0))})
+    return tests
+
+
+def _coloured(circuit: Circuit, results: Mapping[str, Any]) -> Circuit:
+    """A circuit with the whole effect, which those of earlier versions lack."""
+    return replace(circuit, whole=results["whole"]) if circuit.whole is None else circuit
+
+
+def _diagram(run: Run, results: Mapping[str, Any]) -> Markup | None:
     """The picture of the best nodes or latents; None for edges, and in the folders of earlier versions, which have none."""
     file = run.folder / f"{DIAGRAM}.json"
-    return Markup(embedded(Circuit.from_json(file.read_text(encoding="utf-8")), "best", linked=False)) if file.is_file() else None
+    if not file.is_file():
+        return None
+    drawn = _coloured(Circuit.from_json(file.read_text(encoding="utf-8")), results)
+    return Markup(embedded(drawn, "best", linked=False))
 
 
 def _findings(run: Run, results: Mapping[str, Any]) -> list[str]:

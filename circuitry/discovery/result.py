@@ -185,9 +185,8 @@ class Discovery(Shown):
             edges = int((size >= threshold * abs(self.whole)).sum())
         effects = {self.name(cell): float(self.mean[cell]) for cell in self.cells(edges, absolute=absolute)}
         title = f"{self.question.task.name} in {self.question.model.name}: {self.method}, best {len(effects)} edges"
-        return edge_circuit(
-            self.question.wiring, effects, self.question.labels, title=title, unit=self.question.metric.unit, prune=prune
-        )
+        unit, labels = self.question.metric.unit, self.question.labels
+        return edge_circuit(self.question.wiring, effects, labels, title=title, unit=unit, prune=prune, whole=self.whole)
 
     def diagram(self, count: int = DRAWN) -> Circuit:
         """The ``count`` best nodes, or latents and errors, at positions with their attributions, and the labels of latents, as a picture.
@@ -207,7 +206,7 @@ class Discovery(Shown):
         title = f"{self.question.task.name} in {self.question.model.name}: {self.method}, best {len(cells)} {PLURAL[self.level]}"
         graph, unit = self.question.wiring.graph, self.question.metric.unit
         names, notes = self.question.labels.names, self.provenance.get("labels", {})
-        return node_circuit(graph, effects, notes, names, title=title, unit=unit)
+        return node_circuit(graph, effects, notes, names, title=title, unit=unit, whole=self.whole)
 
     @property
     def whole(self) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ..architecture.export import quoted
-from ..colours import arrow_colour, clipped, fill, ink, number
+from ..colours import arrow_colour, carried, clipped, fill, ink, number
 from ..errors import CircuitryError, suggest
 from ..html.shown import Shown
 from ..store.files import write_whole
@@ -84,7 +84,8 @@ class CircuitEdge:
 class Circuit(Shown):
     """Nodes and edges over token positions, which are listed in the order of the text.
 
-    ``legend`` has sentences that its picture needs, such as what a node for several heads is.
+    ``legend`` has sentences that its picture needs, such as what a node for several heads is. ``whole`` is the effect of exchanging the
+    whole prompt in the circuit's unit: effects of its sign are blue. None if it is not known, and for normalized effects, where it is 1.
     Raises CircuitryError for a repeated name, for an edge to a node that does not exist, and for an unknown position.
 
     >>> a, b = CircuitNode("head[0,1]@B", "B", 0, -1.0), CircuitNode("logits@END", "END", 2, -3.0)
@@ -99,6 +100,7 @@ class Circuit(Shown):
     edges: tuple[CircuitEdge, ...]
     unit: str = "change of logit"
     legend: tuple[str, ...] = field(default=(), kw_only=True)
+    whole: float | None = field(default=None, kw_only=True)
 
     def _shown_(self) -> Iterable[Markup]:
         from .notebook import of_circuit
@@ -122,6 +124,14 @@ class Circuit(Shown):
         """The largest absolute effect of a node, at which the colours end, in the circuit's unit; 1 if all are 0 or NaN."""
         return max((abs(n.effect) for n in self.nodes if math.isfinite(n.effect)), default=0.0) or 1.0
 
+    def carried(self, effect: float) -> float:
+        """An effect as it is coloured: above zero if it carries the behaviour.
+
+        >>> Circuit("t", (), (), (), whole=-3.0).carried(-1.0)
+        1.0
+        """
+        return carried(effect, self.whole)
+
     def to_dot(self) -> str:
         """The circuit in Graphviz's DOT language, a cluster for each position.
 
@@ -137,11 +147,12 @@ class Circuit(Shown):
         return "\n".join([*lines, *map(self._dot_edge, self.edges), "}"]) + "\n"
 
     def _dot_node(self, node: CircuitNode) -> str:
-        colours = f'fillcolor="{fill(node.effect, self.limit)}", fontcolor="{ink(node.effect, self.limit)}"'
+        effect = self.carried(node.effect)
+        colours = f'fillcolor="{fill(effect, self.limit)}", fontcolor="{ink(effect, self.limit)}"'
         return f"    {quoted(node.name)} [label={quoted(_lines(node.text, node.effect))}, {colours}];"
 
     def _dot_edge(self, edge: CircuitEdge) -> str:
-        style = f'label={quoted(_lines(edge.label, edge.effect))}, color="{arrow_colour(edge.effect)}"'
+        style = f'label={quoted(_lines(edge.label, edge.effect))}, color="{arrow_colour(self.carried(edge.effect))}"'
         return f"  {quoted(edge.source)} -> {quoted(edge.target)} [{style}];"
 
     def to_mermaid(self) -> str:
@@ -165,7 +176,8 @@ class Circuit(Shown):
             label = _mermaid_text(_lines(edge.label, edge.effect))
             yield f"  {ids[edge.source]} -->" + (f'|"{label}"| ' if label else " ") + ids[edge.target]
         for node in self.nodes:
-            yield f"  style {ids[node.name]} fill:{fill(node.effect, self.limit)},color:{ink(node.effect, self.limit)}"
+            effect = self.carried(node.effect)
+            yield f"  style {ids[node.name]} fill:{fill(effect, self.limit)},color:{ink(effect, self.limit)}"
 
     def to_json(self) -> str:
         """The circuit as JSON; an effect that was not measured is null.
@@ -190,7 +202,8 @@ class Circuit(Shown):
             nodes = tuple(CircuitNode(**_measured(node)) for node in data["nodes"])
             edges = tuple(CircuitEdge(**_measured(edge)) for edge in data["edges"])
             legend = tuple(map(str, data.get("legend", ())))
-            return cls(data["title"], tuple(data["positions"]), nodes, edges, data["unit"], legend=legend)
+            whole = None if data.get("whole") is None else float(data["whole"])
+            return cls(data["title"], tuple(data["positions"]), nodes, edges, data["unit"], legend=legend, whole=whole)
         except CircuitryError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from ..colours import MEANING
 from .circuit import NORMALIZED, Circuit
 from .paper import text_size
 
@@ -66,7 +67,9 @@ def _marks(circuit: Circuit) -> list[tuple[Mark, str]]:
 
 
 def _notes(circuit: Circuit) -> list[str]:
-    return [*circuit.legend, *([_OF_NORMALIZED] if circuit.unit == NORMALIZED and circuit.nodes else [])]
+    normalized = circuit.unit == NORMALIZED
+    colours = [f"{MEANING[:1].upper()}{MEANING[1:]}."] if normalized or circuit.whole is not None else []
+    return [*colours, *circuit.legend, *([_OF_NORMALIZED] if normalized and circuit.nodes else [])]
 
 
 def _broken(text: str, width: float) -> tuple[str, ...]:

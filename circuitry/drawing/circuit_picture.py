@@ -8,10 +8,9 @@ from collections import defaultdict
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from ..colours import DARK, EDGE, GREY, LINE, arrow_colour, fill, ink, number
+from ..colours import DARK, EDGE, GREY, LINE, arrow_colour, box_ink, fill, number
 from .circuit import Circuit, CircuitEdge
 from .circuit_layout import HEADING_SIZE, LABEL_SIZE, NAME_SIZE, NUMBER_SIZE, PAGE, Layout, lay_out
 from .circuit_legend import LINE as LEGEND_LINE
@@ -23,7 +22,7 @@ from .routing import place_label, route
 
 EMPTY = "no node above the threshold"
 _TITLE_SIZE, _LINE, _MARGIN = 8.5, 0.17, 0.1
-_BAR_WIDTH, _BAR_HEIGHT = 1.1, 0.07
+_BAR_WIDTH, _BAR_HEIGHT, _SHADES = 1.1, 0.07, 41
 _BASE_WITHOUT_BAR = 0.35
 
 
@@ -72,8 +71,9 @@ def _draw_frame(page: Page, layout: Layout) -> None:
 
 def _draw_nodes(page: Page, circuit: Circuit, boxes: dict[str, Box]) -> None:
     for node in circuit.nodes:
-        box, colour = boxes[node.name], ink(node.effect, circuit.limit)
-        page.box(box, fill(node.effect, circuit.limit), EDGE, name=f"node {node.name}")
+        effect = circuit.carried(node.effect)
+        box, colour = boxes[node.name], box_ink(effect, circuit.limit)
+        page.box(box, fill(effect, circuit.limit), EDGE, name=f"node {node.name}")
         shown = number(node.effect)
         page.text(box.x, box.y + (0.06 if shown else 0), node.text, NAME_SIZE, color=colour, zorder=4)
         if shown:
@@ -90,7 +90,7 @@ def _draw_arrows(page: Page, circuit: Circuit, layout: Layout) -> None:
     labels = [Box(x, 0.0, 20.0, 1000.0) for x in (-10.0, layout.width + 10.0)]
     for edge, curve in curves.items():
         share = min(1.0, abs(edge.effect) / most) if np.isfinite(edge.effect) else 0.0
-        colour, strength = arrow_colour(edge.effect), 0.4 + 0.6 * share
+        colour, strength = arrow_colour(circuit.carried(edge.effect)), 0.4 + 0.6 * share
         page.arrow(curve, colour, 0.6 + 1.9 * share, f"edge {edge.source} -> {edge.target}", alpha=strength, zorder=2 + share / 2)
         if text := ("\n" if len(edge.label) > 8 else " ").join(part for part in (edge.label, number(edge.effect)) if part):
             others = [line for other, line in lines.items() if other is not edge]
@@ -143,17 +143,18 @@ def _draw_legend(page: Page, entries: list[Entry]) -> None:
 
 
 def _draw_bar(page: Page, circuit: Circuit, layout: Layout) -> None:
-    """The scale of the colours, from minus to plus the largest effect, with its unit."""
+    """The scale of the colours up to the largest effect, from what works against the behaviour to what carries it, with the unit."""
     left, y = layout.width - _BAR_WIDTH - 0.3, 0.26
-    shades = np.linspace(-circuit.limit, circuit.limit, 101)
-    picture = np.array([[to_rgb(fill(float(value), circuit.limit)) for value in shades]])
-    limits = page.ax.get_xlim(), page.ax.get_ylim()
-    area = (left, left + _BAR_WIDTH, y, y + _BAR_HEIGHT)
-    page.ax.imshow(picture, extent=area, aspect="equal", zorder=2, interpolation="bilinear")
-    page.ax.set(xlim=limits[0], ylim=limits[1])
-    middle = y + _BAR_HEIGHT / 2
+    middle, wide = y + _BAR_HEIGHT / 2, _BAR_WIDTH / _SHADES
+    # Boxes, not an image, whose colours would not turn on a dark page; each reaches below the next, so that no gap is seen.
+    for step, effect in enumerate(np.linspace(-1, 1, _SHADES)):
+        shade, right = fill(float(effect), 1.0), left + _BAR_WIDTH
+        start = left + step * wide
+        page.box(
+            Box((start + right) / 2, middle, right - start, _BAR_HEIGHT), shade, "none", 0, boxstyle="square,pad=0", zorder=2
+        )
     frame = Box(left + _BAR_WIDTH / 2, middle, _BAR_WIDTH, _BAR_HEIGHT)
     page.box(frame, "none", LINE, 0.5, boxstyle="square,pad=0")
     for share, value in ((0.0, -circuit.limit), (0.5, 0.0), (1.0, circuit.limit)):
-        page.text(left + share * _BAR_WIDTH, y - 0.09, number(value), LABEL_SIZE)
+        page.text(left + share * _BAR_WIDTH, y - 0.09, number(circuit.carried(value)), LABEL_SIZE)
     page.text(left - 0.1, middle, circuit.unit, LABEL_SIZE, ha="right", color=DARK)

@@ -1,7 +1,9 @@
-"""SVG pictures that are legible on a dark page: lines and text turn light, cells and boxes keep their colours with the text on them.
+"""SVG pictures that are legible on a dark page: lines and text turn light, boxes are the brighter the larger their effect, and
+the cells of heat maps keep their colours with the text on them.
 
-The rules are in the picture's own style sheet and name the colours that are written into its elements. An editor that does not
-know such rules shows the light picture.
+The rules are in the picture's own style sheet and name the colours that are written into its elements. They follow CSS's
+color-scheme: inside a page, that of the element around the picture, such as a notebook's output; in a file, that of the system.
+An editor that does not know such rules shows the light picture.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ..colours import DARK_INK, DARK_PAGE, NOT_TURNED, ON_DARK_PAGE, PAGE
+from ..colours import BLACK, DARK_INK, DARK_PAGE, NOT_TURNED, ON_DARK_PAGE, PAGE, fill_on_dark
 
 CLASS = "circuitry-figure"
 """The class of a picture. A page may set --circuitry-page on it: the colour behind the picture, such as transparent."""
@@ -21,7 +23,7 @@ def adapted(svg: str) -> str:
     """An SVG document of matplotlib with a style sheet for dark pages.
 
     >>> text = adapted('<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><text style="fill: #222222">a</text></svg>')
-    >>> "[style*='fill: #222222'] { fill: #cdcdcd !important }" in text, text.index("<style") < text.index("<text")
+    >>> "[style*='fill: #222222'] { fill: light-dark(#222222, #cdcdcd) !important }" in text, text.index("<style") < text.index("<text")
     (True, True)
     """
     start = svg.index("<svg")
@@ -48,18 +50,21 @@ def turned(colour: str) -> str | None:
 
 def _rules(colours: list[tuple[str, str]]) -> Iterator[str]:
     yield f"svg.{CLASS} {{ background: var(--circuitry-page, {PAGE}) }}"
-    yield "@media screen and (prefers-color-scheme: dark) {"
-    yield f"svg.{CLASS} {{ background: var(--circuitry-page, {DARK_PAGE}) }}"
+    # A program that took the function for an unknown colour would draw it black.
+    yield "@supports (color: light-dark(#000, #fff)) {"
+    yield f"svg.{CLASS}:root {{ color-scheme: light dark }}"
+    yield f"@media print {{ svg.{CLASS}:root {{ color-scheme: light }} }}"
+    yield f"svg.{CLASS} {{ background: var(--circuitry-page, light-dark({PAGE}, {DARK_PAGE})) }}"
     # Matplotlib writes no fill for black text.
-    yield _rule("text:not([style*='fill:'])", "fill", DARK_INK)
+    yield _rule("text:not([style*='fill:'])", "fill", BLACK, DARK_INK)
     for part, colour in colours:
-        new = turned(colour)
+        new = (part == "fill" and fill_on_dark(colour)) or turned(colour)
         if part == "fill" and colour == PAGE:  # behind a label or in a hollow mark; white text is on a dark cell
-            yield _rule(f":not(text)[style*='fill: {PAGE}']", "fill", f"var(--circuitry-behind, {DARK_PAGE})")
+            yield _rule(f":not(text)[style*='fill: {PAGE}']", "fill", PAGE, f"var(--circuitry-behind, {DARK_PAGE})")
         elif new and not (part == "fill" and colour in NOT_TURNED):
-            yield _rule(f"[style*='{part}: {colour}']", part, new)
+            yield _rule(f"[style*='{part}: {colour}']", part, colour, new)
     yield "}"
 
 
-def _rule(selector: str, part: str, colour: str) -> str:
-    return f"svg.{CLASS} {selector} {{ {part}: {colour} !important }}"
+def _rule(selector: str, part: str, light: str, dark: str) -> str:
+    return f"svg.{CLASS} {selector} {{ {part}: light-dark({light}, {dark}) !important }}"

@@ -54,9 +54,10 @@ def _element(figure: Figure, circuit: Circuit, prefix: str, ids: str, linked: bo
         _rename(element, ids)
     root.set("role", "group")
     root.set("aria-label", circuit.title or "circuit")
-    # A size in points would overflow a narrow page, so it becomes the largest width.
-    least = "min-width:0;" if kind == "circuit-narrow" else ""
-    root.set("style", f"{least}max-width:{float(root.get('width', '400pt').removesuffix('pt')) * 1.5:.0f}px")
+    # A size in points would overflow a narrow page, so it becomes the largest width; at the least width, text can still be read.
+    points = float(root.get("width", "400pt").removesuffix("pt"))
+    least = "min-width:0" if kind == "circuit-narrow" else f"--least:{points * 1.1:.0f}px"
+    root.set("style", f"{least};max-width:{points * 1.5:.0f}px")
     if kind:
         root.set("class", f"{root.get('class', '')} {kind}".strip())
         sheet = root.find(f"{{{_SVG}}}style")

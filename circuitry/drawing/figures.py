@@ -169,7 +169,7 @@ def save(figure: figures.Figure, path: str | FilePath) -> None:
 def as_svg(figure: figures.Figure) -> str:
     """A figure as an SVG document whose colours adapt to a dark page.
 
-    >>> "prefers-color-scheme: dark" in as_svg(Figure())
+    >>> "light-dark" in as_svg(Figure())
     True
     """
     file = io.StringIO()

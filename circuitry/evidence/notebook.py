@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from ..colours import number
 from ..html.formats import interval, percent, small
+from ..html.glossary import found as terms_of
 from ..html.output import Format, caption, code, details, frame, heading, part, table
 from .write_profile import position_name
 
@@ -59,9 +60,9 @@ def of_scores(scores: Scores) -> Iterator[Markup]:
     """
     yield heading("scores of a circuit", ", ".join(f"{role}: {', '.join(nodes)}" for role, nodes in scores.roles.items()))
     yield part("said", scores.text().splitlines())
+    yield part("defined", terms_of(scores.text()))
     yield details("minimality: what the removal of each node changes", frame(scores.minimality))
     yield details("completeness: circuit and model without a subset", frame(scores.completeness))
-    yield caption("f is 1 for the whole model and 0 for the empty circuit")
 
 
 def of_sensitivity(found: Sensitivity) -> Iterator[Markup]:

@@ -43,6 +43,15 @@ def measured(value: float) -> str:
     return f"{value:.3g}".replace("-", "−")
 
 
+def hundredths(value: float) -> str:
+    """A number with two digits after the point and a true minus; never a negative zero.
+
+    >>> hundredths(-0.001), hundredths(-0.042)
+    ('0.00', '−0.04')
+    """
+    return f"{value:z.2f}".replace("-", "−")
+
+
 def moment(text: str | None) -> str:
     """An ISO time to the minute; any other text as it is.
 

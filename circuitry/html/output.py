@@ -171,7 +171,7 @@ def _block(template: str, name: str) -> str:
 @functools.cache
 def _style() -> str:
     """The style of the reports' tables below the class, with the colours of the notebook's theme."""
-    blocks = {name: _block("style.css", name) for name in ("light", "dark", "values")}
+    blocks = {name: _block("style.css", name) for name in ("colours", "values")}
     css = _environment().get_template("output.css").render({name: Markup(text) for name, text in blocks.items()})
     sized = re.sub(r"(\d*\.?\d+)rem", lambda match: f"{float(match[1]) * _REM:g}px", css)
     return re.sub(r"\s*\n\s*", "\n", re.sub(r"/\*.*?\*/", "", sized, flags=re.DOTALL)).strip()

@@ -11,9 +11,10 @@ from urllib.parse import quote
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
 
-from ..colours import DARK_PAGE, PAGE, number, paint
+from ..colours import DARK_PAGE, MEANING, PAGE, PAIR, PAIR_ON_DARK, number, paint
 from ..thresholds import SIGNIFICANT
-from .formats import brief, interval, measured, moment, percent, small
+from .formats import brief, hundredths, interval, measured, moment, percent, small
+from .glossary import Defined, explained
 
 
 def environment(package: str = "") -> Environment:
@@ -26,7 +27,16 @@ def environment(package: str = "") -> Environment:
     shared = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     shared.filters |= {"signed": number, "percent": percent, "small": small, "url": quote}
     shared.filters |= {"brief": brief, "measured": measured, "moment": moment}
-    shared.globals |= {"paint": paint, "interval": interval, "level": SIGNIFICANT, "page": PAGE, "dark_page": DARK_PAGE}
+    shared.filters |= {"explained": explained, "hundredths": hundredths}
+    shared.globals |= {
+        "paint": paint,
+        "interval": interval,
+        "level": SIGNIFICANT,
+        "meaning": MEANING,
+        "page": PAGE,
+        "dark_page": DARK_PAGE,
+    }
+    shared.globals |= {"pair": list(zip(PAIR, PAIR_ON_DARK, strict=True))}
     return shared
 
 
@@ -42,7 +52,7 @@ def render(
     """
     templates = environment(package)
     style, code = (Markup("".join(templates.get_template(name).render() for name in names)) for names in (styles, [script]))
-    return templates.get_template(template).render(style=style, script=code, digest=digest(code), **contents)
+    return templates.get_template(template).render(style=style, script=code, digest=digest(code), terms=Defined(), **contents)
 
 
 def digest(code: str) -> str:

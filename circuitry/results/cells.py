@@ -70,6 +70,15 @@ class CellView:
         return ", ".join(map(self.named, self.values)) or "all"
 
     @property
+    def carried(self) -> float:
+        """The mean as it is coloured: above zero if it carries the behaviour, that is, has the sign of the whole input's effect.
+
+        >>> CellView("c", {}, -1.0, 0.1, -1.2, -0.8, 0.5, 0.01, 1.0, 16).carried
+        1.0
+        """
+        return math.copysign(self.mean, self.normalized) if math.isfinite(self.normalized) else self.mean
+
+    @property
     def found(self) -> bool:
         """Whether the effect differs from zero at a false discovery rate of 5 % over the table.
 

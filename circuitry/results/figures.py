@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from ..colours import FAINT_ON_DARK, FAINT_ON_PALE, ON_DARK, ON_PALE, PAIR
+from ..colours import FAINT_ON_DARK, FAINT_ON_PALE, MEANING, ON_DARK, ON_PALE, PAIR
 from ..drawing.figures import COLOURS, Figure, centred, look, panels, sheet
 from ..drawing.scales import Scale
 
@@ -24,6 +24,8 @@ _MOST_ROWS = 40
 _ROOM = 15  # points that a number of 6 points needs
 _LONG_LABEL = 14
 _LABELLED = 1.5  # inches for labels of latents
+_BAND, _BRACKET = "0.4", 0.4
+"""Random nodes are outlined, not filled: in a small model they reach as far as the effects. The bracket's width, in colour bars."""
 _CHARACTERS = 22  # that fit an inch at 6 points
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -33,8 +35,8 @@ Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 def plot_table(table: PatchingTable) -> Figure:
     """A heat map if two axes or more are open, else bars with bootstrap intervals.
 
-    What is not significant is pale: hatched bars, numbers in grey italics, or no dot if a grid is too large for numbers. A
-    grey band, or one on the colour bar, is the range of 95% of the random nodes.
+    Blue carries the behaviour. What is not significant is pale: hatched bars, numbers in grey italics, or no dot if a grid is too
+    large for numbers. 95% of the random nodes are between the dashed lines, or the ends of a bracket beside the colour bar.
 
     >>> import numpy as np
     >>> from circuitry.results import PatchingTable
@@ -59,7 +61,7 @@ def _heat_map(table: PatchingTable) -> Figure:
     room = 72 * (figure.get_figwidth() - 1.2 - beside) / columns  # points for each column
     numbered = values.size <= _SMALL_GRID and room >= _ROOM
     ax = figure.add_subplot()
-    image = ax.imshow(values, cmap=COLOURS, norm=centred(values), aspect="auto")
+    image = ax.imshow(table.pivot(table.carried()).to_numpy(float), cmap=COLOURS, norm=centred(values), aspect="auto")
     names = [_named(table, table.axes[-1], c) for c in grid.columns]
     every = 1 if turned else _every(names, 24)  # a label needs as much room as the text is high
     style: Any = {"parse_math": False, "rotation": 90 if turned else 0}
@@ -75,21 +77,49 @@ def _heat_map(table: PatchingTable) -> Figure:
         row, column = np.nonzero(significant)
         inks = np.where(_dark(image, values[row, column]), ON_DARK, ON_PALE)
         ax.scatter(column, row, s=3, c=inks.tolist(), linewidths=0)
-    bar = figure.colorbar(
-        image, ax=ax, label=scale.unit(f"mean {table.unit}"), format=lambda value, _: f"{scale.scaled(value):g}"
-    )
+    bar = colour_bar(figure, ax, image, table, scale)
     band = float(table.random_band().max())
     if band > 0:
         shown = min(band, bar.ax.get_ylim()[1])
-        bar.ax.axhspan(-shown, shown, xmax=0.35, color="0.5", linewidth=0)
+        across = [0, -_BRACKET, -_BRACKET, 0]
+        style = {"color": _BAND, "linewidth": 1, "clip_on": False, "transform": bar.ax.get_yaxis_transform()}
+        bar.ax.plot(across, [-shown, -shown, shown, shown], **style)
     _finish(
         figure,
         ax,
         table,
-        ["grey on the colour bar: 95% of random nodes"] * (band > 0),
+        ["bracket beside the colour bar: 95% of random nodes"] * (band > 0),
         "upright numbers:" if numbered else "dots:",
     )
     return figure
+
+
+def colour_bar(figure: Figure, ax: Any, image: Any, table: PatchingTable, scale: Scale) -> Any:
+    """The scale of a picture of carried effects, with the numbers that the metric has for them; blue is at the top.
+
+    >>> import numpy as np
+    >>> from circuitry.results import PatchingTable
+    >>> falls = PatchingTable.of([{"layer": 0, "at": "B"}], np.full((1, 2), -3.0), np.full(2, 4.0), np.zeros(2), "logit")
+    >>> [text.get_text() for text in plot_table(falls).axes[1].get_yticklabels()][1::2]
+    ['2', '0', '-2']
+    """
+    sign = 1 if table.carrying is None else table.carrying
+
+    def text(value: float, _: Any) -> str:
+        return f"{scale.scaled(sign * value if sign else abs(value)) + 0.0:g}"
+
+    return figure.colorbar(image, ax=ax, label=scale.unit(f"mean {table.unit}"), format=text)
+
+
+def meaning(table: PatchingTable) -> list[str]:
+    """What the colours of a table mean, for its notes; nothing if the effect of the whole input is not known.
+
+    >>> import numpy as np
+    >>> from circuitry.results import PatchingTable
+    >>> meaning(PatchingTable.of([{}], np.ones((1, 2)), np.zeros(2), np.ones(2), "logit"))
+    ['blue carries the behaviour, red works against it']
+    """
+    return [MEANING] * (table.carrying is not None)
 
 
 def _digits(scale: Scale, values: Floats) -> Scale:
@@ -126,22 +156,15 @@ def _bars(table: PatchingTable) -> Figure:
     figure = sheet(*size)
     ax = figure.add_subplot()
     draw, across, along = (ax.barh, "y", "x") if lying else (ax.bar, "x", "y")
-    colours = matplotlib.colormaps[COLOURS](centred(1.4 * means)(means))  # no darker than the whiskers upon it
+    carried = table.carried().to_numpy()[most]
+    colours = matplotlib.colormaps[COLOURS](centred(1.4 * means)(carried))  # no darker than the whiskers upon it
     bars = draw(places, means, color=colours, edgecolor="0.3", linewidth=0.5)
     pale = seen["p"].notna() & ~table.significant().iloc[most]
     for bar in np.array(bars.patches)[pale.to_numpy()]:
         bar.set(hatch="//////", edgecolor="0.6", hatch_linewidth=0.5, facecolor=(*bar.get_facecolor()[:3], 0.4))
     _whiskers(ax, places, means, seen, along)
-    band = table.random_band().fillna(0).to_numpy()[most]
-    shown = getattr(ax, f"get_{along}lim")()  # before the band, which may be far wider than any bar
-    draw(places, 2 * band, 1, -band, color="0.85", linewidth=0, zorder=0)
-    ax.set(
-        **{
-            f"{along}lim": shown,
-            f"{along}label": scale.unit(f"mean {table.unit}"),
-            f"{across}label": table.axes[0] if table.axes else "",
-        }
-    )
+    band = _outline_random(ax, places, table.random_band().to_numpy()[most], along, scale)
+    ax.set(**{f"{along}label": scale.unit(f"mean {table.unit}"), f"{across}label": table.axes[0] if table.axes else ""})
     (ax.xaxis if lying else ax.yaxis).set_major_formatter(lambda value, _: f"{scale.scaled(value):g}")
     (ax.axvline if lying else ax.axhline)(0, color="0.3", linewidth=0.6)
     every = 1 if lying else _every(labels, 24)
@@ -152,8 +175,24 @@ def _bars(table: PatchingTable) -> Figure:
     ax.margins(y=0.01) if lying else ax.margins(x=0.02)
     notes = [f"the {len(seen)} largest of {len(every_cell)} cells"] * (len(seen) < len(every_cell))
     notes += ["whiskers: 95% bootstrap interval"] * bool(seen["low"].notna().any())
-    _finish(figure, ax, table, [*notes, *["grey band: 95% of random nodes"] * bool(band.any())], "bars without hatching:")
+    _finish(figure, ax, table, [*notes, *band], "bars without hatching:")
     return figure
+
+
+def _outline_random(ax: Any, places: Floats, band: Floats, along: str, scale: Scale) -> list[str]:
+    """Draw where the random nodes end, beside each bar, and return the note that says so.
+
+    The axis keeps its limits: random nodes may reach far beyond the bars, and then the note says how far.
+    """
+    least, most = shown = getattr(ax, f"get_{along}lim")()
+    if not (band > 0).any():
+        return []
+    lines = ax.hlines if along == "y" else ax.vlines
+    lines([*-band, *band], *np.tile([places - 0.5, places + 0.5], 2), colors=_BAND, linewidth=1, linestyle=(0, (3, 1.5)))
+    ax.set(**{f"{along}lim": shown})
+    if ((-band >= least) | (band <= most)).any():
+        return ["dashed: 95% of random nodes are nearer to zero"]
+    return [f"95% of random nodes: within ±{scale.text(np.nanmax(band))}, beyond this axis"]
 
 
 def _whiskers(ax: Any, places: Floats, centres: Floats, seen: pd.DataFrame, way: str, **style: Any) -> None:
@@ -167,10 +206,17 @@ def _whiskers(ax: Any, places: Floats, centres: Floats, seen: pd.DataFrame, way:
 def _finish(figure: Figure, ax: Any, table: PatchingTable, notes: list[str], mark: str) -> None:
     """The title, and a note below the figure that explains the marks."""
     ax.set_title(_title(table), wrap=True)
-    _explain(figure, [*notes, *table.notes(mark)])
+    explain(figure, [*meaning(table), *notes, *table.notes(mark)])
 
 
-def _explain(figure: Figure, notes: Sequence[str]) -> None:
+def explain(figure: Figure, notes: Sequence[str]) -> None:
+    """Write notes below a figure, in lines that fit its width.
+
+    >>> figure = sheet(5.0, 2.0)
+    >>> explain(figure, ["a", "b"])
+    >>> figure.get_supxlabel()
+    'a; b'
+    """
     if notes:
         width = int(figure.get_figwidth() * _CHARACTERS)
         figure.supxlabel(textwrap.fill("; ".join(notes), width), fontsize=6, color="0.3", parse_math=False)
@@ -205,7 +251,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
         left.set(ylabel=", ".join(comparison.axes), ylim=(len(shown) - 0.5, -0.5))
         figure.legend(loc="outside upper center", ncols=2, frameon=False)
         largest = [f"the {len(shown)} largest of {len(frame)} cells"] * (len(shown) < len(frame))
-        _explain(figure, [*largest, comparison.caption().partition("; ")[2].replace("* q", "filled: q")])
+        explain(figure, [*largest, comparison.caption().partition("; ")[2].replace("* q", "filled: q")])
     return figure
 
 

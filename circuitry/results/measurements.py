@@ -277,8 +277,34 @@ class Measurements:
 
     @cached_property
     def _normalized(self) -> pd.Series:
+        return self._mean / self._whole
+
+    @cached_property
+    def _whole(self) -> pd.Series:
+        """By cell, the effect of exchanging the whole input; NaN if it changes nothing beyond rounding."""
         whole: pd.Series = self._grouped(self.frame["source"] - self.frame["base"]).mean()
-        return self._mean / whole.where(whole.abs() > self._rounding)
+        return whole.where(whole.abs() > self._rounding)
+
+    def carried(self) -> pd.Series:
+        """The mean effect as it is coloured: above zero if it carries the behaviour, that is, has the sign of the whole input's effect.
+
+        As it is where the whole input changes nothing beyond rounding.
+
+        >>> Measurements.of([{}], np.array([[-1.0]]), np.array([2.0]), np.array([0.0]), "logit").carried().tolist()
+        [1.0]
+        """
+        sign: pd.Series = np.sign(self._whole).fillna(1.0)
+        return self._mean * sign
+
+    @property
+    def carrying(self) -> int | None:
+        """The sign of the effects that carry the behaviour: 1 or -1; 0 if it differs between cells, and None if it is not known.
+
+        >>> Measurements.of([{}], np.array([[-1.0]]), np.array([2.0]), np.array([0.0]), "logit").carrying
+        -1
+        """
+        signs = set(np.sign(self._whole.dropna()).astype(int).tolist())
+        return (signs.pop() if len(signs) == 1 else 0) if signs else None
 
     @cached_property
     def _rounding(self) -> pd.Series:

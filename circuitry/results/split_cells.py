@@ -9,7 +9,9 @@ from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
 
 from ..drawing.figures import COLOURS, Figure, centred, look, sheet
+from ..drawing.scales import PLAIN
 from ..errors import CircuitryError, several
+from .figures import colour_bar, explain, meaning
 from .table import PatchingTable
 
 
@@ -29,7 +31,8 @@ def split_cells(table: PatchingTable, axis: str, labels: Sequence[str] | None = 
         raise CircuitryError(
             f"expected an axis of two values, and two more axes; got {axis!r} with {len(values)} values, of the axes {table.axes}"
         )
-    halves = [table.select(axis, value).pivot() for value in values]
+    parts = [table.select(axis, value) for value in values]
+    halves = [part.pivot(part.carried()) for part in parts]
     grids = np.stack([half.to_numpy(dtype=float) for half in halves])
     rows, columns = grids.shape[1:]
     names = [str(c) for c in halves[0].columns] if labels is None else list(several("labels", labels))
@@ -50,6 +53,7 @@ def split_cells(table: PatchingTable, axis: str, labels: Sequence[str] | None = 
             ax.axvline(edge - 0.5, color="0.5", linewidth=0.5)
         ax.set_xticks(range(columns), names, rotation=60, ha="right", rotation_mode="anchor")
         ax.set_yticks(range(rows), [str(i) for i in halves[0].index])
-        figure.colorbar(patches, ax=ax, label=f"mean {table.unit}")
+        colour_bar(figure, ax, patches, table, PLAIN)
+        explain(figure, meaning(table))
         ax.set_title(f"{table.provenance.get('title', '')}\nleft half {values[0]}, right half {values[1]}".strip(), wrap=True)
     return figure

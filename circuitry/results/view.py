@@ -92,6 +92,18 @@ class TableView:
         return self.table.scale()
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """The effects at the red and at the blue end of the colours. Both are ``most`` if the sign that carries differs between cells.
+
+        >>> import numpy as np
+        >>> falls = PatchingTable.of([{"layer": 0}], np.full((1, 4), -1.0), np.full(4, 2.0), np.zeros(4), "logit")
+        >>> TableView.of(1, "t", falls, []).ends
+        (1.0, -1.0)
+        """
+        sign = self.table.carrying
+        return (self.most, self.most) if sign == 0 else (-(sign or 1) * self.most, (sign or 1) * self.most)
+
+    @property
     def scale(self) -> tuple[float, float]:
         """The least and the greatest value on the axis of the bars, which includes zero."""
         ends = [value for cell in self.cells for value in (cell.mean, cell.low, cell.high, cell.band, -cell.band)]

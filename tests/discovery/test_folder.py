@@ -20,6 +20,7 @@ from circuitry.discovery.page import write_report
 from circuitry.discovery.question import Question
 from circuitry.discovery.result import Discovery
 from support.command import called, circuitry
+from support.defined_terms import defined
 from support.killing import Killed, killed_after
 from support.short_discovery import in_small_steps
 
@@ -143,6 +144,9 @@ def test_the_page_shows_all_parts_and_is_written_again_from_the_folder(done: tup
         "too few draws",
     ):
         assert text in page
+    assert {"faithfulness", "complement", "completeness", "minimality", "attribution", "exact", "Jaccard index"} <= set(
+        defined(page)
+    )
     assert page.count('<img src="data:image/svg+xml') == 2
     (out / "report.html").unlink()
     assert circuitry("report", str(out)) == f"written: {(out / 'report.html').resolve()}\n"

@@ -22,7 +22,7 @@ from circuitry.reports.nodes import panels
 from circuitry.reports.run import Run
 from circuitry.reports.words import findings, methods
 from circuitry.results.cells import CellView, cells_of, heat_map
-from support.run_folders import EVIL, RUN, STATES, SUMMARY, circuit, made, run_folder, tables, text_of
+from support.run_folders import EVIL, RUN, STATES, SUMMARY, circuit, made, run_folder, said, tables, text_of
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +34,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_page_says_what_was_found_and_how(report: Path) -> None:
-    page = text_of(report)
-    for said in (
+    page = said(text_of(report))
+    for text in (
         "One component carries the behaviour; it has 93 % of the whole effect.", "B 20 %, B+1 80 %", "0.984",
         "States by position", STATES.replace(">", "&gt;"), "held  ssm_state of all layers", "Read so.", "As in the paper.",
         "784,000 parameters", "16 pairs of a clean and a corrupted prompt", "seed 3", "resample ablation", "noising",
         "bootstrap", "sign-flip permutation test", "Benjamini and Hochberg", "8 randomly drawn nodes", "torch 2.13.0",
         "arXiv:2410.06672", RUN["command"],
     ):  # fmt: skip
-        assert said in page, said
+        assert text in page, text
     assert page.index('id="summary"') < page.index('id="circuit"') < page.index('id="experiment-1"') < page.index('id="methods"')
 
 

@@ -14,6 +14,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 
 from circuitry import CircuitryError
+from circuitry.colours import AGAINST, TOWARDS, box_ink, fill, fill_on_dark
 from circuitry.drawing import figures
 from circuitry.drawing.dark import turned
 from circuitry.evidence.grid import Sensitivity
@@ -124,17 +125,29 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("ink", ("#000000", "#222222", "#444444", "#666666", "#b3192c", "#2267ad"))
+@pytest.mark.parametrize("ink", ("#000000", "#222222", "#444444", "#666666", AGAINST, TOWARDS))
 def test_ink_has_contrast_on_both_pages(ink: str) -> None:
     dark = turned(ink)
     assert dark and contrast(ink, "#ffffff") >= 4.5 and contrast(dark, "#1b1d21") >= 4.5
+
+
+def test_no_box_has_the_colour_of_an_arrow() -> None:
+    """On a dark page an arrow's colour turns, and that of a box stays; a picture knows them only by their colour."""
+    assert {fill(effect, 1.0) for effect in np.linspace(-1, 1, 20001)}.isdisjoint({AGAINST, TOWARDS})
+
+
+def test_text_on_a_box_can_be_read_on_both_pages() -> None:
+    for effect in (np.nan, *np.linspace(-1, 1, 1501)):
+        box, ink = fill(effect, 1.0), box_ink(effect, 1.0)
+        dark_box, dark_ink = fill_on_dark(box), ink if ink == "#040404" else turned(ink) if ink != "#ffffff" else ink
+        assert dark_box and dark_ink and min(contrast(box, ink), contrast(dark_box, dark_ink)) >= 4.4, effect
 
 
 def test_a_saved_picture_has_colours_for_a_dark_page_and_none_of_its_own_behind(tmp_path: Path) -> None:
     for name, value in {"map": table(), "bars": layers(1, -2)}.items():
         value.plot(tmp_path / f"{name}.svg")
         text = (tmp_path / f"{name}.svg").read_text()
-        assert "@media screen and (prefers-color-scheme: dark)" in text and text.count("<svg") == 1
+        assert "light-dark(#000000, #e8e8e8)" in text and text.count("<svg") == 1
         first = re.search(r'<g id="patch_1">\s*<path[^>]*style="([^"]*)"', text)
         assert first and "fill: none" in first[1], "the page is seen through the picture"
     xml.parse(tmp_path / "map.svg")
@@ -142,7 +155,7 @@ def test_a_saved_picture_has_colours_for_a_dark_page_and_none_of_its_own_behind(
 
 def test_text_on_cells_keeps_its_colour_and_other_text_turns() -> None:
     text = figures.as_svg(table().plot())
-    rules = dict(re.findall(r"\[style\*='fill: (#\w{6})'\] \{ fill: (#\w{6})", text))
+    rules = dict(re.findall(r"\[style\*='fill: (#\w{6})'\] \{ fill: light-dark\(\1, (#\w{6})", text))
     on_cells = set(re.findall(r"font-size: 6px[^\"]*text-anchor: middle; fill: (#\w{6})[^>]*>-?[\d.]+<", text))
     assert on_cells and not on_cells & set(rules) and rules, (on_cells, rules)
 

@@ -88,7 +88,7 @@ def test_whiskers_are_the_intervals() -> None:
     assert whiskers(made.plot().axes[0]) == [pytest.approx(pair) for pair in intervals]
     assert "whiskers: 95% bootstrap interval" in made.plot().get_supxlabel().replace("\n", " ")
     alone = table([{"layer": 0}], [[1.0]]).plot()
-    assert whiskers(alone.axes[0]) == [(1.0, 1.0)] and alone.get_supxlabel() == ""
+    assert whiskers(alone.axes[0]) == [(1.0, 1.0)] and alone.get_supxlabel() == "blue carries the behaviour, red works against it"
 
 
 def test_bars_that_are_not_significant_are_hatched() -> None:
@@ -100,17 +100,22 @@ def test_bars_that_are_not_significant_are_hatched() -> None:
 
 def test_a_band_shows_what_random_nodes_do() -> None:
     made = replace(layers(3, 1), random=RANDOM)
-    band = made.plot().axes[0].containers[-1].patches
-    assert [(bar.get_y(), bar.get_height()) for bar in band] == [pytest.approx((-b, 2 * b)) for b in made.random_band()]
-    assert "grey band: 95% of random nodes" in made.plot().get_supxlabel().replace("\n", " ")
-    alone = layers(3, 1).plot().axes[0].get_ylim()
-    assert replace(layers(3, 1), random=RANDOM.assign(effect=99.0)).plot().axes[0].get_ylim() == alone, (
-        "which leaves room for the cells"
-    )
+    ax = made.plot().axes[0]
+    (ends,) = (lines for lines in ax.collections if getattr(lines, "get_linestyle", lambda: [(0, None)])()[0][1])
+    reach = made.random_band().tolist()
+    assert [tuple(segment[:, 1]) for segment in ends.get_segments()] == [
+        pytest.approx((b, b)) for b in [*(-np.array(reach)), *reach]
+    ]
+    assert [tuple(segment[:, 0]) for segment in ends.get_segments()][:2] == [(-0.5, 0.5), (0.5, 1.5)], "beside its own bar"
+    assert len(ax.containers[0].patches) == len(ax.patches), "nothing is filled but the bars"
+    assert "dashed: 95% of random nodes are nearer to zero" in made.plot().get_supxlabel().replace("\n", " ")
+    alone, far = layers(3, 1).plot(), replace(layers(3, 1), random=RANDOM.assign(effect=99.0)).plot()
+    assert far.axes[0].get_ylim() == alone.axes[0].get_ylim(), "which leaves room for the cells"
+    assert "95% of random nodes: within ±99.00, beyond this axis" in far.get_supxlabel().replace("\n", " ")
     grid = replace(table(), random=RANDOM).plot()
-    (band,) = (patch for patch in grid.axes[1].patches if patch.get_width() == 0.35)
-    assert band.get_height() == pytest.approx(2 * float(made.random_band().max()))
-    assert "grey on the colour bar" in grid.get_supxlabel() and "grey" not in table().plot().get_supxlabel()
+    (bracket,) = (line for line in grid.axes[1].lines if not line.get_clip_on())
+    assert max(bracket.get_ydata()) == -min(bracket.get_ydata()) == pytest.approx(float(made.random_band().max()))
+    assert "bracket beside" in grid.get_supxlabel() and "bracket" not in table().plot().get_supxlabel()
 
 
 def test_numbers_of_a_heat_map_that_are_not_significant_are_in_italics() -> None:

@@ -61,7 +61,7 @@ class Output(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._hidden:
             return
-        self.text += data
+        self.text += data.replace("\u00a0", " ")
         if self._inside:
             self.tables[-1][-1][-1] += data.strip()
         if self._inside and self._title:

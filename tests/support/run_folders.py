@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,11 @@ def run_folder(folder: Path, these: dict[str, PatchingTable] | None = None, head
 
 def text_of(page: Path) -> str:
     return page.read_text(encoding="utf-8")
+
+
+def said(page: str) -> str:
+    """A page without the marks of words that it explains."""
+    return re.sub(r"</?abbr[^>]*>", "", page).replace("\u00a0", " ")
 
 
 def compared(folder: Path) -> Path:

@@ -46,7 +46,8 @@ def robust_z(values: Array) -> Array:
         return np.full(len(values), np.nan)
     away = values - np.nanmedian(values)
     spread = _NORMAL * np.nanmedian(np.abs(away)) or _NORMAL_MEAN * np.nanmean(np.abs(away))
-    return np.asarray(away / spread if spread else away * 0)
+    with np.errstate(over="ignore"):  # a subnormal spread: as far as can be
+        return np.nan_to_num(away / spread, nan=np.nan) if spread else away * 0
 
 
 def strays(table: Measurements) -> tuple[list[int], Array]:

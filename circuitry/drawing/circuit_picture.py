@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import textwrap
 from collections import defaultdict
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,6 +28,15 @@ _BAR_WIDTH, _BAR_HEIGHT, _SHADES = 1.1, 0.07, 41
 _BASE_WITHOUT_BAR = 0.35
 
 
+class Arrow(NamedTuple):
+    """An edge with its curve, and its text with the place for it."""
+
+    edge: CircuitEdge
+    curve: Points
+    text: str
+    label: Box | None
+
+
 def draw(circuit: Circuit, ax: Axes | None = None, width: float | None = None) -> Figure:
     """The picture of a circuit, at its natural size in inches or shrunk onto ``ax``.
 
@@ -34,7 +45,7 @@ def draw(circuit: Circuit, ax: Axes | None = None, width: float | None = None) -
     >>> [text.get_text() for text in figure.get_axes()[0].texts][:4]
     ['t', 'A', 'layer 0', 'mlp[0]']
     """
-    layout = lay_out(circuit, width or current().width or PAGE)
+    layout, arrows = _placed(circuit, width or current().width or PAGE, current().font)
     entries = legend(circuit, layout.width - 2 * _MARGIN) if circuit.nodes else []
     title = textwrap.fill(circuit.title, max(12, int(layout.width * 12.5))).split("\n") if circuit.title else []
     page = Page(layout.width, layout.height + _LINE * len(title) + 0.08, ax, below=height(entries))
@@ -42,7 +53,7 @@ def draw(circuit: Circuit, ax: Axes | None = None, width: float | None = None) -
         page.text(0.1, layout.height + _LINE * (line + 0.5), text, _TITLE_SIZE, bold=True, ha="left")
     _draw_frame(page, layout)
     if circuit.nodes:
-        _draw_arrows(page, circuit, layout)
+        _draw_arrows(page, circuit, arrows)
         _draw_nodes(page, circuit, layout.boxes)
         _draw_bar(page, circuit, layout)
         _draw_legend(page, entries)
@@ -81,22 +92,36 @@ def _draw_nodes(page: Page, circuit: Circuit, boxes: dict[str, Box]) -> None:
             page.text(box.x, box.y - below, shown, NUMBER_SIZE, color=colour, zorder=4)
 
 
-def _draw_arrows(page: Page, circuit: Circuit, layout: Layout) -> None:
-    """Draw strong arrows over weak ones, and put each label in a free place on its arrow."""
-    most = max((abs(edge.effect) for edge in circuit.edges if np.isfinite(edge.effect)), default=0.0) or 1.0
-    curves = _routes(circuit, layout)
-    lines = {edge: sampled(curve) for edge, curve in curves.items()}
-    # Two boxes outside the page count as labels, so that no label leaves the page.
-    labels = [Box(x, 0.0, 20.0, 1000.0) for x in (-10.0, layout.width + 10.0)]
-    for edge, curve in curves.items():
+def _draw_arrows(page: Page, circuit: Circuit, arrows: list[Arrow]) -> None:
+    """Draw strong arrows over weak ones."""
+    most = max((abs(arrow.edge.effect) for arrow in arrows if np.isfinite(arrow.edge.effect)), default=0.0) or 1.0
+    for edge, curve, text, label in arrows:
         share = min(1.0, abs(edge.effect) / most) if np.isfinite(edge.effect) else 0.0
         colour, strength = arrow_colour(circuit.carried(edge.effect)), 0.4 + 0.6 * share
         page.arrow(curve, colour, 0.6 + 1.9 * share, f"edge {edge.source} -> {edge.target}", alpha=strength, zorder=2 + share / 2)
-        if text := ("\n" if len(edge.label) > 8 else " ").join(part for part in (edge.label, number(edge.effect)) if part):
+        if label:
+            halo = {"facecolor": "white", "edgecolor": "none", "boxstyle": "square,pad=0.08"}
+            page.text(label.x, label.y, text, LABEL_SIZE, color=colour, bbox=halo, zorder=3.5)
+
+
+@functools.lru_cache(maxsize=8)
+def _placed(circuit: Circuit, width: float, font: str) -> tuple[Layout, list[Arrow]]:
+    """Where everything is, for a page of this width; a run draws its circuit several times, and placing it takes longest.
+
+    ``font``: what the size of a text depends on.
+    """
+    layout = lay_out(circuit, width)
+    curves = _routes(circuit, layout) if circuit.edges else {}
+    lines = {edge: sampled(curve) for edge, curve in curves.items()}
+    # Two boxes outside the page count as labels, so that no label leaves the page.
+    labels, arrows = [Box(x, 0.0, 20.0, 1000.0) for x in (-10.0, layout.width + 10.0)], list[Arrow]()
+    for edge, curve in curves.items():
+        text = ("\n" if len(edge.label) > 8 else " ").join(part for part in (edge.label, number(edge.effect)) if part)
+        if text:
             others = [line for other, line in lines.items() if other is not edge]
             labels.append(place_label(curve, text_size(text, LABEL_SIZE), layout.boxes.values(), labels, others))
-            halo = {"facecolor": "white", "edgecolor": "none", "boxstyle": "square,pad=0.08"}
-            page.text(labels[-1].x, labels[-1].y, text, LABEL_SIZE, color=colour, bbox=halo, zorder=3.5)
+        arrows.append(Arrow(edge, curve, text, labels[-1] if text else None))
+    return layout, arrows
 
 
 def _routes(circuit: Circuit, layout: Layout) -> dict[CircuitEdge, Points]:

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 from ..colours import FAINT, INK
 from ..errors import CircuitryError
@@ -36,9 +36,9 @@ def text_size(text: str, points: float, bold: bool = False) -> tuple[float, floa
 
 @functools.cache
 def _text_size(text: str, points: float, bold: bool, family: str) -> tuple[float, float]:
-    font = FontProperties(family=family, weight="bold" if bold else "normal")
+    font = FontProperties(family=family, weight="bold" if bold else "normal", size=points)
     lines = text.split("\n")
-    widths = [TextPath((0, 0), line, size=points, prop=font, usetex=False).get_extents().width for line in lines if line.strip()]
+    widths = [text_to_path.get_text_width_height_descent(line, font, False)[0] for line in lines if line.strip()]
     return float(max(widths, default=0.0)) / 72, len(lines) * points * 1.2 / 72
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from ..drawing.circuit import Circuit
 from ..prompting.record import words as task_in_words
 from ..reports.run import Run, read_run
-from ..results.top_1 import below_threshold
 from ..results.recorded import paths_of
+from ..results.top_1 import below_threshold
 from . import file
 from .components import circuit_of
 from .discovered import discovered

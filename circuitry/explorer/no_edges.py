@@ -8,6 +8,8 @@ from typing import Any
 
 from ..reports.run import Run
 
+NOTHING = "Exchanging the whole prompt does not change what is measured, so there is nothing to find."
+
 
 def without_edges(run: Run, no_effect: bool = False) -> dict[str, str]:
     """Why a suite's circuit has no edges, in one sentence, and the command that finds some; none where there are none to find.
@@ -21,7 +23,7 @@ def without_edges(run: Run, no_effect: bool = False) -> dict[str, str]:
     """
     summary = run.summary or {}
     if no_effect and not summary.get("components"):
-        return {"text": "Exchanging the whole prompt does not change what is measured, so there is nothing to find.", "command": ""}
+        return {"text": NOTHING, "command": ""}
     if summary.get("components"):
         text = "This suite measures nodes one by one, so there are no edges between them."
     elif few := summary.get("undecided"):

@@ -62,6 +62,6 @@ def whole_effect(task: Any, views: Sequence[tuple[PatchingTable, Sequence[CellVi
         for number, cell in enumerate(cells if same else ()):
             if all(cell.values.get(name) == options.get(name) for name in varied):
                 gaps = table.values("source")[number] - table.values("base")[number]
-                [interval] = describe(gaps[None])[["low", "high"]].to_numpy(np.float64).tolist()
-                return Whole(table.unit, float(gaps.mean()), *interval, [significant(float(gap)) for gap in gaps])
+                [[low, high]] = describe(gaps[None])[["low", "high"]].to_numpy(np.float64).tolist()
+                return Whole(table.unit, float(gaps.mean()), low, high, [significant(float(gap)) for gap in gaps])
     return Whole()

@@ -36,7 +36,11 @@ def edges_command(model: Model, name: str, task: Task, patching: Mapping[str, An
     words += [word for key, value in _number_of(task).items() for word in (f"--{key}", str(value))]
     words += ["--seed", str(task.seed)] if task.seed else []
     usual = inspect.signature(discover).parameters
-    asked = {key: value for key in ("metric", "direction") if isinstance(value := patching.get(key), str) and value != usual[key].default}
+    asked = {
+        key: value
+        for key in ("metric", "direction")
+        if isinstance(value := patching.get(key), str) and value != usual[key].default
+    }
     return shlex.join([*words, *(word for key, value in asked.items() for word in (f"--{key}", value))])
 
 

@@ -78,7 +78,7 @@ def columns(several: Sequence[Sequence[str]]) -> tuple[str, ...]:
     >>> columns([("B+1", "B+5", "END"), ("A", "B", "END")])
     ('A', 'B', 'B+1', 'B+5', 'END')
     """
-    order = nx.DiGraph()
+    order: nx.DiGraph[str] = nx.DiGraph()
     for positions in several:
         nx.add_path(order, positions)
     for base, after in ((name.partition("+")[0], name) for name in list(order) if "+" in name):

@@ -100,4 +100,6 @@ class Drawing:
         >>> Drawing().circuit("nothing", ("A", "END")).positions
         ('END',)
         """
-        return Circuit(title, with_nodes(positions, self.nodes), tuple(self.nodes), tuple(self.edges), NORMALIZED, legend=tuple(self.legend))
+        return Circuit(
+            title, with_nodes(positions, self.nodes), tuple(self.nodes), tuple(self.edges), NORMALIZED, legend=tuple(self.legend)
+        )

@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import Any
 
 from .. import content
-from ..discovery.search import discover
 from ..models.model import Model
 from ..prompting.task import Task
 
@@ -27,6 +26,8 @@ def edges_command(model: Model, name: str, task: Task, patching: Mapping[str, An
     >>> edges_command(model, "induction", task, {})
     'circuitry discover bundled:mamba --task induction -o distance=8 --examples 4'
     """
+    from ..discovery.search import discover
+
     options = {key: value for key, value in task.options.items() if value != task.definition.options[key]}
     if model.name == "model" or model.graph.name not in content.names("graphs"):
         more = {**options, **_number_of(task), **({"seed": task.seed} if task.seed else {})}

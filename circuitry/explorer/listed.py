@@ -25,7 +25,7 @@ class RunLine:
 
 
 def runs_in(folder: str | Path) -> list[RunLine]:
-    """The runs and discoveries in a folder and in the folders inside it, the newest first; none if there is no such folder.
+    """The runs and discoveries in a folder and in the folders inside it, the newest first; none if the folder does not exist.
 
     >>> runs_in("nowhere")
     []

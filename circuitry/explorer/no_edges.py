@@ -25,7 +25,7 @@ def without_edges(run: Run, no_effect: bool = False) -> dict[str, str]:
     if no_effect and not summary.get("components"):
         return {"text": NOTHING, "command": ""}
     if summary.get("components"):
-        text = "This suite measures nodes one by one, so there are no edges between them."
+        text = "This suite measures nodes one by one, and not the edges between them."
     elif few := summary.get("undecided"):
         text = f"This suite found no node, because there are too few examples ({few})."
     else:

@@ -121,7 +121,7 @@ def test_no_logits_are_drawn_above_tables_that_end_elsewhere(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_page_has_a_command_that_finds_edges_when_pasted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told = run_data(custom(name))["without_edges"]
-    assert told["text"] == "This suite measures nodes one by one, so there are no edges between them."
+    assert told["text"] == "This suite measures nodes one by one, and not the edges between them."
     page = write_explorer(custom(name)).read_text()
     assert told["text"] in page and f"<code>{told['command']}</code>" in page
     words = shlex.split(told["command"])
